@@ -1,0 +1,262 @@
+"""The blocking side of the broker: runs commands for a client, and reads tasks back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
+
+from nbqueue.broker import commands
+from nbqueue.broker.channel import Channel, Patience
+from nbqueue.broker.commands import Arg, Command, NewTask
+from nbqueue.clock import Clock
+from nbqueue.errors import StoreUnreachable
+from nbqueue.store.connection import Store
+from nbqueue.wire import fields, states
+from nbqueue.wire.keys import QUEUES, queue_keys
+from nbqueue.wire.messages import TaskMessage
+
+T = TypeVar("T")
+
+PATIENCE = 10.0
+"""Seconds for which a call goes on trying while the store is away."""
+
+_BATCH = 256
+
+
+class TaskRecord(NamedTuple):
+    """What the store holds of a task."""
+
+    queue: str
+    message: TaskMessage
+    state: str
+    result: bytes | None
+    error: bytes | None
+    pending_since_ns: int | None
+    due_ms: int | None
+    attempt: int
+    lost: int
+
+
+_RECORD_FIELDS = (
+    fields.MSG,
+    fields.STATE,
+    fields.RESULT,
+    fields.ERROR,
+    fields.PENDING_SINCE,
+    fields.DUE,
+    fields.ATTEMPT,
+    fields.LOST,
+)
+
+
+class Broker:
+    """Changes and reads tasks, for a client. One connection, shared by the client's threads.
+
+    Everything here may be called again after a lost connection without doing harm; it does so
+    itself, for up to `PATIENCE` seconds, and then raises `StoreUnreachable`.
+    """
+
+    def __init__(self, store: Store, patience: float = PATIENCE) -> None:
+        self.store = store
+        self.clock = Clock()
+        self._channel = Channel(store)
+        self._patience = patience
+        self._known_queues: set[str] = set()
+        self.measure_clock()
+
+    def measure_clock(self) -> None:
+        """Ask the store what time it is."""
+        sent_at = time.monotonic()
+        [reply] = self.call(("TIME",))
+        seconds, micros = reply
+        self.clock.measured(sent_at, time.monotonic(), int(seconds) + int(micros) / 1e6)
+
+    def run(self, command: Command[T]) -> T:
+        """Run one script; again after a lost connection."""
+        return cast("T", self.run_all((command,))[0])
+
+    def run_all(self, batch: Sequence[Command[Any]]) -> list[Any]:
+        """Run scripts in one round trip; again, all of them, after a lost connection."""
+        patience = Patience(self._patience)
+        while True:
+            try:
+                return self._channel.run(batch)
+            except StoreUnreachable:
+                if not patience.wait():
+                    raise
+
+    def call(self, *calls: Sequence[Arg]) -> list[Any]:
+        """Run plain commands that may be repeated, in one round trip."""
+        patience = Patience(self._patience)
+        while True:
+            try:
+                return self._channel.call(*calls)
+            except StoreUnreachable:
+                if not patience.wait():
+                    raise
+
+    def enqueue(
+        self,
+        queue: str,
+        tasks: Sequence[NewTask],
+        due_ms: int | None = None,
+        fingerprint: bytes | None = None,
+        blob: bytes | None = None,
+    ) -> list[int]:
+        """Make tasks pending, or scheduled for ``due_ms``; in batches, pipelined.
+
+        A call's code goes along once, if the store lacks it. Returns the positions of tasks whose
+        id existed already: those were left as they are. After a lost connection it goes on where
+        it was, and no task is enqueued twice.
+        """
+        patience = Patience(self._patience)
+        repeated = False
+        with_code = False
+        while True:
+            try:
+                conflicts = self._enqueue(
+                    queue, tasks, due_ms, fingerprint, repeated, blob, with_code
+                )
+            except StoreUnreachable:
+                if not patience.wait():
+                    raise
+                repeated = True
+                continue
+            if conflicts is not None:
+                return conflicts
+            with_code, repeated = True, True
+
+    def _enqueue(
+        self,
+        queue: str,
+        tasks: Sequence[NewTask],
+        due_ms: int | None,
+        fingerprint: bytes | None,
+        repeated: bool,
+        blob: bytes | None,
+        with_code: bool,
+    ) -> list[int] | None:
+        now_ms = self.clock.now_ms()
+        batch: list[Command[Any]] = []
+        if with_code and fingerprint is not None and blob is not None:
+            batch.append(commands.store_code(queue, fingerprint, blob, now_ms))
+        for start in range(0, len(tasks), _BATCH):
+            part = tasks[start : start + _BATCH]
+            if due_ms is None:
+                batch.append(commands.enqueue(queue, part, now_ms, fingerprint, repeated))
+            else:
+                later = [(task, due_ms) for task in part]
+                batch.append(commands.schedule(queue, later, now_ms, fingerprint, repeated))
+        # Another process may have removed the queue, so its name is written each time (H.3, 16);
+        # it lies in another slot, so not by the script.
+        if queue not in self._known_queues or len(tasks) > 1:
+            self._channel.call(("SADD", QUEUES, queue))
+            self._known_queues.add(queue)
+        replies = self._channel.run(batch)
+        if with_code:
+            replies = replies[1:]
+        conflicts: list[int] = []
+        for number, reply in enumerate(replies):
+            if reply is None:
+                return None
+            conflicts += [number * _BATCH + i for i in reply]
+        return conflicts
+
+    def queues(self) -> list[str]:
+        """The names of all queues that a task was ever enqueued to, sorted."""
+        [names] = self.call(("SMEMBERS", QUEUES))
+        return sorted(name.decode() for name in names)
+
+    def find(self, task_id: str, queue: str | None = None) -> TaskRecord | None:
+        """Read a task, from its queue or from whichever has it."""
+        names = [queue] if queue else self.queues()
+        if not names:
+            return None
+        found = self.call(
+            *(("HMGET", queue_keys(name).task(task_id), *_RECORD_FIELDS) for name in names)
+        )
+        for name, values in zip(names, found, strict=True):
+            record = _record(name, values)
+            if record is not None:
+                return record
+        return None
+
+    def read(self, queue: str, task_ids: Iterable[str]) -> list[TaskRecord | None]:
+        """Read many tasks of one queue, in order; ``None`` for what does not exist."""
+        keys = queue_keys(queue)
+        ids = list(task_ids)
+        records: list[TaskRecord | None] = []
+        for start in range(0, len(ids), _BATCH):
+            part = ids[start : start + _BATCH]
+            replies = self.call(*(("HMGET", keys.task(i), *_RECORD_FIELDS) for i in part))
+            records += [_record(queue, values) for values in replies]
+        return records
+
+    def states(self, queue: str, task_ids: Iterable[str]) -> list[str | None]:
+        """The states of many tasks of one queue; ``None`` for what does not exist."""
+        keys = queue_keys(queue)
+        ids = list(task_ids)
+        found: list[str | None] = []
+        for start in range(0, len(ids), _BATCH):
+            part = ids[start : start + _BATCH]
+            replies = self.call(*(("HGET", keys.task(i), fields.STATE) for i in part))
+            found += [reply.decode() if reply else None for reply in replies]
+        return found
+
+    def attempts(
+        self, queue: str, since_ms: int | None = None, limit: int | None = None
+    ) -> list[dict[str, str]]:
+        """The finished attempts of a queue, oldest first; the newest ``limit`` of them."""
+        key = queue_keys(queue).attempts
+        start = "-" if since_ms is None else str(since_ms)
+        rows: list[dict[str, str]] = []
+        last = "+"
+        while limit is None or len(rows) < limit:
+            count = 2000 if limit is None else min(2000, limit - len(rows))
+            [entries] = self.call(("XREVRANGE", key, last, start, "COUNT", count))
+            for _, pairs in entries:
+                words = [word.decode("utf-8", "replace") for word in pairs]
+                rows.append(dict(zip(words[::2], words[1::2], strict=True)))
+            if len(entries) < count:
+                break
+            last = "(" + entries[-1][0].decode()
+        rows.reverse()
+        return rows
+
+    def cancel(self, queue: str, task_id: str, error_text: str, error: bytes) -> str:
+        """Archive a task that is not running, with this error; returns the script's word."""
+        while True:
+            record = self.find(task_id, queue)
+            if record is None:
+                return "MISSING"
+            if record.state not in (states.PENDING, states.SCHEDULED, states.RETRY):
+                return record.state
+            now_ms = self.clock.now_ms()
+            [old] = self.call(("HGET", queue_keys(queue).task(task_id), fields.MSG))
+            if old is None:
+                return "MISSING"
+            new = commands.failed_message(old, error_text, now_ms, counts=False)
+            answer = self.run(commands.cancel(queue, task_id, old, new, error, now_ms))
+            if answer != "CHANGED":
+                return answer
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def _record(queue: str, values: Sequence[bytes | None]) -> TaskRecord | None:
+    msg, state, result, error, since, due, attempt, lost = values
+    if msg is None or state is None:
+        return None
+    return TaskRecord(
+        queue,
+        TaskMessage.FromString(msg),
+        state.decode(),
+        result,
+        error,
+        int(since) if since else None,
+        int(due) if due else None,
+        int(attempt or 0),
+        int(lost or 0),
+    )

@@ -1,0 +1,152 @@
+"""A blocking connection to the store, shared by the threads of a client."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from nbqueue.broker import resp
+from nbqueue.broker.commands import Arg, Command
+from nbqueue.broker.scripts import Script
+from nbqueue.errors import StoreError, StoreUnreachable
+from nbqueue.store.connection import Store
+
+_RECEIVE = 262_144
+
+
+class Channel:
+    """Sends commands in one go and waits for their replies; connects when first used.
+
+    One thread at a time. A lost connection raises `StoreUnreachable` and is opened anew by the
+    next call: whether the commands ran is then not known, and the caller decides what to repeat.
+    """
+
+    def __init__(self, store: Store, timeout: float = 30.0) -> None:
+        self._store = store
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._reader: Any = None
+        self._loaded: set[bytes] = set()
+
+    def run(self, commands: Sequence[Command[Any]]) -> list[Any]:
+        """Run scripts in one round trip, and return what their replies mean, in order.
+
+        Scripts that the server does not have (it was restarted or flushed) are loaded first or
+        again. Raises `StoreUnreachable` on a lost connection, `StoreError` on a refusal.
+        """
+        with self._lock:
+            replies = self._exchange_scripts(commands)
+            missing = [i for i, reply in enumerate(replies) if _is_missing_script(reply)]
+            if missing:
+                self._loaded.clear()
+                again = self._exchange_scripts([commands[i] for i in missing])
+                for i, reply in zip(missing, again, strict=True):
+                    replies[i] = reply
+        return [
+            command.read(_checked(reply)) for command, reply in zip(commands, replies, strict=True)
+        ]
+
+    def call(self, *calls: Sequence[Arg]) -> list[Any]:
+        """Run plain commands in one round trip, and return their replies."""
+        with self._lock:
+            replies = self._exchange([resp.pack(words) for words in calls], len(calls))
+        return [_checked(reply) for reply in replies]
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop()
+
+    def _exchange_scripts(self, commands: Sequence[Command[Any]]) -> list[Any]:
+        new: dict[bytes, Script] = {}
+        if self._connection is None:
+            self._loaded.clear()
+        for command in commands:
+            if command.script.sha not in self._loaded:
+                new[command.script.sha] = command.script
+        parts = [resp.pack(("SCRIPT", "LOAD", script.source)) for script in new.values()]
+        parts += [resp.pack(command.words()) for command in commands]
+        replies = self._exchange(parts, len(parts))
+        for reply in replies[: len(new)]:
+            _checked(reply)
+        self._loaded.update(new)
+        return replies[len(new) :]
+
+    def _exchange(self, parts: Sequence[bytes], expected: int) -> list[Any]:
+        try:
+            connection = self._connect()
+            connection.sendall(parts[0] if len(parts) == 1 else b"".join(parts))
+            return self._receive(connection, expected)
+        except StoreError:
+            self._drop()
+            raise
+        except OSError as error:
+            self._drop()
+            raise StoreUnreachable(
+                f"The connection to the store at {self._store.url.redacted} was lost: {error}"
+            ) from error
+        except BaseException:
+            # An interrupt in mid-reply: the rest of it would be taken for the next call's.
+            self._drop()
+            raise
+
+    def _receive(self, connection: Any, expected: int) -> list[Any]:
+        reader = self._reader
+        replies: list[Any] = []
+        while True:
+            while len(replies) < expected:
+                reply = reader.gets()
+                if reply is resp.INCOMPLETE:
+                    break
+                replies.append(reply)
+            if len(replies) == expected:
+                return replies
+            data = connection.recv(_RECEIVE)
+            if not data:
+                raise ConnectionResetError("the server closed it")
+            reader.feed(data)
+
+    def _connect(self) -> Any:
+        if self._connection is None:
+            raw = self._store.open_connection()
+            raw.socket.settimeout(self._timeout)
+            self._raw, self._connection, self._reader = raw, raw.socket, resp.new_reader()
+            self._loaded.clear()
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection = None
+            self._raw.close()
+
+
+def _is_missing_script(reply: Any) -> bool:
+    return isinstance(reply, resp.ReplyError) and reply.code == "NOSCRIPT"
+
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, resp.ReplyError):
+        if resp.is_transient(reply):
+            raise StoreUnreachable(f"The store is not ready: {reply}")
+        raise resp.store_error(reply)
+    return reply
+
+
+class Patience:
+    """How long to go on trying while the store is away: pauses that double up to a second."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+        self._pause = 0.02
+        self._never = threading.Event()
+
+    def wait(self) -> bool:
+        """Pause. False, at once, when there is no time left."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            return False
+        self._never.wait(min(self._pause, left))
+        self._pause = min(self._pause * 2, 1.0)
+        return True

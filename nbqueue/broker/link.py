@@ -1,0 +1,143 @@
+"""A connection to the store that never blocks, for the event loop of a worker."""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nbqueue.broker import resp
+from nbqueue.broker.commands import Arg, Command
+from nbqueue.store.connection import Store
+
+_RECEIVE = 262_144
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+OnReply = Callable[[Any], None]
+
+
+class LinkLost(Exception):
+    """The connection is gone; what was not answered may have run or not."""
+
+
+class Link:
+    """Commands out, replies to callbacks, in order. The owner polls `fileno` and calls `read`.
+
+    A callback gets what the reply means, or a `resp.ReplyError`. Scripts that the server lacks are
+    loaded and the command sent again by itself; its reply then comes later than its place in the
+    order. `read` and `flush` raise `LinkLost` when the connection is gone; callbacks of what was
+    under way are then not called, the owner starts over with a new link.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._raw = store.open_connection()
+        self._socket: Any = self._raw.socket
+        self._socket.setblocking(False)
+        self._reader = resp.new_reader()
+        self._out = bytearray()
+        self._waiting: deque[OnReply | None] = deque()
+        self._loaded: set[bytes] = set()
+
+    def fileno(self) -> int:
+        number: int = self._socket.fileno()
+        return number
+
+    @property
+    def wants_write(self) -> bool:
+        return bool(self._out)
+
+    @property
+    def under_way(self) -> int:
+        """How many replies are still to come."""
+        return len(self._waiting)
+
+    def send(self, command: Command[Any], on_reply: OnReply) -> None:
+        """Queue a script; `flush` sends."""
+        script = command.script
+        if script.sha not in self._loaded:
+            self._loaded.add(script.sha)
+            self.call(("SCRIPT", "LOAD", script.source))
+        words = resp.pack(command.words())
+
+        def read(reply: Any) -> None:
+            if isinstance(reply, resp.ReplyError):
+                if reply.code == "NOSCRIPT":
+                    self._loaded.discard(script.sha)
+                    self.send(command, on_reply)
+                else:
+                    on_reply(reply)
+            else:
+                on_reply(command.read(reply))
+
+        self._out += words
+        self._waiting.append(read)
+
+    def call(self, words: Sequence[Arg], on_reply: OnReply | None = None) -> None:
+        """Queue a plain command."""
+        self._out += resp.pack(words)
+        self._waiting.append(on_reply)
+
+    def flush(self) -> None:
+        """Send what is queued, as far as the socket takes it."""
+        while self._out:
+            try:
+                sent = self._socket.send(self._out)
+            except _WOULD_BLOCK:
+                return
+            except OSError as error:
+                raise LinkLost(str(error)) from error
+            if sent == len(self._out):
+                # A new one: the old one may have grown to many megabytes.
+                self._out = bytearray()
+            else:
+                del self._out[:sent]
+
+    def read(self) -> None:
+        """Take what has come, and call the callbacks of whole replies."""
+        while True:
+            try:
+                data = self._socket.recv(_RECEIVE)
+            except _WOULD_BLOCK:
+                break
+            except OSError as error:
+                raise LinkLost(str(error)) from error
+            if not data:
+                raise LinkLost("the server closed the connection")
+            self._reader.feed(data)
+            self._dispatch()
+            if len(data) < _RECEIVE and not self._has_pending():
+                break
+
+    def _has_pending(self) -> bool:
+        # TLS may hold decrypted bytes that no poll of the socket shows.
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+
+    def _dispatch(self) -> None:
+        while True:
+            reply = self._reader.gets()
+            if reply is resp.INCOMPLETE:
+                return
+            on_reply = self._waiting.popleft()
+            if on_reply is not None:
+                on_reply(reply)
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+class Listener(Link):
+    """A link on which messages come by themselves: subscriptions."""
+
+    def __init__(self, store: Store, channels: Sequence[str], on_message: OnReply) -> None:
+        super().__init__(store)
+        self._on_message = on_message
+        self._out += resp.pack(("SUBSCRIBE", *channels))
+
+    def _dispatch(self) -> None:
+        while True:
+            reply = self._reader.gets()
+            if reply is resp.INCOMPLETE:
+                return
+            if isinstance(reply, list) and reply[0] == b"message":
+                self._on_message(reply)

@@ -1,0 +1,45 @@
+-- A task failed for good: keep it in the archive, with its error.
+--
+-- Only the holder of its lease can do this. First trims the archive by age and by number, oldest
+-- first and at most 200 at a time, hashes and all: never the task that comes in. Safe to repeat.
+--
+-- KEYS: task, active, lease, archived, events, attempts, processed, processed_day, failed,
+--   failed_day
+-- ARGV: id, fence, msg, error, task_prefix, oldest (Unix seconds), most, ends_prefix, now_ms,
+--   event_cap, attempt_cap, day_expire_at, worker, host, type_name, attempt_number, started_ms,
+--   waited_ms, reason, peak_memory, error_text
+-- RETURNS: 0 if the caller no longer held the task, else 1 and how many were trimmed
+-- USES: append, announce, fence, count, failure
+
+if not is_held(lease, task, id, fence) then
+  return 0
+end
+local old = redis.call('ZRANGEBYSCORE', archived, '-inf', oldest, 'LIMIT', 0, 100)
+local surplus = redis.call('ZCARD', archived) - #old + 1 - tonumber(most)
+if surplus > 0 then
+  surplus = math.min(surplus, 100)
+  for _, other in ipairs(redis.call('ZRANGE', archived, #old, #old + surplus - 1)) do
+    old[#old + 1] = other
+  end
+end
+for _, other in ipairs(old) do
+  redis.call('ZREM', archived, other)
+  redis.call('DEL', task_prefix .. other)
+end
+if #old > 0 then
+  event(events, event_cap, now_ms, 'trimmed', old)
+end
+release(active, lease, id)
+redis.call('ZADD', archived, math.floor(tonumber(now_ms) / 1000), id)
+redis.call('HSET', task, 'msg', msg, 'state', 'archived')
+if error ~= '' then
+  redis.call('HSET', task, 'nbq:error', error)
+end
+count(processed, processed_day, 1, day_expire_at)
+count(failed, failed_day, 1, day_expire_at)
+ended('archived')
+event(events, event_cap, now_ms, 'archived', { id })
+local ends = {}
+ending(ends, id, 'a', error)
+announce(ends_prefix, ends)
+return { 1, #old }

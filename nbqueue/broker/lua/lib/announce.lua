@@ -1,0 +1,29 @@
+-- Tell the clients that wait for a task that it ended, with its result where that is small.
+--
+-- A client listens on one channel for all tasks that it submitted: the first characters of their
+-- ids name it. `ending(ends, id, state, body)` notes one end, `announce(ends)` tells them all, with
+-- one message a channel. In a message each end is: length of id (2 bytes), state (1 byte: 'c'
+-- completed, 'a' archived, 'd' deleted; a capital says that the body was too large and lies in
+-- the task's hash), length of body (4 bytes), id, body. Numbers are big-endian.
+
+local LISTENER_LENGTH = 10
+local LARGEST_BODY = 65536
+
+local function ending(ends, id, state, body)
+  if #body > LARGEST_BODY then
+    state, body = string.upper(state), ''
+  end
+  local name = string.sub(id, 1, LISTENER_LENGTH)
+  local list = ends[name]
+  if not list then
+    list = {}
+    ends[name] = list
+  end
+  list[#list + 1] = struct.pack('>I2c1I4', #id, state, #body) .. id .. body
+end
+
+local function announce(prefix, ends)
+  for name, list in pairs(ends) do
+    redis.call('PUBLISH', prefix .. name, table.concat(list))
+  end
+end

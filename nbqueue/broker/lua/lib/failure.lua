@@ -1,0 +1,11 @@
+-- What retry, archive and requeue write about the attempt that ended.
+--
+-- Expects the locals that the loader makes from the argument names of those scripts.
+
+local function ended(outcome)
+  attempt(attempts, attempt_cap, {
+    'task_id', id, 'type', type_name, 'attempt', attempt_number,
+    'started_at', started_ms, 'finished_at', now_ms, 'waited', waited_ms,
+    'worker', worker, 'host', host, 'outcome', outcome, 'reason', reason,
+    'peak_memory', peak_memory, 'error', error_text })
+end

@@ -1,0 +1,27 @@
+-- Is the task still in the hands of the caller?
+--
+-- `fence` is 'T' and the token that the caller got when it fetched the task, or 'S' and the score
+-- of an expired lease that the caller found. A holder writes scores with a fraction, and a program
+-- in Go writes whole seconds: a token left behind under a whole score is of an earlier run.
+
+local function is_held(lease, task, id, fence)
+  local found = redis.call('HMGET', task, 'state', 'nbq:lease', 'msg')
+  if found[1] ~= 'active' or not found[3] then
+    return false
+  end
+  local score = redis.call('ZSCORE', lease, id)
+  if not score then
+    return false
+  end
+  local value = string.sub(fence, 2)
+  if string.byte(fence) == 83 then -- 'S'
+    return score == value
+  end
+  return found[2] and string.find(score, '.', 1, true)
+    and string.sub(found[2], 1, #value + 1) == value .. '|'
+end
+
+local function release(active, lease, id)
+  redis.call('LREM', active, 0, id)
+  redis.call('ZREM', lease, id)
+end

@@ -1,0 +1,33 @@
+-- Put a task back to the front of its line: it runs next, and no retry is used up.
+--
+-- Only the holder of its lease, or who found its lease expired, can do this. `how` is 'unstarted'
+-- for a task that was fetched but never began (as if it had not been fetched), 'lost' if the
+-- process that ran it died (which is counted in the task), or 'interrupted' by a shutdown. Its time
+-- of waiting goes on from when it was enqueued. Safe to repeat.
+--
+-- KEYS: task, active, lease, pending, events, attempts
+-- ARGV: id, fence, how, now_ms, event_cap, attempt_cap, worker, host, type_name, attempt_number,
+--   started_ms, waited_ms, reason, peak_memory, error_text
+-- RETURNS: 1, or 0 if the caller no longer held the task
+-- USES: append, fence, failure
+
+if not is_held(lease, task, id, fence) then
+  return 0
+end
+local since = string.match(redis.call('HGET', task, 'nbq:lease') or '', '|(%d+)$')
+release(active, lease, id)
+redis.call('RPUSH', pending, id)
+redis.call('HSET', task, 'state', 'pending')
+if since then
+  redis.call('HSET', task, 'pending_since', since)
+end
+if how == 'unstarted' then
+  redis.call('HINCRBY', task, 'nbq:attempt', -1)
+else
+  if how == 'lost' then
+    redis.call('HINCRBY', task, 'nbq:lost', 1)
+  end
+  ended(how)
+end
+event(events, event_cap, now_ms, 'requeued', { id })
+return 1

@@ -1,0 +1,30 @@
+-- A task failed and will be tried again: put it into the retry set until it is due.
+--
+-- Only the holder of its lease can do this. Whole seconds, rounded up, in the set; the exact time
+-- in the task. With `counts` unset the failure uses up no retry and moves no counter (the caller
+-- has encoded `msg` to match). Safe to repeat.
+--
+-- KEYS: task, active, lease, retry, events, attempts, processed, processed_day, failed, failed_day
+-- ARGV: id, fence, msg, due_ms, counts, error, now_ms, event_cap, attempt_cap, day_expire_at, wake,
+--   worker, host, type_name, attempt_number, started_ms, waited_ms, reason, peak_memory,
+--   error_text
+-- RETURNS: 1, or 0 if the caller no longer held the task
+-- USES: append, fence, count, failure
+
+if not is_held(lease, task, id, fence) then
+  return 0
+end
+release(active, lease, id)
+redis.call('ZADD', retry, math.ceil(tonumber(due_ms) / 1000), id)
+redis.call('HSET', task, 'msg', msg, 'state', 'retry', 'nbq:due', due_ms)
+if error ~= '' then
+  redis.call('HSET', task, 'nbq:error', error)
+end
+if counts == '1' then
+  count(processed, processed_day, 1, day_expire_at)
+  count(failed, failed_day, 1, day_expire_at)
+end
+ended('retry')
+event(events, event_cap, now_ms, 'retried', { id })
+redis.call('PUBLISH', wake, 'due ' .. due_ms)
+return 1

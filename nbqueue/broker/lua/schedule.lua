@@ -1,0 +1,38 @@
+-- Put new tasks aside until they are due.
+--
+-- As enqueue.lua, but into the scheduled set. Its scores are whole seconds, rounded up, so that
+-- no program starts a task early; the exact time lies in the task. Workers are told of it.
+--
+-- KEYS: scheduled, events, code, code_index, *tasks
+-- ARGV: now_ms, event_cap, fingerprint, repeated, wake, then for each task: id, msg, due_ms
+-- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
+-- USES: append
+
+if fingerprint ~= '' then
+  if redis.call('EXISTS', code) == 0 then
+    return 'NOCODE'
+  end
+  redis.call('ZADD', code_index, now_ms, fingerprint)
+end
+local conflicts, ids, earliest = {}, {}, nil
+for i = 0, #KEYS - tasks_at do
+  local at = rest_at + 3 * i
+  local task, id, msg, due = KEYS[tasks_at + i], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  if redis.call('EXISTS', task) == 1 then
+    if repeated ~= '1' or redis.call('HGET', task, 'msg') ~= msg then
+      conflicts[#conflicts + 1] = i
+    end
+  else
+    redis.call('HSET', task, 'msg', msg, 'state', 'scheduled', 'nbq:due', ARGV[at + 2])
+    redis.call('ZADD', scheduled, math.ceil(due / 1000), id)
+    ids[#ids + 1] = id
+    if not earliest or due < earliest then
+      earliest = due
+    end
+  end
+end
+if #ids > 0 then
+  event(events, event_cap, now_ms, 'scheduled', ids)
+  redis.call('PUBLISH', wake, 'due ' .. string.format('%.0f', earliest))
+end
+return conflicts

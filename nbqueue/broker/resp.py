@@ -1,0 +1,60 @@
+"""Redis's protocol at speed: commands to bytes, bytes to replies, error replies to exceptions.
+
+redis-py connects and authenticates; on the hot paths its sockets are used directly, with hiredis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+
+from nbqueue.broker.commands import Arg
+from nbqueue.errors import NbqueueError, StoreDenied, StoreError, StoreUnsuitable
+
+
+class ReplyError(NbqueueError):
+    """The server refused a command; ``code`` is the first word of its reply."""
+
+    @property
+    def code(self) -> str:
+        return str(self).partition(" ")[0]
+
+
+def pack(words: Sequence[Arg]) -> bytes:
+    packed: bytes = hiredis.pack_command(tuple(words))
+    return packed
+
+
+def new_reader() -> Any:
+    """A parser of replies: ``feed`` it bytes, ``gets`` replies; errors come as `ReplyError`."""
+    return hiredis.Reader(protocolError=StoreError, replyError=ReplyError, notEnoughData=INCOMPLETE)
+
+
+class _Incomplete:
+    """Stands for a reply that has not come whole; a nil reply is ``None``."""
+
+
+INCOMPLETE = _Incomplete()
+
+_TRANSIENT = {"LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY"}
+
+
+def is_transient(error: ReplyError) -> bool:
+    """True if the same command may succeed soon: the server is loading, or failing over."""
+    return error.code in _TRANSIENT
+
+
+def store_error(error: ReplyError) -> StoreError:
+    """The exception for a refusal that no repetition will mend."""
+    text = str(error)
+    if error.code in {"NOAUTH", "WRONGPASS", "NOPERM"}:
+        return StoreDenied(f"The store refuses: {text}. Check the user and password in its URL.")
+    if error.code == "OOM":
+        return StoreUnsuitable(
+            f"The store is full: {text}. Raise maxmemory, or delete tasks that nobody needs."
+        )
+    if error.code == "MISCONF":
+        return StoreUnsuitable(f"The store cannot write to its disk: {text}")
+    return StoreError(f"The store refused a command: {text}")

@@ -1,0 +1,101 @@
+"""The Lua scripts: read from ``lua/``, checked, and put together.
+
+Each file says in its header which keys and arguments it takes. From that the loader makes a local
+for each name, so that no body counts positions, and a check that callers pass exactly these. A
+rest (``*tasks``, ``then for each task: …``) is reached through ``tasks_at`` and ``rest_at``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+_HEADER = re.compile(r"^-- (KEYS|ARGV|RETURNS|USES): (.*)$")
+_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script as it is sent: ``source`` with its digest, and what its caller must pass."""
+
+    name: str
+    source: bytes
+    sha: bytes
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    rest: tuple[str, ...]
+    """The names of the arguments that come once for each of the keys at the end; or none."""
+
+    def check(self, keys: int, args: int) -> None:
+        """Raise `TypeError` unless this many keys and arguments fit the header."""
+        repeats = keys - len(self.keys)
+        fits = args == len(self.args) + repeats * len(self.rest) if self.rest else repeats == 0
+        if repeats < 0 or not fits or (not self.rest and args != len(self.args)):
+            raise TypeError(
+                f"{self.name}.lua takes keys {self.keys} and arguments {self.args}, then "
+                f"{self.rest or 'nothing'} for each further key; got {keys} keys, {args} arguments"
+            )
+
+
+def _header(name: str, text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    current = ""
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            break
+        match = _HEADER.match(line)
+        if match:
+            current = match[1]
+            found[current] = match[2]
+        elif current and line.startswith("--   "):
+            found[current] += " " + line[5:].strip()
+        elif current and line.startswith("-- "):
+            found[current] += " " + line[3:].strip()
+    for part in ("KEYS", "ARGV", "RETURNS"):
+        if part not in found:
+            raise ValueError(f"{name}.lua says nothing of its {part}")
+    return found
+
+
+def _names(text: str) -> tuple[str, ...]:
+    plain = re.sub(r"\([^()]*\)", "", text)
+    names = tuple(part.strip() for part in plain.split(",") if part.strip())
+    for name in names:
+        if not _NAME.match(name.lstrip("*")):
+            raise ValueError(f"{name!r} cannot be the name of a key or an argument")
+    return names
+
+
+def _read(path: str) -> str:
+    return (resources.files("nbqueue.broker") / "lua" / path).read_text(encoding="utf-8")
+
+
+@cache
+def load(name: str) -> Script:
+    """Return the script in ``lua/<name>.lua``. Raises `ValueError` if its header is wrong."""
+    text = _read(f"{name}.lua")
+    header = _header(name, text)
+    keys = _names(header["KEYS"])
+    fixed_args, _, rest = header["ARGV"].partition("then for each task:")
+    args = _names(fixed_args)
+    rest_names = _names(rest)
+    prologue: list[str] = []
+    fixed_keys = tuple(key for key in keys if not key.startswith("*"))
+    prologue += [f"local {key} = KEYS[{i}]" for i, key in enumerate(fixed_keys, 1)]
+    prologue += [f"local {arg} = ARGV[{i}]" for i, arg in enumerate(args, 1)]
+    if len(fixed_keys) < len(keys):
+        prologue.append(f"local {keys[-1][1:]}_at = {len(keys)}")
+    if rest_names:
+        prologue.append(f"local rest_at = {len(args) + 1}")
+    used = [_read(f"lib/{fragment}.lua") for fragment in _names(header.get("USES", ""))]
+    body = "\n".join([*prologue, *used, text])
+    compact = "\n".join(
+        line.strip()
+        for line in body.splitlines()
+        if line.strip() and not line.lstrip().startswith("--")
+    ).encode()
+    sha = hashlib.sha1(compact, usedforsecurity=False).hexdigest().encode()
+    return Script(name, compact, sha, fixed_keys, args, rest_names)

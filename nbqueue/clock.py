@@ -1,0 +1,56 @@
+"""What time it is on the store's clock, so that hosts with wrong clocks agree.
+
+Scripts get the time as an argument; this module is where it comes from. The offset between this
+host's clock and the store's is measured by whoever connects, and again now and then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Clock:
+    """The store's time, from this host's monotonic clock and a measured offset.
+
+    Before the first measurement it is this host's own time. Between two measurements it never
+    jumps, whatever happens to the host's wall clock.
+    """
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._monotonic = monotonic
+        self._base = wall() - monotonic()
+
+    def measured(self, sent_at: float, received_at: float, store_time: float) -> None:
+        """Set by one exchange: asked and answered at these monotonic times, in seconds, the store
+        said that it was ``store_time`` (Unix seconds)."""
+        self._base = store_time - (sent_at + received_at) / 2
+
+    def now_ms(self) -> int:
+        """Unix milliseconds on the store's clock."""
+        return int((self._base + self._monotonic()) * 1000)
+
+    def now(self) -> float:
+        """Unix seconds on the store's clock."""
+        return self._base + self._monotonic()
+
+    def now_datetime(self) -> datetime:
+        """The store's time, in UTC."""
+        return from_ms(self.now_ms())
+
+
+def from_ms(unix_ms: int) -> datetime:
+    """Unix milliseconds as a datetime in UTC."""
+    return EPOCH + timedelta(milliseconds=unix_ms)
+
+
+def to_ms(moment: datetime) -> int:
+    """A timezone-aware datetime as Unix milliseconds."""
+    return round((moment - EPOCH) / timedelta(milliseconds=1))

@@ -1,0 +1,166 @@
+"""Every exception that nbqueue raises on purpose.
+
+::
+
+    NbqueueError
+    ├── UsageError (also ValueError)            an argument that cannot be right
+    │   ├── InvalidDuration                     "10 minuts"
+    │   ├── InvalidURL                          a store URL that cannot be read
+    │   └── CannotPickle (also TypeError)       an argument or a function that cannot be sent
+    ├── StoreError (also ConnectionError)       the store cannot be used
+    │   ├── StoreUnreachable                    nobody answers there
+    │   ├── StoreDenied                         wrong password, or no right to do this
+    │   ├── StoreUnsuitable                     too old, or it may throw keys away
+    │   └── NoEmbeddedServer                    no Redis program to start
+    ├── TaskError                               something about one task
+    │   ├── TaskNotFound (also LookupError)     no such task, or its time was up
+    │   ├── TaskIdConflict                      a task of this id exists
+    │   ├── TaskFailed                          it failed, and its own exception cannot be shown
+    │   ├── TaskCancelled (also CancelledError) somebody cancelled it
+    │   ├── TaskTimeout (also TimeoutError)     it ran longer than it was allowed to
+    │   ├── WorkerLost                          the process that ran it died, once too often
+    │   └── HandlerNotFound (also LookupError)  no handler for a message of this type
+    ├── SignatureError                          bytes that no holder of our key signed
+    │   └── UnknownKey                          signed with a key that this process lacks
+    └── IncompatiblePython                      pickled by a Python that this one cannot read
+
+``SkipRetry``, ``RevokeTask`` and ``RetryLater`` are raised *by tasks* to say what happens next;
+they stand outside the tree, so that ``except NbqueueError`` in a task does not swallow them.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+
+
+class NbqueueError(Exception):
+    """The base of all errors of nbqueue. Catch it to handle any of them alike."""
+
+
+class UsageError(NbqueueError, ValueError):
+    """An argument cannot be right. The message names the value and says what would be."""
+
+
+class InvalidDuration(UsageError):
+    """A duration that is no number of seconds, ``timedelta`` or text such as ``"1h30m"``."""
+
+
+class InvalidURL(UsageError):
+    """A store URL that cannot be read. The message shows the accepted forms."""
+
+
+class CannotPickle(UsageError, TypeError):
+    """A function, an argument or a result cannot be sent to another process.
+
+    ``path`` says where the culprit sits, from the outside in, such as
+    ``("sweep()", "global 'conn'")``.
+    """
+
+    def __init__(self, message: str, path: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class StoreError(NbqueueError, ConnectionError):
+    """The store cannot be used. Catch it to try again later or elsewhere."""
+
+
+class StoreUnreachable(StoreError):
+    """Nobody answers at the store's address."""
+
+
+class StoreDenied(StoreError):
+    """The store refuses: a wrong password, a missing user, or a missing right."""
+
+
+class StoreUnsuitable(StoreError):
+    """The server is too old, is not a Redis, or is set up to throw keys away."""
+
+
+class NoEmbeddedServer(StoreError):
+    """There is no Redis program that the embedded store could start."""
+
+
+class TaskError(NbqueueError):
+    """Something about one task; ``task_id`` says which."""
+
+    def __init__(self, message: str, task_id: str = "") -> None:
+        super().__init__(message)
+        self.task_id = task_id
+
+
+class TaskNotFound(TaskError, LookupError):
+    """The store has no such task: the id is wrong, or the time to keep it is over."""
+
+
+class TaskIdConflict(TaskError):
+    """A task of this id exists already."""
+
+
+class TaskFailed(TaskError):
+    """The task failed, and its own exception could not be brought here.
+
+    The message has the type and the text of the original exception; ``traceback`` has the
+    remote traceback.
+    """
+
+    def __init__(self, message: str, task_id: str = "", traceback: str = "") -> None:
+        super().__init__(message, task_id)
+        self.traceback = traceback
+
+
+class TaskCancelled(TaskError, CancelledError):
+    """Somebody cancelled the task; nobody will run it.
+
+    Also the ``CancelledError`` of `concurrent.futures`, which a future of any other executor
+    raises then; not that of `asyncio`, which says that the *wait* was cancelled.
+    """
+
+
+class TaskTimeout(TaskError, TimeoutError):
+    """The task ran longer than its time-out, or past its deadline."""
+
+
+class WorkerLost(TaskError):
+    """The process that ran the task died, and the task must not, or must no more, run again."""
+
+
+class HandlerNotFound(TaskError, LookupError):
+    """No worker has a handler for a message of this type."""
+
+
+class SignatureError(NbqueueError):
+    """Bytes that were not signed, were changed, or belong to another task. Never unpickled."""
+
+
+class UnknownKey(SignatureError):
+    """Signed with a key that this process does not have; ``key_id`` says which."""
+
+    def __init__(self, message: str, key_id: str = "") -> None:
+        super().__init__(message)
+        self.key_id = key_id
+
+
+class IncompatiblePython(NbqueueError):
+    """Pickled by a version of Python whose pickles this version cannot load."""
+
+
+class SkipRetry(Exception):
+    """Raise in a task: it failed, and trying again is of no use. The task is archived."""
+
+
+class RevokeTask(Exception):
+    """Raise in a task: it is no longer wanted. It is deleted, and counts as processed."""
+
+
+class RetryLater(Exception):
+    """Raise in a task: try again after ``delay``.
+
+    ``delay`` is a duration (seconds, ``timedelta`` or text). With ``counts=False`` this is no
+    failure: it uses up no retry.
+    """
+
+    def __init__(self, delay: object, *, counts: bool = True) -> None:
+        super().__init__(delay)
+        self.delay = delay
+        self.counts = counts

@@ -1,0 +1,63 @@
+"""The thread by which a supervisor stops a task, and by which an executor dies with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+from nbqueue.executor import pipe
+from nbqueue.executor.run import Interrupted
+
+
+def watch(control: int, interrupt: Callable[[int, int], None]) -> None:
+    """Start a thread that calls ``interrupt(number, reason)`` for each record in the pipe.
+
+    When the supervisor is gone the pipe ends, and so does this process, at once: its tasks belong
+    to whoever finds their leases expired.
+    """
+
+    def listen() -> None:
+        while True:
+            record = os.read(control, pipe.INTERRUPT.size)
+            if not record:
+                os._exit(70)
+            interrupt(*pipe.INTERRUPT.unpack(record))
+
+    threading.Thread(target=listen, name="nbqueue-control", daemon=True).start()
+
+
+def by_signal(interrupted: Interrupted) -> Callable[[int, int], None]:
+    """Interrupt what runs in the main thread, even in a system call, by a signal to it."""
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        error = interrupted.exception()
+        if error is not None:
+            raise error
+
+    signal.signal(signal.SIGUSR1, handle)
+    main = threading.main_thread().ident
+
+    def interrupt(number: int, reason: int) -> None:
+        interrupted.reason = reason
+        interrupted.asked = number
+        if main is not None:
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    return interrupt
+
+
+def die_with_parent() -> None:
+    """On Linux, have the kernel end this process when its supervisor is gone.
+
+    The control thread does the same, but not while a task holds the interpreter's lock.
+    """
+    try:
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    except (ImportError, OSError, AttributeError):
+        pass

@@ -1,0 +1,153 @@
+"""What a supervisor and its executors say to each other: frames of bytes over a socket.
+
+A frame is its length (4 bytes, of what follows), its kind (1 byte) and a body. Numbers are
+big-endian. To a *sync* executor each task also goes as a *permit*, its number written to a pipe
+whose reading end both processes hold. Whoever reads a permit has the task: the executor, just
+before it runs it, or the supervisor, which so takes back tasks that wait behind a slow one. The
+kernel decides between them, and a dead executor's unread permits say which tasks it never began.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+HELLO: Final = 1
+"""Executor: ready. Body: process id (4 bytes)."""
+CODE: Final = 2
+"""Supervisor: a function's code. Body: fingerprint (16 bytes), blob."""
+TASK: Final = 3
+"""Supervisor: run this. Body: see `pack_task`."""
+DONE: Final = 4
+"""Executor: it ended. Body: see `pack_done`."""
+STOP: Final = 5
+"""Supervisor: end when what runs has ended. No body."""
+
+VALUE: Final = 0
+FAILED: Final = 1
+FAILED_FOR_GOOD: Final = 2
+REVOKED: Final = 3
+LATER: Final = 4
+TIMED_OUT: Final = 5
+CANCELLED: Final = 6
+
+_HEAD = struct.Struct(">IB")
+_TASK = struct.Struct(">I16sIIdHHH")
+_DONE = struct.Struct(">IBQQdBI")
+PERMIT: Final = struct.Struct(">I")
+INTERRUPT: Final = struct.Struct(">IB")
+"""In the control pipe: number of the task, and why (`TIMED_OUT` or `CANCELLED`)."""
+
+
+class TaskFrame(NamedTuple):
+    """A task to run. ``deadline`` is Unix seconds on the store's clock, 0: none."""
+
+    number: int
+    fingerprint: bytes
+    attempt: int
+    max_retry: int
+    deadline: float
+    task_id: str
+    queue: str
+    type: str
+    arguments: bytes
+
+
+class DoneFrame(NamedTuple):
+    """How a task ended.
+
+    ``body`` is the result's bytes for `VALUE`, else those of the exception. ``micros`` is how long
+    it ran, ``peak_memory`` the most bytes that the process ever had. ``delay`` (seconds) and
+    ``counts`` belong to `LATER`.
+    """
+
+    number: int
+    outcome: int
+    micros: int
+    peak_memory: int
+    delay: float
+    counts: bool
+    error_text: str
+    body: bytes
+
+
+def frame(kind: int, body: bytes = b"") -> bytes:
+    return _HEAD.pack(len(body) + 1, kind) + body
+
+
+def pack_task(task: TaskFrame) -> bytes:
+    task_id, queue, name = task.task_id.encode(), task.queue.encode(), task.type.encode()
+    head = _TASK.pack(
+        task.number,
+        task.fingerprint,
+        task.attempt,
+        task.max_retry,
+        task.deadline,
+        len(task_id),
+        len(queue),
+        len(name),
+    )
+    body = b"".join((head, task_id, queue, name, task.arguments))
+    return _HEAD.pack(len(body) + 1, TASK) + body
+
+
+def unpack_task(body: bytes) -> TaskFrame:
+    number, fingerprint, attempt, max_retry, deadline, a, b, c = _TASK.unpack_from(body)
+    at = _TASK.size
+    return TaskFrame(
+        number,
+        fingerprint,
+        attempt,
+        max_retry,
+        deadline,
+        body[at : at + a].decode(),
+        body[at + a : at + a + b].decode(),
+        body[at + a + b : at + a + b + c].decode(),
+        body[at + a + b + c :],
+    )
+
+
+def pack_done(done: DoneFrame) -> bytes:
+    text = done.error_text.encode("utf-8", "replace")
+    head = _DONE.pack(
+        done.number,
+        done.outcome,
+        done.micros,
+        done.peak_memory,
+        done.delay,
+        done.counts,
+        len(text),
+    )
+    return _HEAD.pack(_DONE.size + len(text) + len(done.body) + 1, DONE) + head + text + done.body
+
+
+def unpack_done(body: bytes) -> DoneFrame:
+    number, outcome, micros, peak, delay, counts, length = _DONE.unpack_from(body)
+    at = _DONE.size
+    text = body[at : at + length].decode() if length else ""
+    return DoneFrame(number, outcome, micros, peak, delay, bool(counts), text, body[at + length :])
+
+
+class Frames:
+    """Puts frames together from bytes as they come."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Add ``data``; yield (kind, body) of each frame that is now whole."""
+        buffer = self._data
+        buffer += data
+        at, size = 0, len(buffer)
+        try:
+            while size - at >= 5:
+                length, kind = _HEAD.unpack_from(buffer, at)
+                end = at + 4 + length
+                if end > size:
+                    break
+                body = bytes(memoryview(buffer)[at + 5 : end])
+                at = end
+                yield kind, body
+        finally:
+            del buffer[:at]

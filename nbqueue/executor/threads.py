@@ -1,0 +1,70 @@
+"""An executor of ordinary functions in threads of one process, for work that mostly waits."""
+
+from __future__ import annotations
+
+import contextvars
+import ctypes
+import os
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from nbqueue.executor import pipe
+from nbqueue.executor.control import watch
+from nbqueue.executor.pipe import Frames, TaskFrame
+from nbqueue.executor.run import Functions, Interrupted, run_sync, stop_exception
+
+_RECEIVE = 262_144
+
+
+class ThreadExecutor:
+    """Runs up to ``capacity`` tasks at once.
+
+    A thread can be interrupted only while it runs Python code, not in a call of the system or of
+    C: the supervisor then ends the whole process, and the other tasks in it run again.
+    """
+
+    def __init__(self, connection: socket.socket, control: int, capacity: int) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._functions = Functions()
+        self._pool = ThreadPoolExecutor(capacity, thread_name_prefix="nbqueue")
+        self._threads: dict[int, int] = {}
+        self._lock = threading.Lock()
+        watch(control, self._interrupt)
+
+    def serve(self) -> None:
+        self._connection.sendall(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
+        frames = Frames()
+        while True:
+            data = self._connection.recv(_RECEIVE)
+            if not data:
+                os._exit(70)
+            for kind, body in frames.feed(data):
+                if kind == pipe.TASK:
+                    context = contextvars.Context()
+                    self._pool.submit(context.run, self._run, pipe.unpack_task(body))
+                elif kind == pipe.CODE:
+                    self._functions.add(body)
+                elif kind == pipe.STOP:
+                    self._pool.shutdown(wait=True)
+                    return
+
+    def _run(self, task: TaskFrame) -> None:
+        with self._lock:
+            self._threads[task.number] = threading.get_ident()
+        try:
+            done = run_sync(self._functions, task, Interrupted())
+        finally:
+            with self._lock:
+                del self._threads[task.number]
+        with self._sending:
+            self._connection.sendall(pipe.pack_done(done))
+
+    def _interrupt(self, number: int, reason: int) -> None:
+        with self._lock:
+            thread = self._threads.get(number)
+            if thread is not None:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread), ctypes.py_object(type(stop_exception(reason)))
+                )

@@ -1,0 +1,110 @@
+"""What a caller can say about a task, checked as soon as it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any
+
+from nbqueue.durations import Duration, parse_duration
+from nbqueue.errors import UsageError
+
+_MAX_INT32 = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """The options of a task.
+
+    queue: the name of its queue; ``"default"``.
+    retry: how often it is tried again after an error; a call's default is 0, a message's 25.
+    timeout: how long one attempt may take (a duration); a call's default is none, a message's
+        30 minutes.
+    deadline: when it must be done (a timezone-aware datetime); no attempt runs past it.
+    delay: how long from now it becomes due (a duration); or
+    at: when it becomes due (a timezone-aware datetime).
+    retention: how long the finished task is kept with its result (a duration); a call's default
+        is one day, a message's none: it is deleted on success.
+    task_id: an id of your own instead of a made one.
+    name: a name by which `Client.get` finds the newest task that had it.
+    headers: text for whoever runs it; never decides what runs.
+    on_lost: ``"rerun"`` (a task whose worker died runs again, which is no retry) or ``"fail"``.
+    """
+
+    queue: str = "default"
+    retry: int | None = None
+    timeout: Duration | None = None
+    deadline: datetime | None = None
+    delay: Duration | None = None
+    at: datetime | None = None
+    retention: Duration | None = None
+    task_id: str | None = None
+    name: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    on_lost: str = "rerun"
+
+    def __post_init__(self) -> None:
+        _check_text("queue", self.queue)
+        if any(c in "{}/" or not c.isprintable() for c in self.queue):
+            raise UsageError(
+                f"queue={self.queue!r} cannot name a queue: use letters, digits and '_-.:'"
+            )
+        if self.retry is not None and (
+            isinstance(self.retry, bool)
+            or not isinstance(self.retry, int)
+            or not 0 <= self.retry <= _MAX_INT32
+        ):
+            raise UsageError(f"retry={self.retry!r} must be a whole number, 0 or more")
+        for name in ("timeout", "delay", "retention"):
+            value = getattr(self, name)
+            if value is not None:
+                parse_duration(value, name)
+        for name in ("deadline", "at"):
+            _check_moment(name, getattr(self, name))
+        if self.delay is not None and self.at is not None:
+            raise UsageError("delay= and at= both say when the task is due: pass one of them")
+        for name in ("task_id", "name"):
+            if getattr(self, name) is not None:
+                _check_text(name, getattr(self, name))
+        for key, text in self.headers.items():
+            if not isinstance(key, str) or not isinstance(text, str):
+                raise UsageError(f"headers={{{key!r}: {text!r}}} must map text to text")
+        if self.on_lost not in ("rerun", "fail"):
+            raise UsageError(f"on_lost={self.on_lost!r} must be 'rerun' or 'fail'")
+
+    def merged(self, changes: Mapping[str, Any]) -> TaskOptions:
+        """These options with ``changes``. Raises `UsageError` for an unknown one."""
+        known = [f.name for f in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise UsageError(f"{name!r} is no option of a task; there are {', '.join(known)}")
+        # The later of two ways to say the same wins.
+        if "delay" in changes and "at" not in changes and self.at is not None:
+            changes = {**changes, "at": None}
+        if "at" in changes and "delay" not in changes and self.delay is not None:
+            changes = {**changes, "delay": None}
+        return replace(self, **changes)
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f"{name}={value!r} is empty: it must be text")
+    if value != value.strip():
+        raise UsageError(f"{name}={value!r} begins or ends with white space")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{name}={value!r} cannot be written as UTF-8") from None
+
+
+def _check_moment(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        raise UsageError(f"{name}={value!r} must be a datetime")
+    if value.tzinfo is None:
+        raise UsageError(
+            f"{name}={value!r} has no time zone: write {name}=datetime(…, tzinfo=timezone.utc), "
+            "or call .astimezone() on it for local time"
+        )

@@ -1,0 +1,31 @@
+"""The fields of a task's hash.
+
+Asynq's own fields are exactly those of its format. Fields that begin with ``nbq:`` are ours:
+Asynq reads and writes fields by name and deletes the hash whole, so it keeps them unseen.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MSG: Final = "msg"
+STATE: Final = "state"
+PENDING_SINCE: Final = "pending_since"
+UNIQUE_KEY: Final = "unique_key"
+GROUP: Final = "group"
+RESULT: Final = "result"
+
+LEASE: Final = "nbq:lease"
+"""``<token>|<nanoseconds>``: who holds the task since when, and since when it was pending."""
+
+ATTEMPT: Final = "nbq:attempt"
+"""How often the task was fetched by a worker of nbqueue."""
+
+LOST: Final = "nbq:lost"
+"""How many of its attempts ended because the process that ran it died."""
+
+ERROR: Final = "nbq:error"
+"""The signed exception of the last failed attempt."""
+
+DUE: Final = "nbq:due"
+"""When a scheduled or retried task is due, in Unix milliseconds; the sets hold whole seconds."""

@@ -1,0 +1,127 @@
+"""The names of keys and channels.
+
+Everything of a queue shares the slot of ``{queue}``, so that one script may touch all of it on a
+cluster. Asynq's names are exactly Asynq's; ours begin with ``nbqueue:{queue}:``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date
+from functools import lru_cache
+from typing import Final
+
+from nbqueue.errors import UsageError
+
+QUEUES: Final = "asynq:queues"
+SERVERS: Final = "asynq:servers"
+WORKERS: Final = "asynq:workers"
+SCHEDULERS: Final = "asynq:schedulers"
+CANCEL_CHANNEL: Final = "asynq:cancel"
+
+LISTENER_LENGTH: Final = 10
+"""How many characters of a task's id name the channel on which its end is announced."""
+
+
+def check_queue_name(name: str) -> str:
+    """Return ``name`` if it can name a queue, else raise `UsageError`.
+
+    Asynq takes any text that is not blank. Characters that break Asynqmon's paths or a cluster's
+    hash tags are refused here: slashes, braces, white space at an end and control characters.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise UsageError(f"queue={name!r} is empty: a queue needs a name, such as 'default'")
+    if name != name.strip() or any(c in "{}/" or not c.isprintable() for c in name):
+        raise UsageError(
+            f"queue={name!r} cannot name a queue: use letters, digits and '_', '-', '.', ':'"
+        )
+    return name
+
+
+class QueueKeys:
+    """The keys of one queue. Get it from `queue_keys`, which keeps them."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = check_queue_name(queue)
+        asynq = f"asynq:{{{queue}}}:"
+        own = f"nbqueue:{{{queue}}}:"
+        self.prefix = asynq
+        self.task_prefix = asynq + "t:"
+        self.pending = asynq + "pending"
+        self.active = asynq + "active"
+        self.lease = asynq + "lease"
+        self.scheduled = asynq + "scheduled"
+        self.retry = asynq + "retry"
+        self.archived = asynq + "archived"
+        self.completed = asynq + "completed"
+        self.paused = asynq + "paused"
+        self.processed = asynq + "processed"
+        self.failed = asynq + "failed"
+        self.groups = asynq + "groups"
+        self.aggregation_sets = asynq + "aggregation_sets"
+        self.own_prefix = own
+        self.events = own + "events"
+        self.attempts = own + "attempts"
+        self.code_prefix = own + "code:"
+        self.code_index = own + "codes"
+        self.ends = own + "end:"
+        self.wake = own + "wake"
+
+    def task(self, task_id: str) -> str:
+        return self.task_prefix + task_id
+
+    def by_state(self, state: str) -> str:
+        """The list or set that holds the ids of tasks in ``state``."""
+        return self.prefix + state
+
+    def processed_on(self, day: date) -> str:
+        """The counter of tasks processed on ``day``, a day in UTC."""
+        return f"{self.processed}:{day.isoformat()}"
+
+    def failed_on(self, day: date) -> str:
+        return f"{self.failed}:{day.isoformat()}"
+
+    def group(self, group: str) -> str:
+        return f"{self.prefix}g:{group}"
+
+    def aggregation_set(self, group: str, set_id: str) -> str:
+        return f"{self.prefix}g:{group}:{set_id}"
+
+    def unique(self, task_type: str, payload: bytes | None) -> str:
+        """Asynq's lock for (queue, type, payload). ``None`` is no payload, ``b""`` an empty one."""
+        digest = "" if payload is None else hashlib.md5(payload, usedforsecurity=False).hexdigest()
+        return f"{self.prefix}unique:{task_type}:{digest}"
+
+    def code(self, fingerprint: bytes) -> str:
+        return self.code_prefix + fingerprint.hex()
+
+    def name(self, name: str) -> str:
+        """Where the id of the newest task of this name is kept, for as long as it can matter."""
+        return f"{self.own_prefix}name:{name}"
+
+    def end_channel(self, task_id: str) -> str:
+        """Where the end of this task is announced: one channel for all tasks of one client."""
+        return self.ends + task_id[:LISTENER_LENGTH]
+
+
+@lru_cache(maxsize=4096)
+def queue_keys(queue: str) -> QueueKeys:
+    """The keys of ``queue``. Raises `UsageError` if it cannot name a queue."""
+    return QueueKeys(queue)
+
+
+def server_info(host: str, pid: int, server_id: str) -> str:
+    return f"asynq:servers:{{{host}:{pid}:{server_id}}}"
+
+
+def server_tasks(host: str, pid: int, server_id: str) -> str:
+    """The hash of what a worker runs; Asynq calls a running task a worker."""
+    return f"asynq:workers:{{{host}:{pid}:{server_id}}}"
+
+
+def scheduler_entries(scheduler_id: str) -> str:
+    return f"asynq:schedulers:{{{scheduler_id}}}"
+
+
+def scheduler_history(entry_id: str) -> str:
+    return f"asynq:scheduler_history:{entry_id}"

@@ -1,0 +1,43 @@
+"""The program of a worker that `Worker.start` starts: ``python -m nbqueue.worker ANSWER``.
+
+Reads its settings, as JSON, from its standard input; writes ``ready``, or what went wrong, to the
+open file ANSWER.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+
+
+def main(answer: int) -> int:
+    settings = json.loads(sys.stdin.buffer.read())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    from nbqueue.errors import NbqueueError
+    from nbqueue.worker.settings import WorkerSettings
+    from nbqueue.worker.supervisor import Supervisor
+
+    try:
+        supervisor = Supervisor(WorkerSettings(**settings))
+        supervisor.on_ready = lambda: _say(answer, "ready")
+        return supervisor.run()
+    except NbqueueError as error:
+        _say(answer, str(error))
+        return 1
+    except OSError as error:
+        _say(answer, f"{type(error).__name__}: {error}")
+        return 1
+
+
+def _say(answer: int, text: str) -> None:
+    try:
+        os.write(answer, text.encode("utf-8", "replace")[:4096])
+        os.close(answer)
+    except OSError:
+        pass  # whoever asked is gone, or has its answer
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

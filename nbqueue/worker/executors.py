@@ -1,0 +1,219 @@
+"""One executor process, as its supervisor sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import OrderedDict
+
+from nbqueue.executor import pipe
+from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
+from nbqueue.worker.runs import Run
+
+_RECEIVE = 262_144
+
+SYNC, THREADS, LOOP = "sync", "threads", "loop"
+
+
+class ExecutorGone(Exception):
+    """The process has closed its end of the socket."""
+
+
+class Executor:
+    """A process that runs tasks, the socket to it, and what it has in hand.
+
+    ``runs`` are in the order sent. Of a sync executor the first may be running and the others wait
+    behind it; `take_back` gets those that it has not begun.
+    """
+
+    def __init__(self, kind: str, capacity: int) -> None:
+        self.kind = kind
+        self.capacity = capacity
+        self.runs: OrderedDict[int, Run] = OrderedDict()
+        self.known_code: set[bytes] = set()
+        self.ready = False
+        self.retiring = False
+        self.finished = 0
+        self.began_at = 0.0
+        self.kill_reason = ""
+        self.peak_memory = 0
+        self._frames = Frames()
+        self._out = bytearray()
+        self._spawn()
+
+    def _spawn(self) -> None:
+        ours, theirs = socket.socketpair()
+        permits, self._permit_writer = os.pipe()
+        control, self._control = os.pipe()
+        os.set_blocking(permits, False)
+        os.set_blocking(self._permit_writer, False)
+        os.set_blocking(self._control, False)
+        self._permits = permits
+        self._socket = ours
+        ours.setblocking(False)
+        for size in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            ours.setsockopt(socket.SOL_SOCKET, size, 1 << 20)
+            theirs.setsockopt(socket.SOL_SOCKET, size, 1 << 20)
+        passed = (theirs.fileno(), permits, control)
+        try:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "nbqueue.executor",
+                    self.kind,
+                    str(self.capacity),
+                    *map(str, passed),
+                ],
+                stdin=subprocess.DEVNULL,
+                pass_fds=passed,
+            )
+        finally:
+            theirs.close()
+            os.close(control)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def wants_write(self) -> bool:
+        return bool(self._out)
+
+    def room(self, parked: int) -> int:
+        """How many more tasks it may be sent, if ``parked`` may wait behind the running one."""
+        if self.retiring:
+            return 0
+        most = self.capacity + (parked if self.kind == SYNC else 0)
+        return most - len(self.runs)
+
+    def send_code(self, fingerprint: bytes, blob: bytes) -> None:
+        if fingerprint not in self.known_code:
+            self.known_code.add(fingerprint)
+            self._out += pipe.frame(pipe.CODE, fingerprint + blob)
+
+    def send_task(self, run: Run, frame: TaskFrame, now: float) -> None:
+        """Queue a task; `flush` sends. Its permit goes ahead of it."""
+        if self.kind == SYNC:
+            os.write(self._permit_writer, pipe.PERMIT.pack(run.number))
+        if not self.runs:
+            self.began_at = now
+        self.runs[run.number] = run
+        run.executor = self
+        run.sent_at = now
+        self._out += pipe.pack_task(frame)
+
+    def flush(self) -> None:
+        """Send what is queued, as far as the socket takes it."""
+        while self._out:
+            try:
+                sent = self._socket.send(self._out)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise ExecutorGone from error
+            if sent == len(self._out):
+                self._out = bytearray()
+            else:
+                del self._out[:sent]
+
+    def read(self, now: float) -> list[tuple[Run, DoneFrame]]:
+        """Take what it answered. Raises `ExecutorGone` once everything has been taken."""
+        ended: list[tuple[Run, DoneFrame]] = []
+        try:
+            data = self._socket.recv(_RECEIVE)
+        except BlockingIOError:
+            return ended
+        except OSError as error:
+            raise ExecutorGone from error
+        if not data:
+            raise ExecutorGone
+        for kind, body in self._frames.feed(data):
+            if kind == pipe.DONE:
+                done = pipe.unpack_done(body)
+                run = self.runs.pop(done.number, None)
+                self.finished += 1
+                self.peak_memory = done.peak_memory
+                self.began_at = now
+                if run is not None:
+                    ended.append((run, done))
+            elif kind == pipe.HELLO:
+                self.ready = True
+                self.began_at = now
+        return ended
+
+    def take_back(self) -> list[Run]:
+        """Get the tasks that wait behind the running one; the executor will not run them."""
+        if self.kind != SYNC:
+            return []
+        taken: list[Run] = []
+        while True:
+            try:
+                records = os.read(self._permits, 64 * pipe.PERMIT.size)
+            except BlockingIOError:
+                break
+            if not records:
+                break
+            for (number,) in pipe.PERMIT.iter_unpack(records):
+                run = self.runs.pop(number, None)
+                if run is not None:
+                    run.executor = None
+                    taken.append(run)
+        return taken
+
+    def interrupt(self, run: Run, reason: int) -> None:
+        """Ask the task to end: an exception is raised in it."""
+        try:
+            os.write(self._control, pipe.INTERRUPT.pack(run.number, reason))
+        except OSError:
+            pass  # it is dying; the reaper will say so
+
+    def stop(self) -> None:
+        """Have it end by itself when what it runs has ended."""
+        self.retiring = True
+        self._out += pipe.frame(pipe.STOP)
+
+    def kill(self, reason: str) -> None:
+        """End it now; ``reason`` is told to those who ask why its tasks were lost."""
+        self.kill_reason = self.kill_reason or reason
+        self.retiring = True
+        try:
+            self.process.kill()
+        except ProcessLookupError:
+            pass
+
+    def why_gone(self) -> str:
+        """How the process ended, for a person. Call it once it is gone."""
+        if self.kill_reason:
+            return self.kill_reason
+        try:
+            code = self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        if code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            hint = " (out of memory, perhaps)" if name == "SIGKILL" else ""
+            return f"its process was killed by {name}{hint}"
+        return f"its process ended with exit code {code}"
+
+    def close(self) -> None:
+        """Let go of the files; ends the process if it lives."""
+        self._socket.close()
+        for number in (self._permits, self._permit_writer, self._control):
+            try:
+                os.close(number)
+            except OSError:
+                pass
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()

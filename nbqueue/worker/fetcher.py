@@ -1,0 +1,127 @@
+"""Getting tasks from the queues: from which, how many, and when to ask."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nbqueue.broker import commands
+from nbqueue.broker.commands import Fetched
+from nbqueue.broker.resp import ReplyError
+from nbqueue.clock import Clock
+from nbqueue.worker.links import Links
+from nbqueue.worker.reactor import Reactor
+
+MOST_AT_ONCE = 256
+_PAUSED_LOOK = 1.0
+
+
+class QueueOrder:
+    """In which order queues are asked. Pure but for chance.
+
+    By weight: each time another order, in which a queue of weight 6 comes before one of weight 3
+    twice as often. Strictly: by falling weight.
+    """
+
+    def __init__(self, weights: Mapping[str, int], strict: bool) -> None:
+        self._strict = sorted(weights, key=lambda name: -weights[name]) if strict else None
+        self._names = list(weights)
+        self._weights = dict(weights)
+
+    def next(self) -> list[str]:
+        if self._strict is not None or len(self._names) == 1:
+            return self._strict or self._names
+        # The largest of w-th roots of random numbers: a weighted order without replacement.
+        return sorted(self._names, key=lambda name: -(random.random() ** (1 / self._weights[name])))
+
+
+class Fetcher:
+    """Asks for as many tasks as there is room for, one queue at a time.
+
+    A queue that gave less than it was asked for is empty; it is not asked again before a
+    connection that waits on it says that it has a task.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        links: Links,
+        clock: Clock,
+        worker_id: str,
+        lease_seconds: float,
+        order: QueueOrder,
+        queues: list[str],
+        room: Callable[[], int],
+        on_fetched: Callable[[str, list[Fetched], str, int], None],
+    ) -> None:
+        self._reactor = reactor
+        self._links = links
+        self._clock = clock
+        self._worker_id = worker_id
+        self._lease_ms = int(lease_seconds * 1000)
+        self._order = order
+        self._queues = queues
+        self._room = room
+        self._on_fetched = on_fetched
+        self._tokens = itertools.count(1)
+        self._filled: set[str] = set()
+        self._waiting: set[str] = set()
+        self._asking = False
+        self.enabled = True
+        links.on_up.append(self._on_up)
+        links.on_down.append(self._on_down)
+
+    def look(self, queue: str) -> None:
+        """There may be a task in ``queue``."""
+        self._filled.add(queue)
+
+    def fetch(self) -> None:
+        """Ask for tasks, if there is room and a queue that may have some. Once a round."""
+        link = self._links.tasks
+        if self._asking or not self.enabled or link is None or not self._filled:
+            return
+        limit = min(self._room(), MOST_AT_ONCE)
+        if limit <= 0:
+            return
+        queue = next(name for name in self._order.next() if name in self._filled)
+        now_ms = self._clock.now_ms()
+        token = f"{self._worker_id}:{now_ms}:{next(self._tokens)}"
+        self._asking = True
+        link.send(
+            commands.fetch(queue, limit, now_ms, now_ms + self._lease_ms, token),
+            lambda reply: self._on_reply(queue, limit, token, now_ms, reply),
+        )
+
+    def _on_reply(self, queue: str, limit: int, token: str, now_ms: int, reply: Any) -> None:
+        self._asking = False
+        if isinstance(reply, ReplyError):
+            raise RuntimeError(f"the store refused to give tasks: {reply}")
+        if reply is None:
+            # Paused. A wait for tasks would return at once, again and again.
+            self._filled.discard(queue)
+            self._reactor.after(_PAUSED_LOOK, lambda: self._filled.add(queue))
+            return
+        if len(reply) < limit:
+            self._filled.discard(queue)
+            self._wait(queue)
+        if reply:
+            self._on_fetched(queue, reply, token, now_ms)
+
+    def _wait(self, queue: str) -> None:
+        if queue not in self._waiting:
+            self._waiting.add(queue)
+            self._links.wait_for_task(queue, lambda: self._on_task(queue))
+
+    def _on_task(self, queue: str) -> None:
+        self._waiting.discard(queue)
+        self._filled.add(queue)
+
+    def _on_up(self) -> None:
+        self._filled = set(self._queues)
+
+    def _on_down(self) -> None:
+        self._asking = False
+        self._filled.clear()
+        self._waiting.clear()

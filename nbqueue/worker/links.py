@@ -1,0 +1,161 @@
+"""A worker's connections to the store: kept, lost, and opened again.
+
+Tasks go over one, leases and maintenance over another, so that no heartbeat waits behind a batch of
+results. A third listens for messages, and each queue has one that waits for its next task.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from nbqueue.broker.link import Link, LinkLost, Listener
+from nbqueue.store.connection import Store
+from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
+from nbqueue.worker.reactor import Reactor
+
+log = logging.getLogger("nbqueue.worker")
+
+WAIT_SECONDS = 5
+_LONGEST_PAUSE = 2.0
+
+
+class Links:
+    """All connections live and die together: one lost means that the store was away.
+
+    ``on_up`` is called with everything connected, at first and after each loss; ``on_down`` at
+    each loss. In between `tasks` and `upkeep` are None.
+    """
+
+    def __init__(self, reactor: Reactor, store: Store, queues: list[str]) -> None:
+        self._reactor = reactor
+        self._store = store
+        self._queues = queues
+        self.tasks: Link | None = None
+        self.upkeep: Link | None = None
+        self._waits: dict[str, Link] = {}
+        self._listener: Listener | None = None
+        self._pause = 0.02
+        self._closed = False
+        self.on_up: list[Callable[[], None]] = []
+        self.on_down: list[Callable[[], None]] = []
+        self.on_message: Callable[[str, bytes], None] = lambda channel, data: None
+        reactor.every_round(self.flush)
+
+    def connect(self) -> None:
+        """Open all connections, here and now. Raises `StoreError`."""
+        self._take(self._open())
+
+    def wait_for_task(self, queue: str, on_task: Callable[[], None]) -> None:
+        """Call ``on_task`` when there is a pending task, whoever put it there, or after a while.
+
+        Moving the last element of the list to where it is blocks until there is one, changes
+        nothing, and is woken by whatever program pushes (protocol H.1, 1).
+        """
+        link = self._waits.get(queue)
+        if link is not None:
+            pending = queue_keys(queue).pending
+            link.call(
+                ("BLMOVE", pending, pending, "RIGHT", "RIGHT", WAIT_SECONDS),
+                lambda reply: on_task(),
+            )
+
+    def flush(self) -> None:
+        """Send what is queued on all connections."""
+        if self.tasks is None:
+            return
+        for link in (self.tasks, self.upkeep, *self._waits.values()):
+            if link is not None and link.wants_write:
+                try:
+                    link.flush()
+                except LinkLost as error:
+                    self._lost(error)
+                    return
+                if link.wants_write:
+                    self._watch(link, writing=True)
+
+    def close(self) -> None:
+        self._closed = True
+        self._drop()
+
+    def _open(self) -> dict[str, Link]:
+        opened: dict[str, Link] = {}
+        try:
+            opened["tasks"] = Link(self._store)
+            opened["upkeep"] = Link(self._store)
+            channels = [CANCEL_CHANNEL, *(queue_keys(queue).wake for queue in self._queues)]
+            opened["listener"] = Listener(self._store, channels, self._on_message)
+            for queue in self._queues:
+                opened["wait " + queue] = Link(self._store)
+        except BaseException:
+            for link in opened.values():
+                link.close()
+            raise
+        return opened
+
+    def _take(self, opened: dict[str, Link]) -> None:
+        self.tasks, self.upkeep = opened["tasks"], opened["upkeep"]
+        listener = opened["listener"]
+        assert isinstance(listener, Listener)
+        self._listener = listener
+        self._waits = {queue: opened["wait " + queue] for queue in self._queues}
+        self._pause = 0.02
+        for link in opened.values():
+            self._watch(link, writing=link.wants_write)
+        for action in self.on_up:
+            action()
+
+    def _watch(self, link: Link, *, writing: bool = False) -> None:
+        def write() -> None:
+            try:
+                link.flush()
+            except LinkLost as error:
+                self._lost(error)
+                return
+            if not link.wants_write:
+                self._watch(link)
+
+        self._reactor.watch(link, lambda: self._read(link), on_writable=write if writing else None)
+
+    def _read(self, link: Link) -> None:
+        try:
+            link.read()
+        except LinkLost as error:
+            self._lost(error)
+
+    def _on_message(self, message: Any) -> None:
+        self.on_message(message[1].decode(), message[2])
+
+    def _drop(self) -> None:
+        for link in (self.tasks, self.upkeep, self._listener, *self._waits.values()):
+            if link is not None:
+                self._reactor.forget(link)
+                link.close()
+        self.tasks = self.upkeep = self._listener = None
+        self._waits = {}
+
+    def _lost(self, error: LinkLost) -> None:
+        if self.tasks is None:
+            return
+        log.warning("store lost url=%s error=%s", self._store.url.redacted, error)
+        self._drop()
+        for action in self.on_down:
+            action()
+        self._reconnect()
+
+    def _reconnect(self) -> None:
+        if not self._closed:
+            self._reactor.in_thread(self._open, self._reconnected)
+
+    def _reconnected(self, result: Any) -> None:
+        if isinstance(result, Exception):
+            log.debug("store still away error=%s", result)
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+            self._reactor.after(self._pause, self._reconnect)
+        elif self._closed:
+            for link in result.values():
+                link.close()
+        else:
+            log.info("store back url=%s", self._store.url.redacted)
+            self._take(result)

@@ -1,0 +1,49 @@
+"""How far ahead of its free slots a worker fetches. Pure.
+
+Short tasks are fetched many at a time, or the round trips would cost more than the tasks. Long
+ones are fetched one for each free slot: whatever lies here ahead of its time, no other worker
+can run.
+"""
+
+from __future__ import annotations
+
+AHEAD = 0.02
+"""Seconds of work that may lie fetched, for each slot."""
+PARKED = 0.002
+"""Seconds of work that may lie with one executor, behind the task that it runs."""
+MOST_AHEAD = 512
+MOST_PARKED = 32
+_FIRST_GUESS = 0.05
+_WEIGHT = 0.1
+
+
+class Pace:
+    """A running estimate of how long a task takes, quick to rise and slow to fall."""
+
+    def __init__(self) -> None:
+        self._seconds = _FIRST_GUESS
+
+    @property
+    def estimate(self) -> float:
+        """Seconds that a task takes, about."""
+        return self._seconds
+
+    def ended(self, seconds: float) -> None:
+        """A task took this long."""
+        if seconds > self._seconds * 8:
+            # One long task among short ones: be careful at once.
+            self._seconds = max(self._seconds, seconds / 8)
+        else:
+            self._seconds += _WEIGHT * (seconds - self._seconds)
+
+    def ahead(self, slots: int) -> int:
+        """How many tasks may be in hand beyond the slots."""
+        if self._seconds * MOST_AHEAD <= AHEAD * slots:
+            return MOST_AHEAD
+        return int(AHEAD * slots / self._seconds)
+
+    def parked(self) -> int:
+        """How many tasks may wait with one executor."""
+        if self._seconds * MOST_PARKED <= PARKED:
+            return MOST_PARKED
+        return int(PARKED / self._seconds)

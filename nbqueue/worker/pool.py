@@ -1,0 +1,334 @@
+"""The executors of a worker: started when needed, fed, interrupted, replaced."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from nbqueue.calls.payloads import COROUTINE
+from nbqueue.clock import Clock
+from nbqueue.executor import pipe
+from nbqueue.executor.pipe import DoneFrame, TaskFrame
+from nbqueue.worker.codes import Codes
+from nbqueue.worker.executors import LOOP, SYNC, THREADS, Executor, ExecutorGone
+from nbqueue.worker.pace import Pace
+from nbqueue.worker.reactor import Reactor, Timer
+from nbqueue.worker.runs import Run
+from nbqueue.worker.settings import THREAD, WorkerSettings
+
+log = logging.getLogger("nbqueue.worker")
+
+_LOOK_AT_PARKED = 0.005
+_MOST_FAILED_STARTS = 5
+
+
+class Pool:
+    """Has runs carried out, and says how each ended.
+
+    ``on_done(run, done)``: its executor answered. ``on_lost(run, why)``: its executor is gone.
+    ``on_no_code(run)``: its code is not to be had. ``on_broken(why)``: executors do not start.
+    """
+
+    def __init__(
+        self, reactor: Reactor, clock: Clock, codes: Codes, settings: WorkerSettings
+    ) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._codes = codes
+        self._settings = settings
+        self.pace = Pace()
+        self.executors: list[Executor] = []
+        self._ready: deque[Run] = deque()
+        self._without_code: dict[bytes, list[Run]] = {}
+        self._timers: dict[int, Timer] = {}
+        self._in_hand = 0
+        self._parked_timer: Timer | None = None
+        self._failed_starts = 0
+        self._closing = False
+        self.on_done: Callable[[Run, DoneFrame], None]
+        self.on_lost: Callable[[Run, str], None]
+        self.on_no_code: Callable[[Run], None]
+        self.on_broken: Callable[[str], None]
+
+    @property
+    def in_hand(self) -> int:
+        """How many tasks are here and have not ended."""
+        return self._in_hand
+
+    def room(self) -> int:
+        """How many tasks may be fetched: for free slots, and ahead of them if tasks are short."""
+        slots = self._settings.concurrency
+        return slots + self.pace.ahead(slots) - self._in_hand
+
+    def warm_up(self) -> None:
+        """Start executors before there is work, as many as can run at once."""
+        kind = self._kind
+        for _ in range(min(self._settings.concurrency, os.cpu_count() or 1) if kind == SYNC else 1):
+            self._spawn(kind)
+
+    def add(self, run: Run) -> None:
+        """Take a run. `dispatch`, once a round, hands it on."""
+        self._in_hand += 1
+        self._ready.append(run)
+
+    def dispatch(self) -> None:
+        """Hand runs to executors that have room."""
+        ready = self._ready
+        for _ in range(len(ready)):
+            run = ready.popleft()
+            assert run.call is not None
+            blob = self._codes.get(run.call.fingerprint)
+            if blob is None:
+                self._await_code(run)
+                continue
+            executor = self._executor_for(run)
+            if executor is None:
+                ready.appendleft(run)
+                break
+            self._send(executor, run, blob)
+        for executor in self.executors:
+            if executor.wants_write:
+                self._flush(executor)
+
+    def interrupt(self, run: Run, reason: int) -> None:
+        """End a run: by an exception in it, and if that does not help by killing its executor."""
+        run.stop_reason = reason
+        executor = run.executor
+        if executor is None:
+            self._forget_waiting(run)
+            self.on_lost(run, "it had not begun")
+            return
+        if executor.kind == SYNC and next(iter(executor.runs)) != run.number:
+            # It waits behind another: taken back, it need not be interrupted.
+            self._take_back(executor)
+            if run in self._ready:
+                self.interrupt(run, reason)
+            return
+        executor.interrupt(run, reason)
+        grace = self._settings.kill_grace_seconds
+        self._reactor.after(grace, lambda: self._kill_if_running(executor, run))
+
+    def take_back_unstarted(self) -> list[Run]:
+        """Give up all runs that have not begun."""
+        for executor in self.executors:
+            self._take_back(executor)
+        runs = [*self._ready, *(run for group in self._without_code.values() for run in group)]
+        self._ready.clear()
+        self._without_code.clear()
+        for run in runs:
+            self._drop(run)
+        return runs
+
+    def give_up_running(self) -> list[Run]:
+        """Kill all executors; return the runs that they had begun."""
+        runs = [run for executor in self.executors for run in executor.runs.values()]
+        for run in runs:
+            self._drop(run)
+        for executor in self.executors:
+            executor.runs.clear()
+            executor.kill("the worker was shut down")
+        return runs
+
+    def stop_executors(self) -> None:
+        """Have executors end when they are idle; no new ones start."""
+        self._closing = True
+        for executor in list(self.executors):
+            executor.stop()
+            self._flush(executor)
+
+    def close(self) -> None:
+        """End all executors now."""
+        self._closing = True
+        for executor in self.executors:
+            self._reactor.forget(executor)
+            executor.close()
+        self.executors.clear()
+
+    @property
+    def _kind(self) -> str:
+        return THREADS if self._settings.executor == THREAD else SYNC
+
+    def _spawn(self, kind: str) -> Executor:
+        capacity = 1 if kind == SYNC else self._settings.concurrency
+        executor = Executor(kind, capacity)
+        self.executors.append(executor)
+        self._watch(executor)
+        log.debug("executor started pid=%d kind=%s", executor.pid, kind)
+        return executor
+
+    def _watch(self, executor: Executor, *, writing: bool = False) -> None:
+        def write() -> None:
+            self._flush(executor)
+            if not executor.wants_write and executor in self.executors:
+                self._watch(executor)
+
+        self._reactor.watch(
+            executor, lambda: self._read(executor), on_writable=write if writing else None
+        )
+
+    def _executor_for(self, run: Run) -> Executor | None:
+        assert run.call is not None
+        kind = LOOP if run.call.flags & COROUTINE else self._kind
+        parked = 0 if kind != SYNC or run.deadline else self.pace.parked()
+        best, most = None, 0
+        count = 0
+        for executor in self.executors:
+            if executor.kind != kind or executor.retiring:
+                continue
+            count += 1
+            room = executor.room(parked)
+            if room > most:
+                best, most = executor, room
+        # An idle one first, then a new one, and only then a place behind another task.
+        if best is not None and (kind != SYNC or not best.runs):
+            return best
+        limit = self._settings.concurrency if kind == SYNC else 1
+        if count < limit and not self._closing and self._failed_starts < _MOST_FAILED_STARTS:
+            return self._spawn(kind)
+        return best
+
+    def _send(self, executor: Executor, run: Run, blob: bytes) -> None:
+        call = run.call
+        assert call is not None
+        deadline = run.deadline
+        message = run.message
+        executor.send_code(call.fingerprint, blob)
+        now = self._reactor.now()
+        frame = TaskFrame(
+            run.number,
+            call.fingerprint,
+            run.attempt,
+            message.retry,
+            deadline,
+            message.id,
+            run.queue,
+            message.type,
+            call.arguments,  # type: ignore[arg-type]  # a view, joined into the frame
+        )
+        waits = executor.kind == SYNC and bool(executor.runs)
+        executor.send_task(run, frame, now)
+        if deadline:
+            seconds = max(0.0, deadline - self._clock.now())
+            self._timers[run.number] = self._reactor.after(
+                seconds, lambda: self.interrupt(run, pipe.TIMED_OUT)
+            )
+        if waits and self._parked_timer is None:
+            self._parked_timer = self._reactor.after(_LOOK_AT_PARKED, self._look_at_parked)
+
+    def _look_at_parked(self) -> None:
+        """Take back what waits behind a task that turned out to be slow."""
+        self._parked_timer = None
+        now = self._reactor.now()
+        any_parked = False
+        for executor in self.executors:
+            if executor.kind == SYNC and len(executor.runs) > 1:
+                elapsed = now - executor.began_at
+                if elapsed > _LOOK_AT_PARKED and executor.ready:
+                    self.pace.ended(elapsed)
+                    self._take_back(executor)
+                else:
+                    any_parked = True
+        if any_parked:
+            self._parked_timer = self._reactor.after(_LOOK_AT_PARKED, self._look_at_parked)
+
+    def _take_back(self, executor: Executor) -> None:
+        taken = executor.take_back()
+        for run in reversed(taken):
+            self._cancel_timer(run)
+            self._ready.appendleft(run)
+
+    def _await_code(self, run: Run) -> None:
+        assert run.call is not None
+        fingerprint = run.call.fingerprint
+        waiting = self._without_code.setdefault(fingerprint, [])
+        waiting.append(run)
+        if len(waiting) == 1:
+            self._codes.ask(run.queue, fingerprint, lambda blob: self._on_code(fingerprint, blob))
+
+    def _on_code(self, fingerprint: bytes, blob: bytes | None) -> None:
+        waiting = self._without_code.pop(fingerprint, [])
+        if blob is not None:
+            self._ready.extend(waiting)
+            return
+        for run in waiting:
+            self._drop(run)
+            self.on_no_code(run)
+
+    def _read(self, executor: Executor) -> None:
+        try:
+            ended = executor.read(self._reactor.now())
+        except ExecutorGone:
+            self._on_gone(executor)
+            return
+        if executor.ready:
+            self._failed_starts = 0
+        for run, done in ended:
+            self._drop(run)
+            self.pace.ended(done.micros / 1e6)
+            self.on_done(run, done)
+        if ended and not executor.retiring and self._is_used_up(executor):
+            log.info("executor recycled pid=%d tasks=%d", executor.pid, executor.finished)
+            self._take_back(executor)
+            executor.stop()
+            self._flush(executor)
+
+    def _is_used_up(self, executor: Executor) -> bool:
+        tasks, memory = self._settings.tasks_per_executor, self._settings.memory_per_executor
+        return (tasks is not None and executor.finished >= tasks) or (
+            memory is not None and executor.peak_memory >= memory
+        )
+
+    def _flush(self, executor: Executor) -> None:
+        try:
+            executor.flush()
+        except ExecutorGone:
+            # What it answered before is still to be read; the end of that tells the loss.
+            return
+        if executor.wants_write:
+            self._watch(executor, writing=True)
+
+    def _on_gone(self, executor: Executor) -> None:
+        self._reactor.forget(executor)
+        self.executors.remove(executor)
+        self._take_back(executor)
+        runs = list(executor.runs.values())
+        why = executor.why_gone()
+        executor.close()
+        if not executor.retiring:
+            log.warning("executor lost pid=%d tasks=%d reason=%s", executor.pid, len(runs), why)
+        if not executor.ready and not executor.retiring:
+            self._failed_starts += 1
+            if self._failed_starts >= _MOST_FAILED_STARTS:
+                self.on_broken(f"{self._failed_starts} executors ended before they began: {why}")
+        for run in runs:
+            self._drop(run)
+            self.on_lost(run, why)
+
+    def _kill_if_running(self, executor: Executor, run: Run) -> None:
+        if run.number in executor.runs:
+            word = "timed out" if run.stop_reason == pipe.TIMED_OUT else "was cancelled"
+            executor.kill(f"another task of its executor {word} and did not end")
+
+    def _drop(self, run: Run) -> None:
+        self._in_hand -= 1
+        self._cancel_timer(run)
+
+    def _cancel_timer(self, run: Run) -> None:
+        timer = self._timers.pop(run.number, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _forget_waiting(self, run: Run) -> None:
+        for place in (self._ready, *self._without_code.values()):
+            if run in place:
+                place.remove(run)
+                self._drop(run)
+                return
+
+    def find(self, task_id: str) -> Iterable[Run]:
+        """The runs here of tasks with this id, which may be in several queues."""
+        places: list[Iterable[Run]] = [executor.runs.values() for executor in self.executors]
+        places += [self._ready, *self._without_code.values()]
+        return [run for place in places for run in place if run.task_id == task_id]

@@ -1,0 +1,168 @@
+"""One thread, one selector, one heap of timers: the event loop of a supervisor.
+
+Chosen over asyncio and over threads by measurement; see docs/decisions.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+Action = Callable[[], None]
+
+
+class Timer:
+    """A call that will be made once; `cancel` takes it back."""
+
+    __slots__ = ("action", "at")
+
+    def __init__(self, at: float, action: Action) -> None:
+        self.at = at
+        self.action: Action | None = action
+
+    def cancel(self) -> None:
+        self.action = None
+
+
+class Reactor:
+    """Calls back when files are ready, when time has come, and once after each round.
+
+    Everything runs in the thread that calls `run`; only `post` may be called from another.
+    Exceptions of callbacks end `run`: they are mistakes of ours, and a supervisor that goes on
+    with half of its parts would break promises silently.
+    """
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._posted: deque[Action] = deque()
+        self._after: list[Action] = []
+        self._running = False
+        self._waker, self._wakened = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakened.setblocking(False)
+        self.watch(self._wakened, self._on_wake)
+
+    @staticmethod
+    def now() -> float:
+        """Seconds on the clock of the timers."""
+        return time.monotonic()
+
+    def watch(self, file: Any, on_ready: Action, *, on_writable: Action | None = None) -> None:
+        """Call ``on_ready`` when ``file`` can be read, ``on_writable`` when it takes bytes."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if on_writable else 0)
+        try:
+            self._selector.modify(file, events, (on_ready, on_writable))
+        except KeyError:
+            self._selector.register(file, events, (on_ready, on_writable))
+
+    def forget(self, file: Any) -> None:
+        try:
+            self._selector.unregister(file)
+        except (KeyError, ValueError):
+            pass
+
+    def after(self, seconds: float, action: Action) -> Timer:
+        timer = Timer(time.monotonic() + seconds, action)
+        heapq.heappush(self._timers, (timer.at, next(self._order), timer))
+        return timer
+
+    def every_round(self, action: Action) -> None:
+        """Call ``action`` at the end of each round, when all that was ready has been handled."""
+        self._after.append(action)
+
+    def post(self, action: Action) -> None:
+        """Call ``action`` in the loop's thread, soon. From any thread."""
+        self._posted.append(action)
+        self._wake()
+
+    def in_thread(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Do blocking ``work`` in a thread of its own; ``done`` gets its result or exception."""
+
+        def run() -> None:
+            try:
+                result: Any = work()
+            except Exception as error:
+                result = error
+            self.post(lambda: done(result))
+
+        threading.Thread(target=run, name="nbqueue-blocking", daemon=True).start()
+
+    def on_signals(self, handlers: dict[int, Action]) -> None:
+        """Handle signals in the loop. Only in the main thread."""
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+
+        def handle(number: int, _frame: object) -> None:
+            self.post(handlers[number])
+
+        for number in handlers:
+            signal.signal(number, handle)
+
+    def run(self) -> None:
+        """Run until `stop`."""
+        self._running = True
+        while self._running:
+            self._round()
+
+    def stop(self) -> None:
+        self._running = False
+
+    def close(self) -> None:
+        self._selector.close()
+        self._waker.close()
+        self._wakened.close()
+
+    def _round(self) -> None:
+        for key, events in self._selector.select(self._timeout()):
+            on_ready, on_writable = key.data
+            if events & selectors.EVENT_READ:
+                on_ready()
+            elif on_writable is not None:
+                on_writable()
+        timers = self._timers
+        if timers:
+            now = time.monotonic()
+            while timers and timers[0][0] <= now:
+                action = heapq.heappop(timers)[2].action
+                if action is not None:
+                    action()
+        while self._posted:
+            self._posted.popleft()()
+        for action in self._after:
+            action()
+
+    def _timeout(self) -> float | None:
+        if self._posted:
+            return 0
+        timers = self._timers
+        while timers and timers[0][2].action is None:
+            heapq.heappop(timers)
+        return max(0.0, timers[0][0] - time.monotonic()) if timers else None
+
+    def _wake(self) -> None:
+        try:
+            self._waker.send(b"\0")
+        except (BlockingIOError, OSError):
+            pass
+
+    def _on_wake(self) -> None:
+        try:
+            while self._wakened.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+
+def pid_text() -> str:
+    """``host:pid``, as Asynq names a server."""
+    return f"{socket.gethostname() or 'unknown-host'}:{os.getpid()}"

@@ -1,0 +1,76 @@
+"""A task in the hands of a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbqueue.broker.commands import Failure
+from nbqueue.calls.payloads import Call
+from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
+
+if TYPE_CHECKING:
+    from nbqueue.worker.executors import Executor
+
+DEFAULT_TIMEOUT = 1800
+"""Seconds; Asynq's, for a message with neither time-out nor deadline."""
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One attempt at a task, from fetch to acknowledgement. Times are on the store's clock.
+
+    ``number`` names it to the executors of this worker, whatever its task's id and queue are.
+    """
+
+    number: int
+    queue: str
+    msg: bytes
+    message: TaskMessage
+    fence: str
+    attempt: int
+    lost: int
+    since_ns: int | None
+    fetched_ms: int
+    call: Call | None = None
+    executor: Executor | None = None
+    sent_at: float = 0.0
+    stop_reason: int = 0
+
+    @property
+    def task_id(self) -> str:
+        return self.message.id
+
+    @property
+    def deadline(self) -> float:
+        """When this attempt must end (Unix seconds) if it starts at ``fetched_ms``; 0: never."""
+        timeout, deadline = self.message.timeout, self.message.deadline
+        if not timeout and not deadline:
+            timeout = DEFAULT_TIMEOUT
+        if timeout >= FAR_TIMEOUT:
+            return float(deadline)
+        if not timeout:
+            return float(deadline)
+        end = self.fetched_ms / 1000 + timeout
+        return min(end, deadline) if deadline else end
+
+    def waited_ms(self, started_ms: int) -> int | None:
+        """How long the task was pending before it started, if that is known."""
+        return None if self.since_ns is None else max(0, started_ms - self.since_ns // 1_000_000)
+
+    def failure(
+        self, reason: str, error_text: str, started_ms: int | None = None, peak_memory: int = 0
+    ) -> Failure:
+        """What the broker needs to end this attempt as anything but a success."""
+        started = self.fetched_ms if started_ms is None else started_ms
+        return Failure(
+            self.message.id,
+            self.fence,
+            self.message.type,
+            self.attempt,
+            started,
+            self.waited_ms(started),
+            reason,
+            peak_memory,
+            error_text,
+        )

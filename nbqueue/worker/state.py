@@ -1,0 +1,107 @@
+"""What happens to a task when an attempt has ended. Pure: it decides, and does nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nbqueue.calls.payloads import FAIL_IF_LOST
+from nbqueue.executor import pipe
+from nbqueue.executor.pipe import DoneFrame
+from nbqueue.worker.retries import call_delay, message_delay
+from nbqueue.worker.runs import Run
+
+POISON_LIMIT = 3
+"""So many of a task's attempts may end with the death of their process; then it is archived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Keep the result for the task's retention, or delete the task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """Delete the task; it counts as processed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again after ``delay`` seconds."""
+
+    delay: float
+    counts: bool
+    reason: str
+    error_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """It failed for good."""
+
+    reason: str
+    error_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """Back to the front of the line; no retry is used up."""
+
+    how: str
+    reason: str
+    error_text: str
+
+
+Decision = Complete | Revoke | Retry | Archive | Requeue
+
+
+def after_done(run: Run, done: DoneFrame) -> Decision:
+    """The executor answered."""
+    if run.stop_reason == pipe.CANCELLED or done.outcome == pipe.CANCELLED:
+        return Archive("cancelled", "cancelled")
+    if run.stop_reason == pipe.TIMED_OUT or done.outcome == pipe.TIMED_OUT:
+        return after_failure(run, "timeout", timeout_text(run))
+    if done.outcome == pipe.VALUE:
+        return Complete()
+    if done.outcome == pipe.REVOKED:
+        return Revoke()
+    if done.outcome == pipe.FAILED_FOR_GOOD:
+        return Archive("error", done.error_text)
+    if done.outcome == pipe.LATER and not done.counts:
+        return Retry(done.delay, False, "later", done.error_text)
+    if done.outcome == pipe.LATER:
+        return after_failure(run, "later", done.error_text, done.delay)
+    return after_failure(run, "error", done.error_text)
+
+
+def after_failure(
+    run: Run, reason: str, error_text: str, delay: float | None = None
+) -> Retry | Archive:
+    """It failed in a way that its retries are for."""
+    message = run.message
+    if message.retried >= message.retry:
+        return Archive(reason, error_text)
+    if delay is None:
+        delay = (
+            call_delay(message.retried) if run.call is not None else message_delay(message.retried)
+        )
+    return Retry(delay, True, reason, error_text)
+
+
+def after_loss(run: Run, why: str) -> Requeue | Archive | Retry:
+    """The process that ran it is gone; ``why`` says how."""
+    if run.stop_reason == pipe.CANCELLED:
+        return Archive("cancelled", "cancelled")
+    if run.stop_reason == pipe.TIMED_OUT:
+        return after_failure(run, "timeout", timeout_text(run))
+    if run.call is not None and run.call.flags & FAIL_IF_LOST:
+        return Archive("lost", f"{why}; it must not run twice (on_lost='fail')")
+    if run.lost + 1 >= POISON_LIMIT:
+        return Archive("lost", f"{why}; that was the {run.lost + 1}th process that died of it")
+    return Requeue("lost", why, why)
+
+
+def timeout_text(run: Run) -> str:
+    message = run.message
+    if message.timeout and not message.deadline:
+        return f"timed out after {message.timeout}s"
+    return "timed out: its deadline has passed"

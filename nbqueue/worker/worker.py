@@ -1,0 +1,176 @@
+"""`Worker`: what users hold of a worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from nbqueue.durations import Duration
+from nbqueue.errors import NbqueueError
+from nbqueue.worker.settings import PROCESS, WorkerSettings
+
+
+class WorkerDidNotStart(NbqueueError):
+    """The worker's process ended before it was ready; the message has what it printed."""
+
+
+class Worker:
+    """A worker: it takes tasks from queues and runs them.
+
+    Either in this process, until it is told to end::
+
+        nbqueue.Worker(queues={"critical": 6, "default": 3}, concurrency=8).run()
+
+    or as a process of its own, which a notebook starts and stops::
+
+        with nbqueue.Worker(concurrency=2) as worker:
+            q.submit(f).result()
+
+    The arguments are those of `WorkerSettings`, which see; ``log`` is a file for what a started
+    worker and its tasks print (None: this process's own output). Raises `UsageError` for arguments
+    that cannot be right.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        queues: Mapping[str, int] | Sequence[str] = ("default",),
+        concurrency: int | None = None,
+        executor: str = PROCESS,
+        strict_priority: bool = False,
+        shutdown_timeout: Duration = 8.0,
+        kill_grace: Duration = 5.0,
+        lease: Duration = 30.0,
+        tasks_per_executor: int | None = None,
+        memory_per_executor: int | None = None,
+        log: str | Path | None = None,
+    ) -> None:
+        self.settings = WorkerSettings(
+            url,
+            dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1),
+            concurrency or os.cpu_count() or 1,
+            executor,
+            strict_priority,
+            shutdown_timeout,
+            kill_grace,
+            lease,
+            tasks_per_executor,
+            memory_per_executor,
+        )
+        self.log = Path(log) if log is not None else None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> int:
+        """Serve in this process until SIGTERM or SIGINT; return 0, or 1 after a failure.
+
+        Signals are handled, so only in the main thread. Raises `StoreError` if the store cannot
+        be used.
+        """
+        from nbqueue.worker.supervisor import Supervisor
+
+        return Supervisor(self.settings).run()
+
+    def start(self, timeout: float = 30.0) -> Worker:
+        """Start the worker as a process of its own; return when it is ready for tasks.
+
+        It ends with `stop`, and otherwise outlives this process. Starting a running worker does
+        nothing. Raises `WorkerDidNotStart`, with what it printed, if it ends instead.
+        """
+        if self.is_running:
+            return self
+        reader, writer = os.pipe()
+        output: IO[bytes] | None = open(self.log, "ab") if self.log else None  # noqa: SIM115
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "nbqueue.worker", str(writer)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                pass_fds=(writer,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(writer)
+            if output is not None:
+                output.close()
+        assert self._process.stdin is not None
+        settings = asdict(self.settings)
+        self._process.stdin.write(json.dumps(settings).encode())
+        self._process.stdin.close()
+        with open(reader, "rb") as answers:
+            self._wait_until_ready(answers, timeout)
+        return self
+
+    def _wait_until_ready(self, answers: IO[bytes], timeout: float) -> None:
+        import select
+
+        ready, _, _ = select.select([answers], [], [], timeout)
+        said = answers.read() if ready else b""
+        if said == b"ready":
+            return
+        process = self._process
+        assert process is not None
+        process.kill()
+        process.wait()
+        self._process = None
+        if not ready:
+            raise WorkerDidNotStart(f"the worker was not ready within {timeout} s")
+        raise WorkerDidNotStart("the worker did not start: " + said.decode("utf-8", "replace"))
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End the started worker: running tasks may end within its shutdown time-out, others go
+        back to their queues. After ``timeout`` seconds more it is killed. Not running: nothing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            patience = self.settings.shutdown_seconds + (10.0 if timeout is None else timeout)
+            try:
+                process.wait(patience)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the started worker's process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the started worker's supervisor, or None."""
+        return self._process.pid if self._process is not None else None
+
+    def executor_pids(self) -> list[int]:
+        """The process ids of its executors, oldest first."""
+        import psutil
+
+        if not self.is_running or self.pid is None:
+            return []
+        children = psutil.Process(self.pid).children()
+        return [child.pid for child in sorted(children, key=lambda child: child.create_time())]
+
+    def __enter__(self) -> Worker:
+        return self.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = f"running pid={self.pid}" if self.is_running else "not running"
+        queues = ", ".join(self.settings.queues)
+        return f"<Worker {state} queues={queues} concurrency={self.settings.concurrency}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a Worker is a process here and does not travel; start one where you need it"
+        )
