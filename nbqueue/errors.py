@@ -81,6 +81,10 @@ class NoEmbeddedServer(StoreError):
     """There is no Redis program that the embedded store could start."""
 
 
+class StoreWarning(UserWarning):
+    """The store can be used, but tasks may be lost as it is set up."""
+
+
 class TaskError(NbqueueError):
     """Something about one task; ``task_id`` says which."""
 

@@ -135,7 +135,7 @@ def succeeded(frame: TaskFrame, value: object, started: int) -> DoneFrame:
         body = functions.dump_value(value, callee=frame.type)
     except CannotPickle as error:
         return failed(frame, error, started)
-    return DoneFrame(frame.number, pipe.VALUE, micros, peak_memory(), 0.0, True, "", body)
+    return DoneFrame(frame.number, pipe.VALUE, micros, peak_memory(micros), 0.0, True, "", body)
 
 
 def failed(frame: TaskFrame, error: BaseException, started: int) -> DoneFrame:
@@ -158,11 +158,33 @@ def failed(frame: TaskFrame, error: BaseException, started: int) -> DoneFrame:
     body = dump_exception(error)
     # The frames of the traceback hold the task's variables, perhaps gigabytes.
     error.__traceback__ = None
-    return DoneFrame(frame.number, outcome, micros, peak_memory(), delay, counts, text, body)
+    return DoneFrame(frame.number, outcome, micros, peak_memory(micros), delay, counts, text, body)
 
 
-def peak_memory() -> int:
-    """The most memory that this process ever had, in bytes; 0 where that cannot be known."""
+_LOOK_AFTER_MICROS = 2_000
+_last_peak = 0
+
+
+def peak_memory(micros: int) -> int:
+    """The most memory that this process ever had, in bytes; 0 where that cannot be known.
+
+    Looked up only after a task that ran for ``micros`` or longer than that takes.
+    """
+    global _last_peak
+    if micros >= _LOOK_AFTER_MICROS or not _last_peak:
+        _last_peak = _read_peak_memory()
+    return _last_peak
+
+
+def _read_peak_memory() -> int:
+    try:
+        # getrusage would say what the supervisor had when it forked.
+        with open("/proc/self/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
     try:
         import resource
     except ImportError:

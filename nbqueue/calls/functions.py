@@ -1,0 +1,199 @@
+"""Functions, arguments and results as bytes, and back.
+
+A function is stored once for all of its calls; its arguments travel with each call. A class of
+the notebook that occurs in both is one class for the process that loads both, so ``isinstance``
+holds; so it is for a result that comes back to the process that defined its class. A module's
+variables, however, are copied into each pickle: what one call assigns, another does not see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nbqueue.calls import pickler, preflight, sources
+from nbqueue.calls.names import callable_name, is_coroutine_function, type_name
+from nbqueue.errors import CannotPickle, IncompatiblePython
+
+_FORMAT = 1
+_PYTHON = (sys.version_info.major, sys.version_info.minor)
+FINGERPRINT_SIZE = 16
+
+_ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
+_dumps = pickle.dumps
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A function as it is stored: once, under its fingerprint, for all of its calls.
+
+    ``by_reference`` says that ``blob`` only names something installed, so that another minor
+    version of Python can load it.
+    """
+
+    fingerprint: bytes
+    blob: bytes
+    name: str
+    is_coroutine: bool
+    by_reference: bool
+
+
+def dump_function(fn: Callable[..., Any]) -> Code:
+    """Return ``fn`` as bytes that `load_function` understands, in whatever process.
+
+    Code of the notebook and of the user's own modules goes by value, as it is now; installed
+    code goes by reference. Raises `CannotPickle`, which names the culprit, if something that
+    ``fn`` uses cannot be sent, or if ``fn`` cannot be called at all.
+    """
+    if not callable(fn):
+        raise CannotPickle(_not_callable(fn))
+    try:
+        pickled = pickler.dump(fn)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise preflight.explain_function(fn, error) from error
+    body = (
+        _FORMAT,
+        _PYTHON,
+        not pickled.by_value,
+        pickled.data,
+        sources.collect(pickled.files),
+    )
+    blob = _dumps(body, pickler.PROTOCOL)
+    return Code(
+        fingerprint=fingerprint_of(blob),
+        blob=blob,
+        name=callable_name(fn),
+        is_coroutine=is_coroutine_function(fn),
+        by_reference=not pickled.by_value,
+    )
+
+
+def fingerprint_of(blob: bytes) -> bytes:
+    """Return the first 16 bytes of the SHA-256 of ``blob``."""
+    return hashlib.sha256(blob).digest()[:FINGERPRINT_SIZE]
+
+
+def load_function(blob: bytes | memoryview) -> Callable[..., Any]:
+    """Return the function of `dump_function`. Only for a ``blob`` whose fingerprint was signed.
+
+    Raises `IncompatiblePython` if another minor version of Python made it and it holds code,
+    and `ModuleNotFoundError` if it needs a package that is not installed here.
+    """
+    version, *rest = pickle.loads(blob)
+    if version != _FORMAT:
+        raise IncompatiblePython(
+            f"the function was stored in format {version} by a newer nbqueue: upgrade this worker"
+        )
+    python, by_reference, data, texts = rest
+    if tuple(python) != _PYTHON and not by_reference:
+        raise IncompatiblePython(
+            f"the function was sent by Python {python[0]}.{python[1]}, and this worker runs "
+            f"Python {_PYTHON[0]}.{_PYTHON[1]}, which cannot load its code: start a worker with "
+            f"Python {python[0]}.{python[1]}"
+        )
+    sources.register(texts)
+    fn: Callable[..., Any] = _load(data, "the function")
+    return fn
+
+
+def dump_arguments(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    callee: str = "",
+    fn: Callable[..., Any] | None = None,
+) -> bytes:
+    """Return the arguments of one call as bytes.
+
+    ``callee`` is the name of the function and ``fn`` the function itself, if at hand; both serve
+    error messages only. Raises `CannotPickle`, which names the argument and what is wrong in it.
+    """
+    for value in args:
+        if type(value) not in _ATOMS and not _is_plain(value):
+            return _dump_rich_arguments(args, kwargs, callee, fn)
+    for value in kwargs.values():
+        if type(value) not in _ATOMS and not _is_plain(value):
+            return _dump_rich_arguments(args, kwargs, callee, fn)
+    return _dumps((args, kwargs), 5)
+
+
+def load_arguments(data: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of `dump_arguments`. Only for verified ``data``."""
+    args, kwargs = _load(data, "an argument")
+    return args, kwargs
+
+
+def dump_value(value: Any, *, callee: str = "") -> bytes:
+    """Return the result of a call as bytes. Raises `CannotPickle` if it cannot be sent back."""
+    if type(value) in _ATOMS or _is_plain(value):
+        return _dumps(value, 5)
+    try:
+        return pickler.dump(value).data
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise preflight.explain_result(value, callee, error) from error
+
+
+def load_value(data: bytes | memoryview) -> Any:
+    """Return the result of `dump_value`. Only for verified ``data``."""
+    return _load(data, "the result")
+
+
+def _dump_rich_arguments(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    callee: str,
+    fn: Callable[..., Any] | None,
+) -> bytes:
+    try:
+        return pickler.dump((args, kwargs)).data
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise preflight.explain_arguments(args, kwargs, callee, fn, error) from error
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether plain pickle is sure to do: no code, and nothing that could refuse."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return True
+    if kind is list or kind is tuple:
+        return _ATOMS.issuperset(map(type, value))
+    if kind is dict:
+        return _ATOMS.issuperset(map(type, value)) and _ATOMS.issuperset(map(type, value.values()))
+    numpy = sys.modules.get("numpy")
+    return (
+        numpy is not None and kind is getattr(numpy, "ndarray", None) and not value.dtype.hasobject
+    )
+
+
+def _load(data: bytes | memoryview, what: str) -> Any:
+    try:
+        return pickle.loads(data)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{what} needs the module {error.name!r}, which is not installed here: install it, "
+            f"in the version that the sender has",
+            name=error.name,
+            path=error.path,
+        ) from error
+
+
+def _not_callable(fn: object) -> str:
+    if inspect.iscoroutine(fn):
+        name = fn.__name__
+        return f"a coroutine cannot be sent: pass {name} and its arguments, not {name}(…)"
+    kind = preflight.with_article(type_name(type(fn)))
+    return (
+        f"the first argument must be a function, and this is {kind}: pass fn and its arguments, "
+        "not fn(…)"
+    )

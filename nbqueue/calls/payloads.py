@@ -1,0 +1,204 @@
+"""The envelopes of calls and of results, byte for byte. No keys, no pickles, no I/O.
+
+A call, the ``payload`` of Asynq's TaskMessage::
+
+    bytes   what
+    0:4     00 "nbq"
+    4       version of this format, 1
+    5       codec of the arguments: 1 = pickle
+    6, 7    major and minor version of the Python that made it
+    8       flags: 1 coroutine, 2 fail if the worker is lost, 4 code by reference
+    9:13    id of the signing key
+    13:29   signature: HMAC-SHA256, its first 16 bytes
+    29:45   fingerprint of the code
+    45:     the arguments
+
+Signed is ``"nbqueue.call.1" 00``, then the task id, the queue and the type, each as UTF-8 after
+its length (u32, big-endian), then the envelope without its bytes 9:29.
+
+A result, in the field ``result`` of the task (a value) or ``nbq:error`` (an exception)::
+
+    0:4     00 "nbr"
+    4       version of this format, 1
+    5       codec of the body: 1 = pickle
+    6       kind: 0 value, 1 exception
+    7:11    id of the signing key
+    11:27   signature, as above
+    27:     the body
+
+Signed is ``"nbqueue.result.1" 00``, then the task id after its length, then the envelope
+without its bytes 7:27.
+
+The id of the key is not signed: it only says which key to try.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from typing import Final, NamedTuple
+
+from nbqueue.errors import SignatureError
+
+VERSION: Final = 1
+PICKLE: Final = 1
+
+COROUTINE: Final = 1
+FAIL_IF_LOST: Final = 2
+BY_REFERENCE: Final = 4
+
+VALUE: Final = 0
+EXCEPTION: Final = 1
+
+_CALL_MAGIC: Final = b"\x00nbq"
+_RESULT_MAGIC: Final = b"\x00nbr"
+_CALL: Final = struct.Struct(">4sBBBBB4s16s16s")
+_RESULT: Final = struct.Struct(">4sBBB4s16s")
+_CALL_HEAD: Final = _CALL_MAGIC + bytes((VERSION, PICKLE, *sys.version_info[:2]))
+_RESULT_HEAD: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE))
+_UNSIGNED: Final = bytes(20)
+
+_CALL_CONTEXT: Final = b"nbqueue.call.1\0"
+_RESULT_CONTEXT: Final = b"nbqueue.result.1\0"
+_length = struct.Struct(">I").pack
+_FLAGS: Final = [bytes((flags,)) for flags in range(256)]
+
+
+class Call(NamedTuple):
+    """The parts of a call's envelope. Nothing of it may be trusted before it was verified."""
+
+    version: int
+    codec: int
+    python: tuple[int, int]
+    flags: int
+    key_id: bytes
+    signature: bytes
+    fingerprint: bytes
+    arguments: memoryview
+
+
+class Result(NamedTuple):
+    """The parts of a result's envelope. Nothing of it may be trusted before it was verified."""
+
+    version: int
+    codec: int
+    kind: int
+    key_id: bytes
+    signature: bytes
+    body: memoryview
+
+
+def is_call(payload: bytes) -> bool:
+    """Say whether ``payload`` is a call, and not the payload of a message."""
+    return payload.startswith(_CALL_MAGIC)
+
+
+def is_result(payload: bytes) -> bool:
+    """Say whether ``payload`` is a result of a call, and not what a handler returned."""
+    return payload.startswith(_RESULT_MAGIC)
+
+
+def pack_call(fingerprint: bytes, arguments: bytes, flags: int = 0) -> bytes:
+    """Return the unsigned envelope of a call; ``sign_call`` of a keyring makes it complete.
+
+    Raises `ValueError` if ``fingerprint`` has not 16 bytes.
+    """
+    if len(fingerprint) != 16:
+        raise ValueError(f"a fingerprint has 16 bytes, not {len(fingerprint)}")
+    return b"".join((_CALL_HEAD, _FLAGS[flags], _UNSIGNED, fingerprint, arguments))
+
+
+def parse_call(payload: bytes) -> Call:
+    """Return the parts of a call. ``arguments`` is a view into ``payload``.
+
+    Raises `SignatureError` if it is no call, is cut short, or has a format that only a newer
+    nbqueue knows.
+    """
+    if len(payload) < _CALL.size or payload[:4] != _CALL_MAGIC or payload[4] != VERSION:
+        raise _unreadable(payload, _CALL_MAGIC, "call", "upgrade this worker")
+    _, version, codec, major, minor, flags, key_id, signature, fingerprint = _CALL.unpack_from(
+        payload
+    )
+    if codec != PICKLE:
+        raise _unknown_codec(codec, "call", "upgrade this worker")
+    return Call(
+        version,
+        codec,
+        (major, minor),
+        flags,
+        key_id,
+        signature,
+        fingerprint,
+        memoryview(payload)[_CALL.size :],
+    )
+
+
+def call_text(task_id: str, queue: str, type: str, payload: bytes) -> bytes:
+    """Return what the signature of a call covers: all that decides what runs, and where."""
+    task, name, kind = task_id.encode(), queue.encode(), type.encode()
+    return b"".join(
+        (
+            _CALL_CONTEXT,
+            _length(len(task)),
+            task,
+            _length(len(name)),
+            name,
+            _length(len(kind)),
+            kind,
+            payload[:9],
+            payload[29:],
+        )
+    )
+
+
+def put_call_signature(payload: bytes, key_id: bytes, signature: bytes) -> bytes:
+    """Return ``payload`` with this signature in place of the one it has."""
+    return b"".join((payload[:9], key_id, signature, payload[29:]))
+
+
+def pack_result(kind: int, body: bytes) -> bytes:
+    """Return the unsigned envelope of a result; ``sign_result`` of a keyring makes it complete."""
+    return b"".join((_RESULT_HEAD, _FLAGS[kind], _UNSIGNED, body))
+
+
+def parse_result(payload: bytes) -> Result:
+    """Return the parts of a result. ``body`` is a view into ``payload``.
+
+    Raises `SignatureError` if it is no result, is cut short, or has a format that only a newer
+    nbqueue knows.
+    """
+    if len(payload) < _RESULT.size or payload[:4] != _RESULT_MAGIC or payload[4] != VERSION:
+        raise _unreadable(payload, _RESULT_MAGIC, "result", "upgrade nbqueue here")
+    _, version, codec, kind, key_id, signature = _RESULT.unpack_from(payload)
+    if codec != PICKLE or kind > EXCEPTION:
+        raise _unknown_codec(codec, "result", "upgrade nbqueue here")
+    return Result(version, codec, kind, key_id, signature, memoryview(payload)[_RESULT.size :])
+
+
+def result_text(task_id: str, payload: bytes) -> bytes:
+    """Return what the signature of a result covers: whose it is, and all of it."""
+    task = task_id.encode()
+    return b"".join((_RESULT_CONTEXT, _length(len(task)), task, payload[:7], payload[27:]))
+
+
+def put_result_signature(payload: bytes, key_id: bytes, signature: bytes) -> bytes:
+    """Return ``payload`` with this signature in place of the one it has."""
+    return b"".join((payload[:7], key_id, signature, payload[27:]))
+
+
+def _unreadable(payload: bytes, magic: bytes, what: str, advice: str) -> SignatureError:
+    if payload[:4] != magic:
+        return SignatureError(f"this is no {what} of nbqueue: nobody signed it")
+    if len(payload) > 4 and payload[4] > VERSION:
+        return SignatureError(
+            f"this {what} has format {payload[4]} and was made by a newer nbqueue: {advice}"
+        )
+    if len(payload) > 4 and payload[4] < VERSION:
+        return SignatureError(f"this {what} has format {payload[4]}, which never was")
+    return SignatureError(f"this {what} is cut short: it has {len(payload)} bytes only")
+
+
+def _unknown_codec(codec: int, what: str, advice: str) -> SignatureError:
+    return SignatureError(
+        f"this {what} is written in a way (codec {codec}) that only a newer nbqueue knows: {advice}"
+    )

@@ -1,0 +1,250 @@
+"""The pickler: code of the notebook and of local modules by value, the rest by reference.
+
+It decides for each object by itself. cloudpickle's own list of modules to send by value is one
+for the whole process, which a kernel shares with other libraries; nothing is added to it here.
+
+Functions of a local module keep a module around them: on the worker they share one namespace,
+which is also that of the module object, if that is sent as well. A module object is sent with
+all of its names that can be sent; touching another raises an error that says why it is missing.
+
+Not covered: an ``import`` inside the body of a function runs on the worker, and finds there what
+the worker's own path has.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from cloudpickle import cloudpickle
+
+from nbqueue.calls import rebuild
+from nbqueue.calls.local import is_local, is_local_module
+
+PROTOCOL = 5
+
+_BASE_NAMES = ("__name__", "__package__", "__path__", "__file__", "__doc__")
+# Names that the import system gives a module, and that mean nothing in a copy.
+_IMPORT_NAMES = frozenset(
+    {*_BASE_NAMES, "__builtins__", "__cached__", "__loader__", "__spec__", "__warningregistry__"}
+)
+_LruCache = type(functools.lru_cache(lambda: None))
+
+
+class _Shell:
+    """Stands in a pickle for the empty copy of a local module."""
+
+    __slots__ = ("module",)
+
+    def __init__(self, module: types.ModuleType) -> None:
+        self.module = module
+
+
+class _Globals:
+    """Stands in a pickle for the namespace of such a copy."""
+
+    __slots__ = ("shell",)
+
+    def __init__(self, shell: _Shell) -> None:
+        self.shell = shell
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles one object for another process.
+
+    After ``dump``, ``by_value`` says whether the bytes contain code, which only the same minor
+    version of Python can load, and ``files`` names the files that this code came from.
+    """
+
+    def __init__(self, file: Any, *, is_trial: bool = False) -> None:
+        super().__init__(file, protocol=PROTOCOL)
+        self.by_value = False
+        self.files: dict[str, None] = {}
+        self._is_trial = is_trial
+        self._shells: dict[int, _Shell] = {}
+        self._trial: Trial | None = None
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Decide how ``obj`` travels; called for all but the plainest builtin types."""
+        kind = type(obj)
+        if kind is types.FunctionType:
+            return self._reduce_function(obj)
+        if issubclass(kind, type):
+            return self._reduce_class(obj)
+        reduce = _REDUCERS.get(kind)
+        if reduce is not None:
+            return reduce(self, obj)
+        if issubclass(kind, types.ModuleType):
+            return self._reduce_module(obj)
+        if obj is sys.stdout or obj is sys.stderr:
+            return getattr, (sys, "stdout" if obj is sys.stdout else "stderr")
+        if issubclass(kind, io.IOBase) and not issubclass(kind, io.BytesIO | io.StringIO):
+            # cloudpickle would send a copy of all that an open text file contains.
+            raise pickle.PicklingError(f"cannot pickle {kind.__name__!r} object: an open file")
+        return NotImplemented
+
+    def _reduce_function(self, fn: types.FunctionType) -> Any:
+        if is_local_module(fn.__module__):
+            reduced = self._dynamic_function_reduce(fn)
+        else:
+            reduced = super().reducer_override(fn)
+            if reduced is NotImplemented:
+                return reduced
+        self.by_value = True
+        self.files[fn.__code__.co_filename] = None
+        return reduced
+
+    def _reduce_class(self, cls: type) -> Any:
+        if is_local_module(cls.__module__):
+            reduced = cloudpickle._dynamic_class_reduce(cls)
+        else:
+            reduced = super().reducer_override(cls)
+            if reduced is NotImplemented or len(reduced) != 6:
+                return reduced
+        self.by_value = True
+        if not self._is_trial:
+            rebuild.note_sent_class(cls)
+        maker, args, state = reduced[:3]
+        return rebuild.make_class, (maker, *args), state, None, None, rebuild.set_class
+
+    def _reduce_module(self, module: types.ModuleType) -> Any:
+        if not (isinstance(module, rebuild.LocalModule) or is_local(module)):
+            return NotImplemented
+        self.by_value = True
+        shell = self._shell_of(module)
+        if self._is_trial:  # what can be sent of a module is found out once, not at each trial
+            return rebuild.whole_module, (shell,)
+        state = self._portable_names(module)
+        return rebuild.whole_module, (shell,), state, None, None, rebuild.set_module
+
+    def _portable_names(self, module: types.ModuleType) -> tuple[dict[str, Any], dict[str, str]]:
+        if self._trial is None:
+            self._trial = Trial()
+        names: dict[str, Any] = {}
+        left_out = dict(vars(module).get(rebuild.LEFT_OUT, {}))
+        for name, value in list(vars(module).items()):
+            if name in _IMPORT_NAMES or name == rebuild.LEFT_OUT:
+                continue
+            error = self._trial.error_of(value)
+            if error is None:
+                names[name] = value
+            else:
+                left_out[name] = f"{type(error).__name__}: {error}"[:500]
+        return names, left_out
+
+    def _shell_of(self, module: types.ModuleType) -> _Shell:
+        key = id(vars(module))
+        shell = self._shells.get(key)
+        if shell is None:
+            shell = self._shells[key] = _Shell(module)
+        return shell
+
+    def _function_getnewargs(self, fn: types.FunctionType) -> Any:
+        # cloudpickle asks here for the namespace of the copy of a function. What is put into
+        # globals_ref beforehand, it takes.
+        names = fn.__globals__
+        if id(names) not in self.globals_ref:
+            module = sys.modules.get(names.get("__name__", ""))
+            if module is not None and vars(module) is names and is_local(module):
+                self.globals_ref[id(names)] = _Globals(self._shell_of(module))
+        return super()._function_getnewargs(fn)
+
+    def _reduce_shell(self, shell: _Shell) -> Any:
+        names = vars(shell.module)
+        base = {name: names[name] for name in _BASE_NAMES if name in names}
+        if "__path__" in base:  # of a namespace package it is an object that tracks sys.path
+            base["__path__"] = [str(folder) for folder in base["__path__"]]
+        return rebuild.make_module, (shell.module.__name__, base)
+
+    def _reduce_globals(self, names: _Globals) -> Any:
+        return rebuild.module_globals, (names.shell,)
+
+    def _reduce_cache(self, cached: Any) -> Any:
+        if not _travels(cached.__module__):
+            return NotImplemented
+        names = {k: v for k, v in vars(cached).items() if k not in ("__wrapped__", "__dict__")}
+        parameters = cached.cache_parameters() if hasattr(cached, "cache_parameters") else {}
+        names.pop("cache_parameters", None)
+        return rebuild.make_cache, (cached.__wrapped__, parameters, names)
+
+    def _reduce_cached_property(self, made: Any) -> Any:
+        return rebuild.make_cached_property, (made.func, made.attrname)
+
+    def _reduce_new_type(self, made: Any) -> Any:
+        if not _travels(made.__module__):
+            return NotImplemented
+        return rebuild.make_new_type, (made.__name__, made.__supertype__, made.__module__)
+
+    def _reduce_type_var(self, made: Any) -> Any:
+        if not is_local_module(made.__module__):
+            return NotImplemented
+        return cloudpickle._make_typevar, cloudpickle._decompose_typevar(made)
+
+    def _reduce_code(self, code: types.CodeType) -> Any:
+        self.by_value = True
+        return NotImplemented
+
+
+_REDUCERS: dict[type, Callable[[Pickler, Any], Any]] = {
+    _Shell: Pickler._reduce_shell,
+    _Globals: Pickler._reduce_globals,
+    _LruCache: Pickler._reduce_cache,
+    functools.cached_property: Pickler._reduce_cached_property,
+    typing.NewType: Pickler._reduce_new_type,
+    typing.TypeVar: Pickler._reduce_type_var,
+    types.CodeType: Pickler._reduce_code,
+}
+
+
+class Trial:
+    """Finds out whether objects can be pickled, and keeps no bytes.
+
+    Objects that passed are remembered, so that trying the parts of something big costs about as
+    much as trying it once.
+    """
+
+    def __init__(self) -> None:
+        self._pickler = Pickler(_Sink(), is_trial=True)
+
+    def error_of(self, obj: Any) -> Exception | None:
+        """Return why ``obj`` cannot be pickled, or None if it can."""
+        try:
+            self._pickler.dump(obj)
+        except MemoryError:
+            raise
+        except Exception as error:
+            # The memo now holds objects of which only the beginning was written.
+            self._pickler = Pickler(_Sink(), is_trial=True)
+            return error
+        return None
+
+
+class Pickled(NamedTuple):
+    """An object as bytes, and what the `Pickler` found out on the way."""
+
+    data: bytes
+    by_value: bool
+    files: tuple[str, ...]
+
+
+def dump(obj: Any) -> Pickled:
+    """Pickle ``obj``. Raises whatever stands in the way; see `preflight` for what that means."""
+    with io.BytesIO() as file:
+        pickler = Pickler(file)
+        pickler.dump(obj)
+        return Pickled(file.getvalue(), pickler.by_value, tuple(pickler.files))
+
+
+def _travels(module: object) -> bool:
+    return module in ("__main__", "__mp_main__") or is_local_module(module)
+
+
+class _Sink:
+    def write(self, data: Any) -> int:
+        return len(data)

@@ -1,0 +1,132 @@
+"""What pickles call while they load.
+
+Stored pickles name these functions, so they are never renamed, moved or given other arguments:
+an older pickle must load with newer code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import types
+import typing
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cloudpickle import cloudpickle
+
+LEFT_OUT = "__nbqueue_left_out__"
+
+# Classes that were defined in this process, and those that came from another. Loading a class
+# gives it its methods, which for a class of this process would be copies that see other globals
+# than the user's own: the ones it has are better.
+_originals: weakref.WeakSet[type] = weakref.WeakSet()
+_received: weakref.WeakSet[type] = weakref.WeakSet()
+
+
+# Set in a thread that loads something only to see whether it loads.
+_checking = threading.local()
+
+
+class LocalModule(types.ModuleType):
+    """One of the user's own modules, as far as it could be sent.
+
+    Reading a name that could not be sent raises an `AttributeError` with the reason.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        reason = vars(self).get(LEFT_OUT, {}).get(name)
+        module = vars(self).get("__name__")
+        if reason is None:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        raise AttributeError(f"{module}.{name} was not sent with the call: {reason}")
+
+
+def make_module(name: str, names: dict[str, Any]) -> LocalModule:
+    """Return an empty module, which the functions and the state that follow will fill."""
+    module = LocalModule(name)
+    vars(module).update(names)
+    return module
+
+
+def module_globals(module: types.ModuleType) -> dict[str, Any]:
+    """Return the namespace that the functions of ``module`` share with it."""
+    return vars(module)
+
+
+def whole_module(module: types.ModuleType) -> types.ModuleType:
+    """Return ``module``; `set_module` gives it the rest of its names."""
+    return module
+
+
+def set_module(module: types.ModuleType, state: tuple[dict[str, Any], dict[str, str]]) -> None:
+    """Give a module its names, and the reasons for those that were left out."""
+    names, left_out = state
+    vars(module).update(names)
+    if left_out:
+        vars(module)[LEFT_OUT] = left_out
+
+
+def note_sent_class(cls: type) -> None:
+    """Remember that ``cls`` leaves this process, so that its return does not change it."""
+    if cls not in _received:
+        _originals.add(cls)
+
+
+def make_class(maker: Callable[..., type], *args: Any) -> type:
+    """Return the class of this identity: the one that is here already, or a new one."""
+    return maker(*args)
+
+
+def set_class(cls: type, state: Any) -> None:
+    """Give a received class its attributes, unless it is this process's own."""
+    if cls in _originals or getattr(_checking, "is_on", False):
+        return
+    _received.add(cls)
+    cloudpickle._class_setstate(cls, state)
+
+
+@contextlib.contextmanager
+def classes_unchanged() -> Iterator[None]:
+    """Within it, this thread's loading leaves the classes that are here as they are."""
+    _checking.is_on = True
+    try:
+        yield
+    finally:
+        _checking.is_on = False
+
+
+def make_cache(fn: Callable[..., Any], parameters: dict[str, Any], names: dict[str, Any]) -> Any:
+    """Return ``fn`` with an empty `functools.lru_cache` around it.
+
+    Left to itself, a cached function goes by its name, which no worker knows.
+    """
+    cached = functools.lru_cache(**parameters)(fn)
+    vars(cached).update(names)
+    return cached
+
+
+def make_cached_property(fn: Callable[[Any], Any], name: str | None) -> Any:
+    """Return a `functools.cached_property`, which up to Python 3.11 holds a lock."""
+    made = functools.cached_property(fn)
+    made.attrname = name
+    return made
+
+
+def make_new_type(name: str, supertype: Any, module: str) -> Any:
+    """Return a `typing.NewType`."""
+    made = typing.NewType(name, supertype)  # type: ignore[misc]  # its name is data here
+    made.__module__ = module
+    return made
+
+
+def make_exception(
+    cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
+) -> BaseException:
+    """Return an exception without calling its ``__init__``, which may want other arguments."""
+    made = cls.__new__(cls, *args)
+    made.args = args
+    vars(made).update(state)
+    return made

@@ -1,0 +1,117 @@
+"""``nbqueue store``: look at the store, find its folder, stop an embedded server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from nbqueue.errors import NbqueueError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nbqueue.store.url import StoreURL
+
+_url_option = click.option(
+    "--url",
+    envvar="NBQUEUE_URL",
+    metavar="URL",
+    help="The store. [default: NBQUEUE_URL, else the embedded store of this project]",
+)
+
+
+@click.group("store")
+def store() -> None:
+    """Look at the store, or stop an embedded one."""
+
+
+@store.command("status")
+@_url_option
+def show_status(url: str | None) -> None:
+    """Say where the store is, and whether it runs.
+
+    Starts nothing. A server that is not embedded is connected to, to ask for its version.
+    """
+    place = _place(url)
+    rows = _embedded_rows(place) if place.scheme == "embedded" else _server_rows(place)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"{name:<{width}}  {value}")
+
+
+@store.command("stop")
+@_url_option
+def stop(url: str | None) -> None:
+    """Stop the embedded server. The tasks stay, and the next use starts it again."""
+    from nbqueue.store.embedded import stop_server
+
+    directory = _directory(_place(url), "stops only servers that nbqueue started")
+    try:
+        stopped = stop_server(directory)
+    except NbqueueError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"Stopped the server of {directory}." if stopped else "No server was running.")
+
+
+@store.command("path")
+@_url_option
+def show_path(url: str | None) -> None:
+    """Print the folder of the embedded store, and nothing else."""
+    click.echo(_directory(_place(url), "a store elsewhere has no folder here"))
+
+
+def _place(url: str | None) -> StoreURL:
+    from nbqueue.store.url import default_url, parse_url
+
+    try:
+        return parse_url(url) if url and url.strip() else default_url()
+    except NbqueueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _directory(place: StoreURL, otherwise: str) -> Path:
+    from nbqueue.store.connection import Store
+
+    directory = Store(place).directory
+    if directory is None:
+        raise click.ClickException(f"{place.redacted} is no embedded store: {otherwise}.")
+    return directory
+
+
+def _embedded_rows(place: StoreURL) -> list[tuple[str, str]]:
+    from nbqueue.store.embedded import status
+
+    try:
+        found = status(_directory(place, ""))
+    except NbqueueError as error:
+        raise click.ClickException(str(error)) from error
+    server = f"{found.product} {found.version} ({found.binary})" if found.version else "none so far"
+    return [
+        ("store", place.redacted),
+        ("running", f"yes, process {found.pid}" if found.running else "no"),
+        ("server" if found.running else "last server", server),
+        ("folder", str(found.directory)),
+        ("socket", str(found.socket)),
+        ("data", _size(found.data_bytes)),
+    ]
+
+
+def _server_rows(place: StoreURL) -> list[tuple[str, str]]:
+    from nbqueue.store.connection import connect
+
+    try:
+        with connect(place) as found:
+            version = ".".join(map(str, found.server_version))
+            server = f"{found.product}, as Redis {version}" if found.product != "redis" else version
+    except NbqueueError as error:
+        raise click.ClickException(str(error)) from error
+    return [("store", place.redacted), ("running", "yes"), ("version", server)]
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

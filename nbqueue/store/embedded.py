@@ -1,0 +1,390 @@
+"""The embedded store: a private Redis in a folder, started by whoever needs it first.
+
+Limits first. It serves one user on one machine: it listens on a unix socket only. Should the
+socket be deleted under a running server, the server must be ended by hand (the error says which
+process). A deleted folder leaves its server running until it is stopped or killed.
+
+How two processes never start two servers on the same data: the folder's ``lock`` file is locked
+by the starter, and the *server inherits the open file*, so the lock is held for exactly as long
+as the server (or a child that still writes its files) lives. No pid is ever trusted: a pid may be
+reused, or belong to another machine that shares the folder. Nothing has to be cleaned up after
+``kill -9`` or a power cut: the kernel lets go of the lock, and the next one who asks starts anew.
+
+A server outlives whoever started it: it is a child of init, in a session of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import BinaryIO
+
+from nbqueue.errors import StoreUnreachable, StoreUnsuitable
+from nbqueue.store import folder
+from nbqueue.store.programs import (
+    PROGRAM_VARIABLE,
+    Program,
+    choose_program,
+    no_embedded_store_here,
+)
+
+#: How long to wait for a server that does not answer, in seconds.
+START_SECONDS = 20.0
+#: How long to wait for a server that answers that it is reading its data, in seconds.
+LOADING_SECONDS = 600.0
+
+_LOG_BYTES = 1 << 20
+_ANSWER_SECONDS = 1.0
+_WAS_UP = "eady to accept connections"
+_TOO_NEW = re.compile(r"RDB (?:format )?version", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class EmbeddedStatus:
+    """What :func:`status` found. Without a server, ``product``, ``version`` and ``binary`` are
+    those of the last one, or None if there never was one."""
+
+    running: bool
+    pid: int | None
+    product: str | None
+    version: str | None
+    socket: Path
+    directory: Path
+    data_bytes: int
+    binary: Path | None
+
+
+class _Ended(StoreUnreachable):
+    """A server was up, but gone before its starter could talk to it: stopped or killed."""
+
+
+class _State(Enum):
+    READY = auto()
+    LOADING = auto()
+    SILENT = auto()  # it takes connections, but does not answer (in time)
+    ABSENT = auto()
+
+
+def ensure_server(directory: str | os.PathLike[str], *, timeout: float = START_SECONDS) -> Path:
+    """Return the path of the socket of the server of ``directory``, started if need be.
+
+    The folder is made if it is missing, with mode 0700. If a server answers, this costs one
+    connection and no lock. Several callers at once, in any processes, end up with one server.
+    ``timeout`` (seconds) is for a server that does not answer at all; one that is reading its
+    data is waited for, up to ten minutes.
+
+    Raises NoEmbeddedServer if there is no program to start; StoreUnsuitable if the folder is not
+    ours alone, or its data are of a newer Redis than the program; StoreUnreachable if the server
+    does not start (with the end of its log) or does not answer.
+    """
+    if sys.platform == "win32":
+        raise no_embedded_store_here("Windows")
+    home = folder.real(directory)
+    folder.claim(home)
+    path = folder.socket_path(home, make=True)
+    patience = _Patience(timeout)
+    chances = 3
+    while True:
+        state = _probe(path)
+        if state is _State.READY:
+            return path
+        if state is _State.ABSENT:
+            lock = folder.try_lock(home)
+            if lock is not None:
+                try:
+                    _start(home, path, lock, patience)
+                    return path
+                except _Ended:
+                    chances -= 1
+                    if not chances:
+                        raise
+                finally:
+                    # Only our copy: the server's keeps the lock.
+                    os.close(lock)
+        if not patience.wait(state):
+            raise _no_answer(home, path, state)
+
+
+def stop_server(directory: str | os.PathLike[str], *, timeout: float = 30.0) -> bool:
+    """Stop the server of ``directory`` in order, and wait until its process has let go of the data.
+
+    Returns whether there was one. The data stay; the next :func:`ensure_server` starts again.
+    Raises StoreUnreachable if it has not stopped after ``timeout`` seconds.
+    """
+    home = folder.real(directory)
+    if sys.platform == "win32" or not home.is_dir():
+        return False
+    path = folder.socket_path(home)
+    patience = _Patience(timeout)
+    stopped: str | None = None
+    while True:
+        state = _probe(path)
+        if state is _State.ABSENT:
+            lock = folder.try_lock(home)
+            if lock is not None:
+                path.unlink(missing_ok=True)
+                os.close(lock)
+                return stopped is not None
+        elif state is not _State.SILENT:
+            pid = _info(path).get("process_id")
+            if stopped is not None and pid not in (stopped, None):
+                return True  # somebody needed it again meanwhile, and that one is not ours to stop
+            stopped = pid or stopped or "unknown"
+            try:
+                _converse(path, "SHUTDOWN", seconds=timeout)
+            except OSError:
+                pass  # it does not answer, it goes; and if it refuses, we ask again
+        if not patience.wait(_State.SILENT):
+            raise _no_answer(home, path, state)
+
+
+def status(directory: str | os.PathLike[str]) -> EmbeddedStatus:
+    """Look at the embedded store in ``directory``. Starts nothing, and makes no folder."""
+    home = folder.real(directory)
+    path = folder.socket_path(home)
+    state = _State.ABSENT if sys.platform == "win32" else _probe(path)
+    record = folder.read_record(home)
+    info = _info(path) if state in (_State.READY, _State.LOADING) else {}
+    running = state is not _State.ABSENT
+    valkey = info.get("valkey_version")
+    binary = info.get("executable") or record.get("program")
+    return EmbeddedStatus(
+        running=running,
+        pid=int(info.get("process_id") or record.get("pid") or 0) or None if running else None,
+        product=("valkey" if valkey else "redis") if info else record.get("product"),
+        version=valkey or info.get("redis_version") or record.get("version"),
+        socket=path,
+        directory=home,
+        data_bytes=folder.data_bytes(home),
+        binary=Path(binary) if binary else None,
+    )
+
+
+class _Patience:
+    """How long to go on, and how often to look. It looks often at first: a start is quick."""
+
+    def __init__(self, seconds: float) -> None:
+        now = time.monotonic()
+        self._limit = now + seconds
+        self._loading_limit = now + max(seconds, LOADING_SECONDS)
+        self._step = 0.001
+
+    def wait(self, state: _State) -> bool:
+        """Wait a little. False if, in this state, the time is up."""
+        limit = self._loading_limit if state is _State.LOADING else self._limit
+        if time.monotonic() >= limit:
+            return False
+        threading.Event().wait(self._step)
+        self._step = min(self._step * 1.5, 0.05)
+        return True
+
+
+# --- Starting: only under the lock --------------------------------------------------------------
+
+
+def _start(home: Path, path: Path, lock: int, patience: _Patience) -> None:
+    record = folder.read_record(home)
+    program = choose_program(record.get("product"))
+    _require_readable(home, program, record)
+    log = home / folder.LOG
+    if log.exists() and log.stat().st_size > _LOG_BYTES:
+        log.replace(log.with_suffix(".log.old"))
+    # With the append-only file on, a server that has only a snapshot would ignore it and start
+    # empty; so it reads the snapshot first, and begins its append-only file after that.
+    adopt = folder.has_only_snapshot(home)
+    read_end, write_end = os.pipe()
+    try:
+        with log.open("ab") as output:
+            begin = output.seek(0, os.SEEK_END)
+            try:
+                _launch(
+                    _command(home, path, program, append_only=not adopt),
+                    output.fileno(),
+                    home,
+                    keep_open=(lock, write_end),
+                )
+            finally:
+                os.close(write_end)
+        os.set_blocking(read_end, False)
+        while (state := _probe(path)) is not _State.READY:
+            if _has_ended(read_end):
+                raise _failed_to_start(home, program, record, _tail(log, begin))
+            if not patience.wait(state):
+                raise _no_answer(home, path, state)
+    finally:
+        os.close(read_end)
+    if adopt:
+        _converse(path, "CONFIG SET appendonly yes")
+    try:
+        folder.write_record(home, path, program, _info(path).get("process_id"))
+    except OSError:
+        pass  # a full disk, say: the server runs, and the record only serves messages
+
+
+def _require_readable(home: Path, program: Program, record: dict[str, object]) -> None:
+    """Refuse a program that would not see the data that are there, and start with none."""
+    if program.keeps_append_only_directory or not folder.has_append_only_directory(home):
+        return
+    raise StoreUnsuitable(
+        f"the data in {home} were written by {_writer(record, 'Redis 7.0 or newer')}, and "
+        f"{program} would not read them but start empty. {_newer_program(home)}"
+    )
+
+
+def _command(home: Path, path: Path, program: Program, *, append_only: bool) -> list[str]:
+    settings = {
+        "port": "0",  # no TCP: the folder's mode is what keeps other users out
+        "unixsocket": str(path),
+        "unixsocketperm": "700",
+        "dir": str(home),
+        "daemonize": "no",
+        "logfile": "",  # to its output, which is our log file
+        "appendonly": "yes" if append_only else "no",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+    }
+    command = [str(program.path)]
+    for name, value in settings.items():
+        command += [f"--{name}", value]
+    return command
+
+
+def _launch(command: list[str], output: int, home: Path, keep_open: tuple[int, ...]) -> None:
+    """Run ``command`` in the background, as a child of init.
+
+    The shell between us ends at once, so that the server becomes nobody's zombie, and Python does
+    not wait for it or complain about it. It shares no descriptor with us but its log and
+    ``keep_open``, and a session of its own keeps the terminal's and the kernel's signals from it.
+    """
+    shell = subprocess.Popen(
+        ["/bin/sh", "-c", '"$@" &', "sh", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        cwd=home,
+        pass_fds=keep_open,
+        start_new_session=True,
+        umask=0o077,
+    )
+    shell.wait()
+
+
+def _has_ended(read_end: int) -> bool:
+    # The server holds the other end of this pipe, and nothing is ever written to it.
+    try:
+        return os.read(read_end, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+def _tail(log: Path, begin: int) -> str:
+    with log.open("rb") as lines:
+        lines.seek(begin)
+        text = lines.read().decode(errors="replace")
+    return "\n".join(text.strip().splitlines()[-12:])
+
+
+# --- What to say when it does not work ----------------------------------------------------------
+
+
+def _failed_to_start(
+    home: Path, program: Program, record: dict[str, object], tail: str
+) -> StoreUnsuitable | StoreUnreachable:
+    if _TOO_NEW.search(tail):
+        return StoreUnsuitable(
+            f"the data in {home} were written by {_writer(record, 'a newer server')}, and "
+            f"{program} cannot read them. {_newer_program(home)}. Its log ends:\n{tail}"
+        )
+    # The message is the same: whoever gets to read it has seen this happen time after time.
+    kind = _Ended if _WAS_UP in tail else StoreUnreachable
+    return kind(
+        f"the embedded server {program} did not start on {home}. Its log, "
+        f"{home / folder.LOG}, ends:\n{tail or '(it wrote nothing)'}"
+    )
+
+
+def _writer(record: dict[str, object], unknown: str) -> str:
+    if not record.get("version"):
+        return unknown
+    return f"{unknown} (the last that ran here: {record.get('product')} {record['version']})"
+
+
+def _newer_program(home: Path) -> str:
+    return (
+        "Install the newer server again, or name it in the environment variable "
+        f"{PROGRAM_VARIABLE}; or, if the tasks in there are not needed, move {home} away"
+    )
+
+
+def _no_answer(home: Path, path: Path, state: _State) -> StoreUnreachable:
+    record = folder.read_record(home)
+    who = "its process"
+    if record.get("pid"):
+        who = f"its process, last known as {record['pid']} on host {record.get('host')},"
+    said = {
+        _State.LOADING: "is still reading its data; try again later",
+        _State.SILENT: f"takes connections but does not answer; see {home / folder.LOG}, or end it",
+        _State.ABSENT: f"has no socket at {path}, although {who} holds the lock. If it runs on "
+        "another machine, use a redis:// URL there; if not, end it, and it will be started again",
+        _State.READY: "answers, but does not stop",
+    }[state]
+    return StoreUnreachable(f"the embedded server of {home} {said}")
+
+
+# --- Talking to the server ----------------------------------------------------------------------
+
+
+def _probe(path: Path) -> _State:
+    try:
+        replies = _converse(path, "PING")
+    except (FileNotFoundError, ConnectionRefusedError):
+        return _State.ABSENT
+    except ConnectionError:
+        return _State.ABSENT  # it went while we asked
+    except OSError:
+        return _State.SILENT  # timed out, or its queue of connections is full
+    if replies[0].startswith(b"-LOADING"):
+        return _State.LOADING
+    # Whatever else it says, even that it is busy or wants a password: it is there.
+    return _State.READY
+
+
+def _info(path: Path) -> dict[str, str]:
+    """``INFO server``; empty if it cannot be had."""
+    try:
+        text = _converse(path, "INFO server")[0].decode(errors="replace")
+    except OSError:
+        return {}
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+
+def _converse(path: Path, *commands: str, seconds: float = _ANSWER_SECONDS) -> list[bytes]:
+    """Send commands over a connection of their own, and return the replies.
+
+    A dozen lines instead of redis-py, whose import costs more than starting a server. Raises
+    OSError; a connection that is closed without a reply is a ConnectionResetError.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(seconds)
+        connection.connect(os.fspath(path))
+        connection.sendall("".join(f"{command}\r\n" for command in commands).encode())
+        with connection.makefile("rb") as replies:
+            return [_read_reply(replies) for _ in commands]
+
+
+def _read_reply(replies: BinaryIO) -> bytes:
+    line = replies.readline()
+    if not line.endswith(b"\r\n"):
+        raise ConnectionResetError("the server closed the connection")
+    if line.startswith(b"$"):
+        return replies.read(int(line[1:]) + 2)[:-2]
+    return line[:-2]

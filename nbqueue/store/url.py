@@ -1,0 +1,350 @@
+"""Where the store is, as a URL: reading one, writing one without its password, the default one.
+
+Nothing here opens a connection or makes a folder; only :func:`default_url` looks at the disk, to
+find the project that a folder belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import platformdirs
+
+from nbqueue.errors import InvalidURL
+
+#: The environment variable that names the store where no URL is given.
+URL_VARIABLE = "NBQUEUE_URL"
+
+_FORMS = {
+    "redis": "redis://[user:password@]host[:port][/db]",
+    "rediss": "rediss://[user:password@]host[:port][/db][?ssl_ca_certs=path]",
+    "unix": "unix://[user:password@]/path/to/socket[?db=n]",
+    "redis+sentinel": "redis+sentinel://[user:password@]host1:26379,host2:26379/master[/db]",
+    "redis+cluster": "redis+cluster://[user:password@]host1:7000,host2:7001",
+    "embedded": "embedded:///absolute/path, embedded://./path, embedded://name or embedded://default",
+}
+_DEFAULT_PORTS = {"redis+sentinel": 26379}
+_TLS_OPTIONS = (
+    "ssl_cert_reqs",
+    "ssl_ca_certs",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_check_hostname",
+)
+_OPTIONS = {
+    "redis": ("db",),
+    "rediss": ("db", *_TLS_OPTIONS),
+    "unix": ("db",),
+    "redis+sentinel": ("db", "sentinel_username", "sentinel_password"),
+    "redis+cluster": (),
+    "embedded": (),
+}
+_CERT_REQS = ("none", "optional", "required")
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+# A name in the sense of DNS, somewhat widened: Docker and Kubernetes people use underscores.
+_HOST_NAME = re.compile(r"[^\s\x00-\x20\"#%<>?@\[\\\]^`{|}:,/]+")
+_STORE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HIDDEN = "***"
+# Said before the parts behind it are looked at, so that no message quotes the half of a password
+# that then looks like a port, a database or an option.
+_STRAY_AT = "there is a @ after the host (is a sign in the password not %-encoded?)"
+
+
+@dataclass(frozen=True, repr=False)
+class StoreURL:
+    """A store URL, taken apart. Its ``str`` and ``repr`` never show a password.
+
+    ``hosts`` is empty for ``unix`` and ``embedded``; ``path`` is the socket of a ``unix`` URL and
+    the directory of an ``embedded`` one, always absolute, and None for the others. ``tls`` is
+    empty but for ``rediss``.
+    """
+
+    scheme: str
+    hosts: tuple[tuple[str, int], ...] = ()
+    db: int = 0
+    username: str | None = None
+    password: str | None = None
+    path: str | None = None
+    master: str | None = None
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
+    tls: tuple[tuple[str, str | bool], ...] = ()
+
+    @property
+    def redacted(self) -> str:
+        """The URL with ``***`` for each password. For people: messages, logs, pictures."""
+        return self._write(lambda secret: _HIDDEN)
+
+    @property
+    def text(self) -> str:
+        """The whole URL, *with* its passwords, such that ``parse_url(url.text) == url``.
+
+        For handing to another process; never for showing.
+        """
+        return self._write(lambda secret: quote(secret, safe=""))
+
+    def __str__(self) -> str:
+        return self.redacted
+
+    def __repr__(self) -> str:
+        return f"StoreURL({self.redacted!r})"
+
+    def _write(self, secret: Callable[[str], str]) -> str:
+        user = ""
+        if self.password is not None:
+            user = f"{quote(self.username or '', safe='')}:{secret(self.password)}@"
+        hosts = ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts
+        )
+        options: list[tuple[str, str]] = []
+        place = quote(self.path or "", safe="/~")
+        if self.scheme in ("redis", "rediss"):
+            place = f"/{self.db}"
+        elif self.scheme == "redis+sentinel":
+            place = f"/{quote(self.master or '', safe='')}/{self.db}"
+            if self.sentinel_username is not None:
+                options.append(("sentinel_username", quote(self.sentinel_username, safe="")))
+            if self.sentinel_password is not None:
+                options.append(("sentinel_password", secret(self.sentinel_password)))
+        elif self.scheme == "unix" and self.db:
+            options.append(("db", str(self.db)))
+        for name, value in self.tls:
+            written = str(value).lower() if isinstance(value, bool) else quote(value, safe="/~")
+            options.append((name, written))
+        query = "?" + "&".join(f"{name}={value}" for name, value in options) if options else ""
+        return f"{self.scheme}://{user}{hosts}{place}{query}"
+
+
+def parse_url(text: str) -> StoreURL:
+    """Read a store URL.
+
+    User, password, master and paths may be percent-encoded; a password with ``@``, ``/``, ``?``
+    or ``%`` must be. The port is 6379 if none is given (26379 for Sentinel), the database 0.
+
+    >>> parse_url("redis://:secret@cache.example/3")
+    StoreURL('redis://:***@cache.example:6379/3')
+
+    Raises InvalidURL, which shows the accepted form and hides the password.
+    """
+    if not isinstance(text, str):
+        raise InvalidURL(f"a store URL is text, not {type(text).__name__}. {_all_forms()}")
+    source = text.strip()
+    scheme, separator, rest = source.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in _FORMS:
+        raise InvalidURL(
+            f"{redact(source)!r} is not a store URL: it begins with no known scheme. {_all_forms()}"
+        )
+    try:
+        if _CONTROL.search(source):
+            raise _Reason("it contains a control character")
+        return _Reader(scheme, rest).read()
+    except _Reason as reason:
+        raise InvalidURL(
+            f"{redact(source)!r} is not a store URL: {reason}. The form is {_FORMS[scheme]}"
+        ) from None
+
+
+def default_url(
+    cwd: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None
+) -> StoreURL:
+    """The store of somebody who named none.
+
+    That is ``NBQUEUE_URL`` if it is set and not empty, else the embedded store of the project
+    around ``cwd`` (the current folder if None): the nearest folder upwards that holds a ``.git``
+    or a ``pyproject.toml``, else ``cwd`` itself. Raises InvalidURL if the variable is no URL.
+    """
+    given = (os.environ if environ is None else environ).get(URL_VARIABLE, "").strip()
+    if given:
+        try:
+            return parse_url(given)
+        except InvalidURL as error:
+            raise InvalidURL(f"the environment variable {URL_VARIABLE}: {error}") from None
+    project = _project(Path(os.path.realpath(Path.cwd() if cwd is None else cwd)))
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", project.name).strip("-.")[:40] or "root"
+    # The name is for people; the hash is what keeps two projects called "analysis" apart.
+    digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:10]
+    return StoreURL("embedded", path=_named_store(f"{readable}-{digest}"))
+
+
+def redact(text: str) -> str:
+    """Hide what may be a password in text that need not be a URL at all.
+
+    It rather hides too much: a password may itself contain signs that end a URL's parts.
+    """
+    text = re.sub(r":(?!//)(.*)@", f":{_HIDDEN}@", text, flags=re.DOTALL)
+    text = re.sub(r"://[^:@/]*@", f"://{_HIDDEN}@", text)
+    return re.sub(r"([?&]([^=&]*)=)([^&]*)", _hide_unless_known, text)
+
+
+def _hide_unless_known(option: re.Match[str]) -> str:
+    # Not "hide what is called a password": somebody may have mistyped the name.
+    known = option[2] == "db" or option[2] in _TLS_OPTIONS
+    return option[0] if known else option[1] + _HIDDEN
+
+
+class _Reason(Exception):
+    """Why some text is no store URL. Never holds a password."""
+
+
+class _Reader:
+    """Takes one URL apart, what stands after ``://``."""
+
+    def __init__(self, scheme: str, rest: str) -> None:
+        self.scheme = scheme
+        self.rest, _, self.query = rest.partition("?")
+        self.options: dict[str, str] = {}
+
+    def read(self) -> StoreURL:
+        if "@" in self.query:
+            raise _Reason(_STRAY_AT)
+        self.options = self._read_options()
+        if self.scheme == "embedded":
+            return StoreURL("embedded", path=_embedded_path(self.rest))
+        authority, slash, path = self.rest.partition("/")
+        username, password, authority = _user(authority)
+        url = StoreURL(self.scheme, username=username, password=password)
+        if self.scheme == "unix":
+            if authority or not path:
+                raise _Reason("the path of the socket must be absolute (three slashes)")
+            return replace(url, path=unquote(slash + path), db=self._db(""))
+        if "@" in path:
+            raise _Reason(_STRAY_AT)
+        hosts = tuple(
+            _host(part, _DEFAULT_PORTS.get(self.scheme, 6379)) for part in authority.split(",")
+        )
+        if self.scheme == "redis+cluster":
+            if path:
+                raise _Reason(f"a cluster has no databases, so {'/' + path!r} cannot follow")
+            return replace(url, hosts=hosts)
+        if self.scheme == "redis+sentinel":
+            master, _, db = path.partition("/")
+            if not master:
+                raise _Reason("the name of the master is missing")
+            return replace(
+                url,
+                hosts=hosts,
+                master=unquote(master),
+                db=self._db(db),
+                sentinel_username=self.options.get("sentinel_username"),
+                sentinel_password=self.options.get("sentinel_password"),
+            )
+        if len(hosts) != 1:
+            raise _Reason("it names several hosts; for these write redis+sentinel or redis+cluster")
+        return replace(url, hosts=hosts, db=self._db(path), tls=self._tls())
+
+    def _read_options(self) -> dict[str, str]:
+        options: dict[str, str] = {}
+        accepted = _OPTIONS[self.scheme]
+        for part in self.query.split("&") if self.query else ():
+            name, equals, value = part.partition("=")
+            if name not in accepted:
+                known = "the options are " + ", ".join(accepted) if accepted else "it takes none"
+                raise _Reason(f"there is no option {redact(name)!r} ({known})")
+            if not equals or not value:
+                raise _Reason(f"the option {name!r} has no value")
+            if name in options:
+                raise _Reason(f"the option {name!r} is given twice")
+            options[name] = unquote(value)
+        return options
+
+    def _db(self, path: str) -> int:
+        option = self.options.get("db")
+        if path and option is not None:
+            raise _Reason("the database is given twice, in the path and as an option")
+        text = path or option or "0"
+        # isdigit alone would let the digits of other scripts pass.
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise _Reason(f"the database {text!r} is not a number from 0 on")
+        return int(text)
+
+    def _tls(self) -> tuple[tuple[str, str | bool], ...]:
+        values: list[tuple[str, str | bool]] = []
+        for name in _TLS_OPTIONS:
+            value = self.options.get(name)
+            if value is None:
+                continue
+            if name == "ssl_cert_reqs" and value not in _CERT_REQS:
+                raise _Reason(f"ssl_cert_reqs={value!r} is none of {', '.join(_CERT_REQS)}")
+            if name == "ssl_check_hostname":
+                if value.lower() not in _TRUTH:
+                    raise _Reason(f"ssl_check_hostname={value!r} is neither true nor false")
+                values.append((name, _TRUTH[value.lower()]))
+            else:
+                values.append((name, value))
+        return tuple(values)
+
+
+def _user(authority: str) -> tuple[str | None, str | None, str]:
+    user, at, hosts = authority.rpartition("@")
+    if not at:
+        return None, None, authority
+    name, colon, password = user.partition(":")
+    if not colon or not password:
+        raise _Reason("there is a user without a password (a password alone is written :password@)")
+    return unquote(name) or None, unquote(password), hosts
+
+
+def _host(text: str, default_port: int) -> tuple[str, int]:
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")):
+            raise _Reason(f"the address {text!r} has no matching brackets")
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise _Reason(f"{host!r} is not an IPv6 address") from None
+        has_port, port = bool(port), port[1:]
+    else:
+        if text.count(":") > 1:
+            raise _Reason(f"an IPv6 address is written in brackets, [{text}]")
+        host, colon, port = text.partition(":")
+        has_port = bool(colon)
+        if not host:
+            raise _Reason("the host is missing")
+        if not _HOST_NAME.fullmatch(host):
+            raise _Reason(f"{host!r} is not a host (is a sign in the password not %-encoded?)")
+    if not has_port:
+        return host, default_port
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
+        raise _Reason(f"the port {port!r} is not a number from 1 to 65535")
+    return host, int(port)
+
+
+def _embedded_path(rest: str) -> str:
+    place = unquote(rest)
+    if _CONTROL.search(place):
+        raise _Reason("it contains a control character")
+    if place.startswith("/"):
+        return os.path.normpath(place)
+    if place in (".", "..", "~") or place.startswith(("./", "../", "~/")):
+        return os.path.abspath(os.path.expanduser(place))
+    if not _STORE_NAME.fullmatch(place):
+        raise _Reason(
+            f"{place!r} is neither an absolute path nor a name "
+            "(for a path from the current folder write embedded://./path)"
+        )
+    return _named_store(place)
+
+
+def _named_store(name: str) -> str:
+    return str(Path(platformdirs.user_data_dir("nbqueue", appauthor=False)) / "stores" / name)
+
+
+def _project(folder: Path) -> Path:
+    for candidate in (folder, *folder.parents):
+        if (candidate / ".git").exists() or (candidate / "pyproject.toml").is_file():
+            return candidate
+    return folder
+
+
+def _all_forms() -> str:
+    return "The forms are " + "; ".join(_FORMS.values())

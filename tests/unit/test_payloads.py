@@ -1,0 +1,121 @@
+"""The envelopes, byte for byte."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbqueue.calls import payloads
+from nbqueue.errors import SignatureError
+
+FINGERPRINT = bytes(range(16))
+PYTHON = bytes(sys.version_info[:2])
+
+
+def test_call_has_these_bytes() -> None:
+    flags = payloads.COROUTINE | payloads.BY_REFERENCE
+    payload = payloads.pack_call(FINGERPRINT, b"ARGS", flags)
+    assert payload == b"\x00nbq\x01\x01" + PYTHON + b"\x05" + bytes(20) + FINGERPRINT + b"ARGS"
+    signed = payloads.put_call_signature(payload, b"KKKK", b"S" * 16)
+    assert signed == (b"\x00nbq\x01\x01" + PYTHON + b"\x05KKKK" + b"S" * 16 + FINGERPRINT + b"ARGS")
+    assert signed.index(FINGERPRINT) == 29
+
+
+def test_text_of_a_call_has_these_bytes() -> None:
+    payload = payloads.pack_call(FINGERPRINT, b"ARGS")
+    text = payloads.call_text("id-1", "qué", "fit", payload)
+    assert text == (
+        b"nbqueue.call.1\0"
+        b"\0\0\0\x04id-1"
+        b"\0\0\0\x04qu\xc3\xa9"
+        b"\0\0\0\x03fit"
+        b"\x00nbq\x01\x01" + PYTHON + b"\x00" + FINGERPRINT + b"ARGS"
+    )
+
+
+def test_result_has_these_bytes() -> None:
+    payload = payloads.pack_result(payloads.EXCEPTION, b"BODY")
+    assert payload == b"\x00nbr\x01\x01\x01" + bytes(20) + b"BODY"
+    signed = payloads.put_result_signature(payload, b"KKKK", b"S" * 16)
+    assert signed == b"\x00nbr\x01\x01\x01KKKK" + b"S" * 16 + b"BODY"
+    assert payloads.result_text("id-1", signed) == (
+        b"nbqueue.result.1\0\0\0\0\x04id-1\x00nbr\x01\x01\x01BODY"
+    )
+
+
+@given(st.binary(min_size=16, max_size=16), st.binary(), st.integers(0, 7))
+def test_call_is_parsed_as_it_was_packed(fingerprint: bytes, arguments: bytes, flags: int) -> None:
+    payload = payloads.pack_call(fingerprint, arguments, flags)
+    assert payloads.is_call(payload)
+    assert not payloads.is_result(payload)
+    call = payloads.parse_call(payloads.put_call_signature(payload, b"KKKK", b"S" * 16))
+    assert call.version == call.codec == 1
+    assert call.python == sys.version_info[:2]
+    assert (call.flags, call.fingerprint, call.arguments) == (flags, fingerprint, arguments)
+    assert (call.key_id, call.signature) == (b"KKKK", b"S" * 16)
+
+
+@given(st.binary(), st.sampled_from([payloads.VALUE, payloads.EXCEPTION]))
+def test_result_is_parsed_as_it_was_packed(body: bytes, kind: int) -> None:
+    payload = payloads.put_result_signature(payloads.pack_result(kind, body), b"KKKK", b"S" * 16)
+    assert payloads.is_result(payload)
+    assert payloads.parse_result(payload) == (1, 1, kind, b"KKKK", b"S" * 16, body)
+
+
+@given(st.tuples(*[st.text(max_size=5)] * 3), st.tuples(*[st.text(max_size=5)] * 3))
+def test_different_names_never_give_the_same_text(
+    one: tuple[str, str, str], two: tuple[str, str, str]
+) -> None:
+    payload = payloads.pack_call(FINGERPRINT, b"")
+    same = payloads.call_text(*one, payload) == payloads.call_text(*two, payload)
+    assert same == (one == two)
+
+
+CALL = payloads.pack_call(FINGERPRINT, b"ARGS")
+RESULT = payloads.pack_result(payloads.VALUE, b"BODY")
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (b"", "no call"),
+        (b'{"user": 1}', "no call of nbqueue"),
+        (CALL[:4], "cut short"),
+        (CALL[:44], "cut short: it has 44 bytes"),
+        (CALL[:4] + b"\x02" + CALL[5:], "format 2 and was made by a newer nbqueue: upgrade this"),
+        (CALL[:4] + b"\x02", "newer nbqueue: upgrade this worker"),
+        (CALL[:4] + b"\x00" + CALL[5:], "never was"),
+        (CALL[:5] + b"\x09" + CALL[6:], "codec 9.*newer nbqueue"),
+    ],
+)
+def test_call_that_cannot_be_read_says_why(payload: bytes, message: str) -> None:
+    with pytest.raises(SignatureError, match=message):
+        payloads.parse_call(payload)
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (b"plain bytes of a handler", "no result"),
+        (RESULT[:26], "cut short"),
+        (RESULT[:4] + b"\x07" + RESULT[5:], "format 7.*newer nbqueue: upgrade nbqueue here"),
+        (RESULT[:5] + b"\x07" + RESULT[6:], "codec 7"),
+        (RESULT[:6] + b"\x07" + RESULT[7:], "newer nbqueue"),
+    ],
+)
+def test_result_that_cannot_be_read_says_why(payload: bytes, message: str) -> None:
+    with pytest.raises(SignatureError, match=message):
+        payloads.parse_result(payload)
+
+
+def test_empty_call_and_result_are_whole() -> None:
+    assert payloads.parse_call(CALL[:45]).arguments == b""
+    assert payloads.parse_result(RESULT[:27]).body == b""
+
+
+def test_fingerprint_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        payloads.pack_call(b"short", b"")
