@@ -96,7 +96,7 @@ def after_loss(run: Run, why: str) -> Requeue | Archive | Retry:
     if run.call is not None and run.call.flags & FAIL_IF_LOST:
         return Archive("lost", f"{why}; it must not run twice (on_lost='fail')")
     if run.lost + 1 >= POISON_LIMIT:
-        return Archive("lost", f"{why}; that was the {run.lost + 1}th process that died of it")
+        return Archive("lost", f"{why}; {run.lost + 1} processes died of this task")
     return Requeue("lost", why, why)
 
 

@@ -14,31 +14,25 @@ import logging
 import os
 import signal
 import socket
-import sys
 import uuid
 from collections.abc import Callable
 
 from nbqueue.broker import commands
-from nbqueue.broker.commands import Ended, Expired, Failure, Fetched, Who
+from nbqueue.broker.commands import Expired, Fetched, Who
 from nbqueue.calls import payloads
-from nbqueue.calls.exceptions import dump_exception, error_text
 from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration
 from nbqueue.errors import (
-    HandlerNotFound,
-    IncompatiblePython,
     SignatureError,
-    TaskCancelled,
-    TaskFailed,
-    TaskTimeout,
-    WorkerLost,
 )
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.store.connection import Store, connect
-from nbqueue.wire.messages import TaskMessage, with_completed_at
+from nbqueue.wire.messages import TaskMessage
 from nbqueue.worker import state
+from nbqueue.worker.admission import admit
+from nbqueue.worker.answers import Answers
 from nbqueue.worker.codes import Codes
 from nbqueue.worker.fetcher import Fetcher, QueueOrder
 from nbqueue.worker.finisher import Finisher
@@ -47,16 +41,10 @@ from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import WorkerSettings
+from nbqueue.worker.sweeper import Sweeper
 from nbqueue.worker.upkeep import ClockKeeper, Forwarder, Heartbeat, Janitor, Recoverer
 
 log = logging.getLogger("nbqueue.worker")
-
-_PYTHON = sys.version_info[:2]
-_ERRORS = {
-    "cancelled": TaskCancelled,
-    "timeout": TaskTimeout,
-    "lost": WorkerLost,
-}
 
 
 class Supervisor:
@@ -75,6 +63,7 @@ class Supervisor:
         self._numbers = itertools.count(1)
         self.links = Links(self.reactor, self.store, queues)
         self.finisher = Finisher(self.links, self.clock, self._who)
+        self.answers = Answers(self.finisher, self._keys)
         self._codes = Codes(self.links)
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
         self.pool.on_done = self._on_done
@@ -98,6 +87,7 @@ class Supervisor:
         self.forwarder = Forwarder(self.reactor, self.links, self.clock, queues, self.fetcher.look)
         Recoverer(self.reactor, self.links, self.clock, queues, self._on_expired)
         Janitor(self.reactor, self.links, self.clock, queues)
+        Sweeper(self.reactor, self.links, self.clock, queues)
         self.links.on_message = self._on_message
         self.reactor.every_round(self._round)
         self._ending = False
@@ -139,7 +129,7 @@ class Supervisor:
         if self.fetcher.enabled:
             log.info("worker fetches no more tasks id=%s", self.worker_id)
         self.fetcher.enabled = False
-        self._give_back(self.pool.take_back_unstarted(), "unstarted", "not begun")
+        self.answers.give_back(self.pool.take_back_unstarted(), "unstarted", "not begun")
 
     def shut_down(self) -> None:
         """End: what runs may go on for the shutdown time-out. A second call ends it at once."""
@@ -160,7 +150,7 @@ class Supervisor:
         runs = self.pool.give_up_running()
         for run in runs:
             log.warning("task interrupted id=%s type=%s", run.task_id, run.message.type)
-        self._give_back(runs, "interrupted", "the worker was shut down")
+        self.answers.give_back(runs, "interrupted", "the worker was shut down")
         # The store may be away: its tasks then wait for their leases to run out.
         self.reactor.after(5.0, self.reactor.stop)
 
@@ -188,161 +178,29 @@ class Supervisor:
                 now_ms,
             )
             self.finisher.hold(run)
-            if self._accept(run):
+            refusal = admit(run, self._keys, self.clock.now())
+            if refusal is None:
                 self.pool.add(run)
-
-    def _accept(self, run: Run) -> bool:
-        """Check what may be run at all; a task that may not is finished with."""
-        message = run.message
-        if not payloads.is_call(message.payload):
-            error = HandlerNotFound(f'handler not found for task "{message.type}"', message.id)
-            self._apply(run, state.after_failure(run, "no handler", str(error)), error=error)
-            return False
-        try:
-            run.call = call = self._keys.verify_call(
-                message.payload, message.id, run.queue, message.type
-            )
-        except SignatureError as refused:
-            self._apply(run, state.Archive("signature", error_text(refused)), error=refused)
-            return False
-        if call.python != _PYTHON and not call.flags & payloads.BY_REFERENCE:
-            theirs, ours = (".".join(map(str, each)) for each in (call.python, _PYTHON))
-            error_ = IncompatiblePython(
-                f"{message.type} was sent by Python {theirs}, and this worker runs Python {ours}, "
-                f"which cannot load its code: start a worker with Python {theirs}"
-            )
-            self._apply(run, state.Archive("python", str(error_)), error=error_)
-            return False
-        deadline = run.deadline
-        if deadline and deadline <= self.clock.now():
-            text = state.timeout_text(run)
-            self._apply(
-                run, state.after_failure(run, "timeout", text), error=TaskTimeout(text, message.id)
-            )
-            return False
-        return True
+            else:
+                self.answers.failed(run, refusal.decision, error=refusal.error)
 
     def _on_done(self, run: Run, done: DoneFrame) -> None:
-        decision = state.after_done(run, done)
-        finished_ms = self.clock.now_ms()
-        started_ms = finished_ms - done.micros // 1000
-        if isinstance(decision, state.Complete | state.Revoke):
-            self._complete(run, done, started_ms, finished_ms, isinstance(decision, state.Revoke))
-            return
-        body = done.body if done.outcome != pipe.VALUE else b""
-        if isinstance(decision, state.Archive | state.Retry) and decision.reason in _ERRORS:
-            body = b""
-        self._apply(run, decision, started_ms, done.peak_memory, body)
-
-    def _complete(
-        self, run: Run, done: DoneFrame, started_ms: int, finished_ms: int, revoked: bool
-    ) -> None:
-        message = run.message
-        result = b""
-        if done.outcome == pipe.VALUE:
-            envelope = payloads.pack_result(payloads.VALUE, done.body)
-            result = self._keys.sign_result(envelope, message.id)
-        now_s = finished_ms // 1000
-        keep = not revoked and message.retention > 0
-        self.finisher.completed(
-            run,
-            Ended(
-                message.id,
-                run.fence,
-                now_s + message.retention if keep else None,
-                with_completed_at(run.msg, now_s) if keep else b"",
-                result,
-                message.type,
-                run.attempt,
-                started_ms,
-                finished_ms,
-                run.waited_ms(started_ms),
-                done.peak_memory,
-            ),
-        )
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug(
-                "task %s id=%s type=%s queue=%s attempt=%d duration=%s",
-                "revoked" if revoked else "completed",
-                message.id,
-                message.type,
-                run.queue,
-                run.attempt,
-                format_duration(done.micros / 1e6),
-            )
+        self.answers.done(run, done, self.clock.now_ms())
 
     def _on_lost(self, run: Run, why: str) -> None:
-        self._apply(run, state.after_loss(run, why))
+        self.answers.failed(run, state.after_loss(run, why))
 
     def _on_no_code(self, run: Run) -> None:
         text = (
             f"the code of {run.message.type} is not in the store any more (or was changed there): "
             "submit the task again"
         )
-        self._apply(run, state.Archive("no code", text))
+        self.answers.failed(run, state.Archive("no code", text))
 
     def _on_broken(self, why: str) -> None:
         log.critical("worker cannot run tasks and ends reason=%s", why)
         self._exit_code = 1
         self.shut_down()
-
-    def _apply(
-        self,
-        run: Run,
-        decision: state.Decision,
-        started_ms: int | None = None,
-        peak_memory: int = 0,
-        body: bytes = b"",
-        error: Exception | None = None,
-    ) -> None:
-        """Have the store do what was decided for an attempt that did not end well."""
-        if isinstance(decision, state.Requeue):
-            failure = run.failure(decision.reason, decision.error_text, started_ms, peak_memory)
-            self._log_failure(run, decision.how, decision.reason, failure.error_text)
-            self.finisher.otherwise(
-                run,
-                lambda now_ms, who: commands.requeue(run.queue, failure, decision.how, now_ms, who),
-            )
-            return
-        assert isinstance(decision, state.Archive | state.Retry)
-        failure = run.failure(decision.reason, decision.error_text, started_ms, peak_memory)
-        envelope = self._error_envelope(run.task_id, decision, body, error)
-        if isinstance(decision, state.Archive):
-            self._log_failure(run, "archived", decision.reason, decision.error_text)
-            self.finisher.otherwise(run, _archive(run, failure, envelope))
-        else:
-            self._log_failure(run, "retry", decision.reason, decision.error_text)
-            self.finisher.otherwise(run, _retry(run, failure, envelope, decision))
-
-    def _error_envelope(
-        self,
-        task_id: str,
-        decision: state.Archive | state.Retry,
-        body: bytes = b"",
-        error: Exception | None = None,
-    ) -> bytes:
-        if not body:
-            kind = _ERRORS.get(decision.reason, TaskFailed)
-            body = dump_exception(error or kind(decision.error_text, task_id))
-        return self._keys.sign_result(payloads.pack_result(payloads.EXCEPTION, body), task_id)
-
-    @staticmethod
-    def _log_failure(run: Run, what: str, reason: str, text: str) -> None:
-        log.warning(
-            "task %s id=%s type=%s queue=%s attempt=%d reason=%s error=%r",
-            what,
-            run.task_id,
-            run.message.type,
-            run.queue,
-            run.attempt,
-            reason,
-            text,
-        )
-
-    def _give_back(self, runs: list[Run], how: str, reason: str) -> None:
-        # The last first: each goes to the very front of the line.
-        for run in reversed(runs):
-            self.finisher.otherwise(run, _requeue(run, run.failure(reason, reason), how))
 
     def _on_expired(self, queue: str, task: Expired) -> None:
         message = TaskMessage.FromString(task.msg)
@@ -367,7 +225,7 @@ class Supervisor:
             except SignatureError:
                 run.call = None  # whoever fetches it next refuses it
         why = f"worker {holder} was lost" if holder else "its worker was lost"
-        self._apply(run, state.after_loss(run, why))
+        self.answers.failed(run, state.after_loss(run, why))
 
     def _on_message(self, channel: str, data: bytes) -> None:
         if channel.endswith(":wake"):
@@ -381,34 +239,6 @@ class Supervisor:
         for run in self.pool.find(data.decode("utf-8", "replace")):
             log.info("task is cancelled id=%s type=%s", run.task_id, run.message.type)
             self.pool.interrupt(run, pipe.CANCELLED)
-
-
-def _archive(
-    run: Run, failure: Failure, envelope: bytes
-) -> Callable[[int, Who], commands.Command[bool]]:
-    def make(now_ms: int, who: Who) -> commands.Command[bool]:
-        msg = commands.failed_message(run.msg, failure.error_text, now_ms, counts=False)
-        return commands.archive(run.queue, failure, msg, now_ms, who, error=envelope)
-
-    return make
-
-
-def _retry(
-    run: Run, failure: Failure, envelope: bytes, decision: state.Retry
-) -> Callable[[int, Who], commands.Command[bool]]:
-    def make(now_ms: int, who: Who) -> commands.Command[bool]:
-        counts = decision.counts
-        msg = commands.failed_message(run.msg, failure.error_text, now_ms, counts=counts)
-        due_ms = now_ms + int(decision.delay * 1000)
-        return commands.retry(
-            run.queue, failure, msg, due_ms, now_ms, who, counts=counts, error=envelope
-        )
-
-    return make
-
-
-def _requeue(run: Run, failure: Failure, how: str) -> Callable[[int, Who], commands.Command[bool]]:
-    return lambda now_ms, who: commands.requeue(run.queue, failure, how, now_ms, who)
 
 
 def _token_parts(token: str) -> tuple[str, int | None]:

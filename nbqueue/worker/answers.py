@@ -1,0 +1,153 @@
+"""From what was decided about an attempt to what the store is told, with signatures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from nbqueue.broker import commands
+from nbqueue.broker.commands import Command, Ended, Failure, Who
+from nbqueue.calls import payloads
+from nbqueue.calls.exceptions import dump_exception
+from nbqueue.calls.signing import Keyring
+from nbqueue.durations import format_duration
+from nbqueue.errors import TaskCancelled, TaskFailed, TaskTimeout, WorkerLost
+from nbqueue.executor import pipe
+from nbqueue.executor.pipe import DoneFrame
+from nbqueue.wire.messages import with_completed_at
+from nbqueue.worker import state
+from nbqueue.worker.finisher import Finisher
+from nbqueue.worker.runs import Run
+
+log = logging.getLogger("nbqueue.worker")
+
+_OWN_ERRORS = {"cancelled": TaskCancelled, "timeout": TaskTimeout, "lost": WorkerLost}
+"""Reasons for which we say what happened, whatever the executor made of it."""
+
+Make = Callable[[int, Who], Command[bool]]
+
+
+class Answers:
+    """Hands ends of attempts to the finisher. What a client will unpickle is signed here."""
+
+    def __init__(self, finisher: Finisher, keys: Keyring) -> None:
+        self._finisher = finisher
+        self._keys = keys
+
+    def done(self, run: Run, done: DoneFrame, finished_ms: int) -> None:
+        """An executor answered."""
+        decision = state.after_done(run, done)
+        started_ms = finished_ms - done.micros // 1000
+        if isinstance(decision, state.Complete | state.Revoke):
+            keep = isinstance(decision, state.Complete) and run.message.retention > 0
+            self._completed(run, done, started_ms, finished_ms, keep)
+            return
+        body = b"" if done.outcome == pipe.VALUE else done.body
+        self.failed(run, decision, started_ms, done.peak_memory, body)
+
+    def failed(
+        self,
+        run: Run,
+        decision: state.Archive | state.Retry | state.Requeue,
+        started_ms: int | None = None,
+        peak_memory: int = 0,
+        body: bytes = b"",
+        error: Exception | None = None,
+    ) -> None:
+        """The attempt did not end well. ``body`` is the exception as the executor dumped it;
+        ``error`` one of our own."""
+        failure = run.failure(decision.reason, decision.error_text, started_ms, peak_memory)
+        if isinstance(decision, state.Requeue):
+            _log_failure(run, decision.how, failure)
+            self._finisher.otherwise(run, _requeue(run, failure, decision.how))
+            return
+        own = _OWN_ERRORS.get(decision.reason)
+        if own is not None or not body:
+            kind = own or TaskFailed
+            body = dump_exception(error or kind(decision.error_text, run.task_id))
+        envelope = payloads.pack_result(payloads.EXCEPTION, body)
+        signed = self._keys.sign_result(envelope, run.task_id)
+        if isinstance(decision, state.Archive):
+            _log_failure(run, "archived", failure)
+            self._finisher.otherwise(run, _archive(run, failure, signed))
+        else:
+            _log_failure(run, "retry", failure)
+            self._finisher.otherwise(run, _retry(run, failure, signed, decision))
+
+    def give_back(self, runs: list[Run], how: str, reason: str) -> None:
+        """Put runs back to the front of their lines, in the order that they have here."""
+        for run in reversed(runs):
+            self._finisher.otherwise(run, _requeue(run, run.failure(reason, reason), how))
+
+    def _completed(
+        self, run: Run, done: DoneFrame, started_ms: int, finished_ms: int, keep: bool
+    ) -> None:
+        message = run.message
+        result = b""
+        if done.outcome == pipe.VALUE:
+            envelope = payloads.pack_result(payloads.VALUE, done.body)
+            result = self._keys.sign_result(envelope, message.id)
+        now_s = finished_ms // 1000
+        self._finisher.completed(
+            run,
+            Ended(
+                message.id,
+                run.fence,
+                now_s + message.retention if keep else None,
+                with_completed_at(run.msg, now_s) if keep else b"",
+                result,
+                message.type,
+                run.attempt,
+                started_ms,
+                finished_ms,
+                run.waited_ms(started_ms),
+                done.peak_memory,
+            ),
+        )
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug(
+                "task %s id=%s type=%s queue=%s attempt=%d duration=%s",
+                "revoked" if done.outcome == pipe.REVOKED else "completed",
+                message.id,
+                message.type,
+                run.queue,
+                run.attempt,
+                format_duration(done.micros / 1e6),
+            )
+
+
+def _log_failure(run: Run, what: str, failure: Failure) -> None:
+    log.warning(
+        "task %s id=%s type=%s queue=%s attempt=%d reason=%s error=%r",
+        what,
+        run.task_id,
+        failure.type,
+        run.queue,
+        run.attempt,
+        failure.reason,
+        failure.error_text,
+    )
+
+
+def _archive(run: Run, failure: Failure, envelope: bytes) -> Make:
+    def make(now_ms: int, who: Who) -> Command[bool]:
+        msg = commands.failed_message(run.msg, failure.error_text, now_ms, counts=False)
+        return commands.archive(run.queue, failure, msg, now_ms, who, error=envelope)
+
+    return make
+
+
+def _retry(run: Run, failure: Failure, envelope: bytes, decision: state.Retry) -> Make:
+    def make(now_ms: int, who: Who) -> Command[bool]:
+        counts = decision.counts
+        msg = commands.failed_message(run.msg, failure.error_text, now_ms, counts=counts)
+        due_ms = now_ms + int(decision.delay * 1000)
+        return commands.retry(
+            run.queue, failure, msg, due_ms, now_ms, who, counts=counts, error=envelope
+        )
+
+    return make
+
+
+def _requeue(run: Run, failure: Failure, how: str) -> Make:
+    return lambda now_ms, who: commands.requeue(run.queue, failure, how, now_ms, who)
