@@ -1,3 +1,134 @@
-"""Run any Python function from a notebook cell on durable background workers."""
+"""Run any Python function from a notebook cell on durable background workers.
+
+>>> import nbqueue
+>>> q = nbqueue.connect()
+>>> q.submit(sum, [1, 2, 3]).result()
+6
+
+Importing this loads next to nothing; each name loads its module when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "connect": "nbqueue.client.client",
+    "Client": "nbqueue.client.client",
+    "TaskFuture": "nbqueue.client.futures",
+    "TaskGroup": "nbqueue.client.groups",
+    "Worker": "nbqueue.worker.worker",
+    "current_task": "nbqueue.executor.context",
+    "SkipRetry": "nbqueue.errors",
+    "RevokeTask": "nbqueue.errors",
+    "RetryLater": "nbqueue.errors",
+    "NbqueueError": "nbqueue.errors",
+    "UsageError": "nbqueue.errors",
+    "InvalidDuration": "nbqueue.errors",
+    "InvalidURL": "nbqueue.errors",
+    "CannotPickle": "nbqueue.errors",
+    "StoreError": "nbqueue.errors",
+    "StoreUnreachable": "nbqueue.errors",
+    "StoreDenied": "nbqueue.errors",
+    "StoreUnsuitable": "nbqueue.errors",
+    "StoreWarning": "nbqueue.errors",
+    "NoEmbeddedServer": "nbqueue.errors",
+    "TaskError": "nbqueue.errors",
+    "TaskNotFound": "nbqueue.errors",
+    "TaskIdConflict": "nbqueue.errors",
+    "TaskFailed": "nbqueue.errors",
+    "TaskCancelled": "nbqueue.errors",
+    "TaskTimeout": "nbqueue.errors",
+    "WorkerLost": "nbqueue.errors",
+    "HandlerNotFound": "nbqueue.errors",
+    "SignatureError": "nbqueue.errors",
+    "UnknownKey": "nbqueue.errors",
+    "IncompatiblePython": "nbqueue.errors",
+}
+
+__all__ = [
+    "CannotPickle",
+    "Client",
+    "HandlerNotFound",
+    "IncompatiblePython",
+    "InvalidDuration",
+    "InvalidURL",
+    "NbqueueError",
+    "NoEmbeddedServer",
+    "RetryLater",
+    "RevokeTask",
+    "SignatureError",
+    "SkipRetry",
+    "StoreDenied",
+    "StoreError",
+    "StoreUnreachable",
+    "StoreUnsuitable",
+    "StoreWarning",
+    "TaskCancelled",
+    "TaskError",
+    "TaskFailed",
+    "TaskFuture",
+    "TaskGroup",
+    "TaskIdConflict",
+    "TaskNotFound",
+    "TaskTimeout",
+    "UnknownKey",
+    "UsageError",
+    "Worker",
+    "WorkerLost",
+    "__version__",
+    "connect",
+    "current_task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if TYPE_CHECKING:
+    from nbqueue.client.client import Client, connect
+    from nbqueue.client.futures import TaskFuture
+    from nbqueue.client.groups import TaskGroup
+    from nbqueue.errors import (
+        CannotPickle,
+        HandlerNotFound,
+        IncompatiblePython,
+        InvalidDuration,
+        InvalidURL,
+        NbqueueError,
+        NoEmbeddedServer,
+        RetryLater,
+        RevokeTask,
+        SignatureError,
+        SkipRetry,
+        StoreDenied,
+        StoreError,
+        StoreUnreachable,
+        StoreUnsuitable,
+        StoreWarning,
+        TaskCancelled,
+        TaskError,
+        TaskFailed,
+        TaskIdConflict,
+        TaskNotFound,
+        TaskTimeout,
+        UnknownKey,
+        UsageError,
+        WorkerLost,
+    )
+    from nbqueue.executor.context import current_task
+    from nbqueue.worker.worker import Worker

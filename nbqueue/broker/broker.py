@@ -10,7 +10,7 @@ from nbqueue.broker import commands
 from nbqueue.broker.channel import Channel, Patience
 from nbqueue.broker.commands import Arg, Command, NewTask
 from nbqueue.clock import Clock
-from nbqueue.errors import StoreUnreachable
+from nbqueue.errors import StoreError, StoreUnreachable
 from nbqueue.store.connection import Store
 from nbqueue.wire import fields, states
 from nbqueue.wire.keys import QUEUES, queue_keys
@@ -22,6 +22,7 @@ PATIENCE = 10.0
 """Seconds for which a call goes on trying while the store is away."""
 
 _BATCH = 256
+_REGISTER_SECONDS = 5.0
 
 
 class TaskRecord(NamedTuple):
@@ -62,7 +63,7 @@ class Broker:
         self.clock = Clock()
         self._channel = Channel(store)
         self._patience = patience
-        self._known_queues: set[str] = set()
+        self._registered_at: dict[str, float] = {}
         self.measure_clock()
 
     def measure_clock(self) -> None:
@@ -116,8 +117,10 @@ class Broker:
         while True:
             try:
                 conflicts = self._enqueue(
-                    queue, tasks, due_ms, fingerprint, repeated, blob, with_code
+                    queue, tasks, due_ms, fingerprint, repeated, blob if with_code else None
                 )
+                if conflicts and repeated:
+                    conflicts = self._conflicts_of_others(queue, tasks, conflicts)
             except StoreUnreachable:
                 if not patience.wait():
                     raise
@@ -125,7 +128,9 @@ class Broker:
                 continue
             if conflicts is not None:
                 return conflicts
-            with_code, repeated = True, True
+            if with_code or blob is None:
+                raise StoreError(f"the store lacks the code that tasks for {queue!r} need")
+            with_code = True
 
     def _enqueue(
         self,
@@ -135,12 +140,12 @@ class Broker:
         fingerprint: bytes | None,
         repeated: bool,
         blob: bytes | None,
-        with_code: bool,
     ) -> list[int] | None:
         now_ms = self.clock.now_ms()
         batch: list[Command[Any]] = []
-        if with_code and fingerprint is not None and blob is not None:
+        if fingerprint is not None and blob is not None:
             batch.append(commands.store_code(queue, fingerprint, blob, now_ms))
+        codes = len(batch)
         for start in range(0, len(tasks), _BATCH):
             part = tasks[start : start + _BATCH]
             if due_ms is None:
@@ -148,20 +153,35 @@ class Broker:
             else:
                 later = [(task, due_ms) for task in part]
                 batch.append(commands.schedule(queue, later, now_ms, fingerprint, repeated))
-        # Another process may have removed the queue, so its name is written each time (H.3, 16);
-        # it lies in another slot, so not by the script.
-        if queue not in self._known_queues or len(tasks) > 1:
-            self._channel.call(("SADD", QUEUES, queue))
-            self._known_queues.add(queue)
-        replies = self._channel.run(batch)
-        if with_code:
-            replies = replies[1:]
+        self._register(queue)
+        replies = self._channel.run(batch)[codes:]
         conflicts: list[int] = []
         for number, reply in enumerate(replies):
             if reply is None:
                 return None
             conflicts += [number * _BATCH + i for i in reply]
         return conflicts
+
+    def _register(self, queue: str) -> None:
+        """Write the queue's name; again now and then, as another process may have removed the
+        queue (protocol H.3, 16). It lies in another slot, so this cannot be part of a script."""
+        now = time.monotonic()
+        if now - self._registered_at.get(queue, -_REGISTER_SECONDS) >= _REGISTER_SECONDS:
+            self._channel.call(("SADD", QUEUES, queue))
+            self._registered_at[queue] = now
+
+    def _conflicts_of_others(
+        self, queue: str, tasks: Sequence[NewTask], conflicts: list[int]
+    ) -> list[int]:
+        """Leave out the tasks that an earlier try wrote and that have changed since: run, say."""
+        found = self._channel.call(
+            *(("HGET", queue_keys(queue).task(tasks[i].task_id), fields.MSG) for i in conflicts)
+        )
+        return [
+            position
+            for position, msg in zip(conflicts, found, strict=True)
+            if msg is not None and not _is_same_task(tasks[position].msg, msg)
+        ]
 
     def queues(self) -> list[str]:
         """The names of all queues that a task was ever enqueued to, sorted."""
@@ -243,6 +263,15 @@ class Broker:
 
     def close(self) -> None:
         self._channel.close()
+
+
+def _is_same_task(new: bytes, stored: bytes) -> bool:
+    """True if ``stored`` may be what became of ``new``: attempts change only these fields."""
+    ours, theirs = TaskMessage.FromString(new), TaskMessage.FromString(stored)
+    for message in (ours, theirs):
+        for changing in ("retried", "error_msg", "last_failed_at", "completed_at"):
+            message.ClearField(changing)
+    return ours == theirs
 
 
 def _record(queue: str, values: Sequence[bytes | None]) -> TaskRecord | None:

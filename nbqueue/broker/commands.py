@@ -24,6 +24,8 @@ ATTEMPT_CAP = 100_000
 ARCHIVE_CAP = 10_000
 ARCHIVE_DAYS = 90
 COUNTER_DAYS = 90
+MOST_AT_ONCE = 1000
+"""Tasks in one call of a script: Lua takes no more than some thousands of values at once."""
 
 
 @dataclass(slots=True)
@@ -71,8 +73,20 @@ class Expired(NamedTuple):
         return "S" + self.score
 
 
+class Held(NamedTuple):
+    """An active task that a worker fetched, and the token under which it did."""
+
+    msg: bytes
+    token: str
+    attempt: int
+    lost: int
+
+
 class Forwarded(NamedTuple):
-    """How many tasks were moved, and when the next is due (Unix ms), if that is known."""
+    """How many tasks were moved, and when to look again (Unix ms); ``None`` if none is to come.
+
+    That is when the next task is due or, if it is due in a later second, when that begins.
+    """
 
     moved: int
     next_due_ms: int | None
@@ -145,9 +159,16 @@ def _positions_or_no_code(reply: Any) -> list[int] | None:
 def _command(
     name: str, keys: Sequence[str], args: Sequence[Arg], read: Callable[[Any], T]
 ) -> Command[T]:
+    if len(keys) > MOST_AT_ONCE + 10:
+        raise ValueError(f"{name}: at most {MOST_AT_ONCE} tasks at once, not {len(keys)}")
     script = scripts.load(name)
     script.check(len(keys), len(args))
     return Command(script, keys, args, read)
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= MOST_AT_ONCE:
+        raise ValueError(f"limit={limit} is not between 1 and {MOST_AT_ONCE}")
 
 
 def store_code(queue: str, fingerprint: bytes, blob: bytes, now_ms: int) -> Command[int]:
@@ -219,6 +240,7 @@ def fetch(
     queue: str, limit: int, now_ms: int, lease_until_ms: int, token: str
 ) -> Command[list[Fetched] | None]:
     """Take pending tasks, oldest first. Reads as ``None`` if the queue is paused."""
+    _check_limit(limit)
     keys = queue_keys(queue)
     return _command(
         "fetch",
@@ -436,8 +458,23 @@ def _read_expired(reply: Any) -> list[Expired]:
     ]
 
 
+def held(queue: str, worker_id: str, limit: int = 2000) -> Command[list[Held]]:
+    """Find what a worker fetched and has not finished, be it that it never heard of it."""
+    keys = queue_keys(queue)
+    return _command("held", (keys.active,), (keys.task_prefix, worker_id + ":", limit), _read_held)
+
+
+def _read_held(reply: Any) -> list[Held]:
+    found = iter(reply)
+    return [
+        Held(msg, lease.decode().rpartition("|")[0], int(attempt), int(lost))
+        for msg, lease, attempt, lost in zip(found, found, found, found, strict=True)
+    ]
+
+
 def forward(queue: str, now_ms: int, limit: int = 500) -> Command[Forwarded]:
-    """Move tasks that are due to pending."""
+    """Move tasks that are due to pending, at most ``limit`` of each set."""
+    _check_limit(limit)
     keys = queue_keys(queue)
     return _command(
         "forward",
@@ -448,7 +485,8 @@ def forward(queue: str, now_ms: int, limit: int = 500) -> Command[Forwarded]:
 
 
 def delete_expired(queue: str, now_ms: int, limit: int = 100) -> Command[int]:
-    """Delete completed tasks whose retention is over."""
+    """Delete completed tasks whose retention is over. Reads as how many ids were dealt with."""
+    _check_limit(limit)
     keys = queue_keys(queue)
     return _command(
         "delete_expired",

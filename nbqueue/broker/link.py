@@ -12,6 +12,8 @@ from nbqueue.broker.commands import Arg, Command
 from nbqueue.store.connection import Store
 
 _RECEIVE = 262_144
+_TRIES = 5
+"""A server that refuses to load scripts must not be asked for ever."""
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 OnReply = Callable[[Any], None]
@@ -52,7 +54,7 @@ class Link:
         """How many replies are still to come."""
         return len(self._waiting)
 
-    def send(self, command: Command[Any], on_reply: OnReply) -> None:
+    def send(self, command: Command[Any], on_reply: OnReply, tries: int = _TRIES) -> None:
         """Queue a script; `flush` sends."""
         script = command.script
         if script.sha not in self._loaded:
@@ -62,9 +64,9 @@ class Link:
 
         def read(reply: Any) -> None:
             if isinstance(reply, resp.ReplyError):
-                if reply.code == "NOSCRIPT":
+                if reply.code == "NOSCRIPT" and tries > 1:
                     self._loaded.discard(script.sha)
-                    self.send(command, on_reply)
+                    self.send(command, on_reply, tries - 1)
                 else:
                     on_reply(reply)
             else:

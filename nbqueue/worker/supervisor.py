@@ -16,9 +16,12 @@ import signal
 import socket
 import uuid
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from nbqueue.broker import commands
 from nbqueue.broker.commands import Expired, Fetched, Who
+from nbqueue.broker.resp import ReplyError
 from nbqueue.calls import payloads
 from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
@@ -89,6 +92,7 @@ class Supervisor:
         Janitor(self.reactor, self.links, self.clock, queues)
         Sweeper(self.reactor, self.links, self.clock, queues)
         self.links.on_message = self._on_message
+        self.links.on_up.append(self._reclaim)
         self.reactor.every_round(self._round)
         self._ending = False
         self._exit_code = 0
@@ -202,23 +206,28 @@ class Supervisor:
         self._exit_code = 1
         self.shut_down()
 
+    def _run(
+        self,
+        queue: str,
+        msg: bytes,
+        message: TaskMessage,
+        fence: str,
+        attempt: int,
+        lost: int,
+        started_ms: int | None = None,
+    ) -> Run:
+        """A run that was found in the store, not fetched."""
+        at = self.clock.now_ms() if started_ms is None else started_ms
+        number = next(self._numbers)
+        return Run(number, queue, msg, message, fence, attempt, lost, None, at)
+
     def _on_expired(self, queue: str, task: Expired) -> None:
         message = TaskMessage.FromString(task.msg)
         if any(r.task_id == task.task_id for r in self.finisher.held.values() if r.queue == queue):
             return  # ours: we were asleep, and the next heartbeat extends it
         token = task.lease.rpartition("|")[0]
         holder, started_ms = _token_parts(token)
-        run = Run(
-            next(self._numbers),
-            queue,
-            task.msg,
-            message,
-            task.fence,
-            task.attempt,
-            task.lost,
-            None,
-            started_ms or self.clock.now_ms(),
-        )
+        run = self._run(queue, task.msg, message, task.fence, task.attempt, task.lost, started_ms)
         if payloads.is_call(message.payload):
             try:
                 run.call = self._keys.verify_call(message.payload, message.id, queue, message.type)
@@ -226,6 +235,25 @@ class Supervisor:
                 run.call = None  # whoever fetches it next refuses it
         why = f"worker {holder} was lost" if holder else "its worker was lost"
         self.answers.failed(run, state.after_loss(run, why))
+
+    def _reclaim(self) -> None:
+        """Put back what we fetched but never heard of: the reply was lost with its connection."""
+        link = self.links.upkeep
+        if link is not None:
+            for queue in self.settings.queues:
+                link.send(commands.held(queue, self.worker_id), partial(self._on_held, queue))
+
+    def _on_held(self, queue: str, found: Any) -> None:
+        if isinstance(found, ReplyError):
+            log.error("store refused a search error=%s", found)
+            return
+        known = {(run.queue, run.task_id, run.fence) for run in self.finisher.held.values()}
+        for task in found:
+            message = TaskMessage.FromString(task.msg)
+            fence = commands.token_fence(task.token)
+            if (queue, message.id, fence) not in known:
+                run = self._run(queue, task.msg, message, fence, task.attempt, task.lost)
+                self.answers.give_back([run], "unstarted", "never heard of")
 
     def _on_message(self, channel: str, data: bytes) -> None:
         if channel.endswith(":wake"):

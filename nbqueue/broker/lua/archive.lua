@@ -5,15 +5,19 @@
 --
 -- KEYS: task, active, lease, archived, events, attempts, processed, processed_day, failed,
 --   failed_day
--- ARGV: id, fence, msg, error, task_prefix, oldest (Unix seconds), most, ends_prefix, now_ms,
+-- ARGV: id, fence, msg, error_body, task_prefix, oldest (Unix seconds), most, ends_prefix, now_ms,
 --   event_cap, attempt_cap, day_expire_at, worker, host, type_name, attempt_number, started_ms,
 --   waited_ms, reason, peak_memory, error_text
 -- RETURNS: 0 if the caller no longer held the task, else 1 and how many were trimmed
--- USES: append, announce, fence, count, failure
+-- USES: types, append, announce, fence, count, failure
 
 if not is_held(lease, task, id, fence) then
   return 0
 end
+check('LLEN', active)
+check('ZCARD', archived)
+check('XLEN', events, attempts)
+countable(processed, processed_day, failed, failed_day)
 local old = redis.call('ZRANGEBYSCORE', archived, '-inf', oldest, 'LIMIT', 0, 100)
 local surplus = redis.call('ZCARD', archived) - #old + 1 - tonumber(most)
 if surplus > 0 then
@@ -22,24 +26,27 @@ if surplus > 0 then
     old[#old + 1] = other
   end
 end
+local trimmed = {}
 for _, other in ipairs(old) do
   redis.call('ZREM', archived, other)
-  redis.call('DEL', task_prefix .. other)
+  -- An id that does not belong here may be of a task that lives elsewhere.
+  if redis.pcall('HGET', task_prefix .. other, 'state') == 'archived' then
+    redis.call('DEL', task_prefix .. other)
+    trimmed[#trimmed + 1] = other
+  end
 end
-if #old > 0 then
-  event(events, event_cap, now_ms, 'trimmed', old)
+if #trimmed > 0 then
+  event(events, event_cap, now_ms, 'trimmed', trimmed)
 end
 release(active, lease, id)
 redis.call('ZADD', archived, math.floor(tonumber(now_ms) / 1000), id)
 redis.call('HSET', task, 'msg', msg, 'state', 'archived')
-if error ~= '' then
-  redis.call('HSET', task, 'nbq:error', error)
-end
+keep_error()
 count(processed, processed_day, 1, day_expire_at)
 count(failed, failed_day, 1, day_expire_at)
 ended('archived')
 event(events, event_cap, now_ms, 'archived', { id })
 local ends = {}
-ending(ends, id, 'a', error)
+ending(ends, id, 'a', error_body)
 announce(ends_prefix, ends)
-return { 1, #old }
+return { 1, #trimmed }

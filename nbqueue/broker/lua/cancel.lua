@@ -6,7 +6,7 @@
 -- ARGV: id, msg (with the error), error, now_ms, event_cap, ends_prefix, expected_msg
 -- RETURNS: CANCELLED, CHANGED (the message is not as expected: read it again), MISSING, or the
 --   state of a task that cannot be cancelled here: active, completed, archived, aggregating
--- USES: append, announce
+-- USES: types, append, announce
 
 local found = redis.call('HMGET', task, 'state', 'msg')
 local state = found[1]
@@ -19,6 +19,9 @@ end
 if found[2] ~= expected_msg then
   return 'CHANGED'
 end
+check('LLEN', pending)
+check('ZCARD', scheduled, retry, archived)
+check('XLEN', events)
 if state == 'pending' then
   redis.call('LREM', pending, 0, id)
 elseif state == 'scheduled' then

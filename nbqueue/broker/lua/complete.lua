@@ -1,42 +1,61 @@
 -- Finish tasks that succeeded: keep each with its result for its retention, or delete it.
 --
 -- Only the holder of a task's lease can finish it; others change nothing and are told. Writes the
--- counters, the events, the attempts, and tells waiting clients. Safe to repeat: a second call
--- finds that the task is no longer held.
+-- counters, the events, the attempts, gives up the tasks' unique locks, and tells waiting clients.
+-- Safe to repeat: a second call finds that the task is no longer held.
 --
 -- KEYS: active, lease, completed, events, attempts, processed, processed_day, *tasks
 -- ARGV: now_ms, event_cap, attempt_cap, day_expire_at, ends_prefix, worker, host, then for each
 --   task: id, fence, keep_until (Unix seconds; empty: delete), msg, result, type, attempt,
 --   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
 -- RETURNS: the positions (from 0) of tasks that the caller no longer held
--- USES: append, announce, fence, count
+-- USES: types, append, announce, fence, count
 
-local refused, ids, ends = {}, {}, {}
+check('LLEN', active)
+check('ZCARD', lease, completed)
+check('XLEN', events, attempts)
+countable(processed, processed_day)
+local refused, held, locks, seen = {}, {}, {}, {}
 for i = 0, #KEYS - tasks_at do
-  local task, at = KEYS[tasks_at + i], rest_at + 11 * i
-  local id, keep_until, result = ARGV[at], ARGV[at + 2], ARGV[at + 4]
-  if not is_held(lease, task, id, ARGV[at + 1]) then
-    refused[#refused + 1] = i
-  else
-    release(active, lease, id)
-    if keep_until == '' then
-      redis.call('DEL', task)
-      ending(ends, id, 'd', result)
-    else
-      redis.call('ZADD', completed, keep_until, id)
-      redis.call('HSET', task, 'msg', ARGV[at + 3], 'state', 'completed', 'result', result)
-      ending(ends, id, 'c', result)
+  local at = rest_at + 11 * i
+  local id = ARGV[at]
+  local is_ours, lock = is_held(lease, KEYS[tasks_at + i], id, ARGV[at + 1])
+  if is_ours and not seen[id] then
+    seen[id] = true
+    held[#held + 1] = i
+    if lock and lock ~= '' and redis.pcall('GET', lock) == id then
+      locks[#locks + 1] = lock
     end
-    ids[#ids + 1] = id
-    attempt(attempts, attempt_cap, {
-      'task_id', id, 'type', ARGV[at + 5], 'attempt', ARGV[at + 6],
-      'started_at', ARGV[at + 7], 'finished_at', ARGV[at + 8], 'waited', ARGV[at + 9],
-      'worker', worker, 'host', host, 'outcome', 'completed', 'peak_memory', ARGV[at + 10] })
+  else
+    refused[#refused + 1] = i
   end
 end
-if #ids > 0 then
-  count(processed, processed_day, #ids, day_expire_at)
-  event(events, event_cap, now_ms, 'completed', ids)
-  announce(ends_prefix, ends)
+if #held == 0 then
+  return refused
 end
+local ids, ends = {}, {}
+for _, i in ipairs(held) do
+  local task, at = KEYS[tasks_at + i], rest_at + 11 * i
+  local id, keep_until, result = ARGV[at], ARGV[at + 2], ARGV[at + 4]
+  release(active, lease, id)
+  if keep_until == '' then
+    redis.call('DEL', task)
+    ending(ends, id, 'd', result)
+  else
+    redis.call('ZADD', completed, keep_until, id)
+    redis.call('HSET', task, 'msg', ARGV[at + 3], 'state', 'completed', 'result', result)
+    ending(ends, id, 'c', result)
+  end
+  ids[#ids + 1] = id
+  attempt(attempts, attempt_cap, {
+    'task_id', id, 'type', ARGV[at + 5], 'attempt', ARGV[at + 6],
+    'started_at', ARGV[at + 7], 'finished_at', ARGV[at + 8], 'waited', ARGV[at + 9],
+    'worker', worker, 'host', host, 'outcome', 'completed', 'peak_memory', ARGV[at + 10] })
+end
+for _, lock in ipairs(locks) do
+  redis.call('DEL', lock)
+end
+count(processed, processed_day, #ids, day_expire_at)
+event(events, event_cap, now_ms, 'completed', ids)
+announce(ends_prefix, ends)
 return refused

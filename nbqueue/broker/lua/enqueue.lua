@@ -7,8 +7,10 @@
 -- KEYS: pending, events, code, code_index, *tasks
 -- ARGV: now_ms, event_cap, fingerprint (empty: no code), repeated, then for each task: id, msg
 -- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
--- USES: append
+-- USES: types, append
 
+check('LLEN', pending)
+check('XLEN', events)
 if fingerprint ~= '' then
   if redis.call('EXISTS', code) == 0 then
     return 'NOCODE'
@@ -20,7 +22,7 @@ local conflicts, ids = {}, {}
 for i = 0, #KEYS - tasks_at do
   local task, id, msg = KEYS[tasks_at + i], ARGV[rest_at + 2 * i], ARGV[rest_at + 2 * i + 1]
   if redis.call('EXISTS', task) == 1 then
-    if repeated ~= '1' or redis.call('HGET', task, 'msg') ~= msg then
+    if repeated ~= '1' or redis.pcall('HGET', task, 'msg') ~= msg then
       conflicts[#conflicts + 1] = i
     end
   else

@@ -6,63 +6,75 @@
 --
 -- KEYS: scheduled, retry, pending, groups, events
 -- ARGV: task_prefix, group_prefix, now_ms, limit, event_cap
--- RETURNS: how many were moved, and when the next one is due (Unix ms as text, empty: none known)
--- USES: append
+-- RETURNS: how many were moved, and when to look again (Unix ms as text, empty: nothing is to
+--   come). That is when the next is due, or, for those of a later second, when that second begins.
+-- USES: types, append
 
+check('LLEN', pending)
+check('XLEN', events)
+check('SCARD', groups)
+check('ZCARD', scheduled, retry)
 local now_s = math.floor(tonumber(now_ms) / 1000)
 local since = now_ms .. '000000'
-local moved, aggregating = {}, {}
-local next_due = nil
+local due = {}
+local next_look = nil
 
-local function later(due)
-  if not next_due or due < next_due then
-    next_due = due
+local function later(at)
+  if not next_look or at < next_look then
+    next_look = at
   end
 end
 
 -- The exact time in ms of a task with this score: what a program in Go wrote later has no other.
 local function exact(id, score)
-  local due = tonumber(redis.call('HGET', task_prefix .. id, 'nbq:due') or '')
-  if due and math.ceil(due / 1000) == score then
-    return due
+  local at = redis.pcall('HGET', task_prefix .. id, 'nbq:due')
+  at = type(at) == 'string' and tonumber(at)
+  if at and math.ceil(at / 1000) == score then
+    return at
   end
   return score * 1000
 end
 
-local function move(from, id)
-  local task = task_prefix .. id
-  local found = redis.call('HMGET', task, 'msg', 'group')
-  if not found[1] then
-    redis.call('ZREM', from, id)
-  elseif found[2] and found[2] ~= '' then
-    redis.call('ZREM', from, id)
-    redis.call('ZADD', group_prefix .. found[2], now_s, id)
-    redis.call('SADD', groups, found[2])
-    redis.call('HSET', task, 'state', 'aggregating')
-    aggregating[#aggregating + 1] = id
-  else
-    redis.call('ZREM', from, id)
-    redis.call('HSET', task, 'state', 'pending', 'pending_since', since)
-    moved[#moved + 1] = id
+local function take(from, id)
+  local found = redis.pcall('HMGET', task_prefix .. id, 'msg', 'group')
+  local group = found[2]
+  if group and group ~= '' then
+    check('ZCARD', group_prefix .. group)
   end
+  due[#due + 1] = { from, id, found[1], group }
 end
 
 for _, from in ipairs({ scheduled, retry }) do
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', from, '-inf', now_s, 'LIMIT', 0, limit)) do
-    move(from, id)
+    take(from, id)
   end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', from, now_s + 1, now_s + 1,
     'LIMIT', 0, limit)) do
-    local due = exact(id, now_s + 1)
-    if due <= tonumber(now_ms) then
-      move(from, id)
+    local at = exact(id, now_s + 1)
+    if at <= tonumber(now_ms) then
+      take(from, id)
     else
-      later(due)
+      later(at)
     end
   end
-  local first = redis.call('ZRANGE', from, 0, 0, 'WITHSCORES')
-  if first[1] then
-    later(exact(first[1], tonumber(first[2])))
+end
+local moved, aggregating, seen = {}, {}, {}
+for _, each in ipairs(due) do
+  local from, id, msg, group = each[1], each[2], each[3], each[4]
+  local task = task_prefix .. id
+  redis.call('ZREM', from, id)
+  if seen[id] then
+    msg = nil
+  end
+  seen[id] = true
+  if msg and group and group ~= '' then
+    redis.call('ZADD', group_prefix .. group, now_s, id)
+    redis.call('SADD', groups, group)
+    redis.call('HSET', task, 'state', 'aggregating')
+    aggregating[#aggregating + 1] = id
+  elseif msg then
+    redis.call('HSET', task, 'state', 'pending', 'pending_since', since)
+    moved[#moved + 1] = id
   end
 end
 if #moved > 0 then
@@ -72,4 +84,13 @@ end
 if #aggregating > 0 then
   event(events, event_cap, now_ms, 'aggregating', aggregating)
 end
-return { #moved + #aggregating, next_due and string.format('%.0f', next_due) or '' }
+for _, from in ipairs({ scheduled, retry }) do
+  local first = redis.call('ZRANGE', from, 0, 0, 'WITHSCORES')
+  local score = tonumber(first[2])
+  if score and score <= now_s then
+    later(tonumber(now_ms))
+  elseif score and score > now_s + 1 then
+    later((score - 1) * 1000 + 1)
+  end
+end
+return { #moved + #aggregating, next_look and string.format('%.0f', next_look) or '' }

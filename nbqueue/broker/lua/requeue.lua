@@ -9,12 +9,18 @@
 -- ARGV: id, fence, how, now_ms, event_cap, attempt_cap, worker, host, type_name, attempt_number,
 --   started_ms, waited_ms, reason, peak_memory, error_text
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: append, fence, failure
+-- USES: types, append, fence, failure
 
 if not is_held(lease, task, id, fence) then
   return 0
 end
-local since = string.match(redis.call('HGET', task, 'nbq:lease') or '', '|(%d+)$')
+check('LLEN', active, pending)
+check('XLEN', events, attempts)
+local since = nil
+if string.byte(fence) == 84 or string.find(fence, '.', 1, true) then -- 'T'
+  -- Else a program in Go held the task, and what is written there is of an earlier run.
+  since = string.match(redis.call('HGET', task, 'nbq:lease') or '', '|(%d+)$')
+end
 release(active, lease, id)
 redis.call('RPUSH', pending, id)
 redis.call('HSET', task, 'state', 'pending')

@@ -5,21 +5,23 @@
 -- has encoded `msg` to match). Safe to repeat.
 --
 -- KEYS: task, active, lease, retry, events, attempts, processed, processed_day, failed, failed_day
--- ARGV: id, fence, msg, due_ms, counts, error, now_ms, event_cap, attempt_cap, day_expire_at, wake,
---   worker, host, type_name, attempt_number, started_ms, waited_ms, reason, peak_memory,
+-- ARGV: id, fence, msg, due_ms, counts, error_body, now_ms, event_cap, attempt_cap, day_expire_at,
+--   wake, worker, host, type_name, attempt_number, started_ms, waited_ms, reason, peak_memory,
 --   error_text
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: append, fence, count, failure
+-- USES: types, append, fence, count, failure
 
 if not is_held(lease, task, id, fence) then
   return 0
 end
+check('LLEN', active)
+check('ZCARD', retry)
+check('XLEN', events, attempts)
+countable(processed, processed_day, failed, failed_day)
 release(active, lease, id)
 redis.call('ZADD', retry, math.ceil(tonumber(due_ms) / 1000), id)
 redis.call('HSET', task, 'msg', msg, 'state', 'retry', 'nbq:due', due_ms)
-if error ~= '' then
-  redis.call('HSET', task, 'nbq:error', error)
-end
+keep_error()
 if counts == '1' then
   count(processed, processed_day, 1, day_expire_at)
   count(failed, failed_day, 1, day_expire_at)

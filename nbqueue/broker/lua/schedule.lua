@@ -6,8 +6,10 @@
 -- KEYS: scheduled, events, code, code_index, *tasks
 -- ARGV: now_ms, event_cap, fingerprint, repeated, wake, then for each task: id, msg, due_ms
 -- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
--- USES: append
+-- USES: types, append
 
+check('ZCARD', scheduled)
+check('XLEN', events)
 if fingerprint ~= '' then
   if redis.call('EXISTS', code) == 0 then
     return 'NOCODE'
@@ -19,7 +21,7 @@ for i = 0, #KEYS - tasks_at do
   local at = rest_at + 3 * i
   local task, id, msg, due = KEYS[tasks_at + i], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   if redis.call('EXISTS', task) == 1 then
-    if repeated ~= '1' or redis.call('HGET', task, 'msg') ~= msg then
+    if repeated ~= '1' or redis.pcall('HGET', task, 'msg') ~= msg then
       conflicts[#conflicts + 1] = i
     end
   else

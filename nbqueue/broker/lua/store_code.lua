@@ -7,6 +7,6 @@
 -- ARGV: now_ms, fingerprint, blob
 -- RETURNS: 1
 
-redis.call('SET', code, blob)
 redis.call('ZADD', code_index, now_ms, fingerprint)
+redis.call('SET', code, blob)
 return 1

@@ -9,11 +9,19 @@
 local LISTENER_LENGTH = 10
 local LARGEST_BODY = 65536
 
+local function listener(id)
+  if string.find(string.sub(id, 1, LISTENER_LENGTH), '[\128-\255]') then
+    -- Characters, as clients count them, and not bytes.
+    return string.match(id, '^' .. string.rep('[^\128-\191]?[\128-\191]*', LISTENER_LENGTH))
+  end
+  return string.sub(id, 1, LISTENER_LENGTH)
+end
+
 local function ending(ends, id, state, body)
   if #body > LARGEST_BODY then
     state, body = string.upper(state), ''
   end
-  local name = string.sub(id, 1, LISTENER_LENGTH)
+  local name = listener(id)
   local list = ends[name]
   if not list then
     list = {}

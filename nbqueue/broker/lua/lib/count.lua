@@ -1,9 +1,20 @@
 -- Count processed and failed tasks: in all, and on the day (UTC), which is kept for 90 days.
 -- A total that would overflow starts again at the count, as Asynq's does.
+--
+-- `countable(...)` fails if a counter is no number: call it before the first write.
+
+local function countable(...)
+  for _, key in ipairs({ ... }) do
+    local value = redis.call('GET', key)
+    if value and not string.find(value, '^%-?%d+$') then
+      error(key .. ' holds no number')
+    end
+  end
+end
 
 local function count(total, day, number, expire_at)
-  local current = tonumber(redis.call('GET', total) or '0')
-  if current > 9223372036854775807 - number then
+  -- In Lua's numbers the last 512 below the limit all look like the limit itself.
+  if tonumber(redis.call('GET', total) or '0') >= 9223372036854775807 - number then
     redis.call('SET', total, number)
   else
     redis.call('INCRBY', total, number)

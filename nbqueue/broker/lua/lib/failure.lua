@@ -9,3 +9,12 @@ local function ended(outcome)
     'worker', worker, 'host', host, 'outcome', outcome, 'reason', reason,
     'peak_memory', peak_memory, 'error', error_text })
 end
+
+-- The error of an earlier attempt must not pass for that of the last.
+local function keep_error()
+  if error_body ~= '' then
+    redis.call('HSET', task, 'nbq:error', error_body)
+  else
+    redis.call('HDEL', task, 'nbq:error')
+  end
+end

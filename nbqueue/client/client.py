@@ -1,0 +1,264 @@
+"""`Client`: the side that asks."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from nbqueue.calls.payloads import is_call
+from nbqueue.calls.signing import Keyring
+from nbqueue.client.futures import About, TaskFuture, attach
+from nbqueue.client.groups import TaskGroup
+from nbqueue.client.outcomes import End, end_of
+from nbqueue.client.session import Session, new_session
+from nbqueue.client.submit import Submitter, TaskFunction
+from nbqueue.client.waiting import seconds_of
+from nbqueue.clock import to_ms
+from nbqueue.durations import Duration, parse_duration
+from nbqueue.errors import TaskNotFound, UsageError
+from nbqueue.wire import states
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def connect(url: str | None = None, *, key: str | bytes | Keyring | None = None) -> Client:
+    """Connect to a store, and return a client of it.
+
+    ``url``: where the store is (``redis://…``, ``rediss://…``, ``unix://…``, ``embedded://…``);
+    without one ``NBQUEUE_URL``, else the embedded store of this project, which is started if it
+    does not run. ``key``: the signing key, as ``NBQUEUE_KEY`` has it (text), or 32 bytes; without
+    one ``NBQUEUE_KEY``, else the key file of the store.
+
+    >>> q = nbqueue.connect()
+    >>> q.submit(sum, [1, 2, 3]).result()
+    6
+
+    Raises `InvalidURL`, `StoreUnreachable`, `StoreDenied` (a wrong password), `StoreUnsuitable`
+    (older than Redis 6.2), `NoEmbeddedServer`, and `UsageError` for a key that cannot be used.
+    Warns if the server may throw keys away.
+    """
+    return Client(new_session(url, key))
+
+
+class Client(concurrent.futures.Executor):
+    """Submits tasks to one store and finds them again; made by `connect`.
+
+    It is a `concurrent.futures.Executor` as well, so it serves wherever one is asked for
+    (``loop.run_in_executor(q, fn)``, scikit-learn's and others' back ends). Threads may share it.
+
+    As a context manager it waits, at the end, for the tasks that were submitted through it, as
+    every executor does. A client that is simply dropped waits for nothing: its tasks go on.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._default = Submitter(session, {})
+
+    @property
+    def url(self) -> str:
+        """Where its store is; passwords are shown as ``***``."""
+        return self._session.store.url.redacted
+
+    # --- Submitting ----------------------------------------------------------------------------
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> TaskFuture[T]:
+        """Run ``fn(*args, **kwargs)`` on a worker; returns its handle at once.
+
+        The function travels as it is now, with the code of the notebook and of local modules that
+        it uses. Its result is kept for a day, it may take as long as it needs, an error is not
+        tried again, and if its worker dies it runs again; `options` changes all that.
+
+        >>> f = q.submit(fit, lr=0.1)
+        >>> f.result()                      # doctest: +SKIP
+
+        Raises `CannotPickle`, which names what cannot be sent; `StoreUnreachable` if the store is
+        away for more than 10 seconds; `RuntimeError` after `shutdown`.
+        """
+        return self._default.submit(fn, *args, **kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: Duration | None = None,
+        chunksize: int = 1,
+    ) -> TaskGroup[T]:
+        """Run ``fn`` for each set of arguments, as the builtin ``map`` would; returns a group.
+
+        Iterating the group gives the results in order. The function is pickled once. It ends with
+        the shortest of ``iterables``. ``timeout`` limits, from now, the iteration of the group and
+        not the tasks (`options` has a time-out for these); ``chunksize`` is of other executors,
+        and ignored.
+
+        >>> for score in q.map(fit, grid): ...
+
+        Raises as `submit`; then what had been enqueued already is cancelled.
+        """
+        group = self._default.map(fn, *iterables)
+        seconds = seconds_of(timeout)
+        if seconds is not None:
+            group._until = time.monotonic() + seconds
+        return group
+
+    def options(self, **options: Any) -> Submitter:
+        """Something with ``submit`` and ``map`` whose tasks have these options.
+
+        ``queue``, ``retry``, ``timeout``, ``deadline``, ``delay`` or ``at``, ``retention``,
+        ``task_id``, ``name``, ``headers``, ``on_lost``: see `nbqueue.options.TaskOptions`.
+
+        >>> q.options(queue="critical", retry=5, timeout="10m").submit(fit, 0.1)
+
+        Raises `UsageError` for one that there is not, or that cannot be right.
+        """
+        return self._default.options(**options)
+
+    @overload
+    def task(self, fn: Callable[P, T], /) -> TaskFunction[P, T]: ...
+    @overload
+    def task(self, /, **options: Any) -> Callable[[Callable[P, T]], TaskFunction[P, T]]: ...
+    def task(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """A decorator: the function gets ``submit``, ``map`` and ``options``; called, it runs here.
+
+        >>> @q.task(queue="gpu", retry=3)
+        ... def fit(lr): ...
+        >>> fit(0.1)                        # runs here
+        >>> fit.submit(0.1)                 # runs there
+        """
+        Submitter(self._session, options)  # what is wrong with them is said at this line
+        if fn is not None:
+            return TaskFunction(self._session, fn, options)
+        return lambda fn: TaskFunction(self._session, fn, options)
+
+    # --- Finding -------------------------------------------------------------------------------
+
+    def get(self, task_id_or_name: str) -> TaskFuture[Any]:
+        """The handle of a task: after a restart of the kernel, or from another machine.
+
+        >>> q.options(name="train").submit(train)
+        >>> q.get("train").result()         # later, elsewhere  # doctest: +SKIP
+
+        An id goes before a name; of several tasks that had the name it is the newest one. Raises
+        `TaskNotFound` if the store has no such task (any more).
+        """
+        self._session.check_open()
+        if not isinstance(task_id_or_name, str) or not task_id_or_name:
+            raise UsageError(f"{task_id_or_name!r} is neither the id nor the name of a task")
+        broker = self._session.broker
+        record = broker.find(task_id_or_name)
+        name = None
+        if record is None:
+            name, found = task_id_or_name, self._session.find_by_name(task_id_or_name)
+            if found is None:
+                raise TaskNotFound(
+                    f"{self.url} has no task with the id or the name {name!r}", task_id_or_name
+                )
+            record = broker.find(found[1], found[0])
+            if record is None:
+                raise TaskNotFound(
+                    f"the task {found[1]}, the newest with the name {name!r}, is no longer in the "
+                    "store: its retention is over, or somebody deleted it",
+                    found[1],
+                )
+        message = record.message
+        about = About(message.id, record.queue, message.type, name, is_call(message.payload))
+        if record.state in states.FINAL:
+            future: TaskFuture[Any] = TaskFuture(self._session, about)
+            future._take(((message.id, end_of(record)),))
+        else:
+            future = attach(self._session, about)
+        future._notice(message.id, record.state)
+        future._attempt = record.attempt
+        return future
+
+    def attempts(
+        self, since: Duration | datetime | None = None, limit: int | None = None
+    ) -> DataFrame:
+        """The finished attempts of all queues, as a DataFrame with a row for each, oldest first.
+
+        ``since``: only those that finished in this last while (a duration), or after a moment (a
+        timezone-aware datetime). ``limit``: only the newest so many.
+
+        >>> q.attempts(since="1h")
+        """
+        from nbqueue.views.frames import attempts
+
+        if limit is not None and (isinstance(limit, bool) or limit < 0):
+            raise UsageError(f"limit={limit!r} must be a whole number, 0 or more")
+        session = self._session
+        rows = session.attempt_rows(session.broker.queues(), self._since_ms(since), limit)
+        return attempts(rows)
+
+    def timeline(
+        self,
+        since: Duration | datetime | None = None,
+        limit: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """A picture of which task ran when, and where; see `nbqueue.views.timeline.timeline`.
+
+        ``since`` and ``limit`` choose attempts as in `attempts`.
+        """
+        from nbqueue.views.timeline import timeline
+
+        return timeline(self.attempts(since, limit), **options)
+
+    def _since_ms(self, since: Duration | datetime | None) -> int | None:
+        if since is None:
+            return None
+        if isinstance(since, datetime):
+            if since.tzinfo is None:
+                raise UsageError(f"since={since!r} has no time zone: call .astimezone() on it")
+            return to_ms(since)
+        return self._session.clock.now_ms() - round(parse_duration(since, "since") * 1000)
+
+    # --- Ending --------------------------------------------------------------------------------
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Submit no more. With ``wait``, wait for the tasks of this client, then `close`.
+
+        ``cancel_futures`` cancels its tasks that do not run yet. Interrupting the wait leaves the
+        rest running. Twice is harmless.
+        """
+        session = self._session
+        session.accepts = False
+        if not session.is_open:
+            return
+        if cancel_futures:
+            self._cancel_waiting()
+        if wait:
+            session.listener.wait_until_idle()
+            session.close()
+
+    def _cancel_waiting(self) -> None:
+        sinks: dict[str, dict[str, Any]] = {}
+        for queue, task_id, sink in self._session.listener.outstanding(own=True):
+            sinks.setdefault(queue, {})[task_id] = sink
+        for queue, waiting in sinks.items():
+            answers = self._session.cancel(queue, list(waiting), running=False)
+            for task_id, answer in answers.items():
+                if isinstance(answer, End):
+                    self._session.listener.claim(queue, task_id)
+                    waiting[task_id]._take(((task_id, answer),))
+
+    def close(self) -> None:
+        """Close the connections, waiting for nothing. Tasks go on; their futures here do not.
+
+        What is still waited for raises `StoreError`; ``connect().get(id)`` finds it again.
+        """
+        self._session.accepts = False
+        self._session.close()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Client does not travel: it holds connections; call nbqueue.connect()")
+
+    def __repr__(self) -> str:
+        state = "" if self._session.accepts else " closed"
+        return f"<Client of {self.url}{state}>"

@@ -1,0 +1,325 @@
+"""`TaskFuture`: the handle of one task."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import sys
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from nbqueue.client.outcomes import End, Outcome, end_of
+from nbqueue.client.waiting import AsyncWaiters, seconds_of, wait_for
+from nbqueue.durations import Duration
+from nbqueue.wire import states
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
+
+T = TypeVar("T")
+
+CANCEL_SECONDS = 2.0
+"""How long `TaskFuture.cancel` waits for the worker of a running task to end it."""
+
+
+class About(NamedTuple):
+    """What a future knows about its task from the start."""
+
+    task_id: str
+    queue: str
+    type: str
+    name: str | None = None
+    is_call: bool = True
+
+
+class TaskFuture(concurrent.futures.Future[T]):
+    """The handle of a task: a `concurrent.futures.Future` that can also be awaited and pickled.
+
+    Made by `Client.submit`, `Client.get` and the members of a `TaskGroup`.
+
+    >>> f = q.submit(fit, 0.1)
+    >>> f.result()                          # doctest: +SKIP
+
+    Ending a wait (Ctrl-C, the stop button, a time-out, ``asyncio.wait_for``, ``gather``) leaves
+    the task running and the future usable; only `cancel` cancels. That holds for
+    ``asyncio.wrap_future(f)`` too, whose cancellation reaches `cancel` and is ignored there.
+
+    While the store is away, waits go on, up to their time-out. Callbacks run in the thread that
+    receives results: a callback must not wait for another task.
+    """
+
+    def __init__(self, session: Session | None, about: About, place: str = "") -> None:
+        super().__init__()
+        self._session = session
+        self._about = about
+        self._place = place
+        self._outcome: Outcome | None = None
+        self._seen_state = states.PENDING
+        self._attempt = 0
+        self._async_waiters = AsyncWaiters()
+
+    # --- What is known, without asking the store -----------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The id of the task. ``q.get(id)`` finds it again, from any process."""
+        return self._about.task_id
+
+    @property
+    def queue(self) -> str:
+        """The name of its queue."""
+        return self._about.queue
+
+    @property
+    def type(self) -> str:
+        """The name of the function."""
+        return self._about.type
+
+    @property
+    def name(self) -> str | None:
+        """The name given with ``options(name=…)``, or None."""
+        return self._about.name
+
+    @property
+    def state(self) -> str:
+        """The last known state: Asynq's words, or ``deleted``. `refresh` asks the store."""
+        outcome = self._outcome
+        return (outcome.state if outcome is not None else "") or self._seen_state
+
+    @property
+    def attempt(self) -> int:
+        """The last known number of the attempt, from 1; 0 if none is known to have begun."""
+        return self._attempt
+
+    def running(self) -> bool:
+        """True if the task was running when last heard of. `refresh` asks the store."""
+        return not self.done() and self._seen_state == states.ACTIVE
+
+    def refresh(self) -> TaskFuture[T]:
+        """Ask the store for the task's state and attempt; returns the future itself.
+
+        Raises `StoreUnreachable`.
+        """
+        session = self._attached()
+        record = session.broker.find(self.id, self.queue)
+        if record is not None:
+            self._attempt = record.attempt
+            self._seen_state = record.state
+        if not self.done() and (record is None or record.state in states.FINAL):
+            self._end_now(end_of(record))
+        return self
+
+    # --- Waiting -------------------------------------------------------------------------------
+
+    def result(self, timeout: Duration | None = None) -> T:
+        """Wait for the task to end, and return what its function returned.
+
+        ``timeout``: how long to wait, a duration; without one, for as long as it takes.
+
+        Raises what the function raised, with the traceback of the worker as its cause;
+        `TimeoutError` if the task has not ended in time (it goes on); `TaskCancelled`,
+        `TaskTimeout`, `WorkerLost` or `TaskNotFound` for a task that ended otherwise;
+        `SignatureError` for a result that no holder of the signing key made.
+        """
+        value, error = self._wait(timeout).load()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del self, error  # else the exception, its frames and the future hold each other
+        result: T = value
+        return result
+
+    def exception(self, timeout: Duration | None = None) -> BaseException | None:
+        """Wait for the task to end, and return its exception, or None if it completed.
+
+        Raises `TaskCancelled` if it was cancelled, and `TimeoutError` as `result` does.
+        """
+        outcome = self._wait(timeout)
+        error = outcome.load()[1]
+        if outcome.is_cancelled and error is not None:
+            raise error
+        return error
+
+    def _wait(self, timeout: Duration | None) -> Outcome:
+        if not self.done():
+            session = self._attached()
+            if session.listener.is_this_thread():
+                raise RuntimeError(
+                    f"a callback of a future cannot wait for task {self.id}: it runs in the "
+                    "thread that receives the results"
+                )
+            with self._condition:
+                if not wait_for(self._condition, self._is_over, seconds_of(timeout)):
+                    raise concurrent.futures.TimeoutError(
+                        f"task {self.id} has not ended yet (last known: {self.state}); it goes on"
+                    )
+        outcome = self._outcome
+        assert outcome is not None
+        return outcome
+
+    def _is_over(self) -> bool:
+        return self._state in ("FINISHED", "CANCELLED", "CANCELLED_AND_NOTIFIED")
+
+    def done(self) -> bool:
+        """True if the task is known to have ended."""
+        return self._is_over()
+
+    def add_done_callback(self, fn: Callable[[TaskFuture[T]], object]) -> None:
+        """Call ``fn(future)`` when the task has ended, in the thread that receives results."""
+        if not self.done():
+            self._attached()
+        super().add_done_callback(fn)  # type: ignore[arg-type]
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._result_async().__await__()
+
+    async def _result_async(self) -> T:
+        if not self.done():
+            self._attached()
+            await self._async_waiters.wait(self._condition, self._is_over)
+        return self.result(0)
+
+    # --- Ending --------------------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Cancel the task. Returns whether it is cancelled now.
+
+        A task that waits for its turn is archived at once. The worker of a running one is asked
+        to end it, and is waited for up to 2 seconds; if it takes longer, the answer is False and
+        the task may still become cancelled. Raises `StoreUnreachable`.
+        """
+        if self.done() or _asked_by_asyncio(sys._getframe(1)):
+            return self.cancelled()
+        session = self._attached()
+        answer = session.cancel(self.queue, (self.id,))[self.id]
+        if isinstance(answer, End):
+            self._end_now(answer)
+        elif answer == states.ACTIVE:
+            self._seen_state = answer
+            if not session.listener.is_this_thread():
+                with self._condition:
+                    self._condition.wait_for(self._is_over, CANCEL_SECONDS)
+        else:
+            self.refresh()
+        return self.cancelled()
+
+    def cancelled(self) -> bool:
+        """True if the task is known to have been cancelled."""
+        return self._state in ("CANCELLED", "CANCELLED_AND_NOTIFIED")
+
+    def _end_now(self, end: End) -> None:
+        """End in this thread, as the listener would do when it hears of it."""
+        assert self._session is not None
+        sink: Any = self._session.listener.claim(self.queue, self.id)
+        # That of a group's task is the group, which tells us.
+        (self if sink is None else sink)._take(((self.id, end),))
+
+    def _take(self, ends: Sequence[tuple[str, End]]) -> None:
+        assert self._session is not None
+        for task_id, end in ends:
+            self._settle(self._session.outcome(task_id, end, self._about.is_call))
+
+    def _notice(self, task_id: str, state: str) -> None:
+        self._seen_state = state
+
+    def _settle(self, outcome: Outcome) -> None:
+        """End with this outcome; the first counts."""
+        with self._condition:
+            if self._outcome is not None:
+                return
+            self._outcome = outcome
+        # The base class wakes whoever waits, in whatever way; values are read from the outcome.
+        if outcome.is_cancelled:
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif outcome.is_failed:
+            self.set_exception(_FAILED)
+        else:
+            self.set_result(None)  # type: ignore[arg-type]
+        with self._condition:
+            self._async_waiters.wake()
+
+    def _follow(self, other: TaskFuture[T]) -> None:
+        if other._outcome is not None:
+            self._settle(other._outcome)
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        # asyncio reads a finished future through this from Python 3.14 on.
+        if not self.done():
+            return False, False, None, None
+        if self.cancelled():
+            return True, True, None, None
+        assert self._outcome is not None
+        return (True, False, *self._outcome.load())
+
+    # --- Elsewhere -----------------------------------------------------------------------------
+
+    def _attached(self) -> Session:
+        """The session; for a future that came out of a pickle, that of a client found now."""
+        if self._session is None:
+            from nbqueue.client.session import session_at
+
+            session = session_at(self._place)
+            with self._condition:
+                if self._session is not None:
+                    return self._session
+                self._session = session
+            waiting = session.listener.watch(self.queue, self.id, self)
+            if waiting is not None:
+                _future_in(waiting, self.id).add_done_callback(self._follow)
+        return self._session
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        place = self._session.store.url.redacted if self._session is not None else self._place
+        return revive, (place, *self._about)
+
+    def __repr__(self) -> str:
+        title = self.name or self.type
+        return f"<TaskFuture {title} {self.state} id={self.id}>"
+
+
+class _Failed(Exception):
+    """Stands, within the base class, for the exception that the outcome has."""
+
+
+_FAILED = _Failed()
+
+
+def revive(
+    place: str, task_id: str, queue: str, type: str, name: str | None, is_call: bool
+) -> TaskFuture[Any]:
+    """Make a future from what its pickle says: where the store is, and which task it is.
+
+    Pickles hold no password and no key. The future attaches to an open client of that store, if
+    this process has one; else, when it is first waited for, to a new one (see `session_at`).
+    """
+    from nbqueue.client.session import open_session
+
+    about = About(task_id, queue, type, name, is_call)
+    session = open_session(place)
+    if session is None:
+        return TaskFuture(None, about, place)
+    return attach(session, about)
+
+
+def attach(session: Session, about: About) -> TaskFuture[Any]:
+    """The future of a task that lies in the store: the one that waits for it, or a new one."""
+    future: TaskFuture[Any] = TaskFuture(session, about)
+    waiting = session.listener.watch(about.queue, about.task_id, future)
+    return future if waiting is None else _future_in(waiting, about.task_id)
+
+
+def _future_in(sink: Any, task_id: str) -> TaskFuture[Any]:
+    """The future of a task in whoever waits for it: that future itself, or its group."""
+    future: TaskFuture[Any] = sink if isinstance(sink, TaskFuture) else sink._future_of(task_id)
+    return future
+
+
+def _asked_by_asyncio(caller: Any) -> bool:
+    """Say whether ``caller`` is asyncio, passing on that the wait of ``wrap_future`` was cancelled.
+
+    There is no other way to tell it from a person who calls ``cancel``. Should asyncio rename
+    that function, such a cancellation would cancel the task, as for any other executor's future.
+    """
+    name: str = caller.f_code.co_name
+    return name == "_call_check_cancel" and caller.f_globals.get("__name__") == "asyncio.futures"

@@ -1,0 +1,356 @@
+"""One thread per client that learns how tasks ended, and tells whoever waits for them.
+
+The end of a task is announced on a channel (see ``broker/lua/lib/announce.lua``); the listener
+subscribes *before* a task is enqueued. What an announcement can miss, looking finds: everything
+outstanding after the connection was lost, a task that somebody attached to, and, in slow rounds,
+tasks that a program in Go or a person with a tool finished, which announce nothing.
+
+While the store is away the listener goes on trying, and waits go on: it may come back with
+everything in it. An embedded server is started again by this, as long as something is waited for.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from nbqueue.broker.broker import Broker
+from nbqueue.broker.link import LinkLost
+from nbqueue.client.outcomes import End, broken, end_of, read_announcement
+from nbqueue.client.outstanding import Outstanding, Sink
+from nbqueue.client.subscription import Subscription
+from nbqueue.client.trouble import Trouble
+from nbqueue.client.waiting import wait_for
+from nbqueue.errors import StoreError
+from nbqueue.store.connection import Store
+from nbqueue.wire import states
+
+_CONFIRM_SECONDS = 2.0
+
+# Neither takes a file descriptor of its own, nor fails for numbers above 1023 where there is poll.
+_Selector: type[selectors.BaseSelector] = getattr(
+    selectors, "PollSelector", selectors.SelectSelector
+)
+
+_log = logging.getLogger("nbqueue.client")
+
+
+class Listener:
+    """See the module. Everything public may be called from any thread."""
+
+    def __init__(self, store: Store, own_prefix: str) -> None:
+        self._store = store
+        self._tasks = Outstanding(own_prefix)
+        self._stopping = False
+        self._end_when_stopped: Callable[[str], End] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._alarm: tuple[socket.socket, socket.socket] | None = None
+        self._link: Subscription | None = None
+        self._broker: Broker | None = None
+        self._generation = 0
+        self._askers = 0
+
+    def after_fork(self, own_prefix: str) -> None:
+        """Start afresh in a child process, where no thread of the parent's runs."""
+        self._tasks.also_own(own_prefix)
+        self._reset()
+
+    # --- What clients and futures call ---------------------------------------------------------
+
+    def listen(self, queue: str, channel: str) -> int:
+        """Hear what is announced on ``channel`` of ``queue`` from now on.
+
+        Returns the number of the connection on which it is heard, for `entered`; 0 if that could
+        not be had at once: then tasks are looked at once it could.
+        """
+        with self._lock:
+            self._tasks.open_channel(queue, channel)
+            if not self._hears(channel):
+                self._askers += 1
+                self._start()
+                if not self.is_this_thread():
+                    self._lock.wait_for(
+                        lambda: self._hears(channel) or self._stopping, _CONFIRM_SECONDS
+                    )
+                self._askers -= 1
+            return self._generation if self._hears(channel) else 0
+
+    def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
+        """Tell ``sink`` of the end of tasks that are about to be enqueued."""
+        with self._lock:
+            self._tasks.expect(queue, task_ids, sink)
+
+    def forget(self, queue: str, task_ids: Sequence[str]) -> None:
+        """Tell nobody of these tasks: they were not enqueued."""
+        with self._lock:
+            self._tasks.forget(queue, task_ids)
+            self._lock.notify_all()
+
+    def entered(self, queue: str, task_ids: Sequence[str], generation: int) -> None:
+        """These tasks lie in the store now, enqueued after `listen` returned ``generation``."""
+        with self._lock:
+            # The thread knows when to look next; it need not be woken for each task.
+            is_first = self._tasks.enter(queue, task_ids, time.monotonic())
+            is_unheard = generation == 0 or generation != self._generation
+            if is_unheard:
+                # They may have ended while nobody listened.
+                self._tasks.suspect(queue, task_ids)
+            if is_first or is_unheard:
+                self._start()
+        self._end_if_stopped()
+
+    def watch(self, queue: str, task_id: str, sink: Sink, *, own: bool = False) -> Sink | None:
+        """Tell ``sink`` of the end of a task that lies in the store already, or no more.
+
+        ``own``: this client has just enqueued it. Returns who waited for a task of this id
+        before: he goes on instead of ``sink``, but for ``own``, since his task must be gone then.
+        """
+        with self._lock:
+            waiting = self._tasks.watch(queue, task_id, sink, time.monotonic(), own=own)
+            self._start()
+        self._end_if_stopped()
+        return waiting
+
+    def claim(self, queue: str, task_id: str) -> Sink | None:
+        """Return the sink of this task, to be told of its end by the caller."""
+        with self._lock:
+            sink = self._tasks.pop(queue, task_id)
+            self._lock.notify_all()
+            return sink
+
+    def outstanding(self, *, own: bool = False) -> list[tuple[str, str, Sink]]:
+        """Queue, id and sink of each task that is waited for; or only of this client's own."""
+        with self._lock:
+            return self._tasks.all(own=own)
+
+    def wait_until_idle(self) -> None:
+        """Wait until no task of this client's own is waited for."""
+        with self._lock:
+            wait_for(self._lock, lambda: self._tasks.own_count == 0, None)
+
+    def is_this_thread(self) -> bool:
+        """True in the listener's own thread, which must not wait for itself."""
+        return threading.current_thread() is self._thread
+
+    def stop(self, end: Callable[[str], End] | None = None, *, wait: bool = True) -> None:
+        """Stop, and let what is outstanding have this end. Twice is harmless."""
+        with self._lock:
+            self._stopping = True
+            self._end_when_stopped = end
+            thread = self._thread
+            self._wake()
+            self._lock.notify_all()
+        if wait and thread is not None and thread is not threading.current_thread():
+            # It may just be starting an embedded server; it ends when that is done.
+            thread.join(timeout=5.0)
+        self._end_if_stopped()
+
+    def _end_if_stopped(self) -> None:
+        # Also for what another thread submitted while this one closed the client.
+        if self._stopping and self._end_when_stopped is not None:
+            self._end_all(self._end_when_stopped)
+
+    # --- Under the lock ------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._stopping:
+            return
+        if self._thread is None:
+            self._alarm = socket.socketpair()
+            for end in self._alarm:
+                end.setblocking(False)
+            self._thread = threading.Thread(
+                target=self._run, args=(self._alarm[0],), name="nbqueue-listener", daemon=True
+            )
+            self._thread.start()
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._alarm is not None and not self.is_this_thread():
+            try:
+                self._alarm[1].send(b"\0")
+            except OSError:
+                pass  # full: it is awake as it is; closed: it has ended
+
+    def _hears(self, channel: str) -> bool:
+        return self._link is not None and self._link.hears(channel)
+
+    # --- The thread ----------------------------------------------------------------------------
+
+    def _run(self, alarm: socket.socket) -> None:
+        trouble = Trouble(self._store.url.redacted)
+        try:
+            while not self._stopping:
+                try:
+                    if self._turn(alarm):
+                        trouble.is_over()
+                    continue
+                except (LinkLost, StoreError, OSError) as error:
+                    self._disconnect()
+                    if trouble.away(error):
+                        self._end_all(lambda _, error=error: End("", error=error))  # type: ignore[misc]
+                except Exception as error:
+                    # A fault of ours: whoever waits must learn of it rather than wait for ever.
+                    self._disconnect()
+                    _log.exception("the listener of nbqueue failed, and begins anew")
+                    if trouble.fault():
+                        self._end_all(lambda task_id, error=error: broken(task_id, error))  # type: ignore[misc]
+                self._sleep(alarm, trouble.pause())
+        finally:
+            self._disconnect()
+            with self._lock:
+                self._thread = None
+                for end in self._alarm or ():
+                    end.close()
+                self._alarm = None
+
+    def _sleep(self, alarm: socket.socket, seconds: float | None) -> None:
+        """Pause, until it is time to stop; without ``seconds`` until there is something to do."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while not self._stopping:
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            if _wait(alarm, None, left):
+                _drain(alarm)
+                if until is None:
+                    return
+
+    def _turn(self, alarm: socket.socket) -> bool:
+        """One round of the loop: connect, subscribe, look, wait for something to happen, read.
+
+        Returns whether all is well.
+        """
+        link = self._link
+        if link is None:
+            with self._lock:
+                # With nothing to wait for, a server that was stopped is left in peace.
+                is_needed = self._askers > 0 or bool(self._tasks)
+            if is_needed:
+                self._connect()
+            else:
+                self._sleep(alarm, None)
+            return False
+        with self._lock:
+            link.follow(self._tasks.channels)
+        link.check_alive()
+        link.flush()
+        ready = _wait(alarm, link, self._look(link))
+        if alarm in ready:
+            _drain(alarm)
+        if link in ready:
+            link.flush()
+            link.read()
+            with self._lock:
+                self._lock.notify_all()
+        return link.is_settled
+
+    def _connect(self) -> None:
+        link = Subscription(self._store, self._on_message)
+        with self._lock:
+            self._link = link
+            self._generation += 1
+            # Ends that were announced before this moment were heard by nobody.
+            self._tasks.suspect_all(time.monotonic())
+
+    def _disconnect(self) -> None:
+        with self._lock:
+            link, self._link = self._link, None
+            broker, self._broker = self._broker, None
+        if link is not None:
+            link.close()
+        if broker is not None:
+            broker.close()
+
+    def _look(self, link: Subscription) -> float | None:
+        """Look at tasks that may have ended unheard. Returns how long nothing is to be done."""
+        if not link.is_settled:
+            # An end that comes after the look and before the subscription would be missed.
+            return _CONFIRM_SECONDS
+        now = time.monotonic()
+        with self._lock:
+            chosen = self._tasks.next_slice(now)
+            if chosen is None:
+                return self._tasks.next_slice_in(now)
+        self._look_at(*chosen)
+        return 0.0
+
+    def _look_at(self, queue: str, waited_for: Mapping[str, Sink]) -> None:
+        if self._broker is None:
+            # One of its own: a client's other threads do not wait behind a long look. And without
+            # patience: it is this loop that tries again, and meanwhile can be stopped.
+            self._broker = Broker(self._store, patience=0.0)
+        ended: list[str] = []
+        for task_id, state in zip(waited_for, self._broker.states(queue, waited_for), strict=True):
+            if state is None or state in states.FINAL:
+                ended.append(task_id)
+            else:
+                waited_for[task_id]._notice(task_id, state)
+        records = self._broker.read(queue, ended)
+        self._tell(queue, [(i, end_of(record)) for i, record in zip(ended, records, strict=True)])
+
+    def _on_message(self, channel: str, data: bytes) -> None:
+        queue = self._tasks.queue_of(channel)
+        if queue is None:
+            return
+        try:
+            ends, unread = read_announcement(data)
+        except (struct.error, ValueError):
+            # Anybody may publish anything there. What this was about, the rounds will find.
+            _log.warning("a message on %s could not be read", channel)
+            return
+        if ends:
+            self._tell(queue, ends)
+        if unread:
+            with self._lock:
+                self._tasks.suspect(queue, unread)
+
+    def _tell(self, queue: str, ends: Sequence[tuple[str, End]]) -> None:
+        by_sink: dict[Sink, list[tuple[str, End]]] = {}
+        with self._lock:
+            for task_id, end in ends:
+                sink = self._tasks.pop(queue, task_id)
+                if sink is not None:
+                    by_sink.setdefault(sink, []).append((task_id, end))
+        for sink, taken in by_sink.items():
+            # The user's callbacks run in there; even a SystemExit must not end this thread.
+            try:
+                sink._take(taken)
+            except BaseException as error:
+                _log.exception("the end of %d tasks could not be taken in", len(taken))
+                sink._take([(task_id, broken(task_id, error)) for task_id, _ in taken])
+        with self._lock:
+            self._lock.notify_all()
+
+    def _end_all(self, end: Callable[[str], End]) -> None:
+        for queue, task_id, _ in self.outstanding():
+            self._tell(queue, [(task_id, end(task_id))])
+
+
+def _wait(
+    alarm: socket.socket, link: Subscription | None, timeout: float | None
+) -> set[socket.socket | Subscription]:
+    with _Selector() as selector:
+        selector.register(alarm, selectors.EVENT_READ, alarm)
+        if link is not None:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.wants_write else 0)
+            selector.register(link, events, link)
+        return {key.data for key, _ in selector.select(timeout)}
+
+
+def _drain(alarm: socket.socket) -> None:
+    try:
+        while alarm.recv(4096):
+            pass
+    except BlockingIOError:
+        pass

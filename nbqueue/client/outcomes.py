@@ -1,0 +1,175 @@
+"""How a task ended: what the store says about it, turned into a value or an exception.
+
+What the store says is bytes. They are loaded by the first who asks for the value, in his own
+thread, and only once their signature was found good.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from typing import Any, Final, NamedTuple
+
+from nbqueue.broker.broker import TaskRecord
+from nbqueue.calls import payloads
+from nbqueue.calls.exceptions import error_text, load_exception
+from nbqueue.calls.functions import load_value
+from nbqueue.calls.signing import Keyring
+from nbqueue.errors import (
+    NbqueueError,
+    SignatureError,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
+    TaskNotFound,
+)
+from nbqueue.wire import states
+
+DELETED: Final = "deleted"
+"""Stands beside the states of a task for one that is no longer in the store."""
+
+_ONE_END = struct.Struct(">HcI")
+_STATES = {b"c": states.COMPLETED, b"a": states.ARCHIVED, b"d": DELETED}
+
+_settle = threading.Lock()
+
+
+class End(NamedTuple):
+    """The end of a task as it was told or found, not yet looked into.
+
+    ``body`` is the result of a completed task and the exception of an archived one, ``text`` what
+    is known of the latter where there is no exception. ``error`` is set, and the state unknown
+    (empty), where not the task ended but the waiting for it.
+    """
+
+    state: str
+    body: bytes = b""
+    text: str = ""
+    error: Exception | None = None
+
+
+class Outcome:
+    """The end of one task: a value, or an exception. Loaded when first asked for.
+
+    ``is_call`` says that only what a holder of the signing key made may be its result; anything
+    else is the plain bytes that the handler of a message returned.
+    """
+
+    __slots__ = ("_end", "_is_call", "_keyring", "_loaded", "_task_id", "is_cancelled", "state")
+
+    def __init__(self, task_id: str, end: End, keyring: Keyring, is_call: bool = True) -> None:
+        self.state = end.state
+        if end.state == DELETED and end.body:
+            # Kept for no time at all, so that its end is all that there ever was of it.
+            self.state = states.COMPLETED
+        self._task_id = task_id
+        self._end: End | None = end
+        self._keyring = keyring
+        self._is_call = is_call
+        self._loaded: tuple[Any, Exception | None] | None = None
+        self.is_cancelled = False
+        # Loading is for whoever asks, except where it must be known whether this is a
+        # cancellation, because a Future ends in another way then.
+        if end.error is None and end.state == states.ARCHIVED and b"TaskCancelled" in end.body:
+            self.is_cancelled = isinstance(self.load()[1], TaskCancelled)
+
+    @property
+    def is_failed(self) -> bool:
+        """True unless the task completed. A result may still turn out to be not signed."""
+        return self.state != states.COMPLETED
+
+    def load(self) -> tuple[Any, Exception | None]:
+        """The value and None, or None and the exception. The same objects each time."""
+        loaded = self._loaded
+        if loaded is not None:
+            return loaded
+        end = self._end
+        if end is not None:
+            try:
+                loaded = self._load(end)
+            except Exception as error:
+                loaded = None, error
+            with _settle:
+                if self._loaded is None:
+                    self._loaded, self._end = loaded, None
+        assert self._loaded is not None
+        return self._loaded
+
+    def _load(self, end: End) -> tuple[Any, Exception | None]:
+        if end.error is not None:
+            return None, end.error
+        if self.state == states.COMPLETED:
+            if not self._is_call and not payloads.is_result(end.body):
+                return end.body, None
+            return load_value(self._verified(end.body, payloads.VALUE)), None
+        if self.state == states.ARCHIVED:
+            if not end.body:
+                return None, TaskFailed(
+                    end.text or "the task was archived by hand, and did not run", self._task_id
+                )
+            body = self._verified(end.body, payloads.EXCEPTION)
+            return None, self._raisable(load_exception(body, self._task_id))
+        return None, TaskNotFound(
+            f"task {self._task_id} is no longer in the store: it was deleted, or its retention "
+            "was over before its result could be read",
+            self._task_id,
+        )
+
+    def _verified(self, body: bytes, kind: int) -> memoryview:
+        result = self._keyring.verify_result(body, self._task_id)
+        if result.kind != kind:
+            raise SignatureError(
+                f"the result of task {self._task_id} lies where it does not belong"
+            )
+        return result.body
+
+    def _raisable(self, exc: BaseException) -> Exception:
+        if isinstance(exc, TaskError) and not exc.task_id:
+            exc.task_id = self._task_id
+        if isinstance(exc, Exception):
+            return exc
+        # A task that calls sys.exit() must not end the program that asks for its result.
+        failed = TaskFailed(error_text(exc), self._task_id, str(exc.__cause__ or ""))
+        failed.__cause__ = exc.__cause__
+        return failed
+
+
+def read_announcement(data: bytes) -> tuple[list[tuple[str, End]], list[str]]:
+    """Return the ends in a message of ``announce.lua``, and the tasks to be read from the store.
+
+    These are the ones whose result was too large to announce, and those that were archived
+    without an exception: what is known of the error then lies in the task's message.
+    """
+    ends: list[tuple[str, End]] = []
+    unread: list[str] = []
+    at, size = 0, _ONE_END.size
+    while at < len(data):
+        id_length, letter, length = _ONE_END.unpack_from(data, at)
+        middle = at + size + id_length
+        task_id = data[at + size : middle].decode()
+        at = middle + length
+        state = _STATES.get(letter)
+        if state is None or (state == states.ARCHIVED and not length):
+            unread.append(task_id)
+        else:
+            ends.append((task_id, End(state, data[middle:at])))
+    return ends, unread
+
+
+def end_of(record: TaskRecord | None) -> End:
+    """The end of a task that is known to have ended, from what the store holds of it."""
+    if record is None:
+        return End(DELETED)
+    if record.state == states.COMPLETED:
+        return End(record.state, record.result or b"")
+    return End(states.ARCHIVED, record.error or b"", record.message.error_msg)
+
+
+def broken(task_id: str, error: BaseException) -> End:
+    """The end of the waiting for a task when the code that waits has a fault."""
+    fault = NbqueueError(
+        f"waiting for task {task_id} failed within nbqueue ({type(error).__name__}: {error}); the "
+        f"task goes on, and q.get({task_id!r}) waits for it anew"
+    )
+    fault.__cause__ = error
+    return End("", error=fault)

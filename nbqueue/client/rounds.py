@@ -1,0 +1,54 @@
+"""Which outstanding tasks to look at when, so that looking never costs much. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+SLICE = 1_000
+"""The most tasks that are looked at in one go."""
+
+
+class Rounds:
+    """A queue of slices of tasks: each comes up ``interval`` seconds after it was put in.
+
+    Whoever takes a slice out looks at its tasks, and puts back those that are still outstanding.
+    Times are seconds on a monotonic clock.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        # (due at, queue, ids), the earliest first: the interval is the same for all.
+        self._slices: deque[tuple[float, str, list[str]]] = deque()
+
+    def add(self, queue: str, task_ids: Sequence[str], now: float) -> None:
+        """Put tasks in. Tasks of one queue that come within a tenth of the interval share a slice,
+        so that many single ones do not make many slices."""
+        at, room = 0, 0
+        if self._slices:
+            due, name, last = self._slices[-1]
+            if name == queue and now + self._interval - due < self._interval / 10:
+                room = max(SLICE - len(last), 0)
+                last.extend(task_ids[:room])
+                at = room
+        while at < len(task_ids):
+            self._slices.append((now + self._interval, queue, list(task_ids[at : at + SLICE])))
+            at += SLICE
+
+    def take(self, now: float) -> tuple[str, list[str]] | None:
+        """Take out a slice that is due: its queue and its tasks."""
+        if not self._slices or self._slices[0][0] > now:
+            return None
+        _, queue, task_ids = self._slices.popleft()
+        return queue, task_ids
+
+    def take_all(self) -> list[tuple[str, list[str]]]:
+        """Take out everything, due or not."""
+        found = [(queue, task_ids) for _, queue, task_ids in self._slices]
+        self._slices.clear()
+        return found
+
+    @property
+    def next_at(self) -> float | None:
+        """When the next slice is due."""
+        return self._slices[0][0] if self._slices else None

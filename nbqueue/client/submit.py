@@ -1,0 +1,300 @@
+"""From a function and its arguments to tasks in the store."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from nbqueue.broker.commands import NewTask
+from nbqueue.calls import payloads
+from nbqueue.calls.functions import Code, dump_arguments, dump_function
+from nbqueue.client.futures import About, TaskFuture
+from nbqueue.client.groups import TaskGroup
+from nbqueue.client.outcomes import DELETED, End
+from nbqueue.clock import to_ms
+from nbqueue.durations import Duration, parse_duration
+from nbqueue.errors import StoreError, TaskIdConflict, UsageError
+from nbqueue.options import TaskOptions
+from nbqueue.wire import states
+from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+RETENTION = 86_400.0
+"""How long the result of a call is kept unless told otherwise, in seconds."""
+
+_SLICE = 1_024
+_SLICE_BYTES = 8_000_000
+_NAME_SECONDS = 90 * 86_400
+_MOST_SECONDS = FAR_TIMEOUT
+
+
+class Submitter:
+    """Submits calls with certain options. Get it from `Client.options`; it can be kept and shared.
+
+    >>> critical = q.options(queue="critical", retry=3)
+    >>> critical.submit(fit, 0.1)
+    >>> critical.options(timeout="10m").map(fit, grid)
+    """
+
+    def __init__(self, session: Session, changes: Mapping[str, Any]) -> None:
+        self._session = session
+        self._changes = dict(changes)
+        # What is wrong with them is said now, and not where they are used.
+        self._check = _Terms(TaskOptions().merged(self._changes))
+
+    def options(self, **changes: Any) -> Submitter:
+        """The same, with these options changed."""
+        return Submitter(self._session, {**self._changes, **changes})
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> TaskFuture[T]:
+        """Enqueue ``fn(*args, **kwargs)``; see `Client.submit`."""
+        session = self._session
+        session.check_open()
+        call = self._call(fn)
+        arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
+        task_id = call.terms.options.task_id
+        if task_id is not None:
+            return self._submit_named(call, task_id, arguments)
+        [task_id] = session.make_ids(1)
+        future: TaskFuture[T] = call.future(task_id)
+        call.enqueue([call.task(task_id, arguments)], future)
+        call.write_name(task_id)
+        return future
+
+    def _submit_named(self, call: _Call, task_id: str, arguments: bytes) -> TaskFuture[T]:
+        # Somebody may wait for another task of this id, so it is listened to once it is ours.
+        session, queue = self._session, call.queue
+        if call.write([call.task(task_id, arguments)]):
+            raise TaskIdConflict(
+                f"a task with the id {task_id!r} exists in queue {queue!r} already: choose "
+                f"another, leave task_id out, or wait for that one with q.get({task_id!r})",
+                task_id,
+            )
+        future: TaskFuture[T] = call.future(task_id)
+        bereft = session.listener.watch(queue, task_id, future, own=True)
+        if bereft is not None:
+            # The id was free, so the task that he waits for was deleted without a word.
+            bereft._take(((task_id, End(DELETED)),))
+        call.write_name(task_id)
+        return future
+
+    def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any]) -> TaskGroup[T]:
+        """Enqueue a call for each set of arguments; see `Client.map`."""
+        session = self._session
+        session.check_open()
+        call = self._call(fn)
+        if call.terms.options.task_id is not None:
+            raise UsageError("task_id= names one task, and a map makes many: leave it out")
+        [group_id] = session.make_ids(1)
+        group: TaskGroup[T] = TaskGroup(session, group_id, call.about)
+        items = iter(zip(*iterables))  # noqa: B905 (as map does, it ends with the shortest)
+        try:
+            while tasks := call.tasks(items):
+                group._add([task.task_id for task in tasks])
+                call.enqueue(tasks, group)
+        except BaseException:
+            # There will be no handle to what was enqueued so far, so it should not run either.
+            self._take_back(group)
+            raise
+        return group
+
+    def _take_back(self, group: TaskGroup[Any]) -> None:
+        if len(group):
+            try:
+                self._session.cancel(group.queue, group.ids)
+                self._session.listener.forget(group.queue, group.ids)
+            except StoreError:
+                pass  # the first error says more
+
+    def _call(self, fn: Callable[..., Any]) -> _Call:
+        changes = self._changes
+        terms = self._check
+        if isinstance(fn, TaskFunction):
+            # What its decorator said holds, unless it was said otherwise for this call.
+            terms = _Terms(TaskOptions().merged(fn._changes).merged(changes))
+            fn = fn.__wrapped__
+        return _Call(self._session, terms, fn)
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name}={value!r}" for name, value in self._changes.items())
+        return f"<options {said or 'as by default'}>"
+
+
+class _Terms:
+    """Options in the units of the wire: whole seconds, rounded so that nothing ends early."""
+
+    def __init__(self, options: TaskOptions) -> None:
+        self.options = options
+        self.retention = _seconds("retention", options.retention, RETENTION)
+        self.delay = _seconds("delay", options.delay, 0.0)
+        deadline = 0 if options.deadline is None else to_ms(options.deadline) // 1000
+        if options.timeout is None:
+            # Asynq takes "neither" for its own half an hour, so "none" is a far one.
+            timeout = 0 if deadline else FAR_TIMEOUT
+        else:
+            # Asynq's field has whole seconds. A shorter time-out is one second long.
+            timeout = math.ceil(_seconds("timeout", options.timeout, 0.0))
+            if timeout == 0:
+                raise UsageError(
+                    f"timeout={options.timeout!r} leaves no time to run: leave it out for none"
+                )
+        try:
+            self.message = TaskMessage(
+                queue=options.queue,
+                retry=options.retry or 0,
+                timeout=timeout,
+                deadline=deadline,
+                retention=math.ceil(self.retention),
+                headers=dict(options.headers),
+            )
+        except ValueError as error:
+            # Of all that is in there, only headers were not looked at before.
+            raise UsageError(f"headers={dict(options.headers)!r} cannot be sent: {error}") from None
+
+
+def _seconds(name: str, value: Duration | None, default: float) -> float:
+    if value is None:
+        return default
+    seconds = parse_duration(value, name)
+    if seconds > _MOST_SECONDS:
+        raise UsageError(f"{name}={value!r} is longer than a hundred years")
+    return seconds
+
+
+class _Call:
+    """One function with its options, ready to make tasks of arguments."""
+
+    def __init__(self, session: Session, terms: _Terms, fn: Callable[..., Any]) -> None:
+        self._session = session
+        self.terms = terms
+        self.fn = fn
+        self.code: Code = dump_function(fn)
+        options = terms.options
+        self.queue = options.queue
+        self.about = About("", options.queue, self.code.name, options.name)
+        self._flags = (
+            payloads.COROUTINE * self.code.is_coroutine
+            | payloads.BY_REFERENCE * self.code.by_reference
+            | payloads.FAIL_IF_LOST * (options.on_lost == "fail")
+        )
+        self._message = TaskMessage()
+        self._message.CopyFrom(terms.message)
+        self._message.type = self.code.name
+
+    def future(self, task_id: str) -> TaskFuture[Any]:
+        future: TaskFuture[Any] = TaskFuture(self._session, self.about._replace(task_id=task_id))
+        if self._due_ms() is not None:
+            future._notice(task_id, states.SCHEDULED)
+        return future
+
+    def task(self, task_id: str, arguments: bytes) -> NewTask:
+        unsigned = payloads.pack_call(self.code.fingerprint, arguments, self._flags)
+        message = self._message
+        message.id = task_id
+        message.payload = self._session.keyring.sign_call(
+            unsigned, task_id, self.queue, self.code.name
+        )
+        return NewTask(task_id, message.SerializeToString(deterministic=True))
+
+    def tasks(self, items: Iterator[Sequence[Any]]) -> list[NewTask]:
+        """Make the tasks of the next items: as many as go into one slice."""
+        name, size = self.code.name, 0
+        dumped: list[bytes] = []
+        for item in items:
+            arguments = dump_arguments(tuple(item), {}, callee=name, fn=self.fn)
+            dumped.append(arguments)
+            size += len(arguments)
+            if len(dumped) >= _SLICE or size >= _SLICE_BYTES:
+                break
+        task, ids = self.task, self._session.make_ids(len(dumped))
+        return [task(i, arguments) for i, arguments in zip(ids, dumped, strict=True)]
+
+    def enqueue(self, tasks: Sequence[NewTask], sink: Any) -> None:
+        """Write tasks whose ids we made; their ends are told to ``sink``, a future or a group."""
+        listener, queue = self._session.listener, self.queue
+        ids = [task.task_id for task in tasks]
+        generation = listener.listen(queue, queue_keys(queue).end_channel(ids[0]))
+        listener.expect(queue, ids, sink)
+        try:
+            conflicts = self.write(tasks)
+            if conflicts:
+                raise TaskIdConflict(f"the id {ids[conflicts[0]]} exists", ids[conflicts[0]])
+        except BaseException:
+            listener.forget(queue, ids)
+            raise
+        listener.entered(queue, ids, generation)
+
+    def write(self, tasks: Sequence[NewTask]) -> list[int]:
+        return self._session.broker.enqueue(
+            self.queue, tasks, self._due_ms(), self.code.fingerprint, self.code.blob
+        )
+
+    def write_name(self, task_id: str) -> None:
+        name = self.about.name
+        if name is not None:
+            session, terms = self._session, self.terms
+            due_ms = self._due_ms()
+            delay = 0.0 if due_ms is None else (due_ms - session.clock.now_ms()) / 1000
+            seconds = max(_NAME_SECONDS, math.ceil(delay + terms.retention) + 86_400)
+            session.broker.call(("SET", queue_keys(self.queue).name(name), task_id, "EX", seconds))
+
+    def _due_ms(self) -> int | None:
+        """When it is due, on the store's clock; None for now."""
+        now_ms = self._session.clock.now_ms()
+        at = self.terms.options.at
+        due_ms = now_ms + round(self.terms.delay * 1000) if at is None else to_ms(at)
+        return due_ms if due_ms > now_ms else None
+
+
+class TaskFunction(Generic[P, T]):
+    """A function under ``@q.task``: called, it runs here; ``.submit`` and ``.map`` run it there.
+
+    Used inside another task, it is the plain function.
+    """
+
+    __wrapped__: Callable[P, T]
+
+    def __init__(self, session: Session, fn: Callable[P, T], changes: Mapping[str, Any]) -> None:
+        functools.update_wrapper(self, fn)
+        self._session = session
+        self._changes = dict(changes)
+        self._submitter = Submitter(session, self._changes)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.__wrapped__(*args, **kwargs)
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
+        """Enqueue a call of it; see `Client.submit`."""
+        return self._submitter.submit(self.__wrapped__, *args, **kwargs)
+
+    def map(self, *iterables: Iterable[Any]) -> TaskGroup[T]:
+        """Enqueue a call of it for each set of arguments; see `Client.map`."""
+        return self._submitter.map(self.__wrapped__, *iterables)
+
+    def options(self, **changes: Any) -> TaskFunction[P, T]:
+        """The same function with options changed."""
+        return TaskFunction(self._session, self.__wrapped__, {**self._changes, **changes})
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        bound = cast("Callable[..., T]", MethodType(self.__wrapped__, instance))
+        return TaskFunction(self._session, bound, self._changes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # With nothing of nbqueue in it: whoever loads it needs no client.
+        import operator
+
+        return operator.itemgetter(0), ((self.__wrapped__,),)
+
+    def __repr__(self) -> str:
+        return f"<task {self.__wrapped__!r}>"

@@ -1,0 +1,89 @@
+"""A connection that follows channels, and knows which of them it surely hears."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from nbqueue.broker import resp
+from nbqueue.broker.link import Link, LinkLost
+from nbqueue.store.connection import Store
+
+_PING_SECONDS = 15.0
+
+
+class Subscription(Link):
+    """A link that changes what it is subscribed to. ``on_message`` gets channel and data."""
+
+    def __init__(self, store: Store, on_message: Callable[[str, bytes], None]) -> None:
+        super().__init__(store)
+        self._on_message = on_message
+        self._asked: set[str] = set()
+        self._heard: set[str] = set()
+        self._unconfirmed = 0
+        self._asked_at: float | None = None
+        self._answered_at = time.monotonic()
+
+    def follow(self, channels: Collection[str]) -> None:
+        """Be subscribed to these channels and no others; `Link.flush` sends what is to be said."""
+        more = [channel for channel in channels if channel not in self._asked]
+        if more:
+            self._say("SUBSCRIBE", more)
+        if len(self._asked) > len(channels):
+            fewer = [channel for channel in self._asked if channel not in channels]
+            self._heard.difference_update(fewer)
+            self._say("UNSUBSCRIBE", fewer)
+
+    def _say(self, command: str, channels: list[str]) -> None:
+        self._out += resp.pack((command, *channels))
+        self._unconfirmed += len(channels)
+        if command == "SUBSCRIBE":
+            self._asked.update(channels)
+        else:
+            self._asked.difference_update(channels)
+
+    def hears(self, channel: str) -> bool:
+        """True if whatever is published on ``channel`` from now on will come here."""
+        return channel in self._heard
+
+    @property
+    def is_settled(self) -> bool:
+        """True if the server confirmed all that it was asked."""
+        return self._unconfirmed == 0
+
+    def check_alive(self) -> None:
+        """Raise `LinkLost` if the other side is silent for too long. It is asked now and then.
+
+        Of a peer that vanished without a word the system would tell us after minutes.
+        """
+        now = time.monotonic()
+        if self._asked_at is not None:
+            if now - self._asked_at > _PING_SECONDS:
+                raise LinkLost("the store does not answer")
+        elif now - self._answered_at > _PING_SECONDS:
+            self._asked_at = now
+            self._out += resp.pack(("PING",))
+            self.flush()
+
+    def _dispatch(self) -> None:
+        self._asked_at, self._answered_at = None, time.monotonic()
+        while True:
+            reply = self._reader.gets()
+            if reply is resp.INCOMPLETE:
+                return
+            if isinstance(reply, resp.ReplyError):
+                raise resp.store_error(reply)
+            if isinstance(reply, list):
+                self._understand(reply)
+
+    def _understand(self, reply: list[Any]) -> None:
+        kind, name = reply[0], reply[1]
+        if kind == b"message":
+            self._on_message(name.decode(), reply[2])
+        elif kind in (b"subscribe", b"unsubscribe"):
+            self._unconfirmed -= 1
+            # Asked for, dropped and asked for again: which answer belongs to which does not
+            # matter once all have come.
+            if self._unconfirmed == 0:
+                self._heard = set(self._asked)

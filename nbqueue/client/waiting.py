@@ -1,0 +1,88 @@
+"""Waiting that can be interrupted, and that ends nothing but itself."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nbqueue.durations import Duration, parse_duration
+
+if TYPE_CHECKING:
+    import asyncio
+
+AWAKE_SECONDS = 0.2
+"""How often an ``await`` wakes: a quiet loop does not notice the stop button (ipykernel#881)."""
+
+# Windows does not interrupt a wait without end; there it is cut into slices.
+_LONGEST_WAIT = 0.2 if sys.platform == "win32" else None
+
+
+def seconds_of(timeout: Duration | None) -> float | None:
+    """A time-out in seconds; None is none. As elsewhere in Python, a negative one is over."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, int | float) and timeout <= 0:
+        return 0.0
+    return parse_duration(timeout, "timeout")
+
+
+def wait_for(
+    condition: threading.Condition, predicate: Callable[[], bool], seconds: float | None
+) -> bool:
+    """Wait, holding ``condition``, until ``predicate`` holds. False if the time is up."""
+    if _LONGEST_WAIT is None:
+        return condition.wait_for(predicate, seconds)
+    until = None if seconds is None else time.monotonic() + seconds
+    while not predicate():
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            return False
+        condition.wait(_LONGEST_WAIT if left is None else min(left, _LONGEST_WAIT))
+    return True
+
+
+class AsyncWaiters:
+    """Coroutines that wait for something that another thread will say.
+
+    All is called with the owner's condition held, but for `wait`, which takes it.
+    """
+
+    def __init__(self) -> None:
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    def wake(self) -> None:
+        """Let each look again at what it waits for."""
+        waiters, self._waiters = self._waiters, []
+        for loop, waiter in waiters:
+            try:
+                loop.call_soon_threadsafe(_set, waiter)
+            except RuntimeError:
+                pass  # that loop was closed: nobody waits there
+
+    async def wait(self, condition: threading.Condition, predicate: Callable[[], bool]) -> None:
+        """Wait until ``predicate`` holds. Being cancelled ends this wait and nothing else."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        while True:
+            with condition:
+                if predicate():
+                    return
+                waiter: asyncio.Future[None] = loop.create_future()
+                entry = (loop, waiter)
+                self._waiters.append(entry)
+            try:
+                while not waiter.done():
+                    await asyncio.wait((waiter,), timeout=AWAKE_SECONDS)
+            finally:
+                with condition:
+                    if entry in self._waiters:
+                        self._waiters.remove(entry)
+
+
+def _set(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

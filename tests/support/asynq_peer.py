@@ -1,0 +1,163 @@
+"""A program in Go, as the protocol describes it (section B): what it does to the store, raw.
+
+Scripts of its own, which share nothing with those under test. Times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_RELEASE = """
+if redis.call('LREM', KEYS[1], 0, ARGV[1]) == 0 then return redis.error_reply('NOT FOUND') end
+if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then return redis.error_reply('NOT FOUND') end
+"""
+_ENQUEUE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'msg', ARGV[2], 'state', 'pending', 'pending_since', ARGV[3])
+redis.call('LPUSH', KEYS[2], ARGV[1])
+return 1
+"""
+_ENQUEUE_UNIQUE = """
+if not redis.call('SET', KEYS[3], ARGV[1], 'NX', 'EX', ARGV[4]) then return -1 end
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'msg', ARGV[2], 'state', 'pending', 'pending_since', ARGV[3],
+  'unique_key', KEYS[3])
+redis.call('LPUSH', KEYS[2], ARGV[1])
+return 1
+"""
+_SCHEDULE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'msg', ARGV[2], 'state', 'scheduled')
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+return 1
+"""
+_DEQUEUE = """
+if redis.call('EXISTS', KEYS[2]) == 1 then return false end
+local id = redis.call('RPOPLPUSH', KEYS[1], KEYS[3])
+if not id then return false end
+local task = ARGV[2] .. id
+redis.call('HSET', task, 'state', 'active')
+redis.call('HDEL', task, 'pending_since')
+redis.call('ZADD', KEYS[4], ARGV[1], id)
+return redis.call('HGET', task, 'msg')
+"""
+_DONE = (
+    _RELEASE
+    + """
+if redis.call('DEL', KEYS[3]) == 0 then return redis.error_reply('NOT FOUND') end
+redis.call('INCR', KEYS[4])
+return 1
+"""
+)
+_COMPLETE = (
+    _RELEASE
+    + """
+if redis.call('ZADD', KEYS[5], ARGV[3], ARGV[1]) == 0 then
+  return redis.error_reply('INTERNAL')
+end
+redis.call('HSET', KEYS[3], 'msg', ARGV[2], 'state', 'completed')
+redis.call('INCR', KEYS[4])
+return 1
+"""
+)
+_REQUEUE = (
+    _RELEASE
+    + """
+redis.call('RPUSH', KEYS[4], ARGV[1])
+redis.call('HSET', KEYS[3], 'state', 'pending')
+return 1
+"""
+)
+_FAIL = (
+    _RELEASE
+    + """
+redis.call('ZADD', KEYS[6], ARGV[3], ARGV[1])
+redis.call('HSET', KEYS[3], 'msg', ARGV[2], 'state', ARGV[4])
+redis.call('INCR', KEYS[4])
+redis.call('INCR', KEYS[5])
+return 1
+"""
+)
+_FORWARD = """
+local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 100)
+for _, id in ipairs(ids) do
+  redis.call('LPUSH', KEYS[2], id)
+  redis.call('ZREM', KEYS[1], id)
+  redis.call('HSET', ARGV[2] .. id, 'state', 'pending', 'pending_since', ARGV[3])
+end
+return #ids
+"""
+_RUN_ONE = """
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state or state == 'active' or state == 'pending' then return 0 end
+if redis.call('ZREM', ARGV[2] .. state, ARGV[1]) == 0 then return -1 end
+redis.call('LPUSH', KEYS[2], ARGV[1])
+redis.call('HSET', KEYS[1], 'state', 'pending')
+return 1
+"""
+
+
+class AsynqPeer:
+    """What clients, servers and inspectors in Go do to one queue."""
+
+    def __init__(self, redis: Any, queue: str = "q") -> None:
+        self._redis = redis
+        self._prefix = f"asynq:{{{queue}}}:"
+        self._queue = queue
+
+    def _key(self, name: str) -> str:
+        return self._prefix + name
+
+    def _eval(self, script: str, names: tuple[str, ...], *args: Any) -> Any:
+        return self._redis.eval(script, len(names), *map(self._key, names), *args)
+
+    def enqueue(self, task_id: str, msg: bytes, now_ns: int) -> int:
+        self._redis.sadd("asynq:queues", self._queue)
+        return int(self._eval(_ENQUEUE, (f"t:{task_id}", "pending"), task_id, msg, now_ns))
+
+    def enqueue_unique(self, task_id: str, msg: bytes, now_ns: int, lock: str, ttl: int) -> int:
+        self._redis.sadd("asynq:queues", self._queue)
+        names = (f"t:{task_id}", "pending", lock)
+        return int(self._eval(_ENQUEUE_UNIQUE, names, task_id, msg, now_ns, ttl))
+
+    def schedule(self, task_id: str, msg: bytes, at_s: int) -> int:
+        self._redis.sadd("asynq:queues", self._queue)
+        return int(self._eval(_SCHEDULE, (f"t:{task_id}", "scheduled"), task_id, msg, at_s))
+
+    def dequeue(self, now_s: int) -> bytes | None:
+        names = ("pending", "paused", "active", "lease")
+        found: bytes | None = self._eval(_DEQUEUE, names, now_s + 30, self._key("t:"))
+        return found
+
+    def extend(self, task_ids: list[str], now_s: int) -> None:
+        if task_ids:
+            self._redis.zadd(self._key("lease"), dict.fromkeys(task_ids, now_s + 30), xx=True)
+
+    def done(self, task_id: str) -> None:
+        self._eval(_DONE, ("active", "lease", f"t:{task_id}", "processed"), task_id)
+
+    def complete(self, task_id: str, msg: bytes, keep_until: int) -> None:
+        names = ("active", "lease", f"t:{task_id}", "processed", "completed")
+        self._eval(_COMPLETE, names, task_id, msg, keep_until)
+
+    def requeue(self, task_id: str) -> None:
+        self._eval(_REQUEUE, ("active", "lease", f"t:{task_id}", "pending"), task_id)
+
+    def retry(self, task_id: str, msg: bytes, at_s: int) -> None:
+        self._fail(task_id, msg, at_s, "retry")
+
+    def archive(self, task_id: str, msg: bytes, now_s: int) -> None:
+        self._fail(task_id, msg, now_s, "archived")
+
+    def _fail(self, task_id: str, msg: bytes, score: int, state: str) -> None:
+        names = ("active", "lease", f"t:{task_id}", "processed", "failed", state)
+        self._eval(_FAIL, names, task_id, msg, score, state)
+
+    def forward(self, now_s: int) -> int:
+        args = (now_s, self._key("t:"), now_s * 1_000_000_000)
+        return sum(
+            int(self._eval(_FORWARD, (name, "pending"), *args)) for name in ("scheduled", "retry")
+        )
+
+    def run_one(self, task_id: str) -> int:
+        return int(self._eval(_RUN_ONE, (f"t:{task_id}", "pending"), task_id, self._prefix))

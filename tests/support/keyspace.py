@@ -1,0 +1,172 @@
+"""The whole content of a store as one value: to set it, to compare it, and to check its sense.
+
+Names are short: ``pending`` is ``asynq:{q}:pending``, ``own:events`` is ``nbqueue:{q}:events``. A
+list is a list from head to tail, a dict a hash, `Zset` a sorted set, `Until` a string that expires.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from protobuf import decode_task, encode_task
+
+QUEUE = "q"
+NOW_MS = 2_000_000_000_123
+"""2033-05-18 03:33:20.123 UTC. In the future, or Redis would delete counters that expire."""
+_ASYNQ, _OWN = "asynq:{q}:", "nbqueue:{q}:"
+_NUMBERS = {"pending_since", "nbq:attempt", "nbq:lost", "nbq:due"}
+
+
+class Zset(dict[str, float]):
+    """A sorted set: scores by member."""
+
+
+class Stream(list[dict[str, str]]):
+    """The entries of a stream, without their ids."""
+
+
+@dataclass(frozen=True)
+class Until:
+    """A string that expires at a Unix second."""
+
+    value: str
+    at: int
+
+
+def full_name(name: str) -> str:
+    if name.startswith("asynq:"):
+        return name
+    return _OWN + name[4:] if name.startswith("own:") else _ASYNQ + name
+
+
+def short_name(key: str) -> str:
+    if key.startswith(_ASYNQ):
+        return key[len(_ASYNQ) :]
+    return "own:" + key[len(_OWN) :] if key.startswith(_OWN) else key
+
+
+def message(task_id: str, **fields: Any) -> dict[str, Any]:
+    """The fields of a message, as most tests want them. None leaves one out."""
+    usual = {"type": "t", "payload": b"p", "id": task_id, "queue": QUEUE, "retry": 3}
+    usual |= {"timeout": 1800, **fields}
+    return {name: value for name, value in usual.items() if value is not None}
+
+
+def encoded(task_id: str, **fields: Any) -> bytes:
+    return encode_task(message(task_id, **fields))
+
+
+def task(task_id: str, state: str, more: dict[str, Any] | None = None, **fields: Any) -> Any:
+    """The hash of a task: its message (with ``fields``), its state, and ``more`` fields."""
+    return {"msg": message(task_id, **fields), "state": state, **(more or {})}
+
+
+def load(redis: Any, content: dict[str, Any]) -> None:
+    """Write keys raw, as some program may have left them."""
+    pipe = redis.pipeline()
+    for name, value in content.items():
+        key = full_name(name)
+        if isinstance(value, Zset):
+            pipe.zadd(key, value)
+        elif isinstance(value, Stream):
+            for entry in value:
+                pipe.xadd(key, entry)
+        elif isinstance(value, dict):
+            fields = {
+                field: encode_task(each) if isinstance(each, dict) else each
+                for field, each in value.items()
+            }
+            pipe.hset(key, mapping=fields)
+        elif isinstance(value, list):
+            pipe.rpush(key, *value)
+        elif isinstance(value, set):
+            pipe.sadd(key, *value)
+        elif isinstance(value, Until):
+            pipe.set(key, value.value, exat=value.at)
+        else:
+            pipe.set(key, value)
+    pipe.execute()
+
+
+def dump(redis: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Everything in the store, decoded. ``without``: short names that a test is not about."""
+    keys = sorted(redis.keys("*"))
+    pipe = redis.pipeline()
+    for key in keys:
+        pipe.type(key)
+        pipe.pttl(key)
+    found = pipe.execute()
+    kinds, ttls = [kind.decode() for kind in found[::2]], found[1::2]
+    read = {
+        "string": lambda key: pipe.get(key),
+        "list": lambda key: pipe.lrange(key, 0, -1),
+        "set": lambda key: pipe.smembers(key),
+        "zset": lambda key: pipe.zrange(key, 0, -1, withscores=True),
+        "hash": lambda key: pipe.hgetall(key),
+        "stream": lambda key: pipe.xrange(key),
+    }
+    for key, kind in zip(keys, kinds, strict=True):
+        read[kind](key)
+    pipe.time()
+    *values, (seconds, micros) = pipe.execute()
+    content: dict[str, Any] = {}
+    for key, kind, ttl, value in zip(keys, kinds, ttls, values, strict=True):
+        name = short_name(key.decode())
+        if name in without:
+            continue
+        content[name] = _decoded(kind, value)
+        if ttl >= 0:
+            assert kind == "string", f"{name} must not expire"
+            content[name] = Until(content[name], round(seconds + micros / 1e6 + ttl / 1000))
+    return content
+
+
+def _decoded(kind: str, value: Any) -> Any:
+    if kind == "string":
+        return value.decode()
+    if kind == "list":
+        return [each.decode() for each in value]
+    if kind == "set":
+        return {each.decode() for each in value}
+    if kind == "zset":
+        return Zset({each.decode(): int(score) if score == int(score) else score
+                     for each, score in value})  # fmt: skip
+    if kind == "stream":
+        return Stream({k.decode(): v.decode() for k, v in entry.items()} for _, entry in value)
+    return {field.decode(): _field(field.decode(), each) for field, each in value.items()}
+
+
+def _field(name: str, value: bytes) -> Any:
+    if name == "msg":
+        return decode_task(value)
+    if name in ("result", "nbq:error"):
+        return value
+    return int(value) if name in _NUMBERS else value.decode()
+
+
+_SETS = ("scheduled", "retry", "archived", "completed")
+_LISTS = ("pending", "active")
+
+
+def check_invariants(content: dict[str, Any]) -> None:
+    """Each task lies in exactly one place, which its state names; nothing else lies there."""
+    homes: dict[str, list[str]] = {}
+    for name, value in content.items():
+        if name in _LISTS:
+            for task_id in value:
+                homes.setdefault(task_id, []).append(name)
+        elif name in _SETS or name.startswith("g:"):
+            where = name if name in _SETS else "aggregating"
+            for task_id, score in value.items():
+                homes.setdefault(task_id, []).append(where)
+                assert isinstance(score, int), f"{name} has a score that Go cannot read: {score}"
+    tasks = {name[2:]: value for name, value in content.items() if name.startswith("t:")}
+    for task_id, places in homes.items():
+        assert len(places) == 1, f"{task_id} lies in {places}"
+        assert task_id in tasks, f"{task_id} lies in {places[0]}, and there is no such task"
+    for task_id, fields in tasks.items():
+        assert "msg" in fields, f"{task_id} has no message: {fields}"
+        assert homes.get(task_id) == [fields["state"]], f"{task_id}: {fields}"
+        assert ("pending_since" in fields) <= (fields["state"] in ("pending", "archived")), fields
+    assert set(content.get("lease", {})) == set(content.get("active", [])), "leases"

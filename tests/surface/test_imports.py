@@ -1,0 +1,104 @@
+"""Which modules each kind of process loads, seen in fresh interpreters.
+
+import-linter reads the sources and cannot see what an import runs in the end; these tests can. They
+say nothing of time: what is not loaded costs none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nbqueue.store.embedded import stop_server
+
+ROOT = Path(__file__).parents[2]
+HEAVY = frozenset(
+    {"pandas", "numpy", "ipywidgets", "anywidget", "IPython", "ipykernel", "matplotlib", "rich"}
+)
+
+
+def loaded_by(code: str, *arguments: str) -> set[str]:
+    """The top-level modules, and ours in full, that are loaded after ``code``."""
+    tell = "\nimport sys as _s, json as _j\nprint(_j.dumps(sorted(_s.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + tell, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=50,
+    )
+    modules = json.loads(done.stdout.splitlines()[-1])
+    return {name if name.startswith("nbqueue") else name.split(".")[0] for name in modules}
+
+
+def test_the_package_alone_loads_nothing_but_itself() -> None:
+    loaded = loaded_by("import nbqueue")
+    assert {name for name in loaded if name.startswith("nbqueue")} == {"nbqueue"}
+    others = HEAVY | {"redis", "hiredis", "google", "cloudpickle", "click", "psutil", "asyncio"}
+    assert not loaded & others
+
+
+def test_a_client_loads_no_frames_and_no_widgets(tmp_path: Path) -> None:
+    url = f"embedded://{tmp_path / 's'}"
+    try:
+        loaded = loaded_by("import sys, nbqueue\nq = nbqueue.connect(sys.argv[1])", url)
+    finally:
+        stop_server(tmp_path / "s")
+    assert not loaded & (HEAVY | {"click"})
+
+
+@pytest.mark.parametrize("module", ["nbqueue.cli.main", "nbqueue.worker.supervisor"])
+def test_a_worker_loads_no_frames_and_no_widgets(module: str) -> None:
+    assert not loaded_by(f"import {module}") & HEAVY
+
+
+def test_the_command_line_loads_no_store_before_it_knows_what_to_do() -> None:
+    loaded = loaded_by("import nbqueue.cli.main")
+    assert not loaded & {"redis", "google", "cloudpickle", "psutil"}
+
+
+def test_an_executor_that_runs_a_task_holds_no_key_and_no_connection(tmp_path: Path) -> None:
+    # The task itself tells what its process has loaded, and what it could reach.
+    code = """
+import sys, nbqueue
+q = nbqueue.connect(sys.argv[1])
+def look():
+    import sys
+    return sorted(sys.modules)
+with nbqueue.Worker(sys.argv[1], concurrency=1):
+    modules = q.submit(look).result("40s")
+import json
+print(json.dumps(modules))
+"""
+    url = f"embedded://{tmp_path / 's'}"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, url],
+            capture_output=True,
+            text=True,
+            timeout=55,
+            env=os.environ | {"NBQUEUE_KEY": "5b" * 32},
+        )
+    finally:
+        stop_server(tmp_path / "s")
+    assert done.returncode == 0, done.stderr
+    modules = set(json.loads(done.stdout.splitlines()[-1]))
+    top = {name.split(".")[0] for name in modules}
+    assert not top & (HEAVY | {"redis", "hiredis", "google", "click"})
+    forbidden = ("nbqueue.store", "nbqueue.broker", "nbqueue.wire", "nbqueue.client")
+    assert not [name for name in modules if name.startswith(forbidden)]
+    assert not modules & {"nbqueue.calls.signing", "nbqueue.calls.keyfile"}
+    assert not [p for p in psutil.process_iter(["name"]) if _serves(p, tmp_path)]
+
+
+def _serves(process: psutil.Process, home: Path) -> bool:
+    try:
+        return "server" in process.info["name"] and process.cwd() == str(home / "s")
+    except psutil.Error:
+        return False

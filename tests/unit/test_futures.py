@@ -1,0 +1,311 @@
+"""What futures, and what waits for them, decide without a store."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbqueue.calls import payloads
+from nbqueue.calls.exceptions import dump_exception
+from nbqueue.calls.functions import dump_value
+from nbqueue.calls.signing import Keyring
+from nbqueue.client import trouble as trouble_module
+from nbqueue.client.outcomes import DELETED, End, Outcome, broken, read_announcement
+from nbqueue.client.outstanding import Outstanding
+from nbqueue.client.rounds import SLICE, Rounds
+from nbqueue.client.trouble import Trouble
+from nbqueue.client.waiting import seconds_of, wait_for
+from nbqueue.errors import (
+    InvalidDuration,
+    NbqueueError,
+    SignatureError,
+    StoreDenied,
+    StoreUnreachable,
+    TaskCancelled,
+    TaskFailed,
+    TaskNotFound,
+)
+from nbqueue.wire.keys import queue_keys
+
+KEYS = Keyring([os.urandom(32)])
+PREFIX = "0123456789"
+CHANNEL = queue_keys("default").end_channel(PREFIX)
+
+
+def value_of(value: Any, task_id: str = "t") -> bytes:
+    return KEYS.sign_result(payloads.pack_result(payloads.VALUE, dump_value(value)), task_id)
+
+
+def error_of(error: BaseException, task_id: str = "t") -> bytes:
+    body = payloads.pack_result(payloads.EXCEPTION, dump_exception(error))
+    return KEYS.sign_result(body, task_id)
+
+
+def outcome(state: str, body: bytes = b"", text: str = "", *, is_call: bool = True) -> Outcome:
+    return Outcome("t", End(state, body, text), KEYS, is_call)
+
+
+class TestOutcome:
+    def test_value(self) -> None:
+        found = outcome("completed", value_of([1, 2]))
+        assert not found.is_failed
+        assert found.load() == ([1, 2], None)
+        assert found.load()[0] is found.load()[0]
+
+    def test_exception(self) -> None:
+        found = outcome("archived", error_of(ValueError("no")))
+        assert (found.is_failed, found.is_cancelled) == (True, False)
+        error = found.load()[1]
+        assert isinstance(error, ValueError)
+        assert found.load()[1] is error
+
+    def test_cancelled_is_known_at_once(self) -> None:
+        found = outcome("archived", error_of(TaskCancelled("by hand")))
+        assert found.is_cancelled
+        error = found.load()[1]
+        assert isinstance(error, TaskCancelled)
+        assert error.task_id == "t"
+
+    def test_an_error_that_only_speaks_of_it_is_no_cancellation(self) -> None:
+        assert not outcome("archived", error_of(ValueError("TaskCancelled"))).is_cancelled
+        assert not outcome("archived", b"TaskCancelled").is_cancelled
+
+    def test_deleted_with_its_result_is_completed(self) -> None:
+        found = outcome(DELETED, value_of(1))
+        assert (found.state, found.load()) == ("completed", (1, None))
+
+    def test_deleted_without_one_is_not_found(self) -> None:
+        found = outcome(DELETED)
+        assert (found.state, type(found.load()[1])) == ("deleted", TaskNotFound)
+
+    def test_archived_without_an_exception_has_its_text(self) -> None:
+        assert str(outcome("archived", text="no handler").load()[1]) == "no handler"
+        assert "by hand" in str(outcome("archived").load()[1])
+
+    @pytest.mark.parametrize("error", [SystemExit(2), KeyboardInterrupt(), GeneratorExit()])
+    def test_what_would_end_this_program_is_wrapped(self, error: BaseException) -> None:
+        found = outcome("archived", error_of(error)).load()[1]
+        assert isinstance(found, TaskFailed)
+        assert found.__cause__ is not None
+
+    @pytest.mark.parametrize("state", ["completed", "archived", DELETED])
+    def test_only_what_is_signed_for_this_task_is_loaded(self, state: str) -> None:
+        for body in (value_of(1, "other"), error_of(ValueError(), "other"), b"raw", b"\x00nbr"):
+            error = outcome(state, body).load()[1]
+            assert isinstance(error, SignatureError)
+
+    def test_values_and_exceptions_do_not_stand_in_for_each_other(self) -> None:
+        assert isinstance(outcome("completed", error_of(ValueError())).load()[1], SignatureError)
+        assert isinstance(outcome("archived", value_of(1)).load()[1], SignatureError)
+
+    def test_messages_give_bytes(self) -> None:
+        assert outcome("completed", b"sent", is_call=False).load() == (b"sent", None)
+        assert outcome("completed", b"", is_call=False).load() == (b"", None)
+        # What claims to be a result of ours must be one.
+        forged = payloads.pack_result(payloads.VALUE, b"pickle")
+        error = outcome("completed", forged, is_call=False).load()[1]
+        assert isinstance(error, SignatureError)
+
+    def test_a_fault_of_ours_says_how_to_go_on(self) -> None:
+        found = Outcome("t", broken("t", KeyError("x")), KEYS)
+        error = found.load()[1]
+        assert isinstance(error, NbqueueError)
+        assert "q.get('t')" in str(error)
+        assert (found.is_failed, found.state) == (True, "")
+
+
+def announced(task_id: str, letter: bytes, body: bytes) -> bytes:
+    raw = task_id.encode()
+    return struct.pack(">HcI", len(raw), letter, len(body)) + raw + body
+
+
+class TestAnnouncements:
+    @given(st.lists(st.tuples(st.text(min_size=1), st.sampled_from(b"cad"), st.binary(min_size=1))))
+    def test_ends_are_read_in_order(self, ends: list[tuple[str, int, bytes]]) -> None:
+        names = {ord("c"): "completed", ord("a"): "archived", ord("d"): "deleted"}
+        data = b"".join(announced(i, bytes((letter,)), body) for i, letter, body in ends)
+        found, unread = read_announcement(data)
+        assert found == [(i, End(names[letter], body)) for i, letter, body in ends]
+        assert unread == []
+
+    def test_what_is_not_said_is_to_be_read(self) -> None:
+        data = announced("1", b"C", b"") + announced("2", b"A", b"") + announced("3", b"a", b"")
+        data += announced("4", b"d", b"") + announced("5", b"c", b"")
+        found, unread = read_announcement(data)
+        assert unread == ["1", "2", "3"]
+        assert found == [("4", End("deleted")), ("5", End("completed"))]
+
+
+class Listening:
+    """A sink that notes nothing."""
+
+    def _take(self, ends: Any) -> None: ...
+    def _notice(self, task_id: str, state: str) -> None: ...
+
+
+class TestOutstanding:
+    def test_what_is_only_expected_is_not_looked_at(self) -> None:
+        tasks = Outstanding(PREFIX)
+        tasks.expect("default", ["a"], Listening())
+        tasks.suspect_all(0)
+        assert tasks.next_slice(100) is None
+        assert tasks.enter("default", ["a"], 100)
+        tasks.suspect_all(100)
+        found = tasks.next_slice(100)
+        assert found is not None
+        assert list(found[1]) == ["a"]
+
+    def test_own_tasks_are_looked_at_every_ten_seconds_and_others_every_second(self) -> None:
+        tasks = Outstanding(PREFIX)
+        tasks.expect("default", ["a"], Listening())
+        tasks.enter("default", ["a"], 0)
+        assert tasks.next_slice_in(0) == pytest.approx(10, abs=0.01)
+        tasks.watch("default", "guest", Listening(), 0, own=False)
+        assert tasks.next_slice_in(0) == 0.0  # it may have ended already
+        seen = []
+        now = 0.0
+        while now < 20.5:
+            found = tasks.next_slice(now)
+            if found is not None:
+                seen.append((round(now), *found[1]))
+            else:
+                now += tasks.next_slice_in(now) or 1
+        assert [at for at, task in seen if task == "a"] == [10, 20]
+        assert len([at for at, task in seen if task == "guest"]) in (20, 21)
+
+    def test_looking_at_many_is_spread(self) -> None:
+        tasks = Outstanding(PREFIX)
+        ids = [f"{n}" for n in range(10 * SLICE)]
+        tasks.expect("default", ids, Listening())
+        tasks.enter("default", ids, 0)
+        seen, now = 0, 11.0
+        while now < 12.0:
+            found = tasks.next_slice(now)
+            seen += len(found[1]) if found else 0
+            now += 0.01
+        assert SLICE < seen <= 4 * SLICE
+
+    def test_what_ended_is_not_looked_at_again(self) -> None:
+        tasks = Outstanding(PREFIX)
+        tasks.expect("default", ["a", "b"], Listening())
+        tasks.enter("default", ["a", "b"], 0)
+        assert tasks.pop("default", "a") is not None
+        assert tasks.pop("default", "a") is None
+        found = tasks.next_slice(11)
+        assert found is not None
+        assert list(found[1]) == ["b"]
+        tasks.pop("default", "b")
+        assert tasks.next_slice(22) is None
+        assert tasks.next_slice_in(22) is None
+        assert not tasks
+
+    def test_channels_of_others_are_followed_while_needed(self) -> None:
+        tasks = Outstanding(PREFIX)
+        tasks.open_channel("default", CHANNEL)
+        for task_id in ("abcdefghij-1", "abcdefghij-2"):
+            tasks.watch("default", task_id, Listening(), 0, own=False)
+        other = queue_keys("default").end_channel("abcdefghij")
+        assert set(tasks.channels) == {CHANNEL, other}
+        assert tasks.own_count == 0
+        tasks.pop("default", "abcdefghij-1")
+        assert tasks.queue_of(other) == "default"
+        tasks.pop("default", "abcdefghij-2")
+        assert set(tasks.channels) == {CHANNEL}
+        assert tasks.queue_of(other) is None
+
+    def test_own_channels_are_kept(self) -> None:
+        tasks = Outstanding(PREFIX)
+        tasks.open_channel("default", CHANNEL)
+        tasks.expect("default", [PREFIX + "1"], Listening())
+        tasks.pop("default", PREFIX + "1")
+        assert set(tasks.channels) == {CHANNEL}
+
+
+class TestRounds:
+    @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 2500)), max_size=8))
+    def test_nothing_is_lost_and_no_slice_is_too_long(self, adds: list[tuple[str, int]]) -> None:
+        rounds, expected, now = Rounds(10), [], 0.0
+        for queue, count in adds:
+            ids = [f"{len(expected) + n}" for n in range(count)]
+            expected += [(queue, i) for i in ids]
+            rounds.add(queue, ids, now)
+            now += 0.3
+        assert rounds.take(9.9) is None or now > 0
+        found = []
+        while (slice_ := rounds.take(1000)) is not None:
+            assert 0 < len(slice_[1]) <= SLICE
+            found += [(slice_[0], i) for i in slice_[1]]
+        assert found == expected or sorted(found) == sorted(expected)
+
+    def test_single_ones_share_a_slice(self) -> None:
+        rounds = Rounds(10)
+        for n in range(50):
+            rounds.add("a", [str(n)], n / 100)
+        assert len(rounds.take_all()) == 1
+        assert rounds.next_at is None
+
+
+class TestTrouble:
+    def test_pauses_double_and_begin_anew(self) -> None:
+        trouble = Trouble("here")
+        pauses = [trouble.pause() for _ in range(9)]
+        assert pauses[:3] == [0.05, 0.1, 0.2]
+        assert max(pauses) == 2.0
+        trouble.is_over()
+        assert trouble.pause() == 0.05
+
+    def test_a_store_that_is_away_is_waited_for_and_said_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        trouble = Trouble("here")
+        for _ in range(20):
+            assert not trouble.away(StoreUnreachable("nobody answers"))
+            trouble.pause()
+        assert [r.getMessage() for r in caplog.records] == [
+            "nobody answers; waiting for it, and for tasks, goes on"
+        ]
+        trouble.is_over()
+        assert caplog.records[-1].getMessage() == "the store here is back"
+
+    def test_refusals_are_given_up_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        trouble = Trouble("here")
+        assert not trouble.away(StoreDenied("no"))
+        monkeypatch.setattr(trouble_module, "_REFUSED_SECONDS", -1.0)
+        assert trouble.away(StoreDenied("no"))
+        assert not trouble.away(StoreUnreachable("away"))
+
+    def test_faults_are_given_up_on(self) -> None:
+        trouble = Trouble("here")
+        assert [trouble.fault() for _ in range(5)] == [False] * 4 + [True]
+
+
+class TestWaiting:
+    def test_time_outs_are_durations(self) -> None:
+        assert [seconds_of(t) for t in (None, "1m", 3, 0, -5)] == [None, 60, 3, 0, 0]
+        with pytest.raises(InvalidDuration, match="timeout='soon'"):
+            seconds_of("soon")
+
+    @pytest.mark.parametrize("longest", [None, 0.005])
+    def test_waits_in_slices_are_waits(
+        self, longest: float | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("nbqueue.client.waiting._LONGEST_WAIT", longest)
+        condition, facts = threading.Condition(), []
+
+        def tell() -> None:
+            with condition:
+                facts.append(1)
+                condition.notify_all()
+
+        with condition:
+            assert not wait_for(condition, lambda: bool(facts), 0.02)
+            timer = threading.Timer(0.02, tell)
+            timer.start()
+            assert wait_for(condition, lambda: bool(facts), None)
+        timer.join()

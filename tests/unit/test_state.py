@@ -1,0 +1,151 @@
+"""What happens to a task when an attempt has ended, in every case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nbqueue.calls import payloads
+from nbqueue.executor import pipe
+from nbqueue.executor.pipe import DoneFrame
+from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
+from nbqueue.worker import state
+from nbqueue.worker.runs import Run
+from nbqueue.worker.state import Archive, Complete, Requeue, Retry, Revoke
+
+
+class FakeCall:
+    """A call, as far as these decisions look at it."""
+
+    def __init__(self, flags: int = 0) -> None:
+        self.flags = flags
+
+
+def run(*, call: Any = None, lost: int = 0, stop_reason: int = 0, **fields: Any) -> Run:
+    message = TaskMessage(**{"id": "i", "type": "t", "queue": "q", "timeout": 60, **fields})
+    found = Run(1, "q", b"", message, "Tt", 1, lost, None, 1_000_000)
+    found.call, found.stop_reason = call, stop_reason
+    return found
+
+
+def done(outcome: int, *, delay: float = 0.0, counts: bool = True) -> DoneFrame:
+    return DoneFrame(1, outcome, 10, 0, delay, counts, "text", b"body")
+
+
+def test_a_value_completes_the_task() -> None:
+    assert state.after_done(run(), done(pipe.VALUE)) == Complete()
+
+
+def test_a_revoked_task_is_deleted() -> None:
+    assert state.after_done(run(), done(pipe.REVOKED)) == Revoke()
+
+
+@pytest.mark.parametrize("retried", [0, 5])
+def test_a_task_that_has_retries_left_is_archived_all_the_same_if_trying_is_of_no_use(
+    retried: int,
+) -> None:
+    ended = state.after_done(run(retry=9, retried=retried), done(pipe.FAILED_FOR_GOOD))
+    assert ended == Archive("error", "text")
+
+
+@pytest.mark.parametrize(("retry", "retried"), [(0, 0), (3, 3), (3, 4)])
+def test_a_failure_without_retries_left_archives(retry: int, retried: int) -> None:
+    ended = state.after_done(run(retry=retry, retried=retried), done(pipe.FAILED))
+    assert ended == Archive("error", "text")
+
+
+def test_a_failed_call_is_tried_again_soon_and_a_message_as_asynq_does() -> None:
+    call = state.after_done(run(retry=3, retried=1, call=FakeCall()), done(pipe.FAILED))
+    message = state.after_done(run(retry=3, retried=1), done(pipe.FAILED))
+    assert isinstance(call, Retry)
+    assert isinstance(message, Retry)
+    assert 1 <= call.delay <= 2
+    assert 16 <= message.delay <= 74
+    assert (call.counts, call.reason, call.error_text) == (True, "error", "text")
+
+
+def test_later_waits_as_long_as_the_task_said() -> None:
+    ended = state.after_done(run(retry=1), done(pipe.LATER, delay=7.5))
+    assert ended == Retry(7.5, True, "later", "text")
+
+
+def test_later_that_counts_needs_a_retry_and_later_that_does_not_needs_none() -> None:
+    spent = run(retry=1, retried=1)
+    assert state.after_done(spent, done(pipe.LATER, delay=1.0)) == Archive("later", "text")
+    assert state.after_done(spent, done(pipe.LATER, delay=1.0, counts=False)) == Retry(
+        1.0, False, "later", "text"
+    )
+
+
+@pytest.mark.parametrize("outcome", [pipe.VALUE, pipe.FAILED, pipe.CANCELLED, pipe.LATER])
+def test_a_cancelled_task_is_archived_and_never_tried_again(outcome: int) -> None:
+    cancelled = run(retry=9, stop_reason=pipe.CANCELLED)
+    assert state.after_done(cancelled, done(outcome)) == Archive("cancelled", "cancelled")
+    assert state.after_loss(cancelled, "killed") == Archive("cancelled", "cancelled")
+
+
+def test_a_timeout_uses_up_a_retry_or_archives() -> None:
+    for ended in (
+        state.after_done(run(retry=1), done(pipe.TIMED_OUT)),
+        state.after_done(run(retry=1, stop_reason=pipe.TIMED_OUT), done(pipe.FAILED)),
+        state.after_loss(run(retry=1, stop_reason=pipe.TIMED_OUT), "killed"),
+    ):
+        assert isinstance(ended, Retry)
+        assert (ended.counts, ended.reason) == (True, "timeout")
+        assert "60" in ended.error_text
+    assert isinstance(state.after_loss(run(stop_reason=pipe.TIMED_OUT), "killed"), Archive)
+
+
+def test_a_lost_process_is_no_retry() -> None:
+    assert state.after_loss(run(retry=0), "SIGKILL") == Requeue("lost", "SIGKILL", "SIGKILL")
+
+
+def test_a_task_that_must_not_run_twice_is_archived_when_its_process_is_lost() -> None:
+    ended = state.after_loss(run(retry=9, call=FakeCall(payloads.FAIL_IF_LOST)), "SIGKILL")
+    assert isinstance(ended, Archive)
+    assert ended.reason == "lost"
+
+
+def test_a_task_that_kills_its_process_each_time_is_archived_in_the_end() -> None:
+    assert isinstance(state.after_loss(run(lost=state.POISON_LIMIT - 2), "SIGSEGV"), Requeue)
+    last = state.after_loss(run(lost=state.POISON_LIMIT - 1), "SIGSEGV")
+    assert isinstance(last, Archive)
+    assert "SIGSEGV" in last.error_text
+    assert "3" in last.error_text
+
+
+@pytest.mark.parametrize(
+    ("timeout", "deadline", "ends"),
+    [
+        (60, 0, 1_060.0),
+        (0, 5_000, 5_000.0),
+        (60, 5_000, 1_060.0),
+        (60, 1_010, 1_010.0),
+        (0, 0, 2_800.0),  # Asynq's half hour
+        (FAR_TIMEOUT, 0, 0.0),
+        (FAR_TIMEOUT, 5_000, 5_000.0),
+        (FAR_TIMEOUT + 1, 0, 0.0),
+    ],
+)
+def test_an_attempt_must_end_by_its_timeout_or_its_deadline(
+    timeout: int, deadline: int, ends: float
+) -> None:
+    assert run(timeout=timeout, deadline=deadline).deadline == ends
+
+
+def test_how_long_a_task_waited_is_counted_from_when_it_was_pending() -> None:
+    found = run()
+    assert found.waited_ms(1_500) is None
+    found.since_ns = 1_000_000_000
+    assert found.waited_ms(1_500) == 500
+    assert found.waited_ms(999) == 0
+
+
+def test_the_failure_of_a_run_has_what_the_broker_needs() -> None:
+    found = run()
+    failure = found.failure("error", "text", 1_000_007, 99)
+    assert (failure.task_id, failure.fence, failure.type, failure.attempt) == ("i", "Tt", "t", 1)
+    assert (failure.started_ms, failure.peak_memory) == (1_000_007, 99)
+    assert (failure.reason, failure.error_text) == ("error", "text")
+    assert found.failure("error", "text").started_ms == found.fetched_ms
