@@ -115,6 +115,7 @@ NEW = NewTask("i", b"m")
         commands.expired("q", 1),
         commands.forward("q", 1),
         commands.delete_expired("q", 1),
+        commands.held("q", "w"),
         commands.cancel("q", "i", b"m", b"m", b"e", 1),
     ],
     ids=lambda command: command.script.name,

@@ -1,0 +1,66 @@
+# Everything happens in .venv, which the first command makes. `make help` lists the commands.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS ?= constraints.txt
+# No constraints, as in `make setup CONSTRAINTS=`, takes the newest of everything.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+# An install is repeated only when what it was made from has changed.
+INPUTS := pyproject.toml $(CONSTRAINTS)
+
+.PHONY: help setup demo test test-slow lint bench proto lock clean
+.DEFAULT_GOAL := help
+
+help:  ## List these commands
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.test  ## Make .venv, with everything for working on nbqueue
+
+demo: $(VENV)/.demo  ## Search for the best classifier of digits, on two workers (half a minute)
+	$(BIN)/nbqueue demo
+
+test: lint  ## Check style, types and imports, and run all tests, the notebooks too
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.test  ## Run the tests that take long
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test  ## Check style, types and imports only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test  ## Measure enqueueing, draining and round trips of tasks that do nothing
+	$(BIN)/python tests/bench/run.py
+
+proto: $(VENV)/.test  ## Generate nbqueue/wire/asynq_pb2 again, after a change of asynq.proto
+	PATH="$(CURDIR)/$(BIN):$$PATH" protoc --proto_path=. --python_out=. --pyi_out=. \
+		nbqueue/wire/asynq.proto
+
+lock:  ## Write constraints.txt anew: the newest release of everything that nbqueue can use
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check ".[all,test]"
+	{ echo "# What this version was tested with: every package of the extras all and test."; \
+	  echo "# Made by 'make lock' with $$(build/lock/bin/python --version); not for older ones."; \
+	  build/lock/bin/python -m pip freeze --exclude nbqueue; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+	rm -rf build/lock
+
+clean:  ## Remove .venv and all that was generated
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(INPUTS) | $(BIN)/python
+	$(PIP_INSTALL) --editable ".[demo]"
+	touch $@
+
+$(VENV)/.test: $(INPUTS) | $(BIN)/python
+	$(PIP_INSTALL) --editable ".[all,test]"
+	touch $@ $(VENV)/.demo

@@ -1,0 +1,199 @@
+"""``nbqueue``: the command line.
+
+Nothing heavy is imported up here, because ``nbqueue worker`` should run its first task at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, Any
+
+import click
+
+from nbqueue import __version__
+from nbqueue.cli.demo import demo
+from nbqueue.cli.parameters import QUEUE, SIZE, SPAN
+from nbqueue.cli.store import store
+from nbqueue.errors import NbqueueError, UsageError
+
+
+class _ShownError(click.ClickException):
+    """An error of ours as a person should see it: one red line, and no traceback."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        line = " ".join(self.message.split())
+        click.echo(click.style("Error: ", fg="red", bold=True) + line, file=file, err=True)
+
+
+class _ShownUsageError(_ShownError):
+    """The same for an argument that cannot be right, with the exit code that click gives those."""
+
+    exit_code = 2
+
+
+class _Commands(click.Group):
+    """A group whose commands may raise our errors."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            raise _ShownUsageError(str(error)) from error
+        except NbqueueError as error:
+            raise _ShownError(str(error)) from error
+
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=_Commands, context_settings=_CONTEXT)
+@click.version_option(__version__, "-V", "--version", prog_name="nbqueue")
+def main() -> None:
+    """Run Python functions from notebooks and scripts on background workers.
+
+    A worker takes tasks from a store and runs them. Start one, then submit a function:
+
+    \b
+      nbqueue worker                                # in a terminal; Ctrl-C ends it
+      >>> import nbqueue                            # in a notebook or a script
+      >>> q = nbqueue.connect()
+      >>> q.submit(sum, [1, 2, 3]).result()
+
+    Without any set-up both use an embedded store that belongs to the project around the current
+    folder. For another store pass --url, or set NBQUEUE_URL for both sides.
+    """
+
+
+@main.command()
+@click.option(
+    "-q",
+    "--queue",
+    "queues",
+    type=QUEUE,
+    multiple=True,
+    metavar="NAME[=WEIGHT]",
+    help="A queue to serve, and how often compared with the others; repeatable. [default: default]",
+)
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many tasks run at once. [default: the number of CPUs]",
+)
+@click.option(
+    "--executor",
+    type=click.Choice(["process", "thread"]),
+    default="process",
+    show_default=True,
+    help="Run tasks in processes of their own, or in threads (for work that mostly waits).",
+)
+@click.option(
+    "--url",
+    envvar="NBQUEUE_URL",
+    metavar="URL",
+    help="The store. [default: NBQUEUE_URL, else the embedded store of this project]",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Serve a queue only while all queues of greater weight are empty.",
+)
+@click.option(
+    "--shutdown-timeout",
+    type=SPAN,
+    default="8s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long running tasks may go on after Ctrl-C or SIGTERM; then they go back to their "
+    "queues.",
+)
+@click.option(
+    "--lease",
+    type=SPAN,
+    default="30s",
+    show_default=True,
+    metavar="DURATION",
+    help="After how long without a sign of life other workers take over its tasks.",
+)
+@click.option(
+    "--tasks-per-executor",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Replace an executor after so many tasks. [default: never]",
+)
+@click.option(
+    "--memory-per-executor",
+    type=SIZE,
+    metavar="SIZE",
+    help='Replace an executor once it has used so much memory, such as "512MB". [default: never]',
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="debug: a line for each task; info: what a person wants to know.",
+)
+def worker(
+    queues: tuple[tuple[str, int], ...],
+    concurrency: int | None,
+    executor: str,
+    url: str | None,
+    strict: bool,
+    shutdown_timeout: float,
+    lease: float,
+    tasks_per_executor: int | None,
+    memory_per_executor: int | None,
+    log_level: str,
+) -> None:
+    """Run tasks until Ctrl-C.
+
+    \b
+    Examples:
+      nbqueue worker
+      nbqueue worker -q critical=6 -q default=3 -c 8
+      nbqueue worker --url redis://:password@redis.example:6379/0
+      nbqueue worker --memory-per-executor 2GB --shutdown-timeout 10m
+
+    The first Ctrl-C (or SIGTERM) lets running tasks end, for up to the shutdown time-out, and the
+    second ends at once; unfinished tasks go back to their queues. SIGTSTP (Ctrl-Z) stops fetching.
+    It logs to stderr.
+    """
+    from nbqueue.worker.worker import Worker
+
+    weights = dict(queues) or {"default": 1}
+    if len(weights) < len(queues):
+        raise UsageError("a queue is named twice by -q: name each once, with its weight")
+    chosen = Worker(
+        url or None,
+        queues=weights,
+        concurrency=concurrency,
+        executor=executor,
+        strict_priority=strict,
+        shutdown_timeout=shutdown_timeout,
+        lease=lease,
+        tasks_per_executor=tasks_per_executor,
+        memory_per_executor=memory_per_executor,
+    )
+    _log_to_stderr(log_level)
+    sys.exit(chosen.run())
+
+
+def _log_to_stderr(level: str) -> None:
+    import logging
+
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(levelname)-7s %(asctime)s  %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    logging.getLogger("nbqueue.worker").info("nbqueue %s; Ctrl-C ends this worker", __version__)
+
+
+main.add_command(store)
+main.add_command(demo)
+
+if __name__ == "__main__":
+    main()

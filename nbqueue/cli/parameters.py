@@ -1,0 +1,75 @@
+"""What people type on the command line, as values: queues with weights, sizes, durations."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from nbqueue.durations import parse_duration
+from nbqueue.errors import UsageError
+from nbqueue.wire.keys import check_queue_name
+
+if TYPE_CHECKING:
+    _Type = click.ParamType[Any]
+else:  # no generic before click 8.2
+    _Type = click.ParamType
+
+_UNITS: Final = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4}
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+
+
+class _Queue(_Type):
+    """``name=weight`` or ``name``, as a name and a weight of 1 or more."""
+
+    name = "queue"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        name, equals, weight = str(value).rpartition("=")
+        if not equals:
+            name, weight = weight, "1"
+        if not (weight.isascii() and weight.isdigit() and int(weight) > 0):
+            self.fail(f"{value!r}: a weight is a whole number from 1 on, as in critical=6", param)
+        try:
+            return check_queue_name(name), int(weight)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Size(_Type):
+    """A number of bytes: ``512MB`` (decimal), ``512MiB`` (binary) or ``536870912``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = _SIZE.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is not a size: write one such as 512MB or 2GiB", param, ctx)
+        number, unit, binary = found.groups()
+        power = 0 if not unit else _UNITS[unit.lower()]
+        size = int(float(number) * (1024 if binary else 1000) ** power)
+        if size < 1:
+            self.fail(f"{value!r} is less than one byte", param, ctx)
+        return size
+
+
+class _Span(_Type):
+    """A duration as everywhere in nbqueue, in seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            return parse_duration(value, param.name or "duration" if param else "duration")
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+QUEUE: Final = _Queue()
+SIZE: Final = _Size()
+SPAN: Final = _Span()

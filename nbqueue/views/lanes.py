@@ -1,0 +1,116 @@
+"""Who is drawn where in a timeline: attempts packed into lanes, and the names of the lanes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_MOST_NAMES = 40
+"""With more names than this on an axis nobody could read them."""
+
+
+@dataclass
+class Lanes:
+    """``of_row`` is the lane of each row (``int64``, from 0 at the top); ``names`` are labels,
+    each at the middle of its lanes; ``borders`` are where one worker's lanes end."""
+
+    of_row: Any
+    count: int
+    names: list[tuple[float, str]] = field(default_factory=list)
+    borders: list[float] = field(default_factory=list)
+    caption: str = ""
+
+    def label(self, ax: Axes) -> None:
+        """Set up the lanes' axis."""
+        ax.set_ylim(max(self.count, 1) - 0.5, -0.5)
+        if len(self.names) <= _MOST_NAMES:
+            ax.set_yticks([at for at, _ in self.names], [name for _, name in self.names])
+        else:
+            ax.set_yticks([])
+        if len(self.borders) <= _MOST_NAMES:
+            for at in self.borders:
+                ax.axhline(at, color="#c9c9c9", linewidth=0.8, zorder=1)
+        ax.set_ylabel(self.caption, fontsize=9, color="#333333")
+
+
+def lanes_by_worker(frame: pd.DataFrame) -> Lanes:
+    """As many lanes for each worker as it ever ran attempts at once; workers by first start."""
+    import numpy as np
+
+    of_row = np.zeros(len(frame), dtype="int64")
+    lanes = Lanes(of_row, 0)
+    if not len(frame):
+        return lanes
+    workers = frame["worker"].astype("string").fillna("unknown worker").to_numpy()
+    starts = frame["started_at"].astype("int64").to_numpy()
+    ends = frame["finished_at"].astype("int64").to_numpy()
+    order = np.argsort(starts, kind="stable")
+    tolerance = int(ends.max() - starts.min()) // 1000
+    names = list(dict.fromkeys(workers[order]))
+    shown = worker_names(names)
+    for name in names:
+        rows = order[workers[order] == name]
+        used = _pack(starts[rows].tolist(), ends[rows].tolist(), tolerance, of_row, rows)
+        of_row[rows] += lanes.count
+        lanes.names.append((lanes.count + (used - 1) / 2, shown[name]))
+        if lanes.count:
+            lanes.borders.append(lanes.count - 0.5)
+        lanes.count += used
+    return lanes
+
+
+def _pack(starts: list[int], ends: list[int], tolerance: int, of_row: Any, rows: Any) -> int:
+    """Put intervals, in the order of their starts, each into the first lane that is free.
+
+    Times are rounded, and those of a failure are measured in another way than those of a success,
+    so two attempts of one executor may seem to overlap by a little: less than ``tolerance`` (too
+    little to be seen) and half of the attempt does not count.
+    """
+    free_at: list[int] = []
+    for row, start, end in zip(rows.tolist(), starts, ends, strict=True):
+        allowed = start + min(tolerance, (end - start) // 2)
+        lane = next((i for i, free in enumerate(free_at) if free <= allowed), len(free_at))
+        if lane == len(free_at):
+            free_at.append(0)
+        free_at[lane] = max(end, free_at[lane])
+        of_row[row] = lane
+    return len(free_at)
+
+
+def lanes_by_task(frame: pd.DataFrame) -> Lanes:
+    """A lane for each task, in the order of their first starts."""
+    order = frame.sort_values("started_at", kind="stable")
+    ids = list(dict.fromkeys(order["task_id"]))
+    numbers = {task_id: lane for lane, task_id in enumerate(ids)}
+    of_row = frame["task_id"].map(numbers).to_numpy(dtype="int64")
+    lanes = Lanes(of_row, len(ids))
+    if len(ids) <= _MOST_NAMES:
+        lanes.names = [(lane, _short(task_id)) for lane, task_id in enumerate(ids)]
+    else:
+        lanes.caption = f"{len(ids):,} tasks, in the order of their starts"
+    return lanes
+
+
+def worker_names(ids: list[str]) -> dict[str, str]:
+    """Names for people: a worker's id is ``host:pid:chance``, and not all of it is needed."""
+    parts = {each: each.split(":") for each in ids}
+    usual = {each: part for each, part in parts.items() if len(part) == 3}
+    one_host = len({part[0] for part in usual.values()}) == 1
+    shown = {
+        each: (f"worker {part[1]}" if one_host else f"{part[0]}:{part[1]}")
+        if (part := usual.get(each))
+        else each
+        for each in ids
+    }
+    # Containers are alike: each may have a worker of the same number on a host of the same name.
+    if len(set(shown.values())) < len(ids):
+        return {each: each for each in ids}
+    return shown
+
+
+def _short(task_id: str) -> str:
+    return task_id if len(task_id) <= 14 else "…" + task_id[-12:]

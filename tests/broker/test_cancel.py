@@ -1,0 +1,102 @@
+"""cancel: a task that is not running is archived, and nobody runs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from keyspace import NOW_MS, Zset, dump, encoded, load, message, task
+from transitions import LEASE_MS, NOW, active, events, fetched
+
+from nbqueue.broker import commands
+from nbqueue.broker.commands import Command
+
+CANCELLED = {"error_msg": "cancelled", "last_failed_at": NOW}
+
+
+def cancel(expected: bytes | None = None) -> Command[str]:
+    expected = encoded("a") if expected is None else expected
+    msg = commands.failed_message(expected, "cancelled", NOW_MS, counts=False)
+    return commands.cancel("q", "a", expected, msg, b"E", NOW_MS)
+
+
+OTHERS: dict[str, Any] = {
+    "t:b": task("b", "pending", {"pending_since": 1}),
+    "t:c": task("c", "scheduled"),
+    "t:d": task("d", "retry"),
+    "t:e": task("e", "archived"),
+}
+SETS: dict[str, Any] = {
+    "pending": ["b"],
+    "scheduled": Zset(c=NOW + 9),
+    "retry": Zset(d=NOW + 9),
+    "archived": Zset(e=NOW - 9),
+}
+
+
+@pytest.mark.parametrize("state", ["pending", "scheduled", "retry"])
+def test_a_task_that_is_not_running_is_archived(broker: Any, redis: Any, state: str) -> None:
+    home = SETS[state]
+    with_it = ["a", *home] if state == "pending" else Zset({**home, "a": NOW + 5})
+    load(redis, {**OTHERS, **SETS, state: with_it, "t:a": task("a", state)})
+    assert broker.run(cancel()) == "CANCELLED"
+    then = {
+        **OTHERS,
+        **SETS,
+        "archived": Zset(e=NOW - 9, a=NOW),
+        "t:a": task("a", "archived", {"nbq:error": b"E"}, **CANCELLED),
+        **events(("archived", "a")),
+    }
+    assert dump(redis) == then
+    assert broker.run(cancel()) == "archived"
+    assert dump(redis) == then
+
+
+@pytest.mark.parametrize(
+    ("state", "home"),
+    [
+        ("completed", {"completed": Zset(a=NOW + 9)}),
+        ("archived", {"archived": Zset(a=NOW)}),
+        ("aggregating", {"g:g": Zset(a=NOW), "groups": {"g"}}),
+    ],
+)
+def test_a_task_in_another_state_is_left_as_it_is(
+    broker: Any, redis: Any, state: str, home: Any
+) -> None:
+    load(redis, {**home, "t:a": task("a", state, {"group": "g"})})
+    before = dump(redis)
+    assert broker.run(cancel()) == state
+    assert dump(redis) == before
+
+
+def test_a_running_task_is_left_to_its_worker(broker: Any, redis: Any) -> None:
+    load(redis, fetched(active("a")))
+    before = dump(redis)
+    assert broker.run(cancel()) == "active"
+    assert dump(redis) == before
+
+
+def test_there_is_nothing_to_cancel(broker: Any, redis: Any) -> None:
+    assert broker.run(cancel()) == "MISSING"
+    assert broker.cancel("q", "a", "cancelled", b"E") == "MISSING"
+    assert dump(redis) == {}
+
+
+def test_a_message_that_changed_meanwhile_is_not_overwritten(broker: Any, redis: Any) -> None:
+    load(redis, {"retry": Zset(a=NOW), "t:a": task("a", "retry", retried=1)})
+    before = dump(redis)
+    assert broker.run(cancel()) == "CHANGED"
+    assert dump(redis) == before
+
+
+def test_the_broker_reads_the_message_and_cancels(broker: Any, redis: Any) -> None:
+    load(redis, {"retry": Zset(a=NOW), "t:a": task("a", "retry", retried=1)})
+    assert broker.cancel("q", "a", "cancelled", b"E") == "CANCELLED"
+    assert dump(redis)["t:a"]["msg"] == message("a", retried=1, **CANCELLED)
+    assert broker.cancel("q", "a", "cancelled", b"E") == "archived"
+
+
+def test_a_cancelled_task_is_never_fetched(broker: Any, redis: Any) -> None:
+    load(redis, {"pending": ["a"], "t:a": task("a", "pending", {"pending_since": 1})})
+    broker.run(cancel())
+    assert broker.run(commands.fetch("q", 1, NOW_MS, LEASE_MS, "t")) == []

@@ -1,0 +1,83 @@
+"""Processed and failed tasks are counted, in all and by the day."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from keyspace import NOW_MS, Until, dump, encoded, load
+from transitions import COUNTED_UNTIL, DAY, NOW, WHO, active, ended, failure, fetched
+
+from nbqueue.broker import commands
+
+MOST = 9_223_372_036_854_775_807
+DAY_MS = 86_400_000
+
+
+def end(broker: Any, redis: Any, *ids: str, now_ms: int = NOW_MS) -> dict[str, Any]:
+    """Complete these tasks in one call, and return the counters."""
+    load(redis, fetched(*(active(i) for i in ids)))
+    refused = broker.run(commands.complete("q", [ended(i) for i in ids], now_ms, WHO))
+    assert refused == []
+    return {k: v for k, v in dump(redis).items() if k.startswith(("processed", "failed"))}
+
+
+def test_a_day_counts_on_and_expires_ninety_days_after_its_first_task(
+    broker: Any, redis: Any
+) -> None:
+    assert end(broker, redis, "a", "b") == {
+        "processed": "2",
+        f"processed:{DAY}": Until("2", COUNTED_UNTIL),
+    }
+    assert end(broker, redis, "a", now_ms=NOW_MS + 3_600_000) == {
+        "processed": "3",
+        f"processed:{DAY}": Until("3", COUNTED_UNTIL),
+    }
+
+
+def test_the_next_day_has_a_counter_of_its_own(broker: Any, redis: Any) -> None:
+    midnight = (NOW_MS // DAY_MS + 1) * DAY_MS
+    end(broker, redis, "a", now_ms=midnight - 1)
+    assert end(broker, redis, "a", now_ms=midnight) == {
+        "processed": "2",
+        f"processed:{DAY}": Until("1", midnight // 1000 - 1 + 90 * 86_400),
+        "processed:2033-05-19": Until("1", midnight // 1000 + 90 * 86_400),
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (MOST, 2),
+        (MOST - 1, 2),
+        (MOST - 500, 2),  # in Lua's numbers these look alike
+        (MOST - 2_000, MOST - 1_998),
+        (0, 2),
+    ],
+)
+def test_a_total_at_its_limit_begins_again_and_the_tasks_end_all_the_same(
+    broker: Any, redis: Any, before: int, after: int
+) -> None:
+    redis.set("asynq:{q}:processed", before)
+    assert end(broker, redis, "a", "b")["processed"] == str(after)
+
+
+@pytest.mark.parametrize("number", [1, 511, 512, 513, 600, 1_000])
+@pytest.mark.parametrize("below", [1, 511, 512, 513, 600, 1_100, 1_600])
+def test_no_total_overflows_however_many_are_counted_at_once(
+    broker: Any, redis: Any, number: int, below: int
+) -> None:
+    redis.set("asynq:{q}:processed", MOST - below)
+    total = int(end(broker, redis, *(f"a{i}" for i in range(number)))["processed"])
+    assert total in (number, MOST - below + number)
+
+
+def test_failures_are_counted_as_processed_too(broker: Any, redis: Any) -> None:
+    load(redis, fetched(active("a"), active("b"), active("c")))
+    broker.run(commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO))
+    broker.run(commands.retry("q", failure("b"), encoded("b"), NOW_MS, NOW_MS, WHO))
+    broker.run(commands.retry("q", failure("c"), encoded("c"), NOW_MS, NOW_MS, WHO, counts=False))
+    content = dump(redis)
+    day = Until("2", NOW + 90 * 86_400)
+    assert (content["processed"], content["failed"]) == ("2", "2")
+    assert (content[f"processed:{DAY}"], content[f"failed:{DAY}"]) == (day, day)

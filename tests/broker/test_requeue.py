@@ -1,0 +1,97 @@
+"""requeue: a task goes back to the front of its line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from keyspace import NOW_MS, Zset, dump, load, task
+from transitions import (
+    LEASE_MS,
+    SCORE,
+    SINCE,
+    TOKEN,
+    WHO,
+    active,
+    attempt,
+    attempts,
+    events,
+    failure,
+    fetched,
+)
+
+from nbqueue.broker import commands
+
+WAITING = {"pending": ["z"], "t:z": task("z", "pending", {"pending_since": 1})}
+OWN = {"nbq:lease": f"{TOKEN}|{SINCE}"}
+
+
+@pytest.mark.parametrize(
+    ("how", "number", "more", "entries"),
+    [
+        ("unstarted", 2, {}, []),
+        ("interrupted", 3, {}, [attempt("a", "interrupted", attempt="3")]),
+        ("lost", 3, {"nbq:lost": 1}, [attempt("a", "lost", attempt="3")]),
+    ],
+)
+def test_requeue(
+    broker: Any, redis: Any, how: str, number: int, more: Any, entries: list[Any]
+) -> None:
+    load(redis, {**WAITING, **fetched(active("a", {"nbq:attempt": 3}), active("b"))})
+    command = commands.requeue("q", failure("a", attempt=3), how, NOW_MS, WHO)
+    assert broker.run(command) is True
+    after = {
+        **WAITING,
+        "pending": ["z", "a"],  # the tail is taken next
+        **fetched(active("b")),
+        "t:a": task("a", "pending", {**OWN, "pending_since": SINCE, "nbq:attempt": number, **more}),
+        **events(("requeued", "a")),
+        **(attempts(*entries) if entries else {}),
+    }
+    assert dump(redis) == after
+    assert broker.run(command) is False
+    assert dump(redis) == after
+
+
+def test_it_is_the_next_to_be_fetched_as_if_nothing_had_been(broker: Any, redis: Any) -> None:
+    load(redis, {**WAITING, **fetched(active("a"))})
+    broker.run(commands.requeue("q", failure("a"), "unstarted", NOW_MS, WHO))
+    [again] = broker.run(commands.fetch("q", 1, NOW_MS, LEASE_MS, "other"))
+    assert (again.pending_since_ns, again.attempt, again.lost) == (SINCE, 1, 0)
+    assert dump(redis)["t:a"]["nbq:lease"] == f"other|{SINCE}"
+
+
+def test_several_keep_their_order_when_the_last_goes_back_first(broker: Any, redis: Any) -> None:
+    load(redis, {**WAITING, **fetched(active("a"), active("b"))})
+    for task_id in ("b", "a"):
+        broker.run(commands.requeue("q", failure(task_id), "unstarted", NOW_MS, WHO))
+    assert dump(redis)["pending"] == ["z", "b", "a"]
+
+
+def test_a_stranger_changes_nothing(broker: Any, redis: Any) -> None:
+    load(redis, fetched(active("a")))
+    before = dump(redis)
+    command = commands.requeue("q", failure("a", fence="Tother"), "lost", NOW_MS, WHO)
+    assert broker.run(command) is False
+    assert dump(redis) == before
+
+
+def test_who_found_the_lease_expired_puts_the_task_back(broker: Any, redis: Any) -> None:
+    load(redis, fetched(active("a")))
+    [found] = broker.run(commands.expired("q", LEASE_MS + 1))
+    again = failure("a", fence=found.fence)
+    assert broker.run(commands.requeue("q", again, "lost", NOW_MS, WHO)) is True
+    assert broker.run(commands.requeue("q", again, "lost", NOW_MS, WHO)) is False
+    content = dump(redis)
+    assert content["t:a"]["pending_since"] == SINCE
+    assert content["t:a"]["nbq:lost"] == 1
+
+
+def test_a_task_lost_by_a_program_in_go_does_not_inherit_an_earlier_time_of_waiting(
+    broker: Any, redis: Any
+) -> None:
+    load(redis, {**fetched(active("a")), "lease": Zset(a=int(SCORE))})
+    [found] = broker.run(commands.expired("q", LEASE_MS + 31_000))
+    again = failure("a", fence=found.fence)
+    assert broker.run(commands.requeue("q", again, "lost", NOW_MS, WHO)) is True
+    assert "pending_since" not in dump(redis)["t:a"]

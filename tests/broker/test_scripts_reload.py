@@ -1,0 +1,166 @@
+"""Scripts that the server lost, by a flush or a restart, are loaded again by themselves."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from keyspace import NOW_MS, encoded
+
+from nbqueue.broker import commands
+from nbqueue.broker.broker import Broker
+from nbqueue.broker.channel import Channel
+from nbqueue.broker.commands import NewTask
+from nbqueue.broker.link import Link, LinkLost
+from nbqueue.broker.resp import ReplyError
+from nbqueue.errors import StoreError, StoreUnreachable
+from nbqueue.store import programs
+from nbqueue.store.connection import Store, connect
+from nbqueue.store.embedded import stop_server
+
+
+@pytest.fixture
+def mortal(
+    tmp_path: Path, server_program: programs.Program, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Store]:
+    """A store of this test alone, whose server it may stop."""
+    monkeypatch.setenv(programs.PROGRAM_VARIABLE, str(server_program.path))
+    with connect(f"embedded://{tmp_path / 's'}") as found:
+        yield found
+    stop_server(tmp_path / "s")
+
+
+def enqueue(task_id: str) -> commands.Command[Any]:
+    return commands.enqueue("q", [NewTask(task_id, encoded(task_id))], NOW_MS)
+
+
+def drain(link: Link, until: Callable[[], bool]) -> None:
+    """Send and receive until the fact."""
+    while not until():
+        link.flush()
+        ready, _, _ = select.select([link], [], [], 10)
+        assert ready, "no reply came"
+        link.read()
+
+
+def test_a_channel_loads_scripts_again_after_a_flush(store: Store, redis: Any) -> None:
+    channel = Channel(store)
+    assert channel.run([enqueue("a")]) == [[]]
+    redis.script_flush()
+    forward = commands.forward("q", NOW_MS)
+    assert channel.run([enqueue("b"), forward, enqueue("c"), enqueue("a")])[0::2] == [[], []]
+    assert redis.lrange("asynq:{q}:pending", 0, -1) == [b"c", b"b", b"a"]
+    channel.close()
+
+
+def test_a_flush_between_two_scripts_of_a_batch_runs_each_of_them_once(
+    store: Store, redis: Any
+) -> None:
+    channel = Channel(store)
+    channel.run([enqueue("a"), commands.store_code("q", b"f", b"blob", 1)])
+    redis.script_flush()
+    redis.script_load(enqueue("a").script.source)  # this one is there, the other is not
+    batch = [enqueue("b"), commands.store_code("q", b"f", b"new", 2), enqueue("b")]
+    assert channel.run(batch) == [[], 1, [0]]
+    assert redis.get("nbqueue:{q}:code:66") == b"new"
+    channel.close()
+
+
+def test_a_broker_goes_on_after_a_restart_of_the_server(mortal: Store) -> None:
+    broker = Broker(mortal)
+    broker.enqueue("q", [NewTask("a", encoded("a"))])
+    stop_server(mortal.directory or Path())
+    assert broker.enqueue("q", [NewTask("b", encoded("b"))]) == []
+    assert broker.enqueue("q", [NewTask("a", encoded("a"))]) == [0]
+    assert mortal.redis.lrange("asynq:{q}:pending", 0, -1) == [b"b", b"a"]
+    broker.close()
+
+
+def test_a_channel_says_that_the_connection_was_lost_and_opens_another(mortal: Store) -> None:
+    channel = Channel(mortal)
+    channel.run([enqueue("a")])
+    stop_server(mortal.directory or Path())
+    with pytest.raises(StoreUnreachable):
+        channel.run([enqueue("b")])
+    assert channel.run([enqueue("b")]) == [[]]
+    channel.close()
+
+
+def test_a_link_loads_scripts_again_after_a_flush(store: Store, redis: Any) -> None:
+    link, replies = Link(store), []
+    link.send(enqueue("a"), replies.append)
+    drain(link, lambda: len(replies) == 1)
+    redis.script_flush()
+    for task_id in ("b", "c", "a"):
+        link.send(enqueue(task_id), replies.append)
+    drain(link, lambda: len(replies) == 4)
+    assert replies == [[], [], [], [0]]
+    assert redis.lrange("asynq:{q}:pending", 0, -1) == [b"c", b"b", b"a"]
+    assert link.under_way == 0
+    link.close()
+
+
+def test_a_link_is_lost_with_the_server_and_a_new_one_loads_what_it_needs(mortal: Store) -> None:
+    link, replies = Link(mortal), []
+    link.send(enqueue("a"), replies.append)
+    drain(link, lambda: len(replies) == 1)
+    stop_server(mortal.directory or Path())
+    with pytest.raises(LinkLost):
+        drain(link, lambda: False)
+    link.close()
+    link = Link(mortal)
+    link.send(enqueue("a"), replies.append)
+    drain(link, lambda: len(replies) == 2)
+    assert replies == [[], [0]]
+    link.close()
+
+
+def test_a_link_that_may_not_load_scripts_does_not_ask_for_ever(store: Store, redis: Any) -> None:
+    link, replies = Link(store), []
+    redis.script_flush()
+    link._loaded.add(enqueue("a").script.sha)
+    forbidden = link.call
+    link.call = lambda words, on_reply=None: forbidden(("PING",), on_reply)  # type: ignore[method-assign]
+    link.send(enqueue("a"), replies.append)
+    drain(link, lambda: bool(replies))
+    assert isinstance(replies[0], ReplyError)
+    assert replies[0].code == "NOSCRIPT"
+    link.close()
+
+
+def test_replies_of_a_link_come_in_order_however_they_are_cut(store: Store) -> None:
+    link, replies = Link(store), []
+    for number in range(500):
+        link.call(("ECHO", str(number) * 500), replies.append)
+    drain(link, lambda: len(replies) == 500)
+    assert replies == [(str(n) * 500).encode() for n in range(500)]
+    link.close()
+
+
+def test_a_refusal_is_an_error_and_the_next_command_gets_its_own_reply(store: Store) -> None:
+    channel = Channel(store)
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        channel.call(("SET", "s", "1"), ("LPUSH", "s", "x"), ("GET", "s"))
+    assert channel.call(("GET", "s")) == [b"1"]
+    channel.call(("DEL", "s"))
+    channel.close()
+
+
+def test_an_interrupted_exchange_leaves_no_reply_for_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = Channel(store)
+    channel.call(("PING",))
+
+    def interrupted(connection: Any, expected: int) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(channel, "_receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            channel.call(("ECHO", "first"))
+    assert channel.call(("ECHO", "second")) == [b"second"]
+    channel.close()

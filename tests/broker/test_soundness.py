@@ -1,0 +1,153 @@
+"""A script that cannot do all of its work does none of it.
+
+Redis undoes nothing of a script that stops in the middle. So each looks first whether the keys are
+what it takes them for; here one after the other is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from keyspace import NOW_MS, Zset, dump, encoded, full_name, load, task
+from transitions import (
+    DAY,
+    FENCE,
+    LEASE_MS,
+    NOW,
+    WHO,
+    active,
+    ended,
+    failure,
+    fetched,
+    kept,
+)
+
+from nbqueue.broker import commands
+from nbqueue.broker.commands import Command, NewTask
+from nbqueue.errors import StoreError
+
+NEW = NewTask("new", encoded("new"))
+HELD = fetched(active("a"), active("b"))
+WAITING = {"t:w": task("w", "pending", {"pending_since": 1}), "pending": ["w"]}
+DUE = {"t:d": task("d", "scheduled"), "scheduled": Zset(d=NOW)}
+GROUPED = {"t:g": task("g", "retry", {"group": "g"}), "retry": Zset(g=NOW)}
+OVER = {"t:c": task("c", "completed"), "completed": Zset(c=NOW)}
+COUNTERS = ("processed", f"processed:{DAY}")
+BOTH = (*COUNTERS, "failed", f"failed:{DAY}")
+
+CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ...]]] = {
+    "enqueue": (
+        {},
+        lambda: commands.enqueue("q", [NEW], NOW_MS),
+        ("pending", "own:events"),
+    ),
+    "enqueue with code": (
+        {"own:code:01": "blob"},
+        lambda: commands.enqueue("q", [NEW], NOW_MS, b"\x01"),
+        ("pending", "own:events", "own:codes"),
+    ),
+    "schedule": (
+        {},
+        lambda: commands.schedule("q", [(NEW, NOW_MS)], NOW_MS),
+        ("scheduled", "own:events"),
+    ),
+    "fetch": (
+        WAITING,
+        lambda: commands.fetch("q", 9, NOW_MS, LEASE_MS, "t"),
+        ("pending", "active", "lease", "own:events"),
+    ),
+    "complete": (
+        HELD,
+        lambda: commands.complete("q", [ended("a"), kept("b")], NOW_MS, WHO),
+        ("active", "lease", "completed", "own:events", "own:attempts", *COUNTERS),
+    ),
+    "retry": (
+        HELD,
+        lambda: commands.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO),
+        ("active", "lease", "retry", "own:events", "own:attempts", *BOTH),
+    ),
+    "archive": (
+        HELD,
+        lambda: commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO),
+        ("active", "lease", "archived", "own:events", "own:attempts", *BOTH),
+    ),
+    "requeue": (
+        HELD,
+        lambda: commands.requeue("q", failure("a"), "lost", NOW_MS, WHO),
+        ("active", "lease", "pending", "own:events", "own:attempts"),
+    ),
+    "extend": (
+        HELD,
+        lambda: commands.extend("q", [("a", FENCE), ("b", FENCE)], LEASE_MS + 9_000),
+        ("lease",),
+    ),
+    "expired": (
+        {**HELD, "lease": Zset(a=NOW - 9.5, b=NOW - 9.5, gone=NOW - 9.5)},
+        lambda: commands.expired("q", NOW_MS),
+        ("lease", "active"),
+    ),
+    "forward": (
+        {**DUE, **GROUPED},
+        lambda: commands.forward("q", NOW_MS),
+        ("scheduled", "retry", "pending", "groups", "own:events", "g:g"),
+    ),
+    "delete_expired": (
+        OVER,
+        lambda: commands.delete_expired("q", NOW_MS),
+        ("completed", "own:events"),
+    ),
+    "cancel": (
+        WAITING,
+        lambda: commands.cancel("q", "w", encoded("w"), encoded("w"), b"E", NOW_MS),
+        ("pending", "archived", "own:events"),
+    ),
+    "store_code": (
+        {},
+        lambda: commands.store_code("q", b"\x01", b"blob", NOW_MS),
+        ("own:codes",),
+    ),
+    "drop_code": (
+        {"own:code:01": "blob"},
+        lambda: commands.drop_code("q", b"\x01", str(NOW)),
+        ("own:codes",),
+    ),
+}
+
+
+@pytest.mark.usefixtures("odd_store")
+@pytest.mark.parametrize(
+    ("name", "odd"), [(name, key) for name, (_, _, keys) in CASES.items() for key in keys]
+)
+def test_a_key_of_another_kind_stops_a_script_before_it_writes(
+    broker: Any, redis: Any, name: str, odd: str
+) -> None:
+    given, make, _ = CASES[name]
+    load(redis, {**given, odd: "no number"})
+    before = dump(redis)
+    with pytest.raises(StoreError):
+        broker.run(make())
+    assert dump(redis) == before
+    redis.delete(full_name(odd))
+    if odd in given:
+        load(redis, {odd: given[odd]})
+    broker.run(make())  # that key was all that was wrong
+    assert dump(redis) != before
+
+
+@pytest.mark.usefixtures("odd_store")
+def test_a_key_that_is_no_task_does_not_keep_the_others_of_a_batch_from_ending(
+    broker: Any, redis: Any
+) -> None:
+    load(redis, {**fetched(active("a"), active("b")), "t:x": "text"})
+    batch = [ended("a"), ended("x"), ended("b")]
+    assert broker.run(commands.complete("q", batch, NOW_MS, WHO)) == [1]
+    assert broker.run(commands.extend("q", [("x", FENCE)], LEASE_MS)) == [0]
+
+
+@pytest.mark.usefixtures("odd_store")
+def test_a_unique_lock_of_another_kind_is_left_alone(broker: Any, redis: Any) -> None:
+    load(redis, {**fetched(active("a", {"unique_key": "asynq:{q}:unique:t:"})), "unique:t:": ["a"]})
+    assert broker.run(commands.complete("q", [ended("a")], NOW_MS, WHO)) == []
+    assert dump(redis)["unique:t:"] == ["a"]

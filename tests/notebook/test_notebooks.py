@@ -1,0 +1,120 @@
+"""The notebooks run from top to bottom, in a real kernel, with real workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import pytest
+from nbclient import NotebookClient
+
+from nbqueue.store.embedded import stop_server
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+QUICKSTART = FOLDER / "01-quickstart.ipynb"
+
+
+@pytest.fixture
+def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with everything that a notebook may touch: its store, Jupyter's own, this Python."""
+    home = tmp_path / "store"
+    kernel = tmp_path / "data" / "kernels" / "nbqueue-test"
+    kernel.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "nbqueue-test", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    for variable, folder in {
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+        "TMPDIR": "tmp",
+    }.items():
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    monkeypatch.setenv("NBQUEUE_URL", f"embedded://{home}")
+    # Debian's and other kernels of the machine must not be taken for this Python's.
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "data"))
+    yield tmp_path
+    stop_server(home)
+
+
+def text_of(cell: Any) -> str:
+    """Everything that a cell shows, as plain text."""
+    shown = []
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        shown.append(output.get("text") or data.get("text/plain") or "")
+    return "".join(shown)
+
+
+def execute(path: Path, folder: Path) -> dict[str, Any]:
+    """Run all cells in a new kernel; the cells by their ids."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=110,
+        kernel_name="nbqueue-test",
+        resources={"metadata": {"path": str(folder)}},
+    )
+    client.execute()
+    return {cell["id"]: cell for cell in notebook.cells}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_the_quickstart_runs_from_top_to_bottom(jupyter: Path) -> None:
+    cells = execute(QUICKSTART, jupyter)
+    shown = {name: text_of(cell) for name, cell in cells.items()}
+    assert shown["call"] == "6"
+    assert "48 of 48 done" in shown["wait"]
+    assert "failed" not in shown["wait"]
+    best = float(re.search(r"mean accuracy: ([\d.]+)", shown["best"])[1])  # type: ignore[index]
+    assert best > 0.98
+    assert re.search(r"completed +48", shown["attempts"])
+    # The killed executor was computing a fit: its attempt is lost, and a second one completed.
+    assert "killed process" in shown["kill"]
+    assert re.search(r"lost +1", shown["attempts"])
+    assert "SIGKILL" in shown["lost"]
+    assert "KeyError: 'oracle'" in shown["error"]
+    assert "traceback on the worker" in shown["error"]
+    assert float(shown["again"]) > 0.98
+    [picture] = cells["timeline"]["outputs"]
+    assert picture["data"]["image/png"]
+    assert 'alt="Timeline: ' in picture["data"]["text/html"]
+    assert not workers_of(jupyter)
+
+
+def workers_of(folder: Path) -> list[int]:
+    """Processes of workers that were started from a notebook in ``folder``."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "nbqueue.worker" in process.cmdline() and process.cwd() == os.path.realpath(folder):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.name)
+def test_a_notebook_is_stored_with_outputs_that_anybody_can_read(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert any(cell.outputs for cell in code)
+    for cell in code:
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            # A saved widget is a dead one.
+            assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+    text = path.read_text()
+    assert not re.search(r"/(home|root|Users|work)/", text), "a path of the author's machine"
+    assert path.stat().st_size < 500_000

@@ -1,0 +1,99 @@
+"""The command line: what it reads, and how it says what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import nbqueue
+from nbqueue.cli.main import main
+from nbqueue.cli.parameters import QUEUE, SIZE, SPAN
+from nbqueue.worker import worker as worker_module
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, words)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("critical=6", ("critical", 6)), ("default", ("default", 1)), ("a=b=2", ("a=b", 2))],
+)
+def test_a_queue_is_a_name_and_a_weight(text: str, value: tuple[str, int]) -> None:
+    assert QUEUE.convert(text, None, None) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512MB", 512 * 10**6), ("2GiB", 2 * 2**30), ("1.5k", 1500), ("100", 100), ("7 b", 7)],
+)
+def test_a_size_is_a_number_of_bytes(text: str, size: int) -> None:
+    assert SIZE.convert(text, None, None) == size
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (QUEUE, "a=0"),
+        (QUEUE, "a=x"),
+        (QUEUE, "a="),
+        (QUEUE, ""),
+        (QUEUE, "a/b"),
+        (SIZE, "big"),
+        (SIZE, "0"),
+        (SIZE, "-1MB"),
+        (SPAN, "10 minuts"),
+    ],
+)
+def test_what_cannot_be_read_is_a_usage_error(kind: Any, text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        kind.convert(text, None, None)
+
+
+def test_all_options_of_a_worker_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    def serve(self: Any) -> int:
+        made.append(self.settings)
+        return 0
+
+    monkeypatch.setattr(worker_module.Worker, "run", serve)
+    line = "worker -q critical=6 -q default=3 -c 8 --executor thread --strict --lease 1m --url u"
+    more = "--shutdown-timeout 10m --tasks-per-executor 5 --memory-per-executor 512MB"
+    result = run(*line.split(), *more.split())
+    assert result.exit_code == 0, result.output
+    [settings] = made
+    assert settings.queues == {"critical": 6, "default": 3}
+    assert (settings.concurrency, settings.executor, settings.url) == (8, "thread", "u")
+    assert (settings.lease_seconds, settings.shutdown_seconds) == (60, 600)
+    assert (settings.tasks_per_executor, settings.memory_per_executor) == (5, 512 * 10**6)
+    assert settings.strict_priority
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["worker", "-q", "a", "-q", "a=2"], 2, "named twice"),
+        (["worker", "--lease", "0.1"], 2, "must be 1 s or more"),
+        (["worker", "--url", "nonsense"], 2, "no known scheme"),
+        (["worker", "--url", "unix:///nowhere/redis.sock"], 1, "cannot be reached"),
+        (["nope"], 2, "No such command"),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(words: list[str], code: int, said: str) -> None:
+    result = run(*words)
+    assert result.exit_code == code
+    [line] = [line for line in result.output.splitlines() if line.startswith("Error")]
+    assert said in line
+    assert "Traceback" not in result.output
+
+
+def test_version_and_help() -> None:
+    assert nbqueue.__version__ in run("--version").output
+    for words in (["--help"], ["worker", "-h"], ["demo", "-h"], ["store", "-h"]):
+        result = run(*words)
+        assert result.exit_code == 0
+        assert "Usage:" in result.output
