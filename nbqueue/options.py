@@ -92,6 +92,8 @@ def _check_text(name: str, value: object) -> None:
         raise UsageError(f"{name}={value!r} is empty: it must be text")
     if value != value.strip():
         raise UsageError(f"{name}={value!r} begins or ends with white space")
+    if name == "task_id" and any(c.isspace() or not c.isprintable() for c in value):
+        raise UsageError(f"task_id={value!r} must not contain white space")
     try:
         value.encode()
     except UnicodeEncodeError:

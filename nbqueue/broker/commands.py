@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from nbqueue.broker import scripts
 from nbqueue.wire.keys import QueueKeys, queue_keys
-from nbqueue.wire.messages import TaskMessage
+from nbqueue.wire.messages import read_message
 
 T = TypeVar("T")
 Arg = bytes | str | int | float
@@ -52,6 +52,7 @@ class NewTask(NamedTuple):
 class Fetched(NamedTuple):
     """A task that a worker took."""
 
+    task_id: str
     msg: bytes
     pending_since_ns: int | None
     attempt: int
@@ -76,6 +77,7 @@ class Expired(NamedTuple):
 class Held(NamedTuple):
     """An active task that a worker fetched, and the token under which it did."""
 
+    task_id: str
     msg: bytes
     token: str
     attempt: int
@@ -257,13 +259,20 @@ def fetch(
     )
 
 
+def _id(task_id: bytes) -> str:
+    # No program that follows Asynq's rules makes an id that is not UTF-8, and none may stop us.
+    return task_id.decode("utf-8", "replace")
+
+
 def _read_fetched(reply: Any) -> list[Fetched] | None:
     if reply == b"PAUSED":
         return None
     found = iter(reply)
     return [
-        Fetched(msg, int(since) if since else None, int(attempt), int(lost))
-        for msg, since, attempt, lost in zip(found, found, found, found, strict=True)
+        Fetched(_id(task_id), msg, int(since) if since else None, int(attempt), int(lost))
+        for task_id, msg, since, attempt, lost in zip(
+            found, found, found, found, found, strict=True
+        )
     ]
 
 
@@ -451,7 +460,7 @@ def expired(
 def _read_expired(reply: Any) -> list[Expired]:
     found = iter(reply)
     return [
-        Expired(task_id.decode(), score.decode(), msg, lease.decode(), int(attempt), int(lost))
+        Expired(_id(task_id), score.decode(), msg, lease.decode(), int(attempt), int(lost))
         for task_id, score, msg, lease, attempt, lost in zip(
             found, found, found, found, found, found, strict=True
         )
@@ -467,8 +476,10 @@ def held(queue: str, worker_id: str, limit: int = 2000) -> Command[list[Held]]:
 def _read_held(reply: Any) -> list[Held]:
     found = iter(reply)
     return [
-        Held(msg, lease.decode().rpartition("|")[0], int(attempt), int(lost))
-        for msg, lease, attempt, lost in zip(found, found, found, found, strict=True)
+        Held(_id(task_id), msg, lease.decode().rpartition("|")[0], int(attempt), int(lost))
+        for task_id, msg, lease, attempt, lost in zip(
+            found, found, found, found, found, strict=True
+        )
     ]
 
 
@@ -517,8 +528,10 @@ def cancel(
 
 
 def failed_message(msg: bytes, error_text: str, now_ms: int, *, counts: bool) -> bytes:
-    """Return ``msg`` with the failure noted, as Asynq notes it."""
-    message = TaskMessage.FromString(msg)
+    """Return ``msg`` with the failure noted, as Asynq notes it; unreadable bytes as they are."""
+    message = read_message(msg)
+    if message is None:
+        return msg
     message.error_msg = error_text
     message.last_failed_at = now_ms // 1000
     if counts:

@@ -6,6 +6,8 @@ which drop unknown fields and refuse text that is not UTF-8: `clean_text` makes 
 
 from __future__ import annotations
 
+from google.protobuf.message import DecodeError
+
 from nbqueue.wire.asynq_pb2 import (
     SchedulerEnqueueEvent,
     SchedulerEntry,
@@ -23,6 +25,7 @@ __all__ = [
     "TaskMessage",
     "WorkerInfo",
     "clean_text",
+    "read_message",
     "with_completed_at",
 ]
 
@@ -34,6 +37,14 @@ GO_ZERO_SECONDS = -62_135_596_800
 """Go's zero time, 0001-01-01T00:00:00Z, in Unix seconds."""
 
 _COMPLETED_AT_TAG = b"\x68"
+
+
+def read_message(msg: bytes) -> TaskMessage | None:
+    """The message that ``msg`` encodes, or None if it encodes none."""
+    try:
+        return TaskMessage.FromString(msg)
+    except DecodeError:
+        return None
 
 
 def clean_text(text: str) -> str:

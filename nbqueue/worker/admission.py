@@ -13,6 +13,7 @@ from nbqueue.errors import (
     IncompatiblePython,
     NbqueueError,
     SignatureError,
+    TaskFailed,
     TaskTimeout,
 )
 from nbqueue.worker import state
@@ -35,13 +36,16 @@ def admit(run: Run, keys: Keyring, now: float) -> Refusal | None:
     refuses ever is.
     """
     message = run.message
+    if not message.type:
+        text = "what lies in the store is no task that this program can read"
+        return Refusal(state.Archive("unreadable", text), TaskFailed(text, run.task_id))
     if not payloads.is_call(message.payload):
         text = f'handler not found for task "{message.type}"'
         return Refusal(
-            state.after_failure(run, "no handler", text), HandlerNotFound(text, message.id)
+            state.after_failure(run, "no handler", text), HandlerNotFound(text, run.task_id)
         )
     try:
-        run.call = call = keys.verify_call(message.payload, message.id, run.queue, message.type)
+        run.call = call = keys.verify_call(message.payload, run.task_id, run.queue, message.type)
     except SignatureError as refused:
         return Refusal(state.Archive("signature", error_text(refused)), refused)
     if call.python != _PYTHON and not call.flags & payloads.BY_REFERENCE:
@@ -54,5 +58,5 @@ def admit(run: Run, keys: Keyring, now: float) -> Refusal | None:
     deadline = run.deadline
     if deadline and deadline <= now:
         text = state.timeout_text(run)
-        return Refusal(state.after_failure(run, "timeout", text), TaskTimeout(text, message.id))
+        return Refusal(state.after_failure(run, "timeout", text), TaskTimeout(text, run.task_id))
     return None

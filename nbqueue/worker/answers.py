@@ -86,12 +86,12 @@ class Answers:
         result = b""
         if done.outcome == pipe.VALUE:
             envelope = payloads.pack_result(payloads.VALUE, done.body)
-            result = self._keys.sign_result(envelope, message.id)
+            result = self._keys.sign_result(envelope, run.task_id)
         now_s = finished_ms // 1000
         self._finisher.completed(
             run,
             Ended(
-                message.id,
+                run.task_id,
                 run.fence,
                 now_s + message.retention if keep else None,
                 with_completed_at(run.msg, now_s) if keep else b"",
@@ -108,7 +108,7 @@ class Answers:
             log.debug(
                 "task %s id=%s type=%s queue=%s attempt=%d duration=%s",
                 "revoked" if done.outcome == pipe.REVOKED else "completed",
-                message.id,
+                run.task_id,
                 message.type,
                 run.queue,
                 run.attempt,
@@ -132,7 +132,7 @@ def _log_failure(run: Run, what: str, failure: Failure) -> None:
 def _archive(run: Run, failure: Failure, envelope: bytes) -> Make:
     def make(now_ms: int, who: Who) -> Command[bool]:
         msg = commands.failed_message(run.msg, failure.error_text, now_ms, counts=False)
-        return commands.archive(run.queue, failure, msg, now_ms, who, error=envelope)
+        return commands.archive(run.queue, failure, msg, now_ms, run.holder or who, error=envelope)
 
     return make
 
@@ -143,11 +143,18 @@ def _retry(run: Run, failure: Failure, envelope: bytes, decision: state.Retry) -
         msg = commands.failed_message(run.msg, failure.error_text, now_ms, counts=counts)
         due_ms = now_ms + int(decision.delay * 1000)
         return commands.retry(
-            run.queue, failure, msg, due_ms, now_ms, who, counts=counts, error=envelope
+            run.queue,
+            failure,
+            msg,
+            due_ms,
+            now_ms,
+            run.holder or who,
+            counts=counts,
+            error=envelope,
         )
 
     return make
 
 
 def _requeue(run: Run, failure: Failure, how: str) -> Make:
-    return lambda now_ms, who: commands.requeue(run.queue, failure, how, now_ms, who)
+    return lambda now_ms, who: commands.requeue(run.queue, failure, how, now_ms, run.holder or who)

@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
+from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.runs import Run
 
 _RECEIVE = 262_144
@@ -36,12 +38,15 @@ class Executor:
         self.known_code: set[bytes] = set()
         self.ready = False
         self.retiring = False
+        self.is_stopped = False
         self.finished = 0
         self.began_at = 0.0
         self.kill_reason = ""
+        self.culprit: Run | None = None
         self.peak_memory = 0
         self._frames = Frames()
         self._out = bytearray()
+        self._pidfd = -1
         self._spawn()
 
     def _spawn(self) -> None:
@@ -82,16 +87,37 @@ class Executor:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    def watch_end(self, reactor: Reactor, on_end: Callable[[], None]) -> None:
+        """Call ``on_end`` once when the process has ended.
+
+        The end of its socket does not tell: a child that it forked may hold that open, and a task
+        may have closed it.
+        """
+        if hasattr(os, "pidfd_open"):
+            self._pidfd = os.pidfd_open(self.pid)
+            reactor.watch(self._pidfd, on_end)
+        else:
+            reactor.in_thread(self.process.wait, lambda code: on_end())
+
+    def forget_end(self, reactor: Reactor) -> None:
+        if self._pidfd != -1:
+            reactor.forget(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
     @property
     def wants_write(self) -> bool:
         return bool(self._out)
 
-    def room(self, parked: int) -> int:
-        """How many more tasks it may be sent, if ``parked`` may wait behind the running one."""
+    def room(self, parked: int, most_tasks: int | None) -> int:
+        """How many more tasks it may be sent, if ``parked`` may wait behind the running one, and
+        ``most_tasks`` is what it may run in its life."""
         if self.retiring:
             return 0
-        most = self.capacity + (parked if self.kind == SYNC else 0)
-        return most - len(self.runs)
+        room = self.capacity + (parked if self.kind == SYNC else 0)
+        if most_tasks is not None:
+            room = min(room, most_tasks - self.finished)
+        return room - len(self.runs)
 
     def send_code(self, fingerprint: bytes, blob: bytes) -> None:
         if fingerprint not in self.known_code:
@@ -176,13 +202,15 @@ class Executor:
 
     def stop(self) -> None:
         """Have it end by itself when what it runs has ended."""
-        self.retiring = True
+        self.retiring = self.is_stopped = True
         self._out += pipe.frame(pipe.STOP)
 
-    def kill(self, reason: str) -> None:
-        """End it now; ``reason`` is told to those who ask why its tasks were lost."""
-        self.kill_reason = self.kill_reason or reason
-        self.retiring = True
+    def kill(self, reason: str, culprit: Run | None = None) -> None:
+        """End it now; ``reason`` is told to those who ask why its tasks were lost, and
+        ``culprit`` is the one of them for whose sake they were."""
+        if not self.kill_reason:
+            self.kill_reason, self.culprit = reason, culprit
+        self.retiring = self.is_stopped = True
         try:
             self.process.kill()
         except ProcessLookupError:
@@ -192,11 +220,7 @@ class Executor:
         """How the process ended, for a person. Call it once it is gone."""
         if self.kill_reason:
             return self.kill_reason
-        try:
-            code = self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = self.process.wait()
+        code = self.process.wait()
         if code < 0:
             try:
                 name = signal.Signals(-code).name

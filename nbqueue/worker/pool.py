@@ -22,12 +22,14 @@ log = logging.getLogger("nbqueue.worker")
 
 _LOOK_AT_PARKED = 0.005
 _MOST_FAILED_STARTS = 5
+_LAST_WORDS = 0.2
 
 
 class Pool:
     """Has runs carried out, and says how each ended.
 
-    ``on_done(run, done)``: its executor answered. ``on_lost(run, why)``: its executor is gone.
+    ``on_done(run, done)``: its executor answered. ``on_lost(run, why, innocent)``: its executor is
+    gone, perhaps for the sake of another task.
     ``on_no_code(run)``: its code is not to be had. ``on_broken(why)``: executors do not start.
     """
 
@@ -48,7 +50,7 @@ class Pool:
         self._failed_starts = 0
         self._closing = False
         self.on_done: Callable[[Run, DoneFrame], None]
-        self.on_lost: Callable[[Run, str], None]
+        self.on_lost: Callable[[Run, str, bool], None]
         self.on_no_code: Callable[[Run], None]
         self.on_broken: Callable[[str], None]
 
@@ -98,7 +100,7 @@ class Pool:
         executor = run.executor
         if executor is None:
             self._forget_waiting(run)
-            self.on_lost(run, "it had not begun")
+            self.on_lost(run, "it had not begun", False)
             return
         if executor.kind == SYNC and next(iter(executor.runs)) != run.number:
             # It waits behind another: taken back, it need not be interrupted.
@@ -143,6 +145,7 @@ class Pool:
         self._closing = True
         for executor in self.executors:
             self._reactor.forget(executor)
+            executor.forget_end(self._reactor)
             executor.close()
         self.executors.clear()
 
@@ -155,6 +158,7 @@ class Pool:
         executor = Executor(kind, capacity)
         self.executors.append(executor)
         self._watch(executor)
+        executor.watch_end(self._reactor, lambda: self._on_end(executor))
         log.debug("executor started pid=%d kind=%s", executor.pid, kind)
         return executor
 
@@ -164,9 +168,10 @@ class Pool:
             if not executor.wants_write and executor in self.executors:
                 self._watch(executor)
 
-        self._reactor.watch(
-            executor, lambda: self._read(executor), on_writable=write if writing else None
-        )
+        def read() -> None:
+            self._read(executor)
+
+        self._reactor.watch(executor, read, on_writable=write if writing else None)
 
     def _executor_for(self, run: Run) -> Executor | None:
         assert run.call is not None
@@ -178,7 +183,7 @@ class Pool:
             if executor.kind != kind or executor.retiring:
                 continue
             count += 1
-            room = executor.room(parked)
+            room = executor.room(parked, self._settings.tasks_per_executor)
             if room > most:
                 best, most = executor, room
         # An idle one first, then a new one, and only then a place behind another task.
@@ -202,7 +207,7 @@ class Pool:
             run.attempt,
             message.retry,
             deadline,
-            message.id,
+            run.task_id,
             run.queue,
             message.type,
             call.arguments,  # type: ignore[arg-type]  # a view, joined into the frame
@@ -256,12 +261,16 @@ class Pool:
             self._drop(run)
             self.on_no_code(run)
 
-    def _read(self, executor: Executor) -> None:
+    def _read(self, executor: Executor) -> bool:
+        """Take what it answered; False if there is nothing more to come."""
         try:
             ended = executor.read(self._reactor.now())
         except ExecutorGone:
-            self._on_gone(executor)
-            return
+            # It has ended, or soon will; if a task closed the socket, it is of no use any more.
+            self._reactor.forget(executor)
+            executor.retiring = True
+            self._reactor.after(_LAST_WORDS, lambda: self._kill_deaf(executor))
+            return False
         if executor.ready:
             self._failed_starts = 0
         for run, done in ended:
@@ -271,8 +280,25 @@ class Pool:
         if ended and not executor.retiring and self._is_used_up(executor):
             log.info("executor recycled pid=%d tasks=%d", executor.pid, executor.finished)
             self._take_back(executor)
-            executor.stop()
-            self._flush(executor)
+            self._retire(executor)
+        return bool(ended)
+
+    def _retire(self, executor: Executor) -> None:
+        """Have it end when it is idle; something that a task left behind may keep it alive."""
+        executor.stop()
+        self._flush(executor)
+        self._reactor.after(self._settings.kill_grace_seconds, lambda: self._end_idle(executor))
+
+    def _end_idle(self, executor: Executor) -> None:
+        if executor in self.executors:
+            if executor.runs:
+                self._reactor.after(1.0, lambda: self._end_idle(executor))
+            else:
+                executor.kill("it was to end and did not")
+
+    def _kill_deaf(self, executor: Executor) -> None:
+        if executor in self.executors:
+            executor.kill("its process lost the connection to its supervisor")
 
     def _is_used_up(self, executor: Executor) -> bool:
         tasks, memory = self._settings.tasks_per_executor, self._settings.memory_per_executor
@@ -289,27 +315,35 @@ class Pool:
         if executor.wants_write:
             self._watch(executor, writing=True)
 
-    def _on_gone(self, executor: Executor) -> None:
+    def _on_end(self, executor: Executor) -> None:
+        """The process has ended: what it answered before counts, the rest is lost."""
+        if executor not in self.executors:
+            return
+        while self._read(executor):
+            pass
+        was_expected = executor.is_stopped
         self._reactor.forget(executor)
+        executor.forget_end(self._reactor)
         self.executors.remove(executor)
         self._take_back(executor)
         runs = list(executor.runs.values())
         why = executor.why_gone()
         executor.close()
-        if not executor.retiring:
+        if not was_expected:
             log.warning("executor lost pid=%d tasks=%d reason=%s", executor.pid, len(runs), why)
-        if not executor.ready and not executor.retiring:
+        if not executor.ready and not was_expected:
             self._failed_starts += 1
             if self._failed_starts >= _MOST_FAILED_STARTS:
                 self.on_broken(f"{self._failed_starts} executors ended before they began: {why}")
         for run in runs:
             self._drop(run)
-            self.on_lost(run, why)
+            innocent = executor.culprit is not None and executor.culprit is not run
+            self.on_lost(run, why, innocent)
 
     def _kill_if_running(self, executor: Executor, run: Run) -> None:
         if run.number in executor.runs:
             word = "timed out" if run.stop_reason == pipe.TIMED_OUT else "was cancelled"
-            executor.kill(f"another task of its executor {word} and did not end")
+            executor.kill(f"another task of its executor {word} and did not end", run)
 
     def _drop(self, run: Run) -> None:
         self._in_hand -= 1

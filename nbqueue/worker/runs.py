@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbqueue.broker.commands import Failure
+from nbqueue.broker.commands import Failure, Who
 from nbqueue.calls.payloads import Call
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
@@ -21,9 +21,11 @@ class Run:
     """One attempt at a task, from fetch to acknowledgement. Times are on the store's clock.
 
     ``number`` names it to the executors of this worker, whatever its task's id and queue are.
+    ``task_id`` is under which it lies in the store; what its message says may be a forgery.
     """
 
     number: int
+    task_id: str
     queue: str
     msg: bytes
     message: TaskMessage
@@ -36,10 +38,8 @@ class Run:
     executor: Executor | None = None
     sent_at: float = 0.0
     stop_reason: int = 0
-
-    @property
-    def task_id(self) -> str:
-        return self.message.id
+    holder: Who | None = None
+    """Who ran it, if that is not this worker: a task that was recovered."""
 
     @property
     def deadline(self) -> float:
@@ -64,7 +64,7 @@ class Run:
         """What the broker needs to end this attempt as anything but a success."""
         started = self.fetched_ms if started_ms is None else started_ms
         return Failure(
-            self.message.id,
+            self.task_id,
             self.fence,
             self.message.type,
             self.attempt,

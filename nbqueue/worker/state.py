@@ -8,7 +8,7 @@ from nbqueue.calls.payloads import FAIL_IF_LOST
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.worker.retries import call_delay, message_delay
-from nbqueue.worker.runs import Run
+from nbqueue.worker.runs import DEFAULT_TIMEOUT, Run
 
 POISON_LIMIT = 3
 """So many of a task's attempts may end with the death of their process; then it is archived."""
@@ -87,14 +87,16 @@ def after_failure(
     return Retry(delay, True, reason, error_text)
 
 
-def after_loss(run: Run, why: str) -> Requeue | Archive | Retry:
-    """The process that ran it is gone; ``why`` says how."""
+def after_loss(run: Run, why: str, innocent: bool = False) -> Requeue | Archive | Retry:
+    """The process that ran it is gone; ``why`` says how. ``innocent``: for another's sake."""
     if run.stop_reason == pipe.CANCELLED:
         return Archive("cancelled", "cancelled")
     if run.stop_reason == pipe.TIMED_OUT:
         return after_failure(run, "timeout", timeout_text(run))
     if run.call is not None and run.call.flags & FAIL_IF_LOST:
         return Archive("lost", f"{why}; it must not run twice (on_lost='fail')")
+    if innocent:
+        return Requeue("interrupted", why, why)
     if run.lost + 1 >= POISON_LIMIT:
         return Archive("lost", f"{why}; {run.lost + 1} processes died of this task")
     return Requeue("lost", why, why)
@@ -102,6 +104,6 @@ def after_loss(run: Run, why: str) -> Requeue | Archive | Retry:
 
 def timeout_text(run: Run) -> str:
     message = run.message
-    if message.timeout and not message.deadline:
-        return f"timed out after {message.timeout}s"
-    return "timed out: its deadline has passed"
+    if message.deadline and run.deadline >= message.deadline:
+        return "timed out: its deadline has passed"
+    return f"timed out after {message.timeout or DEFAULT_TIMEOUT}s"

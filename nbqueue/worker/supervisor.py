@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from nbqueue.broker import commands
-from nbqueue.broker.commands import Expired, Fetched, Who
+from nbqueue.broker.commands import Expired, Fetched, Held, Who
 from nbqueue.broker.resp import ReplyError
 from nbqueue.calls import payloads
 from nbqueue.calls.signing import Keyring
@@ -32,7 +32,7 @@ from nbqueue.errors import (
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.store.connection import Store, connect
-from nbqueue.wire.messages import TaskMessage
+from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.worker import state
 from nbqueue.worker.admission import admit
 from nbqueue.worker.answers import Answers
@@ -172,9 +172,10 @@ class Supervisor:
         for task in found:
             run = Run(
                 next(self._numbers),
+                task.task_id,
                 queue,
                 task.msg,
-                TaskMessage.FromString(task.msg),
+                read_message(task.msg) or TaskMessage(),
                 fence,
                 task.attempt,
                 task.lost,
@@ -191,8 +192,8 @@ class Supervisor:
     def _on_done(self, run: Run, done: DoneFrame) -> None:
         self.answers.done(run, done, self.clock.now_ms())
 
-    def _on_lost(self, run: Run, why: str) -> None:
-        self.answers.failed(run, state.after_loss(run, why))
+    def _on_lost(self, run: Run, why: str, innocent: bool) -> None:
+        self.answers.failed(run, state.after_loss(run, why, innocent))
 
     def _on_no_code(self, run: Run) -> None:
         text = (
@@ -206,33 +207,36 @@ class Supervisor:
         self._exit_code = 1
         self.shut_down()
 
-    def _run(
-        self,
-        queue: str,
-        msg: bytes,
-        message: TaskMessage,
-        fence: str,
-        attempt: int,
-        lost: int,
-        started_ms: int | None = None,
+    def _found(
+        self, queue: str, task: Held | Expired, fence: str, started_ms: int | None = None
     ) -> Run:
         """A run that was found in the store, not fetched."""
-        at = self.clock.now_ms() if started_ms is None else started_ms
-        number = next(self._numbers)
-        return Run(number, queue, msg, message, fence, attempt, lost, None, at)
+        return Run(
+            next(self._numbers),
+            task.task_id,
+            queue,
+            task.msg,
+            read_message(task.msg) or TaskMessage(),
+            fence,
+            task.attempt,
+            task.lost,
+            None,
+            self.clock.now_ms() if started_ms is None else started_ms,
+        )
 
     def _on_expired(self, queue: str, task: Expired) -> None:
-        message = TaskMessage.FromString(task.msg)
         if any(r.task_id == task.task_id for r in self.finisher.held.values() if r.queue == queue):
             return  # ours: we were asleep, and the next heartbeat extends it
-        token = task.lease.rpartition("|")[0]
-        holder, started_ms = _token_parts(token)
-        run = self._run(queue, task.msg, message, task.fence, task.attempt, task.lost, started_ms)
+        holder, started_ms = _token_parts(task.lease.rpartition("|")[0])
+        run = self._found(queue, task, task.fence, started_ms)
+        message = run.message
         if payloads.is_call(message.payload):
             try:
-                run.call = self._keys.verify_call(message.payload, message.id, queue, message.type)
+                run.call = self._keys.verify_call(message.payload, run.task_id, queue, message.type)
             except SignatureError:
                 run.call = None  # whoever fetches it next refuses it
+        if holder:
+            run.holder = Who(holder, holder.partition(":")[0])
         why = f"worker {holder} was lost" if holder else "its worker was lost"
         self.answers.failed(run, state.after_loss(run, why))
 
@@ -249,10 +253,9 @@ class Supervisor:
             return
         known = {(run.queue, run.task_id, run.fence) for run in self.finisher.held.values()}
         for task in found:
-            message = TaskMessage.FromString(task.msg)
             fence = commands.token_fence(task.token)
-            if (queue, message.id, fence) not in known:
-                run = self._run(queue, task.msg, message, fence, task.attempt, task.lost)
+            if (queue, task.task_id, fence) not in known:
+                run = self._found(queue, task, fence)
                 self.answers.give_back([run], "unstarted", "never heard of")
 
     def _on_message(self, channel: str, data: bytes) -> None:

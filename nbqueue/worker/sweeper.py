@@ -18,7 +18,7 @@ from nbqueue.clock import Clock
 from nbqueue.errors import SignatureError
 from nbqueue.wire import fields
 from nbqueue.wire.keys import queue_keys
-from nbqueue.wire.messages import TaskMessage
+from nbqueue.wire.messages import read_message
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.upkeep import Service
@@ -94,7 +94,8 @@ class _Sweep:
         self._call(("ECHO", cursor), self._on_slice)
 
     def _on_message(self, msg: bytes | None) -> None:
-        payload = TaskMessage.FromString(msg).payload if msg else b""
+        message = read_message(msg) if msg else None
+        payload = message.payload if message is not None else b""
         if payloads.is_call(payload):
             try:
                 self._unused.pop(payloads.parse_call(payload).fingerprint, None)

@@ -22,7 +22,7 @@ def line(*ids: str) -> dict[str, Any]:
 
 
 def taken(task_id: str, attempt: int = 1, lost: int = 0) -> Fetched:
-    return Fetched(encoded(task_id), SINCE, attempt, lost)
+    return Fetched(task_id, encoded(task_id), SINCE, attempt, lost)
 
 
 CASES: dict[str, Any] = {
@@ -51,7 +51,7 @@ CASES: dict[str, Any] = {
     "one without a time of waiting, as Asynq's run-one leaves it": (
         {"pending": ["a"], "t:a": task("a", "pending")},
         1,
-        [Fetched(encoded("a"), None, 1, 0)],
+        [Fetched("a", encoded("a"), None, 1, 0)],
         {
             **fetched(active("a", {"nbq:lease": f"{TOKEN}|"})),
             **events(("started", "a")),

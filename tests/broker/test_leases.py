@@ -117,7 +117,7 @@ def test_a_worker_finds_what_was_fetched_in_its_name_and_nothing_else(
     load(redis, given)
     found = broker.run(commands.held("q", worker_id))
     assert sorted(tuple(each) for each in found) == [
-        (encoded("a"), TOKEN, 2, 1),
-        (encoded("d"), TOKEN, 1, 0),
+        ("a", encoded("a"), TOKEN, 2, 1),
+        ("d", encoded("d"), TOKEN, 1, 0),
     ]
     assert dump(redis) == given

@@ -81,7 +81,7 @@ def test_a_message_of_go_is_read_and_written_again_to_the_byte(msg: bytes, field
 def test_a_pending_task_of_go_is_fetched_and_done(broker: Any, redis: Any, peer: AsynqPeer) -> None:
     write(redis, MSG, "pending", pending_since=NOW_MS * 1_000_000)
     found = fetch(broker)
-    assert found == commands.Fetched(MSG, NOW_MS * 1_000_000, 1, 0)
+    assert found == commands.Fetched("a", MSG, NOW_MS * 1_000_000, 1, 0)
     done = ended("a", msg=b"", type="email")
     assert broker.run(commands.complete("q", [done], NOW_MS, WHO)) == []
     left = dump(redis, without=("own:events", "own:attempts", "asynq:queues"))

@@ -24,7 +24,7 @@ class FakeCall:
 
 def run(*, call: Any = None, lost: int = 0, stop_reason: int = 0, **fields: Any) -> Run:
     message = TaskMessage(**{"id": "i", "type": "t", "queue": "q", "timeout": 60, **fields})
-    found = Run(1, "q", b"", message, "Tt", 1, lost, None, 1_000_000)
+    found = Run(1, "i", "q", b"", message, "Tt", 1, lost, None, 1_000_000)
     found.call, found.stop_reason = call, stop_reason
     return found
 

@@ -7,7 +7,7 @@
 --
 -- KEYS: pending, paused, active, lease, events
 -- ARGV: task_prefix, limit, now_ms, lease_until (Unix seconds, never whole), token, event_cap
--- RETURNS: the string PAUSED, or for each task, oldest first: msg, pending_since (ns, may be
+-- RETURNS: the string PAUSED, or for each task, oldest first: id, msg, pending_since (ns, may be
 --   empty), attempt (from 1), lost
 -- USES: types, append
 
@@ -28,6 +28,7 @@ for i = #line, 1, -1 do
     'msg', 'state', 'pending_since', 'nbq:attempt', 'nbq:lost')
   if found[1] and found[2] == 'pending' and not taken[id] then
     taken[id] = true
+    reply[#reply + 1] = id
     reply[#reply + 1] = found[1]
     reply[#reply + 1] = found[3] or ''
     reply[#reply + 1] = (tonumber(found[4] or '0') or 0) + 1
@@ -41,7 +42,7 @@ redis.call('LTRIM', pending, 0, -#line - 1)
 for i, id in ipairs(ids) do
   local task = task_prefix .. id
   redis.call('HSET', task, 'state', 'active',
-    'nbq:lease', token .. '|' .. reply[4 * i - 2], 'nbq:attempt', reply[4 * i - 1])
+    'nbq:lease', token .. '|' .. reply[5 * i - 2], 'nbq:attempt', reply[5 * i - 1])
   redis.call('HDEL', task, 'pending_since')
 end
 if #ids > 0 then

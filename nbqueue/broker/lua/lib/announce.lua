@@ -4,7 +4,7 @@
 -- ids name it. `ending(ends, id, state, body)` notes one end, `announce(ends)` tells them all, with
 -- one message a channel. In a message each end is: length of id (2 bytes), state (1 byte: 'c'
 -- completed, 'a' archived, 'd' deleted; a capital says that the body was too large and lies in
--- the task's hash), length of body (4 bytes), id, body. Numbers are big-endian.
+-- the task's hash, which a deleted task has no more), length of body (4 bytes), id, body. Numbers are big-endian.
 
 local LISTENER_LENGTH = 10
 local LARGEST_BODY = 65536
@@ -18,7 +18,7 @@ local function listener(id)
 end
 
 local function ending(ends, id, state, body)
-  if #body > LARGEST_BODY then
+  if #body > LARGEST_BODY and state ~= 'd' then
     state, body = string.upper(state), ''
   end
   local name = listener(id)
