@@ -9,7 +9,9 @@ import subprocess
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
+from nbqueue.calls.keyfile import VARIABLE as KEY_VARIABLE
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
 from nbqueue.worker.reactor import Reactor
@@ -18,6 +20,13 @@ from nbqueue.worker.runs import Run
 _RECEIVE = 262_144
 
 SYNC, THREADS, LOOP = "sync", "threads", "loop"
+
+
+class Death(NamedTuple):
+    """How a process ended: in a word or two, and in a sentence."""
+
+    reason: str
+    text: str
 
 
 class ExecutorGone(Exception):
@@ -74,6 +83,7 @@ class Executor:
                     *map(str, passed),
                 ],
                 stdin=subprocess.DEVNULL,
+                env={name: value for name, value in os.environ.items() if name != KEY_VARIABLE},
                 pass_fds=passed,
             )
         finally:
@@ -216,19 +226,19 @@ class Executor:
         except ProcessLookupError:
             pass
 
-    def why_gone(self) -> str:
-        """How the process ended, for a person. Call it once it is gone."""
+    def why_gone(self) -> Death:
+        """How the process ended. Call it once it is gone."""
         if self.kill_reason:
-            return self.kill_reason
+            return Death("killed", self.kill_reason)
         code = self.process.wait()
         if code < 0:
             try:
                 name = signal.Signals(-code).name
             except ValueError:
                 name = f"signal {-code}"
-            hint = " (out of memory, perhaps)" if name == "SIGKILL" else ""
-            return f"its process was killed by {name}{hint}"
-        return f"its process ended with exit code {code}"
+            hint = ", by a person or because memory ran out" if name == "SIGKILL" else ""
+            return Death(name, f"its process was killed with {name}{hint}")
+        return Death(f"exit code {code}", f"its process ended with exit code {code}")
 
     def close(self) -> None:
         """Let go of the files; ends the process if it lives."""

@@ -12,7 +12,7 @@ from nbqueue.clock import Clock
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame, TaskFrame
 from nbqueue.worker.codes import Codes
-from nbqueue.worker.executors import LOOP, SYNC, THREADS, Executor, ExecutorGone
+from nbqueue.worker.executors import LOOP, SYNC, THREADS, Death, Executor, ExecutorGone
 from nbqueue.worker.pace import Pace
 from nbqueue.worker.reactor import Reactor, Timer
 from nbqueue.worker.runs import Run
@@ -50,7 +50,7 @@ class Pool:
         self._failed_starts = 0
         self._closing = False
         self.on_done: Callable[[Run, DoneFrame], None]
-        self.on_lost: Callable[[Run, str, bool], None]
+        self.on_lost: Callable[[Run, Death, bool], None]
         self.on_no_code: Callable[[Run], None]
         self.on_broken: Callable[[str], None]
 
@@ -100,7 +100,7 @@ class Pool:
         executor = run.executor
         if executor is None:
             self._forget_waiting(run)
-            self.on_lost(run, "it had not begun", False)
+            self.on_lost(run, Death("not begun", "it had not begun"), False)
             return
         if executor.kind == SYNC and next(iter(executor.runs)) != run.number:
             # It waits behind another: taken back, it need not be interrupted.
@@ -330,11 +330,15 @@ class Pool:
         why = executor.why_gone()
         executor.close()
         if not was_expected:
-            log.warning("executor lost pid=%d tasks=%d reason=%s", executor.pid, len(runs), why)
+            log.warning(
+                "executor lost pid=%d tasks=%d reason=%s", executor.pid, len(runs), why.text
+            )
         if not executor.ready and not was_expected:
             self._failed_starts += 1
             if self._failed_starts >= _MOST_FAILED_STARTS:
-                self.on_broken(f"{self._failed_starts} executors ended before they began: {why}")
+                self.on_broken(
+                    f"{self._failed_starts} executors ended before they began: {why.text}"
+                )
         for run in runs:
             self._drop(run)
             innocent = executor.culprit is not None and executor.culprit is not run

@@ -87,8 +87,11 @@ def after_failure(
     return Retry(delay, True, reason, error_text)
 
 
-def after_loss(run: Run, why: str, innocent: bool = False) -> Requeue | Archive | Retry:
-    """The process that ran it is gone; ``why`` says how. ``innocent``: for another's sake."""
+def after_loss(
+    run: Run, reason: str, why: str, innocent: bool = False
+) -> Requeue | Archive | Retry:
+    """The process that ran it is gone; ``reason`` says how in a word, ``why`` in a sentence.
+    ``innocent``: for the sake of another task."""
     if run.stop_reason == pipe.CANCELLED:
         return Archive("cancelled", "cancelled")
     if run.stop_reason == pipe.TIMED_OUT:
@@ -96,10 +99,10 @@ def after_loss(run: Run, why: str, innocent: bool = False) -> Requeue | Archive 
     if run.call is not None and run.call.flags & FAIL_IF_LOST:
         return Archive("lost", f"{why}; it must not run twice (on_lost='fail')")
     if innocent:
-        return Requeue("interrupted", why, why)
+        return Requeue("interrupted", reason, why)
     if run.lost + 1 >= POISON_LIMIT:
         return Archive("lost", f"{why}; {run.lost + 1} processes died of this task")
-    return Requeue("lost", why, why)
+    return Requeue("lost", reason, why)
 
 
 def timeout_text(run: Run) -> str:

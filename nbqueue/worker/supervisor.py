@@ -37,6 +37,7 @@ from nbqueue.worker import state
 from nbqueue.worker.admission import admit
 from nbqueue.worker.answers import Answers
 from nbqueue.worker.codes import Codes
+from nbqueue.worker.executors import Death
 from nbqueue.worker.fetcher import Fetcher, QueueOrder
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.links import Links
@@ -192,8 +193,8 @@ class Supervisor:
     def _on_done(self, run: Run, done: DoneFrame) -> None:
         self.answers.done(run, done, self.clock.now_ms())
 
-    def _on_lost(self, run: Run, why: str, innocent: bool) -> None:
-        self.answers.failed(run, state.after_loss(run, why, innocent))
+    def _on_lost(self, run: Run, why: Death, innocent: bool) -> None:
+        self.answers.failed(run, state.after_loss(run, why.reason, why.text, innocent))
 
     def _on_no_code(self, run: Run) -> None:
         text = (
@@ -238,7 +239,7 @@ class Supervisor:
         if holder:
             run.holder = Who(holder, holder.partition(":")[0])
         why = f"worker {holder} was lost" if holder else "its worker was lost"
-        self.answers.failed(run, state.after_loss(run, why))
+        self.answers.failed(run, state.after_loss(run, "lease ran out", why))
 
     def _reclaim(self) -> None:
         """Put back what we fetched but never heard of: the reply was lost with its connection."""

@@ -136,9 +136,6 @@ def test_a_task_that_forks_comes_to_one_end(lab: Any) -> None:
         assert lab.value(lab.submit(nap, 0)) == "rested"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only the end of the socket tells a loss, and the child holds it open"
-)
 def test_a_child_process_that_outlives_its_killed_executor_does_not_hide_its_death(
     lab: Any,
 ) -> None:
@@ -201,7 +198,6 @@ def test_a_thread_left_by_a_recycled_executor_does_not_hold_up_others(lab: Any) 
         assert slowest < 2
 
 
-@pytest.mark.xfail(strict=True, reason="neighbours of a killed task count as lost")
 def test_tasks_that_share_a_process_do_not_pay_for_the_time_outs_of_others(lab: Any) -> None:
     """Three neighbours have to be killed; that says nothing about the task beside them."""
 
@@ -253,7 +249,6 @@ def test_executors_die_with_their_supervisor_and_another_worker_takes_over(
     assert f":{second.pid}:" in done["worker"]
 
 
-@pytest.mark.xfail(strict=True, reason="a recovered attempt is recorded under who recovered it")
 def test_a_lost_attempt_is_recorded_under_the_worker_that_ran_it(lab: Any) -> None:
     first = lab.start_worker(lease=1)
     task = lab.submit(hang_once, lab.mark_file("victim"))
@@ -326,6 +321,7 @@ def test_a_paused_worker_cannot_fail_a_task_that_runs_elsewhere(lab: Any) -> Non
     assert lab.value(task) == second.pid
 
 
+@pytest.mark.slow
 def test_a_task_that_holds_the_interpreter_longer_than_its_lease_runs_once(lab: Any) -> None:
     lab.start_worker(lease=2)
     lab.start_worker(lease=2)
@@ -349,7 +345,6 @@ def test_an_executor_that_is_killed_when_idle_is_replaced(lab: Any) -> None:
         }
 
 
-@pytest.mark.xfail(strict=True, reason="tasks parked with an executor exceed its limit")
 def test_executors_are_recycled_without_losing_tasks_or_files(lab: Any) -> None:
     def give_pid() -> int:
         return os.getpid()
@@ -384,6 +379,7 @@ def test_an_executor_is_recycled_for_its_memory(lab: Any) -> None:
         assert int(attempt["peak_memory"]) < 100 << 20
 
 
+@pytest.mark.slow
 def test_the_memory_of_an_attempt_is_not_that_of_the_supervisor(lab: Any) -> None:
     def give(n: int) -> bytes:
         return b"x" * n
@@ -480,6 +476,7 @@ def test_recycled_executors_end_even_if_a_task_left_a_thread(lab: Any) -> None:
         lab.wait_until(lambda: len(worker.executors()) <= 2, 4, "for executors to end")
 
 
+@pytest.mark.slow
 def test_what_must_not_run_twice_is_archived_when_its_worker_dies(lab: Any) -> None:
     first = lab.start_worker(lease=2)
     task = lab.submit(hang_once, lab.mark_file("victim"), flags=payloads.FAIL_IF_LOST)

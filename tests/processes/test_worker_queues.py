@@ -213,6 +213,7 @@ def test_a_task_scheduled_by_another_program_starts_within_seconds(lab: Any) -> 
         lab.value(message.id, seconds=5)
 
 
+@pytest.mark.slow
 def test_a_task_that_another_program_lost_is_recovered_after_its_grace(lab: Any) -> None:
     """Asynq recovers 30 s after the lease; ours wait as long for what has a lease of Asynq's."""
     with lab.worker():
@@ -247,6 +248,7 @@ def test_active_tasks_without_a_lease_are_found_again(lab: Any) -> None:
         lab.value(message.id, seconds=4)
 
 
+@pytest.mark.slow
 def test_equal_ids_in_two_queues_are_two_tasks(lab: Any) -> None:
     def tell(seconds: float, word: str) -> str:
         time.sleep(seconds)

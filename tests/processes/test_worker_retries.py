@@ -290,8 +290,10 @@ def test_a_nonsense_delay_fails_the_task_and_says_so(lab: Any) -> None:
         assert "tomorrow" in str(error)
 
 
-@pytest.mark.xfail(strict=True, reason="an interrupt is lost that comes before the task begins")
+# Not strict: on a loaded machine the task may begin first.
+@pytest.mark.xfail(reason="an interrupt is lost that comes before the task begins")
 @pytest.mark.parametrize("fn", [sleep_long, wait_long])
+@pytest.mark.slow
 def test_a_task_can_be_cancelled_while_its_executor_starts(lab: Any, fn: Any) -> None:
     slow_start = lab.folder / "slow"
     slow_start.mkdir()
@@ -309,6 +311,7 @@ def test_a_task_can_be_cancelled_while_its_executor_starts(lab: Any, fn: Any) ->
 
 
 @pytest.mark.xfail(strict=True, reason="it never answers, and is killed with its neighbours")
+@pytest.mark.slow
 def test_a_coroutine_cancelled_before_its_first_step_leaves_its_neighbours_alone(lab: Any) -> None:
     async def block(path: str, seconds: float) -> str:
         with open(path, "a") as file:
@@ -344,6 +347,7 @@ def test_a_running_task_can_be_cancelled(lab: Any, fn: Any) -> None:
         assert "executor lost" not in worker.log()
 
 
+@pytest.mark.slow
 def test_a_task_that_waits_in_a_worker_can_be_cancelled(lab: Any) -> None:
     with lab.worker(concurrency=1):
         lab.value(lab.submit(time.sleep, 0))
@@ -373,6 +377,7 @@ def test_a_task_may_use_signals_and_alarms_of_its_own(lab: Any) -> None:
         assert lab.value(lab.submit(use_alarm)) == "rang"
 
 
+@pytest.mark.slow
 def test_a_task_that_takes_the_signal_of_time_outs_is_still_ended(lab: Any) -> None:
     def deaf() -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)

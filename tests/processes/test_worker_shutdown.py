@@ -85,6 +85,7 @@ def test_a_second_signal_ends_it_at_once_and_gives_the_task_back(lab: Any) -> No
         pytest.param(2, False, marks=pytest.mark.xfail(reason="and what waits for code goes last")),
     ],
 )
+@pytest.mark.slow
 def test_tasks_fetched_and_not_begun_go_back_in_order(
     lab: Any, concurrency: int, code_is_known: bool
 ) -> None:

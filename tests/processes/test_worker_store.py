@@ -378,6 +378,7 @@ def test_a_flushed_store_leaves_the_worker_fit_for_work(lab: Any) -> None:
 @pytest.mark.xfail(
     strict=True, reason="it is sent again for ever, each time at the cost of all connections"
 )
+@pytest.mark.slow
 def test_a_result_too_large_for_the_store_fails_its_task_only(lab: Any) -> None:
     """Redis takes 512 MB; here less, to be quick. It closes the connection of who sends more."""
 

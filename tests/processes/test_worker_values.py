@@ -231,7 +231,6 @@ def test_no_trace_of_a_value_stays_with_the_next_task(lab: Any) -> None:
     assert [lab.value_of(record) for record in lab.broker.read("default", ids)] == ids
 
 
-@pytest.mark.xfail(strict=True, reason="executors are started with the worker's whole environment")
 def test_tasks_do_not_inherit_the_signing_key(lab: Any) -> None:
     def look() -> str | None:
         return os.environ.get("NBQUEUE_KEY")

@@ -82,34 +82,42 @@ def test_later_that_counts_needs_a_retry_and_later_that_does_not_needs_none() ->
 def test_a_cancelled_task_is_archived_and_never_tried_again(outcome: int) -> None:
     cancelled = run(retry=9, stop_reason=pipe.CANCELLED)
     assert state.after_done(cancelled, done(outcome)) == Archive("cancelled", "cancelled")
-    assert state.after_loss(cancelled, "killed") == Archive("cancelled", "cancelled")
+    assert state.after_loss(cancelled, "killed", "was killed") == Archive("cancelled", "cancelled")
 
 
 def test_a_timeout_uses_up_a_retry_or_archives() -> None:
     for ended in (
         state.after_done(run(retry=1), done(pipe.TIMED_OUT)),
         state.after_done(run(retry=1, stop_reason=pipe.TIMED_OUT), done(pipe.FAILED)),
-        state.after_loss(run(retry=1, stop_reason=pipe.TIMED_OUT), "killed"),
+        state.after_loss(run(retry=1, stop_reason=pipe.TIMED_OUT), "killed", "was killed"),
     ):
         assert isinstance(ended, Retry)
         assert (ended.counts, ended.reason) == (True, "timeout")
         assert "60" in ended.error_text
-    assert isinstance(state.after_loss(run(stop_reason=pipe.TIMED_OUT), "killed"), Archive)
+    assert isinstance(
+        state.after_loss(run(stop_reason=pipe.TIMED_OUT), "killed", "was killed"), Archive
+    )
 
 
 def test_a_lost_process_is_no_retry() -> None:
-    assert state.after_loss(run(retry=0), "SIGKILL") == Requeue("lost", "SIGKILL", "SIGKILL")
+    assert state.after_loss(run(retry=0), "SIGKILL", "by SIGKILL") == Requeue(
+        "lost", "SIGKILL", "by SIGKILL"
+    )
 
 
 def test_a_task_that_must_not_run_twice_is_archived_when_its_process_is_lost() -> None:
-    ended = state.after_loss(run(retry=9, call=FakeCall(payloads.FAIL_IF_LOST)), "SIGKILL")
+    ended = state.after_loss(
+        run(retry=9, call=FakeCall(payloads.FAIL_IF_LOST)), "SIGKILL", "by SIGKILL"
+    )
     assert isinstance(ended, Archive)
     assert ended.reason == "lost"
 
 
 def test_a_task_that_kills_its_process_each_time_is_archived_in_the_end() -> None:
-    assert isinstance(state.after_loss(run(lost=state.POISON_LIMIT - 2), "SIGSEGV"), Requeue)
-    last = state.after_loss(run(lost=state.POISON_LIMIT - 1), "SIGSEGV")
+    assert isinstance(
+        state.after_loss(run(lost=state.POISON_LIMIT - 2), "SIGSEGV", "by SIGSEGV"), Requeue
+    )
+    last = state.after_loss(run(lost=state.POISON_LIMIT - 1), "SIGSEGV", "by SIGSEGV")
     assert isinstance(last, Archive)
     assert "SIGSEGV" in last.error_text
     assert "3" in last.error_text
