@@ -120,9 +120,18 @@ class TaskCancelled(TaskError, CancelledError):
     raises then; not that of `asyncio`, which says that the *wait* was cancelled.
     """
 
+    # Python makes it without arguments when it is raised in another thread.
+    def __init__(self, message: str = "the task was cancelled", task_id: str = "") -> None:
+        super().__init__(message, task_id)
+
 
 class TaskTimeout(TaskError, TimeoutError):
     """The task ran longer than its time-out, or past its deadline."""
+
+    def __init__(
+        self, message: str = "the time that the task may take is over", task_id: str = ""
+    ) -> None:
+        super().__init__(message, task_id)
 
 
 class WorkerLost(TaskError):

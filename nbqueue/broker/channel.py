@@ -128,7 +128,7 @@ def _is_missing_script(reply: Any) -> bool:
 
 def _checked(reply: Any) -> Any:
     if isinstance(reply, resp.ReplyError):
-        if resp.is_transient(reply):
+        if resp.is_transient(reply) and not resp.is_full(reply):
             raise StoreUnreachable(f"The store is not ready: {reply}")
         raise resp.store_error(reply)
     return reply

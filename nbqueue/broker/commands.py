@@ -264,12 +264,25 @@ def _id(task_id: bytes) -> str:
     return task_id.decode("utf-8", "replace")
 
 
+def _number(value: bytes | int) -> int | None:
+    # Anybody may have written it; what makes no sense counts as absent.
+    try:
+        number = int(value)
+    except ValueError:
+        return None
+    return number if abs(number) < 2**62 else None
+
+
+def _holder(lease: bytes) -> str:
+    return lease.decode("utf-8", "replace").rpartition("|")[0]
+
+
 def _read_fetched(reply: Any) -> list[Fetched] | None:
     if reply == b"PAUSED":
         return None
     found = iter(reply)
     return [
-        Fetched(_id(task_id), msg, int(since) if since else None, int(attempt), int(lost))
+        Fetched(_id(task_id), msg, _number(since), _number(attempt) or 1, _number(lost) or 0)
         for task_id, msg, since, attempt, lost in zip(
             found, found, found, found, found, strict=True
         )
@@ -460,7 +473,14 @@ def expired(
 def _read_expired(reply: Any) -> list[Expired]:
     found = iter(reply)
     return [
-        Expired(_id(task_id), score.decode(), msg, lease.decode(), int(attempt), int(lost))
+        Expired(
+            _id(task_id),
+            score.decode(),
+            msg,
+            lease.decode("utf-8", "replace"),
+            _number(attempt) or 1,
+            _number(lost) or 0,
+        )
         for task_id, score, msg, lease, attempt, lost in zip(
             found, found, found, found, found, found, strict=True
         )
@@ -476,7 +496,7 @@ def held(queue: str, worker_id: str, limit: int = 2000) -> Command[list[Held]]:
 def _read_held(reply: Any) -> list[Held]:
     found = iter(reply)
     return [
-        Held(_id(task_id), msg, lease.decode().rpartition("|")[0], int(attempt), int(lost))
+        Held(_id(task_id), msg, _holder(lease), _number(attempt) or 1, _number(lost) or 0)
         for task_id, msg, lease, attempt, lost in zip(
             found, found, found, found, found, strict=True
         )

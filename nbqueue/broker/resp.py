@@ -38,12 +38,21 @@ class _Incomplete:
 
 INCOMPLETE = _Incomplete()
 
-_TRANSIENT = {"LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY"}
+_TRANSIENT = {"LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "OOM"}
 
 
 def is_transient(error: ReplyError) -> bool:
-    """True if the same command may succeed soon: the server is loading, or failing over."""
-    return error.code in _TRANSIENT
+    """True if the same command may succeed later: the server is loading, full, or failing over."""
+    if error.code in _TRANSIENT:
+        return True
+    # Up to Redis 6.2 an error within a script is wrapped: "ERR Error running script …: -OOM …".
+    text = str(error)
+    return error.code == "ERR" and any(f"-{code} " in text for code in _TRANSIENT)
+
+
+def is_full(error: ReplyError) -> bool:
+    """True if the server has no memory left for what was asked."""
+    return error.code == "OOM" or "-OOM " in str(error)
 
 
 def store_error(error: ReplyError) -> StoreError:
@@ -51,7 +60,7 @@ def store_error(error: ReplyError) -> StoreError:
     text = str(error)
     if error.code in {"NOAUTH", "WRONGPASS", "NOPERM"}:
         return StoreDenied(f"The store refuses: {text}. Check the user and password in its URL.")
-    if error.code == "OOM":
+    if is_full(error):
         return StoreUnsuitable(
             f"The store is full: {text}. Raise maxmemory, or delete tasks that nobody needs."
         )

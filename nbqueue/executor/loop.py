@@ -75,12 +75,24 @@ class LoopExecutor:
             os._exit(70)
         for kind, body in self._frames.feed(data):
             if kind == pipe.TASK:
-                task = pipe.unpack_task(body)
-                self._running[task.number] = asyncio.create_task(self._run(task))
+                self._begin(pipe.unpack_task(body))
             elif kind == pipe.CODE:
                 self._functions.add(body)
             elif kind == pipe.STOP:
                 self._ended.set()
+
+    def _begin(self, frame: TaskFrame) -> None:
+        task = asyncio.create_task(self._run(frame))
+        self._running[frame.number] = task
+        task.add_done_callback(lambda task: self._never_began(frame))
+        if frame.number in self._reasons:
+            task.cancel()
+
+    def _never_began(self, frame: TaskFrame) -> None:
+        # Cancelled before its first step, a coroutine does not even get to its `except`.
+        if frame.number in self._running:
+            error = stop_exception(self._reasons.get(frame.number, pipe.CANCELLED))
+            self._finish(frame, failed(frame, error, time.perf_counter_ns()))
 
     async def _run(self, task: TaskFrame) -> None:
         started = time.perf_counter_ns()
@@ -103,6 +115,7 @@ class LoopExecutor:
 
     def _interrupt(self, number: int, reason: int) -> None:
         task = self._running.get(number)
+        # Kept for a task that is still on its way, too.
+        self._reasons[number] = reason
         if task is not None:
-            self._reasons[number] = reason
             task.cancel()

@@ -33,7 +33,7 @@ TIMED_OUT: Final = 5
 CANCELLED: Final = 6
 
 _HEAD = struct.Struct(">IB")
-_TASK = struct.Struct(">I16sIIdHHH")
+_TASK = struct.Struct(">I16sqqdIII")
 _DONE = struct.Struct(">IBQQdBI")
 PERMIT: Final = struct.Struct(">I")
 INTERRUPT: Final = struct.Struct(">IB")

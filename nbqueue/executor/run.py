@@ -52,9 +52,8 @@ class Interrupted:
 
 
 def stop_exception(reason: int) -> BaseException:
-    if reason == pipe.CANCELLED:
-        return TaskCancelled("cancelled")
-    return TaskTimeout("the time that the task may take is over")
+    """What is raised in a task that must end; its class alone will do, too."""
+    return TaskCancelled() if reason == pipe.CANCELLED else TaskTimeout()
 
 
 class Functions:
@@ -114,6 +113,9 @@ def run_sync(known: Functions, frame: TaskFrame, interrupted: Interrupted) -> Do
         try:
             function, args, kwargs = prepare(known, frame)
             interrupted.number = frame.number
+            early = interrupted.exception()
+            if early is not None:
+                raise early
             value = function(*args, **kwargs)
             interrupted.number = -1
             done = succeeded(frame, value, started)

@@ -30,6 +30,7 @@ class ThreadExecutor:
         self._functions = Functions()
         self._pool = ThreadPoolExecutor(capacity, thread_name_prefix="nbqueue")
         self._threads: dict[int, int] = {}
+        self._early: dict[int, int] = {}
         self._lock = threading.Lock()
         watch(control, self._interrupt)
 
@@ -51,10 +52,13 @@ class ThreadExecutor:
                     return
 
     def _run(self, task: TaskFrame) -> None:
+        interrupted = Interrupted()
         with self._lock:
             self._threads[task.number] = threading.get_ident()
+            interrupted.reason = self._early.pop(task.number, 0)
+            interrupted.asked = task.number if interrupted.reason else -1
         try:
-            done = run_sync(self._functions, task, Interrupted())
+            done = run_sync(self._functions, task, interrupted)
         finally:
             with self._lock:
                 del self._threads[task.number]
@@ -68,3 +72,5 @@ class ThreadExecutor:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(thread), ctypes.py_object(type(stop_exception(reason)))
                 )
+            else:
+                self._early[number] = reason

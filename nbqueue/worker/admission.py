@@ -57,6 +57,7 @@ def admit(run: Run, keys: Keyring, now: float) -> Refusal | None:
         return Refusal(state.Archive("python", text), IncompatiblePython(text))
     deadline = run.deadline
     if deadline and deadline <= now:
+        run.ends_at = deadline
         text = state.timeout_text(run)
         return Refusal(state.after_failure(run, "timeout", text), TaskTimeout(text, run.task_id))
     return None

@@ -74,6 +74,14 @@ class Answers:
             _log_failure(run, "retry", failure)
             self._finisher.otherwise(run, _retry(run, failure, signed, decision))
 
+    def too_large(self, run: Run, size: int) -> None:
+        """The store does not take the result."""
+        text = (
+            f"the result of {run.message.type} is too large for the store, which closed the "
+            f"connection over its {size:,} bytes: write it to a file, and return where that is"
+        )
+        self.failed(run, state.Archive("result too large", text))
+
     def give_back(self, runs: list[Run], how: str, reason: str) -> None:
         """Put runs back to the front of their lines, in the order that they have here."""
         for run in reversed(runs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -9,6 +10,8 @@ from nbqueue.broker.resp import ReplyError
 from nbqueue.calls.functions import fingerprint_of
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.links import Links
+
+log = logging.getLogger("nbqueue.worker")
 
 MOST_BYTES = 256 * 1024 * 1024
 
@@ -55,7 +58,7 @@ class Codes:
             blob = reply
             self._keep(fingerprint, blob)
         elif isinstance(reply, ReplyError):
-            raise RuntimeError(f"the store refused to give the code of a function: {reply}")
+            log.error("store refused to give the code of a function error=%s", reply)
         for on_code in waiting:
             on_code(blob)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from nbqueue.broker import commands
@@ -14,8 +16,11 @@ from nbqueue.clock import Clock
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
 
+log = logging.getLogger("nbqueue.worker")
+
 MOST_AT_ONCE = 256
 _PAUSED_LOOK = 1.0
+_REFUSED_LOOK = 0.5
 
 
 class QueueOrder:
@@ -73,6 +78,11 @@ class Fetcher:
         links.on_up.append(self._on_up)
         links.on_down.append(self._on_down)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether tasks may be on their way here."""
+        return self._asking
+
     def look(self, queue: str) -> None:
         """There may be a task in ``queue``."""
         self._filled.add(queue)
@@ -97,11 +107,12 @@ class Fetcher:
     def _on_reply(self, queue: str, limit: int, token: str, now_ms: int, reply: Any) -> None:
         self._asking = False
         if isinstance(reply, ReplyError):
-            raise RuntimeError(f"the store refused to give tasks: {reply}")
+            log.warning("store refused to give tasks queue=%s error=%s", queue, reply)
+            self._look_later(queue, _REFUSED_LOOK)
+            return
         if reply is None:
             # Paused. A wait for tasks would return at once, again and again.
-            self._filled.discard(queue)
-            self._reactor.after(_PAUSED_LOOK, lambda: self._filled.add(queue))
+            self._look_later(queue, _PAUSED_LOOK)
             return
         if len(reply) < limit:
             self._filled.discard(queue)
@@ -109,14 +120,21 @@ class Fetcher:
         if reply:
             self._on_fetched(queue, reply, token, now_ms)
 
+    def _look_later(self, queue: str, seconds: float) -> None:
+        self._filled.discard(queue)
+        self._reactor.after(seconds, lambda: self._filled.add(queue))
+
     def _wait(self, queue: str) -> None:
         if queue not in self._waiting:
             self._waiting.add(queue)
-            self._links.wait_for_task(queue, lambda: self._on_task(queue))
+            self._links.wait_for_task(queue, partial(self._on_task, queue))
 
-    def _on_task(self, queue: str) -> None:
+    def _on_task(self, queue: str, reply: Any) -> None:
         self._waiting.discard(queue)
-        self._filled.add(queue)
+        if isinstance(reply, ReplyError):
+            self._look_later(queue, _REFUSED_LOOK)
+        else:
+            self._filled.add(queue)
 
     def _on_up(self) -> None:
         self._filled = set(self._queues)

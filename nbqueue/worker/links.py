@@ -47,8 +47,9 @@ class Links:
         """Open all connections, here and now. Raises `StoreError`."""
         self._take(self._open())
 
-    def wait_for_task(self, queue: str, on_task: Callable[[], None]) -> None:
-        """Call ``on_task`` when there is a pending task, whoever put it there, or after a while.
+    def wait_for_task(self, queue: str, on_task: Callable[[Any], None]) -> None:
+        """Call ``on_task`` with the reply when there is a pending task, whoever put it there, or
+        after a while.
 
         Moving the last element of the list to where it is blocks until there is one, changes
         nothing, and is woken by whatever program pushes (protocol H.1, 1).
@@ -58,7 +59,7 @@ class Links:
             pending = queue_keys(queue).pending
             link.call(
                 ("BLMOVE", pending, pending, "RIGHT", "RIGHT", WAIT_SECONDS),
-                lambda reply: on_task(),
+                on_task,
             )
 
     def flush(self) -> None:

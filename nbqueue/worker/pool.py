@@ -23,6 +23,7 @@ log = logging.getLogger("nbqueue.worker")
 _LOOK_AT_PARKED = 0.005
 _MOST_FAILED_STARTS = 5
 _LAST_WORDS = 0.2
+_LONGEST_WAIT = 0.05
 
 
 class Pool:
@@ -30,7 +31,8 @@ class Pool:
 
     ``on_done(run, done)``: its executor answered. ``on_lost(run, why, innocent)``: its executor is
     gone, perhaps for the sake of another task.
-    ``on_no_code(run)``: its code is not to be had. ``on_broken(why)``: executors do not start.
+    ``on_no_code(run)``: its code is not to be had. ``on_too_many(runs)``: they were fetched ahead,
+    and all slots turned out to be taken. ``on_broken(why)``: executors do not start.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class Pool:
         self._timers: dict[int, Timer] = {}
         self._in_hand = 0
         self._parked_timer: Timer | None = None
+        self._waiting_timer: Timer | None = None
         self._failed_starts = 0
         self._closing = False
         self.on_done: Callable[[Run, DoneFrame], None]
         self.on_lost: Callable[[Run, Death, bool], None]
         self.on_no_code: Callable[[Run], None]
+        self.on_too_many: Callable[[list[Run]], None]
         self.on_broken: Callable[[str], None]
 
     @property
@@ -93,6 +97,26 @@ class Pool:
         for executor in self.executors:
             if executor.wants_write:
                 self._flush(executor)
+        if ready and self._waiting_timer is None:
+            head = ready[0]
+            self._waiting_timer = self._reactor.after(
+                _LONGEST_WAIT, lambda: self._look_at_waiting(head)
+            )
+
+    def _look_at_waiting(self, head: Run) -> None:
+        """Give up what lies here while all slots are taken: another worker may be idle."""
+        self._waiting_timer = None
+        if not self._ready or self._ready[0] is not head:
+            return
+        now = self._reactor.now()
+        busy = [now - each.began_at for each in self.executors if each.runs and each.ready]
+        if busy:
+            self.pace.ended(max(busy))
+            runs = list(self._ready)
+            self._ready.clear()
+            for run in runs:
+                self._drop(run)
+            self.on_too_many(runs)
 
     def interrupt(self, run: Run, reason: int) -> None:
         """End a run: by an exception in it, and if that does not help by killing its executor."""
@@ -121,7 +145,7 @@ class Pool:
         self._without_code.clear()
         for run in runs:
             self._drop(run)
-        return runs
+        return sorted(runs, key=lambda run: run.number)
 
     def give_up_running(self) -> list[Run]:
         """Kill all executors; return the runs that they had begun."""
@@ -176,7 +200,7 @@ class Pool:
     def _executor_for(self, run: Run) -> Executor | None:
         assert run.call is not None
         kind = LOOP if run.call.flags & COROUTINE else self._kind
-        parked = 0 if kind != SYNC or run.deadline else self.pace.parked()
+        parked = 0 if kind != SYNC or run.is_limited else self.pace.parked()
         best, most = None, 0
         count = 0
         for executor in self.executors:
@@ -197,8 +221,9 @@ class Pool:
     def _send(self, executor: Executor, run: Run, blob: bytes) -> None:
         call = run.call
         assert call is not None
-        deadline = run.deadline
         message = run.message
+        started = self._clock.now()
+        deadline = run.ends_at = run.end_at(started)
         executor.send_code(call.fingerprint, blob)
         now = self._reactor.now()
         frame = TaskFrame(
@@ -215,7 +240,7 @@ class Pool:
         waits = executor.kind == SYNC and bool(executor.runs)
         executor.send_task(run, frame, now)
         if deadline:
-            seconds = max(0.0, deadline - self._clock.now())
+            seconds = max(0.0, deadline - started)
             self._timers[run.number] = self._reactor.after(
                 seconds, lambda: self.interrupt(run, pipe.TIMED_OUT)
             )

@@ -19,6 +19,8 @@ from typing import Any
 
 Action = Callable[[], None]
 
+_LONGEST_SELECT = 3600.0
+
 
 class Timer:
     """A call that will be made once; `cancel` takes it back."""
@@ -147,7 +149,10 @@ class Reactor:
         timers = self._timers
         while timers and timers[0][2].action is None:
             heapq.heappop(timers)
-        return max(0.0, timers[0][0] - time.monotonic()) if timers else None
+        if not timers:
+            return None
+        # epoll takes no more than 24 days.
+        return min(max(0.0, timers[0][0] - time.monotonic()), _LONGEST_SELECT)
 
     def _wake(self) -> None:
         try:

@@ -12,6 +12,9 @@ from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 if TYPE_CHECKING:
     from nbqueue.worker.executors import Executor
 
+FAR_DEADLINE = 32_503_680_000
+"""The year 3000, in Unix seconds: no deadline, and near the last that a datetime can hold."""
+
 DEFAULT_TIMEOUT = 1800
 """Seconds; Asynq's, for a message with neither time-out nor deadline."""
 
@@ -37,21 +40,37 @@ class Run:
     call: Call | None = None
     executor: Executor | None = None
     sent_at: float = 0.0
+    ends_at: float = 0.0
+    """When this attempt must end (Unix seconds), once it was sent to an executor; 0: never."""
     stop_reason: int = 0
     holder: Who | None = None
     """Who ran it, if that is not this worker: a task that was recovered."""
 
     @property
-    def deadline(self) -> float:
-        """When this attempt must end (Unix seconds) if it starts at ``fetched_ms``; 0: never."""
+    def timeout(self) -> int:
+        """How many seconds this attempt may take; 0: any number."""
         timeout, deadline = self.message.timeout, self.message.deadline
-        if not timeout and not deadline:
-            timeout = DEFAULT_TIMEOUT
-        if timeout >= FAR_TIMEOUT:
-            return float(deadline)
+        if timeout <= 0:
+            return 0 if deadline > 0 else DEFAULT_TIMEOUT
+        return 0 if timeout >= FAR_TIMEOUT else timeout
+
+    @property
+    def deadline(self) -> int:
+        """When the task must be done (Unix seconds), whatever the attempt; 0: never."""
+        deadline = self.message.deadline
+        return deadline if 0 < deadline < FAR_DEADLINE else 0
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the attempt must end at some time."""
+        return bool(self.timeout or self.deadline)
+
+    def end_at(self, started: float) -> float:
+        """When the attempt must end (Unix seconds) if it starts then; 0: never."""
+        timeout, deadline = self.timeout, self.deadline
         if not timeout:
             return float(deadline)
-        end = self.fetched_ms / 1000 + timeout
+        end = started + timeout
         return min(end, deadline) if deadline else end
 
     def waited_ms(self, started_ms: int) -> int | None:

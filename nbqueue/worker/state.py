@@ -8,7 +8,7 @@ from nbqueue.calls.payloads import FAIL_IF_LOST
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.worker.retries import call_delay, message_delay
-from nbqueue.worker.runs import DEFAULT_TIMEOUT, Run
+from nbqueue.worker.runs import Run
 
 POISON_LIMIT = 3
 """So many of a task's attempts may end with the death of their process; then it is archived."""
@@ -106,7 +106,6 @@ def after_loss(
 
 
 def timeout_text(run: Run) -> str:
-    message = run.message
-    if message.deadline and run.deadline >= message.deadline:
+    if run.deadline and (not run.timeout or run.ends_at >= run.deadline):
         return "timed out: its deadline has passed"
-    return f"timed out after {message.timeout or DEFAULT_TIMEOUT}s"
+    return f"timed out after {run.timeout}s"

@@ -66,14 +66,16 @@ class Supervisor:
         queues = list(settings.queues)
         self._numbers = itertools.count(1)
         self.links = Links(self.reactor, self.store, queues)
-        self.finisher = Finisher(self.links, self.clock, self._who)
+        self.finisher = Finisher(self.reactor, self.links, self.clock, self._who)
         self.answers = Answers(self.finisher, self._keys)
+        self.finisher.on_too_large = self.answers.too_large
         self._codes = Codes(self.links)
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
         self.pool.on_done = self._on_done
         self.pool.on_lost = self._on_lost
         self.pool.on_no_code = self._on_no_code
         self.pool.on_broken = self._on_broken
+        self.pool.on_too_many = self._give_back
         ClockKeeper(self.reactor, self.links, self.clock)
         lease = settings.lease_seconds
         Heartbeat(self.reactor, self.links, self.clock, self.finisher, lease)
@@ -134,7 +136,10 @@ class Supervisor:
         if self.fetcher.enabled:
             log.info("worker fetches no more tasks id=%s", self.worker_id)
         self.fetcher.enabled = False
-        self.answers.give_back(self.pool.take_back_unstarted(), "unstarted", "not begun")
+        self._give_back(self.pool.take_back_unstarted())
+
+    def _give_back(self, runs: list[Run]) -> None:
+        self.answers.give_back(runs, "unstarted", "not begun")
 
     def shut_down(self) -> None:
         """End: what runs may go on for the shutdown time-out. A second call ends it at once."""
@@ -164,12 +169,14 @@ class Supervisor:
         self.pool.dispatch()
         self.finisher.flush()
         self.links.flush()
-        if self._ending and not self.pool.in_hand and self.finisher.is_idle:
+        is_idle = self.finisher.is_idle and not self.fetcher.is_asking
+        if self._ending and not self.pool.in_hand and is_idle:
             self.pool.stop_executors()
             self.reactor.stop()
 
     def _on_fetched(self, queue: str, found: list[Fetched], token: str, now_ms: int) -> None:
         fence = commands.token_fence(token)
+        unwanted: list[Run] = []
         for task in found:
             run = Run(
                 next(self._numbers),
@@ -185,10 +192,13 @@ class Supervisor:
             )
             self.finisher.hold(run)
             refusal = admit(run, self._keys, self.clock.now())
-            if refusal is None:
+            if not self.fetcher.enabled:
+                unwanted.append(run)  # we were told to fetch no more while it was on its way
+            elif refusal is None:
                 self.pool.add(run)
             else:
                 self.answers.failed(run, refusal.decision, error=refusal.error)
+        self._give_back(unwanted)
 
     def _on_done(self, run: Run, done: DoneFrame) -> None:
         self.answers.done(run, done, self.clock.now_ms())
@@ -263,7 +273,7 @@ class Supervisor:
         if channel.endswith(":wake"):
             word, _, value = data.partition(b" ")
             queue = channel[len("nbqueue:{") : -len("}:wake")]
-            if word == b"due":
+            if word == b"due" and value.isdigit():
                 self.forwarder.announced(queue, int(value))
             else:
                 self.fetcher.look(queue)

@@ -56,7 +56,7 @@ class Worker:
         self.settings = WorkerSettings(
             url,
             dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1),
-            concurrency or os.cpu_count() or 1,
+            (os.cpu_count() or 1) if concurrency is None else concurrency,
             executor,
             strict_priority,
             shutdown_timeout,

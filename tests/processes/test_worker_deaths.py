@@ -160,9 +160,6 @@ def test_a_child_process_that_outlives_its_killed_executor_does_not_hide_its_dea
         assert lab.value(task, seconds=3) == "second run"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the supervisor waits 5 s for the process to end, and does nothing else"
-)
 @pytest.mark.slow
 def test_a_task_that_closes_the_files_of_its_executor_does_not_hold_up_others(lab: Any) -> None:
     def close_files() -> None:
@@ -245,7 +242,7 @@ def test_executors_die_with_their_supervisor_and_another_worker_takes_over(
     assert lab.value(task, seconds=10) == "second run"
     lost, done = lab.attempts(task)
     assert (lost["outcome"], done["outcome"]) == ("lost", "completed")
-    assert f":{first.pid}:" in lost["reason"]
+    assert f":{first.pid}:" in lost["worker"]
     assert f":{second.pid}:" in done["worker"]
 
 
@@ -461,9 +458,6 @@ def test_coroutines_and_threads_survive_the_recycling_of_their_process(
         lab.wait_until(lambda: len(worker.executors()) <= 6, 5, "for executors to end")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="nobody ends an executor that was asked to stop and does not"
-)
 @pytest.mark.slow
 def test_recycled_executors_end_even_if_a_task_left_a_thread(lab: Any) -> None:
     def leave_a_thread() -> int:

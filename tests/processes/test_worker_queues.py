@@ -58,7 +58,6 @@ def test_short_tasks_do_not_wait_for_a_slow_one(lab: Any, warmed: bool) -> None:
         assert took < 2.5
 
 
-@pytest.mark.xfail(strict=True, reason="what was fetched ahead is not given back")
 def test_short_tasks_do_not_wait_where_a_slow_one_runs_while_another_worker_is_idle(
     lab: Any,
 ) -> None:

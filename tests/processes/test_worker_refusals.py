@@ -334,28 +334,25 @@ def stale_garbage(lab: Any) -> None:
     lab.redis.lpush("asynq:{default}:active", "bad")
 
 
-CRASHES = pytest.mark.xfail(strict=True, reason="an exception ends the supervisor or executor")
-
-
 @pytest.mark.parametrize(
     "spoil",
     [
         garbage,
         empty,
         no_task,
-        pytest.param(negative_retry, marks=CRASHES),
+        negative_retry,
         negative_timeout,
-        pytest.param(endless_deadline, marks=CRASHES),
-        pytest.param(year_ten_thousand, marks=CRASHES),
+        endless_deadline,
+        year_ten_thousand,
         endless_retention,
-        pytest.param(long_id, marks=CRASHES),
-        pytest.param(long_type, marks=CRASHES),
+        long_id,
+        long_type,
         id_with_spaces,
         failing_with_lone_surrogates,
-        pytest.param(code_of_another_kind, marks=CRASHES),
-        pytest.param(odd_attempt, marks=CRASHES),
-        pytest.param(huge_attempt, marks=CRASHES),
-        pytest.param(bad_wake, marks=CRASHES),
+        code_of_another_kind,
+        odd_attempt,
+        huge_attempt,
+        bad_wake,
         bad_cancel,
         stale_lease,
         stale_garbage,
@@ -389,7 +386,6 @@ def test_results_are_signed_for_their_task_alone(served: Any) -> None:
     assert record.message.timeout == FAR_TIMEOUT
 
 
-@pytest.mark.xfail(strict=True, reason="0 is taken for the number of CPUs")
 def test_no_concurrency_at_all_is_refused() -> None:
     with pytest.raises(UsageError, match="concurrency"):
         Worker(concurrency=0)

@@ -78,14 +78,7 @@ def rest_and_mark(path: str, word: str) -> str:
     [
         ("process", sleep_long, "TaskTimeout"),
         ("process", wait_long, "CancelledError"),
-        pytest.param(
-            "thread",
-            count_long,
-            "TaskTimeout",
-            marks=pytest.mark.xfail(
-                strict=True, reason="TaskTimeout cannot be made without arguments: TypeError"
-            ),
-        ),
+        ("thread", count_long, "TaskTimeout"),
     ],
 )
 def test_a_time_out_is_raised_in_the_task_which_may_clean_up(
@@ -193,7 +186,6 @@ def test_a_task_past_its_deadline_never_runs(lab: Any) -> None:
         assert lab.marks("ran") == []
 
 
-@pytest.mark.xfail(strict=True, reason="it begins when the task is fetched")
 def test_the_time_out_of_a_task_begins_when_it_runs(lab: Any) -> None:
     """It lay in the worker, behind a slow one, for longer than it may run."""
     with lab.worker(concurrency=1):
@@ -290,8 +282,6 @@ def test_a_nonsense_delay_fails_the_task_and_says_so(lab: Any) -> None:
         assert "tomorrow" in str(error)
 
 
-# Not strict: on a loaded machine the task may begin first.
-@pytest.mark.xfail(reason="an interrupt is lost that comes before the task begins")
 @pytest.mark.parametrize("fn", [sleep_long, wait_long])
 @pytest.mark.slow
 def test_a_task_can_be_cancelled_while_its_executor_starts(lab: Any, fn: Any) -> None:
@@ -310,7 +300,6 @@ def test_a_task_can_be_cancelled_while_its_executor_starts(lab: Any, fn: Any) ->
     assert lab.wait_for(task, seconds=2.5).state == "archived"
 
 
-@pytest.mark.xfail(strict=True, reason="it never answers, and is killed with its neighbours")
 @pytest.mark.slow
 def test_a_coroutine_cancelled_before_its_first_step_leaves_its_neighbours_alone(lab: Any) -> None:
     async def block(path: str, seconds: float) -> str:

@@ -80,9 +80,8 @@ def test_a_second_signal_ends_it_at_once_and_gives_the_task_back(lab: Any) -> No
     ("concurrency", "code_is_known"),
     [
         (1, True),
-        # Not strict: it depends on which executor they lay with.
-        pytest.param(2, True, marks=pytest.mark.xfail(reason="executors are asked in turn")),
-        pytest.param(2, False, marks=pytest.mark.xfail(reason="and what waits for code goes last")),
+        (2, True),
+        (2, False),
     ],
 )
 @pytest.mark.slow

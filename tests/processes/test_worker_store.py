@@ -185,7 +185,6 @@ def test_a_store_killed_again_and_again_under_load_loses_no_task(lab: Any) -> No
         assert worker.alive
 
 
-@pytest.mark.xfail(strict=True, reason="epoll waits 24 days at most")
 def test_a_task_with_a_month_to_run_survives_the_loss_of_the_store(lab: Any) -> None:
     with lab.worker() as worker:
         task = lab.submit(
@@ -228,7 +227,6 @@ def test_each_connection_can_be_cut_and_the_work_goes_on(lab: Any) -> None:
         assert worker.alive
 
 
-@pytest.mark.xfail(strict=True, reason="it is reported as a lost lease")
 def test_an_acknowledgement_whose_answer_was_lost_is_sent_again_and_counts_once(
     lab: Any, gate: Gate
 ) -> None:
@@ -248,7 +246,6 @@ def test_an_acknowledgement_whose_answer_was_lost_is_sent_again_and_counts_once(
         assert "another worker has the task" not in worker.log()
 
 
-@pytest.mark.xfail(strict=True, reason="it ends while a fetch is under way")
 def test_a_worker_told_to_end_while_tasks_are_on_their_way_to_it_gives_them_back(
     lab: Any, gate: Gate
 ) -> None:
@@ -307,9 +304,6 @@ def be_a_replica(lab: Any) -> None:
     lab.redis.replicaof("NO", "ONE")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="refused acknowledgements are dropped, refused fetches end the worker"
-)
 @pytest.mark.parametrize("refuse", [be_busy, be_a_replica])
 def test_a_result_that_the_store_refuses_for_a_while_is_not_lost(lab: Any, refuse: Any) -> None:
     with lab.worker(concurrency=1, lease=5) as worker:
@@ -322,7 +316,6 @@ def test_a_result_that_the_store_refuses_for_a_while_is_not_lost(lab: Any, refus
         assert lab.value(lab.submit(nap, 0)) == "rested"
 
 
-@pytest.mark.xfail(strict=True, reason="a refused fetch ends the worker")
 @pytest.mark.parametrize("refuse", [be_busy, be_a_replica])
 def test_a_store_that_refuses_to_give_tasks_for_a_while_does_not_end_a_worker(
     lab: Any, refuse: Any
@@ -342,7 +335,6 @@ def test_a_store_that_refuses_to_give_tasks_for_a_while_does_not_end_a_worker(
         assert lab.value(task) == "rested"
 
 
-@pytest.mark.xfail(strict=True, reason="a refused wait for tasks is repeated at once")
 def test_a_worker_does_not_besiege_a_store_that_refuses(lab: Any) -> None:
     with lab.worker():
         lab.value(lab.submit(nap, 0))
@@ -375,9 +367,6 @@ def test_a_flushed_store_leaves_the_worker_fit_for_work(lab: Any) -> None:
         assert lab.value(lab.submit(nap, 0)) == "rested"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="it is sent again for ever, each time at the cost of all connections"
-)
 @pytest.mark.slow
 def test_a_result_too_large_for_the_store_fails_its_task_only(lab: Any) -> None:
     """Redis takes 512 MB; here less, to be quick. It closes the connection of who sends more."""

@@ -139,7 +139,7 @@ def test_a_task_that_kills_its_process_each_time_is_archived_in_the_end() -> Non
 def test_an_attempt_must_end_by_its_timeout_or_its_deadline(
     timeout: int, deadline: int, ends: float
 ) -> None:
-    assert run(timeout=timeout, deadline=deadline).deadline == ends
+    assert run(timeout=timeout, deadline=deadline).end_at(1000.0) == ends
 
 
 def test_how_long_a_task_waited_is_counted_from_when_it_was_pending() -> None:
