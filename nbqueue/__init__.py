@@ -21,6 +21,9 @@ _HOMES = {
     "TaskGroup": "nbqueue.client.groups",
     "Worker": "nbqueue.worker.worker",
     "current_task": "nbqueue.executor.context",
+    "Task": "nbqueue.executor.context",
+    "exponential": "nbqueue.executor.policy",
+    "asynq_delay": "nbqueue.executor.policy",
     "SkipRetry": "nbqueue.errors",
     "RevokeTask": "nbqueue.errors",
     "RetryLater": "nbqueue.errors",
@@ -66,6 +69,7 @@ __all__ = [
     "StoreUnreachable",
     "StoreUnsuitable",
     "StoreWarning",
+    "Task",
     "TaskCancelled",
     "TaskError",
     "TaskFailed",
@@ -79,8 +83,10 @@ __all__ = [
     "Worker",
     "WorkerLost",
     "__version__",
+    "asynq_delay",
     "connect",
     "current_task",
+    "exponential",
 ]
 
 
@@ -130,5 +136,6 @@ if TYPE_CHECKING:
         UsageError,
         WorkerLost,
     )
-    from nbqueue.executor.context import current_task
+    from nbqueue.executor.context import Task, current_task
+    from nbqueue.executor.policy import asynq_delay, exponential
     from nbqueue.worker.worker import Worker

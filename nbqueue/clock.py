@@ -6,9 +6,13 @@ host's clock and the store's is measured by whoever connects, and again now and 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+
+_DRIFT = 1e-4
+"""By how much two clocks may part, in seconds a second."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -27,11 +31,20 @@ class Clock:
     ) -> None:
         self._monotonic = monotonic
         self._base = wall() - monotonic()
+        self._error = math.inf
+        self._measured_at = 0.0
 
     def measured(self, sent_at: float, received_at: float, store_time: float) -> None:
         """Set by one exchange: asked and answered at these monotonic times, in seconds, the store
-        said that it was ``store_time`` (Unix seconds)."""
-        self._base = store_time - (sent_at + received_at) / 2
+        said that it was ``store_time`` (Unix seconds).
+
+        The answer was given some time in between, so a slow exchange says little. It counts only
+        if it says more than the last one that did, which clocks drift away from.
+        """
+        error = (received_at - sent_at) / 2
+        if error <= self._error + _DRIFT * (received_at - self._measured_at):
+            self._base = store_time - (sent_at + received_at) / 2
+            self._error, self._measured_at = error, received_at
 
     def now_ms(self) -> int:
         """Unix milliseconds on the store's clock."""

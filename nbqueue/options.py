@@ -30,6 +30,10 @@ class TaskOptions:
     name: a name by which `Client.get` finds the newest task that had it.
     headers: text for whoever runs it; never decides what runs.
     on_lost: ``"rerun"`` (a task whose worker died runs again, which is no retry) or ``"fail"``.
+    retry_delay: how long to wait before a retry: a duration, a list of them (the last repeats),
+        `nbqueue.exponential`, or a function of (retries so far, error, task). A call's default is
+        1 s, doubling with jitter up to 10 minutes.
+    retry_on: the type or types of errors that are tried again; all of them.
     """
 
     queue: str = "default"
@@ -43,6 +47,8 @@ class TaskOptions:
     name: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     on_lost: str = "rerun"
+    retry_delay: Any = None
+    retry_on: Any = None
 
     def __post_init__(self) -> None:
         _check_text("queue", self.queue)

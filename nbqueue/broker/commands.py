@@ -184,6 +184,25 @@ def store_code(queue: str, fingerprint: bytes, blob: bytes, now_ms: int) -> Comm
     )
 
 
+def serve(
+    queue: str, pattern: str, envelope: bytes, fingerprint: bytes, blob: bytes, now_ms: int
+) -> Command[bool]:
+    """Keep a handler for messages of ``queue``. Reads as whether its pattern is new."""
+    keys = queue_keys(queue)
+    return _command(
+        "serve",
+        (keys.handlers, keys.code(fingerprint), keys.code_index),
+        (pattern, envelope, fingerprint.hex(), blob, now_ms, keys.wake),
+        bool,
+    )
+
+
+def unserve(queue: str, pattern: str) -> Command[bool]:
+    """Forget a handler. Reads as whether there was one."""
+    keys = queue_keys(queue)
+    return _command("unserve", (keys.handlers,), (pattern, keys.wake), bool)
+
+
 def drop_code(queue: str, fingerprint: bytes, seen_at: str) -> Command[bool]:
     """Forget code that no task uses, unless it was asked for since ``seen_at``."""
     keys = queue_keys(queue)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from nbqueue.calls.payloads import is_call
+from nbqueue.broker import commands
+from nbqueue.calls.functions import dump_function
+from nbqueue.calls.payloads import BY_REFERENCE, COROUTINE, is_call, pack_call
 from nbqueue.calls.signing import Keyring
 from nbqueue.client.futures import About, TaskFuture, attach
 from nbqueue.client.groups import TaskGroup
@@ -19,7 +21,9 @@ from nbqueue.client.waiting import seconds_of
 from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import TaskNotFound, UsageError
+from nbqueue.executor.context import Task
 from nbqueue.wire import states
+from nbqueue.wire.keys import HANDLER_TYPE
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -136,6 +140,49 @@ class Client(concurrent.futures.Executor):
         if fn is not None:
             return TaskFunction(self._session, fn, options)
         return lambda fn: TaskFunction(self._session, fn, options)
+
+    # --- Serving -------------------------------------------------------------------------------
+
+    def serve(
+        self,
+        pattern: str,
+        fn: Callable[[Task], Any] | None = None,
+        *,
+        queue: str = "default",
+    ) -> Any:
+        """Have the workers of ``queue`` run messages of type ``pattern`` by ``fn``, from now on.
+
+        The handler is signed and kept in the store: running workers take it up at once, later
+        ones find it there, and serving another one replaces it. An exact match goes first, then
+        the longest pattern with which the type begins. ``fn`` gets a `Task` and may be a coroutine
+        function; see `Worker.handle`. Without ``fn`` it is a decorator.
+
+        >>> @q.serve("email:")
+        ... def deliver(task): ...
+
+        Raises `CannotPickle`, `UsageError` for a blank pattern, `StoreUnreachable`.
+        """
+        if fn is None:
+            return lambda fn: self.serve(pattern, fn, queue=queue)
+        session = self._session
+        session.check_open()
+        if not isinstance(pattern, str) or not pattern.strip():
+            raise UsageError(f"pattern={pattern!r} is empty: name a type, or how types begin")
+        code = dump_function(fn)
+        flags = COROUTINE * code.is_coroutine | BY_REFERENCE * code.by_reference
+        unsigned = pack_call(code.fingerprint, b"", flags)
+        envelope = session.keyring.sign_call(unsigned, pattern, queue, HANDLER_TYPE)
+        session.broker.run(
+            commands.serve(
+                queue, pattern, envelope, code.fingerprint, code.blob, session.clock.now_ms()
+            )
+        )
+        return fn
+
+    def unserve(self, pattern: str, *, queue: str = "default") -> bool:
+        """Forget the handler that `serve` put there; returns whether there was one."""
+        self._session.check_open()
+        return self._session.broker.run(commands.unserve(queue, pattern))
 
     # --- Finding -------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
@@ -17,6 +18,7 @@ from nbqueue.client.outcomes import DELETED, End
 from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import StoreError, TaskIdConflict, UsageError
+from nbqueue.executor.policy import Policy, WithPolicy, make_policy
 from nbqueue.options import TaskOptions
 from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
@@ -134,6 +136,7 @@ class _Terms:
 
     def __init__(self, options: TaskOptions) -> None:
         self.options = options
+        self.policy = make_policy(options.retry_delay, options.retry_on)
         self.retention = _seconds("retention", options.retention, RETENTION)
         self.delay = _seconds("delay", options.delay, 0.0)
         deadline = 0 if options.deadline is None else to_ms(options.deadline) // 1000
@@ -170,6 +173,15 @@ def _seconds(name: str, value: Duration | None, default: float) -> float:
     return seconds
 
 
+def _dump(fn: Callable[..., Any], policy: Policy) -> Code:
+    code = dump_function(fn)
+    if policy.is_empty:
+        return code
+    # What is done about its errors may be code, too, and travels with the function.
+    whole = dump_function(WithPolicy(fn, policy))
+    return replace(whole, name=code.name, is_coroutine=code.is_coroutine)
+
+
 class _Call:
     """One function with its options, ready to make tasks of arguments."""
 
@@ -177,8 +189,8 @@ class _Call:
         self._session = session
         self.terms = terms
         self.fn = fn
-        self.code: Code = dump_function(fn)
         options = terms.options
+        self.code: Code = _dump(fn, terms.policy)
         self.queue = options.queue
         self.about = About("", options.queue, self.code.name, options.name)
         self._flags = (

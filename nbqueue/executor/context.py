@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,10 @@ class Task:
     deadline: datetime | None = None
     payload: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+
+    def json(self) -> Any:
+        """The payload, read as JSON. Raises `ValueError` if it is none."""
+        return json.loads(self.payload)
 
 
 _current: ContextVar[Task] = ContextVar("nbqueue.current_task")

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 import socket
 import time
+import traceback
+from collections.abc import Callable
+from typing import Any
 
 from nbqueue.executor import pipe
 from nbqueue.executor.context import set_current
 from nbqueue.executor.control import watch
 from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
-from nbqueue.executor.run import (
-    Functions,
-    failed,
-    prepare,
-    stop_exception,
-    succeeded,
-    task_context,
-)
+from nbqueue.executor.run import Runner, make_task, stop_exception
 
 _RECEIVE = 262_144
 
@@ -30,7 +27,8 @@ class LoopExecutor:
     def __init__(self, connection: socket.socket, control: int) -> None:
         self._connection = connection
         self._control = control
-        self._functions = Functions()
+        self._runner = Runner()
+        self._started: asyncio.Task[None] | None = None
         self._running: dict[int, asyncio.Task[None]] = {}
         self._reasons: dict[int, int] = {}
         self._frames = Frames()
@@ -45,12 +43,13 @@ class LoopExecutor:
 
         watch(self._control, interrupt)
         self._connection.setblocking(False)
-        self._out.put_nowait(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
         sender = asyncio.create_task(self._send())
         loop.add_reader(self._connection, self._receive)
         await self._ended.wait()
         while self._running:
             await asyncio.wait(set(self._running.values()))
+        for hook in self._runner.service.on_stop:
+            await _called(hook)
         await self._out.join()
         sender.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -77,9 +76,21 @@ class LoopExecutor:
             if kind == pipe.TASK:
                 self._begin(pipe.unpack_task(body))
             elif kind == pipe.CODE:
-                self._functions.add(body)
+                self._runner.add_code(body)
+            elif kind == pipe.SERVICE:
+                self._started = asyncio.create_task(self._start(body))
             elif kind == pipe.STOP:
                 self._ended.set()
+
+    async def _start(self, body: bytes) -> None:
+        """Run the owner's hooks. Tasks that came meanwhile wait for them."""
+        try:
+            for hook in self._runner.take_service(body):
+                await _called(hook)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)  # the supervisor says that executors do not start
+        self._out.put_nowait(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
 
     def _begin(self, frame: TaskFrame) -> None:
         task = asyncio.create_task(self._run(frame))
@@ -92,21 +103,31 @@ class LoopExecutor:
         # Cancelled before its first step, a coroutine does not even get to its `except`.
         if frame.number in self._running:
             error = stop_exception(self._reasons.get(frame.number, pipe.CANCELLED))
-            self._finish(frame, failed(frame, error, time.perf_counter_ns()))
+            self._finish(frame, self._runner.failed(frame, error, time.perf_counter_ns()))
 
     async def _run(self, task: TaskFrame) -> None:
         started = time.perf_counter_ns()
-        set_current(task_context(task))
         try:
-            function, args, kwargs = prepare(self._functions, task)
-            value = await function(*args, **kwargs)
-            done = succeeded(task, value, started)
+            if self._started is not None and not self._started.done():
+                await asyncio.shield(self._started)
+            job = self._runner.prepare(task)
+            set_current(job.task)
+            value = await _called(job.function, *job.args, **job.kwargs)
+            done = self._runner.succeeded(task, value, started)
         except asyncio.CancelledError as error:
             reason = self._reasons.get(task.number)
-            done = failed(task, stop_exception(reason) if reason else error, started)
+            done = await self._failed(task, stop_exception(reason) if reason else error, started)
         except BaseException as error:
-            done = failed(task, error, started)
+            done = await self._failed(task, error, started)
         self._finish(task, done)
+
+    async def _failed(self, frame: TaskFrame, error: BaseException, started: int) -> DoneFrame:
+        for hook in self._runner.service.on_error:
+            try:
+                await _called(hook, make_task(frame), error)
+            except Exception:
+                traceback.print_exc()
+        return self._runner.failed(frame, error, started)
 
     def _finish(self, task: TaskFrame, done: DoneFrame) -> None:
         self._running.pop(task.number, None)
@@ -119,3 +140,8 @@ class LoopExecutor:
         self._reasons[number] = reason
         if task is not None:
             task.cancel()
+
+
+async def _called(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    value = function(*args, **kwargs)
+    return await value if inspect.isawaitable(value) else value

@@ -23,6 +23,9 @@ DONE: Final = 4
 """Executor: it ended. Body: see `pack_done`."""
 STOP: Final = 5
 """Supervisor: end when what runs has ended. No body."""
+SERVICE: Final = 6
+"""Supervisor, first of all: the handlers and hooks of the worker's owner. Body: their code, or
+nothing. The executor says `HELLO` once its hooks have run."""
 
 VALUE: Final = 0
 FAILED: Final = 1
@@ -33,33 +36,43 @@ TIMED_OUT: Final = 5
 CANCELLED: Final = 6
 
 _HEAD = struct.Struct(">IB")
-_TASK = struct.Struct(">I16sqqdIII")
+_TASK = struct.Struct(">I16sBqqqdIIII")
 _DONE = struct.Struct(">IBQQdBI")
 PERMIT: Final = struct.Struct(">I")
 INTERRUPT: Final = struct.Struct(">IB")
 """In the control pipe: number of the task, and why (`TIMED_OUT` or `CANCELLED`)."""
 
 
+NO_CODE: Final = bytes(16)
+"""The fingerprint of a message whose handler is the service's."""
+
+
 class TaskFrame(NamedTuple):
-    """A task to run. ``deadline`` is Unix seconds on the store's clock, 0: none."""
+    """A task to run. ``deadline`` is Unix seconds on the store's clock, 0: none.
+
+    ``arguments`` are those of a call, or the payload of a message; ``headers`` are JSON.
+    """
 
     number: int
     fingerprint: bytes
+    is_message: bool
     attempt: int
+    retried: int
     max_retry: int
     deadline: float
     task_id: str
     queue: str
     type: str
-    arguments: bytes
+    headers: bytes
+    arguments: bytes | memoryview
 
 
 class DoneFrame(NamedTuple):
     """How a task ended.
 
     ``body`` is the result's bytes for `VALUE`, else those of the exception. ``micros`` is how long
-    it ran, ``peak_memory`` the most bytes that the process ever had. ``delay`` (seconds) and
-    ``counts`` belong to `LATER`.
+    it ran, ``peak_memory`` the most bytes that the process ever had. When to try again, if so:
+    ``delay`` in seconds (negative: as the worker thinks best), and whether it counts as a failure.
     """
 
     number: int
@@ -81,30 +94,39 @@ def pack_task(task: TaskFrame) -> bytes:
     head = _TASK.pack(
         task.number,
         task.fingerprint,
+        task.is_message,
         task.attempt,
+        task.retried,
         task.max_retry,
         task.deadline,
         len(task_id),
         len(queue),
         len(name),
+        len(task.headers),
     )
-    body = b"".join((head, task_id, queue, name, task.arguments))
+    body = b"".join((head, task_id, queue, name, task.headers, task.arguments))
     return _HEAD.pack(len(body) + 1, TASK) + body
 
 
 def unpack_task(body: bytes) -> TaskFrame:
-    number, fingerprint, attempt, max_retry, deadline, a, b, c = _TASK.unpack_from(body)
+    number, fingerprint, is_message, attempt, retried, max_retry, deadline, a, b, c, d = (
+        _TASK.unpack_from(body)
+    )
     at = _TASK.size
+    b, c, d = a + b, a + b + c, a + b + c + d
     return TaskFrame(
         number,
         fingerprint,
+        bool(is_message),
         attempt,
+        retried,
         max_retry,
         deadline,
         body[at : at + a].decode(),
-        body[at + a : at + a + b].decode(),
-        body[at + a + b : at + a + b + c].decode(),
-        body[at + a + b + c :],
+        body[at + a : at + b].decode(),
+        body[at + b : at + c].decode(),
+        body[at + c : at + d],
+        body[at + d :],
     )
 
 

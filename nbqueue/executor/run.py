@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+import inspect
+import json
 import sys
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +29,9 @@ from nbqueue.errors import (
 )
 from nbqueue.executor import pipe
 from nbqueue.executor.context import Task, reset_current, set_current
+from nbqueue.executor.handlers import Service, encode_result
 from nbqueue.executor.pipe import DoneFrame, TaskFrame
+from nbqueue.executor.policy import Policy
 
 _MOST_FUNCTIONS = 256
 
@@ -56,19 +62,63 @@ def stop_exception(reason: int) -> BaseException:
     return TaskCancelled() if reason == pipe.CANCELLED else TaskTimeout()
 
 
-class Functions:
-    """The functions that this executor has: code as it came, unpickled when first called."""
+class CannotLoad(NbqueueError):
+    """The code or the arguments of a task cannot be loaded here; trying again is of no use."""
+
+
+@dataclass(slots=True)
+class Job:
+    """A task, ready to be called."""
+
+    task: Task
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Runner:
+    """What all kinds of executors share: the code that came, and what becomes of an outcome.
+
+    Code is unpickled when it is first called, and kept.
+    """
 
     def __init__(self) -> None:
+        self.service = Service()
         self._blobs: dict[bytes, bytes] = {}
         self._loaded: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
 
-    def add(self, body: bytes) -> None:
+    def add_code(self, body: bytes) -> None:
         """Take the body of a `CODE` frame."""
         self._blobs[body[:16]] = body[16:]
 
-    def get(self, fingerprint: bytes) -> Callable[..., Any]:
-        """Return the function; unpickles its code. Raises whatever that raises."""
+    def take_service(self, body: bytes) -> list[Callable[[], Any]]:
+        """Take the body of a `SERVICE` frame; return the hooks to run before the first task."""
+        if body:
+            service = functions.load_function(body)()
+            assert isinstance(service, Service)
+            self.service = service
+        return self.service.on_start
+
+    def prepare(self, frame: TaskFrame) -> Job:
+        """Unpickle what a task needs. Raises `CannotLoad`, with the reason as its cause."""
+        task = make_task(frame)
+        try:
+            if frame.is_message:
+                function = self._handler(frame)
+                return Job(task, function, (task,), {})
+            function = self._function(frame.fingerprint)
+            args, kwargs = functions.load_arguments(frame.arguments)
+        except Exception as error:
+            hint = ""
+            if isinstance(error, ModuleNotFoundError) and error.name:
+                hint = f"; install {error.name.partition('.')[0]!r} where the worker runs"
+            raise CannotLoad(
+                f"{frame.type} cannot be loaded by this worker (Python "
+                f"{sys.version_info[0]}.{sys.version_info[1]}): {error_text(error)}{hint}"
+            ) from error
+        return Job(task, function, args, kwargs)
+
+    def _function(self, fingerprint: bytes) -> Callable[..., Any]:
         found = self._loaded.get(fingerprint)
         if found is None:
             found = functions.load_function(self._blobs[fingerprint])
@@ -77,90 +127,130 @@ class Functions:
                 self._loaded.popitem(last=False)
         return found
 
+    def _handler(self, frame: TaskFrame) -> Callable[..., Any]:
+        if frame.fingerprint == pipe.NO_CODE:
+            return self.service.handler(frame.type)
+        return self.service.wrapped(self._function(frame.fingerprint))
 
-def task_context(frame: TaskFrame) -> Task:
+    def succeeded(self, frame: TaskFrame, value: object, started: int) -> DoneFrame:
+        """The answer for what a task returned."""
+        micros = (time.perf_counter_ns() - started) // 1000
+        try:
+            if frame.is_message:
+                body = encode_result(value)
+            else:
+                body = functions.dump_value(value, callee=frame.type)
+        except (CannotPickle, TypeError, ValueError) as error:
+            return self.failed(frame, error, started, for_good=True)
+        return DoneFrame(frame.number, pipe.VALUE, micros, peak_memory(micros), -1, True, "", body)
+
+    def failed(
+        self, frame: TaskFrame, error: BaseException, started: int, for_good: bool = False
+    ) -> DoneFrame:
+        """The answer for what a task raised."""
+        micros = (time.perf_counter_ns() - started) // 1000
+        outcome, delay, counts = pipe.FAILED, -1.0, True
+        try:
+            outcome, delay, counts = self._verdict(frame, error)
+        except Exception as wrong:
+            # A mistake in the user's policy: what it was about matters more than how to retry.
+            note = getattr(error, "add_note", None)
+            if note is not None:
+                note(f"and its retry policy failed: {error_text(wrong)}")
+        text = error_text(error)
+        if isinstance(error, CannotLoad):
+            text = str(error)
+        if for_good or isinstance(error, SkipRetry | CannotLoad | CannotPickle):
+            outcome = pipe.FAILED_FOR_GOOD
+        body = dump_exception(error)
+        # The frames of the traceback hold the task's variables, perhaps gigabytes.
+        error.__traceback__ = None
+        peak = peak_memory(micros)
+        return DoneFrame(frame.number, outcome, micros, peak, delay, counts, text, body)
+
+    def _verdict(self, frame: TaskFrame, error: BaseException) -> tuple[int, float, bool]:
+        if isinstance(error, RetryLater):
+            delay = parse_duration(error.delay, "RetryLater")  # type: ignore[arg-type]
+            return pipe.LATER, delay, error.counts
+        if isinstance(error, RevokeTask):
+            return pipe.REVOKED, -1.0, True
+        if isinstance(error, TaskCancelled):
+            return pipe.CANCELLED, -1.0, True
+        policy = self.service.policy
+        if not frame.is_message:
+            own = getattr(self._loaded.get(frame.fingerprint), "policy", None)
+            if isinstance(own, Policy):
+                policy = own.over(policy)
+        if policy.retry_on is not None and not isinstance(error, policy.retry_on):
+            return pipe.FAILED_FOR_GOOD, -1.0, True
+        counts = policy.is_failure is None or bool(policy.is_failure(error))
+        chosen = policy.delay_for(frame.retried, error, make_task(frame))
+        return pipe.FAILED, -1.0 if chosen is None else chosen, counts
+
+
+def make_task(frame: TaskFrame) -> Task:
+    """What the task's own code sees of it."""
     deadline = EPOCH + timedelta(seconds=frame.deadline) if frame.deadline else None
-    return Task(frame.task_id, frame.type, frame.queue, frame.attempt, frame.max_retry, deadline)
+    return Task(
+        frame.task_id,
+        frame.type,
+        frame.queue,
+        frame.attempt,
+        frame.max_retry,
+        deadline,
+        bytes(frame.arguments) if frame.is_message else b"",
+        json.loads(frame.headers) if frame.headers else {},
+    )
 
 
-class CannotLoad(NbqueueError):
-    """The code or the arguments of a task cannot be loaded here; trying again is of no use."""
-
-
-def prepare(
-    known: Functions, frame: TaskFrame
-) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """Unpickle a task's function and arguments. Raises `CannotLoad` with the reason as cause."""
-    try:
-        function = known.get(frame.fingerprint)
-        args, kwargs = functions.load_arguments(frame.arguments)
-    except Exception as error:
-        hint = ""
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            hint = f"; install {error.name.partition('.')[0]!r} where the worker runs"
-        raise CannotLoad(
-            f"{frame.type} cannot be loaded by this worker (Python "
-            f"{sys.version_info[0]}.{sys.version_info[1]}): {error_text(error)}{hint}"
-        ) from error
-    return function, args, kwargs
-
-
-def run_sync(known: Functions, frame: TaskFrame, interrupted: Interrupted) -> DoneFrame:
+def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> DoneFrame:
     """Run a task in this thread. Never raises: whatever happens is in the frame."""
     started = time.perf_counter_ns()
-    token = set_current(task_context(frame))
+    token = None
     try:
         try:
-            function, args, kwargs = prepare(known, frame)
+            job = runner.prepare(frame)
+            token = set_current(job.task)
             interrupted.number = frame.number
             early = interrupted.exception()
             if early is not None:
                 raise early
-            value = function(*args, **kwargs)
+            value = job.function(*job.args, **job.kwargs)
             interrupted.number = -1
-            done = succeeded(frame, value, started)
+            done = runner.succeeded(frame, value, started)
         except BaseException as error:
             interrupted.number = -1
-            done = failed(frame, error, started)
+            done = _failed_sync(runner, frame, error, started)
     except BaseException as error:
         # The interrupt came between the two lines above.
         interrupted.number = -1
-        done = failed(frame, error, started)
+        done = runner.failed(frame, error, started)
     finally:
-        reset_current(token)
+        if token is not None:
+            reset_current(token)
     return done
 
 
-def succeeded(frame: TaskFrame, value: object, started: int) -> DoneFrame:
-    micros = (time.perf_counter_ns() - started) // 1000
-    try:
-        body = functions.dump_value(value, callee=frame.type)
-    except CannotPickle as error:
-        return failed(frame, error, started)
-    return DoneFrame(frame.number, pipe.VALUE, micros, peak_memory(micros), 0.0, True, "", body)
-
-
-def failed(frame: TaskFrame, error: BaseException, started: int) -> DoneFrame:
-    micros = (time.perf_counter_ns() - started) // 1000
-    outcome, delay, counts = pipe.FAILED, 0.0, True
-    if isinstance(error, RetryLater):
+def _failed_sync(runner: Runner, frame: TaskFrame, error: BaseException, started: int) -> DoneFrame:
+    for hook in runner.service.on_error:
         try:
-            outcome, delay, counts = pipe.LATER, parse_duration(error.delay), error.counts  # type: ignore[arg-type]
-        except NbqueueError as wrong:
-            error = wrong
-    elif isinstance(error, RevokeTask):
-        outcome = pipe.REVOKED
-    elif isinstance(error, TaskCancelled):
-        outcome = pipe.CANCELLED
-    elif isinstance(error, SkipRetry | CannotLoad | CannotPickle):
-        outcome = pipe.FAILED_FOR_GOOD
-    text = error_text(error)
-    if isinstance(error, CannotLoad) and error.__cause__ is not None:
-        text = str(error)
-    body = dump_exception(error)
-    # The frames of the traceback hold the task's variables, perhaps gigabytes.
-    error.__traceback__ = None
-    return DoneFrame(frame.number, outcome, micros, peak_memory(micros), delay, counts, text, body)
+            call_hook(hook, make_task(frame), error)
+        except Exception:
+            traceback.print_exc()  # it goes to the worker's log; the task's own error is reported
+    return runner.failed(frame, error, started)
+
+
+def call_hook(hook: Callable[..., Any], *args: Any) -> None:
+    """Call a hook from code that is not async itself; a coroutine is run to its end."""
+    returned = hook(*args)
+    if inspect.isawaitable(returned):
+
+        async def wait() -> None:
+            await returned
+
+        import asyncio
+
+        asyncio.run(wait())
 
 
 _LOOK_AFTER_MICROS = 2_000

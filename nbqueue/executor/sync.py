@@ -9,7 +9,7 @@ from collections import deque
 from nbqueue.executor import pipe
 from nbqueue.executor.control import by_signal, watch
 from nbqueue.executor.pipe import Frames, TaskFrame
-from nbqueue.executor.run import Functions, Interrupted, run_sync
+from nbqueue.executor.run import Interrupted, Runner, call_hook, run_sync
 
 _RECEIVE = 262_144
 
@@ -21,7 +21,7 @@ class SyncExecutor:
         self._connection = connection
         self._permits = permits
         self._frames = Frames()
-        self._functions = Functions()
+        self._runner = Runner()
         self._tasks: deque[TaskFrame] = deque()
         self._stopping = False
         self._interrupted = Interrupted()
@@ -29,13 +29,14 @@ class SyncExecutor:
 
     def serve(self) -> None:
         """Run until told to stop, or until the supervisor is gone."""
-        self._connection.sendall(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
         while True:
             task = self._next()
             if task is None:
-                return
-            done = run_sync(self._functions, task, self._interrupted)
+                break
+            done = run_sync(self._runner, task, self._interrupted)
             self._connection.sendall(pipe.pack_done(done))
+        for hook in self._runner.service.on_stop:
+            call_hook(hook)
 
     def _next(self) -> TaskFrame | None:
         """Wait for a task that is ours to run; None to end."""
@@ -79,7 +80,11 @@ class SyncExecutor:
             if kind == pipe.TASK:
                 self._tasks.append(pipe.unpack_task(body))
             elif kind == pipe.CODE:
-                self._functions.add(body)
+                self._runner.add_code(body)
+            elif kind == pipe.SERVICE:
+                for hook in self._runner.take_service(body):
+                    call_hook(hook)
+                self._connection.sendall(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
             elif kind == pipe.STOP:
                 self._stopping = True
         return True

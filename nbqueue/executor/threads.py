@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from nbqueue.executor import pipe
 from nbqueue.executor.control import watch
 from nbqueue.executor.pipe import Frames, TaskFrame
-from nbqueue.executor.run import Functions, Interrupted, run_sync, stop_exception
+from nbqueue.executor.run import Interrupted, Runner, call_hook, run_sync, stop_exception
 
 _RECEIVE = 262_144
 
@@ -27,7 +27,7 @@ class ThreadExecutor:
     def __init__(self, connection: socket.socket, control: int, capacity: int) -> None:
         self._connection = connection
         self._sending = threading.Lock()
-        self._functions = Functions()
+        self._runner = Runner()
         self._pool = ThreadPoolExecutor(capacity, thread_name_prefix="nbqueue")
         self._threads: dict[int, int] = {}
         self._early: dict[int, int] = {}
@@ -35,7 +35,6 @@ class ThreadExecutor:
         watch(control, self._interrupt)
 
     def serve(self) -> None:
-        self._connection.sendall(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
         frames = Frames()
         while True:
             data = self._connection.recv(_RECEIVE)
@@ -46,9 +45,15 @@ class ThreadExecutor:
                     context = contextvars.Context()
                     self._pool.submit(context.run, self._run, pipe.unpack_task(body))
                 elif kind == pipe.CODE:
-                    self._functions.add(body)
+                    self._runner.add_code(body)
+                elif kind == pipe.SERVICE:
+                    for hook in self._runner.take_service(body):
+                        call_hook(hook)
+                    self._send(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
                 elif kind == pipe.STOP:
                     self._pool.shutdown(wait=True)
+                    for hook in self._runner.service.on_stop:
+                        call_hook(hook)
                     return
 
     def _run(self, task: TaskFrame) -> None:
@@ -58,12 +63,15 @@ class ThreadExecutor:
             interrupted.reason = self._early.pop(task.number, 0)
             interrupted.asked = task.number if interrupted.reason else -1
         try:
-            done = run_sync(self._functions, task, interrupted)
+            done = run_sync(self._runner, task, interrupted)
         finally:
             with self._lock:
                 del self._threads[task.number]
+        self._send(pipe.pack_done(done))
+
+    def _send(self, data: bytes) -> None:
         with self._sending:
-            self._connection.sendall(pipe.pack_done(done))
+            self._connection.sendall(data)
 
     def _interrupt(self, number: int, reason: int) -> None:
         with self._lock:

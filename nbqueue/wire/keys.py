@@ -19,6 +19,9 @@ WORKERS: Final = "asynq:workers"
 SCHEDULERS: Final = "asynq:schedulers"
 CANCEL_CHANNEL: Final = "asynq:cancel"
 
+HANDLER_TYPE: Final = "nbqueue.handler"
+"""Stands for the type of a task in the signature of a handler that lies in the store."""
+
 LISTENER_LENGTH: Final = 10
 """How many characters of a task's id name the channel on which its end is announced."""
 
@@ -64,6 +67,7 @@ class QueueKeys:
         self.attempts = own + "attempts"
         self.code_prefix = own + "code:"
         self.code_index = own + "codes"
+        self.handlers = own + "handlers"
         self.ends = own + "end:"
         self.wake = own + "wake"
 

@@ -6,6 +6,7 @@ open file ANSWER.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import sys
 
 def main(answer: int) -> int:
     settings = json.loads(sys.stdin.buffer.read())
+    settings["service"] = base64.b64decode(settings["service"])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     from nbqueue.errors import NbqueueError
     from nbqueue.worker.settings import WorkerSettings
@@ -26,9 +28,9 @@ def main(answer: int) -> int:
     except NbqueueError as error:
         _say(answer, str(error))
         return 1
-    except OSError as error:
+    except Exception as error:
         _say(answer, f"{type(error).__name__}: {error}")
-        return 1
+        raise
 
 
 def _say(answer: int, text: str) -> None:

@@ -17,6 +17,7 @@ from nbqueue.errors import (
     TaskTimeout,
 )
 from nbqueue.worker import state
+from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.runs import Run
 
 _PYTHON = sys.version_info[:2]
@@ -29,8 +30,8 @@ class Refusal(NamedTuple):
     error: NbqueueError
 
 
-def admit(run: Run, keys: Keyring, now: float) -> Refusal | None:
-    """Verify the call of ``run`` and set ``run.call``; or say why it must not run.
+def admit(run: Run, keys: Keyring, handlers: HandlerTable, now: float) -> Refusal | None:
+    """Find out what ``run`` is to run, a verified call or a handler; or say why it must not.
 
     ``now`` is Unix seconds on the store's clock. Nothing is unpickled here, and nothing that this
     refuses ever is.
@@ -39,15 +40,39 @@ def admit(run: Run, keys: Keyring, now: float) -> Refusal | None:
     if not message.type:
         text = "what lies in the store is no task that this program can read"
         return Refusal(state.Archive("unreadable", text), TaskFailed(text, run.task_id))
-    if not payloads.is_call(message.payload):
-        text = f'handler not found for task "{message.type}"'
+    refusal = (
+        _admit_call(run, keys)
+        if payloads.is_call(message.payload)
+        else _admit_message(run, handlers)
+    )
+    if refusal is not None:
+        return refusal
+    deadline = run.deadline
+    if deadline and deadline <= now:
+        run.ends_at = deadline
+        text = state.timeout_text(run)
+        return Refusal(state.after_failure(run, "timeout", text), TaskTimeout(text, run.task_id))
+    return None
+
+
+def _admit_message(run: Run, handlers: HandlerTable) -> Refusal | None:
+    found = handlers.find(run.queue, run.message.type)
+    if found is None:
+        text = f'handler not found for task "{run.message.type}"'
         return Refusal(
             state.after_failure(run, "no handler", text), HandlerNotFound(text, run.task_id)
         )
+    run.fingerprint, run.is_coroutine = found
+    return None
+
+
+def _admit_call(run: Run, keys: Keyring) -> Refusal | None:
+    message = run.message
     try:
         run.call = call = keys.verify_call(message.payload, run.task_id, run.queue, message.type)
     except SignatureError as refused:
         return Refusal(state.Archive("signature", error_text(refused)), refused)
+    run.fingerprint, run.is_coroutine = call.fingerprint, bool(call.flags & payloads.COROUTINE)
     if call.python != _PYTHON and not call.flags & payloads.BY_REFERENCE:
         theirs, ours = (".".join(map(str, each)) for each in (call.python, _PYTHON))
         text = (
@@ -55,9 +80,4 @@ def admit(run: Run, keys: Keyring, now: float) -> Refusal | None:
             f"which cannot load its code: start a worker with Python {theirs}"
         )
         return Refusal(state.Archive("python", text), IncompatiblePython(text))
-    deadline = run.deadline
-    if deadline and deadline <= now:
-        run.ends_at = deadline
-        text = state.timeout_text(run)
-        return Refusal(state.after_failure(run, "timeout", text), TaskTimeout(text, run.task_id))
     return None

@@ -93,8 +93,11 @@ class Answers:
         message = run.message
         result = b""
         if done.outcome == pipe.VALUE:
-            envelope = payloads.pack_result(payloads.VALUE, done.body)
-            result = self._keys.sign_result(envelope, run.task_id)
+            result = done.body
+            if run.call is not None:
+                # It is a pickle; what a handler returned is not, and is for programs in Go too.
+                envelope = payloads.pack_result(payloads.VALUE, result)
+                result = self._keys.sign_result(envelope, run.task_id)
         now_s = finished_ms // 1000
         self._finisher.completed(
             run,

@@ -40,7 +40,8 @@ class Executor:
     behind it; `take_back` gets those that it has not begun.
     """
 
-    def __init__(self, kind: str, capacity: int) -> None:
+    def __init__(self, kind: str, capacity: int, service: bytes = b"") -> None:
+        """``service`` is the code of its owner's handlers and hooks."""
         self.kind = kind
         self.capacity = capacity
         self.runs: OrderedDict[int, Run] = OrderedDict()
@@ -54,7 +55,7 @@ class Executor:
         self.culprit: Run | None = None
         self.peak_memory = 0
         self._frames = Frames()
-        self._out = bytearray()
+        self._out = bytearray(pipe.frame(pipe.SERVICE, service))
         self._pidfd = -1
         self._spawn()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 from collections.abc import Callable, Mapping
@@ -70,7 +69,8 @@ class Fetcher:
         self._queues = queues
         self._room = room
         self._on_fetched = on_fetched
-        self._tokens = itertools.count(1)
+        self.issued = 0
+        """How many tokens were made: the last part of a token is its number."""
         self._filled: set[str] = set()
         self._waiting: set[str] = set()
         self._asking = False
@@ -97,7 +97,8 @@ class Fetcher:
             return
         queue = next(name for name in self._order.next() if name in self._filled)
         now_ms = self._clock.now_ms()
-        token = f"{self._worker_id}:{now_ms}:{next(self._tokens)}"
+        self.issued += 1
+        token = f"{self._worker_id}:{now_ms}:{self.issued}"
         self._asking = True
         link.send(
             commands.fetch(queue, limit, now_ms, now_ms + self._lease_ms, token),

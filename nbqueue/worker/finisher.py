@@ -148,6 +148,9 @@ class Finisher:
 
     def _refused(self, batch: list[_End], error: ReplyError) -> None:
         log.warning("store refused an acknowledgement tasks=%d error=%s", len(batch), error)
+        if str(error).startswith("ERR Protocol error"):
+            # More than it takes at once; it hangs up now, and this is sent again like all else.
+            return
         for end in batch:
             self._sent.pop(end.run.number, None)
             end.refusals += not is_transient(error)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from nbqueue.calls.payloads import COROUTINE
 from nbqueue.clock import Clock
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame, TaskFrame
@@ -84,8 +84,7 @@ class Pool:
         ready = self._ready
         for _ in range(len(ready)):
             run = ready.popleft()
-            assert run.call is not None
-            blob = self._codes.get(run.call.fingerprint)
+            blob = b"" if run.fingerprint == pipe.NO_CODE else self._codes.get(run.fingerprint)
             if blob is None:
                 self._await_code(run)
                 continue
@@ -179,7 +178,7 @@ class Pool:
 
     def _spawn(self, kind: str) -> Executor:
         capacity = 1 if kind == SYNC else self._settings.concurrency
-        executor = Executor(kind, capacity)
+        executor = Executor(kind, capacity, self._settings.service)
         self.executors.append(executor)
         self._watch(executor)
         executor.watch_end(self._reactor, lambda: self._on_end(executor))
@@ -198,8 +197,7 @@ class Pool:
         self._reactor.watch(executor, read, on_writable=write if writing else None)
 
     def _executor_for(self, run: Run) -> Executor | None:
-        assert run.call is not None
-        kind = LOOP if run.call.flags & COROUTINE else self._kind
+        kind = LOOP if run.is_coroutine else self._kind
         parked = 0 if kind != SYNC or run.is_limited else self.pace.parked()
         best, most = None, 0
         count = 0
@@ -219,23 +217,25 @@ class Pool:
         return best
 
     def _send(self, executor: Executor, run: Run, blob: bytes) -> None:
-        call = run.call
-        assert call is not None
         message = run.message
         started = self._clock.now()
         deadline = run.ends_at = run.end_at(started)
-        executor.send_code(call.fingerprint, blob)
+        if blob:
+            executor.send_code(run.fingerprint, blob)
         now = self._reactor.now()
         frame = TaskFrame(
             run.number,
-            call.fingerprint,
+            run.fingerprint,
+            run.call is None,
             run.attempt,
+            message.retried,
             message.retry,
             deadline,
             run.task_id,
             run.queue,
             message.type,
-            call.arguments,  # type: ignore[arg-type]  # a view, joined into the frame
+            json.dumps(dict(message.headers)).encode() if message.headers else b"",
+            message.payload if run.call is None else run.call.arguments,
         )
         waits = executor.kind == SYNC and bool(executor.runs)
         executor.send_task(run, frame, now)
@@ -270,8 +270,7 @@ class Pool:
             self._ready.appendleft(run)
 
     def _await_code(self, run: Run) -> None:
-        assert run.call is not None
-        fingerprint = run.call.fingerprint
+        fingerprint = run.fingerprint
         waiting = self._without_code.setdefault(fingerprint, [])
         waiting.append(run)
         if len(waiting) == 1:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbqueue.broker.commands import Failure, Who
 from nbqueue.calls.payloads import Call
+from nbqueue.executor.pipe import NO_CODE
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class Run:
     since_ns: int | None
     fetched_ms: int
     call: Call | None = None
+    fingerprint: bytes = NO_CODE
+    """Of the code that runs: of the call's function, or of a handler that lies in the store."""
+    is_coroutine: bool = False
     executor: Executor | None = None
     sent_at: float = 0.0
     ends_at: float = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbqueue.durations import Duration, parse_duration
@@ -31,6 +31,8 @@ class WorkerSettings:
     lease: how long a task stays ours without a sign of life (a duration); 30 s, as Asynq's.
     tasks_per_executor: an executor is replaced after this many tasks; None: never.
     memory_per_executor: and when it once had this many bytes; None: never.
+    service: the code of the owner's handlers and hooks, for the executors.
+    patterns: which messages these handlers serve, and whether each is async.
     """
 
     url: str | None = None
@@ -43,6 +45,8 @@ class WorkerSettings:
     lease: Duration = 30.0
     tasks_per_executor: int | None = None
     memory_per_executor: int | None = None
+    service: bytes = b""
+    patterns: Sequence[tuple[str, bool]] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.queues, Mapping):

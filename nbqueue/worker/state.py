@@ -66,11 +66,11 @@ def after_done(run: Run, done: DoneFrame) -> Decision:
         return Revoke()
     if done.outcome == pipe.FAILED_FOR_GOOD:
         return Archive("error", done.error_text)
-    if done.outcome == pipe.LATER and not done.counts:
-        return Retry(done.delay, False, "later", done.error_text)
-    if done.outcome == pipe.LATER:
-        return after_failure(run, "later", done.error_text, done.delay)
-    return after_failure(run, "error", done.error_text)
+    reason = "later" if done.outcome == pipe.LATER else "error"
+    delay = done.delay if done.delay >= 0 else None
+    if not done.counts:
+        return Retry(_delay(run, delay), False, reason, done.error_text)
+    return after_failure(run, reason, done.error_text, delay)
 
 
 def after_failure(
@@ -80,11 +80,14 @@ def after_failure(
     message = run.message
     if message.retried >= message.retry:
         return Archive(reason, error_text)
-    if delay is None:
-        delay = (
-            call_delay(message.retried) if run.call is not None else message_delay(message.retried)
-        )
-    return Retry(delay, True, reason, error_text)
+    return Retry(_delay(run, delay), True, reason, error_text)
+
+
+def _delay(run: Run, asked: float | None) -> float:
+    if asked is not None:
+        return asked
+    retried = run.message.retried
+    return call_delay(retried) if run.call is not None else message_delay(retried)
 
 
 def after_loss(

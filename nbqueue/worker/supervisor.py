@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from nbqueue.broker import commands
+from nbqueue.broker.channel import Channel
 from nbqueue.broker.commands import Expired, Fetched, Held, Who
 from nbqueue.broker.resp import ReplyError
 from nbqueue.calls import payloads
@@ -40,6 +41,7 @@ from nbqueue.worker.codes import Codes
 from nbqueue.worker.executors import Death
 from nbqueue.worker.fetcher import Fetcher, QueueOrder
 from nbqueue.worker.finisher import Finisher
+from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
@@ -69,6 +71,7 @@ class Supervisor:
         self.finisher = Finisher(self.reactor, self.links, self.clock, self._who)
         self.answers = Answers(self.finisher, self._keys)
         self.finisher.on_too_large = self.answers.too_large
+        self._handlers = HandlerTable(self.links, self._keys, queues, settings.patterns)
         self._codes = Codes(self.links)
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
         self.pool.on_done = self._on_done
@@ -97,7 +100,7 @@ class Supervisor:
         self.links.on_message = self._on_message
         self.links.on_up.append(self._reclaim)
         self.reactor.every_round(self._round)
-        self._ending = False
+        self._ending = self._stopping = self._is_giving_back = False
         self._exit_code = 0
         self.on_ready: Callable[[], None] = lambda: None
 
@@ -111,6 +114,7 @@ class Supervisor:
             }
         )
         self.pool.warm_up()
+        self._set_clock()
         self.links.connect()
         log.info(
             "worker ready id=%s store=%s queues=%s concurrency=%d executor=%s",
@@ -131,12 +135,21 @@ class Supervisor:
         log.info("worker ended id=%s", self.worker_id)
         return self._exit_code
 
+    def _set_clock(self) -> None:
+        """Before there is anything else to do, which would make the answer seem late."""
+        channel = Channel(self.store)
+        for _ in range(3):
+            sent_at = self.reactor.now()
+            [(seconds, micros)] = channel.call(("TIME",))
+            self.clock.measured(sent_at, self.reactor.now(), int(seconds) + int(micros) / 1e6)
+        channel.close()
+
     def pause(self) -> None:
         """Fetch no more; what is in hand goes on. As SIGTSTP does."""
         if self.fetcher.enabled:
             log.info("worker fetches no more tasks id=%s", self.worker_id)
         self.fetcher.enabled = False
-        self._give_back(self.pool.take_back_unstarted())
+        self._is_giving_back = True
 
     def _give_back(self, runs: list[Run]) -> None:
         self.answers.give_back(runs, "unstarted", "not begun")
@@ -165,18 +178,29 @@ class Supervisor:
         self.reactor.after(5.0, self.reactor.stop)
 
     def _round(self) -> None:
+        if self._is_giving_back and not self.fetcher.is_asking:
+            # All at once, with what was on its way: so they go back in the order they came in.
+            self._is_giving_back = False
+            self._give_back(self.pool.take_back_unstarted())
         self.fetcher.fetch()
         self.pool.dispatch()
         self.finisher.flush()
         self.links.flush()
-        is_idle = self.finisher.is_idle and not self.fetcher.is_asking
-        if self._ending and not self.pool.in_hand and is_idle:
+        if self._ending:
+            self._end_when_idle()
+
+    def _end_when_idle(self) -> None:
+        """First the tasks end, then the executors, which may have hooks to run, and then we."""
+        if self._stopping:
+            if not self.pool.executors:
+                self.reactor.stop()
+        elif not self.pool.in_hand and self.finisher.is_idle and not self.fetcher.is_asking:
+            self._stopping = True
             self.pool.stop_executors()
-            self.reactor.stop()
+            self.reactor.after(self.settings.kill_grace_seconds, self.reactor.stop)
 
     def _on_fetched(self, queue: str, found: list[Fetched], token: str, now_ms: int) -> None:
         fence = commands.token_fence(token)
-        unwanted: list[Run] = []
         for task in found:
             run = Run(
                 next(self._numbers),
@@ -191,14 +215,11 @@ class Supervisor:
                 now_ms,
             )
             self.finisher.hold(run)
-            refusal = admit(run, self._keys, self.clock.now())
-            if not self.fetcher.enabled:
-                unwanted.append(run)  # we were told to fetch no more while it was on its way
-            elif refusal is None:
+            refusal = admit(run, self._keys, self._handlers, self.clock.now())
+            if refusal is None:
                 self.pool.add(run)
             else:
                 self.answers.failed(run, refusal.decision, error=refusal.error)
-        self._give_back(unwanted)
 
     def _on_done(self, run: Run, done: DoneFrame) -> None:
         self.answers.done(run, done, self.clock.now_ms())
@@ -252,20 +273,30 @@ class Supervisor:
         self.answers.failed(run, state.after_loss(run, "lease ran out", why))
 
     def _reclaim(self) -> None:
-        """Put back what we fetched but never heard of: the reply was lost with its connection."""
-        link = self.links.upkeep
-        if link is not None:
-            for queue in self.settings.queues:
-                link.send(commands.held(queue, self.worker_id), partial(self._on_held, queue))
+        """Put back what we fetched but never heard of: the reply was lost with its connection.
 
-    def _on_held(self, queue: str, found: Any) -> None:
+        Only what was fetched over earlier connections: newer tasks may be on their way here. What
+        we hold now is known, even if the store has its end before it has answered this.
+        """
+        link = self.links.upkeep
+        if link is None:
+            return
+        known = {(run.queue, run.task_id, run.fence) for run in self.finisher.held.values()}
+        for queue in self.settings.queues:
+            link.send(
+                commands.held(queue, self.worker_id),
+                partial(self._on_held, queue, known, self.fetcher.issued),
+            )
+
+    def _on_held(self, queue: str, known: set[Any], last_token: int, found: Any) -> None:
         if isinstance(found, ReplyError):
             log.error("store refused a search error=%s", found)
             return
-        known = {(run.queue, run.task_id, run.fence) for run in self.finisher.held.values()}
         for task in found:
+            number = task.token.rpartition(":")[2]
             fence = commands.token_fence(task.token)
-            if (queue, task.task_id, fence) not in known:
+            is_old = number.isdigit() and int(number) <= last_token
+            if is_old and (queue, task.task_id, fence) not in known:
                 run = self._found(queue, task, fence)
                 self.answers.give_back([run], "unstarted", "never heard of")
 
@@ -275,6 +306,8 @@ class Supervisor:
             queue = channel[len("nbqueue:{") : -len("}:wake")]
             if word == b"due" and value.isdigit():
                 self.forwarder.announced(queue, int(value))
+            elif word == b"handlers":
+                self._handlers.refresh()
             else:
                 self.fetcher.look(queue)
             return

@@ -80,7 +80,12 @@ class _Sweep:
             for fingerprint, score in zip(reply[::2], reply[1::2], strict=True)
         }
         if self._unused:
-            self._scan(b"0")
+            self._call(("HVALS", queue_keys(self._queue).handlers), self._on_handlers)
+
+    def _on_handlers(self, envelopes: list[bytes]) -> None:
+        for envelope in envelopes:
+            self._keep(envelope)
+        self._scan(b"0")
 
     def _scan(self, cursor: bytes) -> None:
         pattern = _glob(queue_keys(self._queue).task_prefix) + "*"
@@ -97,11 +102,14 @@ class _Sweep:
         message = read_message(msg) if msg else None
         payload = message.payload if message is not None else b""
         if payloads.is_call(payload):
-            try:
-                self._unused.pop(payloads.parse_call(payload).fingerprint, None)
-            except SignatureError:
-                # A call that this version cannot read may use anything.
-                self._unused.clear()
+            self._keep(payload)
+
+    def _keep(self, envelope: bytes) -> None:
+        try:
+            self._unused.pop(payloads.parse_call(envelope).fingerprint, None)
+        except SignatureError:
+            # A call that this version cannot read may use anything.
+            self._unused.clear()
 
     def _on_slice(self, cursor: bytes) -> None:
         if not self._unused:

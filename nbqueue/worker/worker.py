@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
+from nbqueue.calls.functions import dump_function
 from nbqueue.durations import Duration
-from nbqueue.errors import NbqueueError
+from nbqueue.errors import NbqueueError, UsageError
+from nbqueue.executor.context import Task
+from nbqueue.executor.handlers import Middleware, Service, is_async
+from nbqueue.executor.policy import make_policy
 from nbqueue.worker.settings import PROCESS, WorkerSettings
 
 
@@ -33,9 +38,18 @@ class Worker:
         with nbqueue.Worker(concurrency=2) as worker:
             q.submit(f).result()
 
+    Messages, of programs in Go or of ``q.enqueue``, are run by handlers::
+
+        worker = nbqueue.Worker()
+
+        @worker.handle("email:")
+        def deliver(task):
+            send(task.json()["user"])
+
     The arguments are those of `WorkerSettings`, which see; ``log`` is a file for what a started
-    worker and its tasks print (None: this process's own output). Raises `UsageError` for arguments
-    that cannot be right.
+    worker and its tasks print (None: this process's own output). ``retry_delay``, ``retry_on`` and
+    ``is_failure`` say what is done about errors of tasks that do not say it themselves: see
+    `nbqueue.executor.policy.make_policy`. Raises `UsageError` for arguments that cannot be right.
     """
 
     def __init__(
@@ -52,7 +66,11 @@ class Worker:
         tasks_per_executor: int | None = None,
         memory_per_executor: int | None = None,
         log: str | Path | None = None,
+        retry_delay: Any = None,
+        retry_on: Any = None,
+        is_failure: Callable[[BaseException], bool] | None = None,
     ) -> None:
+        self._service = Service(policy=make_policy(retry_delay, retry_on, is_failure))
         self.settings = WorkerSettings(
             url,
             dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1),
@@ -68,6 +86,60 @@ class Worker:
         self.log = Path(log) if log is not None else None
         self._process: subprocess.Popen[bytes] | None = None
 
+    def handle(self, pattern: str, fn: Callable[[Task], Any] | None = None) -> Any:
+        """Have messages whose type is ``pattern``, or begins with it, run by ``fn``.
+
+        An exact match goes first, then the longest pattern, as in Asynq's ServeMux. ``fn`` gets a
+        `Task` and may be a coroutine function; what it returns is the result (bytes as they are,
+        None as nothing, anything else as JSON). Without ``fn`` it is a decorator. Raises
+        `UsageError` for a blank pattern or one that has a handler.
+        """
+        if fn is None:
+
+            def decorate(fn: Callable[[Task], Any]) -> Callable[[Task], Any]:
+                self._service.handlers.add(pattern, _function(fn, "a handler"))
+                return fn
+
+            return decorate
+        self._service.handlers.add(pattern, _function(fn, "a handler"))
+        return fn
+
+    def use(self, *middleware: Middleware) -> Worker:
+        """Wrap all handlers: each of ``middleware`` takes a handler and returns one.
+
+        The first registered is outermost. One that wraps coroutine functions as well returns what
+        the inner handler returns, or awaits it.
+        """
+        self._service.middleware += [_function(each, "a middleware") for each in middleware]
+        return self
+
+    def on_start(self, hook: Callable[[], Any]) -> Callable[[], Any]:
+        """Call ``hook`` in each executor before its first task: to open a connection once, say."""
+        self._service.on_start.append(_function(hook, "a hook"))
+        return hook
+
+    def on_stop(self, hook: Callable[[], Any]) -> Callable[[], Any]:
+        """Call ``hook`` in each executor when it ends, unless it is killed."""
+        self._service.on_stop.append(_function(hook, "a hook"))
+        return hook
+
+    def on_error(self, hook: Callable[[Task, BaseException], Any]) -> Any:
+        """Call ``hook(task, error)`` where an attempt failed, before the store is told."""
+        self._service.on_error.append(_function(hook, "a hook"))
+        return hook
+
+    def _settings_now(self) -> WorkerSettings:
+        """The settings, with what was registered until now."""
+        service = self._service
+        if service.is_empty:
+            return self.settings
+        handlers = service.handlers.items()
+        return replace(
+            self.settings,
+            service=dump_function(service).blob,
+            patterns=tuple((pattern, is_async(handler)) for pattern, handler in handlers),
+        )
+
     def run(self) -> int:
         """Serve in this process until SIGTERM or SIGINT; return 0, or 1 after a failure.
 
@@ -76,7 +148,7 @@ class Worker:
         """
         from nbqueue.worker.supervisor import Supervisor
 
-        return Supervisor(self.settings).run()
+        return Supervisor(self._settings_now()).run()
 
     def start(self, timeout: float = 30.0) -> Worker:
         """Start the worker as a process of its own; return when it is ready for tasks.
@@ -102,7 +174,8 @@ class Worker:
             if output is not None:
                 output.close()
         assert self._process.stdin is not None
-        settings = asdict(self.settings)
+        now = self._settings_now()
+        settings = {**asdict(now), "service": base64.b64encode(now.service).decode()}
         self._process.stdin.write(json.dumps(settings).encode())
         self._process.stdin.close()
         with open(reader, "rb") as answers:
@@ -174,3 +247,9 @@ class Worker:
         raise TypeError(
             "a Worker is a process here and does not travel; start one where you need it"
         )
+
+
+def _function(fn: Any, what: str) -> Any:
+    if not callable(fn):
+        raise UsageError(f"{fn!r} is not a function, as {what} must be")
+    return fn

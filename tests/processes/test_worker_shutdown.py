@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -102,6 +103,9 @@ def test_tasks_fetched_and_not_begun_go_back_in_order(
     assert worker.wait() == 0
     line = lab.pending()
     assert set(line[:concurrency]) == set(slow)
+    # While the code of the slow ones was on its way, some of the others may have run.
+    ids = [task for task in ids if lab.state(task) == "pending"]
+    assert len(ids) > 20 or not code_is_known
     assert line[concurrency:] == ids
     # As if they had not been fetched.
     assert {tuple(lab.outcomes(task)) for task in ids} == {()}
@@ -121,10 +125,11 @@ def test_a_worker_ended_under_load_leaves_every_task_done_once_or_in_line(lab: A
     done = lab.marks("words")
     states = dict(zip(ids, lab.broker.states("default", ids), strict=True))
     assert len(done) == len(set(done)) == list(states.values()).count("completed")
-    left = [task for task in ids if states[task] == "pending"]
-    assert len(left) + len(done) == 3000
-    print("left in line", len(left))
-    assert lab.pending() == left
+    print("left in line", lab.length("pending"))
+    assert lab.length("pending") + len(done) == 3000
+    places = [ids.index(task) for task in lab.pending()]
+    falls = [(a, b) for a, b in itertools.pairwise(places) if b < a]
+    assert not falls, f"out of order, of which {falls[:5]}, beginning with {places[0]}"
     assert lab.length("active") == lab.length("lease") == 0
 
 

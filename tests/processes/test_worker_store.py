@@ -382,6 +382,7 @@ def test_a_result_too_large_for_the_store_fails_its_task_only(lab: Any) -> None:
         small = lab.submit(nap, 0.2)
         assert lab.value(small, seconds=5) == "rested"
         assert lab.wait_for(large, seconds=3).state == "archived"
+        assert "lease lost" not in worker.log()
         assert worker.log().count("store lost") <= 3
 
 

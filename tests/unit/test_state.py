@@ -29,7 +29,7 @@ def run(*, call: Any = None, lost: int = 0, stop_reason: int = 0, **fields: Any)
     return found
 
 
-def done(outcome: int, *, delay: float = 0.0, counts: bool = True) -> DoneFrame:
+def done(outcome: int, *, delay: float = -1.0, counts: bool = True) -> DoneFrame:
     return DoneFrame(1, outcome, 10, 0, delay, counts, "text", b"body")
 
 

@@ -1,0 +1,16 @@
+-- Keep a handler for messages whose type matches a pattern, and tell the workers.
+--
+-- Its code lies beside the code of calls. Safe to repeat; an earlier handler of the pattern goes.
+--
+-- KEYS: handlers, code, code_index
+-- ARGV: pattern, envelope (signed), fingerprint, blob, now_ms, wake
+-- RETURNS: 1 if the pattern is new, else 0
+-- USES: types
+
+check('HLEN', handlers)
+check('ZCARD', code_index)
+redis.call('ZADD', code_index, now_ms, fingerprint)
+redis.call('SET', code, blob)
+local is_new = redis.call('HSET', handlers, pattern, envelope)
+redis.call('PUBLISH', wake, 'handlers')
+return is_new

@@ -1,0 +1,9 @@
+-- Forget a handler, and tell the workers. Its code stays until nobody uses it. Safe to repeat.
+--
+-- KEYS: handlers
+-- ARGV: pattern, wake
+-- RETURNS: 1 if there was one, else 0
+
+local was_there = redis.call('HDEL', handlers, pattern)
+redis.call('PUBLISH', wake, 'handlers')
+return was_there

@@ -1,0 +1,84 @@
+"""Which handler serves a message: those of the worker's owner, and those that lie in the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from nbqueue.broker.resp import ReplyError
+from nbqueue.calls.payloads import COROUTINE
+from nbqueue.calls.signing import Keyring
+from nbqueue.errors import SignatureError
+from nbqueue.executor.handlers import Patterns
+from nbqueue.executor.pipe import NO_CODE
+from nbqueue.wire.keys import HANDLER_TYPE, queue_keys
+from nbqueue.worker.links import Links
+
+log = logging.getLogger("nbqueue.worker")
+
+
+class Found(NamedTuple):
+    """A handler: the fingerprint of its code (`NO_CODE`: the owner's), and whether it is async."""
+
+    fingerprint: bytes
+    is_async: bool
+
+
+class HandlerTable:
+    """Handlers by queue and pattern; the supervisor loads none of them.
+
+    ``patterns`` are the owner's, each with whether it is async. What lies in the store is read
+    whenever the store comes up, ahead of any task, and when a change is announced. It counts only
+    if a holder of the signing key put it there; for equal patterns it goes before the owner's.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        keys: Keyring,
+        queues: Sequence[str],
+        patterns: Sequence[tuple[str, bool]],
+    ) -> None:
+        self._links = links
+        self._keys = keys
+        self._queues = queues
+        self._own = dict(patterns)
+        self._by_queue = {queue: self._merged({}) for queue in queues}
+        links.on_up.append(self.refresh)
+
+    def find(self, queue: str, task_type: str) -> Found | None:
+        """What serves messages of ``task_type`` in ``queue``."""
+        table = self._by_queue.get(queue)
+        return table.find(task_type) if table is not None else None
+
+    def refresh(self) -> None:
+        """Read anew what lies in the store."""
+        link = self._links.tasks
+        if link is not None:
+            # Over the connection of the tasks: the answer comes before theirs.
+            for queue in self._queues:
+                link.call(("HGETALL", queue_keys(queue).handlers), partial(self._on, queue))
+
+    def _on(self, queue: str, reply: Any) -> None:
+        if isinstance(reply, ReplyError):
+            log.error("store refused to give handlers queue=%s error=%s", queue, reply)
+            return
+        served: dict[str, Found] = {}
+        for raw, envelope in zip(reply[::2], reply[1::2], strict=True):
+            pattern = raw.decode("utf-8", "replace")
+            try:
+                call = self._keys.verify_call(envelope, pattern, queue, HANDLER_TYPE)
+            except SignatureError as error:
+                log.error("handler refused queue=%s pattern=%r error=%s", queue, pattern, error)
+                continue
+            served[pattern] = Found(call.fingerprint, bool(call.flags & COROUTINE))
+        self._by_queue[queue] = self._merged(served)
+
+    def _merged(self, served: dict[str, Found]) -> Patterns[Found]:
+        table: Patterns[Found] = Patterns()
+        own = {pattern: Found(NO_CODE, is_async) for pattern, is_async in self._own.items()}
+        for pattern, found in {**own, **served}.items():
+            table.add(pattern, found)
+        return table
