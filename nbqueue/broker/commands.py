@@ -24,7 +24,14 @@ from nbqueue.broker.command import (
     seconds_never_whole,
     utc_day,
 )
-from nbqueue.broker.producing import drop_code, enqueue, schedule, store_code
+from nbqueue.broker.producing import (
+    LockHolder,
+    drop_code,
+    enqueue,
+    enqueue_unique,
+    schedule,
+    store_code,
+)
 from nbqueue.broker.tending import (
     Expired,
     Forwarded,
@@ -53,6 +60,7 @@ __all__ = [
     "Fetched",
     "Forwarded",
     "Held",
+    "LockHolder",
     "NewTask",
     "Who",
     "archive",
@@ -61,6 +69,7 @@ __all__ = [
     "delete_expired",
     "drop_code",
     "enqueue",
+    "enqueue_unique",
     "expired",
     "extend",
     "failed_message",
@@ -264,9 +273,21 @@ def retry(
 
 
 def archive(
-    queue: str, failure: Failure, msg: bytes, now_ms: int, who: Who, *, error: bytes = b""
+    queue: str,
+    failure: Failure,
+    msg: bytes,
+    now_ms: int,
+    who: Who,
+    *,
+    error: bytes = b"",
+    keep_lock: bool = False,
+    most: int | None = None,
+    days: float | None = None,
 ) -> Command[bool]:
-    """Archive a task that failed for good. ``msg`` is the message with the failure noted."""
+    """Archive a task that failed for good. ``msg`` is the message with the failure noted.
+
+    The archive keeps the newest ``most`` tasks (`ARCHIVE_CAP`) for ``days`` (`ARCHIVE_DAYS`).
+    """
     keys = queue_keys(queue)
     day = utc_day(now_ms)
     return command(
@@ -282,6 +303,7 @@ def archive(
             keys.processed_on(day),
             keys.failed,
             keys.failed_on(day),
+            keys.trimmed,
         ),
         (
             failure.task_id,
@@ -289,8 +311,9 @@ def archive(
             msg,
             error,
             keys.task_prefix,
-            now_ms // 1000 - ARCHIVE_DAYS * 86_400,
-            ARCHIVE_CAP,
+            now_ms // 1000 - int((ARCHIVE_DAYS if days is None else days) * 86_400),
+            ARCHIVE_CAP if most is None else most,
+            int(keep_lock),
             keys.ends,
             now_ms,
             EVENT_CAP,

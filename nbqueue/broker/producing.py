@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from nbqueue.broker.command import EVENT_CAP, Arg, Command, NewTask, command, positions
+from nbqueue.broker.command import EVENT_CAP, Arg, Command, NewTask, command, decoded_id, positions
 from nbqueue.wire.keys import QueueKeys, queue_keys
 
 
@@ -71,6 +71,70 @@ def schedule(
     for task, due_ms in tasks:
         args += (*task, due_ms)
     return command("schedule", names, args, _positions_or_no_code)
+
+
+class LockHolder(NamedTuple):
+    """The task that has the unique lock which another wants, and its state."""
+
+    task_id: str
+    state: str
+
+
+def enqueue_unique(
+    queue: str,
+    task: NewTask,
+    lock: str,
+    lock_ms: int,
+    now_ms: int,
+    *,
+    due_ms: int | None = None,
+    replace: bool = False,
+    fingerprint: bytes | None = None,
+    repeated: bool = False,
+) -> Command[LockHolder | str]:
+    """Make a task pending, or scheduled, unless another holds ``lock``, which the message names.
+
+    Reads as ``ENQUEUED``, ``EXISTS`` (the id does), ``NOCODE`` (the store lacks the code), or who
+    holds the lock. Only with ENQUEUED anything was written.
+    """
+    keys = queue_keys(queue)
+    return command(
+        "enqueue_unique",
+        (
+            keys.task(task.task_id),
+            keys.pending,
+            keys.scheduled,
+            keys.retry,
+            keys.archived,
+            keys.completed,
+            keys.groups,
+            keys.events,
+            _code_key(keys, fingerprint),
+            keys.code_index,
+            lock,
+        ),
+        (
+            *task,
+            "" if due_ms is None else due_ms,
+            lock_ms,
+            now_ms,
+            EVENT_CAP,
+            fingerprint.hex() if fingerprint else "",
+            int(repeated),
+            int(replace),
+            keys.task_prefix,
+            keys.group(""),
+            keys.ends,
+            keys.wake,
+        ),
+        _read_unique,
+    )
+
+
+def _read_unique(reply: Any) -> LockHolder | str:
+    if isinstance(reply, list):
+        return LockHolder(decoded_id(reply[0]), reply[1].decode())
+    return str(reply.decode())
 
 
 def _code_key(keys: QueueKeys, fingerprint: bytes | None) -> str:

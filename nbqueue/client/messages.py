@@ -12,6 +12,7 @@ from nbqueue.client.futures import About, TaskFuture
 from nbqueue.client.submit import _Defaults, _Terms, _Unsent
 from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
+from nbqueue.wire.keys import queue_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -48,6 +49,8 @@ class _Message(_Unsent):
         about = About("", options.queue, type, options.name, is_call=False)
         super().__init__(session, _Terms(options, DEFAULTS), about)
         self._message.payload = self._payload or b""
+        if self.is_unique:
+            self._message.unique_key = queue_keys(self.queue).unique(type, self._payload)
 
     def task(self, task_id: str) -> NewTask:
         self._message.id = task_id

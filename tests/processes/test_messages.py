@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from thread_worker import GoWorker, ThreadWorker
 
 from nbqueue.client import outstanding
 from nbqueue.client.client import Client
-from nbqueue.errors import TaskIdConflict, TaskNotFound, UsageError
+from nbqueue.errors import TaskIdConflict, TaskNotFound, TaskNotUnique, UsageError
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage
 
@@ -179,3 +180,107 @@ def test_a_call_that_is_gone_is_still_not_found(client: Client, redis: Any) -> N
     GoWorker(redis).done(future.id)
     with pytest.raises(TaskNotFound):
         future.result(10)
+
+
+class TestUnique:
+    def test_a_second_one_is_refused_and_says_who_was_first(
+        self, client: Client, redis: Any
+    ) -> None:
+        first = client.enqueue("t", {"a": 1}, unique="1h")
+        with pytest.raises(TaskNotUnique, match=first.id) as caught:
+            client.enqueue("t", {"a": 1}, unique="1h")
+        assert (caught.value.task_id, caught.value.state) == (first.id, "pending")
+        client.enqueue("t", {"a": 2}, unique="1h")
+        client.enqueue("t", {"a": 1}, unique="1h", queue="other")
+        client.enqueue("t", {"a": 1})
+        digest = hashlib.md5(b'{"a":1}').hexdigest()
+        assert redis.get(f"asynq:{{default}}:unique:t:{digest}") == first.id.encode()
+        assert stored(redis, first.id).unique_key.endswith(digest)
+        assert not list(client._session.listener._tasks.all())[4:]
+
+    def test_no_payload_and_an_empty_one_have_the_locks_that_go_gives_them(
+        self, client: Client, redis: Any
+    ) -> None:
+        client.enqueue("t", unique=60)
+        client.enqueue("t", b"", unique=60)
+        found = {key.decode() for key in redis.keys("*unique*")}
+        assert found == {KEYS.unique("t", None), KEYS.unique("t", b"")}
+
+    def test_a_task_in_go_keeps_ours_away_and_ours_keeps_go_away(
+        self, client: Client, redis: Any, go: AsynqPeer
+    ) -> None:
+        lock = KEYS.unique("t", b"p")
+        message = TaskMessage(type="t", payload=b"p", id="g", queue="default", unique_key=lock)
+        name = lock.removeprefix(KEYS.prefix)
+        assert go.enqueue_unique("g", message.SerializeToString(), 1, name, 60) == 1
+        with pytest.raises(TaskNotUnique, match="'g'"):
+            client.enqueue("t", b"p", unique=60)
+        go.dequeue(int(time.time()))
+        go.done("g")
+        ours = client.enqueue("t", b"p", unique=60)  # the lock was left behind, and is taken over
+        assert go.enqueue_unique("h", message.SerializeToString(), 1, name, 60) == -1
+        assert ours.state == "pending"
+
+    def test_existing_gives_the_future_of_the_other(self, client: Client, store_url: str) -> None:
+        worker = ThreadWorker(store_url)
+        unique = client.options(unique="1h", on_conflict="existing")
+        first, second = unique.submit(sum, [1, 2]), unique.submit(sum, [1, 2])
+        assert second.id == first.id
+        assert unique.submit(sum, [1, 3]).id != first.id
+        worker.work()
+        assert second.result(10) == first.result(10) == 3
+        assert unique.submit(sum, [1, 2]).id != first.id  # that one is over
+        worker.close()
+
+    def test_replace_takes_the_place_of_the_other(self, client: Client) -> None:
+        unique = client.options(unique="1h", on_conflict="replace")
+        first, second = unique.submit(sum, [1, 2]), unique.submit(sum, [1, 2])
+        with pytest.raises(TaskNotFound):
+            first.result(10)
+        assert first.state == "deleted"
+        assert client.get(second.id).state == "pending"
+
+    def test_a_replaced_message_was_not_done(self, client: Client) -> None:
+        unique = client.options(unique="1h", on_conflict="replace")
+        first = unique.enqueue("t", 1)
+        unique.enqueue("t", 1)
+        with pytest.raises(TaskNotFound):
+            first.result(10)
+
+    def test_one_that_runs_is_not_replaced(self, client: Client, store_url: str) -> None:
+        worker = ThreadWorker(store_url)
+        unique = client.options(unique="1h", on_conflict="replace")
+        first = unique.submit(sum, [1, 2])
+        worker.fetch()
+        with pytest.raises(TaskNotUnique, match="runs") as caught:
+            unique.submit(sum, [1, 2])
+        assert caught.value.task_id == first.id
+        worker.close()
+
+    def test_a_cancelled_task_lets_the_next_one_in(self, client: Client) -> None:
+        unique = client.options(unique="1h")
+        assert unique.submit(sum, [1, 2]).cancel()
+        assert unique.submit(sum, [1, 2]).state == "pending"
+
+    def test_an_id_of_ones_own_conflicts_as_ever_and_leaves_no_lock(
+        self, client: Client, redis: Any
+    ) -> None:
+        client.enqueue("t", 1, task_id="mine")
+        with pytest.raises(TaskIdConflict, match="'mine'"):
+            client.enqueue("t", 2, task_id="mine", unique=60)
+        assert redis.keys("*unique*") == []
+        named = client.enqueue("t", 2, task_id="other", unique=60)
+        assert named.id == "other"
+        with pytest.raises(TaskNotUnique, match="'other'"):
+            client.enqueue("t", 2, task_id="third", unique=60)
+
+    @pytest.mark.parametrize(
+        "options", [{"unique": 0.5}, {"unique": "soon"}, {"on_conflict": "after"}]
+    )
+    def test_wrong_options_are_refused(self, client: Client, options: Any) -> None:
+        with pytest.raises(UsageError):
+            client.enqueue("t", **options)
+
+    def test_a_map_is_never_unique(self, client: Client) -> None:
+        with pytest.raises(UsageError, match="unique="):
+            client.options(unique=60).map(sum, [[1]])
