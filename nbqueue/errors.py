@@ -15,6 +15,7 @@
     ├── TaskError                               something about one task
     │   ├── TaskNotFound (also LookupError)     no such task, or its time was up
     │   ├── TaskIdConflict                      a task of this id exists
+    │   ├── TaskNotUnique                       another task holds its unique lock
     │   ├── TaskFailed                          it failed, and its own exception cannot be shown
     │   ├── TaskCancelled (also CancelledError) somebody cancelled it
     │   ├── TaskTimeout (also TimeoutError)     it ran longer than it was allowed to
@@ -99,6 +100,15 @@ class TaskNotFound(TaskError, LookupError):
 
 class TaskIdConflict(TaskError):
     """A task of this id exists already."""
+
+
+class TaskNotUnique(TaskError):
+    """A unique task was not enqueued, because ``task_id`` holds its lock; ``state`` is the state
+    of that one. Other ways to deal with it: ``on_conflict="existing"`` and ``"replace"``."""
+
+    def __init__(self, message: str, task_id: str = "", state: str = "") -> None:
+        super().__init__(message, task_id)
+        self.state = state
 
 
 class TaskFailed(TaskError):

@@ -26,6 +26,12 @@ class TaskOptions:
     at: when it becomes due (a timezone-aware datetime).
     retention: how long the finished task is kept with its result (a duration); a call's default
         is one day, a message's none: it is deleted on success.
+    unique: for how long from when it is due no other task may have the same function and arguments,
+        or the same type and payload, in its queue (a duration of at least one second). It ends
+        earlier with the task, and lasts while the task is retried.
+    on_conflict: what to do if another has them: ``"raise"`` `TaskNotUnique`, ``"existing"`` (the
+        future is that of the other task) or ``"replace"`` (the other is deleted; one that runs
+        cannot be, and raises).
     task_id: an id of your own instead of a made one.
     name: a name by which `Client.get` finds the newest task that had it.
     headers: text for whoever runs it; never decides what runs.
@@ -43,6 +49,8 @@ class TaskOptions:
     delay: Duration | None = None
     at: datetime | None = None
     retention: Duration | None = None
+    unique: Duration | None = None
+    on_conflict: str = "raise"
     task_id: str | None = None
     name: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -66,6 +74,12 @@ class TaskOptions:
             value = getattr(self, name)
             if value is not None:
                 parse_duration(value, name)
+        if self.unique is not None and parse_duration(self.unique, "unique") < 1:
+            raise UsageError(f"unique={self.unique!r} is too short: it must be a second at least")
+        if self.on_conflict not in ("raise", "existing", "replace"):
+            raise UsageError(
+                f"on_conflict={self.on_conflict!r} must be 'raise', 'existing' or 'replace'"
+            )
         for name in ("deadline", "at"):
             _check_moment(name, getattr(self, name))
         if self.delay is not None and self.at is not None:

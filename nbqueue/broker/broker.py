@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from nbqueue.broker import commands
 from nbqueue.broker.channel import Channel, Patience
-from nbqueue.broker.commands import Arg, Command, NewTask
+from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
 from nbqueue.clock import Clock
-from nbqueue.errors import StoreError, StoreUnreachable
+from nbqueue.errors import StoreError, StoreUnreachable, TaskIdConflict
 from nbqueue.store.connection import Store
 from nbqueue.wire import fields, states
 from nbqueue.wire.keys import QUEUES, queue_keys
@@ -161,6 +161,53 @@ class Broker:
                 return None
             conflicts += [number * _BATCH + i for i in reply]
         return conflicts
+
+    def enqueue_unique(
+        self,
+        queue: str,
+        task: NewTask,
+        lock: str,
+        lock_ms: int,
+        *,
+        due_ms: int | None = None,
+        replace: bool = False,
+        fingerprint: bytes | None = None,
+        blob: bytes | None = None,
+    ) -> LockHolder | None:
+        """Make a task pending, or scheduled for ``due_ms``, unless another holds its ``lock``.
+
+        Returns who holds it then; None if the task was written. With ``replace`` a holder that
+        does not run is deleted. Raises `TaskIdConflict` if the id exists.
+        """
+        patience = Patience(self._patience)
+        repeated = False
+        while True:
+            now_ms = self.clock.now_ms()
+            try:
+                self._register(queue)
+                [answer] = self._channel.run(
+                    [
+                        commands.enqueue_unique(
+                            queue, task, lock, lock_ms, now_ms, due_ms=due_ms, replace=replace,
+                            fingerprint=fingerprint, repeated=repeated,
+                        )
+                    ]
+                )  # fmt: skip
+                if answer == "EXISTS" and (
+                    not repeated or self._conflicts_of_others(queue, [task], [0])
+                ):
+                    raise TaskIdConflict(f"the id {task.task_id!r} exists", task.task_id)
+                if answer == "NOCODE":
+                    if fingerprint is None or blob is None:
+                        raise StoreError(f"the store lacks the code of a task for {queue!r}")
+                    self._channel.run([commands.store_code(queue, fingerprint, blob, now_ms)])
+                    continue
+            except StoreUnreachable:
+                if not patience.wait():
+                    raise
+                repeated = True
+                continue
+            return answer if isinstance(answer, LockHolder) else None
 
     def _register(self, queue: str) -> None:
         """Write the queue's name; again now and then, as another process may have removed the

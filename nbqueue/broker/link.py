@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbqueue.broker import resp
-from nbqueue.broker.commands import Arg, Command
+from nbqueue.broker.command import Arg, Command
 from nbqueue.store.connection import Store
 
 _RECEIVE = 262_144

@@ -10,7 +10,7 @@ from typing import Any
 
 import hiredis
 
-from nbqueue.broker.commands import Arg
+from nbqueue.broker.command import Arg
 from nbqueue.errors import NbqueueError, StoreDenied, StoreError, StoreUnsuitable
 
 

@@ -112,8 +112,26 @@ class Client(concurrent.futures.Executor):
             group._until = time.monotonic() + seconds
         return group
 
+    def enqueue(self, type: str, payload: Any = None, **options: Any) -> TaskFuture[Any]:
+        """Enqueue a message: a task for whoever handles its ``type``, also for programs in Go.
+
+        ``payload`` goes as it is if it is bytes, as UTF-8 if it is text, and as JSON on one line
+        if it is anything else; None is no payload. ``options``: see `options`. The defaults are
+        Asynq's: 25 retries, half an hour for an attempt unless there is a deadline, and deleted
+        when done (``retention`` 0).
+
+        The future's result is what the handler wrote: a JSON value, or bytes that are none. It is
+        None where nothing is left: of a message that was deleted when it was done.
+
+        >>> q.enqueue("email:deliver", {"user": 1}, queue="critical", delay="5m")
+
+        Raises `UsageError` for a payload that JSON cannot hold, an empty type, or a wrong option;
+        `TaskIdConflict`, `StoreUnreachable`.
+        """
+        return self._default.enqueue(type, payload, **options)
+
     def options(self, **options: Any) -> Submitter:
-        """Something with ``submit`` and ``map`` whose tasks have these options.
+        """Something with ``submit``, ``map`` and ``enqueue`` whose tasks have these options.
 
         ``queue``, ``retry``, ``timeout``, ``deadline``, ``delay`` or ``at``, ``retention``,
         ``task_id``, ``name``, ``headers``, ``on_lost``: see `nbqueue.options.TaskOptions`.

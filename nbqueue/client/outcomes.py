@@ -6,6 +6,7 @@ thread, and only once their signature was found good.
 
 from __future__ import annotations
 
+import json
 import struct
 import threading
 from typing import Any, Final, NamedTuple
@@ -29,7 +30,10 @@ DELETED: Final = "deleted"
 """Stands beside the states of a task for one that is no longer in the store."""
 
 _ONE_END = struct.Struct(">HcI")
-_STATES = {b"c": states.COMPLETED, b"a": states.ARCHIVED, b"d": DELETED}
+REMOVED: Final = "removed"
+"""The same for one that was deleted before it was done, as whoever deleted it announced."""
+
+_STATES = {b"c": states.COMPLETED, b"a": states.ARCHIVED, b"d": DELETED, b"x": REMOVED}
 
 _settle = threading.Lock()
 
@@ -51,17 +55,20 @@ class End(NamedTuple):
 class Outcome:
     """The end of one task: a value, or an exception. Loaded when first asked for.
 
-    ``is_call`` says that only what a holder of the signing key made may be its result; anything
-    else is the plain bytes that the handler of a message returned.
+    ``is_call`` says that only what a holder of the signing key made may be its result. That of a
+    message is what its handler wrote: a JSON value, else the plain bytes, None for nothing at all.
+    A message that is gone without a word is taken for done, as Asynq deletes what is done.
     """
 
     __slots__ = ("_end", "_is_call", "_keyring", "_loaded", "_task_id", "is_cancelled", "state")
 
     def __init__(self, task_id: str, end: End, keyring: Keyring, is_call: bool = True) -> None:
         self.state = end.state
-        if end.state == DELETED and end.body:
+        if end.state == DELETED and (end.body or not is_call):
             # Kept for no time at all, so that its end is all that there ever was of it.
             self.state = states.COMPLETED
+        elif end.state == REMOVED:
+            self.state = DELETED
         self._task_id = task_id
         self._end: End | None = end
         self._keyring = keyring
@@ -100,7 +107,7 @@ class Outcome:
             return None, end.error
         if self.state == states.COMPLETED:
             if not self._is_call and not payloads.is_result(end.body):
-                return end.body, None
+                return _plain_value(end.body), None
             return load_value(self._verified(end.body, payloads.VALUE)), None
         if self.state == states.ARCHIVED:
             if not end.body:
@@ -132,6 +139,16 @@ class Outcome:
         failed = TaskFailed(error_text(exc), self._task_id, str(exc.__cause__ or ""))
         failed.__cause__ = exc.__cause__
         return failed
+
+
+def _plain_value(body: bytes) -> Any:
+    """What the handler of a message returned: JSON if it reads as such, else the bytes."""
+    if not body:
+        return None
+    try:
+        return json.loads(body.decode())
+    except (ValueError, RecursionError):
+        return body
 
 
 def read_announcement(data: bytes) -> tuple[list[tuple[str, End]], list[str]]:

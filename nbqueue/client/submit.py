@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
-from nbqueue.broker.commands import NewTask
+from nbqueue.broker.commands import LockHolder, NewTask
 from nbqueue.calls import payloads
+from nbqueue.calls.digest import call_digest
 from nbqueue.calls.functions import Code, dump_arguments, dump_function
 from nbqueue.client.futures import About, TaskFuture
 from nbqueue.client.groups import TaskGroup
@@ -63,31 +64,10 @@ class Submitter:
         session.check_open()
         call = self._call(fn)
         arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
-        task_id = call.terms.options.task_id
-        if task_id is not None:
-            return self._submit_named(call, task_id, arguments)
-        [task_id] = session.make_ids(1)
-        future: TaskFuture[T] = call.future(task_id)
-        call.enqueue([call.task(task_id, arguments)], future)
-        call.write_name(task_id)
-        return future
-
-    def _submit_named(self, call: _Call, task_id: str, arguments: bytes) -> TaskFuture[T]:
-        # Somebody may wait for another task of this id, so it is listened to once it is ours.
-        session, queue = self._session, call.queue
-        if call.write([call.task(task_id, arguments)]):
-            raise TaskIdConflict(
-                f"a task with the id {task_id!r} exists in queue {queue!r} already: choose "
-                f"another, leave task_id out, or wait for that one with q.get({task_id!r})",
-                task_id,
-            )
-        future: TaskFuture[T] = call.future(task_id)
-        bereft = session.listener.watch(queue, task_id, future, own=True)
-        if bereft is not None:
-            # The id was free, so the task that he waits for was deleted without a word.
-            bereft._take(((task_id, End(DELETED)),))
-        call.write_name(task_id)
-        return future
+        if call.is_unique:
+            # Edited or not, the same function with the same arguments is the same task.
+            call.set_lock(call_digest(call.fn, args, kwargs))
+        return call.send(lambda task_id: call.task(task_id, arguments))
 
     def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any]) -> TaskGroup[T]:
         """Enqueue a call for each set of arguments; see `Client.map`."""
@@ -96,6 +76,8 @@ class Submitter:
         call = self._call(fn)
         if call.terms.options.task_id is not None:
             raise UsageError("task_id= names one task, and a map makes many: leave it out")
+        if call.is_unique:
+            raise UsageError("unique= looks at one task at a time: use submit for each of them")
         [group_id] = session.make_ids(1)
         group: TaskGroup[T] = TaskGroup(session, group_id, call.about)
         items = iter(zip(*iterables))  # noqa: B905 (as map does, it ends with the shortest)
@@ -108,6 +90,12 @@ class Submitter:
             self._take_back(group)
             raise
         return group
+
+    def enqueue(self, type: str, payload: Any = None, **options: Any) -> TaskFuture[Any]:
+        """Enqueue a message for the handlers of ``type``; see `Client.enqueue`."""
+        from nbqueue.client.messages import enqueue_message
+
+        return enqueue_message(self._session, {**self._changes, **options}, type, payload)
 
     def _take_back(self, group: TaskGroup[Any]) -> None:
         if len(group):
@@ -131,18 +119,34 @@ class Submitter:
         return f"<options {said or 'as by default'}>"
 
 
+class _Defaults(NamedTuple):
+    """What holds unless told otherwise; seconds."""
+
+    retry: int
+    timeout: int
+    retention: float
+
+
+_CALL = _Defaults(retry=0, timeout=FAR_TIMEOUT, retention=RETENTION)
+
+
 class _Terms:
     """Options in the units of the wire: whole seconds, rounded so that nothing ends early."""
 
-    def __init__(self, options: TaskOptions) -> None:
+    def __init__(self, options: TaskOptions, defaults: _Defaults = _CALL) -> None:
         self.options = options
         self.policy = make_policy(options.retry_delay, options.retry_on)
-        self.retention = _seconds("retention", options.retention, RETENTION)
+        self.retention = _seconds("retention", options.retention, defaults.retention)
+        self.unique_ms = (
+            None
+            if options.unique is None
+            else round(_seconds("unique", options.unique, 0.0) * 1000)
+        )
         self.delay = _seconds("delay", options.delay, 0.0)
         deadline = 0 if options.deadline is None else to_ms(options.deadline) // 1000
         if options.timeout is None:
             # Asynq takes "neither" for its own half an hour, so "none" is a far one.
-            timeout = 0 if deadline else FAR_TIMEOUT
+            timeout = 0 if deadline else defaults.timeout
         else:
             # Asynq's field has whole seconds. A shorter time-out is one second long.
             timeout = math.ceil(_seconds("timeout", options.timeout, 0.0))
@@ -153,7 +157,7 @@ class _Terms:
         try:
             self.message = TaskMessage(
                 queue=options.queue,
-                retry=options.retry or 0,
+                retry=defaults.retry if options.retry is None else options.retry,
                 timeout=timeout,
                 deadline=deadline,
                 retention=math.ceil(self.retention),
@@ -182,37 +186,145 @@ def _dump(fn: Callable[..., Any], policy: Policy) -> Code:
     return replace(whole, name=code.name, is_coroutine=code.is_coroutine)
 
 
-class _Call:
+class _Unsent:
+    """What calls and messages have in common on their way into the store."""
+
+    def __init__(self, session: Session, terms: _Terms, about: About) -> None:
+        self.session = session
+        self.terms = terms
+        self.queue = about.queue
+        self.about = about
+        self._message = TaskMessage()
+        self._message.CopyFrom(terms.message)
+        self._message.type = about.type
+
+    def future(self, task_id: str) -> TaskFuture[Any]:
+        future: TaskFuture[Any] = TaskFuture(self.session, self.about._replace(task_id=task_id))
+        if self.due_ms() is not None:
+            future._notice(task_id, states.SCHEDULED)
+        return future
+
+    @property
+    def is_unique(self) -> bool:
+        return self.terms.unique_ms is not None
+
+    def set_lock(self, digest: str) -> None:
+        """The task is unique by its queue, its type and this digest."""
+        self._message.unique_key = queue_keys(self.queue).lock(self.about.type, digest)
+
+    def send(self, make: Callable[[str], NewTask]) -> TaskFuture[Any]:
+        """Write the task that ``make`` makes of an id, and return its future."""
+        if self.is_unique:
+            from nbqueue.client.unique import send_unique
+
+            return send_unique(self, make)
+        task_id = self.terms.options.task_id
+        if task_id is not None:
+            future = self._send_named(make(task_id))
+        else:
+            [task_id] = self.session.make_ids(1)
+            future = self.future(task_id)
+            self.enqueue([make(task_id)], future)
+        self.write_name(task_id)
+        return future
+
+    def _send_named(self, task: NewTask) -> TaskFuture[Any]:
+        # Somebody may wait for another task of this id, so it is listened to once it is ours.
+        if self.write([task]):
+            raise id_conflict(self.queue, task.task_id)
+        return self.watched(task.task_id)
+
+    def watched(self, task_id: str) -> TaskFuture[Any]:
+        """The future of a task that was just written."""
+        future = self.future(task_id)
+        bereft = self.session.listener.watch(self.queue, task_id, future, own=True)
+        if bereft is not None:
+            # The id was free, so the task that he waits for was deleted without a word.
+            bereft._take(((task_id, End(DELETED)),))
+        return future
+
+    def enqueue(self, tasks: Sequence[NewTask], sink: Any) -> None:
+        """Write tasks whose ids we made; their ends are told to ``sink``, a future or a group."""
+        listener, queue = self.session.listener, self.queue
+        ids = [task.task_id for task in tasks]
+        generation = listener.listen(queue, queue_keys(queue).end_channel(ids[0]))
+        listener.expect(queue, ids, sink)
+        try:
+            conflicts = self.write(tasks)
+            if conflicts:
+                raise TaskIdConflict(f"the id {ids[conflicts[0]]} exists", ids[conflicts[0]])
+        except BaseException:
+            listener.forget(queue, ids)
+            raise
+        listener.entered(queue, ids, generation)
+
+    def write(self, tasks: Sequence[NewTask]) -> list[int]:
+        """Write tasks; returns the positions of those whose id existed."""
+        return self.session.broker.enqueue(self.queue, tasks, self.due_ms(), *self._code())
+
+    def write_unique(self, task: NewTask) -> LockHolder | None:
+        """Write a unique task; returns who holds its lock if another does."""
+        assert self.terms.unique_ms is not None
+        fingerprint, blob = self._code()
+        return self.session.broker.enqueue_unique(
+            self.queue,
+            task,
+            self._message.unique_key,
+            self.terms.unique_ms,
+            due_ms=self.due_ms(),
+            replace=self.terms.options.on_conflict == "replace",
+            fingerprint=fingerprint,
+            blob=blob,
+        )
+
+    def _code(self) -> tuple[bytes | None, bytes | None]:
+        """The fingerprint and the code that the task needs in the store; a message needs none."""
+        return None, None
+
+    def write_name(self, task_id: str) -> None:
+        name = self.about.name
+        if name is not None:
+            session, terms = self.session, self.terms
+            due_ms = self.due_ms()
+            delay = 0.0 if due_ms is None else (due_ms - session.clock.now_ms()) / 1000
+            seconds = max(_NAME_SECONDS, math.ceil(delay + terms.retention) + 86_400)
+            session.broker.call(("SET", queue_keys(self.queue).name(name), task_id, "EX", seconds))
+
+    def due_ms(self) -> int | None:
+        """When it is due, on the store's clock; None for now."""
+        now_ms = self.session.clock.now_ms()
+        at = self.terms.options.at
+        due_ms = now_ms + round(self.terms.delay * 1000) if at is None else to_ms(at)
+        return due_ms if due_ms > now_ms else None
+
+
+def id_conflict(queue: str, task_id: str) -> TaskIdConflict:
+    return TaskIdConflict(
+        f"a task with the id {task_id!r} exists in queue {queue!r} already: choose "
+        f"another, leave task_id out, or wait for that one with q.get({task_id!r})",
+        task_id,
+    )
+
+
+class _Call(_Unsent):
     """One function with its options, ready to make tasks of arguments."""
 
     def __init__(self, session: Session, terms: _Terms, fn: Callable[..., Any]) -> None:
-        self._session = session
-        self.terms = terms
         self.fn = fn
         options = terms.options
         self.code: Code = _dump(fn, terms.policy)
-        self.queue = options.queue
-        self.about = About("", options.queue, self.code.name, options.name)
+        super().__init__(session, terms, About("", options.queue, self.code.name, options.name))
         self._flags = (
             payloads.COROUTINE * self.code.is_coroutine
             | payloads.BY_REFERENCE * self.code.by_reference
             | payloads.FAIL_IF_LOST * (options.on_lost == "fail")
         )
-        self._message = TaskMessage()
-        self._message.CopyFrom(terms.message)
-        self._message.type = self.code.name
-
-    def future(self, task_id: str) -> TaskFuture[Any]:
-        future: TaskFuture[Any] = TaskFuture(self._session, self.about._replace(task_id=task_id))
-        if self._due_ms() is not None:
-            future._notice(task_id, states.SCHEDULED)
-        return future
 
     def task(self, task_id: str, arguments: bytes) -> NewTask:
         unsigned = payloads.pack_call(self.code.fingerprint, arguments, self._flags)
         message = self._message
         message.id = task_id
-        message.payload = self._session.keyring.sign_call(
+        message.payload = self.session.keyring.sign_call(
             unsigned, task_id, self.queue, self.code.name
         )
         return NewTask(task_id, message.SerializeToString(deterministic=True))
@@ -227,44 +339,11 @@ class _Call:
             size += len(arguments)
             if len(dumped) >= _SLICE or size >= _SLICE_BYTES:
                 break
-        task, ids = self.task, self._session.make_ids(len(dumped))
+        task, ids = self.task, self.session.make_ids(len(dumped))
         return [task(i, arguments) for i, arguments in zip(ids, dumped, strict=True)]
 
-    def enqueue(self, tasks: Sequence[NewTask], sink: Any) -> None:
-        """Write tasks whose ids we made; their ends are told to ``sink``, a future or a group."""
-        listener, queue = self._session.listener, self.queue
-        ids = [task.task_id for task in tasks]
-        generation = listener.listen(queue, queue_keys(queue).end_channel(ids[0]))
-        listener.expect(queue, ids, sink)
-        try:
-            conflicts = self.write(tasks)
-            if conflicts:
-                raise TaskIdConflict(f"the id {ids[conflicts[0]]} exists", ids[conflicts[0]])
-        except BaseException:
-            listener.forget(queue, ids)
-            raise
-        listener.entered(queue, ids, generation)
-
-    def write(self, tasks: Sequence[NewTask]) -> list[int]:
-        return self._session.broker.enqueue(
-            self.queue, tasks, self._due_ms(), self.code.fingerprint, self.code.blob
-        )
-
-    def write_name(self, task_id: str) -> None:
-        name = self.about.name
-        if name is not None:
-            session, terms = self._session, self.terms
-            due_ms = self._due_ms()
-            delay = 0.0 if due_ms is None else (due_ms - session.clock.now_ms()) / 1000
-            seconds = max(_NAME_SECONDS, math.ceil(delay + terms.retention) + 86_400)
-            session.broker.call(("SET", queue_keys(self.queue).name(name), task_id, "EX", seconds))
-
-    def _due_ms(self) -> int | None:
-        """When it is due, on the store's clock; None for now."""
-        now_ms = self._session.clock.now_ms()
-        at = self.terms.options.at
-        due_ms = now_ms + round(self.terms.delay * 1000) if at is None else to_ms(at)
-        return due_ms if due_ms > now_ms else None
+    def _code(self) -> tuple[bytes | None, bytes | None]:
+        return self.code.fingerprint, self.code.blob
 
 
 class TaskFunction(Generic[P, T]):

@@ -27,5 +27,8 @@ LOST: Final = "nbq:lost"
 ERROR: Final = "nbq:error"
 """The signed exception of the last failed attempt."""
 
+UNIQUE: Final = "nbq:unique"
+"""For how long a unique task holds its lock once it is due, in milliseconds."""
+
 DUE: Final = "nbq:due"
 """When a scheduled or retried task is due, in Unix milliseconds; the sets hold whole seconds."""

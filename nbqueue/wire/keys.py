@@ -68,6 +68,7 @@ class QueueKeys:
         self.code_prefix = own + "code:"
         self.code_index = own + "codes"
         self.handlers = own + "handlers"
+        self.trimmed = own + "trimmed"
         self.ends = own + "end:"
         self.wake = own + "wake"
 
@@ -94,6 +95,10 @@ class QueueKeys:
     def unique(self, task_type: str, payload: bytes | None) -> str:
         """Asynq's lock for (queue, type, payload). ``None`` is no payload, ``b""`` an empty one."""
         digest = "" if payload is None else hashlib.md5(payload, usedforsecurity=False).hexdigest()
+        return self.lock(task_type, digest)
+
+    def lock(self, task_type: str, digest: str) -> str:
+        """The unique lock of tasks of a type that have this digest."""
         return f"{self.prefix}unique:{task_type}:{digest}"
 
     def code(self, fingerprint: bytes) -> str:

@@ -23,6 +23,9 @@ from nbqueue.worker.runs import Run
 _PYTHON = sys.version_info[:2]
 
 
+NO_HANDLER = "no handler"
+
+
 class Refusal(NamedTuple):
     """Why a task is not run, and what becomes of it."""
 
@@ -60,7 +63,7 @@ def _admit_message(run: Run, handlers: HandlerTable) -> Refusal | None:
     if found is None:
         text = f'handler not found for task "{run.message.type}"'
         return Refusal(
-            state.after_failure(run, "no handler", text), HandlerNotFound(text, run.task_id)
+            state.after_failure(run, NO_HANDLER, text), HandlerNotFound(text, run.task_id)
         )
     run.fingerprint, run.is_coroutine = found
     return None

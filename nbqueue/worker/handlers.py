@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -46,12 +46,21 @@ class HandlerTable:
         self._queues = queues
         self._own = dict(patterns)
         self._by_queue = {queue: self._merged({}) for queue in queues}
+        self._then: dict[str, list[Callable[[], None]]] = {}
         links.on_up.append(self.refresh)
 
     def find(self, queue: str, task_type: str) -> Found | None:
         """What serves messages of ``task_type`` in ``queue``."""
         table = self._by_queue.get(queue)
         return table.find(task_type) if table is not None else None
+
+    def ask(self, queue: str, then: Callable[[], None]) -> None:
+        """Look whether the store has something newer; then call ``then``."""
+        waiting = self._then.setdefault(queue, [])
+        waiting.append(then)
+        link = self._links.tasks
+        if len(waiting) == 1 and link is not None:
+            link.call(("HGETALL", queue_keys(queue).handlers), partial(self._on, queue))
 
     def refresh(self) -> None:
         """Read anew what lies in the store."""
@@ -64,7 +73,12 @@ class HandlerTable:
     def _on(self, queue: str, reply: Any) -> None:
         if isinstance(reply, ReplyError):
             log.error("store refused to give handlers queue=%s error=%s", queue, reply)
-            return
+        else:
+            self._take(queue, reply)
+        for then in self._then.pop(queue, ()):
+            then()
+
+    def _take(self, queue: str, reply: list[bytes]) -> None:
         served: dict[str, Found] = {}
         for raw, envelope in zip(reply[::2], reply[1::2], strict=True):
             pattern = raw.decode("utf-8", "replace")

@@ -35,7 +35,7 @@ from nbqueue.executor.pipe import DoneFrame
 from nbqueue.store.connection import Store, connect
 from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.worker import state
-from nbqueue.worker.admission import admit
+from nbqueue.worker.admission import NO_HANDLER, admit
 from nbqueue.worker.answers import Answers
 from nbqueue.worker.codes import Codes
 from nbqueue.worker.executors import Death
@@ -215,11 +215,17 @@ class Supervisor:
                 now_ms,
             )
             self.finisher.hold(run)
-            refusal = admit(run, self._keys, self._handlers, self.clock.now())
-            if refusal is None:
-                self.pool.add(run)
-            else:
-                self.answers.failed(run, refusal.decision, error=refusal.error)
+            self._begin(run)
+
+    def _begin(self, run: Run, has_asked: bool = False) -> None:
+        refusal = admit(run, self._keys, self._handlers, self.clock.now())
+        if refusal is None:
+            self.pool.add(run)
+        elif refusal.decision.reason == NO_HANDLER and not has_asked:
+            # One may have been served a moment ago, and the news be still on its way.
+            self._handlers.ask(run.queue, lambda: self._begin(run, has_asked=True))
+        else:
+            self.answers.failed(run, refusal.decision, error=refusal.error)
 
     def _on_done(self, run: Run, done: DoneFrame) -> None:
         self.answers.done(run, done, self.clock.now_ms())

@@ -81,6 +81,7 @@ def test_what_is_older_than_ninety_days_goes_with_its_hash(broker: Any, redis: A
         "archived": Zset(z=NOW - DAYS_90 + 1, a=NOW),
         "t:z": task("z", "archived"),
         "t:a": archived(),
+        "own:trimmed": "2",
         **counted(1, 1),
         **events(("trimmed", "x y"), ("archived", "a")),
         **attempts(attempt("a", "archived")),

@@ -113,7 +113,7 @@ def test_a_unique_task_of_go_is_done_and_its_lock_given_up(
     assert peer.enqueue_unique("b", UNIQUE_MSG, now_ns, lock, 3600) == 1
 
 
-def test_a_unique_task_that_fails_keeps_its_lock_as_in_go(
+def test_a_unique_task_that_fails_for_good_gives_up_its_lock_unlike_in_go(
     broker: Any, redis: Any, peer: AsynqPeer
 ) -> None:
     lock = UNIQUE.decode().removeprefix("asynq:{q}:")
@@ -121,7 +121,7 @@ def test_a_unique_task_that_fails_keeps_its_lock_as_in_go(
     fetch(broker)
     msg = commands.failed_message(UNIQUE_MSG, "boom", NOW_MS, counts=False)
     assert broker.run(commands.archive("q", failure("a"), msg, NOW_MS, WHO)) is True
-    assert redis.get(UNIQUE) == b"a"
+    assert redis.get(UNIQUE) is None
     assert redis.hget(T, "unique_key") == UNIQUE
 
 

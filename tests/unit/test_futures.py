@@ -106,7 +106,7 @@ class TestOutcome:
 
     def test_messages_give_bytes(self) -> None:
         assert outcome("completed", b"sent", is_call=False).load() == (b"sent", None)
-        assert outcome("completed", b"", is_call=False).load() == (b"", None)
+        assert outcome("completed", b"", is_call=False).load() == (None, None)
         # What claims to be a result of ours must be one.
         forged = payloads.pack_result(payloads.VALUE, b"pickle")
         error = outcome("completed", forged, is_call=False).load()[1]

@@ -1,15 +1,16 @@
 -- A task failed for good: keep it in the archive, with its error.
 --
--- Only the holder of its lease can do this. First trims the archive by age and by number, oldest
--- first and at most 200 at a time, hashes and all: never the task that comes in. Safe to repeat.
+-- Only the holder of its lease can do this. Gives up its unique lock, unless `keep_lock` is set.
+-- First trims the archive by age and by number, oldest first and at most 200 at a time, hashes,
+-- locks and all, and counts them: never the task that comes in. Safe to repeat.
 --
 -- KEYS: task, active, lease, archived, events, attempts, processed, processed_day, failed,
---   failed_day
--- ARGV: id, fence, msg, error_body, task_prefix, oldest (Unix seconds), most, ends_prefix, now_ms,
---   event_cap, attempt_cap, day_expire_at, worker, host, type_name, attempt_number, started_ms,
---   waited_ms, reason, peak_memory, error_text
+--   failed_day, trim_count
+-- ARGV: id, fence, msg, error_body, task_prefix, oldest (Unix seconds), most, keep_lock,
+--   ends_prefix, now_ms, event_cap, attempt_cap, day_expire_at, worker, host, type_name,
+--   attempt_number, started_ms, waited_ms, reason, peak_memory, error_text
 -- RETURNS: 0 if the caller no longer held the task, else 1 and how many were trimmed
--- USES: types, append, announce, fence, count, failure
+-- USES: types, append, announce, fence, count, failure, locks, trim
 
 if not is_held(lease, task, id, fence) then
   return 0
@@ -17,26 +18,10 @@ end
 check('LLEN', active)
 check('ZCARD', archived)
 check('XLEN', events, attempts)
-countable(processed, processed_day, failed, failed_day)
-local old = redis.call('ZRANGEBYSCORE', archived, '-inf', oldest, 'LIMIT', 0, 100)
-local surplus = redis.call('ZCARD', archived) - #old + 1 - tonumber(most)
-if surplus > 0 then
-  surplus = math.min(surplus, 100)
-  for _, other in ipairs(redis.call('ZRANGE', archived, #old, #old + surplus - 1)) do
-    old[#old + 1] = other
-  end
-end
-local trimmed = {}
-for _, other in ipairs(old) do
-  redis.call('ZREM', archived, other)
-  -- An id that does not belong here may be of a task that lives elsewhere.
-  if redis.pcall('HGET', task_prefix .. other, 'state') == 'archived' then
-    redis.call('DEL', task_prefix .. other)
-    trimmed[#trimmed + 1] = other
-  end
-end
-if #trimmed > 0 then
-  event(events, event_cap, now_ms, 'trimmed', trimmed)
+countable(processed, processed_day, failed, failed_day, trim_count)
+local trimmed = trim(100, 1)
+if keep_lock ~= '1' then
+  drop_lock(task, id)
 end
 release(active, lease, id)
 redis.call('ZADD', archived, math.floor(tonumber(now_ms) / 1000), id)
@@ -49,4 +34,4 @@ event(events, event_cap, now_ms, 'archived', { id })
 local ends = {}
 ending(ends, id, 'a', error_body)
 announce(ends_prefix, ends)
-return { 1, #trimmed }
+return { 1, trimmed }

@@ -1,12 +1,12 @@
 -- Cancel a task that is not running: it is archived with the reason, and nobody runs it.
 --
--- A running task is left to its worker, which the caller tells. Safe to repeat.
+-- A running task is left to its worker, which the caller tells. Its unique lock is given up. Safe to repeat.
 --
 -- KEYS: task, pending, scheduled, retry, archived, events
 -- ARGV: id, msg (with the error), error, now_ms, event_cap, ends_prefix, expected_msg
 -- RETURNS: CANCELLED, CHANGED (the message is not as expected: read it again), MISSING, or the
 --   state of a task that cannot be cancelled here: active, completed, archived, aggregating
--- USES: types, append, announce
+-- USES: types, append, announce, locks
 
 local found = redis.call('HMGET', task, 'state', 'msg')
 local state = found[1]
@@ -29,6 +29,7 @@ elseif state == 'scheduled' then
 else
   redis.call('ZREM', retry, id)
 end
+drop_lock(task, id)
 redis.call('ZADD', archived, math.floor(tonumber(now_ms) / 1000), id)
 redis.call('HSET', task, 'msg', msg, 'state', 'archived', 'nbq:error', error)
 event(events, event_cap, now_ms, 'archived', { id })

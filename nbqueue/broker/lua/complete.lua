@@ -9,7 +9,7 @@
 --   task: id, fence, keep_until (Unix seconds; empty: delete), msg, result, type, attempt,
 --   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
 -- RETURNS: the positions (from 0) of tasks that the caller no longer held
--- USES: types, append, announce, fence, count
+-- USES: types, append, announce, fence, count, locks
 
 check('LLEN', active)
 check('ZCARD', lease, completed)
@@ -19,12 +19,12 @@ local refused, held, locks, seen = {}, {}, {}, {}
 for i = 0, #KEYS - tasks_at do
   local at = rest_at + 11 * i
   local id = ARGV[at]
-  local is_ours, lock = is_held(lease, KEYS[tasks_at + i], id, ARGV[at + 1])
+  local is_ours, may_lock = is_held(lease, KEYS[tasks_at + i], id, ARGV[at + 1])
   if is_ours and not seen[id] then
     seen[id] = true
     held[#held + 1] = i
-    if lock and lock ~= '' and redis.pcall('GET', lock) == id then
-      locks[#locks + 1] = lock
+    if may_lock then
+      locks[#locks + 1] = lock_of(KEYS[tasks_at + i], id)
     end
   else
     refused[#refused + 1] = i

@@ -1,7 +1,7 @@
 -- A task failed and will be tried again: put it into the retry set until it is due.
 --
 -- Only the holder of its lease can do this. Whole seconds, rounded up, in the set; the exact time
--- in the task. With `counts` unset the failure uses up no retry and moves no counter (the caller
+-- in the task. Its unique lock is kept for so long, and longer. With `counts` unset the failure uses up no retry and moves no counter (the caller
 -- has encoded `msg` to match). Safe to repeat.
 --
 -- KEYS: task, active, lease, retry, events, attempts, processed, processed_day, failed, failed_day
@@ -9,7 +9,7 @@
 --   wake, worker, host, type_name, attempt_number, started_ms, waited_ms, reason, peak_memory,
 --   error_text
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: types, append, fence, count, failure
+-- USES: types, append, fence, count, failure, locks
 
 if not is_held(lease, task, id, fence) then
   return 0
@@ -21,6 +21,7 @@ countable(processed, processed_day, failed, failed_day)
 release(active, lease, id)
 redis.call('ZADD', retry, math.ceil(tonumber(due_ms) / 1000), id)
 redis.call('HSET', task, 'msg', msg, 'state', 'retry', 'nbq:due', due_ms)
+extend_lock(task, id, due_ms, now_ms)
 keep_error()
 if counts == '1' then
   count(processed, processed_day, 1, day_expire_at)

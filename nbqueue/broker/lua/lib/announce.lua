@@ -3,7 +3,7 @@
 -- A client listens on one channel for all tasks that it submitted: the first characters of their
 -- ids name it. `ending(ends, id, state, body)` notes one end, `announce(ends)` tells them all, with
 -- one message a channel. In a message each end is: length of id (2 bytes), state (1 byte: 'c'
--- completed, 'a' archived, 'd' deleted; a capital says that the body was too large and lies in
+-- completed, 'a' archived, 'd' done and deleted, 'x' deleted undone; a capital says that the body was too large and lies in
 -- the task's hash, which a deleted task has no more), length of body (4 bytes), id, body. Numbers are big-endian.
 
 local LISTENER_LENGTH = 10

@@ -1,0 +1,84 @@
+"""One call of a script, as data, and what all commands share.
+
+Times are Unix milliseconds on the store's clock, lease ends Unix seconds that are never whole
+(whole ones are those of programs in Go).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from nbqueue.broker import scripts
+
+T = TypeVar("T")
+Arg = bytes | str | int | float
+
+EVENT_CAP = 10_000
+MOST_AT_ONCE = 1000
+"""Tasks in one call of a script: Lua takes no more than some thousands of values at once."""
+
+
+@dataclass(slots=True)
+class Command(Generic[T]):
+    """One call of a script, ready to be sent."""
+
+    script: scripts.Script
+    keys: Sequence[str]
+    args: Sequence[Arg]
+    read: Callable[[Any], T]
+
+    def words(self) -> tuple[Arg, ...]:
+        """The words of the Redis command that runs the script by its digest."""
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+
+class NewTask(NamedTuple):
+    """A task that does not lie in the store yet: its id, and its encoded `TaskMessage`."""
+
+    task_id: str
+    msg: bytes
+
+
+def seconds_never_whole(ms: int) -> str:
+    """``ms`` as Unix seconds with a fraction that is never zero: the score of our own leases."""
+    return f"{ms // 1000}.{ms % 1000 or 1:03d}"
+
+
+def utc_day(now_ms: int) -> date:
+    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=now_ms)).date()
+
+
+def positions(reply: Any) -> list[int]:
+    return [int(i) for i in reply]
+
+
+def command(
+    name: str, keys: Sequence[str], args: Sequence[Arg], read: Callable[[Any], T]
+) -> Command[T]:
+    if len(keys) > MOST_AT_ONCE + 10:
+        raise ValueError(f"{name}: at most {MOST_AT_ONCE} tasks at once, not {len(keys)}")
+    script = scripts.load(name)
+    script.check(len(keys), len(args))
+    return Command(script, keys, args, read)
+
+
+def check_limit(limit: int) -> None:
+    if not 1 <= limit <= MOST_AT_ONCE:
+        raise ValueError(f"limit={limit} is not between 1 and {MOST_AT_ONCE}")
+
+
+def decoded_number(value: bytes | int) -> int | None:
+    # Anybody may have written it; what makes no sense counts as absent.
+    try:
+        number = int(value)
+    except ValueError:
+        return None
+    return number if abs(number) < 2**62 else None
+
+
+def decoded_id(task_id: bytes) -> str:
+    # No program that follows Asynq's rules makes an id that is not UTF-8, and none may stop us.
+    return task_id.decode("utf-8", "replace")

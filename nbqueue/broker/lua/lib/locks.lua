@@ -1,0 +1,79 @@
+-- The unique lock of a task: a string in the slot of its queue that holds the task's id.
+--
+-- `lock_of(task, id)`: the key of the lock that the task names, and holds; else nil. Programs in Go
+-- leave the name out of the hash of tasks of an aggregation group: it is then in the message only.
+-- `drop_lock(task, id)` gives it up.
+-- `names_lock(task, lock)`: does a task lie there that names this lock, and in which state?
+-- `extend_lock(task, id, due_ms, now_ms)`: keep the lock until the task is due, and then for as
+-- long as it was to be held; or for what was left of that, where a program in Go took it. A lock
+-- that ran out is taken again if it is free.
+
+local function lock_in(msg, prefix)
+  local at = string.find(msg, prefix, 1, true)
+  while at and at > 3 do
+    local tag, high, low = string.byte(msg, at - 3, at - 1)
+    local length = nil
+    if high == 82 and low < 128 then -- field 10 of the message, text
+      length = low
+    elseif tag == 82 and high >= 128 and low < 128 then
+      length = high - 128 + 128 * low
+    end
+    if length then
+      return string.sub(msg, at, at + length - 1)
+    end
+    at = string.find(msg, prefix, at + 1, true)
+  end
+end
+
+local function named_lock(task, id)
+  local found = redis.pcall('HMGET', task, 'unique_key', 'msg')
+  -- All that shares the slot, and nothing else: a name may be anybody's text.
+  local prefix = string.sub(task, 1, #task - #id - 2) .. 'unique:'
+  local lock = found[1]
+  if (not lock or lock == '') and found[2] then
+    lock = lock_in(found[2], prefix)
+  end
+  if lock and string.sub(lock, 1, #prefix) == prefix then
+    return lock
+  end
+end
+
+local function lock_of(task, id)
+  local lock = named_lock(task, id)
+  if lock and redis.pcall('GET', lock) == id then
+    return lock
+  end
+end
+
+local function drop_lock(task, id)
+  local lock = lock_of(task, id)
+  if lock then
+    redis.call('DEL', lock)
+  end
+end
+
+local function names_lock(task, lock)
+  local found = redis.pcall('HMGET', task, 'state', 'msg', 'unique_key', 'group')
+  if found[1] and found[2]
+    and (found[3] == lock or string.find(found[2], lock, 1, true)) then
+    return found[1], found[4]
+  end
+end
+
+local function extend_lock(task, id, due_ms, now_ms)
+  local lock = named_lock(task, id)
+  if not lock then
+    return
+  end
+  local holder = redis.pcall('GET', lock)
+  local ttl = tonumber(redis.pcall('HGET', task, 'nbq:unique') or '')
+  local wait = math.max(tonumber(due_ms) - tonumber(now_ms), 0)
+  if holder == id then
+    ttl = ttl or redis.call('PTTL', lock)
+    if ttl > 0 then
+      redis.call('PEXPIRE', lock, string.format('%.0f', wait + ttl))
+    end
+  elseif not holder and ttl then
+    redis.call('SET', lock, id, 'PX', string.format('%.0f', wait + ttl))
+  end
+end

@@ -1,0 +1,33 @@
+-- Trim the archive: by age what was archived before `oldest`, by number down to `most`.
+--
+-- `trim(slice, room)`: at most `slice` for each of the two reasons, with room for so many more.
+-- Returns how many tasks were deleted; they are counted in `trim_count`.
+--
+-- Expects the locals `archived`, `oldest`, `most`, `task_prefix`, `trim_count`, `events`,
+-- `event_cap` and `now_ms`.
+
+local function trim(slice, room)
+  local old = redis.call('ZRANGEBYSCORE', archived, '-inf', oldest, 'LIMIT', 0, slice)
+  local surplus = redis.call('ZCARD', archived) - #old + room - tonumber(most)
+  if surplus > 0 then
+    surplus = math.min(surplus, slice)
+    for _, other in ipairs(redis.call('ZRANGE', archived, #old, #old + surplus - 1)) do
+      old[#old + 1] = other
+    end
+  end
+  local trimmed = {}
+  for _, other in ipairs(old) do
+    redis.call('ZREM', archived, other)
+    -- An id that does not belong here may be of a task that lives elsewhere.
+    if redis.pcall('HGET', task_prefix .. other, 'state') == 'archived' then
+      drop_lock(task_prefix .. other, other)
+      redis.call('DEL', task_prefix .. other)
+      trimmed[#trimmed + 1] = other
+    end
+  end
+  if #trimmed > 0 then
+    redis.call('INCRBY', trim_count, #trimmed)
+    event(events, event_cap, now_ms, 'trimmed', trimmed)
+  end
+  return #trimmed
+end

@@ -1,0 +1,161 @@
+"""What producers ask of the store: to keep code, and to put new tasks in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from nbqueue.broker.command import EVENT_CAP, Arg, Command, NewTask, command, decoded_id, positions
+from nbqueue.wire.keys import QueueKeys, queue_keys
+
+
+def _positions_or_no_code(reply: Any) -> list[int] | None:
+    return None if reply == b"NOCODE" else positions(reply)
+
+
+def store_code(queue: str, fingerprint: bytes, blob: bytes, now_ms: int) -> Command[int]:
+    """Keep the code of a function for the tasks of ``queue``."""
+    keys = queue_keys(queue)
+    return command(
+        "store_code",
+        (keys.code(fingerprint), keys.code_index),
+        (now_ms, fingerprint.hex(), blob),
+        int,
+    )
+
+
+def serve(
+    queue: str, pattern: str, envelope: bytes, fingerprint: bytes, blob: bytes, now_ms: int
+) -> Command[bool]:
+    """Keep a handler for messages of ``queue``. Reads as whether its pattern is new."""
+    keys = queue_keys(queue)
+    return command(
+        "serve",
+        (keys.handlers, keys.code(fingerprint), keys.code_index),
+        (pattern, envelope, fingerprint.hex(), blob, now_ms, keys.wake),
+        bool,
+    )
+
+
+def unserve(queue: str, pattern: str) -> Command[bool]:
+    """Forget a handler. Reads as whether there was one."""
+    keys = queue_keys(queue)
+    return command("unserve", (keys.handlers,), (pattern, keys.wake), bool)
+
+
+def drop_code(queue: str, fingerprint: bytes, seen_at: str) -> Command[bool]:
+    """Forget code that no task uses, unless it was asked for since ``seen_at``."""
+    keys = queue_keys(queue)
+    return command(
+        "drop_code",
+        (keys.code(fingerprint), keys.code_index),
+        (fingerprint.hex(), seen_at),
+        bool,
+    )
+
+
+def enqueue(
+    queue: str,
+    tasks: Sequence[NewTask],
+    now_ms: int,
+    fingerprint: bytes | None = None,
+    repeated: bool = False,
+) -> Command[list[int] | None]:
+    """Make tasks pending. Reads as the positions of those whose id existed, or ``None`` if the
+    store lacks the code: then nothing was written."""
+    keys = queue_keys(queue)
+    prefix = keys.task_prefix
+    names = [keys.pending, keys.events, _code_key(keys, fingerprint), keys.code_index]
+    names += [prefix + task.task_id for task in tasks]
+    code = fingerprint.hex() if fingerprint else ""
+    args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated)]
+    for task in tasks:
+        args += task
+    return command("enqueue", names, args, _positions_or_no_code)
+
+
+def schedule(
+    queue: str,
+    tasks: Sequence[tuple[NewTask, int]],
+    now_ms: int,
+    fingerprint: bytes | None = None,
+    repeated: bool = False,
+) -> Command[list[int] | None]:
+    """Put tasks aside until they are due (Unix ms). Reads as `enqueue`."""
+    keys = queue_keys(queue)
+    names = [keys.scheduled, keys.events, _code_key(keys, fingerprint), keys.code_index]
+    names += [keys.task(task.task_id) for task, _ in tasks]
+    code = fingerprint.hex() if fingerprint else ""
+    args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), keys.wake]
+    for task, due_ms in tasks:
+        args += (*task, due_ms)
+    return command("schedule", names, args, _positions_or_no_code)
+
+
+class LockHolder(NamedTuple):
+    """The task that has the unique lock which another wants, and its state."""
+
+    task_id: str
+    state: str
+
+
+def enqueue_unique(
+    queue: str,
+    task: NewTask,
+    lock: str,
+    lock_ms: int,
+    now_ms: int,
+    *,
+    due_ms: int | None = None,
+    replace: bool = False,
+    fingerprint: bytes | None = None,
+    repeated: bool = False,
+) -> Command[LockHolder | str]:
+    """Make a task pending, or scheduled, unless another holds ``lock``, which the message names.
+
+    Reads as ``ENQUEUED``, ``EXISTS`` (the id does), ``NOCODE`` (the store lacks the code), or who
+    holds the lock. Only with ENQUEUED anything was written.
+    """
+    keys = queue_keys(queue)
+    return command(
+        "enqueue_unique",
+        (
+            keys.task(task.task_id),
+            keys.pending,
+            keys.scheduled,
+            keys.retry,
+            keys.archived,
+            keys.completed,
+            keys.groups,
+            keys.events,
+            _code_key(keys, fingerprint),
+            keys.code_index,
+            lock,
+        ),
+        (
+            *task,
+            "" if due_ms is None else due_ms,
+            lock_ms,
+            now_ms,
+            EVENT_CAP,
+            fingerprint.hex() if fingerprint else "",
+            int(repeated),
+            int(replace),
+            keys.task_prefix,
+            keys.group(""),
+            keys.ends,
+            keys.wake,
+        ),
+        _read_unique,
+    )
+
+
+def _read_unique(reply: Any) -> LockHolder | str:
+    if isinstance(reply, list):
+        return LockHolder(decoded_id(reply[0]), reply[1].decode())
+    return str(reply.decode())
+
+
+def _code_key(keys: QueueKeys, fingerprint: bytes | None) -> str:
+    # A script needs the key even where no code is asked for; it must share the queue's slot.
+    return keys.code(fingerprint) if fingerprint else keys.code_index

@@ -1,0 +1,78 @@
+"""Enqueuing a task that is to be the only one of its kind, and what to do if it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from nbqueue.broker.commands import LockHolder, NewTask
+from nbqueue.client.futures import TaskFuture, attach
+from nbqueue.client.submit import _Unsent, id_conflict
+from nbqueue.errors import TaskIdConflict, TaskNotUnique
+from nbqueue.wire.keys import queue_keys
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
+
+_TRIES = 10
+
+
+def send_unique(unsent: _Unsent, make: Callable[[str], NewTask]) -> TaskFuture[Any]:
+    """Write a unique task, or do what its options say if another holds its lock.
+
+    Raises `TaskNotUnique` and `TaskIdConflict`.
+    """
+    session, options = unsent.session, unsent.terms.options
+    holder = LockHolder("", "")
+    for _ in range(_TRIES):
+        task = make(options.task_id or session.make_ids(1)[0])
+        found = _write(unsent, session, task)
+        if isinstance(found, TaskFuture):
+            unsent.write_name(task.task_id)
+            return found
+        holder = found
+        if options.on_conflict != "existing":
+            break
+        record = session.broker.find(holder.task_id, unsent.queue)
+        if record is not None:
+            about = unsent.about._replace(task_id=holder.task_id, name=None)
+            future = attach(session, about)
+            future._notice(holder.task_id, record.state)
+            return future
+        # It ended meanwhile, so that the next try may find the lock free.
+    kind = unsent.about.type
+    advice = (
+        "one that runs cannot be replaced"
+        if options.on_conflict == "replace"
+        else "wait for that one, or choose with on_conflict= what to do then"
+    )
+    raise TaskNotUnique(
+        f"the task {holder.task_id!r} ({holder.state}) in queue {unsent.queue!r} is the same "
+        f"{kind!r}, and keeps others away by unique=: {advice}",
+        holder.task_id,
+        holder.state,
+    )
+
+
+def _write(unsent: _Unsent, session: Session, task: NewTask) -> TaskFuture[Any] | LockHolder:
+    queue, task_id = unsent.queue, task.task_id
+    if unsent.terms.options.task_id is not None:
+        # Somebody may wait for another task of this id, so it is listened to once it is ours.
+        try:
+            holder = unsent.write_unique(task)
+        except TaskIdConflict:
+            raise id_conflict(queue, task_id) from None
+        return unsent.watched(task_id) if holder is None else holder
+    listener, future = session.listener, unsent.future(task_id)
+    generation = listener.listen(queue, queue_keys(queue).end_channel(task_id))
+    listener.expect(queue, (task_id,), future)
+    try:
+        holder = unsent.write_unique(task)
+    except BaseException:
+        listener.forget(queue, (task_id,))
+        raise
+    if holder is not None:
+        listener.forget(queue, (task_id,))
+        return holder
+    listener.entered(queue, (task_id,), generation)
+    return future
