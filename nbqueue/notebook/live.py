@@ -1,0 +1,330 @@
+"""What is shown live in a notebook: drawn by one thread, settled when its work ends.
+
+A `View` says what there is to see, as text and as HTML, and what its buttons do. `show` displays
+it with both forms, and with a widget on top where one can run. From then on the view says when it
+changed (`Shown.changed`, cheap, from any thread), and one thread draws all that changed, at most
+`DRAWS_A_SECOND` times a second together. A widget that nobody looks at is sent nothing. When the
+view says that it is final, the display is *settled*: replaced by the same forms without the widget,
+so that what is saved needs no kernel.
+
+What nobody looks at: a page says every ten seconds that it is seen. A kernel that runs a cell
+cannot hear that, so only time in which it could counts as silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from importlib import resources
+from typing import Any
+
+from nbqueue.views.html import problem
+
+log = logging.getLogger("nbqueue.notebook")
+
+DRAWS_A_SECOND = 4
+TICK_SECONDS = 1.0
+SILENCE_SECONDS = 30.0
+WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+
+
+class View:
+    """Something to see. Subclasses say what; nothing here may wait for the store for long."""
+
+    ticks = False
+    """Whether it changes with time alone, such as one that says how long something has run."""
+
+    def text(self) -> str:
+        """It as plain text, as it is now."""
+        raise NotImplementedError
+
+    def html(self, live: bool) -> str:
+        """It as HTML, as it is now.
+
+        ``live``: within a widget, with buttons. Else it is a snapshot, which says, if there is more
+        to come, when it was taken and which line shows it live.
+        """
+        raise NotImplementedError
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it will not change any more."""
+        raise NotImplementedError
+
+    def act(self, action: str, args: dict[str, Any]) -> None:
+        """A button was pressed, or a field changed. An exception is shown in the view."""
+
+    def began(self, shown: Shown) -> None:
+        """It is shown: listen to what it depends on, and call ``shown.changed()``."""
+
+    def ended(self, shown: Shown) -> None:
+        """It is shown no longer there: stop listening."""
+
+    def is_seen(self, seen: bool) -> None:
+        """Somebody began, or nobody goes on, to look: what only serves the view may rest."""
+
+
+def kernel_shell() -> Any:
+    """The IPython shell of a kernel, or None: in a terminal, a script, a test."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell if getattr(shell, "kernel", None) is not None else None
+
+
+def show(view: View) -> Shown | None:
+    """Display ``view``; returns None where there is no notebook, and the text was printed."""
+    shell = kernel_shell()
+    if shell is None:
+        print(view.text())  # noqa: T201 (a terminal: this is the display)
+        return None
+    shown = Shown(view, shell)
+    shown.first()
+    return shown
+
+
+class Shown:
+    """One display of one view."""
+
+    def __init__(self, view: View, shell: Any) -> None:
+        self.view = view
+        self._shell = shell
+        self._display_id = f"nbqueue-{time.monotonic_ns():x}"
+        self._widget: Any = None
+        self._drawn = ""
+        self._problem = ""
+        self._pages: list[str] = []
+        self._pinged_at = time.monotonic()
+        self._is_seen = True
+        self.is_open = False
+        self.is_dirty = False
+
+    def first(self) -> None:
+        """Display it for the first time."""
+        if self.view.is_final:
+            self._publish(self._still(), update=False)
+            return
+        self._widget = _make_widget(self._live_html(), self._on_message)
+        bundle = self._still()
+        if self._widget is not None:
+            bundle[WIDGET_MIME] = {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self._widget.model_id,
+            }
+        self._publish(bundle, update=False)
+        self.is_open = True
+        self.view.began(self)
+        _flusher.add(self)
+
+    def changed(self) -> None:
+        """There is something new to draw. Cheap; from any thread."""
+        if not self.is_dirty:
+            self.is_dirty = True
+            _flusher.wake()
+
+    def settle(self) -> None:
+        """Replace it by what needs no kernel, as it is now, and draw it no more."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        _flusher.remove(self)
+        self.view.ended(self)
+        self._publish(self._still(), update=True)
+        widget = self._widget
+        if widget is None:
+            return
+        if len(self._pages) > 1 or not self._is_seen:
+            # A page that came later does not know the display: there the widget goes on, still.
+            widget.html = self.view.html(live=False)
+        else:
+            self._widget = None
+            widget.close()
+
+    # --- Called by the flusher -----------------------------------------------------------------
+
+    def draw(self) -> None:
+        """Send what changed, if somebody looks."""
+        self.is_dirty = False
+        if self.view.is_final:
+            self.settle()
+        elif self._widget is None:
+            pass  # a front end without widgets keeps the first snapshot until the end
+        elif self._is_seen:
+            html = self._live_html()
+            if html != self._drawn:
+                self._drawn = html
+                self._widget.html = html
+
+    def look(self, now: float, hearing_since: float) -> None:
+        """Find out whether nobody looks: no sign for long, while one would have been heard."""
+        if self._widget is None or not self._is_seen:
+            return
+        if now - max(self._pinged_at, hearing_since) > SILENCE_SECONDS:
+            self._is_seen = False
+            self.view.is_seen(False)
+
+    # --- From the page --------------------------------------------------------------------------
+
+    def _on_message(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
+        if content.get("kind") == "ping":
+            self._pinged(str(content.get("page", "")))
+        elif content.get("kind") == "act":
+            self._pinged("")
+            try:
+                self._problem = ""
+                self.view.act(str(content.get("action", "")), dict(content.get("args") or {}))
+            except Exception as error:
+                log.debug("an action of a view failed", exc_info=True)
+                self._problem = f"{type(error).__name__}: {error}"
+            self.changed()
+
+    def _pinged(self, page: str) -> None:
+        self._pinged_at = time.monotonic()
+        if page and page not in self._pages:
+            self._pages.append(page)
+        if not self._is_seen:
+            self._is_seen = True
+            self.view.is_seen(True)
+            self.changed()
+
+    def _live_html(self) -> str:
+        html = self.view.html(live=True)
+        return html + problem(self._problem) if self._problem else html
+
+    def _still(self) -> dict[str, Any]:
+        return {"text/plain": self.view.text(), "text/html": self.view.html(live=False)}
+
+    def _publish(self, bundle: dict[str, Any], *, update: bool) -> None:
+        self._shell.display_pub.publish(
+            bundle, {}, transient={"display_id": self._display_id}, update=update
+        )
+
+
+class _Flusher:
+    """The thread that draws. It lives while something is shown that may change."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shown: list[Shown] = []
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._hearing_since = 0.0
+        self._heard_at = 0.0
+
+    def add(self, shown: Shown) -> None:
+        with self._lock:
+            self._shown.append(shown)
+            if self._thread is None:
+                self._loop = _running_loop()
+                self._hearing_since = self._heard_at = time.monotonic()
+                self._thread = threading.Thread(target=self._run, name="nbqueue-views", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def remove(self, shown: Shown) -> None:
+        with self._lock:
+            if shown in self._shown:
+                self._shown.remove(shown)
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def settle_ended(self) -> None:
+        """Settle now what has become final, so that a cell that ends shows it so."""
+        for shown in list(self._shown):
+            if shown.view.is_final:
+                shown.settle()
+
+    def _run(self) -> None:
+        ticked_at = time.monotonic()
+        while True:
+            self._wake.wait(TICK_SECONDS)
+            self._wake.clear()
+            now = time.monotonic()
+            with self._lock:
+                shown = list(self._shown)
+                if not shown:
+                    self._thread = None
+                    return
+            if now - ticked_at >= TICK_SECONDS:
+                ticked_at = now
+                self._tick(shown, now)
+            drew = False
+            for each in shown:
+                if each.is_dirty or each.view.is_final:
+                    drew = True
+                    self._draw(each)
+            if drew:
+                # The pause is what bounds the messages, however often things change.
+                threading.Event().wait(1 / DRAWS_A_SECOND)
+
+    def _tick(self, shown: list[Shown], now: float) -> None:
+        self._listen(now)
+        for each in shown:
+            if each.view.ticks:
+                each.is_dirty = True
+            each.look(now, self._hearing_since)
+
+    def _listen(self, now: float) -> None:
+        """Notice since when the kernel's loop has been free, and so able to hear a page."""
+        if now - self._heard_at > 3 * TICK_SECONDS:
+            self._hearing_since = now
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+
+        def heard() -> None:
+            self._heard_at = time.monotonic()
+
+        try:
+            loop.call_soon_threadsafe(heard)
+        except RuntimeError:
+            pass  # it has just been closed
+
+    @staticmethod
+    def _draw(shown: Shown) -> None:
+        try:
+            shown.draw()
+        except Exception:
+            # One view's fault must not stop the others, nor fill the log for ever.
+            log.exception("a view could not be drawn, and is given up")
+            shown.is_open = False
+            _flusher.remove(shown)
+
+
+_flusher = _Flusher()
+settle_ended = _flusher.settle_ended
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+_widget_class: Any = None
+
+
+def _make_widget(html: str, on_message: Any) -> Any:
+    """A widget that draws ``html``, or None where widgets are not to be had."""
+    global _widget_class
+    if _widget_class is None:
+        try:
+            import anywidget
+            import traitlets
+        except ImportError:
+            return None
+        source = (resources.files("nbqueue.notebook") / "static" / "view.js").read_text("utf-8")
+
+        class LiveHTML(anywidget.AnyWidget):  # type: ignore[misc]
+            _esm = source
+            html = traitlets.Unicode().tag(sync=True)
+
+        _widget_class = LiveHTML
+    widget = _widget_class(html=html)
+    widget.on_msg(on_message)
+    return widget
