@@ -252,6 +252,24 @@ class TaskFuture(concurrent.futures.Future[T]):
         assert self._outcome is not None
         return (True, False, *self._outcome.load())
 
+    # --- In a notebook -------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Show its card here, live until the task ends; elsewhere than in a notebook, its text.
+
+        A future that is the last line of a cell does so by itself.
+        """
+        from nbqueue.client.display import show_future
+
+        show_future(self)
+
+    _ipython_display_ = show
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from nbqueue.client.display import future_bundle
+
+        return future_bundle(self)
+
     # --- Elsewhere -----------------------------------------------------------------------------
 
     def _attached(self) -> Session:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
+from nbqueue.calls.exceptions import error_text
 from nbqueue.client.futures import CANCEL_SECONDS, About, TaskFuture
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.client.waiting import AsyncWaiters, seconds_of, wait_for
@@ -230,8 +231,7 @@ class TaskGroup(Generic[T]):
         As `TaskFuture.cancel`: workers of running tasks are asked, and waited for 2 seconds.
         Raises `StoreUnreachable`.
         """
-        with self._changed:
-            left = [i for i, outcome in zip(self._ids, self._outcomes, strict=True) if not outcome]
+        left = self._unended()
         answers = self._session.cancel(self.queue, left)
         ends = [(i, answer) for i, answer in answers.items() if isinstance(answer, End)]
         for task_id, _ in ends:
@@ -260,6 +260,40 @@ class TaskGroup(Generic[T]):
         from nbqueue.views.timeline import timeline
 
         return timeline(self.frame(), **options)
+
+    # --- In a notebook -------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Show its card here, live until all tasks have ended; elsewhere than in a notebook, its
+        text. A group that is the last line of a cell does so by itself."""
+        from nbqueue.client.display import show_group
+
+        show_group(self)
+
+    _ipython_display_ = show
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from nbqueue.client.display import group_bundle
+
+        return group_bundle(self)
+
+    def _unended(self) -> list[str]:
+        """The ids of tasks that are not known to have ended."""
+        with self._changed:
+            return [i for i, outcome in zip(self._ids, self._outcomes, strict=True) if not outcome]
+
+    def _first_errors(self, most: int) -> list[tuple[str, str]]:
+        """Name and error text of the first tasks that failed, in the order in which they did."""
+        found: list[tuple[str, str]] = []
+        with self._changed:
+            ended = [(index, self._outcomes[index]) for index in self._ended]
+        for index, outcome in ended:
+            if len(found) == most:
+                break
+            if outcome is not None and outcome.is_failed and not outcome.is_cancelled:
+                error = outcome.load()[1]
+                found.append((f"task {index}", error_text(error) if error else "failed"))
+        return found
 
     # --- Called by the submitter, the listener and the futures -----------------------------------
 

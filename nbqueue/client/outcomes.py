@@ -85,6 +85,12 @@ class Outcome:
         """True unless the task completed. A result may still turn out to be not signed."""
         return self.state != states.COMPLETED
 
+    @property
+    def unread_bytes(self) -> int:
+        """How large the result is as long as nobody has loaded it; then 0."""
+        end = self._end
+        return len(end.body) if end is not None else 0
+
     def load(self) -> tuple[Any, Exception | None]:
         """The value and None, or None and the exception. The same objects each time."""
         loaded = self._loaded

@@ -16,6 +16,7 @@ from nbqueue.broker.broker import Broker
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import dump_exception, error_text
 from nbqueue.calls.signing import Keyring
+from nbqueue.client.events import EventFeed
 from nbqueue.client.listener import Listener
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.clock import Clock
@@ -43,6 +44,7 @@ class Session:
         self.accepts = True
         self._new_prefix()
         self.listener = Listener(store, self.prefix)
+        self.events = EventFeed(store)
         # Not at exit: the thread is a daemon, and would only delay the end.
         weakref.finalize(self, self.listener.stop, wait=False).atexit = False
         _sessions.add(self)
@@ -54,6 +56,7 @@ class Session:
     def after_fork(self) -> None:
         """Be another client in a child process: its ids and connections are its own."""
         self._broker = None
+        self.events = EventFeed(self.store)
         self._new_prefix()
         self.listener.after_fork(self.prefix)
 
@@ -157,6 +160,7 @@ class Session:
         """Close the connections. What is still waited for ends with an error that says so."""
         if self.is_open:
             self.is_open = False
+            self.events.close()
             self.listener.stop(_closed)
             if self._broker is not None:
                 self._broker.close()

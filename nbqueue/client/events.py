@@ -1,0 +1,221 @@
+"""Follows the events of queues, for what is shown live: one connection for all views.
+
+The thread runs only while somebody follows something. Whoever follows is told what happened to
+which tasks, and, where it may have missed something, that it must look for itself: when it begins,
+after a lost connection, and when the stream's cap dropped entries before they were read.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nbqueue.broker import resp
+from nbqueue.broker.link import Link, LinkLost
+from nbqueue.errors import StoreError
+from nbqueue.wire.events import read_event
+from nbqueue.wire.keys import queue_keys
+
+if TYPE_CHECKING:
+    from nbqueue.store.connection import Store
+
+log = logging.getLogger("nbqueue.client")
+
+_COUNT = 500
+_PAUSE_SECONDS = 1.0
+
+
+class Happened(NamedTuple):
+    """A transition of tasks. ``event`` is one of the words of docs/schemas.md, or empty: then look
+    at the tasks themselves, for something may have been missed."""
+
+    event: str
+    at_ms: int
+    ids: list[str]
+
+
+LOOK = Happened("", 0, [])
+
+OnEvent = Callable[[Happened], None]
+
+
+class EventFeed:
+    """See the module. `follow` and what it returns may be called from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._followers: dict[str, list[OnEvent]] = {}
+        self._fresh: list[OnEvent] = []
+        self._last: dict[str, str] = {}
+        self._thread: threading.Thread | None = None
+        self._alarm: tuple[socket.socket, socket.socket] | None = None
+
+    def follow(self, queue: str, on_event: OnEvent) -> Callable[[], None]:
+        """Call ``on_event`` for all that happens in ``queue``, in a thread of the feed's, until the
+        function that is returned is called."""
+        with self._lock:
+            self._followers.setdefault(queue, []).append(on_event)
+            self._fresh.append(on_event)
+            if self._thread is None:
+                self._alarm = socket.socketpair()
+                for end in self._alarm:
+                    end.setblocking(False)
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._alarm[0],), name="nbqueue-events", daemon=True
+                )
+                self._thread.start()
+            self._wake()
+
+        def stop() -> None:
+            with self._lock:
+                followers = self._followers.get(queue, [])
+                if on_event in followers:
+                    followers.remove(on_event)
+                if not followers:
+                    self._followers.pop(queue, None)
+                    self._last.pop(queue, None)
+                self._wake()
+
+        return stop
+
+    def close(self) -> None:
+        """Tell nobody anything any more."""
+        with self._lock:
+            self._followers.clear()
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._alarm is not None:
+            try:
+                self._alarm[1].send(b"\0")
+            except BlockingIOError:
+                pass  # it has enough to wake of
+
+    def _run(self, alarm: socket.socket) -> None:
+        while True:
+            with self._lock:
+                if not self._followers:
+                    self._end()
+                    return
+            try:
+                self._connected(alarm)
+            except (LinkLost, StoreError, OSError) as error:
+                log.debug("events are not heard for a while error=%s", error)
+                threading.Event().wait(_PAUSE_SECONDS)
+            with self._lock:
+                # What happened meanwhile may have left the stream.
+                self._fresh = [each for group in self._followers.values() for each in group]
+
+    def _end(self) -> None:
+        self._thread = None
+        for end in self._alarm or ():
+            end.close()
+        self._alarm = None
+        self._last.clear()
+
+    def _connected(self, alarm: socket.socket) -> None:
+        """Follow over one connection, until it is lost or nobody follows any more."""
+        link = Link(self._store)
+        try:
+            while True:
+                with self._lock:
+                    queues = list(self._followers)
+                if not queues:
+                    return
+                self._begin(link, queues)
+                if not self._wait(link, alarm, queues):
+                    # What is followed changed, and a read that waits cannot be called back.
+                    link.close()
+                    link = Link(self._store)
+        finally:
+            link.close()
+
+    def _begin(self, link: Link, queues: list[str]) -> None:
+        """Find where new queues' streams end; only then can those who follow look themselves."""
+        for queue in queues:
+            if queue not in self._last:
+                [newest] = _ask(link, ("XREVRANGE", queue_keys(queue).events, "+", "-", "COUNT", 1))
+                self._last[queue] = newest[0][0].decode() if newest else "0-0"
+        with self._lock:
+            fresh, self._fresh = self._fresh, []
+        for on_event in fresh:
+            self._tell([on_event], LOOK)
+
+    def _wait(self, link: Link, alarm: socket.socket, queues: list[str]) -> bool:
+        """Read on until the alarm rings; returns whether the connection can go on being used."""
+        while True:
+            streams = [queue_keys(queue).events for queue in queues]
+            since = [self._last[queue] for queue in queues]
+            found: list[Any] = []
+            link.call(("XREAD", "COUNT", _COUNT, "BLOCK", 0, "STREAMS", *streams, *since),
+                      found.append)  # fmt: skip
+            link.flush()
+            while not found:
+                if _first_ready(link, alarm) is alarm:
+                    _drain(alarm)
+                    return False
+                link.read()
+            if isinstance(found[0], resp.ReplyError):
+                raise resp.store_error(found[0])
+            self._read(dict(zip(streams, queues, strict=True)), found[0] or [])
+
+    def _read(self, queues: dict[str, str], reply: list[Any]) -> None:
+        for stream, entries in reply:
+            queue = queues[stream.decode()]
+            with self._lock:
+                followers = list(self._followers.get(queue, ()))
+            if len(entries) == _COUNT:
+                # Far behind: what follows may be cut off before it is read.
+                self._tell(followers, LOOK)
+            for entry_id, pairs in entries:
+                self._last[queue] = entry_id.decode()
+                event = read_event(pairs)
+                if event is not None:
+                    self._tell(followers, Happened(*event))
+
+    @staticmethod
+    def _tell(followers: list[OnEvent], happened: Happened) -> None:
+        for on_event in followers:
+            try:
+                on_event(happened)
+            except Exception:
+                log.exception("what follows events failed")
+
+
+def _ask(link: Link, words: tuple[Any, ...]) -> list[Any]:
+    found: list[Any] = []
+    link.call(words, found.append)
+    link.flush()
+    limit = time.monotonic() + 10
+    while not found:
+        if time.monotonic() > limit:
+            raise LinkLost("the store does not answer")
+        _first_ready(link, None, 1.0)
+        link.read()
+    if isinstance(found[0], resp.ReplyError):
+        raise resp.store_error(found[0])
+    return found
+
+
+def _first_ready(link: Link, alarm: socket.socket | None, timeout: float | None = None) -> Any:
+    with selectors.DefaultSelector() as selector:
+        selector.register(link, selectors.EVENT_READ)
+        if alarm is not None:
+            selector.register(alarm, selectors.EVENT_READ)
+        ready = selector.select(timeout)
+    found = {key.fileobj for key, _ in ready}
+    return alarm if alarm in found else link
+
+
+def _drain(alarm: socket.socket) -> None:
+    try:
+        while alarm.recv(4096):
+            pass
+    except BlockingIOError:
+        pass
