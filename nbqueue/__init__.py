@@ -19,6 +19,7 @@ _HOMES = {
     "Client": "nbqueue.client.client",
     "TaskFuture": "nbqueue.client.futures",
     "TaskGroup": "nbqueue.client.groups",
+    "wait": "nbqueue.client.together",
     "Worker": "nbqueue.worker.worker",
     "current_task": "nbqueue.executor.context",
     "Task": "nbqueue.executor.context",
@@ -89,6 +90,7 @@ __all__ = [
     "connect",
     "current_task",
     "exponential",
+    "wait",
 ]
 
 
@@ -111,6 +113,7 @@ if TYPE_CHECKING:
     from nbqueue.client.client import Client, connect
     from nbqueue.client.futures import TaskFuture
     from nbqueue.client.groups import TaskGroup
+    from nbqueue.client.together import wait
     from nbqueue.errors import (
         CannotPickle,
         HandlerNotFound,

@@ -3,38 +3,117 @@ something is shown."""
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from nbqueue.client.waiting import wait_for
 
-def show_future(future: Any) -> None:
-    """Show a future's card here, live until its task ends."""
-    from nbqueue.notebook.cards import FutureCard
-    from nbqueue.notebook.live import show
+SHOW_AFTER_SECONDS = 0.5
+"""A wait that takes longer shows what it waits for."""
 
-    show(FutureCard(future))
-
-
-def show_group(group: Any) -> None:
-    """Show a group's card here, live until its tasks have ended."""
-    from nbqueue.notebook.bars import GroupCard
-    from nbqueue.notebook.live import show
-
-    show(GroupCard(group))
+VARIABLE = "NBQUEUE_PROGRESS"
+"""Set to ``0`` in the environment, it keeps waits from showing anything."""
 
 
-def future_bundle(future: Any) -> dict[str, str]:
-    """A future as it is now, in the forms that need no kernel."""
-    from nbqueue.notebook.cards import FutureCard
+def view_of(handle: Any) -> Any:
+    """The card of a future, or of anything that is many."""
+    from nbqueue.client.futures import TaskFuture
 
-    return _bundle(FutureCard(future))
+    if isinstance(handle, TaskFuture):
+        from nbqueue.notebook.cards import FutureCard
 
-
-def group_bundle(group: Any) -> dict[str, str]:
-    """A group as it is now, in the forms that need no kernel."""
+        return FutureCard(handle)
     from nbqueue.notebook.bars import GroupCard
 
-    return _bundle(GroupCard(group))
+    return GroupCard(handle)
 
 
-def _bundle(view: Any) -> dict[str, str]:
+def show_live(handle: Any) -> None:
+    """Show the card of a handle here, live until its work ends."""
+    from nbqueue.notebook.live import show
+
+    show(view_of(handle))
+
+
+def bundle_of(handle: Any) -> dict[str, str]:
+    """A handle as it is now, in the forms that need no kernel."""
+    view = view_of(handle)
     return {"text/plain": view.text(), "text/html": view.html(live=False)}
+
+
+def wait_shown(
+    handle: Any,
+    condition: threading.Condition,
+    predicate: Callable[[], bool],
+    seconds: float | None,
+) -> bool:
+    """Wait until ``predicate`` holds; False if the time is up. One that takes long is shown."""
+    first = SHOW_AFTER_SECONDS if seconds is None else min(seconds, SHOW_AFTER_SECONDS)
+    shows = _may_show()
+    with condition:
+        if wait_for(condition, predicate, first if shows else seconds):
+            return True
+    if not shows or (seconds is not None and seconds <= first):
+        return False
+    with _shown(handle), condition:
+        return wait_for(condition, predicate, None if seconds is None else seconds - first)
+
+
+async def awaited_shown(handle: Any, waiting: Awaitable[None]) -> None:
+    """The same for a coroutine that waits."""
+    if not _may_show():
+        await waiting
+        return
+    import asyncio
+
+    line: list[Any] = []
+    timer = asyncio.get_running_loop().call_later(
+        SHOW_AFTER_SECONDS, lambda: line.append(_begin(handle))
+    )
+    try:
+        await waiting
+    finally:
+        timer.cancel()
+        if line:
+            _end(line[0])
+
+
+@contextmanager
+def _shown(handle: Any) -> Iterator[None]:
+    shown = _begin(handle)
+    try:
+        yield
+    finally:
+        _end(shown)
+
+
+def _begin(handle: Any) -> Any:
+    """Show a handle, unless it is shown already; returns what shows it, or None."""
+    from nbqueue.notebook import live, terminal
+
+    if live.kernel_shell() is not None:
+        return None if live.is_shown(handle) else live.show(view_of(handle))
+    line = terminal.TerminalLine(view_of(handle))
+    line.first()
+    return line
+
+
+def _end(shown: Any) -> None:
+    """The wait is over: what is shown is settled with it, or goes on if its work does."""
+    if shown is not None and (shown.view.is_final or not hasattr(shown, "is_open")):
+        shown.settle()
+
+
+def _may_show() -> bool:
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    if os.environ.get(VARIABLE) == "0":
+        return False
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None:
+        return True
+    return sys.stderr is not None and sys.stderr.isatty()

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_shown
 from nbqueue.client.outcomes import End, Outcome, end_of
-from nbqueue.client.waiting import AsyncWaiters, seconds_of, wait_for
+from nbqueue.client.waiting import AsyncWaiters, seconds_of
 from nbqueue.durations import Duration
 from nbqueue.wire import states
 
@@ -148,11 +149,10 @@ class TaskFuture(concurrent.futures.Future[T]):
                     f"a callback of a future cannot wait for task {self.id}: it runs in the "
                     "thread that receives the results"
                 )
-            with self._condition:
-                if not wait_for(self._condition, self._is_over, seconds_of(timeout)):
-                    raise concurrent.futures.TimeoutError(
-                        f"task {self.id} has not ended yet (last known: {self.state}); it goes on"
-                    )
+            if not wait_shown(self, self._condition, self._is_over, seconds_of(timeout)):
+                raise concurrent.futures.TimeoutError(
+                    f"task {self.id} has not ended yet (last known: {self.state}); it goes on"
+                )
         outcome = self._outcome
         assert outcome is not None
         return outcome
@@ -176,7 +176,7 @@ class TaskFuture(concurrent.futures.Future[T]):
     async def _result_async(self) -> T:
         if not self.done():
             self._attached()
-            await self._async_waiters.wait(self._condition, self._is_over)
+            await awaited_shown(self, self._async_waiters.wait(self._condition, self._is_over))
         return self.result(0)
 
     # --- Ending --------------------------------------------------------------------------------
@@ -259,16 +259,12 @@ class TaskFuture(concurrent.futures.Future[T]):
 
         A future that is the last line of a cell does so by itself.
         """
-        from nbqueue.client.display import show_future
-
-        show_future(self)
+        show_live(self)
 
     _ipython_display_ = show
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        from nbqueue.client.display import future_bundle
-
-        return future_bundle(self)
+        return bundle_of(self)
 
     # --- Elsewhere -----------------------------------------------------------------------------
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from nbqueue.calls.exceptions import error_text
+from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_shown
 from nbqueue.client.futures import CANCEL_SECONDS, About, TaskFuture
 from nbqueue.client.outcomes import End, Outcome
-from nbqueue.client.waiting import AsyncWaiters, seconds_of, wait_for
+from nbqueue.client.waiting import AsyncWaiters, is_awaited, seconds_of, wait_for
 from nbqueue.durations import Duration
 from nbqueue.wire import states
 
@@ -153,7 +155,12 @@ class TaskGroup(Generic[T]):
         ``timeout``: how long to wait in all, a duration. With ``return_exceptions`` the exception
         of a task that failed takes the place of its result; without, the first one in order is
         raised. Raises `TimeoutError` if tasks have not ended in time; they go on.
+
+        ``await g.results()`` waits without blocking: buttons work meanwhile. To wait for it among
+        others, as with `asyncio.gather`, pass the group itself.
         """
+        if is_awaited(sys._getframe(1)):
+            return self._results_async(timeout, return_exceptions)  # type: ignore[return-value]
         until = _until(timeout)
         found: list[Any] = []
         for index in range(len(self._ids)):
@@ -174,18 +181,34 @@ class TaskGroup(Generic[T]):
     def wait(self, timeout: Duration | None = None) -> bool:
         """Wait until all tasks have ended. False if the time was up before."""
         self._refuse_in_callback()
-        with self._changed:
-            return wait_for(self._changed, self.done, seconds_of(timeout))
+        return wait_shown(self, self._changed, self.done, seconds_of(timeout))
 
     def __await__(self) -> Generator[Any, None, list[T]]:
         return self._results_async().__await__()
 
-    async def _results_async(self) -> list[T]:
-        return [result async for result in self]
+    async def _results_async(
+        self, timeout: Duration | None = None, return_exceptions: bool = False
+    ) -> list[Any]:
+        import asyncio
+
+        async def wait_for_all() -> None:
+            await awaited_shown(self, self._async_waiters.wait(self._changed, self.done))
+
+        if return_exceptions:
+            await asyncio.wait_for(wait_for_all(), seconds_of(timeout))
+            return self.results(0, return_exceptions=True)
+
+        async def collect() -> list[Any]:
+            return [result async for result in self]
+
+        return await asyncio.wait_for(collect(), seconds_of(timeout))
 
     async def __aiter__(self) -> AsyncIterator[T]:
         for index in range(len(self._ids)):
-            await self._async_waiters.wait(self._changed, lambda i=index: self._has(i))  # type: ignore[misc]
+            await awaited_shown(
+                self,
+                self._async_waiters.wait(self._changed, lambda i=index: self._has(i)),  # type: ignore[misc]
+            )
             yield self._value(self._wait_for_one(index, None))
 
     def _wait_for_one(self, index: int, until: float | None) -> Outcome:
@@ -198,13 +221,11 @@ class TaskGroup(Generic[T]):
 
     def _wait_until(self, predicate: Callable[[], bool], until: float | None) -> None:
         self._refuse_in_callback()
-        with self._changed:
-            seconds = None if until is None else max(until - time.monotonic(), 0.0)
-            if not wait_for(self._changed, predicate, seconds):
-                raise concurrent.futures.TimeoutError(
-                    f"{len(self) - self.done_count} of {len(self)} tasks have not ended yet; "
-                    "they go on"
-                )
+        seconds = None if until is None else max(until - time.monotonic(), 0.0)
+        if not wait_shown(self, self._changed, predicate, seconds):
+            raise concurrent.futures.TimeoutError(
+                f"{len(self) - self.done_count} of {len(self)} tasks have not ended yet; they go on"
+            )
 
     def _refuse_in_callback(self) -> None:
         if self._session.listener.is_this_thread() and not self.done():
@@ -266,21 +287,23 @@ class TaskGroup(Generic[T]):
     def show(self) -> None:
         """Show its card here, live until all tasks have ended; elsewhere than in a notebook, its
         text. A group that is the last line of a cell does so by itself."""
-        from nbqueue.client.display import show_group
-
-        show_group(self)
+        show_live(self)
 
     _ipython_display_ = show
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        from nbqueue.client.display import group_bundle
-
-        return group_bundle(self)
+        return bundle_of(self)
 
     def _unended(self) -> list[str]:
         """The ids of tasks that are not known to have ended."""
         with self._changed:
             return [i for i, outcome in zip(self._ids, self._outcomes, strict=True) if not outcome]
+
+    def _unended_by_queue(self) -> dict[str, list[str]]:
+        return {self.queue: self._unended()}
+
+    def _holds(self, queue: str, task_id: str) -> bool:
+        return queue == self.queue and task_id in self._index
 
     def _first_errors(self, most: int) -> list[tuple[str, str]]:
         """Name and error text of the first tasks that failed, in the order in which they did."""
@@ -389,7 +412,8 @@ class Completions(Generic[T]):
     async def __anext__(self) -> TaskFuture[T]:
         if self._given == len(self._group):
             raise StopAsyncIteration
-        await self._group._async_waiters.wait(self._group._changed, self._has_next)
+        group = self._group
+        await awaited_shown(group, group._async_waiters.wait(group._changed, self._has_next))
         return self._next()
 
     def _has_next(self) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from nbqueue.durations import Duration, parse_duration
@@ -42,6 +44,22 @@ def wait_for(
             return False
         condition.wait(_LONGEST_WAIT if left is None else min(left, _LONGEST_WAIT))
     return True
+
+
+def is_awaited(caller: FrameType) -> bool:
+    """Whether the call that ``caller`` is making stands behind an ``await``.
+
+    What returns a plain value elsewhere can so be awaited where waiting must not block. It is
+    asked of the code itself, because in a notebook a loop runs whether or not the cell awaits.
+    """
+    code = caller.f_code
+    if not code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+        return False
+    import dis
+
+    behind = (each for each in dis.get_instructions(code) if each.offset > caller.f_lasti)
+    following = next(behind, None)
+    return following is not None and following.opname == "GET_AWAITABLE"
 
 
 class AsyncWaiters:

@@ -18,6 +18,7 @@ from nbqueue.wire import states
 if TYPE_CHECKING:
     from nbqueue.client.events import Happened
     from nbqueue.client.groups import TaskGroup
+    from nbqueue.client.together import Together
 
 _MOST_ERRORS = 3
 _RATE_SECONDS = 10.0
@@ -59,8 +60,8 @@ class GroupCard(View):
 
     ticks = True
 
-    def __init__(self, group: TaskGroup[Any]) -> None:
-        self._group = group
+    def __init__(self, group: TaskGroup[Any] | Together) -> None:
+        self._group = self.subject = group
         self._session = group._session
         self._lock = threading.Lock()
         # Of those that have not ended; what ended the group knows itself.
@@ -189,23 +190,28 @@ class GroupCard(View):
             must_look, self._must_look = self._must_look, False
         if not must_look:
             return
-        left = self._group._unended()
+        seen: dict[str, str] = {}
         try:
-            found = self._session.broker.states(self._group.queue, left)
+            for queue, left in self._group._unended_by_queue().items():
+                found = self._session.broker.states(queue, left)
+                for task_id, state in zip(left, found, strict=True):
+                    if state is not None and state not in states.FINAL:
+                        seen[task_id] = state
         except StoreError:
             return
         with self._lock:
-            self._states = {
-                task_id: state
-                for task_id, state in zip(left, found, strict=True)
-                if state is not None and state not in states.FINAL
-            }
+            self._states = seen
 
     def began(self, shown: Shown) -> None:
-        index = self._group._index
+        for queue in self._group._unended_by_queue():
+            self._follow(shown, queue)
+        self._group.on_progress(lambda group: shown.changed())
+
+    def _follow(self, shown: Shown, queue: str) -> None:
+        holds = self._group._holds
 
         def on_event(happened: Happened) -> None:
-            mine = [task_id for task_id in happened.ids if task_id in index]
+            mine = [task_id for task_id in happened.ids if holds(queue, task_id)]
             if happened.event and not mine:
                 return
             state = _STATE_AFTER.get(happened.event)
@@ -218,8 +224,7 @@ class GroupCard(View):
                         self._states[task_id] = state
             shown.changed()
 
-        self._stops.append(self._session.events.follow(self._group.queue, on_event))
-        self._group.on_progress(lambda group: shown.changed())
+        self._stops.append(self._session.events.follow(queue, on_event))
 
     def ended(self, shown: Shown) -> None:
         for stop in self._stops:

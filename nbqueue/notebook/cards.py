@@ -32,7 +32,7 @@ class FutureCard(View):
     ticks = True
 
     def __init__(self, future: TaskFuture[Any]) -> None:
-        self._future = future
+        self._future = self.subject = future
         self._session = future._attached()
         self._clock: Clock = self._session.clock
         self._lock = threading.Lock()

@@ -37,6 +37,9 @@ class View:
     ticks = False
     """Whether it changes with time alone, such as one that says how long something has run."""
 
+    subject: Any = None
+    """The handle that it shows, if it shows one."""
+
     def text(self) -> str:
         """It as plain text, as it is now."""
         raise NotImplementedError
@@ -83,6 +86,11 @@ def show(view: View) -> Shown | None:
     shown = Shown(view, shell)
     shown.first()
     return shown
+
+
+def is_shown(subject: Any) -> bool:
+    """Whether a live view of this handle is open."""
+    return any(shown.view.subject is subject for shown in _flusher.shown)
 
 
 class Shown:
@@ -224,6 +232,11 @@ class _Flusher:
                 self._thread.start()
         self._wake.set()
 
+    @property
+    def shown(self) -> list[Shown]:
+        """What is open now."""
+        return list(self._shown)
+
     def remove(self, shown: Shown) -> None:
         with self._lock:
             if shown in self._shown:
@@ -234,7 +247,7 @@ class _Flusher:
 
     def settle_ended(self) -> None:
         """Settle now what has become final, so that a cell that ends shows it so."""
-        for shown in list(self._shown):
+        for shown in self.shown:
             if shown.view.is_final:
                 shown.settle()
 

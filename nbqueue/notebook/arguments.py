@@ -1,0 +1,110 @@
+"""The words of ``%nbqueue``, as an argparse tree: what is said wrongly is one red line of usage."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import Any, NoReturn
+
+from nbqueue.durations import parse_duration
+from nbqueue.errors import UsageError
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises where argparse would end the process, and returns its help."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}\n{self.format_usage().strip()}")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        raise HelpWanted(message or self.format_help())
+
+    def print_help(self, file: Any = None) -> None:
+        raise HelpWanted(self.format_help())
+
+
+class HelpWanted(Exception):
+    """Somebody asked for help; its text is the message."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The tree of commands."""
+    parser = _Parser(prog="%nbqueue", description="Workers and tasks, from a notebook.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, help: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help, description=help)
+
+    _add_up(add("up", "start workers here, unless some run"))
+    add("down", "end the workers that were started here")
+    _add_up(add("restart", "end the workers that were started here, and start new ones"))
+    add("status", "the store, its workers and its queues")
+    panel = add("panel", "the panel: queues, tasks, workers, schedules")
+    panel.add_argument("--read-only", action="store_true", help="without actions")
+    tasks = add("tasks", "tasks as a DataFrame")
+    tasks.add_argument("--state", help="only those in this state")
+    tasks.add_argument("--queue", help="only those of this queue")
+    tasks.add_argument("--type", help="only those of this type")
+    tasks.add_argument("--limit", type=_count, default=100, help="at most so many [100]")
+    logs = add("logs", "what a task printed and displayed")
+    logs.add_argument("task", help="its id or its name")
+    logs.add_argument("--attempt", type=_count, help="of this attempt; of the last one")
+    for name, help in (("cancel", "cancel tasks"), ("retry", "run tasks again that failed")):
+        add(name, help).add_argument("tasks", nargs="+", help="their ids or names")
+    attach = add("attach", "the handle of a task, live; also by its name")
+    attach.add_argument("task", help="its id or its name")
+    add("schedules", "what runs when")
+    add("connect", "use another store from now on").add_argument("url", help="redis://… and others")
+    return parser
+
+
+def _add_up(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", type=_count, help="how many tasks run at once [one for each CPU]")
+    parser.add_argument(
+        "-q", "--queues", default="default", help="names, each with =WEIGHT if need be, and commas"
+    )
+    parser.add_argument("--executor", choices=("process", "thread"), default="process")
+    life = parser.add_mutually_exclusive_group()
+    life.add_argument("--detach", action="store_true", help="outlive the kernel (so it is anyway)")
+    life.add_argument("--with-kernel", action="store_true", help="end with this kernel")
+    parser.add_argument("--idle", type=_span, help="end after so long without a task, as in 30m")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _span(text: str) -> float:
+    try:
+        return parse_duration(text, "--idle")
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_queues(text: str) -> dict[str, int]:
+    """``"critical=6,default"`` as weights by name. Raises `UsageError` for what cannot be read."""
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, weight = part.strip().partition("=")
+        if not name or (weight and not weight.isdigit()):
+            raise UsageError(f"--queues {text!r} must be names such as critical=6,default")
+        found[name] = int(weight or 1)
+    return found
+
+
+def split_line(line: str) -> list[str]:
+    """The words of a line, as a shell would split them."""
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"{line!r} cannot be read: {error}") from None
+
+
+def command_names(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of the commands, by name."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}

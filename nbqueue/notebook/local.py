@@ -1,0 +1,150 @@
+"""Workers of this machine that a notebook started: they outlive its kernel, and are found again.
+
+Each store has a file with a line for each worker, in the user's state folder, beside their logs. A
+process counts as ours only if it began when the file says: a process id may be another's by now.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import psutil
+
+from nbqueue.errors import NbqueueError
+from nbqueue.worker.worker import Worker
+
+_LOG_TAIL = 4000
+_STOP_SECONDS = 20.0
+
+
+class WorkerStillRuns(NbqueueError):
+    """A worker was told to end, and did not."""
+
+
+@dataclass(frozen=True)
+class LocalWorker:
+    """A worker that runs on this machine. ``began`` is when its process did, in Unix seconds."""
+
+    pid: int
+    began: float
+    queues: dict[str, int]
+    concurrency: int
+    executor: str
+    log: str
+    folder: str
+
+    @property
+    def is_running(self) -> bool:
+        process = self.process()
+        return process is not None and process.status() != psutil.STATUS_ZOMBIE
+
+    def process(self) -> psutil.Process | None:
+        try:
+            process = psutil.Process(self.pid)
+            return process if abs(process.create_time() - self.began) < 1.0 else None
+        except psutil.NoSuchProcess:
+            return None
+
+    def log_tail(self) -> str:
+        """The last lines of what it and its tasks printed."""
+        try:
+            with open(self.log, "rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - _LOG_TAIL))
+                return log.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+
+class LocalWorkers:
+    """The workers of one store that were started here."""
+
+    def __init__(self, url: str, place: str) -> None:
+        """``url`` is what a worker connects to, ``place`` the same without passwords."""
+        self._url = url
+        self.place = place
+        base = Path(platformdirs.user_state_dir("nbqueue", appauthor=False)) / "workers"
+        self._file = base / (hashlib.sha256(place.encode()).hexdigest()[:16] + ".json")
+
+    def running(self) -> list[LocalWorker]:
+        """Those that run now, oldest first."""
+        with self._locked() as workers:
+            return list(workers)
+
+    def start(self, queues: Mapping[str, int], concurrency: int, **more: Any) -> LocalWorker:
+        """Start one, and return when it is ready for tasks; ``more`` is of `Worker`.
+
+        Raises `WorkerDidNotStart`, with what it printed, if it ends instead.
+        """
+        with self._locked() as workers:
+            number = 1 + len(workers)
+            log = self._file.with_name(f"{self._file.stem}-{os.getpid()}-{number}.log")
+            log.write_bytes(b"")
+            worker = Worker(self._url, queues=queues, concurrency=concurrency, log=log, **more)
+            try:
+                worker.start()
+            except NbqueueError as error:
+                printed = log.read_text("utf-8", "replace")[-_LOG_TAIL:]
+                raise type(error)(f"{error}\n{printed}".rstrip()) from None
+            assert worker.pid is not None
+            found = LocalWorker(
+                worker.pid,
+                psutil.Process(worker.pid).create_time(),
+                dict(queues),
+                concurrency,
+                str(more.get("executor", "process")),
+                str(log),
+                os.getcwd(),
+            )
+            workers.append(found)
+            return found
+
+    def stop(self) -> list[LocalWorker]:
+        """End all; tasks that run may end first, as each worker's shutdown time-out allows.
+
+        Returns those that were running. Raises `WorkerStillRuns` if one does not end.
+        """
+        with self._locked() as workers:
+            processes = [process for each in workers if (process := each.process()) is not None]
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+            _, alive = psutil.wait_procs(processes, timeout=_STOP_SECONDS)
+            if alive:
+                pids = ", ".join(str(process.pid) for process in alive)
+                raise WorkerStillRuns(f"these workers were told to end and still run: {pids}")
+            ended = list(workers)
+            for worker in ended:
+                Path(worker.log).unlink(missing_ok=True)
+            workers.clear()
+            return ended
+
+    @contextmanager
+    def _locked(self) -> Iterator[list[LocalWorker]]:
+        """The workers that run, while no other kernel starts or stops any; changes are kept."""
+        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(self._file.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            noted = self._read()
+            workers = [worker for worker in noted if worker.is_running]
+            try:
+                yield workers
+            finally:
+                self._file.write_text(json.dumps([asdict(worker) for worker in workers]))
+
+    def _read(self) -> list[LocalWorker]:
+        try:
+            return [LocalWorker(**each) for each in json.loads(self._file.read_text())]
+        except FileNotFoundError:
+            return []
+        except (ValueError, TypeError):
+            return []  # cut off in the middle, or of another version: those workers go on unseen
