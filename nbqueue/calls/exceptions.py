@@ -71,7 +71,26 @@ def load_exception(data: bytes | memoryview, task_id: str) -> BaseException:
         for note in notes:
             _add_note(exc, note)
     exc.__cause__ = RemoteTraceback(text)
+    try:
+        exc._render_traceback_ = _NotebookTraceback(text, task_id)  # type: ignore[attr-defined]
+    except AttributeError:
+        pass  # a class with slots: IPython shows it as any other
     return exc
+
+
+class _NotebookTraceback:
+    """What IPython shows of an exception that came from a worker: the frames there, and no others.
+
+    Those of the wait here, which IPython would show, say nothing of what went wrong.
+    """
+
+    def __init__(self, text: str, task_id: str) -> None:
+        self._text = text
+        self._task_id = task_id
+
+    def __call__(self) -> list[str]:
+        lines = self._text.rstrip().splitlines()
+        return [*lines, "", f"(on a worker, in task {self._task_id}; f.replay() runs it here)"]
 
 
 def error_text(exc: BaseException) -> str:

@@ -266,6 +266,19 @@ class TaskFuture(concurrent.futures.Future[T]):
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return bundle_of(self)
 
+    def replay(self) -> T:
+        """Run the task's call here, in this process, with the same code and arguments.
+
+        What it raises, it raises here, with all its frames: ``%debug`` then looks into them. The
+        task in the store is left as it is. Raises `TaskNotFound` if it, or its code, is gone,
+        `UsageError` for a message, and `SignatureError` for what no holder of the key signed.
+        """
+        from nbqueue.client.replay import replay
+
+        __tracebackhide__ = True
+        result: T = replay(self._attached(), self.queue, self.id)
+        return result
+
     # --- Elsewhere -----------------------------------------------------------------------------
 
     def _attached(self) -> Session:
