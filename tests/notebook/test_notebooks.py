@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +12,8 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
-from nbqueue.store.embedded import stop_server
-
 FOLDER = Path(__file__).parents[2] / "notebooks"
 QUICKSTART = FOLDER / "01-quickstart.ipynb"
-
-
-@pytest.fixture
-def jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with everything that a notebook may touch: its store, Jupyter's own, this Python."""
-    home = tmp_path / "store"
-    kernel = tmp_path / "data" / "kernels" / "nbqueue-test"
-    kernel.mkdir(parents=True)
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    spec = {"argv": argv, "display_name": "nbqueue-test", "language": "python"}
-    (kernel / "kernel.json").write_text(json.dumps(spec))
-    for variable, folder in {
-        "JUPYTER_DATA_DIR": "data",
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "IPYTHONDIR": "ipython",
-        "TMPDIR": "tmp",
-    }.items():
-        (tmp_path / folder).mkdir(exist_ok=True)
-        monkeypatch.setenv(variable, str(tmp_path / folder))
-    monkeypatch.setenv("NBQUEUE_URL", f"embedded://{home}")
-    # Debian's and other kernels of the machine must not be taken for this Python's.
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "data"))
-    yield tmp_path
-    stop_server(home)
 
 
 def text_of(cell: Any) -> str:

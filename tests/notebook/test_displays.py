@@ -1,0 +1,152 @@
+"""What a kernel sends for live displays: how much, when, and what is left at the end."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from kernel import WIDGET, Kernel, displays, printed
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
+
+SETUP = """
+import os, sys, threading, time
+import nbqueue
+q = nbqueue.connect()
+sys.path.insert(0, SUPPORT)
+from thread_worker import ThreadWorker
+worker = ThreadWorker(os.environ["NBQUEUE_URL"])
+"""
+
+
+@pytest.fixture
+def notebook(kernel: Kernel) -> Kernel:
+    from pathlib import Path
+
+    support = str(Path(__file__).parents[1] / "support")
+    kernel.run(SETUP.replace("SUPPORT", repr(support)))
+    return kernel
+
+
+def html_of(content: dict[str, Any]) -> str:
+    return str(content["data"]["text/html"])
+
+
+def test_a_future_is_shown_live_and_settled_without_a_widget(notebook: Kernel) -> None:
+    [first] = displays(notebook.run("f = q.options(name='train').submit(abs, -3)\nf"))
+    assert WIDGET in first["data"]
+    assert "train" in html_of(first)
+    assert "as of" in html_of(first)
+    assert re.search(r"pending\s+train", first["data"]["text/plain"])
+    notebook.run("worker.work()")
+    # The widget is closed, so that nothing of it can be saved.
+    notebook.listen_until(lambda m: m["msg_type"] == "comm_close")
+    last = displays(notebook.messages)[-1]
+    assert last["transient"] == first["transient"]
+    assert set(last["data"]) == {"text/plain", "text/html"}
+    assert "completed" in html_of(last)
+    assert "as of" not in html_of(last)
+
+
+def test_what_has_ended_is_shown_without_a_widget_at_once(notebook: Kernel) -> None:
+    notebook.run("f = q.submit(int, 'x'); worker.work(); f.exception()")
+    [only] = displays(notebook.run("f"))
+    assert WIDGET not in only["data"]
+    assert "ValueError: invalid literal" in html_of(only)
+
+
+def test_a_result_is_shown_escaped(notebook: Kernel) -> None:
+    notebook.run("f = q.submit(str, '<script>x</script>'); worker.work(); f.result()")
+    [only] = displays(notebook.run("f"))
+    assert "<script>" not in html_of(only)
+    assert "&lt;script&gt;" in html_of(only)
+
+
+def test_a_button_acts_and_its_error_is_shown_in_the_view(notebook: Kernel) -> None:
+    [first] = displays(notebook.run("f = q.submit(abs, -3)\nf"))
+    model = first["data"][WIDGET]["model_id"]
+    notebook.send_to_widget(model, {"kind": "ping", "page": "p"})
+    notebook.send_to_widget(model, {"kind": "act", "action": "cancel", "args": {}})
+    notebook.listen_until(lambda m: m["msg_type"] == "update_display_data")
+    assert "cancelled" in html_of(displays(notebook.messages)[-1])
+    assert "True" in printed(notebook.run("print(f.cancelled())"))
+
+
+def test_ten_thousand_ends_and_three_views_are_few_messages(notebook: Kernel) -> None:
+    notebook.run("groups = [q.map(abs, range(n)) for n in (3000, 3000, 4000)]")
+    for number in range(3):
+        [shown] = displays(notebook.run(f"groups[{number}]"))
+        model = shown["data"][WIDGET]["model_id"]
+        notebook.send_to_widget(model, {"kind": "ping", "page": "p"})
+    begun = len(notebook.messages)
+    # Spread over ten seconds, while the kernel is free as after a cell that ended.
+    notebook.run(
+        "def work():\n"
+        "    begun = time.monotonic()\n"
+        "    for n in range(100):\n"
+        "        worker.work(100)\n"
+        "        threading.Event().wait(max(0, begun + (n + 1) * 0.1 - time.monotonic()))\n"
+        "thread = threading.Thread(target=work); thread.start()"
+    )
+    ended: list[Any] = []
+
+    def is_last(message: dict[str, Any]) -> bool:
+        if message["msg_type"] == "update_display_data":
+            ended.append(message)
+        return len(ended) == 3
+
+    notebook.listen_until(is_last, timeout=60)
+    sent = [m for m in notebook.messages[begun:] if m["msg_type"] != "status"]
+    kinds = {
+        kind: sum(m["msg_type"] == kind for m in sent) for kind in {m["msg_type"] for m in sent}
+    }
+    assert len(sent) <= 150, kinds
+    # And they were live, not just settled at the end.
+    assert kinds.get("comm_msg", 0) >= 20, kinds
+    for message in ended:
+        assert "(100%)" in html_of(message["content"])
+
+
+def test_a_wait_shows_its_bar_and_the_stop_button_ends_only_the_wait(notebook: Kernel) -> None:
+    notebook.run("g = q.map(abs, range(3))")
+    notebook.execute("g.results()")
+    notebook.listen_until(lambda m: m["msg_type"] == "display_data")
+    notebook.interrupt()
+    notebook.listen_until(lambda m: m["msg_type"] == "error")
+    assert notebook.messages[-1]["content"]["ename"] == "KeyboardInterrupt"
+    notebook.listen_until_idle()
+    assert "0 3" in printed(notebook.run("print(g.counts().cancelled, len(g))"))
+    assert "[0, 1, 2]" in printed(notebook.run("worker.work(); print(g.results())"))
+
+
+WAITS = (
+    "await f",
+    "await asyncio.wait_for(f, 60)",
+    "await asyncio.gather(f)",
+    "await g.results()",
+    "await g",
+)
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_the_stop_button_ends_an_await_and_leaves_the_task(notebook: Kernel, wait: str) -> None:
+    notebook.run("import asyncio; f = q.submit(abs, -1); g = q.map(abs, range(2))")
+    notebook.execute(wait)
+    notebook.listen_until(lambda m: m["msg_type"] == "display_data")
+    notebook.interrupt()
+    notebook.listen_until_idle()
+    said = notebook.run("worker.work(); print(f.result(), g.results(), f.cancelled())")
+    assert "1 [0, 1] False" in printed(said)
+
+
+def test_buttons_work_while_a_cell_awaits(notebook: Kernel) -> None:
+    [first] = displays(notebook.run("f = q.submit(abs, -1)\nf"))
+    model = first["data"][WIDGET]["model_id"]
+    notebook.execute("try:\n    await f\nexcept BaseException as e: print(type(e).__name__)")
+    notebook.send_to_widget(model, {"kind": "act", "action": "cancel", "args": {}})
+    notebook.listen_until(lambda m: m["msg_type"] == "stream")
+    assert "TaskCancelled" in printed(notebook.messages)

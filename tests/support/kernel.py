@@ -1,0 +1,87 @@
+"""A real kernel, as a notebook has it, and every message that it sends."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.manager import KernelManager
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+class Kernel:
+    """A kernel, and all that it said on its IOPub channel."""
+
+    def __init__(self, folder: Path) -> None:
+        self._manager = KernelManager(kernel_name="nbqueue-test")
+        self._manager.start_kernel(cwd=str(folder))
+        self._client = self._manager.client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=60)
+        self.messages: list[dict[str, Any]] = []
+
+    def run(self, code: str, timeout: float = 40.0) -> list[dict[str, Any]]:
+        """Run a cell; returns the messages until it ended. Raises if it failed."""
+        first = len(self.messages)
+        sent = self._client.execute(code)
+        limit = time.monotonic() + timeout
+        while True:
+            message = self._next(limit)
+            is_ours = message["parent_header"].get("msg_id") == sent
+            if message["msg_type"] == "error" and is_ours:
+                raise AssertionError("\n".join(message["content"]["traceback"]))
+            if (
+                is_ours
+                and message["msg_type"] == "status"
+                and message["content"]["execution_state"] == "idle"
+            ):
+                return self.messages[first:]
+
+    def listen_until(self, fact: Any, timeout: float = 40.0) -> None:
+        """Take messages until ``fact(message)`` holds of one."""
+        limit = time.monotonic() + timeout
+        while not fact(self._next(limit)):
+            pass
+
+    def listen_until_idle(self) -> None:
+        """Take messages until the cell that runs has ended."""
+        self.listen_until(
+            lambda m: m["msg_type"] == "status" and m["content"]["execution_state"] == "idle"
+        )
+
+    def _next(self, limit: float) -> dict[str, Any]:
+        message: dict[str, Any] = self._client.get_iopub_msg(
+            timeout=max(0.01, limit - time.monotonic())
+        )
+        self.messages.append(message)
+        return message
+
+    def interrupt(self) -> None:
+        """The stop button."""
+        self._manager.interrupt_kernel()
+
+    def execute(self, code: str) -> None:
+        """Run a cell and wait for nothing."""
+        self._client.execute(code)
+
+    def send_to_widget(self, model_id: str, content: dict[str, Any]) -> None:
+        """What the front end of a widget sends."""
+        data = {"method": "custom", "content": content}
+        message = self._client.session.msg("comm_msg", {"comm_id": model_id, "data": data})
+        self._client.shell_channel.send(message)
+
+    def close(self) -> None:
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=True)
+
+
+def displays(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was displayed, first and again: the contents of these messages, in order."""
+    kinds = ("display_data", "update_display_data")
+    return [m["content"] for m in messages if m["msg_type"] in kinds]
+
+
+def printed(messages: list[dict[str, Any]]) -> str:
+    return "".join(m["content"]["text"] for m in messages if m["msg_type"] == "stream")
