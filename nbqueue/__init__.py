@@ -20,6 +20,9 @@ _HOMES = {
     "TaskFuture": "nbqueue.client.futures",
     "TaskGroup": "nbqueue.client.groups",
     "wait": "nbqueue.client.together",
+    "Inspector": "nbqueue.client.inspector",
+    "QueueInfo": "nbqueue.broker.infos",
+    "TaskInfo": "nbqueue.broker.infos",
     "Worker": "nbqueue.worker.worker",
     "current_task": "nbqueue.executor.context",
     "Task": "nbqueue.executor.context",
@@ -39,10 +42,14 @@ _HOMES = {
     "StoreUnsuitable": "nbqueue.errors",
     "StoreWarning": "nbqueue.errors",
     "NoEmbeddedServer": "nbqueue.errors",
+    "QueueError": "nbqueue.errors",
+    "QueueNotFound": "nbqueue.errors",
+    "QueueNotEmpty": "nbqueue.errors",
     "TaskError": "nbqueue.errors",
     "TaskNotFound": "nbqueue.errors",
     "TaskIdConflict": "nbqueue.errors",
     "TaskNotUnique": "nbqueue.errors",
+    "TaskStateError": "nbqueue.errors",
     "TaskFailed": "nbqueue.errors",
     "TaskCancelled": "nbqueue.errors",
     "TaskTimeout": "nbqueue.errors",
@@ -58,10 +65,15 @@ __all__ = [
     "Client",
     "HandlerNotFound",
     "IncompatiblePython",
+    "Inspector",
     "InvalidDuration",
     "InvalidURL",
     "NbqueueError",
     "NoEmbeddedServer",
+    "QueueError",
+    "QueueInfo",
+    "QueueNotEmpty",
+    "QueueNotFound",
     "RetryLater",
     "RevokeTask",
     "SignatureError",
@@ -78,8 +90,10 @@ __all__ = [
     "TaskFuture",
     "TaskGroup",
     "TaskIdConflict",
+    "TaskInfo",
     "TaskNotFound",
     "TaskNotUnique",
+    "TaskStateError",
     "TaskTimeout",
     "UnknownKey",
     "UsageError",
@@ -110,9 +124,11 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from nbqueue.broker.infos import QueueInfo, TaskInfo
     from nbqueue.client.client import Client, connect
     from nbqueue.client.futures import TaskFuture
     from nbqueue.client.groups import TaskGroup
+    from nbqueue.client.inspector import Inspector
     from nbqueue.client.together import wait
     from nbqueue.errors import (
         CannotPickle,
@@ -122,6 +138,9 @@ if TYPE_CHECKING:
         InvalidURL,
         NbqueueError,
         NoEmbeddedServer,
+        QueueError,
+        QueueNotEmpty,
+        QueueNotFound,
         RetryLater,
         RevokeTask,
         SignatureError,
@@ -137,6 +156,7 @@ if TYPE_CHECKING:
         TaskIdConflict,
         TaskNotFound,
         TaskNotUnique,
+        TaskStateError,
         TaskTimeout,
         UnknownKey,
         UsageError,
