@@ -119,6 +119,20 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext nbqueue``: gives the notebook ``%nbqueue``. Connects to nothing yet."""
+    from nbqueue.notebook.magics import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext nbqueue``: takes ``%nbqueue`` away again."""
+    from nbqueue.notebook.magics import unload
+
+    unload(shell)
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 

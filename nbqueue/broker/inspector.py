@@ -188,6 +188,25 @@ class Reader:
                 return
             start += SLICE
 
+    def page(
+        self, queue: str, state: str, first: int, count: int, newest_first: bool
+    ) -> list[TaskInfo]:
+        """``count`` tasks from the position ``first`` on; see `slices` for the order."""
+        place, stop = self.place(queue, state, None), first + count - 1
+        if state in _LISTS:
+            # The oldest of a list is at its end.
+            span = (first, stop) if newest_first else (-stop - 1, -first - 1)
+            [ids] = self._broker.call(("LRANGE", place, *span))
+            pairs: list[tuple[str, int | None]] = [(_text(task_id), None) for task_id in ids]
+            if not newest_first:
+                pairs.reverse()
+        else:
+            name = "ZREVRANGE" if newest_first else "ZRANGE"
+            [members] = self._broker.call((name, place, first, stop, "WITHSCORES"))
+            pairs = _scored(members)
+        infos = self.tasks(queue, [i for i, _ in pairs], [score for _, score in pairs])
+        return [info for info in infos if info is not None]
+
     def snapshot(
         self, queue: str, state: str, group: str | None = None
     ) -> list[tuple[str, int | None]]:

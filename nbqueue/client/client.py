@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -295,6 +295,22 @@ class Client(concurrent.futures.Executor):
         from nbqueue.client.inspector import Inspector
 
         return Inspector(self._session)
+
+    def panel(
+        self,
+        *,
+        tab: str = "Queues",
+        queues: Sequence[str] | None = None,
+        read_only: bool = False,
+    ) -> Any:
+        """A panel of everything in the store, live, as the output of a cell.
+
+        ``tab`` opens first (Queues, Tasks, Workers, Schedules, Timeline or History); ``queues``:
+        only these; ``read_only``: without whatever changes something. Raises `UsageError`.
+        """
+        from nbqueue.client.display import panel
+
+        return panel(self, tab=tab, queues=queues, read_only=read_only)
 
     # --- Ending --------------------------------------------------------------------------------
 

@@ -39,6 +39,13 @@ def show_live(handle: Any) -> None:
     show(view_of(handle))
 
 
+def panel(client: Any, **options: Any) -> Any:
+    """See `Client.panel`."""
+    from nbqueue.notebook.panel.panel import Panel
+
+    return Panel(client, **options)
+
+
 def bundle_of(handle: Any) -> dict[str, str]:
     """A handle as it is now, in the forms that need no kernel."""
     view = view_of(handle)

@@ -19,7 +19,7 @@ from nbqueue.broker.infos import (
     TaskInfo,
 )
 from nbqueue.broker.inspecting import Moved
-from nbqueue.broker.inspector import Reader
+from nbqueue.broker.inspector import LISTED, Reader
 from nbqueue.broker.removal import Removal
 from nbqueue.broker.reports import Reports
 from nbqueue.calls.payloads import is_call
@@ -208,6 +208,21 @@ class Inspector:
             raise UsageError(f"ids={ids!r} must be a list of ids")
         wanted = frozenset(ids)
         return islice((each for each in listed(reader, chosen, None) if each.id in wanted), limit)
+
+    def page(
+        self, queue: str, state: str, first: int, count: int, *, newest_first: bool = False
+    ) -> list[TaskInfo]:
+        """``count`` tasks of a queue in a state, from the ``first`` (0 is the next to run, or the
+        earliest) on; or, with ``newest_first``, counted from the other end. One read, however many
+        tasks there are. Not for aggregating ones, which lie in groups. Raises `QueueNotFound`.
+        """
+        _check_number(first, "first", 0, 10**12)
+        _check_number(count, "count", 1, 1000)
+        reader = self._reader
+        reader.check_queue(queue)
+        if state not in LISTED:
+            raise UsageError(f"state={state!r} must be one of {', '.join(LISTED)}")
+        return reader.page(queue, state, first, count, newest_first)
 
     # --- Moving tasks ----------------------------------------------------------------------------
 

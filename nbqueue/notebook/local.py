@@ -148,3 +148,9 @@ class LocalWorkers:
             return []
         except (ValueError, TypeError):
             return []  # cut off in the middle, or of another version: those workers go on unseen
+
+
+def local_workers(client: Any) -> LocalWorkers:
+    """The workers of a client's store that were started on this machine."""
+    store = client._session.store
+    return LocalWorkers(store.url.text, store.url.redacted)

@@ -47,6 +47,11 @@ def pale(text: str, title: str = "") -> str:
     return f'<span style="color:{PALE_INK}"{hint}>{escape(text)}</span>'
 
 
+def titled(text: str, title: str) -> str:
+    """Text with a tooltip."""
+    return f'<span title="{escape(title)}">{escape(text)}</span>'
+
+
 def fact(name: str, value_html: str) -> str:
     """A pale name and its value, which is HTML."""
     return f'<span style="color:{PALE_INK}">{escape(name)}</span> {value_html}'
@@ -128,6 +133,17 @@ def button(word: str, action: str, *, label: str, args: Mapping[str, Any] | None
         f'aria-label="{escape(label)}" title="{escape(label)}" style="font:inherit;color:{INK};'
         f"background:{SHADE};border:1px solid {LINE};border-radius:4px;padding:2px 10px;"
         f'cursor:pointer">{escape(word)}</button>'
+    )
+
+
+def link(word: str, action: str, *, label: str, args: Mapping[str, Any] | None = None) -> str:
+    """A button that looks like a word, for going somewhere."""
+    data = escape(json.dumps(dict(args or {})), quote=True)
+    return (
+        f'<button type="button" data-action="{escape(action)}" data-args="{data}" '
+        f'aria-label="{escape(label)}" title="{escape(label)}" style="font:inherit;color:{INK};'
+        "background:none;border:none;padding:0;text-decoration:underline dotted;"
+        f'text-underline-offset:3px;cursor:pointer">{escape(word)}</button>'
     )
 
 

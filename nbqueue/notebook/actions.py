@@ -1,0 +1,140 @@
+"""What the commands of ``%nbqueue`` do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from nbqueue.errors import NbqueueError, StoreError
+from nbqueue.notebook.local import LocalWorker, local_workers
+from nbqueue.views import format as words
+from nbqueue.views import html as h
+
+if TYPE_CHECKING:
+    from nbqueue.client.client import Client
+
+_MOST_NAMES = 50
+_SHOWN = ("pending", "active", "scheduled", "retry", "archived", "completed")
+
+
+class Card:
+    """Something still to look at, as text and as HTML."""
+
+    def __init__(self, text: str, html: str) -> None:
+        self._text = text
+        self._html = html
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+
+def up(
+    client: Client,
+    queues: Mapping[str, int],
+    count: int | None = None,
+    executor: str = "process",
+    *,
+    with_kernel: bool = False,
+    idle: float | None = None,
+) -> Card:
+    """Start a worker here and wait until it is ready; if one runs, leave it as it is."""
+    workers = local_workers(client)
+    running = workers.running()
+    if running:
+        return _workers_card(client, running, "runs already: %nbqueue restart starts it anew")
+    more: dict[str, Any] = {"executor": executor}
+    if idle is not None:
+        more["idle_timeout"] = idle
+    if with_kernel:
+        more["owner"] = os.getpid()
+    worker = workers.start(queues, count or os.cpu_count() or 1, **more)
+    return _workers_card(client, [worker], "is ready")
+
+
+def down(client: Client, *, quiet: bool = False) -> Card | None:
+    """End the workers that were started here."""
+    ended = local_workers(client).stop()
+    if quiet:
+        return None
+    said = f"{len(ended)} ended" if ended else "no worker was started here that still runs"
+    return Card(said, h.card(h.row(h.pale(said)), label="workers"))
+
+
+def status(client: Client) -> Card:
+    """The store, its workers and its queues, and what to type next."""
+    inspector = client.inspector
+    lines, rows = [f"nbqueue at {client.url}"], []
+    try:
+        for name in inspector.queues():
+            info = inspector.queue(name)
+            counts = (info.pending, info.active, info.scheduled, info.retry, info.archived)
+            rows.append(
+                [h.strong(name), *(f"{count:,}" for count in counts), f"{info.completed:,}"]
+            )
+            lines.append(f"  {name}: {info.pending} pending, {info.active} active")
+        servers = inspector.servers()
+    except StoreError as error:
+        return Card(str(error), h.card(h.problem(str(error)), label="nbqueue"))
+    slots = sum(server.concurrency for server in servers)
+    said = f"{len(servers)} workers with {slots} slots"
+    lines.append(f"  {said}")
+    hint = "%nbqueue panel shows more" if servers else "%nbqueue up starts workers here"
+    heads = ["queue", *_SHOWN]
+    parts = [h.row(h.strong("nbqueue"), h.pale(client.url)), h.row(escape(said))]
+    if rows:
+        parts.append(h.table(heads, rows, caption="Queues", numeric=range(1, 7)))
+    parts.append(h.row(h.code(hint.split(" shows")[0].split(" starts")[0]),
+                       h.pale(hint.partition(" ")[2].partition(" ")[2]), gap=4))  # fmt: skip
+    return Card("\n".join([*lines, f"  {hint}"]), h.card(*parts, label="nbqueue"))
+
+
+def cancel(client: Client, names: Sequence[str]) -> Any:
+    """Cancel tasks, given by ids or names."""
+    return client.inspector.cancel([client.get(name) for name in names])
+
+
+def retry(client: Client, names: Sequence[str]) -> Any:
+    """Run tasks again, given by ids or names, with all their retries."""
+    return client.inspector.run([client.get(name) for name in names], reset=True)
+
+
+def recent_names(client: Client) -> list[str]:
+    """Ids of tasks that somebody may want to name now."""
+    found: list[str] = []
+    try:
+        for queue in client.inspector.queues():
+            for state in ("active", "archived", "retry", "pending"):
+                page = client.inspector.page(queue, state, 0, 10, newest_first=True)
+                found += [task.id for task in page]
+    except NbqueueError:
+        pass
+    return found[:_MOST_NAMES]
+
+
+def _workers_card(client: Client, workers: Sequence[LocalWorker], said: str) -> Card:
+    parts, lines = [], []
+    for worker in workers:
+        queues = ", ".join(
+            name if weight == 1 else f"{name}={weight}" for name, weight in worker.queues.items()
+        )
+        title = f"worker {worker.pid}"
+        slots = f"{worker.concurrency} slots"
+        lines.append(f"{words.badge_text('running')} {title} {said}; {slots}, queues {queues}")
+        lines.append(f"  log: {worker.log}")
+        parts.append(
+            h.row(
+                words.badge_html("running"),
+                h.strong(title),
+                escape(said),
+                h.fact("slots", str(worker.concurrency)),
+                h.fact("queues", escape(queues)),
+            )
+        )
+        parts.append(h.row(h.fact("log", h.code(worker.log))))
+    parts.append(h.row(h.code("%nbqueue down"), h.pale("ends it"), gap=4))
+    return Card("\n".join(lines), h.card(*parts, label="workers"))

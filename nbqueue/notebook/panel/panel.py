@@ -1,0 +1,197 @@
+"""`Panel`: the view that holds the tabs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbqueue.errors import StoreError, UsageError
+from nbqueue.notebook.live import Shown, View, show
+from nbqueue.notebook.panel.history import HistoryTab
+from nbqueue.notebook.panel.queues import QueuesTab
+from nbqueue.notebook.panel.schedules import SchedulesTab
+from nbqueue.notebook.panel.tab import Context, Tab
+from nbqueue.notebook.panel.tasks import TasksTab
+from nbqueue.notebook.panel.timeline import TimelineTab
+from nbqueue.notebook.panel.workers import WorkersTab
+from nbqueue.views import format as words
+from nbqueue.views import html as h
+
+if TYPE_CHECKING:
+    from nbqueue.client.client import Client
+
+_TABS: tuple[type[Tab], ...] = (
+    QueuesTab,
+    TasksTab,
+    WorkersTab,
+    SchedulesTab,
+    TimelineTab,
+    HistoryTab,
+)
+
+
+class Panel(View):
+    """A panel of one store; get it from ``q.panel()``.
+
+    It follows the events of the queues while it is seen, and reads only what the open tab shows.
+    """
+
+    ticks = True
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        tab: str = "Queues",
+        queues: Sequence[str] | None = None,
+        read_only: bool = False,
+    ) -> None:
+        names = [each.name for each in _TABS]
+        if tab not in names:
+            raise UsageError(f"tab={tab!r} must be one of {', '.join(names)}")
+        self._context = Context(client, read_only, None if queues is None else tuple(queues))
+        self._tabs = {each.name: each(self._context) for each in _TABS}
+        tasks = self._tabs[TasksTab.name]
+        assert isinstance(tasks, TasksTab)
+        self._tasks = tasks
+        self._open = tab
+        self._is_closed = False
+        self._stops: list[Callable[[], None]] = []
+        self._followed: set[str] = set()
+        self._shown: Shown | None = None
+        self._lock = threading.Lock()
+
+    def _ipython_display_(self) -> None:
+        show(self)
+
+    # --- What it looks like --------------------------------------------------------------------
+
+    @property
+    def is_final(self) -> bool:
+        return self._is_closed
+
+    def text(self) -> str:
+        context = self._context
+        lines = [f"nbqueue at {context.client.url}"]
+        try:
+            for name in context.queue_names():
+                info = context.client.inspector.queue(name)
+                lines.append(
+                    f"  {name}: {info.pending} pending, {info.active} active, {info.retry} retry, "
+                    f"{info.archived} archived, {info.completed} completed"
+                )
+        except StoreError as error:
+            lines.append(f"  {error}")
+        return "\n".join(lines)
+
+    def html(self, live: bool) -> str:
+        with self._context.lock:
+            try:
+                inside = self._tabs[self._open].html(live)
+            except StoreError as error:
+                inside = h.problem(str(error))
+            if live:
+                self._follow_new_queues()
+            return h.card(self._head(live), self._said(), inside, self._foot(live), label="nbqueue")
+
+    def _head(self, live: bool) -> str:
+        context = self._context
+        title = h.row(
+            h.strong("nbqueue"),
+            h.pale(context.client.url),
+            h.pale("read only") if context.read_only else "",
+        )
+        if not live:
+            return title
+        tabs = "".join(_tab_button(name, name == self._open) for name in self._tabs)
+        return (
+            f'{title}<div role="tablist" aria-label="nbqueue" style="display:flex;flex-wrap:wrap;'
+            f'gap:2px;margin:6px 0;border-bottom:1px solid {words.LINE}">{tabs}</div>'
+        )
+
+    def _said(self) -> str:
+        said = self._context.said
+        return f'<div role="status" style="margin:4px 0">{h.pale(said)}</div>' if said else ""
+
+    def _foot(self, live: bool) -> str:
+        now = words.zoned_time(self._context.now_ms)
+        if not live:
+            return h.row(h.pale(f"as of {now} ·"), h.code("q.panel()") + h.pale(" shows it live"))
+        return h.row(h.button("Close", "close", label="Close the panel, and keep what it shows"))
+
+    # --- What is done --------------------------------------------------------------------------
+
+    def act(self, action: str, args: dict[str, Any]) -> None:
+        with self._context.lock:
+            self._context.said = ""
+            if action == "tab":
+                self._go_to(str(args.get("name")))
+            elif action == "close":
+                self._is_closed = True
+            elif action == "queue":
+                self._tasks.look_at(str(args["queue"]), str(args.get("state", "pending")))
+                self._go_to(TasksTab.name)
+            elif action == "task":
+                self._tasks.open(str(args["queue"]), str(args["id"]))
+                self._go_to(TasksTab.name)
+            else:
+                self._tabs[self._open].act(action, args)
+            self._tabs[self._open].stale()
+            self._tabs[self._open]._read_at = 0.0
+
+    def _go_to(self, name: str) -> None:
+        if name in self._tabs:
+            self._open = name
+
+    # --- What it depends on --------------------------------------------------------------------
+
+    def began(self, shown: Shown) -> None:
+        self._shown = shown
+        self._follow_new_queues()
+
+    def _follow_new_queues(self) -> None:
+        shown = self._shown
+        if shown is None:
+            return
+        try:
+            names = self._context.queue_names()
+        except StoreError:
+            return
+
+        def on_event(happened: object) -> None:
+            self._tabs[self._open].stale()
+            shown.changed()
+
+        with self._lock:
+            for name in names:
+                if name not in self._followed:
+                    self._followed.add(name)
+                    follow = self._context.client._session.events.follow
+                    self._stops.append(follow(name, on_event))
+
+    def ended(self, shown: Shown) -> None:
+        self._shown = None
+        self._stop_following()
+
+    def is_seen(self, seen: bool) -> None:
+        if not seen:
+            self._stop_following()
+
+    def _stop_following(self) -> None:
+        with self._lock:
+            stops, self._stops = self._stops, []
+            self._followed.clear()
+        for stop in stops:
+            stop()
+
+
+def _tab_button(name: str, is_open: bool) -> str:
+    line = f"3px solid {words.BUSY}" if is_open else "3px solid transparent"
+    weight = "600" if is_open else "400"
+    return (
+        f'<button type="button" role="tab" aria-selected="{str(is_open).lower()}" '
+        f'data-action="tab" data-args="{{&quot;name&quot;: &quot;{name}&quot;}}" '
+        f'style="font:inherit;font-weight:{weight};color:{words.INK};background:transparent;'
+        f'border:none;border-bottom:{line};padding:4px 12px;cursor:pointer">{name}</button>'
+    )

@@ -1,0 +1,144 @@
+"""The tab of the queues: how much lies in each, how fast it goes, and whether it is paused."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+from nbqueue.broker.infos import QueueInfo
+from nbqueue.notebook.panel.tab import Context, Tab
+from nbqueue.views import format as words
+from nbqueue.views import html as h
+from nbqueue.views.spark import spark
+from nbqueue.wire import states
+
+_STATES = (
+    states.PENDING,
+    states.ACTIVE,
+    states.SCHEDULED,
+    states.RETRY,
+    states.ARCHIVED,
+    states.COMPLETED,
+    states.AGGREGATING,
+)
+_POINTS = 30
+_STEP_SECONDS = 2.0
+
+
+class _Pace:
+    """How many tasks ended, and failed, in each of the last steps of time."""
+
+    def __init__(self) -> None:
+        self.done: deque[int] = deque(maxlen=_POINTS)
+        self.failed: deque[int] = deque(maxlen=_POINTS)
+        self._last: tuple[float, int, int] | None = None
+        self.per_second = 0.0
+
+    def add(self, now: float, processed: int, failed: int) -> None:
+        if self._last is None:
+            self._last = (now, processed, failed)
+            return
+        at, before, failed_before = self._last
+        if now - at < _STEP_SECONDS:
+            return
+        self.done.append(max(0, processed - before))
+        self.failed.append(max(0, failed - failed_before))
+        self.per_second = max(0, processed - before) / (now - at)
+        self._last = (now, processed, failed)
+
+
+class QueuesTab(Tab):
+    """All queues, with the states of their tasks."""
+
+    name = "Queues"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._infos: list[QueueInfo] = []
+        self._paces: dict[str, _Pace] = {}
+
+    def read(self) -> None:
+        inspector, now = self.context.client.inspector, time.monotonic()
+        self._infos = [inspector.queue(name) for name in self.context.queue_names()]
+        for info in self._infos:
+            pace = self._paces.setdefault(info.queue, _Pace())
+            pace.add(now, info.processed_total, info.failed_total)
+
+    def body(self, acts: bool, live: bool) -> str:
+        if not self._infos:
+            return h.row(h.pale("no task was ever enqueued here"))
+        heads = ["queue", "", *_STATES, "waits", "per second", "today", "failed"]
+        if acts:
+            heads.append("")
+        total = sum(info.size for info in self._infos)
+        caption = f"{len(self._infos)} queues, {total:,} tasks"
+        rows = [self._row(info, acts, live) for info in self._infos]
+        return h.table(heads, rows, caption=caption, numeric=range(2, 13))
+
+    def _row(self, info: QueueInfo, acts: bool, live: bool) -> list[str]:
+        pace = self._paces[info.queue]
+        cells = [h.strong(info.queue), words.badge_html("paused" if info.paused else "running")]
+        for state in _STATES:
+            count = getattr(info, state)
+            cells.append(_count(info.queue, state, count, live))
+        share = 100 * info.failed / info.processed if info.processed else 0.0
+        cells += [
+            words.span(info.latency),
+            f"{pace.per_second:,.1f} {h.pale(spark(list(pace.done)), 'in the last minute')}",
+            f"{info.processed:,}",
+            f"{info.failed:,} {h.pale(f'{share:.0f}%')}",
+        ]
+        if acts:
+            cells.append(self._buttons(info))
+        return cells
+
+    def _buttons(self, info: QueueInfo) -> str:
+        queue = {"queue": info.queue}
+        if info.paused:
+            flow = h.button("Resume", "unpause", label=f"Resume {info.queue}", args=queue)
+        else:
+            flow = h.button("Pause", "pause", label=f"Pause {info.queue}", args=queue)
+        waiting = info.size - info.active
+        clear = h.button(
+            "Clear",
+            "clear",
+            label=f"Delete all tasks of {info.queue} that do not run",
+            args=queue,
+            ask=f"Delete {waiting:,} tasks?",
+            disabled=not waiting,
+        )
+        return h.row(flow, clear, gap=4)
+
+    def act(self, action: str, args: dict[str, Any]) -> None:
+        inspector, queue = self.context.client.inspector, str(args.get("queue"))
+        if self.context.read_only:
+            return
+        if action == "pause":
+            inspector.pause(queue)
+            self.context.said = f"{queue} is paused: what runs goes on, and nothing new begins"
+        elif action == "unpause":
+            inspector.unpause(queue)
+            self.context.said = f"{queue} goes on"
+        elif action == "clear":
+            count = 0
+            for state in _STATES:
+                if state == states.ACTIVE:
+                    continue
+                if state == states.AGGREGATING:
+                    for group in inspector.groups(queue):
+                        count += len(inspector.delete(queue=queue, state=state, group=group))
+                else:
+                    count += len(inspector.delete(queue=queue, state=state))
+            self.context.said = f"{count:,} tasks of {queue} are deleted"
+
+
+def _count(queue: str, state: str, count: int, live: bool) -> str:
+    if not count:
+        return h.pale("0")
+    if not live:
+        return f"{count:,}"
+    return h.link(
+        f"{count:,}", "queue", label=f"Show the {count:,} {state} tasks of {queue}",
+        args={"queue": queue, "state": state},
+    )  # fmt: skip
