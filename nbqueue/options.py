@@ -19,8 +19,8 @@ class TaskOptions:
 
     queue: the name of its queue; ``"default"``.
     retry: how often it is tried again after an error; a call's default is 0, a message's 25.
-    timeout: how long one attempt may take (a duration); a call's default is none, a message's
-        30 minutes.
+    timeout: how long one attempt may take (a duration, to the millisecond; programs in Go round
+        it up to whole seconds); a call's default is none, a message's 30 minutes.
     deadline: when it must be done (a timezone-aware datetime); no attempt runs past it.
     delay: how long from now it becomes due (a duration); or
     at: when it becomes due (a timezone-aware datetime).
@@ -90,6 +90,8 @@ class TaskOptions:
         for key, text in self.headers.items():
             if not isinstance(key, str) or not isinstance(text, str):
                 raise UsageError(f"headers={{{key!r}: {text!r}}} must map text to text")
+            if key.startswith("nbq:"):
+                raise UsageError(f"headers={{{key!r}: …}}: names that begin with 'nbq:' are ours")
         if self.on_lost not in ("rerun", "fail"):
             raise UsageError(f"on_lost={self.on_lost!r} must be 'rerun' or 'fail'")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import deque
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from nbqueue.clock import Clock
 from nbqueue.executor import pipe
-from nbqueue.executor.pipe import DoneFrame, TaskFrame
+from nbqueue.executor.pipe import DoneFrame
 from nbqueue.worker.codes import Codes
 from nbqueue.worker.executors import LOOP, SYNC, THREADS, Death, Executor, ExecutorGone
 from nbqueue.worker.pace import Pace
@@ -217,35 +216,25 @@ class Pool:
         return best
 
     def _send(self, executor: Executor, run: Run, blob: bytes) -> None:
-        message = run.message
         started = self._clock.now()
         deadline = run.ends_at = run.end_at(started)
         if blob:
             executor.send_code(run.fingerprint, blob)
         now = self._reactor.now()
-        frame = TaskFrame(
-            run.number,
-            run.fingerprint,
-            run.call is None,
-            run.attempt,
-            message.retried,
-            message.retry,
-            deadline,
-            run.task_id,
-            run.queue,
-            message.type,
-            json.dumps(dict(message.headers)).encode() if message.headers else b"",
-            message.payload if run.call is None else run.call.arguments,
-        )
+        frame = run.frame(deadline)
         waits = executor.kind == SYNC and bool(executor.runs)
         executor.send_task(run, frame, now)
-        if deadline:
-            seconds = max(0.0, deadline - started)
-            self._timers[run.number] = self._reactor.after(
-                seconds, lambda: self.interrupt(run, pipe.TIMED_OUT)
-            )
+        if deadline and executor.ready:
+            self._limit(run, started)
         if waits and self._parked_timer is None:
             self._parked_timer = self._reactor.after(_LOOK_AT_PARKED, self._look_at_parked)
+
+    def _limit(self, run: Run, started: float) -> None:
+        """End the run when its time is up, if it has begun now."""
+        run.ends_at = run.end_at(started)
+        self._timers[run.number] = self._reactor.after(
+            max(0.0, run.ends_at - started), lambda: self.interrupt(run, pipe.TIMED_OUT)
+        )
 
     def _look_at_parked(self) -> None:
         """Take back what waits behind a task that turned out to be slow."""
@@ -287,6 +276,7 @@ class Pool:
 
     def _read(self, executor: Executor) -> bool:
         """Take what it answered; False if there is nothing more to come."""
+        was_ready = executor.ready
         try:
             ended = executor.read(self._reactor.now())
         except ExecutorGone:
@@ -297,6 +287,11 @@ class Pool:
             return False
         if executor.ready:
             self._failed_starts = 0
+            if not was_ready:
+                # What was sent to a process that was still starting begins only now.
+                for run in executor.runs.values():
+                    if run.ends_at:
+                        self._limit(run, self._clock.now())
         for run, done in ended:
             self._drop(run)
             self.pace.ended(done.micros / 1e6)
