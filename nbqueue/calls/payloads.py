@@ -7,7 +7,8 @@ A call, the ``payload`` of Asynq's TaskMessage::
     4       version of this format, 1
     5       codec of the arguments: 1 = pickle
     6, 7    major and minor version of the Python that made it
-    8       flags: 1 coroutine, 2 fail if the worker is lost, 4 code by reference, 16 limits
+    8       flags: 1 coroutine, 2 fail if the worker is lost, 4 code by reference,
+            8 the result is JSON, 16 limits
     9:13    id of the signing key
     13:29   signature: HMAC-SHA256, its first 16 bytes
     29:45   fingerprint of the code
@@ -22,7 +23,7 @@ A result, in the field ``result`` of the task (a value) or ``nbq:error`` (an exc
     0:4     00 "nbr"
     4       version of this format, 1
     5       codec of the body: 1 = pickle
-    6       kind: 0 value, 1 exception
+    6       kind: 0 value, 1 exception, 2 value reported before the end
     7:11    id of the signing key
     11:27   signature, as above
     27:     the body
@@ -47,10 +48,12 @@ PICKLE: Final = 1
 COROUTINE: Final = 1
 FAIL_IF_LOST: Final = 2
 BY_REFERENCE: Final = 4
+JSON_RESULT: Final = 8
 LIMITED: Final = 16
 
 VALUE: Final = 0
 EXCEPTION: Final = 1
+REPORTED: Final = 2
 
 _CALL_MAGIC: Final = b"\x00nbq"
 _RESULT_MAGIC: Final = b"\x00nbr"
@@ -200,7 +203,7 @@ def parse_result(payload: bytes) -> Result:
     if len(payload) < _RESULT.size or payload[:4] != _RESULT_MAGIC or payload[4] != VERSION:
         raise _unreadable(payload, _RESULT_MAGIC, "result", "upgrade nbqueue here")
     _, version, codec, kind, key_id, signature = _RESULT.unpack_from(payload)
-    if codec != PICKLE or kind > EXCEPTION:
+    if codec != PICKLE or kind > REPORTED:
         raise _unknown_codec(codec, "result", "upgrade nbqueue here")
     return Result(version, codec, kind, key_id, signature, memoryview(payload)[_RESULT.size :])
 

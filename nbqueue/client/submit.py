@@ -315,11 +315,14 @@ class _Call(_Unsent):
         self.fn = fn
         options = terms.options
         self.code: Code = _dump(fn, terms.policy)
-        super().__init__(session, terms, About("", options.queue, self.code.name, options.name))
+        is_json = options.codec == "json"
+        about = About("", options.queue, self.code.name, options.name, is_json=is_json)
+        super().__init__(session, terms, about)
         self._flags = (
             payloads.COROUTINE * self.code.is_coroutine
             | payloads.BY_REFERENCE * self.code.by_reference
             | payloads.FAIL_IF_LOST * (options.on_lost == "fail")
+            | payloads.JSON_RESULT * is_json
         )
 
     def task(self, task_id: str, arguments: bytes) -> NewTask:

@@ -94,7 +94,7 @@ class Answers:
         result = b""
         if done.outcome == pipe.VALUE:
             result = done.body
-            if run.call is not None:
+            if run.call is not None and not run.has_json_result:
                 # It is a pickle; what a handler returned is not, and is for programs in Go too.
                 envelope = payloads.pack_result(payloads.VALUE, result)
                 result = self._keys.sign_result(envelope, run.task_id)

@@ -28,7 +28,8 @@ _LONGEST_WAIT = 0.05
 class Pool:
     """Has runs carried out, and says how each ended.
 
-    ``on_done(run, done)``: its executor answered. ``on_lost(run, why, innocent)``: its executor is
+    ``on_done(run, done)``: its executor answered. ``on_report(run, what, body)``: a task that runs
+    said something of itself. ``on_lost(run, why, innocent)``: its executor is
     gone, perhaps for the sake of another task.
     ``on_no_code(run)``: its code is not to be had. ``on_too_many(runs)``: they were fetched ahead,
     and all slots turned out to be taken. ``on_broken(why)``: executors do not start.
@@ -52,6 +53,7 @@ class Pool:
         self._failed_starts = 0
         self._closing = False
         self.on_done: Callable[[Run, DoneFrame], None]
+        self.on_report: Callable[[Run, int, bytes], None]
         self.on_lost: Callable[[Run, Death, bool], None]
         self.on_no_code: Callable[[Run], None]
         self.on_too_many: Callable[[list[Run]], None]
@@ -292,6 +294,9 @@ class Pool:
                 for run in executor.runs.values():
                     if run.ends_at:
                         self._limit(run, self._clock.now())
+        reported, executor.reported = executor.reported, []
+        for report in reported:
+            self.on_report(*report)
         for run, done in ended:
             self._drop(run)
             self.pace.ended(done.micros / 1e6)
@@ -300,7 +305,7 @@ class Pool:
             log.info("executor recycled pid=%d tasks=%d", executor.pid, executor.finished)
             self._take_back(executor)
             self._retire(executor)
-        return bool(ended)
+        return bool(ended or reported)
 
     def _retire(self, executor: Executor) -> None:
         """Have it end when it is idle; something that a task left behind may keep it alive."""

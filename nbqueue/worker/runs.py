@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbqueue.broker.commands import Failure, Who
-from nbqueue.calls.payloads import Call
+from nbqueue.calls.payloads import JSON_RESULT, Call
 from nbqueue.executor.pipe import NO_CODE, TaskFrame
 from nbqueue.wire.limits import exact, read_limits, seen_headers
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
@@ -90,6 +90,11 @@ class Run:
         end = started + timeout
         return min(end, deadline) if deadline else end
 
+    @property
+    def has_json_result(self) -> bool:
+        """Whether it is a call whose result is to be JSON, which nobody signs."""
+        return self.call is not None and bool(self.call.flags & JSON_RESULT)
+
     def frame(self, ends_at: float) -> TaskFrame:
         """What its executor needs to run it."""
         message, call = self.message, self.call
@@ -106,6 +111,7 @@ class Run:
             message.type,
             seen_headers(message.headers) if message.headers else b"",
             message.payload if call is None else call.arguments,
+            self.has_json_result,
         )
 
     def waited_ms(self, started_ms: int) -> int | None:

@@ -45,6 +45,7 @@ from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.results import ResultWriter
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.sweeper import Sweeper
@@ -75,6 +76,8 @@ class Supervisor:
         self._codes = Codes(self.links)
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
         self.pool.on_done = self._on_done
+        self._results = ResultWriter(self.links, self._keys)
+        self.pool.on_report = self._results.take
         self.pool.on_lost = self._on_lost
         self.pool.on_no_code = self._on_no_code
         self.pool.on_broken = self._on_broken
@@ -228,9 +231,11 @@ class Supervisor:
             self.answers.failed(run, refusal.decision, error=refusal.error)
 
     def _on_done(self, run: Run, done: DoneFrame) -> None:
+        self._results.finish(run, keep=done.outcome != pipe.VALUE)
         self.answers.done(run, done, self.clock.now_ms())
 
     def _on_lost(self, run: Run, why: Death, innocent: bool) -> None:
+        self._results.finish(run, keep=True)
         self.answers.failed(run, state.after_loss(run, why.reason, why.text, innocent))
 
     def _on_no_code(self, run: Run) -> None:
