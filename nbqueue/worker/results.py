@@ -54,14 +54,9 @@ class ResultWriter:
         run, body = self._latest[number]
         self._under_way.add(number)
         link.send(
-            write_result(run.queue, run.task_id, run.fence, self._envelope(run, body)),
+            write_result(run.queue, run.task_id, run.fence, report_envelope(self._keys, run, body)),
             partial(self._on_reply, number, body),
         )
-
-    def _envelope(self, run: Run, body: bytes) -> bytes:
-        if run.call is None or run.has_json_result:
-            return body
-        return self._keys.sign_result(payloads.pack_result(payloads.REPORTED, body), run.task_id)
 
     def _on_reply(self, number: int, body: bytes, reply: Any) -> None:
         self._under_way.discard(number)
@@ -78,3 +73,10 @@ class ResultWriter:
     def _write_again(self) -> None:
         for number in list(self._latest):
             self._write(number)
+
+
+def report_envelope(keys: Keyring, run: Run, body: bytes) -> bytes:
+    """A reported result as it lies in the store: signed where a client will unpickle it."""
+    if run.call is None or run.has_json_result:
+        return body
+    return keys.sign_result(payloads.pack_result(payloads.REPORTED, body), run.task_id)

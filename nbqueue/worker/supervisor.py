@@ -37,6 +37,7 @@ from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.worker import state
 from nbqueue.worker.admission import NO_HANDLER, admit
 from nbqueue.worker.answers import Answers
+from nbqueue.worker.burst import Burst
 from nbqueue.worker.codes import Codes
 from nbqueue.worker.executors import Death
 from nbqueue.worker.fetcher import Fetcher, QueueOrder
@@ -100,6 +101,11 @@ class Supervisor:
         Recoverer(self.reactor, self.links, self.clock, queues, self._on_expired)
         Janitor(self.reactor, self.links, self.clock, queues)
         Sweeper(self.reactor, self.links, self.clock, queues)
+        self._burst: Burst | None = None
+        if settings.burst:
+            self._burst = Burst(
+                self.reactor, self.links, self.clock, queues, self._is_idle, self.shut_down
+            )
         self.links.on_message = self._on_message
         self.links.on_up.append(self._reclaim)
         self.reactor.every_round(self._round)
@@ -191,13 +197,18 @@ class Supervisor:
         self.links.flush()
         if self._ending:
             self._end_when_idle()
+        elif self._burst is not None:
+            self._burst.look()
+
+    def _is_idle(self) -> bool:
+        return not self.pool.in_hand and self.finisher.is_idle and not self.fetcher.is_asking
 
     def _end_when_idle(self) -> None:
         """First the tasks end, then the executors, which may have hooks to run, and then we."""
         if self._stopping:
             if not self.pool.executors:
                 self.reactor.stop()
-        elif not self.pool.in_hand and self.finisher.is_idle and not self.fetcher.is_asking:
+        elif self._is_idle():
             self._stopping = True
             self.pool.stop_executors()
             self.reactor.after(self.settings.kill_grace_seconds, self.reactor.stop)
