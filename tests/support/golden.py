@@ -52,8 +52,8 @@ GROUP_MSG = HEAD + TIMEOUT + RETENTION + GROUP_KEY
 HEADERS_MSG = HEAD + TIMEOUT + RETENTION + HEADERS
 
 LOCK = b"asynq:{q}:unique:email:deliver:c2dfd55ca132de3681d3337e55684be7"
-"""The MD5 of the payload, in lower case. Of an empty payload it is d41d8cd98f00b204e9800998ecf8427e,
-and of none at all the key ends behind the colon."""
+"""The MD5 of the payload, in lower case. Of an empty payload that is
+d41d8cd98f00b204e9800998ecf8427e; of none at all the key ends behind the colon."""
 
 
 class Until(NamedTuple):
