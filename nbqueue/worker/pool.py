@@ -28,11 +28,10 @@ _LONGEST_WAIT = 0.05
 class Pool:
     """Has runs carried out, and says how each ended.
 
-    ``on_done(run, done)``: its executor answered. ``on_report(run, what, body)``: a task that runs
-    said something of itself. ``on_lost(run, why, innocent)``: its executor is
-    gone, perhaps for the sake of another task.
-    ``on_no_code(run)``: its code is not to be had. ``on_too_many(runs)``: they were fetched ahead,
-    and all slots turned out to be taken. ``on_broken(why)``: executors do not start.
+    ``on_done(run, done)``: its executor answered. ``on_report(run, what, body)``: it runs, and said
+    something of itself. ``on_lost(run, why, innocent)``: its executor is gone, perhaps for the sake
+    of another task. ``on_no_code(run)``: its code is not to be had. ``on_too_many(runs)``: they
+    were fetched ahead, and all slots are taken. ``on_broken(why)``: executors do not start.
     """
 
     def __init__(
@@ -126,8 +125,9 @@ class Pool:
             self._forget_waiting(run)
             self.on_lost(run, Death("not begun", "it had not begun"), False)
             return
-        if executor.kind == SYNC and next(iter(executor.runs)) != run.number:
-            # It waits behind another: taken back, it need not be interrupted.
+        is_first = next(iter(executor.runs)) == run.number
+        if executor.kind == SYNC and not (is_first and executor.ready):
+            # It has not begun: taken back, it need not be interrupted.
             self._take_back(executor)
             if run in self._ready:
                 self.interrupt(run, reason)
@@ -200,8 +200,7 @@ class Pool:
     def _executor_for(self, run: Run) -> Executor | None:
         kind = LOOP if run.is_coroutine else self._kind
         parked = 0 if kind != SYNC or run.is_limited else self.pace.parked()
-        best, most = None, 0
-        count = 0
+        best, most, count = None, 0, 0
         for executor in self.executors:
             if executor.kind != kind or executor.retiring:
                 continue
@@ -226,17 +225,25 @@ class Pool:
         frame = run.frame(deadline)
         waits = executor.kind == SYNC and bool(executor.runs)
         executor.send_task(run, frame, now)
-        if deadline and executor.ready:
-            self._limit(run, started)
+        if ends_at := deadline if executor.ready else run.deadline:
+            self._limit(run, ends_at - started)
         if waits and self._parked_timer is None:
             self._parked_timer = self._reactor.after(_LOOK_AT_PARKED, self._look_at_parked)
 
-    def _limit(self, run: Run, started: float) -> None:
-        """End the run when its time is up, if it has begun now."""
-        run.ends_at = run.end_at(started)
+    def _limit(self, run: Run, seconds: float) -> None:
+        """End the run when its time is up."""
+        self._cancel_timer(run)
         self._timers[run.number] = self._reactor.after(
-            max(0.0, run.ends_at - started), lambda: self.interrupt(run, pipe.TIMED_OUT)
+            max(0.0, seconds), lambda: self.interrupt(run, pipe.TIMED_OUT)
         )
+
+    def _begin_late(self, executor: Executor) -> None:
+        """What was sent to a process that was still starting begins only now."""
+        now = self._clock.now()
+        for run in executor.runs.values():
+            if run.ends_at:
+                run.ends_at = run.end_at(now)
+                self._limit(run, run.ends_at - now)
 
     def _look_at_parked(self) -> None:
         """Take back what waits behind a task that turned out to be slow."""
@@ -290,10 +297,7 @@ class Pool:
         if executor.ready:
             self._failed_starts = 0
             if not was_ready:
-                # What was sent to a process that was still starting begins only now.
-                for run in executor.runs.values():
-                    if run.ends_at:
-                        self._limit(run, self._clock.now())
+                self._begin_late(executor)
         reported, executor.reported = executor.reported, []
         for report in reported:
             self.on_report(*report)

@@ -112,6 +112,17 @@ def test_draining_runs_messages_by_the_handlers_of_a_worker_and_of_the_store(
         other.result(20)
 
 
+def test_draining_keeps_what_a_task_reported(client: Client) -> None:
+    def fail() -> None:
+        nbqueue.report(result="half")
+        raise KeyError
+
+    future = client.submit(fail)
+    assert testing.drain(client) == 1
+    assert isinstance(future.exception(20), KeyError)
+    assert future.reported() == "half"
+
+
 def test_draining_can_be_limited(client: Client) -> None:
     first, *rest = client.map(add, range(3)).futures
     client.options(queue="other").submit(add, 1)

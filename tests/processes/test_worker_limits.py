@@ -65,6 +65,16 @@ def test_a_deadline_is_exact(lab: Any, q: Any) -> None:
         assert abs(int(row["finished_at"]) - at.timestamp() * 1000) < 600
 
 
+def test_a_deadline_ends_a_task_whose_process_does_not_get_ready(lab: Any, q: Any) -> None:
+    worker = nbqueue.Worker(lab.server.url, concurrency=1, kill_grace=0.3, log=lab.folder / "h.log")
+    worker.on_start(lambda: nap(30))
+    with worker:
+        at = datetime.now(timezone.utc) + timedelta(seconds=1)
+        future = q.options(deadline=at).submit(nap, 0)
+        with pytest.raises(TaskTimeout, match="its deadline has passed"):
+            future.result(20)
+
+
 def test_a_message_has_exact_limits_and_its_handler_does_not_see_how(lab: Any, q: Any) -> None:
     worker = nbqueue.Worker(lab.server.url, concurrency=1, log=lab.folder / "messages.log")
     worker.handle("slow", lambda task: nap(task.json()))
