@@ -22,6 +22,7 @@ _HOMES = {
     "Worker": "nbqueue.worker.worker",
     "current_task": "nbqueue.executor.context",
     "Task": "nbqueue.executor.context",
+    "Message": "nbqueue.executor.aggregation",
     "exponential": "nbqueue.executor.policy",
     "asynq_delay": "nbqueue.executor.policy",
     "SkipRetry": "nbqueue.errors",
@@ -59,6 +60,7 @@ __all__ = [
     "IncompatiblePython",
     "InvalidDuration",
     "InvalidURL",
+    "Message",
     "NbqueueError",
     "NoEmbeddedServer",
     "RetryLater",
@@ -139,6 +141,7 @@ if TYPE_CHECKING:
         UsageError,
         WorkerLost,
     )
+    from nbqueue.executor.aggregation import Message
     from nbqueue.executor.context import Task, current_task
     from nbqueue.executor.policy import asynq_delay, exponential
     from nbqueue.worker.worker import Worker

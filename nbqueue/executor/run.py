@@ -27,7 +27,7 @@ from nbqueue.errors import (
     TaskCancelled,
     TaskTimeout,
 )
-from nbqueue.executor import pipe
+from nbqueue.executor import aggregation, pipe
 from nbqueue.executor.context import Task, reset_current, set_current
 from nbqueue.executor.handlers import Service, encode_result
 from nbqueue.executor.pipe import DoneFrame, TaskFrame
@@ -103,6 +103,10 @@ class Runner:
         """Unpickle what a task needs. Raises `CannotLoad`, with the reason as its cause."""
         task = make_task(frame)
         try:
+            if frame.fingerprint == pipe.AGGREGATION:
+                assert self.service.aggregator is not None
+                group, tasks = aggregation.unpack_members(bytes(frame.arguments), frame.queue)
+                return Job(task, self.service.aggregator, (group, tasks), {})
             if frame.is_message:
                 function = self._handler(frame)
                 return Job(task, function, (task,), {})
@@ -136,7 +140,9 @@ class Runner:
         """The answer for what a task returned."""
         micros = (time.perf_counter_ns() - started) // 1000
         try:
-            if frame.is_message:
+            if frame.fingerprint == pipe.AGGREGATION:
+                body = aggregation.pack_message(value)
+            elif frame.is_message:
                 body = encode_result(value)
             else:
                 body = functions.dump_value(value, callee=frame.type)

@@ -36,6 +36,7 @@ from nbqueue.store.connection import Store, connect
 from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.worker import state
 from nbqueue.worker.admission import NO_HANDLER, admit
+from nbqueue.worker.aggregator import Aggregator
 from nbqueue.worker.answers import Answers
 from nbqueue.worker.codes import Codes
 from nbqueue.worker.executors import Death
@@ -45,6 +46,7 @@ from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.reclaimer import Reclaimer
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.sweeper import Sweeper
@@ -81,6 +83,17 @@ class Supervisor:
         self.pool.on_too_many = self._give_back
         ClockKeeper(self.reactor, self.links, self.clock)
         lease = settings.lease_seconds
+        self.aggregator = Aggregator(
+            self.reactor,
+            self.links,
+            self.clock,
+            settings,
+            self.finisher,
+            lambda: next(self._numbers),
+            self.pool.add,
+            self.pool.room,
+        )
+        Reclaimer(self.reactor, self.links, self.clock, queues, min(5.0, lease))
         Heartbeat(self.reactor, self.links, self.clock, self.finisher, lease)
         self.fetcher = Fetcher(
             self.reactor,
@@ -90,7 +103,7 @@ class Supervisor:
             lease,
             QueueOrder(settings.queues, settings.strict_priority),
             queues,
-            self.pool.room,
+            lambda: self.pool.room() - self.aggregator.reserved,
             self._on_fetched,
         )
         self.forwarder = Forwarder(self.reactor, self.links, self.clock, queues, self.fetcher.look)
@@ -148,11 +161,11 @@ class Supervisor:
         """Fetch no more; what is in hand goes on. As SIGTSTP does."""
         if self.fetcher.enabled:
             log.info("worker fetches no more tasks id=%s", self.worker_id)
-        self.fetcher.enabled = False
+        self.fetcher.enabled = self.aggregator.enabled = False
         self._is_giving_back = True
 
     def _give_back(self, runs: list[Run]) -> None:
-        self.answers.give_back(runs, "unstarted", "not begun")
+        self.answers.give_back(self.aggregator.take_back(runs), "unstarted", "not begun")
 
     def shut_down(self) -> None:
         """End: what runs may go on for the shutdown time-out. A second call ends it at once."""
@@ -170,7 +183,7 @@ class Supervisor:
         self.reactor.after(self.settings.shutdown_seconds, self._abort)
 
     def _abort(self) -> None:
-        runs = self.pool.give_up_running()
+        runs = self.aggregator.take_back(self.pool.give_up_running())
         for run in runs:
             log.warning("task interrupted id=%s type=%s", run.task_id, run.message.type)
         self.answers.give_back(runs, "interrupted", "the worker was shut down")
@@ -182,6 +195,7 @@ class Supervisor:
             # All at once, with what was on its way: so they go back in the order they came in.
             self._is_giving_back = False
             self._give_back(self.pool.take_back_unstarted())
+        self.aggregator.round(not self.fetcher.is_asking)
         self.fetcher.fetch()
         self.pool.dispatch()
         self.finisher.flush()
@@ -194,7 +208,12 @@ class Supervisor:
         if self._stopping:
             if not self.pool.executors:
                 self.reactor.stop()
-        elif not self.pool.in_hand and self.finisher.is_idle and not self.fetcher.is_asking:
+        elif (
+            not self.pool.in_hand
+            and self.finisher.is_idle
+            and self.aggregator.is_idle
+            and not self.fetcher.is_asking
+        ):
             self._stopping = True
             self.pool.stop_executors()
             self.reactor.after(self.settings.kill_grace_seconds, self.reactor.stop)
@@ -228,9 +247,15 @@ class Supervisor:
             self.answers.failed(run, refusal.decision, error=refusal.error)
 
     def _on_done(self, run: Run, done: DoneFrame) -> None:
+        if run.fingerprint == pipe.AGGREGATION:
+            self.aggregator.done(run, done)
+            return
         self.answers.done(run, done, self.clock.now_ms())
 
     def _on_lost(self, run: Run, why: Death, innocent: bool) -> None:
+        if run.fingerprint == pipe.AGGREGATION:
+            self.aggregator.lost(run, why.text)
+            return
         self.answers.failed(run, state.after_loss(run, why.reason, why.text, innocent))
 
     def _on_no_code(self, run: Run) -> None:
@@ -312,6 +337,8 @@ class Supervisor:
             queue = channel[len("nbqueue:{") : -len("}:wake")]
             if word == b"due" and value.isdigit():
                 self.forwarder.announced(queue, int(value))
+            elif word == b"group":
+                self.aggregator.announced(queue, value)
             elif word == b"handlers":
                 self._handlers.refresh()
             else:
