@@ -318,6 +318,9 @@ class Aggregator(Service):
         def make(now_ms: int, who: Who) -> Command[Any]:
             at_ms = now_ms + terms.delay_ms if terms.at_ms is None else terms.at_ms
             due_ms = at_ms if at_ms > now_ms else None
+            if terms.group and due_ms is not None:
+                noted = grouping.note_groups(queue, [terms.group], due_ms)
+                self._send(noted, lambda reply: None)
             made = Aggregate(task, due_ms, terms.group or "", lock, terms.unique_ms or 0)
             return grouping.aggregated(queue, taken.chosen, made, now_ms)
 
