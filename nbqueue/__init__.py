@@ -23,6 +23,7 @@ _HOMES = {
     "current_task": "nbqueue.executor.context",
     "Task": "nbqueue.executor.context",
     "report": "nbqueue.executor.reports",
+    "Message": "nbqueue.executor.aggregation",
     "exponential": "nbqueue.executor.policy",
     "asynq_delay": "nbqueue.executor.policy",
     "SkipRetry": "nbqueue.errors",
@@ -60,6 +61,7 @@ __all__ = [
     "IncompatiblePython",
     "InvalidDuration",
     "InvalidURL",
+    "Message",
     "NbqueueError",
     "NoEmbeddedServer",
     "RetryLater",
@@ -141,6 +143,7 @@ if TYPE_CHECKING:
         UsageError,
         WorkerLost,
     )
+    from nbqueue.executor.aggregation import Message
     from nbqueue.executor.context import Task, current_task
     from nbqueue.executor.policy import asynq_delay, exponential
     from nbqueue.executor.reports import report

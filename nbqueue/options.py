@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -11,6 +12,7 @@ from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 
 _MAX_INT32 = 2**31 - 1
+_SET_NAME = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class TaskOptions:
     on_conflict: what to do if another has them: ``"raise"`` `TaskNotUnique`, ``"existing"`` (the
         future is that of the other task) or ``"replace"`` (the other is deleted; one that runs
         cannot be, and raises).
+    group: the aggregation group of a message: it waits there until the aggregator of a worker makes
+        one task of all that are in the group.
     task_id: an id of your own instead of a made one.
     name: a name by which `Client.get` finds the newest task that had it.
     headers: text for whoever runs it; never decides what runs.
@@ -53,6 +57,7 @@ class TaskOptions:
     retention: Duration | None = None
     unique: Duration | None = None
     on_conflict: str = "raise"
+    group: str | None = None
     task_id: str | None = None
     name: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -87,9 +92,13 @@ class TaskOptions:
             _check_moment(name, getattr(self, name))
         if self.delay is not None and self.at is not None:
             raise UsageError("delay= and at= both say when the task is due: pass one of them")
-        for name in ("task_id", "name"):
+        for name in ("group", "task_id", "name"):
             if getattr(self, name) is not None:
                 _check_text(name, getattr(self, name))
+        if self.group is not None and _SET_NAME.search(self.group):
+            raise UsageError(
+                f"group={self.group!r} ends as the keys of aggregation sets do: take another name"
+            )
         for key, text in self.headers.items():
             if not isinstance(key, str) or not isinstance(text, str):
                 raise UsageError(f"headers={{{key!r}: {text!r}}} must map text to text")
@@ -99,6 +108,14 @@ class TaskOptions:
             raise UsageError(f"codec={self.codec!r} must be 'pickle' or 'json'")
         if self.on_lost not in ("rerun", "fail"):
             raise UsageError(f"on_lost={self.on_lost!r} must be 'rerun' or 'fail'")
+
+    def check_call(self) -> None:
+        """Raise `UsageError` for what cannot be said of a call."""
+        if self.group is not None:
+            raise UsageError(
+                f"group={self.group!r} is for messages, of which an aggregator makes one: use "
+                "q.enqueue, or leave it out"
+            )
 
     def merged(self, changes: Mapping[str, Any]) -> TaskOptions:
         """These options with ``changes``. Raises `UsageError` for an unknown one."""

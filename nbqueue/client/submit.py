@@ -196,6 +196,7 @@ class _Unsent:
         self.terms = terms
         self.queue = about.queue
         self.about = about
+        self.group = terms.options.group or ""
         self._message = TaskMessage()
         self._message.CopyFrom(terms.message)
         self._message.type = about.type
@@ -204,6 +205,8 @@ class _Unsent:
         future: TaskFuture[Any] = TaskFuture(self.session, self.about._replace(task_id=task_id))
         if self.due_ms() is not None:
             future._notice(task_id, states.SCHEDULED)
+        elif self.group:
+            future._notice(task_id, states.AGGREGATING)
         return future
 
     @property
@@ -262,7 +265,9 @@ class _Unsent:
 
     def write(self, tasks: Sequence[NewTask]) -> list[int]:
         """Write tasks; returns the positions of those whose id existed."""
-        return self.session.broker.enqueue(self.queue, tasks, self.due_ms(), *self._code())
+        code = self._code()
+        due_ms, group = self.due_ms(), self.group
+        return self.session.broker.enqueue(self.queue, tasks, due_ms, *code, group=group)
 
     def write_unique(self, task: NewTask) -> LockHolder | None:
         """Write a unique task; returns who holds its lock if another does."""
@@ -277,6 +282,7 @@ class _Unsent:
             replace=self.terms.options.on_conflict == "replace",
             fingerprint=fingerprint,
             blob=blob,
+            group=self.group,
         )
 
     def _code(self) -> tuple[bytes | None, bytes | None]:
@@ -314,6 +320,7 @@ class _Call(_Unsent):
     def __init__(self, session: Session, terms: _Terms, fn: Callable[..., Any]) -> None:
         self.fn = fn
         options = terms.options
+        options.check_call()
         self.code: Code = _dump(fn, terms.policy)
         is_json = options.codec == "json"
         about = About("", options.queue, self.code.name, options.name, is_json=is_json)

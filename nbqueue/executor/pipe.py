@@ -54,6 +54,9 @@ INTERRUPT: Final = struct.Struct(">IB")
 NO_CODE: Final = bytes(16)
 """The fingerprint of a message whose handler is the service's."""
 
+AGGREGATION: Final = b"\xff" * 16
+"""The fingerprint of a run of the service's aggregator: see `nbqueue.executor.aggregation`."""
+
 
 class TaskFrame(NamedTuple):
     """A task to run. ``deadline`` is Unix seconds on the store's clock, 0: none.

@@ -27,7 +27,7 @@ from nbqueue.errors import (
     TaskCancelled,
     TaskTimeout,
 )
-from nbqueue.executor import pipe
+from nbqueue.executor import aggregation, pipe
 from nbqueue.executor.context import Task, reset_current, set_current
 from nbqueue.executor.encoding import encode_value
 from nbqueue.executor.handlers import Service
@@ -106,6 +106,10 @@ class Runner:
         """Unpickle what a task needs. Raises `CannotLoad`, with the reason as its cause."""
         task = make_task(frame)
         try:
+            if frame.fingerprint == pipe.AGGREGATION:
+                assert self.service.aggregator is not None
+                group, tasks = aggregation.unpack_members(bytes(frame.arguments), frame.queue)
+                return Job(task, self.service.aggregator, (group, tasks), {})
             if frame.is_message:
                 function = self._handler(frame)
                 return Job(task, function, (task,), {})
@@ -139,7 +143,9 @@ class Runner:
         """The answer for what a task returned."""
         micros = (time.perf_counter_ns() - started) // 1000
         try:
-            if frame.is_message and value is None:
+            if frame.fingerprint == pipe.AGGREGATION:
+                body = aggregation.pack_message(value)
+            elif frame.is_message and value is None:
                 body = reported_result()
             else:
                 body = encode_value(frame, value)

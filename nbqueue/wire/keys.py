@@ -71,6 +71,7 @@ class QueueKeys:
         self.trimmed = own + "trimmed"
         self.ends = own + "end:"
         self.wake = own + "wake"
+        self.group_names = own + "group_names"
 
     def task(self, task_id: str) -> str:
         return self.task_prefix + task_id

@@ -23,6 +23,7 @@ _LOOK_AT_PARKED = 0.005
 _MOST_FAILED_STARTS = 5
 _LAST_WORDS = 0.2
 _LONGEST_WAIT = 0.05
+_NO_BLOB = (pipe.NO_CODE, pipe.AGGREGATION)
 
 
 class Pool:
@@ -84,7 +85,7 @@ class Pool:
         ready = self._ready
         for _ in range(len(ready)):
             run = ready.popleft()
-            blob = b"" if run.fingerprint == pipe.NO_CODE else self._codes.get(run.fingerprint)
+            blob = b"" if run.fingerprint in _NO_BLOB else self._codes.get(run.fingerprint)
             if blob is None:
                 self._await_code(run)
                 continue
