@@ -52,8 +52,12 @@ class EagerBroker(Broker):
         due_ms: int | None = None,
         fingerprint: bytes | None = None,
         blob: bytes | None = None,
+        group: str = "",
     ) -> list[int]:
-        """Run these tasks to their ends; returns the positions of those whose id exists."""
+        """Run these tasks to their ends; returns the positions of those whose id exists.
+
+        Those of an aggregation group run, too, each by itself: nothing waits for others here.
+        """
         if fingerprint is not None and blob is not None:
             self._codes[fingerprint] = blob
         self._attempts.refresh(queue)
@@ -76,6 +80,7 @@ class EagerBroker(Broker):
         replace: bool = False,
         fingerprint: bytes | None = None,
         blob: bytes | None = None,
+        group: str = "",
     ) -> LockHolder | None:
         """Run a task, unless one of its kind runs: within which this is called, that is."""
         holder = self._locks.get(lock)

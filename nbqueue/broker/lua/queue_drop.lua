@@ -1,0 +1,21 @@
+-- Delete keys of a queue that is being removed, whatever they hold, unless a task lies there.
+--
+-- All or nothing: with a task in the queue, its counters, locks and code may be needed. What lies
+-- nowhere can be run by nobody, so hashes that are left over go too. Safe to repeat.
+--
+-- KEYS: pending, active, scheduled, retry, archived, completed, groups, *tasks (any keys)
+-- ARGV: now_ms, then for each task: kind (place: it must not be there; else it is deleted)
+-- RETURNS: 1, or 0 if a task lies there
+
+if redis.call('EXISTS', pending, active, scheduled, retry, archived, completed, groups) > 0 then
+  return 0
+end
+for i = 0, #KEYS - tasks_at do
+  if ARGV[rest_at + i] == 'place' and redis.call('EXISTS', KEYS[tasks_at + i]) == 1 then
+    return 0
+  end
+end
+for i = 0, #KEYS - tasks_at do
+  redis.call('UNLINK', KEYS[tasks_at + i])
+end
+return 1
