@@ -144,9 +144,9 @@ def test_a_task_that_is_due_lies_there_as_in_go(broker: Any, redis: Any) -> None
 
 
 def test_a_task_of_a_group_that_is_due_lies_there_as_in_go(broker: Any, redis: Any) -> None:
-    fields = {b"msg": golden.GROUP_MSG, b"state": b"retry", b"group": b"news"}
-    retry = Scores({b"gold-1": NOW})
-    golden.write(redis, {b"asynq:queues": {b"q"}, golden.TASK: fields, b"asynq:{q}:retry": retry})
+    fields = {b"msg": golden.GROUP_MSG, b"state": b"scheduled", b"group": b"news"}
+    due = Scores({b"gold-1": NOW})
+    golden.write(redis, {b"asynq:queues": {b"q"}, golden.TASK: fields, b"asynq:{q}:scheduled": due})
     assert broker.run(commands.forward("q", NOW_MS)).moved == 1
     assert golden.read(redis) == golden.AGGREGATING
 
