@@ -26,6 +26,8 @@ _HOMES = {
     "Worker": "nbqueue.worker.worker",
     "current_task": "nbqueue.executor.context",
     "Task": "nbqueue.executor.context",
+    "report": "nbqueue.executor.reports",
+    "Message": "nbqueue.executor.aggregation",
     "exponential": "nbqueue.executor.policy",
     "asynq_delay": "nbqueue.executor.policy",
     "SkipRetry": "nbqueue.errors",
@@ -68,6 +70,7 @@ __all__ = [
     "Inspector",
     "InvalidDuration",
     "InvalidURL",
+    "Message",
     "NbqueueError",
     "NoEmbeddedServer",
     "QueueError",
@@ -104,6 +107,7 @@ __all__ = [
     "connect",
     "current_task",
     "exponential",
+    "report",
     "wait",
 ]
 
@@ -176,6 +180,8 @@ if TYPE_CHECKING:
         UsageError,
         WorkerLost,
     )
+    from nbqueue.executor.aggregation import Message
     from nbqueue.executor.context import Task, current_task
     from nbqueue.executor.policy import asynq_delay, exponential
+    from nbqueue.executor.reports import report
     from nbqueue.worker.worker import Worker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -11,6 +12,7 @@ from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 
 _MAX_INT32 = 2**31 - 1
+_SET_NAME = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class TaskOptions:
 
     queue: the name of its queue; ``"default"``.
     retry: how often it is tried again after an error; a call's default is 0, a message's 25.
-    timeout: how long one attempt may take (a duration); a call's default is none, a message's
-        30 minutes.
+    timeout: how long one attempt may take (a duration, to the millisecond; programs in Go round
+        it up to whole seconds); a call's default is none, a message's 30 minutes.
     deadline: when it must be done (a timezone-aware datetime); no attempt runs past it.
     delay: how long from now it becomes due (a duration); or
     at: when it becomes due (a timezone-aware datetime).
@@ -32,6 +34,8 @@ class TaskOptions:
     on_conflict: what to do if another has them: ``"raise"`` `TaskNotUnique`, ``"existing"`` (the
         future is that of the other task) or ``"replace"`` (the other is deleted; one that runs
         cannot be, and raises).
+    group: the aggregation group of a message: it waits there until the aggregator of a worker makes
+        one task of all that are in the group.
     task_id: an id of your own instead of a made one.
     name: a name by which `Client.get` finds the newest task that had it.
     headers: text for whoever runs it; never decides what runs.
@@ -39,6 +43,8 @@ class TaskOptions:
     retry_delay: how long to wait before a retry: a duration, a list of them (the last repeats),
         `nbqueue.exponential`, or a function of (retries so far, error, task). A call's default is
         1 s, doubling with jitter up to 10 minutes.
+    codec: how the result of a call is written: ``"pickle"`` (anything, signed), or ``"json"`` (what
+        JSON can hold, unsigned, for programs in Go too; tuples come back as lists).
     retry_on: the type or types of errors that are tried again; all of them.
     """
 
@@ -51,12 +57,14 @@ class TaskOptions:
     retention: Duration | None = None
     unique: Duration | None = None
     on_conflict: str = "raise"
+    group: str | None = None
     task_id: str | None = None
     name: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     on_lost: str = "rerun"
     retry_delay: Any = None
     retry_on: Any = None
+    codec: str = "pickle"
 
     def __post_init__(self) -> None:
         _check_text("queue", self.queue)
@@ -84,14 +92,30 @@ class TaskOptions:
             _check_moment(name, getattr(self, name))
         if self.delay is not None and self.at is not None:
             raise UsageError("delay= and at= both say when the task is due: pass one of them")
-        for name in ("task_id", "name"):
+        for name in ("group", "task_id", "name"):
             if getattr(self, name) is not None:
                 _check_text(name, getattr(self, name))
+        if self.group is not None and _SET_NAME.search(self.group):
+            raise UsageError(
+                f"group={self.group!r} ends as the keys of aggregation sets do: take another name"
+            )
         for key, text in self.headers.items():
             if not isinstance(key, str) or not isinstance(text, str):
                 raise UsageError(f"headers={{{key!r}: {text!r}}} must map text to text")
+            if key.startswith("nbq:"):
+                raise UsageError(f"headers={{{key!r}: …}}: names that begin with 'nbq:' are ours")
+        if self.codec not in ("pickle", "json"):
+            raise UsageError(f"codec={self.codec!r} must be 'pickle' or 'json'")
         if self.on_lost not in ("rerun", "fail"):
             raise UsageError(f"on_lost={self.on_lost!r} must be 'rerun' or 'fail'")
+
+    def check_call(self) -> None:
+        """Raise `UsageError` for what cannot be said of a call."""
+        if self.group is not None:
+            raise UsageError(
+                f"group={self.group!r} is for messages, of which an aggregator makes one: use "
+                "q.enqueue, or leave it out"
+            )
 
     def merged(self, changes: Mapping[str, Any]) -> TaskOptions:
         """These options with ``changes``. Raises `UsageError` for an unknown one."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
-from nbqueue.broker import commands
+from nbqueue.broker import commands, grouping
 from nbqueue.broker.channel import Channel, Patience
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
 from nbqueue.clock import Clock
@@ -104,8 +104,10 @@ class Broker:
         due_ms: int | None = None,
         fingerprint: bytes | None = None,
         blob: bytes | None = None,
+        group: str = "",
     ) -> list[int]:
-        """Make tasks pending, or scheduled for ``due_ms``; in batches, pipelined.
+        """Make tasks pending, or scheduled for ``due_ms``, or put them into an aggregation
+        ``group``; in batches, pipelined.
 
         A call's code goes along once, if the store lacks it. Returns the positions of tasks whose
         id existed already: those were left as they are. After a lost connection it goes on where
@@ -117,7 +119,7 @@ class Broker:
         while True:
             try:
                 conflicts = self._enqueue(
-                    queue, tasks, due_ms, fingerprint, repeated, blob if with_code else None
+                    queue, tasks, due_ms, fingerprint, repeated, blob if with_code else None, group
                 )
                 if conflicts and repeated:
                     conflicts = self._conflicts_of_others(queue, tasks, conflicts)
@@ -140,19 +142,24 @@ class Broker:
         fingerprint: bytes | None,
         repeated: bool,
         blob: bytes | None,
+        group: str,
     ) -> list[int] | None:
         now_ms = self.clock.now_ms()
         batch: list[Command[Any]] = []
+        if group and due_ms is not None:
+            batch.append(grouping.note_groups(queue, [group], due_ms))
         if fingerprint is not None and blob is not None:
             batch.append(commands.store_code(queue, fingerprint, blob, now_ms))
         codes = len(batch)
         for start in range(0, len(tasks), _BATCH):
             part = tasks[start : start + _BATCH]
-            if due_ms is None:
-                batch.append(commands.enqueue(queue, part, now_ms, fingerprint, repeated))
-            else:
+            if due_ms is not None:
                 later = [(task, due_ms) for task in part]
-                batch.append(commands.schedule(queue, later, now_ms, fingerprint, repeated))
+                batch.append(commands.schedule(queue, later, now_ms, fingerprint, repeated, group))
+            elif group:
+                batch.append(grouping.add_to_group(queue, group, part, now_ms, repeated))
+            else:
+                batch.append(commands.enqueue(queue, part, now_ms, fingerprint, repeated))
         self._register(queue)
         replies = self._channel.run(batch)[codes:]
         conflicts: list[int] = []
@@ -173,8 +180,10 @@ class Broker:
         replace: bool = False,
         fingerprint: bytes | None = None,
         blob: bytes | None = None,
+        group: str = "",
     ) -> LockHolder | None:
-        """Make a task pending, or scheduled for ``due_ms``, unless another holds its ``lock``.
+        """Make a task pending, or scheduled for ``due_ms``, or put it into an aggregation
+        ``group``, unless another holds its ``lock``.
 
         Returns who holds it then; None if the task was written. With ``replace`` a holder that
         does not run is deleted. Raises `TaskIdConflict` if the id exists.
@@ -185,11 +194,13 @@ class Broker:
             now_ms = self.clock.now_ms()
             try:
                 self._register(queue)
+                if group and due_ms is not None:
+                    self._channel.run([grouping.note_groups(queue, [group], due_ms)])
                 [answer] = self._channel.run(
                     [
                         commands.enqueue_unique(
                             queue, task, lock, lock_ms, now_ms, due_ms=due_ms, replace=replace,
-                            fingerprint=fingerprint, repeated=repeated,
+                            fingerprint=fingerprint, repeated=repeated, group=group,
                         )
                     ]
                 )  # fmt: skip

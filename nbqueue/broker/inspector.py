@@ -82,7 +82,7 @@ class Reader:
             failed_total=counts.failed_total,
             trimmed=counts.trimmed,
             paused=bool(counts.is_paused),
-            latency=None if since is None else max(0.0, now_ms / 1000 - since / 1e9),
+            latency=None if since is None else max(0.0, (now_ms * 1_000_000 - since) / 1e9),
             memory=self._memory(queue) if memory else None,
             timestamp=from_ms(now_ms),
         )

@@ -80,13 +80,15 @@ def schedule(
     now_ms: int,
     fingerprint: bytes | None = None,
     repeated: bool = False,
+    group: str = "",
 ) -> Command[list[int] | None]:
-    """Put tasks aside until they are due (Unix ms). Reads as `enqueue`."""
+    """Put tasks aside until they are due (Unix ms), and go to their aggregation group if they have
+    one. Reads as `enqueue`."""
     keys = queue_keys(queue)
     names = [keys.scheduled, keys.events, _code_key(keys, fingerprint), keys.code_index]
     names += [keys.task(task.task_id) for task, _ in tasks]
     code = fingerprint.hex() if fingerprint else ""
-    args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), keys.wake]
+    args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), keys.wake, group]
     for task, due_ms in tasks:
         args += (*task, due_ms)
     return command("schedule", names, args, _positions_or_no_code)
@@ -110,8 +112,10 @@ def enqueue_unique(
     replace: bool = False,
     fingerprint: bytes | None = None,
     repeated: bool = False,
+    group: str = "",
 ) -> Command[LockHolder | str]:
-    """Make a task pending, or scheduled, unless another holds ``lock``, which the message names.
+    """Make a task pending, or scheduled, or put it into its aggregation group, unless another holds
+    ``lock``, which the message names.
 
     Reads as ``ENQUEUED``, ``EXISTS`` (the id does), ``NOCODE`` (the store lacks the code), or who
     holds the lock. Only with ENQUEUED anything was written.
@@ -131,6 +135,7 @@ def enqueue_unique(
             _code_key(keys, fingerprint),
             keys.code_index,
             lock,
+            keys.group(group) if group else keys.groups,
         ),
         (
             *task,
@@ -145,6 +150,7 @@ def enqueue_unique(
             keys.group(""),
             keys.ends,
             keys.wake,
+            group,
         ),
         _read_unique,
     )

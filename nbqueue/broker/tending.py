@@ -113,7 +113,7 @@ def forward(queue: str, now_ms: int, limit: int = 500) -> Command[Forwarded]:
     return command(
         "forward",
         (keys.scheduled, keys.retry, keys.pending, keys.groups, keys.events),
-        (keys.task_prefix, keys.group(""), now_ms, limit, EVENT_CAP),
+        (keys.task_prefix, keys.group(""), now_ms, limit, EVENT_CAP, keys.wake),
         lambda reply: Forwarded(int(reply[0]), int(reply[1]) if reply[1] else None),
     )
 

@@ -12,6 +12,7 @@ import click
 
 from nbqueue import __version__
 from nbqueue.cli.demo import demo
+from nbqueue.cli.inspect import queue, task
 from nbqueue.cli.parameters import QUEUE, SIZE, SPAN
 from nbqueue.cli.store import store
 from nbqueue.errors import NbqueueError, UsageError
@@ -129,6 +130,11 @@ def main() -> None:
     help='Replace an executor once it has used so much memory, such as "512MB". [default: never]',
 )
 @click.option(
+    "--burst",
+    is_flag=True,
+    help="End when all queues are empty and nothing is due.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -145,6 +151,7 @@ def worker(
     lease: float,
     tasks_per_executor: int | None,
     memory_per_executor: int | None,
+    burst: bool,
     log_level: str,
 ) -> None:
     """Run tasks until Ctrl-C.
@@ -175,6 +182,7 @@ def worker(
         lease=lease,
         tasks_per_executor=tasks_per_executor,
         memory_per_executor=memory_per_executor,
+        burst=burst,
     )
     _log_to_stderr(log_level)
     sys.exit(chosen.run())
@@ -194,6 +202,8 @@ def _log_to_stderr(level: str) -> None:
 
 main.add_command(store)
 main.add_command(demo)
+main.add_command(queue)
+main.add_command(task)
 
 if __name__ == "__main__":
     main()

@@ -24,11 +24,11 @@ from nbqueue.broker.removal import Removal
 from nbqueue.broker.reports import Reports
 from nbqueue.calls.payloads import is_call
 from nbqueue.client.actions import Actions
-from nbqueue.client.messages import encoded_payload
 from nbqueue.client.selection import BulkResult, Filter, listed, make_filter, moment_ms
 from nbqueue.client.session import Session
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import TaskNotFound, UsageError
+from nbqueue.executor.aggregation import encoded_payload
 from nbqueue.wire import states
 from nbqueue.wire.keys import CANCEL_CHANNEL, check_queue_name, queue_keys
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from nbqueue.errors import UsageError
+from nbqueue.executor.aggregation import Aggregator
 from nbqueue.executor.context import Task
 from nbqueue.executor.policy import Policy
 
@@ -70,10 +71,13 @@ class Service:
     on_stop: list[Callable[[], Any]] = field(default_factory=list)
     on_error: list[Callable[[Task, BaseException], Any]] = field(default_factory=list)
     policy: Policy = field(default_factory=Policy)
+    aggregator: Aggregator | None = None
 
     @property
     def is_empty(self) -> bool:
         hooks = (self.middleware, self.on_start, self.on_stop, self.on_error)
+        if self.aggregator is not None:
+            return False
         return not (len(self.handlers) or any(hooks)) and self.policy.is_empty
 
     def handler(self, task_type: str) -> Handler:

@@ -1,8 +1,20 @@
-"""The entries of a queue's stream of events, as a reader finds them."""
+"""The entries of a queue's events, read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+
+def ids_of(entry: Mapping[bytes, bytes]) -> list[str]:
+    """The ids of the tasks that an entry is about, in order.
+
+    They lie in ``ids`` with a space between. An id of a program in Go may itself contain a space:
+    it lies alone, in an entry of its own, in ``id``.
+    """
+    alone = entry.get(b"id")
+    if alone is not None:
+        return [alone.decode("utf-8", "replace")]
+    return [each.decode("utf-8", "replace") for each in entry.get(b"ids", b"").split(b" ") if each]
 
 
 def read_event(pairs: Sequence[bytes]) -> tuple[str, int, list[str]] | None:
@@ -10,8 +22,8 @@ def read_event(pairs: Sequence[bytes]) -> tuple[str, int, list[str]] | None:
 
     ``pairs`` are the names and values of the entry's fields, in turn.
     """
-    fields = dict(zip(pairs[::2], pairs[1::2], strict=False))
-    event, at, ids = (fields.get(name) for name in (b"event", b"at", b"ids"))
-    if event is None or at is None or ids is None or not at.isdigit():
+    entry = dict(zip(pairs[::2], pairs[1::2], strict=False))
+    event, at = entry.get(b"event"), entry.get(b"at")
+    if event is None or at is None or not at.isdigit():
         return None
-    return event.decode(), int(at), ids.decode("utf-8", "replace").split(" ")
+    return event.decode("utf-8", "replace"), int(at), ids_of(entry)

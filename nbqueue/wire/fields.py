@@ -30,5 +30,8 @@ ERROR: Final = "nbq:error"
 UNIQUE: Final = "nbq:unique"
 """For how long a unique task holds its lock once it is due, in milliseconds."""
 
+ADDED: Final = "nbq:added"
+"""When a task came to its aggregation group, in Unix milliseconds; the set holds whole seconds."""
+
 DUE: Final = "nbq:due"
 """When a scheduled or retried task is due, in Unix milliseconds; the sets hold whole seconds."""

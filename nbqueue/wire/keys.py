@@ -72,6 +72,7 @@ class QueueKeys:
         self.settings = own + "settings"
         self.ends = own + "end:"
         self.wake = own + "wake"
+        self.group_names = own + "group_names"
 
     def task(self, task_id: str) -> str:
         return self.task_prefix + task_id

@@ -26,7 +26,7 @@ _MOST_REFUSALS = 10
 _LARGE = 500_000
 _MOST_LOSSES = 2
 
-MakeCommand = Callable[[int, Who], Command[bool]]
+MakeCommand = Callable[[int, Who], Command[Any]]
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +35,7 @@ class _End:
 
     run: Run
     what: Ended | MakeCommand
+    then: Callable[[Any], None] | None = None
     losses: int = 0
     refusals: int = 0
 
@@ -77,9 +78,12 @@ class Finisher:
         """The attempt ended well."""
         self._queue(_End(run, ended))
 
-    def otherwise(self, run: Run, make: MakeCommand) -> None:
-        """The attempt ended in another way, by the command that ``make(now_ms, who)`` makes."""
-        self._queue(_End(run, make))
+    def otherwise(
+        self, run: Run, make: MakeCommand, then: Callable[[Any], None] | None = None
+    ) -> None:
+        """The attempt ended in another way, by the command that ``make(now_ms, who)`` makes.
+        ``then`` gets what it reads as."""
+        self._queue(_End(run, make, then))
 
     def flush(self) -> None:
         """Send. Once a round; under load the rounds between two replies make the batches."""
@@ -145,6 +149,8 @@ class Finisher:
         self._forget(end)
         if not reply:
             self._log_not_held(end)
+        if end.then is not None:
+            end.then(reply)
 
     def _refused(self, batch: list[_End], error: ReplyError) -> None:
         log.warning("store refused an acknowledgement tasks=%d error=%s", len(batch), error)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nbqueue.broker.grouping import MOST_MEMBERS, Ripeness
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.wire.keys import check_queue_name
@@ -31,8 +33,14 @@ class WorkerSettings:
     lease: how long a task stays ours without a sign of life (a duration); 30 s, as Asynq's.
     tasks_per_executor: an executor is replaced after this many tasks; None: never.
     memory_per_executor: and when it once had this many bytes; None: never.
+    burst: end when all queues are empty, and nothing is due.
+    group_grace_period: how long an aggregation group must have got no task to be aggregated (a
+        duration); 1 min.
+    group_max_delay: how long its oldest task may wait (a duration); None: any time.
+    group_max_size: how many tasks are aggregated without waiting, and at most; 0: any number.
     service: the code of the owner's handlers and hooks, for the executors.
     patterns: which messages these handlers serve, and whether each is async.
+    aggregates: whether there is an aggregator among them, and `aggregator_is_async` whether it is.
     """
 
     url: str | None = None
@@ -47,6 +55,12 @@ class WorkerSettings:
     memory_per_executor: int | None = None
     service: bytes = b""
     patterns: Sequence[tuple[str, bool]] = ()
+    burst: bool = False
+    group_grace_period: Duration = 60.0
+    group_max_delay: Duration | None = None
+    group_max_size: int = 0
+    aggregates: bool = False
+    aggregator_is_async: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.queues, Mapping):
@@ -72,6 +86,34 @@ class WorkerSettings:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise UsageError(f"{name}={value!r} must be 1 or more, or None")
+
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        grace = parse_duration(self.group_grace_period, "group_grace_period")
+        if grace < 1:
+            raise UsageError(f"group_grace_period={self.group_grace_period!r} must be 1 s or more")
+        object.__setattr__(self, "group_grace_period", grace)
+        if self.group_max_delay is not None:
+            delay = parse_duration(self.group_max_delay, "group_max_delay")
+            if delay <= 0:
+                raise UsageError(
+                    f"group_max_delay={self.group_max_delay!r} must be more than 0, or None"
+                )
+            object.__setattr__(self, "group_max_delay", delay)
+        size = self.group_max_size
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MOST_MEMBERS:
+            raise UsageError(f"group_max_size={size!r} must be a number from 0 to {MOST_MEMBERS}")
+
+    @property
+    def ripeness(self) -> Ripeness:
+        """When an aggregation group is ripe."""
+        delay = 0.0 if self.group_max_delay is None else parse_duration(self.group_max_delay)
+        return Ripeness(
+            round(parse_duration(self.group_grace_period) * 1000),
+            math.ceil(delay * 1000),
+            self.group_max_size,
+        )
 
     @property
     def lease_seconds(self) -> float:

@@ -36,7 +36,9 @@ from nbqueue.store.connection import Store, connect
 from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.worker import state
 from nbqueue.worker.admission import NO_HANDLER, admit
+from nbqueue.worker.aggregator import Aggregator
 from nbqueue.worker.answers import Answers
+from nbqueue.worker.burst import Burst
 from nbqueue.worker.codes import Codes
 from nbqueue.worker.executors import Death
 from nbqueue.worker.fetcher import Fetcher, QueueOrder
@@ -45,6 +47,8 @@ from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.reclaimer import Reclaimer
+from nbqueue.worker.results import ResultWriter
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.sweeper import Sweeper
@@ -75,12 +79,25 @@ class Supervisor:
         self._codes = Codes(self.links)
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
         self.pool.on_done = self._on_done
+        self._results = ResultWriter(self.links, self._keys)
+        self.pool.on_report = self._results.take
         self.pool.on_lost = self._on_lost
         self.pool.on_no_code = self._on_no_code
         self.pool.on_broken = self._on_broken
         self.pool.on_too_many = self._give_back
         ClockKeeper(self.reactor, self.links, self.clock)
         lease = settings.lease_seconds
+        self.aggregator = Aggregator(
+            self.reactor,
+            self.links,
+            self.clock,
+            settings,
+            self.finisher,
+            lambda: next(self._numbers),
+            self.pool.add,
+            self.pool.room,
+        )
+        Reclaimer(self.reactor, self.links, self.clock, queues, min(5.0, lease))
         Heartbeat(self.reactor, self.links, self.clock, self.finisher, lease)
         self.fetcher = Fetcher(
             self.reactor,
@@ -90,13 +107,18 @@ class Supervisor:
             lease,
             QueueOrder(settings.queues, settings.strict_priority),
             queues,
-            self.pool.room,
+            lambda: self.pool.room() - self.aggregator.reserved,
             self._on_fetched,
         )
         self.forwarder = Forwarder(self.reactor, self.links, self.clock, queues, self.fetcher.look)
         Recoverer(self.reactor, self.links, self.clock, queues, self._on_expired)
         Janitor(self.reactor, self.links, self.clock, queues)
         Sweeper(self.reactor, self.links, self.clock, queues)
+        self._burst: Burst | None = None
+        if settings.burst:
+            self._burst = Burst(
+                self.reactor, self.links, self.clock, queues, self._is_idle, self.shut_down
+            )
         self.links.on_message = self._on_message
         self.links.on_up.append(self._reclaim)
         self.reactor.every_round(self._round)
@@ -148,11 +170,11 @@ class Supervisor:
         """Fetch no more; what is in hand goes on. As SIGTSTP does."""
         if self.fetcher.enabled:
             log.info("worker fetches no more tasks id=%s", self.worker_id)
-        self.fetcher.enabled = False
+        self.fetcher.enabled = self.aggregator.enabled = False
         self._is_giving_back = True
 
     def _give_back(self, runs: list[Run]) -> None:
-        self.answers.give_back(runs, "unstarted", "not begun")
+        self.answers.give_back(self.aggregator.take_back(runs), "unstarted", "not begun")
 
     def shut_down(self) -> None:
         """End: what runs may go on for the shutdown time-out. A second call ends it at once."""
@@ -170,7 +192,7 @@ class Supervisor:
         self.reactor.after(self.settings.shutdown_seconds, self._abort)
 
     def _abort(self) -> None:
-        runs = self.pool.give_up_running()
+        runs = self.aggregator.take_back(self.pool.give_up_running())
         for run in runs:
             log.warning("task interrupted id=%s type=%s", run.task_id, run.message.type)
         self.answers.give_back(runs, "interrupted", "the worker was shut down")
@@ -182,19 +204,30 @@ class Supervisor:
             # All at once, with what was on its way: so they go back in the order they came in.
             self._is_giving_back = False
             self._give_back(self.pool.take_back_unstarted())
+        self.aggregator.round(not self.fetcher.is_asking)
         self.fetcher.fetch()
         self.pool.dispatch()
         self.finisher.flush()
         self.links.flush()
         if self._ending:
             self._end_when_idle()
+        elif self._burst is not None:
+            self._burst.look()
+
+    def _is_idle(self) -> bool:
+        return (
+            not self.pool.in_hand
+            and self.finisher.is_idle
+            and self.aggregator.is_idle
+            and not self.fetcher.is_asking
+        )
 
     def _end_when_idle(self) -> None:
         """First the tasks end, then the executors, which may have hooks to run, and then we."""
         if self._stopping:
             if not self.pool.executors:
                 self.reactor.stop()
-        elif not self.pool.in_hand and self.finisher.is_idle and not self.fetcher.is_asking:
+        elif self._is_idle():
             self._stopping = True
             self.pool.stop_executors()
             self.reactor.after(self.settings.kill_grace_seconds, self.reactor.stop)
@@ -228,9 +261,17 @@ class Supervisor:
             self.answers.failed(run, refusal.decision, error=refusal.error)
 
     def _on_done(self, run: Run, done: DoneFrame) -> None:
+        if run.fingerprint == pipe.AGGREGATION:
+            self.aggregator.done(run, done)
+            return
+        self._results.finish(run, keep=done.outcome != pipe.VALUE)
         self.answers.done(run, done, self.clock.now_ms())
 
     def _on_lost(self, run: Run, why: Death, innocent: bool) -> None:
+        if run.fingerprint == pipe.AGGREGATION:
+            self.aggregator.lost(run, why.text)
+            return
+        self._results.finish(run, keep=True)
         self.answers.failed(run, state.after_loss(run, why.reason, why.text, innocent))
 
     def _on_no_code(self, run: Run) -> None:
@@ -312,6 +353,8 @@ class Supervisor:
             queue = channel[len("nbqueue:{") : -len("}:wake")]
             if word == b"due" and value.isdigit():
                 self.forwarder.announced(queue, int(value))
+            elif word == b"group":
+                self.aggregator.announced(queue, value)
             elif word == b"handlers":
                 self._handlers.refresh()
             else:

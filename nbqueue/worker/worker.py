@@ -65,10 +65,14 @@ class Worker:
         lease: Duration = 30.0,
         tasks_per_executor: int | None = None,
         memory_per_executor: int | None = None,
+        burst: bool = False,
         log: str | Path | None = None,
         retry_delay: Any = None,
         retry_on: Any = None,
         is_failure: Callable[[BaseException], bool] | None = None,
+        group_grace_period: Duration = 60.0,
+        group_max_delay: Duration | None = None,
+        group_max_size: int = 0,
     ) -> None:
         self._service = Service(policy=make_policy(retry_delay, retry_on, is_failure))
         self.settings = WorkerSettings(
@@ -82,6 +86,10 @@ class Worker:
             lease,
             tasks_per_executor,
             memory_per_executor,
+            burst=burst,
+            group_grace_period=group_grace_period,
+            group_max_delay=group_max_delay,
+            group_max_size=group_max_size,
         )
         self.log = Path(log) if log is not None else None
         self._process: subprocess.Popen[bytes] | None = None
@@ -102,6 +110,23 @@ class Worker:
 
             return decorate
         self._service.handlers.add(pattern, _function(fn, "a handler"))
+        return fn
+
+    def aggregate(self, fn: Callable[[str, list[Task]], Any]) -> Callable[[str, list[Task]], Any]:
+        """Have the tasks of an aggregation group made one task by ``fn(group, tasks)``.
+
+        It is a decorator. ``fn`` gets the name of the group and its tasks, oldest first, returns
+        the `Message` that takes their place, and may be a coroutine function. When it is called
+        say ``group_grace_period``, ``group_max_delay`` and ``group_max_size``. If it fails the
+        tasks stay in their group, and it is tried again later. Raises `UsageError` if there is one.
+
+        >>> @worker.aggregate
+        ... def digest(group, tasks):
+        ...     return nbqueue.Message("email:digest", [task.json() for task in tasks])
+        """
+        if self._service.aggregator is not None:
+            raise UsageError("this worker has an aggregator: one function gets all groups")
+        self._service.aggregator = _function(fn, "an aggregator")
         return fn
 
     def use(self, *middleware: Middleware) -> Worker:
@@ -138,6 +163,8 @@ class Worker:
             self.settings,
             service=dump_function(service).blob,
             patterns=tuple((pattern, is_async(handler)) for pattern, handler in handlers),
+            aggregates=service.aggregator is not None,
+            aggregator_is_async=service.aggregator is not None and is_async(service.aggregator),
         )
 
     def run(self) -> int:

@@ -115,13 +115,25 @@ def test_a_limit_is_kept_and_it_is_said_that_there_is_more(broker: Any, redis: A
 def test_a_task_of_an_aggregation_group_goes_there_and_the_group_is_known(
     broker: Any, redis: Any
 ) -> None:
-    load(redis, {"retry": Zset(a=NOW), "t:a": waiting("a", None, "retry", group="g")})
+    load(redis, {"scheduled": Zset(a=NOW), "t:a": waiting("a", None, group="g")})
     assert broker.run(commands.forward("q", NOW_MS)) == Forwarded(1, None)
     assert dump(redis) == {
         "g:g": Zset(a=NOW),
         "groups": {"g"},
-        "t:a": waiting("a", None, "aggregating", group="g"),
+        "t:a": waiting("a", None, "aggregating", group="g", **{"nbq:added": NOW_MS}),
         **events(("aggregating", "a")),
+    }
+
+
+def test_a_task_that_was_taken_out_of_its_group_does_not_go_back_when_it_is_retried(
+    broker: Any, redis: Any
+) -> None:
+    load(redis, {"retry": Zset(a=NOW), "t:a": waiting("a", None, "retry", group="g")})
+    assert broker.run(commands.forward("q", NOW_MS)) == Forwarded(1, None)
+    assert dump(redis) == {
+        "pending": ["a"],
+        "t:a": waiting("a", None, "pending", group="g", **NS),
+        **events(("forwarded", "a")),
     }
 
 

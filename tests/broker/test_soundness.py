@@ -24,15 +24,23 @@ from transitions import (
     kept,
 )
 
-from nbqueue.broker import commands
+from nbqueue.broker import commands, grouping, inspecting
 from nbqueue.broker.commands import Command, NewTask
+from nbqueue.broker.grouping import Aggregate, Ripeness, Set
 from nbqueue.errors import StoreError
 
 NEW = NewTask("new", encoded("new"))
 HELD = fetched(active("a"), active("b"))
 WAITING = {"t:w": task("w", "pending", {"pending_since": 1}), "pending": ["w"]}
 DUE = {"t:d": task("d", "scheduled"), "scheduled": Zset(d=NOW)}
-GROUPED = {"t:g": task("g", "retry", {"group": "g"}), "retry": Zset(g=NOW)}
+GROUPED = {"t:g": task("g", "scheduled", {"group": "g"}), "scheduled": Zset(g=NOW, d=NOW)}
+MEMBERS = {"t:g": task("g", "aggregating", {"group": "g"}), "g:g": Zset(g=NOW - 9), "groups": {"g"}}
+SET = Set("g", "s")
+IN_SET = {
+    "t:g": task("g", "aggregating", {"group": "g"}),
+    "g:g:s": Zset(g=NOW - 9),
+    "aggregation_sets": Zset({"asynq:{q}:g:g:s": NOW + 9}),
+}
 OVER = {"t:c": task("c", "completed"), "completed": Zset(c=NOW)}
 COUNTERS = ("processed", f"processed:{DAY}")
 BOTH = (*COUNTERS, "failed", f"failed:{DAY}")
@@ -89,9 +97,44 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
         ("lease", "active"),
     ),
     "forward": (
-        {**DUE, **GROUPED},
+        {**DUE, **GROUPED, "retry": Zset(r=NOW), "t:r": task("r", "retry")},
         lambda: commands.forward("q", NOW_MS),
         ("scheduled", "retry", "pending", "groups", "own:events", "g:g"),
+    ),
+    "add_to_group": (
+        {},
+        lambda: grouping.add_to_group("q", "g", [NEW], NOW_MS),
+        ("g:g", "groups", "own:events"),
+    ),
+    "aggregate": (
+        MEMBERS,
+        lambda: grouping.aggregate("q", SET, Ripeness(1_000), NOW_MS, NOW + 9),
+        ("g:g", "g:g:s", "groups", "aggregation_sets"),
+    ),
+    "aggregated": (
+        IN_SET,
+        lambda: grouping.aggregated("q", SET, Aggregate(NEW, None, "h"), NOW_MS),
+        ("g:g:s", "aggregation_sets", "pending", "scheduled", "groups", "g:h", "own:events"),
+    ),
+    "extend_set": (
+        IN_SET,
+        lambda: grouping.extend_set("q", SET, NOW + 99),
+        ("aggregation_sets",),
+    ),
+    "reclaim": (
+        IN_SET,
+        lambda: grouping.reclaim("q", SET),
+        ("g:g:s", "g:g", "groups", "aggregation_sets"),
+    ),
+    "note_groups": (
+        {},
+        lambda: grouping.note_groups("q", ["g"], NOW_MS),
+        ("own:group_names",),
+    ),
+    "restore_groups": (
+        {"t:g": MEMBERS["t:g"], "g:g": MEMBERS["g:g"], "own:group_names": Zset(g=NOW)},
+        lambda: grouping.restore_groups("q", 0, NOW_MS),
+        ("own:group_names", "groups"),
     ),
     "delete_expired": (
         OVER,
@@ -101,7 +144,17 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
     "cancel": (
         WAITING,
         lambda: commands.cancel("q", "w", encoded("w"), encoded("w"), b"E", NOW_MS),
-        ("pending", "archived", "own:events"),
+        ("pending", "archived", "groups", "own:events", "own:trimmed"),
+    ),
+    "inspect_archive": (
+        WAITING,
+        lambda: inspecting.archive_by_hand("q", ["w"], NOW_MS),
+        ("pending", "archived", "groups", "own:events", "own:trimmed"),
+    ),
+    "queue_empty": (
+        WAITING,
+        lambda: inspecting.empty("q", "asynq:{q}:pending", "pending", NOW_MS),
+        ("pending", "lease", "groups", "aggregation_sets", "own:events"),
     ),
     "store_code": (
         {},

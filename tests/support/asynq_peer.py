@@ -81,16 +81,76 @@ return 1
 _FORWARD = """
 local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 100)
 for _, id in ipairs(ids) do
-  redis.call('LPUSH', KEYS[2], id)
-  redis.call('ZREM', KEYS[1], id)
-  redis.call('HSET', ARGV[2] .. id, 'state', 'pending', 'pending_since', ARGV[3])
+  local task, group = ARGV[2] .. id, redis.call('HGET', ARGV[2] .. id, 'group')
+  if group and group ~= '' then
+    redis.call('ZADD', ARGV[4] .. group, ARGV[1], id)
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('HSET', task, 'state', 'aggregating')
+  else
+    redis.call('LPUSH', KEYS[2], id)
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('HSET', task, 'state', 'pending', 'pending_since', ARGV[3])
+  end
 end
 return #ids
+"""
+_ADD_TO_GROUP = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'msg', ARGV[2], 'state', 'aggregating', 'group', ARGV[4])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+redis.call('SADD', KEYS[3], ARGV[4])
+return 1
+"""
+_CHECK = """
+local size, most = redis.call('ZCARD', KEYS[1]), tonumber(ARGV[1])
+if size == 0 then return 0 end
+local now, delay, grace = tonumber(ARGV[4]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local function move(count)
+  local found = redis.call('ZRANGE', KEYS[1], 0, count - 1, 'WITHSCORES')
+  for i = 1, #found, 2 do
+    redis.call('ZADD', KEYS[2], found[i + 1], found[i])
+  end
+  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, count - 1)
+  redis.call('ZADD', KEYS[3], ARGV[5], KEYS[2])
+  if count >= size then redis.call('SREM', KEYS[4], ARGV[6]) end
+  return 1
+end
+if most ~= 0 and size >= most then return move(most) end
+local oldest = tonumber(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2])
+local newest = tonumber(redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2])
+if (delay ~= 0 and oldest <= now - delay) or newest <= now - grace then
+  return move(most ~= 0 and most or size)
+end
+return 0
+"""
+_DELETE_SET = """
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  redis.call('DEL', ARGV[1] .. id)
+end
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], KEYS[1])
+"""
+_RECLAIM = """
+local stale = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
+for _, set in ipairs(stale) do
+  local group = string.match(set, '^(.*):[^:]*$')
+  local found = redis.call('ZRANGE', set, 0, -1, 'WITHSCORES')
+  for i = 1, #found, 2 do
+    redis.call('ZADD', group, found[i + 1], found[i])
+  end
+  redis.call('DEL', set)
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
+return #stale
 """
 _RUN_ONE = """
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state or state == 'active' or state == 'pending' then return 0 end
-if redis.call('ZREM', ARGV[2] .. state, ARGV[1]) == 0 then return -1 end
+local place = ARGV[2] .. state
+if state == 'aggregating' then
+  place = ARGV[2] .. 'g:' .. redis.call('HGET', KEYS[1], 'group')
+end
+if redis.call('ZREM', place, ARGV[1]) == 0 then return -1 end
 redis.call('LPUSH', KEYS[2], ARGV[1])
 redis.call('HSET', KEYS[1], 'state', 'pending')
 return 1
@@ -154,10 +214,37 @@ class AsynqPeer:
         self._eval(_FAIL, names, task_id, msg, score, state)
 
     def forward(self, now_s: int) -> int:
-        args = (now_s, self._key("t:"), now_s * 1_000_000_000)
+        args = (now_s, self._key("t:"), now_s * 1_000_000_000, self._key("g:"))
         return sum(
             int(self._eval(_FORWARD, (name, "pending"), *args)) for name in ("scheduled", "retry")
         )
+
+    def add_to_group(self, task_id: str, msg: bytes, group: str, now_s: int) -> int:
+        self._redis.sadd("asynq:queues", self._queue)
+        names = (f"t:{task_id}", f"g:{group}", "groups")
+        return int(self._eval(_ADD_TO_GROUP, names, task_id, msg, now_s, group))
+
+    def check_group(
+        self, group: str, set_id: str, now_s: int, size: int = 0, delay: int = 0, grace: int = 60
+    ) -> bool:
+        """Move the members of a group to a set, if that is due."""
+        names = (f"g:{group}", f"g:{group}:{set_id}", "aggregation_sets", "groups")
+        args = (size, delay, grace, now_s, now_s + 120, group)
+        return bool(self._eval(_CHECK, names, *args))
+
+    def read_set(self, group: str, set_id: str) -> tuple[list[bytes], int]:
+        """The messages of a set, and its deadline."""
+        key = self._key(f"g:{group}:{set_id}")
+        ids = self._redis.zrange(key, 0, -1)
+        found = [self._redis.hget(self._key("t:") + task_id.decode(), "msg") for task_id in ids]
+        return found, int(self._redis.zscore(self._key("aggregation_sets"), key))
+
+    def delete_set(self, group: str, set_id: str) -> None:
+        self._eval(_DELETE_SET, (f"g:{group}:{set_id}", "aggregation_sets"), self._key("t:"))
+
+    def reclaim(self, now_s: int) -> int:
+        """Put back what lies in sets that are over."""
+        return int(self._eval(_RECLAIM, ("aggregation_sets",), now_s))
 
     def run_one(self, task_id: str) -> int:
         return int(self._eval(_RUN_ONE, (f"t:{task_id}", "pending"), task_id, self._prefix))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nbqueue.broker import commands, inspecting, scripts
+from nbqueue.broker import commands, grouping, inspecting, scripts
 from nbqueue.broker.commands import Ended, Failure, NewTask, Who
 
 LUA = resources.files("nbqueue.broker") / "lua"
@@ -96,6 +96,7 @@ WHO = Who("w", "h")
 FAILURE = Failure("i", "Tt", "t", 1, 0, None, "error", 0, "text")
 ENDED = Ended("i", "Tt", None, b"", b"", "t", 1, 0, 0, None, 0)
 NEW = NewTask("i", b"m")
+SET = grouping.Set("g", "s")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,15 @@ NEW = NewTask("i", b"m")
         commands.delete_expired("q", 1),
         commands.held("q", "w"),
         commands.cancel("q", "i", b"m", b"m", b"e", 1),
+        grouping.add_to_group("q", "g", [NEW, NEW], 1),
+        grouping.ripe("q", ["g", "h"], grouping.Ripeness(1)),
+        grouping.aggregate("q", SET, grouping.Ripeness(1), 1, 2),
+        grouping.members("q", SET, 0),
+        grouping.aggregated("q", SET, grouping.Aggregate(NEW), 1),
+        grouping.extend_set("q", SET, 2),
+        grouping.reclaim("q", SET),
+        grouping.note_groups("q", ["g"], 1),
+        grouping.restore_groups("q", 0, 1),
         inspecting.run("q", [inspecting.ToRun("i")] * 2, 1),
         inspecting.archive_by_hand("q", ["i", "j"], 1),
         inspecting.delete("q", ["i", "j"], 1),

@@ -1,4 +1,5 @@
--- Put a new task in, pending or scheduled, unless another task holds its unique lock.
+-- Put a new task in, pending, scheduled or into its aggregation group, unless another task holds
+-- its unique lock.
 --
 -- All or nothing. A lock whose task is gone, or names another lock by now, is taken over. With
 -- `replace` set, a holder that does not run is deleted, and this task takes its place. An id that
@@ -6,17 +7,16 @@
 -- same id and message) counts as written now.
 --
 -- KEYS: task, pending, scheduled, retry, archived, completed, groups, events, code, code_index,
---   lock
+--   lock, group_set
 -- ARGV: id, msg, due_ms (empty: now), lock_ms (how long it is unique once due), now_ms, event_cap,
---   fingerprint (empty: no code), repeated, replace, task_prefix, group_prefix, ends_prefix, wake
+--   fingerprint (empty: no code), repeated, replace, task_prefix, group_prefix, ends_prefix, wake,
+--   group (empty: none)
 -- RETURNS: the string NOCODE, ENQUEUED, or EXISTS (the id does); or the id of the task that holds
 --   the lock, and its state
--- USES: types, append, announce, locks, leave
+-- USES: types, append, announce, locks, leave, place
 
-check('LLEN', pending)
-check('ZCARD', scheduled, retry)
-check('SCARD', groups)
-check('XLEN', events)
+check_places()
+check('ZCARD', retry)
 if fingerprint ~= '' and redis.call('EXISTS', code) == 0 then
   return 'NOCODE'
 end
@@ -28,21 +28,21 @@ if redis.call('EXISTS', task) == 1 then
 end
 local holder = redis.call('GET', lock)
 local held_task = holder and task_prefix .. holder
-local state, group = nil, nil
+local state, held_group = nil, nil
 if holder then
-  state, group = names_lock(held_task, lock)
+  state, held_group = names_lock(held_task, lock)
 end
 local is_replaced = false
 if state then
   is_replaced = replace == '1' and state ~= 'active' and state ~= 'archived'
-    and state ~= 'completed' and lies_in(state, group, holder)
+    and state ~= 'completed' and lies_in(state, held_group, holder)
   -- One that ended lies there to be read, and only gives up its lock.
   if not is_replaced and not (replace == '1' and (state == 'archived' or state == 'completed')) then
     return { holder, state }
   end
 end
 if is_replaced then
-  leave(state, group, holder)
+  leave(state, held_group, holder)
   redis.call('DEL', held_task)
   event(events, event_cap, now_ms, 'deleted', { holder })
   local ends = {}
@@ -54,15 +54,6 @@ if fingerprint ~= '' then
 end
 local wait = math.max((tonumber(due_ms) or 0) - tonumber(now_ms), 0)
 redis.call('SET', lock, id, 'PX', string.format('%.0f', wait + tonumber(lock_ms)))
-redis.call('HSET', task, 'msg', msg, 'unique_key', lock, 'nbq:unique', lock_ms)
-if due_ms == '' then
-  redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ms .. '000000')
-  redis.call('LPUSH', pending, id)
-  event(events, event_cap, now_ms, 'enqueued', { id })
-else
-  redis.call('HSET', task, 'state', 'scheduled', 'nbq:due', due_ms)
-  redis.call('ZADD', scheduled, math.ceil(tonumber(due_ms) / 1000), id)
-  event(events, event_cap, now_ms, 'scheduled', { id })
-  redis.call('PUBLISH', wake, 'due ' .. due_ms)
-end
+redis.call('HSET', task, 'unique_key', lock, 'nbq:unique', lock_ms)
+place(task, id, msg)
 return 'ENQUEUED'

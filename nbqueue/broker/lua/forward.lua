@@ -1,11 +1,12 @@
 -- Move scheduled and retried tasks that are due to the end of the line.
 --
 -- At most `limit` of each set. The sets hold whole seconds, the tasks the exact time: a task moves
--- when that has come. A task of an aggregation group goes to its group, whose name is made known.
--- Ids without a task are dropped. Safe to repeat.
+-- when that has come. A scheduled task of an aggregation group goes to its group, whose name is made
+-- known; a retried one does not: it was taken out of its group to run alone. Ids without a task are
+-- dropped. Safe to repeat.
 --
 -- KEYS: scheduled, retry, pending, groups, events
--- ARGV: task_prefix, group_prefix, now_ms, limit, event_cap
+-- ARGV: task_prefix, group_prefix, now_ms, limit, event_cap, wake
 -- RETURNS: how many were moved, and when to look again (Unix ms as text, empty: nothing is to
 --   come). That is when the next is due, or, for those of a later second, when that second begins.
 -- USES: types, append
@@ -37,7 +38,7 @@ end
 
 local function take(from, id)
   local found = redis.pcall('HMGET', task_prefix .. id, 'msg', 'group')
-  local group = found[2]
+  local group = from == scheduled and found[2]
   if group and group ~= '' then
     check('ZCARD', group_prefix .. group)
   end
@@ -58,7 +59,7 @@ for _, from in ipairs({ scheduled, retry }) do
     end
   end
 end
-local moved, aggregating, seen = {}, {}, {}
+local moved, aggregating, seen, filled = {}, {}, {}, {}
 for _, each in ipairs(due) do
   local from, id, msg, group = each[1], each[2], each[3], each[4]
   local task = task_prefix .. id
@@ -70,7 +71,8 @@ for _, each in ipairs(due) do
   if msg and group and group ~= '' then
     redis.call('ZADD', group_prefix .. group, now_s, id)
     redis.call('SADD', groups, group)
-    redis.call('HSET', task, 'state', 'aggregating')
+    redis.call('HSET', task, 'state', 'aggregating', 'nbq:added', now_ms)
+    filled[group] = true
     aggregating[#aggregating + 1] = id
   elseif msg then
     redis.call('HSET', task, 'state', 'pending', 'pending_since', since)
@@ -83,6 +85,9 @@ if #moved > 0 then
 end
 if #aggregating > 0 then
   event(events, event_cap, now_ms, 'aggregating', aggregating)
+end
+for group in pairs(filled) do
+  redis.call('PUBLISH', wake, 'group ' .. redis.call('ZCARD', group_prefix .. group) .. ' ' .. group)
 end
 for _, from in ipairs({ scheduled, retry }) do
   local first = redis.call('ZRANGE', from, 0, 0, 'WITHSCORES')

@@ -1,8 +1,10 @@
 -- A task failed and will be tried again: put it into the retry set until it is due.
 --
 -- Only the holder of its lease can do this. Whole seconds, rounded up, in the set; the exact time
--- in the task. Its unique lock is kept for so long, and longer. With `counts` unset the failure uses up no retry and moves no counter (the caller
--- has encoded `msg` to match). Safe to repeat.
+-- in the task. Its unique lock is kept for so long, and longer. One that was taken out of an
+-- aggregation group to run alone leaves it for good, or programs in Go would put it there when it is
+-- due. With `counts` unset the failure uses up no retry and moves no counter (the caller has encoded
+-- `msg` to match). Safe to repeat.
 --
 -- KEYS: task, active, lease, retry, events, attempts, processed, processed_day, failed, failed_day
 -- ARGV: id, fence, msg, due_ms, counts, error_body, now_ms, event_cap, attempt_cap, day_expire_at,
@@ -21,6 +23,7 @@ countable(processed, processed_day, failed, failed_day)
 release(active, lease, id)
 redis.call('ZADD', retry, math.ceil(tonumber(due_ms) / 1000), id)
 redis.call('HSET', task, 'msg', msg, 'state', 'retry', 'nbq:due', due_ms)
+redis.call('HDEL', task, 'group')
 extend_lock(task, id, due_ms, now_ms)
 keep_error()
 if counts == '1' then

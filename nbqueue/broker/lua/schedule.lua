@@ -1,10 +1,12 @@
 -- Put new tasks aside until they are due.
 --
 -- As enqueue.lua, but into the scheduled set. Its scores are whole seconds, rounded up, so that
--- no program starts a task early; the exact time lies in the task. Workers are told of it.
+-- no program starts a task early; the exact time lies in the task. Workers are told of it. Tasks
+-- of an aggregation group name it, so that whoever forwards them puts them there.
 --
 -- KEYS: scheduled, events, code, code_index, *tasks
--- ARGV: now_ms, event_cap, fingerprint, repeated, wake, then for each task: id, msg, due_ms
+-- ARGV: now_ms, event_cap, fingerprint, repeated, wake, group (empty: none), then for each
+--   task: id, msg, due_ms
 -- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
 -- USES: types, append
 
@@ -26,6 +28,9 @@ for i = 0, #KEYS - tasks_at do
     end
   else
     redis.call('HSET', task, 'msg', msg, 'state', 'scheduled', 'nbq:due', ARGV[at + 2])
+    if group ~= '' then
+      redis.call('HSET', task, 'group', group)
+    end
     redis.call('ZADD', scheduled, math.ceil(due / 1000), id)
     ids[#ids + 1] = id
     if not earliest or due < earliest then

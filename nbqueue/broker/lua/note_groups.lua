@@ -1,0 +1,16 @@
+-- Note names of aggregation groups, so that a group whose name is lost can be found again.
+--
+-- Programs in Go leave a name out of `groups` when they forward a task to its group, or put back
+-- the members of a set. Safe to repeat.
+--
+-- KEYS: group_names
+-- ARGV: at (Unix seconds: the group may be used until then, and for a week), names (a JSON list)
+-- RETURNS: how many names are new
+-- USES: types
+
+check('ZCARD', group_names)
+local new = 0
+for _, name in ipairs(cjson.decode(names)) do
+  new = new + redis.call('ZADD', group_names, 'GT', at, name)
+end
+return new

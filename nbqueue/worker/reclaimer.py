@@ -1,0 +1,116 @@
+"""Puts back what was left in aggregation sets, and finds groups whose names were lost.
+
+Every worker does this, be there an aggregator or not: the members of a set whose owner died would
+else wait for ever, and so would a group that programs in Go fill without making its name known.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+from nbqueue.broker import grouping
+from nbqueue.broker.grouping import Set
+from nbqueue.broker.resp import ReplyError
+from nbqueue.clock import Clock
+from nbqueue.wire.keys import queue_keys
+from nbqueue.worker.links import Links
+from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.upkeep import Service
+
+log = logging.getLogger("nbqueue.worker")
+
+_SETS = 200
+_LOOK_FOR_NAMES = 60.0
+_NOTE_AGAIN = 3600.0
+_SLICE = 200
+
+
+class Reclaimer(Service):
+    """Looks every few seconds for sets whose deadline has passed, once a minute for names."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        links: Links,
+        clock: Clock,
+        queues: list[str],
+        interval: float = 5.0,
+    ) -> None:
+        self._queues = queues
+        self._noted: dict[tuple[str, str], float] = {}
+        self._looked_at = -_LOOK_FOR_NAMES
+        super().__init__(reactor, links, clock, interval)
+
+    def run_once(self) -> None:
+        is_time = self._reactor.now() - self._looked_at >= _LOOK_FOR_NAMES
+        if is_time:
+            self._looked_at = self._reactor.now()
+            self._forget_notes()
+        for queue in self._queues:
+            keys = queue_keys(queue)
+            self._call(
+                ("ZRANGE", keys.aggregation_sets, 0, _SETS - 1, "WITHSCORES"),
+                partial(self._on_sets, queue),
+            )
+            if is_time:
+                self._call(("SMEMBERS", keys.groups), partial(self._on_groups, queue))
+                self._restore(queue, 0)
+
+    def _call(self, words: tuple[Any, ...], on_reply: Any) -> None:
+        link = self._links.upkeep
+
+        def read(reply: Any) -> None:
+            if isinstance(reply, ReplyError):
+                log.error("store refused to give aggregation sets error=%s", reply)
+            else:
+                on_reply(reply)
+
+        if link is not None:
+            link.call(words, read)
+
+    def _on_sets(self, queue: str, reply: list[bytes]) -> None:
+        """Those whose deadline is nearest: put back what is over, note the groups of the others."""
+        now_s = self._clock.now_ms() // 1000
+        others = []
+        for key, score in zip(reply[::2], reply[1::2], strict=True):
+            chosen = grouping.set_of(queue, key)
+            if chosen is None:
+                log.error("aggregation set without a group dropped queue=%s key=%r", queue, key)
+                self._call(("ZREM", queue_keys(queue).aggregation_sets, key), lambda reply: None)
+            elif float(score) <= now_s:
+                log.info("members of a lost set go back queue=%s group=%s", queue, chosen.group)
+                self._reclaim(queue, chosen, now_s)
+            else:
+                others.append(chosen.group)
+        self._note(queue, others)
+
+    def _reclaim(self, queue: str, chosen: Set, now_s: int) -> None:
+        self._send(
+            grouping.reclaim(queue, chosen, now_s),
+            lambda left: self._reclaim(queue, chosen, now_s) if left else None,
+        )
+
+    def _on_groups(self, queue: str, reply: list[bytes]) -> None:
+        self._note(queue, [name.decode("utf-8", "replace") for name in reply])
+
+    def _note(self, queue: str, groups: list[str]) -> None:
+        """Remember names, those that were noted lately excepted."""
+        new = [group for group in dict.fromkeys(groups) if (queue, group) not in self._noted]
+        now = self._reactor.now()
+        for start in range(0, len(new), _SLICE):
+            part = new[start : start + _SLICE]
+            self._noted.update(((queue, group), now) for group in part)
+            command = grouping.note_groups(queue, part, self._clock.now_ms())
+            self._send(command, lambda reply: None)
+
+    def _forget_notes(self) -> None:
+        oldest = self._reactor.now() - _NOTE_AGAIN
+        self._noted = {key: at for key, at in self._noted.items() if at > oldest}
+
+    def _restore(self, queue: str, start: int) -> None:
+        self._send(
+            grouping.restore_groups(queue, start, self._clock.now_ms()),
+            lambda more: self._restore(queue, more) if more is not None else None,
+        )
