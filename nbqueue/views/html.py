@@ -18,21 +18,24 @@ FONT = "var(--jp-ui-font-family, system-ui, sans-serif)"
 CODE = "var(--jp-code-font-family, ui-monospace, monospace)"
 
 
-def card(*parts: str, label: str) -> str:
-    """A box around ``parts``. ``label`` names it to a screen reader."""
+def card(*parts: str, label: str, wide: bool = False) -> str:
+    """A box around ``parts``. ``label`` names it to a screen reader; a ``wide`` one takes all the
+    room that there is."""
+    width = "none" if wide else "900px"
     return (
         f'<div role="group" aria-label="{escape(label)}" style="box-sizing:border-box;'
-        f"max-width:900px;margin:4px 0;padding:10px 14px;border:1px solid {LINE};"
+        f"max-width:{width};margin:4px 0;padding:10px 14px;border:1px solid {LINE};"
         f"border-radius:6px;background:{CARD};color:{INK};font-family:{FONT};font-size:13px;"
         f'line-height:1.5;font-variant-numeric:tabular-nums">{"".join(parts)}</div>'
     )
 
 
-def row(*parts: str, gap: int = 12) -> str:
-    """Parts beside each other, which wrap where there is no room."""
+def row(*parts: str, gap: int = 12, wraps: bool = True) -> str:
+    """Parts beside each other, which wrap where there is no room, unless told not to."""
     cells = "".join(f"<div>{part}</div>" for part in parts if part)
+    wrap = "wrap" if wraps else "nowrap"
     return (
-        f'<div style="display:flex;flex-wrap:wrap;align-items:center;gap:4px {gap}px;'
+        f'<div style="display:flex;flex-wrap:{wrap};align-items:center;gap:4px {gap}px;'
         f'margin:2px 0">{cells}</div>'
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from nbqueue.views import html as h
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
+
+log = logging.getLogger("nbqueue.notebook")
 
 _TABS: tuple[type[Tab], ...] = (
     QueuesTab,
@@ -91,9 +94,14 @@ class Panel(View):
                 inside = self._tabs[self._open].html(live)
             except StoreError as error:
                 inside = h.problem(str(error))
+            except Exception as error:
+                # Another tab, or the next moment, may do better.
+                log.exception("a tab of the panel could not be drawn")
+                inside = h.problem(f"{type(error).__name__}: {error}")
             if live:
                 self._follow_new_queues()
-            return h.card(self._head(live), self._said(), inside, self._foot(live), label="nbqueue")
+            parts = (self._head(live), self._said(), inside, self._foot(live))
+            return h.card(*parts, label="nbqueue", wide=True)
 
     def _head(self, live: bool) -> str:
         context = self._context
@@ -148,6 +156,7 @@ class Panel(View):
 
     def began(self, shown: Shown) -> None:
         self._shown = shown
+        self._context.changed = shown.changed
         self._follow_new_queues()
 
     def _follow_new_queues(self) -> None:

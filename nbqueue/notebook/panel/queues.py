@@ -108,7 +108,7 @@ class QueuesTab(Tab):
             ask=f"Delete {waiting:,} tasks?",
             disabled=not waiting,
         )
-        return h.row(flow, clear, gap=4)
+        return h.row(flow, clear, gap=4, wraps=False)
 
     def act(self, action: str, args: dict[str, Any]) -> None:
         inspector, queue = self.context.client.inspector, str(args.get("queue"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,14 @@ class Context:
     """What all tabs of one panel share: whose store it is, and what may be done.
 
     ``queues`` are those that are shown, None for all. ``said`` is the line under the tabs that
-    tells what an action did.
+    tells what an action did. ``changed`` has the panel drawn again.
     """
 
     client: Client
     read_only: bool = False
     queues: tuple[str, ...] | None = None
     said: str = ""
+    changed: Callable[[], None] = lambda: None
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
