@@ -135,6 +135,11 @@ def main() -> None:
     help="End when all queues are empty and nothing is due.",
 )
 @click.option(
+    "--idle-timeout",
+    type=SPAN,
+    help='End after so long without a task, such as "30m". [default: never]',
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -152,6 +157,7 @@ def worker(
     tasks_per_executor: int | None,
     memory_per_executor: int | None,
     burst: bool,
+    idle_timeout: float | None,
     log_level: str,
 ) -> None:
     """Run tasks until Ctrl-C.
@@ -183,6 +189,7 @@ def worker(
         tasks_per_executor=tasks_per_executor,
         memory_per_executor=memory_per_executor,
         burst=burst,
+        idle_timeout=idle_timeout,
     )
     _log_to_stderr(log_level)
     sys.exit(chosen.run())

@@ -38,6 +38,8 @@ class WorkerSettings:
         duration); 1 min.
     group_max_delay: how long its oldest task may wait (a duration); None: any time.
     group_max_size: how many tasks are aggregated without waiting, and at most; 0: any number.
+    idle_timeout: end after so long without a task (a duration); None: never.
+    owner: the id of a process with which the worker ends; None: with none.
     service: the code of the owner's handlers and hooks, for the executors.
     patterns: which messages these handlers serve, and whether each is async.
     aggregates: whether there is an aggregator among them, and `aggregator_is_async` whether it is.
@@ -61,6 +63,8 @@ class WorkerSettings:
     group_max_size: int = 0
     aggregates: bool = False
     aggregator_is_async: bool = False
+    idle_timeout: Duration | None = None
+    owner: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.queues, Mapping):
@@ -82,6 +86,9 @@ class WorkerSettings:
             if name == "lease" and seconds < 1:
                 raise UsageError(f"lease={self.lease!r} must be 1 s or more")
             object.__setattr__(self, name, seconds)
+        if self.idle_timeout is not None:
+            idle = parse_duration(self.idle_timeout, "idle_timeout")
+            object.__setattr__(self, "idle_timeout", idle)
         for name in ("tasks_per_executor", "memory_per_executor"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):

@@ -26,7 +26,7 @@ from nbqueue.broker.resp import ReplyError
 from nbqueue.calls import payloads
 from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
-from nbqueue.durations import format_duration
+from nbqueue.durations import format_duration, parse_duration
 from nbqueue.errors import (
     SignatureError,
 )
@@ -44,6 +44,7 @@ from nbqueue.worker.executors import Death
 from nbqueue.worker.fetcher import Fetcher, QueueOrder
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.handlers import HandlerTable
+from nbqueue.worker.lifetime import Lifetime
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
@@ -119,6 +120,16 @@ class Supervisor:
             self._burst = Burst(
                 self.reactor, self.links, self.clock, queues, self._is_idle, self.shut_down
             )
+        idle = settings.idle_timeout
+        self._lifetime = Lifetime(
+            self.reactor,
+            self.links,
+            self.clock,
+            self._is_idle,
+            self.shut_down,
+            None if idle is None else parse_duration(idle),
+            settings.owner,
+        )
         self.links.on_message = self._on_message
         self.links.on_up.append(self._reclaim)
         self.reactor.every_round(self._round)
@@ -234,6 +245,7 @@ class Supervisor:
 
     def _on_fetched(self, queue: str, found: list[Fetched], token: str, now_ms: int) -> None:
         fence = commands.token_fence(token)
+        self._lifetime.busy()
         for task in found:
             run = Run(
                 next(self._numbers),

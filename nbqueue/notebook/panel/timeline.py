@@ -51,7 +51,7 @@ class TimelineTab(Tab):
             frame = frame[frame["queue"].isin(self.context.queues)]
         if not len(frame):
             return h.row(h.pale(f"nothing ran in the last {since}"))
-        bundle, _ = timeline(frame)._repr_mimebundle_()
+        bundle, _ = timeline(frame)._repr_mimebundle_()  # type: ignore[attr-defined]
         return str(bundle["text/html"])
 
     def body(self, acts: bool, live: bool) -> str:
