@@ -36,11 +36,11 @@ def test_a_worker_ends_with_the_process_that_owns_it(lab: Any) -> None:
         with lab.worker(owner=owner.pid) as worker:
             assert lab.value(lab.submit(nap, 0)) == 0
             owner.kill()
-            owner.wait()
+            owner.communicate()
             assert worker.wait(20) == 0
     finally:
         owner.kill()
-        owner.wait()
+        owner.communicate()
 
 
 def test_a_time_that_is_none_is_refused_at_once() -> None:
