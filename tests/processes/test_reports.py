@@ -141,6 +141,30 @@ def test_a_report_outlives_the_store(lab: Any, q: Any, tmp_path: Path) -> None:
         assert future.result(40) is None
 
 
+def test_the_last_words_outlive_the_store(lab: Any, q: Any, tmp_path: Path) -> None:
+    def fail(now: str) -> None:
+        import os
+        import time
+
+        nbqueue.report(result="before")
+        while not os.path.exists(now):
+            time.sleep(0.01)
+        nbqueue.report(result="while it was away")
+        raise ValueError("no")
+
+    with lab.worker(concurrency=1) as worker:
+        future = q.submit(fail, str(tmp_path / "now"))
+        lab.wait_until(lambda: future.reported() == "before")
+        lab.server.kill()
+        lab.wait_until(lambda: "store lost" in worker.log())
+        (tmp_path / "now").touch()
+        lab.wait_until(lambda: "task archived" in worker.log())
+        lab.server.start()
+        with pytest.raises(ValueError, match="no"):
+            future.result(40)
+        assert future.reported() == "while it was away"
+
+
 def values(kind: str) -> Any:
     return {"plain": {"a": [1, None, "ü"]}, "none": None, "set": {1}, "nan": float("nan")}[kind]
 
