@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,7 @@ def test_a_json_result_is_plain_bytes_and_is_read_without_unpickling(lab: Any, q
         assert future.result(20) == {"a": [1, None, "ü"]}
         assert lab.redis.hget(KEYS.task(future.id), "result") == '{"a":[1,null,"ü"]}'.encode()
         assert q.get(future.id).result(20) == {"a": [1, None, "ü"]}
+        assert pickle.loads(pickle.dumps(future)).result(20) == {"a": [1, None, "ü"]}
         assert json_only.submit(values, "none").result(20) is None
         assert json_only.map(values, ["plain", "none"]).results(20)[1] is None
         # One whose result is gone with it tells it as it ends.
