@@ -308,7 +308,7 @@ class Broker:
             record = self.find(task_id, queue)
             if record is None:
                 return "MISSING"
-            if record.state not in (states.PENDING, states.SCHEDULED, states.RETRY):
+            if record.state in (states.ACTIVE, *states.FINAL):
                 return record.state
             now_ms = self.clock.now_ms()
             [old] = self.call(("HGET", queue_keys(queue).task(task_id), fields.MSG))

@@ -141,9 +141,11 @@ def cancel(
             keys.scheduled,
             keys.retry,
             keys.archived,
+            keys.completed,
+            keys.groups,
             keys.events,
         ),
-        (task_id, msg, error, now_ms, EVENT_CAP, keys.ends, expected_msg),
+        (task_id, msg, error, now_ms, EVENT_CAP, keys.ends, expected_msg, keys.group("")),
         lambda reply: str(reply.decode()),
     )
 
