@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -425,9 +426,11 @@ class TestWithWorkers:
             for _ in range(2):
                 with pytest.raises(ValueError, match="boom"):
                     client.submit(fail, "boom").result(30)
-            assert "archive is full, its oldest tasks were deleted queue=default tasks=1" in (
-                running.log()
-            )
+            line = "archive is full, its oldest tasks were deleted queue=default tasks=1"
+            limit = time.monotonic() + 20
+            while line not in running.log():  # it follows the reply of the store
+                assert time.monotonic() < limit
+                threading.Event().wait(0.01)
 
 
 def lab_sleep(seconds: float) -> None:
