@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from asynq_peer import AsynqPeer
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -745,6 +746,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert len(finished) == len(set(finished))
 
 
+@pytest.mark.timeout(300)
 def test_the_broker_does_what_the_model_says_whatever_comes(store: Store) -> None:
     class Bound(QueueMachine):
         pass
@@ -753,7 +755,7 @@ def test_the_broker_does_what_the_model_says_whatever_comes(store: Store) -> Non
     run_state_machine_as_test(
         Bound,
         settings=settings(
-            max_examples=200,
+            max_examples=150,
             stateful_step_count=40,
             deadline=None,
             database=None,
