@@ -27,6 +27,9 @@ from nbqueue.wire.keys import queue_keys
 MOST_MEMBERS = 10_000
 """Members of one set: the script that ends it goes through all of them."""
 
+MOST_BYTES = 64_000_000
+"""Of all messages of one set: they go to the function at once."""
+
 NAME_SECONDS = 7 * 86_400
 """For how long the name of a group that nobody uses is remembered."""
 
@@ -101,7 +104,12 @@ def ripe(queue: str, groups: Sequence[str], when: Ripeness) -> Command[list[int 
 
 
 def aggregate(
-    queue: str, chosen: Set, when: Ripeness, now_ms: int, deadline_s: int
+    queue: str,
+    chosen: Set,
+    when: Ripeness,
+    now_ms: int,
+    deadline_s: int,
+    most_bytes: int = MOST_BYTES,
 ) -> Command[Taken]:
     """Move the members of a group to a new set, if the group is ripe."""
     keys = queue_keys(queue)
@@ -113,7 +121,15 @@ def aggregate(
             keys.groups,
             keys.aggregation_sets,
         ),
-        (chosen.group, keys.task_prefix, now_ms, *when.args, deadline_s, MOST_MEMBERS),
+        (
+            chosen.group,
+            keys.task_prefix,
+            now_ms,
+            *when.args,
+            deadline_s,
+            MOST_MEMBERS,
+            most_bytes,
+        ),
         lambda reply: Taken(int(reply[0]), int(reply[1]) if reply[1] else None),
     )
 

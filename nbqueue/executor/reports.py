@@ -45,7 +45,7 @@ def report(*, result: Any = _NOTHING) -> None:
 
     Raises `CannotPickle` or `UsageError` for a value that cannot be sent, or is too large.
     """
-    task = _current.get(None)
+    task = _running_task()
     if task is not None and result is not _NOTHING:
         task.put(pipe.RESULT_REPORT, encode_value(task.frame, result))
 
@@ -85,26 +85,35 @@ class Reports:
     def __init__(self, send: Callable[[bytes], object]) -> None:
         self._send = send
         self._sending = threading.Lock()
+        self._running: set[int] = set()
         self._tasks: dict[int, Reporting] = {}
+        """Those of the running tasks that have reported something; most never do."""
         self._woken: queue.SimpleQueue[Reporting] = queue.SimpleQueue()
         self._is_started = False
         self._pid = os.getpid()
 
     def begin(self, frame: TaskFrame) -> None:
         """The code of a task begins, in this thread or coroutine."""
-        task = self._tasks[frame.number] = Reporting(self, frame)
-        _current.set(task)
+        self._running.add(frame.number)
+        _current.set((self, frame))
+
+    def of(self, frame: TaskFrame) -> Reporting | None:
+        """The reports of a task; None if it has ended."""
+        if frame.number not in self._running:
+            return None
+        task = self._tasks.get(frame.number)
+        if task is None:
+            task = self._tasks[frame.number] = Reporting(self, frame)
+        return task
 
     def end(self, number: int, *, keep: bool) -> bytes:
         """It has ended: nothing of it is sent from now on. Returns the frames with its latest
         reports if these are to be kept, to be sent before the end."""
+        self._running.discard(number)
         task = self._tasks.pop(number, None)
-        _current.set(None)
         if task is None:
             return b""
         task.is_over = True
-        if not task.latest:
-            return b""
         with self._sending:
             pass  # what was being sent is out
         return b"".join(_frames(task, list(task.latest))) if keep else b""
@@ -151,8 +160,13 @@ def _frames(task: Reporting, kinds: list[int]) -> list[bytes]:
 
 def reported_result() -> bytes:
     """The result that the running task reported last; empty if it reported none."""
-    task = _current.get(None)
+    task = _running_task()
     return b"" if task is None else task.latest.get(pipe.RESULT_REPORT, b"")
 
 
-_current: ContextVar[Reporting | None] = ContextVar("nbqueue.reporting")
+def _running_task() -> Reporting | None:
+    found = _current.get(None)
+    return None if found is None else found[0].of(found[1])
+
+
+_current: ContextVar[tuple[Reports, TaskFrame]] = ContextVar("nbqueue.reporting")

@@ -20,7 +20,7 @@ from typing import Any
 from nbqueue.broker import grouping
 from nbqueue.broker.command import Command, NewTask
 from nbqueue.broker.commands import Who
-from nbqueue.broker.grouping import Aggregate, Aggregated, Set, Taken
+from nbqueue.broker.grouping import MOST_BYTES, Aggregate, Aggregated, Set, Taken
 from nbqueue.broker.resp import ReplyError
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration
@@ -98,22 +98,23 @@ class Aggregator(Service):
         self._timers: dict[Key, Timer] = {}
         self._to_look_at: dict[Key, None] = {}
         self._ripe: dict[Key, None] = {}
-        self._is_taking = False
-        self._returning = 0
+        self._taking: _Aggregation | None = None
+        self._returning: dict[str, _Aggregation] = {}
         self._running: dict[int, _Aggregation] = {}
         self._failures: dict[Key, tuple[int, float]] = {}
         grace = self._ripeness.grace_ms / 1000
         super().__init__(reactor, links, clock, min(_POLL, grace, settings.lease_seconds))
+        links.on_up.append(self._put_back_all)
 
     @property
     def reserved(self) -> int:
         """How many slots a group is waiting for."""
-        return int(self.enabled and (self._is_taking or bool(self._ripe)))
+        return int(self.enabled and (self._taking is not None or bool(self._ripe)))
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is under way to the store."""
-        return not (self._is_taking or self._returning)
+        return self._taking is None and not self._returning
 
     def stop(self) -> None:
         super().stop()
@@ -121,8 +122,10 @@ class Aggregator(Service):
             timer.cancel()
         for what in (self._timers, self._to_look_at, self._ripe):
             what.clear()
-        # What was asked is not answered any more. A set that was made is put back when it runs out.
-        self._is_taking, self._returning = False, 0
+        # What was asked is not answered any more, but may have happened.
+        if self._taking is not None:
+            self._returning[self._taking.chosen.set_id] = self._taking
+            self._taking = None
 
     def run_once(self) -> None:
         self._extend()
@@ -158,7 +161,7 @@ class Aggregator(Service):
                 part = groups[start : start + _SLICE]
                 command = grouping.ripe(queue, part, self._ripeness)
                 self._send(command, partial(self._on_ripe, queue, part))
-        if self._ripe and may_begin and not self._is_taking and self._room() > 0:
+        if self._ripe and may_begin and self._taking is None and self._room() > 0:
             key = next(iter(self._ripe))
             del self._ripe[key]
             self._take(*key)
@@ -210,22 +213,22 @@ class Aggregator(Service):
         return math.ceil(self._clock.now_ms() / 1000 + self._deadline_seconds)
 
     def _take(self, queue: str, group: str) -> None:
-        self._is_taking = True
         chosen = Set(group, str(uuid.uuid4()))
+        self._taking = _Aggregation(queue, chosen, 0)
         command = grouping.aggregate(
             queue, chosen, self._ripeness, self._clock.now_ms(), self._deadline()
         )
-        self._send(command, partial(self._on_taken, queue, chosen))
+        self._send(command, partial(self._on_taken, self._taking))
 
-    def _on_taken(self, queue: str, chosen: Set, reply: Taken | None) -> None:
-        key = (queue, chosen.group)
+    def _on_taken(self, taken: _Aggregation, reply: Taken | None) -> None:
         if reply is not None and reply.next_look_ms is not None:
             wait = (reply.next_look_ms - self._clock.now_ms() + 1) / 1000
-            self._look_after(key, max(wait, 0.0))
+            self._look_after(taken.key, max(wait, 0.0))
         if reply is None or not reply.size:
-            self._is_taking = False
+            self._taking = None
             return
-        self._read(_Aggregation(queue, chosen, reply.size), [], None)
+        taken.count = reply.size
+        self._read(taken, [], None)
 
     def _read(self, taken: _Aggregation, found: list[NewTask], reply: list[NewTask] | None) -> None:
         """Read the members, slice by slice; then begin."""
@@ -234,7 +237,7 @@ class Aggregator(Service):
             command = grouping.members(taken.queue, taken.chosen, len(found))
             self._send(command, lambda more: self._read(taken, found, more or []))
             return
-        self._is_taking = False
+        self._taking = None
         members = [member for task in found if (member := _member(task)) is not None]
         if not members or not self.enabled:
             self._put_back(taken)
@@ -270,6 +273,9 @@ class Aggregator(Service):
         if done.outcome != pipe.VALUE or run.stop_reason:
             why = timeout_text(run) if run.stop_reason == pipe.TIMED_OUT else done.error_text
             self._failed(run, why, done.delay)
+            return
+        if len(done.body) > MOST_BYTES:
+            self._failed(run, f"the aggregate is too large: {len(done.body):,} bytes")
             return
         try:
             make = self._make(self._running[run.number], done.body)
@@ -363,17 +369,21 @@ class Aggregator(Service):
         self._look_after(taken.key, pause)
 
     def _put_back(self, taken: _Aggregation) -> None:
-        if self._links.upkeep is None:
-            return  # the store is away; the set runs out, and is put back then
-        self._returning += 1
-        self._go_on_putting_back(taken, 1)
+        # While the store is away it waits for it to come back.
+        self._returning[taken.chosen.set_id] = taken
+        command = grouping.reclaim(taken.queue, taken.chosen)
+        self._send(command, partial(self._on_put_back, taken))
 
-    def _go_on_putting_back(self, taken: _Aggregation, left: int | None) -> None:
+    def _on_put_back(self, taken: _Aggregation, left: int | None) -> None:
         if left:
-            command = grouping.reclaim(taken.queue, taken.chosen)
-            self._send(command, lambda left: self._go_on_putting_back(taken, left))
+            self._put_back(taken)
         else:
-            self._returning -= 1
+            # Or the store refused: then the set runs out.
+            del self._returning[taken.chosen.set_id]
+
+    def _put_back_all(self) -> None:
+        for taken in list(self._returning.values()):
+            self._put_back(taken)
 
 
 def _member(task: NewTask) -> Member | None:

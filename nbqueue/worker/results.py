@@ -42,6 +42,8 @@ class ResultWriter:
     def finish(self, run: Run, *, keep: bool) -> None:
         """The task ends next. With ``keep`` its last report is written before."""
         number = run.number
+        if keep and self._links.tasks is None:
+            return  # it is written when the store is back, ahead of the end
         if keep and number in self._latest and number in self._under_way:
             self._write(number)
         self._latest.pop(number, None)

@@ -52,6 +52,23 @@ def test_a_task_that_is_not_running_is_archived(broker: Any, redis: Any, state: 
     assert dump(redis) == then
 
 
+@pytest.mark.parametrize("others", [{}, {"b": NOW}])
+def test_a_task_that_waits_in_its_group_is_archived(
+    broker: Any, redis: Any, others: dict[str, int]
+) -> None:
+    rest = {f"t:{i}": task(i, "aggregating", {"group": "g"}) for i in others}
+    waiting = {"g:g": Zset({**others, "a": NOW}), "groups": {"g"}}
+    load(redis, {**waiting, **rest, "t:a": task("a", "aggregating", {"group": "g"})})
+    assert broker.run(cancel()) == "CANCELLED"
+    assert dump(redis) == {
+        **({"g:g": Zset(others), "groups": {"g"}} if others else {}),
+        **rest,
+        "archived": Zset(a=NOW),
+        "t:a": task("a", "archived", {"group": "g", "nbq:error": b"E"}, **CANCELLED),
+        **events(("archived", "a")),
+    }
+
+
 @pytest.mark.parametrize(
     ("state", "home"),
     [

@@ -235,6 +235,20 @@ def test_members_move_to_a_set_with_their_scores_and_others_stay(broker: Any, re
     assert broker.run(grouping.members("q", SET, 1, limit=1)) == [new("b")]
 
 
+@pytest.mark.parametrize(("most", "size"), [(1, 1), (2, 2), (9, 3)])
+def test_a_set_holds_no_more_bytes_than_go_to_the_function_at_once(
+    broker: Any, redis: Any, most: int, size: int
+) -> None:
+    load(redis, group(a=NOW_MS, b=NOW_MS, c=NOW_MS))
+    most_bytes = most * len(new("a").msg)
+    when = Ripeness(60_000, 0, 3)
+    command = grouping.aggregate("q", SET, when, NOW_MS, UNTIL, most_bytes - (most == 1))
+    assert broker.run(command) == Taken(size, None if size == 3 else 0)
+    content = dump(redis)
+    assert set(content["g:g:s"]) == set("abc"[:size])
+    assert set(content.get("g:g", ())) == set("abc"[size:])
+
+
 def test_a_group_that_is_empty_then_is_forgotten(broker: Any, redis: Any) -> None:
     load(redis, group(a=NOW_MS))
     when = Ripeness(60_000, 0, 1)

@@ -399,7 +399,7 @@ def test_a_unique_aggregate_that_is_there_already_does_not_go_round_for_ever(
         [stands] = lab.redis.zrange("asynq:{default}:scheduled", 0, -1)
         assert second.result(20) == stands.decode()
         assert is_empty(lab)
-        assert "unique and stands for it" in worker.log.read_text()
+        lab.wait_until(lambda: "unique and stands for it" in worker.log.read_text())
 
 
 def test_an_aggregate_whose_id_exists_is_an_error_and_nothing_is_lost(lab: Any, q: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,30 @@ def test_a_report_outlives_the_store(lab: Any, q: Any, tmp_path: Path) -> None:
         assert future.result(40) is None
 
 
+def test_the_last_words_outlive_the_store(lab: Any, q: Any, tmp_path: Path) -> None:
+    def fail(now: str) -> None:
+        import os
+        import time
+
+        nbqueue.report(result="before")
+        while not os.path.exists(now):
+            time.sleep(0.01)
+        nbqueue.report(result="while it was away")
+        raise ValueError("no")
+
+    with lab.worker(concurrency=1) as worker:
+        future = q.submit(fail, str(tmp_path / "now"))
+        lab.wait_until(lambda: future.reported() == "before")
+        lab.server.kill()
+        lab.wait_until(lambda: "store lost" in worker.log())
+        (tmp_path / "now").touch()
+        lab.wait_until(lambda: "task archived" in worker.log())
+        lab.server.start()
+        with pytest.raises(ValueError, match="no"):
+            future.result(40)
+        assert future.reported() == "while it was away"
+
+
 def values(kind: str) -> Any:
     return {"plain": {"a": [1, None, "ü"]}, "none": None, "set": {1}, "nan": float("nan")}[kind]
 
@@ -152,6 +177,7 @@ def test_a_json_result_is_plain_bytes_and_is_read_without_unpickling(lab: Any, q
         assert future.result(20) == {"a": [1, None, "ü"]}
         assert lab.redis.hget(KEYS.task(future.id), "result") == '{"a":[1,null,"ü"]}'.encode()
         assert q.get(future.id).result(20) == {"a": [1, None, "ü"]}
+        assert pickle.loads(pickle.dumps(future)).result(20) == {"a": [1, None, "ü"]}
         assert json_only.submit(values, "none").result(20) is None
         assert json_only.map(values, ["plain", "none"]).results(20)[1] is None
         # One whose result is gone with it tells it as it ends.

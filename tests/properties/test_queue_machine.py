@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from asynq_peer import AsynqPeer
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -25,9 +26,10 @@ from hypothesis.stateful import (
 from keyspace import NOW_MS, check_invariants, dump, encoded
 from transitions import WHO
 
-from nbqueue.broker import commands, inspecting
+from nbqueue.broker import commands, grouping, inspecting
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import Command, Ended, Expired, Failure, NewTask, token_fence
+from nbqueue.broker.grouping import Aggregate, Aggregated, Ripeness, Set
 from nbqueue.broker.inspecting import Moved, ToRun
 from nbqueue.store.connection import Store
 
@@ -49,6 +51,23 @@ class Model:
     token_since: int | None = None
     attempt: int = 0
     lost: int = 0
+    is_grouped: bool = False
+    added: int | None = None
+    in_set: str = ""
+
+    @property
+    def added_at(self) -> int:
+        if self.added is not None and self.added // 1000 == self.score:
+            return self.added
+        return self.score * 1000
+
+
+@dataclass
+class AggregationSet:
+    """A set in somebody's hands, until its deadline; 0: it is being put back."""
+
+    deadline: int
+    is_ours: bool
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.attempts: list[tuple[str, int, str]] = []
         self.processed = self.failed = self.made = self.tokens = 0
         self.is_paused = False
+        self.sets: dict[str, AggregationSet] = {}
+        self.our_sets: list[str] = []
 
     def teardown(self) -> None:
         self.broker.close()
@@ -128,7 +149,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def make_pending(self, task_id: str, since: int | None, *, front: bool = False) -> None:
         task = self.tasks[task_id]
-        task.state, task.since = "pending", since
+        task.state, task.since, task.in_set = "pending", since, ""
         self.line.insert(0 if front else len(self.line), task_id)
 
     # --- Producers -------------------------------------------------------------------------------
@@ -176,6 +197,145 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             command = commands.enqueue("q", [new], self.now_ms)
         assert self.broker.run(command) == [0]
+
+    # --- Aggregation groups ----------------------------------------------------------------------
+
+    def put_in_group(self, task_id: str, score: int, added: int | None = None) -> None:
+        self.put(task_id, "aggregating", score)
+        task = self.tasks[task_id]
+        task.is_grouped, task.in_set = True, ""
+        task.added = task.added if added is None else added
+
+    def members(self, set_id: str = "") -> list[str]:
+        """Of the group, or of one of its sets, in the order of their scores."""
+        found = [
+            i for i, t in self.tasks.items() if t.state == "aggregating" and t.in_set == set_id
+        ]
+        return sorted(found, key=lambda i: (self.tasks[i].score, i))
+
+    @rule(number=st.integers(1, 2), by_go=st.booleans())
+    def add_to_group(self, number: int, by_go: bool) -> None:
+        ids = [self.new_id() for _ in range(number)]
+        if by_go:
+            for task_id in ids:
+                assert self.peer.add_to_group(task_id, encoded(task_id), "g", self.now_s) == 1
+        else:
+            tasks = [NewTask(i, encoded(i)) for i in ids]
+            command = grouping.add_to_group("q", "g", tasks, self.now_ms)
+            assert self.run(command, list(range(number))) == []
+            self.events.append(("aggregating", " ".join(ids)))
+        for task_id in ids:
+            self.tasks[task_id] = Model("aggregating")
+            self.put_in_group(task_id, self.now_s, None if by_go else self.now_ms)
+
+    @rule(delay_ms=st.integers(0, 3_000))
+    def schedule_into_group(self, delay_ms: int) -> None:
+        task_id, due = self.new_id(), self.now_ms + delay_ms
+        new = [(NewTask(task_id, encoded(task_id)), due)]
+        assert self.run(commands.schedule("q", new, 0, group="g"), [0]) == []
+        self.tasks[task_id] = Model("scheduled", is_grouped=True)
+        self.put(task_id, "scheduled", math.ceil(due / 1000), due)
+        self.events.append(("scheduled", task_id))
+
+    @rule(
+        size=st.sampled_from([0, 1, 3]),
+        delay=st.sampled_from([0, 2]),
+        grace=st.sampled_from([1, 60]),
+        by_go=st.booleans(),
+    )
+    def aggregate(self, size: int, delay: int, grace: int, by_go: bool) -> None:
+        waiting = self.members()
+        set_id = f"s{self.made}-{len(self.sets)}-{len(self.our_sets)}"
+        times = [self.tasks[i].added_at // (1000 if by_go else 1) for i in waiting]
+        now, second = (self.now_s, 1) if by_go else (self.now_ms, 1000)
+        is_ripe = bool(waiting) and (
+            (size > 0 and len(waiting) >= size)
+            or max(times) + grace * second <= now
+            or (delay > 0 and min(times) + delay * second <= now)
+        )
+        moved = waiting[: size or None] if is_ripe else []
+        if by_go:
+            assert self.peer.check_group("g", set_id, self.now_s, size, delay, grace) is is_ripe
+            deadline = self.now_s + 120
+        else:
+            when, deadline = Ripeness(grace * 1000, delay * 1000, size), self.now_s + 30
+            command = grouping.aggregate("q", Set("g", set_id), when, self.now_ms, deadline)
+            assert self.broker.run(command).size == len(moved)
+            if moved:
+                assert self.broker.run(command).size == len(moved)  # a repeat takes no more
+                self.our_sets.append(set_id)
+        if moved:
+            self.sets[set_id] = AggregationSet(deadline, not by_go)
+        for task_id in moved:
+            self.tasks[task_id].in_set = set_id
+
+    def put_back(self, set_id: str, limit: int | None = None) -> None:
+        for task_id in self.members(set_id)[:limit]:
+            self.tasks[task_id].in_set = ""
+        if self.members(set_id):
+            self.sets[set_id].deadline = 0
+        else:
+            del self.sets[set_id]
+
+    @precondition(lambda self: self.our_sets)
+    @rule(choice=some, how=st.sampled_from(["finish", "put back", "half", "extend"]))
+    def end_a_set(self, choice: int, how: str) -> None:
+        """Perhaps long after it ran out: it may have been put back, by us or by Go."""
+        set_id = self.our_sets[-1 - choice % min(len(self.our_sets), 3)]
+        found, chosen = self.sets.get(set_id), Set("g", set_id)
+        is_held = found is not None and found.deadline > 0
+        if how == "finish":
+            task_id, members = self.new_id(), self.members(set_id)
+            made = Aggregate(NewTask(task_id, encoded(task_id)))
+            command = grouping.aggregated("q", chosen, made, self.now_ms)
+            expected = Aggregated("ENQUEUED", "") if is_held else None
+            assert self.run(command, None) == expected
+            if is_held:
+                for member in members:
+                    del self.tasks[member]
+                del self.sets[set_id]
+                self.tasks[task_id] = Model("pending", self.now_ms * 1_000_000)
+                self.line.append(task_id)
+                self.events += [("aggregated", " ".join(members)), ("enqueued", task_id)]
+        elif how == "extend":
+            deadline = self.now_s + 30
+            assert self.broker.run(grouping.extend_set("q", chosen, deadline)) is is_held
+            if found is not None and is_held:
+                found.deadline = deadline
+        else:
+            limit = 1 if how == "half" else 999
+            left = self.broker.run(grouping.reclaim("q", chosen, limit=limit))
+            if found is not None:
+                self.put_back(set_id, limit)
+            assert left == len(self.members(set_id))
+
+    @rule()
+    def reclaim(self) -> None:
+        for set_id, found in list(self.sets.items()):
+            self.broker.run(grouping.reclaim("q", Set("g", set_id), self.now_s))
+            if found.deadline <= self.now_s:
+                self.put_back(set_id)
+        self.broker.run(grouping.note_groups("q", ["g"], self.now_ms))
+        self.broker.run(grouping.restore_groups("q", 0, self.now_ms))
+        is_known = bool(self.redis.sismember("asynq:{q}:groups", "g"))
+        assert is_known or not self.members()
+
+    @rule()
+    def go_reclaims(self) -> None:
+        over = [i for i, found in self.sets.items() if found.deadline <= self.now_s]
+        assert self.peer.reclaim(self.now_s) == len(over)
+        for set_id in over:
+            self.put_back(set_id)
+
+    @rule(choice=some)
+    def go_deletes_its_set(self, choice: int) -> None:
+        theirs = [i for i, found in self.sets.items() if not found.is_ours and found.deadline > 0]
+        if theirs:
+            set_id = theirs[choice % len(theirs)]
+            self.peer.delete_set("g", set_id)
+            for member in self.members(set_id):
+                del self.tasks[member]
+            del self.sets[set_id]
 
     # --- Workers ---------------------------------------------------------------------------------
 
@@ -265,6 +425,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.attempts.append((task_id, claim.attempt, outcome))
         if how == "retry":
             self.put(task_id, "retry", math.ceil(due / 1000), due)
+            task.is_grouped = False
             self.events.append(("retried", task_id))
         elif how == "archive":
             self.put(task_id, "archived", self.now_s)
@@ -338,8 +499,8 @@ class QueueMachine(RuleBasedStateMachine):
     def repeat_the_last_command(self) -> None:
         """The reply was lost, and the command is sent again: all of it is refused."""
         command, refused = self.repeatable[0]
-        if command.script.name == "enqueue" or command.script.name == "schedule":
-            ids = [key.rpartition(":")[2] for key in command.keys[4:]]
+        if command.script.name in ("enqueue", "schedule", "add_to_group"):
+            ids = [key.rpartition(":")[2] for key in command.keys if ":t:" in key]
             if not all(task_id in self.tasks for task_id in ids):
                 return  # it ran and was deleted: a repeat is then a new task
         assert self.broker.run(command) == refused
@@ -367,10 +528,19 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.peer.forward(self.now_s) == len(moved)
         else:
             assert self.broker.run(commands.forward("q", self.now_ms)).moved == len(moved)
-            if moved:
-                self.events.append(("forwarded", " ".join(moved)))
+        grouped = [i for i in moved if self._goes_to_group(self.tasks[i], by_go)]
+        moved = [i for i in moved if i not in grouped]
+        for what, ids in (("forwarded", moved), ("aggregating", grouped)):
+            if ids and not by_go:
+                self.events.append((what, " ".join(ids)))
         for task_id in moved:
             self.make_pending(task_id, since)
+        for task_id in grouped:
+            self.put_in_group(task_id, self.now_s, None if by_go else self.now_ms)
+
+    @staticmethod
+    def _goes_to_group(task: Model, by_go: bool) -> bool:
+        return task.is_grouped and (by_go or task.state == "scheduled")
 
     def _is_due(self, task: Model, by_go: bool) -> bool:
         if task.score <= self.now_s:
@@ -397,7 +567,7 @@ class QueueMachine(RuleBasedStateMachine):
         task_id = list(self.tasks)[choice % len(self.tasks)]
         task, msg = self.tasks[task_id], encoded(task_id)
         word = self.broker.run(commands.cancel("q", task_id, msg, msg, b"E", self.now_ms))
-        if task.state not in ("pending", "scheduled", "retry"):
+        if task.in_set or task.state not in ("pending", "scheduled", "retry", "aggregating"):
             assert word == task.state
             return
         assert word == "CANCELLED"
@@ -529,8 +699,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(choice=some)
     def an_inspector_runs_one(self, choice: int) -> None:
-        task_id = self.find(choice, *PLACES)
-        if task_id is not None:
+        task_id = self.find(choice, *PLACES, "aggregating")
+        if task_id is not None and not self.tasks[task_id].in_set:
             assert self.peer.run_one(task_id) == 1
             # It leaves the time of waiting as it is, even one from before it was cancelled.
             self.make_pending(task_id, self.tasks[task_id].since)
@@ -552,10 +722,16 @@ class QueueMachine(RuleBasedStateMachine):
             assert fields.get("nbq:lost", 0) == task.lost, task_id
             if task.state in PLACES:
                 assert content[task.state][task_id] == task.score, task_id
+            assert ("group" in fields) == task.is_grouped, task_id
+            if task.state == "aggregating":
+                home = f"g:g:{task.in_set}" if task.in_set else "g:g"
+                assert content[home][task_id] == task.score, task_id
             if task.state == "active":
                 score = content["lease"][task_id]
                 assert math.isclose(score, task.lease_ms / 1000, abs_tol=0.0011), task_id
                 assert isinstance(score, int) == (task.holder == GO), task_id
+        sets = {f"asynq:{{q}}:g:g:{i}": each.deadline for i, each in self.sets.items()}
+        assert content.get("aggregation_sets", {}) == sets
         assert int(content.get("processed", 0)) == self.processed
         assert int(content.get("failed", 0)) == self.failed
         events = [(e["event"], e["ids"]) for e in content.get("own:events", [])]
@@ -570,6 +746,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert len(finished) == len(set(finished))
 
 
+@pytest.mark.timeout(300)
 def test_the_broker_does_what_the_model_says_whatever_comes(store: Store) -> None:
     class Bound(QueueMachine):
         pass
@@ -578,7 +755,7 @@ def test_the_broker_does_what_the_model_says_whatever_comes(store: Store) -> Non
     run_state_machine_as_test(
         Bound,
         settings=settings(
-            max_examples=200,
+            max_examples=150,
             stateful_step_count=40,
             deadline=None,
             database=None,

@@ -7,7 +7,7 @@
 --
 -- KEYS: group_set, set, groups, aggregation_sets
 -- ARGV: group, task_prefix, now_ms, max_size, max_delay_ms, grace_ms, deadline (Unix seconds),
---   limit
+--   limit, most_bytes (of all messages of the set, but for its first)
 -- RETURNS: how many members the set has, and when to look again (Unix ms as text, 0: now, empty:
 --   nothing is left)
 -- USES: types, ripe
@@ -24,7 +24,7 @@ local size, at = ripe_at(group_set)
 if size > 0 and at > tonumber(now_ms) then
   return { 0, string.format('%.0f', at) }
 end
-local left, moved = math.min(size, tonumber(limit)), 0
+local left, moved, bytes = math.min(size, tonumber(limit)), 0, 0
 if tonumber(max_size) > 0 then
   left = math.min(left, tonumber(max_size))
 end
@@ -34,12 +34,19 @@ while left > 0 do
   local members = {}
   for i = 1, #found, 2 do
     local task = redis.pcall('HMGET', task_prefix .. found[i], 'msg', 'state')
+    bytes = bytes + (task[1] and #task[1] or 0)
+    if bytes > tonumber(most_bytes) and (i > 1 or moved > 0) then
+      count, left = (i - 1) / 2, 0
+      break
+    end
     if task[1] and task[2] == 'aggregating' then
       members[#members + 1] = found[i + 1]
       members[#members + 1] = found[i]
     end
   end
-  redis.call('ZREMRANGEBYRANK', group_set, 0, count - 1)
+  if count > 0 then
+    redis.call('ZREMRANGEBYRANK', group_set, 0, count - 1)
+  end
   if #members > 0 then
     redis.call('ZADD', set, unpack(members))
   end
