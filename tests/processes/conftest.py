@@ -11,8 +11,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 import redis
+from waits import wait_until
 
 from nbqueue.broker.broker import Broker, TaskRecord
 from nbqueue.broker.commands import NewTask
@@ -35,17 +34,6 @@ from nbqueue.worker.worker import Worker
 
 KEY = "5b" * 32
 ENDED = frozenset({"completed", "archived"})
-
-
-def wait_until(fact: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
-    """Return what ``fact`` returns once that is true."""
-    limit = time.monotonic() + seconds
-    while True:
-        found = fact()
-        if found:
-            return found
-        assert time.monotonic() < limit, f"waited {seconds} s in vain {what}"
-        threading.Event().wait(0.005)
 
 
 def is_gone(pid: int) -> bool:

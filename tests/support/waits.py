@@ -1,0 +1,19 @@
+"""Waiting for a fact, with a deadline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def wait_until(fact: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+    """Return what ``fact`` returns once that is true."""
+    limit = time.monotonic() + seconds
+    while True:
+        found = fact()
+        if found:
+            return found
+        assert time.monotonic() < limit, f"waited {seconds} s in vain {what}"
+        threading.Event().wait(0.005)
