@@ -129,6 +129,12 @@ def main() -> None:
     help='Replace an executor once it has used so much memory, such as "512MB". [default: never]',
 )
 @click.option(
+    "--health-file",
+    type=click.Path(dir_okay=False),
+    metavar="PATH",
+    help="A file that is touched every 5 s while the worker is well and the store answers.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -145,6 +151,7 @@ def worker(
     lease: float,
     tasks_per_executor: int | None,
     memory_per_executor: int | None,
+    health_file: str | None,
     log_level: str,
 ) -> None:
     """Run tasks until Ctrl-C.
@@ -175,6 +182,8 @@ def worker(
         lease=lease,
         tasks_per_executor=tasks_per_executor,
         memory_per_executor=memory_per_executor,
+        health_file=health_file,
+        log_level=log_level.lower(),
     )
     _log_to_stderr(log_level)
     sys.exit(chosen.run())

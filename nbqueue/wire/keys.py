@@ -71,6 +71,7 @@ class QueueKeys:
         self.trimmed = own + "trimmed"
         self.ends = own + "end:"
         self.wake = own + "wake"
+        self.workers = own + "workers"
 
     def task(self, task_id: str) -> str:
         return self.task_prefix + task_id

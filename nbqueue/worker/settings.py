@@ -11,6 +11,7 @@ from nbqueue.errors import UsageError
 from nbqueue.wire.keys import check_queue_name
 
 PROCESS, THREAD = "process", "thread"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class WorkerSettings:
     lease: how long a task stays ours without a sign of life (a duration); 30 s, as Asynq's.
     tasks_per_executor: an executor is replaced after this many tasks; None: never.
     memory_per_executor: and when it once had this many bytes; None: never.
+    health_file: a file that is touched every 5 s while the worker is well and the store answers.
+    log_level: of a started worker: ``"debug"``, ``"info"``, ``"warning"`` or ``"error"``.
     service: the code of the owner's handlers and hooks, for the executors.
     patterns: which messages these handlers serve, and whether each is async.
     """
@@ -45,6 +48,8 @@ class WorkerSettings:
     lease: Duration = 30.0
     tasks_per_executor: int | None = None
     memory_per_executor: int | None = None
+    health_file: str | None = None
+    log_level: str = "info"
     service: bytes = b""
     patterns: Sequence[tuple[str, bool]] = ()
 
@@ -63,6 +68,8 @@ class WorkerSettings:
             raise UsageError(f"concurrency={self.concurrency!r} must be 1 or more")
         if self.executor not in (PROCESS, THREAD):
             raise UsageError(f"executor={self.executor!r} must be 'process' or 'thread'")
+        if self.log_level not in LOG_LEVELS:
+            raise UsageError(f"log_level={self.log_level!r} must be one of {', '.join(LOG_LEVELS)}")
         for name in ("shutdown_timeout", "kill_grace", "lease"):
             seconds = parse_duration(getattr(self, name), name)
             if name == "lease" and seconds < 1:

@@ -69,6 +69,8 @@ class Worker:
         retry_delay: Any = None,
         retry_on: Any = None,
         is_failure: Callable[[BaseException], bool] | None = None,
+        health_file: str | Path | None = None,
+        log_level: str = "info",
     ) -> None:
         self._service = Service(policy=make_policy(retry_delay, retry_on, is_failure))
         self.settings = WorkerSettings(
@@ -82,7 +84,10 @@ class Worker:
             lease,
             tasks_per_executor,
             memory_per_executor,
+            None if health_file is None else str(health_file),
+            log_level,
         )
+        self._id: str | None = None
         self.log = Path(log) if log is not None else None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -187,7 +192,9 @@ class Worker:
 
         ready, _, _ = select.select([answers], [], [], timeout)
         said = answers.read() if ready else b""
-        if said == b"ready":
+        word, _, worker_id = said.partition(b" ")
+        if word == b"ready":
+            self._id = worker_id.decode()
             return
         process = self._process
         assert process is not None
@@ -212,6 +219,43 @@ class Worker:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    @property
+    def id(self) -> str | None:
+        """The id of the started worker, ``host:pid:…``, or None."""
+        return self._id if self.is_running else None
+
+    def add_queue(self, name: str, weight: int = 1) -> None:
+        """Have the started worker serve one more queue, or give a queue another weight.
+
+        Raises `UsageError` if it is not running, `StoreError` if it does not follow.
+        """
+        if isinstance(weight, bool) or not isinstance(weight, int) or weight < 1:
+            raise UsageError(f"weight={weight!r} must be 1 or more")
+        self._change_queues({name: weight})
+
+    def remove_queue(self, name: str) -> None:
+        """Have the started worker fetch no more from a queue; what it has of it still ends.
+
+        The last queue cannot be removed. Raises as `add_queue` does.
+        """
+        self._change_queues({name: 0})
+
+    def _change_queues(self, changes: dict[str, int]) -> None:
+        from nbqueue.broker.broker import Broker
+        from nbqueue.broker.presence import change_queues
+        from nbqueue.store.connection import connect
+
+        worker_id = self.id
+        if worker_id is None:
+            raise UsageError("the worker is not running: start() it first")
+        store = connect(self.settings.url)
+        broker = Broker(store)
+        try:
+            change_queues(broker, worker_id, changes)
+        finally:
+            broker.close()
+            store.close()
 
     @property
     def is_running(self) -> bool:
