@@ -84,7 +84,7 @@ def encode_worker(record: WorkerRecord) -> bytes:
         status=record.status,
         active_worker_count=record.running,
     )
-    info.start_time.FromNanoseconds(int(record.started_at * 1e9))
+    info.start_time.FromMicroseconds(int(record.started_at * 1e6))
     return info.SerializeToString(deterministic=True)
 
 
@@ -121,8 +121,8 @@ def encode_tasks(worker_id: str, tasks: Iterable[RunningTask]) -> bytes:
             task_payload=task.shown,
             queue=task.queue,
         )
-        info.start_time.FromNanoseconds(int(task.started_at * 1e9))
-        info.deadline.FromNanoseconds(int(task.deadline or FAR_DEADLINE) * 1_000_000_000)
+        info.start_time.FromMicroseconds(int(task.started_at * 1e6))
+        info.deadline.FromSeconds(int(task.deadline or FAR_DEADLINE))
         # Two queues may have a task of the same id. Who reads these looks at the values only.
         field = task.task_id if task.task_id not in seen else f"{task.task_id} in {task.queue}"
         seen.add(task.task_id)
