@@ -33,6 +33,7 @@ class WorkerSettings:
     tasks_per_executor: an executor is replaced after this many tasks; None: never.
     memory_per_executor: and when it once had this many bytes; None: never.
     health_file: a file that is touched every 5 s while the worker is well and the store answers.
+    health_check_interval: how often a health check is called (a duration); 0: never.
     log_level: of a started worker: ``"debug"``, ``"info"``, ``"warning"`` or ``"error"``.
     service: the code of the owner's handlers and hooks, for the executors.
     patterns: which messages these handlers serve, and whether each is async.
@@ -49,6 +50,7 @@ class WorkerSettings:
     tasks_per_executor: int | None = None
     memory_per_executor: int | None = None
     health_file: str | None = None
+    health_check_interval: Duration = 0.0
     log_level: str = "info"
     service: bytes = b""
     patterns: Sequence[tuple[str, bool]] = ()
@@ -70,7 +72,7 @@ class WorkerSettings:
             raise UsageError(f"executor={self.executor!r} must be 'process' or 'thread'")
         if self.log_level not in LOG_LEVELS:
             raise UsageError(f"log_level={self.log_level!r} must be one of {', '.join(LOG_LEVELS)}")
-        for name in ("shutdown_timeout", "kill_grace", "lease"):
+        for name in ("shutdown_timeout", "kill_grace", "lease", "health_check_interval"):
             seconds = parse_duration(getattr(self, name), name)
             if name == "lease" and seconds < 1:
                 raise UsageError(f"lease={self.lease!r} must be 1 s or more")
@@ -83,6 +85,10 @@ class WorkerSettings:
     @property
     def lease_seconds(self) -> float:
         return parse_duration(self.lease)
+
+    @property
+    def health_check_seconds(self) -> float:
+        return parse_duration(self.health_check_interval)
 
     @property
     def kill_grace_seconds(self) -> float:

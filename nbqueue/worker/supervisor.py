@@ -35,6 +35,7 @@ from nbqueue.worker.executors import Death
 from nbqueue.worker.fetcher import Fetcher, QueueOrder
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.handlers import HandlerTable
+from nbqueue.worker.health import HealthChecks
 from nbqueue.worker.identity import new_worker_id
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
@@ -119,6 +120,7 @@ class Supervisor:
         Janitor(*parts, queues)
         Sweeper(*parts, queues)
         BeginNotes(*parts, self.pool)
+        self._health = HealthChecks(self.reactor, self.links, self.settings)
         self.presence = Presence(
             *parts, self.pool, self.settings, self.worker_id, self.queues.weights
         )
@@ -148,6 +150,7 @@ class Supervisor:
         try:
             self.reactor.run()
         finally:
+            self._health.close()
             self.pool.close()
             self.links.close()
             self.store.close()

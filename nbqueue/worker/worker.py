@@ -49,7 +49,9 @@ class Worker:
     The arguments are those of `WorkerSettings`, which see; ``log`` is a file for what a started
     worker and its tasks print (None: this process's own output). ``retry_delay``, ``retry_on`` and
     ``is_failure`` say what is done about errors of tasks that do not say it themselves: see
-    `nbqueue.executor.policy.make_policy`. Raises `UsageError` for arguments that cannot be right.
+    `nbqueue.executor.policy.make_policy`. ``health_check`` is called every
+    ``health_check_interval``, in a process of its own, with None, or with an exception while the
+    store does not answer. Raises `UsageError` for arguments that cannot be right.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class Worker:
         retry_delay: Any = None,
         retry_on: Any = None,
         is_failure: Callable[[BaseException], bool] | None = None,
+        health_check: Callable[[Exception | None], Any] | None = None,
+        health_check_interval: Duration = 15.0,
         health_file: str | Path | None = None,
         log_level: str = "info",
     ) -> None:
@@ -85,9 +89,14 @@ class Worker:
             tasks_per_executor,
             memory_per_executor,
             None if health_file is None else str(health_file),
+            0.0 if health_check is None else health_check_interval,
             log_level,
         )
         self._id: str | None = None
+        if health_check is not None:
+            self._service.health_check = _function(health_check, "a health check")
+            if not self.settings.health_check_seconds:
+                raise UsageError(f"health_check_interval={health_check_interval!r} must be over 0")
         self.log = Path(log) if log is not None else None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -273,7 +282,11 @@ class Worker:
 
         if not self.is_running or self.pid is None:
             return []
-        children = psutil.Process(self.pid).children()
+        children = [
+            child
+            for child in psutil.Process(self.pid).children()
+            if "nbqueue.executor.health" not in child.cmdline()
+        ]
         return [child.pid for child in sorted(children, key=lambda child: child.create_time())]
 
     def __enter__(self) -> Worker:

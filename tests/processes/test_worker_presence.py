@@ -13,6 +13,7 @@ from protobuf import decode_server, decode_worker
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.presence import change_queues, find_worker
 from nbqueue.errors import UsageError
+from nbqueue.worker.worker import Worker
 
 FAR = 32_503_680_000
 
@@ -296,3 +297,65 @@ def test_a_health_file_is_fresh_while_the_store_answers(lab: Any, tmp_path: Any)
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
         assert not path.exists()
+
+
+def test_a_health_check_is_called_whether_the_store_answers_or_not(lab: Any) -> None:
+    path = lab.mark_file("checks")
+
+    def check(error: Exception | None) -> None:
+        with open(path, "a") as file:
+            file.write(f"{os.getppid()}:{type(error).__name__} ")
+        if error is not None:
+            raise RuntimeError("nobody minds")
+
+    def seen() -> list[str]:
+        return lab.marks("checks")
+
+    with lab.worker(concurrency=1, health_check=check, health_check_interval="300ms") as worker:
+        well, ill = f"{worker.pid}:NoneType", f"{worker.pid}:StoreUnreachable"
+        task = lab.submit(nap, 30)
+        lab.wait_for(task, "active")
+        lab.wait_until(lambda: seen().count(well) >= 2)
+        lab.server.kill()
+        lab.wait_until(lambda: seen().count(ill) >= 2)
+        lab.server.start()
+        lab.wait_until(lambda: seen()[-1:] == [well])
+        assert "nobody minds" in worker.log()
+        assert len(worker.worker.executor_pids()) <= 2
+
+
+def test_a_health_check_must_be_a_function_with_an_interval() -> None:
+    with pytest.raises(UsageError, match="health check"):
+        Worker(health_check="x")
+    with pytest.raises(UsageError, match="health_check_interval"):
+        Worker(health_check=print, health_check_interval=0)
+    with pytest.raises(UsageError, match="log_level"):
+        Worker(log_level="loud")
+
+
+def test_a_started_worker_logs_at_the_level_it_was_given(lab: Any) -> None:
+    with lab.worker(log_level="debug") as loud, lab.worker(log_level="error") as quiet:
+        assert " DEBUG " in lab.wait_until(loud.log)
+        assert quiet.log() == ""
+
+
+def kill_the_worker(path: str) -> None:
+    with open(path, "a") as file:
+        file.write("x ")
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(30)
+
+
+def test_a_task_that_kills_its_worker_at_once_is_archived_in_the_end(lab: Any) -> None:
+    lab.redis.set("asynq:{default}:paused", "1")
+    task = lab.submit(kill_the_worker, lab.mark_file("runs"))
+    lab.redis.hset(f"asynq:{{default}}:t:{task}", "nbq:unbegun", 8)
+    with lab.worker(concurrency=1) as one, lab.worker(concurrency=1) as two:
+        lab.redis.delete("asynq:{default}:paused")
+        lab.wait_until(lambda: not one.alive and not two.alive)
+        with lab.worker(concurrency=1) as three:
+            record = lab.wait_for(task, "archived")
+            assert record.message.error_msg.endswith("10 workers died that had just taken it")
+            assert three.alive
+    assert lab.marks("runs") == ["x", "x"]
+    assert lab.outcomes(task) == ["lost", "archived"]
