@@ -135,6 +135,12 @@ def main() -> None:
     help="End when all queues are empty and nothing is due.",
 )
 @click.option(
+    "--health-file",
+    type=click.Path(dir_okay=False),
+    metavar="PATH",
+    help="A file that is touched every 5 s while the worker is well and the store answers.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -152,6 +158,7 @@ def worker(
     tasks_per_executor: int | None,
     memory_per_executor: int | None,
     burst: bool,
+    health_file: str | None,
     log_level: str,
 ) -> None:
     """Run tasks until Ctrl-C.
@@ -183,6 +190,8 @@ def worker(
         tasks_per_executor=tasks_per_executor,
         memory_per_executor=memory_per_executor,
         burst=burst,
+        health_file=health_file,
+        log_level=log_level.lower(),
     )
     _log_to_stderr(log_level)
     sys.exit(chosen.run())

@@ -62,7 +62,8 @@ class Service:
     """Everything that a worker's owner registered for its executors.
 
     ``on_start`` and ``on_stop`` run once in each executor, before its first task and when it ends;
-    ``on_error(task, error)`` runs after each attempt that failed.
+    ``on_error(task, error)`` runs after each attempt that failed. ``health_check(error)`` runs in a
+    process of its own, now and then.
     """
 
     handlers: Patterns[Handler] = field(default_factory=Patterns)
@@ -72,11 +73,12 @@ class Service:
     on_error: list[Callable[[Task, BaseException], Any]] = field(default_factory=list)
     policy: Policy = field(default_factory=Policy)
     aggregator: Aggregator | None = None
+    health_check: Callable[[Exception | None], Any] | None = None
 
     @property
     def is_empty(self) -> bool:
         hooks = (self.middleware, self.on_start, self.on_stop, self.on_error)
-        if self.aggregator is not None:
+        if self.aggregator is not None or self.health_check is not None:
             return False
         return not (len(self.handlers) or any(hooks)) and self.policy.is_empty
 

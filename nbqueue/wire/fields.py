@@ -24,6 +24,12 @@ ATTEMPT: Final = "nbq:attempt"
 LOST: Final = "nbq:lost"
 """How many of its attempts ended because the process that ran it died."""
 
+BEGUN: Final = "nbq:begun"
+"""The number of the last attempt that is known to have begun."""
+
+UNBEGUN: Final = "nbq:unbegun"
+"""How many of its attempts ended with the death of a whole worker, not known to have begun."""
+
 ERROR: Final = "nbq:error"
 """The signed exception of the last failed attempt."""
 

@@ -73,6 +73,7 @@ class QueueKeys:
         self.ends = own + "end:"
         self.wake = own + "wake"
         self.group_names = own + "group_names"
+        self.workers = own + "workers"
 
     def task(self, task_id: str) -> str:
         return self.task_prefix + task_id

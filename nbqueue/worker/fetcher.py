@@ -30,13 +30,17 @@ class QueueOrder:
     """
 
     def __init__(self, weights: Mapping[str, int], strict: bool) -> None:
-        self._strict = sorted(weights, key=lambda name: -weights[name]) if strict else None
-        self._names = list(weights)
+        self._is_strict = strict
+        self.change(weights)
+
+    def change(self, weights: Mapping[str, int]) -> None:
+        """From now on these queues, with these weights."""
         self._weights = dict(weights)
+        self._names = sorted(weights, key=lambda name: -weights[name])
 
     def next(self) -> list[str]:
-        if self._strict is not None or len(self._names) == 1:
-            return self._strict or self._names
+        if self._is_strict or len(self._names) == 1:
+            return self._names
         # The largest of w-th roots of random numbers: a weighted order without replacement.
         return sorted(self._names, key=lambda name: -(random.random() ** (1 / self._weights[name])))
 
@@ -65,7 +69,7 @@ class Fetcher:
         self._clock = clock
         self._worker_id = worker_id
         self._lease_ms = int(lease_seconds * 1000)
-        self._order = order
+        self.order = order
         self._queues = queues
         self._room = room
         self._on_fetched = on_fetched
@@ -85,7 +89,13 @@ class Fetcher:
 
     def look(self, queue: str) -> None:
         """There may be a task in ``queue``."""
-        self._filled.add(queue)
+        if queue in self._queues:
+            self._filled.add(queue)
+
+    def forget(self, queue: str) -> None:
+        """``queue`` is not served any more."""
+        self._filled.discard(queue)
+        self._waiting.discard(queue)
 
     def fetch(self) -> None:
         """Ask for tasks, if there is room and a queue that may have some. Once a round."""
@@ -95,7 +105,7 @@ class Fetcher:
         limit = min(self._room(), MOST_AT_ONCE)
         if limit <= 0:
             return
-        queue = next(name for name in self._order.next() if name in self._filled)
+        queue = next(name for name in self.order.next() if name in self._filled)
         now_ms = self._clock.now_ms()
         self.issued += 1
         token = f"{self._worker_id}:{now_ms}:{self.issued}"
@@ -123,10 +133,10 @@ class Fetcher:
 
     def _look_later(self, queue: str, seconds: float) -> None:
         self._filled.discard(queue)
-        self._reactor.after(seconds, lambda: self._filled.add(queue))
+        self._reactor.after(seconds, lambda: self.look(queue))
 
     def _wait(self, queue: str) -> None:
-        if queue not in self._waiting:
+        if queue in self._queues and queue not in self._waiting:
             self._waiting.add(queue)
             self._links.wait_for_task(queue, partial(self._on_task, queue))
 
@@ -135,7 +145,7 @@ class Fetcher:
         if isinstance(reply, ReplyError):
             self._look_later(queue, _REFUSED_LOOK)
         else:
-            self._filled.add(queue)
+            self.look(queue)
 
     def _on_up(self) -> None:
         self._filled = set(self._queues)

@@ -13,6 +13,7 @@ from nbqueue.errors import UsageError
 from nbqueue.wire.keys import check_queue_name
 
 PROCESS, THREAD = "process", "thread"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class WorkerSettings:
         duration); 1 min.
     group_max_delay: how long its oldest task may wait (a duration); None: any time.
     group_max_size: how many tasks are aggregated without waiting, and at most; 0: any number.
+    health_file: a file that is touched every 5 s while the worker is well and the store answers.
+    health_check_interval: how often a health check is called (a duration); 0: never.
+    log_level: of a started worker: ``"debug"``, ``"info"``, ``"warning"`` or ``"error"``.
     service: the code of the owner's handlers and hooks, for the executors.
     patterns: which messages these handlers serve, and whether each is async.
     aggregates: whether there is an aggregator among them, and `aggregator_is_async` whether it is.
@@ -53,6 +57,9 @@ class WorkerSettings:
     lease: Duration = 30.0
     tasks_per_executor: int | None = None
     memory_per_executor: int | None = None
+    health_file: str | None = None
+    health_check_interval: Duration = 0.0
+    log_level: str = "info"
     service: bytes = b""
     patterns: Sequence[tuple[str, bool]] = ()
     burst: bool = False
@@ -77,7 +84,9 @@ class WorkerSettings:
             raise UsageError(f"concurrency={self.concurrency!r} must be 1 or more")
         if self.executor not in (PROCESS, THREAD):
             raise UsageError(f"executor={self.executor!r} must be 'process' or 'thread'")
-        for name in ("shutdown_timeout", "kill_grace", "lease"):
+        if self.log_level not in LOG_LEVELS:
+            raise UsageError(f"log_level={self.log_level!r} must be one of {', '.join(LOG_LEVELS)}")
+        for name in ("shutdown_timeout", "kill_grace", "lease", "health_check_interval"):
             seconds = parse_duration(getattr(self, name), name)
             if name == "lease" and seconds < 1:
                 raise UsageError(f"lease={self.lease!r} must be 1 s or more")
@@ -118,6 +127,10 @@ class WorkerSettings:
     @property
     def lease_seconds(self) -> float:
         return parse_duration(self.lease)
+
+    @property
+    def health_check_seconds(self) -> float:
+        return parse_duration(self.health_check_interval)
 
     @property
     def kill_grace_seconds(self) -> float:

@@ -16,6 +16,7 @@ NOW_MS = 2_000_000_000_123
 """2033-05-18 03:33:20.123 UTC. In the future, or Redis would delete counters that expire."""
 _ASYNQ, _OWN = "asynq:{q}:", "nbqueue:{q}:"
 _NUMBERS = {"pending_since", "nbq:attempt", "nbq:lost", "nbq:due", "nbq:unique", "nbq:added"}
+_NUMBERS |= {"nbq:begun", "nbq:unbegun"}
 
 
 class Zset(dict[str, float]):

@@ -2,8 +2,9 @@
 --
 -- Only the holder of its lease, or who found its lease expired, can do this. `how` is 'unstarted'
 -- for a task that was fetched but never began (as if it had not been fetched), 'lost' if the
--- process that ran it died (which is counted in the task), or 'interrupted' by a shutdown. Its time
--- of waiting goes on from when it was enqueued. Safe to repeat.
+-- process that ran it died (which is counted in the task), 'unbegun' if a whole worker died and
+-- nobody knows whether the task had begun (which is counted apart), or 'interrupted' by a shutdown.
+-- Its time of waiting goes on from when it was enqueued. Safe to repeat.
 --
 -- KEYS: task, active, lease, pending, events, attempts
 -- ARGV: id, fence, how, now_ms, event_cap, attempt_cap, worker, host, type_name, attempt_number,
@@ -30,10 +31,10 @@ end
 if how == 'unstarted' then
   redis.call('HINCRBY', task, 'nbq:attempt', -1)
 else
-  if how == 'lost' then
-    redis.call('HINCRBY', task, 'nbq:lost', 1)
+  if how == 'lost' or how == 'unbegun' then
+    redis.call('HINCRBY', task, 'nbq:' .. how, 1)
   end
-  ended(how)
+  ended(how == 'unbegun' and 'lost' or how)
 end
 event(events, event_cap, now_ms, 'requeued', { id })
 return 1
