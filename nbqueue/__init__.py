@@ -47,6 +47,8 @@ _HOMES = {
     "TaskTimeout": "nbqueue.errors",
     "WorkerLost": "nbqueue.errors",
     "HandlerNotFound": "nbqueue.errors",
+    "Schedule": "nbqueue.client.schedules",
+    "ScheduleNotFound": "nbqueue.errors",
     "SignatureError": "nbqueue.errors",
     "UnknownKey": "nbqueue.errors",
     "IncompatiblePython": "nbqueue.errors",
@@ -63,6 +65,8 @@ __all__ = [
     "NoEmbeddedServer",
     "RetryLater",
     "RevokeTask",
+    "Schedule",
+    "ScheduleNotFound",
     "SignatureError",
     "SkipRetry",
     "StoreDenied",
@@ -111,6 +115,7 @@ if TYPE_CHECKING:
     from nbqueue.client.client import Client, connect
     from nbqueue.client.futures import TaskFuture
     from nbqueue.client.groups import TaskGroup
+    from nbqueue.client.schedules import Schedule
     from nbqueue.errors import (
         CannotPickle,
         HandlerNotFound,
@@ -121,6 +126,7 @@ if TYPE_CHECKING:
         NoEmbeddedServer,
         RetryLater,
         RevokeTask,
+        ScheduleNotFound,
         SignatureError,
         SkipRetry,
         StoreDenied,

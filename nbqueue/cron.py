@@ -30,8 +30,8 @@ _DESCRIPTORS = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
-_DAYS = "sun mon tue wed thu fri sat".split()
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _EVERY = re.compile(r"(\d+(\.\d+)?(ms|[smhdw]))+", re.ASCII)
 _DAY = timedelta(days=1)
@@ -256,10 +256,8 @@ def _range(text: str, field: _Field, part: str) -> tuple[range, bool]:
             raise wrong("is no range")
         return range(field.low, field.high + 1, step), step == 1
     low = _value(field, ends[0], wrong)
-    if len(ends) > 1:
-        high = _value(field, ends[1], wrong)
-    else:
-        high = field.high if steps else low
+    last = field.high if steps else low
+    high = _value(field, ends[1], wrong) if len(ends) > 1 else last
     if low > high:
         raise wrong("ends before it begins")
     return range(low, high + 1, step), False

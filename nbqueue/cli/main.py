@@ -129,6 +129,12 @@ def main() -> None:
     help='Replace an executor once it has used so much memory, such as "512MB". [default: never]',
 )
 @click.option(
+    "--scheduler/--no-scheduler",
+    default=True,
+    show_default=True,
+    help="Whether it fires the schedules of its queues when they are due.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -145,6 +151,7 @@ def worker(
     lease: float,
     tasks_per_executor: int | None,
     memory_per_executor: int | None,
+    scheduler: bool,
     log_level: str,
 ) -> None:
     """Run tasks until Ctrl-C.
@@ -175,6 +182,7 @@ def worker(
         lease=lease,
         tasks_per_executor=tasks_per_executor,
         memory_per_executor=memory_per_executor,
+        scheduler=scheduler,
     )
     _log_to_stderr(log_level)
     sys.exit(chosen.run())

@@ -31,6 +31,8 @@ class WorkerSettings:
     lease: how long a task stays ours without a sign of life (a duration); 30 s, as Asynq's.
     tasks_per_executor: an executor is replaced after this many tasks; None: never.
     memory_per_executor: and when it once had this many bytes; None: never.
+    scheduler: whether it fires the schedules of its queues when they are due, as any number of
+        workers may; True.
     service: the code of the owner's handlers and hooks, for the executors.
     patterns: which messages these handlers serve, and whether each is async.
     """
@@ -47,6 +49,7 @@ class WorkerSettings:
     memory_per_executor: int | None = None
     service: bytes = b""
     patterns: Sequence[tuple[str, bool]] = ()
+    scheduler: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.queues, Mapping):
@@ -68,6 +71,8 @@ class WorkerSettings:
             if name == "lease" and seconds < 1:
                 raise UsageError(f"lease={self.lease!r} must be 1 s or more")
             object.__setattr__(self, name, seconds)
+        if not isinstance(self.scheduler, bool):
+            raise UsageError(f"scheduler={self.scheduler!r} must be True or False")
         for name in ("tasks_per_executor", "memory_per_executor"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):

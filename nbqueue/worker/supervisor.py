@@ -46,6 +46,7 @@ from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.runs import Run
+from nbqueue.worker.scheduler import Scheduler
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.sweeper import Sweeper
 from nbqueue.worker.upkeep import ClockKeeper, Forwarder, Heartbeat, Janitor, Recoverer
@@ -97,6 +98,11 @@ class Supervisor:
         Recoverer(self.reactor, self.links, self.clock, queues, self._on_expired)
         Janitor(self.reactor, self.links, self.clock, queues)
         Sweeper(self.reactor, self.links, self.clock, queues)
+        self._scheduler: Scheduler | None = None
+        if settings.scheduler:
+            self._scheduler = Scheduler(
+                self.reactor, self.links, self.clock, self._keys, queues, self.fetcher.look
+            )
         self.links.on_message = self._on_message
         self.links.on_up.append(self._reclaim)
         self.reactor.every_round(self._round)
@@ -161,6 +167,8 @@ class Supervisor:
             return
         self._ending = True
         self.pause()
+        if self._scheduler is not None:
+            self._scheduler.close()
         log.info(
             "worker ends id=%s running=%d timeout=%s",
             self.worker_id,
@@ -314,6 +322,9 @@ class Supervisor:
                 self.forwarder.announced(queue, int(value))
             elif word == b"handlers":
                 self._handlers.refresh()
+            elif word == b"schedules":
+                if self._scheduler is not None:
+                    self._scheduler.refresh(queue)
             else:
                 self.fetcher.look(queue)
             return

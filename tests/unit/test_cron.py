@@ -235,11 +235,11 @@ def test_due_moments_are_those_that_a_scan_finds(
     try:
         parsed = parse_spec(spec, zone)
     except UsageError as error:
-        assert "never matches" in str(error)
-        assert not list(_scan(spec, ZoneInfo(zone), start, 3))
+        assert "never matches" in str(error)  # noqa: PT017 (which specs these are is not known)
+        assert not list(_scan(spec, ZoneInfo(zone), start, 2))
         return
     assert isinstance(parsed, Cron)
-    expected = [ms for ms in _scan(spec, ZoneInfo(zone), start, 3)][:200]
+    expected = list(_scan(spec, ZoneInfo(zone), start, 2))[:200]
     ms = to_ms(start)
     for each in expected:
         found = parsed.next_after(ms)
