@@ -8,9 +8,11 @@ agree; which moments that reading stands for is decided here. See docs/schedules
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -132,12 +134,13 @@ class Cron:
         return None
 
     def _next_wall(self, wall: datetime) -> datetime | None:
-        # Imported here, as a process without a cron spec needs none of it.
-        from croniter import CroniterBadDateError, croniter
+        from croniter import CroniterBadDateError
 
         try:
-            iterator = croniter(self.expression, wall, max_years_between_matches=YEARS)
-            found: datetime = iterator.get_next(datetime)
+            with _iterating:
+                iterator = _iterator(self.expression)
+                iterator.set_current(wall, force=True)
+                found: datetime = iterator.get_next(datetime)
         except CroniterBadDateError:
             return None
         return found
@@ -273,6 +276,18 @@ def _value(field: _Field, word: str, wrong: Callable[[str], UsageError]) -> int:
     if not field.low <= value <= field.high:
         raise wrong(f"must be from {field.low} to {field.high}")
     return value
+
+
+_iterating = threading.Lock()
+
+
+@lru_cache(maxsize=512)
+def _iterator(expression: str) -> Any:
+    """Made once, as that takes long; used under the lock, as it keeps its place."""
+    # Imported here, as a process without a cron spec needs none of it.
+    from croniter import croniter
+
+    return croniter(expression, datetime(2024, 1, 1), max_years_between_matches=YEARS)
 
 
 def _wall(moment: datetime, zone: ZoneInfo) -> datetime:

@@ -16,6 +16,7 @@ MOST_MISSED = 1_000
 """How many missed runs are made up for with ``missed="all"``."""
 
 MISSED = "missed"
+_MOST_COUNTED = 100
 
 
 class Step(NamedTuple):
@@ -118,15 +119,16 @@ def _oldest_of(spec: Spec, entry: ScheduleEntry, due: int, limit: int) -> int | 
     while limit - span > due:
         span *= 2
         start = next_due(spec, entry, max(limit - span, due - 1))
-        if start is None or _count(spec, entry, start, limit) > MOST_MISSED:
+        if start is None or _count(spec, entry, start, limit, MOST_MISSED) > MOST_MISSED:
             break
         best = start
     return best
 
 
-def _count(spec: Spec, entry: ScheduleEntry, due: int, limit: int) -> int:
+def _count(spec: Spec, entry: ScheduleEntry, due: int, limit: int, most: int) -> int:
+    """How many times there are from ``due`` to ``limit``; what is beyond ``most`` counts as one."""
     number, at = 0, due
-    while at <= limit and number <= MOST_MISSED:
+    while at <= limit and number <= most:
         number += 1
         later = next_due(spec, entry, at)
         if later is None:
@@ -139,6 +141,6 @@ def _counted(spec: Spec, entry: ScheduleEntry, due: int, end: int | None, detail
     """How many times were passed over, where that is soon said."""
     if end is None:
         return detail
-    number = _count(spec, entry, due, end - 1)
-    many = f"more than {MOST_MISSED}" if number > MOST_MISSED else str(number)
+    number = _count(spec, entry, due, end - 1, _MOST_COUNTED)
+    many = f"more than {_MOST_COUNTED}" if number > _MOST_COUNTED else str(number)
     return f"{many} missed: {detail}"
