@@ -13,6 +13,7 @@ import click
 from nbqueue import __version__
 from nbqueue.cli.demo import demo
 from nbqueue.cli.parameters import QUEUE, SIZE, SPAN
+from nbqueue.cli.schedules import schedule
 from nbqueue.cli.store import store
 from nbqueue.errors import NbqueueError, UsageError
 
@@ -202,6 +203,7 @@ def _log_to_stderr(level: str) -> None:
 
 main.add_command(store)
 main.add_command(demo)
+main.add_command(schedule)
 
 if __name__ == "__main__":
     main()

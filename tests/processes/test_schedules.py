@@ -79,7 +79,8 @@ def test_a_call_runs_whenever_it_is_due(lab: Any, q: Client) -> None:
 
 def test_two_workers_fire_each_time_once_and_one_goes_on_alone(lab: Any, q: Client) -> None:
     path = lab.mark_file("marks")
-    first, second = lab.start_worker(), lab.start_worker()
+    first = lab.start_worker()
+    lab.start_worker()
     schedule = q.schedule(mark_id, "@every 1s", args=(path,))
     lab.wait_until(lambda: len(lab.marks("marks")) >= 3, 30)
     first.signal(signal.SIGKILL)
@@ -251,8 +252,11 @@ def test_programs_of_asynq_see_each_schedule_once(lab: Any, q: Client) -> None:
 
     lab.wait_until(lambda: entries()["default:tick"].prev_enqueue_time.seconds > 0, 30)
     daily = entries()["default:daily"]
-    assert (daily.spec, daily.task_type) == ("CRON_TZ=Europe/Paris 0 7 * * *", "mark")
-    assert daily.task_payload.startswith(b"mark('/")
+    assert (daily.spec, daily.task_type) == (
+        "CRON_TZ=Europe/Paris 0 7 * * *",
+        q.schedules()["daily"].type,
+    )
+    assert b".mark(" in daily.task_payload
     assert list(daily.enqueue_options) == [
         'Queue("default")', "MaxRetry(3)", "Timeout(1m30s)", "Retention(2h0m0s)",
     ]  # fmt: skip
@@ -287,3 +291,35 @@ def test_code_of_a_schedule_is_kept(lab: Any, q: Client) -> None:
     with lab.worker():
         lab.wait_until(lambda: lab.redis.zcard(KEYS.code_index) == 1, 30)
         assert schedule.run_now().result("30s") == "x"
+
+
+def test_the_command_line(lab: Any, q: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from nbqueue.cli.main import main
+
+    monkeypatch.setenv("NBQUEUE_KEY", KEY)
+
+    def run(*words: str, code: int = 0) -> str:
+        done = CliRunner().invoke(main, ["schedule", *words, "--url", lab.url])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    assert "no schedules" in run("list")
+    s = q.schedule(mark, "@yearly", args=(lab.mark_file("marks"),), id="s")
+    s.pause()
+    assert "paused" in run("list")
+    assert "Resumed s" in run("resume", "s")
+    assert not s.paused
+    assert "@yearly" in run("list", "-q", "default")
+    run("pause", "s")
+    assert s.paused
+    task_id = run("run", "s").strip()
+    assert lab.state(task_id) == "pending"
+    assert task_id in run("history", "s")
+    assert "by hand" in run("history", "s", "-n", "1")
+    q.schedule(mark, "@yearly", args=("x",), id="s", queue="other")
+    assert "several queues" in run("pause", "s", code=2)
+    run("remove", "s", "-q", "other")
+    run("remove", "s")
+    assert "no schedule 's'" in run("remove", "s", code=1)
