@@ -56,6 +56,8 @@ _HOMES = {
     "TaskTimeout": "nbqueue.errors",
     "WorkerLost": "nbqueue.errors",
     "HandlerNotFound": "nbqueue.errors",
+    "Schedule": "nbqueue.client.schedules",
+    "ScheduleNotFound": "nbqueue.errors",
     "SignatureError": "nbqueue.errors",
     "UnknownKey": "nbqueue.errors",
     "IncompatiblePython": "nbqueue.errors",
@@ -78,6 +80,8 @@ __all__ = [
     "QueueNotFound",
     "RetryLater",
     "RevokeTask",
+    "Schedule",
+    "ScheduleNotFound",
     "SignatureError",
     "SkipRetry",
     "StoreDenied",
@@ -131,6 +135,7 @@ if TYPE_CHECKING:
     from nbqueue.client.futures import TaskFuture
     from nbqueue.client.groups import TaskGroup
     from nbqueue.client.inspector import Inspector
+    from nbqueue.client.schedules import Schedule
     from nbqueue.errors import (
         CannotPickle,
         HandlerNotFound,
@@ -144,6 +149,7 @@ if TYPE_CHECKING:
         QueueNotFound,
         RetryLater,
         RevokeTask,
+        ScheduleNotFound,
         SignatureError,
         SkipRetry,
         StoreDenied,

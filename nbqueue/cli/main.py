@@ -14,6 +14,7 @@ from nbqueue import __version__
 from nbqueue.cli.demo import demo
 from nbqueue.cli.inspect import queue, task
 from nbqueue.cli.parameters import QUEUE, SIZE, SPAN
+from nbqueue.cli.schedules import schedule
 from nbqueue.cli.store import store
 from nbqueue.errors import NbqueueError, UsageError
 
@@ -141,6 +142,12 @@ def main() -> None:
     help="A file that is touched every 5 s while the worker is well and the store answers.",
 )
 @click.option(
+    "--scheduler/--no-scheduler",
+    default=True,
+    show_default=True,
+    help="Whether it fires the schedules of its queues when they are due.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -159,6 +166,7 @@ def worker(
     memory_per_executor: int | None,
     burst: bool,
     health_file: str | None,
+    scheduler: bool,
     log_level: str,
 ) -> None:
     """Run tasks until Ctrl-C.
@@ -192,6 +200,7 @@ def worker(
         burst=burst,
         health_file=health_file,
         log_level=log_level.lower(),
+        scheduler=scheduler,
     )
     _log_to_stderr(log_level)
     sys.exit(chosen.run())
@@ -213,6 +222,7 @@ main.add_command(store)
 main.add_command(demo)
 main.add_command(queue)
 main.add_command(task)
+main.add_command(schedule)
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from nbqueue.client.inspector import Inspector
+    from nbqueue.client.schedules import Schedule, Schedules
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -132,6 +133,49 @@ class Client(concurrent.futures.Executor):
         `TaskIdConflict`, `StoreUnreachable`.
         """
         return self._default.enqueue(type, payload, **options)
+
+    def schedule(
+        self,
+        fn: Callable[..., Any],
+        spec: str,
+        *,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Schedule:
+        """Run ``fn(*args, **kwargs)`` on a worker whenever ``spec`` is due; returns its handle.
+
+        ``spec``: ``"*/5 * * * *"`` (minute, hour, day of month, month, day of week), ``"@every
+        30s"``, ``"@hourly"``, …; see docs/schedules.md. ``settings``: ``id`` (another schedule of
+        this id in the queue is replaced; default: the function's name, with a digest of the
+        arguments), ``tz``, ``missed`` (``"once"``, ``"skip"``, ``"all"``: what of the runs for
+        which there was no worker), ``overlap`` (False: not while the last run goes on),
+        ``jitter`` (a duration), ``start``, ``until`` (datetimes), ``max_runs``; and the options of
+        a task. It survives everything, until `Schedule.remove`.
+
+        >>> q.schedule(report, "0 7 * * mon-fri", tz="Europe/Paris", id="report", retry=3)
+
+        Raises `UsageError`, which says what is wrong with ``spec``; `CannotPickle`.
+        """
+        return self._default.schedule(fn, spec, args=args, kwargs=kwargs, **settings)
+
+    def schedule_message(
+        self, type: str, payload: Any = None, spec: str = "", **settings: Any
+    ) -> Schedule:
+        """Enqueue a message whenever ``spec`` is due; see `schedule` and `enqueue`.
+
+        >>> q.schedule_message("email:digest", {"to": "all"}, "@daily", tz="Europe/Paris")
+        """
+        return self._default.schedule_message(type, payload, spec, **settings)
+
+    def schedules(self, queue: str | None = None) -> Schedules:
+        """The schedules of all queues, or of one; a list of handles, with ``rows()``.
+
+        >>> q.schedules()["report"].pause()
+        """
+        from nbqueue.client.schedules import list_schedules
+
+        return list_schedules(self._session, queue)
 
     def options(self, **options: Any) -> Submitter:
         """Something with ``submit``, ``map`` and ``enqueue`` whose tasks have these options.

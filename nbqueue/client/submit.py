@@ -16,6 +16,7 @@ from nbqueue.calls.functions import Code, dump_arguments, dump_function
 from nbqueue.client.futures import About, TaskFuture
 from nbqueue.client.groups import TaskGroup
 from nbqueue.client.outcomes import DELETED, End
+from nbqueue.client.scheduling import Scheduling
 from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import StoreError, TaskIdConflict, UsageError
@@ -26,6 +27,7 @@ from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
 if TYPE_CHECKING:
+    from nbqueue.client.schedules import Schedule
     from nbqueue.client.session import Session
 
 P = ParamSpec("P")
@@ -40,7 +42,7 @@ _NAME_SECONDS = 90 * 86_400
 _MOST_SECONDS = FAR_TIMEOUT
 
 
-class Submitter:
+class Submitter(Scheduling):
     """Submits calls with certain options. Get it from `Client.options`; it can be kept and shared.
 
     >>> critical = q.options(queue="critical", retry=3)
@@ -383,6 +385,10 @@ class TaskFunction(Generic[P, T]):
     def map(self, *iterables: Iterable[Any]) -> TaskGroup[T]:
         """Enqueue a call of it for each set of arguments; see `Client.map`."""
         return self._submitter.map(self.__wrapped__, *iterables)
+
+    def schedule(self, spec: str, **settings: Any) -> Schedule:
+        """Run it whenever ``spec`` is due; see `Client.schedule`."""
+        return self._submitter.schedule(self.__wrapped__, spec, **settings)
 
     def options(self, **changes: Any) -> TaskFunction[P, T]:
         """The same function with options changed."""

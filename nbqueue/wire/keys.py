@@ -22,6 +22,9 @@ CANCEL_CHANNEL: Final = "asynq:cancel"
 HANDLER_TYPE: Final = "nbqueue.handler"
 """Stands for the type of a task in the signature of a handler that lies in the store."""
 
+SCHEDULE_TYPE: Final = "nbqueue.schedule "
+"""Before the type of a call, in the signature of the template that lies in a schedule."""
+
 LISTENER_LENGTH: Final = 10
 """How many characters of a task's id name the channel on which its end is announced."""
 
@@ -70,6 +73,8 @@ class QueueKeys:
         self.handlers = own + "handlers"
         self.trimmed = own + "trimmed"
         self.settings = own + "settings"
+        self.schedules = own + "schedules"
+        self.schedule_due = own + "schedule_due"
         self.ends = own + "end:"
         self.wake = own + "wake"
         self.group_names = own + "group_names"
@@ -110,6 +115,12 @@ class QueueKeys:
     def name(self, name: str) -> str:
         """Where the id of the newest task of this name is kept, for as long as it can matter."""
         return f"{self.own_prefix}name:{name}"
+
+    def schedule_state(self, schedule_id: str) -> str:
+        return f"{self.own_prefix}schedule_state:{schedule_id}"
+
+    def schedule_history(self, schedule_id: str) -> str:
+        return f"{self.own_prefix}schedule_history:{schedule_id}"
 
     def end_channel(self, task_id: str) -> str:
         """Where the end of this task is announced: one channel for all tasks of one client."""

@@ -42,6 +42,8 @@ class WorkerSettings:
     health_file: a file that is touched every 5 s while the worker is well and the store answers.
     health_check_interval: how often a health check is called (a duration); 0: never.
     log_level: of a started worker: ``"debug"``, ``"info"``, ``"warning"`` or ``"error"``.
+    scheduler: whether it fires the schedules of its queues when they are due, as any number of
+        workers may; True.
     service: the code of the owner's handlers and hooks, for the executors.
     patterns: which messages these handlers serve, and whether each is async.
     aggregates: whether there is an aggregator among them, and `aggregator_is_async` whether it is.
@@ -68,6 +70,7 @@ class WorkerSettings:
     group_max_size: int = 0
     aggregates: bool = False
     aggregator_is_async: bool = False
+    scheduler: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.queues, Mapping):
@@ -91,6 +94,8 @@ class WorkerSettings:
             if name == "lease" and seconds < 1:
                 raise UsageError(f"lease={self.lease!r} must be 1 s or more")
             object.__setattr__(self, name, seconds)
+        if not isinstance(self.scheduler, bool):
+            raise UsageError(f"scheduler={self.scheduler!r} must be True or False")
         for name in ("tasks_per_executor", "memory_per_executor"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):

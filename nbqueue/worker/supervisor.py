@@ -48,6 +48,7 @@ from nbqueue.worker.reclaimer import Reclaimer
 from nbqueue.worker.recovering import Neighbours, Recovering
 from nbqueue.worker.results import ResultWriter
 from nbqueue.worker.runs import Run
+from nbqueue.worker.scheduler import Scheduler
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.sweeper import Sweeper
 from nbqueue.worker.upkeep import ClockKeeper, Forwarder, Heartbeat, Janitor, Recoverer
@@ -111,6 +112,11 @@ class Supervisor:
         )
         self.forwarder = Forwarder(self.reactor, self.links, self.clock, queues, self.fetcher.look)
         self._tend(queues)
+        self._scheduler: Scheduler | None = None
+        if settings.scheduler:
+            self._scheduler = Scheduler(
+                self.reactor, self.links, self.clock, self._keys, queues, self.fetcher.look
+            )
         self._burst: Burst | None = None
         if settings.burst:
             self._burst = Burst(
@@ -207,6 +213,8 @@ class Supervisor:
             return
         self._ending = True
         self.pause()
+        if self._scheduler is not None:
+            self._scheduler.close()
         log.info(
             "worker ends id=%s running=%d timeout=%s",
             self.worker_id,
@@ -326,6 +334,9 @@ class Supervisor:
                 self._handlers.refresh()
             elif word == b"worker":
                 self.queues.on_message(value)
+            elif word == b"schedules":
+                if self._scheduler is not None:
+                    self._scheduler.refresh(queue)
             else:
                 self.fetcher.look(queue)
             return

@@ -68,6 +68,7 @@ class Worker:
         tasks_per_executor: int | None = None,
         memory_per_executor: int | None = None,
         burst: bool = False,
+        scheduler: bool = True,
         log: str | Path | None = None,
         retry_delay: Any = None,
         retry_on: Any = None,
@@ -99,6 +100,7 @@ class Worker:
             group_grace_period=group_grace_period,
             group_max_delay=group_max_delay,
             group_max_size=group_max_size,
+            scheduler=scheduler,
         )
         self._id: str | None = None
         if health_check is not None:
