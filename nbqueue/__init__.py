@@ -27,6 +27,7 @@ _HOMES = {
     "SkipRetry": "nbqueue.errors",
     "RevokeTask": "nbqueue.errors",
     "RetryLater": "nbqueue.errors",
+    "Limit": "nbqueue.limits",
     "NbqueueError": "nbqueue.errors",
     "UsageError": "nbqueue.errors",
     "InvalidDuration": "nbqueue.errors",
@@ -59,6 +60,7 @@ __all__ = [
     "IncompatiblePython",
     "InvalidDuration",
     "InvalidURL",
+    "Limit",
     "NbqueueError",
     "NoEmbeddedServer",
     "RetryLater",
@@ -141,4 +143,5 @@ if TYPE_CHECKING:
     )
     from nbqueue.executor.context import Task, current_task
     from nbqueue.executor.policy import asynq_delay, exponential
+    from nbqueue.limits import Limit
     from nbqueue.worker.worker import Worker

@@ -171,13 +171,14 @@ class Broker:
         *,
         due_ms: int | None = None,
         replace: bool = False,
+        after: bool = False,
         fingerprint: bytes | None = None,
         blob: bytes | None = None,
     ) -> LockHolder | None:
         """Make a task pending, or scheduled for ``due_ms``, unless another holds its ``lock``.
 
         Returns who holds it then; None if the task was written. With ``replace`` a holder that
-        does not run is deleted. Raises `TaskIdConflict` if the id exists.
+        does not run is deleted; with ``after`` the task waits for the lock. Raises `TaskIdConflict` if the id exists.
         """
         patience = Patience(self._patience)
         repeated = False
@@ -189,7 +190,7 @@ class Broker:
                     [
                         commands.enqueue_unique(
                             queue, task, lock, lock_ms, now_ms, due_ms=due_ms, replace=replace,
-                            fingerprint=fingerprint, repeated=repeated,
+                            after=after, fingerprint=fingerprint, repeated=repeated,
                         )
                     ]
                 )  # fmt: skip

@@ -71,6 +71,9 @@ class QueueKeys:
         self.trimmed = own + "trimmed"
         self.ends = own + "end:"
         self.wake = own + "wake"
+        self.settings = own + "settings"
+        self.limits = own + "limits"
+        self.waiting = own + "waiting"
 
     def task(self, task_id: str) -> str:
         return self.task_prefix + task_id
@@ -107,6 +110,17 @@ class QueueKeys:
     def name(self, name: str) -> str:
         """Where the id of the newest task of this name is kept, for as long as it can matter."""
         return f"{self.own_prefix}name:{name}"
+
+    def limit_holders(self, name: str) -> str:
+        """Who holds a place under the limit of this name."""
+        return f"{self.own_prefix}limit:{name}"
+
+    def limit_rate(self, name: str) -> str:
+        return f"{self.own_prefix}rate:{name}"
+
+    def waiters(self, what: str) -> str:
+        """Those that are parked until ``what``, which is ``limit:<name>`` or ``lock:<key>``."""
+        return f"{self.own_prefix}wait:{what}"
 
     def end_channel(self, task_id: str) -> str:
         """Where the end of this task is announced: one channel for all tasks of one client."""

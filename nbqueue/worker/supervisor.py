@@ -42,6 +42,7 @@ from nbqueue.worker.executors import Death
 from nbqueue.worker.fetcher import Fetcher, QueueOrder
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.handlers import HandlerTable
+from nbqueue.worker.judge import Judge, LimitKeeper
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
@@ -94,6 +95,8 @@ class Supervisor:
             self._on_fetched,
         )
         self.forwarder = Forwarder(self.reactor, self.links, self.clock, queues, self.fetcher.look)
+        self._judge = Judge(self.reactor, self.links, self.clock, queues, self.fetcher.look)
+        LimitKeeper(self.reactor, self.links, self.clock, queues)
         Recoverer(self.reactor, self.links, self.clock, queues, self._on_expired)
         Janitor(self.reactor, self.links, self.clock, queues)
         Sweeper(self.reactor, self.links, self.clock, queues)
@@ -312,6 +315,8 @@ class Supervisor:
             queue = channel[len("nbqueue:{") : -len("}:wake")]
             if word == b"due" and value.isdigit():
                 self.forwarder.announced(queue, int(value))
+            elif word == b"turn" and value.isdigit():
+                self._judge.announced(queue, int(value))
             elif word == b"handlers":
                 self._handlers.refresh()
             else:

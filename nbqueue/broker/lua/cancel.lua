@@ -6,9 +6,9 @@
 -- ARGV: id, msg (with the error), error, now_ms, event_cap, ends_prefix, expected_msg
 -- RETURNS: CANCELLED, CHANGED (the message is not as expected: read it again), MISSING, or the
 --   state of a task that cannot be cancelled here: active, completed, archived, aggregating
--- USES: types, append, announce, locks
+-- USES: types, append, announce, locks, room
 
-local found = redis.call('HMGET', task, 'state', 'msg')
+local found = redis.call('HMGET', task, 'state', 'msg', 'nbq:limit')
 local state = found[1]
 if not state or not found[2] then
   return 'MISSING'
@@ -36,4 +36,8 @@ event(events, event_cap, now_ms, 'archived', { id })
 local ends = {}
 ending(ends, id, 'a', error)
 announce(ends_prefix, ends)
+if found[3] then
+  -- It may have had its turn, and not begun.
+  left(found[3], id)
+end
 return 'CANCELLED'

@@ -4,9 +4,9 @@
 -- no program starts a task early; the exact time lies in the task. Workers are told of it.
 --
 -- KEYS: scheduled, events, code, code_index, *tasks
--- ARGV: now_ms, event_cap, fingerprint, repeated, wake, then for each task: id, msg, due_ms
+-- ARGV: now_ms, event_cap, fingerprint, repeated, limits, wake, then for each task: id, msg, due_ms
 -- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
--- USES: types, append
+-- USES: types, append, named
 
 check('ZCARD', scheduled)
 check('XLEN', events)
@@ -27,6 +27,7 @@ for i = 0, #KEYS - tasks_at do
   else
     redis.call('HSET', task, 'msg', msg, 'state', 'scheduled', 'nbq:due', ARGV[at + 2])
     redis.call('ZADD', scheduled, math.ceil(due / 1000), id)
+    name_limit(task, i + 1)
     ids[#ids + 1] = id
     if not earliest or due < earliest then
       earliest = due
