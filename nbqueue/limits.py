@@ -1,4 +1,4 @@
-"""Limits by key: how many tasks of one kind may run at a time, and how often one may begin. Pure."""
+"""Limits by key: how many tasks may run at a time, and how often one may begin. Pure."""
 
 from __future__ import annotations
 

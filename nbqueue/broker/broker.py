@@ -178,7 +178,8 @@ class Broker:
         """Make a task pending, or scheduled for ``due_ms``, unless another holds its ``lock``.
 
         Returns who holds it then; None if the task was written. With ``replace`` a holder that
-        does not run is deleted; with ``after`` the task waits for the lock. Raises `TaskIdConflict` if the id exists.
+        does not run is deleted; with ``after`` the task waits for the lock.
+        Raises `TaskIdConflict` if the id exists.
         """
         patience = Patience(self._patience)
         repeated = False

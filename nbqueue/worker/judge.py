@@ -1,7 +1,7 @@
 """Lets parked tasks go on: those for which a limit has room, or a lock is free.
 
-Mostly the script that makes room does that itself. The judge is for room that comes with time, which
-it knows to the moment, and for what programs in Go did, which it finds within two seconds.
+Mostly the script that makes room does that itself. The judge is for room that comes with time,
+which it knows to the moment, and for what programs in Go did, which it finds within seconds.
 """
 
 from __future__ import annotations

@@ -64,8 +64,6 @@ announce(ends_prefix, ends)
 for _, lock in ipairs(locks) do
   hand_on(lock)
 end
-for _, each in ipairs(limited) do
-  left(each[1], each[2])
-end
+left_all(limited)
 made_room()
 return refused

@@ -71,7 +71,7 @@ local function take_token(name, limit, is_late)
     return false, math.max(math.ceil(at - room), now + 10)
   end
   -- Who was waiting and is looked at late has not lost the time; who comes new had none to lose.
-  at = math.max(at, is_late and now - LATEST_MS or now) + gap
+  at = math.max(at, is_late and at > 0 and now - LATEST_MS or now) + gap
   redis.call('SET', key, string.format('%.3f', at), 'PX', whole(math.max(at - now, 0) + 1000))
   return true
 end
