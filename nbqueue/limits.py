@@ -13,7 +13,7 @@ from nbqueue.errors import UsageError
 
 Rate = str | tuple[int, Duration]
 
-IDLE_SECONDS = 86_400.0
+IDLE_SECONDS = 7 * 86_400.0
 """After so long without a task that names it, a limit is forgotten."""
 
 _MOST = 10**9

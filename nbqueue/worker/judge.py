@@ -31,7 +31,7 @@ class Judge(Forwarder):
 
 
 class LimitKeeper(Service):
-    """Forgets limits that nobody asked for in a day, slice by slice."""
+    """Forgets limits that nobody asked for in a week, slice by slice."""
 
     def __init__(
         self,

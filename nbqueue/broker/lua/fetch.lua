@@ -48,7 +48,8 @@ local function is_let_in(id, name, waits_for)
       parked[#parked + 1] = id
       return false
     end
-    redis.call('SET', lock, id, 'PX', redis.call('HGET', task, 'nbq:unique') or 1000)
+    local lock_ms = tonumber(redis.call('HGET', task, 'nbq:unique') or '') or 1000
+    redis.call('SET', lock, id, 'PX', whole(lock_ms))
   end
   if waits_for then
     redis.call('HDEL', task, 'nbq:parked')

@@ -15,6 +15,7 @@ local TURN = 'turn'
 local MOST_SERVED = 100
 local MOST_STALE_HOLDERS = 20
 local LATEST_MS = 100
+local USED_MS = 3600000
 local known_limits = {}
 
 local function limit_of(name)
@@ -23,10 +24,14 @@ local function limit_of(name)
     local text = redis.pcall('HGET', own_keys .. 'limits', name)
     limit = false
     if type(text) == 'string' then
-      local most, count, period, burst = string.match(text, '^(%d*)|(%d*)|(%d*)|(%d*)')
+      local numbers, most, count, period, burst, used =
+        string.match(text, '^((%d*)|(%d*)|(%d*)|(%d*))|?(%d*)')
       if most then
         limit = { most = tonumber(most), count = tonumber(count), period = tonumber(period),
           burst = tonumber(burst) or 1 }
+        if now - (tonumber(used) or 0) > USED_MS then
+          redis.call('HSET', own_keys .. 'limits', name, numbers .. '|' .. now_ms)
+        end
       end
     end
     known_limits[name] = limit

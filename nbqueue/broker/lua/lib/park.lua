@@ -62,17 +62,17 @@ end
 
 local function first_parked(what)
   local list = own_keys .. 'wait:' .. what
-  for _, id in ipairs(redis.call('ZRANGE', list, 0, MOST_STALE - 1)) do
-    if is_parked(id, what) then
+  for _ = 1, MOST_STALE do
+    local id = redis.call('ZRANGE', list, 0, 0)[1]
+    if not id then
+      redis.call('ZREM', waiting_key, what)
+      return nil
+    elseif is_parked(id, what) then
       return id
     end
     redis.call('ZREM', list, id)
   end
-  if redis.call('EXISTS', list) == 1 then
-    look_again(what, now, true)
-  else
-    redis.call('ZREM', waiting_key, what)
-  end
+  look_again(what, now, true)
 end
 
 local function unpark(ids, what, parked)
