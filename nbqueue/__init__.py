@@ -32,6 +32,7 @@ _HOMES = {
     "SkipRetry": "nbqueue.errors",
     "RevokeTask": "nbqueue.errors",
     "RetryLater": "nbqueue.errors",
+    "Limit": "nbqueue.limits",
     "NbqueueError": "nbqueue.errors",
     "UsageError": "nbqueue.errors",
     "InvalidDuration": "nbqueue.errors",
@@ -71,6 +72,7 @@ __all__ = [
     "Inspector",
     "InvalidDuration",
     "InvalidURL",
+    "Limit",
     "Message",
     "NbqueueError",
     "NoEmbeddedServer",
@@ -173,4 +175,5 @@ if TYPE_CHECKING:
     from nbqueue.executor.context import Task, current_task
     from nbqueue.executor.policy import asynq_delay, exponential
     from nbqueue.executor.reports import report
+    from nbqueue.limits import Limit
     from nbqueue.worker.worker import Worker

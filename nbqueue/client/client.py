@@ -15,6 +15,7 @@ from nbqueue.calls.signing import Keyring
 from nbqueue.client.codecs import has_json_result
 from nbqueue.client.futures import About, TaskFuture, attach
 from nbqueue.client.groups import TaskGroup
+from nbqueue.client.limits import Limits
 from nbqueue.client.outcomes import End, end_of
 from nbqueue.client.session import Session, new_session
 from nbqueue.client.submit import Submitter, TaskFunction
@@ -55,7 +56,7 @@ def connect(url: str | None = None, *, key: str | bytes | Keyring | None = None)
     return Client(new_session(url, key))
 
 
-class Client(concurrent.futures.Executor):
+class Client(Limits, concurrent.futures.Executor):
     """Submits tasks to one store and finds them again; made by `connect`.
 
     It is a `concurrent.futures.Executor` as well, so it serves wherever one is asked for

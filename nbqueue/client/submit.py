@@ -69,7 +69,9 @@ class Submitter(Scheduling):
         if call.is_unique:
             # Edited or not, the same function with the same arguments is the same task.
             call.set_lock(call_digest(call.fn, args, kwargs))
-        return call.send(lambda task_id: call.task(task_id, arguments))
+        return call.send(
+            lambda task_id: call.limited([call.task(task_id, arguments)], [(args, kwargs)])[0]
+        )
 
     def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any]) -> TaskGroup[T]:
         """Enqueue a call for each set of arguments; see `Client.map`."""
@@ -219,6 +221,14 @@ class _Unsent:
         """The task is unique by its queue, its type and this digest."""
         self._message.unique_key = queue_keys(self.queue).lock(self.about.type, digest)
 
+    def limited(self, tasks: list[NewTask], arguments: Sequence[Any]) -> list[NewTask]:
+        """These tasks under their limit, if they have one."""
+        if self.terms.options.limit is None:
+            return tasks
+        from nbqueue.client.limits import under_limit
+
+        return under_limit(self, tasks, arguments)
+
     def send(self, make: Callable[[str], NewTask]) -> TaskFuture[Any]:
         """Write the task that ``make`` makes of an id, and return its future."""
         if self.is_unique:
@@ -282,6 +292,7 @@ class _Unsent:
             self.terms.unique_ms,
             due_ms=self.due_ms(),
             replace=self.terms.options.on_conflict == "replace",
+            after=self.terms.options.on_conflict == "after",
             fingerprint=fingerprint,
             blob=blob,
             group=self.group,
@@ -348,14 +359,17 @@ class _Call(_Unsent):
         """Make the tasks of the next items: as many as go into one slice."""
         name, size = self.code.name, 0
         dumped: list[bytes] = []
+        named: list[tuple[Sequence[Any], Mapping[str, Any]]] = []
         for item in items:
             arguments = dump_arguments(tuple(item), {}, callee=name, fn=self.fn)
             dumped.append(arguments)
+            named.append((item, {}))
             size += len(arguments)
             if len(dumped) >= _SLICE or size >= _SLICE_BYTES:
                 break
         task, ids = self.task, self.session.make_ids(len(dumped))
-        return [task(i, arguments) for i, arguments in zip(ids, dumped, strict=True)]
+        made = [task(i, arguments) for i, arguments in zip(ids, dumped, strict=True)]
+        return self.limited(made, named)
 
     def _code(self) -> tuple[bytes | None, bytes | None]:
         return self.code.fingerprint, self.code.blob

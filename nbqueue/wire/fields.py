@@ -41,3 +41,9 @@ ADDED: Final = "nbq:added"
 
 DUE: Final = "nbq:due"
 """When a scheduled or retried task is due, in Unix milliseconds; the sets hold whole seconds."""
+
+LIMIT: Final = "nbq:limit"
+"""The name of the limit under which the task runs."""
+
+PARKED: Final = "nbq:parked"
+"""What a parked task waits for: ``limit:<name>`` or ``lock:<key>``; ``turn``: it may run next."""

@@ -79,6 +79,8 @@ class QueueKeys:
         self.wake = own + "wake"
         self.group_names = own + "group_names"
         self.workers = own + "workers"
+        self.limits = own + "limits"
+        self.waiting = own + "waiting"
 
     def task(self, task_id: str) -> str:
         return self.task_prefix + task_id
@@ -121,6 +123,17 @@ class QueueKeys:
 
     def schedule_history(self, schedule_id: str) -> str:
         return f"{self.own_prefix}schedule_history:{schedule_id}"
+
+    def limit_holders(self, name: str) -> str:
+        """Who holds a place under the limit of this name."""
+        return f"{self.own_prefix}limit:{name}"
+
+    def limit_rate(self, name: str) -> str:
+        return f"{self.own_prefix}rate:{name}"
+
+    def waiters(self, what: str) -> str:
+        """Those that are parked until ``what``, which is ``limit:<name>`` or ``lock:<key>``."""
+        return f"{self.own_prefix}wait:{what}"
 
     def end_channel(self, task_id: str) -> str:
         """Where the end of this task is announced: one channel for all tasks of one client."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from nbqueue.broker import commands
 from nbqueue.broker.commands import Fetched
+from nbqueue.broker.limiting import Full
 from nbqueue.broker.resp import ReplyError
 from nbqueue.clock import Clock
 from nbqueue.worker.links import Links
@@ -20,6 +21,7 @@ log = logging.getLogger("nbqueue.worker")
 MOST_AT_ONCE = 256
 _PAUSED_LOOK = 1.0
 _REFUSED_LOOK = 0.5
+_FULL_LOOK = 1.0
 
 
 class QueueOrder:
@@ -77,6 +79,7 @@ class Fetcher:
         """How many tokens were made: the last part of a token is its number."""
         self._filled: set[str] = set()
         self._waiting: set[str] = set()
+        self._later: set[str] = set()
         self._asking = False
         self.enabled = True
         links.on_up.append(self._on_up)
@@ -125,6 +128,10 @@ class Fetcher:
             # Paused. A wait for tasks would return at once, again and again.
             self._look_later(queue, _PAUSED_LOOK)
             return
+        if isinstance(reply, Full):
+            # Workers are told when there is room; programs in Go tell nobody.
+            self._look_later(queue, _FULL_LOOK)
+            return
         if len(reply) < limit:
             self._filled.discard(queue)
             self._wait(queue)
@@ -133,7 +140,13 @@ class Fetcher:
 
     def _look_later(self, queue: str, seconds: float) -> None:
         self._filled.discard(queue)
-        self._reactor.after(seconds, lambda: self.look(queue))
+        if queue not in self._later:
+            self._later.add(queue)
+            self._reactor.after(seconds, lambda: self._look_now(queue))
+
+    def _look_now(self, queue: str) -> None:
+        self._later.discard(queue)
+        self.look(queue)
 
     def _wait(self, queue: str) -> None:
         if queue in self._queues and queue not in self._waiting:

@@ -39,6 +39,7 @@ from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.health import HealthChecks
 from nbqueue.worker.identity import new_worker_id
+from nbqueue.worker.judge import Judge, LimitKeeper
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.presence import BeginNotes, Presence
@@ -111,6 +112,8 @@ class Supervisor:
             self._on_fetched,
         )
         self.forwarder = Forwarder(self.reactor, self.links, self.clock, queues, self.fetcher.look)
+        self._judge = Judge(self.reactor, self.links, self.clock, queues, self.fetcher.look)
+        LimitKeeper(self.reactor, self.links, self.clock, queues)
         self._tend(queues)
         self._scheduler: Scheduler | None = None
         if settings.scheduler:
@@ -330,6 +333,8 @@ class Supervisor:
                 self.forwarder.announced(queue, int(value))
             elif word == b"group":
                 self.aggregator.announced(queue, value)
+            elif word == b"turn" and value.isdigit():
+                self._judge.announced(queue, int(value))
             elif word == b"handlers":
                 self._handlers.refresh()
             elif word == b"worker":
