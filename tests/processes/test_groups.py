@@ -289,6 +289,20 @@ def test_a_function_that_takes_longer_than_the_deadline_keeps_its_set(lab: Any, 
         assert len(aggregates(lab)) == 1
 
 
+def test_workers_that_share_groups_aggregate_each_task_once(lab: Any, q: Any) -> None:
+    settings = {"group_grace_period": 1, "group_max_size": 7}
+    with make_worker(lab, **settings), make_worker(lab, **settings):
+        for n in range(90):
+            q.enqueue("mail", n, group=f"group{n % 3}")
+        lab.wait_until(lambda: sum(len(each["tasks"]) for each in aggregates(lab)) >= 90, 40)
+        found = aggregates(lab)
+        assert sorted(n for each in found for n in each["tasks"]) == list(range(90))
+        assert all(n % 3 == int(each["group"][-1]) for each in found for n in each["tasks"])
+        assert all(each["tasks"] == sorted(each["tasks"]) for each in found)
+        assert max(len(each["tasks"]) for each in found) == 7
+        assert is_empty(lab)
+
+
 LIMITED = """
 import nbqueue
 from nbqueue.worker import aggregator
