@@ -126,7 +126,8 @@ class Client(Limits, concurrent.futures.Executor):
         when done (``retention`` 0).
 
         The future's result is what the handler wrote: a JSON value, or bytes that are none. It is
-        None where nothing is left: of a message that was deleted when it was done.
+        None where nothing is left: of a message that was deleted when it was done. With
+        ``group=`` it waits to be aggregated, and the result is the id of the task that it joined.
 
         >>> q.enqueue("email:deliver", {"user": 1}, queue="critical", delay="5m")
 
@@ -182,7 +183,8 @@ class Client(Limits, concurrent.futures.Executor):
         """Something with ``submit``, ``map`` and ``enqueue`` whose tasks have these options.
 
         ``queue``, ``retry``, ``timeout``, ``deadline``, ``delay`` or ``at``, ``retention``,
-        ``task_id``, ``name``, ``headers``, ``on_lost``: see `nbqueue.options.TaskOptions`.
+        ``group``, ``task_id``, ``name``, ``headers``, ``on_lost``: see
+        `nbqueue.options.TaskOptions`.
 
         >>> q.options(queue="critical", retry=5, timeout="10m").submit(fit, 0.1)
 
