@@ -26,6 +26,7 @@ _HOMES = {
     "asynq_delay": "nbqueue.executor.policy",
     "SkipRetry": "nbqueue.errors",
     "RevokeTask": "nbqueue.errors",
+    "Periodic": "nbqueue.executor.periodic",
     "RetryLater": "nbqueue.errors",
     "NbqueueError": "nbqueue.errors",
     "UsageError": "nbqueue.errors",
@@ -63,6 +64,7 @@ __all__ = [
     "InvalidURL",
     "NbqueueError",
     "NoEmbeddedServer",
+    "Periodic",
     "RetryLater",
     "RevokeTask",
     "Schedule",
@@ -146,5 +148,6 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from nbqueue.executor.context import Task, current_task
+    from nbqueue.executor.periodic import Periodic
     from nbqueue.executor.policy import asynq_delay, exponential
     from nbqueue.worker.worker import Worker

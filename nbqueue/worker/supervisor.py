@@ -43,6 +43,7 @@ from nbqueue.worker.fetcher import Fetcher, QueueOrder
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.links import Links
+from nbqueue.worker.periodic import PeriodicSync
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.runs import Run
@@ -103,6 +104,13 @@ class Supervisor:
             self._scheduler = Scheduler(
                 self.reactor, self.links, self.clock, self._keys, queues, self.fetcher.look
             )
+        self._providers = [
+            PeriodicSync(
+                self.reactor, self.links, self.clock, self.pool, queues, name, seconds,
+                next(self._numbers),
+            )
+            for name, seconds in settings.providers
+        ]  # fmt: skip
         self.links.on_message = self._on_message
         self.links.on_up.append(self._reclaim)
         self.reactor.every_round(self._round)
@@ -158,7 +166,11 @@ class Supervisor:
         self._is_giving_back = True
 
     def _give_back(self, runs: list[Run]) -> None:
-        self.answers.give_back(runs, "unstarted", "not begun")
+        self.answers.give_back(self._of_tasks(runs), "unstarted", "not begun")
+
+    def _of_tasks(self, runs: list[Run]) -> list[Run]:
+        """Those that are not of providers, which lie in no queue."""
+        return [run for run in runs if not any(each.took(run, None) for each in self._providers)]
 
     def shut_down(self) -> None:
         """End: what runs may go on for the shutdown time-out. A second call ends it at once."""
@@ -169,6 +181,8 @@ class Supervisor:
         self.pause()
         if self._scheduler is not None:
             self._scheduler.close()
+        for provider in self._providers:
+            provider.close()
         log.info(
             "worker ends id=%s running=%d timeout=%s",
             self.worker_id,
@@ -178,7 +192,7 @@ class Supervisor:
         self.reactor.after(self.settings.shutdown_seconds, self._abort)
 
     def _abort(self) -> None:
-        runs = self.pool.give_up_running()
+        runs = self._of_tasks(self.pool.give_up_running())
         for run in runs:
             log.warning("task interrupted id=%s type=%s", run.task_id, run.message.type)
         self.answers.give_back(runs, "interrupted", "the worker was shut down")
@@ -236,9 +250,12 @@ class Supervisor:
             self.answers.failed(run, refusal.decision, error=refusal.error)
 
     def _on_done(self, run: Run, done: DoneFrame) -> None:
-        self.answers.done(run, done, self.clock.now_ms())
+        if not any(each.took(run, done) for each in self._providers):
+            self.answers.done(run, done, self.clock.now_ms())
 
     def _on_lost(self, run: Run, why: Death, innocent: bool) -> None:
+        if not self._of_tasks([run]):
+            return
         self.answers.failed(run, state.after_loss(run, why.reason, why.text, innocent))
 
     def _on_no_code(self, run: Run) -> None:
