@@ -31,6 +31,7 @@ _HOMES = {
     "asynq_delay": "nbqueue.executor.policy",
     "SkipRetry": "nbqueue.errors",
     "RevokeTask": "nbqueue.errors",
+    "Periodic": "nbqueue.executor.periodic",
     "RetryLater": "nbqueue.errors",
     "Limit": "nbqueue.limits",
     "NbqueueError": "nbqueue.errors",
@@ -76,6 +77,7 @@ __all__ = [
     "Message",
     "NbqueueError",
     "NoEmbeddedServer",
+    "Periodic",
     "QueueError",
     "QueueInfo",
     "QueueNotEmpty",
@@ -173,6 +175,7 @@ if TYPE_CHECKING:
     )
     from nbqueue.executor.aggregation import Message
     from nbqueue.executor.context import Task, current_task
+    from nbqueue.executor.periodic import Periodic
     from nbqueue.executor.policy import asynq_delay, exponential
     from nbqueue.executor.reports import report
     from nbqueue.limits import Limit

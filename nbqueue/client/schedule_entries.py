@@ -187,10 +187,10 @@ def updated(
         fn = fn.__wrapped__ if isinstance(fn, TaskFunction) else fn
         call = _Call(session, _Terms(TaskOptions(queue=queue)), fn)
         message.type = call.code.name
+        arguments = dump_arguments(some, more, callee=message.type, fn=fn)
         if message.unique_key:
             lock = queue_keys(queue).lock(message.type, call_digest(fn, some, more))
             message.unique_key = lock
-        arguments = dump_arguments(some, more, callee=message.type, fn=fn)
         flags = call._flags | old.flags & payloads.FAIL_IF_LOST
         unsigned = payloads.pack_call(call.code.fingerprint, arguments, flags)
         code = (call.code.fingerprint, call.code.blob)

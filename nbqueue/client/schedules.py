@@ -358,10 +358,10 @@ def schedule_call(
         changes = {**fn._changes, **changes}
         fn = fn.__wrapped__
     call = _Call(session, _Terms(options_of(changes, settings)), fn)
+    arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
     digest = call_digest(call.fn, args, kwargs)
     if call.is_unique:
         call.set_lock(digest)
-    arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
     name = call.code.name
     is_plain = not args and not kwargs and not name.endswith("<lambda>")
     entry = new_entry(call, spec, call_text(name, args, kwargs), name if is_plain else

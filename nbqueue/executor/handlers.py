@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from nbqueue.errors import UsageError
 from nbqueue.executor.aggregation import Aggregator
 from nbqueue.executor.context import Task
+from nbqueue.executor.periodic import PROVIDER_TYPE, Provider, call_provider
 from nbqueue.executor.policy import Policy
 
 T = TypeVar("T")
@@ -74,10 +75,11 @@ class Service:
     policy: Policy = field(default_factory=Policy)
     aggregator: Aggregator | None = None
     health_check: Callable[[Exception | None], Any] | None = None
+    providers: dict[str, Provider] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
-        hooks = (self.middleware, self.on_start, self.on_stop, self.on_error)
+        hooks = (self.middleware, self.on_start, self.on_stop, self.on_error, self.providers)
         if self.aggregator is not None or self.health_check is not None:
             return False
         return not (len(self.handlers) or any(hooks)) and self.policy.is_empty
@@ -87,6 +89,9 @@ class Service:
 
         Raises `LookupError` if nothing does; the supervisor has looked before.
         """
+        provider = self.providers.get(task_type.removeprefix(PROVIDER_TYPE))
+        if provider is not None and task_type.startswith(PROVIDER_TYPE):
+            return lambda task: call_provider(provider)
         found = self.handlers.find(task_type)
         if found is None:
             raise LookupError(f'handler not found for task "{task_type}"')

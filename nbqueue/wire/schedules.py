@@ -21,7 +21,6 @@ from nbqueue.wire.messages import (
     SchedulerEnqueueEvent,
     SchedulerEntry,
     TaskMessage,
-    clean_text,
     read_message,
 )
 
@@ -179,7 +178,7 @@ def asynq_event(task_id: str, now_ms: int) -> bytes:
 
 def option_texts(queue: str, message: TaskMessage, unique_ms: int = 0) -> Sequence[str]:
     """The options of a task as Go writes them. Each has a parenthesis, or Asynq's reader panics."""
-    texts = [f'Queue("{clean_text(queue)}")', f"MaxRetry({message.retry})"]
+    texts = [f"Queue({json.dumps(queue, ensure_ascii=False)})", f"MaxRetry({message.retry})"]
     if message.timeout and message.timeout != FAR_TIMEOUT:
         texts.append(f"Timeout({go_duration(message.timeout * 1000)})")
     if message.deadline:

@@ -45,6 +45,7 @@ class WorkerSettings:
     scheduler: whether it fires the schedules of its queues when they are due, as any number of
         workers may; True.
     service: the code of the owner's handlers and hooks, for the executors.
+    providers: the names of the owner's providers, and how often each is asked, in seconds.
     patterns: which messages these handlers serve, and whether each is async.
     aggregates: whether there is an aggregator among them, and `aggregator_is_async` whether it is.
     """
@@ -71,6 +72,7 @@ class WorkerSettings:
     aggregates: bool = False
     aggregator_is_async: bool = False
     scheduler: bool = True
+    providers: Sequence[tuple[str, float]] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.queues, Mapping):

@@ -41,6 +41,7 @@ from nbqueue.worker.health import HealthChecks
 from nbqueue.worker.identity import new_worker_id
 from nbqueue.worker.judge import Judge, LimitKeeper
 from nbqueue.worker.links import Links
+from nbqueue.worker.periodic import PeriodicSync
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.presence import BeginNotes, Presence
 from nbqueue.worker.queues import ServedQueues
@@ -125,6 +126,13 @@ class Supervisor:
             self._burst = Burst(
                 self.reactor, self.links, self.clock, queues, self._is_idle, self.shut_down
             )
+        self._providers = [
+            PeriodicSync(
+                self.reactor, self.links, self.clock, self.pool, queues, name, seconds,
+                next(self._numbers),
+            )
+            for name, seconds in settings.providers
+        ]  # fmt: skip
         self.links.on_message = self._on_message
         self.reactor.every_round(self._round)
         self._ending = self._stopping = self._is_giving_back = self._has_left = False
@@ -207,7 +215,13 @@ class Supervisor:
         self.presence.say(CLOSED if self._ending else STOPPED)
 
     def _give_back(self, runs: list[Run]) -> None:
-        self.answers.give_back(self.aggregator.take_back(runs), "unstarted", "not begun")
+        self.answers.give_back(
+            self._of_tasks(self.aggregator.take_back(runs)), "unstarted", "not begun"
+        )
+
+    def _of_tasks(self, runs: list[Run]) -> list[Run]:
+        """Those that are not of providers, which lie in no queue."""
+        return [run for run in runs if not any(each.took(run, None) for each in self._providers)]
 
     def shut_down(self) -> None:
         """End: what runs may go on for the shutdown time-out. A second call ends it at once."""
@@ -218,6 +232,8 @@ class Supervisor:
         self.pause()
         if self._scheduler is not None:
             self._scheduler.close()
+        for provider in self._providers:
+            provider.close()
         log.info(
             "worker ends id=%s running=%d timeout=%s",
             self.worker_id,
@@ -227,7 +243,7 @@ class Supervisor:
         self.reactor.after(self.settings.shutdown_seconds, self._abort)
 
     def _abort(self) -> None:
-        runs = self.aggregator.take_back(self.pool.give_up_running())
+        runs = self._of_tasks(self.aggregator.take_back(self.pool.give_up_running()))
         for run in runs:
             log.warning("task interrupted id=%s type=%s", run.task_id, run.message.type)
         self.answers.give_back(runs, "interrupted", "the worker was shut down")
@@ -302,13 +318,15 @@ class Supervisor:
     def _on_done(self, run: Run, done: DoneFrame) -> None:
         if run.fingerprint == pipe.AGGREGATION:
             self.aggregator.done(run, done)
-            return
-        self._results.finish(run, keep=done.outcome != pipe.VALUE)
-        self.answers.done(run, done, self.clock.now_ms())
+        elif not any(each.took(run, done) for each in self._providers):
+            self._results.finish(run, keep=done.outcome != pipe.VALUE)
+            self.answers.done(run, done, self.clock.now_ms())
 
     def _on_lost(self, run: Run, why: Death, innocent: bool) -> None:
         if run.fingerprint == pipe.AGGREGATION:
             self.aggregator.lost(run, why.text)
+            return
+        if not self._of_tasks([run]):
             return
         self._results.finish(run, keep=True)
         self.answers.failed(run, state.after_loss(run, why.reason, why.text, innocent))

@@ -8,16 +8,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
 from nbqueue.calls.functions import dump_function
-from nbqueue.durations import Duration
+from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import NbqueueError, UsageError
 from nbqueue.executor.context import Task
 from nbqueue.executor.handlers import Middleware, Service, is_async
+from nbqueue.executor.periodic import Periodic
 from nbqueue.executor.policy import make_policy
 from nbqueue.worker.settings import PROCESS, WorkerSettings
 
@@ -109,6 +110,7 @@ class Worker:
                 raise UsageError(f"health_check_interval={health_check_interval!r} must be over 0")
         self.log = Path(log) if log is not None else None
         self._process: subprocess.Popen[bytes] | None = None
+        self._providers: list[tuple[str, float]] = []
 
     def handle(self, pattern: str, fn: Callable[[Task], Any] | None = None) -> Any:
         """Have messages whose type is ``pattern``, or begins with it, run by ``fn``.
@@ -169,6 +171,33 @@ class Worker:
         self._service.on_error.append(_function(hook, "a hook"))
         return hook
 
+    def periodic(
+        self,
+        provider: Callable[[], Iterable[Periodic]],
+        sync_interval: Duration = "3m",
+        *,
+        name: str | None = None,
+    ) -> Worker:
+        """Keep the schedules that ``provider`` wants, which is asked again and again.
+
+        It returns a list of `nbqueue.Periodic`. Those that are new are added and those that are
+        gone removed; if it raises, or returns anything else, what there is stays. It runs in an
+        executor. ``name`` (default: the function's) says whose they are: workers whose providers
+        have the same name keep the same schedules. Raises `UsageError`.
+        """
+        _function(provider, "a provider")
+        if is_async(provider):
+            raise UsageError(f"{provider!r} is a coroutine function, which no provider can be")
+        seconds = parse_duration(sync_interval, "sync_interval")
+        if seconds < 1:
+            raise UsageError(f"sync_interval={sync_interval!r} must be 1 s or more")
+        known = name if name is not None else getattr(provider, "__qualname__", "")
+        if not isinstance(known, str) or not known or known in self._service.providers:
+            raise UsageError(f"name={known!r} is empty, or there is such a provider already")
+        self._service.providers[known] = provider
+        self._providers.append((known, seconds))
+        return self
+
     def _settings_now(self) -> WorkerSettings:
         """The settings, with what was registered until now."""
         service = self._service
@@ -178,6 +207,7 @@ class Worker:
         return replace(
             self.settings,
             service=dump_function(service).blob,
+            providers=tuple(self._providers),
             patterns=tuple((pattern, is_async(handler)) for pattern, handler in handlers),
             aggregates=service.aggregator is not None,
             aggregator_is_async=service.aggregator is not None and is_async(service.aggregator),

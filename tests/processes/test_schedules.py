@@ -323,3 +323,85 @@ def test_the_command_line(lab: Any, q: Client, monkeypatch: pytest.MonkeyPatch) 
     run("remove", "s", "-q", "other")
     run("remove", "s")
     assert "no schedule 's'" in run("remove", "s", code=1)
+
+
+# --- Providers ---
+
+
+def provider_of(path: str) -> Any:
+    """A provider that wants what a file says, one type a line."""
+
+    def wanted() -> list[nbqueue.Periodic]:
+        with open(path) as file:
+            lines = file.read().split()
+        return [
+            nbqueue.Periodic(line.partition("=")[2] or "@yearly", line.partition("=")[0], {"n": 1})
+            for line in lines
+        ]
+
+    return wanted
+
+
+def test_a_provider_keeps_its_schedules_and_no_others(lab: Any, q: Client) -> None:
+    path = lab.folder / "wanted"
+    path.write_text("a b")
+    mine = q.schedule_message("mine", None, "@yearly")
+
+    def types() -> set[str]:
+        return {each.type for each in q.schedules()}
+
+    from nbqueue.worker.worker import Worker
+
+    def started(name: str) -> Any:
+        worker = Worker(lab.url, concurrency=1, log=lab.folder / name)
+        worker.periodic(provider_of(str(path)), "1s", name="p")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NBQUEUE_KEY", KEY)
+            return worker.start()
+
+    first, second = started("one"), started("two")
+    try:
+        lab.wait_until(lambda: types() == {"a", "b", "mine"}, 30)
+        path.write_text("b c")
+        lab.wait_until(lambda: types() == {"b", "c", "mine"}, 30)
+        assert len(q.schedules()) == 3
+        # A mistake in one of them changes nothing.
+        path.write_text("d e=61_*_*_*_*")
+        lab.wait_until(lambda: "provider failed" in (lab.folder / "one").read_text(), 30)
+        path.unlink()
+        lab.wait_until(lambda: "FileNotFoundError" in (lab.folder / "one").read_text(), 30)
+        assert types() == {"b", "c", "mine"}
+        path.write_text("")
+        lab.wait_until(lambda: types() == {"mine"}, 30)
+    finally:
+        first.stop()
+        second.stop()
+    assert mine.next_at is not None
+    assert {each.get("owner") for each in q.schedules().rows()} == {None}
+    assert lab.attempts() == []
+
+
+def test_what_no_provider_can_be_or_want_is_refused() -> None:
+    from nbqueue.worker.worker import Worker
+
+    async def wrong() -> list[nbqueue.Periodic]:
+        return []
+
+    with pytest.raises(nbqueue.UsageError, match="coroutine"):
+        Worker().periodic(wrong)
+    with pytest.raises(nbqueue.UsageError, match="sync_interval"):
+        Worker().periodic(list, "10ms")
+    with pytest.raises(nbqueue.UsageError, match="a provider"):
+        Worker().periodic(3)  # type: ignore[arg-type]
+    with pytest.raises(nbqueue.UsageError, match="already"):
+        Worker().periodic(list).periodic(list)
+    for wish in (
+        {"spec": "61 * * * *", "type": "t"},
+        {"spec": "@daily", "type": ""},
+        {"spec": "@daily", "type": "t", "payload": object()},
+        {"spec": "@daily", "type": "t", "task_id": "x"},
+        {"spec": "@daily", "type": "t", "tz": "Mars"},
+        {"spec": "@daily", "type": "t", "missed": "never"},
+    ):
+        with pytest.raises(nbqueue.UsageError):
+            nbqueue.Periodic(**wish)
