@@ -154,7 +154,7 @@ class Presence(Service):
 class BeginNotes(Service):
     """Tells the store of each task that has run for a second that it has begun.
 
-    Should this worker die, those may be why, and the others are not (docs/decisions/0005).
+    Should this worker die, those may be why, and the others are not (docs/decisions/0008).
     """
 
     def __init__(self, reactor: Reactor, links: Links, clock: Clock, pool: Pool) -> None:
