@@ -338,11 +338,13 @@ def test_a_health_check_is_called_whether_the_store_answers_or_not(lab: Any) -> 
         assert len(worker.worker.executor_pids()) <= 2
 
 
-def test_a_health_check_must_be_a_function_with_an_interval() -> None:
+def test_what_cannot_be_right_of_health_and_logs_is_refused() -> None:
     with pytest.raises(UsageError, match="health check"):
         Worker(health_check="x")
     with pytest.raises(UsageError, match="health_check_interval"):
         Worker(health_check=print, health_check_interval=0)
+    with pytest.raises(UsageError, match="health_file"):
+        Worker(health_file="/nowhere/at/all/alive")
     with pytest.raises(UsageError, match="log_level"):
         Worker(log_level="loud")
 
