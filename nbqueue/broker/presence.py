@@ -58,6 +58,9 @@ def listing(worker_id: str, queues: Iterable[str], now_ms: int) -> list[Words]:
         ("ZADD", SERVERS, now_s + SHOWN_SECONDS, name.info_key),
         ("ZADD", WORKERS, now_s + SHOWN_SECONDS, name.tasks_key),
     ]
+    for key in (SERVERS, WORKERS):
+        # Asynq leaves this to whoever looks at them, which may be nobody.
+        words.append(("ZREMRANGEBYSCORE", key, "-inf", now_s - REMEMBERED_SECONDS))
     for queue in queues:
         key = queue_keys(queue).workers
         words.append(("ZADD", key, now_s, worker_id))

@@ -12,6 +12,7 @@ import click
 
 from nbqueue import __version__
 from nbqueue.cli.demo import demo
+from nbqueue.cli.health import health
 from nbqueue.cli.inspect import queue, task
 from nbqueue.cli.parameters import QUEUE, SIZE, SPAN
 from nbqueue.cli.schedules import schedule
@@ -223,6 +224,7 @@ main.add_command(demo)
 main.add_command(queue)
 main.add_command(task)
 main.add_command(schedule)
+main.add_command(health)
 
 if __name__ == "__main__":
     main()

@@ -44,6 +44,15 @@ def check_queue_name(name: str) -> str:
     return name
 
 
+def is_queue_name(name: str) -> bool:
+    """Whether `check_queue_name` takes ``name``, which somebody else may have written."""
+    try:
+        check_queue_name(name)
+    except UsageError:
+        return False
+    return True
+
+
 class QueueKeys:
     """The keys of one queue. Get it from `queue_keys`, which keeps them."""
 

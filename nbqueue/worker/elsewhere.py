@@ -12,8 +12,7 @@ from nbqueue.broker.commands import Expired
 from nbqueue.broker.presence import Adopted, Overdue
 from nbqueue.broker.resp import ReplyError
 from nbqueue.clock import Clock
-from nbqueue.errors import UsageError
-from nbqueue.wire.keys import QUEUES, check_queue_name, queue_keys
+from nbqueue.wire.keys import QUEUES, is_queue_name, queue_keys
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.upkeep import ATTEMPT_DAYS, Service
@@ -22,6 +21,7 @@ log = logging.getLogger("nbqueue.worker")
 
 _SLICE = 500
 _MOST_SLICES = 40
+_MOST_VISITS = 200
 
 
 class Adopter(Service):
@@ -66,8 +66,8 @@ class Adopter(Service):
 class Elsewhere(Service):
     """Tends the queues that exist and that this worker does not serve, each every five seconds.
 
-    One script says what there is to do, which mostly is nothing. With more than 500 of them each
-    comes round less often, so that a thousand queues cost no more.
+    One script says what there is to do, which mostly is nothing. With more than a thousand of them
+    each comes round less often, and they cost no more.
     """
 
     def __init__(
@@ -107,13 +107,13 @@ class Elsewhere(Service):
             return
         is_first = not self._others
         names = (name.decode("utf-8", "replace") for name in reply)
-        self._others = sorted(name for name in names if _is_usable(name))
+        self._others = sorted(name for name in names if is_queue_name(name))
         if is_first:
             self._visit_some()
 
     def _visit_some(self) -> None:
         count = math.ceil(len(self._others) / self._round_seconds)
-        for _ in range(min(count, 100)):
+        for _ in range(min(count, _MOST_VISITS)):
             self._next = (self._next + 1) % len(self._others)
             queue = self._others[self._next]
             if queue not in self._served:
@@ -159,11 +159,3 @@ class Elsewhere(Service):
             commands.delete_expired(queue, self._clock.now_ms()),
             lambda deleted: self._delete(queue, slices - 1) if deleted and slices else None,
         )
-
-
-def _is_usable(name: str) -> bool:
-    try:
-        check_queue_name(name)
-    except UsageError:
-        return False
-    return True

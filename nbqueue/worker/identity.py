@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from functools import cache
 from pathlib import Path
 
 from nbqueue.wire.presence import read_worker_id
@@ -21,18 +22,26 @@ _GONE = frozenset("ZXx")
 
 def new_worker_id(host: str) -> str:
     """The id of a worker in this process."""
-    place, started = _place(), _started(os.getpid())
+    place, started = _place(os.getpid()), _started(os.getpid())
     if not place or started is None:
         # Not Linux, or no /proc of our own: nobody can tell. Its leases run out.
         return f"{host}:{os.getpid()}:{uuid.uuid4().hex[:24]}"
     return f"{host}:{os.getpid()}:{place}{started}{uuid.uuid4().hex[:8]}"
 
 
+def is_neighbour(worker_id: str) -> bool:
+    """Whether it can be told here if the worker's process has ended."""
+    name = read_worker_id(worker_id)
+    place = _place(os.getpid())
+    if name is None or not place:
+        return False
+    return len(name.rest) == 24 and name.rest[:8] == place
+
+
 def is_gone(worker_id: str) -> bool:
     """Whether it is certain that the worker's process has ended. False if that cannot be told."""
     name = read_worker_id(worker_id)
-    place = _place()
-    if name is None or not place or len(name.rest) != 24 or name.rest[:8] != place:
+    if name is None or not is_neighbour(worker_id):
         return False
     try:
         os.kill(name.pid, 0)
@@ -45,10 +54,11 @@ def is_gone(worker_id: str) -> bool:
     return started is not None and started != name.rest[8:16]
 
 
-def _place() -> str:
-    """Empty where it is not known."""
+@cache
+def _place(pid: int) -> str:
+    """Where this process, ``pid``, runs; empty if it is not known."""
     try:
-        if os.readlink(_PROC / "self") != str(os.getpid()):
+        if os.readlink(_PROC / "self") != str(pid):
             return ""  # the /proc of another namespace
         boot = (_PROC / "sys/kernel/random/boot_id").read_text()
         spaces = [os.readlink(_PROC / "self/ns/pid")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,13 +16,14 @@ from nbqueue.calls import payloads
 from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.errors import SignatureError
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import SERVERS, is_queue_name, queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
+from nbqueue.wire.presence import decode_worker
 from nbqueue.worker import state
 from nbqueue.worker.answers import Answers
 from nbqueue.worker.fetcher import Fetcher
 from nbqueue.worker.finisher import Finisher
-from nbqueue.worker.identity import is_gone
+from nbqueue.worker.identity import is_gone, is_neighbour
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.runs import Run
@@ -141,7 +142,8 @@ class Neighbours(Service):
     its hands.
 
     Once a second it looks at the processes, which asks nothing of the store; every few seconds at
-    who else serves the queues. A worker that takes the place of a dead one sees it as it starts.
+    who else is there. The list of each queue names who served it for long, so that a worker that
+    takes the place of a dead one sees it as it starts; records name workers of other queues.
     """
 
     def __init__(
@@ -160,7 +162,7 @@ class Neighbours(Service):
         self._recovering = recovering
         self._ask_every = ask_every
         self._turn = 0
-        self._known: dict[str, list[str]] = {}
+        self._known: dict[str, set[str]] = {}
         super().__init__(reactor, links, clock, interval)
 
     def stop(self) -> None:
@@ -169,44 +171,60 @@ class Neighbours(Service):
         self._known.clear()
 
     def run_once(self) -> None:
-        link = self._links.upkeep
-        if link is not None and self._turn % self._ask_every == 0:
+        if self._turn % self._ask_every == 0:
             for queue in self._queues:
-                link.call(("ZRANGE", queue_keys(queue).workers, 0, -1), partial(self._on, queue))
+                self._ask(("ZRANGE", queue_keys(queue).workers, 0, -1), partial(self._on, queue))
+            self._ask(("ZRANGE", SERVERS, 0, -1), self._on_records)
         self._turn += 1
         for queue in self._known:
             self._look(queue)
 
-    def _on(self, queue: str, reply: Any) -> None:
-        if isinstance(reply, ReplyError):
-            log.error("store refused to say who serves a queue queue=%s error=%s", queue, reply)
-            return
-        ids = [each.decode("utf-8", "replace") for each in reply]
-        self._known[queue] = [each for each in ids if each != self._worker_id]
-        self._look(queue)
+    def _ask(self, words: tuple[Any, ...], on_reply: Callable[[Any], None]) -> None:
+        def read(reply: Any) -> None:
+            if isinstance(reply, ReplyError):
+                log.error("store refused to say which workers there are error=%s", reply)
+            else:
+                on_reply(reply)
+
+        link = self._links.upkeep
+        if link is not None:
+            link.call(words, read)
+
+    def _on_records(self, reply: list[bytes]) -> None:
+        for key in reply:
+            worker_id = key.decode("utf-8", "replace").partition("{")[2].rstrip("}")
+            if worker_id != self._worker_id and is_neighbour(worker_id):
+                self._ask(("GET", key), partial(self._on_record, worker_id))
+
+    def _on_record(self, worker_id: str, body: bytes | None) -> None:
+        record = decode_worker(body) if body else None
+        for queue in record.queues if record is not None else ():
+            if is_queue_name(queue):
+                self._on(queue, [worker_id.encode()])
+
+    def _on(self, queue: str, reply: list[bytes]) -> None:
+        ids = {each.decode("utf-8", "replace") for each in reply} - {self._worker_id}
+        neighbours = {each for each in ids if is_neighbour(each)}
+        if neighbours:
+            self._known.setdefault(queue, set()).update(neighbours)
+            self._look(queue)
 
     def _look(self, queue: str) -> None:
-        link = self._links.upkeep
-        if link is None:
-            return
         for worker_id in self._known[queue]:
             if is_gone(worker_id):
-                link.send(commands.held(queue, worker_id), partial(self._take, queue, worker_id))
+                self._send(commands.held(queue, worker_id), partial(self._take, queue, worker_id))
 
-    def _take(self, queue: str, worker_id: str, found: Any) -> None:
-        if isinstance(found, ReplyError):
-            log.error("store refused a search error=%s", found)
+    def _take(self, queue: str, worker_id: str, found: list[Held] | None) -> None:
+        if found is None:
             return
         for task in found:
             self._recovering.left_behind(queue, task)
         if found:
             log.warning("worker died id=%s queue=%s tasks=%d", worker_id, queue, len(found))
             return  # looked at again: it may have held more than one search finds
-        self._known[queue] = [each for each in self._known.get(queue, ()) if each != worker_id]
-        link = self._links.upkeep
-        if link is not None:
-            for words in vanish(worker_id, [queue]):
-                link.call(words)
+        self._known.get(queue, set()).discard(worker_id)
+        for words in vanish(worker_id, [queue]):
+            self._ask(words, lambda reply: None)
 
 
 def _token_parts(token: str) -> tuple[str, int | None]:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nbqueue.broker.grouping import MOST_MEMBERS, Ripeness
 from nbqueue.durations import Duration, parse_duration
@@ -89,6 +90,8 @@ class WorkerSettings:
             raise UsageError(f"concurrency={self.concurrency!r} must be 1 or more")
         if self.executor not in (PROCESS, THREAD):
             raise UsageError(f"executor={self.executor!r} must be 'process' or 'thread'")
+        if self.health_file is not None and not Path(self.health_file).absolute().parent.is_dir():
+            raise UsageError(f"health_file={self.health_file!r} is in no folder that exists")
         if self.log_level not in LOG_LEVELS:
             raise UsageError(f"log_level={self.log_level!r} must be one of {', '.join(LOG_LEVELS)}")
         for name in ("shutdown_timeout", "kill_grace", "lease", "health_check_interval"):

@@ -85,9 +85,11 @@ def test_what_a_worker_wrote_is_deleted_when_it_leaves(broker: Any, redis: Any) 
 
 
 def test_who_served_a_queue_long_ago_is_forgotten(broker: Any, redis: Any) -> None:
-    broker.call(*presence.listing("old:1:ab", ["q"], NOW_MS - 86_400_000))
+    broker.call(*presence.listing("old:1:ab", ["q"], NOW_MS - 86_411_000))
     broker.call(*presence.listing(WORKER, ["q"], NOW_MS))
     assert redis.zrange("nbqueue:{q}:workers", 0, -1) == [WORKER.encode()]
+    assert redis.zrange("asynq:servers", 0, -1) == [SERVER_KEY.encode()]
+    assert redis.zrange("asynq:workers", 0, -1) == [TASKS_KEY.encode()]
     broker.call(*presence.vanish("old:1:ab", ["q"]), *presence.vanish(WORKER, ["q"]))
 
 

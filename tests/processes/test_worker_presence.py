@@ -159,6 +159,20 @@ def test_tasks_of_a_killed_worker_run_again_at_once_on_its_neighbour(
         assert workers == [second.worker.id.encode()]
 
 
+def test_a_neighbour_that_serves_other_queues_sees_a_killed_worker_too(lab: Any) -> None:
+    with lab.worker(concurrency=1, queues=["a"]) as first, lab.worker(queues=["b"]) as second:
+        task = lab.submit(note_and_nap, lab.mark_file("runs"), 30, queue="a")
+        lab.wait_until(lambda: lab.marks("runs"))
+        # It looks every three seconds.
+        lab.wait_until(lambda: len(servers(lab)) == 2)
+        asked = lab.redis.info("commandstats")["cmdstat_get"]["calls"]
+        lab.wait_until(lambda: lab.redis.info("commandstats")["cmdstat_get"]["calls"] >= asked + 4)
+        os.kill(first.pid, signal.SIGKILL)
+        lab.wait_until(lambda: lab.state(task, "a") == "pending", 10)
+        assert lab.outcomes(task, "a") == ["lost"]
+        assert second.alive
+
+
 def test_a_worker_that_starts_takes_up_what_a_killed_one_left(lab: Any) -> None:
     path = lab.mark_file("runs")
     with lab.worker(concurrency=1) as first:
@@ -194,7 +208,7 @@ def test_a_dead_workers_tasks_run_again_when_its_lease_has_run_out(lab: Any) -> 
         lab.wait_until(lambda: lab.redis.hget(f"asynq:{{default}}:t:{task}", "nbq:begun"))
         os.kill(first.pid, signal.SIGKILL)
         began = time.monotonic()
-        lab.redis.delete("nbqueue:{default}:workers")
+        lab.redis.delete("nbqueue:{default}:workers", "asynq:servers")
         with lab.worker(concurrency=1):
             lab.wait_until(lambda: lab.events("requeued", task) == 1)
             took = time.monotonic() - began
@@ -324,11 +338,13 @@ def test_a_health_check_is_called_whether_the_store_answers_or_not(lab: Any) -> 
         assert len(worker.worker.executor_pids()) <= 2
 
 
-def test_a_health_check_must_be_a_function_with_an_interval() -> None:
+def test_what_cannot_be_right_of_health_and_logs_is_refused() -> None:
     with pytest.raises(UsageError, match="health check"):
         Worker(health_check="x")
     with pytest.raises(UsageError, match="health_check_interval"):
         Worker(health_check=print, health_check_interval=0)
+    with pytest.raises(UsageError, match="health_file"):
+        Worker(health_file="/nowhere/at/all/alive")
     with pytest.raises(UsageError, match="log_level"):
         Worker(log_level="loud")
 
