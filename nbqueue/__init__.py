@@ -32,7 +32,9 @@ _HOMES = {
     "asynq_delay": "nbqueue.executor.policy",
     "SkipRetry": "nbqueue.errors",
     "RevokeTask": "nbqueue.errors",
+    "Periodic": "nbqueue.executor.periodic",
     "RetryLater": "nbqueue.errors",
+    "Limit": "nbqueue.limits",
     "NbqueueError": "nbqueue.errors",
     "UsageError": "nbqueue.errors",
     "InvalidDuration": "nbqueue.errors",
@@ -57,6 +59,8 @@ _HOMES = {
     "TaskTimeout": "nbqueue.errors",
     "WorkerLost": "nbqueue.errors",
     "HandlerNotFound": "nbqueue.errors",
+    "Schedule": "nbqueue.client.schedules",
+    "ScheduleNotFound": "nbqueue.errors",
     "SignatureError": "nbqueue.errors",
     "UnknownKey": "nbqueue.errors",
     "IncompatiblePython": "nbqueue.errors",
@@ -70,15 +74,19 @@ __all__ = [
     "Inspector",
     "InvalidDuration",
     "InvalidURL",
+    "Limit",
     "Message",
     "NbqueueError",
     "NoEmbeddedServer",
+    "Periodic",
     "QueueError",
     "QueueInfo",
     "QueueNotEmpty",
     "QueueNotFound",
     "RetryLater",
     "RevokeTask",
+    "Schedule",
+    "ScheduleNotFound",
     "SignatureError",
     "SkipRetry",
     "StoreDenied",
@@ -147,6 +155,7 @@ if TYPE_CHECKING:
     from nbqueue.client.futures import TaskFuture
     from nbqueue.client.groups import TaskGroup
     from nbqueue.client.inspector import Inspector
+    from nbqueue.client.schedules import Schedule
     from nbqueue.client.together import wait
     from nbqueue.errors import (
         CannotPickle,
@@ -161,6 +170,7 @@ if TYPE_CHECKING:
         QueueNotFound,
         RetryLater,
         RevokeTask,
+        ScheduleNotFound,
         SignatureError,
         SkipRetry,
         StoreDenied,
@@ -182,6 +192,8 @@ if TYPE_CHECKING:
     )
     from nbqueue.executor.aggregation import Message
     from nbqueue.executor.context import Task, current_task
+    from nbqueue.executor.periodic import Periodic
     from nbqueue.executor.policy import asynq_delay, exponential
     from nbqueue.executor.reports import report
+    from nbqueue.limits import Limit
     from nbqueue.worker.worker import Worker

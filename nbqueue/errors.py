@@ -25,6 +25,7 @@
     │   ├── TaskTimeout (also TimeoutError)     it ran longer than it was allowed to
     │   ├── WorkerLost                          the process that ran it died, once too often
     │   └── HandlerNotFound (also LookupError)  no handler for a message of this type
+    ├── ScheduleNotFound (also LookupError)     no such schedule
     ├── SignatureError                          bytes that no holder of our key signed
     │   └── UnknownKey                          signed with a key that this process lacks
     └── IncompatiblePython                      pickled by a Python that this one cannot read
@@ -178,6 +179,10 @@ class WorkerLost(TaskError):
 
 class HandlerNotFound(TaskError, LookupError):
     """No worker has a handler for a message of this type."""
+
+
+class ScheduleNotFound(NbqueueError, LookupError):
+    """The store has no such schedule: the id is wrong, or somebody removed it."""
 
 
 class SignatureError(NbqueueError):

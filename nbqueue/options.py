@@ -10,6 +10,7 @@ from typing import Any
 
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.limits import Limit
 
 _MAX_INT32 = 2**31 - 1
 _SET_NAME = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
@@ -32,10 +33,12 @@ class TaskOptions:
         or the same type and payload, in its queue (a duration of at least one second). It ends
         earlier with the task, and lasts while the task is retried.
     on_conflict: what to do if another has them: ``"raise"`` `TaskNotUnique`, ``"existing"`` (the
-        future is that of the other task) or ``"replace"`` (the other is deleted; one that runs
-        cannot be, and raises).
+        future is that of the other task), ``"replace"`` (the other is deleted; one that runs
+        cannot be, and raises) or ``"after"`` (it waits until the other has ended).
     group: the aggregation group of a message: it waits there until the aggregator of a worker makes
         one task of all that are in the group.
+    limit: an `nbqueue.Limit` on how many of the tasks that share its name run at a time, or how
+        many begin in a while.
     task_id: an id of your own instead of a made one.
     name: a name by which `Client.get` finds the newest task that had it.
     headers: text for whoever runs it; never decides what runs.
@@ -58,6 +61,7 @@ class TaskOptions:
     unique: Duration | None = None
     on_conflict: str = "raise"
     group: str | None = None
+    limit: Limit | None = None
     task_id: str | None = None
     name: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -84,10 +88,13 @@ class TaskOptions:
                 parse_duration(value, name)
         if self.unique is not None and parse_duration(self.unique, "unique") < 1:
             raise UsageError(f"unique={self.unique!r} is too short: it must be a second at least")
-        if self.on_conflict not in ("raise", "existing", "replace"):
+        if self.on_conflict not in ("raise", "existing", "replace", "after"):
             raise UsageError(
-                f"on_conflict={self.on_conflict!r} must be 'raise', 'existing' or 'replace'"
+                f"on_conflict={self.on_conflict!r} must be 'raise', 'existing', 'replace' or "
+                "'after'"
             )
+        if self.limit is not None and not isinstance(self.limit, Limit):
+            raise UsageError(f"limit={self.limit!r} must be an nbqueue.Limit")
         for name in ("deadline", "at"):
             _check_moment(name, getattr(self, name))
         if self.delay is not None and self.at is not None:

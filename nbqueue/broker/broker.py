@@ -191,6 +191,7 @@ class Broker:
         *,
         due_ms: int | None = None,
         replace: bool = False,
+        after: bool = False,
         fingerprint: bytes | None = None,
         blob: bytes | None = None,
         group: str = "",
@@ -199,7 +200,8 @@ class Broker:
         ``group``, unless another holds its ``lock``.
 
         Returns who holds it then; None if the task was written. With ``replace`` a holder that
-        does not run is deleted. Raises `TaskIdConflict` if the id exists.
+        does not run is deleted; with ``after`` the task waits for the lock.
+        Raises `TaskIdConflict` if the id exists.
         """
         patience = Patience(self._patience)
         repeated = False
@@ -213,7 +215,7 @@ class Broker:
                     [
                         commands.enqueue_unique(
                             queue, task, lock, lock_ms, now_ms, due_ms=due_ms, replace=replace,
-                            fingerprint=fingerprint, repeated=repeated, group=group,
+                            after=after, fingerprint=fingerprint, repeated=repeated, group=group,
                         )
                     ]
                 )  # fmt: skip

@@ -28,6 +28,7 @@ from nbqueue.broker.command import (
     seconds_never_whole,
     utc_day,
 )
+from nbqueue.broker.limiting import Full
 from nbqueue.broker.producing import (
     LockHolder,
     drop_code,
@@ -157,12 +158,21 @@ def _counter_expiry(now_ms: int) -> int:
 def fetch(
     queue: str, limit: int, now_ms: int, lease_until_ms: int, token: str
 ) -> Command[list[Fetched] | None]:
-    """Take pending tasks, oldest first. Reads as ``None`` if the queue is paused."""
+    """Take pending tasks, oldest first. Reads as ``None`` if the queue is paused, and as a `Full`
+    one if it may have no more active tasks."""
     check_limit(limit)
     keys = queue_keys(queue)
     return command(
         "fetch",
-        (keys.pending, keys.paused, keys.active, keys.lease, keys.events),
+        (
+            keys.pending,
+            keys.paused,
+            keys.active,
+            keys.lease,
+            keys.events,
+            keys.settings,
+            keys.scheduled,
+        ),
         (
             keys.task_prefix,
             limit,
@@ -178,6 +188,8 @@ def fetch(
 def _read_fetched(reply: Any) -> list[Fetched] | None:
     if reply == b"PAUSED":
         return None
+    if reply == b"FULL":
+        return Full()
     found = iter(reply)
     return [
         Fetched(

@@ -30,8 +30,9 @@ MOST_MEMBERS = 10_000
 MOST_BYTES = 64_000_000
 """Of all messages of one set: they go to the function at once."""
 
-NAME_SECONDS = 7 * 86_400
-"""For how long the name of a group that nobody uses is remembered."""
+NAME_SECONDS = 2 * 3600
+"""For how long the name of a group that nobody uses is remembered: a set that a program in Go lost
+is put back within minutes, and with a group for each user there are many names."""
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,14 @@ class Listener(Link):
         self._on_message = on_message
         self._out += resp.pack(("SUBSCRIBE", *channels))
 
+    def follow(self, channel: str) -> None:
+        """Listen to one more channel; `flush` sends."""
+        self._out += resp.pack(("SUBSCRIBE", channel))
+
+    def unfollow(self, channel: str) -> None:
+        """Listen to a channel no more."""
+        self._out += resp.pack(("UNSUBSCRIBE", channel))
+
     def _dispatch(self) -> None:
         while True:
             reply = self._reader.gets()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nbqueue.broker.command import EVENT_CAP, Arg, Command, NewTask, command, decoded_id, positions
+from nbqueue.broker.limiting import limit_names
 from nbqueue.wire.keys import QueueKeys, queue_keys
 
 
@@ -68,7 +69,7 @@ def enqueue(
     names = [keys.pending, keys.events, _code_key(keys, fingerprint), keys.code_index]
     names += [prefix + task.task_id for task in tasks]
     code = fingerprint.hex() if fingerprint else ""
-    args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated)]
+    args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), limit_names(tasks)]
     for task in tasks:
         args += task
     return command("enqueue", names, args, _positions_or_no_code)
@@ -88,7 +89,8 @@ def schedule(
     names = [keys.scheduled, keys.events, _code_key(keys, fingerprint), keys.code_index]
     names += [keys.task(task.task_id) for task, _ in tasks]
     code = fingerprint.hex() if fingerprint else ""
-    args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), keys.wake, group]
+    limits = limit_names([task for task, _ in tasks])
+    args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), limits, keys.wake, group]
     for task, due_ms in tasks:
         args += (*task, due_ms)
     return command("schedule", names, args, _positions_or_no_code)
@@ -110,6 +112,7 @@ def enqueue_unique(
     *,
     due_ms: int | None = None,
     replace: bool = False,
+    after: bool = False,
     fingerprint: bytes | None = None,
     repeated: bool = False,
     group: str = "",
@@ -118,7 +121,8 @@ def enqueue_unique(
     ``lock``, which the message names.
 
     Reads as ``ENQUEUED``, ``EXISTS`` (the id does), ``NOCODE`` (the store lacks the code), or who
-    holds the lock. Only with ENQUEUED anything was written.
+    holds the lock. Only with ENQUEUED anything was written. With ``after`` it is parked until the
+    others are done with the lock.
     """
     keys = queue_keys(queue)
     return command(
@@ -146,6 +150,8 @@ def enqueue_unique(
             fingerprint.hex() if fingerprint else "",
             int(repeated),
             int(replace),
+            int(after),
+            limit_names([task]),
             keys.task_prefix,
             keys.group(""),
             keys.ends,

@@ -73,6 +73,17 @@ def _read(path: str) -> str:
     return (resources.files("nbqueue.broker") / "lua" / path).read_text(encoding="utf-8")
 
 
+def _fragments(names: tuple[str, ...], found: dict[str, str]) -> dict[str, str]:
+    """These fragments, each after those that it uses itself, and none twice."""
+    for name in names:
+        if name not in found:
+            text = _read(f"lib/{name}.lua")
+            line = re.search(r"^-- USES: (.*)$", text, re.MULTILINE)
+            _fragments(_names(line[1]) if line else (), found)
+            found[name] = text
+    return found
+
+
 @cache
 def load(name: str) -> Script:
     """Return the script in ``lua/<name>.lua``. Raises `ValueError` if its header is wrong."""
@@ -90,7 +101,7 @@ def load(name: str) -> Script:
         prologue.append(f"local {keys[-1][1:]}_at = {len(keys)}")
     if rest_names:
         prologue.append(f"local rest_at = {len(args) + 1}")
-    used = [_read(f"lib/{fragment}.lua") for fragment in _names(header.get("USES", ""))]
+    used = _fragments(_names(header.get("USES", "")), {}).values()
     body = "\n".join([*prologue, *used, text])
     compact = "\n".join(
         line.strip()

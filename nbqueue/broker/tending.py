@@ -19,7 +19,7 @@ from nbqueue.wire.messages import read_message
 
 
 class Expired(NamedTuple):
-    """A task whose lease ran out."""
+    """A task whose lease ran out. ``begun``: it is known that this attempt had begun."""
 
     task_id: str
     score: str
@@ -27,6 +27,8 @@ class Expired(NamedTuple):
     lease: str
     attempt: int
     lost: int
+    begun: bool = False
+    unbegun: int = 0
 
     @property
     def fence(self) -> str:
@@ -41,6 +43,8 @@ class Held(NamedTuple):
     token: str
     attempt: int
     lost: int
+    begun: bool = False
+    unbegun: int = 0
 
 
 class Forwarded(NamedTuple):
@@ -77,9 +81,11 @@ def _read_expired(reply: Any) -> list[Expired]:
             lease.decode("utf-8", "replace"),
             decoded_number(attempt) or 1,
             decoded_number(lost) or 0,
+            attempt == begun,
+            decoded_number(unbegun) or 0,
         )
-        for task_id, score, msg, lease, attempt, lost in zip(
-            found, found, found, found, found, found, strict=True
+        for task_id, score, msg, lease, attempt, lost, begun, unbegun in zip(
+            *[found] * 8, strict=True
         )
     ]
 
@@ -99,10 +105,10 @@ def _read_held(reply: Any) -> list[Held]:
             lease.decode("utf-8", "replace").rpartition("|")[0],
             decoded_number(attempt) or 1,
             decoded_number(lost) or 0,
+            attempt == begun,
+            decoded_number(unbegun) or 0,
         )
-        for task_id, msg, lease, attempt, lost in zip(
-            found, found, found, found, found, strict=True
-        )
+        for task_id, msg, lease, attempt, lost, begun, unbegun in zip(*[found] * 7, strict=True)
     ]
 
 

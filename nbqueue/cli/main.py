@@ -12,8 +12,10 @@ import click
 
 from nbqueue import __version__
 from nbqueue.cli.demo import demo
+from nbqueue.cli.health import health
 from nbqueue.cli.inspect import queue, task
 from nbqueue.cli.parameters import QUEUE, SIZE, SPAN
+from nbqueue.cli.schedules import schedule
 from nbqueue.cli.store import store
 from nbqueue.errors import NbqueueError, UsageError
 
@@ -140,6 +142,18 @@ def main() -> None:
     help='End after so long without a task, such as "30m". [default: never]',
 )
 @click.option(
+    "--health-file",
+    type=click.Path(dir_okay=False),
+    metavar="PATH",
+    help="A file that is touched every 5 s while the worker is well and the store answers.",
+)
+@click.option(
+    "--scheduler/--no-scheduler",
+    default=True,
+    show_default=True,
+    help="Whether it fires the schedules of its queues when they are due.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -158,6 +172,8 @@ def worker(
     memory_per_executor: int | None,
     burst: bool,
     idle_timeout: float | None,
+    health_file: str | None,
+    scheduler: bool,
     log_level: str,
 ) -> None:
     """Run tasks until Ctrl-C.
@@ -190,6 +206,9 @@ def worker(
         memory_per_executor=memory_per_executor,
         burst=burst,
         idle_timeout=idle_timeout,
+        health_file=health_file,
+        log_level=log_level.lower(),
+        scheduler=scheduler,
     )
     _log_to_stderr(log_level)
     sys.exit(chosen.run())
@@ -211,6 +230,8 @@ main.add_command(store)
 main.add_command(demo)
 main.add_command(queue)
 main.add_command(task)
+main.add_command(schedule)
+main.add_command(health)
 
 if __name__ == "__main__":
     main()

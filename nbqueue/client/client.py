@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -15,6 +15,7 @@ from nbqueue.calls.signing import Keyring
 from nbqueue.client.codecs import has_json_result
 from nbqueue.client.futures import About, TaskFuture, attach
 from nbqueue.client.groups import TaskGroup
+from nbqueue.client.limits import Limits
 from nbqueue.client.outcomes import End, end_of
 from nbqueue.client.session import Session, new_session
 from nbqueue.client.submit import Submitter, TaskFunction
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from nbqueue.client.inspector import Inspector
+    from nbqueue.client.schedules import Schedule, Schedules
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,7 +56,7 @@ def connect(url: str | None = None, *, key: str | bytes | Keyring | None = None)
     return Client(new_session(url, key))
 
 
-class Client(concurrent.futures.Executor):
+class Client(Limits, concurrent.futures.Executor):
     """Submits tasks to one store and finds them again; made by `connect`.
 
     It is a `concurrent.futures.Executor` as well, so it serves wherever one is asked for
@@ -124,7 +126,8 @@ class Client(concurrent.futures.Executor):
         when done (``retention`` 0).
 
         The future's result is what the handler wrote: a JSON value, or bytes that are none. It is
-        None where nothing is left: of a message that was deleted when it was done.
+        None where nothing is left: of a message that was deleted when it was done. With
+        ``group=`` it waits to be aggregated, and the result is the id of the task that it joined.
 
         >>> q.enqueue("email:deliver", {"user": 1}, queue="critical", delay="5m")
 
@@ -133,11 +136,55 @@ class Client(concurrent.futures.Executor):
         """
         return self._default.enqueue(type, payload, **options)
 
+    def schedule(
+        self,
+        fn: Callable[..., Any],
+        spec: str,
+        *,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Schedule:
+        """Run ``fn(*args, **kwargs)`` on a worker whenever ``spec`` is due; returns its handle.
+
+        ``spec``: ``"*/5 * * * *"`` (minute, hour, day of month, month, day of week), ``"@every
+        30s"``, ``"@hourly"``, …; see docs/schedules.md. ``settings``: ``id`` (another schedule of
+        this id in the queue is replaced; default: the function's name, with a digest of the
+        arguments), ``tz``, ``missed`` (``"once"``, ``"skip"``, ``"all"``: what of the runs for
+        which there was no worker), ``overlap`` (False: not while the last run goes on),
+        ``jitter`` (a duration), ``start``, ``until`` (datetimes), ``max_runs``; and the options of
+        a task. It survives everything, until `Schedule.remove`.
+
+        >>> q.schedule(report, "0 7 * * mon-fri", tz="Europe/Paris", id="report", retry=3)
+
+        Raises `UsageError`, which says what is wrong with ``spec``; `CannotPickle`.
+        """
+        return self._default.schedule(fn, spec, args=args, kwargs=kwargs, **settings)
+
+    def schedule_message(
+        self, type: str, payload: Any = None, spec: str = "", **settings: Any
+    ) -> Schedule:
+        """Enqueue a message whenever ``spec`` is due; see `schedule` and `enqueue`.
+
+        >>> q.schedule_message("email:digest", {"to": "all"}, "@daily", tz="Europe/Paris")
+        """
+        return self._default.schedule_message(type, payload, spec, **settings)
+
+    def schedules(self, queue: str | None = None) -> Schedules:
+        """The schedules of all queues, or of one; a list of handles, with ``rows()``.
+
+        >>> q.schedules()["report"].pause()
+        """
+        from nbqueue.client.schedules import list_schedules
+
+        return list_schedules(self._session, queue)
+
     def options(self, **options: Any) -> Submitter:
         """Something with ``submit``, ``map`` and ``enqueue`` whose tasks have these options.
 
         ``queue``, ``retry``, ``timeout``, ``deadline``, ``delay`` or ``at``, ``retention``,
-        ``task_id``, ``name``, ``headers``, ``on_lost``: see `nbqueue.options.TaskOptions`.
+        ``group``, ``task_id``, ``name``, ``headers``, ``on_lost``: see
+        `nbqueue.options.TaskOptions`.
 
         >>> q.options(queue="critical", retry=5, timeout="10m").submit(fit, 0.1)
 

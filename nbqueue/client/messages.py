@@ -41,6 +41,7 @@ class _Message(_Unsent):
                 "worker is lost always runs again"
             )
         self._payload = encoded_payload(payload)
+        self._given = payload
         about = About("", options.queue, type, options.name, is_call=False)
         super().__init__(session, _Terms(options, DEFAULTS), about)
         self._message.payload = self._payload or b""
@@ -52,4 +53,5 @@ class _Message(_Unsent):
 
     def task(self, task_id: str) -> NewTask:
         self._message.id = task_id
-        return NewTask(task_id, self._message.SerializeToString(deterministic=True))
+        task = NewTask(task_id, self._message.SerializeToString(deterministic=True))
+        return self.limited([task], [((self._given,), {})])[0]

@@ -16,6 +16,7 @@ from nbqueue.calls.functions import Code, dump_arguments, dump_function
 from nbqueue.client.futures import About, TaskFuture
 from nbqueue.client.groups import TaskGroup
 from nbqueue.client.outcomes import DELETED, End
+from nbqueue.client.scheduling import Scheduling
 from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import StoreError, TaskIdConflict, UsageError
@@ -26,6 +27,7 @@ from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
 if TYPE_CHECKING:
+    from nbqueue.client.schedules import Schedule
     from nbqueue.client.session import Session
 
 P = ParamSpec("P")
@@ -40,7 +42,7 @@ _NAME_SECONDS = 90 * 86_400
 _MOST_SECONDS = FAR_TIMEOUT
 
 
-class Submitter:
+class Submitter(Scheduling):
     """Submits calls with certain options. Get it from `Client.options`; it can be kept and shared.
 
     >>> critical = q.options(queue="critical", retry=3)
@@ -67,7 +69,9 @@ class Submitter:
         if call.is_unique:
             # Edited or not, the same function with the same arguments is the same task.
             call.set_lock(call_digest(call.fn, args, kwargs))
-        return call.send(lambda task_id: call.task(task_id, arguments))
+        return call.send(
+            lambda task_id: call.limited([call.task(task_id, arguments)], [(args, kwargs)])[0]
+        )
 
     def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any]) -> TaskGroup[T]:
         """Enqueue a call for each set of arguments; see `Client.map`."""
@@ -217,6 +221,14 @@ class _Unsent:
         """The task is unique by its queue, its type and this digest."""
         self._message.unique_key = queue_keys(self.queue).lock(self.about.type, digest)
 
+    def limited(self, tasks: list[NewTask], arguments: Sequence[Any]) -> list[NewTask]:
+        """These tasks under their limit, if they have one."""
+        if self.terms.options.limit is None:
+            return tasks
+        from nbqueue.client.limits import under_limit
+
+        return under_limit(self, tasks, arguments)
+
     def send(self, make: Callable[[str], NewTask]) -> TaskFuture[Any]:
         """Write the task that ``make`` makes of an id, and return its future."""
         if self.is_unique:
@@ -280,6 +292,7 @@ class _Unsent:
             self.terms.unique_ms,
             due_ms=self.due_ms(),
             replace=self.terms.options.on_conflict == "replace",
+            after=self.terms.options.on_conflict == "after",
             fingerprint=fingerprint,
             blob=blob,
             group=self.group,
@@ -346,14 +359,17 @@ class _Call(_Unsent):
         """Make the tasks of the next items: as many as go into one slice."""
         name, size = self.code.name, 0
         dumped: list[bytes] = []
+        named: list[tuple[Sequence[Any], Mapping[str, Any]]] = []
         for item in items:
             arguments = dump_arguments(tuple(item), {}, callee=name, fn=self.fn)
             dumped.append(arguments)
+            named.append((item, {}))
             size += len(arguments)
             if len(dumped) >= _SLICE or size >= _SLICE_BYTES:
                 break
         task, ids = self.task, self.session.make_ids(len(dumped))
-        return [task(i, arguments) for i, arguments in zip(ids, dumped, strict=True)]
+        made = [task(i, arguments) for i, arguments in zip(ids, dumped, strict=True)]
+        return self.limited(made, named)
 
     def _code(self) -> tuple[bytes | None, bytes | None]:
         return self.code.fingerprint, self.code.blob
@@ -383,6 +399,10 @@ class TaskFunction(Generic[P, T]):
     def map(self, *iterables: Iterable[Any]) -> TaskGroup[T]:
         """Enqueue a call of it for each set of arguments; see `Client.map`."""
         return self._submitter.map(self.__wrapped__, *iterables)
+
+    def schedule(self, spec: str, **settings: Any) -> Schedule:
+        """Run it whenever ``spec`` is due; see `Client.schedule`."""
+        return self._submitter.schedule(self.__wrapped__, spec, **settings)
 
     def options(self, **changes: Any) -> TaskFunction[P, T]:
         """The same function with options changed."""

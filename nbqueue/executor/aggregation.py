@@ -27,6 +27,15 @@ TIMEOUT = 1800
 
 _MEMBER = struct.Struct(">IIIII")
 _HEAD = struct.Struct(">I")
+_MOST_SECONDS = 100 * 365 * 86_400
+_NUMBER, _TEXT = int | None, str | None
+_KINDS: dict[str, Any] = {
+    "type": str,
+    **dict.fromkeys(("retry", "timeout", "deadline", "retention", "delay_ms"), int),
+    **dict.fromkeys(("at_ms", "unique_ms"), _NUMBER),
+    **dict.fromkeys(("task_id", "group"), _TEXT),
+    "headers": dict,
+}
 _FOREIGN = {
     "queue": "the task goes to the queue of its members",
     "name": "q.get() finds tasks by names that a client gave",
@@ -175,7 +184,7 @@ def pack_message(value: object) -> bytes:
     deadline = 0 if options.deadline is None else to_ms(options.deadline) // 1000
     timeout = 0 if deadline else TIMEOUT
     if options.timeout is not None:
-        timeout = max(1, math.ceil(parse_duration(options.timeout, "timeout")))
+        timeout = max(1, math.ceil(_seconds(options.timeout)))
     payload = encoded_payload(value.payload)
     said = {
         "type": value.type,
@@ -202,11 +211,18 @@ def unpack_message(body: bytes) -> Terms:
     [length] = _HEAD.unpack_from(body)
     said = json.loads(body[_HEAD.size : _HEAD.size + length])
     payload = body[_HEAD.size + length :]
+    for name, kind in _KINDS.items():
+        # User code made it, and a mistake in it must not end the supervisor.
+        if not isinstance(said[name], kind):
+            raise TypeError(f"{name}={said[name]!r} is not what it must be")
     return Terms(payload=payload if said.pop("has_payload") else None, **said)
 
 
 def _seconds(value: Any) -> float:
-    return 0.0 if value is None else parse_duration(value)
+    seconds = 0.0 if value is None else parse_duration(value)
+    if seconds > _MOST_SECONDS:
+        raise UsageError(f"{value!r} is longer than a hundred years")
+    return seconds
 
 
 Aggregator = Callable[[str, list[Task]], Any]

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from nbqueue.errors import UsageError
 from nbqueue.executor.aggregation import Aggregator
 from nbqueue.executor.context import Task
+from nbqueue.executor.periodic import PROVIDER_TYPE, Provider, call_provider
 from nbqueue.executor.policy import Policy
 
 T = TypeVar("T")
@@ -62,7 +63,8 @@ class Service:
     """Everything that a worker's owner registered for its executors.
 
     ``on_start`` and ``on_stop`` run once in each executor, before its first task and when it ends;
-    ``on_error(task, error)`` runs after each attempt that failed.
+    ``on_error(task, error)`` runs after each attempt that failed. ``health_check(error)`` runs in a
+    process of its own, now and then.
     """
 
     handlers: Patterns[Handler] = field(default_factory=Patterns)
@@ -72,11 +74,13 @@ class Service:
     on_error: list[Callable[[Task, BaseException], Any]] = field(default_factory=list)
     policy: Policy = field(default_factory=Policy)
     aggregator: Aggregator | None = None
+    health_check: Callable[[Exception | None], Any] | None = None
+    providers: dict[str, Provider] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
-        hooks = (self.middleware, self.on_start, self.on_stop, self.on_error)
-        if self.aggregator is not None:
+        hooks = (self.middleware, self.on_start, self.on_stop, self.on_error, self.providers)
+        if self.aggregator is not None or self.health_check is not None:
             return False
         return not (len(self.handlers) or any(hooks)) and self.policy.is_empty
 
@@ -85,6 +89,9 @@ class Service:
 
         Raises `LookupError` if nothing does; the supervisor has looked before.
         """
+        provider = self.providers.get(task_type.removeprefix(PROVIDER_TYPE))
+        if provider is not None and task_type.startswith(PROVIDER_TYPE):
+            return lambda task: call_provider(provider)
         found = self.handlers.find(task_type)
         if found is None:
             raise LookupError(f'handler not found for task "{task_type}"')

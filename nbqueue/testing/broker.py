@@ -78,6 +78,7 @@ class EagerBroker(Broker):
         *,
         due_ms: int | None = None,
         replace: bool = False,
+        after: bool = False,
         fingerprint: bytes | None = None,
         blob: bytes | None = None,
         group: str = "",

@@ -24,6 +24,12 @@ ATTEMPT: Final = "nbq:attempt"
 LOST: Final = "nbq:lost"
 """How many of its attempts ended because the process that ran it died."""
 
+BEGUN: Final = "nbq:begun"
+"""The number of the last attempt that is known to have begun."""
+
+UNBEGUN: Final = "nbq:unbegun"
+"""How many of its attempts ended with the death of a whole worker, not known to have begun."""
+
 ERROR: Final = "nbq:error"
 """The signed exception of the last failed attempt."""
 
@@ -35,3 +41,9 @@ ADDED: Final = "nbq:added"
 
 DUE: Final = "nbq:due"
 """When a scheduled or retried task is due, in Unix milliseconds; the sets hold whole seconds."""
+
+LIMIT: Final = "nbq:limit"
+"""The name of the limit under which the task runs."""
+
+PARKED: Final = "nbq:parked"
+"""What a parked task waits for: ``limit:<name>`` or ``lock:<key>``; ``turn``: it may run next."""

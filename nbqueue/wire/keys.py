@@ -22,6 +22,9 @@ CANCEL_CHANNEL: Final = "asynq:cancel"
 HANDLER_TYPE: Final = "nbqueue.handler"
 """Stands for the type of a task in the signature of a handler that lies in the store."""
 
+SCHEDULE_TYPE: Final = "nbqueue.schedule "
+"""Before the type of a call, in the signature of the template that lies in a schedule."""
+
 LISTENER_LENGTH: Final = 10
 """How many characters of a task's id name the channel on which its end is announced."""
 
@@ -39,6 +42,15 @@ def check_queue_name(name: str) -> str:
             f"queue={name!r} cannot name a queue: use letters, digits and '_', '-', '.', ':'"
         )
     return name
+
+
+def is_queue_name(name: str) -> bool:
+    """Whether `check_queue_name` takes ``name``, which somebody else may have written."""
+    try:
+        check_queue_name(name)
+    except UsageError:
+        return False
+    return True
 
 
 class QueueKeys:
@@ -70,9 +82,14 @@ class QueueKeys:
         self.handlers = own + "handlers"
         self.trimmed = own + "trimmed"
         self.settings = own + "settings"
+        self.schedules = own + "schedules"
+        self.schedule_due = own + "schedule_due"
         self.ends = own + "end:"
         self.wake = own + "wake"
         self.group_names = own + "group_names"
+        self.workers = own + "workers"
+        self.limits = own + "limits"
+        self.waiting = own + "waiting"
 
     def task(self, task_id: str) -> str:
         return self.task_prefix + task_id
@@ -109,6 +126,23 @@ class QueueKeys:
     def name(self, name: str) -> str:
         """Where the id of the newest task of this name is kept, for as long as it can matter."""
         return f"{self.own_prefix}name:{name}"
+
+    def schedule_state(self, schedule_id: str) -> str:
+        return f"{self.own_prefix}schedule_state:{schedule_id}"
+
+    def schedule_history(self, schedule_id: str) -> str:
+        return f"{self.own_prefix}schedule_history:{schedule_id}"
+
+    def limit_holders(self, name: str) -> str:
+        """Who holds a place under the limit of this name."""
+        return f"{self.own_prefix}limit:{name}"
+
+    def limit_rate(self, name: str) -> str:
+        return f"{self.own_prefix}rate:{name}"
+
+    def waiters(self, what: str) -> str:
+        """Those that are parked until ``what``, which is ``limit:<name>`` or ``lock:<key>``."""
+        return f"{self.own_prefix}wait:{what}"
 
     def end_channel(self, task_id: str) -> str:
         """Where the end of this task is announced: one channel for all tasks of one client."""

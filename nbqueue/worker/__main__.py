@@ -1,7 +1,7 @@
 """The program of a worker that `Worker.start` starts: ``python -m nbqueue.worker ANSWER``.
 
-Reads its settings, as JSON, from its standard input; writes ``ready``, or what went wrong, to the
-open file ANSWER.
+Reads its settings, as JSON, from its standard input; writes ``ready`` and its id, or what went
+wrong, to the open file ANSWER.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import sys
 def main(answer: int) -> int:
     settings = json.loads(sys.stdin.buffer.read())
     settings["service"] = base64.b64decode(settings["service"])
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    level = settings["log_level"].upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
     from nbqueue.errors import NbqueueError
     from nbqueue.worker.settings import WorkerSettings
     from nbqueue.worker.supervisor import Supervisor
 
     try:
         supervisor = Supervisor(WorkerSettings(**settings))
-        supervisor.on_ready = lambda: _say(answer, "ready")
+        supervisor.on_ready = lambda: _say(answer, f"ready {supervisor.worker_id}")
         return supervisor.run()
     except NbqueueError as error:
         _say(answer, str(error))

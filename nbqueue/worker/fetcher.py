@@ -10,6 +10,7 @@ from typing import Any
 
 from nbqueue.broker import commands
 from nbqueue.broker.commands import Fetched
+from nbqueue.broker.limiting import Full
 from nbqueue.broker.resp import ReplyError
 from nbqueue.clock import Clock
 from nbqueue.worker.links import Links
@@ -20,6 +21,7 @@ log = logging.getLogger("nbqueue.worker")
 MOST_AT_ONCE = 256
 _PAUSED_LOOK = 1.0
 _REFUSED_LOOK = 0.5
+_FULL_LOOK = 1.0
 
 
 class QueueOrder:
@@ -30,13 +32,17 @@ class QueueOrder:
     """
 
     def __init__(self, weights: Mapping[str, int], strict: bool) -> None:
-        self._strict = sorted(weights, key=lambda name: -weights[name]) if strict else None
-        self._names = list(weights)
+        self._is_strict = strict
+        self.change(weights)
+
+    def change(self, weights: Mapping[str, int]) -> None:
+        """From now on these queues, with these weights."""
         self._weights = dict(weights)
+        self._names = sorted(weights, key=lambda name: -weights[name])
 
     def next(self) -> list[str]:
-        if self._strict is not None or len(self._names) == 1:
-            return self._strict or self._names
+        if self._is_strict or len(self._names) == 1:
+            return self._names
         # The largest of w-th roots of random numbers: a weighted order without replacement.
         return sorted(self._names, key=lambda name: -(random.random() ** (1 / self._weights[name])))
 
@@ -65,7 +71,7 @@ class Fetcher:
         self._clock = clock
         self._worker_id = worker_id
         self._lease_ms = int(lease_seconds * 1000)
-        self._order = order
+        self.order = order
         self._queues = queues
         self._room = room
         self._on_fetched = on_fetched
@@ -73,6 +79,7 @@ class Fetcher:
         """How many tokens were made: the last part of a token is its number."""
         self._filled: set[str] = set()
         self._waiting: set[str] = set()
+        self._later: set[str] = set()
         self._asking = False
         self.enabled = True
         links.on_up.append(self._on_up)
@@ -85,7 +92,13 @@ class Fetcher:
 
     def look(self, queue: str) -> None:
         """There may be a task in ``queue``."""
-        self._filled.add(queue)
+        if queue in self._queues:
+            self._filled.add(queue)
+
+    def forget(self, queue: str) -> None:
+        """``queue`` is not served any more."""
+        self._filled.discard(queue)
+        self._waiting.discard(queue)
 
     def fetch(self) -> None:
         """Ask for tasks, if there is room and a queue that may have some. Once a round."""
@@ -95,7 +108,7 @@ class Fetcher:
         limit = min(self._room(), MOST_AT_ONCE)
         if limit <= 0:
             return
-        queue = next(name for name in self._order.next() if name in self._filled)
+        queue = next(name for name in self.order.next() if name in self._filled)
         now_ms = self._clock.now_ms()
         self.issued += 1
         token = f"{self._worker_id}:{now_ms}:{self.issued}"
@@ -115,6 +128,10 @@ class Fetcher:
             # Paused. A wait for tasks would return at once, again and again.
             self._look_later(queue, _PAUSED_LOOK)
             return
+        if isinstance(reply, Full):
+            # Workers are told when there is room; programs in Go tell nobody.
+            self._look_later(queue, _FULL_LOOK)
+            return
         if len(reply) < limit:
             self._filled.discard(queue)
             self._wait(queue)
@@ -123,10 +140,16 @@ class Fetcher:
 
     def _look_later(self, queue: str, seconds: float) -> None:
         self._filled.discard(queue)
-        self._reactor.after(seconds, lambda: self._filled.add(queue))
+        if queue not in self._later:
+            self._later.add(queue)
+            self._reactor.after(seconds, lambda: self._look_now(queue))
+
+    def _look_now(self, queue: str) -> None:
+        self._later.discard(queue)
+        self.look(queue)
 
     def _wait(self, queue: str) -> None:
-        if queue not in self._waiting:
+        if queue in self._queues and queue not in self._waiting:
             self._waiting.add(queue)
             self._links.wait_for_task(queue, partial(self._on_task, queue))
 
@@ -135,7 +158,7 @@ class Fetcher:
         if isinstance(reply, ReplyError):
             self._look_later(queue, _REFUSED_LOOK)
         else:
-            self._filled.add(queue)
+            self.look(queue)
 
     def _on_up(self) -> None:
         self._filled = set(self._queues)

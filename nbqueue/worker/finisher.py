@@ -176,7 +176,7 @@ class Finisher:
     @staticmethod
     def _log_not_held(end: _End) -> None:
         run = end.run
-        if end.losses:
+        if end.losses or run.holder is not None:
             log.debug("end of a task had been acknowledged id=%s", run.task_id)
             return
         log.warning(

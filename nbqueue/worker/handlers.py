@@ -54,6 +54,15 @@ class HandlerTable:
         table = self._by_queue.get(queue)
         return table.find(task_type) if table is not None else None
 
+    def add(self, queue: str) -> None:
+        """``queue`` is served from now on; what lies in the store for it is read ahead of tasks."""
+        self._by_queue[queue] = self._merged({})
+        self.ask(queue, lambda: None)
+
+    def forget(self, queue: str) -> None:
+        """``queue`` is not served any more."""
+        self._by_queue.pop(queue, None)
+
     def ask(self, queue: str, then: Callable[[], None]) -> None:
         """Look whether the store has something newer; then call ``then``."""
         waiting = self._then.setdefault(queue, [])

@@ -62,11 +62,47 @@ class Links:
                 on_task,
             )
 
+    def add_queue(self, queue: str, then: Callable[[str], None]) -> None:
+        """Connect for one more of the queues; call ``then(queue)`` when that is done.
+
+        While the store is away nothing is to be done: `queues`, which the caller has changed, are
+        what is connected for when it is back.
+        """
+        if self._listener is None:
+            return
+        self._listener.follow(queue_keys(queue).wake)
+        listener = self._listener
+
+        def opened(link: Any) -> None:
+            if isinstance(link, Exception):
+                # Without a connection that waits, it would be asked for tasks only once.
+                if self._listener is listener:
+                    self._lost(LinkLost(str(link)))
+            elif (
+                self._listener is not listener or queue not in self._queues or queue in self._waits
+            ):
+                link.close()  # it came too late
+            else:
+                self._waits[queue] = link
+                self._watch(link)
+                then(queue)
+
+        self._reactor.in_thread(lambda: Link(self._store), opened)
+
+    def remove_queue(self, queue: str) -> None:
+        """Let go of what was connected for ``queue``."""
+        if self._listener is not None:
+            self._listener.unfollow(queue_keys(queue).wake)
+        link = self._waits.pop(queue, None)
+        if link is not None:
+            self._reactor.forget(link)
+            link.close()
+
     def flush(self) -> None:
         """Send what is queued on all connections."""
         if self.tasks is None:
             return
-        for link in (self.tasks, self.upkeep, *self._waits.values()):
+        for link in (self.tasks, self.upkeep, self._listener, *self._waits.values()):
             if link is not None and link.wants_write:
                 try:
                     link.flush()
@@ -82,12 +118,13 @@ class Links:
 
     def _open(self) -> dict[str, Link]:
         opened: dict[str, Link] = {}
+        queues = list(self._queues)  # they may change meanwhile
         try:
             opened["tasks"] = Link(self._store)
             opened["upkeep"] = Link(self._store)
-            channels = [CANCEL_CHANNEL, *(queue_keys(queue).wake for queue in self._queues)]
+            channels = [CANCEL_CHANNEL, *(queue_keys(queue).wake for queue in queues)]
             opened["listener"] = Listener(self._store, channels, self._on_message)
-            for queue in self._queues:
+            for queue in queues:
                 opened["wait " + queue] = Link(self._store)
         except BaseException:
             for link in opened.values():
@@ -100,7 +137,11 @@ class Links:
         listener = opened["listener"]
         assert isinstance(listener, Listener)
         self._listener = listener
-        self._waits = {queue: opened["wait " + queue] for queue in self._queues}
+        self._waits = {
+            name.removeprefix("wait "): link
+            for name, link in opened.items()
+            if name.startswith("wait ")
+        }
         self._pause = 0.02
         for link in opened.values():
             self._watch(link, writing=link.wants_write)
@@ -158,5 +199,13 @@ class Links:
             for link in result.values():
                 link.close()
         else:
+            if result.keys() != {"tasks", "upkeep", "listener"} | {
+                "wait " + queue for queue in self._queues
+            }:
+                # Other queues are served by now.
+                for link in result.values():
+                    link.close()
+                self._reconnect()
+                return
             log.info("store back url=%s", self._store.url.redacted)
             self._take(result)

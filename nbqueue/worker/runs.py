@@ -50,6 +50,11 @@ class Run:
     stop_reason: int = 0
     holder: Who | None = None
     """Who ran it, if that is not this worker: a task that was recovered."""
+    begun: bool = True
+    """False for a task that was recovered and is not known to have begun."""
+    unbegun: int = 0
+    is_noted: bool = False
+    """Whether the store knows that it has begun."""
 
     @property
     def timeout(self) -> float:

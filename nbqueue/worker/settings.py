@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nbqueue.broker.grouping import MOST_MEMBERS, Ripeness
 from nbqueue.durations import Duration, parse_duration
@@ -13,6 +14,7 @@ from nbqueue.errors import UsageError
 from nbqueue.wire.keys import check_queue_name
 
 PROCESS, THREAD = "process", "thread"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,13 @@ class WorkerSettings:
     group_max_size: how many tasks are aggregated without waiting, and at most; 0: any number.
     idle_timeout: end after so long without a task (a duration); None: never.
     owner: the id of a process with which the worker ends; None: with none.
+    health_file: a file that is touched every 5 s while the worker is well and the store answers.
+    health_check_interval: how often a health check is called (a duration); 0: never.
+    log_level: of a started worker: ``"debug"``, ``"info"``, ``"warning"`` or ``"error"``.
+    scheduler: whether it fires the schedules of its queues when they are due, as any number of
+        workers may; True.
     service: the code of the owner's handlers and hooks, for the executors.
+    providers: the names of the owner's providers, and how often each is asked, in seconds.
     patterns: which messages these handlers serve, and whether each is async.
     aggregates: whether there is an aggregator among them, and `aggregator_is_async` whether it is.
     """
@@ -55,6 +63,9 @@ class WorkerSettings:
     lease: Duration = 30.0
     tasks_per_executor: int | None = None
     memory_per_executor: int | None = None
+    health_file: str | None = None
+    health_check_interval: Duration = 0.0
+    log_level: str = "info"
     service: bytes = b""
     patterns: Sequence[tuple[str, bool]] = ()
     burst: bool = False
@@ -65,6 +76,8 @@ class WorkerSettings:
     aggregator_is_async: bool = False
     idle_timeout: Duration | None = None
     owner: int | None = None
+    scheduler: bool = True
+    providers: Sequence[tuple[str, float]] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.queues, Mapping):
@@ -81,7 +94,11 @@ class WorkerSettings:
             raise UsageError(f"concurrency={self.concurrency!r} must be 1 or more")
         if self.executor not in (PROCESS, THREAD):
             raise UsageError(f"executor={self.executor!r} must be 'process' or 'thread'")
-        for name in ("shutdown_timeout", "kill_grace", "lease"):
+        if self.health_file is not None and not Path(self.health_file).absolute().parent.is_dir():
+            raise UsageError(f"health_file={self.health_file!r} is in no folder that exists")
+        if self.log_level not in LOG_LEVELS:
+            raise UsageError(f"log_level={self.log_level!r} must be one of {', '.join(LOG_LEVELS)}")
+        for name in ("shutdown_timeout", "kill_grace", "lease", "health_check_interval"):
             seconds = parse_duration(getattr(self, name), name)
             if name == "lease" and seconds < 1:
                 raise UsageError(f"lease={self.lease!r} must be 1 s or more")
@@ -89,6 +106,8 @@ class WorkerSettings:
         if self.idle_timeout is not None:
             idle = parse_duration(self.idle_timeout, "idle_timeout")
             object.__setattr__(self, "idle_timeout", idle)
+        if not isinstance(self.scheduler, bool):
+            raise UsageError(f"scheduler={self.scheduler!r} must be True or False")
         for name in ("tasks_per_executor", "memory_per_executor"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
@@ -125,6 +144,10 @@ class WorkerSettings:
     @property
     def lease_seconds(self) -> float:
         return parse_duration(self.lease)
+
+    @property
+    def health_check_seconds(self) -> float:
+        return parse_duration(self.health_check_interval)
 
     @property
     def kill_grace_seconds(self) -> float:

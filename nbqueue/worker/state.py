@@ -13,6 +13,9 @@ from nbqueue.worker.runs import Run
 POISON_LIMIT = 3
 """So many of a task's attempts may end with the death of their process; then it is archived."""
 
+UNBEGUN_LIMIT = 10
+"""The same for attempts that are not known to have begun: of these most are innocent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Complete:
@@ -103,6 +106,10 @@ def after_loss(
         return Archive("lost", f"{why}; it must not run twice (on_lost='fail')")
     if innocent:
         return Requeue("interrupted", reason, why)
+    if not run.begun:
+        if run.unbegun + 1 < UNBEGUN_LIMIT:
+            return Requeue("unbegun", reason, why)
+        return Archive("lost", f"{why}; {run.unbegun + 1} workers died that had just taken it")
     if run.lost + 1 >= POISON_LIMIT:
         return Archive("lost", f"{why}; {run.lost + 1} processes died of this task")
     return Requeue("lost", reason, why)

@@ -11,46 +11,47 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import signal
 import socket
-import uuid
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 from nbqueue.broker import commands
 from nbqueue.broker.channel import Channel
-from nbqueue.broker.commands import Expired, Fetched, Held, Who
-from nbqueue.broker.resp import ReplyError
-from nbqueue.calls import payloads
+from nbqueue.broker.commands import Fetched, Who
 from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration, parse_duration
-from nbqueue.errors import (
-    SignatureError,
-)
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.store.connection import Store, connect
 from nbqueue.wire.messages import TaskMessage, read_message
+from nbqueue.wire.presence import CLOSED, STOPPED
 from nbqueue.worker import state
 from nbqueue.worker.admission import NO_HANDLER, admit
 from nbqueue.worker.aggregator import Aggregator
 from nbqueue.worker.answers import Answers
 from nbqueue.worker.burst import Burst
 from nbqueue.worker.codes import Codes
+from nbqueue.worker.elsewhere import Adopter, Elsewhere
 from nbqueue.worker.executors import Death
 from nbqueue.worker.fetcher import Fetcher, QueueOrder
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.handlers import HandlerTable
+from nbqueue.worker.health import HealthChecks
+from nbqueue.worker.identity import new_worker_id
+from nbqueue.worker.judge import Judge, LimitKeeper
 from nbqueue.worker.lifetime import Lifetime
 from nbqueue.worker.links import Links
+from nbqueue.worker.periodic import PeriodicSync
 from nbqueue.worker.pool import Pool
+from nbqueue.worker.presence import BeginNotes, Presence
+from nbqueue.worker.queues import ServedQueues
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.reclaimer import Reclaimer
+from nbqueue.worker.recovering import Neighbours, Recovering
 from nbqueue.worker.results import ResultWriter
 from nbqueue.worker.runs import Run
+from nbqueue.worker.scheduler import Scheduler
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.sweeper import Sweeper
 from nbqueue.worker.upkeep import ClockKeeper, Forwarder, Heartbeat, Janitor, Recoverer
@@ -68,9 +69,10 @@ class Supervisor:
         self.reactor = Reactor()
         self.clock = Clock()
         host = socket.gethostname() or "unknown-host"
-        self.worker_id = f"{host}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.worker_id = new_worker_id(host)
         self._who = Who(self.worker_id, host)
-        queues = list(settings.queues)
+        self.queues = ServedQueues(settings.queues)
+        queues = self.queues.names
         self._numbers = itertools.count(1)
         self.links = Links(self.reactor, self.store, queues)
         self.finisher = Finisher(self.reactor, self.links, self.clock, self._who)
@@ -106,15 +108,20 @@ class Supervisor:
             self.clock,
             self.worker_id,
             lease,
-            QueueOrder(settings.queues, settings.strict_priority),
+            QueueOrder(self.queues.weights, settings.strict_priority),
             queues,
             lambda: self.pool.room() - self.aggregator.reserved,
             self._on_fetched,
         )
         self.forwarder = Forwarder(self.reactor, self.links, self.clock, queues, self.fetcher.look)
-        Recoverer(self.reactor, self.links, self.clock, queues, self._on_expired)
-        Janitor(self.reactor, self.links, self.clock, queues)
-        Sweeper(self.reactor, self.links, self.clock, queues)
+        self._judge = Judge(self.reactor, self.links, self.clock, queues, self.fetcher.look)
+        LimitKeeper(self.reactor, self.links, self.clock, queues)
+        self._tend(queues)
+        self._scheduler: Scheduler | None = None
+        if settings.scheduler:
+            self._scheduler = Scheduler(
+                self.reactor, self.links, self.clock, self._keys, queues, self.fetcher.look
+            )
         self._burst: Burst | None = None
         if settings.burst:
             self._burst = Burst(
@@ -130,12 +137,44 @@ class Supervisor:
             None if idle is None else parse_duration(idle),
             settings.owner,
         )
+        self._providers = [
+            PeriodicSync(
+                self.reactor, self.links, self.clock, self.pool, queues, name, seconds,
+                next(self._numbers),
+            )
+            for name, seconds in settings.providers
+        ]  # fmt: skip
         self.links.on_message = self._on_message
-        self.links.on_up.append(self._reclaim)
         self.reactor.every_round(self._round)
-        self._ending = self._stopping = self._is_giving_back = False
+        self._ending = self._stopping = self._is_giving_back = self._has_left = False
         self._exit_code = 0
         self.on_ready: Callable[[], None] = lambda: None
+
+    def _tend(self, queues: list[str]) -> None:
+        """Start what keeps the store in order, and says that we are here."""
+        parts = (self.reactor, self.links, self.clock)
+        recovering = Recovering(
+            self.links,
+            self.clock,
+            self._keys,
+            self.finisher,
+            self.answers,
+            self.fetcher,
+            self.worker_id,
+            queues,
+            self._numbers,
+        )
+        Recoverer(*parts, queues, recovering.expired)
+        Neighbours(*parts, self.worker_id, queues, recovering)
+        Elsewhere(*parts, queues, Adopter(*parts, queues), recovering.expired)
+        Janitor(*parts, queues)
+        Sweeper(*parts, queues)
+        BeginNotes(*parts, self.pool)
+        self._health = HealthChecks(self.reactor, self.links, self.settings)
+        self.presence = Presence(
+            *parts, self.pool, self.settings, self.worker_id, self.queues.weights
+        )
+        self.queues.connect(self.worker_id, self.links, self.fetcher, self._handlers, self.presence)
 
     def run(self) -> int:
         """Serve until told to end; return an exit code. Signals are handled in the main thread."""
@@ -148,19 +187,20 @@ class Supervisor:
         )
         self.pool.warm_up()
         self._set_clock()
+        self.presence.when_seen(self.on_ready)
         self.links.connect()
         log.info(
             "worker ready id=%s store=%s queues=%s concurrency=%d executor=%s",
             self.worker_id,
             self.store.url.redacted,
-            ",".join(f"{name}={weight}" for name, weight in self.settings.queues.items()),
+            ",".join(f"{name}={weight}" for name, weight in self.queues.weights.items()),
             self.settings.concurrency,
             self.settings.executor,
         )
-        self.on_ready()
         try:
             self.reactor.run()
         finally:
+            self._health.close()
             self.pool.close()
             self.links.close()
             self.store.close()
@@ -183,9 +223,16 @@ class Supervisor:
             log.info("worker fetches no more tasks id=%s", self.worker_id)
         self.fetcher.enabled = self.aggregator.enabled = False
         self._is_giving_back = True
+        self.presence.say(CLOSED if self._ending else STOPPED)
 
     def _give_back(self, runs: list[Run]) -> None:
-        self.answers.give_back(self.aggregator.take_back(runs), "unstarted", "not begun")
+        self.answers.give_back(
+            self._of_tasks(self.aggregator.take_back(runs)), "unstarted", "not begun"
+        )
+
+    def _of_tasks(self, runs: list[Run]) -> list[Run]:
+        """Those that are not of providers, which lie in no queue."""
+        return [run for run in runs if not any(each.took(run, None) for each in self._providers)]
 
     def shut_down(self) -> None:
         """End: what runs may go on for the shutdown time-out. A second call ends it at once."""
@@ -194,6 +241,10 @@ class Supervisor:
             return
         self._ending = True
         self.pause()
+        if self._scheduler is not None:
+            self._scheduler.close()
+        for provider in self._providers:
+            provider.close()
         log.info(
             "worker ends id=%s running=%d timeout=%s",
             self.worker_id,
@@ -203,7 +254,7 @@ class Supervisor:
         self.reactor.after(self.settings.shutdown_seconds, self._abort)
 
     def _abort(self) -> None:
-        runs = self.aggregator.take_back(self.pool.give_up_running())
+        runs = self._of_tasks(self.aggregator.take_back(self.pool.give_up_running()))
         for run in runs:
             log.warning("task interrupted id=%s type=%s", run.task_id, run.message.type)
         self.answers.give_back(runs, "interrupted", "the worker was shut down")
@@ -236,12 +287,16 @@ class Supervisor:
     def _end_when_idle(self) -> None:
         """First the tasks end, then the executors, which may have hooks to run, and then we."""
         if self._stopping:
-            if not self.pool.executors:
+            if not self.pool.executors and self._has_left:
                 self.reactor.stop()
         elif self._is_idle():
             self._stopping = True
             self.pool.stop_executors()
+            self.presence.leave(self._left)
             self.reactor.after(self.settings.kill_grace_seconds, self.reactor.stop)
+
+    def _left(self) -> None:
+        self._has_left = True
 
     def _on_fetched(self, queue: str, found: list[Fetched], token: str, now_ms: int) -> None:
         fence = commands.token_fence(token)
@@ -275,13 +330,15 @@ class Supervisor:
     def _on_done(self, run: Run, done: DoneFrame) -> None:
         if run.fingerprint == pipe.AGGREGATION:
             self.aggregator.done(run, done)
-            return
-        self._results.finish(run, keep=done.outcome != pipe.VALUE)
-        self.answers.done(run, done, self.clock.now_ms())
+        elif not any(each.took(run, done) for each in self._providers):
+            self._results.finish(run, keep=done.outcome != pipe.VALUE)
+            self.answers.done(run, done, self.clock.now_ms())
 
     def _on_lost(self, run: Run, why: Death, innocent: bool) -> None:
         if run.fingerprint == pipe.AGGREGATION:
             self.aggregator.lost(run, why.text)
+            return
+        if not self._of_tasks([run]):
             return
         self._results.finish(run, keep=True)
         self.answers.failed(run, state.after_loss(run, why.reason, why.text, innocent))
@@ -298,67 +355,6 @@ class Supervisor:
         self._exit_code = 1
         self.shut_down()
 
-    def _found(
-        self, queue: str, task: Held | Expired, fence: str, started_ms: int | None = None
-    ) -> Run:
-        """A run that was found in the store, not fetched."""
-        return Run(
-            next(self._numbers),
-            task.task_id,
-            queue,
-            task.msg,
-            read_message(task.msg) or TaskMessage(),
-            fence,
-            task.attempt,
-            task.lost,
-            None,
-            self.clock.now_ms() if started_ms is None else started_ms,
-        )
-
-    def _on_expired(self, queue: str, task: Expired) -> None:
-        if any(r.task_id == task.task_id for r in self.finisher.held.values() if r.queue == queue):
-            return  # ours: we were asleep, and the next heartbeat extends it
-        holder, started_ms = _token_parts(task.lease.rpartition("|")[0])
-        run = self._found(queue, task, task.fence, started_ms)
-        message = run.message
-        if payloads.is_call(message.payload):
-            try:
-                run.call = self._keys.verify_call(message.payload, run.task_id, queue, message.type)
-            except SignatureError:
-                run.call = None  # whoever fetches it next refuses it
-        if holder:
-            run.holder = Who(holder, holder.partition(":")[0])
-        why = f"worker {holder} was lost" if holder else "its worker was lost"
-        self.answers.failed(run, state.after_loss(run, "lease ran out", why))
-
-    def _reclaim(self) -> None:
-        """Put back what we fetched but never heard of: the reply was lost with its connection.
-
-        Only what was fetched over earlier connections: newer tasks may be on their way here. What
-        we hold now is known, even if the store has its end before it has answered this.
-        """
-        link = self.links.upkeep
-        if link is None:
-            return
-        known = {(run.queue, run.task_id, run.fence) for run in self.finisher.held.values()}
-        for queue in self.settings.queues:
-            link.send(
-                commands.held(queue, self.worker_id),
-                partial(self._on_held, queue, known, self.fetcher.issued),
-            )
-
-    def _on_held(self, queue: str, known: set[Any], last_token: int, found: Any) -> None:
-        if isinstance(found, ReplyError):
-            log.error("store refused a search error=%s", found)
-            return
-        for task in found:
-            number = task.token.rpartition(":")[2]
-            fence = commands.token_fence(task.token)
-            is_old = number.isdigit() and int(number) <= last_token
-            if is_old and (queue, task.task_id, fence) not in known:
-                run = self._found(queue, task, fence)
-                self.answers.give_back([run], "unstarted", "never heard of")
-
     def _on_message(self, channel: str, data: bytes) -> None:
         if channel.endswith(":wake"):
             word, _, value = data.partition(b" ")
@@ -367,18 +363,18 @@ class Supervisor:
                 self.forwarder.announced(queue, int(value))
             elif word == b"group":
                 self.aggregator.announced(queue, value)
+            elif word == b"turn" and value.isdigit():
+                self._judge.announced(queue, int(value))
             elif word == b"handlers":
                 self._handlers.refresh()
+            elif word == b"worker":
+                self.queues.on_message(value)
+            elif word == b"schedules":
+                if self._scheduler is not None:
+                    self._scheduler.refresh(queue)
             else:
                 self.fetcher.look(queue)
             return
         for run in self.pool.find(data.decode("utf-8", "replace")):
             log.info("task is cancelled id=%s type=%s", run.task_id, run.message.type)
             self.pool.interrupt(run, pipe.CANCELLED)
-
-
-def _token_parts(token: str) -> tuple[str, int | None]:
-    """Who fetched under this token, and when (Unix ms); empty for a program in Go."""
-    holder, _, rest = token.rpartition(":")
-    holder, _, fetched_ms = holder.rpartition(":")
-    return (holder, int(fetched_ms)) if rest and fetched_ms.isdigit() else ("", None)

@@ -19,6 +19,7 @@ from nbqueue.errors import SignatureError
 from nbqueue.wire import fields
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import read_message
+from nbqueue.wire.schedules import decode_entry
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.upkeep import Service
@@ -85,6 +86,17 @@ class _Sweep:
     def _on_handlers(self, envelopes: list[bytes]) -> None:
         for envelope in envelopes:
             self._keep(envelope)
+        self._call(("HVALS", queue_keys(self._queue).schedules), self._on_schedules)
+
+    def _on_schedules(self, entries: list[bytes]) -> None:
+        for raw in entries:
+            try:
+                entry = decode_entry(raw)
+            except ValueError:
+                # A schedule that this version cannot read may use anything.
+                self._unused.clear()
+                continue
+            self._on_message(entry.message)
         self._scan(b"0")
 
     def _scan(self, cursor: bytes) -> None:

@@ -8,16 +8,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
 from nbqueue.calls.functions import dump_function
-from nbqueue.durations import Duration
+from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import NbqueueError, UsageError
 from nbqueue.executor.context import Task
 from nbqueue.executor.handlers import Middleware, Service, is_async
+from nbqueue.executor.periodic import Periodic
 from nbqueue.executor.policy import make_policy
 from nbqueue.worker.settings import PROCESS, WorkerSettings
 
@@ -49,7 +50,9 @@ class Worker:
     The arguments are those of `WorkerSettings`, which see; ``log`` is a file for what a started
     worker and its tasks print (None: this process's own output). ``retry_delay``, ``retry_on`` and
     ``is_failure`` say what is done about errors of tasks that do not say it themselves: see
-    `nbqueue.executor.policy.make_policy`. Raises `UsageError` for arguments that cannot be right.
+    `nbqueue.executor.policy.make_policy`. ``health_check`` is called every
+    ``health_check_interval``, in a process of its own, with None, or with an exception while the
+    store does not answer. Raises `UsageError` for arguments that cannot be right.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Worker:
         burst: bool = False,
         idle_timeout: Duration | None = None,
         owner: int | None = None,
+        scheduler: bool = True,
         log: str | Path | None = None,
         retry_delay: Any = None,
         retry_on: Any = None,
@@ -75,6 +79,10 @@ class Worker:
         group_grace_period: Duration = 60.0,
         group_max_delay: Duration | None = None,
         group_max_size: int = 0,
+        health_check: Callable[[Exception | None], Any] | None = None,
+        health_check_interval: Duration = 15.0,
+        health_file: str | Path | None = None,
+        log_level: str = "info",
     ) -> None:
         self._service = Service(policy=make_policy(retry_delay, retry_on, is_failure))
         self.settings = WorkerSettings(
@@ -88,15 +96,25 @@ class Worker:
             lease,
             tasks_per_executor,
             memory_per_executor,
+            None if health_file is None else str(health_file),
+            0.0 if health_check is None else health_check_interval,
+            log_level,
             burst=burst,
             idle_timeout=idle_timeout,
             owner=owner,
             group_grace_period=group_grace_period,
             group_max_delay=group_max_delay,
             group_max_size=group_max_size,
+            scheduler=scheduler,
         )
+        self._id: str | None = None
+        if health_check is not None:
+            self._service.health_check = _function(health_check, "a health check")
+            if not self.settings.health_check_seconds:
+                raise UsageError(f"health_check_interval={health_check_interval!r} must be over 0")
         self.log = Path(log) if log is not None else None
         self._process: subprocess.Popen[bytes] | None = None
+        self._providers: list[tuple[str, float]] = []
 
     def handle(self, pattern: str, fn: Callable[[Task], Any] | None = None) -> Any:
         """Have messages whose type is ``pattern``, or begins with it, run by ``fn``.
@@ -157,6 +175,33 @@ class Worker:
         self._service.on_error.append(_function(hook, "a hook"))
         return hook
 
+    def periodic(
+        self,
+        provider: Callable[[], Iterable[Periodic]],
+        sync_interval: Duration = "3m",
+        *,
+        name: str | None = None,
+    ) -> Worker:
+        """Keep the schedules that ``provider`` wants, which is asked again and again.
+
+        It returns a list of `nbqueue.Periodic`. Those that are new are added and those that are
+        gone removed; if it raises, or returns anything else, what there is stays. It runs in an
+        executor. ``name`` (default: the function's) says whose they are: workers whose providers
+        have the same name keep the same schedules. Raises `UsageError`.
+        """
+        _function(provider, "a provider")
+        if is_async(provider):
+            raise UsageError(f"{provider!r} is a coroutine function, which no provider can be")
+        seconds = parse_duration(sync_interval, "sync_interval")
+        if seconds < 1:
+            raise UsageError(f"sync_interval={sync_interval!r} must be 1 s or more")
+        known = name if name is not None else getattr(provider, "__qualname__", "")
+        if not isinstance(known, str) or not known or known in self._service.providers:
+            raise UsageError(f"name={known!r} is empty, or there is such a provider already")
+        self._service.providers[known] = provider
+        self._providers.append((known, seconds))
+        return self
+
     def _settings_now(self) -> WorkerSettings:
         """The settings, with what was registered until now."""
         service = self._service
@@ -166,6 +211,7 @@ class Worker:
         return replace(
             self.settings,
             service=dump_function(service).blob,
+            providers=tuple(self._providers),
             patterns=tuple((pattern, is_async(handler)) for pattern, handler in handlers),
             aggregates=service.aggregator is not None,
             aggregator_is_async=service.aggregator is not None and is_async(service.aggregator),
@@ -218,7 +264,9 @@ class Worker:
 
         ready, _, _ = select.select([answers], [], [], timeout)
         said = answers.read() if ready else b""
-        if said == b"ready":
+        word, _, worker_id = said.partition(b" ")
+        if word == b"ready":
+            self._id = worker_id.decode()
             return
         process = self._process
         assert process is not None
@@ -245,6 +293,43 @@ class Worker:
                 process.wait()
 
     @property
+    def id(self) -> str | None:
+        """The id of the started worker, ``host:pid:…``, or None."""
+        return self._id if self.is_running else None
+
+    def add_queue(self, name: str, weight: int = 1) -> None:
+        """Have the started worker serve one more queue, or give a queue another weight.
+
+        Raises `UsageError` if it is not running, `StoreError` if it does not follow.
+        """
+        if isinstance(weight, bool) or not isinstance(weight, int) or weight < 1:
+            raise UsageError(f"weight={weight!r} must be 1 or more")
+        self._change_queues({name: weight})
+
+    def remove_queue(self, name: str) -> None:
+        """Have the started worker fetch no more from a queue; what it has of it still ends.
+
+        The last queue cannot be removed. Raises as `add_queue` does.
+        """
+        self._change_queues({name: 0})
+
+    def _change_queues(self, changes: dict[str, int]) -> None:
+        from nbqueue.broker.broker import Broker
+        from nbqueue.broker.presence import change_queues
+        from nbqueue.store.connection import connect
+
+        worker_id = self.id
+        if worker_id is None:
+            raise UsageError("the worker is not running: start() it first")
+        store = connect(self.settings.url)
+        broker = Broker(store)
+        try:
+            change_queues(broker, worker_id, changes)
+        finally:
+            broker.close()
+            store.close()
+
+    @property
     def is_running(self) -> bool:
         """Whether the started worker's process lives."""
         return self._process is not None and self._process.poll() is None
@@ -260,7 +345,11 @@ class Worker:
 
         if not self.is_running or self.pid is None:
             return []
-        children = psutil.Process(self.pid).children()
+        children = [
+            child
+            for child in psutil.Process(self.pid).children()
+            if "nbqueue.executor.health" not in child.cmdline()
+        ]
         return [child.pid for child in sorted(children, key=lambda child: child.create_time())]
 
     def __enter__(self) -> Worker:

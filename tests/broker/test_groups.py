@@ -496,8 +496,8 @@ def test_names_are_noted_for_the_latest_time(broker: Any, redis: Any) -> None:
 
 
 def test_lost_names_are_restored_and_old_ones_forgotten(broker: Any, redis: Any) -> None:
-    week = grouping.NAME_SECONDS
-    names = {"g": NOW - 2 * week, "empty": NOW - week - 1, "used": NOW - week, "later": NOW + 9}
+    kept = grouping.NAME_SECONDS
+    names = {"g": NOW - 2 * kept, "empty": NOW - kept - 1, "used": NOW - kept, "later": NOW + 9}
     load(redis, {"own:group_names": Zset(names), "g:g": Zset(a=NOW), "t:a": member("a")})
     assert broker.run(grouping.restore_groups("q", 0, NOW_MS)) is None
     del names["empty"]

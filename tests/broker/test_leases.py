@@ -60,14 +60,14 @@ def test_expired_finds_our_leases_at_once_and_those_of_go_after_their_grace(
 
 
 def test_expired_says_what_its_finder_needs(broker: Any, redis: Any) -> None:
-    mine = active("a", {"nbq:attempt": 4, "nbq:lost": 2})
+    mine = active("a", {"nbq:attempt": 4, "nbq:lost": 2, "nbq:begun": 4, "nbq:unbegun": 1})
     theirs = task("g", "active")
     load(redis, {**fetched(mine, theirs), "lease": Zset(a=SCORE, g=NOW)})
     found = broker.run(commands.expired("q", LEASE_MS + 60_000))
     score = redis.zscore("asynq:{q}:lease", "a")
     assert found == [
         Expired("g", str(NOW), encoded("g"), "", 1, 0),
-        Expired("a", found[1].score, encoded("a"), f"{TOKEN}|{SINCE}", 4, 2),
+        Expired("a", found[1].score, encoded("a"), f"{TOKEN}|{SINCE}", 4, 2, True, 1),
     ]
     assert float(found[1].score) == score
 
@@ -106,7 +106,7 @@ def test_a_worker_finds_what_was_fetched_in_its_name_and_nothing_else(
     worker_id = "host:1:ab"
     given = {
         **fetched(
-            active("a", {"nbq:attempt": 2, "nbq:lost": 1}),
+            active("a", {"nbq:attempt": 2, "nbq:lost": 1, "nbq:begun": 2, "nbq:unbegun": 3}),
             active("b", {"nbq:lease": f"host:1:abc:1:1|{SINCE}"}),  # another, of a longer name
             active("c", {"nbq:lease": None}),
             active("d", {"nbq:lease": f"{TOKEN}|"}),
@@ -117,7 +117,7 @@ def test_a_worker_finds_what_was_fetched_in_its_name_and_nothing_else(
     load(redis, given)
     found = broker.run(commands.held("q", worker_id))
     assert sorted(tuple(each) for each in found) == [
-        ("a", encoded("a"), TOKEN, 2, 1),
-        ("d", encoded("d"), TOKEN, 1, 0),
+        ("a", encoded("a"), TOKEN, 2, 1, True, 3),
+        ("d", encoded("d"), TOKEN, 1, 0, False, 0),
     ]
     assert dump(redis) == given

@@ -32,6 +32,7 @@ OWN = {"nbq:lease": f"{TOKEN}|{SINCE}"}
         ("unstarted", 2, {}, []),
         ("interrupted", 3, {}, [attempt("a", "interrupted", attempt="3")]),
         ("lost", 3, {"nbq:lost": 1}, [attempt("a", "lost", attempt="3")]),
+        ("unbegun", 3, {"nbq:unbegun": 1}, [attempt("a", "lost", attempt="3")]),
     ],
 )
 def test_requeue(

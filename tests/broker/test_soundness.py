@@ -24,7 +24,7 @@ from transitions import (
     kept,
 )
 
-from nbqueue.broker import commands, grouping, inspecting
+from nbqueue.broker import commands, grouping, inspecting, presence
 from nbqueue.broker.commands import Command, NewTask
 from nbqueue.broker.grouping import Aggregate, Ripeness, Set
 from nbqueue.errors import StoreError
@@ -80,6 +80,11 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
         HELD,
         lambda: commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO),
         ("active", "lease", "archived", "own:events", "own:attempts", *BOTH),
+    ),
+    "adopt": (
+        {"active": ["o"], "t:o": task("o", "active")},
+        lambda: presence.adopt("q", NOW_MS),
+        ("active", "lease"),
     ),
     "requeue": (
         HELD,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -285,6 +287,57 @@ def test_a_function_that_takes_longer_than_the_deadline_keeps_its_set(lab: Any, 
         path.unlink()
         lab.wait_until(lambda: aggregates(lab))
         assert len(aggregates(lab)) == 1
+
+
+def test_workers_that_share_groups_aggregate_each_task_once(lab: Any, q: Any) -> None:
+    settings = {"group_grace_period": 1, "group_max_size": 7}
+    with make_worker(lab, **settings), make_worker(lab, **settings):
+        for n in range(90):
+            q.enqueue("mail", n, group=f"group{n % 3}")
+        lab.wait_until(lambda: sum(len(each["tasks"]) for each in aggregates(lab)) >= 90, 40)
+        found = aggregates(lab)
+        assert sorted(n for each in found for n in each["tasks"]) == list(range(90))
+        assert all(n % 3 == int(each["group"][-1]) for each in found for n in each["tasks"])
+        assert all(each["tasks"] == sorted(each["tasks"]) for each in found)
+        assert max(len(each["tasks"]) for each in found) == 7
+        assert is_empty(lab)
+
+
+LIMITED = """
+import nbqueue
+from nbqueue.worker import aggregator
+
+aggregator.LONGEST = 1
+worker = nbqueue.Worker(URL, concurrency=1, group_grace_period=1, kill_grace=1)
+worker.handle("digest", lambda task: task.json())
+
+@worker.aggregate
+def digest(group, tasks):
+    with open(PATH, "a") as file:
+        file.write("tried ")
+    with open(PATH) as file:
+        tries = len(file.read().split())
+    while tries == 1:
+        pass
+    return nbqueue.Message("digest", {"n": [task.json() for task in tasks]}, retention="1h")
+
+worker.run()
+"""
+
+
+def test_a_function_that_takes_too_long_is_ended_and_tried_again(lab: Any, q: Any) -> None:
+    path = lab.mark_file("tries")
+    program = LIMITED.replace("URL", repr(lab.server.url)).replace("PATH", repr(path))
+    with open(lab.folder / "limited.log", "wb") as log:
+        worker = subprocess.Popen([sys.executable, "-c", program], stdout=log, stderr=log)
+    try:
+        q.enqueue("mail", 1, group="emails")
+        lab.wait_until(lambda: aggregates(lab), 40)
+        assert lab.marks("tries") == ["tried", "tried"]
+        assert is_empty(lab)
+    finally:
+        worker.terminate()
+        worker.wait(20)
 
 
 def test_a_worker_that_is_told_to_end_lets_the_function_end(lab: Any, q: Any) -> None:

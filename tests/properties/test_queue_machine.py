@@ -269,6 +269,14 @@ class QueueMachine(RuleBasedStateMachine):
         for task_id in moved:
             self.tasks[task_id].in_set = set_id
 
+    @rule(choice=some, how=st.sampled_from(["finish", "put back", "half", "extend"]))
+    def a_set_is_made_and_runs_out(self, choice: int, how: str) -> None:
+        """What must come together to matter, and seldom does by chance."""
+        self.add_to_group(2, choice % 2 == 0)
+        self.aggregate(1 + choice % 2, 0, 60, by_go=False)
+        self.end_a_set(0, how)
+        self.end_a_set(choice, "finish")
+
     def put_back(self, set_id: str, limit: int | None = None) -> None:
         for task_id in self.members(set_id)[:limit]:
             self.tasks[task_id].in_set = ""
@@ -746,7 +754,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert len(finished) == len(set(finished))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300)  # it takes half a minute, on a machine with nothing else to do
 def test_the_broker_does_what_the_model_says_whatever_comes(store: Store) -> None:
     class Bound(QueueMachine):
         pass

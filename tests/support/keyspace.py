@@ -16,6 +16,7 @@ NOW_MS = 2_000_000_000_123
 """2033-05-18 03:33:20.123 UTC. In the future, or Redis would delete counters that expire."""
 _ASYNQ, _OWN = "asynq:{q}:", "nbqueue:{q}:"
 _NUMBERS = {"pending_since", "nbq:attempt", "nbq:lost", "nbq:due", "nbq:unique", "nbq:added"}
+_NUMBERS |= {"nbq:begun", "nbq:unbegun"}
 
 
 class Zset(dict[str, float]):
@@ -170,3 +171,21 @@ def check_invariants(content: dict[str, Any]) -> None:
         assert homes.get(task_id) == [fields["state"]], f"{task_id}: {fields}"
         assert ("pending_since" in fields) <= (fields["state"] in ("pending", "archived")), fields
     assert set(content.get("lease", {})) == set(content.get("active", [])), "leases"
+    _check_parked(content, tasks)
+
+
+def _check_parked(content: dict[str, Any], tasks: dict[str, Any]) -> None:
+    """Each parked task can be found by who makes room; no limit has more holders than it may."""
+    for task_id, fields in tasks.items():
+        what = fields.get("nbq:parked", "turn")
+        if fields["state"] == "scheduled" and what != "turn":
+            assert task_id in content.get(f"own:wait:{what}", {}), f"{task_id} is lost: {fields}"
+            assert what in content.get("own:waiting", {}), f"nobody looks at {what}"
+    for name, numbers in content.get("own:limits", {}).items():
+        most = numbers.partition("|")[0]
+        held = [
+            i
+            for i in content.get(f"own:limit:{name}", {})
+            if i in tasks and tasks[i]["state"] in ("active", "pending")
+        ]
+        assert not most or len(held) <= int(most), f"{held} hold {name}, which has {most}"

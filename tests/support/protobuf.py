@@ -101,6 +101,62 @@ def decode_task(data: bytes) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
+SERVER_FIELDS: dict[int, tuple[str, str]] = {
+    1: ("host", "string"),
+    2: ("pid", "int"),
+    3: ("server_id", "string"),
+    4: ("concurrency", "int"),
+    5: ("queues", "numbers"),
+    6: ("strict_priority", "int"),
+    7: ("status", "string"),
+    8: ("start_time", "time"),
+    9: ("active_worker_count", "int"),
+}
+WORKER_FIELDS: dict[int, tuple[str, str]] = {
+    1: ("host", "string"),
+    2: ("pid", "int"),
+    3: ("server_id", "string"),
+    4: ("task_id", "string"),
+    5: ("task_type", "string"),
+    6: ("task_payload", "bytes"),
+    7: ("queue", "string"),
+    8: ("start_time", "time"),
+    9: ("deadline", "time"),
+}
+
+
+def decode_server(data: bytes) -> dict[str, Any]:
+    """The fields of a ServerInfo that are set; times in Unix seconds."""
+    return _decode_record(data, SERVER_FIELDS)
+
+
+def decode_worker(data: bytes) -> dict[str, Any]:
+    """The fields of a WorkerInfo that are set; times in Unix seconds."""
+    return _decode_record(data, WORKER_FIELDS)
+
+
+def _decode_record(data: bytes, fields: dict[int, tuple[str, str]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for number, value in decode(data):
+        name, kind = fields[number]  # no field that Asynq does not know
+        assert isinstance(value, int) == (kind == "int"), name
+        if kind in ("int", "bytes"):
+            found[name] = value
+        elif kind == "string":
+            found[name] = _text(value)
+        else:
+            assert isinstance(value, bytes)
+            parts = dict(decode(value))
+            if kind == "time":
+                seconds, nanos = parts.get(1, 0), parts.get(2, 0)
+                assert isinstance(seconds, int)
+                assert isinstance(nanos, int)
+                found[name] = seconds + nanos / 1e9
+            else:
+                found.setdefault(name, {})[_text(parts[1])] = parts.get(2, 0)
+    return {name: value for name, value in found.items() if value}
+
+
 def _text(value: int | bytes) -> str:
     assert isinstance(value, bytes)
     return value.decode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -63,6 +65,7 @@ def test_all_options_of_a_worker_reach_it(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(worker_module.Worker, "run", serve)
     line = "worker -q critical=6 -q default=3 -c 8 --executor thread --strict --lease 1m --url u"
     more = "--shutdown-timeout 10m --tasks-per-executor 5 --memory-per-executor 512MB"
+    more += " --health-file f --log-level WARNING"
     result = run(*line.split(), *more.split())
     assert result.exit_code == 0, result.output
     [settings] = made
@@ -71,6 +74,7 @@ def test_all_options_of_a_worker_reach_it(monkeypatch: pytest.MonkeyPatch) -> No
     assert (settings.lease_seconds, settings.shutdown_seconds) == (60, 600)
     assert (settings.tasks_per_executor, settings.memory_per_executor) == (5, 512 * 10**6)
     assert settings.strict_priority
+    assert (settings.health_file, settings.log_level) == ("f", "warning")
 
 
 @pytest.mark.parametrize(
@@ -91,11 +95,23 @@ def test_an_error_is_one_line_and_an_exit_code(words: list[str], code: int, said
     assert "Traceback" not in result.output
 
 
+def test_a_worker_is_well_if_its_health_file_is_fresh(tmp_path: Path) -> None:
+    file = tmp_path / "alive"
+    missing = run("health", str(file))
+    assert (missing.exit_code, "no worker is well" in missing.output) == (1, True)
+    file.touch()
+    fresh = run("health", str(file))
+    assert (fresh.exit_code, fresh.output.startswith("well")) == (0, True)
+    os.utime(file, (1e9, 1e9))
+    stale = run("health", str(file), "--within", "1m")
+    assert (stale.exit_code, "no sign of life" in stale.output) == (1, True)
+
+
 def test_version_and_help() -> None:
     assert nbqueue.__version__ in run("--version").output
     # click keeps the names of a command's help option from its first use, which in another test is
     # one without our -h; so not "store -h" here.
-    for words in (["-h"], ["worker", "-h"], ["demo", "-h"], ["store", "--help"]):
+    for words in (["-h"], ["worker", "-h"], ["demo", "-h"], ["health", "-h"], ["store", "--help"]):
         result = run(*words)
         assert result.exit_code == 0
         assert "Usage:" in result.output

@@ -195,3 +195,22 @@ def test_the_failure_of_a_run_has_what_the_broker_needs() -> None:
     assert (failure.started_ms, failure.peak_memory) == (1_000_007, 99)
     assert (failure.reason, failure.error_text) == ("error", "text")
     assert found.failure("error", "text").started_ms == found.fetched_ms
+
+
+@pytest.mark.parametrize("lost", [0, state.POISON_LIMIT])
+def test_a_task_that_is_not_known_to_have_begun_is_counted_apart(lost: int) -> None:
+    found = run(lost=lost)
+    found.begun = False
+    for found.unbegun in range(state.UNBEGUN_LIMIT - 1):
+        assert state.after_loss(found, "worker died", "it died") == Requeue(
+            "unbegun", "worker died", "it died"
+        )
+    found.unbegun += 1
+    ended = state.after_loss(found, "worker died", "it died")
+    assert ended == Archive("lost", "it died; 10 workers died that had just taken it")
+
+
+def test_a_task_that_must_not_run_twice_is_archived_even_if_it_may_not_have_begun() -> None:
+    found = run(call=FakeCall(payloads.FAIL_IF_LOST))
+    found.begun = False
+    assert isinstance(state.after_loss(found, "worker died", "it died"), Archive)

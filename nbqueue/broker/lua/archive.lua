@@ -10,9 +10,10 @@
 --   ends_prefix, now_ms, event_cap, attempt_cap, day_expire_at, worker, host, type_name,
 --   attempt_number, started_ms, waited_ms, reason, peak_memory, error_text
 -- RETURNS: 0 if the caller no longer held the task, else 1 and how many were trimmed
--- USES: types, append, announce, fence, count, failure, locks, trim
+-- USES: types, append, announce, fence, count, failure, locks, room, trim
 
-if not is_held(lease, task, id, fence) then
+local is_ours, _, limit = is_held(lease, task, id, fence)
+if not is_ours then
   return 0
 end
 check('LLEN', active)
@@ -34,4 +35,6 @@ event(events, event_cap, now_ms, 'archived', { id })
 local ends = {}
 ending(ends, id, 'a', error_body)
 announce(ends_prefix, ends)
+left(limit, id)
+made_room()
 return { 1, trimmed }

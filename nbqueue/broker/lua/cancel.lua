@@ -9,9 +9,9 @@
 -- RETURNS: CANCELLED, CHANGED (the message is not as expected: read it again), MISSING, or the
 --   state of a task that cannot be cancelled here: active, completed, archived, or aggregating for
 --   one that is just being aggregated
--- USES: types, append, announce, count, locks, leave, trim
+-- USES: types, append, announce, count, locks, leave, trim, room
 
-local found = redis.call('HMGET', task, 'state', 'msg', 'group')
+local found = redis.call('HMGET', task, 'state', 'msg', 'group', 'nbq:limit')
 local state, group = found[1], found[3]
 if not state or not found[2] then
   return 'MISSING'
@@ -39,4 +39,8 @@ event(events, event_cap, now_ms, 'archived', { id })
 local ends = {}
 ending(ends, id, 'a', error)
 announce(ends_prefix, ends)
+if found[4] then
+  -- It may have had its turn, and not begun.
+  left(found[4], id)
+end
 return 'CANCELLED'

@@ -9,22 +9,25 @@
 --   task: id, fence, keep_until (Unix seconds; empty: delete), msg, result, type, attempt,
 --   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
 -- RETURNS: the positions (from 0) of tasks that the caller no longer held
--- USES: types, append, announce, fence, count, locks
+-- USES: types, append, announce, fence, count, locks, room
 
 check('LLEN', active)
 check('ZCARD', lease, completed)
 check('XLEN', events, attempts)
 countable(processed, processed_day)
-local refused, held, locks, seen = {}, {}, {}, {}
+local refused, held, locks, limited, seen = {}, {}, {}, {}, {}
 for i = 0, #KEYS - tasks_at do
   local at = rest_at + 11 * i
   local id = ARGV[at]
-  local is_ours, may_lock = is_held(lease, KEYS[tasks_at + i], id, ARGV[at + 1])
+  local is_ours, may_lock, limit = is_held(lease, KEYS[tasks_at + i], id, ARGV[at + 1])
   if is_ours and not seen[id] then
     seen[id] = true
     held[#held + 1] = i
     if may_lock then
       locks[#locks + 1] = lock_of(KEYS[tasks_at + i], id)
+    end
+    if limit then
+      limited[#limited + 1] = { limit, id }
     end
   else
     refused[#refused + 1] = i
@@ -58,4 +61,9 @@ end
 count(processed, processed_day, #ids, day_expire_at)
 event(events, event_cap, now_ms, 'completed', ids)
 announce(ends_prefix, ends)
+for _, lock in ipairs(locks) do
+  hand_on(lock)
+end
+left_all(limited)
+made_room()
 return refused

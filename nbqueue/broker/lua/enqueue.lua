@@ -2,12 +2,13 @@
 --
 -- All or nothing for each task; a task whose id exists is left as it is and reported. Calls name
 -- the code they need, and none is written while the store lacks it. Safe to repeat: with `repeated`
--- set, a task that an earlier try wrote (the same id and message) counts as written now.
+-- set, a task that an earlier try wrote (the same id and message) counts as written now. `limits`
+-- names the limit of each task, one a line; or of all, or of none.
 --
 -- KEYS: pending, events, code, code_index, *tasks
--- ARGV: now_ms, event_cap, fingerprint (empty: no code), repeated, then for each task: id, msg
+-- ARGV: now_ms, event_cap, fingerprint (empty: no code), repeated, limits, then for each task: id, msg
 -- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
--- USES: types, append
+-- USES: types, append, named
 
 check('LLEN', pending)
 check('XLEN', events)
@@ -27,6 +28,7 @@ for i = 0, #KEYS - tasks_at do
     end
   else
     redis.call('HSET', task, 'msg', msg, 'state', 'pending', 'pending_since', since)
+    name_limit(task, i + 1)
     ids[#ids + 1] = id
   end
 end

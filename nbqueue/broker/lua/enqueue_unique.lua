@@ -2,18 +2,19 @@
 -- its unique lock.
 --
 -- All or nothing. A lock whose task is gone, or names another lock by now, is taken over. With
--- `replace` set, a holder that does not run is deleted, and this task takes its place. An id that
--- exists takes no lock. Safe to repeat: with `repeated` set, a task that an earlier try wrote (the
+-- `replace` set, a holder that does not run is deleted, and this task takes its place. With `after`
+-- set this task is parked, until it holds the lock after those that hold it, and wait for it, now.
+-- An id that exists takes no lock. Safe to repeat: with `repeated` set, a task that an earlier try wrote (the
 -- same id and message) counts as written now.
 --
 -- KEYS: task, pending, scheduled, retry, archived, completed, groups, events, code, code_index,
 --   lock, group_set
 -- ARGV: id, msg, due_ms (empty: now), lock_ms (how long it is unique once due), now_ms, event_cap,
---   fingerprint (empty: no code), repeated, replace, task_prefix, group_prefix, ends_prefix, wake,
---   group (empty: none)
+--   fingerprint (empty: no code), repeated, replace, after, limits, task_prefix, group_prefix,
+--   ends_prefix, wake, group (empty: none)
 -- RETURNS: the string NOCODE, ENQUEUED, or EXISTS (the id does); or the id of the task that holds
 --   the lock, and its state
--- USES: types, append, announce, locks, leave, place
+-- USES: types, append, announce, locks, leave, place, named
 
 check_places()
 check('ZCARD', retry)
@@ -37,7 +38,7 @@ if state then
   is_replaced = replace == '1' and state ~= 'active' and state ~= 'archived'
     and state ~= 'completed' and lies_in(state, held_group, holder)
   -- One that ended lies there to be read, and only gives up its lock.
-  if not is_replaced and not (replace == '1' and (state == 'archived' or state == 'completed')) then
+  if after ~= '1' and not is_replaced and not (replace == '1' and (state == 'archived' or state == 'completed')) then
     return { holder, state }
   end
 end
@@ -53,7 +54,25 @@ if fingerprint ~= '' then
   redis.call('ZADD', code_index, now_ms, fingerprint)
 end
 local wait = math.max((tonumber(due_ms) or 0) - tonumber(now_ms), 0)
-redis.call('SET', lock, id, 'PX', string.format('%.0f', wait + tonumber(lock_ms)))
+local what = 'lock:' .. lock
+local must_wait = after == '1'
+  and (state or redis.call('EXISTS', own_keys .. 'wait:' .. what) == 1)
 redis.call('HSET', task, 'unique_key', lock, 'nbq:unique', lock_ms)
+name_limit(task, 1)
+if must_wait then
+  redis.call('HSET', task, 'msg', msg)
+  if due_ms ~= '' then
+    redis.call('HSET', task, 'nbq:due', due_ms)
+  end
+  park(id, what)
+  event(events, event_cap, now_ms, 'parked', { id })
+  if state then
+    look_again(what, now + math.min(LOOK_MS, math.max(redis.call('PTTL', lock), 0) + 1))
+  else
+    hand_on(lock)
+  end
+  return 'ENQUEUED'
+end
+redis.call('SET', lock, id, 'PX', string.format('%.0f', wait + tonumber(lock_ms)))
 place(task, id, msg)
 return 'ENQUEUED'

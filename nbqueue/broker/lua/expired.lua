@@ -1,18 +1,18 @@
 -- Find tasks whose lease ran out, for recovery. Changes only what can never run.
 --
--- A lease without a task is dropped, and so is what is left of a task without its message. Leases of programs in Go, which are whole seconds, are left
--- to their `grace` first, as those programs do.
+-- A lease without a task is dropped, and so is what is left of a task without its message. Leases of
+-- programs in Go, which are whole seconds, are left to their `grace` first, as those programs do.
 --
 -- KEYS: lease, active
 -- ARGV: task_prefix, now_s, foreign_before (Unix seconds), limit
--- RETURNS: for each task: id, score, msg, nbq:lease (may be empty), attempt, lost
+-- RETURNS: for each task: id, score, msg, nbq:lease (may be empty), attempt, lost, begun, unbegun
 -- USES: types, fence
 
 check('LLEN', active)
 local reply = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', lease, '-inf', now_s, 'LIMIT', 0, limit)) do
   local found = redis.pcall('HMGET', task_prefix .. id, 'msg', 'state', 'nbq:lease',
-    'nbq:attempt', 'nbq:lost')
+    'nbq:attempt', 'nbq:lost', 'nbq:begun', 'nbq:unbegun')
   local score = redis.call('ZSCORE', lease, id)
   if not found[1] or found[2] ~= 'active' then
     release(active, lease, id)
@@ -21,7 +21,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', lease, '-inf', now_s, 'LIMIT', 0
     end
   elseif string.find(score, '.', 1, true) or tonumber(score) <= tonumber(foreign_before) then
     for _, value in ipairs({ id, score, found[1], found[3] or '', found[4] or '1',
-      found[5] or '0' }) do
+      found[5] or '0', found[6] or '', found[7] or '0' }) do
       reply[#reply + 1] = value
     end
   end

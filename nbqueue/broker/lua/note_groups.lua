@@ -4,7 +4,7 @@
 -- the members of a set. Safe to repeat.
 --
 -- KEYS: group_names
--- ARGV: at (Unix seconds: the group may be used until then, and for a week), names (a JSON list)
+-- ARGV: at (Unix seconds: the group is used now, or will be then), names (a JSON list)
 -- RETURNS: how many names are new
 -- USES: types
 

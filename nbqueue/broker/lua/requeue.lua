@@ -2,16 +2,19 @@
 --
 -- Only the holder of its lease, or who found its lease expired, can do this. `how` is 'unstarted'
 -- for a task that was fetched but never began (as if it had not been fetched), 'lost' if the
--- process that ran it died (which is counted in the task), or 'interrupted' by a shutdown. Its time
--- of waiting goes on from when it was enqueued. Safe to repeat.
+-- process that ran it died (which is counted in the task), 'unbegun' if a whole worker died and
+-- nobody knows whether the task had begun (which is counted apart), or 'interrupted' by a shutdown.
+-- Its time of waiting goes on from when it was enqueued. One that never began keeps its place under
+-- its limit; another is judged anew. Safe to repeat.
 --
 -- KEYS: task, active, lease, pending, events, attempts
 -- ARGV: id, fence, how, now_ms, event_cap, attempt_cap, worker, host, type_name, attempt_number,
 --   started_ms, waited_ms, reason, peak_memory, error_text
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: types, append, fence, failure
+-- USES: types, append, fence, failure, room
 
-if not is_held(lease, task, id, fence) then
+local is_ours, _, limit = is_held(lease, task, id, fence)
+if not is_ours then
   return 0
 end
 check('LLEN', active, pending)
@@ -29,11 +32,18 @@ if since then
 end
 if how == 'unstarted' then
   redis.call('HINCRBY', task, 'nbq:attempt', -1)
-else
-  if how == 'lost' then
-    redis.call('HINCRBY', task, 'nbq:lost', 1)
+  if limit then
+    redis.call('HSET', task, 'nbq:parked', TURN)
   end
-  ended(how)
+else
+  if how == 'lost' or how == 'unbegun' then
+    redis.call('HINCRBY', task, 'nbq:' .. how, 1)
+  end
+  ended(how == 'unbegun' and 'lost' or how)
 end
 event(events, event_cap, now_ms, 'requeued', { id })
+if how ~= 'unstarted' then
+  left(limit, id)
+end
+made_room()
 return 1

@@ -11,9 +11,10 @@
 --   wake, worker, host, type_name, attempt_number, started_ms, waited_ms, reason, peak_memory,
 --   error_text
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: types, append, fence, count, failure, locks
+-- USES: types, append, fence, count, failure, locks, room
 
-if not is_held(lease, task, id, fence) then
+local is_ours, _, limit = is_held(lease, task, id, fence)
+if not is_ours then
   return 0
 end
 check('LLEN', active)
@@ -33,4 +34,6 @@ end
 ended('retry')
 event(events, event_cap, now_ms, 'retried', { id })
 redis.call('PUBLISH', wake, 'due ' .. due_ms)
+left(limit, id)
+made_room()
 return 1

@@ -5,10 +5,10 @@
 -- of an aggregation group name it, so that whoever forwards them puts them there.
 --
 -- KEYS: scheduled, events, code, code_index, *tasks
--- ARGV: now_ms, event_cap, fingerprint, repeated, wake, group (empty: none), then for each
+-- ARGV: now_ms, event_cap, fingerprint, repeated, limits, wake, group (empty: none), then for each
 --   task: id, msg, due_ms
 -- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
--- USES: types, append
+-- USES: types, append, named
 
 check('ZCARD', scheduled)
 check('XLEN', events)
@@ -32,6 +32,7 @@ for i = 0, #KEYS - tasks_at do
       redis.call('HSET', task, 'group', group)
     end
     redis.call('ZADD', scheduled, math.ceil(due / 1000), id)
+    name_limit(task, i + 1)
     ids[#ids + 1] = id
     if not earliest or due < earliest then
       earliest = due

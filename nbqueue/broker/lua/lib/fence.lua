@@ -3,10 +3,11 @@
 -- `fence` is 'T' and the token that the caller got when it fetched the task, or 'S' and the score
 -- of an expired lease that the caller found. A holder writes scores with a fraction, and a program
 -- in Go writes whole seconds: a token left behind under a whole score is of an earlier run.
--- With the answer comes whether the task may have a unique lock.
+-- With the answer comes whether the task may have a unique lock, and the name of its limit, if any.
 
 local function is_held(lease, task, id, fence)
-  local found = redis.pcall('HMGET', task, 'state', 'nbq:lease', 'msg', 'unique_key')
+  local found = redis.pcall('HMGET', task, 'state', 'nbq:lease', 'msg', 'unique_key',
+    'nbq:limit')
   if found[1] ~= 'active' or not found[3] then
     return false
   end
@@ -16,11 +17,11 @@ local function is_held(lease, task, id, fence)
   end
   local value = string.sub(fence, 2)
   if string.byte(fence) == 83 then -- 'S'
-    return score == value, found[4] or string.find(found[3], ':unique:', 1, true)
+    return score == value, found[4] or string.find(found[3], ':unique:', 1, true), found[5]
   end
   return found[2] and string.find(score, '.', 1, true)
     and string.sub(found[2], 1, #value + 1) == value .. '|',
-    found[4] or string.find(found[3], ':unique:', 1, true)
+    found[4] or string.find(found[3], ':unique:', 1, true), found[5]
 end
 
 local function release(active, lease, id)

@@ -1,8 +1,11 @@
 -- The unique lock of a task: a string in the slot of its queue that holds the task's id.
+-- USES: park
 --
 -- `lock_of(task, id)`: the key of the lock that the task names, and holds; else nil. Programs in Go
 -- leave the name out of the hash of tasks of an aggregation group: it is then in the message only.
--- `drop_lock(task, id)` gives it up.
+-- `drop_lock(task, id)` gives it up, and `hand_on(lock)` gives one that nobody holds to the task
+-- that waits longest for it. `judge_lock(lock)`: is it free after all? Programs in Go give locks up
+-- and tell nobody, and locks run out.
 -- `names_lock(task, lock)`: does a task lie there that names this lock, and in which state?
 -- `extend_lock(task, id, due_ms, now_ms)`: keep the lock until the task is due, and then for as
 -- long as it was to be held; or for what was left of that, where a program in Go took it. A lock
@@ -45,10 +48,33 @@ local function lock_of(task, id)
   end
 end
 
+local function hand_on(lock)
+  local what = 'lock:' .. lock
+  if redis.call('EXISTS', own_keys .. 'wait:' .. what) == 0 then
+    redis.call('ZREM', waiting_key, what)
+    return 0
+  end
+  local id = first_parked(what)
+  if not id then
+    return 0
+  end
+  local found = redis.call('HMGET', asynq_keys .. 't:' .. id, 'nbq:unique', 'nbq:due')
+  local wait = math.max((tonumber(found[2] or '') or 0) - now, 0)
+  redis.call('SET', lock, id, 'PX', whole(wait + (tonumber(found[1] or '') or 1000)))
+  unpark({ id }, what)
+  if redis.call('EXISTS', own_keys .. 'wait:' .. what) == 1 then
+    look_again(what, now + LOOK_MS)
+  else
+    redis.call('ZREM', waiting_key, what)
+  end
+  return 1
+end
+
 local function drop_lock(task, id)
   local lock = lock_of(task, id)
   if lock then
     redis.call('DEL', lock)
+    hand_on(lock)
   end
 end
 
@@ -58,6 +84,16 @@ local function names_lock(task, lock)
     and (found[3] == lock or string.find(found[2], lock, 1, true)) then
     return found[1], found[4]
   end
+end
+
+local function judge_lock(lock)
+  local holder = redis.pcall('GET', lock)
+  if type(holder) == 'string' and names_lock(asynq_keys .. 't:' .. holder, lock) then
+    local left = redis.call('PTTL', lock)
+    look_again('lock:' .. lock, now + math.min(LOOK_MS, math.max(left, 0) + 1))
+    return 0
+  end
+  return hand_on(lock)
 end
 
 local function extend_lock(task, id, due_ms, now_ms)

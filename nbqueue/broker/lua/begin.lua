@@ -1,0 +1,19 @@
+-- Note that tasks have begun: should their worker die, they may have been why.
+--
+-- Only of tasks that the caller holds. Safe to repeat. What is noted is the number of the attempt,
+-- so it says nothing of later ones.
+--
+-- KEYS: lease, *tasks
+-- ARGV: then for each task: id, fence, attempt
+-- RETURNS: how many tasks the caller held
+-- USES: fence
+
+local noted = 0
+for i = 0, #KEYS - tasks_at do
+  local task = KEYS[tasks_at + i]
+  if is_held(lease, task, ARGV[rest_at + 3 * i], ARGV[rest_at + 3 * i + 1]) then
+    redis.call('HSET', task, 'nbq:begun', ARGV[rest_at + 3 * i + 2])
+    noted = noted + 1
+  end
+end
+return noted

@@ -1,0 +1,130 @@
+-- Limits by key: how many tasks of one name may run at a time, and how many may begin in a while.
+-- USES: park
+--
+-- `limits` holds for each name `concurrency|count|period_ms|burst|used_ms`, empty for none.
+-- `limit:<name>` holds who runs, or may run next, with when that was last found to be so.
+-- `rate:<name>` is the time at which the next could begin if there were no burst (GCRA); it expires
+-- when that is over.
+--
+-- `admit(name, id, is_late)`: take a place for the task, and return true; or false, and when to
+-- look again (nil: when a place is given up). `serve_limit(name)`: those that wait and may run now
+-- go to the front of the line, and hold their places already. `leave_limit(name, id)`: give up a
+-- place; the caller serves the name then.
+
+local TURN = 'turn'
+local MOST_SERVED = 100
+local MOST_STALE_HOLDERS = 20
+local LATEST_MS = 100
+local USED_MS = 3600000
+local known_limits = {}
+
+local function limit_of(name)
+  local limit = known_limits[name]
+  if limit == nil then
+    local text = redis.pcall('HGET', own_keys .. 'limits', name)
+    limit = false
+    if type(text) == 'string' then
+      local numbers, most, count, period, burst, used =
+        string.match(text, '^((%d*)|(%d*)|(%d*)|(%d*))|?(%d*)')
+      if most then
+        limit = { most = tonumber(most), count = tonumber(count), period = tonumber(period),
+          burst = tonumber(burst) or 1 }
+        if now - (tonumber(used) or 0) > USED_MS then
+          redis.call('HSET', own_keys .. 'limits', name, numbers .. '|' .. now_ms)
+        end
+      end
+    end
+    known_limits[name] = limit
+  end
+  return limit
+end
+
+-- Programs in Go finish tasks, and delete them, and give up no place.
+local function prune_limit(name)
+  local holders = own_keys .. 'limit:' .. name
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', holders, '-inf', now - 1000,
+    'LIMIT', 0, MOST_STALE_HOLDERS)) do
+    local found = redis.pcall('HMGET', asynq_keys .. 't:' .. id, 'state', 'nbq:parked',
+      'nbq:limit')
+    if found[3] == name and (found[1] == 'active'
+      or (found[1] == 'pending' and found[2] == TURN)) then
+      redis.call('ZADD', holders, now_ms, id)
+    else
+      redis.call('ZREM', holders, id)
+    end
+  end
+end
+
+local function has_place(name, limit)
+  local holders = own_keys .. 'limit:' .. name
+  if not limit.most or redis.call('ZCARD', holders) < limit.most then
+    return true
+  end
+  prune_limit(name)
+  return redis.call('ZCARD', holders) < limit.most
+end
+
+local function take_token(name, limit, is_late)
+  if not limit.count then
+    return true
+  end
+  local key = own_keys .. 'rate:' .. name
+  local gap = limit.period / limit.count
+  local room = (limit.burst - 1) * gap
+  local at = tonumber(redis.pcall('GET', key) or '') or 0
+  if at - room > now then
+    return false, math.max(math.ceil(at - room), now + 10)
+  end
+  -- Who was waiting and is looked at late has not lost the time; who comes new had none to lose.
+  at = math.max(at, is_late and at > 0 and now - LATEST_MS or now) + gap
+  redis.call('SET', key, string.format('%.3f', at), 'PX', whole(math.max(at - now, 0) + 1000))
+  return true
+end
+
+local function admit(name, id, is_late)
+  local limit = limit_of(name)
+  if limit then
+    if not has_place(name, limit) then
+      return false
+    end
+    local is_free, at = take_token(name, limit, is_late)
+    if not is_free then
+      return false, at
+    end
+    redis.call('ZADD', own_keys .. 'limit:' .. name, now_ms, id)
+  end
+  return true
+end
+
+local function serve_limit(name)
+  local what, ids, before = 'limit:' .. name, {}, nil
+  if redis.call('EXISTS', own_keys .. 'wait:' .. what) == 0 then
+    redis.call('ZREM', waiting_key, what)
+    return 0
+  end
+  while #ids < MOST_SERVED do
+    local id = first_parked(what)
+    if not id then
+      break
+    end
+    local may_run, at = admit(name, id, true)
+    if not may_run then
+      before = redis.call('ZSCORE', waiting_key, what)
+      look_again(what, at or now + LOOK_MS, at and tonumber(before or '') ~= at)
+      break
+    end
+    redis.call('ZREM', own_keys .. 'wait:' .. what, id)
+    ids[#ids + 1] = id
+  end
+  if #ids == MOST_SERVED then
+    look_again(what, now, true)
+  end
+  if #ids > 0 then
+    unpark(ids, what, limit_of(name) and TURN or nil)
+  end
+  return #ids
+end
+
+local function leave_limit(name, id)
+  return redis.call('ZREM', own_keys .. 'limit:' .. name, id) == 1
+end

@@ -1,0 +1,109 @@
+-- Park tasks that must wait for something else than time, without a slot and without a retry.
+--
+-- A parked task is scheduled, far enough away that nobody runs it meanwhile: if that comes, it is
+-- pending again and simply judged again. `nbq:parked` names what it waits for, and `wait:<what>`
+-- holds its place. Whoever takes it elsewhere leaves that place behind; it is skipped here.
+-- `waiting` holds when each `what` is to be looked at again, by whichever worker.
+--
+-- `park(id, what, is_due)`: it waits from now on, behind those that wait already, or where it
+-- waited. Unless `is_due`, its own time counts too.
+-- `first_parked(what)`: who waits longest; nil if nobody does (any more).
+-- `unpark(ids, what, parked)`: they go to the front of the line, the first of them foremost.
+-- `parked` is what `nbq:parked` says then; nil for nothing. A task that is not due stays scheduled.
+-- `look_again(what, at, tell)`: somebody is to judge what waits then; `tell` the workers so.
+--
+-- Expects the locals `events`, `event_cap` and `now_ms`. Names are built from that of the events,
+-- so that scripts which end tasks need not be passed what few tasks use.
+
+local own_keys = string.sub(events, 1, -7)
+local asynq_keys = 'asynq' .. string.sub(own_keys, 8)
+local waiting_key = own_keys .. 'waiting'
+local now = tonumber(now_ms)
+local SAFETY_SECONDS = 600
+local MOST_STALE = 50
+local LOOK_MS = 2000
+local last_place = {}
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function is_parked(id, what)
+  local found = redis.pcall('HMGET', asynq_keys .. 't:' .. id, 'state', 'nbq:parked', 'msg')
+  return found[1] == 'scheduled' and found[2] == what and found[3]
+end
+
+local function look_again(what, at, tell)
+  redis.call('ZADD', waiting_key, whole(at), what)
+  if tell then
+    redis.call('PUBLISH', own_keys .. 'wake', 'turn ' .. whole(at))
+  end
+end
+
+local function park(id, what, is_due)
+  local list, task = own_keys .. 'wait:' .. what, asynq_keys .. 't:' .. id
+  if not last_place[what] then
+    local last = redis.call('ZRANGE', list, -1, -1, 'WITHSCORES')
+    last_place[what] = math.max(now, (tonumber(last[2]) or 0) + 1)
+  end
+  if redis.call('ZADD', list, 'NX', whole(last_place[what]), id) == 1 then
+    last_place[what] = last_place[what] + 1
+  end
+  local safe = math.floor(now / 1000) + SAFETY_SECONDS
+  redis.call('HSET', task, 'state', 'scheduled', 'nbq:parked', what)
+  if is_due then
+    redis.call('HDEL', task, 'pending_since', 'nbq:due')
+  else
+    local due = tonumber(redis.call('HGET', task, 'nbq:due') or '') or 0
+    safe = math.max(safe, math.ceil(due / 1000))
+  end
+  redis.call('ZADD', asynq_keys .. 'scheduled', safe, id)
+end
+
+local function first_parked(what)
+  local list = own_keys .. 'wait:' .. what
+  for _ = 1, MOST_STALE do
+    local id = redis.call('ZRANGE', list, 0, 0)[1]
+    if not id then
+      redis.call('ZREM', waiting_key, what)
+      return nil
+    elseif is_parked(id, what) then
+      return id
+    end
+    redis.call('ZREM', list, id)
+  end
+  look_again(what, now, true)
+end
+
+local function unpark(ids, what, parked)
+  local line, due_first = {}, nil
+  for i = #ids, 1, -1 do
+    local id = ids[i]
+    local task = asynq_keys .. 't:' .. id
+    local due = tonumber(redis.call('HGET', task, 'nbq:due') or '') or 0
+    redis.call('ZREM', own_keys .. 'wait:' .. what, id)
+    redis.call('HDEL', task, 'nbq:parked')
+    if parked then
+      redis.call('HSET', task, 'nbq:parked', parked)
+    end
+    if due > now then
+      redis.call('ZADD', asynq_keys .. 'scheduled', math.ceil(due / 1000), id)
+      redis.call('PUBLISH', own_keys .. 'wake', 'due ' .. whole(due))
+    else
+      redis.call('ZREM', asynq_keys .. 'scheduled', id)
+      redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ms .. '000000')
+      line[#line + 1] = id
+    end
+  end
+  if #line > 0 then
+    redis.call('RPUSH', asynq_keys .. 'pending', unpack(line))
+    local ordered = {}
+    for i = #line, 1, -1 do
+      ordered[#ordered + 1] = line[i]
+    end
+    event(events, event_cap, now_ms, 'forwarded', ordered)
+  end
+end
+
+-- Before the first write: what is shared must be what it is taken for.
+redis.call('ZCARD', waiting_key)

@@ -1,0 +1,30 @@
+-- Say what there is to tend in a queue. Changes nothing.
+--
+-- A worker asks this of queues that it does not serve, so that one call is all that most cost.
+--
+-- KEYS: scheduled, retry, active, lease, completed, attempts
+-- ARGV: now_ms, oldest_attempt (Unix ms)
+-- RETURNS: 1 or 0 for each: are tasks due, leases run out, tasks without a lease (or leases without
+--   a task), retentions over, attempts too old
+
+local now_s = math.floor(tonumber(now_ms) / 1000)
+
+local function is_due(key, by)
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2]) <= by
+end
+
+local oldest = redis.call('XRANGE', attempts, '-', '+', 'COUNT', 1)[1]
+local at = oldest and tonumber(string.match(oldest[1], '^%d+'))
+local found = {
+  is_due(scheduled, now_s + 1) or is_due(retry, now_s + 1),
+  is_due(lease, tonumber(now_ms) / 1000),
+  redis.call('LLEN', active) ~= redis.call('ZCARD', lease),
+  is_due(completed, now_s),
+  at and at < tonumber(oldest_attempt),
+}
+local reply = {}
+for i = 1, 5 do
+  reply[i] = found[i] and 1 or 0
+end
+return reply

@@ -1,0 +1,20 @@
+-- Pause a schedule, or let it go on, and tell the workers.
+--
+-- While it is paused its times pass, and its history says so. Safe to repeat.
+--
+-- KEYS: schedules, state
+-- ARGV: id, is_paused (1 or 0), now_ms, wake
+-- RETURNS: 1 if there is such a schedule, else 0
+-- USES: types
+
+check('HLEN', schedules, state)
+if redis.call('HEXISTS', schedules, id) == 0 then
+  return 0
+end
+if is_paused == '1' then
+  redis.call('HSETNX', state, 'paused', now_ms)
+else
+  redis.call('HDEL', state, 'paused')
+end
+redis.call('PUBLISH', wake, 'schedules')
+return 1

@@ -1,0 +1,31 @@
+-- Forget a limit: whoever waits for it may run, some at once and the others soon.
+--
+-- With `idle_before`, only if it was last asked for before that, and nobody waits for it, or holds
+-- a place. Safe to repeat.
+--
+-- KEYS: limits, holders, rate, waiters, events
+-- ARGV: name, idle_before (Unix ms; empty: in any case), now_ms, event_cap
+-- RETURNS: 1 if it is forgotten, else 0
+-- USES: types, append, limits
+
+check('HLEN', limits)
+check('ZCARD', holders, waiters)
+check('XLEN', events)
+local old = redis.call('HGET', limits, name)
+if not old then
+  return 0
+end
+if idle_before ~= '' then
+  local used = tonumber(string.match(old, '(%d*)$') or '') or 0
+  if used >= tonumber(idle_before) then
+    return 0
+  end
+  prune_limit(name)
+  if redis.call('ZCARD', holders) > 0 or redis.call('ZCARD', waiters) > 0 then
+    return 0
+  end
+end
+redis.call('HDEL', limits, name)
+redis.call('DEL', rate, holders)
+serve_limit(name)
+return 1

@@ -1,0 +1,19 @@
+-- Forget a schedule with its history, and tell the workers. Its tasks stay.
+--
+-- With a revision named, only that one goes. Safe to repeat.
+--
+-- KEYS: schedules, schedule_due, state, history
+-- ARGV: id, revision (empty: whichever), wake
+-- RETURNS: 1 if there was one, else 0
+-- USES: types
+
+check('HLEN', schedules, state)
+check('ZCARD', schedule_due)
+if revision ~= '' and redis.call('HGET', state, 'revision') ~= revision then
+  return 0
+end
+local was_there = redis.call('HDEL', schedules, id)
+redis.call('ZREM', schedule_due, id)
+redis.call('DEL', state, history)
+redis.call('PUBLISH', wake, 'schedules')
+return was_there

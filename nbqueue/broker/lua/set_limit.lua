@@ -1,0 +1,21 @@
+-- Keep the numbers of a limit; the latest win. Those that wait for it are judged anew, at once.
+--
+-- Who waited under another rate need not wait until that would have let him run. Safe to repeat.
+--
+-- KEYS: limits, rate, events
+-- ARGV: name, numbers (concurrency|count|period_ms|burst), used_ms, now_ms, event_cap
+-- RETURNS: 1 if the numbers are new or changed, else 0
+-- USES: types, append, limits
+
+check('HLEN', limits)
+check('XLEN', events)
+local old = redis.call('HGET', limits, name)
+local is_same = old and string.sub(old, 1, #numbers + 1) == numbers .. '|'
+local used = math.max(tonumber(used_ms), tonumber(old and string.match(old, '(%d*)$') or '') or 0)
+redis.call('HSET', limits, name, numbers .. '|' .. whole(used))
+if is_same then
+  return 0
+end
+redis.call('DEL', rate)
+serve_limit(name)
+return 1

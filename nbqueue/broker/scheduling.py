@@ -1,0 +1,186 @@
+"""What is asked of the store about schedules: to keep them, to fire them, to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from nbqueue.broker.command import EVENT_CAP, Command, NewTask, command
+from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.schedules import ScheduleEntry, encode_entry
+
+HISTORY_CAP = 1000
+"""About how many entries of its history a schedule keeps."""
+
+STATE_FIELDS = ("revision", "prev", "last", "runs", "paused")
+
+
+class Fired(NamedTuple):
+    """What became of a firing: the script's word, and when the schedule is due now."""
+
+    word: str
+    due_ms: int | None
+
+
+class ScheduleState(NamedTuple):
+    """What changes of a schedule with each firing."""
+
+    revision: str
+    prev_ms: int | None
+    last: str | None
+    runs: int
+    is_paused: bool
+
+
+def put_schedule(
+    queue: str,
+    entry: ScheduleEntry,
+    due_ms: int | None,
+    now_ms: int,
+    *,
+    seen_revision: str = "",
+    keeps_due: bool = False,
+    fingerprint: bytes | None = None,
+    blob: bytes = b"",
+) -> Command[bool]:
+    """Keep a schedule. Reads as whether it was written: not if another than the one of
+    ``seen_revision`` (empty: none) lies there."""
+    keys = queue_keys(queue)
+    return command(
+        "put_schedule",
+        (
+            keys.schedules,
+            keys.schedule_due,
+            keys.schedule_state(entry.id),
+            keys.code(fingerprint) if fingerprint else keys.code_index,
+            keys.code_index,
+        ),
+        (
+            entry.id,
+            encode_entry(entry),
+            entry.revision,
+            seen_revision,
+            _or_empty(due_ms),
+            int(keeps_due),
+            fingerprint.hex() if fingerprint else "",
+            blob,
+            now_ms,
+            keys.wake,
+        ),
+        bool,
+    )
+
+
+def remove_schedule(queue: str, schedule_id: str, revision: str = "") -> Command[bool]:
+    """Forget a schedule, or only this revision of it. Reads as whether there was one."""
+    keys = queue_keys(queue)
+    return command(
+        "remove_schedule",
+        (
+            keys.schedules,
+            keys.schedule_due,
+            keys.schedule_state(schedule_id),
+            keys.schedule_history(schedule_id),
+        ),
+        (schedule_id, revision, keys.wake),
+        bool,
+    )
+
+
+def pause_schedule(queue: str, schedule_id: str, is_paused: bool, now_ms: int) -> Command[bool]:
+    """Pause a schedule or let it go on. Reads as whether there is such a schedule."""
+    keys = queue_keys(queue)
+    return command(
+        "pause_schedule",
+        (keys.schedules, keys.schedule_state(schedule_id)),
+        (schedule_id, int(is_paused), now_ms, keys.wake),
+        bool,
+    )
+
+
+def fire_schedule(
+    queue: str,
+    entry: ScheduleEntry,
+    task: NewTask,
+    now_ms: int,
+    *,
+    expected_ms: int | None,
+    next_ms: int | None,
+    lock: str = "",
+    fingerprint: bytes | None = None,
+    reason: str = "",
+    detail: str = "",
+) -> Command[Fired]:
+    """Enqueue the task of a schedule that is due at ``expected_ms``, or by hand (None); or note
+    the ``reason`` why not. Reads as what became of it."""
+    keys = queue_keys(queue)
+    return command(
+        "fire_schedule",
+        (
+            keys.schedules,
+            keys.schedule_due,
+            keys.schedule_state(entry.id),
+            keys.schedule_history(entry.id),
+            keys.task(task.task_id),
+            keys.pending,
+            keys.events,
+            keys.code(fingerprint) if fingerprint else keys.code_index,
+            keys.code_index,
+            # A script needs the keys also where they are not used; they must share the slot.
+            lock or keys.schedules,
+            keys.name(entry.name) if entry.name else keys.schedules,
+        ),
+        (
+            entry.id,
+            entry.revision,
+            _or_empty(expected_ms),
+            _or_empty(next_ms),
+            now_ms,
+            *task,
+            fingerprint.hex() if fingerprint else "",
+            entry.unique_ms if lock else "",
+            entry.name_seconds if entry.name else "",
+            int(entry.overlap),
+            entry.max_runs,
+            reason,
+            detail,
+            EVENT_CAP,
+            HISTORY_CAP,
+            keys.task_prefix,
+        ),
+        _read_fired,
+    )
+
+
+def _or_empty(ms: int | None) -> int | str:
+    return "" if ms is None else ms
+
+
+def _read_fired(reply: Any) -> Fired:
+    word, due = reply
+    return Fired(word.decode(), int(due) if due else None)
+
+
+def read_state(values: Sequence[bytes | None]) -> ScheduleState:
+    """The state of a schedule from its hash, in the order of `STATE_FIELDS`."""
+    revision, prev, last, runs, paused = values
+    return ScheduleState(
+        (revision or b"").decode("utf-8", "replace"),
+        _number(prev),
+        last.decode("utf-8", "replace") if last else None,
+        _number(runs) or 0,
+        paused is not None,
+    )
+
+
+def _number(value: bytes | None) -> int | None:
+    return int(value) if value is not None and value.isdigit() else None
+
+
+def read_history(entries: Sequence[Any]) -> list[Mapping[str, str]]:
+    """Entries of the stream of a history as dictionaries, in the same order."""
+    found: list[Mapping[str, str]] = []
+    for _, pairs in entries:
+        words = [word.decode("utf-8", "replace") for word in pairs]
+        found.append(dict(zip(words[::2], words[1::2], strict=True)))
+    return found

@@ -1,0 +1,141 @@
+"""Limits as a client sees them: said with a task, listed, changed while tasks run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nbqueue.broker import limiting
+from nbqueue.broker.command import Command, NewTask
+from nbqueue.errors import UsageError
+from nbqueue.limits import Limit, check_limit_name, read_numbers
+from nbqueue.wire.keys import check_queue_name, queue_keys
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
+    from nbqueue.client.submit import _Unsent
+
+Arguments = tuple[Sequence[Any], Mapping[str, Any]]
+
+_SAID_SECONDS = 60.0
+_MOST_SAID = 10_000
+_SLICE = 500
+
+
+class LimitInfo(NamedTuple):
+    """A limit of a queue, and how many tasks it lets run, and keeps waiting, at the moment."""
+
+    name: str
+    concurrency: int | None
+    rate: str | None
+    held: int
+    waiting: int
+
+
+def under_limit(
+    unsent: _Unsent, tasks: Sequence[NewTask], arguments: Sequence[Arguments]
+) -> list[NewTask]:
+    """These tasks under the limit that their options name, which is made known to the store."""
+    limit = unsent.terms.options.limit
+    if limit is None:
+        return list(tasks)
+    names = [limit.name_for(args, kwargs) for args, kwargs in arguments]
+    _say(unsent.session, unsent.queue, limit, dict.fromkeys(names), unsent.due_ms())
+    return [limiting.limited(task, name) for task, name in zip(tasks, names, strict=True)]
+
+
+def _say(
+    session: Session, queue: str, limit: Limit, names: Mapping[str, None], due_ms: int | None
+) -> None:
+    """Write the numbers of limits, unless this client wrote the same a moment ago."""
+    said, now = session.limits_said, time.monotonic()
+    numbers, now_ms = limit.numbers, session.clock.now_ms()
+    batch: list[Command[Any]] = []
+    for name in names:
+        last = said.get((queue, name))
+        if due_ms is None and last is not None and last[0] == numbers and now < last[1]:
+            continue
+        used_ms = max(now_ms, due_ms or 0)
+        batch.append(limiting.set_limit(queue, name, numbers, used_ms, now_ms))
+    for start in range(0, len(batch), _SLICE):
+        session.broker.run_all(batch[start : start + _SLICE])
+    if len(said) + len(names) > _MOST_SAID:
+        said.clear()
+    for name in names:
+        said[queue, name] = (numbers, now + _SAID_SECONDS)
+
+
+class Limits:
+    """What a `Client` can do about limits."""
+
+    _session: Session
+
+    def limits(self, queue: str = "default") -> list[LimitInfo]:
+        """The limits of a queue, by name: their numbers, how many tasks run, how many wait.
+
+        >>> q.limits("default")
+        [LimitInfo(name='api.example', concurrency=4, rate='10/s', held=4, waiting=96)]
+        """
+        session = self._session
+        session.check_open()
+        keys = queue_keys(check_queue_name(queue))
+        [pairs] = session.broker.call(("HGETALL", keys.limits))
+        numbers = {name.decode(): text.decode() for name, text in _pairs(pairs)}
+        names = sorted(numbers)
+        calls = [("ZCARD", keys.limit_holders(name)) for name in names]
+        calls += [("ZCARD", keys.waiters("limit:" + name)) for name in names]
+        counts = session.broker.call(*calls) if calls else []
+        half = len(names)
+        return [
+            LimitInfo(name, *read_numbers(numbers[name]), held, waiting)
+            for name, held, waiting in zip(names, counts[:half], counts[half:], strict=True)
+        ]
+
+    def set_limit(self, limit: Limit, *, queue: str = "default") -> None:
+        """Change the numbers of a limit, or make one. Tasks that wait for it are judged anew at
+        once; those that run go on.
+
+        Raises `UsageError` for a limit whose name is a function.
+        """
+        session = self._session
+        session.check_open()
+        if not isinstance(limit, Limit):
+            raise UsageError(f"{limit!r} is no nbqueue.Limit")
+        if not isinstance(limit.name, str):
+            raise UsageError("the name of this limit is a function: say which one you mean")
+        check_queue_name(queue)
+        now_ms = session.clock.now_ms()
+        session.limits_said.pop((queue, limit.name), None)
+        session.broker.run(limiting.set_limit(queue, limit.name, limit.numbers, now_ms, now_ms))
+
+    def remove_limit(self, name: str, *, queue: str = "default") -> bool:
+        """Forget a limit, so that tasks that wait for it may run; returns whether there was one.
+
+        It is there again when a task that names it is submitted.
+        """
+        session = self._session
+        session.check_open()
+        check_limit_name(name)
+        session.limits_said.pop((check_queue_name(queue), name), None)
+        return session.broker.run(limiting.remove_limit(queue, name, session.clock.now_ms()))
+
+    def set_concurrency(self, queue: str, concurrency: int | None) -> None:
+        """Limit how many tasks of a queue run at a time, on all workers together; None lifts it.
+
+        What runs already goes on. Programs in Go do not know of it, but what they run counts.
+        """
+        session = self._session
+        session.check_open()
+        check_queue_name(queue)
+        if concurrency is not None and (
+            isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
+        ):
+            raise UsageError(
+                f"concurrency={concurrency!r} must be a whole number, 1 or more, or None"
+            )
+        session.broker.run(limiting.set_concurrency(queue, concurrency))
+
+
+def _pairs(flat: list[bytes]) -> list[tuple[bytes, bytes]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))

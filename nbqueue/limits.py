@@ -1,0 +1,137 @@
+"""Limits by key: how many tasks may run at a time, and how often one may begin. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nbqueue.durations import Duration, parse_duration
+from nbqueue.errors import UsageError
+
+Rate = str | tuple[int, Duration]
+
+IDLE_SECONDS = 7 * 86_400.0
+"""After so long without a task that names it, a limit is forgotten."""
+
+_MOST = 10**9
+_LONGEST_NAME = 200
+_RATE = re.compile(r"^\s*(\d+)\s*/\s*(\S.*)$")
+_UNITS = ("ms", "s", "m", "h", "d", "w")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Tasks that share something share a limit, by its name, within their queue.
+
+    name: what they share; or a function of the task's arguments (of a message: of its payload)
+        that returns it. It is called where the task is submitted.
+    concurrency: how many of them may run at a time.
+    rate: how many of them may begin in a while: ``"10/s"``, ``"100/m"``, ``"5/h"``, ``"1/30s"``,
+        or ``(count, period)``. They are spread evenly over it.
+    burst: how many may begin at once after a pause; 1.
+
+    >>> q.options(limit=nbqueue.Limit("api.example", concurrency=4, rate="10/s")).map(get, urls)
+    >>> q.options(limit=nbqueue.Limit(lambda user, **kw: f"api.{user}", rate="10/s"))
+
+    A task that has to wait takes up no slot, and uses up no retry. Raises `UsageError`.
+    """
+
+    name: str | Callable[..., str]
+    concurrency: int | None = None
+    rate: Rate | None = None
+    burst: int | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.name):
+            check_limit_name(self.name)
+        for what in ("concurrency", "burst"):
+            _check_number(what, getattr(self, what))
+        if self.concurrency is None and self.rate is None:
+            raise UsageError(
+                f"Limit({self.name!r}) limits nothing: say concurrency=4, or rate='10/s', or both"
+            )
+        if self.burst is not None and self.rate is None:
+            raise UsageError(f"burst={self.burst!r} belongs to a rate: say rate= too")
+        self._count_and_period()
+
+    @property
+    def numbers(self) -> str:
+        """``concurrency|count|period_ms|burst`` as the store keeps them; empty for none."""
+        count, period_ms = self._count_and_period()
+        most = "" if self.concurrency is None else self.concurrency
+        return f"{most}|{count or ''}|{period_ms or ''}|{self.burst or ''}"
+
+    def name_for(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """The name for a task with these arguments."""
+        if not callable(self.name):
+            return self.name
+        try:
+            name = self.name(*args, **kwargs)
+        except Exception as error:
+            raise UsageError(
+                f"the function that names the limit failed for these arguments: {error!r}"
+            ) from error
+        return check_limit_name(name)
+
+    def _count_and_period(self) -> tuple[int | None, int | None]:
+        if self.rate is None:
+            return None, None
+        count, period = _parts(self.rate)
+        seconds = parse_duration(period, "rate")
+        period_ms = math.ceil(seconds * 1000)
+        if not 1 <= count <= _MOST or period_ms < 1 or seconds > 366 * 86_400:
+            raise _wrong_rate(self.rate)
+        return count, period_ms
+
+
+def check_limit_name(name: object) -> str:
+    """Return ``name`` if it can name a limit, else raise `UsageError`."""
+    if not isinstance(name, str) or not name.strip():
+        raise UsageError(f"{name!r} cannot name a limit: it must be text, such as 'api.example'")
+    if not name.isprintable() or name != name.strip() or len(name) > _LONGEST_NAME:
+        raise UsageError(
+            f"{name!r} cannot name a limit: use at most {_LONGEST_NAME} printable characters, "
+            "without white space at an end"
+        )
+    return name
+
+
+def read_numbers(text: str) -> tuple[int | None, str | None]:
+    """The concurrency and the rate of what `Limit.numbers` wrote, as people write them."""
+    most, count, period_ms, *_ = (*text.split("|"), "", "", "")
+    rate = None
+    if count.isdigit() and period_ms.isdigit():
+        period = {"1000": "s", "60000": "m", "3600000": "h"}.get(period_ms)
+        rate = f"{count}/{period or f'{int(period_ms) / 1000:g}s'}"
+    return int(most) if most.isdigit() else None, rate
+
+
+def _parts(rate: Rate) -> tuple[int, Duration]:
+    if isinstance(rate, str):
+        match = _RATE.match(rate)
+        if match is None:
+            raise _wrong_rate(rate)
+        period = match[2].strip()
+        return int(match[1]), "1" + period if period in _UNITS else period
+    if not isinstance(rate, tuple) or len(rate) != 2:
+        raise _wrong_rate(rate)
+    count, among = rate
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise _wrong_rate(rate)
+    return count, among
+
+
+def _wrong_rate(rate: object) -> UsageError:
+    return UsageError(
+        f"rate={rate!r} is no rate: write '10/s', '100/m', '5/h', '1/30s', or (count, period)"
+    )
+
+
+def _check_number(what: str, value: object) -> None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST
+    ):
+        raise UsageError(f"{what}={value!r} must be a whole number, 1 or more")

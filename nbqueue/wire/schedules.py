@@ -1,0 +1,214 @@
+"""A schedule as it lies in Redis, and as Asynq's programs see it. No keys, no pickles, no I/O.
+
+A schedule is JSON: what to enqueue (a `TaskMessage` without an id) and when. What changes with each
+firing lies beside it, see docs/schemas.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from nbqueue.wire.keys import LISTENER_LENGTH
+from nbqueue.wire.messages import (
+    FAR_TIMEOUT,
+    GO_ZERO_SECONDS,
+    SchedulerEnqueueEvent,
+    SchedulerEntry,
+    TaskMessage,
+    read_message,
+)
+
+SKIP, ONCE, ALL = "skip", "once", "all"
+MISSED: Final = (SKIP, ONCE, ALL)
+
+
+@dataclass(frozen=True)
+class ScheduleEntry:
+    """A schedule. Times are Unix ms, durations ms; 0 or empty where there is none.
+
+    message: the encoded task; a call's payload is a template, signed for this schedule.
+    text: what people are shown instead of a call's payload; empty for a message.
+    revision: 6 hexadecimal digits, others whenever the schedule is changed.
+    unique_ms: for how long a run keeps others of its kind away; its lock is named in the message.
+    name: a name of the tasks, and for how many seconds it is kept.
+    owner: the name of the provider that keeps it, or empty: a person does.
+    """
+
+    id: str
+    spec: str
+    tz: str
+    message: bytes
+    text: str
+    revision: str
+    missed: str = ONCE
+    overlap: bool = True
+    jitter_ms: int = 0
+    start_ms: int = 0
+    until_ms: int = 0
+    max_runs: int = 0
+    unique_ms: int = 0
+    name: str = ""
+    name_seconds: int = 0
+    owner: str = ""
+    created_ms: int = 0
+
+    @property
+    def timing(self) -> tuple[Any, ...]:
+        """What decides when it is due."""
+        return (self.spec, self.tz, self.start_ms, self.until_ms, self.max_runs)
+
+    def task(self) -> TaskMessage:
+        """What is enqueued, without an id."""
+        return TaskMessage.FromString(self.message)
+
+    def fire_ms(self, due_ms: int) -> int:
+        """When to enqueue what is due then: later by the jitter, on which all workers agree."""
+        if not self.jitter_ms:
+            return due_ms
+        digest = hashlib.sha256(f"{self.id}@{due_ms}".encode()).digest()
+        return due_ms + int.from_bytes(digest[:8], "big") % (self.jitter_ms + 1)
+
+    def changed(self, **changes: Any) -> ScheduleEntry:
+        return replace(self, **changes)
+
+
+def task_id_of(queue: str, entry: ScheduleEntry, due_ms: int) -> str:
+    """The id of the task of one tick: the same for whoever fires it.
+
+    Its first characters name the channel on which the ends of all tasks of the schedule are
+    announced; the time follows, as in the ids that clients make.
+    """
+    head = hashlib.sha256(f"{queue}\0{entry.id}".encode()).hexdigest()[:LISTENER_LENGTH]
+    return f"{head}{due_ms:011x}{entry.revision}"
+
+
+def encode_entry(entry: ScheduleEntry) -> bytes:
+    values = {**asdict(entry), "message": base64.b64encode(entry.message).decode()}
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def decode_entry(raw: bytes) -> ScheduleEntry:
+    """Raises `ValueError` if it is none: anybody may have written it."""
+    try:
+        values = json.loads(raw)
+        known = {name: values[name] for name in _KINDS if name in values}
+        known["message"] = base64.b64decode(known["message"], validate=True)
+        entry = ScheduleEntry(**known)
+    except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
+        raise ValueError(f"this is no schedule: {error}") from None
+    for name, kind in _KINDS.items():
+        if type(getattr(entry, name)) is not kind:
+            raise ValueError(f"this is no schedule: {name} is {getattr(entry, name)!r}")
+    message = read_message(entry.message)
+    if message is None or not message.type:
+        raise ValueError("this is no schedule: its message cannot be read")
+    if entry.missed not in MISSED or len(entry.revision) != 6 or not entry.id:
+        raise ValueError("this is no schedule that this version knows")
+    return entry
+
+
+_KINDS: Final[dict[str, type]] = {
+    "id": str,
+    "spec": str,
+    "tz": str,
+    "message": bytes,
+    "text": str,
+    "revision": str,
+    "missed": str,
+    "overlap": bool,
+    "jitter_ms": int,
+    "start_ms": int,
+    "until_ms": int,
+    "max_runs": int,
+    "unique_ms": int,
+    "name": str,
+    "name_seconds": int,
+    "owner": str,
+    "created_ms": int,
+}
+
+
+# --- As Asynq's programs see it ---
+
+
+def asynq_id(queue: str, schedule_id: str) -> str:
+    """The id of a schedule for Asynq's programs, which know no queues of schedules."""
+    return f"{queue}:{schedule_id}"
+
+
+def asynq_entry(
+    queue: str, entry: ScheduleEntry, next_ms: int | None, prev_ms: int | None
+) -> bytes:
+    """The schedule as a `SchedulerEntry` of Asynq."""
+    message = entry.task()
+    record = SchedulerEntry(
+        id=asynq_id(queue, entry.id),
+        spec=entry.spec if entry.tz == "UTC" or "TZ=" in entry.spec else _with_zone(entry),
+        task_type=message.type,
+        task_payload=entry.text.encode("utf-8", "replace") or message.payload,
+        enqueue_options=option_texts(queue, message, entry.unique_ms),
+    )
+    for field, ms in (
+        (record.next_enqueue_time, next_ms),
+        (record.prev_enqueue_time, prev_ms),
+    ):
+        # Unset would be read as 1970, and not as "never".
+        field.seconds = GO_ZERO_SECONDS if ms is None else ms // 1000
+        field.nanos = 0 if ms is None else ms % 1000 * 1_000_000
+    return record.SerializeToString()
+
+
+def _with_zone(entry: ScheduleEntry) -> str:
+    return f"CRON_TZ={entry.tz} {entry.spec}"
+
+
+def asynq_event(task_id: str, now_ms: int) -> bytes:
+    """One firing as a `SchedulerEnqueueEvent` of Asynq."""
+    event = SchedulerEnqueueEvent(task_id=task_id)
+    event.enqueue_time.seconds = now_ms // 1000
+    event.enqueue_time.nanos = now_ms % 1000 * 1_000_000
+    return event.SerializeToString()
+
+
+def option_texts(queue: str, message: TaskMessage, unique_ms: int = 0) -> Sequence[str]:
+    """The options of a task as Go writes them. Each has a parenthesis, or Asynq's reader panics."""
+    texts = [f"Queue({json.dumps(queue, ensure_ascii=False)})", f"MaxRetry({message.retry})"]
+    if message.timeout and message.timeout != FAR_TIMEOUT:
+        texts.append(f"Timeout({go_duration(message.timeout * 1000)})")
+    if message.deadline:
+        moment = datetime.fromtimestamp(message.deadline, timezone.utc)
+        texts.append(f"Deadline({_unix_date(moment)})")
+    if unique_ms:
+        texts.append(f"Unique({go_duration(unique_ms)})")
+    if message.retention:
+        texts.append(f"Retention({go_duration(message.retention * 1000)})")
+    return texts
+
+
+def go_duration(ms: int) -> str:
+    """A duration as Go's ``Duration.String`` writes it: ``1h0m0s``, ``1.5s``, ``500ms``."""
+    if ms < 1000:
+        return f"{ms}ms" if ms else "0s"
+    seconds, rest = divmod(ms, 1000)
+    fraction = f".{rest:03d}".rstrip("0") if rest else ""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{seconds}{fraction}s"
+    if hours or minutes:
+        text = f"{minutes}m{text}"
+    return f"{hours}h{text}" if hours else text
+
+
+def _unix_date(moment: datetime) -> str:
+    days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+    months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    return (
+        f"{days[moment.weekday()]} {months[moment.month - 1]} {moment.day:2d} "
+        f"{moment:%H:%M:%S} UTC {moment.year}"
+    )

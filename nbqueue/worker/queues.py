@@ -1,0 +1,77 @@
+"""Which queues a worker serves, while it runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from nbqueue.broker.presence import changed_queues, read_change
+from nbqueue.worker.fetcher import Fetcher
+from nbqueue.worker.handlers import HandlerTable
+from nbqueue.worker.links import Links
+from nbqueue.worker.presence import Presence
+
+log = logging.getLogger("nbqueue.worker")
+
+
+class ServedQueues:
+    """The queues of a worker with their weights.
+
+    ``weights`` and ``names`` are shared with the parts that go through them, and change in place.
+    What was fetched from a queue that is not served any more goes on here to its end.
+    """
+
+    def __init__(self, weights: Mapping[str, int]) -> None:
+        self.weights = dict(weights)
+        self.names = list(weights)
+
+    def connect(
+        self,
+        worker_id: str,
+        links: Links,
+        fetcher: Fetcher,
+        handlers: HandlerTable,
+        presence: Presence,
+    ) -> None:
+        """Say whom changes concern."""
+        self._worker_id = worker_id
+        self._links = links
+        self._fetcher = fetcher
+        self._handlers = handlers
+        self._presence = presence
+
+    def on_message(self, value: bytes) -> None:
+        """Somebody said something to a worker, perhaps to this one."""
+        changes = read_change(value, self._worker_id)
+        if changes is not None:
+            self.change(changes)
+
+    def change(self, changes: Mapping[str, int]) -> None:
+        """Serve what ``changes`` names with a weight, and no more what it names with 0."""
+        wanted = changed_queues(self.weights, changes)
+        if not wanted:
+            log.error("worker keeps its queues: they are the last that it serves")
+            return
+        added = [name for name in wanted if name not in self.weights]
+        removed = [name for name in self.names if name not in wanted]
+        if wanted == self.weights:
+            self._presence.run_once()
+            return
+        self.weights.clear()
+        self.weights.update(wanted)
+        self.names[:] = wanted
+        self._fetcher.order.change(wanted)
+        for name in removed:
+            self._links.remove_queue(name)
+            self._fetcher.forget(name)
+            self._handlers.forget(name)
+            self._presence.forget(name)
+        for name in added:
+            self._handlers.add(name)
+            self._links.add_queue(name, self._fetcher.look)
+        log.info(
+            "worker serves other queues id=%s queues=%s",
+            self._worker_id,
+            ",".join(f"{name}={weight}" for name, weight in wanted.items()),
+        )
+        self._presence.run_once()
