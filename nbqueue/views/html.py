@@ -150,10 +150,21 @@ def link(word: str, action: str, *, label: str, args: Mapping[str, Any] | None =
     )
 
 
-def field(value: str, action: str, *, label: str, placeholder: str = "", width: int = 160) -> str:
-    """A field of a live view: its view's ``act(action, {"value": …})`` runs when it changed."""
+def field(
+    value: str,
+    action: str,
+    *,
+    label: str,
+    placeholder: str = "",
+    width: int = 160,
+    args: Mapping[str, Any] | None = None,
+) -> str:
+    """A field of a live view: when it changed, its view's ``act(action, {…args, "value": …})``
+    runs."""
+    data = escape(json.dumps(dict(args or {})), quote=True)
     return (
         f'<input type="text" value="{escape(value)}" data-change="{escape(action)}" '
+        f'data-args="{data}" '
         f'aria-label="{escape(label)}" placeholder="{escape(placeholder)}" '
         f'style="font:inherit;color:{INK};background:{CARD};border:1px solid {LINE};'
         f'border-radius:4px;padding:2px 8px;width:{width}px;max-width:100%">'
