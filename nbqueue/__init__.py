@@ -19,6 +19,9 @@ _HOMES = {
     "Client": "nbqueue.client.client",
     "TaskFuture": "nbqueue.client.futures",
     "TaskGroup": "nbqueue.client.groups",
+    "Inspector": "nbqueue.client.inspector",
+    "QueueInfo": "nbqueue.broker.infos",
+    "TaskInfo": "nbqueue.broker.infos",
     "Worker": "nbqueue.worker.worker",
     "current_task": "nbqueue.executor.context",
     "Task": "nbqueue.executor.context",
@@ -38,10 +41,14 @@ _HOMES = {
     "StoreUnsuitable": "nbqueue.errors",
     "StoreWarning": "nbqueue.errors",
     "NoEmbeddedServer": "nbqueue.errors",
+    "QueueError": "nbqueue.errors",
+    "QueueNotFound": "nbqueue.errors",
+    "QueueNotEmpty": "nbqueue.errors",
     "TaskError": "nbqueue.errors",
     "TaskNotFound": "nbqueue.errors",
     "TaskIdConflict": "nbqueue.errors",
     "TaskNotUnique": "nbqueue.errors",
+    "TaskStateError": "nbqueue.errors",
     "TaskFailed": "nbqueue.errors",
     "TaskCancelled": "nbqueue.errors",
     "TaskTimeout": "nbqueue.errors",
@@ -57,10 +64,15 @@ __all__ = [
     "Client",
     "HandlerNotFound",
     "IncompatiblePython",
+    "Inspector",
     "InvalidDuration",
     "InvalidURL",
     "NbqueueError",
     "NoEmbeddedServer",
+    "QueueError",
+    "QueueInfo",
+    "QueueNotEmpty",
+    "QueueNotFound",
     "RetryLater",
     "RevokeTask",
     "SignatureError",
@@ -77,8 +89,10 @@ __all__ = [
     "TaskFuture",
     "TaskGroup",
     "TaskIdConflict",
+    "TaskInfo",
     "TaskNotFound",
     "TaskNotUnique",
+    "TaskStateError",
     "TaskTimeout",
     "UnknownKey",
     "UsageError",
@@ -108,9 +122,11 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from nbqueue.broker.infos import QueueInfo, TaskInfo
     from nbqueue.client.client import Client, connect
     from nbqueue.client.futures import TaskFuture
     from nbqueue.client.groups import TaskGroup
+    from nbqueue.client.inspector import Inspector
     from nbqueue.errors import (
         CannotPickle,
         HandlerNotFound,
@@ -119,6 +135,9 @@ if TYPE_CHECKING:
         InvalidURL,
         NbqueueError,
         NoEmbeddedServer,
+        QueueError,
+        QueueNotEmpty,
+        QueueNotFound,
         RetryLater,
         RevokeTask,
         SignatureError,
@@ -134,6 +153,7 @@ if TYPE_CHECKING:
         TaskIdConflict,
         TaskNotFound,
         TaskNotUnique,
+        TaskStateError,
         TaskTimeout,
         UnknownKey,
         UsageError,

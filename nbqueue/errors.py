@@ -12,10 +12,14 @@
     │   ├── StoreDenied                         wrong password, or no right to do this
     │   ├── StoreUnsuitable                     too old, or it may throw keys away
     │   └── NoEmbeddedServer                    no Redis program to start
+    ├── QueueError                              something about one queue
+    │   ├── QueueNotFound (also LookupError)    no such queue
+    │   └── QueueNotEmpty                       it holds tasks, and was not to be removed with them
     ├── TaskError                               something about one task
     │   ├── TaskNotFound (also LookupError)     no such task, or its time was up
     │   ├── TaskIdConflict                      a task of this id exists
     │   ├── TaskNotUnique                       another task holds its unique lock
+    │   ├── TaskStateError                      in its state this cannot be done with it
     │   ├── TaskFailed                          it failed, and its own exception cannot be shown
     │   ├── TaskCancelled (also CancelledError) somebody cancelled it
     │   ├── TaskTimeout (also TimeoutError)     it ran longer than it was allowed to
@@ -86,6 +90,22 @@ class StoreWarning(UserWarning):
     """The store can be used, but tasks may be lost as it is set up."""
 
 
+class QueueError(NbqueueError):
+    """Something about one queue; ``queue`` says which."""
+
+    def __init__(self, message: str, queue: str = "") -> None:
+        super().__init__(message)
+        self.queue = queue
+
+
+class QueueNotFound(QueueError, LookupError):
+    """No task was ever enqueued to a queue of this name, or the queue was removed."""
+
+
+class QueueNotEmpty(QueueError):
+    """The queue holds tasks, and cannot be removed, or not without ``force``."""
+
+
 class TaskError(NbqueueError):
     """Something about one task; ``task_id`` says which."""
 
@@ -105,6 +125,14 @@ class TaskIdConflict(TaskError):
 class TaskNotUnique(TaskError):
     """A unique task was not enqueued, because ``task_id`` holds its lock; ``state`` is the state
     of that one. Other ways to deal with it: ``on_conflict="existing"`` and ``"replace"``."""
+
+    def __init__(self, message: str, task_id: str = "", state: str = "") -> None:
+        super().__init__(message, task_id)
+        self.state = state
+
+
+class TaskStateError(TaskError):
+    """What was asked for cannot be done with a task in its ``state``; nothing was changed."""
 
     def __init__(self, message: str, task_id: str = "", state: str = "") -> None:
         super().__init__(message, task_id)

@@ -12,7 +12,7 @@ from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
 from nbqueue.clock import Clock
 from nbqueue.errors import StoreError, StoreUnreachable, TaskIdConflict
 from nbqueue.store.connection import Store
-from nbqueue.wire import fields, states
+from nbqueue.wire import fields
 from nbqueue.wire.keys import QUEUES, queue_keys
 from nbqueue.wire.messages import TaskMessage
 
@@ -76,6 +76,19 @@ class Broker:
     def run(self, command: Command[T]) -> T:
         """Run one script; again after a lost connection."""
         return cast("T", self.run_all((command,))[0])
+
+    def run_noting(self, command: Command[T]) -> tuple[T, bool]:
+        """As `run`; and whether it had to be sent again, so that it may have run before."""
+        patience = Patience(self._patience)
+        repeated = False
+        while True:
+            try:
+                [found] = self._channel.run((command,))
+                return cast("T", found), repeated
+            except StoreUnreachable:
+                if not patience.wait():
+                    raise
+                repeated = True
 
     def run_all(self, batch: Sequence[Command[Any]]) -> list[Any]:
         """Run scripts in one round trip; again, all of them, after a lost connection."""
@@ -217,6 +230,10 @@ class Broker:
             self._channel.call(("SADD", QUEUES, queue))
             self._registered_at[queue] = now
 
+    def forget_registered(self, queue: str) -> None:
+        """The queue was removed: its name must be written again with the next task."""
+        self._registered_at.pop(queue, None)
+
     def _conflicts_of_others(
         self, queue: str, tasks: Sequence[NewTask], conflicts: list[int]
     ) -> list[int]:
@@ -290,23 +307,6 @@ class Broker:
             last = "(" + entries[-1][0].decode()
         rows.reverse()
         return rows
-
-    def cancel(self, queue: str, task_id: str, error_text: str, error: bytes) -> str:
-        """Archive a task that is not running, with this error; returns the script's word."""
-        while True:
-            record = self.find(task_id, queue)
-            if record is None:
-                return "MISSING"
-            if record.state not in (states.PENDING, states.SCHEDULED, states.RETRY):
-                return record.state
-            now_ms = self.clock.now_ms()
-            [old] = self.call(("HGET", queue_keys(queue).task(task_id), fields.MSG))
-            if old is None:
-                return "MISSING"
-            new = commands.failed_message(old, error_text, now_ms, counts=False)
-            answer = self.run(commands.cancel(queue, task_id, old, new, error, now_ms))
-            if answer != "CHANGED":
-                return answer
 
     def close(self) -> None:
         self._channel.close()

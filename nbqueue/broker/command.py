@@ -17,6 +17,8 @@ T = TypeVar("T")
 Arg = bytes | str | int | float
 
 EVENT_CAP = 10_000
+ARCHIVE_CAP = 10_000
+ARCHIVE_DAYS = 90
 MOST_AT_ONCE = 1000
 """Tasks in one call of a script: Lua takes no more than some thousands of values at once."""
 
@@ -63,6 +65,11 @@ def command(
     script = scripts.load(name)
     script.check(len(keys), len(args))
     return Command(script, keys, args, read)
+
+
+def archive_oldest(now_ms: int, days: float = ARCHIVE_DAYS) -> int:
+    """What was archived before then (Unix seconds) is too old, unless the queue says otherwise."""
+    return now_ms // 1000 - int(days * 86_400)
 
 
 def check_limit(limit: int) -> None:

@@ -7,16 +7,19 @@ what workers ask; what producers ask is in `producing`, what keeps the store in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nbqueue.broker.command import (
+    ARCHIVE_CAP,
+    ARCHIVE_DAYS,
     EVENT_CAP,
     MOST_AT_ONCE,
     Arg,
     Command,
     NewTask,
+    archive_oldest,
     check_limit,
     command,
     decoded_id,
@@ -91,8 +94,6 @@ __all__ = [
 ]
 
 ATTEMPT_CAP = 100_000
-ARCHIVE_CAP = 10_000
-ARCHIVE_DAYS = 90
 COUNTER_DAYS = 90
 
 
@@ -294,11 +295,19 @@ def archive(
     keep_lock: bool = False,
     most: int | None = None,
     days: float | None = None,
+    on_trimmed: Callable[[int], object] | None = None,
 ) -> Command[bool]:
     """Archive a task that failed for good. ``msg`` is the message with the failure noted.
 
-    The archive keeps the newest ``most`` tasks (`ARCHIVE_CAP`) for ``days`` (`ARCHIVE_DAYS`).
+    The archive keeps the newest ``most`` tasks (`ARCHIVE_CAP`) for ``days`` (`ARCHIVE_DAYS`), or
+    what the settings of the queue say. ``on_trimmed`` is told how many were dropped for that.
     """
+
+    def read(reply: Any) -> bool:
+        if reply and reply[1] and on_trimmed is not None:
+            on_trimmed(int(reply[1]))
+        return bool(reply)
+
     keys = queue_keys(queue)
     day = utc_day(now_ms)
     return command(
@@ -315,6 +324,7 @@ def archive(
             keys.failed,
             keys.failed_on(day),
             keys.trimmed,
+            keys.settings,
         ),
         (
             failure.task_id,
@@ -322,7 +332,7 @@ def archive(
             msg,
             error,
             keys.task_prefix,
-            now_ms // 1000 - int((ARCHIVE_DAYS if days is None else days) * 86_400),
+            archive_oldest(now_ms, ARCHIVE_DAYS if days is None else days),
             ARCHIVE_CAP if most is None else most,
             int(keep_lock),
             keys.ends,
@@ -332,7 +342,7 @@ def archive(
             _counter_expiry(now_ms),
             *_attempt_args(failure, who),
         ),
-        bool,
+        read,
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from nbqueue.broker.command import (
+    ARCHIVE_CAP,
     EVENT_CAP,
     Command,
+    archive_oldest,
     check_limit,
     command,
     decoded_id,
@@ -141,9 +143,25 @@ def cancel(
             keys.scheduled,
             keys.retry,
             keys.archived,
+            keys.completed,
+            keys.groups,
             keys.events,
+            keys.trimmed,
+            keys.settings,
         ),
-        (task_id, msg, error, now_ms, EVENT_CAP, keys.ends, expected_msg),
+        (
+            task_id,
+            msg,
+            error,
+            now_ms,
+            EVENT_CAP,
+            keys.ends,
+            expected_msg,
+            keys.task_prefix,
+            keys.group(""),
+            archive_oldest(now_ms),
+            ARCHIVE_CAP,
+        ),
         lambda reply: str(reply.decode()),
     )
 

@@ -28,6 +28,8 @@ from nbqueue.wire.keys import HANDLER_TYPE
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from nbqueue.client.inspector import Inspector
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -283,6 +285,16 @@ class Client(concurrent.futures.Executor):
                 raise UsageError(f"since={since!r} has no time zone: call .astimezone() on it")
             return to_ms(since)
         return self._session.clock.now_ms() - round(parse_duration(since, "since") * 1000)
+
+    @property
+    def inspector(self) -> Inspector:
+        """Looks into the store and moves tasks by hand; see `Inspector`.
+
+        >>> q.inspector.pause("default")
+        """
+        from nbqueue.client.inspector import Inspector
+
+        return Inspector(self._session)
 
     # --- Ending --------------------------------------------------------------------------------
 

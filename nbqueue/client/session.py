@@ -26,7 +26,7 @@ from nbqueue.wire import fields, states
 from nbqueue.wire.keys import CANCEL_CHANNEL, LISTENER_LENGTH, queue_keys
 
 _BATCH = 256
-_CANCELLABLE = frozenset({states.PENDING, states.SCHEDULED, states.RETRY})
+_CANCELLABLE = frozenset({states.PENDING, states.SCHEDULED, states.RETRY, states.AGGREGATING})
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 

@@ -69,6 +69,7 @@ class QueueKeys:
         self.code_index = own + "codes"
         self.handlers = own + "handlers"
         self.trimmed = own + "trimmed"
+        self.settings = own + "settings"
         self.ends = own + "end:"
         self.wake = own + "wake"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from nbqueue.broker import commands
 from nbqueue.broker.commands import Command, Ended, Failure, Who
@@ -143,9 +144,21 @@ def _log_failure(run: Run, what: str, failure: Failure) -> None:
 def _archive(run: Run, failure: Failure, envelope: bytes) -> Make:
     def make(now_ms: int, who: Who) -> Command[bool]:
         msg = commands.failed_message(run.msg, failure.error_text, now_ms, counts=False)
-        return commands.archive(run.queue, failure, msg, now_ms, run.holder or who, error=envelope)
+        return commands.archive(
+            run.queue,
+            failure,
+            msg,
+            now_ms,
+            run.holder or who,
+            error=envelope,
+            on_trimmed=partial(_log_trimmed, run.queue),
+        )
 
     return make
+
+
+def _log_trimmed(queue: str, number: int) -> None:
+    log.warning("archive is full, its oldest tasks were deleted queue=%s tasks=%d", queue, number)
 
 
 def _retry(run: Run, failure: Failure, envelope: bytes, decision: state.Retry) -> Make:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from keyspace import NOW_MS, Zset, dump, encoded, load, message, task
+from keyspace import NOW_MS, Zset, dump, encoded, load, task
 from transitions import LEASE_MS, NOW, active, events, fetched
 
 from nbqueue.broker import commands
@@ -57,7 +57,8 @@ def test_a_task_that_is_not_running_is_archived(broker: Any, redis: Any, state: 
     [
         ("completed", {"completed": Zset(a=NOW + 9)}),
         ("archived", {"archived": Zset(a=NOW)}),
-        ("aggregating", {"g:g": Zset(a=NOW), "groups": {"g"}}),
+        # It was taken out of its group, to be aggregated with the others.
+        ("aggregating", {"g:g:1": Zset(a=NOW), "aggregation_sets": Zset({"asynq:{q}:g:g:1": NOW})}),
     ],
 )
 def test_a_task_in_another_state_is_left_as_it_is(
@@ -69,6 +70,36 @@ def test_a_task_in_another_state_is_left_as_it_is(
     assert dump(redis) == before
 
 
+def test_one_in_a_group_leaves_it(broker: Any, redis: Any) -> None:
+    waiting = task("a", "aggregating", {"group": "g"})
+    load(redis, {"g:g": Zset(a=NOW, b=NOW), "groups": {"g"}, "t:a": waiting,
+                 "t:b": task("b", "aggregating", {"group": "g"})})  # fmt: skip
+    assert broker.run(cancel()) == "CANCELLED"
+    assert dump(redis) == {
+        "g:g": Zset(b=NOW),
+        "groups": {"g"},
+        "t:b": task("b", "aggregating", {"group": "g"}),
+        "archived": Zset(a=NOW),
+        "t:a": task("a", "archived", {"group": "g", "nbq:error": b"E"}, **CANCELLED),
+        **events(("archived", "a")),
+    }
+
+
+def test_the_archive_is_trimmed_to_what_the_queue_says(broker: Any, redis: Any) -> None:
+    full = {f"t:x{i}": task(f"x{i}", "archived") for i in range(3)}
+    load(redis, {**full, "archived": Zset(x0=NOW - 3, x1=NOW - 2, x2=NOW - 1), "pending": ["a"],
+                 "t:a": task("a", "pending"), "own:settings": {"archive_max": "2"}})  # fmt: skip
+    assert broker.run(cancel()) == "CANCELLED"
+    assert dump(redis) == {
+        "archived": Zset(x2=NOW - 1, a=NOW),
+        "t:x2": full["t:x2"],
+        "t:a": task("a", "archived", {"nbq:error": b"E"}, **CANCELLED),
+        "own:settings": {"archive_max": "2"},
+        "own:trimmed": "2",
+        **events(("trimmed", "x0 x1"), ("archived", "a")),
+    }
+
+
 def test_a_running_task_is_left_to_its_worker(broker: Any, redis: Any) -> None:
     load(redis, fetched(active("a")))
     before = dump(redis)
@@ -78,7 +109,6 @@ def test_a_running_task_is_left_to_its_worker(broker: Any, redis: Any) -> None:
 
 def test_there_is_nothing_to_cancel(broker: Any, redis: Any) -> None:
     assert broker.run(cancel()) == "MISSING"
-    assert broker.cancel("q", "a", "cancelled", b"E") == "MISSING"
     assert dump(redis) == {}
 
 
@@ -87,13 +117,6 @@ def test_a_message_that_changed_meanwhile_is_not_overwritten(broker: Any, redis:
     before = dump(redis)
     assert broker.run(cancel()) == "CHANGED"
     assert dump(redis) == before
-
-
-def test_the_broker_reads_the_message_and_cancels(broker: Any, redis: Any) -> None:
-    load(redis, {"retry": Zset(a=NOW), "t:a": task("a", "retry", retried=1)})
-    assert broker.cancel("q", "a", "cancelled", b"E") == "CANCELLED"
-    assert dump(redis)["t:a"]["msg"] == message("a", retried=1, **CANCELLED)
-    assert broker.cancel("q", "a", "cancelled", b"E") == "archived"
 
 
 def test_a_cancelled_task_is_never_fetched(broker: Any, redis: Any) -> None:

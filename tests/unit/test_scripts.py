@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nbqueue.broker import commands, scripts
+from nbqueue.broker import commands, inspecting, scripts
 from nbqueue.broker.commands import Ended, Failure, NewTask, Who
 
 LUA = resources.files("nbqueue.broker") / "lua"
@@ -117,6 +117,15 @@ NEW = NewTask("i", b"m")
         commands.delete_expired("q", 1),
         commands.held("q", "w"),
         commands.cancel("q", "i", b"m", b"m", b"e", 1),
+        inspecting.run("q", [inspecting.ToRun("i")] * 2, 1),
+        inspecting.archive_by_hand("q", ["i", "j"], 1),
+        inspecting.delete("q", ["i", "j"], 1),
+        inspecting.reschedule("q", ["i", "j"], 2, 1),
+        inspecting.set_payload("q", "i", b"m", b"n"),
+        inspecting.pause("q", 1),
+        inspecting.unpause("q"),
+        inspecting.counts("q", 1),
+        inspecting.empty("q", "asynq:{q}:pending", "pending", 1),
     ],
     ids=lambda command: command.script.name,
 )

@@ -5,7 +5,7 @@
 -- locks and all, and counts them: never the task that comes in. Safe to repeat.
 --
 -- KEYS: task, active, lease, archived, events, attempts, processed, processed_day, failed,
---   failed_day, trim_count
+--   failed_day, trim_count, settings
 -- ARGV: id, fence, msg, error_body, task_prefix, oldest (Unix seconds), most, keep_lock,
 --   ends_prefix, now_ms, event_cap, attempt_cap, day_expire_at, worker, host, type_name,
 --   attempt_number, started_ms, waited_ms, reason, peak_memory, error_text

@@ -1,19 +1,22 @@
 -- Cancel a task that is not running: it is archived with the reason, and nobody runs it.
 --
--- A running task is left to its worker, which the caller tells. Its unique lock is given up. Safe to repeat.
+-- A running task is left to its worker, which the caller tells. Its unique lock is given up. The
+-- archive is trimmed as in archive.lua. Safe to repeat.
 --
--- KEYS: task, pending, scheduled, retry, archived, events
--- ARGV: id, msg (with the error), error, now_ms, event_cap, ends_prefix, expected_msg
+-- KEYS: task, pending, scheduled, retry, archived, completed, groups, events, trim_count, settings
+-- ARGV: id, msg (with the error), error, now_ms, event_cap, ends_prefix, expected_msg, task_prefix,
+--   group_prefix, oldest (Unix seconds), most
 -- RETURNS: CANCELLED, CHANGED (the message is not as expected: read it again), MISSING, or the
---   state of a task that cannot be cancelled here: active, completed, archived, aggregating
--- USES: types, append, announce, locks
+--   state of a task that cannot be cancelled here: active, completed, archived, or aggregating for
+--   one that is just being aggregated
+-- USES: types, append, announce, count, locks, leave, trim
 
-local found = redis.call('HMGET', task, 'state', 'msg')
-local state = found[1]
+local found = redis.call('HMGET', task, 'state', 'msg', 'group')
+local state, group = found[1], found[3]
 if not state or not found[2] then
   return 'MISSING'
 end
-if state ~= 'pending' and state ~= 'scheduled' and state ~= 'retry' then
+if state ~= 'pending' and state ~= 'scheduled' and state ~= 'retry' and state ~= 'aggregating' then
   return state
 end
 if found[2] ~= expected_msg then
@@ -21,14 +24,14 @@ if found[2] ~= expected_msg then
 end
 check('LLEN', pending)
 check('ZCARD', scheduled, retry, archived)
+check('SCARD', groups)
 check('XLEN', events)
-if state == 'pending' then
-  redis.call('LREM', pending, 0, id)
-elseif state == 'scheduled' then
-  redis.call('ZREM', scheduled, id)
-else
-  redis.call('ZREM', retry, id)
+countable(trim_count)
+if state == 'aggregating' and not lies_in(state, group, id) then
+  return state
 end
+trim(100, 1)
+leave(state, group, id)
 drop_lock(task, id)
 redis.call('ZADD', archived, math.floor(tonumber(now_ms) / 1000), id)
 redis.call('HSET', task, 'msg', msg, 'state', 'archived', 'nbq:error', error)

@@ -13,8 +13,8 @@ local function lies_in(state, group, id)
   if state == 'pending' then
     return true
   elseif state == 'aggregating' then
-    return group and group ~= '' and redis.pcall('ZSCORE', group_prefix .. group, id) and true
-      or false
+    return group and group ~= ''
+      and type(redis.pcall('ZSCORE', group_prefix .. group, id)) == 'string' or false
   end
   return places[state] and redis.call('ZSCORE', places[state], id) and true or false
 end

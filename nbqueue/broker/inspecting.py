@@ -1,0 +1,236 @@
+"""What an inspector asks of the store: to move tasks by hand, to pause and to remove a queue.
+
+Commands that take many tasks read as `Moved`: which were refused, and why, in a word of choose.lua.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from nbqueue.broker.command import (
+    ARCHIVE_CAP,
+    EVENT_CAP,
+    Arg,
+    Command,
+    archive_oldest,
+    command,
+    decoded_number,
+    utc_day,
+)
+from nbqueue.wire.keys import QueueKeys, queue_keys
+
+MOST_MOVED = 500
+"""Tasks in one command here. Each of them may have to be searched for in the line."""
+
+HELD = -1
+"""What `empty` reads as while a worker holds a task."""
+
+
+class Moved(NamedTuple):
+    """What became of the tasks of a command: who was refused, by position and with a word."""
+
+    refused: dict[int, str]
+    trimmed: int = 0
+
+
+class ToRun(NamedTuple):
+    """A task to be run, and its message where that changes: as it was read, and as it is to be."""
+
+    task_id: str
+    expected_msg: bytes = b""
+    msg: bytes = b""
+
+
+class Counts(NamedTuple):
+    """A queue as a whole."""
+
+    pending: int
+    active: int
+    scheduled: int
+    retry: int
+    archived: int
+    completed: int
+    groups: int
+    is_paused: int
+    processed_total: int
+    processed: int
+    failed_total: int
+    failed: int
+    trimmed: int
+    oldest_since_ns: int | None
+
+
+def _places(keys: QueueKeys) -> list[str]:
+    return [keys.pending, keys.scheduled, keys.retry, keys.archived, keys.completed, keys.groups]
+
+
+def _refused(reply: Any) -> dict[int, str]:
+    words = iter(reply)
+    return {int(position): word.decode() for position, word in zip(words, words, strict=True)}
+
+
+def _check_size(tasks: Sequence[Any]) -> None:
+    if not 1 <= len(tasks) <= MOST_MOVED:
+        raise ValueError(f"1 to {MOST_MOVED} tasks at once, not {len(tasks)}")
+
+
+def run(
+    queue: str, tasks: Sequence[ToRun], now_ms: int, *, wanted: str = "", reset: bool = False
+) -> Command[Moved]:
+    """Make tasks pending, at the end of the line. ``wanted``: only those in this state."""
+    _check_size(tasks)
+    keys = queue_keys(queue)
+    args: list[Arg] = [now_ms, EVENT_CAP, keys.group(""), wanted, int(reset)]
+    for task in tasks:
+        args += task
+    names = [*_places(keys), keys.events, *(keys.task(task.task_id) for task in tasks)]
+    return command("inspect_run", names, args, lambda reply: Moved(_refused(reply)))
+
+
+def archive_by_hand(
+    queue: str,
+    task_ids: Sequence[str],
+    now_ms: int,
+    *,
+    wanted: str = "",
+    keep_lock: bool = False,
+    most: int = ARCHIVE_CAP,
+) -> Command[Moved]:
+    """Archive tasks that do not run. The settings of the queue go before ``most``."""
+    _check_size(task_ids)
+    keys = queue_keys(queue)
+    return command(
+        "inspect_archive",
+        [
+            *_places(keys),
+            keys.events,
+            keys.trimmed,
+            keys.settings,
+            *(keys.task(task_id) for task_id in task_ids),
+        ],
+        [
+            now_ms,
+            EVENT_CAP,
+            keys.group(""),
+            wanted,
+            int(keep_lock),
+            keys.task_prefix,
+            keys.ends,
+            archive_oldest(now_ms),
+            most,
+            *task_ids,
+        ],
+        lambda reply: Moved(_refused(reply[1:]), int(reply[0])),
+    )
+
+
+def delete(
+    queue: str,
+    task_ids: Sequence[str],
+    now_ms: int,
+    *,
+    wanted: str = "",
+    keep_lock: bool = False,
+) -> Command[Moved]:
+    """Delete tasks that do not run."""
+    _check_size(task_ids)
+    keys = queue_keys(queue)
+    return command(
+        "inspect_delete",
+        [*_places(keys), keys.events, *(keys.task(task_id) for task_id in task_ids)],
+        [now_ms, EVENT_CAP, keys.group(""), wanted, int(keep_lock), keys.ends, *task_ids],
+        lambda reply: Moved(_refused(reply)),
+    )
+
+
+def reschedule(
+    queue: str, task_ids: Sequence[str], due_ms: int, now_ms: int, *, wanted: str = ""
+) -> Command[Moved]:
+    """Have tasks that do not run be due at another time."""
+    _check_size(task_ids)
+    keys = queue_keys(queue)
+    return command(
+        "inspect_reschedule",
+        [*_places(keys), keys.events, *(keys.task(task_id) for task_id in task_ids)],
+        [now_ms, EVENT_CAP, keys.group(""), wanted, due_ms, keys.wake, *task_ids],
+        lambda reply: Moved(_refused(reply)),
+    )
+
+
+def set_payload(queue: str, task_id: str, expected_msg: bytes, msg: bytes) -> Command[str]:
+    """Give a task that nobody has begun another message. Reads as a word of the script."""
+    return command(
+        "inspect_payload",
+        (queue_keys(queue).task(task_id),),
+        (expected_msg, msg),
+        lambda reply: str(reply.decode()),
+    )
+
+
+def pause(queue: str, now_ms: int) -> Command[bool]:
+    """Have workers fetch no more of a queue. Reads as whether that is new."""
+    return command("queue_pause", (queue_keys(queue).paused,), (now_ms // 1000,), bool)
+
+
+def unpause(queue: str) -> Command[bool]:
+    """Let a queue go on. Reads as whether it was paused."""
+    keys = queue_keys(queue)
+    return command("queue_unpause", (keys.paused,), (keys.wake,), bool)
+
+
+def counts(queue: str, now_ms: int) -> Command[Counts]:
+    """Look at a queue as a whole."""
+    keys = queue_keys(queue)
+    day = utc_day(now_ms)
+    return command(
+        "queue_info",
+        (
+            keys.pending,
+            keys.active,
+            keys.scheduled,
+            keys.retry,
+            keys.archived,
+            keys.completed,
+            keys.groups,
+            keys.paused,
+            keys.processed,
+            keys.processed_on(day),
+            keys.failed,
+            keys.failed_on(day),
+            keys.trimmed,
+        ),
+        (keys.task_prefix,),
+        _read_counts,
+    )
+
+
+def _read_counts(reply: Any) -> Counts:
+    numbers = [decoded_number(value) for value in reply]
+    return Counts._make([*(number or 0 for number in numbers[:13]), numbers[13]])
+
+
+def empty(
+    queue: str, place: str, state: str, now_ms: int, *, group: str = "", limit: int = MOST_MOVED
+) -> Command[int]:
+    """Delete the tasks that lie at the key ``place``. Reads as how many there were, or `HELD`."""
+    keys = queue_keys(queue)
+    return command(
+        "queue_empty",
+        (place, keys.lease, keys.groups, keys.aggregation_sets, keys.events),
+        (state, group, keys.task_prefix, now_ms, limit, EVENT_CAP, keys.ends),
+        lambda reply: HELD if reply == b"HELD" else int(reply),
+    )
+
+
+def drop(queue: str, names: Sequence[bytes]) -> Command[bool]:
+    """Delete keys of an empty queue. Reads as False if a task lies there: then nothing happened."""
+    keys = queue_keys(queue)
+    kinds = {keys.group("").encode(): "place", keys.task_prefix.encode(): "task"}
+    args: list[Arg] = [keys.task_prefix, keys.ends]
+    for name in names:
+        args.append(next((kind for head, kind in kinds.items() if name.startswith(head)), ""))
+    # Names are bytes as they were found: somebody may have written some that are no text.
+    places: list[Any] = [keys.pending, keys.active, keys.scheduled, keys.retry, keys.archived]
+    places += [keys.completed, keys.groups, *names]
+    return command("queue_drop", places, args, bool)

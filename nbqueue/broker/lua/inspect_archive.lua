@@ -1,0 +1,44 @@
+-- Archive tasks by hand, unfinished as they are: nobody runs them, until a person says so.
+--
+-- From pending, scheduled, retry, completed and aggregating. Gives up their unique locks, unless
+-- `keep_lock` is set. The message and the counters stay as they are. Trims the archive, hashes, locks
+-- and all, the oldest first and at most 500 for age and for number; of what comes in, only where
+-- it is more than the archive keeps. Safe to repeat.
+--
+-- KEYS: pending, scheduled, retry, archived, completed, groups, events, trim_count, settings, *tasks
+-- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), keep_lock, task_prefix,
+--   ends_prefix, oldest (Unix seconds), most, then for each task: id
+-- RETURNS: how many were trimmed; then for each task that was refused: its position (from 0), and a
+--   word of choose.lua
+-- USES: types, append, announce, count, locks, leave, choose, trim
+
+check('LLEN', pending)
+check('ZCARD', scheduled, retry, archived, completed)
+check('SCARD', groups)
+check('XLEN', events)
+countable(trim_count)
+local chosen, refused = choose(1, wanted, {
+  pending = true, scheduled = true, retry = true, completed = true, aggregating = true })
+local trimmed = 0
+if #chosen > 0 then
+  local ids, ends = {}, {}
+  trimmed = trim(500, math.min(#chosen, (archive_limits())))
+  for i, each in ipairs(chosen) do
+    local task, id, state, group = unpack(each)
+    leave(state, group, id)
+    if keep_lock ~= '1' then
+      drop_lock(task, id)
+    end
+    redis.call('ZADD', archived, math.floor(tonumber(now_ms) / 1000), id)
+    redis.call('HSET', task, 'state', 'archived')
+    if state ~= 'completed' then
+      ending(ends, id, 'a', redis.call('HGET', task, 'nbq:error') or '')
+    end
+    ids[i] = id
+  end
+  event(events, event_cap, now_ms, 'archived', ids)
+  announce(ends_prefix, ends)
+  trimmed = trimmed + trim(500, 0)
+end
+table.insert(refused, 1, trimmed)
+return refused

@@ -1,0 +1,35 @@
+-- Delete tasks by hand, with what they hold: their hash, and their unique lock unless `keep_lock`.
+--
+-- Of any state but active. Who waits for one that had not ended is told. Safe to repeat.
+--
+-- KEYS: pending, scheduled, retry, archived, completed, groups, events, *tasks
+-- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), keep_lock, ends_prefix,
+--   then for each task: id
+-- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
+-- USES: types, append, announce, locks, leave, choose
+
+check('LLEN', pending)
+check('ZCARD', scheduled, retry, archived, completed)
+check('SCARD', groups)
+check('XLEN', events)
+local chosen, refused = choose(1, wanted, {
+  pending = true, scheduled = true, retry = true, archived = true, completed = true,
+  aggregating = true })
+local ids, ends = {}, {}
+for i, each in ipairs(chosen) do
+  local task, id, state, group = unpack(each)
+  leave(state, group, id)
+  if keep_lock ~= '1' then
+    drop_lock(task, id)
+  end
+  redis.call('DEL', task)
+  if state ~= 'completed' and state ~= 'archived' then
+    ending(ends, id, 'x', '')
+  end
+  ids[i] = id
+end
+if #ids > 0 then
+  event(events, event_cap, now_ms, 'deleted', ids)
+  announce(ends_prefix, ends)
+end
+return refused

@@ -1,0 +1,57 @@
+-- Delete tasks of a queue that is being removed: those that lie in one place, at most `limit`.
+--
+-- With their hashes and unique locks; who waits for one that had not ended is told. Deletes nothing of
+-- active while one of these tasks is held, under a lease that has not run out. An id whose task
+-- lives elsewhere is only taken out of the place. Safe to repeat; the caller repeats until 0.
+--
+-- KEYS: place (a list or a sorted set), lease, groups, aggregation_sets, events
+-- ARGV: state (of the tasks that lie there), group (empty: none), task_prefix, now_ms, limit,
+--   event_cap, ends_prefix
+-- RETURNS: the string HELD, or how many ids were dealt with
+-- USES: types, append, announce, locks
+
+check('ZCARD', lease, aggregation_sets)
+check('SCARD', groups)
+check('XLEN', events)
+local is_list = state == 'pending' or state == 'active'
+local ids = is_list and redis.call('LRANGE', place, -tonumber(limit), -1)
+  or redis.call('ZRANGE', place, 0, tonumber(limit) - 1)
+if state == 'active' then
+  for _, id in ipairs(ids) do
+    local until_s = redis.call('ZSCORE', lease, id)
+    if until_s and tonumber(until_s) * 1000 > tonumber(now_ms) then
+      return 'HELD'
+    end
+  end
+end
+local deleted, ends = {}, {}
+for _, id in ipairs(ids) do
+  local task = task_prefix .. id
+  if redis.pcall('HGET', task, 'state') == state then
+    drop_lock(task, id)
+    redis.call('DEL', task)
+    deleted[#deleted + 1] = id
+    if state ~= 'completed' and state ~= 'archived' then
+      ending(ends, id, 'x', '')
+    end
+  end
+end
+if is_list then
+  redis.call('LTRIM', place, 0, -#ids - 1)
+elseif #ids > 0 then
+  redis.call('ZREM', place, unpack(ids))
+end
+if state == 'active' and #ids > 0 then
+  redis.call('ZREM', lease, unpack(ids))
+end
+if state == 'aggregating' and redis.call('EXISTS', place) == 0 then
+  redis.call('ZREM', aggregation_sets, place)
+  if group ~= '' then
+    redis.call('SREM', groups, group)
+  end
+end
+if #deleted > 0 then
+  event(events, event_cap, now_ms, 'deleted', deleted)
+  announce(ends_prefix, ends)
+end
+return #ids

@@ -1,0 +1,9 @@
+-- Let a paused queue go on, and have idle workers look at once. Safe to repeat.
+--
+-- KEYS: paused
+-- ARGV: wake
+-- RETURNS: 1, or 0 if it was not paused
+
+local was_paused = redis.call('DEL', paused)
+redis.call('PUBLISH', wake, 'unpaused')
+return was_paused

@@ -1,0 +1,56 @@
+"""What workers and schedulers say of themselves, decoded. None for what is no such message."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from nbqueue.wire.messages import (
+    GO_ZERO_SECONDS,
+    SchedulerEnqueueEvent,
+    SchedulerEntry,
+    ServerInfo,
+    WorkerInfo,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def moment(stamp: Any) -> datetime | None:
+    """A timestamp of a message as a datetime in UTC; None for Go's zero time, and for none."""
+    if stamp.seconds in (0, GO_ZERO_SECONDS):
+        return None
+    try:
+        return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+    except OverflowError:
+        return None
+
+
+def read_server(data: bytes) -> ServerInfo | None:
+    try:
+        return ServerInfo.FromString(data)
+    except DecodeError:
+        return None
+
+
+def read_worker(data: bytes) -> WorkerInfo | None:
+    try:
+        return WorkerInfo.FromString(data)
+    except DecodeError:
+        return None
+
+
+def read_entry(data: bytes) -> SchedulerEntry | None:
+    try:
+        return SchedulerEntry.FromString(data)
+    except DecodeError:
+        return None
+
+
+def read_event(data: bytes) -> SchedulerEnqueueEvent | None:
+    try:
+        return SchedulerEnqueueEvent.FromString(data)
+    except DecodeError:
+        return None
