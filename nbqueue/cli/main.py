@@ -12,7 +12,6 @@ import click
 
 from nbqueue import __version__
 from nbqueue.cli.demo import demo
-from nbqueue.cli.inspect import queue, task
 from nbqueue.cli.parameters import QUEUE, SIZE, SPAN
 from nbqueue.cli.store import store
 from nbqueue.errors import NbqueueError, UsageError
@@ -195,8 +194,6 @@ def _log_to_stderr(level: str) -> None:
 
 main.add_command(store)
 main.add_command(demo)
-main.add_command(queue)
-main.add_command(task)
 
 if __name__ == "__main__":
     main()

@@ -61,9 +61,6 @@ class Inspector:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def __repr__(self) -> str:
-        return f"<Inspector of {self._session.store.url.redacted}>"
-
     @property
     def _reader(self) -> Reader:
         self._session.check_open()

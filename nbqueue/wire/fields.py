@@ -32,3 +32,9 @@ UNIQUE: Final = "nbq:unique"
 
 DUE: Final = "nbq:due"
 """When a scheduled or retried task is due, in Unix milliseconds; the sets hold whole seconds."""
+
+NAME: Final = "nbq:name"
+"""The name that the task was given with ``options(name=…)``."""
+
+PROGRESS: Final = "nbq:progress"
+"""How far the task says that it is, as JSON."""
