@@ -23,6 +23,7 @@ from nbqueue.broker.inspector import Reader
 from nbqueue.broker.removal import Removal
 from nbqueue.broker.reports import Reports
 from nbqueue.calls.payloads import is_call
+from nbqueue.client import cards  # noqa: F401 (gives what is told here its HTML)
 from nbqueue.client.actions import Actions
 from nbqueue.client.messages import encoded_payload
 from nbqueue.client.selection import BulkResult, Filter, listed, make_filter, moment_ms

@@ -28,6 +28,11 @@ class Tables:
         @property
         def inspector(self) -> Inspector: ...
 
+    def _repr_html_(self) -> str:
+        from nbqueue.client.cards import client_html
+
+        return client_html(self._session)
+
     # --- Frames --------------------------------------------------------------------------------
 
     def tasks(

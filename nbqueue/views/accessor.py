@@ -62,7 +62,9 @@ class FrameViews:
         The frame itself stays as it is. Needs jinja2, as all styles of pandas do.
         """
         frame = self._frame
-        shown: Styler = frame.style.format(_formats(frame), na_rep="–")
+        shown: Styler = frame.style.format(_formats(frame), na_rep="–", escape="html")
+        shown = shown.format_index(escape="html")
+        shown = shown.set_properties(**{"white-space": "nowrap"})  # type: ignore[arg-type]
         for word in ("state", "outcome"):
             if word in frame.columns:
                 shown = shown.map(_state_css, subset=[word])
