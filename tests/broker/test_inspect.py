@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 from asynq_peer import AsynqPeer
-from keyspace import NOW_MS, Until, Zset, dump, encoded, load, message, task
+from keyspace import NOW_MS, Until, Zset, check_invariants, dump, encoded, load, message, task
 from transitions import NOW, active, events, fetched
 
 from nbqueue.broker import commands, inspecting
@@ -405,6 +406,29 @@ def test_a_command_takes_so_many_and_no_more(broker: Any) -> None:
             with pytest.raises(ValueError, match="1 to 500"):
                 ALL[name](*ids)
         assert len(broker.run(ALL[name](*map(str, range(500)))).refused) == 500
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "number"),
+    [
+        ("archive", 30, 8),
+        ("delete", 30, 9),
+        ("reschedule", 30, 30),
+        ("archive", 1_000, 20),
+        ("delete", 1_001, 20),
+        ("reschedule", 1_345, 200),
+    ],
+)
+def test_many_leave_a_long_line_wherever_they_stand_in_it(
+    broker: Any, redis: Any, name: str, number: int, length: int
+) -> None:
+    line = [f"p{i:04}" for i in range(length)]
+    chosen = random.Random(number).sample(line, number)
+    load(redis, {"pending": line[::-1], **{f"t:{i}": task(i, "pending") for i in line}})
+    assert broker.run(ALL[name](*chosen)) == DONE
+    content = dump(redis)
+    check_invariants(content)
+    assert content.get("pending", [])[::-1] == [i for i in line if i not in chosen]
 
 
 # --- payload, pause ------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from asynq_peer import AsynqPeer
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -503,6 +504,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert len(finished) == len(set(finished))
 
 
+@pytest.mark.timeout(300)  # it takes half a minute, on a machine with nothing else to do
 def test_the_broker_does_what_the_model_says_whatever_comes(store: Store) -> None:
     class Bound(QueueMachine):
         pass

@@ -23,9 +23,9 @@ local trimmed = 0
 if #chosen > 0 then
   local ids, ends = {}, {}
   trimmed = trim(500, math.min(#chosen, (archive_limits())))
+  leave_all(chosen)
   for i, each in ipairs(chosen) do
-    local task, id, state, group = unpack(each)
-    leave(state, group, id)
+    local task, id, state = unpack(each)
     if keep_lock ~= '1' then
       drop_lock(task, id)
     end

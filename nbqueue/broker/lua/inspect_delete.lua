@@ -16,9 +16,9 @@ local chosen, refused = choose(1, wanted, {
   pending = true, scheduled = true, retry = true, archived = true, completed = true,
   aggregating = true })
 local ids, ends = {}, {}
+leave_all(chosen)
 for i, each in ipairs(chosen) do
-  local task, id, state, group = unpack(each)
-  leave(state, group, id)
+  local task, id, state = unpack(each)
   if keep_lock ~= '1' then
     drop_lock(task, id)
   end

@@ -19,13 +19,13 @@ local chosen, refused = choose(1, wanted, {
   pending = true, scheduled = true, retry = true, archived = true, completed = true })
 local score = math.ceil(tonumber(due_ms) / 1000)
 local again, later = {}, {}
+leave_all(chosen)
 for _, each in ipairs(chosen) do
-  local task, id, state, group = unpack(each)
+  local task, id, state = unpack(each)
   if state == 'retry' then
     redis.call('ZADD', retry, score, id)
     again[#again + 1] = id
   else
-    leave(state, group, id)
     redis.call('ZADD', scheduled, score, id)
     redis.call('HSET', task, 'state', 'scheduled')
     redis.call('HDEL', task, 'pending_since')

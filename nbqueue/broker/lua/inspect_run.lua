@@ -18,9 +18,9 @@ check('XLEN', events)
 local chosen, refused = choose(3, wanted, {
   scheduled = true, retry = true, archived = true, completed = true, aggregating = true })
 local ids = {}
+leave_all(chosen)
 for i, each in ipairs(chosen) do
-  local task, id, state, group, at = unpack(each)
-  leave(state, group, id)
+  local task, id, _, _, at = unpack(each)
   if ARGV[at + 2] ~= '' then
     redis.call('HSET', task, 'msg', ARGV[at + 2])
   end
