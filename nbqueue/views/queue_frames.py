@@ -42,7 +42,25 @@ WORKER_COLUMNS: Final = (
     "uptime",
     "tasks",
 )
-SCHEDULE_COLUMNS: Final = ("spec", "tz", "queue", "type", "paused", "next_at", "prev_at")
+SCHEDULE_COLUMNS: Final = (
+    "spec",
+    "tz",
+    "queue",
+    "type",
+    "paused",
+    "next_at",
+    "prev_at",
+    "runs",
+    "last_task_id",
+    "missed",
+    "overlap",
+    "jitter",
+    "start",
+    "until",
+    "max_runs",
+    "owner",
+    "created_at",
+)
 
 
 def queues(infos: Sequence[QueueInfo]) -> pd.DataFrame:
@@ -95,23 +113,26 @@ def worker_name(info: ServerInfo) -> str:
 def schedules(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return schedules as a frame indexed by ``id``.
 
-    ``rows`` have the columns by name, and ``id``. ``spec`` (``string``); ``tz``, ``queue`` and
-    ``type`` (``category``); ``paused`` (``boolean``); ``next_at`` and ``prev_at``
-    (``datetime64[ns, UTC]``), missing where there is none.
+    ``rows`` have the columns by name, and ``id``; what a row lacks is missing. ``spec`` and
+    ``last_task_id`` (``string``); ``tz``, ``queue``, ``type``, ``missed`` and ``owner``
+    (``category``); ``paused`` and ``overlap`` (``boolean``); ``next_at``, ``prev_at``, ``start``,
+    ``until`` and ``created_at`` (``datetime64[ns, UTC]``); ``runs`` and ``max_runs`` (``Int64``);
+    ``jitter``, of seconds (``timedelta64[ns]``).
     """
 
     def column(name: str) -> list[Any]:
         return [row.get(name) for row in rows]
 
-    columns = {
-        "spec": texts(column("spec")),
-        "tz": category([str(tz) if tz is not None else None for tz in column("tz")]),
-        "queue": category(column("queue")),
-        "type": category(column("type")),
-        "paused": truths(column("paused")),
-        "next_at": instants([_moment_ms(at) for at in column("next_at")]),
-        "prev_at": instants([_moment_ms(at) for at in column("prev_at")]),
-    }
+    columns: dict[str, Any] = {name: texts(column(name)) for name in ("spec", "last_task_id")}
+    for name in ("tz", "queue", "type", "missed", "owner"):
+        columns[name] = category([None if v is None else str(v) for v in column(name)])
+    for name in ("paused", "overlap"):
+        columns[name] = truths(column(name))
+    for name in ("next_at", "prev_at", "start", "until", "created_at"):
+        columns[name] = instants([_moment_ms(at) for at in column(name)])
+    for name in ("runs", "max_runs"):
+        columns[name] = whole(column(name))
+    columns["jitter"] = spans([_ms(seconds) for seconds in column("jitter")])
     return _frame(columns, SCHEDULE_COLUMNS, "id", [str(each) for each in column("id")])
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -289,3 +290,28 @@ def test_a_client_shows_its_queues_and_a_store_that_is_away(
     assert "nobody answers there" in used._repr_html_()
     used.close()
     assert "closed" in used._repr_html_()
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_tasks_are_read_soon_and_disturb_nobody(
+    client: Client, redis: Any
+) -> None:
+    """Counted in the time of both processors, which work at once, as others may use them too."""
+    group = client.map(double, range(100_000))
+    assert len(client.tasks(limit=10)) == 10
+
+    def server() -> tuple[float, float, int]:
+        cpu = redis.info("cpu")
+        scripts = redis.info("commandstats")["cmdstat_evalsha"]
+        return cpu["used_cpu_user"] + cpu["used_cpu_sys"], scripts["usec"], scripts["calls"]
+
+    cpu_before, usec_before, calls_before = server()
+    began = time.process_time()
+    frame = client.tasks()
+    client_seconds = time.process_time() - began
+    cpu_after, usec_after, calls_after = server()
+    assert len(frame) == len(group) == 100_000
+    assert client_seconds < 3
+    assert cpu_after - cpu_before < 3
+    # What a slice takes is what others wait for.
+    assert (usec_after - usec_before) / (calls_after - calls_before) < 5000

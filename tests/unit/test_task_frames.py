@@ -11,7 +11,7 @@ import pytest
 from nbqueue.broker.infos import ActiveTask, QueueInfo, ServerInfo
 from nbqueue.broker.listing import TaskRow
 from nbqueue.errors import UsageError
-from nbqueue.views.queue_frames import queues, schedules, workers
+from nbqueue.views.queue_frames import SCHEDULE_COLUMNS, queues, schedules, workers
 from nbqueue.views.task_frames import (
     ON_DEMAND,
     TASK_COLUMNS,
@@ -169,14 +169,34 @@ def test_columns_and_dtypes_of_workers_never_vary(infos: list[ServerInfo]) -> No
 
 @pytest.mark.parametrize(
     "rows",
-    [[], [{"id": "nightly", "spec": "@daily", "tz": "UTC", "queue": "q", "next_at": MOMENT}]],
+    [
+        [],
+        [
+            {
+                "id": "nightly",
+                "spec": "@daily",
+                "tz": "UTC",
+                "queue": "q",
+                "next_at": MOMENT,
+                "jitter": 30.0,
+                "runs": 3,
+                "overlap": True,
+            }
+        ],
+    ],
 )
 def test_columns_and_dtypes_of_schedules_never_vary(rows: list[dict[str, Any]]) -> None:
     frame = schedules(rows)
     assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {
         "spec": "string", "tz": "category", "queue": "category", "type": "category",
         "paused": "boolean", "next_at": "datetime64[ns, UTC]", "prev_at": "datetime64[ns, UTC]",
+        "runs": "Int64", "last_task_id": "string", "missed": "category", "overlap": "boolean",
+        "jitter": "timedelta64[ns]", "start": "datetime64[ns, UTC]",
+        "until": "datetime64[ns, UTC]", "max_runs": "Int64", "owner": "category",
+        "created_at": "datetime64[ns, UTC]",
     }  # fmt: skip
+    assert tuple(frame.columns) == SCHEDULE_COLUMNS
     if rows:
         assert frame.loc["nightly", "next_at"] == pd.Timestamp(MOMENT)
-        assert pd.isna(frame.loc["nightly", "prev_at"])
+        assert frame.loc["nightly", "jitter"] == pd.Timedelta("30s")
+        assert frame.loc["nightly", ["prev_at", "owner", "max_runs"]].isna().all()
