@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.infos import DailyStats
 from nbqueue.broker.inspector import Reader
-from nbqueue.broker.listing import Listing, TaskRow, Wanted
+from nbqueue.broker.listing import Listing, Wanted
 from nbqueue.broker.reports import Reports
+from nbqueue.broker.task_rows import TaskRow
 from nbqueue.calls.functions import load_arguments
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.client.selection import named_ids
 from nbqueue.client.session import Session
 from nbqueue.clock import from_ms, to_ms
 from nbqueue.durations import Duration, parse_duration
-from nbqueue.errors import NbqueueError, QueueNotFound, UsageError
+from nbqueue.errors import QueueNotFound, UsageError
 from nbqueue.wire import states
 from nbqueue.wire.keys import check_queue_name, queue_keys
 
@@ -276,7 +277,7 @@ def _loaders(session: Session) -> dict[str, Any]:
                 message.payload, row.task_id, row.queue, message.type
             )
             return load_arguments(call.arguments)
-        except NbqueueError as error:
+        except Exception as error:
             return error
 
     return {"result": outcome, "exception": exception, "arguments": arguments}

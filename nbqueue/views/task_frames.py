@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from nbqueue.broker.listing import TaskRow
+from nbqueue.broker.task_rows import TaskRow
 from nbqueue.errors import UsageError
 from nbqueue.views.columns import (
     category,

@@ -10,8 +10,9 @@ from transitions import FENCE, NOW, SINCE, active, fetched
 
 from nbqueue.broker import listing
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.listing import LISTED, Listing, TaskRow, Wanted
+from nbqueue.broker.listing import LISTED, Listing, Wanted
 from nbqueue.broker.naming import name_task
+from nbqueue.broker.task_rows import TaskRow, enqueued_ms
 
 FETCHED_MS = 1_999_999_999_000
 ID = "0123456789" + f"{NOW_MS - 9000:011x}" + "000001"
@@ -37,10 +38,10 @@ def attempt_of(task_id: str, **fields: str) -> dict[str, str]:
     return usual | fields
 
 
-def test_a_pending_task_tells_since_when() -> None:
-    assert listing.enqueued_ms(ID) == NOW_MS - 9000
-    assert listing.enqueued_ms("nightly") is None
-    assert listing.enqueued_ms("x" * 27) is None
+def test_ids_of_our_clients_tell_when_they_were_made() -> None:
+    assert enqueued_ms(ID) == NOW_MS - 9000
+    assert enqueued_ms("nightly") is None
+    assert enqueued_ms("x" * 27) is None
 
 
 def test_each_state_tells_what_is_known_of_it(broker: Broker, redis: Any) -> None:
@@ -171,6 +172,9 @@ def test_results_and_errors_are_read_when_wanted(broker: Broker, redis: Any) -> 
         ({"error": "%a"}, set()),
         ({"names": frozenset({"mine"})}, {"c"}),
         ({"since_ms": NOW_MS - 50_000}, {"b"}),
+        # What was archived within the same second may have been archived after it.
+        ({"since_ms": (NOW - 10) * 1000 + 900}, {"b"}),
+        ({"since_ms": (NOW - 9) * 1000}, set()),
     ],
 )
 def test_filters_choose(broker: Broker, redis: Any, wanted: Any, ids: set[str]) -> None:
