@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -138,6 +138,13 @@ def workers(session: Session) -> DataFrame:
 
     now_ms = session.clock.now_ms()
     return stamped(workers(Reports(session.broker).servers(), now_ms), session, now_ms)
+
+
+def schedules(session: Session, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
+    """Schedules as a frame; see `nbqueue.views.queue_frames.schedules` for ``rows``."""
+    from nbqueue.views.queue_frames import schedules
+
+    return stamped(schedules(rows), session)
 
 
 def stats(session: Session, days: float, by: str, queue: Words) -> DataFrame:

@@ -29,7 +29,7 @@ _STEPS: Final = (
 )  # fmt: skip
 _FEW, _FEW_BINS, _MOST_BINS = 100, 24, 60
 _MOST_POINTS = 2000
-_HEIGHT = 3.2
+_HEIGHT, _EMPTY_HEIGHT = 3.2, 1.4
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 
@@ -66,7 +66,7 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
     check_frame(frame, "throughput", {"started_at", "finished_at", "outcome"})
     known = frame.dropna(subset=["started_at", "finished_at"])
     told = _rate_words(known)
-    figure, ax = begin("Throughput", told, ax)
+    figure, ax = begin("Throughput", told, ax, _height(known))
     if not len(known):
         return empty(figure, ax)
     axis = TimeAxis(known)
@@ -114,7 +114,7 @@ def latency(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
     told = "No attempts"
     if len(known):
         told = f"{said(len(known), 'attempt')} waited {_middle(seconds)}"
-    figure, ax = begin("Latency", told, ax)
+    figure, ax = begin("Latency", told, ax, _height(known))
     if not len(known):
         return empty(figure, ax)
     axis = TimeAxis(known)
@@ -228,6 +228,10 @@ def _tick(seconds: float) -> str:
         if seconds >= unit * 0.9999:
             return f"{seconds / unit:.3g} {word}"
     return ""
+
+
+def _height(frame: pd.DataFrame) -> float:
+    return _HEIGHT if len(frame) else _EMPTY_HEIGHT
 
 
 def _each(seconds: float) -> str:

@@ -17,6 +17,7 @@ import pytest
 from thread_worker import ThreadWorker
 
 import nbqueue
+from nbqueue.client import frames
 from nbqueue.client.client import Client
 from nbqueue.errors import SignatureError, UsageError
 from nbqueue.views.task_frames import TASK_COLUMNS
@@ -199,6 +200,12 @@ def test_queues_and_sums_are_frames(used: Client) -> None:
     assert used.stats(by="queue", queue="other").empty
     with pytest.raises(UsageError, match="days=0"):
         used.stats(days=0)
+
+
+def test_rows_of_schedules_make_a_frame(client: Client) -> None:
+    frame = frames.schedules(client._session, [{"id": "nightly", "spec": "@daily"}])
+    assert frame.loc["nightly", "spec"] == "@daily"
+    assert frame.attrs["nbqueue"]["store"] == client.url
 
 
 def test_a_group_has_its_tasks_in_order(client: Client, worker: ThreadWorker) -> None:
