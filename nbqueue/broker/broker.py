@@ -77,19 +77,6 @@ class Broker:
         """Run one script; again after a lost connection."""
         return cast("T", self.run_all((command,))[0])
 
-    def run_noting(self, command: Command[T]) -> tuple[T, bool]:
-        """As `run`; and whether it had to be sent again, so that it may have run before."""
-        patience = Patience(self._patience)
-        repeated = False
-        while True:
-            try:
-                [found] = self._channel.run((command,))
-                return cast("T", found), repeated
-            except StoreUnreachable:
-                if not patience.wait():
-                    raise
-                repeated = True
-
     def run_all(self, batch: Sequence[Command[Any]]) -> list[Any]:
         """Run scripts in one round trip; again, all of them, after a lost connection."""
         patience = Patience(self._patience)

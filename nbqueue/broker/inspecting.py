@@ -223,14 +223,12 @@ def empty(
     )
 
 
-def drop(queue: str, names: Sequence[bytes]) -> Command[bool]:
+def drop(queue: str, names: Sequence[bytes], now_ms: int) -> Command[bool]:
     """Delete keys of an empty queue. Reads as False if a task lies there: then nothing happened."""
     keys = queue_keys(queue)
-    kinds = {keys.group("").encode(): "place", keys.task_prefix.encode(): "task"}
-    args: list[Arg] = [keys.task_prefix, keys.ends]
-    for name in names:
-        args.append(next((kind for head, kind in kinds.items() if name.startswith(head)), ""))
+    group_prefix = keys.group("").encode()
+    kinds = ["place" if name.startswith(group_prefix) else "" for name in names]
     # Names are bytes as they were found: somebody may have written some that are no text.
     places: list[Any] = [keys.pending, keys.active, keys.scheduled, keys.retry, keys.archived]
     places += [keys.completed, keys.groups, *names]
-    return command("queue_drop", places, args, bool)
+    return command("queue_drop", places, [now_ms, *kinds], bool)

@@ -116,7 +116,8 @@ class Removal:
     def _drop(self, names: list[bytes]) -> bool:
         for start in range(0, len(names), _SLICE):
             part = names[start : start + _SLICE]
-            if not self._broker.run(inspecting.drop(self._queue, part)):
+            now_ms = self._broker.clock.now_ms()
+            if not self._broker.run(inspecting.drop(self._queue, part, now_ms)):
                 return False
         return True
 

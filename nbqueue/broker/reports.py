@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.infos import ActiveTask, SchedulerEntry, SchedulerEvent, ServerInfo
 from nbqueue.clock import EPOCH
-from nbqueue.errors import StoreError, StoreUnreachable
 from nbqueue.wire import reports
 from nbqueue.wire.keys import SCHEDULERS, SERVERS, WORKERS, scheduler_history
 
@@ -92,15 +91,7 @@ class Reports:
             ("ZRANGEBYSCORE", index, now_s, "+inf"),
             ("ZREMRANGEBYSCORE", index, "-inf", f"({now_s}"),
         )
-        found: list[Any] = []
-        for name in names:
-            try:
-                found += self._broker.call(ask(name))
-            except StoreUnreachable:
-                raise
-            except StoreError:
-                continue  # a member of somebody else's, whose key is of another kind
-        return found
+        return self._broker.call(*(ask(name) for name in names)) if names else []
 
 
 def _readable(read: Callable[[bytes], T | None], values: Sequence[bytes | None]) -> list[T]:

@@ -36,9 +36,6 @@ _HINTS = {
     states.AGGREGATING: "waits in an aggregation group",
 }
 
-_GOALS = {"run": states.PENDING, "archive": states.ARCHIVED, "delete": "MISSING", "reschedule": ""}
-"""What is said of a task with which the same was done before."""
-
 
 class Actions:
     """Applies one action to what was selected. ``chosen`` is a filter, or else names tasks."""
@@ -60,26 +57,20 @@ class Actions:
             for start in range(0, len(ids), MOST_MOVED):
                 part = ids[start : start + MOST_MOVED]
                 while part:
-                    moved, repeated = self._broker.run_noting(move(name, part, wanted))
-                    # What lies where it was to go was moved by the try whose reply was lost.
-                    goal = _GOALS[action] if repeated else None
-                    part = self._note(result, part, moved, words, goal)
+                    moved = self._broker.run(move(name, part, wanted))
+                    part = self._note(result, part, moved, words)
         return self._finish(result, selection, words)
 
     @staticmethod
     def _note(
-        result: BulkResult,
-        part: Sequence[str],
-        moved: Moved,
-        words: dict[str, str],
-        goal: str | None,
+        result: BulkResult, part: Sequence[str], moved: Moved, words: dict[str, str]
     ) -> list[str]:
         """Note what became of tasks; returns those that changed since they were read."""
         again = []
         result.trimmed += moved.trimmed
         for position, task_id in enumerate(part):
             word = moved.refused.get(position)
-            if word is None or word == goal:
+            if word is None:
                 result.done.append(task_id)
             elif word == "CHANGED":
                 again.append(task_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from nbqueue.broker import commands
@@ -19,19 +18,17 @@ from nbqueue.client.limits import Limits
 from nbqueue.client.outcomes import End, end_of
 from nbqueue.client.session import Session, new_session
 from nbqueue.client.submit import Submitter, TaskFunction
+from nbqueue.client.tables import Tables
 from nbqueue.client.waiting import seconds_of
-from nbqueue.clock import to_ms
-from nbqueue.durations import Duration, parse_duration
+from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.executor.context import Task
 from nbqueue.wire import states
 from nbqueue.wire.keys import HANDLER_TYPE
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-
     from nbqueue.client.inspector import Inspector
-    from nbqueue.client.schedules import Schedule, Schedules
+    from nbqueue.client.schedules import Schedule
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,7 +53,7 @@ def connect(url: str | None = None, *, key: str | bytes | Keyring | None = None)
     return Client(new_session(url, key))
 
 
-class Client(Limits, concurrent.futures.Executor):
+class Client(Tables, Limits, concurrent.futures.Executor):
     """Submits tasks to one store and finds them again; made by `connect`.
 
     It is a `concurrent.futures.Executor` as well, so it serves wherever one is asked for
@@ -169,15 +166,6 @@ class Client(Limits, concurrent.futures.Executor):
         >>> q.schedule_message("email:digest", {"to": "all"}, "@daily", tz="Europe/Paris")
         """
         return self._default.schedule_message(type, payload, spec, **settings)
-
-    def schedules(self, queue: str | None = None) -> Schedules:
-        """The schedules of all queues, or of one; a list of handles, with ``rows()``.
-
-        >>> q.schedules()["report"].pause()
-        """
-        from nbqueue.client.schedules import list_schedules
-
-        return list_schedules(self._session, queue)
 
     def options(self, **options: Any) -> Submitter:
         """Something with ``submit``, ``map`` and ``enqueue`` whose tasks have these options.
@@ -294,47 +282,6 @@ class Client(Limits, concurrent.futures.Executor):
         future._notice(message.id, record.state)
         future._attempt = record.attempt
         return future
-
-    def attempts(
-        self, since: Duration | datetime | None = None, limit: int | None = None
-    ) -> DataFrame:
-        """The finished attempts of all queues, as a DataFrame with a row for each, oldest first.
-
-        ``since``: only those that finished in this last while (a duration), or after a moment (a
-        timezone-aware datetime). ``limit``: only the newest so many.
-
-        >>> q.attempts(since="1h")
-        """
-        from nbqueue.views.frames import attempts
-
-        if limit is not None and (isinstance(limit, bool) or limit < 0):
-            raise UsageError(f"limit={limit!r} must be a whole number, 0 or more")
-        session = self._session
-        rows = session.attempt_rows(session.broker.queues(), self._since_ms(since), limit)
-        return attempts(rows)
-
-    def timeline(
-        self,
-        since: Duration | datetime | None = None,
-        limit: int | None = None,
-        **options: Any,
-    ) -> Any:
-        """A picture of which task ran when, and where; see `nbqueue.views.timeline.timeline`.
-
-        ``since`` and ``limit`` choose attempts as in `attempts`.
-        """
-        from nbqueue.views.timeline import timeline
-
-        return timeline(self.attempts(since, limit), **options)
-
-    def _since_ms(self, since: Duration | datetime | None) -> int | None:
-        if since is None:
-            return None
-        if isinstance(since, datetime):
-            if since.tzinfo is None:
-                raise UsageError(f"since={since!r} has no time zone: call .astimezone() on it")
-            return to_ms(since)
-        return self._session.clock.now_ms() - round(parse_duration(since, "since") * 1000)
 
     @property
     def inspector(self) -> Inspector:

@@ -268,19 +268,26 @@ class TaskGroup(Generic[T]):
 
     # --- Frames and pictures -------------------------------------------------------------------
 
-    def frame(self) -> DataFrame:
-        """The finished attempts of its tasks, as a DataFrame with a row for each."""
-        from nbqueue.views.frames import attempts
+    def frame(self, columns: Any = None) -> DataFrame:
+        """The finished attempts of its tasks, as a DataFrame with a row for each.
 
+        With ``columns``, its tasks as they are now instead, a row for each in the order of their
+        arguments, as `Client.tasks` has them: ``g.frame([..., "arguments", "result"])``.
+        """
+        from nbqueue.client import frames
+
+        if columns is not None:
+            return frames.group_tasks(self._session, self.queue, self._ids, columns)
         # What was enqueued may have begun a moment before, on a clock that was just measured.
-        rows = self._session.attempt_rows((self.queue,), self._begun_ms - 60_000)
-        return attempts([row for row in rows if row.get("task_id") in self._index])
+        return frames.group_attempts(
+            self._session, self.queue, self._begun_ms - 60_000, self._index
+        )
 
     def timeline(self, **options: Any) -> Any:
         """A picture of when its tasks ran, and where; see `Client.timeline`."""
-        from nbqueue.views.timeline import timeline
+        from nbqueue.client.frames import timeline
 
-        return timeline(self.frame(), **options)
+        return timeline(self.frame(), options)
 
     # --- In a notebook -------------------------------------------------------------------------
 

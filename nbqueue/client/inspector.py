@@ -6,7 +6,7 @@ import binascii
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker import inspecting
 from nbqueue.broker.command import Command
@@ -23,6 +23,7 @@ from nbqueue.broker.inspector import LISTED, Reader
 from nbqueue.broker.removal import Removal
 from nbqueue.broker.reports import Reports
 from nbqueue.calls.payloads import is_call
+from nbqueue.client import cards  # noqa: F401 (gives what is told here its HTML)
 from nbqueue.client.actions import Actions
 from nbqueue.client.selection import BulkResult, Filter, listed, make_filter, moment_ms
 from nbqueue.client.session import Session
@@ -31,6 +32,9 @@ from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.executor.aggregation import encoded_payload
 from nbqueue.wire import states
 from nbqueue.wire.keys import CANCEL_CHANNEL, check_queue_name, queue_keys
+
+if TYPE_CHECKING:
+    from nbqueue.client.schedules import Schedules
 
 _FILTERS = ("state", "type", "error", "since", "until", "group")
 
@@ -60,9 +64,6 @@ class Inspector:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-
-    def __repr__(self) -> str:
-        return f"<Inspector of {self._session.store.url.redacted}>"
 
     @property
     def _reader(self) -> Reader:
@@ -151,6 +152,15 @@ class Inspector:
         """The workers that reported lately, of nbqueue or in Go, with what they run."""
         self._session.check_open()
         return Reports(self._session.broker).servers()
+
+    def schedules(self, queue: str | None = None) -> Schedules:
+        """The schedules of all queues, or of one; a list of handles, with ``rows()``.
+
+        >>> q.inspector.schedules()["report"].pause()
+        """
+        from nbqueue.client.schedules import list_schedules
+
+        return list_schedules(self._session, queue)
 
     def scheduler_entries(self) -> list[SchedulerEntry]:
         """The schedules that somebody keeps, as last reported."""

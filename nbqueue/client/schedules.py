@@ -289,7 +289,9 @@ class Schedule:
         return hash((self._queue, self._id))
 
     def __reduce__(self) -> Any:
-        raise TypeError("a Schedule does not travel: it holds a connection; use q.schedules()[id]")
+        raise TypeError(
+            "a Schedule does not travel: it holds a connection; use q.inspector.schedules()[id]"
+        )
 
 
 class Schedules(list[Schedule]):

@@ -51,6 +51,11 @@ class BulkResult:
             parts.append(f"{self.trimmed} deleted from the full archive")
         return f"<{self.action}: {', '.join(parts)}>"
 
+    def _repr_html_(self) -> str:
+        from nbqueue.views.cards import bulk_card
+
+        return bulk_card(self.action, self.done, self.refused, self.asked, self.trimmed)
+
 
 @dataclass(frozen=True)
 class Filter:

@@ -10,6 +10,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 from nbqueue.broker.commands import LockHolder, NewTask
+from nbqueue.broker.naming import name_task
 from nbqueue.calls import payloads
 from nbqueue.calls.digest import call_digest
 from nbqueue.calls.functions import Code, dump_arguments, dump_function
@@ -309,7 +310,7 @@ class _Unsent:
             due_ms = self.due_ms()
             delay = 0.0 if due_ms is None else (due_ms - session.clock.now_ms()) / 1000
             seconds = max(_NAME_SECONDS, math.ceil(delay + terms.retention) + 86_400)
-            session.broker.call(("SET", queue_keys(self.queue).name(name), task_id, "EX", seconds))
+            session.broker.run(name_task(self.queue, task_id, name, seconds))
 
     def due_ms(self) -> int | None:
         """When it is due, on the store's clock; None for now."""

@@ -51,6 +51,8 @@ BADGES: Final = {
     "stopping": Badge("◼", WARN),
     "ended": Badge("✓", STILL),
     "failed": Badge("✗", BAD),
+    "connected": Badge("●", GOOD),
+    "closed": Badge("○", STILL),
 }
 _UNKNOWN: Final = Badge("?", STILL)
 

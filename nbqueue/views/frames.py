@@ -8,7 +8,9 @@ whose categories differ lose them when concatenated: read the queues together in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from nbqueue.views.columns import category, instants, ordered_category, spans, texts, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +37,6 @@ ATTEMPT_COLUMNS: Final = (
 )
 
 _Row = Mapping[str, str]
-_Column = Sequence[str | None]
-_NS_PER_MS = 1_000_000
-_NAT_MS = -(2**63) // _NS_PER_MS
 
 
 def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
@@ -59,26 +58,29 @@ def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
     """
     import pandas as pd
 
-    def text(name: str) -> _Column:
+    def text(name: str) -> list[str | None]:
         return [row.get(name) or None for row in rows]
 
-    started, finished = _milliseconds(text("started_at")), _milliseconds(text("finished_at"))
+    def numbers(name: str) -> list[int | None]:
+        return [None if value is None else int(value) for value in text(name)]
+
+    started, finished = instants(numbers("started_at")), instants(numbers("finished_at"))
     columns = {
-        "task_id": pd.array(text("task_id"), dtype="string"),
-        "type": _category(text("type")),
-        "queue": _category([row.get("queue") or queue for row in rows]),
-        "attempt": _whole(text("attempt")),
-        "outcome": _outcome(text("outcome")),
-        "reason": pd.array(text("reason"), dtype="string"),
-        "started_at": _instants(started),
-        "finished_at": _instants(finished),
-        "waited": _spans(_milliseconds(text("waited"))),
-        "duration": _instants(finished) - _instants(started),
-        "worker": _category(text("worker")),
-        "host": _category(text("host")),
+        "task_id": texts(text("task_id")),
+        "type": category(text("type")),
+        "queue": category([row.get("queue") or queue for row in rows]),
+        "attempt": whole(numbers("attempt")),
+        "outcome": ordered_category(text("outcome"), OUTCOMES),
+        "reason": texts(text("reason")),
+        "started_at": started,
+        "finished_at": finished,
+        "waited": spans(numbers("waited")),
+        "duration": finished - started,
+        "worker": category(text("worker")),
+        "host": category(text("host")),
         # An executor that died took its figure with it, and 0 bytes is what stands there then.
-        "peak_memory": _whole([None if v == "0" else v for v in text("peak_memory")]),
-        "error": pd.array(text("error"), dtype="string"),
+        "peak_memory": whole([value or None for value in numbers("peak_memory")]),
+        "error": texts(text("error")),
     }
     frame = pd.DataFrame(columns, columns=list(ATTEMPT_COLUMNS))
     ordered: pd.DataFrame = frame.sort_values("finished_at", kind="stable", ignore_index=True)
@@ -97,55 +99,3 @@ def duration_words(spans: pd.Series) -> pd.Series:
     seconds: list[float] = spans.dt.total_seconds().tolist()
     words = [format_duration(each) if each == each else "–" for each in seconds]  # NaN: missing
     return pd.Series(words, index=spans.index, dtype="object")
-
-
-def _milliseconds(values: _Column) -> Any:
-    """Text as an ``int64`` array; what is missing becomes a value that reads as NaT."""
-    import numpy as np
-
-    return np.array([_NAT_MS if v is None else int(v) for v in values], dtype="int64")
-
-
-def _nanoseconds(ms: Any, dtype: str) -> Any:
-    import numpy as np
-
-    ns = ms * _NS_PER_MS
-    ns[ms == _NAT_MS] = np.iinfo("int64").min
-    return ns.view(dtype)
-
-
-def _instants(ms: Any) -> pd.DatetimeIndex:
-    import pandas as pd
-
-    instants: pd.DatetimeIndex = pd.DatetimeIndex(_nanoseconds(ms, "datetime64[ns]"))
-    return instants.tz_localize("UTC")
-
-
-def _spans(ms: Any) -> pd.TimedeltaIndex:
-    import pandas as pd
-
-    spans: pd.TimedeltaIndex = pd.TimedeltaIndex(_nanoseconds(ms, "timedelta64[ns]"))
-    return spans
-
-
-def _whole(values: _Column) -> Any:
-    import pandas as pd
-
-    return pd.array([pd.NA if v is None else int(v) for v in values], dtype="Int64")
-
-
-def _category(values: _Column) -> pd.Categorical:
-    import pandas as pd
-
-    # Categories of one dtype, whatever pandas makes of text: an empty list would become object.
-    known = sorted({v for v in values if v is not None})
-    return pd.Categorical(values, dtype=pd.CategoricalDtype(pd.Index(known, dtype="string")))
-
-
-def _outcome(values: _Column) -> pd.Categorical:
-    import pandas as pd
-
-    # A newer nbqueue may have written an outcome that is unknown here; it is shown all the same.
-    new = sorted({v for v in values if v is not None} - set(OUTCOMES))
-    names = pd.Index([*OUTCOMES, *new], dtype="string")
-    return pd.Categorical(values, dtype=pd.CategoricalDtype(names, ordered=True))

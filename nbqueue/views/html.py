@@ -226,6 +226,7 @@ def table(
     )
     return (
         '<div style="overflow-x:auto"><table style="border-collapse:collapse;width:100%;'
+        "table-layout:auto;"
         'font-size:13px;margin:4px 0;border:none"><caption style="caption-side:top;'
         f'text-align:left;color:{PALE_INK};padding:2px 0">{escape(caption)}</caption>'
         f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"

@@ -47,3 +47,9 @@ LIMIT: Final = "nbq:limit"
 
 PARKED: Final = "nbq:parked"
 """What a parked task waits for: ``limit:<name>`` or ``lock:<key>``; ``turn``: it may run next."""
+
+NAME: Final = "nbq:name"
+"""The name that the task was given with ``options(name=…)``."""
+
+PROGRESS: Final = "nbq:progress"
+"""How far the task says that it is, as JSON."""

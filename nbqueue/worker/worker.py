@@ -363,6 +363,21 @@ class Worker:
         queues = ", ".join(self.settings.queues)
         return f"<Worker {state} queues={queues} concurrency={self.settings.concurrency}>"
 
+    def _repr_html_(self) -> str:
+        from nbqueue.views.cards import WorkerFacts, worker_card
+
+        settings, log = self.settings, str(self.log) if self.log else None
+        return worker_card(
+            WorkerFacts(
+                self.is_running,
+                self.pid,
+                dict(settings.queues),
+                settings.concurrency,
+                settings.executor,
+                log,
+            )
+        )
+
     def __reduce__(self) -> Any:
         raise TypeError(
             "a Worker is a process here and does not travel; start one where you need it"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from keyspace import NOW_MS, Zset, load, task
+from keyspace import NOW_MS, load, task
 from transitions import NOW, WHO, active, ended, failure, fetched, kept
 
-from nbqueue.broker import commands, inspecting
+from nbqueue.broker import commands
 from nbqueue.wire.keys import queue_keys
 
 ONE = "listener-1:task-1"
@@ -110,33 +110,4 @@ def test_a_client_finds_the_channel_of_any_id(redis: Any, hear: Hear, task_id: s
             queue_keys("q").end_channel(task_id),
             len(raw).to_bytes(2, "big") + b"d\x00\x00\x00\x00" + raw,
         )
-    ]
-
-
-@pytest.mark.parametrize(
-    ("command", "told"),
-    [
-        (inspecting.archive_by_hand("q", [ONE, TWO], NOW_MS), b"\x00\x11a\x00\x00\x00\x01%bE"),
-        (inspecting.delete("q", [ONE, TWO], NOW_MS), b"\x00\x11x\x00\x00\x00\x00%b"),
-        (
-            inspecting.empty("q", "asynq:{q}:retry", "retry", NOW_MS),
-            b"\x00\x11x\x00\x00\x00\x00%b",
-        ),
-    ],
-    ids=lambda each: each.script.name if hasattr(each, "script") else "",
-)
-def test_what_is_ended_by_hand_is_told_unless_it_had_ended(
-    redis: Any, hear: Hear, command: Any, told: bytes
-) -> None:
-    load(redis, {"retry": Zset({ONE: NOW}), "completed": Zset({TWO: NOW}),
-                 f"t:{ONE}": task(ONE, "retry", {"nbq:error": b"E"}),
-                 f"t:{TWO}": task(TWO, "completed")})  # fmt: skip
-    assert hear(command) == [("nbqueue:{q}:end:listener-1", told % ONE.encode())]
-
-
-def test_a_task_that_lies_nowhere_is_told_when_its_queue_is_removed(redis: Any, hear: Hear) -> None:
-    load(redis, {f"t:{ONE}": task(ONE, "waiting"), f"t:{TWO}": task(TWO, "archived")})
-    names = [f"asynq:{{q}}:t:{each}".encode() for each in (ONE, TWO)]
-    assert hear(inspecting.drop("q", names)) == [
-        ("nbqueue:{q}:end:listener-1", b"\x00\x11x\x00\x00\x00\x00" + ONE.encode())
     ]

@@ -268,8 +268,6 @@ def test_workers_with_what_they_run(redis: Any, broker: Any) -> None:
     server(redis, 4, until=NOW - 1)
     redis.zadd("asynq:servers", {"asynq:servers:{gone}": NOW + 9, "asynq:servers:{odd}": NOW + 9})
     redis.set("asynq:servers:{odd}", b"\xff")
-    redis.zadd("asynq:servers", {"asynq:servers:{list}": NOW + 9})
-    redis.lpush("asynq:servers:{list}", "x")
     redis.hset("asynq:workers:{h:1:id1}", "x", b"\xff")
     found = Reports(broker).servers()
     assert [each.pid for each in found] == [1, 2, 3]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from typing import Any
 
 import pytest
 from keyspace import NOW_MS, Stream, Until, Zset, check_invariants, dump, encoded, load, task
-from transitions import LEASE_MS, NOW, TOKEN, WHO, active, ended, fetched
+from transitions import LEASE_MS, NOW, active, fetched
 
 from nbqueue.broker import commands, inspecting, removal
 from nbqueue.broker.broker import Broker
@@ -243,45 +241,3 @@ def test_an_id_whose_task_lives_elsewhere_takes_nothing_with_it(broker: Any, red
     assert broker.run(command) == 1
     assert dump(redis) == {"retry": Zset(a=NOW), "t:a": task("a", "retry")}
     assert broker.run(command) == 0
-
-
-def test_amid_producers_and_workers_whatever_is_left_is_whole(
-    broker: Any, redis: Any, store: Store
-) -> None:
-    given(redis)
-    is_over = threading.Event()
-
-    def produce(number: int) -> None:
-        other = Broker(store)
-        for i in range(150):
-            new = NewTask(f"n{number}-{i}", encoded(f"n{number}-{i}"))
-            other.enqueue("q", [new], NOW_MS if i % 2 else None, b"\xaa", b"blob")
-        other.close()
-
-    def work() -> None:
-        other = Broker(store)
-        while not is_over.is_set():
-            found = other.run(commands.fetch("q", 3, NOW_MS, NOW_MS + 9_000, TOKEN)) or []
-            batch = [ended(each.task_id) for each in found]
-            if batch:
-                other.run(commands.complete("q", batch, NOW_MS, WHO))
-        other.close()
-
-    producers = [threading.Thread(target=produce, args=(n,)) for n in range(2)]
-    worker = threading.Thread(target=work)
-    for thread in (*producers, worker):
-        thread.start()
-    while any(thread.is_alive() for thread in producers):
-        redis.sadd("asynq:queues", "q")
-        with contextlib.suppress(QueueNotEmpty):
-            remove(broker, force=True)
-    is_over.set()
-    for thread in (*producers, worker):
-        thread.join()
-    content = dump(redis)
-    check_invariants(content)
-    if any(name.startswith("t:") for name in content):
-        assert content["own:code:aa"] == "blob"
-    redis.sadd("asynq:queues", "q")
-    remove(broker, force=True)
-    assert dump(redis) == {"asynq:queues": {"r", "q2"}}

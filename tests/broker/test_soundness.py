@@ -24,7 +24,7 @@ from transitions import (
     kept,
 )
 
-from nbqueue.broker import commands, grouping, inspecting, presence
+from nbqueue.broker import commands, grouping, presence
 from nbqueue.broker.commands import Command, NewTask
 from nbqueue.broker.grouping import Aggregate, Ripeness, Set
 from nbqueue.errors import StoreError
@@ -149,17 +149,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
     "cancel": (
         WAITING,
         lambda: commands.cancel("q", "w", encoded("w"), encoded("w"), b"E", NOW_MS),
-        ("pending", "archived", "groups", "own:events", "own:trimmed"),
-    ),
-    "inspect_archive": (
-        WAITING,
-        lambda: inspecting.archive_by_hand("q", ["w"], NOW_MS),
-        ("pending", "archived", "groups", "own:events", "own:trimmed"),
-    ),
-    "queue_empty": (
-        WAITING,
-        lambda: inspecting.empty("q", "asynq:{q}:pending", "pending", NOW_MS),
-        ("pending", "lease", "groups", "aggregation_sets", "own:events"),
+        ("pending", "archived", "own:events"),
     ),
     "store_code": (
         {},

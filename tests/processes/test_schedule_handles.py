@@ -37,15 +37,15 @@ def test_a_handle_says_all_about_it(client: Client, redis: Any) -> None:
     assert s.next_at is not None
     assert s.next_at.utcoffset() == timedelta(0)
     assert "'s' '0 7 * * *' (Europe/Paris)" in repr(s)
-    [row] = client.schedules().rows()
+    [row] = client.inspector.schedules().rows()
     assert row["arguments"].endswith("add(1, b=2)")
     assert (row["id"], row["next_at"], row["last_task_id"]) == ("s", s.next_at, None)
     assert client.schedules("default") == [s]
     assert client.schedules("other") == []
-    assert client.schedules()["s"] == s
-    assert client.schedules()[0] == s
+    assert client.inspector.schedules()["s"] == s
+    assert client.inspector.schedules()[0] == s
     with pytest.raises(ScheduleNotFound, match="'t'"):
-        client.schedules()["t"]
+        client.inspector.schedules()["t"]
     assert redis.sismember("asynq:queues", "default")
 
 
@@ -73,7 +73,7 @@ def test_scheduling_again_replaces_and_puts_nothing_off(client: Client, redis: A
     client.schedule(add, "@every 2h", args=(2,), id="s")
     assert s.next_at is not None
     assert s.next_at > before
-    assert len(client.schedules()) == 1
+    assert len(client.inspector.schedules()) == 1
 
 
 def test_every_way_to_schedule(client: Client, redis: Any) -> None:

@@ -126,7 +126,7 @@ def test_what_is_changed_while_workers_run_holds_at_once(lab: Any, q: Client) ->
         with pytest.raises(nbqueue.ScheduleNotFound, match="'s'"):
             schedule.next_at  # noqa: B018
         assert not schedule.remove()
-        assert q.schedules() == []
+        assert q.inspector.schedules() == []
         # A later one proves that time passed.
         other = q.schedule(mark, "@every 1s", args=(lab.mark_file("other"),), id="o")
         lab.wait_until(lambda: len(lab.marks("other")) >= 2, 30)
@@ -208,7 +208,7 @@ def test_what_no_holder_of_the_key_signed_is_never_run(lab: Any, q: Client) -> N
     with nbqueue.connect(lab.url, key="6c" * 32) as other:
         other.schedule(mark, "@every 1s", args=(path, "bad"), id="s")
     with lab.worker():
-        [schedule] = q.schedules()
+        [schedule] = q.inspector.schedules()
         lab.wait_until(lambda: outcomes(schedule)["error"] >= 1, 30)
         assert "key" in schedule.history()[0]["detail"]
         with pytest.raises(nbqueue.SignatureError):
@@ -234,7 +234,7 @@ def test_garbage_among_the_schedules_stops_nothing(lab: Any, q: Client) -> None:
     with lab.worker() as worker:
         lab.wait_until(lambda: lab.marks("marks"), 30)
         assert worker.log().count("schedule refused") == 4
-    assert [each.id for each in q.schedules()] == ["s"]
+    assert [each.id for each in q.inspector.schedules()] == ["s"]
 
 
 def test_programs_of_asynq_see_each_schedule_once(lab: Any, q: Client) -> None:
@@ -254,14 +254,14 @@ def test_programs_of_asynq_see_each_schedule_once(lab: Any, q: Client) -> None:
     daily = entries()["default:daily"]
     assert (daily.spec, daily.task_type) == (
         "CRON_TZ=Europe/Paris 0 7 * * *",
-        q.schedules()["daily"].type,
+        q.inspector.schedules()["daily"].type,
     )
     assert b".mark(" in daily.task_payload
     assert list(daily.enqueue_options) == [
         'Queue("default")', "MaxRetry(3)", "Timeout(1m30s)", "Retention(2h0m0s)",
     ]  # fmt: skip
     assert daily.prev_enqueue_time.seconds == GO_ZERO_SECONDS
-    handle = q.schedules()["daily"]
+    handle = q.inspector.schedules()["daily"]
     assert daily.next_enqueue_time.seconds * 1000 == to_ms(handle.next_at)
     assert entries()["default:tick"].task_payload == b"\x00raw"
     [(member, score)] = lab.redis.zrange("asynq:schedulers", 0, -1, withscores=True)
@@ -348,7 +348,7 @@ def test_a_provider_keeps_its_schedules_and_no_others(lab: Any, q: Client) -> No
     mine = q.schedule_message("mine", None, "@yearly")
 
     def types() -> set[str]:
-        return {each.type for each in q.schedules()}
+        return {each.type for each in q.inspector.schedules()}
 
     from nbqueue.worker.worker import Worker
 
@@ -364,7 +364,7 @@ def test_a_provider_keeps_its_schedules_and_no_others(lab: Any, q: Client) -> No
         lab.wait_until(lambda: types() == {"a", "b", "mine"}, 30)
         path.write_text("b c")
         lab.wait_until(lambda: types() == {"b", "c", "mine"}, 30)
-        assert len(q.schedules()) == 3
+        assert len(q.inspector.schedules()) == 3
         # A mistake in one of them changes nothing.
         path.write_text("d e=61_*_*_*_*")
         lab.wait_until(lambda: "provider failed" in (lab.folder / "one").read_text(), 30)
@@ -377,7 +377,7 @@ def test_a_provider_keeps_its_schedules_and_no_others(lab: Any, q: Client) -> No
         first.stop()
         second.stop()
     assert mine.next_at is not None
-    assert {each.get("owner") for each in q.schedules().rows()} == {None}
+    assert {each.get("owner") for each in q.inspector.schedules().rows()} == {None}
     assert lab.attempts() == []
 
 

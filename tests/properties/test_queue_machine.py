@@ -26,11 +26,10 @@ from hypothesis.stateful import (
 from keyspace import NOW_MS, check_invariants, dump, encoded
 from transitions import WHO
 
-from nbqueue.broker import commands, grouping, inspecting
+from nbqueue.broker import commands, grouping
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import Command, Ended, Expired, Failure, NewTask, token_fence
 from nbqueue.broker.grouping import Aggregate, Aggregated, Ripeness, Set
-from nbqueue.broker.inspecting import Moved, ToRun
 from nbqueue.store.connection import Store
 
 LEASE_MS = 30_000
@@ -593,72 +592,6 @@ class QueueMachine(RuleBasedStateMachine):
             self.redis.set("asynq:{q}:paused", self.now_s)
         else:
             self.redis.delete("asynq:{q}:paused")
-
-    # --- An inspector ----------------------------------------------------------------------------
-
-    def chosen(self, choices: list[int], *states: str) -> tuple[list[str], list[str], Moved]:
-        """Some tasks, those of them that can leave their state, and what is said of the others."""
-        names = list(self.tasks)
-        ids = list(dict.fromkeys(names[choice % len(names)] for choice in choices))
-        moved = [i for i in ids if self.tasks[i].state in states]
-        refused = {n: self.tasks[i].state for n, i in enumerate(ids) if i not in moved}
-        for task_id in moved:
-            if self.tasks[task_id].state == "pending":
-                self.line.remove(task_id)
-        return ids, moved, Moved(refused)
-
-    @precondition(lambda self: self.tasks)
-    @rule(choices=st.lists(some, min_size=1, max_size=5), reset=st.booleans())
-    def run_by_hand(self, choices: list[int], reset: bool) -> None:
-        ids, moved, expected = self.chosen(choices, *PLACES)
-        tasks = [ToRun(i, encoded(i), encoded(i)) if reset else ToRun(i) for i in ids]
-        command = inspecting.run("q", tasks, self.now_ms, reset=reset)
-        assert self.broker.run(command) == expected
-        for task_id in moved:
-            self.make_pending(task_id, self.now_ms * 1_000_000)
-            if reset:
-                self.tasks[task_id].lost = 0
-        if moved:
-            self.events.append(("enqueued", " ".join(moved)))
-
-    @precondition(lambda self: self.tasks)
-    @rule(choices=st.lists(some, min_size=1, max_size=5))
-    def archive_by_hand(self, choices: list[int]) -> None:
-        states = ("pending", "scheduled", "retry", "completed")
-        ids, moved, expected = self.chosen(choices, *states)
-        command = inspecting.archive_by_hand("q", ids, self.now_ms)
-        assert self.broker.run(command) == expected
-        for task_id in moved:
-            since = self.tasks[task_id].since
-            self.put(task_id, "archived", self.now_s)
-            self.tasks[task_id].since = since
-        if moved:
-            self.events.append(("archived", " ".join(moved)))
-
-    @precondition(lambda self: self.tasks)
-    @rule(choices=st.lists(some, min_size=1, max_size=3))
-    def delete_by_hand(self, choices: list[int]) -> None:
-        ids, moved, expected = self.chosen(choices, "pending", *PLACES)
-        assert self.broker.run(inspecting.delete("q", ids, self.now_ms)) == expected
-        for task_id in moved:
-            del self.tasks[task_id]
-        if moved:
-            self.events.append(("deleted", " ".join(moved)))
-
-    @precondition(lambda self: self.tasks)
-    @rule(choices=st.lists(some, min_size=1, max_size=5), delay_ms=st.integers(0, 3_000))
-    def reschedule_by_hand(self, choices: list[int], delay_ms: int) -> None:
-        ids, moved, expected = self.chosen(choices, "pending", *PLACES)
-        due = self.now_ms + delay_ms
-        assert self.broker.run(inspecting.reschedule("q", ids, due, self.now_ms)) == expected
-        again = [i for i in moved if self.tasks[i].state == "retry"]
-        later = [i for i in moved if i not in again]
-        for task_id in moved:
-            state = "retry" if task_id in again else "scheduled"
-            self.put(task_id, state, math.ceil(due / 1000), due)
-        for name, which in (("scheduled", later), ("rescheduled", again)):
-            if which:
-                self.events.append((name, " ".join(which)))
 
     # --- A program in Go -------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ class SchedulesTab(Tab):
         self._history: list[dict[str, Any]] = []
 
     def read(self) -> None:
-        found = self.context.client.schedules()
+        found = self.context.client.inspector.schedules()
         pairs = [
             (handle, row)
             for handle, row in zip(found, found.rows(), strict=True)

@@ -1,0 +1,15 @@
+-- Note the name of a task that was just enqueued: in the task, and under the name for who looks it up.
+--
+-- The name leads to the newest task that had it. A task that is done and gone by now gets no hash.
+-- Safe to repeat.
+--
+-- KEYS: task, name_key
+-- ARGV: id, name, seconds
+-- RETURNS: 1 if the task is there, else 0
+
+redis.call('SET', name_key, id, 'EX', seconds)
+if redis.call('HEXISTS', task, 'msg') == 0 then
+  return 0
+end
+redis.call('HSET', task, 'nbq:name', name)
+return 1

@@ -1,0 +1,18 @@
+-- Read tasks, wherever they lie.
+--
+-- Writes nothing, so it is safe to repeat.
+--
+-- KEYS: lease, scheduled, retry, archived, completed, *tasks
+-- ARGV: task_prefix, fields, types, error_part, want_payload, want_result, want_error, then for each
+--   task: id
+-- RETURNS: how many there were asked for, then for each that is there and wanted what row.lua says
+-- USES: row
+
+local sets = { scheduled = scheduled, retry = retry, archived = archived, completed = completed }
+local reply = { #KEYS - tasks_at + 1 }
+for i = 0, #KEYS - tasks_at do
+  local id = ARGV[rest_at + i]
+  local set = sets[redis.pcall('HGET', KEYS[tasks_at + i], 'state') or '']
+  row(reply, id, set and redis.call('ZSCORE', set, id))
+end
+return reply

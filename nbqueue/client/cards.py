@@ -1,0 +1,52 @@
+"""Cards of a client and of what its inspector tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nbqueue.broker.broker import Broker
+from nbqueue.broker.infos import QueueInfo, ServerInfo, TaskInfo
+from nbqueue.broker.inspector import Reader
+from nbqueue.client.session import Session
+from nbqueue.errors import QueueNotFound, StoreError
+from nbqueue.views import cards
+
+_PATIENCE = 1.0
+"""Seconds for which a card waits for a store that does not answer."""
+
+
+def client_html(session: Session) -> str:
+    """The card of a client. It asks the store, and not for long."""
+    url = session.store.url.redacted
+    if not session.is_open:
+        return cards.client_card(url, is_open=False)
+    try:
+        queues = _queues(session)
+    except StoreError as error:
+        return cards.client_card(url, is_open=True, trouble=str(error))
+    return cards.client_card(url, is_open=True, queues=queues)
+
+
+def _queues(session: Session) -> list[QueueInfo]:
+    broker = Broker(session.store, patience=_PATIENCE)
+    try:
+        reader, found = Reader(broker), []
+        for name in broker.queues():
+            try:
+                found.append(reader.queue(name))
+            except QueueNotFound:
+                pass  # removed a moment ago
+        return found
+    finally:
+        broker.close()
+
+
+def _give(kind: type, make: Callable[[Any], str]) -> None:
+    # The broker knows nothing of HTML, and these are its classes.
+    kind._repr_html_ = make  # type: ignore[attr-defined]
+
+
+_give(QueueInfo, cards.queue_card)
+_give(TaskInfo, cards.task_card)
+_give(ServerInfo, cards.server_card)

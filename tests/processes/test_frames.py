@@ -1,0 +1,324 @@
+"""Frames and pictures of a client: read from a real store, filtered, drawn and acted on."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from thread_worker import ThreadWorker
+
+import nbqueue
+from nbqueue.client import frames
+from nbqueue.client.client import Client
+from nbqueue.errors import SignatureError, UsageError
+from nbqueue.views.task_frames import TASK_COLUMNS
+from nbqueue.wire.keys import queue_keys
+from nbqueue.worker.worker import Worker
+
+DOCS = Path(__file__).parents[2] / "docs" / "frames.md"
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+KEYS = queue_keys("default")
+DOUBLE, BROKEN = f"{__name__}.double", f"{__name__}.broken"
+
+
+def double(x: int) -> int:
+    return x * 2
+
+
+def broken(x: int) -> int:
+    raise ValueError(f"timeout of {x}")
+
+
+@pytest.fixture
+def worker(store_url: str, client: Client) -> Iterator[ThreadWorker]:
+    found = ThreadWorker(store_url)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def used(client: Client, worker: ThreadWorker) -> Client:
+    """A client of a store with tasks in several states: "good" and "bad", and one for later."""
+    client.options(name="good").submit(double, 2)
+    bad = [client.submit(broken, i) for i in range(3)]
+    worker.work()
+    client.options(delay="1h").submit(double, 3)
+    client.options(queue="other").submit(double, 4)
+    for future in bad:
+        assert isinstance(future.exception("10s"), ValueError)
+    return client
+
+
+def test_tasks_of_all_states_and_queues_come_in_the_order_of_their_making(used: Client) -> None:
+    frame = used.tasks()
+    assert tuple(frame.columns) == TASK_COLUMNS
+    assert list(frame["state"]) == ["completed", *["archived"] * 3, "scheduled", "pending"]
+    assert list(frame["queue"]) == ["default"] * 5 + ["other"]
+    first = frame.iloc[0]
+    assert (first["name"], first["worker"], first["attempt"]) == ("good", "thread", 1)
+    assert first["enqueued_at"] <= first["started_at"] < first["finished_at"]
+    assert frame["started_at"].notna().tolist() == [True] * 4 + [False] * 2
+    assert frame["error"].iloc[1] == "ValueError: timeout of 0"
+    assert frame["process_at"].iloc[4] > pd.Timestamp.now("UTC") + pd.Timedelta("50min")
+    origin = frame.attrs["nbqueue"]
+    assert origin["store"] == used.url
+    assert datetime.fromisoformat(origin["as_of"]).tzinfo is not None
+    assert json.dumps(frame.attrs)
+
+
+def test_filters_choose_among_tasks(used: Client) -> None:
+    bad = used.tasks(state="archived")
+    assert len(bad) == 3
+    assert len(used.tasks(state=["completed", "pending"])) == 2
+    assert list(used.tasks(queue="other")["state"]) == ["pending"]
+    assert len(used.tasks(type=f"{__name__}.brok*")) == len(used.tasks(error="timeout")) == 3
+    assert list(used.tasks(error="of 1").index) == [bad.index[1]]
+    assert len(used.tasks(limit=1)) == 1
+    assert list(used.tasks(state=["pending", "completed"], limit=1)["queue"]) == ["other"]
+    assert used.tasks(ids=[bad.index[0]]).index.tolist() == [bad.index[0]]
+    assert used.tasks(ids=bad[1:]).index.tolist() == bad.index[1:].tolist()
+    assert used.tasks(ids=bad, state="completed").empty
+    assert list(used.tasks(name="good")["state"]) == ["completed"]
+    assert used.tasks(name="nobody").empty
+    assert len(used.tasks(since="1h")) == 6
+    assert used.tasks(since=datetime.now(timezone.utc) + timedelta(hours=1)).empty
+    assert used.tasks(queue="nowhere").columns.tolist() == list(TASK_COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"state": "done"}, "state='done' is no state; there are waiting, scheduled"),
+        ({"limit": -1}, "limit=-1"),
+        ({"limit": "5"}, "limit='5'"),
+        ({"since": "soon"}, "since='soon'"),
+        ({"since": datetime(2026, 1, 1)}, "no time zone"),
+        ({"columns": ["nam"]}, "there is no 'nam'"),
+        ({"ids": 5}, "5 names no task"),
+        ({"error": 5}, "error=5"),
+        ({"type": [5]}, "type=5"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(client: Client, options: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        client.tasks(**options)
+
+
+def test_values_are_loaded_when_asked_for(used: Client) -> None:
+    frame = used.tasks(columns=["state", "arguments", "result", "exception"])
+    done, bad = frame.iloc[0], frame.iloc[1]
+    assert (done["arguments"], done["result"], done["exception"]) == (((2,), {}), 4, None)
+    assert isinstance(bad["exception"], ValueError)
+    assert str(bad["exception"]) == "timeout of 0"
+    assert bad["result"] is None
+
+
+def test_what_nobody_signed_is_not_loaded(used: Client, redis: Any) -> None:
+    done, bad = used.tasks().index[:2]
+    for task_id, field in ((done, "result"), (bad, "nbq:error")):
+        key = KEYS.task(task_id)
+        value = redis.hget(key, field)
+        redis.hset(key, field, value[:-1] + bytes([value[-1] ^ 1]))
+    frame = used.tasks(ids=[done, bad], columns=["result", "exception"])
+    assert isinstance(frame.loc[done, "result"], SignatureError)
+    assert isinstance(frame.loc[bad, "exception"], SignatureError)
+    other = nbqueue.connect(used.url, key="77" * 32)
+    try:
+        assert isinstance(
+            other.tasks(ids=[done], columns="arguments").loc[done, "arguments"], nbqueue.UnknownKey
+        )
+    finally:
+        other.close()
+
+
+def test_rows_chosen_in_pandas_are_retried(used: Client, worker: ThreadWorker) -> None:
+    frame = used.tasks(state="archived")
+    chosen = frame[frame.error.str.contains("of 1")]
+    assert used.retry(chosen).done == chosen.index.tolist()
+    assert list(used.tasks(ids=chosen)["state"]) == ["pending"]
+    assert frame[frame.error.str.contains("of 2")].nbq.retry().done == [frame.index[2]]
+    assert worker.work() == 2
+    assert list(used.tasks(ids=frame)["attempt"]) == [1, 2, 2]
+
+
+def test_every_action_is_there_for_frames_ids_and_the_accessor(used: Client) -> None:
+    frame = used.tasks()
+    scheduled = frame[frame.state == "scheduled"]
+    pending = frame[frame.state == "pending"]
+    assert scheduled.nbq.reschedule(delay="2h").done == scheduled.index.tolist()
+    assert used.tasks(ids=scheduled)["process_at"].iloc[0] > scheduled["process_at"].iloc[0]
+    assert used.run(scheduled).done == scheduled.index.tolist()
+    assert used.archive(scheduled.index.tolist()).done == scheduled.index.tolist()
+    assert pending.nbq.cancel().done == pending.index.tolist()
+    attempts = used.attempts()
+    assert set(attempts[attempts.outcome == "archived"].nbq.delete().done) == set(frame.index[1:4])
+    assert used.delete(frame.index.tolist()).refused.keys() == set(frame.index[1:4])
+    assert used.tasks().empty
+
+
+def test_the_accessor_is_of_frames_of_tasks_only(used: Client) -> None:
+    frame = used.tasks()
+    with pytest.raises(AttributeError, match="no frame of tasks"):
+        pd.DataFrame({"a": [1]}).nbq  # noqa: B018
+    assert not hasattr(used.queues(), "nbq")
+    lost = pd.DataFrame(frame.to_dict("list"), index=frame.index)
+    with pytest.raises(AttributeError, match=re.escape("q.retry(df)")):
+        lost.nbq.retry()
+    assert frame.nbq.summary().loc[DOUBLE, "completed"] == 1
+    assert used.attempts().nbq.summary().loc[BROKEN, "archived"] == 3
+    assert used.tasks().iloc[:0].nbq.summary().empty
+    assert "archived" in frame.nbq.style.to_html()
+    assert repr(frame.nbq.timeline()).startswith("<Timeline: 4 attempts at 4 tasks")
+    assert repr(used.attempts().nbq.timeline()).startswith("<Timeline: 4 attempts")
+
+
+def test_the_accessor_is_registered_with_the_first_frame_and_not_before() -> None:
+    code = "import nbqueue, pandas\nprint(hasattr(pandas.DataFrame, 'nbq'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=50
+    )
+    assert done.stdout.strip() == "False"
+
+
+def test_queues_and_sums_are_frames(used: Client) -> None:
+    queues = used.queues()
+    assert queues.loc["default", ["completed", "archived", "scheduled"]].tolist() == [1, 3, 1]
+    assert queues.loc["other", "pending"] == 1
+    assert queues.loc["other", "latency"] > pd.Timedelta(0)
+    for by in ("queue", "type", "worker", "hour", "day"):
+        assert used.stats(by=by)["attempts"].sum() == 4
+    assert used.stats(by="type").loc[BROKEN, "failure_rate"] == 1.0
+    assert used.stats(by="queue", queue="other").empty
+    with pytest.raises(UsageError, match="days=0"):
+        used.stats(days=0)
+
+
+def test_rows_of_schedules_make_a_frame(client: Client) -> None:
+    frame = frames.schedules(client._session, [{"id": "nightly", "spec": "@daily"}])
+    assert frame.loc["nightly", "spec"] == "@daily"
+    assert frame.attrs["nbqueue"]["store"] == client.url
+
+
+def test_a_group_has_its_tasks_in_order(client: Client, worker: ThreadWorker) -> None:
+    group = client.map(double, range(5))
+    worker.work()
+    assert group.results("10s") == [0, 2, 4, 6, 8]
+    assert len(group.frame()) == 5
+    frame = group.frame([..., "arguments", "result"])
+    assert list(frame.index) == list(group.ids)
+    assert list(frame["result"]) == [0, 2, 4, 6, 8]
+    assert [args for args, _ in frame["arguments"]] == [(i,) for i in range(5)]
+    assert repr(group.timeline()).startswith("<Timeline: 5 attempts")
+
+
+def test_a_timeline_can_be_a_trace(used: Client) -> None:
+    events = json.loads(used.timeline(format="trace"))["traceEvents"]
+    assert len([each for each in events if each["ph"] == "X"]) == 4
+    with pytest.raises(UsageError, match="format='svg'"):
+        used.timeline(format="svg")
+    with pytest.raises(UsageError, match="takes no by="):
+        used.timeline(format="trace", by="task")
+
+
+def test_pictures_choose_among_attempts(used: Client) -> None:
+    for picture in (used.plot.throughput, used.plot.latency, used.plot.durations):
+        assert "4 attempts" in repr(picture(since="1h", queue="default"))
+        assert "1 attempt" in repr(picture(type=DOUBLE))
+        assert "No attempts" in repr(picture(queue="other"))
+    assert "3 attempts of 4" in repr(used.plot.failures())
+
+
+def test_the_examples_of_the_documentation_run(used: Client) -> None:
+    blocks = PYTHON.findall(DOCS.read_text())
+    assert len(blocks) >= 9
+    names: dict[str, Any] = {"q": used}
+    for block in blocks:
+        exec(block, names)
+    assert names["df"].index.name == "task_id"
+
+
+def test_the_documentation_names_every_column() -> None:
+    from nbqueue.views.queue_frames import QUEUE_COLUMNS, WORKER_COLUMNS
+    from nbqueue.views.stats import STATS_COLUMNS
+    from nbqueue.views.task_frames import ON_DEMAND
+
+    text = DOCS.read_text()
+    outcomes = {"completed", "retry", "archived", "lost", "interrupted"}
+    for name in (*TASK_COLUMNS, *ON_DEMAND, *QUEUE_COLUMNS, *WORKER_COLUMNS, *STATS_COLUMNS):
+        assert f"`{name}`" in text or name in outcomes, name
+
+
+def test_a_running_task_is_shown_with_its_worker(
+    client: Client, store_url: str, tmp_path: Path
+) -> None:
+    stop = tmp_path / "stop"
+
+    def wait(path: str) -> None:
+        import os
+        import threading
+
+        while not os.path.exists(path):
+            threading.Event().wait(0.01)
+
+    with Worker(store_url, concurrency=1, log=tmp_path / "log") as real:
+        future = client.submit(wait, str(stop))
+        while client.tasks(state="active").empty:
+            assert not future.done()
+        row = client.tasks(ids=future).loc[future.id]
+        stop.touch()
+        future.result("30s")
+        done = client.tasks(ids=future).loc[future.id]
+    assert f":{real.pid or ''}" in row["worker"]
+    assert row["worker"] == done["worker"]
+    assert row["duration"] >= pd.Timedelta(0)
+    assert done["state"] == "completed"
+    assert abs(done["started_at"] - row["started_at"]) < pd.Timedelta("10s")
+
+
+def test_a_client_shows_its_queues_and_a_store_that_is_away(
+    used: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "other" in used._repr_html_()
+    assert 'aria-label="Queue default"' in used.inspector.queue("default")._repr_html_()  # type: ignore[attr-defined]
+
+    def away(*_: object) -> None:
+        raise nbqueue.StoreUnreachable("nobody answers there")
+
+    monkeypatch.setattr("nbqueue.client.cards._queues", away)
+    assert "nobody answers there" in used._repr_html_()
+    used.close()
+    assert "closed" in used._repr_html_()
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_tasks_are_read_soon_and_disturb_nobody(
+    client: Client, redis: Any
+) -> None:
+    """Counted in the time of both processors, which work at once, as others may use them too."""
+    group = client.map(double, range(100_000))
+    assert len(client.tasks(limit=10)) == 10
+
+    def server() -> tuple[float, float, int]:
+        cpu = redis.info("cpu")
+        scripts = redis.info("commandstats")["cmdstat_evalsha"]
+        return cpu["used_cpu_user"] + cpu["used_cpu_sys"], scripts["usec"], scripts["calls"]
+
+    cpu_before, usec_before, calls_before = server()
+    began = time.process_time()
+    frame = client.tasks()
+    client_seconds = time.process_time() - began
+    cpu_after, usec_after, calls_after = server()
+    assert len(frame) == len(group) == 100_000
+    assert client_seconds < 3
+    assert cpu_after - cpu_before < 3
+    # What a slice takes is what others wait for.
+    assert (usec_after - usec_before) / (calls_after - calls_before) < 5000

@@ -1,0 +1,135 @@
+"""Cards: what they say, and that nothing that somebody else wrote becomes HTML."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import datetime, timezone
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from nbqueue.broker.infos import ActiveTask, QueueInfo, ServerInfo, TaskInfo
+from nbqueue.client.selection import BulkResult
+from nbqueue.views import cards
+from nbqueue.views.accessor import FrameViews
+from nbqueue.views.cards import WorkerFacts
+from nbqueue.views.columns import texts
+from nbqueue.worker.worker import Worker
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+EVIL = "<script>alert('x')</script>"
+QUEUE = QueueInfo("mail", 3, 0, 1, 0, 0, 0, 2, 0, 0, 5, 1, 50, 10, 4, True, 61.0, 2_500_000, MOMENT)
+TASK = TaskInfo(
+    "t1", "mail", "fit", b"abc", {}, "retry", 3, 1, "ValueError: no", MOMENT, 60.0, None, "g",
+    MOMENT, 86_400.0, None, b"r" * 2000, True, 2, 0,
+)  # fmt: skip
+SERVER = ServerInfo(
+    "h:7:ab", "h", 7, 4, {"mail": 1, "gpu": 3}, False, MOMENT, "active",
+    (ActiveTask("t1", "fit", b"", "mail", MOMENT, None),),
+)  # fmt: skip
+SCHEDULE = {"id": "nightly", "spec": "0 3 * * *", "tz": "Europe/Paris", "queue": "mail",
+            "type": "report", "next_at": MOMENT, "prev_at": None, "paused": False}  # fmt: skip
+FACTS = WorkerFacts(True, 7, {"mail": 1, "gpu": 3}, 4, "process", "/tmp/log")
+
+ALL = {
+    "client": cards.client_card("redis://h", is_open=True, queues=[QUEUE]),
+    "closed": cards.client_card("redis://h", is_open=False),
+    "trouble": cards.client_card("redis://h", is_open=True, trouble="it is away"),
+    "queue": cards.queue_card(QUEUE),
+    "task": cards.task_card(TASK),
+    "server": cards.server_card(SERVER),
+    "worker": cards.worker_card(FACTS),
+    "schedule": cards.schedule_card(SCHEDULE),
+    "bulk": cards.bulk_card("run", ["a"], {"b": "is not in the store"}, ["c"], 2),
+}
+
+
+class _Words(HTMLParser):
+    """The words of a piece of HTML; complains if its tags are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words = ""
+        self._open: list[str] = []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data + " "
+
+
+def words(html: str) -> str:
+    return re.sub(r"\s+", " ", _Words(html).words)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_card_is_whole_and_has_a_name(name: str) -> None:
+    assert words(ALL[name])
+    assert re.match(r'<div role="group" aria-label="[A-Z][^"]+"|<div role="group" aria-label="run',
+                    ALL[name])  # fmt: skip
+    assert "<style" not in ALL[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("client", "● connected"), ("client", "mail ‖ paused"), ("client", "1 queue, as of"),
+        ("closed", "○ closed"), ("trouble", "it is away"),
+        ("queue", "oldest pending task waits 1m 01s"), ("queue", "memory about 2.5 MB"),
+        ("queue", "dropped from the full archive 4"), ("queue", "pending 1"),
+        ("task", "↻ retry"), ("task", "nobody holds it"), ("task", "retries 1 of 3"),
+        ("task", "begun 2 times"), ("task", "result 2.0 kB"), ("task", "ValueError: no"),
+        ("server", "running 1 of 4"), ("server", "mail ×1, gpu ×3"),
+        ("worker", "▶ running"), ("worker", "runs at once 4 in processes"),
+        ("schedule", "zone Europe/Paris"), ("schedule", "last run –"),
+        ("bulk", "1 task done"), ("bulk", "1 running task asked to end"),
+        ("bulk", "1 is not in the store b"),
+    ],
+)  # fmt: skip
+def test_a_card_says(name: str, said: str) -> None:
+    assert said in words(ALL[name])
+
+
+def test_what_others_wrote_is_shown_and_not_run() -> None:
+    evil = [
+        cards.queue_card(replace(QUEUE, queue=EVIL)),
+        cards.client_card(EVIL, is_open=True, queues=[replace(QUEUE, queue=EVIL)]),
+        cards.client_card("redis://h", is_open=True, trouble=EVIL),
+        cards.task_card(replace(TASK, id=EVIL, type=EVIL, error=EVIL, group=EVIL, state=EVIL)),
+        cards.server_card(
+            replace(
+                SERVER, host=EVIL, status=EVIL, queues={EVIL: 1},
+                active_tasks=(ActiveTask(EVIL, EVIL, b"", EVIL, MOMENT, None),),
+            )
+        ),
+        cards.worker_card(replace(FACTS, queues={EVIL: 1}, log=EVIL)),
+        cards.schedule_card(dict.fromkeys(("id", "spec", "tz", "queue", "type"), EVIL)),
+        cards.bulk_card(EVIL, [], {EVIL: EVIL}, [], 0),
+    ]  # fmt: skip
+    for html in evil:
+        assert "<script" not in html
+        assert "alert(" in words(html)
+
+
+def test_a_styled_frame_escapes_what_others_wrote() -> None:
+    frame = pd.DataFrame({"error": texts([EVIL])}, index=pd.Index([EVIL], name="task_id"))
+    html = FrameViews(frame).style.to_html()
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;") == 2
+
+
+def test_a_worker_that_does_not_run_says_so() -> None:
+    assert "not running" in words(Worker(queues=["mail"])._repr_html_())
+
+
+def test_a_result_of_many_is_a_card_too() -> None:
+    result = BulkResult("archive", done=["a"], refused={f"x{i}": "is active" for i in range(9)})
+    assert "9 is active x0 x1 x2 x3 x4 …" in words(result._repr_html_())
