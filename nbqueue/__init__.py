@@ -22,6 +22,7 @@ _HOMES = {
     "Worker": "nbqueue.worker.worker",
     "current_task": "nbqueue.executor.context",
     "Task": "nbqueue.executor.context",
+    "report": "nbqueue.executor.reports",
     "exponential": "nbqueue.executor.policy",
     "asynq_delay": "nbqueue.executor.policy",
     "SkipRetry": "nbqueue.errors",
@@ -89,6 +90,7 @@ __all__ = [
     "connect",
     "current_task",
     "exponential",
+    "report",
 ]
 
 
@@ -141,4 +143,5 @@ if TYPE_CHECKING:
     )
     from nbqueue.executor.context import Task, current_task
     from nbqueue.executor.policy import asynq_delay, exponential
+    from nbqueue.executor.reports import report
     from nbqueue.worker.worker import Worker

@@ -19,8 +19,8 @@ class TaskOptions:
 
     queue: the name of its queue; ``"default"``.
     retry: how often it is tried again after an error; a call's default is 0, a message's 25.
-    timeout: how long one attempt may take (a duration); a call's default is none, a message's
-        30 minutes.
+    timeout: how long one attempt may take (a duration, to the millisecond; programs in Go round
+        it up to whole seconds); a call's default is none, a message's 30 minutes.
     deadline: when it must be done (a timezone-aware datetime); no attempt runs past it.
     delay: how long from now it becomes due (a duration); or
     at: when it becomes due (a timezone-aware datetime).
@@ -39,6 +39,8 @@ class TaskOptions:
     retry_delay: how long to wait before a retry: a duration, a list of them (the last repeats),
         `nbqueue.exponential`, or a function of (retries so far, error, task). A call's default is
         1 s, doubling with jitter up to 10 minutes.
+    codec: how the result of a call is written: ``"pickle"`` (anything, signed), or ``"json"`` (what
+        JSON can hold, unsigned, for programs in Go too; tuples come back as lists).
     retry_on: the type or types of errors that are tried again; all of them.
     """
 
@@ -57,6 +59,7 @@ class TaskOptions:
     on_lost: str = "rerun"
     retry_delay: Any = None
     retry_on: Any = None
+    codec: str = "pickle"
 
     def __post_init__(self) -> None:
         _check_text("queue", self.queue)
@@ -90,6 +93,10 @@ class TaskOptions:
         for key, text in self.headers.items():
             if not isinstance(key, str) or not isinstance(text, str):
                 raise UsageError(f"headers={{{key!r}: {text!r}}} must map text to text")
+            if key.startswith("nbq:"):
+                raise UsageError(f"headers={{{key!r}: …}}: names that begin with 'nbq:' are ours")
+        if self.codec not in ("pickle", "json"):
+            raise UsageError(f"codec={self.codec!r} must be 'pickle' or 'json'")
         if self.on_lost not in ("rerun", "fail"):
             raise UsageError(f"on_lost={self.on_lost!r} must be 'rerun' or 'fail'")
 

@@ -7,11 +7,13 @@ A call, the ``payload`` of Asynq's TaskMessage::
     4       version of this format, 1
     5       codec of the arguments: 1 = pickle
     6, 7    major and minor version of the Python that made it
-    8       flags: 1 coroutine, 2 fail if the worker is lost, 4 code by reference
+    8       flags: 1 coroutine, 2 fail if the worker is lost, 4 code by reference,
+            8 the result is JSON, 16 limits
     9:13    id of the signing key
     13:29   signature: HMAC-SHA256, its first 16 bytes
     29:45   fingerprint of the code
-    45:     the arguments
+    45:     with flag 16 first the exact time-out and deadline in ms (u64 each, 0: none),
+            which Asynq's message has in whole seconds; then the arguments
 
 Signed is ``"nbqueue.call.1" 00``, then the task id, the queue and the type, each as UTF-8 after
 its length (u32, big-endian), then the envelope without its bytes 9:29.
@@ -21,7 +23,7 @@ A result, in the field ``result`` of the task (a value) or ``nbq:error`` (an exc
     0:4     00 "nbr"
     4       version of this format, 1
     5       codec of the body: 1 = pickle
-    6       kind: 0 value, 1 exception
+    6       kind: 0 value, 1 exception, 2 value reported before the end
     7:11    id of the signing key
     11:27   signature, as above
     27:     the body
@@ -46,14 +48,18 @@ PICKLE: Final = 1
 COROUTINE: Final = 1
 FAIL_IF_LOST: Final = 2
 BY_REFERENCE: Final = 4
+JSON_RESULT: Final = 8
+LIMITED: Final = 16
 
 VALUE: Final = 0
 EXCEPTION: Final = 1
+REPORTED: Final = 2
 
 _CALL_MAGIC: Final = b"\x00nbq"
 _RESULT_MAGIC: Final = b"\x00nbr"
 _CALL: Final = struct.Struct(">4sBBBBB4s16s16s")
 _RESULT: Final = struct.Struct(">4sBBB4s16s")
+_LIMITS: Final = struct.Struct(">QQ")
 _CALL_HEAD: Final = _CALL_MAGIC + bytes((VERSION, PICKLE, *sys.version_info[:2]))
 _RESULT_HEAD: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE))
 _UNSIGNED: Final = bytes(20)
@@ -62,6 +68,13 @@ _CALL_CONTEXT: Final = b"nbqueue.call.1\0"
 _RESULT_CONTEXT: Final = b"nbqueue.result.1\0"
 _length = struct.Struct(">I").pack
 _FLAGS: Final = [bytes((flags,)) for flags in range(256)]
+
+
+class Limits(NamedTuple):
+    """The exact time-out of an attempt and deadline of its task, in (Unix) ms; 0: none."""
+
+    timeout_ms: int
+    deadline_ms: int
 
 
 class Call(NamedTuple):
@@ -75,6 +88,7 @@ class Call(NamedTuple):
     signature: bytes
     fingerprint: bytes
     arguments: memoryview
+    limits: Limits | None = None
 
 
 class Result(NamedTuple):
@@ -88,6 +102,13 @@ class Result(NamedTuple):
     body: memoryview
 
 
+def finer_limits(timeout_ms: int, deadline_ms: int) -> Limits | None:
+    """What the whole seconds of Asynq's message cannot say; None if they say it all."""
+    if timeout_ms % 1000 or deadline_ms % 1000:
+        return Limits(timeout_ms, max(deadline_ms, 0))
+    return None
+
+
 def is_call(payload: bytes) -> bool:
     """Say whether ``payload`` is a call, and not the payload of a message."""
     return payload.startswith(_CALL_MAGIC)
@@ -98,13 +119,18 @@ def is_result(payload: bytes) -> bool:
     return payload.startswith(_RESULT_MAGIC)
 
 
-def pack_call(fingerprint: bytes, arguments: bytes, flags: int = 0) -> bytes:
+def pack_call(
+    fingerprint: bytes, arguments: bytes, flags: int = 0, limits: Limits | None = None
+) -> bytes:
     """Return the unsigned envelope of a call; ``sign_call`` of a keyring makes it complete.
 
     Raises `ValueError` if ``fingerprint`` has not 16 bytes.
     """
     if len(fingerprint) != 16:
         raise ValueError(f"a fingerprint has 16 bytes, not {len(fingerprint)}")
+    if limits is not None:
+        flags |= LIMITED
+        arguments = _LIMITS.pack(*limits) + arguments
     return b"".join((_CALL_HEAD, _FLAGS[flags], _UNSIGNED, fingerprint, arguments))
 
 
@@ -121,6 +147,12 @@ def parse_call(payload: bytes) -> Call:
     )
     if codec != PICKLE:
         raise _unknown_codec(codec, "call", "upgrade this worker")
+    limits, begin = None, _CALL.size
+    if flags & LIMITED:
+        begin += _LIMITS.size
+        if len(payload) < begin:
+            raise _unreadable(payload, _CALL_MAGIC, "call", "upgrade this worker")
+        limits = Limits(*_LIMITS.unpack_from(payload, _CALL.size))
     return Call(
         version,
         codec,
@@ -129,7 +161,8 @@ def parse_call(payload: bytes) -> Call:
         key_id,
         signature,
         fingerprint,
-        memoryview(payload)[_CALL.size :],
+        memoryview(payload)[begin:],
+        limits,
     )
 
 
@@ -170,7 +203,7 @@ def parse_result(payload: bytes) -> Result:
     if len(payload) < _RESULT.size or payload[:4] != _RESULT_MAGIC or payload[4] != VERSION:
         raise _unreadable(payload, _RESULT_MAGIC, "result", "upgrade nbqueue here")
     _, version, codec, kind, key_id, signature = _RESULT.unpack_from(payload)
-    if codec != PICKLE or kind > EXCEPTION:
+    if codec != PICKLE or kind > REPORTED:
         raise _unknown_codec(codec, "result", "upgrade nbqueue here")
     return Result(version, codec, kind, key_id, signature, memoryview(payload)[_RESULT.size :])
 

@@ -129,6 +129,11 @@ def main() -> None:
     help='Replace an executor once it has used so much memory, such as "512MB". [default: never]',
 )
 @click.option(
+    "--burst",
+    is_flag=True,
+    help="End when all queues are empty and nothing is due.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -145,6 +150,7 @@ def worker(
     lease: float,
     tasks_per_executor: int | None,
     memory_per_executor: int | None,
+    burst: bool,
     log_level: str,
 ) -> None:
     """Run tasks until Ctrl-C.
@@ -175,6 +181,7 @@ def worker(
         lease=lease,
         tasks_per_executor=tasks_per_executor,
         memory_per_executor=memory_per_executor,
+        burst=burst,
     )
     _log_to_stderr(log_level)
     sys.exit(chosen.run())

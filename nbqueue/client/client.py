@@ -12,6 +12,7 @@ from nbqueue.broker import commands
 from nbqueue.calls.functions import dump_function
 from nbqueue.calls.payloads import BY_REFERENCE, COROUTINE, is_call, pack_call
 from nbqueue.calls.signing import Keyring
+from nbqueue.client.codecs import has_json_result
 from nbqueue.client.futures import About, TaskFuture, attach
 from nbqueue.client.groups import TaskGroup
 from nbqueue.client.outcomes import End, end_of
@@ -233,7 +234,9 @@ class Client(concurrent.futures.Executor):
                     found[1],
                 )
         message = record.message
-        about = About(message.id, record.queue, message.type, name, is_call(message.payload))
+        is_json = has_json_result(self._session.keyring, record.queue, message)
+        calls = is_call(message.payload)
+        about = About(message.id, record.queue, message.type, name, calls, is_json)
         if record.state in states.FINAL:
             future: TaskFuture[Any] = TaskFuture(self._session, about)
             future._take(((message.id, end_of(record)),))

@@ -29,6 +29,7 @@ class About(NamedTuple):
     type: str
     name: str | None = None
     is_call: bool = True
+    is_json: bool = False
 
 
 class TaskFuture(concurrent.futures.Future[T]):
@@ -107,6 +108,21 @@ class TaskFuture(concurrent.futures.Future[T]):
         if not self.done() and (record is None or record.state in states.FINAL):
             self._end_now(end_of(record))
         return self
+
+    def reported(self) -> Any:
+        """What the task has found so far: the latest `nbqueue.report(result=…)`, from the store.
+
+        None if it reported nothing, or is not in the store any more. Of a task that failed it is
+        what it reported before, of one that completed the result. Raises `StoreUnreachable`, and
+        `SignatureError` for a value that no holder of the signing key made.
+        """
+        from nbqueue.client.codecs import reported_value
+
+        about = self._about
+        return reported_value(
+            self._attached(), about.queue, about.task_id,
+            is_call=about.is_call, is_json=about.is_json,
+        )  # fmt: skip
 
     # --- Waiting -------------------------------------------------------------------------------
 
@@ -216,8 +232,9 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     def _take(self, ends: Sequence[tuple[str, End]]) -> None:
         assert self._session is not None
+        how = self._about.is_call, self._about.is_json
         for task_id, end in ends:
-            self._settle(self._session.outcome(task_id, end, self._about.is_call))
+            self._settle(self._session.outcome(task_id, end, *how))
 
     def _notice(self, task_id: str, state: str) -> None:
         self._seen_state = state
@@ -286,7 +303,13 @@ _FAILED = _Failed()
 
 
 def revive(
-    place: str, task_id: str, queue: str, type: str, name: str | None, is_call: bool
+    place: str,
+    task_id: str,
+    queue: str,
+    type: str,
+    name: str | None,
+    is_call: bool,
+    is_json: bool = False,
 ) -> TaskFuture[Any]:
     """Make a future from what its pickle says: where the store is, and which task it is.
 
@@ -295,7 +318,7 @@ def revive(
     """
     from nbqueue.client.session import open_session
 
-    about = About(task_id, queue, type, name, is_call)
+    about = About(task_id, queue, type, name, is_call, is_json)
     session = open_session(place)
     if session is None:
         return TaskFuture(None, about, place)

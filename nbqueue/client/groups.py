@@ -271,7 +271,8 @@ class TaskGroup(Generic[T]):
             self._index.update(zip(task_ids, range(first, len(self._ids)), strict=True))
 
     def _take(self, ends: Sequence[tuple[str, End]]) -> None:
-        found = [(i, self._session.outcome(i, end, self._about.is_call)) for i, end in ends]
+        how = self._about.is_call, self._about.is_json
+        found = [(i, self._session.outcome(i, end, *how)) for i, end in ends]
         settled: list[tuple[TaskFuture[T], Outcome]] = []
         with self._changed:
             for task_id, outcome in found:

@@ -13,6 +13,7 @@ from nbqueue.client.submit import _Defaults, _Terms, _Unsent
 from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
 from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.limits import LIMITS_HEADER, limits_text
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -49,6 +50,8 @@ class _Message(_Unsent):
         about = About("", options.queue, type, options.name, is_call=False)
         super().__init__(session, _Terms(options, DEFAULTS), about)
         self._message.payload = self._payload or b""
+        if self.terms.limits is not None:
+            self._message.headers[LIMITS_HEADER] = limits_text(*self.terms.limits)
         if self.is_unique:
             self._message.unique_key = queue_keys(self.queue).unique(type, self._payload)
 

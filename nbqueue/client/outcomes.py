@@ -6,7 +6,6 @@ thread, and only once their signature was found good.
 
 from __future__ import annotations
 
-import json
 import struct
 import threading
 from typing import Any, Final, NamedTuple
@@ -16,6 +15,7 @@ from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import error_text, load_exception
 from nbqueue.calls.functions import load_value
 from nbqueue.calls.signing import Keyring
+from nbqueue.client.codecs import json_value, plain_value
 from nbqueue.errors import (
     NbqueueError,
     SignatureError,
@@ -57,12 +57,22 @@ class Outcome:
 
     ``is_call`` says that only what a holder of the signing key made may be its result. That of a
     message is what its handler wrote: a JSON value, else the plain bytes, None for nothing at all.
+    ``is_json`` says that it is a call whose result is JSON, unsigned and never unpickled.
     A message that is gone without a word is taken for done, as Asynq deletes what is done.
     """
 
-    __slots__ = ("_end", "_is_call", "_keyring", "_loaded", "_task_id", "is_cancelled", "state")
+    __slots__ = (
+        "_end", "_is_call", "_is_json", "_keyring", "_loaded", "_task_id", "is_cancelled", "state",
+    )  # fmt: skip
 
-    def __init__(self, task_id: str, end: End, keyring: Keyring, is_call: bool = True) -> None:
+    def __init__(
+        self,
+        task_id: str,
+        end: End,
+        keyring: Keyring,
+        is_call: bool = True,
+        is_json: bool = False,
+    ) -> None:
         self.state = end.state
         if end.state == DELETED and (end.body or not is_call):
             # Kept for no time at all, so that its end is all that there ever was of it.
@@ -73,6 +83,7 @@ class Outcome:
         self._end: End | None = end
         self._keyring = keyring
         self._is_call = is_call
+        self._is_json = is_json
         self._loaded: tuple[Any, Exception | None] | None = None
         self.is_cancelled = False
         # Loading is for whoever asks, except where it must be known whether this is a
@@ -106,8 +117,10 @@ class Outcome:
         if end.error is not None:
             return None, end.error
         if self.state == states.COMPLETED:
+            if self._is_json:
+                return json_value(end.body, self._task_id), None
             if not self._is_call and not payloads.is_result(end.body):
-                return _plain_value(end.body), None
+                return plain_value(end.body), None
             return load_value(self._verified(end.body, payloads.VALUE)), None
         if self.state == states.ARCHIVED:
             if not end.body:
@@ -139,16 +152,6 @@ class Outcome:
         failed = TaskFailed(error_text(exc), self._task_id, str(exc.__cause__ or ""))
         failed.__cause__ = exc.__cause__
         return failed
-
-
-def _plain_value(body: bytes) -> Any:
-    """What the handler of a message returned: JSON if it reads as such, else the bytes."""
-    if not body:
-        return None
-    try:
-        return json.loads(body.decode())
-    except (ValueError, RecursionError):
-        return body
 
 
 def read_announcement(data: bytes) -> tuple[list[tuple[str, End]], list[str]]:

@@ -81,8 +81,10 @@ class Session:
         if not self.accepts:
             raise RuntimeError("this client was shut down: call nbqueue.connect() for another")
 
-    def outcome(self, task_id: str, end: End, is_call: bool = True) -> Outcome:
-        return Outcome(task_id, end, self.keyring, is_call)
+    def outcome(
+        self, task_id: str, end: End, is_call: bool = True, is_json: bool = False
+    ) -> Outcome:
+        return Outcome(task_id, end, self.keyring, is_call, is_json)
 
     def cancel(
         self, queue: str, task_ids: Sequence[str], *, running: bool = True

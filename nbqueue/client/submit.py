@@ -143,13 +143,15 @@ class _Terms:
             else round(_seconds("unique", options.unique, 0.0) * 1000)
         )
         self.delay = _seconds("delay", options.delay, 0.0)
-        deadline = 0 if options.deadline is None else to_ms(options.deadline) // 1000
+        timeout_ms = math.ceil(round(_seconds("timeout", options.timeout, 0.0) * 1000, 3))
+        deadline_ms = 0 if options.deadline is None else to_ms(options.deadline)
+        self.limits = payloads.finer_limits(timeout_ms, deadline_ms)
+        deadline = -(-deadline_ms // 1000)
         if options.timeout is None:
             # Asynq takes "neither" for its own half an hour, so "none" is a far one.
             timeout = 0 if deadline else defaults.timeout
         else:
-            # Asynq's field has whole seconds. A shorter time-out is one second long.
-            timeout = math.ceil(_seconds("timeout", options.timeout, 0.0))
+            timeout = -(-timeout_ms // 1000)
             if timeout == 0:
                 raise UsageError(
                     f"timeout={options.timeout!r} leaves no time to run: leave it out for none"
@@ -313,15 +315,19 @@ class _Call(_Unsent):
         self.fn = fn
         options = terms.options
         self.code: Code = _dump(fn, terms.policy)
-        super().__init__(session, terms, About("", options.queue, self.code.name, options.name))
+        is_json = options.codec == "json"
+        about = About("", options.queue, self.code.name, options.name, is_json=is_json)
+        super().__init__(session, terms, about)
         self._flags = (
             payloads.COROUTINE * self.code.is_coroutine
             | payloads.BY_REFERENCE * self.code.by_reference
             | payloads.FAIL_IF_LOST * (options.on_lost == "fail")
+            | payloads.JSON_RESULT * is_json
         )
 
     def task(self, task_id: str, arguments: bytes) -> NewTask:
-        unsigned = payloads.pack_call(self.code.fingerprint, arguments, self._flags)
+        limits = self.terms.limits
+        unsigned = payloads.pack_call(self.code.fingerprint, arguments, self._flags, limits)
         message = self._message
         message.id = task_id
         message.payload = self.session.keyring.sign_call(

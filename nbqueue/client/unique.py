@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.commands import LockHolder, NewTask
+from nbqueue.client.codecs import has_json_result
 from nbqueue.client.futures import TaskFuture, attach
 from nbqueue.client.submit import _Unsent, id_conflict
 from nbqueue.errors import TaskIdConflict, TaskNotUnique
@@ -35,7 +36,8 @@ def send_unique(unsent: _Unsent, make: Callable[[str], NewTask]) -> TaskFuture[A
             break
         record = session.broker.find(holder.task_id, unsent.queue)
         if record is not None:
-            about = unsent.about._replace(task_id=holder.task_id, name=None)
+            is_json = has_json_result(session.keyring, unsent.queue, record.message)
+            about = unsent.about._replace(task_id=holder.task_id, name=None, is_json=is_json)
             future = attach(session, about)
             future._notice(holder.task_id, record.state)
             return future

@@ -27,7 +27,8 @@ class LoopExecutor:
     def __init__(self, connection: socket.socket, control: int) -> None:
         self._connection = connection
         self._control = control
-        self._runner = Runner()
+        self._runner = Runner(self._send_soon)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._started: asyncio.Task[None] | None = None
         self._running: dict[int, asyncio.Task[None]] = {}
         self._reasons: dict[int, int] = {}
@@ -36,7 +37,7 @@ class LoopExecutor:
         self._ended = asyncio.Event()
 
     async def serve(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
 
         def interrupt(number: int, reason: int) -> None:
             loop.call_soon_threadsafe(self._interrupt, number, reason)
@@ -54,6 +55,11 @@ class LoopExecutor:
         sender.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await sender
+
+    def _send_soon(self, data: bytes) -> None:
+        """For other threads."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._out.put_nowait, data)
 
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
@@ -112,6 +118,7 @@ class LoopExecutor:
                 await asyncio.shield(self._started)
             job = self._runner.prepare(task)
             set_current(job.task)
+            self._runner.reports.begin(task)
             value = await _called(job.function, *job.args, **job.kwargs)
             done = self._runner.succeeded(task, value, started)
         except asyncio.CancelledError as error:
@@ -132,7 +139,7 @@ class LoopExecutor:
     def _finish(self, task: TaskFrame, done: DoneFrame) -> None:
         self._running.pop(task.number, None)
         self._reasons.pop(task.number, None)
-        self._out.put_nowait(pipe.pack_done(done))
+        self._out.put_nowait(self._runner.answer(done))
 
     def _interrupt(self, number: int, reason: int) -> None:
         task = self._running.get(number)

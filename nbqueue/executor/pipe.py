@@ -27,6 +27,13 @@ SERVICE: Final = 6
 """Supervisor, first of all: the handlers and hooks of the worker's owner. Body: their code, or
 nothing. The executor says `HELLO` once its hooks have run."""
 
+REPORT: Final = 7
+"""Executor: what a running task says of itself. Body: its number (4 bytes), what (1 byte, such as
+`RESULT_REPORT`; others are skipped), and that."""
+
+RESULT_REPORT: Final = 1
+"""The result as far as it has come, in the form that the final one has."""
+
 VALUE: Final = 0
 FAILED: Final = 1
 FAILED_FOR_GOOD: Final = 2
@@ -37,6 +44,7 @@ CANCELLED: Final = 6
 
 _HEAD = struct.Struct(">IB")
 _TASK = struct.Struct(">I16sBqqqdIIII")
+_REPORT = struct.Struct(">IB")
 _DONE = struct.Struct(">IBQQdBI")
 PERMIT: Final = struct.Struct(">I")
 INTERRUPT: Final = struct.Struct(">IB")
@@ -65,6 +73,7 @@ class TaskFrame(NamedTuple):
     type: str
     headers: bytes
     arguments: bytes | memoryview
+    json_result: bool = False
 
 
 class DoneFrame(NamedTuple):
@@ -94,7 +103,7 @@ def pack_task(task: TaskFrame) -> bytes:
     head = _TASK.pack(
         task.number,
         task.fingerprint,
-        task.is_message,
+        task.is_message | task.json_result << 1,
         task.attempt,
         task.retried,
         task.max_retry,
@@ -109,7 +118,7 @@ def pack_task(task: TaskFrame) -> bytes:
 
 
 def unpack_task(body: bytes) -> TaskFrame:
-    number, fingerprint, is_message, attempt, retried, max_retry, deadline, a, b, c, d = (
+    number, fingerprint, bits, attempt, retried, max_retry, deadline, a, b, c, d = (
         _TASK.unpack_from(body)
     )
     at = _TASK.size
@@ -117,7 +126,7 @@ def unpack_task(body: bytes) -> TaskFrame:
     return TaskFrame(
         number,
         fingerprint,
-        bool(is_message),
+        bool(bits & 1),
         attempt,
         retried,
         max_retry,
@@ -127,7 +136,18 @@ def unpack_task(body: bytes) -> TaskFrame:
         body[at + b : at + c].decode(),
         body[at + c : at + d],
         body[at + d :],
+        bool(bits & 2),
     )
+
+
+def pack_report(number: int, what: int, body: bytes) -> bytes:
+    return frame(REPORT, _REPORT.pack(number, what) + body)
+
+
+def unpack_report(body: bytes) -> tuple[int, int, bytes]:
+    """Number of the task, what is reported, and that."""
+    number, what = _REPORT.unpack_from(body)
+    return number, what, body[_REPORT.size :]
 
 
 def pack_done(done: DoneFrame) -> bytes:

@@ -133,7 +133,8 @@ class WithPolicy:
     """A function, and what is done about its errors: what a call's code is when it has a policy."""
 
     def __init__(self, fn: Callable[..., Any], policy: Policy) -> None:
-        functools.update_wrapper(self, fn)
+        # Without what lies in it: of a class that is all its methods.
+        functools.update_wrapper(self, fn, updated=())
         self.fn = fn
         self.policy = policy
 

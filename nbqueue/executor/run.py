@@ -29,9 +29,11 @@ from nbqueue.errors import (
 )
 from nbqueue.executor import pipe
 from nbqueue.executor.context import Task, reset_current, set_current
-from nbqueue.executor.handlers import Service, encode_result
+from nbqueue.executor.encoding import encode_value
+from nbqueue.executor.handlers import Service
 from nbqueue.executor.pipe import DoneFrame, TaskFrame
 from nbqueue.executor.policy import Policy
+from nbqueue.executor.reports import Reports, reported_result
 
 _MOST_FUNCTIONS = 256
 
@@ -79,11 +81,12 @@ class Job:
 class Runner:
     """What all kinds of executors share: the code that came, and what becomes of an outcome.
 
-    Code is unpickled when it is first called, and kept.
+    Code is unpickled when it is first called, and kept. ``send`` sends frames, from any thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, send: Callable[[bytes], object]) -> None:
         self.service = Service()
+        self.reports = Reports(send)
         self._blobs: dict[bytes, bytes] = {}
         self._loaded: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
 
@@ -136,10 +139,10 @@ class Runner:
         """The answer for what a task returned."""
         micros = (time.perf_counter_ns() - started) // 1000
         try:
-            if frame.is_message:
-                body = encode_result(value)
+            if frame.is_message and value is None:
+                body = reported_result()
             else:
-                body = functions.dump_value(value, callee=frame.type)
+                body = encode_value(frame, value)
         except (CannotPickle, TypeError, ValueError) as error:
             return self.failed(frame, error, started, for_good=True)
         return DoneFrame(frame.number, pipe.VALUE, micros, peak_memory(micros), -1, True, "", body)
@@ -167,6 +170,11 @@ class Runner:
         error.__traceback__ = None
         peak = peak_memory(micros)
         return DoneFrame(frame.number, outcome, micros, peak, delay, counts, text, body)
+
+    def answer(self, done: DoneFrame) -> bytes:
+        """What to send when a task has ended: its last reports, where they are to stay, first."""
+        last = self.reports.end(done.number, keep=done.outcome != pipe.VALUE)
+        return last + pipe.pack_done(done)
 
     def _verdict(self, frame: TaskFrame, error: BaseException) -> tuple[int, float, bool]:
         if isinstance(error, RetryLater):
@@ -211,6 +219,7 @@ def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> Done
         try:
             job = runner.prepare(frame)
             token = set_current(job.task)
+            runner.reports.begin(frame)
             interrupted.number = frame.number
             early = interrupted.exception()
             if early is not None:

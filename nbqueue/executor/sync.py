@@ -21,7 +21,7 @@ class SyncExecutor:
         self._connection = connection
         self._permits = permits
         self._frames = Frames()
-        self._runner = Runner()
+        self._runner = Runner(connection.sendall)
         self._tasks: deque[TaskFrame] = deque()
         self._stopping = False
         self._interrupted = Interrupted()
@@ -34,7 +34,7 @@ class SyncExecutor:
             if task is None:
                 break
             done = run_sync(self._runner, task, self._interrupted)
-            self._connection.sendall(pipe.pack_done(done))
+            self._connection.sendall(self._runner.answer(done))
         for hook in self._runner.service.on_stop:
             call_hook(hook)
 

@@ -27,7 +27,7 @@ class ThreadExecutor:
     def __init__(self, connection: socket.socket, control: int, capacity: int) -> None:
         self._connection = connection
         self._sending = threading.Lock()
-        self._runner = Runner()
+        self._runner = Runner(self._send)
         self._pool = ThreadPoolExecutor(capacity, thread_name_prefix="nbqueue")
         self._threads: dict[int, int] = {}
         self._early: dict[int, int] = {}
@@ -67,7 +67,7 @@ class ThreadExecutor:
         finally:
             with self._lock:
                 del self._threads[task.number]
-        self._send(pipe.pack_done(done))
+        self._send(self._runner.answer(done))
 
     def _send(self, data: bytes) -> None:
         with self._sending:

@@ -61,12 +61,7 @@ class Answers:
             _log_failure(run, decision.how, failure)
             self._finisher.otherwise(run, _requeue(run, failure, decision.how))
             return
-        own = _OWN_ERRORS.get(decision.reason)
-        if own is not None or not body:
-            kind = own or TaskFailed
-            body = dump_exception(error or kind(decision.error_text, run.task_id))
-        envelope = payloads.pack_result(payloads.EXCEPTION, body)
-        signed = self._keys.sign_result(envelope, run.task_id)
+        signed = error_envelope(self._keys, run, decision, body, error)
         if isinstance(decision, state.Archive):
             _log_failure(run, "archived", failure)
             self._finisher.otherwise(run, _archive(run, failure, signed))
@@ -91,13 +86,7 @@ class Answers:
         self, run: Run, done: DoneFrame, started_ms: int, finished_ms: int, keep: bool
     ) -> None:
         message = run.message
-        result = b""
-        if done.outcome == pipe.VALUE:
-            result = done.body
-            if run.call is not None:
-                # It is a pickle; what a handler returned is not, and is for programs in Go too.
-                envelope = payloads.pack_result(payloads.VALUE, result)
-                result = self._keys.sign_result(envelope, run.task_id)
+        result = result_envelope(self._keys, run, done)
         now_s = finished_ms // 1000
         self._finisher.completed(
             run,
@@ -125,6 +114,30 @@ class Answers:
                 run.attempt,
                 format_duration(done.micros / 1e6),
             )
+
+
+def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> bytes:
+    """The result of an attempt that ended well, as it lies in the store."""
+    if done.outcome != pipe.VALUE:
+        return b""
+    if run.call is None or run.has_json_result:
+        return done.body  # no pickle, and for programs in Go too
+    return keys.sign_result(payloads.pack_result(payloads.VALUE, done.body), run.task_id)
+
+
+def error_envelope(
+    keys: Keyring,
+    run: Run,
+    decision: state.Archive | state.Retry,
+    body: bytes = b"",
+    error: Exception | None = None,
+) -> bytes:
+    """The exception of an attempt that failed, as it lies in the store; see `Answers.failed`."""
+    own = _OWN_ERRORS.get(decision.reason)
+    if own is not None or not body:
+        kind = own or TaskFailed
+        body = dump_exception(error or kind(decision.error_text, run.task_id))
+    return keys.sign_result(payloads.pack_result(payloads.EXCEPTION, body), run.task_id)
 
 
 def _log_failure(run: Run, what: str, failure: Failure) -> None:

@@ -54,6 +54,8 @@ class Executor:
         self.kill_reason = ""
         self.culprit: Run | None = None
         self.peak_memory = 0
+        self.reported: list[tuple[Run, int, bytes]] = []
+        """What running tasks said of themselves: what it is, and that."""
         self._frames = Frames()
         self._out = bytearray(pipe.frame(pipe.SERVICE, service))
         self._pidfd = -1
@@ -180,6 +182,10 @@ class Executor:
                 self.began_at = now
                 if run is not None:
                     ended.append((run, done))
+            elif kind == pipe.REPORT:
+                number, what, said = pipe.unpack_report(body)
+                if number in self.runs:
+                    self.reported.append((self.runs[number], what, said))
             elif kind == pipe.HELLO:
                 self.ready = True
                 self.began_at = now

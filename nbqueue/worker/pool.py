@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import deque
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from nbqueue.clock import Clock
 from nbqueue.executor import pipe
-from nbqueue.executor.pipe import DoneFrame, TaskFrame
+from nbqueue.executor.pipe import DoneFrame
 from nbqueue.worker.codes import Codes
 from nbqueue.worker.executors import LOOP, SYNC, THREADS, Death, Executor, ExecutorGone
 from nbqueue.worker.pace import Pace
@@ -29,10 +28,10 @@ _LONGEST_WAIT = 0.05
 class Pool:
     """Has runs carried out, and says how each ended.
 
-    ``on_done(run, done)``: its executor answered. ``on_lost(run, why, innocent)``: its executor is
-    gone, perhaps for the sake of another task.
-    ``on_no_code(run)``: its code is not to be had. ``on_too_many(runs)``: they were fetched ahead,
-    and all slots turned out to be taken. ``on_broken(why)``: executors do not start.
+    ``on_done(run, done)``: its executor answered. ``on_report(run, what, body)``: it runs, and said
+    something of itself. ``on_lost(run, why, innocent)``: its executor is gone, perhaps for the sake
+    of another task. ``on_no_code(run)``: its code is not to be had. ``on_too_many(runs)``: they
+    were fetched ahead, and all slots are taken. ``on_broken(why)``: executors do not start.
     """
 
     def __init__(
@@ -53,6 +52,7 @@ class Pool:
         self._failed_starts = 0
         self._closing = False
         self.on_done: Callable[[Run, DoneFrame], None]
+        self.on_report: Callable[[Run, int, bytes], None]
         self.on_lost: Callable[[Run, Death, bool], None]
         self.on_no_code: Callable[[Run], None]
         self.on_too_many: Callable[[list[Run]], None]
@@ -125,8 +125,9 @@ class Pool:
             self._forget_waiting(run)
             self.on_lost(run, Death("not begun", "it had not begun"), False)
             return
-        if executor.kind == SYNC and next(iter(executor.runs)) != run.number:
-            # It waits behind another: taken back, it need not be interrupted.
+        is_first = next(iter(executor.runs)) == run.number
+        if executor.kind == SYNC and not (is_first and executor.ready):
+            # It has not begun: taken back, it need not be interrupted.
             self._take_back(executor)
             if run in self._ready:
                 self.interrupt(run, reason)
@@ -199,8 +200,7 @@ class Pool:
     def _executor_for(self, run: Run) -> Executor | None:
         kind = LOOP if run.is_coroutine else self._kind
         parked = 0 if kind != SYNC or run.is_limited else self.pace.parked()
-        best, most = None, 0
-        count = 0
+        best, most, count = None, 0, 0
         for executor in self.executors:
             if executor.kind != kind or executor.retiring:
                 continue
@@ -217,35 +217,33 @@ class Pool:
         return best
 
     def _send(self, executor: Executor, run: Run, blob: bytes) -> None:
-        message = run.message
         started = self._clock.now()
         deadline = run.ends_at = run.end_at(started)
         if blob:
             executor.send_code(run.fingerprint, blob)
         now = self._reactor.now()
-        frame = TaskFrame(
-            run.number,
-            run.fingerprint,
-            run.call is None,
-            run.attempt,
-            message.retried,
-            message.retry,
-            deadline,
-            run.task_id,
-            run.queue,
-            message.type,
-            json.dumps(dict(message.headers)).encode() if message.headers else b"",
-            message.payload if run.call is None else run.call.arguments,
-        )
+        frame = run.frame(deadline)
         waits = executor.kind == SYNC and bool(executor.runs)
         executor.send_task(run, frame, now)
-        if deadline:
-            seconds = max(0.0, deadline - started)
-            self._timers[run.number] = self._reactor.after(
-                seconds, lambda: self.interrupt(run, pipe.TIMED_OUT)
-            )
+        if ends_at := deadline if executor.ready else run.deadline:
+            self._limit(run, ends_at - started)
         if waits and self._parked_timer is None:
             self._parked_timer = self._reactor.after(_LOOK_AT_PARKED, self._look_at_parked)
+
+    def _limit(self, run: Run, seconds: float) -> None:
+        """End the run when its time is up."""
+        self._cancel_timer(run)
+        self._timers[run.number] = self._reactor.after(
+            max(0.0, seconds), lambda: self.interrupt(run, pipe.TIMED_OUT)
+        )
+
+    def _begin_late(self, executor: Executor) -> None:
+        """What was sent to a process that was still starting begins only now."""
+        now = self._clock.now()
+        for run in executor.runs.values():
+            if run.ends_at:
+                run.ends_at = run.end_at(now)
+                self._limit(run, run.ends_at - now)
 
     def _look_at_parked(self) -> None:
         """Take back what waits behind a task that turned out to be slow."""
@@ -287,6 +285,7 @@ class Pool:
 
     def _read(self, executor: Executor) -> bool:
         """Take what it answered; False if there is nothing more to come."""
+        was_ready = executor.ready
         try:
             ended = executor.read(self._reactor.now())
         except ExecutorGone:
@@ -297,6 +296,11 @@ class Pool:
             return False
         if executor.ready:
             self._failed_starts = 0
+            if not was_ready:
+                self._begin_late(executor)
+        reported, executor.reported = executor.reported, []
+        for report in reported:
+            self.on_report(*report)
         for run, done in ended:
             self._drop(run)
             self.pace.ended(done.micros / 1e6)
@@ -305,7 +309,7 @@ class Pool:
             log.info("executor recycled pid=%d tasks=%d", executor.pid, executor.finished)
             self._take_back(executor)
             self._retire(executor)
-        return bool(ended)
+        return bool(ended or reported)
 
     def _retire(self, executor: Executor) -> None:
         """Have it end when it is idle; something that a task left behind may keep it alive."""

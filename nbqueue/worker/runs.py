@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbqueue.broker.commands import Failure, Who
-from nbqueue.calls.payloads import Call
-from nbqueue.executor.pipe import NO_CODE
+from nbqueue.calls.payloads import JSON_RESULT, Call
+from nbqueue.executor.pipe import NO_CODE, TaskFrame
+from nbqueue.wire.limits import exact, read_limits, seen_headers
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
 if TYPE_CHECKING:
@@ -51,18 +52,30 @@ class Run:
     """Who ran it, if that is not this worker: a task that was recovered."""
 
     @property
-    def timeout(self) -> int:
+    def timeout(self) -> float:
         """How many seconds this attempt may take; 0: any number."""
         timeout, deadline = self.message.timeout, self.message.deadline
         if timeout <= 0:
             return 0 if deadline > 0 else DEFAULT_TIMEOUT
-        return 0 if timeout >= FAR_TIMEOUT else timeout
+        if timeout >= FAR_TIMEOUT:
+            return 0
+        limits = self._limits()
+        return (limits and exact(limits[0], timeout)) or timeout
 
     @property
-    def deadline(self) -> int:
+    def deadline(self) -> float:
         """When the task must be done (Unix seconds), whatever the attempt; 0: never."""
         deadline = self.message.deadline
-        return deadline if 0 < deadline < FAR_DEADLINE else 0
+        if not 0 < deadline < FAR_DEADLINE:
+            return 0
+        limits = self._limits()
+        return (limits and exact(limits[1], deadline)) or deadline
+
+    def _limits(self) -> tuple[int, int] | None:
+        """The exact time-out and deadline in milliseconds, where it has any."""
+        if self.call is not None:
+            return self.call.limits
+        return read_limits(self.message.headers) if self.message.headers else None
 
     @property
     def is_limited(self) -> bool:
@@ -76,6 +89,30 @@ class Run:
             return float(deadline)
         end = started + timeout
         return min(end, deadline) if deadline else end
+
+    @property
+    def has_json_result(self) -> bool:
+        """Whether it is a call whose result is to be JSON, which nobody signs."""
+        return self.call is not None and bool(self.call.flags & JSON_RESULT)
+
+    def frame(self, ends_at: float) -> TaskFrame:
+        """What its executor needs to run it."""
+        message, call = self.message, self.call
+        return TaskFrame(
+            self.number,
+            self.fingerprint,
+            call is None,
+            self.attempt,
+            message.retried,
+            message.retry,
+            ends_at,
+            self.task_id,
+            self.queue,
+            message.type,
+            seen_headers(message.headers) if message.headers else b"",
+            message.payload if call is None else call.arguments,
+            self.has_json_result,
+        )
 
     def waited_ms(self, started_ms: int) -> int | None:
         """How long the task was pending before it started, if that is known."""

@@ -31,6 +31,7 @@ class WorkerSettings:
     lease: how long a task stays ours without a sign of life (a duration); 30 s, as Asynq's.
     tasks_per_executor: an executor is replaced after this many tasks; None: never.
     memory_per_executor: and when it once had this many bytes; None: never.
+    burst: end when all queues are empty, and nothing is due.
     service: the code of the owner's handlers and hooks, for the executors.
     patterns: which messages these handlers serve, and whether each is async.
     """
@@ -47,6 +48,7 @@ class WorkerSettings:
     memory_per_executor: int | None = None
     service: bytes = b""
     patterns: Sequence[tuple[str, bool]] = ()
+    burst: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.queues, Mapping):

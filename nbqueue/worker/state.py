@@ -111,4 +111,4 @@ def after_loss(
 def timeout_text(run: Run) -> str:
     if run.deadline and (not run.timeout or run.ends_at >= run.deadline):
         return "timed out: its deadline has passed"
-    return f"timed out after {run.timeout}s"
+    return f"timed out after {run.timeout:g}s"

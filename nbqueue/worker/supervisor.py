@@ -37,6 +37,7 @@ from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.worker import state
 from nbqueue.worker.admission import NO_HANDLER, admit
 from nbqueue.worker.answers import Answers
+from nbqueue.worker.burst import Burst
 from nbqueue.worker.codes import Codes
 from nbqueue.worker.executors import Death
 from nbqueue.worker.fetcher import Fetcher, QueueOrder
@@ -45,6 +46,7 @@ from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.results import ResultWriter
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.sweeper import Sweeper
@@ -75,6 +77,8 @@ class Supervisor:
         self._codes = Codes(self.links)
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
         self.pool.on_done = self._on_done
+        self._results = ResultWriter(self.links, self._keys)
+        self.pool.on_report = self._results.take
         self.pool.on_lost = self._on_lost
         self.pool.on_no_code = self._on_no_code
         self.pool.on_broken = self._on_broken
@@ -97,6 +101,11 @@ class Supervisor:
         Recoverer(self.reactor, self.links, self.clock, queues, self._on_expired)
         Janitor(self.reactor, self.links, self.clock, queues)
         Sweeper(self.reactor, self.links, self.clock, queues)
+        self._burst: Burst | None = None
+        if settings.burst:
+            self._burst = Burst(
+                self.reactor, self.links, self.clock, queues, self._is_idle, self.shut_down
+            )
         self.links.on_message = self._on_message
         self.links.on_up.append(self._reclaim)
         self.reactor.every_round(self._round)
@@ -188,13 +197,18 @@ class Supervisor:
         self.links.flush()
         if self._ending:
             self._end_when_idle()
+        elif self._burst is not None:
+            self._burst.look()
+
+    def _is_idle(self) -> bool:
+        return not self.pool.in_hand and self.finisher.is_idle and not self.fetcher.is_asking
 
     def _end_when_idle(self) -> None:
         """First the tasks end, then the executors, which may have hooks to run, and then we."""
         if self._stopping:
             if not self.pool.executors:
                 self.reactor.stop()
-        elif not self.pool.in_hand and self.finisher.is_idle and not self.fetcher.is_asking:
+        elif self._is_idle():
             self._stopping = True
             self.pool.stop_executors()
             self.reactor.after(self.settings.kill_grace_seconds, self.reactor.stop)
@@ -228,9 +242,11 @@ class Supervisor:
             self.answers.failed(run, refusal.decision, error=refusal.error)
 
     def _on_done(self, run: Run, done: DoneFrame) -> None:
+        self._results.finish(run, keep=done.outcome != pipe.VALUE)
         self.answers.done(run, done, self.clock.now_ms())
 
     def _on_lost(self, run: Run, why: Death, innocent: bool) -> None:
+        self._results.finish(run, keep=True)
         self.answers.failed(run, state.after_loss(run, why.reason, why.text, innocent))
 
     def _on_no_code(self, run: Run) -> None:

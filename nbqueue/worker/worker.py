@@ -65,6 +65,7 @@ class Worker:
         lease: Duration = 30.0,
         tasks_per_executor: int | None = None,
         memory_per_executor: int | None = None,
+        burst: bool = False,
         log: str | Path | None = None,
         retry_delay: Any = None,
         retry_on: Any = None,
@@ -82,6 +83,7 @@ class Worker:
             lease,
             tasks_per_executor,
             memory_per_executor,
+            burst=burst,
         )
         self.log = Path(log) if log is not None else None
         self._process: subprocess.Popen[bytes] | None = None

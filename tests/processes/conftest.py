@@ -29,6 +29,7 @@ from nbqueue.calls.signing import Keyring
 from nbqueue.errors import NoEmbeddedServer
 from nbqueue.store import programs
 from nbqueue.store.connection import connect
+from nbqueue.wire.events import ids_of
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 from nbqueue.worker.worker import Worker
 
@@ -333,8 +334,7 @@ class Lab:
         """How often this happened to the task."""
         entries = self.redis.xrange(f"nbqueue:{{{queue}}}:events")
         return sum(
-            words[b"event"] == name.encode() and task_id.encode() in words[b"ids"].split()
-            for _, words in entries
+            words[b"event"] == name.encode() and task_id in ids_of(words) for _, words in entries
         )
 
     def length(self, name: str, queue: str = "default") -> int:

@@ -143,8 +143,18 @@ class TestSubmit:
         assert dict(message.headers) == {"who": "me"}
         assert payloads.parse_call(message.payload).flags & payloads.FAIL_IF_LOST
 
-    def test_a_short_timeout_is_a_second_long(self, client: Client, redis: Any) -> None:
-        assert stored(redis, client.options(timeout="10ms").submit(add, 1)).timeout == 1
+    def test_a_short_timeout_is_a_second_long_for_asynq_and_exact_for_us(
+        self, client: Client, redis: Any
+    ) -> None:
+        message = stored(redis, client.options(timeout="10ms").submit(add, 1))
+        assert message.timeout == 1
+        assert payloads.parse_call(message.payload).limits == (10, 0)
+        at = datetime(2050, 1, 1, 0, 0, 0, 1_000, tzinfo=timezone.utc)
+        message = stored(redis, client.options(timeout=2, deadline=at).submit(add, 1))
+        assert (message.timeout, message.deadline) == (2, 2_524_608_001)
+        assert payloads.parse_call(message.payload).limits == (2000, 2_524_608_000_001)
+        message = stored(redis, client.enqueue("t", timeout=0.25))
+        assert (message.timeout, dict(message.headers)) == (1, {"nbq:limits": "250|0"})
 
     def test_a_deadline_alone_leaves_the_timeout_open(self, client: Client, redis: Any) -> None:
         at = datetime.now(timezone.utc) + timedelta(hours=1)

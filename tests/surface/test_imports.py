@@ -44,6 +44,12 @@ def test_the_package_alone_loads_nothing_but_itself() -> None:
     assert not loaded & others
 
 
+def test_the_helpers_of_tests_load_nothing_before_they_are_used() -> None:
+    loaded = loaded_by("import nbqueue.testing\nassert 'eager' in dir(nbqueue.testing)")
+    assert {n for n in loaded if n.startswith("nbqueue")} == {"nbqueue", "nbqueue.testing"}
+    assert not loaded & (HEAVY | {"redis", "cloudpickle", "pytest"})
+
+
 def test_a_client_loads_no_frames_and_no_widgets(tmp_path: Path) -> None:
     url = f"embedded://{tmp_path / 's'}"
     try:

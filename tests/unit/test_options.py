@@ -45,6 +45,7 @@ def test_queue_names_that_some_reader_does_not_take(queue: Any) -> None:
         ("at", datetime(2030, 1, 1)),
         ("headers", {"a": 1}),
         ("headers", {1: "a"}),
+        ("headers", {"nbq:limits": "1|0"}),
         ("on_lost", "retry"),
     ],
 )

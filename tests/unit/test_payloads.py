@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,6 +45,29 @@ def test_result_has_these_bytes() -> None:
     assert payloads.result_text("id-1", signed) == (
         b"nbqueue.result.1\0\0\0\0\x04id-1\x00nbr\x01\x01\x01BODY"
     )
+
+
+def test_exact_limits_have_these_bytes_and_are_signed() -> None:
+    limits = payloads.Limits(250, 2_000_000_000_123)
+    payload = payloads.pack_call(FINGERPRINT, b"ARGS", 0, limits)
+    body = FINGERPRINT + bytes.fromhex("00000000000000fa") + bytes.fromhex("000001d1a94a207b")
+    assert payload == b"\x00nbq\x01\x01" + PYTHON + b"\x10" + bytes(20) + body + b"ARGS"
+    call = payloads.parse_call(payload)
+    assert (call.limits, call.arguments, call.flags) == (limits, b"ARGS", payloads.LIMITED)
+    assert payloads.call_text("i", "q", "t", payload).endswith(body + b"ARGS")
+    with pytest.raises(SignatureError, match="cut short"):
+        payloads.parse_call(payload[:60])
+
+
+@pytest.mark.parametrize(
+    ("timeout_ms", "deadline_ms", "limits"),
+    [(0, 0, None), (1000, 0, None), (1000, 5000, None), (250, 0, (250, 0)), (0, 1, (0, 1)),
+     (2000, 5001, (2000, 5001))],
+)  # fmt: skip
+def test_limits_travel_where_whole_seconds_do_not_say_it(
+    timeout_ms: int, deadline_ms: int, limits: Any
+) -> None:
+    assert payloads.finer_limits(timeout_ms, deadline_ms) == limits
 
 
 @given(st.binary(min_size=16, max_size=16), st.binary(), st.integers(0, 7))

@@ -20,6 +20,7 @@ class FakeCall:
 
     def __init__(self, flags: int = 0) -> None:
         self.flags = flags
+        self.limits: Any = None
 
 
 def run(*, call: Any = None, lost: int = 0, stop_reason: int = 0, **fields: Any) -> Run:
@@ -140,6 +141,43 @@ def test_an_attempt_must_end_by_its_timeout_or_its_deadline(
     timeout: int, deadline: int, ends: float
 ) -> None:
     assert run(timeout=timeout, deadline=deadline).end_at(1000.0) == ends
+
+
+@pytest.mark.parametrize(
+    ("header", "fields", "timeout", "deadline"),
+    [
+        ("250|0", {"timeout": 1}, 0.25, 0),
+        ("1500|2500750", {"timeout": 2, "deadline": 2501}, 1.5, 2500.75),
+        ("0|2500750", {"timeout": 0, "deadline": 2501}, 0, 2500.75),
+        ("250|0", {"timeout": 2}, 2, 0),  # somebody changed it since
+        ("0|2500750", {"timeout": 0, "deadline": 2502}, 0, 2502),
+        ("250|0", {"timeout": 0}, 1800, 0),
+        ("x|y", {"timeout": 1}, 1, 0),
+        ("250", {"timeout": 1}, 1, 0),
+        ("9" * 25 + "|0", {"timeout": 1}, 1, 0),
+    ],
+)
+def test_exact_limits_hold_while_the_message_agrees(
+    header: str, fields: dict[str, int], timeout: float, deadline: float
+) -> None:
+    message = run(headers={"nbq:limits": header}, **fields)
+    assert (message.timeout, message.deadline) == (timeout, deadline)
+    if "x" not in header and header.count("|") == 1 and len(header) < 20:
+        call = run(call=FakeCall(), **fields)
+        call.call.limits = payloads.Limits(*map(int, header.split("|")))  # type: ignore[union-attr]
+        assert (call.timeout, call.deadline) == (timeout, deadline)
+
+
+def test_the_text_of_a_timeout_says_the_exact_value() -> None:
+    assert state.timeout_text(run(timeout=90)) == "timed out after 90s"
+    assert state.timeout_text(run(headers={"nbq:limits": "250|0"}, timeout=1)) == (
+        "timed out after 0.25s"
+    )
+
+
+def test_our_own_headers_are_not_for_the_task() -> None:
+    found = run(headers={"nbq:limits": "250|0", "a": "b"}, timeout=1)
+    assert found.frame(0.0).headers == b'{"a": "b"}'
 
 
 def test_how_long_a_task_waited_is_counted_from_when_it_was_pending() -> None:

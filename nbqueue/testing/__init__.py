@@ -1,0 +1,37 @@
+"""For tests of code that uses nbqueue: tasks that run at once, and a store for a test.
+
+`eager` and `eager_client` need neither Redis nor a worker; `drain` runs what lies in a store, in
+this process. The fixtures of pytest are in `nbqueue.testing.plugin`. Importing this loads next to
+nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "EagerClient": "nbqueue.testing.eager_mode",
+    "drain": "nbqueue.testing.draining",
+    "eager": "nbqueue.testing.eager_mode",
+    "eager_client": "nbqueue.testing.eager_mode",
+}
+
+__all__ = ["EagerClient", "drain", "eager", "eager_client"]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if TYPE_CHECKING:
+    from nbqueue.testing.draining import drain
+    from nbqueue.testing.eager_mode import EagerClient, eager, eager_client

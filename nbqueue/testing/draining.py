@@ -1,0 +1,126 @@
+"""Running what lies in a store, in this process, until nothing is left to run."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from nbqueue.broker import commands
+from nbqueue.broker.broker import Broker
+from nbqueue.broker.commands import Command, Ended, Fetched, Who
+from nbqueue.broker.reporting import write_result
+from nbqueue.calls.functions import fingerprint_of
+from nbqueue.calls.signing import Keyring
+from nbqueue.client.client import Client
+from nbqueue.executor.pipe import DoneFrame
+from nbqueue.testing.attempts import Attempts
+from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.messages import TaskMessage, read_message
+from nbqueue.worker.answers import Answers
+from nbqueue.worker.finisher import Finisher
+from nbqueue.worker.runs import Run
+from nbqueue.worker.worker import Worker
+
+_LEASE_MS = 600_000
+
+_numbers = itertools.count(1)
+
+
+def drain(
+    client: Client,
+    queues: Sequence[str] | None = None,
+    *,
+    worker: Worker | None = None,
+    limit: int | None = None,
+) -> int:
+    """Run all pending tasks of the store of ``client`` here, until no more are due; say how many
+    attempts that were.
+
+    ``queues``: which; all that there are. ``worker``: one with handlers, hooks and a retry policy,
+    which is not started. ``limit``: stop after so many attempts. What is scheduled, or to be tried
+    again, is run if it is due by now. Time-outs do not end what runs, and its output stays here.
+
+    >>> f = q.submit(sum, [1, 2, 3])
+    >>> nbqueue.testing.drain(q)
+    1
+    """
+    session = client._session
+    drainer = _Drainer(session.broker, session.keyring, worker or Worker())
+    done = 0
+    while limit is None or done < limit:
+        found = drainer.step(session.broker.queues() if queues is None else list(queues))
+        if not found:
+            break
+        done += found
+    return done
+
+
+class _Drainer:
+    """A worker of one thread, with the transitions of every worker."""
+
+    def __init__(self, broker: Broker, keys: Keyring, worker: Worker) -> None:
+        self._broker = broker
+        host = socket.gethostname() or "unknown-host"
+        self._who = Who(f"{host}:{os.getpid()}:{os.urandom(4).hex()}", host)
+        self._attempts = Attempts(keys, broker.clock, worker, broker.queues())
+        self._answers = Answers(cast("Finisher", self), keys)
+
+    def step(self, queues: Sequence[str]) -> int:
+        """Run one task of the first queue that has one. Returns how many that were."""
+        for queue in queues:
+            now_ms = self._broker.clock.now_ms()
+            self._broker.run(commands.forward(queue, now_ms))
+            token = f"{self._who.worker}:{now_ms}:{next(_numbers)}"
+            fetch = commands.fetch(queue, 1, now_ms, now_ms + _LEASE_MS, token)
+            for task in self._broker.run(fetch) or ():
+                self._run(queue, task, token, now_ms)
+                return 1
+        return 0
+
+    def _run(self, queue: str, task: Fetched, token: str, now_ms: int) -> None:
+        run = Run(
+            next(_numbers),
+            task.task_id,
+            queue,
+            task.msg,
+            read_message(task.msg) or TaskMessage(),
+            commands.token_fence(token),
+            task.attempt,
+            task.lost,
+            task.pending_since_ns,
+            now_ms,
+        )
+        self._serve(queue)
+        try:
+            answer, reported = self._attempts.run(run, self._code)
+        except BaseException:
+            self._answers.give_back([run], "interrupted", "it was interrupted")
+            raise
+        if reported is not None:
+            self._broker.run(write_result(queue, run.task_id, run.fence, reported))
+        if isinstance(answer, DoneFrame):
+            self._answers.done(run, answer, self._broker.clock.now_ms())
+        else:
+            self._answers.failed(run, answer.decision, error=answer.error)
+
+    def _serve(self, queue: str) -> None:
+        """Take up the handlers that `Client.serve` put into the store."""
+        self._attempts.refresh(queue)
+        [found] = self._broker.call(("HGETALL", queue_keys(queue).handlers))
+        self._attempts.handlers._take(queue, found)
+
+    def _code(self, queue: str, fingerprint: bytes) -> bytes | None:
+        [blob] = self._broker.call(("GET", queue_keys(queue).code(fingerprint)))
+        return blob if blob is not None and fingerprint_of(blob) == fingerprint else None
+
+    # --- As a finisher, to which `Answers` hands the ends ----------------------------------------
+
+    def completed(self, run: Run, ended: Ended) -> None:
+        now_ms = self._broker.clock.now_ms()
+        self._broker.run(commands.complete(run.queue, [ended], now_ms, self._who))
+
+    def otherwise(self, run: Run, make: Callable[[int, Who], Command[bool]]) -> None:
+        self._broker.run(make(self._broker.clock.now_ms(), self._who))

@@ -1,0 +1,180 @@
+"""Tasks that run at once, in this process, without a store and without a worker.
+
+Functions, arguments and results are pickled, signed, verified and loaded as otherwise, so that what
+cannot travel fails here too. Limits: tasks run one after the other, when they are submitted,
+whatever their delay; time-outs do not end them; what lies in a real store is not seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+from unittest.mock import patch
+
+from nbqueue.calls.signing import Keyring
+from nbqueue.client import client as client_module
+from nbqueue.client.client import Client
+from nbqueue.client.listener import Listener
+from nbqueue.client.outcomes import End
+from nbqueue.client.outstanding import Sink
+from nbqueue.client.session import Session, _sessions
+from nbqueue.clock import Clock
+from nbqueue.executor.context import Task
+from nbqueue.executor.handlers import Middleware
+from nbqueue.store.connection import Store
+from nbqueue.testing.broker import EagerBroker
+from nbqueue.worker.worker import Worker
+
+_numbers = itertools.count(1)
+
+
+class EagerClient(Client):
+    """A `Client` whose tasks have ended when it returns their futures; made by `eager_client`."""
+
+    def __init__(self, session: Session, worker: Worker) -> None:
+        super().__init__(session)
+        self.worker = worker
+        """The worker, never started, whose handlers, hooks and policy hold."""
+
+    def handle(self, pattern: str, fn: Callable[[Task], Any] | None = None) -> Any:
+        """Have messages be run by ``fn``; see `Worker.handle`."""
+        return self.worker.handle(pattern, fn)
+
+    def use(self, *middleware: Middleware) -> EagerClient:
+        """Wrap all handlers; see `Worker.use`."""
+        self.worker.use(*middleware)
+        return self
+
+
+def eager_client(worker: Worker | None = None) -> EagerClient:
+    """A client that needs no Redis and no worker: its tasks run here, when they are submitted.
+
+    ``worker``: one with handlers, hooks and a retry policy; it is not started.
+
+    >>> q = nbqueue.testing.eager_client()
+    >>> q.submit(sum, [1, 2, 3]).result()
+    6
+
+    Retries happen without waiting. Errors arrive in the futures.
+    """
+    worker = worker or Worker()
+    return EagerClient(_session(EagerBroker(worker)), worker)
+
+
+@contextlib.contextmanager
+def eager(*clients: Client, worker: Worker | None = None) -> Iterator[EagerClient]:
+    """Within the block, `nbqueue.connect` gives clients as `eager_client` does.
+
+    ``clients`` are some that exist already, and are eager within the block, too.
+
+    >>> with nbqueue.testing.eager():
+    ...     program_under_test()            # doctest: +SKIP
+    """
+    first = eager_client(worker)
+    broker = first._session.broker
+    assert isinstance(broker, EagerBroker)
+
+    def new_session(url: str | None = None, key: Any = None) -> Session:
+        return _session(broker)
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(patch.object(client_module, "new_session", new_session))
+        for client in clients:
+            stack.enter_context(_made_eager(client._session, broker))
+        yield first
+
+
+@contextlib.contextmanager
+def _made_eager(session: Session, broker: EagerBroker) -> Iterator[None]:
+    before = session._broker, session.listener, session.keyring, session.clock
+    session._broker, session.keyring, session.clock = broker, broker.keys, broker.clock
+    session.listener = cast("Listener", EagerListener(broker))
+    try:
+        yield
+    finally:
+        session._broker, session.listener, session.keyring, session.clock = before
+
+
+def _session(broker: EagerBroker) -> Session:
+    return EagerSession(broker)
+
+
+class EagerSession(Session):
+    """A session with no store."""
+
+    def __init__(self, broker: EagerBroker) -> None:
+        self.store = cast("Store", _NoStore())
+        self.keyring: Keyring = broker.keys
+        self._broker = broker
+        self.clock: Clock = broker.clock
+        self.is_open = self.accepts = True
+        self._new_prefix()
+        self.listener = cast("Listener", EagerListener(broker))
+        _sessions.add(self)
+
+    def after_fork(self) -> None:
+        self._new_prefix()
+
+
+class EagerListener:
+    """Tells who waits at once: whatever was enqueued has ended."""
+
+    def __init__(self, broker: EagerBroker) -> None:
+        self._broker = broker
+        self._sinks: dict[tuple[str, str], Sink] = {}
+
+    def listen(self, queue: str, channel: str) -> int:
+        return 0
+
+    def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
+        self._sinks.update(((queue, task_id), sink) for task_id in task_ids)
+
+    def forget(self, queue: str, task_ids: Sequence[str]) -> None:
+        for task_id in task_ids:
+            self._sinks.pop((queue, task_id), None)
+
+    def entered(self, queue: str, task_ids: Sequence[str], generation: int) -> None:
+        for task_id in task_ids:
+            sink = self._sinks.pop((queue, task_id), None)
+            if sink is not None:
+                sink._take(((task_id, self._broker.end(queue, task_id)),))
+
+    def watch(self, queue: str, task_id: str, sink: Sink, *, own: bool = False) -> Sink | None:
+        sink._take(((task_id, self._broker.end(queue, task_id)),))
+        return None
+
+    def claim(self, queue: str, task_id: str) -> Sink | None:
+        return self._sinks.pop((queue, task_id), None)
+
+    def outstanding(self, *, own: bool = False) -> list[tuple[str, str, Sink]]:
+        return []
+
+    def wait_until_idle(self) -> None:
+        pass
+
+    def is_this_thread(self) -> bool:
+        return False
+
+    def stop(self, end: Callable[[str], End] | None = None, *, wait: bool = True) -> None:
+        pass
+
+    def after_fork(self, own_prefix: str) -> None:
+        pass
+
+
+class _NoURL:
+    """Where the tasks of an eager client are: here."""
+
+    def __init__(self) -> None:
+        self.redacted = f"eager://{secrets.token_hex(4)}/{next(_numbers)}"
+
+
+class _NoStore:
+    def __init__(self) -> None:
+        self.url = _NoURL()
+
+    def close(self) -> None:
+        pass
