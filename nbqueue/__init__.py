@@ -22,6 +22,7 @@ _HOMES = {
     "Worker": "nbqueue.worker.worker",
     "current_task": "nbqueue.executor.context",
     "Task": "nbqueue.executor.context",
+    "progress": "nbqueue.executor.progress",
     "report": "nbqueue.executor.reports",
     "exponential": "nbqueue.executor.policy",
     "asynq_delay": "nbqueue.executor.policy",
@@ -90,6 +91,7 @@ __all__ = [
     "connect",
     "current_task",
     "exponential",
+    "progress",
     "report",
 ]
 
@@ -143,5 +145,6 @@ if TYPE_CHECKING:
     )
     from nbqueue.executor.context import Task, current_task
     from nbqueue.executor.policy import asynq_delay, exponential
+    from nbqueue.executor.progress import progress
     from nbqueue.executor.reports import report
     from nbqueue.worker.worker import Worker

@@ -32,3 +32,9 @@ UNIQUE: Final = "nbq:unique"
 
 DUE: Final = "nbq:due"
 """When a scheduled or retried task is due, in Unix milliseconds; the sets hold whole seconds."""
+
+OUTPUT: Final = "nbq:output"
+"""``<attempt>-<number>``: the last entry that was written to the task's output."""
+
+PROGRESS: Final = "nbq:progress"
+"""How far the task is: JSON; see `nbqueue.executor.bars`."""

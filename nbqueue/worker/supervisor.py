@@ -44,6 +44,7 @@ from nbqueue.worker.fetcher import Fetcher, QueueOrder
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.links import Links
+from nbqueue.worker.outputs import OutputWriter
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.results import ResultWriter
@@ -78,7 +79,8 @@ class Supervisor:
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
         self.pool.on_done = self._on_done
         self._results = ResultWriter(self.links, self._keys)
-        self.pool.on_report = self._results.take
+        self._outputs = OutputWriter(self.links, self._keys, self.clock)
+        self.pool.on_report = self._on_report
         self.pool.on_lost = self._on_lost
         self.pool.on_no_code = self._on_no_code
         self.pool.on_broken = self._on_broken
@@ -193,6 +195,7 @@ class Supervisor:
             self._give_back(self.pool.take_back_unstarted())
         self.fetcher.fetch()
         self.pool.dispatch()
+        self._outputs.flush()
         self.finisher.flush()
         self.links.flush()
         if self._ending:
@@ -241,12 +244,18 @@ class Supervisor:
         else:
             self.answers.failed(run, refusal.decision, error=refusal.error)
 
+    def _on_report(self, run: Run, what: int, body: bytes) -> None:
+        self._results.take(run, what, body)
+        self._outputs.take(run, what, body)
+
     def _on_done(self, run: Run, done: DoneFrame) -> None:
         self._results.finish(run, keep=done.outcome != pipe.VALUE)
+        self._outputs.finish(run, is_success=done.outcome in (pipe.VALUE, pipe.REVOKED))
         self.answers.done(run, done, self.clock.now_ms())
 
     def _on_lost(self, run: Run, why: Death, innocent: bool) -> None:
         self._results.finish(run, keep=True)
+        self._outputs.finish(run, is_success=False)
         self.answers.failed(run, state.after_loss(run, why.reason, why.text, innocent))
 
     def _on_no_code(self, run: Run) -> None:
