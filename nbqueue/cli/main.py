@@ -12,6 +12,7 @@ import click
 
 from nbqueue import __version__
 from nbqueue.cli.demo import demo
+from nbqueue.cli.logs import logs
 from nbqueue.cli.parameters import QUEUE, SIZE, SPAN
 from nbqueue.cli.store import store
 from nbqueue.errors import NbqueueError, UsageError
@@ -201,6 +202,7 @@ def _log_to_stderr(level: str) -> None:
 
 main.add_command(store)
 main.add_command(demo)
+main.add_command(logs)
 
 if __name__ == "__main__":
     main()

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from nbqueue.executor import displays, pipe
 from nbqueue.executor.hooks import ImportHooks
 from nbqueue.executor.progress import patch_tqdm, patch_tqdm_notebook
-from nbqueue.executor.reports import STARTED_BY, on_begin, running_place, running_task
+from nbqueue.executor.reports import STARTED_BY, on_begin, running_task, started_by
 
 
 class TaskStream(io.TextIOBase):
@@ -164,10 +164,10 @@ def _take_warnings() -> None:
 
     def show_again(*args: Any, **kwargs: Any) -> None:
         show(*args, **kwargs)
-        seen_by[:] = [running_place()]
+        seen_by[:] = [started_by()]
 
     def begin() -> None:
-        if seen_by and seen_by[0] != running_place():
+        if seen_by and seen_by[0] is not started_by():
             seen_by.clear()
             with warnings.catch_warnings():
                 pass  # whatever was noted as shown once counts no more
@@ -181,9 +181,9 @@ def _mark_threads() -> None:
     start = threading.Thread.start
 
     def marked(self: threading.Thread) -> None:
-        place = running_place()
-        if place is not None:
-            setattr(self, STARTED_BY, place)
+        task = started_by()
+        if task is not None:
+            setattr(self, STARTED_BY, task)
         start(self)
 
     threading.Thread.start = marked  # type: ignore[method-assign]

@@ -80,9 +80,11 @@ class Reporting:
         "_bars",
         "_reports",
         "frame",
+        "generation",
         "is_over",
         "is_queued",
         "latest",
+        "number",
         "outbox",
         "sent_at",
         "unsent",
@@ -91,6 +93,8 @@ class Reporting:
     def __init__(self, reports: Reports, frame: TaskFrame) -> None:
         self._reports = reports
         self.frame = frame
+        self.number = frame.number
+        self.generation = _generation
         self.latest: dict[int, bytes] = {}
         self.unsent: set[int] = set()
         self.outbox: Outbox | None = None
@@ -122,10 +126,12 @@ class Reporting:
 
     def write(self, kind: int, data: bytes) -> None:
         """It printed or displayed something."""
-        if self.outbox is None:
-            self.outbox = Outbox()
-        self.outbox.write(kind, data)
-        self._wake()
+        outbox = self.outbox
+        if outbox is None:
+            outbox = self.outbox = Outbox()
+        outbox.write(kind, data)
+        if not self.is_queued:
+            self._wake()
 
     def admit_display(self, size: int) -> str:
         """See `Outbox.admit_display`."""
@@ -143,7 +149,7 @@ class Reporting:
 
         Only one thread at a time may take.
         """
-        number, frames = self.frame.number, []
+        number, frames = self.number, []
         for kind in kinds:
             if kind != pipe.PROGRESS_REPORT:
                 frames.append(pipe.pack_report(number, kind, self.latest[kind]))
@@ -160,39 +166,28 @@ class Reports:
     def __init__(self, send: Callable[[bytes], object]) -> None:
         self._send = send
         self._sending = threading.Lock()
-        self._running: dict[int, TaskFrame] = {}
-        self._tasks: dict[int, Reporting] = {}
-        """Those of the running tasks that have reported something; most never do."""
+        self._running: dict[int, Reporting] = {}
         self._woken: queue.SimpleQueue[Reporting] = queue.SimpleQueue()
         self._is_started = False
-        self._pid = os.getpid()
 
     def begin(self, frame: TaskFrame) -> None:
         """The code of a task begins, in this thread or coroutine."""
-        self._running[frame.number] = frame
-        _current.set((self, frame.number))
+        task = self._running[frame.number] = Reporting(self, frame)
+        _current.set(task)
         for action in on_begin:
             action()
-
-    def of(self, number: int) -> Reporting | None:
-        """The reports of a task; None if it has ended, or this is a child that it forked."""
-        frame = self._running.get(number)
-        if frame is None or os.getpid() != self._pid:
-            return None
-        task = self._tasks.get(number)
-        if task is None:
-            # In one step: threads of the task may ask at the same time.
-            task = self._tasks.setdefault(number, Reporting(self, frame))
-        return task
 
     def end(self, number: int, *, keep: bool) -> bytes:
         """It has ended: nothing of it is sent from now on. Returns the frames to be sent before
         the end: with what it printed, how far it came, and, with ``keep``, its latest result."""
-        self._running.pop(number, None)
-        task = self._tasks.pop(number, None)
+        task = self._running.pop(number, None)
         if task is None:
             return b""
         task.is_over = True
+        # A thread that it started may live on, and must not keep the task's arguments alive.
+        del task.frame
+        if not task.latest and not task.unsent and task.outbox is None:
+            return b""
         with self._sending:
             pass  # what was being sent is out
         kinds = list(task.latest) if keep else []
@@ -201,8 +196,6 @@ class Reports:
         return task.take(kinds)
 
     def wake(self, task: Reporting) -> None:
-        if os.getpid() != self._pid:
-            return  # a child that the task forked: the pipe is not its own
         self._woken.put(task)
         if not self._is_started:
             self._is_started = True
@@ -249,13 +242,18 @@ def reported_result() -> bytes:
 
 
 def running_task() -> Reporting | None:
-    """The reports of the task that this code runs in, or that started this thread."""
-    found = running_place()
-    return None if found is None else found[0].of(found[1])
+    """The reports of the task that this code runs in, or that started this thread; None outside of
+    a task, after its end, and in a child process that it forked."""
+    task = _current.get(None)
+    if task is None:
+        task = getattr(threading.current_thread(), STARTED_BY, None)
+    if task is None or task.is_over or task.generation != _generation:
+        return None
+    return task
 
 
-def running_place() -> tuple[Reports, int] | None:
-    """Where the reports of this code go, and the number of its task, which may have ended."""
+def started_by() -> Reporting | None:
+    """The task of this code, even if that has ended."""
     found = _current.get(None)
     return getattr(threading.current_thread(), STARTED_BY, None) if found is None else found
 
@@ -266,4 +264,16 @@ on_begin: Final[list[Callable[[], None]]] = []
 STARTED_BY: Final = "_nbqueue_started_by"
 """The attribute of a thread that says which task started it; see `nbqueue.executor.capture`."""
 
-_current: ContextVar[tuple[Reports, int]] = ContextVar("nbqueue.reporting")
+_current: ContextVar[Reporting] = ContextVar("nbqueue.reporting")
+
+_generation = 0
+"""How many forks lie between the first process and this one: the pipe is not a child's own."""
+
+
+def _after_fork() -> None:
+    global _generation
+    _generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
