@@ -10,7 +10,7 @@ import base64
 import builtins
 import io
 import json
-import secrets
+import os
 import sys
 from collections.abc import Collection, Mapping
 from types import ModuleType
@@ -48,7 +48,7 @@ def display(
     """Show objects, as `IPython.display.display` does; in a task they become part of its output."""
     handle = None
     if display_id is not None and display_id is not False:
-        handle = Handle(secrets.token_hex(16) if display_id is True else str(display_id))
+        handle = Handle(os.urandom(16).hex() if display_id is True else str(display_id))
     if clear:
         clear_output(wait=True)
     task = running_task()
@@ -71,7 +71,7 @@ class Handle:
     """What `display` returns for a display that will change."""
 
     def __init__(self, display_id: str | None = None) -> None:
-        self.display_id = display_id or secrets.token_hex(16)
+        self.display_id = display_id or os.urandom(16).hex()
 
     def display(self, obj: Any, **kwargs: Any) -> None:
         display(obj, display_id=self.display_id, **kwargs)

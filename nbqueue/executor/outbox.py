@@ -26,7 +26,7 @@ MOST_DISPLAYED: Final = 20_000_000
 
 _PIECE = 65_536
 _MOST_PIECES = 10_000
-_MOST_UNSORTED = 16_000_000
+_MOST_UNSORTED = 8_000_000
 _OVERHEAD = 64
 _TEXT = frozenset({pipe.STDOUT, pipe.STDERR})
 
@@ -45,9 +45,14 @@ class Outbox:
         self._bytes = self._lines = 0
         self._displays = self._displayed = 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `sort` must be called before more text is taken."""
+        return self._unsorted_size > _MOST_UNSORTED
+
     def write(self, kind: int, data: bytes) -> None:
         if self._unsorted_size > _MOST_UNSORTED and kind in _TEXT:
-            # Nobody came for it; a task that prints must not fill the memory.
+            # Nobody came to sort it; a task that prints must not fill the memory.
             self._refused_bytes += len(data)
             self._refused_lines += data.count(b"\n")
             return
@@ -72,7 +77,7 @@ class Outbox:
 
     def take(self, most: int | None = None) -> list[Output]:
         """Take out what is to be sent next: about ``most`` bytes of text, or all."""
-        self._sort()
+        self.sort()
         taken: list[Output] = []
         size = 0
         while self._pieces and (most is None or size < most):
@@ -83,7 +88,8 @@ class Outbox:
                 self._size -= len(piece.data)
         return taken
 
-    def _sort(self) -> None:
+    def sort(self) -> None:
+        """Join what was written, and drop what is too much; for the thread that takes."""
         kind, size = 0, 0
         parts: list[bytes] = []
         for _ in range(len(self._unsorted)):

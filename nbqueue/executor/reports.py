@@ -26,6 +26,7 @@ INTERVAL: Final = 0.1
 """Seconds between two reports of a task."""
 
 LARGEST: Final = 64_000_000
+_LONGEST_RELIEF = 1.0
 _NOTHING: Final[Any] = object()
 
 
@@ -86,6 +87,7 @@ class Reporting:
         "latest",
         "number",
         "outbox",
+        "relief",
         "sent_at",
         "unsent",
     )
@@ -99,6 +101,8 @@ class Reporting:
         self.unsent: set[int] = set()
         self.outbox: Outbox | None = None
         self._bars: Bars | None = None
+        self.relief: threading.Event | None = None
+        """Set when the outbox, which was full, has been sorted."""
         self.sent_at = 0.0
         self.is_queued = self.is_over = False
 
@@ -129,6 +133,8 @@ class Reporting:
         outbox = self.outbox
         if outbox is None:
             outbox = self.outbox = Outbox()
+        if outbox.is_full:
+            self._reports.relieve(self)
         outbox.write(kind, data)
         if not self.is_queued:
             self._wake()
@@ -201,6 +207,20 @@ class Reports:
             self._is_started = True
             threading.Thread(target=self._run, name="nbqueue-reports", daemon=True).start()
 
+    def relieve(self, task: Reporting) -> None:
+        """Wait until there is room for what a task prints, but not for long."""
+        relief = task.relief = threading.Event()
+        self.wake(task)
+        relief.wait(_LONGEST_RELIEF)
+
+    def _relieve(self, task: Reporting) -> None:
+        relief, task.relief = task.relief, None
+        with self._sending:
+            if task.outbox is not None and not task.is_over:
+                task.outbox.sort()
+        if relief is not None:
+            relief.set()
+
     def _run(self) -> None:
         waiting: list[Reporting] = []
         while True:
@@ -209,7 +229,11 @@ class Reports:
                 if waiting:
                     first = min(task.sent_at for task in waiting)
                     pause = max(0.0, first + INTERVAL - time.monotonic())
-                waiting.append(self._woken.get(timeout=pause))
+                task = self._woken.get(timeout=pause)
+                if task.relief is not None:
+                    self._relieve(task)
+                if task not in waiting:
+                    waiting.append(task)
             except queue.Empty:
                 pass
             now = time.monotonic()

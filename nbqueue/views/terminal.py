@@ -28,11 +28,14 @@ def collapse(text: str) -> str:
 
 
 def _collapsed(line: str) -> str:
-    while "\b" in line:
-        shorter = re.sub(r"[^\b]\b|^\b+", "", line)
-        if shorter == line:
-            break
-        line = shorter
+    if "\b" in line:
+        kept: list[str] = []
+        for character in line:
+            if character != "\b":
+                kept.append(character)
+            elif kept and kept[-1] != "\r":
+                kept.pop()
+        line = "".join(kept)
     if "\r" not in line:
         return line
     shown = ""
