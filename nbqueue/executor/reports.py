@@ -77,20 +77,13 @@ class Reporting:
     Shared by the code of the task and the thread that sends. Sets and dicts change in one step.
     """
 
-    __slots__ = (
-        "_bars",
-        "_reports",
-        "frame",
-        "generation",
-        "is_over",
-        "is_queued",
-        "latest",
-        "number",
-        "outbox",
-        "relief",
-        "sent_at",
-        "unsent",
-    )
+    # Defaults of the class: one is made for each task, and most never need more.
+    outbox: Outbox | None = None
+    relief: threading.Event | None = None
+    """Set when the outbox, which was full, has been sorted."""
+    _bars: Bars | None = None
+    sent_at = 0.0
+    is_queued = is_over = False
 
     def __init__(self, reports: Reports, frame: TaskFrame) -> None:
         self._reports = reports
@@ -99,12 +92,6 @@ class Reporting:
         self.generation = _generation
         self.latest: dict[int, bytes] = {}
         self.unsent: set[int] = set()
-        self.outbox: Outbox | None = None
-        self._bars: Bars | None = None
-        self.relief: threading.Event | None = None
-        """Set when the outbox, which was full, has been sorted."""
-        self.sent_at = 0.0
-        self.is_queued = self.is_over = False
 
     @property
     def bars(self) -> Bars:
