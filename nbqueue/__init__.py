@@ -26,6 +26,7 @@ _HOMES = {
     "Worker": "nbqueue.worker.worker",
     "current_task": "nbqueue.executor.context",
     "Task": "nbqueue.executor.context",
+    "progress": "nbqueue.executor.progress",
     "report": "nbqueue.executor.reports",
     "Message": "nbqueue.executor.aggregation",
     "exponential": "nbqueue.executor.policy",
@@ -115,6 +116,7 @@ __all__ = [
     "connect",
     "current_task",
     "exponential",
+    "progress",
     "report",
     "wait",
 ]
@@ -194,6 +196,7 @@ if TYPE_CHECKING:
     from nbqueue.executor.context import Task, current_task
     from nbqueue.executor.periodic import Periodic
     from nbqueue.executor.policy import asynq_delay, exponential
+    from nbqueue.executor.progress import progress
     from nbqueue.executor.reports import report
     from nbqueue.limits import Limit
     from nbqueue.worker.worker import Worker

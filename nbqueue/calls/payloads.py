@@ -23,7 +23,8 @@ A result, in the field ``result`` of the task (a value) or ``nbq:error`` (an exc
     0:4     00 "nbr"
     4       version of this format, 1
     5       codec of the body: 1 = pickle
-    6       kind: 0 value, 1 exception, 2 value reported before the end
+    6       kind: 0 value, 1 exception, 2 value reported before the end, 3 rich display (whose
+            body is JSON, and which is signed for the id, a zero byte and the attempt)
     7:11    id of the signing key
     11:27   signature, as above
     27:     the body
@@ -54,6 +55,7 @@ LIMITED: Final = 16
 VALUE: Final = 0
 EXCEPTION: Final = 1
 REPORTED: Final = 2
+DISPLAY: Final = 3
 
 _CALL_MAGIC: Final = b"\x00nbq"
 _RESULT_MAGIC: Final = b"\x00nbr"
@@ -203,7 +205,7 @@ def parse_result(payload: bytes) -> Result:
     if len(payload) < _RESULT.size or payload[:4] != _RESULT_MAGIC or payload[4] != VERSION:
         raise _unreadable(payload, _RESULT_MAGIC, "result", "upgrade nbqueue here")
     _, version, codec, kind, key_id, signature = _RESULT.unpack_from(payload)
-    if codec != PICKLE or kind > REPORTED:
+    if codec != PICKLE or kind > DISPLAY:
         raise _unknown_codec(codec, "result", "upgrade nbqueue here")
     return Result(version, codec, kind, key_id, signature, memoryview(payload)[_RESULT.size :])
 

@@ -14,6 +14,7 @@ from nbqueue import __version__
 from nbqueue.cli.demo import demo
 from nbqueue.cli.health import health
 from nbqueue.cli.inspect import queue, task
+from nbqueue.cli.logs import logs
 from nbqueue.cli.parameters import QUEUE, SIZE, SPAN
 from nbqueue.cli.schedules import schedule
 from nbqueue.cli.store import store
@@ -232,6 +233,7 @@ main.add_command(queue)
 main.add_command(task)
 main.add_command(schedule)
 main.add_command(health)
+main.add_command(logs)
 
 if __name__ == "__main__":
     main()

@@ -36,7 +36,7 @@ def list_all(queue: str | None, url: str | None) -> None:
     import nbqueue
 
     with nbqueue.connect(url or None) as client:
-        rows = client.schedules(queue).rows()
+        rows = client.inspector.schedules(queue).rows()
     if not rows:
         click.echo("There are no schedules.")
         return
@@ -123,7 +123,7 @@ def _found(schedule_id: str, queue: str | None, url: str | None) -> Iterator[Sch
 
     client = nbqueue.connect(url or None)
     try:
-        handles = [each for each in client.schedules(queue) if each.id == schedule_id]
+        handles = [each for each in client.inspector.schedules(queue) if each.id == schedule_id]
         if not handles:
             raise ScheduleNotFound(
                 f"there is no schedule {schedule_id!r}: `nbqueue schedule list` shows all"

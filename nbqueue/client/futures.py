@@ -14,6 +14,8 @@ from nbqueue.durations import Duration
 from nbqueue.wire import states
 
 if TYPE_CHECKING:
+    from nbqueue.client.output import Output
+    from nbqueue.client.progress import Progress
     from nbqueue.client.session import Session
 
 T = TypeVar("T")
@@ -57,6 +59,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         self._outcome: Outcome | None = None
         self._seen_state = states.PENDING
         self._attempt = 0
+        self._progress: Progress | None = None
         self._async_waiters = AsyncWaiters()
 
     # --- What is known, without asking the store -----------------------------------------------
@@ -92,16 +95,25 @@ class TaskFuture(concurrent.futures.Future[T]):
         """The last known number of the attempt, from 1; 0 if none is known to have begun."""
         return self._attempt
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far the task was when last heard of: its bars, and what it reported with
+        `nbqueue.report`; None if nothing is known. `refresh` asks the store."""
+        return self._progress
+
     def running(self) -> bool:
         """True if the task was running when last heard of. `refresh` asks the store."""
         return not self.done() and self._seen_state == states.ACTIVE
 
     def refresh(self) -> TaskFuture[T]:
-        """Ask the store for the task's state and attempt; returns the future itself.
+        """Ask the store for the task's state, attempt and progress; returns the future itself.
 
         Raises `StoreUnreachable`.
         """
+        from nbqueue.client.progress import read_progress
+
         session = self._attached()
+        self._progress = read_progress(session.broker, self.queue, self.id) or self._progress
         record = session.broker.find(self.id, self.queue)
         if record is not None:
             self._attempt = record.attempt
@@ -124,6 +136,21 @@ class TaskFuture(concurrent.futures.Future[T]):
             self._attached(), about.queue, about.task_id,
             is_call=about.is_call, is_json=about.is_json,
         )  # fmt: skip
+
+    def output(self, attempt: int | None = None, follow: bool = False) -> Output:
+        """What the task printed, logged and displayed, until now; a notebook replays it.
+
+        ``attempt``: of which attempt; None: of the last one that put out anything. With ``follow``
+        it is printed here as it comes, until the task has ended. It is kept for as long as the
+        result, and for a week at least if the task failed. Raises `StoreUnreachable`.
+
+        >>> f.output().text                 # doctest: +SKIP
+        """
+        from nbqueue.client.output import follow_output, read_task_output
+
+        if follow:
+            follow_output(self._attached(), self)
+        return read_task_output(self._attached(), self.queue, self.id, attempt)
 
     # --- Waiting -------------------------------------------------------------------------------
 

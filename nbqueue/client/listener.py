@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.link import LinkLost
+from nbqueue.client.hearers import Hearers, Tell
 from nbqueue.client.outcomes import End, broken, end_of, read_announcement
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.client.subscription import Subscription
@@ -58,6 +59,7 @@ class Listener:
         self._broker: Broker | None = None
         self._generation = 0
         self._askers = 0
+        self._hearers = Hearers()
 
     def after_fork(self, own_prefix: str) -> None:
         """Start afresh in a child process, where no thread of the parent's runs."""
@@ -119,6 +121,18 @@ class Listener:
             self._start()
         self._end_if_stopped()
         return waiting
+
+    def hear(self, channel: str, tell: Tell) -> None:
+        """Call ``tell`` with what is said on ``channel``; see `nbqueue.client.hearers`."""
+        with self._lock:
+            self._hearers.add(channel, tell)
+            self._start()
+
+    def unhear(self, channel: str, tell: Tell) -> None:
+        """Do so no more. Twice is harmless."""
+        with self._lock:
+            self._hearers.remove(channel, tell)
+            self._wake()
 
     def claim(self, queue: str, task_id: str) -> Sink | None:
         """Return the sink of this task, to be told of its end by the caller."""
@@ -235,16 +249,17 @@ class Listener:
         if link is None:
             with self._lock:
                 # With nothing to wait for, a server that was stopped is left in peace.
-                is_needed = self._askers > 0 or bool(self._tasks)
+                is_needed = self._askers > 0 or bool(self._tasks) or bool(self._hearers)
             if is_needed:
                 self._connect()
             else:
                 self._sleep(alarm, None)
             return False
         with self._lock:
-            link.follow(self._tasks.channels)
+            link.follow(self._hearers.channels(self._tasks.channels))
         link.check_alive()
         link.flush()
+        self._hearers.greet(link, self._own_broker)
         ready = _wait(alarm, link, self._look(link))
         if alarm in ready:
             _drain(alarm)
@@ -262,6 +277,7 @@ class Listener:
             self._generation += 1
             # Ends that were announced before this moment were heard by nobody.
             self._tasks.suspect_all(time.monotonic())
+            self._hearers.connected()
 
     def _disconnect(self) -> None:
         with self._lock:
@@ -285,23 +301,27 @@ class Listener:
         self._look_at(*chosen)
         return 0.0
 
-    def _look_at(self, queue: str, waited_for: Mapping[str, Sink]) -> None:
+    def _own_broker(self) -> Broker:
         if self._broker is None:
             # One of its own: a client's other threads do not wait behind a long look. And without
             # patience: it is this loop that tries again, and meanwhile can be stopped.
             self._broker = Broker(self._store, patience=0.0)
+        return self._broker
+
+    def _look_at(self, queue: str, waited_for: Mapping[str, Sink]) -> None:
+        broker = self._own_broker()
         ended: list[str] = []
-        for task_id, state in zip(waited_for, self._broker.states(queue, waited_for), strict=True):
+        for task_id, state in zip(waited_for, broker.states(queue, waited_for), strict=True):
             if state is None or state in states.FINAL:
                 ended.append(task_id)
             else:
                 waited_for[task_id]._notice(task_id, state)
-        records = self._broker.read(queue, ended)
+        records = broker.read(queue, ended)
         self._tell(queue, [(i, end_of(record)) for i, record in zip(ended, records, strict=True)])
 
     def _on_message(self, channel: str, data: bytes) -> None:
         queue = self._tasks.queue_of(channel)
-        if queue is None:
+        if self._hearers.tell(channel, data, self._own_broker) or queue is None:
             return
         try:
             ends, unread = read_announcement(data)

@@ -31,6 +31,9 @@ def main(arguments: list[str]) -> None:
     # A notebook's directory is importable there, and so here.
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    from nbqueue.executor import capture
+
+    capture.install()
     tune_garbage_collection()
     if kind == "loop":
         import asyncio

@@ -116,9 +116,9 @@ class LoopExecutor:
         try:
             if self._started is not None and not self._started.done():
                 await asyncio.shield(self._started)
+            self._runner.reports.begin(task)
             job = self._runner.prepare(task)
             set_current(job.task)
-            self._runner.reports.begin(task)
             value = await _called(job.function, *job.args, **job.kwargs)
             done = self._runner.succeeded(task, value, started)
         except asyncio.CancelledError as error:

@@ -33,6 +33,17 @@ REPORT: Final = 7
 
 RESULT_REPORT: Final = 1
 """The result as far as it has come, in the form that the final one has."""
+OUTPUT_REPORT: Final = 2
+"""Something that it printed or displayed: see `pack_output`."""
+PROGRESS_REPORT: Final = 3
+"""How far it has come: JSON, see `nbqueue.executor.bars`."""
+
+STDOUT: Final = 1
+STDERR: Final = 2
+DISPLAY: Final = 3
+"""A rich display: JSON with ``data`` and ``metadata`` as in Jupyter's messages."""
+CLEAR: Final = 4
+"""Take away what was shown before."""
 
 VALUE: Final = 0
 FAILED: Final = 1
@@ -45,6 +56,7 @@ CANCELLED: Final = 6
 _HEAD = struct.Struct(">IB")
 _TASK = struct.Struct(">I16sBqqqdIIII")
 _REPORT = struct.Struct(">IB")
+_OUTPUT = struct.Struct(">BQQ")
 _DONE = struct.Struct(">IBQQdBI")
 PERMIT: Final = struct.Struct(">I")
 INTERRUPT: Final = struct.Struct(">IB")
@@ -151,6 +163,29 @@ def unpack_report(body: bytes) -> tuple[int, int, bytes]:
     """Number of the task, what is reported, and that."""
     number, what = _REPORT.unpack_from(body)
     return number, what, body[_REPORT.size :]
+
+
+class Output(NamedTuple):
+    """A piece of what a task printed or displayed.
+
+    ``before`` and ``lines`` are how many bytes of text, and ends of lines, came before it in this
+    attempt, with all that was left out: so whoever reads two pieces knows what is missing between.
+    """
+
+    kind: int
+    before: int
+    lines: int
+    data: bytes
+
+
+def pack_output(number: int, output: Output) -> bytes:
+    head = _OUTPUT.pack(output.kind, output.before, output.lines)
+    return pack_report(number, OUTPUT_REPORT, head + output.data)
+
+
+def unpack_output(body: bytes) -> Output:
+    kind, before, lines = _OUTPUT.unpack_from(body)
+    return Output(kind, before, lines, body[_OUTPUT.size :])
 
 
 def pack_done(done: DoneFrame) -> bytes:

@@ -17,18 +17,31 @@ from typing import Any, Final
 
 from nbqueue.errors import UsageError
 from nbqueue.executor import pipe
+from nbqueue.executor.bars import Bars, plain_fields
 from nbqueue.executor.encoding import encode_value
+from nbqueue.executor.outbox import MOST_AT_ONCE, Outbox
 from nbqueue.executor.pipe import TaskFrame
 
 INTERVAL: Final = 0.1
 """Seconds between two reports of a task."""
 
 LARGEST: Final = 64_000_000
+_LONGEST_RELIEF = 1.0
 _NOTHING: Final[Any] = object()
 
 
-def report(*, result: Any = _NOTHING) -> None:
-    """Say what this task has found so far; for use inside a task.
+def report(
+    *,
+    result: Any = _NOTHING,
+    progress: float | tuple[float, float] | None = None,
+    desc: str | None = None,
+    **fields: Any,
+) -> None:
+    """Say what this task has found so far, and how far it is; for use inside a task.
+
+    ``progress``: how much is done, from 0 to 1, or (how many, of how many); ``desc`` what that is
+    about. Other ``fields``, such as ``loss=0.1``, are small values to be shown beside the bar;
+    the latest of each name counts. `TaskFuture.progress` reads all of these.
 
     ``result``: the result as it is now, in the form that the final one will have.
     `TaskFuture.reported` reads it, and programs in Go do if it is of a message or has the JSON
@@ -43,11 +56,19 @@ def report(*, result: Any = _NOTHING) -> None:
     ...         ...
     ...         nbqueue.report(result={"epoch": epoch})
 
+    >>> nbqueue.report(progress=(3, 10), desc="epochs", loss=0.12)
+
     Raises `CannotPickle` or `UsageError` for a value that cannot be sent, or is too large.
     """
-    task = _running_task()
-    if task is not None and result is not _NOTHING:
+    said = plain_fields(fields)
+    task = running_task()
+    if task is None:
+        return
+    if result is not _NOTHING:
         task.put(pipe.RESULT_REPORT, encode_value(task.frame, result))
+    if said or progress is not None or desc is not None:
+        task.bars.report(progress, desc, said)
+        task.progressed()
 
 
 class Reporting:
@@ -56,15 +77,28 @@ class Reporting:
     Shared by the code of the task and the thread that sends. Sets and dicts change in one step.
     """
 
-    __slots__ = ("_reports", "frame", "is_over", "is_queued", "latest", "sent_at", "unsent")
+    # Defaults of the class: one is made for each task, and most never need more.
+    outbox: Outbox | None = None
+    relief: threading.Event | None = None
+    """Set when the outbox, which was full, has been sorted."""
+    _bars: Bars | None = None
+    sent_at = 0.0
+    is_queued = is_over = False
 
     def __init__(self, reports: Reports, frame: TaskFrame) -> None:
         self._reports = reports
         self.frame = frame
+        self.number = frame.number
+        self.generation = _generation
         self.latest: dict[int, bytes] = {}
         self.unsent: set[int] = set()
-        self.sent_at = 0.0
-        self.is_queued = self.is_over = False
+
+    @property
+    def bars(self) -> Bars:
+        """How far it is."""
+        if self._bars is None:
+            self._bars = Bars()
+        return self._bars
 
     def put(self, kind: int, body: bytes) -> None:
         if len(body) > LARGEST:
@@ -74,9 +108,49 @@ class Reporting:
             )
         self.latest[kind] = body
         self.unsent.add(kind)
+        self._wake()
+
+    def progressed(self) -> None:
+        """`bars` have changed."""
+        self.unsent.add(pipe.PROGRESS_REPORT)
+        self._wake()
+
+    def write(self, kind: int, data: bytes) -> None:
+        """It printed or displayed something."""
+        outbox = self.outbox
+        if outbox is None:
+            outbox = self.outbox = Outbox()
+        if outbox.is_full:
+            self._reports.relieve(self)
+        outbox.write(kind, data)
+        if not self.is_queued:
+            self._wake()
+
+    def admit_display(self, size: int) -> str:
+        """See `Outbox.admit_display`."""
+        if self.outbox is None:
+            self.outbox = Outbox()
+        return self.outbox.admit_display(size)
+
+    def _wake(self) -> None:
         if not self.is_queued and not self.is_over:
             self.is_queued = True
             self._reports.wake(self)
+
+    def take(self, kinds: list[int], most: int | None = None) -> bytes:
+        """The frames of these reports, and of what it printed: at most about ``most`` bytes.
+
+        Only one thread at a time may take.
+        """
+        number, frames = self.number, []
+        for kind in kinds:
+            if kind != pipe.PROGRESS_REPORT:
+                frames.append(pipe.pack_report(number, kind, self.latest[kind]))
+            elif self._bars is not None:
+                frames.append(pipe.pack_report(number, kind, self._bars.encode()))
+        if self.outbox is not None:
+            frames += [pipe.pack_output(number, each) for each in self.outbox.take(most)]
+        return b"".join(frames)
 
 
 class Reports:
@@ -85,46 +159,54 @@ class Reports:
     def __init__(self, send: Callable[[bytes], object]) -> None:
         self._send = send
         self._sending = threading.Lock()
-        self._running: set[int] = set()
-        self._tasks: dict[int, Reporting] = {}
-        """Those of the running tasks that have reported something; most never do."""
+        self._running: dict[int, Reporting] = {}
         self._woken: queue.SimpleQueue[Reporting] = queue.SimpleQueue()
         self._is_started = False
-        self._pid = os.getpid()
 
     def begin(self, frame: TaskFrame) -> None:
         """The code of a task begins, in this thread or coroutine."""
-        self._running.add(frame.number)
-        _current.set((self, frame))
-
-    def of(self, frame: TaskFrame) -> Reporting | None:
-        """The reports of a task; None if it has ended."""
-        if frame.number not in self._running:
-            return None
-        task = self._tasks.get(frame.number)
-        if task is None:
-            task = self._tasks[frame.number] = Reporting(self, frame)
-        return task
+        task = self._running[frame.number] = Reporting(self, frame)
+        _current.set(task)
+        for action in on_begin:
+            action()
 
     def end(self, number: int, *, keep: bool) -> bytes:
-        """It has ended: nothing of it is sent from now on. Returns the frames with its latest
-        reports if these are to be kept, to be sent before the end."""
-        self._running.discard(number)
-        task = self._tasks.pop(number, None)
+        """It has ended: nothing of it is sent from now on. Returns the frames to be sent before
+        the end: with what it printed, how far it came, and, with ``keep``, its latest result."""
+        task = self._running.pop(number, None)
         if task is None:
             return b""
         task.is_over = True
+        # A thread that it started may live on, and must not keep the task's arguments alive.
+        del task.frame
+        if not task.latest and not task.unsent and task.outbox is None:
+            return b""
         with self._sending:
             pass  # what was being sent is out
-        return b"".join(_frames(task, list(task.latest))) if keep else b""
+        kinds = list(task.latest) if keep else []
+        if pipe.PROGRESS_REPORT in task.unsent:
+            kinds.append(pipe.PROGRESS_REPORT)
+        return task.take(kinds)
 
     def wake(self, task: Reporting) -> None:
-        if os.getpid() != self._pid:
-            return  # a child that the task forked: the pipe is not its own
         self._woken.put(task)
         if not self._is_started:
             self._is_started = True
             threading.Thread(target=self._run, name="nbqueue-reports", daemon=True).start()
+
+    def relieve(self, task: Reporting) -> None:
+        """Wait until there is room for what a task prints, but not for long."""
+        relief = task.relief = threading.Event()
+        self.wake(task)
+        relief.wait(_LONGEST_RELIEF)
+
+    def _relieve(self, task: Reporting) -> None:
+        relief, task.relief = task.relief, None
+        with self._sending:
+            if task.outbox is not None and not task.is_over:
+                task.outbox.sort()
+        if relief is not None:
+            relief.set()
 
     def _run(self) -> None:
         waiting: list[Reporting] = []
@@ -134,7 +216,11 @@ class Reports:
                 if waiting:
                     first = min(task.sent_at for task in waiting)
                     pause = max(0.0, first + INTERVAL - time.monotonic())
-                waiting.append(self._woken.get(timeout=pause))
+                task = self._woken.get(timeout=pause)
+                if task.relief is not None:
+                    self._relieve(task)
+                if task not in waiting:
+                    waiting.append(task)
             except queue.Empty:
                 pass
             now = time.monotonic()
@@ -143,30 +229,62 @@ class Reports:
             for task in due:
                 task.sent_at, task.is_queued = now, False
                 self._send_latest(task)
+                if task.outbox is not None and task.outbox.has_more and not task.is_queued:
+                    task.is_queued = True
+                    waiting.append(task)
 
     def _send_latest(self, task: Reporting) -> None:
         with self._sending:
+            if task.is_over:
+                return
             kinds = [task.unsent.pop() for _ in range(len(task.unsent))]
-            if kinds and not task.is_over:
+            data = task.take(kinds, MOST_AT_ONCE)
+            if data:
                 try:
-                    self._send(b"".join(_frames(task, kinds)))
+                    self._send(data)
                 except OSError:
                     pass  # the supervisor is gone, and so will this process be
 
 
-def _frames(task: Reporting, kinds: list[int]) -> list[bytes]:
-    return [pipe.pack_report(task.frame.number, kind, task.latest[kind]) for kind in kinds]
-
-
 def reported_result() -> bytes:
     """The result that the running task reported last; empty if it reported none."""
-    task = _running_task()
+    task = running_task()
     return b"" if task is None else task.latest.get(pipe.RESULT_REPORT, b"")
 
 
-def _running_task() -> Reporting | None:
+def running_task() -> Reporting | None:
+    """The reports of the task that this code runs in, or that started this thread; None outside of
+    a task, after its end, and in a child process that it forked."""
+    task = _current.get(None)
+    if task is None:
+        task = getattr(threading.current_thread(), STARTED_BY, None)
+    if task is None or task.is_over or task.generation != _generation:
+        return None
+    return task
+
+
+def started_by() -> Reporting | None:
+    """The task of this code, even if that has ended."""
     found = _current.get(None)
-    return None if found is None else found[0].of(found[1])
+    return getattr(threading.current_thread(), STARTED_BY, None) if found is None else found
 
 
-_current: ContextVar[tuple[Reports, TaskFrame]] = ContextVar("nbqueue.reporting")
+on_begin: Final[list[Callable[[], None]]] = []
+"""Called when a task begins."""
+
+STARTED_BY: Final = "_nbqueue_started_by"
+"""The attribute of a thread that says which task started it; see `nbqueue.executor.capture`."""
+
+_current: ContextVar[Reporting] = ContextVar("nbqueue.reporting")
+
+_generation = 0
+"""How many forks lie between the first process and this one: the pipe is not a child's own."""
+
+
+def _after_fork() -> None:
+    global _generation
+    _generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -223,9 +223,9 @@ def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> Done
     token = None
     try:
         try:
+            runner.reports.begin(frame)
             job = runner.prepare(frame)
             token = set_current(job.task)
-            runner.reports.begin(frame)
             interrupted.number = frame.number
             early = interrupted.exception()
             if early is not None:

@@ -79,7 +79,9 @@ class Attempts:
         last = self._runner.reports.end(run.number, keep=done.outcome != pipe.VALUE)
         reported: bytes | None = None
         for _, body in Frames().feed(last):
-            reported = report_envelope(self._keys, run, pipe.unpack_report(body)[2])
+            _, what, said = pipe.unpack_report(body)
+            if what == pipe.RESULT_REPORT:
+                reported = report_envelope(self._keys, run, said)
         return done, reported
 
     def _has_code(self, run: Run, code: GetCode) -> bool:

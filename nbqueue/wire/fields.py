@@ -51,5 +51,8 @@ PARKED: Final = "nbq:parked"
 NAME: Final = "nbq:name"
 """The name that the task was given with ``options(name=…)``."""
 
+OUTPUT: Final = "nbq:output"
+"""``<attempt>-<number>``: the last entry that was written to the task's output."""
+
 PROGRESS: Final = "nbq:progress"
-"""How far the task says that it is, as JSON."""
+"""How far the task is: JSON; see `nbqueue.executor.bars`."""

@@ -90,6 +90,8 @@ class QueueKeys:
         self.workers = own + "workers"
         self.limits = own + "limits"
         self.waiting = own + "waiting"
+        self.output_prefix = own + "output:"
+        self.live = own + "live:"
 
     def task(self, task_id: str) -> str:
         return self.task_prefix + task_id
@@ -147,6 +149,14 @@ class QueueKeys:
     def end_channel(self, task_id: str) -> str:
         """Where the end of this task is announced: one channel for all tasks of one client."""
         return self.ends + task_id[:LISTENER_LENGTH]
+
+    def output(self, task_id: str) -> str:
+        """The stream of what the attempts of a task printed and displayed."""
+        return self.output_prefix + task_id
+
+    def live_channel(self, task_id: str) -> str:
+        """Where this is told as it comes; named as `end_channel`."""
+        return self.live + task_id[:LISTENER_LENGTH]
 
 
 @lru_cache(maxsize=4096)

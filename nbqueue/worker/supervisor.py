@@ -42,6 +42,7 @@ from nbqueue.worker.identity import new_worker_id
 from nbqueue.worker.judge import Judge, LimitKeeper
 from nbqueue.worker.lifetime import Lifetime
 from nbqueue.worker.links import Links
+from nbqueue.worker.outputs import OutputWriter
 from nbqueue.worker.periodic import PeriodicSync
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.presence import BeginNotes, Presence
@@ -83,7 +84,8 @@ class Supervisor:
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
         self.pool.on_done = self._on_done
         self._results = ResultWriter(self.links, self._keys)
-        self.pool.on_report = self._results.take
+        self._outputs = OutputWriter(self.links, self._keys, self.clock)
+        self.pool.on_report = self._on_report
         self.pool.on_lost = self._on_lost
         self.pool.on_no_code = self._on_no_code
         self.pool.on_broken = self._on_broken
@@ -269,6 +271,7 @@ class Supervisor:
         self.aggregator.round(not self.fetcher.is_asking)
         self.fetcher.fetch()
         self.pool.dispatch()
+        self._outputs.flush()
         self.finisher.flush()
         self.links.flush()
         if self._ending:
@@ -327,11 +330,16 @@ class Supervisor:
         else:
             self.answers.failed(run, refusal.decision, error=refusal.error)
 
+    def _on_report(self, run: Run, what: int, body: bytes) -> None:
+        self._results.take(run, what, body)
+        self._outputs.take(run, what, body)
+
     def _on_done(self, run: Run, done: DoneFrame) -> None:
         if run.fingerprint == pipe.AGGREGATION:
             self.aggregator.done(run, done)
         elif not any(each.took(run, done) for each in self._providers):
             self._results.finish(run, keep=done.outcome != pipe.VALUE)
+            self._outputs.finish(run, is_success=done.outcome in (pipe.VALUE, pipe.REVOKED))
             self.answers.done(run, done, self.clock.now_ms())
 
     def _on_lost(self, run: Run, why: Death, innocent: bool) -> None:
@@ -341,6 +349,7 @@ class Supervisor:
         if not self._of_tasks([run]):
             return
         self._results.finish(run, keep=True)
+        self._outputs.finish(run, is_success=False)
         self.answers.failed(run, state.after_loss(run, why.reason, why.text, innocent))
 
     def _on_no_code(self, run: Run) -> None:

@@ -28,6 +28,14 @@ class Stream(list[dict[str, str]]):
 
 
 @dataclass(frozen=True)
+class Expiring:
+    """A stream that expires in so many seconds: its entries by their ids."""
+
+    entries: dict[str, dict[str, str | bytes]]
+    seconds: int
+
+
+@dataclass(frozen=True)
 class Until:
     """A string that expires at a Unix second."""
 
@@ -83,6 +91,10 @@ def load(redis: Any, content: dict[str, Any]) -> None:
             pipe.rpush(key, *value)
         elif isinstance(value, set):
             pipe.sadd(key, *value)
+        elif isinstance(value, Expiring):
+            for entry_id, entry in value.entries.items():
+                pipe.xadd(key, entry, id=entry_id)
+            pipe.expire(key, value.seconds)
         elif isinstance(value, Until):
             pipe.set(key, value.value, exat=value.at)
         else:
@@ -116,6 +128,9 @@ def dump(redis: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
         name = short_name(key.decode())
         if name in without:
             continue
+        if ttl >= 0 and kind == "stream":
+            content[name] = Expiring(_with_ids(value), round(ttl / 1000))
+            continue
         content[name] = _decoded(kind, value)
         if ttl >= 0:
             assert kind == "string", f"{name} must not expire"
@@ -136,6 +151,16 @@ def _decoded(kind: str, value: Any) -> Any:
     if kind == "stream":
         return Stream({k.decode(): v.decode() for k, v in entry.items()} for _, entry in value)
     return {field.decode(): _field(field.decode(), each) for field, each in value.items()}
+
+
+def _with_ids(entries: Any) -> dict[str, dict[str, str | bytes]]:
+    return {
+        entry_id.decode(): {
+            name.decode(): value if name == b"data" else value.decode()
+            for name, value in entry.items()
+        }
+        for entry_id, entry in entries
+    }
 
 
 def _field(name: str, value: bytes) -> Any:

@@ -1,0 +1,74 @@
+"""Something to be done to a module when the task imports it, and not before.
+
+An executor imports neither tqdm nor IPython nor matplotlib; a task may.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+Action = Callable[[ModuleType], None]
+
+
+class ImportHooks(MetaPathFinder):
+    """Calls the action of a module right after its code has run; a failure is only printed."""
+
+    def __init__(self, actions: Mapping[str, Action]) -> None:
+        self._actions = actions
+        self._looking: set[str] = set()
+
+    def install(self) -> None:
+        """First of all finders. Modules that are there already are acted on now."""
+        sys.meta_path.insert(0, self)
+        for name in self._actions:
+            module = sys.modules.get(name)
+            if module is not None:
+                self.act(name, module)
+
+    def act(self, name: str, module: ModuleType) -> None:
+        try:
+            self._actions[name](module)
+        except Exception:
+            # Another version of that module, perhaps: the task goes on without.
+            traceback.print_exc()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self._actions or fullname in self._looking:
+            return None
+        self._looking.add(fullname)
+        try:
+            spec = find_spec(fullname)
+        finally:
+            self._looking.discard(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, self)
+        return spec
+
+
+class _Loader(Loader):
+    def __init__(self, loader: Loader, hooks: ImportHooks) -> None:
+        self._loader = loader
+        self._hooks = hooks
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        spec = module.__spec__
+        if spec is not None:
+            spec.loader = self._loader
+            self._hooks.act(spec.name, module)
+
+    def __getattr__(self, name: str) -> Any:
+        # Readers of sources and of data ask the loader for more than this class has.
+        return getattr(self._loader, name)

@@ -1,0 +1,152 @@
+"""Text as a terminal would show it: returning carriages and colours. Pure."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from typing import Final
+
+from nbqueue.views.format import INK
+
+_ESCAPE = re.compile(r"\x1b(?:\[([0-9;:?]*)([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_COLOURS: Final = (
+    "#3b4048", "#c62828", "#2e7d32", "#9a6700", "#1565c0", "#8e24aa", "#00838f", "#8a8f98",
+    "#6b7280", "#e53935", "#43a047", "#c98a00", "#1e88e5", "#ab47bc", "#00acc1", "#c9ced6",
+)  # fmt: skip
+_LEVELS: Final = (0, 95, 135, 175, 215, 255)
+
+
+def collapse(text: str) -> str:
+    """``text`` with returned carriages and backspaces done: what was written over is gone.
+
+    >>> collapse("10%\\r20%\\nend")
+    '20%\\nend'
+    """
+    if "\r" not in text and "\b" not in text:
+        return text
+    return "\n".join(_collapsed(line) for line in text.split("\n"))
+
+
+def _collapsed(line: str) -> str:
+    if "\b" in line:
+        kept: list[str] = []
+        for character in line:
+            if character != "\b":
+                kept.append(character)
+            elif kept and kept[-1] != "\r":
+                kept.pop()
+        line = "".join(kept)
+    if "\r" not in line:
+        return line
+    shown = ""
+    for part in line.split("\r"):
+        if "\x1b" in part or "\x1b" in shown:
+            shown = part or shown  # lengths that are seen differ from those that are there
+        elif part:
+            shown = part + shown[len(part) :]
+    return shown
+
+
+def without_colours(text: str) -> str:
+    """``text`` without the codes that colour it, or move the cursor."""
+    return _ESCAPE.sub("", text)
+
+
+def ansi_html(text: str) -> str:
+    """``text`` as HTML: escaped, colours as spans with inline styles.
+
+    Colours are mixed with the font's own, so that they can be read in light and dark themes.
+    """
+    parts: list[str] = []
+    style = _Style()
+    at = 0
+    for match in _ESCAPE.finditer(text):
+        parts.append(style.around(text[at : match.start()]))
+        at = match.end()
+        if match[2] == "m":
+            style.change(match[1] or "")
+    parts.append(style.around(text[at:]))
+    return "".join(parts)
+
+
+class _Style:
+    """How the next characters look."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._ink = self._ground = ""
+        self._marks: dict[str, str] = {}
+
+    def around(self, text: str) -> str:
+        if not text:
+            return ""
+        styles = list(self._marks.values())
+        if self._ink:
+            styles.append(f"color:color-mix(in srgb, {self._ink} 60%, {INK})")
+        if self._ground:
+            styles.append(f"background:color-mix(in srgb, {self._ground} 30%, transparent)")
+        body = escape(text)
+        return f'<span style="{";".join(styles)}">{body}</span>' if styles else body
+
+    def change(self, codes: str) -> None:
+        numbers = [int(code) if code.isdigit() else 0 for code in re.split("[;:]", codes)]
+        while numbers:
+            code = numbers.pop(0)
+            if code == 0:
+                self._reset()
+            elif code in _MARKS:
+                name, style = _MARKS[code]
+                self._marks.pop(name, None)
+                if style:
+                    self._marks[name] = style
+            elif code in (38, 48):
+                colour = _long_colour(numbers)
+                if code == 38:
+                    self._ink = colour
+                else:
+                    self._ground = colour
+            elif 30 <= code <= 37 or 90 <= code <= 97:
+                self._ink = _COLOURS[code - 30 if code < 90 else code - 82]
+            elif 40 <= code <= 47 or 100 <= code <= 107:
+                self._ground = _COLOURS[code - 40 if code < 100 else code - 92]
+            elif code == 39:
+                self._ink = ""
+            elif code == 49:
+                self._ground = ""
+
+
+_MARKS: Final = {
+    1: ("weight", "font-weight:600"),
+    2: ("weight", "opacity:.75"),
+    22: ("weight", ""),
+    3: ("slant", "font-style:italic"),
+    23: ("slant", ""),
+    4: ("line", "text-decoration:underline"),
+    9: ("line", "text-decoration:line-through"),
+    24: ("line", ""),
+    29: ("line", ""),
+}
+
+
+def _long_colour(numbers: list[int]) -> str:
+    """The colour that follows a code 38 or 48; takes its numbers away."""
+    kind = numbers.pop(0) if numbers else 0
+    if kind == 5 and numbers:
+        return _of_256(numbers.pop(0))
+    if kind == 2 and len(numbers) >= 3:
+        red, green, blue = (min(numbers.pop(0), 255) for _ in range(3))
+        return f"#{red:02x}{green:02x}{blue:02x}"
+    return ""
+
+
+def _of_256(number: int) -> str:
+    if number < 16:
+        return _COLOURS[number]
+    if number < 232:
+        rest = number - 16
+        red, green, blue = rest // 36, rest // 6 % 6, rest % 6
+        return f"#{_LEVELS[red]:02x}{_LEVELS[green]:02x}{_LEVELS[blue]:02x}"
+    grey = min(8 + 10 * (number - 232), 255)
+    return f"#{grey:02x}{grey:02x}{grey:02x}"
