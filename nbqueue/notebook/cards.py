@@ -8,13 +8,15 @@ from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from nbqueue.client.feed import News, follow
 from nbqueue.client.snapshot import Snapshot, read_snapshot
 from nbqueue.clock import Clock
-from nbqueue.errors import StoreError
+from nbqueue.errors import NbqueueError, StoreError
 from nbqueue.notebook.live import Shown, View
 from nbqueue.views import format as words
 from nbqueue.views import html as h
 from nbqueue.views.progress import bars_html, bars_text
+from nbqueue.views.terminal import collapse
 from nbqueue.wire import states
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from nbqueue.client.futures import TaskFuture
 
 _SMALL_RESULT = 65_536
+_TAIL = 20_000
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 120
 
@@ -38,11 +41,14 @@ class FutureCard(View):
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
         self._is_stale = True
-        self._shows_logs = False
+        self._shows_output = False
+        self._tail = ""
         self._stops: list[Callable[[], None]] = []
         self._note = ""
         self._result_text: str | None = None
         self._read()
+        if future.done():
+            self._read_output()
 
     # --- What it looks like --------------------------------------------------------------------
 
@@ -84,6 +90,7 @@ class FutureCard(View):
             parts.append(h.problem(error))
         elif self._future.done() and self._future.state == states.COMPLETED:
             parts.append(h.row(h.fact("result", h.code(self._result()))))
+        parts.append(self._output_part(live))
         if live:
             parts.append(self._buttons())
             parts.append(h.spoken(f"{self.title} is {self.state}"))
@@ -121,6 +128,21 @@ class FutureCard(View):
             return [h.bar(0, None, label=f"{self.title} runs")]
         return []
 
+    def _output_part(self, live: bool) -> str:
+        """What it printed: the last line, or as much as is asked for."""
+        text = collapse(self._tail)
+        if not text:
+            return ""
+        if live and self._shows_output:
+            return h.pre(text)
+        last = text.rstrip("\n").rpartition("\n")[2]
+        if live or "\n" not in text.rstrip("\n"):
+            return h.row(h.pale("printed"), h.code(words.shortened(last, 110)))
+        return (
+            f'<details><summary style="color:{words.PALE_INK};cursor:pointer">Output</summary>'
+            f"{h.pre(text)}</details>"
+        )
+
     def _buttons(self) -> str:
         title, state = self.title, self.state
         buttons = []
@@ -129,13 +151,17 @@ class FutureCard(View):
                 h.button("Cancel", "cancel", label=f"Cancel {title}", ask="Cancel 1 task?")
             )
             if state in (states.SCHEDULED, states.RETRY):
-                buttons.append(h.button("Run now", "run", label=f"Run {title} now"))
-        word = "Hide output" if self._shows_logs else "Output"
+                word = "Retry now" if state == states.RETRY else "Run now"
+                buttons.append(h.button(word, "run", label=f"{word}: {title}"))
+        word = "Hide output" if self._shows_output else "Output"
         buttons.append(h.button(word, "logs", label=f"{word} of {title}"))
         return h.row(*buttons, gap=6)
 
     def _foot(self, live: bool) -> str:
         future = self._future
+        if future.done() and self.state == states.ARCHIVED:
+            again = h.code(f'q.retry("{future.id}")') + h.pale(" runs it again")
+            return h.row(h.pale(f"id {future.id} ·"), again, gap=4)
         if live or future.done():
             return h.row(h.pale(f"id {future.id}"), h.pale(self._note))
         return h.row(
@@ -187,6 +213,13 @@ class FutureCard(View):
         elif self._snapshot is not None:
             self._snapshot = self._snapshot._replace(finished_ms=self._now())
 
+    def _read_output(self) -> None:
+        """All of it, of a task that is not followed any more."""
+        try:
+            self._tail = self._future.output().text[-_TAIL:]
+        except NbqueueError as error:
+            self._note = str(error)
+
     def _refresh(self) -> None:
         with self._lock:
             is_stale, self._is_stale = self._is_stale, False
@@ -200,6 +233,19 @@ class FutureCard(View):
                     self._is_stale = True
                 shown.changed()
 
+        def on_news(news: News) -> None:
+            text = "".join(
+                entry.data.decode("utf-8", "replace")
+                for entry in news.entries
+                if entry.kind in ("stdout", "stderr")
+            )
+            with self._lock:
+                self._tail = (self._tail + text)[-_TAIL:]
+                self._is_stale = self._is_stale or news.progress is not None
+            shown.changed()
+
+        future = self._future
+        self._stops.append(follow(self._session, future.queue, future.id, on_news))
         self._stops.append(self._session.events.follow(self._future.queue, on_event))
         self._future.add_done_callback(lambda future: self._ended_now(shown))
 
@@ -216,8 +262,13 @@ class FutureCard(View):
     def act(self, action: str, args: dict[str, Any]) -> None:
         if action == "cancel":
             self._future.cancel()
+        elif action == "run":
+            self._session.check_open()
+            from nbqueue.client.inspector import Inspector
+
+            Inspector(self._session).run(self._future)
         elif action == "logs":
-            self._shows_logs = not self._shows_logs
+            self._shows_output = not self._shows_output
 
 
 def _preview(future: TaskFuture[Any]) -> str:

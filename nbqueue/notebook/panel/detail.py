@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MOST_TEXT = 4_000
 _MOST_BYTES = 262_144
 _MOST_ATTEMPTS = 50
+_MOST_OUTPUT = 20_000
 
 
 class TaskDetail:
@@ -52,7 +53,7 @@ class TaskDetail:
         snapshot = read_snapshot(session, self._queue, self._id)
         self._progress = snapshot.progress if snapshot is not None else {}
         self._attempts = _attempts_of(session, self._queue, self._id)
-        self._output = _output_of(client, self._id)
+        self._output = _output_of(client, self._queue, self._id)
         now_is = (task.state, task.attempt, task.retried)
         if now_is != self._seen:
             # To load them again at each event would be work for nothing.
@@ -197,9 +198,12 @@ def _attempts_of(session: Any, queue: str, task_id: str) -> list[dict[str, str]]
     return [row for row in rows if row.get("task_id") == task_id][-_MOST_ATTEMPTS:]
 
 
-def _output_of(client: Any, task_id: str) -> str:
-    """What the task printed, if anything of it is kept."""
-    return ""
+def _output_of(client: Any, queue: str, task_id: str) -> str:
+    """What the task printed last, if anything of it is kept."""
+    from nbqueue.client.output import read_task_output
+
+    text = read_task_output(client._session, queue, task_id, None).text
+    return text if len(text) <= _MOST_OUTPUT else "…" + text[-_MOST_OUTPUT:]
 
 
 def _number(text: str | None) -> int | None:
