@@ -21,6 +21,8 @@ from nbqueue.errors import SignatureError, UsageError
 from nbqueue.views.format import BAD, INK, SHADE, number, size
 from nbqueue.views.html import CODE, pale
 from nbqueue.views.terminal import ansi_html, collapse, without_colours
+from nbqueue.wire import fields
+from nbqueue.wire.keys import queue_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.futures import TaskFuture
@@ -143,7 +145,12 @@ def read_task_output(
     if attempt is not None and attempt < 1:
         raise UsageError(f"attempt={attempt!r}: the first attempt is 1")
     after = (0, 0) if attempt is None else (attempt, 0)
-    entries = read_output(session.broker, queue, task_id, after)
+    task = queue_keys(queue).task(task_id)
+    broker = session.broker
+    state, last = broker.call(("HGET", task, fields.STATE), ("HGET", task, fields.OUTPUT))
+    # Of a task that says nothing yet, what lies there is of an earlier one with its id.
+    is_of_another = state is not None and last is None
+    entries = [] if is_of_another else read_output(broker, queue, task_id, after)
     return make_output(session.keyring, task_id, entries, attempt)
 
 

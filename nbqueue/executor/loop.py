@@ -19,6 +19,8 @@ from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
 from nbqueue.executor.run import Runner, make_task, stop_exception
 
 _RECEIVE = 262_144
+_MOST_GIVEN = 4
+"""How much of what other threads send may wait for the loop."""
 
 
 class LoopExecutor:
@@ -28,6 +30,9 @@ class LoopExecutor:
         self._connection = connection
         self._control = control
         self._runner = Runner(self._send_soon)
+        self._given = self._taken = 0
+        # A task that blocks the loop and prints must not fill the memory with what waits for it.
+        self._runner.reports.is_busy = lambda: self._given - self._taken > _MOST_GIVEN
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started: asyncio.Task[None] | None = None
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -59,7 +64,12 @@ class LoopExecutor:
     def _send_soon(self, data: bytes) -> None:
         """For other threads."""
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._out.put_nowait, data)
+        self._given += 1
+        self._loop.call_soon_threadsafe(self._take, data)
+
+    def _take(self, data: bytes) -> None:
+        self._taken += 1
+        self._out.put_nowait(data)
 
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()

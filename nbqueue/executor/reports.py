@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
@@ -137,6 +139,12 @@ class Reporting:
             self.is_queued = True
             self._reports.wake(self)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something waits to be sent while it runs."""
+        waits = bool(self.unsent) or (self.outbox is not None and self.outbox.has_more)
+        return waits and not self.is_over
+
     def take(self, kinds: list[int], most: int | None = None) -> bytes:
         """The frames of these reports, and of what it printed: at most about ``most`` bytes.
 
@@ -162,6 +170,8 @@ class Reports:
         self._running: dict[int, Reporting] = {}
         self._woken: queue.SimpleQueue[Reporting] = queue.SimpleQueue()
         self._is_started = False
+        self.is_busy: Callable[[], bool] = lambda: False
+        """Whether what was sent before is still on its way, so that more had better wait."""
 
     def begin(self, frame: TaskFrame) -> None:
         """The code of a task begins, in this thread or coroutine."""
@@ -191,8 +201,10 @@ class Reports:
     def wake(self, task: Reporting) -> None:
         self._woken.put(task)
         if not self._is_started:
-            self._is_started = True
             threading.Thread(target=self._run, name="nbqueue-reports", daemon=True).start()
+            # Only now: an exception in the task may have kept it from starting. A second one, of
+            # two tasks at once, is harmless.
+            self._is_started = True
 
     def relieve(self, task: Reporting) -> None:
         """Wait until there is room for what a task prints, but not for long."""
@@ -228,22 +240,25 @@ class Reports:
             waiting = [task for task in waiting if task not in due]
             for task in due:
                 task.sent_at, task.is_queued = now, False
-                self._send_latest(task)
-                if task.outbox is not None and task.outbox.has_more and not task.is_queued:
+                try:
+                    self._send_latest(task)
+                except OSError:
+                    pass  # the supervisor is gone, and so will this process be
+                except Exception:
+                    # Something odd in one report must not stop all others.
+                    traceback.print_exc(file=sys.__stderr__)
+                if task.has_more and not task.is_queued:
                     task.is_queued = True
                     waiting.append(task)
 
     def _send_latest(self, task: Reporting) -> None:
         with self._sending:
-            if task.is_over:
+            if task.is_over or self.is_busy():
                 return
             kinds = [task.unsent.pop() for _ in range(len(task.unsent))]
             data = task.take(kinds, MOST_AT_ONCE)
             if data:
-                try:
-                    self._send(data)
-                except OSError:
-                    pass  # the supervisor is gone, and so will this process be
+                self._send(data)
 
 
 def reported_result() -> bytes:

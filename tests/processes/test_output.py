@@ -347,6 +347,39 @@ def test_a_message_that_is_not_kept_leaves_its_output_for_an_hour(lab: Any, q: A
         assert 0 < lab.redis.ttl(KEYS.output(future.id)) <= 3600
 
 
+def test_a_new_task_does_not_show_the_output_of_an_earlier_one_with_its_id(
+    lab: Any, q: Any
+) -> None:
+    with lab.worker(concurrency=1):
+        first = q.options(task_id="same", retention=0).submit(print, "first")
+        first.result(30)
+        assert first.output().text == "first\n"
+    second = q.options(task_id="same").submit(print, "second")
+    assert second.output().text == ""
+    with lab.worker(concurrency=1):
+        second.result(30)
+        assert second.output().text == "second\n"
+
+
+def test_a_blocked_loop_that_prints_stays_small(lab: Any, q: Any) -> None:
+    async def block() -> int:
+        import time
+
+        import psutil
+
+        before = psutil.Process().memory_info().rss
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            print("x" * 10_000)
+        return psutil.Process().memory_info().rss - before
+
+    with lab.worker(concurrency=1):
+        future = q.submit(block)
+        assert future.result(60) < 40_000_000
+        assert future.output().stdout.endswith("x" * 10_000 + "\n")
+        assert q.submit(say_async, "next").result(30) == "next"
+
+
 def test_what_is_said_outside_of_a_task_goes_to_the_log(lab: Any, q: Any) -> None:
     def fork() -> None:
         import subprocess

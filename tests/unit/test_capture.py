@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
+import contextvars
 import importlib
 import io
 import logging
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from capturing import frame, run_task
+from capturing import PutOut, frame, run_task
 
 from nbqueue.executor import capture, displays, pipe, reports
 from nbqueue.executor.reports import Reports, running_task
@@ -100,6 +101,37 @@ def test_a_task_that_says_nothing_sends_nothing(log: io.StringIO) -> None:
 
 
 @captured
+def test_what_cannot_be_sent_now_waits_and_an_odd_report_stops_no_other(log: io.StringIO) -> None:
+    sent: list[bytes] = []
+    came = threading.Event()
+
+    def send(data: bytes) -> None:
+        sent.append(data)
+        came.set()
+
+    mine = Reports(send)
+    busy = [True]
+    mine.is_busy = lambda: busy[0]
+
+    def task() -> None:
+        mine.begin(frame(1))
+        task = running_task()
+        assert task is not None
+        task.bars.add(object())  # type: ignore[arg-type]
+        task.progressed()
+        print("x")
+        assert not came.wait(0.3)
+        busy[0] = False
+        assert came.wait(20), log.getvalue()
+        task.unsent.clear()
+
+    contextvars.Context().run(task)
+    assert PutOut(b"".join(sent)).text() == "x\n"
+    assert log.getvalue() == ""
+    assert mine.end(1, keep=True) == b""
+
+
+@captured
 def test_threads_belong_to_the_task_that_started_them(log: io.StringIO) -> None:
     late, done = threading.Event(), threading.Event()
 
@@ -141,8 +173,6 @@ def test_tasks_of_one_loop_are_kept_apart(log: io.StringIO) -> None:
 
     mine._is_started = True  # nothing is sent before the end
     asyncio.run(both())
-    from capturing import PutOut
-
     texts = sorted(PutOut(part).text() for part in parts)
     assert texts == [f"{i} 0\n{i} 1\n{i} 2\n{i} thread\n" for i in (1, 2)]
 
