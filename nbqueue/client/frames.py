@@ -14,6 +14,8 @@ from nbqueue.broker.listing import Listing, Wanted
 from nbqueue.broker.reports import Reports
 from nbqueue.broker.task_rows import TaskRow
 from nbqueue.calls.functions import load_arguments
+from nbqueue.calls.payloads import is_result
+from nbqueue.client.codecs import has_json_result
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.client.selection import named_ids
 from nbqueue.client.session import Session
@@ -55,7 +57,8 @@ def tasks(
         error=error or "",
         since_ms=since_ms(session, since),
         names=frozenset(_words("name", name)),
-        with_payload=bool({"payload", "arguments"} & set(chosen)),
+        # A result may be JSON, which only the signed payload of its call says.
+        with_payload=bool({"payload", "arguments", "result"} & set(chosen)),
         with_result="result" in chosen,
         with_error="exception" in chosen,
         with_attempts=bool(task_frames.ATTEMPT_COLUMNS & set(chosen)),
@@ -291,4 +294,10 @@ def _loaders(session: Session) -> dict[str, Any]:
 
 
 def _outcome(session: Session, row: TaskRow, end: End) -> tuple[Any, Exception | None]:
-    return Outcome(row.task_id, end, session.keyring, row.is_call).load()
+    is_json = (
+        end.state == states.COMPLETED
+        and row.is_call
+        and not is_result(end.body)
+        and has_json_result(session.keyring, row.queue, row.message)
+    )
+    return Outcome(row.task_id, end, session.keyring, row.is_call, is_json).load()

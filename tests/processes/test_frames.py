@@ -322,3 +322,20 @@ def test_a_hundred_thousand_tasks_are_read_soon_and_disturb_nobody(
     assert cpu_after - cpu_before < 3
     # What a slice takes is what others wait for.
     assert (usec_after - usec_before) / (calls_after - calls_before) < 5000
+
+
+def test_results_that_are_json_stand_in_the_frame_as_values(
+    client: Client, worker: ThreadWorker
+) -> None:
+    f = client.options(codec="json").submit(dict, a=1)
+    [held] = worker.fetch()
+    worker.complete([(held, b'{"a":1}')])
+    assert f.result() == {"a": 1}
+    [value] = client.tasks(columns=["result"])["result"]
+    assert value == {"a": 1}
+    # Of a call that did not ask for JSON, nobody believes what is not signed.
+    client.submit(dict, a=1)
+    [held] = worker.fetch()
+    worker.complete([(held, b'{"a":2}')])
+    values = client.tasks(columns=["result"])["result"].tolist()
+    assert sum(isinstance(each, SignatureError) for each in values) == 1
