@@ -28,6 +28,7 @@ INTERVAL: Final = 0.1
 """Seconds between two reports of a task."""
 
 LARGEST: Final = 64_000_000
+_FIRST_PAUSE = 0.02
 _LONGEST_RELIEF = 1.0
 _NOTHING: Final[Any] = object()
 
@@ -231,6 +232,9 @@ class Reports:
                 task = self._woken.get(timeout=pause)
                 if task.relief is not None:
                     self._relieve(task)
+                if not task.sent_at:
+                    # Not at its first letter: what a short task says goes with its end, in one.
+                    task.sent_at = time.monotonic() - INTERVAL + _FIRST_PAUSE
                 if task not in waiting:
                     waiting.append(task)
             except queue.Empty:

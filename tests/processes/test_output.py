@@ -315,15 +315,17 @@ def test_output_outlives_the_store(lab: Any, q: Any, tmp_path: Path) -> None:
 def test_last_words_said_while_the_store_was_away_are_written_ahead_of_the_end(
     lab: Any, q: Any, tmp_path: Path
 ) -> None:
-    def work(now: str, done: str) -> None:
+    def work(begun: str, now: str, done: str) -> None:
+        open(begun, "w").close()
         wait_for_file(now)
         print("words")
         open(done, "w").close()
 
-    now, done = tmp_path / "now", tmp_path / "done"
+    begun, now, done = tmp_path / "begun", tmp_path / "now", tmp_path / "done"
     with lab.worker(concurrency=1):
-        future = q.submit(work, str(now), str(done))
-        lab.wait_for(future.id, "active")
+        future = q.submit(work, str(begun), str(now), str(done))
+        # Active in the store it is before its worker has all that it takes to run it.
+        lab.wait_until(begun.exists)
         lab.server.kill()
         now.touch()
         lab.wait_until(done.exists)

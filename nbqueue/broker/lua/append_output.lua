@@ -3,8 +3,8 @@
 --
 -- Only the holder of a task's lease can do this. An entry is numbered by attempt and position, and
 -- `nbq:output` in the task holds the last one: an entry that is there is not written again, so it is
--- safe to repeat. Where the task has no such field, what lies there is of an earlier task with its id, and is
--- deleted. Entries that are too many by now are dropped. The output expires by itself.
+-- safe to repeat. Where the task has no such field, what lies there is of an earlier task with its
+-- id, and is deleted. Entries that are too many by now are dropped. The output expires by itself.
 --
 -- `entries` are words, each after its length (4 bytes, big-endian); six for an entry: number, at,
 -- kind, before, lines, data.

@@ -1,0 +1,240 @@
+"""The supervisor's part in outputs: one write under way, bounded, nothing lost or doubled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nbqueue.broker.outputs import Entry, display_owner
+from nbqueue.broker.resp import ReplyError
+from nbqueue.calls import payloads
+from nbqueue.calls.signing import Keyring
+from nbqueue.clock import Clock
+from nbqueue.executor import pipe
+from nbqueue.executor.outbox import HEAD, LARGEST_DISPLAY, TAIL
+from nbqueue.executor.pipe import Output
+from nbqueue.wire.messages import TaskMessage
+from nbqueue.worker import outputs
+from nbqueue.worker.outputs import HOUR_MS, WEEK_MS, OutputWriter, news
+from nbqueue.worker.runs import Run
+
+KEYS = Keyring([bytes(range(32))])
+PER_TASK = 9
+
+
+class FakeLink:
+    """Keeps what is sent, and answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Any, Callable[[Any], None]]] = []
+
+    def send(self, command: Any, on_reply: Callable[[Any], None]) -> None:
+        self.sent.append((command, on_reply))
+
+    def answer(self, reply: Any = ()) -> None:
+        sent, self.sent = self.sent, []
+        for _, on_reply in sent:
+            on_reply(list(reply) if isinstance(reply, tuple) else reply)
+
+
+class FakeLinks:
+    def __init__(self) -> None:
+        self.tasks: FakeLink | None = FakeLink()
+        self.on_down: list[Callable[[], None]] = []
+
+    def go_down(self) -> None:
+        self.tasks = None
+        for action in self.on_down:
+            action()
+
+
+class Desk:
+    """An `OutputWriter`, and what it has sent."""
+
+    def __init__(self) -> None:
+        self.links = FakeLinks()
+        self.writer = OutputWriter(self.links, KEYS, Clock())  # type: ignore[arg-type]
+
+    def take(self, run: Run, text: bytes, before: int = 0, kind: int = pipe.STDOUT) -> None:
+        output = Output(kind, before, 0, text)
+        _, body = pipe.Frames().feed(pipe.pack_output(run.number, output)).__next__()
+        self.writer.take(run, pipe.OUTPUT_REPORT, pipe.unpack_report(body)[2])
+
+    def flushed(self) -> list[dict[str, Any]]:
+        """What one round sends, a dict for each task."""
+        link = self.links.tasks
+        assert link is not None
+        count = len(link.sent)
+        self.writer.flush()
+        rows: list[dict[str, Any]] = []
+        for command, _ in link.sent[count:]:
+            args = list(command.args)[1:]
+            for at in range(0, len(args), PER_TASK):
+                task_id, _, _, ttl, entries, drop, progress, _, told = args[at : at + PER_TASK]
+                rows.append({"id": task_id, "ttl": ttl, "data": _data(entries), "drop": drop,
+                             "progress": progress, "news": told})  # fmt: skip
+        return rows
+
+
+def _data(packed: bytes) -> list[bytes]:
+    words: list[bytes] = []
+    while packed:
+        size = int.from_bytes(packed[:4], "big")
+        words.append(packed[4 : 4 + size])
+        packed = packed[4 + size :]
+    return words[5::6]
+
+
+def run(number: int = 1, queue: str = "q", retention: int = 60) -> Run:
+    message = TaskMessage(id=f"t{number}", type="t", queue=queue, retention=retention)
+    return Run(number, f"t{number}", queue, b"", message, "Tt", 1, 0, None, 1_000_000)
+
+
+def test_a_round_writes_all_tasks_of_a_queue_at_once() -> None:
+    desk = Desk()
+    for number in (1, 2, 3):
+        desk.take(run(number), b"x")
+    desk.take(run(4, "other"), b"y")
+    rows = desk.flushed()
+    assert sorted((row["id"], *row["data"]) for row in rows) == [
+        ("t1", b"x"), ("t2", b"x"), ("t3", b"x"), ("t4", b"y"),
+    ]  # fmt: skip
+    assert desk.links.tasks is not None
+    assert len(desk.links.tasks.sent) == 2
+    assert {row["ttl"] for row in rows} == {WEEK_MS}
+    assert desk.flushed() == []
+
+
+def test_one_write_of_a_task_is_under_way_and_its_last_words_do_not_wait() -> None:
+    desk = Desk()
+    mine = run()
+    desk.take(mine, b"a")
+    assert [row["data"] for row in desk.flushed()] == [[b"a"]]
+    desk.take(mine, b"b", 1)
+    assert desk.flushed() == []
+    desk.take(mine, b"c", 2)
+    desk.writer.finish(mine, is_success=True)
+    [row] = desk.flushed()
+    assert (row["data"], row["ttl"]) == ([b"b", b"c"], HOUR_MS)
+    assert desk.links.tasks is not None
+    desk.links.tasks.answer()
+    assert desk.writer._tasks == {}
+
+
+@pytest.mark.parametrize(
+    ("retention", "is_success", "kept"),
+    [(60, True, HOUR_MS), (86_400, True, 86_400_000), (0, False, WEEK_MS),
+     (30 * 86_400, False, 30 * 86_400_000)],
+)  # fmt: skip
+def test_an_output_is_kept_as_long_as_its_end(retention: int, is_success: bool, kept: int) -> None:
+    desk = Desk()
+    mine = run(retention=retention)
+    desk.writer.finish(mine, is_success=is_success)
+    assert desk.flushed() == []  # it said nothing
+    desk.take(mine, b"x")
+    desk.writer.finish(mine, is_success=is_success)
+    assert [row["ttl"] for row in desk.flushed()] == [kept]
+
+
+def test_what_was_not_acknowledged_is_written_again_under_the_same_numbers() -> None:
+    desk = Desk()
+    mine = run()
+    desk.take(mine, b"a")
+    desk.writer.take(mine, pipe.PROGRESS_REPORT, b'{"bars":[]}')
+    [first] = desk.flushed()
+    desk.take(mine, b"b", 1)
+    desk.links.go_down()
+    desk.writer.flush()
+    desk.writer.finish(mine, is_success=True)
+    desk.links.tasks = FakeLink()
+    [again] = desk.flushed()
+    assert again["data"] == [b"a", b"b"]
+    assert again["progress"] == first["progress"] != b""
+    command, _ = desk.links.tasks.sent[0]
+    assert command.args[5].startswith(b"\x00\x00\x00\x011")  # number 1
+
+
+def test_the_store_keeps_head_and_tail() -> None:
+    desk = Desk()
+    mine = run()
+    dropped: list[str] = []
+    size = 0
+    for _ in range(40):
+        desk.take(mine, b"x" * 50_000, size)
+        size += 50_000
+        [row] = desk.flushed()
+        dropped += row["drop"].split()
+        assert desk.links.tasks is not None
+        desk.links.tasks.answer()
+    kept = 40 - len(dropped)
+    assert dropped == [str(i) for i in range(3, 3 + len(dropped))]  # 1 and 2 are the head
+    assert kept * 50_000 == HEAD + TAIL
+
+
+def test_a_store_that_is_away_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    desk.links.go_down()
+    mine = run()
+    for i in range(100):
+        desk.take(mine, b"%02d" % i + b"x" * 49_998, i * 50_000)
+    assert desk.writer._waiting_size <= HEAD + TAIL
+    monkeypatch.setattr(outputs, "_MOST_WAITING", 1_500_000)
+    for number in range(2, 50):
+        for i in range(20):
+            desk.take(run(number), b"x" * 50_000, i * 50_000)
+    assert desk.writer._waiting_size <= 1_500_000 + 50 * HEAD
+    desk.links.tasks = FakeLink()
+    rows = desk.flushed()
+    last = next(row for row in rows if row["id"] == "t1")["data"][-1]
+    assert last.startswith(b"99")
+    assert desk.writer._waiting_size == 0
+
+
+def test_a_refusal_of_the_store_ends_nothing() -> None:
+    desk = Desk()
+    mine = run()
+    desk.take(mine, b"a")
+    desk.flushed()
+    assert desk.links.tasks is not None
+    desk.links.tasks.answer(ReplyError("OOM command not allowed"))
+    desk.take(mine, b"b", 1)
+    assert [row["data"] for row in desk.flushed()] == [[b"b"]]
+
+
+def test_displays_are_signed_and_bounded_here_too() -> None:
+    desk = Desk()
+    mine = run()
+    desk.take(mine, b"{}", kind=pipe.DISPLAY)
+    desk.take(mine, b"x" * (LARGEST_DISPLAY + 1), kind=pipe.DISPLAY)
+    desk.take(mine, b"x", kind=99)
+    [row] = desk.flushed()
+    [envelope] = row["data"]
+    result = KEYS.verify_result(envelope, display_owner("t1", 1))
+    assert (result.kind, bytes(result.body)) == (payloads.DISPLAY, b"{}")
+
+
+def test_odd_reports_are_dropped() -> None:
+    desk = Desk()
+    for kind, body in [(pipe.PROGRESS_REPORT, b"[]"), (pipe.PROGRESS_REPORT, b"{" * 40_000),
+                       (pipe.RESULT_REPORT, b"x"), (77, b"x")]:  # fmt: skip
+        desk.writer.take(run(), kind, body)
+    assert desk.flushed() == []
+
+
+def test_news_have_what_is_small_and_name_what_is_not() -> None:
+    entry = Entry(1, 1, 5, "stdout", 0, 0, b"x\n")
+    progress = b'{"bars":[]}'
+    assert json.loads(news("t", [entry], progress)) == {
+        "id": "t", "more": False, "entries": [[1, 1, 5, "stdout", 0, 0, "x\n"]],
+        "progress": {"bars": []},
+    }  # fmt: skip
+    assert json.loads(news("t", [], progress)) == {
+        "id": "t", "more": False, "progress": {"bars": []},
+    }  # fmt: skip
+    assert json.loads(news("t", [entry._replace(data=b"x" * 20_000)], b"")) == {
+        "id": "t", "more": True,
+    }  # fmt: skip
+    assert json.loads(news("t", [entry._replace(kind="display")], b""))["more"] is True
