@@ -146,6 +146,9 @@ class Scheduler(Service):
             found = Known(raw, entry, parse_spec(entry.spec, entry.tz))
             if entry.id != schedule_id or found.message.queue != queue:
                 raise ValueError("it was made for another place")
+            lock = found.message.unique_key
+            if entry.unique_ms and not lock.startswith(queue_keys(queue).lock("", "")[:-1]):
+                raise ValueError(f"{lock!r} is no unique lock of its queue")
         except (ValueError, UsageError) as error:
             if raw not in self._refused:
                 self._refused.add(raw)
