@@ -106,6 +106,16 @@ class TaskOptions:
             raise UsageError(
                 f"group={self.group!r} ends as the keys of aggregation sets do: take another name"
             )
+        if self.group is not None and self.limit is not None:
+            raise UsageError(
+                f"group={self.group!r} and limit= do not go together: the tasks of a group never "
+                "run; what the aggregator makes of them does"
+            )
+        if self.group is not None and self.on_conflict == "after":
+            raise UsageError(
+                f"group={self.group!r} and on_conflict='after' do not go together: a task of a "
+                "group never runs, so nothing can run after it"
+            )
         for key, text in self.headers.items():
             if not isinstance(key, str) or not isinstance(text, str):
                 raise UsageError(f"headers={{{key!r}: {text!r}}} must map text to text")

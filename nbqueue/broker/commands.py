@@ -171,7 +171,6 @@ def fetch(
             keys.lease,
             keys.events,
             keys.settings,
-            keys.scheduled,
         ),
         (
             keys.task_prefix,

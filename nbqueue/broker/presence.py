@@ -122,6 +122,7 @@ class Overdue(NamedTuple):
     orphans: bool
     over: bool
     old_attempts: bool
+    waiting: bool
 
 
 def overdue(queue: str, now_ms: int, oldest_ms: int) -> Command[Overdue]:
@@ -129,7 +130,15 @@ def overdue(queue: str, now_ms: int, oldest_ms: int) -> Command[Overdue]:
     keys = queue_keys(queue)
     return command(
         "overdue",
-        (keys.scheduled, keys.retry, keys.active, keys.lease, keys.completed, keys.attempts),
+        (
+            keys.scheduled,
+            keys.retry,
+            keys.active,
+            keys.lease,
+            keys.completed,
+            keys.attempts,
+            keys.waiting,
+        ),
         (now_ms, oldest_ms),
         lambda reply: Overdue(*(bool(each) for each in reply)),
     )

@@ -9,7 +9,15 @@ from nbqueue.broker import inspecting
 from nbqueue.broker.broker import Broker
 from nbqueue.errors import QueueNotEmpty, QueueNotFound
 from nbqueue.wire import states
-from nbqueue.wire.keys import QUEUES, QueueKeys, queue_keys
+from nbqueue.wire.keys import (
+    QUEUES,
+    SCHEDULERS,
+    QueueKeys,
+    queue_keys,
+    scheduler_entries,
+    scheduler_history,
+)
+from nbqueue.wire.schedules import NBQUEUE_SCHEDULER, asynq_id
 
 _ROUNDS = 20
 _SLICE = 500
@@ -52,8 +60,11 @@ class Removal:
                 raise QueueNotEmpty(
                     f"queue {queue!r} holds tasks: remove it with force=True to delete them", queue
                 )
-            if self._drop(names) and self._forget():
-                return
+            [schedules] = self._broker.call(("HKEYS", self._keys.schedules))
+            if self._drop(names):
+                self._forget_schedules(schedules)
+                if self._forget():
+                    return
         raise QueueNotEmpty(f"tasks keep coming in to queue {queue!r}: stop who enqueues", queue)
 
     def _names(self) -> Iterator[bytes]:
@@ -120,6 +131,14 @@ class Removal:
             if not self._broker.run(inspecting.drop(self._queue, part, now_ms)):
                 return False
         return True
+
+    def _forget_schedules(self, ids: list[bytes]) -> None:
+        """Of the schedules, what Asynq's programs read, which lies in other slots."""
+        for each in ids:
+            self._broker.call(("DEL", scheduler_history(asynq_id(self._queue, _text(each)))))
+        record = scheduler_entries(NBQUEUE_SCHEDULER + self._queue)
+        self._broker.call(("ZREM", SCHEDULERS, record), ("DEL", record))
+        self._broker.call(("PUBLISH", self._keys.wake, "schedules"))
 
     def _forget(self) -> bool:
         """Forget the name; not if a task came in before that, which must not be left unnamed."""

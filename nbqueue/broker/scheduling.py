@@ -129,6 +129,7 @@ def fire_schedule(
             # A script needs the keys also where they are not used; they must share the slot.
             lock or keys.schedules,
             keys.name(entry.name) if entry.name else keys.schedules,
+            keys.limits,
         ),
         (
             entry.id,
@@ -147,6 +148,8 @@ def fire_schedule(
             EVENT_CAP,
             HISTORY_CAP,
             keys.task_prefix,
+            entry.limit,
+            entry.limit_numbers,
         ),
         _read_fired,
     )

@@ -8,6 +8,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbqueue.broker.limiting import set_limit
 from nbqueue.broker.scheduling import STATE_FIELDS, ScheduleState, put_schedule, read_state
 from nbqueue.broker.ticks import first_due
 from nbqueue.calls import payloads
@@ -55,6 +56,16 @@ def options_of(changes: Mapping[str, Any], settings: Mapping[str, Any]) -> TaskO
     for name in _ONE_MOMENT:
         if getattr(options, name) is not None:
             raise UsageError(f"{name}= is of one task, and a schedule makes many: leave it out")
+    if options.group is not None:
+        raise UsageError(
+            f"group={options.group!r} is not for schedules, whose tasks run when they are due: "
+            "leave it out"
+        )
+    if options.limit is not None and not isinstance(options.limit.name, str):
+        raise UsageError(
+            f"limit={options.limit!r} of a schedule must have a name that is text: it has one set "
+            "of arguments"
+        )
     if options.on_conflict != "raise":
         raise UsageError(
             f"on_conflict={options.on_conflict!r} is for a caller: a schedule passes over a run "
@@ -68,6 +79,7 @@ def new_entry(
 ) -> ScheduleEntry:
     terms = unsent.terms
     name = unsent.about.name or ""
+    limit = terms.options.limit
     entry = ScheduleEntry(
         id=_checked_id(settings.get("id"), default_id),
         spec=spec,
@@ -79,6 +91,8 @@ def new_entry(
         name=name,
         name_seconds=max(_NAME_SECONDS, int(terms.retention) + 86_400) if name else 0,
         created_ms=unsent.session.clock.now_ms(),
+        limit=limit.name_for((), {}) if limit is not None else "",
+        limit_numbers=limit.numbers if limit is not None else "",
     )
     return with_settings(entry, settings)
 
@@ -213,6 +227,10 @@ def put(
     if due_ms is None and not keeps_due:
         raise UsageError(f"spec={entry.spec!r} is never due between start= and until=")
     session.broker._register(queue)
+    limit = (entry.limit, entry.limit_numbers)
+    if entry.limit and (found is None or (found.entry.limit, found.entry.limit_numbers) != limit):
+        # Not at other changes: somebody may have given the limit other numbers meanwhile.
+        session.broker.run(set_limit(queue, *limit, now_ms, now_ms))
     fingerprint, blob = code or (None, b"")
     return session.broker.run(
         put_schedule(

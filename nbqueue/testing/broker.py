@@ -140,7 +140,10 @@ class EagerBroker(Broker):
         return replies
 
     def run_all(self, batch: Sequence[Command[Any]]) -> list[Any]:
-        _refuse()
+        """Only limits are said: nothing waits for others here, so nothing waits for these."""
+        if any(each.script.name not in ("set_limit", "remove_limit") for each in batch):
+            _refuse()
+        return [False for _ in batch]
 
     def close(self) -> None:
         pass

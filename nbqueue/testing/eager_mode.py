@@ -111,6 +111,7 @@ class EagerSession(Session):
         self._broker = broker
         self.clock: Clock = broker.clock
         self.is_open = self.accepts = True
+        self.limits_said = {}
         self._new_prefix()
         self.listener = cast("Listener", EagerListener(broker))
         _sessions.add(self)

@@ -38,6 +38,7 @@ class ScheduleEntry:
     unique_ms: for how long a run keeps others of its kind away; its lock is named in the message.
     name: a name of the tasks, and for how many seconds it is kept.
     owner: the name of the provider that keeps it, or empty: a person does.
+    limit: the name of the limit under which its tasks run, and its numbers (`Limit.numbers`).
     """
 
     id: str
@@ -57,6 +58,8 @@ class ScheduleEntry:
     name_seconds: int = 0
     owner: str = ""
     created_ms: int = 0
+    limit: str = ""
+    limit_numbers: str = ""
 
     @property
     def timing(self) -> tuple[Any, ...]:
@@ -131,10 +134,16 @@ _KINDS: Final[dict[str, type]] = {
     "name_seconds": int,
     "owner": str,
     "created_ms": int,
+    "limit": str,
+    "limit_numbers": str,
 }
 
 
 # --- As Asynq's programs see it ---
+
+
+NBQUEUE_SCHEDULER = "nbqueue:"
+"""What stands before the queue where Asynq's programs have the id of a scheduler."""
 
 
 def asynq_id(queue: str, schedule_id: str) -> str:

@@ -80,13 +80,14 @@ class Aggregator(Service):
         reactor: Reactor,
         links: Links,
         clock: Clock,
+        queues: list[str],
         settings: WorkerSettings,
         finisher: Finisher,
         new_number: Callable[[], int],
         add: Callable[[Run], None],
         room: Callable[[], int],
     ) -> None:
-        self._queues = list(settings.queues)
+        self._queues = queues
         self._finisher = finisher
         self._new_number = new_number
         self._add = add

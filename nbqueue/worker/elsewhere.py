@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from nbqueue.broker import commands, presence
+from nbqueue.broker import commands, limiting, presence
 from nbqueue.broker.commands import Expired
 from nbqueue.broker.presence import Adopted, Overdue
 from nbqueue.broker.resp import ReplyError
@@ -136,6 +136,9 @@ class Elsewhere(Service):
             self._send(command, partial(self._on_found, queue))
         if found.orphans:
             self._adopter.adopt(queue)
+        if found.waiting:
+            # Programs in Go may serve it, which know nothing of parked tasks.
+            self._send(limiting.judge(queue, self._clock.now_ms()), lambda reply: None)
         if found.over:
             self._delete(queue, _MOST_SLICES)
         link = self._links.upkeep

@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from nbqueue.broker.link import Link
 from nbqueue.clock import Clock
 from nbqueue.wire.keys import SCHEDULERS, queue_keys, scheduler_entries, scheduler_history
-from nbqueue.wire.schedules import ScheduleEntry, asynq_entry, asynq_event, asynq_id
+from nbqueue.wire.schedules import (
+    NBQUEUE_SCHEDULER,
+    ScheduleEntry,
+    asynq_entry,
+    asynq_event,
+    asynq_id,
+)
 from nbqueue.worker.links import Links
 
 TTL = 20
@@ -63,6 +69,11 @@ class ScheduleRecords:
         link.call(("ZREMRANGEBYRANK", key, 0, -MOST_EVENTS))
         link.call(("ZADD", key, now_ms // 1000, asynq_event(task_id, now_ms)))
 
+    def keep_only(self, queues: Sequence[str]) -> None:
+        """Remove the records of queues that this worker serves no more."""
+        self.close([queue for queue in self._written if queue not in queues])
+        self._listed = {name: ids for name, ids in self._listed.items() if name in queues}
+
     def close(self, queues: Sequence[str]) -> None:
         """Remove the records. Other workers, which are told, write them again."""
         link = self._links.upkeep
@@ -82,4 +93,4 @@ class ScheduleRecords:
 
 
 def _record(queue: str) -> str:
-    return scheduler_entries("nbqueue:" + queue)
+    return scheduler_entries(NBQUEUE_SCHEDULER + queue)

@@ -73,7 +73,7 @@ class Scheduler(Service):
         self._keys = keys
         self._queues = queues
         self._look = look
-        self._known: dict[str, dict[str, Known]] = {queue: {} for queue in queues}
+        self._known: dict[str, dict[str, Known]] = {}
         self._due: Timer | None = None
         self._refused: set[bytes] = set()
         self._closed = False
@@ -90,7 +90,7 @@ class Scheduler(Service):
 
     def _forget(self) -> None:
         """The store is away: what was under way gets no answer."""
-        self._known = {queue: {} for queue in self._queues}
+        self._known = {}
         self._cancel_timer()
 
     def _cancel_timer(self) -> None:
@@ -102,6 +102,9 @@ class Scheduler(Service):
         if self._closed:
             self.stop()
             return
+        # The queues that a worker serves change while it runs.
+        self._known = {queue: self._known.get(queue, {}) for queue in self._queues}
+        self._records.keep_only(self._queues)
         for queue in self._queues:
             self.refresh(queue)
 
@@ -117,7 +120,9 @@ class Scheduler(Service):
         if isinstance(reply, ReplyError):
             log.error("store refused to give schedules queue=%s error=%s", queue, reply)
             return
-        old, known = self._known[queue], {}
+        if queue not in self._queues:
+            return
+        old, known = self._known.get(queue, {}), {}
         for raw_id, raw in zip(reply[::2], reply[1::2], strict=True):
             schedule_id = raw_id.decode("utf-8", "replace")
             before = old.get(schedule_id)
@@ -146,6 +151,9 @@ class Scheduler(Service):
             found = Known(raw, entry, parse_spec(entry.spec, entry.tz))
             if entry.id != schedule_id or found.message.queue != queue:
                 raise ValueError("it was made for another place")
+            lock = found.message.unique_key
+            if entry.unique_ms and not lock.startswith(queue_keys(queue).lock("", "")[:-1]):
+                raise ValueError(f"{lock!r} is no unique lock of its queue")
         except (ValueError, UsageError) as error:
             if raw not in self._refused:
                 self._refused.add(raw)
@@ -186,7 +194,7 @@ class Scheduler(Service):
             return
         now_ms, next_ms = self._clock.now_ms(), None
         for queue, entries in self._known.items():
-            for each in entries.values():
+            for each in entries.values() if queue in self._queues else ():
                 if each.due_ms is None or each.under_way:
                     continue
                 at = each.entry.fire_ms(each.due_ms)

@@ -96,6 +96,7 @@ class Supervisor:
             self.reactor,
             self.links,
             self.clock,
+            queues,
             settings,
             self.finisher,
             lambda: next(self._numbers),

@@ -378,6 +378,19 @@ def test_members_give_up_their_locks(broker: Any, redis: Any) -> None:
     assert not redis.exists(LOCK)
 
 
+def test_who_waits_for_the_lock_of_a_member_gets_it(broker: Any, redis: Any) -> None:
+    own = task("a", "aggregating", {"group": "g"}, unique_key=LOCK, group_key="g")
+    load(redis, {**in_set("a"), "t:a": own, SHORT_LOCK: "a"})
+    after = commands.enqueue_unique(
+        "q", NewTask("w", encoded("w", unique_key=LOCK)), LOCK, HOUR, NOW_MS, after=True
+    )
+    assert broker.run(after) == "ENQUEUED"
+    assert dump(redis)["t:w"]["state"] == "scheduled"
+    assert broker.run(aggregated())
+    assert redis.get(LOCK) == b"w"
+    assert dump(redis)["pending"] == ["x", "w"]
+
+
 def test_an_id_that_exists_writes_nothing(broker: Any, redis: Any) -> None:
     load(redis, {**in_set("a"), "archived": Zset(x=NOW), "t:x": task("x", "archived")})
     before = dump(redis)

@@ -20,7 +20,7 @@ from transitions import (
     failure,
 )
 
-from nbqueue.broker import commands, limiting
+from nbqueue.broker import commands, inspecting, limiting
 from nbqueue.broker.commands import NewTask
 
 SAFE = NOW + 600
@@ -337,6 +337,41 @@ def test_one_whose_turn_was_taken_back_gives_its_place_up(broker: Any, redis: An
     msg = encoded("c")
     assert broker.run(commands.cancel("q", "c", msg, msg, b"E", NOW_MS)) == "CANCELLED"
     assert dump(redis)["t:d"] == turn("d")
+
+
+def by_hand(broker: Any, how: str, task_id: str) -> None:
+    if how == "reschedule":
+        command = inspecting.reschedule("q", [task_id], NOW_MS + 3_600_000, NOW_MS)
+    else:
+        move = {"delete": inspecting.delete, "archive": inspecting.archive_by_hand}[how]
+        command = move("q", [task_id], NOW_MS)
+    assert broker.run(command).refused == {}
+
+
+@pytest.mark.parametrize("how", ["delete", "archive", "reschedule"])
+def test_who_takes_one_away_that_had_its_turn_lets_the_next_in(
+    broker: Any, redis: Any, how: str
+) -> None:
+    two_of_four(broker)
+    complete(broker, "a")
+    by_hand(broker, how, "c")
+    content = dump(redis)
+    assert content["t:d"] == turn("d")
+    assert content["own:limit:n"] == Zset(b=NOW_MS, d=NOW_MS)
+    assert "nbq:parked" not in content.get("t:c", {})
+    assert fetch(broker) == ["d"]
+
+
+@pytest.mark.parametrize("how", ["delete", "archive", "reschedule"])
+def test_who_takes_one_away_that_waits_leaves_no_place(broker: Any, redis: Any, how: str) -> None:
+    two_of_four(broker)
+    by_hand(broker, how, "c")
+    content = dump(redis)
+    assert content["own:wait:limit:n"] == Zset(d=NOW_MS + 1)
+    assert "nbq:parked" not in content.get("t:c", {})
+    complete(broker, "a", "b")
+    assert fetch(broker) == ["d"]
+    assert dump(redis)["own:limit:n"] == Zset(d=NOW_MS)
 
 
 def test_a_turn_without_a_place_is_judged_anew(broker: Any, redis: Any) -> None:

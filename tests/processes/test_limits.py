@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -189,7 +187,8 @@ def test_a_retry_goes_through_the_limit_again(lab: Any, q: Any, journal: Path) -
         assert isinstance(options.submit(fail, str(journal)).exception(timeout=60), ValueError)
     times = begun(journal)
     assert len(times) == 4
-    assert statistics.mean(b - a for a, b in itertools.pairwise(times)) > 0.4
+    # The first one's process had to begin, after it was let in.
+    assert times[3] - times[1] > 0.8
 
 
 def test_a_queue_never_runs_more_than_it_may(lab: Any, q: Any, journal: Path) -> None:

@@ -48,7 +48,18 @@ end
 redis.call('DEL', set)
 redis.call('ZREM', aggregation_sets, set)
 announce(ends_prefix, ends)
+
+-- Who waits for a lock that is free now runs after all.
+local function hand_on_all()
+  for _, each in ipairs(locks) do
+    if redis.call('EXISTS', each) == 0 then
+      hand_on(each)
+    end
+  end
+end
+
 if is_taken then
+  hand_on_all()
   return { 'DUPLICATE', holder }
 end
 if lock_ms ~= '' then
@@ -57,4 +68,5 @@ if lock_ms ~= '' then
   redis.call('HSET', task, 'unique_key', lock, 'nbq:unique', lock_ms)
 end
 place(task, id, msg)
+hand_on_all()
 return { 'ENQUEUED' }

@@ -7,7 +7,7 @@
 -- another; the next in the line come instead, of which 500 are looked at. Not safe to repeat
 -- blindly: what was taken stays taken until its lease runs out.
 --
--- KEYS: pending, paused, active, lease, events, settings, scheduled
+-- KEYS: pending, paused, active, lease, events, settings
 -- ARGV: task_prefix, limit, now_ms, lease_until (Unix seconds, never whole), token, event_cap
 -- RETURNS: the string PAUSED or FULL, or for each task, oldest first: id, msg, pending_since (ns,
 --   may be empty), attempt (from 1), lost
@@ -32,7 +32,7 @@ if #line == 0 then
   return {}
 end
 check('LLEN', active)
-check('ZCARD', lease, scheduled)
+check('ZCARD', lease)
 check('XLEN', events)
 local reply, ids, leases, taken = {}, {}, {}, {}
 local parked, names, order = {}, {}, {}

@@ -5,20 +5,21 @@
 -- otherwise it is decided here, in this order: the schedule is paused; its last task has not ended
 -- (with `overlap` not set); the id of the task exists; the store lacks the code; another task holds
 -- its unique lock. The last run that `max_runs` allows leaves nothing due. By hand (`expected_ms`
--- empty) it runs also while paused, and stays due when it was. Safe to repeat.
+-- empty) it runs also while paused, and stays due when it was. A limit that was forgotten meanwhile is
+-- known again. Safe to repeat.
 --
 -- KEYS: schedules, schedule_due, state, history, task, pending, events, code, code_index, lock,
---   name
+--   name, limits
 -- ARGV: schedule_id, revision, expected_ms, next_ms (empty: never again), now_ms, id, msg,
 --   fingerprint (empty: no code), lock_ms (empty: not unique), name_seconds (empty: no name),
 --   overlap, max_runs (0: any), reason (empty: enqueue), detail, event_cap, history_cap,
---   task_prefix
+--   task_prefix, limit_name (empty: none), limit_numbers
 -- RETURNS: a word, and when the schedule is due now (Unix ms, empty: never). The word: GONE (there
 --   is no such schedule), STALE (it is due at another time, or was changed), ENQUEUED, or the
 --   reason why nothing was enqueued: missed, error, paused, overlap, exists, code or unique
 -- USES: types, append, locks
 
-check('HLEN', schedules, state)
+check('HLEN', schedules, state, limits)
 check('ZCARD', schedule_due, code_index)
 check('LLEN', pending)
 check('XLEN', events, history)
@@ -68,6 +69,10 @@ if reason == '' then
   if lock_ms ~= '' then
     redis.call('SET', lock, id, 'PX', lock_ms)
     redis.call('HSET', task, 'unique_key', lock, 'nbq:unique', lock_ms)
+  end
+  if limit_name ~= '' then
+    redis.call('HSET', task, 'nbq:limit', limit_name)
+    redis.call('HSETNX', limits, limit_name, limit_numbers .. '|' .. now_ms)
   end
   if name_seconds ~= '' then
     redis.call('SET', name, id, 'EX', name_seconds)

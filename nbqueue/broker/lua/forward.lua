@@ -11,10 +11,6 @@
 --   come). That is when the next is due, or, for those of a later second, when that second begins.
 -- USES: types, append
 
-check('LLEN', pending)
-check('XLEN', events)
-check('SCARD', groups)
-check('ZCARD', scheduled, retry)
 local now_s = math.floor(tonumber(now_ms) / 1000)
 local since = now_ms .. '000000'
 local due = {}
@@ -25,6 +21,27 @@ local function later(at)
     next_look = at
   end
 end
+
+-- When what is first in a set is to be looked at: once the second of its score begins.
+local function look_at_first(from)
+  local score = tonumber(redis.call('ZRANGE', from, 0, 0, 'WITHSCORES')[2])
+  if score and score <= now_s + 1 then
+    return true
+  elseif score then
+    later((score - 1) * 1000 + 1)
+  end
+end
+
+-- Most of the time nothing is due, and this is all that is asked.
+local is_due = look_at_first(scheduled)
+is_due = look_at_first(retry) or is_due
+if not is_due then
+  return { 0, next_look and string.format('%.0f', next_look) or '' }
+end
+next_look = nil
+check('LLEN', pending)
+check('XLEN', events)
+check('SCARD', groups)
 
 -- The exact time in ms of a task with this score: what a program in Go wrote later has no other.
 local function exact(id, score)

@@ -10,7 +10,7 @@
 --   ends_prefix, oldest (Unix seconds), most, then for each task: id
 -- RETURNS: how many were trimmed; then for each task that was refused: its position (from 0), and a
 --   word of choose.lua
--- USES: types, append, announce, count, locks, leave, choose, trim
+-- USES: types, append, announce, count, locks, leave, choose, room, trim
 
 check('LLEN', pending)
 check('ZCARD', scheduled, retry, archived, completed)
@@ -39,6 +39,7 @@ if #chosen > 0 then
   event(events, event_cap, now_ms, 'archived', ids)
   announce(ends_prefix, ends)
   trimmed = trimmed + trim(500, 0)
+  gave_way(chosen)
 end
 table.insert(refused, 1, trimmed)
 return refused

@@ -1,4 +1,5 @@
--- Delete tasks by hand, with what they hold: their hash, and their unique lock unless `keep_lock`.
+-- Delete tasks by hand, with what they hold: their hash, and their unique lock unless `keep_lock`;
+-- the place of one that had its turn under a limit goes to the next.
 --
 -- Of any state but active. Who waits for one that had not ended is told. Safe to repeat.
 --
@@ -6,7 +7,7 @@
 -- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), keep_lock, ends_prefix,
 --   then for each task: id
 -- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
--- USES: types, append, announce, locks, leave, choose
+-- USES: types, append, announce, locks, leave, choose, room
 
 check('LLEN', pending)
 check('ZCARD', scheduled, retry, archived, completed)
@@ -31,5 +32,6 @@ end
 if #ids > 0 then
   event(events, event_cap, now_ms, 'deleted', ids)
   announce(ends_prefix, ends)
+  gave_way(chosen)
 end
 return refused

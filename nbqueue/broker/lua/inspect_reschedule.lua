@@ -9,7 +9,7 @@
 -- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), due_ms, wake,
 --   then for each task: id
 -- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
--- USES: types, append, locks, leave, choose
+-- USES: types, append, locks, leave, choose, room
 
 check('LLEN', pending)
 check('ZCARD', scheduled, retry, archived, completed)
@@ -44,6 +44,7 @@ if #again > 0 then
   event(events, event_cap, now_ms, 'rescheduled', again)
 end
 if #chosen > 0 then
+  gave_way(chosen)
   redis.call('PUBLISH', wake, 'due ' .. due_ms)
 end
 return refused

@@ -2,10 +2,10 @@
 --
 -- A worker asks this of queues that it does not serve, so that one call is all that most cost.
 --
--- KEYS: scheduled, retry, active, lease, completed, attempts
+-- KEYS: scheduled, retry, active, lease, completed, attempts, waiting
 -- ARGV: now_ms, oldest_attempt (Unix ms)
 -- RETURNS: 1 or 0 for each: are tasks due, leases run out, tasks without a lease (or leases without
---   a task), retentions over, attempts too old
+--   a task), retentions over, attempts too old, parked tasks to be judged
 
 local now_s = math.floor(tonumber(now_ms) / 1000)
 
@@ -22,9 +22,10 @@ local found = {
   redis.call('LLEN', active) ~= redis.call('ZCARD', lease),
   is_due(completed, now_s),
   at and at < tonumber(oldest_attempt),
+  is_due(waiting, tonumber(now_ms)),
 }
 local reply = {}
-for i = 1, 5 do
+for i = 1, 6 do
   reply[i] = found[i] and 1 or 0
 end
 return reply

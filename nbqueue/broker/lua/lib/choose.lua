@@ -2,8 +2,8 @@
 --
 -- `choose(width, wanted, allowed)`: each task of the rest has `width` arguments, the first of which
 -- is its id. `wanted` is the only state that is asked for (empty: any), `allowed` the states that
--- can be left at all. Returns the chosen ones as `{ task, id, state, group, at }`, `at` being where
--- their arguments begin, and the refused ones as position (from 0) and word, one after the other:
+-- can be left at all. Returns the chosen ones as `{ task, id, state, group, at, limit, parked }`, `at`
+-- being where their arguments begin, and the refused ones as position (from 0) and word, one after the other:
 -- MISSING, the state that is in the way, MISPLACED (it does not lie where its state says), or
 -- CHANGED (the message is not the second of at least three arguments; empty: any will do).
 --
@@ -14,7 +14,8 @@ local function choose(width, wanted, allowed)
   for i = 0, #KEYS - tasks_at do
     local task, at = KEYS[tasks_at + i], rest_at + width * i
     local id = ARGV[at]
-    local found = redis.pcall('HMGET', task, 'state', 'msg', 'group')
+    local found = redis.pcall('HMGET', task, 'state', 'msg', 'group', 'nbq:limit',
+      'nbq:parked')
     local state, word = found[1], nil
     if not state or not found[2] then
       word = 'MISSING'
@@ -30,7 +31,7 @@ local function choose(width, wanted, allowed)
       refused[#refused + 1] = word
     elseif not seen[id] then
       seen[id] = true
-      chosen[#chosen + 1] = { task, id, state, found[3], at }
+      chosen[#chosen + 1] = { task, id, state, found[3], at, found[4], found[5] }
     end
   end
   return chosen, refused

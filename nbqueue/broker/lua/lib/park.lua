@@ -50,14 +50,15 @@ local function park(id, what, is_due)
     last_place[what] = last_place[what] + 1
   end
   local safe = math.floor(now / 1000) + SAFETY_SECONDS
-  redis.call('HSET', task, 'state', 'scheduled', 'nbq:parked', what)
-  if is_due then
-    redis.call('HDEL', task, 'pending_since', 'nbq:due')
-  else
+  if not is_due then
     local due = tonumber(redis.call('HGET', task, 'nbq:due') or '') or 0
     safe = math.max(safe, math.ceil(due / 1000))
   end
   redis.call('ZADD', asynq_keys .. 'scheduled', safe, id)
+  redis.call('HSET', task, 'state', 'scheduled', 'nbq:parked', what)
+  if is_due then
+    redis.call('HDEL', task, 'pending_since', 'nbq:due')
+  end
 end
 
 local function first_parked(what)
@@ -104,6 +105,3 @@ local function unpark(ids, what, parked)
     event(events, event_cap, now_ms, 'forwarded', ordered)
   end
 end
-
--- Before the first write: what is shared must be what it is taken for.
-redis.call('ZCARD', waiting_key)

@@ -3,6 +3,8 @@
 --
 -- `made_room()`: where the queue has a limit of its own, its workers look again.
 -- `left(name, id)`: the task gives up its place under this limit, and the next takes it.
+-- `gave_way(chosen)`: tasks as choose.lua gives them, which a person took out of the way, wait for no
+-- limit any more, and hold no place under one.
 -- `left_all(leaving)`: the same for many, of whatever names; the next ones come in order.
 
 local function made_room()
@@ -29,4 +31,19 @@ local function left_all(leaving)
   for _, name in ipairs(order) do
     serve_limit(name)
   end
+end
+
+local function gave_way(chosen)
+  local leaving = {}
+  for _, each in ipairs(chosen) do
+    local id, name, waits_for = each[2], each[6], each[7]
+    if name then
+      redis.call('ZREM', own_keys .. 'wait:limit:' .. name, id)
+      leaving[#leaving + 1] = { name, id }
+      if waits_for == TURN or waits_for == 'limit:' .. name then
+        redis.call('HDEL', each[1], 'nbq:parked')
+      end
+    end
+  end
+  left_all(leaving)
 end
