@@ -85,7 +85,8 @@ def test_a_group_that_is_large_enough_is_aggregated_at_once(lab: Any, q: Any) ->
         for n in range(7):
             q.enqueue("mail", {"n": n}, group="emails")
         lab.wait_until(lambda: len(aggregates(lab)) == 2)
-        assert [[t["n"] for t in each["tasks"]] for each in aggregates(lab)] == [
+        # Two may have run at the same time.
+        assert sorted([t["n"] for t in each["tasks"]] for each in aggregates(lab)) == [
             [0, 1, 2],
             [3, 4, 5],
         ]
