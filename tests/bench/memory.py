@@ -1,0 +1,33 @@
+"""I and L: memory of an idle worker, and of waiting tasks in the store."""
+
+from __future__ import annotations
+
+import psutil
+from bench import TEXT, Bench, noop
+
+
+def proportional(pids: list[int]) -> float:
+    """Megabytes of these processes together; what they share is counted once."""
+    return sum(psutil.Process(pid).memory_full_info().pss for pid in pids) / 1e6
+
+
+def of_worker(bench: Bench) -> dict[str, float]:
+    """I: the supervisor and two executors, after a few tasks."""
+    with bench.client() as q, bench.worker() as worker:
+        q.map(noop, range(20), [TEXT] * 20).results(60)
+        assert worker.pid is not None
+        supervisor, executors = [worker.pid], worker.executor_pids()
+        return {
+            "MB": proportional(supervisor + executors),
+            "supervisor, MB": proportional(supervisor),
+        }
+
+
+def of_tasks(bench: Bench) -> dict[str, float]:
+    """L: bytes in the store for each waiting task of a map."""
+    tasks = bench.count(10_000)
+    with bench.client() as q:
+        q.map(noop, range(10), [TEXT] * 10)
+        before = bench.redis.info("memory")["used_memory"]
+        q.map(noop, range(tasks), [TEXT] * tasks)
+        return {"bytes/task": (bench.redis.info("memory")["used_memory"] - before) / tasks}
