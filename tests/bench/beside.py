@@ -38,6 +38,11 @@ RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench"
 Found = dict[str, dict[str, Any]]
 
 
+def count_of(contender: Contender, options: argparse.Namespace) -> int:
+    """How many tasks it gets in A and B."""
+    return max(200, round(contender.tasks * (0.1 if options.quick else options.share)))
+
+
 class Round:
     """One peer, once."""
 
@@ -45,7 +50,7 @@ class Round:
         self.place, self.contender, self.options = place, contender, options
         self.redis = redis.Redis.from_url(place.url)
         self.rows = set(contender.rows) & set(options.rows)
-        self.count = max(200, contender.tasks // (10 if options.quick else 1))
+        self.count = count_of(contender, options)
         self.found: Found = {}
 
     def measure(self) -> Found:
@@ -147,7 +152,8 @@ def measure(options: argparse.Namespace, url: str, folder: Path) -> dict[str, An
     ready = []
     for contender in options.contenders:
         reason = environments.install(contender.place)
-        about = {"about": contender.about, "tasks": contender.tasks, "rounds": []}
+        about: dict[str, Any] = {"about": contender.about, "rounds": []}
+        about["tasks"] = count_of(contender, options)
         result["peers"][contender.name] = about
         if reason is None:
             about["versions"] = environments.versions(contender.place, list(contender.packages))
@@ -179,6 +185,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", help=f"some of {', '.join(names)}; the default is all of them")
     parser.add_argument("--rows", default="ABCDEFG", help="some of ABCDEFG")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--share", type=float, default=1.0, help="of the tasks in A and B")
     parser.add_argument("--quick", action="store_true", help="only to see that they work")
     parser.add_argument("--json", type=Path, help="the default is a file in build/bench")
     parser.add_argument("--table", type=Path, help="only write the table, from this file")
