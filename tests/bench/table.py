@@ -119,9 +119,11 @@ def _errors(name: str, peer: dict[str, Any]) -> list[str]:
     ]
 
 
-def write(result: dict[str, Any]) -> None:
+def write(result: dict[str, Any], path: Path = PAGE) -> None:
     """Into the page, between the two marks."""
-    page = PAGE.read_text()
+    page = path.read_text()
+    if BEGIN not in page or END not in page:
+        raise SystemExit(f"{path} has not the two lines between which the tables go: {BEGIN}")
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{of(result)}\n\n{END}{after}")
+    path.write_text(f"{before}{BEGIN}\n\n{of(result)}\n\n{END}{after}")
