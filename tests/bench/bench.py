@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import redis
 
 import nbqueue
+
+# What programs in Go do to the store is written there.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 
 #: With a number beside it, about 100 bytes of arguments.
 TEXT = "x" * 80

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+import redis
 from bench import TEXT, Bench, NotHere, noop
 from server import append_only
 
@@ -42,8 +43,8 @@ def with_append_only_file(bench: Bench) -> dict[str, float]:
     try:
         with append_only(bench.redis):
             return waiting(bench)
-    except OSError as error:
-        raise NotHere(str(error)) from error
+    except redis.ResponseError as error:
+        raise NotHere(f"the server refuses: {error}") from error
 
 
 def _first(bench: Bench, backlog: int, tasks: int) -> float:

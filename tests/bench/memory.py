@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+import uuid
+
 import psutil
 from bench import TEXT, Bench, noop
+
+from nbqueue.wire.messages import TaskMessage
 
 
 def proportional(pids: list[int]) -> float:
@@ -23,6 +28,22 @@ def of_worker(bench: Bench) -> dict[str, float]:
         }
 
 
+def _of_asynq(bench: Bench, tasks: int) -> float:
+    """The same for tasks as Asynq writes them, with a payload of 100 bytes."""
+    from asynq_peer import AsynqPeer
+
+    bench.redis.flushall()
+    go = AsynqPeer(bench.redis, "default")
+    before = bench.redis.info("memory")["used_memory"]
+    for _ in range(tasks):
+        task_id = str(uuid.uuid4())
+        message = TaskMessage(
+            type="bench:noop", id=task_id, queue="default", payload=b"x" * 100, retry=25
+        )
+        go.enqueue(task_id, message.SerializeToString(), time.time_ns())
+    return float(bench.redis.info("memory")["used_memory"] - before) / tasks
+
+
 def of_tasks(bench: Bench) -> dict[str, float]:
     """L: bytes in the store for each waiting task of a map."""
     tasks = bench.count(10_000)
@@ -30,4 +51,8 @@ def of_tasks(bench: Bench) -> dict[str, float]:
         q.map(noop, range(10), [TEXT] * 10)
         before = bench.redis.info("memory")["used_memory"]
         q.map(noop, range(tasks), [TEXT] * tasks)
-        return {"bytes/task": (bench.redis.info("memory")["used_memory"] - before) / tasks}
+        used = bench.redis.info("memory")["used_memory"] - before
+    return {
+        "bytes/task": used / tasks,
+        "as Asynq writes them, bytes/task": _of_asynq(bench, tasks),
+    }

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from bench import TEXT, Bench, noop, percentiles
 
 import nbqueue
 from nbqueue.wire.messages import TaskMessage
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 
 _PAUSE = 0.002
 _WARM = 20

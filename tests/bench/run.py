@@ -19,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,11 @@ def measure(bench: Bench, rows: list[Row], rounds: int) -> tuple[Found, dict[str
                 figures = row.measure(bench)
             except NotHere as reason:
                 missing[row.name] = str(reason)
+                continue
+            except Exception as error:
+                # One row that fails does not take with it what the others found.
+                traceback.print_exc()
+                missing[row.name] = f"it failed: {type(error).__name__}: {error}"
                 continue
             for name, figure in figures.items():
                 found.setdefault(row.name, {}).setdefault(name, []).append(figure)

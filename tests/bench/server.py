@@ -62,6 +62,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Pat
 @contextmanager
 def append_only(client: redis.Redis) -> Iterator[None]:
     """The same server with its append-only file on, written once a second."""
+    before = {name: client.config_get(name)[name] for name in ("appendonly", "appendfsync")}
     client.config_set("appendfsync", "everysec")
     client.config_set("appendonly", "yes")
     try:
@@ -69,4 +70,5 @@ def append_only(client: redis.Redis) -> Iterator[None]:
             time.sleep(0.01)
         yield
     finally:
-        client.config_set("appendonly", "no")
+        for name, value in before.items():
+            client.config_set(name, value)
