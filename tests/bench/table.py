@@ -66,9 +66,11 @@ def of(result: dict[str, Any]) -> str:
     peers = result["peers"]
     there = {name: peer for name, peer in peers.items() if peer["rounds"]}
     load = result["load"]
+    told = sorted({len(peer["rounds"]) for peer in there.values()})
+    rounds = " or ".join(map(str, told))
     lines = [
         f"Run of {result['at']}: {result['cpus']} CPUs, {result['store']} on loopback TCP without "
-        f"persistence, {result['rounds']} rounds interleaved, load average {min(load):.1f} to "
+        f"persistence, {rounds} rounds interleaved, load average {min(load):.1f} to "
         f"{max(load):.1f}. Median (least..most).",
         "",
         "The machine's own floor in that run: "
