@@ -88,7 +88,7 @@ ROWS = (
         {"commands/s": most(5), "% of a core": most(0.3)},
     ),
     Row("K", "drain with many more waiting", drain.backlog, {"ratio to 10,000": least(0.95)}),
-    Row("L", "store memory of a waiting task", memory.of_tasks),
+    Row("L", "store memory of a waiting task", memory.of_tasks, {"ratio to Asynq's": most(1)}),
     Row(
         "M",
         "B with the append-only file, everysec",
