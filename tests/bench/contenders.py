@@ -1,7 +1,7 @@
 """The peers: what each needs, how its workers are started, and with which settings.
 
-One process for each of two CPUs, and whatever setting the peer's own manual recommends for speed;
-`about` says it, and goes into the table.
+Each has two processes for two CPUs, stores its results, and is set for speed as far as that costs
+no promise; `about` says how, and goes into the table.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Place:
         python = environments.python_of(contender.place)
         words = {"bin": python.parent, "python": python, "url": self.url, "here": HERE}
         return subprocess.Popen(
-            [*shlex.split(command.format(**words)), *more],
+            [*(word.format(**words) for word in shlex.split(command)), *more],
             cwd=self.folder,
             env=self.environment(contender),
             stdin=subprocess.DEVNULL,
