@@ -10,11 +10,11 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 # An install is repeated only when what it was made from has changed.
 INPUTS := pyproject.toml $(CONSTRAINTS)
 
-.PHONY: help setup demo test test-slow lint bench proto lock clean
+.PHONY: help setup demo test test-slow lint bench bench-peers bench-profile proto lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List these commands
-	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.test  ## Make .venv, with everything for working on nbqueue
 
@@ -33,8 +33,14 @@ lint: $(VENV)/.test  ## Check style, types and imports only
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test  ## Measure enqueueing, draining and round trips of tasks that do nothing
-	$(BIN)/python tests/bench/run.py
+bench: $(VENV)/.test  ## Measure how fast it is here; BENCH="--rows A1,B --rounds 5" and such choose what
+	$(BIN)/python tests/bench/run.py $(BENCH)
+
+bench-peers: $(VENV)/.test  ## Measure other queues beside it, into docs/benchmarks.md (half an hour)
+	$(BIN)/python tests/bench/beside.py $(BENCH)
+
+bench-profile: $(VENV)/.test  ## Measure where the time of a task goes
+	$(BIN)/python tests/bench/budget.py $(BENCH)
 
 proto: $(VENV)/.test  ## Generate nbqueue/wire/asynq_pb2 again, after a change of asynq.proto
 	PATH="$(CURDIR)/$(BIN):$$PATH" protoc --proto_path=. --python_out=. --pyi_out=. \

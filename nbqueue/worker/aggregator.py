@@ -42,8 +42,9 @@ log = logging.getLogger("nbqueue.worker")
 LONGEST = 1800
 """Seconds that the function may take; Asynq's limit for a message that has none."""
 
-DEADLINE_LEASES = 4
-"""After so many leases without a sign of life a set is anybody's: two minutes, as Asynq's."""
+DEADLINE_SECONDS, DEADLINE_LEASES = 30.0, 4
+"""So long without a sign of life, and a set is anybody's: as long as a lease, but with short ones
+four of them, as it is extended only every few seconds. Asynq's are two minutes."""
 
 _POLL = 7.0
 _SLICE = 200
@@ -94,7 +95,9 @@ class Aggregator(Service):
         self._room = room
         self._is_async = settings.aggregator_is_async
         self._ripeness = settings.ripeness
-        self._deadline_seconds = DEADLINE_LEASES * settings.lease_seconds
+        self._deadline_seconds = max(
+            settings.lease_seconds, min(DEADLINE_SECONDS, DEADLINE_LEASES * settings.lease_seconds)
+        )
         self.enabled = settings.aggregates
         self._timers: dict[Key, Timer] = {}
         self._to_look_at: dict[Key, None] = {}

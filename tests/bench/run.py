@@ -1,154 +1,154 @@
 """How fast is nbqueue here? Prints medians of several rounds, beside this machine's own floor.
 
-    python tests/bench/run.py [--rounds N] [--tasks N] [--json FILE] [--url URL]
+    python tests/bench/run.py [--rows A1,B] [--rounds 3] [--quick] [--slow] [--url URL]
 
 Everything runs at the defaults that a user gets: calls are signed, leased, announced and recorded,
-results are kept for a day, executors are processes, the store writes its append-only file. No-op
-tasks with about 100 bytes of arguments. Rows:
-
-A1     submit, one call each
-A2     submit in bulk, with map
-B      drain waiting tasks, from the start of the first to the acknowledgement of the last
-C      round trip: submit to result, worker idle
-D      submit to the first line of the function, worker idle
-floor  a script call for each task, one round trip each, with this connection
+results are kept for a day, executors are processes; no-op tasks with about 100 bytes of arguments,
+two executors. The rows take turns, so that a slow moment of the machine meets all of them. The
+store is a private Redis on loopback TCP without persistence (row M turns it on). See
+docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import nbqueue
-from nbqueue.store.connection import connect as connect_store
-from nbqueue.store.embedded import stop_server
+from bench import Bench, NotHere
+from rows import BY_NAME, ROWS, Row
+from server import private_server
 
-TRIALS = 200
-TEXT = "x" * 80
+from nbqueue.store.connection import connect
 
-
-def noop(number: int, text: str) -> None:
-    return None
-
-
-def first_line(text: str) -> int:
-    return time.monotonic_ns()
+RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench"
+#: What each row found, round by round: {"A1": {"tasks/s": [1.0, 2.0]}}.
+Found = dict[str, dict[str, list[float]]]
 
 
-def submit_each(q: nbqueue.Client, tasks: int) -> float:
-    started = time.perf_counter()
-    for number in range(tasks):
-        q.submit(noop, number, TEXT)
-    return tasks / (time.perf_counter() - started)
+@contextmanager
+def user_without_settings() -> Iterator[None]:
+    """The user's own key and store are left alone."""
+    with tempfile.TemporaryDirectory(prefix="nbqueue-bench-") as folder:
+        for name in [name for name in os.environ if name.startswith("NBQUEUE_")]:
+            if name != "NBQUEUE_REDIS_SERVER":
+                del os.environ[name]
+        os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_DATA_HOME"] = folder
+        yield
 
 
-def submit_map(q: nbqueue.Client, tasks: int) -> float:
-    started = time.perf_counter()
-    q.map(noop, range(tasks), [TEXT] * tasks)
-    return tasks / (time.perf_counter() - started)
+def measure(bench: Bench, rows: list[Row], rounds: int) -> tuple[Found, dict[str, str]]:
+    """What the rows found, and why others found nothing."""
+    found: Found = {}
+    missing: dict[str, str] = {}
+    for number in range(rounds):
+        for row in rows:
+            began = time.monotonic()
+            try:
+                figures = row.measure(bench)
+            except NotHere as reason:
+                missing[row.name] = str(reason)
+                continue
+            except Exception as error:
+                # One row that fails does not take with it what the others found.
+                traceback.print_exc()
+                missing[row.name] = f"it failed: {type(error).__name__}: {error}"
+                continue
+            for name, figure in figures.items():
+                found.setdefault(row.name, {}).setdefault(name, []).append(figure)
+            seconds = time.monotonic() - began
+            print(f"round {number + 1}: {row.name} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+    return found, missing
 
 
-def drain(q: nbqueue.Client, url: str, tasks: int) -> float:
-    q.map(noop, range(tasks), [TEXT] * tasks)
-    redis = connect_store(url).redis
-    with nbqueue.Worker(url, concurrency=2, log="/dev/null"):
-        while redis.zcard("asynq:{default}:completed") < tasks:
-            time.sleep(0.01)
-    first = redis.xrange("nbqueue:{default}:attempts", count=1)[0][1]
-    last = redis.xrevrange("nbqueue:{default}:events", count=1)[0][1]
-    return tasks / ((int(last[b"at"]) - int(first[b"started_at"])) / 1000)
+def number(figure: float) -> str:
+    """With three digits that count, about."""
+    return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:,.3g}"
 
 
-def round_trips(q: nbqueue.Client, url: str) -> tuple[list[float], list[float]]:
-    """(milliseconds to the result, milliseconds to the first line), each sorted"""
-    to_result, to_start = [], []
-    with nbqueue.Worker(url, concurrency=2, log="/dev/null"):
-        for _ in range(20):
-            q.submit(noop, 0, TEXT).result(10)
-        for number in range(TRIALS):
-            time.sleep(0.002)
-            began = time.perf_counter()
-            q.submit(noop, number, TEXT).result(10)
-            to_result.append((time.perf_counter() - began) * 1e3)
-        for _ in range(TRIALS):
-            time.sleep(0.002)
-            began_ns = time.monotonic_ns()
-            to_start.append((q.submit(first_line, TEXT).result(10) - began_ns) / 1e6)
-    return sorted(to_result), sorted(to_start)
+def show(found: Found, missing: dict[str, str], quick: bool) -> None:
+    for row in ROWS:
+        if row.name in missing:
+            print(f"{row.name:9} {row.title}: not measured, because {missing[row.name]}")
+        if row.name not in found:
+            continue
+        print(f"{row.name:9} {row.title}")
+        for name, figures in found[row.name].items():
+            middle = statistics.median(figures)
+            spread = f"({number(min(figures))}..{number(max(figures))})"
+            goal = None if quick else row.goals.get(name)
+            told = "" if goal is None else f"goal {goal}: {'met' if goal.is_met(middle) else 'no'}"
+            print(f"{'':9}   {name:38} {number(middle):>9}  {spread:22} {told}".rstrip())
 
 
-def floor(url: str, calls: int) -> float:
-    redis = connect_store(url).redis
-    script = redis.register_script("redis.call('LPUSH', KEYS[1], ARGV[1]) return 1")
-    script(keys=["floor"], args=[TEXT])
-    started = time.perf_counter()
-    for _ in range(calls):
-        script(keys=["floor"], args=[TEXT])
-    return calls / (time.perf_counter() - started)
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = ", ".join(BY_NAME)
+    parser.add_argument("--rows", help=f"some of {names}; the default is all of them")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="only to see that it works")
+    parser.add_argument("--slow", action="store_true", help="with 1,000,000 waiting tasks in K, N")
+    parser.add_argument("--json", type=Path, help="the default is a file in build/bench")
+    parser.add_argument("--url", help="flushed! the default is a private server")
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds must be 1 or more")
+    options.chosen = list(ROWS)
+    if options.rows:
+        unknown = set(options.rows.split(",")) - set(BY_NAME)
+        if unknown:
+            parser.error(f"there is no row {', '.join(sorted(unknown))}: choose from {names}")
+        options.chosen = [row for row in ROWS if row.name in options.rows.split(",")]
+    return options
 
 
-def one_round(url: str, tasks: int) -> dict[str, float]:
-    def fresh(measure: Callable[[nbqueue.Client], float]) -> float:
-        connect_store(url).redis.flushall()
-        q = nbqueue.connect(url)
-        figure = measure(q)
-        q.close()
-        return figure
-
-    figures = {
-        "floor, script calls/s": floor(url, tasks),
-        "A1 submit, tasks/s": fresh(lambda q: submit_each(q, tasks)),
-        "A2 map, tasks/s": fresh(lambda q: submit_map(q, tasks)),
-        "B drain, tasks/s": fresh(lambda q: drain(q, url, tasks)),
-    }
-    connect_store(url).redis.flushall()
-    q = nbqueue.connect(url)
-    to_result, to_start = round_trips(q, url)
-    q.close()
-    for row, times in (("C round trip", to_result), ("D to first line", to_start)):
-        figures[f"{row}, p50 ms"] = statistics.median(times)
-        figures[f"{row}, p95 ms"] = times[int(len(times) * 0.95)]
-    return figures
+def run(options: argparse.Namespace, url: str) -> None:
+    with connect(url) as store:
+        facts: dict[str, Any] = {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "python": platform.python_version(),
+            "store": f"{store.product} {'.'.join(map(str, store.server_version))}",
+            "scheme": store.url.scheme,
+            "private": options.url is None,
+            "cpus": os.cpu_count(),
+            "load": os.getloadavg()[0],
+            "rounds": options.rounds,
+            "quick": options.quick,
+        }
+        bench = Bench(url, store.redis, options.quick, options.slow)
+        found, missing = measure(bench, options.chosen, options.rounds)
+        store.redis.flushall()
+    kind = "a private server without persistence" if facts["private"] else "the one given"
+    print(
+        f"Python {facts['python']}, {facts['store']} at {facts['scheme']}:// ({kind}), "
+        f"{facts['cpus']} CPUs, load {facts['load']:.1f} at the start; "
+        f"median (min..max) of {options.rounds} rounds"
+    )
+    show(found, missing, options.quick)
+    path = options.json or RESULTS / f"rows-{facts['at'].replace(':', '')}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**facts, "rows": found, "missing": missing}, indent=1))
+    print(f"stored in {path}", file=sys.stderr)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tasks", type=int, default=10_000)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--url", help="flushed! the default is an embedded store of its own")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        url = options.url or f"embedded://{directory}"
-        store = connect_store(url)
-        rounds = []
-        for number in range(options.rounds):
-            rounds.append(one_round(url, options.tasks))
-            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-        print(
-            f"Python {platform.python_version()}, {store.product} "
-            f"{'.'.join(map(str, store.server_version))} at {store.url.scheme}://, "
-            f"{options.tasks:,} tasks; median (min..max) of {options.rounds} rounds"
-        )
-        for row in rounds[0]:
-            values = sorted(each[row] for each in rounds)
-            digits = 2 if row.endswith("ms") else 0
-            low, middle, high = (
-                f"{value:,.{digits}f}"
-                for value in (values[0], statistics.median(values), values[-1])
-            )
-            print(f"{row:24} {middle:>10}  ({low}..{high})")
-        if options.json:
-            options.json.write_text(json.dumps(rounds, indent=1))
-        if not options.url:
-            stop_server(Path(directory))
+    options = arguments()
+    with user_without_settings():
+        if options.url:
+            run(options, options.url)
+        else:
+            with private_server() as url:
+                run(options, url)
 
 
 if __name__ == "__main__":

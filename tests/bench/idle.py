@@ -1,0 +1,58 @@
+"""J: what a worker costs that has nothing to do."""
+
+from __future__ import annotations
+
+import socket
+import time
+from urllib.parse import urlsplit
+
+import psutil
+from bench import TEXT, Bench, NotHere, noop
+
+
+def monitored(url: str, seconds: float) -> tuple[int, int]:
+    """How many commands clients sent to the store, and how many ran inside scripts."""
+    place = urlsplit(url)
+    if place.scheme != "redis" or place.password:
+        raise NotHere("it needs a redis:// URL without a password")
+    sent = inside = 0
+    limit = time.monotonic() + seconds
+    with socket.create_connection((place.hostname, place.port or 6379)) as link:
+        link.sendall(b"MONITOR\r\n")
+        link.settimeout(0.05)
+        held = b""
+        while time.monotonic() < limit:
+            try:
+                held += link.recv(65_536)
+            except TimeoutError:
+                continue
+            *lines, held = held.split(b"\r\n")
+            for line in lines:
+                inside += b" lua] " in line
+                sent += b" lua] " not in line and line != b"+OK"
+    return sent, inside
+
+
+def idle(bench: Bench) -> dict[str, float]:
+    """J: commands a second, and the share of a core that all its processes use."""
+    seconds = 2.0 if bench.quick else 20.0
+    with bench.client() as q, bench.worker() as worker:
+        q.map(noop, range(20), [TEXT] * 20).results(60)
+        q.close()
+        time.sleep(0.2 if bench.quick else 2.0)
+        assert worker.pid is not None
+        pids = [worker.pid, *worker.executor_pids()]
+        before = cpu_seconds(pids)
+        sent, inside = monitored(bench.url, seconds)
+        used = cpu_seconds(pids) - before
+    return {
+        "commands/s": sent / seconds,
+        "commands in scripts/s": inside / seconds,
+        "% of a core": used / seconds * 100,
+    }
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """CPU time that these processes have used."""
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return sum(each.user + each.system for each in times)
