@@ -35,6 +35,8 @@ _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 class Session:
     """See the module. Safe to share by threads, and usable after a fork."""
 
+    _events: EventFeed | None = None
+
     def __init__(self, store: Store, keyring: Keyring) -> None:
         self.store = store
         self.keyring = keyring
@@ -46,7 +48,6 @@ class Session:
         """The limits that this client wrote: their numbers, and until when that counts as new."""
         self._new_prefix()
         self.listener = Listener(store, self.prefix)
-        self.events = EventFeed(store)
         # Not at exit: the thread is a daemon, and would only delay the end.
         weakref.finalize(self, self.listener.stop, wait=False).atexit = False
         _sessions.add(self)
@@ -57,8 +58,7 @@ class Session:
 
     def after_fork(self) -> None:
         """Be another client in a child process: its ids and connections are its own."""
-        self._broker = None
-        self.events = EventFeed(self.store)
+        self._broker = self._events = None
         self._new_prefix()
         self.listener.after_fork(self.prefix)
 
@@ -68,6 +68,13 @@ class Session:
             self._broker = Broker(self.store)
             self.clock = self._broker.clock
         return self._broker
+
+    @property
+    def events(self) -> EventFeed:
+        """What follows the events of queues, for what is shown live."""
+        if self._events is None:
+            self._events = EventFeed(self.store)
+        return self._events
 
     def make_ids(self, count: int) -> list[str]:
         """Ids that sort by time, made on the store's clock.
@@ -164,7 +171,8 @@ class Session:
         """Close the connections. What is still waited for ends with an error that says so."""
         if self.is_open:
             self.is_open = False
-            self.events.close()
+            if self._events is not None:
+                self._events.close()
             self.listener.stop(_closed)
             if self._broker is not None:
                 self._broker.close()

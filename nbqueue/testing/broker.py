@@ -140,9 +140,12 @@ class EagerBroker(Broker):
         return replies
 
     def run_all(self, batch: Sequence[Command[Any]]) -> list[Any]:
-        """Only limits are said: nothing waits for others here, so nothing waits for these."""
-        if any(each.script.name not in ("set_limit", "remove_limit") for each in batch):
-            _refuse()
+        """Names are noted. Limits are only said: nothing waits for others here, nor for these."""
+        for each in batch:
+            if each.script.name == "name_task":
+                self._names[each.keys[1]] = str(each.args[0]).encode()
+            elif each.script.name not in ("set_limit", "remove_limit"):
+                _refuse()
         return [False for _ in batch]
 
     def close(self) -> None:

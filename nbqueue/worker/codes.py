@@ -6,13 +6,14 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
-from nbqueue.broker.resp import ReplyError
+from nbqueue.broker.resp import ReplyError, is_transient
 from nbqueue.calls.functions import fingerprint_of
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.links import Links
 
 log = logging.getLogger("nbqueue.worker")
 
+_PAUSE = 0.2
 MOST_BYTES = 256 * 1024 * 1024
 
 OnCode = Callable[[bytes | None], None]
@@ -52,6 +53,13 @@ class Codes:
             self._send(queue, fingerprint)
 
     def _on_reply(self, fingerprint: bytes, reply: object) -> None:
+        if fingerprint not in self._asked:
+            return  # asked twice, over two connections
+        if isinstance(reply, ReplyError) and is_transient(reply):
+            # It is busy or loading: that says nothing of what it holds.
+            queue = self._asked[fingerprint][0]
+            self._links.later(_PAUSE, lambda: self._send(queue, fingerprint))
+            return
         _, waiting = self._asked.pop(fingerprint)
         blob: bytes | None = None
         if isinstance(reply, bytes) and fingerprint_of(reply) == fingerprint:

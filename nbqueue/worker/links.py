@@ -98,6 +98,10 @@ class Links:
             self._reactor.forget(link)
             link.close()
 
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Run ``action`` then, if it is of use: the connections may have been lost meanwhile."""
+        self._reactor.after(seconds, action)
+
     def flush(self) -> None:
         """Send what is queued on all connections."""
         if self.tasks is None:
