@@ -126,6 +126,14 @@ class TaskOptions:
         if self.on_lost not in ("rerun", "fail"):
             raise UsageError(f"on_lost={self.on_lost!r} must be 'rerun' or 'fail'")
 
+    def check_whole(self) -> None:
+        """Raise `UsageError` for what makes no sense in a task, though more may have been said."""
+        if self.on_conflict != "raise" and self.unique is None:
+            raise UsageError(
+                f"on_conflict={self.on_conflict!r} is about unique tasks: say unique= too, or "
+                "leave it out"
+            )
+
     def check_call(self) -> None:
         """Raise `UsageError` for what cannot be said of a call."""
         if self.group is not None:

@@ -25,6 +25,7 @@ from nbqueue.broker.reports import Reports
 from nbqueue.calls.payloads import is_call
 from nbqueue.client import cards  # noqa: F401 (gives what is told here its HTML)
 from nbqueue.client.actions import Actions
+from nbqueue.client.limits import forget_said
 from nbqueue.client.selection import BulkResult, Filter, listed, make_filter, moment_ms
 from nbqueue.client.session import Session
 from nbqueue.durations import Duration, parse_duration
@@ -121,6 +122,7 @@ class Inspector:
         """
         self._session.check_open()
         Removal(self._session.broker, queue).run(force)
+        forget_said(self._session, queue)
 
     def set_archive_limits(
         self, queue: str, *, most: int | None = None, days: float | None = None

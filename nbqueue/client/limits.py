@@ -66,6 +66,12 @@ def _say(
         said[queue, name] = (numbers, now + _SAID_SECONDS)
 
 
+def forget_said(session: Session, queue: str) -> None:
+    """The queue was removed, with its limits: say them again."""
+    for key in [key for key in session.limits_said if key[0] == queue]:
+        session.limits_said.pop(key, None)
+
+
 class Limits:
     """What a `Client` can do about limits."""
 

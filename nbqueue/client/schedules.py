@@ -19,6 +19,7 @@ from nbqueue.broker.scheduling import (
 from nbqueue.calls import payloads
 from nbqueue.calls.digest import call_digest
 from nbqueue.calls.functions import dump_arguments
+from nbqueue.client.codecs import has_json_result
 from nbqueue.client.futures import About, TaskFuture, attach
 from nbqueue.client.messages import _Message
 from nbqueue.client.schedule_entries import (
@@ -267,7 +268,8 @@ class Schedule:
         self, task_id: str, message: TaskMessage, state: str | None = None
     ) -> TaskFuture[Any]:
         is_call = payloads.is_call(message.payload)
-        about = About(task_id, self._queue, message.type, None, is_call)
+        is_json = has_json_result(self._session.keyring, self._queue, message)
+        about = About(task_id, self._queue, message.type, None, is_call, is_json)
         future = attach(self._session, about)
         if state is not None:
             future._notice(task_id, state)

@@ -197,6 +197,7 @@ class _Unsent:
     """What calls and messages have in common on their way into the store."""
 
     def __init__(self, session: Session, terms: _Terms, about: About) -> None:
+        terms.options.check_whole()
         self.session = session
         self.terms = terms
         self.queue = about.queue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,3 +129,61 @@ def test_a_removed_queue_leaves_nothing_of_what_its_parts_made(lab: Any, q: Any)
         lab.redis.zadd("asynq:scheduler_history:default:s", {"x": 1})
     q.inspector.remove_queue("default", force=True)
     assert [name for name in names_left(lab) if "other" not in name] == []
+
+
+def test_a_limit_is_known_again_after_its_queue_was_removed(lab: Any, q: Any) -> None:
+    limited = q.options(limit=nbqueue.Limit("one", concurrency=1))
+    limited.submit(abs, 1)
+    q.inspector.remove_queue("default", force=True)
+    assert q.limits() == []
+    limited.submit(abs, 1)
+    assert [each.concurrency for each in q.limits()] == [1]
+
+
+def test_tasks_of_a_schedule_have_json_results_too(lab: Any, q: Any) -> None:
+    schedule = q.schedule(divmod, "@every 1h", args=(7, 2), codec="json")
+    with lab.worker():
+        assert schedule.run_now().result(30) == [3, 1]
+        assert schedule.last().result(30) == [3, 1]
+
+
+def test_an_aggregate_of_a_killed_worker_is_made_by_the_next_one(lab: Any, q: Any) -> None:
+    def slow(group: str, tasks: list[nbqueue.Task]) -> nbqueue.Message:
+        time.sleep(1)
+        return nbqueue.Message("sum", len(tasks), retention="1h")
+
+    def start(name: str) -> nbqueue.Worker:
+        worker = nbqueue.Worker(lab.url, log=lab.folder / name, group_grace_period=1, lease=5)
+        worker.aggregate(slow)
+        worker.handle("sum", lambda task: task.json())
+        return worker.start()
+
+    first = start("first")
+    assert first.pid is not None
+    futures = [q.enqueue("t", {"n": n}, group="g") for n in range(3)]
+    lab.wait_until(lambda: lab.redis.zcard("asynq:{default}:aggregation_sets"))
+    os.kill(first.pid, signal.SIGKILL)
+    first.stop()
+    second = start("second")
+    try:
+        ids = {future.result(60) for future in futures}
+        assert len(ids) == 1
+        assert q.get(ids.pop()).result(30) == 3
+    finally:
+        second.stop()
+
+
+def test_a_limited_task_of_a_killed_worker_gives_its_place_up(lab: Any, q: Any) -> None:
+    limited = q.options(limit=nbqueue.Limit("one", concurrency=1))
+    with lab.worker() as worker:
+        held = limited.submit(time.sleep, 2)
+        lab.wait_for(held.id, "active")
+        waits = limited.submit(abs, -1)
+        lab.wait_until(lambda: q.limits()[0].waiting == 1)
+        worker.signal(signal.SIGKILL)
+        worker.wait()
+    with lab.worker():
+        assert waits.result(60) == 1
+        held.result(60)
+    assert lab.outcomes(held.id) == ["lost", "completed"]
+    assert [(each.held, each.waiting) for each in q.limits()] == [(0, 0)]

@@ -256,3 +256,14 @@ def test_the_keyboard_ends_the_test_and_not_the_task(q: EagerClient) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         q.submit(interrupt)
+
+
+def test_limits_keep_nothing_back_where_nothing_waits(q: EagerClient) -> None:
+    limit = nbqueue.Limit(lambda a: f"n{a}", concurrency=1, rate="1/h")
+    assert list(q.options(limit=limit).map(add, [1, 2])) == [2, 3]
+    q.set_limit(nbqueue.Limit("n1", concurrency=2))
+    assert q.remove_limit("n1") is False
+    with pytest.raises(NbqueueError, match="needs a store"):
+        q.limits()
+    with pytest.raises(NbqueueError, match="needs a store"):
+        q.schedule(add, "@hourly", args=(1,))
