@@ -61,7 +61,8 @@ def down(client: Client, *, quiet: bool = False) -> Card | None:
     ended = local_workers(client).stop()
     if quiet:
         return None
-    said = f"{len(ended)} ended" if ended else "no worker was started here that still runs"
+    none = "no worker was started here that still runs"
+    said = f"{_count(len(ended), 'worker')} ended" if ended else none
     return Card(said, h.card(h.row(h.pale(said)), label="workers"))
 
 

@@ -102,7 +102,7 @@ def test_all_that_is_shown_in_the_second_notebook_is_there(jupyter: Path) -> Non
     assert "enqueued" in shown["history"]
     assert "morning" in shown["schedules"]
     assert "1 worker with 2 slots" in shown["status"]
-    assert shown["down"] == "1 ended"
+    assert shown["down"] == "1 worker ended"
     # All displays but that of the panel, which goes on, are settled.
     for name, cell in cells.items():
         for output in cell.get("outputs", []):
