@@ -27,12 +27,18 @@ def text_of(cell: Any) -> str:
     return "".join(shown)
 
 
+def result_of(cell: Any) -> str:
+    """What the cell returned; a wait that took long has shown a card before it."""
+    [result] = [each for each in cell["outputs"] if each["output_type"] == "execute_result"]
+    return str(result["data"]["text/plain"])
+
+
 def execute(path: Path, folder: Path) -> dict[str, Any]:
     """Run all cells in a new kernel; the cells by their ids."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
-        timeout=110,
+        timeout=300,  # of a cell; on a busy machine the fits take minutes
         kernel_name="nbqueue-test",
         resources={"metadata": {"path": str(folder)}},
     )
@@ -46,12 +52,12 @@ def execute(path: Path, folder: Path) -> dict[str, Any]:
     return {cell["id"]: cell for cell in notebook.cells}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_the_quickstart_runs_from_top_to_bottom(jupyter: Path) -> None:
     cells = execute(QUICKSTART, jupyter)
     shown = {name: text_of(cell) for name, cell in cells.items()}
-    assert shown["call"] == "6"
+    assert result_of(cells["call"]) == "6"
     assert "2 slots" in shown["workers"]
     # Both displays of the group are settled, that of the cell which did not wait, too.
     for name in ("map", "wait"):
@@ -67,14 +73,14 @@ def test_the_quickstart_runs_from_top_to_bottom(jupyter: Path) -> None:
     assert "SIGKILL" in shown["lost"]
     assert "KeyError: 'oracle'" in shown["error"]
     assert "traceback on the worker" in shown["error"]
-    assert float(shown["again"]) > 0.98
+    assert float(result_of(cells["again"])) > 0.98
     [picture] = cells["timeline"]["outputs"]
     assert picture["data"]["image/png"]
     assert 'alt="Timeline: ' in picture["data"]["text/html"]
     assert not workers_of(jupyter)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_all_that_is_shown_in_the_second_notebook_is_there(jupyter: Path) -> None:
     cells = execute(WATCH, jupyter)
@@ -82,7 +88,7 @@ def test_all_that_is_shown_in_the_second_notebook_is_there(jupyter: Path) -> Non
     assert "worker" in shown["up"]
     assert "is ready" in shown["up"]
     assert re.match(r"✓ completed  one network  → 0\.\d+  \(id ", shown["one"])
-    assert float(shown["await"]) > 0.9
+    assert float(result_of(cells["await"])) > 0.9
     assert "epoch 100: accuracy 0.9" in shown["output"]
     assert any("image/png" in output.get("data", {}) for output in cells["output"]["outputs"])
     assert "✗ failed  train  12 of 12  2 failed" in shown["group"]
@@ -91,7 +97,7 @@ def test_all_that_is_shown_in_the_second_notebook_is_there(jupyter: Path) -> Non
     assert "10 of 10  2 failed" in shown["late"]
     assert shown["select"].count("No such file") == 2
     assert shown["retry"] == "<run: 2 done>"
-    assert re.fullmatch(r"\[\d\.\d+, \d\.\d+\]", shown["retried"].splitlines()[-1])
+    assert re.fullmatch(r"\[\d\.\d+, \d\.\d+\]", result_of(cells["retried"]))
     assert "2 archived, 21 completed" in shown["panel"]
     assert re.search(r"train +13 +11 +2 ", shown["stats"])
     for name in ("timeline", "durations"):

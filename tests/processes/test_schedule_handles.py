@@ -37,11 +37,12 @@ def test_a_handle_says_all_about_it(client: Client, redis: Any) -> None:
     assert s.next_at is not None
     assert s.next_at.utcoffset() == timedelta(0)
     assert "'s' '0 7 * * *' (Europe/Paris)" in repr(s)
+    assert "Europe/Paris" in str(s._repr_html_())
     [row] = client.inspector.schedules().rows()
     assert row["arguments"].endswith("add(1, b=2)")
     assert (row["id"], row["next_at"], row["last_task_id"]) == ("s", s.next_at, None)
-    assert client.schedules("default") == [s]
-    assert client.schedules("other") == []
+    assert client.inspector.schedules("default") == [s]
+    assert client.inspector.schedules("other") == []
     assert client.inspector.schedules()["s"] == s
     assert client.inspector.schedules()[0] == s
     with pytest.raises(ScheduleNotFound, match="'t'"):
@@ -186,6 +187,7 @@ def test_nothing_is_left_of_what_was_removed(client: Client, redis: Any) -> None
         with pytest.raises(ScheduleNotFound):
             use()
     assert repr(s) == "<Schedule 's' queue=default>"
+    assert s._repr_html_() is None
     assert redis.keys("*schedule*") == []
 
 
