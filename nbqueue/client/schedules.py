@@ -34,7 +34,8 @@ from nbqueue.client.schedule_entries import (
     updated,
     with_settings,
 )
-from nbqueue.client.schedule_rows import next_at, prev_at, row_of, time_until
+from nbqueue.client.schedule_forms import ScheduleForms
+from nbqueue.client.schedule_rows import next_at, prev_at, row_of
 from nbqueue.client.submit import TaskFunction, _Call, _Terms
 from nbqueue.clock import from_ms
 from nbqueue.errors import ScheduleNotFound, StoreError, TaskNotFound, UsageError
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 _TRIES = 10
 
 
-class Schedule:
+class Schedule(ScheduleForms):
     """The handle of a schedule: what is enqueued, and when. It lives in the store, not in here.
 
     Made by `Client.schedule`, `Client.schedule_message` and `Client.schedules`.
@@ -274,15 +275,6 @@ class Schedule:
         if state is not None:
             future._notice(task_id, state)
         return future
-
-    def __repr__(self) -> str:
-        found = find(self._session, self._queue, self._id) if self._session.is_open else None
-        if found is None:
-            return f"<Schedule {self._id!r} queue={self._queue}>"
-        row = row_of(self._queue, found)
-        said = "paused" if row["paused"] else time_until(row["next_at"], self._session)
-        zone = "" if row["tz"] == "UTC" else f" ({row['tz']})"
-        return f"<Schedule {self._id!r} {row['spec']!r}{zone} {row['type']} {said}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schedule) and (self._queue, self._id) == (other._queue, other._id)

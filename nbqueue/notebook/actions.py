@@ -61,7 +61,8 @@ def down(client: Client, *, quiet: bool = False) -> Card | None:
     ended = local_workers(client).stop()
     if quiet:
         return None
-    said = f"{len(ended)} ended" if ended else "no worker was started here that still runs"
+    none = "no worker was started here that still runs"
+    said = f"{_count(len(ended), 'worker')} ended" if ended else none
     return Card(said, h.card(h.row(h.pale(said)), label="workers"))
 
 
@@ -81,7 +82,7 @@ def status(client: Client) -> Card:
     except StoreError as error:
         return Card(str(error), h.card(h.problem(str(error)), label="nbqueue"))
     slots = sum(server.concurrency for server in servers)
-    said = f"{len(servers)} workers with {slots} slots"
+    said = f"{_count(len(servers), 'worker')} with {_count(slots, 'slot')}"
     lines.append(f"  {said}")
     hint = "%nbqueue panel shows more" if servers else "%nbqueue up starts workers here"
     heads = ["queue", *_SHOWN]
@@ -123,9 +124,10 @@ def _workers_card(client: Client, workers: Sequence[LocalWorker], said: str) -> 
             name if weight == 1 else f"{name}={weight}" for name, weight in worker.queues.items()
         )
         title = f"worker {worker.pid}"
-        slots = f"{worker.concurrency} slots"
+        slots = _count(worker.concurrency, "slot")
+        log = _homely(worker.log)
         lines.append(f"{words.badge_text('running')} {title} {said}; {slots}, queues {queues}")
-        lines.append(f"  log: {worker.log}")
+        lines.append(f"  log: {log}")
         parts.append(
             h.row(
                 words.badge_html("running"),
@@ -135,6 +137,16 @@ def _workers_card(client: Client, workers: Sequence[LocalWorker], said: str) -> 
                 h.fact("queues", escape(queues)),
             )
         )
-        parts.append(h.row(h.fact("log", h.code(worker.log))))
+        parts.append(h.row(h.fact("log", h.code(log))))
     parts.append(h.row(h.code("%nbqueue down"), h.pale("ends it"), gap=4))
     return Card("\n".join(lines), h.card(*parts, label="workers"))
+
+
+def _count(value: int, what: str) -> str:
+    return f"{value:,} {what}{'' if value == 1 else 's'}"
+
+
+def _homely(path: str) -> str:
+    """A path as a shell takes it: a saved notebook need not tell who ran it, and where."""
+    home = os.path.expanduser("~")
+    return "~" + path[len(home) :] if path.startswith(home + os.sep) else path

@@ -37,6 +37,7 @@ def test_a_handle_says_all_about_it(client: Client, redis: Any) -> None:
     assert s.next_at is not None
     assert s.next_at.utcoffset() == timedelta(0)
     assert "'s' '0 7 * * *' (Europe/Paris)" in repr(s)
+    assert "Europe/Paris" in str(s._repr_html_())
     [row] = client.inspector.schedules().rows()
     assert row["arguments"].endswith("add(1, b=2)")
     assert (row["id"], row["next_at"], row["last_task_id"]) == ("s", s.next_at, None)
@@ -186,6 +187,7 @@ def test_nothing_is_left_of_what_was_removed(client: Client, redis: Any) -> None
         with pytest.raises(ScheduleNotFound):
             use()
     assert repr(s) == "<Schedule 's' queue=default>"
+    assert s._repr_html_() is None
     assert redis.keys("*schedule*") == []
 
 

@@ -1,0 +1,38 @@
+"""How the handle of a schedule shows itself: as text, and as a card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nbqueue.client.schedule_entries import find
+from nbqueue.client.schedule_rows import row_of, time_until
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
+
+
+class ScheduleForms:
+    """What `Schedule` shows of itself, as it is in the store at that moment."""
+
+    _session: Session
+    _queue: str
+    _id: str
+
+    def __repr__(self) -> str:
+        row = self._row()
+        if row is None:
+            return f"<Schedule {self._id!r} queue={self._queue}>"
+        said = "paused" if row["paused"] else time_until(row["next_at"], self._session)
+        zone = "" if row["tz"] == "UTC" else f" ({row['tz']})"
+        return f"<Schedule {self._id!r} {row['spec']!r}{zone} {row['type']} {said}>"
+
+    def _repr_html_(self) -> str | None:
+        from nbqueue.views.cards import schedule_card
+
+        row = self._row()
+        return None if row is None else schedule_card(row)
+
+    def _row(self) -> dict[str, Any] | None:
+        """None if it was removed, or nobody can be asked."""
+        found = find(self._session, self._queue, self._id) if self._session.is_open else None
+        return None if found is None else row_of(self._queue, found)
