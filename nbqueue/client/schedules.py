@@ -34,7 +34,8 @@ from nbqueue.client.schedule_entries import (
     with_settings,
 )
 from nbqueue.client.schedule_rows import next_at, prev_at, row_of, time_until
-from nbqueue.client.submit import TaskFunction, _Call, _Terms
+from nbqueue.client.submit import TaskFunction, _Call
+from nbqueue.client.terms import Terms
 from nbqueue.clock import from_ms
 from nbqueue.errors import ScheduleNotFound, StoreError, TaskNotFound, UsageError
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, scheduler_history
@@ -359,7 +360,7 @@ def schedule_call(
     if isinstance(fn, TaskFunction):
         changes = {**fn._changes, **changes}
         fn = fn.__wrapped__
-    call = _Call(session, _Terms(options_of(changes, settings)), fn)
+    call = _Call(session, Terms(options_of(changes, settings)), fn)
     arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
     digest = call_digest(call.fn, args, kwargs)
     if call.is_unique:
