@@ -140,7 +140,14 @@ class EagerBroker(Broker):
         return replies
 
     def run_all(self, batch: Sequence[Command[Any]]) -> list[Any]:
-        _refuse()
+        replies: list[Any] = []
+        for each in batch:
+            if each.script.name != "name_task":
+                _refuse()
+            _, key = each.keys
+            self._names[str(key)] = str(each.args[0]).encode()
+            replies.append(True)
+        return replies
 
     def close(self) -> None:
         pass

@@ -17,6 +17,7 @@ from unittest.mock import patch
 from nbqueue.calls.signing import Keyring
 from nbqueue.client import client as client_module
 from nbqueue.client.client import Client
+from nbqueue.client.events import EventFeed
 from nbqueue.client.listener import Listener
 from nbqueue.client.outcomes import End
 from nbqueue.client.outstanding import Sink
@@ -112,6 +113,7 @@ class EagerSession(Session):
         self.clock: Clock = broker.clock
         self.is_open = self.accepts = True
         self._new_prefix()
+        self.events = EventFeed(self.store)
         self.listener = cast("Listener", EagerListener(broker))
         _sessions.add(self)
 

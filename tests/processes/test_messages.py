@@ -275,7 +275,7 @@ class TestUnique:
             client.enqueue("t", 2, task_id="third", unique=60)
 
     @pytest.mark.parametrize(
-        "options", [{"unique": 0.5}, {"unique": "soon"}, {"on_conflict": "after"}]
+        "options", [{"unique": 0.5}, {"unique": "soon"}, {"on_conflict": "later"}]
     )
     def test_wrong_options_are_refused(self, client: Client, options: Any) -> None:
         with pytest.raises(UsageError):

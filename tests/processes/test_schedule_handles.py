@@ -40,8 +40,8 @@ def test_a_handle_says_all_about_it(client: Client, redis: Any) -> None:
     [row] = client.inspector.schedules().rows()
     assert row["arguments"].endswith("add(1, b=2)")
     assert (row["id"], row["next_at"], row["last_task_id"]) == ("s", s.next_at, None)
-    assert client.schedules("default") == [s]
-    assert client.schedules("other") == []
+    assert client.inspector.schedules("default") == [s]
+    assert client.inspector.schedules("other") == []
     assert client.inspector.schedules()["s"] == s
     assert client.inspector.schedules()[0] == s
     with pytest.raises(ScheduleNotFound, match="'t'"):
