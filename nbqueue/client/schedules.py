@@ -19,6 +19,7 @@ from nbqueue.broker.scheduling import (
 from nbqueue.calls import payloads
 from nbqueue.calls.digest import call_digest
 from nbqueue.calls.functions import dump_arguments
+from nbqueue.client import schedule_rows
 from nbqueue.client.futures import About, TaskFuture, attach
 from nbqueue.client.messages import _Message
 from nbqueue.client.schedule_entries import (
@@ -33,7 +34,7 @@ from nbqueue.client.schedule_entries import (
     updated,
     with_settings,
 )
-from nbqueue.client.schedule_rows import next_at, prev_at, row_of, time_until
+from nbqueue.client.schedule_rows import next_at, prev_at, row_of
 from nbqueue.client.submit import TaskFunction, _Call
 from nbqueue.client.terms import Terms
 from nbqueue.clock import from_ms
@@ -161,11 +162,11 @@ class Schedule:
 
     def remove(self) -> bool:
         """Forget it with its history; returns whether it was there. Its tasks go on."""
-        session = self._session
-        session.check_open()
-        removed = session.broker.run(remove_schedule(self._queue, self._id))
+        self._session.check_open()
+        removed = self._session.broker.run(remove_schedule(self._queue, self._id))
         # What programs in Go read lies in another slot.
-        session.broker.call(("DEL", scheduler_history(asynq_id(self._queue, self._id))))
+        history = scheduler_history(asynq_id(self._queue, self._id))
+        self._session.broker.call(("DEL", history))
         return removed
 
     def history(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -274,14 +275,8 @@ class Schedule:
             future._notice(task_id, state)
         return future
 
-    def __repr__(self) -> str:
-        found = find(self._session, self._queue, self._id) if self._session.is_open else None
-        if found is None:
-            return f"<Schedule {self._id!r} queue={self._queue}>"
-        row = row_of(self._queue, found)
-        said = "paused" if row["paused"] else time_until(row["next_at"], self._session)
-        zone = "" if row["tz"] == "UTC" else f" ({row['tz']})"
-        return f"<Schedule {self._id!r} {row['spec']!r}{zone} {row['type']} {said}>"
+    __repr__ = schedule_rows.schedule_text
+    _repr_html_ = schedule_rows.schedule_html
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schedule) and (self._queue, self._id) == (other._queue, other._id)

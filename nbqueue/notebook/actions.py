@@ -61,7 +61,11 @@ def down(client: Client, *, quiet: bool = False) -> Card | None:
     ended = local_workers(client).stop()
     if quiet:
         return None
-    said = f"{len(ended)} ended" if ended else "no worker was started here that still runs"
+    said = (
+        f"ended: {words.count(len(ended), 'worker')}"
+        if ended
+        else "no worker was started here that still runs"
+    )
     return Card(said, h.card(h.row(h.pale(said)), label="workers"))
 
 
@@ -81,7 +85,7 @@ def status(client: Client) -> Card:
     except StoreError as error:
         return Card(str(error), h.card(h.problem(str(error)), label="nbqueue"))
     slots = sum(server.concurrency for server in servers)
-    said = f"{len(servers)} workers with {slots} slots"
+    said = f"{words.count(len(servers), 'worker')} with {words.count(slots, 'slot')}"
     lines.append(f"  {said}")
     hint = "%nbqueue panel shows more" if servers else "%nbqueue up starts workers here"
     heads = ["queue", *_SHOWN]
@@ -123,7 +127,7 @@ def _workers_card(client: Client, workers: Sequence[LocalWorker], said: str) -> 
             name if weight == 1 else f"{name}={weight}" for name, weight in worker.queues.items()
         )
         title = f"worker {worker.pid}"
-        slots = f"{worker.concurrency} slots"
+        slots = words.count(worker.concurrency, "slot")
         lines.append(f"{words.badge_text('running')} {title} {said}; {slots}, queues {queues}")
         lines.append(f"  log: {worker.log}")
         parts.append(
