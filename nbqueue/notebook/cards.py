@@ -186,8 +186,8 @@ class FutureCard(View):
         return self._snapshot.progress if self._snapshot is not None else {}
 
     def _error(self) -> str:
-        if self._future.done() and self._future.state == states.COMPLETED:
-            return ""
+        if self._future.done() and self.state in (states.COMPLETED, "cancelled"):
+            return ""  # the badge says it
         return self._snapshot.error if self._snapshot is not None else ""
 
     def _result(self) -> str:

@@ -154,6 +154,8 @@ class Shown:
         else:
             self._widget = None
             widget.close()
+            # A widget leaves the model of its layout behind, for ever.
+            widget.layout.close()
 
     def give_up(self) -> None:
         """Leave it as it was drawn last: its view is at fault."""

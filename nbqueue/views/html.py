@@ -144,7 +144,7 @@ def button(word: str, action: str, *, label: str, args: Mapping[str, Any] | None
         f'<button type="button" data-action="{escape(action)}" data-args="{data}"{more} '
         f'aria-label="{escape(label)}" title="{escape(label)}" style="font:inherit;color:{INK};'
         f"background:{SHADE};border:1px solid {LINE};border-radius:4px;padding:2px 10px;"
-        f'cursor:pointer">{escape(word)}</button>'
+        f'white-space:nowrap;cursor:pointer">{escape(word)}</button>'
     )
 
 

@@ -84,7 +84,7 @@ class HistoryTab(Tab):
             default=0,
         )
         rows = []
-        for i in range(_DAYS):
+        for i in range(self._days_to_show()):
             days = [self._by_queue[name][i] for name in names]
             processed, failed = sum(d.processed for d in days), sum(d.failed for d in days)
             chart = h.stacked_bar(
@@ -100,7 +100,9 @@ class HistoryTab(Tab):
         heads = ["day (UTC)", "", "processed", "failed"]
         heads += names if len(names) > 1 else []
         count = len(heads)
-        days_table = h.table(heads, rows, caption=f"The last {_DAYS} days", numeric=range(2, count))
+        days_table = h.table(
+            heads, rows, caption=f"Days, of the last {_DAYS}", numeric=range(2, count)
+        )
         return self._types_table() + days_table
 
     def _types_table(self) -> str:
@@ -122,6 +124,11 @@ class HistoryTab(Tab):
         caption = "Types, of the attempts that are kept" + (f"; {more:,} more" if more else "")
         heads = ["type", "attempts", "failed", "", "half took at most", "longest"]
         return h.table(heads, rows, caption=caption, numeric=range(1, 6))
+
+    def _days_to_show(self) -> int:
+        """The days come newest first; those before anything happened are left out."""
+        busy = [i for days in self._by_queue.values() for i in range(_DAYS) if days[i].processed]
+        return 1 + max(busy, default=0)
 
     @staticmethod
     def _cell(day: DailyStats) -> str:

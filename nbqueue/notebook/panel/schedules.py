@@ -97,7 +97,8 @@ class SchedulesTab(Tab):
         if at is None:
             return h.pale("never")
         left = (to_ms(at) - now) / 1000
-        return h.titled(words.ago(-left) if left > 0 else "now", words.zoned_time(to_ms(at)))
+        said = words.ago(-left) if left > 0 else "now"
+        return h.close(h.titled(said, words.zoned_time(to_ms(at))))
 
     @staticmethod
     def _buttons(handle: Schedule, is_paused: bool, place: dict[str, str]) -> str:
