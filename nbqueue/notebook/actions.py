@@ -8,7 +8,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.errors import NbqueueError, StoreError
+from nbqueue.notebook.live import kernel_shell, show
 from nbqueue.notebook.local import LocalWorker, local_workers
+from nbqueue.notebook.still import Card, Starting
 from nbqueue.views import format as words
 from nbqueue.views import html as h
 
@@ -19,20 +21,6 @@ _MOST_NAMES = 50
 _SHOWN = ("pending", "active", "scheduled", "retry", "archived", "completed")
 
 
-class Card:
-    """Something still to look at, as text and as HTML."""
-
-    def __init__(self, text: str, html: str) -> None:
-        self._text = text
-        self._html = html
-
-    def __repr__(self) -> str:
-        return self._text
-
-    def _repr_html_(self) -> str:
-        return self._html
-
-
 def up(
     client: Client,
     queues: Mapping[str, int],
@@ -41,8 +29,11 @@ def up(
     *,
     with_kernel: bool = False,
     idle: float | None = None,
-) -> Card:
-    """Start a worker here and wait until it is ready; if one runs, leave it as it is."""
+) -> Card | None:
+    """Start a worker here and wait until it is ready; if one runs, leave it as it is.
+
+    In a notebook the card is shown meanwhile, and None is returned.
+    """
     workers = local_workers(client)
     running = workers.running()
     if running:
@@ -52,8 +43,18 @@ def up(
         more["idle_timeout"] = idle
     if with_kernel:
         more["owner"] = os.getpid()
-    worker = workers.start(queues, count or os.cpu_count() or 1, **more)
-    return _workers_card(client, [worker], "is ready")
+    starting = Starting(", ".join(queues))
+    shown = show(starting) if kernel_shell() is not None else None
+    try:
+        worker = workers.start(queues, count or os.cpu_count() or 1, **more)
+        starting.card = card = _workers_card(client, [worker], "is ready")
+    except BaseException:
+        starting.failed()
+        raise
+    finally:
+        if shown is not None:
+            shown.settle()
+    return card if shown is None else None
 
 
 def down(client: Client, *, quiet: bool = False) -> Card | None:

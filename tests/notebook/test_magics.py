@@ -74,7 +74,12 @@ def notebook(kernel: Kernel, jupyter: Path) -> Iterator[Kernel]:
 def test_up_waits_until_ready_and_never_starts_a_second_set(
     notebook: Kernel, jupyter: Path
 ) -> None:
-    first = text_of(notebook.run("%nbqueue up -n 2 --queues critical=6,default"))
+    messages = notebook.run("%nbqueue up -n 2 --queues critical=6,default")
+    first = text_of(messages)
+    # It is shown from the beginning, and what is saved at the end needs no widget.
+    starting, *_, ready = displays(messages)
+    assert "a worker starts" in starting["data"]["text/html"]
+    assert set(ready["data"]) == {"text/plain", "text/html"}
     pid = pid_in(first)
     assert "is ready; 2 slots, queues critical=6, default" in first
     [noted] = local_files(jupyter)
@@ -147,6 +152,7 @@ def test_a_worker_that_crashes_at_start_shows_its_error(notebook: Kernel, jupyte
     (jupyter / "sitecustomize.py").write_text("raise SystemExit('no such luck')\n")
     notebook.run(f"import os; os.environ['PYTHONPATH'] = {str(jupyter)!r}")
     said = refusal(notebook, "%nbqueue up -n 1")
+    assert "did not start" in displays(notebook.messages)[-1]["data"]["text/plain"]
     assert "WorkerDidNotStart" in said
     assert "no such luck" in said
     assert local_files(jupyter) == []
