@@ -55,6 +55,8 @@ class EventFeed:
         self._last: dict[str, str] = {}
         self._thread: threading.Thread | None = None
         self._alarm: tuple[socket.socket, socket.socket] | None = None
+        self.trouble = ""
+        """Why nothing is heard now; empty if all is well, or if nobody follows anything."""
 
     def follow(self, queue: str, on_event: OnEvent) -> Callable[[], None]:
         """Call ``on_event`` for all that happens in ``queue``, in a thread of the feed's, until the
@@ -107,6 +109,7 @@ class EventFeed:
                 self._connected(alarm)
             except (LinkLost, StoreError, OSError) as error:
                 log.debug("events are not heard for a while error=%s", error)
+                self.trouble = f"the store is away ({error}); it is tried again and again"
                 threading.Event().wait(_PAUSE_SECONDS)
             with self._lock:
                 # What happened meanwhile may have left the stream.
@@ -114,6 +117,7 @@ class EventFeed:
 
     def _end(self) -> None:
         self._thread = None
+        self.trouble = ""
         for end in self._alarm or ():
             end.close()
         self._alarm = None
@@ -123,6 +127,8 @@ class EventFeed:
         """Follow over one connection, until it is lost or nobody follows any more."""
         link = Link(self._store)
         try:
+            _ask(link, ("PING",))
+            self.trouble = ""
             while True:
                 with self._lock:
                     queues = list(self._followers)

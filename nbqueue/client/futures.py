@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_shown
 from nbqueue.client.outcomes import End, Outcome, end_of
-from nbqueue.client.waiting import AsyncWaiters, seconds_of
+from nbqueue.client.waiting import AsyncWaiters, is_asked_by_asyncio, seconds_of
 from nbqueue.durations import Duration
 from nbqueue.wire import states
 
@@ -231,7 +231,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         to end it, and is waited for up to 2 seconds; if it takes longer, the answer is False and
         the task may still become cancelled. Raises `StoreUnreachable`.
         """
-        if self.done() or _asked_by_asyncio(sys._getframe(1)):
+        if self.done() or is_asked_by_asyncio(sys._getframe(1)):
             return self.cancelled()
         session = self._attached()
         answer = session.cancel(self.queue, (self.id,))[self.id]
@@ -390,13 +390,3 @@ def _future_in(sink: Any, task_id: str) -> TaskFuture[Any]:
     """The future of a task in whoever waits for it: that future itself, or its group."""
     future: TaskFuture[Any] = sink if isinstance(sink, TaskFuture) else sink._future_of(task_id)
     return future
-
-
-def _asked_by_asyncio(caller: Any) -> bool:
-    """Say whether ``caller`` is asyncio, passing on that the wait of ``wrap_future`` was cancelled.
-
-    There is no other way to tell it from a person who calls ``cancel``. Should asyncio rename
-    that function, such a cancellation would cancel the task, as for any other executor's future.
-    """
-    name: str = caller.f_code.co_name
-    return name == "_call_check_cancel" and caller.f_globals.get("__name__") == "asyncio.futures"

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 from nbqueue.calls.exceptions import error_text
 from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_shown
 from nbqueue.client.futures import CANCEL_SECONDS, About, TaskFuture
+from nbqueue.client.members import Completions, Futures
 from nbqueue.client.outcomes import End, Outcome
-from nbqueue.client.waiting import AsyncWaiters, is_awaited, seconds_of, wait_for
+from nbqueue.client.waiting import AsyncWaiters, is_awaited, seconds_of, until_of, wait_for
 from nbqueue.durations import Duration
 from nbqueue.wire import states
 
@@ -94,7 +95,7 @@ class TaskGroup(Generic[T]):
     @property
     def futures(self) -> Sequence[TaskFuture[T]]:
         """The handles of its tasks, in order; each is made when first asked for."""
-        return _Futures(self)
+        return Futures(self)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -161,7 +162,7 @@ class TaskGroup(Generic[T]):
         """
         if is_awaited(sys._getframe(1)):
             return self._results_async(timeout, return_exceptions)  # type: ignore[return-value]
-        until = _until(timeout)
+        until = until_of(timeout)
         found: list[Any] = []
         for index in range(len(self._ids)):
             outcome = self._wait_for_one(index, until)
@@ -176,7 +177,7 @@ class TaskGroup(Generic[T]):
 
         Raises `TimeoutError` where the next one has not ended in time, measured from this call.
         """
-        return Completions(self, _until(timeout))
+        return Completions(self, until_of(timeout))
 
     def wait(self, timeout: Duration | None = None) -> bool:
         """Wait until all tasks have ended. False if the time was up before."""
@@ -391,69 +392,3 @@ class TaskGroup(Generic[T]):
             if number:
                 said += f", {number} {word}"
         return f"<TaskGroup {self.name or self.type} {said} id={self.id}>"
-
-
-class Completions(Generic[T]):
-    """The futures of a group, in the order in which their tasks end. An iterator, of both kinds.
-
-    The time-out is for ``for``; with ``async for``, use `asyncio.timeout`.
-    """
-
-    def __init__(self, group: TaskGroup[T], until: float | None) -> None:
-        self._group = group
-        self._until = until
-        self._given = 0
-
-    def __iter__(self) -> Completions[T]:
-        return self
-
-    def __next__(self) -> TaskFuture[T]:
-        if self._given == len(self._group):
-            raise StopIteration
-        if not self._has_next():
-            self._group._wait_until(self._has_next, self._until)
-        return self._next()
-
-    def __aiter__(self) -> Completions[T]:
-        return self
-
-    async def __anext__(self) -> TaskFuture[T]:
-        if self._given == len(self._group):
-            raise StopAsyncIteration
-        group = self._group
-        await awaited_shown(group, group._async_waiters.wait(group._changed, self._has_next))
-        return self._next()
-
-    def _has_next(self) -> bool:
-        return self._given < len(self._group._ended)
-
-    def _next(self) -> TaskFuture[T]:
-        self._given += 1
-        return self._group._future_at(self._group._ended[self._given - 1])
-
-
-class _Futures(Sequence[TaskFuture[T]]):
-    """The futures of a group, each made when first asked for."""
-
-    def __init__(self, group: TaskGroup[T]) -> None:
-        self._group = group
-
-    def __len__(self) -> int:
-        return len(self._group)
-
-    @overload
-    def __getitem__(self, index: int) -> TaskFuture[T]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[TaskFuture[T]]: ...
-    def __getitem__(self, index: int | slice) -> TaskFuture[T] | Sequence[TaskFuture[T]]:
-        if isinstance(index, slice):
-            return [self._group._future_at(i) for i in range(len(self))[index]]
-        return self._group._future_at(range(len(self))[index])
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} futures of {self._group!r}>"
-
-
-def _until(timeout: Duration | None) -> float | None:
-    seconds = seconds_of(timeout)
-    return None if seconds is None else time.monotonic() + seconds

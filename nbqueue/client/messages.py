@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.commands import NewTask
 from nbqueue.client.futures import About, TaskFuture
-from nbqueue.client.submit import _Defaults, _Terms, _Unsent
+from nbqueue.client.submit import _Unsent
+from nbqueue.client.terms import Defaults, Terms
 from nbqueue.errors import UsageError
 from nbqueue.executor.aggregation import check_type, encoded_payload
 from nbqueue.options import TaskOptions
@@ -17,7 +18,7 @@ from nbqueue.wire.limits import LIMITS_HEADER, limits_text
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
 
-DEFAULTS = _Defaults(retry=25, timeout=1800, retention=0.0)
+DEFAULTS = Defaults(retry=25, timeout=1800, retention=0.0)
 """Asynq's own."""
 
 
@@ -43,7 +44,7 @@ class _Message(_Unsent):
         self._payload = encoded_payload(payload)
         self._given = payload
         about = About("", options.queue, type, options.name, is_call=False)
-        super().__init__(session, _Terms(options, DEFAULTS), about)
+        super().__init__(session, Terms(options, DEFAULTS), about)
         self._message.payload = self._payload or b""
         if self.terms.limits is not None:
             self._message.headers[LIMITS_HEADER] = limits_text(*self.terms.limits)

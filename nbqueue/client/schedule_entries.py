@@ -15,7 +15,8 @@ from nbqueue.calls import payloads
 from nbqueue.calls.digest import call_digest
 from nbqueue.calls.functions import dump_arguments
 from nbqueue.client.messages import _Message
-from nbqueue.client.submit import _NAME_SECONDS, TaskFunction, _Call, _Terms, _Unsent
+from nbqueue.client.submit import _NAME_SECONDS, TaskFunction, _Call, _Unsent
+from nbqueue.client.terms import Terms
 from nbqueue.clock import to_ms
 from nbqueue.cron import parse_spec, zone_of
 from nbqueue.durations import parse_duration
@@ -199,7 +200,7 @@ def updated(
         code = None
     else:
         fn = fn.__wrapped__ if isinstance(fn, TaskFunction) else fn
-        call = _Call(session, _Terms(TaskOptions(queue=queue)), fn)
+        call = _Call(session, Terms(TaskOptions(queue=queue)), fn)
         message.type = call.code.name
         arguments = dump_arguments(some, more, callee=message.type, fn=fn)
         if message.unique_key:

@@ -36,7 +36,8 @@ from nbqueue.client.schedule_entries import (
 )
 from nbqueue.client.schedule_forms import ScheduleForms
 from nbqueue.client.schedule_rows import next_at, prev_at, row_of
-from nbqueue.client.submit import TaskFunction, _Call, _Terms
+from nbqueue.client.submit import TaskFunction, _Call
+from nbqueue.client.terms import Terms
 from nbqueue.clock import from_ms
 from nbqueue.errors import ScheduleNotFound, StoreError, TaskNotFound, UsageError
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, scheduler_history
@@ -162,11 +163,11 @@ class Schedule(ScheduleForms):
 
     def remove(self) -> bool:
         """Forget it with its history; returns whether it was there. Its tasks go on."""
-        session = self._session
-        session.check_open()
-        removed = session.broker.run(remove_schedule(self._queue, self._id))
+        self._session.check_open()
+        removed = self._session.broker.run(remove_schedule(self._queue, self._id))
         # What programs in Go read lies in another slot.
-        session.broker.call(("DEL", scheduler_history(asynq_id(self._queue, self._id))))
+        history = scheduler_history(asynq_id(self._queue, self._id))
+        self._session.broker.call(("DEL", history))
         return removed
 
     def history(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -353,7 +354,7 @@ def schedule_call(
     if isinstance(fn, TaskFunction):
         changes = {**fn._changes, **changes}
         fn = fn.__wrapped__
-    call = _Call(session, _Terms(options_of(changes, settings)), fn)
+    call = _Call(session, Terms(options_of(changes, settings)), fn)
     arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
     digest = call_digest(call.fn, args, kwargs)
     if call.is_unique:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from nbqueue.broker.commands import LockHolder, NewTask
 from nbqueue.broker.naming import name_task
@@ -18,14 +18,14 @@ from nbqueue.client.futures import About, TaskFuture
 from nbqueue.client.groups import TaskGroup
 from nbqueue.client.outcomes import DELETED, End
 from nbqueue.client.scheduling import Scheduling
+from nbqueue.client.terms import Terms
 from nbqueue.clock import to_ms
-from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import StoreError, TaskIdConflict, UsageError
-from nbqueue.executor.policy import Policy, WithPolicy, make_policy
+from nbqueue.executor.policy import Policy, WithPolicy
 from nbqueue.options import TaskOptions
 from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
-from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
+from nbqueue.wire.messages import TaskMessage
 
 if TYPE_CHECKING:
     from nbqueue.client.schedules import Schedule
@@ -34,13 +34,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-RETENTION = 86_400.0
-"""How long the result of a call is kept unless told otherwise, in seconds."""
-
 _SLICE = 1_024
 _SLICE_BYTES = 8_000_000
 _NAME_SECONDS = 90 * 86_400
-_MOST_SECONDS = FAR_TIMEOUT
 
 
 class Submitter(Scheduling):
@@ -55,7 +51,7 @@ class Submitter(Scheduling):
         self._session = session
         self._changes = dict(changes)
         # What is wrong with them is said now, and not where they are used.
-        self._check = _Terms(TaskOptions().merged(self._changes))
+        self._check = Terms(TaskOptions().merged(self._changes))
 
     def options(self, **changes: Any) -> Submitter:
         """The same, with these options changed."""
@@ -115,73 +111,13 @@ class Submitter(Scheduling):
         terms = self._check
         if isinstance(fn, TaskFunction):
             # What its decorator said holds, unless it was said otherwise for this call.
-            terms = _Terms(TaskOptions().merged(fn._changes).merged(changes))
+            terms = Terms(TaskOptions().merged(fn._changes).merged(changes))
             fn = fn.__wrapped__
         return _Call(self._session, terms, fn)
 
     def __repr__(self) -> str:
         said = ", ".join(f"{name}={value!r}" for name, value in self._changes.items())
         return f"<options {said or 'as by default'}>"
-
-
-class _Defaults(NamedTuple):
-    """What holds unless told otherwise; seconds."""
-
-    retry: int
-    timeout: int
-    retention: float
-
-
-_CALL = _Defaults(retry=0, timeout=FAR_TIMEOUT, retention=RETENTION)
-
-
-class _Terms:
-    """Options in the units of the wire: whole seconds, rounded so that nothing ends early."""
-
-    def __init__(self, options: TaskOptions, defaults: _Defaults = _CALL) -> None:
-        self.options = options
-        self.policy = make_policy(options.retry_delay, options.retry_on)
-        self.retention = _seconds("retention", options.retention, defaults.retention)
-        self.unique_ms = (
-            None
-            if options.unique is None
-            else round(_seconds("unique", options.unique, 0.0) * 1000)
-        )
-        self.delay = _seconds("delay", options.delay, 0.0)
-        timeout_ms = math.ceil(round(_seconds("timeout", options.timeout, 0.0) * 1000, 3))
-        deadline_ms = 0 if options.deadline is None else to_ms(options.deadline)
-        self.limits = payloads.finer_limits(timeout_ms, deadline_ms)
-        deadline = -(-deadline_ms // 1000)
-        if options.timeout is None:
-            # Asynq takes "neither" for its own half an hour, so "none" is a far one.
-            timeout = 0 if deadline else defaults.timeout
-        else:
-            timeout = -(-timeout_ms // 1000)
-            if timeout == 0:
-                raise UsageError(
-                    f"timeout={options.timeout!r} leaves no time to run: leave it out for none"
-                )
-        try:
-            self.message = TaskMessage(
-                queue=options.queue,
-                retry=defaults.retry if options.retry is None else options.retry,
-                timeout=timeout,
-                deadline=deadline,
-                retention=math.ceil(self.retention),
-                headers=dict(options.headers),
-            )
-        except ValueError as error:
-            # Of all that is in there, only headers were not looked at before.
-            raise UsageError(f"headers={dict(options.headers)!r} cannot be sent: {error}") from None
-
-
-def _seconds(name: str, value: Duration | None, default: float) -> float:
-    if value is None:
-        return default
-    seconds = parse_duration(value, name)
-    if seconds > _MOST_SECONDS:
-        raise UsageError(f"{name}={value!r} is longer than a hundred years")
-    return seconds
 
 
 def _dump(fn: Callable[..., Any], policy: Policy) -> Code:
@@ -196,7 +132,7 @@ def _dump(fn: Callable[..., Any], policy: Policy) -> Code:
 class _Unsent:
     """What calls and messages have in common on their way into the store."""
 
-    def __init__(self, session: Session, terms: _Terms, about: About) -> None:
+    def __init__(self, session: Session, terms: Terms, about: About) -> None:
         terms.options.check_whole()
         self.session = session
         self.terms = terms
@@ -332,7 +268,7 @@ def id_conflict(queue: str, task_id: str) -> TaskIdConflict:
 class _Call(_Unsent):
     """One function with its options, ready to make tasks of arguments."""
 
-    def __init__(self, session: Session, terms: _Terms, fn: Callable[..., Any]) -> None:
+    def __init__(self, session: Session, terms: Terms, fn: Callable[..., Any]) -> None:
         self.fn = fn
         options = terms.options
         options.check_call()

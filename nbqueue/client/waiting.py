@@ -31,6 +31,12 @@ def seconds_of(timeout: Duration | None) -> float | None:
     return parse_duration(timeout, "timeout")
 
 
+def until_of(timeout: Duration | None) -> float | None:
+    """When a time-out that begins now is over, by the monotonic clock."""
+    seconds = seconds_of(timeout)
+    return None if seconds is None else time.monotonic() + seconds
+
+
 def wait_for(
     condition: threading.Condition, predicate: Callable[[], bool], seconds: float | None
 ) -> bool:
@@ -60,6 +66,16 @@ def is_awaited(caller: FrameType) -> bool:
     behind = (each for each in dis.get_instructions(code) if each.offset > caller.f_lasti)
     following = next(behind, None)
     return following is not None and following.opname == "GET_AWAITABLE"
+
+
+def is_asked_by_asyncio(caller: FrameType) -> bool:
+    """Say whether ``caller`` is asyncio, passing on that the wait of ``wrap_future`` was cancelled.
+
+    There is no other way to tell it from a person who calls ``cancel``. Should asyncio rename
+    that function, such a cancellation would cancel the task, as for any other executor's future.
+    """
+    name: str = caller.f_code.co_name
+    return name == "_call_check_cancel" and caller.f_globals.get("__name__") == "asyncio.futures"
 
 
 class AsyncWaiters:

@@ -8,7 +8,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.errors import NbqueueError, StoreError
+from nbqueue.notebook.live import kernel_shell, show
 from nbqueue.notebook.local import LocalWorker, local_workers
+from nbqueue.notebook.still import Card, Starting
 from nbqueue.views import format as words
 from nbqueue.views import html as h
 
@@ -19,20 +21,6 @@ _MOST_NAMES = 50
 _SHOWN = ("pending", "active", "scheduled", "retry", "archived", "completed")
 
 
-class Card:
-    """Something still to look at, as text and as HTML."""
-
-    def __init__(self, text: str, html: str) -> None:
-        self._text = text
-        self._html = html
-
-    def __repr__(self) -> str:
-        return self._text
-
-    def _repr_html_(self) -> str:
-        return self._html
-
-
 def up(
     client: Client,
     queues: Mapping[str, int],
@@ -41,8 +29,11 @@ def up(
     *,
     with_kernel: bool = False,
     idle: float | None = None,
-) -> Card:
-    """Start a worker here and wait until it is ready; if one runs, leave it as it is."""
+) -> Card | None:
+    """Start a worker here and wait until it is ready; if one runs, leave it as it is.
+
+    In a notebook the card is shown meanwhile, and None is returned.
+    """
     workers = local_workers(client)
     running = workers.running()
     if running:
@@ -52,8 +43,18 @@ def up(
         more["idle_timeout"] = idle
     if with_kernel:
         more["owner"] = os.getpid()
-    worker = workers.start(queues, count or os.cpu_count() or 1, **more)
-    return _workers_card(client, [worker], "is ready")
+    starting = Starting(", ".join(queues))
+    shown = show(starting) if kernel_shell() is not None else None
+    try:
+        worker = workers.start(queues, count or os.cpu_count() or 1, **more)
+        starting.card = card = _workers_card(client, [worker], "is ready")
+    except BaseException:
+        starting.failed()
+        raise
+    finally:
+        if shown is not None:
+            shown.settle()
+    return card if shown is None else None
 
 
 def down(client: Client, *, quiet: bool = False) -> Card | None:
@@ -61,8 +62,11 @@ def down(client: Client, *, quiet: bool = False) -> Card | None:
     ended = local_workers(client).stop()
     if quiet:
         return None
-    none = "no worker was started here that still runs"
-    said = f"{_count(len(ended), 'worker')} ended" if ended else none
+    said = (
+        f"ended: {words.count(len(ended), 'worker')}"
+        if ended
+        else "no worker was started here that still runs"
+    )
     return Card(said, h.card(h.row(h.pale(said)), label="workers"))
 
 
@@ -82,7 +86,7 @@ def status(client: Client) -> Card:
     except StoreError as error:
         return Card(str(error), h.card(h.problem(str(error)), label="nbqueue"))
     slots = sum(server.concurrency for server in servers)
-    said = f"{_count(len(servers), 'worker')} with {_count(slots, 'slot')}"
+    said = f"{words.count(len(servers), 'worker')} with {words.count(slots, 'slot')}"
     lines.append(f"  {said}")
     hint = "%nbqueue panel shows more" if servers else "%nbqueue up starts workers here"
     heads = ["queue", *_SHOWN]
@@ -124,7 +128,7 @@ def _workers_card(client: Client, workers: Sequence[LocalWorker], said: str) -> 
             name if weight == 1 else f"{name}={weight}" for name, weight in worker.queues.items()
         )
         title = f"worker {worker.pid}"
-        slots = _count(worker.concurrency, "slot")
+        slots = words.count(worker.concurrency, "slot")
         log = _homely(worker.log)
         lines.append(f"{words.badge_text('running')} {title} {said}; {slots}, queues {queues}")
         lines.append(f"  log: {log}")
@@ -140,10 +144,6 @@ def _workers_card(client: Client, workers: Sequence[LocalWorker], said: str) -> 
         parts.append(h.row(h.fact("log", h.code(log))))
     parts.append(h.row(h.code("%nbqueue down"), h.pale("ends it"), gap=4))
     return Card("\n".join(lines), h.card(*parts, label="workers"))
-
-
-def _count(value: int, what: str) -> str:
-    return f"{value:,} {what}{'' if value == 1 else 's'}"
 
 
 def _homely(path: str) -> str:

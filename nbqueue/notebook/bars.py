@@ -111,6 +111,9 @@ class GroupCard(View):
             h.row(*self._facts(counts, tally, now)),
             *self._error_parts(counts.failed),
         ]
+        trouble = self._session.events.trouble
+        if trouble and not self._group.done():
+            shown.append(h.problem(trouble))
         if live:
             shown.append(self._buttons(counts.total - counts.done))
             tenth = 10 * (counts.done * 10 // max(counts.total, 1))
@@ -128,7 +131,7 @@ class GroupCard(View):
         return "cancelled" if counts.cancelled else states.COMPLETED
 
     def _head(self, total: int) -> str:
-        facts = [words.badge_html(self._state()), h.strong(self.title), f"{total:,} tasks"]
+        facts = [words.badge_html(self._state()), h.strong(self.title), words.count(total, "task")]
         if self._group.queue != "default":
             facts.append(h.fact("queue", escape(self._group.queue)))
         facts.append(h.fact("took" if self._group.done() else "for", words.span(self._elapsed())))
@@ -164,7 +167,7 @@ class GroupCard(View):
                 "Cancel the rest",
                 "cancel",
                 label=f"Cancel what has not ended of {self.title}",
-                ask=f"Cancel {left:,} tasks?",
+                ask=f"Cancel {words.count(left, 'task')}?",
             )
         )
 
@@ -186,6 +189,8 @@ class GroupCard(View):
 
     def _look(self) -> None:
         """Find out the states of all that has not ended; once, events tell the rest."""
+        if self._session.events.trouble:
+            return  # to ask now would take long, and all views wait for the one that does
         with self._lock:
             must_look, self._must_look = self._must_look, False
         if not must_look:

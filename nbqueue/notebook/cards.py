@@ -91,6 +91,9 @@ class FutureCard(View):
         elif self._future.done() and self._future.state == states.COMPLETED:
             parts.append(h.row(h.fact("result", h.code(self._result()))))
         parts.append(self._output_part(live))
+        trouble = self._session.events.trouble
+        if trouble and not self._future.done():
+            parts.append(h.problem(trouble))
         if live:
             parts.append(self._buttons())
             parts.append(h.spoken(f"{self.title} is {self.state}"))
@@ -183,8 +186,8 @@ class FutureCard(View):
         return self._snapshot.progress if self._snapshot is not None else {}
 
     def _error(self) -> str:
-        if self._future.done() and self._future.state == states.COMPLETED:
-            return ""
+        if self._future.done() and self.state in (states.COMPLETED, "cancelled"):
+            return ""  # the badge says it
         return self._snapshot.error if self._snapshot is not None else ""
 
     def _result(self) -> str:
@@ -221,6 +224,8 @@ class FutureCard(View):
             self._note = str(error)
 
     def _refresh(self) -> None:
+        if self._session.events.trouble:
+            return  # to ask now would take long, and all views wait for the one that does
         with self._lock:
             is_stale, self._is_stale = self._is_stale, False
         if is_stale:

@@ -18,6 +18,7 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -108,6 +109,7 @@ class Shown:
         self._is_seen = True
         self.is_open = False
         self.is_dirty = False
+        self._settling = threading.Lock()
 
     def first(self) -> None:
         """Display it for the first time."""
@@ -126,6 +128,7 @@ class Shown:
         self.is_open = True
         self.view.began(self)
         _flusher.add(self)
+        _settle_after_cells(self._shell)
 
     def changed(self) -> None:
         """There is something new to draw. Cheap; from any thread."""
@@ -135,11 +138,12 @@ class Shown:
 
     def settle(self) -> None:
         """Replace it by what needs no kernel, as it is now, and draw it no more."""
-        if not self.is_open:
-            return
-        self.is_open = False
-        _flusher.remove(self)
-        self.view.ended(self)
+        with self._settling:
+            # The cell that ends and the thread that draws may both have seen that it is final.
+            if not self.is_open:
+                return
+            self.is_open = False
+        self._leave()
         self._publish(self._still(), update=True)
         widget = self._widget
         if widget is None:
@@ -150,6 +154,19 @@ class Shown:
         else:
             self._widget = None
             widget.close()
+            # A widget leaves the model of its layout behind, for ever.
+            widget.layout.close()
+
+    def give_up(self) -> None:
+        """Leave it as it was drawn last: its view is at fault."""
+        with self._settling:
+            was_open, self.is_open = self.is_open, False
+        if was_open:
+            self._leave()
+
+    def _leave(self) -> None:
+        _flusher.remove(self)
+        self.view.ended(self)
 
     # --- Called by the flusher -----------------------------------------------------------------
 
@@ -248,8 +265,7 @@ class _Flusher:
     def settle_ended(self) -> None:
         """Settle now what has become final, so that a cell that ends shows it so."""
         for shown in self.shown:
-            if shown.view.is_final:
-                shown.settle()
+            self._guarded(shown, lambda each: each.settle() if each.view.is_final else None)
 
     def _run(self) -> None:
         ticked_at = time.monotonic()
@@ -265,12 +281,8 @@ class _Flusher:
             if now - ticked_at >= TICK_SECONDS:
                 ticked_at = now
                 self._tick(shown, now)
-            drew = False
-            for each in shown:
-                if each.is_dirty or each.view.is_final:
-                    drew = True
-                    self._draw(each)
-            if drew:
+            drew = [self._guarded(each, _draw) for each in shown]
+            if any(drew):
                 # The pause is what bounds the messages, however often things change.
                 threading.Event().wait(1 / DRAWS_A_SECOND)
 
@@ -279,7 +291,7 @@ class _Flusher:
         for each in shown:
             if each.view.ticks:
                 each.is_dirty = True
-            each.look(now, self._hearing_since)
+            self._guarded(each, lambda each: each.look(now, self._hearing_since))
 
     def _listen(self, now: float) -> None:
         """Notice since when the kernel's loop has been free, and so able to hear a page."""
@@ -298,18 +310,36 @@ class _Flusher:
             pass  # it has just been closed
 
     @staticmethod
-    def _draw(shown: Shown) -> None:
+    def _guarded(shown: Shown, act: Callable[[Shown], object]) -> bool:
+        """Whether ``act`` did anything. A view at fault is given up."""
         try:
-            shown.draw()
+            return bool(act(shown))
         except Exception:
             # One view's fault must not stop the others, nor fill the log for ever.
             log.exception("a view could not be drawn, and is given up")
-            shown.is_open = False
-            _flusher.remove(shown)
+            try:
+                shown.give_up()
+            except Exception:
+                log.debug("a view could not be ended", exc_info=True)
+            return False
+
+
+def _draw(shown: Shown) -> bool:
+    if not shown.is_dirty and not shown.view.is_final:
+        return False
+    shown.draw()
+    return True
 
 
 _flusher = _Flusher()
-settle_ended = _flusher.settle_ended
+
+
+def _settle_after_cells(shell: Any) -> None:
+    """Settle what has ended at the end of each cell: what is read of it then is what is saved."""
+    events = getattr(shell, "events", None)
+    if events is not None and not getattr(shell, "_nbqueue_settles", False):
+        shell._nbqueue_settles = True
+        events.register("post_run_cell", lambda result: _flusher.settle_ended())
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -25,6 +25,8 @@ from nbqueue.worker.worker import Worker
 
 _LOG_TAIL = 4000
 _STOP_SECONDS = 20.0
+_children: list[Worker] = []
+"""Those that this process started: as its children, they are reaped by it when they have ended."""
 
 
 class WorkerStillRuns(NbqueueError):
@@ -97,6 +99,7 @@ class LocalWorkers:
                 printed = log.read_text("utf-8", "replace")[-_LOG_TAIL:]
                 raise type(error)(f"{error}\n{printed}".rstrip()) from None
             assert worker.pid is not None
+            _children.append(worker)
             found = LocalWorker(
                 worker.pid,
                 psutil.Process(worker.pid).create_time(),
@@ -126,6 +129,7 @@ class LocalWorkers:
             for worker in ended:
                 Path(worker.log).unlink(missing_ok=True)
             workers.clear()
+            _children[:] = [child for child in _children if child.is_running]
             return ended
 
     @contextmanager

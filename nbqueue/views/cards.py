@@ -15,6 +15,7 @@ from nbqueue.broker.infos import QueueInfo, ServerInfo, TaskInfo
 from nbqueue.clock import to_ms
 from nbqueue.views.format import (
     badge_html,
+    count,
     number,
     shortened,
     size,
@@ -71,7 +72,7 @@ def queue_table(queues: Sequence[QueueInfo]) -> str:
         for info in queues[:_MOST_QUEUES]
     ]
     more = len(queues) - len(lines)
-    said = f"{_count(len(queues), 'queue')}, as of {{}}"
+    said = f"{count(len(queues), 'queue')}, as of {{}}"
     caption = said.format(f"{queues[0].timestamp.astimezone():%H:%M:%S}")
     if more > 0:
         caption += f"; {more} more in q.queues()"
@@ -97,7 +98,7 @@ def queue_card(info: QueueInfo) -> str:
         row(
             strong(info.queue),
             badge_html("paused") if info.paused else "",
-            pale(_count(info.size, "task")),
+            pale(count(info.size, "task")),
             fact("as of", time_html(to_ms(info.timestamp))),
         ),
         row(*counts),
@@ -109,7 +110,7 @@ def queue_card(info: QueueInfo) -> str:
 
 def task_card(info: TaskInfo) -> str:
     """One task, as it lay in the store."""
-    facts = [fact("begun", _count(info.attempt, "time"))] if info.attempt else []
+    facts = [fact("begun", count(info.attempt, "time"))] if info.attempt else []
     if info.max_retry:
         facts.append(fact("retries", f"{number(info.retried)} of {number(info.max_retry)}"))
     for name, at in (
@@ -214,11 +215,11 @@ def bulk_card(
     action: str, done: Sequence[str], refused: Mapping[str, str], asked: Sequence[str], trimmed: int
 ) -> str:
     """What became of an action on many tasks."""
-    parts = [row(strong(action), _count(len(done), "task") + " done")]
+    parts = [row(strong(action), count(len(done), "task") + " done")]
     if asked:
-        parts.append(row(pale(f"{_count(len(asked), 'running task')} asked to end")))
+        parts.append(row(pale(f"{count(len(asked), 'running task')} asked to end")))
     if trimmed:
-        parts.append(row(pale(f"{_count(trimmed, 'task')} deleted from the full archive")))
+        parts.append(row(pale(f"{count(trimmed, 'task')} deleted from the full archive")))
     by_reason: dict[str, list[str]] = {}
     for task_id, reason in refused.items():
         by_reason.setdefault(reason, []).append(task_id)
@@ -232,7 +233,7 @@ def bulk_card(
             table(
                 ["tasks", "reason", "ids"],
                 lines[:_MOST_REASONS],
-                caption=f"{_count(len(refused), 'task')} refused, and left as they are",
+                caption=f"{count(len(refused), 'task')} refused, and left as they are",
                 numeric=[0],
             )
         )
@@ -251,7 +252,3 @@ def _moment_html(at: datetime | int | None) -> str:
 
 def _quiet(value: int) -> str:
     return number(value) if value else pale("0")
-
-
-def _count(value: int, what: str) -> str:
-    return f"{number(value)} {what}{'' if value == 1 else 's'}"

@@ -82,6 +82,11 @@ def number(value: int) -> str:
     return f"{value:,}"
 
 
+def count(value: int, what: str) -> str:
+    """So many of something: ``"1 task"``, ``"2,000 tasks"``."""
+    return f"{value:,} {what}{'' if value == 1 else 's'}"
+
+
 def size(value: float) -> str:
     """Bytes as people say them: ``"812 B"``, ``"3.4 MB"``."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -102,7 +107,10 @@ def rate(per_second: float) -> str:
 
 def span(seconds: float | None) -> str:
     """A duration, or a dash for one that nobody knows."""
-    return "–" if seconds is None else format_duration(seconds)
+    if seconds is None:
+        return "–"
+    # What began and ended within the same millisecond took no microseconds that anybody knows of.
+    return format_duration(seconds) if seconds else "0s"
 
 
 def _local(unix_ms: int) -> datetime:

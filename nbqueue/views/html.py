@@ -18,6 +18,10 @@ FONT = "var(--jp-ui-font-family, system-ui, sans-serif)"
 CODE = "var(--jp-code-font-family, ui-monospace, monospace)"
 
 
+class Html(str):
+    """Text that is HTML, where text that is not would be expected."""
+
+
 def card(*parts: str, label: str, wide: bool = False) -> str:
     """A box around ``parts``. ``label`` names it to a screen reader; a ``wide`` one takes all the
     room that there is."""
@@ -36,8 +40,13 @@ def row(*parts: str, gap: int = 12, wraps: bool = True) -> str:
     wrap = "wrap" if wraps else "nowrap"
     return (
         f'<div style="display:flex;flex-wrap:{wrap};align-items:center;gap:4px {gap}px;'
-        f'margin:2px 0">{cells}</div>'
+        f'margin:4px 0">{cells}</div>'
     )
+
+
+def close(*parts: str) -> str:
+    """Parts that stay together on one line."""
+    return f'<span style="white-space:nowrap">{" ".join(part for part in parts if part)}</span>'
 
 
 def strong(text: str) -> str:
@@ -135,7 +144,7 @@ def button(word: str, action: str, *, label: str, args: Mapping[str, Any] | None
         f'<button type="button" data-action="{escape(action)}" data-args="{data}"{more} '
         f'aria-label="{escape(label)}" title="{escape(label)}" style="font:inherit;color:{INK};'
         f"background:{SHADE};border:1px solid {LINE};border-radius:4px;padding:2px 10px;"
-        f'cursor:pointer">{escape(word)}</button>'
+        f'white-space:nowrap;cursor:pointer">{escape(word)}</button>'
     )
 
 
@@ -201,8 +210,8 @@ def table(
     caption: str,
     numeric: Iterable[int] = (),
 ) -> str:
-    """A table. Cells are HTML; heads are text, or HTML that begins with ``<``. Columns of the
-    positions ``numeric`` stand at the right."""
+    """A table. Cells are HTML; heads are text, unless they say that they are `Html`. Columns of
+    the positions ``numeric`` stand at the right."""
     right = set(numeric)
 
     def align(position: int) -> str:
@@ -211,13 +220,13 @@ def table(
     top = "".join(
         f'<th scope="col" style="text-align:{align(i)};padding:4px 10px 4px 0;font-weight:600;'
         f'border-bottom:1px solid {LINE};white-space:nowrap;background:{CARD};color:{INK}">'
-        f"{head if head.startswith('<') else escape(head)}</th>"
+        f"{head if isinstance(head, Html) else escape(head)}</th>"
         for i, head in enumerate(heads)
     )
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td style="text-align:{align(i)};padding:3px 10px 3px 0;vertical-align:top;'
+            f'<td style="text-align:{align(i)};padding:3px 10px 3px 0;vertical-align:middle;'
             f'border-bottom:1px solid {LINE};background:{CARD};color:{INK}">{cell}</td>'
             for i, cell in enumerate(cells)
         )

@@ -132,6 +132,12 @@ class Executor:
             room = min(room, most_tasks - self.finished)
         return room - len(self.runs)
 
+    def is_used_up(self, most_tasks: int | None, most_memory: int | None) -> bool:
+        """Whether it ran as many tasks, or took as much memory, as one process may."""
+        return (most_tasks is not None and self.finished >= most_tasks) or (
+            most_memory is not None and self.peak_memory >= most_memory
+        )
+
     def send_code(self, fingerprint: bytes, blob: bytes) -> None:
         if fingerprint not in self.known_code:
             self.known_code.add(fingerprint)

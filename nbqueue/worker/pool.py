@@ -306,7 +306,9 @@ class Pool:
             self._drop(run)
             self.pace.ended(done.micros / 1e6)
             self.on_done(run, done)
-        if ended and not executor.retiring and self._is_used_up(executor):
+        settings = self._settings
+        is_used_up = executor.is_used_up(settings.tasks_per_executor, settings.memory_per_executor)
+        if ended and not executor.retiring and is_used_up:
             log.info("executor recycled pid=%d tasks=%d", executor.pid, executor.finished)
             self._take_back(executor)
             self._retire(executor)
@@ -328,12 +330,6 @@ class Pool:
     def _kill_deaf(self, executor: Executor) -> None:
         if executor in self.executors:
             executor.kill("its process lost the connection to its supervisor")
-
-    def _is_used_up(self, executor: Executor) -> bool:
-        tasks, memory = self._settings.tasks_per_executor, self._settings.memory_per_executor
-        return (tasks is not None and executor.finished >= tasks) or (
-            memory is not None and executor.peak_memory >= memory
-        )
 
     def _flush(self, executor: Executor) -> None:
         try:

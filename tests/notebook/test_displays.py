@@ -44,7 +44,7 @@ def test_a_future_is_shown_live_and_settled_without_a_widget(notebook: Kernel) -
     assert re.search(r"pending\s+train", first["data"]["text/plain"])
     notebook.run("worker.work()")
     # The widget is closed, so that nothing of it can be saved.
-    notebook.listen_until(lambda m: m["msg_type"] == "comm_close")
+    notebook.has_said(lambda m: m["msg_type"] == "comm_close")
     last = displays(notebook.messages)[-1]
     assert last["transient"] == first["transient"]
     assert set(last["data"]) == {"text/plain", "text/html"}

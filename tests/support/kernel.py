@@ -22,15 +22,17 @@ class Kernel:
         self._client.wait_for_ready(timeout=60)
         self.messages: list[dict[str, Any]] = []
 
-    def run(self, code: str, timeout: float = 40.0) -> list[dict[str, Any]]:
-        """Run a cell; returns the messages until it ended. Raises if it failed."""
+    def run(
+        self, code: str, timeout: float = 40.0, *, allow_error: bool = False
+    ) -> list[dict[str, Any]]:
+        """Run a cell; returns the messages until it ended. Raises if it failed, unless it may."""
         first = len(self.messages)
         sent = self._client.execute(code)
         limit = time.monotonic() + timeout
         while True:
             message = self._next(limit)
             is_ours = message["parent_header"].get("msg_id") == sent
-            if message["msg_type"] == "error" and is_ours:
+            if message["msg_type"] == "error" and is_ours and not allow_error:
                 raise AssertionError("\n".join(message["content"]["traceback"]))
             if (
                 is_ours
@@ -39,11 +41,32 @@ class Kernel:
             ):
                 return self.messages[first:]
 
+    def complete(self, code: str) -> list[str]:
+        """What the Tab key offers at the end of ``code``."""
+        reply = self._client.complete(code, reply=True, timeout=30)
+        found: list[str] = reply["content"]["matches"]
+        return found
+
+    def ask_about(self, name: str) -> str:
+        """What ``name?`` shows, as plain text."""
+        reply = self._client.execute(f"{name}?", reply=True, timeout=30)
+        return "".join(page["data"]["text/plain"] for page in reply["content"]["payload"])
+
+    def restart(self) -> None:
+        """Restart the kernel: a new process, and nothing of the old one."""
+        self._manager.restart_kernel(now=False)
+        self._client.wait_for_ready(timeout=60)
+
     def listen_until(self, fact: Any, timeout: float = 40.0) -> None:
         """Take messages until ``fact(message)`` holds of one."""
         limit = time.monotonic() + timeout
         while not fact(self._next(limit)):
             pass
+
+    def has_said(self, fact: Any, timeout: float = 40.0) -> None:
+        """Take messages until ``fact(message)`` holds of one that came, now or before."""
+        if not any(map(fact, self.messages)):
+            self.listen_until(fact, timeout)
 
     def listen_until_idle(self) -> None:
         """Take messages until the cell that runs has ended."""

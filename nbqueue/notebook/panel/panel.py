@@ -90,18 +90,23 @@ class Panel(View):
 
     def html(self, live: bool) -> str:
         with self._context.lock:
-            try:
-                inside = self._tabs[self._open].html(live)
-            except StoreError as error:
-                inside = h.problem(str(error))
-            except Exception as error:
-                # Another tab, or the next moment, may do better.
-                log.exception("a tab of the panel could not be drawn")
-                inside = h.problem(f"{type(error).__name__}: {error}")
-            if live:
+            trouble = self._context.client._session.events.trouble
+            # To ask a store that is away would take long, and all views wait for the one that does.
+            inside = h.problem(trouble) if trouble else self._inside(live)
+            if live and not trouble:
                 self._follow_new_queues()
             parts = (self._head(live), self._said(), inside, self._foot(live))
             return h.card(*parts, label="nbqueue", wide=True)
+
+    def _inside(self, live: bool) -> str:
+        try:
+            return self._tabs[self._open].html(live)
+        except StoreError as error:
+            return h.problem(str(error))
+        except Exception as error:
+            # Another tab, or the next moment, may do better.
+            log.exception("a tab of the panel could not be drawn")
+            return h.problem(f"{type(error).__name__}: {error}")
 
     def _head(self, live: bool) -> str:
         context = self._context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from nbqueue.broker.infos import QueueInfo
@@ -22,6 +23,8 @@ _STATES = (
     states.COMPLETED,
     states.AGGREGATING,
 )
+# A column for a state that no task is in would only push the others apart.
+_ALWAYS = frozenset((states.PENDING, states.ACTIVE, states.ARCHIVED, states.COMPLETED))
 _POINTS = 30
 _STEP_SECONDS = 2.0
 
@@ -68,26 +71,31 @@ class QueuesTab(Tab):
     def body(self, acts: bool, live: bool) -> str:
         if not self._infos:
             return h.row(h.pale("no task was ever enqueued here"))
-        heads = ["queue", "", *_STATES, "waits", "per second", "today", "failed"]
+        shown = [
+            state
+            for state in _STATES
+            if state in _ALWAYS or any(getattr(info, state) for info in self._infos)
+        ]
+        heads = ["queue", "", *shown, "waits", "per second", "today", "failed"]
         if acts:
             heads.append("")
         total = sum(info.size for info in self._infos)
-        caption = f"{len(self._infos)} queues, {total:,} tasks"
-        rows = [self._row(info, acts, live) for info in self._infos]
-        return h.table(heads, rows, caption=caption, numeric=range(2, 13))
+        caption = f"{words.count(len(self._infos), 'queue')}, {words.count(total, 'task')}"
+        rows = [self._row(info, shown, acts, live) for info in self._infos]
+        return h.table(heads, rows, caption=caption, numeric=range(2, 6 + len(shown)))
 
-    def _row(self, info: QueueInfo, acts: bool, live: bool) -> list[str]:
+    def _row(self, info: QueueInfo, shown: Sequence[str], acts: bool, live: bool) -> list[str]:
         pace = self._paces[info.queue]
         cells = [h.strong(info.queue), words.badge_html("paused" if info.paused else "running")]
-        for state in _STATES:
+        for state in shown:
             count = getattr(info, state)
             cells.append(_count(info.queue, state, count, live))
         share = 100 * info.failed / info.processed if info.processed else 0.0
         cells += [
             words.span(info.latency),
-            f"{pace.per_second:,.1f} {h.pale(spark(list(pace.done)), 'in the last minute')}",
+            h.close(f"{pace.per_second:,.1f}", _line(pace.done, "ended")),
             f"{info.processed:,}",
-            f"{info.failed:,} {h.pale(f'{share:.0f}%')}",
+            h.close(f"{info.failed:,}", h.pale(f"{share:.0f}%"), _line(pace.failed, "failed")),
         ]
         if acts:
             cells.append(self._buttons(info))
@@ -105,7 +113,7 @@ class QueuesTab(Tab):
             "clear",
             label=f"Delete all tasks of {info.queue} that do not run",
             args=queue,
-            ask=f"Delete {waiting:,} tasks?",
+            ask=f"Delete {words.count(waiting, 'task')}?",
             disabled=not waiting,
         )
         return h.row(flow, clear, gap=4, wraps=False)
@@ -130,7 +138,14 @@ class QueuesTab(Tab):
                         count += len(inspector.delete(queue=queue, state=state, group=group))
                 else:
                     count += len(inspector.delete(queue=queue, state=state))
-            self.context.said = f"{count:,} tasks of {queue} are deleted"
+            self.context.said = f"{words.count(count, 'task')} of {queue} deleted"
+
+
+def _line(counts: Sequence[int], what: str) -> str:
+    """How many in each of the last moments, as a picture; nothing where there is nothing to see."""
+    if not any(counts):
+        return ""
+    return h.pale(spark(list(counts)), f"tasks that {what}, {_STEP_SECONDS:.0f} seconds a block")
 
 
 def _count(queue: str, state: str, count: int, live: bool) -> str:
@@ -139,6 +154,6 @@ def _count(queue: str, state: str, count: int, live: bool) -> str:
     if not live:
         return f"{count:,}"
     return h.link(
-        f"{count:,}", "queue", label=f"Show the {count:,} {state} tasks of {queue}",
+        f"{count:,}", "queue", label=f"Show the {words.count(count, f'{state} task')} of {queue}",
         args={"queue": queue, "state": state},
     )  # fmt: skip

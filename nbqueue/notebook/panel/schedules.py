@@ -55,8 +55,14 @@ class SchedulesTab(Tab):
             for handle, row in zip(self._handles, self._rows, strict=True)
         ]
         heads = ["schedule", "", "when", "type", "queue", "next", "last"]
-        heads += ["", ""] if acts else []
-        caption = f"{len(rows)} schedules"
+        heads += [""] if acts else []
+        caption = words.count(len(rows), "schedule")
+        if not rows:
+            return h.row(
+                h.pale("no schedules:"),
+                h.code('q.schedule(fn, "@hourly")') + h.pale(" makes one"),
+                gap=4,
+            )
         return h.table(heads, rows, caption=caption) + self._history_table(live)
 
     def _row(self, handle: Schedule, row: dict[str, Any], acts: bool, live: bool) -> list[str]:
@@ -68,6 +74,9 @@ class SchedulesTab(Tab):
             else h.strong(handle.id)
         )
         when = h.code(row["spec"])
+        if acts:
+            label = f"When {handle.id} runs"
+            when = h.field(row["spec"], "spec", label=label, width=120, args=place)
         if row.get("tz", "UTC") != "UTC":
             when += " " + h.pale(str(row["tz"]))
         cells = [
@@ -80,8 +89,6 @@ class SchedulesTab(Tab):
             words.time_html(_ms(row.get("prev_at")), now),
         ]
         if acts:
-            label = f"When {handle.id} runs"
-            cells += [h.field(row["spec"], "spec", label=label, width=110, args=place)]
             cells += [self._buttons(handle, bool(row.get("paused")), place)]
         return cells
 
@@ -90,7 +97,8 @@ class SchedulesTab(Tab):
         if at is None:
             return h.pale("never")
         left = (to_ms(at) - now) / 1000
-        return h.titled(words.ago(-left) if left > 0 else "now", words.zoned_time(to_ms(at)))
+        said = words.ago(-left) if left > 0 else "now"
+        return h.close(h.titled(said, words.zoned_time(to_ms(at))))
 
     @staticmethod
     def _buttons(handle: Schedule, is_paused: bool, place: dict[str, str]) -> str:
@@ -98,7 +106,13 @@ class SchedulesTab(Tab):
         return h.row(
             h.button("Run now", "run", label=f"Run {handle.id} now", args=place),
             h.button(word, word.lower(), label=f"{word} {handle.id}", args=place),
-            h.button("Remove", "remove", label=f"Remove {handle.id}", args=place, ask="Remove it?"),
+            h.button(
+                "Remove",
+                "remove",
+                label=f"Remove {handle.id}",
+                args=place,
+                ask="Remove 1 schedule?",
+            ),
             gap=4,
             wraps=False,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
 from itertools import islice
 from typing import Any
@@ -53,6 +53,7 @@ class TasksTab(Tab):
         self._newest_first = False
         self._page = 0
         self._selected: set[str] = set()
+        self._fitting: int | None = None
         self._tasks: list[TaskInfo] = []
         self._total = 0
         self._counts: dict[str, int] = {}
@@ -76,6 +77,7 @@ class TasksTab(Tab):
 
     def _begin(self) -> None:
         self._page = 0
+        self._fitting = None
         self._selected.clear()
 
     # --- Reading -------------------------------------------------------------------------------
@@ -94,6 +96,9 @@ class TasksTab(Tab):
         info = inspector.queue(self._queue)
         self._counts = {state: getattr(info, state) for state in _ALL}
         self._total = self._counts[self._state]
+        if not self._is_filtered:
+            # Tasks may have left while somebody looked at the last page.
+            self._page = min(self._page, max(0, self._total - 1) // PAGE)
         first = self._page * PAGE
         if self._is_filtered or self._state == states.AGGREGATING:
             self._tasks = self._filtered(first)
@@ -107,19 +112,18 @@ class TasksTab(Tab):
         return bool(self._type or self._error)
 
     def _filtered(self, first: int) -> list[TaskInfo]:
+        return list(islice(self._all_filtered(), first, first + PAGE))
+
+    def _all_filtered(self) -> Iterator[TaskInfo]:
         inspector = self.context.client.inspector
         groups: list[str | None] = [None]
         if self._state == states.AGGREGATING:
             groups = list(inspector.groups(self._queue))
-        found = (
-            task
-            for group in groups
-            for task in inspector.tasks(
+        for group in groups:
+            yield from inspector.tasks(
                 self._queue, self._state, group=group, type=self._type or None,
                 error=self._error or None,
-            )
-        )  # fmt: skip
-        return list(islice(found, first, first + PAGE))
+            )  # fmt: skip
 
     # --- Drawing -------------------------------------------------------------------------------
 
@@ -135,11 +139,15 @@ class TasksTab(Tab):
         numeric = [3]
         if acts:
             all_on = bool(self._tasks) and all(task.id in self._selected for task in self._tasks)
-            heads.insert(0, h.check(all_on, "select-page", label="Select this page"))
+            check = h.check(all_on, "select-page", label="Select this page")
+            heads.insert(0, h.Html(check))
             numeric = [4]
         rows = [self._row(task, acts, live) for task in self._tasks]
         parts = [self._filters() if live else "", self._bulk() if acts else ""]
-        parts.append(h.table(heads, rows, caption=caption, numeric=numeric))
+        if rows:
+            parts.append(h.table(heads, rows, caption=caption, numeric=numeric))
+        else:
+            parts.append(h.row(h.pale(caption)))
         parts.append(pager(first, len(self._tasks), total, size=PAGE, live=live))
         return "".join(parts)
 
@@ -175,27 +183,36 @@ class TasksTab(Tab):
                 h.button(
                     _word(action),
                     "bulk",
-                    label=f"{_word(action)} the {count:,} selected tasks",
+                    label=f"{_word(action)} the {words.count(count, 'selected task')}",
                     args={"what": action},
-                    ask=f"{_word(action)} {count:,}?",
+                    ask=f"{_word(action)} {words.count(count, 'task')}?",
                     disabled=not count,
                 )
             )
-        fitting = self._total if not self._is_filtered else None
-        if fitting or (self._is_filtered and self._tasks):
-            who = f"all {fitting:,}" if fitting is not None else "all that fit"
-            buttons.append(h.pale("·"))
-            for action in _ACTIONS[self._state]:
-                buttons.append(
-                    h.button(
-                        f"{_word(action)} {who}",
-                        "all",
-                        label=f"{_word(action)} {who} {self._state} tasks of {self._queue}",
-                        args={"what": action},
-                        ask=f"{_word(action)} {who}?",
-                    )
+        return h.row(*buttons, *self._all_buttons(), gap=6)
+
+    def _all_buttons(self) -> list[str]:
+        """Buttons for all tasks, which ask; of those that fit a filter, nobody knows yet how many
+        they are: a first button counts them."""
+        fitting = self._fitting if self._is_filtered else self._total
+        of = f"{self._state} tasks of {self._queue}" + (" that fit" if self._is_filtered else "")
+        if fitting is None and self._tasks:
+            return [h.pale("·"), h.button("All that fit …", "count", label=f"Count the {of}")]
+        if not fitting:
+            return []
+        return [
+            h.pale("·"),
+            *(
+                h.button(
+                    f"{_word(action)} all {fitting:,}",
+                    "all",
+                    label=f"{_word(action)} all {fitting:,} {of}",
+                    args={"what": action},
+                    ask=f"{_word(action)} {words.count(fitting, 'task')}?",
                 )
-        return h.row(*buttons, gap=6)
+                for action in _ACTIONS[self._state]
+            ),
+        ]
 
     def _row(self, task: TaskInfo, acts: bool, live: bool) -> list[str]:
         place = {"queue": task.queue, "id": task.id}
@@ -244,12 +261,16 @@ class TasksTab(Tab):
             "select-page": lambda: self._select(
                 [task.id for task in self._tasks], bool(args.get("value"))
             ),
+            "count": self._count_fitting,
             "bulk": lambda: self._move(str(args["what"]), sorted(self._selected)),
             "all": lambda: self._move(str(args["what"]), None),
         }
         handler = handlers.get(action)
         if handler is not None:
             handler()
+
+    def _count_fitting(self) -> None:
+        self._fitting = sum(1 for _ in self._all_filtered())
 
     def _back(self) -> None:
         self._detail = None

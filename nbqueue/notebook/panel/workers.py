@@ -10,6 +10,8 @@ import psutil
 
 from nbqueue.broker.infos import ServerInfo
 from nbqueue.clock import to_ms
+from nbqueue.errors import UsageError
+from nbqueue.notebook.arguments import parse_queues
 from nbqueue.notebook.local import LocalWorker, LocalWorkers, local_workers
 from nbqueue.notebook.panel.tab import Context, Tab
 from nbqueue.views import format as words
@@ -31,6 +33,8 @@ class WorkersTab(Tab):
         self._locals: list[LocalWorker] = []
         self._usage: dict[int, tuple[float, int]] = {}
         self._processes: dict[int, psutil.Process] = {}
+        self._queues = ""
+        self._slots = os.cpu_count() or 1
 
     @property
     def _workers(self) -> LocalWorkers:
@@ -68,7 +72,7 @@ class WorkersTab(Tab):
         rows = [self._row(server) for server in self._servers]
         running = sum(len(server.active_tasks) for server in self._servers)
         slots = sum(server.concurrency for server in self._servers)
-        caption = f"{len(rows)} workers, {running:,} of {slots:,} slots in use"
+        caption = f"{words.count(len(rows), 'worker')}, {running:,} of {slots:,} slots in use"
         heads = ["worker", "", "slots", "queues", "began", "CPU", "memory"]
         parts = [self._buttons() if acts else ""]
         parts.append(h.table(heads, rows, caption=caption, numeric=(2, 5, 6)))
@@ -119,29 +123,59 @@ class WorkersTab(Tab):
             )
         more = f", the first {_MOST_TASKS}" if len(found) > _MOST_TASKS else ""
         heads = ["type", "id", "queue", "worker", "for"]
-        return h.table(heads, rows, caption=f"{len(found):,} tasks run{more}", numeric=(4,))
+        return h.table(
+            heads, rows, caption=f"runs now: {words.count(len(found), 'task')}{more}", numeric=(4,)
+        )
 
     def _buttons(self) -> str:
         count = len(self._locals)
-        start = h.button(
-            "Start a worker here", "start", label="Start a worker on this machine, one slot a CPU"
+        queues = h.field(
+            self._queues or ",".join(self._default_queues()),
+            "set-queues",
+            label="Queues of a new worker",
+            placeholder="queues, as in critical=6,default",
+            width=200,
         )
+        slots = h.field(
+            str(self._slots),
+            "set-slots",
+            label="Slots of a new worker",
+            placeholder="slots",
+            width=50,
+        )
+        start = h.button("Start", "start", label="Start a worker on this machine")
         stop = h.button(
             "Stop those started here",
             "stop",
             label="End the workers that were started on this machine",
-            ask=f"Stop {count} workers?",
+            ask=f"Stop {words.count(count, 'worker')}?",
             disabled=not count,
         )
-        return h.row(start, stop, gap=6)
+        return h.row(
+            h.pale("a new worker here, for"), queues, h.pale("slots"), slots, start, stop, gap=6
+        )
+
+    def _default_queues(self) -> list[str]:
+        return self.context.queue_names() or ["default"]
 
     def act(self, action: str, args: dict[str, Any]) -> None:
         if self.context.read_only:
             return
-        if action == "start":
-            names = self.context.queue_names() or ["default"]
-            worker = self._workers.start(dict.fromkeys(names, 1), os.cpu_count() or 1)
+        if action == "set-queues":
+            parse_queues(str(args.get("value")))
+            self._queues = str(args.get("value")).strip()
+        elif action == "set-slots":
+            self._slots = _slots(str(args.get("value")))
+        elif action == "start":
+            queues = parse_queues(self._queues or ",".join(self._default_queues()))
+            worker = self._workers.start(queues, self._slots)
             self.context.said = f"worker {worker.pid} runs; its log is {worker.log}"
         elif action == "stop":
             ended = self._workers.stop()
-            self.context.said = f"{len(ended)} workers have ended"
+            self.context.said = f"ended: {words.count(len(ended), 'worker')}"
+
+
+def _slots(text: str) -> int:
+    if not text.strip().isdigit() or int(text) < 1:
+        raise UsageError(f"slots: {text!r} is not a whole number from 1 on")
+    return int(text)
