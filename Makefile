@@ -22,7 +22,7 @@ demo: $(VENV)/.demo  ## Search for the best classifier of digits, on two workers
 	$(BIN)/nbqueue demo
 
 test: lint  ## Check style, types and imports, and run all tests, the notebooks too
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.test  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
