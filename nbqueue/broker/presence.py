@@ -123,6 +123,7 @@ class Overdue(NamedTuple):
     over: bool
     old_attempts: bool
     waiting: bool
+    schedules: bool
 
 
 def overdue(queue: str, now_ms: int, oldest_ms: int) -> Command[Overdue]:
@@ -138,6 +139,7 @@ def overdue(queue: str, now_ms: int, oldest_ms: int) -> Command[Overdue]:
             keys.completed,
             keys.attempts,
             keys.waiting,
+            keys.schedule_due,
         ),
         (now_ms, oldest_ms),
         lambda reply: Overdue(*(bool(each) for each in reply)),

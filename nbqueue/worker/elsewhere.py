@@ -78,11 +78,13 @@ class Elsewhere(Service):
         queues: Sequence[str],
         adopter: Adopter,
         on_expired: Callable[[str, Expired], None],
+        on_schedules: Callable[[str], None],
         round_seconds: float = 5.0,
     ) -> None:
         self._served = queues
         self._adopter = adopter
         self._on_expired = on_expired
+        self._on_schedules = on_schedules
         self._round_seconds = round_seconds
         self._others: list[str] = []
         self._next = 0
@@ -139,6 +141,9 @@ class Elsewhere(Service):
         if found.waiting:
             # Programs in Go may serve it, which know nothing of parked tasks.
             self._send(limiting.judge(queue, self._clock.now_ms()), lambda reply: None)
+        if found.schedules:
+            # Its workers may all be programs in Go, whose schedulers know nothing of these.
+            self._on_schedules(queue)
         if found.over:
             self._delete(queue, _MOST_SLICES)
         link = self._links.upkeep

@@ -1,4 +1,4 @@
-"""Fires the schedules of the worker's queues when they are due.
+"""Fires schedules when they are due: of the worker's queues, and of those that it was told of.
 
 Every worker does this for the same schedules, and the script that fires decides who was first. What
 lies in the store is read when the store comes up, when a change is announced, and every few
@@ -71,7 +71,8 @@ class Scheduler(Service):
         look: Callable[[str], None],
     ) -> None:
         self._keys = keys
-        self._queues = queues
+        self._served = queues
+        self._others: set[str] = set()
         self._look = look
         self._known: dict[str, dict[str, Known]] = {}
         self._due: Timer | None = None
@@ -80,6 +81,16 @@ class Scheduler(Service):
         self._records = ScheduleRecords(links, clock)
         super().__init__(reactor, links, clock, INTERVAL)
         links.on_down.append(self._forget)
+
+    @property
+    def _queues(self) -> list[str]:
+        return [*self._served, *self._others.difference(self._served)]
+
+    def tend(self, queue: str) -> None:
+        """Fire the schedules of this queue, too, for as long as it has any."""
+        if queue not in self._others:
+            self._others.add(queue)
+            self.refresh(queue)
 
     def close(self) -> None:
         """Fire no more: this worker ends, and the others go on."""
@@ -120,6 +131,8 @@ class Scheduler(Service):
         if isinstance(reply, ReplyError):
             log.error("store refused to give schedules queue=%s error=%s", queue, reply)
             return
+        if not reply:
+            self._others.discard(queue)
         if queue not in self._queues:
             return
         old, known = self._known.get(queue, {}), {}

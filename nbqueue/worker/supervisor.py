@@ -169,7 +169,7 @@ class Supervisor:
         )
         Recoverer(*parts, queues, recovering.expired)
         Neighbours(*parts, self.worker_id, queues, recovering)
-        Elsewhere(*parts, queues, Adopter(*parts, queues), recovering.expired)
+        Elsewhere(*parts, queues, Adopter(*parts, queues), recovering.expired, self._on_schedules)
         Janitor(*parts, queues)
         Sweeper(*parts, queues)
         BeginNotes(*parts, self.pool)
@@ -227,6 +227,10 @@ class Supervisor:
         self.fetcher.enabled = self.aggregator.enabled = False
         self._is_giving_back = True
         self.presence.say(CLOSED if self._ending else STOPPED)
+
+    def _on_schedules(self, queue: str) -> None:
+        if self._scheduler is not None:
+            self._scheduler.tend(queue)
 
     def _give_back(self, runs: list[Run]) -> None:
         self.answers.give_back(

@@ -152,7 +152,7 @@ def test_active_tasks_are_looked_at_in_slices(broker: Any, redis: Any) -> None:
     assert found == [Adopted(2, 2), Adopted(2, 2), Adopted(1, 1), Adopted(0, 0)]
 
 
-NOTHING = Overdue(False, False, False, False, False, False)
+NOTHING = Overdue(False, False, False, False, False, False, False)
 
 
 @pytest.mark.usefixtures("odd_store")
@@ -170,6 +170,7 @@ NOTHING = Overdue(False, False, False, False, False, False)
         ({"completed": Zset(c=NOW + 1)}, NOTHING),
         ({"own:waiting": Zset({"limit:n": NOW_MS})}, NOTHING._replace(waiting=True)),
         ({"own:waiting": Zset({"limit:n": NOW_MS + 1})}, NOTHING),
+        ({"own:schedule_due": Zset(s=NOW_MS + 9)}, NOTHING._replace(schedules=True)),
     ],
 )
 def test_overdue_says_what_there_is_to_do(

@@ -405,3 +405,13 @@ def test_what_no_provider_can_be_or_want_is_refused() -> None:
     ):
         with pytest.raises(nbqueue.UsageError):
             nbqueue.Periodic(**wish)
+
+
+def test_a_queue_that_only_programs_in_go_serve_gets_its_tasks(lab: Any, q: Client) -> None:
+    schedule = q.options(queue="go").schedule_message("email:digest", {"user": 1}, "@every 1s")
+    with lab.worker(queues=["default"]):
+        lab.wait_until(lambda: lab.redis.llen(queue_keys("go").pending) >= 3)
+        assert outcomes(schedule)["enqueued"] >= 3
+        schedule.remove()
+    with lab.worker(queues=["default"], scheduler=False):
+        assert lab.value(lab.submit(mark, os.devnull)) == "x"

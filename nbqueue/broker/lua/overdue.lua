@@ -2,10 +2,10 @@
 --
 -- A worker asks this of queues that it does not serve, so that one call is all that most cost.
 --
--- KEYS: scheduled, retry, active, lease, completed, attempts, waiting
+-- KEYS: scheduled, retry, active, lease, completed, attempts, waiting, schedule_due
 -- ARGV: now_ms, oldest_attempt (Unix ms)
 -- RETURNS: 1 or 0 for each: are tasks due, leases run out, tasks without a lease (or leases without
---   a task), retentions over, attempts too old, parked tasks to be judged
+--   a task), retentions over, attempts too old, parked tasks to be judged, schedules there
 
 local now_s = math.floor(tonumber(now_ms) / 1000)
 
@@ -23,9 +23,10 @@ local found = {
   is_due(completed, now_s),
   at and at < tonumber(oldest_attempt),
   is_due(waiting, tonumber(now_ms)),
+  redis.call('EXISTS', schedule_due) == 1,
 }
 local reply = {}
-for i = 1, 6 do
+for i = 1, 7 do
   reply[i] = found[i] and 1 or 0
 end
 return reply
