@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,9 +58,15 @@ def wait_shown(
     condition: threading.Condition,
     predicate: Callable[[], bool],
     seconds: float | None,
+    since: float | None = None,
 ) -> bool:
-    """Wait until ``predicate`` holds; False if the time is up. One that takes long is shown."""
-    first = SHOW_AFTER_SECONDS if seconds is None else min(seconds, SHOW_AFTER_SECONDS)
+    """Wait until ``predicate`` holds; False if the time is up. One that takes long is shown.
+
+    ``since``: when the first of several waits in a row began, by the monotonic clock: they may take
+    long together.
+    """
+    patience = _patience(since)
+    first = patience if seconds is None else min(seconds, patience)
     shows = _may_show()
     with condition:
         if wait_for(condition, predicate, first if shows else seconds):
@@ -70,7 +77,14 @@ def wait_shown(
         return wait_for(condition, predicate, None if seconds is None else seconds - first)
 
 
-async def awaited_shown(handle: Any, waiting: Awaitable[None]) -> None:
+def _patience(since: float | None) -> float:
+    """How long a wait may still be before it is shown."""
+    if since is None:
+        return SHOW_AFTER_SECONDS
+    return max(0.0, since + SHOW_AFTER_SECONDS - time.monotonic())
+
+
+async def awaited_shown(handle: Any, waiting: Awaitable[None], since: float | None = None) -> None:
     """The same for a coroutine that waits."""
     if not _may_show():
         await waiting
@@ -79,7 +93,7 @@ async def awaited_shown(handle: Any, waiting: Awaitable[None]) -> None:
 
     line: list[Any] = []
     timer = asyncio.get_running_loop().call_later(
-        SHOW_AFTER_SECONDS, lambda: line.append(_begin(handle))
+        _patience(since), lambda: line.append(_begin(handle))
     )
     try:
         await waiting

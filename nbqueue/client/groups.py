@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 from nbqueue.calls.exceptions import error_text
 from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_shown
 from nbqueue.client.futures import CANCEL_SECONDS, About, TaskFuture
-from nbqueue.client.members import Completions, Futures
+from nbqueue.client.members import Completions, Futures, InOrder
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.client.waiting import AsyncWaiters, is_awaited, seconds_of, until_of, wait_for
 from nbqueue.durations import Duration
@@ -145,8 +145,9 @@ class TaskGroup(Generic[T]):
         return next(self._cursor)
 
     def _results(self, until: float | None) -> Iterator[T]:
+        since = time.monotonic()
         for index in range(len(self._ids)):
-            yield self._value(self._wait_for_one(index, until))
+            yield self._value(self._wait_for_one(index, until, since))
 
     def results(
         self, timeout: Duration | None = None, return_exceptions: bool = False
@@ -163,6 +164,7 @@ class TaskGroup(Generic[T]):
         if is_awaited(sys._getframe(1)):
             return self._results_async(timeout, return_exceptions)  # type: ignore[return-value]
         until = until_of(timeout)
+        self._wait_until(InOrder(self._outcomes, return_exceptions), until)
         found: list[Any] = []
         for index in range(len(self._ids)):
             outcome = self._wait_for_one(index, until)
@@ -192,38 +194,35 @@ class TaskGroup(Generic[T]):
     ) -> list[Any]:
         import asyncio
 
-        async def wait_for_all() -> None:
-            await awaited_shown(self, self._async_waiters.wait(self._changed, self.done))
-
-        if return_exceptions:
-            await asyncio.wait_for(wait_for_all(), seconds_of(timeout))
-            return self.results(0, return_exceptions=True)
-
-        async def collect() -> list[Any]:
-            return [result async for result in self]
-
-        return await asyncio.wait_for(collect(), seconds_of(timeout))
+        enough = InOrder(self._outcomes, return_exceptions)
+        waiting = awaited_shown(self, self._async_waiters.wait(self._changed, enough))
+        await asyncio.wait_for(waiting, seconds_of(timeout))
+        return self.results(0, return_exceptions)
 
     async def __aiter__(self) -> AsyncIterator[T]:
+        since = time.monotonic()
         for index in range(len(self._ids)):
             await awaited_shown(
                 self,
                 self._async_waiters.wait(self._changed, lambda i=index: self._has(i)),  # type: ignore[misc]
+                since,
             )
             yield self._value(self._wait_for_one(index, None))
 
-    def _wait_for_one(self, index: int, until: float | None) -> Outcome:
+    def _wait_for_one(self, index: int, until: float | None, since: float | None = None) -> Outcome:
         outcome = self._outcomes[index]
         if outcome is None:
-            self._wait_until(lambda: self._has(index), until)
+            self._wait_until(lambda: self._has(index), until, since)
             outcome = self._outcomes[index]
             assert outcome is not None
         return outcome
 
-    def _wait_until(self, predicate: Callable[[], bool], until: float | None) -> None:
+    def _wait_until(
+        self, predicate: Callable[[], bool], until: float | None, since: float | None = None
+    ) -> None:
         self._refuse_in_callback()
         seconds = None if until is None else max(until - time.monotonic(), 0.0)
-        if not wait_shown(self, self._changed, predicate, seconds):
+        if not wait_shown(self, self._changed, predicate, seconds, since):
             raise concurrent.futures.TimeoutError(
                 f"{len(self) - self.done_count} of {len(self)} tasks have not ended yet; they go on"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
@@ -10,8 +11,27 @@ from nbqueue.client.futures import TaskFuture
 
 if TYPE_CHECKING:
     from nbqueue.client.groups import TaskGroup
+    from nbqueue.client.outcomes import Outcome
 
 T = TypeVar("T")
+
+
+class InOrder:
+    """Whether what ended is enough for the results: all, or all up to the first that failed."""
+
+    def __init__(self, outcomes: Sequence[Outcome | None], passes_failures: bool) -> None:
+        self._outcomes = outcomes
+        self._passes = passes_failures
+        self._next = 0
+
+    def __call__(self) -> bool:
+        # Those that were looked at are not looked at again: it is asked at each end.
+        while self._next < len(self._outcomes):
+            outcome = self._outcomes[self._next]
+            if outcome is None or (outcome.is_failed and not self._passes):
+                return outcome is not None
+            self._next += 1
+        return True
 
 
 class Completions(Generic[T]):
@@ -24,6 +44,7 @@ class Completions(Generic[T]):
         self._group = group
         self._until = until
         self._given = 0
+        self._since = time.monotonic()
 
     def __iter__(self) -> Completions[T]:
         return self
@@ -32,7 +53,7 @@ class Completions(Generic[T]):
         if self._given == len(self._group):
             raise StopIteration
         if not self._has_next():
-            self._group._wait_until(self._has_next, self._until)
+            self._group._wait_until(self._has_next, self._until, self._since)
         return self._next()
 
     def __aiter__(self) -> Completions[T]:
@@ -42,7 +63,8 @@ class Completions(Generic[T]):
         if self._given == len(self._group):
             raise StopAsyncIteration
         group = self._group
-        await awaited_shown(group, group._async_waiters.wait(group._changed, self._has_next))
+        waiting = group._async_waiters.wait(group._changed, self._has_next)
+        await awaited_shown(group, waiting, self._since)
         return self._next()
 
     def _has_next(self) -> bool:

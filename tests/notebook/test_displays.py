@@ -123,6 +123,31 @@ def test_a_wait_shows_its_bar_and_the_stop_button_ends_only_the_wait(notebook: K
     assert "[0, 1, 2]" in printed(notebook.run("worker.work(); print(g.results())"))
 
 
+SHORT_WAITS = (
+    "g.results()",
+    "list(g)",
+    "list(g.as_completed())",
+    "nbqueue.wait(g)",
+    "await g.results()",
+    "[r async for r in g]",
+    "[f async for f in g.as_completed()]",
+)
+
+
+def test_many_short_waits_in_a_row_show_one_bar(notebook: Kernel) -> None:
+    notebook.run(
+        "def work(count):\n"
+        "    for _ in range(count):\n"
+        "        threading.Event().wait(0.2)\n"
+        "        worker.work(1)\n"
+    )
+    for wait in SHORT_WAITS:
+        notebook.run("g = q.map(abs, range(6)); threading.Thread(target=work, args=(6,)).start()")
+        shown = displays(notebook.run(wait + "; None"))
+        assert len({each["transient"]["display_id"] for each in shown}) == 1, wait
+        assert "6 of 6 (100%)" in html_of(shown[-1]), wait
+
+
 WAITS = (
     "await f",
     "await asyncio.wait_for(f, 60)",

@@ -1,0 +1,396 @@
+"""Live views without a kernel: what is published when, to whom, and what is left at the end."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from thread_worker import ThreadWorker
+from waits import wait_until
+
+from nbqueue.client.client import Client
+from nbqueue.notebook import live
+from nbqueue.notebook.bars import GroupCard
+from nbqueue.notebook.cards import FutureCard
+from nbqueue.notebook.live import WIDGET_MIME, Shown, View
+
+EVIL = "<iframe srcdoc='x'>"
+
+
+class Events:
+    """The events of a shell: what is called when a cell has ended."""
+
+    def __init__(self) -> None:
+        self.registered: list[Callable[[Any], None]] = []
+
+    def register(self, name: str, callback: Callable[[Any], None]) -> None:
+        assert name == "post_run_cell"
+        self.registered.append(callback)
+
+    def end_cell(self) -> None:
+        for callback in self.registered:
+            callback(None)
+
+
+class Shell:
+    """As much of IPython's shell as views know of. ``published`` has (bundle, is an update)."""
+
+    def __init__(self) -> None:
+        self.display_pub = self
+        self.events = Events()
+        self.published: list[tuple[dict[str, Any], bool]] = []
+
+    def publish(self, bundle: Any, metadata: Any, *, transient: Any, update: bool) -> None:
+        assert transient["display_id"].startswith("nbqueue-")
+        self.published.append((dict(bundle), update))
+
+
+class Widget:
+    """What a widget is sent, and what its page says."""
+
+    def __init__(self, html: str, on_message: Callable[..., None]) -> None:
+        self.sent: list[str] = [html]
+        self.model_id = "model"
+        self.is_closed = False
+        self.layout = self
+        self._on_message = on_message
+
+    @property
+    def html(self) -> str:
+        return self.sent[-1]
+
+    @html.setter
+    def html(self, html: str) -> None:
+        self.sent.append(html)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def say(self, **content: Any) -> None:
+        self._on_message(self, content, [])
+
+
+class Counting(View):
+    """A view that a test changes."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.final = False
+        self.fault: Exception | None = None
+        self.seen: list[bool] = []
+        self.listens = 0
+
+    @property
+    def is_final(self) -> bool:
+        return self.final
+
+    def text(self) -> str:
+        return f"number {self.number}"
+
+    def html(self, live: bool) -> str:
+        if self.fault is not None:
+            raise self.fault
+        return f"<b>{self.number}</b>" + ("" if live else " still")
+
+    def act(self, action: str, args: dict[str, Any]) -> None:
+        raise ValueError(f"cannot {action} {EVIL}")
+
+    def began(self, shown: Shown) -> None:
+        self.listens += 1
+
+    def ended(self, shown: Shown) -> None:
+        self.listens -= 1
+
+    def is_seen(self, seen: bool) -> None:
+        self.seen.append(seen)
+
+
+@pytest.fixture
+def shell() -> Shell:
+    return Shell()
+
+
+@pytest.fixture
+def widgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Widget]]:
+    """The widgets that views make."""
+    made: list[Widget] = []
+
+    def make(html: str, on_message: Callable[..., None]) -> Widget:
+        made.append(Widget(html, on_message))
+        return made[-1]
+
+    monkeypatch.setattr(live, "_make_widget", make)
+    yield made
+    for shown in live._flusher.shown:
+        shown.give_up()
+    wait_until(lambda: not threads("nbqueue-views"))
+
+
+def threads(name: str) -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == name]
+
+
+def show(view: View, shell: Shell) -> Shown:
+    shown = Shown(view, shell)
+    shown.first()
+    return shown
+
+
+def test_a_view_is_drawn_when_it_changes_and_settled_at_its_end(
+    shell: Shell, widgets: list[Widget]
+) -> None:
+    view = Counting()
+    shown = show(view, shell)
+    [(first, is_update)] = shell.published
+    assert not is_update
+    assert (first["text/plain"], first["text/html"]) == ("number 0", "<b>0</b> still")
+    assert first[WIDGET_MIME]["model_id"] == "model"
+    [widget] = widgets
+    view.number = 1
+    shown.changed()
+    wait_until(lambda: widget.html == "<b>1</b>")
+    view.number, view.final = 2, True
+    shown.changed()
+    wait_until(lambda: len(shell.published) == 2)
+    last, is_update = shell.published[1]
+    assert is_update
+    assert last == {"text/plain": "number 2", "text/html": "<b>2</b> still"}
+    wait_until(lambda: widget.is_closed)
+    assert view.listens == 0
+    # With nothing shown, nothing runs.
+    wait_until(lambda: not threads("nbqueue-views"))
+
+
+def test_what_has_ended_is_settled_before_its_cell_has(
+    shell: Shell, widgets: list[Widget], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The thread that draws is as good as asleep: whoever reads the cell does not wait for it.
+    monkeypatch.setattr(live, "TICK_SECONDS", 60.0)
+    monkeypatch.setattr(live._flusher, "wake", lambda: None)
+    view, other = Counting(), Counting()
+    show(view, shell)
+    show(other, shell)
+    view.final = True
+    shell.events.end_cell()
+    assert [is_update for _, is_update in shell.published] == [False, False, True]
+    assert len(shell.events.registered) == 1
+    shell.events.end_cell()
+    assert len(shell.published) == 3
+    monkeypatch.undo()
+
+
+def test_many_changes_are_few_messages(shell: Shell, widgets: list[Widget]) -> None:
+    view = Counting()
+    shown = show(view, shell)
+    [widget] = widgets
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.wait(0.001):
+            view.number += 1
+            shown.changed()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        threading.Event().wait(1.5)
+    finally:
+        stop.set()
+        thread.join()
+    assert 2 <= len(widget.sent) <= 2 + 2 * live.DRAWS_A_SECOND
+    # What came last is drawn, too.
+    wait_until(lambda: widget.html == f"<b>{view.number}</b>")
+
+
+def test_a_view_at_fault_is_given_up_and_harms_no_other(
+    shell: Shell, widgets: list[Widget], caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = Counting(), Counting()
+    shown_bad, shown_good = show(bad, shell), show(good, shell)
+    bad.fault = RuntimeError("no such luck")
+    good.number = 7
+    shown_bad.changed()
+    shown_good.changed()
+    wait_until(lambda: widgets[1].html == "<b>7</b>")
+    wait_until(lambda: not shown_bad.is_open)
+    assert bad.listens == 0
+    assert "given up" in caplog.text
+    good.number = 8
+    shown_good.changed()
+    wait_until(lambda: widgets[1].html == "<b>8</b>")
+
+
+def test_a_view_that_nobody_looks_at_is_sent_nothing(shell: Shell, widgets: list[Widget]) -> None:
+    view = Counting()
+    shown = show(view, shell)
+    [widget] = widgets
+    widget.say(kind="ping", page="p")
+    now = shown._pinged_at
+    shown.look(now + live.SILENCE_SECONDS - 1, 0.0)
+    assert view.seen == []
+    # A kernel that was busy could not have heard a page, so it does not count as silence.
+    shown.look(now + 100, now + 100 - live.SILENCE_SECONDS + 1)
+    assert view.seen == []
+    shown.look(now + live.SILENCE_SECONDS + 1, 0.0)
+    assert view.seen == [False]
+    view.number = 5
+    sent = len(widget.sent)
+    shown.changed()
+    wait_until(lambda: not shown.is_dirty)
+    assert len(widget.sent) == sent
+    # Somebody comes back, and sees what is now.
+    widget.say(kind="ping", page="p")
+    assert view.seen == [False, True]
+    wait_until(lambda: widget.html == "<b>5</b>")
+
+
+def test_a_second_page_keeps_the_widget_as_a_still_picture(
+    shell: Shell, widgets: list[Widget]
+) -> None:
+    view = Counting()
+    shown = show(view, shell)
+    [widget] = widgets
+    widget.say(kind="ping", page="one")
+    widget.say(kind="ping", page="two")
+    view.final = True
+    shown.changed()
+    wait_until(lambda: widget.html == "<b>0</b> still")
+    assert not widget.is_closed
+
+
+def test_an_action_that_fails_says_so_in_the_view_until_the_next(
+    shell: Shell, widgets: list[Widget]
+) -> None:
+    show(Counting(), shell)
+    [widget] = widgets
+    widget.say(kind="act", action="jump", args={})
+    wait_until(lambda: "ValueError: cannot jump" in widget.html)
+    assert EVIL not in widget.html
+
+
+def test_without_widgets_the_html_stays_until_the_end(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_make_widget", lambda html, on_message: None)
+    view = Counting()
+    shown = show(view, shell)
+    assert set(shell.published[0][0]) == {"text/plain", "text/html"}
+    view.number = 1
+    shown.changed()
+    wait_until(lambda: not shown.is_dirty)
+    view.final = True
+    shown.changed()
+    wait_until(lambda: len(shell.published) == 2)
+    assert shell.published[1][0]["text/html"] == "<b>1</b> still"
+
+
+# --- The cards of tasks ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def worker(store_url: str) -> Iterator[ThreadWorker]:
+    found = ThreadWorker(store_url)
+    yield found
+    found.close()
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+def test_a_card_ends_with_its_task_though_nobody_looks_and_then_nothing_runs(
+    client: Client, worker: ThreadWorker, shell: Shell, widgets: list[Widget]
+) -> None:
+    future, group = client.submit(abs, -3), client.map(abs, range(5))
+    show(FutureCard(future), shell)
+    show(GroupCard(group), shell)
+    wait_until(lambda: threads("nbqueue-events"))
+    worker.work()
+    wait_until(lambda: len(shell.published) == 4)
+    settled = [bundle["text/html"] for bundle, is_update in shell.published if is_update]
+    assert any("completed" in html and ">3</code>" in html for html in settled)
+    assert any("5 of 5 (100%)" in html for html in settled)
+    assert all("<button" not in html for html in settled)
+    wait_until(lambda: not threads("nbqueue-views"))
+    wait_until(lambda: not threads("nbqueue-events"))
+
+
+def test_a_card_shows_the_progress_again_and_again(
+    client: Client, worker: ThreadWorker, redis: Any
+) -> None:
+    future = client.options(name=EVIL).submit(abs, -3)
+    worker.fetch()
+    card = FutureCard(future)
+    for n in (10, 60):
+        bar = {"desc": EVIL, "n": n, "total": 100, "unit": "it", "rate": 2.0}
+        progress = json.dumps({"attempt": 1, "at": 1, "bars": [bar], "fields": {EVIL: EVIL}})
+        redis.hset(f"asynq:{{default}}:t:{future.id}", "nbq:progress", progress)
+        card._is_stale = True
+        html = card.html(live=True)
+        assert f"{n} of 100 ({n}%)" in html
+        assert f'aria-valuenow="{n}"' in html
+        assert EVIL not in html
+        assert f"{n} of 100" in card.text()
+
+
+def test_nothing_of_a_task_becomes_html(client: Client, worker: ThreadWorker) -> None:
+    named = client.options(name=EVIL)
+    good, bad = named.submit(str, EVIL), named.submit(fail, EVIL)
+    group = named.map(fail, [EVIL] * 5)
+    worker.work()
+    good.result()
+    for card in (FutureCard(good), FutureCard(bad), GroupCard(group)):
+        for live_too in (True, False):
+            html = card.html(live_too)
+            assert EVIL not in html
+            assert "&lt;iframe" in html
+    assert "ValueError" in FutureCard(bad).html(live=False)
+    assert "and 2 more that failed" in GroupCard(group).html(live=False)
+
+
+def test_a_card_cancels_and_runs_what_waits(client: Client) -> None:
+    future = client.options(delay="1h").submit(abs, -3)
+    card = FutureCard(future)
+    assert "Run now" in card.html(live=True)
+    card.act("run", {})
+    assert client.inspector.task(future.id).state == "pending"
+    card.act("cancel", {})
+    assert future.cancelled()
+    assert card.is_final
+    group = client.map(abs, range(3))
+    GroupCard(group).act("cancel", {})
+    assert group.counts().cancelled == 3
+
+
+def test_a_group_of_ten_thousand_is_drawn_in_no_time(
+    client: Client, worker: ThreadWorker, shell: Shell, widgets: list[Widget]
+) -> None:
+    group = client.map(abs, range(10_000))
+    card = GroupCard(group)
+    show(card, shell)
+    for _ in range(3):
+        worker.work(1_000)
+    wait_until(lambda: group.done_count == 3_000)
+    spent = []
+    for _ in range(20):
+        begun = time.monotonic()
+        html = card.html(live=True)
+        spent.append(time.monotonic() - begun)
+    # The best of many: others may use this machine, too.
+    assert min(spent) < 0.05
+    assert "3,000 of 10,000 (30%)" in html
+    assert 'data-ask="Cancel 7,000 tasks?"' in html
+    assert len(html) < 8_000
+
+
+def test_a_snapshot_says_when_it_was_taken_and_how_to_see_it_live(client: Client) -> None:
+    future = client.submit(abs, -3)
+    html = FutureCard(future).html(live=False)
+    assert "as of" in html
+    assert f"q.get(&quot;{future.id}&quot;)" in html
+    assert "<button" not in html
+    assert "as of" in GroupCard(client.map(abs, range(3))).html(live=False)
