@@ -16,10 +16,16 @@ check('ZCARD', lease, completed)
 check('XLEN', events, attempts)
 countable(processed, processed_day)
 local refused, held, locks, limited, seen = {}, {}, {}, {}, {}
+local asked = {}
+for i = 0, #KEYS - tasks_at do
+  asked[i + 1] = ARGV[rest_at + 11 * i]
+end
+local scores = #asked > 0 and redis.call('ZMSCORE', lease, unpack(asked))
 for i = 0, #KEYS - tasks_at do
   local at = rest_at + 11 * i
   local id = ARGV[at]
-  local is_ours, may_lock, limit = is_held(lease, KEYS[tasks_at + i], id, ARGV[at + 1])
+  local is_ours, may_lock, limit = is_held(lease, KEYS[tasks_at + i], id, ARGV[at + 1],
+    scores[i + 1])
   if is_ours and not seen[id] then
     seen[id] = true
     held[#held + 1] = i
@@ -36,16 +42,16 @@ end
 if #held == 0 then
   return refused
 end
-local ids, ends = {}, {}
+local ids, ends, kept = {}, {}, {}
 for _, i in ipairs(held) do
   local task, at = KEYS[tasks_at + i], rest_at + 11 * i
   local id, keep_until, result = ARGV[at], ARGV[at + 2], ARGV[at + 4]
-  release(active, lease, id)
   if keep_until == '' then
     redis.call('DEL', task)
     ending(ends, id, 'd', result)
   else
-    redis.call('ZADD', completed, keep_until, id)
+    kept[#kept + 1] = keep_until
+    kept[#kept + 1] = id
     redis.call('HSET', task, 'msg', ARGV[at + 3], 'state', 'completed', 'result', result)
     ending(ends, id, 'c', result)
   end
@@ -54,6 +60,10 @@ for _, i in ipairs(held) do
     'task_id', id, 'type', ARGV[at + 5], 'attempt', ARGV[at + 6],
     'started_at', ARGV[at + 7], 'finished_at', ARGV[at + 8], 'waited', ARGV[at + 9],
     'worker', worker, 'host', host, 'outcome', 'completed', 'peak_memory', ARGV[at + 10] })
+end
+release_all(active, lease, ids)
+if #kept > 0 then
+  redis.call('ZADD', completed, unpack(kept))
 end
 for _, lock in ipairs(locks) do
   redis.call('DEL', lock)
