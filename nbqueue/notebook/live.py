@@ -18,6 +18,7 @@ import logging
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from importlib import resources
 from typing import Any
@@ -29,6 +30,7 @@ log = logging.getLogger("nbqueue.notebook")
 DRAWS_A_SECOND = 4
 TICK_SECONDS = 1.0
 SILENCE_SECONDS = 30.0
+_MOST_STILLS = 200
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 
@@ -104,7 +106,7 @@ class Shown:
         self._widget: Any = None
         self._drawn = ""
         self._problem = ""
-        self._pages: list[str] = []
+        self._pages: set[str] = set()
         self._pinged_at = time.monotonic()
         self._is_seen = True
         self.is_open = False
@@ -145,14 +147,18 @@ class Shown:
             self.is_open = False
         self._leave()
         self._publish(self._still(), update=True)
-        widget = self._widget
-        if widget is None:
-            return
-        if len(self._pages) > 1 or not self._is_seen:
-            # A page that came later does not know the display: there the widget goes on, still.
-            widget.html = self.view.html(live=False)
-        else:
-            self._widget = None
+        if self._widget is not None:
+            # A page that was away meanwhile comes back to a file with the widget: it finds it here,
+            # still. One that is there replaces it, and says so.
+            self._widget.html = self.view.html(live=False)
+            _stills.append(self)
+            while len(_stills) > _MOST_STILLS:
+                _stills.popleft().close()
+
+    def close(self) -> None:
+        """Take the widget away: no page needs it."""
+        widget, self._widget = self._widget, None
+        if widget is not None:
             widget.close()
             # A widget leaves the model of its layout behind, for ever.
             widget.layout.close()
@@ -196,6 +202,8 @@ class Shown:
     def _on_message(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
         if content.get("kind") == "ping":
             self._pinged(str(content.get("page", "")))
+        elif content.get("kind") == "gone":
+            self._gone(str(content.get("page", "")))
         elif content.get("kind") == "act":
             self._pinged("")
             try:
@@ -208,12 +216,25 @@ class Shown:
 
     def _pinged(self, page: str) -> None:
         self._pinged_at = time.monotonic()
-        if page and page not in self._pages:
-            self._pages.append(page)
+        if page:
+            self._pages.add(page)
         if not self._is_seen:
             self._is_seen = True
             self.view.is_seen(True)
             self.changed()
+
+    def _gone(self, page: str) -> None:
+        """A page has the view no more: it was replaced by what is settled, or cleared."""
+        self._pages.discard(page)
+        if self._pages:
+            return
+        if not self.is_open:
+            if self in _stills:
+                _stills.remove(self)
+            self.close()
+        elif self._is_seen:
+            self._is_seen = False
+            self.view.is_seen(False)
 
     def _live_html(self) -> str:
         html = self.view.html(live=True)
@@ -332,6 +353,8 @@ def _draw(shown: Shown) -> bool:
 
 
 _flusher = _Flusher()
+_stills: deque[Shown] = deque()
+"""What was settled and may still be asked for by a page that comes back, oldest first."""
 
 
 def _settle_after_cells(shell: Any) -> None:

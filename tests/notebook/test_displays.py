@@ -38,12 +38,15 @@ def html_of(content: dict[str, Any]) -> str:
 
 def test_a_future_is_shown_live_and_settled_without_a_widget(notebook: Kernel) -> None:
     [first] = displays(notebook.run("f = q.options(name='train').submit(abs, -3)\nf"))
+    model = first["data"][WIDGET]["model_id"]
+    notebook.send_to_widget(model, {"kind": "ping", "page": "p"})
     assert WIDGET in first["data"]
     assert "train" in html_of(first)
     assert "as of" in html_of(first)
     assert re.search(r"pending\s+train", first["data"]["text/plain"])
     notebook.run("worker.work()")
-    # The widget is closed, so that nothing of it can be saved.
+    # Once its page has replaced it, the widget is closed.
+    notebook.send_to_widget(model, {"kind": "gone", "page": "p"})
     notebook.has_said(lambda m: m["msg_type"] == "comm_close")
     last = displays(notebook.messages)[-1]
     assert last["transient"] == first["transient"]

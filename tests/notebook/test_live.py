@@ -127,6 +127,7 @@ def widgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Widget]]:
     yield made
     for shown in live._flusher.shown:
         shown.give_up()
+    live._stills.clear()
     wait_until(lambda: not threads("nbqueue-views"))
 
 
@@ -159,8 +160,8 @@ def test_a_view_is_drawn_when_it_changes_and_settled_at_its_end(
     last, is_update = shell.published[1]
     assert is_update
     assert last == {"text/plain": "number 2", "text/html": "<b>2</b> still"}
-    wait_until(lambda: widget.is_closed)
-    assert view.listens == 0
+    wait_until(lambda: view.listens == 0)
+    assert widget.html == "<b>2</b> still"
     # With nothing shown, nothing runs.
     wait_until(lambda: not threads("nbqueue-views"))
 
@@ -248,7 +249,7 @@ def test_a_view_that_nobody_looks_at_is_sent_nothing(shell: Shell, widgets: list
     wait_until(lambda: widget.html == "<b>5</b>")
 
 
-def test_a_second_page_keeps_the_widget_as_a_still_picture(
+def test_a_widget_stays_still_until_its_pages_have_replaced_it(
     shell: Shell, widgets: list[Widget]
 ) -> None:
     view = Counting()
@@ -258,7 +259,33 @@ def test_a_second_page_keeps_the_widget_as_a_still_picture(
     widget.say(kind="ping", page="two")
     view.final = True
     shown.changed()
+    # A page that was away comes back to a file in which the widget is.
     wait_until(lambda: widget.html == "<b>0</b> still")
+    widget.say(kind="gone", page="one")
+    assert not widget.is_closed
+    widget.say(kind="gone", page="two")
+    assert widget.is_closed
+
+
+def test_what_is_settled_is_not_kept_without_bound(
+    shell: Shell, widgets: list[Widget], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_MOST_STILLS", 2)
+    for _ in range(5):
+        view = Counting()
+        shown = show(view, shell)
+        view.final = True
+        shown.settle()
+    assert [widget.is_closed for widget in widgets] == [True, True, True, False, False]
+
+
+def test_a_view_that_is_cleared_away_is_sent_nothing(shell: Shell, widgets: list[Widget]) -> None:
+    view = Counting()
+    show(view, shell)
+    [widget] = widgets
+    widget.say(kind="ping", page="one")
+    widget.say(kind="gone", page="one")
+    assert view.seen == [False]
     assert not widget.is_closed
 
 

@@ -184,6 +184,22 @@ def test_the_tasks_tab_pages_filters_selects_and_acts(client: Client) -> None:
     assert client.inspector.queue("default").pending == 121
 
 
+def test_tasks_are_sorted_both_ways(client: Client) -> None:
+    fill(client, 60)
+    driver = Driver(client, tab="Tasks")
+
+    def first_id() -> str:
+        return driver.page.rows[1][3]
+
+    assert first_id() == "t000000"
+    assert "newest first" in driver.press("Order", "newest").text
+    assert first_id() == "t000059"
+    driver.press("The next page")
+    assert first_id() == "t000009"
+    driver.press("Order", "next")
+    assert first_id() == "t000000"
+
+
 def test_a_page_that_is_gone_shows_the_last_one(client: Client) -> None:
     fill(client, 60)
     driver = Driver(client, tab="Tasks")

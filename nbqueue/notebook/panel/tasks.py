@@ -169,11 +169,19 @@ class TasksTab(Tab):
                 "set-state",
                 label="State",
             ),
+            self._order(),
             h.field(self._type, "set-type", label="Type", placeholder="type, or begins with*"),
             h.field(self._error, "set-error", label="Error", placeholder="text of the error"),
             h.field("", "find", label="Id of a task", placeholder="find an id"),
             gap=6,
         )
+
+    def _order(self) -> str:
+        if self._is_filtered or self._state == states.AGGREGATING:
+            return ""  # these are found in the order in which they lie
+        chosen = "newest" if self._newest_first else "next"
+        options = [("next", "next first"), ("newest", "newest first")]
+        return h.choice(chosen, options, "set-order", label="Order")
 
     def _bulk(self) -> str:
         count = len(self._selected)
@@ -254,6 +262,7 @@ class TasksTab(Tab):
             "page": lambda: self._turn(int(args.get("by", 0))),
             "set-queue": lambda: self.look_at(str(args["value"]), self._state),
             "set-state": lambda: self._choose(str(args["value"])),
+            "set-order": lambda: self._sort(args["value"] == "newest"),
             "set-type": lambda: self._set("_type", str(args["value"])),
             "set-error": lambda: self._set("_error", str(args["value"])),
             "find": lambda: self._find(str(args["value"]).strip()),
@@ -277,6 +286,10 @@ class TasksTab(Tab):
 
     def _turn(self, by: int) -> None:
         self._page = max(0, self._page + by)
+
+    def _sort(self, newest_first: bool) -> None:
+        self._newest_first = newest_first
+        self._begin()
 
     def _set(self, name: str, value: str) -> None:
         setattr(self, name, value.strip())

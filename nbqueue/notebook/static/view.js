@@ -1,7 +1,6 @@
 // The front end of every live view: draws the HTML that Python sends, tells Python what was pressed,
 // and says now and then that somebody looks. It knows nothing of tasks.
 
-const PAGE = Math.random().toString(36).slice(2);
 const PING_MS = 10_000;
 const ASK_MS = 4_000;
 
@@ -56,6 +55,7 @@ function argumentsOf(element) {
 }
 
 function render({ model, el }) {
+  const page = Math.random().toString(36).slice(2);
   const root = document.createElement("div");
   root.className = "nbqueue-view";
   root.style.position = "relative";
@@ -101,7 +101,7 @@ function render({ model, el }) {
   let isInView = true;
   const ping = () => {
     if (document.visibilityState === "visible" && isInView && root.isConnected) {
-      model.send({ kind: "ping", page: PAGE });
+      model.send({ kind: "ping", page });
     }
   };
   const watcher = new IntersectionObserver((entries) => {
@@ -122,6 +122,12 @@ function render({ model, el }) {
     watcher.disconnect();
     document.removeEventListener("visibilitychange", ping);
     model.off("change:html", draw);
+    try {
+      // Not said by a page that is closed: it may come back, and then wants to find the widget.
+      model.send({ kind: "gone", page });
+    } catch {
+      // The kernel has closed it, or is gone itself.
+    }
   };
 }
 
