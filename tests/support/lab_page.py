@@ -174,7 +174,7 @@ class Lab:
 
     def dark(self) -> None:
         self.command("apputils:change-theme", theme="JupyterLab Dark")
-        self.page.wait_for_selector('body[data-jp-theme-light="false"]')
+        self.page.wait_for_selector('body[data-jp-theme-light="false"]', state="attached")
 
     # --- What the page shows -------------------------------------------------------------------
 

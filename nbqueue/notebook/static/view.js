@@ -91,11 +91,27 @@ function render({ model, el }) {
     if (button.calm) button.calm();
     act(button.dataset.action, argumentsOf(button));
   };
+  const tell = (field) => {
+    const value = field.type === "checkbox" ? field.checked : field.value;
+    // Enter and leaving the field are one change.
+    if (field.type === "text" && field.told === value) return;
+    field.told = value;
+    act(field.dataset.change, { ...argumentsOf(field), value });
+  };
   const onChange = (event) => {
     const field = event.target.closest("[data-change]");
+    if (field) tell(field);
+  };
+  const onInput = (event) => {
+    event.target.told = undefined;
+  };
+  const onKey = (event) => {
+    // Said here and not by the browser, whose "change" the page's own shortcuts can take away.
+    const field = event.key === "Enter" && event.target.closest('input[type="text"][data-change]');
     if (!field) return;
-    const value = field.type === "checkbox" ? field.checked : field.value;
-    act(field.dataset.change, { ...argumentsOf(field), value });
+    event.preventDefault();
+    event.stopPropagation();
+    tell(field);
   };
 
   let isInView = true;
@@ -114,6 +130,8 @@ function render({ model, el }) {
   document.addEventListener("visibilitychange", ping);
   root.addEventListener("click", onClick);
   root.addEventListener("change", onChange);
+  root.addEventListener("input", onInput);
+  root.addEventListener("keydown", onKey, true);
   model.on("change:html", draw);
   draw();
   ping();
