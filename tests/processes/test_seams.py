@@ -123,9 +123,10 @@ def test_a_removed_queue_leaves_nothing_of_what_its_parts_made(lab: Any, q: Any)
         q.enqueue("mail", {}, group="g", unique="1h")
         q.serve("mail", abs)
         q.set_concurrency("default", 5)
-        q.inspector.pause("default")
         lab.wait_until(lambda: lab.redis.exists("asynq:schedulers:{nbqueue:default}"), 30)
         lab.wait_until(lambda: q.limits()[0].waiting == 3)
+        # Not before: in a paused queue nobody looks at tasks, and so parks none.
+        q.inspector.pause("default")
         lab.redis.zadd("asynq:scheduler_history:default:s", {"x": 1})
     q.inspector.remove_queue("default", force=True)
     assert [name for name in names_left(lab) if "other" not in name] == []
