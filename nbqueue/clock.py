@@ -67,3 +67,8 @@ def from_ms(unix_ms: int) -> datetime:
 def to_ms(moment: datetime) -> int:
     """A timezone-aware datetime as Unix milliseconds."""
     return round((moment - EPOCH) / timedelta(milliseconds=1))
+
+
+def to_ms_up(moment: datetime) -> int:
+    """The same, the next whole one: what is due then must not begin before."""
+    return -((EPOCH - moment) // timedelta(milliseconds=1))

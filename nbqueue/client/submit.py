@@ -19,7 +19,7 @@ from nbqueue.client.groups import TaskGroup
 from nbqueue.client.outcomes import DELETED, End
 from nbqueue.client.scheduling import Scheduling
 from nbqueue.client.terms import Terms
-from nbqueue.clock import to_ms
+from nbqueue.clock import to_ms_up
 from nbqueue.errors import StoreError, TaskIdConflict, UsageError
 from nbqueue.executor.policy import Policy, WithPolicy
 from nbqueue.options import TaskOptions
@@ -253,7 +253,7 @@ class _Unsent:
         """When it is due, on the store's clock; None for now."""
         now_ms = self.session.clock.now_ms()
         at = self.terms.options.at
-        due_ms = now_ms + round(self.terms.delay * 1000) if at is None else to_ms(at)
+        due_ms = now_ms + round(self.terms.delay * 1000) if at is None else to_ms_up(at)
         return due_ms if due_ms > now_ms else None
 
 

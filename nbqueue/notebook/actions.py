@@ -63,7 +63,7 @@ def down(client: Client, *, quiet: bool = False) -> Card | None:
     if quiet:
         return None
     said = (
-        f"ended: {words.count(len(ended), 'worker')}"
+        f"{words.count(len(ended), 'worker')} ended"
         if ended
         else "no worker was started here that still runs"
     )

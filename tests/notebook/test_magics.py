@@ -107,7 +107,7 @@ def test_up_waits_until_ready_and_never_starts_a_second_set(
     assert (noted["pid"], noted["executor"]) == (restarted, "thread")
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
-    assert "ended: 1 worker" in text_of(notebook.run("%nbqueue down"))
+    assert "1 worker ended" in text_of(notebook.run("%nbqueue down"))
     assert local_files(jupyter) == []
     assert not Path(noted["log"]).exists()
     assert "no worker was started here" in text_of(notebook.run("%nbqueue down"))

@@ -259,7 +259,7 @@ def test_the_workers_tab_starts_and_stops_workers_of_this_machine(
         assert re.fullmatch(r"[\d.]+ MB", row[6])
         stop = "End the workers that were started on this machine"
         assert page.control(stop)["data-ask"] == "Stop 1 worker?"
-        assert "ended: 1 worker" in driver.press(stop).text
+        assert "1 worker ended" in driver.press(stop).text
     finally:
         if psutil.pid_exists(int(pid)):
             psutil.Process(int(pid)).terminate()

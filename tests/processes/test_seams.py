@@ -73,7 +73,9 @@ def test_a_worker_does_everything_for_a_queue_that_it_was_given_later(lab: Any, 
         lab.redis.sadd("asynq:{b}:groups", "g")
         lab.wait_until(lambda: not lab.redis.exists("asynq:{b}:t:go-1"))
         worker.remove_queue("b")
-        lab.wait_until(lambda: not lab.redis.zcard("asynq:schedulers"), 30)
+        lab.wait_until(lambda: [list(each.queues) for each in q.inspector.servers()] == [["a"]])
+        # Its tasks go on to be enqueued, for whoever serves it.
+        lab.wait_until(lambda: lab.length("pending", "b"), 30)
         worker.add_queue("b")
         before = lab.length("completed", "b")
         lab.wait_until(lambda: lab.length("completed", "b") > before)

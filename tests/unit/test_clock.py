@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from nbqueue.clock import EPOCH, Clock, from_ms, to_ms
+from nbqueue.clock import EPOCH, Clock, from_ms, to_ms, to_ms_up
 
 
 class Host:
@@ -71,3 +71,9 @@ def test_a_moment_of_any_time_zone_is_the_same_instant() -> None:
     there = datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
     assert to_ms(there) == to_ms(datetime(2026, 1, 1, tzinfo=timezone.utc))
     assert to_ms(EPOCH) == 0
+
+
+def test_a_moment_is_never_early_in_whole_milliseconds() -> None:
+    moment = datetime(2030, 1, 1, 0, 0, 0, 449, tzinfo=timezone.utc)
+    assert to_ms_up(moment) == to_ms(moment) + 1
+    assert to_ms_up(moment.replace(microsecond=3000)) == to_ms(moment) + 3

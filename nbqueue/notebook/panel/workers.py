@@ -172,7 +172,7 @@ class WorkersTab(Tab):
             self.context.said = f"worker {worker.pid} runs; its log is {worker.log}"
         elif action == "stop":
             ended = self._workers.stop()
-            self.context.said = f"ended: {words.count(len(ended), 'worker')}"
+            self.context.said = f"{words.count(len(ended), 'worker')} ended"
 
 
 def _slots(text: str) -> int:
