@@ -15,6 +15,7 @@ from thread_worker import GoWorker, ThreadWorker
 
 from nbqueue.client import outstanding
 from nbqueue.client.client import Client
+from nbqueue.clock import to_ms_up
 from nbqueue.errors import TaskIdConflict, TaskNotFound, TaskNotUnique, UsageError
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage
@@ -124,7 +125,7 @@ def test_a_delayed_message_is_scheduled_in_whole_seconds_rounded_up(
     [(task_id, score)] = redis.zrange(KEYS.scheduled, 0, -1, withscores=True)
     assert task_id.decode() == future.id
     assert score == int(score) >= at.timestamp()
-    assert float(redis.hget(KEYS.task(future.id), "nbq:due")) == round(at.timestamp() * 1000)
+    assert float(redis.hget(KEYS.task(future.id), "nbq:due")) == to_ms_up(at)
 
 
 def test_a_worker_in_go_takes_it_and_what_it_wrote_is_the_result(
