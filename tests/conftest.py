@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from nbqueue.broker.broker import Broker
 from nbqueue.clock import Clock
@@ -24,6 +25,10 @@ from nbqueue.store.embedded import stop_server
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 from keyspace import NOW_MS
+
+# Speed is measured in benchmarks: an example that is slow on a busy machine is no fault.
+settings.register_profile("nbqueue", deadline=None)
+settings.load_profile("nbqueue")
 
 
 @pytest.fixture(scope="session")
