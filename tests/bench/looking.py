@@ -40,6 +40,6 @@ def looks(bench: Bench) -> dict[str, float]:
             tasks = bench.count(1_000_000 if bench.slow else 20_000)
             fill(bench, tasks)
             began = time.perf_counter()
-            q.panel()._repr_mimebundle_()
+            q.panel().html(live=True)
             figures[f"panel on {tasks:,}, s"] = time.perf_counter() - began
     return figures
