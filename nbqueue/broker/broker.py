@@ -113,7 +113,7 @@ class Broker:
         id existed already: those were left as they are. After a lost connection it goes on where
         it was, and no task is enqueued twice.
         """
-        patience = Patience(self._patience)
+        patience: Patience | None = None
         repeated = False
         with_code = False
         while True:
@@ -124,6 +124,7 @@ class Broker:
                 if conflicts and repeated:
                     conflicts = self._conflicts_of_others(queue, tasks, conflicts)
             except StoreUnreachable:
+                patience = patience or Patience(self._patience)
                 if not patience.wait():
                     raise
                 repeated = True

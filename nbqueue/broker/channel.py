@@ -11,6 +11,7 @@ from nbqueue.broker import resp
 from nbqueue.broker.command import Arg, Command
 from nbqueue.broker.scripts import Script
 from nbqueue.errors import StoreError, StoreUnreachable
+from nbqueue.spin import Spin, limit_waits
 from nbqueue.store.connection import Store
 
 _RECEIVE = 262_144
@@ -30,6 +31,7 @@ class Channel:
         self._connection: Any = None
         self._reader: Any = None
         self._loaded: set[bytes] = set()
+        self._spin, self._may_spin = Spin(), False
 
     def run(self, commands: Sequence[Command[Any]]) -> list[Any]:
         """Run scripts in one round trip, and return what their replies mean, in order.
@@ -103,15 +105,25 @@ class Channel:
                 replies.append(reply)
             if len(replies) == expected:
                 return replies
-            data = connection.recv(_RECEIVE)
+            data = self._spin.receive(connection, _RECEIVE) if self._may_spin else None
+            if data is None:
+                data = self._recv(connection)
             if not data:
                 raise ConnectionResetError("the server closed it")
             reader.feed(data)
+
+    def _recv(self, connection: Any) -> bytes:
+        try:
+            data: bytes = connection.recv(_RECEIVE)
+        except BlockingIOError:
+            raise TimeoutError(f"no answer within {self._timeout:g} s") from None
+        return data
 
     def _connect(self) -> Any:
         if self._connection is None:
             raw = self._store.open_connection()
             raw.socket.settimeout(self._timeout)
+            self._may_spin = limit_waits(raw.socket, self._timeout)
             self._raw, self._connection, self._reader = raw, raw.socket, resp.new_reader()
             self._loaded.clear()
         return self._connection

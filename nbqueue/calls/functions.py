@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbqueue.calls import pickler, preflight, sources
+from nbqueue.calls.kept import Kept
 from nbqueue.calls.names import callable_name, is_coroutine_function, type_name
 from nbqueue.errors import CannotPickle, IncompatiblePython
 
@@ -43,6 +44,9 @@ class Code:
     by_reference: bool
 
 
+_kept: Kept[Code] = Kept()
+
+
 def dump_function(fn: Callable[..., Any]) -> Code:
     """Return ``fn`` as bytes that `load_function` understands, in whatever process.
 
@@ -50,6 +54,14 @@ def dump_function(fn: Callable[..., Any]) -> Code:
     code goes by reference. Raises `CannotPickle`, which names the culprit, if something that
     ``fn`` uses cannot be sent, or if ``fn`` cannot be called at all.
     """
+    code = _kept.get(fn)
+    if code is None:
+        code = _dump_function(fn)
+        _kept.put(fn, code)
+    return code
+
+
+def _dump_function(fn: Callable[..., Any]) -> Code:
     if not callable(fn):
         raise CannotPickle(_not_callable(fn))
     try:

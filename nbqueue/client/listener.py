@@ -30,6 +30,7 @@ from nbqueue.client.waiting import wait_for
 from nbqueue.errors import StoreError
 from nbqueue.store.connection import Store
 from nbqueue.wire import states
+from nbqueue.wire.keys import queue_keys
 
 _CONFIRM_SECONDS = 2.0
 
@@ -68,12 +69,13 @@ class Listener:
 
     # --- What clients and futures call ---------------------------------------------------------
 
-    def listen(self, queue: str, channel: str) -> int:
-        """Hear what is announced on ``channel`` of ``queue`` from now on.
+    def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> int:
+        """Tell ``sink`` of the end of tasks that are about to be enqueued, and hear of it.
 
-        Returns the number of the connection on which it is heard, for `entered`; 0 if that could
-        not be had at once: then tasks are looked at once it could.
+        They have one channel. Returns the number of the connection on which that is heard, for
+        `entered`; 0 if it could not be had at once: then tasks are looked at once it could.
         """
+        channel = queue_keys(queue).end_channel(task_ids[0])
         with self._lock:
             self._tasks.open_channel(queue, channel)
             if not self._hears(channel):
@@ -84,12 +86,8 @@ class Listener:
                         lambda: self._hears(channel) or self._stopping, _CONFIRM_SECONDS
                     )
                 self._askers -= 1
-            return self._generation if self._hears(channel) else 0
-
-    def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
-        """Tell ``sink`` of the end of tasks that are about to be enqueued."""
-        with self._lock:
             self._tasks.expect(queue, task_ids, sink)
+            return self._generation if self._hears(channel) else 0
 
     def forget(self, queue: str, task_ids: Sequence[str]) -> None:
         """Tell nobody of these tasks: they were not enqueued."""
@@ -98,7 +96,7 @@ class Listener:
             self._lock.notify_all()
 
     def entered(self, queue: str, task_ids: Sequence[str], generation: int) -> None:
-        """These tasks lie in the store now, enqueued after `listen` returned ``generation``."""
+        """These tasks lie in the store now, enqueued after `expect` returned ``generation``."""
         with self._lock:
             # The thread knows when to look next; it need not be woken for each task.
             is_first = self._tasks.enter(queue, task_ids, time.monotonic())
@@ -108,7 +106,8 @@ class Listener:
                 self._tasks.suspect(queue, task_ids)
             if is_first or is_unheard:
                 self._start()
-        self._end_if_stopped()
+        if self._stopping:
+            self._end_if_stopped()
 
     def watch(self, queue: str, task_id: str, sink: Sink, *, own: bool = False) -> Sink | None:
         """Tell ``sink`` of the end of a task that lies in the store already, or no more.

@@ -25,7 +25,7 @@ from nbqueue.executor.policy import Policy, WithPolicy
 from nbqueue.options import TaskOptions
 from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
-from nbqueue.wire.messages import TaskMessage
+from nbqueue.wire.messages import TaskMessage, message_encoder
 
 if TYPE_CHECKING:
     from nbqueue.client.schedules import Schedule
@@ -52,6 +52,7 @@ class Submitter(Scheduling):
         self._changes = dict(changes)
         # What is wrong with them is said now, and not where they are used.
         self._check = Terms(TaskOptions().merged(self._changes))
+        self._last_call: _Call | None = None
 
     def options(self, **changes: Any) -> Submitter:
         """The same, with these options changed."""
@@ -107,13 +108,18 @@ class Submitter(Scheduling):
                 pass  # the first error says more
 
     def _call(self, fn: Callable[..., Any]) -> _Call:
-        changes = self._changes
         terms = self._check
         if isinstance(fn, TaskFunction):
             # What its decorator said holds, unless it was said otherwise for this call.
-            terms = Terms(TaskOptions().merged(fn._changes).merged(changes))
+            terms = Terms(TaskOptions().merged(fn._changes).merged(self._changes))
             fn = fn.__wrapped__
-        return _Call(self._session, terms, fn)
+        code, last = _dump(fn, terms.policy), self._last_call
+        if last is not None and last.code is code and last.fn is fn and last.terms is terms:
+            return last
+        call = _Call(self._session, terms, fn, code)
+        if not call.is_unique:  # those differ by their locks
+            self._last_call = call
+        return call
 
     def __repr__(self) -> str:
         said = ", ".join(f"{name}={value!r}" for name, value in self._changes.items())
@@ -142,9 +148,11 @@ class _Unsent:
         self._message = TaskMessage()
         self._message.CopyFrom(terms.message)
         self._message.type = about.type
+        self._is_for_now = terms.options.at is None and not terms.delay
+        self._about_rest = about[1:]
 
     def future(self, task_id: str) -> TaskFuture[Any]:
-        future: TaskFuture[Any] = TaskFuture(self.session, self.about._replace(task_id=task_id))
+        future: TaskFuture[Any] = TaskFuture(self.session, About(task_id, *self._about_rest))
         if self.due_ms() is not None:
             future._notice(task_id, states.SCHEDULED)
         elif self.group:
@@ -154,10 +162,6 @@ class _Unsent:
     @property
     def is_unique(self) -> bool:
         return self.terms.unique_ms is not None
-
-    def set_lock(self, digest: str) -> None:
-        """The task is unique by its queue, its type and this digest."""
-        self._message.unique_key = queue_keys(self.queue).lock(self.about.type, digest)
 
     def limited(self, tasks: list[NewTask], arguments: Sequence[Any]) -> list[NewTask]:
         """These tasks under their limit, if they have one."""
@@ -202,8 +206,7 @@ class _Unsent:
         """Write tasks whose ids we made; their ends are told to ``sink``, a future or a group."""
         listener, queue = self.session.listener, self.queue
         ids = [task.task_id for task in tasks]
-        generation = listener.listen(queue, queue_keys(queue).end_channel(ids[0]))
-        listener.expect(queue, ids, sink)
+        generation = listener.expect(queue, ids, sink)
         try:
             conflicts = self.write(tasks)
             if conflicts:
@@ -251,6 +254,8 @@ class _Unsent:
 
     def due_ms(self) -> int | None:
         """When it is due, on the store's clock; None for now."""
+        if self._is_for_now:
+            return None
         now_ms = self.session.clock.now_ms()
         at = self.terms.options.at
         due_ms = now_ms + round(self.terms.delay * 1000) if at is None else to_ms_up(at)
@@ -268,11 +273,13 @@ def id_conflict(queue: str, task_id: str) -> TaskIdConflict:
 class _Call(_Unsent):
     """One function with its options, ready to make tasks of arguments."""
 
-    def __init__(self, session: Session, terms: Terms, fn: Callable[..., Any]) -> None:
+    def __init__(
+        self, session: Session, terms: Terms, fn: Callable[..., Any], code: Code | None = None
+    ) -> None:
         self.fn = fn
         options = terms.options
         options.check_call()
-        self.code: Code = _dump(fn, terms.policy)
+        self.code: Code = _dump(fn, terms.policy) if code is None else code
         is_json = options.codec == "json"
         about = About("", options.queue, self.code.name, options.name, is_json=is_json)
         super().__init__(session, terms, about)
@@ -282,16 +289,18 @@ class _Call(_Unsent):
             | payloads.FAIL_IF_LOST * (options.on_lost == "fail")
             | payloads.JSON_RESULT * is_json
         )
+        self._encode = message_encoder(self._message)
+
+    def set_lock(self, digest: str) -> None:
+        """The task is unique by its queue, its type and this digest."""
+        self._message.unique_key = queue_keys(self.queue).lock(self.about.type, digest)
+        self._encode = message_encoder(self._message)
 
     def task(self, task_id: str, arguments: bytes) -> NewTask:
-        limits = self.terms.limits
-        unsigned = payloads.pack_call(self.code.fingerprint, arguments, self._flags, limits)
-        message = self._message
-        message.id = task_id
-        message.payload = self.session.keyring.sign_call(
-            unsigned, task_id, self.queue, self.code.name
-        )
-        return NewTask(task_id, message.SerializeToString(deterministic=True))
+        code = self.code
+        unsigned = payloads.pack_call(code.fingerprint, arguments, self._flags, self.terms.limits)
+        payload = self.session.keyring.sign_call(unsigned, task_id, self.queue, code.name)
+        return NewTask(task_id, self._encode(task_id, payload))
 
     def tasks(self, items: Iterator[Sequence[Any]]) -> list[NewTask]:
         """Make the tasks of the next items: as many as go into one slice."""

@@ -10,7 +10,6 @@ from nbqueue.client.codecs import has_json_result
 from nbqueue.client.futures import TaskFuture, attach
 from nbqueue.client.submit import _Unsent, id_conflict
 from nbqueue.errors import TaskIdConflict, TaskNotUnique
-from nbqueue.wire.keys import queue_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -66,8 +65,7 @@ def _write(unsent: _Unsent, session: Session, task: NewTask) -> TaskFuture[Any] 
             raise id_conflict(queue, task_id) from None
         return unsent.watched(task_id) if holder is None else holder
     listener, future = session.listener, unsent.future(task_id)
-    generation = listener.listen(queue, queue_keys(queue).end_channel(task_id))
-    listener.expect(queue, (task_id,), future)
+    generation = listener.expect(queue, (task_id,), future)
     try:
         holder = unsent.write_unique(task)
     except BaseException:

@@ -6,6 +6,8 @@ which drop unknown fields and refuse text that is not UTF-8: `clean_text` makes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from google.protobuf.message import DecodeError
 
 from nbqueue.wire.asynq_pb2 import (
@@ -25,6 +27,7 @@ __all__ = [
     "TaskMessage",
     "WorkerInfo",
     "clean_text",
+    "message_encoder",
     "read_message",
     "with_completed_at",
 ]
@@ -68,3 +71,24 @@ def with_completed_at(msg: bytes, completed_at: int) -> bytes:
     rather than the message decoded and encoded again: this runs once for every task.
     """
     return msg + _COMPLETED_AT_TAG + _varint(completed_at)
+
+
+def message_encoder(message: TaskMessage) -> Callable[[str, bytes], bytes]:
+    """Return what makes of an id and a payload the encoded ``message`` with these.
+
+    As protobuf does: fields by their numbers, empty ones left out. What is the same for all tasks
+    of a map is encoded once.
+    """
+    rest = TaskMessage()
+    rest.CopyFrom(message)
+    for name in ("type", "payload", "id"):
+        rest.ClearField(name)
+    head = TaskMessage(type=message.type).SerializeToString()
+    tail = rest.SerializeToString(deterministic=True)
+
+    def encode(task_id: str, payload: bytes) -> bytes:
+        name = task_id.encode()
+        parts = (head, b"\x12", _varint(len(payload)), payload)
+        return b"".join((*parts, b"\x1a", _varint(len(name)), name, tail))
+
+    return encode
