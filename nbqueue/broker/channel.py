@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nbqueue.broker import resp
-from nbqueue.broker.command import Arg, Command
+from nbqueue.broker.command import CAREFUL, Arg, Command
 from nbqueue.broker.scripts import Script
 from nbqueue.errors import StoreError, StoreUnreachable
 from nbqueue.spin import Spin, limit_waits
@@ -44,12 +44,22 @@ class Channel:
             missing = [i for i, reply in enumerate(replies) if _is_missing_script(reply)]
             if missing:
                 self._loaded.clear()
-                again = self._exchange_scripts([commands[i] for i in missing])
-                for i, reply in zip(missing, again, strict=True):
-                    replies[i] = reply
+                self._run_instead({i: commands[i] for i in missing}, replies)
+            instead = {
+                i: command.careful
+                for i, command in enumerate(commands)
+                if command.careful is not None and replies[i] == CAREFUL
+            }
+            if instead:
+                self._run_instead(instead, replies)
         return [
             command.read(_checked(reply)) for command, reply in zip(commands, replies, strict=True)
         ]
+
+    def _run_instead(self, commands: Mapping[int, Command[Any]], replies: list[Any]) -> None:
+        again = self._exchange_scripts(list(commands.values()))
+        for i, reply in zip(commands, again, strict=True):
+            replies[i] = reply
 
     def call(self, *calls: Sequence[Arg]) -> list[Any]:
         """Run plain commands in one round trip, and return their replies."""

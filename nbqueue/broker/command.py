@@ -16,6 +16,8 @@ from nbqueue.broker import scripts
 T = TypeVar("T")
 Arg = bytes | str | int | float
 
+CAREFUL = b"CAREFUL"
+
 EVENT_CAP = 10_000
 ARCHIVE_CAP = 10_000
 ARCHIVE_DAYS = 90
@@ -31,6 +33,8 @@ class Command(Generic[T]):
     keys: Sequence[str]
     args: Sequence[Arg]
     read: Callable[[Any], T]
+    careful: Command[T] | None = None
+    """What to run instead if the reply is `CAREFUL`: this did nothing, and leaves it to that."""
 
     def words(self) -> tuple[Arg, ...]:
         """The words of the Redis command that runs the script by its digest."""
@@ -65,6 +69,15 @@ def command(
     script = scripts.load(name)
     script.check(len(keys), len(args))
     return Command(script, keys, args, read)
+
+
+def short_way(
+    name: str, keys: Sequence[str], args: Sequence[Arg], read: Callable[[Any], T]
+) -> Command[T]:
+    """The script of that name, which leaves what is not simple to ``<name>_careful``."""
+    found = command(name, keys, args, read)
+    found.careful = Command(scripts.load(name + "_careful"), keys, args, read)
+    return found
 
 
 def archive_oldest(now_ms: int, days: float = ARCHIVE_DAYS) -> int:

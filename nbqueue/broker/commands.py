@@ -26,6 +26,7 @@ from nbqueue.broker.command import (
     decoded_number,
     positions,
     seconds_never_whole,
+    short_way,
     utc_day,
 )
 from nbqueue.broker.limiting import Full
@@ -162,7 +163,7 @@ def fetch(
     one if it may have no more active tasks."""
     check_limit(limit)
     keys = queue_keys(queue)
-    return command(
+    return short_way(
         "fetch",
         (
             keys.pending,
@@ -233,7 +234,7 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
             "" if task.waited_ms is None else task.waited_ms,
             task.peak_memory,
         )
-    return command("complete", names, args, positions)
+    return short_way("complete", names, args, positions)
 
 
 def _attempt_args(failure: Failure, who: Who) -> tuple[Arg, ...]:

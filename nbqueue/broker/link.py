@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbqueue.broker import resp
-from nbqueue.broker.command import Arg, Command
+from nbqueue.broker.command import CAREFUL, Arg, Command
 from nbqueue.store.connection import Store
 
 _RECEIVE = 262_144
 _TRIES = 5
 """A server that refuses to load scripts must not be asked for ever."""
+_CAREFUL_TIMES = 50
+"""Where one task was not simple, the next ones are taken for the same, so as not to ask twice."""
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 OnReply = Callable[[Any], None]
@@ -40,6 +42,7 @@ class Link:
         self._out = bytearray()
         self._waiting: deque[OnReply | None] = deque()
         self._loaded: set[bytes] = set()
+        self._careful: dict[tuple[str, str], int] = {}
 
     def fileno(self) -> int:
         number: int = self._socket.fileno()
@@ -56,6 +59,12 @@ class Link:
 
     def send(self, command: Command[Any], on_reply: OnReply, tries: int = _TRIES) -> None:
         """Queue a script; `flush` sends."""
+        if command.careful is not None:
+            way = (command.script.name, command.keys[0])
+            times = self._careful.get(way, 0)
+            if times:
+                self._careful[way] = times - 1
+                command = command.careful
         script = command.script
         if script.sha not in self._loaded:
             self._loaded.add(script.sha)
@@ -69,6 +78,9 @@ class Link:
                     self.send(command, on_reply, tries - 1)
                 else:
                     on_reply(reply)
+            elif command.careful is not None and reply == CAREFUL:
+                self._careful[way] = _CAREFUL_TIMES
+                self.send(command.careful, on_reply)
             else:
                 on_reply(command.read(reply))
 

@@ -8,32 +8,38 @@
 -- KEYS: pending, events, code, code_index, *tasks
 -- ARGV: now_ms, event_cap, fingerprint (empty: no code), repeated, limits, then for each task: id, msg
 -- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
--- USES: types, append, named
+-- USES: event, named
 
-check('LLEN', pending)
-check('XLEN', events)
+local call = redis.call
+
+call('LLEN', pending)
+call('XLEN', events)
 if fingerprint ~= '' then
-  if redis.call('EXISTS', code) == 0 then
+  if call('EXISTS', code) == 0 then
     return 'NOCODE'
   end
-  redis.call('ZADD', code_index, now_ms, fingerprint)
+  call('ZADD', code_index, now_ms, fingerprint)
 end
 local since = now_ms .. '000000'
 local conflicts, ids = {}, {}
+local count = 0
 for i = 0, #KEYS - tasks_at do
-  local task, id, msg = KEYS[tasks_at + i], ARGV[rest_at + 2 * i], ARGV[rest_at + 2 * i + 1]
-  if redis.call('EXISTS', task) == 1 then
+  local task, msg = KEYS[tasks_at + i], ARGV[rest_at + 2 * i + 1]
+  if call('EXISTS', task) == 1 then
     if repeated ~= '1' or redis.pcall('HGET', task, 'msg') ~= msg then
       conflicts[#conflicts + 1] = i
     end
   else
-    redis.call('HSET', task, 'msg', msg, 'state', 'pending', 'pending_since', since)
-    name_limit(task, i + 1)
-    ids[#ids + 1] = id
+    call('HSET', task, 'msg', msg, 'state', 'pending', 'pending_since', since)
+    if limits ~= '' then
+      name_limit(task, i + 1)
+    end
+    count = count + 1
+    ids[count] = ARGV[rest_at + 2 * i]
   end
 end
-if #ids > 0 then
-  redis.call('LPUSH', pending, unpack(ids))
+if count > 0 then
+  call('LPUSH', pending, unpack(ids))
   event(events, event_cap, now_ms, 'enqueued', ids)
 end
 return conflicts

@@ -1,0 +1,80 @@
+-- Finish tasks that succeeded: keep each with its result for its retention, or delete it:
+-- complete.lua for all kinds of tasks.
+--
+-- Only the holder of a task's lease can finish it; others change nothing and are told. Writes the
+-- counters, the events, the attempts, gives up the tasks' unique locks, and tells waiting clients.
+-- Safe to repeat: a second call finds that the task is no longer held.
+--
+-- KEYS: active, lease, completed, events, attempts, processed, processed_day, *tasks
+-- ARGV: now_ms, event_cap, attempt_cap, day_expire_at, ends_prefix, worker, host, then for each
+--   task: id, fence, keep_until (Unix seconds; empty: delete), msg, result, type, attempt,
+--   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
+-- RETURNS: the positions (from 0) of tasks that the caller no longer held
+-- USES: types, append, announce, fence, count, locks, room
+
+check('LLEN', active)
+check('ZCARD', lease, completed)
+check('XLEN', events, attempts)
+countable(processed, processed_day)
+local refused, held, locks, limited, seen = {}, {}, {}, {}, {}
+local asked = {}
+for i = 0, #KEYS - tasks_at do
+  asked[i + 1] = ARGV[rest_at + 11 * i]
+end
+local scores = #asked > 0 and redis.call('ZMSCORE', lease, unpack(asked))
+for i = 0, #KEYS - tasks_at do
+  local at = rest_at + 11 * i
+  local id = ARGV[at]
+  local is_ours, may_lock, limit = is_held(lease, KEYS[tasks_at + i], id, ARGV[at + 1],
+    scores[i + 1])
+  if is_ours and not seen[id] then
+    seen[id] = true
+    held[#held + 1] = i
+    if may_lock then
+      locks[#locks + 1] = lock_of(KEYS[tasks_at + i], id)
+    end
+    if limit then
+      limited[#limited + 1] = { limit, id }
+    end
+  else
+    refused[#refused + 1] = i
+  end
+end
+if #held == 0 then
+  return refused
+end
+local ids, ends, kept = {}, {}, {}
+for _, i in ipairs(held) do
+  local task, at = KEYS[tasks_at + i], rest_at + 11 * i
+  local id, keep_until, result = ARGV[at], ARGV[at + 2], ARGV[at + 4]
+  if keep_until == '' then
+    redis.call('DEL', task)
+    ending(ends, id, 'd', result)
+  else
+    kept[#kept + 1] = keep_until
+    kept[#kept + 1] = id
+    redis.call('HSET', task, 'msg', ARGV[at + 3], 'state', 'completed', 'result', result)
+    ending(ends, id, 'c', result)
+  end
+  ids[#ids + 1] = id
+  attempt(attempts, attempt_cap, {
+    'task_id', id, 'type', ARGV[at + 5], 'attempt', ARGV[at + 6],
+    'started_at', ARGV[at + 7], 'finished_at', ARGV[at + 8], 'waited', ARGV[at + 9],
+    'worker', worker, 'host', host, 'outcome', 'completed', 'peak_memory', ARGV[at + 10] })
+end
+release_all(active, lease, ids)
+if #kept > 0 then
+  redis.call('ZADD', completed, unpack(kept))
+end
+for _, lock in ipairs(locks) do
+  redis.call('DEL', lock)
+end
+count(processed, processed_day, #ids, day_expire_at)
+event(events, event_cap, now_ms, 'completed', ids)
+announce(ends_prefix, ends)
+for _, lock in ipairs(locks) do
+  hand_on(lock)
+end
+left_all(limited)
+made_room()
+return refused
