@@ -10,6 +10,7 @@ from nbqueue.executor import pipe
 from nbqueue.executor.control import by_signal, watch
 from nbqueue.executor.pipe import Frames, TaskFrame
 from nbqueue.executor.run import Interrupted, Runner, call_hook, run_sync
+from nbqueue.spin import Spin
 
 _RECEIVE = 262_144
 
@@ -24,6 +25,7 @@ class SyncExecutor:
         self._runner = Runner(connection.sendall)
         self._tasks: deque[TaskFrame] = deque()
         self._stopping = False
+        self._spin = Spin()
         self._interrupted = Interrupted()
         watch(control, by_signal(self._interrupted))
 
@@ -73,7 +75,9 @@ class SyncExecutor:
                 return None
 
     def _receive(self) -> bool:
-        data = self._connection.recv(_RECEIVE)
+        data = self._spin.receive(self._connection, _RECEIVE)
+        if data is None:
+            data = self._connection.recv(_RECEIVE)
         if not data:
             return False
         for kind, body in self._frames.feed(data):

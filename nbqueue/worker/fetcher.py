@@ -79,7 +79,11 @@ class Fetcher:
         """How many tokens were made: the last part of a token is its number."""
         self._filled: set[str] = set()
         self._waiting: set[str] = set()
+        self._woken: set[str] = set()
+        """Queues that were said to have a task since they were asked last."""
         self._later: set[str] = set()
+        self._idle: set[str] = set()
+        """Queues that were empty until a moment ago."""
         self._asking = False
         self.enabled = True
         links.on_up.append(self._on_up)
@@ -94,11 +98,12 @@ class Fetcher:
         """There may be a task in ``queue``."""
         if queue in self._queues:
             self._filled.add(queue)
+            self._woken.add(queue)
 
     def forget(self, queue: str) -> None:
         """``queue`` is not served any more."""
-        self._filled.discard(queue)
-        self._waiting.discard(queue)
+        for known in (self._filled, self._waiting, self._idle):
+            known.discard(queue)
 
     def fetch(self) -> None:
         """Ask for tasks, if there is room and a queue that may have some. Once a round."""
@@ -113,10 +118,15 @@ class Fetcher:
         self.issued += 1
         token = f"{self._worker_id}:{now_ms}:{self.issued}"
         self._asking = True
+        self._woken.discard(queue)
         link.send(
             commands.fetch(queue, limit, now_ms, now_ms + self._lease_ms, token),
             lambda reply: self._on_reply(queue, limit, token, now_ms, reply),
         )
+        if queue in self._idle:
+            # Most likely this gets all that is there: so wait for the next in the same breath.
+            self._idle.discard(queue)
+            self._wait(queue)
 
     def _on_reply(self, queue: str, limit: int, token: str, now_ms: int, reply: Any) -> None:
         self._asking = False
@@ -133,7 +143,8 @@ class Fetcher:
             self._look_later(queue, _FULL_LOOK)
             return
         if len(reply) < limit:
-            self._filled.discard(queue)
+            if queue not in self._woken:
+                self._filled.discard(queue)
             self._wait(queue)
         if reply:
             self._on_fetched(queue, reply, token, now_ms)
@@ -157,7 +168,10 @@ class Fetcher:
         self._waiting.discard(queue)
         if isinstance(reply, ReplyError):
             self._look_later(queue, _REFUSED_LOOK)
-        else:
+        elif queue not in self._later:
+            # While it is paused or full, a wait returns at once.
+            if not self._asking:
+                self._idle.add(queue)
             self.look(queue)
 
     def _on_up(self) -> None:
@@ -167,3 +181,4 @@ class Fetcher:
         self._asking = False
         self._filled.clear()
         self._waiting.clear()
+        self._idle.clear()

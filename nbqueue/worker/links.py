@@ -35,6 +35,7 @@ class Links:
         self.tasks: Link | None = None
         self.upkeep: Link | None = None
         self._waits: dict[str, Link] = {}
+        self._all: list[Link] = []
         self._listener: Listener | None = None
         self._pause = 0.02
         self._closed = False
@@ -84,6 +85,7 @@ class Links:
                 link.close()  # it came too late
             else:
                 self._waits[queue] = link
+                self._all.append(link)
                 self._watch(link)
                 then(queue)
 
@@ -95,6 +97,7 @@ class Links:
             self._listener.unfollow(queue_keys(queue).wake)
         link = self._waits.pop(queue, None)
         if link is not None:
+            self._all.remove(link)
             self._reactor.forget(link)
             link.close()
 
@@ -106,8 +109,8 @@ class Links:
         """Send what is queued on all connections."""
         if self.tasks is None:
             return
-        for link in (self.tasks, self.upkeep, self._listener, *self._waits.values()):
-            if link is not None and link.wants_write:
+        for link in self._all:
+            if link.wants_write:
                 try:
                     link.flush()
                 except LinkLost as error:
@@ -146,6 +149,7 @@ class Links:
             for name, link in opened.items()
             if name.startswith("wait ")
         }
+        self._all = list(opened.values())
         self._pause = 0.02
         for link in opened.values():
             self._watch(link, writing=link.wants_write)
@@ -174,12 +178,11 @@ class Links:
         self.on_message(message[1].decode(), message[2])
 
     def _drop(self) -> None:
-        for link in (self.tasks, self.upkeep, self._listener, *self._waits.values()):
-            if link is not None:
-                self._reactor.forget(link)
-                link.close()
+        for link in self._all:
+            self._reactor.forget(link)
+            link.close()
         self.tasks = self.upkeep = self._listener = None
-        self._waits = {}
+        self._waits, self._all = {}, []
 
     def _lost(self, error: LinkLost) -> None:
         if self.tasks is None:

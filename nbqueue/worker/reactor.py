@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from nbqueue.spin import Spin, offer_cpu
+
 Action = Callable[[], None]
 
 _LONGEST_SELECT = 3600.0
@@ -50,6 +52,9 @@ class Reactor:
         self._posted: deque[Action] = deque()
         self._after: list[Action] = []
         self._running = False
+        self._spin = Spin()
+        self.expects: Callable[[], bool] = lambda: False
+        """Whether something is expected within microseconds, so that sleeping costs more."""
         self._waker, self._wakened = socket.socketpair()
         self._waker.setblocking(False)
         self._wakened.setblocking(False)
@@ -125,7 +130,7 @@ class Reactor:
         self._wakened.close()
 
     def _round(self) -> None:
-        for key, events in self._selector.select(self._timeout()):
+        for key, events in self._select():
             on_ready, on_writable = key.data
             if events & selectors.EVENT_READ:
                 on_ready()
@@ -142,6 +147,21 @@ class Reactor:
             self._posted.popleft()()
         for action in self._after:
             action()
+
+    def _select(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """What is ready; waits for it, awake for a moment if something is expected."""
+        timeout = self._timeout()
+        until = self._spin.begin() if timeout != 0 and self.expects() else 0
+        while until:
+            ready = self._selector.select(0)
+            if ready:
+                self._spin.helped()
+                return ready
+            if time.monotonic_ns() > until:
+                self._spin.failed()
+                break
+            offer_cpu()
+        return self._selector.select(timeout)
 
     def _timeout(self) -> float | None:
         if self._posted:

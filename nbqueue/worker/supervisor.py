@@ -59,6 +59,9 @@ from nbqueue.worker.upkeep import ClockKeeper, Forwarder, Heartbeat, Janitor, Re
 
 log = logging.getLogger("nbqueue.worker")
 
+_SHORT = 0.0005
+"""Seconds: the end of tasks that take less is waited for awake."""
+
 
 class Supervisor:
     """One worker. `run` blocks until it was told to end, by a signal or by `shut_down`."""
@@ -68,6 +71,9 @@ class Supervisor:
         self.store = store or connect(settings.url)
         self._keys = Keyring.load(self.store.config_directory)
         self.reactor = Reactor()
+        # Before what the connections do each round: an executor should have its task first.
+        self.reactor.every_round(self._round)
+        self.reactor.expects = self._expects
         self.clock = Clock()
         host = socket.gethostname() or "unknown-host"
         self.worker_id = new_worker_id(host)
@@ -148,7 +154,6 @@ class Supervisor:
             for name, seconds in settings.providers
         ]  # fmt: skip
         self.links.on_message = self._on_message
-        self.reactor.every_round(self._round)
         self._ending = self._stopping = self._is_giving_back = self._has_left = False
         self._exit_code = 0
         self.on_ready: Callable[[], None] = lambda: None
@@ -278,11 +283,17 @@ class Supervisor:
         self.pool.dispatch()
         self._outputs.flush()
         self.finisher.flush()
-        self.links.flush()
         if self._ending:
             self._end_when_idle()
         elif self._burst is not None:
             self._burst.look()
+
+    def _expects(self) -> bool:
+        """Whether an answer of the store, or the end of a short task, should come in a moment."""
+        link = self.links.tasks
+        return (link is not None and link.under_way > 0) or (
+            self.pool.in_hand > 0 and self.pool.pace.estimate < _SHORT
+        )
 
     def _is_idle(self) -> bool:
         return (
