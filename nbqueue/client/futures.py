@@ -192,7 +192,10 @@ class TaskFuture(concurrent.futures.Future[T]):
                     f"a callback of a future cannot wait for task {self.id}: it runs in the "
                     "thread that receives the results"
                 )
-            if not wait_shown(self, self._condition, self._is_over, seconds_of(timeout)):
+            seconds = seconds_of(timeout)
+            if seconds is None or seconds > 0:
+                session.listener.lead(self._is_over)
+            if not wait_shown(self, self._condition, self._is_over, seconds):
                 raise concurrent.futures.TimeoutError(
                     f"task {self.id} has not ended yet (last known: {self.state}); it goes on"
                 )

@@ -11,6 +11,7 @@ everything in it. An embedded server is started again by this, as long as someth
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import selectors
 import socket
@@ -28,11 +29,14 @@ from nbqueue.client.subscription import Subscription
 from nbqueue.client.trouble import Trouble
 from nbqueue.client.waiting import wait_for
 from nbqueue.errors import StoreError
+from nbqueue.spin import Spin, offer_cpu
 from nbqueue.store.connection import Store
 from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
 
 _CONFIRM_SECONDS = 2.0
+_LEAD_SECONDS = 0.002
+_PARKED_SECONDS = 0.02
 
 # Neither takes a file descriptor of its own, nor fails for numbers above 1023 where there is poll.
 _Selector: type[selectors.BaseSelector] = getattr(
@@ -61,6 +65,12 @@ class Listener:
         self._generation = 0
         self._askers = 0
         self._hearers = Hearers()
+        self._reading = threading.Lock()
+        self._leader: threading.Thread | None = None
+        self._led_until = 0.0
+        self._is_parked = self._is_doubtful = False
+        self._untold: list[tuple[Sink, list[tuple[str, End]]]] = []
+        self._spin = Spin(_LEAD_SECONDS)
 
     def after_fork(self, own_prefix: str) -> None:
         """Start afresh in a child process, where no thread of the parent's runs."""
@@ -151,8 +161,48 @@ class Listener:
             wait_for(self._lock, lambda: self._tasks.own_count == 0, None)
 
     def is_this_thread(self) -> bool:
-        """True in the listener's own thread, which must not wait for itself."""
-        return threading.current_thread() is self._thread
+        """True in the thread that takes in the ends, which must not wait for itself."""
+        return threading.current_thread() in (self._thread, self._leader)
+
+    def lead(self, is_over: Callable[[], bool]) -> None:
+        """Take the place of the listener's thread for a moment, awake, until ``is_over``.
+
+        The end of a short task comes sooner than one thread could be woken by the store, and
+        another by that. The thread sleeps meanwhile, and for a moment after: who waits for one
+        task so, mostly waits for the next one soon.
+        """
+        link = self._link
+        if link is None or self._leader is not None or self.is_this_thread():
+            return
+        until = self._spin.begin()
+        if not until or not self._reading.acquire(blocking=False):
+            return
+        try:
+            self._leader = threading.current_thread()
+            self._led_until = time.monotonic() + _PARKED_SECONDS
+            if not self._is_parked:
+                self._wake_thread()
+            while not is_over():
+                if time.monotonic_ns() > until or link is not self._link:
+                    self._spin.failed()
+                    break
+                link.read()
+                offer_cpu()
+            else:
+                self._spin.helped()
+                return
+        except (LinkLost, StoreError, OSError):
+            pass  # the thread will find the same
+        except BaseException:
+            # Interrupted anywhere: what came may be lost, and must be looked for.
+            self._is_doubtful = True
+            raise
+        finally:
+            self._leader = None
+            self._reading.release()
+        # The thread takes over.
+        self._led_until = 0.0
+        self._wake_thread()
 
     def stop(self, end: Callable[[str], End] | None = None, *, wait: bool = True) -> None:
         """Stop, and let what is outstanding have this end. Twice is harmless."""
@@ -189,7 +239,11 @@ class Listener:
             self._wake()
 
     def _wake(self) -> None:
-        if self._alarm is not None and not self.is_this_thread():
+        if not self.is_this_thread():
+            self._wake_thread()
+
+    def _wake_thread(self) -> None:
+        if self._alarm is not None:
             try:
                 self._alarm[1].send(b"\0")
             except OSError:
@@ -256,15 +310,28 @@ class Listener:
             return False
         with self._lock:
             link.follow(self._hearers.channels(self._tasks.channels))
+        if self._is_doubtful:
+            self._is_doubtful = False
+            self._tell_untold()
+            raise LinkLost("a thread was interrupted while it read")
         link.check_alive()
         link.flush()
         self._hearers.greet(link, self._own_broker)
-        ready = _wait(alarm, link, self._look(link))
+        seconds = self._look(link)
+        led = self._led_until - time.monotonic()
+        if led > 0:
+            # Another thread hears the store.
+            self._is_parked = True
+            ready = _wait(alarm, None, led if seconds is None else min(led, seconds))
+            self._is_parked = False
+        else:
+            ready = _wait(alarm, link, seconds)
         if alarm in ready:
             _drain(alarm)
-        if link in ready:
-            link.flush()
-            link.read()
+        if link in ready and self._led_until <= time.monotonic():
+            with self._reading:
+                link.flush()
+                link.read()
             with self._lock:
                 self._lock.notify_all()
         return link.is_settled
@@ -341,15 +408,22 @@ class Listener:
                 sink = self._tasks.pop(queue, task_id)
                 if sink is not None:
                     by_sink.setdefault(sink, []).append((task_id, end))
-        for sink, taken in by_sink.items():
+            self._untold += by_sink.items()
+        self._tell_untold()
+        with self._lock:
+            self._lock.notify_all()
+
+    def _tell_untold(self) -> None:
+        while self._untold:
+            sink, taken = self._untold[0]
             # The user's callbacks run in there; even a SystemExit must not end this thread.
             try:
                 sink._take(taken)
             except BaseException as error:
                 _log.exception("the end of %d tasks could not be taken in", len(taken))
                 sink._take([(task_id, broken(task_id, error)) for task_id, _ in taken])
-        with self._lock:
-            self._lock.notify_all()
+            with contextlib.suppress(IndexError, ValueError):
+                self._untold.remove((sink, taken))
 
     def _end_all(self, end: Callable[[str], End]) -> None:
         for queue, task_id, _ in self.outstanding():

@@ -64,6 +64,8 @@ class Submitter(Scheduling):
         session.check_open()
         call = self._call(fn)
         arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
+        if call.is_plain:
+            return call.send_plain(arguments)
         if call.is_unique:
             # Edited or not, the same function with the same arguments is the same task.
             call.set_lock(call_digest(call.fn, args, kwargs))
@@ -148,7 +150,12 @@ class _Unsent:
         self._message = TaskMessage()
         self._message.CopyFrom(terms.message)
         self._message.type = about.type
-        self._is_for_now = terms.options.at is None and not terms.delay
+        options = terms.options
+        self._is_for_now = options.at is None and not terms.delay
+        self.is_plain = self._is_for_now and not (
+            self.group or self.is_unique or options.limit or options.task_id or options.name
+        )
+        """Whether there is nothing special about it, as of most."""
         self._about_rest = about[1:]
 
     def future(self, task_id: str) -> TaskFuture[Any]:
@@ -290,6 +297,15 @@ class _Call(_Unsent):
             | payloads.JSON_RESULT * is_json
         )
         self._encode = message_encoder(self._message)
+
+    def send_plain(self, arguments: bytes) -> TaskFuture[Any]:
+        """Write a task that `is_plain`, and return its future."""
+        session = self.session
+        [task_id] = session.make_ids(1)
+        task = self.task(task_id, arguments)
+        future: TaskFuture[Any] = TaskFuture(session, About(task_id, *self._about_rest))
+        self.enqueue((task,), future)
+        return future
 
     def set_lock(self, digest: str) -> None:
         """The task is unique by its queue, its type and this digest."""

@@ -41,6 +41,8 @@ class ResultWriter:
 
     def finish(self, run: Run, *, keep: bool) -> None:
         """The task ends next. With ``keep`` its last report is written before."""
+        if not self._latest and not self._under_way:
+            return
         number = run.number
         if keep and self._links.tasks is None:
             return  # it is written when the store is back, ahead of the end

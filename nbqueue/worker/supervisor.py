@@ -353,7 +353,7 @@ class Supervisor:
     def _on_done(self, run: Run, done: DoneFrame) -> None:
         if run.fingerprint == pipe.AGGREGATION:
             self.aggregator.done(run, done)
-        elif not any(each.took(run, done) for each in self._providers):
+        elif not self._providers or not any(each.took(run, done) for each in self._providers):
             self._results.finish(run, keep=done.outcome != pipe.VALUE)
             self._outputs.finish(run, is_success=done.outcome in (pipe.VALUE, pipe.REVOKED))
             self.answers.done(run, done, self.clock.now_ms())
