@@ -22,7 +22,6 @@ from nbqueue.broker.command import (
     archive_oldest,
     check_limit,
     command,
-    decoded_id,
     decoded_number,
     positions,
     seconds_never_whole,
@@ -193,11 +192,11 @@ def _read_fetched(reply: Any) -> list[Fetched] | None:
     found = iter(reply)
     return [
         Fetched(
-            decoded_id(task_id),
+            task_id.decode("utf-8", "replace"),
             msg,
-            decoded_number(since),
-            decoded_number(attempt) or 1,
-            decoded_number(lost) or 0,
+            decoded_number(since) if since else None,
+            decoded_number(attempt) or 1 if attempt != 1 else 1,
+            decoded_number(lost) or 0 if lost != b"0" else 0,
         )
         for task_id, msg, since, attempt, lost in zip(
             found, found, found, found, found, strict=True

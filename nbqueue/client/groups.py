@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
@@ -15,7 +14,14 @@ from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_sho
 from nbqueue.client.futures import CANCEL_SECONDS, About, TaskFuture
 from nbqueue.client.members import Completions, Futures, InOrder
 from nbqueue.client.outcomes import End, Outcome
-from nbqueue.client.waiting import AsyncWaiters, is_awaited, seconds_of, until_of, wait_for
+from nbqueue.client.waiting import (
+    AsyncWaiters,
+    Selective,
+    is_awaited,
+    seconds_of,
+    until_of,
+    wait_for,
+)
 from nbqueue.durations import Duration
 from nbqueue.wire import states
 
@@ -65,7 +71,7 @@ class TaskGroup(Generic[T]):
         self._ended: list[int] = []
         self._futures: dict[int, TaskFuture[T]] = {}
         self._failed = self._cancelled = 0
-        self._changed = threading.Condition()
+        self._changed = Selective()
         self._async_waiters = AsyncWaiters()
         self._callbacks: list[Callable[[TaskGroup[T]], object]] = []
         self._until: float | None = None
@@ -352,7 +358,7 @@ class TaskGroup(Generic[T]):
                     settled.append((future, outcome))
             callbacks = list(self._callbacks)
             self._async_waiters.wake()
-            self._changed.notify_all()
+            self._changed.tell()
         for future, outcome in settled:
             future._settle(outcome)
         for callback in callbacks:

@@ -37,10 +37,39 @@ def until_of(timeout: Duration | None) -> float | None:
     return None if seconds is None else time.monotonic() + seconds
 
 
+class Selective(threading.Condition):
+    """A condition that wakes who waits, with `wait_for`, only when what he waits for may hold.
+
+    A thread that is woken for each of a thousand ends, to find that it must go on waiting, takes
+    the interpreter's lock from the one that takes them in.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.predicates: list[Callable[[], bool]] = []
+
+    def tell(self) -> None:
+        """Something changed. Call it with the condition held."""
+        if any(predicate() for predicate in self.predicates):
+            self.notify_all()
+
+
 def wait_for(
     condition: threading.Condition, predicate: Callable[[], bool], seconds: float | None
 ) -> bool:
     """Wait, holding ``condition``, until ``predicate`` holds. False if the time is up."""
+    if not isinstance(condition, Selective):
+        return _wait_for(condition, predicate, seconds)
+    condition.predicates.append(predicate)
+    try:
+        return _wait_for(condition, predicate, seconds)
+    finally:
+        condition.predicates.remove(predicate)
+
+
+def _wait_for(
+    condition: threading.Condition, predicate: Callable[[], bool], seconds: float | None
+) -> bool:
     if _LONGEST_WAIT is None:
         return condition.wait_for(predicate, seconds)
     until = None if seconds is None else time.monotonic() + seconds

@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
         signal.signal(signal.SIGTSTP, signal.SIG_IGN)
 
     from nbqueue.executor.control import die_with_parent
-    from nbqueue.executor.run import tune_garbage_collection
+    from nbqueue.garbage import tune_garbage_collection
 
     if sys.platform == "linux":
         die_with_parent()

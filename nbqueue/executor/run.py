@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 import json
 import sys
@@ -298,9 +297,3 @@ def _read_peak_memory() -> int:
         return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
-
-
-def tune_garbage_collection() -> None:
-    """What was imported until now lives for ever: keep the collector from looking at it."""
-    gc.collect()
-    gc.freeze()

@@ -6,6 +6,7 @@ which drop unknown fields and refuse text that is not UTF-8: `clean_text` makes 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
@@ -70,7 +71,12 @@ def with_completed_at(msg: bytes, completed_at: int) -> bytes:
     Of a field that comes twice every protobuf reader takes the last, so the field is appended
     rather than the message decoded and encoded again: this runs once for every task.
     """
-    return msg + _COMPLETED_AT_TAG + _varint(completed_at)
+    return msg + _completed_at(completed_at)
+
+
+@functools.lru_cache(maxsize=4)
+def _completed_at(completed_at: int) -> bytes:
+    return _COMPLETED_AT_TAG + _varint(completed_at)
 
 
 def message_encoder(message: TaskMessage) -> Callable[[str, bytes], bytes]:

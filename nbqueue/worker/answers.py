@@ -39,8 +39,8 @@ class Answers:
         """An executor answered."""
         decision = state.after_done(run, done)
         started_ms = finished_ms - done.micros // 1000
-        if isinstance(decision, state.Complete | state.Revoke):
-            keep = isinstance(decision, state.Complete) and run.message.retention > 0
+        if decision is state.COMPLETE or isinstance(decision, state.Revoke):
+            keep = decision is state.COMPLETE and run.message.retention > 0
             self._completed(run, done, started_ms, finished_ms, keep)
             return
         body = b"" if done.outcome == pipe.VALUE else done.body

@@ -58,6 +58,7 @@ class Executor:
         """What running tasks said of themselves: what it is, and that."""
         self._frames = Frames()
         self._out = bytearray(pipe.frame(pipe.SERVICE, service))
+        self._permits_out = b""
         self._pidfd = -1
         self._spawn()
 
@@ -122,16 +123,6 @@ class Executor:
     def wants_write(self) -> bool:
         return bool(self._out)
 
-    def room(self, parked: int, most_tasks: int | None) -> int:
-        """How many more tasks it may be sent, if ``parked`` may wait behind the running one, and
-        ``most_tasks`` is what it may run in its life."""
-        if self.retiring:
-            return 0
-        room = self.capacity + (parked if self.kind == SYNC else 0)
-        if most_tasks is not None:
-            room = min(room, most_tasks - self.finished)
-        return room - len(self.runs)
-
     def is_used_up(self, most_tasks: int | None, most_memory: int | None) -> bool:
         """Whether it ran as many tasks, or took as much memory, as one process may."""
         return (most_tasks is not None and self.finished >= most_tasks) or (
@@ -139,14 +130,13 @@ class Executor:
         )
 
     def send_code(self, fingerprint: bytes, blob: bytes) -> None:
-        if fingerprint not in self.known_code:
-            self.known_code.add(fingerprint)
-            self._out += pipe.frame(pipe.CODE, fingerprint + blob)
+        self.known_code.add(fingerprint)
+        self._out += pipe.frame(pipe.CODE, fingerprint + blob)
 
     def send_task(self, run: Run, frame: TaskFrame, now: float) -> None:
         """Queue a task; `flush` sends. Its permit goes ahead of it."""
         if self.kind == SYNC:
-            os.write(self._permit_writer, pipe.PERMIT.pack(run.number))
+            self._permits_out += pipe.PERMIT.pack(run.number)
         if not self.runs:
             self.began_at = now
         self.runs[run.number] = run
@@ -156,6 +146,7 @@ class Executor:
 
     def flush(self) -> None:
         """Send what is queued, as far as the socket takes it."""
+        self._send_permits()
         while self._out:
             try:
                 sent = self._socket.send(self._out)
@@ -197,11 +188,18 @@ class Executor:
                 self.began_at = now
         return ended
 
+    def _send_permits(self) -> None:
+        if self._permits_out:
+            # Far fewer than fit into a pipe.
+            os.write(self._permit_writer, self._permits_out)
+            self._permits_out = b""
+
     def take_back(self) -> list[Run]:
         """Get the tasks that wait behind the running one; the executor will not run them."""
         if self.kind != SYNC:
             return []
         taken: list[Run] = []
+        self._send_permits()
         while True:
             try:
                 records = os.read(self._permits, 64 * pipe.PERMIT.size)

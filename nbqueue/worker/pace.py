@@ -9,10 +9,10 @@ from __future__ import annotations
 
 AHEAD = 0.02
 """Seconds of work that may lie fetched, for each slot."""
-PARKED = 0.002
+PARKED = 0.004
 """Seconds of work that may lie with one executor, behind the task that it runs."""
 MOST_AHEAD = 512
-MOST_PARKED = 32
+MOST_PARKED = 64
 _FIRST_GUESS = 0.05
 _WEIGHT = 0.1
 

@@ -23,6 +23,9 @@ _LOOK_AT_PARKED = 0.005
 _MOST_FAILED_STARTS = 5
 _LAST_WORDS = 0.2
 _LONGEST_WAIT = 0.05
+_LONGEST_REST = 0.002
+_SHORTEST_REST = 0.0002
+_LARGE_NUMBER = 1 << 30
 _NO_BLOB = (pipe.NO_CODE, pipe.AGGREGATION)
 
 
@@ -68,6 +71,23 @@ class Pool:
         """How many tasks may be fetched: for free slots, and ahead of them if tasks are short."""
         slots = self._settings.concurrency
         return slots + self.pace.ahead(slots) - self._in_hand
+
+    def slack(self) -> float:
+        """For how many seconds all executors have enough to do, about: so long nobody misses us.
+
+        What ends meanwhile is then acknowledged together, and what comes is fetched together.
+        """
+        fewest = _LARGE_NUMBER
+        for executor in self.executors:
+            waiting = len(executor.runs) - 1
+            if waiting < fewest:
+                if waiting <= 0 or executor.kind != SYNC:
+                    return 0.0
+                fewest = waiting
+        if fewest is _LARGE_NUMBER:
+            return 0.0
+        seconds = min(fewest * self.pace.estimate / 2, _LONGEST_REST)
+        return seconds if seconds >= _SHORTEST_REST else 0.0
 
     def warm_up(self) -> None:
         """Start executors before there is work, as many as can run at once."""
@@ -201,12 +221,16 @@ class Pool:
     def _executor_for(self, run: Run) -> Executor | None:
         kind = LOOP if run.is_coroutine else self._kind
         parked = 0 if kind != SYNC or run.is_limited else self.pace.parked()
+        most_tasks = self._settings.tasks_per_executor
         best, most, count = None, 0, 0
         for executor in self.executors:
             if executor.kind != kind or executor.retiring:
                 continue
             count += 1
-            room = executor.room(parked, self._settings.tasks_per_executor)
+            room = executor.capacity + parked
+            if most_tasks is not None:
+                room = min(room, most_tasks - executor.finished)
+            room -= len(executor.runs)
             if room > most:
                 best, most = executor, room
         # An idle one first, then a new one, and only then a place behind another task.
@@ -218,16 +242,17 @@ class Pool:
         return best
 
     def _send(self, executor: Executor, run: Run, blob: bytes) -> None:
-        started = self._clock.now()
-        deadline = run.ends_at = run.end_at(started)
-        if blob:
+        if blob and run.fingerprint not in executor.known_code:
             executor.send_code(run.fingerprint, blob)
-        now = self._reactor.now()
-        frame = run.frame(deadline)
         waits = executor.kind == SYNC and bool(executor.runs)
-        executor.send_task(run, frame, now)
-        if ends_at := deadline if executor.ready else run.deadline:
-            self._limit(run, ends_at - started)
+        if run.is_unlimited:
+            executor.send_task(run, run.frame(0.0), self._reactor.now())
+        else:
+            started = self._clock.now()
+            deadline = run.ends_at = run.end_at(started)
+            executor.send_task(run, run.frame(deadline), self._reactor.now())
+            if ends_at := deadline if executor.ready else run.deadline:
+                self._limit(run, ends_at - started)
         if waits and self._parked_timer is None:
             self._parked_timer = self._reactor.after(_LOOK_AT_PARKED, self._look_at_parked)
 
@@ -376,7 +401,8 @@ class Pool:
 
     def _drop(self, run: Run) -> None:
         self._in_hand -= 1
-        self._cancel_timer(run)
+        if self._timers:
+            self._cancel_timer(run)
 
     def _cancel_timer(self, run: Run) -> None:
         timer = self._timers.pop(run.number, None)

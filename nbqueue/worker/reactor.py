@@ -55,6 +55,8 @@ class Reactor:
         self._spin = Spin()
         self.expects: Callable[[], bool] = lambda: False
         """Whether something is expected within microseconds, so that sleeping costs more."""
+        self.rest: Callable[[], float] = lambda: 0.0
+        """For how many seconds to look at nothing, so that more comes together."""
         self._waker, self._wakened = socket.socketpair()
         self._waker.setblocking(False)
         self._wakened.setblocking(False)
@@ -151,6 +153,12 @@ class Reactor:
     def _select(self) -> list[tuple[selectors.SelectorKey, int]]:
         """What is ready; waits for it, awake for a moment if something is expected."""
         timeout = self._timeout()
+        if timeout != 0:
+            rest = self.rest()
+            if rest and (timeout is None or rest < timeout):
+                # Not in the selector: who sends something then has nobody to wake.
+                time.sleep(rest)  # noqa: TID251 (that nobody can end it early is what it is for)
+                return self._selector.select(timeout - rest if timeout is not None else None)
         until = self._spin.begin() if timeout != 0 and self.expects() else 0
         while until:
             ready = self._selector.select(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbqueue.broker.commands import Failure, Who
@@ -55,6 +55,12 @@ class Run:
     unbegun: int = 0
     is_noted: bool = False
     """Whether the store knows that it has begun."""
+    is_unlimited: bool = field(init=False)
+    """Whether its message gives it all the time that it needs, as most do."""
+
+    def __post_init__(self) -> None:
+        message = self.message
+        self.is_unlimited = message.timeout >= FAR_TIMEOUT and not message.deadline
 
     @property
     def timeout(self) -> float:
@@ -85,10 +91,12 @@ class Run:
     @property
     def is_limited(self) -> bool:
         """Whether the attempt must end at some time."""
-        return bool(self.timeout or self.deadline)
+        return not self.is_unlimited and bool(self.timeout or self.deadline)
 
     def end_at(self, started: float) -> float:
         """When the attempt must end (Unix seconds) if it starts then; 0: never."""
+        if self.is_unlimited:
+            return 0.0
         timeout, deadline = self.timeout, self.deadline
         if not timeout:
             return float(deadline)

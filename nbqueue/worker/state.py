@@ -54,6 +54,8 @@ class Requeue:
     error_text: str
 
 
+COMPLETE = Complete()
+
 Decision = Complete | Revoke | Retry | Archive | Requeue
 
 
@@ -64,7 +66,7 @@ def after_done(run: Run, done: DoneFrame) -> Decision:
     if run.stop_reason == pipe.TIMED_OUT or done.outcome == pipe.TIMED_OUT:
         return after_failure(run, "timeout", timeout_text(run))
     if done.outcome == pipe.VALUE:
-        return Complete()
+        return COMPLETE
     if done.outcome == pipe.REVOKED:
         return Revoke()
     if done.outcome == pipe.FAILED_FOR_GOOD:

@@ -23,6 +23,7 @@ from nbqueue.clock import Clock
 from nbqueue.durations import format_duration, parse_duration
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
+from nbqueue.garbage import tune_garbage_collection
 from nbqueue.store.connection import Store, connect
 from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.wire.presence import CLOSED, STOPPED
@@ -89,6 +90,7 @@ class Supervisor:
         self._codes = Codes(self.links)
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
         self.pool.on_done = self._on_done
+        self.reactor.rest = self.pool.slack
         self._results = ResultWriter(self.links, self._keys)
         self._outputs = OutputWriter(self.links, self._keys, self.clock)
         self.pool.on_report = self._on_report
@@ -205,6 +207,7 @@ class Supervisor:
             self.settings.concurrency,
             self.settings.executor,
         )
+        tune_garbage_collection()
         try:
             self.reactor.run()
         finally:
@@ -289,11 +292,12 @@ class Supervisor:
             self._burst.look()
 
     def _expects(self) -> bool:
-        """Whether an answer of the store, or the end of a short task, should come in a moment."""
+        """Whether an answer of the store, or the end of a short task, should come in a moment, and
+        no task needs the CPU more."""
+        if self.pool.in_hand and self.pool.pace.estimate >= _SHORT:
+            return False
         link = self.links.tasks
-        return (link is not None and link.under_way > 0) or (
-            self.pool.in_hand > 0 and self.pool.pace.estimate < _SHORT
-        )
+        return self.pool.in_hand > 0 or (link is not None and link.under_way > 0)
 
     def _is_idle(self) -> bool:
         return (
@@ -320,20 +324,13 @@ class Supervisor:
     def _on_fetched(self, queue: str, found: list[Fetched], token: str, now_ms: int) -> None:
         fence = commands.token_fence(token)
         self._lifetime.busy()
-        for task in found:
-            run = Run(
-                next(self._numbers),
-                task.task_id,
-                queue,
-                task.msg,
-                read_message(task.msg) or TaskMessage(),
-                fence,
-                task.attempt,
-                task.lost,
-                task.pending_since_ns,
-                now_ms,
+        held = self.finisher.held
+        for task_id, msg, since_ns, attempt, lost in found:
+            number = next(self._numbers)
+            message = read_message(msg) or TaskMessage()
+            run = held[number] = Run(
+                number, task_id, queue, msg, message, fence, attempt, lost, since_ns, now_ms
             )
-            self.finisher.hold(run)
             self._begin(run)
 
     def _begin(self, run: Run, has_asked: bool = False) -> None:
