@@ -10,8 +10,9 @@ unseen, so functions that use them are pickled each time.
 from __future__ import annotations
 
 import sys
+import threading
 import types
-import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -30,7 +31,7 @@ _MISSING: Final = object()
 class _Function(NamedTuple):
     """A function by value, the globals that it uses, and what its parts were."""
 
-    fn: types.FunctionType
+    fn: Any
     names: tuple[str, ...]
     parts: list[Any]
 
@@ -43,12 +44,15 @@ class _Entry(NamedTuple):
 
 
 class Kept(Generic[T]):
-    """What was made of functions, for as long as these do not change. Safe for threads."""
+    """What was made of the last functions, for as long as these do not change. Safe for threads.
 
-    def __init__(self) -> None:
-        self._entries: weakref.WeakKeyDictionary[Callable[..., Any], _Entry] = (
-            weakref.WeakKeyDictionary()
-        )
+    It keeps them alive, with what they use, which is all small; that is why they are few.
+    """
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[Callable[..., Any], _Entry] = OrderedDict()
 
     def get(self, fn: Callable[..., Any]) -> T | None:
         """What was made of ``fn`` when it was as it is now."""
@@ -77,7 +81,11 @@ class Kept(Generic[T]):
         if graph.add_function(fn):
             modules = len(sys.modules) if graph.has_modules else 0
             registered = set(cloudpickle._PICKLE_BY_VALUE_MODULES)
-            self._entries[fn] = _Entry(graph.functions, modules, registered, made)
+            with self._lock:
+                self._entries[fn] = _Entry(graph.functions, modules, registered, made)
+                self._entries.move_to_end(fn)
+                if len(self._entries) > self._most:
+                    self._entries.popitem(last=False)
 
 
 def _is_other(one: object, other: object) -> bool:

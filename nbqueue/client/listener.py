@@ -27,7 +27,7 @@ from nbqueue.client.outcomes import End, broken, end_of, read_announcement
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.client.subscription import Subscription
 from nbqueue.client.trouble import Trouble
-from nbqueue.client.waiting import wait_for
+from nbqueue.client.waiting import InterruptLater, wait_for
 from nbqueue.errors import StoreError
 from nbqueue.spin import Spin, offer_cpu
 from nbqueue.store.connection import Store
@@ -175,7 +175,13 @@ class Listener:
         if link is None or self._leader is not None or self.is_this_thread():
             return
         until = self._spin.begin()
-        if not until or not self._reading.acquire(blocking=False):
+        if not until:
+            return
+        with InterruptLater():
+            self._lead(link, is_over, until)
+
+    def _lead(self, link: Subscription, is_over: Callable[[], bool], until: int) -> None:
+        if not self._reading.acquire(blocking=False):
             return
         try:
             self._leader = threading.current_thread()
@@ -194,7 +200,7 @@ class Listener:
         except (LinkLost, StoreError, OSError):
             pass  # the thread will find the same
         except BaseException:
-            # Interrupted anywhere: what came may be lost, and must be looked for.
+            # By another signal, say, anywhere: what came may be lost, and must be looked for.
             self._is_doubtful = True
             raise
         finally:
@@ -420,6 +426,8 @@ class Listener:
             try:
                 sink._take(taken)
             except BaseException as error:
+                if self._leader is not None and not isinstance(error, Exception):
+                    raise  # it is meant for the thread that leads, and not for the task
                 _log.exception("the end of %d tasks could not be taken in", len(taken))
                 sink._take([(task_id, broken(task_id, error)) for task_id, _ in taken])
             with contextlib.suppress(IndexError, ValueError):

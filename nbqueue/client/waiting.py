@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbqueue.durations import Duration, parse_duration
 
@@ -105,6 +106,32 @@ def is_asked_by_asyncio(caller: FrameType) -> bool:
     """
     name: str = caller.f_code.co_name
     return name == "_call_check_cancel" and caller.f_globals.get("__name__") == "asyncio.futures"
+
+
+class InterruptLater:
+    """Within this, Ctrl-C and the stop button wait until its end, and then interrupt.
+
+    For a moment only, in which something must not be left half done. In other threads than the
+    main one there is nothing to do.
+    """
+
+    def __enter__(self) -> None:
+        self._was_interrupted = False
+        self._handler: Any = None
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                self._handler = handler
+                signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._was_interrupted = True
+
+    def __exit__(self, *error: object) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            if self._was_interrupted:
+                self._handler(signal.SIGINT, sys._getframe(1))
 
 
 class AsyncWaiters:

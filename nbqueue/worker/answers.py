@@ -39,7 +39,7 @@ class Answers:
         """An executor answered."""
         decision = state.after_done(run, done)
         started_ms = finished_ms - done.micros // 1000
-        if decision is state.COMPLETE or isinstance(decision, state.Revoke):
+        if isinstance(decision, state.Complete | state.Revoke):
             keep = decision is state.COMPLETE and run.message.retention > 0
             self._completed(run, done, started_ms, finished_ms, keep)
             return

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from protobuf import bytes_field, decode_task, encode_task, number_field
 
 from nbqueue.errors import UsageError
 from nbqueue.wire import fields, keys, messages, states
 from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.messages import TaskMessage
 
 ROOT = Path(__file__).parents[2]
 
@@ -318,3 +321,27 @@ def test_the_generated_code_is_current(tmp_path: Path) -> None:
     for name in ("asynq_pb2.py", "asynq_pb2.pyi"):
         made = (tmp_path / "nbqueue" / "wire" / name).read_bytes()
         assert made == (ROOT / "nbqueue" / "wire" / name).read_bytes(), f"{name}: run protoc again"
+
+
+@given(
+    st.builds(
+        TaskMessage,
+        type=st.text(max_size=40),
+        queue=st.text(max_size=10),
+        retry=st.integers(0, 100),
+        timeout=st.integers(0, 2**40),
+        deadline=st.integers(0, 2**40),
+        retention=st.integers(0, 2**40),
+        unique_key=st.text(max_size=20),
+        group_key=st.text(max_size=20),
+        headers=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=4),
+    ),
+    st.text(min_size=1, max_size=200),
+    st.binary(min_size=1, max_size=300),
+)
+def test_an_encoder_writes_what_protobuf_writes(
+    message: TaskMessage, task_id: str, payload: bytes
+) -> None:
+    encoded = messages.message_encoder(message)(task_id, payload)
+    message.id, message.payload = task_id, payload
+    assert encoded == message.SerializeToString(deterministic=True)

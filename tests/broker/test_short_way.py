@@ -1,0 +1,129 @@
+"""fetch and complete have a short script for tasks that are simple, and a careful one for others.
+
+That both do the same for simple tasks is seen here; what the careful ones do beyond that, where
+limits, locks and parked tasks are tested, through the same commands.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import Any
+
+import pytest
+from keyspace import NOW_MS, Zset, dump, load, task
+from transitions import TOKEN, WHO, active, ended, fetched, kept
+
+from nbqueue.broker import commands
+from nbqueue.broker.channel import Channel
+from nbqueue.broker.command import CAREFUL, Command
+from nbqueue.broker.link import Link
+from nbqueue.store.connection import Store
+
+LEASE_MS = NOW_MS + 30_000
+PENDING: dict[str, Any] = {
+    "pending": ["c", "nothing", "b", "a"],
+    "t:a": task("a", "pending", {"pending_since": 5}),
+    "t:b": task("b", "pending", {"nbq:attempt": 3, "nbq:lost": 1}),
+    "completed": Zset(c=NOW_MS // 1000),
+    "t:c": task("c", "completed"),
+}
+
+
+def fetch(limit: int = 10) -> Command[Any]:
+    return commands.fetch("q", limit, NOW_MS, LEASE_MS, TOKEN)
+
+
+SAME: dict[str, tuple[dict[str, Any], Command[Any]]] = {
+    "fetch all": (PENDING, fetch()),
+    "fetch some": (PENDING, fetch(2)),
+    "fetch from a full queue": ({**PENDING, "own:settings": {"concurrency": 0}}, fetch()),
+    "fetch what a queue has room for": (
+        {**PENDING, "own:settings": {"concurrency": 1}},
+        fetch(),
+    ),
+    "fetch from a paused queue": ({**PENDING, "paused": "1"}, fetch()),
+    "fetch from an empty queue": ({}, fetch()),
+    "complete": (
+        fetched(active("a"), active("b", retention=60), active("c")),
+        commands.complete("q", [ended("c"), kept("b"), ended("x"), ended("c")], NOW_MS, WHO),
+    ),
+    "complete one that lies in active twice": (
+        {**fetched(active("a")), "active": ["a", "a"]},
+        commands.complete("q", [ended("a")], NOW_MS, WHO),
+    ),
+    "complete nothing that is held": (
+        {},
+        commands.complete("q", [ended("a")], NOW_MS, WHO),
+    ),
+    "complete in a queue with a limit of its own": (
+        {**fetched(active("a")), "own:settings": {"concurrency": 1}},
+        commands.complete("q", [ended("a")], NOW_MS, WHO),
+    ),
+    "complete where the counter would overflow": (
+        {**fetched(active("a")), "processed": str(2**63 - 1)},
+        commands.complete("q", [ended("a")], NOW_MS, WHO),
+    ),
+}
+
+
+def careful_of(command: Command[Any]) -> Command[Any]:
+    assert command.careful is not None
+    return command.careful
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_both_ways_do_the_same_for_simple_tasks(case: str, store: Store, redis: Any) -> None:
+    content, command = SAME[case]
+    channel, found = Channel(store), []
+    for way in (command, careful_of(command)):
+        redis.flushall()
+        load(redis, content)
+        reply = channel.run([Command(way.script, way.keys, way.args, lambda reply: reply)])[0]
+        found.append((reply, dump(redis)))
+    channel.close()
+    redis.flushall()  # some leave an id in the line that no program would put there
+    assert found[0] == found[1]
+    assert found[0][0] != CAREFUL
+
+
+NOT_SIMPLE: dict[str, dict[str, Any]] = {
+    "one with a limit": {"nbq:limit": "api"},
+    "one that was parked": {"nbq:parked": "turn"},
+}
+
+
+@pytest.mark.parametrize("case", NOT_SIMPLE)
+def test_the_short_way_does_nothing_to_what_is_not_simple(
+    case: str, store: Store, redis: Any
+) -> None:
+    load(redis, {**PENDING, "t:b": task("b", "pending", NOT_SIMPLE[case])})
+    before, channel, command = dump(redis), Channel(store), fetch()
+    alone = Command(command.script, command.keys, command.args, lambda reply: reply)
+    assert channel.run([alone]) == [CAREFUL]
+    assert dump(redis) == before
+    assert [each.task_id for each in channel.run([command])[0]] == ["a", "b"]
+    channel.close()
+
+
+def test_a_link_takes_the_careful_way_for_a_while(store: Store, redis: Any) -> None:
+    load(redis, {**PENDING, "t:b": task("b", "pending", {"nbq:limit": "api"})})
+    link, found = Link(store), []
+
+    def run() -> None:
+        link.send(fetch(1), found.append)
+        wanted = len(found) + 1
+        while len(found) < wanted:
+            link.flush()
+            ready, _, _ = select.select([link], [], [], 10)
+            assert ready, "no reply came"
+            link.read()
+
+    redis.config_resetstat()
+    run()
+    run()  # b: the short way first
+    for _ in range(10):
+        run()
+    calls = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+    link.close()
+    assert [[each.task_id for each in reply] for reply in found[:3]] == [["a"], ["b"], []]
+    assert calls == 1 + 2 + 10

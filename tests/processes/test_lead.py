@@ -1,0 +1,135 @@
+"""A thread that waits for a short task takes its end in by itself, and interrupts do no harm."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from waits import wait_until
+
+import nbqueue
+from nbqueue.client.listener import Listener
+from nbqueue.client.subscription import Subscription
+from nbqueue.client.waiting import InterruptLater
+from nbqueue.spin import Spin
+
+
+def one(x: int) -> int:
+    return x
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever leads does so for as long as it takes: not for 2 ms, which a busy machine misses."""
+    begin = Spin.begin
+
+    def for_long(self: Spin) -> int:
+        until = begin(self)
+        return until + 30_000_000_000 if self.longest_ns == 2_000_000 else until
+
+    monkeypatch.setattr(Spin, "begin", for_long)
+
+
+@pytest.fixture
+def q(store_url: str, patient: None) -> Iterator[nbqueue.Client]:
+    client = nbqueue.connect(store_url)
+    with nbqueue.Worker(store_url, concurrency=1, log="/dev/null"):
+        client.submit(one, 0).result(30)
+        yield client
+    client.close()
+
+
+def listener_of(q: nbqueue.Client) -> Listener:
+    return q._session.listener
+
+
+def test_the_end_is_taken_in_by_who_waits(
+    q: nbqueue.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    understand = Subscription._understand
+
+    def noting(self: Subscription, reply: list[Any]) -> None:
+        threads.append(threading.current_thread())
+        understand(self, reply)
+
+    monkeypatch.setattr(Subscription, "_understand", noting)
+    assert [q.submit(one, i).result(30) for i in range(5)] == list(range(5))
+    assert threads == [threading.current_thread()] * 5
+
+
+def test_the_thread_takes_over_when_nobody_waits(q: nbqueue.Client) -> None:
+    q.submit(one, 1).result(30)
+    future = q.submit(one, 2)
+    wait_until(future.done)
+    heard = threading.Event()
+    q.submit(one, 3).add_done_callback(lambda future: heard.set())
+    assert heard.wait(30)
+
+
+def test_callbacks_that_wait_are_refused_there_too(q: nbqueue.Client) -> None:
+    other, errors = q.submit(one, 1), []
+
+    def wait(future: Any) -> None:
+        try:
+            q.submit(one, 2).result(5)
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    other.add_done_callback(wait)
+    other.result(30)
+    wait_until(lambda: len(errors) == 1)
+    assert "a callback of a future cannot wait" in errors[0]
+
+
+def test_an_exception_from_a_signal_loses_no_end(
+    q: nbqueue.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message was read, and nobody told: the task must be looked for."""
+    understand, raised = Subscription._understand, []
+
+    def interrupted(self: Subscription, reply: list[Any]) -> None:
+        if threading.current_thread() is threading.main_thread() and not raised:
+            raised.append(reply)
+            raise SystemExit("from a handler of a signal")
+        understand(self, reply)
+
+    monkeypatch.setattr(Subscription, "_understand", interrupted)
+    future = q.submit(one, 7)
+    with pytest.raises(SystemExit):
+        future.result(30)
+    assert raised[0][0] == b"message"
+    assert future.result(30) == 7
+    assert [q.submit(one, i).result(30) for i in range(3)] == [0, 1, 2]
+
+
+def test_ctrl_c_comes_after_what_must_be_whole() -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (what is not reached is the point)
+        with InterruptLater():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("whole")
+        steps.append("not reached")
+    assert steps == ["whole"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_ends_a_wait_and_not_the_task(
+    q: nbqueue.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    understand = Subscription._understand
+
+    def pressed(self: Subscription, reply: list[Any]) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+        understand(self, reply)
+
+    monkeypatch.setattr(Subscription, "_understand", pressed)
+    future = q.submit(one, 9)
+    with pytest.raises(KeyboardInterrupt):
+        future.result(30)
+    assert future.done()
+    assert future.result() == 9
