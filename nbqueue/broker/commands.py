@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from nbqueue.broker.command import (
@@ -39,6 +40,7 @@ from nbqueue.broker.producing import (
     store_code,
     unserve,
 )
+from nbqueue.broker.staging import STAGED, stage_ends
 from nbqueue.broker.tending import (
     Expired,
     Forwarded,
@@ -99,13 +101,14 @@ COUNTER_DAYS = 90
 
 
 class Fetched(NamedTuple):
-    """A task that a worker took."""
+    """A task that a worker took. ``unread`` is how long its message is if that is to be read."""
 
     task_id: str
     msg: bytes
     pending_since_ns: int | None
     attempt: int
     lost: int
+    unread: int = 0
 
 
 class Who(NamedTuple):
@@ -129,6 +132,8 @@ class Ended(NamedTuple):
     finished_ms: int
     waited_ms: int | None
     peak_memory: int
+    is_large: bool = False
+    """Its message or its result is, and its message names no unique lock."""
 
 
 @dataclass(frozen=True)
@@ -193,14 +198,13 @@ def _read_fetched(reply: Any) -> list[Fetched] | None:
     return [
         Fetched(
             decoded_id(task_id),
-            msg,
+            msg if type(msg) is bytes else b"",
             decoded_number(since),
             decoded_number(attempt) or 1,
             decoded_number(lost) or 0,
+            0 if type(msg) is bytes else msg,
         )
-        for task_id, msg, since, attempt, lost in zip(
-            found, found, found, found, found, strict=True
-        )
+        for task_id, msg, since, attempt, lost in zip(*[found] * 5, strict=True)
     ]
 
 
@@ -217,15 +221,17 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
         keys.processed,
         keys.processed_on(utc_day(now_ms)),
     ]
-    args: list[Arg] = [now_ms, EVENT_CAP, ATTEMPT_CAP, _counter_expiry(now_ms), keys.ends, *who]
-    for task in ended:
+    large, staged = stage_ends(keys, ended)
+    args: list[Arg] = [now_ms, EVENT_CAP, ATTEMPT_CAP, _counter_expiry(now_ms), keys.ends]
+    args += (*who, large)
+    for task, letter in zip(ended, large or repeat("."), strict=False):
         names.append(prefix + task.task_id)
         args += (
             task.task_id,
             task.fence,
             "" if task.keep_until is None else task.keep_until,
-            task.msg,
-            task.result,
+            b"" if letter in STAGED else task.msg,
+            b"" if letter == "r" else task.result,
             task.type,
             task.attempt,
             task.started_ms,
@@ -233,7 +239,7 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
             "" if task.waited_ms is None else task.waited_ms,
             task.peak_memory,
         )
-    return command("complete", names, args, positions)
+    return command("complete", names, args, positions, staged)
 
 
 def _attempt_args(failure: Failure, who: Who) -> tuple[Arg, ...]:

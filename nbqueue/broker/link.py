@@ -9,6 +9,7 @@ from typing import Any
 
 from nbqueue.broker import resp
 from nbqueue.broker.command import Arg, Command
+from nbqueue.pieces import Piece, send_pieces
 from nbqueue.store.connection import Store
 
 _RECEIVE = 262_144
@@ -38,6 +39,8 @@ class Link:
         self._socket.setblocking(False)
         self._reader = resp.new_reader()
         self._out = bytearray()
+        self._pieces: deque[Piece] = deque()
+        """What goes before that, and is too large to be copied."""
         self._waiting: deque[OnReply | None] = deque()
         self._loaded: set[bytes] = set()
 
@@ -47,7 +50,7 @@ class Link:
 
     @property
     def wants_write(self) -> bool:
-        return bool(self._out)
+        return bool(self._out or self._pieces)
 
     @property
     def under_way(self) -> int:
@@ -60,7 +63,6 @@ class Link:
         if script.sha not in self._loaded:
             self._loaded.add(script.sha)
             self.call(("SCRIPT", "LOAD", script.source))
-        words = resp.pack(command.words())
 
         def read(reply: Any) -> None:
             if isinstance(reply, resp.ReplyError):
@@ -72,8 +74,29 @@ class Link:
             else:
                 on_reply(command.read(reply))
 
-        self._out += words
+        if command.staged:
+            self._send_staged(command, read)
+            return
+        self._out += resp.pack(command.words())
         self._waiting.append(read)
+
+    def _send_staged(self, command: Command[Any], read: OnReply) -> None:
+        expected = resp.staged_replies(command)
+        replies: list[Any] = []
+
+        def gather(reply: Any) -> None:
+            replies.append(reply)
+            if len(replies) == expected:
+                read(resp.staged_reply(replies))
+
+        self._send_pieces(resp.pack_staged(command))
+        self._waiting.extend([gather] * expected)
+
+    def _send_pieces(self, pieces: Sequence[Piece]) -> None:
+        if self._out:
+            self._pieces.append(self._out)
+            self._out = bytearray()
+        self._pieces.extend(pieces)
 
     def call(self, words: Sequence[Arg], on_reply: OnReply | None = None) -> None:
         """Queue a plain command."""
@@ -82,8 +105,11 @@ class Link:
 
     def flush(self) -> None:
         """Send what is queued, as far as the socket takes it."""
-        while self._out:
+        while self._out or self._pieces:
             try:
+                if self._pieces:
+                    send_pieces(self._socket, self._pieces)
+                    continue
                 sent = self._socket.send(self._out)
             except _WOULD_BLOCK:
                 return

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nbqueue.broker.command import EVENT_CAP, Arg, Command, NewTask, command, decoded_id, positions
+from nbqueue.broker.command import (
+    EVENT_CAP,
+    Arg,
+    Command,
+    NewTask,
+    Staged,
+    command,
+    decoded_id,
+    positions,
+)
 from nbqueue.broker.limiting import limit_names
+from nbqueue.broker.staging import stage_message
+from nbqueue.pieces import LARGE
 from nbqueue.wire.keys import QueueKeys, queue_keys
 
 
@@ -70,9 +81,14 @@ def enqueue(
     names += [prefix + task.task_id for task in tasks]
     code = fingerprint.hex() if fingerprint else ""
     args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), limit_names(tasks)]
-    for task in tasks:
-        args += task
-    return command("enqueue", names, args, _positions_or_no_code)
+    staged: list[Staged] = []
+    for number, task in enumerate(tasks):
+        if len(task.msg) > LARGE:
+            staged.append(stage_message(keys, number, [task.msg]))
+            args += (task.task_id, b"")
+        else:
+            args += task
+    return command("enqueue", names, args, _positions_or_no_code, staged)
 
 
 def schedule(

@@ -1,6 +1,8 @@
 """Redis's protocol at speed: commands to bytes, bytes to replies, error replies to exceptions.
 
 redis-py connects and authenticates; on the hot paths its sockets are used directly, with hiredis.
+Large values are neither copied on their way out nor, where they are a reply of their own, on their
+way in.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from typing import Any
 
 import hiredis
 
-from nbqueue.broker.command import Arg
+from nbqueue.broker.command import Arg, Command, Staged
 from nbqueue.errors import NbqueueError, StoreDenied, StoreError, StoreUnsuitable
+from nbqueue.pieces import Piece, size_of
 
 
 class ReplyError(NbqueueError):
@@ -25,6 +28,44 @@ class ReplyError(NbqueueError):
 def pack(words: Sequence[Arg]) -> bytes:
     packed: bytes = hiredis.pack_command(tuple(words))
     return packed
+
+
+def pack_staged(command: Command[Any]) -> list[Piece]:
+    """A command and what is staged for it, in one transaction. `staged_reply` finds the reply that
+    matters among the `staged_replies` that come."""
+    pieces: list[Piece] = [pack(("MULTI",))]
+    for staged in command.staged:
+        pieces += _pack_hash(staged)
+    keys = [staged.key for staged in command.staged]
+    pieces.append(pack(command.words()) + pack(("DEL", *keys)) + pack(("EXEC",)))
+    return pieces
+
+
+def staged_replies(command: Command[Any]) -> int:
+    """How many replies come to `pack_staged`."""
+    return len(command.staged) + 4
+
+
+def _pack_hash(staged: Staged) -> list[Piece]:
+    head = pack(("HSET", staged.key))
+    pieces: list[Piece] = []
+    text = b"*%d%b" % (2 + 2 * len(staged.values), head[head.index(b"\r") :])
+    for name, value in staged.values:
+        text += b"$%d\r\n%b\r\n$%d\r\n" % (len(name), name.encode(), size_of(value))
+        pieces.append(text)
+        pieces += [piece for piece in value if len(piece)]
+        text = b"\r\n"
+    pieces.append(text)
+    return pieces
+
+
+def staged_reply(replies: Sequence[Any]) -> Any:
+    """What the script of `pack_staged` replied, or why it did not run."""
+    *said, results = replies
+    if isinstance(results, ReplyError):
+        # Discarded because of an earlier refusal, which says more: there is no memory, say.
+        return next((each for each in said if isinstance(each, ReplyError)), results)
+    return results[-2]
 
 
 def new_reader() -> Any:

@@ -15,6 +15,7 @@ from nbqueue.durations import format_duration
 from nbqueue.errors import TaskCancelled, TaskFailed, TaskTimeout, WorkerLost
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
+from nbqueue.pieces import LARGE
 from nbqueue.wire.messages import with_completed_at
 from nbqueue.worker import state
 from nbqueue.worker.finisher import Finisher
@@ -103,6 +104,7 @@ class Answers:
                 finished_ms,
                 run.waited_ms(started_ms),
                 done.peak_memory,
+                is_large=max(len(run.msg), len(result)) > LARGE and not message.unique_key,
             ),
         )
         if log.isEnabledFor(logging.DEBUG):
