@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta, timezone
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from nbqueue.broker import scripts
-from nbqueue.pieces import Piece
+from nbqueue.pieces import Body
 
 T = TypeVar("T")
 Arg = bytes | str | int | float
@@ -31,7 +31,7 @@ class Staged(NamedTuple):
     """
 
     key: str
-    values: Sequence[tuple[str, Sequence[Piece]]]
+    values: Sequence[tuple[str, Body]]
 
 
 @dataclass(slots=True)

@@ -52,6 +52,7 @@ from nbqueue.broker.tending import (
     forward,
     held,
 )
+from nbqueue.pieces import Body
 from nbqueue.wire.keys import queue_keys
 
 __all__ = [
@@ -124,8 +125,8 @@ class Ended(NamedTuple):
     task_id: str
     fence: str
     keep_until: int | None
-    msg: bytes
-    result: bytes
+    msg: Body
+    result: Body
     type: str
     attempt: int
     started_ms: int
@@ -211,7 +212,6 @@ def _read_fetched(reply: Any) -> list[Fetched] | None:
 def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Command[list[int]]:
     """Finish tasks that succeeded. Reads as the positions of tasks that were no longer held."""
     keys = queue_keys(queue)
-    prefix = keys.task_prefix
     names = [
         keys.active,
         keys.lease,
@@ -225,13 +225,13 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
     args: list[Arg] = [now_ms, EVENT_CAP, ATTEMPT_CAP, _counter_expiry(now_ms), keys.ends]
     args += (*who, large)
     for task, letter in zip(ended, large or repeat("."), strict=False):
-        names.append(prefix + task.task_id)
+        names.append(keys.task_prefix + task.task_id)
         args += (
             task.task_id,
             task.fence,
             "" if task.keep_until is None else task.keep_until,
-            b"" if letter in STAGED else task.msg,
-            b"" if letter == "r" else task.result,
+            b"" if letter in STAGED else bytes(task.msg),
+            b"" if letter == "r" else bytes(task.result),
             task.type,
             task.attempt,
             task.started_ms,

@@ -108,7 +108,8 @@ class Link:
         while self._out or self._pieces:
             try:
                 if self._pieces:
-                    send_pieces(self._socket, self._pieces)
+                    one_by_one = isinstance(self._socket, ssl.SSLSocket)
+                    send_pieces(self._socket, self._pieces, one_by_one=one_by_one)
                     continue
                 sent = self._socket.send(self._out)
             except _WOULD_BLOCK:

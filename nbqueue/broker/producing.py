@@ -84,7 +84,7 @@ def enqueue(
     staged: list[Staged] = []
     for number, task in enumerate(tasks):
         if len(task.msg) > LARGE:
-            staged.append(stage_message(keys, number, [task.msg]))
+            staged.append(stage_message(keys, number, task.msg))
             args += (task.task_id, b"")
         else:
             args += task

@@ -14,7 +14,7 @@ import hiredis
 
 from nbqueue.broker.command import Arg, Command, Staged
 from nbqueue.errors import NbqueueError, StoreDenied, StoreError, StoreUnsuitable
-from nbqueue.pieces import Piece, size_of
+from nbqueue.pieces import Piece, parts_of
 
 
 class ReplyError(NbqueueError):
@@ -51,9 +51,9 @@ def _pack_hash(staged: Staged) -> list[Piece]:
     pieces: list[Piece] = []
     text = b"*%d%b" % (2 + 2 * len(staged.values), head[head.index(b"\r") :])
     for name, value in staged.values:
-        text += b"$%d\r\n%b\r\n$%d\r\n" % (len(name), name.encode(), size_of(value))
+        text += b"$%d\r\n%b\r\n$%d\r\n" % (len(name), name.encode(), len(value))
         pieces.append(text)
-        pieces += [piece for piece in value if len(piece)]
+        pieces += [piece for piece in parts_of(value) if len(piece)]
         text = b"\r\n"
     pieces.append(text)
     return pieces

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nbqueue.broker.command import Staged
-from nbqueue.pieces import LARGE, Piece
+from nbqueue.pieces import LARGE, Body
 from nbqueue.wire import fields
 from nbqueue.wire.keys import QueueKeys, queue_keys
 
@@ -18,7 +18,7 @@ STAGED = frozenset("mr")
 """Letters of tasks of which something is staged."""
 
 
-def stage_message(keys: QueueKeys, number: int, msg: Sequence[Piece]) -> Staged:
+def stage_message(keys: QueueKeys, number: int, msg: Body) -> Staged:
     """The message of the task with this position in its command."""
     return Staged(keys.staged(number), [(fields.MSG, msg)])
 
@@ -35,9 +35,9 @@ def stage_ends(keys: QueueKeys, ended: Sequence[Ended]) -> tuple[str, list[Stage
             letter = "d" if task.keep_until is None else "r" if len(task.result) > LARGE else "m"
         letters.append(letter)
         if letter in STAGED:
-            values: list[tuple[str, Sequence[Piece]]] = [(fields.MSG, [task.msg])]
+            values: list[tuple[str, Body]] = [(fields.MSG, task.msg)]
             if letter == "r":
-                values.append((fields.RESULT, [task.result]))
+                values.append((fields.RESULT, task.result))
             staged.append(Staged(keys.staged(number), values))
     return "".join(letters), staged
 

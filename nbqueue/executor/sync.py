@@ -11,8 +11,6 @@ from nbqueue.executor.control import by_signal, watch
 from nbqueue.executor.pipe import Frames, TaskFrame
 from nbqueue.executor.run import Interrupted, Runner, call_hook, run_sync
 
-_RECEIVE = 262_144
-
 
 class SyncExecutor:
     """Reads tasks, claims each by its permit, runs it, answers."""
@@ -73,10 +71,10 @@ class SyncExecutor:
                 return None
 
     def _receive(self) -> bool:
-        data = self._connection.recv(_RECEIVE)
-        if not data:
+        frames = self._frames.receive(self._connection)
+        if frames is None:
             return False
-        for kind, body in self._frames.feed(data):
+        for kind, body in frames:
             if kind == pipe.TASK:
                 self._tasks.append(pipe.unpack_task(body))
             elif kind == pipe.CODE:

@@ -185,7 +185,7 @@ class EagerBroker(Broker):
                 self._note(run, states.ARCHIVED, decision)
                 body, error = b"", None
                 if isinstance(answer, DoneFrame):
-                    body = answer.body
+                    body = bytes(answer.body)
                 else:
                     error = answer.error
                 signed = error_envelope(self.keys, run, decision, body, error)
@@ -202,9 +202,9 @@ class EagerBroker(Broker):
 
     def _completed(self, run: Run, done: DoneFrame, is_complete: bool) -> None:
         where = run.queue, run.task_id
-        result = result_envelope(self.keys, run, done)
+        result = bytes(result_envelope(self.keys, run, done))
         if is_complete and run.message.retention > 0:
-            msg = with_completed_at(run.msg, self.clock.now_ms() // 1000)
+            msg = bytes(with_completed_at(run.msg, self.clock.now_ms() // 1000))
             run.message = TaskMessage.FromString(msg)
             self._records[where] = record = _record(run, states.COMPLETED, result)
             self._ends[where] = end_of(record)

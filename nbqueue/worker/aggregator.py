@@ -282,7 +282,7 @@ class Aggregator(Service):
             self._failed(run, f"the aggregate is too large: {len(done.body):,} bytes")
             return
         try:
-            make = self._make(self._running[run.number], done.body)
+            make = self._make(self._running[run.number], bytes(done.body))
         except (ValueError, TypeError, KeyError) as error:
             self._failed(run, f"its answer cannot be read: {error}")
             return

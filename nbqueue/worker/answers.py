@@ -15,7 +15,7 @@ from nbqueue.durations import format_duration
 from nbqueue.errors import TaskCancelled, TaskFailed, TaskTimeout, WorkerLost
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
-from nbqueue.pieces import LARGE
+from nbqueue.pieces import LARGE, Body, Piece, Pieces
 from nbqueue.wire.messages import with_completed_at
 from nbqueue.worker import state
 from nbqueue.worker.finisher import Finisher
@@ -53,7 +53,7 @@ class Answers:
         decision: state.Archive | state.Retry | state.Requeue,
         started_ms: int | None = None,
         peak_memory: int = 0,
-        body: bytes = b"",
+        body: Piece = b"",
         error: Exception | None = None,
     ) -> None:
         """The attempt did not end well. ``body`` is the exception as the executor dumped it;
@@ -119,20 +119,24 @@ class Answers:
             )
 
 
-def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> bytes:
+def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> Body:
     """The result of an attempt that ended well, as it lies in the store."""
+    body = done.body
     if done.outcome != pipe.VALUE:
         return b""
     if run.call is None or run.has_json_result:
-        return done.body  # no pickle, and for programs in Go too
-    return keys.sign_result(payloads.pack_result(payloads.VALUE, done.body), run.task_id)
+        return body if isinstance(body, bytes) else Pieces(body)  # no pickle, and for Go too
+    if len(body) > LARGE:
+        head = payloads.result_head(payloads.VALUE)
+        return Pieces(keys.sign_result_apart(head, body, run.task_id), body)
+    return keys.sign_result(payloads.pack_result(payloads.VALUE, body), run.task_id)
 
 
 def error_envelope(
     keys: Keyring,
     run: Run,
     decision: state.Archive | state.Retry,
-    body: bytes = b"",
+    body: Piece = b"",
     error: Exception | None = None,
 ) -> bytes:
     """The exception of an attempt that failed, as it lies in the store; see `Answers.failed`."""

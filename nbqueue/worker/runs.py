@@ -55,6 +55,12 @@ class Run:
     unbegun: int = 0
     is_noted: bool = False
     """Whether the store knows that it has begun."""
+    apart: memoryview | None = None
+    """The payload, if it is large: then the message comes without it."""
+
+    @property
+    def payload(self) -> bytes | memoryview:
+        return self.message.payload if self.apart is None else self.apart
 
     @property
     def timeout(self) -> float:
@@ -115,7 +121,7 @@ class Run:
             self.queue,
             message.type,
             seen_headers(message.headers) if message.headers else b"",
-            message.payload if call is None else call.arguments,
+            self.payload if call is None else call.arguments,
             self.has_json_result,
         )
 

@@ -24,7 +24,7 @@ from nbqueue.durations import format_duration, parse_duration
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.store.connection import Store, connect
-from nbqueue.wire.messages import TaskMessage, read_message
+from nbqueue.wire.messages import TaskMessage, read_apart
 from nbqueue.wire.presence import CLOSED, STOPPED
 from nbqueue.worker import state
 from nbqueue.worker.admission import NO_HANDLER, admit
@@ -310,17 +310,19 @@ class Supervisor:
         fence = commands.token_fence(token)
         self._lifetime.busy()
         for task in found:
+            message, apart = read_apart(task.msg) or (TaskMessage(), None)
             run = Run(
                 next(self._numbers),
                 task.task_id,
                 queue,
                 task.msg,
-                read_message(task.msg) or TaskMessage(),
+                message,
                 fence,
                 task.attempt,
                 task.lost,
                 task.pending_since_ns,
                 now_ms,
+                apart=apart,
             )
             self.finisher.hold(run)
             self._begin(run)
