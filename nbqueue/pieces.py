@@ -66,9 +66,10 @@ class Incoming:
         self._at += count
         return self._at == self._size
 
-    def whole(self) -> bytes:
-        """All of them, once they have come."""
+    def whole(self, but: int = 0) -> bytes:
+        """All of them, once they have come, but the last few."""
         self._view.release()
+        self._file.truncate(self._size - but)
         return self._file.getvalue()
 
 

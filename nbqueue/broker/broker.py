@@ -318,13 +318,13 @@ class Broker:
             key = keys.task(task_id)
             # The result is a reply of its own, for that is read without a copy.
             calls += (
-                ("HMGET", key, fields.STATE, fields.ERROR),
-                ("HGET", key, fields.RESULT),
                 ("HGET", key, fields.STATE),
+                ("HGET", key, fields.RESULT),
+                ("HMGET", key, fields.STATE, fields.ERROR),
             )
         replies = iter(self.call(*calls))
         found: dict[str, Ending | None] = {}
-        for task_id, (state, error), result, still in zip(
+        for task_id, state, result, (still, error) in zip(
             ids, replies, replies, replies, strict=True
         ):
             if state != still:

@@ -11,7 +11,7 @@ from nbqueue.broker import resp
 from nbqueue.broker.command import Arg, Command
 from nbqueue.broker.scripts import Script
 from nbqueue.errors import StoreError, StoreUnreachable
-from nbqueue.pieces import LARGE, Piece
+from nbqueue.pieces import LARGE, Incoming, Piece
 from nbqueue.store.connection import Store
 
 _RECEIVE = 262_144
@@ -105,6 +105,7 @@ class Channel:
     def _receive(self, connection: Any, expected: int) -> list[Any]:
         reader = self._reader
         replies: list[Any] = []
+        begins = True  # what comes next is the beginning of a reply
         while True:
             while len(replies) < expected:
                 reply = reader.gets()
@@ -116,7 +117,16 @@ class Channel:
             data = connection.recv(_RECEIVE)
             if not data:
                 raise ConnectionResetError("the server closed it")
-            reader.feed(data)
+            large = resp.large_reply(data) if begins else None
+            begins = large is not None
+            if large is None:
+                reader.feed(data)
+                continue
+            at, incoming = large
+            reader.feed(data[:at])
+            while (reply := reader.gets()) is not resp.INCOMPLETE:
+                replies.append(reply)
+            replies.append(_receive_large(connection, incoming))
 
     def _connect(self) -> Any:
         if self._connection is None:
@@ -130,6 +140,15 @@ class Channel:
         if self._connection is not None:
             self._connection = None
             self._raw.close()
+
+
+def _receive_large(connection: Any, incoming: Incoming) -> bytes:
+    while True:
+        count = connection.recv_into(incoming.room)
+        if not count:
+            raise ConnectionResetError("the server closed it")
+        if incoming.came(count):
+            return incoming.whole(resp.END)
 
 
 def _joined(parts: Sequence[Piece]) -> Iterator[Piece]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nbqueue.broker import resp
 from nbqueue.broker.command import Arg, Command
-from nbqueue.pieces import Piece, send_pieces
+from nbqueue.pieces import Incoming, Piece, send_pieces
 from nbqueue.store.connection import Store
 
 _RECEIVE = 262_144
@@ -41,6 +41,9 @@ class Link:
         self._out = bytearray()
         self._pieces: deque[Piece] = deque()
         """What goes before that, and is too large to be copied."""
+        self._large: Incoming | None = None
+        self._begins = False
+        """Whether what comes next is surely the beginning of a reply."""
         self._waiting: deque[OnReply | None] = deque()
         self._loaded: set[bytes] = set()
 
@@ -125,6 +128,8 @@ class Link:
     def read(self) -> None:
         """Take what has come, and call the callbacks of whole replies."""
         while True:
+            if self._large is not None and not self._read_large(self._large):
+                break
             try:
                 data = self._socket.recv(_RECEIVE)
             except _WOULD_BLOCK:
@@ -133,10 +138,38 @@ class Link:
                 raise LinkLost(str(error)) from error
             if not data:
                 raise LinkLost("the server closed the connection")
+            large = resp.large_reply(data) if self._begins else None
+            self._begins = False
+            if large is not None:
+                at, self._large = large
+                self._reader.feed(data[:at])
+                self._dispatch()
+                continue
             self._reader.feed(data)
             self._dispatch()
             if len(data) < _RECEIVE and not self._has_pending():
                 break
+
+    def _read_large(self, large: Incoming) -> bool:
+        """Go on with a large reply; returns whether it is whole. Not more at once than there is
+        room for in the socket, so that others have their turn."""
+        while True:
+            try:
+                count = self._socket.recv_into(large.room)
+            except _WOULD_BLOCK:
+                return False
+            except OSError as error:
+                raise LinkLost(str(error)) from error
+            if not count:
+                raise LinkLost("the server closed the connection")
+            if large.came(count):
+                break
+            if not self._has_pending():
+                return False
+        self._large = None
+        self._begins = True
+        self._answer(large.whole(resp.END))
+        return True
 
     def _has_pending(self) -> bool:
         # TLS may hold decrypted bytes that no poll of the socket shows.
@@ -146,10 +179,17 @@ class Link:
         while True:
             reply = self._reader.gets()
             if reply is resp.INCOMPLETE:
+                # With nothing to come there is no half of a reply, either.
+                self._begins = not self._waiting
                 return
             on_reply = self._waiting.popleft()
             if on_reply is not None:
                 on_reply(reply)
+
+    def _answer(self, reply: Any) -> None:
+        on_reply = self._waiting.popleft()
+        if on_reply is not None:
+            on_reply(reply)
 
     def close(self) -> None:
         self._raw.close()

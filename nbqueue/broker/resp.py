@@ -8,13 +8,13 @@ way in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import hiredis
 
 from nbqueue.broker.command import Arg, Command, Staged
 from nbqueue.errors import NbqueueError, StoreDenied, StoreError, StoreUnsuitable
-from nbqueue.pieces import Piece, parts_of
+from nbqueue.pieces import LARGE, Incoming, Piece, parts_of
 
 
 class ReplyError(NbqueueError):
@@ -71,6 +71,34 @@ def staged_reply(replies: Sequence[Any]) -> Any:
 def new_reader() -> Any:
     """A parser of replies: ``feed`` it bytes, ``gets`` replies; errors come as `ReplyError`."""
     return hiredis.Reader(protocolError=StoreError, replyError=ReplyError, notEnoughData=INCOMPLETE)
+
+
+def large_reply(data: bytes) -> tuple[int, Incoming] | None:
+    """Find the beginning of a large string in ``data``, which begins with the beginning of a reply.
+
+    Returns where it is, and what receives it: the rest goes into its `Incoming.room`, and `END`
+    bytes of it do not count. Nothing is found behind a reply that is a list: who wants it read
+    without a copy asks for it by itself.
+    """
+    at = 0
+    while data[at : at + 1] in _LINES:
+        end = data.find(b"\r\n", at, at + _LONGEST_LINE) + 2
+        if end == 1:
+            return None
+        if data[at] == _STRING:
+            size = int(data[at + 1 : end - 2])
+            if size > LARGE and end + size + END > len(data):
+                return at, Incoming(size + END, memoryview(data)[end:])
+            at = end + size + END if size >= 0 else end
+        else:
+            at = end
+    return None
+
+
+END: Final = 2
+_LINES: Final = frozenset({b"$", b"+", b":"})
+_STRING: Final = ord("$")
+_LONGEST_LINE: Final = 64
 
 
 class _Incomplete:
