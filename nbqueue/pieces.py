@@ -36,7 +36,7 @@ Body = bytes | Pieces
 """What lies in one place if it is small."""
 
 
-def parts_of(body: Body) -> tuple[Piece, ...]:
+def parts_of(body: Piece | Pieces) -> tuple[Piece, ...]:
     """Where it lies."""
     return body.parts if isinstance(body, Pieces) else (body,)
 

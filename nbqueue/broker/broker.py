@@ -255,7 +255,7 @@ class Broker:
         return [
             position
             for position, msg in zip(conflicts, found, strict=True)
-            if msg is not None and not _is_same_task(tasks[position].msg, msg)
+            if msg is not None and not _is_same_task(bytes(tasks[position].msg), msg)
         ]
 
     def queues(self) -> list[str]:

@@ -53,7 +53,7 @@ class NewTask(NamedTuple):
     """A task that does not lie in the store yet: its id, and its encoded `TaskMessage`."""
 
     task_id: str
-    msg: bytes
+    msg: Body
 
 
 def seconds_never_whole(ms: int) -> str:

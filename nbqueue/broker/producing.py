@@ -87,7 +87,7 @@ def enqueue(
             staged.append(stage_message(keys, number, task.msg))
             args += (task.task_id, b"")
         else:
-            args += task
+            args += (task.task_id, bytes(task.msg))
     return command("enqueue", names, args, _positions_or_no_code, staged)
 
 
@@ -108,7 +108,7 @@ def schedule(
     limits = limit_names([task for task, _ in tasks])
     args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), limits, keys.wake, group]
     for task, due_ms in tasks:
-        args += (*task, due_ms)
+        args += (task.task_id, bytes(task.msg), due_ms)
     return command("schedule", names, args, _positions_or_no_code)
 
 
@@ -158,7 +158,8 @@ def enqueue_unique(
             keys.group(group) if group else keys.groups,
         ),
         (
-            *task,
+            task.task_id,
+            bytes(task.msg),
             "" if due_ms is None else due_ms,
             lock_ms,
             now_ms,

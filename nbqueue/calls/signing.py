@@ -131,9 +131,9 @@ class Keyring:
         signature = self._mac.sign(result_texts(task_id, payload))
         return put_result_signature(payload, self.key_id, signature)
 
-    def sign_result_apart(self, head: bytes, body: Piece, task_id: str) -> bytes:
+    def sign_result_apart(self, head: bytes, body: Sequence[Piece], task_id: str) -> bytes:
         """Return the ``head`` of a result's envelope with the signature of all of it."""
-        signature = self._mac.sign((*result_texts(task_id, head), body))
+        signature = self._mac.sign((*result_texts(task_id, head), *body))
         return put_result_signature(head, self.key_id, signature)
 
     def verify_result(self, payload: bytes, task_id: str) -> Result:

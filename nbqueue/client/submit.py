@@ -13,7 +13,7 @@ from nbqueue.broker.commands import LockHolder, NewTask
 from nbqueue.broker.naming import name_task
 from nbqueue.calls import payloads
 from nbqueue.calls.digest import call_digest
-from nbqueue.calls.functions import Code, dump_arguments, dump_function
+from nbqueue.calls.functions import Code, dump_call, dump_function
 from nbqueue.client.futures import About, TaskFuture
 from nbqueue.client.groups import TaskGroup
 from nbqueue.client.outcomes import DELETED, End
@@ -23,9 +23,10 @@ from nbqueue.clock import to_ms_up
 from nbqueue.errors import StoreError, TaskIdConflict, UsageError
 from nbqueue.executor.policy import Policy, WithPolicy
 from nbqueue.options import TaskOptions
+from nbqueue.pieces import Body, Pieces
 from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
-from nbqueue.wire.messages import TaskMessage
+from nbqueue.wire.messages import TaskMessage, write_apart
 
 if TYPE_CHECKING:
     from nbqueue.client.schedules import Schedule
@@ -62,7 +63,7 @@ class Submitter(Scheduling):
         session = self._session
         session.check_open()
         call = self._call(fn)
-        arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
+        arguments = dump_call(args, kwargs, callee=call.code.name, fn=call.fn)
         if call.is_unique:
             # Edited or not, the same function with the same arguments is the same task.
             call.set_lock(call_digest(call.fn, args, kwargs))
@@ -283,8 +284,10 @@ class _Call(_Unsent):
             | payloads.JSON_RESULT * is_json
         )
 
-    def task(self, task_id: str, arguments: bytes) -> NewTask:
+    def task(self, task_id: str, arguments: Body) -> NewTask:
         limits = self.terms.limits
+        if isinstance(arguments, Pieces):
+            return self._large_task(task_id, arguments, limits)
         unsigned = payloads.pack_call(self.code.fingerprint, arguments, self._flags, limits)
         message = self._message
         message.id = task_id
@@ -293,13 +296,25 @@ class _Call(_Unsent):
         )
         return NewTask(task_id, message.SerializeToString(deterministic=True))
 
+    def _large_task(
+        self, task_id: str, arguments: Pieces, limits: payloads.Limits | None
+    ) -> NewTask:
+        message, parts = self._message, arguments.parts
+        unsigned = payloads.call_head(self.code.fingerprint, self._flags, limits)
+        head = self.session.keyring.sign_call_apart(
+            unsigned, parts, task_id, self.queue, self.code.name
+        )
+        message.id = task_id
+        message.ClearField("payload")
+        return NewTask(task_id, write_apart(message, Pieces(head, *parts)))
+
     def tasks(self, items: Iterator[Sequence[Any]]) -> list[NewTask]:
         """Make the tasks of the next items: as many as go into one slice."""
         name, size = self.code.name, 0
-        dumped: list[bytes] = []
+        dumped: list[Body] = []
         named: list[tuple[Sequence[Any], Mapping[str, Any]]] = []
         for item in items:
-            arguments = dump_arguments(tuple(item), {}, callee=name, fn=self.fn)
+            arguments = dump_call(tuple(item), {}, callee=name, fn=self.fn)
             dumped.append(arguments)
             named.append((item, {}))
             size += len(arguments)

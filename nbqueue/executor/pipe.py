@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from nbqueue.pieces import LARGE, Incoming
+from nbqueue.pieces import LARGE, Incoming, Pieces
 
 if TYPE_CHECKING:
     import socket
@@ -112,7 +112,7 @@ class DoneFrame(NamedTuple):
     delay: float
     counts: bool
     error_text: str
-    body: bytes | memoryview
+    body: bytes | memoryview | Pieces
 
 
 def frame(kind: int, body: bytes = b"") -> bytes:
@@ -200,7 +200,7 @@ def unpack_output(body: bytes) -> Output:
 
 
 def pack_done(done: DoneFrame) -> bytes:
-    return done_head(done) + done.body
+    return done_head(done) + bytes(done.body)
 
 
 def done_head(done: DoneFrame) -> bytes:

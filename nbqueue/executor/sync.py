@@ -10,6 +10,7 @@ from nbqueue.executor import pipe
 from nbqueue.executor.control import by_signal, watch
 from nbqueue.executor.pipe import Frames, TaskFrame
 from nbqueue.executor.run import Interrupted, Runner, call_hook, run_sync
+from nbqueue.pieces import Pieces, send_all
 
 
 class SyncExecutor:
@@ -32,7 +33,12 @@ class SyncExecutor:
             if task is None:
                 break
             done = run_sync(self._runner, task, self._interrupted)
-            self._connection.sendall(self._runner.answer(done))
+            answer = self._runner.answer(done)
+            if isinstance(answer, Pieces):
+                send_all(self._connection, answer.parts)
+            else:
+                self._connection.sendall(answer)
+            del done, answer  # they may hold a large result
         for hook in self._runner.service.on_stop:
             call_hook(hook)
 

@@ -155,7 +155,7 @@ class EagerBroker(Broker):
 
     def _run_to_its_end(self, queue: str, task: NewTask) -> None:
         where = queue, task.task_id
-        msg, since_ns = task.msg, self.clock.now_ms() * 1_000_000
+        msg, since_ns = bytes(task.msg), self.clock.now_ms() * 1_000_000
         for attempt in range(1, MOST_ATTEMPTS + 1):
             message = TaskMessage.FromString(msg)
             now_ms = self.clock.now_ms()

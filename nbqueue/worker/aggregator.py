@@ -391,7 +391,7 @@ class Aggregator(Service):
 
 
 def _member(task: NewTask) -> Member | None:
-    message = read_message(task.msg) if task.msg else None
+    message = read_message(bytes(task.msg)) if task.msg else None
     if message is None or not message.type:
         log.error("a task of a group cannot be read, and goes with the others id=%s", task.task_id)
         return None

@@ -15,7 +15,7 @@ from nbqueue.durations import format_duration
 from nbqueue.errors import TaskCancelled, TaskFailed, TaskTimeout, WorkerLost
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
-from nbqueue.pieces import LARGE, Body, Piece, Pieces
+from nbqueue.pieces import LARGE, Body, Piece, Pieces, parts_of
 from nbqueue.wire.messages import with_completed_at
 from nbqueue.worker import state
 from nbqueue.worker.finisher import Finisher
@@ -44,7 +44,7 @@ class Answers:
             keep = isinstance(decision, state.Complete) and run.message.retention > 0
             self._completed(run, done, started_ms, finished_ms, keep)
             return
-        body = b"" if done.outcome == pipe.VALUE else done.body
+        body = b"" if done.outcome == pipe.VALUE else bytes(done.body)
         self.failed(run, decision, started_ms, done.peak_memory, body)
 
     def failed(
@@ -125,11 +125,12 @@ def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> Body:
     if done.outcome != pipe.VALUE:
         return b""
     if run.call is None or run.has_json_result:
-        return body if isinstance(body, bytes) else Pieces(body)  # no pickle, and for Go too
+        # No pickle, and for programs in Go too.
+        return body if isinstance(body, bytes) else Pieces(*parts_of(body))
     if len(body) > LARGE:
-        head = payloads.result_head(payloads.VALUE)
-        return Pieces(keys.sign_result_apart(head, body, run.task_id), body)
-    return keys.sign_result(payloads.pack_result(payloads.VALUE, body), run.task_id)
+        head, parts = payloads.result_head(payloads.VALUE), parts_of(body)
+        return Pieces(keys.sign_result_apart(head, parts, run.task_id), *parts)
+    return keys.sign_result(payloads.pack_result(payloads.VALUE, bytes(body)), run.task_id)
 
 
 def error_envelope(
