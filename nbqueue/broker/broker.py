@@ -12,9 +12,9 @@ from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
 from nbqueue.clock import Clock
 from nbqueue.errors import StoreError, StoreUnreachable, TaskIdConflict
 from nbqueue.store.connection import Store
-from nbqueue.wire import fields
+from nbqueue.wire import fields, states
 from nbqueue.wire.keys import QUEUES, queue_keys
-from nbqueue.wire.messages import TaskMessage
+from nbqueue.wire.messages import TaskMessage, read_message
 
 T = TypeVar("T")
 
@@ -22,6 +22,7 @@ PATIENCE = 10.0
 """Seconds for which a call goes on trying while the store is away."""
 
 _BATCH = 256
+_BATCH_OF_ENDS = 64
 _REGISTER_SECONDS = 5.0
 
 
@@ -37,6 +38,16 @@ class TaskRecord(NamedTuple):
     due_ms: int | None
     attempt: int
     lost: int
+
+
+class Ending(NamedTuple):
+    """The state of a task, and of one that ended what came of it. ``error_text`` is what is known
+    of one that was archived without an exception."""
+
+    state: str
+    result: bytes = b""
+    error: bytes = b""
+    error_text: str = ""
 
 
 _RECORD_FIELDS = (
@@ -245,7 +256,7 @@ class Broker:
         return [
             position
             for position, msg in zip(conflicts, found, strict=True)
-            if msg is not None and not _is_same_task(tasks[position].msg, msg)
+            if msg is not None and not _is_same_task(bytes(tasks[position].msg), msg)
         ]
 
     def queues(self) -> list[str]:
@@ -287,6 +298,47 @@ class Broker:
             part = ids[start : start + _BATCH]
             replies = self.call(*(("HGET", keys.task(i), fields.STATE) for i in part))
             found += [reply.decode() if reply else None for reply in replies]
+        return found
+
+    def endings(self, queue: str, task_ids: Iterable[str]) -> list[Ending | None]:
+        """How tasks of one queue ended, in order; ``None`` for what does not exist.
+
+        Their messages, which may be as large as their results, are mostly left where they are.
+        """
+        ids = list(task_ids)
+        found: dict[str, Ending | None] = {}
+        while left := [task_id for task_id in ids if task_id not in found][:_BATCH_OF_ENDS]:
+            found.update(self._endings(queue, left))
+        return [found[task_id] for task_id in ids]
+
+    def _endings(self, queue: str, ids: Sequence[str]) -> dict[str, Ending | None]:
+        """The same for those of ``ids`` whose state stays what it is meanwhile."""
+        keys = queue_keys(queue)
+        calls: list[Sequence[Arg]] = []
+        for task_id in ids:
+            key = keys.task(task_id)
+            # The result is a reply of its own, for that is read without a copy.
+            calls += (
+                ("HGET", key, fields.STATE),
+                ("HGET", key, fields.RESULT),
+                ("HMGET", key, fields.STATE, fields.ERROR),
+            )
+        replies = iter(self.call(*calls))
+        found: dict[str, Ending | None] = {}
+        for task_id, state, result, (still, error) in zip(
+            ids, replies, replies, replies, strict=True
+        ):
+            if state != still:
+                continue
+            found[task_id] = None if state is None else Ending(
+                state.decode(), result or b"", error or b""
+            )  # fmt: skip
+        for task_id, end in found.items():
+            if end is not None and end.state == states.ARCHIVED and not end.error:
+                [msg] = self.call(("HGET", keys.task(task_id), fields.MSG))
+                message = read_message(msg) if msg else None
+                if message is not None:
+                    found[task_id] = end._replace(error_text=message.error_msg)
         return found
 
     def attempts(

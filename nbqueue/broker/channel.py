@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nbqueue.broker import resp
 from nbqueue.broker.command import CAREFUL, Arg, Command
 from nbqueue.broker.scripts import Script
 from nbqueue.errors import StoreError, StoreUnreachable
+from nbqueue.pieces import LARGE, Incoming, Piece
 from nbqueue.spin import Spin, limit_waits
 from nbqueue.store.connection import Store
 
@@ -78,18 +79,27 @@ class Channel:
         for command in commands:
             if command.script.sha not in self._loaded:
                 new[command.script.sha] = command.script
-        parts = [resp.pack(("SCRIPT", "LOAD", script.source)) for script in new.values()]
-        parts += [resp.pack(command.words()) for command in commands]
-        replies = self._exchange(parts, len(parts))
+        parts: list[Piece] = []
+        parts += [resp.pack(("SCRIPT", "LOAD", script.source)) for script in new.values()]
+        expected, staged = len(new) + len(commands), False
+        for command in commands:
+            if command.staged:
+                parts += resp.pack_staged(command)
+                expected += resp.staged_replies(command) - 1
+                staged = True
+            else:
+                parts.append(resp.pack(command.words()))
+        replies = self._exchange(parts, expected)
         for reply in replies[: len(new)]:
             _checked(reply)
         self._loaded.update(new)
-        return replies[len(new) :]
+        return _by_command(commands, replies[len(new) :]) if staged else replies[len(new) :]
 
-    def _exchange(self, parts: Sequence[bytes], expected: int) -> list[Any]:
+    def _exchange(self, parts: Sequence[Piece], expected: int) -> list[Any]:
         try:
             connection = self._connect()
-            connection.sendall(parts[0] if len(parts) == 1 else b"".join(parts))
+            for data in _joined(parts):
+                connection.sendall(data)
             return self._receive(connection, expected)
         except StoreError:
             self._drop()
@@ -107,6 +117,7 @@ class Channel:
     def _receive(self, connection: Any, expected: int) -> list[Any]:
         reader = self._reader
         replies: list[Any] = []
+        begins = True  # what comes next is the beginning of a reply
         while True:
             while len(replies) < expected:
                 reply = reader.gets()
@@ -120,7 +131,16 @@ class Channel:
                 data = self._recv(connection)
             if not data:
                 raise ConnectionResetError("the server closed it")
-            reader.feed(data)
+            large = resp.large_reply(data) if begins else None
+            begins = large is not None
+            if large is None:
+                reader.feed(data)
+                continue
+            at, incoming = large
+            reader.feed(data[:at])
+            while (reply := reader.gets()) is not resp.INCOMPLETE:
+                replies.append(reply)
+            replies.append(_receive_large(connection, incoming))
 
     def _recv(self, connection: Any) -> bytes:
         try:
@@ -142,6 +162,47 @@ class Channel:
         if self._connection is not None:
             self._connection = None
             self._raw.close()
+
+
+def _receive_large(connection: Any, incoming: Incoming) -> bytes:
+    while True:
+        count = connection.recv_into(incoming.room)
+        if not count:
+            raise ConnectionResetError("the server closed it")
+        if incoming.came(count):
+            return incoming.whole(resp.END)
+
+
+def _joined(parts: Sequence[Piece]) -> Iterator[Piece]:
+    """These parts in as few as that takes without a copy of the large ones."""
+    if len(parts) == 1:
+        yield parts[0]
+        return
+    small: list[Piece] = []
+    for part in parts:
+        if len(part) < LARGE:
+            small.append(part)
+            continue
+        if small:
+            yield b"".join(small)
+            small = []
+        yield part
+    if small:
+        yield b"".join(small)
+
+
+def _by_command(commands: Sequence[Command[Any]], replies: list[Any]) -> list[Any]:
+    found: list[Any] = []
+    at = 0
+    for command in commands:
+        if command.staged:
+            end = at + resp.staged_replies(command)
+            found.append(resp.staged_reply(replies[at:end]))
+        else:
+            end = at + 1
+            found.append(replies[at])
+        at = end
+    return found
 
 
 def _is_missing_script(reply: Any) -> bool:

@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta, timezone
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from nbqueue.broker import scripts
+from nbqueue.pieces import Body
 
 T = TypeVar("T")
 Arg = bytes | str | int | float
@@ -25,14 +26,25 @@ MOST_AT_ONCE = 1000
 """Tasks in one call of a script: Lua takes no more than some thousands of values at once."""
 
 
+class Staged(NamedTuple):
+    """A hash with large values that a script finds under ``key``, and takes from there.
+
+    What goes through Lua is read byte by byte there, 2 ms a megabyte, each time; this does not.
+    """
+
+    key: str
+    values: Sequence[tuple[str, Body]]
+
+
 @dataclass(slots=True)
 class Command(Generic[T]):
-    """One call of a script, ready to be sent."""
+    """One call of a script, ready to be sent. Nothing of what is ``staged`` outlives it."""
 
     script: scripts.Script
     keys: Sequence[str]
     args: Sequence[Arg]
     read: Callable[[Any], T]
+    staged: Sequence[Staged] = ()
     careful: Command[T] | None = None
     """What to run instead if the reply is `CAREFUL`: this did nothing, and leaves it to that."""
 
@@ -45,7 +57,7 @@ class NewTask(NamedTuple):
     """A task that does not lie in the store yet: its id, and its encoded `TaskMessage`."""
 
     task_id: str
-    msg: bytes
+    msg: Body
 
 
 def seconds_never_whole(ms: int) -> str:
@@ -62,13 +74,17 @@ def positions(reply: Any) -> list[int]:
 
 
 def command(
-    name: str, keys: Sequence[str], args: Sequence[Arg], read: Callable[[Any], T]
+    name: str,
+    keys: Sequence[str],
+    args: Sequence[Arg],
+    read: Callable[[Any], T],
+    staged: Sequence[Staged] = (),
 ) -> Command[T]:
     if len(keys) > MOST_AT_ONCE + 10:
         raise ValueError(f"{name}: at most {MOST_AT_ONCE} tasks at once, not {len(keys)}")
     script = scripts.load(name)
     script.check(len(keys), len(args))
-    return Command(script, keys, args, read)
+    return Command(script, keys, args, read, staged)
 
 
 def short_way(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from nbqueue.broker.command import (
@@ -39,6 +40,7 @@ from nbqueue.broker.producing import (
     store_code,
     unserve,
 )
+from nbqueue.broker.staging import STAGED, stage_ends
 from nbqueue.broker.tending import (
     Expired,
     Forwarded,
@@ -50,6 +52,7 @@ from nbqueue.broker.tending import (
     forward,
     held,
 )
+from nbqueue.pieces import Body
 from nbqueue.wire.keys import queue_keys
 
 __all__ = [
@@ -99,13 +102,14 @@ COUNTER_DAYS = 90
 
 
 class Fetched(NamedTuple):
-    """A task that a worker took."""
+    """A task that a worker took. ``unread`` is how long its message is if that is to be read."""
 
     task_id: str
     msg: bytes
     pending_since_ns: int | None
     attempt: int
     lost: int
+    unread: int = 0
 
 
 class Who(NamedTuple):
@@ -121,14 +125,16 @@ class Ended(NamedTuple):
     task_id: str
     fence: str
     keep_until: int | None
-    msg: bytes
-    result: bytes
+    msg: Body
+    result: Body
     type: str
     attempt: int
     started_ms: int
     finished_ms: int
     waited_ms: int | None
     peak_memory: int
+    is_large: bool = False
+    """Its message or its result is, and its message names no unique lock."""
 
 
 @dataclass(frozen=True)
@@ -193,21 +199,19 @@ def _read_fetched(reply: Any) -> list[Fetched] | None:
     return [
         Fetched(
             task_id.decode("utf-8", "replace"),
-            msg,
+            msg if type(msg) is bytes else b"",
             decoded_number(since) if since else None,
             decoded_number(attempt) or 1 if attempt != 1 else 1,
             decoded_number(lost) or 0 if lost != b"0" else 0,
+            0 if type(msg) is bytes else msg,
         )
-        for task_id, msg, since, attempt, lost in zip(
-            found, found, found, found, found, strict=True
-        )
+        for task_id, msg, since, attempt, lost in zip(*[found] * 5, strict=True)
     ]
 
 
 def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Command[list[int]]:
     """Finish tasks that succeeded. Reads as the positions of tasks that were no longer held."""
     keys = queue_keys(queue)
-    prefix = keys.task_prefix
     names = [
         keys.active,
         keys.lease,
@@ -217,15 +221,17 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
         keys.processed,
         keys.processed_on(utc_day(now_ms)),
     ]
-    args: list[Arg] = [now_ms, EVENT_CAP, ATTEMPT_CAP, _counter_expiry(now_ms), keys.ends, *who]
-    for task in ended:
-        names.append(prefix + task.task_id)
+    large, staged = stage_ends(keys, ended)
+    args: list[Arg] = [now_ms, EVENT_CAP, ATTEMPT_CAP, _counter_expiry(now_ms), keys.ends]
+    args += (*who, large)
+    for task, letter in zip(ended, large or repeat("."), strict=False):
+        names.append(keys.task_prefix + task.task_id)
         args += (
             task.task_id,
             task.fence,
             "" if task.keep_until is None else task.keep_until,
-            task.msg,
-            task.result,
+            b"" if letter in STAGED else bytes(task.msg),
+            b"" if letter == "r" else bytes(task.result),
             task.type,
             task.attempt,
             task.started_ms,
@@ -233,6 +239,8 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
             "" if task.waited_ms is None else task.waited_ms,
             task.peak_memory,
         )
+    if large:
+        return command("complete_careful", names, args, positions, staged)
     return short_way("complete", names, args, positions)
 
 

@@ -89,7 +89,7 @@ def add_to_group(
     args: list[Arg] = [group, now_ms, EVENT_CAP, int(repeated), keys.wake]
     for task in tasks:
         names.append(keys.task(task.task_id))
-        args += task
+        args += (task.task_id, bytes(task.msg))
     return command("add_to_group", names, args, positions)
 
 
@@ -168,7 +168,8 @@ def aggregated(queue: str, chosen: Set, made: Aggregate, now_ms: int) -> Command
             made.lock or keys.groups,
         ),
         (
-            *made.task,
+            made.task.task_id,
+            bytes(made.task.msg),
             "" if made.due_ms is None else made.due_ms,
             made.lock_ms if made.lock else "",
             made.group,

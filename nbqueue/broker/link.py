@@ -9,6 +9,7 @@ from typing import Any
 
 from nbqueue.broker import resp
 from nbqueue.broker.command import CAREFUL, Arg, Command
+from nbqueue.pieces import Incoming, Piece, send_pieces
 from nbqueue.store.connection import Store
 
 _RECEIVE = 262_144
@@ -40,6 +41,11 @@ class Link:
         self._socket.setblocking(False)
         self._reader = resp.new_reader()
         self._out = bytearray()
+        self._pieces: deque[Piece] = deque()
+        """What goes before that, and is too large to be copied."""
+        self._large: Incoming | None = None
+        self._begins = False
+        """Whether what comes next is surely the beginning of a reply."""
         self._waiting: deque[OnReply | None] = deque()
         self._loaded: set[bytes] = set()
         self._careful: dict[tuple[str, str], int] = {}
@@ -50,7 +56,7 @@ class Link:
 
     @property
     def wants_write(self) -> bool:
-        return bool(self._out)
+        return bool(self._out or self._pieces)
 
     @property
     def under_way(self) -> int:
@@ -69,7 +75,6 @@ class Link:
         if script.sha not in self._loaded:
             self._loaded.add(script.sha)
             self.call(("SCRIPT", "LOAD", script.source))
-        words = resp.pack(command.words())
 
         def read(reply: Any) -> None:
             if isinstance(reply, resp.ReplyError):
@@ -84,8 +89,29 @@ class Link:
             else:
                 on_reply(command.read(reply))
 
-        self._out += words
+        if command.staged:
+            self._send_staged(command, read)
+            return
+        self._out += resp.pack(command.words())
         self._waiting.append(read)
+
+    def _send_staged(self, command: Command[Any], read: OnReply) -> None:
+        expected = resp.staged_replies(command)
+        replies: list[Any] = []
+
+        def gather(reply: Any) -> None:
+            replies.append(reply)
+            if len(replies) == expected:
+                read(resp.staged_reply(replies))
+
+        self._send_pieces(resp.pack_staged(command))
+        self._waiting.extend([gather] * expected)
+
+    def _send_pieces(self, pieces: Sequence[Piece]) -> None:
+        if self._out:
+            self._pieces.append(self._out)
+            self._out = bytearray()
+        self._pieces.extend(pieces)
 
     def call(self, words: Sequence[Arg], on_reply: OnReply | None = None) -> None:
         """Queue a plain command."""
@@ -94,8 +120,12 @@ class Link:
 
     def flush(self) -> None:
         """Send what is queued, as far as the socket takes it."""
-        while self._out:
+        while self._out or self._pieces:
             try:
+                if self._pieces:
+                    one_by_one = isinstance(self._socket, ssl.SSLSocket)
+                    send_pieces(self._socket, self._pieces, one_by_one=one_by_one)
+                    continue
                 sent = self._socket.send(self._out)
             except _WOULD_BLOCK:
                 return
@@ -110,6 +140,8 @@ class Link:
     def read(self) -> None:
         """Take what has come, and call the callbacks of whole replies."""
         while True:
+            if self._large is not None and not self._read_large(self._large):
+                break
             try:
                 data = self._socket.recv(_RECEIVE)
             except _WOULD_BLOCK:
@@ -118,10 +150,38 @@ class Link:
                 raise LinkLost(str(error)) from error
             if not data:
                 raise LinkLost("the server closed the connection")
+            large = resp.large_reply(data) if self._begins else None
+            self._begins = False
+            if large is not None:
+                at, self._large = large
+                self._reader.feed(data[:at])
+                self._dispatch()
+                continue
             self._reader.feed(data)
             self._dispatch()
             if len(data) < _RECEIVE and not self._has_pending():
                 break
+
+    def _read_large(self, large: Incoming) -> bool:
+        """Go on with a large reply; returns whether it is whole. Not more at once than there is
+        room for in the socket, so that others have their turn."""
+        while True:
+            try:
+                count = self._socket.recv_into(large.room)
+            except _WOULD_BLOCK:
+                return False
+            except OSError as error:
+                raise LinkLost(str(error)) from error
+            if not count:
+                raise LinkLost("the server closed the connection")
+            if large.came(count):
+                break
+            if not self._has_pending():
+                return False
+        self._large = None
+        self._begins = True
+        self._answer(large.whole(resp.END))
+        return True
 
     def _has_pending(self) -> bool:
         # TLS may hold decrypted bytes that no poll of the socket shows.
@@ -131,10 +191,17 @@ class Link:
         while True:
             reply = self._reader.gets()
             if reply is resp.INCOMPLETE:
+                # With nothing to come there is no half of a reply, either.
+                self._begins = not self._waiting
                 return
             on_reply = self._waiting.popleft()
             if on_reply is not None:
                 on_reply(reply)
+
+    def _answer(self, reply: Any) -> None:
+        on_reply = self._waiting.popleft()
+        if on_reply is not None:
+            on_reply(reply)
 
     def close(self) -> None:
         self._raw.close()

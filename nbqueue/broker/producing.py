@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nbqueue.broker.command import EVENT_CAP, Arg, Command, NewTask, command, decoded_id, positions
+from nbqueue.broker.command import (
+    EVENT_CAP,
+    Arg,
+    Command,
+    NewTask,
+    Staged,
+    command,
+    decoded_id,
+    positions,
+)
 from nbqueue.broker.limiting import limit_names
+from nbqueue.broker.staging import stage_message
+from nbqueue.pieces import LARGE
 from nbqueue.wire.keys import QueueKeys, queue_keys
 
 
@@ -70,9 +81,14 @@ def enqueue(
     names += [prefix + task.task_id for task in tasks]
     code = fingerprint.hex() if fingerprint else ""
     args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), limit_names(tasks)]
-    for task in tasks:
-        args += task
-    return command("enqueue", names, args, _positions_or_no_code)
+    staged: list[Staged] = []
+    for number, task in enumerate(tasks):
+        if len(task.msg) > LARGE:
+            staged.append(stage_message(keys, number, task.msg))
+            args += (task.task_id, b"")
+        else:
+            args += (task.task_id, bytes(task.msg))
+    return command("enqueue", names, args, _positions_or_no_code, staged)
 
 
 def schedule(
@@ -92,7 +108,7 @@ def schedule(
     limits = limit_names([task for task, _ in tasks])
     args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), limits, keys.wake, group]
     for task, due_ms in tasks:
-        args += (*task, due_ms)
+        args += (task.task_id, bytes(task.msg), due_ms)
     return command("schedule", names, args, _positions_or_no_code)
 
 
@@ -142,7 +158,8 @@ def enqueue_unique(
             keys.group(group) if group else keys.groups,
         ),
         (
-            *task,
+            task.task_id,
+            bytes(task.msg),
             "" if due_ms is None else due_ms,
             lock_ms,
             now_ms,

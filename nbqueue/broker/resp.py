@@ -1,17 +1,20 @@
 """Redis's protocol at speed: commands to bytes, bytes to replies, error replies to exceptions.
 
 redis-py connects and authenticates; on the hot paths its sockets are used directly, with hiredis.
+Large values are neither copied on their way out nor, where they are a reply of their own, on their
+way in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import hiredis
 
-from nbqueue.broker.command import Arg
+from nbqueue.broker.command import Arg, Command, Staged
 from nbqueue.errors import NbqueueError, StoreDenied, StoreError, StoreUnsuitable
+from nbqueue.pieces import LARGE, Incoming, Piece, parts_of
 
 
 class ReplyError(NbqueueError):
@@ -27,9 +30,75 @@ def pack(words: Sequence[Arg]) -> bytes:
     return packed
 
 
+def pack_staged(command: Command[Any]) -> list[Piece]:
+    """A command and what is staged for it, in one transaction. `staged_reply` finds the reply that
+    matters among the `staged_replies` that come."""
+    pieces: list[Piece] = [pack(("MULTI",))]
+    for staged in command.staged:
+        pieces += _pack_hash(staged)
+    keys = [staged.key for staged in command.staged]
+    pieces.append(pack(command.words()) + pack(("DEL", *keys)) + pack(("EXEC",)))
+    return pieces
+
+
+def staged_replies(command: Command[Any]) -> int:
+    """How many replies come to `pack_staged`."""
+    return len(command.staged) + 4
+
+
+def _pack_hash(staged: Staged) -> list[Piece]:
+    head = pack(("HSET", staged.key))
+    pieces: list[Piece] = []
+    text = b"*%d%b" % (2 + 2 * len(staged.values), head[head.index(b"\r") :])
+    for name, value in staged.values:
+        text += b"$%d\r\n%b\r\n$%d\r\n" % (len(name), name.encode(), len(value))
+        pieces.append(text)
+        pieces += [piece for piece in parts_of(value) if len(piece)]
+        text = b"\r\n"
+    pieces.append(text)
+    return pieces
+
+
+def staged_reply(replies: Sequence[Any]) -> Any:
+    """What the script of `pack_staged` replied, or why it did not run."""
+    *said, results = replies
+    if isinstance(results, ReplyError):
+        # Discarded because of an earlier refusal, which says more: there is no memory, say.
+        return next((each for each in said if isinstance(each, ReplyError)), results)
+    return results[-2]
+
+
 def new_reader() -> Any:
     """A parser of replies: ``feed`` it bytes, ``gets`` replies; errors come as `ReplyError`."""
     return hiredis.Reader(protocolError=StoreError, replyError=ReplyError, notEnoughData=INCOMPLETE)
+
+
+def large_reply(data: bytes) -> tuple[int, Incoming] | None:
+    """Find the beginning of a large string in ``data``, which begins with the beginning of a reply.
+
+    Returns where it is, and what receives it: the rest goes into its `Incoming.room`, and `END`
+    bytes of it do not count. Nothing is found behind a reply that is a list: who wants it read
+    without a copy asks for it by itself.
+    """
+    at = 0
+    while data[at : at + 1] in _LINES:
+        end = data.find(b"\r\n", at, at + _LONGEST_LINE) + 2
+        if end == 1:
+            return None
+        if data[at] == _STRING:
+            size = int(data[at + 1 : end - 2])
+            if size > LARGE and end + size + END > len(data):
+                return at, Incoming(size + END, memoryview(data)[end:])
+            at = end + size + END if size >= 0 else end
+        else:
+            at = end
+    return None
+
+
+END: Final = 2
+_LINES: Final = frozenset({b"$", b"+", b":"})
+_STRING: Final = ord("$")
+_LONGEST_LINE: Final = 64
 
 
 class _Incomplete:

@@ -20,12 +20,14 @@ from nbqueue.calls import pickler, preflight, sources
 from nbqueue.calls.kept import Kept
 from nbqueue.calls.names import callable_name, is_coroutine_function, type_name
 from nbqueue.errors import CannotPickle, IncompatiblePython
+from nbqueue.pieces import LARGE, Body
 
 _FORMAT = 1
 _PYTHON = (sys.version_info.major, sys.version_info.minor)
 FINGERPRINT_SIZE = 16
 
 _ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
+_SMALL = _ATOMS - {bytes}
 _dumps = pickle.dumps
 
 
@@ -136,6 +138,32 @@ def dump_arguments(
     return _dumps((args, kwargs), 5)
 
 
+def dump_call(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    callee: str = "",
+    fn: Callable[..., Any] | None = None,
+) -> Body:
+    """Return the same as `dump_arguments`, in pieces if it is large."""
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if type(value) not in _SMALL and _may_be_large(value):
+            break
+    else:
+        return dump_arguments(args, kwargs, callee=callee, fn=fn)
+    collector = pickler.Collector()
+    if all(map(_is_plain, (*args, *kwargs.values()))):
+        pickle.Pickler(collector, 5).dump((args, kwargs))
+        return collector.body()
+    try:
+        pickler.Pickler(collector).dump((args, kwargs))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise preflight.explain_arguments(args, kwargs, callee, fn, error) from error
+    return collector.body()
+
+
 def load_arguments(data: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments of `dump_arguments`. Only for verified ``data``."""
     args, kwargs = _load(data, "an argument")
@@ -152,6 +180,23 @@ def dump_value(value: Any, *, callee: str = "") -> bytes:
         raise
     except Exception as error:
         raise preflight.explain_result(value, callee, error) from error
+
+
+def dump_returned(value: Any, *, callee: str = "") -> Body:
+    """Return the same as `dump_value`, in pieces if it is large."""
+    if type(value) in _SMALL or not _may_be_large(value):
+        return dump_value(value, callee=callee)
+    collector = pickler.Collector()
+    if _is_plain(value):
+        pickle.Pickler(collector, 5).dump(value)
+        return collector.body()
+    try:
+        pickler.Pickler(collector).dump(value)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise preflight.explain_result(value, callee, error) from error
+    return collector.body()
 
 
 def load_value(data: bytes | memoryview) -> Any:
@@ -171,6 +216,13 @@ def _dump_rich_arguments(
         raise
     except Exception as error:
         raise preflight.explain_arguments(args, kwargs, callee, fn, error) from error
+
+
+def _may_be_large(value: Any) -> bool:
+    kind = type(value)
+    if kind is bytes:
+        return len(value) > LARGE
+    return kind not in (list, tuple, dict)
 
 
 def _is_plain(value: Any) -> bool:

@@ -42,6 +42,7 @@ import sys
 from typing import Final, NamedTuple
 
 from nbqueue.errors import SignatureError
+from nbqueue.pieces import Piece
 
 VERSION: Final = 1
 PICKLE: Final = 1
@@ -111,9 +112,9 @@ def finer_limits(timeout_ms: int, deadline_ms: int) -> Limits | None:
     return None
 
 
-def is_call(payload: bytes) -> bool:
+def is_call(payload: bytes | memoryview) -> bool:
     """Say whether ``payload`` is a call, and not the payload of a message."""
-    return payload.startswith(_CALL_MAGIC)
+    return payload[:4] == _CALL_MAGIC
 
 
 def is_result(payload: bytes) -> bool:
@@ -128,15 +129,21 @@ def pack_call(
 
     Raises `ValueError` if ``fingerprint`` has not 16 bytes.
     """
+    return call_head(fingerprint, flags, limits) + arguments
+
+
+def call_head(fingerprint: bytes, flags: int = 0, limits: Limits | None = None) -> bytes:
+    """Return what comes before the arguments in the envelope of `pack_call`, which see."""
     if len(fingerprint) != 16:
         raise ValueError(f"a fingerprint has 16 bytes, not {len(fingerprint)}")
+    exact = b""
     if limits is not None:
         flags |= LIMITED
-        arguments = _LIMITS.pack(*limits) + arguments
-    return b"".join((_CALL_HEAD, _FLAGS[flags], _UNSIGNED, fingerprint, arguments))
+        exact = _LIMITS.pack(*limits)
+    return b"".join((_CALL_HEAD, _FLAGS[flags], _UNSIGNED, fingerprint, exact))
 
 
-def parse_call(payload: bytes) -> Call:
+def parse_call(payload: bytes | memoryview) -> Call:
     """Return the parts of a call. ``arguments`` is a view into ``payload``.
 
     Raises `SignatureError` if it is no call, is cut short, or has a format that only a newer
@@ -168,10 +175,17 @@ def parse_call(payload: bytes) -> Call:
     )
 
 
-def call_text(task_id: str, queue: str, type: str, payload: bytes) -> bytes:
+def call_text(task_id: str, queue: str, type: str, payload: bytes | memoryview) -> bytes:
     """Return what the signature of a call covers: all that decides what runs, and where."""
+    return b"".join(call_texts(task_id, queue, type, payload))
+
+
+def call_texts(
+    task_id: str, queue: str, type: str, payload: bytes | memoryview
+) -> tuple[bytes, Piece]:
+    """The same in two parts, the second of which is not copied."""
     task, name, kind = task_id.encode(), queue.encode(), type.encode()
-    return b"".join(
+    head = b"".join(
         (
             _CALL_CONTEXT,
             _length(len(task)),
@@ -181,9 +195,9 @@ def call_text(task_id: str, queue: str, type: str, payload: bytes) -> bytes:
             _length(len(kind)),
             kind,
             payload[:9],
-            payload[29:],
         )
     )
+    return head, memoryview(payload)[29:]
 
 
 def put_call_signature(payload: bytes, key_id: bytes, signature: bytes) -> bytes:
@@ -191,9 +205,14 @@ def put_call_signature(payload: bytes, key_id: bytes, signature: bytes) -> bytes
     return b"".join((payload[:9], key_id, signature, payload[29:]))
 
 
-def pack_result(kind: int, body: bytes) -> bytes:
+def pack_result(kind: int, body: Piece) -> bytes:
     """Return the unsigned envelope of a result; ``sign_result`` of a keyring makes it complete."""
     return b"".join((_RESULT_HEAD, _FLAGS[kind], _UNSIGNED, body))
+
+
+def result_head(kind: int) -> bytes:
+    """Return what comes before the body in the envelope of `pack_result`."""
+    return pack_result(kind, b"")
 
 
 def parse_result(payload: bytes) -> Result:
@@ -212,8 +231,14 @@ def parse_result(payload: bytes) -> Result:
 
 def result_text(task_id: str, payload: bytes) -> bytes:
     """Return what the signature of a result covers: whose it is, and all of it."""
+    return b"".join(result_texts(task_id, payload))
+
+
+def result_texts(task_id: str, payload: bytes) -> tuple[bytes, Piece]:
+    """The same in two parts, the second of which is not copied."""
     task = task_id.encode()
-    return b"".join((_RESULT_CONTEXT, _length(len(task)), task, payload[:7], payload[27:]))
+    head = b"".join((_RESULT_CONTEXT, _length(len(task)), task, payload[:7]))
+    return head, memoryview(payload)[27:]
 
 
 def put_result_signature(payload: bytes, key_id: bytes, signature: bytes) -> bytes:
@@ -221,7 +246,9 @@ def put_result_signature(payload: bytes, key_id: bytes, signature: bytes) -> byt
     return b"".join((payload[:7], key_id, signature, payload[27:]))
 
 
-def _unreadable(payload: bytes, magic: bytes, what: str, advice: str) -> SignatureError:
+def _unreadable(
+    payload: bytes | memoryview, magic: bytes, what: str, advice: str
+) -> SignatureError:
     if payload[:4] != magic:
         return SignatureError(f"this is no {what} of nbqueue: nobody signed it")
     if len(payload) > 4 and payload[4] > VERSION:

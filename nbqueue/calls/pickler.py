@@ -26,6 +26,7 @@ from cloudpickle import cloudpickle
 
 from nbqueue.calls import rebuild
 from nbqueue.calls.local import is_local, is_local_module
+from nbqueue.pieces import LARGE, Body, Pieces
 
 PROTOCOL = 5
 
@@ -239,6 +240,21 @@ def dump(obj: Any) -> Pickled:
         pickler = Pickler(file)
         pickler.dump(obj)
         return Pickled(file.getvalue(), pickler.by_value, tuple(pickler.files))
+
+
+class Collector:
+    """A file for a pickler that keeps what is large by itself: it is copied once, and no more."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self._parts.append(data if type(data) is bytes else bytes(data))
+
+    def body(self) -> Body:
+        """What was written; in one place if it is small."""
+        body = Pieces(*self._parts)
+        return body if len(body) > LARGE else bytes(body)
 
 
 def _travels(module: object) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,25 +13,45 @@ from nbqueue.calls import keyfile
 from nbqueue.calls.payloads import (
     Call,
     Result,
-    call_text,
+    call_texts,
     parse_call,
     parse_result,
     put_call_signature,
     put_result_signature,
-    result_text,
+    result_texts,
 )
 from nbqueue.errors import SignatureError, UnknownKey, UsageError
+from nbqueue.pieces import Piece
 
 _SIGNATURE_SIZE = 16
 _UNSIGNED = bytes(_SIGNATURE_SIZE)
 _NO_KEY = bytes(4)
-_digest = hmac.digest
 _same = hmac.compare_digest
 
 
 def key_id_of(key: bytes) -> bytes:
     """Return the four bytes by which a signature names its key."""
-    return hashlib.sha256(b"nbqueue.key\0" + key).digest()[:4]
+    return sha256(b"nbqueue.key\0" + key).digest()[:4]
+
+
+class _Mac:
+    """HMAC-SHA256 under one key, of texts in parts: no part is copied, and the blocks of the key
+    are hashed once for all texts."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        block = key.ljust(64, b"\0")
+        self._inner = sha256(bytes(each ^ 0x36 for each in block))
+        self._outer = sha256(bytes(each ^ 0x5C for each in block))
+
+    def sign(self, parts: Iterable[Piece]) -> bytes:
+        inner = self._inner.copy()
+        for part in parts:
+            inner.update(part)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()[:_SIGNATURE_SIZE]
 
 
 class Keyring:
@@ -40,7 +60,7 @@ class Keyring:
     To rotate, put a new key first and keep the old one behind it until what it signed is gone.
     """
 
-    __slots__ = ("_by_id", "_key", "key_id")
+    __slots__ = ("_by_id", "_mac", "key_id")
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         """Raises `UsageError` if there is no key, or one that has not 32 bytes."""
@@ -48,11 +68,11 @@ class Keyring:
             raise UsageError("a keyring needs at least one key")
         if any(len(key) != keyfile.KEY_SIZE for key in keys):
             raise UsageError(f"a signing key has {keyfile.KEY_SIZE} bytes")
-        self._by_id: dict[bytes, bytes] = {}
+        self._by_id: dict[bytes, _Mac] = {}
         for key in keys:
-            self._by_id.setdefault(key_id_of(key), key)
-        self._key = keys[0]
+            self._by_id.setdefault(key_id_of(key), _Mac(key))
         self.key_id = key_id_of(keys[0])
+        self._mac = self._by_id[self.key_id]
 
     @classmethod
     def load(cls, config_directory: Path, environ: Mapping[str, str] | None = None) -> Keyring:
@@ -73,27 +93,33 @@ class Keyring:
 
     def sign_call(self, payload: bytes, task_id: str, queue: str, type: str) -> bytes:
         """Return the envelope of a call with the signature that ties it to this task."""
-        text = call_text(task_id, queue, type, payload)
-        signature = _digest(self._key, text, "sha256")[:_SIGNATURE_SIZE]
+        signature = self._mac.sign(call_texts(task_id, queue, type, payload))
         return put_call_signature(payload, self.key_id, signature)
+
+    def sign_call_apart(
+        self, head: bytes, arguments: Sequence[Piece], task_id: str, queue: str, type: str
+    ) -> bytes:
+        """Return the ``head`` of a call's envelope with the signature of all of it."""
+        parts = (*call_texts(task_id, queue, type, head), *arguments)
+        return put_call_signature(head, self.key_id, self._mac.sign(parts))
 
     def sign_calls(self, calls: Iterable[tuple[bytes, str]], queue: str, type: str) -> list[bytes]:
         """Return the signed envelopes of many ``(payload, task_id)`` of one queue and type."""
         sign = self.sign_call
         return [sign(payload, task_id, queue, type) for payload, task_id in calls]
 
-    def verify_call(self, payload: bytes, task_id: str, queue: str, type: str) -> Call:
+    def verify_call(self, payload: bytes | memoryview, task_id: str, queue: str, type: str) -> Call:
         """Return the parts of a call that a holder of one of these keys signed for this task.
 
         Raises `UnknownKey` if it names a key that is not here, and `SignatureError` if it is
         unsigned, was changed, was signed for another task, queue or type, or is no call at all.
         """
         call = parse_call(payload)
-        key = self._by_id.get(call.key_id)
-        if key is None:
+        mac = self._by_id.get(call.key_id)
+        if mac is None:
             self._refuse(call.key_id, call.signature, f"the call of task {task_id}")
-        signature = _digest(key, call_text(task_id, queue, type, payload), "sha256")
-        if not _same(signature[:_SIGNATURE_SIZE], call.signature):
+        signature = mac.sign(call_texts(task_id, queue, type, payload))
+        if not _same(signature, call.signature):
             raise SignatureError(
                 f"the call of task {task_id} was changed after it was signed, or was signed for "
                 f"another task, queue or type: it was not loaded"
@@ -102,8 +128,13 @@ class Keyring:
 
     def sign_result(self, payload: bytes, task_id: str) -> bytes:
         """Return the envelope of a result with the signature that ties it to this task."""
-        signature = _digest(self._key, result_text(task_id, payload), "sha256")
-        return put_result_signature(payload, self.key_id, signature[:_SIGNATURE_SIZE])
+        signature = self._mac.sign(result_texts(task_id, payload))
+        return put_result_signature(payload, self.key_id, signature)
+
+    def sign_result_apart(self, head: bytes, body: Sequence[Piece], task_id: str) -> bytes:
+        """Return the ``head`` of a result's envelope with the signature of all of it."""
+        signature = self._mac.sign((*result_texts(task_id, head), *body))
+        return put_result_signature(head, self.key_id, signature)
 
     def verify_result(self, payload: bytes, task_id: str) -> Result:
         """Return the parts of a result that a holder of one of these keys signed for this task.
@@ -111,11 +142,11 @@ class Keyring:
         Raises as `verify_call` does.
         """
         result = parse_result(payload)
-        key = self._by_id.get(result.key_id)
-        if key is None:
+        mac = self._by_id.get(result.key_id)
+        if mac is None:
             self._refuse(result.key_id, result.signature, f"the result of task {task_id}")
-        signature = _digest(key, result_text(task_id, payload), "sha256")
-        if not _same(signature[:_SIGNATURE_SIZE], result.signature):
+        signature = mac.sign(result_texts(task_id, payload))
+        if not _same(signature, result.signature):
             raise SignatureError(
                 f"the result of task {task_id} was changed after it was signed, or was signed "
                 f"for another task: it was not loaded"

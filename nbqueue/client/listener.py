@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.link import LinkLost
 from nbqueue.client.hearers import Hearers, Tell
-from nbqueue.client.outcomes import End, broken, end_of, read_announcement
+from nbqueue.client.outcomes import End, broken, end_as, read_announcement
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.client.subscription import Subscription
 from nbqueue.client.trouble import Trouble
@@ -37,6 +37,7 @@ from nbqueue.wire.keys import queue_keys
 _CONFIRM_SECONDS = 2.0
 _LEAD_SECONDS = 0.002
 _PARKED_SECONDS = 0.02
+_ENDS_AT_ONCE = 64
 
 # Neither takes a file descriptor of its own, nor fails for numbers above 1023 where there is poll.
 _Selector: type[selectors.BaseSelector] = getattr(
@@ -388,8 +389,16 @@ class Listener:
                 ended.append(task_id)
             else:
                 waited_for[task_id]._notice(task_id, state)
-        records = broker.read(queue, ended)
-        self._tell(queue, [(i, end_of(record)) for i, record in zip(ended, records, strict=True)])
+        self._tell_what_came(queue, ended)
+
+    def _tell_what_came(self, queue: str, ended: Sequence[str]) -> None:
+        """Tell of tasks that ended, one at a time if they are large: each is told once read."""
+        for at in range(0, len(ended), _ENDS_AT_ONCE):
+            ids = ended[at : at + _ENDS_AT_ONCE]
+            found = self._own_broker().endings(queue, ids)
+            ends = [(i, end_as(ending)) for i, ending in zip(ids, found, strict=True)]
+            # What has not ended after all, or again not, a later round will find.
+            self._tell(queue, [(i, end) for i, end in ends if end is not None])
 
     def _on_message(self, channel: str, data: bytes) -> None:
         queue = self._tasks.queue_of(channel)
@@ -405,7 +414,8 @@ class Listener:
             self._tell(queue, ends)
         if unread:
             with self._lock:
-                self._tasks.suspect(queue, unread)
+                waited_for = [i for i in unread if self._tasks.sink_of(queue, i) is not None]
+            self._tell_what_came(queue, waited_for)
 
     def _tell(self, queue: str, ends: Sequence[tuple[str, End]]) -> None:
         by_sink: dict[Sink, list[tuple[str, End]]] = {}

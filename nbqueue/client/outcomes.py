@@ -10,7 +10,7 @@ import struct
 import threading
 from typing import Any, Final, NamedTuple
 
-from nbqueue.broker.broker import TaskRecord
+from nbqueue.broker.broker import Ending, TaskRecord
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import error_text, load_exception
 from nbqueue.calls.functions import load_value
@@ -189,6 +189,17 @@ def end_of(record: TaskRecord | None) -> End:
     if record.state == states.COMPLETED:
         return End(record.state, record.result or b"")
     return End(states.ARCHIVED, record.error or b"", record.message.error_msg)
+
+
+def end_as(ending: Ending | None) -> End | None:
+    """The same of a task that may not have ended: then None."""
+    if ending is None:
+        return End(DELETED)
+    if ending.state == states.COMPLETED:
+        return End(ending.state, ending.result)
+    if ending.state == states.ARCHIVED:
+        return End(ending.state, ending.error, ending.error_text)
+    return None
 
 
 def broken(task_id: str, error: BaseException) -> End:

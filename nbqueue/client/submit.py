@@ -13,7 +13,7 @@ from nbqueue.broker.commands import LockHolder, NewTask
 from nbqueue.broker.naming import name_task
 from nbqueue.calls import payloads
 from nbqueue.calls.digest import call_digest
-from nbqueue.calls.functions import Code, dump_arguments, dump_function
+from nbqueue.calls.functions import Code, dump_call, dump_function
 from nbqueue.client.futures import About, TaskFuture
 from nbqueue.client.groups import TaskGroup
 from nbqueue.client.outcomes import DELETED, End
@@ -23,9 +23,10 @@ from nbqueue.clock import to_ms_up
 from nbqueue.errors import StoreError, TaskIdConflict, UsageError
 from nbqueue.executor.policy import Policy, WithPolicy
 from nbqueue.options import TaskOptions
+from nbqueue.pieces import Body, Pieces
 from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
-from nbqueue.wire.messages import TaskMessage, message_encoder
+from nbqueue.wire.messages import TaskMessage, message_encoder, write_apart
 
 if TYPE_CHECKING:
     from nbqueue.client.schedules import Schedule
@@ -63,7 +64,7 @@ class Submitter(Scheduling):
         session = self._session
         session.check_open()
         call = self._call(fn)
-        arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
+        arguments = dump_call(args, kwargs, callee=call.code.name, fn=call.fn)
         if call.is_plain:
             return call.send_plain(arguments)
         if call.is_unique:
@@ -298,7 +299,7 @@ class _Call(_Unsent):
         )
         self._encode = message_encoder(self._message)
 
-    def send_plain(self, arguments: bytes) -> TaskFuture[Any]:
+    def send_plain(self, arguments: Body) -> TaskFuture[Any]:
         """Write a task that `is_plain`, and return its future."""
         session = self.session
         [task_id] = session.make_ids(1)
@@ -312,19 +313,33 @@ class _Call(_Unsent):
         self._message.unique_key = queue_keys(self.queue).lock(self.about.type, digest)
         self._encode = message_encoder(self._message)
 
-    def task(self, task_id: str, arguments: bytes) -> NewTask:
-        code = self.code
-        unsigned = payloads.pack_call(code.fingerprint, arguments, self._flags, self.terms.limits)
+    def task(self, task_id: str, arguments: Body) -> NewTask:
+        code, limits = self.code, self.terms.limits
+        if isinstance(arguments, Pieces):
+            return self._large_task(task_id, arguments, limits)
+        unsigned = payloads.pack_call(code.fingerprint, arguments, self._flags, limits)
         payload = self.session.keyring.sign_call(unsigned, task_id, self.queue, code.name)
         return NewTask(task_id, self._encode(task_id, payload))
+
+    def _large_task(
+        self, task_id: str, arguments: Pieces, limits: payloads.Limits | None
+    ) -> NewTask:
+        message, parts = self._message, arguments.parts
+        unsigned = payloads.call_head(self.code.fingerprint, self._flags, limits)
+        head = self.session.keyring.sign_call_apart(
+            unsigned, parts, task_id, self.queue, self.code.name
+        )
+        message.id = task_id
+        message.ClearField("payload")
+        return NewTask(task_id, write_apart(message, Pieces(head, *parts)))
 
     def tasks(self, items: Iterator[Sequence[Any]]) -> list[NewTask]:
         """Make the tasks of the next items: as many as go into one slice."""
         name, size = self.code.name, 0
-        dumped: list[bytes] = []
+        dumped: list[Body] = []
         named: list[tuple[Sequence[Any], Mapping[str, Any]]] = []
         for item in items:
-            arguments = dump_arguments(tuple(item), {}, callee=name, fn=self.fn)
+            arguments = dump_call(tuple(item), {}, callee=name, fn=self.fn)
             dumped.append(arguments)
             named.append((item, {}))
             size += len(arguments)

@@ -9,16 +9,17 @@ from nbqueue.calls import functions
 from nbqueue.errors import UsageError
 from nbqueue.executor.handlers import encode_result
 from nbqueue.executor.pipe import TaskFrame
+from nbqueue.pieces import Body
 
 
-def encode_value(frame: TaskFrame, value: object) -> bytes:
+def encode_value(frame: TaskFrame, value: object) -> Body:
     """``value`` of this task: a pickle, or JSON where the call wants that; or, of a message, what
     `encode_result` makes. Raises `CannotPickle`, `TypeError` or `ValueError` if there is no way."""
     if frame.is_message:
         return encode_result(value)
     if frame.json_result:
         return _json(value, frame.type)
-    return functions.dump_value(value, callee=frame.type)
+    return functions.dump_returned(value, callee=frame.type)
 
 
 def _json(value: Any, callee: str) -> bytes:

@@ -18,7 +18,6 @@ from nbqueue.executor.control import watch
 from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
 from nbqueue.executor.run import Runner, make_task, stop_exception
 
-_RECEIVE = 262_144
 _MOST_GIVEN = 4
 """How much of what other threads send may wait for the loop."""
 
@@ -83,12 +82,12 @@ class LoopExecutor:
 
     def _receive(self) -> None:
         try:
-            data = self._connection.recv(_RECEIVE)
+            frames = self._frames.receive(self._connection)
         except BlockingIOError:
             return
-        if not data:
+        if frames is None:
             os._exit(70)
-        for kind, body in self._frames.feed(data):
+        for kind, body in frames:
             if kind == pipe.TASK:
                 self._begin(pipe.unpack_task(body))
             elif kind == pipe.CODE:
@@ -149,7 +148,7 @@ class LoopExecutor:
     def _finish(self, task: TaskFrame, done: DoneFrame) -> None:
         self._running.pop(task.number, None)
         self._reasons.pop(task.number, None)
-        self._out.put_nowait(self._runner.answer(done))
+        self._out.put_nowait(bytes(self._runner.answer(done)))
 
     def _interrupt(self, number: int, reason: int) -> None:
         task = self._running.get(number)

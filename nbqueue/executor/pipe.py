@@ -10,8 +10,15 @@ kernel decides between them, and a dead executor's unread permits say which task
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from nbqueue.pieces import LARGE, Incoming, Pieces
+
+if TYPE_CHECKING:
+    import socket
+
+    from nbqueue.spin import Spin
 
 HELLO: Final = 1
 """Executor: ready. Body: process id (4 bytes)."""
@@ -53,6 +60,7 @@ LATER: Final = 4
 TIMED_OUT: Final = 5
 CANCELLED: Final = 6
 
+_RECEIVE = 262_144
 _HEAD = struct.Struct(">IB")
 _TASK = struct.Struct(">I16sBqqqdIIII")
 _REPORT = struct.Struct(">IB")
@@ -106,7 +114,7 @@ class DoneFrame(NamedTuple):
     delay: float
     counts: bool
     error_text: str
-    body: bytes
+    body: bytes | memoryview | Pieces
 
 
 def frame(kind: int, body: bytes = b"") -> bytes:
@@ -114,6 +122,11 @@ def frame(kind: int, body: bytes = b"") -> bytes:
 
 
 def pack_task(task: TaskFrame) -> bytes:
+    return b"".join((task_head(task), task.arguments))
+
+
+def task_head(task: TaskFrame) -> bytes:
+    """All of the frame but the arguments, with which it ends."""
     task_id, queue, name = task.task_id.encode(), task.queue.encode(), task.type.encode()
     head = _TASK.pack(
         task.number,
@@ -128,8 +141,8 @@ def pack_task(task: TaskFrame) -> bytes:
         len(name),
         len(task.headers),
     )
-    body = b"".join((head, task_id, queue, name, task.headers, task.arguments))
-    return _HEAD.pack(len(body) + 1, TASK) + body
+    size = len(head) + sum(map(len, (task_id, queue, name, task.headers, task.arguments)))
+    return b"".join((_HEAD.pack(size + 1, TASK), head, task_id, queue, name, task.headers))
 
 
 def unpack_task(body: bytes) -> TaskFrame:
@@ -150,7 +163,7 @@ def unpack_task(body: bytes) -> TaskFrame:
         body[at + a : at + b].decode(),
         body[at + b : at + c].decode(),
         body[at + c : at + d],
-        body[at + d :],
+        _rest(body, at + d),
         bool(bits & 2),
     )
 
@@ -189,6 +202,11 @@ def unpack_output(body: bytes) -> Output:
 
 
 def pack_done(done: DoneFrame) -> bytes:
+    return done_head(done) + bytes(done.body)
+
+
+def done_head(done: DoneFrame) -> bytes:
+    """All of the frame but its body, with which it ends."""
     text = done.error_text.encode("utf-8", "replace")
     head = _DONE.pack(
         done.number,
@@ -199,21 +217,50 @@ def pack_done(done: DoneFrame) -> bytes:
         done.counts,
         len(text),
     )
-    return _HEAD.pack(_DONE.size + len(text) + len(done.body) + 1, DONE) + head + text + done.body
+    return _HEAD.pack(_DONE.size + len(text) + len(done.body) + 1, DONE) + head + text
 
 
 def unpack_done(body: bytes) -> DoneFrame:
     number, outcome, micros, peak, delay, counts, length = _DONE.unpack_from(body)
     at = _DONE.size
     text = body[at : at + length].decode() if length else ""
-    return DoneFrame(number, outcome, micros, peak, delay, bool(counts), text, body[at + length :])
+    rest = _rest(body, at + length)
+    return DoneFrame(number, outcome, micros, peak, delay, bool(counts), text, rest)
+
+
+def _rest(body: bytes, at: int) -> bytes | memoryview:
+    """What follows, not copied if it is large."""
+    return body[at:] if len(body) - at <= LARGE else memoryview(body)[at:]
 
 
 class Frames:
-    """Puts frames together from bytes as they come."""
+    """Puts frames together from bytes as they come. Large ones are received where they stay."""
 
     def __init__(self) -> None:
         self._data = bytearray()
+        self._large: Incoming | None = None
+        self._kind = 0
+
+    def receive(
+        self, connection: socket.socket, spin: Spin | None = None
+    ) -> Iterable[tuple[int, bytes]] | None:
+        """Receive once; return (kind, body) of each frame that is now whole, None at the end.
+
+        Raises what the socket raises. All frames must be taken before the next call.
+        """
+        large = self._large
+        if large is None:
+            data = None if spin is None else spin.receive(connection, _RECEIVE)
+            if data is None:
+                data = connection.recv(_RECEIVE)
+            return self.feed(data) if data else None
+        count = connection.recv_into(large.room)
+        if not count:
+            return None
+        if not large.came(count):
+            return ()
+        self._large = None
+        return ((self._kind, large.whole()),)
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Add ``data``; yield (kind, body) of each frame that is now whole."""
@@ -225,6 +272,11 @@ class Frames:
                 length, kind = _HEAD.unpack_from(buffer, at)
                 end = at + 4 + length
                 if end > size:
+                    if length > LARGE:
+                        with memoryview(buffer) as view:
+                            self._large = Incoming(length - 1, view[at + 5 :])
+                        self._kind = kind
+                        at = size
                     break
                 body = bytes(memoryview(buffer)[at + 5 : end])
                 at = end

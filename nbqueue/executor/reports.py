@@ -68,7 +68,7 @@ def report(
     if task is None:
         return
     if result is not _NOTHING:
-        task.put(pipe.RESULT_REPORT, encode_value(task.frame, result))
+        task.put(pipe.RESULT_REPORT, bytes(encode_value(task.frame, result)))
     if said or progress is not None or desc is not None:
         task.bars.report(progress, desc, said)
         task.progressed()

@@ -33,6 +33,7 @@ from nbqueue.executor.handlers import Service
 from nbqueue.executor.pipe import DoneFrame, TaskFrame
 from nbqueue.executor.policy import Policy
 from nbqueue.executor.reports import Reports, reported_result
+from nbqueue.pieces import Body, Pieces
 
 _MOST_FUNCTIONS = 256
 
@@ -141,6 +142,7 @@ class Runner:
     def succeeded(self, frame: TaskFrame, value: object, started: int) -> DoneFrame:
         """The answer for what a task returned."""
         micros = (time.perf_counter_ns() - started) // 1000
+        body: Body
         try:
             if frame.fingerprint == pipe.AGGREGATION:
                 body = aggregation.pack_message(value)
@@ -176,9 +178,11 @@ class Runner:
         peak = peak_memory(micros)
         return DoneFrame(frame.number, outcome, micros, peak, delay, counts, text, body)
 
-    def answer(self, done: DoneFrame) -> bytes:
+    def answer(self, done: DoneFrame) -> Body:
         """What to send when a task has ended: its last reports, where they are to stay, first."""
         last = self.reports.end(done.number, keep=done.outcome != pipe.VALUE)
+        if isinstance(done.body, Pieces):
+            return Pieces(last + pipe.done_head(done), *done.body.parts)
         return last + pipe.pack_done(done)
 
     def _verdict(self, frame: TaskFrame, error: BaseException) -> tuple[int, float, bool]:

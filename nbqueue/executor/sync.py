@@ -10,9 +10,8 @@ from nbqueue.executor import pipe
 from nbqueue.executor.control import by_signal, watch
 from nbqueue.executor.pipe import Frames, TaskFrame
 from nbqueue.executor.run import Interrupted, Runner, call_hook, run_sync
+from nbqueue.pieces import Pieces, send_all
 from nbqueue.spin import Spin
-
-_RECEIVE = 262_144
 
 
 class SyncExecutor:
@@ -36,7 +35,12 @@ class SyncExecutor:
             if task is None:
                 break
             done = run_sync(self._runner, task, self._interrupted)
-            self._connection.sendall(self._runner.answer(done))
+            answer = self._runner.answer(done)
+            if isinstance(answer, Pieces):
+                send_all(self._connection, answer.parts)
+            else:
+                self._connection.sendall(answer)
+            del done, answer  # they may hold a large result
         for hook in self._runner.service.on_stop:
             call_hook(hook)
 
@@ -75,12 +79,10 @@ class SyncExecutor:
                 return None
 
     def _receive(self) -> bool:
-        data = self._spin.receive(self._connection, _RECEIVE)
-        if data is None:
-            data = self._connection.recv(_RECEIVE)
-        if not data:
+        frames = self._frames.receive(self._connection, self._spin)
+        if frames is None:
             return False
-        for kind, body in self._frames.feed(data):
+        for kind, body in frames:
             if kind == pipe.TASK:
                 self._tasks.append(pipe.unpack_task(body))
             elif kind == pipe.CODE:

@@ -14,8 +14,6 @@ from nbqueue.executor.control import watch
 from nbqueue.executor.pipe import Frames, TaskFrame
 from nbqueue.executor.run import Interrupted, Runner, call_hook, run_sync, stop_exception
 
-_RECEIVE = 262_144
-
 
 class ThreadExecutor:
     """Runs up to ``capacity`` tasks at once.
@@ -37,10 +35,10 @@ class ThreadExecutor:
     def serve(self) -> None:
         frames = Frames()
         while True:
-            data = self._connection.recv(_RECEIVE)
-            if not data:
+            found = frames.receive(self._connection)
+            if found is None:
                 os._exit(70)
-            for kind, body in frames.feed(data):
+            for kind, body in found:
                 if kind == pipe.TASK:
                     context = contextvars.Context()
                     self._pool.submit(context.run, self._run, pipe.unpack_task(body))
@@ -67,7 +65,7 @@ class ThreadExecutor:
         finally:
             with self._lock:
                 del self._threads[task.number]
-        self._send(self._runner.answer(done))
+        self._send(bytes(self._runner.answer(done)))
 
     def _send(self, data: bytes) -> None:
         with self._sending:

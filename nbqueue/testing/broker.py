@@ -155,7 +155,7 @@ class EagerBroker(Broker):
 
     def _run_to_its_end(self, queue: str, task: NewTask) -> None:
         where = queue, task.task_id
-        msg, since_ns = task.msg, self.clock.now_ms() * 1_000_000
+        msg, since_ns = bytes(task.msg), self.clock.now_ms() * 1_000_000
         for attempt in range(1, MOST_ATTEMPTS + 1):
             message = TaskMessage.FromString(msg)
             now_ms = self.clock.now_ms()
@@ -185,7 +185,7 @@ class EagerBroker(Broker):
                 self._note(run, states.ARCHIVED, decision)
                 body, error = b"", None
                 if isinstance(answer, DoneFrame):
-                    body = answer.body
+                    body = bytes(answer.body)
                 else:
                     error = answer.error
                 signed = error_envelope(self.keys, run, decision, body, error)
@@ -202,9 +202,9 @@ class EagerBroker(Broker):
 
     def _completed(self, run: Run, done: DoneFrame, is_complete: bool) -> None:
         where = run.queue, run.task_id
-        result = result_envelope(self.keys, run, done)
+        result = bytes(result_envelope(self.keys, run, done))
         if is_complete and run.message.retention > 0:
-            msg = with_completed_at(run.msg, self.clock.now_ms() // 1000)
+            msg = bytes(with_completed_at(run.msg, self.clock.now_ms() // 1000))
             run.message = TaskMessage.FromString(msg)
             self._records[where] = record = _record(run, states.COMPLETED, result)
             self._ends[where] = end_of(record)

@@ -12,6 +12,7 @@ from nbqueue.broker import commands
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import Command, Ended, Fetched, Who
 from nbqueue.broker.reporting import write_result
+from nbqueue.broker.staging import read_message_of
 from nbqueue.calls.functions import fingerprint_of
 from nbqueue.calls.signing import Keyring
 from nbqueue.client.client import Client
@@ -76,9 +77,15 @@ class _Drainer:
             token = f"{self._who.worker}:{now_ms}:{next(_numbers)}"
             fetch = commands.fetch(queue, 1, now_ms, now_ms + _LEASE_MS, token)
             for task in self._broker.run(fetch) or ():
-                self._run(queue, task, token, now_ms)
+                self._run(queue, self._whole(queue, task), token, now_ms)
                 return 1
         return 0
+
+    def _whole(self, queue: str, task: Fetched) -> Fetched:
+        if not task.unread:
+            return task
+        [msg] = self._broker.call(read_message_of(queue, task.task_id))
+        return task._replace(msg=msg or b"", unread=0)
 
     def _run(self, queue: str, task: Fetched, token: str, now_ms: int) -> None:
         run = Run(

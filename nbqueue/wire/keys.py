@@ -154,6 +154,10 @@ class QueueKeys:
         """The stream of what the attempts of a task printed and displayed."""
         return self.output_prefix + task_id
 
+    def staged(self, number: int) -> str:
+        """Where a transaction keeps the large parts of a task until its script takes them."""
+        return f"{self.own_prefix}staged:{number}"
+
     def live_channel(self, task_id: str) -> str:
         """Where this is told as it comes; named as `end_channel`."""
         return self.live + task_id[:LISTENER_LENGTH]

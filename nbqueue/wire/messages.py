@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
 
+from nbqueue.pieces import LARGE, Body, Pieces
 from nbqueue.wire.asynq_pb2 import (
     SchedulerEnqueueEvent,
     SchedulerEntry,
@@ -29,8 +30,10 @@ __all__ = [
     "WorkerInfo",
     "clean_text",
     "message_encoder",
+    "read_apart",
     "read_message",
     "with_completed_at",
+    "write_apart",
 ]
 
 FAR_TIMEOUT = 100 * 365 * 86_400
@@ -40,6 +43,7 @@ counts durations in nanoseconds of 63 bits, which ends at 292 years."""
 GO_ZERO_SECONDS = -62_135_596_800
 """Go's zero time, 0001-01-01T00:00:00Z, in Unix seconds."""
 
+_PAYLOAD_TAG = 0x12
 _COMPLETED_AT_TAG = b"\x68"
 
 
@@ -49,6 +53,61 @@ def read_message(msg: bytes) -> TaskMessage | None:
         return TaskMessage.FromString(msg)
     except DecodeError:
         return None
+
+
+def read_apart(msg: bytes) -> tuple[TaskMessage, memoryview | None] | None:
+    """The message that ``msg`` encodes; if it is large without its payload, which comes apart."""
+    span = _payload_in(msg) if len(msg) > LARGE else None
+    if span is None:
+        message = read_message(msg)
+        return None if message is None else (message, None)
+    begin, start, end = span
+    message = read_message(msg[:begin] + msg[end:])
+    return None if message is None else (message, memoryview(msg)[start:end])
+
+
+def write_apart(message: TaskMessage, payload: Pieces) -> Pieces:
+    """``message``, which has no payload, encoded with this one: the same bytes as otherwise."""
+    rest = message.SerializeToString(deterministic=True)
+    at = 0
+    if message.type:  # the one field that comes before
+        size, at = _read_varint(rest, 1)
+        at += size
+    head = rest[:at] + bytes((_PAYLOAD_TAG,)) + _varint(len(payload))
+    return Pieces(head, *payload.parts, rest[at:])
+
+
+def _payload_in(msg: bytes) -> tuple[int, int, int] | None:
+    """Where the field of the payload begins, and its bytes begin and end, if it comes once."""
+    found, at, size = None, 0, len(msg)
+    try:
+        while at < size:
+            begin = at
+            tag, at = _read_varint(msg, at)
+            value, at = _read_varint(msg, at)
+            if tag & 7 == 2:
+                start, at = at, at + value
+                if tag == _PAYLOAD_TAG:
+                    if found is not None:
+                        return None
+                    found = begin, start, at
+            elif tag & 7 != 0:
+                return None  # of no field that this program knows
+    except IndexError:
+        return None
+    return found if at == size else None
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while shift < 70:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise IndexError("this number has no end")
 
 
 def clean_text(text: str) -> str:
@@ -65,13 +124,14 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def with_completed_at(msg: bytes, completed_at: int) -> bytes:
+def with_completed_at(msg: bytes, completed_at: int) -> Body:
     """Return an encoded `TaskMessage` with ``completed_at`` (Unix seconds) set.
 
     Of a field that comes twice every protobuf reader takes the last, so the field is appended
     rather than the message decoded and encoded again: this runs once for every task.
     """
-    return msg + _completed_at(completed_at)
+    field = _completed_at(completed_at)
+    return Pieces(msg, field) if len(msg) > LARGE else msg + field
 
 
 @functools.lru_cache(maxsize=4)
@@ -80,7 +140,8 @@ def _completed_at(completed_at: int) -> bytes:
 
 
 def message_encoder(message: TaskMessage) -> Callable[[str, bytes], bytes]:
-    """Return what makes of an id and a payload the encoded ``message`` with these.
+    """Return what makes of an id and a payload, which is not empty, the encoded ``message`` with
+    these.
 
     As protobuf does: fields by their numbers, empty ones left out. What is the same for all tasks
     of a map is encoded once.
@@ -89,12 +150,12 @@ def message_encoder(message: TaskMessage) -> Callable[[str, bytes], bytes]:
     rest.CopyFrom(message)
     for name in ("type", "payload", "id"):
         rest.ClearField(name)
-    head = TaskMessage(type=message.type).SerializeToString()
+    head = TaskMessage(type=message.type).SerializeToString() + bytes((_PAYLOAD_TAG,))
     tail = rest.SerializeToString(deterministic=True)
 
     def encode(task_id: str, payload: bytes) -> bytes:
         name = task_id.encode()
-        parts = (head, b"\x12", _varint(len(payload)), payload)
-        return b"".join((*parts, b"\x1a", _varint(len(name)), name, tail))
+        size, length = _varint(len(payload)), _varint(len(name))
+        return b"".join((head, size, payload, b"\x1a", length, name, tail))
 
     return encode

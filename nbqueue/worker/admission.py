@@ -43,9 +43,10 @@ def admit(run: Run, keys: Keyring, handlers: HandlerTable, now: float) -> Refusa
     if not message.type:
         text = "what lies in the store is no task that this program can read"
         return Refusal(state.Archive("unreadable", text), TaskFailed(text, run.task_id))
+    payload = run.payload
     refusal = (
-        _admit_call(run, keys)
-        if payloads.is_call(message.payload)
+        _admit_call(run, payload, keys)
+        if payloads.is_call(payload)
         else _admit_message(run, handlers)
     )
     if refusal is not None:
@@ -69,10 +70,10 @@ def _admit_message(run: Run, handlers: HandlerTable) -> Refusal | None:
     return None
 
 
-def _admit_call(run: Run, keys: Keyring) -> Refusal | None:
+def _admit_call(run: Run, payload: bytes | memoryview, keys: Keyring) -> Refusal | None:
     message = run.message
     try:
-        run.call = call = keys.verify_call(message.payload, run.task_id, run.queue, message.type)
+        run.call = call = keys.verify_call(payload, run.task_id, run.queue, message.type)
     except SignatureError as refused:
         return Refusal(state.Archive("signature", error_text(refused)), refused)
     run.fingerprint, run.is_coroutine = call.fingerprint, bool(call.flags & payloads.COROUTINE)

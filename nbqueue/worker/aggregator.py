@@ -282,7 +282,7 @@ class Aggregator(Service):
             self._failed(run, f"the aggregate is too large: {len(done.body):,} bytes")
             return
         try:
-            make = self._make(self._running[run.number], done.body)
+            make = self._make(self._running[run.number], bytes(done.body))
         except (ValueError, TypeError, KeyError) as error:
             self._failed(run, f"its answer cannot be read: {error}")
             return
@@ -391,7 +391,7 @@ class Aggregator(Service):
 
 
 def _member(task: NewTask) -> Member | None:
-    message = read_message(task.msg) if task.msg else None
+    message = read_message(bytes(task.msg)) if task.msg else None
     if message is None or not message.type:
         log.error("a task of a group cannot be read, and goes with the others id=%s", task.task_id)
         return None

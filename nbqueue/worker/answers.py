@@ -15,6 +15,7 @@ from nbqueue.durations import format_duration
 from nbqueue.errors import TaskCancelled, TaskFailed, TaskTimeout, WorkerLost
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
+from nbqueue.pieces import LARGE, Body, Piece, Pieces, parts_of
 from nbqueue.wire.messages import with_completed_at
 from nbqueue.worker import state
 from nbqueue.worker.finisher import Finisher
@@ -43,7 +44,7 @@ class Answers:
             keep = decision is state.COMPLETE and run.message.retention > 0
             self._completed(run, done, started_ms, finished_ms, keep)
             return
-        body = b"" if done.outcome == pipe.VALUE else done.body
+        body = b"" if done.outcome == pipe.VALUE else bytes(done.body)
         self.failed(run, decision, started_ms, done.peak_memory, body)
 
     def failed(
@@ -52,7 +53,7 @@ class Answers:
         decision: state.Archive | state.Retry | state.Requeue,
         started_ms: int | None = None,
         peak_memory: int = 0,
-        body: bytes = b"",
+        body: Piece = b"",
         error: Exception | None = None,
     ) -> None:
         """The attempt did not end well. ``body`` is the exception as the executor dumped it;
@@ -103,6 +104,7 @@ class Answers:
                 finished_ms,
                 run.waited_ms(started_ms),
                 done.peak_memory,
+                is_large=max(len(run.msg), len(result)) > LARGE and not message.unique_key,
             ),
         )
         if log.isEnabledFor(logging.DEBUG):
@@ -117,20 +119,25 @@ class Answers:
             )
 
 
-def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> bytes:
+def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> Body:
     """The result of an attempt that ended well, as it lies in the store."""
+    body = done.body
     if done.outcome != pipe.VALUE:
         return b""
     if run.call is None or run.has_json_result:
-        return done.body  # no pickle, and for programs in Go too
-    return keys.sign_result(payloads.pack_result(payloads.VALUE, done.body), run.task_id)
+        # No pickle, and for programs in Go too.
+        return body if isinstance(body, bytes) else Pieces(*parts_of(body))
+    if len(body) > LARGE:
+        head, parts = payloads.result_head(payloads.VALUE), parts_of(body)
+        return Pieces(keys.sign_result_apart(head, parts, run.task_id), *parts)
+    return keys.sign_result(payloads.pack_result(payloads.VALUE, bytes(body)), run.task_id)
 
 
 def error_envelope(
     keys: Keyring,
     run: Run,
     decision: state.Archive | state.Retry,
-    body: bytes = b"",
+    body: Piece = b"",
     error: Exception | None = None,
 ) -> bytes:
     """The exception of an attempt that failed, as it lies in the store; see `Answers.failed`."""

@@ -7,17 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 from nbqueue.calls.keyfile import VARIABLE as KEY_VARIABLE
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
+from nbqueue.pieces import LARGE, Piece, send_pieces
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.runs import Run
-
-_RECEIVE = 262_144
 
 SYNC, THREADS, LOOP = "sync", "threads", "loop"
 
@@ -59,6 +58,8 @@ class Executor:
         self._frames = Frames()
         self._out = bytearray(pipe.frame(pipe.SERVICE, service))
         self._permits_out = b""
+        self._pieces: deque[Piece] = deque()
+        """What goes before that, and is too large to be copied."""
         self._pidfd = -1
         self._spawn()
 
@@ -121,7 +122,7 @@ class Executor:
 
     @property
     def wants_write(self) -> bool:
-        return bool(self._out)
+        return bool(self._out or self._pieces)
 
     def is_used_up(self, most_tasks: int | None, most_memory: int | None) -> bool:
         """Whether it ran as many tasks, or took as much memory, as one process may."""
@@ -142,13 +143,21 @@ class Executor:
         self.runs[run.number] = run
         run.executor = self
         run.sent_at = now
-        self._out += pipe.pack_task(frame)
+        if len(frame.arguments) <= LARGE:
+            self._out += pipe.pack_task(frame)
+            return
+        self._out += pipe.task_head(frame)
+        self._pieces += (self._out, frame.arguments)
+        self._out = bytearray()
 
     def flush(self) -> None:
         """Send what is queued, as far as the socket takes it."""
         self._send_permits()
-        while self._out:
+        while self._out or self._pieces:
             try:
+                if self._pieces:
+                    send_pieces(self._socket, self._pieces)
+                    continue
                 sent = self._socket.send(self._out)
             except BlockingIOError:
                 return
@@ -163,14 +172,14 @@ class Executor:
         """Take what it answered. Raises `ExecutorGone` once everything has been taken."""
         ended: list[tuple[Run, DoneFrame]] = []
         try:
-            data = self._socket.recv(_RECEIVE)
+            frames = self._frames.receive(self._socket)
         except BlockingIOError:
             return ended
         except OSError as error:
             raise ExecutorGone from error
-        if not data:
+        if frames is None:
             raise ExecutorGone
-        for kind, body in self._frames.feed(data):
+        for kind, body in frames:
             if kind == pipe.DONE:
                 done = pipe.unpack_done(body)
                 run = self.runs.pop(done.number, None)

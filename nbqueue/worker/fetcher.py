@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from nbqueue.broker import commands
 from nbqueue.broker.commands import Fetched
 from nbqueue.broker.limiting import Full
 from nbqueue.broker.resp import ReplyError
+from nbqueue.broker.staging import read_message_of
 from nbqueue.clock import Clock
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
@@ -85,6 +86,8 @@ class Fetcher:
         self._idle: set[str] = set()
         """Queues that were empty until a moment ago."""
         self._asking = False
+        self._unread = 0
+        """How many tasks are ours whose messages are still to come."""
         self.enabled = True
         links.on_up.append(self._on_up)
         links.on_down.append(self._on_down)
@@ -92,7 +95,7 @@ class Fetcher:
     @property
     def is_asking(self) -> bool:
         """Whether tasks may be on their way here."""
-        return self._asking
+        return self._asking or self._unread > 0
 
     def look(self, queue: str) -> None:
         """There may be a task in ``queue``."""
@@ -110,7 +113,7 @@ class Fetcher:
         link = self._links.tasks
         if self._asking or not self.enabled or link is None or not self._filled:
             return
-        limit = min(self._room(), MOST_AT_ONCE)
+        limit = min(self._room() - self._unread, MOST_AT_ONCE)
         if limit <= 0:
             return
         queue = next(name for name in self.order.next() if name in self._filled)
@@ -146,8 +149,29 @@ class Fetcher:
             if queue not in self._woken:
                 self._filled.discard(queue)
             self._wait(queue)
-        if reply:
-            self._on_fetched(queue, reply, token, now_ms)
+        whole = [task for task in reply if not task.unread]
+        if len(whole) < len(reply):
+            self._read([task for task in reply if task.unread], queue, token)
+        if whole:
+            self._on_fetched(queue, whole, token, now_ms)
+
+    def _read(self, large: Sequence[Fetched], queue: str, token: str) -> None:
+        """Read the messages of tasks that are ours already; each goes on by itself."""
+        link = self._links.tasks
+        assert link is not None
+        for task in large:
+            self._unread += 1
+            link.call(
+                read_message_of(queue, task.task_id), partial(self._on_read, task, queue, token)
+            )
+
+    def _on_read(self, task: Fetched, queue: str, token: str, reply: Any) -> None:
+        self._unread -= 1
+        if isinstance(reply, ReplyError) or reply is None:
+            # Its lease runs out, and whoever finds that sees what has become of it.
+            log.error("message of a task not read id=%s queue=%s: %s", task.task_id, queue, reply)
+            return
+        self._on_fetched(queue, [task._replace(msg=reply, unread=0)], token, self._clock.now_ms())
 
     def _look_later(self, queue: str, seconds: float) -> None:
         self._filled.discard(queue)
@@ -179,6 +203,7 @@ class Fetcher:
 
     def _on_down(self) -> None:
         self._asking = False
+        self._unread = 0
         self._filled.clear()
         self._waiting.clear()
         self._idle.clear()

@@ -88,7 +88,7 @@ class PeriodicSync(Service):
             log.error("provider failed name=%r error=%s", self._name, why)
             return True
         try:
-            wanted = self._understood(json.loads(done.body))
+            wanted = self._understood(json.loads(bytes(done.body)))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.error("provider refused name=%r error=%s", self._name, error)
             return True

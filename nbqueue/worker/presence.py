@@ -126,7 +126,7 @@ class Presence(Service):
         shown = (
             f"{run.message.type}(…)".encode()
             if run.call is not None
-            else shown_payload(run.message.payload)
+            else shown_payload(bytes(run.payload))
         )
         return RunningTask(
             run.task_id,

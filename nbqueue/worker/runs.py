@@ -57,10 +57,16 @@ class Run:
     """Whether the store knows that it has begun."""
     is_unlimited: bool = field(init=False)
     """Whether its message gives it all the time that it needs, as most do."""
+    apart: memoryview | None = None
+    """The payload, if it is large: then the message comes without it."""
 
     def __post_init__(self) -> None:
         message = self.message
         self.is_unlimited = message.timeout >= FAR_TIMEOUT and not message.deadline
+
+    @property
+    def payload(self) -> bytes | memoryview:
+        return self.message.payload if self.apart is None else self.apart
 
     @property
     def timeout(self) -> float:
@@ -123,7 +129,7 @@ class Run:
             self.queue,
             message.type,
             seen_headers(message.headers) if message.headers else b"",
-            message.payload if call is None else call.arguments,
+            self.payload if call is None else call.arguments,
             self.has_json_result,
         )
 

@@ -25,7 +25,7 @@ from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.garbage import tune_garbage_collection
 from nbqueue.store.connection import Store, connect
-from nbqueue.wire.messages import TaskMessage, read_message
+from nbqueue.wire.messages import TaskMessage, read_apart
 from nbqueue.wire.presence import CLOSED, STOPPED
 from nbqueue.worker import state
 from nbqueue.worker.admission import NO_HANDLER, admit
@@ -325,11 +325,21 @@ class Supervisor:
         fence = commands.token_fence(token)
         self._lifetime.busy()
         held = self.finisher.held
-        for task_id, msg, since_ns, attempt, lost in found:
+        for task_id, msg, since_ns, attempt, lost, _ in found:
             number = next(self._numbers)
-            message = read_message(msg) or TaskMessage()
+            message, apart = read_apart(msg) or (TaskMessage(), None)
             run = held[number] = Run(
-                number, task_id, queue, msg, message, fence, attempt, lost, since_ns, now_ms
+                number,
+                task_id,
+                queue,
+                msg,
+                message,
+                fence,
+                attempt,
+                lost,
+                since_ns,
+                now_ms,
+                apart=apart,
             )
             self._begin(run)
 

@@ -22,6 +22,11 @@ import pytest
 import redis as redis_py
 from click.testing import CliRunner
 
+from nbqueue.broker import commands
+from nbqueue.broker.channel import Channel
+from nbqueue.broker.command import Staged
+from nbqueue.broker.commands import Who
+from nbqueue.broker.link import Link
 from nbqueue.cli.store import store as store_commands
 from nbqueue.errors import (
     InvalidURL,
@@ -31,11 +36,13 @@ from nbqueue.errors import (
     StoreUnsuitable,
     StoreWarning,
 )
+from nbqueue.pieces import Pieces
 from nbqueue.store import connection as connection_module
 from nbqueue.store import programs
 from nbqueue.store.connection import connect
 from nbqueue.store.embedded import ensure_server, status
 from nbqueue.store.url import parse_url
+from nbqueue.wire.keys import queue_keys
 
 try:
     PROGRAM = programs.choose_program()
@@ -621,6 +628,38 @@ def test_tls_is_spoken_with_a_certificate_that_we_trust(
         with store.open_connection() as raw:
             assert isinstance(raw.socket, ssl.SSLSocket)
             assert say(raw.socket, "PING") == b"+PONG\r\n"
+
+
+def test_large_values_go_through_tls(tunnel: Tunnel, certificate: tuple[Path, Path]) -> None:
+    url = f"rediss://:sesame@localhost:{tunnel.port}/1?ssl_ca_certs={certificate[0]}"
+    value = os.urandom(1_000_000)
+    staged = Staged(queue_keys("q").staged(0), [("msg", Pieces(value[:9], value[9:]))])
+    missing = commands.complete("q", [], 1_000, Who("w", "h"))
+    missing.staged = [staged]
+    with connect(url) as store:
+        channel, link = Channel(store), Link(store)
+        assert channel.run([missing]) == [[]]
+        assert channel.call(("SET", "k", value), ("GET", "k")) == [b"OK", value]
+        assert channel.call(("GET", "k"), ("GET", "none"), ("GET", "k")) == [value, None, value]
+        replies: list[object] = []
+        link.send(missing, replies.append)
+        link.call(("GET", "none"), replies.append)
+        link.flush()
+        expected: list[object] = [[], None]
+        for _ in range(3):
+            limit = time.monotonic() + 20
+            while len(replies) < len(expected):
+                assert time.monotonic() < limit
+                select.select([link], [link] if link.wants_write else [], [], 0.01)
+                link.flush()
+                link.read()
+            assert replies == expected
+            link.call(("GET", "k"), replies.append)
+            link.call(("STRLEN", "k"), replies.append)
+            link.flush()
+            expected += [value, len(value)]
+        link.close()
+        channel.close()
 
 
 def test_a_certificate_that_we_do_not_trust_is_refused_unless_told_so(tunnel: Tunnel) -> None:

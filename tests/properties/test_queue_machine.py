@@ -360,7 +360,7 @@ class QueueMachine(RuleBasedStateMachine):
         for task_id in taken:
             task = self.tasks[task_id]
             task.attempt += 1
-            expected.append((task_id, encoded(task_id), task.since, task.attempt, task.lost))
+            expected.append((task_id, encoded(task_id), task.since, task.attempt, task.lost, 0))
             task.state, task.holder, task.lease_ms = "active", token, self.now_ms + LEASE_MS
             task.token_since, task.since = task.since, None
             self.claims.append(Claim(task_id, token, task.attempt))

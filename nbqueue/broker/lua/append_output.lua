@@ -57,7 +57,7 @@ for i = 0, #KEYS - tasks_at do
   local id, attempt = ARGV[at], ARGV[at + 2]
   local output = output_prefix .. id
   local kind = redis.call('TYPE', output)['ok']
-  if is_held(lease, task, id, ARGV[at + 1]) and (kind == 'none' or kind == 'stream') then
+  if is_held(lease, task, id, ARGV[at + 1], nil, true) and (kind == 'none' or kind == 'stream') then
     local last = redis.call('HGET', task, 'nbq:output')
     if not last and kind == 'stream' and ARGV[at + 4] ~= '' then
       redis.call('UNLINK', output)

@@ -12,7 +12,7 @@
 -- RETURNS: 0 if the caller no longer held the task, else 1 and how many were trimmed
 -- USES: types, append, announce, fence, count, failure, locks, room, trim
 
-local is_ours, _, limit = is_held(lease, task, id, fence)
+local is_ours, _, limit = is_held(lease, task, id, fence, nil, true)
 if not is_ours then
   return 0
 end

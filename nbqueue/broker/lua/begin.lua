@@ -11,7 +11,7 @@
 local noted = 0
 for i = 0, #KEYS - tasks_at do
   local task = KEYS[tasks_at + i]
-  if is_held(lease, task, ARGV[rest_at + 3 * i], ARGV[rest_at + 3 * i + 1]) then
+  if is_held(lease, task, ARGV[rest_at + 3 * i], ARGV[rest_at + 3 * i + 1], nil, true) then
     redis.call('HSET', task, 'nbq:begun', ARGV[rest_at + 3 * i + 2])
     noted = noted + 1
   end

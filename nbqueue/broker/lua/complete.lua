@@ -5,11 +5,11 @@
 -- counters, the events, the attempts, and tells waiting clients. Safe to repeat: a second call
 -- finds that the task is no longer held.
 --
--- If one of them may have a unique lock, or has a limit, nothing is done: complete_careful.lua, which
--- takes the same keys and arguments, is for those.
+-- If one of them may have a unique lock, has a limit, or is large, nothing is done:
+-- complete_careful.lua, which takes the same keys and arguments, is for those.
 --
 -- KEYS: active, lease, completed, events, attempts, processed, processed_day, *tasks
--- ARGV: now_ms, event_cap, attempt_cap, day_expire_at, ends_prefix, worker, host, then for each
+-- ARGV: now_ms, event_cap, attempt_cap, day_expire_at, ends_prefix, worker, host, large, then for each
 --   task: id, fence, keep_until (Unix seconds; empty: delete), msg, result, type, attempt,
 --   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
 -- RETURNS: the string CAREFUL, or the positions (from 0) of tasks that the caller no longer held
@@ -17,6 +17,9 @@
 
 local call, pcall, find, sub = redis.call, redis.pcall, string.find, string.sub
 local WIDTH = 11
+if large ~= '' then
+  return 'CAREFUL'
+end
 
 -- Redis undoes nothing of a script that stops in the middle, so it must stop before it writes.
 local active_count, lease_count = call('LLEN', active), call('ZCARD', lease)

@@ -3,14 +3,16 @@
 --
 -- Only the holder of a task's lease can finish it; others change nothing and are told. Writes the
 -- counters, the events, the attempts, gives up the tasks' unique locks, and tells waiting clients.
--- Safe to repeat: a second call finds that the task is no longer held.
+-- Safe to repeat: a second call finds that the task is no longer held. `large` is empty, or a letter
+-- for each task: `.` for an ordinary one; 'm' if its message is staged, 'r' if its result is, too, and
+-- both come empty here; 'd' if it is to be deleted. Of these the message names no lock.
 --
 -- KEYS: active, lease, completed, events, attempts, processed, processed_day, *tasks
--- ARGV: now_ms, event_cap, attempt_cap, day_expire_at, ends_prefix, worker, host, then for each
+-- ARGV: now_ms, event_cap, attempt_cap, day_expire_at, ends_prefix, worker, host, large, then for each
 --   task: id, fence, keep_until (Unix seconds; empty: delete), msg, result, type, attempt,
 --   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
 -- RETURNS: the positions (from 0) of tasks that the caller no longer held
--- USES: types, append, announce, fence, count, locks, room
+-- USES: types, append, announce, fence, count, locks, room, staged
 
 check('LLEN', active)
 check('ZCARD', lease, completed)
@@ -18,6 +20,10 @@ check('XLEN', events, attempts)
 countable(processed, processed_day)
 local refused, held, locks, limited, seen = {}, {}, {}, {}, {}
 local asked = {}
+local function kind_of(i)
+  local letter = string.sub(large, i + 1, i + 1)
+  return letter ~= '.' and letter or ''
+end
 for i = 0, #KEYS - tasks_at do
   asked[i + 1] = ARGV[rest_at + 11 * i]
 end
@@ -26,9 +32,12 @@ for i = 0, #KEYS - tasks_at do
   local at = rest_at + 11 * i
   local id = ARGV[at]
   local is_ours, may_lock, limit = is_held(lease, KEYS[tasks_at + i], id, ARGV[at + 1],
-    scores[i + 1])
+    scores[i + 1], kind_of(i) ~= '')
   if is_ours and not seen[id] then
     seen[id] = true
+    if (kind_of(i) == 'm' or kind_of(i) == 'r') and not is_staged(i) then
+      error('what ' .. id .. ' returned is not staged')
+    end
     held[#held + 1] = i
     if may_lock then
       locks[#locks + 1] = lock_of(KEYS[tasks_at + i], id)
@@ -53,8 +62,18 @@ for _, i in ipairs(held) do
   else
     kept[#kept + 1] = keep_until
     kept[#kept + 1] = id
-    redis.call('HSET', task, 'msg', ARGV[at + 3], 'state', 'completed', 'result', result)
-    ending(ends, id, 'c', result)
+    local kind = kind_of(i)
+    if kind == '' then
+      redis.call('HSET', task, 'msg', ARGV[at + 3], 'state', 'completed', 'result', result)
+      ending(ends, id, 'c', result)
+    else
+      unstage(i, task)
+      redis.call('HSET', task, 'state', 'completed')
+      if kind == 'm' then
+        redis.call('HSET', task, 'result', result)
+      end
+      ending(ends, id, kind == 'm' and 'c' or 'C', result)
+    end
   end
   ids[#ids + 1] = id
   attempt(attempts, attempt_cap, {

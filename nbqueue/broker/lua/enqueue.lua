@@ -8,7 +8,7 @@
 -- KEYS: pending, events, code, code_index, *tasks
 -- ARGV: now_ms, event_cap, fingerprint (empty: no code), repeated, limits, then for each task: id, msg
 -- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
--- USES: event, named
+-- USES: event, named, staged
 
 local call = redis.call
 
@@ -26,11 +26,19 @@ local count = 0
 for i = 0, #KEYS - tasks_at do
   local task, msg = KEYS[tasks_at + i], ARGV[rest_at + 2 * i + 1]
   if call('EXISTS', task) == 1 then
+    if repeated == '1' and msg == '' and is_staged(i) then
+      msg = call('HGET', staged_prefix .. i, 'msg')
+    end
     if repeated ~= '1' or redis.pcall('HGET', task, 'msg') ~= msg then
       conflicts[#conflicts + 1] = i
     end
   else
-    call('HSET', task, 'msg', msg, 'state', 'pending', 'pending_since', since)
+    if msg == '' and is_staged(i) then
+      unstage(i, task)
+      call('HSET', task, 'state', 'pending', 'pending_since', since)
+    else
+      call('HSET', task, 'msg', msg, 'state', 'pending', 'pending_since', since)
+    end
     if limits ~= '' then
       name_limit(task, i + 1)
     end

@@ -10,7 +10,7 @@
 local refused = {}
 for i = 0, #KEYS - tasks_at do
   local id = ARGV[rest_at + 2 * i]
-  if is_held(lease, KEYS[tasks_at + i], id, ARGV[rest_at + 2 * i + 1]) then
+  if is_held(lease, KEYS[tasks_at + i], id, ARGV[rest_at + 2 * i + 1], nil, true) then
     redis.call('ZADD', lease, 'XX', lease_until, id)
   else
     refused[#refused + 1] = i

@@ -5,9 +5,9 @@
 -- never run. A paused queue gives nothing, and one that has as many active tasks as it may have
 -- neither. Not safe to repeat blindly: what was taken stays taken until its lease runs out.
 --
--- If one of them has a limit, or was parked, nothing is done: fetch_careful.lua, which takes the
--- same keys and arguments, is for those. What few tasks need costs the others too if it is in one
--- script with them.
+-- If one of them has a limit, was parked, or is large, nothing is done: fetch_careful.lua, which takes
+-- the same keys and arguments, is for those. What few tasks need costs the others too if it is in
+-- one script with them.
 --
 -- KEYS: pending, paused, active, lease, events, settings
 -- ARGV: task_prefix, limit, now_ms, lease_until (Unix seconds, never whole), token, event_cap
@@ -16,6 +16,7 @@
 -- USES: event
 
 local call, pcall = redis.call, redis.pcall
+local LARGE = 65536
 
 if call('EXISTS', paused) == 1 then
   return 'PAUSED'
@@ -36,6 +37,10 @@ local found, taken, ids, leases, reply = {}, {}, {}, {}, {}
 local count = 0
 for i = #line, 1, -1 do
   local id = line[i]
+  local size = pcall('HSTRLEN', task_prefix .. id, 'msg')
+  if type(size) == 'number' and size > LARGE then
+    return 'CAREFUL'
+  end
   local task = pcall('HMGET', task_prefix .. id, 'msg', 'state', 'pending_since', 'nbq:attempt',
     'nbq:lost', 'nbq:limit', 'nbq:parked')
   if task[1] and task[2] == 'pending' and not taken[id] then

@@ -4,17 +4,19 @@
 -- Ids without a task, or of a task that is not pending, are dropped from the line: they could
 -- never run. A paused queue gives nothing, and one that has as many active tasks as it may have
 -- neither. A task that its limit keeps back is parked, and so is one that waits for the lock of
--- another; the next in the line come instead, of which 500 are looked at. Not safe to repeat
+-- another; the next in the line come instead, of which 500 are looked at. A message of more than
+-- LARGE bytes does not come along: Lua would read all of it, byte by byte. Not safe to repeat
 -- blindly: what was taken stays taken until its lease runs out.
 --
 -- KEYS: pending, paused, active, lease, events, settings
 -- ARGV: task_prefix, limit, now_ms, lease_until (Unix seconds, never whole), token, event_cap
--- RETURNS: the string PAUSED or FULL, or for each task, oldest first: id, msg, pending_since (ns,
---   may be empty), attempt (from 1), lost
+-- RETURNS: the string PAUSED or FULL, or for each task, oldest first: id, msg (or how long it is, as
+--   a number, if that is much), pending_since (ns, may be empty), attempt (from 1), lost
 -- USES: types, append, limits, locks
 
 local MOST_LOOKED_AT = 500
 local SLICE = 100
+local LARGE = 65536
 
 if redis.call('EXISTS', paused) == 1 then
   return 'PAUSED'
@@ -77,7 +79,10 @@ local function is_let_in(id, name, waits_for)
 end
 
 local function take(id)
-  local found = redis.pcall('HMGET', task_prefix .. id, 'msg', 'state', 'pending_since',
+  local task = task_prefix .. id
+  local size = redis.pcall('HSTRLEN', task, 'msg')
+  local is_large = type(size) == 'number' and size > LARGE
+  local found = redis.pcall('HMGET', task, is_large and 'state' or 'msg', 'state', 'pending_since',
     'nbq:attempt', 'nbq:lost', 'nbq:limit', 'nbq:parked')
   if not found[1] or found[2] ~= 'pending' or taken[id] then
     return
@@ -87,7 +92,7 @@ local function take(id)
   end
   taken[id] = true
   reply[#reply + 1] = id
-  reply[#reply + 1] = found[1]
+  reply[#reply + 1] = is_large and size or found[1]
   reply[#reply + 1] = found[3] or ''
   reply[#reply + 1] = (tonumber(found[4] or '0') or 0) + 1
   reply[#reply + 1] = found[5] or '0'

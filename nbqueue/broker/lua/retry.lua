@@ -13,7 +13,7 @@
 -- RETURNS: 1, or 0 if the caller no longer held the task
 -- USES: types, append, fence, count, failure, locks, room
 
-local is_ours, _, limit = is_held(lease, task, id, fence)
+local is_ours, _, limit = is_held(lease, task, id, fence, nil, true)
 if not is_ours then
   return 0
 end

@@ -8,7 +8,7 @@
 -- RETURNS: 1, or 0 if the caller no longer held the task
 -- USES: fence
 
-if not is_held(lease, task, id, fence) then
+if not is_held(lease, task, id, fence, nil, true) then
   return 0
 end
 redis.call('HSET', task, 'result', result)

@@ -4,14 +4,21 @@
 -- of an expired lease that the caller found. A holder writes scores with a fraction, and a program
 -- in Go writes whole seconds: a token left behind under a whole score is of an earlier run.
 -- With the answer comes whether the task may have a unique lock, and the name of its limit, if any.
--- `score` is that of the lease, for who asked for many of them at once.
+-- `score` is that of the lease, for who asked for many of them at once. With `unread` the message,
+-- which may be large, is not looked into: a lock that only it names is not found.
 --
 -- `release(active, lease, id)`: it is active no more. `release_all(active, lease, ids)`: nor are
 -- these, with fewer commands for each.
 
-local function is_held(lease, task, id, fence, score)
-  local found = redis.pcall('HMGET', task, 'state', 'nbq:lease', 'msg', 'unique_key',
-    'nbq:limit')
+local function is_held(lease, task, id, fence, score, unread)
+  local found
+  if unread then
+    found = redis.pcall('HMGET', task, 'state', 'nbq:lease', 'nbq:attempt', 'unique_key',
+      'nbq:limit')
+    found[3] = redis.pcall('HEXISTS', task, 'msg') == 1 and ''
+  else
+    found = redis.pcall('HMGET', task, 'state', 'nbq:lease', 'msg', 'unique_key', 'nbq:limit')
+  end
   if found[1] ~= 'active' or not found[3] then
     return false
   end

@@ -1,0 +1,47 @@
+"""Large messages and results past Lua: staged for a script on their way in, read apart on their
+way out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nbqueue.broker.command import Staged
+from nbqueue.pieces import LARGE, Body
+from nbqueue.wire import fields
+from nbqueue.wire.keys import QueueKeys, queue_keys
+
+if TYPE_CHECKING:
+    from nbqueue.broker.commands import Ended
+
+STAGED = frozenset("mr")
+"""Letters of tasks of which something is staged."""
+
+
+def stage_message(keys: QueueKeys, number: int, msg: Body) -> Staged:
+    """The message of the task with this position in its command."""
+    return Staged(keys.staged(number), [(fields.MSG, msg)])
+
+
+def stage_ends(keys: QueueKeys, ended: Sequence[Ended]) -> tuple[str, list[Staged]]:
+    """What is large of tasks that ended: their letters as ``complete.lua`` wants them, and that."""
+    if not any(task.is_large for task in ended):
+        return "", []
+    letters: list[str] = []
+    staged: list[Staged] = []
+    for number, task in enumerate(ended):
+        letter = "."
+        if task.is_large:
+            letter = "d" if task.keep_until is None else "r" if len(task.result) > LARGE else "m"
+        letters.append(letter)
+        if letter in STAGED:
+            values: list[tuple[str, Body]] = [(fields.MSG, task.msg)]
+            if letter == "r":
+                values.append((fields.RESULT, task.result))
+            staged.append(Staged(keys.staged(number), values))
+    return "".join(letters), staged
+
+
+def read_message_of(queue: str, task_id: str) -> tuple[str, str, str]:
+    """The command that reads the message of a task which `commands.fetch` only gave the size of."""
+    return ("HGET", queue_keys(queue).task(task_id), fields.MSG)
