@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from nbqueue.broker import commands, grouping
@@ -118,7 +118,7 @@ class Broker:
         group: str = "",
     ) -> list[int]:
         """Make tasks pending, or scheduled for ``due_ms``, or put them into an aggregation
-        ``group``; in batches, pipelined.
+        ``group``; in batches, pipelined. ``tasks`` may make each part of it when that is asked for.
 
         A call's code goes along once, if the store lacks it. Returns the positions of tasks whose
         id existed already: those were left as they are. After a lost connection it goes on where
@@ -157,23 +157,26 @@ class Broker:
         group: str,
     ) -> list[int] | None:
         now_ms = self.clock.now_ms()
-        batch: list[Command[Any]] = []
+        before: list[Command[Any]] = []
         if group and due_ms is not None:
-            batch.append(grouping.note_groups(queue, [group], due_ms))
+            before.append(grouping.note_groups(queue, [group], due_ms))
         if fingerprint is not None and blob is not None:
-            batch.append(commands.store_code(queue, fingerprint, blob, now_ms))
-        codes = len(batch)
-        for start in range(0, len(tasks), _BATCH):
-            part = tasks[start : start + _BATCH]
-            if due_ms is not None:
-                later = [(task, due_ms) for task in part]
-                batch.append(commands.schedule(queue, later, now_ms, fingerprint, repeated, group))
-            elif group:
-                batch.append(grouping.add_to_group(queue, group, part, now_ms, repeated))
-            else:
-                batch.append(commands.enqueue(queue, part, now_ms, fingerprint, repeated))
+            before.append(commands.store_code(queue, fingerprint, blob, now_ms))
+
+        def batches() -> Iterator[Command[Any]]:
+            yield from before
+            for start in range(0, len(tasks), _BATCH):
+                part = tasks[start : start + _BATCH]
+                if due_ms is not None:
+                    later = [(task, due_ms) for task in part]
+                    yield commands.schedule(queue, later, now_ms, fingerprint, repeated, group)
+                elif group:
+                    yield grouping.add_to_group(queue, group, part, now_ms, repeated)
+                else:
+                    yield commands.enqueue(queue, part, now_ms, fingerprint, repeated)
+
         self._register(queue)
-        replies = self._channel.run(batch)[codes:]
+        replies = self._channel.run(batches())[len(before) :]
         conflicts: list[int] = []
         for number, reply in enumerate(replies):
             if reply is None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nbqueue.broker import resp
 from nbqueue.broker.command import CAREFUL, Arg, Command
-from nbqueue.broker.scripts import Script
 from nbqueue.errors import StoreError, StoreUnreachable
 from nbqueue.pieces import LARGE, Incoming, Piece
 from nbqueue.spin import Spin, limit_waits
 from nbqueue.store.connection import Store
 
 _RECEIVE = 262_144
+_SEND_AT = 32_768
+"""Bytes that are worth a call of the system while more is being made."""
 
 
 class Channel:
@@ -34,14 +35,16 @@ class Channel:
         self._loaded: set[bytes] = set()
         self._spin, self._may_spin = Spin(), False
 
-    def run(self, commands: Sequence[Command[Any]]) -> list[Any]:
+    def run(self, commands: Iterable[Command[Any]]) -> list[Any]:
         """Run scripts in one round trip, and return what their replies mean, in order.
 
-        Scripts that the server does not have (it was restarted or flushed) are loaded first or
-        again. Raises `StoreUnreachable` on a lost connection, `StoreError` on a refusal.
+        What ``commands`` yields is sent as it comes, so that the server works on the first while
+        the next are made; whatever that calls must not use this channel. Scripts that the server
+        does not have (it was restarted or flushed) are loaded first or again. Raises
+        `StoreUnreachable` on a lost connection, `StoreError` on a refusal.
         """
         with self._lock:
-            replies = self._exchange_scripts(commands)
+            commands, replies = self._exchange_scripts(commands)
             missing = [i for i, reply in enumerate(replies) if _is_missing_script(reply)]
             if missing:
                 self._loaded.clear()
@@ -58,49 +61,74 @@ class Channel:
         ]
 
     def _run_instead(self, commands: Mapping[int, Command[Any]], replies: list[Any]) -> None:
-        again = self._exchange_scripts(list(commands.values()))
+        _, again = self._exchange_scripts(commands.values())
         for i, reply in zip(commands, again, strict=True):
             replies[i] = reply
 
     def call(self, *calls: Sequence[Arg]) -> list[Any]:
         """Run plain commands in one round trip, and return their replies."""
         with self._lock:
-            replies = self._exchange([resp.pack(words) for words in calls], len(calls))
+            replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
         return [_checked(reply) for reply in replies]
 
     def close(self) -> None:
         with self._lock:
             self._drop()
 
-    def _exchange_scripts(self, commands: Sequence[Command[Any]]) -> list[Any]:
-        new: dict[bytes, Script] = {}
+    def _exchange_scripts(
+        self, commands: Iterable[Command[Any]]
+    ) -> tuple[list[Command[Any]], list[Any]]:
+        """The commands that were sent, and the reply to each."""
         if self._connection is None:
             self._loaded.clear()
-        for command in commands:
-            if command.script.sha not in self._loaded:
-                new[command.script.sha] = command.script
-        parts: list[Piece] = []
-        parts += [resp.pack(("SCRIPT", "LOAD", script.source)) for script in new.values()]
-        expected, staged = len(new) + len(commands), False
-        for command in commands:
-            if command.staged:
-                parts += resp.pack_staged(command)
-                expected += resp.staged_replies(command) - 1
-                staged = True
-            else:
-                parts.append(resp.pack(command.words()))
-        replies = self._exchange(parts, expected)
-        for reply in replies[: len(new)]:
-            _checked(reply)
-        self._loaded.update(new)
-        return _by_command(commands, replies[len(new) :]) if staged else replies[len(new) :]
+        sent: list[Command[Any]] = []
+        loads: list[int] = []
+        expected = 0
 
-    def _exchange(self, parts: Sequence[Piece], expected: int) -> list[Any]:
+        def parts() -> Iterator[list[Piece]]:
+            nonlocal expected
+            for command in commands:
+                script = command.script
+                made: list[Piece] = []
+                if script.sha not in self._loaded:
+                    self._loaded.add(script.sha)
+                    made.append(resp.pack(("SCRIPT", "LOAD", script.source)))
+                    loads.append(expected)
+                    expected += 1
+                if command.staged:
+                    made += resp.pack_staged(command)
+                    expected += resp.staged_replies(command)
+                else:
+                    made.append(resp.pack(command.words()))
+                    expected += 1
+                sent.append(command)
+                yield made
+
+        replies = self._exchange(parts(), lambda: expected)
+        for at in reversed(loads):
+            reply = replies.pop(at)
+            if isinstance(reply, resp.ReplyError):
+                self._loaded.clear()
+            _checked(reply)
+        if len(replies) > len(sent):
+            replies = _by_command(sent, replies)
+        return sent, replies
+
+    def _exchange(self, parts: Iterable[Sequence[Piece]], expected: Callable[[], int]) -> list[Any]:
         try:
             connection = self._connect()
-            for data in _joined(parts):
+            waiting: list[Piece] = []
+            size = 0
+            for each in parts:
+                waiting += each
+                size += sum(map(len, each))
+                if size > _SEND_AT:
+                    for data in _joined(waiting):
+                        connection.sendall(data)
+                    waiting, size = [], 0
+            for data in _joined(waiting):
                 connection.sendall(data)
-            return self._receive(connection, expected)
+            return self._receive(connection, expected())
         except StoreError:
             self._drop()
             raise

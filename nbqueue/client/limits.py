@@ -14,7 +14,7 @@ from nbqueue.wire.keys import check_queue_name, queue_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
-    from nbqueue.client.submit import _Unsent
+    from nbqueue.client.unsent import Unsent
 
 Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 
@@ -34,7 +34,7 @@ class LimitInfo(NamedTuple):
 
 
 def under_limit(
-    unsent: _Unsent, tasks: Sequence[NewTask], arguments: Sequence[Arguments]
+    unsent: Unsent, tasks: Sequence[NewTask], arguments: Sequence[Arguments]
 ) -> list[NewTask]:
     """These tasks under the limit that their options name, which is made known to the store."""
     limit = unsent.terms.options.limit

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.commands import NewTask
 from nbqueue.client.futures import About, TaskFuture
-from nbqueue.client.submit import _Unsent
 from nbqueue.client.terms import Defaults, Terms
+from nbqueue.client.unsent import Unsent
 from nbqueue.errors import UsageError
 from nbqueue.executor.aggregation import check_type, encoded_payload
 from nbqueue.options import TaskOptions
@@ -31,7 +31,7 @@ def enqueue_message(
     return message.send(message.task)
 
 
-class _Message(_Unsent):
+class _Message(Unsent):
     """One message with its options, ready to be written."""
 
     def __init__(self, session: Session, options: TaskOptions, type: str, payload: Any) -> None:

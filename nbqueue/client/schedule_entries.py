@@ -15,8 +15,9 @@ from nbqueue.calls import payloads
 from nbqueue.calls.digest import call_digest
 from nbqueue.calls.functions import dump_arguments
 from nbqueue.client.messages import _Message
-from nbqueue.client.submit import _NAME_SECONDS, TaskFunction, _Call, _Unsent
+from nbqueue.client.submit import TaskFunction
 from nbqueue.client.terms import Terms
+from nbqueue.client.unsent import NAME_SECONDS, Unsent, UnsentCall
 from nbqueue.clock import to_ms
 from nbqueue.cron import parse_spec, zone_of
 from nbqueue.durations import parse_duration
@@ -76,7 +77,7 @@ def options_of(changes: Mapping[str, Any], settings: Mapping[str, Any]) -> TaskO
 
 
 def new_entry(
-    unsent: _Unsent, spec: str, text: str, default_id: str, settings: Mapping[str, Any]
+    unsent: Unsent, spec: str, text: str, default_id: str, settings: Mapping[str, Any]
 ) -> ScheduleEntry:
     terms = unsent.terms
     name = unsent.about.name or ""
@@ -90,7 +91,7 @@ def new_entry(
         revision="",
         unique_ms=terms.unique_ms or 0,
         name=name,
-        name_seconds=max(_NAME_SECONDS, int(terms.retention) + 86_400) if name else 0,
+        name_seconds=max(NAME_SECONDS, int(terms.retention) + 86_400) if name else 0,
         created_ms=unsent.session.clock.now_ms(),
         limit=limit.name_for((), {}) if limit is not None else "",
         limit_numbers=limit.numbers if limit is not None else "",
@@ -200,7 +201,7 @@ def updated(
         code = None
     else:
         fn = fn.__wrapped__ if isinstance(fn, TaskFunction) else fn
-        call = _Call(session, Terms(TaskOptions(queue=queue)), fn)
+        call = UnsentCall(session, Terms(TaskOptions(queue=queue)), fn)
         message.type = call.code.name
         arguments = dump_arguments(some, more, callee=message.type, fn=fn)
         if message.unique_key:

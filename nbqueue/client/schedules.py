@@ -36,8 +36,9 @@ from nbqueue.client.schedule_entries import (
 )
 from nbqueue.client.schedule_forms import ScheduleForms
 from nbqueue.client.schedule_rows import next_at, prev_at, row_of
-from nbqueue.client.submit import TaskFunction, _Call
+from nbqueue.client.submit import TaskFunction
 from nbqueue.client.terms import Terms
+from nbqueue.client.unsent import UnsentCall
 from nbqueue.clock import from_ms
 from nbqueue.errors import ScheduleNotFound, StoreError, TaskNotFound, UsageError
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, scheduler_history
@@ -354,7 +355,7 @@ def schedule_call(
     if isinstance(fn, TaskFunction):
         changes = {**fn._changes, **changes}
         fn = fn.__wrapped__
-    call = _Call(session, Terms(options_of(changes, settings)), fn)
+    call = UnsentCall(session, Terms(options_of(changes, settings)), fn)
     arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
     digest = call_digest(call.fn, args, kwargs)
     if call.is_unique:

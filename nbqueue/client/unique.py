@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbqueue.broker.commands import LockHolder, NewTask
 from nbqueue.client.codecs import has_json_result
 from nbqueue.client.futures import TaskFuture, attach
-from nbqueue.client.submit import _Unsent, id_conflict
+from nbqueue.client.unsent import Unsent, id_conflict
 from nbqueue.errors import TaskIdConflict, TaskNotUnique
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TRIES = 10
 
 
-def send_unique(unsent: _Unsent, make: Callable[[str], NewTask]) -> TaskFuture[Any]:
+def send_unique(unsent: Unsent, make: Callable[[str], NewTask]) -> TaskFuture[Any]:
     """Write a unique task, or do what its options say if another holds its lock.
 
     Raises `TaskNotUnique` and `TaskIdConflict`.
@@ -55,7 +55,7 @@ def send_unique(unsent: _Unsent, make: Callable[[str], NewTask]) -> TaskFuture[A
     )
 
 
-def _write(unsent: _Unsent, session: Session, task: NewTask) -> TaskFuture[Any] | LockHolder:
+def _write(unsent: Unsent, session: Session, task: NewTask) -> TaskFuture[Any] | LockHolder:
     queue, task_id = unsent.queue, task.task_id
     if unsent.terms.options.task_id is not None:
         # Somebody may wait for another task of this id, so it is listened to once it is ours.

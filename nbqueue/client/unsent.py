@@ -1,0 +1,280 @@
+"""Calls on their way into the store: with their options, as the tasks that they become."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, overload
+
+from nbqueue.broker.commands import LockHolder, NewTask
+from nbqueue.broker.naming import name_task
+from nbqueue.calls import payloads
+from nbqueue.calls.functions import Code, dump_call, dump_function
+from nbqueue.client.futures import About, TaskFuture
+from nbqueue.client.outcomes import DELETED, End
+from nbqueue.client.terms import Terms
+from nbqueue.clock import to_ms_up
+from nbqueue.errors import TaskIdConflict
+from nbqueue.executor.policy import Policy, WithPolicy
+from nbqueue.pieces import Body, Pieces
+from nbqueue.wire import states
+from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.messages import TaskMessage, message_encoder, write_apart
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
+
+NAME_SECONDS = 90 * 86_400
+_SLICE = 1_024
+_SLICE_BYTES = 8_000_000
+
+
+def dump_with_policy(fn: Callable[..., Any], policy: Policy) -> Code:
+    code = dump_function(fn)
+    if policy.is_empty:
+        return code
+    # What is done about its errors may be code, too, and travels with the function.
+    whole = dump_function(WithPolicy(fn, policy))
+    return replace(whole, name=code.name, is_coroutine=code.is_coroutine)
+
+
+class Unsent:
+    """What calls and messages have in common on their way into the store."""
+
+    def __init__(self, session: Session, terms: Terms, about: About) -> None:
+        terms.options.check_whole()
+        self.session = session
+        self.terms = terms
+        self.queue = about.queue
+        self.about = about
+        self.group = terms.options.group or ""
+        self._message = TaskMessage()
+        self._message.CopyFrom(terms.message)
+        self._message.type = about.type
+        options = terms.options
+        self._is_for_now = options.at is None and not terms.delay
+        self.is_plain = self._is_for_now and not (
+            self.group or self.is_unique or options.limit or options.task_id or options.name
+        )
+        """Whether there is nothing special about it, as of most."""
+        self._about_rest = about[1:]
+
+    def future(self, task_id: str) -> TaskFuture[Any]:
+        future: TaskFuture[Any] = TaskFuture(self.session, About(task_id, *self._about_rest))
+        if self.due_ms() is not None:
+            future._notice(task_id, states.SCHEDULED)
+        elif self.group:
+            future._notice(task_id, states.AGGREGATING)
+        return future
+
+    @property
+    def is_unique(self) -> bool:
+        return self.terms.unique_ms is not None
+
+    def limited(self, tasks: list[NewTask], arguments: Sequence[Any]) -> list[NewTask]:
+        """These tasks under their limit, if they have one."""
+        if self.terms.options.limit is None:
+            return tasks
+        from nbqueue.client.limits import under_limit
+
+        return under_limit(self, tasks, arguments)
+
+    def send(self, make: Callable[[str], NewTask]) -> TaskFuture[Any]:
+        """Write the task that ``make`` makes of an id, and return its future."""
+        if self.is_unique:
+            from nbqueue.client.unique import send_unique
+
+            return send_unique(self, make)
+        task_id = self.terms.options.task_id
+        if task_id is not None:
+            future = self._send_named(make(task_id))
+        else:
+            [task_id] = self.session.make_ids(1)
+            future = self.future(task_id)
+            self.enqueue([make(task_id)], future)
+        self.write_name(task_id)
+        return future
+
+    def _send_named(self, task: NewTask) -> TaskFuture[Any]:
+        # Somebody may wait for another task of this id, so it is listened to once it is ours.
+        if self.write([task]):
+            raise id_conflict(self.queue, task.task_id)
+        return self.watched(task.task_id)
+
+    def watched(self, task_id: str) -> TaskFuture[Any]:
+        """The future of a task that was just written."""
+        future = self.future(task_id)
+        bereft = self.session.listener.watch(self.queue, task_id, future, own=True)
+        if bereft is not None:
+            # The id was free, so the task that he waits for was deleted without a word.
+            bereft._take(((task_id, End(DELETED)),))
+        return future
+
+    def enqueue(self, tasks: Sequence[NewTask], sink: Any) -> None:
+        """Write tasks whose ids we made; their ends are told to ``sink``, a future or a group."""
+        listener, queue = self.session.listener, self.queue
+        ids = ids_of(tasks)
+        generation = listener.expect(queue, ids, sink)
+        try:
+            conflicts = self.write(tasks)
+            if conflicts:
+                raise TaskIdConflict(f"the id {ids[conflicts[0]]} exists", ids[conflicts[0]])
+        except BaseException:
+            listener.forget(queue, ids)
+            raise
+        listener.entered(queue, ids, generation)
+
+    def write(self, tasks: Sequence[NewTask]) -> list[int]:
+        """Write tasks; returns the positions of those whose id existed."""
+        code = self._code()
+        due_ms, group = self.due_ms(), self.group
+        return self.session.broker.enqueue(self.queue, tasks, due_ms, *code, group=group)
+
+    def write_unique(self, task: NewTask) -> LockHolder | None:
+        """Write a unique task; returns who holds its lock if another does."""
+        assert self.terms.unique_ms is not None
+        fingerprint, blob = self._code()
+        return self.session.broker.enqueue_unique(
+            self.queue,
+            task,
+            self._message.unique_key,
+            self.terms.unique_ms,
+            due_ms=self.due_ms(),
+            replace=self.terms.options.on_conflict == "replace",
+            after=self.terms.options.on_conflict == "after",
+            fingerprint=fingerprint,
+            blob=blob,
+            group=self.group,
+        )
+
+    def _code(self) -> tuple[bytes | None, bytes | None]:
+        """The fingerprint and the code that the task needs in the store; a message needs none."""
+        return None, None
+
+    def write_name(self, task_id: str) -> None:
+        name = self.about.name
+        if name is not None:
+            session, terms = self.session, self.terms
+            due_ms = self.due_ms()
+            delay = 0.0 if due_ms is None else (due_ms - session.clock.now_ms()) / 1000
+            seconds = max(NAME_SECONDS, math.ceil(delay + terms.retention) + 86_400)
+            session.broker.run(name_task(self.queue, task_id, name, seconds))
+
+    def due_ms(self) -> int | None:
+        """When it is due, on the store's clock; None for now."""
+        if self._is_for_now:
+            return None
+        now_ms = self.session.clock.now_ms()
+        at = self.terms.options.at
+        due_ms = now_ms + round(self.terms.delay * 1000) if at is None else to_ms_up(at)
+        return due_ms if due_ms > now_ms else None
+
+
+def id_conflict(queue: str, task_id: str) -> TaskIdConflict:
+    return TaskIdConflict(
+        f"a task with the id {task_id!r} exists in queue {queue!r} already: choose "
+        f"another, leave task_id out, or wait for that one with q.get({task_id!r})",
+        task_id,
+    )
+
+
+class UnsentCall(Unsent):
+    """One function with its options, ready to make tasks of arguments."""
+
+    def __init__(
+        self, session: Session, terms: Terms, fn: Callable[..., Any], code: Code | None = None
+    ) -> None:
+        self.fn = fn
+        options = terms.options
+        options.check_call()
+        self.code: Code = dump_with_policy(fn, terms.policy) if code is None else code
+        is_json = options.codec == "json"
+        about = About("", options.queue, self.code.name, options.name, is_json=is_json)
+        super().__init__(session, terms, about)
+        self._flags = (
+            payloads.COROUTINE * self.code.is_coroutine
+            | payloads.BY_REFERENCE * self.code.by_reference
+            | payloads.FAIL_IF_LOST * (options.on_lost == "fail")
+            | payloads.JSON_RESULT * is_json
+        )
+        self._encode = message_encoder(self._message)
+
+    def send_plain(self, arguments: Body) -> TaskFuture[Any]:
+        """Write a task that `is_plain`, and return its future."""
+        session = self.session
+        [task_id] = session.make_ids(1)
+        task = self.task(task_id, arguments)
+        future: TaskFuture[Any] = TaskFuture(session, About(task_id, *self._about_rest))
+        self.enqueue((task,), future)
+        return future
+
+    def set_lock(self, digest: str) -> None:
+        """The task is unique by its queue, its type and this digest."""
+        self._message.unique_key = queue_keys(self.queue).lock(self.about.type, digest)
+        self._encode = message_encoder(self._message)
+
+    def task(self, task_id: str, arguments: Body) -> NewTask:
+        code, limits = self.code, self.terms.limits
+        if isinstance(arguments, Pieces):
+            return self._large_task(task_id, arguments, limits)
+        unsigned = payloads.pack_call(code.fingerprint, arguments, self._flags, limits)
+        payload = self.session.keyring.sign_call(unsigned, task_id, self.queue, code.name)
+        return NewTask(task_id, self._encode(task_id, payload))
+
+    def _large_task(
+        self, task_id: str, arguments: Pieces, limits: payloads.Limits | None
+    ) -> NewTask:
+        # A copy, as several threads may submit the same call at once.
+        message, parts = TaskMessage(), arguments.parts
+        message.CopyFrom(self._message)
+        unsigned = payloads.call_head(self.code.fingerprint, self._flags, limits)
+        head = self.session.keyring.sign_call_apart(
+            unsigned, parts, task_id, self.queue, self.code.name
+        )
+        message.id = task_id
+        message.ClearField("payload")
+        return NewTask(task_id, write_apart(message, Pieces(head, *parts)))
+
+    def tasks(self, items: Iterator[Sequence[Any]]) -> Sequence[NewTask]:
+        """Make the tasks of the next items: as many as go into one slice."""
+        name, size = self.code.name, 0
+        dumped: list[Body] = []
+        named: list[tuple[Sequence[Any], Mapping[str, Any]]] = []
+        for item in items:
+            arguments = dump_call(tuple(item), {}, callee=name, fn=self.fn)
+            dumped.append(arguments)
+            named.append((item, {}))
+            size += len(arguments)
+            if len(dumped) >= _SLICE or size >= _SLICE_BYTES:
+                break
+        made = _Tasks(self, self.session.make_ids(len(dumped)), dumped)
+        return made if self.terms.options.limit is None else self.limited(list(made), named)
+
+    def _code(self) -> tuple[bytes | None, bytes | None]:
+        return self.code.fingerprint, self.code.blob
+
+
+class _Tasks(Sequence[NewTask]):
+    """The tasks of a slice, made when asked for: while the store takes in those before them."""
+
+    def __init__(self, call: UnsentCall, ids: list[str], arguments: list[Body]) -> None:
+        self.ids = ids
+        self._call = call
+        self._arguments = arguments
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> NewTask: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[NewTask]: ...
+    def __getitem__(self, index: int | slice) -> NewTask | list[NewTask]:
+        if isinstance(index, slice):
+            return list(map(self._call.task, self.ids[index], self._arguments[index]))
+        return self._call.task(self.ids[index], self._arguments[index])
+
+
+def ids_of(tasks: Sequence[NewTask]) -> list[str]:
+    return tasks.ids if isinstance(tasks, _Tasks) else [task.task_id for task in tasks]
