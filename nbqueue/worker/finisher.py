@@ -115,7 +115,7 @@ class Finisher:
         size = count = 0
         for end in waiting[:_MOST_AT_ONCE]:
             assert isinstance(end.what, Ended)
-            size += len(end.what.result)
+            size += len(end.what.result) + len(end.what.msg)
             # One that may be too large for the store goes alone, so that no other goes with it.
             if count and (size > _MOST_BYTES or end.losses):
                 break
