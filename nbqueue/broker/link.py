@@ -54,8 +54,16 @@ class Link:
         """How many replies are still to come."""
         return len(self._waiting)
 
-    def send(self, command: Command[Any], on_reply: OnReply, tries: int = _TRIES) -> None:
-        """Queue a script; `flush` sends."""
+    def send(
+        self,
+        command: Command[Any],
+        on_reply: OnReply,
+        tries: int = _TRIES,
+        *,
+        is_tracked: bool = False,
+    ) -> None:
+        """Queue a script; `flush` sends. ``is_tracked``: the server is to tell, once, when a key
+        changes that it reads."""
         script = command.script
         if script.sha not in self._loaded:
             self._loaded.add(script.sha)
@@ -66,12 +74,14 @@ class Link:
             if isinstance(reply, resp.ReplyError):
                 if reply.code == "NOSCRIPT" and tries > 1:
                     self._loaded.discard(script.sha)
-                    self.send(command, on_reply, tries - 1)
+                    self.send(command, on_reply, tries - 1, is_tracked=is_tracked)
                 else:
                     on_reply(reply)
             else:
                 on_reply(command.read(reply))
 
+        if is_tracked:
+            self.call(("CLIENT", "CACHING", "YES"))  # which is for the next command only
         self._out += words
         self._waiting.append(read)
 
@@ -129,12 +139,18 @@ class Link:
 
 
 class Listener(Link):
-    """A link on which messages come by themselves: subscriptions."""
+    """A link on which messages come by themselves: subscriptions.
 
-    def __init__(self, store: Store, channels: Sequence[str], on_message: OnReply) -> None:
+    ``on_id`` gets the number that the server has for this connection.
+    """
+
+    def __init__(
+        self, store: Store, channels: Sequence[str], on_message: OnReply, on_id: OnReply
+    ) -> None:
         super().__init__(store)
         self._on_message = on_message
-        self._out += resp.pack(("SUBSCRIBE", *channels))
+        self._on_id = on_id
+        self._out += resp.pack(("CLIENT", "ID")) + resp.pack(("SUBSCRIBE", *channels))
 
     def follow(self, channel: str) -> None:
         """Listen to one more channel; `flush` sends."""
@@ -151,3 +167,5 @@ class Listener(Link):
                 return
             if isinstance(reply, list) and reply[0] == b"message":
                 self._on_message(reply)
+            elif isinstance(reply, int):
+                self._on_id(reply)
