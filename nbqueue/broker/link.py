@@ -63,8 +63,16 @@ class Link:
         """How many replies are still to come."""
         return len(self._waiting)
 
-    def send(self, command: Command[Any], on_reply: OnReply, tries: int = _TRIES) -> None:
-        """Queue a script; `flush` sends."""
+    def send(
+        self,
+        command: Command[Any],
+        on_reply: OnReply,
+        tries: int = _TRIES,
+        *,
+        is_tracked: bool = False,
+    ) -> None:
+        """Queue a script; `flush` sends. ``is_tracked``: the server is to tell, once, when a key
+        changes that it reads."""
         if command.careful is not None:
             way = (command.script.name, command.keys[0])
             times = self._careful.get(way, 0)
@@ -80,7 +88,7 @@ class Link:
             if isinstance(reply, resp.ReplyError):
                 if reply.code == "NOSCRIPT" and tries > 1:
                     self._loaded.discard(script.sha)
-                    self.send(command, on_reply, tries - 1)
+                    self.send(command, on_reply, tries - 1, is_tracked=is_tracked)
                 else:
                     on_reply(reply)
             elif command.careful is not None and reply == CAREFUL:
@@ -92,6 +100,8 @@ class Link:
         if command.staged:
             self._send_staged(command, read)
             return
+        if is_tracked:
+            self.call(("CLIENT", "CACHING", "YES"))  # which is for the next command only
         self._out += resp.pack(command.words())
         self._waiting.append(read)
 
@@ -208,12 +218,18 @@ class Link:
 
 
 class Listener(Link):
-    """A link on which messages come by themselves: subscriptions."""
+    """A link on which messages come by themselves: subscriptions.
 
-    def __init__(self, store: Store, channels: Sequence[str], on_message: OnReply) -> None:
+    ``on_id`` gets the number that the server has for this connection.
+    """
+
+    def __init__(
+        self, store: Store, channels: Sequence[str], on_message: OnReply, on_id: OnReply
+    ) -> None:
         super().__init__(store)
         self._on_message = on_message
-        self._out += resp.pack(("SUBSCRIBE", *channels))
+        self._on_id = on_id
+        self._out += resp.pack(("CLIENT", "ID")) + resp.pack(("SUBSCRIBE", *channels))
 
     def follow(self, channel: str) -> None:
         """Listen to one more channel; `flush` sends."""
@@ -230,3 +246,5 @@ class Listener(Link):
                 return
             if isinstance(reply, list) and reply[0] == b"message":
                 self._on_message(reply)
+            elif isinstance(reply, int):
+                self._on_id(reply)

@@ -49,15 +49,27 @@ def appear(record: WorkerRecord, tasks: Iterable[RunningTask]) -> Command[int]:
     )
 
 
-def listing(worker_id: str, queues: Iterable[str], now_ms: int) -> list[Words]:
-    """Plain commands that list a worker where it is looked for; each lies in another slot."""
+def info_key(worker_id: str) -> str:
+    """Where `appear` writes what a worker says of itself."""
     name = read_worker_id(worker_id)
     assert name is not None
+    return name.info_key
+
+
+def signs_of_life(worker_id: str, now_ms: int) -> list[Words]:
+    """Plain commands that list a worker where Asynq's programs look for it. The first replies 1 if
+    it was not listed."""
+    name = read_worker_id(worker_id)
+    assert name is not None
+    until_s = now_ms // 1000 + SHOWN_SECONDS
+    return [("ZADD", SERVERS, until_s, name.info_key), ("ZADD", WORKERS, until_s, name.tasks_key)]
+
+
+def listing(worker_id: str, queues: Iterable[str], now_ms: int) -> list[Words]:
+    """Plain commands that list a worker where it is looked for, and let go of those long gone; each
+    lies in another slot. The first are `signs_of_life`."""
     now_s = now_ms // 1000
-    words: list[Words] = [
-        ("ZADD", SERVERS, now_s + SHOWN_SECONDS, name.info_key),
-        ("ZADD", WORKERS, now_s + SHOWN_SECONDS, name.tasks_key),
-    ]
+    words = signs_of_life(worker_id, now_ms)
     for key in (SERVERS, WORKERS):
         # Asynq leaves this to whoever looks at them, which may be nobody.
         words.append(("ZREMRANGEBYSCORE", key, "-inf", now_s - REMEMBERED_SECONDS))
@@ -67,6 +79,11 @@ def listing(worker_id: str, queues: Iterable[str], now_ms: int) -> list[Words]:
         words.append(("ZREMRANGEBYSCORE", key, "-inf", now_s - REMEMBERED_SECONDS))
         words.append(("EXPIRE", key, REMEMBERED_SECONDS))
     return words
+
+
+def arrival(worker_id: str, queues: Iterable[str]) -> list[Words]:
+    """Plain commands that tell the other workers of these queues that there is one more."""
+    return [("PUBLISH", queue_keys(queue).wake, f"neighbour {worker_id}") for queue in queues]
 
 
 def unlist(worker_id: str, queue: str) -> Words:

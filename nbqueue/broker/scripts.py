@@ -8,10 +8,10 @@ rest (``*tasks``, ``then for each task: …``) is reached through ``tasks_at`` a
 from __future__ import annotations
 
 import hashlib
+import pkgutil
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 _HEADER = re.compile(r"^-- (KEYS|ARGV|RETURNS|USES): (.*)$")
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
@@ -70,7 +70,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _read(path: str) -> str:
-    return (resources.files("nbqueue.broker") / "lua" / path).read_text(encoding="utf-8")
+    found = pkgutil.get_data("nbqueue.broker", f"lua/{path}")
+    assert found is not None
+    return found.decode()
 
 
 def _fragments(names: tuple[str, ...], found: dict[str, str]) -> dict[str, str]:

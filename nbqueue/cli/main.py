@@ -5,19 +5,15 @@ Nothing heavy is imported up here, because ``nbqueue worker`` should run its fir
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib import import_module
 from typing import IO, Any
 
 import click
 
 from nbqueue import __version__
-from nbqueue.cli.demo import demo
-from nbqueue.cli.health import health
-from nbqueue.cli.inspect import queue, task
-from nbqueue.cli.logs import logs
 from nbqueue.cli.parameters import QUEUE, SIZE, SPAN
-from nbqueue.cli.schedules import schedule
-from nbqueue.cli.store import store
 from nbqueue.errors import NbqueueError, UsageError
 
 
@@ -35,8 +31,29 @@ class _ShownUsageError(_ShownError):
     exit_code = 2
 
 
+_HOMES = {
+    "demo": "demo",
+    "health": "health",
+    "logs": "logs",
+    "queue": "inspect",
+    "schedule": "schedules",
+    "store": "store",
+    "task": "inspect",
+}
+
+
 class _Commands(click.Group):
-    """A group whose commands may raise our errors."""
+    """A group whose commands may raise our errors. Most are loaded when they are wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_HOMES])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        home = _HOMES.get(cmd_name)
+        if home is None:
+            return super().get_command(ctx, cmd_name)
+        found: click.Command = getattr(import_module(f"nbqueue.cli.{home}"), cmd_name)
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -190,29 +207,35 @@ def worker(
     second ends at once; unfinished tasks go back to their queues. SIGTSTP (Ctrl-Z) stops fetching.
     It logs to stderr.
     """
-    from nbqueue.worker.worker import Worker
-
     weights = dict(queues) or {"default": 1}
     if len(weights) < len(queues):
         raise UsageError("a queue is named twice by -q: name each once, with its weight")
-    chosen = Worker(
-        url or None,
-        queues=weights,
-        concurrency=concurrency,
-        executor=executor,
-        strict_priority=strict,
-        shutdown_timeout=shutdown_timeout,
-        lease=lease,
-        tasks_per_executor=tasks_per_executor,
-        memory_per_executor=memory_per_executor,
-        burst=burst,
-        idle_timeout=idle_timeout,
-        health_file=health_file,
-        log_level=log_level.lower(),
-        scheduler=scheduler,
-    )
-    _log_to_stderr(log_level)
-    sys.exit(chosen.run())
+    from nbqueue.worker.spawn import prepared
+
+    count = concurrency or os.cpu_count() or 1
+    # Executors take as long to start as what is imported next.
+    with prepared(executor, count):
+        from nbqueue.worker.worker import Worker
+
+        chosen = Worker(
+            url or None,
+            queues=weights,
+            concurrency=count,
+            executor=executor,
+            strict_priority=strict,
+            shutdown_timeout=shutdown_timeout,
+            lease=lease,
+            tasks_per_executor=tasks_per_executor,
+            memory_per_executor=memory_per_executor,
+            burst=burst,
+            idle_timeout=idle_timeout,
+            health_file=health_file,
+            log_level=log_level.lower(),
+            scheduler=scheduler,
+        )
+        _log_to_stderr(log_level)
+        code = chosen.run()
+    sys.exit(code)
 
 
 def _log_to_stderr(level: str) -> None:
@@ -226,14 +249,6 @@ def _log_to_stderr(level: str) -> None:
     )
     logging.getLogger("nbqueue.worker").info("nbqueue %s; Ctrl-C ends this worker", __version__)
 
-
-main.add_command(store)
-main.add_command(demo)
-main.add_command(queue)
-main.add_command(task)
-main.add_command(schedule)
-main.add_command(health)
-main.add_command(logs)
 
 if __name__ == "__main__":
     main()

@@ -7,13 +7,11 @@ returns goes to the supervisor as JSON, and that keeps the schedules.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from nbqueue.cron import parse_spec, zone_of
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
@@ -46,6 +44,8 @@ class Periodic:
                 raise UsageError(f"{name!r} is no option of a Periodic; there are {known}")
         if not isinstance(type, str) or not type.strip():
             raise UsageError(f"type={type!r} is empty: it must be text, such as 'email:deliver'")
+        from nbqueue.cron import parse_spec, zone_of
+
         zone = zone_of(options.get("tz", "UTC"))
         parse_spec(spec, zone)
         task = TaskOptions().merged({k: v for k, v in options.items() if k in _OPTIONS})
@@ -101,4 +101,6 @@ def call_provider(provider: Provider) -> bytes:
 def digest_of(data: dict[str, Any]) -> str:
     """16 hexadecimal digits that are the same for equal wishes."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    import hashlib
+
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,32 +1,31 @@
 """A store URL becomes a connection, to a server that is known to be fit for it.
 
-redis-py opens the connections; what is said over them first, :class:`_Handshake` decides, so that
-a connection costs one round trip however much there is to say. RESP2 is spoken on purpose: no
-reply that nobody asked for (a push) can ever stand between two replies of a pipeline.
+Connections with TLS are opened by redis-py, others by :mod:`nbqueue.store.plain`; what is said over
+them first, :class:`_Handshake` decides, so that a connection costs one round trip however much
+there is to say. RESP2 is spoken on purpose: no reply that nobody asked for (a push) can ever stand
+between two replies of a pipeline.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import platformdirs
 
 from nbqueue.errors import (
     InvalidURL,
-    StoreDenied,
-    StoreError,
     StoreUnreachable,
     StoreUnsuitable,
     StoreWarning,
 )
+from nbqueue.store.facts import Facts, store_error
 from nbqueue.store.programs import OLDEST
 from nbqueue.store.url import StoreURL, default_url, parse_url
 
@@ -173,14 +172,33 @@ class Store:
             return self._open_once(handshake)
 
     def _open_once(self, handshake: _Handshake) -> RawConnection:
+        if self.url.scheme == "rediss":
+            return self._open_with_tls(handshake)
+        from nbqueue.store.plain import PlainConnection
+
+        socket_path = self._ensure_embedded()
+        is_path = self.url.scheme in ("unix", "embedded")
+        place = socket_path or self.url.path or "" if is_path else self.url.hosts[0]
+        connection = PlainConnection(place, CONNECT_SECONDS, _keepalive())
+        try:
+            connection.connect()
+            handshake.say(connection.exchange)
+        except BaseException as error:
+            connection.disconnect()
+            if isinstance(error, OSError) or _is_of_redis(error):
+                raise store_error(self.url, error) from error
+            raise
+        return RawConnection(connection)
+
+    def _open_with_tls(self, handshake: _Handshake) -> RawConnection:
         import redis
 
-        kind, settings = _settings(self.url, self._ensure_embedded(), handshake)
+        kind, settings = _settings(self.url, None, handshake)
         try:
             connection = kind(**settings)
             connection.connect()
         except (redis.RedisError, OSError) as error:
-            raise _store_error(self.url, error) from error
+            raise store_error(self.url, error) from error
         return RawConnection(connection)
 
 
@@ -204,7 +222,7 @@ def connect(url: str | StoreURL | None = None) -> Store:
         )
     store = Store(place)
     answers = _ask(store)
-    facts = _Facts(place, answers)
+    facts = Facts(place, answers)
     store.product, store.server_version = facts.product, facts.version
     if facts.policy not in (None, "noeviction"):
         warnings.warn(
@@ -219,13 +237,11 @@ def connect(url: str | StoreURL | None = None) -> Store:
 
 def _ask(store: Store) -> list[Any]:
     """The answers to the questions, on a connection of their own, once the data are loaded."""
-    from redis.exceptions import BusyLoadingError
-
     limit = time.monotonic() + LOADING_SECONDS
     while True:
         handshake = _Handshake(store.url, _QUESTIONS)
         store._open(handshake).close()
-        if not isinstance(handshake.answers[0], BusyLoadingError):
+        if not _is_loading(handshake.answers[0]):
             return handshake.answers
         if time.monotonic() > limit:
             raise StoreUnreachable(
@@ -234,11 +250,25 @@ def _ask(store: Store) -> list[Any]:
         threading.Event().wait(0.05)
 
 
+def _is_loading(answer: Any) -> bool:
+    if not isinstance(answer, Exception):
+        return False
+    from redis.exceptions import BusyLoadingError
+
+    return isinstance(answer, BusyLoadingError)
+
+
+def _is_of_redis(error: BaseException) -> TypeGuard[Exception]:
+    from redis import RedisError
+
+    return isinstance(error, RedisError)
+
+
 class _Handshake:
     """What is said first on a connection: everything in one go, then the answers are read.
 
-    redis-py calls it for each connection it opens. ``answers`` has the replies to ``questions``,
-    with errors as values: which of them matter is for the asker to say.
+    redis-py calls it for each connection it opens; `say` is for others. ``answers`` has the replies
+    to ``questions``, with errors as values: which of them matter is for the asker to say.
     """
 
     def __init__(self, url: StoreURL, questions: Sequence[tuple[str, ...]] = ()) -> None:
@@ -251,13 +281,20 @@ class _Handshake:
         self.answers: list[Any] = []
 
     def __call__(self, connection: _Connection) -> None:
-        # Lets the parser read from the new socket; every connect function of redis-py does it.
-        connection._parser.on_connect(connection)
-        commands = [*self._needed, *self._questions]
-        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-        replies: list[Any] = []
-        for _ in commands:
-            replies.append(_read(connection, replies))
+        def exchange(commands: Sequence[tuple[str, ...]]) -> list[Any]:
+            # Lets the parser read from the new socket; every connect function of redis-py does it.
+            connection._parser.on_connect(connection)
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            replies: list[Any] = []
+            for _ in commands:
+                replies.append(_read(connection, replies))
+            return replies
+
+        self.say(exchange)
+
+    def say(self, exchange: Callable[[Sequence[tuple[str, ...]]], list[Any]]) -> None:
+        """Say it through ``exchange``, which gives the replies to commands, errors as values."""
+        replies = exchange([*self._needed, *self._questions])
         for reply in replies[: len(self._needed)]:
             if isinstance(reply, Exception):
                 raise reply
@@ -277,6 +314,12 @@ def _read(connection: _Connection, before: list[Any]) -> Any:
         return error
 
 
+def _keepalive() -> dict[int, int]:
+    return {
+        getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)
+    }
+
+
 def _settings(
     url: StoreURL, socket_path: str | None, handshake: _Handshake
 ) -> tuple[type[_Connection], dict[str, Any]]:
@@ -293,9 +336,7 @@ def _settings(
         return UnixDomainSocketConnection, {**settings, "path": socket_path or url.path}
     (settings["host"], settings["port"]) = url.hosts[0]
     settings["socket_keepalive"] = True
-    settings["socket_keepalive_options"] = {
-        getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)
-    }
+    settings["socket_keepalive_options"] = _keepalive()
     if url.scheme == "redis":
         return Connection, settings
     for name, value in url.tls:
@@ -306,97 +347,3 @@ def _settings(
         # Of a certificate that is not looked at, the name is not either; redis-py 6 wants it said.
         settings["ssl_check_hostname"] = False
     return SSLConnection, settings
-
-
-class _Facts:
-    """What the answers say about the server. Raises StoreError for one that will not do."""
-
-    def __init__(self, url: StoreURL, answers: list[Any]) -> None:
-        from redis.exceptions import AuthenticationError, NoPermissionError
-
-        for answer in answers:
-            if isinstance(answer, AuthenticationError):
-                raise _store_error(url, answer)
-        _, info, hello, policy = answers
-        told = _info(info)
-        greeting = _pairs(hello)
-        self.policy = _pairs(policy).get("maxmemory-policy")
-        self.product = "valkey" if "valkey_version" in told else greeting.get("server", "redis")
-        if not told and not greeting and not isinstance(info, NoPermissionError):
-            raise StoreUnsuitable(
-                f"{url.redacted} does not say that it is a Redis: it answers INFO with {info!r}. "
-                "Check the host and the port"
-            )
-        # A Valkey's own numbers mean something else; 7.2.4 is where it left Redis.
-        like = "7.2.4" if self.product == "valkey" else greeting.get("version")
-        self.version = _version(told.get("redis_version") or like)
-        if self.version < OLDEST:
-            raise StoreUnsuitable(
-                f"the store {url.redacted} is Redis {'.'.join(map(str, self.version))}, and "
-                "nbqueue needs 6.2 or newer. Upgrade the server, or use another, such as an "
-                "embedded one: nbqueue.connect('embedded://default')"
-            )
-        if "sentinel" in (told.get("redis_mode"), greeting.get("mode")):
-            raise StoreUnsuitable(
-                f"{url.redacted} is a Sentinel, which holds no data. Write "
-                "redis+sentinel://host:26379/master, or the redis:// URL of the master itself"
-            )
-        if greeting.get("role") in ("replica", "slave"):
-            raise StoreUnsuitable(
-                f"the store {url.redacted} is a replica, which cannot be written to. Use the "
-                "URL of its master"
-            )
-
-
-def _info(reply: Any) -> dict[str, str]:
-    if not isinstance(reply, bytes):
-        return {}
-    lines = reply.decode(errors="replace").splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)
-
-
-def _pairs(reply: Any) -> dict[str, str]:
-    if not isinstance(reply, list):
-        return {}
-    words = [each.decode(errors="replace") if isinstance(each, bytes) else "" for each in reply]
-    return dict(zip(words[::2], words[1::2], strict=False))
-
-
-def _version(text: str | None) -> tuple[int, int, int]:
-    numbers = list(OLDEST) if text is None else [0, 0, 0]
-    with contextlib.suppress(ValueError):
-        for place, part in enumerate((text or "").split(".")[:3]):
-            numbers[place] = int(part)
-    return numbers[0], numbers[1], numbers[2]
-
-
-def _store_error(url: StoreURL, error: Exception) -> StoreError:
-    """What an error of redis-py or of the system means for the user of ``url``."""
-    import redis
-    from redis.exceptions import AuthenticationWrongNumberOfArgsError, InvalidResponse
-
-    place, said = url.redacted, str(error).strip(". ") or type(error).__name__
-    if isinstance(error, AuthenticationWrongNumberOfArgsError):
-        return StoreUnsuitable(
-            f"the store {place} knows no users, so it is older than Redis 6; nbqueue needs 6.2"
-        )
-    denied = isinstance(error, (redis.AuthenticationError, redis.exceptions.NoPermissionError))
-    if denied or "protected mode" in said:
-        way = "Check the user and the password in it" if url.password else "Write its password"
-        return StoreDenied(
-            f"the store {place} refuses: {said}. {way}: {url.scheme}://user:password@… "
-            "(signs such as @ and / in it are %-encoded)"
-        )
-    if isinstance(error, redis.ResponseError):
-        return StoreUnsuitable(f"the store {place} cannot be used: {said}")
-    if isinstance(error, InvalidResponse):
-        return StoreUnsuitable(f"{place} does not speak Redis's protocol: {said}")
-    hint = "Check that the server runs, the host and the port (one with TLS wants rediss://)"
-    if url.scheme == "rediss":
-        hint = "Check that the port is one with TLS, and the certificates (ssl_ca_certs=path)"
-    elif url.scheme in ("unix", "embedded"):
-        hint = "Check that the server runs, and the path of its socket"
-    return StoreUnreachable(
-        f"the store {place} cannot be reached: {said}. {hint}; without a server of your own, "
-        "nbqueue.connect('embedded://default') starts one"
-    )

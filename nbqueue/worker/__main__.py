@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+from typing import Any
 
 
 def main(answer: int) -> int:
@@ -18,6 +19,13 @@ def main(answer: int) -> int:
     settings["service"] = base64.b64decode(settings["service"])
     level = settings["log_level"].upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    from nbqueue.worker.spawn import prepared
+
+    with prepared(settings["executor"], settings["concurrency"]):
+        return _serve(answer, settings)
+
+
+def _serve(answer: int, settings: dict[str, Any]) -> int:
     from nbqueue.errors import NbqueueError
     from nbqueue.worker.settings import WorkerSettings
     from nbqueue.worker.supervisor import Supervisor

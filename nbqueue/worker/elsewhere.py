@@ -15,7 +15,7 @@ from nbqueue.clock import Clock
 from nbqueue.wire.keys import QUEUES, is_queue_name, queue_keys
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
-from nbqueue.worker.upkeep import ATTEMPT_DAYS, Service
+from nbqueue.worker.upkeep import ATTEMPT_DAYS, Part, Service
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -24,27 +24,15 @@ _MOST_SLICES = 40
 _MOST_VISITS = 200
 
 
-class Adopter(Service):
+class Adopter(Part):
     """Gives active tasks without a lease one that has run out: the recoverer then finds them.
 
-    In each turn a slice of each queue's list; the next turn goes on from there.
+    Each time a slice of a queue's list; the next time goes on from there.
     """
 
-    def __init__(
-        self,
-        reactor: Reactor,
-        links: Links,
-        clock: Clock,
-        queues: Sequence[str],
-        interval: float = 2.0,
-    ) -> None:
-        self._queues = queues
+    def __init__(self, reactor: Reactor, links: Links, clock: Clock) -> None:
+        super().__init__(reactor, links, clock)
         self._starts: dict[str, int] = {}
-        super().__init__(reactor, links, clock, interval)
-
-    def run_once(self) -> None:
-        for queue in self._queues:
-            self.adopt(queue)
 
     def adopt(self, queue: str) -> None:
         """Look at the next slice of ``queue``."""

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nbqueue.calls.keyfile import VARIABLE as KEY_VARIABLE
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
 from nbqueue.pieces import LARGE, Piece, send_pieces
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.runs import Run
+from nbqueue.worker.spawn import LOOP, SYNC, THREADS, take
 
-SYNC, THREADS, LOOP = "sync", "threads", "loop"
+__all__ = ["LOOP", "SYNC", "THREADS", "Death", "Executor", "ExecutorGone"]
 
 
 class Death(NamedTuple):
@@ -61,39 +58,11 @@ class Executor:
         self._pieces: deque[Piece] = deque()
         """What goes before that, and is too large to be copied."""
         self._pidfd = -1
-        self._spawn()
-
-    def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
-        permits, self._permit_writer = os.pipe()
-        control, self._control = os.pipe()
-        os.set_blocking(permits, False)
-        os.set_blocking(self._permit_writer, False)
-        os.set_blocking(self._control, False)
-        self._permits = permits
-        self._socket = ours
-        ours.setblocking(False)
-        for size in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            ours.setsockopt(socket.SOL_SOCKET, size, 1 << 20)
-            theirs.setsockopt(socket.SOL_SOCKET, size, 1 << 20)
-        passed = (theirs.fileno(), permits, control)
-        try:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "nbqueue.executor",
-                    self.kind,
-                    str(self.capacity),
-                    *map(str, passed),
-                ],
-                stdin=subprocess.DEVNULL,
-                env={name: value for name, value in os.environ.items() if name != KEY_VARIABLE},
-                pass_fds=passed,
-            )
-        finally:
-            theirs.close()
-            os.close(control)
+        spawned = take(kind, capacity)
+        self.process = spawned.process
+        self._socket = spawned.socket
+        self._permits, self._permit_writer = spawned.permits, spawned.permit_writer
+        self._control = spawned.control
 
     @property
     def pid(self) -> int:

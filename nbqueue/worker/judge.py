@@ -22,9 +22,6 @@ class Judge(Forwarder):
     """Looks at what parked tasks wait for, when the store says that it may be time."""
 
     def _forward(self, queue: str) -> None:
-        timer = self._due.pop(queue, None)
-        if timer is not None:
-            timer.cancel()
         self._send(
             limiting.judge(queue, self._clock.now_ms()), lambda reply: self._on(queue, reply)
         )

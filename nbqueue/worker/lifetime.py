@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-
-import psutil
+from typing import TYPE_CHECKING
 
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.upkeep import Service
+
+if TYPE_CHECKING:
+    import psutil
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -58,6 +60,8 @@ class Lifetime(Service):
 
 
 def _process(pid: int) -> psutil.Process | None:
+    import psutil
+
     try:
         return psutil.Process(pid)
     except psutil.NoSuchProcess:
@@ -66,4 +70,4 @@ def _process(pid: int) -> psutil.Process | None:
 
 def _lives(process: psutil.Process | None) -> bool:
     # is_running also tells another process that has the number by now.
-    return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return process is not None and process.is_running() and process.status() != "zombie"

@@ -17,7 +17,8 @@ from nbqueue.worker.reactor import Reactor
 
 log = logging.getLogger("nbqueue.worker")
 
-WAIT_SECONDS = 5
+WAIT_SECONDS = 30
+_CHANGES = "__redis__:invalidate"
 _LONGEST_PAUSE = 2.0
 
 
@@ -26,6 +27,9 @@ class Links:
 
     ``on_up`` is called with everything connected, at first and after each loss; ``on_down`` at
     each loss. In between `tasks` and `upkeep` are None.
+
+    Where the store can tell of changes, ``on_tracking`` is called after ``on_up``: from then on
+    tracked commands of `upkeep` have ``on_changed`` called, once, with keys that they read.
     """
 
     def __init__(self, reactor: Reactor, store: Store, queues: list[str]) -> None:
@@ -42,6 +46,8 @@ class Links:
         self.on_up: list[Callable[[], None]] = []
         self.on_down: list[Callable[[], None]] = []
         self.on_message: Callable[[str, bytes], None] = lambda channel, data: None
+        self.on_tracking: Callable[[], None] = lambda: None
+        self.on_changed: Callable[[list[bytes] | None], None] = lambda keys: None
         reactor.every_round(self.flush)
 
     def connect(self) -> None:
@@ -130,7 +136,9 @@ class Links:
             opened["tasks"] = Link(self._store)
             opened["upkeep"] = Link(self._store)
             channels = [CANCEL_CHANNEL, *(queue_keys(queue).wake for queue in queues)]
-            opened["listener"] = Listener(self._store, channels, self._on_message)
+            opened["listener"] = Listener(
+                self._store, channels, self._on_message, self._on_listener_id
+            )
             for queue in queues:
                 opened["wait " + queue] = Link(self._store)
         except BaseException:
@@ -175,7 +183,21 @@ class Links:
             self._lost(error)
 
     def _on_message(self, message: Any) -> None:
-        self.on_message(message[1].decode(), message[2])
+        if message[1] == _CHANGES.encode():
+            self.on_changed(message[2])
+        else:
+            self.on_message(message[1].decode(), message[2])
+
+    def _on_listener_id(self, number: int) -> None:
+        """Have the server say there what changes. It may refuse either, to this user."""
+
+        def begin(reply: Any) -> None:
+            if reply == b"OK":
+                self.on_tracking()
+
+        if self.upkeep is not None and self._listener is not None:
+            self._listener.follow(_CHANGES)
+            self.upkeep.call(("CLIENT", "TRACKING", "ON", "REDIRECT", number, "OPTIN"), begin)
 
     def _drop(self) -> None:
         for link in self._all:

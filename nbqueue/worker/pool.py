@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -16,6 +15,7 @@ from nbqueue.worker.pace import Pace
 from nbqueue.worker.reactor import Reactor, Timer
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import THREAD, WorkerSettings
+from nbqueue.worker.spawn import wanted
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -91,8 +91,8 @@ class Pool:
 
     def warm_up(self) -> None:
         """Start executors before there is work, as many as can run at once."""
-        kind = self._kind
-        for _ in range(min(self._settings.concurrency, os.cpu_count() or 1) if kind == SYNC else 1):
+        kind, _, count = wanted(self._settings.executor, self._settings.concurrency)
+        for _ in range(count):
             self._spawn(kind)
 
     def add(self, run: Run) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbqueue.broker import presence
+from nbqueue.broker.link import Link
 from nbqueue.broker.resp import ReplyError
 from nbqueue.clock import Clock
 from nbqueue.wire.presence import (
@@ -30,6 +31,9 @@ log = logging.getLogger("nbqueue.worker")
 
 NOTED_AFTER = 1.0
 """Seconds that a task runs before the store is told that it has begun."""
+
+_LIST_AGAIN = 60.0
+_LONG = float("inf")
 
 
 class Begun(NamedTuple):
@@ -70,8 +74,13 @@ class Presence(Service):
         self._started_at = clock.now()
         self._status = ACTIVE
         self._has_left = False
+        self._listed: dict[str, float] = {}
         self._then: Callable[[], None] | None = None
         super().__init__(reactor, links, clock, 5.0)
+
+    def stop(self) -> None:
+        super().stop()
+        self._listed.clear()
 
     def say(self, status: str) -> None:
         """Have the worker shown with another status, now and from now on."""
@@ -85,6 +94,7 @@ class Presence(Service):
 
     def forget(self, queue: str) -> None:
         """Take the worker off the list of those who serve ``queue``."""
+        self._listed.pop(queue, None)
         link = self._links.upkeep
         if link is not None:
             link.call(presence.unlist(self._worker_id, queue), _log_refusal)
@@ -103,9 +113,32 @@ class Presence(Service):
             self._started_at,
             len(tasks),
         )
-        for words in presence.listing(self._worker_id, self._queues, self._clock.now_ms()):
-            link.call(words, _log_refusal)
+        self._list(link)
         self._send(presence.appear(record, tasks), self._on_written)
+
+    def _list(self, link: Link) -> None:
+        """Say that we live; to new queues, and now and then to all, also that we serve them."""
+        now, now_ms = self._reactor.now(), self._clock.now_ms()
+        recent = now - _LIST_AGAIN
+        due = [queue for queue in self._queues if self._listed.get(queue, -_LONG) <= recent]
+        if due:
+            new = [queue for queue in due if queue not in self._listed]
+            words = presence.listing(self._worker_id, due, now_ms)
+            words += presence.arrival(self._worker_id, new)
+            self._listed.update(dict.fromkeys(due, now))
+        else:
+            words = presence.signs_of_life(self._worker_id, now_ms)
+        link.call(words[0], _log_refusal if due else self._on_sign)
+        for each in words[1:]:
+            link.call(each, _log_refusal)
+
+    def _on_sign(self, reply: Any) -> None:
+        _log_refusal(reply)
+        link = self._links.upkeep
+        if reply == 1 and link is not None and not self._has_left:
+            # We were listed no more: the store was emptied.
+            self._listed.clear()
+            self._list(link)
 
     def leave(self, then: Callable[[], None]) -> None:
         """Delete it all; call ``then`` when the store has done so, or at once if it is away."""

@@ -28,7 +28,8 @@ _SLICE = 200
 
 
 class Reclaimer(Service):
-    """Looks every few seconds for sets whose deadline has passed, once a minute for names."""
+    """Looks every few seconds for sets whose deadline has passed, in queues that have any, and once
+    a minute for names."""
 
     def __init__(
         self,
@@ -41,7 +42,16 @@ class Reclaimer(Service):
         self._queues = queues
         self._noted: dict[tuple[str, str], float] = {}
         self._looked_at = -_LOOK_FOR_NAMES
+        self._with_sets: set[str] = set()
         super().__init__(reactor, links, clock, interval)
+
+    def note(self, queue: str, has_sets: bool) -> None:
+        """Somebody looked whether there are sets in ``queue``."""
+        if not has_sets:
+            self._with_sets.discard(queue)
+        elif queue not in self._with_sets:
+            self._with_sets.add(queue)
+            self._look(queue)
 
     def run_once(self) -> None:
         is_time = self._reactor.now() - self._looked_at >= _LOOK_FOR_NAMES
@@ -49,14 +59,18 @@ class Reclaimer(Service):
             self._looked_at = self._reactor.now()
             self._forget_notes()
         for queue in self._queues:
-            keys = queue_keys(queue)
-            self._call(
-                ("ZRANGE", keys.aggregation_sets, 0, _SETS - 1, "WITHSCORES"),
-                partial(self._on_sets, queue),
-            )
+            if queue in self._with_sets:
+                self._look(queue)
             if is_time:
-                self._call(("SMEMBERS", keys.groups), partial(self._on_groups, queue))
+                key = queue_keys(queue).groups
+                self._call(("SMEMBERS", key), partial(self._on_groups, queue))
                 self._restore(queue, 0)
+
+    def _look(self, queue: str) -> None:
+        self._call(
+            ("ZRANGE", queue_keys(queue).aggregation_sets, 0, _SETS - 1, "WITHSCORES"),
+            partial(self._on_sets, queue),
+        )
 
     def _call(self, words: tuple[Any, ...], on_reply: Any) -> None:
         link = self._links.upkeep

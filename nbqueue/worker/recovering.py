@@ -143,7 +143,8 @@ class Neighbours(Service):
 
     Once a second it looks at the processes, which asks nothing of the store; every few seconds at
     who else is there. The list of each queue names who served it for long, so that a worker that
-    takes the place of a dead one sees it as it starts; records name workers of other queues.
+    takes the place of a dead one sees it as it starts; who comes later says so. Records name
+    workers of other queues.
     """
 
     def __init__(
@@ -156,12 +157,15 @@ class Neighbours(Service):
         recovering: Recovering,
         interval: float = 1.0,
         ask_every: int = 3,
+        ask_all_every: int = 30,
     ) -> None:
         self._worker_id = worker_id
         self._queues = queues
         self._recovering = recovering
         self._ask_every = ask_every
+        self._ask_all_every = ask_all_every
         self._turn = 0
+        self._read: set[str] = set()
         self._known: dict[str, set[str]] = {}
         super().__init__(reactor, links, clock, interval)
 
@@ -171,13 +175,19 @@ class Neighbours(Service):
         self._known.clear()
 
     def run_once(self) -> None:
-        if self._turn % self._ask_every == 0:
+        if self._turn % self._ask_all_every == 0:
+            self._read.clear()
             for queue in self._queues:
                 self._ask(("ZRANGE", queue_keys(queue).workers, 0, -1), partial(self._on, queue))
+        if self._turn % self._ask_every == 0:
             self._ask(("ZRANGE", SERVERS, 0, -1), self._on_records)
         self._turn += 1
         for queue in self._known:
             self._look(queue)
+
+    def found(self, queue: str, worker_id: bytes) -> None:
+        """A worker says that it serves ``queue`` from now on."""
+        self._on(queue, [worker_id])
 
     def _ask(self, words: tuple[Any, ...], on_reply: Callable[[Any], None]) -> None:
         def read(reply: Any) -> None:
@@ -193,11 +203,14 @@ class Neighbours(Service):
     def _on_records(self, reply: list[bytes]) -> None:
         for key in reply:
             worker_id = key.decode("utf-8", "replace").partition("{")[2].rstrip("}")
-            if worker_id != self._worker_id and is_neighbour(worker_id):
+            is_new = worker_id != self._worker_id and worker_id not in self._read
+            if is_new and is_neighbour(worker_id):
                 self._ask(("GET", key), partial(self._on_record, worker_id))
 
     def _on_record(self, worker_id: str, body: bytes | None) -> None:
         record = decode_worker(body) if body else None
+        if record is not None:
+            self._read.add(worker_id)
         for queue in record.queues if record is not None else ():
             if is_queue_name(queue):
                 self._on(queue, [worker_id.encode()])

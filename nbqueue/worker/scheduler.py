@@ -1,9 +1,9 @@
 """Fires schedules when they are due: of the worker's queues, and of those that it was told of.
 
 Every worker does this for the same schedules, and the script that fires decides who was first. What
-lies in the store is read when the store comes up, when a change is announced, and every few
-seconds. Between these a timer waits for the next due time. A schedule that nobody with the key
-signed is never fired.
+lies in the store is read when the store comes up, when a change is announced and, where there are
+schedules, every few seconds. Between these a timer waits for the next due time. A schedule that
+nobody with the key signed is never fired.
 """
 
 from __future__ import annotations
@@ -87,8 +87,11 @@ class Scheduler(Service):
         return [*self._served, *self._others.difference(self._served)]
 
     def tend(self, queue: str) -> None:
-        """Fire the schedules of this queue, too, for as long as it has any."""
-        if queue not in self._others:
+        """Somebody saw schedules there: fire them, for as long as it has any."""
+        if queue in self._served:
+            if not self._known.get(queue):
+                self.refresh(queue)
+        elif queue not in self._others:
             self._others.add(queue)
             self.refresh(queue)
 
@@ -117,7 +120,9 @@ class Scheduler(Service):
         self._known = {queue: self._known.get(queue, {}) for queue in self._queues}
         self._records.keep_only(self._queues)
         for queue in self._queues:
-            self.refresh(queue)
+            # Where there are none, `tend` is called when there are.
+            if self._known[queue] or queue in self._others:
+                self.refresh(queue)
 
     # --- What lies in the store ---
 

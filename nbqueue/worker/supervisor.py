@@ -18,6 +18,7 @@ from collections.abc import Callable
 from nbqueue.broker import commands
 from nbqueue.broker.channel import Channel
 from nbqueue.broker.commands import Fetched, Who
+from nbqueue.broker.presence import info_key
 from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration, parse_duration
@@ -43,6 +44,7 @@ from nbqueue.worker.identity import new_worker_id
 from nbqueue.worker.judge import Judge, LimitKeeper
 from nbqueue.worker.lifetime import Lifetime
 from nbqueue.worker.links import Links
+from nbqueue.worker.lookout import Lookout, Tended
 from nbqueue.worker.outputs import OutputWriter
 from nbqueue.worker.periodic import PeriodicSync
 from nbqueue.worker.pool import Pool
@@ -111,7 +113,6 @@ class Supervisor:
             self.pool.add,
             self.pool.room,
         )
-        Reclaimer(self.reactor, self.links, self.clock, queues, min(5.0, lease))
         Heartbeat(self.reactor, self.links, self.clock, self.finisher, lease)
         self.fetcher = Fetcher(
             self.reactor,
@@ -124,8 +125,8 @@ class Supervisor:
             lambda: self.pool.room() - self.aggregator.reserved,
             self._on_fetched,
         )
-        self.forwarder = Forwarder(self.reactor, self.links, self.clock, queues, self.fetcher.look)
-        self._judge = Judge(self.reactor, self.links, self.clock, queues, self.fetcher.look)
+        self.forwarder = Forwarder(self.reactor, self.links, self.clock, self.fetcher.look)
+        self._judge = Judge(self.reactor, self.links, self.clock, self.fetcher.look)
         LimitKeeper(self.reactor, self.links, self.clock, queues)
         self._tend(queues)
         self._scheduler: Scheduler | None = None
@@ -174,10 +175,19 @@ class Supervisor:
             queues,
             self._numbers,
         )
-        Recoverer(*parts, queues, recovering.expired)
-        Neighbours(*parts, self.worker_id, queues, recovering)
-        Elsewhere(*parts, queues, Adopter(*parts, queues), recovering.expired, self._on_schedules)
-        Janitor(*parts, queues)
+        adopter = Adopter(*parts)
+        tended = Tended(
+            self.forwarder,
+            self._judge,
+            Recoverer(*parts, recovering.expired),
+            Janitor(*parts, queues),
+            adopter,
+            Reclaimer(*parts, queues, min(5.0, self.settings.lease_seconds)),
+            self._on_schedules,
+        )
+        Lookout(*parts, queues, info_key(self.worker_id), tended)
+        self._neighbours = Neighbours(*parts, self.worker_id, queues, recovering)
+        Elsewhere(*parts, queues, adopter, recovering.expired, self._on_schedules)
         Sweeper(*parts, queues)
         BeginNotes(*parts, self.pool)
         self._health = HealthChecks(self.reactor, self.links, self.settings)
@@ -392,15 +402,17 @@ class Supervisor:
             word, _, value = data.partition(b" ")
             queue = channel[len("nbqueue:{") : -len("}:wake")]
             if word == b"due" and value.isdigit():
-                self.forwarder.announced(queue, int(value))
+                self.forwarder.alarms.set(queue, int(value))
             elif word == b"group":
                 self.aggregator.announced(queue, value)
             elif word == b"turn" and value.isdigit():
-                self._judge.announced(queue, int(value))
+                self._judge.alarms.set(queue, int(value))
             elif word == b"handlers":
                 self._handlers.refresh()
             elif word == b"worker":
                 self.queues.on_message(value)
+            elif word == b"neighbour":
+                self._neighbours.found(queue, value)
             elif word == b"schedules":
                 if self._scheduler is not None:
                     self._scheduler.refresh(queue)

@@ -1,6 +1,7 @@
-"""What a worker does for the queues beside running tasks: one small service each.
+"""What a worker does for the queues beside running tasks: one small part each.
 
-Any number of workers do this for the same queue; each script is harmless to repeat.
+Any number of workers do this for the same queue; each script is harmless to repeat. When there is
+something to do for a queue, `nbqueue.worker.lookout` says.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from nbqueue.broker import commands
 from nbqueue.broker.commands import Command, Expired, Forwarded
+from nbqueue.broker.limiting import Judged
 from nbqueue.broker.resp import ReplyError
 from nbqueue.clock import Clock
 from nbqueue.wire.keys import queue_keys
@@ -24,26 +26,44 @@ log = logging.getLogger("nbqueue.worker")
 
 ATTEMPT_DAYS = 7
 
+_HORIZON = 60.0
+"""What is later than this many seconds gets no timer: looks come sooner than that."""
 
-class Service:
-    """Runs every ``interval`` seconds while the store is there, from the moment it is there."""
 
-    def __init__(self, reactor: Reactor, links: Links, clock: Clock, interval: float) -> None:
+class Part:
+    """Something that keeps order: it knows the time, and may ask the store."""
+
+    def __init__(self, reactor: Reactor, links: Links, clock: Clock) -> None:
         self._reactor = reactor
         self._links = links
         self._clock = clock
+
+    def _send(self, command: Command[Any], on_reply: Callable[[Any], None]) -> None:
+        link = self._links.upkeep
+        if link is not None:
+            link.send(command, lambda reply: on_reply(checked(reply)))
+
+
+class Service(Part):
+    """Runs every ``interval`` seconds while the store is there, from the moment it is there."""
+
+    def __init__(self, reactor: Reactor, links: Links, clock: Clock, interval: float) -> None:
+        super().__init__(reactor, links, clock)
         self._interval = interval
         self._timer: Timer | None = None
         links.on_up.append(self._tick)
         links.on_down.append(self.stop)
 
     def stop(self) -> None:
+        """Run no more, until the store is there again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _tick(self) -> None:
-        self.stop()
+        # Not `stop`, in which parts forget what they know once the store is away.
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = self._reactor.after(self._interval, self._tick)
         self.run_once()
 
@@ -51,13 +71,65 @@ class Service:
         """Do the work of one turn."""
         raise NotImplementedError
 
-    def _send(self, command: Command[Any], on_reply: Callable[[Any], None]) -> None:
-        link = self._links.upkeep
-        if link is not None:
-            link.send(command, lambda reply: on_reply(_checked(reply)))
+
+class Alarms(Part):
+    """Calls ``action`` for a queue when the time has come that was set for it.
+
+    Of several times the first counts. Between two calls for a queue lie at least ``gap`` seconds.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        links: Links,
+        clock: Clock,
+        action: Callable[[str], None],
+        gap: float = 0.0,
+    ) -> None:
+        super().__init__(reactor, links, clock)
+        self._action = action
+        self._gap = gap
+        self._timers: dict[str, Timer] = {}
+        self._rang_at: dict[str, float] = {}
+        links.on_down.append(self.stop)
+
+    def stop(self) -> None:
+        """Forget what was set."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._rang_at.clear()
+
+    def is_set(self, queue: str) -> bool:
+        """Whether there is a time that was set for ``queue``."""
+        return queue in self._timers
+
+    def set(self, queue: str, due_ms: int) -> None:
+        """Call for ``queue`` then (Unix ms), or at once if that is past."""
+        seconds = (due_ms - self._clock.now_ms()) / 1000
+        if seconds > _HORIZON:
+            return  # it is asked about again before
+        now = self._reactor.now()
+        at = max(now, now + seconds, self._rang_at.get(queue, now - self._gap) + self._gap)
+        timer = self._timers.get(queue)
+        if timer is not None:
+            if timer.at <= at:
+                return
+            timer.cancel()
+        self._timers[queue] = self._reactor.after(at - now, lambda: self.ring(queue))
+
+    def ring(self, queue: str) -> None:
+        """Call for ``queue`` now."""
+        timer = self._timers.pop(queue, None)
+        if timer is not None:
+            timer.cancel()
+        if self._links.upkeep is not None:
+            self._rang_at[queue] = self._reactor.now()
+            self._action(queue)
 
 
-def _checked(reply: Any) -> Any:
+def checked(reply: Any) -> Any:
+    """``reply``; None, and a line in the log, if the store refused."""
     if isinstance(reply, ReplyError):
         log.error("store refused maintenance error=%s", reply)
         return None
@@ -93,7 +165,7 @@ def _log_lost(queue: str, part: list[tuple[str, str]]) -> Callable[[Any], None]:
     return read
 
 
-class Recoverer(Service):
+class Recoverer(Part):
     """Finds tasks whose lease ran out, in whoever's hands they were."""
 
     def __init__(
@@ -101,83 +173,47 @@ class Recoverer(Service):
         reactor: Reactor,
         links: Links,
         clock: Clock,
-        queues: list[str],
         on_expired: Callable[[str, Expired], None],
-        interval: float = 2.0,
     ) -> None:
-        self._queues = queues
+        super().__init__(reactor, links, clock)
         self._on_expired = on_expired
-        super().__init__(reactor, links, clock, interval)
+        self.alarms = Alarms(reactor, links, clock, self._recover, gap=1.0)
 
-    def run_once(self) -> None:
-        now_ms = self._clock.now_ms()
-        for queue in self._queues:
-            self._send(commands.expired(queue, now_ms), partial(self._on, queue))
+    def _recover(self, queue: str) -> None:
+        self._send(commands.expired(queue, self._clock.now_ms()), partial(self._on, queue))
 
     def _on(self, queue: str, found: list[Expired] | None) -> None:
         for task in found or ():
             self._on_expired(queue, task)
 
 
-class Forwarder(Service):
+class Forwarder(Part):
     """Moves scheduled and retried tasks to pending when they are due.
 
-    Looks when the next one is due that it knows of, which the scripts announce, and once a second
-    for those of programs that announce nothing.
+    Looks when the next one is due that it knows of, which the scripts announce. Programs in Go
+    announce nothing: while the store does not tell of changes it asks once a second for theirs.
     """
 
     def __init__(
-        self,
-        reactor: Reactor,
-        links: Links,
-        clock: Clock,
-        queues: list[str],
-        look: Callable[[str], None],
+        self, reactor: Reactor, links: Links, clock: Clock, look: Callable[[str], None]
     ) -> None:
-        self._queues = queues
+        super().__init__(reactor, links, clock)
         self._look = look
-        self._due: dict[str, Timer] = {}
-        super().__init__(reactor, links, clock, 1.0)
-
-    def stop(self) -> None:
-        super().stop()
-        for timer in self._due.values():
-            timer.cancel()
-        self._due.clear()
-
-    def announced(self, queue: str, due_ms: int) -> None:
-        """A task of ``queue`` will be due then."""
-        seconds = max(0.0, (due_ms - self._clock.now_ms()) / 1000)
-        if seconds > self._interval:
-            return
-        timer = self._due.get(queue)
-        at = self._reactor.now() + seconds
-        if timer is not None and timer.action is not None and timer.at <= at:
-            return
-        if timer is not None:
-            timer.cancel()
-        self._due[queue] = self._reactor.after(seconds, lambda: self._forward(queue))
-
-    def run_once(self) -> None:
-        for queue in self._queues:
-            self._forward(queue)
+        self.alarms = Alarms(reactor, links, clock, self._forward)
 
     def _forward(self, queue: str) -> None:
-        timer = self._due.pop(queue, None)
-        if timer is not None:
-            timer.cancel()
         self._send(
             commands.forward(queue, self._clock.now_ms()), lambda reply: self._on(queue, reply)
         )
 
-    def _on(self, queue: str, reply: Forwarded | None) -> None:
+    def _on(self, queue: str, reply: Forwarded | Judged | None) -> None:
         if reply is None:
             return
         if reply.moved:
             self._look(queue)
         if reply.next_due_ms is not None:
             # A millisecond more: the clock counts whole ones, and a round too early is one lost.
-            self.announced(queue, reply.next_due_ms + 1)
+            self.alarms.set(queue, reply.next_due_ms + 1)
 
 
 class Janitor(Service):
@@ -185,15 +221,16 @@ class Janitor(Service):
 
     def __init__(self, reactor: Reactor, links: Links, clock: Clock, queues: list[str]) -> None:
         self._queues = queues
-        super().__init__(reactor, links, clock, 8.0)
+        self.alarms = Alarms(reactor, links, clock, self._delete, gap=8.0)
+        super().__init__(reactor, links, clock, 60.0)
 
     def run_once(self) -> None:
+        link = self._links.upkeep
+        if link is None:
+            return
+        oldest = self._clock.now_ms() - ATTEMPT_DAYS * 86_400_000
         for queue in self._queues:
-            self._delete(queue)
-            oldest = self._clock.now_ms() - ATTEMPT_DAYS * 86_400_000
-            link = self._links.upkeep
-            if link is not None:
-                link.call(("XTRIM", queue_keys(queue).attempts, "MINID", "~", oldest))
+            link.call(("XTRIM", queue_keys(queue).attempts, "MINID", "~", oldest))
 
     def _delete(self, queue: str) -> None:
         self._send(

@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -456,6 +457,18 @@ def test_connecting_takes_one_round_trip() -> None:
 def say(connection: socket.socket, command: str) -> bytes:
     connection.sendall(f"{command}\r\n".encode())
     return connection.recv(65536)
+
+
+def test_connecting_without_tls_needs_no_redis_py(home: Path) -> None:
+    connect(f"embedded://{home}").close()
+    code = (
+        "import sys; from nbqueue.store.connection import connect\n"
+        "store = connect(sys.argv[1]); store.open_connection().close()\n"
+        "print([m for m in ('redis', 'asyncio') if m in sys.modules])"
+    )
+    words = [sys.executable, "-c", code, f"embedded://{home}"]
+    found = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
 
 
 def test_a_raw_connection_speaks_resp2_under_our_name(server: Server) -> None:
