@@ -201,7 +201,8 @@ class Listing:
     def _rows(
         self, queue: str, names: Sequence[str], reply: list[Any], wanted: Wanted
     ) -> list[TaskRow]:
-        return rows_of(queue, names, reply, wanted.with_result, wanted.with_error)
+        now_ms = self._broker.clock.now_ms()
+        return rows_of(queue, names, reply, now_ms, wanted.with_result, wanted.with_error)
 
     # --- Last attempts ---------------------------------------------------------------------------
 

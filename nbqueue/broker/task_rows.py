@@ -12,10 +12,8 @@ from typing import Any
 
 from nbqueue.broker.command import decoded_number
 from nbqueue.wire import fields, states
-from nbqueue.wire.keys import LISTENER_LENGTH
+from nbqueue.wire.ids import made_ms
 from nbqueue.wire.messages import TaskMessage, read_message
-
-_ID_LENGTH = 27
 
 ALL_FIELDS = (
     fields.PENDING_SINCE,
@@ -67,12 +65,17 @@ class TaskRow:
 
 
 def rows_of(
-    queue: str, names: Sequence[str], reply: list[Any], with_result: bool, with_error: bool
+    queue: str,
+    names: Sequence[str],
+    reply: list[Any],
+    now_ms: int,
+    with_result: bool = False,
+    with_error: bool = False,
 ) -> list[TaskRow]:
     width = 1 + with_result + with_error
     rows = []
     for at in range(1, len(reply), width):
-        row = _row(queue, names, reply[at])
+        row = _row(queue, names, reply[at], now_ms)
         if row is None:
             continue
         if with_result:
@@ -103,7 +106,7 @@ def _number(value: bytes | None) -> int | None:
     return decoded_number(value) if value else None
 
 
-def _row(queue: str, names: Sequence[str], told: bytes) -> TaskRow | None:
+def _row(queue: str, names: Sequence[str], told: bytes, now_ms: int) -> TaskRow | None:
     task_id, score, state, is_call, *values = told.split(b"\0", 4 + len(names))
     message = read_message(values[-1])
     if message is None:
@@ -113,7 +116,7 @@ def _row(queue: str, names: Sequence[str], told: bytes) -> TaskRow | None:
     name = found.get(fields.NAME)
     row = TaskRow(
         text, queue, state.decode("utf-8", "replace"), message, is_call == b"1",
-        _number(found.get(fields.ATTEMPT)) or 0, enqueued_ms(text),
+        _number(found.get(fields.ATTEMPT)) or 0, made_ms(text, now_ms),
         name=name.decode("utf-8", "replace") if name else None,
     )  # fmt: skip
     _note_place(row, score, found)
@@ -173,17 +176,6 @@ def _note_lease(row: TaskRow, score: bytes, lease: bytes | None) -> None:
     since_ns = _number(since.encode())
     if since_ns:
         row.waited_ms = max(0, row.started_ms - since_ns // 1_000_000)
-
-
-def enqueued_ms(task_id: str) -> int | None:
-    """When a task was enqueued, as an id made by one of our clients says; None for other ids."""
-    if len(task_id) != _ID_LENGTH:
-        return None
-    try:
-        int(task_id, 16)
-        return int(task_id[LISTENER_LENGTH : LISTENER_LENGTH + 11], 16)
-    except ValueError:
-        return None
 
 
 def _fraction(progress: bytes) -> float | None:

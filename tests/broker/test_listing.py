@@ -12,10 +12,11 @@ from nbqueue.broker import listing
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.listing import LISTED, Listing, Wanted
 from nbqueue.broker.naming import name_task
-from nbqueue.broker.task_rows import TaskRow, enqueued_ms
+from nbqueue.broker.task_rows import TaskRow
+from nbqueue.wire.ids import make_ids
 
 FETCHED_MS = 1_999_999_999_000
-ID = "0123456789" + f"{NOW_MS - 9000:011x}" + "000001"
+[ID] = make_ids("client", NOW_MS - 9000, [1])
 
 
 def rows(
@@ -36,12 +37,6 @@ def attempt_of(task_id: str, **fields: str) -> dict[str, str]:
     usual = {"task_id": task_id, "type": "t", "attempt": "2", "started_at": str(NOW_MS - 3000)}
     usual |= {"finished_at": str(NOW_MS - 1000), "waited": "250", "worker": "host:1:ab"}
     return usual | fields
-
-
-def test_ids_of_our_clients_tell_when_they_were_made() -> None:
-    assert enqueued_ms(ID) == NOW_MS - 9000
-    assert enqueued_ms("nightly") is None
-    assert enqueued_ms("x" * 27) is None
 
 
 def test_each_state_tells_what_is_known_of_it(broker: Broker, redis: Any) -> None:

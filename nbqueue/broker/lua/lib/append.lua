@@ -1,27 +1,7 @@
--- Append to a queue's streams. Their caps bound their size; readers notice what a cap dropped.
+-- Append to a queue's streams: of its events, see event.lua, and of its attempts.
+-- USES: event
 --
--- `event(stream, cap, at, name, ids)`: these tasks made this transition at `at` (Unix ms). Ids are
--- joined by spaces; one that contains a space, as programs in Go may make them, has an entry alone.
 -- `attempt(stream, cap, fields)`: an attempt ended; `fields` is a list of names and values.
-
-local function event(stream, cap, at, name, ids)
-  if string.find(table.concat(ids), ' ', 1, true) then
-    local others = {}
-    for _, id in ipairs(ids) do
-      if string.find(id, ' ', 1, true) then
-        redis.call('XADD', stream, 'MAXLEN', '~', cap, '*', 'event', name, 'at', at, 'id', id)
-      else
-        others[#others + 1] = id
-      end
-    end
-    if #others == 0 then
-      return
-    end
-    ids = others
-  end
-  redis.call('XADD', stream, 'MAXLEN', '~', cap, '*',
-    'event', name, 'at', at, 'ids', table.concat(ids, ' '))
-end
 
 local function attempt(stream, cap, fields)
   redis.call('XADD', stream, 'MAXLEN', '~', cap, '*', unpack(fields))
