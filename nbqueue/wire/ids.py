@@ -48,6 +48,21 @@ def make_ids(prefix: str, now_ms: int, numbers: Iterable[int]) -> list[str]:
     return [head + pairs[number // 3844 % 3844] + pairs[number % 3844] for number in numbers]
 
 
+def made_times(task_ids: Iterable[str], now_ms: int) -> list[int | None]:
+    """When each of these ids was made; see `made_ms`."""
+    known: dict[str, int] = {}
+    times: list[int | None] = []
+    for task_id in task_ids:
+        # Ids that were made together look the same up to their numbers.
+        found = known.get(task_id[:-4])
+        if found is None:
+            found = made_ms(task_id, now_ms)
+            if found is not None:
+                known[task_id[:-4]] = found
+        times.append(found)
+    return times
+
+
 def made_ms(task_id: str, now_ms: int) -> int | None:
     """When such an id was made; None for the ids of others.
 

@@ -6,6 +6,8 @@ which drop unknown fields and refuse text that is not UTF-8: `clean_text` makes 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from google.protobuf.message import DecodeError
 
 from nbqueue.wire.asynq_pb2 import (
@@ -26,6 +28,7 @@ __all__ = [
     "WorkerInfo",
     "clean_text",
     "read_message",
+    "read_messages",
     "with_completed_at",
 ]
 
@@ -43,6 +46,14 @@ def read_message(msg: bytes) -> TaskMessage | None:
     """The message that ``msg`` encodes, or None if it encodes none."""
     try:
         return TaskMessage.FromString(msg)
+    except DecodeError:
+        return None
+
+
+def read_messages(msgs: Iterable[bytes]) -> list[TaskMessage] | None:
+    """These messages; None if there is one that encodes none."""
+    try:
+        return list(map(TaskMessage.FromString, msgs))
     except DecodeError:
         return None
 
