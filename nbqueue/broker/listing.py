@@ -6,21 +6,19 @@ results stay there unless they are wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
+from nbqueue.broker.ahead import Ask, read_ahead
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import Arg, Command, check_limit, command
-from nbqueue.broker.task_rows import ALL_FIELDS, FIELDS, TaskRow, note_attempt, rows_of
+from nbqueue.broker.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
+from nbqueue.broker.task_table import TaskRow, TaskTable
 from nbqueue.wire import states
-from nbqueue.wire.keys import QueueKeys, queue_keys
+from nbqueue.wire.keys import queue_keys
 
-P = TypeVar("P")
-R = TypeVar("R")
-
-SLICE = 150
+SLICE = 250
 """Tasks in one call: few enough that other clients of the store notice nothing."""
 
 _ATTEMPTS_SLICE = 300
@@ -67,6 +65,12 @@ class Wanted:
             int(self.with_error),
         ]
 
+    def chosen(self, table: TaskTable) -> TaskTable:
+        """Those that it is about."""
+        if not (self.types or self.error or self.names) and self.since_ms is None:
+            return table
+        return table.take([i for i, row in enumerate(table) if self.chooses(row)])
+
     def chooses(self, row: TaskRow) -> bool:
         """Whether it is about this task, as far as its last attempt has no say in it."""
         return (
@@ -75,10 +79,6 @@ class Wanted:
             and (not self.names or row.name in self.names)
             and (self.since_ms is None or row.touched_ms + _ROUNDED_MS >= self.since_ms)
         )
-
-    @property
-    def is_all(self) -> bool:
-        return not (self.types or self.error or self.names) and self.since_ms is None
 
     def has_type(self, name: str) -> bool:
         return not self.types or any(
@@ -98,8 +98,7 @@ def list_tasks(
 ) -> Command[list[Any]]:
     """Read tasks that lie at ``place``, the newest first, from the position ``start`` on.
 
-    Reads as what the script returns: making rows of it is for another thread than the one that
-    waits for the store.
+    Reads as what the script returns.
     """
     check_limit(limit)
     keys = queue_keys(queue)
@@ -131,35 +130,36 @@ class Listing:
 
     def tasks(
         self, queues: Sequence[str], wanted: Wanted, in_states: Sequence[str], limit: int | None
-    ) -> list[TaskRow]:
+    ) -> TaskTable:
         """Tasks that lie in these queues, each once; in each state, the newest ``limit`` at most.
 
         What moves while it is read is shown as it was met last.
         """
-        found: dict[tuple[str, str], TaskRow] = {}
+        found = TaskTable()
         for state in (each for each in LISTED if each in in_states):
             for queue in queues:
                 left = limit
                 for place in self._places(queue, state):
-                    for row in self._at(queue, place, state, wanted):
-                        if left is not None and left <= 0:
+                    for part in self._at(queue, place, state, wanted):
+                        chosen = part if left is None else part.take(range(min(left, len(part))))
+                        found.extend(chosen)
+                        left = None if left is None else left - len(chosen)
+                        if left == 0:
                             break
-                        found[queue, row.task_id] = row
-                        left = left if left is None else left - 1
-        return self._complete(list(found.values()), wanted)
+        return self._complete(found.newest_of_each(), wanted)
 
     def by_ids(
         self, queues: Sequence[str], task_ids: Sequence[tuple[str, str | None]], wanted: Wanted
-    ) -> list[TaskRow]:
+    ) -> TaskTable:
         """Tasks with these ids, each from its queue, or from whichever of ``queues`` has it."""
-        rows: list[TaskRow] = []
+        found = TaskTable()
         for queue in queues:
             ids = [task_id for task_id, home in task_ids if home is None or home == queue]
             for start in range(0, len(ids), SLICE):
                 part = ids[start : start + SLICE]
                 reply = self._broker.run(read_tasks(queue, part, wanted))
-                rows += filter(wanted.chooses, self._rows(queue, ALL_FIELDS, reply, wanted))
-        return self._complete(rows, wanted)
+                found.extend(wanted.chosen(self._table(queue, ALL_FIELDS, reply, wanted)))
+        return self._complete(found, wanted)
 
     def _places(self, queue: str, state: str) -> Iterator[str]:
         keys = queue_keys(queue)
@@ -175,89 +175,71 @@ class Listing:
         [names] = self._broker.call(("ZRANGE", keys.aggregation_sets, 0, -1))
         yield from (name.decode("utf-8", "replace") for name in names)
 
-    def _at(self, queue: str, place: str, state: str, wanted: Wanted) -> Iterator[TaskRow]:
-        names, is_all = FIELDS.get(state, ALL_FIELDS), wanted.is_all
+    def _at(self, queue: str, place: str, state: str, wanted: Wanted) -> Iterator[TaskTable]:
+        names, start = FIELDS.get(state, ALL_FIELDS), 0
 
-        def read(start: int) -> list[Any]:
-            return self._broker.run(list_tasks(queue, place, start, wanted, names=names))
+        def following(reply: list[Any]) -> Command[list[Any]] | None:
+            nonlocal start
+            start += SLICE
+            if reply[0] < SLICE:
+                return None
+            return list_tasks(queue, place, start, wanted, names=names)
 
-        def following(start: int, reply: list[Any]) -> int | None:
-            return start + SLICE if reply[0] == SLICE else None
-
-        for reply in _read_ahead(read, 0, following):
-            rows = self._rows(queue, names, reply, wanted)
-            for row in rows:
-                if is_all or wanted.chooses(row):
-                    yield row
-            if rows and self._is_past(state, rows[-1], wanted):
+        first = list_tasks(queue, place, start, wanted, names=names)
+        for reply in read_ahead(self._broker, first, following):
+            table = self._table(queue, names, reply, wanted)
+            yield wanted.chosen(table)
+            if self._is_past(state, table, wanted):
                 return
 
-    def _is_past(self, state: str, row: TaskRow, wanted: Wanted) -> bool:
-        """Whether all that follows this task was archived too long ago to be wanted."""
-        if state != states.ARCHIVED or wanted.since_ms is None:
+    def _is_past(self, state: str, table: TaskTable, wanted: Wanted) -> bool:
+        """Whether all that follows these was archived too long ago to be wanted."""
+        if state != states.ARCHIVED or wanted.since_ms is None or not len(table):
             return False
-        return (row.finished_ms or 0) + _ROUNDED_MS < wanted.since_ms
+        return (table.finished_ms[-1] or 0) + _ROUNDED_MS < wanted.since_ms
 
-    def _rows(
+    def _table(
         self, queue: str, names: Sequence[str], reply: list[Any], wanted: Wanted
-    ) -> list[TaskRow]:
-        return rows_of(queue, names, reply, wanted.with_result, wanted.with_error)
+    ) -> TaskTable:
+        now_ms = self._broker.clock.now_ms()
+        return table_of(queue, names, reply, now_ms, wanted.with_result, wanted.with_error)
 
     # --- Last attempts ---------------------------------------------------------------------------
 
-    def _complete(self, rows: list[TaskRow], wanted: Wanted) -> list[TaskRow]:
+    def _complete(self, table: TaskTable, wanted: Wanted) -> TaskTable:
         """Note in each task what its last attempt says, where one of nbqueue's workers ran it."""
-        if not wanted.with_attempts:
-            return rows
-        by_queue: dict[str, dict[bytes, TaskRow]] = {}
-        for row in rows:
-            if row.attempt and row.state in (states.RETRY, states.COMPLETED, states.ARCHIVED):
-                by_queue.setdefault(row.queue, {})[row.task_id.encode()] = row
+        by_queue: dict[str, dict[bytes, int]] = {}
+        if wanted.with_attempts and any(table.attempt):
+            for i, attempt in enumerate(table.attempt):
+                if attempt and table.state[i] in _ATTEMPTED:
+                    by_queue.setdefault(table.queue[i], {})[table.task_id[i].encode()] = i
         for queue, missing in by_queue.items():
-            self._read_attempts(queue_keys(queue), missing)
-        return rows
+            self._read_attempts(queue_keys(queue).attempts, table, missing)
+        return table
 
-    def _read_attempts(self, keys: QueueKeys, missing: dict[bytes, TaskRow]) -> None:
-        oldest = max(0, min(map(_attempt_after, missing.values())) - _SLACK_MS)
-        newest = max(row.finished_ms or 2**53 for row in missing.values()) + _SLACK_MS
+    def _read_attempts(self, key: str, table: TaskTable, missing: dict[bytes, int]) -> None:
+        oldest = max(0, min(_attempt_after(table, i) for i in missing.values()) - _SLACK_MS)
+        newest = max(table.finished_ms[i] or 2**53 for i in missing.values()) + _SLACK_MS
 
-        def read(last: str) -> Any:
-            [entries] = self._broker.call(
-                ("XREVRANGE", keys.attempts, last, oldest, "COUNT", _ATTEMPTS_SLICE)
-            )
-            return entries
+        def ask(last: Any) -> Ask:
+            return ("XREVRANGE", key, last, oldest, "COUNT", _ATTEMPTS_SLICE)
 
-        def following(last: str, entries: Any) -> str | None:
-            if len(entries) < _ATTEMPTS_SLICE:
-                return None
-            return "(" + str(entries[-1][0].decode())
+        def following(entries: Any) -> Ask | None:
+            return ask(b"(" + entries[-1][0]) if len(entries) == _ATTEMPTS_SLICE else None
 
-        for entries in _read_ahead(read, str(newest), following):
+        for entries in read_ahead(self._broker, ask(newest), following):
             for _, pairs in entries:
-                row = missing.pop(pairs[1], None) if pairs[0] == b"task_id" else None
-                if row is not None:
-                    note_attempt(row, pairs)
+                i = missing.pop(pairs[1], None) if pairs[0] == b"task_id" else None
+                if i is not None:
+                    note_attempt(table, i, pairs)
             if not missing:
                 return
 
 
-def _read_ahead(
-    read: Callable[[P], R], first: P, following: Callable[[P, R], P | None]
-) -> Iterator[R]:
-    """What ``read`` reads at ``first``, and then at each position that is ``following``: while the
-    caller is busy with one slice, the next one is on its way."""
-    with ThreadPoolExecutor(1, "nbqueue-reading") as thread:
-        position: P | None = first
-        future = thread.submit(read, first)
-        while position is not None:
-            found = future.result()
-            position = following(position, found)
-            if position is not None:
-                future = thread.submit(read, position)
-            yield found
+_ATTEMPTED = frozenset({states.RETRY, states.COMPLETED, states.ARCHIVED})
 
 
-def _attempt_after(row: TaskRow) -> int:
+def _attempt_after(table: TaskTable, i: int) -> int:
     # One that was archived by hand may have had its last attempt long before.
-    ended = None if row.state == states.ARCHIVED else row.finished_ms
-    return ended or row.enqueued_ms or 0
+    ended = None if table.state[i] == states.ARCHIVED else table.finished_ms[i]
+    return ended or table.enqueued_ms[i] or 0

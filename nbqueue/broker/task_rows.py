@@ -1,4 +1,4 @@
-"""A task as a table shows it, made of what the store tells in a listing.
+"""A table of tasks, made of what the store tells in a listing: see ``lua/lib/row.lua``.
 
 Whatever any program wrote there, it is read: what makes no sense counts as unknown.
 """
@@ -6,16 +6,14 @@ Whatever any program wrote there, it is read: what makes no sense counts as unkn
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nbqueue.broker.command import decoded_number
+from nbqueue.broker.task_table import TaskTable
 from nbqueue.wire import fields, states
-from nbqueue.wire.keys import LISTENER_LENGTH
-from nbqueue.wire.messages import TaskMessage, read_message
-
-_ID_LENGTH = 27
+from nbqueue.wire.ids import made_times
+from nbqueue.wire.messages import TaskMessage, read_message, read_messages
 
 ALL_FIELDS = (
     fields.PENDING_SINCE,
@@ -34,68 +32,141 @@ FIELDS = {
 }
 """What is read of a task in a state beside its message; everything where nothing stands here."""
 
+_ID, _SCORE, _STATE, _CALL, _MSG, _RESULT, _ERROR = "id", "score", "state", "call", "msg", "r", "e"
 
-@dataclass(slots=True)
-class TaskRow:
-    """A task as a table shows it. Times are Unix milliseconds; what nobody knows is None."""
-
-    task_id: str
-    queue: str
-    state: str
-    message: TaskMessage = field(repr=False)
-    """Without its payload, unless that was wanted."""
-    is_call: bool = False
-    attempt: int = 0
-    enqueued_ms: int | None = None
-    pending_ms: int | None = None
-    process_ms: int | None = None
-    started_ms: int | None = None
-    finished_ms: int | None = None
-    waited_ms: int | None = None
-    worker: str | None = None
-    name: str | None = None
-    progress: float | None = None
-    result: bytes | None = field(default=None, repr=False)
-    error: bytes | None = field(default=None, repr=False)
-
-    @property
-    def touched_ms(self) -> int:
-        """When something last happened to it, as far as anybody knows."""
-        failed_ms = self.message.last_failed_at * 1000
-        known = (self.enqueued_ms, self.pending_ms, self.started_ms, self.finished_ms, failed_ms)
-        return max(each or 0 for each in known)
+_Told = Mapping[str, list[Any] | bytes]
+"""Columns by name. Where a text stands for a list, it is the same for all tasks."""
 
 
-def rows_of(
-    queue: str, names: Sequence[str], reply: list[Any], with_result: bool, with_error: bool
-) -> list[TaskRow]:
-    width = 1 + with_result + with_error
-    rows = []
-    for at in range(1, len(reply), width):
-        row = _row(queue, names, reply[at])
-        if row is None:
-            continue
-        if with_result:
-            row.result = reply[at + 1]
-        if with_error:
-            row.error = reply[at + width - 1]
-        rows.append(row)
-    return rows
+def table_of(
+    queue: str,
+    names: Sequence[str],
+    reply: Sequence[Any],
+    now_ms: int,
+    with_result: bool = False,
+    with_error: bool = False,
+) -> TaskTable:
+    """The table of a slice. ``names``: the fields that were asked for."""
+    rest = [_RESULT] * with_result + [_ERROR] * with_error
+    told = dict(zip((_ID, _SCORE, _STATE, _CALL, *names, _MSG, *rest), reply[2:], strict=True))
+    return _by_state(queue, told, now_ms) if reply[1] else TaskTable()
+
+
+def _by_state(queue: str, told: _Told, now_ms: int) -> TaskTable:
+    msgs: list[bytes] = list(told[_MSG])  # type: ignore[arg-type]
+    messages = read_messages(msgs)
+    if messages is None:
+        # Somebody wrote what is no message.
+        sound = [i for i, msg in enumerate(msgs) if read_message(msg) is not None]
+        return _by_state(queue, _taken(told, sound), now_ms) if sound else TaskTable()
+    told = {**told, _MSG: messages}
+    state = told[_STATE]
+    if isinstance(state, bytes):
+        return _Slice(queue, state.decode("utf-8", "replace"), told, now_ms).table()
+    table = TaskTable()
+    for each in dict.fromkeys(state):
+        part = _taken(told, [i for i, other in enumerate(state) if other == each])
+        table.extend(_Slice(queue, each.decode("utf-8", "replace"), part, now_ms).table())
+    return table
+
+
+def _taken(told: _Told, positions: Sequence[int]) -> dict[str, list[Any] | bytes]:
+    return {
+        name: column if isinstance(column, bytes) else [column[i] for i in positions]
+        for name, column in told.items()
+    }
+
+
+class _Slice:
+    """What was told of tasks that are all in one state."""
+
+    def __init__(self, queue: str, state: str, told: _Told, now_ms: int) -> None:
+        self._queue, self._state, self._told = queue, state, told
+        self._messages: list[TaskMessage] = list(told[_MSG])  # type: ignore[arg-type]
+        self._count = len(self._messages)
+        self._now_ms = now_ms
+
+    def table(self) -> TaskTable:
+        count, nothing = self._count, self._nothing
+        ids = [each.decode("utf-8", "replace") for each in self._told[_ID]]  # type: ignore[union-attr]
+        table = TaskTable(nothing() for _ in range(len(TaskTable.__slots__)))
+        table.task_id, table.message = ids, self._messages
+        table.queue, table.state = [self._queue] * count, [self._state] * count
+        table.call = self._list(_CALL)
+        table.attempt = [each or 0 for each in self._numbers(fields.ATTEMPT)]
+        table.enqueued_ms = made_times(ids, self._now_ms)
+        if self._has(fields.NAME):
+            names = self._list(fields.NAME)
+            table.name = [each.decode("utf-8", "replace") if each else None for each in names]
+        if self._has(fields.PROGRESS):
+            texts = self._list(fields.PROGRESS)
+            table.progress = [_fraction(each) if each else None for each in texts]
+        if _RESULT in self._told:
+            table.result = self._list(_RESULT)
+        if _ERROR in self._told:
+            table.error = self._list(_ERROR)
+        self._note_place(table)
+        return table
+
+    def _nothing(self) -> list[Any]:
+        return [None] * self._count
+
+    def _has(self, name: str) -> bool:
+        return bool(self._told.get(name))
+
+    def _list(self, name: str) -> list[Any]:
+        column = self._told.get(name, b"")
+        return [column] * self._count if isinstance(column, bytes) else column
+
+    def _numbers(self, name: str) -> list[int | None]:
+        column = self._told.get(name, b"")
+        if isinstance(column, bytes):
+            return [_number(column)] * self._count
+        return [_number(each) for each in column]
+
+    def _note_place(self, table: TaskTable) -> None:
+        """Note what the state of the tasks, and their place there, say of their times."""
+        state, messages = self._state, self._messages
+        if state == states.COMPLETED:
+            table.finished_ms = [message.completed_at * 1000 or None for message in messages]
+        elif state == states.PENDING:
+            self._note_line(table)
+        elif state == states.ACTIVE:
+            places = zip(self._list(_SCORE), self._list(fields.LEASE), strict=True)
+            for i, (score, lease) in enumerate(places):
+                _note_lease(table, i, score, lease)
+        elif state in (states.SCHEDULED, states.RETRY):
+            due, scores = self._list(fields.DUE), self._list(_SCORE)
+            table.process_ms = [_due_ms(*each) for each in zip(due, scores, strict=True)]
+            table.finished_ms = [message.last_failed_at * 1000 or None for message in messages]
+        elif state == states.ARCHIVED:
+            scores = self._list(_SCORE)
+            table.finished_ms = [int(_score(each) * 1000) if each else None for each in scores]
+
+    def _note_line(self, table: TaskTable) -> None:
+        since = self._numbers(fields.PENDING_SINCE)
+        table.pending_ms = [None if each is None else each // 1_000_000 for each in since]
+        if None not in table.enqueued_ms:
+            return
+        for i, message in enumerate(self._messages):
+            if table.enqueued_ms[i] is None and table.attempt[i] == 0 and message.retried == 0:
+                table.enqueued_ms[i] = table.pending_ms[i]
 
 
 _ATTEMPT_NAMES = [b"started_at", b"finished_at", b"waited", b"worker"]
 
 
-def note_attempt(row: TaskRow, pairs: list[bytes]) -> None:
+def note_attempt(table: TaskTable, i: int, pairs: list[bytes]) -> None:
+    """Note at position ``i`` what an entry of the attempts says of that task."""
     if pairs[6:14:2] == _ATTEMPT_NAMES:  # as every version so far writes them; reading is faster
         started, finished, waited, worker = pairs[7:15:2]
     else:
         values = dict(zip(pairs[::2], pairs[1::2], strict=True))
         started, finished, waited, worker = (values.get(name, b"") for name in _ATTEMPT_NAMES)
-    row.started_ms = _number(started)
-    row.finished_ms = _number(finished) or row.finished_ms
-    row.waited_ms = _number(waited)
-    row.worker = worker.decode("utf-8", "replace") or None
+    table.started_ms[i] = _number(started)
+    table.finished_ms[i] = _number(finished) or table.finished_ms[i]
+    table.waited_ms[i] = _number(waited)
+    table.worker[i] = worker.decode("utf-8", "replace") or None
 
 
 def _number(value: bytes | None) -> int | None:
@@ -103,53 +174,15 @@ def _number(value: bytes | None) -> int | None:
     return decoded_number(value) if value else None
 
 
-def _row(queue: str, names: Sequence[str], told: bytes) -> TaskRow | None:
-    task_id, score, state, is_call, *values = told.split(b"\0", 4 + len(names))
-    message = read_message(values[-1])
-    if message is None:
-        return None
-    found = dict(zip(names, values, strict=False))
-    text = task_id.decode("utf-8", "replace")
-    name = found.get(fields.NAME)
-    row = TaskRow(
-        text, queue, state.decode("utf-8", "replace"), message, is_call == b"1",
-        _number(found.get(fields.ATTEMPT)) or 0, enqueued_ms(text),
-        name=name.decode("utf-8", "replace") if name else None,
-    )  # fmt: skip
-    _note_place(row, score, found)
-    return row
-
-
-def _note_place(row: TaskRow, score: bytes, found: dict[str, bytes]) -> None:
-    """Note what the state of a task, and its place there, say of its times."""
-    message, state = row.message, row.state
-    if state == states.COMPLETED:
-        row.finished_ms = message.completed_at * 1000 or None
-    elif state == states.PENDING:
-        since_ns = _number(found.get(fields.PENDING_SINCE))
-        row.pending_ms = None if since_ns is None else since_ns // 1_000_000
-        if row.enqueued_ms is None and row.attempt == 0 and message.retried == 0:
-            row.enqueued_ms = row.pending_ms
-    elif state == states.ACTIVE:
-        _note_lease(row, score, found.get(fields.LEASE))
-    elif state in (states.SCHEDULED, states.RETRY):
-        row.process_ms = _due_ms(found.get(fields.DUE), score)
-        row.finished_ms = message.last_failed_at * 1000 or None
-    elif state == states.ARCHIVED and score:
-        row.finished_ms = int(_score(score) * 1000)
-    progress = found.get(fields.PROGRESS)
-    if progress:
-        row.progress = _fraction(progress)
-
-
 def _score(score: bytes) -> float:
     try:
-        return float(score)
+        found = float(score)
     except ValueError:
         return 0.0
+    return found if abs(found) < 2**53 else 0.0
 
 
-def _due_ms(due: bytes | None, score: bytes) -> int | None:
+def _due_ms(due: bytes, score: bytes) -> int | None:
     """The exact time if it is of this score; a program in Go may have moved the task since."""
     if not score:
         return None
@@ -159,31 +192,21 @@ def _due_ms(due: bytes | None, score: bytes) -> int | None:
     return int(_score(score) * 1000)
 
 
-def _note_lease(row: TaskRow, score: bytes, lease: bytes | None) -> None:
+def _note_lease(table: TaskTable, i: int, score: bytes, lease: bytes) -> None:
     """Who fetched an active task, and when. A whole score says that a program in Go did, and that
     what stands in the task is of an earlier attempt."""
     if not lease or b"." not in score:
         return
     token, _, since = lease.decode("utf-8", "replace").rpartition("|")
     words = token.split(":")
-    if len(words) < 5 or not words[-2].isdigit():
+    started_ms = _number(words[-2].encode()) if len(words) >= 5 else None
+    if started_ms is None:
         return
-    row.worker = ":".join(words[:-2])
-    row.started_ms = int(words[-2])
+    table.worker[i] = ":".join(words[:-2])
+    table.started_ms[i] = started_ms
     since_ns = _number(since.encode())
     if since_ns:
-        row.waited_ms = max(0, row.started_ms - since_ns // 1_000_000)
-
-
-def enqueued_ms(task_id: str) -> int | None:
-    """When a task was enqueued, as an id made by one of our clients says; None for other ids."""
-    if len(task_id) != _ID_LENGTH:
-        return None
-    try:
-        int(task_id, 16)
-        return int(task_id[LISTENER_LENGTH : LISTENER_LENGTH + 11], 16)
-    except ValueError:
-        return None
+        table.waited_ms[i] = max(0, started_ms - since_ns // 1_000_000)
 
 
 def _fraction(progress: bytes) -> float | None:

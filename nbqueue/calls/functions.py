@@ -19,6 +19,7 @@ from typing import Any
 from nbqueue.calls import pickler, preflight, sources
 from nbqueue.calls.kept import Kept
 from nbqueue.calls.names import callable_name, is_coroutine_function, type_name
+from nbqueue.calls.plain import dump_plain_arguments, dump_plain_value
 from nbqueue.errors import CannotPickle, IncompatiblePython
 from nbqueue.pieces import LARGE, Body
 
@@ -135,7 +136,7 @@ def dump_arguments(
     for value in kwargs.values():
         if type(value) not in _ATOMS and not _is_plain(value):
             return _dump_rich_arguments(args, kwargs, callee, fn)
-    return _dumps((args, kwargs), 5)
+    return dump_plain_arguments(args, kwargs)
 
 
 def dump_call(
@@ -173,7 +174,7 @@ def load_arguments(data: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str,
 def dump_value(value: Any, *, callee: str = "") -> bytes:
     """Return the result of a call as bytes. Raises `CannotPickle` if it cannot be sent back."""
     if type(value) in _ATOMS or _is_plain(value):
-        return _dumps(value, 5)
+        return dump_plain_value(value)
     try:
         return pickler.dump(value).data
     except MemoryError:

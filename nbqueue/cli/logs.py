@@ -28,7 +28,7 @@ def logs(task: str, follow: bool, attempt: int | None, url: str | None) -> None:
     \b
     Examples:
       nbqueue logs train
-      nbqueue logs -f 4f1c0a92b701975c3e1f2a00000
+      nbqueue logs -f 4f1C0aVXNnGaT7Kq2
     """
     from nbqueue.client.client import connect
     from nbqueue.client.output import write_text

@@ -12,7 +12,7 @@ from nbqueue.broker.infos import DailyStats
 from nbqueue.broker.inspector import Reader
 from nbqueue.broker.listing import Listing, Wanted
 from nbqueue.broker.reports import Reports
-from nbqueue.broker.task_rows import TaskRow
+from nbqueue.broker.task_table import TaskRow
 from nbqueue.calls.functions import load_arguments
 from nbqueue.calls.payloads import is_result
 from nbqueue.client.codecs import has_json_result
@@ -68,13 +68,15 @@ def tasks(
     with _collecting_nothing():
         if ids is not None or wanted.names:
             known = named_ids(ids) if ids is not None else _named(session, queues, wanted.names)
-            found = Listing(session.broker).by_ids(queues, known, wanted)
-            rows = [row for row in found if row.state in in_states]
+            rows = Listing(session.broker).by_ids(queues, known, wanted)
+            if not in_states.issuperset(rows.state):
+                rows = rows.take([i for i, each in enumerate(rows.state) if each in in_states])
         else:
             rows = Listing(session.broker).tasks(queues, wanted, sorted(in_states), limit)
         if limit is not None and len(rows) > limit:
-            rows.sort(key=lambda row: row.touched_ms)
-            rows = rows[len(rows) - limit :]
+            touched = [row.touched_ms for row in rows]
+            newest = sorted(range(len(rows)), key=touched.__getitem__)
+            rows = rows.take(newest[len(rows) - limit :])
         loaders = _loaders(session)
         frame = task_frames.tasks(rows, as_of_ms=as_of_ms, columns=chosen, loaders=loaders)
     return stamped(frame, session, as_of_ms)

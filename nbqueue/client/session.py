@@ -23,7 +23,7 @@ from nbqueue.clock import Clock
 from nbqueue.errors import StoreError, TaskCancelled, UsageError
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.url import default_url, parse_url
-from nbqueue.wire import fields, states
+from nbqueue.wire import fields, ids, states
 from nbqueue.wire.keys import CANCEL_CHANNEL, LISTENER_LENGTH, queue_keys
 
 _BATCH = 256
@@ -53,8 +53,9 @@ class Session:
         _sessions.add(self)
 
     def _new_prefix(self) -> None:
-        self.prefix = secrets.token_hex(LISTENER_LENGTH // 2)
-        self._numbers = itertools.count()
+        self.prefix = ids.random_prefix()
+        # By chance, for clients that have the same prefix by chance; the half is left to count on.
+        self._numbers = itertools.count(secrets.randbelow(ids.NUMBERS // 2))
 
     def after_fork(self) -> None:
         """Be another client in a child process: its ids and connections are its own."""
@@ -77,18 +78,9 @@ class Session:
         return self._events
 
     def make_ids(self, count: int) -> list[str]:
-        """Ids that sort by time, made on the store's clock.
-
-        27 characters: 10 that name this client (ends are announced to these), 11 hexadecimal
-        digits of Unix milliseconds, 6 of a counter.
-        """
-        head = f"{self.prefix}{self.clock.now_ms():011x}"
-        if count == 1:
-            return ["%s%06x" % (head, next(self._numbers) & 0xFFFFFF)]  # noqa: UP031
-        return [
-            "%s%06x" % (head, number & 0xFFFFFF)  # noqa: UP031 (a third faster than an f-string)
-            for number in itertools.islice(self._numbers, count)
-        ]
+        """Ids that sort by time, made on the store's clock; see `nbqueue.wire.ids`."""
+        numbers = itertools.islice(self._numbers, count)
+        return ids.make_ids(self.prefix, self.clock.now_ms(), numbers)
 
     def check_open(self) -> None:
         """Raises `RuntimeError` after the client was shut down, as other executors do."""

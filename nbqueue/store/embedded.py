@@ -251,6 +251,9 @@ def _command(home: Path, path: Path, program: Program, *, append_only: bool) -> 
         "appendfsync": "everysec",
         "save": "",
         "maxmemory-policy": "noeviction",
+        # Small tasks as one piece of memory (all versions know this name): by default a message of
+        # more than 64 bytes makes it a table of seven, which takes half as much again.
+        "hash-max-ziplist-value": "1024",
     }
     command = [str(program.path)]
     for name, value in settings.items():

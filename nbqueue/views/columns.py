@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NS_PER_MS = 1_000_000
-_NAT_MS = -(2**63) // _NS_PER_MS
+MISSING = -(2**63) // _NS_PER_MS
+"""What stands for a missing number of milliseconds."""
 
 
 def texts(values: Sequence[str | None]) -> Any:
     """``string``."""
     import pandas as pd
 
+    if values and values.count(None) == len(values):
+        return pd.array([None], dtype="string").take([0] * len(values))
     return pd.array(list(values), dtype="string")
 
 
@@ -27,14 +30,24 @@ def whole(values: Sequence[int | None]) -> Any:
     """``Int64``."""
     import pandas as pd
 
-    return pd.array([pd.NA if v is None else v for v in values], dtype="Int64")
+    return pd.arrays.IntegerArray(*_masked(values, "int64"))
 
 
 def fractions(values: Sequence[float | None]) -> Any:
     """``Float64``."""
     import pandas as pd
 
-    return pd.array([pd.NA if v is None else v for v in values], dtype="Float64")
+    return pd.arrays.FloatingArray(*_masked(values, "float64"))
+
+
+def _masked(values: Sequence[float | None], dtype: str) -> tuple[Any, Any]:
+    """The values, and which are missing. These may be many, so little is done for each."""
+    import numpy as np
+
+    if None not in values:
+        return np.array(values, dtype=dtype), np.zeros(len(values), dtype=bool)
+    is_missing = np.array([v is None for v in values], dtype=bool)
+    return np.array([v or 0 for v in values], dtype=dtype), is_missing
 
 
 def truths(values: Sequence[bool | None]) -> Any:
@@ -54,29 +67,40 @@ def objects(values: Sequence[Any]) -> Any:
     return column
 
 
+def milliseconds(values: Sequence[int | None]) -> Any:
+    """These as an array, with `MISSING` for what is missing."""
+    import numpy as np
+
+    if values.count(None) == len(values):
+        return np.full(len(values), MISSING, dtype="int64")
+    if None not in values:
+        return np.array(values, dtype="int64")
+    return np.array([MISSING if v is None else v for v in values], dtype="int64")
+
+
 def instants(ms: Sequence[int | None]) -> pd.DatetimeIndex:
     """``datetime64[ns, UTC]`` of Unix milliseconds."""
     import pandas as pd
 
-    found: pd.DatetimeIndex = pd.DatetimeIndex(_nanoseconds(ms, "datetime64[ns]"))
+    found: pd.DatetimeIndex = pd.DatetimeIndex(_nanoseconds(milliseconds(ms), "datetime64[ns]"))
     return found.tz_localize("UTC")
 
 
-def spans(ms: Sequence[int | None]) -> pd.TimedeltaIndex:
-    """``timedelta64[ns]`` of milliseconds."""
+def spans(ms: Sequence[int | None] | Any) -> pd.TimedeltaIndex:
+    """``timedelta64[ns]`` of milliseconds; also of what `milliseconds` made."""
     import pandas as pd
 
-    found: pd.TimedeltaIndex = pd.TimedeltaIndex(_nanoseconds(ms, "timedelta64[ns]"))
+    numbers = milliseconds(ms) if isinstance(ms, Sequence) else ms
+    found: pd.TimedeltaIndex = pd.TimedeltaIndex(_nanoseconds(numbers, "timedelta64[ns]"))
     return found
 
 
-def _nanoseconds(ms: Sequence[int | None], dtype: str) -> Any:
+def _nanoseconds(ms: Any, dtype: str) -> Any:
     import numpy as np
 
-    numbers = np.array([_NAT_MS if v is None else v for v in ms], dtype="int64")
-    ns = numbers * _NS_PER_MS
+    ns = ms * _NS_PER_MS
     # What is beyond the years that nanoseconds can tell is as good as unknown.
-    ns[abs(numbers) >= -_NAT_MS - 1] = np.iinfo("int64").min
+    ns[abs(ms) >= -MISSING - 1] = np.iinfo("int64").min
     return ns.view(dtype)
 
 
@@ -85,7 +109,7 @@ def category(values: Sequence[str | None]) -> pd.Categorical:
     import pandas as pd
 
     # Categories of one dtype, whatever pandas makes of text: an empty list would become object.
-    known = sorted({v for v in values if v is not None})
+    known = sorted(v for v in set(values) if v is not None)
     return pd.Categorical(values, dtype=pd.CategoricalDtype(pd.Index(known, dtype="string")))
 
 
@@ -95,6 +119,6 @@ def ordered_category(values: Sequence[str | None], names: Iterable[str]) -> pd.C
 
     names = list(names)
     # A newer nbqueue may have written a word that is unknown here; it is shown all the same.
-    new = sorted({v for v in values if v is not None} - set(names))
+    new = sorted(v for v in set(values) if v is not None and v not in names)
     known = pd.Index([*names, *new], dtype="string")
     return pd.Categorical(values, dtype=pd.CategoricalDtype(known, ordered=True))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from nbqueue.broker.task_rows import TaskRow
+from nbqueue.broker.task_table import TaskRow, TaskTable
 from nbqueue.errors import UsageError
 from nbqueue.views.columns import (
+    MISSING,
     category,
     fractions,
     instants,
+    milliseconds,
     objects,
     ordered_category,
     spans,
@@ -68,7 +70,7 @@ def chosen_columns(columns: Sequence[Any] | str | None) -> tuple[str, ...]:
 
 
 def tasks(
-    rows: Sequence[TaskRow],
+    rows: TaskTable | Sequence[TaskRow],
     *,
     as_of_ms: int,
     columns: Sequence[str] = TASK_COLUMNS,
@@ -81,101 +83,114 @@ def tasks(
     """
     import pandas as pd
 
-    ordered = sorted(rows, key=_order)
-    make = _Columns(ordered, as_of_ms, loaders or {})
+    table = _ordered(rows if isinstance(rows, TaskTable) else TaskTable.of(rows))
+    make = _Columns(table, as_of_ms, loaders or {})
     frame: pd.DataFrame = pd.DataFrame(
         {name: make(name) for name in columns},
         columns=list(columns),
-        index=pd.Index([row.task_id for row in ordered], dtype="string", name="task_id"),
+        index=pd.Index(texts(table.task_id), name="task_id", copy=False),
     )
     return frame
 
 
-def _order(row: TaskRow) -> tuple[int, str]:
-    return row.enqueued_ms or row.pending_ms or row.started_ms or row.finished_ms or 0, row.task_id
+def _ordered(table: TaskTable) -> TaskTable:
+    """The first enqueued first, by their ids where they were enqueued together."""
+    known = (table.enqueued_ms, table.pending_ms, table.started_ms, table.finished_ms)
+    times = [a or b or c or d or 0 for a, b, c, d in zip(*known, strict=True)]
+    order = sorted(range(len(table)), key=table.task_id.__getitem__)
+    order.sort(key=times.__getitem__)
+    return table.take(order)
 
 
 class _Columns:
     """Makes each column of a frame of tasks."""
 
-    def __init__(self, rows: list[TaskRow], as_of_ms: int, loaders: Mapping[str, Load]) -> None:
-        self._rows = rows
+    def __init__(self, table: TaskTable, as_of_ms: int, loaders: Mapping[str, Load]) -> None:
+        self._table = table
         self._as_of_ms = as_of_ms
         self._loaders = loaders
 
     def __call__(self, name: str) -> Any:
         load = self._loaders.get(name)
         if load is not None:
-            return objects([load(row) for row in self._rows])
+            return objects(list(map(load, self._table)))
         return getattr(self, "_" + name)()
 
     def _type(self) -> Any:
-        return category([row.message.type for row in self._rows])
+        return category([message.type for message in self._table.message])
 
     def _name(self) -> Any:
-        return texts([row.name for row in self._rows])
+        return texts(self._table.name)
 
     def _queue(self) -> Any:
-        return category([row.queue for row in self._rows])
+        return category(self._table.queue)
 
     def _state(self) -> Any:
-        return ordered_category([row.state for row in self._rows], states.ALL)
+        return ordered_category(self._table.state, states.ALL)
 
     def _attempt(self) -> Any:
         # A program in Go counts only its retries.
+        table = self._table
+        each = zip(table.attempt, table.message, table.state, strict=True)
         return whole(
-            [row.attempt or row.message.retried + (row.state not in _UNBEGUN) for row in self._rows]
+            [
+                attempt or message.retried + (state not in _UNBEGUN)
+                for attempt, message, state in each
+            ]
         )
 
     def _max_retry(self) -> Any:
-        return whole([row.message.retry for row in self._rows])
+        return whole([message.retry for message in self._table.message])
 
     def _enqueued_at(self) -> Any:
-        return instants([row.enqueued_ms for row in self._rows])
+        return instants(self._table.enqueued_ms)
 
     def _process_at(self) -> Any:
-        return instants([row.process_ms for row in self._rows])
+        return instants(self._table.process_ms)
 
     def _started_at(self) -> Any:
-        return instants([row.started_ms for row in self._rows])
+        return instants(self._table.started_ms)
 
     def _finished_at(self) -> Any:
-        return instants([row.finished_ms for row in self._rows])
+        return instants(self._table.finished_ms)
 
     def _waited(self) -> Any:
-        return spans([self._waited_ms(row) for row in self._rows])
-
-    def _waited_ms(self, row: TaskRow) -> int | None:
-        if row.state == states.PENDING and row.pending_ms is not None:
-            return max(0, self._as_of_ms - row.pending_ms)
-        return row.waited_ms
+        # What waits now is told as of the reading.
+        waited, since = milliseconds(self._table.waited_ms), milliseconds(self._table.pending_ms)
+        waits = self._are(states.PENDING) & (since != MISSING)
+        waited[waits] = (self._as_of_ms - since[waits]).clip(0)
+        return spans(waited)
 
     def _duration(self) -> Any:
-        return spans([self._duration_ms(row) for row in self._rows])
+        began, ended = milliseconds(self._table.started_ms), milliseconds(self._table.finished_ms)
+        ended[self._are(states.ACTIVE)] = self._as_of_ms
+        spent = (ended - began).clip(0)
+        spent[(began == MISSING) | (ended == MISSING)] = MISSING
+        return spans(spent)
 
-    def _duration_ms(self, row: TaskRow) -> int | None:
-        if row.started_ms is None:
-            return None
-        ended = self._as_of_ms if row.state == states.ACTIVE else row.finished_ms
-        return None if ended is None else max(0, ended - row.started_ms)
+    def _are(self, state: str) -> Any:
+        """Which tasks are in this state."""
+        import numpy as np
+
+        return np.array([each == state for each in self._table.state], dtype=bool)
 
     def _worker(self) -> Any:
-        return category([row.worker for row in self._rows])
+        return category(self._table.worker)
 
     def _progress(self) -> Any:
-        return fractions([row.progress for row in self._rows])
+        return fractions(self._table.progress)
 
     def _error(self) -> Any:
-        return texts([row.message.error_msg or None for row in self._rows])
+        return texts([message.error_msg or None for message in self._table.message])
 
     def _payload(self) -> Any:
-        return objects([row.message.payload for row in self._rows])
+        return objects([message.payload for message in self._table.message])
 
     def _headers(self) -> Any:
-        return objects([dict(row.message.headers) for row in self._rows])
+        return objects([dict(message.headers) for message in self._table.message])
 
     def _retention(self) -> Any:
-        return spans([row.message.retention * 1000 for row in self._rows])
+        return spans([message.retention * 1000 for message in self._table.message])
 
 
 _UNBEGUN: Final = frozenset({states.WAITING, states.SCHEDULED, states.AGGREGATING, states.PENDING})

@@ -8,12 +8,17 @@ from collections.abc import Mapping, Sequence
 def ids_of(entry: Mapping[bytes, bytes]) -> list[str]:
     """The ids of the tasks that an entry is about, in order.
 
-    They lie in ``ids`` with a space between. An id of a program in Go may itself contain a space:
-    it lies alone, in an entry of its own, in ``id``.
+    They lie in ``ids`` with a space between; or in ``rests`` without what they all begin with,
+    which lies in ``head``. An id of a program in Go may itself contain a space: it lies alone, in
+    an entry of its own, in ``id``.
     """
     alone = entry.get(b"id")
     if alone is not None:
         return [alone.decode("utf-8", "replace")]
+    rests = entry.get(b"rests")
+    if rests is not None:
+        head = entry.get(b"head", b"")
+        return [(head + rest).decode("utf-8", "replace") for rest in rests.split(b" ")]
     return [each.decode("utf-8", "replace") for each in entry.get(b"ids", b"").split(b" ") if each]
 
 

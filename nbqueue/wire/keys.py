@@ -25,7 +25,7 @@ HANDLER_TYPE: Final = "nbqueue.handler"
 SCHEDULE_TYPE: Final = "nbqueue.schedule "
 """Before the type of a call, in the signature of the template that lies in a schedule."""
 
-LISTENER_LENGTH: Final = 10
+LISTENER_LENGTH: Final = 6
 """How many characters of a task's id name the channel on which its end is announced."""
 
 

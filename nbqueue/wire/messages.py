@@ -7,7 +7,7 @@ which drop unknown fields and refuse text that is not UTF-8: `clean_text` makes 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from google.protobuf.message import DecodeError
 
@@ -32,6 +32,7 @@ __all__ = [
     "message_encoder",
     "read_apart",
     "read_message",
+    "read_messages",
     "with_completed_at",
     "write_apart",
 ]
@@ -51,6 +52,14 @@ def read_message(msg: bytes) -> TaskMessage | None:
     """The message that ``msg`` encodes, or None if it encodes none."""
     try:
         return TaskMessage.FromString(msg)
+    except DecodeError:
+        return None
+
+
+def read_messages(msgs: Iterable[bytes]) -> list[TaskMessage] | None:
+    """These messages; None if there is one that encodes none."""
+    try:
+        return list(map(TaskMessage.FromString, msgs))
     except DecodeError:
         return None
 

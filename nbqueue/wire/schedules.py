@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from nbqueue.wire.keys import LISTENER_LENGTH
+from nbqueue.wire.ids import NUMBERS, make_ids, prefix_of
 from nbqueue.wire.messages import (
     FAR_TIMEOUT,
     GO_ZERO_SECONDS,
@@ -87,8 +87,13 @@ def task_id_of(queue: str, entry: ScheduleEntry, due_ms: int) -> str:
     Its first characters name the channel on which the ends of all tasks of the schedule are
     announced; the time follows, as in the ids that clients make.
     """
-    head = hashlib.sha256(f"{queue}\0{entry.id}".encode()).hexdigest()[:LISTENER_LENGTH]
-    return f"{head}{due_ms:011x}{entry.revision}"
+    prefix = prefix_of(_digest(f"{queue}\0{entry.id}"))
+    number = int.from_bytes(_digest(entry.revision), "big") % NUMBERS
+    return make_ids(prefix, due_ms, (number,))[0]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def encode_entry(entry: ScheduleEntry) -> bytes:

@@ -162,7 +162,7 @@ def test_live_views_are_told(broker: Any, redis: Any) -> None:
     task_id = "0123456789abc"
     load(redis, fetched(active(task_id)))
     with redis.pubsub() as listener:
-        listener.subscribe("nbqueue:{q}:live:0123456789")
+        listener.subscribe("nbqueue:{q}:live:012345")
         assert listener.get_message(timeout=5)["type"] == "subscribe"
         broker.run(append_output("q", [appended(task_id, entry(1), news=b"news")]))
         assert listener.get_message(timeout=5)["data"] == b"news"

@@ -12,9 +12,9 @@ from transitions import NOW, WHO, active, ended, failure, fetched, kept
 from nbqueue.broker import commands
 from nbqueue.wire.keys import queue_keys
 
-ONE = "listener-1:task-1"
-TWO = "listener-1:task-2"
-OTHER = "listener-2:task-1"
+ONE = "ours-1:the-task-1"
+TWO = "ours-1:the-task-2"
+OTHER = "ours-2:the-task-1"
 Hear = Callable[..., list[tuple[str, bytes]]]
 
 
@@ -43,7 +43,7 @@ def hear(redis: Any, broker: Any) -> Iterator[Hear]:
 def test_a_deleted_task_is_told_with_its_result(redis: Any, hear: Hear) -> None:
     load(redis, fetched(active(ONE)))
     assert hear(commands.complete("q", [ended(ONE, result=b"\x00r")], NOW_MS, WHO)) == [
-        ("nbqueue:{q}:end:listener-1", b"\x00\x11d\x00\x00\x00\x02" + ONE.encode() + b"\x00r")
+        ("nbqueue:{q}:end:ours-1", b"\x00\x11d\x00\x00\x00\x02" + ONE.encode() + b"\x00r")
     ]
 
 
@@ -52,11 +52,11 @@ def test_several_ends_go_in_one_message_for_each_listener(redis: Any, hear: Hear
     batch = [kept(ONE, result=b""), ended(OTHER, result=b"o"), kept(TWO, result=b"two")]
     assert hear(commands.complete("q", batch, NOW_MS, WHO)) == [
         (
-            "nbqueue:{q}:end:listener-1",
+            "nbqueue:{q}:end:ours-1",
             b"\x00\x11c\x00\x00\x00\x00" + ONE.encode()
             + b"\x00\x11c\x00\x00\x00\x03" + TWO.encode() + b"two",
         ),
-        ("nbqueue:{q}:end:listener-2", b"\x00\x11d\x00\x00\x00\x01" + OTHER.encode() + b"o"),
+        ("nbqueue:{q}:end:ours-2", b"\x00\x11d\x00\x00\x00\x01" + OTHER.encode() + b"o"),
     ]  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_a_large_result_is_left_in_the_task(
     told = body if letter == b"c" else b""
     assert hear(commands.complete("q", [kept(ONE, result=body)], NOW_MS, WHO)) == [
         (
-            "nbqueue:{q}:end:listener-1",
+            "nbqueue:{q}:end:ours-1",
             b"\x00\x11" + letter + len(told).to_bytes(4, "big") + ONE.encode() + told,
         )
     ]
@@ -80,7 +80,7 @@ def test_an_archived_task_is_told_with_its_error(redis: Any, hear: Hear) -> None
     load(redis, fetched(active(ONE)))
     command = commands.archive("q", failure(ONE), b"\x1a\x01a", NOW_MS, WHO, error=b"E")
     assert hear(command) == [
-        ("nbqueue:{q}:end:listener-1", b"\x00\x11a\x00\x00\x00\x01" + ONE.encode() + b"E")
+        ("nbqueue:{q}:end:ours-1", b"\x00\x11a\x00\x00\x00\x01" + ONE.encode() + b"E")
     ]
 
 
@@ -88,7 +88,7 @@ def test_a_cancelled_task_is_told_with_its_error(redis: Any, hear: Hear) -> None
     load(redis, {"pending": [ONE], f"t:{ONE}": task(ONE, "pending", {"pending_since": 1})})
     msg = redis.hget("asynq:{q}:t:" + ONE, "msg")
     assert hear(commands.cancel("q", ONE, msg, msg, b"E", NOW_MS)) == [
-        ("nbqueue:{q}:end:listener-1", b"\x00\x11a\x00\x00\x00\x01" + ONE.encode() + b"E")
+        ("nbqueue:{q}:end:ours-1", b"\x00\x11a\x00\x00\x00\x01" + ONE.encode() + b"E")
     ]
 
 
@@ -99,9 +99,7 @@ def test_what_is_not_an_end_is_not_told(redis: Any, hear: Hear) -> None:
     assert hear(commands.complete("q", [ended(ONE)], NOW_MS, WHO)) == []
 
 
-@pytest.mark.parametrize(
-    "task_id", ["a", "listener-1", "é", "ééééééééééé", "aé🐍éaaaaaaaa", "🐍" * 12]
-)
+@pytest.mark.parametrize("task_id", ["a", "ours-1", "é", "ééééééééééé", "aé🐍éaaaaaaaa", "🐍" * 12])
 def test_a_client_finds_the_channel_of_any_id(redis: Any, hear: Hear, task_id: str) -> None:
     load(redis, fetched(active(task_id)))
     raw = task_id.encode()

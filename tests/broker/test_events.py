@@ -57,7 +57,47 @@ def test_other_white_space_joins_nothing(broker: Any, redis: Any, task_id: str) 
 
 @pytest.mark.parametrize(
     ("entry", "ids"),
-    [({b"ids": b"a b"}, ["a", "b"]), ({b"id": b"a b"}, ["a b"]), ({}, []), ({b"ids": b""}, [])],
+    [
+        ({b"ids": b"a b"}, ["a", "b"]),
+        ({b"id": b"a b"}, ["a b"]),
+        ({}, []),
+        ({b"ids": b""}, []),
+        ({b"head": b"task-", b"rests": b"1 23  4"}, ["task-1", "task-23", "task-", "task-4"]),
+    ],
 )
 def test_an_entry_is_read(entry: dict[bytes, bytes], ids: list[str]) -> None:
     assert ids_of(entry) == ids
+
+
+@pytest.mark.parametrize(
+    ("ids", "head", "rests"),
+    [
+        ("client1 client2 client3 client4", "client", "1 2 3 4"),
+        ("client clientB clientBC clientC", "client", " B BC C"),
+        ("client-1 client-9 clientA client-1x", "client", "-1 -9 A -1x"),
+    ],
+)
+def test_what_many_ids_begin_with_is_written_once(
+    broker: Any, redis: Any, ids: str, head: str, rests: str
+) -> None:
+    put(redis, *ids.split())
+    broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
+    assert lines(redis) == [{"event": "started", "head": head, "rests": rests}]
+    assert told(redis) == [("started", ids.split())]
+
+
+def test_no_character_is_cut_where_ids_begin_to_differ(broker: Any, redis: Any) -> None:
+    ids = ["client-é", "client-è", "client-ê", "client-ë"]
+    put(redis, *ids)
+    broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
+    assert lines(redis) == [{"event": "started", "head": "client-", "rests": "é è ê ë"}]
+    assert told(redis) == [("started", ids)]
+
+
+@pytest.mark.parametrize(
+    "ids", [["client1", "client2", "client3"], ["a1", "a2", "a3", "a4"], ["client1", "x", "y", "z"]]
+)
+def test_few_ids_and_unlike_ones_are_written_whole(broker: Any, redis: Any, ids: list[str]) -> None:
+    put(redis, *ids)
+    broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
+    assert lines(redis) == [{"event": "started", "ids": " ".join(ids)}]

@@ -401,7 +401,7 @@ def test_an_id_that_exists_writes_nothing(broker: Any, redis: Any) -> None:
 def test_who_waits_for_a_member_is_told_the_id_of_the_aggregate(broker: Any, redis: Any) -> None:
     load(redis, in_set("0123456789a"))
     with redis.pubsub() as listener:
-        listener.subscribe("nbqueue:{q}:end:0123456789")
+        listener.subscribe("nbqueue:{q}:end:012345")
         assert listener.get_message(timeout=5)["type"] == "subscribe"
         broker.run(aggregated())
         data = listener.get_message(timeout=5)["data"]

@@ -72,7 +72,7 @@ class FakeStore:
         self.hearers.greet(cast("Any", self), self.broker)
 
     def say(self, data: bytes) -> bool:
-        return self.hearers.tell("nbqueue:{q}:live:0123456789", data, self.broker)
+        return self.hearers.tell("nbqueue:{q}:live:012345", data, self.broker)
 
     @property
     def numbers(self) -> list[tuple[int, int]]:
@@ -126,7 +126,7 @@ def test_one_task_hears_nothing_of_others_and_a_client_of_all(store: FakeStore) 
     store.follow()
     store.say(news("0123456789other", [entry(1)], b""))
     assert store.told == []
-    stop = store.follow("0123456789")
+    stop = store.follow("012345")
     store.say(news("0123456789other", [entry(1)], b""))
     assert [each.task_id for each in store.told] == ["0123456789other"]
     stop()
@@ -167,7 +167,7 @@ def test_a_failing_callback_harms_no_other_and_a_lost_store_is_passed_on(
         raise StoreUnreachable("away")
 
     with pytest.raises(StoreUnreachable):
-        store.hearers.tell("nbqueue:{q}:live:0123456789", b"{}", lost)
+        store.hearers.tell("nbqueue:{q}:live:012345", b"{}", lost)
     assert not store.hearers.tell("another", b"{}", store.broker)
 
 
@@ -176,7 +176,7 @@ def test_channels_are_followed_for_as_long_as_somebody_hears_them(store: FakeSto
     assert store.hearers.channels(others) is others
     assert not store.hearers
     stop, other = store.follow(), store.follow()
-    assert store.hearers.channels(others) == {"x", "nbqueue:{q}:live:0123456789"}
+    assert store.hearers.channels(others) == {"x", "nbqueue:{q}:live:012345"}
     stop()
     assert store.hearers
     other()

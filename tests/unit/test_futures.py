@@ -34,7 +34,7 @@ from nbqueue.errors import (
 from nbqueue.wire.keys import queue_keys
 
 KEYS = Keyring([os.urandom(32)])
-PREFIX = "0123456789"
+PREFIX = "012345"
 CHANNEL = queue_keys("default").end_channel(PREFIX)
 
 

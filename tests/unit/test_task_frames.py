@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from nbqueue.broker.infos import ActiveTask, QueueInfo, ServerInfo
-from nbqueue.broker.task_rows import TaskRow
+from nbqueue.broker.task_table import TaskRow
 from nbqueue.errors import UsageError
 from nbqueue.views.queue_frames import SCHEDULE_COLUMNS, queues, schedules, workers
 from nbqueue.views.task_frames import (

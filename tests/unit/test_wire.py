@@ -88,7 +88,7 @@ def test_every_key_of_a_queue_of_ours_begins_with_our_prefix_and_shares_its_slot
     assert all(key.startswith("nbqueue:{Q}:") for key in own)
     assert len(set(own)) == len(own)
     assert found.code(b"\x01\xab").endswith(":01ab")
-    assert found.end_channel("0123456789abc") == "nbqueue:{Q}:end:0123456789"
+    assert found.end_channel("0123456789abc") == "nbqueue:{Q}:end:012345"
 
 
 def test_fields_are_those_of_asynq_and_ours_have_a_prefix() -> None:

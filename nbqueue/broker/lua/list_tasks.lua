@@ -5,22 +5,22 @@
 --
 -- KEYS: place, lease
 -- ARGV: task_prefix, start, limit, fields, types, error_part, want_payload, want_result, want_error
--- RETURNS: how many ids the slice had, then for each task that is wanted what row.lua says
+-- RETURNS: what row.lua says of the tasks, with how many ids the slice had
 -- USES: row
 
 local kind, stop = redis.call('TYPE', place).ok, start + limit - 1
-local reply, count = { 0 }, 0
+local count = 0
 if kind == 'list' then
-  for _, id in ipairs(redis.call('LRANGE', place, start, stop)) do
-    count = count + 1
-    row(reply, id)
+  local found = redis.call('LRANGE', place, start, stop)
+  count = #found
+  for i = 1, count do
+    row(found[i])
   end
 elseif kind == 'zset' then
   local found = redis.call('ZREVRANGE', place, start, stop, 'WITHSCORES')
   count = #found / 2
   for i = 1, #found, 2 do
-    row(reply, found[i], found[i + 1])
+    row(found[i], found[i + 1])
   end
 end
-reply[1] = count
-return reply
+return told(count)

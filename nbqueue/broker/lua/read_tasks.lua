@@ -5,14 +5,13 @@
 -- KEYS: lease, scheduled, retry, archived, completed, *tasks
 -- ARGV: task_prefix, fields, types, error_part, want_payload, want_result, want_error, then for each
 --   task: id
--- RETURNS: how many there were asked for, then for each that is there and wanted what row.lua says
+-- RETURNS: what row.lua says of the tasks that are there, with how many there were asked for
 -- USES: row
 
 local sets = { scheduled = scheduled, retry = retry, archived = archived, completed = completed }
-local reply = { #KEYS - tasks_at + 1 }
 for i = 0, #KEYS - tasks_at do
   local id = ARGV[rest_at + i]
   local set = sets[redis.pcall('HGET', KEYS[tasks_at + i], 'state') or '']
-  row(reply, id, set and redis.call('ZSCORE', set, id))
+  row(id, set and redis.call('ZSCORE', set, id))
 end
-return reply
+return told(#KEYS - tasks_at + 1)

@@ -6,7 +6,7 @@
 -- completed, 'a' archived, 'd' done and deleted, 'x' deleted undone; a capital says that the body was too large and lies in
 -- the task's hash, which a deleted task has no more), length of body (4 bytes), id, body. Numbers are big-endian.
 
-local LISTENER_LENGTH = 10
+local LISTENER_LENGTH = 6
 local LARGEST_BODY = 65536
 
 local function listener(id)

@@ -2,6 +2,32 @@
 --
 -- `event(stream, cap, at, name, ids)`: these tasks made this transition at `at` (Unix ms). Ids are
 -- joined by spaces; one that contains a space, as programs in Go may make them, has an entry alone.
+-- What several ids have in common at their beginning, as those of a map do, is written once.
+
+local FEW, SHORT = 3, 6
+
+-- How many characters of ASCII all ids begin with together; none if these are few.
+local function in_common(ids)
+  local first, last = ids[1], ids[#ids]
+  local length = #string.match(first, '^[%z\1-\127]*')
+  for i = 1, length do
+    if string.byte(first, i) ~= string.byte(last, i) then
+      length = i - 1
+      break
+    end
+  end
+  local head = string.sub(first, 1, length)
+  for _, id in ipairs(ids) do
+    while string.sub(id, 1, length) ~= head do
+      length = length - 1
+      head = string.sub(first, 1, length)
+    end
+    if length < SHORT then
+      return 0
+    end
+  end
+  return length
+end
 
 local function event(stream, cap, at, name, ids)
   if string.find(table.concat(ids), ' ', 1, true) then
@@ -18,6 +44,16 @@ local function event(stream, cap, at, name, ids)
     end
     ids = others
   end
-  redis.call('XADD', stream, 'MAXLEN', '~', cap, '*',
-    'event', name, 'at', at, 'ids', table.concat(ids, ' '))
+  local length = #ids > FEW and in_common(ids) or 0
+  if length > 0 then
+    local rests = {}
+    for i, id in ipairs(ids) do
+      rests[i] = string.sub(id, length + 1)
+    end
+    redis.call('XADD', stream, 'MAXLEN', '~', cap, '*', 'event', name, 'at', at,
+      'head', string.sub(ids[1], 1, length), 'rests', table.concat(rests, ' '))
+  else
+    redis.call('XADD', stream, 'MAXLEN', '~', cap, '*',
+      'event', name, 'at', at, 'ids', table.concat(ids, ' '))
+  end
 end

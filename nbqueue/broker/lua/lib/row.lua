@@ -1,17 +1,28 @@
--- What a listing tells of a task, and which tasks it leaves out.
+-- What a listing tells of tasks, and which tasks it leaves out.
 --
--- `row(reply, id, score)`: append what there is of a task to `reply`, unless there is none or a filter
--- leaves it out: one text, then for each that is wanted the result and the error. The text has id,
--- score, state, whether it is a call (1 or 0), each of `fields` and msg, with a zero byte between; empty for what lacks. The payload is cut out of msg unless it is wanted, as it
--- may be large.
+-- `row(id, score)`: take in what there is of a task, unless there is none or a filter leaves it out.
+-- `told(count)`: what was taken in, column by column, as `count` and the number of these tasks, then
+-- id, score, state, call, each of `fields`, msg and, as far as wanted, result and error (nil for what
+-- lacks). A column is a list with an empty text for what lacks; or one text, where that is the same for
+-- all: id, msg, result and error are always lists. A large payload is cut out of msg unless it is
+-- wanted: then call says whether it was that of a call, 1 or 0; it is empty otherwise.
 --
 -- Expects the locals `lease`, `task_prefix`, `fields` (names, with a space between), `types` (names
 -- with a zero byte between; an asterisk at the end of one stands for anything; empty: all),
 -- `error_part` (empty: all), `want_payload`, `want_result` and `want_error` (1 or 0).
 
+local LARGE = 512
+
 local asked = { 'msg', 'state' }
 for name in string.gmatch(fields, '%S+') do
   asked[#asked + 1] = name
+end
+local first_asked = #asked
+if want_result == '1' then
+  asked[#asked + 1] = 'result'
+end
+if want_error == '1' then
+  asked[#asked + 1] = 'nbq:error'
 end
 
 local exact, beginnings = {}, {}
@@ -61,35 +72,61 @@ local function is_wanted(type_name)
   return false
 end
 
-local function row(reply, id, score)
-  local task = task_prefix .. id
-  local found = redis.pcall('HMGET', task, unpack(asked))
+local chooses = types ~= '' or error_part ~= ''
+local cuts = want_payload ~= '1'
+local number = 0
+local ids, scores, states, calls, more, msgs = {}, {}, {}, {}, {}, {}
+for i = 3, #asked do
+  more[i] = {}
+end
+
+local function row(id, score)
+  local found = redis.pcall('HMGET', task_prefix .. id, unpack(asked))
   local msg, state = found[1], found[2]
   if not msg or not state then
     return
   end
-  local type_name, cut_at, begins, ends = parts(msg)
-  if not is_wanted(type_name)
-    or (error_part ~= '' and not string.find(msg, error_part, ends, true)) then
-    return
-  end
-  local is_call = string.sub(msg, begins, math.min(begins + 3, ends - 1)) == '\0nbq' and '1' or '0'
-  if want_payload ~= '1' and ends > cut_at then
-    msg = string.sub(msg, 1, cut_at - 1) .. string.sub(msg, ends)
+  local call = ''
+  if chooses or cuts and #msg > LARGE then
+    local type_name, cut_at, begins, ends = parts(msg)
+    if not is_wanted(type_name)
+      or (error_part ~= '' and not string.find(msg, error_part, ends, true)) then
+      return
+    end
+    if cuts and #msg > LARGE then
+      call = string.sub(msg, begins, math.min(begins + 3, ends - 1)) == '\0nbq' and '1' or '0'
+      msg = string.sub(msg, 1, cut_at - 1) .. string.sub(msg, ends)
+    end
   end
   if state == 'active' then
     score = redis.call('ZSCORE', lease, id)
   end
-  local words = { id, score or '', state, is_call }
+  number = number + 1
+  ids[number], scores[number], states[number] = id, score or '', state
+  calls[number], msgs[number] = call, msg
   for i = 3, #asked do
-    words[i + 2] = found[i] or ''
+    more[i][number] = found[i] or i <= first_asked and ''
   end
-  words[#words + 1] = msg
-  reply[#reply + 1] = table.concat(words, '\0')
-  if want_result == '1' then
-    reply[#reply + 1] = redis.call('HGET', task, 'result')
+end
+
+local function column(values)
+  local first = values[1]
+  for i = 2, number do
+    if values[i] ~= first then
+      return values
+    end
   end
-  if want_error == '1' then
-    reply[#reply + 1] = redis.call('HGET', task, 'nbq:error')
+  return first or ''
+end
+
+local function told(count)
+  local reply = { count, number, ids, column(scores), column(states), column(calls) }
+  for i = 3, first_asked do
+    reply[#reply + 1] = column(more[i])
   end
+  reply[#reply + 1] = msgs
+  for i = first_asked + 1, #asked do
+    reply[#reply + 1] = more[i]
+  end
+  return reply
 end

@@ -1,0 +1,111 @@
+"""Tasks as a table shows them: columns, with a value for each task. Times are Unix milliseconds;
+what nobody knows is None."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from operator import itemgetter
+from typing import Any
+
+from nbqueue.calls import payloads
+from nbqueue.wire.messages import TaskMessage
+
+
+@dataclass(slots=True)
+class TaskRow:
+    """One task of a table."""
+
+    task_id: str
+    queue: str
+    state: str
+    message: TaskMessage = field(repr=False)
+    """Without its payload where that is large, unless it was wanted."""
+    call: bytes = b""
+    """``1`` or ``0`` where the store cut the payload out: whether it was that of a call."""
+    attempt: int = 0
+    enqueued_ms: int | None = None
+    pending_ms: int | None = None
+    process_ms: int | None = None
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    waited_ms: int | None = None
+    worker: str | None = None
+    name: str | None = None
+    progress: float | None = None
+    result: bytes | None = field(default=None, repr=False)
+    error: bytes | None = field(default=None, repr=False)
+
+    @property
+    def is_call(self) -> bool:
+        return self.call == b"1" if self.call else payloads.is_call(self.message.payload)
+
+    @property
+    def touched_ms(self) -> int:
+        """When something last happened to it, as far as anybody knows."""
+        failed_ms = self.message.last_failed_at * 1000
+        known = (self.enqueued_ms, self.pending_ms, self.started_ms, self.finished_ms, failed_ms)
+        return max(each or 0 for each in known)
+
+
+_NAMES = tuple(each.name for each in fields(TaskRow))
+
+
+class TaskTable:
+    """Many tasks: for each field of `TaskRow` a list of that name."""
+
+    __slots__ = _NAMES
+
+    task_id: list[str]
+    queue: list[str]
+    state: list[str]
+    message: list[TaskMessage]
+    call: list[bytes]
+    attempt: list[int]
+    enqueued_ms: list[int | None]
+    pending_ms: list[int | None]
+    process_ms: list[int | None]
+    started_ms: list[int | None]
+    finished_ms: list[int | None]
+    waited_ms: list[int | None]
+    worker: list[str | None]
+    name: list[str | None]
+    progress: list[float | None]
+    result: list[bytes | None]
+    error: list[bytes | None]
+
+    def __init__(self, columns: Iterable[list[Any]] | None = None) -> None:
+        for name, column in zip(_NAMES, columns or ([] for _ in _NAMES), strict=True):
+            setattr(self, name, column)
+
+    @classmethod
+    def of(cls, rows: Iterable[TaskRow]) -> TaskTable:
+        found = list(rows)
+        return cls([getattr(row, name) for row in found] for name in _NAMES)
+
+    def columns(self) -> list[list[Any]]:
+        return [getattr(self, name) for name in _NAMES]
+
+    def extend(self, other: TaskTable) -> None:
+        for column, more in zip(self.columns(), other.columns(), strict=True):
+            column.extend(more)
+
+    def take(self, positions: Sequence[int]) -> TaskTable:
+        """The tasks at these positions, in this order."""
+        if len(positions) < 2:
+            return TaskTable([column[i] for i in positions] for column in self.columns())
+        pick = itemgetter(*positions)
+        return TaskTable(list(pick(column)) for column in self.columns())
+
+    def newest_of_each(self) -> TaskTable:
+        """Each task once, as it was met last."""
+        if len(set(self.task_id)) == len(self):
+            return self
+        last = {key: i for i, key in enumerate(zip(self.queue, self.task_id, strict=True))}
+        return self.take(list(last.values()))
+
+    def __len__(self) -> int:
+        return len(self.task_id)
+
+    def __iter__(self) -> Iterator[TaskRow]:
+        return map(TaskRow, *self.columns())

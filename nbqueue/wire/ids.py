@@ -1,0 +1,85 @@
+"""The ids that clients and schedules give to tasks. Pure.
+
+17 characters of digits and letters::
+
+    0:6     who made it: random for each client, a digest for each schedule
+    6:13    when: Unix milliseconds (until the year 2081; one more character from then on)
+    13:17   a number, other for each id of one client; of a schedule's task, the schedule's revision
+
+All numbers are written to the base of 62, with its digits in the order of ASCII: what one client
+made sorts by time. Each id lies in the store three times, and in the streams: hence so short.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from typing import Final
+
+from nbqueue.wire.keys import LISTENER_LENGTH
+
+_DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PAIRS: Final = [first + second for first in _DIGITS for second in _DIGITS]
+_VALUES: Final = {digit: value for value, digit in enumerate(_DIGITS)}
+_TIME: Final = slice(LISTENER_LENGTH, LISTENER_LENGTH + 7)
+_FIRST_MS: Final = 1_735_689_600_000
+"""The year 2025: no client made such an id before."""
+_DAY_MS: Final = 86_400_000
+
+LENGTH: Final = LISTENER_LENGTH + 11
+NUMBERS: Final = 62**4
+"""How many numbers there are at the end of an id; then they begin again."""
+
+
+def random_prefix() -> str:
+    """What the ids of a new client begin with."""
+    return "".join(secrets.choice(_DIGITS) for _ in range(LISTENER_LENGTH))
+
+
+def prefix_of(digest: bytes) -> str:
+    """What the ids of a schedule begin with: the same wherever it is fired."""
+    return _written(int.from_bytes(digest, "big") % 62**LISTENER_LENGTH, LISTENER_LENGTH)
+
+
+def make_ids(prefix: str, now_ms: int, numbers: Iterable[int]) -> list[str]:
+    """An id for each of ``numbers``."""
+    head = prefix + _written(now_ms, 7)
+    pairs = _PAIRS
+    return [head + pairs[number // 3844 % 3844] + pairs[number % 3844] for number in numbers]
+
+
+def made_times(task_ids: Iterable[str], now_ms: int) -> list[int | None]:
+    """When each of these ids was made; see `made_ms`."""
+    known: dict[str, int] = {}
+    times: list[int | None] = []
+    for task_id in task_ids:
+        # Ids that were made together look the same up to their numbers.
+        found = known.get(task_id[:-4])
+        if found is None:
+            found = made_ms(task_id, now_ms)
+            if found is not None:
+                known[task_id[:-4]] = found
+        times.append(found)
+    return times
+
+
+def made_ms(task_id: str, now_ms: int) -> int | None:
+    """When such an id was made; None for the ids of others.
+
+    Others may look alike, but hardly ever like a time between the first of these and now.
+    """
+    if len(task_id) != LENGTH or not (task_id.isascii() and task_id.isalnum()):
+        return None
+    found = 0
+    for digit in task_id[_TIME]:
+        found = found * 62 + _VALUES[digit]
+    return found if _FIRST_MS <= found <= now_ms + _DAY_MS else None
+
+
+def _written(number: int, length: int) -> str:
+    """``number`` with at least so many digits."""
+    text = ""
+    while number:
+        number, pair = divmod(number, 3844)
+        text = _PAIRS[pair] + text
+    return text.rjust(length, "0") if len(text) <= length else text.removeprefix("0")
