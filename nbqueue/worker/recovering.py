@@ -134,6 +134,8 @@ class Recovering:
             is_old = number.isdigit() and int(number) <= last_token
             if is_old and (queue, task.task_id, fence) not in known:
                 run = self._found(queue, task, fence)
+                # Lost once more before the store has that, it must not be given back twice.
+                self._finisher.hold(run)
                 self._answers.give_back([run], "unstarted", "never heard of")
 
 
