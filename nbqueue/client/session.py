@@ -79,8 +79,10 @@ class Session:
 
     def make_ids(self, count: int) -> list[str]:
         """Ids that sort by time, made on the store's clock; see `nbqueue.wire.ids`."""
-        numbers = itertools.islice(self._numbers, count)
-        return ids.make_ids(self.prefix, self.clock.now_ms(), numbers)
+        now_ms = self.clock.now_ms()
+        if count == 1:
+            return [ids.make_id(self.prefix, now_ms, next(self._numbers))]
+        return ids.make_ids(self.prefix, now_ms, itertools.islice(self._numbers, count))
 
     def check_open(self) -> None:
         """Raises `RuntimeError` after the client was shut down, as other executors do."""

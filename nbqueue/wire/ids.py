@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from nbqueue.wire.keys import LISTENER_LENGTH
@@ -41,9 +42,16 @@ def prefix_of(digest: bytes) -> str:
     return _written(int.from_bytes(digest, "big") % 62**LISTENER_LENGTH, LISTENER_LENGTH)
 
 
+def make_id(prefix: str, now_ms: int, number: int) -> str:
+    """The id with this number."""
+    pairs = _PAIRS
+    time = _beginning(now_ms // NUMBERS) + pairs[now_ms // 3844 % 3844] + pairs[now_ms % 3844]
+    return prefix + time + pairs[number // 3844 % 3844] + pairs[number % 3844]
+
+
 def make_ids(prefix: str, now_ms: int, numbers: Iterable[int]) -> list[str]:
     """An id for each of ``numbers``."""
-    head = prefix + _written(now_ms, 7)
+    head = make_id(prefix, now_ms, 0)[:-4]
     pairs = _PAIRS
     return [head + pairs[number // 3844 % 3844] + pairs[number % 3844] for number in numbers]
 
@@ -74,6 +82,12 @@ def made_ms(task_id: str, now_ms: int) -> int | None:
     for digit in task_id[_TIME]:
         found = found * 62 + _VALUES[digit]
     return found if _FIRST_MS <= found <= now_ms + _DAY_MS else None
+
+
+@lru_cache(maxsize=4)
+def _beginning(hours: int) -> str:
+    """The first digits of a time, which are others every four hours."""
+    return _written(hours, 3)
 
 
 def _written(number: int, length: int) -> str:

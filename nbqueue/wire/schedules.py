@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from nbqueue.wire.ids import NUMBERS, make_ids, prefix_of
+from nbqueue.wire.ids import NUMBERS, make_id, prefix_of
 from nbqueue.wire.messages import (
     FAR_TIMEOUT,
     GO_ZERO_SECONDS,
@@ -89,7 +89,7 @@ def task_id_of(queue: str, entry: ScheduleEntry, due_ms: int) -> str:
     """
     prefix = prefix_of(_digest(f"{queue}\0{entry.id}"))
     number = int.from_bytes(_digest(entry.revision), "big") % NUMBERS
-    return make_ids(prefix, due_ms, (number,))[0]
+    return make_id(prefix, due_ms, number)
 
 
 def _digest(text: str) -> bytes:
