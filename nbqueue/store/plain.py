@@ -27,6 +27,10 @@ class PlainConnection:
         self._sock: Any = None
         self._reader: Any = None
 
+    def __del__(self) -> None:
+        # Clients may be dropped without being closed; with redis-py nobody complains either.
+        self.disconnect()
+
     def connect(self) -> None:
         """Raises `OSError`; its text says what was tried."""
         shown = self._place if isinstance(self._place, str) else ":".join(map(str, self._place))

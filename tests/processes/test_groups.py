@@ -348,6 +348,8 @@ def test_a_worker_that_is_told_to_end_lets_the_function_end(lab: Any, q: Any) ->
     lab.wait_until(lambda: lab.marks("began"))
     os.kill(worker.pid or 0, signal.SIGTERM)
     path.unlink()
+    # A second signal would end it at once.
+    lab.wait_until(lambda: not worker.is_running)
     worker.stop()
     assert is_empty(lab), "the aggregate did not take the place of its members"
     assert lab.length("pending") + len(aggregates(lab)) == 1
