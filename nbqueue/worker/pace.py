@@ -22,6 +22,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._seconds = _FIRST_GUESS
+        self._seen = 0
 
     @property
     def estimate(self) -> float:
@@ -30,11 +31,14 @@ class Pace:
 
     def ended(self, seconds: float) -> None:
         """A task took this long."""
+        self._seen += 1
         if seconds > self._seconds * 8:
             # One long task among short ones: be careful at once.
             self._seconds = max(self._seconds, seconds / 8)
         else:
-            self._seconds += _WEIGHT * (seconds - self._seconds)
+            # The first guess, which is a careful one, is soon forgotten.
+            weight = max(_WEIGHT, 1 / (self._seen + 1))
+            self._seconds += weight * (seconds - self._seconds)
 
     def ahead(self, slots: int) -> int:
         """How many tasks may be in hand beyond the slots."""
