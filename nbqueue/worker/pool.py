@@ -25,7 +25,8 @@ _LAST_WORDS = 0.2
 _LONGEST_WAIT = 0.05
 _LONGEST_REST = 0.002
 _SHORTEST_REST = 0.0002
-_LARGE_NUMBER = 1 << 30
+_MANY = 64
+"""So many coroutines or threads of one process have enough to do when one of them has ended."""
 _NO_BLOB = (pipe.NO_CODE, pipe.AGGREGATION)
 
 
@@ -77,16 +78,15 @@ class Pool:
 
         What ends meanwhile is then acknowledged together, and what comes is fetched together.
         """
-        fewest = _LARGE_NUMBER
-        for executor in self.executors:
-            waiting = len(executor.runs) - 1
-            if waiting < fewest:
-                if waiting <= 0 or executor.kind != SYNC:
-                    return 0.0
-                fewest = waiting
-        if fewest is _LARGE_NUMBER:
+        ordinary = [len(each.runs) for each in self.executors if each.kind == SYNC]
+        others = sum(len(each.runs) for each in self.executors if each.kind != SYNC)
+        if others:
+            # One of many may end without anybody missing us; ordinary tasks beside them would.
+            return 0.0 if others < _MANY or any(ordinary) else _LONGEST_REST
+        waiting = min(ordinary, default=0) - 1
+        if waiting <= 0:
             return 0.0
-        seconds = min(fewest * self.pace.estimate / 2, _LONGEST_REST)
+        seconds = min(waiting * self.pace.estimate / 2, _LONGEST_REST)
         return seconds if seconds >= _SHORTEST_REST else 0.0
 
     def warm_up(self) -> None:
