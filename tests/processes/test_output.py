@@ -352,8 +352,13 @@ def test_a_message_that_is_not_kept_leaves_its_output_for_an_hour(lab: Any, q: A
 def test_a_new_task_does_not_show_the_output_of_an_earlier_one_with_its_id(
     lab: Any, q: Any
 ) -> None:
+    def say() -> None:
+        # Its end is heard from a moment after it was enqueued on, and then it is gone.
+        time.sleep(0.5)
+        print("first")
+
     with lab.worker(concurrency=1):
-        first = q.options(task_id="same", retention=0).submit(print, "first")
+        first = q.options(task_id="same", retention=0).submit(say)
         first.result(30)
         assert first.output().text == "first\n"
     second = q.options(task_id="same").submit(print, "second")
