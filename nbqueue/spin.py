@@ -14,7 +14,7 @@ import struct
 import time
 from typing import Any, Final
 
-_LONGEST_NS: Final = 200_000
+_LONGEST: Final = 0.0002
 _MOST_SKIPPED: Final = 64
 _FLAG: Final = getattr(socket, "MSG_DONTWAIT", 0)
 
@@ -30,7 +30,7 @@ class Spin:
 
     __slots__ = ("_penalty", "_skip", "longest_ns")
 
-    def __init__(self, longest: float = _LONGEST_NS / 1e9) -> None:
+    def __init__(self, longest: float = _LONGEST) -> None:
         """``longest``: seconds that one wait may stay awake."""
         self.longest_ns = int(longest * 1e9)
         self._skip = self._penalty = 0
@@ -66,7 +66,7 @@ class Spin:
                     return None
                 offer_cpu()
                 continue
-            self._penalty = 0
+            self.helped()
             return data
         return None
 

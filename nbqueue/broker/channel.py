@@ -79,8 +79,6 @@ class Channel:
         self, commands: Iterable[Command[Any]]
     ) -> tuple[list[Command[Any]], list[Any]]:
         """The commands that were sent, and the reply to each."""
-        if self._connection is None:
-            self._loaded.clear()
         sent: list[Command[Any]] = []
         loads: list[int] = []
         expected = 0

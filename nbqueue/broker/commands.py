@@ -23,6 +23,7 @@ from nbqueue.broker.command import (
     archive_oldest,
     check_limit,
     command,
+    decoded_id,
     decoded_number,
     positions,
     seconds_never_whole,
@@ -198,11 +199,11 @@ def _read_fetched(reply: Any) -> list[Fetched] | None:
     found = iter(reply)
     return [
         Fetched(
-            task_id.decode("utf-8", "replace"),
+            decoded_id(task_id),
             msg if type(msg) is bytes else b"",
-            decoded_number(since) if since else None,
-            decoded_number(attempt) or 1 if attempt != 1 else 1,
-            decoded_number(lost) or 0 if lost != b"0" else 0,
+            decoded_number(since),
+            decoded_number(attempt) or 1,
+            decoded_number(lost) or 0,
             0 if type(msg) is bytes else msg,
         )
         for task_id, msg, since, attempt, lost in zip(*[found] * 5, strict=True)

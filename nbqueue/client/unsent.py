@@ -202,11 +202,9 @@ class UnsentCall(Unsent):
 
     def send_plain(self, arguments: Body) -> TaskFuture[Any]:
         """Write a task that `is_plain`, and return its future."""
-        session = self.session
-        [task_id] = session.make_ids(1)
-        task = self.task(task_id, arguments)
-        future: TaskFuture[Any] = TaskFuture(session, About(task_id, *self._about_rest))
-        self.enqueue((task,), future)
+        [task_id] = self.session.make_ids(1)
+        future = self.future(task_id)
+        self.enqueue((self.task(task_id, arguments),), future)
         return future
 
     def set_lock(self, digest: str) -> None:

@@ -79,7 +79,8 @@ def test_the_thread_takes_over_when_nobody_waits(q: nbqueue.Client) -> None:
 
 
 def test_callbacks_that_wait_are_refused_there_too(q: nbqueue.Client) -> None:
-    other, errors = q.submit(one, 1), []
+    # Not done before it has its callback, which would then run at once, in this thread.
+    other, errors = q.options(delay="300ms").submit(one, 1), []
 
     def wait(future: Any) -> None:
         try:
