@@ -73,11 +73,13 @@ def enqueue(
     fingerprint: bytes | None = None,
     repeated: bool = False,
 ) -> Command[list[int] | None]:
-    """Make tasks pending. Reads as the positions of those whose id existed, or ``None`` if the
-    store lacks the code: then nothing was written."""
+    """Make tasks pending, or one alone active with a worker that offered to take it. Reads as the
+    positions of those whose id existed, or ``None`` if the store lacks the code: then nothing was
+    written."""
     keys = queue_keys(queue)
     prefix = keys.task_prefix
-    names = [keys.pending, keys.events, _code_key(keys, fingerprint), keys.code_index]
+    code_key = _code_key(keys, fingerprint)
+    names = [keys.pending, keys.events, code_key, keys.code_index, keys.offers]
     names += [prefix + task.task_id for task in tasks]
     code = fingerprint.hex() if fingerprint else ""
     args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), limit_names(tasks)]

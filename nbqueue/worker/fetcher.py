@@ -15,6 +15,7 @@ from nbqueue.broker.resp import ReplyError
 from nbqueue.broker.staging import read_message_of
 from nbqueue.clock import Clock
 from nbqueue.worker.links import Links
+from nbqueue.worker.offers import Offers
 from nbqueue.worker.reactor import Reactor
 
 log = logging.getLogger("nbqueue.worker")
@@ -23,6 +24,8 @@ MOST_AT_ONCE = 256
 _PAUSED_LOOK = 1.0
 _REFUSED_LOOK = 0.5
 _FULL_LOOK = 1.0
+_OFFER_SECONDS = 0.5
+"""For so long after a slot became free new tasks are asked for in advance."""
 
 
 class QueueOrder:
@@ -72,6 +75,11 @@ class Fetcher:
         self._clock = clock
         self._worker_id = worker_id
         self._lease_ms = int(lease_seconds * 1000)
+        self._offers = Offers(reactor, links, clock, worker_id, self._lease_ms)
+        self._last_queue = ""
+        """From which the last task came."""
+        self._free = 0
+        self._freed_at = 0.0
         self.order = order
         self._queues = queues
         self._room = room
@@ -95,7 +103,7 @@ class Fetcher:
     @property
     def is_asking(self) -> bool:
         """Whether tasks may be on their way here."""
-        return self._asking or self._unread > 0
+        return self._asking or self._unread > 0 or self._offers.is_unsettled
 
     def look(self, queue: str) -> None:
         """There may be a task in ``queue``."""
@@ -107,6 +115,9 @@ class Fetcher:
         """``queue`` is not served any more."""
         for known in (self._filled, self._waiting, self._idle):
             known.discard(queue)
+        if queue == self._last_queue:
+            self._last_queue = ""
+            self._offers.withdraw()
 
     def fetch(self) -> None:
         """Ask for tasks, if there is room and a queue that may have some. Once a round."""
@@ -118,8 +129,7 @@ class Fetcher:
             return
         queue = next(name for name in self.order.next() if name in self._filled)
         now_ms = self._clock.now_ms()
-        self.issued += 1
-        token = f"{self._worker_id}:{now_ms}:{self.issued}"
+        token = self._new_token(now_ms)
         self._asking = True
         self._woken.discard(queue)
         link.send(
@@ -130,6 +140,34 @@ class Fetcher:
             # Most likely this gets all that is there: so wait for the next in the same breath.
             self._idle.discard(queue)
             self._wait(queue)
+
+    def offer(self, free: int) -> None:
+        """Have new tasks handed to us, as many as there are free slots, where nothing waits. Once
+        a round."""
+        offers, queue, now = self._offers, self._last_queue, self._reactor.now()
+        if free > self._free:
+            self._freed_at = now
+        self._free = free
+        if free < offers.count or not self.enabled:
+            offers.withdraw()
+        elif (
+            now - self._freed_at < _OFFER_SECONDS
+            and queue in self._waiting
+            and not (self._asking or self._filled)
+        ):
+            while offers.count < free and offers.make(queue, self._new_token(self._clock.now_ms())):
+                pass
+
+    def on_handed(self, data: bytes) -> None:
+        """We were told of a task that was handed to us."""
+        handed = self._offers.handed(data)
+        if handed is not None:
+            self._last_queue = handed.queue
+            self._on_fetched(handed.queue, [handed.task], handed.token, self._clock.now_ms())
+
+    def _new_token(self, now_ms: int) -> str:
+        self.issued += 1
+        return f"{self._worker_id}:{now_ms}:{self.issued}"
 
     def _on_reply(self, queue: str, limit: int, token: str, now_ms: int, reply: Any) -> None:
         self._asking = False
@@ -152,6 +190,8 @@ class Fetcher:
         whole = [task for task in reply if not task.unread]
         if len(whole) < len(reply):
             self._read([task for task in reply if task.unread], queue, token)
+        if reply:
+            self._last_queue = queue
         if whole:
             self._on_fetched(queue, whole, token, now_ms)
 

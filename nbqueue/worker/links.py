@@ -107,6 +107,11 @@ class Links:
             self._reactor.forget(link)
             link.close()
 
+    def listen(self, channel: str) -> None:
+        """Listen to one more channel, on this connection only."""
+        if self._listener is not None:
+            self._listener.follow(channel)
+
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Run ``action`` then, if it is of use: the connections may have been lost meanwhile."""
         self._reactor.after(seconds, action)

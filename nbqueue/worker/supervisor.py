@@ -26,6 +26,7 @@ from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.garbage import tune_garbage_collection
 from nbqueue.store.connection import Store, connect
+from nbqueue.wire.keys import HAND_CHANNEL
 from nbqueue.wire.messages import TaskMessage, read_apart
 from nbqueue.wire.presence import CLOSED, STOPPED
 from nbqueue.worker import state
@@ -296,6 +297,7 @@ class Supervisor:
         self.pool.dispatch()
         self._outputs.flush()
         self.finisher.flush()
+        self.fetcher.offer(self.settings.concurrency - self.pool.in_hand - self.aggregator.reserved)
         if self._ending:
             self._end_when_idle()
         elif self._burst is not None:
@@ -398,6 +400,9 @@ class Supervisor:
         self.shut_down()
 
     def _on_message(self, channel: str, data: bytes) -> None:
+        if channel.startswith(HAND_CHANNEL):
+            self.fetcher.on_handed(data)
+            return
         if channel.endswith(":wake"):
             word, _, value = data.partition(b" ")
             queue = channel[len("nbqueue:{") : -len("}:wake")]

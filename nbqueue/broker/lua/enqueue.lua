@@ -1,19 +1,21 @@
--- Put new tasks at the end of the line: pending, oldest first.
+-- Put new tasks at the end of the line: pending, oldest first. One that comes alone while the line is
+-- empty goes to a worker that offered to take it, if there is one, and is active at once.
 --
 -- All or nothing for each task; a task whose id exists is left as it is and reported. Calls name
 -- the code they need, and none is written while the store lacks it. Safe to repeat: with `repeated`
 -- set, a task that an earlier try wrote (the same id and message) counts as written now. `limits`
 -- names the limit of each task, one a line; or of all, or of none.
 --
--- KEYS: pending, events, code, code_index, *tasks
+-- KEYS: pending, events, code, code_index, offers, *tasks
 -- ARGV: now_ms, event_cap, fingerprint (empty: no code), repeated, limits, then for each task: id, msg
 -- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
--- USES: event, named, staged
+-- USES: event, hand, named, staged
 
 local call = redis.call
 
-call('LLEN', pending)
+local waiting = call('LLEN', pending)
 call('XLEN', events)
+local is_offered = waiting == 0 and tasks_at == #KEYS and limits == '' and call('LLEN', offers) > 0
 if fingerprint ~= '' then
   if call('EXISTS', code) == 0 then
     return 'NOCODE'
@@ -32,7 +34,7 @@ for i = 0, #KEYS - tasks_at do
     if repeated ~= '1' or redis.pcall('HGET', task, 'msg') ~= msg then
       conflicts[#conflicts + 1] = i
     end
-  else
+  elseif not (is_offered and msg ~= '' and hand_over(task, ARGV[rest_at], msg, since)) then
     if msg == '' and is_staged(i) then
       unstage(i, task)
       call('HSET', task, 'state', 'pending', 'pending_since', since)
