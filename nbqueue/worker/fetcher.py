@@ -15,7 +15,7 @@ from nbqueue.broker.resp import ReplyError
 from nbqueue.broker.staging import read_message_of
 from nbqueue.clock import Clock
 from nbqueue.worker.links import Links
-from nbqueue.worker.offers import Offers
+from nbqueue.worker.offers import MOST_OFFERS, Offers
 from nbqueue.worker.reactor import Reactor
 
 log = logging.getLogger("nbqueue.worker")
@@ -128,6 +128,8 @@ class Fetcher:
         if limit <= 0:
             return
         queue = next(name for name in self.order.next() if name in self._filled)
+        # The slots are for what we ask for now.
+        self._offers.withdraw()
         now_ms = self._clock.now_ms()
         token = self._new_token(now_ms)
         self._asking = True
@@ -148,15 +150,13 @@ class Fetcher:
         if free > self._free:
             self._freed_at = now
         self._free = free
-        if free < offers.count or not self.enabled:
+        if not self.enabled or free < offers.count:
             offers.withdraw()
-        elif (
-            now - self._freed_at < _OFFER_SECONDS
-            and queue in self._waiting
-            and not (self._asking or self._filled)
-        ):
-            while offers.count < free and offers.make(queue, self._new_token(self._clock.now_ms())):
-                pass
+            return
+        is_idle = queue in self._waiting and not (self._asking or self._filled)
+        if is_idle and now - self._freed_at < _OFFER_SECONDS:
+            for _ in range(min(free, MOST_OFFERS) - offers.count):
+                offers.make(queue, self._new_token(self._clock.now_ms()))
 
     def on_handed(self, data: bytes) -> None:
         """We were told of a task that was handed to us."""

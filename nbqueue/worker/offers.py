@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbqueue.broker.offering import Handed, hand_channel, offer, offer_text, read_handed, withdraw
 from nbqueue.broker.resp import ReplyError
@@ -17,7 +17,15 @@ log = logging.getLogger("nbqueue.worker")
 _LASTS = 1.0
 """Seconds that an offer holds. A worker that stops without a word swallows one task for so long as
 its lease, and only if that is written within this time."""
-_MOST = 8
+_SETTLES = 0.5
+"""Seconds in which we are told of a task that was handed to us before an offer was taken back."""
+MOST_OFFERS = 8
+"""Few, as they are for tasks that come one by one."""
+
+
+class _Offer(NamedTuple):
+    text: str
+    until: float
 
 
 class Offers:
@@ -35,9 +43,8 @@ class Offers:
         self._worker_id = worker_id
         self._lease_ms = lease_ms
         self._queue = ""
-        self._open: dict[str, tuple[str, float]] = {}
-        """Token of each: what was offered, and until when it holds."""
-        self._leaving: dict[str, float] = {}
+        self._open: dict[str, _Offer] = {}
+        self._leaving: dict[str, _Offer] = {}
         """Those taken back, until it is known whether they had been used."""
         self._connections = 0
         self._channel = ""
@@ -47,46 +54,36 @@ class Offers:
     @property
     def count(self) -> int:
         """How many may be used."""
-        now = self._reactor.now()
-        while self._open:
-            token = next(iter(self._open))  # the oldest
-            if self._open[token][1] > now:
-                break
-            del self._open[token]
+        _forget_old(self._open, self._reactor.now())
         return len(self._open)
 
     @property
     def is_unsettled(self) -> bool:
         """Whether a task may be on its way here, although all was taken back."""
-        now = self._reactor.now()
-        for token in [token for token, until in self._leaving.items() if until <= now]:
-            del self._leaving[token]
+        _forget_old(self._leaving, self._reactor.now())
         return bool(self._leaving)
 
-    def make(self, queue: str, token: str) -> bool:
-        """Offer to take one task of ``queue``, which is ours under this token; False if there are
-        enough."""
+    def make(self, queue: str, token: str) -> None:
+        """Offer to take one task of ``queue``, which is then ours under this token."""
         link = self._links.tasks
-        if link is None or self.count >= _MOST:
-            return False
+        if link is None:
+            return
         if queue != self._queue:
             self.withdraw()
             self._queue = queue
         lasts_ms = int(_LASTS * 1000)
         until_ms = self._clock.now_ms() + lasts_ms
         text = offer_text(until_ms, self._lease_ms, self._channel, token)
-        self._open[token] = (text, self._reactor.now() + _LASTS)
+        self._open[token] = _Offer(text, self._reactor.now() + _LASTS)
         link.send(offer(queue, text, lasts_ms), self._on_offered)
-        return True
 
     def withdraw(self) -> None:
         """Take all back."""
         link = self._links.tasks
         if link is None:
             return
-        for token, (text, until) in self._open.items():
-            # If it had been used, what is on its way comes soon; so long that counts as open.
-            self._leaving[token] = until + _LASTS
+        for token, (text, _) in self._open.items():
+            self._leaving[token] = _Offer(text, self._reactor.now() + _SETTLES)
             link.call(withdraw(self._queue, text), partial(self._on_withdrawn, token))
         self._open.clear()
 
@@ -117,3 +114,11 @@ class Offers:
         # What was handed meanwhile is found when the store is back; see `recovering`.
         self._open.clear()
         self._leaving.clear()
+
+
+def _forget_old(offers: dict[str, _Offer], now: float) -> None:
+    while offers:
+        token = next(iter(offers))  # the oldest
+        if offers[token].until > now:
+            break
+        del offers[token]

@@ -1,0 +1,170 @@
+"""enqueue: a task that comes alone goes to a worker that offered to take it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from keyspace import NOW_MS, Stream, Zset, dump, encoded, full_name, load, task
+from transitions import LEASE_MS, TOKEN
+
+from nbqueue.broker import commands, offering
+from nbqueue.broker.commands import NewTask
+from nbqueue.broker.limiting import limited
+from nbqueue.broker.offering import offer_text
+
+NEW = NewTask("a b\nc", encoded("a b\nc", payload=b"\x00\n\xff"))
+CHANNEL = offering.hand_channel("host:1:ab", 1)
+NS = NOW_MS * 1_000_000
+LINE = {
+    "pending": [NEW.task_id],
+    f"t:{NEW.task_id}": task(NEW.task_id, "pending", {"pending_since": NS}, payload=b"\x00\n\xff"),
+    "own:events": Stream([{"event": "enqueued", "at": str(NOW_MS), "id": NEW.task_id}]),
+}
+
+
+@pytest.fixture
+def worker(redis: Any) -> Iterator[Any]:
+    """The connection on which a worker is told."""
+    with redis.pubsub(ignore_subscribe_messages=True) as heard:
+        heard.subscribe(CHANNEL)
+        heard.get_message(timeout=5)
+        yield heard
+
+
+def offer(broker: Any, token: str = TOKEN, lasts_ms: int = 1_000, channel: str = CHANNEL) -> None:
+    text = offer_text(NOW_MS + lasts_ms, LEASE_MS - NOW_MS, channel, token)
+    broker.run(offering.offer("q", text, 60_000))
+
+
+def enqueue(broker: Any, *tasks: NewTask, **more: Any) -> Any:
+    return broker.run(commands.enqueue("q", tasks or [NEW], NOW_MS, **more))
+
+
+def told(worker: Any, count: int) -> list[Any]:
+    found = [worker.get_message(timeout=5) for _ in range(count)]
+    assert worker.get_message(timeout=0.02) is None
+    return [offering.read_handed(each["data"]) for each in found]
+
+
+def take_offers(redis: Any) -> int:
+    """How many there are. They expire, and are no part of what lies in the store for good."""
+    count: int = redis.llen(full_name("own:offers"))
+    redis.delete(full_name("own:offers"))
+    return count
+
+
+def test_it_is_as_if_the_worker_had_fetched_it(broker: Any, redis: Any, worker: Any) -> None:
+    offer(broker)
+    assert enqueue(broker) == []
+    handed = dump(redis)
+    [found] = told(worker, 1)
+    assert (found.queue, found.token) == ("q", TOKEN)
+
+    redis.flushall()
+    enqueue(broker)
+    assert [found.task] == broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
+    fetched = dump(redis)
+    assert fetched.pop("own:events") == handed.pop("own:events")
+    assert fetched.pop("lease") == Zset({NEW.task_id: 2_000_000_030.123})
+    assert handed.pop("lease") == Zset(
+        {NEW.task_id: LEASE_MS / 1000 + (LEASE_MS % 1000 == 0) / 1e3}
+    )
+    assert fetched == handed
+
+
+def test_each_offer_is_used_once_and_the_oldest_first(broker: Any, redis: Any, worker: Any) -> None:
+    for number in (1, 2):
+        offer(broker, token=f"host:1:ab:5:{number}")
+    for task_id in "abc":
+        enqueue(broker, NewTask(task_id, encoded(task_id)))
+    found = [(each.task.task_id, each.token) for each in told(worker, 2)]
+    assert found == [("a", "host:1:ab:5:1"), ("b", "host:1:ab:5:2")]
+    assert dump(redis)["pending"] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "tasks"),
+    [
+        ({"paused": "1"}, [NEW]),
+        ({"own:settings": {"concurrency": "5"}}, [NEW]),
+        ({}, [NEW, NewTask("z", encoded("z"))]),
+        ({}, [NEW._replace(msg=encoded("a b\nc", payload=b"x" * 70_000))]),
+        ({"pending": ["o"], "t:o": task("o", "pending", {"pending_since": 1})}, [NEW]),
+    ],
+    ids=["paused", "limited", "many", "large", "others wait"],
+)
+def test_the_line_is_for_all_else(
+    broker: Any, redis: Any, worker: Any, settings: Any, tasks: Any
+) -> None:
+    load(redis, settings)
+    offer(broker)
+    enqueue(broker, *tasks)
+    told(worker, 0)
+    assert take_offers(redis) == 1
+    content = dump(redis)
+    assert content["pending"][-1:] == (settings.get("pending") or [NEW.task_id])
+    assert "active" not in content
+
+
+def test_a_task_with_a_limit_stands_in_line(broker: Any, redis: Any, worker: Any) -> None:
+    offer(broker)
+    enqueue(broker, limited(NEW, "l"))
+    told(worker, 0)
+    assert take_offers(redis) == 1
+    assert dump(redis)["pending"] == [NEW.task_id]
+
+
+def test_an_offer_that_nobody_answers_for_is_passed_over(
+    broker: Any, redis: Any, worker: Any
+) -> None:
+    offer(broker, channel="nbqueue:hand:gone:1")
+    offer(broker, lasts_ms=0)
+    redis.lpush(full_name("own:offers"), "no offer at all")
+    offer(broker)
+    enqueue(broker)
+    assert [each.token for each in told(worker, 1)] == [TOKEN]
+    assert not redis.exists(full_name("own:offers"))
+
+
+def test_if_nobody_answers_it_is_as_if_there_had_been_no_offer(broker: Any, redis: Any) -> None:
+    offer(broker)
+    enqueue(broker)
+    assert dump(redis) == LINE
+
+
+def test_a_repeated_try_finds_it_handed(broker: Any, redis: Any, worker: Any) -> None:
+    offer(broker)
+    offer(broker)
+    enqueue(broker)
+    assert enqueue(broker, repeated=True) == []
+    told(worker, 1)
+    assert take_offers(redis) == 1
+    assert dump(redis)["active"] == [NEW.task_id]
+
+
+def test_an_id_that_exists_is_not_handed(broker: Any, redis: Any, worker: Any) -> None:
+    enqueue(broker)
+    redis.delete(full_name("pending"))
+    offer(broker)
+    assert enqueue(broker) == [0]
+    told(worker, 0)
+    assert take_offers(redis) == 1
+    redis.delete(full_name(f"t:{NEW.task_id}"))
+
+
+def test_an_offer_can_be_taken_back_until_it_is_used(broker: Any, redis: Any, worker: Any) -> None:
+    text = offer_text(NOW_MS + 1_000, 30_000, CHANNEL, TOKEN)
+    broker.run(offering.offer("q", text, 60_000))
+    assert redis.pttl(full_name("own:offers")) > 50_000
+    assert broker.call(offering.withdraw("q", text)) == [1]
+    assert broker.call(offering.withdraw("q", text)) == [0]
+    enqueue(broker)
+    told(worker, 0)
+    assert dump(redis) == LINE
+
+
+@pytest.mark.parametrize("data", [b"", b"a b\n", b"t 1 2 q", b"t 1 x q\nabc", b"t 1 9 q\nabc"])
+def test_what_makes_no_sense_is_no_task(data: bytes) -> None:
+    assert offering.read_handed(data) is None
