@@ -51,6 +51,11 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
         lambda: commands.enqueue("q", [NEW], NOW_MS),
         ("pending", "own:events"),
     ),
+    "enqueue where a worker offered": (
+        {"own:offers": [f"{LEASE_MS} 30000 nbqueue:hand:w:1 t"]},
+        lambda: commands.enqueue("q", [NEW], NOW_MS),
+        ("pending", "active", "lease", "own:events", "own:settings", "own:offers"),
+    ),
     "enqueue with code": (
         {"own:code:01": "blob"},
         lambda: commands.enqueue("q", [NEW], NOW_MS, b"\x01"),

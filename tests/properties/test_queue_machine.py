@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from keyspace import NOW_MS, check_invariants, dump, encoded
 from transitions import WHO
 
-from nbqueue.broker import commands, grouping
+from nbqueue.broker import commands, grouping, offering
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import Command, Ended, Expired, Failure, NewTask, token_fence
 from nbqueue.broker.grouping import Aggregate, Aggregated, Ripeness, Set
@@ -102,8 +102,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.is_paused = False
         self.sets: dict[str, AggregationSet] = {}
         self.our_sets: list[str] = []
+        self.heard: Any = self.redis.pubsub(ignore_subscribe_messages=True)
+        self.heard.subscribe("w")
+        self.heard.get_message(timeout=5)
 
     def teardown(self) -> None:
+        self.heard.close()
         self.broker.close()
 
     # --- Words -----------------------------------------------------------------------------------
@@ -358,15 +362,38 @@ class QueueMachine(RuleBasedStateMachine):
         taken, self.line = self.line[:limit], self.line[limit:]
         expected = []
         for task_id in taken:
-            task = self.tasks[task_id]
-            task.attempt += 1
-            expected.append((task_id, encoded(task_id), task.since, task.attempt, task.lost, 0))
-            task.state, task.holder, task.lease_ms = "active", token, self.now_ms + LEASE_MS
-            task.token_since, task.since = task.since, None
-            self.claims.append(Claim(task_id, token, task.attempt))
+            expected.append(self.take(task_id, token))
         assert found == expected
         if taken:
             self.events.append(("started", " ".join(taken)))
+
+    def take(self, task_id: str, token: str) -> tuple[Any, ...]:
+        """A worker of ours has the task now; what it gets."""
+        task = self.tasks[task_id]
+        task.attempt += 1
+        found = (task_id, encoded(task_id), task.since, task.attempt, task.lost, 0)
+        task.state, task.holder, task.lease_ms = "active", token, self.now_ms + LEASE_MS
+        task.token_since, task.since = task.since, None
+        self.claims.append(Claim(task_id, token, task.attempt))
+        return found
+
+    @rule(channel=st.sampled_from(["w", "gone"]), lasts_ms=st.sampled_from([0, 1_000]))
+    def enqueue_where_a_worker_offered(self, channel: str, lasts_ms: int) -> None:
+        self.tokens += 1
+        task_id, token = self.new_id(), f"w:{self.tokens}"
+        text = offering.offer_text(self.now_ms + lasts_ms, LEASE_MS, channel, token)
+        self.broker.run(offering.offer("q", text, 60_000))
+        command = commands.enqueue("q", [NewTask(task_id, encoded(task_id))], self.now_ms)
+        assert self.run(command, [0]) == []
+        self.broker.call(offering.withdraw("q", text))
+        self.tasks[task_id] = Model("pending", self.now_ms * 1_000_000)
+        self.events.append(("enqueued", task_id))
+        if channel == "w" and lasts_ms and not self.line and not self.is_paused:
+            handed = offering.read_handed(self.heard.get_message(timeout=5)["data"])
+            assert handed == ("q", token, self.take(task_id, token))
+            self.events.append(("started", task_id))
+        else:
+            self.line.append(task_id)
 
     @precondition(lambda self: self.claims)
     @rule(choices=st.lists(some, min_size=1, max_size=4), keep=st.sampled_from([None, 0, 2, 60]))
