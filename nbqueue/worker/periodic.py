@@ -165,3 +165,19 @@ class PeriodicSync(Service):
                 gone = remove_schedule(queue, schedule_id, entry.revision)
                 self._send(gone, lambda removed: None)
                 log.info("provider removes name=%r schedule=%r", self._name, schedule_id)
+
+
+class Providers:
+    """All that one worker has."""
+
+    def __init__(self, syncs: Iterable[PeriodicSync]) -> None:
+        self._syncs = list(syncs)
+
+    def took(self, run: Run, done: DoneFrame | None) -> bool:
+        """Whether a run that ended (None: that is given up) was of one of them."""
+        return any(each.took(run, done) for each in self._syncs)
+
+    def close(self) -> None:
+        """Ask no more."""
+        for each in self._syncs:
+            each.close()

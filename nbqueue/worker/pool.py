@@ -16,6 +16,7 @@ from nbqueue.worker.reactor import Reactor, Timer
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import THREAD, WorkerSettings
 from nbqueue.worker.spawn import wanted
+from nbqueue.worker.time_limits import TimeLimits
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -23,10 +24,6 @@ _LOOK_AT_PARKED = 0.005
 _MOST_FAILED_STARTS = 5
 _LAST_WORDS = 0.2
 _LONGEST_WAIT = 0.05
-_LONGEST_REST = 0.002
-_SHORTEST_REST = 0.0002
-_MANY = 64
-"""So many coroutines or threads of one process have enough to do when one of them has ended."""
 _NO_BLOB = (pipe.NO_CODE, pipe.AGGREGATION)
 
 
@@ -50,7 +47,7 @@ class Pool:
         self.executors: list[Executor] = []
         self._ready: deque[Run] = deque()
         self._without_code: dict[bytes, list[Run]] = {}
-        self._timers: dict[int, Timer] = {}
+        self._limits = TimeLimits(reactor, lambda run: self.interrupt(run, pipe.TIMED_OUT))
         self._in_hand = 0
         self._parked_timer: Timer | None = None
         self._waiting_timer: Timer | None = None
@@ -78,16 +75,10 @@ class Pool:
 
         What ends meanwhile is then acknowledged together, and what comes is fetched together.
         """
-        ordinary = [len(each.runs) for each in self.executors if each.kind == SYNC]
-        others = sum(len(each.runs) for each in self.executors if each.kind != SYNC)
-        if others:
-            # One of many may end without anybody missing us; ordinary tasks beside them would.
-            return 0.0 if others < _MANY or any(ordinary) else _LONGEST_REST
-        waiting = min(ordinary, default=0) - 1
-        if waiting <= 0:
-            return 0.0
-        seconds = min(waiting * self.pace.estimate / 2, _LONGEST_REST)
-        return seconds if seconds >= _SHORTEST_REST else 0.0
+        return self.pace.slack(
+            [len(each.runs) for each in self.executors if each.kind == SYNC],
+            sum(len(each.runs) for each in self.executors if each.kind != SYNC),
+        )
 
     def warm_up(self) -> None:
         """Start executors before there is work, as many as can run at once."""
@@ -252,16 +243,9 @@ class Pool:
             deadline = run.ends_at = run.end_at(started)
             executor.send_task(run, run.frame(deadline), self._reactor.now())
             if ends_at := deadline if executor.ready else run.deadline:
-                self._limit(run, ends_at - started)
+                self._limits.set(run, ends_at - started)
         if waits and self._parked_timer is None:
             self._parked_timer = self._reactor.after(_LOOK_AT_PARKED, self._look_at_parked)
-
-    def _limit(self, run: Run, seconds: float) -> None:
-        """End the run when its time is up."""
-        self._cancel_timer(run)
-        self._timers[run.number] = self._reactor.after(
-            max(0.0, seconds), lambda: self.interrupt(run, pipe.TIMED_OUT)
-        )
 
     def _begin_late(self, executor: Executor) -> None:
         """What was sent to a process that was still starting begins only now."""
@@ -269,7 +253,7 @@ class Pool:
         for run in executor.runs.values():
             if run.ends_at:
                 run.ends_at = run.end_at(now)
-                self._limit(run, run.ends_at - now)
+                self._limits.set(run, run.ends_at - now)
 
     def _look_at_parked(self) -> None:
         """Take back what waits behind a task that turned out to be slow."""
@@ -290,7 +274,7 @@ class Pool:
     def _take_back(self, executor: Executor) -> None:
         taken = executor.take_back()
         for run in reversed(taken):
-            self._cancel_timer(run)
+            self._limits.cancel(run)
             self._ready.appendleft(run)
 
     def _await_code(self, run: Run) -> None:
@@ -401,13 +385,7 @@ class Pool:
 
     def _drop(self, run: Run) -> None:
         self._in_hand -= 1
-        if self._timers:
-            self._cancel_timer(run)
-
-    def _cancel_timer(self, run: Run) -> None:
-        timer = self._timers.pop(run.number, None)
-        if timer is not None:
-            timer.cancel()
+        self._limits.cancel(run)
 
     def _forget_waiting(self, run: Run) -> None:
         for place in (self._ready, *self._without_code.values()):

@@ -40,6 +40,9 @@ class ServedQueues:
         self._handlers = handlers
         self._presence = presence
 
+    def __str__(self) -> str:
+        return ",".join(f"{name}={weight}" for name, weight in self.weights.items())
+
     def on_message(self, value: bytes) -> None:
         """Somebody said something to a worker, perhaps to this one."""
         changes = read_change(value, self._worker_id)
@@ -72,6 +75,6 @@ class ServedQueues:
         log.info(
             "worker serves other queues id=%s queues=%s",
             self._worker_id,
-            ",".join(f"{name}={weight}" for name, weight in wanted.items()),
+            self,
         )
         self._presence.run_once()

@@ -16,7 +16,6 @@ import socket
 from collections.abc import Callable
 
 from nbqueue.broker import commands
-from nbqueue.broker.channel import Channel
 from nbqueue.broker.commands import Fetched, Who
 from nbqueue.broker.presence import info_key
 from nbqueue.calls.signing import Keyring
@@ -26,7 +25,6 @@ from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.garbage import tune_garbage_collection
 from nbqueue.store.connection import Store, connect
-from nbqueue.wire.keys import HAND_CHANNEL
 from nbqueue.wire.messages import TaskMessage, read_apart
 from nbqueue.wire.presence import CLOSED, STOPPED
 from nbqueue.worker import state
@@ -46,8 +44,9 @@ from nbqueue.worker.judge import Judge, LimitKeeper
 from nbqueue.worker.lifetime import Lifetime
 from nbqueue.worker.links import Links
 from nbqueue.worker.lookout import Lookout, Tended
+from nbqueue.worker.news import News, Told, at_time
 from nbqueue.worker.outputs import OutputWriter
-from nbqueue.worker.periodic import PeriodicSync
+from nbqueue.worker.periodic import PeriodicSync, Providers
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.presence import BeginNotes, Presence
 from nbqueue.worker.queues import ServedQueues
@@ -59,7 +58,14 @@ from nbqueue.worker.runs import Run
 from nbqueue.worker.scheduler import Scheduler
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.sweeper import Sweeper
-from nbqueue.worker.upkeep import ClockKeeper, Forwarder, Heartbeat, Janitor, Recoverer
+from nbqueue.worker.upkeep import (
+    ClockKeeper,
+    Forwarder,
+    Heartbeat,
+    Janitor,
+    Recoverer,
+    set_clock,
+)
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -150,14 +156,14 @@ class Supervisor:
             None if idle is None else parse_duration(idle),
             settings.owner,
         )
-        self._providers = [
+        self._providers = Providers(
             PeriodicSync(
-                self.reactor, self.links, self.clock, self.pool, queues, name, seconds,
-                next(self._numbers),
+                *(self.reactor, self.links, self.clock, self.pool),
+                *(queues, name, seconds, next(self._numbers)),
             )
             for name, seconds in settings.providers
-        ]  # fmt: skip
-        self.links.on_message = self._on_message
+        )
+        self._listen()
         self._ending = self._stopping = self._is_giving_back = self._has_left = False
         self._exit_code = 0
         self.on_ready: Callable[[], None] = lambda: None
@@ -197,6 +203,24 @@ class Supervisor:
         )
         self.queues.connect(self.worker_id, self.links, self.fetcher, self._handlers, self.presence)
 
+    def _listen(self) -> None:
+        """Hear of what concerns this worker."""
+
+        def on_schedules(queue: str, _: bytes) -> None:
+            if self._scheduler is not None:
+                self._scheduler.refresh(queue)
+
+        words: dict[bytes, Told] = {
+            b"due": at_time(self.forwarder.alarms.set),
+            b"turn": at_time(self._judge.alarms.set),
+            b"group": self.aggregator.announced,
+            b"handlers": lambda queue, _: self._handlers.refresh(),
+            b"worker": lambda _, said: self.queues.on_message(said),
+            b"neighbour": self._neighbours.found,
+            b"schedules": on_schedules,
+        }
+        News(self.links, self.pool, words, self.fetcher.look, self.fetcher.on_handed)
+
     def run(self) -> int:
         """Serve until told to end; return an exit code. Signals are handled in the main thread."""
         self.reactor.on_signals(
@@ -207,16 +231,13 @@ class Supervisor:
             }
         )
         self.pool.warm_up()
-        self._set_clock()
+        set_clock(self.store, self.clock)
         self.presence.when_seen(self.on_ready)
         self.links.connect()
         log.info(
             "worker ready id=%s store=%s queues=%s concurrency=%d executor=%s",
-            self.worker_id,
-            self.store.url.redacted,
-            ",".join(f"{name}={weight}" for name, weight in self.queues.weights.items()),
-            self.settings.concurrency,
-            self.settings.executor,
+            *(self.worker_id, self.store.url.redacted, self.queues),
+            *(self.settings.concurrency, self.settings.executor),
         )
         tune_garbage_collection()
         try:
@@ -229,15 +250,6 @@ class Supervisor:
             self.reactor.close()
         log.info("worker ended id=%s", self.worker_id)
         return self._exit_code
-
-    def _set_clock(self) -> None:
-        """Before there is anything else to do, which would make the answer seem late."""
-        channel = Channel(self.store)
-        for _ in range(3):
-            sent_at = self.reactor.now()
-            [(seconds, micros)] = channel.call(("TIME",))
-            self.clock.measured(sent_at, self.reactor.now(), int(seconds) + int(micros) / 1e6)
-        channel.close()
 
     def pause(self) -> None:
         """Fetch no more; what is in hand goes on. As SIGTSTP does."""
@@ -258,7 +270,7 @@ class Supervisor:
 
     def _of_tasks(self, runs: list[Run]) -> list[Run]:
         """Those that are not of providers, which lie in no queue."""
-        return [run for run in runs if not any(each.took(run, None) for each in self._providers)]
+        return [run for run in runs if not self._providers.took(run, None)]
 
     def shut_down(self) -> None:
         """End: what runs may go on for the shutdown time-out. A second call ends it at once."""
@@ -269,8 +281,7 @@ class Supervisor:
         self.pause()
         if self._scheduler is not None:
             self._scheduler.close()
-        for provider in self._providers:
-            provider.close()
+        self._providers.close()
         log.info(
             "worker ends id=%s running=%d timeout=%s",
             self.worker_id,
@@ -372,7 +383,7 @@ class Supervisor:
     def _on_done(self, run: Run, done: DoneFrame) -> None:
         if run.fingerprint == pipe.AGGREGATION:
             self.aggregator.done(run, done)
-        elif not self._providers or not any(each.took(run, done) for each in self._providers):
+        elif not self._providers.took(run, done):
             self._results.finish(run, keep=done.outcome != pipe.VALUE)
             self._outputs.finish(run, is_success=done.outcome in (pipe.VALUE, pipe.REVOKED))
             self.answers.done(run, done, self.clock.now_ms())
@@ -398,32 +409,3 @@ class Supervisor:
         log.critical("worker cannot run tasks and ends reason=%s", why)
         self._exit_code = 1
         self.shut_down()
-
-    def _on_message(self, channel: str, data: bytes) -> None:
-        if channel.startswith(HAND_CHANNEL):
-            self.fetcher.on_handed(data)
-            return
-        if channel.endswith(":wake"):
-            word, _, value = data.partition(b" ")
-            queue = channel[len("nbqueue:{") : -len("}:wake")]
-            if word == b"due" and value.isdigit():
-                self.forwarder.alarms.set(queue, int(value))
-            elif word == b"group":
-                self.aggregator.announced(queue, value)
-            elif word == b"turn" and value.isdigit():
-                self._judge.alarms.set(queue, int(value))
-            elif word == b"handlers":
-                self._handlers.refresh()
-            elif word == b"worker":
-                self.queues.on_message(value)
-            elif word == b"neighbour":
-                self._neighbours.found(queue, value)
-            elif word == b"schedules":
-                if self._scheduler is not None:
-                    self._scheduler.refresh(queue)
-            else:
-                self.fetcher.look(queue)
-            return
-        for run in self.pool.find(data.decode("utf-8", "replace")):
-            log.info("task is cancelled id=%s type=%s", run.task_id, run.message.type)
-            self.pool.interrupt(run, pipe.CANCELLED)

@@ -13,10 +13,12 @@ from functools import partial
 from typing import Any
 
 from nbqueue.broker import commands
+from nbqueue.broker.channel import Channel
 from nbqueue.broker.commands import Command, Expired, Forwarded
 from nbqueue.broker.limiting import Judged
 from nbqueue.broker.resp import ReplyError
 from nbqueue.clock import Clock
+from nbqueue.store.connection import Store
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.links import Links
@@ -257,3 +259,14 @@ class ClockKeeper(Service):
                 self._clock.measured(sent_at, time.monotonic(), seconds)
 
         link.call(("TIME",), read)
+
+
+def set_clock(store: Store, clock: Clock) -> None:
+    """Ask what time it is, before there is anything else to do, which would make the answer seem
+    late."""
+    channel = Channel(store)
+    for _ in range(3):
+        sent_at = time.monotonic()
+        [(seconds, micros)] = channel.call(("TIME",))
+        clock.measured(sent_at, time.monotonic(), int(seconds) + int(micros) / 1e6)
+    channel.close()
