@@ -311,6 +311,8 @@ class Pool:
         reported, executor.reported = executor.reported, []
         for report in reported:
             self.on_report(*report)
+        if ended and self._ready:
+            self.dispatch()  # its process need not wait while we see to what ended
         for run, done in ended:
             self._drop(run)
             self.pace.ended(done.micros / 1e6)
