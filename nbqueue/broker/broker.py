@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from nbqueue.broker import commands, grouping
+from nbqueue.broker.beside import Reads, whole_result
 from nbqueue.broker.channel import Channel, Patience
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
 from nbqueue.clock import Clock
@@ -262,6 +263,16 @@ class Broker:
             if msg is not None and not _is_same_task(bytes(tasks[position].msg), msg)
         ]
 
+    def gather(self, reads: Reads) -> bytes | None:
+        """Read pieces into one place; None if they are not there, or are others."""
+        patience = Patience(self._patience)
+        while True:
+            try:
+                return self._channel.gather(*reads)
+            except StoreUnreachable:
+                if not patience.wait():
+                    raise
+
     def queues(self) -> list[str]:
         """The names of all queues that a task was ever enqueued to, sorted."""
         [names] = self.call(("SMEMBERS", QUEUES))
@@ -277,6 +288,8 @@ class Broker:
         )
         for name, values in zip(names, found, strict=True):
             record = _record(name, values)
+            if record is not None and record.result:
+                return record._replace(result=whole_result(self, name, task_id, record.result))
             if record is not None:
                 return record
         return None
@@ -333,6 +346,8 @@ class Broker:
         ):
             if state != still:
                 continue
+            if result:
+                result = whole_result(self, queue, task_id, result)
             found[task_id] = None if state is None else Ending(
                 state.decode(), result or b"", error or b""
             )  # fmt: skip

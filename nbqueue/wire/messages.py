@@ -34,7 +34,6 @@ __all__ = [
     "read_message",
     "read_messages",
     "with_completed_at",
-    "write_apart",
 ]
 
 FAR_TIMEOUT = 100 * 365 * 86_400
@@ -73,17 +72,6 @@ def read_apart(msg: bytes) -> tuple[TaskMessage, memoryview | None] | None:
     begin, start, end = span
     message = read_message(msg[:begin] + msg[end:])
     return None if message is None else (message, memoryview(msg)[start:end])
-
-
-def write_apart(message: TaskMessage, payload: Pieces) -> Pieces:
-    """``message``, which has no payload, encoded with this one: the same bytes as otherwise."""
-    rest = message.SerializeToString(deterministic=True)
-    at = 0
-    if message.type:  # the one field that comes before
-        size, at = _read_varint(rest, 1)
-        at += size
-    head = rest[:at] + bytes((_PAYLOAD_TAG,)) + _varint(len(payload))
-    return Pieces(head, *payload.parts, rest[at:])
 
 
 def _payload_in(msg: bytes) -> tuple[int, int, int] | None:
