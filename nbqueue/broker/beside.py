@@ -65,7 +65,9 @@ def whole_result(broker: Broker, queue: str, task_id: str, result: bytes) -> byt
 def whole_payload(broker: Broker, queue: str, task_id: str, payload: bytes) -> bytes:
     """The same of the payload of a task. Raises `SignatureError` for a call that cannot be read."""
     beside = payloads.beside_call(payload)
-    if beside is None or not _may_be(broker, queue, task_id, beside):
+    if beside is None or len(payload) > beside.size:  # whole, as where there is no store
+        return payload
+    if not _may_be(broker, queue, task_id, beside):
         return payload
     return broker.gather(read_arguments(queue, task_id, payload, beside)) or payload
 

@@ -40,7 +40,7 @@ class SyncExecutor:
                 send_all(self._connection, answer.parts)
             else:
                 self._connection.sendall(answer)
-            del done, answer  # they may hold a large result
+            del task, done, answer  # they may hold what is large
         for hook in self._runner.service.on_stop:
             call_hook(hook)
 
