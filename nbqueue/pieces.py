@@ -124,11 +124,12 @@ class Slot:
     Pieces must come in their order, as what is spare behind one is where the next begins.
     """
 
-    __slots__ = ("_at", "_size", "_view", "is_good")
+    __slots__ = ("_at", "_digest", "_size", "_view", "is_good")
 
-    def __init__(self, view: memoryview, size: int) -> None:
+    def __init__(self, view: memoryview, size: int, digest: Any = None) -> None:
         self._view = view
         self._size = size
+        self._digest = digest
         self._at = 0
         self.is_good: bool | None = None
         """Whether what came is a piece of this size; None until something did."""
@@ -139,7 +140,7 @@ class Slot:
         if size != len(self._view):
             return None
         self._view[: len(first)] = first
-        self._at = len(first)
+        self.came(len(first))
         return self
 
     @property
@@ -149,7 +150,10 @@ class Slot:
 
     def came(self, count: int) -> bool:
         """So many have come. Returns whether these were the last."""
+        at = self._at
         self._at += count
+        if self._digest is not None and at < self._size:
+            self._digest.update(self._view[at : min(self._at, self._size)])
         return self._at == len(self._view)
 
     def whole(self, but: int = 0) -> bytes:
@@ -161,6 +165,7 @@ class Slot:
         self.is_good = piece is IN_PLACE
         if not self.is_good and isinstance(piece, bytes) and len(piece) == self._size:
             self._view[: self._size] = piece
+            self.came(self._size)
             self.is_good = True
 
     def close(self) -> None:
@@ -170,15 +175,18 @@ class Slot:
 class Gathering:
     """Bytes that come in several pieces of known sizes, and lie in one place from the beginning."""
 
-    def __init__(self, first: Piece, sizes: Sequence[int], spare: int = 0) -> None:
+    def __init__(
+        self, first: Piece, sizes: Sequence[int], spare: int = 0, digest: Any = None
+    ) -> None:
         """``first`` are those that are there; each piece may be followed by ``spare`` more, which
-        do not count."""
+        do not count. ``digest``, one of `hashlib`, is told of the pieces as they come: then the
+        next ones are on their way meanwhile."""
         self._spare = spare
         self._all = Incoming(len(first) + sum(sizes) + spare, first)
         self.slots: list[Slot] = []
         room, at = self._all.room, 0
         for size in sizes:
-            self.slots.append(Slot(room[at : at + size + spare], size))
+            self.slots.append(Slot(room[at : at + size + spare], size, digest))
             at += size
 
     @property
@@ -210,8 +218,3 @@ def send_pieces(connection: Any, pieces: deque[Piece], *, one_by_one: bool = Fal
                 break
             pieces.popleft()
             sent -= size
-
-
-def send_all(connection: Any, parts: Iterable[Piece]) -> None:
-    """The same for a socket that blocks, until all is sent."""
-    send_pieces(connection, deque(part for part in parts if len(part)))

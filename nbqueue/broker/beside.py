@@ -6,7 +6,7 @@ So whoever deletes a task deletes them with it, also a program that knows nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.command import Arg
 from nbqueue.broker.resp import END
@@ -44,9 +44,12 @@ Reads = tuple[list[Sequence[Arg]], Gathering]
 """The commands that read pieces, and where these go."""
 
 
-def read_arguments(queue: str, task_id: str, envelope: Piece, beside: Beside) -> Reads:
-    """What reads the arguments of a call behind the head of its ``envelope``."""
-    return _read(queue, task_id, envelope, beside, fields.ARGUMENTS)
+def read_arguments(
+    queue: str, task_id: str, envelope: Piece, beside: Beside, digest: Any = None
+) -> Reads:
+    """What reads the arguments of a call behind the head of its ``envelope``; ``digest`` is told of
+    them, see `Gathering`."""
+    return _read(queue, task_id, envelope, beside, fields.ARGUMENTS, digest)
 
 
 def read_result(queue: str, task_id: str, envelope: Piece, beside: Beside) -> Reads:
@@ -78,7 +81,9 @@ def _may_be(broker: Broker, queue: str, task_id: str, beside: Beside) -> bool:
     return beside.number <= int(number)
 
 
-def _read(queue: str, task_id: str, envelope: Piece, beside: Beside, prefix: str) -> Reads:
+def _read(
+    queue: str, task_id: str, envelope: Piece, beside: Beside, prefix: str, digest: Any = None
+) -> Reads:
     key = queue_keys(queue).task(task_id)
     calls: list[Sequence[Arg]] = [("HGET", key, name) for name in _names(prefix, beside)]
-    return calls, Gathering(envelope, beside.sizes, END)
+    return calls, Gathering(envelope, beside.sizes, END, digest)

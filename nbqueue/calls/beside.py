@@ -51,13 +51,18 @@ class Beside(NamedTuple):
         return _BESIDE.pack(*self)
 
 
-def beside_of(parts: Iterable[Piece]) -> tuple[Beside, list[Body]]:
-    """What is to be said of bytes that lie in ``parts``, and the pieces that they become."""
-    digest, size, kept = sha256(), 0, list(parts)
-    for part in kept:
-        digest.update(part)
-        size += len(part)
-    return Beside(size, PIECE, digest.digest()), cut(kept, PIECE)
+def beside_of(parts: Iterable[Piece], digest: bytes = b"") -> tuple[Beside, list[Body]]:
+    """What is to be said of bytes that lie in ``parts``, and the pieces that they become.
+
+    ``digest`` is their SHA-256, if somebody found that out already.
+    """
+    kept = list(parts)
+    if not digest:
+        found = sha256()
+        for part in kept:
+            found.update(part)
+        digest = found.digest()
+    return Beside(sum(map(len, kept)), PIECE, digest), cut(kept, PIECE)
 
 
 def read_beside(envelope: Piece, at: int) -> Beside:

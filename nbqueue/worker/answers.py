@@ -147,7 +147,7 @@ def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> SignedResult:
         return SignedResult(keys.sign_result(unsigned, run.task_id))
     parts = parts_of(body)
     if run.message.retention > 0 and len(run.msg) <= LARGE:
-        beside, pieces = beside_of(parts)
+        beside, pieces = beside_of(parts, done.digest)
         head = keys.sign_result(payloads.result_head(payloads.VALUE, beside), run.task_id)
         return SignedResult(head, result_fields(beside, pieces))
     # What is not kept is only told.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 
 from nbqueue.broker.beside import read_arguments
 from nbqueue.calls.beside import Beside
@@ -60,13 +61,15 @@ class Reading:
         link = self._links.tasks
         if link is None:
             return  # for now
-        calls, gathering = read_arguments(run.queue, run.task_id, run.payload, beside)
+        digest = sha256()
+        calls, gathering = read_arguments(run.queue, run.task_id, run.payload, beside, digest)
 
         def over() -> None:
             if self._under_way.pop(run.number, None) is not None:
                 whole = gathering.whole()
                 if whole is not None:
                     run.apart = memoryview(whole)
+                    run.is_checked = digest.digest() == beside.digest
                 self._then(run)
 
         link.gather(calls, gathering, over)

@@ -6,6 +6,7 @@ import itertools
 import socket
 import threading
 from collections import deque
+from hashlib import sha256
 from typing import Any
 
 import numpy
@@ -23,7 +24,6 @@ from nbqueue.pieces import (
     Pieces,
     cut,
     parts_of,
-    send_all,
     send_pieces,
 )
 from nbqueue.wire.messages import TaskMessage, read_apart, with_completed_at
@@ -115,18 +115,24 @@ def test_an_array_comes_back_writable() -> None:
 def test_frames_of_all_sizes_come_whole_however_they_are_cut() -> None:
     small = DoneFrame(1, pipe.VALUE, 5, 0, -1.0, True, "", b"r")
     large = small._replace(number=2, body=LARGE, error_text="bäd")
-    data = b"".join(map(pipe.pack_done, (small, large, small, large, large, small)))
+    cut_up = large._replace(body=Pieces(LARGE[:9], LARGE[9:]))
+    data = b"".join(map(pipe.pack_done, (small, large, small, cut_up, large, small)))
     near, far = socket.socketpair()
-    sender = threading.Thread(
-        target=lambda: (send_all(far, cut_at(data, 3, 99, 5000)), far.close())
-    )
+
+    def send() -> None:
+        for part in cut_at(data, 3, 99, 5000):
+            far.sendall(part)
+        far.close()
+
+    sender = threading.Thread(target=send)
     sender.start()
     frames, found = Frames(), []
     while (came := frames.receive(near)) is not None:
         found += [pipe.unpack_done(body) for kind, body in came if kind == pipe.DONE]
     sender.join()
     near.close()
-    assert found == [small, large, small, large, large, small]
+    digested = large._replace(digest=sha256(LARGE).digest())
+    assert found == [small, large, small, digested, large, small]
 
 
 def test_what_a_socket_does_not_take_waits() -> None:
