@@ -64,22 +64,6 @@ def cut(parts: Iterable[Piece], most: int) -> list[Body]:
     return bodies
 
 
-def _keep_what_is_freed() -> None:
-    """Have this process use freed memory again, up to 60 MB of it, where the C library is glibc.
-
-    It would give a freed value of megabytes back to the system, and each page of the next would
-    cost a fault: half of what it takes an executor to pass on an array. By its rules
-    (``mallopt(3)``, at M_MMAP_THRESHOLD) it keeps twice the size of the largest block that was
-    freed. This one is never touched, so it takes no memory.
-    """
-    global _keeps
-    _keeps = True
-    bytes(31_000_000)
-
-
-_keeps = False
-
-
 class Incoming:
     """So many bytes that are still to come, all in one place from the beginning."""
 
@@ -87,8 +71,6 @@ class Incoming:
 
     def __init__(self, size: int, first: Piece) -> None:
         """``first`` are those that have come, not all of them."""
-        if not _keeps:
-            _keep_what_is_freed()
         # The one way to bytes that are filled in later, and handed out without a copy.
         self._file = io.BytesIO()
         self._file.seek(size - 1)

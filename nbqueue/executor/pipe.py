@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from nbqueue.memory import note_large
 from nbqueue.pieces import LARGE, Incoming, Piece, Pieces, cut, parts_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ _DONE = struct.Struct(">IBQQdBI")
 PERMIT: Final = struct.Struct(">I")
 INTERRUPT: Final = struct.Struct(">IB")
 """In the control pipe: number of the task, and why (`TIMED_OUT` or `CANCELLED`)."""
+GIVE_BACK: Final = INTERRUPT.pack(0, 0)
+"""The same pipe: give back the memory that large values took."""
 
 
 NO_CODE: Final = bytes(16)
@@ -298,6 +301,7 @@ class Frames:
                 if end > size:
                     if length > LARGE:
                         with memoryview(buffer) as view:
+                            note_large()
                             self._large = Incoming(length - 1, view[at + 5 :])
                         self._kind = kind
                         at = size

@@ -59,6 +59,7 @@ from nbqueue.worker.runs import Run
 from nbqueue.worker.scheduler import Scheduler
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.sweeper import Sweeper
+from nbqueue.worker.thrift import Thrift
 from nbqueue.worker.upkeep import ClockKeeper, Forwarder, Heartbeat, Janitor, Recoverer
 
 log = logging.getLogger("nbqueue.worker")
@@ -192,6 +193,7 @@ class Supervisor:
         Elsewhere(*parts, queues, adopter, recovering.expired, self._on_schedules)
         Sweeper(*parts, queues)
         BeginNotes(*parts, self.pool)
+        Thrift(*parts, self.pool)
         self._health = HealthChecks(self.reactor, self.links, self.settings)
         self.presence = Presence(
             *parts, self.pool, self.settings, self.worker_id, self.queues.weights
