@@ -51,11 +51,12 @@ class Reading:
         try:
             if beside_call(payload) is None:
                 return None
-            return self._keys.verify_call(
+            beside = self._keys.verify_call(
                 payload, run.task_id, run.queue, message.type, only_head=True
             ).beside
         except SignatureError:
             return None
+        return beside if beside is not None and beside.size else None
 
     def _read(self, run: Run, beside: Beside) -> None:
         link = self._links.tasks
