@@ -15,7 +15,7 @@ from nbqueue.errors import StoreError, StoreUnreachable, TaskIdConflict
 from nbqueue.store.connection import Store
 from nbqueue.wire import fields, states
 from nbqueue.wire.keys import QUEUES, queue_keys
-from nbqueue.wire.messages import TaskMessage, read_message
+from nbqueue.wire.messages import TaskMessage, is_same_task, read_message
 
 T = TypeVar("T")
 
@@ -260,7 +260,7 @@ class Broker:
         return [
             position
             for position, msg in zip(conflicts, found, strict=True)
-            if msg is not None and not _is_same_task(bytes(tasks[position].msg), msg)
+            if msg is not None and not is_same_task(bytes(tasks[position].msg), msg)
         ]
 
     def gather(self, reads: Reads) -> bytes | None:
@@ -381,15 +381,6 @@ class Broker:
 
     def close(self) -> None:
         self._channel.close()
-
-
-def _is_same_task(new: bytes, stored: bytes) -> bool:
-    """True if ``stored`` may be what became of ``new``: attempts change only these fields."""
-    ours, theirs = TaskMessage.FromString(new), TaskMessage.FromString(stored)
-    for message in (ours, theirs):
-        for changing in ("retried", "error_msg", "last_failed_at", "completed_at"):
-            message.ClearField(changing)
-    return ours == theirs
 
 
 def _record(queue: str, values: Sequence[bytes | None]) -> TaskRecord | None:

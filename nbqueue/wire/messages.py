@@ -29,6 +29,7 @@ __all__ = [
     "TaskMessage",
     "WorkerInfo",
     "clean_text",
+    "is_same_task",
     "message_encoder",
     "read_apart",
     "read_message",
@@ -134,6 +135,15 @@ def with_completed_at(msg: bytes, completed_at: int) -> Body:
 @functools.lru_cache(maxsize=4)
 def _completed_at(completed_at: int) -> bytes:
     return _COMPLETED_AT_TAG + _varint(completed_at)
+
+
+def is_same_task(new: bytes, stored: bytes) -> bool:
+    """True if ``stored`` may be what became of ``new``: attempts change only these fields."""
+    ours, theirs = TaskMessage.FromString(new), TaskMessage.FromString(stored)
+    for message in (ours, theirs):
+        for changing in ("retried", "error_msg", "last_failed_at", "completed_at"):
+            message.ClearField(changing)
+    return ours == theirs
 
 
 def message_encoder(message: TaskMessage) -> Callable[[str, bytes], bytes]:
