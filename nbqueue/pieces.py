@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -12,6 +12,10 @@ Piece = bytes | bytearray | memoryview
 
 LARGE: Final = 65_536
 """From so many bytes on a copy, or a way through Lua, costs more than what avoids it."""
+
+PIECE: Final = 4_000_000
+"""At most so many bytes lie in one value of the store where we may choose: Redis's allocator gives
+values of 8 MB and more back to the system at once, and each page of the next costs a fault."""
 
 _MOST_AT_ONCE = 64
 
@@ -39,6 +43,25 @@ Body = bytes | Pieces
 def parts_of(body: Piece | Pieces) -> tuple[Piece, ...]:
     """Where it lies."""
     return body.parts if isinstance(body, Pieces) else (body,)
+
+
+def cut(parts: Iterable[Piece], most: int) -> list[Body]:
+    """The same bytes in bodies of ``most`` each but the last; nothing is copied."""
+    bodies: list[Body] = []
+    body: list[Piece] = []
+    room = most
+    for part in parts:
+        view = memoryview(part)
+        while len(view):
+            body.append(view[:room])
+            room -= len(body[-1])
+            view = view[len(body[-1]) :]
+            if not room:
+                bodies.append(Pieces(*body))
+                body, room = [], most
+    if body:
+        bodies.append(Pieces(*body))
+    return bodies
 
 
 class Incoming:
@@ -73,6 +96,93 @@ class Incoming:
         return self._file.getvalue()
 
 
+IN_PLACE: Final = b"in place"
+"""Stands for a piece that was received where it belongs."""
+
+
+class Slot:
+    """Where one piece of a `Gathering` goes: by itself, or, as an `Incoming`, as it comes.
+
+    Pieces must come in their order, as what is spare behind one is where the next begins.
+    """
+
+    __slots__ = ("_at", "_digest", "_size", "_view", "is_good")
+
+    def __init__(self, view: memoryview, size: int, digest: Any = None) -> None:
+        self._view = view
+        self._size = size
+        self._digest = digest
+        self._at = 0
+        self.is_good: bool | None = None
+        """Whether what came is a piece of this size; None until something did."""
+
+    def incoming(self, size: int, first: Piece) -> Slot | None:
+        """Where a piece that begins with ``first`` may be received; None if it does not fit.
+        ``size`` includes what is spare."""
+        if size != len(self._view):
+            return None
+        self._view[: len(first)] = first
+        self.came(len(first))
+        return self
+
+    @property
+    def room(self) -> memoryview:
+        """Where the next bytes go."""
+        return self._view[self._at :]
+
+    def came(self, count: int) -> bool:
+        """So many have come. Returns whether these were the last."""
+        at = self._at
+        self._at += count
+        if self._digest is not None and at < self._size:
+            self._digest.update(self._view[at : min(self._at, self._size)])
+        return self._at == len(self._view)
+
+    def whole(self, but: int = 0) -> bytes:
+        """What stands for the piece, once it has come."""
+        return IN_PLACE
+
+    def take(self, piece: object) -> None:
+        """The piece came: as what it is, or as `IN_PLACE`. Anything else is no piece."""
+        self.is_good = piece is IN_PLACE
+        if not self.is_good and isinstance(piece, bytes) and len(piece) == self._size:
+            self._view[: self._size] = piece
+            self.came(self._size)
+            self.is_good = True
+
+    def close(self) -> None:
+        self._view.release()
+
+
+class Gathering:
+    """Bytes that come in several pieces of known sizes, and lie in one place from the beginning."""
+
+    def __init__(
+        self, first: Piece, sizes: Sequence[int], spare: int = 0, digest: Any = None
+    ) -> None:
+        """``first`` are those that are there; each piece may be followed by ``spare`` more, which
+        do not count. ``digest``, one of `hashlib`, is told of the pieces as they come: then the
+        next ones are on their way meanwhile."""
+        self._spare = spare
+        self._all = Incoming(len(first) + sum(sizes) + spare, first)
+        self.slots: list[Slot] = []
+        room, at = self._all.room, 0
+        for size in sizes:
+            self.slots.append(Slot(room[at : at + size + spare], size, digest))
+            at += size
+
+    @property
+    def is_over(self) -> bool:
+        """Whether something came for each piece."""
+        return all(slot.is_good is not None for slot in self.slots)
+
+    def whole(self) -> bytes | None:
+        """All of them, once it is over; None if a piece was missing, or had another size."""
+        for slot in self.slots:
+            slot.close()
+        return self._all.whole(self._spare) if all(slot.is_good for slot in self.slots) else None
+
+
 def send_pieces(connection: Any, pieces: deque[Piece], *, one_by_one: bool = False) -> None:
     """Send pieces, none of them empty, through a socket that does not block, and drop what went.
 
@@ -90,8 +200,3 @@ def send_pieces(connection: Any, pieces: deque[Piece], *, one_by_one: bool = Fal
                 break
             pieces.popleft()
             sent -= size
-
-
-def send_all(connection: Any, parts: Iterable[Piece]) -> None:
-    """The same for a socket that blocks, until all is sent."""
-    send_pieces(connection, deque(part for part in parts if len(part)))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from nbqueue.broker import commands, grouping
+from nbqueue.broker.beside import Reads, whole_result
 from nbqueue.broker.channel import Channel, Patience
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
 from nbqueue.clock import Clock
@@ -14,7 +15,7 @@ from nbqueue.errors import StoreError, StoreUnreachable, TaskIdConflict
 from nbqueue.store.connection import Store
 from nbqueue.wire import fields, states
 from nbqueue.wire.keys import QUEUES, queue_keys
-from nbqueue.wire.messages import TaskMessage, read_message
+from nbqueue.wire.messages import TaskMessage, is_same_task, read_message
 
 T = TypeVar("T")
 
@@ -259,8 +260,18 @@ class Broker:
         return [
             position
             for position, msg in zip(conflicts, found, strict=True)
-            if msg is not None and not _is_same_task(bytes(tasks[position].msg), msg)
+            if msg is not None and not is_same_task(bytes(tasks[position].msg), msg)
         ]
+
+    def gather(self, reads: Reads) -> bytes | None:
+        """Read pieces into one place; None if they are not there, or are others."""
+        patience = Patience(self._patience)
+        while True:
+            try:
+                return self._channel.gather(*reads)
+            except StoreUnreachable:
+                if not patience.wait():
+                    raise
 
     def queues(self) -> list[str]:
         """The names of all queues that a task was ever enqueued to, sorted."""
@@ -277,6 +288,8 @@ class Broker:
         )
         for name, values in zip(names, found, strict=True):
             record = _record(name, values)
+            if record is not None and record.result:
+                return record._replace(result=whole_result(self, name, task_id, record.result))
             if record is not None:
                 return record
         return None
@@ -333,6 +346,8 @@ class Broker:
         ):
             if state != still:
                 continue
+            if result:
+                result = whole_result(self, queue, task_id, result)
             found[task_id] = None if state is None else Ending(
                 state.decode(), result or b"", error or b""
             )  # fmt: skip
@@ -366,15 +381,6 @@ class Broker:
 
     def close(self) -> None:
         self._channel.close()
-
-
-def _is_same_task(new: bytes, stored: bytes) -> bool:
-    """True if ``stored`` may be what became of ``new``: attempts change only these fields."""
-    ours, theirs = TaskMessage.FromString(new), TaskMessage.FromString(stored)
-    for message in (ours, theirs):
-        for changing in ("retried", "error_msg", "last_failed_at", "completed_at"):
-            message.ClearField(changing)
-    return ours == theirs
 
 
 def _record(queue: str, values: Sequence[bytes | None]) -> TaskRecord | None:

@@ -10,7 +10,7 @@ from typing import Any
 from nbqueue.broker import resp
 from nbqueue.broker.command import CAREFUL, Arg, Command
 from nbqueue.errors import StoreError, StoreUnreachable
-from nbqueue.pieces import LARGE, Incoming, Piece
+from nbqueue.pieces import LARGE, Gathering, Incoming, Piece, Slot
 from nbqueue.spin import Spin, limit_waits
 from nbqueue.store.connection import Store
 
@@ -71,6 +71,17 @@ class Channel:
             replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
         return [_checked(reply) for reply in replies]
 
+    def gather(self, calls: Sequence[Sequence[Arg]], gathering: Gathering) -> bytes | None:
+        """Read the pieces that ``calls`` ask for, in their order, into one place; None if that is
+        not what they are said to be."""
+        slots = gathering.slots
+        with self._lock:
+            packed = [b"".join(resp.pack(words) for words in calls)]
+            replies = self._exchange([packed], lambda: len(slots), slots)
+        for slot, reply in zip(slots, replies, strict=True):
+            slot.take(_checked(reply))
+        return gathering.whole()
+
     def close(self) -> None:
         with self._lock:
             self._drop()
@@ -112,7 +123,12 @@ class Channel:
             replies = _by_command(sent, replies)
         return sent, replies
 
-    def _exchange(self, parts: Iterable[Sequence[Piece]], expected: Callable[[], int]) -> list[Any]:
+    def _exchange(
+        self,
+        parts: Iterable[Sequence[Piece]],
+        expected: Callable[[], int],
+        slots: Sequence[Slot] = (),
+    ) -> list[Any]:
         try:
             connection = self._connect()
             waiting: list[Piece] = []
@@ -126,7 +142,7 @@ class Channel:
                     waiting, size = [], 0
             for data in _joined(waiting):
                 connection.sendall(data)
-            return self._receive(connection, expected())
+            return self._receive(connection, expected(), slots)
         except StoreError:
             self._drop()
             raise
@@ -140,7 +156,7 @@ class Channel:
             self._drop()
             raise
 
-    def _receive(self, connection: Any, expected: int) -> list[Any]:
+    def _receive(self, connection: Any, expected: int, slots: Sequence[Slot] = ()) -> list[Any]:
         reader = self._reader
         replies: list[Any] = []
         begins = True  # what comes next is the beginning of a reply
@@ -157,7 +173,10 @@ class Channel:
                 data = self._recv(connection)
             if not data:
                 raise ConnectionResetError("the server closed it")
-            large = resp.large_reply(data) if begins else None
+            large = None
+            if begins:
+                slot_for = slots[len(replies) :].__getitem__ if slots else None
+                large = resp.large_reply(data, slot_for)
             begins = large is not None
             if large is None:
                 reader.feed(data)
@@ -190,7 +209,7 @@ class Channel:
             self._raw.close()
 
 
-def _receive_large(connection: Any, incoming: Incoming) -> bytes:
+def _receive_large(connection: Any, incoming: Incoming | Slot) -> bytes:
     while True:
         count = connection.recv_into(incoming.room)
         if not count:
@@ -223,7 +242,7 @@ def _by_command(commands: Sequence[Command[Any]], replies: list[Any]) -> list[An
     for command in commands:
         if command.staged:
             end = at + resp.staged_replies(command)
-            found.append(resp.staged_reply(replies[at:end]))
+            found.append(resp.staged_reply(command, replies[at:end]))
         else:
             end = at + 1
             found.append(replies[at])

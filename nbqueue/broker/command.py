@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta, timezone
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from nbqueue.broker import scripts
-from nbqueue.pieces import Body
+from nbqueue.pieces import LARGE, Body
 
 T = TypeVar("T")
 Arg = bytes | str | int | float
@@ -34,6 +34,9 @@ class Staged(NamedTuple):
 
     key: str
     values: Sequence[tuple[str, Body]]
+    stays: bool = False
+    """It is no such hash but a task, into which the values are written before the script looks at
+    it: where they must not stay, the script deletes them."""
 
 
 @dataclass(slots=True)
@@ -54,10 +57,19 @@ class Command(Generic[T]):
 
 
 class NewTask(NamedTuple):
-    """A task that does not lie in the store yet: its id, and its encoded `TaskMessage`."""
+    """A task that does not lie in the store yet: its id, and its encoded `TaskMessage`.
+
+    ``beside`` are the pieces of its arguments where the message has only their head.
+    """
 
     task_id: str
     msg: Body
+    beside: Sequence[Body] = ()
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether it goes past Lua."""
+        return bool(self.beside) or len(self.msg) > LARGE
 
 
 def seconds_never_whole(ms: int) -> str:

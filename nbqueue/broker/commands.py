@@ -136,6 +136,12 @@ class Ended(NamedTuple):
     peak_memory: int
     is_large: bool = False
     """Its message or its result is, and its message names no unique lock."""
+    beside: Sequence[tuple[str, Body]] = ()
+    """The pieces of its result, with their fields, where ``result`` is only the head of it."""
+
+    @property
+    def result_size(self) -> int:
+        return len(self.result) + sum(len(piece) for _, piece in self.beside)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class TaskInfo:
     queue: str
     type: str
     payload: bytes = field(repr=False)
+    """Of a call with large arguments without these, which lie beside it."""
     headers: Mapping[str, str] = field(repr=False)
     state: str
     max_retry: int
@@ -76,6 +77,7 @@ class TaskInfo:
     """For how long it is kept when it is completed; 0: not at all."""
     completed_at: datetime | None
     result: bytes | None = field(repr=False)
+    """As it lies there: signed if it is of a call, and without what is large and lies beside it."""
     is_orphaned: bool
     """It is active, and nobody holds it: its lease is over."""
     attempt: int

@@ -155,7 +155,9 @@ class Reader:
         if not ids:
             return 0, 0.0
         prefix = keys.task_prefix.encode()
-        used = self._broker.call(*(("MEMORY", "USAGE", prefix + i) for i in ids))
+        # All fields of each: of a large task a few hold nearly everything.
+        usage = (("MEMORY", "USAGE", prefix + i, "SAMPLES", 0) for i in ids)
+        used = self._broker.call(*usage)
         return size, (own or 0) + size * sum(each or 0 for each in used) / len(ids)
 
     # --- Tasks -----------------------------------------------------------------------------------

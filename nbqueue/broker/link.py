@@ -5,11 +5,12 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from nbqueue.broker import resp
 from nbqueue.broker.command import CAREFUL, Arg, Command
-from nbqueue.pieces import Incoming, Piece, send_pieces
+from nbqueue.pieces import Gathering, Incoming, Piece, Slot, send_pieces
 from nbqueue.store.connection import Store
 
 _RECEIVE = 262_144
@@ -43,10 +44,14 @@ class Link:
         self._out = bytearray()
         self._pieces: deque[Piece] = deque()
         """What goes before that, and is too large to be copied."""
-        self._large: Incoming | None = None
+        self._large: Incoming | Slot | None = None
         self._begins = False
         """Whether what comes next is surely the beginning of a reply."""
         self._waiting: deque[OnReply | None] = deque()
+        self._answered = 0
+        """How many replies came."""
+        self._slots: dict[int, Slot] = {}
+        """Where the reply with this number, from 0, is to be received."""
         self._loaded: set[bytes] = set()
         self._careful: dict[tuple[str, str], int] = {}
 
@@ -112,7 +117,7 @@ class Link:
         def gather(reply: Any) -> None:
             replies.append(reply)
             if len(replies) == expected:
-                read(resp.staged_reply(replies))
+                read(resp.staged_reply(command, replies))
 
         self._send_pieces(resp.pack_staged(command))
         self._waiting.extend([gather] * expected)
@@ -127,6 +132,21 @@ class Link:
         """Queue a plain command."""
         self._out += resp.pack(words)
         self._waiting.append(on_reply)
+
+    def gather(
+        self, calls: Sequence[Sequence[Arg]], gathering: Gathering, then: Callable[[], None]
+    ) -> None:
+        """Read the pieces that ``calls`` ask for, in their order, into one place, and call ``then``
+        when something came for each."""
+
+        def take(slot: Slot, reply: Any) -> None:
+            slot.take(reply)
+            if gathering.is_over:
+                then()
+
+        for words, slot in zip(calls, gathering.slots, strict=True):
+            self._slots[len(self._waiting) + self._answered] = slot
+            self.call(words, partial(take, slot))
 
     def flush(self) -> None:
         """Send what is queued, as far as the socket takes it."""
@@ -160,7 +180,7 @@ class Link:
                 raise LinkLost(str(error)) from error
             if not data:
                 raise LinkLost("the server closed the connection")
-            large = resp.large_reply(data) if self._begins else None
+            large = resp.large_reply(data, self._slot_for) if self._begins else None
             self._begins = False
             if large is not None:
                 at, self._large = large
@@ -172,7 +192,10 @@ class Link:
             if len(data) < _RECEIVE and not self._has_pending():
                 break
 
-    def _read_large(self, large: Incoming) -> bool:
+    def _slot_for(self, number: int) -> Slot | None:
+        return self._slots.get(self._answered + number)
+
+    def _read_large(self, large: Incoming | Slot) -> bool:
         """Go on with a large reply; returns whether it is whole. Not more at once than there is
         room for in the socket, so that others have their turn."""
         while True:
@@ -198,18 +221,22 @@ class Link:
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     def _dispatch(self) -> None:
+        reader = self._reader
         while True:
-            reply = self._reader.gets()
+            reply = reader.gets()
             if reply is resp.INCOMPLETE:
-                # With nothing to come there is no half of a reply, either.
-                self._begins = not self._waiting
                 return
-            on_reply = self._waiting.popleft()
-            if on_reply is not None:
-                on_reply(reply)
+            self._answer(reply)
+            if not reader.has_data():
+                # The reader has no half of a reply.
+                self._begins = True
+                return
 
     def _answer(self, reply: Any) -> None:
         on_reply = self._waiting.popleft()
+        if self._slots:
+            self._slots.pop(self._answered, None)
+        self._answered += 1
         if on_reply is not None:
             on_reply(reply)
 

@@ -16,8 +16,7 @@ from nbqueue.broker.command import (
     positions,
 )
 from nbqueue.broker.limiting import limit_names
-from nbqueue.broker.staging import stage_message
-from nbqueue.pieces import LARGE
+from nbqueue.broker.staging import stage_new
 from nbqueue.wire.keys import QueueKeys, queue_keys
 
 
@@ -85,9 +84,10 @@ def enqueue(
     args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), limit_names(tasks)]
     staged: list[Staged] = []
     for number, task in enumerate(tasks):
-        if len(task.msg) > LARGE:
-            staged.append(stage_message(keys, number, task.msg))
-            args += (task.task_id, b"")
+        if task.is_staged:
+            msg, more = stage_new(keys, number, task)
+            staged += more
+            args += (task.task_id, msg)
         else:
             args += (task.task_id, bytes(task.msg))
     return command("enqueue", names, args, _positions_or_no_code, staged)
@@ -109,9 +109,12 @@ def schedule(
     code = fingerprint.hex() if fingerprint else ""
     limits = limit_names([task for task, _ in tasks])
     args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), limits, keys.wake, group]
-    for task, due_ms in tasks:
-        args += (task.task_id, bytes(task.msg), due_ms)
-    return command("schedule", names, args, _positions_or_no_code)
+    staged: list[Staged] = []
+    for number, (task, due_ms) in enumerate(tasks):
+        msg, more = stage_new(keys, number, task)
+        staged += more
+        args += (task.task_id, msg, due_ms)
+    return command("schedule", names, args, _positions_or_no_code, staged)
 
 
 class LockHolder(NamedTuple):
@@ -143,6 +146,7 @@ def enqueue_unique(
     others are done with the lock.
     """
     keys = queue_keys(queue)
+    msg, staged = stage_new(keys, 0, task)
     return command(
         "enqueue_unique",
         (
@@ -161,7 +165,7 @@ def enqueue_unique(
         ),
         (
             task.task_id,
-            bytes(task.msg),
+            msg,
             "" if due_ms is None else due_ms,
             lock_ms,
             now_ms,
@@ -178,6 +182,7 @@ def enqueue_unique(
             group,
         ),
         _read_unique,
+        staged,
     )
 
 

@@ -7,14 +7,14 @@ way in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import hiredis
 
 from nbqueue.broker.command import Arg, Command, Staged
 from nbqueue.errors import NbqueueError, StoreDenied, StoreError, StoreUnsuitable
-from nbqueue.pieces import LARGE, Incoming, Piece, parts_of
+from nbqueue.pieces import LARGE, Incoming, Piece, Slot, parts_of
 
 
 class ReplyError(NbqueueError):
@@ -36,14 +36,17 @@ def pack_staged(command: Command[Any]) -> list[Piece]:
     pieces: list[Piece] = [pack(("MULTI",))]
     for staged in command.staged:
         pieces += _pack_hash(staged)
-    keys = [staged.key for staged in command.staged]
-    pieces.append(pack(command.words()) + pack(("DEL", *keys)) + pack(("EXEC",)))
+    last = pack(command.words())
+    keys = [staged.key for staged in command.staged if not staged.stays]
+    if keys:
+        last += pack(("DEL", *keys))
+    pieces.append(last + pack(("EXEC",)))
     return pieces
 
 
 def staged_replies(command: Command[Any]) -> int:
     """How many replies come to `pack_staged`."""
-    return len(command.staged) + 4
+    return len(command.staged) + 3 + (not all(staged.stays for staged in command.staged))
 
 
 def _pack_hash(staged: Staged) -> list[Piece]:
@@ -59,13 +62,13 @@ def _pack_hash(staged: Staged) -> list[Piece]:
     return pieces
 
 
-def staged_reply(replies: Sequence[Any]) -> Any:
+def staged_reply(command: Command[Any], replies: Sequence[Any]) -> Any:
     """What the script of `pack_staged` replied, or why it did not run."""
     *said, results = replies
     if isinstance(results, ReplyError):
         # Discarded because of an earlier refusal, which says more: there is no memory, say.
         return next((each for each in said if isinstance(each, ReplyError)), results)
-    return results[-2]
+    return results[len(command.staged)]
 
 
 def new_reader() -> Any:
@@ -73,14 +76,17 @@ def new_reader() -> Any:
     return hiredis.Reader(protocolError=StoreError, replyError=ReplyError, notEnoughData=INCOMPLETE)
 
 
-def large_reply(data: bytes) -> tuple[int, Incoming] | None:
+def large_reply(
+    data: bytes, slot_for: Callable[[int], Slot | None] | None = None
+) -> tuple[int, Incoming | Slot] | None:
     """Find the beginning of a large string in ``data``, which begins with the beginning of a reply.
 
     Returns where it is, and what receives it: the rest goes into its `Incoming.room`, and `END`
     bytes of it do not count. Nothing is found behind a reply that is a list: who wants it read
-    without a copy asks for it by itself.
+    without a copy asks for it by itself. ``slot_for`` says where the reply with this number, from
+    0, belongs, if it has a place.
     """
-    at = 0
+    at = number = 0
     while data[at : at + 1] in _LINES:
         end = data.find(b"\r\n", at, at + _LONGEST_LINE) + 2
         if end == 1:
@@ -88,10 +94,14 @@ def large_reply(data: bytes) -> tuple[int, Incoming] | None:
         if data[at] == _STRING:
             size = int(data[at + 1 : end - 2])
             if size > LARGE and end + size + END > len(data):
-                return at, Incoming(size + END, memoryview(data)[end:])
+                first = memoryview(data)[end:]
+                slot = slot_for(number) if slot_for is not None else None
+                place = slot.incoming(size + END, first) if slot is not None else None
+                return at, place or Incoming(size + END, first)
             at = end + size + END if size >= 0 else end
         else:
             at = end
+        number += 1
     return None
 
 

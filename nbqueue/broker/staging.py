@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nbqueue.broker.command import Staged
+from nbqueue.broker.beside import argument_fields
+from nbqueue.broker.command import NewTask, Staged
 from nbqueue.pieces import LARGE, Body
 from nbqueue.wire import fields
 from nbqueue.wire.keys import QueueKeys, queue_keys
@@ -18,20 +19,27 @@ STAGED = frozenset("mr")
 """Letters of tasks of which something is staged."""
 
 
-def stage_message(keys: QueueKeys, number: int, msg: Body) -> Staged:
-    """The message of the task with this position in its command."""
-    return Staged(keys.staged(number), [(fields.MSG, msg)])
+def stage_new(keys: QueueKeys, number: int, task: NewTask) -> tuple[bytes, list[Staged]]:
+    """The message of the task with this position in its command, for the arguments of the script;
+    if it is large, or lies in pieces, that is empty, and staged is all of it."""
+    if not task.is_staged:
+        return bytes(task.msg), []
+    values = [(fields.MSG, task.msg), *argument_fields(task.beside)]
+    return b"", [Staged(keys.staged(number), values)]
 
 
 def stage_ends(keys: QueueKeys, ended: Sequence[Ended]) -> tuple[str, list[Staged]]:
     """What is large of tasks that ended: their letters as ``complete.lua`` wants them, and that."""
-    if not any(task.is_large for task in ended):
+    if not any(task.is_large or task.beside for task in ended):
         return "", []
     letters: list[str] = []
     staged: list[Staged] = []
     for number, task in enumerate(ended):
         letter = "."
-        if task.is_large:
+        if task.beside:
+            letter = "p"
+            staged.append(Staged(keys.task(task.task_id), task.beside, stays=True))
+        elif task.is_large:
             letter = "d" if task.keep_until is None else "r" if len(task.result) > LARGE else "m"
         letters.append(letter)
         if letter in STAGED:

@@ -5,7 +5,7 @@ A call, the ``payload`` of Asynq's TaskMessage::
     bytes   what
     0:4     00 "nbq"
     4       version of this format, 1
-    5       codec of the arguments: 1 = pickle
+    5       codec of the arguments: 1 = pickle; 2 = pickle beside the message
     6, 7    major and minor version of the Python that made it
     8       flags: 1 coroutine, 2 fail if the worker is lost, 4 code by reference,
             8 the result is JSON, 16 limits
@@ -13,16 +13,18 @@ A call, the ``payload`` of Asynq's TaskMessage::
     13:29   signature: HMAC-SHA256, its first 16 bytes
     29:45   fingerprint of the code
     45:     with flag 16 first the exact time-out and deadline in ms (u64 each, 0: none),
-            which Asynq's message has in whole seconds; then the arguments
+            which Asynq's message has in whole seconds; then the arguments, or with codec 2 what
+            `beside` says of them
 
 Signed is ``"nbqueue.call.1" 00``, then the task id, the queue and the type, each as UTF-8 after
-its length (u32, big-endian), then the envelope without its bytes 9:29.
+its length (u32, big-endian), then the envelope without its bytes 9:29. With codec 2 the envelope is
+only the head, which has the SHA-256 of the arguments.
 
 A result, in the field ``result`` of the task (a value) or ``nbq:error`` (an exception)::
 
     0:4     00 "nbr"
     4       version of this format, 1
-    5       codec of the body: 1 = pickle
+    5       codec of the body: 1 = pickle; 2 = pickle beside the result, see `beside`
     6       kind: 0 value, 1 exception, 2 value reported before the end, 3 rich display (whose
             body is JSON, and which is signed for the id, a zero byte and the attempt)
     7:11    id of the signing key
@@ -30,7 +32,7 @@ A result, in the field ``result`` of the task (a value) or ``nbq:error`` (an exc
     27:     the body
 
 Signed is ``"nbqueue.result.1" 00``, then the task id after its length, then the envelope
-without its bytes 7:27.
+without its bytes 7:27, or with codec 2 only its head.
 
 The id of the key is not signed: it only says which key to try.
 """
@@ -41,11 +43,13 @@ import struct
 import sys
 from typing import Final, NamedTuple
 
+from nbqueue.calls.beside import BESIDE_SIZE, Beside, read_beside
 from nbqueue.errors import SignatureError
 from nbqueue.pieces import Piece
 
 VERSION: Final = 1
 PICKLE: Final = 1
+PICKLE_BESIDE: Final = 2
 
 COROUTINE: Final = 1
 FAIL_IF_LOST: Final = 2
@@ -64,6 +68,8 @@ _CALL: Final = struct.Struct(">4sBBBBB4s16s16s")
 _RESULT: Final = struct.Struct(">4sBBB4s16s")
 _LIMITS: Final = struct.Struct(">QQ")
 _CALL_HEAD: Final = _CALL_MAGIC + bytes((VERSION, PICKLE, *sys.version_info[:2]))
+_CALL_BESIDE: Final = _CALL_MAGIC + bytes((VERSION, PICKLE_BESIDE, *sys.version_info[:2]))
+_RESULT_BESIDE: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE_BESIDE))
 _RESULT_HEAD: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE))
 _UNSIGNED: Final = bytes(20)
 
@@ -92,6 +98,10 @@ class Call(NamedTuple):
     fingerprint: bytes
     arguments: memoryview
     limits: Limits | None = None
+    beside: Beside | None = None
+    """Where the arguments lie beside the message: then ``arguments`` are empty in a mere head."""
+    head: bytes | memoryview = b""
+    """What was signed, of an envelope with ``beside``."""
 
 
 class Result(NamedTuple):
@@ -103,6 +113,8 @@ class Result(NamedTuple):
     key_id: bytes
     signature: bytes
     body: memoryview
+    beside: Beside | None = None
+    head: bytes = b""
 
 
 def finer_limits(timeout_ms: int, deadline_ms: int) -> Limits | None:
@@ -132,14 +144,23 @@ def pack_call(
     return call_head(fingerprint, flags, limits) + arguments
 
 
-def call_head(fingerprint: bytes, flags: int = 0, limits: Limits | None = None) -> bytes:
-    """Return what comes before the arguments in the envelope of `pack_call`, which see."""
+def call_head(
+    fingerprint: bytes,
+    flags: int = 0,
+    limits: Limits | None = None,
+    beside: Beside | None = None,
+) -> bytes:
+    """Return what comes before the arguments in the envelope of `pack_call`, which see; or the
+    unsigned envelope of a call whose arguments lie ``beside`` it."""
     if len(fingerprint) != 16:
         raise ValueError(f"a fingerprint has 16 bytes, not {len(fingerprint)}")
     exact = b""
     if limits is not None:
         flags |= LIMITED
         exact = _LIMITS.pack(*limits)
+    if beside is not None:
+        exact += beside.pack()
+        return b"".join((_CALL_BESIDE, _FLAGS[flags], _UNSIGNED, fingerprint, exact))
     return b"".join((_CALL_HEAD, _FLAGS[flags], _UNSIGNED, fingerprint, exact))
 
 
@@ -154,7 +175,7 @@ def parse_call(payload: bytes | memoryview) -> Call:
     _, version, codec, major, minor, flags, key_id, signature, fingerprint = _CALL.unpack_from(
         payload
     )
-    if codec != PICKLE:
+    if codec not in (PICKLE, PICKLE_BESIDE):
         raise _unknown_codec(codec, "call", "upgrade this worker")
     limits, begin = None, _CALL.size
     if flags & LIMITED:
@@ -162,6 +183,12 @@ def parse_call(payload: bytes | memoryview) -> Call:
         if len(payload) < begin:
             raise _unreadable(payload, _CALL_MAGIC, "call", "upgrade this worker")
         limits = Limits(*_LIMITS.unpack_from(payload, _CALL.size))
+    beside = None
+    head: bytes | memoryview = payload
+    if codec == PICKLE_BESIDE:
+        beside = _read_beside(payload, begin, "call")
+        begin += BESIDE_SIZE
+        head = memoryview(payload)[:begin]
     return Call(
         version,
         codec,
@@ -172,7 +199,27 @@ def parse_call(payload: bytes | memoryview) -> Call:
         fingerprint,
         memoryview(payload)[begin:],
         limits,
+        beside,
+        head,
     )
+
+
+def beside_call(payload: bytes | memoryview) -> Beside | None:
+    """What lies beside this payload, if it is a call of which something does. Not to be trusted.
+
+    Raises `SignatureError` for a call that cannot be read.
+    """
+    is_beside = is_call(payload) and len(payload) > 5 and payload[5] == PICKLE_BESIDE
+    return parse_call(payload).beside if is_beside else None
+
+
+def payload_size(payload: bytes) -> int:
+    """How many bytes a payload has, with what lies beside it."""
+    try:
+        beside = beside_call(payload)
+    except SignatureError:
+        beside = None
+    return len(payload) + (0 if beside is None else beside.size)
 
 
 def call_text(task_id: str, queue: str, type: str, payload: bytes | memoryview) -> bytes:
@@ -210,8 +257,11 @@ def pack_result(kind: int, body: Piece) -> bytes:
     return b"".join((_RESULT_HEAD, _FLAGS[kind], _UNSIGNED, body))
 
 
-def result_head(kind: int) -> bytes:
-    """Return what comes before the body in the envelope of `pack_result`."""
+def result_head(kind: int, beside: Beside | None = None) -> bytes:
+    """Return what comes before the body in the envelope of `pack_result`; or the unsigned envelope
+    of a result that lies ``beside`` it."""
+    if beside is not None:
+        return b"".join((_RESULT_BESIDE, _FLAGS[kind], _UNSIGNED, beside.pack()))
     return pack_result(kind, b"")
 
 
@@ -224,9 +274,40 @@ def parse_result(payload: bytes) -> Result:
     if len(payload) < _RESULT.size or payload[:4] != _RESULT_MAGIC or payload[4] != VERSION:
         raise _unreadable(payload, _RESULT_MAGIC, "result", "upgrade nbqueue here")
     _, version, codec, kind, key_id, signature = _RESULT.unpack_from(payload)
-    if codec != PICKLE or kind > DISPLAY:
+    if codec not in (PICKLE, PICKLE_BESIDE) or kind > DISPLAY:
         raise _unknown_codec(codec, "result", "upgrade nbqueue here")
-    return Result(version, codec, kind, key_id, signature, memoryview(payload)[_RESULT.size :])
+    begin, beside, head = _RESULT.size, None, payload
+    if codec == PICKLE_BESIDE:
+        beside = _read_beside(payload, begin, "result")
+        begin += BESIDE_SIZE
+        head = payload[:begin]
+    body = memoryview(payload)[begin:]
+    return Result(version, codec, kind, key_id, signature, body, beside, head)
+
+
+def beside_result(payload: bytes) -> Beside | None:
+    """The same as `beside_call` for a result; one that cannot be read has nothing beside it."""
+    if not is_result(payload) or len(payload) <= 5 or payload[5] != PICKLE_BESIDE:
+        return None
+    try:
+        return parse_result(payload).beside
+    except SignatureError:
+        return None
+
+
+def result_size(payload: bytes) -> int:
+    """How many bytes a result has, with what lies beside it."""
+    beside = beside_result(payload)
+    return len(payload) + (0 if beside is None else beside.size)
+
+
+def _read_beside(envelope: Piece, at: int, what: str) -> Beside:
+    if len(envelope) < at + BESIDE_SIZE:
+        raise SignatureError(f"this {what} is cut short: it has {len(envelope)} bytes only")
+    try:
+        return read_beside(envelope, at)
+    except ValueError as error:
+        raise SignatureError(f"this {what} was not made by nbqueue: {error}") from None
 
 
 def result_text(task_id: str, payload: bytes) -> bytes:

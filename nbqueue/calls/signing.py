@@ -96,20 +96,24 @@ class Keyring:
         signature = self._mac.sign(call_texts(task_id, queue, type, payload))
         return put_call_signature(payload, self.key_id, signature)
 
-    def sign_call_apart(
-        self, head: bytes, arguments: Sequence[Piece], task_id: str, queue: str, type: str
-    ) -> bytes:
-        """Return the ``head`` of a call's envelope with the signature of all of it."""
-        parts = (*call_texts(task_id, queue, type, head), *arguments)
-        return put_call_signature(head, self.key_id, self._mac.sign(parts))
-
     def sign_calls(self, calls: Iterable[tuple[bytes, str]], queue: str, type: str) -> list[bytes]:
         """Return the signed envelopes of many ``(payload, task_id)`` of one queue and type."""
         sign = self.sign_call
         return [sign(payload, task_id, queue, type) for payload, task_id in calls]
 
-    def verify_call(self, payload: bytes | memoryview, task_id: str, queue: str, type: str) -> Call:
+    def verify_call(
+        self,
+        payload: bytes | memoryview,
+        task_id: str,
+        queue: str,
+        type: str,
+        *,
+        only_head: bool = False,
+    ) -> Call:
         """Return the parts of a call that a holder of one of these keys signed for this task.
+
+        Where its arguments lie beside it, ``payload`` is whole: they follow. With ``only_head``
+        they are not looked at, and must not be used.
 
         Raises `UnknownKey` if it names a key that is not here, and `SignatureError` if it is
         unsigned, was changed, was signed for another task, queue or type, or is no call at all.
@@ -118,11 +122,16 @@ class Keyring:
         mac = self._by_id.get(call.key_id)
         if mac is None:
             self._refuse(call.key_id, call.signature, f"the call of task {task_id}")
-        signature = mac.sign(call_texts(task_id, queue, type, payload))
+        signature = mac.sign(call_texts(task_id, queue, type, call.head))
         if not _same(signature, call.signature):
             raise SignatureError(
                 f"the call of task {task_id} was changed after it was signed, or was signed for "
                 f"another task, queue or type: it was not loaded"
+            )
+        if call.beside is not None and not only_head and not call.beside.is_of(call.arguments):
+            raise SignatureError(
+                f"the arguments beside the call of task {task_id} are missing, or were changed "
+                f"after it was signed: they were not loaded"
             )
         return call
 
@@ -145,11 +154,16 @@ class Keyring:
         mac = self._by_id.get(result.key_id)
         if mac is None:
             self._refuse(result.key_id, result.signature, f"the result of task {task_id}")
-        signature = mac.sign(result_texts(task_id, payload))
+        signature = mac.sign(result_texts(task_id, result.head))
         if not _same(signature, result.signature):
             raise SignatureError(
                 f"the result of task {task_id} was changed after it was signed, or was signed "
                 f"for another task: it was not loaded"
+            )
+        if result.beside is not None and not result.beside.is_of(result.body):
+            raise SignatureError(
+                f"what lies beside the result of task {task_id} is missing, or was changed "
+                f"after it was signed: it was not loaded"
             )
         return result
 

@@ -24,7 +24,7 @@ def has_json_result(keyring: Keyring, queue: str, message: TaskMessage) -> bool:
     if not payloads.is_call(message.payload):
         return False
     try:
-        call = keyring.verify_call(message.payload, message.id, queue, message.type)
+        call = keyring.verify_call(message.payload, message.id, queue, message.type, only_head=True)
     except SignatureError:
         return False
     return bool(call.flags & payloads.JSON_RESULT)

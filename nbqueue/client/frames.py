@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
+from nbqueue.broker.beside import whole_payload, whole_result
 from nbqueue.broker.infos import DailyStats
 from nbqueue.broker.inspector import Reader
 from nbqueue.broker.listing import Listing, Wanted
@@ -271,7 +272,8 @@ def _loaders(session: Session) -> dict[str, Any]:
 
     def outcome(row: TaskRow) -> Any:
         if row.state == states.COMPLETED and row.result is not None:
-            value, error = _outcome(session, row, End(states.COMPLETED, row.result))
+            body = whole_result(session.broker, row.queue, row.task_id, row.result)
+            value, error = _outcome(session, row, End(states.COMPLETED, body))
             return value if error is None else error
         return None
 
@@ -285,9 +287,8 @@ def _loaders(session: Session) -> dict[str, Any]:
         if not row.is_call:
             return None
         try:
-            call = session.keyring.verify_call(
-                message.payload, row.task_id, row.queue, message.type
-            )
+            payload = whole_payload(session.broker, row.queue, row.task_id, message.payload)
+            call = session.keyring.verify_call(payload, row.task_id, row.queue, message.type)
             return load_arguments(call.arguments)
         except Exception as error:
             return error

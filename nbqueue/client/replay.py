@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbqueue.broker.beside import whole_payload
 from nbqueue.calls import payloads
 from nbqueue.calls.functions import fingerprint_of, load_arguments, load_function
 from nbqueue.errors import SignatureError, TaskNotFound, UsageError
@@ -39,7 +40,8 @@ def load_call(session: Session, queue: str, task_id: str) -> LoadedCall:
         raise UsageError(
             f"task {task_id} is a message of type {message.type!r}: only calls can run here"
         )
-    call = session.keyring.verify_call(message.payload, task_id, queue, message.type)
+    payload = whole_payload(session.broker, queue, task_id, message.payload)
+    call = session.keyring.verify_call(payload, task_id, queue, message.type)
     [blob] = session.broker.call(("GET", queue_keys(queue).code(call.fingerprint)))
     if blob is None:
         raise TaskNotFound(f"the code of task {task_id} is no longer in the store", task_id)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from nbqueue.broker.commands import LockHolder, NewTask
 from nbqueue.broker.naming import name_task
 from nbqueue.calls import payloads
+from nbqueue.calls.beside import beside_of
 from nbqueue.calls.functions import Code, dump_call, dump_function
 from nbqueue.client.futures import About, TaskFuture
 from nbqueue.client.outcomes import DELETED, End
@@ -17,10 +18,10 @@ from nbqueue.client.terms import Terms
 from nbqueue.clock import to_ms_up
 from nbqueue.errors import TaskIdConflict
 from nbqueue.executor.policy import Policy, WithPolicy
-from nbqueue.pieces import Body, Pieces
+from nbqueue.pieces import LARGE, Body, parts_of
 from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
-from nbqueue.wire.messages import TaskMessage, message_encoder, write_apart
+from nbqueue.wire.messages import TaskMessage, message_encoder
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -214,25 +215,20 @@ class UnsentCall(Unsent):
 
     def task(self, task_id: str, arguments: Body) -> NewTask:
         code, limits = self.code, self.terms.limits
-        if isinstance(arguments, Pieces):
+        if len(arguments) > LARGE:
             return self._large_task(task_id, arguments, limits)
+        assert isinstance(arguments, bytes)
         unsigned = payloads.pack_call(code.fingerprint, arguments, self._flags, limits)
         payload = self.session.keyring.sign_call(unsigned, task_id, self.queue, code.name)
         return NewTask(task_id, self._encode(task_id, payload))
 
-    def _large_task(
-        self, task_id: str, arguments: Pieces, limits: payloads.Limits | None
-    ) -> NewTask:
-        # A copy, as several threads may submit the same call at once.
-        message, parts = TaskMessage(), arguments.parts
-        message.CopyFrom(self._message)
-        unsigned = payloads.call_head(self.code.fingerprint, self._flags, limits)
-        head = self.session.keyring.sign_call_apart(
-            unsigned, parts, task_id, self.queue, self.code.name
-        )
-        message.id = task_id
-        message.ClearField("payload")
-        return NewTask(task_id, write_apart(message, Pieces(head, *parts)))
+    def _large_task(self, task_id: str, arguments: Body, limits: payloads.Limits | None) -> NewTask:
+        """Its arguments lie beside its message, which is written anew with each of its ends."""
+        code = self.code
+        beside, pieces = beside_of(parts_of(arguments))
+        unsigned = payloads.call_head(code.fingerprint, self._flags, limits, beside)
+        payload = self.session.keyring.sign_call(unsigned, task_id, self.queue, code.name)
+        return NewTask(task_id, self._encode(task_id, payload), pieces)
 
     def tasks(self, items: Iterator[Sequence[Any]]) -> Sequence[NewTask]:
         """Make the tasks of the next items: as many as go into one slice."""

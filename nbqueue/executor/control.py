@@ -10,6 +10,7 @@ from types import FrameType
 
 from nbqueue.executor import pipe
 from nbqueue.executor.run import Interrupted
+from nbqueue.memory import give_back
 
 
 def watch(control: int, interrupt: Callable[[int, int], None]) -> None:
@@ -24,7 +25,10 @@ def watch(control: int, interrupt: Callable[[int, int], None]) -> None:
             record = os.read(control, pipe.INTERRUPT.size)
             if not record:
                 os._exit(70)
-            interrupt(*pipe.INTERRUPT.unpack(record))
+            if record == pipe.GIVE_BACK:
+                give_back()
+            else:
+                interrupt(*pipe.INTERRUPT.unpack(record))
 
     threading.Thread(target=listen, name="nbqueue-control", daemon=True).start()
 

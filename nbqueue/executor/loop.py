@@ -148,7 +148,7 @@ class LoopExecutor:
     def _finish(self, task: TaskFrame, done: DoneFrame) -> None:
         self._running.pop(task.number, None)
         self._reasons.pop(task.number, None)
-        self._out.put_nowait(bytes(self._runner.answer(done)))
+        self._out.put_nowait(b"".join(self._runner.answer(done)))
 
     def _interrupt(self, number: int, reason: int) -> None:
         task = self._running.get(number)

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from nbqueue.pieces import LARGE, Incoming, Pieces
+from nbqueue.memory import note_large
+from nbqueue.pieces import LARGE, Incoming, Piece, Pieces, cut, parts_of
 
 if TYPE_CHECKING:
     import socket
@@ -61,6 +63,8 @@ TIMED_OUT: Final = 5
 CANCELLED: Final = 6
 
 _RECEIVE = 262_144
+_HASHED_AT_ONCE = 262_144
+_DIGEST_SIZE = 32
 _HEAD = struct.Struct(">IB")
 _TASK = struct.Struct(">I16sBqqqdIIII")
 _REPORT = struct.Struct(">IB")
@@ -69,6 +73,8 @@ _DONE = struct.Struct(">IBQQdBI")
 PERMIT: Final = struct.Struct(">I")
 INTERRUPT: Final = struct.Struct(">IB")
 """In the control pipe: number of the task, and why (`TIMED_OUT` or `CANCELLED`)."""
+GIVE_BACK: Final = INTERRUPT.pack(0, 0)
+"""The same pipe: give back the memory that large values took."""
 
 
 NO_CODE: Final = bytes(16)
@@ -115,6 +121,8 @@ class DoneFrame(NamedTuple):
     counts: bool
     error_text: str
     body: bytes | memoryview | Pieces
+    digest: bytes = b""
+    """The SHA-256 of a large body, if the executor found it on the way."""
 
 
 def frame(kind: int, body: bytes = b"") -> bytes:
@@ -202,11 +210,27 @@ def unpack_output(body: bytes) -> Output:
 
 
 def pack_done(done: DoneFrame) -> bytes:
-    return done_head(done) + bytes(done.body)
+    return b"".join(done_parts(done))
+
+
+def done_parts(done: DoneFrame) -> Iterator[Piece]:
+    """The frame in parts. Behind a body in pieces comes its SHA-256, which is found out part by
+    part as they are sent: the supervisor receives meanwhile."""
+    yield done_head(done)
+    if not isinstance(done.body, Pieces):
+        yield done.body
+        return
+    digest = sha256()
+    for body in cut(done.body.parts, _HASHED_AT_ONCE):
+        for part in parts_of(body):
+            digest.update(part)
+            yield part
+    yield digest.digest()
 
 
 def done_head(done: DoneFrame) -> bytes:
-    """All of the frame but its body, with which it ends."""
+    """All of the frame but its body, and what comes behind that."""
+    has_digest = isinstance(done.body, Pieces)
     text = done.error_text.encode("utf-8", "replace")
     head = _DONE.pack(
         done.number,
@@ -214,18 +238,21 @@ def done_head(done: DoneFrame) -> bytes:
         done.micros,
         done.peak_memory,
         done.delay,
-        done.counts,
+        done.counts | has_digest << 1,
         len(text),
     )
-    return _HEAD.pack(_DONE.size + len(text) + len(done.body) + 1, DONE) + head + text
+    size = _DONE.size + len(text) + len(done.body) + _DIGEST_SIZE * has_digest
+    return _HEAD.pack(size + 1, DONE) + head + text
 
 
 def unpack_done(body: bytes) -> DoneFrame:
-    number, outcome, micros, peak, delay, counts, length = _DONE.unpack_from(body)
+    number, outcome, micros, peak, delay, bits, length = _DONE.unpack_from(body)
     at = _DONE.size
     text = body[at : at + length].decode() if length else ""
-    rest = _rest(body, at + length)
-    return DoneFrame(number, outcome, micros, peak, delay, bool(counts), text, rest)
+    rest, digest = _rest(body, at + length), b""
+    if bits & 2:
+        rest, digest = rest[:-_DIGEST_SIZE], bytes(rest[-_DIGEST_SIZE:])
+    return DoneFrame(number, outcome, micros, peak, delay, bool(bits & 1), text, rest, digest)
 
 
 def _rest(body: bytes, at: int) -> bytes | memoryview:
@@ -274,6 +301,7 @@ class Frames:
                 if end > size:
                     if length > LARGE:
                         with memoryview(buffer) as view:
+                            note_large()
                             self._large = Incoming(length - 1, view[at + 5 :])
                         self._kind = kind
                         at = size

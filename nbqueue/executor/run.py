@@ -9,9 +9,10 @@ import sys
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 from nbqueue.calls import functions
@@ -34,7 +35,7 @@ from nbqueue.executor.handlers import Service
 from nbqueue.executor.pipe import DoneFrame, TaskFrame
 from nbqueue.executor.policy import Policy
 from nbqueue.executor.reports import Reports, reported_result
-from nbqueue.pieces import Body, Pieces
+from nbqueue.pieces import Body, Piece, Pieces
 
 _MOST_FUNCTIONS = 256
 
@@ -179,12 +180,13 @@ class Runner:
         peak = peak_memory(micros)
         return DoneFrame(frame.number, outcome, micros, peak, delay, counts, text, body)
 
-    def answer(self, done: DoneFrame) -> Body:
-        """What to send when a task has ended: its last reports, where they are to stay, first."""
+    def answer(self, done: DoneFrame) -> Iterable[Piece]:
+        """What to send, in parts, when a task has ended: its last reports, where they are to stay,
+        first."""
         last = self.reports.end(done.number, keep=done.outcome != pipe.VALUE)
         if isinstance(done.body, Pieces):
-            return Pieces(last + pipe.done_head(done), *done.body.parts)
-        return last + pipe.pack_done(done)
+            return chain((last,), pipe.done_parts(done))
+        return (last + pipe.pack_done(done),)
 
     def _verdict(self, frame: TaskFrame, error: BaseException) -> tuple[int, float, bool]:
         if isinstance(error, RetryLater):

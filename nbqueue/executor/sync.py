@@ -10,7 +10,6 @@ from nbqueue.executor import pipe
 from nbqueue.executor.control import by_signal, watch
 from nbqueue.executor.pipe import Frames, TaskFrame
 from nbqueue.executor.run import Interrupted, Runner, call_hook, run_sync
-from nbqueue.pieces import Pieces, send_all
 from nbqueue.spin import Spin
 
 
@@ -36,11 +35,10 @@ class SyncExecutor:
                 break
             done = run_sync(self._runner, task, self._interrupted)
             answer = self._runner.answer(done)
-            if isinstance(answer, Pieces):
-                send_all(self._connection, answer.parts)
-            else:
-                self._connection.sendall(answer)
-            del done, answer  # they may hold a large result
+            for part in answer:
+                self._connection.sendall(part)
+                del part
+            del task, done, answer  # they may hold what is large
         for hook in self._runner.service.on_stop:
             call_hook(hook)
 

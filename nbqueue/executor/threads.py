@@ -65,7 +65,7 @@ class ThreadExecutor:
         finally:
             with self._lock:
                 del self._threads[task.number]
-        self._send(bytes(self._runner.answer(done)))
+        self._send(b"".join(self._runner.answer(done)))
 
     def _send(self, data: bytes) -> None:
         with self._sending:

@@ -155,7 +155,7 @@ class EagerBroker(Broker):
 
     def _run_to_its_end(self, queue: str, task: NewTask) -> None:
         where = queue, task.task_id
-        msg, since_ns = bytes(task.msg), self.clock.now_ms() * 1_000_000
+        msg, since_ns = _whole_message(task), self.clock.now_ms() * 1_000_000
         for attempt in range(1, MOST_ATTEMPTS + 1):
             message = TaskMessage.FromString(msg)
             now_ms = self.clock.now_ms()
@@ -202,7 +202,7 @@ class EagerBroker(Broker):
 
     def _completed(self, run: Run, done: DoneFrame, is_complete: bool) -> None:
         where = run.queue, run.task_id
-        result = bytes(result_envelope(self.keys, run, done))
+        result = result_envelope(self.keys, run, done).whole
         if is_complete and run.message.retention > 0:
             msg = bytes(with_completed_at(run.msg, self.clock.now_ms() // 1000))
             run.message = TaskMessage.FromString(msg)
@@ -240,6 +240,16 @@ class EagerBroker(Broker):
         if decision is not None:
             row |= {"reason": decision.reason, "error": decision.error_text}
         self._rows.append((run.queue, row))
+
+
+def _whole_message(task: NewTask) -> bytes:
+    """The message of a new task, with the arguments that would lie beside it in a store."""
+    msg = bytes(task.msg)
+    if not task.beside:
+        return msg
+    message = TaskMessage.FromString(msg)
+    message.payload = b"".join(map(bytes, (message.payload, *task.beside)))
+    return message.SerializeToString(deterministic=True)
 
 
 def _record(

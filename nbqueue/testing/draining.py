@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from nbqueue.broker import commands
+from nbqueue.broker.beside import whole_payload
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import Command, Ended, Fetched, Who
 from nbqueue.broker.reporting import write_result
@@ -16,6 +18,7 @@ from nbqueue.broker.staging import read_message_of
 from nbqueue.calls.functions import fingerprint_of
 from nbqueue.calls.signing import Keyring
 from nbqueue.client.client import Client
+from nbqueue.errors import SignatureError
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.testing.attempts import Attempts
 from nbqueue.wire.keys import queue_keys
@@ -82,10 +85,10 @@ class _Drainer:
         return 0
 
     def _whole(self, queue: str, task: Fetched) -> Fetched:
-        if not task.unread:
-            return task
-        [msg] = self._broker.call(read_message_of(queue, task.task_id))
-        return task._replace(msg=msg or b"", unread=0)
+        if task.unread:
+            [msg] = self._broker.call(read_message_of(queue, task.task_id))
+            return task._replace(msg=msg or b"", unread=0)
+        return task
 
     def _run(self, queue: str, task: Fetched, token: str, now_ms: int) -> None:
         run = Run(
@@ -100,6 +103,11 @@ class _Drainer:
             task.pending_since_ns,
             now_ms,
         )
+        with contextlib.suppress(SignatureError):  # it is refused in a moment
+            payload = run.payload
+            whole = whole_payload(self._broker, queue, run.task_id, bytes(payload))
+            if whole is not payload:
+                run.apart = memoryview(whole)
         self._serve(queue)
         try:
             answer, reported = self._attempts.run(run, self._code)

@@ -12,6 +12,7 @@ from html import escape
 from typing import Any, Final
 
 from nbqueue.broker.infos import QueueInfo, ServerInfo, TaskInfo
+from nbqueue.calls.payloads import payload_size, result_size
 from nbqueue.clock import to_ms
 from nbqueue.views.format import (
     badge_html,
@@ -127,9 +128,9 @@ def task_card(info: TaskInfo) -> str:
         facts.append(fact("kept", span(info.retention)))
     if info.group:
         facts.append(fact("group", escape(info.group)))
-    sizes = [fact("payload", size(len(info.payload)))]
+    sizes = [fact("payload", size(payload_size(info.payload)))]
     if info.result is not None:
-        sizes.append(fact("result", size(len(info.result))))
+        sizes.append(fact("result", size(result_size(info.result))))
     return card(
         row(strong(info.type), badge_html(info.state), pale("nobody holds it") if info.is_orphaned
             else "", fact("queue", escape(info.queue)), code(info.id)),

@@ -15,6 +15,13 @@ UNIQUE_KEY: Final = "unique_key"
 GROUP: Final = "group"
 RESULT: Final = "result"
 
+ARGUMENTS: Final = "nbq:args:"
+"""Before the number of a piece, from 0: the arguments of a call whose message has only its head."""
+
+RESULT_PIECES: Final = "nbq:result:"
+"""Before 16 digits of what it is, and the number of a piece: a result of which `RESULT` has only
+the head."""
+
 LEASE: Final = "nbq:lease"
 """``<token>|<nanoseconds>``: who holds the task since when, and since when it was pending."""
 

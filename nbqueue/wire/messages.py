@@ -29,12 +29,12 @@ __all__ = [
     "TaskMessage",
     "WorkerInfo",
     "clean_text",
+    "is_same_task",
     "message_encoder",
     "read_apart",
     "read_message",
     "read_messages",
     "with_completed_at",
-    "write_apart",
 ]
 
 FAR_TIMEOUT = 100 * 365 * 86_400
@@ -73,17 +73,6 @@ def read_apart(msg: bytes) -> tuple[TaskMessage, memoryview | None] | None:
     begin, start, end = span
     message = read_message(msg[:begin] + msg[end:])
     return None if message is None else (message, memoryview(msg)[start:end])
-
-
-def write_apart(message: TaskMessage, payload: Pieces) -> Pieces:
-    """``message``, which has no payload, encoded with this one: the same bytes as otherwise."""
-    rest = message.SerializeToString(deterministic=True)
-    at = 0
-    if message.type:  # the one field that comes before
-        size, at = _read_varint(rest, 1)
-        at += size
-    head = rest[:at] + bytes((_PAYLOAD_TAG,)) + _varint(len(payload))
-    return Pieces(head, *payload.parts, rest[at:])
 
 
 def _payload_in(msg: bytes) -> tuple[int, int, int] | None:
@@ -146,6 +135,15 @@ def with_completed_at(msg: bytes, completed_at: int) -> Body:
 @functools.lru_cache(maxsize=4)
 def _completed_at(completed_at: int) -> bytes:
     return _COMPLETED_AT_TAG + _varint(completed_at)
+
+
+def is_same_task(new: bytes, stored: bytes) -> bool:
+    """True if ``stored`` may be what became of ``new``: attempts change only these fields."""
+    ours, theirs = TaskMessage.FromString(new), TaskMessage.FromString(stored)
+    for message in (ours, theirs):
+        for changing in ("retried", "error_msg", "last_failed_at", "completed_at"):
+            message.ClearField(changing)
+    return ours == theirs
 
 
 def message_encoder(message: TaskMessage) -> Callable[[str, bytes], bytes]:

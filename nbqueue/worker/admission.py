@@ -73,7 +73,9 @@ def _admit_message(run: Run, handlers: HandlerTable) -> Refusal | None:
 def _admit_call(run: Run, payload: bytes | memoryview, keys: Keyring) -> Refusal | None:
     message = run.message
     try:
-        run.call = call = keys.verify_call(payload, run.task_id, run.queue, message.type)
+        run.call = call = keys.verify_call(
+            payload, run.task_id, run.queue, message.type, only_head=run.is_checked
+        )
     except SignatureError as refused:
         return Refusal(state.Archive("signature", error_text(refused)), refused)
     run.fingerprint, run.is_coroutine = call.fingerprint, bool(call.flags & payloads.COROUTINE)

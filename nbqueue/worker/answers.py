@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from nbqueue.broker import commands
+from nbqueue.broker.beside import result_fields
 from nbqueue.broker.commands import Command, Ended, Failure, Who
 from nbqueue.calls import payloads
+from nbqueue.calls.beside import beside_of
 from nbqueue.calls.exceptions import dump_exception
 from nbqueue.calls.signing import Keyring
 from nbqueue.durations import format_duration
@@ -88,7 +91,7 @@ class Answers:
         self, run: Run, done: DoneFrame, started_ms: int, finished_ms: int, keep: bool
     ) -> None:
         message = run.message
-        result = result_envelope(self._keys, run, done)
+        result, beside = result_envelope(self._keys, run, done)
         now_s = finished_ms // 1000
         self._finisher.completed(
             run,
@@ -105,6 +108,7 @@ class Answers:
                 run.waited_ms(started_ms),
                 done.peak_memory,
                 is_large=max(len(run.msg), len(result)) > LARGE and not message.unique_key,
+                beside=beside,
             ),
         )
         if log.isEnabledFor(logging.DEBUG):
@@ -119,18 +123,36 @@ class Answers:
             )
 
 
-def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> Body:
+class SignedResult(NamedTuple):
+    """A result; or the head of one, and the pieces that lie beside it, each with its field."""
+
+    envelope: Body
+    beside: Sequence[tuple[str, Body]] = ()
+
+    @property
+    def whole(self) -> bytes:
+        return b"".join(map(bytes, (self.envelope, *(piece for _, piece in self.beside))))
+
+
+def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> SignedResult:
     """The result of an attempt that ended well, as it lies in the store."""
     body = done.body
     if done.outcome != pipe.VALUE:
-        return b""
+        return SignedResult(b"")
     if run.call is None or run.has_json_result:
         # No pickle, and for programs in Go too.
-        return body if isinstance(body, bytes) else Pieces(*parts_of(body))
-    if len(body) > LARGE:
-        head, parts = payloads.result_head(payloads.VALUE), parts_of(body)
-        return Pieces(keys.sign_result_apart(head, parts, run.task_id), *parts)
-    return keys.sign_result(payloads.pack_result(payloads.VALUE, bytes(body)), run.task_id)
+        return SignedResult(body if isinstance(body, bytes) else Pieces(*parts_of(body)))
+    if len(body) <= LARGE:
+        unsigned = payloads.pack_result(payloads.VALUE, bytes(body))
+        return SignedResult(keys.sign_result(unsigned, run.task_id))
+    parts = parts_of(body)
+    if run.message.retention > 0 and len(run.msg) <= LARGE:
+        beside, pieces = beside_of(parts, done.digest)
+        head = keys.sign_result(payloads.result_head(payloads.VALUE, beside), run.task_id)
+        return SignedResult(head, result_fields(beside, pieces))
+    # What is not kept is only told.
+    head = payloads.result_head(payloads.VALUE)
+    return SignedResult(Pieces(keys.sign_result_apart(head, parts, run.task_id), *parts))
 
 
 def error_envelope(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
+from nbqueue.memory import note_large
 from nbqueue.pieces import LARGE, Piece, send_pieces
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.runs import Run
@@ -115,6 +116,7 @@ class Executor:
         if len(frame.arguments) <= LARGE:
             self._out += pipe.pack_task(frame)
             return
+        note_large()
         self._out += pipe.task_head(frame)
         self._pieces += (self._out, frame.arguments)
         self._out = bytearray()
@@ -198,6 +200,13 @@ class Executor:
             os.write(self._control, pipe.INTERRUPT.pack(run.number, reason))
         except OSError:
             pass  # it is dying; the reaper will say so
+
+    def give_back_memory(self) -> None:
+        """Have it give back what large values took."""
+        try:
+            os.write(self._control, pipe.GIVE_BACK)
+        except OSError:
+            pass  # as above; if the pipe is full, it has more to do
 
     def stop(self) -> None:
         """Have it end by itself when what it runs has ended."""

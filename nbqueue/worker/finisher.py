@@ -115,7 +115,7 @@ class Finisher:
         size = count = 0
         for end in waiting[:_MOST_AT_ONCE]:
             assert isinstance(end.what, Ended)
-            size += len(end.what.result) + len(end.what.msg)
+            size += end.what.result_size + len(end.what.msg)
             # One that may be too large for the store goes alone, so that no other goes with it.
             if count and (size > _MOST_BYTES or end.losses):
                 break
@@ -197,7 +197,7 @@ class Finisher:
         sent, self._sent = self._sent, {}
         for end in sent.values():
             end.losses += 1
-            large = len(end.what.result) if isinstance(end.what, Ended) else 0
+            large = end.what.result_size if isinstance(end.what, Ended) else 0
             if large > _LARGE and end.losses > _MOST_LOSSES:
                 self.on_too_large(end.run, large)
             else:

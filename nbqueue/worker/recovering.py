@@ -84,7 +84,7 @@ class Recovering:
         if payloads.is_call(message.payload):
             try:
                 run.call = self._keys.verify_call(
-                    message.payload, run.task_id, run.queue, message.type
+                    message.payload, run.task_id, run.queue, message.type, only_head=True
                 )
             except SignatureError:
                 run.call = None  # whoever fetches it next refuses it

@@ -58,7 +58,9 @@ class Run:
     is_unlimited: bool = field(init=False)
     """Whether its message gives it all the time that it needs, as most do."""
     apart: memoryview | None = None
-    """The payload, if it is large: then the message comes without it."""
+    """The payload, if it is large: then the message comes without it, or with its head only."""
+    is_checked: bool = False
+    """Whether what follows the head of the payload is known to be what that says."""
 
     def __post_init__(self) -> None:
         message = self.message

@@ -51,6 +51,7 @@ from nbqueue.worker.pool import Pool
 from nbqueue.worker.presence import BeginNotes, Presence
 from nbqueue.worker.queues import ServedQueues
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.reading import Reading
 from nbqueue.worker.reclaimer import Reclaimer
 from nbqueue.worker.recovering import Neighbours, Recovering
 from nbqueue.worker.results import ResultWriter
@@ -58,6 +59,7 @@ from nbqueue.worker.runs import Run
 from nbqueue.worker.scheduler import Scheduler
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.sweeper import Sweeper
+from nbqueue.worker.thrift import Thrift
 from nbqueue.worker.upkeep import (
     ClockKeeper,
     Forwarder,
@@ -95,6 +97,7 @@ class Supervisor:
         self.finisher = Finisher(self.reactor, self.links, self.clock, self._who)
         self.answers = Answers(self.finisher, self._keys)
         self.finisher.on_too_large = self.answers.too_large
+        self._reading = Reading(self.links, self._keys, self._begin)
         self._handlers = HandlerTable(self.links, self._keys, queues, settings.patterns)
         self._codes = Codes(self.links)
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
@@ -129,7 +132,7 @@ class Supervisor:
             lease,
             QueueOrder(self.queues.weights, settings.strict_priority),
             queues,
-            lambda: self.pool.room() - self.aggregator.reserved,
+            lambda: self.pool.room() - self.aggregator.reserved - len(self._reading),
             self._on_fetched,
         )
         self.forwarder = Forwarder(self.reactor, self.links, self.clock, self.fetcher.look)
@@ -197,6 +200,7 @@ class Supervisor:
         Elsewhere(*parts, queues, adopter, recovering.expired, self._on_schedules)
         Sweeper(*parts, queues)
         BeginNotes(*parts, self.pool)
+        Thrift(*parts, self.pool)
         self._health = HealthChecks(self.reactor, self.links, self.settings)
         self.presence = Presence(
             *parts, self.pool, self.settings, self.worker_id, self.queues.weights
@@ -291,6 +295,7 @@ class Supervisor:
         self.reactor.after(self.settings.shutdown_seconds, self._abort)
 
     def _abort(self) -> None:
+        self._give_back(self._reading.give_up())
         runs = self._of_tasks(self.aggregator.take_back(self.pool.give_up_running()))
         for run in runs:
             log.warning("task interrupted id=%s type=%s", run.task_id, run.message.type)
@@ -299,7 +304,7 @@ class Supervisor:
         self.reactor.after(5.0, self.reactor.stop)
 
     def _round(self) -> None:
-        if self._is_giving_back and not self.fetcher.is_asking:
+        if self._is_giving_back and not self.fetcher.is_asking and not self._reading:
             # All at once, with what was on its way: so they go back in the order they came in.
             self._is_giving_back = False
             self._give_back(self.pool.take_back_unstarted())
@@ -327,6 +332,7 @@ class Supervisor:
             not self.pool.in_hand
             and self.finisher.is_idle
             and self.aggregator.is_idle
+            and not self._reading
             and not self.fetcher.is_asking
         )
 
@@ -364,7 +370,8 @@ class Supervisor:
                 now_ms,
                 apart=apart,
             )
-            self._begin(run)
+            if apart is not None or not self._reading.take(run):
+                self._begin(run)
 
     def _begin(self, run: Run, has_asked: bool = False) -> None:
         refusal = admit(run, self._keys, self._handlers, self.clock.now())

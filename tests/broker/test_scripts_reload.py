@@ -155,7 +155,7 @@ def test_an_interrupted_exchange_leaves_no_reply_for_the_next(
     channel = Channel(store)
     channel.call(("PING",))
 
-    def interrupted(connection: Any, expected: int) -> Any:
+    def interrupted(connection: Any, expected: int, slots: Any) -> Any:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -10,6 +10,10 @@ import numpy
 import pytest
 
 import nbqueue
+import nbqueue.testing
+from nbqueue.broker.command import NewTask
+from nbqueue.calls.functions import dump_arguments
+from nbqueue.calls.payloads import pack_call, parse_call
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage
 
@@ -64,11 +68,15 @@ def test_what_lies_in_the_store_is_what_a_small_task_leaves(lab: Any, q: nbqueue
         sent = q.submit(len, b"y" * 500_000)
         assert [len(small.result(30)), len(large.result(30)), sent.result(30)] == [5, 5e5, 5e5]
     hashes = [lab.redis.hgetall(KEYS.task(each.id)) for each in (small, large, sent)]
-    assert hashes[0].keys() == hashes[1].keys() == hashes[2].keys()
     for fields in hashes:
         message = TaskMessage.FromString(fields[b"msg"])
         assert message.completed_at > 0
         assert fields[b"state"] == b"completed"
+        assert len(fields[b"msg"]) + len(fields[b"result"]) < 500
+    extra = [fields.keys() - hashes[0].keys() for fields in hashes]
+    assert extra[0] == set()
+    assert [name[:11] for name in extra[1]] == [b"nbq:result:"]
+    assert extra[2] == {b"nbq:args:0"}
     assert not lab.redis.keys("*staged*")
 
 
@@ -96,3 +104,57 @@ def test_small_tasks_do_not_wait_for_large_ones(lab: Any, q: nbqueue.Client) -> 
         small = q.map(give, range(50))
         assert list(map(len, small.results())) == list(range(50))
         assert all((each.result(60) == 1).all() for each in large)
+
+
+def test_a_task_whose_arguments_were_changed_is_refused(lab: Any, q: nbqueue.Client) -> None:
+    once = q.options(retry=0)
+    changed, missing, good = (once.submit(len, b"y" * 300_000) for _ in range(3))
+    lab.redis.hset(KEYS.task(changed.id), "nbq:args:0", b"evil")
+    lab.redis.hdel(KEYS.task(missing.id), "nbq:args:0")
+    with lab.worker(concurrency=1):
+        for refused in (changed, missing):
+            with pytest.raises(nbqueue.SignatureError, match="beside the call"):
+                refused.result(30)
+        assert good.result(30) == 300_000
+
+
+def test_a_result_whose_pieces_were_changed_is_not_loaded(lab: Any, q: nbqueue.Client) -> None:
+    with lab.worker(concurrency=1):
+        future = q.submit(give, 300_000)
+        assert len(future.result(30)) == 300_000
+    assert q.get(future.id).result(30) == future.result(30)
+    [name] = [each for each in lab.redis.hkeys(KEYS.task(future.id)) if b"result:" in each]
+    lab.redis.hset(KEYS.task(future.id), name, b"evil")
+    with pytest.raises(nbqueue.SignatureError, match="beside the result"):
+        q.get(future.id).result(30)
+
+
+def test_calls_of_the_old_format_run(lab: Any, q: nbqueue.Client) -> None:
+    """In which all arguments lie in the message."""
+    small, keys = q.submit(len, b""), q._session.keyring
+    message = TaskMessage.FromString(lab.redis.hget(KEYS.task(small.id), "msg"))
+    fingerprint = parse_call(message.payload).fingerprint
+    message.id = "old"
+    unsigned = pack_call(fingerprint, dump_arguments((b"z" * 300_000,), {}))
+    message.payload = keys.sign_call(unsigned, "old", "default", message.type)
+    q._session.broker.enqueue("default", [NewTask("old", message.SerializeToString())])
+    with lab.worker(concurrency=1):
+        assert q.get("old").result(30) == 300_000
+    assert q.get("old").replay() == 300_000
+
+
+def test_what_asks_for_arguments_and_results_gets_them(lab: Any, q: nbqueue.Client) -> None:
+    with lab.worker(concurrency=1):
+        future = q.submit(add_one, numpy.zeros(20_000))
+        assert future.result(30).sum() == 20_000
+    assert future.replay().sum() == 20_000
+    assert future.reported().sum() == 20_000
+    table = q.tasks(columns=["arguments", "result"])
+    assert table["arguments"].iloc[0][0][0].sum() == 0
+    assert table["result"].iloc[0].sum() == 20_000
+
+
+def test_a_drain_reads_arguments_too(q: nbqueue.Client) -> None:
+    future = q.submit(len, b"y" * 300_000)
+    assert nbqueue.testing.drain(q) == 1
+    assert future.result(30) == 300_000

@@ -166,7 +166,7 @@ def _with_ids(entries: Any) -> dict[str, dict[str, str | bytes]]:
 def _field(name: str, value: bytes) -> Any:
     if name == "msg":
         return decode_task(value)
-    if name in ("result", "nbq:error"):
+    if name in ("result", "nbq:error") or name.startswith(("nbq:args:", "nbq:result:")):
         return value
     return int(value) if name in _NUMBERS else value.decode()
 

@@ -74,6 +74,12 @@ def test_a_call_has_ended_when_its_future_is_there(q: EagerClient) -> None:
     assert nbqueue.current_task() is None
 
 
+def test_large_arguments_and_results_lie_nowhere_else(q: EagerClient) -> None:
+    future = q.submit(bytes.upper, b"y" * 100_000)
+    assert future.result() == b"Y" * 100_000
+    assert q.get(future.id).result() == b"Y" * 100_000
+
+
 def test_what_a_task_sees_is_what_it_was_given(q: EagerClient) -> None:
     box = [1]
     future = q.submit(lambda box: box.append(2) or box, box)

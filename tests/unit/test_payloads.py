@@ -86,7 +86,9 @@ def test_call_is_parsed_as_it_was_packed(fingerprint: bytes, arguments: bytes, f
 def test_result_is_parsed_as_it_was_packed(body: bytes, kind: int) -> None:
     payload = payloads.put_result_signature(payloads.pack_result(kind, body), b"KKKK", b"S" * 16)
     assert payloads.is_result(payload)
-    assert payloads.parse_result(payload) == (1, 1, kind, b"KKKK", b"S" * 16, body)
+    assert payloads.parse_result(payload) == (
+        1, 1, kind, b"KKKK", b"S" * 16, body, None, payload,
+    )  # fmt: skip
 
 
 @given(st.tuples(*[st.text(max_size=5)] * 3), st.tuples(*[st.text(max_size=5)] * 3))

@@ -6,6 +6,7 @@ import itertools
 import socket
 import threading
 from collections import deque
+from hashlib import sha256
 from typing import Any
 
 import numpy
@@ -16,8 +17,16 @@ from nbqueue.calls import functions, payloads
 from nbqueue.calls.signing import Keyring
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame, Frames
-from nbqueue.pieces import Incoming, Pieces, parts_of, send_all, send_pieces
-from nbqueue.wire.messages import TaskMessage, read_apart, with_completed_at, write_apart
+from nbqueue.pieces import (
+    IN_PLACE,
+    Gathering,
+    Incoming,
+    Pieces,
+    cut,
+    parts_of,
+    send_pieces,
+)
+from nbqueue.wire.messages import TaskMessage, read_apart, with_completed_at
 
 LARGE = bytes(range(256)) * 400
 KEYS = Keyring([b"k" * 32])
@@ -28,27 +37,27 @@ class Custom:
         self.data = data
 
 
-def cut(data: bytes, *at: int) -> list[bytes]:
+def cut_at(data: bytes, *at: int) -> list[bytes]:
     edges = [0, *at, len(data)]
     return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
-def test_a_large_call_is_the_same_message_in_pieces_and_in_one() -> None:
+def test_large_arguments_are_the_same_in_pieces_and_in_one() -> None:
     args = (numpy.arange(20_000.0), 3)
     apart = functions.dump_call(args, {})
     whole = functions.dump_arguments(args, {})
     assert isinstance(apart, Pieces)
     assert bytes(apart) == whole
+
+
+def test_a_large_payload_is_read_apart_from_its_message() -> None:
+    whole = functions.dump_arguments((numpy.arange(20_000.0), 3), {})
     limits = payloads.Limits(1500, 0)
     unsigned = payloads.pack_call(b"f" * 16, whole, 1, limits)
     message = TaskMessage(id="id", type="fit", queue="q", retry=3, retention=60)
-    head = payloads.call_head(b"f" * 16, 1, limits)
-    signed = KEYS.sign_call_apart(head, apart.parts, "id", "q", "fit")
-    msg = bytes(write_apart(message, Pieces(signed, *apart.parts)))
     message.payload = KEYS.sign_call(unsigned, "id", "q", "fit")
-    assert msg == message.SerializeToString(deterministic=True)
 
-    read = read_apart(msg)
+    read = read_apart(message.SerializeToString(deterministic=True))
     assert read is not None
     found, payload = read
     assert payload == message.payload
@@ -60,10 +69,8 @@ def test_a_large_call_is_the_same_message_in_pieces_and_in_one() -> None:
     assert found == message
 
 
-def test_a_message_without_a_type_is_written_and_read_too() -> None:
-    message = TaskMessage(id="id")
-    msg = bytes(write_apart(message, Pieces(LARGE)))
-    assert TaskMessage.FromString(msg) == TaskMessage(id="id", payload=LARGE)
+def test_a_large_message_gets_its_time_of_completion() -> None:
+    msg = TaskMessage(id="id", payload=LARGE).SerializeToString()
     assert TaskMessage.FromString(bytes(with_completed_at(msg, 77))).completed_at == 77
 
 
@@ -108,16 +115,24 @@ def test_an_array_comes_back_writable() -> None:
 def test_frames_of_all_sizes_come_whole_however_they_are_cut() -> None:
     small = DoneFrame(1, pipe.VALUE, 5, 0, -1.0, True, "", b"r")
     large = small._replace(number=2, body=LARGE, error_text="bäd")
-    data = b"".join(map(pipe.pack_done, (small, large, small, large, large, small)))
+    cut_up = large._replace(body=Pieces(LARGE[:9], LARGE[9:]))
+    data = b"".join(map(pipe.pack_done, (small, large, small, cut_up, large, small)))
     near, far = socket.socketpair()
-    sender = threading.Thread(target=lambda: (send_all(far, cut(data, 3, 99, 5000)), far.close()))
+
+    def send() -> None:
+        for part in cut_at(data, 3, 99, 5000):
+            far.sendall(part)
+        far.close()
+
+    sender = threading.Thread(target=send)
     sender.start()
     frames, found = Frames(), []
     while (came := frames.receive(near)) is not None:
         found += [pipe.unpack_done(body) for kind, body in came if kind == pipe.DONE]
     sender.join()
     near.close()
-    assert found == [small, large, small, large, large, small]
+    digested = large._replace(digest=sha256(LARGE).digest())
+    assert found == [small, large, small, digested, large, small]
 
 
 def test_what_a_socket_does_not_take_waits() -> None:
@@ -179,3 +194,39 @@ def test_bytes_are_put_together_without_a_copy() -> None:
     incoming.room[:] = b"e"
     assert incoming.came(1)
     assert incoming.whole(1) == b"abcd"
+
+
+@pytest.mark.parametrize("most", [1, 3, 7, 10, 11])
+def test_bodies_are_cut_wherever_their_parts_end(most: int) -> None:
+    data = b"0123456789"
+    bodies = [bytes(each) for each in cut([data[:4], b"", data[4:5], data[5:]], most)]
+    assert bodies == [data[at : at + most] for at in range(0, 10, most)]
+    assert cut([], most) == []
+
+
+def gathered(*pieces: object) -> bytes | None:
+    gathering = Gathering(b"head", [3, 3, 2], 2)
+    for slot, piece in zip(gathering.slots, pieces, strict=True):
+        assert not gathering.is_over
+        slot.take(piece)
+    assert gathering.is_over
+    return gathering.whole()
+
+
+def test_pieces_are_gathered_in_one_place() -> None:
+    assert gathered(b"abc", b"def", b"gh") == b"headabcdefgh"
+    for wrong in (None, b"de", b"defg", ValueError()):
+        assert gathered(b"abc", wrong, b"gh") is None
+
+
+def test_a_piece_is_received_where_it_belongs() -> None:
+    gathering = Gathering(b"head", [3, 3], 2)
+    first, second = gathering.slots
+    assert first.incoming(6, b"ab") is None
+    for slot, piece in ((first, b"abc"), (second, b"def")):
+        assert slot.incoming(5, piece[:1]) is slot
+        slot.room[:4] = piece[1:] + b"\r\n"
+        assert slot.came(4)
+        slot.take(slot.whole(2))
+    assert first.whole(2) is IN_PLACE
+    assert gathering.whole() == b"headabcdef"

@@ -67,6 +67,7 @@ if lock_ms ~= '' then
   redis.call('SET', lock, id, 'PX', string.format('%.0f', wait + tonumber(lock_ms)))
   redis.call('HSET', task, 'unique_key', lock, 'nbq:unique', lock_ms)
 end
-place(task, id, msg)
+redis.call('HSET', task, 'msg', msg)
+place(task, id)
 hand_on_all()
 return { 'ENQUEUED' }

@@ -5,14 +5,15 @@
 -- counters, the events, the attempts, gives up the tasks' unique locks, and tells waiting clients.
 -- Safe to repeat: a second call finds that the task is no longer held. `large` is empty, or a letter
 -- for each task: `.` for an ordinary one; 'm' if its message is staged, 'r' if its result is, too, and
--- both come empty here; 'd' if it is to be deleted. Of these the message names no lock.
+-- both come empty here; 'd' if it is to be deleted: of these the message names no lock. Or 'p': the
+-- same transaction has written the pieces of its result into it, and only the head comes here.
 --
 -- KEYS: active, lease, completed, events, attempts, processed, processed_day, *tasks
 -- ARGV: now_ms, event_cap, attempt_cap, day_expire_at, ends_prefix, worker, host, large, then for each
 --   task: id, fence, keep_until (Unix seconds; empty: delete), msg, result, type, attempt,
 --   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
 -- RETURNS: the positions (from 0) of tasks that the caller no longer held
--- USES: types, append, announce, fence, count, locks, room, staged
+-- USES: types, append, announce, fence, count, locks, room, staged, beside
 
 check('LLEN', active)
 check('ZCARD', lease, completed)
@@ -32,7 +33,7 @@ for i = 0, #KEYS - tasks_at do
   local at = rest_at + 11 * i
   local id = ARGV[at]
   local is_ours, may_lock, limit = is_held(lease, KEYS[tasks_at + i], id, ARGV[at + 1],
-    scores[i + 1], kind_of(i) ~= '')
+    scores[i + 1], kind_of(i) ~= '' and kind_of(i) ~= 'p')
   if is_ours and not seen[id] then
     seen[id] = true
     if (kind_of(i) == 'm' or kind_of(i) == 'r') and not is_staged(i) then
@@ -47,6 +48,9 @@ for i = 0, #KEYS - tasks_at do
     end
   else
     refused[#refused + 1] = i
+    if kind_of(i) == 'p' then
+      take_back(KEYS[tasks_at + i], ARGV[at + 4])
+    end
   end
 end
 if #held == 0 then
@@ -63,7 +67,11 @@ for _, i in ipairs(held) do
     kept[#kept + 1] = keep_until
     kept[#kept + 1] = id
     local kind = kind_of(i)
-    if kind == '' then
+    forget_pieces(task, kind == 'p' and result or '')
+    if kind == 'p' then
+      redis.call('HSET', task, 'msg', ARGV[at + 3], 'state', 'completed', 'result', result)
+      ending(ends, id, 'C', '')
+    elseif kind == '' then
       redis.call('HSET', task, 'msg', ARGV[at + 3], 'state', 'completed', 'result', result)
       ending(ends, id, 'c', result)
     else

@@ -14,7 +14,7 @@
 --   ends_prefix, wake, group (empty: none)
 -- RETURNS: the string NOCODE, ENQUEUED, or EXISTS (the id does); or the id of the task that holds
 --   the lock, and its state
--- USES: types, append, announce, locks, leave, place, named
+-- USES: types, append, announce, locks, leave, place, named, put
 
 check_places()
 check('ZCARD', retry)
@@ -22,7 +22,7 @@ if fingerprint ~= '' and redis.call('EXISTS', code) == 0 then
   return 'NOCODE'
 end
 if redis.call('EXISTS', task) == 1 then
-  if repeated == '1' and redis.pcall('HGET', task, 'msg') == msg then
+  if repeated == '1' and redis.pcall('HGET', task, 'msg') == message_of(0, msg) then
     return 'ENQUEUED'
   end
   return 'EXISTS'
@@ -57,10 +57,10 @@ local wait = math.max((tonumber(due_ms) or 0) - tonumber(now_ms), 0)
 local what = 'lock:' .. lock
 local must_wait = after == '1'
   and (state or redis.call('EXISTS', own_keys .. 'wait:' .. what) == 1)
+put_message(0, task, msg)
 redis.call('HSET', task, 'unique_key', lock, 'nbq:unique', lock_ms)
 name_limit(task, 1)
 if must_wait then
-  redis.call('HSET', task, 'msg', msg)
   if due_ms ~= '' then
     redis.call('HSET', task, 'nbq:due', due_ms)
   end
@@ -74,5 +74,5 @@ if must_wait then
   return 'ENQUEUED'
 end
 redis.call('SET', lock, id, 'PX', string.format('%.0f', wait + tonumber(lock_ms)))
-place(task, id, msg)
+place(task, id)
 return 'ENQUEUED'

@@ -150,8 +150,9 @@ class TaskDetail:
     def _read_arguments(self, task: TaskInfo) -> str:
         if not payloads.is_call(task.payload):
             return _readable(task.payload)
-        if len(task.payload) > _MOST_BYTES:
-            return f"{words.size(len(task.payload))} of arguments"
+        size = payloads.payload_size(task.payload)
+        if size > _MOST_BYTES or size > len(task.payload):
+            return f"{words.size(size)} of arguments"
         from nbqueue.calls.functions import load_arguments
 
         session = self._context.client._session
@@ -167,8 +168,9 @@ class TaskDetail:
     def _read_outcome(self, task: TaskInfo) -> str:
         if task.state not in states.FINAL:
             return task.error or ""
-        if task.result is not None and len(task.result) > _MOST_BYTES:
-            return f"{words.size(len(task.result))}"
+        size = payloads.result_size(task.result or b"")
+        if size > _MOST_BYTES:
+            return words.size(size)
         try:
             value = self._context.client.get(task.id).result(0)
         except NbqueueError as error:

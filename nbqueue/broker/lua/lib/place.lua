@@ -1,7 +1,7 @@
 -- Put one new task where it belongs: scheduled if it is due later, else into its aggregation group
 -- if it has one, else at the end of the line.
 --
--- `place(task, id, msg)`. Expects the locals `due_ms` (empty: now), `group` (empty: none),
+-- `place(task, id)`: it has its message already. Expects the locals `due_ms` (empty: now), `group` (empty: none),
 -- `now_ms`, `pending`, `scheduled`, `group_set`, `groups`, `events`, `event_cap` and `wake`.
 -- `check_places()` fails if one of these keys is not what it should be: call it first.
 
@@ -15,8 +15,7 @@ local function check_places()
   end
 end
 
-local function place(task, id, msg)
-  redis.call('HSET', task, 'msg', msg)
+local function place(task, id)
   if group ~= '' then
     redis.call('HSET', task, 'group', group)
   end

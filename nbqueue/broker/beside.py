@@ -1,0 +1,89 @@
+"""Where the pieces of large arguments and results lie: in fields of the hash of their task.
+
+So whoever deletes a task deletes them with it, also a program that knows nothing of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbqueue.broker.command import Arg
+from nbqueue.broker.resp import END
+from nbqueue.calls import payloads
+from nbqueue.calls.beside import Beside
+from nbqueue.pieces import Body, Gathering, Piece
+from nbqueue.wire import fields
+from nbqueue.wire.keys import queue_keys
+
+if TYPE_CHECKING:
+    from nbqueue.broker.broker import Broker
+
+
+def argument_fields(pieces: Sequence[Body]) -> list[tuple[str, Body]]:
+    """The pieces of the arguments of a task, each with its field."""
+    return [(f"{fields.ARGUMENTS}{number}", piece) for number, piece in enumerate(pieces)]
+
+
+def result_fields(beside: Beside, pieces: Sequence[Body]) -> list[tuple[str, Body]]:
+    """The same of its result."""
+    return list(zip(_names(_result_prefix(beside), beside), pieces, strict=True))
+
+
+def _result_prefix(beside: Beside) -> str:
+    """Named after what they hold: so who writes them can overwrite nothing else, should the task be
+    his no longer."""
+    return f"{fields.RESULT_PIECES}{beside.digest[:8].hex()}:"
+
+
+def _names(prefix: str, beside: Beside) -> list[str]:
+    return [f"{prefix}{number}" for number in range(beside.number)]
+
+
+Reads = tuple[list[Sequence[Arg]], Gathering]
+"""The commands that read pieces, and where these go."""
+
+
+def read_arguments(
+    queue: str, task_id: str, envelope: Piece, beside: Beside, digest: Any = None
+) -> Reads:
+    """What reads the arguments of a call behind the head of its ``envelope``; ``digest`` is told of
+    them, see `Gathering`."""
+    return _read(queue, task_id, envelope, beside, fields.ARGUMENTS, digest)
+
+
+def read_result(queue: str, task_id: str, envelope: Piece, beside: Beside) -> Reads:
+    """The same of its result."""
+    return _read(queue, task_id, envelope, beside, _result_prefix(beside))
+
+
+def whole_result(broker: Broker, queue: str, task_id: str, result: bytes) -> bytes:
+    """The result of a task with what lies beside it, if that is there. Nothing is verified."""
+    beside = payloads.beside_result(result)
+    if beside is None or not _may_be(broker, queue, task_id, beside):
+        return result
+    return broker.gather(read_result(queue, task_id, result, beside)) or result
+
+
+def whole_payload(broker: Broker, queue: str, task_id: str, payload: bytes) -> bytes:
+    """The same of the payload of a task. Raises `SignatureError` for a call that cannot be read."""
+    beside = payloads.beside_call(payload)
+    if beside is None or len(payload) > beside.size:  # whole, as where there is no store
+        return payload
+    if not _may_be(broker, queue, task_id, beside):
+        return payload
+    return broker.gather(read_arguments(queue, task_id, payload, beside)) or payload
+
+
+def _may_be(broker: Broker, queue: str, task_id: str, beside: Beside) -> bool:
+    """Whether there may be as many pieces as a head says that nobody has verified."""
+    [number] = broker.call(("HLEN", queue_keys(queue).task(task_id)))
+    return beside.number <= int(number)
+
+
+def _read(
+    queue: str, task_id: str, envelope: Piece, beside: Beside, prefix: str, digest: Any = None
+) -> Reads:
+    key = queue_keys(queue).task(task_id)
+    calls: list[Sequence[Arg]] = [("HGET", key, name) for name in _names(prefix, beside)]
+    return calls, Gathering(envelope, beside.sizes, END, digest)

@@ -1,0 +1,40 @@
+-- Pieces of results that lie beside the result of their task: see nbqueue/calls/beside.py.
+--
+-- `forget_pieces(task, result)`: delete those of the result that is there, unless they are those of
+-- `result`, which takes its place. `take_back(task, result)`: the pieces of `result` were written into
+-- a task that is not ours; delete them unless it has this very result.
+
+local RESULT_PIECES = 'nbq:result:'
+
+-- How the fields of its pieces begin, if it has any: 6 bytes of what it is, then 23 of others.
+local function pieces_of(result)
+  if type(result) == 'string' and #result == 71 and string.sub(result, 1, 6) == '\0nbr\1\2' then
+    local digest = string.gsub(string.sub(result, 40, 47), '.', function(character)
+      return string.format('%02x', string.byte(character))
+    end)
+    return RESULT_PIECES .. digest .. ':'
+  end
+end
+
+local function delete_pieces(task, prefix)
+  for _, name in ipairs(redis.call('HKEYS', task)) do
+    if string.sub(name, 1, #prefix) == prefix then
+      redis.call('HDEL', task, name)
+    end
+  end
+end
+
+local function forget_pieces(task, result)
+  local prefix = pieces_of(redis.call('HGET', task, 'result'))
+  if prefix and prefix ~= pieces_of(result) then
+    delete_pieces(task, prefix)
+  end
+end
+
+local function take_back(task, result)
+  local prefix = pieces_of(result)
+  if redis.call('TYPE', task).ok == 'hash' and prefix
+    and prefix ~= pieces_of(redis.call('HGET', task, 'result')) then
+    delete_pieces(task, prefix)
+  end
+end

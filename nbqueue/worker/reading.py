@@ -1,0 +1,80 @@
+"""Reading arguments that lie beside their message, once the task is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+
+from nbqueue.broker.beside import read_arguments
+from nbqueue.calls.beside import Beside
+from nbqueue.calls.payloads import beside_call
+from nbqueue.calls.signing import Keyring
+from nbqueue.errors import SignatureError
+from nbqueue.worker.links import Links
+from nbqueue.worker.runs import Run
+
+
+class Reading:
+    """Fetches what a task lacks, and hands it on. It is held meanwhile, as any that is ours.
+
+    Nothing is read that the signature of the head does not vouch for; what such a task lacks is
+    refused when it is admitted. ``then`` gets each, whether or not all of it came.
+    """
+
+    def __init__(self, links: Links, keys: Keyring, then: Callable[[Run], None]) -> None:
+        self._links = links
+        self._keys = keys
+        self._then = then
+        self._under_way: dict[int, tuple[Run, Beside]] = {}
+        links.on_up.append(self._again)
+
+    def __len__(self) -> int:
+        """How many tasks are being read."""
+        return len(self._under_way)
+
+    def take(self, run: Run) -> bool:
+        """Read what ``run`` lacks; False if that is nothing."""
+        beside = self._lacks(run)
+        if beside is not None:
+            self._under_way[run.number] = run, beside
+            self._read(run, beside)
+        return beside is not None
+
+    def give_up(self) -> list[Run]:
+        """Take back all that is being read."""
+        runs = [run for run, _ in self._under_way.values()]
+        self._under_way.clear()
+        return runs
+
+    def _lacks(self, run: Run) -> Beside | None:
+        payload, message = run.payload, run.message
+        try:
+            if beside_call(payload) is None:
+                return None
+            beside = self._keys.verify_call(
+                payload, run.task_id, run.queue, message.type, only_head=True
+            ).beside
+        except SignatureError:
+            return None
+        return beside if beside is not None and beside.size else None
+
+    def _read(self, run: Run, beside: Beside) -> None:
+        link = self._links.tasks
+        if link is None:
+            return  # for now
+        digest = sha256()
+        calls, gathering = read_arguments(run.queue, run.task_id, run.payload, beside, digest)
+
+        def over() -> None:
+            if self._under_way.pop(run.number, None) is not None:
+                whole = gathering.whole()
+                if whole is not None:
+                    run.apart = memoryview(whole)
+                    run.is_checked = digest.digest() == beside.digest
+                self._then(run)
+
+        link.gather(calls, gathering, over)
+
+    def _again(self) -> None:
+        for run, beside in list(self._under_way.values()):
+            self._read(run, beside)

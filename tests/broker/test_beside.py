@@ -1,0 +1,201 @@
+"""Large arguments and results lie beside their heads: through the life of a task, key by key."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from keyspace import NOW_MS, Zset, dump, encoded, load, task
+from transitions import (
+    LEASE_MS,
+    NOW,
+    SINCE,
+    TOKEN,
+    WHO,
+    active,
+    attempt,
+    attempts,
+    counted,
+    events,
+    failure,
+    fetched,
+    kept,
+)
+
+from nbqueue.broker import commands, inspecting
+from nbqueue.broker.beside import argument_fields, result_fields, whole_payload, whole_result
+from nbqueue.broker.broker import Broker, Ending
+from nbqueue.broker.command import NewTask
+from nbqueue.broker.commands import Ended, Fetched
+from nbqueue.calls import payloads
+from nbqueue.calls.beside import Beside, beside_of
+from nbqueue.calls.signing import Keyring
+from nbqueue.errors import SignatureError
+from nbqueue.pieces import cut
+
+KEYS = Keyring([b"k" * 32])
+SINCE_NOW = NOW_MS * 1_000_000
+ARGUMENTS = bytes(range(256)) * 700
+SIZE = 70_000
+SPLIT = Beside(len(ARGUMENTS), SIZE, beside_of([ARGUMENTS])[0].digest)
+HEAD = KEYS.sign_call(payloads.call_head(b"f" * 16, 0, None, SPLIT), "a", "q", "t")
+PIECES = {f"nbq:args:{i}": ARGUMENTS[i * SIZE : (i + 1) * SIZE] for i in range(3)}
+NEW = NewTask("a", encoded("a", payload=HEAD, retention=60), cut([ARGUMENTS], SIZE))
+
+
+def signed_result(value: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """The head of a result, and the fields of its pieces."""
+    beside, pieces = beside_of([value])
+    head = KEYS.sign_result(payloads.result_head(payloads.VALUE, beside), "a")
+    return head, {name: bytes(piece) for name, piece in result_fields(beside, pieces)}
+
+
+RESULT, RESULT_PIECES = signed_result(b"r" * 100_000)
+OTHER, OTHER_PIECES = signed_result(b"o" * 100_000)
+PENDING = {"pending_since": SINCE_NOW, **PIECES}
+HELD = {"nbq:lease": f"{TOKEN}|{SINCE_NOW}", "nbq:attempt": 1, **PIECES}
+
+
+def completed(result: bytes, more: dict[str, bytes]) -> Any:
+    own = {"nbq:lease": f"{TOKEN}|{SINCE}", "nbq:attempt": 1, **PIECES, "result": result, **more}
+    return task("a", "completed", own, payload=HEAD, retention=60, completed_at=NOW)
+
+
+def holding(**more: Any) -> dict[str, Any]:
+    return fetched(active("a", {**PIECES, **more}, payload=HEAD, retention=60))
+
+
+def finished(result: bytes = RESULT, pieces: dict[str, bytes] = RESULT_PIECES) -> Ended:
+    msg = encoded("a", payload=HEAD, retention=60, completed_at=NOW)
+    return kept("a", result=result, beside=list(pieces.items()))._replace(msg=msg)
+
+
+def test_from_the_line_into_hands_and_back_and_to_the_archive(broker: Any, redis: Any) -> None:
+    assert broker.run(commands.enqueue("q", [NEW], NOW_MS)) == []
+    in_line = {
+        "pending": ["a"],
+        "t:a": task("a", "pending", PENDING, payload=HEAD, retention=60),
+        **events(("enqueued", "a")),
+    }
+    assert dump(redis) == in_line
+    assert broker.run(commands.enqueue("q", [NEW], NOW_MS, repeated=True)) == []
+    assert dump(redis) == in_line
+
+    found = broker.run(commands.fetch("q", 1, NOW_MS, LEASE_MS, TOKEN))
+    assert found == [Fetched("a", NEW.msg, SINCE_NOW, 1, 0)]
+    assert dump(redis)["t:a"] == task("a", "active", HELD, payload=HEAD, retention=60)
+
+    failed = commands.failed_message(found[0].msg, "boom", NOW_MS, counts=True)
+    assert broker.run(commands.retry("q", failure("a"), failed, NOW_MS + 5_000, NOW_MS, WHO))
+    assert redis.hget("asynq:{q}:t:a", "msg") == failed
+    broker.run(commands.forward("q", NOW_MS + 5_000))
+    broker.run(commands.fetch("q", 1, NOW_MS, LEASE_MS, TOKEN))
+    assert broker.run(commands.archive("q", failure("a", attempt=2), failed, NOW_MS, WHO))
+    left = redis.hgetall("asynq:{q}:t:a")
+    assert {name: left[name.encode()] for name in PIECES} == PIECES
+    assert left[b"state"] == b"archived"
+    assert whole_payload(broker, "q", "a", HEAD) == HEAD + ARGUMENTS
+
+    broker.run(inspecting.delete("q", ["a"], NOW_MS))
+    assert not redis.exists("asynq:{q}:t:a")
+
+
+@pytest.mark.parametrize("way", ["scheduled", "unique", "after"])
+def test_tasks_that_do_not_run_at_once(broker: Any, redis: Any, way: str) -> None:
+    lock = "asynq:{q}:unique:t:x"
+    for repeated in (False, True):
+        if way == "scheduled":
+            due = [(NEW, NOW_MS + 5_000)]
+            assert broker.run(commands.schedule("q", due, NOW_MS, repeated=repeated)) == []
+        else:
+            redis.set(lock, "z")
+            load(redis, {"t:z": task("z", "pending", {"unique_key": lock})})
+            if way == "unique":
+                redis.delete(lock, "asynq:{q}:t:z")
+            word = commands.enqueue_unique(
+                "q", NEW, lock, 9_000, NOW_MS, after=way == "after", repeated=repeated
+            )
+            assert broker.run(word) == "ENQUEUED"
+    found = redis.hgetall("asynq:{q}:t:a")
+    assert found[b"msg"] == NEW.msg
+    assert {name: found[name.encode()] for name in PIECES} == PIECES
+    assert found[b"state"] == (b"pending" if way == "unique" else b"scheduled")
+    assert not redis.keys("*staged*")
+    redis.flushall()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [{}, {"result": b"partial"}, {"result": OTHER, **OTHER_PIECES}, {"result": RESULT}],
+)
+def test_complete(broker: Broker, redis: Any, before: dict[str, bytes]) -> None:
+    load(redis, holding(**before))
+    assert broker.run(commands.complete("q", [finished()], NOW_MS, WHO)) == []
+    then = {
+        "completed": Zset(a=NOW + 60),
+        "t:a": completed(RESULT, RESULT_PIECES),
+        **counted(1),
+        **events(("completed", "a")),
+        **attempts(attempt("a", "completed")),
+    }
+    assert dump(redis) == then
+    [end] = broker.endings("q", ["a"])
+    assert end == Ending("completed", RESULT + b"r" * 100_000)
+    assert bytes(KEYS.verify_result(end.result, "a").body) == b"r" * 100_000
+    # A repeat, and the late end of another attempt, change nothing.
+    for end_of_another in (finished(), finished(OTHER, OTHER_PIECES)):
+        assert broker.run(commands.complete("q", [end_of_another], NOW_MS, WHO)) == [0]
+        assert dump(redis) == then
+
+
+def test_one_that_is_not_ours_any_more_is_left_as_it_is(broker: Any, redis: Any) -> None:
+    late = finished()._replace(fence="Tother")
+    assert broker.run(commands.complete("q", [late], NOW_MS, WHO)) == [0]
+    assert dump(redis) == {}
+    load(redis, holding())
+    assert broker.run(commands.complete("q", [late], NOW_MS, WHO)) == [0]
+    assert dump(redis) == holding()
+    redis.flushall()
+    load(redis, {"t:a": "text"})
+    assert broker.run(commands.complete("q", [late], NOW_MS, WHO)) == [0]
+    assert dump(redis) == {"t:a": "text"}
+    redis.flushall()
+
+
+FORGED: dict[str, dict[str, bytes | None]] = {
+    "missing": {"nbq:args:1": None},
+    "swapped": {"nbq:args:0": PIECES["nbq:args:1"], "nbq:args:1": PIECES["nbq:args:0"]},
+    "cut short": {"nbq:args:1": PIECES["nbq:args:1"][:-1]},
+    "longer": {"nbq:args:2": PIECES["nbq:args:2"] + b"!"},
+    "changed": {"nbq:args:2": PIECES["nbq:args:2"][:-1] + b"!"},
+    "all missing": dict.fromkeys(PIECES, None),
+}
+
+
+@pytest.mark.parametrize("how", FORGED)
+def test_other_pieces_are_refused(broker: Broker, redis: Any, how: str) -> None:
+    stored = {name: piece for name, piece in {**PIECES, **FORGED[how]}.items() if piece is not None}
+    load(redis, {"t:a": task("a", "pending", stored, payload=HEAD)})
+    whole = whole_payload(broker, "q", "a", HEAD)
+    with pytest.raises(SignatureError, match="beside the call of task a are missing, or were"):
+        KEYS.verify_call(whole, "a", "q", "t")
+    assert KEYS.verify_call(whole, "a", "q", "t", only_head=True).beside == SPLIT
+    redis.flushall()
+
+
+@pytest.mark.parametrize(("size", "piece"), [(2**60, 4096), (2**63, 64_000_000)])
+def test_a_head_that_promises_too_much_is_not_believed(
+    broker: Broker, redis: Any, size: int, piece: int
+) -> None:
+    head = payloads.result_head(payloads.VALUE, Beside(size, piece, bytes(32)))
+    load(redis, {"t:a": completed(head, {})})
+    assert whole_result(broker, "q", "a", head) == head
+    assert broker.endings("q", ["a"]) == [Ending("completed", head)]
+    redis.flushall()
+
+
+def test_the_fields_are_named_by_number() -> None:
+    assert argument_fields([b"x", b"y"]) == [("nbq:args:0", b"x"), ("nbq:args:1", b"y")]
+    digits = sha256(b"r" * 100_000).hexdigest()[:16]
+    assert list(RESULT_PIECES) == [f"nbq:result:{digits}:0"]
