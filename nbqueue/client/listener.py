@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import selectors
-import socket
 import struct
 import threading
 import time
@@ -22,27 +20,21 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.link import LinkLost
+from nbqueue.client.alarm import Alarm
 from nbqueue.client.hearers import Hearers, Tell
+from nbqueue.client.leading import Leading
 from nbqueue.client.outcomes import End, broken, end_as, read_announcement
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.client.subscription import Subscription
 from nbqueue.client.trouble import Trouble
-from nbqueue.client.waiting import InterruptLater, wait_for
+from nbqueue.client.waiting import wait_for
 from nbqueue.errors import StoreError
-from nbqueue.spin import Spin, offer_cpu
 from nbqueue.store.connection import Store
 from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
 
 _CONFIRM_SECONDS = 2.0
-_LEAD_SECONDS = 0.002
-_PARKED_SECONDS = 0.02
 _ENDS_AT_ONCE = 64
-
-# Neither takes a file descriptor of its own, nor fails for numbers above 1023 where there is poll.
-_Selector: type[selectors.BaseSelector] = getattr(
-    selectors, "PollSelector", selectors.SelectSelector
-)
 
 _log = logging.getLogger("nbqueue.client")
 
@@ -60,18 +52,14 @@ class Listener:
     def _reset(self) -> None:
         self._lock = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._alarm: tuple[socket.socket, socket.socket] | None = None
+        self._alarm: Alarm | None = None
         self._link: Subscription | None = None
         self._broker: Broker | None = None
         self._generation = 0
         self._askers = 0
         self._hearers = Hearers()
-        self._reading = threading.Lock()
-        self._leader: threading.Thread | None = None
-        self._led_until = 0.0
-        self._is_parked = self._is_doubtful = False
+        self._leading = Leading(lambda: self._link, self._wake_thread)
         self._untold: list[tuple[Sink, list[tuple[str, End]]]] = []
-        self._spin = Spin(_LEAD_SECONDS)
 
     def after_fork(self, own_prefix: str) -> None:
         """Start afresh in a child process, where no thread of the parent's runs."""
@@ -163,53 +151,12 @@ class Listener:
 
     def is_this_thread(self) -> bool:
         """True in the thread that takes in the ends, which must not wait for itself."""
-        return threading.current_thread() in (self._thread, self._leader)
+        return threading.current_thread() in (self._thread, self._leading.leader)
 
     def lead(self, is_over: Callable[[], bool]) -> None:
-        """Take the place of the listener's thread for a moment, awake, until ``is_over``.
-
-        The end of a short task comes sooner than one thread could be woken by the store, and
-        another by that. The thread sleeps meanwhile, and for a moment after: who waits for one
-        task so, mostly waits for the next one soon.
-        """
-        link = self._link
-        if link is None or self._leader is not None or self.is_this_thread():
-            return
-        until = self._spin.begin()
-        if not until:
-            return
-        with InterruptLater():
-            self._lead(link, is_over, until)
-
-    def _lead(self, link: Subscription, is_over: Callable[[], bool], until: int) -> None:
-        if not self._reading.acquire(blocking=False):
-            return
-        try:
-            self._leader = threading.current_thread()
-            self._led_until = time.monotonic() + _PARKED_SECONDS
-            if not self._is_parked:
-                self._wake_thread()
-            while not is_over():
-                if time.monotonic_ns() > until or link is not self._link:
-                    self._spin.failed()
-                    break
-                link.read()
-                offer_cpu()
-            else:
-                self._spin.helped()
-                return
-        except (LinkLost, StoreError, OSError):
-            pass  # the thread will find the same
-        except BaseException:
-            # By another signal, say, anywhere: what came may be lost, and must be looked for.
-            self._is_doubtful = True
-            raise
-        finally:
-            self._leader = None
-            self._reading.release()
-        # The thread takes over.
-        self._led_until = 0.0
-        self._wake_thread()
+        """Take the place of the listener's thread for a moment, awake, until ``is_over``."""
+        if not self.is_this_thread():
+            self._leading.lead(is_over)
 
     def stop(self, end: Callable[[str], End] | None = None, *, wait: bool = True) -> None:
         """Stop, and let what is outstanding have this end. Twice is harmless."""
@@ -235,11 +182,9 @@ class Listener:
         if self._stopping:
             return
         if self._thread is None:
-            self._alarm = socket.socketpair()
-            for end in self._alarm:
-                end.setblocking(False)
+            self._alarm = Alarm()
             self._thread = threading.Thread(
-                target=self._run, args=(self._alarm[0],), name="nbqueue-listener", daemon=True
+                target=self._run, args=(self._alarm,), name="nbqueue-listener", daemon=True
             )
             self._thread.start()
         else:
@@ -250,18 +195,16 @@ class Listener:
             self._wake_thread()
 
     def _wake_thread(self) -> None:
-        if self._alarm is not None:
-            try:
-                self._alarm[1].send(b"\0")
-            except OSError:
-                pass  # full: it is awake as it is; closed: it has ended
+        alarm = self._alarm
+        if alarm is not None:
+            alarm.ring()
 
     def _hears(self, channel: str) -> bool:
         return self._link is not None and self._link.hears(channel)
 
     # --- The thread ----------------------------------------------------------------------------
 
-    def _run(self, alarm: socket.socket) -> None:
+    def _run(self, alarm: Alarm) -> None:
         trouble = Trouble(self._store.url.redacted)
         try:
             while not self._stopping:
@@ -284,23 +227,21 @@ class Listener:
             self._disconnect()
             with self._lock:
                 self._thread = None
-                for end in self._alarm or ():
-                    end.close()
                 self._alarm = None
+                alarm.close()
 
-    def _sleep(self, alarm: socket.socket, seconds: float | None) -> None:
+    def _sleep(self, alarm: Alarm, seconds: float | None) -> None:
         """Pause, until it is time to stop; without ``seconds`` until there is something to do."""
         until = None if seconds is None else time.monotonic() + seconds
         while not self._stopping:
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 return
-            if _wait(alarm, None, left):
-                _drain(alarm)
-                if until is None:
-                    return
+            rang, _ = alarm.wait(None, left)
+            if rang and until is None:
+                return
 
-    def _turn(self, alarm: socket.socket) -> bool:
+    def _turn(self, alarm: Alarm) -> bool:
         """One round of the loop: connect, subscribe, look, wait for something to happen, read.
 
         Returns whether all is well.
@@ -317,26 +258,24 @@ class Listener:
             return False
         with self._lock:
             link.follow(self._hearers.channels(self._tasks.channels))
-        if self._is_doubtful:
-            self._is_doubtful = False
+        if self._leading.take_doubt():
             self._tell_untold()
             raise LinkLost("a thread was interrupted while it read")
         link.check_alive()
         link.flush()
         self._hearers.greet(link, self._own_broker)
         seconds = self._look(link)
-        led = self._led_until - time.monotonic()
-        if led > 0:
+        leading = self._leading
+        parked = leading.parked_for()
+        if parked > 0:
             # Another thread hears the store.
-            self._is_parked = True
-            ready = _wait(alarm, None, led if seconds is None else min(led, seconds))
-            self._is_parked = False
-        else:
-            ready = _wait(alarm, link, seconds)
-        if alarm in ready:
-            _drain(alarm)
-        if link in ready and self._led_until <= time.monotonic():
-            with self._reading:
+            leading.is_parked = True
+            alarm.wait(None, parked if seconds is None else min(parked, seconds))
+            leading.is_parked = False
+            return link.is_settled
+        _, is_ready = alarm.wait(link, seconds)
+        if is_ready and leading.parked_for() <= 0:
+            with leading.reading:
                 link.flush()
                 link.read()
             with self._lock:
@@ -436,7 +375,7 @@ class Listener:
             try:
                 sink._take(taken)
             except BaseException as error:
-                if self._leader is not None and not isinstance(error, Exception):
+                if self._leading.leader is not None and not isinstance(error, Exception):
                     raise  # it is meant for the thread that leads, and not for the task
                 _log.exception("the end of %d tasks could not be taken in", len(taken))
                 sink._take([(task_id, broken(task_id, error)) for task_id, _ in taken])
@@ -446,22 +385,3 @@ class Listener:
     def _end_all(self, end: Callable[[str], End]) -> None:
         for queue, task_id, _ in self.outstanding():
             self._tell(queue, [(task_id, end(task_id))])
-
-
-def _wait(
-    alarm: socket.socket, link: Subscription | None, timeout: float | None
-) -> set[socket.socket | Subscription]:
-    with _Selector() as selector:
-        selector.register(alarm, selectors.EVENT_READ, alarm)
-        if link is not None:
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.wants_write else 0)
-            selector.register(link, events, link)
-        return {key.data for key, _ in selector.select(timeout)}
-
-
-def _drain(alarm: socket.socket) -> None:
-    try:
-        while alarm.recv(4096):
-            pass
-    except BlockingIOError:
-        pass
