@@ -30,7 +30,7 @@ class Leading:
         """``link``: the connection as it is now. ``wake_thread`` wakes the listener's thread."""
         self.reading = threading.Lock()
         """Held by who reads."""
-        self.leader: threading.Thread | None = None
+        self._leader: threading.Thread | None = None
         self.is_parked = False
         """Set by the listener's thread while it waits for others to read."""
         self._link = link
@@ -42,7 +42,7 @@ class Leading:
     def lead(self, is_over: Callable[[], bool]) -> None:
         """Read what comes, awake, until ``is_over``; not for long, and not if another does."""
         link = self._link()
-        if link is None or self.leader is not None:
+        if link is None or self._leader is not None:
             return
         until = self._spin.begin()
         if not until:
@@ -54,7 +54,7 @@ class Leading:
         if not self.reading.acquire(blocking=False):
             return
         try:
-            self.leader = threading.current_thread()
+            self._leader = threading.current_thread()
             self._led_until = time.monotonic() + _PARKED_SECONDS
             if not self.is_parked:
                 self._wake_thread()
@@ -74,11 +74,15 @@ class Leading:
             self._is_doubtful = True
             raise
         finally:
-            self.leader = None
+            self._leader = None
             self.reading.release()
         # The thread takes over.
         self._led_until = 0.0
         self._wake_thread()
+
+    def is_this_thread(self) -> bool:
+        """True in the thread that leads."""
+        return threading.current_thread() is self._leader
 
     def parked_for(self) -> float:
         """For how many seconds its thread leaves the reading to others; not above 0: it reads."""

@@ -151,7 +151,7 @@ class Listener:
 
     def is_this_thread(self) -> bool:
         """True in the thread that takes in the ends, which must not wait for itself."""
-        return threading.current_thread() in (self._thread, self._leading.leader)
+        return threading.current_thread() is self._thread or self._leading.is_this_thread()
 
     def lead(self, is_over: Callable[[], bool]) -> None:
         """Take the place of the listener's thread for a moment, awake, until ``is_over``."""
@@ -375,7 +375,7 @@ class Listener:
             try:
                 sink._take(taken)
             except BaseException as error:
-                if self._leading.leader is not None and not isinstance(error, Exception):
+                if self._leading.is_this_thread() and not isinstance(error, Exception):
                     raise  # it is meant for the thread that leads, and not for the task
                 _log.exception("the end of %d tasks could not be taken in", len(taken))
                 sink._take([(task_id, broken(task_id, error)) for task_id, _ in taken])

@@ -420,6 +420,8 @@ class TestRealFuture:
         first = client.submit(add, 1)
         first.add_done_callback(lambda _: sys.exit("no"))
         worker.work()
+        # Who waits may take the end in, with its callbacks, and would be left by the exit.
+        wait_until(first.done)
         assert first.result(3) == 1
         second = client.submit(add, 2)
         worker.work()
