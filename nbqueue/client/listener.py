@@ -11,30 +11,27 @@ everything in it. An embedded server is started again by this, as long as someth
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.link import LinkLost
 from nbqueue.client.alarm import Alarm
 from nbqueue.client.hearers import Hearers, Tell
 from nbqueue.client.leading import Leading
-from nbqueue.client.outcomes import End, broken, end_as, read_announcement
+from nbqueue.client.outcomes import End, broken
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.client.subscription import Subscription
+from nbqueue.client.telling import Telling
 from nbqueue.client.trouble import Trouble
 from nbqueue.client.waiting import wait_for
 from nbqueue.errors import StoreError
 from nbqueue.store.connection import Store
-from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
 
 _CONFIRM_SECONDS = 2.0
-_ENDS_AT_ONCE = 64
 
 _log = logging.getLogger("nbqueue.client")
 
@@ -59,7 +56,7 @@ class Listener:
         self._askers = 0
         self._hearers = Hearers()
         self._leading = Leading(lambda: self._link, self._wake_thread)
-        self._untold: list[tuple[Sink, list[tuple[str, End]]]] = []
+        self._telling = Telling(self._tasks, self._lock, self._leading, self._own_broker)
 
     def after_fork(self, own_prefix: str) -> None:
         """Start afresh in a child process, where no thread of the parent's runs."""
@@ -174,7 +171,7 @@ class Listener:
     def _end_if_stopped(self) -> None:
         # Also for what another thread submitted while this one closed the client.
         if self._stopping and self._end_when_stopped is not None:
-            self._end_all(self._end_when_stopped)
+            self._telling.end_all(self._end_when_stopped)
 
     # --- Under the lock ------------------------------------------------------------------------
 
@@ -215,13 +212,13 @@ class Listener:
                 except (LinkLost, StoreError, OSError) as error:
                     self._disconnect()
                     if trouble.away(error):
-                        self._end_all(lambda _, error=error: End("", error=error))  # type: ignore[misc]
+                        self._telling.end_all(lambda _, error=error: End("", error=error))  # type: ignore[misc]
                 except Exception as error:
                     # A fault of ours: whoever waits must learn of it rather than wait for ever.
                     self._disconnect()
                     _log.exception("the listener of nbqueue failed, and begins anew")
                     if trouble.fault():
-                        self._end_all(lambda task_id, error=error: broken(task_id, error))  # type: ignore[misc]
+                        self._telling.end_all(lambda task_id, error=error: broken(task_id, error))  # type: ignore[misc]
                 self._sleep(alarm, trouble.pause())
         finally:
             self._disconnect()
@@ -259,7 +256,7 @@ class Listener:
         with self._lock:
             link.follow(self._hearers.channels(self._tasks.channels))
         if self._leading.take_doubt():
-            self._tell_untold()
+            self._telling.tell_untold()
             raise LinkLost("a thread was interrupted while it read")
         link.check_alive()
         link.flush()
@@ -310,7 +307,7 @@ class Listener:
             chosen = self._tasks.next_slice(now)
             if chosen is None:
                 return self._tasks.next_slice_in(now)
-        self._look_at(*chosen)
+        self._telling.look_at(*chosen)
         return 0.0
 
     def _own_broker(self) -> Broker:
@@ -320,68 +317,8 @@ class Listener:
             self._broker = Broker(self._store, patience=0.0)
         return self._broker
 
-    def _look_at(self, queue: str, waited_for: Mapping[str, Sink]) -> None:
-        broker = self._own_broker()
-        ended: list[str] = []
-        for task_id, state in zip(waited_for, broker.states(queue, waited_for), strict=True):
-            if state is None or state in states.FINAL:
-                ended.append(task_id)
-            else:
-                waited_for[task_id]._notice(task_id, state)
-        self._tell_what_came(queue, ended)
-
-    def _tell_what_came(self, queue: str, ended: Sequence[str]) -> None:
-        """Tell of tasks that ended, one at a time if they are large: each is told once read."""
-        for at in range(0, len(ended), _ENDS_AT_ONCE):
-            ids = ended[at : at + _ENDS_AT_ONCE]
-            found = self._own_broker().endings(queue, ids)
-            ends = [(i, end_as(ending)) for i, ending in zip(ids, found, strict=True)]
-            # What has not ended after all, or again not, a later round will find.
-            self._tell(queue, [(i, end) for i, end in ends if end is not None])
-
     def _on_message(self, channel: str, data: bytes) -> None:
         queue = self._tasks.queue_of(channel)
         if self._hearers.tell(channel, data, self._own_broker) or queue is None:
             return
-        try:
-            ends, unread = read_announcement(data)
-        except (struct.error, ValueError):
-            # Anybody may publish anything there. What this was about, the rounds will find.
-            _log.warning("a message on %s could not be read", channel)
-            return
-        if ends:
-            self._tell(queue, ends)
-        if unread:
-            with self._lock:
-                waited_for = [i for i in unread if self._tasks.sink_of(queue, i) is not None]
-            self._tell_what_came(queue, waited_for)
-
-    def _tell(self, queue: str, ends: Sequence[tuple[str, End]]) -> None:
-        by_sink: dict[Sink, list[tuple[str, End]]] = {}
-        with self._lock:
-            for task_id, end in ends:
-                sink = self._tasks.pop(queue, task_id)
-                if sink is not None:
-                    by_sink.setdefault(sink, []).append((task_id, end))
-            self._untold += by_sink.items()
-        self._tell_untold()
-        with self._lock:
-            self._lock.notify_all()
-
-    def _tell_untold(self) -> None:
-        while self._untold:
-            sink, taken = self._untold[0]
-            # The user's callbacks run in there; even a SystemExit must not end this thread.
-            try:
-                sink._take(taken)
-            except BaseException as error:
-                if self._leading.is_this_thread() and not isinstance(error, Exception):
-                    raise  # it is meant for the thread that leads, and not for the task
-                _log.exception("the end of %d tasks could not be taken in", len(taken))
-                sink._take([(task_id, broken(task_id, error)) for task_id, _ in taken])
-            with contextlib.suppress(IndexError, ValueError):
-                self._untold.remove((sink, taken))
-
-    def _end_all(self, end: Callable[[str], End]) -> None:
-        for queue, task_id, _ in self.outstanding():
-            self._tell(queue, [(task_id, end(task_id))])
+        self._telling.announced(queue, channel, data)
