@@ -21,7 +21,7 @@ from nbqueue.broker.link import LinkLost
 from nbqueue.client.alarm import Alarm
 from nbqueue.client.hearers import Hearers, Tell
 from nbqueue.client.leading import Leading
-from nbqueue.client.outcomes import End, broken
+from nbqueue.client.outcomes import DELETED, End, broken
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.client.subscription import Subscription
 from nbqueue.client.telling import Telling
@@ -74,16 +74,44 @@ class Listener:
         channel = queue_keys(queue).end_channel(task_ids[0])
         with self._lock:
             self._tasks.open_channel(queue, channel)
-            if not self._hears(channel):
-                self._askers += 1
-                self._start()
-                if not self.is_this_thread():
-                    self._lock.wait_for(
-                        lambda: self._hears(channel) or self._stopping, _CONFIRM_SECONDS
-                    )
-                self._askers -= 1
+            self._await_channel(channel)
             self._tasks.expect(queue, task_ids, sink)
             return self._generation if self._hears(channel) else 0
+
+    def expect_named(self, queue: str, task_id: str, sink: Sink) -> int | None:
+        """The same for a task whose id somebody chose, so that one of this id may exist.
+
+        None, and nothing is expected, if another task of this id is waited for: that must either
+        make the id a conflict, or be gone from the store; see `bereave`.
+        """
+        with self._lock:
+            self._await_written(queue, task_id)
+            if self._tasks.sink_of(queue, task_id) is not None:
+                return None
+            channel = queue_keys(queue).end_channel(task_id)
+            self._tasks.expect_named(queue, task_id, sink)
+            try:
+                self._await_channel(channel)
+            except BaseException:
+                self._tasks.forget(queue, (task_id,))
+                raise
+            return self._generation if self._hears(channel) else 0
+
+    def bereave(self, queue: str, task_id: str) -> None:
+        """Whoever waits for this task waits in vain, as it was just seen to be gone from the store:
+        tell him how it ended if that was announced, and else that it is gone."""
+        # What was announced before comes here before the answer to whatever is asked now. Nothing
+        # is ever said on that channel.
+        channel = f"{queue_keys(queue).ends}gone {task_id}"
+        with self._lock:
+            self._tasks.follow(queue, channel)
+            try:
+                self._await_channel(channel)
+            finally:
+                self._tasks.leave(channel)
+        sink = self.claim(queue, task_id)
+        if sink is not None:
+            sink._take(((task_id, End(DELETED)),))
 
     def forget(self, queue: str, task_ids: Sequence[str]) -> None:
         """Tell nobody of these tasks: they were not enqueued."""
@@ -102,17 +130,19 @@ class Listener:
                 self._tasks.suspect(queue, task_ids)
             if is_first or is_unheard:
                 self._start()
+            if self._tasks.written(queue, task_ids):
+                self._lock.notify_all()
         if self._stopping:
             self._end_if_stopped()
 
-    def watch(self, queue: str, task_id: str, sink: Sink, *, own: bool = False) -> Sink | None:
+    def watch(self, queue: str, task_id: str, sink: Sink) -> Sink | None:
         """Tell ``sink`` of the end of a task that lies in the store already, or no more.
 
-        ``own``: this client has just enqueued it. Returns who waited for a task of this id
-        before: he goes on instead of ``sink``, but for ``own``, since his task must be gone then.
+        Returns who waited for it before: he goes on instead of ``sink``.
         """
         with self._lock:
-            waiting = self._tasks.watch(queue, task_id, sink, time.monotonic(), own=own)
+            self._await_written(queue, task_id)
+            waiting = self._tasks.watch(queue, task_id, sink, time.monotonic())
             self._start()
         self._end_if_stopped()
         return waiting
@@ -174,6 +204,24 @@ class Listener:
             self._telling.end_all(self._end_when_stopped)
 
     # --- Under the lock ------------------------------------------------------------------------
+
+    def _await_channel(self, channel: str) -> None:
+        """Wait until whatever is said on a channel will be heard, if that can be had soon."""
+        if not self._hears(channel):
+            self._askers += 1
+            self._start()
+            if not self.is_this_thread():
+                self._lock.wait_for(
+                    lambda: self._hears(channel) or self._stopping, _CONFIRM_SECONDS
+                )
+            self._askers -= 1
+
+    def _await_written(self, queue: str, task_id: str) -> None:
+        """Wait until it is known whether a task of this id, that is being written, exists."""
+        self._lock.wait_for(
+            lambda: self._stopping or not self._tasks.is_unwritten(queue, task_id),
+            _CONFIRM_SECONDS,
+        )
 
     def _start(self) -> None:
         if self._stopping:
@@ -263,7 +311,7 @@ class Listener:
         self._hearers.greet(link, self._own_broker)
         seconds = self._look(link)
         leading = self._leading
-        parked = leading.parked_for()
+        parked = self._parked_for(link)
         if parked > 0:
             # Another thread hears the store.
             leading.is_parked = True
@@ -271,16 +319,18 @@ class Listener:
             leading.is_parked = False
             return link.is_settled
         _, is_ready = alarm.wait(link, seconds)
-        if is_ready and leading.parked_for() <= 0:
+        if is_ready and self._parked_for(link) <= 0:
             with leading.reading:
                 link.flush()
                 link.read()
-            with self._lock:
-                self._lock.notify_all()
         return link.is_settled
 
+    def _parked_for(self, link: Subscription) -> float:
+        # Somebody waits for the answer to what the link was told: that is for the thread to hear.
+        return self._leading.parked_for() if link.is_settled else 0.0
+
     def _connect(self) -> None:
-        link = Subscription(self._store, self._on_message)
+        link = Subscription(self._store, self._on_message, self._on_settled)
         with self._lock:
             self._link = link
             self._generation += 1
@@ -316,6 +366,12 @@ class Listener:
             # patience: it is this loop that tries again, and meanwhile can be stopped.
             self._broker = Broker(self._store, patience=0.0)
         return self._broker
+
+    def _on_settled(self) -> None:
+        with self._lock:
+            self._lock.notify_all()
+        # What can be done now, such as looking, is the thread's: it may be another that reads.
+        self._wake_thread()
 
     def _on_message(self, channel: str, data: bytes) -> None:
         queue = self._tasks.queue_of(channel)

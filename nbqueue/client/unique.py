@@ -57,17 +57,13 @@ def send_unique(unsent: Unsent, make: Callable[[str], NewTask]) -> TaskFuture[An
 
 def _write(unsent: Unsent, session: Session, task: NewTask) -> TaskFuture[Any] | LockHolder:
     queue, task_id = unsent.queue, task.task_id
-    if unsent.terms.options.task_id is not None:
-        # Somebody may wait for another task of this id, so it is listened to once it is ours.
-        try:
-            holder = unsent.write_unique(task)
-        except TaskIdConflict:
-            raise id_conflict(queue, task_id) from None
-        return unsent.watched(task_id) if holder is None else holder
     listener, future = session.listener, unsent.future(task_id)
-    generation = listener.expect(queue, (task_id,), future)
+    generation = unsent.expect((task_id,), future)
     try:
         holder = unsent.write_unique(task)
+    except TaskIdConflict:
+        listener.forget(queue, (task_id,))
+        raise id_conflict(queue, task_id) from None
     except BaseException:
         listener.forget(queue, (task_id,))
         raise

@@ -12,7 +12,6 @@ from nbqueue.broker.naming import name_task
 from nbqueue.calls import payloads
 from nbqueue.calls.functions import Code, dump_call, dump_function
 from nbqueue.client.futures import About, TaskFuture
-from nbqueue.client.outcomes import DELETED, End
 from nbqueue.client.terms import Terms
 from nbqueue.clock import to_ms_up
 from nbqueue.errors import TaskIdConflict
@@ -86,44 +85,39 @@ class Unsent:
             from nbqueue.client.unique import send_unique
 
             return send_unique(self, make)
-        task_id = self.terms.options.task_id
-        if task_id is not None:
-            future = self._send_named(make(task_id))
-        else:
-            [task_id] = self.session.make_ids(1)
-            future = self.future(task_id)
-            self.enqueue([make(task_id)], future)
+        task_id = self.terms.options.task_id or self.session.make_ids(1)[0]
+        future = self.future(task_id)
+        self.enqueue([make(task_id)], future)
         self.write_name(task_id)
         return future
 
-    def _send_named(self, task: NewTask) -> TaskFuture[Any]:
-        # Somebody may wait for another task of this id, so it is listened to once it is ours.
-        if self.write([task]):
-            raise id_conflict(self.queue, task.task_id)
-        return self.watched(task.task_id)
-
-    def watched(self, task_id: str) -> TaskFuture[Any]:
-        """The future of a task that was just written."""
-        future = self.future(task_id)
-        bereft = self.session.listener.watch(self.queue, task_id, future, own=True)
-        if bereft is not None:
-            # The id was free, so the task that he waits for was deleted without a word.
-            bereft._take(((task_id, End(DELETED)),))
-        return future
-
     def enqueue(self, tasks: Sequence[NewTask], sink: Any) -> None:
-        """Write tasks whose ids we made; their ends are told to ``sink``, a future or a group."""
+        """Write tasks; their ends are told to ``sink``, a future or a group."""
         listener, queue = self.session.listener, self.queue
         ids = ids_of(tasks)
-        generation = listener.expect(queue, ids, sink)
+        generation = self.expect(ids, sink)
         try:
             conflicts = self.write(tasks)
             if conflicts:
-                raise TaskIdConflict(f"the id {ids[conflicts[0]]} exists", ids[conflicts[0]])
+                raise id_conflict(queue, ids[conflicts[0]])
         except BaseException:
             listener.forget(queue, ids)
             raise
         listener.entered(queue, ids, generation)
+
+    def expect(self, ids: Sequence[str], sink: Any) -> int:
+        """Have ``sink`` told of the ends of tasks that are about to be written; see the listener's
+        `expect`."""
+        listener, queue = self.session.listener, self.queue
+        if self.terms.options.task_id is None:
+            return listener.expect(queue, ids, sink)
+        [task_id] = ids
+        while (generation := listener.expect_named(queue, task_id, sink)) is None:
+            # Another task of this id is waited for here, which exists or is gone.
+            if self.session.broker.states(queue, ids) != [None]:
+                raise id_conflict(queue, task_id)
+            listener.bereave(queue, task_id)
+        return generation
 
     def write(self, tasks: Sequence[NewTask]) -> list[int]:
         """Write tasks; returns the positions of those whose id existed."""
