@@ -74,9 +74,9 @@ class Listener:
         channel = queue_keys(queue).end_channel(task_ids[0])
         with self._lock:
             self._tasks.open_channel(queue, channel)
-            self._await_channel(channel)
+            generation = self._await_channel(channel)
             self._tasks.expect(queue, task_ids, sink)
-            return self._generation if self._hears(channel) else 0
+            return generation
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> int | None:
         """The same for a task whose id somebody chose, so that one of this id may exist.
@@ -91,11 +91,10 @@ class Listener:
             channel = queue_keys(queue).end_channel(task_id)
             self._tasks.expect_named(queue, task_id, sink)
             try:
-                self._await_channel(channel)
+                return self._await_channel(channel)
             except BaseException:
                 self._tasks.forget(queue, (task_id,))
                 raise
-            return self._generation if self._hears(channel) else 0
 
     def bereave(self, queue: str, task_id: str) -> None:
         """Whoever waits for this task waits in vain, as it was just seen to be gone from the store:
@@ -205,16 +204,17 @@ class Listener:
 
     # --- Under the lock ------------------------------------------------------------------------
 
-    def _await_channel(self, channel: str) -> None:
-        """Wait until whatever is said on a channel will be heard, if that can be had soon."""
-        if not self._hears(channel):
-            self._askers += 1
-            self._start()
-            if not self.is_this_thread():
-                self._lock.wait_for(
-                    lambda: self._hears(channel) or self._stopping, _CONFIRM_SECONDS
-                )
-            self._askers -= 1
+    def _await_channel(self, channel: str) -> int:
+        """Wait until whatever is said on a channel will be heard, if that can be had soon: returns
+        the number of the connection, or else 0."""
+        if self._hears(channel):
+            return self._generation
+        self._askers += 1
+        self._start()
+        if not self.is_this_thread():
+            self._lock.wait_for(lambda: self._hears(channel) or self._stopping, _CONFIRM_SECONDS)
+        self._askers -= 1
+        return self._generation if self._hears(channel) else 0
 
     def _await_written(self, queue: str, task_id: str) -> None:
         """Wait until it is known whether a task of this id, that is being written, exists."""

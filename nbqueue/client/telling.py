@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import struct
 import threading
@@ -102,5 +101,7 @@ class Telling:
                     raise  # it is meant for the thread that leads, and not for the task
                 _log.exception("the end of %d tasks could not be taken in", len(taken))
                 sink._take([(task_id, broken(task_id, error)) for task_id, _ in taken])
-            with contextlib.suppress(IndexError, ValueError):
+            try:
                 self._untold.remove((sink, taken))
+            except ValueError:
+                pass  # another thread told it, too

@@ -16,7 +16,7 @@ from nbqueue.client.terms import Terms
 from nbqueue.clock import to_ms_up
 from nbqueue.errors import TaskIdConflict
 from nbqueue.executor.policy import Policy, WithPolicy
-from nbqueue.pieces import Body, Pieces
+from nbqueue.pieces import Body, Piece, Pieces
 from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage, message_encoder, write_apart
@@ -93,8 +93,10 @@ class Unsent:
 
     def enqueue(self, tasks: Sequence[NewTask], sink: Any) -> None:
         """Write tasks; their ends are told to ``sink``, a future or a group."""
+        self._enqueue(ids_of(tasks), tasks, sink)
+
+    def _enqueue(self, ids: Sequence[str], tasks: Sequence[NewTask], sink: Any) -> None:
         listener, queue = self.session.listener, self.queue
-        ids = ids_of(tasks)
         generation = self.expect(ids, sink)
         try:
             conflicts = self.write(tasks)
@@ -192,13 +194,26 @@ class UnsentCall(Unsent):
             | payloads.FAIL_IF_LOST * (options.on_lost == "fail")
             | payloads.JSON_RESULT * is_json
         )
+        self._keyring = session.keyring
+        head = payloads.call_head(self.code.fingerprint, self._flags, terms.limits)
+        self._sign = self._keyring.call_signer(head, self.queue, self.code.name)
         self._encode = message_encoder(self._message)
+
+    def is_for(self, fn: Callable[..., Any], code: Code, terms: Terms) -> bool:
+        """Whether this is what would be made of these now."""
+        return (
+            self.code is code
+            and self.fn is fn
+            and self.terms is terms
+            and self._keyring is self.session.keyring
+        )
 
     def send_plain(self, arguments: Body) -> TaskFuture[Any]:
         """Write a task that `is_plain`, and return its future."""
-        [task_id] = self.session.make_ids(1)
-        future = self.future(task_id)
-        self.enqueue((self.task(task_id, arguments),), future)
+        session = self.session
+        [task_id] = session.make_ids(1)
+        future: TaskFuture[Any] = TaskFuture(session, About(task_id, *self._about_rest))
+        self._enqueue((task_id,), (self.task(task_id, arguments),), future)
         return future
 
     def set_lock(self, digest: str) -> None:
@@ -207,23 +222,16 @@ class UnsentCall(Unsent):
         self._encode = message_encoder(self._message)
 
     def task(self, task_id: str, arguments: Body) -> NewTask:
-        code, limits = self.code, self.terms.limits
+        parts = arguments.parts if isinstance(arguments, Pieces) else (arguments,)
+        head = self._sign(task_id, parts)
         if isinstance(arguments, Pieces):
-            return self._large_task(task_id, arguments, limits)
-        unsigned = payloads.pack_call(code.fingerprint, arguments, self._flags, limits)
-        payload = self.session.keyring.sign_call(unsigned, task_id, self.queue, code.name)
-        return NewTask(task_id, self._encode(task_id, payload))
+            return self._large_task(task_id, head, parts)
+        return NewTask(task_id, self._encode(task_id, head + arguments))
 
-    def _large_task(
-        self, task_id: str, arguments: Pieces, limits: payloads.Limits | None
-    ) -> NewTask:
+    def _large_task(self, task_id: str, head: bytes, parts: Sequence[Piece]) -> NewTask:
         # A copy, as several threads may submit the same call at once.
-        message, parts = TaskMessage(), arguments.parts
+        message = TaskMessage()
         message.CopyFrom(self._message)
-        unsigned = payloads.call_head(self.code.fingerprint, self._flags, limits)
-        head = self.session.keyring.sign_call_apart(
-            unsigned, parts, task_id, self.queue, self.code.name
-        )
         message.id = task_id
         message.ClearField("payload")
         return NewTask(task_id, write_apart(message, Pieces(head, *parts)))

@@ -43,7 +43,7 @@ def test_a_large_call_is_the_same_message_in_pieces_and_in_one() -> None:
     unsigned = payloads.pack_call(b"f" * 16, whole, 1, limits)
     message = TaskMessage(id="id", type="fit", queue="q", retry=3, retention=60)
     head = payloads.call_head(b"f" * 16, 1, limits)
-    signed = KEYS.sign_call_apart(head, apart.parts, "id", "q", "fit")
+    signed = KEYS.call_signer(head, "q", "fit")("id", apart.parts)
     msg = bytes(write_apart(message, Pieces(signed, *apart.parts)))
     message.payload = KEYS.sign_call(unsigned, "id", "q", "fit")
     assert msg == message.SerializeToString(deterministic=True)
