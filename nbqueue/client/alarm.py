@@ -20,6 +20,10 @@ class Alarm:
         self._bed, self._bell = socket.socketpair()
         for end in (self._bed, self._bell):
             end.setblocking(False)
+        self._selector = _Selector()
+        self._selector.register(self._bed, selectors.EVENT_READ, self)
+        self._link: Subscription | None = None
+        self._events = 0
 
     def ring(self) -> None:
         """End the wait that is going on, or the next one."""
@@ -30,16 +34,24 @@ class Alarm:
 
     def wait(self, link: Subscription | None, timeout: float | None) -> tuple[bool, bool]:
         """Wait until it rings or ``link`` is ready. Returns whether it rang, whether that is."""
-        with _Selector() as selector:
-            selector.register(self._bed, selectors.EVENT_READ, self)
-            if link is not None:
-                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.wants_write else 0)
-                selector.register(link, events, link)
-            ready = {key.data for key, _ in selector.select(timeout)}
+        self._follow(link)
+        ready = [key.data for key, _ in self._selector.select(timeout)]
         rang = self in ready
         if rang:
             self._drain()
         return rang, link in ready
+
+    def _follow(self, link: Subscription | None) -> None:
+        events = 0
+        if link is not None:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.wants_write else 0)
+        if link is self._link and events == self._events:
+            return
+        if self._link is not None:
+            self._selector.unregister(self._link)  # also if it was closed
+        if link is not None:
+            self._selector.register(link, events, link)
+        self._link, self._events = link, events
 
     def _drain(self) -> None:
         try:
@@ -49,5 +61,6 @@ class Alarm:
             pass
 
     def close(self) -> None:
+        self._selector.close()
         self._bed.close()
         self._bell.close()
