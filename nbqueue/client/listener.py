@@ -90,11 +90,7 @@ class Listener:
                 return None
             channel = queue_keys(queue).end_channel(task_id)
             self._tasks.expect_named(queue, task_id, sink)
-            try:
-                return self._await_channel(channel)
-            except BaseException:
-                self._tasks.forget(queue, (task_id,))
-                raise
+            return self._await_channel(channel)
 
     def bereave(self, queue: str, task_id: str) -> None:
         """Whoever waits for this task waits in vain, as it was just seen to be gone from the store:
@@ -112,10 +108,10 @@ class Listener:
         if sink is not None:
             sink._take(((task_id, End(DELETED)),))
 
-    def forget(self, queue: str, task_ids: Sequence[str]) -> None:
-        """Tell nobody of these tasks: they were not enqueued."""
+    def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
+        """Do not tell ``sink`` of these tasks: they were not enqueued."""
         with self._lock:
-            self._tasks.forget(queue, task_ids)
+            self._tasks.forget(queue, task_ids, sink)
             self._lock.notify_all()
 
     def entered(self, queue: str, task_ids: Sequence[str], generation: int) -> None:
@@ -218,10 +214,7 @@ class Listener:
 
     def _await_written(self, queue: str, task_id: str) -> None:
         """Wait until it is known whether a task of this id, that is being written, exists."""
-        self._lock.wait_for(
-            lambda: self._stopping or not self._tasks.is_unwritten(queue, task_id),
-            _CONFIRM_SECONDS,
-        )
+        self._lock.wait_for(lambda: self._stopping or not self._tasks.is_unwritten(queue, task_id))
 
     def _start(self) -> None:
         if self._stopping:

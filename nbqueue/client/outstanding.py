@@ -45,7 +45,7 @@ class Outstanding:
         self._queue_of: dict[str, str] = {}
         self._sinks: dict[str, dict[str, Sink]] = {}
         self._guests: set[tuple[str, str]] = set()
-        self._unwritten: set[tuple[str, str]] = set()
+        self._unwritten: dict[tuple[str, str], Sink] = {}
         self._own = Rounds(OWN_INTERVAL)
         self._others = Rounds(OTHER_INTERVAL)
         self._suspects: deque[tuple[str, list[str]]] = deque()
@@ -98,16 +98,18 @@ class Outstanding:
         """The same for a task whose id somebody chose, and of which nobody waits for one."""
         self.follow(queue, queue_keys(queue).end_channel(task_id))
         self._sinks.setdefault(queue, {})[task_id] = sink
-        self._unwritten.add((queue, task_id))
+        self._unwritten[queue, task_id] = sink
 
     def is_unwritten(self, queue: str, task_id: str) -> bool:
         return (queue, task_id) in self._unwritten
 
-    def forget(self, queue: str, task_ids: Sequence[str]) -> None:
-        """These were not enqueued after all."""
+    def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
+        """These were not enqueued after all; where others wait for one of this id, they go on."""
         for task_id in task_ids:
-            self.pop(queue, task_id)
-            self._unwritten.discard((queue, task_id))
+            if self.sink_of(queue, task_id) is sink:
+                self.pop(queue, task_id)
+            if self._unwritten.get((queue, task_id)) is sink:
+                del self._unwritten[queue, task_id]
 
     def enter(self, queue: str, task_ids: Sequence[str], now: float) -> bool:
         """These were enqueued. True if there was nothing to look at before."""
@@ -119,9 +121,8 @@ class Outstanding:
         """These exist now. True if one of them may have been waited for, because of its id."""
         if not self._unwritten:
             return False
-        before = len(self._unwritten)
-        self._unwritten.difference_update((queue, task_id) for task_id in task_ids)
-        return len(self._unwritten) < before
+        found = [self._unwritten.pop((queue, task_id), None) for task_id in task_ids]
+        return any(sink is not None for sink in found)
 
     def watch(self, queue: str, task_id: str, sink: Sink, now: float) -> Sink | None:
         """Wait for a task that lies in the store already, or no more.

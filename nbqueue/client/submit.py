@@ -91,7 +91,7 @@ class Submitter(Scheduling):
         if len(group):
             try:
                 self._session.cancel(group.queue, group.ids)
-                self._session.listener.forget(group.queue, group.ids)
+                self._session.listener.forget(group.queue, group.ids, group)
             except StoreError:
                 pass  # the first error says more
 

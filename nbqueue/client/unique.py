@@ -58,17 +58,17 @@ def send_unique(unsent: Unsent, make: Callable[[str], NewTask]) -> TaskFuture[An
 def _write(unsent: Unsent, session: Session, task: NewTask) -> TaskFuture[Any] | LockHolder:
     queue, task_id = unsent.queue, task.task_id
     listener, future = session.listener, unsent.future(task_id)
-    generation = unsent.expect((task_id,), future)
     try:
+        generation = unsent.expect((task_id,), future)
         holder = unsent.write_unique(task)
+        if holder is None:
+            listener.entered(queue, (task_id,), generation)
+            return future
     except TaskIdConflict:
-        listener.forget(queue, (task_id,))
+        listener.forget(queue, (task_id,), future)
         raise id_conflict(queue, task_id) from None
     except BaseException:
-        listener.forget(queue, (task_id,))
+        listener.forget(queue, (task_id,), future)
         raise
-    if holder is not None:
-        listener.forget(queue, (task_id,))
-        return holder
-    listener.entered(queue, (task_id,), generation)
-    return future
+    listener.forget(queue, (task_id,), future)
+    return holder

@@ -97,15 +97,15 @@ class Unsent:
 
     def _enqueue(self, ids: Sequence[str], tasks: Sequence[NewTask], sink: Any) -> None:
         listener, queue = self.session.listener, self.queue
-        generation = self.expect(ids, sink)
         try:
+            generation = self.expect(ids, sink)
             conflicts = self.write(tasks)
             if conflicts:
                 raise id_conflict(queue, ids[conflicts[0]])
+            listener.entered(queue, ids, generation)
         except BaseException:
-            listener.forget(queue, ids)
+            listener.forget(queue, ids, sink)
             raise
-        listener.entered(queue, ids, generation)
 
     def expect(self, ids: Sequence[str], sink: Any) -> int:
         """Have ``sink`` told of the ends of tasks that are about to be written; see the listener's

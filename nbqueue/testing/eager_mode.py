@@ -137,7 +137,7 @@ class EagerListener:
         self._sinks[queue, task_id] = sink
         return 0
 
-    def forget(self, queue: str, task_ids: Sequence[str]) -> None:
+    def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         for task_id in task_ids:
             self._sinks.pop((queue, task_id), None)
 

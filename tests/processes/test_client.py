@@ -199,9 +199,11 @@ class TestSubmit:
 
     def test_an_own_id_that_exists_is_refused(self, client: Client, worker: ThreadWorker) -> None:
         first = client.options(task_id="nightly").submit(add, 1)
-        with pytest.raises(TaskIdConflict, match="'nightly' exists in queue 'default'") as caught:
-            client.options(task_id="nightly").submit(add, 2)
-        assert caught.value.task_id == "nightly"
+        for options in ({}, {"unique": "1h"}):
+            nightly = client.options(task_id="nightly", **options)
+            with pytest.raises(TaskIdConflict, match="'nightly' exists in queue") as caught:
+                nightly.submit(add, 2)
+            assert caught.value.task_id == "nightly"
         worker.work()
         assert first.result(3) == 1
 
