@@ -158,6 +158,11 @@ class Broker:
         group: str,
     ) -> list[int] | None:
         now_ms = self.clock.now_ms()
+        self._register(queue)
+        if len(tasks) == 1 and due_ms is None and not group and blob is None:
+            one = commands.enqueue(queue, tasks, now_ms, fingerprint, repeated)
+            found: list[int] | None = self._channel.run((one,))[0]
+            return found
         before: list[Command[Any]] = []
         if group and due_ms is not None:
             before.append(grouping.note_groups(queue, [group], due_ms))
@@ -176,7 +181,6 @@ class Broker:
                 else:
                     yield commands.enqueue(queue, part, now_ms, fingerprint, repeated)
 
-        self._register(queue)
         replies = self._channel.run(batches())[len(before) :]
         conflicts: list[int] = []
         for number, reply in enumerate(replies):

@@ -147,13 +147,13 @@ def dump_call(
     fn: Callable[..., Any] | None = None,
 ) -> Body:
     """Return the same as `dump_arguments`, in pieces if it is large."""
-    for value in (*args, *kwargs.values()) if kwargs else args:
-        if type(value) not in _SMALL and _may_be_large(value):
-            break
-    else:
+    values = (*args, *kwargs.values()) if kwargs else args
+    if _SMALL.issuperset(map(type, values)):
+        return dump_plain_arguments(args, kwargs)
+    if not any(map(_may_be_large, values)):
         return dump_arguments(args, kwargs, callee=callee, fn=fn)
     collector = pickler.Collector()
-    if all(map(_is_plain, (*args, *kwargs.values()))):
+    if all(map(_is_plain, values)):
         pickle.Pickler(collector, 5).dump((args, kwargs))
         return collector.body()
     try:
@@ -185,7 +185,7 @@ def dump_value(value: Any, *, callee: str = "") -> bytes:
 
 def dump_returned(value: Any, *, callee: str = "") -> Body:
     """Return the same as `dump_value`, in pieces if it is large."""
-    if type(value) in _SMALL or not _may_be_large(value):
+    if not _may_be_large(value):
         return dump_value(value, callee=callee)
     collector = pickler.Collector()
     if _is_plain(value):
@@ -223,7 +223,7 @@ def _may_be_large(value: Any) -> bool:
     kind = type(value)
     if kind is bytes:
         return len(value) > LARGE
-    return kind not in (list, tuple, dict)
+    return kind not in _SMALL and kind not in (list, tuple, dict)
 
 
 def _is_plain(value: Any) -> bool:

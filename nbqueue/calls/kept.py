@@ -9,6 +9,7 @@ unseen, so functions that use them are pickled each time.
 
 from __future__ import annotations
 
+import operator
 import sys
 import threading
 import types
@@ -64,7 +65,7 @@ class Kept(Generic[T]):
         for function in entry.functions:
             parts = _parts(function.fn, function.names)
             before = function.parts
-            if len(parts) != len(before) or any(map(_is_other, parts, before)):
+            if len(parts) != len(before) or any(map(operator.is_not, parts, before)):
                 return None
         if entry.modules and entry.modules != len(sys.modules):
             return None  # a submodule may have come, which goes along with its package
@@ -86,10 +87,6 @@ class Kept(Generic[T]):
                 self._entries.move_to_end(fn)
                 if len(self._entries) > self._most:
                     self._entries.popitem(last=False)
-
-
-def _is_other(one: object, other: object) -> bool:
-    return one is not other
 
 
 def _parts(fn: types.FunctionType, names: Iterable[str]) -> list[Any]:

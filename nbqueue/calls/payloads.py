@@ -231,25 +231,30 @@ def call_texts(
     task_id: str, queue: str, type: str, payload: bytes | memoryview
 ) -> tuple[bytes, Piece]:
     """The same in two parts, the second of which is not copied."""
-    task, name, kind = task_id.encode(), queue.encode(), type.encode()
-    head = b"".join(
-        (
-            _CALL_CONTEXT,
-            _length(len(task)),
-            task,
-            _length(len(name)),
-            name,
-            _length(len(kind)),
-            kind,
-            payload[:9],
-        )
-    )
-    return head, memoryview(payload)[29:]
+    return task_text(task_id) + place_text(queue, type, payload), memoryview(payload)[29:]
+
+
+def task_text(task_id: str) -> bytes:
+    """What comes first in it: whose it is."""
+    task = task_id.encode()
+    return b"".join((_CALL_CONTEXT, _length(len(task)), task))
+
+
+def place_text(queue: str, type: str, payload: bytes | memoryview) -> bytes:
+    """What comes then: where it runs, and as what."""
+    name, kind = queue.encode(), type.encode()
+    return b"".join((_length(len(name)), name, _length(len(kind)), kind, payload[:9]))
 
 
 def put_call_signature(payload: bytes, key_id: bytes, signature: bytes) -> bytes:
     """Return ``payload`` with this signature in place of the one it has."""
-    return b"".join((payload[:9], key_id, signature, payload[29:]))
+    begin, end = around_call_signature(payload)
+    return b"".join((begin, key_id, signature, end))
+
+
+def around_call_signature(payload: bytes) -> tuple[bytes, bytes]:
+    """What comes before the id of the key and the signature, and what comes after."""
+    return payload[:9], payload[29:]
 
 
 def pack_result(kind: int, body: Piece) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
@@ -13,12 +13,15 @@ from nbqueue.calls import keyfile
 from nbqueue.calls.payloads import (
     Call,
     Result,
+    around_call_signature,
     call_texts,
     parse_call,
     parse_result,
+    place_text,
     put_call_signature,
     put_result_signature,
     result_texts,
+    task_text,
 )
 from nbqueue.errors import SignatureError, UnknownKey, UsageError
 from nbqueue.pieces import Piece
@@ -96,10 +99,19 @@ class Keyring:
         signature = self._mac.sign(call_texts(task_id, queue, type, payload))
         return put_call_signature(payload, self.key_id, signature)
 
-    def sign_calls(self, calls: Iterable[tuple[bytes, str]], queue: str, type: str) -> list[bytes]:
-        """Return the signed envelopes of many ``(payload, task_id)`` of one queue and type."""
-        sign = self.sign_call
-        return [sign(payload, task_id, queue, type) for payload, task_id in calls]
+    def call_signer(
+        self, head: bytes, queue: str, type: str
+    ) -> Callable[[str, Sequence[Piece]], bytes]:
+        """Return what makes of a task's id and its arguments the ``head`` of its call's envelope,
+        with the signature of all of it. What is the same for all calls is put together once."""
+        sign, (begin, end) = self._mac.sign, around_call_signature(head)
+        begin += self.key_id
+        rest = place_text(queue, type, head) + end
+
+        def sign_head(task_id: str, arguments: Sequence[Piece]) -> bytes:
+            return begin + sign((task_text(task_id) + rest, *arguments)) + end
+
+        return sign_head
 
     def verify_call(
         self,

@@ -195,7 +195,9 @@ class TaskFuture(concurrent.futures.Future[T]):
             seconds = seconds_of(timeout)
             if seconds is None or seconds > 0:
                 session.listener.lead(self._is_over)
-            if not wait_shown(self, self._condition, self._is_over, seconds):
+            if not self._is_over() and not wait_shown(
+                self, self._condition, self._is_over, seconds
+            ):
                 raise concurrent.futures.TimeoutError(
                     f"task {self.id} has not ended yet (last known: {self.state}); it goes on"
                 )
@@ -283,8 +285,9 @@ class TaskFuture(concurrent.futures.Future[T]):
             self.set_exception(_FAILED)
         else:
             self.set_result(None)  # type: ignore[arg-type]
-        with self._condition:
-            self._async_waiters.wake()
+        if self._async_waiters:
+            with self._condition:
+                self._async_waiters.wake()
 
     def _follow(self, other: TaskFuture[T]) -> None:
         if other._outcome is not None:

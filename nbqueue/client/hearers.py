@@ -69,6 +69,8 @@ class Hearers:
 
     def tell(self, channel: str, data: bytes, broker: Callable[[], Broker]) -> bool:
         """A message came; whether anybody hears its channel."""
+        if not self._tells:
+            return False
         with self._lock:
             tells = list(self._tells.get(channel, ()))
         for tell in tells:

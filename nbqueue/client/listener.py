@@ -11,38 +11,27 @@ everything in it. An embedded server is started again by this, as long as someth
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import selectors
-import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.link import LinkLost
+from nbqueue.client.alarm import Alarm
 from nbqueue.client.hearers import Hearers, Tell
-from nbqueue.client.outcomes import End, broken, end_as, read_announcement
+from nbqueue.client.leading import Leading
+from nbqueue.client.outcomes import DELETED, End, broken
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.client.subscription import Subscription
+from nbqueue.client.telling import Telling
 from nbqueue.client.trouble import Trouble
-from nbqueue.client.waiting import InterruptLater, wait_for
+from nbqueue.client.waiting import wait_for
 from nbqueue.errors import StoreError
-from nbqueue.spin import Spin, offer_cpu
 from nbqueue.store.connection import Store
-from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
 
 _CONFIRM_SECONDS = 2.0
-_LEAD_SECONDS = 0.002
-_PARKED_SECONDS = 0.02
-_ENDS_AT_ONCE = 64
-
-# Neither takes a file descriptor of its own, nor fails for numbers above 1023 where there is poll.
-_Selector: type[selectors.BaseSelector] = getattr(
-    selectors, "PollSelector", selectors.SelectSelector
-)
 
 _log = logging.getLogger("nbqueue.client")
 
@@ -60,18 +49,14 @@ class Listener:
     def _reset(self) -> None:
         self._lock = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._alarm: tuple[socket.socket, socket.socket] | None = None
+        self._alarm: Alarm | None = None
         self._link: Subscription | None = None
         self._broker: Broker | None = None
         self._generation = 0
         self._askers = 0
         self._hearers = Hearers()
-        self._reading = threading.Lock()
-        self._leader: threading.Thread | None = None
-        self._led_until = 0.0
-        self._is_parked = self._is_doubtful = False
-        self._untold: list[tuple[Sink, list[tuple[str, End]]]] = []
-        self._spin = Spin(_LEAD_SECONDS)
+        self._leading = Leading(lambda: self._link, self._wake_thread)
+        self._telling = Telling(self._tasks, self._lock, self._leading, self._own_broker)
 
     def after_fork(self, own_prefix: str) -> None:
         """Start afresh in a child process, where no thread of the parent's runs."""
@@ -89,21 +74,44 @@ class Listener:
         channel = queue_keys(queue).end_channel(task_ids[0])
         with self._lock:
             self._tasks.open_channel(queue, channel)
-            if not self._hears(channel):
-                self._askers += 1
-                self._start()
-                if not self.is_this_thread():
-                    self._lock.wait_for(
-                        lambda: self._hears(channel) or self._stopping, _CONFIRM_SECONDS
-                    )
-                self._askers -= 1
+            generation = self._await_channel(channel)
             self._tasks.expect(queue, task_ids, sink)
-            return self._generation if self._hears(channel) else 0
+            return generation
 
-    def forget(self, queue: str, task_ids: Sequence[str]) -> None:
-        """Tell nobody of these tasks: they were not enqueued."""
+    def expect_named(self, queue: str, task_id: str, sink: Sink) -> int | None:
+        """The same for a task whose id somebody chose, so that one of this id may exist.
+
+        None, and nothing is expected, if another task of this id is waited for: that must either
+        make the id a conflict, or be gone from the store; see `bereave`.
+        """
         with self._lock:
-            self._tasks.forget(queue, task_ids)
+            self._await_written(queue, task_id)
+            if self._tasks.sink_of(queue, task_id) is not None:
+                return None
+            channel = queue_keys(queue).end_channel(task_id)
+            self._tasks.expect_named(queue, task_id, sink)
+            return self._await_channel(channel)
+
+    def bereave(self, queue: str, task_id: str) -> None:
+        """Whoever waits for this task waits in vain, as it was just seen to be gone from the store:
+        tell him how it ended if that was announced, and else that it is gone."""
+        # What was announced before comes here before the answer to whatever is asked now. Nothing
+        # is ever said on that channel.
+        channel = f"{queue_keys(queue).ends}gone {task_id}"
+        with self._lock:
+            self._tasks.follow(queue, channel)
+            try:
+                self._await_channel(channel)
+            finally:
+                self._tasks.leave(channel)
+        sink = self.claim(queue, task_id)
+        if sink is not None:
+            sink._take(((task_id, End(DELETED)),))
+
+    def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
+        """Do not tell ``sink`` of these tasks: they were not enqueued."""
+        with self._lock:
+            self._tasks.forget(queue, task_ids, sink)
             self._lock.notify_all()
 
     def entered(self, queue: str, task_ids: Sequence[str], generation: int) -> None:
@@ -117,17 +125,19 @@ class Listener:
                 self._tasks.suspect(queue, task_ids)
             if is_first or is_unheard:
                 self._start()
+            if self._tasks.written(queue, task_ids):
+                self._lock.notify_all()
         if self._stopping:
             self._end_if_stopped()
 
-    def watch(self, queue: str, task_id: str, sink: Sink, *, own: bool = False) -> Sink | None:
+    def watch(self, queue: str, task_id: str, sink: Sink) -> Sink | None:
         """Tell ``sink`` of the end of a task that lies in the store already, or no more.
 
-        ``own``: this client has just enqueued it. Returns who waited for a task of this id
-        before: he goes on instead of ``sink``, but for ``own``, since his task must be gone then.
+        Returns who waited for it before: he goes on instead of ``sink``.
         """
         with self._lock:
-            waiting = self._tasks.watch(queue, task_id, sink, time.monotonic(), own=own)
+            self._await_written(queue, task_id)
+            waiting = self._tasks.watch(queue, task_id, sink, time.monotonic())
             self._start()
         self._end_if_stopped()
         return waiting
@@ -163,53 +173,12 @@ class Listener:
 
     def is_this_thread(self) -> bool:
         """True in the thread that takes in the ends, which must not wait for itself."""
-        return threading.current_thread() in (self._thread, self._leader)
+        return threading.current_thread() is self._thread or self._leading.is_this_thread()
 
     def lead(self, is_over: Callable[[], bool]) -> None:
-        """Take the place of the listener's thread for a moment, awake, until ``is_over``.
-
-        The end of a short task comes sooner than one thread could be woken by the store, and
-        another by that. The thread sleeps meanwhile, and for a moment after: who waits for one
-        task so, mostly waits for the next one soon.
-        """
-        link = self._link
-        if link is None or self._leader is not None or self.is_this_thread():
-            return
-        until = self._spin.begin()
-        if not until:
-            return
-        with InterruptLater():
-            self._lead(link, is_over, until)
-
-    def _lead(self, link: Subscription, is_over: Callable[[], bool], until: int) -> None:
-        if not self._reading.acquire(blocking=False):
-            return
-        try:
-            self._leader = threading.current_thread()
-            self._led_until = time.monotonic() + _PARKED_SECONDS
-            if not self._is_parked:
-                self._wake_thread()
-            while not is_over():
-                if time.monotonic_ns() > until or link is not self._link:
-                    self._spin.failed()
-                    break
-                link.read()
-                offer_cpu()
-            else:
-                self._spin.helped()
-                return
-        except (LinkLost, StoreError, OSError):
-            pass  # the thread will find the same
-        except BaseException:
-            # By another signal, say, anywhere: what came may be lost, and must be looked for.
-            self._is_doubtful = True
-            raise
-        finally:
-            self._leader = None
-            self._reading.release()
-        # The thread takes over.
-        self._led_until = 0.0
-        self._wake_thread()
+        """Take the place of the listener's thread for a moment, awake, until ``is_over``."""
+        if not self.is_this_thread():
+            self._leading.lead(is_over)
 
     def stop(self, end: Callable[[str], End] | None = None, *, wait: bool = True) -> None:
         """Stop, and let what is outstanding have this end. Twice is harmless."""
@@ -227,19 +196,33 @@ class Listener:
     def _end_if_stopped(self) -> None:
         # Also for what another thread submitted while this one closed the client.
         if self._stopping and self._end_when_stopped is not None:
-            self._end_all(self._end_when_stopped)
+            self._telling.end_all(self._end_when_stopped)
 
     # --- Under the lock ------------------------------------------------------------------------
+
+    def _await_channel(self, channel: str) -> int:
+        """Wait until whatever is said on a channel will be heard, if that can be had soon: returns
+        the number of the connection, or else 0."""
+        if self._hears(channel):
+            return self._generation
+        self._askers += 1
+        self._start()
+        if not self.is_this_thread():
+            self._lock.wait_for(lambda: self._hears(channel) or self._stopping, _CONFIRM_SECONDS)
+        self._askers -= 1
+        return self._generation if self._hears(channel) else 0
+
+    def _await_written(self, queue: str, task_id: str) -> None:
+        """Wait until it is known whether a task of this id, that is being written, exists."""
+        self._lock.wait_for(lambda: self._stopping or not self._tasks.is_unwritten(queue, task_id))
 
     def _start(self) -> None:
         if self._stopping:
             return
         if self._thread is None:
-            self._alarm = socket.socketpair()
-            for end in self._alarm:
-                end.setblocking(False)
+            self._alarm = Alarm()
             self._thread = threading.Thread(
-                target=self._run, args=(self._alarm[0],), name="nbqueue-listener", daemon=True
+                target=self._run, args=(self._alarm,), name="nbqueue-listener", daemon=True
             )
             self._thread.start()
         else:
@@ -250,18 +233,16 @@ class Listener:
             self._wake_thread()
 
     def _wake_thread(self) -> None:
-        if self._alarm is not None:
-            try:
-                self._alarm[1].send(b"\0")
-            except OSError:
-                pass  # full: it is awake as it is; closed: it has ended
+        alarm = self._alarm
+        if alarm is not None:
+            alarm.ring()
 
     def _hears(self, channel: str) -> bool:
         return self._link is not None and self._link.hears(channel)
 
     # --- The thread ----------------------------------------------------------------------------
 
-    def _run(self, alarm: socket.socket) -> None:
+    def _run(self, alarm: Alarm) -> None:
         trouble = Trouble(self._store.url.redacted)
         try:
             while not self._stopping:
@@ -272,35 +253,33 @@ class Listener:
                 except (LinkLost, StoreError, OSError) as error:
                     self._disconnect()
                     if trouble.away(error):
-                        self._end_all(lambda _, error=error: End("", error=error))  # type: ignore[misc]
+                        self._telling.end_all(lambda _, error=error: End("", error=error))  # type: ignore[misc]
                 except Exception as error:
                     # A fault of ours: whoever waits must learn of it rather than wait for ever.
                     self._disconnect()
                     _log.exception("the listener of nbqueue failed, and begins anew")
                     if trouble.fault():
-                        self._end_all(lambda task_id, error=error: broken(task_id, error))  # type: ignore[misc]
+                        self._telling.end_all(lambda task_id, error=error: broken(task_id, error))  # type: ignore[misc]
                 self._sleep(alarm, trouble.pause())
         finally:
             self._disconnect()
             with self._lock:
                 self._thread = None
-                for end in self._alarm or ():
-                    end.close()
                 self._alarm = None
+                alarm.close()
 
-    def _sleep(self, alarm: socket.socket, seconds: float | None) -> None:
+    def _sleep(self, alarm: Alarm, seconds: float | None) -> None:
         """Pause, until it is time to stop; without ``seconds`` until there is something to do."""
         until = None if seconds is None else time.monotonic() + seconds
         while not self._stopping:
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 return
-            if _wait(alarm, None, left):
-                _drain(alarm)
-                if until is None:
-                    return
+            rang, _ = alarm.wait(None, left)
+            if rang and until is None:
+                return
 
-    def _turn(self, alarm: socket.socket) -> bool:
+    def _turn(self, alarm: Alarm) -> bool:
         """One round of the loop: connect, subscribe, look, wait for something to happen, read.
 
         Returns whether all is well.
@@ -317,34 +296,34 @@ class Listener:
             return False
         with self._lock:
             link.follow(self._hearers.channels(self._tasks.channels))
-        if self._is_doubtful:
-            self._is_doubtful = False
-            self._tell_untold()
+        if self._leading.take_doubt():
+            self._telling.tell_untold()
             raise LinkLost("a thread was interrupted while it read")
         link.check_alive()
         link.flush()
         self._hearers.greet(link, self._own_broker)
         seconds = self._look(link)
-        led = self._led_until - time.monotonic()
-        if led > 0:
+        leading = self._leading
+        parked = self._parked_for(link)
+        if parked > 0:
             # Another thread hears the store.
-            self._is_parked = True
-            ready = _wait(alarm, None, led if seconds is None else min(led, seconds))
-            self._is_parked = False
-        else:
-            ready = _wait(alarm, link, seconds)
-        if alarm in ready:
-            _drain(alarm)
-        if link in ready and self._led_until <= time.monotonic():
-            with self._reading:
+            leading.is_parked = True
+            alarm.wait(None, parked if seconds is None else min(parked, seconds))
+            leading.is_parked = False
+            return link.is_settled
+        _, is_ready = alarm.wait(link, seconds)
+        if is_ready and self._parked_for(link) <= 0:
+            with leading.reading:
                 link.flush()
                 link.read()
-            with self._lock:
-                self._lock.notify_all()
         return link.is_settled
 
+    def _parked_for(self, link: Subscription) -> float:
+        # Somebody waits for the answer to what the link was told: that is for the thread to hear.
+        return self._leading.parked_for() if link.is_settled else 0.0
+
     def _connect(self) -> None:
-        link = Subscription(self._store, self._on_message)
+        link = Subscription(self._store, self._on_message, self._on_settled)
         with self._lock:
             self._link = link
             self._generation += 1
@@ -371,7 +350,7 @@ class Listener:
             chosen = self._tasks.next_slice(now)
             if chosen is None:
                 return self._tasks.next_slice_in(now)
-        self._look_at(*chosen)
+        self._telling.look_at(*chosen)
         return 0.0
 
     def _own_broker(self) -> Broker:
@@ -381,87 +360,14 @@ class Listener:
             self._broker = Broker(self._store, patience=0.0)
         return self._broker
 
-    def _look_at(self, queue: str, waited_for: Mapping[str, Sink]) -> None:
-        broker = self._own_broker()
-        ended: list[str] = []
-        for task_id, state in zip(waited_for, broker.states(queue, waited_for), strict=True):
-            if state is None or state in states.FINAL:
-                ended.append(task_id)
-            else:
-                waited_for[task_id]._notice(task_id, state)
-        self._tell_what_came(queue, ended)
-
-    def _tell_what_came(self, queue: str, ended: Sequence[str]) -> None:
-        """Tell of tasks that ended, one at a time if they are large: each is told once read."""
-        for at in range(0, len(ended), _ENDS_AT_ONCE):
-            ids = ended[at : at + _ENDS_AT_ONCE]
-            found = self._own_broker().endings(queue, ids)
-            ends = [(i, end_as(ending)) for i, ending in zip(ids, found, strict=True)]
-            # What has not ended after all, or again not, a later round will find.
-            self._tell(queue, [(i, end) for i, end in ends if end is not None])
+    def _on_settled(self) -> None:
+        with self._lock:
+            self._lock.notify_all()
+        # What can be done now, such as looking, is the thread's: it may be another that reads.
+        self._wake_thread()
 
     def _on_message(self, channel: str, data: bytes) -> None:
         queue = self._tasks.queue_of(channel)
         if self._hearers.tell(channel, data, self._own_broker) or queue is None:
             return
-        try:
-            ends, unread = read_announcement(data)
-        except (struct.error, ValueError):
-            # Anybody may publish anything there. What this was about, the rounds will find.
-            _log.warning("a message on %s could not be read", channel)
-            return
-        if ends:
-            self._tell(queue, ends)
-        if unread:
-            with self._lock:
-                waited_for = [i for i in unread if self._tasks.sink_of(queue, i) is not None]
-            self._tell_what_came(queue, waited_for)
-
-    def _tell(self, queue: str, ends: Sequence[tuple[str, End]]) -> None:
-        by_sink: dict[Sink, list[tuple[str, End]]] = {}
-        with self._lock:
-            for task_id, end in ends:
-                sink = self._tasks.pop(queue, task_id)
-                if sink is not None:
-                    by_sink.setdefault(sink, []).append((task_id, end))
-            self._untold += by_sink.items()
-        self._tell_untold()
-        with self._lock:
-            self._lock.notify_all()
-
-    def _tell_untold(self) -> None:
-        while self._untold:
-            sink, taken = self._untold[0]
-            # The user's callbacks run in there; even a SystemExit must not end this thread.
-            try:
-                sink._take(taken)
-            except BaseException as error:
-                if self._leader is not None and not isinstance(error, Exception):
-                    raise  # it is meant for the thread that leads, and not for the task
-                _log.exception("the end of %d tasks could not be taken in", len(taken))
-                sink._take([(task_id, broken(task_id, error)) for task_id, _ in taken])
-            with contextlib.suppress(IndexError, ValueError):
-                self._untold.remove((sink, taken))
-
-    def _end_all(self, end: Callable[[str], End]) -> None:
-        for queue, task_id, _ in self.outstanding():
-            self._tell(queue, [(task_id, end(task_id))])
-
-
-def _wait(
-    alarm: socket.socket, link: Subscription | None, timeout: float | None
-) -> set[socket.socket | Subscription]:
-    with _Selector() as selector:
-        selector.register(alarm, selectors.EVENT_READ, alarm)
-        if link is not None:
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.wants_write else 0)
-            selector.register(link, events, link)
-        return {key.data for key, _ in selector.select(timeout)}
-
-
-def _drain(alarm: socket.socket) -> None:
-    try:
-        while alarm.recv(4096):
-            pass
-    except BlockingIOError:
-        pass
+        self._telling.announced(queue, channel, data)

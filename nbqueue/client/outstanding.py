@@ -34,7 +34,8 @@ class Outstanding:
     """See the module. Times are seconds on a monotonic clock.
 
     A task is *expected* before it is enqueued, so that no announcement is missed, and *entered*
-    after that: what is not in the store by then was deleted.
+    after that: what is not in the store by then was deleted. One whose id somebody chose is
+    *unwritten* in between: nobody else attaches to it, as it may turn out to exist.
     """
 
     def __init__(self, own_prefix: str) -> None:
@@ -44,6 +45,7 @@ class Outstanding:
         self._queue_of: dict[str, str] = {}
         self._sinks: dict[str, dict[str, Sink]] = {}
         self._guests: set[tuple[str, str]] = set()
+        self._unwritten: dict[tuple[str, str], Sink] = {}
         self._own = Rounds(OWN_INTERVAL)
         self._others = Rounds(OTHER_INTERVAL)
         self._suspects: deque[tuple[str, list[str]]] = deque()
@@ -75,17 +77,39 @@ class Outstanding:
     def open_channel(self, queue: str, channel: str) -> None:
         """Follow a channel for good."""
         if channel not in self._queue_of:
-            self._queue_of[channel] = queue
-            self.channels[channel] += 1
+            self.follow(queue, channel)
+
+    def follow(self, queue: str, channel: str) -> None:
+        """Follow a channel, until `leave` was called as often."""
+        self._queue_of[channel] = queue
+        self.channels[channel] += 1
+
+    def leave(self, channel: str) -> None:
+        if self.channels[channel] > 1:
+            self.channels[channel] -= 1
+        else:
+            del self.channels[channel]
+            self._queue_of.pop(channel, None)
 
     def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         self._sinks.setdefault(queue, {}).update(dict.fromkeys(task_ids, sink))
 
-    def forget(self, queue: str, task_ids: Sequence[str]) -> None:
-        """These were not enqueued after all."""
-        sinks = self._sinks.get(queue, {})
+    def expect_named(self, queue: str, task_id: str, sink: Sink) -> None:
+        """The same for a task whose id somebody chose, and of which nobody waits for one."""
+        self.follow(queue, queue_keys(queue).end_channel(task_id))
+        self._sinks.setdefault(queue, {})[task_id] = sink
+        self._unwritten[queue, task_id] = sink
+
+    def is_unwritten(self, queue: str, task_id: str) -> bool:
+        return (queue, task_id) in self._unwritten
+
+    def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
+        """These were not enqueued after all; where others wait for one of this id, they go on."""
         for task_id in task_ids:
-            sinks.pop(task_id, None)
+            if self.sink_of(queue, task_id) is sink:
+                self.pop(queue, task_id)
+            if self._unwritten.get((queue, task_id)) is sink:
+                del self._unwritten[queue, task_id]
 
     def enter(self, queue: str, task_ids: Sequence[str], now: float) -> bool:
         """These were enqueued. True if there was nothing to look at before."""
@@ -93,38 +117,34 @@ class Outstanding:
         self._own.add(queue, task_ids, now)
         return is_first
 
-    def watch(self, queue: str, task_id: str, sink: Sink, now: float, *, own: bool) -> Sink | None:
+    def written(self, queue: str, task_ids: Sequence[str]) -> bool:
+        """These exist now. True if one of them may have been waited for, because of its id."""
+        if not self._unwritten:
+            return False
+        found = [self._unwritten.pop((queue, task_id), None) for task_id in task_ids]
+        return any(sink is not None for sink in found)
+
+    def watch(self, queue: str, task_id: str, sink: Sink, now: float) -> Sink | None:
         """Wait for a task that lies in the store already, or no more.
 
-        Who waits for it already goes on doing so, and is returned; unless the task is our ``own``
-        and new, so that the one with the same id, that he waits for, is gone.
+        Who waits for it already goes on doing so, and is returned.
         """
-        channel = queue_keys(queue).end_channel(task_id)
         waiting = self.sink_of(queue, task_id)
         if waiting is not None:
-            if not own:
-                return waiting
-            self.pop(queue, task_id)
+            return waiting
+        self.follow(queue, queue_keys(queue).end_channel(task_id))
         self._sinks.setdefault(queue, {})[task_id] = sink
-        self._queue_of[channel] = queue
-        self.channels[channel] += 1
-        if not own:
-            self._guests.add((queue, task_id))
-        (self._own if own else self._others).add(queue, (task_id,), now)
+        self._guests.add((queue, task_id))
+        self._others.add(queue, (task_id,), now)
         self.suspect(queue, (task_id,))
-        return waiting
+        return None
 
     def pop(self, queue: str, task_id: str) -> Sink | None:
         """Return who waits for this task, once: its end is known."""
         sink = self._sinks.get(queue, {}).pop(task_id, None)
         self._guests.discard((queue, task_id))
         if sink is not None and not task_id.startswith(self._own_prefixes):
-            channel = queue_keys(queue).end_channel(task_id)
-            if self.channels[channel] > 1:
-                self.channels[channel] -= 1
-            else:
-                del self.channels[channel]
-                self._queue_of.pop(channel, None)
+            self.leave(queue_keys(queue).end_channel(task_id))
         return sink
 
     # --- What to look at -----------------------------------------------------------------------
@@ -161,7 +181,8 @@ class Outstanding:
 
     def _with_sinks(self, queue: str, task_ids: Sequence[str]) -> tuple[str, dict[str, Sink]]:
         sinks = self._sinks.get(queue, {})
-        return queue, {i: sinks[i] for i in task_ids if i in sinks}
+        unwritten = self._unwritten
+        return queue, {i: sinks[i] for i in task_ids if i in sinks and (queue, i) not in unwritten}
 
     def next_slice_in(self, now: float) -> float | None:
         """For how many seconds there is nothing to look at; None: until something is put in."""

@@ -91,7 +91,7 @@ class Submitter(Scheduling):
         if len(group):
             try:
                 self._session.cancel(group.queue, group.ids)
-                self._session.listener.forget(group.queue, group.ids)
+                self._session.listener.forget(group.queue, group.ids, group)
             except StoreError:
                 pass  # the first error says more
 
@@ -102,7 +102,7 @@ class Submitter(Scheduling):
             terms = Terms(TaskOptions().merged(fn._changes).merged(self._changes))
             fn = fn.__wrapped__
         code, last = dump_with_policy(fn, terms.policy), self._last_call
-        if last is not None and last.code is code and last.fn is fn and last.terms is terms:
+        if last is not None and last.is_for(fn, code, terms):
             return last
         call = UnsentCall(self._session, terms, fn, code)
         if not call.is_unique:  # those differ by their locks

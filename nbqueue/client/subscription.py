@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -14,11 +15,22 @@ _PING_SECONDS = 15.0
 
 
 class Subscription(Link):
-    """A link that changes what it is subscribed to. ``on_message`` gets channel and data."""
+    """A link that changes what it is subscribed to.
 
-    def __init__(self, store: Store, on_message: Callable[[str, bytes], None]) -> None:
+    ``on_message`` gets channel and data, ``on_settled`` is called when it `is_settled` again. One
+    thread may change it while another reads.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        on_message: Callable[[str, bytes], None],
+        on_settled: Callable[[], None],
+    ) -> None:
         super().__init__(store)
         self._on_message = on_message
+        self._on_settled = on_settled
+        self._lock = threading.Lock()
         self._asked: set[str] = set()
         self._heard: set[str] = set()
         self._unconfirmed = 0
@@ -32,16 +44,17 @@ class Subscription(Link):
             self._say("SUBSCRIBE", more)
         if len(self._asked) > len(channels):
             fewer = [channel for channel in self._asked if channel not in channels]
-            self._heard.difference_update(fewer)
             self._say("UNSUBSCRIBE", fewer)
+            self._heard.difference_update(fewer)
 
     def _say(self, command: str, channels: list[str]) -> None:
         self._out += resp.pack((command, *channels))
-        self._unconfirmed += len(channels)
-        if command == "SUBSCRIBE":
-            self._asked.update(channels)
-        else:
-            self._asked.difference_update(channels)
+        with self._lock:
+            self._unconfirmed += len(channels)
+            if command == "SUBSCRIBE":
+                self._asked.update(channels)
+            else:
+                self._asked.difference_update(channels)
 
     def hears(self, channel: str) -> bool:
         """True if whatever is published on ``channel`` from now on will come here."""
@@ -82,8 +95,12 @@ class Subscription(Link):
         if kind == b"message":
             self._on_message(name.decode(), reply[2])
         elif kind in (b"subscribe", b"unsubscribe"):
-            self._unconfirmed -= 1
-            # Asked for, dropped and asked for again: which answer belongs to which does not
-            # matter once all have come.
-            if self._unconfirmed == 0:
-                self._heard = set(self._asked)
+            with self._lock:
+                self._unconfirmed -= 1
+                # Asked for, dropped and asked for again: which answer belongs to which does not
+                # matter once all have come.
+                is_settled = self._unconfirmed == 0
+                if is_settled:
+                    self._heard = set(self._asked)
+            if is_settled:
+                self._on_settled()

@@ -57,22 +57,18 @@ def send_unique(unsent: Unsent, make: Callable[[str], NewTask]) -> TaskFuture[An
 
 def _write(unsent: Unsent, session: Session, task: NewTask) -> TaskFuture[Any] | LockHolder:
     queue, task_id = unsent.queue, task.task_id
-    if unsent.terms.options.task_id is not None:
-        # Somebody may wait for another task of this id, so it is listened to once it is ours.
-        try:
-            holder = unsent.write_unique(task)
-        except TaskIdConflict:
-            raise id_conflict(queue, task_id) from None
-        return unsent.watched(task_id) if holder is None else holder
     listener, future = session.listener, unsent.future(task_id)
-    generation = listener.expect(queue, (task_id,), future)
     try:
+        generation = unsent.expect((task_id,), future)
         holder = unsent.write_unique(task)
+        if holder is None:
+            listener.entered(queue, (task_id,), generation)
+            return future
+    except TaskIdConflict:
+        listener.forget(queue, (task_id,), future)
+        raise id_conflict(queue, task_id) from None
     except BaseException:
-        listener.forget(queue, (task_id,))
+        listener.forget(queue, (task_id,), future)
         raise
-    if holder is not None:
-        listener.forget(queue, (task_id,))
-        return holder
-    listener.entered(queue, (task_id,), generation)
-    return future
+    listener.forget(queue, (task_id,), future)
+    return holder

@@ -13,7 +13,6 @@ from nbqueue.calls import payloads
 from nbqueue.calls.beside import beside_of
 from nbqueue.calls.functions import Code, dump_call, dump_function
 from nbqueue.client.futures import About, TaskFuture
-from nbqueue.client.outcomes import DELETED, End
 from nbqueue.client.terms import Terms
 from nbqueue.clock import to_ms_up
 from nbqueue.errors import TaskIdConflict
@@ -87,44 +86,41 @@ class Unsent:
             from nbqueue.client.unique import send_unique
 
             return send_unique(self, make)
-        task_id = self.terms.options.task_id
-        if task_id is not None:
-            future = self._send_named(make(task_id))
-        else:
-            [task_id] = self.session.make_ids(1)
-            future = self.future(task_id)
-            self.enqueue([make(task_id)], future)
+        task_id = self.terms.options.task_id or self.session.make_ids(1)[0]
+        future = self.future(task_id)
+        self.enqueue([make(task_id)], future)
         self.write_name(task_id)
         return future
 
-    def _send_named(self, task: NewTask) -> TaskFuture[Any]:
-        # Somebody may wait for another task of this id, so it is listened to once it is ours.
-        if self.write([task]):
-            raise id_conflict(self.queue, task.task_id)
-        return self.watched(task.task_id)
-
-    def watched(self, task_id: str) -> TaskFuture[Any]:
-        """The future of a task that was just written."""
-        future = self.future(task_id)
-        bereft = self.session.listener.watch(self.queue, task_id, future, own=True)
-        if bereft is not None:
-            # The id was free, so the task that he waits for was deleted without a word.
-            bereft._take(((task_id, End(DELETED)),))
-        return future
-
     def enqueue(self, tasks: Sequence[NewTask], sink: Any) -> None:
-        """Write tasks whose ids we made; their ends are told to ``sink``, a future or a group."""
+        """Write tasks; their ends are told to ``sink``, a future or a group."""
+        self._enqueue(ids_of(tasks), tasks, sink)
+
+    def _enqueue(self, ids: Sequence[str], tasks: Sequence[NewTask], sink: Any) -> None:
         listener, queue = self.session.listener, self.queue
-        ids = ids_of(tasks)
-        generation = listener.expect(queue, ids, sink)
         try:
+            generation = self.expect(ids, sink)
             conflicts = self.write(tasks)
             if conflicts:
-                raise TaskIdConflict(f"the id {ids[conflicts[0]]} exists", ids[conflicts[0]])
+                raise id_conflict(queue, ids[conflicts[0]])
+            listener.entered(queue, ids, generation)
         except BaseException:
-            listener.forget(queue, ids)
+            listener.forget(queue, ids, sink)
             raise
-        listener.entered(queue, ids, generation)
+
+    def expect(self, ids: Sequence[str], sink: Any) -> int:
+        """Have ``sink`` told of the ends of tasks that are about to be written; see the listener's
+        `expect`."""
+        listener, queue = self.session.listener, self.queue
+        if self.terms.options.task_id is None:
+            return listener.expect(queue, ids, sink)
+        [task_id] = ids
+        while (generation := listener.expect_named(queue, task_id, sink)) is None:
+            # Another task of this id is waited for here, which exists or is gone.
+            if self.session.broker.states(queue, ids) != [None]:
+                raise id_conflict(queue, task_id)
+            listener.bereave(queue, task_id)
+        return generation
 
     def write(self, tasks: Sequence[NewTask]) -> list[int]:
         """Write tasks; returns the positions of those whose id existed."""
@@ -199,13 +195,26 @@ class UnsentCall(Unsent):
             | payloads.FAIL_IF_LOST * (options.on_lost == "fail")
             | payloads.JSON_RESULT * is_json
         )
+        self._keyring = session.keyring
+        head = payloads.call_head(self.code.fingerprint, self._flags, terms.limits)
+        self._sign = self._keyring.call_signer(head, self.queue, self.code.name)
         self._encode = message_encoder(self._message)
+
+    def is_for(self, fn: Callable[..., Any], code: Code, terms: Terms) -> bool:
+        """Whether this is what would be made of these now."""
+        return (
+            self.code is code
+            and self.fn is fn
+            and self.terms is terms
+            and self._keyring is self.session.keyring
+        )
 
     def send_plain(self, arguments: Body) -> TaskFuture[Any]:
         """Write a task that `is_plain`, and return its future."""
-        [task_id] = self.session.make_ids(1)
-        future = self.future(task_id)
-        self.enqueue((self.task(task_id, arguments),), future)
+        session = self.session
+        [task_id] = session.make_ids(1)
+        future: TaskFuture[Any] = TaskFuture(session, About(task_id, *self._about_rest))
+        self._enqueue((task_id,), (self.task(task_id, arguments),), future)
         return future
 
     def set_lock(self, digest: str) -> None:
@@ -214,19 +223,17 @@ class UnsentCall(Unsent):
         self._encode = message_encoder(self._message)
 
     def task(self, task_id: str, arguments: Body) -> NewTask:
-        code, limits = self.code, self.terms.limits
         if len(arguments) > LARGE:
-            return self._large_task(task_id, arguments, limits)
+            return self._large_task(task_id, arguments)
         assert isinstance(arguments, bytes)
-        unsigned = payloads.pack_call(code.fingerprint, arguments, self._flags, limits)
-        payload = self.session.keyring.sign_call(unsigned, task_id, self.queue, code.name)
-        return NewTask(task_id, self._encode(task_id, payload))
+        head = self._sign(task_id, (arguments,))
+        return NewTask(task_id, self._encode(task_id, head + arguments))
 
-    def _large_task(self, task_id: str, arguments: Body, limits: payloads.Limits | None) -> NewTask:
+    def _large_task(self, task_id: str, arguments: Body) -> NewTask:
         """Its arguments lie beside its message, which is written anew with each of its ends."""
         code = self.code
         beside, pieces = beside_of(parts_of(arguments))
-        unsigned = payloads.call_head(code.fingerprint, self._flags, limits, beside)
+        unsigned = payloads.call_head(code.fingerprint, self._flags, self.terms.limits, beside)
         payload = self.session.keyring.sign_call(unsigned, task_id, self.queue, code.name)
         return NewTask(task_id, self._encode(task_id, payload), pieces)
 

@@ -22,6 +22,11 @@ AWAKE_SECONDS = 0.2
 # Windows does not interrupt a wait without end; there it is cut into slices.
 _LONGEST_WAIT = 0.2 if sys.platform == "win32" else None
 
+# Without what makes members of enumerations of everything, or tries to: these lie on the way of
+# each result.
+_getsignal: Any = inspect.unwrap(signal.getsignal)
+_signal: Any = inspect.unwrap(signal.signal)
+
 
 def seconds_of(timeout: Duration | None) -> float | None:
     """A time-out in seconds; None is none. As elsewhere in Python, a negative one is over."""
@@ -119,17 +124,17 @@ class InterruptLater:
         self._was_interrupted = False
         self._handler: Any = None
         if threading.current_thread() is threading.main_thread():
-            handler = signal.getsignal(signal.SIGINT)
+            handler = _getsignal(signal.SIGINT)
             if callable(handler):
                 self._handler = handler
-                signal.signal(signal.SIGINT, self._note)
+                _signal(signal.SIGINT, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._was_interrupted = True
 
     def __exit__(self, *error: object) -> None:
         if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
+            _signal(signal.SIGINT, self._handler)
             if self._was_interrupted:
                 self._handler(signal.SIGINT, sys._getframe(1))
 
@@ -142,6 +147,9 @@ class AsyncWaiters:
 
     def __init__(self) -> None:
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._waiters)
 
     def wake(self) -> None:
         """Let each look again at what it waits for."""

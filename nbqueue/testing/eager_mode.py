@@ -133,7 +133,11 @@ class EagerListener:
     def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         self._sinks.update(((queue, task_id), sink) for task_id in task_ids)
 
-    def forget(self, queue: str, task_ids: Sequence[str]) -> None:
+    def expect_named(self, queue: str, task_id: str, sink: Sink) -> int:
+        self._sinks[queue, task_id] = sink
+        return 0
+
+    def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         for task_id in task_ids:
             self._sinks.pop((queue, task_id), None)
 
@@ -143,7 +147,7 @@ class EagerListener:
             if sink is not None:
                 sink._take(((task_id, self._broker.end(queue, task_id)),))
 
-    def watch(self, queue: str, task_id: str, sink: Sink, *, own: bool = False) -> Sink | None:
+    def watch(self, queue: str, task_id: str, sink: Sink) -> Sink | None:
         sink._take(((task_id, self._broker.end(queue, task_id)),))
         return None
 

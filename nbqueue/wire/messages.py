@@ -46,6 +46,7 @@ GO_ZERO_SECONDS = -62_135_596_800
 
 _PAYLOAD_TAG = 0x12
 _COMPLETED_AT_TAG = b"\x68"
+_SMALL = [bytes((value,)) for value in range(0x80)]
 
 
 def read_message(msg: bytes) -> TaskMessage | None:
@@ -114,6 +115,8 @@ def clean_text(text: str) -> str:
 
 
 def _varint(value: int) -> bytes:
+    if value < len(_SMALL):
+        return _SMALL[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -199,9 +199,11 @@ class TestSubmit:
 
     def test_an_own_id_that_exists_is_refused(self, client: Client, worker: ThreadWorker) -> None:
         first = client.options(task_id="nightly").submit(add, 1)
-        with pytest.raises(TaskIdConflict, match="'nightly' exists in queue 'default'") as caught:
-            client.options(task_id="nightly").submit(add, 2)
-        assert caught.value.task_id == "nightly"
+        for options in ({}, {"unique": "1h"}):
+            nightly = client.options(task_id="nightly", **options)
+            with pytest.raises(TaskIdConflict, match="'nightly' exists in queue") as caught:
+                nightly.submit(add, 2)
+            assert caught.value.task_id == "nightly"
         worker.work()
         assert first.result(3) == 1
 
@@ -215,6 +217,68 @@ class TestSubmit:
             first.result(3)
         worker.work()
         assert second.result(3) == 2
+
+    @pytest.mark.parametrize("options", [{}, {"unique": "1h"}])
+    def test_an_own_id_is_listened_to_before_its_task_is_written(
+        self, client: Client, worker: ThreadWorker, redis: Any, monkeypatch: Any, options: Any
+    ) -> None:
+        broker = client._session.broker
+
+        def ended_at_once(write: Any) -> Any:
+            def run(*args: Any, **kwargs: Any) -> Any:
+                found = write(*args, **kwargs)
+                worker.work()
+                assert not redis.exists(KEYS.task("nightly"))
+                return found
+
+            return run
+
+        for name in ("enqueue", "enqueue_unique"):
+            monkeypatch.setattr(broker, name, ended_at_once(getattr(broker, name)))
+        nightly = client.options(task_id="nightly", retention=0, **options)
+        # An end that is heard is of this task, and not of the one before.
+        assert [nightly.submit(add, n).result(3) for n in range(3)] == [0, 1, 2]
+        # And the channel is followed no longer than that.
+        assert set(client._session.listener._tasks.channels) <= {
+            KEYS.end_channel(client._session.prefix)
+        }
+
+    def test_an_own_id_may_come_again_before_its_end_was_read(
+        self, client: Client, worker: ThreadWorker
+    ) -> None:
+        nightly = client.options(task_id="nightly", retention=0)
+        first = nightly.submit(add, 1)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            with client._session.listener._leading.reading:  # so that nobody reads
+                worker.work()
+                again = pool.submit(nightly.submit, add, 2)
+                wait_until(lambda: len(client._session.listener._tasks.channels) == 2)
+            second = again.result(3)
+        worker.work()
+        assert [first.result(3), second.result(3)] == [1, 2]
+
+    def test_whoever_attaches_to_an_own_id_waits_until_it_is_written(
+        self, client: Client, worker: ThreadWorker, store_url: str, monkeypatch: Any
+    ) -> None:
+        other = nbqueue.connect(store_url)
+        other.options(task_id="nightly").submit(add, 1)
+        other.shutdown(wait=False)
+        listener, found = client._session.listener, []
+        get = threading.Thread(target=lambda: found.append(client.get("nightly").result(3)))
+        broker, write = client._session.broker, client._session.broker.enqueue
+
+        def attached(*args: Any, **kwargs: Any) -> Any:
+            get.start()
+            wait_until(lambda: listener._lock._waiters)  # type: ignore[attr-defined]
+            return write(*args, **kwargs)
+
+        monkeypatch.setattr(broker, "enqueue", attached)
+        with pytest.raises(TaskIdConflict):
+            client.options(task_id="nightly").submit(add, 2)
+        worker.work()
+        get.join(3)
+        assert found == [1]
+        assert not listener.outstanding()
 
     @pytest.mark.parametrize(
         ("options", "told"),
@@ -420,6 +484,8 @@ class TestRealFuture:
         first = client.submit(add, 1)
         first.add_done_callback(lambda _: sys.exit("no"))
         worker.work()
+        # Who waits may take the end in, with its callbacks, and would be left by the exit.
+        wait_until(first.done)
         assert first.result(3) == 1
         second = client.submit(add, 2)
         worker.work()

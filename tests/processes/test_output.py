@@ -353,8 +353,6 @@ def test_a_new_task_does_not_show_the_output_of_an_earlier_one_with_its_id(
     lab: Any, q: Any
 ) -> None:
     def say() -> None:
-        # Its end is heard from a moment after it was enqueued on, and then it is gone.
-        time.sleep(0.5)
         print("first")
 
     with lab.worker(concurrency=1):

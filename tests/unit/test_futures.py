@@ -166,7 +166,7 @@ class TestOutstanding:
         tasks.expect("default", ["a"], Listening())
         tasks.enter("default", ["a"], 0)
         assert tasks.next_slice_in(0) == pytest.approx(10, abs=0.01)
-        tasks.watch("default", "guest", Listening(), 0, own=False)
+        tasks.watch("default", "guest", Listening(), 0)
         assert tasks.next_slice_in(0) == 0.0  # it may have ended already
         seen = []
         now = 0.0
@@ -209,7 +209,7 @@ class TestOutstanding:
         tasks = Outstanding(PREFIX)
         tasks.open_channel("default", CHANNEL)
         for task_id in ("abcdefghij-1", "abcdefghij-2"):
-            tasks.watch("default", task_id, Listening(), 0, own=False)
+            tasks.watch("default", task_id, Listening(), 0)
         other = queue_keys("default").end_channel("abcdefghij")
         assert set(tasks.channels) == {CHANNEL, other}
         assert tasks.own_count == 0

@@ -108,7 +108,9 @@ def test_all_keys_verify_and_the_first_signs() -> None:
 
 def test_many_are_signed_as_one_is() -> None:
     ring = Keyring([KEY])
-    signed = ring.sign_calls([(CALL, "id-1"), (CALL, "id-2")], "default", "fit")
+    head, arguments = CALL[:45], CALL[45:]
+    sign = ring.call_signer(head, "default", "fit")
+    signed = [sign(i, (arguments,)) + arguments for i in ("id-1", "id-2")]
     assert signed == [ring.sign_call(CALL, i, "default", "fit") for i in ("id-1", "id-2")]
 
 

@@ -1,0 +1,66 @@
+"""What the listener's thread sleeps on: other threads wake it, and so does its connection."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+
+from nbqueue.client.subscription import Subscription
+
+# Neither takes a file descriptor of its own, nor fails for numbers above 1023 where there is poll.
+_Selector: type[selectors.BaseSelector] = getattr(
+    selectors, "PollSelector", selectors.SelectSelector
+)
+
+
+class Alarm:
+    """Only its owner calls `wait` and `close`; `ring` is for any thread."""
+
+    def __init__(self) -> None:
+        self._bed, self._bell = socket.socketpair()
+        for end in (self._bed, self._bell):
+            end.setblocking(False)
+        self._selector = _Selector()
+        self._selector.register(self._bed, selectors.EVENT_READ, self)
+        self._link: Subscription | None = None
+        self._events = 0
+
+    def ring(self) -> None:
+        """End the wait that is going on, or the next one."""
+        try:
+            self._bell.send(b"\0")
+        except OSError:
+            pass  # full: it is awake as it is; closed: it has ended
+
+    def wait(self, link: Subscription | None, timeout: float | None) -> tuple[bool, bool]:
+        """Wait until it rings or ``link`` is ready. Returns whether it rang, whether that is."""
+        self._follow(link)
+        ready = [key.data for key, _ in self._selector.select(timeout)]
+        rang = self in ready
+        if rang:
+            self._drain()
+        return rang, link in ready
+
+    def _follow(self, link: Subscription | None) -> None:
+        events = 0
+        if link is not None:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.wants_write else 0)
+        if link is self._link and events == self._events:
+            return
+        if self._link is not None:
+            self._selector.unregister(self._link)  # also if it was closed
+        if link is not None:
+            self._selector.register(link, events, link)
+        self._link, self._events = link, events
+
+    def _drain(self) -> None:
+        try:
+            while self._bed.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        self._selector.close()
+        self._bed.close()
+        self._bell.close()

@@ -1,0 +1,107 @@
+"""Ends of tasks, announced or found in the store, on their way to whoever waits for them."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from nbqueue.broker.broker import Broker
+from nbqueue.client.leading import Leading
+from nbqueue.client.outcomes import End, broken, end_as, read_announcement
+from nbqueue.client.outstanding import Outstanding, Sink
+from nbqueue.wire import states
+
+_ENDS_AT_ONCE = 64
+
+_log = logging.getLogger("nbqueue.client")
+
+
+class Telling:
+    """Called by whichever thread reads from the connection, but for `end_all`."""
+
+    def __init__(
+        self,
+        tasks: Outstanding,
+        lock: threading.Condition,
+        leading: Leading,
+        broker: Callable[[], Broker],
+    ) -> None:
+        """``lock`` guards ``tasks``, and is notified when one is waited for no more."""
+        self._tasks = tasks
+        self._lock = lock
+        self._leading = leading
+        self._broker = broker
+        self._untold: list[tuple[Sink, list[tuple[str, End]]]] = []
+
+    def announced(self, queue: str, channel: str, data: bytes) -> None:
+        """Tell of the ends that a message on a channel of ``queue`` announces."""
+        try:
+            ends, unread = read_announcement(data)
+        except (struct.error, ValueError):
+            # Anybody may publish anything there. What this was about, the rounds will find.
+            _log.warning("a message on %s could not be read", channel)
+            return
+        if ends:
+            self._tell(queue, ends)
+        if unread:
+            with self._lock:
+                waited_for = [i for i in unread if self._tasks.sink_of(queue, i) is not None]
+            self._tell_what_came(queue, waited_for)
+
+    def look_at(self, queue: str, waited_for: Mapping[str, Sink]) -> None:
+        """Look at tasks that may have ended unheard."""
+        broker = self._broker()
+        ended: list[str] = []
+        for task_id, state in zip(waited_for, broker.states(queue, waited_for), strict=True):
+            if state is None or state in states.FINAL:
+                ended.append(task_id)
+            else:
+                waited_for[task_id]._notice(task_id, state)
+        self._tell_what_came(queue, ended)
+
+    def _tell_what_came(self, queue: str, ended: Sequence[str]) -> None:
+        """Tell of tasks that ended, one at a time if they are large: each is told once read."""
+        for at in range(0, len(ended), _ENDS_AT_ONCE):
+            ids = ended[at : at + _ENDS_AT_ONCE]
+            found = self._broker().endings(queue, ids)
+            ends = [(i, end_as(ending)) for i, ending in zip(ids, found, strict=True)]
+            # What has not ended after all, or again not, a later round will find.
+            self._tell(queue, [(i, end) for i, end in ends if end is not None])
+
+    def end_all(self, end: Callable[[str], End]) -> None:
+        """Tell everybody that his task has this end."""
+        with self._lock:
+            outstanding = self._tasks.all()
+        for queue, task_id, _ in outstanding:
+            self._tell(queue, [(task_id, end(task_id))])
+
+    def _tell(self, queue: str, ends: Sequence[tuple[str, End]]) -> None:
+        by_sink: dict[Sink, list[tuple[str, End]]] = {}
+        with self._lock:
+            for task_id, end in ends:
+                sink = self._tasks.pop(queue, task_id)
+                if sink is not None:
+                    by_sink.setdefault(sink, []).append((task_id, end))
+            self._untold += by_sink.items()
+        self.tell_untold()
+        with self._lock:
+            self._lock.notify_all()
+
+    def tell_untold(self) -> None:
+        """Tell what is known and could not be told: whoever was about to was interrupted."""
+        while self._untold:
+            sink, taken = self._untold[0]
+            # The user's callbacks run in there; even a SystemExit must not end this thread.
+            try:
+                sink._take(taken)
+            except BaseException as error:
+                if self._leading.is_this_thread() and not isinstance(error, Exception):
+                    raise  # it is meant for the thread that leads, and not for the task
+                _log.exception("the end of %d tasks could not be taken in", len(taken))
+                sink._take([(task_id, broken(task_id, error)) for task_id, _ in taken])
+            try:
+                self._untold.remove((sink, taken))
+            except ValueError:
+                pass  # another thread told it, too
