@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,11 @@ from nbqueue.spin import Spin
 
 
 def one(x: int) -> int:
+    return x
+
+
+def in_a_while(x: int) -> int:
+    time.sleep(0.1)
     return x
 
 
@@ -65,7 +71,8 @@ def test_the_end_is_taken_in_by_who_waits(
         understand(self, reply)
 
     monkeypatch.setattr(Subscription, "_understand", noting)
-    assert [q.submit(one, i).result(30) for i in range(5)] == list(range(5))
+    # Not at once: it must not have ended before anybody waits.
+    assert [q.submit(in_a_while, i).result(30) for i in range(5)] == list(range(5))
     assert threads == [threading.current_thread()] * 5
 
 
