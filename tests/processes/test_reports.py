@@ -216,8 +216,7 @@ def test_who_writes_to_the_store_can_forge_json_of_json_calls_only(lab: Any, q: 
 
 def test_a_unique_task_that_exists_is_read_in_its_own_codec(lab: Any, q: Any) -> None:
     first = q.options(codec="json", unique="1h").submit(values, "plain")
-    same = q.options(unique="1h", on_conflict="existing")
+    second = q.options(unique="1h", on_conflict="existing").submit(values, "plain")
+    assert second.id == first.id
     with lab.worker(concurrency=1):
-        second = same.submit(values, "plain")
-        assert second.id == first.id
         assert second.result(20) == first.result(20) == {"a": [1, None, "ü"]}
