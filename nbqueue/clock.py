@@ -14,7 +14,15 @@ from datetime import datetime, timedelta, timezone
 _DRIFT = 1e-4
 """By how much two clocks may part, in seconds a second."""
 
+_STEADY = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+"""The clock that goes on while the machine sleeps; Python's own stands still meanwhile."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def steady_time() -> float:
+    """Seconds that no change of this host's wall clock, and no sleep of the machine, disturbs."""
+    return time.monotonic() if _STEADY is None else time.clock_gettime(_STEADY)
 
 
 class Clock:
@@ -26,7 +34,7 @@ class Clock:
 
     def __init__(
         self,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = steady_time,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._monotonic = monotonic
@@ -35,8 +43,8 @@ class Clock:
         self._measured_at = 0.0
 
     def measured(self, sent_at: float, received_at: float, store_time: float) -> None:
-        """Set by one exchange: asked and answered at these monotonic times, in seconds, the store
-        said that it was ``store_time`` (Unix seconds).
+        """Set by one exchange: asked and answered at these times of `steady_time`, in seconds, the
+        store said that it was ``store_time`` (Unix seconds).
 
         The answer was given some time in between, so a slow exchange says little. It counts only
         if it says more than the last one that did, which clocks drift away from.

@@ -106,7 +106,7 @@ class Slot:
     Pieces must come in their order, as what is spare behind one is where the next begins.
     """
 
-    __slots__ = ("_at", "_digest", "_size", "_view", "is_good")
+    __slots__ = ("_at", "_digest", "_size", "_view", "is_good", "refusal")
 
     def __init__(self, view: memoryview, size: int, digest: Any = None) -> None:
         self._view = view
@@ -115,6 +115,8 @@ class Slot:
         self._at = 0
         self.is_good: bool | None = None
         """Whether what came is a piece of this size; None until something did."""
+        self.refusal: Exception | None = None
+        """What was said in its place."""
 
     def incoming(self, size: int, first: Piece) -> Slot | None:
         """Where a piece that begins with ``first`` may be received; None if it does not fit.
@@ -145,6 +147,7 @@ class Slot:
     def take(self, piece: object) -> None:
         """The piece came: as what it is, or as `IN_PLACE`. Anything else is no piece."""
         self.is_good = piece is IN_PLACE
+        self.refusal = piece if isinstance(piece, Exception) else None
         if not self.is_good and isinstance(piece, bytes) and len(piece) == self._size:
             self._view[: self._size] = piece
             self.came(self._size)
@@ -175,6 +178,11 @@ class Gathering:
     def is_over(self) -> bool:
         """Whether something came for each piece."""
         return all(slot.is_good is not None for slot in self.slots)
+
+    @property
+    def refusal(self) -> Exception | None:
+        """What was said in place of a piece, if anything was."""
+        return next((slot.refusal for slot in self.slots if slot.refusal is not None), None)
 
     def whole(self) -> bytes | None:
         """All of them, once it is over; None if a piece was missing, or had another size."""

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from nbqueue.broker.broker import Broker
 
 
+_MOST_PIECES = 16_384
+"""64 GB: no client takes in more."""
+
+
 def argument_fields(pieces: Sequence[Body]) -> list[tuple[str, Body]]:
     """The pieces of the arguments of a task, each with its field."""
     return [(f"{fields.ARGUMENTS}{number}", piece) for number, piece in enumerate(pieces)]
@@ -60,7 +64,9 @@ def read_result(queue: str, task_id: str, envelope: Piece, beside: Beside) -> Re
 def whole_result(broker: Broker, queue: str, task_id: str, result: bytes) -> bytes:
     """The result of a task with what lies beside it, if that is there. Nothing is verified."""
     beside = payloads.beside_result(result)
-    if beside is None or not _may_be(broker, queue, task_id, beside):
+    if beside is None:
+        return result
+    if not _are_there(broker, queue, task_id, beside, _result_prefix(beside)):
         return result
     return broker.gather(read_result(queue, task_id, result, beside)) or result
 
@@ -70,15 +76,19 @@ def whole_payload(broker: Broker, queue: str, task_id: str, payload: bytes) -> b
     beside = payloads.beside_call(payload)
     if beside is None or len(payload) > beside.size:  # whole, as where there is no store
         return payload
-    if not _may_be(broker, queue, task_id, beside):
+    if not _are_there(broker, queue, task_id, beside, fields.ARGUMENTS):
         return payload
     return broker.gather(read_arguments(queue, task_id, payload, beside)) or payload
 
 
-def _may_be(broker: Broker, queue: str, task_id: str, beside: Beside) -> bool:
-    """Whether there may be as many pieces as a head says that nobody has verified."""
-    [number] = broker.call(("HLEN", queue_keys(queue).task(task_id)))
-    return beside.number <= int(number)
+def _are_there(broker: Broker, queue: str, task_id: str, beside: Beside, prefix: str) -> bool:
+    """Whether the pieces are there of which a head speaks that nobody has verified, each as long as
+    it should be: so nobody is made to hold more memory than the store holds."""
+    if beside.number > _MOST_PIECES:
+        return False
+    key = queue_keys(queue).task(task_id)
+    found = broker.call(*(("HSTRLEN", key, name) for name in _names(prefix, beside)))
+    return found == beside.sizes
 
 
 def _read(

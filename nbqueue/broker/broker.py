@@ -10,7 +10,7 @@ from nbqueue.broker import commands, grouping
 from nbqueue.broker.beside import Reads, whole_result
 from nbqueue.broker.channel import Channel, Patience
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
-from nbqueue.clock import Clock
+from nbqueue.clock import Clock, steady_time
 from nbqueue.errors import StoreError, StoreUnreachable, TaskIdConflict
 from nbqueue.store.connection import Store
 from nbqueue.wire import fields, states
@@ -80,10 +80,10 @@ class Broker:
 
     def measure_clock(self) -> None:
         """Ask the store what time it is."""
-        sent_at = time.monotonic()
+        sent_at = steady_time()
         [reply] = self.call(("TIME",))
         seconds, micros = reply
-        self.clock.measured(sent_at, time.monotonic(), int(seconds) + int(micros) / 1e6)
+        self.clock.measured(sent_at, steady_time(), int(seconds) + int(micros) / 1e6)
 
     def run(self, command: Command[T]) -> T:
         """Run one script; again after a lost connection."""

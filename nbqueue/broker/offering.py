@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nbqueue.broker.command import Command, command, decoded_number
+from nbqueue.broker.command import Command, command, decoded_number, seconds_never_whole
 from nbqueue.broker.commands import Fetched
 from nbqueue.wire.keys import HAND_CHANNEL, queue_keys
 
@@ -21,9 +21,9 @@ class Handed(NamedTuple):
     task: Fetched
 
 
-def offer_text(until_ms: int, lease_ms: int, channel: str, token: str) -> str:
-    """An offer that holds until then, to be answered on ``channel``."""
-    return f"{until_ms} {lease_ms} {channel} {token}"
+def offer_text(until_ms: int, lease_until_ms: int, channel: str, token: str) -> str:
+    """An offer that holds until then, of a lease that ends then, to be answered on ``channel``."""
+    return f"{until_ms} {seconds_never_whole(lease_until_ms)} {channel} {token}"
 
 
 def offer(queue: str, text: str, lasts_ms: int) -> Command[int]:

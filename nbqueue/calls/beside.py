@@ -21,7 +21,8 @@ from nbqueue.pieces import PIECE, Body, Piece, cut
 
 _BESIDE: Final = struct.Struct(">QI32s")
 BESIDE_SIZE: Final = _BESIDE.size
-_LEAST_PIECE = 4_096
+_LEAST_PIECE = 1_000_000
+"""More than a connection reads at once: what comes in one breath is hashed in the wrong order."""
 _MOST_PIECE = 64_000_000
 
 

@@ -75,7 +75,7 @@ class Fetcher:
         self._clock = clock
         self._worker_id = worker_id
         self._lease_ms = int(lease_seconds * 1000)
-        self._offers = Offers(reactor, links, clock, worker_id, self._lease_ms)
+        self._offers = Offers(reactor, links, clock, worker_id, lease_seconds)
         self._last_queue = ""
         """From which the last task came."""
         self._free = 0
@@ -104,6 +104,11 @@ class Fetcher:
     def is_asking(self) -> bool:
         """Whether tasks may be on their way here."""
         return self._asking or self._unread > 0 or self._offers.is_unsettled
+
+    def close(self) -> None:
+        """Ask no more, and be given no more."""
+        self.enabled = False
+        self._offers.withdraw()
 
     def look(self, queue: str) -> None:
         """There may be a task in ``queue``."""
@@ -147,11 +152,13 @@ class Fetcher:
         """Have new tasks handed to us, as many as there are free slots, where nothing waits. Once
         a round."""
         offers, queue, now = self._offers, self._last_queue, self._reactor.now()
+        free -= self._unread
         if free > self._free:
             self._freed_at = now
         self._free = free
-        if not self.enabled or free < offers.count:
+        if free < offers.count:
             offers.withdraw()
+        if not self.enabled:
             return
         is_idle = queue in self._waiting and not (self._asking or self._filled)
         if is_idle and now - self._freed_at < _OFFER_SECONDS:

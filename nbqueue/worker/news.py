@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
-from nbqueue.executor import pipe
 from nbqueue.wire.keys import HAND_CHANNEL
 from nbqueue.worker.links import Links
-from nbqueue.worker.pool import Pool
-
-log = logging.getLogger("nbqueue.worker")
 
 Told = Callable[[str, bytes], None]
 """Gets the name of a queue, and what was said beside the word."""
@@ -31,21 +26,22 @@ class News:
 
     On the channel of a queue it is a word with something behind it, for which there are ``words``;
     any other word says that there may be a task: ``on_task(queue)``. On the worker's own channel
-    comes a task that was handed to it: ``on_handed(data)``. Else it is the id of a task to cancel.
+    comes a task that was handed to it: ``on_handed(data)``. Else it is the id of a task to cancel:
+    ``on_cancel(id)``.
     """
 
     def __init__(
         self,
         links: Links,
-        pool: Pool,
         words: dict[bytes, Told],
         on_task: Callable[[str], None],
         on_handed: Callable[[bytes], None],
+        on_cancel: Callable[[str], None],
     ) -> None:
-        self._pool = pool
         self._words = words
         self._on_task = on_task
         self._on_handed = on_handed
+        self._on_cancel = on_cancel
         links.on_message = self._on_message
 
     def _on_message(self, channel: str, data: bytes) -> None:
@@ -60,6 +56,4 @@ class News:
             else:
                 self._on_task(queue)
         else:
-            for run in self._pool.find(data.decode("utf-8", "replace")):
-                log.info("task is cancelled id=%s type=%s", run.task_id, run.message.type)
-                self._pool.interrupt(run, pipe.CANCELLED)
+            self._on_cancel(data.decode("utf-8", "replace"))

@@ -24,6 +24,7 @@ MOST_OFFERS = 8
 
 
 class _Offer(NamedTuple):
+    queue: str
     text: str
     until: float
 
@@ -35,17 +36,20 @@ class Offers:
     """
 
     def __init__(
-        self, reactor: Reactor, links: Links, clock: Clock, worker_id: str, lease_ms: int
+        self, reactor: Reactor, links: Links, clock: Clock, worker_id: str, lease_seconds: float
     ) -> None:
         self._reactor = reactor
         self._links = links
         self._clock = clock
         self._worker_id = worker_id
-        self._lease_ms = lease_ms
+        self._lease_seconds = lease_seconds
         self._queue = ""
+        # By their tokens, in the order of their times.
         self._open: dict[str, _Offer] = {}
         self._leaving: dict[str, _Offer] = {}
         """Those taken back, until it is known whether they had been used."""
+        self._old: dict[str, _Offer] = {}
+        """Those of which nobody knows, and that a late message may yet name: we may have slept."""
         self._connections = 0
         self._channel = ""
         links.on_up.append(self._on_up)
@@ -54,13 +58,13 @@ class Offers:
     @property
     def count(self) -> int:
         """How many may be used."""
-        _forget_old(self._open, self._reactor.now())
+        self._retire(self._open)
         return len(self._open)
 
     @property
     def is_unsettled(self) -> bool:
         """Whether a task may be on its way here, although all was taken back."""
-        _forget_old(self._leaving, self._reactor.now())
+        self._retire(self._leaving)
         return bool(self._leaving)
 
     def make(self, queue: str, token: str) -> None:
@@ -73,29 +77,48 @@ class Offers:
             self._queue = queue
         lasts_ms = int(_LASTS * 1000)
         until_ms = self._clock.now_ms() + lasts_ms
-        text = offer_text(until_ms, self._lease_ms, self._channel, token)
-        self._open[token] = _Offer(text, self._reactor.now() + _LASTS)
+        lease_until_ms = until_ms + int(self._lease_seconds * 1000)
+        text = offer_text(until_ms, lease_until_ms, self._channel, token)
+        self._open[token] = _Offer(queue, text, self._reactor.now() + _LASTS)
         link.send(offer(queue, text, lasts_ms), self._on_offered)
 
     def withdraw(self) -> None:
         """Take all back."""
         link = self._links.tasks
-        if link is None:
+        if link is None or not self._open:
             return
-        for token, (text, _) in self._open.items():
-            self._leaving[token] = _Offer(text, self._reactor.now() + _SETTLES)
-            link.call(withdraw(self._queue, text), partial(self._on_withdrawn, token))
+        until = self._reactor.now() + _SETTLES
+        for token, made in self._open.items():
+            # If it has been used, what is on its way comes soon; so long it counts as unsettled.
+            self._leaving[token] = made._replace(until=until)
+            link.call(withdraw(made.queue, made.text), partial(self._on_withdrawn, token))
         self._open.clear()
 
     def handed(self, data: bytes) -> Handed | None:
-        """A task was handed to this worker."""
+        """A task was handed to this worker; None if it did not offer that."""
         handed = read_handed(data)
-        if handed is None:
-            log.warning("store said of a task what makes no sense size=%d", len(data))
+        made = None
+        if handed is not None:
+            for offers in (self._open, self._leaving, self._old):
+                made = offers.pop(handed.token, made)
+        if handed is None or made is None or made.queue != handed.queue:
+            # Anybody may publish there. A task that is ours after all is found by its lease.
+            log.warning("worker was told of a task that it did not offer to take")
             return None
-        self._open.pop(handed.token, None)
-        self._leaving.pop(handed.token, None)
         return handed
+
+    def _retire(self, offers: dict[str, _Offer]) -> None:
+        if not offers:
+            return
+        now = self._reactor.now()
+        for each, lasts in ((offers, 0.0), (self._old, self._lease_seconds)):
+            while each:
+                token = next(iter(each))  # the oldest
+                if each[token].until + lasts > now:
+                    break
+                gone = each.pop(token)
+                if each is not self._old:
+                    self._old[token] = gone
 
     def _on_offered(self, reply: Any) -> None:
         if isinstance(reply, ReplyError):
@@ -114,11 +137,4 @@ class Offers:
         # What was handed meanwhile is found when the store is back; see `recovering`.
         self._open.clear()
         self._leaving.clear()
-
-
-def _forget_old(offers: dict[str, _Offer], now: float) -> None:
-    while offers:
-        token = next(iter(offers))  # the oldest
-        if offers[token].until > now:
-            break
-        del offers[token]
+        self._old.clear()

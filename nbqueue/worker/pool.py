@@ -311,18 +311,18 @@ class Pool:
         reported, executor.reported = executor.reported, []
         for report in reported:
             self.on_report(*report)
-        if ended and self._ready:
-            self.dispatch()  # its process need not wait while we see to what ended
-        for run, done in ended:
-            self._drop(run)
-            self.pace.ended(done.micros / 1e6)
-            self.on_done(run, done)
         settings = self._settings
         is_used_up = executor.is_used_up(settings.tasks_per_executor, settings.memory_per_executor)
         if ended and not executor.retiring and is_used_up:
             log.info("executor recycled pid=%d tasks=%d", executor.pid, executor.finished)
             self._take_back(executor)
             self._retire(executor)
+        if ended and self._ready:
+            self.dispatch()  # its process need not wait while we see to what ended
+        for run, done in ended:
+            self._drop(run)
+            self.pace.ended(done.micros / 1e6)
+            self.on_done(run, done)
         return bool(ended or reported)
 
     def _retire(self, executor: Executor) -> None:
@@ -355,6 +355,7 @@ class Pool:
         """The process has ended: what it answered before counts, the rest is lost."""
         if executor not in self.executors:
             return
+        executor.retiring = True
         while self._read(executor):
             pass
         was_expected = executor.is_stopped

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from hashlib import sha256
 
 from nbqueue.broker.beside import read_arguments
+from nbqueue.broker.resp import ReplyError, is_transient
 from nbqueue.calls.beside import Beside
 from nbqueue.calls.payloads import beside_call
 from nbqueue.calls.signing import Keyring
 from nbqueue.errors import SignatureError
 from nbqueue.worker.links import Links
 from nbqueue.worker.runs import Run
+
+log = logging.getLogger("nbqueue.worker")
+
+_PAUSE = 0.5
 
 
 class Reading:
@@ -46,6 +52,13 @@ class Reading:
         self._under_way.clear()
         return runs
 
+    def take_out(self, task_id: str) -> list[Run]:
+        """Take back what is being read of tasks with this id, which may be in several queues."""
+        runs = [run for run, _ in self._under_way.values() if run.task_id == task_id]
+        for run in runs:
+            del self._under_way[run.number]
+        return runs
+
     def _lacks(self, run: Run) -> Beside | None:
         payload, message = run.payload, run.message
         try:
@@ -66,15 +79,26 @@ class Reading:
         calls, gathering = read_arguments(run.queue, run.task_id, run.payload, beside, digest)
 
         def over() -> None:
-            if self._under_way.pop(run.number, None) is not None:
-                whole = gathering.whole()
-                if whole is not None:
-                    run.apart = memoryview(whole)
-                    run.is_checked = digest.digest() == beside.digest
-                self._then(run)
+            if run.number not in self._under_way:
+                return
+            whole, refusal = gathering.whole(), gathering.refusal
+            if isinstance(refusal, ReplyError) and is_transient(refusal):
+                log.warning("store refused arguments id=%s error=%s", run.task_id, refusal)
+                self._links.later(_PAUSE, lambda: self._read_again(run.number))
+                return
+            del self._under_way[run.number]
+            if whole is not None:
+                run.apart = memoryview(whole)
+                run.is_checked = digest.digest() == beside.digest
+            self._then(run)
 
         link.gather(calls, gathering, over)
 
     def _again(self) -> None:
         for run, beside in list(self._under_way.values()):
             self._read(run, beside)
+
+    def _read_again(self, number: int) -> None:
+        found = self._under_way.get(number)
+        if found is not None:
+            self._read(*found)

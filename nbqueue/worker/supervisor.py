@@ -223,7 +223,16 @@ class Supervisor:
             b"neighbour": self._neighbours.found,
             b"schedules": on_schedules,
         }
-        News(self.links, self.pool, words, self.fetcher.look, self.fetcher.on_handed)
+        fetcher = self.fetcher
+        News(self.links, words, fetcher.look, fetcher.on_handed, self._cancel)
+
+    def _cancel(self, task_id: str) -> None:
+        for run in self._reading.take_out(task_id):
+            run.stop_reason = pipe.CANCELLED
+            self._on_lost(run, Death("not begun", "it had not begun"), innocent=False)
+        for run in self.pool.find(task_id):
+            log.info("task is cancelled id=%s type=%s", run.task_id, run.message.type)
+            self.pool.interrupt(run, pipe.CANCELLED)
 
     def run(self) -> int:
         """Serve until told to end; return an exit code. Signals are handled in the main thread."""
@@ -259,7 +268,8 @@ class Supervisor:
         """Fetch no more; what is in hand goes on. As SIGTSTP does."""
         if self.fetcher.enabled:
             log.info("worker fetches no more tasks id=%s", self.worker_id)
-        self.fetcher.enabled = self.aggregator.enabled = False
+        self.fetcher.close()
+        self.aggregator.enabled = False
         self._is_giving_back = True
         self.presence.say(CLOSED if self._ending else STOPPED)
 
@@ -313,7 +323,8 @@ class Supervisor:
         self.pool.dispatch()
         self._outputs.flush()
         self.finisher.flush()
-        self.fetcher.offer(self.settings.concurrency - self.pool.in_hand - self.aggregator.reserved)
+        taken = self.pool.in_hand + len(self._reading) + self.aggregator.reserved
+        self.fetcher.offer(self.settings.concurrency - taken)
         if self._ending:
             self._end_when_idle()
         elif self._burst is not None:

@@ -7,7 +7,6 @@ something to do for a queue, `nbqueue.worker.lookout` says.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from nbqueue.broker.channel import Channel
 from nbqueue.broker.commands import Command, Expired, Forwarded
 from nbqueue.broker.limiting import Judged
 from nbqueue.broker.resp import ReplyError
-from nbqueue.clock import Clock
+from nbqueue.clock import Clock, steady_time
 from nbqueue.store.connection import Store
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.finisher import Finisher
@@ -251,12 +250,12 @@ class ClockKeeper(Service):
         link = self._links.upkeep
         if link is None:
             return
-        sent_at = time.monotonic()
+        sent_at = steady_time()
 
         def read(reply: Any) -> None:
             if not isinstance(reply, ReplyError):
                 seconds = int(reply[0]) + int(reply[1]) / 1e6
-                self._clock.measured(sent_at, time.monotonic(), seconds)
+                self._clock.measured(sent_at, steady_time(), seconds)
 
         link.call(("TIME",), read)
 
@@ -266,7 +265,7 @@ def set_clock(store: Store, clock: Clock) -> None:
     late."""
     channel = Channel(store)
     for _ in range(3):
-        sent_at = time.monotonic()
+        sent_at = steady_time()
         [(seconds, micros)] = channel.call(("TIME",))
-        clock.measured(sent_at, time.monotonic(), int(seconds) + int(micros) / 1e6)
+        clock.measured(sent_at, steady_time(), int(seconds) + int(micros) / 1e6)
     channel.close()

@@ -36,8 +36,8 @@ from nbqueue.pieces import cut
 
 KEYS = Keyring([b"k" * 32])
 SINCE_NOW = NOW_MS * 1_000_000
-ARGUMENTS = bytes(range(256)) * 700
-SIZE = 70_000
+ARGUMENTS = bytes(range(256)) * 10_000
+SIZE = 1_000_000
 SPLIT = Beside(len(ARGUMENTS), SIZE, beside_of([ARGUMENTS])[0].digest)
 HEAD = KEYS.sign_call(payloads.call_head(b"f" * 16, 0, None, SPLIT), "a", "q", "t")
 PIECES = {f"nbq:args:{i}": ARGUMENTS[i * SIZE : (i + 1) * SIZE] for i in range(3)}
@@ -127,7 +127,13 @@ def test_tasks_that_do_not_run_at_once(broker: Any, redis: Any, way: str) -> Non
 
 @pytest.mark.parametrize(
     "before",
-    [{}, {"result": b"partial"}, {"result": OTHER, **OTHER_PIECES}, {"result": RESULT}],
+    [
+        {},
+        {"result": b"partial"},
+        {"result": OTHER, **OTHER_PIECES},
+        {"result": b"partial", **OTHER_PIECES},
+        {"result": RESULT},
+    ],
 )
 def test_complete(broker: Broker, redis: Any, before: dict[str, bytes]) -> None:
     load(redis, holding(**before))
@@ -147,6 +153,16 @@ def test_complete(broker: Broker, redis: Any, before: dict[str, bytes]) -> None:
     for end_of_another in (finished(), finished(OTHER, OTHER_PIECES)):
         assert broker.run(commands.complete("q", [end_of_another], NOW_MS, WHO)) == [0]
         assert dump(redis) == then
+
+
+@pytest.mark.parametrize("late_first", [True, False])
+def test_a_late_end_with_the_same_result_takes_nothing_away(
+    broker: Broker, redis: Any, late_first: bool
+) -> None:
+    load(redis, holding())
+    both = [finished()._replace(fence="Tother"), finished()][:: 1 if late_first else -1]
+    assert broker.run(commands.complete("q", both, NOW_MS, WHO)) == [0 if late_first else 1]
+    assert dump(redis)["t:a"] == completed(RESULT, RESULT_PIECES)
 
 
 def test_one_that_is_not_ours_any_more_is_left_as_it_is(broker: Any, redis: Any) -> None:
@@ -184,12 +200,15 @@ def test_other_pieces_are_refused(broker: Broker, redis: Any, how: str) -> None:
     redis.flushall()
 
 
-@pytest.mark.parametrize(("size", "piece"), [(2**60, 4096), (2**63, 64_000_000)])
+@pytest.mark.parametrize(
+    ("size", "piece"), [(2**60, 1_000_000), (2**63, 64_000_000), (3_000_000, 1_000_000)]
+)
 def test_a_head_that_promises_too_much_is_not_believed(
     broker: Broker, redis: Any, size: int, piece: int
 ) -> None:
     head = payloads.result_head(payloads.VALUE, Beside(size, piece, bytes(32)))
-    load(redis, {"t:a": completed(head, {})})
+    small = {f"nbq:result:{'00' * 8}:{number}": b"r" for number in range(3)}
+    load(redis, {"t:a": completed(head, small)})
     assert whole_result(broker, "q", "a", head) == head
     assert broker.endings("q", ["a"]) == [Ending("completed", head)]
     redis.flushall()

@@ -52,7 +52,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
         ("pending", "own:events"),
     ),
     "enqueue where a worker offered": (
-        {"own:offers": [f"{LEASE_MS} 30000 nbqueue:hand:w:1 t"]},
+        {"own:offers": [f"{LEASE_MS} {LEASE_MS // 1000}.5 nbqueue:hand:w:1 t"]},
         lambda: commands.enqueue("q", [NEW], NOW_MS),
         ("pending", "active", "lease", "own:events", "own:settings", "own:offers"),
     ),

@@ -98,6 +98,20 @@ def test_what_a_dead_worker_was_handed_runs_elsewhere(lab: Any, number: int) -> 
     assert [lab.value(each) for each in ids] == [1, 2, 3, 4]
 
 
+def test_nobody_else_hands_anything_to_a_worker(lab: Any) -> None:
+    with lab.worker() as worker:
+        make_idle(lab, 2)
+        with handed(lab) as told:
+            task_id = lab.submit(add, 1)
+            assert lab.value(task_id) == 2
+        [channel] = lab.redis.pubsub_channels("nbqueue:hand:*")
+        for data in (told[0], b"t 1 1 a/b\nxM", b"t 1 1 default\nxM", b""):
+            lab.redis.publish(channel, data)
+        lab.wait_until(lambda: worker.log().count("did not offer to take") == 4)
+        assert lab.value(lab.submit(add, 2)) == 3
+        assert len(lab.attempts(task_id)) == lab.events("started", task_id) == 1
+
+
 def test_a_lost_connection_ends_offers(lab: Any) -> None:
     with lab.worker():
         make_idle(lab, 2)

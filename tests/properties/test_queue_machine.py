@@ -377,18 +377,19 @@ class QueueMachine(RuleBasedStateMachine):
         self.claims.append(Claim(task_id, token, task.attempt))
         return found
 
-    @rule(channel=st.sampled_from(["w", "gone"]), lasts_ms=st.sampled_from([0, 1_000]))
-    def enqueue_where_a_worker_offered(self, channel: str, lasts_ms: int) -> None:
+    @rule(channel=st.sampled_from(["w", "gone"]), holds=st.booleans())
+    def enqueue_where_a_worker_offered(self, channel: str, holds: bool) -> None:
         self.tokens += 1
         task_id, token = self.new_id(), f"w:{self.tokens}"
-        text = offering.offer_text(self.now_ms + lasts_ms, LEASE_MS, channel, token)
+        until_ms = self.now_ms if holds else 0  # which for the store is to come, or was long ago
+        text = offering.offer_text(until_ms, self.now_ms + LEASE_MS, channel, token)
         self.broker.run(offering.offer("q", text, 60_000))
         command = commands.enqueue("q", [NewTask(task_id, encoded(task_id))], self.now_ms)
         assert self.run(command, [0]) == []
         self.broker.call(offering.withdraw("q", text))
         self.tasks[task_id] = Model("pending", self.now_ms * 1_000_000)
         self.events.append(("enqueued", task_id))
-        if channel == "w" and lasts_ms and not self.line and not self.is_paused:
+        if channel == "w" and holds and not self.line and not self.is_paused:
             handed = offering.read_handed(self.heard.get_message(timeout=5)["data"])
             assert handed == ("q", token, self.take(task_id, token))
             self.events.append(("started", task_id))

@@ -28,6 +28,13 @@ end
 for i = 0, #KEYS - tasks_at do
   asked[i + 1] = ARGV[rest_at + 11 * i]
 end
+local function take_back_refused()
+  for _, i in ipairs(refused) do
+    if kind_of(i) == 'p' then
+      take_back(KEYS[tasks_at + i], ARGV[rest_at + 11 * i + 4])
+    end
+  end
+end
 local scores = #asked > 0 and redis.call('ZMSCORE', lease, unpack(asked))
 for i = 0, #KEYS - tasks_at do
   local at = rest_at + 11 * i
@@ -48,12 +55,10 @@ for i = 0, #KEYS - tasks_at do
     end
   else
     refused[#refused + 1] = i
-    if kind_of(i) == 'p' then
-      take_back(KEYS[tasks_at + i], ARGV[at + 4])
-    end
   end
 end
 if #held == 0 then
+  take_back_refused()
   return refused
 end
 local ids, ends, kept = {}, {}, {}
@@ -89,6 +94,8 @@ for _, i in ipairs(held) do
     'started_at', ARGV[at + 7], 'finished_at', ARGV[at + 8], 'waited', ARGV[at + 9],
     'worker', worker, 'host', host, 'outcome', 'completed', 'peak_memory', ARGV[at + 10] })
 end
+-- Now that results are written: a task may be in here twice, with the same result.
+take_back_refused()
 release_all(active, lease, ids)
 if #kept > 0 then
   redis.call('ZADD', completed, unpack(kept))

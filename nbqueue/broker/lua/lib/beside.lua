@@ -1,7 +1,6 @@
 -- Pieces of results that lie beside the result of their task: see nbqueue/calls/beside.py.
 --
--- `forget_pieces(task, result)`: delete those of the result that is there, unless they are those of
--- `result`, which takes its place. `take_back(task, result)`: the pieces of `result` were written into
+-- `forget_pieces(task, result)`: delete those of all results but `result`, which is to be the task's. `take_back(task, result)`: the pieces of `result` were written into
 -- a task that is not ours; delete them unless it has this very result.
 
 local RESULT_PIECES = 'nbq:result:'
@@ -16,19 +15,16 @@ local function pieces_of(result)
   end
 end
 
-local function delete_pieces(task, prefix)
+local function delete_pieces(task, prefix, but)
   for _, name in ipairs(redis.call('HKEYS', task)) do
-    if string.sub(name, 1, #prefix) == prefix then
+    if string.sub(name, 1, #prefix) == prefix and not (but and string.sub(name, 1, #but) == but) then
       redis.call('HDEL', task, name)
     end
   end
 end
 
 local function forget_pieces(task, result)
-  local prefix = pieces_of(redis.call('HGET', task, 'result'))
-  if prefix and prefix ~= pieces_of(result) then
-    delete_pieces(task, prefix)
-  end
+  delete_pieces(task, RESULT_PIECES, pieces_of(result))
 end
 
 local function take_back(task, result)

@@ -1,0 +1,76 @@
+"""Arguments are read again if the store refused them for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from nbqueue.broker.resp import ReplyError
+from nbqueue.calls import payloads
+from nbqueue.calls.beside import beside_of
+from nbqueue.calls.signing import Keyring
+from nbqueue.pieces import Gathering
+from nbqueue.wire.messages import TaskMessage
+from nbqueue.worker.links import Links
+from nbqueue.worker.reading import Reading
+from nbqueue.worker.runs import Run
+
+KEYS = Keyring([b"k" * 32])
+ARGUMENTS = b"a" * 100_000
+
+
+class Store:
+    """Links to a store that gives the next of these answers each time it is asked."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.on_up: list[Any] = []
+        self.tasks = self
+        self.due: list[Callable[[], None]] = []
+
+    def gather(self, calls: Any, gathering: Gathering, then: Callable[[], None]) -> None:
+        [slot] = gathering.slots
+        slot.take(self.answers.pop(0))
+        then()
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        self.due.append(action)
+
+
+def read(store: Store) -> tuple[Reading, Run, list[Run]]:
+    beside, _ = beside_of([ARGUMENTS])
+    payload = KEYS.sign_call(payloads.call_head(b"f" * 16, 0, None, beside), "a", "q", "t")
+    message = TaskMessage(id="a", type="t", queue="q", payload=payload)
+    run = Run(1, "a", "q", message.SerializeToString(), message, "T", 1, 0, None, 0)
+    ready: list[Run] = []
+    reading = Reading(cast("Links", store), KEYS, ready.append)
+    assert reading.take(run)
+    return reading, run, ready
+
+
+@pytest.mark.parametrize("word", ["LOADING", "BUSY"])
+def test_a_store_that_is_busy_is_asked_again(word: str) -> None:
+    store = Store(ReplyError(f"{word} so it is"), ARGUMENTS)
+    reading, run, ready = read(store)
+    assert (len(reading), ready) == (1, [])
+    store.due.pop()()
+    assert (len(reading), ready, run.is_checked) == (0, [run], True)
+
+
+@pytest.mark.parametrize("answer", [None, ARGUMENTS[1:], ReplyError("WRONGTYPE no hash")])
+def test_what_is_not_there_is_not_waited_for(answer: Any) -> None:
+    store = Store(answer)
+    reading, run, ready = read(store)
+    assert (len(reading), ready, run.is_checked) == (0, [run], False)
+    assert not store.due
+
+
+def test_one_that_is_taken_out_is_not_handed_on() -> None:
+    store = Store(ReplyError("LOADING so it is"), ARGUMENTS)
+    reading, run, ready = read(store)
+    assert reading.take_out("b") == []
+    assert reading.take_out("a") == [run]
+    store.due.pop()()
+    assert (len(reading), ready) == (0, [])
