@@ -132,9 +132,10 @@ class Round:
             self.found.update(self.place.ask(self.contender, "use", wanted))
             time.sleep(0.5)
             pids = [pid for leader in leaders for pid in of_session(leader)]
-            self.found["I"] = {"MB": proportional(pids)}
             seconds = 1.0 if quick else 3.0
             self.found["J"] = {"commands/s": monitored(self.place.url, seconds)[0] / seconds}
+            # Of workers that are idle by now.
+            self.found["I"] = {"MB": proportional(pids)}
 
 
 def measure(options: argparse.Namespace, url: str, folder: Path) -> dict[str, Any]:
