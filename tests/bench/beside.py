@@ -12,6 +12,7 @@ machine is never quiet.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import random
@@ -32,6 +33,8 @@ from idle import monitored
 from memory import proportional
 from processes import Place, of_session
 from server import private_server
+
+import nbqueue
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench"
 #: What one round of a peer found: {"A1": {"tasks/s": 1.0}}; or {"A1": {"error": "…"}}.
@@ -150,6 +153,8 @@ def measure(options: argparse.Namespace, url: str, folder: Path) -> dict[str, An
         "load": [],
         "peers": {},
     }
+    # As pip leaves what it installs, the others among them.
+    compileall.compile_dir(str(Path(nbqueue.__file__).parent), quiet=1)
     ready = []
     for contender in options.contenders:
         reason = environments.install(contender.place)
