@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from nbqueue.broker import commands, grouping
@@ -91,20 +91,17 @@ class Broker:
 
     def run_all(self, batch: Sequence[Command[Any]]) -> list[Any]:
         """Run scripts in one round trip; again, all of them, after a lost connection."""
-        patience = Patience(self._patience)
-        while True:
-            try:
-                return self._channel.run(batch)
-            except StoreUnreachable:
-                if not patience.wait():
-                    raise
+        return self._patiently(lambda: self._channel.run(batch))
 
     def call(self, *calls: Sequence[Arg]) -> list[Any]:
         """Run plain commands that may be repeated, in one round trip."""
+        return self._patiently(lambda: self._channel.call(*calls))
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
         patience = Patience(self._patience)
         while True:
             try:
-                return self._channel.call(*calls)
+                return ask()
             except StoreUnreachable:
                 if not patience.wait():
                     raise
@@ -269,13 +266,7 @@ class Broker:
 
     def gather(self, reads: Reads) -> bytes | None:
         """Read pieces into one place; None if they are not there, or are others."""
-        patience = Patience(self._patience)
-        while True:
-            try:
-                return self._channel.gather(*reads)
-            except StoreUnreachable:
-                if not patience.wait():
-                    raise
+        return self._patiently(lambda: self._channel.gather(*reads))
 
     def queues(self) -> list[str]:
         """The names of all queues that a task was ever enqueued to, sorted."""
