@@ -123,6 +123,7 @@ class Slot:
         ``size`` includes what is spare."""
         if size != len(self._view):
             return None
+        self._at = 0  # it may have begun before, over a connection that was lost
         self._view[: len(first)] = first
         self.came(len(first))
         return self

@@ -230,3 +230,16 @@ def test_a_piece_is_received_where_it_belongs() -> None:
         slot.take(slot.whole(2))
     assert first.whole(2) is IN_PLACE
     assert gathering.whole() == b"headabcdef"
+
+
+def test_a_piece_that_was_cut_off_is_received_anew() -> None:
+    gathering = Gathering(b"head", [3, 3], 2)
+    one, other = gathering.slots
+    assert one.incoming(5, b"ab") is one  # and then the connection was lost
+    assert one.incoming(5, b"a") is one
+    assert len(one.room) == 4
+    one.room[:] = b"bc\r\n"
+    assert one.came(4)
+    one.take(one.whole())
+    other.take(b"def")
+    assert gathering.whole() == b"headabcdef"
