@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from nbqueue.broker import commands, grouping
 from nbqueue.broker.beside import Reads, whole_result
 from nbqueue.broker.channel import Channel, Patience
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
+from nbqueue.broker.records import RECORD_FIELDS, Ending, TaskRecord, read_record
 from nbqueue.clock import Clock, steady_time
 from nbqueue.errors import StoreError, StoreUnreachable, TaskIdConflict
 from nbqueue.store.connection import Store
 from nbqueue.wire import fields, states
 from nbqueue.wire.keys import QUEUES, queue_keys
-from nbqueue.wire.messages import TaskMessage, is_same_task, read_message
+from nbqueue.wire.messages import is_same_task, read_message
 
 T = TypeVar("T")
 
@@ -25,42 +26,6 @@ PATIENCE = 10.0
 _BATCH = 256
 _BATCH_OF_ENDS = 64
 _REGISTER_SECONDS = 5.0
-
-
-class TaskRecord(NamedTuple):
-    """What the store holds of a task."""
-
-    queue: str
-    message: TaskMessage
-    state: str
-    result: bytes | None
-    error: bytes | None
-    pending_since_ns: int | None
-    due_ms: int | None
-    attempt: int
-    lost: int
-
-
-class Ending(NamedTuple):
-    """The state of a task, and of one that ended what came of it. ``error_text`` is what is known
-    of one that was archived without an exception."""
-
-    state: str
-    result: bytes = b""
-    error: bytes = b""
-    error_text: str = ""
-
-
-_RECORD_FIELDS = (
-    fields.MSG,
-    fields.STATE,
-    fields.RESULT,
-    fields.ERROR,
-    fields.PENDING_SINCE,
-    fields.DUE,
-    fields.ATTEMPT,
-    fields.LOST,
-)
 
 
 class Broker:
@@ -279,10 +244,10 @@ class Broker:
         if not names:
             return None
         found = self.call(
-            *(("HMGET", queue_keys(name).task(task_id), *_RECORD_FIELDS) for name in names)
+            *(("HMGET", queue_keys(name).task(task_id), *RECORD_FIELDS) for name in names)
         )
         for name, values in zip(names, found, strict=True):
-            record = _record(name, values)
+            record = read_record(name, values)
             if record is not None and record.result:
                 return record._replace(result=whole_result(self, name, task_id, record.result))
             if record is not None:
@@ -296,8 +261,8 @@ class Broker:
         records: list[TaskRecord | None] = []
         for start in range(0, len(ids), _BATCH):
             part = ids[start : start + _BATCH]
-            replies = self.call(*(("HMGET", keys.task(i), *_RECORD_FIELDS) for i in part))
-            records += [_record(queue, values) for values in replies]
+            replies = self.call(*(("HMGET", keys.task(i), *RECORD_FIELDS) for i in part))
+            records += [read_record(queue, values) for values in replies]
         return records
 
     def states(self, queue: str, task_ids: Iterable[str]) -> list[str | None]:
@@ -376,20 +341,3 @@ class Broker:
 
     def close(self) -> None:
         self._channel.close()
-
-
-def _record(queue: str, values: Sequence[bytes | None]) -> TaskRecord | None:
-    msg, state, result, error, since, due, attempt, lost = values
-    if msg is None or state is None:
-        return None
-    return TaskRecord(
-        queue,
-        TaskMessage.FromString(msg),
-        state.decode(),
-        result,
-        error,
-        int(since) if since else None,
-        int(due) if due else None,
-        int(attempt or 0),
-        int(lost or 0),
-    )

@@ -10,7 +10,7 @@ import struct
 import threading
 from typing import Any, Final, NamedTuple
 
-from nbqueue.broker.broker import Ending, TaskRecord
+from nbqueue.broker.records import Ending, TaskRecord
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import error_text, load_exception
 from nbqueue.calls.functions import load_value

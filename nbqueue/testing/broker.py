@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from nbqueue.broker import commands
-from nbqueue.broker.broker import Broker, TaskRecord
+from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
+from nbqueue.broker.records import TaskRecord
 from nbqueue.calls.signing import Keyring
 from nbqueue.client.outcomes import DELETED, End, end_of
 from nbqueue.clock import Clock

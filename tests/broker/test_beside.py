@@ -25,9 +25,10 @@ from transitions import (
 
 from nbqueue.broker import commands, inspecting
 from nbqueue.broker.beside import argument_fields, result_fields, whole_payload, whole_result
-from nbqueue.broker.broker import Broker, Ending
+from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import NewTask
 from nbqueue.broker.commands import Ended, Fetched
+from nbqueue.broker.records import Ending
 from nbqueue.calls import payloads
 from nbqueue.calls.beside import Beside, beside_of
 from nbqueue.calls.signing import Keyring

@@ -24,9 +24,10 @@ from transitions import (
 )
 
 from nbqueue.broker import commands
-from nbqueue.broker.broker import Broker, Ending
+from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import NewTask
 from nbqueue.broker.commands import Ended, Fetched
+from nbqueue.broker.records import Ending
 from nbqueue.broker.staging import read_message_of
 
 LARGE = b"p" * 70_000

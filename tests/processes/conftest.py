@@ -21,8 +21,9 @@ import pytest
 import redis
 from waits import wait_until
 
-from nbqueue.broker.broker import Broker, TaskRecord
+from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import NewTask
+from nbqueue.broker.records import TaskRecord
 from nbqueue.calls import exceptions, functions, payloads
 from nbqueue.calls.signing import Keyring
 from nbqueue.errors import NoEmbeddedServer
