@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar, cast
 
 from nbqueue.broker import commands, grouping
 from nbqueue.broker.beside import Reads, whole_result
 from nbqueue.broker.channel import Channel, Patience
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
+from nbqueue.broker.producing import OneByOne
 from nbqueue.broker.records import RECORD_FIELDS, Ending, TaskRecord, read_record
 from nbqueue.clock import Clock, steady_time
 from nbqueue.errors import StoreError, StoreUnreachable, TaskIdConflict
@@ -79,16 +81,17 @@ class Broker:
         fingerprint: bytes | None = None,
         blob: bytes | None = None,
         group: str = "",
+        *,
+        repeated: bool = False,
     ) -> list[int]:
         """Make tasks pending, or scheduled for ``due_ms``, or put them into an aggregation
         ``group``; in batches, pipelined. ``tasks`` may make each part of it when that is asked for.
 
         A call's code goes along once, if the store lacks it. Returns the positions of tasks whose
         id existed already: those were left as they are. After a lost connection it goes on where
-        it was, and no task is enqueued twice.
+        it was, and no task is enqueued twice; so it does from the start if this is ``repeated``.
         """
         patience: Patience | None = None
-        repeated = False
         with_code = False
         while True:
             try:
@@ -109,6 +112,21 @@ class Broker:
                 raise StoreError(f"the store lacks the code that tasks for {queue!r} need")
             with_code = True
 
+    def enqueue_one(
+        self, queue: str, one_by_one: OneByOne, task: NewTask, sending: AbstractContextManager[None]
+    ) -> list[int] | None:
+        """The same for one plain task, in few steps; see `Channel.run_packed`.
+
+        None if it may not be there, for want of its code or of a connection: then `enqueue` it, as
+        ``repeated``.
+        """
+        try:
+            self._register(queue)
+            data = one_by_one.pack(task, self.clock.now_ms())
+            return one_by_one.read(self._channel.run_packed(one_by_one.script, data, sending))
+        except StoreUnreachable:
+            return None
+
     def _enqueue(
         self,
         queue: str,
@@ -121,10 +139,6 @@ class Broker:
     ) -> list[int] | None:
         now_ms = self.clock.now_ms()
         self._register(queue)
-        if len(tasks) == 1 and due_ms is None and not group and blob is None:
-            one = commands.enqueue(queue, tasks, now_ms, fingerprint, repeated)
-            found: list[int] | None = self._channel.run((one,))[0]
-            return found
         before: list[Command[Any]] = []
         if group and due_ms is not None:
             before.append(grouping.note_groups(queue, [group], due_ms))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 from nbqueue.broker import resp
 from nbqueue.broker.command import CAREFUL, Arg, Command
+from nbqueue.broker.scripts import Script
 from nbqueue.errors import StoreError, StoreUnreachable
 from nbqueue.pieces import LARGE, Gathering, Incoming, Piece, Slot
 from nbqueue.spin import Spin, limit_waits
 from nbqueue.store.connection import Store
+
+T = TypeVar("T")
 
 _RECEIVE = 262_144
 _SEND_AT = 32_768
@@ -44,12 +48,6 @@ class Channel:
         `StoreUnreachable` on a lost connection, `StoreError` on a refusal.
         """
         with self._lock:
-            if isinstance(commands, tuple) and self._is_simple(commands):
-                # In few steps, which lie on the way of each task that is submitted by itself.
-                [command] = commands
-                [reply] = self._exchange(((resp.pack(command.words()),),), lambda: 1)
-                if reply != CAREFUL and not _is_missing_script(reply):
-                    return [command.read(_checked(reply))]
             commands, replies = self._exchange_scripts(commands)
             missing = [i for i, reply in enumerate(replies) if _is_missing_script(reply)]
             if missing:
@@ -66,14 +64,29 @@ class Channel:
             command.read(_checked(reply)) for command, reply in zip(commands, replies, strict=True)
         ]
 
-    def _is_simple(self, commands: tuple[Command[Any], ...]) -> bool:
-        """Whether this is one script, which is all that needs to be sent."""
-        return (
-            len(commands) == 1
-            and not commands[0].staged
-            and self._connection is not None
-            and commands[0].script.sha in self._loaded
-        )
+    def run_packed(self, script: Script, data: bytes, sending: AbstractContextManager[None]) -> Any:
+        """Run a script that was packed already, and return its reply, in few steps: these lie on
+        the way of each task that is submitted by itself.
+
+        It is sent within ``sending``, perhaps again: what that does at its end is done while the
+        server works. Raises as `run` does.
+        """
+
+        def ask(connection: Any) -> Any:
+            if script.sha not in self._loaded:
+                connection.sendall(resp.pack(("SCRIPT", "LOAD", script.source)))
+                _checked(self._receive(connection, 1)[0])
+                self._loaded.add(script.sha)
+            with sending:
+                connection.sendall(data)
+            return self._receive(connection, 1)[0]
+
+        with self._lock:
+            reply = self._ask(ask)
+            if _is_missing_script(reply):
+                self._loaded.clear()
+                reply = self._ask(ask)
+        return _checked(reply)
 
     def _run_instead(self, commands: Mapping[int, Command[Any]], replies: list[Any]) -> None:
         _, again = self._exchange_scripts(commands.values())
@@ -144,8 +157,7 @@ class Channel:
         expected: Callable[[], int],
         slots: Sequence[Slot] = (),
     ) -> list[Any]:
-        try:
-            connection = self._connect()
+        def ask(connection: Any) -> list[Any]:
             waiting: list[Piece] = []
             size = 0
             for each in parts:
@@ -158,6 +170,13 @@ class Channel:
             for data in _joined(waiting):
                 connection.sendall(data)
             return self._receive(connection, expected(), slots)
+
+        return self._ask(ask)
+
+    def _ask(self, ask: Callable[[Any], T]) -> T:
+        """What ``ask`` returns of the connection, which is lost if that fails."""
+        try:
+            return ask(self._connect())
         except StoreError:
             self._drop()
             raise

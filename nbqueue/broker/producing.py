@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from nbqueue.broker import resp, scripts
 from nbqueue.broker.command import (
     EVENT_CAP,
     Arg,
@@ -81,7 +82,7 @@ def enqueue(
     names = [keys.pending, keys.events, code_key, keys.code_index, keys.offers]
     names += [prefix + task.task_id for task in tasks]
     code = fingerprint.hex() if fingerprint else ""
-    args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), limit_names(tasks)]
+    args: list[Arg] = [now_ms, EVENT_CAP, code, 1, int(repeated), limit_names(tasks)]
     staged: list[Staged] = []
     for number, task in enumerate(tasks):
         if task.is_staged:
@@ -91,6 +92,35 @@ def enqueue(
         else:
             args += (task.task_id, bytes(task.msg))
     return command("enqueue", names, args, _positions_or_no_code, staged)
+
+
+_NOTE_MS = 60_000
+
+
+class OneByOne:
+    """The command of `enqueue` for one plain task after another: new, without a limit, and not
+    large. What is the same for all of them is packed once."""
+
+    def __init__(self, queue: str, fingerprint: bytes) -> None:
+        keys = queue_keys(queue)
+        self.script = scripts.load("enqueue")
+        self._prefix = keys.task_prefix.encode()
+        names = (keys.pending, keys.events, keys.code(fingerprint), keys.code_index, keys.offers)
+        args = (None, EVENT_CAP, fingerprint.hex(), None, 0, "", None, None)
+        self.script.check(len(names) + 1, len(args))
+        words = ("EVALSHA", self.script.sha, len(names) + 1, *names, None, *args)
+        self._pack = resp.packer(words)
+        self._note_at = 0
+
+    def pack(self, task: NewTask, now_ms: int) -> bytes:
+        """The command that enqueues this task."""
+        note = b"0"
+        if now_ms >= self._note_at:
+            note, self._note_at = b"1", now_ms + _NOTE_MS
+        task_id = task.task_id.encode()
+        return self._pack(self._prefix + task_id, b"%d" % now_ms, note, task_id, task.msg)
+
+    read = staticmethod(_positions_or_no_code)
 
 
 def schedule(

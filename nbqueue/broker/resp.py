@@ -30,6 +30,24 @@ def pack(words: Sequence[Arg]) -> bytes:
     return packed
 
 
+def packer(words: Sequence[Arg | None]) -> Callable[..., bytes]:
+    """What packs a command of which only the words that are ``None`` here change: it takes these,
+    in order, as bytes. The others are packed once."""
+    text = b"*%d\r\n" % len(words)
+    for word in words:
+        text += b"$%d\r\n%b\r\n" if word is None else _word(word).replace(b"%", b"%%")
+
+    def pack_with(*values: bytes) -> bytes:
+        return text % tuple(each for value in values for each in (len(value), value))
+
+    return pack_with
+
+
+def _word(word: Arg) -> bytes:
+    packed = pack((word,))
+    return packed[packed.index(b"$") :]
+
+
 def pack_staged(command: Command[Any]) -> list[Piece]:
     """A command and what is staged for it, in one transaction. `staged_reply` finds the reply that
     matters among the `staged_replies` that come."""

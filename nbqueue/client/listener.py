@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.link import LinkLost
@@ -23,6 +24,7 @@ from nbqueue.client.hearers import Hearers, Tell
 from nbqueue.client.leading import Leading
 from nbqueue.client.outcomes import DELETED, End, broken
 from nbqueue.client.outstanding import Outstanding, Sink
+from nbqueue.client.sending import Sending
 from nbqueue.client.subscription import Subscription
 from nbqueue.client.telling import Telling
 from nbqueue.client.trouble import Trouble
@@ -30,6 +32,8 @@ from nbqueue.client.waiting import wait_for
 from nbqueue.errors import StoreError
 from nbqueue.store.connection import Store
 from nbqueue.wire.keys import queue_keys
+
+S = TypeVar("S", bound=Sink)
 
 _CONFIRM_SECONDS = 2.0
 
@@ -77,6 +81,19 @@ class Listener:
             generation = self._await_channel(channel)
             self._tasks.expect(queue, task_ids, sink)
             return generation
+
+    def sending(self, queue: str, task_id: str, make: Callable[[], S]) -> Sending[S]:
+        """The same for one task, whose sink is made by ``make`` once it was sent; see there."""
+
+        def await_channel() -> int:
+            channel = queue_keys(queue).end_channel(task_id)
+            self._tasks.open_channel(queue, channel)
+            return self._await_channel(channel)
+
+        def expect(sink: S) -> None:
+            self._tasks.expect(queue, (task_id,), sink)
+
+        return Sending(self._lock, await_channel, expect, make)
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> int | None:
         """The same for a task whose id somebody chose, so that one of this id may exist.

@@ -132,7 +132,7 @@ class Schedule(ScheduleForms):
         session.check_open()
         for _ in range(_TRIES):
             entry = self._read().entry
-            [task_id] = session.make_ids(1)
+            task_id = session.make_id()
             message = entry.task()
             message.id = task_id
             fingerprint = None

@@ -77,11 +77,13 @@ class Session:
             self._events = EventFeed(self.store)
         return self._events
 
+    def make_id(self) -> str:
+        """An id that sorts by time, made on the store's clock; see `nbqueue.wire.ids`."""
+        return ids.make_id(self.prefix, self.clock.now_ms(), next(self._numbers))
+
     def make_ids(self, count: int) -> list[str]:
-        """Ids that sort by time, made on the store's clock; see `nbqueue.wire.ids`."""
+        """Many of them."""
         now_ms = self.clock.now_ms()
-        if count == 1:
-            return [ids.make_id(self.prefix, now_ms, next(self._numbers))]
         return ids.make_ids(self.prefix, now_ms, itertools.islice(self._numbers, count))
 
     def check_open(self) -> None:

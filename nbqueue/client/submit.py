@@ -68,7 +68,7 @@ class Submitter(Scheduling):
             raise UsageError("task_id= names one task, and a map makes many: leave it out")
         if call.is_unique:
             raise UsageError("unique= looks at one task at a time: use submit for each of them")
-        [group_id] = session.make_ids(1)
+        group_id = session.make_id()
         group: TaskGroup[T] = TaskGroup(session, group_id, call.about)
         items = iter(zip(*iterables))  # noqa: B905 (as map does, it ends with the shortest)
         try:

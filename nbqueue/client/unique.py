@@ -25,7 +25,7 @@ def send_unique(unsent: Unsent, make: Callable[[str], NewTask]) -> TaskFuture[An
     session, options = unsent.session, unsent.terms.options
     holder = LockHolder("", "")
     for _ in range(_TRIES):
-        task = make(options.task_id or session.make_ids(1)[0])
+        task = make(options.task_id or session.make_id())
         found = _write(unsent, session, task)
         if isinstance(found, TaskFuture):
             unsent.write_name(task.task_id)

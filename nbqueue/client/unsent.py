@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from nbqueue.broker.commands import LockHolder, NewTask
 from nbqueue.broker.naming import name_task
+from nbqueue.broker.producing import OneByOne
 from nbqueue.calls import payloads
 from nbqueue.calls.beside import beside_of
 from nbqueue.calls.functions import Code, dump_call, dump_function
@@ -86,7 +88,7 @@ class Unsent:
             from nbqueue.client.unique import send_unique
 
             return send_unique(self, make)
-        task_id = self.terms.options.task_id or self.session.make_ids(1)[0]
+        task_id = self.terms.options.task_id or self.session.make_id()
         future = self.future(task_id)
         self.enqueue([make(task_id)], future)
         self.write_name(task_id)
@@ -211,11 +213,38 @@ class UnsentCall(Unsent):
 
     def send_plain(self, arguments: Body) -> TaskFuture[Any]:
         """Write a task that `is_plain`, and return its future."""
-        session = self.session
-        [task_id] = session.make_ids(1)
-        future: TaskFuture[Any] = TaskFuture(session, About(task_id, *self._about_rest))
-        self._enqueue((task_id,), (self.task(task_id, arguments),), future)
-        return future
+        session, queue = self.session, self.queue
+        task_id = session.make_id()
+        task = self.task(task_id, arguments)
+        if task.is_staged:
+            future = self.future(task_id)
+            self._enqueue((task_id,), (task,), future)
+            return future
+        listener, broker = session.listener, session.broker
+
+        def make() -> TaskFuture[Any]:
+            return TaskFuture(session, About(task_id, *self._about_rest))
+
+        sending = listener.sending(queue, task_id, make)
+        try:
+            conflicts = broker.enqueue_one(queue, self._one_by_one, task, sending)
+            if conflicts is None:
+                with sending:
+                    pass  # it may not have been sent at all
+                conflicts = broker.enqueue(queue, (task,), None, *self._code(), repeated=True)
+            if conflicts:
+                raise id_conflict(queue, task_id)
+            listener.entered(queue, (task_id,), sending.generation)
+        except BaseException:
+            if sending.sink is not None:
+                listener.forget(queue, (task_id,), sending.sink)
+            raise
+        assert sending.sink is not None
+        return sending.sink
+
+    @functools.cached_property
+    def _one_by_one(self) -> OneByOne:
+        return OneByOne(self.queue, self.code.fingerprint)
 
     def set_lock(self, digest: str) -> None:
         """The task is unique by its queue, its type and this digest."""

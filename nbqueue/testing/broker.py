@@ -54,6 +54,8 @@ class EagerBroker(Broker):
         fingerprint: bytes | None = None,
         blob: bytes | None = None,
         group: str = "",
+        *,
+        repeated: bool = False,
     ) -> list[int]:
         """Run these tasks to their ends; returns the positions of those whose id exists.
 
@@ -69,6 +71,9 @@ class EagerBroker(Broker):
             else:
                 self._run_to_its_end(queue, task)
         return conflicts
+
+    def enqueue_one(self, *_: object) -> None:
+        """Leave it to `enqueue`, as for want of its code."""
 
     def enqueue_unique(
         self,

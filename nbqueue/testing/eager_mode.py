@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from unittest.mock import patch
 
 from nbqueue.calls.signing import Keyring
@@ -20,6 +21,7 @@ from nbqueue.client.client import Client
 from nbqueue.client.listener import Listener
 from nbqueue.client.outcomes import End
 from nbqueue.client.outstanding import Sink
+from nbqueue.client.sending import Sending
 from nbqueue.client.session import Session, _sessions
 from nbqueue.clock import Clock
 from nbqueue.executor.context import Task
@@ -27,6 +29,8 @@ from nbqueue.executor.handlers import Middleware
 from nbqueue.store.connection import Store
 from nbqueue.testing.broker import EagerBroker
 from nbqueue.worker.worker import Worker
+
+S = TypeVar("S", bound=Sink)
 
 _numbers = itertools.count(1)
 
@@ -132,6 +136,12 @@ class EagerListener:
 
     def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         self._sinks.update(((queue, task_id), sink) for task_id in task_ids)
+
+    def sending(self, queue: str, task_id: str, make: Callable[[], S]) -> Sending[S]:
+        def expect(sink: S) -> None:
+            self._sinks[queue, task_id] = sink
+
+        return Sending(threading.Condition(), lambda: 0, expect, make)
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> int:
         self._sinks[queue, task_id] = sink

@@ -1203,3 +1203,18 @@ def own_server(
     yield process
     process.kill()
     process.wait()
+
+
+def test_an_end_that_comes_while_its_future_is_being_made_is_heard(
+    client: Client, worker: ThreadWorker, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made_late(session: Any, about: Any) -> TaskFuture[Any]:
+        key = KEYS.task(about.task_id)
+        wait_until(lambda: redis.hget(key, "state") == b"completed")
+        return TaskFuture(session, about)
+
+    with worker.running():
+        assert client.submit(len, "ab").result(WAIT) == 2  # from now on it is listening
+        monkeypatch.setattr("nbqueue.client.unsent.TaskFuture", made_late)
+        # Much sooner than a task is looked at whose end nobody announced.
+        assert client.submit(len, "abc").result(outstanding.OWN_INTERVAL / 2) == 3
