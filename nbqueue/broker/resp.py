@@ -8,6 +8,7 @@ way in.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import hiredis
@@ -38,7 +39,7 @@ def packer(words: Sequence[Arg | None]) -> Callable[..., bytes]:
         text += b"$%d\r\n%b\r\n" if word is None else _word(word).replace(b"%", b"%%")
 
     def pack_with(*values: bytes) -> bytes:
-        return text % tuple(each for value in values for each in (len(value), value))
+        return text % tuple(chain.from_iterable(zip(map(len, values), values, strict=True)))
 
     return pack_with
 
