@@ -85,15 +85,19 @@ class Listener:
     def sending(self, queue: str, task_id: str, make: Callable[[], S]) -> Sending[S]:
         """The same for one task, whose sink is made by ``make`` once it was sent; see there."""
 
-        def await_channel() -> int:
-            channel = queue_keys(queue).end_channel(task_id)
-            self._tasks.open_channel(queue, channel)
-            return self._await_channel(channel)
+        channel = queue_keys(queue).end_channel(task_id)
+        if not self._hears(channel):
+            with self._lock:
+                self._tasks.open_channel(queue, channel)
+                self._await_channel(channel)
+
+        def heard_on() -> int:
+            return self._generation if self._hears(channel) else 0
 
         def expect(sink: S) -> None:
             self._tasks.expect(queue, (task_id,), sink)
 
-        return Sending(self._lock, await_channel, expect, make)
+        return Sending(self._lock, heard_on, expect, make)
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> int | None:
         """The same for a task whose id somebody chose, so that one of this id may exist.

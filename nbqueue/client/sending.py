@@ -16,19 +16,19 @@ class Sending(Generic[S]):
     its sink is there. It may be used again if the task has to be sent again.
     """
 
-    __slots__ = ("_await_channel", "_expect", "_lock", "_make", "generation", "sink")
+    __slots__ = ("_expect", "_heard_on", "_lock", "_make", "generation", "sink")
 
     def __init__(
         self,
         lock: threading.Condition,
-        await_channel: Callable[[], int],
+        heard_on: Callable[[], int],
         expect: Callable[[S], None],
         make: Callable[[], S],
     ) -> None:
-        """With ``lock`` held ``await_channel`` is called before the task is sent, and ``expect``
-        afterwards, with the sink that ``make`` makes."""
+        """``heard_on`` is called before the task is sent, for the `generation`, and ``expect``
+        afterwards, with the ``lock`` held and the sink that ``make`` makes."""
         self._lock = lock
-        self._await_channel = await_channel
+        self._heard_on = heard_on
         self._expect = expect
         self._make = make
         self.sink: S | None = None
@@ -36,12 +36,8 @@ class Sending(Generic[S]):
         """The number of the connection on which its end will be heard; 0: of none so far."""
 
     def __enter__(self) -> None:
+        self.generation = self._heard_on()
         self._lock.acquire()
-        try:
-            self.generation = self._await_channel()
-        except BaseException:
-            self._lock.release()
-            raise
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
