@@ -40,7 +40,7 @@ class Clock:
         self._monotonic = monotonic
         self._base = wall() - monotonic()
         self._error = math.inf
-        self._measured_at = 0.0
+        self._measured_at = -math.inf
 
     def measured(self, sent_at: float, received_at: float, store_time: float) -> None:
         """Set by one exchange: asked and answered at these times of `steady_time`, in seconds, the
@@ -53,6 +53,10 @@ class Clock:
         if error <= self._error + _DRIFT * (received_at - self._measured_at):
             self._base = store_time - (sent_at + received_at) / 2
             self._error, self._measured_at = error, received_at
+
+    def age(self) -> float:
+        """Seconds since the last measurement that counted."""
+        return self._monotonic() - self._measured_at
 
     def now_ms(self) -> int:
         """Unix milliseconds on the store's clock."""

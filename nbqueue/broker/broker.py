@@ -28,6 +28,7 @@ PATIENCE = 10.0
 _BATCH = 256
 _BATCH_OF_ENDS = 64
 _REGISTER_SECONDS = 5.0
+_MEASURE_SECONDS = 60.0
 
 
 class Broker:
@@ -46,11 +47,14 @@ class Broker:
         self.measure_clock()
 
     def measure_clock(self) -> None:
-        """Ask the store what time it is."""
+        """Ask the store what time it is; so do calls and new tasks on their way, now and then."""
+        self._patiently(self._timed_call)
+
+    def _timed_call(self, *calls: Sequence[Arg]) -> list[Any]:
         sent_at = steady_time()
-        [reply] = self.call(("TIME",))
-        seconds, micros = reply
+        *replies, (seconds, micros) = self._channel.call(*calls, ("TIME",))
         self.clock.measured(sent_at, steady_time(), int(seconds) + int(micros) / 1e6)
+        return replies
 
     def run(self, command: Command[T]) -> T:
         """Run one script; again after a lost connection."""
@@ -62,7 +66,8 @@ class Broker:
 
     def call(self, *calls: Sequence[Arg]) -> list[Any]:
         """Run plain commands that may be repeated, in one round trip."""
-        return self._patiently(lambda: self._channel.call(*calls))
+        call = self._timed_call if self.clock.age() > _MEASURE_SECONDS else self._channel.call
+        return self._patiently(lambda: call(*calls))
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         patience = Patience(self._patience)
@@ -223,7 +228,7 @@ class Broker:
         queue (protocol H.3, 16). It lies in another slot, so this cannot be part of a script."""
         now = time.monotonic()
         if now - self._registered_at.get(queue, -_REGISTER_SECONDS) >= _REGISTER_SECONDS:
-            self._channel.call(("SADD", QUEUES, queue))
+            self._timed_call(("SADD", QUEUES, queue))
             self._registered_at[queue] = now
 
     def forget_registered(self, queue: str) -> None:

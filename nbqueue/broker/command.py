@@ -22,6 +22,8 @@ CAREFUL = b"CAREFUL"
 EVENT_CAP = 10_000
 ARCHIVE_CAP = 10_000
 ARCHIVE_DAYS = 90
+ATTEMPT_CAP = 100_000
+COUNTER_DAYS = 90
 MOST_AT_ONCE = 1000
 """Tasks in one call of a script: Lua takes no more than some thousands of values at once."""
 
@@ -106,6 +108,11 @@ def short_way(
     found = command(name, keys, args, read)
     found.careful = Command(scripts.load(name + "_careful"), keys, args, read)
     return found
+
+
+def counter_expiry(now_ms: int) -> int:
+    """When (Unix seconds) the counters of this day go."""
+    return now_ms // 1000 + COUNTER_DAYS * 86_400
 
 
 def archive_oldest(now_ms: int, days: float = ARCHIVE_DAYS) -> int:

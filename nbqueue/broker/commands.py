@@ -1,28 +1,29 @@
 """What to ask of the store, as data: the script, its keys and arguments, and how to read the reply.
 
 Whoever holds a connection runs them: a client in a blocking way, a worker without blocking. Here is
-what workers ask; what producers ask is in `producing`, what keeps the store in order in
-`tending`; both are reachable from here too.
+what workers ask while all goes well; what they ask else is in `failing`, what producers ask in
+`producing`, what keeps the store in order in `tending`; all are reachable from here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
 from nbqueue.broker.command import (
     ARCHIVE_CAP,
     ARCHIVE_DAYS,
+    ATTEMPT_CAP,
+    COUNTER_DAYS,
     EVENT_CAP,
     MOST_AT_ONCE,
     Arg,
     Command,
     NewTask,
-    archive_oldest,
     check_limit,
     command,
+    counter_expiry,
     decoded_id,
     decoded_number,
     positions,
@@ -30,6 +31,7 @@ from nbqueue.broker.command import (
     short_way,
     utc_day,
 )
+from nbqueue.broker.failing import Failure, Who, archive, requeue, retry
 from nbqueue.broker.limiting import Full
 from nbqueue.broker.producing import (
     LockHolder,
@@ -98,9 +100,6 @@ __all__ = [
     "utc_day",
 ]
 
-ATTEMPT_CAP = 100_000
-COUNTER_DAYS = 90
-
 
 class Fetched(NamedTuple):
     """A task that a worker took. ``unread`` is how long its message is if that is to be read."""
@@ -111,13 +110,6 @@ class Fetched(NamedTuple):
     attempt: int
     lost: int
     unread: int = 0
-
-
-class Who(NamedTuple):
-    """Who ran an attempt."""
-
-    worker: str
-    host: str
 
 
 class Ended(NamedTuple):
@@ -144,28 +136,9 @@ class Ended(NamedTuple):
         return len(self.result) + sum(len(piece) for _, piece in self.beside)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """An attempt that did not end well, as `retry`, `archive` and `requeue` need it."""
-
-    task_id: str
-    fence: str
-    type: str
-    attempt: int
-    started_ms: int
-    waited_ms: int | None
-    reason: str
-    peak_memory: int
-    error_text: str
-
-
 def token_fence(token: str) -> str:
     """The fence of who fetched the task under ``token``."""
     return "T" + token
-
-
-def _counter_expiry(now_ms: int) -> int:
-    return now_ms // 1000 + COUNTER_DAYS * 86_400
 
 
 def fetch(
@@ -229,7 +202,7 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
         keys.processed_on(utc_day(now_ms)),
     ]
     large, staged = stage_ends(keys, ended)
-    args: list[Arg] = [now_ms, EVENT_CAP, ATTEMPT_CAP, _counter_expiry(now_ms), keys.ends]
+    args: list[Arg] = [now_ms, EVENT_CAP, ATTEMPT_CAP, counter_expiry(now_ms), keys.ends]
     args += (*who, large)
     for task, letter in zip(ended, large or repeat("."), strict=False):
         names.append(keys.task_prefix + task.task_id)
@@ -249,153 +222,6 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
     if large:
         return command("complete_careful", names, args, positions, staged)
     return short_way("complete", names, args, positions)
-
-
-def _attempt_args(failure: Failure, who: Who) -> tuple[Arg, ...]:
-    return (
-        *who,
-        failure.type,
-        failure.attempt,
-        failure.started_ms,
-        "" if failure.waited_ms is None else failure.waited_ms,
-        failure.reason,
-        failure.peak_memory,
-        failure.error_text,
-    )
-
-
-def retry(
-    queue: str,
-    failure: Failure,
-    msg: bytes,
-    due_ms: int,
-    now_ms: int,
-    who: Who,
-    *,
-    counts: bool = True,
-    error: bytes = b"",
-) -> Command[bool]:
-    """Try a failed task again when it is due. ``msg`` is the message with the failure noted."""
-    keys = queue_keys(queue)
-    day = utc_day(now_ms)
-    return command(
-        "retry",
-        (
-            keys.task(failure.task_id),
-            keys.active,
-            keys.lease,
-            keys.retry,
-            keys.events,
-            keys.attempts,
-            keys.processed,
-            keys.processed_on(day),
-            keys.failed,
-            keys.failed_on(day),
-        ),
-        (
-            failure.task_id,
-            failure.fence,
-            msg,
-            due_ms,
-            int(counts),
-            error,
-            now_ms,
-            EVENT_CAP,
-            ATTEMPT_CAP,
-            _counter_expiry(now_ms),
-            keys.wake,
-            *_attempt_args(failure, who),
-        ),
-        bool,
-    )
-
-
-def archive(
-    queue: str,
-    failure: Failure,
-    msg: bytes,
-    now_ms: int,
-    who: Who,
-    *,
-    error: bytes = b"",
-    keep_lock: bool = False,
-    most: int | None = None,
-    days: float | None = None,
-    on_trimmed: Callable[[int], object] | None = None,
-) -> Command[bool]:
-    """Archive a task that failed for good. ``msg`` is the message with the failure noted.
-
-    The archive keeps the newest ``most`` tasks (`ARCHIVE_CAP`) for ``days`` (`ARCHIVE_DAYS`), or
-    what the settings of the queue say. ``on_trimmed`` is told how many were dropped for that.
-    """
-
-    def read(reply: Any) -> bool:
-        if reply and reply[1] and on_trimmed is not None:
-            on_trimmed(int(reply[1]))
-        return bool(reply)
-
-    keys = queue_keys(queue)
-    day = utc_day(now_ms)
-    return command(
-        "archive",
-        (
-            keys.task(failure.task_id),
-            keys.active,
-            keys.lease,
-            keys.archived,
-            keys.events,
-            keys.attempts,
-            keys.processed,
-            keys.processed_on(day),
-            keys.failed,
-            keys.failed_on(day),
-            keys.trimmed,
-            keys.settings,
-        ),
-        (
-            failure.task_id,
-            failure.fence,
-            msg,
-            error,
-            keys.task_prefix,
-            archive_oldest(now_ms, ARCHIVE_DAYS if days is None else days),
-            ARCHIVE_CAP if most is None else most,
-            int(keep_lock),
-            keys.ends,
-            now_ms,
-            EVENT_CAP,
-            ATTEMPT_CAP,
-            _counter_expiry(now_ms),
-            *_attempt_args(failure, who),
-        ),
-        read,
-    )
-
-
-def requeue(queue: str, failure: Failure, how: str, now_ms: int, who: Who) -> Command[bool]:
-    """Put a task back to the front of its line; ``how`` is unstarted, lost or interrupted."""
-    keys = queue_keys(queue)
-    return command(
-        "requeue",
-        (
-            keys.task(failure.task_id),
-            keys.active,
-            keys.lease,
-            keys.pending,
-            keys.events,
-            keys.attempts,
-        ),
-        (
-            failure.task_id,
-            failure.fence,
-            how,
-            now_ms,
-            EVENT_CAP,
-            ATTEMPT_CAP,
-            *_attempt_args(failure, who),
-        ),
-        bool,
-    )
 
 
 def extend(queue: str, held: Sequence[tuple[str, str]], lease_until_ms: int) -> Command[list[int]]:

@@ -35,6 +35,8 @@ _BASE_NAMES = ("__name__", "__package__", "__path__", "__file__", "__doc__")
 _IMPORT_NAMES = frozenset(
     {*_BASE_NAMES, "__builtins__", "__cached__", "__loader__", "__spec__", "__warningregistry__"}
 )
+# Where the name of the file stands among the arguments of a code object.
+_FILE = 10
 _LruCache = type(functools.lru_cache(lambda: None))
 
 
@@ -189,7 +191,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_code(self, code: types.CodeType) -> Any:
         self.by_value = True
-        return NotImplemented
+        make, args = cloudpickle._code_reduce(code)
+        # cloudpickle 3.1.3 puts another name there, under which no traceback finds a line.
+        return make, (*args[:_FILE], code.co_filename, *args[_FILE + 1 :])
 
 
 _REDUCERS: dict[type, Callable[[Pickler, Any], Any]] = {

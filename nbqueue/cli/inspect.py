@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbqueue.cli.parameters import SPAN
+from nbqueue.cli.parameters import SPAN, url_option
 from nbqueue.durations import format_duration
 from nbqueue.errors import UsageError
 
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 
 _STATES = ("pending", "active", "scheduled", "retry", "archived", "completed", "aggregating")
 _WIDE = 200
-_url_option = click.option(
-    "--url",
-    envvar="NBQUEUE_URL",
-    metavar="URL",
-    help="The store. [default: NBQUEUE_URL, else the embedded store of this project]",
-)
 _names = click.argument("names", nargs=-1, required=True, metavar="NAME...")
 
 
@@ -47,7 +41,7 @@ def queue() -> None:
 
 
 @queue.command("list")
-@_url_option
+@url_option
 def list_queues(url: str | None) -> None:
     """Show all queues, with how many tasks they hold."""
     with _inspector(url) as look:
@@ -65,7 +59,7 @@ def _queue_row(found: QueueInfo) -> list[str]:
 
 @queue.command("inspect")
 @_names
-@_url_option
+@url_option
 def inspect_queue(names: tuple[str, ...], url: str | None) -> None:
     """Show everything about queues."""
     with _inspector(url) as look:
@@ -79,7 +73,7 @@ def inspect_queue(names: tuple[str, ...], url: str | None) -> None:
 @queue.command("history")
 @_names
 @click.option("-x", "--days", type=click.IntRange(1, 90), default=10, show_default=True)
-@_url_option
+@url_option
 def show_history(names: tuple[str, ...], days: int, url: str | None) -> None:
     """Show what queues processed on each of the last days (UTC)."""
     with _inspector(url) as look:
@@ -99,7 +93,7 @@ def show_history(names: tuple[str, ...], days: int, url: str | None) -> None:
 
 @queue.command("pause")
 @_names
-@_url_option
+@url_option
 def pause(names: tuple[str, ...], url: str | None) -> None:
     """Have workers fetch no more tasks of queues. What runs goes on."""
     with _inspector(url) as look:
@@ -110,7 +104,7 @@ def pause(names: tuple[str, ...], url: str | None) -> None:
 
 @queue.command("unpause")
 @_names
-@_url_option
+@url_option
 def unpause(names: tuple[str, ...], url: str | None) -> None:
     """Let paused queues go on."""
     with _inspector(url) as look:
@@ -122,7 +116,7 @@ def unpause(names: tuple[str, ...], url: str | None) -> None:
 @queue.command("remove")
 @_names
 @click.option("-f", "--force", is_flag=True, help="Delete the tasks that it holds, too.")
-@_url_option
+@url_option
 def remove(names: tuple[str, ...], force: bool, url: str | None) -> None:
     """Remove queues, and all that is kept for them."""
     with _inspector(url) as look:
@@ -151,7 +145,7 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--since", type=SPAN, metavar="DURATION", help="At most so long ago."),
         click.option("--until", type=SPAN, metavar="DURATION", help="At least so long ago."),
         click.option("-g", "--group", metavar="NAME", help="Their aggregation group."),
-        _url_option,
+        url_option,
     ]
     for option in reversed(options):
         command = option(command)
@@ -194,7 +188,7 @@ def _task_row(found: TaskInfo) -> list[str]:
 @task.command("inspect")
 @click.argument("task_id", metavar="ID")
 @click.option("-q", "--queue", "queue_name", metavar="NAME", help="The queue it lies in.")
-@_url_option
+@url_option
 def inspect_task(task_id: str, queue_name: str | None, url: str | None) -> None:
     """Show everything about a task."""
     with _inspector(url) as look:

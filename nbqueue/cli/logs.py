@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from nbqueue.cli.store import _url_option
+from nbqueue.cli.parameters import url_option
 
 
 @click.command("logs")
@@ -19,7 +19,7 @@ from nbqueue.cli.store import _url_option
     metavar="N",
     help="Of which attempt. [default: the last that printed anything]",
 )
-@_url_option
+@url_option
 def logs(task: str, follow: bool, attempt: int | None, url: str | None) -> None:
     """Print what a task printed and logged. ID is the id or the name of the task.
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 
 from nbqueue import __version__
-from nbqueue.cli.parameters import QUEUE, SIZE, SPAN
+from nbqueue.cli.parameters import QUEUE, SIZE, SPAN, url_option
 from nbqueue.errors import NbqueueError, UsageError
 
 
@@ -109,12 +109,7 @@ def main() -> None:
     show_default=True,
     help="Run tasks in processes of their own, or in threads (for work that mostly waits).",
 )
-@click.option(
-    "--url",
-    envvar="NBQUEUE_URL",
-    metavar="URL",
-    help="The store. [default: NBQUEUE_URL, else the embedded store of this project]",
-)
+@url_option
 @click.option(
     "--strict",
     is_flag=True,

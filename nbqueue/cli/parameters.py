@@ -1,4 +1,5 @@
-"""What people type on the command line, as values: queues with weights, sizes, durations."""
+"""What people type on the command line, as values: queues with weights, sizes, durations; and the
+option that all commands have."""
 
 from __future__ import annotations
 
@@ -73,3 +74,10 @@ class _Span(_Type):
 QUEUE: Final = _Queue()
 SIZE: Final = _Size()
 SPAN: Final = _Span()
+
+url_option = click.option(
+    "--url",
+    envvar="NBQUEUE_URL",
+    metavar="URL",
+    help="The store. [default: NBQUEUE_URL, else the embedded store of this project]",
+)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nbqueue.cli.parameters import url_option
 from nbqueue.errors import ScheduleNotFound, UsageError
 
 if TYPE_CHECKING:
     from nbqueue.client.schedules import Schedule
 
-_url_option = click.option(
-    "--url",
-    envvar="NBQUEUE_URL",
-    metavar="URL",
-    help="The store. [default: NBQUEUE_URL, else the embedded store of this project]",
-)
 _queue_option = click.option("-q", "--queue", metavar="NAME", help="Its queue. [default: any]")
 
 
@@ -28,9 +23,29 @@ def schedule() -> None:
     """Look at schedules, and pause, run or remove them."""
 
 
+def _for_one(
+    name: str, *options: Callable[..., Any]
+) -> Callable[[Callable[..., None]], click.Command]:
+    """The decorator of a subcommand about one schedule, which it is given, and these options."""
+
+    def make(act: Callable[..., None]) -> click.Command:
+        def command(schedule_id: str, queue: str | None, url: str | None, **words: Any) -> None:
+            with _found(schedule_id, queue, url) as found:
+                act(found, **words)
+
+        command.__doc__ = act.__doc__
+        for option in (
+            url_option, _queue_option, *options, click.argument("schedule_id", metavar="ID")
+        ):  # fmt: skip
+            command = option(command)
+        return schedule.command(name)(command)
+
+    return make
+
+
 @schedule.command("list")
 @_queue_option
-@_url_option
+@url_option
 def list_all(queue: str | None, url: str | None) -> None:
     """List the schedules, each with when it runs next and last ran."""
     import nbqueue
@@ -52,59 +67,39 @@ def list_all(queue: str | None, url: str | None) -> None:
     _table(names, lines)
 
 
-@schedule.command("pause")
-@click.argument("schedule_id", metavar="ID")
-@_queue_option
-@_url_option
-def pause(schedule_id: str, queue: str | None, url: str | None) -> None:
+@_for_one("pause")
+def pause(found: Schedule) -> None:
     """Let its times pass without a run."""
-    with _found(schedule_id, queue, url) as found:
-        found.pause()
-    click.echo(f"Paused {schedule_id}.")
+    found.pause()
+    click.echo(f"Paused {found.id}.")
 
 
-@schedule.command("resume")
-@click.argument("schedule_id", metavar="ID")
-@_queue_option
-@_url_option
-def resume(schedule_id: str, queue: str | None, url: str | None) -> None:
+@_for_one("resume")
+def resume(found: Schedule) -> None:
     """Run it again from its next time on."""
-    with _found(schedule_id, queue, url) as found:
-        found.resume()
-        following = _time(found.next_at)
-    click.echo(f"Resumed {schedule_id}; it runs next at {following}.")
+    found.resume()
+    click.echo(f"Resumed {found.id}; it runs next at {_time(found.next_at)}.")
 
 
-@schedule.command("run")
-@click.argument("schedule_id", metavar="ID")
-@_queue_option
-@_url_option
-def run(schedule_id: str, queue: str | None, url: str | None) -> None:
+@_for_one("run")
+def run(found: Schedule) -> None:
     """Run it once more now, paused or not. Prints the id of the task; waits for nothing."""
-    with _found(schedule_id, queue, url) as found:
-        click.echo(found.run_now().id)
+    click.echo(found.run_now().id)
 
 
-@schedule.command("remove")
-@click.argument("schedule_id", metavar="ID")
-@_queue_option
-@_url_option
-def remove(schedule_id: str, queue: str | None, url: str | None) -> None:
+@_for_one("remove")
+def remove(found: Schedule) -> None:
     """Forget it with its history. Its tasks go on."""
-    with _found(schedule_id, queue, url) as found:
-        found.remove()
-    click.echo(f"Removed {schedule_id}.")
+    found.remove()
+    click.echo(f"Removed {found.id}.")
 
 
-@schedule.command("history")
-@click.argument("schedule_id", metavar="ID")
-@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True)
-@_queue_option
-@_url_option
-def history(schedule_id: str, limit: int, queue: str | None, url: str | None) -> None:
+@_for_one(
+    "history",
+    click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True),
+)
+def history(found: Schedule, limit: int) -> None:
     """Show what became of its last times, newest first."""
-    with _found(schedule_id, queue, url) as found:
-        entries = found.history(limit)
     lines = [
         (
             _time(each["at"]),
@@ -112,7 +107,7 @@ def history(schedule_id: str, limit: int, queue: str | None, url: str | None) ->
             each["outcome"],
             each["task_id"] or each["detail"],
         )
-        for each in entries
+        for each in found.history(limit)
     ]
     _table(("AT", "DUE", "OUTCOME", "TASK OR REASON"), lines)
 

@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nbqueue.cli.parameters import url_option
 from nbqueue.errors import NbqueueError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from nbqueue.store.url import StoreURL
-
-_url_option = click.option(
-    "--url",
-    envvar="NBQUEUE_URL",
-    metavar="URL",
-    help="The store. [default: NBQUEUE_URL, else the embedded store of this project]",
-)
 
 
 @click.group("store")
@@ -27,7 +21,7 @@ def store() -> None:
 
 
 @store.command("status")
-@_url_option
+@url_option
 def show_status(url: str | None) -> None:
     """Say where the store is, and whether it runs.
 
@@ -41,7 +35,7 @@ def show_status(url: str | None) -> None:
 
 
 @store.command("stop")
-@_url_option
+@url_option
 def stop(url: str | None) -> None:
     """Stop the embedded server. The tasks stay, and the next use starts it again."""
     from nbqueue.store.embedded import stop_server
@@ -55,7 +49,7 @@ def stop(url: str | None) -> None:
 
 
 @store.command("path")
-@_url_option
+@url_option
 def show_path(url: str | None) -> None:
     """Print the folder of the embedded store, and nothing else."""
     click.echo(_directory(_place(url), "a store elsewhere has no folder here"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import selectors
-import socket
 
+from nbqueue.bell import Bell
 from nbqueue.client.subscription import Subscription
 
 # Neither takes a file descriptor of its own, nor fails for numbers above 1023 where there is poll.
@@ -17,20 +17,15 @@ class Alarm:
     """Only its owner calls `wait` and `close`; `ring` is for any thread."""
 
     def __init__(self) -> None:
-        self._bed, self._bell = socket.socketpair()
-        for end in (self._bed, self._bell):
-            end.setblocking(False)
+        self._bell = Bell()
         self._selector = _Selector()
-        self._selector.register(self._bed, selectors.EVENT_READ, self)
+        self._selector.register(self._bell, selectors.EVENT_READ, self)
         self._link: Subscription | None = None
         self._events = 0
 
     def ring(self) -> None:
         """End the wait that is going on, or the next one."""
-        try:
-            self._bell.send(b"\0")
-        except OSError:
-            pass  # full: it is awake as it is; closed: it has ended
+        self._bell.ring()
 
     def wait(self, link: Subscription | None, timeout: float | None) -> tuple[bool, bool]:
         """Wait until it rings or ``link`` is ready. Returns whether it rang, whether that is."""
@@ -38,7 +33,7 @@ class Alarm:
         ready = [key.data for key, _ in self._selector.select(timeout)]
         rang = self in ready
         if rang:
-            self._drain()
+            self._bell.silence()
         return rang, link in ready
 
     def _follow(self, link: Subscription | None) -> None:
@@ -53,14 +48,6 @@ class Alarm:
             self._selector.register(link, events, link)
         self._link, self._events = link, events
 
-    def _drain(self) -> None:
-        try:
-            while self._bed.recv(4096):
-                pass
-        except BlockingIOError:
-            pass
-
     def close(self) -> None:
         self._selector.close()
-        self._bed.close()
         self._bell.close()

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import selectors
-import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbqueue.bell import Bell
 from nbqueue.broker import resp
 from nbqueue.broker.link import Link, LinkLost
 from nbqueue.errors import StoreError
@@ -54,7 +54,7 @@ class EventFeed:
         self._fresh: list[OnEvent] = []
         self._last: dict[str, str] = {}
         self._thread: threading.Thread | None = None
-        self._alarm: tuple[socket.socket, socket.socket] | None = None
+        self._bell: Bell | None = None
         self.trouble = ""
         """Why nothing is heard now; empty if all is well, or if nobody follows anything."""
 
@@ -65,11 +65,9 @@ class EventFeed:
             self._followers.setdefault(queue, []).append(on_event)
             self._fresh.append(on_event)
             if self._thread is None:
-                self._alarm = socket.socketpair()
-                for end in self._alarm:
-                    end.setblocking(False)
+                self._bell = Bell()
                 self._thread = threading.Thread(
-                    target=self._run, args=(self._alarm[0],), name="nbqueue-events", daemon=True
+                    target=self._run, args=(self._bell,), name="nbqueue-events", daemon=True
                 )
                 self._thread.start()
             self._wake()
@@ -93,20 +91,17 @@ class EventFeed:
             self._wake()
 
     def _wake(self) -> None:
-        if self._alarm is not None:
-            try:
-                self._alarm[1].send(b"\0")
-            except BlockingIOError:
-                pass  # it has enough to wake of
+        if self._bell is not None:
+            self._bell.ring()
 
-    def _run(self, alarm: socket.socket) -> None:
+    def _run(self, bell: Bell) -> None:
         while True:
             with self._lock:
                 if not self._followers:
                     self._end()
                     return
             try:
-                self._connected(alarm)
+                self._connected(bell)
             except (LinkLost, StoreError, OSError) as error:
                 log.debug("events are not heard for a while error=%s", error)
                 self.trouble = f"the store is away ({error}); it is tried again and again"
@@ -118,12 +113,12 @@ class EventFeed:
     def _end(self) -> None:
         self._thread = None
         self.trouble = ""
-        for end in self._alarm or ():
-            end.close()
-        self._alarm = None
+        if self._bell is not None:
+            self._bell.close()
+        self._bell = None
         self._last.clear()
 
-    def _connected(self, alarm: socket.socket) -> None:
+    def _connected(self, bell: Bell) -> None:
         """Follow over one connection, until it is lost or nobody follows any more."""
         link = Link(self._store)
         try:
@@ -135,7 +130,7 @@ class EventFeed:
                 if not queues:
                     return
                 self._begin(link, queues)
-                if not self._wait(link, alarm, queues):
+                if not self._wait(link, bell, queues):
                     # What is followed changed, and a read that waits cannot be called back.
                     link.close()
                     link = Link(self._store)
@@ -153,8 +148,8 @@ class EventFeed:
         for on_event in fresh:
             self._tell([on_event], LOOK)
 
-    def _wait(self, link: Link, alarm: socket.socket, queues: list[str]) -> bool:
-        """Read on until the alarm rings; returns whether the connection can go on being used."""
+    def _wait(self, link: Link, bell: Bell, queues: list[str]) -> bool:
+        """Read on until the bell rings; returns whether the connection can go on being used."""
         while True:
             streams = [queue_keys(queue).events for queue in queues]
             since = [self._last[queue] for queue in queues]
@@ -163,8 +158,8 @@ class EventFeed:
                       found.append)  # fmt: skip
             link.flush()
             while not found:
-                if _first_ready(link, alarm) is alarm:
-                    _drain(alarm)
+                if _first_ready(link, bell) is bell:
+                    bell.silence()
                     return False
                 link.read()
             if isinstance(found[0], resp.ReplyError):
@@ -209,19 +204,11 @@ def _ask(link: Link, words: tuple[Any, ...]) -> list[Any]:
     return found
 
 
-def _first_ready(link: Link, alarm: socket.socket | None, timeout: float | None = None) -> Any:
+def _first_ready(link: Link, bell: Bell | None, timeout: float | None = None) -> Any:
     with selectors.DefaultSelector() as selector:
         selector.register(link, selectors.EVENT_READ)
-        if alarm is not None:
-            selector.register(alarm, selectors.EVENT_READ)
+        if bell is not None:
+            selector.register(bell, selectors.EVENT_READ)
         ready = selector.select(timeout)
     found = {key.fileobj for key, _ in ready}
-    return alarm if alarm in found else link
-
-
-def _drain(alarm: socket.socket) -> None:
-    try:
-        while alarm.recv(4096):
-            pass
-    except BlockingIOError:
-        pass
+    return bell if bell in found else link

@@ -140,7 +140,7 @@ class FutureCard(View):
             return h.pre(text)
         last = text.rstrip("\n").rpartition("\n")[2]
         if live or "\n" not in text.rstrip("\n"):
-            return h.row(h.pale("printed"), h.code(words.shortened(last, 110)))
+            return h.row(h.fact("printed", h.code(words.shortened(last, 110))))
         return (
             f'<details><summary style="color:{words.PALE_INK};cursor:pointer">Output</summary>'
             f"{h.pre(text)}</details>"

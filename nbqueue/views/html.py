@@ -140,11 +140,12 @@ def button(word: str, action: str, *, label: str, args: Mapping[str, Any] | None
     data = escape(json.dumps(dict(args or {})), quote=True)
     more = f' data-ask="{escape(ask)}"' if ask else ""
     more += " disabled" if disabled else ""
+    look = "opacity:0.5;cursor:default" if disabled else "cursor:pointer"
     return (
         f'<button type="button" data-action="{escape(action)}" data-args="{data}"{more} '
         f'aria-label="{escape(label)}" title="{escape(label)}" style="font:inherit;color:{INK};'
         f"background:{SHADE};border:1px solid {LINE};border-radius:4px;padding:2px 10px;"
-        f'white-space:nowrap;cursor:pointer">{escape(word)}</button>'
+        f'white-space:nowrap;{look}">{escape(word)}</button>'
     )
 
 

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from nbqueue.bell import Bell
 from nbqueue.spin import Spin, offer_cpu
 
 Action = Callable[[], None]
@@ -57,10 +58,8 @@ class Reactor:
         """Whether something is expected within microseconds, so that sleeping costs more."""
         self.rest: Callable[[], float] = lambda: 0.0
         """For how many seconds to look at nothing, so that more comes together."""
-        self._waker, self._wakened = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wakened.setblocking(False)
-        self.watch(self._wakened, self._on_wake)
+        self._bell = Bell()
+        self.watch(self._bell, self._bell.silence)
 
     @staticmethod
     def now() -> float:
@@ -93,7 +92,7 @@ class Reactor:
     def post(self, action: Action) -> None:
         """Call ``action`` in the loop's thread, soon. From any thread."""
         self._posted.append(action)
-        self._wake()
+        self._bell.ring()
 
     def in_thread(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Do blocking ``work`` in a thread of its own; ``done`` gets its result or exception."""
@@ -109,7 +108,7 @@ class Reactor:
 
     def on_signals(self, handlers: dict[int, Action]) -> None:
         """Handle signals in the loop. Only in the main thread."""
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._bell.rope(), warn_on_full_buffer=False)
 
         def handle(number: int, _frame: object) -> None:
             self.post(handlers[number])
@@ -128,8 +127,7 @@ class Reactor:
 
     def close(self) -> None:
         self._selector.close()
-        self._waker.close()
-        self._wakened.close()
+        self._bell.close()
 
     def _round(self) -> None:
         for key, events in self._select():
@@ -181,19 +179,6 @@ class Reactor:
             return None
         # epoll takes no more than 24 days.
         return min(max(0.0, timers[0][0] - time.monotonic()), _LONGEST_SELECT)
-
-    def _wake(self) -> None:
-        try:
-            self._waker.send(b"\0")
-        except (BlockingIOError, OSError):
-            pass
-
-    def _on_wake(self) -> None:
-        try:
-            while self._wakened.recv(4096):
-                pass
-        except BlockingIOError:
-            pass
 
 
 def pid_text() -> str:

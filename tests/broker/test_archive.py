@@ -20,7 +20,7 @@ from transitions import (
     fetched,
 )
 
-from nbqueue.broker import commands
+from nbqueue.broker import commands, failing
 from nbqueue.broker.commands import Command
 
 OWN = {"nbq:lease": f"{TOKEN}|{SINCE}", "nbq:attempt": 1}
@@ -91,7 +91,7 @@ def test_what_is_older_than_ninety_days_goes_with_its_hash(broker: Any, redis: A
 def test_what_is_too_many_goes_with_its_hash_the_oldest_first(
     broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "ARCHIVE_CAP", 3)
+    monkeypatch.setattr(failing, "ARCHIVE_CAP", 3)
     load(redis, {**fetched(active("a")), **old({"x": NOW - 9, "y": NOW - 8, "z": NOW - 7})})
     assert broker.run(archive()) is True
     content = dump(redis)
@@ -103,7 +103,7 @@ def test_what_is_too_many_goes_with_its_hash_the_oldest_first(
 def test_the_new_one_stays_however_many_were_archived_in_its_second(
     broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "ARCHIVE_CAP", 2)
+    monkeypatch.setattr(failing, "ARCHIVE_CAP", 2)
     # By name the new one is the first of its second, which is how Asynq loses it.
     load(redis, {**fetched(active("a")), **old({"x": NOW, "y": NOW, "z": NOW})})
     assert broker.run(archive()) is True
@@ -115,7 +115,7 @@ def test_the_new_one_stays_however_many_were_archived_in_its_second(
 def test_by_age_and_by_number_together(
     broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "ARCHIVE_CAP", 2)
+    monkeypatch.setattr(failing, "ARCHIVE_CAP", 2)
     scores = {"w": NOW - DAYS_90 - 5, "x": NOW - 9, "y": NOW - 8, "z": NOW - 7}
     load(redis, {**fetched(active("a")), **old(scores)})
     assert broker.run(archive()) is True
@@ -127,7 +127,7 @@ def test_by_age_and_by_number_together(
 def test_a_huge_surplus_is_trimmed_in_several_calls(
     broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "ARCHIVE_CAP", 10)
+    monkeypatch.setattr(failing, "ARCHIVE_CAP", 10)
     ids = [f"x{i:04}" for i in range(400)]
     load(redis, {**fetched(active("a"), active("b")), **old(dict.fromkeys(ids, NOW - 9))})
     assert broker.run(archive("a")) is True

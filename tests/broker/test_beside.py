@@ -166,6 +166,29 @@ def test_a_late_end_with_the_same_result_takes_nothing_away(
     assert dump(redis)["t:a"] == completed(RESULT, RESULT_PIECES)
 
 
+@pytest.mark.parametrize("way", ["run", "run, archived before", "reschedule"])
+@pytest.mark.parametrize("result", [RESULT, b"small"], ids=["large", "small"])
+def test_what_runs_again_leaves_no_pieces_behind(
+    broker: Any, redis: Any, result: bytes, way: str
+) -> None:
+    place = "archived" if "archived" in way else "completed"
+    pieces = {**RESULT_PIECES, **OTHER_PIECES}
+    load(redis, {place: Zset(a=NOW + 60), "t:a": {**completed(result, pieces), "state": place}})
+    if way == "reschedule":
+        moved = inspecting.reschedule("q", ["a"], NOW_MS + 5_000, NOW_MS)
+        then = {"scheduled": Zset(a=NOW + 6), **events(("scheduled", "a"))}
+        own: dict[str, Any] = {"state": "scheduled", "nbq:due": NOW_MS + 5_000}
+    else:
+        moved = inspecting.run("q", [inspecting.ToRun("a")], NOW_MS)
+        then = {"pending": ["a"], **events(("enqueued", "a"))}
+        own = {"state": "pending", "pending_since": SINCE_NOW}
+    assert broker.run(moved) == inspecting.Moved({})
+    left = {**completed(result, {}), **own}
+    if result == RESULT:
+        del left["result"]  # of no use without its pieces
+    assert dump(redis) == {**then, "t:a": left}
+
+
 def test_one_that_is_not_ours_any_more_is_left_as_it_is(broker: Any, redis: Any) -> None:
     late = finished()._replace(fence="Tother")
     assert broker.run(commands.complete("q", [late], NOW_MS, WHO)) == [0]

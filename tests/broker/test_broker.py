@@ -11,6 +11,7 @@ from transitions import LEASE_MS, NOW, TOKEN, WHO, ended, failure, kept
 from nbqueue.broker import commands
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import NewTask, token_fence
+from nbqueue.clock import Clock
 from nbqueue.errors import StoreUnreachable
 from nbqueue.store.connection import Store
 from nbqueue.wire.messages import TaskMessage
@@ -173,6 +174,29 @@ def test_streams_are_capped(broker: Broker, redis: Any, monkeypatch: pytest.Monk
         broker.run(commands.complete("q", [ended(i, fence=fence) for i in ids], NOW_MS, WHO))
     assert 100 <= redis.xlen("nbqueue:{q}:events") <= 300
     assert 100 <= redis.xlen("nbqueue:{q}:attempts") <= 300
+
+
+@pytest.mark.parametrize("what", ["new tasks", "calls"])
+def test_the_clock_is_measured_on_the_way_now_and_then(
+    broker: Broker, redis: Any, what: str
+) -> None:
+    def ask() -> int:
+        """How often it was measured meanwhile."""
+        redis.config_resetstat()
+        for number in range(3):
+            if what == "calls":
+                assert broker.call(("ECHO", number)) == [str(number).encode()]
+            else:
+                broker.enqueue("q", [new(f"{broker.clock.now()}{number}")])
+        return int(redis.info("commandstats").get("cmdstat_time", {"calls": 0})["calls"])
+
+    assert ask() <= 1  # a queue that it meets for the first time
+    broker.clock = Clock(wall=lambda: 0.0)  # of 1970, and so old that it counts as never measured
+    broker.forget_registered("q")
+    assert ask() == 1
+    seconds, micros = redis.time()
+    assert broker.clock.now() == pytest.approx(seconds + micros / 1e6, abs=1.0)
+    assert ask() == 0
 
 
 def test_messages_survive_the_way_through_the_store(broker: Broker, redis: Any) -> None:

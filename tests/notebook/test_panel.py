@@ -105,6 +105,11 @@ def fail(text: str) -> None:
     raise ValueError(text)
 
 
+class Shy:
+    def __repr__(self) -> str:
+        raise RuntimeError("nobody may see it")
+
+
 def fill(client: Client, count: int, queue: str = "default") -> None:
     """Enqueue many messages in no time."""
     tasks = []
@@ -156,6 +161,7 @@ def test_the_tasks_tab_pages_filters_selects_and_acts(client: Client) -> None:
     driver = Driver(client, tab="Tasks")
     assert "1–50 of 122" in driver.page.text
     assert "disabled" in driver.page.control("The page before")
+    assert "opacity" in driver.page.control("The page before")["style"]
     assert "51–100 of 122" in driver.press("The next page").text
     page = driver.press("The next page")
     assert "101–122 of 122" in page.text
@@ -235,6 +241,26 @@ def test_an_id_is_found_and_shown_in_full(client: Client, worker: ThreadWorker) 
     assert "no longer in the store" in page.text
     driver.press("Back to all tasks")
     assert "nobody" in driver.press("Id of a task", "nobody").text
+
+
+def test_a_task_with_values_that_are_not_shown_is_shown(
+    client: Client, worker: ThreadWorker, redis: Any
+) -> None:
+    shy = client.submit(max, [Shy()], key=id)
+    large = client.submit(bytes, 300_000)
+    failed = client.submit(fail, "boom")
+    worker.work()
+    driver = Driver(client, tab="Tasks")
+    page = driver.press("Id of a task", shy.id)
+    assert "(<list, whose repr raised RuntimeError>, key=" in page.text
+    assert "<Shy, whose repr raised RuntimeError>" in page.text
+    driver.press("Back to all tasks")
+    page = driver.press("Id of a task", large.id)
+    assert f'kB; q.get("{large.id}").result() loads it' in page.text
+    driver.press("Back to all tasks")
+    # The size of what it had found when it was archived is not why.
+    redis.hset(f"asynq:{{default}}:t:{failed.id}", "result", b"x" * 300_000)
+    assert "ValueError: boom" in driver.press("Id of a task", failed.id).text
 
 
 def test_the_workers_tab_starts_and_stops_workers_of_this_machine(

@@ -35,6 +35,19 @@ def test_a_measurement_takes_the_middle_of_the_exchange() -> None:
     assert clock.now() == pytest.approx(9_000.1)
 
 
+def test_a_measurement_counts_if_it_says_more_than_one_that_drifts_away() -> None:
+    host = Host()
+    clock = host.clock()
+    assert clock.age() == float("inf")
+    clock.measured(50.0, 50.2, 9_000.0)
+    host.monotonic = 150.0
+    clock.measured(149.7, 150.0, 5_000.0)  # slower by more than it may have drifted: 10 ms
+    assert clock.age() == pytest.approx(99.8)
+    clock.measured(149.79, 150.0, 5_000.0)
+    assert clock.age() == 0
+    assert clock.now() == pytest.approx(5_000.105)
+
+
 def test_it_goes_on_evenly_when_the_wall_clock_is_set() -> None:
     host = Host()
     clock = host.clock()

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbqueue.calls import functions, local, names, sources
+from nbqueue.calls import functions, local, names, pickler, sources
 from nbqueue.errors import CannotPickle, IncompatiblePython
 
 _PRELUDE = """
@@ -258,6 +258,22 @@ def test_traceback_on_the_worker_shows_the_lines_of_cell_and_module(exchange: Ex
     out = exchange(send, load, helpers=module)
     assert "return helpers.divide(x, 0)  # in the cell" in out
     assert "return a / b  # in the module" in out
+
+
+def test_code_keeps_the_name_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def anonymous(code: types.CodeType) -> Any:
+        """As cloudpickle 3.1.3 does it."""
+        make, args = reduce(code)
+        return make, tuple("<dynamic-code>" if arg == code.co_filename else arg for arg in args)
+
+    reduce = cloudpickle.cloudpickle._code_reduce
+    monkeypatch.setattr(cloudpickle.cloudpickle, "_code_reduce", anonymous)
+    monkeypatch.setitem(cloudpickle.Pickler._dispatch_table, types.CodeType, anonymous)
+    code = compile("def fn():\n    return (lambda: 1)\n", "/cells/7.py", "exec")
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(code, space)
+    back = pickle.loads(pickler.dump(space["fn"]).data)
+    assert [back.__code__.co_filename, back().__code__.co_filename] == ["/cells/7.py"] * 2
 
 
 def test_type_variables_and_new_types_of_the_notebook_travel(exchange: Exchange) -> None:

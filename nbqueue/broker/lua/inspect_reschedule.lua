@@ -1,15 +1,15 @@
 -- Give tasks another time, in place: they run when it has come.
 --
 -- What waits for a retry goes on waiting for it; pending, archived and completed tasks become
--- scheduled, and forget the aggregation group that they were once taken out of. The set holds whole
--- seconds, rounded up, the task the exact time. A unique lock is kept for so long, and longer. Workers
--- are told. Safe to repeat.
+-- scheduled, and forget the aggregation group that they were once taken out of, and a large result
+-- (see inspect_run.lua). The set holds whole seconds, rounded up, the task the exact time. A unique
+-- lock is kept for so long, and longer. Workers are told. Safe to repeat.
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), due_ms, wake,
 --   then for each task: id
 -- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
--- USES: types, append, locks, leave, choose, room
+-- USES: types, append, locks, leave, choose, room, beside
 
 check('LLEN', pending)
 check('ZCARD', scheduled, retry, archived, completed)
@@ -31,6 +31,7 @@ for _, each in ipairs(chosen) do
     redis.call('HDEL', task, 'pending_since')
     if state ~= 'scheduled' then
       redis.call('HDEL', task, 'group')
+      forget_result(task)
     end
     later[#later + 1] = id
   end

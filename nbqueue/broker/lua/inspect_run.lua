@@ -2,14 +2,15 @@
 --
 -- From scheduled, retry, archived, completed and aggregating. It is pending since now. A task out of
 -- an aggregation group leaves it for good and runs alone. With `reset` set its earlier failures are
--- forgotten, and the caller has encoded `msg` to match. Its unique lock is held as from now; one
--- that it no longer has is taken again if it is free. Safe to repeat.
+-- forgotten, and the caller has encoded `msg` to match. The pieces of a large result are deleted,
+-- which would stay beside a small one. Its unique lock is held as from now; one that it no longer
+-- has is taken again if it is free. Safe to repeat.
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), reset, then for each task: id,
 --   expected_msg (empty: any), msg (empty: as it is)
 -- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
--- USES: types, append, locks, leave, choose
+-- USES: types, append, locks, leave, choose, beside
 
 check('LLEN', pending)
 check('ZCARD', scheduled, retry, archived, completed)
@@ -26,6 +27,7 @@ for i, each in ipairs(chosen) do
   end
   redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ms .. '000000')
   redis.call('HDEL', task, 'group')
+  forget_result(task)
   if reset == '1' then
     redis.call('HDEL', task, 'nbq:lost', 'nbq:error')
   end

@@ -161,16 +161,16 @@ class TaskDetail:
             args, kwargs = load_arguments(call.arguments)
         except Exception as error:
             return f"cannot be shown: {error}"
-        said = [words.shortened(repr(arg), 200) for arg in args]
-        said += [f"{name}={words.shortened(repr(value), 200)}" for name, value in kwargs.items()]
+        said = [words.shortened(_repr(arg), 200) for arg in args]
+        said += [f"{name}={words.shortened(_repr(value), 200)}" for name, value in kwargs.items()]
         return f"({', '.join(said)})"[:_MOST_TEXT]
 
     def _read_outcome(self, task: TaskInfo) -> str:
         if task.state not in states.FINAL:
             return task.error or ""
         size = payloads.result_size(task.result or b"")
-        if size > _MOST_BYTES:
-            return words.size(size)
+        if task.state == states.COMPLETED and size > _MOST_BYTES:
+            return f'{words.size(size)}; q.get("{task.id}").result() loads it'
         try:
             value = self._context.client.get(task.id).result(0)
         except NbqueueError as error:
@@ -180,11 +180,18 @@ class TaskDetail:
             if isinstance(cause, RemoteTraceback) and cause.args:
                 return str(cause.args[0])[-_MOST_TEXT:]
             return task.error or f"{type(error).__name__}: {error}"
-        return "" if value is None and not task.result else repr(value)[:_MOST_TEXT]
+        return "" if value is None and not task.result else _repr(value)[:_MOST_TEXT]
 
 
 def _section(title: str, body: str) -> str:
     return f'<div style="margin-top:8px">{h.strong(title)}{body}</div>'
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # of somebody's class
+        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
 
 def _readable(payload: bytes) -> str:

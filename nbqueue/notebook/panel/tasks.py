@@ -234,7 +234,7 @@ class TasksTab(Tab):
             escape(words.shortened(task.type, 40)),
             name,
             f"{task.attempt}" if task.attempt else h.pale("–"),
-            self._time(task),
+            h.close(self._time(task)),
             escape(words.shortened(task.error or "", 80)),
         ]
         if acts:
