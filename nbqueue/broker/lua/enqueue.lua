@@ -15,7 +15,7 @@ local call = redis.call
 
 local waiting = call('LLEN', pending)
 call('XLEN', events)
-local is_offered = waiting == 0 and tasks_at == #KEYS and limits == '' and call('LLEN', offers) > 0
+local offer = waiting == 0 and tasks_at == #KEYS and limits == '' and call('LINDEX', offers, -1)
 if fingerprint ~= '' then
   if call('EXISTS', code) == 0 then
     return 'NOCODE'
@@ -34,7 +34,7 @@ for i = 0, #KEYS - tasks_at do
     if repeated ~= '1' or redis.pcall('HGET', task, 'msg') ~= msg then
       conflicts[#conflicts + 1] = i
     end
-  elseif not (is_offered and msg ~= '' and hand_over(task, ARGV[rest_at], msg, since)) then
+  elseif not (offer and msg ~= '' and hand_over(offer, task, ARGV[rest_at], msg, since)) then
     if msg == '' and is_staged(i) then
       unstage(i, task)
       call('HSET', task, 'state', 'pending', 'pending_since', since)
