@@ -96,7 +96,7 @@ def set_concurrency(queue: str, concurrency: int | None) -> Command[int]:
     keys = queue_keys(queue)
     return command(
         "set_concurrency",
-        (keys.settings,),
+        (keys.settings, keys.offers),
         ("" if concurrency is None else concurrency, keys.wake),
         int,
     )

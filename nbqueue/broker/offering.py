@@ -27,8 +27,10 @@ def offer_text(until_ms: int, lease_until_ms: int, channel: str, token: str) -> 
 
 
 def offer(queue: str, text: str, lasts_ms: int) -> Command[int]:
-    """Offer to take one task. Reads as how many offers there are."""
-    return command("offer", (queue_keys(queue).offers,), (text, lasts_ms), int)
+    """Offer to take one task. Reads as how many offers there are, or as 0 if this one was not
+    accepted: the queue has a limit of its own."""
+    keys = queue_keys(queue)
+    return command("offer", (keys.offers, keys.settings), (text, lasts_ms), int)
 
 
 def withdraw(queue: str, text: str) -> tuple[str, str, int, str]:

@@ -95,7 +95,7 @@ def load(name: str) -> Script:
     fixed_args, _, rest = header["ARGV"].partition("then for each task:")
     args = _names(fixed_args)
     rest_names = _names(rest)
-    prologue: list[str] = []
+    prologue = ["local KEYS, ARGV = KEYS, ARGV"]  # which are global, and looked up each time
     fixed_keys = tuple(key for key in keys if not key.startswith("*"))
     prologue += [f"local {key} = KEYS[{i}]" for i, key in enumerate(fixed_keys, 1)]
     prologue += [f"local {arg} = ARGV[{i}]" for i, arg in enumerate(args, 1)]

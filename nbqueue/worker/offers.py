@@ -26,6 +26,7 @@ MOST_OFFERS = 8
 class _Offer(NamedTuple):
     queue: str
     text: str
+    """Empty if it was not accepted: the queue has a limit of its own, and its tasks are fetched."""
     until: float
 
 
@@ -80,7 +81,7 @@ class Offers:
         lease_until_ms = until_ms + int(self._lease_seconds * 1000)
         text = offer_text(until_ms, lease_until_ms, self._channel, token)
         self._open[token] = _Offer(queue, text, self._reactor.now() + _LASTS)
-        link.send(offer(queue, text, lasts_ms), self._on_offered)
+        link.send(offer(queue, text, lasts_ms), partial(self._on_offered, token))
 
     def withdraw(self) -> None:
         """Take all back."""
@@ -89,6 +90,8 @@ class Offers:
             return
         until = self._reactor.now() + _SETTLES
         for token, made in self._open.items():
+            if not made.text:
+                continue
             # If it has been used, what is on its way comes soon; so long it counts as unsettled.
             self._leaving[token] = made._replace(until=until)
             link.call(withdraw(made.queue, made.text), partial(self._on_withdrawn, token))
@@ -120,9 +123,14 @@ class Offers:
                 if each is not self._old:
                     self._old[token] = gone
 
-    def _on_offered(self, reply: Any) -> None:
+    def _on_offered(self, token: str, reply: Any) -> None:
         if isinstance(reply, ReplyError):
             log.debug("store refused an offer error=%s", reply)
+        elif reply == 0:
+            self._leaving.pop(token, None)
+            if token in self._open:
+                # It stays until it would have run out, so that we do not offer again and again.
+                self._open[token] = self._open[token]._replace(text="")
 
     def _on_withdrawn(self, token: str, reply: Any) -> None:
         if reply == 1:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from keyspace import NOW_MS, Stream, Zset, dump, encoded, full_name, load, task
+from keyspace import NOW_MS, Stream, Zset, dump, encoded, full_name, load, task, without_memory
 from transitions import LEASE_MS, TOKEN
 
 from nbqueue.broker import commands, offering
 from nbqueue.broker.commands import NewTask
-from nbqueue.broker.limiting import limited
+from nbqueue.broker.limiting import limited, set_concurrency
 from nbqueue.broker.offering import offer_text
+from nbqueue.errors import StoreError
 
 NEW = NewTask("a b\nc", encoded("a b\nc", payload=b"\x00\n\xff"))
 CHANNEL = offering.hand_channel("host:1:ab", 1)
@@ -83,12 +84,11 @@ def test_each_offer_is_used_once_and_the_oldest_first(broker: Any, redis: Any, w
     ("settings", "tasks"),
     [
         ({"paused": "1"}, [NEW]),
-        ({"own:settings": {"concurrency": "5"}}, [NEW]),
         ({}, [NEW, NewTask("z", encoded("z"))]),
         ({}, [NEW._replace(msg=encoded("a b\nc", payload=b"x" * 70_000))]),
         ({"pending": ["o"], "t:o": task("o", "pending", {"pending_since": 1})}, [NEW]),
     ],
-    ids=["paused", "limited", "many", "large", "others wait"],
+    ids=["paused", "many", "large", "others wait"],
 )
 def test_the_line_is_for_all_else(
     broker: Any, redis: Any, worker: Any, settings: Any, tasks: Any
@@ -101,6 +101,42 @@ def test_the_line_is_for_all_else(
     content = dump(redis)
     assert content["pending"][-1:] == (settings.get("pending") or [NEW.task_id])
     assert "active" not in content
+
+
+def test_in_a_queue_with_a_limit_of_its_own_nothing_is_offered(
+    broker: Any, redis: Any, worker: Any
+) -> None:
+    offer(broker)
+    broker.run(set_concurrency("q", 5))
+    assert take_offers(redis) == 0
+    assert broker.run(offering.offer("q", "an offer", 60_000)) == 0
+    assert take_offers(redis) == 0
+    broker.run(set_concurrency("q", None))
+    offer(broker)
+    assert take_offers(redis) == 1
+
+
+@pytest.mark.usefixtures("odd_store")
+@pytest.mark.parametrize("odd", ["active", "lease"])
+def test_what_cannot_be_handed_is_not_written(
+    broker: Any, redis: Any, worker: Any, odd: str
+) -> None:
+    load(redis, {odd: "text"})
+    offer(broker)
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        enqueue(broker)
+    told(worker, 0)
+    assert take_offers(redis) == 1
+    assert dump(redis, without=("asynq:queues",)) == {odd: "text"}
+
+
+def test_without_memory_nothing_is_handed(broker: Any, redis: Any, worker: Any) -> None:
+    offer(broker)
+    with without_memory(redis), pytest.raises(StoreError, match="full"):
+        enqueue(broker)
+    told(worker, 0)
+    assert take_offers(redis) == 1
+    assert dump(redis) == {}
 
 
 def test_a_task_with_a_limit_stands_in_line(broker: Any, redis: Any, worker: Any) -> None:

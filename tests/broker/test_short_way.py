@@ -29,6 +29,10 @@ PENDING: dict[str, Any] = {
 }
 
 
+MANY = [f"m{number}" for number in range(50)]
+OLD = [MANY[number] for number in (0, 30, 1, 3, 4, 49, 6)]
+
+
 def fetch(limit: int = 10) -> Command[Any]:
     return commands.fetch("q", limit, NOW_MS, LEASE_MS, TOKEN)
 
@@ -50,6 +54,18 @@ SAME: dict[str, tuple[dict[str, Any], Command[Any]]] = {
     "complete one that lies in active twice": (
         {**fetched(active("a")), "active": ["a", "a"]},
         commands.complete("q", [ended("a")], NOW_MS, WHO),
+    ),
+    "complete some of the oldest, and others": (
+        fetched(*map(active, MANY)),
+        commands.complete("q", [ended(i) for i in OLD], NOW_MS, WHO),
+    ),
+    "complete many, of which one lies in active twice": (
+        {**fetched(*map(active, MANY)), "active": ["m3", *MANY[::-1]]},
+        commands.complete("q", [ended(i) for i in OLD], NOW_MS, WHO),
+    ),
+    "complete many that lie elsewhere than the oldest": (
+        fetched(*map(active, MANY)),
+        commands.complete("q", [ended(i) for i in MANY[-6:]], NOW_MS, WHO),
     ),
     "complete nothing that is held": (
         {},

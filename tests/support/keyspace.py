@@ -6,6 +6,8 @@ list is a list from head to tail, a dict a hash, `Zset` a sorted set, `Until` a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +102,16 @@ def load(redis: Any, content: dict[str, Any]) -> None:
         else:
             pipe.set(key, value)
     pipe.execute()
+
+
+@contextmanager
+def without_memory(redis: Any) -> Iterator[None]:
+    """The server has none left, and refuses whatever may need some."""
+    redis.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        redis.config_set("maxmemory", 0)
 
 
 def dump(redis: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def test_names_become_locals_and_comments_are_left_out(make: Any) -> None:
         header + "-- USES: add\n\n-- Why.\nreturn a\n", add="-- f\nlocal function f()\nend"
     )
     assert script.source == (
+        b"local KEYS, ARGV = KEYS, ARGV\n"
         b"local a = KEYS[1]\nlocal b = KEYS[2]\nlocal x = ARGV[1]\nlocal y = ARGV[2]\n"
         b"local function f()\nend\nreturn a"
     )

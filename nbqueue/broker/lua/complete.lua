@@ -17,19 +17,14 @@
 
 local call, pcall, find, sub = redis.call, redis.pcall, string.find, string.sub
 local WIDTH = 11
+local FEW, NEAR = 3, 32
 if large ~= '' then
   return 'CAREFUL'
 end
 
--- Redis undoes nothing of a script that stops in the middle, so it must stop before it writes.
-local active_count, lease_count = call('LLEN', active), call('ZCARD', lease)
-call('ZCARD', completed)
+local active_count = call('LLEN', active)
 call('XLEN', events)
 call('XLEN', attempts)
-local total, today = call('GET', processed), call('GET', processed_day)
-if (total and not find(total, '^%-?%d+$')) or (today and not find(today, '^%-?%d+$')) then
-  error(processed .. ' or ' .. processed_day .. ' holds no number')
-end
 
 local asked, refused, held, seen = {}, {}, {}, {}
 local number = #KEYS - tasks_at + 1
@@ -37,19 +32,22 @@ for i = 1, number do
   asked[i] = ARGV[rest_at + WIDTH * (i - 1)]
 end
 local scores = number > 0 and call('ZMSCORE', lease, unpack(asked))
+local fence, holder
 for i = 1, number do
-  local id, fence, score = asked[i], ARGV[rest_at + WIDTH * (i - 1) + 1], scores[i]
+  local id, score, own = asked[i], scores[i], ARGV[rest_at + WIDTH * (i - 1) + 1]
+  if own ~= fence then
+    fence = own
+    holder = string.byte(fence) ~= 83 and sub(fence, 2) .. '|' -- 'S'
+  end
   -- See lib/fence.lua, which asks the same.
   local found = pcall('HMGET', KEYS[tasks_at + i - 1], 'state', 'nbq:lease', 'msg', 'unique_key',
     'nbq:limit')
   local is_held = false
   if found[1] == 'active' and found[3] and score and not seen[id] then
-    local value = sub(fence, 2)
-    if string.byte(fence) == 83 then -- 'S'
-      is_held = score == value
+    if holder then
+      is_held = found[2] and find(score, '.', 1, true) and find(found[2], holder, 1, true) == 1
     else
-      is_held = found[2] and find(score, '.', 1, true)
-        and sub(found[2], 1, #value + 1) == value .. '|'
+      is_held = score == sub(fence, 2)
     end
   end
   if not is_held then
@@ -65,44 +63,104 @@ if #held == 0 then
   return refused
 end
 
-local ids, ends, kept = {}, {}, {}
-local removed = 0
-for n, i in ipairs(held) do
+local ids, kept = {}, {}
+for n = 1, #held do
+  local i = held[n]
+  local id, keep_until = asked[i], ARGV[rest_at + WIDTH * (i - 1) + 2]
+  ids[n] = id
+  if keep_until ~= '' then
+    local last = #kept
+    kept[last + 1] = keep_until
+    kept[last + 2] = id
+  end
+end
+-- First what may be refused, be it for want of memory: then to keep results is the first write, which
+-- is refused, but to give up leases is not. So tasks that are to be deleted end all the same.
+if #kept > 0 then
+  call('ZADD', completed, unpack(kept))
+end
+call('ZREM', lease, unpack(ids))
+-- Of a number Redis makes a text with 17 digits, which takes long.
+local count = #ids == 1 and '1' or #ids
+local today, total = pcall('INCRBY', processed_day, count), pcall('INCRBY', processed, count)
+-- See lib/count.lua.
+local overflows = type(total) == 'table' and find(total.err, 'overflow', 1, true)
+if type(today) == 'table' or (type(total) == 'table' and not overflows) then
+  -- One of them is no number. Redis undoes nothing of a script that stops in the middle.
+  for counter, reply in pairs({ [processed_day] = today, [processed] = total }) do
+    if type(reply) == 'number' and call('DECRBY', counter, count) == 0 then
+      call('DEL', counter)
+    end
+  end
+  for n = 1, #held do
+    call('ZADD', lease, scores[held[n]], ids[n])
+    if #kept > 0 then
+      call('ZREM', completed, ids[n])
+    end
+  end
+  return type(today) == 'table' and today or total
+end
+if overflows or total >= 9223372036854775807 then
+  call('SET', processed, count)
+end
+if today == #ids then
+  call('EXPIREAT', processed_day, day_expire_at)
+end
+
+local ends = {}
+for n = 1, #held do
+  local i = held[n]
   local task, at = KEYS[tasks_at + i - 1], rest_at + WIDTH * (i - 1)
-  local id, keep_until, result = ARGV[at], ARGV[at + 2], ARGV[at + 4]
-  if keep_until == '' then
+  local id, result = asked[i], ARGV[at + 4]
+  if ARGV[at + 2] == '' then
     call('DEL', task)
     ending(ends, id, 'd', result)
   else
-    kept[#kept + 1] = keep_until
-    kept[#kept + 1] = id
     call('HSET', task, 'msg', ARGV[at + 3], 'state', 'completed', 'result', result)
     ending(ends, id, 'c', result)
   end
-  ids[n] = id
   call('XADD', attempts, 'MAXLEN', '~', attempt_cap, '*',
     'task_id', id, 'type', ARGV[at + 5], 'attempt', ARGV[at + 6],
     'started_at', ARGV[at + 7], 'finished_at', ARGV[at + 8], 'waited', ARGV[at + 9],
     'worker', worker, 'host', host, 'outcome', 'completed', 'peak_memory', ARGV[at + 10])
-  removed = removed + call('LREM', active, -1, id)
 end
--- An id lay in active twice only if leases are fewer; see lib/fence.lua.
-if active_count - removed ~= lease_count - call('ZREM', lease, unpack(ids)) then
+-- Those that end are mostly the oldest, which lie together at the end of active: there they are taken
+-- out at once, and one by one elsewhere.
+local near = math.max(2 * #ids, NEAR)
+local gone, removed = {}, 0
+if #ids > FEW then
+  local staying = {}
+  local oldest = call('LRANGE', active, -near, -1)
+  for n = 1, #oldest do
+    local id = oldest[n]
+    if seen[id] then
+      gone[id] = true
+    else
+      staying[#staying + 1] = id
+    end
+  end
+  removed = #oldest - #staying
+  if removed > FEW then
+    call('LTRIM', active, 0, -#oldest - 1)
+    if #staying > 0 then
+      call('RPUSH', active, unpack(staying))
+    end
+  else
+    gone, removed = {}, 0
+  end
+end
+local is_short = active_count <= near
+for n = 1, #ids do
+  if not gone[ids[n]] then
+    removed = removed + call('LREM', active, is_short and '0' or '-1', ids[n])
+  end
+end
+-- Of a short list all were seen. In a long one an id lay twice only if leases are fewer; see
+-- lib/fence.lua.
+if not is_short and active_count - removed ~= call('ZCARD', lease) then
   for _, id in ipairs(ids) do
     call('LREM', active, 0, id)
   end
-end
-if #kept > 0 then
-  call('ZADD', completed, unpack(kept))
-end
--- See lib/count.lua.
-if tonumber(total or '0') >= 9223372036854775807 - #ids then
-  call('SET', processed, #ids)
-else
-  call('INCRBY', processed, #ids)
-end
-if call('INCRBY', processed_day, #ids) == #ids then
-  call('EXPIREAT', processed_day, day_expire_at)
 end
 event(events, event_cap, now_ms, 'completed', ids)
 announce(ends_prefix, ends)

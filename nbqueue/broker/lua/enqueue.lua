@@ -47,10 +47,11 @@ end
 if count == 0 then
   return conflicts
 end
-if tasks_at == #KEYS and limits == '' and call('LLEN', offers) > 0 and call('LLEN', pending) == 0 then
-  local task, msg = KEYS[tasks_at], ARGV[rest_at + 1]
+local task, msg = KEYS[tasks_at], ARGV[rest_at + 1]
+local offer = tasks_at == #KEYS and limits == '' and msg ~= '' and call('LINDEX', offers, -1)
+if offer and call('LLEN', pending) == 0 then
   call('XLEN', events)
-  if msg ~= '' and hand_over(task, ids[1], msg, since) then
+  if hand_over(offer, task, ids[1], msg, since) then
     return conflicts
   end
 end

@@ -33,16 +33,16 @@ local line = call('LRANGE', pending, -most, -1)
 if #line == 0 then
   return {}
 end
-local found, taken, ids, leases, reply = {}, {}, {}, {}, {}
+local names, found, taken, ids, leases, reply = {}, {}, {}, {}, {}, {}
 local count = 0
 for i = #line, 1, -1 do
   local id = line[i]
-  local size = pcall('HSTRLEN', task_prefix .. id, 'msg')
-  if type(size) == 'number' and size > LARGE then
+  local name = task_prefix .. id
+  local task = pcall('HMGET', name, 'msg', 'state', 'pending_since', 'nbq:attempt',
+    'nbq:lost', 'nbq:limit', 'nbq:parked')
+  if task[1] and #task[1] > LARGE then
     return 'CAREFUL'
   end
-  local task = pcall('HMGET', task_prefix .. id, 'msg', 'state', 'pending_since', 'nbq:attempt',
-    'nbq:lost', 'nbq:limit', 'nbq:parked')
   if task[1] and task[2] == 'pending' and not taken[id] then
     if task[6] or task[7] then
       return 'CAREFUL'
@@ -50,33 +50,46 @@ for i = #line, 1, -1 do
     taken[id] = true
     count = count + 1
     ids[count] = id
+    names[count] = name
     found[count] = task
   end
 end
--- Redis undoes nothing of a script that stops in the middle, so it must stop before it writes.
-call('LLEN', active)
-call('ZCARD', lease)
 call('XLEN', events)
+-- This is never refused, not even without memory, and nor is any later write for want of that.
 call('LTRIM', pending, 0, -#line - 1)
 if count == 0 then
   return {}
 end
+-- Backwards: a short sorted set is searched for the place of each from its beginning.
 for i = 1, count do
-  local id, task = ids[i], found[i]
-  local name, since = task_prefix .. id, task[3] or ''
-  local attempt = (tonumber(task[4] or '0') or 0) + 1
-  call('HSET', name, 'state', 'active', 'nbq:lease', token .. '|' .. since, 'nbq:attempt', attempt)
-  call('HDEL', name, 'pending_since')
   leases[2 * i - 1] = lease_until
-  leases[2 * i] = id
+  leases[2 * i] = ids[count - i + 1]
+end
+-- Redis undoes nothing of a script that stops in the middle. To take it back where a key is not what
+-- it should be costs less than to look at each key before.
+local pushed = pcall('LPUSH', active, unpack(ids))
+local leased = type(pushed) == 'number' and pcall('ZADD', lease, unpack(leases))
+if type(leased) ~= 'number' then
+  if leased then
+    call('LTRIM', active, count, -1)
+  end
+  call('RPUSH', pending, unpack(line))
+  return leased or pushed
+end
+for i = 1, count do
+  local name, task = names[i], found[i]
+  local since = task[3] or ''
+  local attempt = (tonumber(task[4] or '0') or 0) + 1
+  -- A number would be written with a precision of 17 digits, which takes long.
+  call('HSET', name, 'state', 'active', 'nbq:lease', token .. '|' .. since,
+    'nbq:attempt', attempt == 1 and '1' or attempt)
+  call('HDEL', name, 'pending_since')
   local at = 5 * i
-  reply[at - 4] = id
+  reply[at - 4] = ids[i]
   reply[at - 3] = task[1]
   reply[at - 2] = since
   reply[at - 1] = attempt
   reply[at] = task[5] or '0'
 end
-call('LPUSH', active, unpack(ids))
-call('ZADD', lease, unpack(leases))
 event(events, event_cap, now_ms, 'started', ids)
 return reply

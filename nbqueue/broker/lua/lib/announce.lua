@@ -9,12 +9,18 @@
 local LISTENER_LENGTH = 6
 local LARGEST_BODY = 65536
 
+local plain = {}
+
 local function listener(id)
-  if string.find(string.sub(id, 1, LISTENER_LENGTH), '[\128-\255]') then
+  local first = string.sub(id, 1, LISTENER_LENGTH)
+  if plain[first] then
+    return first
+  elseif string.find(first, '[\128-\255]') then
     -- Characters, as clients count them, and not bytes.
     return string.match(id, '^' .. string.rep('[^\128-\191]?[\128-\191]*', LISTENER_LENGTH))
   end
-  return string.sub(id, 1, LISTENER_LENGTH)
+  plain[first] = true
+  return first
 end
 
 local function ending(ends, id, state, body)

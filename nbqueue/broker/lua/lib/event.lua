@@ -17,8 +17,8 @@ local function in_common(ids)
     end
   end
   local head = string.sub(first, 1, length)
-  for _, id in ipairs(ids) do
-    while string.sub(id, 1, length) ~= head do
+  for i = 1, #ids do
+    while string.sub(ids[i], 1, length) ~= head do
       length = length - 1
       head = string.sub(first, 1, length)
     end
@@ -30,6 +30,11 @@ local function in_common(ids)
 end
 
 local function event(stream, cap, at, name, ids)
+  if #ids == 1 then
+    redis.call('XADD', stream, 'MAXLEN', '~', cap, '*', 'event', name, 'at', at,
+      string.find(ids[1], ' ', 1, true) and 'id' or 'ids', ids[1])
+    return
+  end
   if string.find(table.concat(ids), ' ', 1, true) then
     local others = {}
     for _, id in ipairs(ids) do
@@ -47,8 +52,8 @@ local function event(stream, cap, at, name, ids)
   local length = #ids > FEW and in_common(ids) or 0
   if length > 0 then
     local rests = {}
-    for i, id in ipairs(ids) do
-      rests[i] = string.sub(id, length + 1)
+    for i = 1, #ids do
+      rests[i] = string.sub(ids[i], length + 1)
     end
     redis.call('XADD', stream, 'MAXLEN', '~', cap, '*', 'event', name, 'at', at,
       'head', string.sub(ids[1], 1, length), 'rests', table.concat(rests, ' '))
