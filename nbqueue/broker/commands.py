@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -100,6 +101,7 @@ __all__ = [
 
 ATTEMPT_CAP = 100_000
 COUNTER_DAYS = 90
+_DAY_MS = 86_400_000
 
 
 class Fetched(NamedTuple):
@@ -141,7 +143,10 @@ class Ended(NamedTuple):
 
     @property
     def result_size(self) -> int:
-        return len(self.result) + sum(len(piece) for _, piece in self.beside)
+        size = len(self.result)
+        for _, piece in self.beside:
+            size += len(piece)
+        return size
 
 
 @dataclass(frozen=True)
@@ -216,18 +221,25 @@ def _read_fetched(reply: Any) -> list[Fetched] | None:
     ]
 
 
-def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Command[list[int]]:
-    """Finish tasks that succeeded. Reads as the positions of tasks that were no longer held."""
+@lru_cache(maxsize=64)
+def _completing_keys(queue: str, day: int) -> tuple[str, ...]:
+    """The keys that `complete` takes but those of tasks, on this day since 1970."""
     keys = queue_keys(queue)
-    names = [
+    return (
         keys.active,
         keys.lease,
         keys.completed,
         keys.events,
         keys.attempts,
         keys.processed,
-        keys.processed_on(utc_day(now_ms)),
-    ]
+        keys.processed_on(utc_day(day * _DAY_MS)),
+    )
+
+
+def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Command[list[int]]:
+    """Finish tasks that succeeded. Reads as the positions of tasks that were no longer held."""
+    keys = queue_keys(queue)
+    names = [*_completing_keys(queue, now_ms // _DAY_MS)]
     large, staged = stage_ends(keys, ended)
     args: list[Arg] = [now_ms, EVENT_CAP, ATTEMPT_CAP, _counter_expiry(now_ms), keys.ends]
     args += (*who, large)

@@ -40,6 +40,7 @@ class Link:
         self._raw = store.open_connection()
         self._socket: Any = self._raw.socket
         self._socket.setblocking(False)
+        self._is_tls = isinstance(self._socket, ssl.SSLSocket)
         self._reader = resp.new_reader()
         self._out = bytearray()
         self._pieces: deque[Piece] = deque()
@@ -78,12 +79,8 @@ class Link:
     ) -> None:
         """Queue a script; `flush` sends. ``is_tracked``: the server is to tell, once, when a key
         changes that it reads."""
-        if command.careful is not None:
-            way = (command.script.name, command.keys[0])
-            times = self._careful.get(way, 0)
-            if times:
-                self._careful[way] = times - 1
-                command = command.careful
+        if command.has_careful and self._careful:
+            command = self._likely_way(command)
         script = command.script
         if script.sha not in self._loaded:
             self._loaded.add(script.sha)
@@ -96,9 +93,9 @@ class Link:
                     self.send(command, on_reply, tries - 1, is_tracked=is_tracked)
                 else:
                     on_reply(reply)
-            elif command.careful is not None and reply == CAREFUL:
-                self._careful[way] = _CAREFUL_TIMES
-                self.send(command.careful, on_reply)
+            elif command.has_careful and reply == CAREFUL:
+                self._careful[script.name, command.keys[0]] = _CAREFUL_TIMES
+                self.send(command.careful or command, on_reply)
             else:
                 on_reply(command.read(reply))
 
@@ -109,6 +106,18 @@ class Link:
             self.call(("CLIENT", "CACHING", "YES"))  # which is for the next command only
         self._out += resp.pack(command.words())
         self._waiting.append(read)
+
+    def _likely_way(self, command: Command[Any]) -> Command[Any]:
+        """The careful way for as long as that was needed a moment ago, else the short one."""
+        way = (command.script.name, command.keys[0])
+        times = self._careful.get(way)
+        if times is None:
+            return command
+        if times > 1:
+            self._careful[way] = times - 1
+        else:
+            del self._careful[way]
+        return command.careful or command
 
     def _send_staged(self, command: Command[Any], read: OnReply) -> None:
         expected = resp.staged_replies(command)
@@ -153,8 +162,7 @@ class Link:
         while self._out or self._pieces:
             try:
                 if self._pieces:
-                    one_by_one = isinstance(self._socket, ssl.SSLSocket)
-                    send_pieces(self._socket, self._pieces, one_by_one=one_by_one)
+                    send_pieces(self._socket, self._pieces, one_by_one=self._is_tls)
                     continue
                 sent = self._socket.send(self._out)
             except _WOULD_BLOCK:
@@ -218,7 +226,7 @@ class Link:
 
     def _has_pending(self) -> bool:
         # TLS may hold decrypted bytes that no poll of the socket shows.
-        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+        return self._is_tls and self._socket.pending() > 0
 
     def _dispatch(self) -> None:
         reader = self._reader

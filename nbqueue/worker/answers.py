@@ -29,6 +29,8 @@ log = logging.getLogger("nbqueue.worker")
 _OWN_ERRORS = {"cancelled": TaskCancelled, "timeout": TaskTimeout, "lost": WorkerLost}
 """Reasons for which we say what happened, whatever the executor made of it."""
 
+_ENDED_WELL = (state.Complete, state.Revoke)
+
 Make = Callable[[int, Who], Command[bool]]
 
 
@@ -43,9 +45,9 @@ class Answers:
         """An executor answered."""
         decision = state.after_done(run, done)
         started_ms = finished_ms - done.micros // 1000
-        if isinstance(decision, state.Complete | state.Revoke):
-            keep = decision is state.COMPLETE and run.message.retention > 0
-            self._completed(run, done, started_ms, finished_ms, keep)
+        if isinstance(decision, _ENDED_WELL):
+            retention = run.message.retention if decision is state.COMPLETE else 0
+            self._completed(run, done, started_ms, finished_ms, retention)
             return
         body = b"" if done.outcome == pipe.VALUE else bytes(done.body)
         self.failed(run, decision, started_ms, done.peak_memory, body)
@@ -88,9 +90,10 @@ class Answers:
             self._finisher.otherwise(run, _requeue(run, run.failure(reason, reason), how))
 
     def _completed(
-        self, run: Run, done: DoneFrame, started_ms: int, finished_ms: int, keep: bool
+        self, run: Run, done: DoneFrame, started_ms: int, finished_ms: int, retention: int
     ) -> None:
-        message = run.message
+        """It is kept for so many seconds, or deleted."""
+        message, keep = run.message, retention > 0
         result, beside = result_envelope(self._keys, run, done)
         now_s = finished_ms // 1000
         self._finisher.completed(
@@ -98,7 +101,7 @@ class Answers:
             Ended(
                 run.task_id,
                 run.fence,
-                now_s + message.retention if keep else None,
+                now_s + retention if keep else None,
                 with_completed_at(run.msg, now_s) if keep else b"",
                 result,
                 message.type,

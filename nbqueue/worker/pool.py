@@ -13,6 +13,7 @@ from nbqueue.worker.codes import Codes
 from nbqueue.worker.executors import LOOP, SYNC, THREADS, Death, Executor, ExecutorGone
 from nbqueue.worker.pace import Pace
 from nbqueue.worker.reactor import Reactor, Timer
+from nbqueue.worker.reaper import Reaper
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import THREAD, WorkerSettings
 from nbqueue.worker.spawn import wanted
@@ -22,7 +23,6 @@ log = logging.getLogger("nbqueue.worker")
 
 _LOOK_AT_PARKED = 0.005
 _MOST_FAILED_STARTS = 5
-_LAST_WORDS = 0.2
 _LONGEST_WAIT = 0.05
 _NO_BLOB = (pipe.NO_CODE, pipe.AGGREGATION)
 
@@ -45,6 +45,7 @@ class Pool:
         self._settings = settings
         self.pace = Pace()
         self.executors: list[Executor] = []
+        self._reaper = Reaper(reactor, self.executors, settings.kill_grace_seconds)
         self._ready: deque[Run] = deque()
         self._without_code: dict[bytes, list[Run]] = {}
         self._limits = TimeLimits(reactor, lambda run: self.interrupt(run, pipe.TIMED_OUT))
@@ -65,10 +66,13 @@ class Pool:
         """How many tasks are here and have not ended."""
         return self._in_hand
 
+    def ahead(self) -> int:
+        """How many tasks may be fetched ahead of free slots: many if tasks are short."""
+        return self.pace.ahead(self._settings.concurrency)
+
     def room(self) -> int:
-        """How many tasks may be fetched: for free slots, and ahead of them if tasks are short."""
-        slots = self._settings.concurrency
-        return slots + self.pace.ahead(slots) - self._in_hand
+        """How many tasks may be begun, or wait here for a slot."""
+        return self._settings.concurrency + self.ahead() - self._in_hand
 
     def slack(self) -> float:
         """For how many seconds all executors have enough to do, about: so long nobody misses us.
@@ -145,8 +149,7 @@ class Pool:
                 self.interrupt(run, reason)
             return
         executor.interrupt(run, reason)
-        grace = self._settings.kill_grace_seconds
-        self._reactor.after(grace, lambda: self._kill_if_running(executor, run))
+        self._reaper.after_interrupt(executor, run)
 
     def take_back_unstarted(self) -> list[Run]:
         """Give up all runs that have not begun."""
@@ -299,10 +302,9 @@ class Pool:
         try:
             ended = executor.read(self._reactor.now())
         except ExecutorGone:
-            # It has ended, or soon will; if a task closed the socket, it is of no use any more.
             self._reactor.forget(executor)
             executor.retiring = True
-            self._reactor.after(_LAST_WORDS, lambda: self._kill_deaf(executor))
+            self._reaper.after_hanging_up(executor)
             return False
         if executor.ready:
             self._failed_starts = 0
@@ -326,21 +328,10 @@ class Pool:
         return bool(ended or reported)
 
     def _retire(self, executor: Executor) -> None:
-        """Have it end when it is idle; something that a task left behind may keep it alive."""
+        """Have it end when it is idle."""
         executor.stop()
         self._flush(executor)
-        self._reactor.after(self._settings.kill_grace_seconds, lambda: self._end_idle(executor))
-
-    def _end_idle(self, executor: Executor) -> None:
-        if executor in self.executors:
-            if executor.runs:
-                self._reactor.after(1.0, lambda: self._end_idle(executor))
-            else:
-                executor.kill("it was to end and did not")
-
-    def _kill_deaf(self, executor: Executor) -> None:
-        if executor in self.executors:
-            executor.kill("its process lost the connection to its supervisor")
+        self._reaper.after_stop(executor)
 
     def _flush(self, executor: Executor) -> None:
         try:
@@ -380,11 +371,6 @@ class Pool:
             self._drop(run)
             innocent = executor.culprit is not None and executor.culprit is not run
             self.on_lost(run, why, innocent)
-
-    def _kill_if_running(self, executor: Executor, run: Run) -> None:
-        if run.number in executor.runs:
-            word = "timed out" if run.stop_reason == pipe.TIMED_OUT else "was cancelled"
-            executor.kill(f"another task of its executor {word} and did not end", run)
 
     def _drop(self, run: Run) -> None:
         self._in_hand -= 1
