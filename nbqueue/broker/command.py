@@ -126,7 +126,7 @@ def check_limit(limit: int) -> None:
         raise ValueError(f"limit={limit} is not between 1 and {MOST_AT_ONCE}")
 
 
-def decoded_number(value: bytes | int) -> int | None:
+def decoded_number(value: bytes | str | int) -> int | None:
     # Anybody may have written it; what makes no sense counts as absent.
     try:
         number = int(value)

@@ -209,13 +209,16 @@ def _read_fetched(reply: Any) -> list[Fetched] | None:
         return Full()
     found = iter(reply)
     return [
-        Fetched(
-            decoded_id(task_id),
-            msg if type(msg) is bytes else b"",
-            decoded_number(since),
-            decoded_number(attempt) or 1,
-            decoded_number(lost) or 0,
-            0 if type(msg) is bytes else msg,
+        tuple.__new__(
+            Fetched,
+            (
+                decoded_id(task_id),
+                msg if type(msg) is bytes else b"",
+                decoded_number(since),
+                decoded_number(attempt) or 1,
+                decoded_number(lost) or 0,
+                0 if type(msg) is bytes else msg,
+            ),
         )
         for task_id, msg, since, attempt, lost in zip(*[found] * 5, strict=True)
     ]
@@ -244,19 +247,20 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
     args: list[Arg] = [now_ms, EVENT_CAP, ATTEMPT_CAP, _counter_expiry(now_ms), keys.ends]
     args += (*who, large)
     for task, letter in zip(ended, large or repeat("."), strict=False):
-        names.append(keys.task_prefix + task.task_id)
+        task_id, fence, keep_until, msg, result, name, attempt, begun, over, waited, peak, *_ = task
+        names.append(keys.task_prefix + task_id)
         args += (
-            task.task_id,
-            task.fence,
-            "" if task.keep_until is None else task.keep_until,
-            b"" if letter in STAGED else bytes(task.msg),
-            b"" if letter == "r" else bytes(task.result),
-            task.type,
-            task.attempt,
-            task.started_ms,
-            task.finished_ms,
-            "" if task.waited_ms is None else task.waited_ms,
-            task.peak_memory,
+            task_id,
+            fence,
+            "" if keep_until is None else keep_until,
+            b"" if letter in STAGED else bytes(msg),
+            b"" if letter == "r" else bytes(result),
+            name,
+            attempt,
+            begun,
+            over,
+            "" if waited is None else waited,
+            peak,
         )
     if large:
         return command("complete_careful", names, args, positions, staged)

@@ -42,6 +42,8 @@ class Link:
         self._socket.setblocking(False)
         self._is_tls = isinstance(self._socket, ssl.SSLSocket)
         self._reader = resp.new_reader()
+        self.wants_write = False
+        """Whether something is queued."""
         self._out = bytearray()
         self._pieces: deque[Piece] = deque()
         """What goes before that, and is too large to be copied."""
@@ -59,10 +61,6 @@ class Link:
     def fileno(self) -> int:
         number: int = self._socket.fileno()
         return number
-
-    @property
-    def wants_write(self) -> bool:
-        return bool(self._out or self._pieces)
 
     @property
     def under_way(self) -> int:
@@ -104,8 +102,7 @@ class Link:
             return
         if is_tracked:
             self.call(("CLIENT", "CACHING", "YES"))  # which is for the next command only
-        self._out += resp.pack(command.words())
-        self._waiting.append(read)
+        self.call(command.words(), read)
 
     def _likely_way(self, command: Command[Any]) -> Command[Any]:
         """The careful way for as long as that was needed a moment ago, else the short one."""
@@ -136,10 +133,12 @@ class Link:
             self._pieces.append(self._out)
             self._out = bytearray()
         self._pieces.extend(pieces)
+        self.wants_write = True
 
     def call(self, words: Sequence[Arg], on_reply: OnReply | None = None) -> None:
         """Queue a plain command."""
         self._out += resp.pack(words)
+        self.wants_write = True
         self._waiting.append(on_reply)
 
     def gather(
@@ -174,6 +173,7 @@ class Link:
                 self._out = bytearray()
             else:
                 del self._out[:sent]
+        self.wants_write = False
 
     def read(self) -> None:
         """Take what has come, and call the callbacks of whole replies."""
@@ -264,15 +264,21 @@ class Listener(Link):
         super().__init__(store)
         self._on_message = on_message
         self._on_id = on_id
-        self._out += resp.pack(("CLIENT", "ID")) + resp.pack(("SUBSCRIBE", *channels))
+        self._say("CLIENT", "ID")
+        self._say("SUBSCRIBE", *channels)
 
     def follow(self, channel: str) -> None:
         """Listen to one more channel; `flush` sends."""
-        self._out += resp.pack(("SUBSCRIBE", channel))
+        self._say("SUBSCRIBE", channel)
 
     def unfollow(self, channel: str) -> None:
         """Listen to a channel no more."""
-        self._out += resp.pack(("UNSUBSCRIBE", channel))
+        self._say("UNSUBSCRIBE", channel)
+
+    def _say(self, *words: str) -> None:
+        # What is answered comes as a message, out of the order.
+        self._out += resp.pack(words)
+        self.wants_write = True
 
     def _dispatch(self) -> None:
         while True:

@@ -45,7 +45,7 @@ def withdraw(queue: str, text: str) -> tuple[str, str, int, str]:
 def read_handed(data: bytes) -> Handed | None:
     """What a worker was told, as ``lib/hand.lua`` says it; None if it makes no sense."""
     head, _, rest = data.partition(b"\n")
-    words = head.split(b" ", 3)
+    words = decoded_id(head).split(" ", 3)
     if len(words) != 4:
         return None
     token, since, length, queue = words
@@ -53,7 +53,7 @@ def read_handed(data: bytes) -> Handed | None:
     if size is None or not 0 < size < len(rest):
         return None
     task = Fetched(decoded_id(rest[:size]), rest[size:], decoded_number(since), attempt=1, lost=0)
-    return Handed(decoded_id(queue), decoded_id(token), task)
+    return Handed(queue, token, task)
 
 
 def hand_channel(worker_id: str, number: int) -> str:

@@ -192,7 +192,8 @@ def parse_call(payload: bytes | memoryview) -> Call:
         beside = _read_beside(payload, begin, "call")
         begin += BESIDE_SIZE
         head = memoryview(payload)[:begin]
-    return Call(
+    # One for each task: not by the function in Python that a class of named tuples has for it.
+    parts = (
         version,
         codec,
         (major, minor),
@@ -205,6 +206,7 @@ def parse_call(payload: bytes | memoryview) -> Call:
         beside,
         head,
     )
+    return tuple.__new__(Call, parts)
 
 
 def beside_call(payload: bytes | memoryview) -> Beside | None:

@@ -67,6 +67,8 @@ _HASHED_AT_ONCE = 262_144
 _DIGEST_SIZE = 32
 _HEAD = struct.Struct(">IB")
 _TASK = struct.Struct(">I16sBqqqdIIII")
+_TASK_FRAME = struct.Struct(">IBI16sBqqqdIIII")
+"""The head of a frame, and that of a task."""
 _REPORT = struct.Struct(">IB")
 _OUTPUT = struct.Struct(">BQQ")
 _DONE = struct.Struct(">IBQQdBI")
@@ -130,13 +132,16 @@ def frame(kind: int, body: bytes = b"") -> bytes:
 
 
 def pack_task(task: TaskFrame) -> bytes:
-    return b"".join((task_head(task), task.arguments))
+    return task_head(task) + task.arguments
 
 
 def task_head(task: TaskFrame) -> bytes:
     """All of the frame but the arguments, with which it ends."""
     task_id, queue, name = task.task_id.encode(), task.queue.encode(), task.type.encode()
-    head = _TASK.pack(
+    names = b"".join((task_id, queue, name, task.headers))
+    head = _TASK_FRAME.pack(
+        1 + _TASK.size + len(names) + len(task.arguments),
+        TASK,
         task.number,
         task.fingerprint,
         task.is_message | task.json_result << 1,
@@ -149,8 +154,7 @@ def task_head(task: TaskFrame) -> bytes:
         len(name),
         len(task.headers),
     )
-    size = len(head) + sum(map(len, (task_id, queue, name, task.headers, task.arguments)))
-    return b"".join((_HEAD.pack(size + 1, TASK), head, task_id, queue, name, task.headers))
+    return head + names
 
 
 def unpack_task(body: bytes) -> TaskFrame:
@@ -252,7 +256,9 @@ def unpack_done(body: bytes) -> DoneFrame:
     rest, digest = rest_of(body, at + length), b""
     if bits & 2:
         rest, digest = rest[:-_DIGEST_SIZE], bytes(rest[-_DIGEST_SIZE:])
-    return DoneFrame(number, outcome, micros, peak, delay, bool(bits & 1), text, rest, digest)
+    # One for each task: not by the function in Python that a class of named tuples has for it.
+    parts = (number, outcome, micros, peak, delay, bool(bits & 1), text, rest, digest)
+    return tuple.__new__(DoneFrame, parts)
 
 
 class Frames:

@@ -79,7 +79,7 @@ class Fetcher:
         self._clock = clock
         self._worker_id = worker_id
         self._lease_ms = int(lease_seconds * 1000)
-        self._offers = Offers(reactor, links, clock, worker_id, lease_seconds, self._on_handed)
+        self._offers = Offers(reactor, links, worker_id, lease_seconds, self._on_handed)
         self._last_queue = ""
         """From which the last task came."""
         self._was_free = 0
@@ -170,7 +170,8 @@ class Fetcher:
         is_idle = queue in self._waiting and not (self._asking or self._filled)
         if is_idle and now - self._freed_at < _OFFER_SECONDS:
             for _ in range(min(free, MOST_OFFERS) - made):
-                offers.make(queue, self._new_token(self._clock.now_ms()))
+                now_ms = self._clock.now_ms()
+                offers.make(queue, self._new_token(now_ms), now_ms)
 
     def _on_handed(self, handed: Handed) -> None:
         self._last_queue = handed.queue

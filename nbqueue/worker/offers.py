@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from nbqueue.broker.offering import Handed, hand_channel, offer, offer_text, read_handed, withdraw
 from nbqueue.broker.resp import ReplyError
-from nbqueue.clock import Clock
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
 
@@ -41,7 +40,6 @@ class Offers:
         self,
         reactor: Reactor,
         links: Links,
-        clock: Clock,
         worker_id: str,
         lease_seconds: float,
         on_handed: Callable[[Handed], None],
@@ -49,7 +47,6 @@ class Offers:
         """``on_handed`` gets each task that was handed to this worker."""
         self._reactor = reactor
         self._links = links
-        self._clock = clock
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
         self._on_handed = on_handed
@@ -67,9 +64,10 @@ class Offers:
 
     def count(self, now: float) -> int:
         """How many may be used now, on the reactor's clock."""
-        if self._open:
-            self._retire(self._open, now)
-        return len(self._open)
+        made = self._open
+        if made and next(iter(made.values())).until <= now:
+            self._retire(made, now)
+        return len(made)
 
     @property
     def is_unsettled(self) -> bool:
@@ -78,7 +76,7 @@ class Offers:
             self._retire(self._leaving, self._reactor.now())
         return bool(self._leaving)
 
-    def make(self, queue: str, token: str) -> None:
+    def make(self, queue: str, token: str, now_ms: int) -> None:
         """Offer to take one task of ``queue``, which is then ours under this token."""
         link = self._links.tasks
         if link is None:
@@ -87,7 +85,7 @@ class Offers:
             self.withdraw()
             self._queue = queue
         lasts_ms = int(_LASTS * 1000)
-        until_ms = self._clock.now_ms() + lasts_ms
+        until_ms = now_ms + lasts_ms
         lease_until_ms = until_ms + int(self._lease_seconds * 1000)
         text = offer_text(until_ms, lease_until_ms, self._channel, token)
         self._open[token] = _Offer(queue, text, self._reactor.now() + _LASTS)

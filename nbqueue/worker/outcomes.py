@@ -35,10 +35,8 @@ class Outcomes:
         self._providers = providers
         self._results = ResultWriter(links, keys)
         self._outputs = OutputWriter(links, keys, clock)
-
-    def flush(self) -> None:
+        self.flush = self._outputs.flush
         """Write what runs said of themselves. Once a round, before ends are acknowledged."""
-        self._outputs.flush()
 
     def reported(self, run: Run, what: int, body: bytes) -> None:
         """It runs, and said something of itself."""

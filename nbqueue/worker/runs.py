@@ -130,7 +130,8 @@ class Run:
     def frame(self, ends_at: float) -> TaskFrame:
         """What its executor needs to run it."""
         message, call = self.message, self.call
-        return TaskFrame(
+        # One for each task: not by the function in Python that a class of named tuples has for it.
+        parts = (
             self.number,
             self.fingerprint,
             call is None,
@@ -143,8 +144,9 @@ class Run:
             message.type,
             seen_headers(message.headers) if message.headers else b"",
             self.payload if call is None else call.arguments,
-            self.has_json_result,
+            call is not None and bool(call.flags & JSON_RESULT),
         )
+        return tuple.__new__(TaskFrame, parts)
 
     def waited_ms(self, started_ms: int) -> int | None:
         """How long the task was pending before it started, if that is known."""
