@@ -75,6 +75,7 @@ _CALL_BESIDE: Final = CALL_BESIDE + bytes(sys.version_info[:2])
 _RESULT_BESIDE: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE_BESIDE))
 _RESULT_HEAD: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE))
 _UNSIGNED: Final = bytes(20)
+_LONGEST_KEPT: Final = 1000
 
 _CALL_CONTEXT: Final = b"nbqueue.call.1\0"
 _RESULT_CONTEXT: Final = b"nbqueue.result.1\0"
@@ -237,7 +238,9 @@ def call_texts(
 ) -> tuple[bytes, Piece]:
     """The same in two parts, the second of which is not copied."""
     task = task_id.encode()
-    parts = (_CALL_CONTEXT, _length(len(task)), task, place_text(queue, type), payload[:9])
+    # Whose type is long may want us to keep many of them.
+    place = place_text if len(type) <= _LONGEST_KEPT else place_text.__wrapped__
+    parts = (_CALL_CONTEXT, _length(len(task)), task, place(queue, type), payload[:9])
     return b"".join(parts), rest_of(payload, 29)
 
 

@@ -1,0 +1,77 @@
+"""What a worker offered is used once, and forgotten in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from nbqueue.broker.offering import Handed
+from nbqueue.worker.links import Links
+from nbqueue.worker.offers import Offers
+from nbqueue.worker.reactor import Reactor
+
+LEASE = 30.0
+
+
+class World:
+    """A reactor whose time is set, links that send nowhere, and the offers between them."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.on_up: list[Any] = []
+        self.on_down: list[Any] = []
+        self.tasks = self
+        self.say: Callable[[bytes], None]
+        self.taken: list[Handed] = []
+        self.offers = Offers(
+            cast("Reactor", self), cast("Links", self), "w", LEASE, self.taken.append
+        )
+        self.on_up[0]()
+        self.offers.make("q", "w:1:1", 1000)
+
+    def now(self) -> float:
+        return self.time
+
+    def listen(self, channel: str, on_data: Callable[[bytes], None]) -> None:
+        self.say = on_data
+
+    def send(self, *_: Any) -> None:
+        pass
+
+    call = send
+
+    def hand(self, queue: str = "q") -> list[str]:
+        """Tell of a task under the offer. Returns the tokens of all that were taken."""
+        self.say(b"w:1:1 5 1 " + queue.encode() + b"\nimsg")
+        return [handed.token for handed in self.taken]
+
+
+def test_an_offer_is_used_once() -> None:
+    world = World()
+    assert world.offers.count(world.time) == 1
+    assert world.hand() == ["w:1:1"]
+    assert world.offers.count(world.time) == 0
+    assert world.hand() == ["w:1:1"]
+
+
+def test_an_offer_is_for_its_queue_only() -> None:
+    assert World().hand("other") == []
+
+
+@pytest.mark.parametrize("is_withdrawn", [False, True])
+def test_one_that_has_run_out_is_known_for_as_long_as_a_lease(is_withdrawn: bool) -> None:
+    for late, taken in ((LEASE - 3, ["w:1:1"]), (LEASE + 3, [])):
+        world = World()
+        if is_withdrawn:
+            world.offers.withdraw()
+            assert world.offers.is_unsettled
+        world.time += 1.5
+        assert (world.offers.count(world.time), world.offers.is_unsettled) == (0, False)
+        world.time += late
+        # Old ones are forgotten when others become old.
+        world.offers.make("q", "w:1:2", 1000)
+        world.time += 1.5
+        assert world.offers.count(world.time) == 0
+        assert world.hand() == taken
