@@ -102,7 +102,9 @@ class Link:
             return
         if is_tracked:
             self.call(("CLIENT", "CACHING", "YES"))  # which is for the next command only
-        self.call(command.words(), read)
+        self._out += resp.pack(command.words())
+        self.wants_write = True
+        self._waiting.append(read)
 
     def _likely_way(self, command: Command[Any]) -> Command[Any]:
         """The careful way for as long as that was needed a moment ago, else the short one."""
