@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 _DRIFT = 1e-4
 """By how much two clocks may part, in seconds a second."""
@@ -20,9 +21,10 @@ _STEADY = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None)
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-def steady_time() -> float:
-    """Seconds that no change of this host's wall clock, and no sleep of the machine, disturbs."""
-    return time.monotonic() if _STEADY is None else time.clock_gettime(_STEADY)
+steady_time: Callable[[], float] = (
+    time.monotonic if _STEADY is None else partial(time.clock_gettime, _STEADY)
+)
+"""Seconds that no change of this host's wall clock, and no sleep of the machine, disturbs."""
 
 
 class Clock:

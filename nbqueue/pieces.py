@@ -20,6 +20,11 @@ values of 8 MB and more back to the system at once, and each page of the next co
 _MOST_AT_ONCE = 64
 
 
+def rest_of(data: bytes | memoryview, at: int) -> bytes | memoryview:
+    """What follows there, not copied if it is large."""
+    return data[at:] if len(data) - at <= LARGE else memoryview(data)[at:]
+
+
 class Pieces:
     """Bytes that lie in several places; ``bytes(…)`` puts them together."""
 

@@ -50,8 +50,16 @@ class Command(Generic[T]):
     args: Sequence[Arg]
     read: Callable[[Any], T]
     staged: Sequence[Staged] = ()
-    careful: Command[T] | None = None
-    """What to run instead if the reply is `CAREFUL`: this did nothing, and leaves it to that."""
+    has_careful: bool = False
+    """Whether it may reply `CAREFUL`: then it did nothing, and leaves it to `careful`."""
+
+    @property
+    def careful(self) -> Command[T] | None:
+        """What to run instead then."""
+        if not self.has_careful:
+            return None
+        script = scripts.load(self.script.name + "_careful")
+        return Command(script, self.keys, self.args, self.read)
 
     def words(self) -> tuple[Arg, ...]:
         """The words of the Redis command that runs the script by its digest."""
@@ -106,7 +114,7 @@ def short_way(
 ) -> Command[T]:
     """The script of that name, which leaves what is not simple to ``<name>_careful``."""
     found = command(name, keys, args, read)
-    found.careful = Command(scripts.load(name + "_careful"), keys, args, read)
+    found.has_careful = True
     return found
 
 
@@ -125,7 +133,7 @@ def check_limit(limit: int) -> None:
         raise ValueError(f"limit={limit} is not between 1 and {MOST_AT_ONCE}")
 
 
-def decoded_number(value: bytes | int) -> int | None:
+def decoded_number(value: bytes | str | int) -> int | None:
     # Anybody may have written it; what makes no sense counts as absent.
     try:
         number = int(value)

@@ -8,6 +8,7 @@ what workers ask while all goes well; what they ask else is in `failing`, what p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -100,6 +101,8 @@ __all__ = [
     "utc_day",
 ]
 
+_DAY_MS = 86_400_000
+
 
 class Fetched(NamedTuple):
     """A task that a worker took. ``unread`` is how long its message is if that is to be read."""
@@ -133,7 +136,10 @@ class Ended(NamedTuple):
 
     @property
     def result_size(self) -> int:
-        return len(self.result) + sum(len(piece) for _, piece in self.beside)
+        size = len(self.result)
+        for _, piece in self.beside:
+            size += len(piece)
+        return size
 
 
 def token_fence(token: str) -> str:
@@ -177,47 +183,58 @@ def _read_fetched(reply: Any) -> list[Fetched] | None:
         return Full()
     found = iter(reply)
     return [
-        Fetched(
-            decoded_id(task_id),
-            msg if type(msg) is bytes else b"",
-            decoded_number(since),
-            decoded_number(attempt) or 1,
-            decoded_number(lost) or 0,
-            0 if type(msg) is bytes else msg,
+        tuple.__new__(
+            Fetched,
+            (
+                decoded_id(task_id),
+                msg if type(msg) is bytes else b"",
+                decoded_number(since),
+                decoded_number(attempt) or 1,
+                decoded_number(lost) or 0,
+                0 if type(msg) is bytes else msg,
+            ),
         )
         for task_id, msg, since, attempt, lost in zip(*[found] * 5, strict=True)
     ]
 
 
-def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Command[list[int]]:
-    """Finish tasks that succeeded. Reads as the positions of tasks that were no longer held."""
+@lru_cache(maxsize=64)
+def _completing_keys(queue: str, day: int) -> tuple[str, ...]:
+    """The keys that `complete` takes but those of tasks, on this day since 1970."""
     keys = queue_keys(queue)
-    names = [
+    return (
         keys.active,
         keys.lease,
         keys.completed,
         keys.events,
         keys.attempts,
         keys.processed,
-        keys.processed_on(utc_day(now_ms)),
-    ]
+        keys.processed_on(utc_day(day * _DAY_MS)),
+    )
+
+
+def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Command[list[int]]:
+    """Finish tasks that succeeded. Reads as the positions of tasks that were no longer held."""
+    keys = queue_keys(queue)
+    names = [*_completing_keys(queue, now_ms // _DAY_MS)]
     large, staged = stage_ends(keys, ended)
     args: list[Arg] = [now_ms, EVENT_CAP, ATTEMPT_CAP, counter_expiry(now_ms), keys.ends]
     args += (*who, large)
     for task, letter in zip(ended, large or repeat("."), strict=False):
-        names.append(keys.task_prefix + task.task_id)
+        task_id, fence, keep_until, msg, result, name, attempt, begun, over, waited, peak, *_ = task
+        names.append(keys.task_prefix + task_id)
         args += (
-            task.task_id,
-            task.fence,
-            "" if task.keep_until is None else task.keep_until,
-            b"" if letter in STAGED else bytes(task.msg),
-            b"" if letter == "r" else bytes(task.result),
-            task.type,
-            task.attempt,
-            task.started_ms,
-            task.finished_ms,
-            "" if task.waited_ms is None else task.waited_ms,
-            task.peak_memory,
+            task_id,
+            fence,
+            "" if keep_until is None else keep_until,
+            b"" if letter in STAGED else bytes(msg),
+            b"" if letter == "r" else bytes(result),
+            name,
+            attempt,
+            begun,
+            over,
+            "" if waited is None else waited,
+            peak,
         )
     if large:
         return command("complete_careful", names, args, positions, staged)

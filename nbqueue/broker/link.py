@@ -40,7 +40,10 @@ class Link:
         self._raw = store.open_connection()
         self._socket: Any = self._raw.socket
         self._socket.setblocking(False)
+        self._is_tls = isinstance(self._socket, ssl.SSLSocket)
         self._reader = resp.new_reader()
+        self.wants_write = False
+        """Whether something is queued."""
         self._out = bytearray()
         self._pieces: deque[Piece] = deque()
         """What goes before that, and is too large to be copied."""
@@ -60,10 +63,6 @@ class Link:
         return number
 
     @property
-    def wants_write(self) -> bool:
-        return bool(self._out or self._pieces)
-
-    @property
     def under_way(self) -> int:
         """How many replies are still to come."""
         return len(self._waiting)
@@ -78,12 +77,8 @@ class Link:
     ) -> None:
         """Queue a script; `flush` sends. ``is_tracked``: the server is to tell, once, when a key
         changes that it reads."""
-        if command.careful is not None:
-            way = (command.script.name, command.keys[0])
-            times = self._careful.get(way, 0)
-            if times:
-                self._careful[way] = times - 1
-                command = command.careful
+        if command.has_careful and self._careful:
+            command = self._likely_way(command)
         script = command.script
         if script.sha not in self._loaded:
             self._loaded.add(script.sha)
@@ -96,9 +91,9 @@ class Link:
                     self.send(command, on_reply, tries - 1, is_tracked=is_tracked)
                 else:
                     on_reply(reply)
-            elif command.careful is not None and reply == CAREFUL:
-                self._careful[way] = _CAREFUL_TIMES
-                self.send(command.careful, on_reply)
+            elif command.has_careful and reply == CAREFUL:
+                self._careful[script.name, command.keys[0]] = _CAREFUL_TIMES
+                self.send(command.careful or command, on_reply)
             else:
                 on_reply(command.read(reply))
 
@@ -108,7 +103,20 @@ class Link:
         if is_tracked:
             self.call(("CLIENT", "CACHING", "YES"))  # which is for the next command only
         self._out += resp.pack(command.words())
+        self.wants_write = True
         self._waiting.append(read)
+
+    def _likely_way(self, command: Command[Any]) -> Command[Any]:
+        """The careful way for as long as that was needed a moment ago, else the short one."""
+        way = (command.script.name, command.keys[0])
+        times = self._careful.get(way)
+        if times is None:
+            return command
+        if times > 1:
+            self._careful[way] = times - 1
+        else:
+            del self._careful[way]
+        return command.careful or command
 
     def _send_staged(self, command: Command[Any], read: OnReply) -> None:
         expected = resp.staged_replies(command)
@@ -127,10 +135,12 @@ class Link:
             self._pieces.append(self._out)
             self._out = bytearray()
         self._pieces.extend(pieces)
+        self.wants_write = True
 
     def call(self, words: Sequence[Arg], on_reply: OnReply | None = None) -> None:
         """Queue a plain command."""
         self._out += resp.pack(words)
+        self.wants_write = True
         self._waiting.append(on_reply)
 
     def gather(
@@ -153,8 +163,7 @@ class Link:
         while self._out or self._pieces:
             try:
                 if self._pieces:
-                    one_by_one = isinstance(self._socket, ssl.SSLSocket)
-                    send_pieces(self._socket, self._pieces, one_by_one=one_by_one)
+                    send_pieces(self._socket, self._pieces, one_by_one=self._is_tls)
                     continue
                 sent = self._socket.send(self._out)
             except _WOULD_BLOCK:
@@ -166,6 +175,7 @@ class Link:
                 self._out = bytearray()
             else:
                 del self._out[:sent]
+        self.wants_write = False
 
     def read(self) -> None:
         """Take what has come, and call the callbacks of whole replies."""
@@ -218,7 +228,7 @@ class Link:
 
     def _has_pending(self) -> bool:
         # TLS may hold decrypted bytes that no poll of the socket shows.
-        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+        return self._is_tls and self._socket.pending() > 0
 
     def _dispatch(self) -> None:
         reader = self._reader
@@ -256,15 +266,21 @@ class Listener(Link):
         super().__init__(store)
         self._on_message = on_message
         self._on_id = on_id
-        self._out += resp.pack(("CLIENT", "ID")) + resp.pack(("SUBSCRIBE", *channels))
+        self._say("CLIENT", "ID")
+        self._say("SUBSCRIBE", *channels)
 
     def follow(self, channel: str) -> None:
         """Listen to one more channel; `flush` sends."""
-        self._out += resp.pack(("SUBSCRIBE", channel))
+        self._say("SUBSCRIBE", channel)
 
     def unfollow(self, channel: str) -> None:
         """Listen to a channel no more."""
-        self._out += resp.pack(("UNSUBSCRIBE", channel))
+        self._say("UNSUBSCRIBE", channel)
+
+    def _say(self, *words: str) -> None:
+        # What is answered comes as a message, out of the order.
+        self._out += resp.pack(words)
+        self.wants_write = True
 
     def _dispatch(self) -> None:
         while True:

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nbqueue.broker.command import Command, command, decoded_number, seconds_never_whole
+from nbqueue.broker.command import (
+    Command,
+    command,
+    decoded_id,
+    decoded_number,
+    seconds_never_whole,
+)
 from nbqueue.broker.commands import Fetched
 from nbqueue.wire.keys import HAND_CHANNEL, queue_keys
 
@@ -41,15 +47,14 @@ def withdraw(queue: str, text: str) -> tuple[str, str, int, str]:
 def read_handed(data: bytes) -> Handed | None:
     """What a worker was told, as ``lib/hand.lua`` says it; None if it makes no sense."""
     head, _, rest = data.partition(b"\n")
-    words = head.decode("utf-8", "replace").split(" ", 3)
+    words = decoded_id(head).split(" ", 3)
     if len(words) != 4:
         return None
     token, since, length, queue = words
-    size = decoded_number(length.encode())
+    size = decoded_number(length)
     if size is None or not 0 < size < len(rest):
         return None
-    task_id = rest[:size].decode("utf-8", "replace")
-    task = Fetched(task_id, rest[size:], decoded_number(since.encode()), attempt=1, lost=0)
+    task = Fetched(decoded_id(rest[:size]), rest[size:], decoded_number(since), attempt=1, lost=0)
     return Handed(queue, token, task)
 
 

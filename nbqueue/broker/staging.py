@@ -30,7 +30,10 @@ def stage_new(keys: QueueKeys, number: int, task: NewTask) -> tuple[bytes, list[
 
 def stage_ends(keys: QueueKeys, ended: Sequence[Ended]) -> tuple[str, list[Staged]]:
     """What is large of tasks that ended: their letters as ``complete.lua`` wants them, and that."""
-    if not any(task.is_large or task.beside for task in ended):
+    for task in ended:
+        if task.is_large or task.beside:
+            break
+    else:
         return "", []
     letters: list[str] = []
     staged: list[Staged] = []

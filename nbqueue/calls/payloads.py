@@ -41,11 +41,12 @@ from __future__ import annotations
 
 import struct
 import sys
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from nbqueue.calls.beside import BESIDE_SIZE, Beside, read_beside
 from nbqueue.errors import SignatureError
-from nbqueue.pieces import Piece
+from nbqueue.pieces import Piece, rest_of
 
 VERSION: Final = 1
 PICKLE: Final = 1
@@ -68,10 +69,13 @@ _CALL: Final = struct.Struct(">4sBBBBB4s16s16s")
 _RESULT: Final = struct.Struct(">4sBBB4s16s")
 _LIMITS: Final = struct.Struct(">QQ")
 _CALL_HEAD: Final = _CALL_MAGIC + bytes((VERSION, PICKLE, *sys.version_info[:2]))
-_CALL_BESIDE: Final = _CALL_MAGIC + bytes((VERSION, PICKLE_BESIDE, *sys.version_info[:2]))
+CALL_BESIDE: Final = _CALL_MAGIC + bytes((VERSION, PICKLE_BESIDE))
+"""What the head of a call begins with whose arguments lie beside it."""
+_CALL_BESIDE: Final = CALL_BESIDE + bytes(sys.version_info[:2])
 _RESULT_BESIDE: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE_BESIDE))
 _RESULT_HEAD: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE))
 _UNSIGNED: Final = bytes(20)
+_LONGEST_KEPT: Final = 1000
 
 _CALL_CONTEXT: Final = b"nbqueue.call.1\0"
 _RESULT_CONTEXT: Final = b"nbqueue.result.1\0"
@@ -96,7 +100,7 @@ class Call(NamedTuple):
     key_id: bytes
     signature: bytes
     fingerprint: bytes
-    arguments: memoryview
+    arguments: bytes | memoryview
     limits: Limits | None = None
     beside: Beside | None = None
     """Where the arguments lie beside the message: then ``arguments`` are empty in a mere head."""
@@ -165,7 +169,7 @@ def call_head(
 
 
 def parse_call(payload: bytes | memoryview) -> Call:
-    """Return the parts of a call. ``arguments`` is a view into ``payload``.
+    """Return the parts of a call. Large ``arguments`` are a view into ``payload``.
 
     Raises `SignatureError` if it is no call, is cut short, or has a format that only a newer
     nbqueue knows.
@@ -189,7 +193,8 @@ def parse_call(payload: bytes | memoryview) -> Call:
         beside = _read_beside(payload, begin, "call")
         begin += BESIDE_SIZE
         head = memoryview(payload)[:begin]
-    return Call(
+    # One for each task: not by the function in Python that a class of named tuples has for it.
+    parts = (
         version,
         codec,
         (major, minor),
@@ -197,11 +202,12 @@ def parse_call(payload: bytes | memoryview) -> Call:
         key_id,
         signature,
         fingerprint,
-        memoryview(payload)[begin:],
+        rest_of(payload, begin),
         limits,
         beside,
         head,
     )
+    return tuple.__new__(Call, parts)
 
 
 def beside_call(payload: bytes | memoryview) -> Beside | None:
@@ -231,7 +237,11 @@ def call_texts(
     task_id: str, queue: str, type: str, payload: bytes | memoryview
 ) -> tuple[bytes, Piece]:
     """The same in two parts, the second of which is not copied."""
-    return task_text(task_id) + place_text(queue, type, payload), memoryview(payload)[29:]
+    task = task_id.encode()
+    # Whose type is long may want us to keep many of them.
+    place = place_text if len(type) <= _LONGEST_KEPT else place_text.__wrapped__
+    parts = (_CALL_CONTEXT, _length(len(task)), task, place(queue, type), payload[:9])
+    return b"".join(parts), rest_of(payload, 29)
 
 
 def task_text(task_id: str) -> bytes:
@@ -240,10 +250,11 @@ def task_text(task_id: str) -> bytes:
     return b"".join((_CALL_CONTEXT, _length(len(task)), task))
 
 
-def place_text(queue: str, type: str, payload: bytes | memoryview) -> bytes:
-    """What comes then: where it runs, and as what."""
+@lru_cache(maxsize=256)
+def place_text(queue: str, type: str) -> bytes:
+    """What comes then: where it runs, and as what. Mostly the same as the last time."""
     name, kind = queue.encode(), type.encode()
-    return b"".join((_length(len(name)), name, _length(len(kind)), kind, payload[:9]))
+    return b"".join((_length(len(name)), name, _length(len(kind)), kind))
 
 
 def put_call_signature(payload: bytes, key_id: bytes, signature: bytes) -> bytes:
@@ -324,7 +335,7 @@ def result_texts(task_id: str, payload: bytes) -> tuple[bytes, Piece]:
     """The same in two parts, the second of which is not copied."""
     task = task_id.encode()
     head = b"".join((_RESULT_CONTEXT, _length(len(task)), task, payload[:7]))
-    return head, memoryview(payload)[27:]
+    return head, rest_of(payload, 27)
 
 
 def put_result_signature(payload: bytes, key_id: bytes, signature: bytes) -> bytes:

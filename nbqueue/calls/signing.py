@@ -106,7 +106,7 @@ class Keyring:
         with the signature of all of it. What is the same for all calls is put together once."""
         sign, (begin, end) = self._mac.sign, around_call_signature(head)
         begin += self.key_id
-        rest = place_text(queue, type, head) + end
+        rest = place_text(queue, type) + head[:9] + end
 
         def sign_head(task_id: str, arguments: Sequence[Piece]) -> bytes:
             return begin + sign((task_text(task_id) + rest, *arguments)) + end

@@ -10,12 +10,12 @@ kernel decides between them, and a dead executor's unread permits say which task
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nbqueue.memory import note_large
-from nbqueue.pieces import LARGE, Incoming, Piece, Pieces, cut, parts_of
+from nbqueue.pieces import LARGE, Incoming, Piece, Pieces, cut, parts_of, rest_of
 
 if TYPE_CHECKING:
     import socket
@@ -67,6 +67,8 @@ _HASHED_AT_ONCE = 262_144
 _DIGEST_SIZE = 32
 _HEAD = struct.Struct(">IB")
 _TASK = struct.Struct(">I16sBqqqdIIII")
+_TASK_FRAME = struct.Struct(">IBI16sBqqqdIIII")
+"""The head of a frame, and that of a task."""
 _REPORT = struct.Struct(">IB")
 _OUTPUT = struct.Struct(">BQQ")
 _DONE = struct.Struct(">IBQQdBI")
@@ -130,13 +132,16 @@ def frame(kind: int, body: bytes = b"") -> bytes:
 
 
 def pack_task(task: TaskFrame) -> bytes:
-    return b"".join((task_head(task), task.arguments))
+    return task_head(task) + task.arguments
 
 
 def task_head(task: TaskFrame) -> bytes:
     """All of the frame but the arguments, with which it ends."""
     task_id, queue, name = task.task_id.encode(), task.queue.encode(), task.type.encode()
-    head = _TASK.pack(
+    names = b"".join((task_id, queue, name, task.headers))
+    head = _TASK_FRAME.pack(
+        1 + _TASK.size + len(names) + len(task.arguments),
+        TASK,
         task.number,
         task.fingerprint,
         task.is_message | task.json_result << 1,
@@ -149,8 +154,7 @@ def task_head(task: TaskFrame) -> bytes:
         len(name),
         len(task.headers),
     )
-    size = len(head) + sum(map(len, (task_id, queue, name, task.headers, task.arguments)))
-    return b"".join((_HEAD.pack(size + 1, TASK), head, task_id, queue, name, task.headers))
+    return head + names
 
 
 def unpack_task(body: bytes) -> TaskFrame:
@@ -171,7 +175,7 @@ def unpack_task(body: bytes) -> TaskFrame:
         body[at + a : at + b].decode(),
         body[at + b : at + c].decode(),
         body[at + c : at + d],
-        _rest(body, at + d),
+        rest_of(body, at + d),
         bool(bits & 2),
     )
 
@@ -249,31 +253,29 @@ def unpack_done(body: bytes) -> DoneFrame:
     number, outcome, micros, peak, delay, bits, length = _DONE.unpack_from(body)
     at = _DONE.size
     text = body[at : at + length].decode() if length else ""
-    rest, digest = _rest(body, at + length), b""
+    rest, digest = rest_of(body, at + length), b""
     if bits & 2:
         rest, digest = rest[:-_DIGEST_SIZE], bytes(rest[-_DIGEST_SIZE:])
-    return DoneFrame(number, outcome, micros, peak, delay, bool(bits & 1), text, rest, digest)
-
-
-def _rest(body: bytes, at: int) -> bytes | memoryview:
-    """What follows, not copied if it is large."""
-    return body[at:] if len(body) - at <= LARGE else memoryview(body)[at:]
+    # One for each task: not by the function in Python that a class of named tuples has for it.
+    parts = (number, outcome, micros, peak, delay, bool(bits & 1), text, rest, digest)
+    return tuple.__new__(DoneFrame, parts)
 
 
 class Frames:
     """Puts frames together from bytes as they come. Large ones are received where they stay."""
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self._begun = b""
+        """The beginning of a frame that is not whole."""
         self._large: Incoming | None = None
         self._kind = 0
 
     def receive(
         self, connection: socket.socket, spin: Spin | None = None
-    ) -> Iterable[tuple[int, bytes]] | None:
+    ) -> Sequence[tuple[int, bytes]] | None:
         """Receive once; return (kind, body) of each frame that is now whole, None at the end.
 
-        Raises what the socket raises. All frames must be taken before the next call.
+        Raises what the socket raises.
         """
         large = self._large
         if large is None:
@@ -289,25 +291,23 @@ class Frames:
         self._large = None
         return ((self._kind, large.whole()),)
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Add ``data``; yield (kind, body) of each frame that is now whole."""
-        buffer = self._data
-        buffer += data
-        at, size = 0, len(buffer)
-        try:
-            while size - at >= 5:
-                length, kind = _HEAD.unpack_from(buffer, at)
-                end = at + 4 + length
-                if end > size:
-                    if length > LARGE:
-                        with memoryview(buffer) as view:
-                            note_large()
-                            self._large = Incoming(length - 1, view[at + 5 :])
-                        self._kind = kind
-                        at = size
-                    break
-                body = bytes(memoryview(buffer)[at + 5 : end])
-                at = end
-                yield kind, body
-        finally:
-            del buffer[:at]
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """Add ``data``; return (kind, body) of each frame that is now whole."""
+        if self._begun:
+            data = self._begun + data
+        frames: list[tuple[int, bytes]] = []
+        at, size = 0, len(data)
+        while size - at >= _HEAD.size:
+            length, kind = _HEAD.unpack_from(data, at)
+            begin, end = at + _HEAD.size, at + 4 + length
+            if end > size:
+                if length > LARGE:
+                    note_large()
+                    self._large = Incoming(length - 1, memoryview(data)[begin:])
+                    self._kind = kind
+                    at = size
+                break
+            frames.append((kind, data[begin:end]))
+            at = end
+        self._begun = data[at:]
+        return frames

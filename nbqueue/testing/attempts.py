@@ -67,7 +67,7 @@ class Attempts:
     def run(self, run: Run, code: GetCode) -> tuple[DoneFrame | Refusal, bytes | None]:
         """Make one attempt. Returns how it ended, and what a failed one had reported as its
         result, as it lies in the store."""
-        refusal = admit(run, self._keys, self.handlers, self._clock.now())
+        refusal = admit(run, self._keys, self.handlers, self._clock)
         if refusal is None and not self._has_code(run, code):
             text = f"the code of {run.message.type} is not in the store any more"
             refusal = Refusal(state.Archive("no code", text), TaskFailed(text, run.task_id))

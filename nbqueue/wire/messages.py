@@ -68,12 +68,13 @@ def read_messages(msgs: Iterable[bytes]) -> list[TaskMessage] | None:
 def read_apart(msg: bytes) -> tuple[TaskMessage, memoryview | None] | None:
     """The message that ``msg`` encodes; if it is large without its payload, which comes apart."""
     span = _payload_in(msg) if len(msg) > LARGE else None
-    if span is None:
-        message = read_message(msg)
-        return None if message is None else (message, None)
-    begin, start, end = span
-    message = read_message(msg[:begin] + msg[end:])
-    return None if message is None else (message, memoryview(msg)[start:end])
+    try:
+        if span is None:
+            return TaskMessage.FromString(msg), None
+        begin, start, end = span
+        return TaskMessage.FromString(msg[:begin] + msg[end:]), memoryview(msg)[start:end]
+    except DecodeError:
+        return None
 
 
 def _payload_in(msg: bytes) -> tuple[int, int, int] | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import error_text
 from nbqueue.calls.signing import Keyring
+from nbqueue.clock import Clock
 from nbqueue.errors import (
     HandlerNotFound,
     IncompatiblePython,
@@ -33,14 +34,12 @@ class Refusal(NamedTuple):
     error: NbqueueError
 
 
-def admit(run: Run, keys: Keyring, handlers: HandlerTable, now: float) -> Refusal | None:
+def admit(run: Run, keys: Keyring, handlers: HandlerTable, clock: Clock) -> Refusal | None:
     """Find out what ``run`` is to run, a verified call or a handler; or say why it must not.
 
-    ``now`` is Unix seconds on the store's clock. Nothing is unpickled here, and nothing that this
-    refuses ever is.
+    Nothing is unpickled here, and nothing that this refuses ever is.
     """
-    message = run.message
-    if not message.type:
+    if not run.message.type:
         text = "what lies in the store is no task that this program can read"
         return Refusal(state.Archive("unreadable", text), TaskFailed(text, run.task_id))
     payload = run.payload
@@ -51,8 +50,10 @@ def admit(run: Run, keys: Keyring, handlers: HandlerTable, now: float) -> Refusa
     )
     if refusal is not None:
         return refusal
+    if run.is_unlimited:
+        return None
     deadline = run.deadline
-    if deadline and deadline <= now:
+    if deadline and deadline <= clock.now():
         run.ends_at = deadline
         text = state.timeout_text(run)
         return Refusal(state.after_failure(run, "timeout", text), TaskTimeout(text, run.task_id))

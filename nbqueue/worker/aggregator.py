@@ -260,8 +260,8 @@ class Aggregator(Service):
         now_ms = self._clock.now_ms()
         run = Run(
             self._new_number(), chosen.set_id, queue, b"", message, "", 1, 0, None, now_ms,
-            fingerprint=pipe.AGGREGATION, is_coroutine=self._is_async,
         )  # fmt: skip
+        run.fingerprint, run.is_coroutine = pipe.AGGREGATION, self._is_async
         self._running[run.number] = taken
         self._add(run)
 

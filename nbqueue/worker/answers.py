@@ -29,6 +29,8 @@ log = logging.getLogger("nbqueue.worker")
 _OWN_ERRORS = {"cancelled": TaskCancelled, "timeout": TaskTimeout, "lost": WorkerLost}
 """Reasons for which we say what happened, whatever the executor made of it."""
 
+_ENDED_WELL = (state.Complete, state.Revoke)
+
 Make = Callable[[int, Who], Command[bool]]
 
 
@@ -43,9 +45,9 @@ class Answers:
         """An executor answered."""
         decision = state.after_done(run, done)
         started_ms = finished_ms - done.micros // 1000
-        if isinstance(decision, state.Complete | state.Revoke):
-            keep = decision is state.COMPLETE and run.message.retention > 0
-            self._completed(run, done, started_ms, finished_ms, keep)
+        if isinstance(decision, _ENDED_WELL):
+            retention = run.message.retention if decision is state.COMPLETE else 0
+            self._completed(run, done, started_ms, finished_ms, retention)
             return
         body = b"" if done.outcome == pipe.VALUE else bytes(done.body)
         self.failed(run, decision, started_ms, done.peak_memory, body)
@@ -88,29 +90,30 @@ class Answers:
             self._finisher.otherwise(run, _requeue(run, run.failure(reason, reason), how))
 
     def _completed(
-        self, run: Run, done: DoneFrame, started_ms: int, finished_ms: int, keep: bool
+        self, run: Run, done: DoneFrame, started_ms: int, finished_ms: int, retention: int
     ) -> None:
-        message = run.message
+        """It is kept for so many seconds, or deleted."""
+        message, keep = run.message, retention > 0
         result, beside = result_envelope(self._keys, run, done)
         now_s = finished_ms // 1000
-        self._finisher.completed(
-            run,
-            Ended(
-                run.task_id,
-                run.fence,
-                now_s + message.retention if keep else None,
-                with_completed_at(run.msg, now_s) if keep else b"",
-                result,
-                message.type,
-                run.attempt,
-                started_ms,
-                finished_ms,
-                run.waited_ms(started_ms),
-                done.peak_memory,
-                is_large=max(len(run.msg), len(result)) > LARGE and not message.unique_key,
-                beside=beside,
-            ),
+        is_large = len(run.msg) > LARGE or len(result) > LARGE
+        # One for each task: not by the function in Python that a class of named tuples has for it.
+        parts = (
+            run.task_id,
+            run.fence,
+            now_s + retention if keep else None,
+            with_completed_at(run.msg, now_s) if keep else b"",
+            result,
+            message.type,
+            run.attempt,
+            started_ms,
+            finished_ms,
+            run.waited_ms(started_ms),
+            done.peak_memory,
+            is_large and not message.unique_key,
+            beside,
         )
+        self._finisher.completed(run, tuple.__new__(Ended, parts))
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "task %s id=%s type=%s queue=%s attempt=%d duration=%s",
@@ -139,7 +142,7 @@ def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> SignedResult:
     body = done.body
     if done.outcome != pipe.VALUE:
         return SignedResult(b"")
-    if run.call is None or run.has_json_result:
+    if run.call is None or run.call.flags & payloads.JSON_RESULT:
         # No pickle, and for programs in Go too.
         return SignedResult(body if isinstance(body, bytes) else Pieces(*parts_of(body)))
     if len(body) <= LARGE:

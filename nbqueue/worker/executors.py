@@ -42,7 +42,8 @@ class Executor:
         self.kind = kind
         self.capacity = capacity
         self.runs: OrderedDict[int, Run] = OrderedDict()
-        self.known_code: set[bytes] = set()
+        self.known_code = {pipe.NO_CODE, pipe.AGGREGATION}
+        """Fingerprints of code that it has, or that is the service's."""
         self.ready = False
         self.retiring = False
         self.is_stopped = False
@@ -54,6 +55,8 @@ class Executor:
         self.reported: list[tuple[Run, int, bytes]] = []
         """What running tasks said of themselves: what it is, and that."""
         self._frames = Frames()
+        self.wants_write = True
+        """Whether something is queued."""
         self._out = bytearray(pipe.frame(pipe.SERVICE, service))
         self._permits_out = b""
         self._pieces: deque[Piece] = deque()
@@ -90,10 +93,6 @@ class Executor:
             os.close(self._pidfd)
             self._pidfd = -1
 
-    @property
-    def wants_write(self) -> bool:
-        return bool(self._out or self._pieces)
-
     def is_used_up(self, most_tasks: int | None, most_memory: int | None) -> bool:
         """Whether it ran as many tasks, or took as much memory, as one process may."""
         return (most_tasks is not None and self.finished >= most_tasks) or (
@@ -103,6 +102,7 @@ class Executor:
     def send_code(self, fingerprint: bytes, blob: bytes) -> None:
         self.known_code.add(fingerprint)
         self._out += pipe.frame(pipe.CODE, fingerprint + blob)
+        self.wants_write = True
 
     def send_task(self, run: Run, frame: TaskFrame, now: float) -> None:
         """Queue a task; `flush` sends. Its permit goes ahead of it."""
@@ -113,6 +113,7 @@ class Executor:
         self.runs[run.number] = run
         run.executor = self
         run.sent_at = now
+        self.wants_write = True
         if len(frame.arguments) <= LARGE:
             self._out += pipe.pack_task(frame)
             return
@@ -123,7 +124,8 @@ class Executor:
 
     def flush(self) -> None:
         """Send what is queued, as far as the socket takes it."""
-        self._send_permits()
+        if self._permits_out:
+            self._send_permits()
         while self._out or self._pieces:
             try:
                 if self._pieces:
@@ -138,6 +140,7 @@ class Executor:
                 self._out = bytearray()
             else:
                 del self._out[:sent]
+        self.wants_write = False
 
     def read(self, now: float) -> list[tuple[Run, DoneFrame]]:
         """Take what it answered. Raises `ExecutorGone` once everything has been taken."""
@@ -212,6 +215,7 @@ class Executor:
         """Have it end by itself when what it runs has ended."""
         self.retiring = self.is_stopped = True
         self._out += pipe.frame(pipe.STOP)
+        self.wants_write = True
 
     def kill(self, reason: str, culprit: Run | None = None) -> None:
         """End it now; ``reason`` is told to those who ask why its tasks were lost, and

@@ -11,6 +11,7 @@ from typing import Any
 from nbqueue.broker import commands
 from nbqueue.broker.commands import Fetched
 from nbqueue.broker.limiting import Full
+from nbqueue.broker.offering import Handed
 from nbqueue.broker.resp import ReplyError
 from nbqueue.broker.staging import read_message_of
 from nbqueue.clock import Clock
@@ -54,6 +55,8 @@ class QueueOrder:
 class Fetcher:
     """Asks for as many tasks as there is room for, one queue at a time.
 
+    ``free()`` says how many slots are free, ``ahead()`` how many tasks may be fetched beyond these.
+
     A queue that gave less than it was asked for is empty; it is not asked again before a
     connection that waits on it says that it has a task.
     """
@@ -67,22 +70,24 @@ class Fetcher:
         lease_seconds: float,
         order: QueueOrder,
         queues: list[str],
-        room: Callable[[], int],
-        on_fetched: Callable[[str, list[Fetched], str, int], None],
+        free: Callable[[], int],
+        ahead: Callable[[], int],
+        on_fetched: Callable[[str, Sequence[Fetched], str, int], None],
     ) -> None:
         self._reactor = reactor
         self._links = links
         self._clock = clock
         self._worker_id = worker_id
         self._lease_ms = int(lease_seconds * 1000)
-        self._offers = Offers(reactor, links, clock, worker_id, lease_seconds)
+        self._offers = Offers(reactor, links, worker_id, lease_seconds, self._on_handed)
         self._last_queue = ""
         """From which the last task came."""
-        self._free = 0
+        self._was_free = 0
         self._freed_at = 0.0
         self.order = order
         self._queues = queues
-        self._room = room
+        self._free = free
+        self._ahead = ahead
         self._on_fetched = on_fetched
         self.issued = 0
         """How many tokens were made: the last part of a token is its number."""
@@ -129,7 +134,7 @@ class Fetcher:
         link = self._links.tasks
         if self._asking or not self.enabled or link is None or not self._filled:
             return
-        limit = min(self._room() - self._unread, MOST_AT_ONCE)
+        limit = min(self._free() + self._ahead() - self._unread, MOST_AT_ONCE)
         if limit <= 0:
             return
         queue = next(name for name in self.order.next() if name in self._filled)
@@ -148,29 +153,29 @@ class Fetcher:
             self._idle.discard(queue)
             self._wait(queue)
 
-    def offer(self, free: int) -> None:
+    def offer(self) -> None:
         """Have new tasks handed to us, as many as there are free slots, where nothing waits. Once
         a round."""
         offers, queue, now = self._offers, self._last_queue, self._reactor.now()
-        free -= self._unread
-        if free > self._free:
+        free = self._free() - self._unread
+        if free > self._was_free:
             self._freed_at = now
-        self._free = free
-        if free < offers.count:
+        self._was_free = free
+        made = offers.count(now)
+        if free < made:
             offers.withdraw()
+            made = 0
         if not self.enabled:
             return
         is_idle = queue in self._waiting and not (self._asking or self._filled)
         if is_idle and now - self._freed_at < _OFFER_SECONDS:
-            for _ in range(min(free, MOST_OFFERS) - offers.count):
-                offers.make(queue, self._new_token(self._clock.now_ms()))
+            for _ in range(min(free, MOST_OFFERS) - made):
+                now_ms = self._clock.now_ms()
+                offers.make(queue, self._new_token(now_ms), now_ms)
 
-    def on_handed(self, data: bytes) -> None:
-        """We were told of a task that was handed to us."""
-        handed = self._offers.handed(data)
-        if handed is not None:
-            self._last_queue = handed.queue
-            self._on_fetched(handed.queue, [handed.task], handed.token, self._clock.now_ms())
+    def _on_handed(self, handed: Handed) -> None:
+        self._last_queue = handed.queue
+        self._on_fetched(handed.queue, (handed.task,), handed.token, self._clock.now_ms())
 
     def _new_token(self, now_ms: int) -> str:
         self.issued += 1

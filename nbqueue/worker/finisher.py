@@ -76,7 +76,7 @@ class Finisher:
 
     def completed(self, run: Run, ended: Ended) -> None:
         """The attempt ended well."""
-        self._queue(_End(run, ended))
+        self._good.setdefault(run.queue, []).append(_End(run, ended))
 
     def otherwise(
         self, run: Run, make: MakeCommand, then: Callable[[Any], None] | None = None
@@ -87,6 +87,8 @@ class Finisher:
 
     def flush(self) -> None:
         """Send. Once a round; under load the rounds between two replies make the batches."""
+        if not (self._good or self._other):
+            return
         link = self._links.tasks
         if link is None or self._under_way >= _MOST_UNDER_WAY or self._is_pausing:
             return

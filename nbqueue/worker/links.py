@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from nbqueue.broker.link import Link, LinkLost, Listener
@@ -41,6 +42,7 @@ class Links:
         self._waits: dict[str, Link] = {}
         self._all: list[Link] = []
         self._listener: Listener | None = None
+        self._own_channels: dict[bytes, Callable[[Any], None]] = {}
         self._pause = 0.02
         self._closed = False
         self.on_up: list[Callable[[], None]] = []
@@ -107,9 +109,11 @@ class Links:
             self._reactor.forget(link)
             link.close()
 
-    def listen(self, channel: str) -> None:
-        """Listen to one more channel, on this connection only."""
+    def listen(self, channel: str, on_data: Callable[[Any], None]) -> None:
+        """Listen to one more channel, on this connection only; ``on_data`` gets what comes there,
+        and nobody else does."""
         if self._listener is not None:
+            self._own_channels[channel.encode()] = on_data
             self._listener.follow(channel)
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
@@ -118,8 +122,6 @@ class Links:
 
     def flush(self) -> None:
         """Send what is queued on all connections."""
-        if self.tasks is None:
-            return
         for link in self._all:
             if link.wants_write:
                 try:
@@ -179,7 +181,7 @@ class Links:
             if not link.wants_write:
                 self._watch(link)
 
-        self._reactor.watch(link, lambda: self._read(link), on_writable=write if writing else None)
+        self._reactor.watch(link, partial(self._read, link), on_writable=write if writing else None)
 
     def _read(self, link: Link) -> None:
         try:
@@ -188,10 +190,12 @@ class Links:
             self._lost(error)
 
     def _on_message(self, message: Any) -> None:
-        if message[1] == _CHANGES.encode():
-            self.on_changed(message[2])
+        _, channel, data = message
+        own = self._own_channels.get(channel)
+        if own is not None:
+            own(data)
         else:
-            self.on_message(message[1].decode(), message[2])
+            self.on_message(channel.decode(), data)
 
     def _on_listener_id(self, number: int) -> None:
         """Have the server say there what changes. It may refuse either, to this user."""
@@ -201,7 +205,7 @@ class Links:
                 self.on_tracking()
 
         if self.upkeep is not None and self._listener is not None:
-            self._listener.follow(_CHANGES)
+            self.listen(_CHANGES, self.on_changed)
             self.upkeep.call(("CLIENT", "TRACKING", "ON", "REDIRECT", number, "OPTIN"), begin)
 
     def _drop(self) -> None:
@@ -210,6 +214,7 @@ class Links:
             link.close()
         self.tasks = self.upkeep = self._listener = None
         self._waits, self._all = {}, []
+        self._own_channels.clear()
 
     def _lost(self, error: LinkLost) -> None:
         if self.tasks is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nbqueue.wire.keys import HAND_CHANNEL
 from nbqueue.worker.links import Links
 
 Told = Callable[[str, bytes], None]
@@ -25,9 +24,8 @@ class News:
     """Passes on each message that comes.
 
     On the channel of a queue it is a word with something behind it, for which there are ``words``;
-    any other word says that there may be a task: ``on_task(queue)``. On the worker's own channel
-    comes a task that was handed to it: ``on_handed(data)``. Else it is the id of a task to cancel:
-    ``on_cancel(id)``.
+    any other word says that there may be a task: ``on_task(queue)``. Else it is the id of a
+    task to cancel: ``on_cancel(id)``.
     """
 
     def __init__(
@@ -35,19 +33,15 @@ class News:
         links: Links,
         words: dict[bytes, Told],
         on_task: Callable[[str], None],
-        on_handed: Callable[[bytes], None],
         on_cancel: Callable[[str], None],
     ) -> None:
         self._words = words
         self._on_task = on_task
-        self._on_handed = on_handed
         self._on_cancel = on_cancel
         links.on_message = self._on_message
 
     def _on_message(self, channel: str, data: bytes) -> None:
-        if channel.startswith(HAND_CHANNEL):
-            self._on_handed(data)
-        elif channel.endswith(":wake"):
+        if channel.endswith(":wake"):
             word, _, value = data.partition(b" ")
             queue = channel[len("nbqueue:{") : -len("}:wake")]
             told = self._words.get(word)

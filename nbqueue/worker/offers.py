@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 from nbqueue.broker.offering import Handed, hand_channel, offer, offer_text, read_handed, withdraw
 from nbqueue.broker.resp import ReplyError
-from nbqueue.clock import Clock
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
 
@@ -37,13 +38,19 @@ class Offers:
     """
 
     def __init__(
-        self, reactor: Reactor, links: Links, clock: Clock, worker_id: str, lease_seconds: float
+        self,
+        reactor: Reactor,
+        links: Links,
+        worker_id: str,
+        lease_seconds: float,
+        on_handed: Callable[[Handed], None],
     ) -> None:
+        """``on_handed`` gets each task that was handed to this worker."""
         self._reactor = reactor
         self._links = links
-        self._clock = clock
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
+        self._on_handed = on_handed
         self._queue = ""
         # By their tokens, in the order of their times.
         self._open: dict[str, _Offer] = {}
@@ -56,19 +63,21 @@ class Offers:
         links.on_up.append(self._on_up)
         links.on_down.append(self._on_down)
 
-    @property
-    def count(self) -> int:
-        """How many may be used."""
-        self._retire(self._open)
-        return len(self._open)
+    def count(self, now: float) -> int:
+        """How many may be used now, on the reactor's clock."""
+        made = self._open
+        if made and next(iter(made.values())).until <= now:
+            self._retire(made, now)
+        return len(made)
 
     @property
     def is_unsettled(self) -> bool:
         """Whether a task may be on its way here, although all was taken back."""
-        self._retire(self._leaving)
+        if self._leaving:
+            self._retire(self._leaving, self._reactor.now())
         return bool(self._leaving)
 
-    def make(self, queue: str, token: str) -> None:
+    def make(self, queue: str, token: str, now_ms: int) -> None:
         """Offer to take one task of ``queue``, which is then ours under this token."""
         link = self._links.tasks
         if link is None:
@@ -77,7 +86,7 @@ class Offers:
             self.withdraw()
             self._queue = queue
         lasts_ms = int(_LASTS * 1000)
-        until_ms = self._clock.now_ms() + lasts_ms
+        until_ms = now_ms + lasts_ms
         lease_until_ms = until_ms + int(self._lease_seconds * 1000)
         text = offer_text(until_ms, lease_until_ms, self._channel, token)
         self._open[token] = _Offer(queue, text, self._reactor.now() + _LASTS)
@@ -97,31 +106,30 @@ class Offers:
             link.call(withdraw(made.queue, made.text), partial(self._on_withdrawn, token))
         self._open.clear()
 
-    def handed(self, data: bytes) -> Handed | None:
-        """A task was handed to this worker; None if it did not offer that."""
+    def _on_data(self, data: bytes) -> None:
+        """We were told of a task that was handed to us."""
         handed = read_handed(data)
-        made = None
-        if handed is not None:
-            for offers in (self._open, self._leaving, self._old):
-                made = offers.pop(handed.token, made)
+        made = None if handed is None else self._take(handed.token)
         if handed is None or made is None or made.queue != handed.queue:
             # Anybody may publish there. A task that is ours after all is found by its lease.
             log.warning("worker was told of a task that it did not offer to take")
-            return None
-        return handed
-
-    def _retire(self, offers: dict[str, _Offer]) -> None:
-        if not offers:
             return
-        now = self._reactor.now()
-        for each, lasts in ((offers, 0.0), (self._old, self._lease_seconds)):
-            while each:
-                token = next(iter(each))  # the oldest
-                if each[token].until + lasts > now:
-                    break
-                gone = each.pop(token)
-                if each is not self._old:
-                    self._old[token] = gone
+        self._on_handed(handed)
+
+    def _take(self, token: str) -> _Offer | None:
+        """The offer that was used. It cannot be used again."""
+        for offers in (self._open, self._leaving, self._old):
+            made = offers.pop(token, None)
+            if made is not None:
+                return made
+        return None
+
+    def _retire(self, offers: dict[str, _Offer], now: float) -> None:
+        """Those that have run out become old ones; and the old ones are forgotten in time."""
+        gone = _take_until(offers, now)
+        if gone:
+            _take_until(self._old, now - self._lease_seconds)
+            self._old.update(gone)
 
     def _on_offered(self, token: str, reply: Any) -> None:
         if isinstance(reply, ReplyError):
@@ -139,10 +147,18 @@ class Offers:
     def _on_up(self) -> None:
         self._connections += 1
         self._channel = hand_channel(self._worker_id, self._connections)
-        self._links.listen(self._channel)
+        self._links.listen(self._channel, self._on_data)
 
     def _on_down(self) -> None:
         # What was handed meanwhile is found when the store is back; see `recovering`.
         self._open.clear()
         self._leaving.clear()
         self._old.clear()
+
+
+def _take_until(offers: dict[str, _Offer], end: float) -> dict[str, _Offer]:
+    """Take out those that have run out by then: the first ones, as they lie in that order."""
+    gone = dict(itertools.takewhile(lambda item: item[1].until <= end, offers.items()))
+    for token in gone:
+        del offers[token]
+    return gone

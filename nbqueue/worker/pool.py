@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from nbqueue.clock import Clock
 from nbqueue.executor import pipe
@@ -13,6 +14,7 @@ from nbqueue.worker.codes import Codes
 from nbqueue.worker.executors import LOOP, SYNC, THREADS, Death, Executor, ExecutorGone
 from nbqueue.worker.pace import Pace
 from nbqueue.worker.reactor import Reactor, Timer
+from nbqueue.worker.reaper import Reaper
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import THREAD, WorkerSettings
 from nbqueue.worker.spawn import wanted
@@ -22,9 +24,7 @@ log = logging.getLogger("nbqueue.worker")
 
 _LOOK_AT_PARKED = 0.005
 _MOST_FAILED_STARTS = 5
-_LAST_WORDS = 0.2
 _LONGEST_WAIT = 0.05
-_NO_BLOB = (pipe.NO_CODE, pipe.AGGREGATION)
 
 
 class Pool:
@@ -45,10 +45,14 @@ class Pool:
         self._settings = settings
         self.pace = Pace()
         self.executors: list[Executor] = []
+        self._reaper = Reaper(reactor, self.executors, settings.kill_grace_seconds)
         self._ready: deque[Run] = deque()
         self._without_code: dict[bytes, list[Run]] = {}
         self._limits = TimeLimits(reactor, lambda run: self.interrupt(run, pipe.TIMED_OUT))
-        self._in_hand = 0
+        self.in_hand = 0
+        """How many tasks are here and have not ended."""
+        self._recycles = bool(settings.tasks_per_executor or settings.memory_per_executor)
+        self._kind = THREADS if settings.executor == THREAD else SYNC
         self._parked_timer: Timer | None = None
         self._waiting_timer: Timer | None = None
         self._failed_starts = 0
@@ -60,21 +64,21 @@ class Pool:
         self.on_too_many: Callable[[list[Run]], None]
         self.on_broken: Callable[[str], None]
 
-    @property
-    def in_hand(self) -> int:
-        """How many tasks are here and have not ended."""
-        return self._in_hand
+    def ahead(self) -> int:
+        """How many tasks may be fetched ahead of free slots: many if tasks are short."""
+        return self.pace.ahead(self._settings.concurrency)
 
     def room(self) -> int:
-        """How many tasks may be fetched: for free slots, and ahead of them if tasks are short."""
-        slots = self._settings.concurrency
-        return slots + self.pace.ahead(slots) - self._in_hand
+        """How many tasks may be begun, or wait here for a slot."""
+        return self._settings.concurrency + self.ahead() - self.in_hand
 
     def slack(self) -> float:
         """For how many seconds all executors have enough to do, about: so long nobody misses us.
 
         What ends meanwhile is then acknowledged together, and what comes is fetched together.
         """
+        if self.in_hand < 2:
+            return 0.0
         return self.pace.slack(
             [len(each.runs) for each in self.executors if each.kind == SYNC],
             sum(len(each.runs) for each in self.executors if each.kind != SYNC),
@@ -88,7 +92,7 @@ class Pool:
 
     def add(self, run: Run) -> None:
         """Take a run. `dispatch`, once a round, hands it on."""
-        self._in_hand += 1
+        self.in_hand += 1
         self._ready.append(run)
 
     def dispatch(self) -> None:
@@ -96,15 +100,12 @@ class Pool:
         ready = self._ready
         for _ in range(len(ready)):
             run = ready.popleft()
-            blob = b"" if run.fingerprint in _NO_BLOB else self._codes.get(run.fingerprint)
-            if blob is None:
-                self._await_code(run)
-                continue
             executor = self._executor_for(run)
             if executor is None:
                 ready.appendleft(run)
                 break
-            self._send(executor, run, blob)
+            if run.fingerprint in executor.known_code or self._send_code(executor, run):
+                self._send(executor, run)
         for executor in self.executors:
             if executor.wants_write:
                 self._flush(executor)
@@ -145,8 +146,7 @@ class Pool:
                 self.interrupt(run, reason)
             return
         executor.interrupt(run, reason)
-        grace = self._settings.kill_grace_seconds
-        self._reactor.after(grace, lambda: self._kill_if_running(executor, run))
+        self._reaper.after_interrupt(executor, run)
 
     def take_back_unstarted(self) -> list[Run]:
         """Give up all runs that have not begun."""
@@ -185,10 +185,6 @@ class Pool:
             executor.close()
         self.executors.clear()
 
-    @property
-    def _kind(self) -> str:
-        return THREADS if self._settings.executor == THREAD else SYNC
-
     def _spawn(self, kind: str) -> Executor:
         capacity = 1 if kind == SYNC else self._settings.concurrency
         executor = Executor(kind, capacity, self._settings.service)
@@ -204,37 +200,42 @@ class Pool:
             if not executor.wants_write and executor in self.executors:
                 self._watch(executor)
 
-        def read() -> None:
-            self._read(executor)
-
-        self._reactor.watch(executor, read, on_writable=write if writing else None)
+        on_ready = partial(self._read, executor)
+        self._reactor.watch(executor, on_ready, on_writable=write if writing else None)
 
     def _executor_for(self, run: Run) -> Executor | None:
         kind = LOOP if run.is_coroutine else self._kind
-        parked = 0 if kind != SYNC or run.is_limited else self.pace.parked()
         most_tasks = self._settings.tasks_per_executor
-        best, most, count = None, 0, 0
+        best, least, count = None, 0, 0
         for executor in self.executors:
             if executor.kind != kind or executor.retiring:
                 continue
             count += 1
-            room = executor.capacity + parked
-            if most_tasks is not None:
-                room = min(room, most_tasks - executor.finished)
-            room -= len(executor.runs)
-            if room > most:
-                best, most = executor, room
+            load = len(executor.runs)
+            if most_tasks is not None and executor.finished + load >= most_tasks:
+                continue
+            if best is None or load < least:
+                best, least = executor, load
         # An idle one first, then a new one, and only then a place behind another task.
-        if best is not None and (kind != SYNC or not best.runs):
+        if best is not None and least < best.capacity:
             return best
         limit = self._settings.concurrency if kind == SYNC else 1
         if count < limit and not self._closing and self._failed_starts < _MOST_FAILED_STARTS:
             return self._spawn(kind)
-        return best
+        if best is None or kind != SYNC or run.is_limited:
+            return None
+        return best if least < best.capacity + self.pace.parked() else None
 
-    def _send(self, executor: Executor, run: Run, blob: bytes) -> None:
-        if blob and run.fingerprint not in executor.known_code:
-            executor.send_code(run.fingerprint, blob)
+    def _send_code(self, executor: Executor, run: Run) -> bool:
+        """Have it know the code that ``run`` needs; False if that is to be fetched first."""
+        blob = self._codes.get(run.fingerprint)
+        if blob is None:
+            self._await_code(run)
+            return False
+        executor.send_code(run.fingerprint, blob)
+        return True
+
+    def _send(self, executor: Executor, run: Run) -> None:
         waits = executor.kind == SYNC and bool(executor.runs)
         if run.is_unlimited:
             executor.send_task(run, run.frame(0.0), self._reactor.now())
@@ -299,10 +300,9 @@ class Pool:
         try:
             ended = executor.read(self._reactor.now())
         except ExecutorGone:
-            # It has ended, or soon will; if a task closed the socket, it is of no use any more.
             self._reactor.forget(executor)
             executor.retiring = True
-            self._reactor.after(_LAST_WORDS, lambda: self._kill_deaf(executor))
+            self._reaper.after_hanging_up(executor)
             return False
         if executor.ready:
             self._failed_starts = 0
@@ -311,9 +311,7 @@ class Pool:
         reported, executor.reported = executor.reported, []
         for report in reported:
             self.on_report(*report)
-        settings = self._settings
-        is_used_up = executor.is_used_up(settings.tasks_per_executor, settings.memory_per_executor)
-        if ended and not executor.retiring and is_used_up:
+        if ended and self._recycles and not executor.retiring and self._is_used_up(executor):
             log.info("executor recycled pid=%d tasks=%d", executor.pid, executor.finished)
             self._take_back(executor)
             self._retire(executor)
@@ -325,22 +323,15 @@ class Pool:
             self.on_done(run, done)
         return bool(ended or reported)
 
+    def _is_used_up(self, executor: Executor) -> bool:
+        settings = self._settings
+        return executor.is_used_up(settings.tasks_per_executor, settings.memory_per_executor)
+
     def _retire(self, executor: Executor) -> None:
-        """Have it end when it is idle; something that a task left behind may keep it alive."""
+        """Have it end when it is idle."""
         executor.stop()
         self._flush(executor)
-        self._reactor.after(self._settings.kill_grace_seconds, lambda: self._end_idle(executor))
-
-    def _end_idle(self, executor: Executor) -> None:
-        if executor in self.executors:
-            if executor.runs:
-                self._reactor.after(1.0, lambda: self._end_idle(executor))
-            else:
-                executor.kill("it was to end and did not")
-
-    def _kill_deaf(self, executor: Executor) -> None:
-        if executor in self.executors:
-            executor.kill("its process lost the connection to its supervisor")
+        self._reaper.after_stop(executor)
 
     def _flush(self, executor: Executor) -> None:
         try:
@@ -381,14 +372,10 @@ class Pool:
             innocent = executor.culprit is not None and executor.culprit is not run
             self.on_lost(run, why, innocent)
 
-    def _kill_if_running(self, executor: Executor, run: Run) -> None:
-        if run.number in executor.runs:
-            word = "timed out" if run.stop_reason == pipe.TIMED_OUT else "was cancelled"
-            executor.kill(f"another task of its executor {word} and did not end", run)
-
     def _drop(self, run: Run) -> None:
-        self._in_hand -= 1
-        self._limits.cancel(run)
+        self.in_hand -= 1
+        if not run.is_unlimited:
+            self._limits.cancel(run)
 
     def _forget_waiting(self, run: Run) -> None:
         for place in (self._ready, *self._without_code.values()):

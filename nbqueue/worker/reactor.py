@@ -20,7 +20,7 @@ from typing import Any
 from nbqueue.bell import Bell
 from nbqueue.spin import Spin, offer_cpu
 
-Action = Callable[[], None]
+Action = Callable[[], object]
 
 _LONGEST_SELECT = 3600.0
 

@@ -94,7 +94,7 @@ class Recovering:
     def _found(
         self, queue: str, task: Held | Expired, fence: str, started_ms: int | None = None
     ) -> Run:
-        return Run(
+        run = Run(
             next(self._numbers),
             task.task_id,
             queue,
@@ -105,8 +105,9 @@ class Recovering:
             task.lost,
             None,
             self._clock.now_ms() if started_ms is None else started_ms,
-            unbegun=task.unbegun,
         )
+        run.unbegun = task.unbegun
+        return run
 
     def _reclaim(self) -> None:
         """Put back what we fetched but never heard of: the reply was lost with its connection.

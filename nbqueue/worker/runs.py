@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbqueue.broker.commands import Failure, Who
@@ -21,7 +20,6 @@ DEFAULT_TIMEOUT = 1800
 """Seconds; Asynq's, for a message with neither time-out nor deadline."""
 
 
-@dataclass(slots=True, eq=False)
 class Run:
     """One attempt at a task, from fetch to acknowledgement. Times are on the store's clock.
 
@@ -29,16 +27,6 @@ class Run:
     ``task_id`` is under which it lies in the store; what its message says may be a forgery.
     """
 
-    number: int
-    task_id: str
-    queue: str
-    msg: bytes
-    message: TaskMessage
-    fence: str
-    attempt: int
-    lost: int
-    since_ns: int | None
-    fetched_ms: int
     call: Call | None = None
     fingerprint: bytes = NO_CODE
     """Of the code that runs: of the call's function, or of a handler that lies in the store."""
@@ -48,6 +36,8 @@ class Run:
     ends_at: float = 0.0
     """When this attempt must end (Unix seconds), once it was sent to an executor; 0: never."""
     stop_reason: int = 0
+    has_reported: bool = False
+    """Whether its executor said something of it before its end."""
     holder: Who | None = None
     """Who ran it, if that is not this worker: a task that was recovered."""
     begun: bool = True
@@ -55,16 +45,37 @@ class Run:
     unbegun: int = 0
     is_noted: bool = False
     """Whether the store knows that it has begun."""
-    is_unlimited: bool = field(init=False)
-    """Whether its message gives it all the time that it needs, as most do."""
     apart: memoryview | None = None
     """The payload, if it is large: then the message comes without it, or with its head only."""
     is_checked: bool = False
     """Whether what follows the head of the payload is known to be what that says."""
 
-    def __post_init__(self) -> None:
-        message = self.message
+    def __init__(
+        self,
+        number: int,
+        task_id: str,
+        queue: str,
+        msg: bytes,
+        message: TaskMessage,
+        fence: str,
+        attempt: int,
+        lost: int,
+        since_ns: int | None,
+        fetched_ms: int,
+    ) -> None:
+        # Few are looked at beyond these, so the others begin as what the class says.
+        self.number = number
+        self.task_id = task_id
+        self.queue = queue
+        self.msg = msg
+        self.message = message
+        self.fence = fence
+        self.attempt = attempt
+        self.lost = lost
+        self.since_ns = since_ns
+        self.fetched_ms = fetched_ms
         self.is_unlimited = message.timeout >= FAR_TIMEOUT and not message.deadline
+        """Whether its message gives it all the time that it needs, as most do."""
 
     @property
     def payload(self) -> bytes | memoryview:
@@ -119,7 +130,8 @@ class Run:
     def frame(self, ends_at: float) -> TaskFrame:
         """What its executor needs to run it."""
         message, call = self.message, self.call
-        return TaskFrame(
+        # One for each task: not by the function in Python that a class of named tuples has for it.
+        parts = (
             self.number,
             self.fingerprint,
             call is None,
@@ -132,8 +144,9 @@ class Run:
             message.type,
             seen_headers(message.headers) if message.headers else b"",
             self.payload if call is None else call.arguments,
-            self.has_json_result,
+            call is not None and bool(call.flags & JSON_RESULT),
         )
+        return tuple.__new__(TaskFrame, parts)
 
     def waited_ms(self, started_ms: int) -> int | None:
         """How long the task was pending before it started, if that is known."""

@@ -1,7 +1,8 @@
 """The supervisor: fetches, has tasks run, answers for each. It never runs user code.
 
 Everything happens in one thread, in rounds: what came in is handled, then results go out, tasks
-come in, and executors get work. What to do with a task that ended is decided in `state`.
+come in, and executors get work. How tasks are taken in is in `intake`, what comes of them in
+`outcomes`.
 
 If this process dies, its executors die with it, and its tasks run again elsewhere when their
 leases have run out.
@@ -15,20 +16,15 @@ import signal
 import socket
 from collections.abc import Callable
 
-from nbqueue.broker import commands
-from nbqueue.broker.commands import Fetched, Who
+from nbqueue.broker.commands import Who
 from nbqueue.broker.presence import info_key
 from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration, parse_duration
 from nbqueue.executor import pipe
-from nbqueue.executor.pipe import DoneFrame
 from nbqueue.garbage import tune_garbage_collection
 from nbqueue.store.connection import Store, connect
-from nbqueue.wire.messages import TaskMessage, read_apart
 from nbqueue.wire.presence import CLOSED, STOPPED
-from nbqueue.worker import state
-from nbqueue.worker.admission import NO_HANDLER, admit
 from nbqueue.worker.aggregator import Aggregator
 from nbqueue.worker.answers import Answers
 from nbqueue.worker.burst import Burst
@@ -40,21 +36,20 @@ from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.health import HealthChecks
 from nbqueue.worker.identity import new_worker_id
+from nbqueue.worker.intake import Intake
 from nbqueue.worker.judge import Judge, LimitKeeper
 from nbqueue.worker.lifetime import Lifetime
 from nbqueue.worker.links import Links
 from nbqueue.worker.lookout import Lookout, Tended
 from nbqueue.worker.news import News, Told, at_time
-from nbqueue.worker.outputs import OutputWriter
+from nbqueue.worker.outcomes import Outcomes
 from nbqueue.worker.periodic import PeriodicSync, Providers
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.presence import BeginNotes, Presence
 from nbqueue.worker.queues import ServedQueues
 from nbqueue.worker.reactor import Reactor
-from nbqueue.worker.reading import Reading
 from nbqueue.worker.reclaimer import Reclaimer
 from nbqueue.worker.recovering import Neighbours, Recovering
-from nbqueue.worker.results import ResultWriter
 from nbqueue.worker.runs import Run
 from nbqueue.worker.scheduler import Scheduler
 from nbqueue.worker.settings import WorkerSettings
@@ -97,17 +92,15 @@ class Supervisor:
         self.finisher = Finisher(self.reactor, self.links, self.clock, self._who)
         self.answers = Answers(self.finisher, self._keys)
         self.finisher.on_too_large = self.answers.too_large
-        self._reading = Reading(self.links, self._keys, self._begin)
         self._handlers = HandlerTable(self.links, self._keys, queues, settings.patterns)
         self._codes = Codes(self.links)
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
-        self.pool.on_done = self._on_done
         self.reactor.rest = self.pool.slack
-        self._results = ResultWriter(self.links, self._keys)
-        self._outputs = OutputWriter(self.links, self._keys, self.clock)
-        self.pool.on_report = self._on_report
-        self.pool.on_lost = self._on_lost
-        self.pool.on_no_code = self._on_no_code
+        self._intake = Intake(
+            *(self.links, self.clock, self._keys, self._handlers),
+            *(self.finisher, self.answers, self.pool, self._numbers),
+        )
+        self._reading = self._intake.reading
         self.pool.on_broken = self._on_broken
         self.pool.on_too_many = self._give_back
         ClockKeeper(self.reactor, self.links, self.clock)
@@ -123,6 +116,21 @@ class Supervisor:
             self.pool.add,
             self.pool.room,
         )
+        self._providers = Providers(
+            PeriodicSync(
+                *(self.reactor, self.links, self.clock, self.pool),
+                *(queues, name, seconds, next(self._numbers)),
+            )
+            for name, seconds in settings.providers
+        )
+        self._outcomes = Outcomes(
+            *(self.links, self.clock, self._keys, self.answers),
+            *(self.aggregator, self._providers),
+        )
+        self.pool.on_done = self._outcomes.done
+        self.pool.on_report = self._outcomes.reported
+        self.pool.on_lost = self._outcomes.lost
+        self.pool.on_no_code = self._outcomes.no_code
         Heartbeat(self.reactor, self.links, self.clock, self.finisher, lease)
         self.fetcher = Fetcher(
             self.reactor,
@@ -132,8 +140,9 @@ class Supervisor:
             lease,
             QueueOrder(self.queues.weights, settings.strict_priority),
             queues,
-            lambda: self.pool.room() - self.aggregator.reserved - len(self._reading),
-            self._on_fetched,
+            self._free,
+            self.pool.ahead,
+            self._intake.take,
         )
         self.forwarder = Forwarder(self.reactor, self.links, self.clock, self.fetcher.look)
         self._judge = Judge(self.reactor, self.links, self.clock, self.fetcher.look)
@@ -158,13 +167,6 @@ class Supervisor:
             self.shut_down,
             None if idle is None else parse_duration(idle),
             settings.owner,
-        )
-        self._providers = Providers(
-            PeriodicSync(
-                *(self.reactor, self.links, self.clock, self.pool),
-                *(queues, name, seconds, next(self._numbers)),
-            )
-            for name, seconds in settings.providers
         )
         self._listen()
         self._ending = self._stopping = self._is_giving_back = self._has_left = False
@@ -224,12 +226,12 @@ class Supervisor:
             b"schedules": on_schedules,
         }
         fetcher = self.fetcher
-        News(self.links, words, fetcher.look, fetcher.on_handed, self._cancel)
+        News(self.links, words, fetcher.look, self._cancel)
 
     def _cancel(self, task_id: str) -> None:
         for run in self._reading.take_out(task_id):
             run.stop_reason = pipe.CANCELLED
-            self._on_lost(run, Death("not begun", "it had not begun"), innocent=False)
+            self._outcomes.lost(run, Death("not begun", "it had not begun"), innocent=False)
         for run in self.pool.find(task_id):
             log.info("task is cancelled id=%s type=%s", run.task_id, run.message.type)
             self.pool.interrupt(run, pipe.CANCELLED)
@@ -318,13 +320,13 @@ class Supervisor:
             # All at once, with what was on its way: so they go back in the order they came in.
             self._is_giving_back = False
             self._give_back(self.pool.take_back_unstarted())
-        self.aggregator.round(not self.fetcher.is_asking)
+        if self.aggregator.enabled:
+            self.aggregator.round(not self.fetcher.is_asking)
         self.fetcher.fetch()
         self.pool.dispatch()
-        self._outputs.flush()
+        self._outcomes.flush()
         self.finisher.flush()
-        taken = self.pool.in_hand + len(self._reading) + self.aggregator.reserved
-        self.fetcher.offer(self.settings.concurrency - taken)
+        self.fetcher.offer()
         if self._ending:
             self._end_when_idle()
         elif self._burst is not None:
@@ -361,67 +363,12 @@ class Supervisor:
     def _left(self) -> None:
         self._has_left = True
 
-    def _on_fetched(self, queue: str, found: list[Fetched], token: str, now_ms: int) -> None:
-        fence = commands.token_fence(token)
-        self._lifetime.busy()
-        held = self.finisher.held
-        for task_id, msg, since_ns, attempt, lost, _ in found:
-            number = next(self._numbers)
-            message, apart = read_apart(msg) or (TaskMessage(), None)
-            run = held[number] = Run(
-                number,
-                task_id,
-                queue,
-                msg,
-                message,
-                fence,
-                attempt,
-                lost,
-                since_ns,
-                now_ms,
-                apart=apart,
-            )
-            if apart is not None or not self._reading.take(run):
-                self._begin(run)
-
-    def _begin(self, run: Run, has_asked: bool = False) -> None:
-        refusal = admit(run, self._keys, self._handlers, self.clock.now())
-        if refusal is None:
-            self.pool.add(run)
-        elif refusal.decision.reason == NO_HANDLER and not has_asked:
-            # One may have been served a moment ago, and the news be still on its way.
-            self._handlers.ask(run.queue, lambda: self._begin(run, has_asked=True))
-        else:
-            self.answers.failed(run, refusal.decision, error=refusal.error)
-
-    def _on_report(self, run: Run, what: int, body: bytes) -> None:
-        self._results.take(run, what, body)
-        self._outputs.take(run, what, body)
-
-    def _on_done(self, run: Run, done: DoneFrame) -> None:
-        if run.fingerprint == pipe.AGGREGATION:
-            self.aggregator.done(run, done)
-        elif not self._providers.took(run, done):
-            self._results.finish(run, keep=done.outcome != pipe.VALUE)
-            self._outputs.finish(run, is_success=done.outcome in (pipe.VALUE, pipe.REVOKED))
-            self.answers.done(run, done, self.clock.now_ms())
-
-    def _on_lost(self, run: Run, why: Death, innocent: bool) -> None:
-        if run.fingerprint == pipe.AGGREGATION:
-            self.aggregator.lost(run, why.text)
-            return
-        if not self._of_tasks([run]):
-            return
-        self._results.finish(run, keep=True)
-        self._outputs.finish(run, is_success=False)
-        self.answers.failed(run, state.after_loss(run, why.reason, why.text, innocent))
-
-    def _on_no_code(self, run: Run) -> None:
-        text = (
-            f"the code of {run.message.type} is not in the store any more (or was changed there): "
-            "submit the task again"
-        )
-        self.answers.failed(run, state.Archive("no code", text))
+    def _free(self) -> int:
+        """How many slots nobody has taken."""
+        taken = self.pool.in_hand + len(self._reading)
+        if self.aggregator.enabled:
+            taken += self.aggregator.reserved
+        return self.settings.concurrency - taken
 
     def _on_broken(self, why: str) -> None:
         log.critical("worker cannot run tasks and ends reason=%s", why)

@@ -1,50 +1,105 @@
-"""What a worker knows of the offers that it made."""
+"""What a worker offered is used once, and forgotten in time."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
+from nbqueue.broker.offering import Handed
+from nbqueue.worker.links import Links
 from nbqueue.worker.offers import Offers
+from nbqueue.worker.reactor import Reactor
+
+LEASE = 30.0
 
 
-@pytest.fixture
-def desk() -> Any:
-    """Offers on a link that notes which replies are due: to scripts, and to plain commands."""
-    sent: list[Any] = []
-    called: list[Any] = []
-    link = SimpleNamespace(
-        send=lambda command, on_reply: sent.append(on_reply),
-        call=lambda words, on_reply: called.append(on_reply),
-    )
-    links = SimpleNamespace(tasks=link, on_up=[], on_down=[], listen=lambda channel: None)
-    clock, reactor = SimpleNamespace(now_ms=lambda: 5), SimpleNamespace(now=lambda: 5.0)
-    offers = Offers(reactor, links, clock, "w", 30.0)  # type: ignore[arg-type]
-    return SimpleNamespace(offers=offers, sent=sent, called=called)
+class World:
+    """A reactor whose time is set, links that send nowhere, and the offers between them."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.on_up: list[Any] = []
+        self.on_down: list[Any] = []
+        self.tasks = self
+        self.say: Callable[[bytes], None]
+        self.taken: list[Handed] = []
+        self.sent: list[Any] = []
+        self.called: list[Any] = []
+        self.offers = Offers(
+            cast("Reactor", self), cast("Links", self), "w", LEASE, self.taken.append
+        )
+        self.on_up[0]()
+        self.offers.make("q", "w:1:1", 1000)
+
+    def now(self) -> float:
+        return self.time
+
+    def listen(self, channel: str, on_data: Callable[[bytes], None]) -> None:
+        self.say = on_data
+
+    def send(self, command: Any, on_reply: Any) -> None:
+        self.sent.append(on_reply)
+
+    def call(self, words: Any, on_reply: Any) -> None:
+        self.called.append(on_reply)
+
+    def hand(self, queue: str = "q") -> list[str]:
+        """Tell of a task under the offer. Returns the tokens of all that were taken."""
+        self.say(b"w:1:1 5 1 " + queue.encode() + b"\nimsg")
+        return [handed.token for handed in self.taken]
 
 
-def test_an_offer_that_was_accepted_is_taken_back_and_may_be_used_until_then(desk: Any) -> None:
-    desk.offers.make("q", "token")
-    desk.sent[0](1)
-    desk.offers.withdraw()
-    assert desk.offers.is_unsettled
-    desk.called[0](1)
-    assert not desk.offers.is_unsettled
+def test_an_offer_is_used_once() -> None:
+    world = World()
+    assert world.offers.count(world.time) == 1
+    assert world.hand() == ["w:1:1"]
+    assert world.offers.count(world.time) == 0
+    assert world.hand() == ["w:1:1"]
 
 
-def test_one_that_was_not_accepted_is_not_waited_for_and_not_made_again(desk: Any) -> None:
-    desk.offers.make("q", "token")
-    desk.sent[0](0)
-    assert desk.offers.count == 1
-    desk.offers.withdraw()
-    assert (desk.called, desk.offers.is_unsettled) == ([], False)
+def test_an_offer_is_for_its_queue_only() -> None:
+    assert World().hand("other") == []
 
 
-def test_nor_if_it_was_taken_back_before_that_was_known(desk: Any) -> None:
-    desk.offers.make("q", "token")
-    desk.offers.withdraw()
-    desk.sent[0](0)
-    desk.called[0](0)
-    assert not desk.offers.is_unsettled
+@pytest.mark.parametrize("is_withdrawn", [False, True])
+def test_one_that_has_run_out_is_known_for_as_long_as_a_lease(is_withdrawn: bool) -> None:
+    for late, taken in ((LEASE - 3, ["w:1:1"]), (LEASE + 3, [])):
+        world = World()
+        if is_withdrawn:
+            world.offers.withdraw()
+            assert world.offers.is_unsettled
+        world.time += 1.5
+        assert (world.offers.count(world.time), world.offers.is_unsettled) == (0, False)
+        world.time += late
+        # Old ones are forgotten when others become old.
+        world.offers.make("q", "w:1:2", 1000)
+        world.time += 1.5
+        assert world.offers.count(world.time) == 0
+        assert world.hand() == taken
+
+
+def test_an_offer_that_was_accepted_is_taken_back_and_may_be_used_until_then() -> None:
+    world = World()
+    world.sent[0](1)
+    world.offers.withdraw()
+    assert world.offers.is_unsettled
+    world.called[0](1)
+    assert not world.offers.is_unsettled
+
+
+def test_one_that_was_not_accepted_is_not_waited_for_and_not_made_again() -> None:
+    world = World()
+    world.sent[0](0)
+    assert world.offers.count(world.time) == 1
+    world.offers.withdraw()
+    assert (world.called, world.offers.is_unsettled) == ([], False)
+
+
+def test_nor_if_it_was_taken_back_before_that_was_known() -> None:
+    world = World()
+    world.offers.withdraw()
+    world.sent[0](0)
+    world.called[0](0)
+    assert not world.offers.is_unsettled

@@ -60,7 +60,7 @@ class Desk:
 
     def take(self, run: Run, text: bytes, before: int = 0, kind: int = pipe.STDOUT) -> None:
         output = Output(kind, before, 0, text)
-        _, body = pipe.Frames().feed(pipe.pack_output(run.number, output)).__next__()
+        _, body = pipe.Frames().feed(pipe.pack_output(run.number, output))[0]
         self.writer.take(run, pipe.OUTPUT_REPORT, pipe.unpack_report(body)[2])
 
     def flushed(self) -> list[dict[str, Any]]:

@@ -245,3 +245,12 @@ def test_executor_side_imports_no_signing() -> None:
         " 'pandas', 'numpy', 'IPython'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+def test_only_short_types_are_kept() -> None:
+    ring = Keyring([KEY])
+    for kind, kept in (("t" * 1000, 1), ("t" * 1001, 0)):
+        payloads.place_text.cache_clear()
+        where = ("id-1", "default", kind)
+        assert ring.verify_call(ring.sign_call(CALL, *where), *where).arguments == b"ARGS"
+        assert payloads.place_text.cache_info().currsize == kept

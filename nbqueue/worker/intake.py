@@ -1,0 +1,72 @@
+"""Taking tasks in: from what the store gave us to what the executors may run, or a refusal."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from nbqueue.broker import commands
+from nbqueue.broker.commands import Fetched
+from nbqueue.calls.payloads import CALL_BESIDE
+from nbqueue.calls.signing import Keyring
+from nbqueue.clock import Clock
+from nbqueue.wire.messages import TaskMessage, read_apart
+from nbqueue.worker.admission import NO_HANDLER, admit
+from nbqueue.worker.answers import Answers
+from nbqueue.worker.finisher import Finisher
+from nbqueue.worker.handlers import HandlerTable
+from nbqueue.worker.links import Links
+from nbqueue.worker.pool import Pool
+from nbqueue.worker.reading import Reading
+from nbqueue.worker.runs import Run
+
+
+class Intake:
+    """Makes a run of each task that was fetched or handed over. It is held from then on.
+
+    What an executor gets was verified here; of what is refused nothing is ever loaded.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        clock: Clock,
+        keys: Keyring,
+        handlers: HandlerTable,
+        finisher: Finisher,
+        answers: Answers,
+        pool: Pool,
+        numbers: itertools.count[int],
+    ) -> None:
+        self._clock = clock
+        self._keys = keys
+        self._handlers = handlers
+        self._finisher = finisher
+        self._answers = answers
+        self._pool = pool
+        self._numbers = numbers
+        self.reading = Reading(links, keys, self._begin)
+        """Tasks whose arguments are still to come."""
+
+    def take(self, queue: str, found: Sequence[Fetched], token: str, now_ms: int) -> None:
+        """These are ours, under ``token``, since then."""
+        fence = commands.token_fence(token)
+        for task_id, msg, since_ns, attempt, lost, _ in found:
+            number = next(self._numbers)
+            message, apart = read_apart(msg) or (TaskMessage(), None)
+            run = Run(number, task_id, queue, msg, message, fence, attempt, lost, since_ns, now_ms)
+            run.apart = apart
+            self._finisher.held[number] = run
+            is_beside = apart is None and message.payload.startswith(CALL_BESIDE)
+            if not (is_beside and self.reading.take(run)):
+                self._begin(run)
+
+    def _begin(self, run: Run, has_asked: bool = False) -> None:
+        refusal = admit(run, self._keys, self._handlers, self._clock)
+        if refusal is None:
+            self._pool.add(run)
+        elif refusal.decision.reason == NO_HANDLER and not has_asked:
+            # One may have been served a moment ago, and the news be still on its way.
+            self._handlers.ask(run.queue, lambda: self._begin(run, has_asked=True))
+        else:
+            self._answers.failed(run, refusal.decision, error=refusal.error)
