@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, TypeVar, cast
 
 from nbqueue.broker import commands, grouping
 from nbqueue.broker.beside import Reads, whole_result
-from nbqueue.broker.channel import Channel, Patience
+from nbqueue.broker.channel import Channel, Patience, Sending
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
 from nbqueue.broker.producing import OneByOne
 from nbqueue.broker.records import RECORD_FIELDS, Ending, TaskRecord, read_record
@@ -29,6 +28,7 @@ _BATCH = 256
 _BATCH_OF_ENDS = 64
 _REGISTER_SECONDS = 5.0
 _MEASURE_SECONDS = 60.0
+_MOST_KEPT = 64
 
 
 class Broker:
@@ -44,6 +44,7 @@ class Broker:
         self._channel = Channel(store)
         self._patience = patience
         self._registered_at: dict[str, float] = {}
+        self._one_by_one: dict[tuple[str, bytes], OneByOne] = {}
         self.measure_clock()
 
     def measure_clock(self) -> None:
@@ -118,17 +119,24 @@ class Broker:
             with_code = True
 
     def enqueue_one(
-        self, queue: str, one_by_one: OneByOne, task: NewTask, sending: AbstractContextManager[None]
+        self, queue: str, fingerprint: bytes, task: NewTask, sending: Sending
     ) -> list[int] | None:
         """The same for one plain task, in few steps; see `Channel.run_packed`.
 
         None if it may not be there, for want of its code or of a connection: then `enqueue` it, as
         ``repeated``.
         """
+        one_by_one = self._one_by_one.get((queue, fingerprint))
+        if one_by_one is None:
+            if len(self._one_by_one) >= _MOST_KEPT:
+                self._one_by_one.clear()
+            one_by_one = self._one_by_one[queue, fingerprint] = OneByOne(queue, fingerprint)
         try:
             self._register(queue)
-            data = one_by_one.pack(task, self.clock.now_ms())
-            return one_by_one.read(self._channel.run_packed(one_by_one.script, data, sending))
+            now_ms = self.clock.now_ms()
+            data = one_by_one.pack(task, now_ms)
+            reply = self._channel.run_packed(one_by_one.script, data, sending)
+            return one_by_one.read(reply, now_ms)
         except StoreUnreachable:
             return None
 

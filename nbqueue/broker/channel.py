@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from nbqueue.broker import resp
 from nbqueue.broker.command import CAREFUL, Arg, Command
@@ -21,6 +21,16 @@ T = TypeVar("T")
 _RECEIVE = 262_144
 _SEND_AT = 32_768
 """Bytes that are worth a call of the system while more is being made."""
+
+
+class Sending(Protocol):
+    """What is to be done before and after something is sent, with ``lock`` held."""
+
+    lock: AbstractContextManager[Any]
+
+    def begin(self) -> None: ...
+
+    def end(self) -> None: ...
 
 
 class Channel:
@@ -64,12 +74,12 @@ class Channel:
             command.read(_checked(reply)) for command, reply in zip(commands, replies, strict=True)
         ]
 
-    def run_packed(self, script: Script, data: bytes, sending: AbstractContextManager[None]) -> Any:
+    def run_packed(self, script: Script, data: bytes, sending: Sending) -> Any:
         """Run a script that was packed already, and return its reply, in few steps: these lie on
         the way of each task that is submitted by itself.
 
-        It is sent within ``sending``, perhaps again: what that does at its end is done while the
-        server works. Raises as `run` does.
+        What ``sending`` does at its end is done while the server works; the script may have to be
+        sent again. Raises as `run` does.
         """
 
         def ask(connection: Any) -> Any:
@@ -77,8 +87,10 @@ class Channel:
                 connection.sendall(resp.pack(("SCRIPT", "LOAD", script.source)))
                 _checked(self._receive(connection, 1)[0])
                 self._loaded.add(script.sha)
-            with sending:
+            with sending.lock:
+                sending.begin()
                 connection.sendall(data)
+                sending.end()
             return self._receive(connection, 1)[0]
 
         with self._lock:

@@ -114,13 +114,16 @@ class OneByOne:
 
     def pack(self, task: NewTask, now_ms: int) -> bytes:
         """The command that enqueues this task."""
-        note = b"0"
-        if now_ms >= self._note_at:
-            note, self._note_at = b"1", now_ms + _NOTE_MS
+        note = b"1" if now_ms >= self._note_at else b"0"
         task_id = task.task_id.encode()
         return self._pack(self._prefix + task_id, b"%d" % now_ms, note, task_id, task.msg)
 
-    read = staticmethod(_positions_or_no_code)
+    def read(self, reply: Any, now_ms: int) -> list[int] | None:
+        """What the reply to that means; see `enqueue`."""
+        found = _positions_or_no_code(reply)
+        if found is not None and now_ms >= self._note_at:
+            self._note_at = now_ms + _NOTE_MS
+        return found
 
 
 def schedule(

@@ -27,8 +27,13 @@ class ReplyError(NbqueueError):
 
 
 def pack(words: Sequence[Arg]) -> bytes:
-    packed: bytes = hiredis.pack_command(tuple(words))
+    # Its own way from numbers to text crashes if Ctrl-C comes just then.
+    texts = tuple([word if type(word) in _TEXTS else str(word) for word in words])
+    packed: bytes = hiredis.pack_command(texts)
     return packed
+
+
+_TEXTS: Final = frozenset({bytes, str})
 
 
 def packer(words: Sequence[Arg | None]) -> Callable[..., bytes]:

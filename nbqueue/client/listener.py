@@ -51,7 +51,10 @@ class Listener:
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = threading.Condition()
+        # Where it is only taken, and not waited on, it is taken as such: the methods of a condition
+        # are of Python, and Ctrl-C within them would leave it held for ever.
+        self._mutex = threading.RLock()
+        self._lock = threading.Condition(self._mutex)
         self._thread: threading.Thread | None = None
         self._alarm: Alarm | None = None
         self._link: Subscription | None = None
@@ -76,7 +79,7 @@ class Listener:
         `entered`; 0 if it could not be had at once: then tasks are looked at once it could.
         """
         channel = queue_keys(queue).end_channel(task_ids[0])
-        with self._lock:
+        with self._mutex:
             self._tasks.open_channel(queue, channel)
             generation = self._await_channel(channel)
             self._tasks.expect(queue, task_ids, sink)
@@ -87,17 +90,18 @@ class Listener:
 
         channel = queue_keys(queue).end_channel(task_id)
         if not self._hears(channel):
-            with self._lock:
+            with self._mutex:
                 self._tasks.open_channel(queue, channel)
                 self._await_channel(channel)
 
         def heard_on() -> int:
-            return self._generation if self._hears(channel) else 0
+            generation = self._generation  # before, as there may be another in a moment
+            return generation if self._hears(channel) else 0
 
         def expect(sink: S) -> None:
             self._tasks.expect(queue, (task_id,), sink)
 
-        return Sending(self._lock, heard_on, expect, make)
+        return Sending(self._mutex, heard_on, expect, make)
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> int | None:
         """The same for a task whose id somebody chose, so that one of this id may exist.
@@ -105,7 +109,7 @@ class Listener:
         None, and nothing is expected, if another task of this id is waited for: that must either
         make the id a conflict, or be gone from the store; see `bereave`.
         """
-        with self._lock:
+        with self._mutex:
             self._await_written(queue, task_id)
             if self._tasks.sink_of(queue, task_id) is not None:
                 return None
@@ -119,7 +123,7 @@ class Listener:
         # What was announced before comes here before the answer to whatever is asked now. Nothing
         # is ever said on that channel.
         channel = f"{queue_keys(queue).ends}gone {task_id}"
-        with self._lock:
+        with self._mutex:
             self._tasks.follow(queue, channel)
             try:
                 self._await_channel(channel)
@@ -131,13 +135,13 @@ class Listener:
 
     def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         """Do not tell ``sink`` of these tasks: they were not enqueued."""
-        with self._lock:
+        with self._mutex:
             self._tasks.forget(queue, task_ids, sink)
             self._lock.notify_all()
 
     def entered(self, queue: str, task_ids: Sequence[str], generation: int) -> None:
         """These tasks lie in the store now, enqueued after `expect` returned ``generation``."""
-        with self._lock:
+        with self._mutex:
             # The thread knows when to look next; it need not be woken for each task.
             is_first = self._tasks.enter(queue, task_ids, time.monotonic())
             is_unheard = generation == 0 or generation != self._generation
@@ -156,7 +160,7 @@ class Listener:
 
         Returns who waited for it before: he goes on instead of ``sink``.
         """
-        with self._lock:
+        with self._mutex:
             self._await_written(queue, task_id)
             waiting = self._tasks.watch(queue, task_id, sink, time.monotonic())
             self._start()
@@ -165,31 +169,31 @@ class Listener:
 
     def hear(self, channel: str, tell: Tell) -> None:
         """Call ``tell`` with what is said on ``channel``; see `nbqueue.client.hearers`."""
-        with self._lock:
+        with self._mutex:
             self._hearers.add(channel, tell)
             self._start()
 
     def unhear(self, channel: str, tell: Tell) -> None:
         """Do so no more. Twice is harmless."""
-        with self._lock:
+        with self._mutex:
             self._hearers.remove(channel, tell)
             self._wake()
 
     def claim(self, queue: str, task_id: str) -> Sink | None:
         """Return the sink of this task, to be told of its end by the caller."""
-        with self._lock:
+        with self._mutex:
             sink = self._tasks.pop(queue, task_id)
             self._lock.notify_all()
             return sink
 
     def outstanding(self, *, own: bool = False) -> list[tuple[str, str, Sink]]:
         """Queue, id and sink of each task that is waited for; or only of this client's own."""
-        with self._lock:
+        with self._mutex:
             return self._tasks.all(own=own)
 
     def wait_until_idle(self) -> None:
         """Wait until no task of this client's own is waited for."""
-        with self._lock:
+        with self._mutex:
             wait_for(self._lock, lambda: self._tasks.own_count == 0, None)
 
     def is_this_thread(self) -> bool:
@@ -203,7 +207,7 @@ class Listener:
 
     def stop(self, end: Callable[[str], End] | None = None, *, wait: bool = True) -> None:
         """Stop, and let what is outstanding have this end. Twice is harmless."""
-        with self._lock:
+        with self._mutex:
             self._stopping = True
             self._end_when_stopped = end
             thread = self._thread
@@ -259,7 +263,8 @@ class Listener:
             alarm.ring()
 
     def _hears(self, channel: str) -> bool:
-        return self._link is not None and self._link.hears(channel)
+        link = self._link
+        return link is not None and link.hears(channel)
 
     # --- The thread ----------------------------------------------------------------------------
 
@@ -284,7 +289,7 @@ class Listener:
                 self._sleep(alarm, trouble.pause())
         finally:
             self._disconnect()
-            with self._lock:
+            with self._mutex:
                 self._thread = None
                 self._alarm = None
                 alarm.close()
@@ -307,7 +312,7 @@ class Listener:
         """
         link = self._link
         if link is None:
-            with self._lock:
+            with self._mutex:
                 # With nothing to wait for, a server that was stopped is left in peace.
                 is_needed = self._askers > 0 or bool(self._tasks) or bool(self._hearers)
             if is_needed:
@@ -315,7 +320,7 @@ class Listener:
             else:
                 self._sleep(alarm, None)
             return False
-        with self._lock:
+        with self._mutex:
             link.follow(self._hearers.channels(self._tasks.channels))
         if self._leading.take_doubt():
             self._telling.tell_untold()
@@ -345,7 +350,7 @@ class Listener:
 
     def _connect(self) -> None:
         link = Subscription(self._store, self._on_message, self._on_settled)
-        with self._lock:
+        with self._mutex:
             self._link = link
             self._generation += 1
             # Ends that were announced before this moment were heard by nobody.
@@ -353,7 +358,7 @@ class Listener:
             self._hearers.connected()
 
     def _disconnect(self) -> None:
-        with self._lock:
+        with self._mutex:
             link, self._link = self._link, None
             broker, self._broker = self._broker, None
         if link is not None:
@@ -367,7 +372,7 @@ class Listener:
             # An end that comes after the look and before the subscription would be missed.
             return _CONFIRM_SECONDS
         now = time.monotonic()
-        with self._lock:
+        with self._mutex:
             chosen = self._tasks.next_slice(now)
             if chosen is None:
                 return self._tasks.next_slice_in(now)
@@ -382,7 +387,7 @@ class Listener:
         return self._broker
 
     def _on_settled(self) -> None:
-        with self._lock:
+        with self._mutex:
             self._lock.notify_all()
         # What can be done now, such as looking, is the thread's: it may be another that reads.
         self._wake_thread()

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
 
 S = TypeVar("S")
 
 
 class Sending(Generic[S]):
-    """Within this one task is sent; at its end, while the store works, its sink is made.
+    """What is to be done around the sending of one task: at its end, while the store works, its
+    sink is made.
 
-    The lock of those that wait is held meanwhile, so that the end of the task cannot be told before
-    its sink is there. It may be used again if the task has to be sent again.
+    The ``lock`` of those that wait is held from `begin` to `end`, so that the end of the task
+    cannot be told before its sink is there. If it has to be sent again, it is for the same sink.
     """
 
-    __slots__ = ("_expect", "_heard_on", "_lock", "_make", "generation", "sink")
+    __slots__ = ("_expect", "_heard_on", "_make", "generation", "lock", "sink")
 
     def __init__(
         self,
-        lock: threading.Condition,
+        lock: AbstractContextManager[Any],
         heard_on: Callable[[], int],
         expect: Callable[[S], None],
         make: Callable[[], S],
     ) -> None:
         """``heard_on`` is called before the task is sent, for the `generation`, and ``expect``
-        afterwards, with the ``lock`` held and the sink that ``make`` makes."""
-        self._lock = lock
+        afterwards, with the sink that ``make`` makes."""
+        self.lock = lock
         self._heard_on = heard_on
         self._expect = expect
         self._make = make
@@ -35,15 +36,14 @@ class Sending(Generic[S]):
         self.generation = 0
         """The number of the connection on which its end will be heard; 0: of none so far."""
 
-    def __enter__(self) -> None:
-        self.generation = self._heard_on()
-        self._lock.acquire()
+    def begin(self) -> None:
+        """It is about to be sent."""
+        if self.sink is None:
+            self.generation = self._heard_on()
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        try:
-            if kind is None:
-                if self.sink is None:
-                    self.sink = self._make()
-                self._expect(self.sink)
-        finally:
-            self._lock.release()
+    def end(self) -> None:
+        """It was sent, or there is nobody to hear it now: it may be sent later."""
+        if self.sink is None:
+            sink = self._make()
+            self._expect(sink)
+            self.sink = sink

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any, overload
 
 from nbqueue.broker.commands import LockHolder, NewTask
 from nbqueue.broker.naming import name_task
-from nbqueue.broker.producing import OneByOne
 from nbqueue.calls import payloads
 from nbqueue.calls.beside import beside_of
 from nbqueue.calls.functions import Code, dump_call, dump_function
@@ -227,10 +225,11 @@ class UnsentCall(Unsent):
 
         sending = listener.sending(queue, task_id, make)
         try:
-            conflicts = broker.enqueue_one(queue, self._one_by_one, task, sending)
+            conflicts = broker.enqueue_one(queue, self.code.fingerprint, task, sending)
             if conflicts is None:
-                with sending:
-                    pass  # it may not have been sent at all
+                with sending.lock:  # it may not have been sent at all
+                    sending.begin()
+                    sending.end()
                 conflicts = broker.enqueue(queue, (task,), None, *self._code(), repeated=True)
             if conflicts:
                 raise id_conflict(queue, task_id)
@@ -241,10 +240,6 @@ class UnsentCall(Unsent):
             raise
         assert sending.sink is not None
         return sending.sink
-
-    @functools.cached_property
-    def _one_by_one(self) -> OneByOne:
-        return OneByOne(self.queue, self.code.fingerprint)
 
     def set_lock(self, digest: str) -> None:
         """The task is unique by its queue, its type and this digest."""

@@ -27,6 +27,8 @@ class PlainConnection:
         self._sock: Any = None
         self._reader: Any = None
 
+    _sock: Any = None  # also of one whose making was interrupted
+
     def __del__(self) -> None:
         # Clients may be dropped without being closed; with redis-py nobody complains either.
         self.disconnect()

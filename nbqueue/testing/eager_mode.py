@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 from unittest.mock import patch
@@ -141,7 +140,7 @@ class EagerListener:
         def expect(sink: S) -> None:
             self._sinks[queue, task_id] = sink
 
-        return Sending(threading.Condition(), lambda: 0, expect, make)
+        return Sending(contextlib.nullcontext(), lambda: 0, expect, make)
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> int:
         self._sinks[queue, task_id] = sink

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any
 
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
@@ -19,14 +18,17 @@ NOTED, NOT_NOTED = b"$1\r\n1\r\n$1\r\n0\r\n$0\r\n", b"$1\r\n0\r\n$1\r\n0\r\n$0\r
 
 
 class Sent:
-    """How often something was sent, and what was in the store by the end of the sending."""
+    """How often something was begun to be sent, and was sent."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.lock = nullcontext()
+        self.begun = self.count = 0
 
-    @contextmanager
-    def sending(self) -> Iterator[None]:
-        yield
+    def begin(self) -> None:
+        self.begun += 1
+
+    def end(self) -> None:
+        assert self.begun == self.count + 1
         self.count += 1
 
 
@@ -43,11 +45,11 @@ def test_the_bytes_are_those_of_the_ordinary_command() -> None:
 
 def test_once_a_minute_it_is_noted_that_the_code_was_asked_for(broker: Any, redis: Any) -> None:
     load(redis, WITH_CODE)
-    one_by_one, sent = OneByOne("q", CODE), Sent()
+    sent = Sent()
     ages = []
     for number, age in enumerate((0, 59_999, 60_000)):
         broker.clock.now_ms = lambda age=age: NOW_MS + age
-        assert broker.enqueue_one("q", one_by_one, new(str(number)), sent.sending()) == []
+        assert broker.enqueue_one("q", CODE, new(str(number)), sent) == []
         ages.append(redis.zscore("nbqueue:{q}:codes", "25ab") - NOW_MS)
     assert ages == [0, 0, 60_000]
     assert sent.count == 3
@@ -56,9 +58,8 @@ def test_once_a_minute_it_is_noted_that_the_code_was_asked_for(broker: Any, redi
 def test_what_is_written_is_the_same(broker: Any, redis: Any) -> None:
     load(redis, WITH_CODE)
     broker.clock.now_ms = lambda: NOW_MS
-    one_by_one = OneByOne("q", CODE)
-    assert broker.enqueue_one("q", one_by_one, new("a"), Sent().sending()) == []
-    assert broker.enqueue_one("q", one_by_one, new("a"), Sent().sending()) == [0]
+    assert broker.enqueue_one("q", CODE, new("a"), Sent()) == []
+    assert broker.enqueue_one("q", CODE, new("a"), Sent()) == [0]
     redis.delete("asynq:queues")
     assert dump(redis) == {
         "own:code:25ab": "blob",
@@ -72,33 +73,25 @@ def test_what_is_written_is_the_same(broker: Any, redis: Any) -> None:
 
 
 def test_without_the_code_nothing_is_written(broker: Any, redis: Any) -> None:
-    assert broker.enqueue_one("q", OneByOne("q", CODE), new("a"), Sent().sending()) is None
+    assert broker.enqueue_one("q", CODE, new("a"), Sent()) is None
     redis.delete("asynq:queues")
     assert dump(redis) == {}
 
 
 def test_a_script_that_the_server_lost_is_loaded_again(broker: Any, redis: Any) -> None:
     load(redis, WITH_CODE)
-    one_by_one, sent = OneByOne("q", CODE), Sent()
-
-    class Again:
-        def __enter__(self) -> None: ...
-
-        def __exit__(self, *error: object) -> None:
-            sent.count += 1
-
-    assert broker.enqueue_one("q", one_by_one, new("a"), Again()) == []
+    sent = Sent()
+    assert broker.enqueue_one("q", CODE, new("a"), sent) == []
     redis.script_flush()
-    assert broker.enqueue_one("q", one_by_one, new("b"), Again()) == []
+    assert broker.enqueue_one("q", CODE, new("b"), sent) == []
     assert sent.count == 3
     assert redis.lrange("asynq:{q}:pending", 0, -1) == [b"b", b"a"]
 
 
 def test_a_lost_connection_leaves_it_to_be_repeated(broker: Any, redis: Any) -> None:
     load(redis, WITH_CODE)
-    one_by_one = OneByOne("q", CODE)
-    broker.enqueue_one("q", one_by_one, new("a"), Sent().sending())
+    broker.enqueue_one("q", CODE, new("a"), Sent())
     redis.client_kill_filter(_type="normal", skipme=True)
-    assert broker.enqueue_one("q", one_by_one, new("b"), Sent().sending()) is None
+    assert broker.enqueue_one("q", CODE, new("b"), Sent()) is None
     assert broker.enqueue("q", [new("b")], None, CODE, b"blob", repeated=True) == []
     assert redis.lrange("asynq:{q}:pending", 0, -1) == [b"b", b"a"]

@@ -1218,3 +1218,84 @@ def test_an_end_that_comes_while_its_future_is_being_made_is_heard(
         monkeypatch.setattr("nbqueue.client.unsent.TaskFuture", made_late)
         # Much sooner than a task is looked at whose end nobody announced.
         assert client.submit(len, "abc").result(outstanding.OWN_INTERVAL / 2) == 3
+
+
+def test_a_lost_reply_to_a_task_that_has_ended_leaves_nothing_to_wait_for(
+    client: Client, worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, listener = client._session.broker, client._session.listener
+    enqueue_one = broker.enqueue_one
+
+    def lose(queue: str, fingerprint: bytes, task: Any, sending: Any) -> None:
+        enqueue_one(queue, fingerprint, task, sending)
+        wait_until(lambda: sending.sink.done())
+
+    with worker.running():
+        assert client.submit(len, "ab").result(WAIT) == 2  # so the code is there
+        monkeypatch.setattr(broker, "enqueue_one", lose)
+        assert client.submit(len, "abc").result(WAIT) == 3
+        assert listener.outstanding() == []
+
+
+def test_an_end_that_comes_while_all_connections_are_lost_is_looked_for_at_once(
+    client: Client, worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, listener = client._session.broker, client._session.listener
+    enqueue_one, connect = broker.enqueue_one, listener._connect
+    has_ended = threading.Event()
+
+    def connect_late() -> None:
+        assert has_ended.wait(WAIT)
+        connect()
+
+    def lose(queue: str, fingerprint: bytes, task: Any, sending: Any) -> None:
+        enqueue_one(queue, fingerprint, task, sending)
+        channel = KEYS.end_channel(task.task_id)
+        listener._link._raw.socket.shutdown(2)  # type: ignore[union-attr]
+        wait_until(lambda: not listener._hears(channel))
+        assert worker.work() == 1
+        has_ended.set()
+        wait_until(lambda: listener._hears(channel))
+
+    first = client.submit(len, "ab")
+    worker.work()
+    assert first.result(WAIT) == 2
+    monkeypatch.setattr(listener, "_connect", connect_late)
+    monkeypatch.setattr(broker, "enqueue_one", lose)
+    assert client.submit(len, "abc").result(outstanding.OWN_INTERVAL / 2) == 3
+
+
+def test_ctrl_c_at_any_moment_of_a_submit_leaves_nothing_locked(store_url: str) -> None:
+    script = """
+        import random, signal, sys, time
+        import redis  # an import that was interrupted would fail the next time
+        import nbqueue
+
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        def after(seconds):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+        client = nbqueue.connect(sys.argv[1])
+        client.submit(len, "ab")
+        signal.signal(signal.SIGALRM, interrupt)
+        until, count = time.monotonic() + 2, 0
+        while time.monotonic() < until:
+            try:
+                after(random.uniform(0.00005, 0.0006))
+                for _ in range(3):
+                    client.submit(len, "abc")
+                after(0)
+            except KeyboardInterrupt:
+                count += 1
+            after(0)
+            if client._session.listener._mutex._is_owned():
+                sys.exit("the lock is held")
+        assert count > 50, count
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), store_url],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
