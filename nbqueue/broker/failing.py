@@ -18,7 +18,7 @@ from nbqueue.broker.command import (
     counter_expiry,
     utc_day,
 )
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import QueueKeys, queue_keys
 
 
 class Who(NamedTuple):
@@ -56,6 +56,11 @@ def _attempt_args(failure: Failure, who: Who) -> tuple[Arg, ...]:
     )
 
 
+def _counters(keys: QueueKeys, now_ms: int) -> tuple[str, ...]:
+    day = utc_day(now_ms)
+    return keys.processed, keys.processed_on(day), keys.failed, keys.failed_on(day)
+
+
 def retry(
     queue: str,
     failure: Failure,
@@ -69,7 +74,6 @@ def retry(
 ) -> Command[bool]:
     """Try a failed task again when it is due. ``msg`` is the message with the failure noted."""
     keys = queue_keys(queue)
-    day = utc_day(now_ms)
     return command(
         "retry",
         (
@@ -79,10 +83,7 @@ def retry(
             keys.retry,
             keys.events,
             keys.attempts,
-            keys.processed,
-            keys.processed_on(day),
-            keys.failed,
-            keys.failed_on(day),
+            *_counters(keys, now_ms),
         ),
         (
             failure.task_id,
@@ -127,7 +128,6 @@ def archive(
         return bool(reply)
 
     keys = queue_keys(queue)
-    day = utc_day(now_ms)
     return command(
         "archive",
         (
@@ -137,10 +137,7 @@ def archive(
             keys.archived,
             keys.events,
             keys.attempts,
-            keys.processed,
-            keys.processed_on(day),
-            keys.failed,
-            keys.failed_on(day),
+            *_counters(keys, now_ms),
             keys.trimmed,
             keys.settings,
         ),

@@ -102,9 +102,12 @@ class Link:
             return
         if is_tracked:
             self.call(("CLIENT", "CACHING", "YES"))  # which is for the next command only
-        self._out += resp.pack(command.words())
-        self.wants_write = True
+        self._queue(command.words())
         self._waiting.append(read)
+
+    def _queue(self, words: Sequence[Arg]) -> None:
+        self._out += resp.pack(words)
+        self.wants_write = True
 
     def _likely_way(self, command: Command[Any]) -> Command[Any]:
         """The careful way for as long as that was needed a moment ago, else the short one."""
@@ -139,8 +142,7 @@ class Link:
 
     def call(self, words: Sequence[Arg], on_reply: OnReply | None = None) -> None:
         """Queue a plain command."""
-        self._out += resp.pack(words)
-        self.wants_write = True
+        self._queue(words)
         self._waiting.append(on_reply)
 
     def gather(
@@ -266,21 +268,16 @@ class Listener(Link):
         super().__init__(store)
         self._on_message = on_message
         self._on_id = on_id
-        self._say("CLIENT", "ID")
-        self._say("SUBSCRIBE", *channels)
+        self._queue(("CLIENT", "ID"))
+        self._queue(("SUBSCRIBE", *channels))
 
     def follow(self, channel: str) -> None:
         """Listen to one more channel; `flush` sends."""
-        self._say("SUBSCRIBE", channel)
+        self._queue(("SUBSCRIBE", channel))
 
     def unfollow(self, channel: str) -> None:
         """Listen to a channel no more."""
-        self._say("UNSUBSCRIBE", channel)
-
-    def _say(self, *words: str) -> None:
-        # What is answered comes as a message, out of the order.
-        self._out += resp.pack(words)
-        self.wants_write = True
+        self._queue(("UNSUBSCRIBE", channel))
 
     def _dispatch(self) -> None:
         while True:

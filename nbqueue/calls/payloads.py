@@ -237,10 +237,9 @@ def call_texts(
     task_id: str, queue: str, type: str, payload: bytes | memoryview
 ) -> tuple[bytes, Piece]:
     """The same in two parts, the second of which is not copied."""
-    task = task_id.encode()
     # Whose type is long may want us to keep many of them.
     place = place_text if len(type) <= _LONGEST_KEPT else place_text.__wrapped__
-    parts = (_CALL_CONTEXT, _length(len(task)), task, place(queue, type), payload[:9])
+    parts = (task_text(task_id), place(queue, type), payload[:9])
     return b"".join(parts), rest_of(payload, 29)
 
 

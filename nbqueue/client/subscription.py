@@ -48,18 +48,13 @@ class Subscription(Link):
             self._heard.difference_update(fewer)
 
     def _say(self, command: str, channels: list[str]) -> None:
-        self._queue(command, *channels)
+        self._queue((command, *channels))
         with self._lock:
             self._unconfirmed += len(channels)
             if command == "SUBSCRIBE":
                 self._asked.update(channels)
             else:
                 self._asked.difference_update(channels)
-
-    def _queue(self, *words: str) -> None:
-        # What is answered comes as a message, out of the order.
-        self._out += resp.pack(words)
-        self.wants_write = True
 
     def hears(self, channel: str) -> bool:
         """True if whatever is published on ``channel`` from now on will come here."""
@@ -81,7 +76,7 @@ class Subscription(Link):
                 raise LinkLost("the store does not answer")
         elif now - self._answered_at > _PING_SECONDS:
             self._asked_at = now
-            self._queue("PING")
+            self._queue(("PING",))
             self.flush()
 
     def _dispatch(self) -> None:
