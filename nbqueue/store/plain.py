@@ -18,16 +18,15 @@ _RECEIVE = 65_536
 class PlainConnection:
     """A socket over TCP, or to a path, and a parser of replies."""
 
+    _sock: Any = None  # also of one whose making was interrupted
+
     def __init__(
         self, place: tuple[str, int] | str, seconds: float, keepalive: dict[int, int]
     ) -> None:
         self._place = place
         self._seconds = seconds
         self._keepalive = keepalive
-        self._sock: Any = None
         self._reader: Any = None
-
-    _sock: Any = None  # also of one whose making was interrupted
 
     def __del__(self) -> None:
         # Clients may be dropped without being closed; with redis-py nobody complains either.
