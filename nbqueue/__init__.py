@@ -28,6 +28,7 @@ _HOMES = {
     "Task": "nbqueue.executor.context",
     "progress": "nbqueue.executor.progress",
     "report": "nbqueue.executor.reports",
+    "rng": "nbqueue.executor.randomness",
     "Message": "nbqueue.executor.aggregation",
     "exponential": "nbqueue.executor.policy",
     "asynq_delay": "nbqueue.executor.policy",
@@ -41,6 +42,10 @@ _HOMES = {
     "InvalidDuration": "nbqueue.errors",
     "InvalidURL": "nbqueue.errors",
     "CannotPickle": "nbqueue.errors",
+    "NoSigningKey": "nbqueue.errors",
+    "ValueTooLarge": "nbqueue.errors",
+    "LargeCaptureWarning": "nbqueue.errors",
+    "RandomStateWarning": "nbqueue.errors",
     "StoreError": "nbqueue.errors",
     "StoreUnreachable": "nbqueue.errors",
     "StoreDenied": "nbqueue.errors",
@@ -75,15 +80,18 @@ __all__ = [
     "Inspector",
     "InvalidDuration",
     "InvalidURL",
+    "LargeCaptureWarning",
     "Limit",
     "Message",
     "NbqueueError",
     "NoEmbeddedServer",
+    "NoSigningKey",
     "Periodic",
     "QueueError",
     "QueueInfo",
     "QueueNotEmpty",
     "QueueNotFound",
+    "RandomStateWarning",
     "RetryLater",
     "RevokeTask",
     "Schedule",
@@ -109,6 +117,7 @@ __all__ = [
     "TaskTimeout",
     "UnknownKey",
     "UsageError",
+    "ValueTooLarge",
     "Worker",
     "WorkerLost",
     "__version__",
@@ -118,6 +127,7 @@ __all__ = [
     "exponential",
     "progress",
     "report",
+    "rng",
     "wait",
 ]
 
@@ -165,11 +175,14 @@ if TYPE_CHECKING:
         IncompatiblePython,
         InvalidDuration,
         InvalidURL,
+        LargeCaptureWarning,
         NbqueueError,
         NoEmbeddedServer,
+        NoSigningKey,
         QueueError,
         QueueNotEmpty,
         QueueNotFound,
+        RandomStateWarning,
         RetryLater,
         RevokeTask,
         ScheduleNotFound,
@@ -190,6 +203,7 @@ if TYPE_CHECKING:
         TaskTimeout,
         UnknownKey,
         UsageError,
+        ValueTooLarge,
         WorkerLost,
     )
     from nbqueue.executor.aggregation import Message
@@ -197,6 +211,7 @@ if TYPE_CHECKING:
     from nbqueue.executor.periodic import Periodic
     from nbqueue.executor.policy import asynq_delay, exponential
     from nbqueue.executor.progress import progress
+    from nbqueue.executor.randomness import rng
     from nbqueue.executor.reports import report
     from nbqueue.limits import Limit
     from nbqueue.worker.worker import Worker

@@ -6,6 +6,8 @@
     ├── UsageError (also ValueError)            an argument that cannot be right
     │   ├── InvalidDuration                     "10 minuts"
     │   ├── InvalidURL                          a store URL that cannot be read
+    │   ├── NoSigningKey                        a process that has no key, and must not make one
+    │   ├── ValueTooLarge                       a value that is too large to be sent
     │   └── CannotPickle (also TypeError)       an argument or a function that cannot be sent
     ├── StoreError (also ConnectionError)       the store cannot be used
     │   ├── StoreUnreachable                    nobody answers there
@@ -55,6 +57,21 @@ class InvalidURL(UsageError):
     """A store URL that cannot be read. The message shows the accepted forms."""
 
 
+class NoSigningKey(UsageError):
+    """This process has no signing key, and must not make one: it belongs to a task."""
+
+
+class ValueTooLarge(UsageError):
+    """A value is too large to be sent, or to be stored in Redis.
+
+    ``path`` says where it is, from the outside in, such as ``("global 'table'",)``.
+    """
+
+    def __init__(self, message: str, path: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class CannotPickle(UsageError, TypeError):
     """A function, an argument or a result cannot be sent to another process.
 
@@ -89,6 +106,14 @@ class NoEmbeddedServer(StoreError):
 
 class StoreWarning(UserWarning):
     """The store can be used, but tasks may be lost as it is set up."""
+
+
+class LargeCaptureWarning(UserWarning):
+    """A function is sent with a large value that it uses, which should be an argument."""
+
+
+class RandomStateWarning(UserWarning):
+    """Tasks get copies of one random generator, and so draw the same numbers."""
 
 
 class QueueError(NbqueueError):

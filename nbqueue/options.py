@@ -6,12 +6,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from operator import index
 from typing import Any
 
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.limits import Limit
 
+LONGEST_SEED = 1_024
+"""The most bytes that a seed may have."""
 _MAX_INT32 = 2**31 - 1
 _SET_NAME = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 
@@ -48,6 +51,8 @@ class TaskOptions:
         1 s, doubling with jitter up to 10 minutes.
     codec: how the result of a call is written: ``"pickle"`` (anything, signed), or ``"json"`` (what
         JSON can hold, unsigned, for programs in Go too; tuples come back as lists).
+    seed: a whole number, 0 or more, from which each task of a call draws random numbers of its own,
+        with `nbqueue.rng`: the same in every attempt, and whatever the size of the map.
     retry_on: the type or types of errors that are tried again; all of them.
     """
 
@@ -69,6 +74,7 @@ class TaskOptions:
     retry_delay: Any = None
     retry_on: Any = None
     codec: str = "pickle"
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         _check_text("queue", self.queue)
@@ -121,6 +127,8 @@ class TaskOptions:
                 raise UsageError(f"headers={{{key!r}: {text!r}}} must map text to text")
             if key.startswith("nbq:"):
                 raise UsageError(f"headers={{{key!r}: …}}: names that begin with 'nbq:' are ours")
+        if self.seed is not None:
+            check_seed(self.seed)
         if self.codec not in ("pickle", "json"):
             raise UsageError(f"codec={self.codec!r} must be 'pickle' or 'json'")
         if self.on_lost not in ("rerun", "fail"):
@@ -154,6 +162,19 @@ class TaskOptions:
         if "at" in changes and "delay" not in changes and self.delay is not None:
             changes = {**changes, "delay": None}
         return replace(self, **changes)
+
+
+def check_seed(seed: object) -> int:
+    """Return ``seed`` as an int if it can be the seed of tasks. Raises `UsageError`."""
+    # NumPy's whole numbers have __index__, its other numbers have not.
+    number = -1 if isinstance(seed, bool) or not hasattr(seed, "__index__") else index(seed)
+    if number < 0:
+        raise UsageError(f"seed={seed!r} must be a whole number, 0 or more")
+    if number.bit_length() > 8 * LONGEST_SEED:
+        raise UsageError(
+            f"seed= has {number.bit_length()} bits: it can have at most {8 * LONGEST_SEED}"
+        )
+    return number
 
 
 def _check_text(name: str, value: object) -> None:

@@ -17,6 +17,9 @@ PIECE: Final = 4_000_000
 """At most so many bytes lie in one value of the store where we may choose: Redis's allocator gives
 values of 8 MB and more back to the system at once, and each page of the next costs a fault."""
 
+LARGEST_VALUE: Final = 512 << 20
+"""The most bytes that one value of a Redis may have by default (``proto-max-bulk-len``)."""
+
 _MOST_AT_ONCE = 64
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nbqueue.calls import pickler, preflight, sources
+from nbqueue.calls import captures, pickler, preflight, sources
 from nbqueue.calls.kept import Kept
 from nbqueue.calls.names import callable_name, is_coroutine_function, type_name
 from nbqueue.calls.plain import dump_plain_arguments, dump_plain_value
@@ -45,34 +45,43 @@ class Code:
     name: str
     is_coroutine: bool
     by_reference: bool
+    size: int = 0
+    """How many bytes the function has, without its source."""
 
 
 _kept: Kept[Code] = Kept()
 
 
-def dump_function(fn: Callable[..., Any]) -> Code:
+def dump_function(fn: Callable[..., Any], limit: int | None = None) -> Code:
     """Return ``fn`` as bytes that `load_function` understands, in whatever process.
 
     Code of the notebook and of the user's own modules goes by value, as it is now; installed
     code goes by reference. Raises `CannotPickle`, which names the culprit, if something that
-    ``fn`` uses cannot be sent, or if ``fn`` cannot be called at all.
+    ``fn`` uses cannot be sent, or if ``fn`` cannot be called at all; `ValueTooLarge` if what it
+    uses has more than ``limit`` bytes. Warns of large values and of random generators.
     """
     code = _kept.get(fn)
     if code is None:
-        code = _dump_function(fn)
+        code = _dump_function(fn, limit)
         _kept.put(fn, code)
+    elif limit is not None and code.size > limit:
+        raise captures.too_large(fn, limit)
     return code
 
 
-def _dump_function(fn: Callable[..., Any]) -> Code:
+def _dump_function(fn: Callable[..., Any], limit: int | None) -> Code:
     if not callable(fn):
         raise CannotPickle(_not_callable(fn))
     try:
-        pickled = pickler.dump(fn)
+        pickled = pickler.dump(fn, limit)
     except MemoryError:
         raise
+    except pickler.TooLarge:
+        assert limit is not None
+        raise captures.too_large(fn, limit) from None
     except Exception as error:
         raise preflight.explain_function(fn, error) from error
+    captures.warn_of_captures(fn, pickled)
     body = (
         _FORMAT,
         _PYTHON,
@@ -87,6 +96,7 @@ def _dump_function(fn: Callable[..., Any]) -> Code:
         name=callable_name(fn),
         is_coroutine=is_coroutine_function(fn),
         by_reference=not pickled.by_value,
+        size=len(pickled.data),
     )
 
 
@@ -124,18 +134,20 @@ def dump_arguments(
     *,
     callee: str = "",
     fn: Callable[..., Any] | None = None,
+    generators: list[object] | None = None,
 ) -> bytes:
     """Return the arguments of one call as bytes.
 
     ``callee`` is the name of the function and ``fn`` the function itself, if at hand; both serve
-    error messages only. Raises `CannotPickle`, which names the argument and what is wrong in it.
+    error messages only. Random generators among them are added to ``generators``. Raises
+    `CannotPickle`, which names the argument and what is wrong in it.
     """
     for value in args:
         if type(value) not in _ATOMS and not _is_plain(value):
-            return _dump_rich_arguments(args, kwargs, callee, fn)
+            return _dump_rich_arguments(args, kwargs, callee, fn, generators)
     for value in kwargs.values():
         if type(value) not in _ATOMS and not _is_plain(value):
-            return _dump_rich_arguments(args, kwargs, callee, fn)
+            return _dump_rich_arguments(args, kwargs, callee, fn, generators)
     return dump_plain_arguments(args, kwargs)
 
 
@@ -145,23 +157,27 @@ def dump_call(
     *,
     callee: str = "",
     fn: Callable[..., Any] | None = None,
+    generators: list[object] | None = None,
 ) -> Body:
     """Return the same as `dump_arguments`, in pieces if it is large."""
     values = (*args, *kwargs.values()) if kwargs else args
     if _SMALL.issuperset(map(type, values)):
         return dump_plain_arguments(args, kwargs)
     if not any(map(_may_be_large, values)):
-        return dump_arguments(args, kwargs, callee=callee, fn=fn)
+        return dump_arguments(args, kwargs, callee=callee, fn=fn, generators=generators)
     collector = pickler.Collector()
     if all(map(_is_plain, values)):
         pickle.Pickler(collector, 5).dump((args, kwargs))
         return collector.body()
+    rich = pickler.Pickler(collector)
     try:
-        pickler.Pickler(collector).dump((args, kwargs))
+        rich.dump((args, kwargs))
     except MemoryError:
         raise
     except Exception as error:
         raise preflight.explain_arguments(args, kwargs, callee, fn, error) from error
+    if generators is not None:
+        generators += rich.generators
     return collector.body()
 
 
@@ -210,13 +226,17 @@ def _dump_rich_arguments(
     kwargs: dict[str, Any],
     callee: str,
     fn: Callable[..., Any] | None,
+    generators: list[object] | None,
 ) -> bytes:
     try:
-        return pickler.dump((args, kwargs)).data
+        pickled = pickler.dump((args, kwargs))
     except MemoryError:
         raise
     except Exception as error:
         raise preflight.explain_arguments(args, kwargs, callee, fn, error) from error
+    if generators is not None:
+        generators += pickled.generators
+    return pickled.data
 
 
 def _may_be_large(value: Any) -> bool:

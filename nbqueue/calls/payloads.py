@@ -5,7 +5,8 @@ A call, the ``payload`` of Asynq's TaskMessage::
     bytes   what
     0:4     00 "nbq"
     4       version of this format, 1
-    5       codec of the arguments: 1 = pickle; 2 = pickle beside the message
+    5       codec of the arguments: 1 = pickle; 2 = pickle beside the message; 3 and 4: as 1 and 2,
+            with extensions
     6, 7    major and minor version of the Python that made it
     8       flags: 1 coroutine, 2 fail if the worker is lost, 4 code by reference,
             8 the result is JSON, 16 limits
@@ -13,12 +14,12 @@ A call, the ``payload`` of Asynq's TaskMessage::
     13:29   signature: HMAC-SHA256, its first 16 bytes
     29:45   fingerprint of the code
     45:     with flag 16 first the exact time-out and deadline in ms (u64 each, 0: none),
-            which Asynq's message has in whole seconds; then the arguments, or with codec 2 what
-            `beside` says of them
+            which Asynq's message has in whole seconds; with codec 3 or 4 then the `extensions`;
+            then the arguments, or with codec 2 or 4 what `beside` says of them
 
 Signed is ``"nbqueue.call.1" 00``, then the task id, the queue and the type, each as UTF-8 after
-its length (u32, big-endian), then the envelope without its bytes 9:29. With codec 2 the envelope is
-only the head, which has the SHA-256 of the arguments.
+its length (u32, big-endian), then the envelope without its bytes 9:29. With codec 2 or 4 the
+envelope is only the head, which has the SHA-256 of the arguments.
 
 A result, in the field ``result`` of the task (a value) or ``nbq:error`` (an exception)::
 
@@ -45,12 +46,16 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from nbqueue.calls.beside import BESIDE_SIZE, Beside, read_beside
+from nbqueue.calls.extensions import Seed, pack_extensions, read_extensions
 from nbqueue.errors import SignatureError
 from nbqueue.pieces import Piece, rest_of
 
 VERSION: Final = 1
 PICKLE: Final = 1
 PICKLE_BESIDE: Final = 2
+EXTENDED: Final = 3
+"""The codec of a call with extensions, which older workers refuse."""
+EXTENDED_BESIDE: Final = 4
 
 COROUTINE: Final = 1
 FAIL_IF_LOST: Final = 2
@@ -69,9 +74,14 @@ _CALL: Final = struct.Struct(">4sBBBBB4s16s16s")
 _RESULT: Final = struct.Struct(">4sBBB4s16s")
 _LIMITS: Final = struct.Struct(">QQ")
 _CALL_HEAD: Final = _CALL_MAGIC + bytes((VERSION, PICKLE, *sys.version_info[:2]))
-CALL_BESIDE: Final = _CALL_MAGIC + bytes((VERSION, PICKLE_BESIDE))
-"""What the head of a call begins with whose arguments lie beside it."""
-_CALL_BESIDE: Final = CALL_BESIDE + bytes(sys.version_info[:2])
+CALL_BESIDE: Final = (
+    _CALL_MAGIC + bytes((VERSION, PICKLE_BESIDE)),
+    _CALL_MAGIC + bytes((VERSION, EXTENDED_BESIDE)),
+)
+"""What the head of a call begins with whose arguments are stored beside it."""
+_CALL_BESIDE: Final = CALL_BESIDE[0] + bytes(sys.version_info[:2])
+_CALL_CODECS: Final = frozenset({PICKLE, PICKLE_BESIDE, EXTENDED, EXTENDED_BESIDE})
+_BESIDE: Final = frozenset({PICKLE_BESIDE, EXTENDED_BESIDE})
 _RESULT_BESIDE: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE_BESIDE))
 _RESULT_HEAD: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE))
 _UNSIGNED: Final = bytes(20)
@@ -106,6 +116,8 @@ class Call(NamedTuple):
     """Where the arguments lie beside the message: then ``arguments`` are empty in a mere head."""
     head: bytes | memoryview = b""
     """What was signed, of an envelope with ``beside``."""
+    seed: Seed | None = None
+    """What the random numbers of the task are drawn from."""
 
 
 class Result(NamedTuple):
@@ -153,6 +165,7 @@ def call_head(
     flags: int = 0,
     limits: Limits | None = None,
     beside: Beside | None = None,
+    seed: Seed | None = None,
 ) -> bytes:
     """Return what comes before the arguments in the envelope of `pack_call`, which see; or the
     unsigned envelope of a call whose arguments lie ``beside`` it."""
@@ -162,10 +175,14 @@ def call_head(
     if limits is not None:
         flags |= LIMITED
         exact = _LIMITS.pack(*limits)
+    begin = _CALL_HEAD if beside is None else _CALL_BESIDE
+    if seed is not None:
+        codec = EXTENDED if beside is None else EXTENDED_BESIDE
+        begin = begin[:5] + bytes((codec,)) + begin[6:]
+        exact += pack_extensions(seed)
     if beside is not None:
         exact += beside.pack()
-        return b"".join((_CALL_BESIDE, _FLAGS[flags], _UNSIGNED, fingerprint, exact))
-    return b"".join((_CALL_HEAD, _FLAGS[flags], _UNSIGNED, fingerprint, exact))
+    return b"".join((begin, _FLAGS[flags], _UNSIGNED, fingerprint, exact))
 
 
 def parse_call(payload: bytes | memoryview) -> Call:
@@ -179,17 +196,20 @@ def parse_call(payload: bytes | memoryview) -> Call:
     _, version, codec, major, minor, flags, key_id, signature, fingerprint = _CALL.unpack_from(
         payload
     )
-    if codec not in (PICKLE, PICKLE_BESIDE):
+    if codec not in _CALL_CODECS:
         raise _unknown_codec(codec, "call", "upgrade this worker")
     limits, begin = None, _CALL.size
     if flags & LIMITED:
         begin += _LIMITS.size
         if len(payload) < begin:
-            raise _unreadable(payload, _CALL_MAGIC, "call", "upgrade this worker")
+            raise _cut_short(payload, "call")
         limits = Limits(*_LIMITS.unpack_from(payload, _CALL.size))
+    seed = None
+    if codec >= EXTENDED:
+        seed, begin = read_extensions(payload, begin)
     beside = None
     head: bytes | memoryview = payload
-    if codec == PICKLE_BESIDE:
+    if codec in _BESIDE:
         beside = _read_beside(payload, begin, "call")
         begin += BESIDE_SIZE
         head = memoryview(payload)[:begin]
@@ -206,6 +226,7 @@ def parse_call(payload: bytes | memoryview) -> Call:
         limits,
         beside,
         head,
+        seed,
     )
     return tuple.__new__(Call, parts)
 
@@ -215,7 +236,7 @@ def beside_call(payload: bytes | memoryview) -> Beside | None:
 
     Raises `SignatureError` for a call that cannot be read.
     """
-    is_beside = is_call(payload) and len(payload) > 5 and payload[5] == PICKLE_BESIDE
+    is_beside = is_call(payload) and len(payload) > 5 and payload[5] in _BESIDE
     return parse_call(payload).beside if is_beside else None
 
 
@@ -316,9 +337,9 @@ def result_size(payload: bytes) -> int:
     return len(payload) + (0 if beside is None else beside.size)
 
 
-def _read_beside(envelope: Piece, at: int, what: str) -> Beside:
+def _read_beside(envelope: bytes | memoryview, at: int, what: str) -> Beside:
     if len(envelope) < at + BESIDE_SIZE:
-        raise SignatureError(f"this {what} is cut short: it has {len(envelope)} bytes only")
+        raise _cut_short(envelope, what)
     try:
         return read_beside(envelope, at)
     except ValueError as error:
@@ -353,6 +374,10 @@ def _unreadable(
         )
     if len(payload) > 4 and payload[4] < VERSION:
         return SignatureError(f"this {what} has format {payload[4]}, which never was")
+    return _cut_short(payload, what)
+
+
+def _cut_short(payload: bytes | memoryview, what: str) -> SignatureError:
     return SignatureError(f"this {what} is cut short: it has {len(payload)} bytes only")
 
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from cloudpickle import cloudpickle
 
-from nbqueue.calls import rebuild
+from nbqueue.calls import randoms, rebuild
 from nbqueue.calls.local import is_local, is_local_module
 from nbqueue.pieces import LARGE, Body, Pieces
 
@@ -62,13 +62,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles one object for another process.
 
     After ``dump``, ``by_value`` says whether the bytes contain code, which only the same minor
-    version of Python can load, and ``files`` names the files that this code came from.
+    version of Python can load, ``files`` names the files that this code came from, and
+    ``generators`` are the random generators whose state was copied.
     """
 
     def __init__(self, file: Any, *, is_trial: bool = False) -> None:
         super().__init__(file, protocol=PROTOCOL)
         self.by_value = False
         self.files: dict[str, None] = {}
+        self.generators: list[object] = []
+        self._plain_kinds: set[type] = set()
         self._is_trial = is_trial
         self._shells: dict[int, _Shell] = {}
         self._trial: Trial | None = None
@@ -90,6 +93,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if issubclass(kind, io.IOBase) and not issubclass(kind, io.BytesIO | io.StringIO):
             # cloudpickle would send a copy of all that an open text file contains.
             raise pickle.PicklingError(f"cannot pickle {kind.__name__!r} object: an open file")
+        if kind not in self._plain_kinds:
+            if randoms.is_generator_type(kind):
+                return self._reduce_generator(obj)
+            self._plain_kinds.add(kind)
         return NotImplemented
 
     def _reduce_function(self, fn: types.FunctionType) -> Any:
@@ -125,6 +132,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return rebuild.whole_module, (shell,)
         state = self._portable_names(module)
         return rebuild.whole_module, (shell,), state, None, None, rebuild.set_module
+
+    def _reduce_generator(self, obj: Any) -> Any:
+        reduced = randoms.reduce_by_name(obj)
+        if reduced is None:
+            if randoms.has_own_state(obj):
+                self.generators.append(obj)
+            return NotImplemented
+        return reduced
 
     def _portable_names(self, module: types.ModuleType) -> tuple[dict[str, Any], dict[str, str]]:
         if self._trial is None:
@@ -236,14 +251,37 @@ class Pickled(NamedTuple):
     data: bytes
     by_value: bool
     files: tuple[str, ...]
+    generators: tuple[object, ...] = ()
 
 
-def dump(obj: Any) -> Pickled:
-    """Pickle ``obj``. Raises whatever stands in the way; see `preflight` for what that means."""
-    with io.BytesIO() as file:
+class TooLarge(Exception):
+    """A pickle became larger than it may."""
+
+
+class _LimitedFile(io.BytesIO):
+    """A file that refuses what is too much, before it is copied."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._left = limit
+
+    def write(self, data: Any) -> int:
+        self._left -= len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+        if self._left < 0:
+            raise TooLarge
+        return super().write(data)
+
+
+def dump(obj: Any, limit: int | None = None) -> Pickled:
+    """Pickle ``obj``. Raises whatever stands in the way; see `preflight` for what that means.
+
+    Raises `TooLarge` as soon as there are more than ``limit`` bytes.
+    """
+    with io.BytesIO() if limit is None else _LimitedFile(limit) as file:
         pickler = Pickler(file)
         pickler.dump(obj)
-        return Pickled(file.getvalue(), pickler.by_value, tuple(pickler.files))
+        files, generators = tuple(pickler.files), tuple(pickler.generators)
+        return Pickled(file.getvalue(), pickler.by_value, files, generators)
 
 
 class Collector:

@@ -7,7 +7,7 @@ first that fails as well, until nothing inside fails by itself any more: that is
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from nbqueue.calls import hints, parts
@@ -68,7 +68,7 @@ def _explain(
     obj: object, subject: str, label: str, error: Exception, direction: str
 ) -> CannotPickle:
     found = _find(obj, error)
-    text, names_culprit = _sentence(obj, subject, found)
+    text, names_culprit = sentence(obj, subject, found.steps)
     if not names_culprit:
         text += f", {with_article(type_name(type(found.culprit)))}"
     path = (label, *(step.label for step in found.steps))
@@ -84,13 +84,13 @@ def _explain(
     )
 
 
-def _sentence(obj: object, subject: str, found: _Found) -> tuple[str, bool]:
+def sentence(obj: object, subject: str, found: Sequence[parts.Step]) -> tuple[str, bool]:
     """Join the steps; also say whether the text ends with a noun for the culprit itself."""
     text, is_subject, names_value = subject, True, parts.is_code(obj)
     if names_value and subject != parts.noun(obj):  # an argument or a result that is a function
         text += f", {parts.noun(obj)}"
         is_subject = False
-    for step in found.steps:
+    for step in found:
         if step.is_verb:
             text += f" {step.text}" if is_subject else f", which {step.text}"
         else:

@@ -3,22 +3,19 @@ option that all commands have."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.sizes import parse_size
 from nbqueue.wire.keys import check_queue_name
 
 if TYPE_CHECKING:
     _Type = click.ParamType[Any]
 else:  # no generic before click 8.2
     _Type = click.ParamType
-
-_UNITS: Final = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4}
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
 class _Queue(_Type):
@@ -46,15 +43,10 @@ class _Size(_Type):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = _SIZE.fullmatch(str(value).strip())
-        if found is None:
-            self.fail(f"{value!r} is not a size: write one such as 512MB or 2GiB", param, ctx)
-        number, unit, binary = found.groups()
-        power = 0 if not unit else _UNITS[unit.lower()]
-        size = int(float(number) * (1024 if binary else 1000) ** power)
-        if size < 1:
-            self.fail(f"{value!r} is less than one byte", param, ctx)
-        return size
+        try:
+            return parse_size(str(value), param.name or "size" if param else "size")
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _Span(_Type):

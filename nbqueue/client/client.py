@@ -16,13 +16,14 @@ from nbqueue.client.futures import About, TaskFuture, attach
 from nbqueue.client.groups import TaskGroup
 from nbqueue.client.limits import Limits
 from nbqueue.client.outcomes import End, end_of
-from nbqueue.client.session import Session, new_session
+from nbqueue.client.session import CAPTURED_LIMIT, Session, new_session
 from nbqueue.client.submit import Submitter, TaskFunction
 from nbqueue.client.tables import Tables
 from nbqueue.client.waiting import seconds_of
 from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.executor.context import Task
+from nbqueue.sizes import Size
 from nbqueue.wire import states
 from nbqueue.wire.keys import HANDLER_TYPE
 
@@ -34,23 +35,31 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def connect(url: str | None = None, *, key: str | bytes | Keyring | None = None) -> Client:
+def connect(
+    url: str | None = None,
+    *,
+    key: str | bytes | Keyring | None = None,
+    captured_limit: Size | None = CAPTURED_LIMIT,
+) -> Client:
     """Connect to a store, and return a client of it.
 
     ``url``: where the store is (``redis://…``, ``rediss://…``, ``unix://…``, ``embedded://…``);
     without one ``NBQUEUE_URL``, else the embedded store of this project, which is started if it
     does not run. ``key``: the signing key, as ``NBQUEUE_KEY`` has it (text), or 32 bytes; without
-    one ``NBQUEUE_KEY``, else the key file of the store.
+    one ``NBQUEUE_KEY``, else the key file of the store. ``captured_limit``: how much a function may
+    take along of what it uses (globals, closures, defaults, attributes), a size such as ``"16MB"``,
+    or None for any; from 1 MB on there is a `LargeCaptureWarning`.
 
     >>> q = nbqueue.connect()
     >>> q.submit(sum, [1, 2, 3]).result()
     6
 
     Raises `InvalidURL`, `StoreUnreachable`, `StoreDenied` (a wrong password), `StoreUnsuitable`
-    (older than Redis 6.2), `NoEmbeddedServer`, and `UsageError` for a key that cannot be used.
+    (older than Redis 6.2), `NoEmbeddedServer`, `UsageError` for a key that cannot be used, and
+    `NoSigningKey` in a task whose worker has its key from ``NBQUEUE_KEY``.
     Warns if the server may throw keys away.
     """
-    return Client(new_session(url, key))
+    return Client(new_session(url, key, captured_limit))
 
 
 class Client(Tables, Limits, concurrent.futures.Executor):
@@ -84,7 +93,8 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         >>> f = q.submit(fit, lr=0.1)
         >>> f.result()                      # doctest: +SKIP
 
-        Raises `CannotPickle`, which names what cannot be sent; `StoreUnreachable` if the store is
+        Raises `CannotPickle`, which names what cannot be sent; `ValueTooLarge` for a function that
+        takes along more than `connect` allows; `StoreUnreachable` if the store is
         away for more than 10 seconds; `RuntimeError` after `shutdown`.
         """
         return self._default.submit(fn, *args, **kwargs)
@@ -224,7 +234,8 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         session.check_open()
         if not isinstance(pattern, str) or not pattern.strip():
             raise UsageError(f"pattern={pattern!r} is empty: name a type, or how types begin")
-        code = dump_function(fn)
+        code = dump_function(fn, session.code_limit)
+        session.check_value(len(code.blob), f"the code of {code.name}")
         flags = COROUTINE * code.is_coroutine | BY_REFERENCE * code.by_reference
         unsigned = pack_call(code.fingerprint, b"", flags)
         envelope = session.keyring.sign_call(unsigned, pattern, queue, HANDLER_TYPE)

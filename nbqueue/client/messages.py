@@ -41,8 +41,13 @@ class _Message(Unsent):
                 "on_lost= is for calls: Asynq's format has no word for it, and a message whose "
                 "worker is lost always runs again"
             )
+        if options.seed is not None:
+            raise UsageError(
+                f"seed={options.seed!r} is for calls: leave it out, and put a seed into the payload"
+            )
         self._payload = encoded_payload(payload)
         self._given = payload
+        session.check_value(len(self._payload or b""), f"the payload of this {type!r}")
         about = About("", options.queue, type, options.name, is_call=False)
         super().__init__(session, Terms(options, DEFAULTS), about)
         self._message.payload = self._payload or b""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.broker.beside import whole_payload
 from nbqueue.calls import payloads
+from nbqueue.calls.extensions import Seed
 from nbqueue.calls.functions import fingerprint_of, load_arguments, load_function
 from nbqueue.errors import SignatureError, TaskNotFound, UsageError
 from nbqueue.executor.policy import WithPolicy
+from nbqueue.executor.randomness import seeded
 from nbqueue.wire.keys import queue_keys
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ class LoadedCall(NamedTuple):
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    seed: Seed | None = None
 
 
 def load_call(session: Session, queue: str, task_id: str) -> LoadedCall:
@@ -51,17 +55,18 @@ def load_call(session: Session, queue: str, task_id: str) -> LoadedCall:
     if isinstance(function, WithPolicy):
         function = function.fn
     args, kwargs = load_arguments(call.arguments)
-    return LoadedCall(function, args, kwargs)
+    return LoadedCall(function, args, kwargs, call.seed)
 
 
 def replay(session: Session, queue: str, task_id: str) -> Any:
     """See `TaskFuture.replay`."""
     __tracebackhide__ = True  # IPython then begins with the user's own frames
-    function, args, kwargs = load_call(session, queue, task_id)
-    result = function(*args, **kwargs)
-    if inspect.iscoroutine(result):
-        return _run(result)
-    return result
+    function, args, kwargs, seed = load_call(session, queue, task_id)
+    with seeded(seed):
+        result = function(*args, **kwargs)
+        if inspect.iscoroutine(result):
+            return _run(result)
+        return result
 
 
 def _run(coroutine: Any) -> Any:
@@ -74,5 +79,6 @@ def _run(coroutine: Any) -> Any:
         return asyncio.run(coroutine)
     from concurrent.futures import ThreadPoolExecutor
 
+    context = contextvars.copy_context()
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
+        return pool.submit(context.run, asyncio.run, coroutine).result()

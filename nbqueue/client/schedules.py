@@ -355,8 +355,15 @@ def schedule_call(
     if isinstance(fn, TaskFunction):
         changes = {**fn._changes, **changes}
         fn = fn.__wrapped__
-    call = UnsentCall(session, Terms(options_of(changes, settings)), fn)
+    terms = Terms(options_of(changes, settings))
+    if terms.seed is not None:
+        raise UsageError(
+            f"seed={terms.seed} cannot be given to a schedule, whose runs would all draw the same "
+            "numbers: make a generator in the function, numpy.random.default_rng()"
+        )
+    call = UnsentCall(session, terms, fn)
     arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
+    session.check_value(len(arguments), f"what the arguments of {call.code.name} are pickled to")
     digest = call_digest(call.fn, args, kwargs)
     if call.is_unique:
         call.set_lock(digest)

@@ -20,13 +20,25 @@ from nbqueue.client.events import EventFeed
 from nbqueue.client.listener import Listener
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.clock import Clock
-from nbqueue.errors import StoreError, TaskCancelled, UsageError
+from nbqueue.errors import (
+    StoreError,
+    StoreUnreachable,
+    TaskCancelled,
+    UsageError,
+    ValueTooLarge,
+)
+from nbqueue.pieces import LARGEST_VALUE
+from nbqueue.sizes import Size, format_size, parse_size
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.url import default_url, parse_url
 from nbqueue.wire import fields, ids, states
 from nbqueue.wire.keys import CANCEL_CHANNEL, LISTENER_LENGTH, queue_keys
 
+CAPTURED_LIMIT = "16MB"
+"""How much a function may take along unless `nbqueue.connect` says else."""
+
 _BATCH = 256
+_SURELY_HELD = 4_000_000
 _CANCELLABLE = frozenset({states.PENDING, states.SCHEDULED, states.RETRY, states.AGGREGATING})
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -37,8 +49,17 @@ class Session:
 
     _events: EventFeed | None = None
 
+    captured_limit: int | None = None
+    """How many bytes a function may take along; None: any number."""
+
+    @property
+    def code_limit(self) -> int:
+        """How many bytes a function may have in the store."""
+        return min(self.captured_limit or LARGEST_VALUE, LARGEST_VALUE)
+
     def __init__(self, store: Store, keyring: Keyring) -> None:
         self.store = store
+        self._largest_value: int | None = None
         self.keyring = keyring
         self._broker: Broker | None = Broker(store)
         self.clock: Clock = self._broker.clock
@@ -90,6 +111,29 @@ class Session:
         """Raises `RuntimeError` after the client was shut down, as other executors do."""
         if not self.accepts:
             raise RuntimeError("this client was shut down: call nbqueue.connect() for another")
+
+    def check_value(self, size: int, what: str) -> None:
+        """Raise `ValueTooLarge` if the store cannot hold a value of so many bytes."""
+        if size <= _SURELY_HELD:
+            return
+        if self._largest_value is None:
+            self._largest_value = self._ask_largest_value()
+        if size > self._largest_value:
+            raise ValueTooLarge(
+                f"{what} has {format_size(size)}, and Redis holds at most "
+                f"{format_size(self._largest_value)} in one value: write it to a file or a bucket, "
+                "and send where that is",
+                (what,),
+            )
+
+    def _ask_largest_value(self) -> int:
+        try:
+            [answer] = self.broker.call(("CONFIG", "GET", "proto-max-bulk-len"))
+            return int(answer[1])
+        except StoreUnreachable:
+            raise
+        except (StoreError, LookupError, ValueError, TypeError):
+            return LARGEST_VALUE  # this user may not ask
 
     def outcome(
         self, task_id: str, end: End, is_call: bool = True, is_json: bool = False
@@ -202,14 +246,21 @@ def open_session(place: str) -> Session | None:
     return None
 
 
-def new_session(url: str | None = None, key: str | bytes | Keyring | None = None) -> Session:
+def new_session(
+    url: str | None = None,
+    key: str | bytes | Keyring | None = None,
+    captured_limit: Size | None = CAPTURED_LIMIT,
+) -> Session:
     """Connect to a store and find the signing key; see `nbqueue.connect`."""
+    limit = None if captured_limit is None else parse_size(captured_limit, "captured_limit")
     store = connect(url)
     try:
-        return Session(store, _keyring(store, key))
+        session = Session(store, _keyring(store, key))
     except BaseException:
         store.close()
         raise
+    session.captured_limit = limit
+    return session
 
 
 def session_at(place: str) -> Session:

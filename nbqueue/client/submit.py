@@ -13,7 +13,7 @@ from nbqueue.client.futures import TaskFuture
 from nbqueue.client.groups import TaskGroup
 from nbqueue.client.scheduling import Scheduling
 from nbqueue.client.terms import Terms
-from nbqueue.client.unsent import UnsentCall, dump_with_policy, ids_of
+from nbqueue.client.unsent import MapItems, UnsentCall, dump_with_policy, ids_of
 from nbqueue.errors import StoreError, UsageError
 from nbqueue.options import TaskOptions
 
@@ -70,7 +70,7 @@ class Submitter(Scheduling):
             raise UsageError("unique= looks at one task at a time: use submit for each of them")
         group_id = session.make_id()
         group: TaskGroup[T] = TaskGroup(session, group_id, call.about)
-        items = iter(zip(*iterables))  # noqa: B905 (as map does, it ends with the shortest)
+        items = MapItems(zip(*iterables))  # noqa: B905 (as map does, it ends with the shortest)
         try:
             while tasks := call.tasks(items):
                 group._add(ids_of(tasks))
@@ -101,7 +101,8 @@ class Submitter(Scheduling):
             # What its decorator said holds, unless it was said otherwise for this call.
             terms = Terms(TaskOptions().merged(fn._changes).merged(self._changes))
             fn = fn.__wrapped__
-        code, last = dump_with_policy(fn, terms.policy), self._last_call
+        code = dump_with_policy(fn, terms.policy, self._session.code_limit)
+        last = self._last_call
         if last is not None and last.is_for(fn, code, terms):
             return last
         call = UnsentCall(self._session, terms, fn, code)

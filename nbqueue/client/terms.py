@@ -10,7 +10,7 @@ from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.executor.policy import make_policy
-from nbqueue.options import TaskOptions
+from nbqueue.options import TaskOptions, check_seed
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
 RETENTION = 86_400.0
@@ -42,6 +42,7 @@ class Terms:
             if options.unique is None
             else round(_seconds("unique", options.unique, 0.0) * 1000)
         )
+        self.seed = None if options.seed is None else check_seed(options.seed)
         self.delay = _seconds("delay", options.delay, 0.0)
         timeout_ms = math.ceil(round(_seconds("timeout", options.timeout, 0.0) * 1000, 3))
         deadline_ms = 0 if options.deadline is None else to_ms(options.deadline)

@@ -11,6 +11,8 @@ from nbqueue.broker.commands import LockHolder, NewTask
 from nbqueue.broker.naming import name_task
 from nbqueue.calls import payloads
 from nbqueue.calls.beside import beside_of
+from nbqueue.calls.captures import warn_of_shared
+from nbqueue.calls.extensions import Seed
 from nbqueue.calls.functions import Code, dump_call, dump_function
 from nbqueue.client.futures import About, TaskFuture
 from nbqueue.client.terms import Terms
@@ -30,12 +32,16 @@ _SLICE = 1_024
 _SLICE_BYTES = 8_000_000
 
 
-def dump_with_policy(fn: Callable[..., Any], policy: Policy) -> Code:
-    code = dump_function(fn)
+def dump_with_policy(fn: Callable[..., Any], policy: Policy, limit: int | None = None) -> Code:
+    """Return a function as it is stored, with what is done about its errors.
+
+    Raises as `dump_function` does, and `ValueTooLarge` for more than ``limit`` bytes.
+    """
+    code = dump_function(fn, limit)
     if policy.is_empty:
         return code
     # What is done about its errors may be code, too, and travels with the function.
-    whole = dump_function(WithPolicy(fn, policy))
+    whole = dump_function(WithPolicy(fn, policy), limit)
     return replace(whole, name=code.name, is_coroutine=code.is_coroutine)
 
 
@@ -185,7 +191,10 @@ class UnsentCall(Unsent):
         self.fn = fn
         options = terms.options
         options.check_call()
-        self.code: Code = dump_with_policy(fn, terms.policy) if code is None else code
+        if code is None:
+            code = dump_with_policy(fn, terms.policy, session.code_limit)
+        self.code: Code = code
+        session.check_value(len(self.code.blob), f"the code of {self.code.name}")
         is_json = options.codec == "json"
         about = About("", options.queue, self.code.name, options.name, is_json=is_json)
         super().__init__(session, terms, about)
@@ -246,45 +255,83 @@ class UnsentCall(Unsent):
         self._message.unique_key = queue_keys(self.queue).lock(self.about.type, digest)
         self._encode = message_encoder(self._message)
 
-    def task(self, task_id: str, arguments: Body) -> NewTask:
-        if len(arguments) > LARGE:
-            return self._large_task(task_id, arguments)
+    def task(self, task_id: str, arguments: Body, number: int = 0) -> NewTask:
+        """Make a task. ``number`` is its place in a map: with a seed, it has numbers of its own."""
+        if len(arguments) > LARGE or self.terms.seed is not None:
+            return self._signed_task(task_id, arguments, number)
         assert isinstance(arguments, bytes)
         head = self._sign(task_id, (arguments,))
         return NewTask(task_id, self._encode(task_id, head + arguments))
 
-    def _large_task(self, task_id: str, arguments: Body) -> NewTask:
-        """Its arguments lie beside its message, which is written anew with each of its ends."""
-        code = self.code
-        beside, pieces = beside_of(parts_of(arguments))
-        unsigned = payloads.call_head(code.fingerprint, self._flags, self.terms.limits, beside)
-        payload = self.session.keyring.sign_call(unsigned, task_id, self.queue, code.name)
+    def _signed_task(self, task_id: str, arguments: Body, number: int) -> NewTask:
+        """A task whose head is its own. Large arguments are stored beside its message, which is
+        written anew with each of its ends."""
+        code, seed = self.code, self.terms.seed
+        own = None if seed is None else Seed(seed, number)
+        sign, rest, beside = self.session.keyring.sign_call, b"", None
+        pieces: list[Body] = []
+        if len(arguments) > LARGE:
+            beside, pieces = beside_of(parts_of(arguments))
+        else:
+            rest = bytes(arguments)
+        head = payloads.call_head(code.fingerprint, self._flags, self.terms.limits, beside, own)
+        payload = sign(head + rest, task_id, self.queue, code.name)
         return NewTask(task_id, self._encode(task_id, payload), pieces)
 
-    def tasks(self, items: Iterator[Sequence[Any]]) -> Sequence[NewTask]:
+    def tasks(self, items: MapItems) -> Sequence[NewTask]:
         """Make the tasks of the next items: as many as go into one slice."""
         name, size = self.code.name, 0
         dumped: list[Body] = []
         named: list[tuple[Sequence[Any], Mapping[str, Any]]] = []
-        for item in items:
-            arguments = dump_call(tuple(item), {}, callee=name, fn=self.fn)
+        generators: list[object] = []
+        for item in items.iterator:
+            arguments = dump_call(tuple(item), {}, callee=name, fn=self.fn, generators=generators)
+            if generators:
+                items.note_generators(self.fn, item, generators)
             dumped.append(arguments)
             named.append((item, {}))
             size += len(arguments)
             if len(dumped) >= _SLICE or size >= _SLICE_BYTES:
                 break
-        made = _Tasks(self, self.session.make_ids(len(dumped)), dumped)
+        made = _Tasks(self, self.session.make_ids(len(dumped)), dumped, items.count)
+        items.count += len(dumped)
         return made if self.terms.options.limit is None else self.limited(list(made), named)
 
     def _code(self) -> tuple[bytes | None, bytes | None]:
         return self.code.fingerprint, self.code.blob
 
 
+class MapItems:
+    """The sets of arguments of a map that are still to come, and how many were taken."""
+
+    def __init__(self, iterator: Iterator[Sequence[Any]]) -> None:
+        self.iterator = iterator
+        self.count = 0
+        self._generators: dict[int, object] = {}
+        self._has_warned = False
+
+    def note_generators(
+        self, fn: Callable[..., Any], item: Sequence[Any], generators: list[object]
+    ) -> None:
+        """Warn if a random generator in the arguments of this task was in those of another.
+
+        Takes the members of ``generators``.
+        """
+        for generator in generators:
+            if id(generator) in self._generators and not self._has_warned:
+                self._has_warned = True
+                warn_of_shared(fn, tuple(item), generator)
+        # They are kept, as the next object could have the id of one that is gone.
+        self._generators.update((id(each), each) for each in generators)
+        generators.clear()
+
+
 class _Tasks(Sequence[NewTask]):
     """The tasks of a slice, made when asked for: while the store takes in those before them."""
 
-    def __init__(self, call: UnsentCall, ids: list[str], arguments: list[Body]) -> None:
+    def __init__(self, call: UnsentCall, ids: list[str], arguments: list[Body], first: int) -> None:
         self.ids = ids
+        self._numbers = range(first, first + len(ids))
         self._call = call
         self._arguments = arguments
 
@@ -297,8 +344,9 @@ class _Tasks(Sequence[NewTask]):
     def __getitem__(self, index: slice) -> list[NewTask]: ...
     def __getitem__(self, index: int | slice) -> NewTask | list[NewTask]:
         if isinstance(index, slice):
-            return list(map(self._call.task, self.ids[index], self._arguments[index]))
-        return self._call.task(self.ids[index], self._arguments[index])
+            numbers = self._numbers[index]
+            return list(map(self._call.task, self.ids[index], self._arguments[index], numbers))
+        return self._call.task(self.ids[index], self._arguments[index], self._numbers[index])
 
 
 def ids_of(tasks: Sequence[NewTask]) -> list[str]:

@@ -16,6 +16,7 @@ from nbqueue.executor import pipe
 from nbqueue.executor.context import set_current
 from nbqueue.executor.control import watch
 from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
+from nbqueue.executor.randomness import set_seed
 from nbqueue.executor.run import Runner, make_task, stop_exception
 
 _MOST_GIVEN = 4
@@ -128,6 +129,8 @@ class LoopExecutor:
             self._runner.reports.begin(task)
             job = self._runner.prepare(task)
             set_current(job.task)
+            if task.seed:
+                set_seed(task.seed)
             value = await _called(job.function, *job.args, **job.kwargs)
             done = self._runner.succeeded(task, value, started)
         except asyncio.CancelledError as error:

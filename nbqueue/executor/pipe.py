@@ -69,6 +69,9 @@ _HEAD = struct.Struct(">IB")
 _TASK = struct.Struct(">I16sBqqqdIIII")
 _TASK_FRAME = struct.Struct(">IBI16sBqqqdIIII")
 """The head of a frame, and that of a task."""
+_SEEDED = 4
+"""A bit of a task: its seed, with its length before it, comes between headers and arguments."""
+_SEED_SIZE = struct.Struct(">H")
 _REPORT = struct.Struct(">IB")
 _OUTPUT = struct.Struct(">BQQ")
 _DONE = struct.Struct(">IBQQdBI")
@@ -105,6 +108,8 @@ class TaskFrame(NamedTuple):
     headers: bytes
     arguments: bytes | memoryview
     json_result: bool = False
+    seed: bytes = b""
+    """What `nbqueue.calls.extensions.Seed.pack` made of its seed, if it has one."""
 
 
 class DoneFrame(NamedTuple):
@@ -139,12 +144,14 @@ def task_head(task: TaskFrame) -> bytes:
     """All of the frame but the arguments, with which it ends."""
     task_id, queue, name = task.task_id.encode(), task.queue.encode(), task.type.encode()
     names = b"".join((task_id, queue, name, task.headers))
+    if task.seed:
+        names += _SEED_SIZE.pack(len(task.seed)) + task.seed
     head = _TASK_FRAME.pack(
         1 + _TASK.size + len(names) + len(task.arguments),
         TASK,
         task.number,
         task.fingerprint,
-        task.is_message | task.json_result << 1,
+        task.is_message | task.json_result << 1 | _SEEDED * bool(task.seed),
         task.attempt,
         task.retried,
         task.max_retry,
@@ -163,6 +170,12 @@ def unpack_task(body: bytes) -> TaskFrame:
     )
     at = _TASK.size
     b, c, d = a + b, a + b + c, a + b + c + d
+    arguments_at, seed = at + d, b""
+    if bits & _SEEDED:
+        (size,) = _SEED_SIZE.unpack_from(body, arguments_at)
+        begin = arguments_at + _SEED_SIZE.size
+        arguments_at = begin + size
+        seed = body[begin:arguments_at]
     return TaskFrame(
         number,
         fingerprint,
@@ -175,8 +188,9 @@ def unpack_task(body: bytes) -> TaskFrame:
         body[at + a : at + b].decode(),
         body[at + b : at + c].decode(),
         body[at + c : at + d],
-        rest_of(body, at + d),
+        rest_of(body, arguments_at),
         bool(bits & 2),
+        seed,
     )
 
 

@@ -34,6 +34,7 @@ from nbqueue.executor.encoding import encode_value
 from nbqueue.executor.handlers import Service
 from nbqueue.executor.pipe import DoneFrame, TaskFrame
 from nbqueue.executor.policy import Policy
+from nbqueue.executor.randomness import clear_seed, set_seed
 from nbqueue.executor.reports import Reports, reported_result
 from nbqueue.pieces import Body, Piece, Pieces
 
@@ -232,6 +233,8 @@ def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> Done
             runner.reports.begin(frame)
             job = runner.prepare(frame)
             token = set_current(job.task)
+            if frame.seed:
+                set_seed(frame.seed)
             interrupted.number = frame.number
             early = interrupted.exception()
             if early is not None:
@@ -249,6 +252,8 @@ def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> Done
     finally:
         if token is not None:
             reset_current(token)
+            if frame.seed:
+                clear_seed()
     return done
 
 

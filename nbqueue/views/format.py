@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from nbqueue.clock import from_ms
 from nbqueue.durations import format_duration
+from nbqueue.sizes import format_size
 from nbqueue.wire import states
 
 
@@ -87,13 +88,7 @@ def count(value: int, what: str) -> str:
     return f"{value:,} {what}{'' if value == 1 else 's'}"
 
 
-def size(value: float) -> str:
-    """Bytes as people say them: ``"812 B"``, ``"3.4 MB"``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:,.1f} TB"
+size = format_size
 
 
 def rate(per_second: float) -> str:

@@ -145,6 +145,7 @@ class Run:
             seen_headers(message.headers) if message.headers else b"",
             self.payload if call is None else call.arguments,
             call is not None and bool(call.flags & JSON_RESULT),
+            b"" if call is None or call.seed is None else call.seed.pack(),
         )
         return tuple.__new__(TaskFrame, parts)
 

@@ -75,9 +75,9 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
     dump = functions._dump_function
 
-    def noting(fn: Callable[..., Any]) -> Any:
+    def noting(fn: Callable[..., Any], limit: int | None) -> Any:
         made.append(fn)
-        return dump(fn)
+        return dump(fn, limit)
 
     monkeypatch.setattr(functions, "_kept", Kept())
     monkeypatch.setattr(functions, "_dump_function", noting)

@@ -1,0 +1,50 @@
+"""Random generators in pickles: those of a module go by name, copies of others are noted."""
+
+from __future__ import annotations
+
+import random
+import sys
+import types
+from typing import Any, Final
+
+_HOMES: Final = ("random", "numpy.random", "numpy.random.mtrand", "torch", "torch.random")
+"""Modules whose functions draw from a generator of the module, which each process has."""
+
+_types: tuple[type, ...] = (random.Random,)
+_has_numpy = False
+
+
+def is_generator_type(kind: type) -> bool:
+    """Say whether objects of this type draw random numbers."""
+    global _types, _has_numpy
+    if not _has_numpy:
+        numpy = sys.modules.get("numpy.random")
+        names = ("Generator", "RandomState", "BitGenerator")
+        found = [each for name in names if isinstance(each := getattr(numpy, name, None), type)]
+        if len(found) == len(names):
+            _types, _has_numpy = (random.Random, *found), True
+    if issubclass(kind, _types):
+        return True
+    return kind.__name__ == "Generator" and str(kind.__module__).partition(".")[0] == "torch"
+
+
+def has_own_state(obj: object) -> bool:
+    """Say whether a pickle of the generator ``obj`` copies a state."""
+    return not isinstance(obj, random.SystemRandom)
+
+
+def reduce_by_name(obj: object) -> Any:
+    """Return how a generator of a module goes by its name; None for any other.
+
+    The functions of `random` and `numpy.random` are methods of such generators: copies of their
+    state would draw the same numbers in each task.
+    """
+    if type(obj) is random.SystemRandom:
+        return random.SystemRandom, ()
+    for home in _HOMES:
+        module = sys.modules.get(home)
+        if type(module) is types.ModuleType:
+            for name, value in list(vars(module).items()):
+                if value is obj:
+                    return getattr, (module, name)
+    return None
