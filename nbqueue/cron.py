@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from nbqueue.clock import from_ms, to_ms
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.forks import in_children
 
 YEARS = 5
 """A spec that matches nothing for so many years never matches, as in Asynq."""
@@ -279,6 +280,14 @@ def _value(field: _Field, word: str, wrong: Callable[[str], UsageError]) -> int:
 
 
 _iterating = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _iterating
+    _iterating = threading.Lock()
+
+
+in_children(_renew_lock)
 
 
 @lru_cache(maxsize=512)

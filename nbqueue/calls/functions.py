@@ -21,6 +21,7 @@ from nbqueue.calls.kept import Kept
 from nbqueue.calls.names import callable_name, is_coroutine_function, type_name
 from nbqueue.calls.plain import dump_plain_arguments, dump_plain_value
 from nbqueue.errors import CannotPickle, IncompatiblePython
+from nbqueue.forks import in_children
 from nbqueue.pieces import LARGE, Body
 
 _FORMAT = 1
@@ -50,6 +51,7 @@ class Code:
 
 
 _kept: Kept[Code] = Kept()
+in_children(_kept.renew_lock)
 
 
 def dump_function(fn: Callable[..., Any], limit: int | None = None) -> Code:

@@ -55,6 +55,10 @@ class Kept(Generic[T]):
         self._lock = threading.Lock()
         self._entries: OrderedDict[Callable[..., Any], _Entry] = OrderedDict()
 
+    def renew_lock(self) -> None:
+        """Take another lock: that of a parent process may be held for ever."""
+        self._lock = threading.Lock()
+
     def get(self, fn: Callable[..., Any]) -> T | None:
         """What was made of ``fn`` when it was as it is now."""
         if type(fn) is not types.FunctionType:

@@ -9,10 +9,11 @@ import secrets
 import stat
 from pathlib import Path
 
+from nbqueue.calls import taskmark
 from nbqueue.errors import UsageError
 
 KEY_SIZE = 32
-VARIABLE = "NBQUEUE_KEY"
+VARIABLE = taskmark.KEY_VARIABLE
 _MIN_TEXT = 16
 _FORM = f"{2 * KEY_SIZE} hexadecimal digits"
 
@@ -46,12 +47,14 @@ def load_or_make(path: Path) -> list[bytes]:
     """Return the keys in the file ``path``; make it, with one new key, if it is not there.
 
     Of several processes that find no file at once, one makes it and all read the same key.
-    Raises `UsageError` if the file is open to others or malformed, or cannot be read or made.
+    Raises `UsageError` if the file is open to others or malformed, or cannot be read or made;
+    `NoSigningKey` where it would have to be made in a task.
     """
     try:
         return _read(path)
     except FileNotFoundError:
         pass
+    taskmark.refuse_to_make(path)
     try:
         _make(path)
     except OSError as error:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 
-from nbqueue.calls import keyfile
+from nbqueue.calls import keyfile, taskmark
 from nbqueue.calls.payloads import (
     Call,
     Result,
@@ -82,11 +82,13 @@ class Keyring:
         """Return the keys of ``NBQUEUE_KEY``, else of the file ``key`` in ``config_directory``.
 
         The file is made, with mode 0600, if it is not there. Raises `UsageError` for keys that
-        are malformed, may be read by others, or can be neither read nor made.
+        are malformed, may be read by others, or can be neither read nor made; `NoSigningKey` in a
+        task, which makes none, and has none where its worker has ``NBQUEUE_KEY``.
         """
         text = (os.environ if environ is None else environ).get(keyfile.VARIABLE, "")
         if text.strip():
             return cls(keyfile.parse_variable(text))
+        taskmark.refuse_if_keyless()
         return cls(keyfile.load_or_make(Path(config_directory) / "key"))
 
     @property

@@ -12,12 +12,24 @@ from contextlib import contextmanager
 from typing import Any
 
 from nbqueue.client.waiting import wait_for
+from nbqueue.forks import in_children
 
 SHOW_AFTER_SECONDS = 0.5
 """A wait that takes longer shows what it waits for."""
 
 VARIABLE = "NBQUEUE_PROGRESS"
 """Set to ``0`` in the environment, it keeps waits from showing anything."""
+
+
+_is_forked = False
+
+
+def _note_fork() -> None:
+    global _is_forked
+    _is_forked = True
+
+
+in_children(_note_fork)
 
 
 def view_of(handle: Any) -> Any:
@@ -130,7 +142,8 @@ def _end(shown: Any) -> None:
 
 
 def _may_show() -> bool:
-    if threading.current_thread() is not threading.main_thread():
+    # A notebook, or a line of a terminal, is the parent's.
+    if _is_forked or threading.current_thread() is not threading.main_thread():
         return False
     if os.environ.get(VARIABLE) == "0":
         return False

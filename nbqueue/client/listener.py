@@ -65,11 +65,6 @@ class Listener:
         self._leading = Leading(lambda: self._link, self._wake_thread)
         self._telling = Telling(self._tasks, self._lock, self._leading, self._own_broker)
 
-    def after_fork(self, own_prefix: str) -> None:
-        """Start afresh in a child process, where no thread of the parent's runs."""
-        self._tasks.also_own(own_prefix)
-        self._reset()
-
     # --- What clients and futures call ---------------------------------------------------------
 
     def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> int:
@@ -271,6 +266,7 @@ class Listener:
     def _run(self, alarm: Alarm) -> None:
         trouble = Trouble(self._store.url.redacted)
         try:
+            self._telling.tell_untold()
             while not self._stopping:
                 try:
                     if self._turn(alarm):

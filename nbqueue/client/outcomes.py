@@ -24,6 +24,7 @@ from nbqueue.errors import (
     TaskFailed,
     TaskNotFound,
 )
+from nbqueue.forks import in_children
 from nbqueue.wire import states
 
 DELETED: Final = "deleted"
@@ -36,6 +37,14 @@ REMOVED: Final = "removed"
 _STATES = {b"c": states.COMPLETED, b"a": states.ARCHIVED, b"d": DELETED, b"x": REMOVED}
 
 _settle = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _settle
+    _settle = threading.Lock()
+
+
+in_children(_renew_lock)
 
 
 class End(NamedTuple):

@@ -51,9 +51,12 @@ class Outstanding:
         self._suspects: deque[tuple[str, list[str]]] = deque()
         self._next_slice_at = 0.0
 
-    def also_own(self, prefix: str) -> None:
-        """Ids with this prefix are our own, too: their channel is followed for good."""
-        self._own_prefixes += (prefix,)
+    def inherit(self, own_prefix: str) -> None:
+        """In a child process: what is waited for are the tasks of the parent; new ids of our own
+        have another prefix, whose channel is followed for good, too."""
+        self._own_prefixes += (own_prefix,)
+        self._unwritten.clear()  # by threads of the parent
+        self._guests.update((queue, i) for queue, sinks in self._sinks.items() for i in sinks)
 
     def __bool__(self) -> bool:
         return any(self._sinks.values())

@@ -6,17 +6,17 @@ It lives as long as somebody holds one of them; a client may be long gone.
 from __future__ import annotations
 
 import itertools
-import os
 import secrets
 import weakref
 from collections.abc import Sequence
 
 from nbqueue.broker import commands
 from nbqueue.broker.broker import Broker
-from nbqueue.calls import payloads
+from nbqueue.calls import payloads, taskmark
 from nbqueue.calls.exceptions import dump_exception, error_text
 from nbqueue.calls.signing import Keyring
 from nbqueue.client.events import EventFeed
+from nbqueue.client.inheriting import hold_while_forking, inherit
 from nbqueue.client.listener import Listener
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.clock import Clock
@@ -27,6 +27,7 @@ from nbqueue.errors import (
     UsageError,
     ValueTooLarge,
 )
+from nbqueue.forks import in_children
 from nbqueue.pieces import LARGEST_VALUE
 from nbqueue.sizes import Size, format_size, parse_size
 from nbqueue.store.connection import Store, connect
@@ -68,7 +69,7 @@ class Session:
         self.limits_said: dict[tuple[str, str], tuple[str, float]] = {}
         """The limits that this client wrote: their numbers, and until when that counts as new."""
         self._new_prefix()
-        self.listener = Listener(store, self.prefix)
+        self.listener: Listener = Listener(store, self.prefix)
         # Not at exit: the thread is a daemon, and would only delay the end.
         weakref.finalize(self, self.listener.stop, wait=False).atexit = False
         _sessions.add(self)
@@ -80,9 +81,10 @@ class Session:
 
     def after_fork(self) -> None:
         """Be another client in a child process: its ids and connections are its own."""
+        self.store.after_fork()
         self._broker = self._events = None
         self._new_prefix()
-        self.listener.after_fork(self.prefix)
+        inherit(self.listener, self.prefix)
 
     @property
     def broker(self) -> Broker:
@@ -253,9 +255,12 @@ def new_session(
 ) -> Session:
     """Connect to a store and find the signing key; see `nbqueue.connect`."""
     limit = None if captured_limit is None else parse_size(captured_limit, "captured_limit")
-    store = connect(url)
+    place = default_url() if url is None else parse_url(url)
+    # In a task there may be no key, which is said before a store is started.
+    keyring = _keyring(Store(place), key) if taskmark.is_in_task() else None
+    store = connect(place)
     try:
-        session = Session(store, _keyring(store, key))
+        session = Session(store, keyring or _keyring(store, key))
     except BaseException:
         store.close()
         raise
@@ -300,5 +305,5 @@ def _after_fork() -> None:
         session.after_fork()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+hold_while_forking(lambda: [session.listener for session in list(_sessions)])
+in_children(_after_fork)

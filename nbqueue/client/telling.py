@@ -35,6 +35,15 @@ class Telling:
         self._broker = broker
         self._untold: list[tuple[Sink, list[tuple[str, End]]]] = []
 
+    @property
+    def untold(self) -> list[tuple[Sink, list[tuple[str, End]]]]:
+        """What is known and was not told yet."""
+        return list(self._untold)
+
+    def inherit(self, untold: list[tuple[Sink, list[tuple[str, End]]]]) -> None:
+        """Tell this next: the process that was about to is the parent of this one."""
+        self._untold += untold
+
     def announced(self, queue: str, channel: str, data: bytes) -> None:
         """Tell of the ends that a message on a channel of ``queue`` announces."""
         try:

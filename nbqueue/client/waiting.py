@@ -50,8 +50,8 @@ class Selective(threading.Condition):
     the interpreter's lock from the one that takes them in.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, lock: Any = None) -> None:
+        super().__init__(lock)
         self.predicates: list[Callable[[], bool]] = []
 
     def tell(self) -> None:

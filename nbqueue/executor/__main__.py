@@ -19,6 +19,7 @@ def main(arguments: list[str]) -> None:
     if hasattr(signal, "SIGTSTP"):
         signal.signal(signal.SIGTSTP, signal.SIG_IGN)
 
+    import nbqueue.calls.taskmark  # noqa: F401  (it notes the mark before a task can remove it)
     from nbqueue.executor.control import die_with_parent
     from nbqueue.garbage import tune_garbage_collection
 

@@ -146,6 +146,11 @@ class Store:
         if client is not None:
             client.connection_pool.disconnect()
 
+    def after_fork(self) -> None:
+        """Share nothing with the parent, in a child process."""
+        self._lock = threading.Lock()
+        self._redis = None
+
     def __enter__(self) -> Store:
         return self
 

@@ -184,9 +184,6 @@ class EagerListener:
     def stop(self, end: Callable[[str], End] | None = None, *, wait: bool = True) -> None:
         pass
 
-    def after_fork(self, own_prefix: str) -> None:
-        pass
-
 
 class _NoURL:
     """Where the tasks of an eager client are: here."""

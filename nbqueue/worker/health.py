@@ -10,7 +10,7 @@ import tempfile
 from typing import Any
 
 from nbqueue.broker.resp import ReplyError
-from nbqueue.calls.keyfile import VARIABLE as KEY_VARIABLE
+from nbqueue.calls.taskmark import executor_environment
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.settings import WorkerSettings
@@ -85,7 +85,7 @@ class HealthChecks:
                 [sys.executable, "-m", "nbqueue.executor.health", str(file.fileno())],
                 stdin=subprocess.PIPE,
                 bufsize=0,
-                env={name: value for name, value in os.environ.items() if name != KEY_VARIABLE},
+                env=executor_environment(os.environ),
                 pass_fds=(file.fileno(),),
             )
         assert process.stdin is not None

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nbqueue.calls.keyfile import VARIABLE as KEY_VARIABLE
+from nbqueue.calls.taskmark import executor_environment
 
 SYNC, THREADS, LOOP = "sync", "threads", "loop"
 
@@ -47,7 +47,7 @@ class Spawned:
                     *map(str, passed),
                 ],
                 stdin=subprocess.DEVNULL,
-                env={name: value for name, value in os.environ.items() if name != KEY_VARIABLE},
+                env=executor_environment(os.environ),
                 pass_fds=passed,
             )
         finally:

@@ -1,0 +1,74 @@
+"""Whether this process belongs to a task: then it makes no signing key.
+
+Workers mark the environment of executors, and so of all that tasks start.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from nbqueue.errors import NoSigningKey
+
+VARIABLE = "NBQUEUE_IN_TASK"
+KEY_VARIABLE = "NBQUEUE_KEY"
+
+_WITH_KEY_FILE = "1"
+_WITHOUT_KEY = "keyless"
+"""The worker has its key from its environment, which its tasks do not see."""
+
+# As it was when this was loaded: a task may change its environment.
+_mark = os.environ.get(VARIABLE, "")
+
+
+def executor_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a process that runs code of users, from that of its worker."""
+    kept = {name: value for name, value in environ.items() if name != KEY_VARIABLE}
+    kept[VARIABLE] = _WITHOUT_KEY if environ.get(KEY_VARIABLE, "").strip() else _WITH_KEY_FILE
+    return kept
+
+
+def is_in_task() -> bool:
+    """Say whether the environment of this process is that of a task."""
+    return bool(_current_mark())
+
+
+def refuse_if_keyless() -> None:
+    """Raise `NoSigningKey` in a task whose worker has its key from its environment."""
+    if _current_mark() == _WITHOUT_KEY:
+        raise NoSigningKey(
+            f"this code runs in a task, and its worker keeps {KEY_VARIABLE} to itself: what would "
+            "be submitted here, no worker would run. Return what is to be done, and submit it "
+            "where the key is; or pass connect(key=…)"
+        )
+
+
+def refuse_to_make(path: object) -> None:
+    """Raise `NoSigningKey` in a task, which must not make the key file that is missing."""
+    if is_in_task() or _has_marked_ancestor():
+        raise NoSigningKey(
+            f"this code runs in a task, and there is no signing key {path}: only processes that "
+            "you start make one. Connect to that store once outside of a task, or pass "
+            "connect(key=…)"
+        )
+
+
+def _current_mark() -> str:
+    return os.environ.get(VARIABLE, "") or _mark
+
+
+def _has_marked_ancestor() -> bool:
+    """Whether a task started this process with an environment of its own."""
+    import psutil
+
+    try:
+        ancestors = psutil.Process().parents()
+    except psutil.Error:
+        return False
+    for process in ancestors:
+        try:
+            if process.environ().get(VARIABLE):
+                return True
+        except (psutil.Error, OSError):
+            continue  # of another user, or it has ended
+    return False
