@@ -112,7 +112,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "exception": lambda future: (future.exception(WAIT), future.result(0))[1],
     "await": lambda future: asyncio.run(awaited(future)),
     "wrap_future": lambda future: asyncio.run(wrapped(future)),
-    "wait": lambda future: [f.result(0) for f in concurrent.futures.wait([future], WAIT).done][0],
+    "wait": lambda future: concurrent.futures.wait([future], WAIT).done.pop().result(0),
     "as_completed": lambda future: next(concurrent.futures.as_completed([future], WAIT)).result(),
     "nbqueue.wait": lambda future: (nbqueue.wait(future, timeout=WAIT), future.result(0))[1],
     "done": polled,
