@@ -66,12 +66,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     ``generators`` are the random generators whose state was copied.
     """
 
+    generators: tuple[object, ...] = ()
+
     def __init__(self, file: Any, *, is_trial: bool = False) -> None:
         super().__init__(file, protocol=PROTOCOL)
         self.by_value = False
         self.files: dict[str, None] = {}
-        self.generators: list[object] = []
-        self._plain_kinds: set[type] = set()
         self._is_trial = is_trial
         self._shells: dict[int, _Shell] = {}
         self._trial: Trial | None = None
@@ -93,10 +93,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if issubclass(kind, io.IOBase) and not issubclass(kind, io.BytesIO | io.StringIO):
             # cloudpickle would send a copy of all that an open text file contains.
             raise pickle.PicklingError(f"cannot pickle {kind.__name__!r} object: an open file")
-        if kind not in self._plain_kinds:
-            if randoms.is_generator_type(kind):
-                return self._reduce_generator(obj)
-            self._plain_kinds.add(kind)
+        if kind not in randoms.OTHERS and randoms.is_generator_type(kind):
+            return self._reduce_generator(obj)
         return NotImplemented
 
     def _reduce_function(self, fn: types.FunctionType) -> Any:
@@ -137,7 +135,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         reduced = randoms.reduce_by_name(obj)
         if reduced is None:
             if randoms.has_own_state(obj):
-                self.generators.append(obj)
+                self.generators += (obj,)
             return NotImplemented
         return reduced
 
@@ -280,8 +278,8 @@ def dump(obj: Any, limit: int | None = None) -> Pickled:
     with io.BytesIO() if limit is None else _LimitedFile(limit) as file:
         pickler = Pickler(file)
         pickler.dump(obj)
-        files, generators = tuple(pickler.files), tuple(pickler.generators)
-        return Pickled(file.getvalue(), pickler.by_value, files, generators)
+        files = tuple(pickler.files)
+        return Pickled(file.getvalue(), pickler.by_value, files, pickler.generators)
 
 
 class Collector:

@@ -10,6 +10,12 @@ from typing import Any, Final
 _HOMES: Final = ("random", "numpy.random", "numpy.random.mtrand", "torch", "torch.random")
 """Modules whose functions draw from a generator of the module, which each process has."""
 
+_MADE_AT_RUN_TIME: Final = 1 << 9
+"""Of a type's flags, that of classes which may go again."""
+
+OTHERS: Final[set[type]] = set()
+"""Types that are known not to be of generators, and are there for good."""
+
 _types: tuple[type, ...] = (random.Random,)
 _has_numpy = False
 
@@ -25,7 +31,11 @@ def is_generator_type(kind: type) -> bool:
             _types, _has_numpy = (random.Random, *found), True
     if issubclass(kind, _types):
         return True
-    return kind.__name__ == "Generator" and str(kind.__module__).partition(".")[0] == "torch"
+    if kind.__name__ == "Generator" and str(kind.__module__).partition(".")[0] == "torch":
+        return True
+    if not kind.__flags__ & _MADE_AT_RUN_TIME:
+        OTHERS.add(kind)
+    return False
 
 
 def has_own_state(obj: object) -> bool:

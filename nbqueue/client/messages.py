@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DEFAULTS = Defaults(retry=25, timeout=1800, retention=0.0)
 """Asynq's own."""
 
+_MESSAGE_REST = 1_000
+"""About how many bytes a message has besides its payload."""
+
 
 def enqueue_message(
     session: Session, changes: Mapping[str, Any], type: str, payload: Any
@@ -47,7 +50,7 @@ class _Message(Unsent):
             )
         self._payload = encoded_payload(payload)
         self._given = payload
-        session.check_value(len(self._payload or b""), f"the payload of this {type!r}")
+        session.check_value(len(self._payload or b"") + _MESSAGE_REST, f"the payload of {type!r}")
         about = About("", options.queue, type, options.name, is_call=False)
         super().__init__(session, Terms(options, DEFAULTS), about)
         self._message.payload = self._payload or b""

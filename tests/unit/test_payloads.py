@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
@@ -10,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbqueue.calls import payloads
+from nbqueue.calls.beside import Beside
+from nbqueue.calls.extensions import Seed
+from nbqueue.calls.signing import Keyring
 from nbqueue.errors import SignatureError
 
 FINGERPRINT = bytes(range(16))
@@ -145,3 +149,55 @@ def test_empty_call_and_result_are_whole() -> None:
 def test_fingerprint_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         payloads.pack_call(b"short", b"")
+
+
+class TestSeeds:
+    def packed(self, seed: int, number: int, *, beside: bool = False) -> bytes:
+        own = Seed(seed, number)
+        apart = Beside(5_000_000, 4_000_000, b"d" * 32) if beside else None
+        limits = payloads.Limits(1500, 0)
+        return payloads.call_head(bytes(range(16)), payloads.COROUTINE, limits, apart, own)
+
+    @pytest.mark.parametrize("beside", [False, True])
+    @given(st.integers(0, 2**8192 - 1), st.integers(0, 2**64 - 1))
+    def test_a_seed_comes_back_with_all_around_it(
+        self, beside: bool, seed: int, number: int
+    ) -> None:
+        head = self.packed(seed, number, beside=beside)
+        call = payloads.parse_call(head + b"rest")
+        assert call.seed == Seed(seed, number)
+        assert call.limits == payloads.Limits(1500, 0)
+        assert call.flags == payloads.COROUTINE | payloads.LIMITED
+        assert bytes(call.arguments) == b"rest"
+        assert (call.beside is not None) is beside
+        assert (payloads.beside_call(head) is not None) is beside
+        assert head.startswith(payloads.CALL_BESIDE) is beside
+
+    def test_what_is_cut_short_is_refused(self) -> None:
+        head = self.packed(7, 3)
+        for size in range(len(head)):
+            with pytest.raises(SignatureError):
+                payloads.parse_call(head[:size])
+
+    def test_an_extension_that_is_not_known_is_refused(self) -> None:
+        head = bytearray(self.packed(7, 3))
+        at = bytes(head).index(b"\x00\x0c\x01") + 2
+        head[at] = 9
+        with pytest.raises(SignatureError, match=r"extension 9.*newer nbqueue knows: upgrade"):
+            payloads.parse_call(bytes(head))
+
+    @given(st.binary(max_size=40))
+    def test_garbage_is_refused_or_read_but_never_a_crash(self, data: bytes) -> None:
+        begin = self.packed(7, 3)[:45]
+        with contextlib.suppress(SignatureError):
+            payloads.parse_call(begin + data)
+
+    def test_seed_and_number_are_signed(self) -> None:
+        keys = Keyring([bytes(32)])
+        signed = keys.sign_call(self.packed(7, 3) + b"args", "id", "q", "fit")
+        assert keys.verify_call(signed, "id", "q", "fit").seed == Seed(7, 3)
+        for other in (Seed(7, 4), Seed(6, 3)):
+            changed = signed.replace(Seed(7, 3).pack(), other.pack())
+            assert changed != signed
+            with pytest.raises(SignatureError, match="was changed"):
+                keys.verify_call(changed, "id", "q", "fit")
