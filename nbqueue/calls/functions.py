@@ -60,7 +60,7 @@ def dump_function(fn: Callable[..., Any], limit: int | None = None) -> Code:
     Code of the notebook and of the user's own modules goes by value, as it is now; installed
     code goes by reference. Raises `CannotPickle`, which names the culprit, if something that
     ``fn`` uses cannot be sent, or if ``fn`` cannot be called at all; `ValueTooLarge` if what it
-    uses has more than ``limit`` bytes. Warns of large values and of random generators.
+    uses has more than ``limit`` bytes. With a limit, warns of large values and random generators.
     """
     code = _kept.get(fn)
     if code is None:
@@ -83,7 +83,8 @@ def _dump_function(fn: Callable[..., Any], limit: int | None) -> Code:
         raise captures.too_large(fn, limit) from None
     except Exception as error:
         raise preflight.explain_function(fn, error) from error
-    captures.warn_of_captures(fn, pickled)
+    if limit is not None:
+        captures.warn_of_captures(fn, pickled)
     body = (
         _FORMAT,
         _PYTHON,

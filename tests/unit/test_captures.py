@@ -22,6 +22,8 @@ from nbqueue.calls.functions import dump_function
 from nbqueue.calls.kept import Kept
 from nbqueue.testing import eager, eager_client
 
+LIMIT = 100_000_000
+
 table = np.zeros(400_000)
 frame = pd.DataFrame({"a": np.arange(300_000), "b": np.arange(300_000)})
 words = ["a" * 30 + str(i) for i in range(60_000)]
@@ -120,7 +122,7 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
 def test_a_large_value_is_warned_of_once_with_its_name_and_size(said: str) -> None:
     fn, q = CASES[said][0], eager_client()
     with pytest.warns(LargeCaptureWarning) as caught:
-        dump_function(fn)
+        dump_function(fn, LIMIT)
     assert len(caught) == 1
     assert said in str(caught[0].message)
     assert "pass it as an argument" in str(caught[0].message)
@@ -145,14 +147,14 @@ def test_variables_of_local_modules_count(local_module: Any) -> None:
 
     for fn in (local_module.read, uses_module):
         with pytest.warns(LargeCaptureWarning, match="TABLE"):
-            dump_function(fn)
+            dump_function(fn, LIMIT)
         with pytest.raises(ValueTooLarge, match="TABLE"):
             dump_function(fn, 1_500_000)
 
 
 def test_each_large_variable_is_named() -> None:
     with pytest.warns(LargeCaptureWarning) as caught:
-        dump_function(lambda: (table, words, small, frame))
+        dump_function(lambda: (table, words, small, frame), LIMIT)
     assert len(caught) == 3
 
 
