@@ -327,9 +327,3 @@ def _measure(value: object) -> tuple[int, bool]:
     except Exception:
         return 0, False  # it cannot be sent, which is another error
     return counter.size, False
-
-
-def size_of(value: object) -> str:
-    """Return how large the pickle of ``value`` is, in words."""
-    size, is_more = _measure(value)
-    return "more than " * is_more + format_size(size)

@@ -363,7 +363,7 @@ def schedule_call(
         )
     call = UnsentCall(session, terms, fn)
     arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
-    session.check_value(len(arguments), f"what the arguments of {call.code.name} are pickled to")
+    session.check_value(len(arguments), f"the arguments of {call.code.name}")
     digest = call_digest(call.fn, args, kwargs)
     if call.is_unique:
         call.set_lock(digest)

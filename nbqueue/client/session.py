@@ -122,9 +122,9 @@ class Session:
             self._largest_value = self._ask_largest_value()
         if size > self._largest_value:
             raise ValueTooLarge(
-                f"{what} has {format_size(size)}, and Redis holds at most "
-                f"{format_size(self._largest_value)} in one value: write it to a file or a bucket, "
-                "and send where that is",
+                f"{what}: {format_size(size)} is more than one value of Redis can hold (at most "
+                f"{format_size(self._largest_value)}): write it to a file or a bucket, and send "
+                "where that is",
                 (what,),
             )
 

@@ -16,7 +16,13 @@ from thread_worker import GoWorker, ThreadWorker
 from nbqueue.client import outstanding
 from nbqueue.client.client import Client
 from nbqueue.clock import to_ms_up
-from nbqueue.errors import TaskIdConflict, TaskNotFound, TaskNotUnique, UsageError
+from nbqueue.errors import (
+    TaskIdConflict,
+    TaskNotFound,
+    TaskNotUnique,
+    UsageError,
+    ValueTooLarge,
+)
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage
 
@@ -285,3 +291,23 @@ class TestUnique:
     def test_a_map_is_never_unique(self, client: Client) -> None:
         with pytest.raises(UsageError, match="unique="):
             client.options(unique=60).map(sum, [[1]])
+
+
+def test_what_one_value_of_redis_cannot_hold_is_refused_with_its_size(
+    client: Client, redis: Any
+) -> None:
+    before = redis.config_get("proto-max-bulk-len")["proto-max-bulk-len"]
+    redis.config_set("proto-max-bulk-len", 5_000_000)
+    try:
+        payload = b"x" * 6_000_000
+        for enqueue in (
+            lambda: client.enqueue("import", payload),
+            lambda: client.schedule(len, "@daily", args=(payload,)),
+            lambda: client.schedule_message("import", payload, "@daily"),
+        ):
+            with pytest.raises(ValueTooLarge, match=r"6\.0 MB is more than .* 5\.0 MB"):
+                enqueue()
+        assert client.enqueue("import", b"x" * 4_000_000).id
+        assert client.submit(len, payload).id  # in pieces
+    finally:
+        redis.config_set("proto-max-bulk-len", before)
