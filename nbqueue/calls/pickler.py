@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from cloudpickle import cloudpickle
 
-from nbqueue.calls import randoms, rebuild
+from nbqueue.calls import classes, randoms, rebuild, reducers
 from nbqueue.calls.local import is_local, is_local_module
 from nbqueue.pieces import LARGE, Body, Pieces
 
@@ -75,29 +75,32 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._is_trial = is_trial
         self._shells: dict[int, _Shell] = {}
         self._trial: Trial | None = None
+        self._begun: dict[int, object] = {}
+        self._ways: dict[type, _Reducer | None] = _WAYS.copy()
 
     def reducer_override(self, obj: Any) -> Any:
         """Decide how ``obj`` travels; called for all but the plainest builtin types."""
         kind = type(obj)
         if kind is types.FunctionType:
             return self._reduce_function(obj)
-        if issubclass(kind, type):
-            return self._reduce_class(obj)
-        reduce = _REDUCERS.get(kind)
-        if reduce is not None:
-            return reduce(self, obj)
-        if issubclass(kind, types.ModuleType):
-            return self._reduce_module(obj)
-        if obj is sys.stdout or obj is sys.stderr:
-            return getattr, (sys, "stdout" if obj is sys.stdout else "stderr")
-        if issubclass(kind, io.IOBase) and not issubclass(kind, io.BytesIO | io.StringIO):
-            # cloudpickle would send a copy of all that an open text file contains.
-            raise pickle.PicklingError(f"cannot pickle {kind.__name__!r} object: an open file")
-        if kind not in randoms.OTHERS and randoms.is_generator_type(kind):
-            return self._reduce_generator(obj)
-        return NotImplemented
+        try:
+            reduce = self._ways[kind]
+        except KeyError:
+            reduce = self._ways[kind] = _way_of(kind)
+        return NotImplemented if reduce is None else reduce(self, obj)
+
+    def begins(self, obj: object) -> bool:
+        """Say whether ``obj`` is met for the first time; else it is within itself.
+
+        What has been pickled is not met again.
+        """
+        is_first = id(obj) not in self._begun
+        self._begun[id(obj)] = obj
+        return is_first
 
     def _reduce_function(self, fn: types.FunctionType) -> Any:
+        if reducers.is_single_dispatch(fn) and not reducers.is_importable(fn, fn.__qualname__):
+            return reducers.reduce_single_dispatch(fn)
         if is_local_module(fn.__module__):
             reduced = self._dynamic_function_reduce(fn)
         else:
@@ -109,8 +112,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return reduced
 
     def _reduce_class(self, cls: type) -> Any:
-        if is_local_module(cls.__module__):
-            reduced = cloudpickle._dynamic_class_reduce(cls)
+        if is_local_module(cls.__module__) or classes.is_slotted_by_value(cls):
+            reduced = classes.reduce_class(cls)
         else:
             reduced = super().reducer_override(cls)
             if reduced is NotImplemented or len(reduced) != 6:
@@ -119,6 +122,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if not self._is_trial:
             rebuild.note_sent_class(cls)
         maker, args, state = reduced[:3]
+        state = classes.complete_state(cls, state)
         return rebuild.make_class, (maker, *args), state, None, None, rebuild.set_class
 
     def _reduce_module(self, module: types.ModuleType) -> Any:
@@ -171,6 +175,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 self.globals_ref[id(names)] = _Globals(self._shell_of(module))
         return super()._function_getnewargs(fn)
 
+    def _reduce_output(self, obj: Any) -> Any:
+        if obj is sys.stdout or obj is sys.stderr:
+            return getattr, (sys, "stdout" if obj is sys.stdout else "stderr")
+        reduce = _way_of_data(type(obj))
+        return NotImplemented if reduce is None else reduce(self, obj)
+
+    def _refuse_file(self, obj: Any) -> Any:
+        # cloudpickle would send a copy of all that an open text file contains.
+        raise pickle.PicklingError(f"cannot pickle {type(obj).__name__!r} object: an open file")
+
     def _reduce_shell(self, shell: _Shell) -> Any:
         names = vars(shell.module)
         base = {name: names[name] for name in _BASE_NAMES if name in names}
@@ -182,7 +196,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return rebuild.module_globals, (names.shell,)
 
     def _reduce_cache(self, cached: Any) -> Any:
-        if not _travels(cached.__module__):
+        if not reducers.travels(cached.__module__):
             return NotImplemented
         names = {k: v for k, v in vars(cached).items() if k not in ("__wrapped__", "__dict__")}
         parameters = cached.cache_parameters() if hasattr(cached, "cache_parameters") else {}
@@ -193,14 +207,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return rebuild.make_cached_property, (made.func, made.attrname)
 
     def _reduce_new_type(self, made: Any) -> Any:
-        if not _travels(made.__module__):
+        if not reducers.travels(made.__module__):
             return NotImplemented
         return rebuild.make_new_type, (made.__name__, made.__supertype__, made.__module__)
-
-    def _reduce_type_var(self, made: Any) -> Any:
-        if not is_local_module(made.__module__):
-            return NotImplemented
-        return cloudpickle._make_typevar, cloudpickle._decompose_typevar(made)
 
     def _reduce_code(self, code: types.CodeType) -> Any:
         self.by_value = True
@@ -209,15 +218,39 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return make, (*args[:_FILE], code.co_filename, *args[_FILE + 1 :])
 
 
-_REDUCERS: dict[type, Callable[[Pickler, Any], Any]] = {
+_Reducer = Callable[[Pickler, Any], Any]
+
+_REDUCERS: dict[type, _Reducer] = {
+    **reducers.REDUCERS,
     _Shell: Pickler._reduce_shell,
     _Globals: Pickler._reduce_globals,
     _LruCache: Pickler._reduce_cache,
     functools.cached_property: Pickler._reduce_cached_property,
     typing.NewType: Pickler._reduce_new_type,
-    typing.TypeVar: Pickler._reduce_type_var,
     types.CodeType: Pickler._reduce_code,
 }
+
+
+_WAYS: dict[type, _Reducer | None] = {**_REDUCERS, type: Pickler._reduce_class}
+
+
+def _way_of(kind: type) -> _Reducer | None:
+    """Return what reduces objects of this type; None leaves it to pickle."""
+    if issubclass(kind, type):
+        return Pickler._reduce_class
+    if issubclass(kind, types.ModuleType):
+        return Pickler._reduce_module
+    if kind is type(sys.stdout) or kind is type(sys.stderr):
+        return Pickler._reduce_output
+    return _way_of_data(kind)
+
+
+def _way_of_data(kind: type) -> _Reducer | None:
+    if issubclass(kind, io.IOBase) and not issubclass(kind, io.BytesIO | io.StringIO):
+        return Pickler._refuse_file
+    if kind not in randoms.OTHERS and randoms.is_generator_type(kind):
+        return Pickler._reduce_generator
+    return reducers.way_of(kind)
 
 
 class Trial:
@@ -295,10 +328,6 @@ class Collector:
         """What was written; in one place if it is small."""
         body = Pieces(*self._parts)
         return body if len(body) > LARGE else bytes(body)
-
-
-def _travels(module: object) -> bool:
-    return module in ("__main__", "__mp_main__") or is_local_module(module)
 
 
 class _Sink:

@@ -11,7 +11,7 @@ import threading
 from typing import Any, Final, NamedTuple
 
 from nbqueue.broker.records import Ending, TaskRecord
-from nbqueue.calls import payloads
+from nbqueue.calls import payloads, raw_exceptions
 from nbqueue.calls.exceptions import error_text, load_exception
 from nbqueue.calls.functions import load_value
 from nbqueue.calls.signing import Keyring
@@ -161,11 +161,19 @@ class Outcome:
     def _raisable(self, exc: BaseException) -> Exception:
         if isinstance(exc, TaskError) and not exc.task_id:
             exc.task_id = self._task_id
-        if isinstance(exc, Exception):
-            return exc
-        # A task that calls sys.exit() must not end the program that asks for its result.
-        failed = TaskFailed(error_text(exc), self._task_id, str(exc.__cause__ or ""))
-        failed.__cause__ = exc.__cause__
+        return exc if isinstance(exc, Exception) else self._as_exception(exc)
+
+    def _as_exception(self, exc: BaseException) -> Exception:
+        """A task that calls sys.exit() must not end the program that asks for its result."""
+        failed: BaseException
+        if isinstance(exc, raw_exceptions.group_types()):
+            members = map(self._raisable, raw_exceptions.members_of(exc))
+            failed = raw_exceptions.plain_group(str(exc.message), members)  # type: ignore[attr-defined,unused-ignore]
+            raw_exceptions.set_attributes(failed, raw_exceptions.names_of(exc), {})
+        else:
+            failed = TaskFailed(error_text(exc), self._task_id, str(exc.__cause__ or ""))
+        raw_exceptions.set_cause(failed, exc.__cause__)
+        assert isinstance(failed, Exception)
         return failed
 
 

@@ -15,7 +15,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any
 
-from nbqueue.calls import functions
+from nbqueue.calls import functions, raw_exceptions
 from nbqueue.calls.exceptions import dump_exception, error_text
 from nbqueue.clock import EPOCH
 from nbqueue.durations import parse_duration
@@ -167,9 +167,7 @@ class Runner:
             outcome, delay, counts = self._verdict(frame, error)
         except Exception as wrong:
             # A mistake in the user's policy: what it was about matters more than how to retry.
-            note = getattr(error, "add_note", None)
-            if note is not None:
-                note(f"and its retry policy failed: {error_text(wrong)}")
+            raw_exceptions.add_note(error, f"and its retry policy failed: {error_text(wrong)}")
         text = error_text(error)
         if isinstance(error, CannotLoad):
             text = str(error)
@@ -177,7 +175,7 @@ class Runner:
             outcome = pipe.FAILED_FOR_GOOD
         body = dump_exception(error)
         # The frames of the traceback hold the task's variables, perhaps gigabytes.
-        error.__traceback__ = None
+        raw_exceptions.drop_traceback(error)
         peak = peak_memory(micros)
         return DoneFrame(frame.number, outcome, micros, peak, delay, counts, text, body)
 
