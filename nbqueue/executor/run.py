@@ -34,6 +34,7 @@ from nbqueue.executor.encoding import encode_value
 from nbqueue.executor.handlers import Service
 from nbqueue.executor.pipe import DoneFrame, TaskFrame
 from nbqueue.executor.policy import Policy
+from nbqueue.executor.process_state import ProcessState
 from nbqueue.executor.randomness import clear_seed, set_seed
 from nbqueue.executor.reports import Reports, reported_result
 from nbqueue.pieces import Body, Piece, Pieces
@@ -90,6 +91,7 @@ class Runner:
     def __init__(self, send: Callable[[bytes], object]) -> None:
         self.service = Service()
         self.reports = Reports(send)
+        self.state = ProcessState()
         self._blobs: dict[bytes, bytes] = {}
         self._loaded: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
 
@@ -188,6 +190,10 @@ class Runner:
         if isinstance(done.body, Pieces):
             return chain((last,), pipe.done_parts(done))
         return (last + pipe.pack_done(done),)
+
+    def ended(self, done: DoneFrame) -> None:
+        """Put back what the task changed in this process."""
+        self.state.end(done.number, was_long=done.micros >= _LOOK_AFTER_MICROS)
 
     def _verdict(self, frame: TaskFrame, error: BaseException) -> tuple[int, float, bool]:
         if isinstance(error, RetryLater):

@@ -33,11 +33,13 @@ class SyncExecutor:
             task = self._next()
             if task is None:
                 break
+            self._runner.state.begin(task.number)
             done = run_sync(self._runner, task, self._interrupted)
             answer = self._runner.answer(done)
             for part in answer:
                 self._connection.sendall(part)
                 del part
+            self._runner.ended(done)
             del task, done, answer  # they may hold what is large
         for hook in self._runner.service.on_stop:
             call_hook(hook)
@@ -88,6 +90,7 @@ class SyncExecutor:
             elif kind == pipe.SERVICE:
                 for hook in self._runner.take_service(body):
                     call_hook(hook)
+                self._runner.state.keep()
                 self._connection.sendall(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
             elif kind == pipe.STOP:
                 self._stopping = True

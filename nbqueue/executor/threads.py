@@ -47,6 +47,7 @@ class ThreadExecutor:
                 elif kind == pipe.SERVICE:
                     for hook in self._runner.take_service(body):
                         call_hook(hook)
+                    self._runner.state.keep()
                     self._send(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
                 elif kind == pipe.STOP:
                     self._pool.shutdown(wait=True)
@@ -60,12 +61,14 @@ class ThreadExecutor:
             self._threads[task.number] = threading.get_ident()
             interrupted.reason = self._early.pop(task.number, 0)
             interrupted.asked = task.number if interrupted.reason else -1
+        self._runner.state.begin(task.number)
         try:
             done = run_sync(self._runner, task, interrupted)
         finally:
             with self._lock:
                 del self._threads[task.number]
         self._send(b"".join(self._runner.answer(done)))
+        self._runner.ended(done)
 
     def _send(self, data: bytes) -> None:
         with self._sending:

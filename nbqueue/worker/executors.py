@@ -228,6 +228,13 @@ class Executor:
         except ProcessLookupError:
             pass
 
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it lives."""
+        try:
+            self.process.send_signal(number)
+        except ProcessLookupError:
+            pass
+
     def why_gone(self) -> Death:
         """How the process ended. Call it once it is gone."""
         if self.kill_reason:

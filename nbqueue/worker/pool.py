@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -57,6 +58,8 @@ class Pool:
         self._waiting_timer: Timer | None = None
         self._failed_starts = 0
         self._closing = False
+        self.is_ending = False
+        """Whether the worker ends: what an executor dies of then is no fault of its tasks."""
         self.on_done: Callable[[Run, DoneFrame], None]
         self.on_report: Callable[[Run, int, bytes], None]
         self.on_lost: Callable[[Run, Death, bool], None]
@@ -168,6 +171,12 @@ class Pool:
             executor.runs.clear()
             executor.kill("the worker was shut down")
         return runs
+
+    def dump_stacks(self) -> None:
+        """Have each executor write the stacks of its threads to the worker's log."""
+        for executor in self.executors:
+            if executor.ready:
+                executor.signal(signal.SIGQUIT)
 
     def stop_executors(self) -> None:
         """Have executors end when they are idle; no new ones start."""
@@ -369,7 +378,7 @@ class Pool:
                 )
         for run in runs:
             self._drop(run)
-            innocent = executor.culprit is not None and executor.culprit is not run
+            innocent = self.is_ending or executor.culprit not in (None, run)
             self.on_lost(run, why, innocent)
 
     def _drop(self, run: Run) -> None:
