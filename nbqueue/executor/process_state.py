@@ -26,6 +26,7 @@ _FIRST_KEPT: Final = 64
 _NOTED: Final = (
     (os, ("chdir", "fchdir", "dup2", "closerange")),
     (signal, ("signal", "alarm", "setitimer")),
+    (logging, ("disable",)),
 )
 """Functions after which something may have to be put back."""
 
@@ -56,7 +57,6 @@ class ProcessState:
         self._suspects: set[int] | None = None
         """Tasks that may have made the change."""
         self._lock = threading.Lock()
-        self._is_kept = False
 
     def keep(self) -> None:
         """Remember the state as it is now, once the owner's hooks have run."""
@@ -75,16 +75,27 @@ class ProcessState:
             for name in names:
                 self._note_calls(module, name)
         self._note_closing()
-        self._is_kept = True
+
+    def check(self, was_long: bool) -> None:
+        """Put back what the only task changed; after a long one more is looked at."""
+        # Inline, and not by `_is_changed`: this is done after each task, however short.
+        if (
+            self._is_touched
+            or sys.stdout is not self._stdout
+            or sys.stderr is not self._stderr
+            or warnings.filters != self._filters
+            or (was_long and self._are_outputs_changed())
+        ):
+            self._restore()
 
     def begin(self, number: int) -> None:
-        """A task begins."""
+        """One of several tasks begins."""
         if self._is_changed():
             self._settle()
         self._running.add(number)
 
     def end(self, number: int, *, was_long: bool = False) -> None:
-        """A task has ended; after a long one more is looked at."""
+        """One of several tasks has ended; see `check`."""
         self._running.discard(number)
         if self._is_changed() or (was_long and self._are_outputs_changed()):
             self._settle()
@@ -92,13 +103,11 @@ class ProcessState:
             self._suspects = None
 
     def _is_changed(self) -> bool:
-        return self._is_kept and (
+        return (
             self._is_touched
             or sys.stdout is not self._stdout
             or sys.stderr is not self._stderr
             or warnings.filters != self._filters
-            or warnings.showwarning is not self._show_warning
-            or logging.root.manager.disable != self._disabled
         )
 
     def _are_outputs_changed(self) -> bool:
@@ -113,9 +122,7 @@ class ProcessState:
             if self._suspects:
                 return
             self._suspects = None
-            self._is_touched = False
             self._restore()
-            self._is_touched = False
 
     def _restore(self) -> None:
         sys.stdout, sys.stderr = self._stdout, self._stderr
@@ -137,6 +144,7 @@ class ProcessState:
                 os.dup2(copy, number)
         if threading.current_thread() is threading.main_thread():
             self._restore_signals()
+        self._is_touched = False  # the last, as what was called here notes it
 
     def _restore_signals(self) -> None:
         for timer in self._timers:

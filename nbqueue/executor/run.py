@@ -192,8 +192,8 @@ class Runner:
         return (last + pipe.pack_done(done),)
 
     def ended(self, done: DoneFrame) -> None:
-        """Put back what the task changed in this process."""
-        self.state.end(done.number, was_long=done.micros >= _LOOK_AFTER_MICROS)
+        """Put back what one of several tasks changed in this process."""
+        self.state.end(done.number, was_long=done.micros >= LOOK_AFTER_MICROS)
 
     def _verdict(self, frame: TaskFrame, error: BaseException) -> tuple[int, float, bool]:
         if isinstance(error, RetryLater):
@@ -285,7 +285,7 @@ def call_hook(hook: Callable[..., Any], *args: Any) -> None:
         asyncio.run(wait())
 
 
-_LOOK_AFTER_MICROS = 2_000
+LOOK_AFTER_MICROS = 2_000
 _last_peak = 0
 _status: tuple[int, int] | None = None
 """This process, and its open file of what the system says of it."""
@@ -297,7 +297,7 @@ def peak_memory(micros: int) -> int:
     Looked up only after a task that ran for ``micros`` or longer than that takes.
     """
     global _last_peak
-    if micros >= _LOOK_AFTER_MICROS or not _last_peak:
+    if micros >= LOOK_AFTER_MICROS or not _last_peak:
         _last_peak = _read_peak_memory()
     return _last_peak
 

@@ -9,7 +9,7 @@ from collections import deque
 from nbqueue.executor import pipe
 from nbqueue.executor.control import by_signal, watch
 from nbqueue.executor.pipe import Frames, TaskFrame
-from nbqueue.executor.run import Interrupted, Runner, call_hook, run_sync
+from nbqueue.executor.run import LOOK_AFTER_MICROS, Interrupted, Runner, call_hook, run_sync
 from nbqueue.spin import Spin
 
 
@@ -29,17 +29,17 @@ class SyncExecutor:
 
     def serve(self) -> None:
         """Run until told to stop, or until the supervisor is gone."""
+        state = self._runner.state
         while True:
             task = self._next()
             if task is None:
                 break
-            self._runner.state.begin(task.number)
             done = run_sync(self._runner, task, self._interrupted)
             answer = self._runner.answer(done)
             for part in answer:
                 self._connection.sendall(part)
                 del part
-            self._runner.ended(done)
+            state.check(done.micros >= LOOK_AFTER_MICROS)
             del task, done, answer  # they may hold what is large
         for hook in self._runner.service.on_stop:
             call_hook(hook)
