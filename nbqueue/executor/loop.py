@@ -143,6 +143,10 @@ class LoopExecutor:
         try:
             if self._started is not None and not self._started.done():
                 await asyncio.shield(self._started)
+            if task.is_late:
+                self._forget(task)
+                self._send(pipe.pack_not_begun(task.number))
+                return
             self._runner.state.begin(task.number)
             self._runner.reports.begin(task)
             job = self._runner.prepare(task)
@@ -167,10 +171,13 @@ class LoopExecutor:
         return self._runner.failed(frame, error, started)
 
     def _finish(self, task: TaskFrame, done: DoneFrame) -> None:
-        self._running.pop(task.number, None)
-        self._reasons.pop(task.number, None)
+        self._forget(task)
         self._send(b"".join(self._runner.answer(done)))
         self._runner.ended(done)
+
+    def _forget(self, task: TaskFrame) -> None:
+        self._running.pop(task.number, None)
+        self._reasons.pop(task.number, None)
 
     def _interrupt(self, number: int, reason: int) -> None:
         task = self._running.get(number)

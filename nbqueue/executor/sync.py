@@ -51,8 +51,11 @@ class SyncExecutor:
                 number = self._claim()
                 if number is not None:
                     task = self._take(number)
-                    if task is not None:
+                    if task is not None and not task.is_late:
                         return task
+                    if task is not None:
+                        self._connection.sendall(pipe.pack_not_begun(task.number))
+                        continue
                 # The supervisor took back all that lie here.
                 self._tasks.clear()
             if self._stopping or not self._receive():

@@ -56,6 +56,11 @@ class ThreadExecutor:
                     return
 
     def _run(self, task: TaskFrame) -> None:
+        if task.is_late:
+            with self._lock:
+                self._early.pop(task.number, None)
+            self._send(pipe.pack_not_begun(task.number))
+            return
         interrupted = Interrupted()
         with self._lock:
             self._threads[task.number] = threading.get_ident()

@@ -54,6 +54,8 @@ class Executor:
         self.peak_memory = 0
         self.reported: list[tuple[Run, int, bytes]] = []
         """What running tasks said of themselves: what it is, and that."""
+        self.returned: list[Run] = []
+        """Tasks that came too late to begin."""
         self._frames = Frames()
         self.wants_write = True
         """Whether something is queued."""
@@ -166,6 +168,12 @@ class Executor:
                 number, what, said = pipe.unpack_report(body)
                 if number in self.runs:
                     self.reported.append((self.runs[number], what, said))
+            elif kind == pipe.NOT_BEGUN:
+                late = self.runs.pop(pipe.PERMIT.unpack(body)[0], None)
+                self.began_at = now
+                if late is not None:
+                    late.executor = None
+                    self.returned.append(late)
             elif kind == pipe.HELLO:
                 self.ready = True
                 self.began_at = now

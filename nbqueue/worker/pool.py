@@ -16,7 +16,7 @@ from nbqueue.worker.executors import LOOP, SYNC, THREADS, Death, Executor, Execu
 from nbqueue.worker.pace import Pace
 from nbqueue.worker.reactor import Reactor, Timer
 from nbqueue.worker.reaper import Reaper
-from nbqueue.worker.runs import Run
+from nbqueue.worker.runs import FOREVER, Run
 from nbqueue.worker.settings import THREAD, WorkerSettings
 from nbqueue.worker.spawn import wanted
 from nbqueue.worker.time_limits import TimeLimits
@@ -26,6 +26,8 @@ log = logging.getLogger("nbqueue.worker")
 _LOOK_AT_PARKED = 0.005
 _MOST_FAILED_STARTS = 5
 _LONGEST_WAIT = 0.05
+_SURE_PART = 0.9
+"""For this part of a lease it has not ended for sure, whatever clocks and delays there are."""
 
 
 class Pool:
@@ -35,6 +37,8 @@ class Pool:
     something of itself. ``on_lost(run, why, innocent)``: its executor is gone, perhaps for the sake
     of another task. ``on_no_code(run)``: its code is not to be had. ``on_too_many(runs)``: they
     were fetched ahead, and all slots are taken. ``on_broken(why)``: executors do not start.
+    ``on_unsure()``: the leases of some may have ended; `renewed` is to be called when they are
+    known to be extended. ``on_not_ours(run)``: it is dropped, as its lease was lost.
     """
 
     def __init__(
@@ -48,6 +52,10 @@ class Pool:
         self.executors: list[Executor] = []
         self._reaper = Reaper(reactor, self.executors, settings.kill_grace_seconds)
         self._ready: deque[Run] = deque()
+        self._unsure: deque[Run] = deque()
+        """Runs whose leases may have ended: they must not begin before these were extended."""
+        self._is_asking = False
+        self._sure_ms = int(settings.lease_seconds * 1000 * _SURE_PART)
         self._without_code: dict[bytes, list[Run]] = {}
         self._limits = TimeLimits(reactor, lambda run: self.interrupt(run, pipe.TIMED_OUT))
         self.in_hand = 0
@@ -66,6 +74,8 @@ class Pool:
         self.on_no_code: Callable[[Run], None]
         self.on_too_many: Callable[[list[Run]], None]
         self.on_broken: Callable[[str], None]
+        self.on_unsure: Callable[[], None]
+        self.on_not_ours: Callable[[Run], None]
 
     def ahead(self) -> int:
         """How many tasks may be fetched ahead of free slots: many if tasks are short."""
@@ -101,8 +111,12 @@ class Pool:
     def dispatch(self) -> None:
         """Hand runs to executors that have room."""
         ready = self._ready
+        now_ms = self._clock.now_ms() if ready else 0
         for _ in range(len(ready)):
             run = ready.popleft()
+            if run.leased_ms + self._sure_ms < now_ms:
+                self._unsure.append(run)
+                continue
             executor = self._executor_for(run)
             if executor is None:
                 ready.appendleft(run)
@@ -112,11 +126,24 @@ class Pool:
         for executor in self.executors:
             if executor.wants_write:
                 self._flush(executor)
+        if self._unsure and not self._is_asking:
+            self._is_asking = True
+            self.on_unsure()
         if ready and self._waiting_timer is None:
             head = ready[0]
             self._waiting_timer = self._reactor.after(
                 _LONGEST_WAIT, lambda: self._look_at_waiting(head)
             )
+
+    def renewed(self) -> None:
+        """Leases were extended: those of which we were not sure may begin."""
+        self._is_asking = False
+        while self._unsure:
+            self._ready.appendleft(self._unsure.pop())
+
+    def drop_lost(self, run: Run) -> bool:
+        """Forget ``run``, which another worker may have, unless an executor has it already."""
+        return self._forget_waiting(run)
 
     def _look_at_waiting(self, head: Run) -> None:
         """Give up what lies here while all slots are taken: another worker may be idle."""
@@ -155,7 +182,8 @@ class Pool:
         """Give up all runs that have not begun."""
         for executor in self.executors:
             self._take_back(executor)
-        runs = [*self._ready, *(run for group in self._without_code.values() for run in group)]
+        runs = [run for place in self._waiting_places() for run in place]
+        self._unsure.clear()
         self._ready.clear()
         self._without_code.clear()
         for run in runs:
@@ -246,12 +274,15 @@ class Pool:
 
     def _send(self, executor: Executor, run: Run) -> None:
         waits = executor.kind == SYNC and bool(executor.runs)
+        begin_by = 0.0
+        if run.leased_ms != FOREVER:
+            begin_by = self._clock.to_steady(run.leased_ms + self._sure_ms)
         if run.is_unlimited:
-            executor.send_task(run, run.frame(0.0), self._reactor.now())
+            executor.send_task(run, run.frame(0.0, begin_by), self._reactor.now())
         else:
             started = self._clock.now()
             deadline = run.ends_at = run.end_at(started)
-            executor.send_task(run, run.frame(deadline), self._reactor.now())
+            executor.send_task(run, run.frame(deadline, begin_by), self._reactor.now())
             if ends_at := deadline if executor.ready else run.deadline:
                 self._limits.set(run, ends_at - started)
         if waits and self._parked_timer is None:
@@ -317,6 +348,8 @@ class Pool:
             self._failed_starts = 0
             if not was_ready:
                 self._begin_late(executor)
+        if executor.returned:
+            self._take_returned(executor)
         reported, executor.reported = executor.reported, []
         for report in reported:
             self.on_report(*report)
@@ -331,6 +364,20 @@ class Pool:
             self.pace.ended(done.micros / 1e6)
             self.on_done(run, done)
         return bool(ended or reported)
+
+    def _take_returned(self, executor: Executor) -> None:
+        """Take back what came too late to begin, perhaps because we were paused."""
+        returned, executor.returned = executor.returned, []
+        for run in reversed(returned):
+            self._limits.cancel(run)
+            if run.is_lost:
+                self._drop(run)
+                self.on_not_ours(run)
+            elif run.stop_reason:
+                self._drop(run)
+                self.on_lost(run, Death("not begun", "it had not begun"), False)
+            else:
+                self._ready.appendleft(run)
 
     def _is_used_up(self, executor: Executor) -> bool:
         settings = self._settings
@@ -386,15 +433,19 @@ class Pool:
         if not run.is_unlimited:
             self._limits.cancel(run)
 
-    def _forget_waiting(self, run: Run) -> None:
-        for place in (self._ready, *self._without_code.values()):
+    def _forget_waiting(self, run: Run) -> bool:
+        for place in self._waiting_places():
             if run in place:
                 place.remove(run)
                 self._drop(run)
-                return
+                return True
+        return False
+
+    def _waiting_places(self) -> list[deque[Run] | list[Run]]:
+        return [self._unsure, self._ready, *self._without_code.values()]
 
     def find(self, task_id: str) -> Iterable[Run]:
         """The runs here of tasks with this id, which may be in several queues."""
         places: list[Iterable[Run]] = [executor.runs.values() for executor in self.executors]
-        places += [self._ready, *self._without_code.values()]
+        places += self._waiting_places()
         return [run for place in places for run in place if run.task_id == task_id]

@@ -132,7 +132,7 @@ class Supervisor:
         self.pool.on_report = self._outcomes.reported
         self.pool.on_lost = self._outcomes.lost
         self.pool.on_no_code = self._outcomes.no_code
-        Heartbeat(self.reactor, self.links, self.clock, self.finisher, lease)
+        Heartbeat(self.reactor, self.links, self.clock, self.finisher, self.pool, lease)
         self.fetcher = Fetcher(
             self.reactor,
             self.links,
