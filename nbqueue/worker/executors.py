@@ -37,9 +37,13 @@ class Executor:
     behind it; `take_back` gets those that it has not begun.
     """
 
-    def __init__(self, kind: str, capacity: int, service: bytes = b"") -> None:
-        """``service`` is the code of its owner's handlers and hooks."""
+    def __init__(
+        self, kind: str, capacity: int, service: bytes = b"", is_fresh: bool = False
+    ) -> None:
+        """``service`` is the code of its owner's handlers and hooks. A fresh executor runs one
+        task, and ends."""
         self.kind = kind
+        self.is_fresh = is_fresh
         self.capacity = capacity
         self.runs: OrderedDict[int, Run] = OrderedDict()
         self.known_code = {pipe.NO_CODE, pipe.AGGREGATION}
@@ -95,8 +99,15 @@ class Executor:
             os.close(self._pidfd)
             self._pidfd = -1
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether it never had a task, and may get one."""
+        return not (self.runs or self.finished or self.retiring)
+
     def is_used_up(self, most_tasks: int | None, most_memory: int | None) -> bool:
         """Whether it ran as many tasks, or took as much memory, as one process may."""
+        if self.is_fresh:
+            return self.finished > 0
         return (most_tasks is not None and self.finished >= most_tasks) or (
             most_memory is not None and self.peak_memory >= most_memory
         )

@@ -34,6 +34,8 @@ class Run:
     fingerprint: bytes = NO_CODE
     """Of the code that runs: of the call's function, or of a handler that lies in the store."""
     is_coroutine: bool = False
+    is_fresh: bool = False
+    """Whether it runs in a process of its own."""
     executor: Executor | None = None
     sent_at: float = 0.0
     ends_at: float = 0.0
