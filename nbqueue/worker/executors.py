@@ -247,12 +247,10 @@ class Executor:
         except ProcessLookupError:
             pass
 
-    def signal(self, number: int) -> None:
-        """Send it a signal, if it lives."""
-        try:
-            self.process.send_signal(number)
-        except ProcessLookupError:
-            pass
+    def dump_stacks(self) -> None:
+        """Have it write the stacks of its threads, if it lives and has come so far."""
+        if self.ready:
+            self.process.send_signal(signal.SIGQUIT)
 
     def why_gone(self) -> Death:
         """How the process ended. Call it once it is gone."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -198,8 +197,7 @@ class Pool:
     def dump_stacks(self) -> None:
         """Have each executor write the stacks of its threads to the worker's log."""
         for executor in self.executors:
-            if executor.ready:
-                executor.signal(signal.SIGQUIT)
+            executor.dump_stacks()
 
     def stop_executors(self) -> None:
         """Have executors end when they are idle; no new ones start."""
