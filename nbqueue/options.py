@@ -54,6 +54,8 @@ class TaskOptions:
     seed: a whole number, 0 or more, from which each task of a call draws random numbers of its own,
         with `nbqueue.rng`: the same in every attempt, and whatever the size of the map.
     retry_on: the type or types of errors that are tried again; all of them.
+    fresh: True runs each attempt of a call in a new process that ends with it, so that it finds
+        nothing of other tasks and leaves nothing behind; starting the process takes a while.
     """
 
     queue: str = "default"
@@ -75,6 +77,7 @@ class TaskOptions:
     retry_on: Any = None
     codec: str = "pickle"
     seed: int | None = None
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         _check_text("queue", self.queue)
@@ -131,6 +134,8 @@ class TaskOptions:
             check_seed(self.seed)
         if self.codec not in ("pickle", "json"):
             raise UsageError(f"codec={self.codec!r} must be 'pickle' or 'json'")
+        if not isinstance(self.fresh, bool):
+            raise UsageError(f"fresh={self.fresh!r} must be True or False")
         if self.on_lost not in ("rerun", "fail"):
             raise UsageError(f"on_lost={self.on_lost!r} must be 'rerun' or 'fail'")
 

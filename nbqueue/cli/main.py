@@ -200,6 +200,7 @@ def worker(
 
     The first Ctrl-C (or SIGTERM) lets running tasks end, for up to the shutdown time-out, and the
     second ends at once; unfinished tasks go back to their queues. SIGTSTP (Ctrl-Z) stops fetching.
+    SIGHUP ends like the first Ctrl-C, unless under nohup; SIGQUIT shows where its tasks are.
     It logs to stderr.
     """
     weights = dict(queues) or {"default": 1}

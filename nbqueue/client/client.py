@@ -181,7 +181,7 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         """Something with ``submit``, ``map`` and ``enqueue`` whose tasks have these options.
 
         ``queue``, ``retry``, ``timeout``, ``deadline``, ``delay`` or ``at``, ``retention``,
-        ``group``, ``task_id``, ``name``, ``headers``, ``on_lost``: see
+        ``group``, ``task_id``, ``name``, ``headers``, ``on_lost``, ``fresh``: see
         `nbqueue.options.TaskOptions`.
 
         >>> q.options(queue="critical", retry=5, timeout="10m").submit(fit, 0.1)

@@ -48,6 +48,11 @@ class _Message(Unsent):
             raise UsageError(
                 f"seed={options.seed!r} is for calls: leave it out, and put a seed into the payload"
             )
+        if options.fresh:
+            raise UsageError(
+                "fresh=True is for calls: Asynq's format has no word for it. Submit a function, or "
+                "have all handlers of a worker run so with Worker(tasks_per_executor=1)"
+            )
         self._payload = encoded_payload(payload)
         self._given = payload
         session.check_value(len(self._payload or b"") + _MESSAGE_REST, f"the payload of {type!r}")

@@ -207,7 +207,7 @@ def updated(
         if message.unique_key:
             lock = queue_keys(queue).lock(message.type, call_digest(fn, some, more))
             message.unique_key = lock
-        flags = call._flags | old.flags & payloads.FAIL_IF_LOST
+        flags = call._flags | old.flags & (payloads.FAIL_IF_LOST | payloads.FRESH)
         unsigned = payloads.pack_call(call.code.fingerprint, arguments, flags)
         code = (call.code.fingerprint, call.code.blob)
     entry = entry.changed(text=call_text(message.type, some, more))

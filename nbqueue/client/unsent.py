@@ -203,6 +203,7 @@ class UnsentCall(Unsent):
             | payloads.BY_REFERENCE * self.code.by_reference
             | payloads.FAIL_IF_LOST * (options.on_lost == "fail")
             | payloads.JSON_RESULT * is_json
+            | payloads.FRESH * options.fresh
         )
         self._keyring = session.keyring
         head = payloads.call_head(self.code.fingerprint, self._flags, terms.limits)

@@ -41,6 +41,7 @@ _FOREIGN = {
     "name": "q.get() finds tasks by names that a client gave",
     "on_conflict": "one that is there already stands for this one",
     "on_lost": "it is for calls",
+    "fresh": "it is for calls",
     "retry_delay": "the worker's holds for messages",
     "retry_on": "the worker's holds for messages",
 }

@@ -34,6 +34,7 @@ from nbqueue.executor.encoding import encode_value
 from nbqueue.executor.handlers import Service
 from nbqueue.executor.pipe import DoneFrame, TaskFrame
 from nbqueue.executor.policy import Policy
+from nbqueue.executor.process_state import ProcessState
 from nbqueue.executor.randomness import clear_seed, set_seed
 from nbqueue.executor.reports import Reports, reported_result
 from nbqueue.pieces import Body, Piece, Pieces
@@ -90,6 +91,7 @@ class Runner:
     def __init__(self, send: Callable[[bytes], object]) -> None:
         self.service = Service()
         self.reports = Reports(send)
+        self.state = ProcessState()
         self._blobs: dict[bytes, bytes] = {}
         self._loaded: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
 
@@ -187,6 +189,10 @@ class Runner:
             return chain((last,), pipe.done_parts(done))
         return (last + pipe.pack_done(done),)
 
+    def ended(self, done: DoneFrame) -> None:
+        """Put back what one of several tasks changed in this process."""
+        self.state.end(done.number, was_long=done.micros >= LOOK_AFTER_MICROS)
+
     def _verdict(self, frame: TaskFrame, error: BaseException) -> tuple[int, float, bool]:
         if isinstance(error, RetryLater):
             delay = parse_duration(error.delay, "RetryLater")  # type: ignore[arg-type]
@@ -277,7 +283,7 @@ def call_hook(hook: Callable[..., Any], *args: Any) -> None:
         asyncio.run(wait())
 
 
-_LOOK_AFTER_MICROS = 2_000
+LOOK_AFTER_MICROS = 2_000
 _last_peak = 0
 _status: tuple[int, int] | None = None
 """This process, and its open file of what the system says of it."""
@@ -289,7 +295,7 @@ def peak_memory(micros: int) -> int:
     Looked up only after a task that ran for ``micros`` or longer than that takes.
     """
     global _last_peak
-    if micros >= _LOOK_AFTER_MICROS or not _last_peak:
+    if micros >= LOOK_AFTER_MICROS or not _last_peak:
         _last_peak = _read_peak_memory()
     return _last_peak
 

@@ -80,6 +80,8 @@ def _admit_call(run: Run, payload: bytes | memoryview, keys: Keyring) -> Refusal
     except SignatureError as refused:
         return Refusal(state.Archive("signature", error_text(refused)), refused)
     run.fingerprint, run.is_coroutine = call.fingerprint, bool(call.flags & payloads.COROUTINE)
+    if call.flags & payloads.FRESH:
+        run.is_fresh = True
     if call.python != _PYTHON and not call.flags & payloads.BY_REFERENCE:
         theirs, ours = (".".join(map(str, each)) for each in (call.python, _PYTHON))
         text = (

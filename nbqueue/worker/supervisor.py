@@ -22,6 +22,7 @@ from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration, parse_duration
 from nbqueue.executor import pipe
+from nbqueue.executor.signals import dump_stacks_on_quit
 from nbqueue.garbage import tune_garbage_collection
 from nbqueue.store.connection import Store, connect
 from nbqueue.wire.presence import CLOSED, STOPPED
@@ -131,7 +132,7 @@ class Supervisor:
         self.pool.on_report = self._outcomes.reported
         self.pool.on_lost = self._outcomes.lost
         self.pool.on_no_code = self._outcomes.no_code
-        Heartbeat(self.reactor, self.links, self.clock, self.finisher, lease)
+        Heartbeat(self.reactor, self.links, self.clock, self.finisher, self.pool, lease)
         self.fetcher = Fetcher(
             self.reactor,
             self.links,
@@ -238,13 +239,16 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to end; return an exit code. Signals are handled in the main thread."""
-        self.reactor.on_signals(
-            {
-                signal.SIGTERM: self.shut_down,
-                signal.SIGINT: self.shut_down,
-                signal.SIGTSTP: self.pause,
-            }
-        )
+        actions: dict[int, Callable[[], object]] = {
+            signal.SIGTERM: self.shut_down,
+            signal.SIGINT: self.shut_down,
+            signal.SIGTSTP: self.pause,
+            signal.SIGQUIT: self.pool.dump_stacks,
+        }
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as it is under nohup
+            actions[signal.SIGHUP] = self._hang_up
+        self.reactor.on_signals(actions)
+        dump_stacks_on_quit(chain=True)
         self.pool.warm_up()
         set_clock(self.store, self.clock)
         self.presence.when_seen(self.on_ready)
@@ -294,6 +298,7 @@ class Supervisor:
             self._abort()
             return
         self._ending = True
+        self.pool.is_ending = True
         self.pause()
         if self._scheduler is not None:
             self._scheduler.close()
@@ -305,6 +310,11 @@ class Supervisor:
             format_duration(self.settings.shutdown_seconds),
         )
         self.reactor.after(self.settings.shutdown_seconds, self._abort)
+
+    def _hang_up(self) -> None:
+        """End as `shut_down` does. A closed terminal may say so twice, which is no hurry."""
+        if not self._ending:
+            self.shut_down()
 
     def _abort(self) -> None:
         self._give_back(self._reading.give_up())

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from nbqueue.executor.context import Task
 from nbqueue.executor.handlers import Middleware, Service, is_async
 from nbqueue.executor.periodic import Periodic
 from nbqueue.executor.policy import make_policy
+from nbqueue.interpreter import module_command
 from nbqueue.worker.settings import PROCESS, WorkerSettings
 
 
@@ -239,7 +239,7 @@ class Worker:
         output: IO[bytes] | None = open(self.log, "ab") if self.log else None  # noqa: SIM115
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "nbqueue.worker", str(writer)],
+                module_command("nbqueue.worker", str(writer)),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
