@@ -8,16 +8,19 @@ variables, however, are copied into each pickle: what one call assigns, another 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbqueue.calls import pickler, preflight, sources
 from nbqueue.calls.kept import Kept
+from nbqueue.calls.loading import has_code, load_into
+from nbqueue.calls.modules import ModuleSet
 from nbqueue.calls.names import callable_name, is_coroutine_function, type_name
 from nbqueue.calls.plain import dump_plain_arguments, dump_plain_value
 from nbqueue.errors import CannotPickle, IncompatiblePython
@@ -37,7 +40,8 @@ class Code:
     """A function as it is stored: once, under its fingerprint, for all of its calls.
 
     ``by_reference`` says that ``blob`` only names something installed, so that another minor
-    version of Python can load it.
+    version of Python can load it. ``imports`` names the local modules in it that the code imports
+    when it runs.
     """
 
     fingerprint: bytes
@@ -45,6 +49,7 @@ class Code:
     name: str
     is_coroutine: bool
     by_reference: bool
+    imports: frozenset[str] = frozenset()
 
 
 _kept: Kept[Code] = Kept()
@@ -68,7 +73,7 @@ def _dump_function(fn: Callable[..., Any]) -> Code:
     if not callable(fn):
         raise CannotPickle(_not_callable(fn))
     try:
-        pickled = pickler.dump(fn)
+        pickled = pickler.dump_function(fn)
     except MemoryError:
         raise
     except Exception as error:
@@ -87,6 +92,7 @@ def _dump_function(fn: Callable[..., Any]) -> Code:
         name=callable_name(fn),
         is_coroutine=is_coroutine_function(fn),
         by_reference=not pickled.by_value,
+        imports=pickled.imports,
     )
 
 
@@ -95,8 +101,23 @@ def fingerprint_of(blob: bytes) -> bytes:
     return hashlib.sha256(blob).digest()[:FINGERPRINT_SIZE]
 
 
+class Loaded(NamedTuple):
+    """A function that was loaded, and the local modules that came with it."""
+
+    function: Callable[..., Any]
+    modules: ModuleSet
+
+
 def load_function(blob: bytes | memoryview) -> Callable[..., Any]:
     """Return the function of `dump_function`. Only for a ``blob`` whose fingerprint was signed.
+
+    Raises what `load_code` raises.
+    """
+    return load_code(blob).function
+
+
+def load_code(blob: bytes | memoryview) -> Loaded:
+    """Return the function of `dump_function` with its modules, for `modules.enter`.
 
     Raises `IncompatiblePython` if another minor version of Python made it and it holds code,
     and `ModuleNotFoundError` if it needs a package that is not installed here.
@@ -114,8 +135,11 @@ def load_function(blob: bytes | memoryview) -> Callable[..., Any]:
             f"Python {python[0]}.{python[1]}"
         )
     sources.register(texts)
-    fn: Callable[..., Any] = _load(data, "the function")
-    return fn
+    if by_reference:
+        return Loaded(_load(data, "the function"), ModuleSet())
+    modules = ModuleSet(texts, blob=bytes(blob))
+    with _explained("the function"):
+        return Loaded(load_into(data, modules), modules)
 
 
 def dump_arguments(
@@ -124,18 +148,20 @@ def dump_arguments(
     *,
     callee: str = "",
     fn: Callable[..., Any] | None = None,
+    imports: frozenset[str] = frozenset(),
 ) -> bytes:
     """Return the arguments of one call as bytes.
 
     ``callee`` is the name of the function and ``fn`` the function itself, if at hand; both serve
-    error messages only. Raises `CannotPickle`, which names the argument and what is wrong in it.
+    error messages only. ``imports`` are those of its `Code`, which are not sent again. Raises
+    `CannotPickle`, which names the argument and what is wrong in it.
     """
     for value in args:
         if type(value) not in _ATOMS and not _is_plain(value):
-            return _dump_rich_arguments(args, kwargs, callee, fn)
+            return _dump_rich_arguments(args, kwargs, callee, fn, imports)
     for value in kwargs.values():
         if type(value) not in _ATOMS and not _is_plain(value):
-            return _dump_rich_arguments(args, kwargs, callee, fn)
+            return _dump_rich_arguments(args, kwargs, callee, fn, imports)
     return dump_plain_arguments(args, kwargs)
 
 
@@ -145,19 +171,22 @@ def dump_call(
     *,
     callee: str = "",
     fn: Callable[..., Any] | None = None,
+    imports: frozenset[str] = frozenset(),
 ) -> Body:
     """Return the same as `dump_arguments`, in pieces if it is large."""
     values = (*args, *kwargs.values()) if kwargs else args
     if _SMALL.issuperset(map(type, values)):
         return dump_plain_arguments(args, kwargs)
     if not any(map(_may_be_large, values)):
-        return dump_arguments(args, kwargs, callee=callee, fn=fn)
+        return dump_arguments(args, kwargs, callee=callee, fn=fn, imports=imports)
     collector = pickler.Collector()
     if all(map(_is_plain, values)):
         pickle.Pickler(collector, 5).dump((args, kwargs))
         return collector.body()
     try:
-        pickler.Pickler(collector).dump((args, kwargs))
+        whole = pickler.Pickler(collector, known=imports)
+        whole.dump((args, kwargs))
+        whole.dump_needs()
     except MemoryError:
         raise
     except Exception as error:
@@ -169,6 +198,28 @@ def load_arguments(data: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str,
     """Return the arguments of `dump_arguments`. Only for verified ``data``."""
     args, kwargs = _load(data, "an argument")
     return args, kwargs
+
+
+class LoadedArguments(NamedTuple):
+    """The arguments of a call, and the modules that its code is to see."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    modules: ModuleSet
+
+
+def load_arguments_for(data: bytes | memoryview, modules: ModuleSet) -> LoadedArguments:
+    """Return the arguments of a call whose function came with ``modules``.
+
+    Only for verified ``data``.
+    """
+    if not has_code(data):
+        args, kwargs = _load(data, "an argument")
+        return LoadedArguments(args, kwargs, modules)
+    own = ModuleSet(parent=modules)
+    with _explained("an argument"):
+        args, kwargs = load_into(data, own)
+    return LoadedArguments(args, kwargs, own if own.modules or own.names else modules)
 
 
 def dump_value(value: Any, *, callee: str = "") -> bytes:
@@ -210,9 +261,10 @@ def _dump_rich_arguments(
     kwargs: dict[str, Any],
     callee: str,
     fn: Callable[..., Any] | None,
+    imports: frozenset[str],
 ) -> bytes:
     try:
-        return pickler.dump((args, kwargs)).data
+        return pickler.dump((args, kwargs), with_needs=True, known=imports).data
     except MemoryError:
         raise
     except Exception as error:
@@ -242,8 +294,14 @@ def _is_plain(value: Any) -> bool:
 
 
 def _load(data: bytes | memoryview, what: str) -> Any:
-    try:
+    with _explained(what):
         return pickle.loads(data)
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"{what} needs the module {error.name!r}, which is not installed here: install it, "

@@ -42,6 +42,11 @@ def is_local(module: types.ModuleType) -> bool:
     return answer
 
 
+def note_local(module: types.ModuleType) -> None:
+    """Let ``module``, which came with a call, count as the user's own wherever its file is."""
+    _known[module] = True
+
+
 def is_installed_path(path: str) -> bool:
     """Say whether ``path`` lies in the standard library or among installed packages."""
     real = os.path.realpath(path)

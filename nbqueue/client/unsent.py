@@ -263,11 +263,11 @@ class UnsentCall(Unsent):
 
     def tasks(self, items: Iterator[Sequence[Any]]) -> Sequence[NewTask]:
         """Make the tasks of the next items: as many as go into one slice."""
-        name, size = self.code.name, 0
+        name, imports, size = self.code.name, self.code.imports, 0
         dumped: list[Body] = []
         named: list[tuple[Sequence[Any], Mapping[str, Any]]] = []
         for item in items:
-            arguments = dump_call(tuple(item), {}, callee=name, fn=self.fn)
+            arguments = dump_call(tuple(item), {}, callee=name, fn=self.fn, imports=imports)
             dumped.append(arguments)
             named.append((item, {}))
             size += len(arguments)

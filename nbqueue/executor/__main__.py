@@ -31,9 +31,10 @@ def main(arguments: list[str]) -> None:
     # A notebook's directory is importable there, and so here.
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    from nbqueue.executor import capture
+    from nbqueue.executor import capture, children
 
     capture.install()
+    children.install()
     tune_garbage_collection()
     if kind == "loop":
         import asyncio
