@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import sys
 import threading
 import types
@@ -29,6 +30,7 @@ _replaced: dict[str, types.ModuleType] = {}
 _by_value: list[set[str]] = []
 _lock = threading.RLock()
 _import = builtins.__import__
+_import_module = importlib.import_module
 
 
 def current() -> ModuleSet | None:
@@ -150,6 +152,18 @@ def use_import_hook() -> None:
     if builtins.__import__ is not import_for_call:
         _import = builtins.__import__
         builtins.__import__ = import_for_call
+        importlib.import_module = import_module_for_call
+
+
+def import_module_for_call(name: str, package: str | None = None) -> types.ModuleType:
+    """Import a module as `importlib.import_module` does, in a call from the modules of the call."""
+    modules = _current.get(None)
+    if modules is not None:
+        absolute = name if name[:1] != "." else importlib.util.resolve_name(name, package)
+        found = modules.load(absolute)
+        if found is not None:
+            return found
+    return _import_module(name, package)
 
 
 def import_for_call(
