@@ -45,20 +45,20 @@ def enter(modules: ModuleSet) -> None:
     modules of the same name.
     """
     _current.set(modules)
-    with _lock:
-        modules.running += 1
-        if modules.parent is not None:
-            modules.parent.running += 1
-        if _newest is not modules:
+    modules.running.append(None)  # a list, as to add to it takes no lock
+    if modules.parent is not None:
+        modules.parent.running.append(None)
+    if _newest is not modules:
+        with _lock:
             _make_newest(modules)
 
 
 def leave(modules: ModuleSet) -> None:
     """End what `enter` began. Modules of a function stay in place until another is called."""
-    with _lock:
-        modules.running -= 1
-        if modules.parent is not None:
-            modules.parent.running -= 1
+    modules.running.pop()
+    if modules.parent is not None:
+        modules.parent.running.pop()
+        with _lock:
             if _newest is modules:
                 _make_newest(modules.parent)  # what came with arguments is not kept
 

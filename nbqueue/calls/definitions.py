@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from nbqueue.calls.imports import imports_of
+from nbqueue.calls.imports import facts_of
 from nbqueue.calls.local import is_local, is_local_module
 
 _PICKLE: Final = frozenset({"load", "loads", "Unpickler"})
@@ -32,6 +32,8 @@ _READERS: Final[dict[str, frozenset[str]]] = {
     "numpy": frozenset({"load"}),
 }
 
+_ALL_READERS: Final = frozenset().union(*_READERS.values())
+
 
 def is_reader(value: object) -> bool:
     """Say whether ``value`` is an installed function or class that reads pickles."""
@@ -40,31 +42,24 @@ def is_reader(value: object) -> bool:
     return names is not None and getattr(value, "__name__", None) in names
 
 
-def reads_pickles(code: types.CodeType, names: dict[str, Any]) -> bool:
+def reads_pickles(code: types.CodeType, names: Mapping[str, Any]) -> bool:
     """Say whether ``code``, whose globals are ``names``, uses something that reads pickles."""
-    used = set(_names_of(code))
+    imports, used = facts_of(code)
+    if _ALL_READERS.isdisjoint(used):
+        return False
     for name in used:
         value = names.get(name)
-        if value is None:
-            continue
         if isinstance(value, types.ModuleType):
             readers = _READERS.get(value.__name__)
             if readers is not None and not readers.isdisjoint(used):
                 return True
-        elif is_reader(value):
+        elif value is not None and is_reader(value):
             return True
-    for each in imports_of(code):
+    for each in imports:
         readers = _READERS.get(each.name)
-        if readers is not None and not readers.isdisjoint(used.union(each.names)):
+        if readers is not None and not readers.isdisjoint(used):
             return True
     return False
-
-
-def _names_of(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names_of(constant)
 
 
 def definitions() -> Iterator[Any]:

@@ -8,12 +8,11 @@ variables, however, are copied into each pickle: what one call assigns, another 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import inspect
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -138,8 +137,7 @@ def load_code(blob: bytes | memoryview) -> Loaded:
     if by_reference:
         return Loaded(_load(data, "the function"), ModuleSet())
     modules = ModuleSet(texts, blob=bytes(blob))
-    with _explained("the function"):
-        return Loaded(load_into(data, modules), modules)
+    return Loaded(_load_into(data, modules, "the function"), modules)
 
 
 def dump_arguments(
@@ -200,26 +198,21 @@ def load_arguments(data: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str,
     return args, kwargs
 
 
-class LoadedArguments(NamedTuple):
-    """The arguments of a call, and the modules that its code is to see."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    modules: ModuleSet
-
-
-def load_arguments_for(data: bytes | memoryview, modules: ModuleSet) -> LoadedArguments:
-    """Return the arguments of a call whose function came with ``modules``.
+def load_arguments_for(
+    data: bytes | memoryview, modules: ModuleSet
+) -> tuple[tuple[Any, ...], dict[str, Any], ModuleSet]:
+    """Return the arguments of a call whose function came with ``modules``; and its modules.
 
     Only for verified ``data``.
     """
-    if not has_code(data):
-        args, kwargs = _load(data, "an argument")
-        return LoadedArguments(args, kwargs, modules)
+    if len(data) < LARGE:
+        raw = bytes(data)
+        if not has_code(raw):
+            args, kwargs = _load(raw, "an argument")
+            return args, kwargs, modules
     own = ModuleSet(parent=modules)
-    with _explained("an argument"):
-        args, kwargs = load_into(data, own)
-    return LoadedArguments(args, kwargs, own if own.modules or own.names else modules)
+    args, kwargs = _load_into(data, own, "an argument")
+    return args, kwargs, own if own.modules or own.names else modules
 
 
 def dump_value(value: Any, *, callee: str = "") -> bytes:
@@ -294,21 +287,26 @@ def _is_plain(value: Any) -> bool:
 
 
 def _load(data: bytes | memoryview, what: str) -> Any:
-    with _explained(what):
-        return pickle.loads(data)
-
-
-@contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
     try:
-        yield
+        return pickle.loads(data)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{what} needs the module {error.name!r}, which is not installed here: install it, "
-            f"in the version that the sender has",
-            name=error.name,
-            path=error.path,
-        ) from error
+        raise _missing(error, what) from error
+
+
+def _load_into(data: bytes | memoryview, modules: ModuleSet, what: str) -> Any:
+    try:
+        return load_into(data, modules)
+    except ModuleNotFoundError as error:
+        raise _missing(error, what) from error
+
+
+def _missing(error: ModuleNotFoundError, what: str) -> ModuleNotFoundError:
+    return ModuleNotFoundError(
+        f"{what} needs the module {error.name!r}, which is not installed here: install it, "
+        f"in the version that the sender has",
+        name=error.name,
+        path=error.path,
+    )
 
 
 def _not_callable(fn: object) -> str:

@@ -44,17 +44,31 @@ class SourceModule(NamedTuple):
     text: str
 
 
-_of_code: weakref.WeakKeyDictionary[types.CodeType, tuple[Import, ...]]
-_of_code = weakref.WeakKeyDictionary()
+class Facts(NamedTuple):
+    """What code says of itself: its imports, and the names of globals and attributes in it."""
+
+    imports: tuple[Import, ...]
+    names: frozenset[str]
+
+
+_facts: weakref.WeakKeyDictionary[types.CodeType, Facts] = weakref.WeakKeyDictionary()
 _installed: set[str] = set()
 
 
-def imports_of(code: types.CodeType) -> tuple[Import, ...]:
-    """Return the imports in ``code`` and in the code that it defines."""
-    found = _of_code.get(code)
+def facts_of(code: types.CodeType) -> Facts:
+    """Return what ``code``, and the code that it defines, imports and names."""
+    found = _facts.get(code)
     if found is None:
-        found = _of_code[code] = tuple(dict.fromkeys(_read_imports(code)))
+        imports = tuple(dict.fromkeys(_read_imports(code)))
+        found = _facts[code] = Facts(imports, frozenset(_read_names(code)))
     return found
+
+
+def _read_names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _read_names(constant)
 
 
 def _read_imports(code: types.CodeType) -> Iterator[Import]:
@@ -91,7 +105,7 @@ def local_imports(
 
 def module_names(code: types.CodeType, package: str | None) -> Iterator[str]:
     """Yield the absolute names that the imports of ``code`` may stand for, packages first."""
-    for each in imports_of(code):
+    for each in facts_of(code).imports:
         name = each.name
         if each.level:
             try:
@@ -118,7 +132,7 @@ def is_settled(code: types.CodeType) -> bool:
                 return False
         elif not _is_installed(root):
             return False
-    return not any(each.level for each in imports_of(code))
+    return not any(each.level for each in facts_of(code).imports)
 
 
 def find_local(name: str) -> types.ModuleType | SourceModule | None:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 from nbqueue.calls.active import use_import_hook
 from nbqueue.calls.modules import ModuleSet
+from nbqueue.pieces import LARGE
 
 _REBUILD = "nbqueue.calls.rebuild"
 _CLOUDPICKLE = "cloudpickle.cloudpickle"
-_SMALL = 65_536
+_LEAST_CODE = 60  # bytes: the names alone, by which a pickle makes code, are longer
+# What pickles call, and the method of a `ModuleSet` that is called instead.
+_REPLACED: dict[tuple[str, str], str] = {
+    (_CLOUDPICKLE, "_make_function"): "make_function",
+    (_CLOUDPICKLE, "_function_setstate"): "set_function",
+    (_REBUILD, "make_module"): "make_module",
+    (_REBUILD, "set_module"): "set_module",
+    (_REBUILD, "set_class"): "set_class",
+    (_REBUILD, "named_class"): "named_class",
+    (_REBUILD, "add_source"): "add_source",
+}
 
 
-def has_code(data: bytes | memoryview) -> bool:
-    """Say whether a pickle may hold code by value. It is not known of large ones."""
-    if len(data) > _SMALL:
-        return True
-    raw = bytes(data)
-    return b"nbqueue.calls" in raw or b"cloudpickle" in raw
+def has_code(data: bytes) -> bool:
+    """Say whether a pickle may hold code by value."""
+    if len(data) < _LEAST_CODE:
+        return False
+    return data.find(b"cloudpickle") >= 0 or data.find(b"nbqueue.calls") >= 0
 
 
 def load_into(data: bytes | memoryview, into: ModuleSet) -> Any:
@@ -28,9 +38,10 @@ def load_into(data: bytes | memoryview, into: ModuleSet) -> Any:
     What the code imports when it runs follows the object, in pickles of their own, which a plain
     ``pickle.loads`` leaves unread.
     """
-    unpickler = _Unpickler(data, into)
+    file: Any = io.BytesIO(data) if len(data) < LARGE else _Reader(data)
+    unpickler = _Unpickler(file, into)
     loaded = unpickler.load()
-    while not unpickler.at_end():
+    while file.tell() < len(data):
         unpickler.load()
     if len(into.modules) > 1 or into.parent is not None:
         use_import_hook()
@@ -40,24 +51,13 @@ def load_into(data: bytes | memoryview, into: ModuleSet) -> Any:
 class _Unpickler(pickle.Unpickler):
     """Makes functions, classes and modules by value part of a `ModuleSet`."""
 
-    def __init__(self, data: bytes | memoryview, into: ModuleSet) -> None:
-        self._reader = _Reader(data)
-        super().__init__(self._reader)
-        self._own: dict[tuple[str, str], Callable[..., Any]] = {
-            (_CLOUDPICKLE, "_make_function"): into.make_function,
-            (_CLOUDPICKLE, "_function_setstate"): into.set_function,
-            (_REBUILD, "make_module"): into.make_module,
-            (_REBUILD, "set_module"): into.set_module,
-            (_REBUILD, "set_class"): into.set_class,
-            (_REBUILD, "named_class"): into.named_class,
-            (_REBUILD, "add_source"): into.add_source,
-        }
+    def __init__(self, file: Any, into: ModuleSet) -> None:
+        super().__init__(file)
+        self._into = into
 
     def find_class(self, module: str, name: str) -> Any:
-        return self._own.get((module, name)) or super().find_class(module, name)
-
-    def at_end(self) -> bool:
-        return self._reader.at_end()
+        method = _REPLACED.get((module, name))
+        return super().find_class(module, name) if method is None else getattr(self._into, method)
 
 
 class _Reader:
@@ -84,5 +84,5 @@ class _Reader:
         self._position += len(part)
         return len(part)
 
-    def at_end(self) -> bool:
-        return self._position >= len(self._data)
+    def tell(self) -> int:
+        return self._position

@@ -20,6 +20,8 @@ from nbqueue.calls.local import note_local
 from nbqueue.calls.rebuild import LEFT_OUT, MODULES, LocalModule
 
 _MISSING = object()
+# Held while the source of a module runs: modules of two sets may wait for each other.
+_source_lock = threading.RLock()
 
 
 class CallModule(LocalModule):
@@ -53,7 +55,7 @@ class ModuleSet:
     ) -> None:
         self.modules: dict[str, CallModule] = {}
         self.parent = parent
-        self.running = 0  # calls that use these modules now
+        self.running: list[None] = []  # as long as the number of calls that use these modules now
         self.blob = blob
         # Functions and classes by the names under which the sender finds them.
         self.names: dict[tuple[str, str], Any] = {}
@@ -65,7 +67,6 @@ class ModuleSet:
         self._whole: set[str] = set()
         self._started: set[str] = set()
         self._ready: set[str] = set()
-        self._lock = threading.RLock()
         if parent is None:
             self.make_module("__main__", {})
 
@@ -260,7 +261,7 @@ class ModuleSet:
         name = module.__name__
         if name in owner._ready:
             return
-        with owner._lock:
+        with _source_lock:
             if name in owner._started:
                 return  # modules that import each other
             if name in owner._texts:

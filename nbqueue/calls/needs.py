@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nbqueue.calls.definitions import reads_pickles
-from nbqueue.calls.imports import SourceModule, compiled, local_imports
+from nbqueue.calls.imports import SourceModule, compiled, facts_of, local_imports
 from nbqueue.calls.local import is_local, is_local_module
 
 
@@ -48,13 +47,17 @@ class Needs:
 
     def add_function(self, fn: types.FunctionType) -> None:
         """Add what a function by value needs."""
-        self._add_code(fn.__code__, _package_of(fn.__globals__))
+        if facts_of(fn.__code__).imports:
+            self._add_code(fn.__code__, _package_of(fn.__globals__))
         self.reads_pickles = self.reads_pickles or reads_pickles(fn.__code__, fn.__globals__)
-        self._add_hints(fn.__module__, fn.__annotations__)
+        if fn.__annotations__:
+            self._add_hints(fn.__module__, fn.__annotations__)
 
     def add_class(self, cls: type) -> None:
         """Add what a class by value needs; its methods are added as functions."""
-        self._add_hints(cls.__module__, inspect.get_annotations(cls))
+        annotations = vars(cls).get("__annotations__")
+        if annotations:
+            self._add_hints(cls.__module__, annotations)
 
     def _add_code(self, code: types.CodeType, package: str) -> None:
         for found in local_imports(code, package):
@@ -71,6 +74,8 @@ class Needs:
 
     def _add_hints(self, module_name: str, annotations: Mapping[str, Any]) -> None:
         """Add the classes in annotations that are text, for `typing.get_type_hints`."""
+        if not any(isinstance(each, str) for each in annotations.values()):
+            return
         module = sys.modules.get(module_name)
         if module is None or not (module_name == "__main__" or is_local(module)):
             return
