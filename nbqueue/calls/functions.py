@@ -205,11 +205,9 @@ def load_arguments_for(
 
     Only for verified ``data``.
     """
-    if len(data) < LARGE:
-        raw = bytes(data)
-        if not has_code(raw):
-            args, kwargs = _load(raw, "an argument")
-            return args, kwargs, modules
+    if len(data) < LARGE and not has_code(data):
+        args, kwargs = _load(data, "an argument")
+        return args, kwargs, modules
     own = ModuleSet(parent=modules)
     args, kwargs = _load_into(data, own, "an argument")
     return args, kwargs, own if own.modules or own.names else modules

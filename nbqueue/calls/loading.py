@@ -25,11 +25,12 @@ _REPLACED: dict[tuple[str, str], str] = {
 }
 
 
-def has_code(data: bytes) -> bool:
+def has_code(data: bytes | memoryview) -> bool:
     """Say whether a pickle may hold code by value."""
     if len(data) < _LEAST_CODE:
         return False
-    return data.find(b"cloudpickle") >= 0 or data.find(b"nbqueue.calls") >= 0
+    raw = bytes(data)
+    return raw.find(b"cloudpickle") >= 0 or raw.find(b"nbqueue.calls") >= 0
 
 
 def load_into(data: bytes | memoryview, into: ModuleSet) -> Any:

@@ -166,6 +166,7 @@ class ModuleSet:
         closure: Any = None,
     ) -> Any:
         """Return a function; for an argument, that of the call if it is the very same one."""
+        names.setdefault(MODULES, self)  # a namespace that is no module's
         if name is None:
             return cloudpickle._make_function(code, names, name, defaults, closure)
         key = names.get("__name__", ""), name
