@@ -207,6 +207,12 @@ def read_text(file: str) -> str | None:
         return None
 
 
+def has_source(module: types.ModuleType) -> bool:
+    """Say whether the source of an imported module can be read."""
+    file = vars(module).get("__file__")
+    return isinstance(file, str) and read_text(file) is not None
+
+
 @functools.lru_cache(maxsize=256)
 def compiled(file: str, text: str) -> types.CodeType | None:
     """Return the code of a source; None if it has a mistake in it."""

@@ -26,8 +26,8 @@ from cloudpickle import cloudpickle
 
 from nbqueue.calls import rebuild
 from nbqueue.calls.definitions import definitions, is_reader
-from nbqueue.calls.imports import SourceModule, read_text
-from nbqueue.calls.local import is_local, is_local_module
+from nbqueue.calls.imports import SourceModule, has_source
+from nbqueue.calls.local import is_at, is_local, is_local_module
 from nbqueue.calls.needs import Names, Needs
 from nbqueue.pieces import LARGE, Body, Pieces
 
@@ -162,7 +162,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             # Under this name, pickle looks for the class.
             args[3].setdefault("__qualname__", cls.__qualname__)
         module = sys.modules.get(cls.__module__)
-        if isinstance(module, rebuild.LocalModule) and _is_at(module, cls.__qualname__, cls):
+        if isinstance(module, rebuild.LocalModule) and is_at(module, cls.__qualname__, cls):
             # Where the module can be imported, the class is the one in it.
             file = vars(module).get("__file__", "")
             tracker = cloudpickle._get_or_create_tracker_id(cls)
@@ -188,7 +188,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             self._trial = Trial()
         names: dict[str, Any] = {}
         left_out = dict(vars(module).get(rebuild.LEFT_OUT, {}))
-        most = _MOST_OF_A_NAME if self._is_late and _has_source(module) else None
+        most = _MOST_OF_A_NAME if self._is_late and has_source(module) else None
         for name, value in list(vars(module).items()):
             if name in _IMPORT_NAMES or name in _OUR_NAMES:
                 continue
@@ -228,7 +228,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 self.globals_ref[id(names)] = _Globals(self._shell_of(module))
         code, space, name, defaults, closure = super()._function_getnewargs(fn)
         module = sys.modules.get(fn.__module__)
-        if module is not None and _is_at(module, fn.__qualname__, fn):
+        if module is not None and is_at(module, fn.__qualname__, fn):
             name = fn.__qualname__  # the copy is found under this name, as the function is here
         return code, space, name, defaults, closure
 
@@ -382,24 +382,6 @@ class Collector:
 
 def _travels(module: object) -> bool:
     return module in ("__main__", "__mp_main__") or is_local_module(module)
-
-
-def _is_at(module: types.ModuleType, name: str, obj: object) -> bool:
-    """Say whether ``module`` has ``obj`` under this name."""
-    found: Any = module
-    for part in name.split("."):
-        try:
-            found = vars(found)[part]
-        except (TypeError, KeyError):
-            return False
-        if isinstance(found, staticmethod | classmethod):
-            found = found.__func__
-    return found is obj
-
-
-def _has_source(module: types.ModuleType) -> bool:
-    file = vars(module).get("__file__")
-    return isinstance(file, str) and read_text(file) is not None
 
 
 class _Sink:
