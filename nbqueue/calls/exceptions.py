@@ -10,7 +10,7 @@ import os
 import pickle
 import traceback
 
-from nbqueue.calls import pickler, raw_exceptions
+from nbqueue.calls import active, pickler, raw_exceptions
 from nbqueue.calls.exception_forms import dump_itself
 from nbqueue.calls.names import clean_text, type_name
 from nbqueue.errors import IncompatiblePython, NbqueueError, TaskFailed
@@ -22,6 +22,7 @@ _MAX_ERROR_TEXT = 2_000
 _MAX_NOTES = 20
 _MAX_CHAIN = 100
 
+_IMPORT_HOOK = active.__file__  # between an import and what it runs
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _OUR_FOLDERS = tuple(os.path.join(_PACKAGE, part) + os.sep for part in ("executor", "calls"))
 
@@ -155,6 +156,7 @@ def _drop_our_frames(
         if ours == len(one.stack) and not isinstance(its, NbqueueError):
             ours = 0  # a fault of our own: where it happened is all there is
         del one.stack[: ours + more]
+        one.stack[:] = [frame for frame in one.stack if frame.filename != _IMPORT_HOOK]
         if one.__cause__ is not None:
             pending.append((one.__cause__, getattr(its, "__cause__", None), 0))
         if one.__context__ is not None:

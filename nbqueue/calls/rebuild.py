@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copyreg
 import functools
+import importlib
 import pickle
 import threading
 import types
@@ -20,6 +21,7 @@ from typing import Any
 from cloudpickle import cloudpickle
 
 from nbqueue.calls import raw_exceptions
+from nbqueue.calls.imports import SourceModule, find_local
 from nbqueue.errors import TaskFailed
 
 LEFT_OUT = "__nbqueue_left_out__"
@@ -27,6 +29,10 @@ LEFT_OUT = "__nbqueue_left_out__"
 _TRACKER_ID = -2
 # What is registered with copyreg for a class, in the second part of its state.
 COPYREG = "copyreg"
+# The name under which a namespace that came with a call holds the modules of that call.
+MODULES = "__nbqueue_modules__"
+# Marks a module that the sender uses, but that is no longer the one of its name there.
+DETACHED = "__nbqueue_detached__"
 
 # Classes that were defined in this process, and those that came from another. Loading a class
 # gives it its methods, which for a class of this process would be copies that see other globals
@@ -78,6 +84,16 @@ def set_module(module: types.ModuleType, state: tuple[dict[str, Any], dict[str, 
         vars(module)[LEFT_OUT] = left_out
 
 
+def add_source(name: str, file: str | None, folders: tuple[str, ...] | None, text: str) -> None:
+    """Add a module of which only the source was sent. Replaced where a call is loaded to be run."""
+
+
+def add_names(module: types.ModuleType, names: dict[str, Any]) -> None:
+    """Add names to a module that it may lack."""
+    for name, value in names.items():
+        vars(module).setdefault(name, value)
+
+
 def note_sent_class(cls: type) -> None:
     """Remember that ``cls`` leaves this process, so that its return does not change it."""
     if cls not in _received:
@@ -89,6 +105,41 @@ def make_class(maker: Callable[..., type], *args: Any) -> type:
     # Making a class runs code of its bases, so it is done once.
     known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[_TRACKER_ID])
     return maker(*args) if known is None else known
+
+
+def named_class(
+    module: str, file: str, name: str, tracker: str, maker: Callable[..., type], *args: Any
+) -> type:
+    """Return the class ``name`` of the local module in ``file``; ``maker`` makes it if need be."""
+    if cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker) is None:
+        own = _own_class(module, file, name)
+        if own is not None:
+            return adopt_class(own, tracker)
+    return maker(*args)
+
+
+def adopt_class(cls: type, tracker: str) -> type:
+    """Let a class of this process stand for the one that is known elsewhere as ``tracker``."""
+    _originals.add(cls)
+    adopted: type = cloudpickle._lookup_class_or_track(tracker, cls)
+    return adopted
+
+
+def _own_class(module: str, file: str, name: str) -> type | None:
+    """Return the class where its module can be imported here, from the very same file."""
+    found = find_local(module)
+    if found is None:
+        return None
+    here = found.file if isinstance(found, SourceModule) else vars(found).get("__file__")
+    if here != file:
+        return None
+    try:
+        owner: Any = importlib.import_module(module)
+        for part in name.split("."):
+            owner = getattr(owner, part)
+    except Exception:  # the user's module runs
+        return None
+    return owner if isinstance(owner, type) else None
 
 
 def set_class(cls: type, state: Any) -> None:

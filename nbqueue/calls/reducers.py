@@ -218,8 +218,12 @@ def _reduce_object(pickler: Begins, obj: object) -> Any:
     return rebuild_values.make_object, (identity.key_of(obj),)
 
 
-def _reduce_dataclass_sentinel(pickler: Begins, obj: Any) -> str:
-    return next(name for name, value in vars(dataclasses).items() if value is obj)
+def _reduce_dataclass_sentinel(pickler: Begins, obj: Any) -> Any:
+    # Not by what it is: a plain pickle that was loaded here has made a copy of it.
+    return getattr, (dataclasses, _DATACLASS_SENTINELS[type(obj)])
+
+
+_DATACLASS_SENTINELS = {type(getattr(dataclasses, name)): name for name in ("MISSING", "KW_ONLY")}
 
 
 # --- exceptions

@@ -281,12 +281,14 @@ class UnsentCall(Unsent):
 
     def tasks(self, items: MapItems) -> Sequence[NewTask]:
         """Make the tasks of the next items: as many as go into one slice."""
-        name, size = self.code.name, 0
+        name, imports, size = self.code.name, self.code.imports, 0
         dumped: list[Body] = []
         named: list[tuple[Sequence[Any], Mapping[str, Any]]] = []
         generators: list[object] = []
         for item in items.iterator:
-            arguments = dump_call(tuple(item), {}, callee=name, fn=self.fn, generators=generators)
+            arguments = dump_call(
+                tuple(item), {}, callee=name, fn=self.fn, generators=generators, imports=imports
+            )
             if generators:
                 items.note_generators(self.fn, item, generators)
             dumped.append(arguments)

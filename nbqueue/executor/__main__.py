@@ -29,9 +29,10 @@ def main(arguments: list[str]) -> None:
     link = socket.socket(fileno=connection)
     os.register_at_fork(after_in_child=link.close)
     add_current_folder()
-    from nbqueue.executor import capture
+    from nbqueue.executor import capture, children
 
     capture.install()
+    children.install()
     tune_garbage_collection()
     if kind == "loop":
         import asyncio

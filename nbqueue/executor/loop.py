@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from nbqueue.calls import active
 from nbqueue.executor import pipe
 from nbqueue.executor.context import set_current
 from nbqueue.executor.control import watch
@@ -140,6 +141,7 @@ class LoopExecutor:
 
     async def _run(self, task: TaskFrame) -> None:
         started = time.perf_counter_ns()
+        job = None
         try:
             if self._started is not None and not self._started.done():
                 await asyncio.shield(self._started)
@@ -160,6 +162,9 @@ class LoopExecutor:
             done = await self._failed(task, stop_exception(reason) if reason else error, started)
         except BaseException as error:
             done = await self._failed(task, error, started)
+        finally:
+            if job is not None:
+                active.leave(job.modules)
         self._finish(task, done)
 
     async def _failed(self, frame: TaskFrame, error: BaseException, started: int) -> DoneFrame:
