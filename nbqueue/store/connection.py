@@ -25,7 +25,7 @@ from nbqueue.errors import (
     StoreUnsuitable,
     StoreWarning,
 )
-from nbqueue.store.facts import Facts, store_error
+from nbqueue.store.facts import Facts, check_answers, check_served, store_error
 from nbqueue.store.programs import OLDEST
 from nbqueue.store.url import StoreURL, default_url, parse_url
 
@@ -43,6 +43,7 @@ LOADING_SECONDS = 60.0
 
 _CLIENT_NAME = "nbqueue"
 _QUESTIONS = (("PING",), ("INFO", "server"), ("HELLO",), ("CONFIG", "GET", "maxmemory-policy"))
+_READY_QUESTIONS = (("PING",), ("HELLO",))
 # The last is for data that were sent and never acknowledged, which keepalive does not notice.
 _KEEPALIVE = {
     "TCP_KEEPIDLE": 30,
@@ -135,6 +136,15 @@ class Store:
         raw = self._open(_Handshake(self.url))
         raw.socket.settimeout(timeout)
         return raw
+
+    def check_ready(self) -> None:
+        """Raise `StoreError` unless the server serves us now, as one that can be written to.
+
+        A server may take connections although it reads its data, or was made a replica.
+        """
+        handshake = _Handshake(self.url, _READY_QUESTIONS)
+        self._open(handshake).close()
+        check_answers(self.url, *handshake.answers)
 
     def close(self) -> None:
         """Close the connections of ``redis``. Those of ``open_connection`` are their owners'.
@@ -303,6 +313,7 @@ class _Handshake:
         for reply in replies[: len(self._needed)]:
             if isinstance(reply, Exception):
                 raise reply
+        check_served(replies[len(self._needed)])
         self.answers = replies[len(self._needed) + 1 :]
 
 

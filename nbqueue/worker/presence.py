@@ -23,6 +23,7 @@ from nbqueue.worker.executors import SYNC
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import accepted, refused
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.upkeep import Service
@@ -171,6 +172,9 @@ class Presence(Service):
         )
 
     def _on_written(self, written: int | None) -> None:
+        if written is not None:
+            self._links.confirm()
+            accepted()
         then, self._then = self._then, None
         if then is not None:
             then()
@@ -215,4 +219,4 @@ def _note(runs: list[Run], held: int | None) -> None:
 
 def _log_refusal(reply: Any) -> None:
     if isinstance(reply, ReplyError):
-        log.error("store refused the record of the worker error=%s", reply)
+        refused("the record of the worker", reply)
