@@ -15,6 +15,8 @@ SAY_AGAIN_SECONDS = 60.0
 _MOST_BEGINNINGS = 10
 _MOST_KEYS = 256
 
+_random = random.Random()  # of our own: numbers that a user seeded stay as they are
+
 
 class Backoff:
     """Pauses that double up to a limit, each shortened at random by up to half.
@@ -30,12 +32,12 @@ class Backoff:
     def pause(self) -> float:
         """The number of seconds to pause before the next try."""
         pause, self._next = self._next, min(self._next * 2, self._longest)
-        return pause * random.uniform(0.5, 1.0)
+        return pause * _random.uniform(0.5, 1.0)
 
     @property
     def is_long(self) -> bool:
         """Whether several tries in a row failed."""
-        return self._next > self._longest / 4
+        return self._next > self._longest / 10
 
     def reset(self) -> None:
         """Begin again with the shortest pause, because a try succeeded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -286,8 +286,30 @@ class Link:
         self._raw.close()
 
 
-class Listener(Link):
-    """A link on which messages come by themselves: subscriptions.
+class MessageLink(Link):
+    """A link on which messages come by themselves, and replies belong to no callback."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._is_asked = False
+
+    def _awaits_answer(self) -> bool:
+        return self._is_asked
+
+    def _ask_for_sign(self) -> None:
+        self._is_asked = True
+        self._queue(("PING",))
+
+    def _replies(self) -> Iterator[Any]:
+        self._is_asked = False  # whatever comes is a sign of life
+        while (reply := self._reader.gets()) is not resp.INCOMPLETE:
+            if isinstance(reply, resp.ReplyError) and resp.ends_connection(reply):
+                raise LinkLost(f"the store refuses to serve: {reply}")
+            yield reply
+
+
+class Listener(MessageLink):
+    """Subscriptions of a worker.
 
     ``on_id`` gets the number that the server has for this connection, ``on_refused`` the error for
     each channel that its user may not listen to.
@@ -305,7 +327,6 @@ class Listener(Link):
         self._on_message = on_message
         self._on_id = on_id
         self._on_refused = on_refused
-        self._is_asked = False
         self._queue(("CLIENT", "ID"))
         for channel in channels:
             self.follow(channel)  # one by one, as the user may lack the right to some
@@ -318,25 +339,11 @@ class Listener(Link):
         """Listen to a channel no more."""
         self._queue(("UNSUBSCRIBE", channel))
 
-    def _awaits_answer(self) -> bool:
-        return self._is_asked
-
-    def _ask_for_sign(self) -> None:
-        self._is_asked = True
-        self._queue(("PING",))
-
     def _dispatch(self) -> None:
-        self._is_asked = False  # whatever comes is a sign of life
-        while True:
-            reply = self._reader.gets()
-            if reply is resp.INCOMPLETE:
-                return
+        for reply in self._replies():
             if isinstance(reply, list) and reply[0] == b"message":
                 self._on_message(reply)
             elif isinstance(reply, int):
                 self._on_id(reply)
-            elif isinstance(reply, resp.ReplyError):
-                if resp.ends_connection(reply):
-                    raise LinkLost(f"the store refuses to serve: {reply}")
-                if reply.reason == "NOPERM":
-                    self._on_refused(reply)
+            elif isinstance(reply, resp.ReplyError) and reply.reason == "NOPERM":
+                self._on_refused(reply)

@@ -25,7 +25,7 @@ from nbqueue.client.leading import Leading
 from nbqueue.client.outcomes import DELETED, End, broken
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.client.sending import Sending
-from nbqueue.client.subscription import Subscription
+from nbqueue.client.subscription import CHECK_SECONDS, Subscription
 from nbqueue.client.telling import Telling
 from nbqueue.client.trouble import Trouble
 from nbqueue.client.waiting import wait_for
@@ -177,9 +177,8 @@ class Listener:
     def claim(self, queue: str, task_id: str) -> Sink | None:
         """Return the sink of this task, to be told of its end by the caller."""
         with self._mutex:
-            sink = self._tasks.pop(queue, task_id)
             self._lock.notify_all()
-            return sink
+            return self._tasks.pop(queue, task_id)
 
     def outstanding(self, *, own: bool = False) -> list[tuple[str, str, Sink]]:
         """Queue, id and sink of each task that is waited for; or only of this client's own."""
@@ -304,14 +303,12 @@ class Listener:
     def _turn(self, alarm: Alarm) -> bool:
         """One round of the loop: connect, subscribe, look, wait for something to happen, read.
 
-        Returns whether all is well.
+        Returns whether all is well: subscribed, and what was asked then was answered.
         """
         link = self._link
         if link is None:
-            with self._mutex:
-                # With nothing to wait for, a server that was stopped is left in peace.
-                is_needed = self._askers > 0 or bool(self._tasks) or bool(self._hearers)
-            if is_needed:
+            # With nothing to wait for, a server that was stopped is left in peace.
+            if self._is_needed():
                 self._connect()
             else:
                 self._sleep(alarm, None)
@@ -324,21 +321,28 @@ class Listener:
         link.check_alive()
         link.flush()
         self._hearers.greet(link, self._own_broker)
+        is_well = link.is_settled
         seconds = self._look(link)
+        # Of a store that never answers nothing else would tell.
+        seconds = CHECK_SECONDS if seconds is None else min(seconds, CHECK_SECONDS)
         leading = self._leading
         parked = self._parked_for(link)
         if parked > 0:
             # Another thread hears the store.
             leading.is_parked = True
-            alarm.wait(None, parked if seconds is None else min(parked, seconds))
+            alarm.wait(None, min(parked, seconds))
             leading.is_parked = False
-            return link.is_settled
+            return is_well
         _, is_ready = alarm.wait(link, seconds)
         if is_ready and self._parked_for(link) <= 0:
             with leading.reading:
                 link.flush()
                 link.read()
-        return link.is_settled
+        return is_well
+
+    def _is_needed(self) -> bool:
+        with self._mutex:
+            return self._askers > 0 or bool(self._tasks) or bool(self._hearers)
 
     def _parked_for(self, link: Subscription) -> float:
         # Somebody waits for the answer to what the link was told: that is for the thread to hear.

@@ -217,11 +217,12 @@ class Store:
         return RawConnection(connection)
 
 
-def connect(url: str | StoreURL | None = None) -> Store:
+def connect(url: str | StoreURL | None = None, *, until: float | None = None) -> Store:
     """Connect to a store, and check that it is fit to hold tasks.
 
     ``url`` None is the store of :func:`nbqueue.store.url.default_url`. An embedded server is
-    started if it does not run. A server that is still reading its data is waited for.
+    started if it does not run. A server that is still reading its data is waited for: a minute, or
+    until then on the monotonic clock if ``until`` is given and that is later than now.
 
     Raises InvalidURL; StoreUnreachable if nobody answers; StoreDenied for a wrong or missing
     password or right; StoreUnsuitable for a server older than 6.2, a replica or a Sentinel, and
@@ -236,7 +237,7 @@ def connect(url: str | StoreURL | None = None) -> Store:
             "Use the redis:// URL of a single server"
         )
     store = Store(place)
-    answers = _ask(store)
+    answers = _ask(store, time.monotonic() + LOADING_SECONDS if until is None else until)
     facts = Facts(place, answers)
     store.product, store.server_version = facts.product, facts.version
     if facts.policy not in (None, "noeviction"):
@@ -250,9 +251,8 @@ def connect(url: str | StoreURL | None = None) -> Store:
     return store
 
 
-def _ask(store: Store) -> list[Any]:
+def _ask(store: Store, limit: float) -> list[Any]:
     """The answers to the questions, on a connection of their own, once the data are loaded."""
-    limit = time.monotonic() + LOADING_SECONDS
     while True:
         handshake = _Handshake(store.url, _QUESTIONS)
         store._open(handshake).close()
