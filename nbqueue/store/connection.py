@@ -21,10 +21,12 @@ import platformdirs
 
 from nbqueue.errors import (
     InvalidURL,
+    StoreDenied,
     StoreUnreachable,
     StoreUnsuitable,
     StoreWarning,
 )
+from nbqueue.store import rights
 from nbqueue.store.facts import Facts, check_answers, check_served, store_error
 from nbqueue.store.programs import OLDEST
 from nbqueue.store.url import StoreURL, default_url, parse_url
@@ -81,11 +83,13 @@ class Store:
 
     ``server_version`` is the Redis version that it is compatible with: 7.2.4 for every Valkey,
     and 6.2.0 for a server whose rights hide it. ``product`` is ``"redis"`` or ``"valkey"``.
+    ``has_channels``: whether its user may publish and subscribe.
     """
 
     def __init__(self, url: StoreURL) -> None:
         self.url = url
         self.product = "redis"
+        self.has_channels = True
         self.server_version: tuple[int, int, int] = OLDEST
         self._redis: redis.Redis | None = None
         self._lock = threading.Lock()
@@ -217,7 +221,9 @@ class Store:
         return RawConnection(connection)
 
 
-def connect(url: str | StoreURL | None = None, *, until: float | None = None) -> Store:
+def connect(
+    url: str | StoreURL | None = None, *, until: float | None = None, is_worker: bool = False
+) -> Store:
     """Connect to a store, and check that it is fit to hold tasks.
 
     ``url`` None is the store of :func:`nbqueue.store.url.default_url`. An embedded server is
@@ -237,9 +243,13 @@ def connect(url: str | StoreURL | None = None, *, until: float | None = None) ->
             "Use the redis:// URL of a single server"
         )
     store = Store(place)
-    answers = _ask(store, time.monotonic() + LOADING_SECONDS if until is None else until)
+    handshake = _ask(
+        store, time.monotonic() + LOADING_SECONDS if until is None else until, is_worker
+    )
+    answers = handshake.answers
     facts = Facts(place, answers)
     store.product, store.server_version = facts.product, facts.version
+    _check_rights(store, handshake, is_worker)
     if facts.policy not in (None, "noeviction"):
         warnings.warn(
             f"the store {place.redacted} has maxmemory-policy {facts.policy}: when its memory is "
@@ -251,13 +261,23 @@ def connect(url: str | StoreURL | None = None, *, until: float | None = None) ->
     return store
 
 
-def _ask(store: Store, limit: float) -> list[Any]:
+def _check_rights(store: Store, handshake: _Handshake, is_worker: bool) -> None:
+    """Raise StoreDenied if the user lacks a right that is needed; warn if it has no channels."""
+    lacks = rights.missing(rights.probes(is_worker=is_worker), handshake.refusals)
+    if lacks.commands or lacks.keys:
+        raise StoreDenied(rights.refusal(store.url, lacks))
+    store.has_channels = not lacks.channels
+    if lacks.channels and not is_worker:
+        warnings.warn(rights.slower(store.url, lacks), StoreWarning, stacklevel=3)
+
+
+def _ask(store: Store, limit: float, is_worker: bool) -> _Handshake:
     """The answers to the questions, on a connection of their own, once the data are loaded."""
     while True:
-        handshake = _Handshake(store.url, _QUESTIONS)
+        handshake = _Handshake(store.url, _QUESTIONS, rights.probes(is_worker=is_worker))
         store._open(handshake).close()
         if not _is_loading(handshake.answers[0]):
-            return handshake.answers
+            return handshake
         if time.monotonic() > limit:
             raise StoreUnreachable(
                 f"the store {store.url.redacted} is still reading its data; try again later"
@@ -286,14 +306,21 @@ class _Handshake:
     to ``questions``, with errors as values: which of them matter is for the asker to say.
     """
 
-    def __init__(self, url: StoreURL, questions: Sequence[tuple[str, ...]] = ()) -> None:
+    def __init__(
+        self,
+        url: StoreURL,
+        questions: Sequence[tuple[str, ...]] = (),
+        probes: Sequence[tuple[str, ...]] = (),
+    ) -> None:
         self._needed: list[tuple[str, ...]] = []
         if url.password is not None:
             self._needed.append(("AUTH", *filter(None, [url.username]), url.password))
         if url.db:
             self._needed.append(("SELECT", str(url.db)))
         self._questions = [("CLIENT", "SETNAME", _CLIENT_NAME), *questions]
+        self._probes = probes
         self.answers: list[Any] = []
+        self.refusals: list[Any] = []
 
     def __call__(self, connection: _Connection) -> None:
         def exchange(commands: Sequence[tuple[str, ...]]) -> list[Any]:
@@ -315,6 +342,14 @@ class _Handshake:
                 raise reply
         check_served(replies[len(self._needed)])
         self.answers = replies[len(self._needed) + 1 :]
+        if self._probes:
+            self._try(exchange)
+
+    def _try(self, exchange: Callable[[Sequence[tuple[str, ...]]], list[Any]]) -> None:
+        """Queue commands without running them; ``refusals`` has the reply to each."""
+        self.refusals = exchange(self._probes[:1])
+        if not isinstance(self.refusals[0], Exception):  # else they would run
+            self.refusals += exchange([*self._probes[1:], ("DISCARD",)])[:-1]
 
 
 def _read(connection: _Connection, before: list[Any]) -> Any:

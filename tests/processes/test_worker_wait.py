@@ -73,6 +73,6 @@ def test_a_wrong_password_is_not_waited_for(lab: Any) -> None:
     url = lab.url.replace("unix://", "unix://:wrong@")
     lab.redis.config_set("requirepass", "right")
     begun = time.monotonic()
-    with pytest.raises(WorkerDidNotStart, match="WRONGPASS|password"):
+    with pytest.raises(WorkerDidNotStart, match="password"):
         Worker(url, wait=20, concurrency=1).start()
     assert time.monotonic() - begun < 15
