@@ -327,6 +327,7 @@ class Listener(MessageLink):
         self._on_message = on_message
         self._on_id = on_id
         self._on_refused = on_refused
+        self._has_id = False
         self._queue(("CLIENT", "ID"))
         for channel in channels:
             self.follow(channel)  # one by one, as the user may lack the right to some
@@ -343,7 +344,9 @@ class Listener(MessageLink):
         for reply in self._replies():
             if isinstance(reply, list) and reply[0] == b"message":
                 self._on_message(reply)
-            elif isinstance(reply, int):
-                self._on_id(reply)
+            elif not self._has_id:  # which was asked for first
+                self._has_id = True
+                if isinstance(reply, int):
+                    self._on_id(reply)
             elif isinstance(reply, resp.ReplyError) and reply.reason == "NOPERM":
                 self._on_refused(reply)

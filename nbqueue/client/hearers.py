@@ -12,8 +12,8 @@ from nbqueue.errors import StoreError
 
 Tell = Callable[[Broker, "bytes | None"], object]
 """Gets a message; or None when the channel begins to be heard, at first and after each loss of the
-connection: what was said before that must be read from the store. It runs in the listener's thread,
-and may read with the broker that it gets."""
+connection, and again and again where our user may not listen: what was said before that must be
+read from the store. It runs in the listener's thread, and may read with the broker that it gets."""
 
 _log = logging.getLogger("nbqueue.client")
 
@@ -62,7 +62,7 @@ class Hearers:
         if not self._ungreeted:
             return
         with self._lock:
-            ready = [each for each in self._ungreeted if link.hears(each[0])]
+            ready = [each for each in self._ungreeted if link.is_deaf or link.hears(each[0])]
             self._ungreeted = [each for each in self._ungreeted if each not in ready]
         for _, tell in ready:
             _call(tell, broker(), None)

@@ -20,6 +20,7 @@ from typing import TypeVar
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.link import LinkLost
 from nbqueue.client.alarm import Alarm
+from nbqueue.client.asking import ASK_SECONDS, Asking
 from nbqueue.client.hearers import Hearers, Tell
 from nbqueue.client.leading import Leading
 from nbqueue.client.outcomes import DELETED, End, broken
@@ -62,6 +63,7 @@ class Listener:
         self._generation = 0
         self._askers = 0
         self._hearers = Hearers()
+        self._asking = Asking(self._store, self._tasks, self._hearers)
         self._leading = Leading(lambda: self._link, self._wake_thread)
         self._telling = Telling(self._tasks, self._lock, self._leading, self._own_broker)
 
@@ -227,7 +229,7 @@ class Listener:
         self._askers += 1
         self._start()
         if not self.is_this_thread():
-            self._lock.wait_for(lambda: self._hears(channel) or self._stopping, _CONFIRM_SECONDS)
+            self._lock.wait_for(lambda: self._will_not_wait(channel), _CONFIRM_SECONDS)
         self._askers -= 1
         return self._generation if self._hears(channel) else 0
 
@@ -256,6 +258,10 @@ class Listener:
         if alarm is not None:
             alarm.ring()
 
+    def _will_not_wait(self, channel: str) -> bool:
+        link = self._link
+        return self._stopping or self._hears(channel) or (link is not None and link.is_deaf)
+
     def _hears(self, channel: str) -> bool:
         link = self._link
         return link is not None and link.hears(channel)
@@ -281,24 +287,13 @@ class Listener:
                     _log.exception("the listener of nbqueue failed, and begins anew")
                     if trouble.fault():
                         self._telling.end_all(lambda task_id, error=error: broken(task_id, error))  # type: ignore[misc]
-                self._sleep(alarm, trouble.pause())
+                alarm.sleep(trouble.pause(), lambda: self._stopping)
         finally:
             self._disconnect()
             with self._mutex:
                 self._thread = None
                 self._alarm = None
                 alarm.close()
-
-    def _sleep(self, alarm: Alarm, seconds: float | None) -> None:
-        """Pause, until it is time to stop; without ``seconds`` until there is something to do."""
-        until = None if seconds is None else time.monotonic() + seconds
-        while not self._stopping:
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left <= 0:
-                return
-            rang, _ = alarm.wait(None, left)
-            if rang and until is None:
-                return
 
     def _turn(self, alarm: Alarm) -> bool:
         """One round of the loop: connect, subscribe, look, wait for something to happen, read.
@@ -311,7 +306,7 @@ class Listener:
             if self._is_needed():
                 self._connect()
             else:
-                self._sleep(alarm, None)
+                alarm.sleep(None, lambda: self._stopping)
             return False
         with self._mutex:
             link.follow(self._hearers.channels(self._tasks.channels))
@@ -322,9 +317,8 @@ class Listener:
         link.flush()
         self._hearers.greet(link, self._own_broker)
         is_well = link.is_settled
-        seconds = self._look(link)
         # Of a store that never answers nothing else would tell.
-        seconds = CHECK_SECONDS if seconds is None else min(seconds, CHECK_SECONDS)
+        seconds = min(self._look(link), ASK_SECONDS if link.is_deaf else CHECK_SECONDS)
         leading = self._leading
         parked = self._parked_for(link)
         if parked > 0:
@@ -366,16 +360,19 @@ class Listener:
         if broker is not None:
             broker.close()
 
-    def _look(self, link: Subscription) -> float | None:
+    def _look(self, link: Subscription) -> float:
         """Look at tasks that may have ended unheard. Returns how long nothing is to be done."""
         if not link.is_settled:
             # An end that comes after the look and before the subscription would be missed.
             return _CONFIRM_SECONDS
         now = time.monotonic()
         with self._mutex:
+            if link.is_deaf:
+                self._asking.ask()
             chosen = self._tasks.next_slice(now)
             if chosen is None:
-                return self._tasks.next_slice_in(now)
+                seconds = self._tasks.next_slice_in(now)
+                return CHECK_SECONDS if seconds is None else seconds
         self._telling.look_at(*chosen)
         return 0.0
 

@@ -17,6 +17,8 @@ ANSWER_SECONDS = 30.0
 CHECK_SECONDS = 10.0
 """How often it is asked for a sign of life."""
 
+_TRY_AGAIN_SECONDS = 60.0
+
 
 class Subscription(MessageLink):
     """A link that changes what it is subscribed to.
@@ -39,9 +41,12 @@ class Subscription(MessageLink):
         self._heard: set[str] = set()
         self._unconfirmed = 0
         self._check_at = 0.0
+        self._deaf_until = 0.0
 
     def follow(self, channels: Collection[str]) -> None:
         """Be subscribed to these channels and no others; `Link.flush` sends what is to be said."""
+        if self.is_deaf:
+            return
         more = [channel for channel in channels if channel not in self._asked]
         if more:
             self._say("SUBSCRIBE", more)
@@ -62,6 +67,11 @@ class Subscription(MessageLink):
     def hears(self, channel: str) -> bool:
         """True if whatever is published on ``channel`` from now on will come here."""
         return channel in self._heard
+
+    @property
+    def is_deaf(self) -> bool:
+        """True if our user may not listen to these channels. It is tried again once a minute."""
+        return time.monotonic() < self._deaf_until
 
     @property
     def is_settled(self) -> bool:
@@ -86,9 +96,18 @@ class Subscription(MessageLink):
         for reply in self._replies():
             if isinstance(reply, list):
                 self._understand(reply)
+            elif isinstance(reply, resp.ReplyError) and reply.reason == "NOPERM":
+                self._be_deaf()
             elif isinstance(reply, resp.ReplyError) and reply.reason != "MISCONF":
                 # MISCONF is the answer to a PING only: subscribing goes on.
                 raise resp.store_error(reply)
+
+    def _be_deaf(self) -> None:
+        with self._lock:
+            self._deaf_until = time.monotonic() + _TRY_AGAIN_SECONDS
+            self._unconfirmed = 0
+            self._asked, self._heard = set(), set()
+        self._on_settled()
 
     def _understand(self, reply: list[Any]) -> None:
         kind, name = reply[0], reply[1]

@@ -268,7 +268,7 @@ def _check_rights(store: Store, handshake: _Handshake, is_worker: bool) -> None:
         raise StoreDenied(rights.refusal(store.url, lacks))
     store.has_channels = not lacks.channels
     if lacks.channels and not is_worker:
-        warnings.warn(rights.slower(store.url, lacks), StoreWarning, stacklevel=3)
+        warnings.warn(rights.slower(store.url, lacks.channels), StoreWarning, stacklevel=3)
 
 
 def _ask(store: Store, limit: float, is_worker: bool) -> _Handshake:

@@ -124,12 +124,12 @@ def refusal(url: StoreURL, lacks: Missing) -> str:
     )
 
 
-def slower(url: StoreURL, lacks: Missing) -> str:
+def slower(url: StoreURL, channels: Sequence[str] = CHANNELS[:2]) -> str:
     """What is said to a user without channels."""
     user = url.username or "default"
     return (
         f"the user {user!r} of the store {url.redacted} may not use the channels "
-        f"{' '.join(lacks.channels)}: nbqueue asks the store again and again instead, which takes "
+        f"{' '.join(channels)}: nbqueue asks the store again and again instead, which takes "
         "longer, and tasks that run cannot be cancelled. This gives it the right: "
         f"ACL SETUSER {user} {' '.join(CHANNELS)} +publish +subscribe (see docs/scaling.md)"
     )

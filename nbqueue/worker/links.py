@@ -6,6 +6,7 @@ results. A third listens for messages, and each queue has one that waits for its
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,13 +14,16 @@ from typing import Any
 from nbqueue.backoff import Backoff
 from nbqueue.broker.link import Link, LinkLost, Listener
 from nbqueue.store.connection import Store
-from nbqueue.store.rights import RULES
+from nbqueue.store.rights import slower
 from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
-from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.reactor import Reactor, Timer
 from nbqueue.worker.refusals import faults
+
+log = logging.getLogger("nbqueue.worker")
 
 WAIT_SECONDS = 30
 _CHANGES = "__redis__:invalidate"
+_ASK_SECONDS = 1.0
 _LOST = "store"
 _BEATS = 3
 """How often within the time for an answer the connections are looked at."""
@@ -55,6 +59,10 @@ class Links:
         self._backoff = Backoff()
         self._answer_timeout = answer_timeout
         self._closed = False
+        self._ask_timer: Timer | None = None
+        self._is_deaf_said = False
+        self.on_asking: list[Callable[[], None]] = []
+        """Called each second while our user may not listen to channels."""
         self.on_up: list[Callable[[], None]] = []
         self.on_down: list[Callable[[], None]] = []
         self.on_message: Callable[[str, bytes], None] = lambda channel, data: None
@@ -211,12 +219,16 @@ class Links:
 
     def _on_refused(self, error: Any) -> None:
         """Our user may not listen to a channel: what is said there is found by asking, later."""
-        faults.occurred(
-            "channels",
-            "worker may not listen to all of its channels, and asks instead, which is slower, and "
-            "cannot cancel running tasks: %s. This suffices: ACL SETUSER <name> %s",
-            *(error, RULES),
-        )
+        if not self._is_deaf_said:
+            self._is_deaf_said = True
+            log.warning("%s error=%s", slower(self._store.url), error)
+        if self._ask_timer is None:
+            self._ask()
+
+    def _ask(self) -> None:
+        self._ask_timer = self._reactor.after(_ASK_SECONDS, self._ask)
+        for action in self.on_asking:
+            action()
 
     def _read(self, link: Link) -> None:
         try:
@@ -249,6 +261,9 @@ class Links:
             link.close()
         self.tasks = self.upkeep = self._listener = None
         self._waits, self._all = {}, []
+        if self._ask_timer is not None:
+            self._ask_timer.cancel()
+            self._ask_timer = None
         self._own_channels.clear()
 
     def _lost(self, error: LinkLost) -> None:

@@ -131,7 +131,8 @@ class Presence(Service):
             words = presence.signs_of_life(self._worker_id, now_ms)
         link.call(words[0], _log_refusal if due else self._on_sign)
         for each in words[1:]:
-            link.call(each, _log_refusal)
+            # What is only told, others find later.
+            link.call(each, None if each[0] == "PUBLISH" else _log_refusal)
 
     def _on_sign(self, reply: Any) -> None:
         _log_refusal(reply)

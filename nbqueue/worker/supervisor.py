@@ -227,6 +227,15 @@ class Supervisor:
             b"neighbour": self._neighbours.found,
             b"schedules": on_schedules,
         }
+
+        def ask() -> None:
+            self._handlers.refresh()
+            if self.aggregator.enabled:
+                self.aggregator.run_once()
+            for queue in self.queues.names:
+                on_schedules(queue, b"")
+
+        self.links.on_asking.append(ask)
         fetcher = self.fetcher
         News(self.links, words, fetcher.look, self._cancel)
 
