@@ -120,7 +120,7 @@ def refusal(url: StoreURL, lacks: Missing) -> str:
     user = url.username or "default"
     return (
         f"the user {user!r} of the store {url.redacted} lacks rights that nbqueue needs: "
-        f"{' and '.join(parts)}. This suffices: ACL SETUSER {user} {RULES} (see docs/scaling.md)"
+        f"{' and '.join(parts)}. This suffices: ACL SETUSER {user} {RULES} (see docs/store.md)"
     )
 
 
@@ -131,7 +131,7 @@ def slower(url: StoreURL, channels: Sequence[str] = CHANNELS[:2]) -> str:
         f"the user {user!r} of the store {url.redacted} may not use the channels "
         f"{' '.join(channels)}: nbqueue asks the store again and again instead, which takes "
         "longer, and tasks that run cannot be cancelled. This gives it the right: "
-        f"ACL SETUSER {user} {' '.join(CHANNELS)} +publish +subscribe (see docs/scaling.md)"
+        f"ACL SETUSER {user} {' '.join(CHANNELS)} +publish +subscribe (see docs/store.md)"
     )
 
 
@@ -139,5 +139,5 @@ def missing_right(text: str) -> str:
     """What a server's refusal ``text`` for want of a right means for the user."""
     return (
         f"the store's user lacks a right: {text}. "
-        f"This suffices: ACL SETUSER <name> {RULES} (see docs/scaling.md)"
+        f"This suffices: ACL SETUSER <name> {RULES} (see docs/store.md)"
     )

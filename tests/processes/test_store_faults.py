@@ -138,10 +138,13 @@ def no_rights(lab: Any) -> Iterator[None]:
 REFUSALS = [
     a_password, too_many_clients, no_memory, no_disk, a_replica, a_replica_without_data, no_rights,
 ]  # fmt: skip
+CASES = [
+    *((2, refuse) for refuse in (too_many_clients, no_memory, a_replica_without_data, no_rights)),
+    *(pytest.param(20, refuse, marks=pytest.mark.slow) for refuse in REFUSALS),
+]
 
 
-@pytest.mark.parametrize("refuse", REFUSALS, ids=lambda each: each.__name__)
-@pytest.mark.parametrize("seconds", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seconds", "refuse"), CASES)
 def test_a_store_that_takes_connections_and_refuses_is_left_in_peace(
     lab: Any, q: Client, refuse: Callable[[Any], Any], seconds: float
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,3 +142,8 @@ def test_a_right_that_is_taken_away_is_named(lab: Any, all_rights: str) -> None:
     with pytest.raises(StoreDenied, match=r"lacks a right.*evalsha.*ACL SETUSER"):
         q.submit(double, 1)
     q.shutdown(wait=False)
+
+
+def test_the_page_has_the_line_that_suffices() -> None:
+    page = Path(__file__).parents[2] / "docs" / "store.md"
+    assert RULES in page.read_text()

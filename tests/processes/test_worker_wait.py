@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waits import wait_until
 
 import nbqueue
 from nbqueue.worker.worker import Worker, WorkerDidNotStart
@@ -48,10 +49,16 @@ def test_a_worker_that_is_not_to_wait_fails_at_once() -> None:
 
 
 def test_a_worker_that_was_started_first_serves_once_its_store_is_there(lab: Any) -> None:
+    log = lab.folder / "early.log"
+
+    def start_once_it_waits() -> None:
+        wait_until(lambda: log.exists() and "waits for its store" in log.read_text())
+        lab.server.start()
+
     lab.server.kill()
-    back = threading.Timer(1.5, lab.server.start)
+    back = threading.Thread(target=start_once_it_waits)
     back.start()
-    with lab.worker(wait=30) as worker:
+    with lab.worker(wait=30, log=log) as worker:
         assert worker.log().count("waits for its store") == 1
         assert lab.value(lab.submit(max, 1, 2)) == 2
     back.join()
