@@ -222,13 +222,16 @@ class Store:
 
 
 def connect(
-    url: str | StoreURL | None = None, *, until: float | None = None, is_worker: bool = False
+    url: str | StoreURL | None = None,
+    *,
+    loading_seconds: float | None = None,
+    is_worker: bool = False,
 ) -> Store:
     """Connect to a store, and check that it is fit to hold tasks.
 
     ``url`` None is the store of :func:`nbqueue.store.url.default_url`. An embedded server is
-    started if it does not run. A server that is still reading its data is waited for: a minute, or
-    until then on the monotonic clock if ``until`` is given and that is later than now.
+    started if it does not run. A server that is still reading its data is waited for, for
+    ``loading_seconds`` (default: a minute). The rights that a client needs are checked, or those of a worker.
 
     Raises InvalidURL; StoreUnreachable if nobody answers; StoreDenied for a wrong or missing
     password or right; StoreUnsuitable for a server older than 6.2, a replica or a Sentinel, and
@@ -243,9 +246,8 @@ def connect(
             "Use the redis:// URL of a single server"
         )
     store = Store(place)
-    handshake = _ask(
-        store, time.monotonic() + LOADING_SECONDS if until is None else until, is_worker
-    )
+    patience = LOADING_SECONDS if loading_seconds is None else loading_seconds
+    handshake = _ask(store, time.monotonic() + patience, is_worker)
     answers = handshake.answers
     facts = Facts(place, answers)
     store.product, store.server_version = facts.product, facts.version

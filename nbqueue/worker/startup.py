@@ -29,7 +29,7 @@ def wait_for_store(url: str | None, seconds: float) -> Store:
     is_said = False
     while True:
         try:
-            store = connect(place, until=until, is_worker=True)
+            store = connect(place, loading_seconds=0.0, is_worker=True)
         except StoreUnreachable as error:
             left = until - time.monotonic()
             if left <= 0:
