@@ -231,7 +231,8 @@ def connect(
 
     ``url`` None is the store of :func:`nbqueue.store.url.default_url`. An embedded server is
     started if it does not run. A server that is still reading its data is waited for, for
-    ``loading_seconds`` (default: a minute). The rights that a client needs are checked, or those of a worker.
+    ``loading_seconds`` (default: a minute). The rights that a client needs are checked, or those
+    that a worker needs.
 
     Raises InvalidURL; StoreUnreachable if nobody answers; StoreDenied for a wrong or missing
     password or right; StoreUnsuitable for a server older than 6.2, a replica or a Sentinel, and
@@ -247,11 +248,16 @@ def connect(
         )
     store = Store(place)
     patience = LOADING_SECONDS if loading_seconds is None else loading_seconds
-    handshake = _ask(store, time.monotonic() + patience, is_worker)
-    answers = handshake.answers
-    facts = Facts(place, answers)
+    probes = rights.probes(is_worker=is_worker)
+    answers = _ask(store, probes, time.monotonic() + patience)
+    facts = Facts(place, answers[: len(_QUESTIONS)])
     store.product, store.server_version = facts.product, facts.version
-    _check_rights(store, handshake, is_worker)
+    lacks = rights.missing(probes, answers[len(_QUESTIONS) :])
+    if lacks.commands or lacks.keys:
+        raise StoreDenied(rights.refusal(place, lacks))
+    store.has_channels = not lacks.channels
+    if lacks.channels and not is_worker:
+        warnings.warn(rights.slower(place, lacks.channels), StoreWarning, stacklevel=2)
     if facts.policy not in (None, "noeviction"):
         warnings.warn(
             f"the store {place.redacted} has maxmemory-policy {facts.policy}: when its memory is "
@@ -263,23 +269,13 @@ def connect(
     return store
 
 
-def _check_rights(store: Store, handshake: _Handshake, is_worker: bool) -> None:
-    """Raise StoreDenied if the user lacks a right that is needed; warn if it has no channels."""
-    lacks = rights.missing(rights.probes(is_worker=is_worker), handshake.refusals)
-    if lacks.commands or lacks.keys:
-        raise StoreDenied(rights.refusal(store.url, lacks))
-    store.has_channels = not lacks.channels
-    if lacks.channels and not is_worker:
-        warnings.warn(rights.slower(store.url, lacks.channels), StoreWarning, stacklevel=3)
-
-
-def _ask(store: Store, limit: float, is_worker: bool) -> _Handshake:
+def _ask(store: Store, probes: Sequence[tuple[str, ...]], limit: float) -> list[Any]:
     """The answers to the questions, on a connection of their own, once the data are loaded."""
     while True:
-        handshake = _Handshake(store.url, _QUESTIONS, rights.probes(is_worker=is_worker))
+        handshake = _Handshake(store.url, [*_QUESTIONS, *probes])
         store._open(handshake).close()
         if not _is_loading(handshake.answers[0]):
-            return handshake
+            return handshake.answers
         if time.monotonic() > limit:
             raise StoreUnreachable(
                 f"the store {store.url.redacted} is still reading its data; try again later"
@@ -308,21 +304,14 @@ class _Handshake:
     to ``questions``, with errors as values: which of them matter is for the asker to say.
     """
 
-    def __init__(
-        self,
-        url: StoreURL,
-        questions: Sequence[tuple[str, ...]] = (),
-        probes: Sequence[tuple[str, ...]] = (),
-    ) -> None:
+    def __init__(self, url: StoreURL, questions: Sequence[tuple[str, ...]] = ()) -> None:
         self._needed: list[tuple[str, ...]] = []
         if url.password is not None:
             self._needed.append(("AUTH", *filter(None, [url.username]), url.password))
         if url.db:
             self._needed.append(("SELECT", str(url.db)))
         self._questions = [("CLIENT", "SETNAME", _CLIENT_NAME), *questions]
-        self._probes = probes
         self.answers: list[Any] = []
-        self.refusals: list[Any] = []
 
     def __call__(self, connection: _Connection) -> None:
         def exchange(commands: Sequence[tuple[str, ...]]) -> list[Any]:
@@ -344,14 +333,6 @@ class _Handshake:
                 raise reply
         check_served(replies[len(self._needed)])
         self.answers = replies[len(self._needed) + 1 :]
-        if self._probes:
-            self._try(exchange)
-
-    def _try(self, exchange: Callable[[Sequence[tuple[str, ...]]], list[Any]]) -> None:
-        """Queue commands without running them; ``refusals`` has the reply to each."""
-        self.refusals = exchange(self._probes[:1])
-        if not isinstance(self.refusals[0], Exception):  # else they would run
-            self.refusals += exchange([*self._probes[1:], ("DISCARD",)])[:-1]
 
 
 def _read(connection: _Connection, before: list[Any]) -> Any:

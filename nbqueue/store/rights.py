@@ -1,7 +1,8 @@
 """The rights that a user of the store needs, how they are tried, and what is said of a missing one.
 
 Commands are tried by queueing them in a transaction that is then discarded: a server refuses what a
-user may not do when it is queued, and nothing of it runs.
+user may not do when it is queued, and nothing of it runs. All of this is part of the first round
+trip. So where transactions are refused the commands run: on a key that is deleted at the end.
 """
 
 from __future__ import annotations
@@ -53,27 +54,23 @@ def _parsed(text: str) -> list[tuple[str, ...]]:
 
 
 def probes(*, is_worker: bool) -> list[tuple[str, ...]]:
-    """The commands to try, in order; `missing` reads their replies.
-
-    The first begins a transaction. If that is refused, none of the others may be sent.
-    """
+    """The commands to try, in order; `missing` reads their replies."""
     found = [("MULTI",), *_parsed(_SCRIPTS), *_parsed(_OTHERS)]
     if is_worker:
         found += _parsed(_OF_WORKERS)
     found += [("EXISTS", key) for key in _PROBED_KEYS]
-    for channel in _PROBED_CHANNELS:
-        found += [("PUBLISH", channel, ""), ("SUBSCRIBE", channel)]
-    return found
+    found += [("PUBLISH", channel, "") for channel in _PROBED_CHANNELS]
+    # Where it does run, nothing more can be asked after it.
+    found += [("DEL", _KEY), *(("SUBSCRIBE", channel) for channel in _PROBED_CHANNELS)]
+    return [*found, ("DISCARD",)]
 
 
 def missing(tried: Sequence[tuple[str, ...]], replies: Sequence[Any]) -> Missing:
-    """What these replies to `probes` say, or the reply to the first of them."""
-    from redis.exceptions import NoPermissionError
-
+    """What these replies to `probes` say."""
     refused = [
         (words, str(reply))
-        for words, reply in zip(tried, replies, strict=False)
-        if isinstance(reply, NoPermissionError)
+        for words, reply in zip(tried, replies, strict=True)
+        if isinstance(reply, Exception) and _is_for_want_of_rights(reply)
     ]
     commands = list(dict.fromkeys(_shown(words) for words, text in refused if _is_command(text)))
     keys = {words[1] for words, text in refused if words[0] == "EXISTS" and not _is_command(text)}
@@ -85,6 +82,12 @@ def missing(tried: Sequence[tuple[str, ...]], replies: Sequence[Any]) -> Missing
     # Without channels all works by asking.
     needed = [name for name in commands if name not in ("PUBLISH", "SUBSCRIBE")]
     return Missing(needed, _missing_keys(keys), lacks_channels)
+
+
+def _is_for_want_of_rights(error: Exception) -> bool:
+    from redis.exceptions import NoPermissionError
+
+    return isinstance(error, NoPermissionError)
 
 
 def _shown(words: tuple[str, ...]) -> str:

@@ -121,6 +121,7 @@ def test_a_client_whose_channels_are_taken_away_goes_on(lab: Any, all_rights: st
         ("~asynq:* &* +@all", "the keys ~nbqueue:"),
         ("~other:* &* +@all", "the keys ~asynq:. ~nbqueue:"),
         ("~* &* +@read", "the commands MULTI"),
+        ("~* &* +@all -multi", "the commands MULTI"),
     ],
 )
 def test_what_is_missing_is_named_with_the_line_that_suffices(
