@@ -40,7 +40,7 @@ class Subscription(MessageLink):
         self._asked: set[str] = set()
         self._heard: set[str] = set()
         self._unconfirmed = 0
-        self._check_at = 0.0
+        self._check_at = time.monotonic() + CHECK_SECONDS
         self._deaf_until = 0.0
 
     def follow(self, channels: Collection[str]) -> None:

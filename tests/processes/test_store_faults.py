@@ -49,7 +49,9 @@ def kill_connections_for(lab: Any, seconds: float) -> int:
     return times
 
 
-@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "seconds", [4, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(180)])]
+)
 def test_workers_clients_and_feeds_survive_that_connections_are_cut_all_the_time(
     lab: Any, q: Client, seconds: float
 ) -> None:
@@ -269,6 +271,7 @@ def test_a_store_that_never_answers_is_a_lost_one(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_a_store_that_never_answers_ends_calls_within_a_minute(
     lab: Any, swallower: Swallower
 ) -> None:
