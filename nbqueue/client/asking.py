@@ -27,6 +27,10 @@ class Asking:
         # What was found when connecting was said then.
         self._is_said = not store.has_channels
 
+    def hears(self, channel: str) -> bool:
+        """True: whatever is said on a channel is asked for soon."""
+        return True
+
     def ask(self) -> None:
         """Have it looked at if it is time. The caller holds the lock of the tasks."""
         if not self._is_said:

@@ -315,7 +315,7 @@ class Listener:
             raise LinkLost("a thread was interrupted while it read")
         link.check_alive()
         link.flush()
-        self._hearers.greet(link, self._own_broker)
+        self._hearers.greet(self._asking if link.is_deaf else link, self._own_broker)
         is_well = link.is_settled
         # Of a store that never answers nothing else would tell.
         seconds = min(self._look(link), ASK_SECONDS if link.is_deaf else CHECK_SECONDS)
