@@ -11,6 +11,7 @@ from nbqueue.errors import NoEmbeddedServer
 _REFUSED_SECONDS = 30.0
 _MOST_FAULTS = 5
 _FAULT_SECONDS = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 _log = logging.getLogger("nbqueue.client")
 
@@ -24,7 +25,7 @@ class Trouble:
 
     def __init__(self, place: str) -> None:
         self._place = place
-        self._backoff = Backoff()
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._refused_since: float | None = None
         self._faults: list[float] = []
         self._said = FaultLog(_log)
