@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
@@ -13,7 +14,7 @@ from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
 from nbqueue.broker.producing import OneByOne
 from nbqueue.broker.records import RECORD_FIELDS, Ending, TaskRecord, read_record
 from nbqueue.clock import Clock, steady_time
-from nbqueue.errors import StoreError, StoreUnreachable, TaskIdConflict
+from nbqueue.errors import StoreDenied, StoreError, StoreUnreachable, TaskIdConflict
 from nbqueue.store.connection import Store
 from nbqueue.wire import fields, states
 from nbqueue.wire.keys import QUEUES, queue_keys
@@ -69,6 +70,11 @@ class Broker:
         """Run plain commands that may be repeated, in one round trip."""
         call = self._timed_call if self.clock.age() > _MEASURE_SECONDS else self._channel.call
         return self._patiently(lambda: call(*calls))
+
+    def publish(self, channel: str, text: str) -> None:
+        """Tell whoever listens, if our user may: it is a hint that nobody has to wait for."""
+        with contextlib.suppress(StoreDenied):
+            self.call(("PUBLISH", channel, text))
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         patience = Patience(self._patience)

@@ -133,6 +133,14 @@ def main() -> None:
     help="After how long without a sign of life other workers take over its tasks.",
 )
 @click.option(
+    "--wait",
+    type=SPAN,
+    default="60s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to wait at the start for a store that is away; 0: fail at once.",
+)
+@click.option(
     "--tasks-per-executor",
     type=click.IntRange(min=1),
     metavar="N",
@@ -181,6 +189,7 @@ def worker(
     strict: bool,
     shutdown_timeout: float,
     lease: float,
+    wait: float,
     tasks_per_executor: int | None,
     memory_per_executor: int | None,
     burst: bool,
@@ -221,6 +230,7 @@ def worker(
             strict_priority=strict,
             shutdown_timeout=shutdown_timeout,
             lease=lease,
+            wait=wait,
             tasks_per_executor=tasks_per_executor,
             memory_per_executor=memory_per_executor,
             burst=burst,

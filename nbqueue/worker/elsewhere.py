@@ -15,6 +15,7 @@ from nbqueue.clock import Clock
 from nbqueue.wire.keys import QUEUES, is_queue_name, queue_keys
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.upkeep import ATTEMPT_DAYS, Part, Service
 
 log = logging.getLogger("nbqueue.worker")
@@ -93,7 +94,7 @@ class Elsewhere(Service):
     def _on_names(self, reply: object) -> None:
         if not isinstance(reply, list):
             if isinstance(reply, ReplyError):
-                log.error("store refused to name the queues error=%s", reply)
+                refused("to name the queues", reply)
             return
         is_first = not self._others
         names = (name.decode("utf-8", "replace") for name in reply)

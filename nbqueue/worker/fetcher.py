@@ -18,6 +18,7 @@ from nbqueue.clock import Clock
 from nbqueue.worker.links import Links
 from nbqueue.worker.offers import MOST_OFFERS, Offers
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import refused
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -184,7 +185,7 @@ class Fetcher:
     def _on_reply(self, queue: str, limit: int, token: str, now_ms: int, reply: Any) -> None:
         self._asking = False
         if isinstance(reply, ReplyError):
-            log.warning("store refused to give tasks queue=%s error=%s", queue, reply)
+            refused(f"to give tasks queue={queue}", reply)
             self._look_later(queue, _REFUSED_LOOK)
             return
         if reply is None:

@@ -23,6 +23,7 @@ from nbqueue.worker.executors import SYNC
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import accepted, refused
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.upkeep import Service
@@ -130,7 +131,8 @@ class Presence(Service):
             words = presence.signs_of_life(self._worker_id, now_ms)
         link.call(words[0], _log_refusal if due else self._on_sign)
         for each in words[1:]:
-            link.call(each, _log_refusal)
+            # What is only told, others find later.
+            link.call(each, None if each[0] == "PUBLISH" else _log_refusal)
 
     def _on_sign(self, reply: Any) -> None:
         _log_refusal(reply)
@@ -171,6 +173,9 @@ class Presence(Service):
         )
 
     def _on_written(self, written: int | None) -> None:
+        if written is not None:
+            self._links.confirm()
+            accepted()
         then, self._then = self._then, None
         if then is not None:
             then()
@@ -215,4 +220,4 @@ def _note(runs: list[Run], held: int | None) -> None:
 
 def _log_refusal(reply: Any) -> None:
     if isinstance(reply, ReplyError):
-        log.error("store refused the record of the worker error=%s", reply)
+        refused("the record of the worker", reply)

@@ -24,7 +24,7 @@ from nbqueue.durations import format_duration, parse_duration
 from nbqueue.executor import pipe
 from nbqueue.executor.signals import dump_stacks_on_quit
 from nbqueue.garbage import tune_garbage_collection
-from nbqueue.store.connection import Store, connect
+from nbqueue.store.connection import Store
 from nbqueue.wire.presence import CLOSED, STOPPED
 from nbqueue.worker.aggregator import Aggregator
 from nbqueue.worker.answers import Answers
@@ -54,6 +54,7 @@ from nbqueue.worker.recovering import Neighbours, Recovering
 from nbqueue.worker.runs import Run
 from nbqueue.worker.scheduler import Scheduler
 from nbqueue.worker.settings import WorkerSettings
+from nbqueue.worker.startup import wait_for_store
 from nbqueue.worker.sweeper import Sweeper
 from nbqueue.worker.thrift import Thrift
 from nbqueue.worker.upkeep import (
@@ -76,7 +77,7 @@ class Supervisor:
 
     def __init__(self, settings: WorkerSettings, store: Store | None = None) -> None:
         self.settings = settings
-        self.store = store or connect(settings.url)
+        self.store = store or wait_for_store(settings.url, settings.wait_seconds)
         self._keys = Keyring.load(self.store.config_directory)
         self.reactor = Reactor()
         # Before what the connections do each round: an executor should have its task first.
@@ -89,7 +90,7 @@ class Supervisor:
         self.queues = ServedQueues(settings.queues)
         queues = self.queues.names
         self._numbers = itertools.count(1)
-        self.links = Links(self.reactor, self.store, queues)
+        self.links = Links(self.reactor, self.store, queues, settings.answer_seconds)
         self.finisher = Finisher(self.reactor, self.links, self.clock, self._who)
         self.answers = Answers(self.finisher, self._keys)
         self.finisher.on_too_large = self.answers.too_large
@@ -226,6 +227,15 @@ class Supervisor:
             b"neighbour": self._neighbours.found,
             b"schedules": on_schedules,
         }
+
+        def ask() -> None:
+            self._handlers.refresh()
+            if self.aggregator.enabled:
+                self.aggregator.run_once()
+            for queue in self.queues.names:
+                on_schedules(queue, b"")
+
+        self.links.on_asking.append(ask)
         fetcher = self.fetcher
         News(self.links, words, fetcher.look, self._cancel)
 

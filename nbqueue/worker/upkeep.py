@@ -23,6 +23,7 @@ from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor, Timer
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.runs import Run
 
 log = logging.getLogger("nbqueue.worker")
@@ -134,7 +135,7 @@ class Alarms(Part):
 def checked(reply: Any) -> Any:
     """``reply``; None, and a line in the log, if the store refused."""
     if isinstance(reply, ReplyError):
-        log.error("store refused maintenance error=%s", reply)
+        refused("maintenance", reply)
         return None
     return reply
 

@@ -9,7 +9,7 @@
 -- ARGV: task_prefix, group_prefix, now_ms, limit, event_cap, wake
 -- RETURNS: how many were moved, and when to look again (Unix ms as text, empty: nothing is to
 --   come). That is when the next is due, or, for those of a later second, when that second begins.
--- USES: types, append
+-- USES: types, append, publish
 
 local now_s = math.floor(tonumber(now_ms) / 1000)
 local since = now_ms .. '000000'
@@ -104,7 +104,7 @@ if #aggregating > 0 then
   event(events, event_cap, now_ms, 'aggregating', aggregating)
 end
 for group in pairs(filled) do
-  redis.call('PUBLISH', wake, 'group ' .. redis.call('ZCARD', group_prefix .. group) .. ' ' .. group)
+  publish(wake, 'group ' .. redis.call('ZCARD', group_prefix .. group) .. ' ' .. group)
 end
 for _, from in ipairs({ scheduled, retry }) do
   local first = redis.call('ZRANGE', from, 0, 0, 'WITHSCORES')
