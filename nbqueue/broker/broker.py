@@ -16,6 +16,7 @@ from nbqueue.clock import Clock, steady_time
 from nbqueue.errors import StoreError, StoreUnreachable, TaskIdConflict
 from nbqueue.store.connection import Store
 from nbqueue.wire import fields, states
+from nbqueue.wire.attempts import is_last_failure
 from nbqueue.wire.keys import QUEUES, queue_keys
 from nbqueue.wire.messages import is_same_task, read_message
 
@@ -324,26 +325,30 @@ class Broker:
             calls += (
                 ("HGET", key, fields.STATE),
                 ("HGET", key, fields.RESULT),
-                ("HMGET", key, fields.STATE, fields.ERROR),
+                ("HMGET", key, fields.STATE, fields.ERROR, fields.FAILED),
             )
         replies = iter(self.call(*calls))
         found: dict[str, Ending | None] = {}
-        for task_id, state, result, (still, error) in zip(
+        marks: dict[str, bytes | None] = {}
+        for task_id, state, result, (still, error, mark) in zip(
             ids, replies, replies, replies, strict=True
         ):
             if state != still:
                 continue
             if result:
                 result = whole_result(self, queue, task_id, result)
+            marks[task_id] = mark
             found[task_id] = None if state is None else Ending(
                 state.decode(), result or b"", error or b""
             )  # fmt: skip
         for task_id, end in found.items():
-            if end is not None and end.state == states.ARCHIVED and not end.error:
+            if end is not None and end.state == states.ARCHIVED:
                 [msg] = self.call(("HGET", keys.task(task_id), fields.MSG))
                 message = read_message(msg) if msg else None
-                if message is not None:
-                    found[task_id] = end._replace(error_text=message.error_msg)
+                if message is not None and not (
+                    end.error and is_last_failure(message, marks[task_id])
+                ):
+                    found[task_id] = end._replace(error=b"", error_text=message.error_msg)
         return found
 
     def attempts(

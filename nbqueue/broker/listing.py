@@ -209,9 +209,9 @@ class Listing:
     def _complete(self, table: TaskTable, wanted: Wanted) -> TaskTable:
         """Note in each task what its last attempt says, where one of nbqueue's workers ran it."""
         by_queue: dict[str, dict[bytes, int]] = {}
-        if wanted.with_attempts and any(table.attempt):
-            for i, attempt in enumerate(table.attempt):
-                if attempt and table.state[i] in _ATTEMPTED:
+        if wanted.with_attempts and any(table.fetched):
+            for i, fetched in enumerate(table.fetched):
+                if fetched and table.state[i] in _ATTEMPTED:
                     by_queue.setdefault(table.queue[i], {})[table.task_id[i].encode()] = i
         for queue, missing in by_queue.items():
             self._read_attempts(queue_keys(queue).attempts, table, missing)

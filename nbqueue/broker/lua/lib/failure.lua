@@ -13,8 +13,8 @@ end
 -- The error of an earlier attempt must not pass for that of the last.
 local function keep_error()
   if error_body ~= '' then
-    redis.call('HSET', task, 'nbq:error', error_body)
+    redis.call('HSET', task, 'nbq:error', error_body, 'nbq:failed', error_mark)
   else
-    redis.call('HDEL', task, 'nbq:error')
+    redis.call('HDEL', task, 'nbq:error', 'nbq:failed')
   end
 end
