@@ -293,6 +293,11 @@ class Broker:
             records += [read_record(queue, values) for values in replies]
         return records
 
+    def state_now(self, queue: str, task_id: str) -> str | None:
+        """The state of a task; None if there is none. Raises `StoreUnreachable` at once."""
+        [state] = self._channel.call(("HGET", queue_keys(queue).task(task_id), fields.STATE))
+        return state.decode("utf-8", "replace") if state else None
+
     def states(self, queue: str, task_ids: Iterable[str]) -> list[str | None]:
         """The states of many tasks of one queue; ``None`` for what does not exist."""
         keys = queue_keys(queue)

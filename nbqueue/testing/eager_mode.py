@@ -159,7 +159,9 @@ class EagerListener:
         for task_id in task_ids:
             self._sinks.pop((queue, task_id), None)
 
-    def entered(self, queue: str, task_ids: Sequence[str], generation: int) -> None:
+    def entered(
+        self, queue: str, task_ids: Sequence[str], generation: int, is_message: bool = False
+    ) -> None:
         for task_id in task_ids:
             sink = self._sinks.pop((queue, task_id), None)
             if sink is not None:

@@ -93,6 +93,7 @@ class QueueKeys:
         self.workers = own + "workers"
         self.limits = own + "limits"
         self.waiting = own + "waiting"
+        self.cancels = own + "cancels"
         self.output_prefix = own + "output:"
         self.live = own + "live:"
 

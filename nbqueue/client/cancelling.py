@@ -1,0 +1,72 @@
+"""Cancelling tasks that run in a program in Go.
+
+A server in Go cancels the context of the handler, and then retries the task as it does after any
+error. So a task that was cancelled is followed until it has ended: when it waits for its next
+attempt, it is archived as cancelled. The client does so for as long as `TaskFuture.cancel` waits,
+and whenever it sees the task after that. Workers do so for an hour (`nbqueue.worker.cancelled`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from nbqueue.broker.command import Arg
+from nbqueue.client.outcomes import End
+from nbqueue.wire import states
+from nbqueue.wire.keys import queue_keys
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
+
+CANCELLABLE: Final = frozenset({states.PENDING, states.SCHEDULED, states.RETRY, states.AGGREGATING})
+"""The states that a task leaves for the archive when it is cancelled."""
+
+CANCEL_SECONDS = 2.0
+"""How long the worker of a running task is waited for."""
+
+FOLLOWED_SECONDS = 3_600
+"""For how long workers follow a task that was cancelled while it ran in Go."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+_SLICE = 250
+
+
+def follow_cancelled(session: Session, queue: str, task_ids: Sequence[str]) -> dict[str, End | str]:
+    """Cancel these tasks, which run and whose workers were told so, where Go retries them.
+
+    Returns as `Session.cancel` those that left the state active, after `CANCEL_SECONDS` at most.
+    """
+    left = _held_by_go(session, queue, task_ids)
+    if not left:
+        return {}
+    _have_followed(session, queue, left)
+    answers: dict[str, End | str] = {}
+    if session.listener.is_this_thread():
+        return answers  # it must not wait; what comes, the next look sees
+    until, pause, never = time.monotonic() + CANCEL_SECONDS, _FIRST_PAUSE, threading.Event()
+    while left and time.monotonic() < until:
+        never.wait(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+        found = session.cancel(queue, left, running=False)
+        answers |= {i: answer for i, answer in found.items() if answer != states.ACTIVE}
+        left = [i for i in left if i not in answers]
+    return answers
+
+
+def _held_by_go(session: Session, queue: str, task_ids: Sequence[str]) -> list[str]:
+    """Those whose lease is one of Go's, which are whole seconds; nbqueue's never are."""
+    lease = queue_keys(queue).lease
+    scores = session.broker.call(*(("ZSCORE", lease, task_id) for task_id in task_ids))
+    return [i for i, score in zip(task_ids, scores, strict=True) if score and b"." not in score]
+
+
+def _have_followed(session: Session, queue: str, task_ids: Sequence[str]) -> None:
+    key, until = queue_keys(queue).cancels, session.clock.now_ms() // 1000 + FOLLOWED_SECONDS
+    for start in range(0, len(task_ids), _SLICE):
+        words: list[Arg] = ["ZADD", key]
+        for task_id in task_ids[start : start + _SLICE]:
+            words += (until, task_id)
+        session.broker.call(words, ("EXPIREAT", key, until))
