@@ -278,9 +278,10 @@ def _loaders(session: Session) -> dict[str, Any]:
         return None
 
     def exception(row: TaskRow) -> Any:
-        if row.error:
-            return _outcome(session, row, End(states.ARCHIVED, row.error))[1]
-        return None
+        text = row.message.error_msg
+        if row.state == states.COMPLETED or not (row.error or text):
+            return None
+        return _outcome(session, row, End(states.ARCHIVED, row.error or b"", text))[1]
 
     def arguments(row: TaskRow) -> Any:
         message = row.message
