@@ -370,3 +370,35 @@ def test_an_inspector_cancels_what_runs_in_go(client: Client, redis: Any) -> Non
             assert other.inspector.cancel([future.id]).done == [future.id]
         with pytest.raises(TaskCancelled):
             future.result(5)
+
+
+# --- Queues that were removed --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["submit", "message", "map"])
+def test_the_next_task_names_a_queue_that_was_removed(
+    client: Client, redis: Any, go: AsynqPeer, how: str
+) -> None:
+    send = {
+        "submit": lambda: client.submit(len, "ab"),
+        "message": lambda: client.enqueue("t"),
+        "map": lambda: client.map(len, ["a", "b"]),
+    }[how]
+    for _ in range(3):
+        send()
+        threading.Event().wait(0.003)  # as long as it takes to remove it, and more
+        assert go.remove_queue(force=True)
+        assert redis.smembers("asynq:queues") == set()
+        send()
+        assert redis.smembers("asynq:queues") == {b"default"}
+
+
+def test_the_next_task_names_a_queue_that_an_inspector_removed(
+    client: Client, redis: Any, store_url: str
+) -> None:
+    client.enqueue("t")
+    with nbqueue.connect(store_url) as other:
+        other.inspector.remove_queue("default", force=True)
+    assert redis.smembers("asynq:queues") == set()
+    client.enqueue("t")
+    assert redis.smembers("asynq:queues") == {b"default"}
