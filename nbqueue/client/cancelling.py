@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from nbqueue.broker.command import Arg
 from nbqueue.client.outcomes import End
 from nbqueue.wire import states
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -53,6 +53,9 @@ def follow_cancelled(session: Session, queue: str, task_ids: Sequence[str]) -> d
         found = session.cancel(queue, left, running=False)
         answers |= {i: answer for i, answer in found.items() if answer != states.ACTIVE}
         left = [i for i in left if i not in answers]
+        if left and pause == _LONGEST_PAUSE:
+            # Go forgets what it is told of a task that it has fetched and not yet begun.
+            session.broker.call(*(("PUBLISH", CANCEL_CHANNEL, task_id) for task_id in left))
     return answers
 
 

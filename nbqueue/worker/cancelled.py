@@ -11,7 +11,7 @@ from nbqueue.calls.cancellation import cancellation
 from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.wire import fields, states
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.upkeep import Alarms, Part, checked
@@ -74,6 +74,9 @@ class CancelFollower(Part):
             new = commands.failed_message(msg, text, now_ms, counts=False)
             command = commands.cancel(queue, task_id, msg, new, body, now_ms)
             self._send(command, partial(self._on_cancelled, queue, task_id))
+        else:
+            # Go forgets what it is told of a task that it has fetched and not yet begun.
+            self._ask(("PUBLISH", CANCEL_CHANNEL, task_id))
 
     def _on_cancelled(self, queue: str, task_id: str, word: str | None) -> None:
         if word not in ("CHANGED", states.ACTIVE, None):

@@ -402,3 +402,34 @@ def test_the_next_task_names_a_queue_that_an_inspector_removed(
     assert redis.smembers("asynq:queues") == set()
     client.enqueue("t")
     assert redis.smembers("asynq:queues") == {b"default"}
+
+
+# --- What is asked for ---------------------------------------------------------------------------
+
+
+def test_filters_take_patterns_or_say_that_they_do_not(client: Client) -> None:
+    ids = {
+        name: client.enqueue(name, queue=queue).id
+        for name, queue in (
+            ("send:a:q", "mail"), ("send:b", "mail"), ("s%d*q", "news"), ("other", "news"),
+            ("sq", "news"),
+        )
+    }  # fmt: skip
+
+    def found(**filters: Any) -> set[str]:
+        return {name for name, i in ids.items() if i in set(client.tasks(**filters).index)}
+
+    assert found(type="s*q") == {"send:a:q", "s%d*q", "sq"}
+    assert found(type="s*:*") == {"send:a:q", "send:b"}
+    assert found(type="*") == set(ids)
+    assert found(type=["*:b", "other"]) == {"send:b", "other"}
+    assert found(type="s%*q") == {"s%d*q"}
+    assert found(type="s?q") == set()
+    assert found(queue="ma*", type="*:*") == {"send:a:q", "send:b"}
+    assert client.inspector.delete(queue="mail", state="pending", type="s*q").done == [
+        ids["send:a:q"]
+    ]
+    with pytest.raises(nbqueue.UsageError, match=r"fits no queue; there are mail, news"):
+        client.tasks(queue="x*")
+    with pytest.raises(nbqueue.UsageError, match=r"names have no patterns"):
+        client.tasks(name="se*")
