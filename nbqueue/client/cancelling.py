@@ -34,15 +34,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _SLICE = 250
 
 
-def follow_cancelled(session: Session, queue: str, task_ids: Sequence[str]) -> dict[str, End | str]:
-    """Cancel these tasks, which run and whose workers were told so, where Go retries them.
+def cancel_running(session: Session, queue: str, task_ids: Sequence[str]) -> dict[str, End | str]:
+    """Ask the workers of these tasks to end them, and follow those that run in Go.
 
     Returns as `Session.cancel` those that left the state active, after `CANCEL_SECONDS` at most.
     """
-    left = _held_by_go(session, queue, task_ids)
-    if not left:
-        return {}
-    _have_followed(session, queue, left)
+    left = _held_by_go(session, queue, task_ids)  # before Go is told, which lets go at once
+    if left:
+        _have_followed(session, queue, left)
+    session.broker.call(*(("PUBLISH", CANCEL_CHANNEL, task_id) for task_id in task_ids))
     answers: dict[str, End | str] = {}
     if session.listener.is_this_thread():
         return answers  # it must not wait; what comes, the next look sees
@@ -60,10 +60,10 @@ def follow_cancelled(session: Session, queue: str, task_ids: Sequence[str]) -> d
 
 
 def _held_by_go(session: Session, queue: str, task_ids: Sequence[str]) -> list[str]:
-    """Those whose lease is one of Go's, which are whole seconds; nbqueue's never are."""
+    """Those that no worker of nbqueue holds, whose leases are never whole seconds."""
     lease = queue_keys(queue).lease
     scores = session.broker.call(*(("ZSCORE", lease, task_id) for task_id in task_ids))
-    return [i for i, score in zip(task_ids, scores, strict=True) if score and b"." not in score]
+    return [i for i, score in zip(task_ids, scores, strict=True) if not (score and b"." in score)]
 
 
 def _have_followed(session: Session, queue: str, task_ids: Sequence[str]) -> None:

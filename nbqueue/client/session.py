@@ -15,7 +15,7 @@ from nbqueue.broker.broker import Broker
 from nbqueue.calls import taskmark
 from nbqueue.calls.cancellation import cancellation
 from nbqueue.calls.signing import Keyring
-from nbqueue.client.cancelling import CANCELLABLE, follow_cancelled
+from nbqueue.client.cancelling import CANCELLABLE, cancel_running
 from nbqueue.client.events import EventFeed
 from nbqueue.client.inheriting import hold_while_forking, inherit
 from nbqueue.client.listener import Listener
@@ -33,7 +33,7 @@ from nbqueue.sizes import Size, format_size, parse_size
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.url import default_url, parse_url
 from nbqueue.wire import fields, ids, states
-from nbqueue.wire.keys import CANCEL_CHANNEL, LISTENER_LENGTH, queue_keys
+from nbqueue.wire.keys import LISTENER_LENGTH, queue_keys
 
 CAPTURED_LIMIT = "16MB"
 """How much a function may take along unless `nbqueue.connect` says else."""
@@ -176,8 +176,7 @@ class Session:
                     todo.append(task_id)
         active = [i for i, answer in answers.items() if answer == states.ACTIVE]
         if active and running:
-            broker.call(*(("PUBLISH", CANCEL_CHANNEL, task_id) for task_id in active))
-            answers |= follow_cancelled(self, queue, active)
+            answers |= cancel_running(self, queue, active)
         return answers
 
     def find_by_name(self, name: str) -> tuple[str, str] | None:
