@@ -76,11 +76,8 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     @property
     def state(self) -> str:
-        """The state of the task: one of Asynq's words, or ``deleted``.
-
-        Asks the store, unless that was done just now. While the store is away it is the state in
-        which the task was seen last.
-        """
+        """The state of the task: one of Asynq's words, or ``deleted``. Asks the store, unless that
+        was done just now; while the store is away it is the state that was seen last."""
         if self._outcome is None:
             self._seen.look(self._session, self.queue, self.id, self._condition, self._is_over)
         outcome = self._outcome
@@ -93,8 +90,7 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     @property
     def progress(self) -> Progress | None:
-        """How far the task was when last heard of: its bars, and what it reported with
-        `nbqueue.report`; None if nothing is known. `refresh` asks the store."""
+        """The last known bars and reports of the task, or None. `refresh` asks the store."""
         return self._progress
 
     def running(self) -> bool:
@@ -229,9 +225,8 @@ class TaskFuture(concurrent.futures.Future[T]):
         """Cancel the task. Returns whether it is cancelled now.
 
         A task that waits for its turn is archived at once. The worker of a running one is asked
-        to end it, and is waited for up to 2 seconds; if it takes longer, the answer is False and
-        the task may still become cancelled. So it is for a task that runs in a program in Go, which
-        is kept from being retried. Raises `StoreUnreachable`.
+        to end it, even one in Go, and is waited for up to 2 seconds; if it takes longer, the answer
+        is False and the task may still become cancelled. Raises `StoreUnreachable`.
         """
         if self.done() or is_asked_by_asyncio(sys._getframe(1)):
             return self.cancelled()
@@ -357,8 +352,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         return revive_kept if is_kept else revive, (place, *about)
 
     def __repr__(self) -> str:
-        title = self.name or self.type
-        return f"<TaskFuture {title} {self.state} id={self.id}>"
+        return f"<TaskFuture {self.name or self.type} {self.state} id={self.id}>"
 
 
 class _Failed(Exception):
@@ -385,17 +379,9 @@ def revive(
     return _revived(place, About(task_id, queue, type, name, is_call, is_json))
 
 
-def revive_kept(
-    place: str,
-    task_id: str,
-    queue: str,
-    type: str,
-    name: str | None,
-    is_call: bool,
-    is_json: bool = False,
-) -> TaskFuture[Any]:
+def revive_kept(place: str, *about: Any) -> TaskFuture[Any]:
     """Make the future of a message that has a retention, as `revive` does."""
-    return _revived(place, About(task_id, queue, type, name, is_call, is_json, is_kept=True))
+    return _revived(place, About(*about)._replace(is_kept=True))
 
 
 def _revived(place: str, about: About) -> TaskFuture[Any]:

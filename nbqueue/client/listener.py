@@ -137,10 +137,8 @@ class Listener:
     def entered(
         self, queue: str, task_ids: Sequence[str], generation: int, is_message: bool = False
     ) -> None:
-        """These tasks lie in the store now, enqueued after `expect` returned ``generation``.
-
-        ``is_message``: programs in Go may handle them, which announce no ends.
-        """
+        """These tasks are in the store since `expect` returned ``generation``; ``is_message``:
+        programs in Go may handle them."""
         with self._mutex:
             # The thread knows when to look next; it need not be woken for each task.
             is_first = self._tasks.enter(queue, task_ids, time.monotonic(), is_message)
@@ -188,7 +186,7 @@ class Listener:
         """Look at this task at once: it was seen to have ended."""
         with self._mutex:
             self._tasks.suspect(queue, (task_id,))
-            self._start()
+        self._wake()
 
     def claim(self, queue: str, task_id: str) -> Sink | None:
         """Return the sink of this task, to be told of its end by the caller."""
