@@ -190,9 +190,11 @@ class TaskFuture(concurrent.futures.Future[T]):
             if not self._is_over() and not wait_shown(
                 self, self._condition, self._is_over, seconds
             ):
-                raise concurrent.futures.TimeoutError(
-                    f"task {self.id} has not ended yet (last known: {self.state}); it goes on"
-                )
+                state = self.state
+                if not self._is_over():
+                    raise concurrent.futures.TimeoutError(
+                        f"task {self.id} has not ended yet (last known: {state}); it goes on"
+                    )
         outcome = self._outcome
         assert outcome is not None
         return outcome

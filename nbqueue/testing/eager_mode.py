@@ -135,6 +135,8 @@ class EagerSession(Session):
 class EagerListener:
     """Tells who waits at once: whatever was enqueued has ended."""
 
+    is_connected = False
+
     def __init__(self, broker: EagerBroker) -> None:
         self._broker = broker
         self._sinks: dict[tuple[str, str], Sink] = {}

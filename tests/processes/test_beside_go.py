@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import pickle
 import statistics
 import threading
@@ -433,3 +434,75 @@ def test_filters_take_patterns_or_say_that_they_do_not(client: Client) -> None:
         client.tasks(queue="x*")
     with pytest.raises(nbqueue.UsageError, match=r"names have no patterns"):
         client.tasks(name="se*")
+
+
+# --- When it starts ------------------------------------------------------------------------------
+
+
+def test_a_task_that_go_scheduled_never_starts_early(
+    client: Client, redis: Any, go: AsynqPeer, store_url: str
+) -> None:
+    worker = Worker(store_url, executor="thread", concurrency=4)
+
+    @worker.handle("t")
+    def handle(task: nbqueue.Task) -> float:
+        return time.time()
+
+    client.enqueue("other", delay="1h")  # of nbqueue, in the same set
+    worker.start()
+    try:
+        due = {f"go-{n}": time.time() + 0.4 + 0.3 * n for n in range(4)}
+        for task_id, at in due.items():
+            message = TaskMessage(
+                type="t", id=task_id, queue="default", timeout=60, retention=600, retry=3
+            )
+            go.schedule(task_id, message.SerializeToString(), int(at))  # section H.1, 27
+        for task_id, at in due.items():
+            assert at <= client.get(task_id).result(20)
+    finally:
+        worker.stop()
+
+
+# --- What state it is in -------------------------------------------------------------------------
+
+
+def test_all_handles_tell_the_state_that_the_store_tells(
+    client: Client, redis: Any, worker: ThreadWorker, store_url: str
+) -> None:
+    group = client.map(len, ["a", "bc"])
+    with nbqueue.connect(store_url) as other:
+        handles = [group.futures[0], other.get(group.ids[0]), pickle.loads(pickle.dumps(group[0]))]
+        assert {handle.state for handle in handles} == {"pending"}
+        held = worker.fetch(2)
+        for handle in handles:
+            wait_until(handle.running)
+            assert " active " in repr(handle)
+            with pytest.raises(concurrent.futures.TimeoutError, match="active"):
+                handle.result(0.01)
+            assert not handle.done()
+        for each in held:
+            worker.succeed(each, 1)
+        for handle in handles:
+            wait_until(lambda handle=handle: handle.state == "completed")
+            assert (handle.done(), handle.running(), handle.result(0)) == (True, False, 1)
+
+
+def test_the_state_is_known_while_go_works_on_it(client: Client, redis: Any, go: AsynqPeer) -> None:
+    future = client.enqueue("t")
+    seen = [future.state]
+    msg = go.dequeue(NOW)
+    assert msg is not None
+    wait_until(lambda: future.state != "pending")
+    seen.append(future.state)
+    go.retry(future.id, msg, NOW + 99)
+    wait_until(lambda: future.state != "active")
+    seen.append(future.state)
+    assert seen == ["pending", "active", "retry"]
+    assert not future.running()
+
+
+def test_a_state_is_told_while_the_store_is_asked_no_more(client: Client) -> None:
+    future = client.enqueue("t")
+    client.close()
+    assert future.state in ("pending", "")
+    assert future.id in repr(future)
