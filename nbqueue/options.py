@@ -12,6 +12,7 @@ from typing import Any
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.limits import Limit
+from nbqueue.names import fault_of
 
 LONGEST_SEED = 1_024
 """The most bytes that a seed may have."""
@@ -185,14 +186,11 @@ def check_seed(seed: object) -> int:
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value.strip():
         raise UsageError(f"{name}={value!r} is empty: it must be text")
-    if value != value.strip():
-        raise UsageError(f"{name}={value!r} begins or ends with white space")
-    if name == "task_id" and any(c.isspace() or not c.isprintable() for c in value):
-        raise UsageError(f"task_id={value!r} must not contain white space")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{name}={value!r} cannot be written as UTF-8") from None
+    is_id = name == "task_id"
+    fault = fault_of(value, inner_space=not is_id, only_printable=is_id)
+    if fault is not None:
+        way_out = "use letters, digits and signs" if is_id else "leave that out"
+        raise UsageError(f"{name}={value!r} {fault}: {way_out}")
 
 
 def _check_moment(name: str, value: object) -> None:

@@ -50,8 +50,10 @@ class Channel:
         self._is_of_no_use = False
         self._spin, self._may_spin = Spin(), False
 
-    def run(self, commands: Iterable[Command[Any]]) -> list[Any]:
+    def run(self, commands: Iterable[Command[Any]], then: bytes = b"") -> list[Any]:
         """Run scripts in one round trip, and return what their replies mean, in order.
+
+        ``then`` is a packed plain command that is sent after them, whose reply tells nothing.
 
         What ``commands`` yields is sent as it comes, so that the server works on the first while
         the next are made; whatever that calls must not use this channel. Scripts that the server
@@ -59,7 +61,7 @@ class Channel:
         `StoreUnreachable` on a lost connection, `StoreError` on a refusal.
         """
         with self._lock:
-            commands, replies = self._exchange_scripts(commands)
+            commands, replies = self._exchange_scripts(commands, then)
             missing = [i for i, reply in enumerate(replies) if _is_missing_script(reply)]
             if missing:
                 self._loaded.clear()
@@ -76,9 +78,9 @@ class Channel:
             for command, reply in zip(commands, replies, strict=True)
         ]
 
-    def run_packed(self, script: Script, data: bytes, sending: Sending) -> Any:
+    def run_packed(self, script: Script, data: bytes, sending: Sending, then: bytes = b"") -> Any:
         """Run a script that was packed already, and return its reply, in few steps: these lie on
-        the way of each task that is submitted by itself.
+        the way of each task that is submitted by itself. ``then``: as for `run`.
 
         What ``sending`` does at its end is done while the server works; the script may have to be
         sent again. Raises as `run` does.
@@ -91,9 +93,12 @@ class Channel:
                 self._loaded.add(script.sha)
             with sending.lock:
                 sending.begin()
-                connection.sendall(data)
+                connection.sendall(data + then)
                 sending.end()
-            return self._receive(connection, 1)[0]
+            replies = self._receive(connection, 2 if then else 1)
+            if then:
+                self._checked(replies[1])
+            return replies[0]
 
         with self._lock:
             reply = self._ask(ask)
@@ -129,7 +134,7 @@ class Channel:
             self._drop()
 
     def _exchange_scripts(
-        self, commands: Iterable[Command[Any]]
+        self, commands: Iterable[Command[Any]], then: bytes = b""
     ) -> tuple[list[Command[Any]], list[Any]]:
         """The commands that were sent, and the reply to each."""
         sent: list[Command[Any]] = []
@@ -154,8 +159,13 @@ class Channel:
                     expected += 1
                 sent.append(command)
                 yield made
+            if then:
+                expected += 1
+                yield [then]
 
         replies = self._exchange(parts(), lambda: expected)
+        if then:
+            self._checked(replies.pop())
         for at in reversed(loads):
             reply = replies.pop(at)
             if isinstance(reply, resp.ReplyError):

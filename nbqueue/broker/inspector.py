@@ -13,6 +13,7 @@ from nbqueue.broker.infos import DailyStats, QueueInfo, TaskInfo
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound
 from nbqueue.wire import fields, states
+from nbqueue.wire.attempts import attempts_made
 from nbqueue.wire.keys import QUEUES, QueueKeys, queue_keys
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage, read_message
 
@@ -39,6 +40,7 @@ _FIELDS = (
     fields.LOST,
     fields.GROUP,
     fields.PENDING_SINCE,
+    fields.FAILED,
 )
 
 
@@ -312,10 +314,11 @@ def _info(
     lease_until: float,
     now_ms: int,
 ) -> TaskInfo | None:
-    msg, state, result, due, attempt, lost, group, _ = values
+    msg, state, result, due, attempt, lost, group, _, mark = values
     message = read_message(msg) if msg is not None and state is not None else None
     if message is None:
         return None
+    word, times_lost = state.decode("utf-8", "replace"), decoded_number(lost or b"0") or 0
     is_active = state == b"active"
     return TaskInfo(
         id=task_id,
@@ -323,7 +326,7 @@ def _info(
         type=message.type,
         payload=message.payload,
         headers=dict(message.headers),
-        state=state.decode("utf-8", "replace"),
+        state=word,
         max_retry=message.retry,
         retried=message.retried,
         error=message.error_msg or None,
@@ -336,8 +339,10 @@ def _info(
         completed_at=_moment(message.completed_at),
         result=result,
         is_orphaned=is_active and lease_until * 1000 <= now_ms,
-        attempt=decoded_number(attempt or b"0") or 0,
-        lost=decoded_number(lost or b"0") or 0,
+        attempt=attempts_made(
+            message, word, decoded_number(attempt or b"0") or 0, times_lost, mark
+        ),
+        lost=times_lost,
     )
 
 

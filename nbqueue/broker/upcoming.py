@@ -12,7 +12,8 @@ class Upcoming(NamedTuple):
     """When (Unix ms) there is next something to do in a queue; None: nothing is to come.
 
     ``due_ms``: for `forward`. ``lease_ms``: for `expired`. ``over_ms``: for `delete_expired`.
-    ``waiting_ms``: for `judge`. ``orphans``: there is something for `adopt` now.
+    ``waiting_ms``: for `judge`. ``orphans``: there is something for `adopt` now. ``cancels``: tasks
+    were cancelled that run in Go.
     """
 
     due_ms: int | None
@@ -22,6 +23,7 @@ class Upcoming(NamedTuple):
     orphans: bool
     schedules: bool
     sets: bool
+    cancels: bool = False
 
 
 def upcoming(queue: str) -> Command[Upcoming]:
@@ -38,6 +40,7 @@ def upcoming(queue: str) -> Command[Upcoming]:
             keys.waiting,
             keys.schedules,
             keys.aggregation_sets,
+            keys.cancels,
         ),
         (),
         _read,
@@ -45,7 +48,7 @@ def upcoming(queue: str) -> Command[Upcoming]:
 
 
 def _read(reply: Any) -> Upcoming:
-    scheduled, retry, lease, completed, waiting, orphans, schedules, sets = reply
+    scheduled, retry, lease, completed, waiting, orphans, *there = reply
     # A task moves once the exact time has come, which is in the second that ends with its score.
     due = [(float(score) - 1) * 1000 + 1 for score in (scheduled, retry) if score]
     return Upcoming(
@@ -54,8 +57,7 @@ def _read(reply: Any) -> Upcoming:
         _ms(completed),
         _whole(float(waiting) if waiting else None),
         bool(orphans),
-        bool(schedules),
-        bool(sets),
+        *map(bool, there),
     )
 
 

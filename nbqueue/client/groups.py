@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from nbqueue.calls.exceptions import error_text
+from nbqueue.client.about import About
+from nbqueue.client.cancelling import CANCEL_SECONDS
 from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_shown
-from nbqueue.client.futures import CANCEL_SECONDS, About, TaskFuture
+from nbqueue.client.futures import TaskFuture
 from nbqueue.client.members import Completions, Futures, InOrder
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.client.waiting import (

@@ -23,7 +23,7 @@ from nbqueue.client.alarm import Alarm
 from nbqueue.client.asking import ASK_SECONDS, Asking
 from nbqueue.client.hearers import Hearers, Tell
 from nbqueue.client.leading import Leading
-from nbqueue.client.outcomes import DELETED, End, broken
+from nbqueue.client.outcomes import GONE, End, broken
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.client.sending import Sending
 from nbqueue.client.subscription import CHECK_SECONDS, Subscription
@@ -128,7 +128,7 @@ class Listener:
                 self._tasks.leave(channel)
         sink = self.claim(queue, task_id)
         if sink is not None:
-            sink._take(((task_id, End(DELETED)),))
+            sink._take(((task_id, End(GONE)),))
 
     def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         """Do not tell ``sink`` of these tasks: they were not enqueued."""
@@ -136,11 +136,14 @@ class Listener:
             self._tasks.forget(queue, task_ids, sink)
             self._lock.notify_all()
 
-    def entered(self, queue: str, task_ids: Sequence[str], generation: int) -> None:
-        """These tasks lie in the store now, enqueued after `expect` returned ``generation``."""
+    def entered(
+        self, queue: str, task_ids: Sequence[str], generation: int, is_message: bool = False
+    ) -> None:
+        """These tasks are in the store since `expect` returned ``generation``; ``is_message``:
+        programs in Go may handle them."""
         with self._mutex:
             # The thread knows when to look next; it need not be woken for each task.
-            is_first = self._tasks.enter(queue, task_ids, time.monotonic())
+            is_first = self._tasks.enter(queue, task_ids, time.monotonic(), is_message)
             is_unheard = generation == 0 or generation != self._generation
             if is_unheard:
                 # They may have ended while nobody listened.
@@ -175,6 +178,17 @@ class Listener:
         with self._mutex:
             self._hearers.remove(channel, tell)
             self._wake()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the store was there a moment ago."""
+        return self._link is not None
+
+    def suspect(self, queue: str, task_id: str) -> None:
+        """Look at this task at once: it was seen to have ended."""
+        with self._mutex:
+            self._tasks.suspect(queue, (task_id,))
+        self._wake()
 
     def claim(self, queue: str, task_id: str) -> Sink | None:
         """Return the sink of this task, to be told of its end by the caller."""
@@ -369,11 +383,11 @@ class Listener:
         with self._mutex:
             if link.is_deaf:
                 self._asking.ask()
-            chosen = self._tasks.next_slice(now)
+            chosen = self._tasks.next_look(now)
             if chosen is None:
-                seconds = self._tasks.next_slice_in(now)
+                seconds = self._tasks.next_look_in(now)
                 return CHECK_SECONDS if seconds is None else seconds
-        self._telling.look_at(*chosen)
+        self._telling.look_at(chosen)
         return 0.0
 
     def _own_broker(self) -> Broker:

@@ -34,6 +34,9 @@ _ONE_END = struct.Struct(">HcI")
 REMOVED: Final = "removed"
 """The same for one that was deleted before it was done, as whoever deleted it announced."""
 
+GONE: Final = "gone"
+"""The same for one that was found to be gone, with no word of why."""
+
 _STATES = {b"c": states.COMPLETED, b"a": states.ARCHIVED, b"d": DELETED, b"x": REMOVED}
 
 _settle = threading.Lock()
@@ -67,7 +70,8 @@ class Outcome:
     ``is_call`` says that only what a holder of the signing key made may be its result. That of a
     message is what its handler wrote: a JSON value, else the plain bytes, None for nothing at all.
     ``is_json`` says that it is a call whose result is JSON, unsigned and never unpickled.
-    A message that is gone without a word is taken for done, as Asynq deletes what is done.
+    A message that is gone without a word is taken for done, as Asynq deletes what is done; `gone`
+    says when it cannot be.
     """
 
     __slots__ = (
@@ -83,7 +87,9 @@ class Outcome:
         is_json: bool = False,
     ) -> None:
         self.state = end.state
-        if end.state == DELETED and (end.body or not is_call):
+        if end.state == GONE and is_call:
+            self.state = DELETED
+        elif end.state in (DELETED, GONE) and (end.body or not is_call):
             # Kept for no time at all, so that its end is all that there ever was of it.
             self.state = states.COMPLETED
         elif end.state == REMOVED:
@@ -145,7 +151,8 @@ class Outcome:
             body = self._verified(end.body, payloads.EXCEPTION)
             return None, self._raisable(load_exception(body, self._task_id))
         return None, TaskNotFound(
-            f"task {self._task_id} is no longer in the store: it was deleted, or its retention "
+            end.text
+            or f"task {self._task_id} is no longer in the store: it was deleted, or its retention "
             "was over before its result could be read",
             self._task_id,
         )
@@ -202,7 +209,7 @@ def read_announcement(data: bytes) -> tuple[list[tuple[str, End]], list[str]]:
 def end_of(record: TaskRecord | None) -> End:
     """The end of a task that is known to have ended, from what the store holds of it."""
     if record is None:
-        return End(DELETED)
+        return End(GONE)
     if record.state == states.COMPLETED:
         return End(record.state, record.result or b"")
     return End(states.ARCHIVED, record.error or b"", record.message.error_msg)
@@ -211,12 +218,27 @@ def end_of(record: TaskRecord | None) -> End:
 def end_as(ending: Ending | None) -> End | None:
     """The same of a task that may not have ended: then None."""
     if ending is None:
-        return End(DELETED)
+        return End(GONE)
     if ending.state == states.COMPLETED:
         return End(ending.state, ending.result)
     if ending.state == states.ARCHIVED:
         return End(ending.state, ending.error, ending.error_text)
     return None
+
+
+def gone(task_id: str, *, is_kept: bool, last_state: str) -> End:
+    """The end of a message that is gone from the store, with no word of why.
+
+    ``is_kept``: it has a retention, so it would still be there if it had completed just now.
+    ``last_state``: that in which it was seen last.
+    """
+    if last_state == states.AGGREGATING:
+        text = (
+            f"task {task_id} has left its aggregation group: a program in Go made one task of the "
+            "group, and tells nobody its id; or the task was deleted"
+        )
+        return End(REMOVED, text=text)
+    return End(REMOVED if is_kept else GONE)
 
 
 def broken(task_id: str, error: BaseException) -> End:

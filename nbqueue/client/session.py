@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 from nbqueue.broker import commands
 from nbqueue.broker.broker import Broker
-from nbqueue.calls import payloads, taskmark
-from nbqueue.calls.exceptions import dump_exception, error_text
+from nbqueue.calls import taskmark
+from nbqueue.calls.cancellation import cancellation
 from nbqueue.calls.signing import Keyring
+from nbqueue.client.cancelling import CANCELLABLE, cancel_running
 from nbqueue.client.events import EventFeed
 from nbqueue.client.inheriting import hold_while_forking, inherit
 from nbqueue.client.listener import Listener
@@ -23,7 +24,6 @@ from nbqueue.clock import Clock
 from nbqueue.errors import (
     StoreError,
     StoreUnreachable,
-    TaskCancelled,
     UsageError,
     ValueTooLarge,
 )
@@ -33,14 +33,13 @@ from nbqueue.sizes import Size, format_size, parse_size
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.url import default_url, parse_url
 from nbqueue.wire import fields, ids, states
-from nbqueue.wire.keys import CANCEL_CHANNEL, LISTENER_LENGTH, queue_keys
+from nbqueue.wire.keys import LISTENER_LENGTH, queue_keys
 
 CAPTURED_LIMIT = "16MB"
 """How much a function may take along unless `nbqueue.connect` says else."""
 
 _BATCH = 256
 _SURELY_HELD = 4_000_000
-_CANCELLABLE = frozenset({states.PENDING, states.SCHEDULED, states.RETRY, states.AGGREGATING})
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
@@ -147,15 +146,12 @@ class Session:
     ) -> dict[str, End | str]:
         """Cancel tasks: archive those that do not run, and ask the workers of those that do.
 
+        A task that runs in Go is waited for up to 2 seconds, as Go retries what was cancelled.
         Returns for each task how it ended now, or the state that it was in: ``active`` for one
         whose worker was asked, ``MISSING`` for one that is not in the store.
         """
         broker = self.broker
-        error = TaskCancelled("the task was cancelled")
-        text, pickled = (
-            error_text(error),
-            payloads.pack_result(payloads.EXCEPTION, dump_exception(error)),
-        )
+        text, pickled = cancellation()
         answers: dict[str, End | str] = {}
         keys = queue_keys(queue)
         todo = list(task_ids)
@@ -167,7 +163,7 @@ class Session:
             now_ms = self.clock.now_ms()
             for task_id, (msg, state) in zip(part, found, strict=True):
                 answers[task_id] = state.decode() if msg and state else "MISSING"
-                if answers[task_id] in _CANCELLABLE:
+                if answers[task_id] in CANCELLABLE:
                     body = self.keyring.sign_result(pickled, task_id)
                     new = commands.failed_message(msg, text, now_ms, counts=False)
                     batch.append(commands.cancel(queue, task_id, msg, new, body, now_ms))
@@ -180,7 +176,7 @@ class Session:
                     todo.append(task_id)
         active = [i for i, answer in answers.items() if answer == states.ACTIVE]
         if active and running:
-            broker.call(*(("PUBLISH", CANCEL_CHANNEL, task_id) for task_id in active))
+            answers |= cancel_running(self, queue, active)
         return answers
 
     def find_by_name(self, name: str) -> tuple[str, str] | None:

@@ -14,7 +14,8 @@ from nbqueue.calls.beside import beside_of
 from nbqueue.calls.captures import warn_of_shared
 from nbqueue.calls.extensions import Seed
 from nbqueue.calls.functions import Code, dump_call, dump_function
-from nbqueue.client.futures import About, TaskFuture
+from nbqueue.client.about import About
+from nbqueue.client.futures import TaskFuture
 from nbqueue.client.terms import Terms
 from nbqueue.clock import to_ms_up
 from nbqueue.errors import TaskIdConflict
@@ -109,7 +110,7 @@ class Unsent:
             conflicts = self.write(tasks)
             if conflicts:
                 raise id_conflict(queue, ids[conflicts[0]])
-            listener.entered(queue, ids, generation)
+            listener.entered(queue, ids, generation, not self.about.is_call)
         except BaseException:
             listener.forget(queue, ids, sink)
             raise

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from nbqueue.broker.upcoming import Upcoming, upcoming
 from nbqueue.clock import Clock
+from nbqueue.worker.cancelled import CancelFollower
 from nbqueue.worker.elsewhere import Adopter
 from nbqueue.worker.judge import Judge
 from nbqueue.worker.links import Links
@@ -40,6 +41,7 @@ class Tended:
     janitor: Janitor
     adopter: Adopter
     reclaimer: Reclaimer
+    cancelled: CancelFollower
     schedules: Callable[[str], None]
 
 
@@ -113,6 +115,8 @@ class Lookout(Service):
         tended.reclaimer.note(queue, found.sets)
         if found.schedules:
             tended.schedules(queue)
+        if found.cancels:
+            tended.cancelled.follow(queue)
         if found.orphans:
             tended.adopter.adopt(queue)
         is_late = found.lease_ms is not None and found.lease_ms <= self._clock.now_ms()

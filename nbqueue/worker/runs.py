@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nbqueue.broker.commands import Failure, Who
 from nbqueue.calls.payloads import JSON_RESULT, Call
 from nbqueue.executor.pipe import NO_CODE, TaskFrame
+from nbqueue.wire.attempts import attempt_number
 from nbqueue.wire.limits import exact, read_limits, seen_headers
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
@@ -79,7 +80,10 @@ class Run:
         self.msg = msg
         self.message = message
         self.fence = fence
-        self.attempt = attempt
+        self.fetched = attempt
+        """Which fetch by a worker of nbqueue this is, from 1: what the store counts."""
+        self.attempt = attempt_number(message, attempt, lost)
+        """The number of the attempt, those of programs in Go included."""
         self.lost = lost
         self.since_ns = since_ns
         self.fetched_ms = fetched_ms

@@ -29,6 +29,7 @@ from nbqueue.wire.presence import CLOSED, STOPPED
 from nbqueue.worker.aggregator import Aggregator
 from nbqueue.worker.answers import Answers
 from nbqueue.worker.burst import Burst
+from nbqueue.worker.cancelled import CancelFollower
 from nbqueue.worker.codes import Codes
 from nbqueue.worker.elsewhere import Adopter, Elsewhere
 from nbqueue.worker.executors import Death
@@ -189,7 +190,7 @@ class Supervisor:
             queues,
             self._numbers,
         )
-        adopter = Adopter(*parts)
+        adopter, cancelled = Adopter(*parts), CancelFollower(*parts, self._keys)
         tended = Tended(
             self.forwarder,
             self._judge,
@@ -197,11 +198,12 @@ class Supervisor:
             Janitor(*parts, queues),
             adopter,
             Reclaimer(*parts, queues, min(5.0, self.settings.lease_seconds)),
+            cancelled,
             self._on_schedules,
         )
         Lookout(*parts, queues, info_key(self.worker_id), tended)
         self._neighbours = Neighbours(*parts, self.worker_id, queues, recovering)
-        Elsewhere(*parts, queues, adopter, recovering.expired, self._on_schedules)
+        Elsewhere(*parts, queues, adopter, cancelled, recovering.expired, self._on_schedules)
         Sweeper(*parts, queues)
         BeginNotes(*parts, self.pool)
         Thrift(*parts, self.pool)

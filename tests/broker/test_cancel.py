@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
-from transitions import LEASE_MS, NOW, active, events, fetched
+from transitions import LEASE_MS, NOW, active, events, fetched, mark
 
 from nbqueue.broker import commands
 from nbqueue.broker.commands import Command
@@ -44,7 +44,9 @@ def test_a_task_that_is_not_running_is_archived(broker: Any, redis: Any, state: 
         **OTHERS,
         **SETS,
         "archived": Zset(e=NOW - 9, a=NOW),
-        "t:a": task("a", "archived", {"nbq:error": b"E"}, **CANCELLED),
+        "t:a": task(
+            "a", "archived", {"nbq:error": b"E", "nbq:failed": mark(**CANCELLED)}, **CANCELLED
+        ),
         **events(("archived", "a")),
     }
     assert dump(redis) == then
@@ -64,7 +66,12 @@ def test_a_task_that_waits_in_its_group_is_archived(
         **({"g:g": Zset(others), "groups": {"g"}} if others else {}),
         **rest,
         "archived": Zset(a=NOW),
-        "t:a": task("a", "archived", {"group": "g", "nbq:error": b"E"}, **CANCELLED),
+        "t:a": task(
+            "a",
+            "archived",
+            {"group": "g", "nbq:error": b"E", "nbq:failed": mark(**CANCELLED)},
+            **CANCELLED,
+        ),
         **events(("archived", "a")),
     }
 
@@ -97,7 +104,12 @@ def test_one_in_a_group_leaves_it(broker: Any, redis: Any) -> None:
         "groups": {"g"},
         "t:b": task("b", "aggregating", {"group": "g"}),
         "archived": Zset(a=NOW),
-        "t:a": task("a", "archived", {"group": "g", "nbq:error": b"E"}, **CANCELLED),
+        "t:a": task(
+            "a",
+            "archived",
+            {"group": "g", "nbq:error": b"E", "nbq:failed": mark(**CANCELLED)},
+            **CANCELLED,
+        ),
         **events(("archived", "a")),
     }
 
@@ -110,7 +122,9 @@ def test_the_archive_is_trimmed_to_what_the_queue_says(broker: Any, redis: Any) 
     assert dump(redis) == {
         "archived": Zset(x2=NOW - 1, a=NOW),
         "t:x2": full["t:x2"],
-        "t:a": task("a", "archived", {"nbq:error": b"E"}, **CANCELLED),
+        "t:a": task(
+            "a", "archived", {"nbq:error": b"E", "nbq:failed": mark(**CANCELLED)}, **CANCELLED
+        ),
         "own:settings": {"archive_max": "2"},
         "own:trimmed": "2",
         **events(("trimmed", "x0 x1"), ("archived", "a")),

@@ -502,12 +502,14 @@ class TestRealFuture:
         assert worker.work() == 1
         assert future.result(3) == 1
 
-    def test_running_is_known_after_asking(self, client: Client, worker: ThreadWorker) -> None:
+    def test_running_is_what_the_store_says(self, client: Client, worker: ThreadWorker) -> None:
         future = client.submit(add, 1)
-        [held] = worker.fetch()
         assert not future.running()
-        assert future.refresh().running()
-        assert (future.state, future.attempt) == ("active", 1)
+        [held] = worker.fetch()
+        wait_until(future.running)
+        assert future.state == "active"
+        assert f" active id={future.id}" in repr(future)
+        assert future.refresh().attempt == 1
         worker.succeed(held, 1)
         assert future.result(3) == 1
         assert not future.running()

@@ -7,7 +7,7 @@
 -- `msg` to match). Safe to repeat.
 --
 -- KEYS: task, active, lease, retry, events, attempts, processed, processed_day, failed, failed_day
--- ARGV: id, fence, msg, due_ms, counts, error_body, now_ms, event_cap, attempt_cap, day_expire_at,
+-- ARGV: id, fence, msg, due_ms, counts, error_body, error_mark, now_ms, event_cap, attempt_cap, day_expire_at,
 --   wake, worker, host, type_name, attempt_number, started_ms, waited_ms, reason, peak_memory,
 --   error_text
 -- RETURNS: 1, or 0 if the caller no longer held the task
