@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_shown
 from nbqueue.client.outcomes import End, Outcome, end_of
-from nbqueue.client.waiting import AsyncWaiters, is_asked_by_asyncio, seconds_of
+from nbqueue.client.waiting import AsyncWaiters, WaitTimeout, is_asked_by_asyncio, seconds_of
 from nbqueue.durations import Duration
 from nbqueue.wire import states
 
@@ -198,7 +198,7 @@ class TaskFuture(concurrent.futures.Future[T]):
             if not self._is_over() and not wait_shown(
                 self, self._condition, self._is_over, seconds
             ):
-                raise concurrent.futures.TimeoutError(
+                raise WaitTimeout(
                     f"task {self.id} has not ended yet (last known: {self.state}); it goes on"
                 )
         outcome = self._outcome

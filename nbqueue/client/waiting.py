@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import inspect
 import signal
 import sys
@@ -15,6 +16,16 @@ from nbqueue.durations import Duration, parse_duration
 
 if TYPE_CHECKING:
     import asyncio
+
+if sys.version_info >= (3, 11):
+    WaitTimeout = TimeoutError
+else:
+    import asyncio
+
+    class WaitTimeout(TimeoutError, concurrent.futures.TimeoutError, asyncio.TimeoutError):
+        """The tasks have not ended in time: the `TimeoutError` of Python, of `concurrent.futures`
+        and of `asyncio`, which are three classes before Python 3.11."""
+
 
 AWAKE_SECONDS = 0.2
 """How often an ``await`` wakes: a quiet loop does not notice the stop button (ipykernel#881)."""

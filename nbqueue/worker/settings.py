@@ -35,7 +35,7 @@ class WorkerSettings:
     lease: how long a task stays ours without a sign of life (a duration); 30 s, as Asynq's.
     tasks_per_executor: an executor is replaced after this many tasks; None: never.
     memory_per_executor: and when it once had this many bytes; None: never.
-    burst: end when all queues are empty, and nothing is due.
+    burst: end when all queues are empty, and nothing is due within a second.
     group_grace_period: how long an aggregation group must have got no task to be aggregated (a
         duration); 1 min.
     group_max_delay: how long its oldest task may wait (a duration); None: any time.

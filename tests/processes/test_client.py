@@ -51,6 +51,8 @@ from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
 WAIT = 10.0
 KEYS = queue_keys("default")
+TIMEOUTS = (TimeoutError, concurrent.futures.TimeoutError, asyncio.TimeoutError)
+"""Three classes before Python 3.11."""
 
 
 def wait_until(fact: Callable[[], Any], seconds: float = WAIT) -> Any:
@@ -495,10 +497,11 @@ class TestRealFuture:
         self, client: Client, worker: ThreadWorker
     ) -> None:
         future = client.submit(add, 1)
-        with pytest.raises(concurrent.futures.TimeoutError, match="has not ended yet"):
-            future.result(timeout="10ms")
-        with pytest.raises(concurrent.futures.TimeoutError):
-            future.exception(0)
+        for error in TIMEOUTS:
+            with pytest.raises(error, match="has not ended yet"):
+                future.result(timeout="10ms")
+            with pytest.raises(error, match="has not ended yet"):
+                future.exception(0)
         assert worker.work() == 1
         assert future.result(3) == 1
 
@@ -722,13 +725,19 @@ class TestMap:
 
     def test_timeouts(self, client: Client, worker: ThreadWorker) -> None:
         group = client.map(add, range(3), timeout=0.02)
-        for wait in (
-            lambda: list(group),
-            lambda: group.results(0.01),
-            lambda: list(group.as_completed(0.01)),
-        ):
-            with pytest.raises(concurrent.futures.TimeoutError, match="3 of 3 tasks have not"):
-                wait()
+
+        async def awaiting() -> None:
+            await group.results(0.01)
+
+        for error in TIMEOUTS:
+            for wait in (
+                lambda: list(group),
+                lambda: group.results(0.01),
+                lambda: list(group.as_completed(0.01)),
+                lambda: asyncio.run(awaiting()),
+            ):
+                with pytest.raises(error, match="3 of 3 tasks have not"):
+                    wait()
         assert not group.wait(0)
         worker.work()
         assert group.wait(3)

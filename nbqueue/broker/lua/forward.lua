@@ -9,7 +9,7 @@
 -- ARGV: task_prefix, group_prefix, now_ms, limit, event_cap, wake
 -- RETURNS: how many were moved, and when to look again (Unix ms as text, empty: nothing is to
 --   come). That is when the next is due, or, for those of a later second, when that second begins.
--- USES: types, append
+-- USES: types, append, due
 
 local now_s = math.floor(tonumber(now_ms) / 1000)
 local since = now_ms .. '000000'
@@ -43,16 +43,6 @@ check('LLEN', pending)
 check('XLEN', events)
 check('SCARD', groups)
 
--- The exact time in ms of a task with this score: what a program in Go wrote later has no other.
-local function exact(id, score)
-  local at = redis.pcall('HGET', task_prefix .. id, 'nbq:due')
-  at = type(at) == 'string' and tonumber(at)
-  if at and math.ceil(at / 1000) == score then
-    return at
-  end
-  return score * 1000
-end
-
 local function take(from, id)
   local found = redis.pcall('HMGET', task_prefix .. id, 'msg', 'group')
   local group = from == scheduled and found[2]
@@ -68,7 +58,7 @@ for _, from in ipairs({ scheduled, retry }) do
   end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', from, now_s + 1, now_s + 1,
     'LIMIT', 0, limit)) do
-    local at = exact(id, now_s + 1)
+    local at = exact_ms(id, now_s + 1)
     if at <= tonumber(now_ms) then
       take(from, id)
     else
