@@ -207,6 +207,9 @@ class TaskTimeout(TaskError, _TimeoutError):
         super().__init__(message, task_id)
 
 
+del _TimeoutError  # nothing to catch: it is a base of `TaskTimeout` only
+
+
 class WorkerLost(TaskError):
     """The process that ran the task died, and the task must not, or must no more, run again."""
 
