@@ -91,7 +91,7 @@ def test_callbacks_that_wait_are_refused_there_too(q: nbqueue.Client) -> None:
 
     def wait(future: Any) -> None:
         try:
-            q.submit(one, 2).result(5)
+            q.submit(one, 2).result(30)
         except RuntimeError as error:
             errors.append(str(error))
 
