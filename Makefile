@@ -28,7 +28,7 @@ test-slow: $(VENV)/.test  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 test-pythons:  ## Run the tests on each Python that is here, newest of everything; TESTS="tests/unit" chooses
-	$(PYTHON) tests/pythons.py $(TESTS)
+	$(PYTHON) tests/support/pythons.py $(TESTS)
 
 lint: $(VENV)/.test  ## Check style, types and imports only
 	$(BIN)/ruff check .
