@@ -756,7 +756,7 @@ class TestMap:
     def test_ten_thousand(self, client: Client, worker: ThreadWorker) -> None:
         group = client.map(double, range(10_000))
         with worker.running():
-            assert group.results(30) == [2 * n for n in range(10_000)]
+            assert group.results(90) == [2 * n for n in range(10_000)]
         assert not group._futures
 
     def test_nothing_is_left_behind_by_a_map_that_fails(self, client: Client, redis: Any) -> None:
@@ -1034,7 +1034,7 @@ class TestFaults:
         may_connect, connect = threading.Event(), client._session.listener._connect
 
         def connect_later() -> None:
-            may_connect.wait(WAIT)
+            may_connect.wait()
             connect()
 
         monkeypatch.setattr(client._session.listener, "_connect", connect_later)

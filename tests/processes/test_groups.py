@@ -212,9 +212,9 @@ def test_a_function_that_fails_is_tried_again_and_no_task_is_lost(
     lab: Any, q: Any, how: str, said: str, executor: str
 ) -> None:
     worker = make_worker(lab, fails_at_first(lab.mark_file("tries"), how), executor=executor)
+    for n in range(3):
+        q.enqueue("mail", n, group="emails")  # before the worker: all of them are one set
     with worker:
-        for n in range(3):
-            q.enqueue("mail", n, group="emails")
         lab.wait_until(lambda: lab.marks("tries"))
         lab.wait_until(lambda: "aggregation failed" in worker.log.read_text(errors="replace"))
         lab.wait_until(lambda: aggregates(lab))
