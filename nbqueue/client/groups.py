@@ -17,6 +17,7 @@ from nbqueue.client.waiting import (
     AsyncWaiters,
     Selective,
     WaitTimeout,
+    in_time,
     is_awaited,
     seconds_of,
     until_of,
@@ -198,14 +199,9 @@ class TaskGroup(Generic[T]):
     async def _results_async(
         self, timeout: Duration | None = None, return_exceptions: bool = False
     ) -> list[Any]:
-        import asyncio
-
         enough = InOrder(self._outcomes, return_exceptions)
         waiting = awaited_shown(self, self._async_waiters.wait(self._changed, enough))
-        try:
-            await asyncio.wait_for(waiting, seconds_of(timeout))
-        except asyncio.TimeoutError:
-            raise self._not_ended() from None
+        await in_time(waiting, seconds_of(timeout), self._not_ended)
         return self.results(0, return_exceptions)
 
     async def __aiter__(self) -> AsyncIterator[T]:
@@ -235,9 +231,8 @@ class TaskGroup(Generic[T]):
             raise self._not_ended()
 
     def _not_ended(self) -> WaitTimeout:
-        return WaitTimeout(
-            f"{len(self) - self.done_count} of {len(self)} tasks have not ended yet; they go on"
-        )
+        left = len(self) - self.done_count
+        return WaitTimeout(f"{left} of {len(self)} tasks have not ended yet; they go on")
 
     def _refuse_in_callback(self) -> None:
         if self._session.listener.is_this_thread() and not self.done():

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,18 @@ def _wait_for(
             return False
         condition.wait(_LONGEST_WAIT if left is None else min(left, _LONGEST_WAIT))
     return True
+
+
+async def in_time(
+    waiting: Awaitable[None], seconds: float | None, late: Callable[[], WaitTimeout]
+) -> None:
+    """Await ``waiting``; raise what ``late`` returns if that takes longer than ``seconds``."""
+    import asyncio
+
+    try:
+        await asyncio.wait_for(waiting, seconds)
+    except asyncio.TimeoutError:
+        raise late() from None
 
 
 def is_awaited(caller: FrameType) -> bool:
