@@ -1,4 +1,4 @@
-"""What there is to tend in a queue, and when."""
+"""What there is to do in a queue, and when."""
 
 from __future__ import annotations
 
@@ -44,6 +44,17 @@ def upcoming(queue: str) -> Command[Upcoming]:
         ),
         (),
         _read,
+    )
+
+
+def remaining(queue: str, until_ms: int) -> Command[bool]:
+    """Ask whether a queue has tasks to run now, or will have by ``until_ms`` (Unix ms)."""
+    keys = queue_keys(queue)
+    return command(
+        "remaining",
+        (keys.paused, keys.pending, keys.scheduled, keys.retry, keys.waiting),
+        (keys.task_prefix, until_ms),
+        bool,
     )
 
 

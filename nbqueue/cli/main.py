@@ -155,7 +155,7 @@ def main() -> None:
 @click.option(
     "--burst",
     is_flag=True,
-    help="End when all queues are empty and nothing is due.",
+    help="End when all queues are empty and nothing is due within a second.",
 )
 @click.option(
     "--idle-timeout",

@@ -12,7 +12,7 @@ from nbqueue.client.cancelling import CANCEL_SECONDS, CANCELLABLE
 from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_shown
 from nbqueue.client.outcomes import GONE, End, Outcome, end_of, gone
 from nbqueue.client.seen import SeenState
-from nbqueue.client.waiting import AsyncWaiters, is_asked_by_asyncio, seconds_of
+from nbqueue.client.waiting import AsyncWaiters, WaitTimeout, is_asked_by_asyncio, seconds_of
 from nbqueue.durations import Duration
 from nbqueue.wire import states
 
@@ -192,7 +192,7 @@ class TaskFuture(concurrent.futures.Future[T]):
             ):
                 state = self.state
                 if not self._is_over():
-                    raise concurrent.futures.TimeoutError(
+                    raise WaitTimeout(
                         f"task {self.id} has not ended yet (last known: {state}); it goes on"
                     )
         outcome = self._outcome

@@ -40,7 +40,7 @@ class WorkerSettings:
         for one that runs in this process, and not at all for one that `Worker.start` starts.
     tasks_per_executor: an executor is replaced after this many tasks; None: never.
     memory_per_executor: and when it once had this many bytes; None: never.
-    burst: end when all queues are empty, and nothing is due.
+    burst: end when all queues are empty, and nothing is due within a second.
     group_grace_period: how long an aggregation group must have got no task to be aggregated (a
         duration); 1 min.
     group_max_delay: how long its oldest task may wait (a duration); None: any time.

@@ -11,7 +11,7 @@
 -- ARGV: task_prefix, group_prefix, now_ms, limit, event_cap, wake
 -- RETURNS: how many were moved, and when to look again (Unix ms as text, empty: nothing is to
 --   come). That is when the next is due, or, for those of a later second, when that second begins.
--- USES: types, append, publish
+-- USES: types, append, publish, due
 
 local now_s = math.floor(tonumber(now_ms) / 1000)
 local since = now_ms .. '000000'
@@ -45,16 +45,6 @@ check('LLEN', pending)
 check('XLEN', events)
 check('SCARD', groups)
 
--- When (ms) a task with this score is due.
-local function due_at(id, score)
-  local at = redis.pcall('HGET', task_prefix .. id, 'nbq:due')
-  at = type(at) == 'string' and tonumber(at)
-  if at and math.ceil(at / 1000) == score then
-    return at
-  end
-  return (score + 1) * 1000
-end
-
 local function take(from, id)
   local found = redis.pcall('HMGET', task_prefix .. id, 'msg', 'group')
   local group = from == scheduled and found[2]
@@ -74,7 +64,7 @@ for _, from in ipairs({ scheduled, retry }) do
   local near = redis.call('ZRANGEBYSCORE', from, '(' .. now_s - 1, now_s + 1, 'WITHSCORES',
     'LIMIT', 0, 4 * most)
   for i = 1, #near, 2 do
-    local at = due_at(near[i], tonumber(near[i + 1]))
+    local at = exact_ms(near[i], tonumber(near[i + 1]))
     if at > tonumber(now_ms) then
       later(at)
     elseif #due - before < most then
