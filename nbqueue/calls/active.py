@@ -2,7 +2,9 @@
 
 An ``import`` in code that came with a call finds the modules of that call, also where two versions
 of a module are used side by side. ``pickle``, ``importlib.import_module`` and
-``typing.get_type_hints`` look into ``sys.modules``: there the newest call has its modules.
+``typing.get_type_hints`` look into ``sys.modules``: there the newest call has its modules. In an
+executor they stay there until another call comes; in any other process, where the user has modules
+of these names, they leave with the call.
 """
 
 from __future__ import annotations
@@ -28,9 +30,16 @@ _newest: ModuleSet | None = None
 _installed: dict[str, LocalModule] = {}
 _replaced: dict[str, types.ModuleType] = {}
 _by_value: list[set[str]] = []
+_keeps_newest = False
 _lock = threading.RLock()
 _import = builtins.__import__
 _import_module = importlib.import_module
+
+
+def keep_newest() -> None:
+    """Leave the modules of a call in ``sys.modules`` when it ends. For executors."""
+    global _keeps_newest
+    _keeps_newest = True
 
 
 def current() -> ModuleSet | None:
@@ -54,22 +63,27 @@ def enter(modules: ModuleSet) -> None:
 
 
 def leave(modules: ModuleSet) -> None:
-    """End what `enter` began. Modules of a function stay in place until another is called."""
+    """End what `enter` began."""
     modules.running.pop()
     if modules.parent is not None:
         modules.parent.running.pop()
         with _lock:
             if _newest is modules:
                 _make_newest(modules.parent)  # what came with arguments is not kept
+    if not _keeps_newest:
+        with _lock:
+            _make_newest(None)
 
 
-def _make_newest(modules: ModuleSet) -> None:
+def _make_newest(modules: ModuleSet | None) -> None:
     global _newest
     _newest = modules
-    wanted = modules.all_modules()
+    wanted = {} if modules is None else modules.all_modules()
     for name, module in list(_installed.items()):
         if wanted.get(name) is not module and not vars(module)[MODULES].running:
             _uninstall(name, module)
+    if modules is None:
+        return
     for name, module in wanted.items():
         if sys.modules.get(name) is not module and not modules.is_waiting(name):
             install_module(name, module)

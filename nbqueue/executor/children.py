@@ -28,6 +28,7 @@ _STARTERS = frozenset(
 
 def install() -> None:
     """Prepare ``multiprocessing``, joblib and cloudpickle, now or when they are imported."""
+    active.keep_newest()
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     for name, module in list(sys.modules.items()):

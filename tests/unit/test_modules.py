@@ -171,6 +171,33 @@ def test_why_a_name_cannot_be_imported_is_said(folder: Path, call: Any) -> None:
         call(away(folder, fn))
 
 
+def test_sys_modules_is_as_before_when_a_call_ends_outside_of_an_executor(folder: Path) -> None:
+    write(folder, "helper", "VALUE = 1")
+    mine = importlib.import_module("helper")
+    loaded = load_code(dump_function(define("import helper\ndef fn(): return helper.VALUE")).blob)
+    main = sys.modules["__main__"]
+    active.enter(loaded.modules)
+    assert loaded.function() == 1
+    assert sys.modules["helper"] is not mine
+    active.leave(loaded.modules)
+    assert sys.modules["helper"] is mine
+    assert sys.modules["__main__"] is main
+
+
+def test_an_executor_keeps_modules_until_another_call_comes(
+    folder: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(active, "_keeps_newest", True)
+    write(folder, "helper", "VALUE = 1")
+    loaded = away(folder, define("import helper\ndef fn(): return helper"))
+    active.enter(loaded.modules)
+    active.leave(loaded.modules)
+    theirs = loaded.function()
+    assert sys.modules["helper"] is theirs
+    call(load_code(dump_function(define("def fn(): return 1")).blob))
+    assert sys.modules.get("helper") is not theirs
+
+
 def test_sys_modules_is_as_before_when_another_call_comes(folder: Path, call: Any) -> None:
     write(folder, "helper", "VALUE = 1")
     other = types.ModuleType("helper")
