@@ -4,13 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
+# What bench-paired compares with.
+BASE ?= main
 # No constraints, as in `make setup CONSTRAINTS=`, takes the newest of everything.
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 # An install is repeated only when what it was made from has changed.
 INPUTS := pyproject.toml $(CONSTRAINTS)
 
-.PHONY: help setup demo test test-slow test-pythons lint bench bench-peers bench-profile proto lock clean
+.PHONY: help setup demo test test-slow test-pythons lint bench bench-peers bench-paired bench-profile proto lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List these commands
@@ -41,6 +43,9 @@ bench: $(VENV)/.test  ## Measure how fast it is here; BENCH="--rows A1,B --round
 
 bench-peers: $(VENV)/.test  ## Measure other queues beside it, into docs/benchmarks.md (half an hour)
 	$(BIN)/python tests/bench/beside.py $(BENCH)
+
+bench-paired: $(VENV)/.test  ## Compare CPU time per task with a commit before, BASE=main; about half an hour
+	$(BIN)/python tests/bench/paired.py $(BASE) $(BENCH)
 
 bench-profile: $(VENV)/.test  ## Measure where the time of a task goes
 	$(BIN)/python tests/bench/budget.py $(BENCH)
