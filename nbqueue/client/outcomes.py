@@ -51,8 +51,9 @@ class End(NamedTuple):
     """The end of a task as it was told or found, not yet looked into.
 
     ``body`` is the result of a completed task and the exception of an archived one, ``text`` what
-    is known of the latter where there is no exception. ``error`` is set, and the state unknown
-    (empty), where not the task ended but the waiting for it.
+    is known of the latter where there is no exception. ``error`` is set where the exception is
+    known here already: that of a task that this client cancelled; or, with the state unknown
+    (empty), why waiting for a task ended before the task.
     """
 
     state: str
@@ -94,7 +95,7 @@ class Outcome:
         self._is_call = is_call
         self._is_json = is_json
         self._loaded: tuple[Any, Exception | None] | None = None
-        self.is_cancelled = False
+        self.is_cancelled = isinstance(end.error, TaskCancelled)
         # Loading is for whoever asks, except where it must be known whether this is a
         # cancellation, because a Future ends in another way then.
         if end.error is None and end.state == states.ARCHIVED and b"TaskCancelled" in end.body:

@@ -138,8 +138,8 @@ def dump(redis: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for key, kind, ttl, value in zip(keys, kinds, ttls, values, strict=True):
         name = short_name(key.decode())
-        if name in without:
-            continue
+        if name in without or name == "own:cancelled":
+            continue  # an index of the archive, which may lag behind it
         if ttl >= 0 and kind == "stream":
             content[name] = Expiring(_with_ids(value), round(ttl / 1000))
             continue
