@@ -206,9 +206,13 @@ def cancel_tasks(
     error_text: str,
     now_ms: int,
     distances: Sequence[int] | None = None,
+    later: int = 0,
 ) -> Command[Moved]:
     """Archive tasks that do not run, as cancelled: each with its exception of ``errors``, a signed
-    envelope, and all with ``error_text``. Tasks with a large message are refused as LARGE."""
+    envelope, and all with ``error_text``. Tasks with a large message are refused as LARGE.
+
+    ``later``: how many the caller is going to cancel after these.
+    """
     _check_size(task_ids)
     keys = queue_keys(queue)
     return command(
@@ -230,6 +234,7 @@ def cancel_tasks(
             ARCHIVE_CAP,
             TaskMessage(error_msg=error_text).SerializeToString(),
             TaskMessage(last_failed_at=now_ms // 1000).SerializeToString(),
+            later,
             *with_distances(task_ids, distances, errors),
         ],
         lambda reply: Moved(_refused(reply)),

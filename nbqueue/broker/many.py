@@ -15,18 +15,19 @@ from nbqueue.broker.command import Command
 from nbqueue.broker.inspecting import Moved
 from nbqueue.wire.keys import queue_keys
 
-AT_ONCE = 250
+AT_ONCE = 100
 """Tasks in one script."""
 
 _ROUNDS = 10
 _PAGE = 2000
 _MOST_PAGES = 8
 _ENOUGH = 2000
-_BUDGET_US = 8000.0
-_FEWEST = 50
+_SCRIPTS = 20
+_BUDGET_US = 8500.0
+_FEWEST = 25
 """What is found before scripts run, and how long one may take by the following estimates, in
 microseconds of a slow machine."""
-_PASSING_US, _TASK_US, _WINDOW_US, _WINDOW = 0.018, 20.0, 200.0, 250
+_PASSING_US, _TASK_US, _WINDOW_US, _WINDOW = 0.018, 25.0, 200.0, 250
 
 Make = Callable[[Sequence[str], "Sequence[int] | None"], Command[Moved]]
 """Makes the command for tasks with these ids, and their distances from the end of the list."""
@@ -121,9 +122,10 @@ class _Many:
 
     def _run(self, parts: Sequence[tuple[Sequence[str], Sequence[int] | None]]) -> list[str]:
         again: list[str] = []
-        if parts:
-            commands = _Lazily(lambda: (self._make(*part) for part in parts))
-            for (ids, _), moved in zip(parts, self._broker.run_all(commands), strict=True):
+        for start in range(0, len(parts), _SCRIPTS):
+            slice_ = parts[start : start + _SCRIPTS]
+            commands = _Lazily(lambda slice_=slice_: (self._make(*part) for part in slice_))  # type: ignore[misc]
+            for (ids, _), moved in zip(slice_, self._broker.run_all(commands), strict=True):
                 again += self._note(ids, moved)
         return again
 

@@ -9,9 +9,8 @@ from nbqueue.broker import commands, inspecting
 from nbqueue.broker.command import Command
 from nbqueue.broker.inspecting import FAR, Moved
 from nbqueue.broker.many import act_on_many
-from nbqueue.calls import payloads
-from nbqueue.calls.exceptions import dump_exception, error_text
-from nbqueue.client.outcomes import End
+from nbqueue.calls.exceptions import error_text
+from nbqueue.client.outcomes import CANCELLED_TEXT, End, cancelled_body
 from nbqueue.errors import TaskCancelled
 from nbqueue.wire import fields, states
 from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
@@ -19,7 +18,6 @@ from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
 
-_TEXT = "the task was cancelled"
 _CANCELLABLE = frozenset({states.PENDING, states.SCHEDULED, states.RETRY, states.AGGREGATING})
 _BATCH = 1000
 
@@ -30,15 +28,22 @@ class Cancellation:
     def __init__(self, session: Session, queue: str) -> None:
         self._session = session
         self._queue = queue
-        error = TaskCancelled(_TEXT)
-        self._text = error_text(error)
-        self._unsigned = payloads.pack_result(payloads.EXCEPTION, dump_exception(error))
+        self._text = error_text(TaskCancelled(CANCELLED_TEXT))
         self._answers: dict[str, End | str] = {}
         self._large: list[str] = []
+        self._left = 0
 
     def run(self, task_ids: Sequence[str], *, running: bool = True) -> dict[str, End | str]:
         """Cancel these tasks; see `Session.cancel`."""
-        act_on_many(self._session.broker, self._queue, task_ids, self._make, self._note)
+        self._left = len(task_ids)
+        # The archive does not keep all of them, and none is to be taken for one that was deleted.
+        places = {(self._queue, task_id) for task_id in task_ids}
+        cancelling = self._session.listener.cancelling
+        cancelling.update(places)
+        try:
+            act_on_many(self._session.broker, self._queue, task_ids, self._make, self._note)
+        finally:
+            cancelling.difference_update(places)
         for task_id in self._large:
             self._cancel_large(task_id)
         if running:
@@ -51,10 +56,13 @@ class Cancellation:
     def _make(self, task_ids: Sequence[str], distances: Sequence[int] | None) -> Command[Moved]:
         errors = [self._error_of(task_id) for task_id in task_ids]
         now_ms = self._session.clock.now_ms()
-        return inspecting.cancel_tasks(self._queue, task_ids, errors, self._text, now_ms, distances)
+        self._left -= len(task_ids)
+        return inspecting.cancel_tasks(
+            self._queue, task_ids, errors, self._text, now_ms, distances, max(self._left, 0)
+        )
 
     def _error_of(self, task_id: str) -> bytes:
-        return self._session.keyring.sign_result(self._unsigned, task_id)
+        return self._session.keyring.sign_result(cancelled_body(), task_id)
 
     def _note(self, task_ids: Sequence[str], moved: Moved) -> list[str]:
         again = []
@@ -63,6 +71,7 @@ class Cancellation:
             if word is None:
                 self._answers[task_id] = self._ended(task_id)
             elif word == FAR:
+                self._left += 1
                 again.append(task_id)
             elif word == "LARGE":
                 self._large.append(task_id)
@@ -90,4 +99,4 @@ class Cancellation:
 
     @staticmethod
     def _ended(task_id: str) -> End:
-        return End(states.ARCHIVED, error=TaskCancelled(_TEXT, task_id))
+        return End(states.ARCHIVED, error=TaskCancelled(CANCELLED_TEXT, task_id))

@@ -6,13 +6,14 @@ thread, and only once their signature was found good.
 
 from __future__ import annotations
 
+import functools
 import struct
 import threading
 from typing import Any, Final, NamedTuple
 
 from nbqueue.broker.records import Ending, TaskRecord
 from nbqueue.calls import payloads
-from nbqueue.calls.exceptions import error_text, load_exception
+from nbqueue.calls.exceptions import dump_exception, error_text, load_exception
 from nbqueue.calls.functions import load_value
 from nbqueue.calls.signing import Keyring
 from nbqueue.client.codecs import json_value, plain_value
@@ -35,6 +36,8 @@ REMOVED: Final = "removed"
 """The same for one that was deleted before it was done, as whoever deleted it announced."""
 
 _STATES = {b"c": states.COMPLETED, b"a": states.ARCHIVED, b"d": DELETED, b"x": REMOVED}
+
+CANCELLED_TEXT: Final = "the task was cancelled"
 
 _settle = threading.Lock()
 
@@ -60,6 +63,12 @@ class End(NamedTuple):
     body: bytes = b""
     text: str = ""
     error: Exception | None = None
+
+
+@functools.cache
+def cancelled_body() -> bytes:
+    """The unsigned envelope of the exception with which a client cancels tasks."""
+    return payloads.pack_result(payloads.EXCEPTION, dump_exception(TaskCancelled(CANCELLED_TEXT)))
 
 
 class Outcome:
@@ -99,7 +108,20 @@ class Outcome:
         # Loading is for whoever asks, except where it must be known whether this is a
         # cancellation, because a Future ends in another way then.
         if end.error is None and end.state == states.ARCHIVED and b"TaskCancelled" in end.body:
-            self.is_cancelled = isinstance(self.load()[1], TaskCancelled)
+            self.is_cancelled = self._is_as_cancelled_here(end.body) or isinstance(
+                self.load()[1], TaskCancelled
+            )
+
+    def _is_as_cancelled_here(self, body: bytes) -> bool:
+        """Whether a client of this version wrote it, and signed it: found without loading it."""
+        known = cancelled_body()
+        if len(body) != len(known) or body[27:] != known[27:]:
+            return False
+        try:
+            self._verified(body, payloads.EXCEPTION)
+        except SignatureError:
+            return False
+        return True
 
     @property
     def is_failed(self) -> bool:

@@ -64,6 +64,8 @@ class Telling:
         broker = self._broker()
         ended: list[str] = []
         for task_id, state in zip(waited_for, broker.states(queue, waited_for), strict=True):
+            if state is None and (queue, task_id) in self._tasks.cancelling:
+                continue
             if state is None or state in states.FINAL:
                 ended.append(task_id)
             else:

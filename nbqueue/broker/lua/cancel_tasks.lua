@@ -2,12 +2,13 @@
 --
 -- Running tasks are left to their workers, which the caller tells. Unique locks are given up. The
 -- failure is written into each message here, so that it need not be read and sent back; a large one is
--- refused: see cancel.lua. The archive is trimmed, the oldest cancelled tasks first, at most 500. Safe
--- to repeat.
+-- refused: see cancel.lua. The archive is trimmed, the oldest cancelled tasks first, at most 500. Where
+-- so many are cancelled `later` by the caller that these would be trimmed for them, they are deleted
+-- at once. Safe to repeat.
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, trim_count, settings, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, task_prefix, ends_prefix, oldest (Unix seconds), most,
---   error_field (field 7 of the message), failed_field (field 11), then for each task: id, distance
+--   error_field (field 7 of the message), failed_field (field 11), later, then for each task: id, distance
 --   (see leave.lua), error
 -- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
 -- USES: types, append, announce, count, locks, leave, choose, message, room, trim
@@ -22,24 +23,33 @@ local chosen, refused = choose(3, '', {
 chosen = locate(chosen, refused, 1)
 if #chosen > 0 then
   local ids, members, ends = {}, {}, {}
-  local now_s = math.floor(tonumber(now_ms) / 1000)
+  local now_s, is_kept = math.floor(tonumber(now_ms) / 1000), tonumber(later) < archive_limits()
   leave_all(chosen)
   for i, each in ipairs(chosen) do
     local task, id, msg, error_body = each[1], each[2], each[8], ARGV[each[5] + 2]
     if string.find(msg, ':unique:', 1, true) then
       drop_lock(task, id)
     end
-    redis.call('HSET', task, 'msg', with_failure(msg, error_field, failed_field), 'state', 'archived',
-      'nbq:error', error_body)
+    if is_kept then
+      redis.call('HSET', task, 'msg', with_failure(msg, error_field, failed_field), 'state',
+        'archived', 'nbq:error', error_body)
+    else
+      redis.call('DEL', task)
+    end
     ending(ends, id, 'a', error_body)
     ids[i] = id
     members[2 * i - 1], members[2 * i] = now_s, id
   end
-  redis.call('ZADD', archived, unpack(members))
   event(events, event_cap, now_ms, 'archived', ids)
+  if is_kept then
+    redis.call('ZADD', archived, unpack(members))
+    note_cancelled(members)
+    trim(500, 0)
+  else
+    redis.call('INCRBY', trim_count, #ids)
+    event(events, event_cap, now_ms, 'trimmed', ids)
+  end
   announce(ends_prefix, ends)
-  note_cancelled(members)
-  trim(500, 0)
   gave_way(chosen)
 end
 return refused

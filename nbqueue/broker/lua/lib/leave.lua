@@ -98,7 +98,9 @@ local function leave_at_distances(ids)
   for _, id in ipairs(ids) do
     local distance = distances[id]
     if distance > 0 then
-      redis.call('LSET', pending, -distance, GONE)
+      -- Counted from the nearer end, as Redis goes from that which is named to the place.
+      redis.call('LSET', pending,
+        2 * distance <= line_length and -distance or line_length - distance, GONE)
       number = number + 1
       nearest, farthest = math.min(nearest, distance), math.max(farthest, distance)
     end
