@@ -32,6 +32,8 @@ _PASSING_US, _TASK_US, _WINDOW_US, _WINDOW = 0.018, 25.0, 200.0, 250
 Make = Callable[[Sequence[str], "Sequence[int] | None"], Command[Moved]]
 """Makes the command for tasks with these ids, and their distances from the end of the list."""
 
+Part = tuple[Sequence[str], "Sequence[int] | None"]
+
 Note = Callable[[Sequence[str], Moved], list[str]]
 """Takes what became of tasks; returns those to try again: what was `FAR`, or has changed."""
 
@@ -44,18 +46,28 @@ class _Found(NamedTuple):
 class _Lazily:
     """Commands that are made while those before them are under way."""
 
-    def __init__(self, make: Callable[[], Iterator[Command[Moved]]]) -> None:
+    def __init__(self, make: Make, parts: Sequence[Part]) -> None:
         self._make = make
+        self._parts = parts
 
     def __iter__(self) -> Iterator[Command[Moved]]:
-        return self._make()
+        return (self._make(*part) for part in self._parts)
 
 
 def act_on_many(
-    broker: Broker, queue: str, task_ids: Iterable[str], make: Make, note: Note
+    broker: Broker,
+    queue: str,
+    task_ids: Iterable[str],
+    make: Make,
+    note: Note,
+    *,
+    lazily: bool = False,
 ) -> None:
-    """Run the commands that ``make`` makes on all of these tasks."""
-    many = _Many(broker, queue, make, note)
+    """Run the commands that ``make`` makes on all of these tasks.
+
+    ``lazily``: make them while others are under way, for which ``make`` must not use ``broker``.
+    """
+    many = _Many(broker, queue, make, note, lazily)
     left = list(task_ids)
     if len(left) > AT_ONCE and many.is_long():
         left = many.along_the_list(left)
@@ -70,11 +82,12 @@ def act_on_many(
 
 
 class _Many:
-    def __init__(self, broker: Broker, queue: str, make: Make, note: Note) -> None:
+    def __init__(self, broker: Broker, queue: str, make: Make, note: Note, is_lazy: bool) -> None:
         self._broker = broker
         self._pending = queue_keys(queue).pending
         self._make = make
         self._note = note
+        self._is_lazy = is_lazy
 
     def is_long(self) -> bool:
         """Whether the pending list is so long that reading it first pays."""
@@ -120,11 +133,13 @@ class _Many:
             again += failed
         return [*wanted.values(), *again]
 
-    def _run(self, parts: Sequence[tuple[Sequence[str], Sequence[int] | None]]) -> list[str]:
+    def _run(self, parts: Sequence[Part]) -> list[str]:
         again: list[str] = []
         for start in range(0, len(parts), _SCRIPTS):
             slice_ = parts[start : start + _SCRIPTS]
-            commands = _Lazily(lambda slice_=slice_: (self._make(*part) for part in slice_))  # type: ignore[misc]
+            commands: Iterable[Command[Moved]] = _Lazily(self._make, slice_)
+            if not self._is_lazy:
+                commands = list(commands)
             for (ids, _), moved in zip(slice_, self._broker.run_all(commands), strict=True):
                 again += self._note(ids, moved)
         return again

@@ -22,6 +22,8 @@ class Upcoming(NamedTuple):
     orphans: bool
     schedules: bool
     sets: bool
+    requirements: tuple[bytes, ...] = ()
+    """What tasks are parked for: see `nbqueue.requirements`."""
 
 
 def upcoming(queue: str) -> Command[Upcoming]:
@@ -38,6 +40,7 @@ def upcoming(queue: str) -> Command[Upcoming]:
             keys.waiting,
             keys.schedules,
             keys.aggregation_sets,
+            keys.requirements,
         ),
         (),
         _read,
@@ -45,7 +48,7 @@ def upcoming(queue: str) -> Command[Upcoming]:
 
 
 def _read(reply: Any) -> Upcoming:
-    scheduled, retry, lease, completed, waiting, orphans, schedules, sets = reply
+    scheduled, retry, lease, completed, waiting, orphans, schedules, sets, needed = reply
     # A task moves once the exact time has come, which is in the second that ends with its score.
     due = [(float(score) - 1) * 1000 + 1 for score in (scheduled, retry) if score]
     return Upcoming(
@@ -56,6 +59,7 @@ def _read(reply: Any) -> Upcoming:
         bool(orphans),
         bool(schedules),
         bool(sets),
+        tuple(needed),
     )
 
 

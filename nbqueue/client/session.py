@@ -145,7 +145,7 @@ class Session:
         Returns for each task how it ended now, or the state that it was in: ``active`` for one
         whose worker was asked, ``MISSING`` for one that is not in the store.
         """
-        from nbqueue.client.cancelling import Cancellation
+        from nbqueue.client.bulk_cancelling import Cancellation
 
         return Cancellation(self, queue).run(task_ids, running=running)
 

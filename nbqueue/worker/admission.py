@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import NamedTuple
 
 from nbqueue.calls import payloads
@@ -11,18 +10,15 @@ from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.errors import (
     HandlerNotFound,
-    IncompatiblePython,
     NbqueueError,
     SignatureError,
     TaskFailed,
     TaskTimeout,
 )
+from nbqueue.requirements import is_met, python_requirement
 from nbqueue.worker import state
 from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.runs import Run
-
-_PYTHON = sys.version_info[:2]
-
 
 NO_HANDLER = "no handler"
 
@@ -32,6 +28,15 @@ class Refusal(NamedTuple):
 
     decision: state.Archive | state.Retry
     error: NbqueueError
+
+
+def unmet_requirement(run: Run, offered: frozenset[str]) -> str | None:
+    """What the verified call of ``run`` needs of its worker, unless that is ``offered``."""
+    call = run.call
+    if call is None or call.flags & payloads.BY_REFERENCE:
+        return None
+    requirement = python_requirement(".".join(map(str, call.python)))
+    return None if is_met(requirement, offered) else requirement
 
 
 def admit(run: Run, keys: Keyring, handlers: HandlerTable, clock: Clock) -> Refusal | None:
@@ -80,11 +85,4 @@ def _admit_call(run: Run, payload: bytes | memoryview, keys: Keyring) -> Refusal
     except SignatureError as refused:
         return Refusal(state.Archive("signature", error_text(refused)), refused)
     run.fingerprint, run.is_coroutine = call.fingerprint, bool(call.flags & payloads.COROUTINE)
-    if call.python != _PYTHON and not call.flags & payloads.BY_REFERENCE:
-        theirs, ours = (".".join(map(str, each)) for each in (call.python, _PYTHON))
-        text = (
-            f"{message.type} was sent by Python {theirs}, and this worker runs Python {ours}, "
-            f"which cannot load its code: start a worker with Python {theirs}"
-        )
-        return Refusal(state.Archive("python", text), IncompatiblePython(text))
     return None

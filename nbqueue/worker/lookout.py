@@ -32,7 +32,8 @@ _GAP = 1.0
 
 @dataclass(frozen=True)
 class Tended:
-    """Those who are called. ``schedules(queue)``: there are some in this queue."""
+    """Those who are called. ``schedules(queue)``: there are some in this queue;
+    ``requirements(queue, requirements)``: tasks of this queue are parked for these."""
 
     forwarder: Forwarder
     judge: Judge
@@ -41,6 +42,7 @@ class Tended:
     adopter: Adopter
     reclaimer: Reclaimer
     schedules: Callable[[str], None]
+    requirements: Callable[[str, Iterable[bytes]], None]
 
 
 class Lookout(Service):
@@ -113,6 +115,8 @@ class Lookout(Service):
         tended.reclaimer.note(queue, found.sets)
         if found.schedules:
             tended.schedules(queue)
+        if found.requirements:
+            tended.requirements(queue, found.requirements)
         if found.orphans:
             tended.adopter.adopt(queue)
         is_late = found.lease_ms is not None and found.lease_ms <= self._clock.now_ms()

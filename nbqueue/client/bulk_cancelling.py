@@ -41,7 +41,8 @@ class Cancellation:
         cancelling = self._session.listener.cancelling
         cancelling.update(places)
         try:
-            act_on_many(self._session.broker, self._queue, task_ids, self._make, self._note)
+            broker = self._session.broker
+            act_on_many(broker, self._queue, task_ids, self._make, self._note, lazily=True)
         finally:
             cancelling.difference_update(places)
         for task_id in self._large:
