@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_shown
 from nbqueue.client.outcomes import End, Outcome, end_of
 from nbqueue.client.waiting import AsyncWaiters, is_asked_by_asyncio, seconds_of
+from nbqueue.client.waiting_for import needed_by
 from nbqueue.durations import Duration
 from nbqueue.wire import states
 
@@ -351,8 +352,10 @@ class TaskFuture(concurrent.futures.Future[T]):
         return revive, (place, *self._about)
 
     def __repr__(self) -> str:
-        title = self.name or self.type
-        return f"<TaskFuture {title} {self.state} id={self.id}>"
+        title, state = self.name or self.type, self.state
+        if state == states.SCHEDULED:
+            state += needed_by(self._session, self.queue, self.id)
+        return f"<TaskFuture {title} {state} id={self.id}>"
 
 
 class _Failed(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbqueue.broker.needs import Needs
 from nbqueue.wire import fields, states
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import read_message
@@ -20,6 +21,7 @@ _FIELDS = (
     fields.ATTEMPT,
     fields.DUE,
     "nbq:progress",
+    fields.PARKED,
 )
 
 _MOST_ATTEMPTS = 2000
@@ -44,7 +46,7 @@ class Snapshot(NamedTuple):
 def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None:
     """Read a task; None if there is none. Raises `StoreUnreachable`."""
     [values] = session.broker.call(("HMGET", queue_keys(queue).task(task_id), *_FIELDS))
-    msg, state, since, lease, attempt, due, progress = values
+    msg, state, since, lease, attempt, due, progress, parked = values
     message = read_message(msg) if msg else None
     if message is None or state is None:
         return None
@@ -67,7 +69,7 @@ def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None
         started_ms if has_begun else None,
         finished_ms,
         worker if has_begun else "",
-        message.error_msg,
+        Needs(session.broker).text(queue, word, parked) or message.error_msg,
         _progress(progress),
     )
 

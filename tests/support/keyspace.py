@@ -217,7 +217,10 @@ def _check_parked(content: dict[str, Any], tasks: dict[str, Any]) -> None:
         what = fields.get("nbq:parked", "turn")
         if fields["state"] == "scheduled" and what != "turn":
             assert task_id in content.get(f"own:wait:{what}", {}), f"{task_id} is lost: {fields}"
-            assert what in content.get("own:waiting", {}), f"nobody looks at {what}"
+            if what.startswith("need:"):
+                assert what[5:] in content.get("own:requirements", set()), f"nobody knows of {what}"
+            else:
+                assert what in content.get("own:waiting", {}), f"nobody looks at {what}"
     for name, numbers in content.get("own:limits", {}).items():
         most = numbers.partition("|")[0]
         held = [
