@@ -15,7 +15,7 @@ from nbqueue.errors import (
     TaskFailed,
     TaskTimeout,
 )
-from nbqueue.requirements import is_met, python_requirement
+from nbqueue.requirements import is_met
 from nbqueue.worker import state
 from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.runs import Run
@@ -30,13 +30,14 @@ class Refusal(NamedTuple):
     error: NbqueueError
 
 
-def unmet_requirement(run: Run, offered: frozenset[str]) -> str | None:
-    """What the verified call of ``run`` needs of its worker, unless that is ``offered``."""
-    call = run.call
-    if call is None or call.flags & payloads.BY_REFERENCE:
-        return None
-    requirement = python_requirement(".".join(map(str, call.python)))
-    return None if is_met(requirement, offered) else requirement
+def unmet_requirement(run: Run, handlers: HandlerTable, offered: frozenset[str]) -> str | None:
+    """What the code of ``run``, which was admitted, needs of a worker, unless it is ``offered``."""
+    if run.call is not None:
+        requirement = payloads.requirement_of(run.call)
+    else:
+        found = handlers.find(run.queue, run.message.type)
+        requirement = None if found is None else found.requirement
+    return None if requirement is None or is_met(requirement, offered) else requirement
 
 
 def admit(run: Run, keys: Keyring, handlers: HandlerTable, clock: Clock) -> Refusal | None:
@@ -72,7 +73,7 @@ def _admit_message(run: Run, handlers: HandlerTable) -> Refusal | None:
         return Refusal(
             state.after_failure(run, NO_HANDLER, text), HandlerNotFound(text, run.task_id)
         )
-    run.fingerprint, run.is_coroutine = found
+    run.fingerprint, run.is_coroutine = found.fingerprint, found.is_async
     return None
 
 

@@ -69,7 +69,7 @@ class Intake:
     def _begin(self, run: Run, has_asked: bool = False) -> None:
         refusal = admit(run, self._keys, self._handlers, self._clock)
         if refusal is None:
-            requirement = unmet_requirement(run, self._offered)
+            requirement = unmet_requirement(run, self._handlers, self._offered)
             if requirement is None:
                 self._pool.add(run)
             else:

@@ -112,6 +112,16 @@ def test_a_function_that_is_installed_runs_on_any_version(lab: Any, start: Any) 
     assert lab.value(task_id) == 3
 
 
+def test_a_message_goes_to_a_worker_that_can_load_its_handler(lab: Any, start: Any) -> None:
+    with connect(lab) as client:
+        client.serve("double", lambda task: 2 * task.json())
+        start(OTHER)
+        future = client.enqueue("double", 4, retention="1h")
+        wait_until_parked(lab, future.id)
+        start()
+        assert future.result(20) == 8
+
+
 def test_a_worker_of_a_burst_takes_what_is_parked_for_it_and_ends_beside_the_rest(
     lab: Any, start: Any
 ) -> None:
