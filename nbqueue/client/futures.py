@@ -353,8 +353,7 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     def __repr__(self) -> str:
         title, state = self.name or self.type, self.state
-        if state == states.SCHEDULED:
-            state += needed_by(self._session, self.queue, self.id)
+        state += needed_by(self._session, self.queue, self.id) if state == states.SCHEDULED else ""
         return f"<TaskFuture {title} {state} id={self.id}>"
 
 
