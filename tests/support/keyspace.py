@@ -144,7 +144,9 @@ def dump(redis: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
             content[name] = Expiring(_with_ids(value), round(ttl / 1000))
             continue
         content[name] = _decoded(kind, value)
-        if ttl >= 0:
+        # All that is in these is parked anew before they expire.
+        is_renewed = name == "own:requirements" or name.startswith("own:wait:need:")
+        if ttl >= 0 and not is_renewed:
             assert kind == "string", f"{name} must not expire"
             content[name] = Until(content[name], round(seconds + micros / 1e6 + ttl / 1000))
     return content
