@@ -10,7 +10,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 # An install is repeated only when what it was made from has changed.
 INPUTS := pyproject.toml $(CONSTRAINTS)
 
-.PHONY: help setup demo test test-slow lint bench bench-peers bench-profile proto lock clean
+.PHONY: help setup demo test test-slow test-pythons lint bench bench-peers bench-profile proto lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List these commands
@@ -25,7 +25,10 @@ test: lint  ## Check style, types and imports, and run all tests, the notebooks 
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.test  ## Run the tests that take long
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+
+test-pythons:  ## Run the tests on each Python that is here, newest of everything; TESTS="tests/unit" chooses
+	$(PYTHON) tests/support/pythons.py $(TESTS)
 
 lint: $(VENV)/.test  ## Check style, types and imports only
 	$(BIN)/ruff check .

@@ -64,6 +64,10 @@ class Clock:
         """Unix milliseconds on the store's clock."""
         return int((self._base + self._monotonic()) * 1000)
 
+    def to_steady(self, unix_ms: int) -> float:
+        """The time of `steady_time` at which it is ``unix_ms`` for the store."""
+        return unix_ms / 1000 - self._base
+
     def now(self) -> float:
         """Unix seconds on the store's clock."""
         return self._base + self._monotonic()

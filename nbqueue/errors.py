@@ -38,7 +38,16 @@ they stand outside the tree, so that ``except NbqueueError`` in a task does not 
 
 from __future__ import annotations
 
+import concurrent.futures
+import sys
 from concurrent.futures import CancelledError
+
+if sys.version_info >= (3, 11):
+    _TimeoutError = TimeoutError
+else:
+
+    class _TimeoutError(TimeoutError, concurrent.futures.TimeoutError):
+        """Python's own, and that of `concurrent.futures`: two classes before Python 3.11."""
 
 
 class NbqueueError(Exception):
@@ -189,13 +198,16 @@ class TaskCancelled(TaskError, CancelledError):
         super().__init__(message, task_id)
 
 
-class TaskTimeout(TaskError, TimeoutError):
+class TaskTimeout(TaskError, _TimeoutError):
     """The task ran longer than its time-out, or past its deadline."""
 
     def __init__(
         self, message: str = "the time that the task may take is over", task_id: str = ""
     ) -> None:
         super().__init__(message, task_id)
+
+
+del _TimeoutError  # nothing to catch: it is a base of `TaskTimeout` only
 
 
 class WorkerLost(TaskError):

@@ -10,6 +10,7 @@ from typing import Any
 
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.names import fault_of
 
 Rate = str | tuple[int, Duration]
 
@@ -91,10 +92,11 @@ def check_limit_name(name: object) -> str:
     """Return ``name`` if it can name a limit, else raise `UsageError`."""
     if not isinstance(name, str) or not name.strip():
         raise UsageError(f"{name!r} cannot name a limit: it must be text, such as 'api.example'")
-    if not name.isprintable() or name != name.strip() or len(name) > _LONGEST_NAME:
+    fault = fault_of(name, longest=_LONGEST_NAME)
+    if fault is not None:
         raise UsageError(
-            f"{name!r} cannot name a limit: use at most {_LONGEST_NAME} printable characters, "
-            "without white space at an end"
+            f"{name!r} cannot name a limit, as it {fault}: use at most {_LONGEST_NAME} printable "
+            "characters, without white space at an end"
         )
     return name
 

@@ -12,6 +12,7 @@ from typing import Any
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.limits import Limit
+from nbqueue.names import fault_of
 
 LONGEST_SEED = 1_024
 """The most bytes that a seed may have."""
@@ -54,6 +55,8 @@ class TaskOptions:
     seed: a whole number, 0 or more, from which each task of a call draws random numbers of its own,
         with `nbqueue.rng`: the same in every attempt, and whatever the size of the map.
     retry_on: the type or types of errors that are tried again; all of them.
+    fresh: True runs each attempt of a call in a new process that ends with it, so that it finds
+        nothing of other tasks and leaves nothing behind; starting the process takes a while.
     """
 
     queue: str = "default"
@@ -75,6 +78,7 @@ class TaskOptions:
     retry_on: Any = None
     codec: str = "pickle"
     seed: int | None = None
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         _check_text("queue", self.queue)
@@ -131,6 +135,8 @@ class TaskOptions:
             check_seed(self.seed)
         if self.codec not in ("pickle", "json"):
             raise UsageError(f"codec={self.codec!r} must be 'pickle' or 'json'")
+        if not isinstance(self.fresh, bool):
+            raise UsageError(f"fresh={self.fresh!r} must be True or False")
         if self.on_lost not in ("rerun", "fail"):
             raise UsageError(f"on_lost={self.on_lost!r} must be 'rerun' or 'fail'")
 
@@ -180,14 +186,11 @@ def check_seed(seed: object) -> int:
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value.strip():
         raise UsageError(f"{name}={value!r} is empty: it must be text")
-    if value != value.strip():
-        raise UsageError(f"{name}={value!r} begins or ends with white space")
-    if name == "task_id" and any(c.isspace() or not c.isprintable() for c in value):
-        raise UsageError(f"task_id={value!r} must not contain white space")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{name}={value!r} cannot be written as UTF-8") from None
+    is_id = name == "task_id"
+    fault = fault_of(value, inner_space=not is_id, only_printable=is_id)
+    if fault is not None:
+        way_out = "use letters, digits and signs" if is_id else "leave that out"
+        raise UsageError(f"{name}={value!r} {fault}: {way_out}")
 
 
 def _check_moment(name: str, value: object) -> None:

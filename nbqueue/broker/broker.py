@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
-from nbqueue.broker import commands, grouping
+from nbqueue.broker import commands, grouping, resp
 from nbqueue.broker.beside import Reads, whole_result
 from nbqueue.broker.channel import Channel, Patience, Sending
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
 from nbqueue.broker.producing import OneByOne
 from nbqueue.broker.records import RECORD_FIELDS, Ending, TaskRecord, read_record
 from nbqueue.clock import Clock, steady_time
-from nbqueue.errors import StoreError, StoreUnreachable, TaskIdConflict
+from nbqueue.errors import StoreDenied, StoreError, StoreUnreachable, TaskIdConflict
 from nbqueue.store.connection import Store
 from nbqueue.wire import fields, states
+from nbqueue.wire.attempts import is_last_failure
 from nbqueue.wire.keys import QUEUES, queue_keys
 from nbqueue.wire.messages import is_same_task, read_message
 
@@ -26,7 +28,7 @@ PATIENCE = 10.0
 
 _BATCH = 256
 _BATCH_OF_ENDS = 64
-_REGISTER_SECONDS = 5.0
+_REGISTER_SECONDS = 0.002
 _MEASURE_SECONDS = 60.0
 _MOST_KEPT = 64
 
@@ -43,7 +45,7 @@ class Broker:
         self.clock = Clock()
         self._channel = Channel(store)
         self._patience = patience
-        self._registered_at: dict[str, float] = {}
+        self._registered: dict[str, tuple[bytes, float]] = {}
         self._one_by_one: dict[tuple[str, bytes], OneByOne] = {}
         self.measure_clock()
 
@@ -70,6 +72,11 @@ class Broker:
         """Run plain commands that may be repeated, in one round trip."""
         call = self._timed_call if self.clock.age() > _MEASURE_SECONDS else self._channel.call
         return self._patiently(lambda: call(*calls))
+
+    def publish(self, channel: str, text: str) -> None:
+        """Tell whoever listens, if our user may: it is a hint that nobody has to wait for."""
+        with contextlib.suppress(StoreDenied):
+            self.call(("PUBLISH", channel, text))
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         patience = Patience(self._patience)
@@ -133,10 +140,10 @@ class Broker:
                 self._one_by_one.clear()
             one_by_one = self._one_by_one[queue, fingerprint] = OneByOne(queue, fingerprint)
         try:
-            self._register(queue)
+            again = self._register(queue)
             now_ms = self.clock.now_ms()
             data = one_by_one.pack(task, now_ms)
-            reply = self._channel.run_packed(one_by_one.script, data, sending)
+            reply = self._channel.run_packed(one_by_one.script, data, sending, again)
             return one_by_one.read(reply, now_ms)
         except StoreUnreachable:
             return None
@@ -152,7 +159,7 @@ class Broker:
         group: str,
     ) -> list[int] | None:
         now_ms = self.clock.now_ms()
-        self._register(queue)
+        again = self._register(queue)
         before: list[Command[Any]] = []
         if group and due_ms is not None:
             before.append(grouping.note_groups(queue, [group], due_ms))
@@ -171,7 +178,7 @@ class Broker:
                 else:
                     yield commands.enqueue(queue, part, now_ms, fingerprint, repeated)
 
-        replies = self._channel.run(batches())[len(before) :]
+        replies = self._channel.run(batches(), again)[len(before) :]
         conflicts: list[int] = []
         for number, reply in enumerate(replies):
             if reply is None:
@@ -205,7 +212,7 @@ class Broker:
         while True:
             now_ms = self.clock.now_ms()
             try:
-                self._register(queue)
+                again = self._register(queue)
                 if group and due_ms is not None:
                     self._channel.run([grouping.note_groups(queue, [group], due_ms)])
                 [answer] = self._channel.run(
@@ -214,7 +221,8 @@ class Broker:
                             queue, task, lock, lock_ms, now_ms, due_ms=due_ms, replace=replace,
                             after=after, fingerprint=fingerprint, repeated=repeated, group=group,
                         )
-                    ]
+                    ],
+                    again,
                 )  # fmt: skip
                 if answer == "EXISTS" and (
                     not repeated or self._conflicts_of_others(queue, [task], [0])
@@ -232,17 +240,26 @@ class Broker:
                 continue
             return answer if isinstance(answer, LockHolder) else None
 
-    def _register(self, queue: str) -> None:
-        """Write the queue's name; again now and then, as another process may have removed the
-        queue (protocol H.3, 16). It lies in another slot, so this cannot be part of a script."""
+    def _register(self, queue: str) -> bytes:
+        """Write the queue's name, if it was not written just now, as another process may have
+        removed the queue since (protocol H.3, 16). It lies in another slot, so this cannot be part
+        of a script: it goes along with one, as the packed command that is returned."""
         now = time.monotonic()
-        if now - self._registered_at.get(queue, -_REGISTER_SECONDS) >= _REGISTER_SECONDS:
+        known = self._registered.get(queue)
+        if known is None or (now - known[1] > 1.0 and self.clock.age() > _MEASURE_SECONDS):
+            # It is there before its first task. And the clock is measured now and then.
             self._timed_call(("SADD", QUEUES, queue))
-            self._registered_at[queue] = now
+            self._registered[queue] = resp.pack(("SADD", QUEUES, queue)), now
+            return b""
+        again, at = known
+        if now - at < _REGISTER_SECONDS:
+            return b""
+        self._registered[queue] = again, now
+        return again
 
     def forget_registered(self, queue: str) -> None:
-        """The queue was removed: its name must be written again with the next task."""
-        self._registered_at.pop(queue, None)
+        """The queue was removed: its name must be written again before the next task."""
+        self._registered.pop(queue, None)
 
     def _conflicts_of_others(
         self, queue: str, tasks: Sequence[NewTask], conflicts: list[int]
@@ -293,6 +310,11 @@ class Broker:
             records += [read_record(queue, values) for values in replies]
         return records
 
+    def state_now(self, queue: str, task_id: str) -> str | None:
+        """The state of a task; None if there is none. Raises `StoreUnreachable` at once."""
+        [state] = self._channel.call(("HGET", queue_keys(queue).task(task_id), fields.STATE))
+        return state.decode("utf-8", "replace") if state else None
+
     def states(self, queue: str, task_ids: Iterable[str]) -> list[str | None]:
         """The states of many tasks of one queue; ``None`` for what does not exist."""
         keys = queue_keys(queue)
@@ -325,26 +347,30 @@ class Broker:
             calls += (
                 ("HGET", key, fields.STATE),
                 ("HGET", key, fields.RESULT),
-                ("HMGET", key, fields.STATE, fields.ERROR),
+                ("HMGET", key, fields.STATE, fields.ERROR, fields.FAILED),
             )
         replies = iter(self.call(*calls))
         found: dict[str, Ending | None] = {}
-        for task_id, state, result, (still, error) in zip(
+        marks: dict[str, bytes | None] = {}
+        for task_id, state, result, (still, error, mark) in zip(
             ids, replies, replies, replies, strict=True
         ):
             if state != still:
                 continue
             if result:
                 result = whole_result(self, queue, task_id, result)
+            marks[task_id] = mark
             found[task_id] = None if state is None else Ending(
                 state.decode(), result or b"", error or b""
             )  # fmt: skip
         for task_id, end in found.items():
-            if end is not None and end.state == states.ARCHIVED and not end.error:
+            if end is not None and end.state == states.ARCHIVED:
                 [msg] = self.call(("HGET", keys.task(task_id), fields.MSG))
                 message = read_message(msg) if msg else None
-                if message is not None:
-                    found[task_id] = end._replace(error_text=message.error_msg)
+                if message is not None and not (
+                    end.error and is_last_failure(message, marks[task_id])
+                ):
+                    found[task_id] = end._replace(error=b"", error_text=message.error_msg)
         return found
 
     def attempts(

@@ -47,10 +47,13 @@ class Channel:
         self._connection: Any = None
         self._reader: Any = None
         self._loaded: set[bytes] = set()
+        self._is_of_no_use = False
         self._spin, self._may_spin = Spin(), False
 
-    def run(self, commands: Iterable[Command[Any]]) -> list[Any]:
+    def run(self, commands: Iterable[Command[Any]], then: bytes = b"") -> list[Any]:
         """Run scripts in one round trip, and return what their replies mean, in order.
+
+        ``then`` is a packed plain command that is sent after them, whose reply tells nothing.
 
         What ``commands`` yields is sent as it comes, so that the server works on the first while
         the next are made; whatever that calls must not use this channel. Scripts that the server
@@ -58,7 +61,7 @@ class Channel:
         `StoreUnreachable` on a lost connection, `StoreError` on a refusal.
         """
         with self._lock:
-            commands, replies = self._exchange_scripts(commands)
+            commands, replies = self._exchange_scripts(commands, then)
             missing = [i for i, reply in enumerate(replies) if _is_missing_script(reply)]
             if missing:
                 self._loaded.clear()
@@ -71,12 +74,13 @@ class Channel:
             if instead:
                 self._run_instead(instead, replies)
         return [
-            command.read(_checked(reply)) for command, reply in zip(commands, replies, strict=True)
+            command.read(self._checked(reply))
+            for command, reply in zip(commands, replies, strict=True)
         ]
 
-    def run_packed(self, script: Script, data: bytes, sending: Sending) -> Any:
+    def run_packed(self, script: Script, data: bytes, sending: Sending, then: bytes = b"") -> Any:
         """Run a script that was packed already, and return its reply, in few steps: these lie on
-        the way of each task that is submitted by itself.
+        the way of each task that is submitted by itself. ``then``: as for `run`.
 
         What ``sending`` does at its end is done while the server works; the script may have to be
         sent again. Raises as `run` does.
@@ -85,20 +89,23 @@ class Channel:
         def ask(connection: Any) -> Any:
             if script.sha not in self._loaded:
                 connection.sendall(resp.pack(("SCRIPT", "LOAD", script.source)))
-                _checked(self._receive(connection, 1)[0])
+                self._checked(self._receive(connection, 1)[0])
                 self._loaded.add(script.sha)
             with sending.lock:
                 sending.begin()
-                connection.sendall(data)
+                connection.sendall(data + then)
                 sending.end()
-            return self._receive(connection, 1)[0]
+            replies = self._receive(connection, 2 if then else 1)
+            if then:
+                self._checked(replies[1])
+            return replies[0]
 
         with self._lock:
             reply = self._ask(ask)
             if _is_missing_script(reply):
                 self._loaded.clear()
                 reply = self._ask(ask)
-        return _checked(reply)
+        return self._checked(reply)
 
     def _run_instead(self, commands: Mapping[int, Command[Any]], replies: list[Any]) -> None:
         _, again = self._exchange_scripts(commands.values())
@@ -109,7 +116,7 @@ class Channel:
         """Run plain commands in one round trip, and return their replies."""
         with self._lock:
             replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
-        return [_checked(reply) for reply in replies]
+        return [self._checked(reply) for reply in replies]
 
     def gather(self, calls: Sequence[Sequence[Arg]], gathering: Gathering) -> bytes | None:
         """Read the pieces that ``calls`` ask for, in their order, into one place; None if that is
@@ -119,7 +126,7 @@ class Channel:
             packed = [b"".join(resp.pack(words) for words in calls)]
             replies = self._exchange([packed], lambda: len(slots), slots)
         for slot, reply in zip(slots, replies, strict=True):
-            slot.take(_checked(reply))
+            slot.take(self._checked(reply))
         return gathering.whole()
 
     def close(self) -> None:
@@ -127,7 +134,7 @@ class Channel:
             self._drop()
 
     def _exchange_scripts(
-        self, commands: Iterable[Command[Any]]
+        self, commands: Iterable[Command[Any]], then: bytes = b""
     ) -> tuple[list[Command[Any]], list[Any]]:
         """The commands that were sent, and the reply to each."""
         sent: list[Command[Any]] = []
@@ -152,13 +159,18 @@ class Channel:
                     expected += 1
                 sent.append(command)
                 yield made
+            if then:
+                expected += 1
+                yield [then]
 
         replies = self._exchange(parts(), lambda: expected)
+        if then:
+            self._checked(replies.pop())
         for at in reversed(loads):
             reply = replies.pop(at)
             if isinstance(reply, resp.ReplyError):
                 self._loaded.clear()
-            _checked(reply)
+            self._checked(reply)
         if len(replies) > len(sent):
             replies = _by_command(sent, replies)
         return sent, replies
@@ -241,6 +253,8 @@ class Channel:
         return data
 
     def _connect(self) -> Any:
+        if self._is_of_no_use:
+            self._drop()
         if self._connection is None:
             raw = self._store.open_connection()
             raw.socket.settimeout(self._timeout)
@@ -249,7 +263,15 @@ class Channel:
             self._loaded.clear()
         return self._connection
 
+    def _checked(self, reply: Any) -> Any:
+        if isinstance(reply, resp.ReplyError):
+            if resp.ends_connection(reply):
+                self._is_of_no_use = True
+            raise resp.store_error(reply)
+        return reply
+
     def _drop(self) -> None:
+        self._is_of_no_use = False
         if self._connection is not None:
             self._connection = None
             self._raw.close()
@@ -298,14 +320,6 @@ def _by_command(commands: Sequence[Command[Any]], replies: list[Any]) -> list[An
 
 def _is_missing_script(reply: Any) -> bool:
     return isinstance(reply, resp.ReplyError) and reply.code == "NOSCRIPT"
-
-
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, resp.ReplyError):
-        if resp.is_transient(reply) and not resp.is_full(reply):
-            raise StoreUnreachable(f"The store is not ready: {reply}")
-        raise resp.store_error(reply)
-    return reply
 
 
 class Patience:

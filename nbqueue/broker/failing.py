@@ -18,6 +18,7 @@ from nbqueue.broker.command import (
     counter_expiry,
     utc_day,
 )
+from nbqueue.broker.tending import mark_of
 from nbqueue.wire.keys import QueueKeys, queue_keys
 
 
@@ -92,6 +93,7 @@ def retry(
             due_ms,
             int(counts),
             error,
+            mark_of(msg),
             now_ms,
             EVENT_CAP,
             ATTEMPT_CAP,
@@ -146,6 +148,7 @@ def archive(
             failure.fence,
             msg,
             error,
+            mark_of(msg),
             keys.task_prefix,
             archive_oldest(now_ms, ARCHIVE_DAYS if days is None else days),
             ARCHIVE_CAP if most is None else most,

@@ -18,6 +18,7 @@ from nbqueue.broker.command import (
     decoded_number,
     utc_day,
 )
+from nbqueue.wire.attempts import failure_mark
 from nbqueue.wire.keys import QueueKeys, queue_keys
 from nbqueue.wire.messages import TaskMessage
 
@@ -215,6 +216,7 @@ def cancel_tasks(
     """
     _check_size(task_ids)
     keys = queue_keys(queue)
+    failed = TaskMessage(error_msg=error_text, last_failed_at=now_ms // 1000)
     return command(
         "cancel_tasks",
         [
@@ -233,7 +235,8 @@ def cancel_tasks(
             archive_oldest(now_ms),
             ARCHIVE_CAP,
             TaskMessage(error_msg=error_text).SerializeToString(),
-            TaskMessage(last_failed_at=now_ms // 1000).SerializeToString(),
+            TaskMessage(last_failed_at=failed.last_failed_at).SerializeToString(),
+            failure_mark(failed).partition(" ")[2],
             later,
             *with_distances(task_ids, distances, errors),
         ],

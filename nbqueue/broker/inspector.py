@@ -14,6 +14,7 @@ from nbqueue.broker.needs import Needs
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound
 from nbqueue.wire import fields, states
+from nbqueue.wire.attempts import attempts_made
 from nbqueue.wire.keys import QUEUES, QueueKeys, queue_keys
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage, read_message
 
@@ -41,6 +42,7 @@ _FIELDS = (
     fields.GROUP,
     fields.PENDING_SINCE,
     fields.PARKED,
+    fields.FAILED,
 )
 
 
@@ -316,19 +318,20 @@ def _info(
     now_ms: int,
     needs: Needs,
 ) -> TaskInfo | None:
-    msg, state, result, due, attempt, lost, group, _, parked = values
+    msg, state, result, due, attempt, lost, group, _, parked, mark = values
     message = read_message(msg) if msg is not None and state is not None else None
     if message is None:
         return None
+    word, times_lost = state.decode("utf-8", "replace"), decoded_number(lost or b"0") or 0
     is_active = state == b"active"
-    needed = needs.text(queue, state.decode("utf-8", "replace"), parked)
+    needed = needs.text(queue, word, parked)
     return TaskInfo(
         id=task_id,
         queue=queue,
         type=message.type,
         payload=message.payload,
         headers=dict(message.headers),
-        state=state.decode("utf-8", "replace"),
+        state=word,
         max_retry=message.retry,
         retried=message.retried,
         error=needed or message.error_msg or None,
@@ -341,8 +344,10 @@ def _info(
         completed_at=_moment(message.completed_at),
         result=result,
         is_orphaned=is_active and lease_until * 1000 <= now_ms,
-        attempt=decoded_number(attempt or b"0") or 0,
-        lost=decoded_number(lost or b"0") or 0,
+        attempt=attempts_made(
+            message, word, decoded_number(attempt or b"0") or 0, times_lost, mark
+        ),
+        lost=times_lost,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,6 +52,9 @@ class Link:
         self._begins = False
         """Whether what comes next is surely the beginning of a reply."""
         self._waiting: deque[OnReply | None] = deque()
+        self._moves = self._moves_seen = 0
+        """How often bytes moved, and how often they had when `beat` was called last."""
+        self._quiet_since = time.monotonic()
         self._answered = 0
         """How many replies came."""
         self._slots: dict[int, Slot] = {}
@@ -66,6 +70,26 @@ class Link:
     def under_way(self) -> int:
         """How many replies are still to come."""
         return len(self._waiting)
+
+    def beat(self, seconds: float) -> None:
+        """Raise `LinkLost` if nothing moved for so long while an answer was due.
+
+        Where none is due, the server is asked for a sign of life. Call this regularly: of a peer
+        that vanished, or never answers, nothing else tells.
+        """
+        now = time.monotonic()
+        if self._moves != self._moves_seen or not self._awaits_answer():
+            self._moves_seen, self._quiet_since = self._moves, now
+        if not self._awaits_answer():
+            self._ask_for_sign()
+        elif now - self._quiet_since > seconds:
+            raise LinkLost(f"the store gave no answer for {seconds:g} s")
+
+    def _awaits_answer(self) -> bool:
+        return bool(self._waiting)
+
+    def _ask_for_sign(self) -> None:
+        self.call(("PING",))
 
     def send(
         self,
@@ -166,12 +190,14 @@ class Link:
             try:
                 if self._pieces:
                     send_pieces(self._socket, self._pieces, one_by_one=self._is_tls)
+                    self._moves += 1
                     continue
                 sent = self._socket.send(self._out)
             except _WOULD_BLOCK:
                 return
             except OSError as error:
                 raise LinkLost(str(error)) from error
+            self._moves += 1
             if sent == len(self._out):
                 # A new one: the old one may have grown to many megabytes.
                 self._out = bytearray()
@@ -192,6 +218,7 @@ class Link:
                 raise LinkLost(str(error)) from error
             if not data:
                 raise LinkLost("the server closed the connection")
+            self._moves += 1
             large = resp.large_reply(data, self._slot_for) if self._begins else None
             self._begins = False
             if large is not None:
@@ -219,6 +246,7 @@ class Link:
                 raise LinkLost(str(error)) from error
             if not count:
                 raise LinkLost("the server closed the connection")
+            self._moves += 1
             if large.came(count):
                 break
             if not self._has_pending():
@@ -245,6 +273,8 @@ class Link:
                 return
 
     def _answer(self, reply: Any) -> None:
+        if type(reply) is resp.ReplyError and resp.ends_connection(reply):
+            raise LinkLost(f"the store refuses to serve: {reply}")
         on_reply = self._waiting.popleft()
         if self._slots:
             self._slots.pop(self._answered, None)
@@ -256,20 +286,51 @@ class Link:
         self._raw.close()
 
 
-class Listener(Link):
-    """A link on which messages come by themselves: subscriptions.
+class MessageLink(Link):
+    """A link on which messages come by themselves, and replies belong to no callback."""
 
-    ``on_id`` gets the number that the server has for this connection.
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._is_asked = False
+
+    def _awaits_answer(self) -> bool:
+        return self._is_asked
+
+    def _ask_for_sign(self) -> None:
+        self._is_asked = True
+        self._queue(("PING",))
+
+    def _replies(self) -> Iterator[Any]:
+        self._is_asked = False  # whatever comes is a sign of life
+        while (reply := self._reader.gets()) is not resp.INCOMPLETE:
+            if isinstance(reply, resp.ReplyError) and resp.ends_connection(reply):
+                raise LinkLost(f"the store refuses to serve: {reply}")
+            yield reply
+
+
+class Listener(MessageLink):
+    """Subscriptions of a worker.
+
+    ``on_id`` gets the number that the server has for this connection, ``on_refused`` the error for
+    each channel that its user may not listen to.
     """
 
     def __init__(
-        self, store: Store, channels: Sequence[str], on_message: OnReply, on_id: OnReply
+        self,
+        store: Store,
+        channels: Sequence[str],
+        on_message: OnReply,
+        on_id: OnReply,
+        on_refused: OnReply,
     ) -> None:
         super().__init__(store)
         self._on_message = on_message
         self._on_id = on_id
+        self._on_refused = on_refused
+        self._has_id = False
         self._queue(("CLIENT", "ID"))
-        self._queue(("SUBSCRIBE", *channels))
+        for channel in channels:
+            self.follow(channel)  # one by one, as the user may lack the right to some
 
     def follow(self, channel: str) -> None:
         """Listen to one more channel; `flush` sends."""
@@ -280,11 +341,12 @@ class Listener(Link):
         self._queue(("UNSUBSCRIBE", channel))
 
     def _dispatch(self) -> None:
-        while True:
-            reply = self._reader.gets()
-            if reply is resp.INCOMPLETE:
-                return
+        for reply in self._replies():
             if isinstance(reply, list) and reply[0] == b"message":
                 self._on_message(reply)
-            elif isinstance(reply, int):
-                self._on_id(reply)
+            elif not self._has_id:  # which was asked for first
+                self._has_id = True
+                if isinstance(reply, int):
+                    self._on_id(reply)
+            elif isinstance(reply, resp.ReplyError) and reply.reason == "NOPERM":
+                self._on_refused(reply)

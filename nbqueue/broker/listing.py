@@ -16,6 +16,7 @@ from nbqueue.broker.command import Arg, Command, check_limit, command
 from nbqueue.broker.needs import Needs
 from nbqueue.broker.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
 from nbqueue.broker.task_table import TaskRow, TaskTable
+from nbqueue.names import fits_pattern
 from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
 
@@ -44,7 +45,7 @@ class Wanted:
     """Which tasks a reading is about, and how much of each."""
 
     types: tuple[str, ...] = ()
-    """Names of types; an asterisk at the end of one stands for anything. None: all."""
+    """Names of types, in which an asterisk stands for anything. None: all."""
     error: str = ""
     """What the text of the last error must contain."""
     since_ms: int | None = None
@@ -82,10 +83,7 @@ class Wanted:
         )
 
     def has_type(self, name: str) -> bool:
-        return not self.types or any(
-            name == each or (each.endswith("*") and name.startswith(each[:-1]))
-            for each in self.types
-        )
+        return not self.types or any(fits_pattern(name, each) for each in self.types)
 
 
 def list_tasks(
@@ -210,9 +208,9 @@ class Listing:
     def _complete(self, table: TaskTable, wanted: Wanted) -> TaskTable:
         """Note in each task what its last attempt says, where one of nbqueue's workers ran it."""
         by_queue: dict[str, dict[bytes, int]] = {}
-        if wanted.with_attempts and any(table.attempt):
-            for i, attempt in enumerate(table.attempt):
-                if attempt and table.state[i] in _ATTEMPTED:
+        if wanted.with_attempts and any(table.fetched):
+            for i, fetched in enumerate(table.fetched):
+                if fetched and table.state[i] in _ATTEMPTED:
                     by_queue.setdefault(table.queue[i], {})[table.task_id[i].encode()] = i
         for queue, missing in by_queue.items():
             self._read_attempts(queue_keys(queue).attempts, table, missing)

@@ -141,6 +141,7 @@ class Overdue(NamedTuple):
     old_attempts: bool
     waiting: bool
     schedules: bool
+    cancels: bool = False
 
 
 def overdue(queue: str, now_ms: int, oldest_ms: int) -> Command[Overdue]:
@@ -157,6 +158,7 @@ def overdue(queue: str, now_ms: int, oldest_ms: int) -> Command[Overdue]:
             keys.attempts,
             keys.waiting,
             keys.schedule_due,
+            keys.cancels,
         ),
         (now_ms, oldest_ms),
         lambda reply: Overdue(*(bool(each) for each in reply)),

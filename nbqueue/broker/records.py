@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nbqueue.wire import fields
+from nbqueue.wire.attempts import attempts_made, is_last_failure
 from nbqueue.wire.messages import TaskMessage
 
 
@@ -42,22 +43,25 @@ RECORD_FIELDS = (
     fields.DUE,
     fields.ATTEMPT,
     fields.LOST,
+    fields.FAILED,
 )
 
 
 def read_record(queue: str, values: Sequence[bytes | None]) -> TaskRecord | None:
     """What these values of `RECORD_FIELDS` say; None if there is no such task."""
-    msg, state, result, error, since, due, attempt, lost = values
+    msg, state, result, error, since, due, attempt, lost, mark = values
     if msg is None or state is None:
         return None
+    message, word = TaskMessage.FromString(msg), state.decode()
+    times_lost = int(lost or 0)
     return TaskRecord(
         queue,
-        TaskMessage.FromString(msg),
-        state.decode(),
+        message,
+        word,
         result,
-        error,
+        error if is_last_failure(message, mark) else None,
         int(since) if since else None,
         int(due) if due else None,
-        int(attempt or 0),
-        int(lost or 0),
+        attempts_made(message, word, int(attempt or 0), times_lost, mark),
+        times_lost,
     )

@@ -138,11 +138,12 @@ class Removal:
             self._broker.call(("DEL", scheduler_history(asynq_id(self._queue, _text(each)))))
         record = scheduler_entries(NBQUEUE_SCHEDULER + self._queue)
         self._broker.call(("ZREM", SCHEDULERS, record), ("DEL", record))
-        self._broker.call(("PUBLISH", self._keys.wake, "schedules"))
+        self._broker.publish(self._keys.wake, "schedules")
 
     def _forget(self) -> bool:
         """Forget the name; not if a task came in before that, which must not be left unnamed."""
-        self._broker.call(("SREM", QUEUES, self._queue), ("PUBLISH", self._keys.wake, "handlers"))
+        self._broker.call(("SREM", QUEUES, self._queue))
+        self._broker.publish(self._keys.wake, "handlers")
         self._broker.forget_registered(self._queue)
         if self._holds_tasks():
             self._broker.call(("SADD", QUEUES, self._queue))

@@ -7,6 +7,7 @@ way in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Final
@@ -14,8 +15,15 @@ from typing import Any, Final
 import hiredis
 
 from nbqueue.broker.command import Arg, Command, Staged
-from nbqueue.errors import NbqueueError, StoreDenied, StoreError, StoreUnsuitable
+from nbqueue.errors import (
+    NbqueueError,
+    StoreDenied,
+    StoreError,
+    StoreUnreachable,
+    StoreUnsuitable,
+)
 from nbqueue.pieces import LARGE, Incoming, Piece, Slot, parts_of
+from nbqueue.store.rights import missing_right
 
 
 class ReplyError(NbqueueError):
@@ -24,6 +32,21 @@ class ReplyError(NbqueueError):
     @property
     def code(self) -> str:
         return str(self).partition(" ")[0]
+
+    @property
+    def reason(self) -> str:
+        """The code, also of an error within a script, which servers before 7.0 wrap in ``ERR``."""
+        code, _, text = str(self).partition(" ")
+        if code != "ERR":
+            return code
+        if "max number of clients" in text:
+            return "MAXCLIENTS"
+        if "The user executing the script" in text:
+            return "NOPERM"
+        if "Script killed by user" in text:
+            return "KILLED"
+        wrapped = _WRAPPED.search(text)
+        return wrapped[1] if wrapped else code
 
 
 def pack(words: Sequence[Arg]) -> bytes:
@@ -141,32 +164,69 @@ class _Incomplete:
 
 INCOMPLETE = _Incomplete()
 
-_TRANSIENT = {"LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "OOM"}
+_WRAPPED: Final = re.compile(r" -([A-Z]{3,}) ")
+
+_NOT_SERVING: Final = frozenset(
+    {"LOADING", "MASTERDOWN", "READONLY", "NOAUTH", "WRONGPASS", "MAXCLIENTS", "DENIED"}
+)
+_NOT_READY: Final = frozenset(
+    {
+        *("LOADING", "MASTERDOWN", "READONLY", "MAXCLIENTS", "BUSY", "TRYAGAIN", "CLUSTERDOWN"),
+        *("NOREPLICAS", "KILLED"),
+    }
+)
+_TRANSIENT: Final = _NOT_SERVING | _NOT_READY | {"OOM", "MISCONF", "NOPERM"}
+
+STORE_WIDE: Final = (_NOT_READY | {"OOM", "MISCONF"}) - {"KILLED"}
+"""The reasons for which a server refuses any command of a kind, and not one in particular."""
+
+
+def ends_connection(error: ReplyError) -> bool:
+    """Whether this connection is of no more use: its server refuses to serve it, or is a replica.
+
+    Another connection may reach another server, or the same one once it is ready.
+    """
+    return error.reason in _NOT_SERVING
+
+
+def is_not_ready(error: ReplyError) -> bool:
+    """Whether the same command should soon succeed: the server is loading or failing over, say."""
+    return error.reason in _NOT_READY
 
 
 def is_transient(error: ReplyError) -> bool:
-    """True if the same command may succeed later: the server is loading, full, or failing over."""
-    if error.code in _TRANSIENT:
-        return True
-    # Up to Redis 6.2 an error within a script is wrapped: "ERR Error running script …: -OOM …".
-    text = str(error)
-    return error.code == "ERR" and any(f"-{code} " in text for code in _TRANSIENT)
+    """Whether the same command may succeed later, perhaps once somebody has mended the server."""
+    return error.reason in _TRANSIENT
 
 
-def is_full(error: ReplyError) -> bool:
-    """True if the server has no memory left for what was asked."""
-    return error.code == "OOM" or "-OOM " in str(error)
+_CAUSES: Final = {
+    "LOADING": "it is still reading its data",
+    "MASTERDOWN": "it is a replica that lost its master",
+    "READONLY": "it is a replica, which cannot be written to",
+    "MAXCLIENTS": "it has as many clients as its maxclients allows",
+    "BUSY": "it is busy with a script",
+    "NOREPLICAS": "too few of its replicas are connected (min-replicas-to-write)",
+    "KILLED": "somebody ended the script (SCRIPT KILL)",
+}
 
 
 def store_error(error: ReplyError) -> StoreError:
-    """The exception for a refusal that no repetition will mend."""
-    text = str(error)
-    if error.code in {"NOAUTH", "WRONGPASS", "NOPERM"}:
+    """The exception for a refusal, with its cause and what can be done about it."""
+    text, reason = str(error), error.reason
+    if reason in _NOT_READY:
+        cause = _CAUSES.get(reason)
+        shown = f"{cause} ({text})" if cause else text
+        return StoreUnreachable(f"The store is not ready: {shown}")
+    if reason == "NOPERM":
+        return StoreDenied(missing_right(text))
+    if reason in {"NOAUTH", "WRONGPASS", "DENIED"}:
         return StoreDenied(f"The store refuses: {text}. Check the user and password in its URL.")
-    if is_full(error):
+    if reason == "OOM":
         return StoreUnsuitable(
             f"The store is full: {text}. Raise maxmemory, or delete tasks that nobody needs."
         )
-    if error.code == "MISCONF":
-        return StoreUnsuitable(f"The store cannot write to its disk: {text}")
+    if reason == "MISCONF":
+        return StoreUnsuitable(
+            f"The store cannot write to its disk: {text} Make room on it, or mend its rights."
+        )
     return StoreError(f"The store refused a command: {text}")

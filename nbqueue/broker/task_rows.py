@@ -12,6 +12,7 @@ from typing import Any
 from nbqueue.broker.command import decoded_number
 from nbqueue.broker.task_table import TaskTable
 from nbqueue.wire import fields, states
+from nbqueue.wire.attempts import attempts_made, is_last_failure
 from nbqueue.wire.ids import made_times
 from nbqueue.wire.messages import TaskMessage, read_message, read_messages
 
@@ -23,13 +24,14 @@ ALL_FIELDS = (
     fields.NAME,
     fields.PROGRESS,
     fields.PARKED,
+    fields.FAILED,
 )
 FIELDS = {
     states.SCHEDULED: (fields.DUE, fields.NAME, fields.PARKED),
     states.AGGREGATING: (fields.NAME,),
-    states.PENDING: (fields.PENDING_SINCE, fields.ATTEMPT, fields.NAME),
+    states.PENDING: (fields.PENDING_SINCE, fields.ATTEMPT, fields.NAME, fields.FAILED),
     states.COMPLETED: (fields.ATTEMPT, fields.NAME),
-    states.ARCHIVED: (fields.ATTEMPT, fields.NAME, fields.PROGRESS),
+    states.ARCHIVED: (fields.ATTEMPT, fields.NAME, fields.PROGRESS, fields.FAILED),
 }
 """What is read of a task in a state beside its message; everything where nothing stands here."""
 
@@ -88,13 +90,18 @@ class _Slice:
         self._now_ms = now_ms
 
     def table(self) -> TaskTable:
-        count, nothing = self._count, self._nothing
+        count, nothing, messages = self._count, self._nothing, self._messages
         ids = [each.decode("utf-8", "replace") for each in self._told[_ID]]  # type: ignore[union-attr]
         table = TaskTable(nothing() for _ in range(len(TaskTable.__slots__)))
-        table.task_id, table.message = ids, self._messages
+        table.task_id, table.message = ids, messages
         table.queue, table.state = [self._queue] * count, [self._state] * count
         table.call = self._list(_CALL)
-        table.attempt = [each or 0 for each in self._numbers(fields.ATTEMPT)]
+        marks = self._list(fields.FAILED)
+        table.fetched = [each or 0 for each in self._numbers(fields.ATTEMPT)]
+        table.attempt = [
+            attempts_made(message, self._state, fetched, mark=mark)
+            for message, fetched, mark in zip(messages, table.fetched, marks, strict=True)
+        ]
         table.enqueued_ms = made_times(ids, self._now_ms)
         if self._has(fields.NAME):
             names = self._list(fields.NAME)
@@ -105,7 +112,11 @@ class _Slice:
         if _RESULT in self._told:
             table.result = self._list(_RESULT)
         if _ERROR in self._told:
-            table.error = self._list(_ERROR)
+            errors = self._list(_ERROR)
+            table.error = [
+                error if error and is_last_failure(message, mark) else None
+                for message, error, mark in zip(messages, errors, marks, strict=True)
+            ]
         self._note_place(table)
         return table
 

@@ -24,6 +24,8 @@ class TaskRow:
     call: bytes = b""
     """``1`` or ``0`` where the store cut the payload out: whether it was that of a call."""
     attempt: int = 0
+    fetched: int = 0
+    """How often workers of nbqueue fetched it; ``attempt`` counts programs in Go as well."""
     enqueued_ms: int | None = None
     pending_ms: int | None = None
     process_ms: int | None = None
@@ -64,6 +66,7 @@ class TaskTable:
     message: list[TaskMessage]
     call: list[bytes]
     attempt: list[int]
+    fetched: list[int]
     enqueued_ms: list[int | None]
     pending_ms: list[int | None]
     process_ms: list[int | None]

@@ -14,6 +14,7 @@ from nbqueue.broker.command import (
     decoded_id,
     decoded_number,
 )
+from nbqueue.wire.attempts import failure_mark
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import read_message
 
@@ -159,6 +160,7 @@ def cancel(
             task_id,
             msg,
             error,
+            mark_of(msg),
             now_ms,
             EVENT_CAP,
             keys.ends,
@@ -170,6 +172,12 @@ def cancel(
         ),
         lambda reply: str(reply.decode()),
     )
+
+
+def mark_of(msg: bytes) -> str:
+    """The `failure_mark` of an encoded message; empty for bytes that encode none."""
+    message = read_message(msg)
+    return "" if message is None else failure_mark(message)
 
 
 def failed_message(msg: bytes, error_text: str, now_ms: int, *, counts: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""What there is to tend in a queue, and when."""
+"""What there is to do in a queue, and when."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ class Upcoming(NamedTuple):
     """When (Unix ms) there is next something to do in a queue; None: nothing is to come.
 
     ``due_ms``: for `forward`. ``lease_ms``: for `expired`. ``over_ms``: for `delete_expired`.
-    ``waiting_ms``: for `judge`. ``orphans``: there is something for `adopt` now.
+    ``waiting_ms``: for `judge`. ``orphans``: there is something for `adopt` now. ``cancels``: tasks
+    were cancelled that run in Go.
     """
 
     due_ms: int | None
@@ -22,6 +23,7 @@ class Upcoming(NamedTuple):
     orphans: bool
     schedules: bool
     sets: bool
+    cancels: bool = False
     requirements: tuple[bytes, ...] = ()
     """What tasks are parked for: see `nbqueue.requirements`."""
 
@@ -40,6 +42,7 @@ def upcoming(queue: str) -> Command[Upcoming]:
             keys.waiting,
             keys.schedules,
             keys.aggregation_sets,
+            keys.cancels,
             keys.requirements,
         ),
         (),
@@ -47,8 +50,19 @@ def upcoming(queue: str) -> Command[Upcoming]:
     )
 
 
+def remaining(queue: str, until_ms: int) -> Command[bool]:
+    """Ask whether a queue has tasks to run now, or will have by ``until_ms`` (Unix ms)."""
+    keys = queue_keys(queue)
+    return command(
+        "remaining",
+        (keys.paused, keys.pending, keys.scheduled, keys.retry, keys.waiting),
+        (keys.task_prefix, until_ms),
+        bool,
+    )
+
+
 def _read(reply: Any) -> Upcoming:
-    scheduled, retry, lease, completed, waiting, orphans, schedules, sets, needed = reply
+    scheduled, retry, lease, completed, waiting, orphans, schedules, sets, cancels, needed = reply
     # A task moves once the exact time has come, which is in the second that ends with its score.
     due = [(float(score) - 1) * 1000 + 1 for score in (scheduled, retry) if score]
     return Upcoming(
@@ -59,6 +73,7 @@ def _read(reply: Any) -> Upcoming:
         bool(orphans),
         bool(schedules),
         bool(sets),
+        bool(cancels),
         tuple(needed),
     )
 

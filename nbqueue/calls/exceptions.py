@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import pickle
 import traceback
-from typing import Any
 
-from nbqueue.calls import pickler, rebuild
+from nbqueue.calls import active, pickler, raw_exceptions
+from nbqueue.calls.exception_forms import dump_itself
 from nbqueue.calls.names import clean_text, type_name
 from nbqueue.errors import IncompatiblePython, NbqueueError, TaskFailed
 
@@ -19,10 +19,10 @@ _FORMAT = 1
 _MAX_TRACEBACK = 100_000
 _MAX_MESSAGE = 10_000
 _MAX_ERROR_TEXT = 2_000
-_MAX_NESTED = 1_000_000
 _MAX_NOTES = 20
 _MAX_CHAIN = 100
 
+_IMPORT_HOOK = active.__file__  # between an import and what it runs
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _OUR_FOLDERS = tuple(os.path.join(_PACKAGE, part) + os.sep for part in ("executor", "calls"))
 
@@ -46,8 +46,8 @@ def dump_exception(exc: BaseException, *, skip_frames: int = 0) -> bytes:
         type_name(type(exc)),
         clean_text(_message(exc), _MAX_MESSAGE),
         traceback_text(exc, skip_frames=skip_frames),
-        _notes(exc),
-        _dump_itself(exc),
+        notes_of(exc),
+        dump_itself(exc, stand_in_text),
     )
     return pickle.dumps(body, pickler.PROTOCOL)
 
@@ -69,13 +69,20 @@ def load_exception(data: bytes | memoryview, task_id: str) -> BaseException:
     if exc is None:
         exc = TaskFailed(f"{name}: {message}" if message else name, task_id, text)
         for note in notes:
-            _add_note(exc, note)
-    exc.__cause__ = RemoteTraceback(text)
-    try:
-        exc._render_traceback_ = _NotebookTraceback(text, task_id)  # type: ignore[attr-defined]
-    except AttributeError:
-        pass  # a class with slots: IPython shows it as any other
+            raw_exceptions.add_note(exc, note)
+    _set_task_id(exc, task_id)
+    raw_exceptions.set_cause(exc, RemoteTraceback(text))
+    raw_exceptions.names_of(exc)["_render_traceback_"] = _NotebookTraceback(text, task_id)
     return exc
+
+
+def _set_task_id(exc: BaseException, task_id: str) -> None:
+    """Set the task of what stands in for members of a group that could not come."""
+    if isinstance(exc, raw_exceptions.group_types()):
+        for member in raw_exceptions.members_of(exc):
+            if isinstance(member, TaskFailed) and not member.task_id:
+                member.task_id = task_id
+            _set_task_id(member, task_id)
 
 
 class _NotebookTraceback:
@@ -112,8 +119,20 @@ def traceback_text(exc: BaseException, *, skip_frames: int = 0) -> str:
         _drop_our_frames(told, exc, skip_frames)
         text = "".join(told.format())
     except Exception:  # user code runs in there: __str__, __repr__, properties
-        text = f"{type_name(type(exc))}: {_message(exc)}\n(its traceback could not be formatted)\n"
+        text = _frames_only(exc, skip_frames)
     return clean_text(text, _MAX_TRACEBACK)
+
+
+def _frames_only(exc: BaseException, skip_frames: int) -> str:
+    """Return the traceback of an exception whose own code fails, without causes and notes."""
+    last = f"{type_name(type(exc))}: {_message(exc)}\n"
+    try:
+        frames = traceback.extract_tb(raw_exceptions.traceback_of(exc))
+        del frames[: _count_our_frames(frames) + skip_frames]
+        lines = frames.format()
+    except Exception:
+        return f"{last}(its traceback could not be formatted)\n"
+    return "".join(["Traceback (most recent call last):\n", *lines, last])
 
 
 def _cut_chain(told: traceback.TracebackException) -> None:
@@ -133,19 +152,25 @@ def _drop_our_frames(
     pending = [(told, exc, skip)]
     while pending:
         one, its, more = pending.pop()
-        files = [os.path.abspath(frame.filename) for frame in one.stack]
-        ours = 0
-        while ours < len(files) and files[ours].startswith(_OUR_FOLDERS):
-            ours += 1
-        if ours == len(files) and not isinstance(its, NbqueueError):
+        ours = _count_our_frames(one.stack)
+        if ours == len(one.stack) and not isinstance(its, NbqueueError):
             ours = 0  # a fault of our own: where it happened is all there is
         del one.stack[: ours + more]
+        one.stack[:] = [frame for frame in one.stack if frame.filename != _IMPORT_HOOK]
         if one.__cause__ is not None:
             pending.append((one.__cause__, getattr(its, "__cause__", None), 0))
         if one.__context__ is not None:
             pending.append((one.__context__, getattr(its, "__context__", None), 0))
         for other in getattr(one, "exceptions", None) or ():
             pending.append((other, None, 0))
+
+
+def _count_our_frames(frames: traceback.StackSummary) -> int:
+    files = [os.path.abspath(frame.filename) for frame in frames]
+    ours = 0
+    while ours < len(files) and files[ours].startswith(_OUR_FOLDERS):
+        ours += 1
+    return ours
 
 
 def _message(exc: BaseException) -> str:
@@ -155,67 +180,20 @@ def _message(exc: BaseException) -> str:
         return f"<its message cannot be shown: {type(error).__name__} in __str__>"
 
 
-def _notes(exc: BaseException) -> list[str]:
-    notes = getattr(exc, "__notes__", None)
+def stand_in_text(exc: BaseException) -> tuple[str, list[str]]:
+    """Return what is shown in place of an exception that cannot come: its message and notes."""
+    return error_text(exc), notes_of(exc)
+
+
+def notes_of(exc: BaseException) -> list[str]:
+    """Return the notes of ``exc``, of limited number and length."""
+    try:
+        notes = exc.__notes__  # type: ignore[attr-defined,unused-ignore]
+    except Exception:  # it has none; or a class of the user has a property there, which fails
+        return []
     if not isinstance(notes, list | tuple):
         return []
     return [clean_text(n, _MAX_MESSAGE) for n in notes[:_MAX_NOTES] if isinstance(n, str)]
-
-
-def _add_note(exc: BaseException, note: str) -> None:
-    add = getattr(exc, "add_note", None)  # Python 3.11
-    if add is not None:
-        add(note)
-
-
-def _dump_itself(exc: BaseException) -> bytes | None:
-    """Return the pickled exception, or None if no form of it survives a round trip."""
-    for form in (lambda: exc, lambda: _Bare(exc)):
-        try:
-            data = pickler.dump(form()).data
-            # Many exceptions pickle and then fail to load, because ``__init__`` wants arguments
-            # that ``args`` does not have. Better to know it here than in the notebook.
-            if len(data) <= _MAX_NESTED and type(_load_here(data)) is type(exc):
-                return data
-        except Exception:
-            continue
-    return None
-
-
-class _Bare:
-    """An exception without what cannot be sent, and made without its ``__init__``."""
-
-    def __init__(self, exc: BaseException) -> None:
-        self.exc = exc
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        exc, trial = self.exc, pickler.Trial()
-        args = tuple(a if _is_portable(a, trial) else _stand_in(a) for a in exc.args)
-        state = {k: v for k, v in vars(exc).items() if _is_portable(v, trial)}
-        return rebuild.make_exception, (type(exc), args, state)
-
-
-def _is_portable(value: object, trial: pickler.Trial) -> bool:
-    if trial.error_of(value) is not None:
-        return False
-    try:
-        data = pickler.dump(value).data
-        _load_here(data)
-    except Exception:
-        return False
-    return len(data) < _MAX_NESTED // 10
-
-
-def _load_here(data: bytes) -> object:
-    with rebuild.classes_unchanged():
-        return pickle.loads(data)
-
-
-def _stand_in(value: object) -> str:
-    try:
-        return clean_text(repr(value), 1000)
-    except Exception:
-        return f"<{type_name(type(value))}>"
 
 
 def _load_itself(nested: bytes | None) -> BaseException | None:

@@ -14,10 +14,12 @@ import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbqueue.calls import captures, pickler, preflight, sources
 from nbqueue.calls.kept import Kept
+from nbqueue.calls.loading import has_code, load_into
+from nbqueue.calls.modules import ModuleSet
 from nbqueue.calls.names import callable_name, is_coroutine_function, type_name
 from nbqueue.calls.plain import dump_plain_arguments, dump_plain_value
 from nbqueue.errors import CannotPickle, IncompatiblePython
@@ -38,7 +40,8 @@ class Code:
     """A function as it is stored: once, under its fingerprint, for all of its calls.
 
     ``by_reference`` says that ``blob`` only names something installed, so that another minor
-    version of Python can load it.
+    version of Python can load it. ``imports`` names the local modules in it that the code imports
+    when it runs.
     """
 
     fingerprint: bytes
@@ -48,6 +51,7 @@ class Code:
     by_reference: bool
     size: int = 0
     """How many bytes the function has, without its source."""
+    imports: frozenset[str] = frozenset()
 
 
 _kept: Kept[Code] = Kept()
@@ -75,7 +79,7 @@ def _dump_function(fn: Callable[..., Any], limit: int | None) -> Code:
     if not callable(fn):
         raise CannotPickle(_not_callable(fn))
     try:
-        pickled = pickler.dump(fn, limit)
+        pickled = pickler.dump_function(fn, limit)
     except MemoryError:
         raise
     except pickler.TooLarge:
@@ -100,6 +104,7 @@ def _dump_function(fn: Callable[..., Any], limit: int | None) -> Code:
         is_coroutine=is_coroutine_function(fn),
         by_reference=not pickled.by_value,
         size=len(pickled.data),
+        imports=pickled.imports,
     )
 
 
@@ -108,8 +113,23 @@ def fingerprint_of(blob: bytes) -> bytes:
     return hashlib.sha256(blob).digest()[:FINGERPRINT_SIZE]
 
 
+class Loaded(NamedTuple):
+    """A function that was loaded, and the local modules that came with it."""
+
+    function: Callable[..., Any]
+    modules: ModuleSet
+
+
 def load_function(blob: bytes | memoryview) -> Callable[..., Any]:
     """Return the function of `dump_function`. Only for a ``blob`` whose fingerprint was signed.
+
+    Raises what `load_code` raises.
+    """
+    return load_code(blob).function
+
+
+def load_code(blob: bytes | memoryview) -> Loaded:
+    """Return the function of `dump_function` with its modules, for `modules.enter`.
 
     Raises `IncompatiblePython` if another minor version of Python made it and it holds code,
     and `ModuleNotFoundError` if it needs a package that is not installed here.
@@ -127,8 +147,10 @@ def load_function(blob: bytes | memoryview) -> Callable[..., Any]:
             f"Python {python[0]}.{python[1]}"
         )
     sources.register(texts)
-    fn: Callable[..., Any] = _load(data, "the function")
-    return fn
+    if by_reference:
+        return Loaded(_load(data, "the function"), ModuleSet())
+    modules = ModuleSet(texts, blob=bytes(blob))
+    return Loaded(_load_into(data, modules, "the function"), modules)
 
 
 def dump_arguments(
@@ -138,19 +160,21 @@ def dump_arguments(
     callee: str = "",
     fn: Callable[..., Any] | None = None,
     generators: list[object] | None = None,
+    imports: frozenset[str] = frozenset(),
 ) -> bytes:
     """Return the arguments of one call as bytes.
 
     ``callee`` is the name of the function and ``fn`` the function itself, if at hand; both serve
-    error messages only. Random generators among them are added to ``generators``. Raises
+    error messages only. Random generators among them are added to ``generators``. ``imports`` are
+    those of its `Code`, which are not sent again. Raises
     `CannotPickle`, which names the argument and what is wrong in it.
     """
     for value in args:
         if type(value) not in _ATOMS and not _is_plain(value):
-            return _dump_rich_arguments(args, kwargs, callee, fn, generators)
+            return _dump_rich_arguments(args, kwargs, callee, fn, generators, imports)
     for value in kwargs.values():
         if type(value) not in _ATOMS and not _is_plain(value):
-            return _dump_rich_arguments(args, kwargs, callee, fn, generators)
+            return _dump_rich_arguments(args, kwargs, callee, fn, generators, imports)
     return dump_plain_arguments(args, kwargs)
 
 
@@ -161,20 +185,24 @@ def dump_call(
     callee: str = "",
     fn: Callable[..., Any] | None = None,
     generators: list[object] | None = None,
+    imports: frozenset[str] = frozenset(),
 ) -> Body:
     """Return the same as `dump_arguments`, in pieces if it is large."""
     values = (*args, *kwargs.values()) if kwargs else args
     if _SMALL.issuperset(map(type, values)):
         return dump_plain_arguments(args, kwargs)
     if not any(map(_may_be_large, values)):
-        return dump_arguments(args, kwargs, callee=callee, fn=fn, generators=generators)
+        return dump_arguments(
+            args, kwargs, callee=callee, fn=fn, generators=generators, imports=imports
+        )
     collector = pickler.Collector()
     if all(map(_is_plain, values)):
         pickle.Pickler(collector, 5).dump((args, kwargs))
         return collector.body()
-    rich = pickler.Pickler(collector)
+    rich = pickler.Pickler(collector, known=imports)
     try:
         rich.dump((args, kwargs))
+        rich.dump_needs()
     except MemoryError:
         raise
     except Exception as error:
@@ -188,6 +216,21 @@ def load_arguments(data: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str,
     """Return the arguments of `dump_arguments`. Only for verified ``data``."""
     args, kwargs = _load(data, "an argument")
     return args, kwargs
+
+
+def load_arguments_for(
+    data: bytes | memoryview, modules: ModuleSet
+) -> tuple[tuple[Any, ...], dict[str, Any], ModuleSet]:
+    """Return the arguments of a call whose function came with ``modules``; and its modules.
+
+    Only for verified ``data``.
+    """
+    if len(data) < LARGE and not has_code(data):
+        args, kwargs = _load(data, "an argument")
+        return args, kwargs, modules
+    own = ModuleSet(parent=modules)
+    args, kwargs = _load_into(data, own, "an argument")
+    return args, kwargs, own if own.modules or own.names else modules
 
 
 def dump_value(value: Any, *, callee: str = "") -> bytes:
@@ -230,9 +273,10 @@ def _dump_rich_arguments(
     callee: str,
     fn: Callable[..., Any] | None,
     generators: list[object] | None,
+    imports: frozenset[str],
 ) -> bytes:
     try:
-        pickled = pickler.dump((args, kwargs))
+        pickled = pickler.dump((args, kwargs), with_needs=True, known=imports)
     except MemoryError:
         raise
     except Exception as error:
@@ -268,12 +312,23 @@ def _load(data: bytes | memoryview, what: str) -> Any:
     try:
         return pickle.loads(data)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{what} needs the module {error.name!r}, which is not installed here: install it, "
-            f"in the version that the sender has",
-            name=error.name,
-            path=error.path,
-        ) from error
+        raise _missing(error, what) from error
+
+
+def _load_into(data: bytes | memoryview, modules: ModuleSet, what: str) -> Any:
+    try:
+        return load_into(data, modules)
+    except ModuleNotFoundError as error:
+        raise _missing(error, what) from error
+
+
+def _missing(error: ModuleNotFoundError, what: str) -> ModuleNotFoundError:
+    return ModuleNotFoundError(
+        f"{what} needs the module {error.name!r}, which is not installed here: install it, "
+        f"in the version that the sender has",
+        name=error.name,
+        path=error.path,
+    )
 
 
 def _not_callable(fn: object) -> str:

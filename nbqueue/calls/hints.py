@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import io
 import re
 import types
+import weakref
 
 from nbqueue.calls.names import clean_text
 
@@ -15,6 +17,7 @@ BACK = "back"
 _LOCKS = frozenset(
     {"lock", "RLock", "Lock", "Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier"}
 )
+_WEAK = (*weakref.ProxyTypes, weakref.ReferenceType)
 _OPENED = re.compile(r"(Connection|Cursor|Engine|Session|Client|Redis|Pool|Database)$", re.I)
 # What pickle itself says of things that it does not know; the type, which is shown, says it too.
 _PLAIN_REFUSAL = re.compile(r"^(cannot pickle|can't pickle|Can't pickle)\b.*", re.S)
@@ -40,6 +43,20 @@ def hint_for(obj: object, direction: str) -> str:
         return "import it inside the function"
     if is_of_the_notebook(obj):
         return "a worker has no notebook around it; pass the values that are needed"
+    if isinstance(obj, _WEAK):
+        return "it refers to an object of this process only; " + (
+            "return the object itself" if is_result else "pass the object itself"
+        )
+    if isinstance(obj, weakref.WeakKeyDictionary | weakref.WeakValueDictionary):
+        return "make a dict of it: dict(…)"
+    if isinstance(obj, weakref.finalize):
+        return "it is about an object of this process only; create it inside the function"
+    if isinstance(obj, contextvars.Token):
+        return "it is of use in one context of one process only; keep it where set() was called"
+    if isinstance(obj, contextvars.Context):
+        return (
+            "a context cannot leave its process; pass the values of the variables that are needed"
+        )
     if name in _LOCKS:
         return "a lock works within one process only; create it inside the function"
     if name == "Thread" or name == "Process" or name.endswith("Executor"):

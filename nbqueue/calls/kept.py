@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from cloudpickle import cloudpickle
 
+from nbqueue.calls.imports import is_settled
 from nbqueue.calls.local import is_local, is_local_module
 
 T = TypeVar("T")
@@ -128,6 +129,8 @@ class _Graph:
         self._seen.add(id(fn))
         if len(self.functions) >= _MOST_FUNCTIONS:
             return False
+        if not is_settled(fn.__code__):
+            return False  # a module that it imports when it runs may change unseen
         names = tuple(cloudpickle._extract_code_globals(fn.__code__))
         parts = _parts(fn, names)
         self.functions.append(_Function(fn, names, parts))

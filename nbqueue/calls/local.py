@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import types
 import weakref
+from typing import Any
 
 _INSTALL_DIRECTORIES = frozenset({"site-packages", "dist-packages"})
 _EXTENSIONS = tuple(importlib.machinery.EXTENSION_SUFFIXES)
@@ -40,6 +41,24 @@ def is_local(module: types.ModuleType) -> bool:
     if answer is None:
         answer = _known[module] = _decide(module)
     return answer
+
+
+def note_local(module: types.ModuleType) -> None:
+    """Let ``module``, which came with a call, count as the user's own wherever its file is."""
+    _known[module] = True
+
+
+def is_at(module: types.ModuleType, name: str, obj: object) -> bool:
+    """Say whether ``module`` has ``obj`` under this name."""
+    found: Any = module
+    for part in name.split("."):
+        try:
+            found = vars(found)[part]
+        except (TypeError, KeyError):
+            return False
+        if isinstance(found, staticmethod | classmethod):
+            found = found.__func__
+    return found is obj
 
 
 def is_installed_path(path: str) -> bool:

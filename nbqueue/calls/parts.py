@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextvars
 import copyreg
 import dis
 import functools
 import inspect
 import sys
 import types
+import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from nbqueue.calls import reducers
 from nbqueue.calls.hints import is_of_the_notebook
 from nbqueue.calls.local import is_local_module
 from nbqueue.calls.names import clean_text, short_name, type_name
@@ -70,11 +73,27 @@ def parts_of(obj: object) -> Iterator[_Part]:
         yield from _mapping_parts(obj)
     elif type(obj) in (list, tuple, set, frozenset):
         yield from _sequence_parts(obj)
+    elif type(obj) is contextvars.ContextVar:
+        for value in reducers.value_of(obj):
+            yield (
+                _data_step(f"the value of the context variable {obj.name!r}", "value", value),
+                value,
+            )
+    elif isinstance(obj, reducers.WEAK_CONTAINERS):
+        if type(obj) is weakref.WeakSet:
+            yield from _sequence_parts(list(obj))
+        elif type(obj) in reducers.WEAK_CONTAINERS:  # a subclass is refused as such
+            yield from _mapping_parts(obj)
     elif not is_of_the_notebook(obj):
         yield from _instance_parts(obj)
 
 
 def _function_parts(fn: types.FunctionType) -> Iterator[_Part]:
+    if reducers.is_single_dispatch(fn):
+        for cls, implementation in fn.registry.items():  # type: ignore[attr-defined]
+            text = f"calls its implementation for {type_name(cls)}"
+            yield Step(text, f"implementation for {type_name(cls)}", True, True), implementation
+        return
     for name in _global_names(fn.__code__):
         if name in fn.__globals__:
             value = fn.__globals__[name]
@@ -175,6 +194,9 @@ def _instance_parts(obj: object) -> Iterator[_Part]:
 def _reduce(obj: object) -> object:
     """Return what pickle would ask of ``obj``, or None if it refuses."""
     try:
+        reduce = reducers.way_of(type(obj))
+        if reduce is not None:
+            return reduce(reducers.FirstMet(), obj)
         registered = copyreg.dispatch_table.get(type(obj))
         return registered(obj) if registered is not None else obj.__reduce_ex__(5)
     except Exception:

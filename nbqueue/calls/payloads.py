@@ -9,7 +9,7 @@ A call, the ``payload`` of Asynq's TaskMessage::
             with extensions
     6, 7    major and minor version of the Python that made it
     8       flags: 1 coroutine, 2 fail if the worker is lost, 4 code by reference,
-            8 the result is JSON, 16 limits
+            8 the result is JSON, 16 limits, 32 in a process of its own
     9:13    id of the signing key
     13:29   signature: HMAC-SHA256, its first 16 bytes
     29:45   fingerprint of the code
@@ -63,6 +63,7 @@ FAIL_IF_LOST: Final = 2
 BY_REFERENCE: Final = 4
 JSON_RESULT: Final = 8
 LIMITED: Final = 16
+FRESH: Final = 32
 
 VALUE: Final = 0
 EXCEPTION: Final = 1

@@ -7,7 +7,10 @@ an older pickle must load with newer code.
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import functools
+import importlib
+import pickle
 import threading
 import types
 import typing
@@ -17,7 +20,19 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
+from nbqueue.calls import raw_exceptions
+from nbqueue.calls.imports import SourceModule, find_local
+from nbqueue.errors import TaskFailed
+
 LEFT_OUT = "__nbqueue_left_out__"
+# Where cloudpickle's makers of classes take the identity of the class.
+_TRACKER_ID = -2
+# What is registered with copyreg for a class, in the second part of its state.
+COPYREG = "copyreg"
+# The name under which a namespace that came with a call holds the modules of that call.
+MODULES = "__nbqueue_modules__"
+# Marks a module that the sender uses, but that is no longer the one of its name there.
+DETACHED = "__nbqueue_detached__"
 
 # Classes that were defined in this process, and those that came from another. Loading a class
 # gives it its methods, which for a class of this process would be copies that see other globals
@@ -69,6 +84,16 @@ def set_module(module: types.ModuleType, state: tuple[dict[str, Any], dict[str, 
         vars(module)[LEFT_OUT] = left_out
 
 
+def add_source(name: str, file: str | None, folders: tuple[str, ...] | None, text: str) -> None:
+    """Add a module of which only the source was sent. Replaced where a call is loaded to be run."""
+
+
+def add_names(module: types.ModuleType, names: dict[str, Any]) -> None:
+    """Add names to a module that it may lack."""
+    for name, value in names.items():
+        vars(module).setdefault(name, value)
+
+
 def note_sent_class(cls: type) -> None:
     """Remember that ``cls`` leaves this process, so that its return does not change it."""
     if cls not in _received:
@@ -77,15 +102,60 @@ def note_sent_class(cls: type) -> None:
 
 def make_class(maker: Callable[..., type], *args: Any) -> type:
     """Return the class of this identity: the one that is here already, or a new one."""
+    # Making a class runs code of its bases, so it is done once.
+    known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[_TRACKER_ID])
+    return maker(*args) if known is None else known
+
+
+def named_class(
+    module: str, file: str, name: str, tracker: str, maker: Callable[..., type], *args: Any
+) -> type:
+    """Return the class ``name`` of the local module in ``file``; ``maker`` makes it if need be."""
+    if cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker) is None:
+        own = _own_class(module, file, name)
+        if own is not None:
+            return adopt_class(own, tracker)
     return maker(*args)
+
+
+def adopt_class(cls: type, tracker: str) -> type:
+    """Let a class of this process stand for the one that is known elsewhere as ``tracker``."""
+    _originals.add(cls)
+    adopted: type = cloudpickle._lookup_class_or_track(tracker, cls)
+    return adopted
+
+
+def _own_class(module: str, file: str, name: str) -> type | None:
+    """Return the class where its module can be imported here, from the very same file."""
+    found = find_local(module)
+    if found is None:
+        return None
+    here = found.file if isinstance(found, SourceModule) else vars(found).get("__file__")
+    if here != file:
+        return None
+    try:
+        owner: Any = importlib.import_module(module)
+        for part in name.split("."):
+            owner = getattr(owner, part)
+    except Exception:  # the user's module runs
+        return None
+    return owner if isinstance(owner, type) else None
 
 
 def set_class(cls: type, state: Any) -> None:
     """Give a received class its attributes, unless it is this process's own."""
-    if cls in _originals or getattr(_checking, "is_on", False):
+    if cls in _originals or is_checking():
         return
     _received.add(cls)
     cloudpickle._class_setstate(cls, state)
+    reduce = state[1].get(COPYREG)
+    if reduce is not None:
+        copyreg.pickle(cls, reduce)
+
+
+def is_checking() -> bool:
+    """Say whether this thread loads something only to see whether it loads."""
+    return getattr(_checking, "is_on", False)
 
 
 @contextlib.contextmanager
@@ -126,7 +196,54 @@ def make_exception(
     cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
 ) -> BaseException:
     """Return an exception without calling its ``__init__``, which may want other arguments."""
+    return restore_exception(cls, args, state, {})
+
+
+def restore_exception(
+    cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any], slots: dict[str, Any]
+) -> BaseException:
+    """Return an exception with these attributes, even if its class refuses to set any."""
     made = cls.__new__(cls, *args)
-    made.args = args
-    vars(made).update(state)
+    raw_exceptions.set_args(made, args)
+    raw_exceptions.set_attributes(made, state, slots)
     return made
+
+
+def empty_exception(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """Return an exception without its attributes, which `set_exception` sets."""
+    return restore_exception(cls, args, {}, {})
+
+
+def set_exception(exc: BaseException, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Set the attributes and slots of an exception, even if its class refuses to."""
+    raw_exceptions.set_attributes(exc, *state)
+
+
+def restore_group(
+    cls: type[BaseException],
+    message: str,
+    members: list[BaseException],
+    state: dict[str, Any],
+    slots: dict[str, Any],
+) -> BaseException:
+    """Return a group of exceptions; of a builtin type if ``cls`` cannot be made so."""
+    try:
+        made = cls.__new__(cls, message, members)
+    except Exception:
+        made = raw_exceptions.plain_group(message, members)
+    raw_exceptions.set_attributes(made, state, slots)
+    return made
+
+
+def load_member(data: bytes | None, text: str, notes: list[str]) -> BaseException:
+    """Return a member of a group, or `TaskFailed` with its ``text`` if it cannot be loaded here."""
+    try:
+        loaded = None if data is None else pickle.loads(data)
+    except Exception:
+        loaded = None
+    if isinstance(loaded, BaseException):
+        return loaded
+    failed = TaskFailed(text)
+    for note in notes:
+        raw_exceptions.add_note(failed, note)
+    return failed

@@ -12,6 +12,10 @@ from nbqueue.calls.local import is_installed_path
 _MAX_TEXT = 200_000
 _MAX_REGISTERED = 200
 
+# Any code without a file has these names, such as the methods of a data class. Python 3.13 keeps
+# the text of ``python -c`` under the first of them.
+_SHARED_NAMES = frozenset({"<string>", "<stdin>"})
+
 # Files that were put into linecache here, oldest first: an executor that lives for weeks sees
 # the cells of many kernels.
 _registered: dict[str, None] = {}
@@ -24,7 +28,7 @@ def collect(files: Iterable[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for file in files:
-        if _is_installed(file):
+        if file in _SHARED_NAMES or _is_installed(file):
             continue
         # A helper module may have been edited since linecache read it.
         linecache.checkcache(file)

@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from nbqueue.interpreter import module_command
+
 
 @click.command()
 @click.option(
@@ -27,5 +29,5 @@ def demo(output: str) -> None:
     # The fit must be a function of __main__, as it is for whoever writes a script or a notebook,
     # so the demonstration has to be the program. It takes the place of this one.
     sys.stdout.flush()
-    command = [sys.executable, "-m", "nbqueue.cli.demo_script", output]
+    command = module_command("nbqueue.cli.demo_script", output)
     os.execv(sys.executable, command)

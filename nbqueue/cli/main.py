@@ -133,6 +133,14 @@ def main() -> None:
     help="After how long without a sign of life other workers take over its tasks.",
 )
 @click.option(
+    "--wait",
+    type=SPAN,
+    default="60s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to wait at the start for a store that is away; 0: fail at once.",
+)
+@click.option(
     "--tasks-per-executor",
     type=click.IntRange(min=1),
     metavar="N",
@@ -147,7 +155,7 @@ def main() -> None:
 @click.option(
     "--burst",
     is_flag=True,
-    help="End when all queues are empty and nothing is due.",
+    help="End when all queues are empty and nothing is due within a second.",
 )
 @click.option(
     "--idle-timeout",
@@ -181,6 +189,7 @@ def worker(
     strict: bool,
     shutdown_timeout: float,
     lease: float,
+    wait: float,
     tasks_per_executor: int | None,
     memory_per_executor: int | None,
     burst: bool,
@@ -200,6 +209,7 @@ def worker(
 
     The first Ctrl-C (or SIGTERM) lets running tasks end, for up to the shutdown time-out, and the
     second ends at once; unfinished tasks go back to their queues. SIGTSTP (Ctrl-Z) stops fetching.
+    SIGHUP ends like the first Ctrl-C, unless under nohup; SIGQUIT shows where its tasks are.
     It logs to stderr.
     """
     weights = dict(queues) or {"default": 1}
@@ -220,6 +230,7 @@ def worker(
             strict_priority=strict,
             shutdown_timeout=shutdown_timeout,
             lease=lease,
+            wait=wait,
             tasks_per_executor=tasks_per_executor,
             memory_per_executor=memory_per_executor,
             burst=burst,

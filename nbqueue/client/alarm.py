@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import selectors
+import time
+from collections.abc import Callable
 
 from nbqueue.bell import Bell
 from nbqueue.client.subscription import Subscription
@@ -35,6 +37,18 @@ class Alarm:
         if rang:
             self._bell.silence()
         return rang, link in ready
+
+    def sleep(self, seconds: float | None, is_over: Callable[[], bool]) -> None:
+        """Pause for so long; without ``seconds`` until it rings. No longer than until ``is_over``,
+        which is asked each time it rings."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while not is_over():
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            rang, _ = self.wait(None, left)
+            if rang and until is None:
+                return
 
     def _follow(self, link: Subscription | None) -> None:
         events = 0

@@ -9,16 +9,16 @@ from nbqueue.broker import commands, inspecting
 from nbqueue.broker.command import Command
 from nbqueue.broker.inspecting import FAR, Moved
 from nbqueue.broker.many import act_on_many
-from nbqueue.calls.exceptions import error_text
-from nbqueue.client.outcomes import CANCELLED_TEXT, End, cancelled_body
+from nbqueue.calls.cancellation import cancellation
+from nbqueue.client.cancelling import CANCELLABLE, cancel_running
+from nbqueue.client.outcomes import End
 from nbqueue.errors import TaskCancelled
 from nbqueue.wire import fields, states
-from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
+from nbqueue.wire.keys import queue_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
 
-_CANCELLABLE = frozenset({states.PENDING, states.SCHEDULED, states.RETRY, states.AGGREGATING})
 _BATCH = 1000
 
 
@@ -28,7 +28,7 @@ class Cancellation:
     def __init__(self, session: Session, queue: str) -> None:
         self._session = session
         self._queue = queue
-        self._text = error_text(TaskCancelled(CANCELLED_TEXT))
+        self._text, self._unsigned = cancellation()
         self._answers: dict[str, End | str] = {}
         self._large: list[str] = []
         self._left = 0
@@ -51,7 +51,7 @@ class Cancellation:
             active = [i for i, answer in self._answers.items() if answer == states.ACTIVE]
             for start in range(0, len(active), _BATCH):
                 part = active[start : start + _BATCH]
-                self._session.broker.call(*(("PUBLISH", CANCEL_CHANNEL, i) for i in part))
+                self._answers |= cancel_running(self._session, self._queue, part)
         return self._answers
 
     def _make(self, task_ids: Sequence[str], distances: Sequence[int] | None) -> Command[Moved]:
@@ -63,7 +63,7 @@ class Cancellation:
         )
 
     def _error_of(self, task_id: str) -> bytes:
-        return self._session.keyring.sign_result(cancelled_body(), task_id)
+        return self._session.keyring.sign_result(self._unsigned, task_id)
 
     def _note(self, task_ids: Sequence[str], moved: Moved) -> list[str]:
         again = []
@@ -88,7 +88,7 @@ class Cancellation:
                 ("HMGET", queue_keys(queue).task(task_id), fields.MSG, fields.STATE)
             )
             answer = state.decode("utf-8", "replace") if msg and state else "MISSING"
-            if answer in _CANCELLABLE:
+            if answer in CANCELLABLE:
                 now_ms = self._session.clock.now_ms()
                 new = commands.failed_message(msg, self._text, now_ms, counts=False)
                 body = self._error_of(task_id)
@@ -100,4 +100,4 @@ class Cancellation:
 
     @staticmethod
     def _ended(task_id: str) -> End:
-        return End(states.ARCHIVED, error=TaskCancelled(CANCELLED_TEXT, task_id))
+        return End(states.ARCHIVED, error=TaskCancelled("the task was cancelled", task_id))

@@ -11,8 +11,9 @@ from nbqueue.broker import commands
 from nbqueue.calls.functions import dump_function
 from nbqueue.calls.payloads import BY_REFERENCE, COROUTINE, is_call, pack_call
 from nbqueue.calls.signing import Keyring
+from nbqueue.client.about import About
 from nbqueue.client.codecs import has_json_result
-from nbqueue.client.futures import About, TaskFuture, attach
+from nbqueue.client.futures import TaskFuture, attach
 from nbqueue.client.groups import TaskGroup
 from nbqueue.client.limits import Limits
 from nbqueue.client.outcomes import End, end_of
@@ -181,7 +182,7 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         """Something with ``submit``, ``map`` and ``enqueue`` whose tasks have these options.
 
         ``queue``, ``retry``, ``timeout``, ``deadline``, ``delay`` or ``at``, ``retention``,
-        ``group``, ``task_id``, ``name``, ``headers``, ``on_lost``: see
+        ``group``, ``task_id``, ``name``, ``headers``, ``on_lost``, ``fresh``: see
         `nbqueue.options.TaskOptions`.
 
         >>> q.options(queue="critical", retry=5, timeout="10m").submit(fit, 0.1)
@@ -284,7 +285,8 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         message = record.message
         is_json = has_json_result(self._session.keyring, record.queue, message)
         calls = is_call(message.payload)
-        about = About(message.id, record.queue, message.type, name, calls, is_json)
+        is_kept = not calls and message.retention > 0
+        about = About(message.id, record.queue, message.type, name, calls, is_json, is_kept)
         if record.state in states.FINAL:
             future: TaskFuture[Any] = TaskFuture(self._session, about)
             future._take(((message.id, end_of(record)),))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbqueue.backoff import Backoff
 from nbqueue.bell import Bell
 from nbqueue.broker import resp
 from nbqueue.broker.link import Link, LinkLost
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("nbqueue.client")
 
 _COUNT = 500
-_PAUSE_SECONDS = 1.0
+_BLOCK_SECONDS = 10.0
+_ANSWER_SECONDS = 30.0
 
 
 class Happened(NamedTuple):
@@ -55,6 +57,7 @@ class EventFeed:
         self._last: dict[str, str] = {}
         self._thread: threading.Thread | None = None
         self._bell: Bell | None = None
+        self._backoff = Backoff(first=0.5)
         self.trouble = ""
         """Why nothing is heard now; empty if all is well, or if nobody follows anything."""
 
@@ -105,7 +108,11 @@ class EventFeed:
             except (LinkLost, StoreError, OSError) as error:
                 log.debug("events are not heard for a while error=%s", error)
                 self.trouble = f"the store is away ({error}); it is tried again and again"
-                threading.Event().wait(_PAUSE_SECONDS)
+                threading.Event().wait(self._backoff.pause())
+            except Exception:
+                log.exception("events of queues could not be followed, and are followed anew")
+                self.trouble = "events could not be followed; it is tried again and again"
+                threading.Event().wait(self._backoff.pause())
             with self._lock:
                 # What happened meanwhile may have left the stream.
                 self._fresh = [each for group in self._followers.values() for each in group]
@@ -122,8 +129,6 @@ class EventFeed:
         """Follow over one connection, until it is lost or nobody follows any more."""
         link = Link(self._store)
         try:
-            _ask(link, ("PING",))
-            self.trouble = ""
             while True:
                 with self._lock:
                     queues = list(self._followers)
@@ -139,6 +144,9 @@ class EventFeed:
 
     def _begin(self, link: Link, queues: list[str]) -> None:
         """Find where new queues' streams end; only then can those who follow look themselves."""
+        _ask(link, ("XLEN", queue_keys(queues[0]).events))  # does it answer?
+        self._backoff.reset()
+        self.trouble = ""
         for queue in queues:
             if queue not in self._last:
                 [newest] = _ask(link, ("XREVRANGE", queue_keys(queue).events, "+", "-", "COUNT", 1))
@@ -149,16 +157,27 @@ class EventFeed:
             self._tell([on_event], LOOK)
 
     def _wait(self, link: Link, bell: Bell, queues: list[str]) -> bool:
-        """Read on until the bell rings; returns whether the connection can go on being used."""
+        """Read on until the bell rings.
+
+        Raises `LinkLost` if the store leaves a read unanswered for longer than that may wait.
+
+        Returns whether the connection can go on being used."""
         while True:
             streams = [queue_keys(queue).events for queue in queues]
             since = [self._last[queue] for queue in queues]
             found: list[Any] = []
-            link.call(("XREAD", "COUNT", _COUNT, "BLOCK", 0, "STREAMS", *streams, *since),
-                      found.append)  # fmt: skip
+            block_ms = int(_BLOCK_SECONDS * 1000)
+            link.call(
+                ("XREAD", "COUNT", _COUNT, "BLOCK", block_ms, "STREAMS", *streams, *since),
+                found.append,
+            )
             link.flush()
+            limit = time.monotonic() + _BLOCK_SECONDS + _ANSWER_SECONDS
             while not found:
-                if _first_ready(link, bell) is bell:
+                left = limit - time.monotonic()
+                if left <= 0:
+                    raise LinkLost("the store does not answer")
+                if _first_ready(link, bell, left) is bell:
                     bell.silence()
                     return False
                 link.read()
@@ -193,7 +212,7 @@ def _ask(link: Link, words: tuple[Any, ...]) -> list[Any]:
     found: list[Any] = []
     link.call(words, found.append)
     link.flush()
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + _ANSWER_SECONDS
     while not found:
         if time.monotonic() > limit:
             raise LinkLost("the store does not answer")

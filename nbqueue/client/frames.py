@@ -23,6 +23,7 @@ from nbqueue.client.session import Session
 from nbqueue.clock import from_ms, to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import QueueNotFound, UsageError
+from nbqueue.names import fits_pattern
 from nbqueue.wire import states
 from nbqueue.wire.keys import check_queue_name, queue_keys
 
@@ -247,7 +248,18 @@ def _states(state: Words) -> frozenset[str]:
 
 def _queues(session: Session, queue: Words) -> list[str]:
     words = _words("queue", queue)
-    return [check_queue_name(word) for word in words] if words else session.broker.queues()
+    if not words:
+        return session.broker.queues()
+    if not any("*" in word for word in words):
+        return [check_queue_name(word) for word in words]
+    names = session.broker.queues()
+    chosen = [
+        name for word in words for name in ((word,) if "*" not in word else names)
+        if fits_pattern(name, word)
+    ]  # fmt: skip
+    if not chosen:
+        raise UsageError(f"queue={queue!r} fits no queue; there are {', '.join(names) or 'none'}")
+    return [check_queue_name(name) for name in dict.fromkeys(chosen)]
 
 
 def _named(
@@ -257,6 +269,12 @@ def _named(
     pairs = [(queue, name) for queue in queues for name in names]
     calls = [("GET", queue_keys(queue).name(name)) for queue, name in pairs]
     replies = session.broker.call(*calls) if calls else []
+    for name in {name for _, name in pairs if "*" in name}:
+        if not any(reply for reply, pair in zip(replies, pairs, strict=True) if pair[1] == name):
+            raise UsageError(
+                f"name={name!r} is the name of no task, and names have no patterns: use type= for "
+                "one, or filter the frame by its column name"
+            )
     return [
         (reply.decode("utf-8", "replace"), queue)
         for (queue, _), reply in zip(pairs, replies, strict=True)
@@ -278,9 +296,10 @@ def _loaders(session: Session) -> dict[str, Any]:
         return None
 
     def exception(row: TaskRow) -> Any:
-        if row.error:
-            return _outcome(session, row, End(states.ARCHIVED, row.error))[1]
-        return None
+        text = row.message.error_msg
+        if row.state == states.COMPLETED or not (row.error or text):
+            return None
+        return _outcome(session, row, End(states.ARCHIVED, row.error or b"", text))[1]
 
     def arguments(row: TaskRow) -> Any:
         message = row.message

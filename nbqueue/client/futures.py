@@ -5,11 +5,14 @@ from __future__ import annotations
 import concurrent.futures
 import sys
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from nbqueue.client.about import About
+from nbqueue.client.cancelling import CANCEL_SECONDS, CANCELLABLE
 from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_shown
-from nbqueue.client.outcomes import End, Outcome, end_of
-from nbqueue.client.waiting import AsyncWaiters, is_asked_by_asyncio, seconds_of
+from nbqueue.client.outcomes import GONE, End, Outcome, end_of, gone
+from nbqueue.client.seen import SeenState
+from nbqueue.client.waiting import AsyncWaiters, WaitTimeout, is_asked_by_asyncio, seconds_of
 from nbqueue.client.waiting_for import needed_by
 from nbqueue.durations import Duration
 from nbqueue.wire import states
@@ -20,20 +23,6 @@ if TYPE_CHECKING:
     from nbqueue.client.session import Session
 
 T = TypeVar("T")
-
-CANCEL_SECONDS = 2.0
-"""How long `TaskFuture.cancel` waits for the worker of a running task to end it."""
-
-
-class About(NamedTuple):
-    """What a future knows about its task from the start."""
-
-    task_id: str
-    queue: str
-    type: str
-    name: str | None = None
-    is_call: bool = True
-    is_json: bool = False
 
 
 class TaskFuture(concurrent.futures.Future[T]):
@@ -58,12 +47,13 @@ class TaskFuture(concurrent.futures.Future[T]):
         self._about = about
         self._place = place
         self._outcome: Outcome | None = None
-        self._seen_state = states.PENDING
+        self._seen = SeenState()
+        self._is_cancelling = False
         self._attempt = 0
         self._progress: Progress | None = None
         self._async_waiters = AsyncWaiters()
 
-    # --- What is known, without asking the store -----------------------------------------------
+    # --- What is known -------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -87,9 +77,12 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     @property
     def state(self) -> str:
-        """The last known state: Asynq's words, or ``deleted``. `refresh` asks the store."""
+        """The state of the task: one of Asynq's words, or ``deleted``. Asks the store, unless that
+        was done just now; while the store is away it is the state that was seen last."""
+        if self._outcome is None:
+            self._seen.look(self._session, self.queue, self.id, self._condition, self._is_over)
         outcome = self._outcome
-        return (outcome.state if outcome is not None else "") or self._seen_state
+        return (outcome.state if outcome is not None else "") or self._seen.state
 
     @property
     def attempt(self) -> int:
@@ -98,13 +91,12 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     @property
     def progress(self) -> Progress | None:
-        """How far the task was when last heard of: its bars, and what it reported with
-        `nbqueue.report`; None if nothing is known. `refresh` asks the store."""
+        """The last known bars and reports of the task, or None. `refresh` asks the store."""
         return self._progress
 
     def running(self) -> bool:
-        """True if the task was running when last heard of. `refresh` asks the store."""
-        return not self.done() and self._seen_state == states.ACTIVE
+        """True if a worker is running the task. Asks the store, as `state` does."""
+        return not self.done() and self.state == states.ACTIVE and not self.done()
 
     def refresh(self) -> TaskFuture[T]:
         """Ask the store for the task's state, attempt and progress; returns the future itself.
@@ -118,7 +110,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         record = session.broker.find(self.id, self.queue)
         if record is not None:
             self._attempt = record.attempt
-            self._seen_state = record.state
+            self._seen.note(record.state)
         if not self.done() and (record is None or record.state in states.FINAL):
             self._end_now(end_of(record))
         return self
@@ -199,9 +191,11 @@ class TaskFuture(concurrent.futures.Future[T]):
             if not self._is_over() and not wait_shown(
                 self, self._condition, self._is_over, seconds
             ):
-                raise concurrent.futures.TimeoutError(
-                    f"task {self.id} has not ended yet (last known: {self.state}); it goes on"
-                )
+                state = self.state
+                if not self._is_over():
+                    raise WaitTimeout(
+                        f"task {self.id} has not ended yet (last known: {state}); it goes on"
+                    )
         outcome = self._outcome
         assert outcome is not None
         return outcome
@@ -234,8 +228,8 @@ class TaskFuture(concurrent.futures.Future[T]):
         """Cancel the task. Returns whether it is cancelled now.
 
         A task that waits for its turn is archived at once. The worker of a running one is asked
-        to end it, and is waited for up to 2 seconds; if it takes longer, the answer is False and
-        the task may still become cancelled. Raises `StoreUnreachable`.
+        to end it, even one in Go, and is waited for up to 2 seconds; if it takes longer, the answer
+        is False and the task may still become cancelled. Raises `StoreUnreachable`.
         """
         if self.done() or is_asked_by_asyncio(sys._getframe(1)):
             return self.cancelled()
@@ -244,7 +238,8 @@ class TaskFuture(concurrent.futures.Future[T]):
         if isinstance(answer, End):
             self._end_now(answer)
         elif answer == states.ACTIVE:
-            self._seen_state = answer
+            self._seen.note(answer)
+            self._is_cancelling = True
             if not session.listener.is_this_thread():
                 with self._condition:
                     self._condition.wait_for(self._is_over, CANCEL_SECONDS)
@@ -267,10 +262,17 @@ class TaskFuture(concurrent.futures.Future[T]):
         assert self._session is not None
         how = self._about.is_call, self._about.is_json
         for task_id, end in ends:
+            if end.state == GONE and not self._about.is_call:
+                end = gone(task_id, is_kept=self._about.is_kept, last_state=self._seen.state)
             self._settle(self._session.outcome(task_id, end, *how))
 
     def _notice(self, task_id: str, state: str) -> None:
-        self._seen_state = state
+        self._seen.note(state)
+        if self._is_cancelling and state in CANCELLABLE and self._session is not None:
+            # It ran in Go, which retries what was cancelled.
+            answer = self._session.cancel(self.queue, (self.id,), running=False)[self.id]
+            if isinstance(answer, End):
+                self._end_now(answer)
 
     def _settle(self, outcome: Outcome) -> None:
         """End with this outcome; the first counts."""
@@ -349,7 +351,8 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         place = self._session.store.url.redacted if self._session is not None else self._place
-        return revive, (place, *self._about)
+        *about, is_kept = self._about
+        return revive_kept if is_kept else revive, (place, *about)
 
     def __repr__(self) -> str:
         title, state = self.name or self.type, self.state
@@ -378,9 +381,17 @@ def revive(
     Pickles hold no password and no key. The future attaches to an open client of that store, if
     this process has one; else, when it is first waited for, to a new one (see `session_at`).
     """
+    return _revived(place, About(task_id, queue, type, name, is_call, is_json))
+
+
+def revive_kept(place: str, *about: Any) -> TaskFuture[Any]:
+    """Make the future of a message that has a retention, as `revive` does."""
+    return _revived(place, About(*about)._replace(is_kept=True))
+
+
+def _revived(place: str, about: About) -> TaskFuture[Any]:
     from nbqueue.client.session import open_session
 
-    about = About(task_id, queue, type, name, is_call, is_json)
     session = open_session(place)
     if session is None:
         return TaskFuture(None, about, place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import sys
 import time
@@ -10,13 +9,17 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from nbqueue.calls.exceptions import error_text
+from nbqueue.client.about import About
+from nbqueue.client.cancelling import CANCEL_SECONDS
 from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_shown
-from nbqueue.client.futures import CANCEL_SECONDS, About, TaskFuture
+from nbqueue.client.futures import TaskFuture
 from nbqueue.client.members import Completions, Futures, InOrder
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.client.waiting import (
     AsyncWaiters,
     Selective,
+    WaitTimeout,
+    in_time,
     is_awaited,
     seconds_of,
     until_of,
@@ -198,11 +201,9 @@ class TaskGroup(Generic[T]):
     async def _results_async(
         self, timeout: Duration | None = None, return_exceptions: bool = False
     ) -> list[Any]:
-        import asyncio
-
         enough = InOrder(self._outcomes, return_exceptions)
         waiting = awaited_shown(self, self._async_waiters.wait(self._changed, enough))
-        await asyncio.wait_for(waiting, seconds_of(timeout))
+        await in_time(waiting, seconds_of(timeout), self._not_ended)
         return self.results(0, return_exceptions)
 
     async def __aiter__(self) -> AsyncIterator[T]:
@@ -229,9 +230,11 @@ class TaskGroup(Generic[T]):
         self._refuse_in_callback()
         seconds = None if until is None else max(until - time.monotonic(), 0.0)
         if not wait_shown(self, self._changed, predicate, seconds, since):
-            raise concurrent.futures.TimeoutError(
-                f"{len(self) - self.done_count} of {len(self)} tasks have not ended yet; they go on"
-            )
+            raise self._not_ended()
+
+    def _not_ended(self) -> WaitTimeout:
+        left = len(self) - self.done_count
+        return WaitTimeout(f"{left} of {len(self)} tasks have not ended yet; they go on")
 
     def _refuse_in_callback(self) -> None:
         if self._session.listener.is_this_thread() and not self.done():

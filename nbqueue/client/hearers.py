@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection
+from typing import Protocol
 
 from nbqueue.broker.broker import Broker
-from nbqueue.client.subscription import Subscription
 from nbqueue.errors import StoreError
 
 Tell = Callable[[Broker, "bytes | None"], object]
 """Gets a message; or None when the channel begins to be heard, at first and after each loss of the
-connection: what was said before that must be read from the store. It runs in the listener's thread,
-and may read with the broker that it gets."""
+connection, and again and again where our user may not listen: what was said before that must be
+read from the store. It runs in the listener's thread, and may read with the broker that it gets."""
 
 _log = logging.getLogger("nbqueue.client")
+
+
+class Heard(Protocol):
+    """What says whether a channel is heard."""
+
+    def hears(self, channel: str) -> bool: ...
 
 
 class Hearers:
@@ -56,7 +62,7 @@ class Hearers:
                 (channel, tell) for channel, tells in self._tells.items() for tell in tells
             ]
 
-    def greet(self, link: Subscription, broker: Callable[[], Broker]) -> None:
+    def greet(self, link: Heard, broker: Callable[[], Broker]) -> None:
         """Tell those whose channel is heard from now on. Raises `StoreError`: then it is to be
         done again over the next connection."""
         if not self._ungreeted:

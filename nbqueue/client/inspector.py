@@ -51,11 +51,11 @@ class Inspector:
     **Which tasks.** `run`, `archive`, `delete`, `cancel` and `reschedule` take an id, a future, a
     list of these, a group, or a frame or series of pandas with ids in ``task_id`` or in its index;
     ``queue=`` says where they lie, else they are looked for. Or they take a filter: ``queue=`` and
-    ``state=``, and as many as you like of ``type=`` (exact, or with ``*`` at its end how types
-    begin), ``error=`` (a part of the text of the last error), ``since=`` and ``until=`` (durations
-    back from now, or datetimes), and ``group=``, which ``state="aggregating"`` needs. Times are
-    those of the state: when a task became pending or was archived, completed or put into its
-    group, or when it is due.
+    ``state=``, and as many as you like of ``type=`` (in which ``*`` stands for any
+    characters), ``error=`` (a part of the text of the last error), ``since=`` and ``until=``
+    (durations back from now, or datetimes), and ``group=``, which ``state="aggregating"`` needs.
+    Times are those of the state: when a task became pending or was archived, completed or put into
+    its group, or when it is due.
 
     **What comes of it.** One task that is named by itself and cannot be moved raises
     `TaskNotFound` or `TaskStateError`. Of many, a `BulkResult` lists those that were refused, and

@@ -20,12 +20,13 @@ from typing import TypeVar
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.link import LinkLost
 from nbqueue.client.alarm import Alarm
+from nbqueue.client.asking import ASK_SECONDS, Asking
 from nbqueue.client.hearers import Hearers, Tell
 from nbqueue.client.leading import Leading
-from nbqueue.client.outcomes import DELETED, End, broken
+from nbqueue.client.outcomes import GONE, End, broken
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.client.sending import Sending
-from nbqueue.client.subscription import Subscription
+from nbqueue.client.subscription import CHECK_SECONDS, Subscription
 from nbqueue.client.telling import Telling
 from nbqueue.client.trouble import Trouble
 from nbqueue.client.waiting import wait_for
@@ -63,6 +64,7 @@ class Listener:
         self._generation = 0
         self._askers = 0
         self._hearers = Hearers()
+        self._asking = Asking(self._store, self._tasks, self._hearers)
         self._leading = Leading(lambda: self._link, self._wake_thread)
         self._telling = Telling(self._tasks, self._lock, self._leading, self._own_broker)
 
@@ -127,7 +129,7 @@ class Listener:
                 self._tasks.leave(channel)
         sink = self.claim(queue, task_id)
         if sink is not None:
-            sink._take(((task_id, End(DELETED)),))
+            sink._take(((task_id, End(GONE)),))
 
     def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         """Do not tell ``sink`` of these tasks: they were not enqueued."""
@@ -135,11 +137,14 @@ class Listener:
             self._tasks.forget(queue, task_ids, sink)
             self._lock.notify_all()
 
-    def entered(self, queue: str, task_ids: Sequence[str], generation: int) -> None:
-        """These tasks lie in the store now, enqueued after `expect` returned ``generation``."""
+    def entered(
+        self, queue: str, task_ids: Sequence[str], generation: int, is_message: bool = False
+    ) -> None:
+        """These tasks are in the store since `expect` returned ``generation``; ``is_message``:
+        programs in Go may handle them."""
         with self._mutex:
             # The thread knows when to look next; it need not be woken for each task.
-            is_first = self._tasks.enter(queue, task_ids, time.monotonic())
+            is_first = self._tasks.enter(queue, task_ids, time.monotonic(), is_message)
             is_unheard = generation == 0 or generation != self._generation
             if is_unheard:
                 # They may have ended while nobody listened.
@@ -175,12 +180,22 @@ class Listener:
             self._hearers.remove(channel, tell)
             self._wake()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the store was there a moment ago."""
+        return self._link is not None
+
+    def suspect(self, queue: str, task_id: str) -> None:
+        """Look at this task at once: it was seen to have ended."""
+        with self._mutex:
+            self._tasks.suspect(queue, (task_id,))
+        self._wake()
+
     def claim(self, queue: str, task_id: str) -> Sink | None:
         """Return the sink of this task, to be told of its end by the caller."""
         with self._mutex:
-            sink = self._tasks.pop(queue, task_id)
             self._lock.notify_all()
-            return sink
+            return self._tasks.pop(queue, task_id)
 
     def outstanding(self, *, own: bool = False) -> list[tuple[str, str, Sink]]:
         """Queue, id and sink of each task that is waited for; or only of this client's own."""
@@ -229,7 +244,7 @@ class Listener:
         self._askers += 1
         self._start()
         if not self.is_this_thread():
-            self._lock.wait_for(lambda: self._hears(channel) or self._stopping, _CONFIRM_SECONDS)
+            self._lock.wait_for(lambda: self._will_not_wait(channel), _CONFIRM_SECONDS)
         self._askers -= 1
         return self._generation if self._hears(channel) else 0
 
@@ -258,6 +273,10 @@ class Listener:
         if alarm is not None:
             alarm.ring()
 
+    def _will_not_wait(self, channel: str) -> bool:
+        link = self._link
+        return self._stopping or self._hears(channel) or (link is not None and link.is_deaf)
+
     def _hears(self, channel: str) -> bool:
         link = self._link
         return link is not None and link.hears(channel)
@@ -283,7 +302,7 @@ class Listener:
                     _log.exception("the listener of nbqueue failed, and begins anew")
                     if trouble.fault():
                         self._telling.end_all(lambda task_id, error=error: broken(task_id, error))  # type: ignore[misc]
-                self._sleep(alarm, trouble.pause())
+                alarm.sleep(trouble.pause(), lambda: self._stopping)
         finally:
             self._disconnect()
             with self._mutex:
@@ -291,31 +310,18 @@ class Listener:
                 self._alarm = None
                 alarm.close()
 
-    def _sleep(self, alarm: Alarm, seconds: float | None) -> None:
-        """Pause, until it is time to stop; without ``seconds`` until there is something to do."""
-        until = None if seconds is None else time.monotonic() + seconds
-        while not self._stopping:
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left <= 0:
-                return
-            rang, _ = alarm.wait(None, left)
-            if rang and until is None:
-                return
-
     def _turn(self, alarm: Alarm) -> bool:
         """One round of the loop: connect, subscribe, look, wait for something to happen, read.
 
-        Returns whether all is well.
+        Returns whether all is well: subscribed, and what was asked then was answered.
         """
         link = self._link
         if link is None:
-            with self._mutex:
-                # With nothing to wait for, a server that was stopped is left in peace.
-                is_needed = self._askers > 0 or bool(self._tasks) or bool(self._hearers)
-            if is_needed:
+            # With nothing to wait for, a server that was stopped is left in peace.
+            if self._is_needed():
                 self._connect()
             else:
-                self._sleep(alarm, None)
+                alarm.sleep(None, lambda: self._stopping)
             return False
         with self._mutex:
             link.follow(self._hearers.channels(self._tasks.channels))
@@ -324,22 +330,28 @@ class Listener:
             raise LinkLost("a thread was interrupted while it read")
         link.check_alive()
         link.flush()
-        self._hearers.greet(link, self._own_broker)
-        seconds = self._look(link)
+        self._hearers.greet(self._asking if link.is_deaf else link, self._own_broker)
+        is_well = link.is_settled
+        # Of a store that never answers nothing else would tell.
+        seconds = min(self._look(link), ASK_SECONDS if link.is_deaf else CHECK_SECONDS)
         leading = self._leading
         parked = self._parked_for(link)
         if parked > 0:
             # Another thread hears the store.
             leading.is_parked = True
-            alarm.wait(None, parked if seconds is None else min(parked, seconds))
+            alarm.wait(None, min(parked, seconds))
             leading.is_parked = False
-            return link.is_settled
+            return is_well
         _, is_ready = alarm.wait(link, seconds)
         if is_ready and self._parked_for(link) <= 0:
             with leading.reading:
                 link.flush()
                 link.read()
-        return link.is_settled
+        return is_well
+
+    def _is_needed(self) -> bool:
+        with self._mutex:
+            return self._askers > 0 or bool(self._tasks) or bool(self._hearers)
 
     def _parked_for(self, link: Subscription) -> float:
         # Somebody waits for the answer to what the link was told: that is for the thread to hear.
@@ -363,17 +375,20 @@ class Listener:
         if broker is not None:
             broker.close()
 
-    def _look(self, link: Subscription) -> float | None:
+    def _look(self, link: Subscription) -> float:
         """Look at tasks that may have ended unheard. Returns how long nothing is to be done."""
         if not link.is_settled:
             # An end that comes after the look and before the subscription would be missed.
             return _CONFIRM_SECONDS
         now = time.monotonic()
         with self._mutex:
-            chosen = self._tasks.next_slice(now)
+            if link.is_deaf:
+                self._asking.ask()
+            chosen = self._tasks.next_look(now)
             if chosen is None:
-                return self._tasks.next_slice_in(now)
-        self._telling.look_at(*chosen)
+                seconds = self._tasks.next_look_in(now)
+                return CHECK_SECONDS if seconds is None else seconds
+        self._telling.look_at(chosen)
         return 0.0
 
     def _own_broker(self) -> Broker:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.commands import NewTask
-from nbqueue.client.futures import About, TaskFuture
+from nbqueue.client.about import About
+from nbqueue.client.futures import TaskFuture
 from nbqueue.client.terms import Defaults, Terms
 from nbqueue.client.unsent import Unsent
 from nbqueue.errors import UsageError
@@ -48,11 +49,17 @@ class _Message(Unsent):
             raise UsageError(
                 f"seed={options.seed!r} is for calls: leave it out, and put a seed into the payload"
             )
+        if options.fresh:
+            raise UsageError(
+                "fresh=True is for calls: Asynq's format has no word for it. Submit a function, or "
+                "have all handlers of a worker run so with Worker(tasks_per_executor=1)"
+            )
         self._payload = encoded_payload(payload)
         self._given = payload
         session.check_value(len(self._payload or b"") + _MESSAGE_REST, f"the payload of {type!r}")
-        about = About("", options.queue, type, options.name, is_call=False)
-        super().__init__(session, Terms(options, DEFAULTS), about)
+        terms = Terms(options, DEFAULTS)
+        about = About("", options.queue, type, options.name, False, is_kept=terms.retention > 0)
+        super().__init__(session, terms, about)
         self._message.payload = self._payload or b""
         if self.terms.limits is not None:
             self._message.headers[LIMITS_HEADER] = limits_text(*self.terms.limits)

@@ -6,14 +6,14 @@ thread, and only once their signature was found good.
 
 from __future__ import annotations
 
-import functools
 import struct
 import threading
 from typing import Any, Final, NamedTuple
 
 from nbqueue.broker.records import Ending, TaskRecord
-from nbqueue.calls import payloads
-from nbqueue.calls.exceptions import dump_exception, error_text, load_exception
+from nbqueue.calls import payloads, raw_exceptions
+from nbqueue.calls.cancellation import cancellation
+from nbqueue.calls.exceptions import error_text, load_exception
 from nbqueue.calls.functions import load_value
 from nbqueue.calls.signing import Keyring
 from nbqueue.client.codecs import json_value, plain_value
@@ -35,9 +35,10 @@ _ONE_END = struct.Struct(">HcI")
 REMOVED: Final = "removed"
 """The same for one that was deleted before it was done, as whoever deleted it announced."""
 
-_STATES = {b"c": states.COMPLETED, b"a": states.ARCHIVED, b"d": DELETED, b"x": REMOVED}
+GONE: Final = "gone"
+"""The same for one that was found to be gone, with no word of why."""
 
-CANCELLED_TEXT: Final = "the task was cancelled"
+_STATES = {b"c": states.COMPLETED, b"a": states.ARCHIVED, b"d": DELETED, b"x": REMOVED}
 
 _settle = threading.Lock()
 
@@ -65,19 +66,14 @@ class End(NamedTuple):
     error: Exception | None = None
 
 
-@functools.cache
-def cancelled_body() -> bytes:
-    """The unsigned envelope of the exception with which a client cancels tasks."""
-    return payloads.pack_result(payloads.EXCEPTION, dump_exception(TaskCancelled(CANCELLED_TEXT)))
-
-
 class Outcome:
     """The end of one task: a value, or an exception. Loaded when first asked for.
 
     ``is_call`` says that only what a holder of the signing key made may be its result. That of a
     message is what its handler wrote: a JSON value, else the plain bytes, None for nothing at all.
     ``is_json`` says that it is a call whose result is JSON, unsigned and never unpickled.
-    A message that is gone without a word is taken for done, as Asynq deletes what is done.
+    A message that is gone without a word is taken for done, as Asynq deletes what is done; `gone`
+    says when it cannot be.
     """
 
     __slots__ = (
@@ -93,7 +89,9 @@ class Outcome:
         is_json: bool = False,
     ) -> None:
         self.state = end.state
-        if end.state == DELETED and (end.body or not is_call):
+        if end.state == GONE and is_call:
+            self.state = DELETED
+        elif end.state in (DELETED, GONE) and (end.body or not is_call):
             # Kept for no time at all, so that its end is all that there ever was of it.
             self.state = states.COMPLETED
         elif end.state == REMOVED:
@@ -114,7 +112,7 @@ class Outcome:
 
     def _is_as_cancelled_here(self, body: bytes) -> bool:
         """Whether a client of this version wrote it, and signed it: found without loading it."""
-        known = cancelled_body()
+        _, known = cancellation()
         if len(body) != len(known) or body[27:] != known[27:]:
             return False
         try:
@@ -168,7 +166,8 @@ class Outcome:
             body = self._verified(end.body, payloads.EXCEPTION)
             return None, self._raisable(load_exception(body, self._task_id))
         return None, TaskNotFound(
-            f"task {self._task_id} is no longer in the store: it was deleted, or its retention "
+            end.text
+            or f"task {self._task_id} is no longer in the store: it was deleted, or its retention "
             "was over before its result could be read",
             self._task_id,
         )
@@ -184,11 +183,19 @@ class Outcome:
     def _raisable(self, exc: BaseException) -> Exception:
         if isinstance(exc, TaskError) and not exc.task_id:
             exc.task_id = self._task_id
-        if isinstance(exc, Exception):
-            return exc
-        # A task that calls sys.exit() must not end the program that asks for its result.
-        failed = TaskFailed(error_text(exc), self._task_id, str(exc.__cause__ or ""))
-        failed.__cause__ = exc.__cause__
+        return exc if isinstance(exc, Exception) else self._as_exception(exc)
+
+    def _as_exception(self, exc: BaseException) -> Exception:
+        """A task that calls sys.exit() must not end the program that asks for its result."""
+        failed: BaseException
+        if isinstance(exc, raw_exceptions.group_types()):
+            members = map(self._raisable, raw_exceptions.members_of(exc))
+            failed = raw_exceptions.plain_group(str(exc.message), members)  # type: ignore[attr-defined,unused-ignore]
+            raw_exceptions.set_attributes(failed, raw_exceptions.names_of(exc), {})
+        else:
+            failed = TaskFailed(error_text(exc), self._task_id, str(exc.__cause__ or ""))
+        raw_exceptions.set_cause(failed, exc.__cause__)
+        assert isinstance(failed, Exception)
         return failed
 
 
@@ -217,7 +224,7 @@ def read_announcement(data: bytes) -> tuple[list[tuple[str, End]], list[str]]:
 def end_of(record: TaskRecord | None) -> End:
     """The end of a task that is known to have ended, from what the store holds of it."""
     if record is None:
-        return End(DELETED)
+        return End(GONE)
     if record.state == states.COMPLETED:
         return End(record.state, record.result or b"")
     return End(states.ARCHIVED, record.error or b"", record.message.error_msg)
@@ -226,12 +233,27 @@ def end_of(record: TaskRecord | None) -> End:
 def end_as(ending: Ending | None) -> End | None:
     """The same of a task that may not have ended: then None."""
     if ending is None:
-        return End(DELETED)
+        return End(GONE)
     if ending.state == states.COMPLETED:
         return End(ending.state, ending.result)
     if ending.state == states.ARCHIVED:
         return End(ending.state, ending.error, ending.error_text)
     return None
+
+
+def gone(task_id: str, *, is_kept: bool, last_state: str) -> End:
+    """The end of a message that is gone from the store, with no word of why.
+
+    ``is_kept``: it has a retention, so it would still be there if it had completed just now.
+    ``last_state``: that in which it was seen last.
+    """
+    if last_state == states.AGGREGATING:
+        text = (
+            f"task {task_id} has left its aggregation group: a program in Go made one task of the "
+            "group, and tells nobody its id; or the task was deleted"
+        )
+        return End(REMOVED, text=text)
+    return End(REMOVED if is_kept else GONE)
 
 
 def broken(task_id: str, error: BaseException) -> End:

@@ -7,17 +7,23 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Protocol
 
+from nbqueue.broker.looking import MOST_LOOKED_AT
 from nbqueue.client.outcomes import End
 from nbqueue.client.rounds import SLICE, Rounds
 from nbqueue.wire.keys import queue_keys
 
 OWN_INTERVAL = 10.0
-"""Seconds after which a task of this client is looked at, in case nobody announces its end."""
+"""Seconds after which a call of this client is looked at, in case nobody announces its end."""
 
 OTHER_INTERVAL = 1.0
-"""The same for a task that this client attached to."""
+"""The same for a message, which a program in Go may handle, and for a task that this client
+attached to."""
 
-_BETWEEN_SLICES = 0.25
+FIRST_INTERVAL = 0.25
+"""The same for a message that was just enqueued, for the first time."""
+
+LOOK_SECONDS = 1.0
+"""How long it is from one look at all that is due to the next, on average."""
 
 
 class Sink(Protocol):
@@ -50,8 +56,11 @@ class Outstanding:
         """Tasks that are being cancelled here: one that is gone may be gone because of that."""
         self._own = Rounds(OWN_INTERVAL)
         self._others = Rounds(OTHER_INTERVAL)
+        self._fresh = Rounds(FIRST_INTERVAL)
+        self._seen: dict[tuple[str, str], str] = {}
         self._suspects: deque[tuple[str, list[str]]] = deque()
-        self._next_slice_at = 0.0
+        # When the next look would come if each came as late as it may.
+        self._next_look_at = 0.0
 
     def inherit(self, own_prefix: str) -> None:
         """In a child process: what is waited for are the tasks of the parent; new ids of our own
@@ -116,10 +125,13 @@ class Outstanding:
             if self._unwritten.get((queue, task_id)) is sink:
                 del self._unwritten[queue, task_id]
 
-    def enter(self, queue: str, task_ids: Sequence[str], now: float) -> bool:
-        """These were enqueued. True if there was nothing to look at before."""
-        is_first = self._own.next_at is None
-        self._own.add(queue, task_ids, now)
+    def enter(
+        self, queue: str, task_ids: Sequence[str], now: float, is_message: bool = False
+    ) -> bool:
+        """These were enqueued. True if they are to be looked at before all others."""
+        rounds = self._fresh if is_message else self._own
+        is_first = rounds.next_at is None
+        rounds.add(queue, task_ids, now)
         return is_first
 
     def written(self, queue: str, task_ids: Sequence[str]) -> bool:
@@ -148,6 +160,8 @@ class Outstanding:
         """Return who waits for this task, once: its end is known."""
         sink = self._sinks.get(queue, {}).pop(task_id, None)
         self._guests.discard((queue, task_id))
+        if self._seen:
+            self._seen.pop((queue, task_id), None)
         if sink is not None and not task_id.startswith(self._own_prefixes):
             self.leave(queue_keys(queue).end_channel(task_id))
         return sink
@@ -162,37 +176,58 @@ class Outstanding:
     def suspect_all(self, now: float) -> None:
         """All that were entered may have ended unheard."""
         self._suspects.clear()
-        for rounds in (self._own, self._others):
+        for rounds in (self._own, self._others, self._fresh):
             for queue, task_ids in rounds.take_all():
                 self.suspect(queue, task_ids)
                 rounds.add(queue, task_ids, now)
 
-    def next_slice(self, now: float) -> tuple[str, dict[str, Sink]] | None:
-        """What to look at now: tasks of one queue with their sinks."""
+    def next_look(self, now: float) -> dict[tuple[str, str], str] | None:
+        """What to look at now: tasks by queue and id, with the state in which each was seen.
+
+        Those that are suspected of having ended come at once. Of all others together there is one
+        look for each `LOOK_SECONDS`; one more may come before its time.
+        """
         while self._suspects:
-            found = self._with_sinks(*self._suspects.popleft())
-            if found[1]:
+            queue, task_ids = self._suspects.popleft()
+            if found := self._seen_states(queue, task_ids):
                 return found
-        if now < self._next_slice_at:
+        if now < self._next_look_at - LOOK_SECONDS:
             return None
-        for rounds in (self._others, self._own):
-            while (due := rounds.take(now)) is not None:
-                found = self._with_sinks(*due)
-                if found[1]:
-                    rounds.add(found[0], list(found[1]), now)
-                    self._next_slice_at = now + _BETWEEN_SLICES
-                    return found
-        return None
+        found = {}
+        for rounds in (self._fresh, self._others, self._own):
+            again = self._own if rounds is self._own else self._others
+            taken = []
+            while len(found) < MOST_LOOKED_AT and (due := rounds.take(now)) is not None:
+                chosen = self._seen_states(*due)
+                found |= chosen
+                taken.append((due[0], [task_id for _, task_id in chosen]))
+            for queue, task_ids in taken:
+                if task_ids:
+                    again.add(queue, task_ids, now)
+        if not found:
+            return None
+        self._next_look_at = max(self._next_look_at, now) + LOOK_SECONDS
+        return found
 
-    def _with_sinks(self, queue: str, task_ids: Sequence[str]) -> tuple[str, dict[str, Sink]]:
-        sinks = self._sinks.get(queue, {})
-        unwritten = self._unwritten
-        return queue, {i: sinks[i] for i in task_ids if i in sinks and (queue, i) not in unwritten}
+    def _seen_states(self, queue: str, task_ids: Sequence[str]) -> dict[tuple[str, str], str]:
+        sinks, unwritten = self._sinks.get(queue, {}), self._unwritten
+        keys = [(queue, task_id) for task_id in task_ids if task_id in sinks]
+        return {key: self._seen.get(key, "") for key in keys if key not in unwritten}
 
-    def next_slice_in(self, now: float) -> float | None:
+    def saw(self, queue: str, task_id: str, state: str) -> Sink | None:
+        """It was seen in this state, which is not the last one. Returns who waits for it."""
+        sink = self.sink_of(queue, task_id)
+        if sink is not None:
+            self._seen[queue, task_id] = state
+        return sink
+
+    def next_look_in(self, now: float) -> float | None:
         """For how many seconds there is nothing to look at; None: until something is put in."""
         if self._suspects:
             return 0.0
-        moments = [at for at in (self._own.next_at, self._others.next_at) if at is not None]
+        rounds = (self._own, self._others, self._fresh)
+        moments = [at for each in rounds if (at := each.next_at) is not None]
+        if not moments:
+            return None
         # A little later, so that it is surely due then.
-        return max(min(moments), self._next_slice_at, now) - now + 0.001 if moments else None
+        return max(min(moments), self._next_look_at - LOOK_SECONDS, now) - now + 0.001

@@ -22,6 +22,7 @@ from nbqueue.clock import to_ms
 from nbqueue.cron import parse_spec, zone_of
 from nbqueue.durations import parse_duration
 from nbqueue.errors import StoreError, UsageError
+from nbqueue.names import fault_of
 from nbqueue.options import TaskOptions
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys
 from nbqueue.wire.messages import TaskMessage
@@ -102,17 +103,16 @@ def new_entry(
 def _checked_id(schedule_id: Any, default: str) -> str:
     if schedule_id is None:
         return "".join(c for c in default if c.isprintable() and not c.isspace())[:_LONGEST_ID]
-    if (
-        not isinstance(schedule_id, str)
-        or not schedule_id
-        or len(schedule_id) > _LONGEST_ID
-        or any(c.isspace() or not c.isprintable() for c in schedule_id)
-    ):
-        raise UsageError(
-            f"id={schedule_id!r} cannot name a schedule: it must be text without white space, of "
-            f"{_LONGEST_ID} characters at most"
-        )
-    return schedule_id
+    fault = "is no text" if not isinstance(schedule_id, str) else "is empty"
+    if isinstance(schedule_id, str) and schedule_id:
+        found = fault_of(schedule_id, inner_space=False, longest=_LONGEST_ID)
+        if found is None:
+            return schedule_id
+        fault = found
+    raise UsageError(
+        f"id={schedule_id!r} cannot name a schedule, as it {fault}: it must be text without white "
+        f"space, of {_LONGEST_ID} characters at most"
+    )
 
 
 def with_settings(entry: ScheduleEntry, settings: Mapping[str, Any]) -> ScheduleEntry:
@@ -207,7 +207,7 @@ def updated(
         if message.unique_key:
             lock = queue_keys(queue).lock(message.type, call_digest(fn, some, more))
             message.unique_key = lock
-        flags = call._flags | old.flags & payloads.FAIL_IF_LOST
+        flags = call._flags | old.flags & (payloads.FAIL_IF_LOST | payloads.FRESH)
         unsigned = payloads.pack_call(call.code.fingerprint, arguments, flags)
         code = (call.code.fingerprint, call.code.blob)
     entry = entry.changed(text=call_text(message.type, some, more))

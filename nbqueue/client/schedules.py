@@ -19,8 +19,9 @@ from nbqueue.broker.scheduling import (
 from nbqueue.calls import payloads
 from nbqueue.calls.digest import call_digest
 from nbqueue.calls.functions import dump_arguments
+from nbqueue.client.about import About
 from nbqueue.client.codecs import has_json_result
-from nbqueue.client.futures import About, TaskFuture, attach
+from nbqueue.client.futures import TaskFuture, attach
 from nbqueue.client.messages import _Message
 from nbqueue.client.schedule_entries import (
     SETTINGS,
@@ -272,7 +273,10 @@ class Schedule(ScheduleForms):
     ) -> TaskFuture[Any]:
         is_call = payloads.is_call(message.payload)
         is_json = has_json_result(self._session.keyring, self._queue, message)
-        about = About(task_id, self._queue, message.type, None, is_call, is_json)
+        about = About(
+            task_id, self._queue, message.type, None, is_call, is_json,
+            is_kept=not is_call and message.retention > 0,
+        )  # fmt: skip
         future = attach(self._session, about)
         if state is not None:
             future._notice(task_id, state)

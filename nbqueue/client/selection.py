@@ -12,6 +12,7 @@ from nbqueue.broker.inspector import LISTED, SLICE, Reader
 from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.names import fits_pattern
 from nbqueue.wire import states
 
 STATES = (*LISTED, states.AGGREGATING)
@@ -93,11 +94,8 @@ class Filter:
         """Is this task meant, as far as it can be told from what it is?"""
         if task.state != self.state:
             return False
-        if self.type is not None:
-            prefix = self.type[:-1] if self.type.endswith("*") else None
-            fits = task.type == self.type if prefix is None else task.type.startswith(prefix)
-            if not fits:
-                return False
+        if self.type is not None and not fits_pattern(task.type, self.type):
+            return False
         if self.error is not None and self.error not in (task.error or ""):
             return False
         if self._needs_completion:

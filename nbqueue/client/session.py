@@ -142,6 +142,7 @@ class Session:
     ) -> dict[str, End | str]:
         """Cancel tasks: archive those that do not run, and ask the workers of those that do.
 
+        A task that runs in Go is waited for up to 2 seconds, as Go retries what was cancelled.
         Returns for each task how it ended now, or the state that it was in: ``active`` for one
         whose worker was asked, ``MISSING`` for one that is not in the store.
         """

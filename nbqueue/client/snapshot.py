@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.broker.needs import Needs
 from nbqueue.wire import fields, states
+from nbqueue.wire.attempts import attempts_made
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import read_message
 
@@ -20,6 +21,8 @@ _FIELDS = (
     fields.LEASE,
     fields.ATTEMPT,
     fields.DUE,
+    fields.LOST,
+    fields.FAILED,
     "nbq:progress",
     fields.PARKED,
 )
@@ -46,7 +49,7 @@ class Snapshot(NamedTuple):
 def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None:
     """Read a task; None if there is none. Raises `StoreUnreachable`."""
     [values] = session.broker.call(("HMGET", queue_keys(queue).task(task_id), *_FIELDS))
-    msg, state, since, lease, attempt, due, progress, parked = values
+    msg, state, since, lease, attempt, due, lost, mark, progress, parked = values
     message = read_message(msg) if msg else None
     if message is None or state is None:
         return None
@@ -61,7 +64,7 @@ def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None
         started_ms, finished_ms = exact or (started_ms, finished_ms)
     return Snapshot(
         word,
-        _number(attempt) or 0,
+        attempts_made(message, word, _number(attempt) or 0, _number(lost) or 0, mark),
         message.retry,
         message.retried,
         (_number(since) or 0) // 1_000_000 or None,

@@ -50,7 +50,8 @@ class Submitter(Scheduling):
         session = self._session
         session.check_open()
         call = self._call(fn)
-        arguments = dump_call(args, kwargs, callee=call.code.name, fn=call.fn)
+        code = call.code
+        arguments = dump_call(args, kwargs, callee=code.name, fn=call.fn, imports=code.imports)
         if call.is_plain:
             return call.send_plain(arguments)
         if call.is_unique:

@@ -8,13 +8,19 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from nbqueue.broker import resp
-from nbqueue.broker.link import Link, LinkLost
+from nbqueue.broker.link import MessageLink
 from nbqueue.store.connection import Store
 
-_PING_SECONDS = 15.0
+ANSWER_SECONDS = 30.0
+"""How long the store may be silent and still counts as there."""
+
+CHECK_SECONDS = 10.0
+"""How often it is asked for a sign of life."""
+
+_TRY_AGAIN_SECONDS = 60.0
 
 
-class Subscription(Link):
+class Subscription(MessageLink):
     """A link that changes what it is subscribed to.
 
     ``on_message`` gets channel and data, ``on_settled`` is called when it `is_settled` again. One
@@ -34,11 +40,13 @@ class Subscription(Link):
         self._asked: set[str] = set()
         self._heard: set[str] = set()
         self._unconfirmed = 0
-        self._asked_at: float | None = None
-        self._answered_at = time.monotonic()
+        self._check_at = time.monotonic() + CHECK_SECONDS
+        self._deaf_until = 0.0
 
     def follow(self, channels: Collection[str]) -> None:
         """Be subscribed to these channels and no others; `Link.flush` sends what is to be said."""
+        if self.is_deaf:
+            return
         more = [channel for channel in channels if channel not in self._asked]
         if more:
             self._say("SUBSCRIBE", more)
@@ -61,6 +69,11 @@ class Subscription(Link):
         return channel in self._heard
 
     @property
+    def is_deaf(self) -> bool:
+        """True if our user may not listen to these channels. It is tried again once a minute."""
+        return time.monotonic() < self._deaf_until
+
+    @property
     def is_settled(self) -> bool:
         """True if the server confirmed all that it was asked."""
         return self._unconfirmed == 0
@@ -71,24 +84,30 @@ class Subscription(Link):
         Of a peer that vanished without a word the system would tell us after minutes.
         """
         now = time.monotonic()
-        if self._asked_at is not None:
-            if now - self._asked_at > _PING_SECONDS:
-                raise LinkLost("the store does not answer")
-        elif now - self._answered_at > _PING_SECONDS:
-            self._asked_at = now
-            self._queue(("PING",))
+        if now >= self._check_at:
+            self._check_at = now + CHECK_SECONDS
+            self.beat(ANSWER_SECONDS)
             self.flush()
 
+    def _awaits_answer(self) -> bool:
+        return super()._awaits_answer() or not self.is_settled
+
     def _dispatch(self) -> None:
-        self._asked_at, self._answered_at = None, time.monotonic()
-        while True:
-            reply = self._reader.gets()
-            if reply is resp.INCOMPLETE:
-                return
-            if isinstance(reply, resp.ReplyError):
-                raise resp.store_error(reply)
+        for reply in self._replies():
             if isinstance(reply, list):
                 self._understand(reply)
+            elif isinstance(reply, resp.ReplyError) and reply.reason == "NOPERM":
+                self._be_deaf()
+            elif isinstance(reply, resp.ReplyError) and reply.reason != "MISCONF":
+                # MISCONF is the answer to a PING only: subscribing goes on.
+                raise resp.store_error(reply)
+
+    def _be_deaf(self) -> None:
+        with self._lock:
+            self._deaf_until = time.monotonic() + _TRY_AGAIN_SECONDS
+            self._unconfirmed = 0
+            self._asked, self._heard = set(), set()
+        self._on_settled()
 
     def _understand(self, reply: list[Any]) -> None:
         kind, name = reply[0], reply[1]

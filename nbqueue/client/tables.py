@@ -50,13 +50,14 @@ class Tables:
     ) -> DataFrame:
         """The tasks that lie in the store, as a DataFrame indexed by ``task_id``, oldest first.
 
-        ``state``, ``queue`` and ``type``: only these; a type may end with ``*``. ``since``: only
-        those with which something happened in this last while (a duration), or after a moment (a
-        timezone-aware datetime). ``ids``: only these tasks (ids, futures, a group, a frame).
-        ``name``: only the newest of this name. ``error``: text that the last error contains.
-        ``limit``: only the newest so many. ``columns``: these, where ``...`` stands for the usual
-        ones; ``payload``, ``arguments``, ``headers``, ``retention``, ``result`` and ``exception``
-        are there only when asked for. See ``docs/frames.md`` for what each holds.
+        ``state``, ``queue`` and ``type``: only these; ``*`` in a type or a queue stands for any
+        characters. ``since``: only those with which something happened in this last while (a
+        duration), or after a moment (a timezone-aware datetime). ``ids``: only these tasks (ids,
+        futures, a group, a frame). ``name``: only the newest of exactly this name. ``error``: text
+        that the last error contains. ``limit``: only the newest so many. ``columns``: these, where
+        ``...`` stands for the usual ones; ``payload``, ``arguments``, ``headers``, ``retention``,
+        ``result`` and ``exception`` are there only when asked for. See ``docs/frames.md`` for what
+        each holds.
 
         >>> q.tasks(state="archived", since="1h")
         >>> q.tasks(columns=[..., "result"])

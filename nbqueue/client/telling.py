@@ -8,8 +8,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from nbqueue.broker.broker import Broker
+from nbqueue.broker.looking import look
+from nbqueue.calls.payloads import beside_result
 from nbqueue.client.leading import Leading
-from nbqueue.client.outcomes import End, broken, end_as, read_announcement
+from nbqueue.client.outcomes import GONE, End, broken, end_as, read_announcement
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.wire import states
 
@@ -59,18 +61,31 @@ class Telling:
                 waited_for = [i for i in unread if self._tasks.sink_of(queue, i) is not None]
             self._tell_what_came(queue, waited_for)
 
-    def look_at(self, queue: str, waited_for: Mapping[str, Sink]) -> None:
-        """Look at tasks that may have ended unheard."""
+    def look_at(self, tasks: Mapping[tuple[str, str], str]) -> None:
+        """Look at tasks, by queue and id, that may have ended unheard since they were seen."""
         broker = self._broker()
-        ended: list[str] = []
-        for task_id, state in zip(waited_for, broker.states(queue, waited_for), strict=True):
+        ended: dict[str, list[tuple[str, End]]] = {}
+        unread: dict[str, list[str]] = {}
+        for queue, task_id, state, ending in broker.run(look(tasks)):
             if state is None and (queue, task_id) in self._tasks.cancelling:
                 continue
-            if state is None or state in states.FINAL:
-                ended.append(task_id)
+            if state is None:
+                ended.setdefault(queue, []).append((task_id, End(GONE)))
+            elif state not in states.FINAL:
+                with self._lock:
+                    sink = self._tasks.saw(queue, task_id, state)
+                if sink is not None:
+                    sink._notice(task_id, state)
+            elif ending is None or beside_result(ending.result) is not None:
+                unread.setdefault(queue, []).append(task_id)
             else:
-                waited_for[task_id]._notice(task_id, state)
-        self._tell_what_came(queue, ended)
+                end = end_as(ending)
+                assert end is not None
+                ended.setdefault(queue, []).append((task_id, end))
+        for queue, ends in ended.items():
+            self._tell(queue, ends)
+        for queue, ids in unread.items():
+            self._tell_what_came(queue, ids)
 
     def _tell_what_came(self, queue: str, ended: Sequence[str]) -> None:
         """Tell of tasks that ended, one at a time if they are large: each is told once read."""

@@ -62,7 +62,7 @@ def _write(unsent: Unsent, session: Session, task: NewTask) -> TaskFuture[Any] |
         generation = unsent.expect((task_id,), future)
         holder = unsent.write_unique(task)
         if holder is None:
-            listener.entered(queue, (task_id,), generation)
+            listener.entered(queue, (task_id,), generation, not unsent.about.is_call)
             return future
     except TaskIdConflict:
         listener.forget(queue, (task_id,), future)

@@ -14,7 +14,8 @@ from nbqueue.calls.beside import beside_of
 from nbqueue.calls.captures import warn_of_shared
 from nbqueue.calls.extensions import Seed
 from nbqueue.calls.functions import Code, dump_call, dump_function
-from nbqueue.client.futures import About, TaskFuture
+from nbqueue.client.about import About
+from nbqueue.client.futures import TaskFuture
 from nbqueue.client.terms import Terms
 from nbqueue.clock import to_ms_up
 from nbqueue.errors import TaskIdConflict
@@ -109,7 +110,7 @@ class Unsent:
             conflicts = self.write(tasks)
             if conflicts:
                 raise id_conflict(queue, ids[conflicts[0]])
-            listener.entered(queue, ids, generation)
+            listener.entered(queue, ids, generation, not self.about.is_call)
         except BaseException:
             listener.forget(queue, ids, sink)
             raise
@@ -203,6 +204,7 @@ class UnsentCall(Unsent):
             | payloads.BY_REFERENCE * self.code.by_reference
             | payloads.FAIL_IF_LOST * (options.on_lost == "fail")
             | payloads.JSON_RESULT * is_json
+            | payloads.FRESH * options.fresh
         )
         self._keyring = session.keyring
         head = payloads.call_head(self.code.fingerprint, self._flags, terms.limits)
@@ -280,12 +282,14 @@ class UnsentCall(Unsent):
 
     def tasks(self, items: MapItems) -> Sequence[NewTask]:
         """Make the tasks of the next items: as many as go into one slice."""
-        name, size = self.code.name, 0
+        name, imports, size = self.code.name, self.code.imports, 0
         dumped: list[Body] = []
         named: list[tuple[Sequence[Any], Mapping[str, Any]]] = []
         generators: list[object] = []
         for item in items.iterator:
-            arguments = dump_call(tuple(item), {}, callee=name, fn=self.fn, generators=generators)
+            arguments = dump_call(
+                tuple(item), {}, callee=name, fn=self.fn, generators=generators, imports=imports
+            )
             if generators:
                 items.note_generators(self.fn, item, generators)
             dumped.append(arguments)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import inspect
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,16 @@ from nbqueue.durations import Duration, parse_duration
 
 if TYPE_CHECKING:
     import asyncio
+
+if sys.version_info >= (3, 11):
+    WaitTimeout = TimeoutError
+else:
+    import asyncio
+
+    class WaitTimeout(TimeoutError, concurrent.futures.TimeoutError, asyncio.TimeoutError):
+        """The tasks have not ended in time: the `TimeoutError` of Python, of `concurrent.futures`
+        and of `asyncio`, which are three classes before Python 3.11."""
+
 
 AWAKE_SECONDS = 0.2
 """How often an ``await`` wakes: a quiet loop does not notice the stop button (ipykernel#881)."""
@@ -85,6 +96,18 @@ def _wait_for(
             return False
         condition.wait(_LONGEST_WAIT if left is None else min(left, _LONGEST_WAIT))
     return True
+
+
+async def in_time(
+    waiting: Awaitable[None], seconds: float | None, late: Callable[[], WaitTimeout]
+) -> None:
+    """Await ``waiting``; raise what ``late`` returns if that takes longer than ``seconds``."""
+    import asyncio
+
+    try:
+        await asyncio.wait_for(waiting, seconds)
+    except asyncio.TimeoutError:
+        raise late() from None
 
 
 def is_awaited(caller: FrameType) -> bool:

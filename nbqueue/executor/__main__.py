@@ -6,22 +6,21 @@ Started by a supervisor, which passes the open file descriptors.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
+
+from nbqueue.executor import signals
 
 
 def main(arguments: list[str]) -> None:
     kind, capacity = arguments[0], int(arguments[1])
     connection, permits, control = (int(word) for word in arguments[2:5])
-    # Ctrl-C in a terminal reaches the whole group; it is the supervisor that decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGTSTP"):
-        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+    signals.install()
 
     import nbqueue.calls.taskmark  # noqa: F401  (it notes the mark before a task can remove it)
     from nbqueue.executor.control import die_with_parent
     from nbqueue.garbage import tune_garbage_collection
+    from nbqueue.interpreter import add_current_folder
 
     if sys.platform == "linux":
         die_with_parent()
@@ -29,12 +28,11 @@ def main(arguments: list[str]) -> None:
         os.set_inheritable(number, False)
     link = socket.socket(fileno=connection)
     os.register_at_fork(after_in_child=link.close)
-    # A notebook's directory is importable there, and so here.
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    from nbqueue.executor import capture
+    add_current_folder()
+    from nbqueue.executor import capture, children
 
     capture.install()
+    children.install()
     tune_garbage_collection()
     if kind == "loop":
         import asyncio

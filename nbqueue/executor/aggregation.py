@@ -19,6 +19,7 @@ from nbqueue.clock import to_ms
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.executor.context import Task
+from nbqueue.names import fault_of
 from nbqueue.options import TaskOptions
 
 RETRY = 25
@@ -41,6 +42,7 @@ _FOREIGN = {
     "name": "q.get() finds tasks by names that a client gave",
     "on_conflict": "one that is there already stands for this one",
     "on_lost": "it is for calls",
+    "fresh": "it is for calls",
     "retry_delay": "the worker's holds for messages",
     "retry_on": "the worker's holds for messages",
 }
@@ -78,10 +80,9 @@ def check_type(type: object) -> None:
     """Raise `UsageError` unless this can be the type of a message."""
     if not isinstance(type, str) or not type.strip():
         raise UsageError(f"type={type!r} is empty: it must be text, such as 'email:deliver'")
-    try:
-        type.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"type={type!r} cannot be written as UTF-8") from None
+    fault = fault_of(type.strip(), only_printable=False)
+    if fault is not None:
+        raise UsageError(f"type={type!r} {fault}: leave that out")
 
 
 def encoded_payload(payload: Any) -> bytes | None:

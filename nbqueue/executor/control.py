@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-from nbqueue.executor import pipe
+from nbqueue.executor import pipe, signals
 from nbqueue.executor.run import Interrupted
 from nbqueue.memory import give_back
 
@@ -41,7 +41,7 @@ def by_signal(interrupted: Interrupted) -> Callable[[int, int], None]:
         if error is not None:
             raise error
 
-    signal.signal(signal.SIGUSR1, handle)
+    signals.handle(signal.SIGUSR1, handle)
     main = threading.main_thread().ident
 
     def interrupt(number: int, reason: int) -> None:

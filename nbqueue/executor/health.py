@@ -7,25 +7,23 @@ its own, as the function is the user's: it may hang or crash, and runs while exe
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import traceback
 
+from nbqueue.executor import signals
+
 
 def main(arguments: list[str]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGTSTP"):
-        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+    signals.install()
 
     from nbqueue.calls.functions import load_function
     from nbqueue.errors import StoreUnreachable
     from nbqueue.executor.control import die_with_parent
+    from nbqueue.interpreter import add_current_folder
 
     if sys.platform == "linux":
         die_with_parent()
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    add_current_folder()
     with open(int(arguments[0]), "rb") as file:
         file.seek(0)
         check = load_function(file.read())().health_check

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import os
 import socket
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from nbqueue.calls import active
 from nbqueue.executor import pipe
 from nbqueue.executor.context import set_current
 from nbqueue.executor.control import watch
@@ -38,7 +39,9 @@ class LoopExecutor:
         self._running: dict[int, asyncio.Task[None]] = {}
         self._reasons: dict[int, int] = {}
         self._frames = Frames()
-        self._out: asyncio.Queue[bytes] = asyncio.Queue()
+        self._out: deque[bytes | memoryview] = deque()
+        """What the socket did not take yet."""
+        self._sent = asyncio.Event()
         self._ended = asyncio.Event()
 
     async def serve(self) -> None:
@@ -49,17 +52,15 @@ class LoopExecutor:
 
         watch(self._control, interrupt)
         self._connection.setblocking(False)
-        sender = asyncio.create_task(self._send())
         loop.add_reader(self._connection, self._receive)
         await self._ended.wait()
         while self._running:
             await asyncio.wait(set(self._running.values()))
         for hook in self._runner.service.on_stop:
             await _called(hook)
-        await self._out.join()
-        sender.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sender
+        while self._out:
+            self._sent.clear()
+            await self._sent.wait()
 
     def _send_soon(self, data: bytes) -> None:
         """For other threads."""
@@ -69,17 +70,32 @@ class LoopExecutor:
 
     def _take(self, data: bytes) -> None:
         self._taken += 1
-        self._out.put_nowait(data)
+        self._send(data)
 
-    async def _send(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            parts = [await self._out.get()]
-            while not self._out.empty():
-                parts.append(self._out.get_nowait())
-            await loop.sock_sendall(self._connection, b"".join(parts))
-            for _ in parts:
-                self._out.task_done()
+    def _send(self, data: bytes) -> None:
+        """Send at once: the task that runs next may block the loop for long."""
+        self._out.append(data)
+        if len(self._out) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        assert self._loop is not None
+        out = self._out
+        try:
+            while out:
+                data = memoryview(out[0])
+                count = self._connection.send(data)
+                if count == len(data):
+                    out.popleft()
+                else:
+                    out[0] = data[count:]
+        except BlockingIOError:
+            self._loop.add_writer(self._connection, self._flush)
+            return
+        except OSError:
+            os._exit(70)  # the supervisor is gone
+        self._loop.remove_writer(self._connection)
+        self._sent.set()
 
     def _receive(self) -> None:
         try:
@@ -106,7 +122,9 @@ class LoopExecutor:
         except BaseException:
             traceback.print_exc()
             os._exit(1)  # the supervisor says that executors do not start
-        self._out.put_nowait(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
+        self._runner.state.keep()
+        # Before the first task begins, which may block the loop: its time-out counts from here.
+        self._send(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
 
     def _begin(self, frame: TaskFrame) -> None:
         task = asyncio.create_task(self._run(frame))
@@ -123,9 +141,15 @@ class LoopExecutor:
 
     async def _run(self, task: TaskFrame) -> None:
         started = time.perf_counter_ns()
+        job = None
         try:
             if self._started is not None and not self._started.done():
                 await asyncio.shield(self._started)
+            if task.is_late:
+                self._forget(task)
+                self._send(pipe.pack_not_begun(task.number))
+                return
+            self._runner.state.begin(task.number)
             self._runner.reports.begin(task)
             job = self._runner.prepare(task)
             set_current(job.task)
@@ -138,6 +162,9 @@ class LoopExecutor:
             done = await self._failed(task, stop_exception(reason) if reason else error, started)
         except BaseException as error:
             done = await self._failed(task, error, started)
+        finally:
+            if job is not None:
+                active.leave(job.modules)
         self._finish(task, done)
 
     async def _failed(self, frame: TaskFrame, error: BaseException, started: int) -> DoneFrame:
@@ -149,9 +176,13 @@ class LoopExecutor:
         return self._runner.failed(frame, error, started)
 
     def _finish(self, task: TaskFrame, done: DoneFrame) -> None:
+        self._forget(task)
+        self._send(b"".join(self._runner.answer(done)))
+        self._runner.ended(done)
+
+    def _forget(self, task: TaskFrame) -> None:
         self._running.pop(task.number, None)
         self._reasons.pop(task.number, None)
-        self._out.put_nowait(b"".join(self._runner.answer(done)))
 
     def _interrupt(self, number: int, reason: int) -> None:
         task = self._running.get(number)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from nbqueue.clock import steady_time
 from nbqueue.memory import note_large
 from nbqueue.pieces import LARGE, Incoming, Piece, Pieces, cut, parts_of, rest_of
 
@@ -39,6 +40,9 @@ nothing. The executor says `HELLO` once its hooks have run."""
 REPORT: Final = 7
 """Executor: what a running task says of itself. Body: its number (4 bytes), what (1 byte, such as
 `RESULT_REPORT`; others are skipped), and that."""
+
+NOT_BEGUN: Final = 8
+"""Executor: it did not begin this task, as its lease may have ended. Body: its number (4 bytes)."""
 
 RESULT_REPORT: Final = 1
 """The result as far as it has come, in the form that the final one has."""
@@ -66,8 +70,8 @@ _RECEIVE = 262_144
 _HASHED_AT_ONCE = 262_144
 _DIGEST_SIZE = 32
 _HEAD = struct.Struct(">IB")
-_TASK = struct.Struct(">I16sBqqqdIIII")
-_TASK_FRAME = struct.Struct(">IBI16sBqqqdIIII")
+_TASK = struct.Struct(">I16sBqqqddIIII")
+_TASK_FRAME = struct.Struct(">IBI16sBqqqddIIII")
 """The head of a frame, and that of a task."""
 _SEEDED = 4
 """A bit of a task: its seed, with its length before it, comes between headers and arguments."""
@@ -92,6 +96,9 @@ AGGREGATION: Final = b"\xff" * 16
 class TaskFrame(NamedTuple):
     """A task to run. ``deadline`` is Unix seconds on the store's clock, 0: none.
 
+    After ``begin_by`` (seconds of `steady_time`, 0: never) its lease may have ended, so that it
+    must not begin.
+
     ``arguments`` are those of a call, or the payload of a message; ``headers`` are JSON.
     """
 
@@ -110,6 +117,11 @@ class TaskFrame(NamedTuple):
     json_result: bool = False
     seed: bytes = b""
     """What `nbqueue.calls.extensions.Seed.pack` made of its seed, if it has one."""
+    begin_by: float = 0.0
+
+    @property
+    def is_late(self) -> bool:
+        return bool(self.begin_by) and self.begin_by < steady_time()
 
 
 class DoneFrame(NamedTuple):
@@ -156,6 +168,7 @@ def task_head(task: TaskFrame) -> bytes:
         task.retried,
         task.max_retry,
         task.deadline,
+        task.begin_by,
         len(task_id),
         len(queue),
         len(name),
@@ -165,7 +178,7 @@ def task_head(task: TaskFrame) -> bytes:
 
 
 def unpack_task(body: bytes) -> TaskFrame:
-    number, fingerprint, bits, attempt, retried, max_retry, deadline, a, b, c, d = (
+    number, fingerprint, bits, attempt, retried, max_retry, deadline, begin_by, a, b, c, d = (
         _TASK.unpack_from(body)
     )
     at = _TASK.size
@@ -191,7 +204,12 @@ def unpack_task(body: bytes) -> TaskFrame:
         rest_of(body, arguments_at),
         bool(bits & 2),
         seed,
+        begin_by,
     )
+
+
+def pack_not_begun(number: int) -> bytes:
+    return frame(NOT_BEGUN, PERMIT.pack(number))
 
 
 def pack_report(number: int, what: int, body: bytes) -> bytes:

@@ -15,8 +15,10 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any
 
-from nbqueue.calls import functions
+from nbqueue.calls import active, functions, raw_exceptions
 from nbqueue.calls.exceptions import dump_exception, error_text
+from nbqueue.calls.functions import Loaded
+from nbqueue.calls.modules import ModuleSet
 from nbqueue.clock import EPOCH
 from nbqueue.durations import parse_duration
 from nbqueue.errors import (
@@ -34,6 +36,7 @@ from nbqueue.executor.encoding import encode_value
 from nbqueue.executor.handlers import Service
 from nbqueue.executor.pipe import DoneFrame, TaskFrame
 from nbqueue.executor.policy import Policy
+from nbqueue.executor.process_state import ProcessState
 from nbqueue.executor.randomness import clear_seed, set_seed
 from nbqueue.executor.reports import Reports, reported_result
 from nbqueue.pieces import Body, Piece, Pieces
@@ -79,6 +82,7 @@ class Job:
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    modules: ModuleSet
 
 
 class Runner:
@@ -90,8 +94,10 @@ class Runner:
     def __init__(self, send: Callable[[bytes], object]) -> None:
         self.service = Service()
         self.reports = Reports(send)
+        self.state = ProcessState()
         self._blobs: dict[bytes, bytes] = {}
-        self._loaded: OrderedDict[bytes, Callable[..., Any]] = OrderedDict()
+        self._loaded: OrderedDict[bytes, Loaded] = OrderedDict()
+        self._service_modules = ModuleSet()
 
     def add_code(self, body: bytes) -> None:
         """Take the body of a `CODE` frame."""
@@ -100,24 +106,36 @@ class Runner:
     def take_service(self, body: bytes) -> list[Callable[[], Any]]:
         """Take the body of a `SERVICE` frame; return the hooks to run before the first task."""
         if body:
-            service = functions.load_function(body)()
+            make_service, self._service_modules = functions.load_code(body)
+            active.enter(self._service_modules)
+            active.leave(self._service_modules)  # they stay in place for the hooks
+            service = make_service()
             assert isinstance(service, Service)
             self.service = service
         return self.service.on_start
 
     def prepare(self, frame: TaskFrame) -> Job:
-        """Unpickle what a task needs. Raises `CannotLoad`, with the reason as its cause."""
+        """Unpickle what a task needs, and let its code find its modules until `end` is called.
+
+        Raises `CannotLoad`, with the reason as its cause.
+        """
+        job = self._make_job(frame)
+        active.enter(job.modules)
+        return job
+
+    def _make_job(self, frame: TaskFrame) -> Job:
         task = make_task(frame)
         try:
             if frame.fingerprint == pipe.AGGREGATION:
                 assert self.service.aggregator is not None
                 group, tasks = aggregation.unpack_members(bytes(frame.arguments), frame.queue)
-                return Job(task, self.service.aggregator, (group, tasks), {})
+                modules = self._service_modules
+                return Job(task, self.service.aggregator, (group, tasks), {}, modules)
             if frame.is_message:
-                function = self._handler(frame)
-                return Job(task, function, (task,), {})
-            function = self._function(frame.fingerprint)
-            args, kwargs = functions.load_arguments(frame.arguments)
+                function, modules = self._handler(frame)
+                return Job(task, function, (task,), {}, modules)
+            function, modules = self._function(frame.fingerprint)
+            args, kwargs, modules = functions.load_arguments_for(frame.arguments, modules)
         except Exception as error:
             hint = ""
             if isinstance(error, ModuleNotFoundError) and error.name:
@@ -126,21 +144,22 @@ class Runner:
                 f"{frame.type} cannot be loaded by this worker (Python "
                 f"{sys.version_info[0]}.{sys.version_info[1]}): {error_text(error)}{hint}"
             ) from error
-        return Job(task, function, args, kwargs)
+        return Job(task, function, args, kwargs, modules)
 
-    def _function(self, fingerprint: bytes) -> Callable[..., Any]:
+    def _function(self, fingerprint: bytes) -> Loaded:
         found = self._loaded.get(fingerprint)
         if found is None:
-            found = functions.load_function(self._blobs[fingerprint])
+            found = functions.load_code(self._blobs[fingerprint])
             self._loaded[fingerprint] = found
             if len(self._loaded) > _MOST_FUNCTIONS:
                 self._loaded.popitem(last=False)
         return found
 
-    def _handler(self, frame: TaskFrame) -> Callable[..., Any]:
+    def _handler(self, frame: TaskFrame) -> Loaded:
         if frame.fingerprint == pipe.NO_CODE:
-            return self.service.handler(frame.type)
-        return self.service.wrapped(self._function(frame.fingerprint))
+            return Loaded(self.service.handler(frame.type), self._service_modules)
+        function, modules = self._function(frame.fingerprint)
+        return Loaded(self.service.wrapped(function), modules)
 
     def succeeded(self, frame: TaskFrame, value: object, started: int) -> DoneFrame:
         """The answer for what a task returned."""
@@ -167,9 +186,7 @@ class Runner:
             outcome, delay, counts = self._verdict(frame, error)
         except Exception as wrong:
             # A mistake in the user's policy: what it was about matters more than how to retry.
-            note = getattr(error, "add_note", None)
-            if note is not None:
-                note(f"and its retry policy failed: {error_text(wrong)}")
+            raw_exceptions.add_note(error, f"and its retry policy failed: {error_text(wrong)}")
         text = error_text(error)
         if isinstance(error, CannotLoad):
             text = str(error)
@@ -177,7 +194,7 @@ class Runner:
             outcome = pipe.FAILED_FOR_GOOD
         body = dump_exception(error)
         # The frames of the traceback hold the task's variables, perhaps gigabytes.
-        error.__traceback__ = None
+        raw_exceptions.drop_traceback(error)
         peak = peak_memory(micros)
         return DoneFrame(frame.number, outcome, micros, peak, delay, counts, text, body)
 
@@ -189,6 +206,10 @@ class Runner:
             return chain((last,), pipe.done_parts(done))
         return (last + pipe.pack_done(done),)
 
+    def ended(self, done: DoneFrame) -> None:
+        """Put back what one of several tasks changed in this process."""
+        self.state.end(done.number, was_long=done.micros >= LOOK_AFTER_MICROS)
+
     def _verdict(self, frame: TaskFrame, error: BaseException) -> tuple[int, float, bool]:
         if isinstance(error, RetryLater):
             delay = parse_duration(error.delay, "RetryLater")  # type: ignore[arg-type]
@@ -199,7 +220,8 @@ class Runner:
             return pipe.CANCELLED, -1.0, True
         policy = self.service.policy
         if not frame.is_message:
-            own = getattr(self._loaded.get(frame.fingerprint), "policy", None)
+            loaded = self._loaded.get(frame.fingerprint)
+            own = None if loaded is None else getattr(loaded.function, "policy", None)
             if isinstance(own, Policy):
                 policy = own.over(policy)
         if policy.retry_on is not None and not isinstance(error, policy.retry_on):
@@ -227,7 +249,7 @@ def make_task(frame: TaskFrame) -> Task:
 def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> DoneFrame:
     """Run a task in this thread. Never raises: whatever happens is in the frame."""
     started = time.perf_counter_ns()
-    token = None
+    token = job = None
     try:
         try:
             runner.reports.begin(frame)
@@ -254,6 +276,8 @@ def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> Done
             reset_current(token)
             if frame.seed:
                 clear_seed()
+        if job is not None:
+            active.leave(job.modules)
     return done
 
 
@@ -279,7 +303,7 @@ def call_hook(hook: Callable[..., Any], *args: Any) -> None:
         asyncio.run(wait())
 
 
-_LOOK_AFTER_MICROS = 2_000
+LOOK_AFTER_MICROS = 2_000
 _last_peak = 0
 _status: tuple[int, int] | None = None
 """This process, and its open file of what the system says of it."""
@@ -291,7 +315,7 @@ def peak_memory(micros: int) -> int:
     Looked up only after a task that ran for ``micros`` or longer than that takes.
     """
     global _last_peak
-    if micros >= _LOOK_AFTER_MICROS or not _last_peak:
+    if micros >= LOOK_AFTER_MICROS or not _last_peak:
         _last_peak = _read_peak_memory()
     return _last_peak
 

@@ -9,7 +9,7 @@ from collections import deque
 from nbqueue.executor import pipe
 from nbqueue.executor.control import by_signal, watch
 from nbqueue.executor.pipe import Frames, TaskFrame
-from nbqueue.executor.run import Interrupted, Runner, call_hook, run_sync
+from nbqueue.executor.run import LOOK_AFTER_MICROS, Interrupted, Runner, call_hook, run_sync
 from nbqueue.spin import Spin
 
 
@@ -29,6 +29,7 @@ class SyncExecutor:
 
     def serve(self) -> None:
         """Run until told to stop, or until the supervisor is gone."""
+        state = self._runner.state
         while True:
             task = self._next()
             if task is None:
@@ -38,6 +39,7 @@ class SyncExecutor:
             for part in answer:
                 self._connection.sendall(part)
                 del part
+            state.check(done.micros >= LOOK_AFTER_MICROS)
             del task, done, answer  # they may hold what is large
         for hook in self._runner.service.on_stop:
             call_hook(hook)
@@ -49,8 +51,11 @@ class SyncExecutor:
                 number = self._claim()
                 if number is not None:
                     task = self._take(number)
-                    if task is not None:
+                    if task is not None and not task.is_late:
                         return task
+                    if task is not None:
+                        self._connection.sendall(pipe.pack_not_begun(task.number))
+                        continue
                 # The supervisor took back all that lie here.
                 self._tasks.clear()
             if self._stopping or not self._receive():
@@ -88,6 +93,7 @@ class SyncExecutor:
             elif kind == pipe.SERVICE:
                 for hook in self._runner.take_service(body):
                     call_hook(hook)
+                self._runner.state.keep()
                 self._connection.sendall(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
             elif kind == pipe.STOP:
                 self._stopping = True

@@ -47,6 +47,7 @@ class ThreadExecutor:
                 elif kind == pipe.SERVICE:
                     for hook in self._runner.take_service(body):
                         call_hook(hook)
+                    self._runner.state.keep()
                     self._send(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
                 elif kind == pipe.STOP:
                     self._pool.shutdown(wait=True)
@@ -55,17 +56,24 @@ class ThreadExecutor:
                     return
 
     def _run(self, task: TaskFrame) -> None:
+        if task.is_late:
+            with self._lock:
+                self._early.pop(task.number, None)
+            self._send(pipe.pack_not_begun(task.number))
+            return
         interrupted = Interrupted()
         with self._lock:
             self._threads[task.number] = threading.get_ident()
             interrupted.reason = self._early.pop(task.number, 0)
             interrupted.asked = task.number if interrupted.reason else -1
+        self._runner.state.begin(task.number)
         try:
             done = run_sync(self._runner, task, interrupted)
         finally:
             with self._lock:
                 del self._threads[task.number]
         self._send(b"".join(self._runner.answer(done)))
+        self._runner.ended(done)
 
     def _send(self, data: bytes) -> None:
         with self._sending:

@@ -96,8 +96,9 @@ class GroupCard(View):
         self._look()
         counts = self._group.counts()
         now = time.monotonic()
-        self._speed.add(now, counts.done)
-        tally = Counter(self._states.values())
+        with self._lock:  # the end of a cell draws, too
+            self._speed.add(now, counts.done)
+            tally = Counter(self._states.values())
         running = tally[states.ACTIVE]
         parts = [
             ("completed", counts.completed),

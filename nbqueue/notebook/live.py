@@ -121,11 +121,8 @@ class Shown:
         self._widget = _make_widget(self._live_html(), self._on_message)
         bundle = self._still()
         if self._widget is not None:
-            bundle[WIDGET_MIME] = {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": self._widget.model_id,
-            }
+            version = {"version_major": 2, "version_minor": 0}
+            bundle[WIDGET_MIME] = {**version, "model_id": self._widget.model_id}
         self._publish(bundle, update=False)
         self.is_open = True
         self.view.began(self)
@@ -145,6 +142,8 @@ class Shown:
             if not self.is_open:
                 return
             self.is_open = False
+            if threading.current_thread() is not threading.main_thread():
+                _unsaved.append(self)
         self._leave()
         self._publish(self._still(), update=True)
         if self._widget is not None:
@@ -287,6 +286,8 @@ class _Flusher:
         """Settle now what has become final, so that a cell that ends shows it so."""
         for shown in self.shown:
             self._guarded(shown, lambda each: each.settle() if each.view.is_final else None)
+        while _unsaved:
+            self._guarded(_unsaved.popleft(), lambda e: e._publish(e._still(), update=True))
 
     def _run(self) -> None:
         ticked_at = time.monotonic()
@@ -355,6 +356,9 @@ def _draw(shown: Shown) -> bool:
 _flusher = _Flusher()
 _stills: deque[Shown] = deque()
 """What was settled and may still be asked for by a page that comes back, oldest first."""
+_unsaved: deque[Shown] = deque(maxlen=_MOST_STILLS)
+"""Settled by the thread that draws, maybe between two cells. nbclient, which runs notebooks without
+a page, drops what is sent then: it is sent once more at the end of the next cell."""
 
 
 def _settle_after_cells(shell: Any) -> None:

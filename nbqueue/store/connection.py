@@ -21,11 +21,13 @@ import platformdirs
 
 from nbqueue.errors import (
     InvalidURL,
+    StoreDenied,
     StoreUnreachable,
     StoreUnsuitable,
     StoreWarning,
 )
-from nbqueue.store.facts import Facts, store_error
+from nbqueue.store import rights
+from nbqueue.store.facts import Facts, check_answers, check_served, store_error
 from nbqueue.store.programs import OLDEST
 from nbqueue.store.url import StoreURL, default_url, parse_url
 
@@ -43,6 +45,7 @@ LOADING_SECONDS = 60.0
 
 _CLIENT_NAME = "nbqueue"
 _QUESTIONS = (("PING",), ("INFO", "server"), ("HELLO",), ("CONFIG", "GET", "maxmemory-policy"))
+_READY_QUESTIONS = (("PING",), ("HELLO",))
 # The last is for data that were sent and never acknowledged, which keepalive does not notice.
 _KEEPALIVE = {
     "TCP_KEEPIDLE": 30,
@@ -80,11 +83,13 @@ class Store:
 
     ``server_version`` is the Redis version that it is compatible with: 7.2.4 for every Valkey,
     and 6.2.0 for a server whose rights hide it. ``product`` is ``"redis"`` or ``"valkey"``.
+    ``has_channels``: whether its user may publish and subscribe.
     """
 
     def __init__(self, url: StoreURL) -> None:
         self.url = url
         self.product = "redis"
+        self.has_channels = True
         self.server_version: tuple[int, int, int] = OLDEST
         self._redis: redis.Redis | None = None
         self._lock = threading.Lock()
@@ -135,6 +140,15 @@ class Store:
         raw = self._open(_Handshake(self.url))
         raw.socket.settimeout(timeout)
         return raw
+
+    def check_ready(self) -> None:
+        """Raise `StoreError` unless the server serves us now, as one that can be written to.
+
+        A server may take connections although it reads its data, or was made a replica.
+        """
+        handshake = _Handshake(self.url, _READY_QUESTIONS)
+        self._open(handshake).close()
+        check_answers(self.url, *handshake.answers)
 
     def close(self) -> None:
         """Close the connections of ``redis``. Those of ``open_connection`` are their owners'.
@@ -207,11 +221,18 @@ class Store:
         return RawConnection(connection)
 
 
-def connect(url: str | StoreURL | None = None) -> Store:
+def connect(
+    url: str | StoreURL | None = None,
+    *,
+    loading_seconds: float | None = None,
+    is_worker: bool = False,
+) -> Store:
     """Connect to a store, and check that it is fit to hold tasks.
 
     ``url`` None is the store of :func:`nbqueue.store.url.default_url`. An embedded server is
-    started if it does not run. A server that is still reading its data is waited for.
+    started if it does not run. A server that is still reading its data is waited for, for
+    ``loading_seconds`` (default: a minute). The rights that a client needs are checked, or those
+    that a worker needs.
 
     Raises InvalidURL; StoreUnreachable if nobody answers; StoreDenied for a wrong or missing
     password or right; StoreUnsuitable for a server older than 6.2, a replica or a Sentinel, and
@@ -226,9 +247,17 @@ def connect(url: str | StoreURL | None = None) -> Store:
             "Use the redis:// URL of a single server"
         )
     store = Store(place)
-    answers = _ask(store)
-    facts = Facts(place, answers)
+    patience = LOADING_SECONDS if loading_seconds is None else loading_seconds
+    probes = rights.probes(is_worker=is_worker)
+    answers = _ask(store, probes, time.monotonic() + patience)
+    facts = Facts(place, answers[: len(_QUESTIONS)])
     store.product, store.server_version = facts.product, facts.version
+    lacks = rights.missing(probes, answers[len(_QUESTIONS) :])
+    if lacks.commands or lacks.keys:
+        raise StoreDenied(rights.refusal(place, lacks))
+    store.has_channels = not lacks.channels
+    if lacks.channels and not is_worker:
+        warnings.warn(rights.slower(place, lacks.channels), StoreWarning, stacklevel=2)
     if facts.policy not in (None, "noeviction"):
         warnings.warn(
             f"the store {place.redacted} has maxmemory-policy {facts.policy}: when its memory is "
@@ -240,11 +269,10 @@ def connect(url: str | StoreURL | None = None) -> Store:
     return store
 
 
-def _ask(store: Store) -> list[Any]:
+def _ask(store: Store, probes: Sequence[tuple[str, ...]], limit: float) -> list[Any]:
     """The answers to the questions, on a connection of their own, once the data are loaded."""
-    limit = time.monotonic() + LOADING_SECONDS
     while True:
-        handshake = _Handshake(store.url, _QUESTIONS)
+        handshake = _Handshake(store.url, [*_QUESTIONS, *probes])
         store._open(handshake).close()
         if not _is_loading(handshake.answers[0]):
             return handshake.answers
@@ -303,6 +331,7 @@ class _Handshake:
         for reply in replies[: len(self._needed)]:
             if isinstance(reply, Exception):
                 raise reply
+        check_served(replies[len(self._needed)])
         self.answers = replies[len(self._needed) + 1 :]
 
 

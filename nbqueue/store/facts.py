@@ -7,7 +7,10 @@ from typing import Any
 
 from nbqueue.errors import StoreDenied, StoreError, StoreUnreachable, StoreUnsuitable
 from nbqueue.store.programs import OLDEST
+from nbqueue.store.rights import missing_right
 from nbqueue.store.url import StoreURL
+
+_TOO_MANY = "max number of clients"
 
 
 class Facts:
@@ -46,11 +49,39 @@ class Facts:
                 f"{url.redacted} is a Sentinel, which holds no data. Write "
                 "redis+sentinel://host:26379/master, or the redis:// URL of the master itself"
             )
-        if greeting.get("role") in ("replica", "slave"):
-            raise StoreUnsuitable(
-                f"the store {url.redacted} is a replica, which cannot be written to. Use the "
-                "URL of its master"
-            )
+        _check_role(url, greeting)
+
+
+def check_served(reply: Any) -> None:
+    """Raise what the server said if it serves us no commands at all.
+
+    A single command that it refuses, for want of a right, does not matter here.
+    """
+    if isinstance(reply, Exception):
+        from redis.exceptions import AuthenticationError
+
+        if isinstance(reply, AuthenticationError) or _TOO_MANY in str(reply):
+            raise reply
+
+
+def check_answers(url: StoreURL, pong: Any, hello: Any) -> None:
+    """Raise `StoreError` if the answers to PING and HELLO say that the server is not ready."""
+    if isinstance(pong, Exception):
+        from redis.exceptions import AuthenticationError, BusyLoadingError, MasterDownError
+
+        if isinstance(pong, BusyLoadingError):
+            raise StoreUnreachable(f"the store {url.redacted} is still reading its data")
+        if isinstance(pong, (AuthenticationError, MasterDownError)):
+            raise store_error(url, pong)
+    _check_role(url, _pairs(hello))
+
+
+def _check_role(url: StoreURL, greeting: dict[str, str]) -> None:
+    if greeting.get("role") in ("replica", "slave"):
+        raise StoreUnsuitable(
+            f"the store {url.redacted} is a replica, which cannot be written to. Use the "
+            "URL of its master"
+        )
 
 
 def _info(reply: Any) -> dict[str, str]:
@@ -85,7 +116,14 @@ def store_error(url: StoreURL, error: Exception) -> StoreError:
         return StoreUnsuitable(
             f"the store {place} knows no users, so it is older than Redis 6; nbqueue needs 6.2"
         )
-    denied = isinstance(error, (redis.AuthenticationError, redis.exceptions.NoPermissionError))
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return StoreDenied(f"{place}: {missing_right(said)}")
+    if _TOO_MANY in said:
+        return StoreUnreachable(
+            f"the store {place} takes no more connections: {said}. Raise its maxclients, or "
+            "close clients that nobody needs"
+        )
+    denied = isinstance(error, redis.AuthenticationError)
     if denied or "protected mode" in said:
         way = "Check the user and the password in it" if url.password else "Write its password"
         return StoreDenied(

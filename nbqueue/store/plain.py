@@ -69,7 +69,7 @@ class PlainConnection:
         """
         replies: list[Any] = []
         try:
-            self._sock.sendall(b"".join(hiredis.pack_command(words) for words in commands))
+            self._send(commands)
             while len(replies) < len(commands):
                 reply = self._reader.gets()
                 if reply is not False:
@@ -85,6 +85,13 @@ class PlainConnection:
             refusals = [reply for reply in replies if isinstance(reply, Exception)]
             raise refusals[0] if refusals else error from None
         return replies
+
+    def _send(self, commands: Sequence[tuple[str, ...]]) -> None:
+        try:
+            self._sock.sendall(b"".join(hiredis.pack_command(words) for words in commands))
+        except (BrokenPipeError, ConnectionResetError):
+            # A server that hangs up at once mostly says why, and that may still be read.
+            pass
 
     def disconnect(self) -> None:
         """Close the socket. Doing it twice is harmless."""

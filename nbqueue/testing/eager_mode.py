@@ -135,6 +135,8 @@ class EagerSession(Session):
 class EagerListener:
     """Tells who waits at once: whatever was enqueued has ended."""
 
+    is_connected = False
+
     def __init__(self, broker: EagerBroker) -> None:
         self._broker = broker
         self._sinks: dict[tuple[str, str], Sink] = {}
@@ -159,7 +161,9 @@ class EagerListener:
         for task_id in task_ids:
             self._sinks.pop((queue, task_id), None)
 
-    def entered(self, queue: str, task_ids: Sequence[str], generation: int) -> None:
+    def entered(
+        self, queue: str, task_ids: Sequence[str], generation: int, is_message: bool = False
+    ) -> None:
         for task_id in task_ids:
             sink = self._sinks.pop((queue, task_id), None)
             if sink is not None:

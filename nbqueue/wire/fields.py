@@ -40,6 +40,9 @@ UNBEGUN: Final = "nbq:unbegun"
 ERROR: Final = "nbq:error"
 """The signed exception of the last failed attempt."""
 
+FAILED: Final = "nbq:failed"
+"""What the message said of the failure that `ERROR` belongs to; see `messages.failure_mark`."""
+
 UNIQUE: Final = "nbq:unique"
 """For how long a unique task holds its lock once it is due, in milliseconds."""
 

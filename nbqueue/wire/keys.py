@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from nbqueue.errors import UsageError
+from nbqueue.names import fault_of
 
 QUEUES: Final = "asynq:queues"
 SERVERS: Final = "asynq:servers"
@@ -39,9 +40,11 @@ def check_queue_name(name: str) -> str:
     """
     if not isinstance(name, str) or not name.strip():
         raise UsageError(f"queue={name!r} is empty: a queue needs a name, such as 'default'")
-    if name != name.strip() or any(c in "{}/" or not c.isprintable() for c in name):
+    fault = fault_of(name, forbidden="{}/")
+    if fault is not None:
         raise UsageError(
-            f"queue={name!r} cannot name a queue: use letters, digits and '_', '-', '.', ':'"
+            f"queue={name!r} cannot name a queue, as it {fault}: use letters, digits and '_', "
+            "'-', '.', ':'"
         )
     return name
 
@@ -95,6 +98,7 @@ class QueueKeys:
         self.waiting = own + "waiting"
         self.requirements = own + "requirements"
         self.capabilities = own + "capabilities"
+        self.cancels = own + "cancels"
         self.output_prefix = own + "output:"
         self.live = own + "live:"
 

@@ -86,4 +86,6 @@ def _admit_call(run: Run, payload: bytes | memoryview, keys: Keyring) -> Refusal
     except SignatureError as refused:
         return Refusal(state.Archive("signature", error_text(refused)), refused)
     run.fingerprint, run.is_coroutine = call.fingerprint, bool(call.flags & payloads.COROUTINE)
+    if call.flags & payloads.FRESH:
+        run.is_fresh = True
     return None

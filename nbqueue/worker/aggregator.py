@@ -32,6 +32,7 @@ from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor, Timer
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.state import timeout_text
@@ -174,7 +175,7 @@ class Aggregator(Service):
 
     def _on_groups(self, queue: str, reply: Any) -> None:
         if isinstance(reply, ReplyError):
-            log.error("store refused to give groups queue=%s error=%s", queue, reply)
+            refused(f"to give groups queue={queue}", reply)
             return
         for raw in reply:
             self._look((queue, raw.decode("utf-8", "replace")))

@@ -10,6 +10,7 @@ from nbqueue.broker.resp import ReplyError, is_transient
 from nbqueue.calls.functions import fingerprint_of
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.links import Links
+from nbqueue.worker.refusals import refused
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -66,7 +67,7 @@ class Codes:
             blob = reply
             self._keep(fingerprint, blob)
         elif isinstance(reply, ReplyError):
-            log.error("store refused to give the code of a function error=%s", reply)
+            refused("to give the code of a function", reply)
         for on_code in waiting:
             on_code(blob)
 

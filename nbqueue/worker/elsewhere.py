@@ -13,8 +13,10 @@ from nbqueue.broker.presence import Adopted, Overdue
 from nbqueue.broker.resp import ReplyError
 from nbqueue.clock import Clock
 from nbqueue.wire.keys import QUEUES, is_queue_name, queue_keys
+from nbqueue.worker.cancelled import CancelFollower
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.upkeep import ATTEMPT_DAYS, Part, Service
 
 log = logging.getLogger("nbqueue.worker")
@@ -65,12 +67,14 @@ class Elsewhere(Service):
         clock: Clock,
         queues: Sequence[str],
         adopter: Adopter,
+        cancelled: CancelFollower,
         on_expired: Callable[[str, Expired], None],
         on_schedules: Callable[[str], None],
         round_seconds: float = 5.0,
     ) -> None:
         self._served = queues
         self._adopter = adopter
+        self._cancelled = cancelled
         self._on_expired = on_expired
         self._on_schedules = on_schedules
         self._round_seconds = round_seconds
@@ -93,7 +97,7 @@ class Elsewhere(Service):
     def _on_names(self, reply: object) -> None:
         if not isinstance(reply, list):
             if isinstance(reply, ReplyError):
-                log.error("store refused to name the queues error=%s", reply)
+                refused("to name the queues", reply)
             return
         is_first = not self._others
         names = (name.decode("utf-8", "replace") for name in reply)
@@ -132,6 +136,8 @@ class Elsewhere(Service):
         if found.schedules:
             # Its workers may all be programs in Go, whose schedulers know nothing of these.
             self._on_schedules(queue)
+        if found.cancels:
+            self._cancelled.follow(queue)
         if found.over:
             self._delete(queue, _MOST_SLICES)
         link = self._links.upkeep

@@ -37,9 +37,13 @@ class Executor:
     behind it; `take_back` gets those that it has not begun.
     """
 
-    def __init__(self, kind: str, capacity: int, service: bytes = b"") -> None:
-        """``service`` is the code of its owner's handlers and hooks."""
+    def __init__(
+        self, kind: str, capacity: int, service: bytes = b"", is_fresh: bool = False
+    ) -> None:
+        """``service`` is the code of its owner's handlers and hooks. A fresh executor runs one
+        task, and ends."""
         self.kind = kind
+        self.is_fresh = is_fresh
         self.capacity = capacity
         self.runs: OrderedDict[int, Run] = OrderedDict()
         self.known_code = {pipe.NO_CODE, pipe.AGGREGATION}
@@ -54,6 +58,8 @@ class Executor:
         self.peak_memory = 0
         self.reported: list[tuple[Run, int, bytes]] = []
         """What running tasks said of themselves: what it is, and that."""
+        self.returned: list[Run] = []
+        """Tasks that came too late to begin."""
         self._frames = Frames()
         self.wants_write = True
         """Whether something is queued."""
@@ -93,8 +99,15 @@ class Executor:
             os.close(self._pidfd)
             self._pidfd = -1
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether it never had a task, and may get one."""
+        return not (self.runs or self.finished or self.retiring)
+
     def is_used_up(self, most_tasks: int | None, most_memory: int | None) -> bool:
         """Whether it ran as many tasks, or took as much memory, as one process may."""
+        if self.is_fresh:
+            return self.finished > 0
         return (most_tasks is not None and self.finished >= most_tasks) or (
             most_memory is not None and self.peak_memory >= most_memory
         )
@@ -166,6 +179,12 @@ class Executor:
                 number, what, said = pipe.unpack_report(body)
                 if number in self.runs:
                     self.reported.append((self.runs[number], what, said))
+            elif kind == pipe.NOT_BEGUN:
+                late = self.runs.pop(pipe.PERMIT.unpack(body)[0], None)
+                self.began_at = now
+                if late is not None:
+                    late.executor = None
+                    self.returned.append(late)
             elif kind == pipe.HELLO:
                 self.ready = True
                 self.began_at = now
@@ -227,6 +246,11 @@ class Executor:
             self.process.kill()
         except ProcessLookupError:
             pass
+
+    def dump_stacks(self) -> None:
+        """Have it write the stacks of its threads, if it lives and has come so far."""
+        if self.ready:
+            self.process.send_signal(signal.SIGQUIT)
 
     def why_gone(self) -> Death:
         """How the process ended. Call it once it is gone."""

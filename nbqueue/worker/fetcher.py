@@ -19,6 +19,7 @@ from nbqueue.clock import Clock
 from nbqueue.worker.links import Links
 from nbqueue.worker.offers import MOST_OFFERS, Offers
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.required import RequiredTasks
 
 log = logging.getLogger("nbqueue.worker")
@@ -204,7 +205,7 @@ class Fetcher:
     def _on_reply(self, queue: str, limit: int, token: str, now_ms: int, reply: Any) -> None:
         self._asking = False
         if isinstance(reply, ReplyError):
-            log.warning("store refused to give tasks queue=%s error=%s", queue, reply)
+            refused(f"to give tasks queue={queue}", reply)
             self._look_later(queue, _REFUSED_LOOK)
             return
         if reply is None:
@@ -226,7 +227,7 @@ class Fetcher:
     ) -> None:
         self._asking = False
         if isinstance(reply, ReplyError):
-            log.warning("store refused to give parked tasks queue=%s error=%s", queue, reply)
+            refused(f"to give parked tasks queue={queue}", reply)
             self.required.look_later(queue, requirement, _REFUSED_LOOK)
         elif reply is None or isinstance(reply, Full):
             self.required.look_later(queue, requirement, _PAUSED_LOOK)

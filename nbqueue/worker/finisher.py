@@ -14,6 +14,7 @@ from nbqueue.broker.resp import ReplyError, is_transient
 from nbqueue.clock import Clock
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.runs import Run
 
 log = logging.getLogger("nbqueue.worker")
@@ -155,7 +156,7 @@ class Finisher:
             end.then(reply)
 
     def _refused(self, batch: list[_End], error: ReplyError) -> None:
-        log.warning("store refused an acknowledgement tasks=%d error=%s", len(batch), error)
+        refused("to acknowledge tasks", error)
         if str(error).startswith("ERR Protocol error"):
             # More than it takes at once; it hangs up now, and this is sent again like all else.
             return

@@ -15,6 +15,7 @@ from nbqueue.executor.handlers import Patterns
 from nbqueue.executor.pipe import NO_CODE
 from nbqueue.wire.keys import HANDLER_TYPE, queue_keys
 from nbqueue.worker.links import Links
+from nbqueue.worker.refusals import refused
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -83,7 +84,7 @@ class HandlerTable:
 
     def _on(self, queue: str, reply: Any) -> None:
         if isinstance(reply, ReplyError):
-            log.error("store refused to give handlers queue=%s error=%s", queue, reply)
+            refused(f"to give handlers queue={queue}", reply)
         else:
             self._take(queue, reply)
         for then in self._then.pop(queue, ()):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 from typing import Any
 
 from nbqueue.broker.resp import ReplyError
 from nbqueue.calls.taskmark import executor_environment
+from nbqueue.executor.signals import held_back
+from nbqueue.interpreter import module_command
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.settings import WorkerSettings
@@ -81,13 +82,14 @@ class HealthChecks:
         with tempfile.TemporaryFile() as file:
             file.write(self._service)
             file.flush()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "nbqueue.executor.health", str(file.fileno())],
-                stdin=subprocess.PIPE,
-                bufsize=0,
-                env=executor_environment(os.environ),
-                pass_fds=(file.fileno(),),
-            )
+            with held_back():
+                process = subprocess.Popen(
+                    module_command("nbqueue.executor.health", str(file.fileno())),
+                    stdin=subprocess.PIPE,
+                    bufsize=0,
+                    env=executor_environment(os.environ),
+                    pass_fds=(file.fileno(),),
+                )
         assert process.stdin is not None
         os.set_blocking(process.stdin.fileno(), False)
         return process

@@ -56,17 +56,23 @@ class Intake:
     def take(self, queue: str, found: Sequence[Fetched], token: str, now_ms: int) -> None:
         """These are ours, under ``token``, since then."""
         fence = commands.token_fence(token)
+        # Not when it came, which may be long after: see `Fetcher` for the form of a token.
+        leased_ms = int(token.rsplit(":", 2)[1])
         for task_id, msg, since_ns, attempt, lost, _ in found:
             number = next(self._numbers)
             message, apart = read_apart(msg) or (TaskMessage(), None)
             run = Run(number, task_id, queue, msg, message, fence, attempt, lost, since_ns, now_ms)
             run.apart = apart
+            run.leased_ms = leased_ms
             self._finisher.held[number] = run
             is_beside = apart is None and message.payload.startswith(CALL_BESIDE)
             if not (is_beside and self.reading.take(run)):
                 self._begin(run)
 
     def _begin(self, run: Run, has_asked: bool = False) -> None:
+        if run.is_lost:
+            self._finisher.held.pop(run.number, None)
+            return
         refusal = admit(run, self._keys, self._handlers, self._clock)
         if refusal is None:
             requirement = unmet_requirement(run, self._handlers, self._offered)

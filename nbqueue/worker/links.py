@@ -11,16 +11,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from nbqueue.backoff import Backoff
 from nbqueue.broker.link import Link, LinkLost, Listener
 from nbqueue.store.connection import Store
+from nbqueue.store.rights import slower
 from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
-from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.reactor import Reactor, Timer
+from nbqueue.worker.refusals import faults
 
 log = logging.getLogger("nbqueue.worker")
 
 WAIT_SECONDS = 30
 _CHANGES = "__redis__:invalidate"
-_LONGEST_PAUSE = 2.0
+_ASK_SECONDS = 1.0
+_LOST = "store"
+_BEATS = 3
+"""How often within the time for an answer the connections are looked at."""
 
 
 class Links:
@@ -29,11 +35,18 @@ class Links:
     ``on_up`` is called with everything connected, at first and after each loss; ``on_down`` at
     each loss. In between `tasks` and `upkeep` are None.
 
+    The time until a lost store is tried again grows until `confirm` is called: a server that takes
+    connections and then refuses each command is not asked more often than one that is away.
+    ``answer_timeout`` is how many seconds the store may leave a command unanswered, and still
+    counts as there.
+
     Where the store can tell of changes, ``on_tracking`` is called after ``on_up``: from then on
     tracked commands of `upkeep` have ``on_changed`` called, once, with keys that they read.
     """
 
-    def __init__(self, reactor: Reactor, store: Store, queues: list[str]) -> None:
+    def __init__(
+        self, reactor: Reactor, store: Store, queues: list[str], answer_timeout: float = 30.0
+    ) -> None:
         self._reactor = reactor
         self._store = store
         self._queues = queues
@@ -43,18 +56,29 @@ class Links:
         self._all: list[Link] = []
         self._listener: Listener | None = None
         self._own_channels: dict[bytes, Callable[[Any], None]] = {}
-        self._pause = 0.02
+        self._backoff = Backoff()
+        self._answer_timeout = answer_timeout
         self._closed = False
+        self._ask_timer: Timer | None = None
+        self._is_deaf_said = False
+        self.on_asking: list[Callable[[], None]] = []
+        """Called each second while our user may not listen to channels."""
         self.on_up: list[Callable[[], None]] = []
         self.on_down: list[Callable[[], None]] = []
         self.on_message: Callable[[str, bytes], None] = lambda channel, data: None
         self.on_tracking: Callable[[], None] = lambda: None
         self.on_changed: Callable[[list[bytes] | None], None] = lambda keys: None
         reactor.every_round(self.flush)
+        reactor.after(answer_timeout / _BEATS, self._beat)
 
     def connect(self) -> None:
         """Open all connections, here and now. Raises `StoreError`."""
         self._take(self._open())
+
+    def confirm(self) -> None:
+        """The store did what it was asked: it is there, and serves us."""
+        self._backoff.reset()
+        faults.over(_LOST, "store back url=%s", self._store.url.redacted)
 
     def wait_for_task(self, queue: str, on_task: Callable[[Any], None]) -> None:
         """Call ``on_task`` with the reply when there is a pending task, whoever put it there, or
@@ -120,6 +144,16 @@ class Links:
         """Run ``action`` then, if it is of use: the connections may have been lost meanwhile."""
         self._reactor.after(seconds, action)
 
+    def _beat(self) -> None:
+        """See that no connection is silent, and ask those for a sign of life that may be."""
+        self._reactor.after(self._answer_timeout / _BEATS, self._beat)
+        waits = set(self._waits.values())
+        try:
+            for link in self._all:
+                link.beat(self._answer_timeout + (WAIT_SECONDS if link in waits else 0))
+        except LinkLost as error:
+            self._lost(error)
+
     def flush(self) -> None:
         """Send what is queued on all connections."""
         for link in self._all:
@@ -139,12 +173,13 @@ class Links:
     def _open(self) -> dict[str, Link]:
         opened: dict[str, Link] = {}
         queues = list(self._queues)  # they may change meanwhile
+        self._store.check_ready()
         try:
             opened["tasks"] = Link(self._store)
             opened["upkeep"] = Link(self._store)
             channels = [CANCEL_CHANNEL, *(queue_keys(queue).wake for queue in queues)]
             opened["listener"] = Listener(
-                self._store, channels, self._on_message, self._on_listener_id
+                self._store, channels, self._on_message, self._on_listener_id, self._on_refused
             )
             for queue in queues:
                 opened["wait " + queue] = Link(self._store)
@@ -165,7 +200,6 @@ class Links:
             if name.startswith("wait ")
         }
         self._all = list(opened.values())
-        self._pause = 0.02
         for link in opened.values():
             self._watch(link, writing=link.wants_write)
         for action in self.on_up:
@@ -182,6 +216,19 @@ class Links:
                 self._watch(link)
 
         self._reactor.watch(link, partial(self._read, link), on_writable=write if writing else None)
+
+    def _on_refused(self, error: Any) -> None:
+        """Our user may not listen to a channel: what is said there is found by asking, later."""
+        if not self._is_deaf_said:
+            self._is_deaf_said = True
+            log.warning("%s error=%s", slower(self._store.url), error)
+        if self._ask_timer is None:
+            self._ask()
+
+    def _ask(self) -> None:
+        self._ask_timer = self._reactor.after(_ASK_SECONDS, self._ask)
+        for action in self.on_asking:
+            action()
 
     def _read(self, link: Link) -> None:
         try:
@@ -214,16 +261,22 @@ class Links:
             link.close()
         self.tasks = self.upkeep = self._listener = None
         self._waits, self._all = {}, []
+        if self._ask_timer is not None:
+            self._ask_timer.cancel()
+            self._ask_timer = None
         self._own_channels.clear()
 
     def _lost(self, error: LinkLost) -> None:
         if self.tasks is None:
             return
-        log.warning("store lost url=%s error=%s", self._store.url.redacted, error)
+        faults.occurred(_LOST, "store lost url=%s error=%s", self._store.url.redacted, error)
         self._drop()
         for action in self.on_down:
             action()
-        self._reconnect()
+        self._reconnect_later()
+
+    def _reconnect_later(self) -> None:
+        self._reactor.after(self._backoff.pause(), self._reconnect)
 
     def _reconnect(self) -> None:
         if not self._closed:
@@ -231,9 +284,9 @@ class Links:
 
     def _reconnected(self, result: Any) -> None:
         if isinstance(result, Exception):
-            log.debug("store still away error=%s", result)
-            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
-            self._reactor.after(self._pause, self._reconnect)
+            url = self._store.url.redacted
+            faults.occurred(_LOST, "store still away url=%s error=%s", url, result)
+            self._reconnect_later()
         elif self._closed:
             for link in result.values():
                 link.close()
@@ -246,5 +299,4 @@ class Links:
                     link.close()
                 self._reconnect()
                 return
-            log.info("store back url=%s", self._store.url.redacted)
             self._take(result)

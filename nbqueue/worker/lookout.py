@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from nbqueue.broker.upcoming import Upcoming, upcoming
 from nbqueue.clock import Clock
+from nbqueue.worker.cancelled import CancelFollower
 from nbqueue.worker.elsewhere import Adopter
 from nbqueue.worker.judge import Judge
 from nbqueue.worker.links import Links
@@ -41,6 +42,7 @@ class Tended:
     janitor: Janitor
     adopter: Adopter
     reclaimer: Reclaimer
+    cancelled: CancelFollower
     schedules: Callable[[str], None]
     requirements: Callable[[str, Iterable[bytes]], None]
 
@@ -117,6 +119,8 @@ class Lookout(Service):
             tended.schedules(queue)
         if found.requirements:
             tended.requirements(queue, found.requirements)
+        if found.cancels:
+            tended.cancelled.follow(queue)
         if found.orphans:
             tended.adopter.adopt(queue)
         is_late = found.lease_ms is not None and found.lease_ms <= self._clock.now_ms()

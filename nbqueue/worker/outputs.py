@@ -28,6 +28,7 @@ from nbqueue.clock import Clock
 from nbqueue.executor import pipe
 from nbqueue.executor.outbox import HEAD, LARGEST_DISPLAY, MOST_DISPLAYED, TAIL
 from nbqueue.worker.links import Links
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.runs import Run
 
 log = logging.getLogger("nbqueue.worker")
@@ -199,7 +200,7 @@ class OutputWriter:
 
     def _on_reply(self, batch: list[_Written], reply: Any) -> None:
         if isinstance(reply, ReplyError):
-            log.warning("store refused outputs tasks=%d error=%s", len(batch), reply)
+            refused("the output of tasks", reply)
         for written in batch:
             if written.under_way:
                 written.under_way.popleft()

@@ -29,6 +29,7 @@ from nbqueue.wire.schedules import ScheduleEntry, decode_entry, encode_entry
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.runs import Run
 from nbqueue.worker.upkeep import Service
 
@@ -141,8 +142,10 @@ class PeriodicSync(Service):
 
     def _on_entries(self, queue: str, wanted: dict[str, ScheduleEntry], reply: Any) -> None:
         link = self._links.upkeep
-        if isinstance(reply, ReplyError) or link is None:
-            log.error("store refused to give schedules queue=%s error=%s", queue, reply)
+        if isinstance(reply, ReplyError):
+            refused(f"to give schedules queue={queue}", reply)
+            return
+        if link is None:
             return
         there: dict[str, ScheduleEntry] = {}
         for raw in reply[1::2]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -11,14 +10,16 @@ from nbqueue.clock import Clock
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.worker.codes import Codes
-from nbqueue.worker.executors import LOOP, SYNC, THREADS, Death, Executor, ExecutorGone
+from nbqueue.worker.executors import SYNC, Death, Executor, ExecutorGone
 from nbqueue.worker.pace import Pace
+from nbqueue.worker.placement import Placement
 from nbqueue.worker.reactor import Reactor, Timer
 from nbqueue.worker.reaper import Reaper
-from nbqueue.worker.runs import Run
-from nbqueue.worker.settings import THREAD, WorkerSettings
+from nbqueue.worker.runs import FOREVER, Run
+from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.spawn import wanted
 from nbqueue.worker.time_limits import TimeLimits
+from nbqueue.worker.waiting_runs import WaitingRuns
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -34,6 +35,8 @@ class Pool:
     something of itself. ``on_lost(run, why, innocent)``: its executor is gone, perhaps for the sake
     of another task. ``on_no_code(run)``: its code is not to be had. ``on_too_many(runs)``: they
     were fetched ahead, and all slots are taken. ``on_broken(why)``: executors do not start.
+    ``on_unsure()``: the leases of some may have ended; `renewed` is to be called when they are
+    known to be extended. ``on_not_ours(run)``: it is dropped, as its lease was lost.
     """
 
     def __init__(
@@ -46,23 +49,28 @@ class Pool:
         self.pace = Pace()
         self.executors: list[Executor] = []
         self._reaper = Reaper(reactor, self.executors, settings.kill_grace_seconds)
-        self._ready: deque[Run] = deque()
-        self._without_code: dict[bytes, list[Run]] = {}
+        self._waiting = WaitingRuns(codes, settings.lease_seconds, self._give_up_without_code)
+        self._ready, self._sure_ms = self._waiting.ready, self._waiting.sure_ms
+        self._is_asking = False
+        self._placement = Placement(settings, self.executors, self.pace, self._spawn)
         self._limits = TimeLimits(reactor, lambda run: self.interrupt(run, pipe.TIMED_OUT))
         self.in_hand = 0
         """How many tasks are here and have not ended."""
-        self._recycles = bool(settings.tasks_per_executor or settings.memory_per_executor)
-        self._kind = THREADS if settings.executor == THREAD else SYNC
+        self._most = settings.tasks_per_executor, settings.memory_per_executor
         self._parked_timer: Timer | None = None
         self._waiting_timer: Timer | None = None
         self._failed_starts = 0
         self._closing = False
+        self.is_ending = False
+        """Whether the worker ends: what an executor dies of then is no fault of its tasks."""
         self.on_done: Callable[[Run, DoneFrame], None]
         self.on_report: Callable[[Run, int, bytes], None]
         self.on_lost: Callable[[Run, Death, bool], None]
         self.on_no_code: Callable[[Run], None]
         self.on_too_many: Callable[[list[Run]], None]
         self.on_broken: Callable[[str], None]
+        self.on_unsure: Callable[[], None]
+        self.on_not_ours: Callable[[Run], None]
 
     def ahead(self) -> int:
         """How many tasks may be fetched ahead of free slots: many if tasks are short."""
@@ -98,9 +106,13 @@ class Pool:
     def dispatch(self) -> None:
         """Hand runs to executors that have room."""
         ready = self._ready
+        now_ms = self._clock.now_ms() if ready else 0
         for _ in range(len(ready)):
             run = ready.popleft()
-            executor = self._executor_for(run)
+            if run.leased_ms + self._sure_ms < now_ms:
+                self._waiting.unsure.append(run)
+                continue
+            executor = self._placement.executor_for(run)
             if executor is None:
                 ready.appendleft(run)
                 break
@@ -109,11 +121,26 @@ class Pool:
         for executor in self.executors:
             if executor.wants_write:
                 self._flush(executor)
+        if self._waiting.unsure and not self._is_asking:
+            self._is_asking = True
+            self.on_unsure()
         if ready and self._waiting_timer is None:
             head = ready[0]
             self._waiting_timer = self._reactor.after(
                 _LONGEST_WAIT, lambda: self._look_at_waiting(head)
             )
+
+    def renewed(self) -> None:
+        """Leases were extended: those of which we were not sure may begin."""
+        self._is_asking = False
+        self._waiting.renewed()
+
+    def drop_lost(self, run: Run) -> bool:
+        """Forget ``run``, which another worker may have, unless an executor has it already."""
+        if not self._waiting.remove(run):
+            return False
+        self._drop(run)
+        return True
 
     def _look_at_waiting(self, head: Run) -> None:
         """Give up what lies here while all slots are taken: another worker may be idle."""
@@ -135,7 +162,7 @@ class Pool:
         run.stop_reason = reason
         executor = run.executor
         if executor is None:
-            self._forget_waiting(run)
+            self.drop_lost(run)
             self.on_lost(run, Death("not begun", "it had not begun"), False)
             return
         is_first = next(iter(executor.runs)) == run.number
@@ -152,12 +179,10 @@ class Pool:
         """Give up all runs that have not begun."""
         for executor in self.executors:
             self._take_back(executor)
-        runs = [*self._ready, *(run for group in self._without_code.values() for run in group)]
-        self._ready.clear()
-        self._without_code.clear()
+        runs = self._waiting.take_all()
         for run in runs:
             self._drop(run)
-        return sorted(runs, key=lambda run: run.number)
+        return runs
 
     def give_up_running(self) -> list[Run]:
         """Kill all executors; return the runs that they had begun."""
@@ -168,6 +193,11 @@ class Pool:
             executor.runs.clear()
             executor.kill("the worker was shut down")
         return runs
+
+    def dump_stacks(self) -> None:
+        """Have each executor write the stacks of its threads to the worker's log."""
+        for executor in self.executors:
+            executor.dump_stacks()
 
     def stop_executors(self) -> None:
         """Have executors end when they are idle; no new ones start."""
@@ -185,9 +215,12 @@ class Pool:
             executor.close()
         self.executors.clear()
 
-    def _spawn(self, kind: str) -> Executor:
-        capacity = 1 if kind == SYNC else self._settings.concurrency
-        executor = Executor(kind, capacity, self._settings.service)
+    def _spawn(self, kind: str, is_fresh: bool = False) -> Executor | None:
+        """Start an executor, unless that is of no use any more."""
+        if self._closing or self._failed_starts >= _MOST_FAILED_STARTS:
+            return None
+        capacity = 1 if is_fresh or kind == SYNC else self._settings.concurrency
+        executor = Executor(kind, capacity, self._settings.service, is_fresh)
         self.executors.append(executor)
         self._watch(executor)
         executor.watch_end(self._reactor, lambda: self._on_end(executor))
@@ -203,46 +236,26 @@ class Pool:
         on_ready = partial(self._read, executor)
         self._reactor.watch(executor, on_ready, on_writable=write if writing else None)
 
-    def _executor_for(self, run: Run) -> Executor | None:
-        kind = LOOP if run.is_coroutine else self._kind
-        most_tasks = self._settings.tasks_per_executor
-        best, least, count = None, 0, 0
-        for executor in self.executors:
-            if executor.kind != kind or executor.retiring:
-                continue
-            count += 1
-            load = len(executor.runs)
-            if most_tasks is not None and executor.finished + load >= most_tasks:
-                continue
-            if best is None or load < least:
-                best, least = executor, load
-        # An idle one first, then a new one, and only then a place behind another task.
-        if best is not None and least < best.capacity:
-            return best
-        limit = self._settings.concurrency if kind == SYNC else 1
-        if count < limit and not self._closing and self._failed_starts < _MOST_FAILED_STARTS:
-            return self._spawn(kind)
-        if best is None or kind != SYNC or run.is_limited:
-            return None
-        return best if least < best.capacity + self.pace.parked() else None
-
     def _send_code(self, executor: Executor, run: Run) -> bool:
         """Have it know the code that ``run`` needs; False if that is to be fetched first."""
         blob = self._codes.get(run.fingerprint)
         if blob is None:
-            self._await_code(run)
+            self._waiting.await_code(run)
             return False
         executor.send_code(run.fingerprint, blob)
         return True
 
     def _send(self, executor: Executor, run: Run) -> None:
         waits = executor.kind == SYNC and bool(executor.runs)
+        begin_by = 0.0
+        if run.leased_ms != FOREVER:
+            begin_by = self._clock.to_steady(run.leased_ms + self._sure_ms)
         if run.is_unlimited:
-            executor.send_task(run, run.frame(0.0), self._reactor.now())
+            executor.send_task(run, run.frame(0.0, begin_by), self._reactor.now())
         else:
             started = self._clock.now()
             deadline = run.ends_at = run.end_at(started)
-            executor.send_task(run, run.frame(deadline), self._reactor.now())
+            executor.send_task(run, run.frame(deadline, begin_by), self._reactor.now())
             if ends_at := deadline if executor.ready else run.deadline:
                 self._limits.set(run, ends_at - started)
         if waits and self._parked_timer is None:
@@ -278,21 +291,9 @@ class Pool:
             self._limits.cancel(run)
             self._ready.appendleft(run)
 
-    def _await_code(self, run: Run) -> None:
-        fingerprint = run.fingerprint
-        waiting = self._without_code.setdefault(fingerprint, [])
-        waiting.append(run)
-        if len(waiting) == 1:
-            self._codes.ask(run.queue, fingerprint, lambda blob: self._on_code(fingerprint, blob))
-
-    def _on_code(self, fingerprint: bytes, blob: bytes | None) -> None:
-        waiting = self._without_code.pop(fingerprint, [])
-        if blob is not None:
-            self._ready.extend(waiting)
-            return
-        for run in waiting:
-            self._drop(run)
-            self.on_no_code(run)
+    def _give_up_without_code(self, run: Run) -> None:
+        self._drop(run)
+        self.on_no_code(run)
 
     def _read(self, executor: Executor) -> bool:
         """Take what it answered; False if there is nothing more to come."""
@@ -308,24 +309,39 @@ class Pool:
             self._failed_starts = 0
             if not was_ready:
                 self._begin_late(executor)
+        if executor.returned:
+            self._take_returned(executor)
         reported, executor.reported = executor.reported, []
         for report in reported:
             self.on_report(*report)
-        if ended and self._recycles and not executor.retiring and self._is_used_up(executor):
-            log.info("executor recycled pid=%d tasks=%d", executor.pid, executor.finished)
+        if ended and not executor.retiring and executor.is_used_up(*self._most):
+            if not executor.is_fresh:
+                log.info("executor recycled pid=%d tasks=%d", executor.pid, executor.finished)
             self._take_back(executor)
             self._retire(executor)
         if ended and self._ready:
             self.dispatch()  # its process need not wait while we see to what ended
         for run, done in ended:
             self._drop(run)
-            self.pace.ended(done.micros / 1e6)
+            # A fresh one takes as long as its process takes to start.
+            elapsed = self._reactor.now() - run.sent_at if run.is_fresh else done.micros / 1e6
+            self.pace.ended(elapsed)
             self.on_done(run, done)
         return bool(ended or reported)
 
-    def _is_used_up(self, executor: Executor) -> bool:
-        settings = self._settings
-        return executor.is_used_up(settings.tasks_per_executor, settings.memory_per_executor)
+    def _take_returned(self, executor: Executor) -> None:
+        """Take back what came too late to begin, perhaps because we were paused."""
+        returned, executor.returned = executor.returned, []
+        for run in reversed(returned):
+            self._limits.cancel(run)
+            if run.is_lost:
+                self._drop(run)
+                self.on_not_ours(run)
+            elif run.stop_reason:
+                self._drop(run)
+                self.on_lost(run, Death("not begun", "it had not begun"), False)
+            else:
+                self._ready.appendleft(run)
 
     def _retire(self, executor: Executor) -> None:
         """Have it end when it is idle."""
@@ -369,7 +385,7 @@ class Pool:
                 )
         for run in runs:
             self._drop(run)
-            innocent = executor.culprit is not None and executor.culprit is not run
+            innocent = self.is_ending or executor.culprit not in (None, run)
             self.on_lost(run, why, innocent)
 
     def _drop(self, run: Run) -> None:
@@ -377,15 +393,8 @@ class Pool:
         if not run.is_unlimited:
             self._limits.cancel(run)
 
-    def _forget_waiting(self, run: Run) -> None:
-        for place in (self._ready, *self._without_code.values()):
-            if run in place:
-                place.remove(run)
-                self._drop(run)
-                return
-
     def find(self, task_id: str) -> Iterable[Run]:
         """The runs here of tasks with this id, which may be in several queues."""
         places: list[Iterable[Run]] = [executor.runs.values() for executor in self.executors]
-        places += [self._ready, *self._without_code.values()]
+        places.append(self._waiting)
         return [run for place in places for run in place if run.task_id == task_id]

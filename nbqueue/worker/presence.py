@@ -25,6 +25,7 @@ from nbqueue.worker.executors import SYNC
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import accepted, refused
 from nbqueue.worker.runs import Run
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.upkeep import Service
@@ -135,7 +136,8 @@ class Presence(Service):
             words = presence.signs_of_life(self._worker_id, now_ms)
         link.call(words[0], _log_refusal if due else self._on_sign)
         for each in words[1:]:
-            link.call(each, _log_refusal)
+            # What is only told, others find later.
+            link.call(each, None if each[0] == "PUBLISH" else _log_refusal)
 
     def _on_sign(self, reply: Any) -> None:
         _log_refusal(reply)
@@ -178,6 +180,9 @@ class Presence(Service):
         )
 
     def _on_written(self, written: int | None) -> None:
+        if written is not None:
+            self._links.confirm()
+            accepted()
         then, self._then = self._then, None
         if then is not None:
             then()
@@ -210,7 +215,7 @@ class BeginNotes(Service):
         for queue, runs in by_queue.items():
             for start in range(0, len(runs), 500):
                 part = runs[start : start + 500]
-                tasks = [(run.task_id, run.fence, run.attempt) for run in part]
+                tasks = [(run.task_id, run.fence, run.fetched) for run in part]
                 self._send(presence.begin(queue, tasks), partial(_note, part))
 
 
@@ -222,4 +227,4 @@ def _note(runs: list[Run], held: int | None) -> None:
 
 def _log_refusal(reply: Any) -> None:
     if isinstance(reply, ReplyError):
-        log.error("store refused the record of the worker error=%s", reply)
+        refused("the record of the worker", reply)

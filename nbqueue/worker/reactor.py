@@ -53,6 +53,8 @@ class Reactor:
         self._posted: deque[Action] = deque()
         self._after: list[Action] = []
         self._running = False
+        self._forgotten: list[Any] = []
+        """Files that callbacks of this round stopped watching."""
         self._spin = Spin()
         self.expects: Callable[[], bool] = lambda: False
         """Whether something is expected within microseconds, so that sleeping costs more."""
@@ -75,10 +77,12 @@ class Reactor:
             self._selector.register(file, events, (on_ready, on_writable))
 
     def forget(self, file: Any) -> None:
+        """Stop watching ``file``; call this before closing it. What was ready in it is skipped."""
         try:
             self._selector.unregister(file)
         except (KeyError, ValueError):
-            pass
+            return
+        self._forgotten.append(file)
 
     def after(self, seconds: float, action: Action) -> Timer:
         timer = Timer(time.monotonic() + seconds, action)
@@ -130,7 +134,13 @@ class Reactor:
         self._bell.close()
 
     def _round(self) -> None:
-        for key, events in self._select():
+        ready = self._select()
+        forgotten = self._forgotten
+        forgotten.clear()
+        for key, events in ready:
+            if forgotten and any(key.fileobj is file for file in forgotten):
+                # An earlier callback of this round closed it. Another file may have its number.
+                continue
             on_ready, on_writable = key.data
             if events & selectors.EVENT_READ:
                 on_ready()

@@ -13,6 +13,7 @@ from nbqueue.calls.payloads import beside_call
 from nbqueue.calls.signing import Keyring
 from nbqueue.errors import SignatureError
 from nbqueue.worker.links import Links
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.runs import Run
 
 log = logging.getLogger("nbqueue.worker")
@@ -83,7 +84,7 @@ class Reading:
                 return
             whole, refusal = gathering.whole(), gathering.refusal
             if isinstance(refusal, ReplyError) and is_transient(refusal):
-                log.warning("store refused arguments id=%s error=%s", run.task_id, refusal)
+                refused("to give arguments", refusal)
                 self._links.later(_PAUSE, lambda: self._read_again(run.number))
                 return
             del self._under_way[run.number]

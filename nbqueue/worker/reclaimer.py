@@ -17,6 +17,7 @@ from nbqueue.clock import Clock
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.upkeep import Service
 
 log = logging.getLogger("nbqueue.worker")
@@ -77,7 +78,7 @@ class Reclaimer(Service):
 
         def read(reply: Any) -> None:
             if isinstance(reply, ReplyError):
-                log.error("store refused to give aggregation sets error=%s", reply)
+                refused("to give aggregation sets", reply)
             else:
                 on_reply(reply)
 

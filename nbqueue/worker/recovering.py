@@ -26,6 +26,7 @@ from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.identity import is_gone, is_neighbour
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.runs import Run
 from nbqueue.worker.upkeep import Service
 
@@ -127,7 +128,7 @@ class Recovering:
 
     def _on_held(self, queue: str, known: set[Any], last_token: int, found: Any) -> None:
         if isinstance(found, ReplyError):
-            log.error("store refused a search error=%s", found)
+            refused("a search", found)
             return
         for task in found:
             number = task.token.rpartition(":")[2]
@@ -195,7 +196,7 @@ class Neighbours(Service):
     def _ask(self, words: tuple[Any, ...], on_reply: Callable[[Any], None]) -> None:
         def read(reply: Any) -> None:
             if isinstance(reply, ReplyError):
-                log.error("store refused to say which workers there are error=%s", reply)
+                refused("to say which workers there are", reply)
             else:
                 on_reply(reply)
 

@@ -20,6 +20,7 @@ from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.runs import Run
 
 log = logging.getLogger("nbqueue.worker")
@@ -95,7 +96,7 @@ class RequiredTasks:
     def _on(self, queue: str, reply: Any) -> None:
         self._asked -= 1
         if isinstance(reply, ReplyError):
-            log.warning("store refused to say what tasks need queue=%s error=%s", queue, reply)
+            refused(f"to say what tasks need queue={queue}", reply)
         else:
             self.note(queue, reply)
 

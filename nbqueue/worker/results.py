@@ -16,6 +16,7 @@ from nbqueue.calls import payloads
 from nbqueue.calls.signing import Keyring
 from nbqueue.executor import pipe
 from nbqueue.worker.links import Links
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.runs import Run
 
 log = logging.getLogger("nbqueue.worker")
@@ -65,7 +66,7 @@ class ResultWriter:
     def _on_reply(self, number: int, body: bytes, reply: Any) -> None:
         self._under_way.discard(number)
         if isinstance(reply, ReplyError):
-            log.warning("store refused a reported result error=%s", reply)
+            refused("a reported result", reply)
         found = self._latest.get(number)
         if found is None:
             return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nbqueue.broker.commands import Failure, Who
 from nbqueue.calls.payloads import JSON_RESULT, Call
 from nbqueue.executor.pipe import NO_CODE, TaskFrame
+from nbqueue.wire.attempts import attempt_number
 from nbqueue.wire.limits import exact, read_limits, seen_headers
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 FAR_DEADLINE = 32_503_680_000
 """The year 3000, in Unix seconds: no deadline, and near the last that a datetime can hold."""
+
+FOREVER = 1 << 62
+"""`Run.leased_ms` of what has no lease."""
 
 DEFAULT_TIMEOUT = 1800
 """Seconds; Asynq's, for a message with neither time-out nor deadline."""
@@ -31,11 +35,17 @@ class Run:
     fingerprint: bytes = NO_CODE
     """Of the code that runs: of the call's function, or of a handler that lies in the store."""
     is_coroutine: bool = False
+    is_fresh: bool = False
+    """Whether it runs in a process of its own."""
     executor: Executor | None = None
     sent_at: float = 0.0
     ends_at: float = 0.0
     """When this attempt must end (Unix seconds), once it was sent to an executor; 0: never."""
     stop_reason: int = 0
+    leased_ms: int = FOREVER
+    """When its lease was written or extended last; the command was sent then."""
+    is_lost: bool = False
+    """Whether the store said that it is not ours any more."""
     has_reported: bool = False
     """Whether its executor said something of it before its end."""
     holder: Who | None = None
@@ -70,7 +80,10 @@ class Run:
         self.msg = msg
         self.message = message
         self.fence = fence
-        self.attempt = attempt
+        self.fetched = attempt
+        """Which fetch by a worker of nbqueue this is, from 1: what the store counts."""
+        self.attempt = attempt_number(message, attempt, lost)
+        """The number of the attempt, those of programs in Go included."""
         self.lost = lost
         self.since_ns = since_ns
         self.fetched_ms = fetched_ms
@@ -127,8 +140,9 @@ class Run:
         """Whether it is a call whose result is to be JSON, which nobody signs."""
         return self.call is not None and bool(self.call.flags & JSON_RESULT)
 
-    def frame(self, ends_at: float) -> TaskFrame:
-        """What its executor needs to run it."""
+    def frame(self, ends_at: float, begin_by: float = 0.0) -> TaskFrame:
+        """What its executor needs to run it; it must not begin after ``begin_by``, if that is not
+        0 (seconds of `steady_time`)."""
         message, call = self.message, self.call
         # One for each task: not by the function in Python that a class of named tuples has for it.
         parts = (
@@ -146,6 +160,7 @@ class Run:
             self.payload if call is None else call.arguments,
             call is not None and bool(call.flags & JSON_RESULT),
             b"" if call is None or call.seed is None else call.seed.pack(),
+            begin_by,
         )
         return tuple.__new__(TaskFrame, parts)
 

@@ -32,6 +32,7 @@ from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys
 from nbqueue.wire.schedules import ScheduleEntry, decode_entry, task_id_of
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor, Timer
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.schedule_records import ScheduleRecords
 from nbqueue.worker.upkeep import Service
 
@@ -134,7 +135,7 @@ class Scheduler(Service):
 
     def _on_entries(self, queue: str, reply: Any) -> None:
         if isinstance(reply, ReplyError):
-            log.error("store refused to give schedules queue=%s error=%s", queue, reply)
+            refused(f"to give schedules queue={queue}", reply)
             return
         if not reply:
             self._others.discard(queue)
@@ -194,7 +195,7 @@ class Scheduler(Service):
 
     def _on_due(self, queue: str, known: dict[str, Known], reply: Any) -> None:
         if isinstance(reply, ReplyError):
-            log.error("store refused to give schedules queue=%s error=%s", queue, reply)
+            refused(f"to give schedules queue={queue}", reply)
             return
         due = dict(zip(reply[::2], reply[1::2], strict=True))
         for schedule_id, each in known.items():

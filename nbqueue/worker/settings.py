@@ -15,6 +15,7 @@ from nbqueue.requirements import THIS_PYTHON
 from nbqueue.wire.keys import check_queue_name
 
 PROCESS, THREAD = "process", "thread"
+WAIT_SECONDS = 60.0
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -34,9 +35,13 @@ class WorkerSettings:
     kill_grace: how long after its time-out a task may take to end by itself before its executor
         is killed (a duration); 5 s.
     lease: how long a task stays ours without a sign of life (a duration); 30 s, as Asynq's.
+    answer_timeout: how long the store may leave a command unanswered before its connections are
+        dropped and opened again (a duration); 30 s.
+    wait: how long a worker that starts waits for a store that is away (a duration); None: a minute
+        for one that runs in this process, and not at all for one that `Worker.start` starts.
     tasks_per_executor: an executor is replaced after this many tasks; None: never.
     memory_per_executor: and when it once had this many bytes; None: never.
-    burst: end when all queues are empty, and nothing is due.
+    burst: end when all queues are empty, and nothing is due within a second.
     group_grace_period: how long an aggregation group must have got no task to be aggregated (a
         duration); 1 min.
     group_max_delay: how long its oldest task may wait (a duration); None: any time.
@@ -63,6 +68,8 @@ class WorkerSettings:
     shutdown_timeout: Duration = 8.0
     kill_grace: Duration = 5.0
     lease: Duration = 30.0
+    answer_timeout: Duration = 30.0
+    wait: Duration | None = None
     tasks_per_executor: int | None = None
     memory_per_executor: int | None = None
     health_file: str | None = None
@@ -106,6 +113,10 @@ class WorkerSettings:
             if name == "lease" and seconds < 1:
                 raise UsageError(f"lease={self.lease!r} must be 1 s or more")
             object.__setattr__(self, name, seconds)
+        if parse_duration(self.answer_timeout, "answer_timeout") < 1:
+            raise UsageError(f"answer_timeout={self.answer_timeout!r} must be 1 s or more")
+        if self.wait is not None:
+            object.__setattr__(self, "wait", parse_duration(self.wait, "wait"))
         if self.idle_timeout is not None:
             idle = parse_duration(self.idle_timeout, "idle_timeout")
             object.__setattr__(self, "idle_timeout", idle)
@@ -147,6 +158,14 @@ class WorkerSettings:
     @property
     def lease_seconds(self) -> float:
         return parse_duration(self.lease)
+
+    @property
+    def answer_seconds(self) -> float:
+        return parse_duration(self.answer_timeout)
+
+    @property
+    def wait_seconds(self) -> float:
+        return WAIT_SECONDS if self.wait is None else parse_duration(self.wait)
 
     @property
     def health_check_seconds(self) -> float:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nbqueue.calls.taskmark import executor_environment
+from nbqueue.executor.signals import held_back
+from nbqueue.interpreter import module_command
 
 SYNC, THREADS, LOOP = "sync", "threads", "loop"
 
@@ -37,19 +38,13 @@ class Spawned:
             theirs.setsockopt(socket.SOL_SOCKET, size, _BUFFER)
         passed = (theirs.fileno(), self.permits, control)
         try:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "nbqueue.executor",
-                    kind,
-                    str(capacity),
-                    *map(str, passed),
-                ],
-                stdin=subprocess.DEVNULL,
-                env=executor_environment(os.environ),
-                pass_fds=passed,
-            )
+            with held_back():
+                self.process = subprocess.Popen(
+                    module_command("nbqueue.executor", kind, str(capacity), *map(str, passed)),
+                    stdin=subprocess.DEVNULL,
+                    env=executor_environment(os.environ),
+                    pass_fds=passed,
+                )
         finally:
             theirs.close()
             os.close(control)

@@ -22,13 +22,15 @@ from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration, parse_duration
 from nbqueue.executor import pipe
+from nbqueue.executor.signals import dump_stacks_on_quit
 from nbqueue.garbage import tune_garbage_collection
 from nbqueue.requirements import offered_by
-from nbqueue.store.connection import Store, connect
+from nbqueue.store.connection import Store
 from nbqueue.wire.presence import CLOSED, STOPPED
 from nbqueue.worker.aggregator import Aggregator
 from nbqueue.worker.answers import Answers
 from nbqueue.worker.burst import Burst
+from nbqueue.worker.cancelled import CancelFollower
 from nbqueue.worker.codes import Codes
 from nbqueue.worker.elsewhere import Adopter, Elsewhere
 from nbqueue.worker.executors import Death
@@ -55,6 +57,7 @@ from nbqueue.worker.required import Parking, RequiredTasks
 from nbqueue.worker.runs import Run
 from nbqueue.worker.scheduler import Scheduler
 from nbqueue.worker.settings import WorkerSettings
+from nbqueue.worker.startup import wait_for_store
 from nbqueue.worker.sweeper import Sweeper
 from nbqueue.worker.thrift import Thrift
 from nbqueue.worker.upkeep import (
@@ -77,7 +80,7 @@ class Supervisor:
 
     def __init__(self, settings: WorkerSettings, store: Store | None = None) -> None:
         self.settings = settings
-        self.store = store or connect(settings.url)
+        self.store = store or wait_for_store(settings.url, settings.wait_seconds)
         self._keys = Keyring.load(self.store.config_directory)
         self.reactor = Reactor()
         # Before what the connections do each round: an executor should have its task first.
@@ -90,7 +93,7 @@ class Supervisor:
         self.queues = ServedQueues(settings.queues)
         queues = self.queues.names
         self._numbers = itertools.count(1)
-        self.links = Links(self.reactor, self.store, queues)
+        self.links = Links(self.reactor, self.store, queues, settings.answer_seconds)
         self.finisher = Finisher(self.reactor, self.links, self.clock, self._who)
         self.answers = Answers(self.finisher, self._keys)
         self.finisher.on_too_large = self.answers.too_large
@@ -136,7 +139,7 @@ class Supervisor:
         self.pool.on_report = self._outcomes.reported
         self.pool.on_lost = self._outcomes.lost
         self.pool.on_no_code = self._outcomes.no_code
-        Heartbeat(self.reactor, self.links, self.clock, self.finisher, lease)
+        Heartbeat(self.reactor, self.links, self.clock, self.finisher, self.pool, lease)
         self.fetcher = Fetcher(
             self.reactor,
             self.links,
@@ -193,7 +196,7 @@ class Supervisor:
             queues,
             self._numbers,
         )
-        adopter = Adopter(*parts)
+        adopter, cancelled = Adopter(*parts), CancelFollower(*parts, self._keys)
         tended = Tended(
             self.forwarder,
             self._judge,
@@ -201,12 +204,13 @@ class Supervisor:
             Janitor(*parts, queues),
             adopter,
             Reclaimer(*parts, queues, min(5.0, self.settings.lease_seconds)),
+            cancelled,
             self._on_schedules,
             self._required.note,
         )
         Lookout(*parts, queues, info_key(self.worker_id), tended)
         self._neighbours = Neighbours(*parts, self.worker_id, queues, recovering)
-        Elsewhere(*parts, queues, adopter, recovering.expired, self._on_schedules)
+        Elsewhere(*parts, queues, adopter, cancelled, recovering.expired, self._on_schedules)
         Sweeper(*parts, queues)
         BeginNotes(*parts, self.pool)
         Thrift(*parts, self.pool)
@@ -233,6 +237,15 @@ class Supervisor:
             b"neighbour": self._neighbours.found,
             b"schedules": on_schedules,
         }
+
+        def ask() -> None:
+            self._handlers.refresh()
+            if self.aggregator.enabled:
+                self.aggregator.run_once()
+            for queue in self.queues.names:
+                on_schedules(queue, b"")
+
+        self.links.on_asking.append(ask)
         fetcher = self.fetcher
         News(self.links, words, fetcher.look, self._cancel)
 
@@ -246,13 +259,16 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to end; return an exit code. Signals are handled in the main thread."""
-        self.reactor.on_signals(
-            {
-                signal.SIGTERM: self.shut_down,
-                signal.SIGINT: self.shut_down,
-                signal.SIGTSTP: self.pause,
-            }
-        )
+        actions: dict[int, Callable[[], object]] = {
+            signal.SIGTERM: self.shut_down,
+            signal.SIGINT: self.shut_down,
+            signal.SIGTSTP: self.pause,
+            signal.SIGQUIT: self.pool.dump_stacks,
+        }
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as it is under nohup
+            actions[signal.SIGHUP] = self._hang_up
+        self.reactor.on_signals(actions)
+        dump_stacks_on_quit(chain=True)
         self.pool.warm_up()
         set_clock(self.store, self.clock)
         self.presence.when_seen(self.on_ready)
@@ -302,6 +318,7 @@ class Supervisor:
             self._abort()
             return
         self._ending = True
+        self.pool.is_ending = True
         self.pause()
         if self._scheduler is not None:
             self._scheduler.close()
@@ -313,6 +330,11 @@ class Supervisor:
             format_duration(self.settings.shutdown_seconds),
         )
         self.reactor.after(self.settings.shutdown_seconds, self._abort)
+
+    def _hang_up(self) -> None:
+        """End as `shut_down` does. A closed terminal may say so twice, which is no hurry."""
+        if not self._ending:
+            self.shut_down()
 
     def _abort(self) -> None:
         self._give_back(self._reading.give_up())

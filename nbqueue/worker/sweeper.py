@@ -22,6 +22,7 @@ from nbqueue.wire.messages import read_message
 from nbqueue.wire.schedules import decode_entry
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.refusals import refused
 from nbqueue.worker.upkeep import Service
 
 log = logging.getLogger("nbqueue.worker")
@@ -71,7 +72,7 @@ class _Sweep:
     @staticmethod
     def _unless_refused(reply: Any, on_reply: Any) -> None:
         if isinstance(reply, ReplyError):
-            log.error("store refused a search for unused code error=%s", reply)
+            refused("a search for unused code", reply)
         else:
             on_reply(reply)
 

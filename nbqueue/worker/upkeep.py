@@ -21,7 +21,10 @@ from nbqueue.store.connection import Store
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.links import Links
+from nbqueue.worker.pool import Pool
 from nbqueue.worker.reactor import Reactor, Timer
+from nbqueue.worker.refusals import refused
+from nbqueue.worker.runs import Run
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -132,38 +135,63 @@ class Alarms(Part):
 def checked(reply: Any) -> Any:
     """``reply``; None, and a line in the log, if the store refused."""
     if isinstance(reply, ReplyError):
-        log.error("store refused maintenance error=%s", reply)
+        refused("maintenance", reply)
         return None
     return reply
 
 
 class Heartbeat(Service):
-    """Extends the leases of all tasks in hand."""
+    """Extends the leases of all tasks in hand; drops what was lost before it began."""
 
     def __init__(
-        self, reactor: Reactor, links: Links, clock: Clock, finisher: Finisher, lease: float
+        self,
+        reactor: Reactor,
+        links: Links,
+        clock: Clock,
+        finisher: Finisher,
+        pool: Pool,
+        lease: float,
     ) -> None:
         self._finisher = finisher
+        self._pool = pool
         self._lease_ms = int(lease * 1000)
+        pool.on_unsure = self.run_once
+        pool.on_not_ours = self._forget
         super().__init__(reactor, links, clock, lease / 6)
 
     def run_once(self) -> None:
-        by_queue: dict[str, list[tuple[str, str]]] = {}
+        by_queue: dict[str, list[Run]] = {}
         for run in self._finisher.held.values():
-            by_queue.setdefault(run.queue, []).append((run.task_id, run.fence))
-        until = self._clock.now_ms() + self._lease_ms
-        for queue, held in by_queue.items():
-            for start in range(0, len(held), 500):
-                part = held[start : start + 500]
-                self._send(commands.extend(queue, part, until), _log_lost(queue, part))
+            by_queue.setdefault(run.queue, []).append(run)
+        now_ms = self._clock.now_ms()
+        for queue, runs in by_queue.items():
+            for start in range(0, len(runs), 500):
+                part = runs[start : start + 500]
+                held = [(run.task_id, run.fence) for run in part]
+                self._send(
+                    commands.extend(queue, held, now_ms + self._lease_ms),
+                    partial(self._on_extended, part, now_ms),
+                )
 
+    def _on_extended(self, part: list[Run], sent_ms: int, refused: list[int] | None) -> None:
+        if refused is None:
+            return
+        for position in refused:
+            run = part[position]
+            log.debug("no lease to extend id=%s queue=%s", run.task_id, run.queue)
+            run.is_lost = True
+            if self._pool.drop_lost(run):
+                self._forget(run)
+        for run in part:
+            run.leased_ms = sent_ms
+        self._pool.renewed()
 
-def _log_lost(queue: str, part: list[tuple[str, str]]) -> Callable[[Any], None]:
-    def read(refused: Any) -> None:
-        for position in refused or ():
-            log.debug("no lease to extend id=%s queue=%s", part[position][0], queue)
-
-    return read
+    def _forget(self, run: Run) -> None:
+        log.warning(
+            "task not begun, as its lease was lost id=%s type=%s queue=%s",
+            *(run.task_id, run.message.type, run.queue),
+        )
+        self._finisher.held.pop(run.number, None)
 
 
 class Recoverer(Part):

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from nbqueue.executor.context import Task
 from nbqueue.executor.handlers import Middleware, Service, is_async
 from nbqueue.executor.periodic import Periodic
 from nbqueue.executor.policy import make_policy
+from nbqueue.interpreter import module_command
 from nbqueue.worker.settings import PROCESS, WorkerSettings
 
 
@@ -66,6 +66,8 @@ class Worker:
         shutdown_timeout: Duration = 8.0,
         kill_grace: Duration = 5.0,
         lease: Duration = 30.0,
+        answer_timeout: Duration = 30.0,
+        wait: Duration | None = None,
         tasks_per_executor: int | None = None,
         memory_per_executor: int | None = None,
         burst: bool = False,
@@ -94,6 +96,8 @@ class Worker:
             shutdown_timeout,
             kill_grace,
             lease,
+            answer_timeout,
+            wait,
             tasks_per_executor,
             memory_per_executor,
             None if health_file is None else str(health_file),
@@ -220,8 +224,8 @@ class Worker:
     def run(self) -> int:
         """Serve in this process until SIGTERM or SIGINT; return 0, or 1 after a failure.
 
-        Signals are handled, so only in the main thread. Raises `StoreError` if the store cannot
-        be used.
+        Signals are handled, so only in the main thread. A store that is away is waited for, for
+        ``wait`` (a minute by default). Raises `StoreError` if the store cannot be used.
         """
         from nbqueue.worker.supervisor import Supervisor
 
@@ -231,7 +235,9 @@ class Worker:
         """Start the worker as a process of its own; return when it is ready for tasks.
 
         It ends with `stop`, and otherwise outlives this process. Starting a running worker does
-        nothing. Raises `WorkerDidNotStart`, with what it printed, if it ends instead.
+        nothing. A store that is away is an error at once, or after ``wait`` if that was set, which
+        ``timeout`` (seconds) does not include. Raises `WorkerDidNotStart`, with what it printed,
+        if it ends instead.
         """
         if self.is_running:
             return self
@@ -239,7 +245,7 @@ class Worker:
         output: IO[bytes] | None = open(self.log, "ab") if self.log else None  # noqa: SIM115
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "nbqueue.worker", str(writer)],
+                module_command("nbqueue.worker", str(writer)),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -252,11 +258,12 @@ class Worker:
                 output.close()
         assert self._process.stdin is not None
         now = self._settings_now()
+        now = replace(now, wait=0.0 if now.wait is None else now.wait)
         settings = {**asdict(now), "service": base64.b64encode(now.service).decode()}
         self._process.stdin.write(json.dumps(settings).encode())
         self._process.stdin.close()
         with open(reader, "rb") as answers:
-            self._wait_until_ready(answers, timeout)
+            self._wait_until_ready(answers, timeout + now.wait_seconds)
         return self
 
     def _wait_until_ready(self, answers: IO[bytes], timeout: float) -> None:

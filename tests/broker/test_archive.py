@@ -18,6 +18,7 @@ from transitions import (
     events,
     failure,
     fetched,
+    mark,
 )
 
 from nbqueue.broker import commands, failing
@@ -33,8 +34,9 @@ def archive(task_id: str = "a", error: bytes = b"E", **more: Any) -> Command[boo
 
 
 def archived(task_id: str = "a") -> Any:
-    more = {**OWN, "nbq:error": b"E"}
-    return task(task_id, "archived", more, error_msg="boom", last_failed_at=NOW)
+    of = {"error_msg": "boom", "last_failed_at": NOW}
+    more = {**OWN, "nbq:error": b"E", "nbq:failed": mark(**of)}
+    return task(task_id, "archived", more, **of)
 
 
 def old(scores: dict[str, int]) -> dict[str, Any]:

@@ -29,8 +29,8 @@ class Lossy:
         self._then = then
         self._is_due = True
 
-    def run(self, batch: Any) -> Any:
-        found = self._channel.run(batch)
+    def run(self, batch: Any, then: bytes = b"") -> Any:
+        found = self._channel.run(batch, then)
         if self._is_due:
             self._is_due = False
             self._then()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
-from transitions import LEASE_MS, NOW, active, events, fetched
+from transitions import LEASE_MS, NOW, active, events, fetched, mark
 
 from nbqueue.broker import commands, inspecting
 from nbqueue.broker.commands import Command
@@ -59,7 +59,9 @@ def test_a_task_that_is_not_running_is_archived(
         **OTHERS,
         **SETS,
         "archived": Zset(e=NOW - 9, a=NOW),
-        "t:a": task("a", "archived", {"nbq:error": b"E"}, **CANCELLED),
+        "t:a": task(
+            "a", "archived", {"nbq:error": b"E", "nbq:failed": mark(**CANCELLED)}, **CANCELLED
+        ),
         **events(("archived", "a")),
     }
     assert dump(redis) == then
@@ -79,7 +81,12 @@ def test_a_task_that_waits_in_its_group_is_archived(
         **({"g:g": Zset(others), "groups": {"g"}} if others else {}),
         **rest,
         "archived": Zset(a=NOW),
-        "t:a": task("a", "archived", {"group": "g", "nbq:error": b"E"}, **CANCELLED),
+        "t:a": task(
+            "a",
+            "archived",
+            {"group": "g", "nbq:error": b"E", "nbq:failed": mark(**CANCELLED)},
+            **CANCELLED,
+        ),
         **events(("archived", "a")),
     }
 
@@ -113,7 +120,12 @@ def test_one_in_a_group_leaves_it(cancel: Any, broker: Any, redis: Any) -> None:
         "groups": {"g"},
         "t:b": task("b", "aggregating", {"group": "g"}),
         "archived": Zset(a=NOW),
-        "t:a": task("a", "archived", {"group": "g", "nbq:error": b"E"}, **CANCELLED),
+        "t:a": task(
+            "a",
+            "archived",
+            {"group": "g", "nbq:error": b"E", "nbq:failed": mark(**CANCELLED)},
+            **CANCELLED,
+        ),
         **events(("archived", "a")),
     }
 

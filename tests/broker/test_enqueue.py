@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from asynq_peer import AsynqPeer
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
 from transitions import events
 
@@ -135,11 +136,18 @@ def test_the_broker_does_not_ask_for_ever_for_code_that_nobody_has(broker: Any) 
         broker.enqueue("q", [new("a")], fingerprint=CODE)
 
 
+@pytest.mark.parametrize("how", ["now", "scheduled", "grouped", "unique"])
 def test_the_broker_registers_a_queue_again_that_somebody_removed(
-    broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+    broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     broker.enqueue("q", [new("a")])
-    redis.srem("asynq:queues", "q")
+    # The first one waits for no time at all between two tasks.
     monkeypatch.setattr("nbqueue.broker.broker._REGISTER_SECONDS", 0.0)
-    broker.enqueue("q", [new("b")])
+    AsynqPeer(redis).remove_queue(force=True)
+    assert redis.smembers("asynq:queues") == set()
+    if how == "unique":
+        broker.enqueue_unique("q", new("b"), "asynq:{q}:unique:t:", 1_000)
+    else:
+        due_ms = NOW_MS + 1_000 if how == "scheduled" else None
+        broker.enqueue("q", [new("b")], due_ms=due_ms, group="g" if how == "grouped" else "")
     assert redis.smembers("asynq:queues") == {b"q"}

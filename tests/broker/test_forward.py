@@ -36,10 +36,13 @@ MS = NOW * 1000
         (NOW + 1, NOW_MS - 1, True, None),
         (NOW + 1, NOW_MS + 1, False, NOW_MS + 1),
         (NOW + 1, MS + 1_000, False, MS + 1_000),
-        (NOW + 1, None, False, MS + 1_000),  # a program in Go knows whole seconds only
-        (NOW, None, True, None),
-        (NOW + 1, MS - 60_000, False, MS + 1_000),  # moved by Go since: the old time is stale
-        (NOW, MS + 60_000, True, None),
+        # A program in Go cut the fraction of the second off.
+        (NOW + 1, None, False, MS + 2_000),
+        (NOW, None, False, MS + 1_000),
+        (NOW - 1, None, True, None),
+        (NOW + 1, MS - 60_000, False, MS + 2_000),  # moved by Go since: the old time is stale
+        (NOW, MS + 60_000, False, MS + 1_000),
+        (NOW - 1, MS + 60_000, True, None),
         (NOW + 9, MS + 8_500, False, MS + 8_001),  # in a later second: look when that begins
     ],
 )
@@ -66,7 +69,7 @@ def test_those_due_go_behind_those_pending_in_order_of_their_times(broker: Any, 
         {
             "pending": ["p"],
             "t:p": task("p", "pending", {"pending_since": 1}),
-            "scheduled": Zset(b=NOW - 1, a=NOW, c=NOW + 60),
+            "scheduled": Zset(b=NOW - 2, a=NOW - 1, c=NOW + 60),
             "retry": Zset(r=NOW - 9),
             **{f"t:{i}": waiting(i, None) for i in "abc"},
             "t:r": waiting("r", None, "retry"),
@@ -104,7 +107,7 @@ def test_a_limit_is_kept_and_it_is_said_that_there_is_more(broker: Any, redis: A
     load(
         redis,
         {
-            "scheduled": Zset(dict.fromkeys(ids, NOW)),
+            "scheduled": Zset(dict.fromkeys(ids, NOW - 1)),
             **{f"t:{i}": waiting(i, None) for i in ids},
         },
     )
@@ -115,7 +118,7 @@ def test_a_limit_is_kept_and_it_is_said_that_there_is_more(broker: Any, redis: A
 def test_a_task_of_an_aggregation_group_goes_there_and_the_group_is_known(
     broker: Any, redis: Any
 ) -> None:
-    load(redis, {"scheduled": Zset(a=NOW), "t:a": waiting("a", None, group="g")})
+    load(redis, {"scheduled": Zset(a=NOW - 1), "t:a": waiting("a", None, group="g")})
     assert broker.run(commands.forward("q", NOW_MS)) == Forwarded(1, None)
     assert dump(redis) == {
         "g:g": Zset(a=NOW),
@@ -128,7 +131,7 @@ def test_a_task_of_an_aggregation_group_goes_there_and_the_group_is_known(
 def test_a_task_that_was_taken_out_of_its_group_does_not_go_back_when_it_is_retried(
     broker: Any, redis: Any
 ) -> None:
-    load(redis, {"retry": Zset(a=NOW), "t:a": waiting("a", None, "retry", group="g")})
+    load(redis, {"retry": Zset(a=NOW - 1), "t:a": waiting("a", None, "retry", group="g")})
     assert broker.run(commands.forward("q", NOW_MS)) == Forwarded(1, None)
     assert dump(redis) == {
         "pending": ["a"],
@@ -142,8 +145,8 @@ def test_ids_that_are_no_tasks_are_dropped(broker: Any, redis: Any) -> None:
     load(
         redis,
         {
-            "scheduled": Zset(gone=NOW, text=NOW, a=NOW),
-            "retry": Zset(a=NOW),
+            "scheduled": Zset(gone=NOW - 1, text=NOW - 1, a=NOW - 1),
+            "retry": Zset(a=NOW - 1),
             "t:text": "text",
             "t:a": waiting("a", None),
         },

@@ -162,7 +162,8 @@ def info(state: str, **more: Any) -> TaskInfo:
         (
             {"completed": Zset(a=NOW + 9),
              "t:a": task("a", "completed", {"result": b"r"}, completed_at=NOW - 1, retention=10)},
-            info("completed", completed_at=at(NOW - 1), result=b"r", retention=10.0),
+            info("completed", completed_at=at(NOW - 1), result=b"r", retention=10.0,
+                 attempt=1),
         ),
         (
             {"g:g": Zset(a=NOW), "groups": {"g"},
@@ -189,7 +190,7 @@ def test_what_is_no_task_is_none(redis: Any, reader: Reader) -> None:
     found = reader.tasks("q", ["a", "b", "x", "c", "d"])
     assert found[:3] == [None, None, None]
     assert found[3] == info("scheduled", id="c")
-    assert found[4] == info("active", id="d", is_orphaned=True)
+    assert found[4] == info("active", id="d", is_orphaned=True, attempt=1)
 
 
 def test_the_queues_of_an_id(redis: Any, reader: Reader) -> None:

@@ -62,7 +62,7 @@ def test_each_state_tells_what_is_known_of_it(broker: Broker, redis: Any) -> Non
         "s": {"state": "scheduled", "attempt": 0, "process_ms": NOW_MS + 60_500},
         "r": {"state": "retry", "attempt": 0, "process_ms": (NOW + 10) * 1000,
               "finished_ms": (NOW - 2) * 1000},
-        "c": {"state": "completed", "attempt": 0, "finished_ms": (NOW - 3) * 1000},
+        "c": {"state": "completed", "attempt": 1, "finished_ms": (NOW - 3) * 1000},
         "x": {"state": "archived", "attempt": 0, "finished_ms": (NOW - 4) * 1000,
               "progress": 0.75},
         "a": {"state": "active", "attempt": 1, "started_ms": FETCHED_MS,
@@ -91,7 +91,7 @@ def test_the_last_attempt_tells_when_a_task_ran_and_where(broker: Broker, redis:
     }  # fmt: skip
     assert told(found["go"]) == {
         "state": "completed",
-        "attempt": 0,
+        "attempt": 1,
         "finished_ms": (NOW - 1) * 1000,
     }
     without = rows(broker, with_attempts=False)["c"]

@@ -20,6 +20,7 @@ from transitions import (
     events,
     failure,
     fetched,
+    mark,
 )
 
 from nbqueue.broker import commands
@@ -46,7 +47,12 @@ def test_retry(broker: Any, redis: Any, due_ms: int, score: int, counts: bool) -
         "t:a": task(
             "a",
             "retry",
-            {**OWN, "nbq:due": due_ms, "nbq:error": b"E"},
+            {
+                **OWN,
+                "nbq:due": due_ms,
+                "nbq:error": b"E",
+                "nbq:failed": mark(retried=1 + counts, error_msg="boom", last_failed_at=NOW),
+            },
             retried=1 + counts,
             error_msg="boom",
             last_failed_at=NOW,

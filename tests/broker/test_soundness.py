@@ -32,8 +32,8 @@ from nbqueue.errors import StoreError
 NEW = NewTask("new", encoded("new"))
 HELD = fetched(active("a"), active("b"))
 WAITING = {"t:w": task("w", "pending", {"pending_since": 1}), "pending": ["w"]}
-DUE = {"t:d": task("d", "scheduled"), "scheduled": Zset(d=NOW)}
-GROUPED = {"t:g": task("g", "scheduled", {"group": "g"}), "scheduled": Zset(g=NOW, d=NOW)}
+DUE = {"t:d": task("d", "scheduled"), "scheduled": Zset(d=NOW - 1)}
+GROUPED = {"t:g": task("g", "scheduled", {"group": "g"}), "scheduled": Zset(g=NOW - 1, d=NOW - 1)}
 MEMBERS = {"t:g": task("g", "aggregating", {"group": "g"}), "g:g": Zset(g=NOW - 9), "groups": {"g"}}
 SET = Set("g", "s")
 IN_SET = {
@@ -107,7 +107,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
         ("lease", "active"),
     ),
     "forward": (
-        {**DUE, **GROUPED, "retry": Zset(r=NOW), "t:r": task("r", "retry")},
+        {**DUE, **GROUPED, "retry": Zset(r=NOW - 1), "t:r": task("r", "retry")},
         lambda: commands.forward("q", NOW_MS),
         ("scheduled", "retry", "pending", "groups", "own:events", "g:g"),
     ),

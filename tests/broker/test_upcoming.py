@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from keyspace import NOW_MS, Zset, dump, load
+from keyspace import NOW_MS, Zset, dump, load, task
 
-from nbqueue.broker.upcoming import Upcoming, upcoming
+from nbqueue.broker.upcoming import Upcoming, remaining, upcoming
 
 NOW = NOW_MS // 1000
 NOTHING = Upcoming(None, None, None, None, False, False, False)
@@ -70,3 +70,49 @@ def test_a_key_that_holds_something_else_is_looked_at_at_once(
     assert broker.run(upcoming("q")) == NOTHING._replace(
         due_ms=0, lease_ms=0, over_ms=0, waiting_ms=0, orphans=True
     )
+
+
+UNTIL_MS = NOW * 1000 + 250
+"""Within the second after `NOW`."""
+
+
+@pytest.mark.parametrize("state", ["scheduled", "retry"])
+@pytest.mark.parametrize(
+    ("score", "due_ms", "remains"),
+    [
+        (NOW, UNTIL_MS - 300, True),
+        (NOW + 1, UNTIL_MS, True),
+        (NOW + 1, UNTIL_MS + 1, False),
+        (NOW + 1, None, False),  # a program in Go knows whole seconds only
+        (NOW + 1, UNTIL_MS - 60_000, False),  # moved by Go since: the old time is stale
+        (NOW + 2, NOW * 1000 + 1001, False),
+    ],
+)
+def test_a_task_remains_by_its_exact_time(
+    broker: Any, redis: Any, state: str, score: int, due_ms: int | None, remains: bool
+) -> None:
+    own = {} if due_ms is None else {"nbq:due": due_ms}
+    load(redis, {state: Zset(a=score), "t:a": task("a", state, own)})
+    before = dump(redis)
+    assert broker.run(remaining("q", UNTIL_MS)) is remains
+    assert dump(redis) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "remains"),
+    [
+        ({}, False),
+        ({"pending": ["a"]}, True),
+        ({"pending": ["a"], "retry": Zset(b=NOW), "paused": "1"}, False),
+        ({"active": ["a"], "archived": Zset(b=NOW), "completed": Zset(c=NOW)}, False),
+        ({"own:waiting": Zset({"limit:x": UNTIL_MS})}, True),
+        ({"own:waiting": Zset({"limit:x": UNTIL_MS + 1})}, False),
+        # Too many to look at each: they may be due.
+        ({"scheduled": Zset({f"t{n}": NOW + 1 for n in range(500)})}, True),
+    ],
+)
+def test_what_is_pending_or_parked_until_then_remains(
+    broker: Any, redis: Any, odd_store: None, given: dict[str, Any], remains: bool
+) -> None:
+    load(redis, given)
+    assert broker.run(remaining("q", UNTIL_MS)) is remains

@@ -138,13 +138,13 @@ def test_a_kept_result_is_written_as_go_writes_it(broker: Any, redis: Any, peer:
 
 
 @pytest.mark.parametrize("state", ["scheduled", "retry"])
-def test_a_waiting_task_of_go_is_forwarded_at_its_second(
+def test_a_waiting_task_of_go_is_forwarded_at_the_end_of_its_second(
     broker: Any, redis: Any, peer: AsynqPeer, state: str
 ) -> None:
     write(redis, MSG, state)
-    assert broker.run(commands.forward("q", NOW * 1000 - 1)).moved == 0
-    assert broker.run(commands.forward("q", NOW * 1000)).moved == 1
-    assert redis.hget(T, "pending_since") == b"%d" % (NOW * 1_000_000_000)
+    assert broker.run(commands.forward("q", NOW * 1000 + 999)).moved == 0
+    assert broker.run(commands.forward("q", NOW * 1000 + 1_000)).moved == 1
+    assert redis.hget(T, "pending_since") == b"%d" % ((NOW + 1) * 1_000_000_000)
     assert fetch(broker).msg == MSG
 
 
@@ -163,8 +163,8 @@ def test_a_retried_task_is_forwarded_by_go_at_the_second_after_it_is_due(
     assert peer.dequeue(NOW + 2) == FAILED_MSG
     # Another retry, by Go this time: our old exact time must not make it early.
     peer.retry("a", FAILED_MSG, NOW + 100)
-    assert broker.run(commands.forward("q", (NOW + 99) * 1000 + 999)).moved == 0
-    assert broker.run(commands.forward("q", (NOW + 100) * 1000)).moved == 1
+    assert broker.run(commands.forward("q", (NOW + 100) * 1000 + 999)).moved == 0
+    assert broker.run(commands.forward("q", (NOW + 101) * 1000)).moved == 1
 
 
 def test_a_task_of_ours_is_run_to_its_end_by_go(broker: Any, redis: Any, peer: AsynqPeer) -> None:

@@ -128,6 +128,7 @@ def widgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Widget]]:
     for shown in live._flusher.shown:
         shown.give_up()
     live._stills.clear()
+    live._unsaved.clear()
     wait_until(lambda: not threads("nbqueue-views"))
 
 

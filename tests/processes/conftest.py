@@ -67,7 +67,9 @@ class Server:
 
     def start(self) -> None:
         words = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
-        words += ["--appendonly", "yes", "--save", ""]
+        # Without fsync every write is in the file's cache before it is answered, and survives a
+        # kill. With it Redis puts writes off while the disk is busy.
+        words += ["--appendonly", "yes", "--appendfsync", "no", "--save", ""]
         log = open(self.folder / "log", "ab")  # noqa: SIM115
         with log:
             self.process = subprocess.Popen([str(self._program), *words], stdout=log, stderr=log)
@@ -123,7 +125,7 @@ class RunningWorker:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = 40.0) -> int:
         """Its exit code, once it has ended."""
         process = self.worker._process
         assert process is not None
@@ -267,7 +269,7 @@ class Lab:
         return self.broker.states(queue, [task_id])[0]
 
     def wait_for(
-        self, task_id: str, *states: str, seconds: float = 20.0, queue: str = "default"
+        self, task_id: str, *states: str, seconds: float = 40.0, queue: str = "default"
     ) -> TaskRecord:
         """The task, once it is in one of these states; without any, once it has ended."""
         wanted = states or ENDED
@@ -281,14 +283,14 @@ class Lab:
         return record
 
     def wait_for_all(
-        self, ids: Sequence[str], seconds: float = 30.0, queue: str = "default"
+        self, ids: Sequence[str], seconds: float = 60.0, queue: str = "default"
     ) -> None:
         def ended() -> bool:
             return ENDED.issuperset(self.broker.states(queue, ids))  # type: ignore[arg-type]
 
         wait_until(ended, seconds, f"for {len(ids)} tasks")
 
-    def value(self, task_id: str, seconds: float = 20.0, queue: str = "default") -> Any:
+    def value(self, task_id: str, seconds: float = 40.0, queue: str = "default") -> Any:
         """What the task returned, once it has ended."""
         record = self.wait_for(task_id, seconds=seconds, queue=queue)
         assert record.state == "completed", record.message.error_msg
@@ -300,7 +302,7 @@ class Lab:
         assert result.kind == payloads.VALUE
         return functions.load_value(result.body)
 
-    def error(self, task_id: str, seconds: float = 20.0, queue: str = "default") -> BaseException:
+    def error(self, task_id: str, seconds: float = 40.0, queue: str = "default") -> BaseException:
         """What the task raised, once it has failed for good."""
         record = self.wait_for(task_id, seconds=seconds, queue=queue)
         assert record.state == "archived", "it did not fail"

@@ -6,6 +6,8 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -32,6 +34,15 @@ def flaky(path: str, failures: int) -> int:
     return tries
 
 
+def fail_late_in_a_second(path: str) -> bool:
+    """Fail, the first time, when nine tenths of a second are over."""
+    if os.path.exists(path):
+        return True
+    open(path, "w").close()
+    threading.Event().wait((0.9 - time.time()) % 1)
+    raise OSError("no")
+
+
 @pytest.fixture
 def q(lab: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("NBQUEUE_KEY", KEY)
@@ -54,6 +65,17 @@ def test_a_worker_in_a_burst_runs_what_is_there_and_ends(lab: Any, q: Any, tmp_p
     assert lab.state(later.id) == "scheduled"
     assert lab.length("pending", "closed") == 1
     assert lab.length("active") == 0
+
+
+def test_a_burst_waits_for_what_is_due_soon_whatever_second_that_falls_into(
+    lab: Any, q: Any, tmp_path: Any
+) -> None:
+    slow = nbqueue.Limit("slow", rate="4/s")
+    again = q.options(retry=1, retry_delay=0.2).submit(fail_late_in_a_second, str(tmp_path / "f"))
+    held = q.options(limit=slow).map(add, range(4))
+    assert lab.start_worker(burst=True, concurrency=2).wait(40) == 0
+    assert again.refresh().state == "completed"
+    assert [future.refresh().state for future in held.futures] == ["completed"] * 4
 
 
 def test_a_worker_in_a_burst_ends_at_once_where_there_is_nothing(lab: Any) -> None:

@@ -63,7 +63,7 @@ def servers_of(place: Path) -> list[psutil.Process]:
     return found
 
 
-def wait_until(fact: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_until(fact: Callable[[], object], seconds: float = 30.0) -> None:
     limit = time.monotonic() + seconds
     while not fact():
         assert time.monotonic() < limit, "waited in vain"

@@ -212,9 +212,9 @@ def test_a_function_that_fails_is_tried_again_and_no_task_is_lost(
     lab: Any, q: Any, how: str, said: str, executor: str
 ) -> None:
     worker = make_worker(lab, fails_at_first(lab.mark_file("tries"), how), executor=executor)
+    for n in range(3):
+        q.enqueue("mail", n, group="emails")  # before the worker: all of them are one set
     with worker:
-        for n in range(3):
-            q.enqueue("mail", n, group="emails")
         lab.wait_until(lambda: lab.marks("tries"))
         lab.wait_until(lambda: "aggregation failed" in worker.log.read_text(errors="replace"))
         lab.wait_until(lambda: aggregates(lab))
@@ -256,11 +256,11 @@ def test_what_a_killed_worker_was_aggregating_is_aggregated_once_by_another(
     lab: Any, q: Any
 ) -> None:
     first = make_worker(lab, hangs_in(lab.mark_file("began")), lease=1)
+    for n in range(3):
+        q.enqueue("mail", n, group="emails")
     first.start()
     pids = [first.pid, *first.executor_pids()]
     try:
-        for n in range(3):
-            q.enqueue("mail", n, group="emails")
         lab.wait_until(lambda: lab.marks("began"))
         assert lab.redis.zcard("asynq:{default}:aggregation_sets") == 1
         pids = [first.pid, *first.executor_pids()]
@@ -474,9 +474,9 @@ def test_an_aggregate_whose_id_exists_is_an_error_and_nothing_is_lost(lab: Any, 
 
 def test_a_lost_store_loses_no_task_of_a_group(lab: Any, q: Any) -> None:
     path = Path(lab.mark_file("began"))
+    for n in range(3):
+        q.enqueue("mail", n, group="emails")
     with make_worker(lab, hangs_in(str(path)), lease=1):
-        for n in range(3):
-            q.enqueue("mail", n, group="emails")
         lab.wait_until(lambda: lab.marks("began"))
         lab.server.kill()
         path.unlink()

@@ -46,7 +46,7 @@ def stored(redis: Any, task_id: str) -> TaskMessage:
 
 
 def wait_until(fact: Callable[[], Any]) -> Any:
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 30
     while not (found := fact()):
         assert time.monotonic() < limit, "waited in vain"
         threading.Event().wait(0.005)

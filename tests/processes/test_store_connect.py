@@ -59,7 +59,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(programs.PROGRAM_VARIABLE, str(PROGRAM.path))
 
 
-def wait_until(fact: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_until(fact: Callable[[], object], seconds: float = 30.0) -> None:
     limit = time.monotonic() + seconds
     while not fact():
         assert time.monotonic() < limit, "waited in vain"

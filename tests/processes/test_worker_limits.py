@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -92,3 +93,62 @@ def test_a_message_has_exact_limits_and_its_handler_does_not_see_how(lab: Any, q
         assert found.result(30) == [{"a": "b"}, True]
         with pytest.raises(TaskTimeout, match=r"timed out after 0\.25s"):
             q.enqueue("slow", 30, timeout=0.25, retry=0).result(30)
+
+
+def mark_and_block(path: str, seconds: float) -> Any:
+    async def block() -> str:
+        with open(path, "a") as file:
+            file.write(f"{os.getpid()} ")
+        time.sleep(seconds)
+        return "done"
+
+    return block
+
+
+async def rest_beside(path: str) -> str:
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()} ")
+    await asyncio.sleep(1.5)
+    return "rested"
+
+
+@pytest.mark.parametrize("seconds", [3, 3600])
+def test_the_first_coroutine_of_a_worker_times_out_though_it_blocks_its_loop(
+    lab: Any, seconds: int
+) -> None:
+    with lab.worker(kill_grace=0.5) as worker:
+        for _ in range(3):  # the second and third begin in executors that took the place of another
+            started = time.monotonic()
+            task = lab.submit(mark_and_block(lab.mark_file("blocks"), seconds), timeout=1)
+            assert isinstance(lab.error(task), TaskTimeout)
+            assert time.monotonic() - started < 8
+        assert len(set(lab.marks("blocks"))) == 3
+        assert worker.alive
+
+
+def test_a_blocked_loop_costs_its_neighbours_no_attempt_of_their_own(lab: Any) -> None:
+    with lab.worker(kill_grace=0.5, concurrency=3):
+        beside = lab.submit(rest_beside, lab.mark_file("beside"))
+        quick = lab.submit(mark_and_block(lab.mark_file("quick"), 0))
+        lab.wait_until(lambda: lab.marks("beside"))
+        blocks = lab.submit(mark_and_block(lab.mark_file("blocks"), 3600), timeout=1)
+        assert isinstance(lab.error(blocks), TaskTimeout)
+        assert lab.value(beside) == "rested"
+        assert lab.value(quick) == "done"
+        assert lab.outcomes(quick) == ["completed"]
+        assert lab.outcomes(beside) == ["interrupted", "completed"]
+        assert lab.find(beside).lost == 0
+
+
+def test_what_ended_before_the_loop_was_blocked_is_answered_at_once(lab: Any) -> None:
+    async def end_and_block(path: str) -> str:
+        async def block() -> None:
+            time.sleep(3)
+
+        asyncio.get_running_loop().call_soon(asyncio.ensure_future, block())
+        return "ended"
+
+    with lab.worker():
+        started = time.monotonic()
+        assert lab.value(lab.submit(end_and_block, "")) == "ended"
+        assert time.monotonic() - started < 2.5

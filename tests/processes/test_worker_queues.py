@@ -47,15 +47,12 @@ def test_short_tasks_do_not_wait_for_a_slow_one(lab: Any, warmed: bool) -> None:
         if warmed:
             warm(lab)
             pause(lab)
-        slow = lab.submit(nap, 3)
+        slow = lab.submit(nap, 60)
         short = lab.submit_many(nap, [(0.001,)] * 200)
-        began = time.monotonic()
-        resume(lab)
+        if warmed:
+            resume(lab)
         lab.wait_for_all(short)
-        took = time.monotonic() - began
-        print(f"200 of 1 ms beside one of 3 s took {took:.2f} s")
         assert lab.state(slow) == "active"
-        assert took < 2.5
 
 
 def test_short_tasks_do_not_wait_where_a_slow_one_runs_while_another_worker_is_idle(

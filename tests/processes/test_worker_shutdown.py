@@ -103,15 +103,16 @@ def test_tasks_fetched_and_not_begun_go_back_in_order(
     assert worker.wait() == 0
     line = lab.pending()
     assert set(line[:concurrency]) == set(slow)
-    # While the code of the slow ones was on its way, some of the others may have run.
+    # While the code of the slow ones was on its way, any of the others may have run.
     ids = [task for task in ids if lab.state(task) == "pending"]
     assert len(ids) > 20 or not code_is_known
     assert line[concurrency:] == ids
     # As if they had not been fetched.
-    assert {tuple(lab.outcomes(task)) for task in ids} == {()}
+    assert not any(lab.outcomes(task) for task in ids)
     with lab.worker(concurrency=concurrency + 1):
         lab.wait_for_all(ids)
-        assert {row["attempt"] for row in lab.attempts() if row["task_id"] in ids} == {"1"}
+        attempts = [row["attempt"] for row in lab.attempts() if row["task_id"] in ids]
+        assert attempts == ["1"] * len(ids)
         assert all(int(lab.attempts(task)[0]["waited"]) > 500 for task in ids[:3])
 
 

@@ -578,10 +578,12 @@ class QueueMachine(RuleBasedStateMachine):
         return task.is_grouped and (by_go or task.state == "scheduled")
 
     def _is_due(self, task: Model, by_go: bool) -> bool:
-        if task.score <= self.now_s:
-            return True
-        is_exact = task.due is not None and math.ceil(task.due / 1000) == task.score
-        return bool(not by_go and is_exact and task.due is not None and task.due <= self.now_ms)
+        if by_go:
+            return task.score <= self.now_s
+        if task.due is not None and math.ceil(task.due / 1000) == task.score:
+            return task.due <= self.now_ms
+        # A program in Go cut the fraction of its second off.
+        return (task.score + 1) * 1000 <= self.now_ms
 
     @rule()
     def delete_expired(self) -> None:

@@ -157,6 +157,21 @@ return 1
 """
 
 
+_REMOVE = """
+for i = 1, 5 do
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  local ids = kind == 'list' and redis.call('LRANGE', KEYS[i], 0, -1)
+    or kind == 'zset' and redis.call('ZRANGE', KEYS[i], 0, -1) or {}
+  if #ids > 0 and ARGV[2] ~= '1' then return 0 end
+  for _, id in ipairs(ids) do
+    redis.call('DEL', ARGV[1] .. id)
+  end
+end
+redis.call('DEL', unpack(KEYS))
+return 1
+"""
+
+
 class AsynqPeer:
     """What clients, servers and inspectors in Go do to one queue."""
 
@@ -245,6 +260,13 @@ class AsynqPeer:
     def reclaim(self, now_s: int) -> int:
         """Put back what lies in sets that are over."""
         return int(self._eval(_RECLAIM, ("aggregation_sets",), now_s))
+
+    def remove_queue(self, force: bool = False) -> bool:
+        """As ``asynq queue rm`` does (section B.4), which takes the name away last."""
+        names = ("pending", "active", "scheduled", "retry", "archived", "lease")
+        if not self._eval(_REMOVE, names, self._key("t:"), int(force)):
+            return False
+        return bool(self._redis.srem("asynq:queues", self._queue))
 
     def run_one(self, task_id: str) -> int:
         return int(self._eval(_RUN_ONE, (f"t:{task_id}", "pending"), task_id, self._prefix))

@@ -7,6 +7,8 @@ from typing import Any
 from keyspace import NOW_MS, Stream, Until, Zset, encoded, task
 
 from nbqueue.broker.commands import Ended, Failure, Who, token_fence
+from nbqueue.wire.attempts import failure_mark
+from nbqueue.wire.messages import TaskMessage
 
 NOW = NOW_MS // 1000
 DAY = "2033-05-18"
@@ -73,6 +75,11 @@ def kept(task_id: str, seconds: int = 60, **changed: Any) -> Ended:
     """A success whose result is kept for so long."""
     msg = encoded(task_id, retention=seconds, completed_at=NOW)
     return ended(task_id, keep_until=NOW + seconds, msg=msg, **changed)
+
+
+def mark(**fields: Any) -> str:
+    """The mark of the failure that a message with these fields notes."""
+    return failure_mark(TaskMessage(**fields))
 
 
 def failure(task_id: str, **changed: Any) -> Failure:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def wait_until(fact: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+def wait_until(fact: Callable[[], Any], seconds: float = 40.0, what: str = "") -> Any:
     """Return what ``fact`` returns once that is true."""
     limit = time.monotonic() + seconds
     while True:

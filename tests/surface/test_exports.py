@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import importlib
 import inspect
 import subprocess
@@ -74,6 +75,7 @@ def test_the_client_is_an_executor_and_its_futures_are_futures() -> None:
     assert issubclass(nbqueue.TaskFuture, Future)
     assert issubclass(nbqueue.TaskCancelled, CancelledError)
     assert issubclass(nbqueue.TaskTimeout, TimeoutError)
+    assert issubclass(nbqueue.TaskTimeout, concurrent.futures.TimeoutError)
     assert issubclass(nbqueue.StoreError, ConnectionError)
     assert issubclass(nbqueue.TaskNotFound, LookupError)
 

@@ -65,7 +65,7 @@ def test_all_options_of_a_worker_reach_it(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(worker_module.Worker, "run", serve)
     line = "worker -q critical=6 -q default=3 -c 8 --executor thread --strict --lease 1m --url u"
     more = "--shutdown-timeout 10m --tasks-per-executor 5 --memory-per-executor 512MB"
-    more += " --health-file f --log-level WARNING"
+    more += " --health-file f --log-level WARNING --wait 2m"
     result = run(*line.split(), *more.split())
     assert result.exit_code == 0, result.output
     [settings] = made
@@ -74,6 +74,7 @@ def test_all_options_of_a_worker_reach_it(monkeypatch: pytest.MonkeyPatch) -> No
     assert (settings.lease_seconds, settings.shutdown_seconds) == (60, 600)
     assert (settings.tasks_per_executor, settings.memory_per_executor) == (5, 512 * 10**6)
     assert settings.strict_priority
+    assert settings.wait_seconds == 120
     assert (settings.health_file, settings.log_level) == ("f", "warning")
 
 
@@ -83,7 +84,7 @@ def test_all_options_of_a_worker_reach_it(monkeypatch: pytest.MonkeyPatch) -> No
         (["worker", "-q", "a", "-q", "a=2"], 2, "named twice"),
         (["worker", "--lease", "0.1"], 2, "must be 1 s or more"),
         (["worker", "--url", "nonsense"], 2, "no known scheme"),
-        (["worker", "--url", "unix:///nowhere/redis.sock"], 1, "cannot be reached"),
+        (["worker", "--url", "unix:///nowhere/redis.sock", "--wait", "0"], 1, "cannot be reached"),
         (["nope"], 2, "No such command"),
     ],
 )

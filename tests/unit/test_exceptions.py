@@ -178,8 +178,10 @@ def test_exception_group_comes_back() -> None:
     assert type(back) is group_type
     assert [type(e) for e in back.exceptions] == [ValueError, group_type]
     assert "KeyError: 'b'" in traceback_of(back)
-    back = there_and_back(group_type("both", [CannotBeMade("secret")]))
-    assert type(back) is TaskFailed
+    back = there_and_back(group_type("both", [CannotBeMade("secret"), KeyError("b")]))
+    assert type(back) is group_type
+    assert [type(e) for e in back.exceptions] == [TaskFailed, KeyError]
+    assert str(back.exceptions[0]).endswith("CannotBeMade: other")
 
 
 def test_endless_chains_are_cut() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import linecache
 import os
 import pickle
 import subprocess
@@ -439,15 +440,22 @@ def test_namespace_package_of_the_user_is_local(tmp_path: Path) -> None:
 def test_sources_are_capped_and_old_ones_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "long.py"
     path.write_text("x = 1\n" * 100_000)
-    (text,) = sources.collect([str(path), "<string>", os.__file__]).values()
+    (text,) = sources.collect([str(path), os.__file__]).values()
     assert len(text) <= 200_000
     assert text.endswith("\n")
     for number in range(300):
         sources.register({f"/nowhere/{number}.py": "x = 1\n"})
-    import linecache
-
     assert linecache.getline("/nowhere/299.py", 1) == "x = 1\n"
     assert linecache.getline("/nowhere/1.py", 1) == ""
+
+
+@pytest.mark.parametrize("name", ["<string>", "<stdin>"])
+def test_a_name_that_code_without_a_file_shares_has_no_source(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As Python 3.13 does with the text of `python -c`.
+    monkeypatch.setitem(linecache.cache, name, (6, None, ["x = 1\n"], name))
+    assert sources.collect([name]) == {}
 
 
 def test_standard_streams_travel_as_themselves() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from nbqueue.broker import commands, grouping, inspecting, scripts
 from nbqueue.broker.commands import Ended, Failure, NewTask, Who
+from nbqueue.store.rights import probes
 
 LUA = resources.files("nbqueue.broker") / "lua"
 NAMES = sorted(f.name.removesuffix(".lua") for f in LUA.iterdir() if f.name.endswith(".lua"))
@@ -170,3 +171,16 @@ def test_the_end_of_our_own_lease_is_never_a_whole_second(ms: int, text: str) ->
 )
 def test_a_day_ends_at_midnight_in_utc(ms: int, day: str) -> None:
     assert commands.utc_day(ms).isoformat() == day
+
+
+def test_no_script_fails_for_want_of_a_channel_after_it_has_written() -> None:
+    files = [*LUA.iterdir(), *(LUA / "lib").iterdir()]
+    publishing = [f.name for f in files if f.is_file() and "'PUBLISH'" in f.read_text()]
+    assert publishing == ["publish.lua"]
+
+
+def test_the_rights_to_all_commands_of_the_scripts_are_tried() -> None:
+    files = [*LUA.iterdir(), *(LUA / "lib").iterdir()]
+    text = "\n".join(f.read_text() for f in files if f.is_file())
+    used = set(re.findall(r"call\('([A-Z]+)'", text))
+    assert used <= {words[0] for words in probes(is_worker=False)}

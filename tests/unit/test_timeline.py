@@ -64,7 +64,7 @@ def test_worker_names_are_short_unless_that_makes_two_alike() -> None:
 
 
 @pytest.mark.parametrize("by", ["worker", "task"])
-@pytest.mark.parametrize("count", [0, 1, 60, 10_000])
+@pytest.mark.parametrize("count", [0, 1, 10_000])
 def test_any_number_of_attempts_is_drawn_with_few_artists(by: Any, count: int) -> None:
     kinds = (*OUTCOMES, "borrowed")
     rows = [row(i * 70, i * 70 + 60, f"h:{i % 4}:a", kinds[i % 6]) for i in range(count)]

@@ -7,7 +7,7 @@
 -- KEYS: group_set, groups, events, *tasks
 -- ARGV: group, now_ms, event_cap, repeated, wake, then for each task: id, msg
 -- RETURNS: the positions (from 0) of tasks whose id existed
--- USES: types, append
+-- USES: types, append, publish
 
 check('ZCARD', group_set)
 check('SCARD', groups)
@@ -30,6 +30,6 @@ end
 if #ids > 0 then
   redis.call('SADD', groups, group)
   event(events, event_cap, now_ms, 'aggregating', ids)
-  redis.call('PUBLISH', wake, 'group ' .. redis.call('ZCARD', group_set) .. ' ' .. group)
+  publish(wake, 'group ' .. redis.call('ZCARD', group_set) .. ' ' .. group)
 end
 return conflicts

@@ -13,7 +13,7 @@
 -- ARGV: output_prefix, then for each task: id, fence, attempt, ttl_ms, entries, drop (numbers with
 --   a space between), progress (JSON; empty: as it was), channel, news (empty: none)
 -- RETURNS: the positions (from 0) of tasks that the caller no longer held
--- USES: types, fence
+-- USES: types, fence, publish
 
 local function is_newer(last, attempt, number)
   if not last then
@@ -74,7 +74,7 @@ for i = 0, #KEYS - tasks_at do
     end
     redis.call('PEXPIRE', output, ARGV[at + 3])
     if ARGV[at + 8] ~= '' then
-      redis.call('PUBLISH', ARGV[at + 7], ARGV[at + 8])
+      publish(ARGV[at + 7], ARGV[at + 8])
     end
   else
     refused[#refused + 1] = i

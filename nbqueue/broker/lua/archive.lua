@@ -7,7 +7,7 @@
 --
 -- KEYS: task, active, lease, archived, events, attempts, processed, processed_day, failed,
 --   failed_day, trim_count, settings
--- ARGV: id, fence, msg, error_body, task_prefix, oldest (Unix seconds), most, keep_lock,
+-- ARGV: id, fence, msg, error_body, error_mark, task_prefix, oldest (Unix seconds), most, keep_lock,
 --   ends_prefix, now_ms, event_cap, attempt_cap, day_expire_at, worker, host, type_name,
 --   attempt_number, started_ms, waited_ms, reason, peak_memory, error_text
 -- RETURNS: 0 if the caller no longer held the task, else 1 and how many were trimmed

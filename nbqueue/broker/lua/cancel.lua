@@ -3,7 +3,7 @@
 -- Its message with the failure noted comes from the caller. Safe to repeat.
 --
 -- KEYS: task, pending, scheduled, retry, archived, completed, groups, events, trim_count, settings
--- ARGV: id, msg (with the error), error, now_ms, event_cap, ends_prefix, expected_msg, task_prefix,
+-- ARGV: id, msg (with the error), error, error_mark, now_ms, event_cap, ends_prefix, expected_msg, task_prefix,
 --   group_prefix, oldest (Unix seconds), most
 -- RETURNS: CANCELLED, CHANGED (the message is not as expected: read it again), MISSING, or the
 --   state of a task that cannot be cancelled here: active, completed, archived, or aggregating for
@@ -33,7 +33,8 @@ leave(state, group, id)
 drop_lock(task, id)
 local now_s = math.floor(tonumber(now_ms) / 1000)
 redis.call('ZADD', archived, now_s, id)
-redis.call('HSET', task, 'msg', msg, 'state', 'archived', 'nbq:error', error)
+redis.call('HSET', task, 'msg', msg, 'state', 'archived', 'nbq:error', error,
+  'nbq:failed', error_mark)
 event(events, event_cap, now_ms, 'archived', { id })
 local ends = {}
 ending(ends, id, 'a', error)

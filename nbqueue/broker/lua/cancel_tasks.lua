@@ -8,7 +8,8 @@
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, trim_count, settings, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, task_prefix, ends_prefix, oldest (Unix seconds), most,
---   error_field (field 7 of the message), failed_field (field 11), later, then for each task: id, distance
+--   error_field (field 7 of the message), failed_field (field 11), mark_rest (of the
+--   failure, behind how often it was retried), later, then for each task: id, distance
 --   (see leave.lua), error
 -- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
 -- USES: types, append, announce, count, locks, leave, choose, message, room, trim
@@ -31,8 +32,10 @@ if #chosen > 0 then
       drop_lock(task, id)
     end
     if is_kept then
-      redis.call('HSET', task, 'msg', with_failure(msg, error_field, failed_field), 'state',
-        'archived', 'nbq:error', error_body)
+      local changed, retried = with_failure(msg, error_field, failed_field)
+      local mark = retried and string.format('%.0f ', retried) .. mark_rest or ''
+      redis.call('HSET', task, 'msg', changed, 'state', 'archived', 'nbq:error', error_body,
+        'nbq:failed', mark)
     else
       redis.call('DEL', task)
     end

@@ -13,7 +13,7 @@
 --   task: id, fence, keep_until (Unix seconds; empty: delete), msg, result, type, attempt,
 --   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
 -- RETURNS: the string CAREFUL, or the positions (from 0) of tasks that the caller no longer held
--- USES: event, announce
+-- USES: event, announce, publish
 
 local call, pcall, find, sub = redis.call, redis.pcall, string.find, string.sub
 local WIDTH = 11
@@ -167,6 +167,6 @@ announce(ends_prefix, ends)
 -- See lib/room.lua.
 local own_keys = sub(events, 1, -7)
 if call('HEXISTS', own_keys .. 'settings', 'concurrency') == 1 then
-  call('PUBLISH', own_keys .. 'wake', 'room')
+  publish(own_keys .. 'wake', 'room')
 end
 return refused

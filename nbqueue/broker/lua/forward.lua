@@ -1,15 +1,17 @@
 -- Move scheduled and retried tasks that are due to the end of the line.
 --
--- At most `limit` of each set. The sets hold whole seconds, the tasks the exact time: a task moves
--- when that has come. A scheduled task of an aggregation group goes to its group, whose name is made
--- known; a retried one does not: it was taken out of its group to run alone. Ids without a task are
--- dropped. Safe to repeat.
+-- At most `limit` of each set. The sets hold whole seconds. nbqueue rounds up, and writes the exact
+-- time into the task, which moves when that has come. Programs in Go cut the fraction off: a task
+-- that has no exact time of its score may be due at any moment of that second, and moves at its end.
+-- A scheduled task of an aggregation group goes to its group, whose name is made known; a retried
+-- one does not: it was taken out of its group to run alone. Ids without a task are dropped. Safe to
+-- repeat.
 --
 -- KEYS: scheduled, retry, pending, groups, events
 -- ARGV: task_prefix, group_prefix, now_ms, limit, event_cap, wake
 -- RETURNS: how many were moved, and when to look again (Unix ms as text, empty: nothing is to
 --   come). That is when the next is due, or, for those of a later second, when that second begins.
--- USES: types, append
+-- USES: types, append, publish, due
 
 local now_s = math.floor(tonumber(now_ms) / 1000)
 local since = now_ms .. '000000'
@@ -43,16 +45,6 @@ check('LLEN', pending)
 check('XLEN', events)
 check('SCARD', groups)
 
--- The exact time in ms of a task with this score: what a program in Go wrote later has no other.
-local function exact(id, score)
-  local at = redis.pcall('HGET', task_prefix .. id, 'nbq:due')
-  at = type(at) == 'string' and tonumber(at)
-  if at and math.ceil(at / 1000) == score then
-    return at
-  end
-  return score * 1000
-end
-
 local function take(from, id)
   local found = redis.pcall('HMGET', task_prefix .. id, 'msg', 'group')
   local group = from == scheduled and found[2]
@@ -62,17 +54,23 @@ local function take(from, id)
   due[#due + 1] = { from, id, found[1], group }
 end
 
+local most = tonumber(limit)
 for _, from in ipairs({ scheduled, retry }) do
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', from, '-inf', now_s, 'LIMIT', 0, limit)) do
+  local before = #due
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', from, '-inf', now_s - 1, 'LIMIT', 0, most)) do
     take(from, id)
   end
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', from, now_s + 1, now_s + 1,
-    'LIMIT', 0, limit)) do
-    local at = exact(id, now_s + 1)
-    if at <= tonumber(now_ms) then
-      take(from, id)
-    else
+  -- Of these seconds some are due, and some are not.
+  local near = redis.call('ZRANGEBYSCORE', from, '(' .. now_s - 1, now_s + 1, 'WITHSCORES',
+    'LIMIT', 0, 4 * most)
+  for i = 1, #near, 2 do
+    local at = exact_ms(near[i], tonumber(near[i + 1]))
+    if at > tonumber(now_ms) then
       later(at)
+    elseif #due - before < most then
+      take(from, near[i])
+    else
+      later(tonumber(now_ms))
     end
   end
 end
@@ -104,12 +102,12 @@ if #aggregating > 0 then
   event(events, event_cap, now_ms, 'aggregating', aggregating)
 end
 for group in pairs(filled) do
-  redis.call('PUBLISH', wake, 'group ' .. redis.call('ZCARD', group_prefix .. group) .. ' ' .. group)
+  publish(wake, 'group ' .. redis.call('ZCARD', group_prefix .. group) .. ' ' .. group)
 end
 for _, from in ipairs({ scheduled, retry }) do
   local first = redis.call('ZRANGE', from, 0, 0, 'WITHSCORES')
   local score = tonumber(first[2])
-  if score and score <= now_s then
+  if score and score <= now_s - 1 then
     later(tonumber(now_ms))
   elseif score and score > now_s + 1 then
     later((score - 1) * 1000 + 1)

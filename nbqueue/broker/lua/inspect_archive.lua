@@ -33,7 +33,8 @@ if #chosen > 0 then
     redis.call('ZADD', archived, math.floor(tonumber(now_ms) / 1000), id)
     redis.call('HSET', task, 'state', 'archived')
     if state ~= 'completed' then
-      ending(ends, id, 'a', redis.call('HGET', task, 'nbq:error') or '')
+      -- Whoever waits reads whether the error that is kept is that of the last failure.
+      ending(ends, id, 'a', '')
     end
     ids[i] = id
   end

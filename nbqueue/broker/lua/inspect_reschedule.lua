@@ -9,7 +9,7 @@
 -- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), due_ms, wake,
 --   then for each task: id, distance (see leave.lua)
 -- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
--- USES: types, append, locks, leave, choose, room, beside
+-- USES: types, append, locks, leave, choose, room, beside, publish
 
 check('LLEN', pending)
 check('ZCARD', scheduled, retry, archived, completed)
@@ -47,6 +47,6 @@ if #again > 0 then
 end
 if #chosen > 0 then
   gave_way(chosen)
-  redis.call('PUBLISH', wake, 'due ' .. due_ms)
+  publish(wake, 'due ' .. due_ms)
 end
 return refused

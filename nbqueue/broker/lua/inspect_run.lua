@@ -30,7 +30,7 @@ for i, each in ipairs(chosen) do
   redis.call('HDEL', task, 'group')
   forget_result(task)
   if reset == '1' then
-    redis.call('HDEL', task, 'nbq:lost', 'nbq:error')
+    redis.call('HDEL', task, 'nbq:lost', 'nbq:error', 'nbq:failed')
   end
   extend_lock(task, id, now_ms, now_ms)
   ids[i] = id

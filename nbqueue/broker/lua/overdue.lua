@@ -2,10 +2,11 @@
 --
 -- A worker asks this of queues that it does not serve, so that one call is all that most cost.
 --
--- KEYS: scheduled, retry, active, lease, completed, attempts, waiting, schedule_due
+-- KEYS: scheduled, retry, active, lease, completed, attempts, waiting, schedule_due, cancels
 -- ARGV: now_ms, oldest_attempt (Unix ms)
 -- RETURNS: 1 or 0 for each: are tasks due, leases run out, tasks without a lease (or leases without
---   a task), retentions over, attempts too old, parked tasks to be judged, schedules there
+--   a task), retentions over, attempts too old, parked tasks to be judged, schedules there, tasks
+--   cancelled that run in Go
 
 local now_s = math.floor(tonumber(now_ms) / 1000)
 
@@ -24,9 +25,10 @@ local found = {
   at and at < tonumber(oldest_attempt),
   is_due(waiting, tonumber(now_ms)),
   redis.call('EXISTS', schedule_due) == 1,
+  redis.call('EXISTS', cancels) == 1,
 }
 local reply = {}
-for i = 1, 7 do
+for i = 1, #found do
   reply[i] = found[i] and 1 or 0
 end
 return reply

@@ -36,6 +36,6 @@ redis.call('SADD', requirements, requirement)
 redis.call('EXPIRE', requirements, 2 * SECONDS)
 redis.call('EXPIRE', list, 2 * SECONDS)
 event(events, event_cap, now_ms, 'parked', { id })
-redis.call('PUBLISH', own_keys .. 'wake', 'need ' .. requirement)
+publish(own_keys .. 'wake', 'need ' .. requirement)
 made_room()
 return 1

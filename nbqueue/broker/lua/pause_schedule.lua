@@ -5,7 +5,7 @@
 -- KEYS: schedules, state
 -- ARGV: id, is_paused (1 or 0), now_ms, wake
 -- RETURNS: 1 if there is such a schedule, else 0
--- USES: types
+-- USES: types, publish
 
 check('HLEN', schedules, state)
 if redis.call('HEXISTS', schedules, id) == 0 then
@@ -16,5 +16,5 @@ if is_paused == '1' then
 else
   redis.call('HDEL', state, 'paused')
 end
-redis.call('PUBLISH', wake, 'schedules')
+publish(wake, 'schedules')
 return 1

@@ -9,7 +9,7 @@
 -- ARGV: id, entry, revision, seen_revision, due_ms (empty: never), keeps_due, fingerprint (empty:
 --   no code), blob, now_ms, wake
 -- RETURNS: 1 if it was written, 0 if another revision lies there
--- USES: types
+-- USES: types, publish
 
 check('HLEN', schedules, state)
 check('ZCARD', schedule_due, code_index)
@@ -37,5 +37,5 @@ if keeps_due ~= '1' then
     redis.call('ZADD', schedule_due, due_ms, id)
   end
 end
-redis.call('PUBLISH', wake, 'schedules')
+publish(wake, 'schedules')
 return 1

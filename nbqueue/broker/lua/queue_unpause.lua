@@ -3,7 +3,8 @@
 -- KEYS: paused
 -- ARGV: wake
 -- RETURNS: 1, or 0 if it was not paused
+-- USES: publish
 
 local was_paused = redis.call('DEL', paused)
-redis.call('PUBLISH', wake, 'unpaused')
+publish(wake, 'unpaused')
 return was_paused

@@ -8,7 +8,7 @@
 -- ARGV: group, before (Unix seconds: only if its deadline is no later; empty: at once),
 --   task_prefix, limit, wake
 -- RETURNS: how many members are left in the set
--- USES: types
+-- USES: types, publish
 
 check('ZCARD', set, group_set, aggregation_sets)
 check('SCARD', groups)
@@ -36,6 +36,6 @@ else
   redis.call('ZREM', aggregation_sets, set)
 end
 if is_any and before ~= '' then
-  redis.call('PUBLISH', wake, 'group ' .. redis.call('ZCARD', group_set) .. ' ' .. group)
+  publish(wake, 'group ' .. redis.call('ZCARD', group_set) .. ' ' .. group)
 end
 return left

@@ -5,7 +5,7 @@
 -- KEYS: schedules, schedule_due, state, history
 -- ARGV: id, revision (empty: whichever), wake
 -- RETURNS: 1 if there was one, else 0
--- USES: types
+-- USES: types, publish
 
 check('HLEN', schedules, state)
 check('ZCARD', schedule_due)
@@ -15,5 +15,5 @@ end
 local was_there = redis.call('HDEL', schedules, id)
 redis.call('ZREM', schedule_due, id)
 redis.call('DEL', state, history)
-redis.call('PUBLISH', wake, 'schedules')
+publish(wake, 'schedules')
 return was_there

@@ -7,7 +7,7 @@
 -- KEYS: group_names, groups
 -- ARGV: group_prefix, start, limit, oldest (Unix seconds), wake
 -- RETURNS: how many names were kept of those looked at, and how many were forgotten
--- USES: types
+-- USES: types, publish
 
 check('ZCARD', group_names)
 check('SCARD', groups)
@@ -20,7 +20,7 @@ for i = 1, #found, 2 do
   if type(size) == 'number' and size > 0 then
     kept = kept + 1
     if redis.call('SADD', groups, name) == 1 then
-      redis.call('PUBLISH', wake, 'group ' .. size .. ' ' .. name)
+      publish(wake, 'group ' .. size .. ' ' .. name)
     end
   elseif tonumber(found[i + 1]) < tonumber(oldest) then
     redis.call('ZREM', group_names, name)

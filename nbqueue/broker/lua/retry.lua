@@ -7,11 +7,11 @@
 -- `msg` to match). Safe to repeat.
 --
 -- KEYS: task, active, lease, retry, events, attempts, processed, processed_day, failed, failed_day
--- ARGV: id, fence, msg, due_ms, counts, error_body, now_ms, event_cap, attempt_cap, day_expire_at,
+-- ARGV: id, fence, msg, due_ms, counts, error_body, error_mark, now_ms, event_cap, attempt_cap, day_expire_at,
 --   wake, worker, host, type_name, attempt_number, started_ms, waited_ms, reason, peak_memory,
 --   error_text
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: types, append, fence, count, failure, locks, room
+-- USES: types, append, fence, count, failure, locks, room, publish
 
 local is_ours, _, limit = is_held(lease, task, id, fence, nil, true)
 if not is_ours then
@@ -33,7 +33,7 @@ if counts == '1' then
 end
 ended('retry')
 event(events, event_cap, now_ms, 'retried', { id })
-redis.call('PUBLISH', wake, 'due ' .. due_ms)
+publish(wake, 'due ' .. due_ms)
 left(limit, id)
 made_room()
 return 1

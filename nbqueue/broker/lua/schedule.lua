@@ -8,7 +8,7 @@
 -- ARGV: now_ms, event_cap, fingerprint, repeated, limits, wake, group (empty: none), then for each
 --   task: id, msg, due_ms
 -- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
--- USES: types, append, named, put
+-- USES: types, append, named, put, publish
 
 check('ZCARD', scheduled)
 check('XLEN', events)
@@ -42,6 +42,6 @@ for i = 0, #KEYS - tasks_at do
 end
 if #ids > 0 then
   event(events, event_cap, now_ms, 'scheduled', ids)
-  redis.call('PUBLISH', wake, 'due ' .. string.format('%.0f', earliest))
+  publish(wake, 'due ' .. string.format('%.0f', earliest))
 end
 return conflicts

@@ -5,12 +5,12 @@
 -- KEYS: handlers, code, code_index
 -- ARGV: pattern, envelope (signed), fingerprint, blob, now_ms, wake
 -- RETURNS: 1 if the pattern is new, else 0
--- USES: types
+-- USES: types, publish
 
 check('HLEN', handlers)
 check('ZCARD', code_index)
 redis.call('ZADD', code_index, now_ms, fingerprint)
 redis.call('SET', code, blob)
 local is_new = redis.call('HSET', handlers, pattern, envelope)
-redis.call('PUBLISH', wake, 'handlers')
+publish(wake, 'handlers')
 return is_new

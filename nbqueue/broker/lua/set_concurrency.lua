@@ -5,6 +5,7 @@
 -- KEYS: settings, offers
 -- ARGV: concurrency (empty: any number), wake
 -- RETURNS: 1
+-- USES: publish
 
 if concurrency == '' then
   redis.call('HDEL', settings, 'concurrency')
@@ -12,5 +13,5 @@ else
   redis.call('HSET', settings, 'concurrency', concurrency)
   redis.call('DEL', offers)
 end
-redis.call('PUBLISH', wake, 'room')
+publish(wake, 'room')
 return 1

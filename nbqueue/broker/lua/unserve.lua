@@ -3,7 +3,8 @@
 -- KEYS: handlers
 -- ARGV: pattern, wake
 -- RETURNS: 1 if there was one, else 0
+-- USES: publish
 
 local was_there = redis.call('HDEL', handlers, pattern)
-redis.call('PUBLISH', wake, 'handlers')
+publish(wake, 'handlers')
 return was_there

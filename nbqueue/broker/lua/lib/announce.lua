@@ -5,6 +5,7 @@
 -- one message a channel. In a message each end is: length of id (2 bytes), state (1 byte: 'c'
 -- completed, 'a' archived, 'd' done and deleted, 'x' deleted undone; a capital says that the body was too large and lies in
 -- the task's hash, which a deleted task has no more), length of body (4 bytes), id, body. Numbers are big-endian.
+-- USES: publish
 
 local LISTENER_LENGTH = 6
 local LARGEST_BODY = 65536
@@ -38,6 +39,6 @@ end
 
 local function announce(prefix, ends)
   for name, list in pairs(ends) do
-    redis.call('PUBLISH', prefix .. name, table.concat(list))
+    publish(prefix .. name, table.concat(list))
   end
 end

@@ -8,7 +8,7 @@
 -- `hand_over(offer, task, id, msg, since)`: whether a worker took the task, which is then active, with a
 -- lease. The caller has looked at the types of `pending` and `events`, found no task in the line, and
 -- read the oldest offer. In a queue with a limit of its own nobody offers anything.
--- USES: event
+-- USES: event, publish
 
 local function hand_over(offer, task, id, msg, since)
   local prefix = string.sub(pending, 1, -8)
@@ -21,8 +21,8 @@ local function hand_over(offer, task, id, msg, since)
   while offer do
     local holds_until, score, channel, token = string.match(offer, '^(%d+) (%d+%.%d+) (%S+) (.+)$')
     -- PUBLISH would also count those who listen to patterns.
-    if token and tonumber(holds_until) > now
-      and tonumber(redis.call('PUBSUB', 'NUMSUB', channel)[2]) > 0 then
+    local heard = token and tonumber(holds_until) > now and redis.pcall('PUBSUB', 'NUMSUB', channel)
+    if heard and tonumber(heard[2] or 0) > 0 then
       -- First what may be refused: who was told of a task runs it.
       redis.call('HSET', task, 'msg', msg, 'state', 'active', 'nbq:lease', token .. '|' .. since,
         'nbq:attempt', '1')
@@ -36,11 +36,17 @@ local function hand_over(offer, task, id, msg, since)
         error((leased or pushed).err)
       end
       redis.call('RPOP', offers)
+      local told = token .. ' ' .. since .. ' ' .. #id .. ' ' .. string.sub(pending, 8, -10)
+      if not publish(channel, told .. '\n' .. id .. msg) then
+        -- The caller may not use the channel: the task goes to the line.
+        redis.call('ZREM', lease, id)
+        redis.call('LPOP', active)
+        redis.call('DEL', task)
+        return false
+      end
       local ids = { id }
       event(events, event_cap, now_ms, 'enqueued', ids)
       event(events, event_cap, now_ms, 'started', ids)
-      local told = token .. ' ' .. since .. ' ' .. #id .. ' ' .. string.sub(pending, 8, -10)
-      redis.call('PUBLISH', channel, told .. '\n' .. id .. msg)
       return true
     end
     redis.call('RPOP', offers)

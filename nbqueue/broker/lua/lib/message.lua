@@ -1,8 +1,8 @@
 -- Changes in an encoded message of a task, field by field.
 --
 -- `with_failure(msg, error_field, failed_field)`: the message with these encoded fields, number 7 (the
--- text of the error) and number 11 (when the task failed last), in place of those that it has. What is
--- no message stays as it is.
+-- text of the error) and number 11 (when the task failed last), in place of those that it has; and how
+-- often it was retried. What is no message stays as it is, and nil.
 
 local function number_at(text, at)
   local value, factor = 0, 1
@@ -16,7 +16,7 @@ local function number_at(text, at)
 end
 
 local function with_failure(msg, error_field, failed_field)
-  local at, copied_to, parts = 1, 0, {}
+  local at, copied_to, parts, retried = 1, 0, {}, 0
   local new = { { 7, error_field }, { 11, failed_field } }
   while at <= #msg do
     local begins, tag, length = at, nil, nil
@@ -29,6 +29,7 @@ local function with_failure(msg, error_field, failed_field)
     end
     if kind == 0 then
       length, at = number_at(msg, at)
+      retried = field == 6 and length or retried
     elseif kind == 2 then
       length, at = number_at(msg, at)
       at = at + length
@@ -49,5 +50,5 @@ local function with_failure(msg, error_field, failed_field)
   for _, each in ipairs(new) do
     parts[#parts + 1] = each[2]
   end
-  return table.concat(parts)
+  return table.concat(parts), retried
 end

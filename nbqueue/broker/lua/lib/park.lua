@@ -15,6 +15,7 @@
 --
 -- Expects the locals `events`, `event_cap` and `now_ms`. Names are built from that of the events,
 -- so that scripts which end tasks need not be passed what few tasks use.
+-- USES: publish
 
 local own_keys = string.sub(events, 1, -7)
 local asynq_keys = 'asynq' .. string.sub(own_keys, 8)
@@ -37,7 +38,7 @@ end
 local function look_again(what, at, tell)
   redis.call('ZADD', waiting_key, whole(at), what)
   if tell then
-    redis.call('PUBLISH', own_keys .. 'wake', 'turn ' .. whole(at))
+    publish(own_keys .. 'wake', 'turn ' .. whole(at))
   end
 end
 
@@ -90,7 +91,7 @@ local function unpark(ids, what, parked)
     end
     if due > now then
       redis.call('ZADD', asynq_keys .. 'scheduled', math.ceil(due / 1000), id)
-      redis.call('PUBLISH', own_keys .. 'wake', 'due ' .. whole(due))
+      publish(own_keys .. 'wake', 'due ' .. whole(due))
     else
       redis.call('ZREM', asynq_keys .. 'scheduled', id)
       redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ms .. '000000')

@@ -4,6 +4,7 @@
 -- `place(task, id)`: it has its message already. Expects the locals `due_ms` (empty: now), `group` (empty: none),
 -- `now_ms`, `pending`, `scheduled`, `group_set`, `groups`, `events`, `event_cap` and `wake`.
 -- `check_places()` fails if one of these keys is not what it should be: call it first.
+-- USES: publish
 
 local function check_places()
   check('LLEN', pending)
@@ -23,13 +24,13 @@ local function place(task, id)
     redis.call('HSET', task, 'state', 'scheduled', 'nbq:due', due_ms)
     redis.call('ZADD', scheduled, math.ceil(tonumber(due_ms) / 1000), id)
     event(events, event_cap, now_ms, 'scheduled', { id })
-    redis.call('PUBLISH', wake, 'due ' .. due_ms)
+    publish(wake, 'due ' .. due_ms)
   elseif group ~= '' then
     redis.call('HSET', task, 'state', 'aggregating', 'nbq:added', now_ms)
     redis.call('ZADD', group_set, math.floor(tonumber(now_ms) / 1000), id)
     redis.call('SADD', groups, group)
     event(events, event_cap, now_ms, 'aggregating', { id })
-    redis.call('PUBLISH', wake, 'group ' .. redis.call('ZCARD', group_set) .. ' ' .. group)
+    publish(wake, 'group ' .. redis.call('ZCARD', group_set) .. ' ' .. group)
   else
     redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ms .. '000000')
     redis.call('LPUSH', pending, id)

@@ -1,5 +1,5 @@
 -- Tasks of a queue are active no more: tell who may need to know.
--- USES: limits
+-- USES: limits, publish
 --
 -- `made_room()`: where the queue has a limit of its own, its workers look again.
 -- `left(name, id)`: the task gives up its place under this limit, and the next takes it.
@@ -9,7 +9,7 @@
 
 local function made_room()
   if redis.call('HEXISTS', own_keys .. 'settings', 'concurrency') == 1 then
-    redis.call('PUBLISH', own_keys .. 'wake', 'room')
+    publish(own_keys .. 'wake', 'room')
   end
 end
 

@@ -8,7 +8,7 @@
 -- wanted: then call says whether it was that of a call, 1 or 0; it is empty otherwise.
 --
 -- Expects the locals `lease`, `task_prefix`, `fields` (names, with a space between), `types` (names
--- with a zero byte between; an asterisk at the end of one stands for anything; empty: all),
+-- with a zero byte between; an asterisk in one stands for anything; empty: all),
 -- `error_part` (empty: all), `want_payload`, `want_result` and `want_error` (1 or 0).
 
 local LARGE = 512
@@ -25,13 +25,37 @@ if want_error == '1' then
   asked[#asked + 1] = 'nbq:error'
 end
 
-local exact, beginnings = {}, {}
+local exact, patterns = {}, {}
 for name in string.gmatch(types, '[^%z]+') do
-  if string.sub(name, -1) == '*' then
-    beginnings[#beginnings + 1] = string.sub(name, 1, -2)
+  if string.find(name, '*', 1, true) then
+    local parts = {}
+    for part in string.gmatch(name .. '*', '([^*]*)%*') do
+      parts[#parts + 1] = part
+    end
+    patterns[#patterns + 1] = parts
   else
     exact[name] = true
   end
+end
+
+-- Not by Lua's own patterns: with several asterisks these may take for ever.
+local function fits(text, parts)
+  local first, last = parts[1], parts[#parts]
+  local stop = #text - #last
+  if stop < #first or string.sub(text, 1, #first) ~= first or string.sub(text, stop + 1) ~= last then
+    return false
+  end
+  local at = #first + 1
+  for i = 2, #parts - 1 do
+    local _, found = string.find(text, parts[i], at, true)
+    if parts[i] ~= '' then
+      if not found or found > stop then
+        return false
+      end
+      at = found + 1
+    end
+  end
+  return true
 end
 
 local function varint(text, at)
@@ -64,8 +88,8 @@ local function is_wanted(type_name)
   if types == '' or not type_name or exact[type_name] then
     return true
   end
-  for _, beginning in ipairs(beginnings) do
-    if string.sub(type_name, 1, #beginning) == beginning then
+  for _, pattern in ipairs(patterns) do
+    if fits(type_name, pattern) then
       return true
     end
   end

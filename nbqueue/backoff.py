@@ -1,0 +1,119 @@
+"""Pauses between tries, and log lines about faults that repeat."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+SAY_AGAIN_SECONDS = 60.0
+"""How often a fault that lasts is logged."""
+
+_MOST_BEGINNINGS = 10
+_MOST_KEYS = 256
+
+_random = random.Random()  # of our own: numbers that a user seeded stay as they are
+
+
+class Backoff:
+    """Pauses that double up to a limit, each shortened at random by up to half.
+
+    The random part keeps many clients of one server from coming back all at once.
+    """
+
+    def __init__(self, first: float = 0.05, longest: float = 5.0) -> None:
+        self._first = first
+        self._longest = longest
+        self._next = first
+
+    def pause(self) -> float:
+        """The number of seconds to pause before the next try."""
+        pause, self._next = self._next, min(self._next * 2, self._longest)
+        return pause * _random.uniform(0.5, 1.0)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether several tries in a row failed."""
+        return self._next > self._longest / 10
+
+    def reset(self) -> None:
+        """Begin again with the shortest pause, because a try succeeded."""
+        self._next = self._first
+
+
+@dataclass
+class _Fault:
+    is_on: bool = False
+    is_said: bool = False
+    since: float = 0.0
+    said_at: float = 0.0
+    unsaid: int = 0
+    beginnings: deque[float] = field(default_factory=deque)
+
+
+class FaultLog:
+    """Logs a fault when it begins, once a minute while it lasts, and when it is over.
+
+    Faults are told apart by a key. One that begins and ends again and again is logged ten times in
+    a minute at most.
+    """
+
+    def __init__(self, log: logging.Logger, now: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._now = now
+        self._faults: dict[Hashable, _Fault] = {}
+
+    def occurred(
+        self, key: Hashable, text: str, *args: object, level: int = logging.WARNING
+    ) -> None:
+        """Log ``text``, unless that was done for ``key`` in the last minute."""
+        now = self._now()
+        fault = self._fault(key)
+        if not fault.is_on:
+            fault.is_on, fault.is_said, fault.since = True, False, now
+            while fault.beginnings and now - fault.beginnings[0] > SAY_AGAIN_SECONDS:
+                fault.beginnings.popleft()
+            is_due = len(fault.beginnings) < _MOST_BEGINNINGS
+            if is_due:
+                fault.beginnings.append(now)
+        else:
+            is_due = now - fault.said_at >= SAY_AGAIN_SECONDS
+        if not is_due:
+            fault.unsaid += 1
+            return
+        if fault.unsaid:
+            text += f" (and {fault.unsaid} times since this was last logged)"
+        fault.is_said, fault.said_at, fault.unsaid = True, now, 0
+        self._log.log(level, text, *args)
+
+    def is_on(self, key: Hashable) -> bool:
+        """Whether the fault of this key lasts."""
+        fault = self._faults.get(key)
+        return fault is not None and fault.is_on
+
+    def over(
+        self, key: Hashable, text: str, *args: object, level: int = logging.INFO
+    ) -> float | None:
+        """Log ``text`` if a fault of ``key`` was logged and lasted until now.
+
+        Returns for how many seconds it lasted, or None if there was none.
+        """
+        fault = self._faults.get(key)
+        if fault is None or not fault.is_on:
+            return None
+        fault.is_on = False
+        if fault.is_said:
+            fault.unsaid = 0
+            self._log.log(level, text, *args)
+        return self._now() - fault.since
+
+    def _fault(self, key: Hashable) -> _Fault:
+        fault = self._faults.get(key)
+        if fault is None:
+            if len(self._faults) >= _MOST_KEYS:
+                del self._faults[next(iter(self._faults))]
+            fault = self._faults[key] = _Fault()
+        return fault

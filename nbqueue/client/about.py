@@ -1,0 +1,18 @@
+"""What a handle knows of its task from the start."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class About(NamedTuple):
+    """What a future knows about its task from the start."""
+
+    task_id: str
+    queue: str
+    type: str
+    name: str | None = None
+    is_call: bool = True
+    is_json: bool = False
+    is_kept: bool = False
+    """Whether it is a message that the store keeps for a while when it has completed."""

@@ -1,0 +1,206 @@
+"""What tasks share in one process and is put back after each: output, folder, warnings, signals.
+
+Most tasks change none of it, so noticing must cost next to nothing: functions that change what is
+slow to look at note that they were called.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+from nbqueue.executor import signals
+
+_OUTPUTS: Final = (1, 2)
+_FIRST_KEPT: Final = 64
+"""Copies of descriptors get numbers from here on, out of the way of tasks."""
+
+_NOTED: Final = (
+    (os, ("chdir", "fchdir", "dup2", "closerange")),
+    (signal, ("signal", "alarm", "setitimer")),
+    (logging, ("disable",)),
+)
+"""Functions after which something may have to be put back."""
+
+_SIGNALS: Final = tuple(
+    getattr(signal, name)
+    for name in (
+        *("SIGINT", "SIGTERM", "SIGTSTP", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"),
+        *("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGCHLD", "SIGPIPE", "SIGCONT", "SIGWINCH"),
+        *("SIGTTIN", "SIGTTOU", "SIGIO", "SIGURG", "SIGXCPU", "SIGXFSZ"),
+    )
+    if hasattr(signal, name)
+)
+
+
+_TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+
+class ProcessState:
+    """The state of the process before its first task, and whether tasks have changed it.
+
+    Where several tasks run at once, what one of them changed is put back when all that ran at that
+    time have ended: until then it may be in use.
+    """
+
+    def __init__(self) -> None:
+        self._is_touched = False
+        self._running: set[int] = set()
+        self._suspects: set[int] | None = None
+        """Tasks that may have made the change."""
+        self._lock = threading.Lock()
+
+    def keep(self) -> None:
+        """Remember the state as it is now, once the owner's hooks have run."""
+        self._stdout, self._stderr = sys.stdout, sys.stderr
+        self._folder = os.getcwd()
+        self._filter_list, self._filters = warnings.filters, list(warnings.filters)
+        self._show_warning = warnings.showwarning
+        self._disabled = logging.root.manager.disable
+        self._timers = [timer for timer in _TIMERS if signal.getitimer(timer)[0] == 0]
+        """Those that only a task can have set."""
+        self._handlers = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+        self._outputs = {number: _identity(number) for number in _OUTPUTS}
+        self._copies = {number: _copy(number) for number in _OUTPUTS}
+        self._chdir = os.chdir
+        for module, names in _NOTED:
+            for name in names:
+                self._note_calls(module, name)
+        self._note_closing()
+
+    def check(self, was_long: bool) -> None:
+        """Put back what the only task changed; after a long one more is looked at."""
+        # Inline, and not by `_is_changed`: this is done after each task, however short.
+        if (
+            self._is_touched
+            or sys.stdout is not self._stdout
+            or sys.stderr is not self._stderr
+            or warnings.filters != self._filters
+            or (was_long and self._are_outputs_changed())
+        ):
+            self._restore()
+
+    def begin(self, number: int) -> None:
+        """One of several tasks begins."""
+        if self._is_changed():
+            self._settle()
+        self._running.add(number)
+
+    def end(self, number: int, *, was_long: bool = False) -> None:
+        """One of several tasks has ended; see `check`."""
+        self._running.discard(number)
+        if self._is_changed() or (was_long and self._are_outputs_changed()):
+            self._settle()
+        elif self._suspects is not None:
+            self._suspects = None
+
+    def _is_changed(self) -> bool:
+        return (
+            self._is_touched
+            or sys.stdout is not self._stdout
+            or sys.stderr is not self._stderr
+            or warnings.filters != self._filters
+        )
+
+    def _are_outputs_changed(self) -> bool:
+        return any(_identity(number) != known for number, known in self._outputs.items())
+
+    def _settle(self) -> None:
+        with self._lock:
+            if self._suspects is None:
+                self._suspects = set(self._running)
+            else:
+                self._suspects &= self._running
+            if self._suspects:
+                return
+            self._suspects = None
+            self._restore()
+
+    def _restore(self) -> None:
+        sys.stdout, sys.stderr = self._stdout, self._stderr
+        if warnings.filters != self._filters or warnings.filters is not self._filter_list:
+            warnings.filters = self._filter_list
+            warnings.filters[:] = self._filters  # type: ignore[index]
+            with warnings.catch_warnings():
+                pass  # what was remembered about these filters counts no more
+        warnings.showwarning = self._show_warning
+        if logging.root.manager.disable != self._disabled:
+            logging.disable(self._disabled)
+        try:
+            self._chdir(self._folder)
+        except OSError:
+            pass  # it was removed; a notebook would be in no folder either
+        for number, known in self._outputs.items():
+            copy = self._copies[number]
+            if copy is not None and _identity(number) != known:
+                os.dup2(copy, number)
+        if threading.current_thread() is threading.main_thread():
+            self._restore_signals()
+        self._is_touched = False  # the last, as what was called here notes it
+
+    def _restore_signals(self) -> None:
+        for timer in self._timers:
+            signal.setitimer(timer, 0)
+        for signum, handler in self._handlers.items():
+            if signal.getsignal(signum) == handler or handler is None:
+                continue
+            signal.signal(signum, handler)
+            if handler is signals.do_nothing:
+                signal.siginterrupt(signum, False)
+            if signum == getattr(signal, "SIGQUIT", None):
+                signals.dump_stacks_on_quit()
+
+    def _note_calls(self, module: ModuleType, name: str) -> None:
+        function: Callable[..., Any] | None = getattr(module, name, None)
+        if function is None:
+            return
+
+        @functools.wraps(function)
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            self._is_touched = True
+            return function(*args, **kwargs)
+
+        _replace(module, name, noted)
+
+    def _note_closing(self) -> None:
+        close = os.close
+
+        @functools.wraps(close)
+        def noted(fd: int) -> None:
+            if fd in _OUTPUTS:
+                self._is_touched = True
+            close(fd)
+
+        _replace(os, "close", noted)
+
+
+def _replace(module: ModuleType, name: str, function: Callable[..., Any]) -> None:
+    if getattr(module, name) in os.supports_fd:
+        os.supports_fd.add(function)
+    setattr(module, name, function)
+
+
+def _identity(number: int) -> tuple[int, int] | None:
+    """Which file an open descriptor is; None if it is closed."""
+    try:
+        status = os.fstat(number)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _copy(number: int) -> int | None:
+    try:
+        import fcntl
+
+        return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_KEPT)
+    except (ImportError, OSError):
+        return None

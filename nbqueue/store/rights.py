@@ -1,0 +1,146 @@
+"""The rights that a user of the store needs, how they are tried, and what is said of a missing one.
+
+Commands are tried by queueing them in a transaction that is then discarded: a server refuses what a
+user may not do when it is queued, and nothing of it runs. All of this is part of the first round
+trip. So where transactions are refused the commands run: on a key that is deleted at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from nbqueue.store.url import StoreURL
+
+KEYS: Final = ("~asynq:*", "~nbqueue:*")
+CHANNELS: Final = ("&asynq:*", "&nbqueue:*", "&__redis__:invalidate")
+COMMANDS: Final = (
+    "+@all -@admin -@dangerous +info +client|setname +client|id +client|tracking +client|caching"
+)
+RULES: Final = " ".join((*KEYS, *CHANNELS, COMMANDS))
+"""What ``ACL SETUSER`` has to grant, so that everything works."""
+
+_KEY = "nbqueue:{default}:rights"
+
+# A word is a command without arguments but for a key and values; others are written out.
+_SCRIPTS: Final = """
+DECRBY k 1|DEL k|EXISTS k|EXPIREAT k 1|GET k|HDEL k f|HEXISTS k f|HGET k f|HINCRBY k f 1|HKEYS k
+HMGET k f|HSET k f v|HSETNX k f v|HSTRLEN k f|INCRBY k 1|LINDEX k 0|LLEN k|LPOP k|LPUSH k v
+LRANGE k 0 0|LREM k 1 v|LSET k 0 v|LTRIM k 0 0|PEXPIRE k 1|PTTL k|RENAME k k|RPOP k|RPUSH k v
+SADD k v|SCARD k|SET k v|SREM k v|TIME|TYPE k|UNLINK k|XADD k * f v|XDEL k 1|XLEN k|XRANGE k - +
+ZADD k 1 v|ZCARD k|ZMSCORE k v|ZRANGE k 0 0|ZRANGEBYSCORE k 0 0|ZREM k v|ZREMRANGEBYRANK k 0 0
+ZPOPMIN k|ZREVRANGE k 0 0|ZSCORE k v|PUBSUB NUMSUB c
+"""
+_OTHERS: Final = """
+EVALSHA x 0|SCRIPT LOAD x|EXPIRE k 1|HGETALL k|HVALS k|SISMEMBER k v|SMEMBERS k
+XREVRANGE k + -|XTRIM k MAXLEN 0|ZCOUNT k 0 0|ZREMRANGEBYSCORE k 0 0
+"""
+_OF_WORKERS: Final = "BLMOVE k k RIGHT RIGHT 1"
+_PROBED_KEYS: Final = ("asynq:queues", "asynq:{default}:rights", "nbqueue:{default}:rights")
+_PROBED_CHANNELS: Final = ("asynq:cancel", "nbqueue:{default}:wake")
+
+
+class Missing(NamedTuple):
+    """Which rights a user lacks: names of commands, patterns of keys and of channels."""
+
+    commands: list[str]
+    keys: list[str]
+    channels: list[str]
+
+
+def _parsed(text: str) -> list[tuple[str, ...]]:
+    probes = [probe.split() for line in text.splitlines() for probe in line.split("|") if probe]
+    return [tuple(_KEY if word == "k" else word for word in probe) for probe in probes]
+
+
+def probes(*, is_worker: bool) -> list[tuple[str, ...]]:
+    """The commands to try, in order; `missing` reads their replies."""
+    found = [("MULTI",), *_parsed(_SCRIPTS), *_parsed(_OTHERS)]
+    if is_worker:
+        found += _parsed(_OF_WORKERS)
+    found += [("EXISTS", key) for key in _PROBED_KEYS]
+    found += [("PUBLISH", channel, "") for channel in _PROBED_CHANNELS]
+    # Where it does run, nothing more can be asked after it.
+    found += [("DEL", _KEY), *(("SUBSCRIBE", channel) for channel in _PROBED_CHANNELS)]
+    return [*found, ("DISCARD",)]
+
+
+def missing(tried: Sequence[tuple[str, ...]], replies: Sequence[Any]) -> Missing:
+    """What these replies to `probes` say."""
+    refused = [
+        (words, str(reply))
+        for words, reply in zip(tried, replies, strict=True)
+        if isinstance(reply, Exception) and _is_for_want_of_rights(reply)
+    ]
+    commands = list(dict.fromkeys(_shown(words) for words, text in refused if _is_command(text)))
+    keys = {words[1] for words, text in refused if words[0] == "EXISTS" and not _is_command(text)}
+    channels = {words[1] for words, _ in refused if words[0] in ("PUBLISH", "SUBSCRIBE")}
+    lacks_channels = [
+        pattern for pattern, channel in zip(CHANNELS, _PROBED_CHANNELS, strict=False)
+        if channel in channels
+    ]  # fmt: skip
+    # Without channels all works by asking.
+    needed = [name for name in commands if name not in ("PUBLISH", "SUBSCRIBE")]
+    return Missing(needed, _missing_keys(keys), lacks_channels)
+
+
+def _is_for_want_of_rights(error: Exception) -> bool:
+    from redis.exceptions import NoPermissionError
+
+    return isinstance(error, NoPermissionError)
+
+
+def _shown(words: tuple[str, ...]) -> str:
+    return " ".join(words[:2]) if words[0] in ("SCRIPT", "PUBSUB") else words[0]
+
+
+def _missing_keys(refused: set[str]) -> list[str]:
+    names, of_asynq, of_nbqueue = (key in refused for key in _PROBED_KEYS)
+    # Of a user that may see no key of this queue, others may be meant, which are not known here.
+    is_of_other_queues = of_asynq and of_nbqueue and not names
+    found = []
+    if names or (of_asynq and not is_of_other_queues):
+        found.append("~asynq:*")
+    if of_nbqueue and not is_of_other_queues:
+        found.append("~nbqueue:*")
+    return found
+
+
+def _is_command(text: str) -> bool:
+    # "this user has no permissions to run the 'x' command", "User u has no permissions to run …"
+    return "to run the" in text
+
+
+def refusal(url: StoreURL, lacks: Missing) -> str:
+    """What is missing, and the line that gives it."""
+    parts = []
+    if lacks.commands:
+        parts.append(f"the commands {', '.join(lacks.commands)}")
+    if lacks.keys:
+        parts.append(f"the keys {' '.join(lacks.keys)}")
+    if lacks.channels:
+        parts.append(f"the channels {' '.join(lacks.channels)}")
+    user = url.username or "default"
+    return (
+        f"the user {user!r} of the store {url.redacted} lacks rights that nbqueue needs: "
+        f"{' and '.join(parts)}. This suffices: ACL SETUSER {user} {RULES} (see docs/store.md)"
+    )
+
+
+def slower(url: StoreURL, channels: Sequence[str] = CHANNELS[:2]) -> str:
+    """What is said to a user without channels."""
+    user = url.username or "default"
+    return (
+        f"the user {user!r} of the store {url.redacted} may not use the channels "
+        f"{' '.join(channels)}: nbqueue asks the store again and again instead, which takes "
+        "longer, and tasks that run cannot be cancelled. This gives it the right: "
+        f"ACL SETUSER {user} {' '.join(CHANNELS)} +publish +subscribe (see docs/store.md)"
+    )
+
+
+def missing_right(text: str) -> str:
+    """What a server's refusal ``text`` for want of a right means for the user."""
+    return (
+        f"the store's user lacks a right: {text}. "
+        f"This suffices: ACL SETUSER <name> {RULES} (see docs/store.md)"
+    )

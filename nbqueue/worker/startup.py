@@ -1,0 +1,47 @@
+"""Connecting a worker that starts, perhaps before its store does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from nbqueue.backoff import Backoff
+from nbqueue.durations import format_duration
+from nbqueue.errors import StoreUnreachable
+from nbqueue.store.connection import Store, connect
+from nbqueue.store.url import default_url, parse_url
+
+log = logging.getLogger("nbqueue.worker")
+
+_LONGEST_PAUSE = 2.0
+
+
+def wait_for_store(url: str | None, seconds: float) -> Store:
+    """Connect to the store at ``url``; wait for so many seconds for one that is away.
+
+    That is one that nobody answers at, whose name cannot be resolved, or that still reads its
+    data. Raises `StoreError`: at once where waiting is of no use, as for a wrong password.
+    """
+    place = default_url() if url is None else parse_url(url)
+    until = time.monotonic() + seconds
+    backoff = Backoff(longest=_LONGEST_PAUSE)
+    is_said = False
+    while True:
+        try:
+            store = connect(place, loading_seconds=0.0, is_worker=True)
+        except StoreUnreachable as error:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise
+            if not is_said:
+                is_said = True
+                log.warning(
+                    "worker waits for its store url=%s for=%s error=%s",
+                    *(place.redacted, format_duration(seconds), error),
+                )
+            threading.Event().wait(min(backoff.pause(), left))
+            continue
+        if is_said:
+            log.info("store is there url=%s", place.redacted)
+        return store

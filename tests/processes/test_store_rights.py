@@ -1,0 +1,150 @@
+"""Users of the store with few rights: what suffices, what is said of what is missing."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waits import wait_until
+
+import nbqueue
+from nbqueue.errors import StoreDenied, StoreWarning
+from nbqueue.store.rights import RULES
+
+NO_CHANNELS = " ".join(word for word in RULES.split() if not word.startswith("&"))
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def print_twice() -> None:
+    print("once")
+    print("twice")
+
+
+def url_of(lab: Any, rules: str) -> str:
+    """A URL with a user who has these rights, made as Redis 7 makes users."""
+    words = ["on", ">secret", "resetchannels", *rules.split()]
+    lab.redis.execute_command("ACL", "SETUSER", "bob", "reset", *words)
+    return str(lab.url.replace("unix://", "unix://bob:secret@"))
+
+
+@pytest.fixture
+def all_rights(lab: Any) -> str:
+    return url_of(lab, RULES)
+
+
+@pytest.fixture
+def no_channels(lab: Any) -> str:
+    return url_of(lab, NO_CHANNELS)
+
+
+def refused(lab: Any) -> list[str]:
+    """What the server refused to anybody."""
+    entries = lab.redis.execute_command("ACL", "LOG")
+    return [
+        f"{entry[b'reason'].decode()} {entry[b'object'].decode()}"
+        for entry in map(as_dict, entries)
+    ]
+
+
+def as_dict(words: Any) -> dict[bytes, Any]:
+    return words if isinstance(words, dict) else dict(zip(words[::2], words[1::2], strict=True))
+
+
+def test_the_documented_rights_suffice(lab: Any, all_rights: str) -> None:
+    with warnings.catch_warnings(), lab.worker(url=all_rights) as worker:
+        warnings.simplefilter("error")
+        q = nbqueue.connect(all_rights, key=lab.keys)
+        assert q.submit(double, 2).result(timeout=20) == 4
+        assert q.options(delay=0.2).submit(double, 3).result(timeout=20) == 6
+        assert q.map(double, range(50)).results(timeout=20) == [2 * i for i in range(50)]
+        q.options(unique="1h", limit=nbqueue.Limit("x", 1)).submit(double, 4).result(timeout=20)
+        q.schedule(double, "@every 1h", args=(1,), id="hourly").remove()
+        q.tasks(), q.attempts(), q.queues(), q.workers(), q.schedules(), q.stats()
+        running = q.submit(time.sleep, 30)
+        wait_until(lambda: lab.state(running.id) == "active")
+        running.cancel()
+        wait_until(running.done)
+        q.inspector.pause("default")
+        q.inspector.unpause("default")
+        q.shutdown(wait=False)
+        assert "refused" not in worker.log()
+    # It is asked for maxmemory-policy only to warn of a bad one.
+    assert {each.partition("|")[0] for each in refused(lab)} <= {"command config"}
+
+
+def test_without_channels_everything_works_by_asking(lab: Any, no_channels: str) -> None:
+    with lab.worker(url=no_channels) as worker:
+        with pytest.warns(StoreWarning, match="channels &asynq:.* &nbqueue:") as caught:
+            q = nbqueue.connect(no_channels, key=lab.keys)
+        assert len(caught) == 1
+        for _ in range(3):
+            begun = time.monotonic()
+            assert q.submit(double, 2).result(timeout=20) == 4
+            assert time.monotonic() - begun < 2
+        begun = time.monotonic()
+        assert q.options(delay=0.5).submit(double, 3).result(timeout=20) == 6
+        assert time.monotonic() - begun < 4
+        assert q.map(double, range(50)).results(timeout=20) == [2 * i for i in range(50)]
+        printing = q.submit(print_twice)
+        printing.result(timeout=20)
+        assert "twice" in str(printing.output())
+        q.serve("shout", str.upper)
+        q.shutdown(wait=False)
+        log = worker.log()
+        assert log.count("may not use the channels") == 1
+        assert "another worker has the task" not in log
+        assert "refused" not in log
+
+
+def test_a_client_whose_channels_are_taken_away_goes_on(lab: Any, all_rights: str) -> None:
+    with lab.worker(url=all_rights) as worker:
+        q = nbqueue.connect(all_rights, key=lab.keys)
+        assert q.submit(double, 2).result(timeout=20) == 4
+        url_of(lab, NO_CHANNELS)  # the server drops those who listen to what they may not
+        assert q.submit(double, 3).result(timeout=20) == 6
+        assert q.submit(double, 4).result(timeout=20) == 8
+        q.shutdown(wait=False)
+        assert worker.alive
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("~asynq:* ~nbqueue:* &* +@all -blmove", "the commands BLMOVE"),
+        ("~asynq:* ~nbqueue:* &* +@all -zadd -evalsha", "the commands ZADD, EVALSHA"),
+        ("~asynq:* &* +@all", "the keys ~nbqueue:"),
+        ("~other:* &* +@all", "the keys ~asynq:. ~nbqueue:"),
+        ("~* &* +@read", "the commands MULTI"),
+        ("~* &* +@all -multi", "the commands MULTI"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_line_that_suffices(
+    lab: Any, rules: str, said: str
+) -> None:
+    url = url_of(lab, rules)
+    from nbqueue.store.connection import connect
+
+    with pytest.raises(StoreDenied, match=said) as caught:
+        connect(url, is_worker=True)
+    assert f"ACL SETUSER bob {RULES}" in str(caught.value)
+    assert "password" not in str(caught.value)
+    assert lab.redis.dbsize() == 0, "trying rights changed something"
+
+
+def test_a_right_that_is_taken_away_is_named(lab: Any, all_rights: str) -> None:
+    q = nbqueue.connect(all_rights, key=lab.keys)
+    lab.redis.execute_command("ACL", "SETUSER", "bob", "-evalsha")
+    with pytest.raises(StoreDenied, match=r"lacks a right.*evalsha.*ACL SETUSER"):
+        q.submit(double, 1)
+    q.shutdown(wait=False)
+
+
+def test_the_page_has_the_line_that_suffices() -> None:
+    page = Path(__file__).parents[2] / "docs" / "store.md"
+    assert RULES in page.read_text()
