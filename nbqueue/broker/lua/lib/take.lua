@@ -23,6 +23,7 @@ local function is_let_in(id, name, waits_for)
     local holder = redis.pcall('GET', lock)
     if type(holder) == 'string' and names_lock(task_prefix .. holder, lock) then
       park(id, waits_for, true)
+      look_again(waits_for, now + LOOK_MS)
       parked[#parked + 1] = id
       return false
     end
