@@ -63,8 +63,9 @@ class Broker:
         """Run one script; again after a lost connection."""
         return cast("T", self.run_all((command,))[0])
 
-    def run_all(self, batch: Sequence[Command[Any]]) -> list[Any]:
-        """Run scripts in one round trip; again, all of them, after a lost connection."""
+    def run_all(self, batch: Iterable[Command[Any]]) -> list[Any]:
+        """Run scripts in one round trip; again, all of them, after a lost connection: ``batch`` is
+        then gone through once more."""
         return self._patiently(lambda: self._channel.run(batch))
 
     def call(self, *calls: Sequence[Arg]) -> list[Any]:

@@ -172,11 +172,12 @@ def fetch(
             token,
             EVENT_CAP,
         ),
-        _read_fetched,
+        read_fetched,
     )
 
 
-def _read_fetched(reply: Any) -> list[Fetched] | None:
+def read_fetched(reply: Any) -> list[Fetched] | None:
+    """Read the reply of a script that hands tasks out."""
     if reply == b"PAUSED":
         return None
     if reply == b"FULL":

@@ -66,7 +66,7 @@ class TaskInfo:
     max_retry: int
     retried: int
     error: str | None
-    """The text of the last error."""
+    """The text of the last error; of a task that is parked for a certain worker what it needs."""
     last_failed_at: datetime | None
     timeout: float | None
     deadline: datetime | None

@@ -18,10 +18,15 @@ from nbqueue.broker.command import (
     decoded_number,
     utc_day,
 )
+from nbqueue.wire.attempts import failure_mark
 from nbqueue.wire.keys import QueueKeys, queue_keys
+from nbqueue.wire.messages import TaskMessage
 
 MOST_MOVED = 500
-"""Tasks in one command here. Each of them may have to be searched for in the line."""
+"""Tasks in one command here."""
+
+FAR = "FAR"
+"""Refused because the task is somewhere in a long pending list: see `nbqueue.broker.many`."""
 
 HELD = -1
 """What `empty` reads as while a worker holds a task."""
@@ -75,6 +80,15 @@ def _check_size(tasks: Sequence[Any]) -> None:
         raise ValueError(f"1 to {MOST_MOVED} tasks at once, not {len(tasks)}")
 
 
+def with_distances(
+    task_ids: Sequence[str], distances: Sequence[int] | None, *more: Sequence[Arg]
+) -> list[Arg]:
+    """The arguments of tasks that may have to be found in a long pending list, where they were seen
+    so far from its end (1: the oldest task; 0: unknown, search the whole list)."""
+    places: Sequence[Arg] = [""] * len(task_ids) if distances is None else distances
+    return [each for row in zip(task_ids, places, *more, strict=True) for each in row]
+
+
 def run(
     queue: str, tasks: Sequence[ToRun], now_ms: int, *, wanted: str = "", reset: bool = False
 ) -> Command[Moved]:
@@ -96,8 +110,13 @@ def archive_by_hand(
     wanted: str = "",
     keep_lock: bool = False,
     most: int = ARCHIVE_CAP,
+    distances: Sequence[int] | None = None,
 ) -> Command[Moved]:
-    """Archive tasks that do not run. The settings of the queue go before ``most``."""
+    """Archive tasks that do not run. The settings of the queue go before ``most``.
+
+    ``distances``: see `with_distances`, here and below. Without them tasks in a long pending list
+    are refused as `FAR`.
+    """
     _check_size(task_ids)
     keys = queue_keys(queue)
     return command(
@@ -119,7 +138,7 @@ def archive_by_hand(
             keys.ends,
             archive_oldest(now_ms),
             most,
-            *task_ids,
+            *with_distances(task_ids, distances),
         ],
         lambda reply: Moved(_refused(reply[1:]), int(reply[0])),
     )
@@ -132,6 +151,7 @@ def delete(
     *,
     wanted: str = "",
     keep_lock: bool = False,
+    distances: Sequence[int] | None = None,
 ) -> Command[Moved]:
     """Delete tasks that do not run."""
     _check_size(task_ids)
@@ -139,13 +159,27 @@ def delete(
     return command(
         "inspect_delete",
         [*_places(keys), keys.events, *(keys.task(task_id) for task_id in task_ids)],
-        [now_ms, EVENT_CAP, keys.group(""), wanted, int(keep_lock), keys.ends, *task_ids],
+        [
+            now_ms,
+            EVENT_CAP,
+            keys.group(""),
+            wanted,
+            int(keep_lock),
+            keys.ends,
+            *with_distances(task_ids, distances),
+        ],
         lambda reply: Moved(_refused(reply)),
     )
 
 
 def reschedule(
-    queue: str, task_ids: Sequence[str], due_ms: int, now_ms: int, *, wanted: str = ""
+    queue: str,
+    task_ids: Sequence[str],
+    due_ms: int,
+    now_ms: int,
+    *,
+    wanted: str = "",
+    distances: Sequence[int] | None = None,
 ) -> Command[Moved]:
     """Have tasks that do not run be due at another time."""
     _check_size(task_ids)
@@ -153,7 +187,59 @@ def reschedule(
     return command(
         "inspect_reschedule",
         [*_places(keys), keys.events, *(keys.task(task_id) for task_id in task_ids)],
-        [now_ms, EVENT_CAP, keys.group(""), wanted, due_ms, keys.wake, *task_ids],
+        [
+            now_ms,
+            EVENT_CAP,
+            keys.group(""),
+            wanted,
+            due_ms,
+            keys.wake,
+            *with_distances(task_ids, distances),
+        ],
+        lambda reply: Moved(_refused(reply)),
+    )
+
+
+def cancel_tasks(
+    queue: str,
+    task_ids: Sequence[str],
+    errors: Sequence[bytes],
+    error_text: str,
+    now_ms: int,
+    distances: Sequence[int] | None = None,
+    later: int = 0,
+) -> Command[Moved]:
+    """Archive tasks that do not run, as cancelled: each with its exception of ``errors``, a signed
+    envelope, and all with ``error_text``. Tasks with a large message are refused as LARGE.
+
+    ``later``: how many the caller is going to cancel after these.
+    """
+    _check_size(task_ids)
+    keys = queue_keys(queue)
+    failed = TaskMessage(error_msg=error_text, last_failed_at=now_ms // 1000)
+    return command(
+        "cancel_tasks",
+        [
+            *_places(keys),
+            keys.events,
+            keys.trimmed,
+            keys.settings,
+            *(keys.task(task_id) for task_id in task_ids),
+        ],
+        [
+            now_ms,
+            EVENT_CAP,
+            keys.group(""),
+            keys.task_prefix,
+            keys.ends,
+            archive_oldest(now_ms),
+            ARCHIVE_CAP,
+            TaskMessage(error_msg=error_text).SerializeToString(),
+            TaskMessage(last_failed_at=failed.last_failed_at).SerializeToString(),
+            failure_mark(failed).partition(" ")[2],
+            later,
+            *with_distances(task_ids, distances, errors),
+        ],
         lambda reply: Moved(_refused(reply)),
     )
 

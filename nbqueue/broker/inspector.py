@@ -10,6 +10,7 @@ from nbqueue.broker import inspecting
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import decoded_number, utc_day
 from nbqueue.broker.infos import DailyStats, QueueInfo, TaskInfo
+from nbqueue.broker.needs import Needs
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound
 from nbqueue.wire import fields, states
@@ -40,6 +41,7 @@ _FIELDS = (
     fields.LOST,
     fields.GROUP,
     fields.PENDING_SINCE,
+    fields.PARKED,
     fields.FAILED,
 )
 
@@ -262,8 +264,9 @@ class Reader:
                 elif score is not None:
                     known[position] = int(float(score))
         now_ms = self._broker.clock.now_ms()
+        needs = Needs(self._broker)
         return [
-            _info(queue, task_id, values, known[i], leases.get(i, 0.0), now_ms)
+            _info(queue, task_id, values, known[i], leases.get(i, 0.0), now_ms, needs)
             for i, (task_id, values) in enumerate(zip(task_ids, found, strict=True))
         ]
 
@@ -313,13 +316,15 @@ def _info(
     score: int | None,
     lease_until: float,
     now_ms: int,
+    needs: Needs,
 ) -> TaskInfo | None:
-    msg, state, result, due, attempt, lost, group, _, mark = values
+    msg, state, result, due, attempt, lost, group, _, parked, mark = values
     message = read_message(msg) if msg is not None and state is not None else None
     if message is None:
         return None
     word, times_lost = state.decode("utf-8", "replace"), decoded_number(lost or b"0") or 0
     is_active = state == b"active"
+    needed = needs.text(queue, word, parked)
     return TaskInfo(
         id=task_id,
         queue=queue,
@@ -329,7 +334,7 @@ def _info(
         state=word,
         max_retry=message.retry,
         retried=message.retried,
-        error=message.error_msg or None,
+        error=needed or message.error_msg or None,
         last_failed_at=_moment(message.last_failed_at),
         timeout=_timeout(message),
         deadline=_moment(message.deadline),

@@ -13,6 +13,7 @@ from typing import Any
 from nbqueue.broker.ahead import Ask, read_ahead
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import Arg, Command, check_limit, command
+from nbqueue.broker.needs import Needs
 from nbqueue.broker.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
 from nbqueue.broker.task_table import TaskRow, TaskTable
 from nbqueue.names import fits_pattern
@@ -213,7 +214,16 @@ class Listing:
                     by_queue.setdefault(table.queue[i], {})[table.task_id[i].encode()] = i
         for queue, missing in by_queue.items():
             self._read_attempts(queue_keys(queue).attempts, table, missing)
+        self._note_needs(table)
         return table
+
+    def _note_needs(self, table: TaskTable) -> None:
+        """Have tasks that need a certain worker say so where others show their last error."""
+        needs = Needs(self._broker)
+        for i, parked in enumerate(table.parked):
+            text = needs.text(table.queue[i], table.state[i], parked) if parked else ""
+            if text:
+                table.message[i].error_msg = text
 
     def _read_attempts(self, key: str, table: TaskTable, missing: dict[bytes, int]) -> None:
         oldest = max(0, min(_attempt_after(table, i) for i in missing.values()) - _SLACK_MS)

@@ -23,10 +23,11 @@ ALL_FIELDS = (
     fields.ATTEMPT,
     fields.NAME,
     fields.PROGRESS,
+    fields.PARKED,
     fields.FAILED,
 )
 FIELDS = {
-    states.SCHEDULED: (fields.DUE, fields.NAME),
+    states.SCHEDULED: (fields.DUE, fields.NAME, fields.PARKED),
     states.AGGREGATING: (fields.NAME,),
     states.PENDING: (fields.PENDING_SINCE, fields.ATTEMPT, fields.NAME, fields.FAILED),
     states.COMPLETED: (fields.ATTEMPT, fields.NAME),
@@ -147,6 +148,8 @@ class _Slice:
             for i, (score, lease) in enumerate(places):
                 _note_lease(table, i, score, lease)
         elif state in (states.SCHEDULED, states.RETRY):
+            if self._has(fields.PARKED):
+                table.parked = [each or None for each in self._list(fields.PARKED)]
             due, scores = self._list(fields.DUE), self._list(_SCORE)
             table.process_ms = [_due_ms(*each) for each in zip(due, scores, strict=True)]
             table.finished_ms = [message.last_failed_at * 1000 or None for message in messages]

@@ -35,6 +35,8 @@ class TaskRow:
     worker: str | None = None
     name: str | None = None
     progress: float | None = None
+    parked: bytes | None = field(default=None, repr=False)
+    """What it is parked for, as its field says: see `nbqueue.wire.fields.PARKED`."""
     result: bytes | None = field(default=None, repr=False)
     error: bytes | None = field(default=None, repr=False)
 
@@ -74,6 +76,7 @@ class TaskTable:
     worker: list[str | None]
     name: list[str | None]
     progress: list[float | None]
+    parked: list[bytes | None]
     result: list[bytes | None]
     error: list[bytes | None]
 

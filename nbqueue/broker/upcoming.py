@@ -24,6 +24,8 @@ class Upcoming(NamedTuple):
     schedules: bool
     sets: bool
     cancels: bool = False
+    requirements: tuple[bytes, ...] = ()
+    """What tasks are parked for: see `nbqueue.requirements`."""
 
 
 def upcoming(queue: str) -> Command[Upcoming]:
@@ -41,6 +43,7 @@ def upcoming(queue: str) -> Command[Upcoming]:
             keys.schedules,
             keys.aggregation_sets,
             keys.cancels,
+            keys.requirements,
         ),
         (),
         _read,
@@ -59,7 +62,7 @@ def remaining(queue: str, until_ms: int) -> Command[bool]:
 
 
 def _read(reply: Any) -> Upcoming:
-    scheduled, retry, lease, completed, waiting, orphans, *there = reply
+    scheduled, retry, lease, completed, waiting, orphans, schedules, sets, cancels, needed = reply
     # A task moves once the exact time has come, which is in the second that ends with its score.
     due = [(float(score) - 1) * 1000 + 1 for score in (scheduled, retry) if score]
     return Upcoming(
@@ -68,7 +71,10 @@ def _read(reply: Any) -> Upcoming:
         _ms(completed),
         _whole(float(waiting) if waiting else None),
         bool(orphans),
-        *map(bool, there),
+        bool(schedules),
+        bool(sets),
+        bool(cancels),
+        tuple(needed),
     )
 
 

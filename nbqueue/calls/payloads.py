@@ -49,6 +49,7 @@ from nbqueue.calls.beside import BESIDE_SIZE, Beside, read_beside
 from nbqueue.calls.extensions import Seed, pack_extensions, read_extensions
 from nbqueue.errors import SignatureError
 from nbqueue.pieces import Piece, rest_of
+from nbqueue.requirements import python_requirement
 
 VERSION: Final = 1
 PICKLE: Final = 1
@@ -230,6 +231,13 @@ def parse_call(payload: bytes | memoryview) -> Call:
         seed,
     )
     return tuple.__new__(Call, parts)
+
+
+def requirement_of(call: Call) -> str | None:
+    """What a worker must offer to load the code of a call, or None; see `nbqueue.requirements`."""
+    if call.flags & BY_REFERENCE:
+        return None
+    return python_requirement(".".join(map(str, call.python)))
 
 
 def beside_call(payload: bytes | memoryview) -> Beside | None:

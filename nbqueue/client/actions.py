@@ -8,8 +8,9 @@ from typing import Any
 from nbqueue.broker import inspecting
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import Command
-from nbqueue.broker.inspecting import MOST_MOVED, Moved, ToRun
+from nbqueue.broker.inspecting import FAR, Moved, ToRun
 from nbqueue.broker.inspector import Reader
+from nbqueue.broker.many import act_on_many
 from nbqueue.client.outcomes import End
 from nbqueue.client.selection import BulkResult, Filter, is_single, named_ids, selected_ids
 from nbqueue.client.session import Session
@@ -18,8 +19,9 @@ from nbqueue.wire import fields, states
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import read_message
 
-Move = Callable[[str, Sequence[str], str], Command[Moved]]
-"""Makes the command for tasks of a queue; the last is the only state that is meant, or empty."""
+Move = Callable[[str, Sequence[str], str, "Sequence[int] | None"], Command[Moved]]
+"""Makes the command for tasks of a queue; the last two are the only state that is meant, or empty,
+and how far from the end of the pending list tasks are; see `nbqueue.broker.many`."""
 
 _MISSING = "is not in the store"
 _REASONS = {
@@ -54,32 +56,35 @@ class Actions:
         words: dict[str, str] = {}
         wanted = selection.state if isinstance(selection, Filter) else ""
         for name, ids in self._resolve(selection, queue, words):
-            for start in range(0, len(ids), MOST_MOVED):
-                part = ids[start : start + MOST_MOVED]
-                while part:
-                    moved = self._broker.run(move(name, part, wanted))
-                    part = self._note(result, part, moved, words)
+            act_on_many(
+                self._broker,
+                name,
+                ids,
+                lambda part, distances, name=name: move(name, part, wanted, distances),  # type: ignore[misc]
+                lambda part, moved: self._note(result, part, moved, words),
+            )
         return self._finish(result, selection, words)
 
     @staticmethod
     def _note(
         result: BulkResult, part: Sequence[str], moved: Moved, words: dict[str, str]
     ) -> list[str]:
-        """Note what became of tasks; returns those that changed since they were read."""
+        """Note what became of tasks; returns those to try again: they changed since they were
+        read, or have to be found in a long pending list."""
         again = []
         result.trimmed += moved.trimmed
         for position, task_id in enumerate(part):
             word = moved.refused.get(position)
             if word is None:
                 result.done.append(task_id)
-            elif word == "CHANGED":
+            elif word in ("CHANGED", FAR):
                 again.append(task_id)
             else:
                 words[task_id] = word
         return again
 
     def run(self, selection: Any, queue: str | None, *, reset: bool) -> BulkResult:
-        def move(name: str, ids: Sequence[str], wanted: str) -> Command[Moved]:
+        def move(name: str, ids: Sequence[str], wanted: str, _: Any) -> Command[Moved]:
             tasks = self._fresh(name, ids) if reset else [ToRun(task_id) for task_id in ids]
             now_ms = self._session.clock.now_ms()
             return inspecting.run(name, tasks, now_ms, wanted=wanted, reset=reset)

@@ -13,6 +13,7 @@ from nbqueue.client.display import awaited_shown, bundle_of, show_live, wait_sho
 from nbqueue.client.outcomes import GONE, End, Outcome, end_of, gone
 from nbqueue.client.seen import SeenState
 from nbqueue.client.waiting import AsyncWaiters, WaitTimeout, is_asked_by_asyncio, seconds_of
+from nbqueue.client.waiting_for import needed_by
 from nbqueue.durations import Duration
 from nbqueue.wire import states
 
@@ -354,7 +355,9 @@ class TaskFuture(concurrent.futures.Future[T]):
         return revive_kept if is_kept else revive, (place, *about)
 
     def __repr__(self) -> str:
-        return f"<TaskFuture {self.name or self.type} {self.state} id={self.id}>"
+        title, state = self.name or self.type, self.state
+        state += needed_by(self._session, self.queue, self.id) if state == states.SCHEDULED else ""
+        return f"<TaskFuture {title} {state} id={self.id}>"
 
 
 class _Failed(Exception):

@@ -264,9 +264,13 @@ class Inspector:
         """
         chosen, queue = self._choose(selection, where)
 
-        def move(name: str, ids: Sequence[str], wanted: str) -> Command[Moved]:
+        def move(
+            name: str, ids: Sequence[str], wanted: str, distances: Sequence[int] | None
+        ) -> Command[Moved]:
             now_ms = self._session.clock.now_ms()
-            return inspecting.archive_by_hand(name, ids, now_ms, wanted=wanted, keep_lock=keep_lock)
+            return inspecting.archive_by_hand(
+                name, ids, now_ms, wanted=wanted, keep_lock=keep_lock, distances=distances
+            )
 
         return self._actions.move("archive", chosen, queue, move)
 
@@ -277,9 +281,13 @@ class Inspector:
         """
         chosen, queue = self._choose(selection, where)
 
-        def move(name: str, ids: Sequence[str], wanted: str) -> Command[Moved]:
+        def move(
+            name: str, ids: Sequence[str], wanted: str, distances: Sequence[int] | None
+        ) -> Command[Moved]:
             now_ms = self._session.clock.now_ms()
-            return inspecting.delete(name, ids, now_ms, wanted=wanted, keep_lock=keep_lock)
+            return inspecting.delete(
+                name, ids, now_ms, wanted=wanted, keep_lock=keep_lock, distances=distances
+            )
 
         return self._actions.move("delete", chosen, queue, move)
 
@@ -308,9 +316,13 @@ class Inspector:
         if not 0 <= due_ms < 2**53:
             raise UsageError(f"at={at!r} is too far away")
 
-        def move(name: str, ids: Sequence[str], wanted: str) -> Command[Moved]:
+        def move(
+            name: str, ids: Sequence[str], wanted: str, distances: Sequence[int] | None
+        ) -> Command[Moved]:
             now_ms = self._session.clock.now_ms()
-            return inspecting.reschedule(name, ids, due_ms, now_ms, wanted=wanted)
+            return inspecting.reschedule(
+                name, ids, due_ms, now_ms, wanted=wanted, distances=distances
+            )
 
         return self._actions.move("reschedule", chosen, queue, move)
 

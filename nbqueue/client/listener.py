@@ -47,6 +47,7 @@ class Listener:
     def __init__(self, store: Store, own_prefix: str) -> None:
         self._store = store
         self._tasks = Outstanding(own_prefix)
+        self.cancelling = self._tasks.cancelling
         self._stopping = False
         self._end_when_stopped: Callable[[str], End] | None = None
         self._reset()

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from nbqueue.broker.records import Ending, TaskRecord
 from nbqueue.calls import payloads, raw_exceptions
+from nbqueue.calls.cancellation import cancellation
 from nbqueue.calls.exceptions import error_text, load_exception
 from nbqueue.calls.functions import load_value
 from nbqueue.calls.signing import Keyring
@@ -54,8 +55,9 @@ class End(NamedTuple):
     """The end of a task as it was told or found, not yet looked into.
 
     ``body`` is the result of a completed task and the exception of an archived one, ``text`` what
-    is known of the latter where there is no exception. ``error`` is set, and the state unknown
-    (empty), where not the task ended but the waiting for it.
+    is known of the latter where there is no exception. ``error`` is set where the exception is
+    known here already: that of a task that this client cancelled; or, with the state unknown
+    (empty), why waiting for a task ended before the task.
     """
 
     state: str
@@ -100,11 +102,24 @@ class Outcome:
         self._is_call = is_call
         self._is_json = is_json
         self._loaded: tuple[Any, Exception | None] | None = None
-        self.is_cancelled = False
+        self.is_cancelled = isinstance(end.error, TaskCancelled)
         # Loading is for whoever asks, except where it must be known whether this is a
         # cancellation, because a Future ends in another way then.
         if end.error is None and end.state == states.ARCHIVED and b"TaskCancelled" in end.body:
-            self.is_cancelled = isinstance(self.load()[1], TaskCancelled)
+            self.is_cancelled = self._is_as_cancelled_here(end.body) or isinstance(
+                self.load()[1], TaskCancelled
+            )
+
+    def _is_as_cancelled_here(self, body: bytes) -> bool:
+        """Whether a client of this version wrote it, and signed it: found without loading it."""
+        _, known = cancellation()
+        if len(body) != len(known) or body[27:] != known[27:]:
+            return False
+        try:
+            self._verified(body, payloads.EXCEPTION)
+        except SignatureError:
+            return False
+        return True
 
     @property
     def is_failed(self) -> bool:

@@ -52,6 +52,8 @@ class Outstanding:
         self._sinks: dict[str, dict[str, Sink]] = {}
         self._guests: set[tuple[str, str]] = set()
         self._unwritten: dict[tuple[str, str], Sink] = {}
+        self.cancelling: set[tuple[str, str]] = set()
+        """Tasks that are being cancelled here: one that is gone may be gone because of that."""
         self._own = Rounds(OWN_INTERVAL)
         self._others = Rounds(OTHER_INTERVAL)
         self._fresh = Rounds(FIRST_INTERVAL)

@@ -10,12 +10,9 @@ import secrets
 import weakref
 from collections.abc import Sequence
 
-from nbqueue.broker import commands
 from nbqueue.broker.broker import Broker
 from nbqueue.calls import taskmark
-from nbqueue.calls.cancellation import cancellation
 from nbqueue.calls.signing import Keyring
-from nbqueue.client.cancelling import CANCELLABLE, cancel_running
 from nbqueue.client.events import EventFeed
 from nbqueue.client.inheriting import hold_while_forking, inherit
 from nbqueue.client.listener import Listener
@@ -32,13 +29,12 @@ from nbqueue.pieces import LARGEST_VALUE
 from nbqueue.sizes import Size, format_size, parse_size
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.url import default_url, parse_url
-from nbqueue.wire import fields, ids, states
+from nbqueue.wire import ids
 from nbqueue.wire.keys import LISTENER_LENGTH, queue_keys
 
 CAPTURED_LIMIT = "16MB"
 """How much a function may take along unless `nbqueue.connect` says else."""
 
-_BATCH = 256
 _SURELY_HELD = 4_000_000
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -150,34 +146,9 @@ class Session:
         Returns for each task how it ended now, or the state that it was in: ``active`` for one
         whose worker was asked, ``MISSING`` for one that is not in the store.
         """
-        broker = self.broker
-        text, pickled = cancellation()
-        answers: dict[str, End | str] = {}
-        keys = queue_keys(queue)
-        todo = list(task_ids)
-        while todo:
-            part, todo = todo[:_BATCH], todo[_BATCH:]
-            found = broker.call(*(("HMGET", keys.task(i), fields.MSG, fields.STATE) for i in part))
-            batch: list[commands.Command[str]] = []
-            bodies: list[tuple[str, bytes]] = []
-            now_ms = self.clock.now_ms()
-            for task_id, (msg, state) in zip(part, found, strict=True):
-                answers[task_id] = state.decode() if msg and state else "MISSING"
-                if answers[task_id] in CANCELLABLE:
-                    body = self.keyring.sign_result(pickled, task_id)
-                    new = commands.failed_message(msg, text, now_ms, counts=False)
-                    batch.append(commands.cancel(queue, task_id, msg, new, body, now_ms))
-                    bodies.append((task_id, body))
-            for (task_id, body), answer in zip(bodies, broker.run_all(batch), strict=True):
-                answers[task_id] = answer
-                if answer == "CANCELLED":
-                    answers[task_id] = End(states.ARCHIVED, body)
-                elif answer == "CHANGED":
-                    todo.append(task_id)
-        active = [i for i, answer in answers.items() if answer == states.ACTIVE]
-        if active and running:
-            answers |= cancel_running(self, queue, active)
-        return answers
+        from nbqueue.client.bulk_cancelling import Cancellation
+
+        return Cancellation(self, queue).run(task_ids, running=running)
 
     def find_by_name(self, name: str) -> tuple[str, str] | None:
         """Queue and id of the newest task that was given this name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbqueue.broker.needs import Needs
 from nbqueue.wire import fields, states
 from nbqueue.wire.attempts import attempts_made
 from nbqueue.wire.keys import queue_keys
@@ -23,6 +24,7 @@ _FIELDS = (
     fields.LOST,
     fields.FAILED,
     "nbq:progress",
+    fields.PARKED,
 )
 
 _MOST_ATTEMPTS = 2000
@@ -47,7 +49,7 @@ class Snapshot(NamedTuple):
 def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None:
     """Read a task; None if there is none. Raises `StoreUnreachable`."""
     [values] = session.broker.call(("HMGET", queue_keys(queue).task(task_id), *_FIELDS))
-    msg, state, since, lease, attempt, due, lost, mark, progress = values
+    msg, state, since, lease, attempt, due, lost, mark, progress, parked = values
     message = read_message(msg) if msg else None
     if message is None or state is None:
         return None
@@ -70,7 +72,7 @@ def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None
         started_ms if has_begun else None,
         finished_ms,
         worker if has_begun else "",
-        message.error_msg,
+        Needs(session.broker).text(queue, word, parked) or message.error_msg,
         _progress(progress),
     )
 

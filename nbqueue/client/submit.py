@@ -12,9 +12,10 @@ from nbqueue.calls.functions import dump_call
 from nbqueue.client.futures import TaskFuture
 from nbqueue.client.groups import TaskGroup
 from nbqueue.client.scheduling import Scheduling
+from nbqueue.client.taking_back import take_back
 from nbqueue.client.terms import Terms
 from nbqueue.client.unsent import MapItems, UnsentCall, dump_with_policy, ids_of
-from nbqueue.errors import StoreError, UsageError
+from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ class Submitter(Scheduling):
             while tasks := call.tasks(items):
                 group._add(ids_of(tasks))
                 call.enqueue(tasks, group)
-        except BaseException:
+        except BaseException as error:
             # There will be no handle to what was enqueued so far, so it should not run either.
-            self._take_back(group)
+            take_back(session, group, error)
             raise
         return group
 
@@ -87,14 +88,6 @@ class Submitter(Scheduling):
         from nbqueue.client.messages import enqueue_message
 
         return enqueue_message(self._session, {**self._changes, **options}, type, payload)
-
-    def _take_back(self, group: TaskGroup[Any]) -> None:
-        if len(group):
-            try:
-                self._session.cancel(group.queue, group.ids)
-                self._session.listener.forget(group.queue, group.ids, group)
-            except StoreError:
-                pass  # the first error says more
 
     def _call(self, fn: Callable[..., Any]) -> UnsentCall:
         terms = self._check

@@ -67,6 +67,8 @@ class Telling:
         ended: dict[str, list[tuple[str, End]]] = {}
         unread: dict[str, list[str]] = {}
         for queue, task_id, state, ending in broker.run(look(tasks)):
+            if state is None and (queue, task_id) in self._tasks.cancelling:
+                continue
             if state is None:
                 ended.setdefault(queue, []).append((task_id, End(GONE)))
             elif state not in states.FINAL:

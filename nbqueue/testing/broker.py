@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from nbqueue.broker import commands
@@ -145,7 +145,7 @@ class EagerBroker(Broker):
                 _refuse()
         return replies
 
-    def run_all(self, batch: Sequence[Command[Any]]) -> list[Any]:
+    def run_all(self, batch: Iterable[Command[Any]]) -> list[Any]:
         """Names are noted. Limits are only said: nothing waits for others here, nor for these."""
         for each in batch:
             if each.script.name == "name_task":

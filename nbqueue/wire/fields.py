@@ -56,7 +56,8 @@ LIMIT: Final = "nbq:limit"
 """The name of the limit under which the task runs."""
 
 PARKED: Final = "nbq:parked"
-"""What a parked task waits for: ``limit:<name>`` or ``lock:<key>``; ``turn``: it may run next."""
+"""What a parked task waits for: ``limit:<name>``, ``lock:<key>`` or ``need:<requirement>``;
+``turn``: it may run next."""
 
 NAME: Final = "nbq:name"
 """The name that the task was given with ``options(name=…)``."""

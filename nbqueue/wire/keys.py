@@ -96,6 +96,8 @@ class QueueKeys:
         self.workers = own + "workers"
         self.limits = own + "limits"
         self.waiting = own + "waiting"
+        self.requirements = own + "requirements"
+        self.capabilities = own + "capabilities"
         self.cancels = own + "cancels"
         self.output_prefix = own + "output:"
         self.live = own + "live:"
@@ -150,7 +152,8 @@ class QueueKeys:
         return f"{self.own_prefix}rate:{name}"
 
     def waiters(self, what: str) -> str:
-        """Those that are parked until ``what``, which is ``limit:<name>`` or ``lock:<key>``."""
+        """Those that are parked until ``what``: ``limit:<name>``, ``lock:<key>``, or
+        ``need:<requirement>``."""
         return f"{self.own_prefix}wait:{what}"
 
     def end_channel(self, task_id: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import NamedTuple
 
 from nbqueue.calls import payloads
@@ -11,18 +10,15 @@ from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.errors import (
     HandlerNotFound,
-    IncompatiblePython,
     NbqueueError,
     SignatureError,
     TaskFailed,
     TaskTimeout,
 )
+from nbqueue.requirements import is_met
 from nbqueue.worker import state
 from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.runs import Run
-
-_PYTHON = sys.version_info[:2]
-
 
 NO_HANDLER = "no handler"
 
@@ -32,6 +28,16 @@ class Refusal(NamedTuple):
 
     decision: state.Archive | state.Retry
     error: NbqueueError
+
+
+def unmet_requirement(run: Run, handlers: HandlerTable, offered: frozenset[str]) -> str | None:
+    """What the code of ``run``, which was admitted, needs of a worker, unless it is ``offered``."""
+    if run.call is not None:
+        requirement = payloads.requirement_of(run.call)
+    else:
+        found = handlers.find(run.queue, run.message.type)
+        requirement = None if found is None else found.requirement
+    return None if requirement is None or is_met(requirement, offered) else requirement
 
 
 def admit(run: Run, keys: Keyring, handlers: HandlerTable, clock: Clock) -> Refusal | None:
@@ -67,7 +73,7 @@ def _admit_message(run: Run, handlers: HandlerTable) -> Refusal | None:
         return Refusal(
             state.after_failure(run, NO_HANDLER, text), HandlerNotFound(text, run.task_id)
         )
-    run.fingerprint, run.is_coroutine = found
+    run.fingerprint, run.is_coroutine = found.fingerprint, found.is_async
     return None
 
 
@@ -82,11 +88,4 @@ def _admit_call(run: Run, payload: bytes | memoryview, keys: Keyring) -> Refusal
     run.fingerprint, run.is_coroutine = call.fingerprint, bool(call.flags & payloads.COROUTINE)
     if call.flags & payloads.FRESH:
         run.is_fresh = True
-    if call.python != _PYTHON and not call.flags & payloads.BY_REFERENCE:
-        theirs, ours = (".".join(map(str, each)) for each in (call.python, _PYTHON))
-        text = (
-            f"{message.type} was sent by Python {theirs}, and this worker runs Python {ours}, "
-            f"which cannot load its code: start a worker with Python {theirs}"
-        )
-        return Refusal(state.Archive("python", text), IncompatiblePython(text))
     return None

@@ -12,6 +12,7 @@ from nbqueue.broker import commands
 from nbqueue.broker.commands import Fetched
 from nbqueue.broker.limiting import Full
 from nbqueue.broker.offering import Handed
+from nbqueue.broker.requiring import fetch_required
 from nbqueue.broker.resp import ReplyError
 from nbqueue.broker.staging import read_message_of
 from nbqueue.clock import Clock
@@ -19,6 +20,7 @@ from nbqueue.worker.links import Links
 from nbqueue.worker.offers import MOST_OFFERS, Offers
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.refusals import refused
+from nbqueue.worker.required import RequiredTasks
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -59,7 +61,8 @@ class Fetcher:
     ``free()`` says how many slots are free, ``ahead()`` how many tasks may be fetched beyond these.
 
     A queue that gave less than it was asked for is empty; it is not asked again before a
-    connection that waits on it says that it has a task.
+    connection that waits on it says that it has a task. Tasks that are parked for what this worker
+    offers, the ``required`` ones, go before those in the line of their queue.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Fetcher:
         free: Callable[[], int],
         ahead: Callable[[], int],
         on_fetched: Callable[[str, Sequence[Fetched], str, int], None],
+        required: RequiredTasks,
     ) -> None:
         self._reactor = reactor
         self._links = links
@@ -90,6 +94,7 @@ class Fetcher:
         self._free = free
         self._ahead = ahead
         self._on_fetched = on_fetched
+        self.required = required
         self.issued = 0
         """How many tokens were made: the last part of a token is its number."""
         self._filled: set[str] = set()
@@ -109,7 +114,8 @@ class Fetcher:
     @property
     def is_asking(self) -> bool:
         """Whether tasks may be on their way here."""
-        return self._asking or self._unread > 0 or self._offers.is_unsettled
+        is_coming = self.enabled and (self.required.is_asking or bool(self.required))
+        return self._asking or self._unread > 0 or self._offers.is_unsettled or is_coming
 
     def close(self) -> None:
         """Ask no more, and be given no more."""
@@ -133,17 +139,31 @@ class Fetcher:
     def fetch(self) -> None:
         """Ask for tasks, if there is room and a queue that may have some. Once a round."""
         link = self._links.tasks
-        if self._asking or not self.enabled or link is None or not self._filled:
+        if self._asking or not self.enabled or link is None:
+            return
+        if not (self._filled or self.required):
             return
         limit = min(self._free() + self._ahead() - self._unread, MOST_AT_ONCE)
         if limit <= 0:
             return
-        queue = next(name for name in self.order.next() if name in self._filled)
+        required, filled = self.required, self._filled
+        queue = next((i for i in self.order.next() if i in filled or required.of(i)), None)
+        if queue is None:
+            return
         # The slots are for what we ask for now.
         self._offers.withdraw()
         now_ms = self._clock.now_ms()
         token = self._new_token(now_ms)
         self._asking = True
+        requirement = required.of(queue) if required else None
+        if requirement is not None:
+            required.discard(queue, requirement)
+            lease_until_ms = now_ms + self._lease_ms
+            link.send(
+                fetch_required(queue, requirement, limit, now_ms, lease_until_ms, token),
+                partial(self._on_required, queue, requirement, limit, token, now_ms),
+            )
+            return
         self._woken.discard(queue)
         link.send(
             commands.fetch(queue, limit, now_ms, now_ms + self._lease_ms, token),
@@ -200,6 +220,23 @@ class Fetcher:
             if queue not in self._woken:
                 self._filled.discard(queue)
             self._wait(queue)
+        self._take(queue, token, now_ms, reply)
+
+    def _on_required(
+        self, queue: str, requirement: str, limit: int, token: str, now_ms: int, reply: Any
+    ) -> None:
+        self._asking = False
+        if isinstance(reply, ReplyError):
+            refused(f"to give parked tasks queue={queue}", reply)
+            self.required.look_later(queue, requirement, _REFUSED_LOOK)
+        elif reply is None or isinstance(reply, Full):
+            self.required.look_later(queue, requirement, _PAUSED_LOOK)
+        else:
+            if len(reply) == limit:
+                self.required.note(queue, (requirement.encode(),))
+            self._take(queue, token, now_ms, reply)
+
+    def _take(self, queue: str, token: str, now_ms: int, reply: Sequence[Fetched]) -> None:
         whole = [task for task in reply if not task.unread]
         if len(whole) < len(reply):
             self._read([task for task in reply if task.unread], queue, token)

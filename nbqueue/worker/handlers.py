@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from nbqueue.broker.resp import ReplyError
-from nbqueue.calls.payloads import COROUTINE
+from nbqueue.calls.payloads import COROUTINE, requirement_of
 from nbqueue.calls.signing import Keyring
 from nbqueue.errors import SignatureError
 from nbqueue.executor.handlers import Patterns
@@ -21,10 +21,12 @@ log = logging.getLogger("nbqueue.worker")
 
 
 class Found(NamedTuple):
-    """A handler: the fingerprint of its code (`NO_CODE`: the owner's), and whether it is async."""
+    """A handler: the fingerprint of its code (`NO_CODE`: the owner's), whether it is async, and
+    what it needs of the worker that runs it (None: nothing)."""
 
     fingerprint: bytes
     is_async: bool
+    requirement: str | None = None
 
 
 class HandlerTable:
@@ -97,7 +99,8 @@ class HandlerTable:
             except SignatureError as error:
                 log.error("handler refused queue=%s pattern=%r error=%s", queue, pattern, error)
                 continue
-            served[pattern] = Found(call.fingerprint, bool(call.flags & COROUTINE))
+            needs = requirement_of(call)
+            served[pattern] = Found(call.fingerprint, bool(call.flags & COROUTINE), needs)
         self._by_queue[queue] = self._merged(served)
 
     def _merged(self, served: dict[str, Found]) -> Patterns[Found]:

@@ -11,13 +11,14 @@ from nbqueue.calls.payloads import CALL_BESIDE
 from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.wire.messages import TaskMessage, read_apart
-from nbqueue.worker.admission import NO_HANDLER, admit
+from nbqueue.worker.admission import NO_HANDLER, admit, unmet_requirement
 from nbqueue.worker.answers import Answers
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.links import Links
 from nbqueue.worker.pool import Pool
 from nbqueue.worker.reading import Reading
+from nbqueue.worker.required import Parking
 from nbqueue.worker.runs import Run
 
 
@@ -36,6 +37,8 @@ class Intake:
         finisher: Finisher,
         answers: Answers,
         pool: Pool,
+        parking: Parking,
+        offered: frozenset[str],
         numbers: itertools.count[int],
     ) -> None:
         self._clock = clock
@@ -44,6 +47,8 @@ class Intake:
         self._finisher = finisher
         self._answers = answers
         self._pool = pool
+        self._parking = parking
+        self._offered = offered
         self._numbers = numbers
         self.reading = Reading(links, keys, self._begin)
         """Tasks whose arguments are still to come."""
@@ -70,7 +75,11 @@ class Intake:
             return
         refusal = admit(run, self._keys, self._handlers, self._clock)
         if refusal is None:
-            self._pool.add(run)
+            requirement = unmet_requirement(run, self._handlers, self._offered)
+            if requirement is None:
+                self._pool.add(run)
+            else:
+                self._parking.park(run, requirement)
         elif refusal.decision.reason == NO_HANDLER and not has_asked:
             # One may have been served a moment ago, and the news be still on its way.
             self._handlers.ask(run.queue, lambda: self._begin(run, has_asked=True))

@@ -33,7 +33,8 @@ _GAP = 1.0
 
 @dataclass(frozen=True)
 class Tended:
-    """Those who are called. ``schedules(queue)``: there are some in this queue."""
+    """Those who are called. ``schedules(queue)``: there are some in this queue;
+    ``requirements(queue, requirements)``: tasks of this queue are parked for these."""
 
     forwarder: Forwarder
     judge: Judge
@@ -43,6 +44,7 @@ class Tended:
     reclaimer: Reclaimer
     cancelled: CancelFollower
     schedules: Callable[[str], None]
+    requirements: Callable[[str, Iterable[bytes]], None]
 
 
 class Lookout(Service):
@@ -115,6 +117,8 @@ class Lookout(Service):
         tended.reclaimer.note(queue, found.sets)
         if found.schedules:
             tended.schedules(queue)
+        if found.requirements:
+            tended.requirements(queue, found.requirements)
         if found.cancels:
             tended.cancelled.follow(queue)
         if found.orphans:

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 from nbqueue.broker import presence
 from nbqueue.broker.link import Link
+from nbqueue.broker.requiring import list_capabilities, unlist_capabilities
 from nbqueue.broker.resp import ReplyError
 from nbqueue.clock import Clock
+from nbqueue.requirements import offered_by
 from nbqueue.wire.presence import (
     ACTIVE,
     RunningTask,
@@ -72,6 +74,7 @@ class Presence(Service):
         self._settings = settings
         self._worker_id = worker_id
         self._queues = queues
+        self._offered = offered_by(settings.python)
         self._started_at = clock.now()
         self._status = ACTIVE
         self._has_left = False
@@ -99,6 +102,7 @@ class Presence(Service):
         link = self._links.upkeep
         if link is not None:
             link.call(presence.unlist(self._worker_id, queue), _log_refusal)
+            link.call(unlist_capabilities(self._worker_id, queue, self._offered), _log_refusal)
 
     def run_once(self) -> None:
         link = self._links.upkeep
@@ -126,6 +130,7 @@ class Presence(Service):
             new = [queue for queue in due if queue not in self._listed]
             words = presence.listing(self._worker_id, due, now_ms)
             words += presence.arrival(self._worker_id, new)
+            words += list_capabilities(self._worker_id, due, self._offered, now_ms // 1000)
             self._listed.update(dict.fromkeys(due, now))
         else:
             words = presence.signs_of_life(self._worker_id, now_ms)
@@ -154,6 +159,8 @@ class Presence(Service):
             return
         for words in presence.vanish(self._worker_id, self._queues):
             link.call(words, _log_refusal)
+        for queue in self._queues:
+            link.call(unlist_capabilities(self._worker_id, queue, self._offered), _log_refusal)
         link.call(("ECHO", "left"), lambda reply: then())
 
     def _shown(self, each: Begun) -> RunningTask:

@@ -72,6 +72,7 @@ class ServedQueues:
         for name in added:
             self._handlers.add(name)
             self._links.add_queue(name, self._fetcher.look)
+            self._fetcher.required.look(name)
         log.info(
             "worker serves other queues id=%s queues=%s",
             self._worker_id,

@@ -11,6 +11,7 @@ from pathlib import Path
 from nbqueue.broker.grouping import MOST_MEMBERS, Ripeness
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.requirements import THIS_PYTHON
 from nbqueue.wire.keys import check_queue_name
 
 PROCESS, THREAD = "process", "thread"
@@ -55,6 +56,7 @@ class WorkerSettings:
     service: the code of the owner's handlers and hooks, for the executors.
     providers: the names of the owner's providers, and how often each is asked, in seconds.
     patterns: which messages these handlers serve, and whether each is async.
+    python: the version of Python that it says it runs, and whose calls it takes; tests set it.
     aggregates: whether there is an aggregator among them, and `aggregator_is_async` whether it is.
     """
 
@@ -85,6 +87,7 @@ class WorkerSettings:
     owner: int | None = None
     scheduler: bool = True
     providers: Sequence[tuple[str, float]] = ()
+    python: str = THIS_PYTHON
 
     def __post_init__(self) -> None:
         if not isinstance(self.queues, Mapping):

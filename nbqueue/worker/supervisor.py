@@ -24,6 +24,7 @@ from nbqueue.durations import format_duration, parse_duration
 from nbqueue.executor import pipe
 from nbqueue.executor.signals import dump_stacks_on_quit
 from nbqueue.garbage import tune_garbage_collection
+from nbqueue.requirements import offered_by
 from nbqueue.store.connection import Store
 from nbqueue.wire.presence import CLOSED, STOPPED
 from nbqueue.worker.aggregator import Aggregator
@@ -52,6 +53,7 @@ from nbqueue.worker.queues import ServedQueues
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.reclaimer import Reclaimer
 from nbqueue.worker.recovering import Neighbours, Recovering
+from nbqueue.worker.required import Parking, RequiredTasks
 from nbqueue.worker.runs import Run
 from nbqueue.worker.scheduler import Scheduler
 from nbqueue.worker.settings import WorkerSettings
@@ -99,10 +101,13 @@ class Supervisor:
         self._codes = Codes(self.links)
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
         self.reactor.rest = self.pool.slack
+        offered = offered_by(settings.python)
         self._intake = Intake(
             *(self.links, self.clock, self._keys, self._handlers),
-            *(self.finisher, self.answers, self.pool, self._numbers),
+            *(self.finisher, self.answers, self.pool),
+            *(Parking(self.links, self.clock, self.finisher), offered, self._numbers),
         )
+        self._required = RequiredTasks(self.reactor, self.links, queues, offered)
         self._reading = self._intake.reading
         self.pool.on_broken = self._on_broken
         self.pool.on_too_many = self._give_back
@@ -146,6 +151,7 @@ class Supervisor:
             self._free,
             self.pool.ahead,
             self._intake.take,
+            self._required,
         )
         self.forwarder = Forwarder(self.reactor, self.links, self.clock, self.fetcher.look)
         self._judge = Judge(self.reactor, self.links, self.clock, self.fetcher.look)
@@ -200,6 +206,7 @@ class Supervisor:
             Reclaimer(*parts, queues, min(5.0, self.settings.lease_seconds)),
             cancelled,
             self._on_schedules,
+            self._required.note,
         )
         Lookout(*parts, queues, info_key(self.worker_id), tended)
         self._neighbours = Neighbours(*parts, self.worker_id, queues, recovering)
@@ -223,6 +230,7 @@ class Supervisor:
         words: dict[bytes, Told] = {
             b"due": at_time(self.forwarder.alarms.set),
             b"turn": at_time(self._judge.alarms.set),
+            b"need": self._required.told,
             b"group": self.aggregator.announced,
             b"handlers": lambda queue, _: self._handlers.refresh(),
             b"worker": lambda _, said: self.queues.on_message(said),

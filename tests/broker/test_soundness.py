@@ -24,7 +24,7 @@ from transitions import (
     kept,
 )
 
-from nbqueue.broker import commands, grouping, presence
+from nbqueue.broker import commands, grouping, inspecting, presence
 from nbqueue.broker.commands import Command, NewTask
 from nbqueue.broker.grouping import Aggregate, Ripeness, Set
 from nbqueue.errors import StoreError
@@ -154,6 +154,11 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
     "cancel": (
         WAITING,
         lambda: commands.cancel("q", "w", encoded("w"), encoded("w"), b"E", NOW_MS),
+        ("pending", "archived", "own:events"),
+    ),
+    "cancel_tasks": (
+        WAITING,
+        lambda: inspecting.cancel_tasks("q", ["w"], [b"E"], "cancelled", NOW_MS),
         ("pending", "archived", "own:events"),
     ),
     "store_code": (

@@ -1310,3 +1310,37 @@ def test_ctrl_c_at_any_moment_of_a_submit_leaves_nothing_locked(store_url: str) 
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_an_interrupted_map_returns_at_once_and_takes_back_what_it_enqueued(
+    store_url: str, client: nbqueue.Client
+) -> None:
+    script = """
+        import itertools, signal, sys, time
+        import nbqueue
+
+        at = 0.0
+
+        def interrupt(*_):
+            global at
+            at = time.monotonic()
+            raise KeyboardInterrupt
+
+        client = nbqueue.connect(sys.argv[1])
+        client.submit(len, "ab")
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        try:
+            client.map(abs, itertools.count())
+        except KeyboardInterrupt:
+            print(time.monotonic() - at)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), store_url],
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1.5
+    assert "being cancelled in the background" in done.stderr
+    # Its exit waited for that.
+    assert client.inspector.queue("default").pending == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from nbqueue.calls import functions, payloads
 from nbqueue.calls.signing import Keyring
-from nbqueue.errors import HandlerNotFound, IncompatiblePython, SignatureError, UsageError
+from nbqueue.errors import HandlerNotFound, SignatureError, UsageError
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 from nbqueue.worker.worker import Worker
 
@@ -167,20 +166,6 @@ def test_missing_code_archives_the_task_and_says_what_to_do(served: Any) -> None
     record = served.wait_for(message.id)
     assert record.state == "archived"
     assert "submit the task again" in record.message.error_msg
-
-
-def test_another_python_archives_the_task_at_once_and_names_both(served: Any) -> None:
-    code, message = served.call(nothing, retry=5)
-    payload = bytearray(message.payload)
-    payload[6:8] = bytes((3, 7))
-    message.payload = served.keys.sign_call(bytes(payload), message.id, message.queue, message.type)
-    served.put(message, code)
-    record = served.wait_for(message.id)
-    assert record.state == "archived"
-    assert "Python 3.7" in record.message.error_msg
-    assert f"Python {sys.version_info[0]}.{sys.version_info[1]}" in record.message.error_msg
-    assert record.message.retried == 0
-    assert isinstance(served.error_of(record), IncompatiblePython)
 
 
 def test_a_package_that_the_worker_lacks_is_named_and_burns_no_retries(served: Any) -> None:

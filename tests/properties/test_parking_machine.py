@@ -1,4 +1,6 @@
-"""Limits, and tasks after one another, under random commands, times and crashes, with a Go peer.
+"""Limits, requirements and tasks after one another, under random commands, times and crashes.
+
+Beside a Go peer.
 
 No exact model here: what must hold after each step is checked, and in the end that nobody waits for
 ever. That end comes long before the safety net of parked tasks would help.
@@ -15,13 +17,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from keyspace import NOW_MS, check_invariants, dump, encoded
 from transitions import WHO
 
-from nbqueue.broker import commands, limiting
+from nbqueue.broker import commands, limiting, requiring
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import Ended, Failure, NewTask, token_fence
 from nbqueue.store.connection import Store
 
 LEASE_MS = 30_000
 HOUR = 3_600_000
+NEED = "python=3.9"
 LOCK = "asynq:{q}:unique:t:83878c91171338902e0fe0fb97a8c47a"
 NUMBERS = {"one": "1|||", "three": "3|||", "rate": "|10|1000|", "both": "2|20|1000|2"}
 ENDED = ("completed", "archived")
@@ -110,13 +113,36 @@ class ParkingMachine(RuleBasedStateMachine):
 
     def take(self, limit: int) -> list[str]:
         token = f"w:{self.now_ms}:{len(self.tokens)}"
-        found = self.broker.run(
-            commands.fetch("q", limit, self.now_ms, self.now_ms + LEASE_MS, token)
+        return self.note(
+            commands.fetch("q", limit, self.now_ms, self.now_ms + LEASE_MS, token), token
         )
+
+    def take_required(self, limit: int) -> list[str]:
+        """As a worker that meets the requirement does."""
+        token = f"w:{self.now_ms}:{len(self.tokens)}"
+        until_ms = self.now_ms + LEASE_MS
+        command = requiring.fetch_required("q", NEED, limit, self.now_ms, until_ms, token)
+        return self.note(command, token)
+
+    def note(self, command: Any, token: str) -> list[str]:
+        found = self.broker.run(command)
         for each in found or ():
             self.tokens[each.task_id] = token
             self.by_go.discard(each.task_id)
         return [each.task_id for each in found or ()]
+
+    @rule(choice=some)
+    def park_for_another_worker(self, choice: int) -> None:
+        task_id = self.pick(choice, "active")
+        if task_id is not None:
+            fence = token_fence(self.tokens[task_id])
+            command = requiring.park_required("q", task_id, fence, NEED, self.now_ms)
+            assert self.broker.run(command)
+            assert not self.broker.run(command)
+
+    @rule(limit=st.integers(1, 5))
+    def another_worker_fetches(self, limit: int) -> None:
+        self.take_required(limit)
 
     def failure(self, task_id: str) -> Failure:
         fence = token_fence(self.tokens[task_id])
@@ -226,7 +252,7 @@ class ParkingMachine(RuleBasedStateMachine):
             self.recover()
             self.forward()
             self.judge()
-            ids = self.take(50)
+            ids = [*self.take(50), *self.take_required(50)]
             if ids:
                 self.end(ids)
             self.the_store_makes_sense()

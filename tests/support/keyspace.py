@@ -138,13 +138,15 @@ def dump(redis: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for key, kind, ttl, value in zip(keys, kinds, ttls, values, strict=True):
         name = short_name(key.decode())
-        if name in without:
-            continue
+        if name in without or name == "own:cancelled":
+            continue  # an index of the archive, which may lag behind it
         if ttl >= 0 and kind == "stream":
             content[name] = Expiring(_with_ids(value), round(ttl / 1000))
             continue
         content[name] = _decoded(kind, value)
-        if ttl >= 0:
+        # All that is in these is parked anew before they expire.
+        is_renewed = name == "own:requirements" or name.startswith("own:wait:need:")
+        if ttl >= 0 and not is_renewed:
             assert kind == "string", f"{name} must not expire"
             content[name] = Until(content[name], round(seconds + micros / 1e6 + ttl / 1000))
     return content
@@ -217,7 +219,10 @@ def _check_parked(content: dict[str, Any], tasks: dict[str, Any]) -> None:
         what = fields.get("nbq:parked", "turn")
         if fields["state"] == "scheduled" and what != "turn":
             assert task_id in content.get(f"own:wait:{what}", {}), f"{task_id} is lost: {fields}"
-            assert what in content.get("own:waiting", {}), f"nobody looks at {what}"
+            if what.startswith("need:"):
+                assert what[5:] in content.get("own:requirements", set()), f"nobody knows of {what}"
+            else:
+                assert what in content.get("own:waiting", {}), f"nobody looks at {what}"
     for name, numbers in content.get("own:limits", {}).items():
         most = numbers.partition("|")[0]
         held = [

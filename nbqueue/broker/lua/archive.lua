@@ -2,7 +2,8 @@
 --
 -- Only the holder of its lease can do this. Gives up its unique lock, unless `keep_lock` is set.
 -- First trims the archive by age and by number, oldest first and at most 200 at a time, hashes,
--- locks and all, and counts them: never the task that comes in. Safe to repeat.
+-- locks and all, and counts them: never the task that comes in, unless that was cancelled. Safe to
+-- repeat.
 --
 -- KEYS: task, active, lease, archived, events, attempts, processed, processed_day, failed,
 --   failed_day, trim_count, settings
@@ -20,12 +21,13 @@ check('LLEN', active)
 check('ZCARD', archived)
 check('XLEN', events, attempts)
 countable(processed, processed_day, failed, failed_day, trim_count)
-local trimmed = trim(100, 1)
+local now_s = math.floor(tonumber(now_ms) / 1000)
+local trimmed = reason ~= 'cancelled' and trim(100, 1)
 if keep_lock ~= '1' then
   drop_lock(task, id)
 end
 release(active, lease, id)
-redis.call('ZADD', archived, math.floor(tonumber(now_ms) / 1000), id)
+redis.call('ZADD', archived, now_s, id)
 redis.call('HSET', task, 'msg', msg, 'state', 'archived')
 keep_error()
 count(processed, processed_day, 1, day_expire_at)
@@ -35,6 +37,10 @@ event(events, event_cap, now_ms, 'archived', { id })
 local ends = {}
 ending(ends, id, 'a', error_body)
 announce(ends_prefix, ends)
+if not trimmed then
+  note_cancelled({ now_s, id })
+  trimmed = trim(100, 0)
+end
 left(limit, id)
 made_room()
 return { 1, trimmed }

@@ -1,7 +1,6 @@
--- Cancel a task that is not running: it is archived with the reason, and nobody runs it.
+-- Cancel a task that is not running: cancel_tasks.lua for one whose message is large.
 --
--- A running task is left to its worker, which the caller tells. Its unique lock is given up. The
--- archive is trimmed as in archive.lua. Safe to repeat.
+-- Its message with the failure noted comes from the caller. Safe to repeat.
 --
 -- KEYS: task, pending, scheduled, retry, archived, completed, groups, events, trim_count, settings
 -- ARGV: id, msg (with the error), error, error_mark, now_ms, event_cap, ends_prefix, expected_msg, task_prefix,
@@ -30,16 +29,18 @@ countable(trim_count)
 if state == 'aggregating' and not lies_in(state, group, id) then
   return state
 end
-trim(100, 1)
 leave(state, group, id)
 drop_lock(task, id)
-redis.call('ZADD', archived, math.floor(tonumber(now_ms) / 1000), id)
+local now_s = math.floor(tonumber(now_ms) / 1000)
+redis.call('ZADD', archived, now_s, id)
 redis.call('HSET', task, 'msg', msg, 'state', 'archived', 'nbq:error', error,
   'nbq:failed', error_mark)
 event(events, event_cap, now_ms, 'archived', { id })
 local ends = {}
 ending(ends, id, 'a', error)
 announce(ends_prefix, ends)
+note_cancelled({ now_s, id })
+trim(100, 0)
 if found[4] then
   -- It may have had its turn, and not begun.
   left(found[4], id)

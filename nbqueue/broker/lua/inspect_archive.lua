@@ -7,7 +7,7 @@
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, trim_count, settings, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), keep_lock, task_prefix,
---   ends_prefix, oldest (Unix seconds), most, then for each task: id
+--   ends_prefix, oldest (Unix seconds), most, then for each task: id, distance (see leave.lua)
 -- RETURNS: how many were trimmed; then for each task that was refused: its position (from 0), and a
 --   word of choose.lua
 -- USES: types, append, announce, count, locks, leave, choose, room, trim
@@ -17,9 +17,10 @@ check('ZCARD', scheduled, retry, archived, completed)
 check('SCARD', groups)
 check('XLEN', events)
 countable(trim_count)
-local chosen, refused = choose(1, wanted, {
+local chosen, refused = choose(2, wanted, {
   pending = true, scheduled = true, retry = true, completed = true, aggregating = true })
 local trimmed = 0
+chosen = locate(chosen, refused, 1)
 if #chosen > 0 then
   local ids, ends = {}, {}
   trimmed = trim(500, math.min(#chosen, (archive_limits())))

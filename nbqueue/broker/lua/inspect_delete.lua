@@ -5,7 +5,7 @@
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), keep_lock, ends_prefix,
---   then for each task: id
+--   then for each task: id, distance (see leave.lua)
 -- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
 -- USES: types, append, announce, locks, leave, choose, room
 
@@ -13,10 +13,11 @@ check('LLEN', pending)
 check('ZCARD', scheduled, retry, archived, completed)
 check('SCARD', groups)
 check('XLEN', events)
-local chosen, refused = choose(1, wanted, {
+local chosen, refused = choose(2, wanted, {
   pending = true, scheduled = true, retry = true, archived = true, completed = true,
   aggregating = true })
 local ids, ends = {}, {}
+chosen = locate(chosen, refused, 1)
 leave_all(chosen)
 for i, each in ipairs(chosen) do
   local task, id, state = unpack(each)

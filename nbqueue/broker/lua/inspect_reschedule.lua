@@ -7,7 +7,7 @@
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), due_ms, wake,
---   then for each task: id
+--   then for each task: id, distance (see leave.lua)
 -- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
 -- USES: types, append, locks, leave, choose, room, beside, publish
 
@@ -15,10 +15,11 @@ check('LLEN', pending)
 check('ZCARD', scheduled, retry, archived, completed)
 check('SCARD', groups)
 check('XLEN', events)
-local chosen, refused = choose(1, wanted, {
+local chosen, refused = choose(2, wanted, {
   pending = true, scheduled = true, retry = true, archived = true, completed = true })
 local score = math.ceil(tonumber(due_ms) / 1000)
 local again, later = {}, {}
+chosen = locate(chosen, refused, 1)
 leave_all(chosen)
 for _, each in ipairs(chosen) do
   local task, id, state = unpack(each)

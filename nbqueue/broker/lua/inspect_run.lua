@@ -17,7 +17,8 @@ check('ZCARD', scheduled, retry, archived, completed)
 check('SCARD', groups)
 check('XLEN', events)
 local chosen, refused = choose(3, wanted, {
-  scheduled = true, retry = true, archived = true, completed = true, aggregating = true })
+  scheduled = true, retry = true, archived = true, completed = true, aggregating = true },
+  'compare')
 local ids = {}
 leave_all(chosen)
 for i, each in ipairs(chosen) do

@@ -5,8 +5,9 @@
 -- holds its place. Whoever takes it elsewhere leaves that place behind; it is skipped here.
 -- `waiting` holds when each `what` is to be looked at again, by whichever worker.
 --
--- `park(id, what, is_due)`: it waits from now on, behind those that wait already, or where it
--- waited. Unless `is_due`, its own time counts too.
+-- `park(id, what, is_due, seconds)`: it waits from now on, behind those that wait already, or where it
+-- waited, for so many seconds at most before it is judged again. Unless `is_due`, its own time counts
+-- too.
 -- `first_parked(what)`: who waits longest; nil if nobody does (any more).
 -- `unpark(ids, what, parked)`: they go to the front of the line, the first of them foremost.
 -- `parked` is what `nbq:parked` says then; nil for nothing. A task that is not due stays scheduled.
@@ -41,7 +42,7 @@ local function look_again(what, at, tell)
   end
 end
 
-local function park(id, what, is_due)
+local function park(id, what, is_due, seconds)
   local list, task = own_keys .. 'wait:' .. what, asynq_keys .. 't:' .. id
   if not last_place[what] then
     local last = redis.call('ZRANGE', list, -1, -1, 'WITHSCORES')
@@ -50,7 +51,7 @@ local function park(id, what, is_due)
   if redis.call('ZADD', list, 'NX', whole(last_place[what]), id) == 1 then
     last_place[what] = last_place[what] + 1
   end
-  local safe = math.floor(now / 1000) + SAFETY_SECONDS
+  local safe = math.floor(now / 1000) + (seconds or SAFETY_SECONDS)
   if not is_due then
     local due = tonumber(redis.call('HGET', task, 'nbq:due') or '') or 0
     safe = math.max(safe, math.ceil(due / 1000))

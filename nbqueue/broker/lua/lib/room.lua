@@ -4,7 +4,7 @@
 -- `made_room()`: where the queue has a limit of its own, its workers look again.
 -- `left(name, id)`: the task gives up its place under this limit, and the next takes it.
 -- `gave_way(chosen)`: tasks as choose.lua gives them, which a person took out of the way, wait for no
--- limit any more, and hold no place under one.
+-- limit and no worker any more, and hold no place under a limit.
 -- `left_all(leaving)`: the same for many, of whatever names; the next ones come in order.
 
 local function made_room()
@@ -37,6 +37,10 @@ local function gave_way(chosen)
   local leaving = {}
   for _, each in ipairs(chosen) do
     local id, name, waits_for = each[2], each[6], each[7]
+    if waits_for and string.sub(waits_for, 1, 5) == 'need:' then
+      redis.call('ZREM', own_keys .. 'wait:' .. waits_for, id)
+      redis.call('HDEL', each[1], 'nbq:parked')
+    end
     if name then
       redis.call('ZREM', own_keys .. 'wait:limit:' .. name, id)
       leaving[#leaving + 1] = { name, id }

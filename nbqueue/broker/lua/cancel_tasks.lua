@@ -1,0 +1,58 @@
+-- Cancel tasks that are not running: they are archived with the reason, and nobody runs them.
+--
+-- Running tasks are left to their workers, which the caller tells. Unique locks are given up. The
+-- failure is written into each message here, so that it need not be read and sent back; a large one is
+-- refused: see cancel.lua. The archive is trimmed, the oldest cancelled tasks first, at most 500. Where
+-- so many are cancelled `later` by the caller that these would be trimmed for them, they are deleted
+-- at once. Safe to repeat.
+--
+-- KEYS: pending, scheduled, retry, archived, completed, groups, events, trim_count, settings, *tasks
+-- ARGV: now_ms, event_cap, group_prefix, task_prefix, ends_prefix, oldest (Unix seconds), most,
+--   error_field (field 7 of the message), failed_field (field 11), mark_rest (of the
+--   failure, behind how often it was retried), later, then for each task: id, distance
+--   (see leave.lua), error
+-- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
+-- USES: types, append, announce, count, locks, leave, choose, message, room, trim
+
+check('LLEN', pending)
+check('ZCARD', scheduled, retry, archived)
+check('SCARD', groups)
+check('XLEN', events)
+countable(trim_count)
+local chosen, refused = choose(3, '', {
+  pending = true, scheduled = true, retry = true, aggregating = true }, 'change')
+chosen = locate(chosen, refused, 1)
+if #chosen > 0 then
+  local ids, members, ends = {}, {}, {}
+  local now_s, is_kept = math.floor(tonumber(now_ms) / 1000), tonumber(later) < archive_limits()
+  leave_all(chosen)
+  for i, each in ipairs(chosen) do
+    local task, id, msg, error_body = each[1], each[2], each[8], ARGV[each[5] + 2]
+    if string.find(msg, ':unique:', 1, true) then
+      drop_lock(task, id)
+    end
+    if is_kept then
+      local changed, retried = with_failure(msg, error_field, failed_field)
+      local mark = retried and string.format('%.0f ', retried) .. mark_rest or ''
+      redis.call('HSET', task, 'msg', changed, 'state', 'archived', 'nbq:error', error_body,
+        'nbq:failed', mark)
+    else
+      redis.call('DEL', task)
+    end
+    ending(ends, id, 'a', error_body)
+    ids[i] = id
+    members[2 * i - 1], members[2 * i] = now_s, id
+  end
+  event(events, event_cap, now_ms, 'archived', ids)
+  if is_kept then
+    redis.call('ZADD', archived, unpack(members))
+    note_cancelled(members)
+    trim(500, 0)
+  else
+    redis.call('INCRBY', trim_count, #ids)
+    event(events, event_cap, now_ms, 'trimmed', ids)
+  end
+  announce(ends_prefix, ends)
+  gave_way(chosen)
+end
+return refused

@@ -1,0 +1,131 @@
+"""Acting on many tasks: all of them, in the order of the line, in scripts that are short."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from keyspace import NOW_MS, encoded
+
+from nbqueue.broker import inspecting
+from nbqueue.broker.command import Command
+from nbqueue.broker.inspecting import FAR, Moved
+from nbqueue.broker.many import act_on_many
+
+LINE = 6_000
+PREFIX = "asynq:{q}:"
+
+
+def fill(redis: Any, count: int = LINE) -> list[str]:
+    """A long line of tasks; returns their ids, oldest first."""
+    ids = [f"t{number:05}" for number in range(count)]
+    pipe = redis.pipeline(transaction=False)
+    for task_id in ids:
+        pipe.hset(f"{PREFIX}t:{task_id}", mapping={"msg": encoded(task_id), "state": "pending"})
+    pipe.lpush(f"{PREFIX}pending", *ids)
+    pipe.execute()
+    return ids
+
+
+def line(redis: Any) -> list[str]:
+    """The ids in the line, oldest first."""
+    return [raw.decode() for raw in reversed(redis.lrange(f"{PREFIX}pending", 0, -1))]
+
+
+def cancel(ids: Sequence[str], distances: Sequence[int] | None) -> Command[Moved]:
+    errors = [b"E"] * len(ids)
+    return inspecting.cancel_tasks("q", ids, errors, "cancelled", NOW_MS, distances)
+
+
+def act(broker: Any, ids: Sequence[str], make: Any = cancel) -> dict[str, str]:
+    """Do it; returns those that were refused, with the word."""
+    refused: dict[str, str] = {}
+
+    def note(part: Sequence[str], moved: Moved) -> list[str]:
+        words = {part[position]: word for position, word in moved.refused.items()}
+        refused.update((task_id, word) for task_id, word in words.items() if word != FAR)
+        return [task_id for task_id, word in words.items() if word == FAR]
+
+    act_on_many(broker, "q", ids, make, note)
+    return refused
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [slice(None, 700), slice(-700, None), slice(2_900, 3_600), slice(3, None, 40), slice(None)],
+    ids=["oldest", "newest", "middle", "scattered", "all"],
+)
+def test_they_leave_a_long_line_and_the_others_keep_their_order(
+    broker: Any, redis: Any, chosen: slice
+) -> None:
+    ids = fill(redis)
+    gone = ids[chosen]
+    assert act(broker, gone) == {}
+    taken = set(gone)
+    assert line(redis) == [task_id for task_id in ids if task_id not in taken]
+    assert redis.zcard(f"{PREFIX}archived") == len(gone)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ids, distances: inspecting.delete("q", ids, NOW_MS, distances=distances),
+        lambda ids, distances: inspecting.archive_by_hand("q", ids, NOW_MS, distances=distances),
+        lambda ids, distances: inspecting.reschedule(
+            "q", ids, NOW_MS + 60_000, NOW_MS, distances=distances
+        ),
+    ],
+    ids=["delete", "archive", "reschedule"],
+)
+def test_the_same_goes_for_whatever_takes_tasks_out_of_the_line(
+    broker: Any, redis: Any, make: Any
+) -> None:
+    ids = fill(redis)
+    assert act(broker, [*ids[100:400], ids[-1], "nobody"], make) == {"nobody": "MISSING"}
+    assert line(redis) == [*ids[:100], *ids[400:-1]]
+
+
+def test_a_script_does_not_search_a_long_line(broker: Any, redis: Any) -> None:
+    ids = fill(redis)
+    before = line(redis)
+    assert broker.run(cancel(ids[3_000:3_005], None)).refused == dict.fromkeys(range(5), FAR)
+    assert line(redis) == before
+    # What moved a little since it was seen is found all the same.
+    assert broker.run(cancel(ids[3_000:3_002], [3_201, 3_202])).refused == {}
+    assert line(redis) == [*ids[:3_000], *ids[3_002:]]
+
+
+@pytest.mark.usefixtures("odd_store")
+@pytest.mark.parametrize("fetched_at_once", [3, 2_000])
+def test_a_worker_may_fetch_meanwhile(
+    broker: Any, redis: Any, fetched_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = fill(redis)
+    run_all = type(broker).run_all
+
+    def fetch_first(self: Any, batch: Any) -> Any:
+        redis.ltrim(f"{PREFIX}pending", 0, -fetched_at_once - 1)
+        return run_all(self, batch)
+
+    monkeypatch.setattr(type(broker), "run_all", fetch_first)
+    gone = ids[-400:-100]
+    assert act(broker, gone) == {}
+    left = line(redis)
+    assert not set(left) & set(gone)
+    assert left == [task_id for task_id in ids if task_id in set(left)]
+
+
+def test_no_script_takes_long(broker: Any, redis: Any) -> None:
+    ids = fill(redis, 60_000)
+
+    def used() -> float:
+        """Seconds of CPU time: those on the wall are others' too."""
+        found = redis.info("cpu")
+        return float(found["used_cpu_user"] + found["used_cpu_sys"])
+
+    redis.config_resetstat()
+    before = used()
+    assert act(broker, ids[20_000:30_000:2]) == {}
+    calls = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+    assert (used() - before) / calls < 0.010  # it is some 2 ms
