@@ -11,6 +11,7 @@
     │   └── CannotPickle (also TypeError)       an argument or a function that cannot be sent
     ├── StoreError (also ConnectionError)       the store cannot be used
     │   ├── StoreUnreachable                    nobody answers there
+    │   │   └── SubmitUnconfirmed               tasks were sent, and it is not known if it has them
     │   ├── StoreDenied                         wrong password, or no right to do this
     │   ├── StoreUnsuitable                     too old, or it may throw keys away
     │   └── NoEmbeddedServer                    no Redis program to start
@@ -40,7 +41,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import sys
+from collections.abc import Sequence
 from concurrent.futures import CancelledError
+from typing import Any
 
 if sys.version_info >= (3, 11):
     _TimeoutError = TimeoutError
@@ -101,6 +104,29 @@ class StoreUnreachable(StoreError):
     """Nobody answers at the store's address."""
 
 
+class SubmitUnconfirmed(StoreUnreachable):
+    """Tasks were sent to the store, and the store did not confirm that it has them, or keeps them.
+
+    ``task_ids`` are their ids, ``task_id`` is the first: ``q.get(task_id)`` finds the task, or
+    raises `TaskNotFound`. For a schedule, ``schedule_id`` is its id.
+    """
+
+    def __init__(
+        self, message: str, task_ids: Sequence[str] = (), schedule_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.task_ids = list(task_ids)
+        self.schedule_id = schedule_id
+
+    @property
+    def task_id(self) -> str | None:
+        """The id of the first of these tasks; None if there is none, as of a schedule."""
+        return self.task_ids[0] if self.task_ids else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.task_ids, self.schedule_id)
+
+
 class StoreDenied(StoreError):
     """The store refuses: a wrong password, a missing user, or a missing right."""
 
@@ -115,6 +141,10 @@ class NoEmbeddedServer(StoreError):
 
 class StoreWarning(UserWarning):
     """The store can be used, but tasks may be lost as it is set up."""
+
+
+class LargeFrameWarning(UserWarning):
+    """A frame of very many tasks is about to be read, which takes long and much memory."""
 
 
 class LargeCaptureWarning(UserWarning):

@@ -13,6 +13,7 @@ from nbqueue.broker.channel import Channel, Patience, Sending
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
 from nbqueue.broker.producing import OneByOne
 from nbqueue.broker.records import RECORD_FIELDS, Ending, TaskRecord, read_record
+from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.clock import Clock, steady_time
 from nbqueue.errors import StoreDenied, StoreError, StoreUnreachable, TaskIdConflict
 from nbqueue.store.connection import Store
@@ -392,6 +393,14 @@ class Broker:
             last = "(" + entries[-1][0].decode()
         rows.reverse()
         return rows
+
+    def with_attempts(self, queues: Sequence[str]) -> list[str]:
+        """Those of ``queues`` of which finished attempts are kept."""
+        found: list[str] = []
+        for part in in_slices(queues, QUEUES_AT_ONCE):
+            sizes = self.call(*(("XLEN", queue_keys(queue).attempts) for queue in part))
+            found += [queue for queue, size in zip(part, sizes, strict=True) if size]
+        return found
 
     def close(self) -> None:
         self._channel.close()

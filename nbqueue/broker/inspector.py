@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from nbqueue.broker import inspecting
@@ -11,6 +13,8 @@ from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import decoded_number, utc_day
 from nbqueue.broker.infos import DailyStats, QueueInfo, TaskInfo
 from nbqueue.broker.needs import Needs
+from nbqueue.broker.inspecting import Counts
+from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound
 from nbqueue.wire import fields, states
@@ -65,47 +69,55 @@ class Reader:
     def queue(self, queue: str, *, memory: bool = False) -> QueueInfo:
         """One queue as a whole. Raises `QueueNotFound`."""
         self.check_queue(queue)
-        now_ms = self._broker.clock.now_ms()
-        counts = self._broker.run(inspecting.counts(queue, now_ms))
-        aggregating = sum(self.groups(queue).values()) + sum(self._sets(queue).values())
-        since = counts.oldest_since_ns
-        return QueueInfo(
-            queue=queue,
-            size=sum(counts[:6]) + aggregating,
-            groups=counts.groups,
-            pending=counts.pending,
-            active=counts.active,
-            scheduled=counts.scheduled,
-            retry=counts.retry,
-            archived=counts.archived,
-            completed=counts.completed,
-            aggregating=aggregating,
-            processed=counts.processed,
-            failed=counts.failed,
-            processed_total=counts.processed_total,
-            failed_total=counts.failed_total,
-            trimmed=counts.trimmed,
-            paused=bool(counts.is_paused),
-            latency=None if since is None else max(0.0, (now_ms * 1_000_000 - since) / 1e9),
-            memory=self._memory(queue) if memory else None,
-            timestamp=from_ms(now_ms),
-        )
+        [found] = self.queues([queue])
+        return replace(found, memory=self._memory(queue)) if memory else found
+
+    def queues(self, names: Sequence[str]) -> list[QueueInfo]:
+        """Many queues as a whole, in this order, with few round trips. A queue that does not exist
+        counts as empty."""
+        found: list[QueueInfo] = []
+        for part in in_slices(names, QUEUES_AT_ONCE):
+            now_ms = self._broker.clock.now_ms()
+            counts = self._broker.run_all([inspecting.counts(name, now_ms) for name in part])
+            aggregating = self._aggregating(part, counts)
+            for each in zip(part, counts, aggregating, strict=True):
+                found.append(_queue_info(*each, now_ms))
+        return found
+
+    def _aggregating(self, names: Sequence[str], counts: Sequence[Counts]) -> list[int]:
+        """How many tasks of each queue wait in groups, or are just being aggregated."""
+        in_groups = [
+            sum(self.groups(name).values()) if each.groups else 0
+            for name, each in zip(names, counts, strict=True)
+        ]
+        sets = self._broker.call(*(("ZCARD", queue_keys(n).aggregation_sets) for n in names))
+        return [
+            count + (sum(self._sets(name).values()) if there else 0)
+            for name, count, there in zip(names, in_groups, sets, strict=True)
+        ]
 
     def history(self, queue: str, days: int) -> list[DailyStats]:
         """What was processed on the last ``days`` days, today first. Raises `QueueNotFound`."""
         self.check_queue(queue)
-        keys = queue_keys(queue)
+        return self.histories([queue], days)[queue]
+
+    def histories(self, names: Sequence[str], days: int) -> dict[str, list[DailyStats]]:
+        """What was processed in each of many queues on the last ``days`` days, today first."""
         today = utc_day(self._broker.clock.now_ms())
         dates = [today - timedelta(days=i) for i in range(days)]
-        names = [key for day in dates for key in (keys.processed_on(day), keys.failed_on(day))]
-        found = [decoded_number(each or b"0") or 0 for each in self._get_all(names)]
-        return [
-            DailyStats(queue, day, processed, failed)
-            for day, processed, failed in zip(dates, found[::2], found[1::2], strict=True)
-        ]
-
-    def _get_all(self, names: Sequence[str]) -> list[bytes | None]:
-        return self._broker.call(*(("GET", name) for name in names))
+        found: dict[str, list[DailyStats]] = {}
+        for part in in_slices(names, QUEUES_AT_ONCE):
+            calls = []
+            for keys in map(queue_keys, part):
+                counters = ((keys.processed_on(day), keys.failed_on(day)) for day in dates)
+                calls.append(("MGET", *chain.from_iterable(counters)))
+            for name, values in zip(part, self._broker.call(*calls), strict=True):
+                numbers = [decoded_number(each or b"0") or 0 for each in values]
+                found[name] = [
+                    DailyStats(name, day, *both)
+                    for day, *both in zip(dates, numbers[::2], numbers[1::2], strict=True)
+                ]
+        return found
 
     def groups(self, queue: str) -> dict[str, int]:
         """The aggregation groups of a queue, and how many tasks wait in each."""
@@ -364,3 +376,28 @@ def _next_at(state: bytes, score: int | None, due: int | None, now_ms: int) -> d
     if due is not None and -(-due // 1000) == score:
         return from_ms(due)
     return _moment(score)
+
+
+def _queue_info(queue: str, counts: Counts, aggregating: int, now_ms: int) -> QueueInfo:
+    since = counts.oldest_since_ns
+    return QueueInfo(
+        queue=queue,
+        size=sum(counts[:6]) + aggregating,
+        groups=counts.groups,
+        pending=counts.pending,
+        active=counts.active,
+        scheduled=counts.scheduled,
+        retry=counts.retry,
+        archived=counts.archived,
+        completed=counts.completed,
+        aggregating=aggregating,
+        processed=counts.processed,
+        failed=counts.failed,
+        processed_total=counts.processed_total,
+        failed_total=counts.failed_total,
+        trimmed=counts.trimmed,
+        paused=bool(counts.is_paused),
+        latency=None if since is None else max(0.0, (now_ms * 1_000_000 - since) / 1e9),
+        memory=None,
+        timestamp=from_ms(now_ms),
+    )

@@ -14,6 +14,7 @@ from nbqueue.broker.ahead import Ask, read_ahead
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import Arg, Command, check_limit, command
 from nbqueue.broker.needs import Needs
+from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
 from nbqueue.broker.task_table import TaskRow, TaskTable
 from nbqueue.names import fits_pattern
@@ -22,6 +23,9 @@ from nbqueue.wire.keys import queue_keys
 
 SLICE = 250
 """Tasks in one call: few enough that other clients of the store notice nothing."""
+
+_FEW_QUEUES = 3
+"""So few are read at once; of more, it is asked first which of them hold anything."""
 
 _ATTEMPTS_SLICE = 300
 _SLACK_MS = 5_000
@@ -57,6 +61,11 @@ class Wanted:
     with_attempts: bool = True
     """Whether the last attempt is looked up: when it began and ended, and who ran it."""
 
+    @property
+    def is_selective(self) -> bool:
+        """Whether it is about some tasks only."""
+        return bool(self.types or self.error or self.names) or self.since_ms is not None
+
     def arguments(self, names: Sequence[str]) -> list[Arg]:
         return [
             " ".join(names),
@@ -69,7 +78,7 @@ class Wanted:
 
     def chosen(self, table: TaskTable) -> TaskTable:
         """Those that it is about."""
-        if not (self.types or self.error or self.names) and self.since_ms is None:
+        if not self.is_selective:
             return table
         return table.take([i for i, row in enumerate(table) if self.chooses(row)])
 
@@ -136,16 +145,72 @@ class Listing:
         """
         found = TaskTable()
         for state in (each for each in LISTED if each in in_states):
-            for queue in queues:
-                left = limit
-                for place in self._places(queue, state):
-                    for part in self._at(queue, place, state, wanted):
-                        chosen = part if left is None else part.take(range(min(left, len(part))))
-                        found.extend(chosen)
-                        left = None if left is None else left - len(chosen)
-                        if left == 0:
-                            break
+            for part in in_slices(queues, QUEUES_AT_ONCE):
+                self._read_state(part, state, wanted, limit, found)
         return self._complete(found.newest_of_each(), wanted)
+
+    def count(self, queues: Sequence[str], in_states: Sequence[str]) -> int:
+        """How many tasks lie in these queues and states, without those that are aggregated."""
+        total = 0
+        places = [state for state in in_states if state != states.AGGREGATING]
+        for part in in_slices(queues, QUEUES_AT_ONCE):
+            for state in places:
+                total += sum(self._sizes(part, state))
+        return total
+
+    def _sizes(self, queues: Sequence[str], state: str) -> list[int]:
+        """How much lies in this state in each queue: tasks; or, of aggregating ones, places."""
+        if state == states.AGGREGATING:
+            keys = [queue_keys(queue) for queue in queues]
+            groups = self._broker.call(*(("SCARD", each.groups) for each in keys))
+            sets = self._broker.call(*(("ZCARD", each.aggregation_sets) for each in keys))
+            return list(map(sum, zip(groups, sets, strict=True)))
+        size = "LLEN" if state in (states.PENDING, states.ACTIVE) else "ZCARD"
+        places = (queue_keys(queue).by_state(state) for queue in queues)
+        return self._broker.call(*((size, place) for place in places))
+
+    def _read_state(
+        self,
+        queues: Sequence[str],
+        state: str,
+        wanted: Wanted,
+        limit: int | None,
+        found: TaskTable,
+    ) -> None:
+        """Add the tasks of these queues that are in a state, the newest ``limit`` of each queue."""
+        # The sizes are asked for right before, so that what moves on meanwhile is not missed.
+        sizes = self._sizes(queues, state) if len(queues) > _FEW_QUEUES else [SLICE] * len(queues)
+        small = [
+            queue
+            for queue, size in zip(queues, sizes, strict=True)
+            if 0 < size < SLICE and state != states.AGGREGATING
+        ]
+        firsts = self._first_slices(small, state, wanted)
+        for queue, size in zip(queues, sizes, strict=True):
+            left = limit
+            for part in self._in_queue(queue, state, wanted, firsts.get(queue)) if size else ():
+                chosen = part if left is None else part.take(range(min(left, len(part))))
+                found.extend(chosen)
+                left = None if left is None else left - len(chosen)
+                if left == 0:
+                    break
+
+    def _first_slices(
+        self, queues: Sequence[str], state: str, wanted: Wanted
+    ) -> dict[str, list[Any]]:
+        """The replies for the first slice of each of these queues."""
+        names = FIELDS.get(state, ALL_FIELDS)
+        batch = [
+            list_tasks(queue, queue_keys(queue).by_state(state), 0, wanted, names=names)
+            for queue in queues
+        ]
+        return dict(zip(queues, self._broker.run_all(batch), strict=True)) if batch else {}
+
+    def _in_queue(
+        self, queue: str, state: str, wanted: Wanted, first: list[Any] | None
+    ) -> Iterator[TaskTable]:
+        for place in self._places(queue, state):
+            yield from self._at(queue, place, state, wanted, first)
 
     def by_ids(
         self, queues: Sequence[str], task_ids: Sequence[tuple[str, str | None]], wanted: Wanted
@@ -174,8 +239,14 @@ class Listing:
         [names] = self._broker.call(("ZRANGE", keys.aggregation_sets, 0, -1))
         yield from (name.decode("utf-8", "replace") for name in names)
 
-    def _at(self, queue: str, place: str, state: str, wanted: Wanted) -> Iterator[TaskTable]:
+    def _at(
+        self, queue: str, place: str, state: str, wanted: Wanted, known: list[Any] | None
+    ) -> Iterator[TaskTable]:
+        """The tasks at a place. ``known`` is the reply for the first slice, if it was read."""
         names, start = FIELDS.get(state, ALL_FIELDS), 0
+        if known is not None and known[0] < SLICE:
+            yield wanted.chosen(self._table(queue, names, known, wanted))
+            return
 
         def following(reply: list[Any]) -> Command[list[Any]] | None:
             nonlocal start

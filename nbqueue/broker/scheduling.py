@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.broker.command import EVENT_CAP, Command, NewTask, command
+from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.schedules import ScheduleEntry, encode_entry
+
+if TYPE_CHECKING:
+    from nbqueue.broker.broker import Broker
+
+_AT_ONCE = 1000
 
 HISTORY_CAP = 1000
 """About how many entries of its history a schedule keeps."""
@@ -188,3 +194,23 @@ def read_history(entries: Sequence[Any]) -> list[Mapping[str, str]]:
         words = [word.decode("utf-8", "replace") for word in pairs]
         found.append(dict(zip(words[::2], words[1::2], strict=True)))
     return found
+
+
+def stored_schedules(
+    broker: Broker, queues: Sequence[str]
+) -> Iterator[tuple[str, bytes, list[bytes | None], bytes | None]]:
+    """Read the schedules of many queues: of each its queue, its entry, the values of
+    `STATE_FIELDS` and the time when it is due."""
+    for part in in_slices(queues, QUEUES_AT_ONCE):
+        keys = [queue_keys(name) for name in part]
+        entries = broker.call(*(("HGETALL", each.schedules) for each in keys))
+        dues = broker.call(*(("ZRANGE", k.schedule_due, 0, -1, "WITHSCORES") for k in keys))
+        for name, each, raw, due in zip(part, keys, entries, dues, strict=True):
+            due_by_id = dict(zip(due[::2], due[1::2], strict=True))
+            for pairs in in_slices(sorted(zip(raw[::2], raw[1::2], strict=True)), _AT_ONCE):
+                ids = [schedule_id.decode("utf-8", "replace") for schedule_id, _ in pairs]
+                states = broker.call(
+                    *(("HMGET", each.schedule_state(i), *STATE_FIELDS) for i in ids)
+                )
+                for (schedule_id, entry), values in zip(pairs, states, strict=True):
+                    yield name, entry, values, due_by_id.get(schedule_id)

@@ -131,7 +131,7 @@ def warn_of_shared(fn: Callable[..., Any], item: tuple[Any, ...], generator: obj
     name = short_name(fn)
     at = next((i for i, value in enumerate(item, 1) if value is generator), None)
     where = "an argument" if at is None else f"argument {at}"
-    _warn(
+    warn_at_user(
         f"{where} of {name}() is, or holds, the same {type_name(type(generator))} in several tasks "
         f"of this map: each gets a copy of its state, and they draw the same numbers. {_cure(fn)}",
         RandomStateWarning,
@@ -157,11 +157,11 @@ def _told_of(fn: Any) -> _Told:
 def _warn_once(told: _Told, found: Found, text: str, category: type[Warning]) -> None:
     if found.key not in told.keys:
         told.keys.add(found.key)
-        _warn(text, category)
+        warn_at_user(text, category)
 
 
-def _warn(text: str, category: type[Warning]) -> None:
-    # At the line of the user's own code, however deep in ours this is.
+def warn_at_user(text: str, category: type[Warning]) -> None:
+    """Warn at the line of the user's own code, however deep in ours this is."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_ours(frame):
         level, frame = level + 1, frame.f_back

@@ -9,7 +9,7 @@ from nbqueue.broker.broker import Broker
 from nbqueue.broker.infos import QueueInfo, ServerInfo, TaskInfo
 from nbqueue.broker.inspector import Reader
 from nbqueue.client.session import Session
-from nbqueue.errors import QueueNotFound, StoreError
+from nbqueue.errors import StoreError
 from nbqueue.views import cards
 
 _PATIENCE = 1.0
@@ -22,22 +22,18 @@ def client_html(session: Session) -> str:
     if not session.is_open:
         return cards.client_card(url, is_open=False)
     try:
-        queues = _queues(session)
+        queues, count = _queues(session)
     except StoreError as error:
         return cards.client_card(url, is_open=True, trouble=str(error))
-    return cards.client_card(url, is_open=True, queues=queues)
+    return cards.client_card(url, is_open=True, queues=queues, queue_count=count)
 
 
-def _queues(session: Session) -> list[QueueInfo]:
+def _queues(session: Session) -> tuple[list[QueueInfo], int]:
+    """The queues that a card shows, and how many there are."""
     broker = Broker(session.store, patience=_PATIENCE)
     try:
-        reader, found = Reader(broker), []
-        for name in broker.queues():
-            try:
-                found.append(reader.queue(name))
-            except QueueNotFound:
-                pass  # removed a moment ago
-        return found
+        names = broker.queues()
+        return Reader(broker).queues(names[: cards.MOST_QUEUES]), len(names)
     finally:
         broker.close()
 

@@ -14,6 +14,7 @@ from nbqueue.broker.inspector import Reader
 from nbqueue.broker.listing import Listing, Wanted
 from nbqueue.broker.reports import Reports
 from nbqueue.broker.task_table import TaskRow
+from nbqueue.calls.captures import warn_at_user
 from nbqueue.calls.functions import load_arguments
 from nbqueue.calls.payloads import is_result
 from nbqueue.client.codecs import has_json_result
@@ -22,13 +23,18 @@ from nbqueue.client.selection import named_ids
 from nbqueue.client.session import Session
 from nbqueue.clock import from_ms, to_ms
 from nbqueue.durations import Duration, parse_duration
-from nbqueue.errors import QueueNotFound, UsageError
+from nbqueue.errors import LargeFrameWarning, UsageError
 from nbqueue.names import fits_pattern
+from nbqueue.sizes import format_size
 from nbqueue.wire import states
 from nbqueue.wire.keys import check_queue_name, queue_keys
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+_MANY_TASKS = 200_000
+_SECONDS_EACH = 15e-6
+_BYTES_EACH = 700
 
 Words = str | Iterable[str] | None
 
@@ -74,6 +80,8 @@ def tasks(
             if not in_states.issuperset(rows.state):
                 rows = rows.take([i for i, each in enumerate(rows.state) if each in in_states])
         else:
+            if limit is None and not wanted.is_selective:
+                _warn_of_many(Listing(session.broker).count(queues, sorted(in_states)))
             rows = Listing(session.broker).tasks(queues, wanted, sorted(in_states), limit)
         if limit is not None and len(rows) > limit:
             touched = [row.touched_ms for row in rows]
@@ -82,6 +90,18 @@ def tasks(
         loaders = _loaders(session)
         frame = task_frames.tasks(rows, as_of_ms=as_of_ms, columns=chosen, loaders=loaders)
     return stamped(frame, session, as_of_ms)
+
+
+def _warn_of_many(count: int) -> None:
+    if count < _MANY_TASKS:
+        return
+    seconds, memory = count * _SECONDS_EACH, format_size(count * _BYTES_EACH)
+    warn_at_user(
+        f"a frame of {count:,} tasks takes about {seconds:.0f} seconds and {memory} of memory. "
+        "Ask for fewer: q.tasks(limit=10_000) reads the newest of each queue and state, and "
+        "state=, queue=, type=, since= and error= choose; q.queues() only counts them",
+        LargeFrameWarning,
+    )
 
 
 @contextmanager
@@ -129,14 +149,7 @@ def queues(session: Session) -> DataFrame:
     """See `nbqueue.Client.queues`."""
     from nbqueue.views.queue_frames import queues
 
-    reader = Reader(session.broker)
-    infos = []
-    for name in session.broker.queues():
-        try:
-            infos.append(reader.queue(name))
-        except QueueNotFound:
-            pass  # removed a moment ago
-    return stamped(queues(infos), session)
+    return stamped(queues(Reader(session.broker).queues(session.broker.queues())), session)
 
 
 def workers(session: Session) -> DataFrame:
@@ -167,11 +180,8 @@ def stats(session: Session, days: float, by: str, queue: Words) -> DataFrame:
     rows = session.attempt_rows(names, now_ms - round(days * 86_400_000))
     counted: list[DailyStats] = []
     if by == "day":
-        for name in names:
-            try:
-                counted += Reader(session.broker).history(name, max(1, round(days)))
-            except QueueNotFound:
-                pass  # removed a moment ago
+        for each in Reader(session.broker).histories(names, max(1, round(days))).values():
+            counted += each
     return stamped(stats(attempts(rows), by, daily_sums(counted)), session, now_ms)
 
 

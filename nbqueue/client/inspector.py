@@ -89,6 +89,14 @@ class Inspector:
         """
         return self._reader.queue(queue, memory=memory)
 
+    def queue_infos(self, queues: Sequence[str] | None = None) -> list[QueueInfo]:
+        """Many queues as a whole, by default all: a few round trips for thousands of them.
+
+        One that does not exist counts as empty.
+        """
+        names = self.queues() if queues is None else list(queues)
+        return self._reader.queues([check_queue_name(name) for name in names])
+
     def history(self, queue: str, days: int = 10) -> list[DailyStats]:
         """What a queue processed on each of the last days (UTC), today first; 90 days are kept.
 
@@ -96,6 +104,11 @@ class Inspector:
         """
         _check_number(days, "days", 1, 3650)
         return self._reader.history(queue, days)
+
+    def histories(self, queues: Sequence[str], days: int = 10) -> dict[str, list[DailyStats]]:
+        """What each of many queues processed on the last days, as `history` does for one."""
+        _check_number(days, "days", 1, 3650)
+        return self._reader.histories([check_queue_name(name) for name in queues], days)
 
     def groups(self, queue: str) -> dict[str, int]:
         """The aggregation groups of a queue, and how many tasks wait in each."""

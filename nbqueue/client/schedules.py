@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from nbqueue.broker.command import NewTask
 from nbqueue.broker.scheduling import (
     HISTORY_CAP,
-    STATE_FIELDS,
     fire_schedule,
     pause_schedule,
     read_history,
     read_state,
     remove_schedule,
+    stored_schedules,
 )
 from nbqueue.calls import payloads
 from nbqueue.calls.digest import call_digest
@@ -294,6 +294,9 @@ class Schedule(ScheduleForms):
         )
 
 
+_MOST_SHOWN = 20
+
+
 class Schedules(list[Schedule]):
     """Handles of schedules. ``rows()`` is all about them as plain dictionaries; an id finds one."""
 
@@ -314,7 +317,10 @@ class Schedules(list[Schedule]):
         raise ScheduleNotFound(f"there is no schedule {key!r}")
 
     def __repr__(self) -> str:
-        return "[" + ",\n ".join(map(repr, self)) + "]"
+        shown = [*map(repr, self[:_MOST_SHOWN])]  # each asks the store
+        if len(self) > _MOST_SHOWN:
+            shown.append(f"… and {len(self) - _MOST_SHOWN:,} more")
+        return "[" + ",\n ".join(shown) + "]"
 
 
 def list_schedules(session: Session, queue: str | None = None) -> Schedules:
@@ -323,25 +329,16 @@ def list_schedules(session: Session, queue: str | None = None) -> Schedules:
     broker = session.broker
     handles: list[Schedule] = []
     rows: list[dict[str, Any]] = []
-    for name in [queue] if queue is not None else broker.queues():
-        keys = queue_keys(name)
-        raw, due = broker.call(
-            ("HGETALL", keys.schedules), ("ZRANGE", keys.schedule_due, 0, -1, "WITHSCORES")
-        )
-        due_ms = dict(zip(due[::2], due[1::2], strict=True))
-        pairs = sorted(zip(raw[::2], raw[1::2], strict=True))
-        states = broker.call(
-            *(("HMGET", keys.schedule_state(i.decode()), *STATE_FIELDS) for i, _ in pairs)
-        ) if pairs else []  # fmt: skip
-        for (schedule_id, entry), values in zip(pairs, states, strict=True):
-            try:
-                found = Found(decode_entry(entry), read_state(values), None)
-            except ValueError:
-                continue  # workers say what is wrong with it
-            score = due_ms.get(schedule_id)
-            found = found._replace(due_ms=int(float(score)) if score else None)
-            handles.append(Schedule(session, name, found.entry.id))
-            rows.append(row_of(name, found))
+    for name, entry, values, score in stored_schedules(
+        broker, [queue] if queue is not None else broker.queues()
+    ):
+        try:
+            found = Found(decode_entry(entry), read_state(values), None)
+        except ValueError:
+            continue  # workers say what is wrong with it
+        found = found._replace(due_ms=int(float(score)) if score else None)
+        handles.append(Schedule(session, name, found.entry.id))
+        rows.append(row_of(name, found))
     return Schedules(handles, rows)
 
 

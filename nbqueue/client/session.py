@@ -170,7 +170,7 @@ class Session:
     ) -> list[dict[str, str]]:
         """Finished attempts of these queues, oldest first; the newest ``limit`` of them."""
         rows: list[dict[str, str]] = []
-        for queue in queues:
+        for queue in self.broker.with_attempts(queues) if len(queues) > 1 else queues:
             for row in self.broker.attempts(queue, since_ms, limit):
                 row["queue"] = queue
                 rows.append(row)

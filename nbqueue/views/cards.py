@@ -35,29 +35,36 @@ _COUNTED: Final = (
     "archived",
 )
 _ALWAYS: Final = frozenset({"pending", "active", "completed"})
-_MOST_QUEUES = 20
+MOST_QUEUES = 20
 _MOST_REASONS = 8
 _MOST_IDS = 5
 
 
 def client_card(
-    url: str, *, is_open: bool, queues: Sequence[QueueInfo] = (), trouble: str = ""
+    url: str,
+    *,
+    is_open: bool,
+    queues: Sequence[QueueInfo] = (),
+    queue_count: int | None = None,
+    trouble: str = "",
 ) -> str:
-    """A client: its store, and the queues there."""
+    """A client: its store, and the queues there; ``queue_count`` if these are not all."""
     parts = [
         row(strong("nbqueue client"), badge_html("connected" if is_open else "closed"), code(url))
     ]
     if trouble:
         parts.append(problem(trouble))
     elif queues:
-        parts.append(queue_table(queues))
+        parts.append(queue_table(queues, queue_count))
     elif is_open:
         parts.append(row(pale("no queues yet: q.submit(fn, …) makes the first")))
     return card(*parts, label=f"Client of {url}")
 
 
-def queue_table(queues: Sequence[QueueInfo]) -> str:
-    """Queues, a line each: how many tasks they have in each state."""
+def queue_table(queues: Sequence[QueueInfo], total: int | None = None) -> str:
+    """Queues, a line each: how many tasks they have in each state. ``total``: how many there are,
+    if these are not all."""
+    total = len(queues) if total is None else total
     # A column for a state that no task is in would only push the others apart.
     counted = [
         name for name in _COUNTED if name in _ALWAYS or any(getattr(info, name) for info in queues)
@@ -70,10 +77,10 @@ def queue_table(queues: Sequence[QueueInfo]) -> str:
             span(info.latency),
             _quiet(info.failed),
         ]
-        for info in queues[:_MOST_QUEUES]
+        for info in queues[:MOST_QUEUES]
     ]
-    more = len(queues) - len(lines)
-    said = f"{count(len(queues), 'queue')}, as of {{}}"
+    more = total - len(lines)
+    said = f"{count(total, 'queue')}, as of {{}}"
     caption = said.format(f"{queues[0].timestamp.astimezone():%H:%M:%S}")
     if more > 0:
         caption += f"; {more} more in q.queues()"
@@ -242,9 +249,11 @@ def bulk_card(
 
 
 def _weights(queues: Mapping[str, int]) -> str:
-    if len(set(queues.values())) <= 1:
-        return escape(", ".join(queues))
-    return escape(", ".join(f"{name} ×{weight}" for name, weight in queues.items()))
+    shown = list(queues.items())[:MOST_QUEUES]
+    is_equal = len(set(queues.values())) <= 1
+    text = ", ".join(name if is_equal else f"{name} ×{weight}" for name, weight in shown)
+    more = len(queues) - len(shown)
+    return escape(text + (f", … {more:,} more" if more else ""))
 
 
 def _moment_html(at: datetime | int | None) -> str:

@@ -458,3 +458,77 @@ def seconds_of(driver: Driver, text: str) -> float:
     spent = time.monotonic() - begun
     assert text in html
     return spent
+
+
+MANY = 1_200
+
+
+def fill_queues(client: Client, count: int) -> None:
+    """Make queues with a task each in no time."""
+    pipeline = client._session.store.redis.pipeline(transaction=False)
+    for number in range(count):
+        name = f"many-{number:05d}"
+        pipeline.sadd("asynq:queues", name)
+        message = TaskMessage(id="t", type="email", queue=name, timeout=60)
+        fields = {"msg": message.SerializeToString(), "state": "pending"}
+        pipeline.hset(f"asynq:{{{name}}}:t:t", mapping=fields)
+        pipeline.lpush(f"asynq:{{{name}}}:pending", "t")
+    pipeline.execute()
+
+
+def test_no_tab_grows_with_the_number_of_queues(client: Client) -> None:
+    fill_queues(client, MANY)
+    driver = Driver(client)
+    for name in ("Queues", "Tasks", "Workers", "Schedules", "History"):
+        assert len(driver.tab(name).html) < 400_000, name
+    assert len(client._repr_html_()) < 100_000
+    assert f"{MANY - 20:,} more queues" in driver.panel.text()
+
+
+def test_queues_are_paged_and_found_by_a_part_of_their_name(client: Client) -> None:
+    fill_queues(client, MANY)
+    driver = Driver(client)
+    assert "1,200 queues: 1–50 of 1,200" in driver.page.text
+    page = driver.press("The next page")
+    assert "51–100 of 1,200" in page.text
+    assert "many-00050" in page.text
+    assert "many-00049" not in page.text
+    page = driver.press("Part of a name", "-0119")
+    assert "10 queues, 10 tasks" in page.text
+    assert "no queue has such a name" in driver.press("Part of a name", "nowhere").text
+    assert "1,200 queues: 1–50" in driver.press("Part of a name", "").text
+    # A list to choose from would be as long: there is a field instead.
+    driver.tab("Tasks")
+    assert "there is no queue 'none'" in driver.press("Queue", "none").text
+    page = driver.press("Queue", "many-00777")
+    assert "1–1 of 1" in page.text
+
+
+def test_schedules_are_paged(client: Client) -> None:
+    from nbqueue.wire.keys import queue_keys
+
+    client.schedule(abs, "@hourly", args=(1,), id="s-000")
+    redis, key = client._session.store.redis, queue_keys("default").schedules
+    entry = redis.hget(key, "s-000")
+    copies = {f"s-{i:03d}": entry.replace(b"s-000", f"s-{i:03d}".encode()) for i in range(120)}
+    redis.hset(key, mapping=copies)
+    driver = Driver(client, tab="Schedules")
+    assert "120 schedules: 1–50 of 120" in driver.page.text
+    page = driver.press("The next page")
+    assert "51–100 of 120" in page.text
+    driver.press("Show the history of s-060")
+    assert "What became of s-060" in driver.page.text
+    page = driver.press("The next page")
+    assert "101–120 of 120" in page.text
+    assert "What became of" not in page.text
+    shown = repr(client.inspector.schedules())
+    assert "… and 100 more" in shown
+
+
+def test_days_have_columns_for_a_few_queues_at_a_time(client: Client) -> None:
+    fill_queues(client, 20)
+    driver = Driver(client, tab="History")
+    assert "queues 1–8 of 20" in driver.page.text
+    assert "many-00008" in driver.press("The next page").text
+    driver.press("The next page")
+    assert "queues 17–20 of 20" in driver.page.text

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterable, Mapping
 from html import escape
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nbqueue.broker.infos import DailyStats
-from nbqueue.notebook.panel.tab import Context, Tab
+from nbqueue.dashboard.paging import Paging
+from nbqueue.notebook.panel.tab import Context, Tab, pager
 from nbqueue.views import format as words
 from nbqueue.views import html as h
 
@@ -17,6 +18,9 @@ _DAYS = 14
 _FAILED = frozenset(("retry", "archived", "lost"))
 _MOST_ATTEMPTS = 20_000
 _MOST_TYPES = 20
+_COLUMNS = 8
+"""How many queues have a column of their own at a time."""
+_MANY_QUEUES = 100
 _TYPES_SECONDS = 10.0
 
 
@@ -64,11 +68,14 @@ class HistoryTab(Tab):
         self._by_queue: dict[str, list[DailyStats]] = {}
         self._types: list[TypeStats] = []
         self._types_at = 0.0
+        self._paging = Paging(_COLUMNS)
 
     def read(self) -> None:
         inspector, names = self.context.client.inspector, self.context.queue_names()
-        self._by_queue = {name: inspector.history(name, _DAYS) for name in names}
         now = time.monotonic()
+        is_due = not self._types_at or now - self._types_at > _TYPES_SECONDS
+        if is_due or len(names) <= _MANY_QUEUES:
+            self._by_queue = inspector.histories(names, _DAYS)
         if not self._types_at or now - self._types_at > _TYPES_SECONDS:
             # Ten thousands of attempts are not read again at each event.
             session = self.context.client._session
@@ -83,6 +90,7 @@ class HistoryTab(Tab):
             (sum(self._by_queue[name][i].processed for name in names) for i in range(_DAYS)),
             default=0,
         )
+        columns = self._paging.of(names)
         rows = []
         for i in range(self._days_to_show()):
             days = [self._by_queue[name][i] for name in names]
@@ -95,15 +103,18 @@ class HistoryTab(Tab):
             )
             chart = f'<div style="min-width:120px">{chart}</div>'
             cells = [days[0].date.isoformat(), chart, f"{processed:,}", f"{failed:,}"]
-            cells += [self._cell(day) for day in days] if len(names) > 1 else []
+            if len(names) > 1:
+                cells += [self._cell(self._by_queue[name][i]) for name in columns]
             rows.append(cells)
         heads = ["day (UTC)", "", "processed", "failed"]
-        heads += names if len(names) > 1 else []
-        count = len(heads)
-        days_table = h.table(
-            heads, rows, caption=f"Days, of the last {_DAYS}", numeric=range(2, count)
-        )
-        return self._types_table() + days_table
+        heads += columns if len(names) > 1 else []
+        said = self._paging.text(len(columns))
+        caption = f"Days, of the last {_DAYS}" + (f"; queues {said}" if said else "")
+        days_table = h.table(heads, rows, caption=caption, numeric=range(2, len(heads)))
+        return self._types_table() + days_table + pager(self._paging, len(columns), live=live)
+
+    def act(self, action: str, args: dict[str, Any]) -> None:
+        self._turn(action, args, self._paging)
 
     def _types_table(self) -> str:
         """What was done of each type, those first of which most failed."""

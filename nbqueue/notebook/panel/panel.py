@@ -34,6 +34,10 @@ _TABS: tuple[type[Tab], ...] = (
 )
 
 
+_MOST_LINES = 20
+"""How many queues the text of a panel lists."""
+
+
 class Panel(View):
     """A panel of one store; get it from ``q.panel()``.
 
@@ -78,12 +82,14 @@ class Panel(View):
         context = self._context
         lines = [f"nbqueue at {context.client.url}"]
         try:
-            for name in context.queue_names():
-                info = context.client.inspector.queue(name)
+            names = context.queue_names()
+            for info in context.client.inspector.queue_infos(names[:_MOST_LINES]):
                 lines.append(
-                    f"  {name}: {info.pending} pending, {info.active} active, {info.retry} retry, "
-                    f"{info.archived} archived, {info.completed} completed"
+                    f"  {info.queue}: {info.pending} pending, {info.active} active, "
+                    f"{info.retry} retry, {info.archived} archived, {info.completed} completed"
                 )
+            if len(names) > _MOST_LINES:
+                lines.append(f"  … and {len(names) - _MOST_LINES:,} more queues")
         except StoreError as error:
             lines.append(f"  {error}")
         return "\n".join(lines)

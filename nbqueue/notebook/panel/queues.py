@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbqueue.broker.infos import QueueInfo
-from nbqueue.notebook.panel.tab import Context, Tab
+from nbqueue.dashboard.paging import Paging
+from nbqueue.notebook.panel.tab import Context, Tab, pager, with_page
 from nbqueue.views import format as words
 from nbqueue.views import html as h
 from nbqueue.views.spark import spark
@@ -60,17 +61,27 @@ class QueuesTab(Tab):
         super().__init__(context)
         self._infos: list[QueueInfo] = []
         self._paces: dict[str, _Pace] = {}
+        self._paging = Paging()
+        self._filter = ""
 
     def read(self) -> None:
         inspector, now = self.context.client.inspector, time.monotonic()
-        self._infos = [inspector.queue(name) for name in self.context.queue_names()]
+        names = [name for name in self.context.queue_names() if self._filter in name]
+        # Only these are read: of thousands of queues, each takes the store some work.
+        self._infos = inspector.queue_infos(self._paging.of(names))
         for info in self._infos:
             pace = self._paces.setdefault(info.queue, _Pace())
             pace.add(now, info.processed_total, info.failed_total)
 
     def body(self, acts: bool, live: bool) -> str:
+        shown_count, total_count = len(self._infos), self._paging.total or 0
+        has_filter = live and (bool(self._filter) or self._paging.is_needed(shown_count))
+        chooser = h.row(
+            h.field(self._filter, "filter", label="Part of a name", placeholder="part of a name")
+        ) if has_filter else ""  # fmt: skip
         if not self._infos:
-            return h.row(h.pale("no task was ever enqueued here"))
+            none = "no queue has such a name" if self._filter else "no task was ever enqueued here"
+            return chooser + h.row(h.pale(none))
         shown = [
             state
             for state in _STATES
@@ -80,9 +91,13 @@ class QueuesTab(Tab):
         if acts:
             heads.append("")
         total = sum(info.size for info in self._infos)
-        caption = f"{words.count(len(self._infos), 'queue')}, {words.count(total, 'task')}"
+        caption = words.count(total_count, "queue")
+        if shown_count == total_count:
+            caption += f", {words.count(total, 'task')}"
+        caption = with_page(caption, self._paging, shown_count)
         rows = [self._row(info, shown, acts, live) for info in self._infos]
-        return h.table(heads, rows, caption=caption, numeric=range(2, 6 + len(shown)))
+        table = h.table(heads, rows, caption=caption, numeric=range(2, 6 + len(shown)))
+        return chooser + table + pager(self._paging, shown_count, live=live)
 
     def _row(self, info: QueueInfo, shown: Sequence[str], acts: bool, live: bool) -> list[str]:
         pace = self._paces[info.queue]
@@ -120,7 +135,10 @@ class QueuesTab(Tab):
 
     def act(self, action: str, args: dict[str, Any]) -> None:
         inspector, queue = self.context.client.inspector, str(args.get("queue"))
-        if self.context.read_only:
+        if action == "filter":
+            self._filter = str(args.get("value", "")).strip()
+            self._paging.restart()
+        if self._turn(action, args, self._paging) or self.context.read_only:
             return
         if action == "pause":
             inspector.pause(queue)

@@ -8,8 +8,9 @@ from typing import Any
 
 from nbqueue.client.schedules import Schedule
 from nbqueue.clock import to_ms
+from nbqueue.dashboard.paging import Paging
 from nbqueue.errors import NbqueueError
-from nbqueue.notebook.panel.tab import Context, Tab
+from nbqueue.notebook.panel.tab import Context, Tab, pager, with_page
 from nbqueue.views import format as words
 from nbqueue.views import html as h
 
@@ -27,6 +28,7 @@ class SchedulesTab(Tab):
         self._handles: list[Schedule] = []
         self._open: tuple[str, str] | None = None
         self._history: list[dict[str, Any]] = []
+        self._paging = Paging()
 
     def read(self) -> None:
         found = self.context.client.inspector.schedules()
@@ -35,6 +37,7 @@ class SchedulesTab(Tab):
             for handle, row in zip(found, found.rows(), strict=True)
             if self.context.is_shown(handle.queue)
         ]
+        pairs = self._paging.of(pairs)
         self._handles = [handle for handle, _ in pairs]
         self._rows = [row for _, row in pairs]
         handle = self._opened()
@@ -56,14 +59,16 @@ class SchedulesTab(Tab):
         ]
         heads = ["schedule", "", "when", "type", "queue", "next", "last"]
         heads += [""] if acts else []
-        caption = words.count(len(rows), "schedule")
+        caption = words.count(self._paging.total or 0, "schedule")
+        caption = with_page(caption, self._paging, len(rows))
         if not rows:
             return h.row(
                 h.pale("no schedules:"),
                 h.code('q.schedule(fn, "@hourly")') + h.pale(" makes one"),
                 gap=4,
             )
-        return h.table(heads, rows, caption=caption) + self._history_table(live)
+        pages = pager(self._paging, len(rows), live=live)
+        return h.table(heads, rows, caption=caption) + pages + self._history_table(live)
 
     def _row(self, handle: Schedule, row: dict[str, Any], acts: bool, live: bool) -> list[str]:
         now = self.context.now_ms
@@ -145,6 +150,9 @@ class SchedulesTab(Tab):
 
     def act(self, action: str, args: dict[str, Any]) -> None:
         place = str(args.get("queue")), str(args.get("id"))
+        if self._turn(action, args, self._paging):
+            self._open = None
+            return
         if action == "open":
             self._open = None if self._open == place else place
             return

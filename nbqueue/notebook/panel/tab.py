@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nbqueue.dashboard.paging import Paging
 from nbqueue.views import html as h
 
 if TYPE_CHECKING:
@@ -78,14 +79,37 @@ class Tab:
     def act(self, action: str, args: dict[str, Any]) -> None:
         """A button of the tab was pressed."""
 
+    def _turn(self, action: str, args: dict[str, Any], paging: Paging) -> bool:
+        """Turn the pages if that is what was asked for; returns whether it was."""
+        if action != "page":
+            return False
+        paging.turn(int(args.get("by", 0)))
+        self._read_at = 0.0
+        return True
 
-def pager(first: int, shown: int, total: int | None, *, size: int, live: bool) -> str:
-    """Buttons to the pages before and behind this one."""
-    if not live or (first == 0 and (total is None or total <= size) and shown < size):
+
+def pager(paging: Paging, shown: int, *, live: bool) -> str:
+    """Buttons to the pages before and behind the one that is shown, with ``shown`` rows."""
+    if not live or not paging.is_needed(shown):
         return ""
-    has_more = shown == size if total is None else first + shown < total
+    is_first, is_last = paging.number == 0, not paging.has_more(shown)
     return h.row(
-        h.button("‹ Before", "page", label="The page before", args={"by": -1}, disabled=first == 0),
-        h.button("Next ›", "page", label="The next page", args={"by": 1}, disabled=not has_more),
+        h.button("‹ Before", "page", label="The page before", args={"by": -1}, disabled=is_first),
+        h.button("Next ›", "page", label="The next page", args={"by": 1}, disabled=is_last),
         gap=6,
     )
+
+
+def with_page(caption: str, paging: Paging, shown: int) -> str:
+    """The caption of a table, which says which rows it shows unless it shows all."""
+    said = paging.text(shown)
+    return f"{caption}: {said}" if said else caption
+
+
+def queue_choice(
+    queue: str, names: Sequence[str], action: str, *, label: str, most: int = 100
+) -> str:
+    """A control to choose a queue: a list of ``names``, or a field if they are too many for one."""
+    if len(names) <= most:
+        return h.choice(queue, [(name, name) for name in names], action, label=label)
+    return h.field(queue, action, label=label, placeholder="name of a queue")

@@ -9,14 +9,14 @@ from typing import Any
 
 from nbqueue.broker.infos import TaskInfo
 from nbqueue.clock import to_ms
+from nbqueue.dashboard.paging import Paging
 from nbqueue.errors import TaskNotFound
 from nbqueue.notebook.panel.detail import TaskDetail
-from nbqueue.notebook.panel.tab import Context, Tab, pager
+from nbqueue.notebook.panel.tab import Context, Tab, pager, queue_choice
 from nbqueue.views import format as words
 from nbqueue.views import html as h
 from nbqueue.wire import states
 
-PAGE = 50
 _ALL = (
     states.PENDING,
     states.ACTIVE,
@@ -51,11 +51,10 @@ class TasksTab(Tab):
         self._type = ""
         self._error = ""
         self._newest_first = False
-        self._page = 0
+        self._paging = Paging()
         self._selected: set[str] = set()
         self._fitting: int | None = None
         self._tasks: list[TaskInfo] = []
-        self._total = 0
         self._counts: dict[str, int] = {}
         self._names: list[str] = []
         self._detail: TaskDetail | None = None
@@ -76,7 +75,7 @@ class TasksTab(Tab):
         self._begin()
 
     def _begin(self) -> None:
-        self._page = 0
+        self._paging.restart()
         self._fitting = None
         self._selected.clear()
 
@@ -95,16 +94,14 @@ class TasksTab(Tab):
             return
         info = inspector.queue(self._queue)
         self._counts = {state: getattr(info, state) for state in _ALL}
-        self._total = self._counts[self._state]
-        if not self._is_filtered:
-            # Tasks may have left while somebody looked at the last page.
-            self._page = min(self._page, max(0, self._total - 1) // PAGE)
-        first = self._page * PAGE
+        # Tasks may have left while somebody looked at the last page.
+        self._paging.counted(None if self._is_filtered else self._counts[self._state])
+        first, count = self._paging.first, self._paging.size
         if self._is_filtered or self._state == states.AGGREGATING:
             self._tasks = self._filtered(first)
         else:
             self._tasks = inspector.page(
-                self._queue, self._state, first, PAGE, newest_first=self._newest_first
+                self._queue, self._state, first, count, newest_first=self._newest_first
             )
 
     @property
@@ -112,7 +109,7 @@ class TasksTab(Tab):
         return bool(self._type or self._error)
 
     def _filtered(self, first: int) -> list[TaskInfo]:
-        return list(islice(self._all_filtered(), first, first + PAGE))
+        return list(islice(self._all_filtered(), first, first + self._paging.size))
 
     def _all_filtered(self) -> Iterator[TaskInfo]:
         inspector = self.context.client.inspector
@@ -132,9 +129,7 @@ class TasksTab(Tab):
             return self._detail.html(acts, live)
         if not self._queue:
             return h.row(h.pale("no task was ever enqueued here"))
-        first = self._page * PAGE
-        total = None if self._is_filtered else self._total
-        caption = self._caption(first, total)
+        caption = self._caption(self._paging.first, self._paging.total)
         heads = ["state", "type", "id", "attempt", _TIME_OF.get(self._state, ""), "error"]
         numeric = [3]
         if acts:
@@ -148,7 +143,7 @@ class TasksTab(Tab):
             parts.append(h.table(heads, rows, caption=caption, numeric=numeric))
         else:
             parts.append(h.row(h.pale(caption)))
-        parts.append(pager(first, len(self._tasks), total, size=PAGE, live=live))
+        parts.append(pager(self._paging, len(self._tasks), live=live))
         return "".join(parts)
 
     def _caption(self, first: int, total: int | None) -> str:
@@ -162,7 +157,7 @@ class TasksTab(Tab):
 
     def _filters(self) -> str:
         return h.row(
-            h.choice(self._queue, [(n, n) for n in self._names], "set-queue", label="Queue"),
+            queue_choice(self._queue, self._names, "set-queue", label="Queue"),
             h.choice(
                 self._state,
                 [(state, f"{state} ({self._counts.get(state, 0):,})") for state in _ALL],
@@ -202,7 +197,7 @@ class TasksTab(Tab):
     def _all_buttons(self) -> list[str]:
         """Buttons for all tasks, which ask; of those that fit a filter, nobody knows yet how many
         they are: a first button counts them."""
-        fitting = self._fitting if self._is_filtered else self._total
+        fitting = self._fitting if self._is_filtered else self._paging.total
         of = f"{self._state} tasks of {self._queue}" + (" that fit" if self._is_filtered else "")
         if fitting is None and self._tasks:
             return [h.pale("·"), h.button("All that fit …", "count", label=f"Count the {of}")]
@@ -259,8 +254,8 @@ class TasksTab(Tab):
             return
         handlers: dict[str, Callable[[], None]] = {
             "back": self._back,
-            "page": lambda: self._turn(int(args.get("by", 0))),
-            "set-queue": lambda: self.look_at(str(args["value"]), self._state),
+            "page": lambda: self._paging.turn(int(args.get("by", 0))),
+            "set-queue": lambda: self._choose_queue(str(args["value"]).strip()),
             "set-state": lambda: self._choose(str(args["value"])),
             "set-order": lambda: self._sort(args["value"] == "newest"),
             "set-type": lambda: self._set("_type", str(args["value"])),
@@ -284,8 +279,11 @@ class TasksTab(Tab):
     def _back(self) -> None:
         self._detail = None
 
-    def _turn(self, by: int) -> None:
-        self._page = max(0, self._page + by)
+    def _choose_queue(self, name: str) -> None:
+        if name in self.context.queue_names():
+            self.look_at(name, self._state)
+        else:
+            self.context.said = f"there is no queue {name!r}"
 
     def _sort(self, newest_first: bool) -> None:
         self._newest_first = newest_first

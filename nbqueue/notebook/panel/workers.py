@@ -10,15 +10,17 @@ import psutil
 
 from nbqueue.broker.infos import ServerInfo
 from nbqueue.clock import to_ms
+from nbqueue.dashboard.paging import Paging
 from nbqueue.errors import UsageError
 from nbqueue.notebook.arguments import parse_queues
 from nbqueue.notebook.local import LocalWorker, LocalWorkers, local_workers
-from nbqueue.notebook.panel.tab import Context, Tab
+from nbqueue.notebook.panel.tab import Context, Tab, pager, with_page
 from nbqueue.views import format as words
 from nbqueue.views import html as h
 
 _STATUS = {"active": "running", "stopped": "paused", "closed": "stopping", "new": "pending"}
 _MOST_TASKS = 20
+_MOST_QUEUES = 20
 
 
 class WorkersTab(Tab):
@@ -35,6 +37,7 @@ class WorkersTab(Tab):
         self._processes: dict[int, psutil.Process] = {}
         self._queues = ""
         self._slots = os.cpu_count() or 1
+        self._paging = Paging()
 
     @property
     def _workers(self) -> LocalWorkers:
@@ -69,13 +72,16 @@ class WorkersTab(Tab):
         self._processes = {pid: each for pid, each in self._processes.items() if pid in alive}
 
     def body(self, acts: bool, live: bool) -> str:
-        rows = [self._row(server) for server in self._servers]
+        rows = [self._row(server) for server in self._paging.of(self._servers)]
         running = sum(len(server.active_tasks) for server in self._servers)
         slots = sum(server.concurrency for server in self._servers)
-        caption = f"{words.count(len(rows), 'worker')}, {running:,} of {slots:,} slots in use"
+        workers = words.count(len(self._servers), "worker")
+        caption = f"{workers}, {running:,} of {slots:,} slots in use"
+        caption = with_page(caption, self._paging, len(rows))
         heads = ["worker", "", "slots", "queues", "began", "CPU", "memory"]
         parts = [self._buttons() if acts else ""]
         parts.append(h.table(heads, rows, caption=caption, numeric=(2, 5, 6)))
+        parts.append(pager(self._paging, len(rows), live=live))
         parts.append(self._tasks(live))
         return "".join(parts)
 
@@ -83,8 +89,12 @@ class WorkersTab(Tab):
         now = self.context.now_ms
         queues = ", ".join(
             name if weight == 1 else f"{name}={weight}"
-            for name, weight in sorted(server.queues.items(), key=lambda pair: -pair[1])
+            for name, weight in sorted(server.queues.items(), key=lambda pair: -pair[1])[
+                :_MOST_QUEUES
+            ]
         )
+        if len(server.queues) > _MOST_QUEUES:
+            queues += f", … {len(server.queues) - _MOST_QUEUES:,} more"
         local = next((worker for worker in self._locals if worker.pid == server.pid), None)
         usage = self._usage.get(server.pid) if local is not None else None
         return [
@@ -156,10 +166,11 @@ class WorkersTab(Tab):
         )
 
     def _default_queues(self) -> list[str]:
-        return self.context.queue_names() or ["default"]
+        names = self.context.queue_names()
+        return names if 0 < len(names) <= _MOST_QUEUES else ["default"]
 
     def act(self, action: str, args: dict[str, Any]) -> None:
-        if self.context.read_only:
+        if self._turn(action, args, self._paging) or self.context.read_only:
             return
         if action == "set-queues":
             parse_queues(str(args.get("value")))

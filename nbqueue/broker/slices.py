@@ -1,0 +1,17 @@
+"""Reading many queues in slices, each in one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+QUEUES_AT_ONCE = 200
+"""Queues in one round trip: the server answers others between the commands of a pipeline."""
+
+
+def in_slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Return ``items`` in order, ``size`` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
