@@ -103,6 +103,9 @@ class StoreError(NbqueueError, ConnectionError):
 class StoreUnreachable(StoreError):
     """Nobody answers at the store's address."""
 
+    was_sent = False
+    """Whether the request was sent, so that it may have been carried out."""
+
 
 class SubmitUnconfirmed(StoreUnreachable):
     """Tasks were sent to the store, and the store did not confirm that it has them, or keeps them.

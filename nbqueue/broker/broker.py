@@ -11,7 +11,7 @@ from nbqueue.broker import commands, grouping, resp
 from nbqueue.broker.beside import Reads, whole_result
 from nbqueue.broker.channel import Channel, Patience, Sending
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
-from nbqueue.broker.producing import OneByOne
+from nbqueue.broker.producing import OneByOne, unconfirmed
 from nbqueue.broker.records import RECORD_FIELDS, Ending, TaskRecord, read_record
 from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.clock import Clock, steady_time
@@ -48,6 +48,7 @@ class Broker:
         self._patience = patience
         self._registered: dict[str, tuple[bytes, float]] = {}
         self._one_by_one: dict[tuple[str, bytes], OneByOne] = {}
+        self._confirms = store.waits_for_fsync
         self.measure_clock()
 
     def measure_clock(self) -> None:
@@ -79,12 +80,30 @@ class Broker:
         with contextlib.suppress(StoreDenied):
             self.call(("PUBLISH", channel, text))
 
+    def run_confirmed(self, command: Command[T]) -> T:
+        """Run a script that writes something, as `run` does, and wait until that is confirmed."""
+
+        def ask() -> T:
+            number = self._channel.number
+            [reply] = self._channel.run((command,))
+            self._confirm(number)
+            return cast("T", reply)
+
+        return self._patiently(ask)
+
+    def _confirm(self, number: int) -> None:
+        """Wait until what was written is on disk, if this client asked for that. ``number`` is that
+        of the connection before: over another one it may have been written to another server."""
+        if self._confirms:
+            self._channel.confirm(number, self._patience)
+
     def _patiently(self, ask: Callable[[], T]) -> T:
-        patience = Patience(self._patience)
+        patience, was_sent = Patience(self._patience), False
         while True:
             try:
                 return ask()
-            except StoreUnreachable:
+            except StoreUnreachable as error:
+                was_sent = error.was_sent = was_sent or error.was_sent
                 if not patience.wait():
                     raise
 
@@ -98,6 +117,7 @@ class Broker:
         group: str = "",
         *,
         repeated: bool = False,
+        was_sent: bool = False,
     ) -> list[int]:
         """Make tasks pending, or scheduled for ``due_ms``, or put them into an aggregation
         ``group``; in batches, pipelined. ``tasks`` may make each part of it when that is asked for.
@@ -105,6 +125,9 @@ class Broker:
         A call's code goes along once, if the store lacks it. Returns the positions of tasks whose
         id existed already: those were left as they are. After a lost connection it goes on where
         it was, and no task is enqueued twice; so it does from the start if this is ``repeated``.
+        ``was_sent``: an earlier try may have reached the store.
+
+        Raises `SubmitUnconfirmed` if tasks may be there, else `StoreUnreachable`.
         """
         patience: Patience | None = None
         with_code = False
@@ -115,9 +138,12 @@ class Broker:
                 )
                 if conflicts and repeated:
                     conflicts = self._conflicts_of_others(queue, tasks, conflicts)
-            except StoreUnreachable:
+            except StoreUnreachable as error:
                 patience = patience or Patience(self._patience)
+                was_sent = was_sent or error.was_sent
                 if not patience.wait():
+                    if was_sent:
+                        raise unconfirmed(queue, tasks, error) from error
                     raise
                 repeated = True
                 continue
@@ -144,8 +170,12 @@ class Broker:
             again = self._register(queue)
             now_ms = self.clock.now_ms()
             data = one_by_one.pack(task, now_ms)
+            number = self._channel.number
             reply = self._channel.run_packed(one_by_one.script, data, sending, again)
-            return one_by_one.read(reply, now_ms)
+            conflicts = one_by_one.read(reply, now_ms)
+            if conflicts is not None:
+                self._confirm(number)
+            return conflicts
         except StoreUnreachable:
             return None
 
@@ -179,12 +209,14 @@ class Broker:
                 else:
                     yield commands.enqueue(queue, part, now_ms, fingerprint, repeated)
 
+        number = self._channel.number
         replies = self._channel.run(batches(), again)[len(before) :]
         conflicts: list[int] = []
-        for number, reply in enumerate(replies):
+        for batch, reply in enumerate(replies):
             if reply is None:
                 return None
-            conflicts += [number * _BATCH + i for i in reply]
+            conflicts += [batch * _BATCH + i for i in reply]
+        self._confirm(number)
         return conflicts
 
     def enqueue_unique(
@@ -206,13 +238,14 @@ class Broker:
 
         Returns who holds it then; None if the task was written. With ``replace`` a holder that
         does not run is deleted; with ``after`` the task waits for the lock.
-        Raises `TaskIdConflict` if the id exists.
+        Raises `TaskIdConflict` if the id exists; `SubmitUnconfirmed`.
         """
         patience = Patience(self._patience)
-        repeated = False
+        repeated = was_sent = False
         while True:
             now_ms = self.clock.now_ms()
             try:
+                number = self._channel.number
                 again = self._register(queue)
                 if group and due_ms is not None:
                     self._channel.run([grouping.note_groups(queue, [group], due_ms)])
@@ -234,8 +267,13 @@ class Broker:
                         raise StoreError(f"the store lacks the code of a task for {queue!r}")
                     self._channel.run([commands.store_code(queue, fingerprint, blob, now_ms)])
                     continue
-            except StoreUnreachable:
+                if not isinstance(answer, LockHolder):
+                    self._confirm(number)
+            except StoreUnreachable as error:
+                was_sent = was_sent or error.was_sent
                 if not patience.wait():
+                    if was_sent:
+                        raise unconfirmed(queue, [task], error) from error
                     raise
                 repeated = True
                 continue

@@ -15,6 +15,7 @@ from nbqueue.errors import StoreError, StoreUnreachable
 from nbqueue.pieces import LARGE, Gathering, Incoming, Piece, Slot
 from nbqueue.spin import Spin, limit_waits
 from nbqueue.store.connection import Store
+from nbqueue.wire.keys import CONFIRM_KEY
 
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class Channel:
         self._reader: Any = None
         self._loaded: set[bytes] = set()
         self._is_of_no_use = False
+        self.number = 0
+        """How often a connection was opened, which tells one from the next."""
         self._spin, self._may_spin = Spin(), False
 
     def run(self, commands: Iterable[Command[Any]], then: bytes = b"") -> list[Any]:
@@ -73,10 +76,15 @@ class Channel:
             }
             if instead:
                 self._run_instead(instead, replies)
-        return [
-            command.read(self._checked(reply))
-            for command, reply in zip(commands, replies, strict=True)
-        ]
+        try:
+            return [
+                command.read(self._checked(reply))
+                for command, reply in zip(commands, replies, strict=True)
+            ]
+        except StoreUnreachable as error:
+            # Some may have run, although one was refused.
+            error.was_sent = not all(isinstance(reply, resp.ReplyError) for reply in replies)
+            raise
 
     def run_packed(self, script: Script, data: bytes, sending: Sending, then: bytes = b"") -> Any:
         """Run a script that was packed already, and return its reply, in few steps: these lie on
@@ -117,6 +125,25 @@ class Channel:
         with self._lock:
             replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
         return [self._checked(reply) for reply in replies]
+
+    def confirm(self, number: int, seconds: float) -> None:
+        """Wait until all that was written over connection ``number`` is on the server's disk.
+
+        Raises `StoreUnreachable` if that connection is gone, as the server may then be another one,
+        or if it takes longer.
+        """
+        with self._lock:
+            if self._connection is None or self.number != number:
+                raise _unconfirmed("its connection was lost before")
+            # The server waits for what this connection wrote last, and a repeated script may write
+            # nothing.
+            mark = resp.pack(("SET", CONFIRM_KEY, number, "PX", 1000))
+            wait = resp.pack(("WAITAOF", 1, 0, round(seconds * 1000)))
+            _, reply = self._exchange([[mark, wait]], lambda: 2)
+        if isinstance(reply, resp.ReplyError):
+            raise _unconfirmed(str(reply))
+        if reply[0] < 1:
+            raise _unconfirmed(f"that took longer than {seconds:g} s")
 
     def gather(self, calls: Sequence[Sequence[Arg]], gathering: Gathering) -> bytes | None:
         """Read the pieces that ``calls`` ask for, in their order, into one place; None if that is
@@ -199,16 +226,21 @@ class Channel:
 
     def _ask(self, ask: Callable[[Any], T]) -> T:
         """What ``ask`` returns of the connection, which is lost if that fails."""
+        is_connected = False
         try:
-            return ask(self._connect())
+            connection = self._connect()
+            is_connected = True
+            return ask(connection)
         except StoreError:
             self._drop()
             raise
         except OSError as error:
             self._drop()
-            raise StoreUnreachable(
+            lost = StoreUnreachable(
                 f"The connection to the store at {self._store.url.redacted} was lost: {error}"
-            ) from error
+            )
+            lost.was_sent = is_connected
+            raise lost from error
         except BaseException:
             # An interrupt in mid-reply: the rest of it would be taken for the next call's.
             self._drop()
@@ -261,6 +293,7 @@ class Channel:
             self._may_spin = limit_waits(raw.socket, self._timeout)
             self._raw, self._connection, self._reader = raw, raw.socket, resp.new_reader()
             self._loaded.clear()
+            self.number += 1
         return self._connection
 
     def _checked(self, reply: Any) -> Any:
@@ -275,6 +308,12 @@ class Channel:
         if self._connection is not None:
             self._connection = None
             self._raw.close()
+
+
+def _unconfirmed(reason: str) -> StoreUnreachable:
+    error = StoreUnreachable(f"The store did not confirm that it is on disk: {reason}")
+    error.was_sent = True
+    return error
 
 
 def _receive_large(connection: Any, incoming: Incoming | Slot) -> bytes:

@@ -18,6 +18,7 @@ from nbqueue.broker.command import (
 )
 from nbqueue.broker.limiting import limit_names
 from nbqueue.broker.staging import stage_new
+from nbqueue.errors import StoreUnreachable, SubmitUnconfirmed
 from nbqueue.wire.keys import QueueKeys, queue_keys
 
 
@@ -228,3 +229,17 @@ def _read_unique(reply: Any) -> LockHolder | str:
 def _code_key(keys: QueueKeys, fingerprint: bytes | None) -> str:
     # A script needs the key even where no code is asked for; it must share the queue's slot.
     return keys.code(fingerprint) if fingerprint else keys.code_index
+
+
+def unconfirmed(queue: str, tasks: Sequence[NewTask], error: StoreUnreachable) -> SubmitUnconfirmed:
+    """The error for tasks that were sent to the store, which did not answer for them."""
+    ids = [task.task_id for task in tasks]
+    if len(ids) == 1:
+        which, way = f"task {ids[0]!r}", f"q.get({ids[0]!r}) says once the store is back"
+    else:
+        which, way = f"{len(ids):,} tasks, from {ids[0]!r} to {ids[-1]!r},", "task_ids lists them"
+    return SubmitUnconfirmed(
+        f"{which} for queue {queue!r} may be in the store, which did not confirm it: {way}. "
+        f"{error}",
+        ids,
+    )

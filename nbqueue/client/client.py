@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from nbqueue.broker import commands
 from nbqueue.calls.functions import dump_function
@@ -41,6 +41,7 @@ def connect(
     *,
     key: str | bytes | Keyring | None = None,
     captured_limit: Size | None = CAPTURED_LIMIT,
+    durability: Literal["fsync", "replicated"] | None = None,
 ) -> Client:
     """Connect to a store, and return a client of it.
 
@@ -49,7 +50,8 @@ def connect(
     does not run. ``key``: the signing key, as ``NBQUEUE_KEY`` has it (text), or 32 bytes; without
     one ``NBQUEUE_KEY``, else the key file of the store. ``captured_limit``: how much a function may
     take along of what it uses (globals, closures, defaults, attributes), a size such as ``"16MB"``,
-    or None for any; from 1 MB on there is a `LargeCaptureWarning`.
+    or None for any; from 1 MB on there is a `LargeCaptureWarning`. ``durability``: ``"fsync"`` has
+    each submit return only when the task is on the store's disk; see docs/durability.md.
 
     >>> q = nbqueue.connect()
     >>> q.submit(sum, [1, 2, 3]).result()
@@ -60,7 +62,7 @@ def connect(
     `NoSigningKey` in a task whose worker has its key from ``NBQUEUE_KEY``.
     Warns if the server may throw keys away.
     """
-    return Client(new_session(url, key, captured_limit))
+    return Client(new_session(url, key, captured_limit, durability))
 
 
 class Client(Tables, Limits, concurrent.futures.Executor):
@@ -96,7 +98,8 @@ class Client(Tables, Limits, concurrent.futures.Executor):
 
         Raises `CannotPickle`, which names what cannot be sent; `ValueTooLarge` for a function that
         takes along more than `connect` allows; `StoreUnreachable` if the store is
-        away for more than 10 seconds; `RuntimeError` after `shutdown`.
+        away for more than 10 seconds, and `SubmitUnconfirmed`, a kind of it with the task's id, if
+        the store may have the task; `RuntimeError` after `shutdown`.
         """
         return self._default.submit(fn, *args, **kwargs)
 

@@ -14,6 +14,7 @@ from nbqueue.broker.ticks import first_due
 from nbqueue.calls import payloads
 from nbqueue.calls.digest import call_digest
 from nbqueue.calls.functions import dump_arguments
+from nbqueue.client.doubt import confirmed
 from nbqueue.client.messages import _Message
 from nbqueue.client.submit import TaskFunction
 from nbqueue.client.terms import Terms
@@ -234,18 +235,19 @@ def put(
         # Not at other changes: somebody may have given the limit other numbers meanwhile.
         session.broker.run(set_limit(queue, *limit, now_ms, now_ms))
     fingerprint, blob = code or (None, b"")
-    return session.broker.run(
-        put_schedule(
-            queue,
-            entry,
-            due_ms,
-            now_ms,
-            seen_revision=found.state.revision if found else "",
-            keeps_due=keeps_due,
-            fingerprint=fingerprint,
-            blob=blob,
-        )
+    command = put_schedule(
+        queue,
+        entry,
+        due_ms,
+        now_ms,
+        seen_revision=found.state.revision if found else "",
+        keeps_due=keeps_due,
+        fingerprint=fingerprint,
+        blob=blob,
     )
+    what = f"schedule {entry.id!r} of queue {queue!r}"
+    with confirmed(what, "q.inspector.schedules()", schedule_id=entry.id):
+        return session.broker.run_confirmed(command)
 
 
 def find(session: Session, queue: str, schedule_id: str) -> Found | None:

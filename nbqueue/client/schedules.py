@@ -21,6 +21,7 @@ from nbqueue.calls.digest import call_digest
 from nbqueue.calls.functions import dump_arguments
 from nbqueue.client.about import About
 from nbqueue.client.codecs import has_json_result
+from nbqueue.client.doubt import confirmed
 from nbqueue.client.futures import TaskFuture, attach
 from nbqueue.client.messages import _Message
 from nbqueue.client.schedule_entries import (
@@ -144,18 +145,18 @@ class Schedule(ScheduleForms):
                 message.payload = keys.sign_call(
                     message.payload, task_id, self._queue, message.type
                 )
-            fired = session.broker.run(
-                fire_schedule(
-                    self._queue,
-                    entry,
-                    NewTask(task_id, message.SerializeToString(deterministic=True)),
-                    session.clock.now_ms(),
-                    expected_ms=None,
-                    next_ms=None,
-                    lock=message.unique_key if entry.unique_ms else "",
-                    fingerprint=fingerprint,
-                )
+            fire = fire_schedule(
+                self._queue,
+                entry,
+                NewTask(task_id, message.SerializeToString(deterministic=True)),
+                session.clock.now_ms(),
+                expected_ms=None,
+                next_ms=None,
+                lock=message.unique_key if entry.unique_ms else "",
+                fingerprint=fingerprint,
             )
+            with confirmed(f"task {task_id!r}", f"q.get({task_id!r})", task_ids=[task_id]):
+                fired = session.broker.run_confirmed(fire)
             if fired.word in ("ENQUEUED", "exists"):
                 # It exists if the answer to an earlier try was lost: the id is only ours.
                 return self._future(task_id, message)

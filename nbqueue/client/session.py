@@ -28,6 +28,7 @@ from nbqueue.forks import in_children
 from nbqueue.pieces import LARGEST_VALUE
 from nbqueue.sizes import Size, format_size, parse_size
 from nbqueue.store.connection import Store, connect
+from nbqueue.store.durability import check_durability, ensure_durability
 from nbqueue.store.url import default_url, parse_url
 from nbqueue.wire import ids
 from nbqueue.wire.keys import LISTENER_LENGTH, queue_keys
@@ -219,14 +220,17 @@ def new_session(
     url: str | None = None,
     key: str | bytes | Keyring | None = None,
     captured_limit: Size | None = CAPTURED_LIMIT,
+    durability: str | None = None,
 ) -> Session:
     """Connect to a store and find the signing key; see `nbqueue.connect`."""
     limit = None if captured_limit is None else parse_size(captured_limit, "captured_limit")
+    check_durability(durability)
     place = default_url() if url is None else parse_url(url)
     # In a task there may be no key, which is said before a store is started.
     keyring = _keyring(Store(place), key) if taskmark.is_in_task() else None
     store = connect(place)
     try:
+        ensure_durability(store, durability)
         session = Session(store, keyring or _keyring(store, key))
     except BaseException:
         store.close()

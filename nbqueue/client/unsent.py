@@ -18,7 +18,7 @@ from nbqueue.client.about import About
 from nbqueue.client.futures import TaskFuture
 from nbqueue.client.terms import Terms
 from nbqueue.clock import to_ms_up
-from nbqueue.errors import TaskIdConflict
+from nbqueue.errors import StoreUnreachable, SubmitUnconfirmed, TaskIdConflict
 from nbqueue.executor.policy import Policy, WithPolicy
 from nbqueue.pieces import LARGE, Body, parts_of
 from nbqueue.wire import states
@@ -163,7 +163,14 @@ class Unsent:
             due_ms = self.due_ms()
             delay = 0.0 if due_ms is None else (due_ms - session.clock.now_ms()) / 1000
             seconds = max(NAME_SECONDS, math.ceil(delay + terms.retention) + 86_400)
-            session.broker.run(name_task(self.queue, task_id, name, seconds))
+            try:
+                session.broker.run(name_task(self.queue, task_id, name, seconds))
+            except StoreUnreachable as error:
+                raise SubmitUnconfirmed(
+                    f"task {task_id!r} is in the store, but perhaps not its name {name!r}: "
+                    f"q.get({task_id!r}) finds it by its id. {error}",
+                    [task_id],
+                ) from error
 
     def due_ms(self) -> int | None:
         """When it is due, on the store's clock; None for now."""
@@ -238,10 +245,13 @@ class UnsentCall(Unsent):
         try:
             conflicts = broker.enqueue_one(queue, self.code.fingerprint, task, sending)
             if conflicts is None:
+                was_sent = sending.sink is not None
                 with sending.lock:  # it may not have been sent at all
                     sending.begin()
                     sending.end()
-                conflicts = broker.enqueue(queue, (task,), None, *self._code(), repeated=True)
+                conflicts = broker.enqueue(
+                    queue, (task,), None, *self._code(), repeated=True, was_sent=was_sent
+                )
             if conflicts:
                 raise id_conflict(queue, task_id)
             listener.entered(queue, (task_id,), sending.generation)

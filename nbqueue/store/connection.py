@@ -83,13 +83,15 @@ class Store:
 
     ``server_version`` is the Redis version that it is compatible with: 7.2.4 for every Valkey,
     and 6.2.0 for a server whose rights hide it. ``product`` is ``"redis"`` or ``"valkey"``.
-    ``has_channels``: whether its user may publish and subscribe.
+    ``has_channels``: whether its user may publish and subscribe. ``waits_for_fsync``: whether what
+    is submitted has to be confirmed with WAITAOF.
     """
 
     def __init__(self, url: StoreURL) -> None:
         self.url = url
         self.product = "redis"
         self.has_channels = True
+        self.waits_for_fsync = False
         self.server_version: tuple[int, int, int] = OLDEST
         self._redis: redis.Redis | None = None
         self._lock = threading.Lock()
@@ -149,6 +151,12 @@ class Store:
         handshake = _Handshake(self.url, _READY_QUESTIONS)
         self._open(handshake).close()
         check_answers(self.url, *handshake.answers)
+
+    def ask(self, *questions: tuple[str, ...]) -> list[Any]:
+        """The replies to plain commands, on a connection of their own. Errors are values."""
+        handshake = _Handshake(self.url, questions)
+        self._open(handshake).close()
+        return handshake.answers
 
     def close(self) -> None:
         """Close the connections of ``redis``. Those of ``open_connection`` are their owners'.

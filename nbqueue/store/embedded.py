@@ -248,7 +248,7 @@ def _command(home: Path, path: Path, program: Program, *, append_only: bool) -> 
         "daemonize": "no",
         "logfile": "",  # to its output, which is our log file
         "appendonly": "yes" if append_only else "no",
-        "appendfsync": "everysec",
+        "appendfsync": "always" if folder.is_fsync_always(home) else "everysec",
         "save": "",
         "maxmemory-policy": "noeviction",
         # Small tasks as one piece of memory (all versions know this name): by default a message of

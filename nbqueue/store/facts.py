@@ -26,9 +26,9 @@ class Facts:
                     raise store_error(url, answer)
                 is_forbidden |= answer is answers[1] and isinstance(answer, NoPermissionError)
         _, info, hello, policy = answers
-        told = _info(info)
-        greeting = _pairs(hello)
-        self.policy = _pairs(policy).get("maxmemory-policy")
+        told = info_of(info)
+        greeting = pairs_of(hello)
+        self.policy = pairs_of(policy).get("maxmemory-policy")
         self.product = "valkey" if "valkey_version" in told else greeting.get("server", "redis")
         if not told and not greeting and not is_forbidden:
             raise StoreUnsuitable(
@@ -73,7 +73,7 @@ def check_answers(url: StoreURL, pong: Any, hello: Any) -> None:
             raise StoreUnreachable(f"the store {url.redacted} is still reading its data")
         if isinstance(pong, (AuthenticationError, MasterDownError)):
             raise store_error(url, pong)
-    _check_role(url, _pairs(hello))
+    _check_role(url, pairs_of(hello))
 
 
 def _check_role(url: StoreURL, greeting: dict[str, str]) -> None:
@@ -84,14 +84,14 @@ def _check_role(url: StoreURL, greeting: dict[str, str]) -> None:
         )
 
 
-def _info(reply: Any) -> dict[str, str]:
+def info_of(reply: Any) -> dict[str, str]:
     if not isinstance(reply, bytes):
         return {}
     lines = reply.decode(errors="replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def _pairs(reply: Any) -> dict[str, str]:
+def pairs_of(reply: Any) -> dict[str, str]:
     if not isinstance(reply, list):
         return {}
     words = [each.decode(errors="replace") if isinstance(each, bytes) else "" for each in reply]

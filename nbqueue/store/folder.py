@@ -24,6 +24,7 @@ APPEND_ONLY_DIRECTORY = "appendonlydir"
 SNAPSHOT = "dump.rdb"
 
 _LOCK = "lock"
+_FSYNC = "fsync-always"
 _RECORD = "server.json"
 _SOCKET = "redis.sock"
 
@@ -132,6 +133,21 @@ def try_lock(home: Path) -> int | None:
             "could write the same data. Use a folder elsewhere: embedded:///path, or NBQUEUE_URL"
         ) from error
     return handle
+
+
+def is_fsync_always(home: Path) -> bool:
+    """Whether a client asked that each write is on disk before it is answered."""
+    return (home / _FSYNC).exists()
+
+
+def note_fsync_always(home: Path) -> None:
+    """Note that each write is to be on disk before it is answered, after restarts too."""
+    (home / _FSYNC).write_text(
+        "The server of this folder syncs each write to disk (appendfsync always), because a client "
+        "connected with durability='fsync'.\nTo end that: nbqueue store stop, then delete this "
+        "file.\n",
+        "utf-8",
+    )
 
 
 def read_record(home: Path) -> dict[str, Any]:

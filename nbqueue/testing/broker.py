@@ -56,6 +56,7 @@ class EagerBroker(Broker):
         group: str = "",
         *,
         repeated: bool = False,
+        was_sent: bool = False,
     ) -> list[int]:
         """Run these tasks to their ends; returns the positions of those whose id exists.
 

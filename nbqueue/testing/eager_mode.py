@@ -82,7 +82,10 @@ def eager(*clients: Client, worker: Worker | None = None) -> Iterator[EagerClien
     assert isinstance(broker, EagerBroker)
 
     def new_session(
-        url: str | None = None, key: Any = None, captured_limit: Size | None = CAPTURED_LIMIT
+        url: str | None = None,
+        key: Any = None,
+        captured_limit: Size | None = CAPTURED_LIMIT,
+        durability: str | None = None,
     ) -> Session:
         return _session(broker, captured_limit)
 

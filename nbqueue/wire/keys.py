@@ -19,6 +19,12 @@ SERVERS: Final = "asynq:servers"
 WORKERS: Final = "asynq:workers"
 SCHEDULERS: Final = "asynq:schedulers"
 CANCEL_CHANNEL: Final = "asynq:cancel"
+
+SCHEMA_KEY: Final = "nbqueue:{~schema:00}:version"
+"""Holds which version of nbqueue's data there is in the store; see `nbqueue.store.schema`."""
+
+CONFIRM_KEY: Final = "nbqueue:{~confirm:00}:mark"
+"""Written, for a second, to wait until all that was written before is on disk."""
 HAND_CHANNEL: Final = "nbqueue:hand:"
 """Before the id of a worker and a number: where it is told of tasks that it offered to take."""
 

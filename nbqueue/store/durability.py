@@ -1,0 +1,87 @@
+"""What a store promises about what it acknowledged, and how a client asks for more.
+
+See docs/durability.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from nbqueue.errors import StoreUnsuitable, UsageError
+from nbqueue.store import folder
+from nbqueue.store.connection import Store
+from nbqueue.store.facts import info_of, pairs_of
+
+DURABILITIES: Final = (None, "fsync", "replicated")
+
+_QUESTIONS: Final = (
+    ("CONFIG", "GET", "appendonly"),
+    ("CONFIG", "GET", "appendfsync"),
+    ("INFO", "persistence"),
+    # A server that can wait for its disk has nothing to wait for here.
+    ("WAITAOF", "1", "0", "1000"),
+)
+
+
+def check_durability(durability: str | None) -> None:
+    """Raise `UsageError` for a level that there is not, `StoreUnsuitable` for one to come."""
+    if durability not in DURABILITIES:
+        raise UsageError(f"durability={durability!r} must be None, 'fsync' or 'replicated'")
+    if durability == "replicated":
+        raise StoreUnsuitable(
+            "durability='replicated' needs a store with replicas behind Redis Sentinel, to which "
+            "this version of nbqueue cannot connect yet. durability='fsync' confirms what is on "
+            "the disk of one server"
+        )
+
+
+def ensure_durability(store: Store, durability: str | None) -> None:
+    """Have a store confirm what ``durability`` promises.
+
+    An embedded server is set up for it. Another one has to be: else this raises `StoreUnsuitable`,
+    which says what to change.
+    """
+    check_durability(durability)
+    if durability is None:
+        return
+    if store.directory is not None:
+        _set_up(store)
+    append_only, append_fsync, persistence, waited = store.ask(*_QUESTIONS)
+    has_file = pairs_of(append_only).get("appendonly")
+    has_file = has_file or {"0": "no"}.get(info_of(persistence).get("aof_enabled", ""))
+    policy = pairs_of(append_fsync).get("appendfsync")
+    if has_file != "no" and policy == "always":
+        return
+    if has_file != "no" and isinstance(waited, list):
+        store.waits_for_fsync = True
+        return
+    raise StoreUnsuitable(_refusal(store, has_file, policy, waited))
+
+
+def _set_up(store: Store) -> None:
+    assert store.directory is not None
+    # First, so that a server which starts meanwhile has it as well.
+    folder.note_fsync_always(folder.real(store.directory))
+    store.ask(("CONFIG", "SET", "appendfsync", "always"))
+
+
+def _refusal(store: Store, has_file: str | None, policy: str | None, waited: Any) -> str:
+    place = store.url.redacted
+    if has_file == "no":
+        return (
+            f"durability='fsync': the store {place} writes no append-only file, so a crash loses "
+            "what came since its last snapshot. Set appendonly to yes (CONFIG SET appendonly yes, "
+            "and in redis.conf)"
+        )
+    version = ".".join(map(str, store.server_version))
+    if policy is None:
+        said = f"does not say what its appendfsync is, and cannot wait for its disk ({waited})"
+        way = "Grant its user +config|get +waitaof, or set appendfsync to always"
+    else:
+        said = f"syncs its append-only file by appendfsync {policy}, and cannot confirm a write"
+        said += f": {waited}" if store.server_version >= (7, 2, 0) else f", as Redis {version}"
+        way = (
+            "Set appendfsync to always (CONFIG SET appendfsync always, and in redis.conf), or use "
+            "Redis 7.2 or newer, which has WAITAOF"
+        )
+    return f"durability='fsync': the store {place} {said}. {way}; or connect with durability=None"
