@@ -12,7 +12,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 # An install is repeated only when what it was made from has changed.
 INPUTS := pyproject.toml $(CONSTRAINTS)
 
-.PHONY: help setup demo test test-slow test-pythons lint bench bench-peers bench-paired bench-profile proto lock clean
+.PHONY: help setup demo test test-slow test-server test-pythons lint bench bench-peers bench-paired bench-profile proto lock clean
 .DEFAULT_GOAL := help
 
 help:  ## List these commands
@@ -28,6 +28,14 @@ test: lint  ## Check style, types and imports, and run all tests, the notebooks 
 
 test-slow: $(VENV)/.test  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+
+# What depends on the server: scripts, connecting, and what happens when it is away.
+STORE_TESTS := tests/broker tests/properties $(wildcard tests/processes/test_*store*.py) \
+	$(addprefix tests/processes/test_,durability.py schema_version.py client.py worker_limits.py)
+
+test-server: $(VENV)/.test  ## Run the tests of the store on another server, by default the redis-server on PATH
+	NBQUEUE_REDIS_SERVER="$(or $(SERVER),$(shell command -v redis-server))" \
+		$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(STORE_TESTS)
 
 test-pythons:  ## Run the tests on each Python that is here, newest of everything; TESTS="tests/unit" chooses
 	$(PYTHON) tests/support/pythons.py $(TESTS)

@@ -5,6 +5,7 @@ Tests of the store itself, and tests that stop a server, start servers of their 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -31,11 +32,31 @@ settings.register_profile("nbqueue", deadline=None)
 settings.load_profile("nbqueue")
 
 
+def tested_program() -> programs.Program:
+    """The Redis to test with: the one that the environment names, else that of the wheel.
+
+    So what is installed on the machine does not change what is tested. Without a wheel it is what
+    an embedded store would start.
+    """
+    in_wheel = programs._in_wheel()
+    with pytest.MonkeyPatch.context() as patch:
+        if not os.environ.get(programs.PROGRAM_VARIABLE) and in_wheel is not None:
+            patch.setenv(programs.PROGRAM_VARIABLE, in_wheel)
+        return programs.choose_program()
+
+
+def pytest_report_header() -> str:
+    try:
+        return f"tests with a store run on: {tested_program()}"
+    except NoEmbeddedServer:
+        return "tests with a store are skipped: there is no Redis program"
+
+
 @pytest.fixture(scope="session")
 def server_program() -> programs.Program:
     """The Redis to test with. Where there is none, tests skip at home and fail in CI."""
     try:
-        return programs.choose_program()
+        return tested_program()
     except NoEmbeddedServer as error:
         if os.environ.get("CI"):
             raise
@@ -51,6 +72,9 @@ def _scrubbed_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 patch.delenv(name)
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        with contextlib.suppress(NoEmbeddedServer):
+            # Embedded stores that tests start for themselves are of the same program.
+            patch.setenv(programs.PROGRAM_VARIABLE, str(tested_program().path))
         yield
 
 

@@ -287,6 +287,8 @@ class Broker:
         known = self._registered.get(queue)
         if known is None or (now - known[1] > 1.0 and self.clock.age() > _MEASURE_SECONDS):
             # It is there before its first task. And the clock is measured now and then.
+            if self.store.is_schema_due:
+                self.store.note_schema()
             self._timed_call(("SADD", QUEUES, queue))
             self._registered[queue] = resp.pack(("SADD", QUEUES, queue)), now
             return b""

@@ -26,7 +26,7 @@ from nbqueue.errors import (
     StoreUnsuitable,
     StoreWarning,
 )
-from nbqueue.store import rights
+from nbqueue.store import rights, schema
 from nbqueue.store.facts import Facts, check_answers, check_served, store_error
 from nbqueue.store.programs import OLDEST
 from nbqueue.store.url import StoreURL, default_url, parse_url
@@ -45,7 +45,7 @@ LOADING_SECONDS = 60.0
 
 _CLIENT_NAME = "nbqueue"
 _QUESTIONS = (("PING",), ("INFO", "server"), ("HELLO",), ("CONFIG", "GET", "maxmemory-policy"))
-_READY_QUESTIONS = (("PING",), ("HELLO",))
+_READY_QUESTIONS = (("PING",), ("HELLO",), schema.QUESTION)
 # The last is for data that were sent and never acknowledged, which keepalive does not notice.
 _KEEPALIVE = {
     "TCP_KEEPIDLE": 30,
@@ -84,7 +84,8 @@ class Store:
     ``server_version`` is the Redis version that it is compatible with: 7.2.4 for every Valkey,
     and 6.2.0 for a server whose rights hide it. ``product`` is ``"redis"`` or ``"valkey"``.
     ``has_channels``: whether its user may publish and subscribe. ``waits_for_fsync``: whether what
-    is submitted has to be confirmed with WAITAOF.
+    is submitted has to be confirmed with WAITAOF. ``is_schema_due``: whether the version of the
+    data is yet to be noted there.
     """
 
     def __init__(self, url: StoreURL) -> None:
@@ -92,6 +93,7 @@ class Store:
         self.product = "redis"
         self.has_channels = True
         self.waits_for_fsync = False
+        self.is_schema_due = False
         self.server_version: tuple[int, int, int] = OLDEST
         self._redis: redis.Redis | None = None
         self._lock = threading.Lock()
@@ -150,7 +152,17 @@ class Store:
         """
         handshake = _Handshake(self.url, _READY_QUESTIONS)
         self._open(handshake).close()
-        check_answers(self.url, *handshake.answers)
+        pong, hello, version = handshake.answers
+        check_answers(self.url, pong, hello)
+        self.is_schema_due = schema.is_due(self.url.redacted, version)
+
+    def note_schema(self) -> None:
+        """Note the version of the data that this version of nbqueue writes, unless that is newer.
+
+        A user without the right to do so leaves it to others.
+        """
+        self.ask(schema.note())
+        self.is_schema_due = False
 
     def ask(self, *questions: tuple[str, ...]) -> list[Any]:
         """The replies to plain commands, on a connection of their own. Errors are values."""
@@ -244,7 +256,8 @@ def connect(
 
     Raises InvalidURL; StoreUnreachable if nobody answers; StoreDenied for a wrong or missing
     password or right; StoreUnsuitable for a server older than 6.2, a replica or a Sentinel, and
-    for Sentinel and Cluster URLs, to which this version cannot connect; NoEmbeddedServer. Warns
+    for Sentinel and Cluster URLs, to which this version cannot connect, and for data that need a
+    newer nbqueue; NoEmbeddedServer. Warns
     with StoreWarning if the server may throw away keys.
     """
     place = default_url() if url is None else parse_url(url) if isinstance(url, str) else url
@@ -257,9 +270,11 @@ def connect(
     store = Store(place)
     patience = LOADING_SECONDS if loading_seconds is None else loading_seconds
     probes = rights.probes(is_worker=is_worker)
-    answers = _ask(store, probes, time.monotonic() + patience)
+    answers = _ask(store, [schema.QUESTION, *probes], time.monotonic() + patience)
+    version = answers.pop(len(_QUESTIONS))
     facts = Facts(place, answers[: len(_QUESTIONS)])
     store.product, store.server_version = facts.product, facts.version
+    store.is_schema_due = schema.is_due(place.redacted, version)
     lacks = rights.missing(probes, answers[len(_QUESTIONS) :])
     if lacks.commands or lacks.keys:
         raise StoreDenied(rights.refusal(place, lacks))
@@ -277,10 +292,10 @@ def connect(
     return store
 
 
-def _ask(store: Store, probes: Sequence[tuple[str, ...]], limit: float) -> list[Any]:
+def _ask(store: Store, more: Sequence[tuple[str, ...]], limit: float) -> list[Any]:
     """The answers to the questions, on a connection of their own, once the data are loaded."""
     while True:
-        handshake = _Handshake(store.url, [*_QUESTIONS, *probes])
+        handshake = _Handshake(store.url, [*_QUESTIONS, *more])
         store._open(handshake).close()
         if not _is_loading(handshake.answers[0]):
             return handshake.answers

@@ -13,6 +13,7 @@ from typing import Any
 
 from nbqueue.backoff import Backoff
 from nbqueue.broker.link import Link, LinkLost, Listener
+from nbqueue.errors import StoreUnsuitable
 from nbqueue.store.connection import Store
 from nbqueue.store.rights import slower
 from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
@@ -24,7 +25,7 @@ log = logging.getLogger("nbqueue.worker")
 WAIT_SECONDS = 30
 _CHANGES = "__redis__:invalidate"
 _ASK_SECONDS = 1.0
-_LOST = "store"
+_LOST, _UNFIT = "store", "unfit store"
 _BEATS = 3
 """How often within the time for an answer the connections are looked at."""
 
@@ -78,6 +79,7 @@ class Links:
     def confirm(self) -> None:
         """The store did what it was asked: it is there, and serves us."""
         self._backoff.reset()
+        faults.over(_UNFIT, "store can be used again url=%s", self._store.url.redacted)
         faults.over(_LOST, "store back url=%s", self._store.url.redacted)
 
     def wait_for_task(self, queue: str, on_task: Callable[[Any], None]) -> None:
@@ -285,6 +287,9 @@ class Links:
     def _reconnected(self, result: Any) -> None:
         if isinstance(result, Exception):
             url = self._store.url.redacted
+            if isinstance(result, StoreUnsuitable):
+                # Waiting may not mend it, so this is not what was logged when it was lost.
+                faults.occurred(_UNFIT, "store cannot be used url=%s error=%s", url, result)
             faults.occurred(_LOST, "store still away url=%s error=%s", url, result)
             self._reconnect_later()
         elif self._closed:

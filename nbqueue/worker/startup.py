@@ -44,4 +44,6 @@ def wait_for_store(url: str | None, seconds: float) -> Store:
             continue
         if is_said:
             log.info("store is there url=%s", place.redacted)
+        if store.is_schema_due:
+            store.note_schema()
         return store

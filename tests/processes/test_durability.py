@@ -292,7 +292,7 @@ def test_what_a_server_confirmed_survives_that_it_is_killed(lab: Any) -> None:
     lab.redis.config_set("appendfsync", "everysec")
     q = nbqueue.connect(lab.url, key=KEY, durability="fsync")
     assert q._session.store.waits_for_fsync
-    acknowledged = [q.submit(abs, i).id for i in range(3)] + q.map(abs, range(300)).ids[::50]
+    acknowledged = [q.submit(abs, i).id for i in range(3)] + list(q.map(abs, range(300)).ids[::50])
     schedule = q.schedule(abs, "@hourly", args=(1,))
     lab.server.kill()
     lab.server.start()

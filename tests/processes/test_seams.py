@@ -40,11 +40,11 @@ def overlapping(folder: str, seconds: float) -> int:
 
 
 def names_left(lab: Any) -> list[str]:
-    """Every key, but those of the workers themselves."""
+    """Every key, but those of the workers themselves and of no queue."""
     return sorted(
         name
         for name in (key.decode() for key in lab.redis.keys("*"))
-        if not name.startswith(("asynq:servers", "asynq:workers"))
+        if not name.startswith(("asynq:servers", "asynq:workers", "nbqueue:{~"))
     )
 
 
