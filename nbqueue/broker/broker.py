@@ -84,12 +84,16 @@ class Broker:
         """Run a script that writes something, as `run` does, and wait until that is confirmed."""
 
         def ask() -> T:
-            number = self._channel.number
+            number = self._sent_over()
             [reply] = self._channel.run((command,))
             self._confirm(number)
             return cast("T", reply)
 
         return self._patiently(ask)
+
+    def _sent_over(self) -> int:
+        """The number of the connection, if what is sent over it is to be confirmed."""
+        return self._channel.number if self._confirms else 0
 
     def _confirm(self, number: int) -> None:
         """Wait until what was written is on disk, if this client asked for that. ``number`` is that
@@ -170,7 +174,7 @@ class Broker:
             again = self._register(queue)
             now_ms = self.clock.now_ms()
             data = one_by_one.pack(task, now_ms)
-            number = self._channel.number
+            number = self._sent_over()
             reply = self._channel.run_packed(one_by_one.script, data, sending, again)
             conflicts = one_by_one.read(reply, now_ms)
             if conflicts is not None:
@@ -209,7 +213,7 @@ class Broker:
                 else:
                     yield commands.enqueue(queue, part, now_ms, fingerprint, repeated)
 
-        number = self._channel.number
+        number = self._sent_over()
         replies = self._channel.run(batches(), again)[len(before) :]
         conflicts: list[int] = []
         for batch, reply in enumerate(replies):
@@ -245,7 +249,7 @@ class Broker:
         while True:
             now_ms = self.clock.now_ms()
             try:
-                number = self._channel.number
+                number = self._sent_over()
                 again = self._register(queue)
                 if group and due_ms is not None:
                     self._channel.run([grouping.note_groups(queue, [group], due_ms)])

@@ -25,7 +25,7 @@ def store() -> None:
 def show_status(url: str | None) -> None:
     """Say where the store is, and whether it runs.
 
-    Starts nothing. A server that is not embedded is connected to, to ask for its version.
+    Starts nothing. A server that runs is asked for its version, and for what it lacks.
     """
     place = _place(url)
     rows = _embedded_rows(place) if place.scheme == "embedded" else _server_rows(place)
@@ -81,7 +81,7 @@ def _embedded_rows(place: StoreURL) -> list[tuple[str, str]]:
     except NbqueueError as error:
         raise click.ClickException(str(error)) from error
     server = f"{found.product} {found.version} ({found.binary})" if found.version else "none so far"
-    return [
+    rows = [
         ("store", place.redacted),
         ("running", f"yes, process {found.pid}" if found.running else "no"),
         ("server" if found.running else "last server", server),
@@ -89,6 +89,23 @@ def _embedded_rows(place: StoreURL) -> list[tuple[str, str]]:
         ("socket", str(found.socket)),
         ("data", _size(found.data_bytes)),
     ]
+    return rows + _lacks(place) if found.running else rows
+
+
+def _lacks(place: StoreURL) -> list[tuple[str, str]]:
+    import warnings
+
+    from nbqueue.errors import StoreWarning
+    from nbqueue.store.connection import connect
+    from nbqueue.store.lacks import describe
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoreWarning)  # they are among what it lacks
+        try:
+            with connect(place) as found:
+                return describe(found)
+        except NbqueueError as error:
+            return [("problem", str(error))]
 
 
 def _server_rows(place: StoreURL) -> list[tuple[str, str]]:
@@ -100,7 +117,8 @@ def _server_rows(place: StoreURL) -> list[tuple[str, str]]:
             server = f"{found.product}, as Redis {version}" if found.product != "redis" else version
     except NbqueueError as error:
         raise click.ClickException(str(error)) from error
-    return [("store", place.redacted), ("running", "yes"), ("version", server)]
+    rows = [("store", place.redacted), ("running", "yes"), ("version", server)]
+    return rows + _lacks(place)
 
 
 def _size(count: float) -> str:

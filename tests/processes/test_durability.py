@@ -7,6 +7,8 @@ import os
 import pickle
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -299,3 +301,25 @@ def test_what_a_server_confirmed_survives_that_it_is_killed(lab: Any) -> None:
     assert [q.get(task_id).id for task_id in acknowledged] == acknowledged
     assert [each.id for each in q.inspector.schedules()] == [schedule.id]
     q.close()
+
+
+def test_the_status_of_a_store_says_what_its_server_lacks(lab: Any) -> None:
+    def lacks() -> str:
+        words = [sys.executable, "-m", "nbqueue", "store", "status", "--url", lab.url]
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout.partition("lacks")[2]
+
+    lab.redis.config_set("appendfsync", "always")
+    said = lacks()
+    assert ("WAITAOF" in said) == (lab.store.server_version < (7, 2, 0))
+    assert ("sharded channels" in said) == (lab.store.server_version < (7, 0, 0))
+    assert "append" not in said.replace("needs appendfsync always", "")
+    lab.redis.config_set("appendfsync", "everysec")
+    assert "appendfsync everysec" in lacks()
+    lab.redis.config_set("appendonly", "no")
+    lab.redis.config_set("maxmemory-policy", "allkeys-lru")
+    said = lacks()
+    assert "persistence is off" in said
+    assert "maxmemory-policy is allkeys-lru" in said
+    lab.redis.config_set("save", "60 1000")
+    assert "snapshots only" in lacks()
