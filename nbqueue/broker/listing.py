@@ -16,7 +16,7 @@ from nbqueue.broker.command import Arg, Command, check_limit, command
 from nbqueue.broker.needs import Needs
 from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
-from nbqueue.broker.task_table import TaskRow, TaskTable
+from nbqueue.broker.task_table import MessageFacts, TaskRow, TaskTable
 from nbqueue.names import fits_pattern
 from nbqueue.wire import states
 from nbqueue.wire.keys import queue_keys
@@ -58,6 +58,8 @@ class Wanted:
     with_payload: bool = False
     with_result: bool = False
     with_error: bool = False
+    with_message: bool = True
+    """Whether all of its message is wanted, and not just what the usual columns need."""
     with_attempts: bool = True
     """Whether the last attempt is looked up: when it began and ended, and who ran it."""
 
@@ -135,6 +137,7 @@ class Listing:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._facts: dict[MessageFacts, MessageFacts] = {}
 
     def tasks(
         self, queues: Sequence[str], wanted: Wanted, in_states: Sequence[str], limit: int | None
@@ -272,7 +275,10 @@ class Listing:
         self, queue: str, names: Sequence[str], reply: list[Any], wanted: Wanted
     ) -> TaskTable:
         now_ms = self._broker.clock.now_ms()
-        return table_of(queue, names, reply, now_ms, wanted.with_result, wanted.with_error)
+        table = table_of(queue, names, reply, now_ms, wanted.with_result, wanted.with_error)
+        if not wanted.with_message:
+            table.shed_messages(self._facts)
+        return table
 
     # --- Last attempts ---------------------------------------------------------------------------
 

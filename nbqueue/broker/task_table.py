@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbqueue.calls import payloads
 from nbqueue.wire.messages import TaskMessage
@@ -52,6 +52,17 @@ class TaskRow:
         return max(each or 0 for each in known)
 
 
+class MessageFacts(NamedTuple):
+    """What the usual columns need of a message. Tasks that have the same share one."""
+
+    type: str
+    retry: int
+    retried: int
+    error_msg: str
+    last_failed_at: int
+    completed_at: int
+
+
 _NAMES = tuple(each.name for each in fields(TaskRow))
 
 
@@ -91,6 +102,20 @@ class TaskTable:
 
     def columns(self) -> list[list[Any]]:
         return [getattr(self, name) for name in _NAMES]
+
+    def shed_messages(self, known: dict[MessageFacts, MessageFacts]) -> None:
+        """Keep of each message only what the usual columns need: most of a large table is messages.
+
+        ``known`` are facts that are there already.
+        """
+        shed: list[Any] = []
+        for each in self.message:
+            facts = MessageFacts(
+                each.type, each.retry, each.retried, each.error_msg, each.last_failed_at,
+                each.completed_at,
+            )  # fmt: skip
+            shed.append(known.setdefault(facts, facts))
+        self.message = shed
 
     def extend(self, other: TaskTable) -> None:
         for column, more in zip(self.columns(), other.columns(), strict=True):

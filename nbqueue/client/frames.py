@@ -69,6 +69,7 @@ def tasks(
         with_payload=bool({"payload", "arguments", "result"} & set(chosen)),
         with_result="result" in chosen,
         with_error="exception" in chosen,
+        with_message=bool(set(task_frames.ON_DEMAND) & set(chosen)),
         with_attempts=bool(task_frames.ATTEMPT_COLUMNS & set(chosen)),
     )
     queues = _queues(session, queue)

@@ -19,7 +19,7 @@ from thread_worker import ThreadWorker
 import nbqueue
 from nbqueue.client import frames
 from nbqueue.client.client import Client
-from nbqueue.errors import SignatureError, UsageError
+from nbqueue.errors import LargeFrameWarning, SignatureError, UsageError
 from nbqueue.views.task_frames import TASK_COLUMNS
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.worker import Worker
@@ -339,3 +339,38 @@ def test_results_that_are_json_stand_in_the_frame_as_values(
     worker.complete([(held, b'{"a":2}')])
     values = client.tasks(columns=["result"])["result"].tolist()
     assert sum(isinstance(each, SignatureError) for each in values) == 1
+
+
+def test_a_very_large_frame_warns_with_the_number_and_the_way_out(
+    used: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbqueue.client.frames._MANY_TASKS", 6)
+    with pytest.warns(LargeFrameWarning, match=r"a frame of 6 tasks.*limit=.*state=") as caught:
+        used.tasks()
+    assert caught[0].filename == __file__
+    # Whoever chose knows what they want.
+    used.tasks(limit=3)
+    used.tasks(type="x*")
+    used.tasks(since="1h")
+    used.tasks(state="pending")
+
+
+def test_tasks_of_many_queues_are_as_those_of_one(client: Client) -> None:
+    """With more queues than are read at once, and queues of which one slice is not all."""
+    names = [f"many-{i:03d}" for i in range(230)]
+    for name in names:
+        client.enqueue("email", {"to": name}, queue=name)
+    for i in range(260):
+        client.enqueue("later", i, queue=names[7], delay="1h")
+    client.enqueue("joined", group="g", queue=names[9])
+    frame = client.tasks()
+    assert len(frame) == 230 + 260 + 1
+    assert frame["state"].value_counts().loc[["pending", "scheduled", "aggregating"]].tolist() == [
+        230, 260, 1,
+    ]  # fmt: skip
+    assert set(frame["queue"]) == set(names)
+    newest = client.tasks(queue=names[5:10], limit=2)
+    assert len(newest) == 2
+    assert set(newest["type"]) == {"later", "joined"}
+    assert len(client.tasks(columns=["payload", "headers"])) == len(frame)
+    assert client.queues()["size"].sum() == len(frame)
