@@ -12,8 +12,8 @@ from nbqueue.broker import inspecting
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import decoded_number, utc_day
 from nbqueue.broker.infos import DailyStats, QueueInfo, TaskInfo
-from nbqueue.broker.needs import Needs
 from nbqueue.broker.inspecting import Counts
+from nbqueue.broker.needs import Needs
 from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound

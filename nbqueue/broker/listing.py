@@ -300,7 +300,7 @@ class Listing:
         for i, parked in enumerate(table.parked):
             text = needs.text(table.queue[i], table.state[i], parked) if parked else ""
             if text:
-                table.message[i].error_msg = text
+                table.set_error(i, text)
 
     def _read_attempts(self, key: str, table: TaskTable, missing: dict[bytes, int]) -> None:
         oldest = max(0, min(_attempt_after(table, i) for i in missing.values()) - _SLACK_MS)

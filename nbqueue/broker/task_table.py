@@ -117,6 +117,14 @@ class TaskTable:
             shed.append(known.setdefault(facts, facts))
         self.message = shed
 
+    def set_error(self, position: int, text: str) -> None:
+        """Give a task another text as its last error."""
+        message: Any = self.message[position]
+        if isinstance(message, MessageFacts):
+            self.message[position] = message._replace(error_msg=text)  # type: ignore[call-overload]
+        else:
+            message.error_msg = text
+
     def extend(self, other: TaskTable) -> None:
         for column, more in zip(self.columns(), other.columns(), strict=True):
             column.extend(more)
