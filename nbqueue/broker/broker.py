@@ -12,13 +12,19 @@ from nbqueue.broker.beside import Reads, whole_result
 from nbqueue.broker.channel import Channel, Patience, Sending
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
 from nbqueue.broker.producing import OneByOne
-from nbqueue.broker.records import RECORD_FIELDS, Ending, TaskRecord, read_record
+from nbqueue.broker.records import RECORD_FIELDS, Ending, TaskRecord, first_record, read_record
 from nbqueue.clock import Clock, steady_time
-from nbqueue.errors import StoreDenied, StoreError, StoreUnreachable, TaskIdConflict
+from nbqueue.errors import (
+    StoreDenied,
+    StoreError,
+    StoreUnreachable,
+    TaskIdConflict,
+)
 from nbqueue.store.connection import Store
 from nbqueue.wire import fields, states
 from nbqueue.wire.attempts import is_last_failure
-from nbqueue.wire.keys import QUEUES, queue_keys
+from nbqueue.wire.decoding import stream_entry, text
+from nbqueue.wire.keys import QUEUES, queue_keys, stored_keys, stored_name
 from nbqueue.wire.messages import is_same_task, read_message
 
 T = TypeVar("T")
@@ -77,6 +83,10 @@ class Broker:
         """Tell whoever listens, if our user may: it is a hint that nobody has to wait for."""
         with contextlib.suppress(StoreDenied):
             self.call(("PUBLISH", channel, text))
+
+    def try_call(self, *calls: Sequence[Arg]) -> list[Any]:
+        """As `call`; see `Channel.try_call` for keys that hold something else."""
+        return self._patiently(lambda: self._channel.try_call(*calls))
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         patience = Patience(self._patience)
@@ -279,29 +289,32 @@ class Broker:
         return self._patiently(lambda: self._channel.gather(*reads))
 
     def queues(self) -> list[str]:
-        """The names of all queues that a task was ever enqueued to, sorted."""
+        """The names of all queues that a task was ever enqueued to, sorted.
+
+        Programs in Go may have made some that nbqueue does not serve; see `stored_keys`.
+        """
         [names] = self.call(("SMEMBERS", QUEUES))
-        return sorted(name.decode() for name in names)
+        return sorted(stored_name(name) for name in names)
 
     def find(self, task_id: str, queue: str | None = None) -> TaskRecord | None:
-        """Read a task, from its queue or from whichever has it."""
-        names = [queue] if queue else self.queues()
+        """Read a task, from its queue or from whichever has it.
+
+        Raises `StoreDamaged` if it is found and cannot be read.
+        """
+        names = [queue] if queue is not None else self.queues()
         if not names:
             return None
-        found = self.call(
-            *(("HMGET", queue_keys(name).task(task_id), *RECORD_FIELDS) for name in names)
+        found = self.try_call(
+            *(("HMGET", stored_keys(name).task(task_id), *RECORD_FIELDS) for name in names)
         )
-        for name, values in zip(names, found, strict=True):
-            record = read_record(name, values)
-            if record is not None and record.result:
-                return record._replace(result=whole_result(self, name, task_id, record.result))
-            if record is not None:
-                return record
-        return None
+        record = first_record(task_id, names, found)
+        if record is None or not record.result:
+            return record
+        return record._replace(result=whole_result(self, record.queue, task_id, record.result))
 
     def read(self, queue: str, task_ids: Iterable[str]) -> list[TaskRecord | None]:
         """Read many tasks of one queue, in order; ``None`` for what does not exist."""
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         ids = list(task_ids)
         records: list[TaskRecord | None] = []
         for start in range(0, len(ids), _BATCH):
@@ -312,18 +325,18 @@ class Broker:
 
     def state_now(self, queue: str, task_id: str) -> str | None:
         """The state of a task; None if there is none. Raises `StoreUnreachable` at once."""
-        [state] = self._channel.call(("HGET", queue_keys(queue).task(task_id), fields.STATE))
+        [state] = self._channel.call(("HGET", stored_keys(queue).task(task_id), fields.STATE))
         return state.decode("utf-8", "replace") if state else None
 
     def states(self, queue: str, task_ids: Iterable[str]) -> list[str | None]:
         """The states of many tasks of one queue; ``None`` for what does not exist."""
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         ids = list(task_ids)
         found: list[str | None] = []
         for start in range(0, len(ids), _BATCH):
             part = ids[start : start + _BATCH]
             replies = self.call(*(("HGET", keys.task(i), fields.STATE) for i in part))
-            found += [reply.decode() if reply else None for reply in replies]
+            found += [text(reply) if reply else None for reply in replies]
         return found
 
     def endings(self, queue: str, task_ids: Iterable[str]) -> list[Ending | None]:
@@ -339,7 +352,7 @@ class Broker:
 
     def _endings(self, queue: str, ids: Sequence[str]) -> dict[str, Ending | None]:
         """The same for those of ``ids`` whose state stays what it is meanwhile."""
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         calls: list[Sequence[Arg]] = []
         for task_id in ids:
             key = keys.task(task_id)
@@ -361,7 +374,7 @@ class Broker:
                 result = whole_result(self, queue, task_id, result)
             marks[task_id] = mark
             found[task_id] = None if state is None else Ending(
-                state.decode(), result or b"", error or b""
+                text(state), result or b"", error or b""
             )  # fmt: skip
         for task_id, end in found.items():
             if end is not None and end.state == states.ARCHIVED:
@@ -377,7 +390,7 @@ class Broker:
         self, queue: str, since_ms: int | None = None, limit: int | None = None
     ) -> list[dict[str, str]]:
         """The finished attempts of a queue, oldest first; the newest ``limit`` of them."""
-        key = queue_keys(queue).attempts
+        key = stored_keys(queue).attempts
         start = "-" if since_ms is None else str(since_ms)
         rows: list[dict[str, str]] = []
         last = "+"
@@ -385,8 +398,7 @@ class Broker:
             count = 2000 if limit is None else min(2000, limit - len(rows))
             [entries] = self.call(("XREVRANGE", key, last, start, "COUNT", count))
             for _, pairs in entries:
-                words = [word.decode("utf-8", "replace") for word in pairs]
-                rows.append(dict(zip(words[::2], words[1::2], strict=True)))
+                rows.append(stream_entry(pairs))
             if len(entries) < count:
                 break
             last = "(" + entries[-1][0].decode()

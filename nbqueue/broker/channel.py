@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from nbqueue.broker import resp
 from nbqueue.broker.command import CAREFUL, Arg, Command
 from nbqueue.broker.scripts import Script
-from nbqueue.errors import StoreError, StoreUnreachable
+from nbqueue.errors import StoreDamaged, StoreError, StoreUnreachable
 from nbqueue.pieces import LARGE, Gathering, Incoming, Piece, Slot
 from nbqueue.spin import Spin, limit_waits
 from nbqueue.store.connection import Store
@@ -117,6 +117,21 @@ class Channel:
         with self._lock:
             replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
         return [self._checked(reply) for reply in replies]
+
+    def try_call(self, *calls: Sequence[Arg]) -> list[Any]:
+        """As `call`, but a key that holds what the command cannot read does not raise: the
+        `StoreDamaged` that names it stands where its reply would."""
+        with self._lock:
+            replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
+        return [self._damage_of(words, reply) for words, reply in zip(calls, replies, strict=True)]
+
+    def _damage_of(self, words: Sequence[Arg], reply: Any) -> Any:
+        """The reply, or the error that says that the key of this command holds something else."""
+        if isinstance(reply, resp.ReplyError) and reply.code == "WRONGTYPE":
+            key = words[1] if isinstance(words[1], bytes) else str(words[1])
+            shown = key if isinstance(key, str) else key.decode("utf-8", "replace")
+            return StoreDamaged(f"{shown!r} holds something else than its name says")
+        return self._checked(reply)
 
     def gather(self, calls: Sequence[Sequence[Arg]], gathering: Gathering) -> bytes | None:
         """Read the pieces that ``calls`` ask for, in their order, into one place; None if that is

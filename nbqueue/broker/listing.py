@@ -14,11 +14,13 @@ from nbqueue.broker.ahead import Ask, read_ahead
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import Arg, Command, check_limit, command
 from nbqueue.broker.needs import Needs
+from nbqueue.broker.soundness import queue_faults
 from nbqueue.broker.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
 from nbqueue.broker.task_table import TaskRow, TaskTable
+from nbqueue.errors import StoreDamaged
 from nbqueue.names import fits_pattern
 from nbqueue.wire import states
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import stored_keys, stored_name
 
 SLICE = 250
 """Tasks in one call: few enough that other clients of the store notice nothing."""
@@ -100,7 +102,7 @@ def list_tasks(
     Reads as what the script returns.
     """
     check_limit(limit)
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command(
         "list_tasks",
         (place, keys.lease),
@@ -111,7 +113,7 @@ def list_tasks(
 
 def read_tasks(queue: str, task_ids: Sequence[str], wanted: Wanted) -> Command[list[Any]]:
     """Read tasks by their ids."""
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     places = [keys.lease, keys.scheduled, keys.retry, keys.archived, keys.completed]
     return command(
         "read_tasks",
@@ -126,6 +128,8 @@ class Listing:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self.faults: dict[str, None] = {}
+        """What could not be read, in words: keys that hold something else."""
 
     def tasks(
         self, queues: Sequence[str], wanted: Wanted, in_states: Sequence[str], limit: int | None
@@ -137,15 +141,24 @@ class Listing:
         found = TaskTable()
         for state in (each for each in LISTED if each in in_states):
             for queue in queues:
-                left = limit
-                for place in self._places(queue, state):
-                    for part in self._at(queue, place, state, wanted):
-                        chosen = part if left is None else part.take(range(min(left, len(part))))
-                        found.extend(chosen)
-                        left = None if left is None else left - len(chosen)
-                        if left == 0:
-                            break
+                try:
+                    self._take(found, queue, state, wanted, limit)
+                except StoreDamaged:
+                    for fault in queue_faults(self._broker, queue):
+                        self.faults[f"queue {queue!r}: {fault.key!r} {fault.text}"] = None
         return self._complete(found.newest_of_each(), wanted)
+
+    def _take(
+        self, found: TaskTable, queue: str, state: str, wanted: Wanted, left: int | None
+    ) -> None:
+        """Add to ``found`` the tasks of a queue in a state, the newest ``left`` at most."""
+        for place in self._places(queue, state):
+            for part in self._at(queue, place, state, wanted):
+                chosen = part if left is None else part.take(range(min(left, len(part))))
+                found.extend(chosen)
+                left = None if left is None else left - len(chosen)
+                if left == 0:
+                    break
 
     def by_ids(
         self, queues: Sequence[str], task_ids: Sequence[tuple[str, str | None]], wanted: Wanted
@@ -161,18 +174,18 @@ class Listing:
         return self._complete(found, wanted)
 
     def _places(self, queue: str, state: str) -> Iterator[str]:
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         if state != states.AGGREGATING:
             yield keys.by_state(state)
             return
         cursor: Any = 0
         while True:
             [(cursor, names)] = self._broker.call(("SSCAN", keys.groups, cursor, "COUNT", SLICE))
-            yield from (keys.group(name.decode("utf-8", "replace")) for name in names)
+            yield from (keys.group(stored_name(name)) for name in names)
             if int(cursor) == 0:
                 break
         [names] = self._broker.call(("ZRANGE", keys.aggregation_sets, 0, -1))
-        yield from (name.decode("utf-8", "replace") for name in names)
+        yield from (stored_name(name) for name in names)
 
     def _at(self, queue: str, place: str, state: str, wanted: Wanted) -> Iterator[TaskTable]:
         names, start = FIELDS.get(state, ALL_FIELDS), 0
@@ -213,7 +226,11 @@ class Listing:
                 if fetched and table.state[i] in _ATTEMPTED:
                     by_queue.setdefault(table.queue[i], {})[table.task_id[i].encode()] = i
         for queue, missing in by_queue.items():
-            self._read_attempts(queue_keys(queue).attempts, table, missing)
+            key = stored_keys(queue).attempts
+            try:
+                self._read_attempts(key, table, missing)
+            except StoreDamaged as error:
+                self.faults[f"queue {queue!r}: {key!r}: {error}"] = None
         self._note_needs(table)
         return table
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nbqueue.broker.command import EVENT_CAP, Command, NewTask, command
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.decoding import LARGEST, stream_entry, time_ms, whole_number
+from nbqueue.wire.keys import queue_keys, stored_keys
 from nbqueue.wire.schedules import ScheduleEntry, encode_entry
 
 HISTORY_CAP = 1000
@@ -73,7 +74,7 @@ def put_schedule(
 
 def remove_schedule(queue: str, schedule_id: str, revision: str = "") -> Command[bool]:
     """Forget a schedule, or only this revision of it. Reads as whether there was one."""
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command(
         "remove_schedule",
         (
@@ -89,7 +90,7 @@ def remove_schedule(queue: str, schedule_id: str, revision: str = "") -> Command
 
 def pause_schedule(queue: str, schedule_id: str, is_paused: bool, now_ms: int) -> Command[bool]:
     """Pause a schedule or let it go on. Reads as whether there is such a schedule."""
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command(
         "pause_schedule",
         (keys.schedules, keys.schedule_state(schedule_id)),
@@ -162,7 +163,7 @@ def _or_empty(ms: int | None) -> int | str:
 
 def _read_fired(reply: Any) -> Fired:
     word, due = reply
-    return Fired(word.decode(), int(due) if due else None)
+    return Fired(word.decode(), time_ms(due))
 
 
 def read_state(values: Sequence[bytes | None]) -> ScheduleState:
@@ -170,21 +171,13 @@ def read_state(values: Sequence[bytes | None]) -> ScheduleState:
     revision, prev, last, runs, paused = values
     return ScheduleState(
         (revision or b"").decode("utf-8", "replace"),
-        _number(prev),
+        time_ms(prev),
         last.decode("utf-8", "replace") if last else None,
-        _number(runs) or 0,
+        whole_number(runs, 0, LARGEST) or 0,
         paused is not None,
     )
 
 
-def _number(value: bytes | None) -> int | None:
-    return int(value) if value is not None and value.isdigit() else None
-
-
 def read_history(entries: Sequence[Any]) -> list[Mapping[str, str]]:
     """Entries of the stream of a history as dictionaries, in the same order."""
-    found: list[Mapping[str, str]] = []
-    for _, pairs in entries:
-        words = [word.decode("utf-8", "replace") for word in pairs]
-        found.append(dict(zip(words[::2], words[1::2], strict=True)))
-    return found
+    return [stream_entry(pairs) for _, pairs in entries]

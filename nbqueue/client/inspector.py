@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker import inspecting
+from nbqueue.broker.check import store_faults
 from nbqueue.broker.command import Command
 from nbqueue.broker.infos import (
     DailyStats,
@@ -22,6 +23,7 @@ from nbqueue.broker.inspecting import Moved
 from nbqueue.broker.inspector import LISTED, Reader
 from nbqueue.broker.removal import Removal
 from nbqueue.broker.reports import Reports
+from nbqueue.broker.soundness import Fault
 from nbqueue.calls.payloads import is_call
 from nbqueue.client import cards  # noqa: F401 (gives what is told here its HTML)
 from nbqueue.client.actions import Actions
@@ -32,7 +34,7 @@ from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.executor.aggregation import encoded_payload
 from nbqueue.wire import states
-from nbqueue.wire.keys import CANCEL_CHANNEL, check_queue_name, queue_keys
+from nbqueue.wire.keys import CANCEL_CHANNEL, check_queue_name, is_queue_name, queue_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.schedules import Schedules
@@ -96,6 +98,15 @@ class Inspector:
         """
         _check_number(days, "days", 1, 3650)
         return self._reader.history(queue, days)
+
+    def faults(self) -> Iterator[Fault]:
+        """What in the store cannot be read, or is not served because of its name: the keys of all
+        queues, and each task, schedule, limit and record in them.
+
+        It goes through the whole store, slice by slice. ``nbqueue store check`` prints it.
+        """
+        self._session.check_open()
+        return store_faults(self._session.broker)
 
     def groups(self, queue: str) -> dict[str, int]:
         """The aggregation groups of a queue, and how many tasks wait in each."""
@@ -378,8 +389,8 @@ class Inspector:
         if given:
             raise UsageError(f"{given[0]}= is of filters: pass either tasks, or a filter")
         queue = where.get("queue")
-        if queue is not None:
-            check_queue_name(queue)
+        if queue is not None and not is_queue_name(queue):
+            self._reader.check_queue(queue)  # a program in Go may have made it
         return selection, queue
 
 

@@ -9,9 +9,11 @@ from statistics import median
 from typing import NamedTuple
 
 from nbqueue.broker.infos import DailyStats
+from nbqueue.errors import QueueNotFound
 from nbqueue.notebook.panel.tab import Context, Tab
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.wire.decoding import time_ms
 
 _DAYS = 14
 _FAILED = frozenset(("retry", "archived", "lost"))
@@ -38,8 +40,9 @@ def stats_of(rows: Iterable[Mapping[str, str]]) -> list[TypeStats]:
         name = row.get("type", "")
         outcomes.setdefault(name, []).append(row.get("outcome", ""))
         began, ended = row.get("started_at", ""), row.get("finished_at", "")
-        if began.isdigit() and ended.isdigit():
-            spans.setdefault(name, []).append(max(0, int(ended) - int(began)) / 1000)
+        began_ms, ended_ms = time_ms(began), time_ms(ended)
+        if began_ms is not None and ended_ms is not None:
+            spans.setdefault(name, []).append(max(0, ended_ms - began_ms) / 1000)
     found = [
         TypeStats(
             name,
@@ -67,7 +70,12 @@ class HistoryTab(Tab):
 
     def read(self) -> None:
         inspector, names = self.context.client.inspector, self.context.queue_names()
-        self._by_queue = {name: inspector.history(name, _DAYS) for name in names}
+        self._by_queue = {}
+        for name in names:
+            try:
+                self._by_queue[name] = inspector.history(name, _DAYS)
+            except QueueNotFound:
+                pass  # removed a moment ago
         now = time.monotonic()
         if not self._types_at or now - self._types_at > _TYPES_SECONDS:
             # Ten thousands of attempts are not read again at each event.

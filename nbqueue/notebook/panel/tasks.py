@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from html import escape
 from itertools import islice
 from typing import Any
 
 from nbqueue.broker.infos import TaskInfo
 from nbqueue.clock import to_ms
-from nbqueue.errors import TaskNotFound
+from nbqueue.errors import StoreDamaged, TaskNotFound
 from nbqueue.notebook.panel.detail import TaskDetail
 from nbqueue.notebook.panel.tab import Context, Tab, pager
 from nbqueue.views import format as words
@@ -101,11 +102,17 @@ class TasksTab(Tab):
             self._page = min(self._page, max(0, self._total - 1) // PAGE)
         first = self._page * PAGE
         if self._is_filtered or self._state == states.AGGREGATING:
-            self._tasks = self._filtered(first)
+            read = partial(self._filtered, first)
         else:
-            self._tasks = inspector.page(
-                self._queue, self._state, first, PAGE, newest_first=self._newest_first
+            read = partial(
+                inspector.page,
+                *(self._queue, self._state, first, PAGE),
+                newest_first=self._newest_first,
             )
+        try:
+            self._tasks = read()
+        except StoreDamaged:
+            self.context.said = f"{self._queue} cannot be read: {info.fault}"
 
     @property
     def _is_filtered(self) -> bool:
@@ -235,7 +242,7 @@ class TasksTab(Tab):
             name,
             f"{task.attempt}" if task.attempt else h.pale("–"),
             h.close(self._time(task)),
-            escape(words.shortened(task.error or "", 80)),
+            escape(words.shortened(task.fault or task.error or "", 80)),
         ]
         if acts:
             is_on = task.id in self._selected
