@@ -14,6 +14,7 @@
     │   │   └── SubmitUnconfirmed               tasks were sent, and it is not known if it has them
     │   ├── StoreDenied                         wrong password, or no right to do this
     │   ├── StoreUnsuitable                     too old, or it may throw keys away
+    │   ├── StoreDamaged                        a key holds what cannot be read
     │   └── NoEmbeddedServer                    no Redis program to start
     ├── QueueError                              something about one queue
     │   ├── QueueNotFound (also LookupError)    no such queue
@@ -136,6 +137,13 @@ class StoreDenied(StoreError):
 
 class StoreUnsuitable(StoreError):
     """The server is too old, is not a Redis, or is set up to throw keys away."""
+
+
+class StoreDamaged(StoreError):
+    """A key of the store holds what nbqueue cannot read. The message names it.
+
+    ``nbqueue store check`` lists all that cannot be read.
+    """
 
 
 class NoEmbeddedServer(StoreError):

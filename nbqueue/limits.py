@@ -19,6 +19,7 @@ IDLE_SECONDS = 7 * 86_400.0
 
 _MOST = 10**9
 _LONGEST_NAME = 200
+_LONGEST_MS = 366 * 86_400_000
 _RATE = re.compile(r"^\s*(\d+)\s*/\s*(\S.*)$")
 _UNITS = ("ms", "s", "m", "h", "d", "w")
 
@@ -103,12 +104,32 @@ def check_limit_name(name: object) -> str:
 
 def read_numbers(text: str) -> tuple[int | None, str | None]:
     """The concurrency and the rate of what `Limit.numbers` wrote, as people write them."""
-    most, count, period_ms, *_ = (*text.split("|"), "", "", "")
+    most, count, period_ms, _ = _numbers(text)
     rate = None
-    if count.isdigit() and period_ms.isdigit():
-        period = {"1000": "s", "60000": "m", "3600000": "h"}.get(period_ms)
-        rate = f"{count}/{period or f'{int(period_ms) / 1000:g}s'}"
-    return int(most) if most.isdigit() else None, rate
+    if count is not None and period_ms is not None:
+        period = {1000: "s", 60000: "m", 3600000: "h"}.get(period_ms)
+        rate = f"{count}/{period or f'{period_ms / 1000:g}s'}"
+    return most, rate
+
+
+def limit_fault(text: str) -> str | None:
+    """Why ``text`` is not what `Limit.numbers` wrote; None if it may be."""
+    given = (*text.split("|"), "", "", "", "")[:4]
+    names = ("concurrency", "count", "period_ms", "burst")
+    for name, word, number in zip(names, given, _numbers(text), strict=True):
+        if word and number is None:
+            return f"{name} is {word[:40]!r}"
+    return None
+
+
+def _numbers(text: str) -> list[int | None]:
+    """Concurrency, count, period in ms and burst; None for what is out of range."""
+    words = (*text.split("|"), "", "", "", "")[:4]
+    largest = (_MOST, _MOST, _LONGEST_MS, _MOST)
+    return [
+        int(word) if len(word) <= 12 and word.isdecimal() and 1 <= int(word) <= most else None
+        for word, most in zip(words, largest, strict=True)
+    ]
 
 
 def _parts(rate: Rate) -> tuple[int, Duration]:

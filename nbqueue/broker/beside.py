@@ -14,7 +14,7 @@ from nbqueue.calls import payloads
 from nbqueue.calls.beside import Beside
 from nbqueue.pieces import Body, Gathering, Piece
 from nbqueue.wire import fields
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import stored_keys
 
 if TYPE_CHECKING:
     from nbqueue.broker.broker import Broker
@@ -86,7 +86,7 @@ def _are_there(broker: Broker, queue: str, task_id: str, beside: Beside, prefix:
     it should be: so nobody is made to hold more memory than the store holds."""
     if beside.number > _MOST_PIECES:
         return False
-    key = queue_keys(queue).task(task_id)
+    key = stored_keys(queue).task(task_id)
     found = broker.call(*(("HSTRLEN", key, name) for name in _names(prefix, beside)))
     return found == beside.sizes
 
@@ -94,6 +94,6 @@ def _are_there(broker: Broker, queue: str, task_id: str, beside: Beside, prefix:
 def _read(
     queue: str, task_id: str, envelope: Piece, beside: Beside, prefix: str, digest: Any = None
 ) -> Reads:
-    key = queue_keys(queue).task(task_id)
+    key = stored_keys(queue).task(task_id)
     calls: list[Sequence[Arg]] = [("HGET", key, name) for name in _names(prefix, beside)]
     return calls, Gathering(envelope, beside.sizes, END, digest)

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from nbqueue.broker import commands, grouping, resp
-from nbqueue.broker.beside import Reads, whole_result
-from nbqueue.broker.channel import Channel, Patience, Sending
+from nbqueue.broker.beside import whole_result
+from nbqueue.broker.calling import MEASURE_SECONDS, PATIENCE, Caller
+from nbqueue.broker.channel import Sending
 from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
+from nbqueue.broker.patience import Patience
 from nbqueue.broker.producing import OneByOne, unconfirmed
-from nbqueue.broker.records import RECORD_FIELDS, Ending, TaskRecord, read_record
+from nbqueue.broker.records import RECORD_FIELDS, Ending, TaskRecord, first_record, read_record
 from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
-from nbqueue.clock import Clock, steady_time
-from nbqueue.errors import StoreDenied, StoreError, StoreUnreachable, TaskIdConflict
+from nbqueue.errors import (
+    StoreError,
+    StoreUnreachable,
+    TaskIdConflict,
+)
 from nbqueue.store.connection import Store
 from nbqueue.wire import fields, states
 from nbqueue.wire.attempts import is_last_failure
-from nbqueue.wire.keys import QUEUES, queue_keys
+from nbqueue.wire.decoding import stream_entry, text
+from nbqueue.wire.keys import QUEUES, queue_keys, stored_keys, stored_name
 from nbqueue.wire.messages import is_same_task, read_message
 
 T = TypeVar("T")
 
-PATIENCE = 10.0
-"""Seconds for which a call goes on trying while the store is away."""
-
 _BATCH = 256
 _BATCH_OF_ENDS = 64
 _REGISTER_SECONDS = 0.002
-_MEASURE_SECONDS = 60.0
 _MOST_KEPT = 64
 
 
-class Broker:
+class Broker(Caller):
     """Changes and reads tasks, for a client. One connection, shared by the client's threads.
 
     Everything here may be called again after a lost connection without doing harm; it does so
@@ -42,74 +43,9 @@ class Broker:
     """
 
     def __init__(self, store: Store, patience: float = PATIENCE) -> None:
-        self.store = store
-        self.clock = Clock()
-        self._channel = Channel(store)
-        self._patience = patience
+        super().__init__(store, patience)
         self._registered: dict[str, tuple[bytes, float]] = {}
         self._one_by_one: dict[tuple[str, bytes], OneByOne] = {}
-        self._confirms = store.waits_for_fsync
-        self.measure_clock()
-
-    def measure_clock(self) -> None:
-        """Ask the store what time it is; so do calls and new tasks on their way, now and then."""
-        self._patiently(self._timed_call)
-
-    def _timed_call(self, *calls: Sequence[Arg]) -> list[Any]:
-        sent_at = steady_time()
-        *replies, (seconds, micros) = self._channel.call(*calls, ("TIME",))
-        self.clock.measured(sent_at, steady_time(), int(seconds) + int(micros) / 1e6)
-        return replies
-
-    def run(self, command: Command[T]) -> T:
-        """Run one script; again after a lost connection."""
-        return cast("T", self.run_all((command,))[0])
-
-    def run_all(self, batch: Iterable[Command[Any]]) -> list[Any]:
-        """Run scripts in one round trip; again, all of them, after a lost connection: ``batch`` is
-        then gone through once more."""
-        return self._patiently(lambda: self._channel.run(batch))
-
-    def call(self, *calls: Sequence[Arg]) -> list[Any]:
-        """Run plain commands that may be repeated, in one round trip."""
-        call = self._timed_call if self.clock.age() > _MEASURE_SECONDS else self._channel.call
-        return self._patiently(lambda: call(*calls))
-
-    def publish(self, channel: str, text: str) -> None:
-        """Tell whoever listens, if our user may: it is a hint that nobody has to wait for."""
-        with contextlib.suppress(StoreDenied):
-            self.call(("PUBLISH", channel, text))
-
-    def run_confirmed(self, command: Command[T]) -> T:
-        """Run a script that writes something, as `run` does, and wait until that is confirmed."""
-
-        def ask() -> T:
-            number = self._sent_over()
-            [reply] = self._channel.run((command,))
-            self._confirm(number)
-            return cast("T", reply)
-
-        return self._patiently(ask)
-
-    def _sent_over(self) -> int:
-        """The number of the connection, if what is sent over it is to be confirmed."""
-        return self._channel.number if self._confirms else 0
-
-    def _confirm(self, number: int) -> None:
-        """Wait until what was written is on disk, if this client asked for that. ``number`` is that
-        of the connection before: over another one it may have been written to another server."""
-        if self._confirms:
-            self._channel.confirm(number, self._patience)
-
-    def _patiently(self, ask: Callable[[], T]) -> T:
-        patience, was_sent = Patience(self._patience), False
-        while True:
-            try:
-                return ask()
-            except StoreUnreachable as error:
-                was_sent = error.was_sent = was_sent or error.was_sent
-                if not patience.wait():
-                    raise
 
     def enqueue(
         self,
@@ -289,7 +225,7 @@ class Broker:
         of a script: it goes along with one, as the packed command that is returned."""
         now = time.monotonic()
         known = self._registered.get(queue)
-        if known is None or (now - known[1] > 1.0 and self.clock.age() > _MEASURE_SECONDS):
+        if known is None or (now - known[1] > 1.0 and self.clock.age() > MEASURE_SECONDS):
             # It is there before its first task. And the clock is measured now and then.
             if self.store.is_schema_due:
                 self.store.note_schema()
@@ -319,34 +255,33 @@ class Broker:
             if msg is not None and not is_same_task(bytes(tasks[position].msg), msg)
         ]
 
-    def gather(self, reads: Reads) -> bytes | None:
-        """Read pieces into one place; None if they are not there, or are others."""
-        return self._patiently(lambda: self._channel.gather(*reads))
-
     def queues(self) -> list[str]:
-        """The names of all queues that a task was ever enqueued to, sorted."""
+        """The names of all queues that a task was ever enqueued to, sorted.
+
+        Programs in Go may have made some that nbqueue does not serve; see `stored_keys`.
+        """
         [names] = self.call(("SMEMBERS", QUEUES))
-        return sorted(name.decode() for name in names)
+        return sorted(stored_name(name) for name in names)
 
     def find(self, task_id: str, queue: str | None = None) -> TaskRecord | None:
-        """Read a task, from its queue or from whichever has it."""
-        names = [queue] if queue else self.queues()
+        """Read a task, from its queue or from whichever has it.
+
+        Raises `StoreDamaged` if it is found and cannot be read.
+        """
+        names = [queue] if queue is not None else self.queues()
         if not names:
             return None
-        found = self.call(
-            *(("HMGET", queue_keys(name).task(task_id), *RECORD_FIELDS) for name in names)
+        found = self.try_call(
+            *(("HMGET", stored_keys(name).task(task_id), *RECORD_FIELDS) for name in names)
         )
-        for name, values in zip(names, found, strict=True):
-            record = read_record(name, values)
-            if record is not None and record.result:
-                return record._replace(result=whole_result(self, name, task_id, record.result))
-            if record is not None:
-                return record
-        return None
+        record = first_record(task_id, names, found)
+        if record is None or not record.result:
+            return record
+        return record._replace(result=whole_result(self, record.queue, task_id, record.result))
 
     def read(self, queue: str, task_ids: Iterable[str]) -> list[TaskRecord | None]:
         """Read many tasks of one queue, in order; ``None`` for what does not exist."""
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         ids = list(task_ids)
         records: list[TaskRecord | None] = []
         for start in range(0, len(ids), _BATCH):
@@ -357,18 +292,18 @@ class Broker:
 
     def state_now(self, queue: str, task_id: str) -> str | None:
         """The state of a task; None if there is none. Raises `StoreUnreachable` at once."""
-        [state] = self._channel.call(("HGET", queue_keys(queue).task(task_id), fields.STATE))
+        [state] = self._channel.call(("HGET", stored_keys(queue).task(task_id), fields.STATE))
         return state.decode("utf-8", "replace") if state else None
 
     def states(self, queue: str, task_ids: Iterable[str]) -> list[str | None]:
         """The states of many tasks of one queue; ``None`` for what does not exist."""
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         ids = list(task_ids)
         found: list[str | None] = []
         for start in range(0, len(ids), _BATCH):
             part = ids[start : start + _BATCH]
             replies = self.call(*(("HGET", keys.task(i), fields.STATE) for i in part))
-            found += [reply.decode() if reply else None for reply in replies]
+            found += [text(reply) if reply else None for reply in replies]
         return found
 
     def endings(self, queue: str, task_ids: Iterable[str]) -> list[Ending | None]:
@@ -384,7 +319,7 @@ class Broker:
 
     def _endings(self, queue: str, ids: Sequence[str]) -> dict[str, Ending | None]:
         """The same for those of ``ids`` whose state stays what it is meanwhile."""
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         calls: list[Sequence[Arg]] = []
         for task_id in ids:
             key = keys.task(task_id)
@@ -406,7 +341,7 @@ class Broker:
                 result = whole_result(self, queue, task_id, result)
             marks[task_id] = mark
             found[task_id] = None if state is None else Ending(
-                state.decode(), result or b"", error or b""
+                text(state), result or b"", error or b""
             )  # fmt: skip
         for task_id, end in found.items():
             if end is not None and end.state == states.ARCHIVED:
@@ -422,7 +357,7 @@ class Broker:
         self, queue: str, since_ms: int | None = None, limit: int | None = None
     ) -> list[dict[str, str]]:
         """The finished attempts of a queue, oldest first; the newest ``limit`` of them."""
-        key = queue_keys(queue).attempts
+        key = stored_keys(queue).attempts
         start = "-" if since_ms is None else str(since_ms)
         rows: list[dict[str, str]] = []
         last = "+"
@@ -430,8 +365,7 @@ class Broker:
             count = 2000 if limit is None else min(2000, limit - len(rows))
             [entries] = self.call(("XREVRANGE", key, last, start, "COUNT", count))
             for _, pairs in entries:
-                words = [word.decode("utf-8", "replace") for word in pairs]
-                rows.append(dict(zip(words[::2], words[1::2], strict=True)))
+                rows.append(stream_entry(pairs))
             if len(entries) < count:
                 break
             last = "(" + entries[-1][0].decode()
@@ -439,12 +373,10 @@ class Broker:
         return rows
 
     def with_attempts(self, queues: Sequence[str]) -> list[str]:
-        """Those of ``queues`` of which finished attempts are kept."""
+        """Those of ``queues`` of which finished attempts are kept, or whose key for them holds
+        something else."""
         found: list[str] = []
         for part in in_slices(queues, QUEUES_AT_ONCE):
-            sizes = self.call(*(("XLEN", queue_keys(queue).attempts) for queue in part))
+            sizes = self.try_call(*(("XLEN", stored_keys(queue).attempts) for queue in part))
             found += [queue for queue, size in zip(part, sizes, strict=True) if size]
         return found
-
-    def close(self) -> None:
-        self._channel.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
@@ -11,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from nbqueue.broker import resp
 from nbqueue.broker.command import CAREFUL, Arg, Command
 from nbqueue.broker.scripts import Script
-from nbqueue.errors import StoreError, StoreUnreachable
+from nbqueue.errors import StoreDamaged, StoreError, StoreUnreachable
 from nbqueue.pieces import LARGE, Gathering, Incoming, Piece, Slot
 from nbqueue.spin import Spin, limit_waits
 from nbqueue.store.connection import Store
@@ -63,28 +62,46 @@ class Channel:
         does not have (it was restarted or flushed) are loaded first or again. Raises
         `StoreUnreachable` on a lost connection, `StoreError` on a refusal.
         """
-        with self._lock:
-            commands, replies = self._exchange_scripts(commands, then)
-            missing = [i for i, reply in enumerate(replies) if _is_missing_script(reply)]
-            if missing:
-                self._loaded.clear()
-                self._run_instead({i: commands[i] for i in missing}, replies)
-            instead = {
-                i: command.careful
-                for i, command in enumerate(commands)
-                if command.careful is not None and replies[i] == CAREFUL
-            }
-            if instead:
-                self._run_instead(instead, replies)
+        sent, replies = self._run(commands, then)
         try:
             return [
                 command.read(self._checked(reply))
-                for command, reply in zip(commands, replies, strict=True)
+                for command, reply in zip(sent, replies, strict=True)
             ]
         except StoreUnreachable as error:
             # Some may have run, although one was refused.
             error.was_sent = not all(isinstance(reply, resp.ReplyError) for reply in replies)
             raise
+
+    def try_run(self, commands: Iterable[Command[Any]]) -> list[Any]:
+        """As `run`, but a script whose key holds what it cannot read does not raise: a
+        `StoreDamaged` stands where the meaning of its reply would."""
+        return [self._read_or_damage(*each) for each in zip(*self._run(commands), strict=True)]
+
+    def _read_or_damage(self, command: Command[T], reply: Any) -> T | StoreDamaged:
+        try:
+            return command.read(self._checked(reply))
+        except StoreDamaged as error:
+            return error
+
+    def _run(
+        self, commands: Iterable[Command[Any]], then: bytes = b""
+    ) -> tuple[list[Command[Any]], list[Any]]:
+        """Run scripts: those that were sent, and the reply to each."""
+        with self._lock:
+            sent, replies = self._exchange_scripts(commands, then)
+            missing = [i for i, reply in enumerate(replies) if _is_missing_script(reply)]
+            if missing:
+                self._loaded.clear()
+                self._run_instead({i: sent[i] for i in missing}, replies)
+            instead = {
+                i: command.careful
+                for i, command in enumerate(sent)
+                if command.careful is not None and replies[i] == CAREFUL
+            }
+            if instead:
+                self._run_instead(instead, replies)
+        return sent, replies
 
     def run_packed(self, script: Script, data: bytes, sending: Sending, then: bytes = b"") -> Any:
         """Run a script that was packed already, and return its reply, in few steps: these lie on
@@ -125,6 +142,21 @@ class Channel:
         with self._lock:
             replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
         return [self._checked(reply) for reply in replies]
+
+    def try_call(self, *calls: Sequence[Arg]) -> list[Any]:
+        """As `call`, but a key that holds what the command cannot read does not raise: the
+        `StoreDamaged` that names it stands where its reply would."""
+        with self._lock:
+            replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
+        return [self._damage_of(words, reply) for words, reply in zip(calls, replies, strict=True)]
+
+    def _damage_of(self, words: Sequence[Arg], reply: Any) -> Any:
+        """The reply, or the error that says that the key of this command holds something else."""
+        if isinstance(reply, resp.ReplyError) and reply.code == "WRONGTYPE":
+            key = words[1] if isinstance(words[1], bytes) else str(words[1])
+            shown = key if isinstance(key, str) else key.decode("utf-8", "replace")
+            return StoreDamaged(f"{shown!r} holds something else than its name says")
+        return self._checked(reply)
 
     def confirm(self, number: int, seconds: float) -> None:
         """Wait until all that was written over connection ``number`` is on the server's disk.
@@ -359,21 +391,3 @@ def _by_command(commands: Sequence[Command[Any]], replies: list[Any]) -> list[An
 
 def _is_missing_script(reply: Any) -> bool:
     return isinstance(reply, resp.ReplyError) and reply.code == "NOSCRIPT"
-
-
-class Patience:
-    """How long to go on trying while the store is away: pauses that double up to a second."""
-
-    def __init__(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
-        self._pause = 0.02
-        self._never = threading.Event()
-
-    def wait(self) -> bool:
-        """Pause. False, at once, when there is no time left."""
-        left = self._until - time.monotonic()
-        if left <= 0:
-            return False
-        self._never.wait(min(self._pause, left))
-        self._pause = min(self._pause * 2, 1.0)
-        return True

@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from nbqueue.broker import scripts
 from nbqueue.pieces import LARGE, Body
+from nbqueue.wire.decoding import whole_number
 
 T = TypeVar("T")
 Arg = bytes | str | int | float
@@ -133,13 +134,7 @@ def check_limit(limit: int) -> None:
         raise ValueError(f"limit={limit} is not between 1 and {MOST_AT_ONCE}")
 
 
-def decoded_number(value: bytes | str | int) -> int | None:
-    # Anybody may have written it; what makes no sense counts as absent.
-    try:
-        number = int(value)
-    except ValueError:
-        return None
-    return number if abs(number) < 2**62 else None
+decoded_number = whole_number
 
 
 def decoded_id(task_id: bytes) -> str:

@@ -22,6 +22,7 @@ from nbqueue.broker.command import (
     decoded_id,
     positions,
 )
+from nbqueue.wire.decoding import time_ms
 from nbqueue.wire.keys import queue_keys
 
 MOST_MEMBERS = 10_000
@@ -100,7 +101,7 @@ def ripe(queue: str, groups: Sequence[str], when: Ripeness) -> Command[list[int 
         "ripe",
         [keys.groups, *map(keys.group, groups)],
         [keys.task_prefix, *when.args, *groups],
-        lambda reply: [int(at) if at else None for at in reply],
+        lambda reply: [time_ms(at) for at in reply],
     )
 
 
@@ -131,7 +132,7 @@ def aggregate(
             MOST_MEMBERS,
             most_bytes,
         ),
-        lambda reply: Taken(int(reply[0]), int(reply[1]) if reply[1] else None),
+        lambda reply: Taken(int(reply[0]), time_ms(reply[1])),
     )
 
 

@@ -40,6 +40,10 @@ class QueueInfo:
     memory: int | None
     """About how much the tasks take, from a sample; None unless asked for."""
     timestamp: datetime
+    fault: str | None = None
+    """What of it cannot be read, with the keys; or why it is not served. None if all is well."""
+    unknown: frozenset[str] = frozenset()
+    """The names of those numbers that cannot be read, which are 0 here."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class TaskInfo:
     """How often a worker of nbqueue fetched it."""
     lost: int
     """How many of these attempts ended with the death of their process."""
+    fault: str | None = None
+    """Why it cannot be read, if so: then there is little else to tell of it."""
 
 
 @dataclass(frozen=True)

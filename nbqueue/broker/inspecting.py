@@ -19,7 +19,7 @@ from nbqueue.broker.command import (
     utc_day,
 )
 from nbqueue.wire.attempts import failure_mark
-from nbqueue.wire.keys import QueueKeys, queue_keys
+from nbqueue.wire.keys import QueueKeys, name_bytes, queue_keys, stored_keys
 from nbqueue.wire.messages import TaskMessage
 
 MOST_MOVED = 500
@@ -50,19 +50,10 @@ class ToRun(NamedTuple):
 class Counts(NamedTuple):
     """A queue as a whole."""
 
-    pending: int
-    active: int
-    scheduled: int
-    retry: int
-    archived: int
-    completed: int
-    groups: int
-    is_paused: int
-    processed_total: int
-    processed: int
-    failed_total: int
-    failed: int
-    trimmed: int
+    numbers: dict[str, int | None]
+    """How many tasks are in each state, how many groups there are, and the counters, by name. None
+    for a key that holds something else."""
+    is_paused: bool
     oldest_since_ns: int | None
 
 
@@ -94,7 +85,7 @@ def run(
 ) -> Command[Moved]:
     """Make tasks pending, at the end of the line. ``wanted``: only those in this state."""
     _check_size(tasks)
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     args: list[Arg] = [now_ms, EVENT_CAP, keys.group(""), wanted, int(reset)]
     for task in tasks:
         args += task
@@ -118,7 +109,7 @@ def archive_by_hand(
     are refused as `FAR`.
     """
     _check_size(task_ids)
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command(
         "inspect_archive",
         [
@@ -155,7 +146,7 @@ def delete(
 ) -> Command[Moved]:
     """Delete tasks that do not run."""
     _check_size(task_ids)
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command(
         "inspect_delete",
         [*_places(keys), keys.events, *(keys.task(task_id) for task_id in task_ids)],
@@ -183,7 +174,7 @@ def reschedule(
 ) -> Command[Moved]:
     """Have tasks that do not run be due at another time."""
     _check_size(task_ids)
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command(
         "inspect_reschedule",
         [*_places(keys), keys.events, *(keys.task(task_id) for task_id in task_ids)],
@@ -215,7 +206,7 @@ def cancel_tasks(
     ``later``: how many the caller is going to cancel after these.
     """
     _check_size(task_ids)
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     failed = TaskMessage(error_msg=error_text, last_failed_at=now_ms // 1000)
     return command(
         "cancel_tasks",
@@ -248,7 +239,7 @@ def set_payload(queue: str, task_id: str, expected_msg: bytes, msg: bytes) -> Co
     """Give a task that nobody has begun another message. Reads as a word of the script."""
     return command(
         "inspect_payload",
-        (queue_keys(queue).task(task_id),),
+        (stored_keys(queue).task(task_id),),
         (expected_msg, msg),
         lambda reply: str(reply.decode()),
     )
@@ -256,18 +247,27 @@ def set_payload(queue: str, task_id: str, expected_msg: bytes, msg: bytes) -> Co
 
 def pause(queue: str, now_ms: int) -> Command[bool]:
     """Have workers fetch no more of a queue. Reads as whether that is new."""
-    return command("queue_pause", (queue_keys(queue).paused,), (now_ms // 1000,), bool)
+    return command("queue_pause", (stored_keys(queue).paused,), (now_ms // 1000,), bool)
 
 
 def unpause(queue: str) -> Command[bool]:
     """Let a queue go on. Reads as whether it was paused."""
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command("queue_unpause", (keys.paused,), (keys.wake,), bool)
+
+
+def archive_limits(queue: str, most: int | None, days: float | None) -> list[Sequence[Arg]]:
+    """Plain commands that say how much of the archive of a queue is kept; None: as usual."""
+    key = queue_keys(queue).settings
+    calls: list[Sequence[Arg]] = []
+    for name, value in (("archive_max", most), ("archive_days", days)):
+        calls.append(("HDEL", key, name) if value is None else ("HSET", key, name, value))
+    return calls
 
 
 def counts(queue: str, now_ms: int) -> Command[Counts]:
     """Look at a queue as a whole."""
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     day = utc_day(now_ms)
     return command(
         "queue_info",
@@ -291,16 +291,27 @@ def counts(queue: str, now_ms: int) -> Command[Counts]:
     )
 
 
+_COUNTED = (
+    *("pending", "active", "scheduled", "retry", "archived", "completed", "groups", "paused"),
+    *("processed_total", "processed", "failed_total", "failed", "trimmed"),
+)
+
+
 def _read_counts(reply: Any) -> Counts:
-    numbers = [decoded_number(value) for value in reply]
-    return Counts._make([*(number or 0 for number in numbers[:13]), numbers[13]])
+    *counted, since = reply
+    numbers = {
+        name: None if value == b"?" else decoded_number(value) or 0
+        for name, value in zip(_COUNTED, counted, strict=True)
+    }
+    is_paused = bool(numbers.pop("paused"))
+    return Counts(numbers, is_paused, decoded_number(since))
 
 
 def empty(
     queue: str, place: str, state: str, now_ms: int, *, group: str = "", limit: int = MOST_MOVED
 ) -> Command[int]:
     """Delete the tasks that lie at the key ``place``. Reads as how many there were, or `HELD`."""
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command(
         "queue_empty",
         (place, keys.lease, keys.groups, keys.aggregation_sets, keys.events),
@@ -311,8 +322,8 @@ def empty(
 
 def drop(queue: str, names: Sequence[bytes], now_ms: int) -> Command[bool]:
     """Delete keys of an empty queue. Reads as False if a task lies there: then nothing happened."""
-    keys = queue_keys(queue)
-    group_prefix = keys.group("").encode()
+    keys = stored_keys(queue)
+    group_prefix = name_bytes(keys.group(""))
     kinds = ["place" if name.startswith(group_prefix) else "" for name in names]
     # Names are bytes as they were found: somebody may have written some that are no text.
     places: list[Any] = [keys.pending, keys.active, keys.scheduled, keys.retry, keys.archived]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import chain
 from typing import Any
 
@@ -15,12 +15,20 @@ from nbqueue.broker.infos import DailyStats, QueueInfo, TaskInfo
 from nbqueue.broker.inspecting import Counts
 from nbqueue.broker.needs import Needs
 from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
+from nbqueue.broker.soundness import faults_of_queues
+from nbqueue.broker.task_infos import INFO_FIELDS, NO_HASH, damaged_info, info_of
 from nbqueue.clock import from_ms
-from nbqueue.errors import QueueNotFound
-from nbqueue.wire import fields, states
-from nbqueue.wire.attempts import attempts_made
-from nbqueue.wire.keys import QUEUES, QueueKeys, queue_keys
-from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage, read_message
+from nbqueue.errors import QueueNotFound, StoreDamaged
+from nbqueue.wire import decoding, fields, states
+from nbqueue.wire.keys import (
+    QUEUES,
+    QueueKeys,
+    check_queue_name,
+    is_queue_name,
+    name_bytes,
+    stored_keys,
+    stored_name,
+)
 
 SLICE = 500
 _SAMPLE = 20
@@ -36,19 +44,6 @@ LISTED = (
 )
 """The states whose tasks lie in one place; aggregating ones lie in one for each group."""
 
-_FIELDS = (
-    fields.MSG,
-    fields.STATE,
-    fields.RESULT,
-    fields.DUE,
-    fields.ATTEMPT,
-    fields.LOST,
-    fields.GROUP,
-    fields.PENDING_SINCE,
-    fields.PARKED,
-    fields.FAILED,
-)
-
 
 class Reader:
     """Reads queues and tasks through a `Broker`."""
@@ -58,11 +53,26 @@ class Reader:
 
     def check_queue(self, queue: str) -> None:
         """Raises `QueueNotFound`."""
-        queue_keys(queue)
+        if not isinstance(queue, str):
+            check_queue_name(queue)
         [is_there] = self._broker.call(("SISMEMBER", QUEUES, queue))
         if not is_there:
+            check_queue_name(queue)
             names = ", ".join(map(repr, self._broker.queues()[:20])) or "none"
             raise QueueNotFound(f"there is no queue {queue!r}; there are: {names}", queue)
+
+    def checked_names(self, names: Sequence[str]) -> Sequence[str]:
+        """``names`` if each can name a queue, or if a program in Go made such a queue all the same.
+        Raises `UsageError`."""
+        odd = [name for name in names if not isinstance(name, str) or not is_queue_name(name)]
+        for part in in_slices(odd, QUEUES_AT_ONCE):
+            texts = [name for name in part if isinstance(name, str)]
+            calls = [("SISMEMBER", QUEUES, name) for name in texts]
+            found = dict(zip(texts, self._broker.call(*calls) if calls else (), strict=True))
+            for name in part:
+                if not isinstance(name, str) or not found[name]:
+                    check_queue_name(name)
+        return names
 
     # --- Queues ----------------------------------------------------------------------------------
 
@@ -70,31 +80,46 @@ class Reader:
         """One queue as a whole. Raises `QueueNotFound`."""
         self.check_queue(queue)
         [found] = self.queues([queue])
-        return replace(found, memory=self._memory(queue)) if memory else found
+        if not memory:
+            return found
+        try:
+            return replace(found, memory=self._memory(queue))
+        except StoreDamaged:
+            return found
 
     def queues(self, names: Sequence[str]) -> list[QueueInfo]:
         """Many queues as a whole, in this order, with few round trips. A queue that does not exist
-        counts as empty."""
+        counts as empty; one that cannot be read has a fault."""
         found: list[QueueInfo] = []
         for part in in_slices(names, QUEUES_AT_ONCE):
             now_ms = self._broker.clock.now_ms()
             counts = self._broker.run_all([inspecting.counts(name, now_ms) for name in part])
             aggregating = self._aggregating(part, counts)
-            for each in zip(part, counts, aggregating, strict=True):
-                found.append(_queue_info(*each, now_ms))
+            faulty = [
+                name
+                for name, each, size in zip(part, counts, aggregating, strict=True)
+                if size is None or None in each.numbers.values() or not is_queue_name(name)
+            ]
+            faults = faults_of_queues(self._broker, faulty)
+            for name, each, size in zip(part, counts, aggregating, strict=True):
+                texts = [f"{fault.key!r} {fault.text}" for fault in faults.get(name, ())]
+                found.append(_queue_info(name, each, size, "; ".join(texts) or None, now_ms))
         return found
 
-    def _aggregating(self, names: Sequence[str], counts: Sequence[Counts]) -> list[int]:
-        """How many tasks of each queue wait in groups, or are just being aggregated."""
-        in_groups = [
-            sum(self.groups(name).values()) if each.groups else 0
-            for name, each in zip(names, counts, strict=True)
-        ]
-        sets = self._broker.call(*(("ZCARD", queue_keys(n).aggregation_sets) for n in names))
-        return [
-            count + (sum(self._sets(name).values()) if there else 0)
-            for name, count, there in zip(names, in_groups, sets, strict=True)
-        ]
+    def _aggregating(self, names: Sequence[str], counts: Sequence[Counts]) -> list[int | None]:
+        """How many tasks of each queue wait in groups, or are just being aggregated. None if that
+        cannot be read."""
+        sets = self._broker.try_call(*(("ZCARD", stored_keys(n).aggregation_sets) for n in names))
+        found: list[int | None] = []
+        for name, each, there in zip(names, counts, sets, strict=True):
+            if each.numbers["groups"] == 0 and there == 0:
+                found.append(0)
+                continue
+            try:
+                found.append(sum(self.groups(name).values()) + sum(self._sets(name).values()))
+            except StoreDamaged:
+                found.append(None)
+        return found
 
     def history(self, queue: str, days: int) -> list[DailyStats]:
         """What was processed on the last ``days`` days, today first. Raises `QueueNotFound`."""
@@ -108,9 +133,10 @@ class Reader:
         found: dict[str, list[DailyStats]] = {}
         for part in in_slices(names, QUEUES_AT_ONCE):
             calls = []
-            for keys in map(queue_keys, part):
+            for keys in map(stored_keys, part):
                 counters = ((keys.processed_on(day), keys.failed_on(day)) for day in dates)
                 calls.append(("MGET", *chain.from_iterable(counters)))
+            # To MGET, a key that holds something else is one that there is not.
             for name, values in zip(part, self._broker.call(*calls), strict=True):
                 numbers = [decoded_number(each or b"0") or 0 for each in values]
                 found[name] = [
@@ -121,12 +147,12 @@ class Reader:
 
     def groups(self, queue: str) -> dict[str, int]:
         """The aggregation groups of a queue, and how many tasks wait in each."""
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         found: dict[str, int] = {}
         for names in self._members(keys.groups):
-            texts = [name.decode("utf-8", "replace") for name in names]
-            sizes = self._broker.call(*(("ZCARD", keys.group(name)) for name in texts))
-            found |= zip(texts, sizes, strict=True)
+            texts = [stored_name(name) for name in names]
+            sizes = self._broker.try_call(*(("ZCARD", keys.group(name)) for name in texts))
+            found |= ((text, _size(size)) for text, size in zip(texts, sizes, strict=True))
         return dict(sorted(found.items()))
 
     def _members(self, key: str) -> Iterator[list[bytes]]:
@@ -140,15 +166,14 @@ class Reader:
 
     def _sets(self, queue: str) -> dict[str, int]:
         """The sets of tasks that are just being aggregated: their keys and sizes."""
-        [names] = self._broker.call(("ZRANGE", queue_keys(queue).aggregation_sets, 0, -1))
+        [names] = self._broker.call(("ZRANGE", stored_keys(queue).aggregation_sets, 0, -1))
         if not names:
             return {}
-        sizes = self._broker.call(*(("ZCARD", name) for name in names))
-        texts = [name.decode("utf-8", "replace") for name in names]
-        return dict(zip(texts, sizes, strict=True))
+        sizes = self._broker.try_call(*(("ZCARD", name) for name in names))
+        return {stored_name(name): _size(size) for name, size in zip(names, sizes, strict=True)}
 
     def _memory(self, queue: str) -> int:
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         total = sum(self._place_memory(keys.by_state(state), state, keys)[1] for state in LISTED)
         groups = self.groups(queue)
         sampled = [
@@ -170,7 +195,7 @@ class Reader:
         )
         if not ids:
             return 0, 0.0
-        prefix = keys.task_prefix.encode()
+        prefix = name_bytes(keys.task_prefix)
         # All fields of each: of a large task a few hold nearly everything.
         usage = (("MEMORY", "USAGE", prefix + i, "SAMPLES", 0) for i in ids)
         used = self._broker.call(*usage)
@@ -180,7 +205,7 @@ class Reader:
 
     def place(self, queue: str, state: str, group: str | None) -> str:
         """The key where tasks of this state lie."""
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         return keys.group(group or "") if state == states.AGGREGATING else keys.by_state(state)
 
     def slices(
@@ -249,14 +274,17 @@ class Reader:
     def tasks(
         self, queue: str, task_ids: Sequence[str], scores: Sequence[int | None] | None = None
     ) -> list[TaskInfo | None]:
-        """Tasks of one queue; None for what does not exist or cannot be read.
+        """Tasks of one queue; None for what does not exist. What cannot be read has a fault.
 
         ``scores`` are those of the sets where they were found; without them these are asked for.
         """
         if not task_ids:
             return []
-        keys = queue_keys(queue)
-        found = self._broker.call(*(("HMGET", keys.task(i), *_FIELDS) for i in task_ids))
+        keys = stored_keys(queue)
+        found = self._broker.try_call(*(("HMGET", keys.task(i), *INFO_FIELDS) for i in task_ids))
+        nothing = [None] * len(INFO_FIELDS)
+        damaged = {i for i, values in enumerate(found) if isinstance(values, StoreDamaged)}
+        found = [nothing if i in damaged else values for i, values in enumerate(found)]
         if scores is None:
             scores = [None] * len(task_ids)
         asked = [
@@ -267,18 +295,23 @@ class Reader:
         known: dict[int, int | None] = dict(enumerate(scores))
         leases: dict[int, float] = {}
         if asked:
-            replies = self._broker.call(
+            replies = self._broker.try_call(
                 *(("ZSCORE", keys.by_state(name), task_ids[i]) for i, name in asked)
             )
             for (position, name), score in zip(asked, replies, strict=True):
-                if score is not None and name == "lease":
-                    leases[position] = float(score)
-                elif score is not None:
-                    known[position] = int(float(score))
+                if isinstance(score, StoreDamaged):
+                    continue
+                seconds = decoding.score(score)
+                if seconds is not None and name == "lease":
+                    leases[position] = seconds
+                elif seconds is not None:
+                    known[position] = int(seconds)
         now_ms = self._broker.clock.now_ms()
         needs = Needs(self._broker)
         return [
-            _info(queue, task_id, values, known[i], leases.get(i, 0.0), now_ms, needs)
+            damaged_info(queue, task_id, "", NO_HASH)
+            if i in damaged
+            else info_of(queue, task_id, values, known[i], leases.get(i, 0.0), now_ms, needs)
             for i, (task_id, values) in enumerate(zip(task_ids, found, strict=True))
         ]
 
@@ -287,7 +320,7 @@ class Reader:
         names = self._broker.queues()
         found: dict[str, list[str]] = {task_id: [] for task_id in task_ids}
         for name in names:
-            keys = queue_keys(name)
+            keys = stored_keys(name)
             for start in range(0, len(task_ids), SLICE):
                 part = task_ids[start : start + SLICE]
                 replies = self._broker.call(*(("EXISTS", keys.task(i)) for i in part))
@@ -298,7 +331,7 @@ class Reader:
 
     def pending_since(self, queue: str, task_ids: Sequence[str]) -> list[float | None]:
         """Since when tasks have been pending, in Unix seconds."""
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         found = self._broker.call(*(("HGET", keys.task(i), fields.PENDING_SINCE) for i in task_ids))
         numbers = [decoded_number(each) if each else None for each in found]
         return [None if number is None else number / 1e9 for number in numbers]
@@ -310,94 +343,37 @@ def _text(task_id: bytes) -> str:
 
 def _scored(pairs: Sequence[bytes]) -> list[tuple[str, int | None]]:
     found = iter(pairs)
-    return [(_text(i), int(float(score))) for i, score in zip(found, found, strict=True)]
+    return [(_text(i), _whole_score(score)) for i, score in zip(found, found, strict=True)]
 
 
-def _moment(seconds: float) -> datetime | None:
-    """Unix seconds as a datetime; None for 0, which is Asynq's never, and for what is none."""
-    try:
-        return from_ms(round(seconds * 1000)) if seconds else None
-    except (OverflowError, ValueError):
-        return None
+def _whole_score(score: bytes) -> int | None:
+    seconds = decoding.score(score)
+    return None if seconds is None else int(seconds)
 
 
-def _info(
-    queue: str,
-    task_id: str,
-    values: Sequence[Any],
-    score: int | None,
-    lease_until: float,
-    now_ms: int,
-    needs: Needs,
-) -> TaskInfo | None:
-    msg, state, result, due, attempt, lost, group, _, parked, mark = values
-    message = read_message(msg) if msg is not None and state is not None else None
-    if message is None:
-        return None
-    word, times_lost = state.decode("utf-8", "replace"), decoded_number(lost or b"0") or 0
-    is_active = state == b"active"
-    needed = needs.text(queue, word, parked)
-    return TaskInfo(
-        id=task_id,
-        queue=queue,
-        type=message.type,
-        payload=message.payload,
-        headers=dict(message.headers),
-        state=word,
-        max_retry=message.retry,
-        retried=message.retried,
-        error=needed or message.error_msg or None,
-        last_failed_at=_moment(message.last_failed_at),
-        timeout=_timeout(message),
-        deadline=_moment(message.deadline),
-        group=_text(group) if group else message.group_key or None,
-        next_process_at=_next_at(state, score, decoded_number(due or b"-1"), now_ms),
-        retention=float(message.retention),
-        completed_at=_moment(message.completed_at),
-        result=result,
-        is_orphaned=is_active and lease_until * 1000 <= now_ms,
-        attempt=attempts_made(
-            message, word, decoded_number(attempt or b"0") or 0, times_lost, mark
-        ),
-        lost=times_lost,
-    )
+def _size(reply: Any) -> int:
+    """A size that was asked for; 0 where the key holds something else."""
+    return 0 if isinstance(reply, StoreDamaged) else int(reply)
 
 
-def _timeout(message: TaskMessage) -> float | None:
-    return float(message.timeout) if 0 < message.timeout < FAR_TIMEOUT else None
-
-
-def _next_at(state: bytes, score: int | None, due: int | None, now_ms: int) -> datetime | None:
-    if state == b"pending":
-        return from_ms(now_ms)
-    if state not in (b"scheduled", b"retry") or score is None:
-        return None
-    # The exact time is of this score, unless a program in Go moved the task since.
-    if due is not None and -(-due // 1000) == score:
-        return from_ms(due)
-    return _moment(score)
-
-
-def _queue_info(queue: str, counts: Counts, aggregating: int, now_ms: int) -> QueueInfo:
+def _queue_info(
+    queue: str, counts: Counts, aggregating: int | None, fault: str | None, now_ms: int
+) -> QueueInfo:
+    numbers = {**counts.numbers, states.AGGREGATING: aggregating}
+    unknown = {name for name, number in numbers.items() if number is None}
+    of_tasks = (*LISTED, states.AGGREGATING)
+    if not unknown.isdisjoint(of_tasks):
+        unknown.add("size")
+    known = {name: number or 0 for name, number in numbers.items()}
     since = counts.oldest_since_ns
     return QueueInfo(
         queue=queue,
-        size=sum(counts[:6]) + aggregating,
-        groups=counts.groups,
-        pending=counts.pending,
-        active=counts.active,
-        scheduled=counts.scheduled,
-        retry=counts.retry,
-        archived=counts.archived,
-        completed=counts.completed,
-        aggregating=aggregating,
-        processed=counts.processed,
-        failed=counts.failed,
-        processed_total=counts.processed_total,
-        failed_total=counts.failed_total,
-        trimmed=counts.trimmed,
-        paused=bool(counts.is_paused),
+        size=sum(known[state] for state in of_tasks),
+        paused=counts.is_paused,
         latency=None if since is None else max(0.0, (now_ms * 1_000_000 - since) / 1e9),
         memory=None,
         timestamp=from_ms(now_ms),
+        fault=fault,
+        unknown=frozenset(unknown),
+        **known,
     )

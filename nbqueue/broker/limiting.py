@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nbqueue.broker.command import EVENT_CAP, Command, NewTask, check_limit, command
+from nbqueue.wire.decoding import time_ms
 from nbqueue.wire.keys import queue_keys
 
 
@@ -87,7 +88,7 @@ def judge(queue: str, now_ms: int, limit: int = 100) -> Command[Judged]:
         "judge",
         (keys.waiting, keys.events),
         (limit, now_ms, EVENT_CAP),
-        lambda reply: Judged(int(reply[0]), int(reply[1]) if reply[1] else None),
+        lambda reply: Judged(int(reply[0]), time_ms(reply[1])),
     )
 
 

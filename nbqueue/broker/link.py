@@ -59,6 +59,8 @@ class Link:
         """How many replies came."""
         self._slots: dict[int, Slot] = {}
         """Where the reply with this number, from 0, is to be received."""
+        self.handle: Callable[[OnReply, Any], None] | None = None
+        """Calls the callbacks with their replies, if the owner wants to guard these."""
         self._loaded: set[bytes] = set()
         self._careful: dict[tuple[str, str], int] = {}
 
@@ -119,7 +121,7 @@ class Link:
                 self._careful[script.name, command.keys[0]] = _CAREFUL_TIMES
                 self.send(command.careful or command, on_reply)
             else:
-                on_reply(command.read(reply))
+                on_reply(_understood(command, reply))
 
         if command.staged:
             self._send_staged(command, read)
@@ -280,10 +282,23 @@ class Link:
             self._slots.pop(self._answered, None)
         self._answered += 1
         if on_reply is not None:
-            on_reply(reply)
+            if self.handle is not None:
+                self.handle(on_reply, reply)
+            else:
+                on_reply(reply)
 
     def close(self) -> None:
         self._raw.close()
+
+
+def _understood(command: Command[Any], reply: Any) -> Any:
+    """What a reply means. A script returns values that any program may have written: one that
+    cannot be read counts as refused."""
+    try:
+        return command.read(reply)
+    except Exception as error:
+        what = f"{type(error).__name__}: {str(error)[:200]}"
+        return resp.ReplyError(f"UNREADABLE reply of {command.script.name}.lua: {what}")
 
 
 class MessageLink(Link):

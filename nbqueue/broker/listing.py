@@ -6,7 +6,7 @@ results stay there unless they are wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,13 @@ from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import Arg, Command, check_limit, command
 from nbqueue.broker.needs import Needs
 from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
+from nbqueue.broker.soundness import queue_faults
 from nbqueue.broker.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
 from nbqueue.broker.task_table import MessageFacts, TaskRow, TaskTable
+from nbqueue.errors import StoreDamaged
 from nbqueue.names import fits_pattern
 from nbqueue.wire import states
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import stored_keys, stored_name
 
 SLICE = 250
 """Tasks in one call: few enough that other clients of the store notice nothing."""
@@ -111,7 +113,7 @@ def list_tasks(
     Reads as what the script returns.
     """
     check_limit(limit)
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command(
         "list_tasks",
         (place, keys.lease),
@@ -122,7 +124,7 @@ def list_tasks(
 
 def read_tasks(queue: str, task_ids: Sequence[str], wanted: Wanted) -> Command[list[Any]]:
     """Read tasks by their ids."""
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     places = [keys.lease, keys.scheduled, keys.retry, keys.archived, keys.completed]
     return command(
         "read_tasks",
@@ -138,6 +140,8 @@ class Listing:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._facts: dict[MessageFacts, MessageFacts] = {}
+        self.faults: dict[str, None] = {}
+        """What could not be read, in words: keys that hold something else."""
 
     def tasks(
         self, queues: Sequence[str], wanted: Wanted, in_states: Sequence[str], limit: int | None
@@ -158,19 +162,26 @@ class Listing:
         places = [state for state in in_states if state != states.AGGREGATING]
         for part in in_slices(queues, QUEUES_AT_ONCE):
             for state in places:
-                total += sum(self._sizes(part, state))
+                total += sum(size or 0 for size in self._sizes(part, state))
         return total
 
-    def _sizes(self, queues: Sequence[str], state: str) -> list[int]:
-        """How much lies in this state in each queue: tasks; or, of aggregating ones, places."""
+    def _sizes(self, queues: Sequence[str], state: str) -> list[int | None]:
+        """How much lies in this state in each queue: tasks; or, of aggregating ones, places. None
+        where a key holds something else."""
+        keys = [stored_keys(queue) for queue in queues]
         if state == states.AGGREGATING:
-            keys = [queue_keys(queue) for queue in queues]
-            groups = self._broker.call(*(("SCARD", each.groups) for each in keys))
-            sets = self._broker.call(*(("ZCARD", each.aggregation_sets) for each in keys))
-            return list(map(sum, zip(groups, sets, strict=True)))
+            groups = self._known_sizes(("SCARD", each.groups) for each in keys)
+            sets = self._known_sizes(("ZCARD", each.aggregation_sets) for each in keys)
+            return [
+                None if count is None or more is None else count + more
+                for count, more in zip(groups, sets, strict=True)
+            ]
         size = "LLEN" if state in (states.PENDING, states.ACTIVE) else "ZCARD"
-        places = (queue_keys(queue).by_state(state) for queue in queues)
-        return self._broker.call(*((size, place) for place in places))
+        return self._known_sizes((size, each.by_state(state)) for each in keys)
+
+    def _known_sizes(self, calls: Iterable[Sequence[Arg]]) -> list[int | None]:
+        replies = self._broker.try_call(*calls)
+        return [None if isinstance(reply, StoreDamaged) else reply for reply in replies]
 
     def _read_state(
         self,
@@ -182,38 +193,63 @@ class Listing:
     ) -> None:
         """Add the tasks of these queues that are in a state, the newest ``limit`` of each queue."""
         # The sizes are asked for right before, so that what moves on meanwhile is not missed.
-        sizes = self._sizes(queues, state) if len(queues) > _FEW_QUEUES else [SLICE] * len(queues)
+        sizes = self._sizes(queues, state) if len(queues) > _FEW_QUEUES else [None] * len(queues)
         small = [
             queue
             for queue, size in zip(queues, sizes, strict=True)
-            if 0 < size < SLICE and state != states.AGGREGATING
+            if size and size < SLICE and state != states.AGGREGATING
         ]
         firsts = self._first_slices(small, state, wanted)
         for queue, size in zip(queues, sizes, strict=True):
-            left = limit
-            for part in self._in_queue(queue, state, wanted, firsts.get(queue)) if size else ():
+            if size == 0:
+                continue
+            try:
+                self._take(found, queue, state, wanted, limit, firsts.get(queue))
+            except StoreDamaged as error:
+                self._note_damage(queue, error)
+
+    def _take(
+        self,
+        found: TaskTable,
+        queue: str,
+        state: str,
+        wanted: Wanted,
+        left: int | None,
+        first: list[Any] | None,
+    ) -> None:
+        """Add to ``found`` the tasks of a queue in a state, the newest ``left`` at most.
+
+        ``first`` is the reply for the first slice, if it was read.
+        """
+        for place in self._places(queue, state):
+            for part in self._at(queue, place, state, wanted, first):
                 chosen = part if left is None else part.take(range(min(left, len(part))))
                 found.extend(chosen)
                 left = None if left is None else left - len(chosen)
                 if left == 0:
                     break
 
+    def _note_damage(self, queue: str, error: StoreDamaged) -> None:
+        """Note why not all of a queue could be read."""
+        found = [f"{fault.key!r} {fault.text}" for fault in queue_faults(self._broker, queue)]
+        for what in found or [str(error)]:
+            self.faults[f"queue {queue!r}: {what}"] = None
+
     def _first_slices(
         self, queues: Sequence[str], state: str, wanted: Wanted
     ) -> dict[str, list[Any]]:
-        """The replies for the first slice of each of these queues."""
+        """The replies for the first slice of each of these queues, as far as it can be read."""
         names = FIELDS.get(state, ALL_FIELDS)
         batch = [
-            list_tasks(queue, queue_keys(queue).by_state(state), 0, wanted, names=names)
+            list_tasks(queue, stored_keys(queue).by_state(state), 0, wanted, names=names)
             for queue in queues
         ]
-        return dict(zip(queues, self._broker.run_all(batch), strict=True)) if batch else {}
-
-    def _in_queue(
-        self, queue: str, state: str, wanted: Wanted, first: list[Any] | None
-    ) -> Iterator[TaskTable]:
-        for place in self._places(queue, state):
-            yield from self._at(queue, place, state, wanted, first)
+        replies = self._broker.try_run(batch) if batch else []
+        return {
+            queue: reply
+            for queue, reply in zip(queues, replies, strict=True)
+            if not isinstance(reply, StoreDamaged)
+        }
 
     def by_ids(
         self, queues: Sequence[str], task_ids: Sequence[tuple[str, str | None]], wanted: Wanted
@@ -229,18 +265,18 @@ class Listing:
         return self._complete(found, wanted)
 
     def _places(self, queue: str, state: str) -> Iterator[str]:
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         if state != states.AGGREGATING:
             yield keys.by_state(state)
             return
         cursor: Any = 0
         while True:
             [(cursor, names)] = self._broker.call(("SSCAN", keys.groups, cursor, "COUNT", SLICE))
-            yield from (keys.group(name.decode("utf-8", "replace")) for name in names)
+            yield from (keys.group(stored_name(name)) for name in names)
             if int(cursor) == 0:
                 break
         [names] = self._broker.call(("ZRANGE", keys.aggregation_sets, 0, -1))
-        yield from (name.decode("utf-8", "replace") for name in names)
+        yield from (stored_name(name) for name in names)
 
     def _at(
         self, queue: str, place: str, state: str, wanted: Wanted, known: list[Any] | None
@@ -290,7 +326,11 @@ class Listing:
                 if fetched and table.state[i] in _ATTEMPTED:
                     by_queue.setdefault(table.queue[i], {})[table.task_id[i].encode()] = i
         for queue, missing in by_queue.items():
-            self._read_attempts(queue_keys(queue).attempts, table, missing)
+            key = stored_keys(queue).attempts
+            try:
+                self._read_attempts(key, table, missing)
+            except StoreDamaged as error:
+                self.faults[f"queue {queue!r}: {key!r}: {error}"] = None
         self._note_needs(table)
         return table
 

@@ -10,7 +10,7 @@ from nbqueue.broker.command import Arg, Command
 from nbqueue.broker.records import Ending
 from nbqueue.wire import states
 from nbqueue.wire.attempts import is_last_failure
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import stored_keys
 from nbqueue.wire.messages import read_message
 
 MOST_LOOKED_AT = 5_000
@@ -39,7 +39,7 @@ def look(tasks: Mapping[tuple[str, str], str]) -> Command[list[Looked]]:
     """
     names = list(tasks)
     args: list[Arg] = [_MOST_BYTES, *tasks.values()]
-    keys = [queue_keys(queue).task(task_id) for queue, task_id in names]
+    keys = [stored_keys(queue).task(task_id) for queue, task_id in names]
     script = scripts.load("look")
     script.check(len(keys), len(args))
     return Command(script, keys, args, lambda reply: [_looked(names, each) for each in reply])

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import Command
 from nbqueue.broker.inspecting import Moved
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import stored_keys
 
 AT_ONCE = 100
 """Tasks in one script."""
@@ -84,7 +84,7 @@ def act_on_many(
 class _Many:
     def __init__(self, broker: Broker, queue: str, make: Make, note: Note, is_lazy: bool) -> None:
         self._broker = broker
-        self._pending = queue_keys(queue).pending
+        self._pending = stored_keys(queue).pending
         self._make = make
         self._note = note
         self._is_lazy = is_lazy

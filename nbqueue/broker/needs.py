@@ -33,6 +33,6 @@ class Needs:
     def _is_alive(self, queue: str, requirement: str) -> bool:
         if queue not in self._known:
             now_s = self._broker.clock.now_ms() // 1000
-            members, servers = self._broker.call(*ask_capabilities(queue, now_s))
+            members, servers = self._broker.try_call(*ask_capabilities(queue, now_s))
             self._known[queue] = members, servers
         return is_alive(requirement, *self._known[queue])

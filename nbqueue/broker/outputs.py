@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import Arg, Command, command, positions
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import stored_keys
 
 _length = struct.Struct(">I").pack
 
@@ -59,7 +59,7 @@ def display_owner(task_id: str, attempt: int) -> str:
 
 def append_output(queue: str, tasks: Sequence[Appended]) -> Command[list[int]]:
     """Append to outputs. Reads as positions of the tasks that the caller no longer held."""
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     args: list[Arg] = [keys.output_prefix]
     for task in tasks:
         args += (
@@ -87,7 +87,7 @@ def read_output(
     broker: Broker, queue: str, task_id: str, after: tuple[int, int] = (0, 0)
 ) -> list[Entry]:
     """All entries behind the one of this attempt and number, oldest first, in slices."""
-    key, found = queue_keys(queue).output(task_id), []
+    key, found = stored_keys(queue).output(task_id), []
     while True:
         start = f"{after[0]}-{after[1] + 1}"
         [rows] = broker.call(("XRANGE", key, start, "+", "COUNT", MOST_READ))

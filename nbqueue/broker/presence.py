@@ -15,7 +15,8 @@ from typing import NamedTuple
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import Arg, Command, command
 from nbqueue.errors import StoreError, UsageError
-from nbqueue.wire.keys import SERVERS, WORKERS, check_queue_name, queue_keys
+from nbqueue.wire.decoding import json_object
+from nbqueue.wire.keys import SERVERS, WORKERS, check_queue_name, is_queue_name, queue_keys
 from nbqueue.wire.presence import (
     RunningTask,
     WorkerRecord,
@@ -29,6 +30,11 @@ SHOWN_SECONDS = 10
 """For how long a worker counts as there after its last sign of life, as Asynq's."""
 REMEMBERED_SECONDS = 86_400
 """For how long a queue knows who served it, if nobody saw it end."""
+
+MOST_QUEUES = 256
+"""How many queues a running worker can be told to serve: each has a connection of its own."""
+MOST_WEIGHT = 2**31 - 1
+"""The largest weight of a queue that a worker's record can hold."""
 
 Words = tuple[Arg, ...]
 
@@ -189,14 +195,15 @@ def read_change(value: bytes, worker_id: str) -> dict[str, int] | None:
     if head != worker_id.encode():
         return None
     try:
-        changes = json.loads(body)
-        for queue, weight in changes.items():
-            check_queue_name(queue)
-            if isinstance(weight, bool) or not isinstance(weight, int) or weight < 0:
-                return None
-    except (ValueError, AttributeError, RecursionError):
+        changes = json_object(body)
+    except ValueError:
         return None
-    return dict(changes)
+    is_sound = all(is_queue_name(name) and _is_weight(each) for name, each in changes.items())
+    return changes if is_sound else None
+
+
+def _is_weight(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MOST_WEIGHT
 
 
 def change_queues(
@@ -210,12 +217,19 @@ def change_queues(
     """
     for queue, weight in changes.items():
         check_queue_name(queue)
-        if isinstance(weight, bool) or not isinstance(weight, int) or weight < 0:
-            raise UsageError(f"weight={weight!r} of queue {queue!r}: a weight is 1 or more")
+        if not _is_weight(weight):
+            raise UsageError(
+                f"weight={weight!r} of queue {queue!r}: a weight is from 1 to {MOST_WEIGHT:,}"
+            )
     record = find_worker(broker, worker_id)
     if record is None:
         raise UsageError(f"worker {worker_id!r} is not there: it ended, or never was")
     wanted = changed_queues(record.queues, changes)
+    if len(wanted) > max(MOST_QUEUES, len(record.queues)):
+        raise UsageError(
+            f"worker {worker_id!r} would serve {len(wanted):,} queues: while it runs it can come "
+            f"to serve {MOST_QUEUES} at most; start it with more, or start several workers"
+        )
     if not wanted:
         raise UsageError(
             f"{sorted(record.queues)} are all that worker {worker_id!r} serves: "

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nbqueue.errors import StoreDamaged
 from nbqueue.wire import fields
 from nbqueue.wire.attempts import attempts_made, is_last_failure
-from nbqueue.wire.messages import TaskMessage
+from nbqueue.wire.decoding import LAST_MS, MOST_ATTEMPTS, text, whole_number
+from nbqueue.wire.messages import TaskMessage, read_message
 
 
 class TaskRecord(NamedTuple):
@@ -47,21 +49,50 @@ RECORD_FIELDS = (
 )
 
 
-def read_record(queue: str, values: Sequence[bytes | None]) -> TaskRecord | None:
-    """What these values of `RECORD_FIELDS` say; None if there is no such task."""
+def read_record(queue: str, values: Sequence[bytes | None] | StoreDamaged) -> TaskRecord | None:
+    """What these values of `RECORD_FIELDS` say; None if there is no such task.
+
+    Raises `StoreDamaged` if its message cannot be read.
+    """
+    if isinstance(values, StoreDamaged):
+        raise values
     msg, state, result, error, since, due, attempt, lost, mark = values
     if msg is None or state is None:
         return None
-    message, word = TaskMessage.FromString(msg), state.decode()
-    times_lost = int(lost or 0)
+    message, word = read_message(msg), text(state)
+    if message is None:
+        raise StoreDamaged("its message cannot be read")
+    fetched = whole_number(attempt, 0, MOST_ATTEMPTS) or 0
+    times_lost = whole_number(lost, 0, MOST_ATTEMPTS) or 0
     return TaskRecord(
         queue,
         message,
         word,
         result,
         error if is_last_failure(message, mark) else None,
-        int(since) if since else None,
-        int(due) if due else None,
-        attempts_made(message, word, int(attempt or 0), times_lost, mark),
+        whole_number(since, 0),
+        whole_number(due, 0, LAST_MS),
+        attempts_made(message, word, fetched, times_lost, mark),
         times_lost,
     )
+
+
+def first_record(
+    task_id: str, queues: Sequence[str], found: Sequence[Sequence[bytes | None] | StoreDamaged]
+) -> TaskRecord | None:
+    """The first task among what was ``found`` under its id in ``queues``; None if there is none.
+
+    Raises `StoreDamaged` if all that there is cannot be read.
+    """
+    damage: StoreDamaged | None = None
+    for queue, values in zip(queues, found, strict=True):
+        try:
+            record = read_record(queue, values)
+        except StoreDamaged as error:
+            damage = StoreDamaged(f"task {task_id!r} of queue {queue!r} cannot be read: {error}")
+            continue
+        if record is not None:
+            return record
+    if damage is not None:
+        raise damage
+    return None

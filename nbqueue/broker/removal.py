@@ -13,9 +13,11 @@ from nbqueue.wire.keys import (
     QUEUES,
     SCHEDULERS,
     QueueKeys,
-    queue_keys,
+    name_bytes,
     scheduler_entries,
     scheduler_history,
+    stored_keys,
+    stored_name,
 )
 from nbqueue.wire.schedules import NBQUEUE_SCHEDULER, asynq_id
 
@@ -36,7 +38,7 @@ class Removal:
     def __init__(self, broker: Broker, queue: str) -> None:
         self._broker = broker
         self._queue = queue
-        self._keys: QueueKeys = queue_keys(queue)
+        self._keys: QueueKeys = stored_keys(queue)
 
     def run(self, force: bool) -> None:
         """Leave nothing behind. With ``force`` the tasks go too.
@@ -55,7 +57,7 @@ class Removal:
             self._empty_groups(names, only_gone=not force)
             if force:
                 self._empty_states()
-                names.append(self._keys.events.encode())  # it says now who was deleted
+                names.append(name_bytes(self._keys.events))  # it says now who was deleted
             elif self._holds_tasks() or any(self._is_task(name) for name in names):
                 raise QueueNotEmpty(
                     f"queue {queue!r} holds tasks: remove it with force=True to delete them", queue
@@ -85,7 +87,7 @@ class Removal:
                     break
 
     def _is_task(self, name: bytes) -> bool:
-        return name.startswith(self._keys.task_prefix.encode())
+        return name.startswith(name_bytes(self._keys.task_prefix))
 
     def _empty_states(self) -> None:
         for state in _STATES:
@@ -94,7 +96,7 @@ class Removal:
     def _empty_groups(self, names: list[bytes], *, only_gone: bool) -> None:
         """Empty the aggregation groups; or only forget those in which no task lies any more."""
         keys = self._keys
-        prefix = keys.group("").encode()
+        prefix = name_bytes(keys.group(""))
         groups, sets = self._broker.call(
             ("SMEMBERS", keys.groups), ("ZRANGE", keys.aggregation_sets, 0, -1)
         )
@@ -152,4 +154,4 @@ class Removal:
 
 
 def _text(name: bytes) -> str:
-    return name.decode("utf-8", "replace")
+    return stored_name(name)

@@ -7,8 +7,9 @@ from typing import Any
 
 from nbqueue.broker.command import EVENT_CAP, Arg, Command, command, seconds_never_whole
 from nbqueue.broker.commands import Fetched, read_fetched
+from nbqueue.errors import StoreDamaged
 from nbqueue.requirements import is_met
-from nbqueue.wire.keys import SERVERS, queue_keys
+from nbqueue.wire.keys import SERVERS, queue_keys, stored_keys
 from nbqueue.wire.presence import read_worker_id
 
 LISTED_SECONDS = 3 * 60
@@ -82,13 +83,16 @@ def _member(worker_id: str, offered: Iterable[str]) -> str:
 def ask_capabilities(queue: str, now_s: int) -> tuple[Sequence[Arg], Sequence[Arg]]:
     """Plain commands whose replies `is_alive` reads."""
     return (
-        ("ZRANGE", queue_keys(queue).capabilities, 0, -1),
+        ("ZRANGE", stored_keys(queue).capabilities, 0, -1),
         ("ZRANGEBYSCORE", SERVERS, f"({now_s}", "+inf"),
     )
 
 
 def is_alive(requirement: str, members: Any, servers: Any) -> bool:
-    """Whether a worker is alive that serves the queue and meets ``requirement``."""
+    """Whether a worker is alive that serves the queue and meets ``requirement``; nobody does where
+    a reply is a `StoreDamaged`."""
+    if isinstance(members, StoreDamaged) or isinstance(servers, StoreDamaged):
+        return False
     alive = set(servers)
     for member in members:
         worker_id, *offered = member.decode("utf-8", "replace").split(" ")

@@ -17,6 +17,7 @@ import hiredis
 from nbqueue.broker.command import Arg, Command, Staged
 from nbqueue.errors import (
     NbqueueError,
+    StoreDamaged,
     StoreDenied,
     StoreError,
     StoreUnreachable,
@@ -52,8 +53,16 @@ class ReplyError(NbqueueError):
 def pack(words: Sequence[Arg]) -> bytes:
     # Its own way from numbers to text crashes if Ctrl-C comes just then.
     texts = tuple([word if type(word) in _TEXTS else str(word) for word in words])
-    packed: bytes = hiredis.pack_command(texts)
+    try:
+        packed: bytes = hiredis.pack_command(texts)
+    except UnicodeEncodeError:
+        # A name that some program wrote, and that is no UTF-8; see `wire.keys.stored_name`.
+        packed = hiredis.pack_command(tuple(map(_bytes_of, texts)))
     return packed
+
+
+def _bytes_of(word: Arg) -> bytes:
+    return word if isinstance(word, bytes) else str(word).encode("utf-8", "surrogateescape")
 
 
 _TEXTS: Final = frozenset({bytes, str})
@@ -229,4 +238,6 @@ def store_error(error: ReplyError) -> StoreError:
         return StoreUnsuitable(
             f"The store cannot write to its disk: {text} Make room on it, or mend its rights."
         )
+    if "WRONGTYPE" in text:
+        return StoreDamaged(f"A key of the store holds something else than its name says: {text}")
     return StoreError(f"The store refused a command: {text}")

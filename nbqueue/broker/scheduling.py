@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.broker.command import EVENT_CAP, Command, NewTask, command
 from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.decoding import LARGEST, pairs, stream_entry, time_ms, whole_number
+from nbqueue.wire.keys import queue_keys, stored_keys, stored_name
 from nbqueue.wire.schedules import ScheduleEntry, encode_entry
 
 if TYPE_CHECKING:
     from nbqueue.broker.broker import Broker
+    from nbqueue.errors import StoreDamaged
 
 _AT_ONCE = 1000
 
@@ -79,7 +81,7 @@ def put_schedule(
 
 def remove_schedule(queue: str, schedule_id: str, revision: str = "") -> Command[bool]:
     """Forget a schedule, or only this revision of it. Reads as whether there was one."""
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command(
         "remove_schedule",
         (
@@ -95,7 +97,7 @@ def remove_schedule(queue: str, schedule_id: str, revision: str = "") -> Command
 
 def pause_schedule(queue: str, schedule_id: str, is_paused: bool, now_ms: int) -> Command[bool]:
     """Pause a schedule or let it go on. Reads as whether there is such a schedule."""
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command(
         "pause_schedule",
         (keys.schedules, keys.schedule_state(schedule_id)),
@@ -168,7 +170,7 @@ def _or_empty(ms: int | None) -> int | str:
 
 def _read_fired(reply: Any) -> Fired:
     word, due = reply
-    return Fired(word.decode(), int(due) if due else None)
+    return Fired(word.decode(), time_ms(due))
 
 
 def read_state(values: Sequence[bytes | None]) -> ScheduleState:
@@ -176,41 +178,41 @@ def read_state(values: Sequence[bytes | None]) -> ScheduleState:
     revision, prev, last, runs, paused = values
     return ScheduleState(
         (revision or b"").decode("utf-8", "replace"),
-        _number(prev),
+        time_ms(prev),
         last.decode("utf-8", "replace") if last else None,
-        _number(runs) or 0,
+        whole_number(runs, 0, LARGEST) or 0,
         paused is not None,
     )
 
 
-def _number(value: bytes | None) -> int | None:
-    return int(value) if value is not None and value.isdigit() else None
-
-
 def read_history(entries: Sequence[Any]) -> list[Mapping[str, str]]:
     """Entries of the stream of a history as dictionaries, in the same order."""
-    found: list[Mapping[str, str]] = []
-    for _, pairs in entries:
-        words = [word.decode("utf-8", "replace") for word in pairs]
-        found.append(dict(zip(words[::2], words[1::2], strict=True)))
-    return found
+    return [stream_entry(values) for _, values in entries]
 
 
-def stored_schedules(
-    broker: Broker, queues: Sequence[str]
-) -> Iterator[tuple[str, bytes, list[bytes | None], bytes | None]]:
-    """Read the schedules of many queues: of each its queue, its entry, the values of
-    `STATE_FIELDS` and the time when it is due."""
+class StoredSchedule(NamedTuple):
+    """What the store has of a schedule, as it is there."""
+
+    queue: str
+    id: str
+    entry: bytes
+    state: list[bytes | None] | StoreDamaged
+    """The values of `STATE_FIELDS`."""
+    due: bytes | None
+
+
+def stored_schedules(broker: Broker, queues: Sequence[str]) -> Iterator[StoredSchedule]:
+    """Read the schedules of many queues, with few round trips."""
     for part in in_slices(queues, QUEUES_AT_ONCE):
-        keys = [queue_keys(name) for name in part]
-        entries = broker.call(*(("HGETALL", each.schedules) for each in keys))
-        dues = broker.call(*(("ZRANGE", k.schedule_due, 0, -1, "WITHSCORES") for k in keys))
+        keys = [stored_keys(name) for name in part]
+        entries = broker.try_call(*(("HGETALL", each.schedules) for each in keys))
+        dues = broker.try_call(*(("ZRANGE", k.schedule_due, 0, -1, "WITHSCORES") for k in keys))
         for name, each, raw, due in zip(part, keys, entries, dues, strict=True):
-            due_by_id = dict(zip(due[::2], due[1::2], strict=True))
-            for pairs in in_slices(sorted(zip(raw[::2], raw[1::2], strict=True)), _AT_ONCE):
-                ids = [schedule_id.decode("utf-8", "replace") for schedule_id, _ in pairs]
-                states = broker.call(
+            due_by_id = dict(pairs(due))
+            for some in in_slices(sorted(pairs(raw)), _AT_ONCE):
+                ids = [stored_name(raw_id) for raw_id, _ in some]
+                states = broker.try_call(
                     *(("HMGET", each.schedule_state(i), *STATE_FIELDS) for i in ids)
                 )
-                for (schedule_id, entry), values in zip(pairs, states, strict=True):
-                    yield name, entry, values, due_by_id.get(schedule_id)
+                for schedule_id, (raw_id, entry), state in zip(ids, some, states, strict=True):
+                    yield StoredSchedule(name, schedule_id, entry, state, due_by_id.get(raw_id))

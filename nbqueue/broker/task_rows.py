@@ -5,14 +5,22 @@ Whatever any program wrote there, it is read: what makes no sense counts as unkn
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbqueue.broker.command import decoded_number
 from nbqueue.broker.task_table import TaskTable
 from nbqueue.wire import fields, states
 from nbqueue.wire.attempts import attempts_made, is_last_failure
+from nbqueue.wire.decoding import (
+    LAST_MS,
+    MOST_ATTEMPTS,
+    json_value,
+    score,
+    shortened,
+    text,
+    time_ms,
+    whole_number,
+)
 from nbqueue.wire.ids import made_times
 from nbqueue.wire.messages import TaskMessage, read_message, read_messages
 
@@ -36,6 +44,18 @@ FIELDS = {
 """What is read of a task in a state beside its message; everything where nothing stands here."""
 
 _ID, _SCORE, _STATE, _CALL, _MSG, _RESULT, _ERROR = "id", "score", "state", "call", "msg", "r", "e"
+_FAULT = "fault"
+
+NO_MESSAGE = "its message cannot be read"
+
+_NUMBERS = {
+    fields.ATTEMPT: MOST_ATTEMPTS,
+    fields.PENDING_SINCE: LAST_MS * 1_000_000,
+    fields.DUE: LAST_MS,
+}
+"""The fields that hold a number, each with the largest that makes sense."""
+
+_SCORED = frozenset({states.SCHEDULED, states.RETRY, states.COMPLETED, states.ARCHIVED})
 
 _Told = Mapping[str, list[Any] | bytes]
 """Columns by name. Where a text stands for a list, it is the same for all tasks."""
@@ -58,11 +78,13 @@ def table_of(
 def _by_state(queue: str, told: _Told, now_ms: int) -> TaskTable:
     msgs: list[bytes] = list(told[_MSG])  # type: ignore[arg-type]
     messages = read_messages(msgs)
+    faults: list[str | None] = [None] * len(msgs)
     if messages is None:
         # Somebody wrote what is no message.
-        sound = [i for i, msg in enumerate(msgs) if read_message(msg) is not None]
-        return _by_state(queue, _taken(told, sound), now_ms) if sound else TaskTable()
-    told = {**told, _MSG: messages}
+        each_read = [read_message(msg) for msg in msgs]
+        messages = [message or TaskMessage() for message in each_read]
+        faults = [None if message is not None else NO_MESSAGE for message in each_read]
+    told = {**told, _MSG: messages, _FAULT: faults}
     state = told[_STATE]
     if isinstance(state, bytes):
         return _Slice(queue, state.decode("utf-8", "replace"), told, now_ms).table()
@@ -96,8 +118,9 @@ class _Slice:
         table.task_id, table.message = ids, messages
         table.queue, table.state = [self._queue] * count, [self._state] * count
         table.call = self._list(_CALL)
+        table.fault = list(self._told[_FAULT])  # type: ignore[arg-type]
         marks = self._list(fields.FAILED)
-        table.fetched = [each or 0 for each in self._numbers(fields.ATTEMPT)]
+        table.fetched = [each or 0 for each in self._numbers(fields.ATTEMPT, MOST_ATTEMPTS)]
         table.attempt = [
             attempts_made(message, self._state, fetched, mark=mark)
             for message, fetched, mark in zip(messages, table.fetched, marks, strict=True)
@@ -118,7 +141,28 @@ class _Slice:
                 for message, error, mark in zip(messages, errors, marks, strict=True)
             ]
         self._note_place(table)
+        self._note_faults(table)
         return table
+
+    def _note_faults(self, table: TaskTable) -> None:
+        """Note which fields say no number that they can. Mostly a glance at each column is all."""
+        for name, most in _NUMBERS.items():
+            if not self._has(name):
+                continue
+            known = self._numbers(name, most)
+            if None not in known:
+                continue
+            for i, raw in enumerate(self._list(name)):
+                if raw and known[i] is None:
+                    table.fault[i] = table.fault[i] or f"{name} is {shortened(text(raw), 40)}"
+        if self._state in _SCORED and self._has(_SCORE):
+            for i, raw in enumerate(self._list(_SCORE)):
+                if raw and score(raw) is None:
+                    table.fault[i] = table.fault[i] or f"its score is {text(raw)}"
+        for i, message in enumerate(self._messages):
+            times = message.completed_at, message.last_failed_at, message.deadline
+            if not 0 <= min(times) <= max(times) <= LAST_MS // 1000:
+                table.fault[i] = table.fault[i] or "its message has a time that cannot be"
 
     def _nothing(self) -> list[Any]:
         return [None] * self._count
@@ -130,35 +174,35 @@ class _Slice:
         column = self._told.get(name, b"")
         return [column] * self._count if isinstance(column, bytes) else column
 
-    def _numbers(self, name: str) -> list[int | None]:
+    def _numbers(self, name: str, most: int) -> list[int | None]:
         column = self._told.get(name, b"")
         if isinstance(column, bytes):
-            return [_number(column)] * self._count
-        return [_number(each) for each in column]
+            return [whole_number(column, 0, most)] * self._count
+        return [whole_number(each, 0, most) for each in column]
 
     def _note_place(self, table: TaskTable) -> None:
         """Note what the state of the tasks, and their place there, say of their times."""
         state, messages = self._state, self._messages
         if state == states.COMPLETED:
-            table.finished_ms = [message.completed_at * 1000 or None for message in messages]
+            table.finished_ms = [_seconds(message.completed_at) for message in messages]
         elif state == states.PENDING:
             self._note_line(table)
         elif state == states.ACTIVE:
             places = zip(self._list(_SCORE), self._list(fields.LEASE), strict=True)
-            for i, (score, lease) in enumerate(places):
-                _note_lease(table, i, score, lease)
+            for i, (until, lease) in enumerate(places):
+                _note_lease(table, i, until, lease)
         elif state in (states.SCHEDULED, states.RETRY):
             if self._has(fields.PARKED):
                 table.parked = [each or None for each in self._list(fields.PARKED)]
             due, scores = self._list(fields.DUE), self._list(_SCORE)
             table.process_ms = [_due_ms(*each) for each in zip(due, scores, strict=True)]
-            table.finished_ms = [message.last_failed_at * 1000 or None for message in messages]
+            table.finished_ms = [_seconds(message.last_failed_at) for message in messages]
         elif state == states.ARCHIVED:
             scores = self._list(_SCORE)
-            table.finished_ms = [int(_score(each) * 1000) if each else None for each in scores]
+            table.finished_ms = [time_ms(each, 1000) for each in scores]
 
     def _note_line(self, table: TaskTable) -> None:
-        since = self._numbers(fields.PENDING_SINCE)
+        since = self._numbers(fields.PENDING_SINCE, LAST_MS * 1_000_000)
         table.pending_ms = [None if each is None else each // 1_000_000 for each in since]
         if None not in table.enqueued_ms:
             return
@@ -184,32 +228,27 @@ def note_attempt(table: TaskTable, i: int, pairs: list[bytes]) -> None:
 
 
 def _number(value: bytes | None) -> int | None:
-    """A number as some program wrote it; None for none, and for what makes no sense."""
-    return decoded_number(value) if value else None
+    """A time or a duration as some program wrote it; None for what makes no sense."""
+    return whole_number(value, 0, LAST_MS)
 
 
-def _score(score: bytes) -> float:
-    try:
-        found = float(score)
-    except ValueError:
-        return 0.0
-    return found if abs(found) < 2**53 else 0.0
+def _seconds(value: int) -> int | None:
+    """A time of a message as Unix ms; None for 0, which is never."""
+    return whole_number(value * 1000, 1, LAST_MS)
 
 
-def _due_ms(due: bytes, score: bytes) -> int | None:
+def _due_ms(due: bytes, place: bytes) -> int | None:
     """The exact time if it is of this score; a program in Go may have moved the task since."""
-    if not score:
-        return None
-    exact = _number(due)
-    if exact is not None and -(-exact // 1000) == int(_score(score)):
+    exact, rounded = _number(due), time_ms(place, 1000)
+    if exact is not None and rounded is not None and -(-exact // 1000) == rounded // 1000:
         return exact
-    return int(_score(score) * 1000)
+    return rounded
 
 
-def _note_lease(table: TaskTable, i: int, score: bytes, lease: bytes) -> None:
+def _note_lease(table: TaskTable, i: int, until: bytes, lease: bytes) -> None:
     """Who fetched an active task, and when. A whole score says that a program in Go did, and that
     what stands in the task is of an earlier attempt."""
-    if not lease or b"." not in score:
+    if not lease or b"." not in until:
         return
     token, _, since = lease.decode("utf-8", "replace").rpartition("|")
     words = token.split(":")
@@ -218,7 +257,7 @@ def _note_lease(table: TaskTable, i: int, score: bytes, lease: bytes) -> None:
         return
     table.worker[i] = ":".join(words[:-2])
     table.started_ms[i] = started_ms
-    since_ns = _number(since.encode())
+    since_ns = whole_number(since, 0)
     if since_ns:
         table.waited_ms[i] = max(0, started_ms - since_ns // 1_000_000)
 
@@ -226,9 +265,9 @@ def _note_lease(table: TaskTable, i: int, score: bytes, lease: bytes) -> None:
 def _fraction(progress: bytes) -> float | None:
     """How far a task says that it is, from 0 to 1: by the outermost of its bars."""
     try:
-        told = json.loads(progress)
+        told = json_value(progress)
         bars = told.get("bars") if isinstance(told, dict) else None
         bar = bars[0] if isinstance(bars, list) and bars else told
         return min(1.0, max(0.0, float(bar["n"]) / float(bar["total"])))
-    except (ValueError, TypeError, KeyError, ZeroDivisionError):
+    except (ValueError, TypeError, KeyError, ArithmeticError):
         return None

@@ -39,6 +39,8 @@ class TaskRow:
     """What it is parked for, as its field says: see `nbqueue.wire.fields.PARKED`."""
     result: bytes | None = field(default=None, repr=False)
     error: bytes | None = field(default=None, repr=False)
+    fault: str | None = None
+    """What of it cannot be read."""
 
     @property
     def is_call(self) -> bool:
@@ -90,6 +92,7 @@ class TaskTable:
     parked: list[bytes | None]
     result: list[bytes | None]
     error: list[bytes | None]
+    fault: list[str | None]
 
     def __init__(self, columns: Iterable[list[Any]] | None = None) -> None:
         for name, column in zip(_NAMES, columns or ([] for _ in _NAMES), strict=True):

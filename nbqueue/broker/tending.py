@@ -15,7 +15,8 @@ from nbqueue.broker.command import (
     decoded_number,
 )
 from nbqueue.wire.attempts import failure_mark
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.decoding import MOST_ATTEMPTS, time_ms
+from nbqueue.wire.keys import queue_keys, stored_keys
 from nbqueue.wire.messages import read_message
 
 
@@ -121,7 +122,7 @@ def forward(queue: str, now_ms: int, limit: int = 500) -> Command[Forwarded]:
         "forward",
         (keys.scheduled, keys.retry, keys.pending, keys.groups, keys.events),
         (keys.task_prefix, keys.group(""), now_ms, limit, EVENT_CAP, keys.wake),
-        lambda reply: Forwarded(int(reply[0]), int(reply[1]) if reply[1] else None),
+        lambda reply: Forwarded(int(reply[0]), time_ms(reply[1])),
     )
 
 
@@ -141,7 +142,7 @@ def cancel(
     queue: str, task_id: str, expected_msg: bytes, msg: bytes, error: bytes, now_ms: int
 ) -> Command[str]:
     """Archive a task that is not running, as cancelled. Reads as one of the words of the script."""
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command(
         "cancel",
         (
@@ -188,5 +189,5 @@ def failed_message(msg: bytes, error_text: str, now_ms: int, *, counts: bool) ->
     message.error_msg = error_text
     message.last_failed_at = now_ms // 1000
     if counts:
-        message.retried += 1
+        message.retried = min(message.retried + 1, MOST_ATTEMPTS)
     return message.SerializeToString(deterministic=True)

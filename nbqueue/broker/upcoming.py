@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from nbqueue.broker.command import Command, command
+from nbqueue.wire.decoding import LAST_MS
 from nbqueue.wire.keys import queue_keys
 
 
@@ -64,12 +66,12 @@ def remaining(queue: str, until_ms: int) -> Command[bool]:
 def _read(reply: Any) -> Upcoming:
     scheduled, retry, lease, completed, waiting, orphans, schedules, sets, cancels, needed = reply
     # A task moves once the exact time has come, which is in the second that ends with its score.
-    due = [(float(score) - 1) * 1000 + 1 for score in (scheduled, retry) if score]
+    due = [_ms(each, 1000, early=999) for each in (scheduled, retry)]
     return Upcoming(
-        _whole(min(due, default=None)),
-        _ms(lease),
-        _ms(completed),
-        _whole(float(waiting) if waiting else None),
+        min((at for at in due if at is not None), default=None),
+        _ms(lease, 1000),
+        _ms(completed, 1000),
+        _ms(waiting, 1),
         bool(orphans),
         bool(schedules),
         bool(sets),
@@ -78,12 +80,9 @@ def _read(reply: Any) -> Upcoming:
     )
 
 
-def _ms(score: bytes) -> int | None:
-    return _whole(float(score) * 1000 if score else None)
-
-
-def _whole(ms: float | None) -> int | None:
-    """``ms`` rounded up; a score is a number, which may be infinite."""
-    if ms is None or ms == float("inf"):
+def _ms(score: bytes, unit: int, early: int = 0) -> int | None:
+    """A score as Unix ms, rounded up; None for one that no time can reach, such as infinity."""
+    if not score:
         return None
-    return 0 if ms < 0 else -int(-ms // 1)
+    ms = float(score) * unit - early
+    return None if ms > LAST_MS else max(0, math.ceil(max(ms, 0.0)))

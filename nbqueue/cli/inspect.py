@@ -12,7 +12,8 @@ import click
 
 from nbqueue.cli.parameters import SPAN, url_option
 from nbqueue.durations import format_duration
-from nbqueue.errors import UsageError
+from nbqueue.errors import QueueNotFound, UsageError
+from nbqueue.wire.decoding import printable
 
 if TYPE_CHECKING:
     from nbqueue.broker.infos import QueueInfo, TaskInfo
@@ -45,16 +46,29 @@ def queue() -> None:
 def list_queues(url: str | None) -> None:
     """Show all queues, with how many tasks they hold."""
     with _inspector(url) as look:
-        found = [look.queue(name) for name in look.queues()]
+        found = [each for name in look.queues() if (each := _found(look, name)) is not None]
     head = ("queue", *_STATES, "today", "failed", "waits", "")
     _show(head, [_queue_row(each) for each in found], "There is no queue yet.")
 
 
 def _queue_row(found: QueueInfo) -> list[str]:
-    counts = [str(getattr(found, state)) for state in _STATES]
+    counts = [_number(found, state) for state in _STATES]
     waits = "" if found.latency is None else format_duration(found.latency)
-    today = [str(found.processed), str(found.failed)]
-    return [found.queue, *counts, *today, waits, "paused" if found.paused else ""]
+    today = [_number(found, "processed"), _number(found, "failed")]
+    notes = ["paused"] if found.paused else []
+    notes += [found.fault] if found.fault else []
+    return [found.queue, *counts, *today, waits, "; ".join(notes)]
+
+
+def _found(look: Inspector, name: str) -> QueueInfo | None:
+    try:
+        return look.queue(name)
+    except QueueNotFound:
+        return None  # removed a moment ago
+
+
+def _number(found: QueueInfo, name: str) -> str:
+    return "?" if name in found.unknown else str(getattr(found, name))
 
 
 @queue.command("inspect")
@@ -65,7 +79,8 @@ def inspect_queue(names: tuple[str, ...], url: str | None) -> None:
     with _inspector(url) as look:
         for name in names:
             found = look.queue(name, memory=True)
-            rows = [(field, getattr(found, field)) for field in found.__dataclass_fields__]
+            fields = [field for field in found.__dataclass_fields__ if field != "unknown"]
+            rows = [(f, "?" if f in found.unknown else getattr(found, f)) for f in fields]
             rows += [(f"group {group}", size) for group, size in look.groups(name).items()]
             _show(("", ""), [[field, _text(value)] for field, value in rows])
 
@@ -99,7 +114,7 @@ def pause(names: tuple[str, ...], url: str | None) -> None:
     with _inspector(url) as look:
         for name in names:
             was_new = look.pause(name)
-            click.echo(f"{name}: paused" if was_new else f"{name}: was paused already")
+            click.echo(f"{printable(name)}: paused" if was_new else f"{name}: was paused already")
 
 
 @queue.command("unpause")
@@ -110,7 +125,7 @@ def unpause(names: tuple[str, ...], url: str | None) -> None:
     with _inspector(url) as look:
         for name in names:
             was_paused = look.unpause(name)
-            click.echo(f"{name}: goes on" if was_paused else f"{name}: was not paused")
+            click.echo(f"{printable(name)}: goes on" if was_paused else f"{name}: was not paused")
 
 
 @queue.command("remove")
@@ -122,7 +137,7 @@ def remove(names: tuple[str, ...], force: bool, url: str | None) -> None:
     with _inspector(url) as look:
         for name in names:
             look.remove_queue(name, force=force)
-            click.echo(f"{name}: removed")
+            click.echo(f"{printable(name)}: removed")
 
 
 @click.group("task")
@@ -169,7 +184,7 @@ def list_tasks(limit: int, **words: Any) -> None:
         raise UsageError("say which tasks: -q NAME -s STATE")
     with _inspector(words["url"]) as look:
         found = list(look.tasks(limit=limit, **where))
-    head = ("id", "type", "retried", "due", "last failed", "error")
+    head = ("id", "type", "retried", "due", "last failed", "error or fault")
     _show(head, [_task_row(each) for each in found], "There is no such task.")
 
 
@@ -181,7 +196,7 @@ def _task_row(found: TaskInfo) -> list[str]:
         f"{found.retried}/{found.max_retry}",
         _text(due),
         _text(found.last_failed_at),
-        " ".join((found.error or "").split())[:60],
+        " ".join((found.fault or found.error or "").split())[:60],
     ]
 
 
@@ -277,5 +292,5 @@ def _show(head: Sequence[str], rows: Sequence[Sequence[str]], otherwise: str = "
     for name in head:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)

@@ -11,6 +11,7 @@ import click
 
 from nbqueue.cli.parameters import url_option
 from nbqueue.errors import ScheduleNotFound, UsageError
+from nbqueue.wire.decoding import printable
 
 if TYPE_CHECKING:
     from nbqueue.client.schedules import Schedule
@@ -58,9 +59,9 @@ def list_all(queue: str | None, url: str | None) -> None:
     names = ("ID", "QUEUE", "SPEC", "ZONE", "NEXT", "LAST", "TYPE")
     lines = [
         (
-            row["id"], row["queue"], row["spec"], row["tz"],
+            row["id"], row["queue"], row["spec"] or "?", row["tz"] or "?",
             "paused" if row["paused"] else _time(row["next_at"]),
-            _time(row["prev_at"]), row["type"],
+            _time(row["prev_at"]), row["type"] or row["fault"] or "?",
         )
         for row in rows
     ]  # fmt: skip
@@ -139,5 +140,5 @@ def _time(moment: datetime | None) -> str:
 def _table(names: tuple[str, ...], lines: list[Any]) -> None:
     widths = [max(len(line[i]) for line in (names, *lines)) for i in range(len(names))]
     for line in (names, *lines):
-        cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        cells = (f"{printable(cell):<{width}}" for cell, width in zip(line, widths, strict=True))
         click.echo("  ".join(cells).rstrip())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from nbqueue.cli.parameters import url_option
 from nbqueue.errors import NbqueueError
+from nbqueue.wire.decoding import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +55,29 @@ def stop(url: str | None) -> None:
 def show_path(url: str | None) -> None:
     """Print the folder of the embedded store, and nothing else."""
     click.echo(_directory(_place(url), "a store elsewhere has no folder here"))
+
+
+@store.command("check")
+@url_option
+def check(url: str | None) -> None:
+    """List what cannot be read in the store, and queues that are not served.
+
+    Prints a line for each: its queue, its key, and what is wrong. Exits with 1 if there is any.
+    """
+    from nbqueue.client.client import connect
+
+    client = connect(url or None)
+    number = 0
+    try:
+        for fault in client.inspector.faults():
+            number += 1
+            queue = "-" if fault.queue is None else printable(fault.queue)
+            click.echo(f"{queue}\t{printable(fault.key)}\t{printable(fault.text)}")
+    finally:
+        client.close()
+    if number:
+        sys.exit(1)
+    click.echo("Everything in the store can be read.")
 
 
 def _place(url: str | None) -> StoreURL:

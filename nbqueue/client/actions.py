@@ -16,7 +16,7 @@ from nbqueue.client.selection import BulkResult, Filter, is_single, named_ids, s
 from nbqueue.client.session import Session
 from nbqueue.errors import TaskNotFound, TaskStateError, UsageError
 from nbqueue.wire import fields, states
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import stored_keys
 from nbqueue.wire.messages import read_message
 
 Move = Callable[[str, Sequence[str], str, "Sequence[int] | None"], Command[Moved]]
@@ -93,7 +93,7 @@ class Actions:
 
     def _fresh(self, queue: str, ids: Sequence[str]) -> list[ToRun]:
         """These tasks with messages as if they had never failed."""
-        keys = queue_keys(queue)
+        keys = stored_keys(queue)
         found = self._broker.call(*(("HGET", keys.task(i), fields.MSG) for i in ids))
         tasks = []
         for task_id, msg in zip(ids, found, strict=True):
@@ -145,7 +145,7 @@ class Actions:
                 name = homes[0]
             by_queue.setdefault(name, []).append(task_id)
         for name in by_queue:
-            queue_keys(name)
+            stored_keys(name)
         return list(by_queue.items())
 
     def _finish(self, result: BulkResult, selection: Any, words: dict[str, str]) -> BulkResult:
@@ -162,7 +162,7 @@ class Actions:
 
     def set_payload(self, queue: str, task_id: str, payload: bytes, is_call: Any) -> None:
         """Give a message another payload; ``is_call(payload)`` says of which that cannot be."""
-        key = queue_keys(queue).task(task_id)
+        key = stored_keys(queue).task(task_id)
         while True:
             [msg] = self._broker.call(("HGET", key, fields.MSG))
             message = read_message(msg) if msg else None

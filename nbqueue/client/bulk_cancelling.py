@@ -14,7 +14,7 @@ from nbqueue.client.cancelling import CANCELLABLE, cancel_running
 from nbqueue.client.outcomes import End
 from nbqueue.errors import TaskCancelled
 from nbqueue.wire import fields, states
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import stored_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -85,7 +85,7 @@ class Cancellation:
         broker, queue = self._session.broker, self._queue
         while True:
             [(msg, state)] = broker.call(
-                ("HMGET", queue_keys(queue).task(task_id), fields.MSG, fields.STATE)
+                ("HMGET", stored_keys(queue).task(task_id), fields.MSG, fields.STATE)
             )
             answer = state.decode("utf-8", "replace") if msg and state else "MISSING"
             if answer in CANCELLABLE:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from nbqueue.broker.command import Arg
 from nbqueue.client.outcomes import End
 from nbqueue.wire import states
-from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
+from nbqueue.wire.keys import CANCEL_CHANNEL, stored_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -61,13 +61,13 @@ def cancel_running(session: Session, queue: str, task_ids: Sequence[str]) -> dic
 
 def _held_by_go(session: Session, queue: str, task_ids: Sequence[str]) -> list[str]:
     """Those that no worker of nbqueue holds, whose leases are never whole seconds."""
-    lease = queue_keys(queue).lease
+    lease = stored_keys(queue).lease
     scores = session.broker.call(*(("ZSCORE", lease, task_id) for task_id in task_ids))
     return [i for i, score in zip(task_ids, scores, strict=True) if not (score and b"." in score)]
 
 
 def _have_followed(session: Session, queue: str, task_ids: Sequence[str]) -> None:
-    key, until = queue_keys(queue).cancels, session.clock.now_ms() // 1000 + FOLLOWED_SECONDS
+    key, until = stored_keys(queue).cancels, session.clock.now_ms() // 1000 + FOLLOWED_SECONDS
     for start in range(0, len(task_ids), _SLICE):
         words: list[Arg] = ["ZADD", key]
         for task_id in task_ids[start : start + _SLICE]:

@@ -20,7 +20,7 @@ from nbqueue.broker import resp
 from nbqueue.broker.link import Link, LinkLost
 from nbqueue.errors import StoreError
 from nbqueue.wire.events import read_event
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import stored_keys, stored_name
 
 if TYPE_CHECKING:
     from nbqueue.store.connection import Store
@@ -144,12 +144,14 @@ class EventFeed:
 
     def _begin(self, link: Link, queues: list[str]) -> None:
         """Find where new queues' streams end; only then can those who follow look themselves."""
-        _ask(link, ("XLEN", queue_keys(queues[0]).events))  # does it answer?
+        _ask(link, ("XLEN", stored_keys(queues[0]).events))  # does it answer?
         self._backoff.reset()
         self.trouble = ""
         for queue in queues:
             if queue not in self._last:
-                [newest] = _ask(link, ("XREVRANGE", queue_keys(queue).events, "+", "-", "COUNT", 1))
+                [newest] = _ask(
+                    link, ("XREVRANGE", stored_keys(queue).events, "+", "-", "COUNT", 1)
+                )
                 self._last[queue] = newest[0][0].decode() if newest else "0-0"
         with self._lock:
             fresh, self._fresh = self._fresh, []
@@ -163,7 +165,7 @@ class EventFeed:
 
         Returns whether the connection can go on being used."""
         while True:
-            streams = [queue_keys(queue).events for queue in queues]
+            streams = [stored_keys(queue).events for queue in queues]
             since = [self._last[queue] for queue in queues]
             found: list[Any] = []
             block_ms = int(_BLOCK_SECONDS * 1000)
@@ -187,7 +189,7 @@ class EventFeed:
 
     def _read(self, queues: dict[str, str], reply: list[Any]) -> None:
         for stream, entries in reply:
-            queue = queues[stream.decode()]
+            queue = queues[stored_name(stream)]
             with self._lock:
                 followers = list(self._followers.get(queue, ()))
             if len(entries) == _COUNT:

@@ -3,7 +3,6 @@ twice, whatever happens to the connection."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +11,8 @@ from nbqueue.broker.broker import Broker
 from nbqueue.broker.outputs import DISPLAY, Entry, read_output
 from nbqueue.client.progress import Progress, progress_of, read_progress
 from nbqueue.client.session import Session
-from nbqueue.wire.keys import LISTENER_LENGTH, queue_keys
+from nbqueue.wire.decoding import json_value
+from nbqueue.wire.keys import LISTENER_LENGTH, stored_keys
 
 _log = logging.getLogger("nbqueue.client")
 
@@ -35,7 +35,7 @@ def follow(
     then only with what comes. Returns what ends it. The callback runs in the thread that receives
     results, and must not wait there.
     """
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     feed = _Feed(queue, task_id, callback)
     channel = keys.live_channel(task_id)
     session.listener.hear(channel, feed.tell)
@@ -58,10 +58,10 @@ class _Feed:
                 self._pass_on(task_id, self._read(broker, task_id), progress)
             return
         try:
-            said: Any = json.loads(data)
+            said: Any = json_value(data)
             task_id = str(said["id"])
             entries = [_entry(row) for row in said.get("entries", ())]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             _log.warning("news of the queue %s could not be read", self._queue)
             return
         if self._is_one and task_id != self._wanted:

@@ -20,14 +20,15 @@ from nbqueue.calls.payloads import is_result
 from nbqueue.client.codecs import has_json_result
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.client.selection import named_ids
-from nbqueue.client.session import Session
+from nbqueue.client.session import Session, warn_of
 from nbqueue.clock import from_ms, to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import LargeFrameWarning, UsageError
 from nbqueue.names import fits_pattern
 from nbqueue.sizes import format_size
 from nbqueue.wire import states
-from nbqueue.wire.keys import check_queue_name, queue_keys
+from nbqueue.wire.decoding import text
+from nbqueue.wire.keys import is_queue_name, stored_keys
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -74,22 +75,24 @@ def tasks(
     )
     queues = _queues(session, queue)
     as_of_ms = session.clock.now_ms()
+    listing = Listing(session.broker)
     with _collecting_nothing():
         if ids is not None or wanted.names:
             known = named_ids(ids) if ids is not None else _named(session, queues, wanted.names)
-            rows = Listing(session.broker).by_ids(queues, known, wanted)
+            rows = listing.by_ids(queues, known, wanted)
             if not in_states.issuperset(rows.state):
                 rows = rows.take([i for i, each in enumerate(rows.state) if each in in_states])
         else:
             if limit is None and not wanted.is_selective:
-                _warn_of_many(Listing(session.broker).count(queues, sorted(in_states)))
-            rows = Listing(session.broker).tasks(queues, wanted, sorted(in_states), limit)
+                _warn_of_many(listing.count(queues, sorted(in_states)))
+            rows = listing.tasks(queues, wanted, sorted(in_states), limit)
         if limit is not None and len(rows) > limit:
             touched = [row.touched_ms for row in rows]
             newest = sorted(range(len(rows)), key=touched.__getitem__)
             rows = rows.take(newest[len(rows) - limit :])
         loaders = _loaders(session)
         frame = task_frames.tasks(rows, as_of_ms=as_of_ms, columns=chosen, loaders=loaders)
+    warn_of(listing.faults)
     return stamped(frame, session, as_of_ms)
 
 
@@ -262,7 +265,7 @@ def _queues(session: Session, queue: Words) -> list[str]:
     if not words:
         return session.broker.queues()
     if not any("*" in word for word in words):
-        return [check_queue_name(word) for word in words]
+        return [_checked_queue(session, word) for word in words]
     names = session.broker.queues()
     chosen = [
         name for word in words for name in ((word,) if "*" not in word else names)
@@ -270,7 +273,14 @@ def _queues(session: Session, queue: Words) -> list[str]:
     ]  # fmt: skip
     if not chosen:
         raise UsageError(f"queue={queue!r} fits no queue; there are {', '.join(names) or 'none'}")
-    return [check_queue_name(name) for name in dict.fromkeys(chosen)]
+    return [_checked_queue(session, name) for name in dict.fromkeys(chosen)]
+
+
+def _checked_queue(session: Session, name: str) -> str:
+    """``name`` if it can name a queue, or if a program in Go made such a queue all the same."""
+    if not is_queue_name(name):
+        Reader(session.broker).check_queue(name)
+    return name
 
 
 def _named(
@@ -278,8 +288,8 @@ def _named(
 ) -> list[tuple[str, str | None]]:
     """The ids of the newest tasks with these names, each with its queue."""
     pairs = [(queue, name) for queue in queues for name in names]
-    calls = [("GET", queue_keys(queue).name(name)) for queue, name in pairs]
-    replies = session.broker.call(*calls) if calls else []
+    calls = [("GET", stored_keys(queue).name(name)) for queue, name in pairs]
+    replies = session.broker.try_call(*calls) if calls else []
     for name in {name for _, name in pairs if "*" in name}:
         if not any(reply for reply, pair in zip(replies, pairs, strict=True) if pair[1] == name):
             raise UsageError(
@@ -287,9 +297,9 @@ def _named(
                 "one, or filter the frame by its column name"
             )
     return [
-        (reply.decode("utf-8", "replace"), queue)
+        (text(reply), queue)
         for (queue, _), reply in zip(pairs, replies, strict=True)
-        if reply
+        if isinstance(reply, bytes)
     ]
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker import inspecting
+from nbqueue.broker.check import store_faults
 from nbqueue.broker.command import Command
 from nbqueue.broker.infos import (
     DailyStats,
@@ -22,22 +23,29 @@ from nbqueue.broker.inspecting import Moved
 from nbqueue.broker.inspector import LISTED, Reader
 from nbqueue.broker.removal import Removal
 from nbqueue.broker.reports import Reports
+from nbqueue.broker.soundness import Fault
 from nbqueue.calls.payloads import is_call
 from nbqueue.client import cards  # noqa: F401 (gives what is told here its HTML)
 from nbqueue.client.actions import Actions
 from nbqueue.client.limits import forget_said
-from nbqueue.client.selection import BulkResult, Filter, listed, make_filter, moment_ms
+from nbqueue.client.selection import (
+    BulkResult,
+    Filter,
+    check_number,
+    check_where,
+    listed,
+    make_filter,
+    moment_ms,
+)
 from nbqueue.client.session import Session
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.executor.aggregation import encoded_payload
 from nbqueue.wire import states
-from nbqueue.wire.keys import CANCEL_CHANNEL, check_queue_name, queue_keys
+from nbqueue.wire.keys import CANCEL_CHANNEL, check_queue_name
 
 if TYPE_CHECKING:
     from nbqueue.client.schedules import Schedules
-
-_FILTERS = ("state", "type", "error", "since", "until", "group")
 
 
 class Inspector:
@@ -94,21 +102,31 @@ class Inspector:
 
         One that does not exist counts as empty.
         """
-        names = self.queues() if queues is None else list(queues)
-        return self._reader.queues([check_queue_name(name) for name in names])
+        reader = self._reader
+        return reader.queues(self.queues() if queues is None else reader.checked_names(queues))
 
     def history(self, queue: str, days: int = 10) -> list[DailyStats]:
         """What a queue processed on each of the last days (UTC), today first; 90 days are kept.
 
         Raises `QueueNotFound`.
         """
-        _check_number(days, "days", 1, 3650)
+        check_number(days, "days", 1, 3650)
         return self._reader.history(queue, days)
 
     def histories(self, queues: Sequence[str], days: int = 10) -> dict[str, list[DailyStats]]:
         """What each of many queues processed on the last days, as `history` does for one."""
-        _check_number(days, "days", 1, 3650)
-        return self._reader.histories([check_queue_name(name) for name in queues], days)
+        check_number(days, "days", 1, 3650)
+        reader = self._reader
+        return reader.histories(reader.checked_names(queues), days)
+
+    def faults(self) -> Iterator[Fault]:
+        """What in the store cannot be read, or is not served because of its name: the keys of all
+        queues, and each task, schedule, limit and record in them.
+
+        It goes through the whole store, slice by slice. ``nbqueue store check`` prints it.
+        """
+        self._session.check_open()
+        return store_faults(self._session.broker)
 
     def groups(self, queue: str) -> dict[str, int]:
         """The aggregation groups of a queue, and how many tasks wait in each."""
@@ -147,15 +165,11 @@ class Inspector:
         (`QueueInfo.trimmed`), and workers log it. Programs in Go have limits of their own.
         """
         self._session.check_open()
-        key = queue_keys(queue).settings
         if most is not None:
-            _check_number(most, "most", 1, 10**9)
+            check_number(most, "most", 1, 10**9)
         if days is not None and not (isinstance(days, int | float) and 0 < days <= 36_500):
             raise UsageError(f"days={days!r} must be a number greater than 0")
-        calls: list[tuple[Any, ...]] = []
-        for name, value in (("archive_max", most), ("archive_days", days)):
-            calls.append(("HDEL", key, name) if value is None else ("HSET", key, name, value))
-        self._session.broker.call(*calls)
+        self._session.broker.call(*inspecting.archive_limits(queue, most, days))
 
     def cluster_key_slot(self, queue: str) -> int:
         """The slot of a Redis Cluster in which everything of a queue lies."""
@@ -187,8 +201,8 @@ class Inspector:
     ) -> list[SchedulerEvent]:
         """When a schedule enqueued which task, newest first, so many a page."""
         self._session.check_open()
-        _check_number(page, "page", 1, 10**9)
-        _check_number(size, "size", 1, 1000)
+        check_number(page, "page", 1, 10**9)
+        check_number(size, "size", 1, 1000)
         return Reports(self._session.broker).scheduler_events(entry_id, page, size)
 
     # --- Looking at tasks ------------------------------------------------------------------------
@@ -228,7 +242,7 @@ class Inspector:
              "until": until, "group": group}
         )  # fmt: skip
         if limit is not None:
-            _check_number(limit, "limit", 0, 10**9)
+            check_number(limit, "limit", 0, 10**9)
         reader = self._reader
         if ids is None:
             return listed(reader, chosen, limit)
@@ -244,8 +258,8 @@ class Inspector:
         earliest) on; or, with ``newest_first``, counted from the other end. One read, however many
         tasks there are. Not for aggregating ones, which lie in groups. Raises `QueueNotFound`.
         """
-        _check_number(first, "first", 0, 10**12)
-        _check_number(count, "count", 1, 1000)
+        check_number(first, "first", 0, 10**12)
+        check_number(count, "count", 1, 1000)
         reader = self._reader
         reader.check_queue(queue)
         if state not in LISTED:
@@ -379,23 +393,10 @@ class Inspector:
 
     def _choose(self, selection: Any, where: dict[str, Any]) -> tuple[Any, str | None]:
         self._session.check_open()
-        unknown = [name for name in where if name not in (*_FILTERS, "queue")]
-        if unknown:
-            raise UsageError(
-                f"there is no {unknown[0]}=; there are queue=, "
-                + ", ".join(f"{name}=" for name in _FILTERS)
-            )
+        check_where(selection, where)
         if selection is None:
             return self._filter(dict(where)), None
-        given = [name for name in _FILTERS if where.get(name) is not None]
-        if given:
-            raise UsageError(f"{given[0]}= is of filters: pass either tasks, or a filter")
         queue = where.get("queue")
         if queue is not None:
-            check_queue_name(queue)
+            self._reader.checked_names([queue])
         return selection, queue
-
-
-def _check_number(value: int, what: str, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise UsageError(f"{what}={value!r} must be a whole number from {least} to {most}")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nbqueue.broker import limiting
 from nbqueue.broker.command import Command, NewTask
 from nbqueue.errors import UsageError
-from nbqueue.limits import Limit, check_limit_name, read_numbers
-from nbqueue.wire.keys import check_queue_name, queue_keys
+from nbqueue.limits import Limit, check_limit_name, limit_fault, read_numbers
+from nbqueue.wire.decoding import pairs, text
+from nbqueue.wire.keys import check_queue_name, queue_keys, stored_name
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -31,6 +32,8 @@ class LimitInfo(NamedTuple):
     rate: str | None
     held: int
     waiting: int
+    fault: str | None = None
+    """Why its numbers cannot be read, if so: then it limits nothing."""
 
 
 def under_limit(
@@ -86,16 +89,17 @@ class Limits:
         session = self._session
         session.check_open()
         keys = queue_keys(check_queue_name(queue))
-        [pairs] = session.broker.call(("HGETALL", keys.limits))
-        numbers = {name.decode(): text.decode() for name, text in _pairs(pairs)}
+        [found] = session.broker.call(("HGETALL", keys.limits))
+        numbers = {stored_name(name): text(numbers) for name, numbers in pairs(found)}
         names = sorted(numbers)
         calls = [("ZCARD", keys.limit_holders(name)) for name in names]
         calls += [("ZCARD", keys.waiters("limit:" + name)) for name in names]
-        counts = session.broker.call(*calls) if calls else []
+        counts = session.broker.try_call(*calls) if calls else []
+        sizes = [count if isinstance(count, int) else 0 for count in counts]
         half = len(names)
         return [
-            LimitInfo(name, *read_numbers(numbers[name]), held, waiting)
-            for name, held, waiting in zip(names, counts[:half], counts[half:], strict=True)
+            LimitInfo(name, *read_numbers(numbers[name]), held, waiting, limit_fault(numbers[name]))
+            for name, held, waiting in zip(names, sizes[:half], sizes[half:], strict=True)
         ]
 
     def set_limit(self, limit: Limit, *, queue: str = "default") -> None:
@@ -141,7 +145,3 @@ class Limits:
                 f"concurrency={concurrency!r} must be a whole number, 1 or more, or None"
             )
         session.broker.run(limiting.set_concurrency(queue, concurrency))
-
-
-def _pairs(flat: list[bytes]) -> list[tuple[bytes, bytes]]:
-    return list(zip(flat[::2], flat[1::2], strict=True))

@@ -32,7 +32,7 @@ from nbqueue.client.trouble import Trouble
 from nbqueue.client.waiting import wait_for
 from nbqueue.errors import StoreError
 from nbqueue.store.connection import Store
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import stored_keys
 
 S = TypeVar("S", bound=Sink)
 
@@ -76,7 +76,7 @@ class Listener:
         They have one channel. Returns the number of the connection on which that is heard, for
         `entered`; 0 if it could not be had at once: then tasks are looked at once it could.
         """
-        channel = queue_keys(queue).end_channel(task_ids[0])
+        channel = stored_keys(queue).end_channel(task_ids[0])
         with self._mutex:
             self._tasks.open_channel(queue, channel)
             generation = self._await_channel(channel)
@@ -86,7 +86,7 @@ class Listener:
     def sending(self, queue: str, task_id: str, make: Callable[[], S]) -> Sending[S]:
         """The same for one task, whose sink is made by ``make`` once it was sent; see there."""
 
-        channel = queue_keys(queue).end_channel(task_id)
+        channel = stored_keys(queue).end_channel(task_id)
         if not self._hears(channel):
             with self._mutex:
                 self._tasks.open_channel(queue, channel)
@@ -111,7 +111,7 @@ class Listener:
             self._await_written(queue, task_id)
             if self._tasks.sink_of(queue, task_id) is not None:
                 return None
-            channel = queue_keys(queue).end_channel(task_id)
+            channel = stored_keys(queue).end_channel(task_id)
             self._tasks.expect_named(queue, task_id, sink)
             return self._await_channel(channel)
 
@@ -120,7 +120,7 @@ class Listener:
         tell him how it ended if that was announced, and else that it is gone."""
         # What was announced before comes here before the answer to whatever is asked now. Nothing
         # is ever said on that channel.
-        channel = f"{queue_keys(queue).ends}gone {task_id}"
+        channel = f"{stored_keys(queue).ends}gone {task_id}"
         with self._mutex:
             self._tasks.follow(queue, channel)
             try:

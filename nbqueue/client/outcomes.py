@@ -209,9 +209,11 @@ def read_announcement(data: bytes) -> tuple[list[tuple[str, End]], list[str]]:
     unread: list[str] = []
     at, size = 0, _ONE_END.size
     while at < len(data):
+        if len(data) - at < size:
+            break  # somebody else said it
         id_length, letter, length = _ONE_END.unpack_from(data, at)
         middle = at + size + id_length
-        task_id = data[at + size : middle].decode()
+        task_id = data[at + size : middle].decode("utf-8", "replace")
         at = middle + length
         state = _STATES.get(letter)
         if state is None or (state == states.ARCHIVED and not length):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import queue
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,7 +21,8 @@ from nbqueue.views.format import BAD, INK, SHADE, number, size
 from nbqueue.views.html import CODE, pale
 from nbqueue.views.terminal import ansi_html, collapse, without_colours
 from nbqueue.wire import fields
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.decoding import json_value
+from nbqueue.wire.keys import stored_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.futures import TaskFuture
@@ -145,7 +145,7 @@ def read_task_output(
     if attempt is not None and attempt < 1:
         raise UsageError(f"attempt={attempt!r}: the first attempt is 1")
     after = (0, 0) if attempt is None else (attempt, 0)
-    task = queue_keys(queue).task(task_id)
+    task = stored_keys(queue).task(task_id)
     broker = session.broker
     state, last = broker.call(("HGET", task, fields.STATE), ("HGET", task, fields.OUTPUT))
     # Of a task that says nothing yet, what lies there is of an earlier one with its id.
@@ -233,7 +233,7 @@ class _Maker:
             envelope = self._keyring.verify_result(entry.data, owner)
             if envelope.kind != payloads.DISPLAY:
                 raise SignatureError("it is no display")
-            said = json.loads(bytes(envelope.body))
+            said = json_value(bytes(envelope.body))
             display = Display(dict(said["data"]), dict(said.get("metadata") or {}))
             place_id = str(said.get("id") or "")
         except SignatureError:

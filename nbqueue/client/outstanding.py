@@ -10,7 +10,7 @@ from typing import Protocol
 from nbqueue.broker.looking import MOST_LOOKED_AT
 from nbqueue.client.outcomes import End
 from nbqueue.client.rounds import SLICE, Rounds
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import stored_keys
 
 OWN_INTERVAL = 10.0
 """Seconds after which a call of this client is looked at, in case nobody announces its end."""
@@ -110,7 +110,7 @@ class Outstanding:
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> None:
         """The same for a task whose id somebody chose, and of which nobody waits for one."""
-        self.follow(queue, queue_keys(queue).end_channel(task_id))
+        self.follow(queue, stored_keys(queue).end_channel(task_id))
         self._sinks.setdefault(queue, {})[task_id] = sink
         self._unwritten[queue, task_id] = sink
 
@@ -149,7 +149,7 @@ class Outstanding:
         waiting = self.sink_of(queue, task_id)
         if waiting is not None:
             return waiting
-        self.follow(queue, queue_keys(queue).end_channel(task_id))
+        self.follow(queue, stored_keys(queue).end_channel(task_id))
         self._sinks.setdefault(queue, {})[task_id] = sink
         self._guests.add((queue, task_id))
         self._others.add(queue, (task_id,), now)
@@ -163,7 +163,7 @@ class Outstanding:
         if self._seen:
             self._seen.pop((queue, task_id), None)
         if sink is not None and not task_id.startswith(self._own_prefixes):
-            self.leave(queue_keys(queue).end_channel(task_id))
+            self.leave(stored_keys(queue).end_channel(task_id))
         return sink
 
     # --- What to look at -----------------------------------------------------------------------

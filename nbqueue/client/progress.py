@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 from nbqueue.broker.broker import Broker
 from nbqueue.clock import from_ms
 from nbqueue.wire import fields
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.decoding import json_value
+from nbqueue.wire.keys import stored_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +76,15 @@ def _value_text(value: Any) -> str:
 
 def read_progress(broker: Broker, queue: str, task_id: str) -> Progress | None:
     """What a task reported last; None if that is nothing, or the task is gone."""
-    [body] = broker.call(("HGET", queue_keys(queue).task(task_id), fields.PROGRESS))
+    [body] = broker.call(("HGET", stored_keys(queue).task(task_id), fields.PROGRESS))
     return None if not isinstance(body, bytes) else parse_progress(body)
 
 
 def parse_progress(body: bytes) -> Progress | None:
     """Progress as it lies in the store; None for what makes no sense."""
     try:
-        return progress_of(json.loads(body))
-    except (ValueError, RecursionError):
+        return progress_of(json_value(body))
+    except ValueError:
         return None
 
 

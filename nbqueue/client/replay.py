@@ -14,7 +14,7 @@ from nbqueue.calls.functions import fingerprint_of, load_arguments, load_functio
 from nbqueue.errors import SignatureError, TaskNotFound, UsageError
 from nbqueue.executor.policy import WithPolicy
 from nbqueue.executor.randomness import seeded
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import stored_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -46,7 +46,7 @@ def load_call(session: Session, queue: str, task_id: str) -> LoadedCall:
         )
     payload = whole_payload(session.broker, queue, task_id, message.payload)
     call = session.keyring.verify_call(payload, task_id, queue, message.type)
-    [blob] = session.broker.call(("GET", queue_keys(queue).code(call.fingerprint)))
+    [blob] = session.broker.call(("GET", stored_keys(queue).code(call.fingerprint)))
     if blob is None:
         raise TaskNotFound(f"the code of task {task_id} is no longer in the store", task_id)
     if fingerprint_of(blob) != call.fingerprint:

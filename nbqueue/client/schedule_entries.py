@@ -22,10 +22,11 @@ from nbqueue.client.unsent import NAME_SECONDS, Unsent, UnsentCall
 from nbqueue.clock import to_ms
 from nbqueue.cron import parse_spec, zone_of
 from nbqueue.durations import parse_duration
-from nbqueue.errors import StoreError, UsageError
+from nbqueue.errors import StoreDamaged, UsageError
 from nbqueue.names import fault_of
 from nbqueue.options import TaskOptions
-from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys
+from nbqueue.wire.decoding import time_ms
+from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, stored_keys
 from nbqueue.wire.messages import TaskMessage
 from nbqueue.wire.schedules import MISSED, ScheduleEntry, decode_entry
 
@@ -251,7 +252,7 @@ def put(
 
 
 def find(session: Session, queue: str, schedule_id: str) -> Found | None:
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     raw, values, due = session.broker.call(
         ("HGET", keys.schedules, schedule_id),
         ("HMGET", keys.schedule_state(schedule_id), *STATE_FIELDS),
@@ -262,8 +263,8 @@ def find(session: Session, queue: str, schedule_id: str) -> Found | None:
     try:
         entry = decode_entry(raw)
     except ValueError as error:
-        raise StoreError(f"the schedule {schedule_id!r} cannot be read: {error}") from None
-    return Found(entry, read_state(values), int(float(due)) if due else None)
+        raise StoreDamaged(f"the schedule {schedule_id!r} cannot be read: {error}") from None
+    return Found(entry, read_state(values), time_ms(due))
 
 
 def call_text(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbqueue.client.schedule_entries import find
 from nbqueue.client.schedule_rows import row_of, time_until
+from nbqueue.errors import StoreDamaged
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -34,5 +35,8 @@ class ScheduleForms:
 
     def _row(self) -> dict[str, Any] | None:
         """None if it was removed, or nobody can be asked."""
-        found = find(self._session, self._queue, self._id) if self._session.is_open else None
+        try:
+            found = find(self._session, self._queue, self._id) if self._session.is_open else None
+        except StoreDamaged:
+            return None
         return None if found is None else row_of(self._queue, found)

@@ -12,7 +12,6 @@ from nbqueue.broker.scheduling import (
     fire_schedule,
     pause_schedule,
     read_history,
-    read_state,
     remove_schedule,
     stored_schedules,
 )
@@ -37,15 +36,15 @@ from nbqueue.client.schedule_entries import (
     with_settings,
 )
 from nbqueue.client.schedule_forms import ScheduleForms
-from nbqueue.client.schedule_rows import next_at, prev_at, row_of
+from nbqueue.client.schedule_rows import next_at, prev_at, read_row
 from nbqueue.client.submit import TaskFunction
 from nbqueue.client.terms import Terms
 from nbqueue.client.unsent import UnsentCall
-from nbqueue.clock import from_ms
 from nbqueue.errors import ScheduleNotFound, StoreError, TaskNotFound, UsageError
-from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, scheduler_history
+from nbqueue.wire.decoding import moment, whole_number
+from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, scheduler_history, stored_keys
 from nbqueue.wire.messages import TaskMessage
-from nbqueue.wire.schedules import ScheduleEntry, asynq_id, decode_entry
+from nbqueue.wire.schedules import ScheduleEntry, asynq_id
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -184,16 +183,16 @@ class Schedule(ScheduleForms):
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise UsageError(f"limit={limit!r} must be a whole number, 1 or more")
         self._read()
-        key = queue_keys(self._queue).schedule_history(self._id)
+        key = stored_keys(self._queue).schedule_history(self._id)
         count = min(limit, 2 * HISTORY_CAP)
         [entries] = self._session.broker.call(("XREVRANGE", key, "+", "-", "COUNT", count))
         return [
             {
-                "at": from_ms(int(each["at"])),
-                "due": from_ms(int(each["due"])) if each["due"] else None,
-                "outcome": each["outcome"],
-                "task_id": each["task_id"] or None,
-                "detail": each["detail"],
+                "at": moment(whole_number(each.get("at"))),
+                "due": moment(whole_number(each.get("due"))),
+                "outcome": each.get("outcome", ""),
+                "task_id": each.get("task_id") or None,
+                "detail": each.get("detail", ""),
             }
             for each in read_history(entries)
         ]
@@ -330,16 +329,10 @@ def list_schedules(session: Session, queue: str | None = None) -> Schedules:
     broker = session.broker
     handles: list[Schedule] = []
     rows: list[dict[str, Any]] = []
-    for name, entry, values, score in stored_schedules(
-        broker, [queue] if queue is not None else broker.queues()
-    ):
-        try:
-            found = Found(decode_entry(entry), read_state(values), None)
-        except ValueError:
-            continue  # workers say what is wrong with it
-        found = found._replace(due_ms=int(float(score)) if score else None)
-        handles.append(Schedule(session, name, found.entry.id))
-        rows.append(row_of(name, found))
+    names = [queue] if queue is not None else broker.queues()
+    for each in stored_schedules(broker, names):
+        handles.append(Schedule(session, each.queue, each.id))
+        rows.append(read_row(*each))
     return Schedules(handles, rows)
 
 

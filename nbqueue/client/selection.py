@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -243,3 +243,25 @@ def _from_pandas(data: Any) -> Iterator[tuple[str, str | None]]:
                 "its index"
             )
         yield task_id, queue if isinstance(queue, str) else None
+
+
+_FILTERS = ("state", "type", "error", "since", "until", "group")
+
+
+def check_where(selection: Any, where: Mapping[str, Any]) -> None:
+    """Raises `UsageError` unless ``where`` has only what can choose tasks, beside ``selection``."""
+    unknown = [name for name in where if name not in (*_FILTERS, "queue")]
+    if unknown:
+        raise UsageError(
+            f"there is no {unknown[0]}=; there are queue=, "
+            + ", ".join(f"{name}=" for name in _FILTERS)
+        )
+    given = [name for name in _FILTERS if where.get(name) is not None]
+    if selection is not None and given:
+        raise UsageError(f"{given[0]}= is of filters: pass either tasks, or a filter")
+
+
+def check_number(value: int, what: str, least: int, most: int) -> None:
+    """Raises `UsageError` unless ``value`` is a whole number in this range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UsageError(f"{what}={value!r} must be a whole number from {least} to {most}")

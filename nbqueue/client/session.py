@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nbqueue.broker.broker import Broker
 from nbqueue.calls import taskmark
@@ -19,8 +20,10 @@ from nbqueue.client.listener import Listener
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.clock import Clock
 from nbqueue.errors import (
+    StoreDamaged,
     StoreError,
     StoreUnreachable,
+    StoreWarning,
     UsageError,
     ValueTooLarge,
 )
@@ -30,8 +33,8 @@ from nbqueue.sizes import Size, format_size, parse_size
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.durability import check_durability, ensure_durability
 from nbqueue.store.url import default_url, parse_url
-from nbqueue.wire import ids
-from nbqueue.wire.keys import LISTENER_LENGTH, queue_keys
+from nbqueue.wire import decoding, ids
+from nbqueue.wire.keys import LISTENER_LENGTH, stored_keys
 
 CAPTURED_LIMIT = "16MB"
 """How much a function may take along unless `nbqueue.connect` says else."""
@@ -156,9 +159,13 @@ class Session:
         queues = self.broker.queues()
         if not queues:
             return None
-        replies = self.broker.call(*(("GET", queue_keys(queue).name(name)) for queue in queues))
+        replies = self.broker.try_call(
+            *(("GET", stored_keys(queue).name(name)) for queue in queues)
+        )
         found = [
-            (reply.decode(), queue) for queue, reply in zip(queues, replies, strict=True) if reply
+            (decoding.text(reply), queue)
+            for queue, reply in zip(queues, replies, strict=True)
+            if isinstance(reply, bytes)
         ]
         if not found:
             return None
@@ -172,7 +179,12 @@ class Session:
         """Finished attempts of these queues, oldest first; the newest ``limit`` of them."""
         rows: list[dict[str, str]] = []
         for queue in self.broker.with_attempts(queues) if len(queues) > 1 else queues:
-            for row in self.broker.attempts(queue, since_ms, limit):
+            try:
+                found = self.broker.attempts(queue, since_ms, limit)
+            except StoreDamaged:
+                warn_of([f"queue {queue!r}: its attempts cannot be read"])
+                continue
+            for row in found:
                 row["queue"] = queue
                 rows.append(row)
         if len(queues) > 1:
@@ -191,11 +203,16 @@ class Session:
             self.store.close()
 
 
-def _ended_at(row: dict[str, str]) -> float:
-    try:
-        return float(row.get("finished_at", 0))
-    except ValueError:
-        return 0.0
+def _ended_at(row: dict[str, str]) -> int:
+    return decoding.whole_number(row.get("finished_at"), 0) or 0
+
+
+def warn_of(faults: Iterable[str]) -> None:
+    """Warn of what could not be read, and is missing in what is returned."""
+    for fault in faults:
+        warnings.warn(
+            f"{fault}; `nbqueue store check` lists all faults", StoreWarning, stacklevel=4
+        )
 
 
 def _closed(task_id: str) -> End:

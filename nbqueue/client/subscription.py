@@ -10,6 +10,7 @@ from typing import Any
 from nbqueue.broker import resp
 from nbqueue.broker.link import MessageLink
 from nbqueue.store.connection import Store
+from nbqueue.wire.keys import stored_name
 
 ANSWER_SECONDS = 30.0
 """How long the store may be silent and still counts as there."""
@@ -112,7 +113,7 @@ class Subscription(MessageLink):
     def _understand(self, reply: list[Any]) -> None:
         kind, name = reply[0], reply[1]
         if kind == b"message":
-            self._on_message(name.decode(), reply[2])
+            self._on_message(stored_name(name), reply[2])
         elif kind in (b"subscribe", b"unsubscribe"):
             with self._lock:
                 self._unconfirmed -= 1

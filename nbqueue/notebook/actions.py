@@ -13,11 +13,13 @@ from nbqueue.notebook.local import LocalWorker, local_workers
 from nbqueue.notebook.still import Card, Starting
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.wire.decoding import printable
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
 
 _MOST_NAMES = 50
+_MOST_QUEUES = 50
 _SHOWN = ("pending", "active", "scheduled", "retry", "archived", "completed")
 
 
@@ -75,13 +77,16 @@ def status(client: Client) -> Card:
     inspector = client.inspector
     lines, rows = [f"nbqueue at {client.url}"], []
     try:
-        for name in inspector.queues():
-            info = inspector.queue(name)
+        names = inspector.queues()
+        for info in inspector.queue_infos(names[:_MOST_QUEUES]):
+            name = printable(info.queue)
             counts = (info.pending, info.active, info.scheduled, info.retry, info.archived)
             rows.append(
                 [h.strong(name), *(f"{count:,}" for count in counts), f"{info.completed:,}"]
             )
             lines.append(f"  {name}: {info.pending} pending, {info.active} active")
+        if len(names) > _MOST_QUEUES:
+            lines.append(f"  … and {len(names) - _MOST_QUEUES:,} more queues")
         servers = inspector.servers()
     except StoreError as error:
         return Card(str(error), h.card(h.problem(str(error)), label="nbqueue"))
@@ -92,7 +97,8 @@ def status(client: Client) -> Card:
     heads = ["queue", *_SHOWN]
     parts = [h.row(h.strong("nbqueue"), h.pale(client.url)), h.row(escape(said))]
     if rows:
-        parts.append(h.table(heads, rows, caption="Queues", numeric=range(1, 7)))
+        caption = "Queues" + (f", {len(rows)} of {len(names):,}" if len(rows) < len(names) else "")
+        parts.append(h.table(heads, rows, caption=caption, numeric=range(1, 7)))
     parts.append(h.row(h.code(hint.split(" shows")[0].split(" starts")[0]),
                        h.pale(hint.partition(" ")[2].partition(" ")[2]), gap=4))  # fmt: skip
     return Card("\n".join([*lines, f"  {hint}"]), h.card(*parts, label="nbqueue"))

@@ -23,7 +23,14 @@ def texts(values: Sequence[str | None]) -> Any:
 
     if values and values.count(None) == len(values):
         return pd.array([None], dtype="string").take([0] * len(values))
-    return pd.array(list(values), dtype="string")
+    return pd.array(list(map(_printable, values)), dtype="string")
+
+
+def _printable(value: str | None) -> str | None:
+    """``value`` with escapes for bytes that are no UTF-8, which no column of text can hold."""
+    if value is None or value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def whole(values: Sequence[int | None]) -> Any:
@@ -109,6 +116,7 @@ def category(values: Sequence[str | None]) -> pd.Categorical:
     import pandas as pd
 
     # Categories of one dtype, whatever pandas makes of text: an empty list would become object.
+    values = list(map(_printable, values))
     known = sorted(v for v in set(values) if v is not None)
     return pd.Categorical(values, dtype=pd.CategoricalDtype(pd.Index(known, dtype="string")))
 

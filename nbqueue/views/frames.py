@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from nbqueue.views.columns import category, instants, ordered_category, spans, texts, whole
+from nbqueue.wire.decoding import LARGEST, LAST_MS, MOST_ATTEMPTS, shortened, whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +35,7 @@ ATTEMPT_COLUMNS: Final = (
     "host",
     "peak_memory",
     "error",
+    "fault",
 )
 
 _Row = Mapping[str, str]
@@ -48,6 +50,7 @@ def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
 
     ============================  =========================  ====================================
     ``task_id reason error``      ``string``                 reason and error of a failure only
+    ``fault``                     ``string``                 what of the entry cannot be read
     ``type queue worker host``    ``category`` of text       categories in alphabetical order
     ``outcome``                   ordered ``category``       all of `OUTCOMES`, in that order
     ``attempt``                   ``Int64``                  from 1
@@ -61,15 +64,22 @@ def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
     def text(name: str) -> list[str | None]:
         return [row.get(name) or None for row in rows]
 
-    def numbers(name: str) -> list[int | None]:
-        return [None if value is None else int(value) for value in text(name)]
+    faults: list[str | None] = [None] * len(rows)
+
+    def numbers(name: str, most: int = LAST_MS) -> list[int | None]:
+        found = text(name)
+        known = [whole_number(value, 0, most) for value in found]
+        for i, value in enumerate(found):
+            if value is not None and known[i] is None:
+                faults[i] = faults[i] or f"{name} is {shortened(value, 40)}"
+        return known
 
     started, finished = instants(numbers("started_at")), instants(numbers("finished_at"))
     columns = {
         "task_id": texts(text("task_id")),
         "type": category(text("type")),
         "queue": category([row.get("queue") or queue for row in rows]),
-        "attempt": whole(numbers("attempt")),
+        "attempt": whole(numbers("attempt", MOST_ATTEMPTS)),
         "outcome": ordered_category(text("outcome"), OUTCOMES),
         "reason": texts(text("reason")),
         "started_at": started,
@@ -79,9 +89,10 @@ def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
         "worker": category(text("worker")),
         "host": category(text("host")),
         # An executor that died took its figure with it, and 0 bytes is what stands there then.
-        "peak_memory": whole([value or None for value in numbers("peak_memory")]),
+        "peak_memory": whole([value or None for value in numbers("peak_memory", LARGEST)]),
         "error": texts(text("error")),
     }
+    columns["fault"] = texts(faults)
     frame = pd.DataFrame(columns, columns=list(ATTEMPT_COLUMNS))
     ordered: pd.DataFrame = frame.sort_values("finished_at", kind="stable", ignore_index=True)
     return ordered

@@ -29,7 +29,7 @@ _NUMBERS: Final = (
     "failed_total",
     "trimmed",
 )
-QUEUE_COLUMNS: Final = (*_NUMBERS, "paused", "latency", "memory")
+QUEUE_COLUMNS: Final = (*_NUMBERS, "paused", "latency", "memory", "fault")
 WORKER_COLUMNS: Final = (
     "host",
     "pid",
@@ -60,6 +60,7 @@ SCHEDULE_COLUMNS: Final = (
     "max_runs",
     "owner",
     "created_at",
+    "fault",
 )
 
 
@@ -69,14 +70,17 @@ def queues(infos: Sequence[QueueInfo]) -> pd.DataFrame:
     How many tasks there are in all and in each state, how many groups; how many attempts ended
     today (UTC) and ever, and failed; how many tasks a full archive dropped (``Int64``); ``paused``
     (``boolean``); ``latency``, for how long the oldest pending task has waited
-    (``timedelta64[ns]``); ``memory`` in bytes, where it was asked for (``Int64``).
+    (``timedelta64[ns]``); ``memory`` in bytes, where it was asked for (``Int64``); ``fault``, what
+    of the queue cannot be read, or why it is not served (``string``).
     """
     columns: dict[str, Any] = {
-        name: whole([getattr(info, name) for info in infos]) for name in _NUMBERS
+        name: whole([None if name in info.unknown else getattr(info, name) for info in infos])
+        for name in _NUMBERS
     }
     columns["paused"] = truths([info.paused for info in infos])
     columns["latency"] = spans([_ms(info.latency) for info in infos])
     columns["memory"] = whole([info.memory for info in infos])
+    columns["fault"] = texts([info.fault for info in infos])
     return _frame(columns, QUEUE_COLUMNS, "queue", [info.queue for info in infos])
 
 
@@ -117,13 +121,15 @@ def schedules(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     ``last_task_id`` (``string``); ``tz``, ``queue``, ``type``, ``missed`` and ``owner``
     (``category``); ``paused`` and ``overlap`` (``boolean``); ``next_at``, ``prev_at``, ``start``,
     ``until`` and ``created_at`` (``datetime64[ns, UTC]``); ``runs`` and ``max_runs`` (``Int64``);
-    ``jitter``, of seconds (``timedelta64[ns]``).
+    ``jitter``, of seconds (``timedelta64[ns]``); ``fault``, why it cannot be read (``string``).
     """
 
     def column(name: str) -> list[Any]:
         return [row.get(name) for row in rows]
 
-    columns: dict[str, Any] = {name: texts(column(name)) for name in ("spec", "last_task_id")}
+    columns: dict[str, Any] = {
+        name: texts(column(name)) for name in ("spec", "last_task_id", "fault")
+    }
     for name in ("tz", "queue", "type", "missed", "owner"):
         columns[name] = category([None if v is None else str(v) for v in column(name)])
     for name in ("paused", "overlap"):
@@ -152,6 +158,6 @@ def _frame(
     frame: pd.DataFrame = pd.DataFrame(
         dict(columns),
         columns=list(names),
-        index=pd.Index(list(keys), dtype="string", name=index),
+        index=pd.Index(texts(keys), name=index),
     )
     return frame

@@ -21,6 +21,7 @@ from nbqueue.views.columns import (
 )
 from nbqueue.views.frames import OUTCOMES
 from nbqueue.wire import states
+from nbqueue.wire.decoding import whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,7 @@ TASK_COLUMNS: Final = (
     "worker",
     "progress",
     "error",
+    "fault",
 )
 
 ON_DEMAND: Final = ("payload", "arguments", "headers", "retention", "result", "exception")
@@ -183,6 +185,9 @@ class _Columns:
     def _error(self) -> Any:
         return texts([message.error_msg or None for message in self._table.message])
 
+    def _fault(self) -> Any:
+        return texts(self._table.fault)
+
     def _payload(self) -> Any:
         return objects([message.payload for message in self._table.message])
 
@@ -190,7 +195,7 @@ class _Columns:
         return objects([dict(message.headers) for message in self._table.message])
 
     def _retention(self) -> Any:
-        return spans([message.retention * 1000 for message in self._table.message])
+        return spans([whole_number(message.retention * 1000) for message in self._table.message])
 
 
 _UNBEGUN: Final = frozenset({states.WAITING, states.SCHEDULED, states.AGGREGATING, states.PENDING})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from nbqueue.wire.decoding import LAST_MS, whole_number
+
 
 def ids_of(entry: Mapping[bytes, bytes]) -> list[str]:
     """The ids of the tasks that an entry is about, in order.
@@ -29,6 +31,7 @@ def read_event(pairs: Sequence[bytes]) -> tuple[str, int, list[str]] | None:
     """
     entry = dict(zip(pairs[::2], pairs[1::2], strict=False))
     event, at = entry.get(b"event"), entry.get(b"at")
-    if event is None or at is None or not at.isdigit():
+    at_ms = whole_number(at, 0, LAST_MS)
+    if event is None or at_ms is None:
         return None
-    return event.decode("utf-8", "replace"), int(at), ids_of(entry)
+    return event.decode("utf-8", "replace"), at_ms, ids_of(entry)

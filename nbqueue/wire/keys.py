@@ -65,10 +65,10 @@ def is_queue_name(name: str) -> bool:
 
 
 class QueueKeys:
-    """The keys of one queue. Get it from `queue_keys`, which keeps them."""
+    """The keys of one queue. Get it from `queue_keys` or `stored_keys`, which keep them."""
 
     def __init__(self, queue: str) -> None:
-        self.queue = check_queue_name(queue)
+        self.queue = queue
         asynq = f"asynq:{{{queue}}}:"
         own = f"nbqueue:{{{queue}}}:"
         self.prefix = asynq
@@ -182,7 +182,28 @@ class QueueKeys:
 @lru_cache(maxsize=4096)
 def queue_keys(queue: str) -> QueueKeys:
     """The keys of ``queue``. Raises `UsageError` if it cannot name a queue."""
+    return QueueKeys(check_queue_name(queue))
+
+
+@lru_cache(maxsize=4096)
+def stored_keys(queue: str) -> QueueKeys:
+    """The keys of a queue that is in the store, whatever program named it.
+
+    Programs in Go take names that nbqueue refuses. What only reads, or moves tasks by hand, takes
+    them too; such a queue is not served, and nothing is submitted to it.
+    """
     return QueueKeys(queue)
+
+
+def stored_name(name: bytes) -> str:
+    """The name of a queue or group as text. What is no UTF-8 becomes lone surrogates, as in names
+    of files, so that the text still names the same key."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def name_bytes(name: str) -> bytes:
+    """The bytes of a name as `stored_name` read it."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def server_info(host: str, pid: int, server_id: str) -> str:

@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
+from nbqueue.wire.decoding import whole_number
+
 OWN_HEADERS: Final = "nbq:"
 """How the names of our own headers begin. Tasks do not see them."""
 
@@ -30,10 +32,10 @@ def limits_text(timeout_ms: int, deadline_ms: int) -> str:
 def read_limits(headers: Mapping[str, str]) -> tuple[int, int] | None:
     """The exact time-out and deadline that a message has; None if it has none that make sense."""
     timeout, bar, deadline = headers.get(LIMITS_HEADER, "").partition("|")
-    if not (bar and timeout.isdecimal() and deadline.isdecimal()):
+    limits = whole_number(timeout, 0), whole_number(deadline, 0)
+    if not bar or limits[0] is None or limits[1] is None:
         return None
-    found = int(timeout[:20]), int(deadline[:20])
-    return found if max(found) < 2**62 else None
+    return limits[0], limits[1]
 
 
 def exact(ms: int, seconds: int) -> float | None:

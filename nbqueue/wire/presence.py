@@ -122,7 +122,7 @@ def encode_tasks(worker_id: str, tasks: Iterable[RunningTask]) -> bytes:
             queue=task.queue,
         )
         info.start_time.FromMicroseconds(int(task.started_at * 1e6))
-        info.deadline.FromSeconds(int(task.deadline or FAR_DEADLINE))
+        info.deadline.FromSeconds(int(min(task.deadline or FAR_DEADLINE, FAR_DEADLINE)))
         # Two queues may have a task of the same id. Who reads these looks at the values only.
         field = task.task_id if task.task_id not in seen else f"{task.task_id} in {task.queue}"
         seen.add(task.task_id)

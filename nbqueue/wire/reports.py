@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from nbqueue.clock import EPOCH
 from nbqueue.wire.messages import (
     GO_ZERO_SECONDS,
     SchedulerEnqueueEvent,
@@ -15,15 +16,13 @@ from nbqueue.wire.messages import (
     WorkerInfo,
 )
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
 
 def moment(stamp: Any) -> datetime | None:
     """A timestamp of a message as a datetime in UTC; None for Go's zero time, and for none."""
     if stamp.seconds in (0, GO_ZERO_SECONDS):
         return None
     try:
-        return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+        return EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
     except OverflowError:
         return None
 

@@ -11,9 +11,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, Final
 
+from nbqueue.wire.decoding import LARGEST, LAST_MS, json_object, moment, shortened
 from nbqueue.wire.ids import NUMBERS, make_id, prefix_of
 from nbqueue.wire.messages import (
     FAR_TIMEOUT,
@@ -104,23 +105,38 @@ def encode_entry(entry: ScheduleEntry) -> bytes:
 def decode_entry(raw: bytes) -> ScheduleEntry:
     """Raises `ValueError` if it is none: anybody may have written it."""
     try:
-        values = json.loads(raw)
+        values = json_object(raw)
         known = {name: values[name] for name in _KINDS if name in values}
         known["message"] = base64.b64decode(known["message"], validate=True)
         entry = ScheduleEntry(**known)
-    except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"this is no schedule: {error}") from None
     for name, kind in _KINDS.items():
-        if type(getattr(entry, name)) is not kind:
-            raise ValueError(f"this is no schedule: {name} is {getattr(entry, name)!r}")
+        value = getattr(entry, name)
+        is_sound = type(value) is kind
+        if is_sound and isinstance(value, int) and kind is int:
+            is_sound = 0 <= value <= _LARGEST_OF[name]
+        if not is_sound:
+            raise ValueError(f"this is no schedule: {name} is {shortened(value)}")
     message = read_message(entry.message)
     if message is None or not message.type:
         raise ValueError("this is no schedule: its message cannot be read")
     if entry.missed not in MISSED or len(entry.revision) != 6 or not entry.id:
         raise ValueError("this is no schedule that this version knows")
+    if entry.name and not entry.name_seconds:
+        raise ValueError("this is no schedule: its name is kept for 0 seconds")
     return entry
 
 
+_LARGEST_OF: Final[dict[str, int]] = {
+    "jitter_ms": LARGEST,
+    "start_ms": LAST_MS,
+    "until_ms": LAST_MS,
+    "max_runs": LARGEST,
+    "unique_ms": LARGEST,
+    "name_seconds": LARGEST // 1000,
+    "created_ms": LAST_MS,
+}
 _KINDS: Final[dict[str, type]] = {
     "id": str,
     "spec": str,
@@ -196,8 +212,9 @@ def option_texts(queue: str, message: TaskMessage, unique_ms: int = 0) -> Sequen
     if message.timeout and message.timeout != FAR_TIMEOUT:
         texts.append(f"Timeout({go_duration(message.timeout * 1000)})")
     if message.deadline:
-        moment = datetime.fromtimestamp(message.deadline, timezone.utc)
-        texts.append(f"Deadline({_unix_date(moment)})")
+        until = moment(message.deadline * 1000)
+        if until is not None:
+            texts.append(f"Deadline({_unix_date(until)})")
     if unique_ms:
         texts.append(f"Unique({go_duration(unique_ms)})")
     if message.retention:

@@ -46,8 +46,7 @@ def admit(run: Run, keys: Keyring, handlers: HandlerTable, clock: Clock) -> Refu
     Nothing is unpickled here, and nothing that this refuses ever is.
     """
     if not run.message.type:
-        text = "what lies in the store is no task that this program can read"
-        return Refusal(state.Archive("unreadable", text), TaskFailed(text, run.task_id))
+        return unreadable(run)
     payload = run.payload
     refusal = (
         _admit_call(run, payload, keys)
@@ -64,6 +63,12 @@ def admit(run: Run, keys: Keyring, handlers: HandlerTable, clock: Clock) -> Refu
         text = state.timeout_text(run)
         return Refusal(state.after_failure(run, "timeout", text), TaskTimeout(text, run.task_id))
     return None
+
+
+def unreadable(run: Run) -> Refusal:
+    """The refusal of what is no task, or one that says what cannot be."""
+    text = "what lies in the store is no task that this program can read"
+    return Refusal(state.Archive("unreadable", text), TaskFailed(text, run.task_id))
 
 
 def _admit_message(run: Run, handlers: HandlerTable) -> Refusal | None:

@@ -27,6 +27,7 @@ from nbqueue.durations import format_duration
 from nbqueue.executor import aggregation, pipe
 from nbqueue.executor.aggregation import Member
 from nbqueue.executor.pipe import DoneFrame
+from nbqueue.wire.decoding import whole_number
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.worker.finisher import Finisher
@@ -143,11 +144,12 @@ class Aggregator(Service):
     def announced(self, queue: str, data: bytes) -> None:
         """Tasks came to a group: ``<its size> <its name>``."""
         size, _, raw = data.partition(b" ")
-        if not self.enabled or not raw or not size.isdigit():
+        count = whole_number(size, 0)
+        if not self.enabled or not raw or count is None:
             return
         when = self._ripeness
         key = (queue, raw.decode("utf-8", "replace"))
-        if when.max_size and int(size) >= when.max_size:
+        if when.max_size and count >= when.max_size:
             self._look(key)
         else:
             limits = [ms for ms in (when.grace_ms, when.max_delay_ms) if ms]

@@ -16,6 +16,7 @@ from nbqueue.executor.pipe import NO_CODE
 from nbqueue.wire.keys import HANDLER_TYPE, queue_keys
 from nbqueue.worker.links import Links
 from nbqueue.worker.refusals import refused
+from nbqueue.worker.unreadable import set_aside
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -98,6 +99,9 @@ class HandlerTable:
                 call = self._keys.verify_call(envelope, pattern, queue, HANDLER_TYPE)
             except SignatureError as error:
                 log.error("handler refused queue=%s pattern=%r error=%s", queue, pattern, error)
+                continue
+            except Exception as error:
+                set_aside("handler", f"{queue} {pattern}", error)
                 continue
             needs = requirement_of(call)
             served[pattern] = Found(call.fingerprint, bool(call.flags & COROUTINE), needs)

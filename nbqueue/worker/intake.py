@@ -11,7 +11,7 @@ from nbqueue.calls.payloads import CALL_BESIDE
 from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.wire.messages import TaskMessage, read_apart
-from nbqueue.worker.admission import NO_HANDLER, admit, unmet_requirement
+from nbqueue.worker.admission import NO_HANDLER, admit, unmet_requirement, unreadable
 from nbqueue.worker.answers import Answers
 from nbqueue.worker.finisher import Finisher
 from nbqueue.worker.handlers import HandlerTable
@@ -20,6 +20,7 @@ from nbqueue.worker.pool import Pool
 from nbqueue.worker.reading import Reading
 from nbqueue.worker.required import Parking
 from nbqueue.worker.runs import Run
+from nbqueue.worker.unreadable import set_aside
 
 
 class Intake:
@@ -73,7 +74,11 @@ class Intake:
         if run.is_lost:
             self._finisher.held.pop(run.number, None)
             return
-        refusal = admit(run, self._keys, self._handlers, self._clock)
+        try:
+            refusal = admit(run, self._keys, self._handlers, self._clock)
+        except Exception as error:  # of what its message says
+            set_aside("task", f"{run.queue} {run.task_id}", error)
+            refusal = unreadable(run)
         if refusal is None:
             requirement = unmet_requirement(run, self._handlers, self._offered)
             if requirement is None:

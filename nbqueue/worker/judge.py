@@ -10,6 +10,7 @@ from nbqueue.broker import limiting
 from nbqueue.broker.resp import ReplyError
 from nbqueue.clock import Clock
 from nbqueue.limits import IDLE_SECONDS
+from nbqueue.wire.decoding import time_ms
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
@@ -60,8 +61,8 @@ class LimitKeeper(Service):
         now_ms = self._clock.now_ms()
         before = now_ms - self._idle_ms
         for name, text in zip(flat[::2], flat[1::2], strict=True):
-            used = text.rpartition(b"|")[2]
-            if not used.isdigit() or int(used) < before:
+            used_ms = time_ms(text.rpartition(b"|")[2])
+            if used_ms is None or used_ms < before:
                 shown = name.decode("utf-8", "surrogateescape")
                 if shown.isprintable():
                     self._send(

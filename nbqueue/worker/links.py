@@ -19,6 +19,7 @@ from nbqueue.store.rights import slower
 from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
 from nbqueue.worker.reactor import Reactor, Timer
 from nbqueue.worker.refusals import faults
+from nbqueue.worker.unreadable import handle_guarded
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -68,7 +69,7 @@ class Links:
         self.on_down: list[Callable[[], None]] = []
         self.on_message: Callable[[str, bytes], None] = lambda channel, data: None
         self.on_tracking: Callable[[], None] = lambda: None
-        self.on_changed: Callable[[list[bytes] | None], None] = lambda keys: None
+        self.on_changed: Callable[[Any], None] = lambda keys: None
         reactor.every_round(self.flush)
         reactor.after(answer_timeout / _BEATS, self._beat)
 
@@ -179,6 +180,7 @@ class Links:
         try:
             opened["tasks"] = Link(self._store)
             opened["upkeep"] = Link(self._store)
+            opened["upkeep"].handle = handle_guarded
             channels = [CANCEL_CHANNEL, *(queue_keys(queue).wake for queue in queues)]
             opened["listener"] = Listener(
                 self._store, channels, self._on_message, self._on_listener_id, self._on_refused
@@ -239,6 +241,9 @@ class Links:
             self._lost(error)
 
     def _on_message(self, message: Any) -> None:
+        handle_guarded(self._pass_on, message)
+
+    def _pass_on(self, message: Any) -> None:
         _, channel, data = message
         own = self._own_channels.get(channel)
         if own is not None:

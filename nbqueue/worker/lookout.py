@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from nbqueue.broker.upcoming import Upcoming, upcoming
 from nbqueue.clock import Clock
+from nbqueue.wire.decoding import text
 from nbqueue.worker.cancelled import CancelFollower
 from nbqueue.worker.elsewhere import Adopter
 from nbqueue.worker.judge import Judge
@@ -137,12 +138,14 @@ class Lookout(Service):
             link.call(("CLIENT", "CACHING", "YES"))
             link.call(("EXISTS", self._sign))
 
-    def _on_changed(self, keys: Iterable[bytes] | None) -> None:
-        """These keys changed; None: all of them."""
+    def _on_changed(self, keys: object) -> None:
+        """These keys changed; None: all of them. Anybody may have published what is no list."""
         if keys is None:
             changed = set(self._queues)
+        elif not isinstance(keys, list):
+            return
         else:
-            names = [key.decode("utf-8", "replace") for key in keys]
+            names = [text(key) for key in keys if isinstance(key, bytes)]
             if self._sign in names and not self._is_told:
                 self._is_told = True
                 self._interval = LONGEST_SECONDS

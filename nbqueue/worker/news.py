@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from nbqueue.wire.decoding import LAST_MS, whole_number
 from nbqueue.worker.links import Links
 
 Told = Callable[[str, bytes], None]
@@ -14,8 +15,9 @@ def at_time(set_alarm: Callable[[str, int], None]) -> Told:
     """What is said is a time, in Unix ms."""
 
     def told(queue: str, value: bytes) -> None:
-        if value.isdigit():
-            set_alarm(queue, int(value))
+        at_ms = whole_number(value, 0, LAST_MS)
+        if at_ms is not None:
+            set_alarm(queue, at_ms)
 
     return told
 

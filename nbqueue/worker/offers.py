@@ -12,6 +12,7 @@ from nbqueue.broker.offering import Handed, hand_channel, offer, offer_text, rea
 from nbqueue.broker.resp import ReplyError
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
+from nbqueue.worker.unreadable import set_aside
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -109,19 +110,18 @@ class Offers:
     def _on_data(self, data: bytes) -> None:
         """We were told of a task that was handed to us."""
         handed = read_handed(data)
-        made = None if handed is None else self._take(handed.token)
-        if handed is None or made is None or made.queue != handed.queue:
+        if handed is None or self._take(handed.token, handed.queue) is None:
             # Anybody may publish there. A task that is ours after all is found by its lease.
-            log.warning("worker was told of a task that it did not offer to take")
+            set_aside("message of a task", "channel", "this worker did not offer to take it")
             return
         self._on_handed(handed)
 
-    def _take(self, token: str) -> _Offer | None:
-        """The offer that was used. It cannot be used again."""
+    def _take(self, token: str, queue: str) -> _Offer | None:
+        """The offer that was used, for a task of ``queue``. It cannot be used again."""
         for offers in (self._open, self._leaving, self._old):
-            made = offers.pop(token, None)
-            if made is not None:
-                return made
+            made = offers.get(token)
+            if made is not None and made.queue == queue:
+                return offers.pop(token)
         return None
 
     def _retire(self, offers: dict[str, _Offer], now: float) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from nbqueue.broker.presence import changed_queues, read_change
+from nbqueue.broker.presence import MOST_QUEUES, changed_queues, read_change
 from nbqueue.worker.fetcher import Fetcher
 from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.links import Links
 from nbqueue.worker.presence import Presence
+from nbqueue.worker.unreadable import set_aside
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -54,6 +55,9 @@ class ServedQueues:
         wanted = changed_queues(self.weights, changes)
         if not wanted:
             log.error("worker keeps its queues: they are the last that it serves")
+            return
+        if len(wanted) > max(MOST_QUEUES, len(self.weights)):
+            set_aside("command", "queues", f"it is to serve {len(wanted)} queues")
             return
         added = [name for name in wanted if name not in self.weights]
         removed = [name for name in self.names if name not in wanted]

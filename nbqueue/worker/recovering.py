@@ -16,6 +16,7 @@ from nbqueue.calls import payloads
 from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.errors import SignatureError
+from nbqueue.wire.decoding import LAST_MS, whole_number
 from nbqueue.wire.keys import SERVERS, is_queue_name, queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.wire.presence import decode_worker
@@ -131,9 +132,9 @@ class Recovering:
             refused("a search", found)
             return
         for task in found:
-            number = task.token.rpartition(":")[2]
+            number = whole_number(task.token.rpartition(":")[2], 0)
             fence = commands.token_fence(task.token)
-            is_old = number.isdigit() and int(number) <= last_token
+            is_old = number is not None and number <= last_token
             if is_old and (queue, task.task_id, fence) not in known:
                 run = self._found(queue, task, fence)
                 # Lost once more before the store has that, it must not be given back twice.
@@ -248,4 +249,5 @@ def _token_parts(token: str) -> tuple[str, int | None]:
     """Who fetched under this token, and when (Unix ms); empty for a program in Go."""
     holder, _, rest = token.rpartition(":")
     holder, _, fetched_ms = holder.rpartition(":")
-    return (holder, int(fetched_ms)) if rest and fetched_ms.isdigit() else ("", None)
+    started_ms = whole_number(fetched_ms, 0, LAST_MS)
+    return (holder, started_ms) if rest and started_ms is not None else ("", None)

@@ -27,13 +27,15 @@ from nbqueue.calls import payloads
 from nbqueue.calls.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.cron import Spec, parse_spec
-from nbqueue.errors import SignatureError, UsageError
+from nbqueue.errors import SignatureError
+from nbqueue.wire.decoding import pairs, text, time_ms
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys
 from nbqueue.wire.schedules import ScheduleEntry, decode_entry, task_id_of
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor, Timer
 from nbqueue.worker.refusals import refused
 from nbqueue.worker.schedule_records import ScheduleRecords
+from nbqueue.worker.unreadable import set_aside
 from nbqueue.worker.upkeep import Service
 
 log = logging.getLogger("nbqueue.worker")
@@ -77,7 +79,6 @@ class Scheduler(Service):
         self._look = look
         self._known: dict[str, dict[str, Known]] = {}
         self._due: Timer | None = None
-        self._refused: set[bytes] = set()
         self._closed = False
         self._records = ScheduleRecords(links, clock)
         super().__init__(reactor, links, clock, INTERVAL)
@@ -142,8 +143,8 @@ class Scheduler(Service):
         if queue not in self._queues:
             return
         old, known = self._known.get(queue, {}), {}
-        for raw_id, raw in zip(reply[::2], reply[1::2], strict=True):
-            schedule_id = raw_id.decode("utf-8", "replace")
+        for raw_id, raw in pairs(reply):
+            schedule_id = text(raw_id)
             before = old.get(schedule_id)
             if before is not None and before.raw == raw:
                 known[schedule_id] = before
@@ -173,10 +174,8 @@ class Scheduler(Service):
             lock = found.message.unique_key
             if entry.unique_ms and not lock.startswith(queue_keys(queue).lock("", "")[:-1]):
                 raise ValueError(f"{lock!r} is no unique lock of its queue")
-        except (ValueError, UsageError) as error:
-            if raw not in self._refused:
-                self._refused.add(raw)
-                log.error("schedule refused queue=%s id=%r error=%s", queue, schedule_id, error)
+        except Exception as error:  # of the decoders, or of the parser of its spec
+            set_aside("schedule", f"{queue} {schedule_id}", error)
             return None
         if payloads.is_call(found.message.payload):
             kind = SCHEDULE_TYPE + found.message.type
@@ -197,10 +196,12 @@ class Scheduler(Service):
         if isinstance(reply, ReplyError):
             refused(f"to give schedules queue={queue}", reply)
             return
-        due = dict(zip(reply[::2], reply[1::2], strict=True))
+        due = dict(pairs(reply))
         for schedule_id, each in known.items():
             score = due.get(schedule_id.encode())
-            each.due_ms = None if score is None else int(float(score))
+            each.due_ms = time_ms(score)
+            if score is not None and each.due_ms is None:
+                set_aside("time of a schedule", f"{queue} {schedule_id}", f"it is {text(score)}")
         self._records.write(queue, [(k.entry, k.due_ms, k.state.prev_ms) for k in known.values()])
         self._fire()
 
@@ -227,7 +228,13 @@ class Scheduler(Service):
             self._due = self._reactor.after(max(0.0, seconds), self._fire)
 
     def _fire_one(self, queue: str, known: Known, due_ms: int, now_ms: int) -> None:
-        for step in plan(known.spec, known.entry, due_ms, now_ms):
+        try:
+            steps = plan(known.spec, known.entry, due_ms, now_ms)
+        except Exception as error:  # its times are a stranger's
+            known.due_ms = None
+            set_aside("schedule", f"{queue} {known.entry.id}", error)
+            return
+        for step in steps:
             known.under_way += 1
             self._send_step(queue, known, step, now_ms)
 

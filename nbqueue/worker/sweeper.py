@@ -78,8 +78,9 @@ class _Sweep:
 
     def _on_candidates(self, reply: list[bytes]) -> None:
         self._unused = {
-            bytes.fromhex(fingerprint.decode()): score.decode()
-            for fingerprint, score in zip(reply[::2], reply[1::2], strict=True)
+            fingerprint: score.decode()
+            for name, score in zip(reply[::2], reply[1::2], strict=True)
+            if (fingerprint := _fingerprint(name)) is not None
         }
         if self._unused:
             self._call(("HVALS", queue_keys(self._queue).handlers), self._on_handlers)
@@ -135,6 +136,13 @@ class _Sweep:
             if link is not None:
                 link.send(commands.drop_code(self._queue, fingerprint, seen_at), lambda reply: None)
         log.info("unused code forgotten queue=%s functions=%d", self._queue, len(self._unused))
+
+
+def _fingerprint(name: bytes) -> bytes | None:
+    try:
+        return bytes.fromhex(name.decode())
+    except ValueError:
+        return None
 
 
 def _glob(text: str) -> str:

@@ -96,7 +96,11 @@ def test_a_queue_with_what_makes_no_sense(redis: Any, reader: Reader) -> None:
     redis.sadd("asynq:queues", "q")
     load(redis, {"pending": ["gone"], "groups": {"gone"}, "processed": "many", "failed": ["x"]})
     assert reader.queue("q", memory=True).memory is not None
-    assert reader.queue("q") == QueueInfo(**{**EMPTY, "size": 1, "pending": 1, "groups": 1})
+    assert reader.queue("q") == QueueInfo(
+        **{**EMPTY, "size": 1, "pending": 1, "groups": 1},
+        fault="'asynq:{q}:failed' holds a list where a string should be",
+        unknown=frozenset({"failed_total"}),
+    )
 
 
 @pytest.mark.usefixtures("odd_store")
@@ -183,12 +187,16 @@ def test_a_task(redis: Any, reader: Reader, content: Any, expected: TaskInfo) ->
 
 
 @pytest.mark.usefixtures("odd_store")
-def test_what_is_no_task_is_none(redis: Any, reader: Reader) -> None:
+def test_what_is_no_task_is_none_and_what_cannot_be_read_says_so(
+    redis: Any, reader: Reader
+) -> None:
     load(redis, {"t:a": {"state": "pending"}, "t:b": {"msg": b"\xff", "state": "pending"},
                  "t:c": task("c", "scheduled"), "t:d": task("d", "active")})  # fmt: skip
     assert reader.tasks("q", []) == []
     found = reader.tasks("q", ["a", "b", "x", "c", "d"])
-    assert found[:3] == [None, None, None]
+    assert (found[0], found[2]) == (None, None)
+    assert found[1] is not None
+    assert (found[1].state, found[1].fault) == ("pending", "its message cannot be read")
     assert found[3] == info("scheduled", id="c")
     assert found[4] == info("active", id="d", is_orphaned=True, attempt=1)
 

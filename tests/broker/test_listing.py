@@ -203,16 +203,19 @@ def test_all_slices_are_read_and_each_task_once(
 
 
 @pytest.mark.usefixtures("odd_store")
-def test_what_makes_no_sense_is_left_out(broker: Broker, redis: Any) -> None:
+def test_what_cannot_be_read_has_a_fault(broker: Broker, redis: Any) -> None:
     load(redis, {
         "pending": ["gone", "list", "bad", "a"], "t:list": ["x"],
         "t:bad": {"msg": b"\xff\xff", "state": "pending"},
         "t:a": task("a", "pending", {"pending_since": "soon", "nbq:attempt": "many"}),
         "retry": {"no": "set"},
     })  # fmt: skip
-    assert {i: told(row) for i, row in rows(broker).items()} == {
-        "a": {"state": "pending", "attempt": 0}
+    found = rows(broker)
+    assert {i: row.fault for i, row in found.items()} == {
+        "a": "nbq:attempt is 'many'",
+        "bad": "its message cannot be read",
     }
+    assert told(found["a"]) == {"state": "pending", "attempt": 0}
     assert rows(broker, types=("t",)).keys() == {"a"}
 
 

@@ -44,6 +44,7 @@ DTYPES = {
     "host": "category",
     "peak_memory": "Int64",
     "error": "string",
+    "fault": "string",
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbqueue.wire.decoding import LAST_MS
 from nbqueue.wire.messages import FAR_TIMEOUT, GO_ZERO_SECONDS, SchedulerEntry, TaskMessage
 from nbqueue.wire.schedules import (
     ScheduleEntry,
@@ -22,7 +23,8 @@ from nbqueue.wire.schedules import (
 MESSAGE = TaskMessage(type="t", payload=b"\x00\xff", queue="q", retry=3, timeout=FAR_TIMEOUT)
 ENTRY = ScheduleEntry("s", "@daily", "UTC", MESSAGE.SerializeToString(), "", "a1b2c3")
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
-NUMBER = st.integers(0, 2**53)
+NUMBER = st.integers(0, 2**53 - 1)
+TIME = st.integers(0, LAST_MS)
 
 
 @given(
@@ -37,14 +39,14 @@ NUMBER = st.integers(0, 2**53)
         missed=st.sampled_from(["once", "skip", "all"]),
         overlap=st.booleans(),
         jitter_ms=NUMBER,
-        start_ms=NUMBER,
-        until_ms=NUMBER,
+        start_ms=TIME,
+        until_ms=TIME,
         max_runs=NUMBER,
         unique_ms=NUMBER,
         name=TEXT,
-        name_seconds=NUMBER,
+        name_seconds=st.integers(1, 10**12),
         owner=TEXT,
-        created_ms=NUMBER,
+        created_ms=TIME,
     )
 )
 def test_what_is_encoded_is_read_back(entry: ScheduleEntry) -> None:
@@ -70,6 +72,13 @@ def test_what_a_later_version_added_is_skipped() -> None:
         {"jitter_ms": True},
         {"missed": "never"},
         {"revision": "abc"},
+        {"jitter_ms": -1},
+        {"max_runs": 10**400},
+        {"start_ms": 2**53},
+        {"until_ms": -1},
+        {"unique_ms": 1e3},
+        {"name": "n", "name_seconds": 0},
+        {"spec": "\ud800"},
     ],
 )
 def test_what_is_no_schedule_is_refused(changes: dict[str, object]) -> None:

@@ -41,6 +41,7 @@ TASK_DTYPES = {
     "worker": "category",
     "progress": "Float64",
     "error": "string",
+    "fault": "string",
 }
 DEMANDED_DTYPES = {
     "payload": "object",
@@ -144,7 +145,7 @@ def test_columns_and_dtypes_of_queues_never_vary(infos: list[QueueInfo]) -> None
     frame = queues(infos)
     found = {name: str(dtype) for name, dtype in frame.dtypes.items()}
     assert found == dict.fromkeys(frame.columns, "Int64") | {
-        "paused": "boolean", "latency": "timedelta64[ns]"
+        "paused": "boolean", "latency": "timedelta64[ns]", "fault": "string"
     }  # fmt: skip
     assert (frame.index.name, str(frame.index.dtype)) == ("queue", "string")
     if infos:
@@ -195,7 +196,7 @@ def test_columns_and_dtypes_of_schedules_never_vary(rows: list[dict[str, Any]]) 
         "runs": "Int64", "last_task_id": "string", "missed": "category", "overlap": "boolean",
         "jitter": "timedelta64[ns]", "start": "datetime64[ns, UTC]",
         "until": "datetime64[ns, UTC]", "max_runs": "Int64", "owner": "category",
-        "created_at": "datetime64[ns, UTC]",
+        "created_at": "datetime64[ns, UTC]", "fault": "string",
     }  # fmt: skip
     assert tuple(frame.columns) == SCHEDULE_COLUMNS
     if rows:

@@ -17,13 +17,14 @@
 
 local call, pcall = redis.call, redis.pcall
 local LARGE = 65536
+local MOST_ATTEMPTS = 2147483647
 
 if call('EXISTS', paused) == 1 then
   return 'PAUSED'
 end
 local most = tonumber(limit)
 local allowed = tonumber(call('HGET', settings, 'concurrency') or '')
-if allowed then
+if allowed and allowed >= 1 and allowed < 1e15 and allowed % 1 == 0 then
   most = math.min(most, allowed - call('LLEN', active))
   if most <= 0 then
     return 'FULL'
@@ -80,6 +81,9 @@ for i = 1, count do
   local name, task = names[i], found[i]
   local since = task[3] or ''
   local attempt = (tonumber(task[4] or '0') or 0) + 1
+  if not (attempt >= 1 and attempt <= MOST_ATTEMPTS) then
+    attempt = 1
+  end
   -- A number would be written with a precision of 17 digits, which takes long.
   call('HSET', name, 'state', 'active', 'nbq:lease', token .. '|' .. since,
     'nbq:attempt', attempt == 1 and '1' or attempt)

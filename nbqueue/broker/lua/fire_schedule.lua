@@ -17,7 +17,7 @@
 -- RETURNS: a word, and when the schedule is due now (Unix ms, empty: never). The word: GONE (there
 --   is no such schedule), STALE (it is due at another time, or was changed), ENQUEUED, or the
 --   reason why nothing was enqueued: missed, error, paused, overlap, exists, code or unique
--- USES: types, append, locks
+-- USES: types, append, number, locks
 
 check('HLEN', schedules, state, limits)
 check('ZCARD', schedule_due, code_index)
@@ -33,7 +33,7 @@ local is_by_hand = expected_ms == ''
 if found[1] ~= revision or not is_by_hand and due_text ~= expected_ms then
   return { 'STALE', due_text }
 end
-local runs = tonumber(found[4] or '') or 0
+local runs = whole_number(found[4], 0, LARGEST) or 0
 
 local function ran_before()
   if not found[3] then
@@ -81,7 +81,8 @@ if reason == '' then
   event(events, event_cap, now_ms, 'enqueued', { id })
   redis.call('HSET', state, 'last', id, 'prev', is_by_hand and now_ms or expected_ms)
   if not is_by_hand then
-    runs = redis.call('HINCRBY', state, 'runs', 1)
+    runs = runs + 1
+    redis.call('HSET', state, 'runs', string.format('%.0f', runs))
   end
 end
 redis.call('XADD', history, 'MAXLEN', '~', history_cap, '*', 'at', now_ms, 'due', expected_ms,

@@ -22,5 +22,7 @@ elseif kind == 'zset' then
   for i = 1, #found, 2 do
     row(found[i], found[i + 1])
   end
+elseif kind ~= 'none' then
+  return redis.error_reply('WRONGTYPE ' .. place .. ' is a ' .. kind)
 end
 return told(count)

@@ -5,19 +5,29 @@
 -- ARGV: task_prefix
 -- RETURNS: the sizes of the first six; how many groups there are; whether it is paused; the four
 --   counters and how many were trimmed; pending_since (ns) of the oldest pending task. As text;
---   what there is not, or makes no sense, is empty
+--   what there is not is empty, and what a key of another kind hides is a question mark
 
-local oldest = redis.call('LINDEX', pending, -1)
-local since = oldest and redis.pcall('HGET', task_prefix .. oldest, 'pending_since')
-local reply = { redis.call('LLEN', pending), redis.call('LLEN', active) }
+local reply = {}
+
+local function tell(command, key)
+  local found = redis.pcall(command, key)
+  if type(found) == 'table' then
+    found = '?'
+  end
+  reply[#reply + 1] = found and tostring(found) or ''
+end
+
+tell('LLEN', pending)
+tell('LLEN', active)
 for _, set in ipairs({ scheduled, retry, archived, completed }) do
-  reply[#reply + 1] = redis.call('ZCARD', set)
+  tell('ZCARD', set)
 end
-reply[#reply + 1] = redis.call('SCARD', groups)
-reply[#reply + 1] = redis.call('EXISTS', paused)
+tell('SCARD', groups)
+tell('EXISTS', paused)
 for _, counter in ipairs({ processed, processed_day, failed, failed_day, trim_count }) do
-  local value = redis.pcall('GET', counter)
-  reply[#reply + 1] = type(value) == 'string' and value or ''
+  tell('GET', counter)
 end
+local oldest = redis.pcall('LINDEX', pending, -1)
+local since = type(oldest) == 'string' and redis.pcall('HGET', task_prefix .. oldest, 'pending_since')
 reply[#reply + 1] = type(since) == 'string' and since or ''
 return reply

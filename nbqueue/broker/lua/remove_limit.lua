@@ -16,7 +16,7 @@ if not old then
   return 0
 end
 if idle_before ~= '' then
-  local used = tonumber(string.match(old, '(%d*)$') or '') or 0
+  local used = number(string.match(old, '(%d*)$'), 0, LARGEST) or 0
   if used >= tonumber(idle_before) then
     return 0
   end

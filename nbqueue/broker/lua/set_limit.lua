@@ -11,7 +11,7 @@ check('HLEN', limits)
 check('XLEN', events)
 local old = redis.call('HGET', limits, name)
 local is_same = old and string.sub(old, 1, #numbers + 1) == numbers .. '|'
-local used = math.max(tonumber(used_ms), tonumber(old and string.match(old, '(%d*)$') or '') or 0)
+local used = math.max(tonumber(used_ms), number(old and string.match(old, '(%d*)$'), 0, LARGEST) or 0)
 redis.call('HSET', limits, name, numbers .. '|' .. whole(used))
 if is_same then
   return 0

@@ -13,6 +13,7 @@ from nbqueue.dashboard.paging import Paging
 from nbqueue.notebook.panel.tab import Context, Tab, pager
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.wire.decoding import printable, time_ms
 
 _DAYS = 14
 _FAILED = frozenset(("retry", "archived", "lost"))
@@ -42,8 +43,9 @@ def stats_of(rows: Iterable[Mapping[str, str]]) -> list[TypeStats]:
         name = row.get("type", "")
         outcomes.setdefault(name, []).append(row.get("outcome", ""))
         began, ended = row.get("started_at", ""), row.get("finished_at", "")
-        if began.isdigit() and ended.isdigit():
-            spans.setdefault(name, []).append(max(0, int(ended) - int(began)) / 1000)
+        began_ms, ended_ms = time_ms(began), time_ms(ended)
+        if began_ms is not None and ended_ms is not None:
+            spans.setdefault(name, []).append(max(0, ended_ms - began_ms) / 1000)
     found = [
         TypeStats(
             name,
@@ -107,7 +109,7 @@ class HistoryTab(Tab):
                 cells += [self._cell(self._by_queue[name][i]) for name in columns]
             rows.append(cells)
         heads = ["day (UTC)", "", "processed", "failed"]
-        heads += columns if len(names) > 1 else []
+        heads += map(printable, columns) if len(names) > 1 else []
         said = self._paging.text(len(columns))
         caption = f"Days, of the last {_DAYS}" + (f"; queues {said}" if said else "")
         days_table = h.table(heads, rows, caption=caption, numeric=range(2, len(heads)))

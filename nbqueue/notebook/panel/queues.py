@@ -14,6 +14,7 @@ from nbqueue.views import format as words
 from nbqueue.views import html as h
 from nbqueue.views.spark import spark
 from nbqueue.wire import states
+from nbqueue.wire.decoding import printable
 
 _STATES = (
     states.PENDING,
@@ -101,10 +102,14 @@ class QueuesTab(Tab):
 
     def _row(self, info: QueueInfo, shown: Sequence[str], acts: bool, live: bool) -> list[str]:
         pace = self._paces[info.queue]
-        cells = [h.strong(info.queue), words.badge_html("paused" if info.paused else "running")]
+        badge = words.badge_html("paused" if info.paused else "running")
+        if info.fault:
+            badge = h.titled("cannot be read" if info.unknown else "not served", info.fault)
+        cells = [h.strong(printable(info.queue)), badge]
         for state in shown:
             count = getattr(info, state)
-            cells.append(_count(info.queue, state, count, live))
+            is_known = state not in info.unknown
+            cells.append(_count(info.queue, state, count, live) if is_known else h.pale("?"))
         share = 100 * info.failed / info.processed if info.processed else 0.0
         cells += [
             words.span(info.latency),

@@ -41,7 +41,12 @@ class SchedulesTab(Tab):
         self._handles = [handle for handle, _ in pairs]
         self._rows = [row for _, row in pairs]
         handle = self._opened()
-        self._history = handle.history(_HISTORY) if handle is not None else []
+        self._history = []
+        if handle is not None:
+            try:
+                self._history = handle.history(_HISTORY)
+            except NbqueueError as error:
+                self.context.said = str(error)
 
     def _opened(self) -> Schedule | None:
         return self._handle(*self._open) if self._open is not None else None
@@ -78,17 +83,19 @@ class SchedulesTab(Tab):
             if live
             else h.strong(handle.id)
         )
-        when = h.code(row["spec"])
-        if acts:
+        when = h.code(row["spec"] or "?")
+        if acts and row["spec"]:
             label = f"When {handle.id} runs"
             when = h.field(row["spec"], "spec", label=label, width=120, args=place)
-        if row.get("tz", "UTC") != "UTC":
+        if (row.get("tz") or "UTC") != "UTC":
             when += " " + h.pale(str(row["tz"]))
         cells = [
             name,
-            words.badge_html("paused" if row.get("paused") else "running"),
+            h.titled("cannot be read", row["fault"])
+            if row.get("fault")
+            else words.badge_html("paused" if row.get("paused") else "running"),
             when,
-            escape(words.shortened(str(row.get("type", "")), 40)),
+            escape(words.shortened(str(row.get("type") or ""), 40)),
             escape(handle.queue),
             self._next(row.get("next_at"), now),
             words.time_html(_ms(row.get("prev_at")), now),

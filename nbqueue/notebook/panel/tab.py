@@ -66,7 +66,9 @@ class Tab:
             self._is_stale = False
             self.read()
             self._read_at = time.monotonic()
-        return self.body(live and not self.context.read_only, live)
+        shown = self.body(live and not self.context.read_only, live)
+        # Names of bytes that are no UTF-8 cannot be sent to a browser as they are.
+        return shown if shown.isascii() else shown.encode("utf-8", "backslashreplace").decode()
 
     def read(self) -> None:
         """Read from the store what `body` shows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from html import escape
 from itertools import islice
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from nbqueue.broker.infos import TaskInfo
 from nbqueue.clock import to_ms
 from nbqueue.dashboard.paging import Paging
-from nbqueue.errors import TaskNotFound
+from nbqueue.errors import StoreDamaged, TaskNotFound
 from nbqueue.notebook.panel.detail import TaskDetail
 from nbqueue.notebook.panel.tab import Context, Tab, pager, queue_choice
 from nbqueue.views import format as words
@@ -98,11 +99,17 @@ class TasksTab(Tab):
         self._paging.counted(None if self._is_filtered else self._counts[self._state])
         first, count = self._paging.first, self._paging.size
         if self._is_filtered or self._state == states.AGGREGATING:
-            self._tasks = self._filtered(first)
+            read = partial(self._filtered, first)
         else:
-            self._tasks = inspector.page(
-                self._queue, self._state, first, count, newest_first=self._newest_first
+            read = partial(
+                inspector.page,
+                *(self._queue, self._state, first, count),
+                newest_first=self._newest_first,
             )
+        try:
+            self._tasks = read()
+        except StoreDamaged:
+            self.context.said = f"{self._queue} cannot be read: {info.fault}"
 
     @property
     def _is_filtered(self) -> bool:
@@ -230,7 +237,7 @@ class TasksTab(Tab):
             name,
             f"{task.attempt}" if task.attempt else h.pale("–"),
             h.close(self._time(task)),
-            escape(words.shortened(task.error or "", 80)),
+            escape(words.shortened(task.fault or task.error or "", 80)),
         ]
         if acts:
             is_on = task.id in self._selected

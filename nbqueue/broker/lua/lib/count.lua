@@ -14,12 +14,15 @@ end
 
 local function count(total, day, number, expire_at)
   -- In Lua's numbers the last 512 below the limit all look like the limit itself.
-  if tonumber(redis.call('GET', total) or '0') >= 9223372036854775807 - number then
+  if tonumber(redis.call('GET', total) or '0') >= 9223372036854775807 - number
+    or type(redis.pcall('INCRBY', total, number)) ~= 'number' then
     redis.call('SET', total, number)
-  else
-    redis.call('INCRBY', total, number)
   end
-  if redis.call('INCRBY', day, number) == number then
+  local counted = redis.pcall('INCRBY', day, number)
+  if type(counted) ~= 'number' then -- it has more digits than a counter
+    redis.call('SET', day, number)
+  end
+  if type(counted) ~= 'number' or counted == number then
     redis.call('EXPIREAT', day, expire_at)
   end
 end

@@ -1,7 +1,8 @@
 -- Limits by key: how many tasks of one name may run at a time, and how many may begin in a while.
--- USES: park
+-- USES: number, park
 --
--- `limits` holds for each name `concurrency|count|period_ms|burst|used_ms`, empty for none.
+-- `limits` holds for each name `concurrency|count|period_ms|burst|used_ms`, empty for none. Numbers
+-- that no client writes limit nothing.
 -- `limit:<name>` holds who runs, or may run next, with when that was last found to be so.
 -- `rate:<name>` is the time at which the next could begin if there were no burst (GCRA); it expires
 -- when that is over.
@@ -15,7 +16,10 @@ local TURN = 'turn'
 local MOST_SERVED = 100
 local MOST_STALE_HOLDERS = 20
 local LATEST_MS = 100
+local SLACK_MS = 60000
 local USED_MS = 3600000
+local MOST = 1000000000
+local LONGEST_MS = 366 * 86400000
 local known_limits = {}
 
 local function limit_of(name)
@@ -27,9 +31,9 @@ local function limit_of(name)
       local numbers, most, count, period, burst, used =
         string.match(text, '^((%d*)|(%d*)|(%d*)|(%d*))|?(%d*)')
       if most then
-        limit = { most = tonumber(most), count = tonumber(count), period = tonumber(period),
-          burst = tonumber(burst) or 1 }
-        if now - (tonumber(used) or 0) > USED_MS then
+        limit = { most = number(most, 1, MOST), count = number(count, 1, MOST),
+          period = number(period, 1, LONGEST_MS), burst = number(burst, 1, MOST) or 1 }
+        if now - (number(used, 0, LARGEST) or 0) > USED_MS then
           redis.call('HSET', own_keys .. 'limits', name, numbers .. '|' .. now_ms)
         end
       end
@@ -65,13 +69,13 @@ local function has_place(name, limit)
 end
 
 local function take_token(name, limit, is_late)
-  if not limit.count then
+  if not limit.count or not limit.period then
     return true
   end
   local key = own_keys .. 'rate:' .. name
   local gap = limit.period / limit.count
   local room = (limit.burst - 1) * gap
-  local at = tonumber(redis.pcall('GET', key) or '') or 0
+  local at = number(redis.pcall('GET', key), 0, now + room + 2 * gap + SLACK_MS) or 0
   if at - room > now then
     return false, math.max(math.ceil(at - room), now + 10)
   end

@@ -1,5 +1,5 @@
 -- The unique lock of a task: a string in the slot of its queue that holds the task's id.
--- USES: park
+-- USES: number, park
 --
 -- `lock_of(task, id)`: the key of the lock that the task names, and holds; else nil. Programs in Go
 -- leave the name out of the hash of tasks of an aggregation group: it is then in the message only.
@@ -59,8 +59,8 @@ local function hand_on(lock)
     return 0
   end
   local found = redis.call('HMGET', asynq_keys .. 't:' .. id, 'nbq:unique', 'nbq:due')
-  local wait = math.max((tonumber(found[2] or '') or 0) - now, 0)
-  redis.call('SET', lock, id, 'PX', whole(wait + (tonumber(found[1] or '') or 1000)))
+  local wait = math.max((number(found[2], 0, LARGEST) or 0) - now, 0)
+  redis.call('SET', lock, id, 'PX', whole(wait + (number(found[1], 1, LARGEST) or 1000)))
   unpark({ id }, what)
   if redis.call('EXISTS', own_keys .. 'wait:' .. what) == 1 then
     look_again(what, now + LOOK_MS)
@@ -102,7 +102,7 @@ local function extend_lock(task, id, due_ms, now_ms)
     return
   end
   local holder = redis.pcall('GET', lock)
-  local ttl = tonumber(redis.pcall('HGET', task, 'nbq:unique') or '')
+  local ttl = number(redis.pcall('HGET', task, 'nbq:unique'), 1, LARGEST)
   local wait = math.max(tonumber(due_ms) - tonumber(now_ms), 0)
   if holder == id then
     ttl = ttl or redis.call('PTTL', lock)

@@ -1,4 +1,5 @@
 -- Park tasks that must wait for something else than time, without a slot and without a retry.
+-- USES: number, publish
 --
 -- A parked task is scheduled, far enough away that nobody runs it meanwhile: if that comes, it is
 -- pending again and simply judged again. `nbq:parked` names what it waits for, and `wait:<what>`
@@ -15,7 +16,6 @@
 --
 -- Expects the locals `events`, `event_cap` and `now_ms`. Names are built from that of the events,
 -- so that scripts which end tasks need not be passed what few tasks use.
--- USES: publish
 
 local own_keys = string.sub(events, 1, -7)
 local asynq_keys = 'asynq' .. string.sub(own_keys, 8)
@@ -46,14 +46,14 @@ local function park(id, what, is_due, seconds)
   local list, task = own_keys .. 'wait:' .. what, asynq_keys .. 't:' .. id
   if not last_place[what] then
     local last = redis.call('ZRANGE', list, -1, -1, 'WITHSCORES')
-    last_place[what] = math.max(now, (tonumber(last[2]) or 0) + 1)
+    last_place[what] = math.max(now, (number(last[2], 0, LARGEST) or 0) + 1)
   end
   if redis.call('ZADD', list, 'NX', whole(last_place[what]), id) == 1 then
     last_place[what] = last_place[what] + 1
   end
   local safe = math.floor(now / 1000) + (seconds or SAFETY_SECONDS)
   if not is_due then
-    local due = tonumber(redis.call('HGET', task, 'nbq:due') or '') or 0
+    local due = number(redis.call('HGET', task, 'nbq:due'), 0, LARGEST) or 0
     safe = math.max(safe, math.ceil(due / 1000))
   end
   redis.call('ZADD', asynq_keys .. 'scheduled', safe, id)
@@ -83,7 +83,7 @@ local function unpark(ids, what, parked)
   for i = #ids, 1, -1 do
     local id = ids[i]
     local task = asynq_keys .. 't:' .. id
-    local due = tonumber(redis.call('HGET', task, 'nbq:due') or '') or 0
+    local due = number(redis.call('HGET', task, 'nbq:due'), 0, LARGEST) or 0
     redis.call('ZREM', own_keys .. 'wait:' .. what, id)
     redis.call('HDEL', task, 'nbq:parked')
     if parked then

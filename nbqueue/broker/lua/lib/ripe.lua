@@ -6,12 +6,13 @@
 -- second so many are looked at; with more, the answer may be off by a part of that second.
 --
 -- Expects the locals `task_prefix`, `max_size`, `max_delay_ms` and `grace_ms`.
+-- USES: number
 
 local SAME_SECOND = 32
 
 local function added_at(id, second)
   local at = redis.pcall('HGET', task_prefix .. id, 'nbq:added')
-  at = type(at) == 'string' and tonumber(at)
+  at = number(at, 0, LARGEST)
   -- A program in Go that moved the task since then knows no other time than the second.
   if at and math.floor(at / 1000) == second then
     return at

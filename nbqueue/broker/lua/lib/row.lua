@@ -123,7 +123,8 @@ local function row(id, score)
     end
   end
   if state == 'active' then
-    score = redis.call('ZSCORE', lease, id)
+    score = redis.pcall('ZSCORE', lease, id)
+    score = type(score) == 'string' and score or ''
   end
   number = number + 1
   ids[number], scores[number], states[number] = id, score or '', state

@@ -1,5 +1,5 @@
 -- Hand tasks out to a worker, each with a lease; what a limit or a lock keeps back is parked instead.
--- USES: limits, locks
+-- USES: number, limits, locks
 --
 -- `take(id, state, since, parked_for)`: hand out this task, if it is in this state and may run. `since`
 -- (ns) is since when it is pending (nil: as it says), and `parked_for` what it is taken to be parked
@@ -12,6 +12,7 @@
 -- `now_ms`.
 
 local LARGE = 65536
+local MOST_ATTEMPTS = 2147483647
 local reply, ids, leases, taken = {}, {}, {}, {}
 local parked, names, order = {}, {}, {}
 
@@ -27,7 +28,7 @@ local function is_let_in(id, name, waits_for)
       parked[#parked + 1] = id
       return false
     end
-    local lock_ms = tonumber(redis.call('HGET', task, 'nbq:unique') or '') or 1000
+    local lock_ms = number(redis.call('HGET', task, 'nbq:unique'), 1, LARGEST) or 1000
     redis.call('SET', lock, id, 'PX', whole(lock_ms))
   end
   if waits_for then
@@ -71,7 +72,7 @@ local function take(id, state, since, parked_for)
   reply[#reply + 1] = id
   reply[#reply + 1] = is_large and size or found[1]
   reply[#reply + 1] = since or found[3] or ''
-  reply[#reply + 1] = (tonumber(found[4] or '0') or 0) + 1
+  reply[#reply + 1] = (whole_number(found[4], 0, MOST_ATTEMPTS - 1) or 0) + 1
   reply[#reply + 1] = found[5] or '0'
   ids[#ids + 1] = id
   leases[#leases + 1] = lease_until

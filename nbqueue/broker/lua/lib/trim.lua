@@ -12,6 +12,7 @@
 --
 -- Expects the locals `archived`, `oldest`, `most`, `settings`, `task_prefix`, `trim_count`,
 -- `events`, `event_cap` and `now_ms`.
+-- USES: number
 
 local cancelled = string.sub(events, 1, -7) .. 'cancelled'
 local CANCELLED_SECONDS = 90 * 86400
@@ -19,8 +20,8 @@ local MOST_STALE_CANCELLED = 1000
 
 local function archive_limits()
   local found = redis.pcall('HMGET', settings, 'archive_max', 'archive_days')
-  local days = tonumber(found[2] or '')
-  return tonumber(found[1] or '') or tonumber(most),
+  local days = number(found[2], 0, LARGEST)
+  return whole_number(found[1], 0, LARGEST) or tonumber(most),
     days and math.floor(tonumber(now_ms) / 1000 - days * 86400) or oldest
 end
 

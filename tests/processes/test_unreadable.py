@@ -1,0 +1,166 @@
+"""Reads of everything go on beside queues, keys and records that make no sense."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import nbqueue
+from nbqueue.cli.main import main
+from nbqueue.client.client import Client
+from nbqueue.wire.messages import TaskMessage
+
+DIGITS = "9" * 400
+FOREIGN = ["mail/eu", "{x}", "\udcff\udcfe", "", " a ", "\x1b[31m"]
+WARNS = pytest.mark.filterwarnings("ignore::nbqueue.errors.StoreWarning")
+
+
+@pytest.fixture
+def q(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setenv("NBQUEUE_KEY", "5b" * 32)
+    client = nbqueue.connect(store_url)
+    yield client
+    client.close()
+
+
+def put(redis: Any, queue: str, task_id: str, state: str = "pending", **message: Any) -> None:
+    """A task as a program in Go writes it."""
+    prefix = b"asynq:{" + os.fsencode(queue) + b"}:"
+    redis.sadd("asynq:queues", os.fsencode(queue))
+    body = TaskMessage(type="mail", id=task_id, payload=b"{}", **message).SerializeToString()
+    redis.hset(prefix + b"t:" + task_id.encode(), mapping={"msg": body, "state": state})
+    if state == "pending":
+        redis.lpush(prefix + b"pending", task_id)
+    else:
+        redis.zadd(prefix + state.encode(), {task_id: 4_000_000_000})
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_queue_that_is_not_served_is_read_and_its_tasks_deleted(
+    q: Client, store: Any, name: str
+) -> None:
+    put(store.redis, name, "a")
+    put(store.redis, name, "b", "archived")
+    put(store.redis, "other", "c")
+    assert set(q.tasks().index) == {"a", "b", "c"}
+    assert q.queues()["fault"].notna().sum() == 1
+    look = q.inspector
+    assert "does not serve" in str(look.queue(name).fault)
+    assert [task.id for task in look.tasks(name, "pending")] == ["a"]
+    assert look.task("a").queue == look.task("b", name).queue == name
+    assert q.get("a").state == "pending"
+    assert len(look.delete("a")) == len(look.delete(["b"], queue=name)) == 1
+    assert set(q.tasks().index) == {"c"}
+    [fault] = look.faults()
+    assert fault.queue == name
+    look.remove_queue(name)
+    assert look.queues() == ["other"]
+
+
+def test_a_name_that_no_program_used_is_refused_still(q: Client) -> None:
+    with pytest.raises(nbqueue.UsageError, match="cannot name a queue"):
+        q.inspector.queue("a/b")
+    with pytest.raises(nbqueue.UsageError, match="cannot name a queue"):
+        q.options(queue="a/b").submit(len, [])
+
+
+@WARNS
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "asynq:{bad}:pending",
+            "asynq:{bad}:lease",
+            "asynq:{bad}:scheduled",
+            "asynq:{bad}:groups",
+        ),
+        *("nbqueue:{bad}:attempts", "nbqueue:{bad}:schedules", "asynq:{bad}:processed"),
+        *("nbqueue:{bad}:schedule_due", "asynq:{bad}:aggregation_sets", "asynq:{bad}:t:good"),
+    ],
+)
+def test_a_key_of_another_kind_hides_nothing_else(q: Client, store: Any, key: str) -> None:
+    put(store.redis, "ok", "good")
+    store.redis.sadd("asynq:queues", "bad")
+    if key.endswith("processed"):
+        store.redis.lpush(key, "x")
+    else:
+        store.redis.set(key, "x")
+    assert "good" in q.tasks().index
+    assert list(q.queues().index) == ["bad", "ok"]
+    assert q.get("good").state == "pending"
+    for read in (q.attempts, q.stats, q.schedules, lambda: q.stats(by="day")):
+        read()
+    assert [fault.key for fault in q.inspector.faults()] == [key] or key.endswith("t:good")
+
+
+def test_a_record_that_makes_no_sense_has_a_row_and_a_fault(q: Client, store: Any) -> None:
+    redis = store.redis
+    put(redis, "bad", "good", "completed", completed_at=1_700_000_000)
+    put(redis, "bad", "far", "completed", completed_at=2**62, retention=2**62)
+    put(redis, "bad", "digits")
+    redis.hset("asynq:{bad}:t:digits", mapping={
+        "nbq:attempt": DIGITS, "pending_since": DIGITS, "nbq:name": b"\xff",
+        "nbq:progress": b"[" * 100_000,
+    })  # fmt: skip
+    redis.lpush("asynq:{bad}:pending", "garbled")
+    redis.hset("asynq:{bad}:t:garbled", mapping={"msg": b"\xff\xff", "state": "pending"})
+    put(redis, "bad", "never", "scheduled")
+    redis.zadd("asynq:{bad}:scheduled", {"never": "inf"})
+    redis.xadd("nbqueue:{bad}:attempts", {"task_id": "good", "type": b"\xff", "attempt": DIGITS,
+               "started_at": DIGITS, "finished_at": "-5", "waited": "x"})  # fmt: skip
+    redis.hset("nbqueue:{bad}:schedules", mapping={"s1": b"[" * 100_000, "s2": b"{}"})
+    redis.hset("nbqueue:{bad}:limits", mapping={"l": DIGITS + "|1|1|1|1"})
+    tasks = q.tasks(columns=[..., "payload", "headers", "retention", "result", "exception"])
+    assert set(tasks.index[tasks["fault"].notna()]) == {"far", "digits", "garbled", "never"}
+    assert q.attempts()["fault"].notna().tolist() == [True]
+    assert set(q.schedules().index[q.schedules()["fault"].notna()]) == {"s1", "s2"}
+    assert q.limits("bad")[0].fault is not None
+    for by in ("queue", "type", "worker", "hour", "day"):
+        q.stats(by=by)
+    assert q.timeline() is not None
+    assert q.inspector.task("garbled").fault is not None
+    with pytest.raises(nbqueue.StoreDamaged, match=r"garbled.*bad"):
+        q.get("garbled")
+    assert len(q.inspector.delete("garbled")) == 1
+    found = {fault.key for fault in q.inspector.faults()}
+    assert {f"asynq:{{bad}}:t:{i}" for i in ("far", "digits", "never")} < found
+
+
+@WARNS
+def test_the_command_line_shows_and_lists_faults(q: Client, store: Any, store_url: str) -> None:
+    run = CliRunner()
+
+    def nbq(*words: str) -> Any:
+        return run.invoke(main, [*words, "--url", store_url])
+
+    assert "Everything" in nbq("store", "check").output
+    put(store.redis, "mail/eu", "a")
+    put(store.redis, "\udcff", "b")
+    store.redis.set("asynq:{bad}:pending", "x")
+    store.redis.sadd("asynq:queues", "bad")
+    found = nbq("store", "check")
+    assert found.exit_code == 1
+    assert "asynq:{bad}:pending" in found.output
+    assert "\\udcff" in found.output
+    listed = nbq("queue", "list")
+    assert listed.exit_code == 0
+    assert "mail/eu" in listed.output
+    assert nbq("task", "list", "-q", "mail/eu", "-s", "pending").output.count("mail") == 1
+    assert nbq("task", "inspect", "a").exit_code == 0
+    assert nbq("task", "delete", "a").exit_code == 0
+    assert nbq("task", "delete", "b", "-q", "\udcff").exit_code == 0
+
+
+@WARNS
+def test_the_panel_shows_all_tabs_beside_what_cannot_be_read(q: Client, store: Any) -> None:
+    for name in ("mail/eu", "\udcff", "bad"):
+        put(store.redis, name, "a")
+    store.redis.set("asynq:{bad}:archived", "x")
+    store.redis.hset("nbqueue:{bad}:schedules", "s", "x")
+    tabs = q.panel()._tabs
+    for tab in tabs if isinstance(tabs, list) else tabs.values():
+        tab.html(True).encode()
