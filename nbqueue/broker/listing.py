@@ -15,7 +15,7 @@ from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import Arg, Command, check_limit, command
 from nbqueue.broker.needs import Needs
 from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
-from nbqueue.broker.soundness import queue_faults
+from nbqueue.broker.soundness import NOT_SERVED, queue_faults
 from nbqueue.broker.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
 from nbqueue.broker.task_table import MessageFacts, TaskRow, TaskTable
 from nbqueue.errors import StoreDamaged
@@ -206,7 +206,7 @@ class Listing:
             try:
                 self._take(found, queue, state, wanted, limit, firsts.get(queue))
             except StoreDamaged as error:
-                self._note_damage(queue, error)
+                self._note_damage(queue, None, error)
 
     def _take(
         self,
@@ -222,16 +222,23 @@ class Listing:
         ``first`` is the reply for the first slice, if it was read.
         """
         for place in self._places(queue, state):
-            for part in self._at(queue, place, state, wanted, first):
-                chosen = part if left is None else part.take(range(min(left, len(part))))
-                found.extend(chosen)
-                left = None if left is None else left - len(chosen)
-                if left == 0:
-                    break
+            try:
+                for part in self._at(queue, place, state, wanted, first):
+                    chosen = part if left is None else part.take(range(min(left, len(part))))
+                    found.extend(chosen)
+                    left = None if left is None else left - len(chosen)
+                    if left == 0:
+                        return
+            except StoreDamaged as error:
+                self._note_damage(queue, place, error)
 
-    def _note_damage(self, queue: str, error: StoreDamaged) -> None:
-        """Note why not all of a queue could be read."""
-        found = [f"{fault.key!r} {fault.text}" for fault in queue_faults(self._broker, queue)]
+    def _note_damage(self, queue: str, place: str | None, error: StoreDamaged) -> None:
+        """Note why a place of a queue could not be read, or, for None, which places there are."""
+        found = [
+            f"{fault.key!r} {fault.text}"
+            for fault in queue_faults(self._broker, queue)
+            if fault.text != NOT_SERVED and place in (None, fault.key)
+        ]
         for what in found or [str(error)]:
             self.faults[f"queue {queue!r}: {what}"] = None
 

@@ -41,7 +41,6 @@ from nbqueue.client.session import Session
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.executor.aggregation import encoded_payload
-from nbqueue.wire import states
 from nbqueue.wire.keys import CANCEL_CHANNEL, check_queue_name
 
 if TYPE_CHECKING:
@@ -382,11 +381,6 @@ class Inspector:
 
     def _filter(self, where: dict[str, Any]) -> Filter:
         queue, state = where.pop("queue", None), where.pop("state", None)
-        if queue is None or state is None:
-            raise UsageError(
-                "say which tasks: pass ids, or queue= and state= (state is one of "
-                f"{', '.join(states.ALL)})"
-            )
         chosen = make_filter(queue, state, self._session.clock.now_ms(), **where)
         self._reader.check_queue(queue)
         return chosen

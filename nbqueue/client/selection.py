@@ -105,8 +105,8 @@ class Filter:
 
 
 def make_filter(
-    queue: str,
-    state: str,
+    queue: str | None,
+    state: str | None,
     now_ms: int,
     *,
     type: str | None = None,
@@ -116,6 +116,11 @@ def make_filter(
     group: str | None = None,
 ) -> Filter:
     """Check what a filter says. Durations count back from now. Raises `UsageError`."""
+    if queue is None or state is None:
+        raise UsageError(
+            "say which tasks: pass ids, or queue= and state= (state is one of "
+            f"{', '.join(states.ALL)})"
+        )
     if state not in STATES:
         raise UsageError(f"state={state!r} is none: choose from {', '.join(STATES)}")
     if (group is None) == (state == states.AGGREGATING):

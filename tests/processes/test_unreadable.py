@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import nbqueue
+from nbqueue.broker.channel import Channel
 from nbqueue.cli.main import main
 from nbqueue.client.client import Client
 from nbqueue.wire.messages import TaskMessage
@@ -164,3 +165,86 @@ def test_the_panel_shows_all_tabs_beside_what_cannot_be_read(q: Client, store: A
     tabs = q.panel()._tabs
     for tab in tabs if isinstance(tabs, list) else tabs.values():
         tab.html(True).encode()
+
+
+@pytest.fixture
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list with one element for each time that a client waited for the store."""
+    seen: list[int] = []
+    exchange = Channel._exchange
+
+    def counted(self: Channel, *args: Any) -> Any:
+        seen.append(1)
+        return exchange(self, *args)
+
+    monkeypatch.setattr(Channel, "_exchange", counted)
+    return seen
+
+
+def test_faults_of_some_of_many_queues_hide_nothing_of_the_others(
+    q: Client, store: Any, round_trips: list[int]
+) -> None:
+    names = [f"many-{i:03d}" for i in range(450)] + [f"odd/{i:02d}" for i in range(40)]
+    for name in names:
+        put(store.redis, name, "good")
+        put(store.redis, name, "late", "scheduled")
+    bad = {
+        "asynq:{many-000}:pending": {"good"},
+        "asynq:{many-199}:scheduled": {"late"},
+        "asynq:{many-200}:groups": set(),
+        "asynq:{many-201}:aggregation_sets": set(),
+        "asynq:{odd/07}:t:late": {"late"},
+    }
+    for key in (*bad, "nbqueue:{many-202}:attempts", "nbqueue:{many-203}:schedules"):
+        store.redis.delete(key)
+        store.redis.set(key, "x")
+    round_trips.clear()
+    queues = q.queues()
+    assert list(queues.index) == names
+    assert set(queues.index[queues["fault"].notna()]) == {
+        *("many-000", "many-199", "many-200", "many-201"),
+        *(name for name in names if "/" in name),
+    }
+    assert len(round_trips) < 20
+    round_trips.clear()
+    with pytest.warns(nbqueue.StoreWarning) as caught:
+        tasks = q.tasks()
+    assert {str(each.message).split("'")[1] for each in caught} == {
+        *("many-000", "many-199", "many-200", "many-201"),
+    }
+    assert len(tasks) == 2 * len(names) - sum(map(len, bad.values()))
+    assert len(round_trips) < 100
+    with pytest.warns(nbqueue.StoreWarning, match="many-202"):
+        q.attempts()
+    assert len(q.schedules()) == 0
+    assert [day[0].processed for day in q.inspector.histories(names, 1).values()] == [0] * 490
+    assert [info.queue for info in q.inspector.queue_infos(["odd/03", "many-004"])] == [
+        *("odd/03", "many-004"),
+    ]
+    with pytest.raises(nbqueue.UsageError, match="cannot name a queue"):
+        q.inspector.queue_infos(["many-004", "not/there"])
+
+
+def test_a_group_of_another_kind_hides_no_other_group(q: Client, store: Any) -> None:
+    redis = store.redis
+    put(redis, "bad", "a")
+    redis.sadd("asynq:{bad}:groups", "one", "two", "three")
+    redis.set("asynq:{bad}:g:two", "x")
+    for group in ("one", "three"):
+        redis.zadd(f"asynq:{{bad}}:g:{group}", {group: 1})
+        body = TaskMessage(type="mail", id=group, payload=b"{}").SerializeToString()
+        redis.hset(f"asynq:{{bad}}:t:{group}", mapping={"msg": body, "state": "aggregating"})
+    with pytest.warns(nbqueue.StoreWarning, match=r"bad.*g:two"):
+        tasks = q.tasks()
+    assert set(tasks.index) == {"a", "one", "three"}
+
+
+@WARNS
+def test_what_a_task_needs_is_said_beside_a_broken_list_of_workers(q: Client, store: Any) -> None:
+    for name in ("mail/eu", "bad"):
+        put(store.redis, name, name, "scheduled")
+        key = "asynq:{" + name + "}:t:" + name
+        store.redis.hset(key, "nbq:parked", "need:python=3.11")
+    store.redis.set("nbqueue:{bad}:capabilities", "x")
+    for error in q.tasks(columns=["error"])["error"]:
+        assert error == "needs a worker with Python 3.11; none is alive"
