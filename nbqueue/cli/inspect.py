@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbqueue.cli.parameters import SPAN, url_option
+from nbqueue.cli.parameters import SPAN, say, url_option
 from nbqueue.durations import format_duration
 from nbqueue.errors import UsageError
+from nbqueue.visible import visible
 
 if TYPE_CHECKING:
     from nbqueue.broker.infos import QueueInfo, TaskInfo
@@ -99,7 +100,7 @@ def pause(names: tuple[str, ...], url: str | None) -> None:
     with _inspector(url) as look:
         for name in names:
             was_new = look.pause(name)
-            click.echo(f"{name}: paused" if was_new else f"{name}: was paused already")
+            say(f"{name}: paused" if was_new else f"{name}: was paused already")
 
 
 @queue.command("unpause")
@@ -110,7 +111,7 @@ def unpause(names: tuple[str, ...], url: str | None) -> None:
     with _inspector(url) as look:
         for name in names:
             was_paused = look.unpause(name)
-            click.echo(f"{name}: goes on" if was_paused else f"{name}: was not paused")
+            say(f"{name}: goes on" if was_paused else f"{name}: was not paused")
 
 
 @queue.command("remove")
@@ -122,7 +123,7 @@ def remove(names: tuple[str, ...], force: bool, url: str | None) -> None:
     with _inspector(url) as look:
         for name in names:
             look.remove_queue(name, force=force)
-            click.echo(f"{name}: removed")
+            say(f"{name}: removed")
 
 
 @click.group("task")
@@ -215,9 +216,9 @@ def _action(name: str, help_text: str, *options: Callable[..., Any]) -> None:
 
 
 def _report(result: BulkResult) -> None:
-    click.echo(repr(result)[1:-1])
+    say(repr(result)[1:-1])
     for task_id, reason in result.refused.items():
-        click.echo(f"{task_id} {reason}", err=True)
+        say(f"{task_id} {reason}", err=True)
     if result.refused:
         sys.exit(1)
 
@@ -277,5 +278,5 @@ def _show(head: Sequence[str], rows: Sequence[Sequence[str]], otherwise: str = "
     for name in head:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     console.print(table)

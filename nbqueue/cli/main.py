@@ -15,13 +15,14 @@ import click
 from nbqueue import __version__
 from nbqueue.cli.parameters import QUEUE, SIZE, SPAN, url_option
 from nbqueue.errors import NbqueueError, UsageError
+from nbqueue.visible import visible
 
 
 class _ShownError(click.ClickException):
     """An error of ours as a person should see it: one red line, and no traceback."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        line = " ".join(self.message.split())
+        line = visible(" ".join(self.message.split()))
         click.echo(click.style("Error: ", fg="red", bold=True) + line, file=file, err=True)
 
 

@@ -10,6 +10,7 @@ import click
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.sizes import parse_size
+from nbqueue.visible import visible
 from nbqueue.wire.keys import check_queue_name
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class _Span(_Type):
             return parse_duration(value, param.name or "duration" if param else "duration")
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line that may contain text from the store."""
+    click.echo(visible(text), err=err)
 
 
 QUEUE: Final = _Queue()

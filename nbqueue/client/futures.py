@@ -14,6 +14,7 @@ from nbqueue.client.outcomes import GONE, End, Outcome, end_of, gone
 from nbqueue.client.seen import SeenState
 from nbqueue.client.waiting import AsyncWaiters, WaitTimeout, is_asked_by_asyncio, seconds_of
 from nbqueue.durations import Duration
+from nbqueue.visible import visible
 from nbqueue.wire import states
 
 if TYPE_CHECKING:
@@ -354,7 +355,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         return revive_kept if is_kept else revive, (place, *about)
 
     def __repr__(self) -> str:
-        return f"<TaskFuture {self.name or self.type} {self.state} id={self.id}>"
+        return visible(f"<TaskFuture {self.name or self.type} {self.state} id={self.id}>")
 
 
 class _Failed(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from html import escape
 from statistics import median
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from nbqueue.broker.infos import DailyStats
 from nbqueue.notebook.panel.tab import Context, Tab
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.visible import escape
 
 _DAYS = 14
 _FAILED = frozenset(("retry", "archived", "lost"))

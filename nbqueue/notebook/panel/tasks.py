@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from html import escape
 from itertools import islice
 from typing import Any
 
@@ -14,6 +13,7 @@ from nbqueue.notebook.panel.detail import TaskDetail
 from nbqueue.notebook.panel.tab import Context, Tab, pager
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.visible import escape
 from nbqueue.wire import states
 
 PAGE = 50
