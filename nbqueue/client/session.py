@@ -68,7 +68,7 @@ class Session:
         self.limits_said: dict[tuple[str, str], tuple[str, float]] = {}
         """The limits that this client wrote: their numbers, and until when that counts as new."""
         self._new_prefix()
-        self.listener: Listener = Listener(store, self.prefix)
+        self.listener: Listener = Listener(store, self.prefix, keyring)
         # Not at exit: the thread is a daemon, and would only delay the end.
         weakref.finalize(self, self.listener.stop, wait=False).atexit = False
         _sessions.add(self)
