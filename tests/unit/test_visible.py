@@ -96,8 +96,10 @@ def test_a_log_record_is_one_line_for_any_handler(name: str) -> None:
     finally:
         logger.removeHandler(handler)
     first, *rest = written.getvalue().split("\n")
-    assert first.startswith("task failed id=a\\x1b]52") and first.endswith("tasks=3")
-    assert not _controls(first) and not _controls("\n".join(rest), "\n\t")
+    assert first.startswith("task failed id=a\\x1b]52")
+    assert first.endswith("tasks=3")
+    assert not _controls(first)
+    assert not _controls("\n".join(rest), "\n\t")
 
 
 @pytest.mark.parametrize(
