@@ -24,6 +24,7 @@ _UNSEEN = (
 )
 _IN_A_LINE = re.compile(f"[\x00-\x1f{_UNSEEN}]")
 _IN_LINES = re.compile(f"[\x00-\x08\x0b-\x1f{_UNSEEN}]")
+_LONGEST_SHOWN = 400
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -44,6 +45,22 @@ def visible(text: str, *, lines: bool = False) -> str:
 def escape(text: str, quote: bool = True) -> str:
     """Return ``text`` as HTML, with visible escapes as in `visible`. Newlines and tabs stay."""
     return html.escape(visible(text, lines=True), quote)
+
+
+def shown(value: object) -> str:
+    """Return the ``repr`` of an argument for an error: never too long, and never failing.
+
+    Python refuses to write whole numbers of more than 4,300 digits.
+    """
+    try:
+        text = repr(value)
+    except Exception:
+        if isinstance(value, int):
+            return f"a number of {value.bit_length():,} bits"
+        return f"a value of type {type(value).__name__}"
+    if len(text) > _LONGEST_SHOWN:
+        text = f"{text[: _LONGEST_SHOWN // 2]}… ({len(text):,} characters)"
+    return visible(text)
 
 
 def _escaped(match: re.Match[str]) -> str:

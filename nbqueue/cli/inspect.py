@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbqueue.cli.parameters import SPAN, say, url_option
+from nbqueue.cli.parameters import COUNT, SPAN, say, url_option
 from nbqueue.durations import format_duration
 from nbqueue.errors import UsageError
 from nbqueue.visible import visible
@@ -162,7 +162,7 @@ def _where(words: dict[str, Any]) -> dict[str, Any]:
 
 @task.command("list")
 @_filters
-@click.option("--limit", type=click.IntRange(min=1), default=30, show_default=True)
+@click.option("--limit", type=COUNT, default=30, show_default=True)
 def list_tasks(limit: int, **words: Any) -> None:
     """Show the tasks of a queue that are in a state."""
     where = _where(words)
@@ -230,7 +230,10 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
         found = datetime.fromisoformat(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is no time such as 2030-01-31T08:00+01:00") from None
-    return found if found.tzinfo is not None else found.astimezone()
+    try:
+        return found if found.tzinfo is not None else found.astimezone()
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{value!r} is too far away") from None
 
 
 _MORE = ("reset", "keep_lock", "delay", "at")

@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 
 from nbqueue import __version__
-from nbqueue.cli.parameters import QUEUE, SIZE, SPAN, url_option
+from nbqueue.cli.parameters import COUNT, QUEUE, SIZE, SPAN, url_option
 from nbqueue.errors import NbqueueError, UsageError
 from nbqueue.visible import visible
 
@@ -99,7 +99,7 @@ def main() -> None:
 @click.option(
     "-c",
     "--concurrency",
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="How many tasks run at once. [default: the number of CPUs]",
 )
@@ -143,7 +143,7 @@ def main() -> None:
 )
 @click.option(
     "--tasks-per-executor",
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="Replace an executor after so many tasks. [default: never]",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbqueue.cli.parameters import say, url_option
+from nbqueue.cli.parameters import COUNT, say, url_option
 from nbqueue.errors import ScheduleNotFound, UsageError
 from nbqueue.visible import visible
 
@@ -97,7 +97,7 @@ def remove(found: Schedule) -> None:
 
 @_for_one(
     "history",
-    click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True),
+    click.option("-n", "limit", type=COUNT, default=20, show_default=True),
 )
 def history(found: Schedule, limit: int) -> None:
     """Show what became of its last times, newest first."""

@@ -14,6 +14,7 @@ from nbqueue.broker import outputs
 from nbqueue.broker.outputs import Entry, display_owner, read_output
 from nbqueue.calls import payloads
 from nbqueue.calls.signing import Keyring
+from nbqueue.checks import is_whole
 from nbqueue.client.feed import News, follow
 from nbqueue.client.session import Session
 from nbqueue.errors import SignatureError, UsageError
@@ -26,7 +27,7 @@ from nbqueue.views.terminal import (
     for_terminal,
     without_colours,
 )
-from nbqueue.visible import escape
+from nbqueue.visible import escape, shown
 from nbqueue.wire import fields
 from nbqueue.wire.keys import queue_keys
 
@@ -147,10 +148,10 @@ def read_task_output(
     session: Session, queue: str, task_id: str, attempt: int | None = None
 ) -> Output:
     """See `TaskFuture.output`."""
-    if attempt is not None and (isinstance(attempt, bool) or not isinstance(attempt, int)):
-        raise UsageError(f"attempt={attempt!r} is not the number of an attempt")
-    if attempt is not None and attempt < 1:
-        raise UsageError(f"attempt={attempt!r}: the first attempt is 1")
+    if attempt is not None and not is_whole(attempt, 1):
+        raise UsageError(
+            f"attempt={shown(attempt)} is not the number of an attempt, of which the first is 1"
+        )
     after = (0, 0) if attempt is None else (attempt, 0)
     task = queue_keys(queue).task(task_id)
     broker = session.broker

@@ -290,6 +290,8 @@ def _keyring(store: Store, key: str | bytes | Keyring | None) -> Keyring:
         return key
     if isinstance(key, bytes):
         return Keyring([key])
+    if key is not None and not isinstance(key, str):
+        raise UsageError(f"key= must be text or 32 bytes, not {type(key).__name__}")
     if key is not None:
         # Said here, it counts as what the environment says elsewhere, and is read alike.
         return Keyring.load(store.config_directory, {"NBQUEUE_KEY": key})
