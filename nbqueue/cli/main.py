@@ -205,13 +205,14 @@ def worker(
     Examples:
       nbqueue worker
       nbqueue worker -q critical=6 -q default=3 -c 8
-      nbqueue worker --url redis://:password@redis.example:6379/0
+      nbqueue worker --url redis://redis.example:6379/0
       nbqueue worker --memory-per-executor 2GB --shutdown-timeout 10m
 
     The first Ctrl-C (or SIGTERM) lets running tasks end, for up to the shutdown time-out, and the
     second ends at once; unfinished tasks go back to their queues. SIGTSTP (Ctrl-Z) stops fetching.
     SIGHUP ends like the first Ctrl-C, unless under nohup; SIGQUIT shows where its tasks are.
-    It logs to stderr.
+    It logs to stderr. A URL with a password is better set as NBQUEUE_URL: other users of the machine
+    can see the arguments of a command.
     """
     weights = dict(queues) or {"default": 1}
     if len(weights) < len(queues):
