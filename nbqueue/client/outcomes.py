@@ -217,7 +217,9 @@ def verified(end: End, task_id: str, keyring: Keyring) -> End | None:
         result = keyring.verify_result(end.body, task_id)
     except NbqueueError:
         return None
-    return end._replace(value=result.body) if result.kind == payloads.VALUE else None
+    if result.kind != payloads.VALUE:
+        return None
+    return End(end.state, end.body, "", None, result.body)
 
 
 def end_of(record: TaskRecord | None) -> End:

@@ -4,7 +4,7 @@ look at them in case nobody announces them. Pure; the listener guards it with it
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Protocol
 
 from nbqueue.broker.looking import MOST_LOOKED_AT
@@ -85,6 +85,10 @@ class Outstanding:
         found = [(q, i, sink) for q, sinks in self._sinks.items() for i, sink in sinks.items()]
         return [each for each in found if not own or each[:2] not in self._guests]
 
+    def ids_in(self, queue: str) -> Container[str]:
+        """The tasks of a queue that are waited for."""
+        return self._sinks.get(queue, {})
+
     def sink_of(self, queue: str, task_id: str) -> Sink | None:
         return self._sinks.get(queue, {}).get(task_id)
 
@@ -122,9 +126,12 @@ class Outstanding:
 
     def is_fresh(self, queue: str, task_id: str) -> bool:
         """Whether this client made the id, so that no earlier task had it."""
+        if not task_id.startswith(self._own_prefixes):
+            return False
+        if not self._guests and not self._reused:
+            return True
         key = (queue, task_id)
-        is_own = task_id.startswith(self._own_prefixes)
-        return is_own and key not in self._guests and key not in self._reused
+        return key not in self._guests and key not in self._reused
 
     def may_be_unwritten(self, queue: str, task_id: str) -> bool:
         """Whether the task may be missing in the store because it is still being written."""

@@ -69,8 +69,9 @@ class Telling:
             return
         tasks, certain = self._tasks, []
         doubtful: list[tuple[str, End | None]] = []
+        waited_for = tasks.ids_in(queue)
         for task_id, end in ends:
-            if tasks.sink_of(queue, task_id) is None:
+            if task_id not in waited_for:
                 continue
             if tasks.is_fresh(queue, task_id):
                 proved = verified(end, task_id, self._keyring)
@@ -80,7 +81,7 @@ class Telling:
             doubtful.append((task_id, end))
         if certain:
             self._tell(queue, certain)
-        doubtful += [(i, None) for i in unread if tasks.sink_of(queue, i) is not None]
+        doubtful += [(task_id, None) for task_id in unread if task_id in waited_for]
         if doubtful:
             with self._lock:
                 self._doubts.add(queue, doubtful)

@@ -64,7 +64,8 @@ def test_all_options_of_a_worker_reach_it(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(worker_module.Worker, "run", serve)
     line = "worker -q critical=6 -q default=3 -c 8 --executor thread --strict --lease 1m"
-    more = "--url redis://u:1/0 --shutdown-timeout 10m --tasks-per-executor 5 --memory-per-executor 512MB"
+    more = "--url redis://u:1/0 --shutdown-timeout 10m"
+    more += " --tasks-per-executor 5 --memory-per-executor 512MB"
     more += " --health-file f --log-level WARNING --wait 2m"
     result = run(*line.split(), *more.split())
     assert result.exit_code == 0, result.output
