@@ -211,8 +211,8 @@ def worker(
     The first Ctrl-C (or SIGTERM) lets running tasks end, for up to the shutdown time-out, and the
     second ends at once; unfinished tasks go back to their queues. SIGTSTP (Ctrl-Z) stops fetching.
     SIGHUP ends like the first Ctrl-C, unless under nohup; SIGQUIT shows where its tasks are.
-    It logs to stderr. A URL with a password is better set as NBQUEUE_URL: other users of the machine
-    can see the arguments of a command.
+    It logs to stderr. Set a URL with a password as NBQUEUE_URL: other users of the machine can see
+    the arguments of a command.
     """
     weights = dict(queues) or {"default": 1}
     if len(weights) < len(queues):
