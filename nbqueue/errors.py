@@ -43,6 +43,8 @@ import concurrent.futures
 import sys
 from concurrent.futures import CancelledError
 
+from nbqueue.visible import visible
+
 if sys.version_info >= (3, 11):
     _TimeoutError = TimeoutError
 else:
@@ -52,7 +54,13 @@ else:
 
 
 class NbqueueError(Exception):
-    """The base of all errors of nbqueue. Catch it to handle any of them alike."""
+    """The base of all errors of nbqueue. Catch it to handle any of them alike.
+
+    As text it shows control characters as escapes; ``args`` has them as they are.
+    """
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), lines=True)
 
 
 class UsageError(NbqueueError, ValueError):

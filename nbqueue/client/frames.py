@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -16,6 +17,7 @@ from nbqueue.broker.reports import Reports
 from nbqueue.broker.task_table import TaskRow
 from nbqueue.calls.functions import load_arguments
 from nbqueue.calls.payloads import is_result
+from nbqueue.checks import is_whole
 from nbqueue.client.codecs import has_json_result
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.client.selection import named_ids
@@ -227,7 +229,7 @@ def since_ms(session: Session, since: Duration | datetime | None) -> int | None:
 
 def check_limit(limit: int | None) -> None:
     """Raises `UsageError` unless it can be one."""
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+    if limit is not None and not is_whole(limit, 0, sys.maxsize):
         raise UsageError(f"limit={limit!r} must be a whole number, 0 or more")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.errors import NbqueueError, StoreError
@@ -13,6 +12,7 @@ from nbqueue.notebook.local import LocalWorker, local_workers
 from nbqueue.notebook.still import Card, Starting
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.visible import escape, visible
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
@@ -81,7 +81,7 @@ def status(client: Client) -> Card:
             rows.append(
                 [h.strong(name), *(f"{count:,}" for count in counts), f"{info.completed:,}"]
             )
-            lines.append(f"  {name}: {info.pending} pending, {info.active} active")
+            lines.append(f"  {visible(name)}: {info.pending} pending, {info.active} active")
         servers = inspector.servers()
     except StoreError as error:
         return Card(str(error), h.card(h.problem(str(error)), label="nbqueue"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from html import escape
 from statistics import median
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from nbqueue.errors import QueueNotFound
 from nbqueue.notebook.panel.tab import Context, Tab
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.visible import escape
 from nbqueue.wire.decoding import time_ms
 
 _DAYS = 14

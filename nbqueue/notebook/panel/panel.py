@@ -18,6 +18,7 @@ from nbqueue.notebook.panel.timeline import TimelineTab
 from nbqueue.notebook.panel.workers import WorkersTab
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.visible import visible
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
@@ -80,8 +81,9 @@ class Panel(View):
         try:
             for name in context.queue_names():
                 info = context.client.inspector.queue(name)
+                shown = visible(name)
                 lines.append(
-                    f"  {name}: {info.pending} pending, {info.active} active, {info.retry} retry, "
+                    f"  {shown}: {info.pending} pending, {info.active} active, {info.retry} retry, "
                     f"{info.archived} archived, {info.completed} completed"
                 )
         except StoreError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from html import escape
 from typing import Any
 
 import psutil
@@ -16,6 +15,7 @@ from nbqueue.notebook.local import LocalWorker, LocalWorkers, local_workers
 from nbqueue.notebook.panel.tab import Context, Tab
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.visible import escape
 
 _STATUS = {"active": "running", "stopped": "paused", "closed": "stopping", "new": "pending"}
 _MOST_TASKS = 20
