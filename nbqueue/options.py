@@ -193,7 +193,10 @@ def check_seed(seed: object) -> int:
 
 
 def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise UsageError(f"{name}={shown(value)} is of the type {kind}: it must be text")
+    if not value.strip():
         raise UsageError(f"{name}={shown(value)} is empty: it must be text")
     is_id = name == "task_id"
     fault = fault_of(value, inner_space=not is_id, only_printable=is_id)

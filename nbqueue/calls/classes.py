@@ -46,10 +46,7 @@ def reduce_class(cls: type) -> tuple[Any, ...]:
 
 
 def is_ours_by_value(cls: type) -> bool:
-    """Say whether ``cls`` goes by value, though no local module has it, and not as cloudpickle does.
-
-    These are enumerations and classes with slots.
-    """
+    """Say whether ``cls`` goes by value, has slots or members, and is in no local module."""
     if "__slots__" not in vars(cls) and not issubclass(cls, enum.Enum):
         return False
     return not cloudpickle._should_pickle_by_reference(cls)

@@ -63,13 +63,15 @@ def _state_of(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def _arguments_of(member: enum.Enum) -> tuple[type, tuple[Any, ...]] | None:
     """Return the builtin type that made ``member``, and what it made the bare member from."""
     kind = type(member)
-    for base in kind.__mro__:
-        if isinstance(vars(base).get("__new__"), types.BuiltinFunctionType):
-            break
+    base: Any = next(
+        base
+        for base in kind.__mro__
+        if isinstance(vars(base).get("__new__"), types.BuiltinFunctionType)
+    )
     if base is object:
         return base, ()
     if "__getnewargs__" in vars(base):
-        return base, base.__getnewargs__(member)  # type: ignore[attr-defined]
+        return base, base.__getnewargs__(member)
     try:
         called, arguments, *_ = base.__reduce_ex__(member, 2)
     except Exception:

@@ -28,7 +28,7 @@ from cloudpickle import cloudpickle
 from nbqueue.calls import classes, randoms, rebuild, reducers
 from nbqueue.calls.definitions import definitions, is_reader
 from nbqueue.calls.imports import SourceModule, has_source
-from nbqueue.calls.local import is_at, is_local, is_local_module
+from nbqueue.calls.local import installed_method, is_at, is_local, is_local_module
 from nbqueue.calls.needs import Names, Needs
 from nbqueue.pieces import LARGE, Body, Pieces
 
@@ -138,7 +138,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             reduced = super().reducer_override(fn)
             if reduced is NotImplemented:
                 return reduced
-            method = reducers.reduce_installed_method(fn)
+            method = installed_method(fn)
             if method is not None:
                 return method
         self.by_value = True

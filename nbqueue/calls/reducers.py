@@ -11,7 +11,6 @@ import copyreg
 import dataclasses
 import enum
 import functools
-import operator
 import pickle
 import sys
 import types
@@ -81,22 +80,6 @@ def is_importable(obj: object, name: str) -> bool:
 
 def _goes_by_name(obj: object, name: str) -> bool:
     return not identity.is_known(obj) and is_importable(obj, name)
-
-
-def reduce_installed_method(fn: types.FunctionType) -> Any:
-    """Return how the function of a class method of an installed class is got; None for others.
-
-    Its name leads to the bound method: by that alone pickle would not find the function.
-    """
-    owner: Any = sys.modules.get(fn.__module__)
-    if owner is None or travels(fn.__module__):
-        return None
-    *parts, name = fn.__qualname__.split(".")
-    for part in parts:
-        owner = getattr(owner, part, None)
-    if getattr(getattr(owner, name, None), "__func__", None) is not fn:
-        return None
-    return operator.attrgetter(f"{name}.__func__"), (owner,)
 
 
 def installed_home(obj: object) -> tuple[types.ModuleType, str] | None:

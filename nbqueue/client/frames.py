@@ -236,7 +236,10 @@ def check_limit(limit: int | None) -> None:
 def _words(what: str, value: Words) -> tuple[str, ...]:
     if value is None:
         return ()
-    words = (value,) if isinstance(value, str) else tuple(value)
+    try:
+        words = (value,) if isinstance(value, str) else tuple(value)
+    except TypeError:
+        raise UsageError(f"{what}={value!r} must be text, or some texts") from None
     for word in words:
         if not isinstance(word, str) or not word or "\0" in word:
             raise UsageError(f"{what}={word!r} must be text, or some texts")

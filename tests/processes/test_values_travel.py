@@ -22,7 +22,8 @@ from nbqueue.errors import CannotPickle, TaskFailed
 Space = dict[str, Any]
 
 SOURCE = '''
-import abc, collections, contextvars, copyreg, dataclasses, datetime, enum, functools, sys, threading, typing, weakref
+import abc, collections, contextvars, copyreg, dataclasses, datetime, enum, functools, sys
+import threading, typing, weakref
 from dataclasses import dataclass, field
 
 # --- slots
@@ -95,9 +96,7 @@ class Pair(typing.NamedTuple):
     b: str = "b"
 
 class Borrows:
-    __class_getitem__ = classmethod(typing.Generic.__class_getitem__.__func__)
     from_parts = classmethod(collections.UserDict.fromkeys.__func__)
-    names = None
 
 if sys.version_info >= (3, 11):
     class Item(typing.NamedTuple, typing.Generic[T]):
