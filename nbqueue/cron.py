@@ -20,6 +20,7 @@ from nbqueue.clock import from_ms, to_ms
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.forks import in_children
+from nbqueue.visible import shown
 
 YEARS = 5
 """A spec that matches nothing for so many years never matches, as in Asynq."""
@@ -156,21 +157,25 @@ def parse_spec(text: Any, tz: Any = "UTC") -> Spec:
     Raises `UsageError` that says which part cannot be right, or that the spec never matches.
     """
     if not isinstance(text, str) or not text.strip():
-        raise UsageError(f'spec={text!r} is empty: write "*/5 * * * *", "@every 30s" or "@hourly"')
+        raise UsageError(
+            f'spec={shown(text)} is empty: write "*/5 * * * *", "@every 30s" or "@hourly"'
+        )
     body = text.strip()
     zone = zone_of(tz)
     prefix = re.match(r"(?:CRON_TZ|TZ)=(\S*)\s*", body)
     if prefix:
-        zone = zone_of(prefix[1], f"spec={text!r}: the time zone ")
+        zone = zone_of(prefix[1], f"spec={shown(text)}: the time zone ")
         body = body[prefix.end() :]
         if not body:
-            raise UsageError(f"spec={text!r} has a time zone, and says no times")
+            raise UsageError(f"spec={shown(text)} has a time zone, and says no times")
     if body.startswith("@every"):
         return _every(text, body[len("@every") :].strip())
     if body.startswith("@"):
         if body not in _DESCRIPTORS:
             known = ", ".join(_DESCRIPTORS)
-            raise UsageError(f"spec={text!r}: {body!r} is none of {known}, @every DURATION")
+            raise UsageError(
+                f"spec={shown(text)}: {shown(body)} is none of {known}, @every DURATION"
+            )
         body = _DESCRIPTORS[body]
     return _cron(text, body.split(), zone)
 
@@ -182,31 +187,35 @@ def zone_of(tz: Any, where: str = "tz=") -> ZoneInfo:
     if tz is timezone.utc:
         return ZoneInfo("UTC")
     try:
-        return ZoneInfo(tz)
-    except (TypeError, ValueError, AttributeError, OSError, LookupError):
+        if isinstance(tz, str):
+            return ZoneInfo(tz)
+        raise LookupError
+    except (ValueError, OSError, LookupError):
         raise UsageError(
-            f"{where}{tz!r} is no time zone known here: write one such as 'Europe/Paris'"
+            f"{where}{shown(tz)} is no time zone known here: write one such as 'Europe/Paris'"
         ) from None
 
 
 def _every(text: str, duration: str) -> Every:
     if not _EVERY.fullmatch(duration):
         raise UsageError(
-            f"spec={text!r}: {duration!r} is no duration: write @every 30s, @every 1h30m"
+            f"spec={shown(text)}: {shown(duration)} is no duration: write @every 30s, @every 1h30m"
         )
     seconds = int(parse_duration(duration))
     if seconds < 1:
-        raise UsageError(f"spec={text!r}: {duration!r} is too short: it must be 1 s or more")
+        raise UsageError(
+            f"spec={shown(text)}: {shown(duration)} is too short: it must be 1 s or more"
+        )
     if seconds > YEARS * 366 * 86_400:
-        raise UsageError(f"spec={text!r}: {duration!r} is longer than {YEARS} years")
+        raise UsageError(f"spec={shown(text)}: {shown(duration)} is longer than {YEARS} years")
     return Every(seconds)
 
 
 def _cron(text: str, parts: list[str], zone: ZoneInfo) -> Cron:
     if len(parts) != len(_FIELDS):
         raise UsageError(
-            f"spec={text!r} has {len(parts)} fields: it must have 5, which are minute, hour, day "
-            "of month, month and day of week"
+            f"spec={shown(text)} has {len(parts)} fields: it must have 5, which are minute, "
+            "hour, day of month, month and day of week"
         )
     minute, hour, dom, month, dow = (
         _values(text, field, part) for field, part in zip(_FIELDS, parts, strict=True)
@@ -217,7 +226,9 @@ def _cron(text: str, parts: list[str], zone: ZoneInfo) -> Cron:
     cron = Cron(expression, zone, len(hour.values) == 24)
     start = datetime(2024, 3, 1)  # after a leap day, so that five years from here have one, too
     if cron._next_wall(start) is None:
-        raise UsageError(f"spec={text!r} never matches: there is no such day within {YEARS} years")
+        raise UsageError(
+            f"spec={shown(text)} never matches: there is no such day within {YEARS} years"
+        )
     return cron
 
 
@@ -244,7 +255,7 @@ def _values(text: str, field: _Field, part: str) -> _Values:
 
 def _range(text: str, field: _Field, part: str) -> tuple[range, bool]:
     def wrong(why: str) -> UsageError:
-        return UsageError(f"spec={text!r}: the {field.name} {part!r} {why}")
+        return UsageError(f"spec={shown(text)}: the {field.name} {shown(part)} {why}")
 
     whole, *steps = part.split("/")
     ends = whole.split("-")
@@ -272,7 +283,7 @@ def _value(field: _Field, word: str, wrong: Callable[[str], UsageError]) -> int:
     if named is not None:
         return named
     if not _NUMBER.fullmatch(word):
-        raise wrong("is empty" if not word else f"has {word!r}, which is no number or name")
+        raise wrong("is empty" if not word else f"has {shown(word)}, which is no number or name")
     value = int(word)
     if not field.low <= value <= field.high:
         raise wrong(f"must be from {field.low} to {field.high}")

@@ -7,8 +7,12 @@ import re
 from datetime import timedelta
 
 from nbqueue.errors import InvalidDuration
+from nbqueue.visible import shown
 
 Duration = float | int | timedelta | str
+
+LONGEST = 100 * 365 * 86_400.0
+"""The longest duration, in seconds: longer ones fit neither Go's durations nor timers."""
 
 _UNITS = {
     "ms": 0.001,
@@ -27,21 +31,31 @@ def parse_duration(value: Duration, what: str = "duration") -> float:
 
     ``what`` names the option in the error. Text is one or more numbers with a unit of
     ``ms``, ``s``, ``m``, ``h``, ``d`` or ``w`` (a bare number is seconds). Raises
-    `InvalidDuration` for anything else, and for what is negative or not finite.
+    `InvalidDuration` for anything else, and for what is negative, not finite or longer than a
+    hundred years.
     """
     if isinstance(value, bool):
-        raise InvalidDuration(f"{what}={value!r} is not a duration: pass {_FORMS}")
+        raise InvalidDuration(f"{what}={shown(value)} is not a duration: pass {_FORMS}")
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, int | float):
-        seconds = float(value)
+        seconds = _as_float(value)
     elif isinstance(value, str):
         seconds = _parse_text(value, what)
     else:
-        raise InvalidDuration(f"{what}={value!r} is not a duration: pass {_FORMS}")
+        raise InvalidDuration(f"{what}={shown(value)} is not a duration: pass {_FORMS}")
     if not math.isfinite(seconds) or seconds < 0:
-        raise InvalidDuration(f"{what}={value!r} must be finite and not negative")
+        raise InvalidDuration(f"{what}={shown(value)} must be finite and not negative")
+    if seconds > LONGEST:
+        raise InvalidDuration(f"{what}={shown(value)} is longer than a hundred years")
     return seconds
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _parse_text(text: str, what: str) -> float:
@@ -54,11 +68,11 @@ def _parse_text(text: str, what: str) -> float:
     while position < len(stripped):
         part = _PART.match(stripped, position)
         if part is None:
-            raise InvalidDuration(f"{what}={text!r} is not a duration: pass {_FORMS}")
+            raise InvalidDuration(f"{what}={shown(text)} is not a duration: pass {_FORMS}")
         seconds += float(part[1]) * _UNITS[part[2]]
         position = part.end()
     if not stripped:
-        raise InvalidDuration(f"{what}={text!r} is empty: pass {_FORMS}")
+        raise InvalidDuration(f"{what}={shown(text)} is empty: pass {_FORMS}")
     return seconds
 
 

@@ -46,6 +46,8 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
+from nbqueue.visible import visible
+
 if sys.version_info >= (3, 11):
     _TimeoutError = TimeoutError
 else:
@@ -55,7 +57,13 @@ else:
 
 
 class NbqueueError(Exception):
-    """The base of all errors of nbqueue. Catch it to handle any of them alike."""
+    """The base of all errors of nbqueue. Catch it to handle any of them alike.
+
+    As text it shows control characters as escapes; ``args`` has them as they are.
+    """
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), lines=True)
 
 
 class UsageError(NbqueueError, ValueError):

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nbqueue.checks import is_whole
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.names import fault_of
+from nbqueue.visible import shown
 
 Rate = str | tuple[int, Duration]
 
@@ -20,7 +22,7 @@ IDLE_SECONDS = 7 * 86_400.0
 _MOST = 10**9
 _LONGEST_NAME = 200
 _LONGEST_MS = 366 * 86_400_000
-_RATE = re.compile(r"^\s*(\d+)\s*/\s*(\S.*)$")
+_RATE = re.compile(r"^\s*(\d{1,18})\s*/\s*(\S.*)$", re.ASCII)
 _UNITS = ("ms", "s", "m", "h", "d", "w")
 
 
@@ -53,10 +55,11 @@ class Limit:
             _check_number(what, getattr(self, what))
         if self.concurrency is None and self.rate is None:
             raise UsageError(
-                f"Limit({self.name!r}) limits nothing: say concurrency=4, or rate='10/s', or both"
+                f"Limit({shown(self.name)}) limits nothing: say concurrency=4, or rate='10/s', "
+                "or both"
             )
         if self.burst is not None and self.rate is None:
-            raise UsageError(f"burst={self.burst!r} belongs to a rate: say rate= too")
+            raise UsageError(f"burst={shown(self.burst)} belongs to a rate: say rate= too")
         self._count_and_period()
 
     @property
@@ -74,7 +77,7 @@ class Limit:
             name = self.name(*args, **kwargs)
         except Exception as error:
             raise UsageError(
-                f"the function that names the limit failed for these arguments: {error!r}"
+                f"the function that names the limit failed for these arguments: {shown(error)}"
             ) from error
         return check_limit_name(name)
 
@@ -92,12 +95,14 @@ class Limit:
 def check_limit_name(name: object) -> str:
     """Return ``name`` if it can name a limit, else raise `UsageError`."""
     if not isinstance(name, str) or not name.strip():
-        raise UsageError(f"{name!r} cannot name a limit: it must be text, such as 'api.example'")
+        raise UsageError(
+            f"{shown(name)} cannot name a limit: it must be text, such as 'api.example'"
+        )
     fault = fault_of(name, longest=_LONGEST_NAME)
     if fault is not None:
         raise UsageError(
-            f"{name!r} cannot name a limit, as it {fault}: use at most {_LONGEST_NAME} printable "
-            "characters, without white space at an end"
+            f"{shown(name)} cannot name a limit, as it {fault}: use at most {_LONGEST_NAME} "
+            "printable characters, without white space at an end"
         )
     return name
 
@@ -142,19 +147,17 @@ def _parts(rate: Rate) -> tuple[int, Duration]:
     if not isinstance(rate, tuple) or len(rate) != 2:
         raise _wrong_rate(rate)
     count, among = rate
-    if isinstance(count, bool) or not isinstance(count, int):
+    if not is_whole(count, 1, _MOST):
         raise _wrong_rate(rate)
     return count, among
 
 
 def _wrong_rate(rate: object) -> UsageError:
     return UsageError(
-        f"rate={rate!r} is no rate: write '10/s', '100/m', '5/h', '1/30s', or (count, period)"
+        f"rate={shown(rate)} is no rate: write '10/s', '100/m', '5/h', '1/30s', or (count, period)"
     )
 
 
 def _check_number(what: str, value: object) -> None:
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST
-    ):
-        raise UsageError(f"{what}={value!r} must be a whole number, 1 or more")
+    if value is not None and not is_whole(value, 1, _MOST):
+        raise UsageError(f"{what}={shown(value)} must be a whole number, 1 or more")

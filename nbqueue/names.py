@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from nbqueue.visible import shown
+
 
 def fault_of(
     text: str,
@@ -27,7 +29,7 @@ def fault_of(
         if kind is None and char.isspace() and not inner_space:
             kind = "white space"
         if kind is not None:
-            return f"contains {kind} {char!r} at position {position}"
+            return f"contains {kind} {shown(char)} at position {position}"
     if text != text.strip():
         return "begins or ends with white space"
     if longest is not None and len(text) > longest:

@@ -9,14 +9,15 @@ from datetime import datetime
 from operator import index
 from typing import Any
 
+from nbqueue.checks import INT32, is_whole
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.limits import Limit
 from nbqueue.names import fault_of
+from nbqueue.visible import shown
 
 LONGEST_SEED = 1_024
 """The most bytes that a seed may have."""
-_MAX_INT32 = 2**31 - 1
 _SET_NAME = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 
 
@@ -84,27 +85,25 @@ class TaskOptions:
         _check_text("queue", self.queue)
         if any(c in "{}/" or not c.isprintable() for c in self.queue):
             raise UsageError(
-                f"queue={self.queue!r} cannot name a queue: use letters, digits and '_-.:'"
+                f"queue={shown(self.queue)} cannot name a queue: use letters, digits and '_-.:'"
             )
-        if self.retry is not None and (
-            isinstance(self.retry, bool)
-            or not isinstance(self.retry, int)
-            or not 0 <= self.retry <= _MAX_INT32
-        ):
-            raise UsageError(f"retry={self.retry!r} must be a whole number, 0 or more")
+        if self.retry is not None and not is_whole(self.retry, 0, INT32):
+            raise UsageError(f"retry={shown(self.retry)} must be a whole number, 0 or more")
         for name in ("timeout", "delay", "retention"):
             value = getattr(self, name)
             if value is not None:
                 parse_duration(value, name)
         if self.unique is not None and parse_duration(self.unique, "unique") < 1:
-            raise UsageError(f"unique={self.unique!r} is too short: it must be a second at least")
+            raise UsageError(
+                f"unique={shown(self.unique)} is too short: it must be a second at least"
+            )
         if self.on_conflict not in ("raise", "existing", "replace", "after"):
             raise UsageError(
-                f"on_conflict={self.on_conflict!r} must be 'raise', 'existing', 'replace' or "
+                f"on_conflict={shown(self.on_conflict)} must be 'raise', 'existing', 'replace' or "
                 "'after'"
             )
         if self.limit is not None and not isinstance(self.limit, Limit):
-            raise UsageError(f"limit={self.limit!r} must be an nbqueue.Limit")
+            raise UsageError(f"limit={shown(self.limit)} must be an nbqueue.Limit")
         for name in ("deadline", "at"):
             _check_moment(name, getattr(self, name))
         if self.delay is not None and self.at is not None:
@@ -114,37 +113,42 @@ class TaskOptions:
                 _check_text(name, getattr(self, name))
         if self.group is not None and _SET_NAME.search(self.group):
             raise UsageError(
-                f"group={self.group!r} ends as the keys of aggregation sets do: take another name"
+                f"group={shown(self.group)} ends as the keys of aggregation sets do: take "
+                "another name"
             )
         if self.group is not None and self.limit is not None:
             raise UsageError(
-                f"group={self.group!r} and limit= do not go together: the tasks of a group never "
-                "run; what the aggregator makes of them does"
+                f"group={shown(self.group)} and limit= do not go together: the tasks of a group "
+                "never run; what the aggregator makes of them does"
             )
         if self.group is not None and self.on_conflict == "after":
             raise UsageError(
-                f"group={self.group!r} and on_conflict='after' do not go together: a task of a "
-                "group never runs, so nothing can run after it"
+                f"group={shown(self.group)} and on_conflict='after' do not go together: a task "
+                "of a group never runs, so nothing can run after it"
             )
+        if not isinstance(self.headers, Mapping):
+            raise UsageError(f"headers={shown(self.headers)} must map text to text")
         for key, text in self.headers.items():
             if not isinstance(key, str) or not isinstance(text, str):
-                raise UsageError(f"headers={{{key!r}: {text!r}}} must map text to text")
+                raise UsageError(f"headers={{{shown(key)}: {shown(text)}}} must map text to text")
             if key.startswith("nbq:"):
-                raise UsageError(f"headers={{{key!r}: …}}: names that begin with 'nbq:' are ours")
+                raise UsageError(
+                    f"headers={{{shown(key)}: …}}: names that begin with 'nbq:' are ours"
+                )
         if self.seed is not None:
             check_seed(self.seed)
         if self.codec not in ("pickle", "json"):
-            raise UsageError(f"codec={self.codec!r} must be 'pickle' or 'json'")
+            raise UsageError(f"codec={shown(self.codec)} must be 'pickle' or 'json'")
         if not isinstance(self.fresh, bool):
-            raise UsageError(f"fresh={self.fresh!r} must be True or False")
+            raise UsageError(f"fresh={shown(self.fresh)} must be True or False")
         if self.on_lost not in ("rerun", "fail"):
-            raise UsageError(f"on_lost={self.on_lost!r} must be 'rerun' or 'fail'")
+            raise UsageError(f"on_lost={shown(self.on_lost)} must be 'rerun' or 'fail'")
 
     def check_whole(self) -> None:
         """Raise `UsageError` for what makes no sense in a task, though more may have been said."""
         if self.on_conflict != "raise" and self.unique is None:
             raise UsageError(
-                f"on_conflict={self.on_conflict!r} is about unique tasks: say unique= too, or "
+                f"on_conflict={shown(self.on_conflict)} is about unique tasks: say unique= too, or "
                 "leave it out"
             )
 
@@ -152,7 +156,7 @@ class TaskOptions:
         """Raise `UsageError` for what cannot be said of a call."""
         if self.group is not None:
             raise UsageError(
-                f"group={self.group!r} is for messages, of which an aggregator makes one: use "
+                f"group={shown(self.group)} is for messages, of which an aggregator makes one: use "
                 "q.enqueue, or leave it out"
             )
 
@@ -161,7 +165,9 @@ class TaskOptions:
         known = [f.name for f in fields(self)]
         for name in changes:
             if name not in known:
-                raise UsageError(f"{name!r} is no option of a task; there are {', '.join(known)}")
+                raise UsageError(
+                    f"{shown(name)} is no option of a task; there are {', '.join(known)}"
+                )
         # The later of two ways to say the same wins.
         if "delay" in changes and "at" not in changes and self.at is not None:
             changes = {**changes, "at": None}
@@ -173,9 +179,12 @@ class TaskOptions:
 def check_seed(seed: object) -> int:
     """Return ``seed`` as an int if it can be the seed of tasks. Raises `UsageError`."""
     # NumPy's whole numbers have __index__, its other numbers have not.
-    number = -1 if isinstance(seed, bool) or not hasattr(seed, "__index__") else index(seed)
+    try:
+        number = -1 if isinstance(seed, bool) else index(seed)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
     if number < 0:
-        raise UsageError(f"seed={seed!r} must be a whole number, 0 or more")
+        raise UsageError(f"seed={shown(seed)} must be a whole number, 0 or more")
     if number.bit_length() > 8 * LONGEST_SEED:
         raise UsageError(
             f"seed= has {number.bit_length()} bits: it can have at most {8 * LONGEST_SEED}"
@@ -184,22 +193,26 @@ def check_seed(seed: object) -> int:
 
 
 def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise UsageError(f"{name}={value!r} is empty: it must be text")
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise UsageError(f"{name}={shown(value)} is of the type {kind}: it must be text")
+    if not value.strip():
+        raise UsageError(f"{name}={shown(value)} is empty: it must be text")
     is_id = name == "task_id"
     fault = fault_of(value, inner_space=not is_id, only_printable=is_id)
     if fault is not None:
         way_out = "use letters, digits and signs" if is_id else "leave that out"
-        raise UsageError(f"{name}={value!r} {fault}: {way_out}")
+        raise UsageError(f"{name}={shown(value)} {fault}: {way_out}")
 
 
 def _check_moment(name: str, value: object) -> None:
     if value is None:
         return
     if not isinstance(value, datetime):
-        raise UsageError(f"{name}={value!r} must be a datetime")
+        raise UsageError(f"{name}={shown(value)} must be a datetime")
     if value.tzinfo is None:
         raise UsageError(
-            f"{name}={value!r} has no time zone: write {name}=datetime(…, tzinfo=timezone.utc), "
+            f"{name}={shown(value)} has no time zone: write {name}=datetime(…, "
+            "tzinfo=timezone.utc), "
             "or call .astimezone() on it for local time"
         )

@@ -6,10 +6,12 @@ import re
 from typing import Final
 
 from nbqueue.errors import UsageError
+from nbqueue.visible import shown
 
 Size = int | str
 
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_LARGEST: Final = 2**63
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
@@ -23,17 +25,22 @@ def parse_size(value: Size, what: str = "size") -> int:
     if isinstance(value, str):
         found = _SIZE.fullmatch(value.strip())
         if found is None:
-            raise UsageError(f"{what}={value!r} is not a size: write one such as 512MB or 2GiB")
+            raise UsageError(
+                f"{what}={shown(value)} is not a size: write one such as 512MB or 2GiB"
+            )
         number, unit, binary = found.groups()
-        size = int(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
+        bytes_ = float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()]
+        size = int(min(bytes_, _LARGEST + 1.0))
     elif isinstance(value, bool) or not isinstance(value, int):
         raise UsageError(
-            f"{what}={value!r} is not a size: pass a number of bytes, or text such as '512MB'"
+            f"{what}={shown(value)} is not a size: pass a number of bytes, or text such as '512MB'"
         )
     else:
         size = value
     if size < 1:
-        raise UsageError(f"{what}={value!r} is less than one byte")
+        raise UsageError(f"{what}={shown(value)} is less than one byte")
+    if size >= _LARGEST:
+        raise UsageError(f"{what}={shown(value)} is more than any computer has")
     return size
 
 

@@ -130,7 +130,7 @@ def _uninstall(name: str, module: LocalModule) -> None:
             del sys.modules[name]
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Finder(importlib.abc.MetaPathFinder):
     """Finds modules of the call that runs, for ``importlib`` and ``pickle``."""
 
     def find_spec(
@@ -138,21 +138,46 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     ) -> importlib.machinery.ModuleSpec | None:
         modules = current()
         module = None if modules is None else modules.get(name)
-        if module is None:
-            return None
-        spec = importlib.machinery.ModuleSpec(name, self, origin=vars(module).get("__file__"))
-        spec.submodule_search_locations = vars(module).get("__path__")
-        spec.loader_state = module
-        return spec
+        return None if module is None else spec_of(module)
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Says of a module that came with a call what the import system says of one in a file.
+
+    Its code is the one that was sent. Other files beside it are read where it was on the sender.
+    """
+
+    def __init__(self, module: LocalModule, file: str) -> None:
+        super().__init__(module.__name__, file)
+        self._module = module
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        module: types.ModuleType = spec.loader_state
-        return module
+        return self._module
 
     def exec_module(self, module: types.ModuleType) -> None:
-        assert isinstance(module, LocalModule)
-        install_module(module.__name__, module)
+        install_module(module.__name__, self._module)
         vars(module)[MODULES].load(module.__name__)
+
+    def get_source(self, fullname: str) -> str | None:
+        text: str | None = vars(self._module)[MODULES].source_of(self._module)
+        return text
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        text = self.get_source(fullname)
+        if text is None:
+            raise ImportError(f"the source of {fullname} is not here", name=fullname)
+        return compile(text, self.path, "exec", dont_inherit=True)
+
+
+def spec_of(module: LocalModule) -> importlib.machinery.ModuleSpec:
+    """Return the spec of a module that came with a call."""
+    names = vars(module)
+    file, folders = names.get("__file__"), names.get("__path__")
+    loader = _Loader(module, file if isinstance(file, str) else "")
+    spec = importlib.machinery.ModuleSpec(module.__name__, loader, origin=file)
+    spec.has_location = isinstance(file, str)
+    spec.submodule_search_locations = folders
+    return spec
 
 
 _finder = _Finder()

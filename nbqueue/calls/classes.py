@@ -12,7 +12,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from nbqueue.calls import rebuild
+from nbqueue.calls import enums, rebuild
 
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 # Python keeps it in the class when an instance is pickled, and makes it anew where it is missing.
@@ -26,6 +26,10 @@ def reduce_class(cls: type) -> tuple[Any, ...]:
     they are part of the arguments that make the empty class, not only of its state.
     """
     slots = slots_of(cls)
+    if issubclass(cls, enum.Enum):
+        reduced_enum = enums.reduce_enum(cls)
+        if reduced_enum is not None:
+            return reduced_enum
     if slots is None:
         reduced: tuple[Any, ...] = cloudpickle._dynamic_class_reduce(cls)
         return reduced
@@ -41,9 +45,11 @@ def reduce_class(cls: type) -> tuple[Any, ...]:
     )
 
 
-def is_slotted_by_value(cls: type) -> bool:
-    """Say whether ``cls`` has slots, and goes by value although no local module has it."""
-    return "__slots__" in vars(cls) and not cloudpickle._should_pickle_by_reference(cls)
+def is_ours_by_value(cls: type) -> bool:
+    """Say whether ``cls`` goes by value, has slots or members, and is in no local module."""
+    if "__slots__" not in vars(cls) and not issubclass(cls, enum.Enum):
+        return False
+    return not cloudpickle._should_pickle_by_reference(cls)
 
 
 def complete_state(cls: type, state: tuple[dict[str, Any], dict[str, Any]]) -> Any:

@@ -14,6 +14,7 @@ from nbqueue.calls import active, pickler, raw_exceptions
 from nbqueue.calls.exception_forms import dump_itself
 from nbqueue.calls.names import clean_text, type_name
 from nbqueue.errors import IncompatiblePython, NbqueueError, TaskFailed
+from nbqueue.visible import visible
 
 _FORMAT = 1
 _MAX_TRACEBACK = 100_000
@@ -32,7 +33,8 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         text = str(self.args[0]) if self.args else ""
-        return f"\n\n--- traceback on the worker ---\n{text.rstrip()}\n--- end ---"
+        shown = visible(text.rstrip(), lines=True)
+        return f"\n\n--- traceback on the worker ---\n{shown}\n--- end ---"
 
 
 def dump_exception(exc: BaseException, *, skip_frames: int = 0) -> bytes:

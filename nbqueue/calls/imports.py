@@ -1,8 +1,8 @@
 """Local modules that code imports when it runs: found by reading the code, without running it.
 
 ``import`` statements inside functions, classes and comprehensions are found with the names that
-they import, and so are constant names given to ``importlib.import_module`` and ``__import__``. A
-name that is computed is not.
+they import, and so are constant names given to ``importlib.import_module``, ``__import__`` and
+functions that look for a module or for files in a package. A name that is computed is not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from typing import Any, NamedTuple
 from nbqueue.calls.local import is_installed_path, is_local
 
 _IMPORT_NAME = dis.opmap["IMPORT_NAME"]
-_IMPORTERS = frozenset({"import_module", "__import__"})
+_IMPORTERS = frozenset(
+    {"import_module", "__import__", "find_spec", "files", "get_data", "run_module"}
+)
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 _MOST_TEXT = 4_000_000
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.machinery
+import operator
 import os
 import site
 import sys
@@ -100,3 +101,19 @@ def _roots() -> tuple[str, ...]:
     folders.extend(getattr(site, "getsitepackages", list)())
     folders.append(getattr(site, "USER_SITE", None))
     return tuple({os.path.realpath(folder) + os.sep for folder in folders if folder})
+
+
+def installed_method(fn: types.FunctionType) -> tuple[Any, ...] | None:
+    """Return how the function in a class method of an installed class is got; None for others.
+
+    Its name leads to the bound method: by that alone pickle would not find the function.
+    """
+    owner: Any = sys.modules.get(fn.__module__)
+    if owner is None or owner.__name__ in ("__main__", "__mp_main__") or is_local(owner):
+        return None
+    *parts, name = fn.__qualname__.split(".")
+    for part in parts:
+        owner = getattr(owner, part, None)
+    if getattr(getattr(owner, name, None), "__func__", None) is not fn:
+        return None
+    return operator.attrgetter(f"{name}.__func__"), (owner,)

@@ -14,7 +14,7 @@ from typing import Any
 from cloudpickle import cloudpickle
 
 from nbqueue.calls import rebuild
-from nbqueue.calls.active import current, place
+from nbqueue.calls.active import current, place, spec_of
 from nbqueue.calls.imports import read_text
 from nbqueue.calls.local import note_local
 from nbqueue.calls.rebuild import LEFT_OUT, MODULES, LocalModule
@@ -126,6 +126,9 @@ class ModuleSet:
         note_local(module)
         vars(module).update(names)
         vars(module)[MODULES] = self
+        if name != "__main__":
+            module.__spec__ = spec_of(module)
+            module.__loader__ = module.__spec__.loader
         return module
 
     def set_module(self, module: CallModule, state: tuple[dict[str, Any], dict[str, str]]) -> None:
@@ -316,16 +319,21 @@ class ModuleSet:
         return found
 
     def _compiled(self, module: CallModule) -> types.CodeType | None:
+        text = self.source_of(module)
+        if not text:
+            return None
+        try:
+            return compile(text, str(vars(module).get("__file__")), "exec", dont_inherit=True)
+        except (SyntaxError, ValueError):
+            return None
+
+    def source_of(self, module: CallModule) -> str | None:
+        """Return the source of ``module`` as it was sent, else what is in its file."""
         file = vars(module).get("__file__")
         text = self._texts.get(module.__name__)
         if text is None and isinstance(file, str):
             text = self._sources.get(file) or read_text(file)
-        if not text:
-            return None
-        try:
-            return compile(text, str(file), "exec", dont_inherit=True)
-        except (SyntaxError, ValueError):
-            return None
+        return text
 
     def _is_whole(self, name: str) -> bool:
         return name in self._whole or name in self._texts

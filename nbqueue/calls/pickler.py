@@ -28,7 +28,7 @@ from cloudpickle import cloudpickle
 from nbqueue.calls import classes, randoms, rebuild, reducers
 from nbqueue.calls.definitions import definitions, is_reader
 from nbqueue.calls.imports import SourceModule, has_source
-from nbqueue.calls.local import is_at, is_local, is_local_module
+from nbqueue.calls.local import installed_method, is_at, is_local, is_local_module
 from nbqueue.calls.needs import Names, Needs
 from nbqueue.pieces import LARGE, Body, Pieces
 
@@ -138,6 +138,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             reduced = super().reducer_override(fn)
             if reduced is NotImplemented:
                 return reduced
+            method = installed_method(fn)
+            if method is not None:
+                return method
         self.by_value = True
         self.files[fn.__code__.co_filename] = None
         if not self._is_trial:
@@ -145,7 +148,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return reduced
 
     def _reduce_class(self, cls: type) -> Any:
-        if is_local_module(cls.__module__) or classes.is_slotted_by_value(cls):
+        if is_local_module(cls.__module__) or classes.is_ours_by_value(cls):
             reduced = classes.reduce_class(cls)
         else:
             reduced = super().reducer_override(cls)

@@ -20,7 +20,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from nbqueue.calls import raw_exceptions
+from nbqueue.calls import raw_exceptions, rebuild_enums
 from nbqueue.calls.imports import SourceModule, find_local
 from nbqueue.errors import TaskFailed
 
@@ -151,6 +151,9 @@ def set_class(cls: type, state: Any) -> None:
     reduce = state[1].get(COPYREG)
     if reduce is not None:
         copyreg.pickle(cls, reduce)
+    kept = state[1].get(rebuild_enums.MEMBERS)
+    if kept is not None:
+        rebuild_enums.set_members(cls, kept)
 
 
 def is_checking() -> bool:

@@ -229,6 +229,12 @@ _DATACLASS_SENTINELS = {type(getattr(dataclasses, name)): name for name in ("MIS
 # --- exceptions
 
 
+def _is_redefined(kind: type, name: str) -> bool:
+    """Say whether Python code or an extension gave ``kind`` its method of this name."""
+    owner = next(cls for cls in kind.__mro__ if name in vars(cls))
+    return bool(owner.__flags__ & raw_exceptions.HEAP_TYPE)
+
+
 def _is_plain_exception(kind: type) -> bool:
     """Say whether pickle would make an exception of this class by calling its ``__init__``.
 
@@ -237,7 +243,7 @@ def _is_plain_exception(kind: type) -> bool:
     """
     if not issubclass(kind, BaseException) or not kind.__flags__ & raw_exceptions.HEAP_TYPE:
         return False
-    if type(kind.__reduce__) is not _C_METHOD or type(kind.__reduce_ex__) is not _C_METHOD:
+    if any(_is_redefined(kind, name) for name in ("__reduce__", "__reduce_ex__")):
         return False
     set_state = kind.__setstate__  # type: ignore[attr-defined,unused-ignore]
     return type(set_state) is _C_METHOD or any("__slots__" in vars(cls) for cls in kind.__mro__)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbqueue.cli.parameters import SPAN, url_option
+from nbqueue.cli.parameters import COUNT, SPAN, say, url_option
 from nbqueue.durations import format_duration
 from nbqueue.errors import QueueNotFound, UsageError
-from nbqueue.wire.decoding import printable
+from nbqueue.visible import visible
 
 if TYPE_CHECKING:
     from nbqueue.broker.infos import QueueInfo, TaskInfo
@@ -114,7 +114,7 @@ def pause(names: tuple[str, ...], url: str | None) -> None:
     with _inspector(url) as look:
         for name in names:
             was_new = look.pause(name)
-            click.echo(f"{printable(name)}: paused" if was_new else f"{name}: was paused already")
+            say(f"{name}: paused" if was_new else f"{name}: was paused already")
 
 
 @queue.command("unpause")
@@ -125,7 +125,7 @@ def unpause(names: tuple[str, ...], url: str | None) -> None:
     with _inspector(url) as look:
         for name in names:
             was_paused = look.unpause(name)
-            click.echo(f"{printable(name)}: goes on" if was_paused else f"{name}: was not paused")
+            say(f"{name}: goes on" if was_paused else f"{name}: was not paused")
 
 
 @queue.command("remove")
@@ -137,7 +137,7 @@ def remove(names: tuple[str, ...], force: bool, url: str | None) -> None:
     with _inspector(url) as look:
         for name in names:
             look.remove_queue(name, force=force)
-            click.echo(f"{printable(name)}: removed")
+            say(f"{name}: removed")
 
 
 @click.group("task")
@@ -176,7 +176,7 @@ def _where(words: dict[str, Any]) -> dict[str, Any]:
 
 @task.command("list")
 @_filters
-@click.option("--limit", type=click.IntRange(min=1), default=30, show_default=True)
+@click.option("--limit", type=COUNT, default=30, show_default=True)
 def list_tasks(limit: int, **words: Any) -> None:
     """Show the tasks of a queue that are in a state."""
     where = _where(words)
@@ -230,9 +230,9 @@ def _action(name: str, help_text: str, *options: Callable[..., Any]) -> None:
 
 
 def _report(result: BulkResult) -> None:
-    click.echo(repr(result)[1:-1])
+    say(repr(result)[1:-1])
     for task_id, reason in result.refused.items():
-        click.echo(f"{task_id} {reason}", err=True)
+        say(f"{task_id} {reason}", err=True)
     if result.refused:
         sys.exit(1)
 
@@ -244,7 +244,10 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
         found = datetime.fromisoformat(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is no time such as 2030-01-31T08:00+01:00") from None
-    return found if found.tzinfo is not None else found.astimezone()
+    try:
+        return found if found.tzinfo is not None else found.astimezone()
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{value!r} is too far away") from None
 
 
 _MORE = ("reset", "keep_lock", "delay", "at")
@@ -292,5 +295,5 @@ def _show(head: Sequence[str], rows: Sequence[Sequence[str]], otherwise: str = "
     for name in head:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     console.print(table)

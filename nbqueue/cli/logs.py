@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from nbqueue.cli.parameters import url_option
+from nbqueue.cli.parameters import COUNT, url_option
 
 
 @click.command("logs")
@@ -15,7 +15,7 @@ from nbqueue.cli.parameters import url_option
 @click.option(
     "-a",
     "--attempt",
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="Of which attempt. [default: the last that printed anything]",
 )

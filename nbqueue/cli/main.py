@@ -13,15 +13,16 @@ from typing import IO, Any
 import click
 
 from nbqueue import __version__
-from nbqueue.cli.parameters import QUEUE, SIZE, SPAN, url_option
+from nbqueue.cli.parameters import COUNT, QUEUE, SIZE, SPAN, url_option
 from nbqueue.errors import NbqueueError, UsageError
+from nbqueue.visible import visible
 
 
 class _ShownError(click.ClickException):
     """An error of ours as a person should see it: one red line, and no traceback."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        line = " ".join(self.message.split())
+        line = visible(" ".join(self.message.split()))
         click.echo(click.style("Error: ", fg="red", bold=True) + line, file=file, err=True)
 
 
@@ -98,7 +99,7 @@ def main() -> None:
 @click.option(
     "-c",
     "--concurrency",
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="How many tasks run at once. [default: the number of CPUs]",
 )
@@ -142,7 +143,7 @@ def main() -> None:
 )
 @click.option(
     "--tasks-per-executor",
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="Replace an executor after so many tasks. [default: never]",
 )
@@ -204,13 +205,14 @@ def worker(
     Examples:
       nbqueue worker
       nbqueue worker -q critical=6 -q default=3 -c 8
-      nbqueue worker --url redis://:password@redis.example:6379/0
+      nbqueue worker --url redis://redis.example:6379/0
       nbqueue worker --memory-per-executor 2GB --shutdown-timeout 10m
 
     The first Ctrl-C (or SIGTERM) lets running tasks end, for up to the shutdown time-out, and the
     second ends at once; unfinished tasks go back to their queues. SIGTSTP (Ctrl-Z) stops fetching.
     SIGHUP ends like the first Ctrl-C, unless under nohup; SIGQUIT shows where its tasks are.
-    It logs to stderr.
+    It logs to stderr. Set a URL with a password as NBQUEUE_URL: other users of the machine can see
+    the arguments of a command.
     """
     weights = dict(queues) or {"default": 1}
     if len(weights) < len(queues):

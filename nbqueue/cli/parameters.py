@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from nbqueue.checks import LARGEST_COUNT
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.sizes import parse_size
+from nbqueue.visible import shown, visible
 from nbqueue.wire.keys import check_queue_name
 
 if TYPE_CHECKING:
@@ -29,8 +31,11 @@ class _Queue(_Type):
         name, equals, weight = str(value).rpartition("=")
         if not equals:
             name, weight = weight, "1"
-        if not (weight.isascii() and weight.isdigit() and int(weight) > 0):
-            self.fail(f"{value!r}: a weight is a whole number from 1 on, as in critical=6", param)
+        is_number = weight.isascii() and weight.isdigit() and len(weight) < 10
+        if not is_number or int(weight) < 1:
+            self.fail(
+                f"{shown(value)}: a weight is a whole number from 1 on, as in critical=6", param
+            )
         try:
             return check_queue_name(name), int(weight)
         except UsageError as error:
@@ -63,6 +68,12 @@ class _Span(_Type):
             self.fail(str(error), param, ctx)
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line that may contain text from the store."""
+    click.echo(visible(text), err=err)
+
+
+COUNT: Final = click.IntRange(1, LARGEST_COUNT)
 QUEUE: Final = _Queue()
 SIZE: Final = _Size()
 SPAN: Final = _Span()

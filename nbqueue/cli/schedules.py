@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbqueue.cli.parameters import url_option
+from nbqueue.cli.parameters import COUNT, say, url_option
 from nbqueue.errors import ScheduleNotFound, UsageError
-from nbqueue.wire.decoding import printable
+from nbqueue.visible import visible
 
 if TYPE_CHECKING:
     from nbqueue.client.schedules import Schedule
@@ -72,32 +72,32 @@ def list_all(queue: str | None, url: str | None) -> None:
 def pause(found: Schedule) -> None:
     """Let its times pass without a run."""
     found.pause()
-    click.echo(f"Paused {found.id}.")
+    say(f"Paused {found.id}.")
 
 
 @_for_one("resume")
 def resume(found: Schedule) -> None:
     """Run it again from its next time on."""
     found.resume()
-    click.echo(f"Resumed {found.id}; it runs next at {_time(found.next_at)}.")
+    say(f"Resumed {found.id}; it runs next at {_time(found.next_at)}.")
 
 
 @_for_one("run")
 def run(found: Schedule) -> None:
     """Run it once more now, paused or not. Prints the id of the task; waits for nothing."""
-    click.echo(found.run_now().id)
+    say(found.run_now().id)
 
 
 @_for_one("remove")
 def remove(found: Schedule) -> None:
     """Forget it with its history. Its tasks go on."""
     found.remove()
-    click.echo(f"Removed {found.id}.")
+    say(f"Removed {found.id}.")
 
 
 @_for_one(
     "history",
-    click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True),
+    click.option("-n", "limit", type=COUNT, default=20, show_default=True),
 )
 def history(found: Schedule, limit: int) -> None:
     """Show what became of its last times, newest first."""
@@ -138,7 +138,8 @@ def _time(moment: datetime | None) -> str:
 
 
 def _table(names: tuple[str, ...], lines: list[Any]) -> None:
+    lines = [tuple(map(visible, line)) for line in lines]
     widths = [max(len(line[i]) for line in (names, *lines)) for i in range(len(names))]
     for line in (names, *lines):
-        cells = (f"{printable(cell):<{width}}" for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        say("  ".join(cells).rstrip())

@@ -9,7 +9,7 @@ import click
 
 from nbqueue.cli.parameters import url_option
 from nbqueue.errors import NbqueueError
-from nbqueue.wire.decoding import printable
+from nbqueue.visible import visible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,8 +71,8 @@ def check(url: str | None) -> None:
     try:
         for fault in client.inspector.faults():
             number += 1
-            queue = "-" if fault.queue is None else printable(fault.queue)
-            click.echo(f"{queue}\t{printable(fault.key)}\t{printable(fault.text)}")
+            queue = "-" if fault.queue is None else visible(fault.queue)
+            click.echo(f"{queue}\t{visible(fault.key)}\t{visible(fault.text)}")
     finally:
         client.close()
     if number:

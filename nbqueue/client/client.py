@@ -25,6 +25,7 @@ from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.executor.context import Task
 from nbqueue.sizes import Size
+from nbqueue.visible import visible
 from nbqueue.wire import states
 from nbqueue.wire.keys import HANDLER_TYPE
 
@@ -367,4 +368,4 @@ class Client(Tables, Limits, concurrent.futures.Executor):
 
     def __repr__(self) -> str:
         state = "" if self._session.accepts else " closed"
-        return f"<Client of {self.url}{state}>"
+        return visible(f"<Client of {self.url}{state}>")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -17,6 +18,7 @@ from nbqueue.broker.task_table import TaskRow
 from nbqueue.calls.captures import warn_at_user
 from nbqueue.calls.functions import load_arguments
 from nbqueue.calls.payloads import is_result
+from nbqueue.checks import is_whole
 from nbqueue.client.codecs import has_json_result
 from nbqueue.client.outcomes import End, Outcome
 from nbqueue.client.selection import named_ids
@@ -238,14 +240,17 @@ def since_ms(session: Session, since: Duration | datetime | None) -> int | None:
 
 def check_limit(limit: int | None) -> None:
     """Raises `UsageError` unless it can be one."""
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+    if limit is not None and not is_whole(limit, 0, sys.maxsize):
         raise UsageError(f"limit={limit!r} must be a whole number, 0 or more")
 
 
 def _words(what: str, value: Words) -> tuple[str, ...]:
     if value is None:
         return ()
-    words = (value,) if isinstance(value, str) else tuple(value)
+    try:
+        words = (value,) if isinstance(value, str) else tuple(value)
+    except TypeError:
+        raise UsageError(f"{what}={value!r} must be text, or some texts") from None
     for word in words:
         if not isinstance(word, str) or not word or "\0" in word:
             raise UsageError(f"{what}={word!r} must be text, or some texts")

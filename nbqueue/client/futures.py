@@ -15,6 +15,7 @@ from nbqueue.client.seen import SeenState
 from nbqueue.client.waiting import AsyncWaiters, WaitTimeout, is_asked_by_asyncio, seconds_of
 from nbqueue.client.waiting_for import needed_by
 from nbqueue.durations import Duration
+from nbqueue.visible import visible
 from nbqueue.wire import states
 
 if TYPE_CHECKING:
@@ -357,7 +358,7 @@ class TaskFuture(concurrent.futures.Future[T]):
     def __repr__(self) -> str:
         title, state = self.name or self.type, self.state
         state += needed_by(self._session, self.queue, self.id) if state == states.SCHEDULED else ""
-        return f"<TaskFuture {title} {state} id={self.id}>"
+        return visible(f"<TaskFuture {title} {state} id={self.id}>")
 
 
 class _Failed(Exception):

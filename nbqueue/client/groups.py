@@ -26,6 +26,7 @@ from nbqueue.client.waiting import (
     wait_for,
 )
 from nbqueue.durations import Duration
+from nbqueue.visible import visible
 from nbqueue.wire import states
 
 if TYPE_CHECKING:
@@ -399,4 +400,4 @@ class TaskGroup(Generic[T]):
         for number, word in ((counts.failed, "failed"), (counts.cancelled, "cancelled")):
             if number:
                 said += f", {number} {word}"
-        return f"<TaskGroup {self.name or self.type} {said} id={self.id}>"
+        return visible(f"<TaskGroup {self.name or self.type} {said} id={self.id}>")

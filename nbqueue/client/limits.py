@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.broker import limiting
 from nbqueue.broker.command import Command, NewTask
+from nbqueue.checks import is_whole
 from nbqueue.errors import UsageError
 from nbqueue.limits import Limit, check_limit_name, limit_fault, read_numbers
+from nbqueue.visible import shown
 from nbqueue.wire.decoding import pairs, text
 from nbqueue.wire.keys import check_queue_name, queue_keys, stored_name
 
@@ -111,7 +113,7 @@ class Limits:
         session = self._session
         session.check_open()
         if not isinstance(limit, Limit):
-            raise UsageError(f"{limit!r} is no nbqueue.Limit")
+            raise UsageError(f"{shown(limit)} is no nbqueue.Limit")
         if not isinstance(limit.name, str):
             raise UsageError("the name of this limit is a function: say which one you mean")
         check_queue_name(queue)
@@ -138,10 +140,8 @@ class Limits:
         session = self._session
         session.check_open()
         check_queue_name(queue)
-        if concurrency is not None and (
-            isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
-        ):
+        if concurrency is not None and not is_whole(concurrency, 1):
             raise UsageError(
-                f"concurrency={concurrency!r} must be a whole number, 1 or more, or None"
+                f"concurrency={shown(concurrency)} must be a whole number, 1 or more, or None"
             )
         session.broker.run(limiting.set_concurrency(queue, concurrency))

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.link import LinkLost
+from nbqueue.calls.signing import Keyring
 from nbqueue.client.alarm import Alarm
 from nbqueue.client.asking import ASK_SECONDS, Asking
 from nbqueue.client.hearers import Hearers, Tell
@@ -44,8 +45,9 @@ _log = logging.getLogger("nbqueue.client")
 class Listener:
     """See the module. Everything public may be called from any thread."""
 
-    def __init__(self, store: Store, own_prefix: str) -> None:
+    def __init__(self, store: Store, own_prefix: str, keyring: Keyring) -> None:
         self._store = store
+        self._keyring = keyring
         self._tasks = Outstanding(own_prefix)
         self.cancelling = self._tasks.cancelling
         self._stopping = False
@@ -66,7 +68,14 @@ class Listener:
         self._hearers = Hearers()
         self._asking = Asking(self._store, self._tasks, self._hearers)
         self._leading = Leading(lambda: self._link, self._wake_thread)
-        self._telling = Telling(self._tasks, self._lock, self._leading, self._own_broker)
+        self._telling = Telling(
+            self._tasks,
+            self._lock,
+            self._leading,
+            self._own_broker,
+            self._keyring,
+            self._wake_thread,
+        )
 
     # --- What clients and futures call ---------------------------------------------------------
 
@@ -381,13 +390,14 @@ class Listener:
             # An end that comes after the look and before the subscription would be missed.
             return _CONFIRM_SECONDS
         now = time.monotonic()
+        doubtful_in = self._telling.check_announced(now)
         with self._mutex:
             if link.is_deaf:
                 self._asking.ask()
             chosen = self._tasks.next_look(now)
             if chosen is None:
-                seconds = self._tasks.next_look_in(now)
-                return CHECK_SECONDS if seconds is None else seconds
+                moments = (self._tasks.next_look_in(now), doubtful_in, CHECK_SECONDS)
+                return min(seconds for seconds in moments if seconds is not None)
         self._telling.look_at(chosen)
         return 0.0
 

@@ -57,13 +57,15 @@ class End(NamedTuple):
     ``body`` is the result of a completed task and the exception of an archived one, ``text`` what
     is known of the latter where there is no exception. ``error`` is set where the exception is
     known here already: that of a task that this client cancelled; or, with the state unknown
-    (empty), why waiting for a task ended before the task.
+    (empty), why waiting for a task ended before the task. ``value`` is the content of a ``body``
+    whose signature was verified.
     """
 
     state: str
     body: bytes = b""
     text: str = ""
     error: Exception | None = None
+    value: memoryview | None = None
 
 
 class Outcome:
@@ -157,7 +159,8 @@ class Outcome:
                 return json_value(end.body, self._task_id), None
             if not self._is_call and not payloads.is_result(end.body):
                 return plain_value(end.body), None
-            return load_value(self._verified(end.body, payloads.VALUE)), None
+            value = self._verified(end.body, payloads.VALUE) if end.value is None else end.value
+            return load_value(value), None
         if self.state == states.ARCHIVED:
             if not end.body:
                 return None, TaskFailed(
@@ -221,6 +224,19 @@ def read_announcement(data: bytes) -> tuple[list[tuple[str, End]], list[str]]:
         else:
             ends.append((task_id, End(state, data[middle:at])))
     return ends, unread
+
+
+def verified(end: End, task_id: str, keyring: Keyring) -> End | None:
+    """Return an announced ``end`` if a holder of the key signed the result in it, else None."""
+    if end.state not in (states.COMPLETED, DELETED):
+        return None  # the error of an attempt is signed, too, and the task may be tried again
+    try:
+        result = keyring.verify_result(end.body, task_id)
+    except NbqueueError:
+        return None
+    if result.kind != payloads.VALUE:
+        return None
+    return End(end.state, end.body, "", None, result.body)
 
 
 def end_of(record: TaskRecord | None) -> End:

@@ -7,19 +7,26 @@ import binascii
 import queue
 import sys
 from collections.abc import Iterable, Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from nbqueue.broker import outputs
 from nbqueue.broker.outputs import Entry, display_owner, read_output
 from nbqueue.calls import payloads
 from nbqueue.calls.signing import Keyring
+from nbqueue.checks import is_whole
 from nbqueue.client.feed import News, follow
 from nbqueue.client.session import Session
 from nbqueue.errors import SignatureError, UsageError
 from nbqueue.views.format import BAD, INK, SHADE, number, size
 from nbqueue.views.html import CODE, pale
-from nbqueue.views.terminal import ansi_html, collapse, without_colours
+from nbqueue.views.terminal import (
+    TerminalStream,
+    ansi_html,
+    collapse,
+    for_terminal,
+    without_colours,
+)
+from nbqueue.visible import escape, shown
 from nbqueue.wire import fields
 from nbqueue.wire.decoding import json_value
 from nbqueue.wire.keys import stored_keys
@@ -66,7 +73,8 @@ class Output:
     """What one attempt of a task printed, logged and displayed, in order; see `TaskFuture.output`.
 
     Left at the end of a cell it is replayed there. In text, what a bar or the like wrote over is
-    gone, as in a terminal.
+    gone, as in a terminal. Printed, it keeps its colours and loses all other control sequences;
+    ``text``, ``stdout`` and ``stderr`` have them as the task wrote them.
     """
 
     def __init__(self, task_id: str, attempt: int, parts: Sequence[Part], cut: Cut | None) -> None:
@@ -104,7 +112,7 @@ class Output:
         return bool(self.parts)
 
     def __str__(self) -> str:
-        return self.text
+        return for_terminal(self.text)
 
     def __repr__(self) -> str:
         if not self.parts:
@@ -112,7 +120,7 @@ class Output:
         shown = [
             _plain(part.display) if part.display is not None else part.text for part in self.parts
         ]
-        return collapse("".join(shown)).rstrip("\n")
+        return for_terminal(collapse("".join(shown)).rstrip("\n"))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
@@ -140,10 +148,10 @@ def read_task_output(
     session: Session, queue: str, task_id: str, attempt: int | None = None
 ) -> Output:
     """See `TaskFuture.output`."""
-    if attempt is not None and (isinstance(attempt, bool) or not isinstance(attempt, int)):
-        raise UsageError(f"attempt={attempt!r} is not the number of an attempt")
-    if attempt is not None and attempt < 1:
-        raise UsageError(f"attempt={attempt!r}: the first attempt is 1")
+    if attempt is not None and not is_whole(attempt, 1):
+        raise UsageError(
+            f"attempt={shown(attempt)} is not the number of an attempt, of which the first is 1"
+        )
     after = (0, 0) if attempt is None else (attempt, 0)
     task = stored_keys(queue).task(task_id)
     broker = session.broker
@@ -257,42 +265,61 @@ def follow_output(session: Session, future: TaskFuture[Any]) -> None:
     news: queue.SimpleQueue[News | None] = queue.SimpleQueue()
     stop = follow(session, future.queue, future.id, news.put)
     future.add_done_callback(lambda _: news.put(None))
-    seen = (0, 0)
+    printer = _Printer(session.keyring, future.id)
     try:
         while (came := news.get()) is not None:
-            seen = _print(session, future.id, came.entries, seen)
+            printer.print(came.entries)
         # Its last words lie in the store before its end does.
-        rest = read_output(session.broker, future.queue, future.id, seen)
-        _print(session, future.id, rest, seen)
+        printer.print(read_output(session.broker, future.queue, future.id, printer.seen))
     finally:
+        printer.end()
         stop()
 
 
-def _print(
-    session: Session, task_id: str, entries: Sequence[Entry], seen: tuple[int, int]
-) -> tuple[int, int]:
-    for entry in entries:
-        if (entry.attempt, entry.number) <= seen:
-            continue
-        seen = entry.attempt, entry.number
-        if entry.kind in _TEXT:
-            stream = sys.stdout if entry.kind == outputs.STDOUT else sys.stderr
-            stream.write(entry.data.decode("utf-8", "replace"))
-        else:
-            alone = entry._replace(before=0, lines=0)
-            sys.stdout.write(repr(make_output(session.keyring, task_id, [alone])) + "\n")
+class _Printer:
+    """Prints the entries of a task's output as they come."""
+
+    def __init__(self, keyring: Keyring, task_id: str) -> None:
+        self._keyring = keyring
+        self._task_id = task_id
+        self._streams = {kind: TerminalStream() for kind in _TEXT}
+        self.seen = (0, 0)
+        """Attempt and number of the last entry that was printed."""
+
+    def print(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if (entry.attempt, entry.number) <= self.seen:
+                continue
+            self.seen = entry.attempt, entry.number
+            if entry.kind in _TEXT:
+                _stream_of(entry.kind).write(self._streams[entry.kind].feed(entry.data))
+            else:
+                alone = entry._replace(before=0, lines=0)
+                sys.stdout.write(repr(make_output(self._keyring, self._task_id, [alone])) + "\n")
+        _flush()
+
+    def end(self) -> None:
+        for kind, stream in self._streams.items():
+            _stream_of(kind).write(stream.end())
+        _flush()
+
+
+def _stream_of(kind: str) -> TextIO:
+    return sys.stderr if kind == outputs.STDERR else sys.stdout
+
+
+def _flush() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    return seen
 
 
 def write_text(output: Output) -> None:
     """Write an output to stdout and stderr, as the task did."""
     for part in output.parts:
-        stream = sys.stderr if part.kind == outputs.STDERR else sys.stdout
-        stream.write(_plain(part.display) if part.display is not None else collapse(part.text))
-    sys.stdout.flush()
-    sys.stderr.flush()
+        stream = _stream_of(part.kind)
+        text = _plain(part.display) if part.display is not None else collapse(part.text)
+        stream.write(for_terminal(text))
+    _flush()
 
 
 def _lines(parts: Sequence[Part]) -> list[Part]:

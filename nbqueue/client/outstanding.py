@@ -4,7 +4,7 @@ look at them in case nobody announces them. Pure; the listener guards it with it
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Protocol
 
 from nbqueue.broker.looking import MOST_LOOKED_AT
@@ -54,6 +54,10 @@ class Outstanding:
         self._unwritten: dict[tuple[str, str], Sink] = {}
         self.cancelling: set[tuple[str, str]] = set()
         """Tasks that are being cancelled here: one that is gone may be gone because of that."""
+        self._writing: dict[str, Sink] = {}
+        """The sinks of tasks that are being written, each by the first id."""
+        self._reused: set[tuple[str, str]] = set()
+        """Tasks with a chosen id that looks as if it had been made here."""
         self._own = Rounds(OWN_INTERVAL)
         self._others = Rounds(OTHER_INTERVAL)
         self._fresh = Rounds(FIRST_INTERVAL)
@@ -67,6 +71,7 @@ class Outstanding:
         have another prefix, whose channel is followed for good, too."""
         self._own_prefixes += (own_prefix,)
         self._unwritten.clear()  # by threads of the parent
+        self._writing.clear()
         self._guests.update((queue, i) for queue, sinks in self._sinks.items() for i in sinks)
 
     def __bool__(self) -> bool:
@@ -81,6 +86,10 @@ class Outstanding:
         """Queue, id and sink of each task; or only of those that this client enqueued."""
         found = [(q, i, sink) for q, sinks in self._sinks.items() for i, sink in sinks.items()]
         return [each for each in found if not own or each[:2] not in self._guests]
+
+    def ids_in(self, queue: str) -> Container[str]:
+        """The tasks of a queue that are waited for."""
+        return self._sinks.get(queue, {})
 
     def sink_of(self, queue: str, task_id: str) -> Sink | None:
         return self._sinks.get(queue, {}).get(task_id)
@@ -107,18 +116,38 @@ class Outstanding:
 
     def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         self._sinks.setdefault(queue, {}).update(dict.fromkeys(task_ids, sink))
+        self._writing[task_ids[0]] = sink
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> None:
         """The same for a task whose id somebody chose, and of which nobody waits for one."""
         self.follow(queue, stored_keys(queue).end_channel(task_id))
         self._sinks.setdefault(queue, {})[task_id] = sink
         self._unwritten[queue, task_id] = sink
+        if task_id.startswith(self._own_prefixes):
+            self._reused.add((queue, task_id))
+
+    def is_fresh(self, queue: str, task_id: str) -> bool:
+        """Whether this client made the id, so that no earlier task had it."""
+        if not task_id.startswith(self._own_prefixes):
+            return False
+        if not self._guests and not self._reused:
+            return True
+        key = (queue, task_id)
+        return key not in self._guests and key not in self._reused
+
+    def may_be_unwritten(self, queue: str, task_id: str) -> bool:
+        """Whether the task may be missing in the store because it is still being written."""
+        if (queue, task_id) in self._unwritten:
+            return True
+        return bool(self._writing) and self.sink_of(queue, task_id) in self._writing.values()
 
     def is_unwritten(self, queue: str, task_id: str) -> bool:
         return (queue, task_id) in self._unwritten
 
     def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         """These were not enqueued after all; where others wait for one of this id, they go on."""
+        if task_ids:
+            self._writing.pop(task_ids[0], None)
         for task_id in task_ids:
             if self.sink_of(queue, task_id) is sink:
                 self.pop(queue, task_id)
@@ -129,6 +158,7 @@ class Outstanding:
         self, queue: str, task_ids: Sequence[str], now: float, is_message: bool = False
     ) -> bool:
         """These were enqueued. True if they are to be looked at before all others."""
+        self._writing.pop(task_ids[0], None)
         rounds = self._fresh if is_message else self._own
         is_first = rounds.next_at is None
         rounds.add(queue, task_ids, now)
@@ -160,6 +190,8 @@ class Outstanding:
         """Return who waits for this task, once: its end is known."""
         sink = self._sinks.get(queue, {}).pop(task_id, None)
         self._guests.discard((queue, task_id))
+        if self._reused:
+            self._reused.discard((queue, task_id))
         if self._seen:
             self._seen.pop((queue, task_id), None)
         if sink is not None and not task_id.startswith(self._own_prefixes):

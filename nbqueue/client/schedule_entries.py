@@ -14,6 +14,7 @@ from nbqueue.broker.ticks import first_due
 from nbqueue.calls import payloads
 from nbqueue.calls.digest import call_digest
 from nbqueue.calls.functions import dump_arguments
+from nbqueue.checks import is_whole
 from nbqueue.client.doubt import confirmed
 from nbqueue.client.messages import _Message
 from nbqueue.client.submit import TaskFunction
@@ -25,6 +26,7 @@ from nbqueue.durations import parse_duration
 from nbqueue.errors import StoreDamaged, UsageError
 from nbqueue.names import fault_of
 from nbqueue.options import TaskOptions
+from nbqueue.visible import shown
 from nbqueue.wire.decoding import time_ms
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, stored_keys
 from nbqueue.wire.messages import TaskMessage
@@ -54,7 +56,7 @@ def options_of(changes: Mapping[str, Any], settings: Mapping[str, Any]) -> TaskO
     for name in named:
         if name not in known:
             raise UsageError(
-                f"{name!r} is neither a setting of a schedule ({', '.join(SETTINGS)}) nor an "
+                f"{shown(name)} is neither a setting of a schedule ({', '.join(SETTINGS)}) nor an "
                 "option of a task"
             )
     options = TaskOptions().merged({**changes, **named})
@@ -63,18 +65,18 @@ def options_of(changes: Mapping[str, Any], settings: Mapping[str, Any]) -> TaskO
             raise UsageError(f"{name}= is of one task, and a schedule makes many: leave it out")
     if options.group is not None:
         raise UsageError(
-            f"group={options.group!r} is not for schedules, whose tasks run when they are due: "
-            "leave it out"
+            f"group={shown(options.group)} is not for schedules, whose tasks run when they are "
+            "due: leave it out"
         )
     if options.limit is not None and not isinstance(options.limit.name, str):
         raise UsageError(
-            f"limit={options.limit!r} of a schedule must have a name that is text: it has one set "
-            "of arguments"
+            f"limit={shown(options.limit)} of a schedule must have a name that is text: it has "
+            "one set of arguments"
         )
     if options.on_conflict != "raise":
         raise UsageError(
-            f"on_conflict={options.on_conflict!r} is for a caller: a schedule passes over a run "
-            "while another task holds its unique lock"
+            f"on_conflict={shown(options.on_conflict)} is for a caller: a schedule passes over a "
+            "run while another task holds its unique lock"
         )
     return options
 
@@ -112,8 +114,8 @@ def _checked_id(schedule_id: Any, default: str) -> str:
             return schedule_id
         fault = found
     raise UsageError(
-        f"id={schedule_id!r} cannot name a schedule, as it {fault}: it must be text without white "
-        f"space, of {_LONGEST_ID} characters at most"
+        f"id={shown(schedule_id)} cannot name a schedule, as it {fault}: it must be text without "
+        f"white space, of {_LONGEST_ID} characters at most"
     )
 
 
@@ -125,11 +127,11 @@ def with_settings(entry: ScheduleEntry, settings: Mapping[str, Any]) -> Schedule
         changes["tz"] = zone_of(values["tz"]).key
     if "missed" in values:
         if values["missed"] not in MISSED:
-            raise UsageError(f"missed={values['missed']!r} must be 'skip', 'once' or 'all'")
+            raise UsageError(f"missed={shown(values['missed'])} must be 'skip', 'once' or 'all'")
         changes["missed"] = values["missed"]
     if "overlap" in values:
         if not isinstance(values["overlap"], bool):
-            raise UsageError(f"overlap={values['overlap']!r} must be True or False")
+            raise UsageError(f"overlap={shown(values['overlap'])} must be True or False")
         changes["overlap"] = values["overlap"]
     if "jitter" in values:
         changes["jitter_ms"] = round(parse_duration(values["jitter"] or 0, "jitter") * 1000)
@@ -138,8 +140,8 @@ def with_settings(entry: ScheduleEntry, settings: Mapping[str, Any]) -> Schedule
             changes[name + "_ms"] = _moment(name, values[name])
     if "max_runs" in values:
         most = values["max_runs"]
-        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            raise UsageError(f"max_runs={most!r} must be a whole number, 1 or more")
+        if most is not None and not is_whole(most, 1):
+            raise UsageError(f"max_runs={shown(most)} must be a whole number, 1 or more")
         changes["max_runs"] = most or 0
     return entry.changed(**changes)
 
@@ -149,8 +151,8 @@ def _moment(name: str, value: Any) -> int:
         return 0
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise UsageError(
-            f"{name}={value!r} must be a datetime with a time zone: call .astimezone() on it for "
-            "local time"
+            f"{name}={shown(value)} must be a datetime with a time zone: call .astimezone() on "
+            "it for local time"
         )
     return to_ms(value)
 
@@ -229,7 +231,7 @@ def put(
     keeps_due = found is not None and found.entry.timing == entry.timing
     due_ms = first_due(spec, entry, now_ms)
     if due_ms is None and not keeps_due:
-        raise UsageError(f"spec={entry.spec!r} is never due between start= and until=")
+        raise UsageError(f"spec={shown(entry.spec)} is never due between start= and until=")
     session.broker._register(queue)
     limit = (entry.limit, entry.limit_numbers)
     if entry.limit and (found is None or (found.entry.limit, found.entry.limit_numbers) != limit):
@@ -263,7 +265,7 @@ def find(session: Session, queue: str, schedule_id: str) -> Found | None:
     try:
         entry = decode_entry(raw)
     except ValueError as error:
-        raise StoreDamaged(f"the schedule {schedule_id!r} cannot be read: {error}") from None
+        raise StoreDamaged(f"the schedule {shown(schedule_id)} cannot be read: {error}") from None
     return Found(entry, read_state(values), time_ms(due))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nbqueue.client.schedule_entries import find
 from nbqueue.client.schedule_rows import row_of, time_until
 from nbqueue.errors import StoreDamaged
+from nbqueue.visible import visible
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -22,10 +23,10 @@ class ScheduleForms:
     def __repr__(self) -> str:
         row = self._row()
         if row is None:
-            return f"<Schedule {self._id!r} queue={self._queue}>"
+            return visible(f"<Schedule {self._id!r} queue={self._queue}>")
         said = "paused" if row["paused"] else time_until(row["next_at"], self._session)
         zone = "" if row["tz"] == "UTC" else f" ({row['tz']})"
-        return f"<Schedule {self._id!r} {row['spec']!r}{zone} {row['type']} {said}>"
+        return visible(f"<Schedule {self._id!r} {row['spec']!r}{zone} {row['type']} {said}>")
 
     def _repr_html_(self) -> str | None:
         from nbqueue.views.cards import schedule_card

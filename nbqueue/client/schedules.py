@@ -18,6 +18,7 @@ from nbqueue.broker.scheduling import (
 from nbqueue.calls import payloads
 from nbqueue.calls.digest import call_digest
 from nbqueue.calls.functions import dump_arguments
+from nbqueue.checks import is_whole
 from nbqueue.client.about import About
 from nbqueue.client.codecs import has_json_result
 from nbqueue.client.doubt import confirmed
@@ -180,7 +181,7 @@ class Schedule(ScheduleForms):
         ``paused``, ``overlap`` (its last task had not ended), ``unique`` (another task holds the
         lock), ``exists``, ``code`` (the store lacks it) or ``error``. The newest 1,000 are kept.
         """
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        if not is_whole(limit, 1):
             raise UsageError(f"limit={limit!r} must be a whole number, 1 or more")
         self._read()
         key = stored_keys(self._queue).schedule_history(self._id)

@@ -13,6 +13,7 @@ from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.names import fits_pattern
+from nbqueue.visible import visible
 from nbqueue.wire import states
 
 STATES = (*LISTED, states.AGGREGATING)
@@ -50,7 +51,7 @@ class BulkResult:
             parts.append(f"{len(self.refused)} refused ({reasons})")
         if self.trimmed:
             parts.append(f"{self.trimmed} deleted from the full archive")
-        return f"<{self.action}: {', '.join(parts)}>"
+        return visible(f"<{self.action}: {', '.join(parts)}>")
 
     def _repr_html_(self) -> str:
         from nbqueue.views.cards import bulk_card

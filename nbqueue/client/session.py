@@ -68,7 +68,7 @@ class Session:
         self.limits_said: dict[tuple[str, str], tuple[str, float]] = {}
         """The limits that this client wrote: their numbers, and until when that counts as new."""
         self._new_prefix()
-        self.listener: Listener = Listener(store, self.prefix)
+        self.listener: Listener = Listener(store, self.prefix, keyring)
         # Not at exit: the thread is a daemon, and would only delay the end.
         weakref.finalize(self, self.listener.stop, wait=False).atexit = False
         _sessions.add(self)
@@ -282,6 +282,8 @@ def _keyring(store: Store, key: str | bytes | Keyring | None) -> Keyring:
         return key
     if isinstance(key, bytes):
         return Keyring([key])
+    if key is not None and not isinstance(key, str):
+        raise UsageError(f"key= must be text or 32 bytes, not {type(key).__name__}")
     if key is not None:
         # Said here, it counts as what the environment says elsewhere, and is read alike.
         return Keyring.load(store.config_directory, {"NBQUEUE_KEY": key})

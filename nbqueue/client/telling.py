@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.looking import look
 from nbqueue.calls.payloads import beside_result
+from nbqueue.calls.signing import Keyring
+from nbqueue.client.doubts import Announced, Doubts
 from nbqueue.client.leading import Leading
-from nbqueue.client.outcomes import GONE, End, broken, end_as, read_announcement
+from nbqueue.client.outcomes import GONE, End, broken, end_as, read_announcement, verified
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.wire import states
 
@@ -29,12 +32,18 @@ class Telling:
         lock: threading.Condition,
         leading: Leading,
         broker: Callable[[], Broker],
+        keyring: Keyring,
+        on_later: Callable[[], None],
     ) -> None:
-        """``lock`` guards ``tasks``, and is notified when one is waited for no more."""
+        """``lock`` guards ``tasks``, and is notified when one is waited for no more. ``on_later``
+        is called when `check_announced` is to be called again."""
         self._tasks = tasks
         self._lock = lock
         self._leading = leading
         self._broker = broker
+        self._keyring = keyring
+        self._on_later = on_later
+        self._doubts = Doubts()
         self._untold: list[tuple[Sink, list[tuple[str, End]]]] = []
 
     @property
@@ -47,19 +56,73 @@ class Telling:
         self._untold += untold
 
     def announced(self, queue: str, channel: str, data: bytes) -> None:
-        """Tell of the ends that a message on a channel of ``queue`` announces."""
+        """Take in the ends that a message on a channel of ``queue`` announces.
+
+        A signed result of a task whose id was made here is its end. Anything else may be forged, or
+        of an earlier task of the same id: the store decides.
+        """
         try:
             ends, unread = read_announcement(data)
         except (struct.error, ValueError):
             # Anybody may publish anything there. What this was about, the rounds will find.
             _log.warning("a message on %s could not be read", channel)
             return
-        if ends:
-            self._tell(queue, ends)
-        if unread:
+        tasks, certain = self._tasks, []
+        doubtful: list[tuple[str, End | None]] = []
+        waited_for = tasks.ids_in(queue)
+        for task_id, end in ends:
+            if task_id not in waited_for:
+                continue
+            if tasks.is_fresh(queue, task_id):
+                proved = verified(end, task_id, self._keyring)
+                if proved is not None:
+                    certain.append((task_id, proved))
+                    continue
+            doubtful.append((task_id, end))
+        if certain:
+            self._tell(queue, certain)
+        doubtful += [(task_id, None) for task_id in unread if task_id in waited_for]
+        if doubtful:
             with self._lock:
-                waited_for = [i for i in unread if self._tasks.sink_of(queue, i) is not None]
-            self._tell_what_came(queue, waited_for)
+                self._doubts.add(queue, doubtful)
+            if self.check_announced(time.monotonic()) is not None:
+                self._on_later()
+
+    def check_announced(self, now: float) -> float | None:
+        """Look at tasks whose end was announced without proof.
+
+        Returns the seconds until there is more to look at, or None.
+        """
+        while True:
+            with self._lock:
+                chosen = self._doubts.take(now)
+                if chosen is None:
+                    return self._doubts.next_in(now)
+            in_vain = self._look_at_announced(*chosen)
+            with self._lock:
+                self._doubts.looked(now, in_vain=in_vain)
+
+    def _look_at_announced(self, queue: str, announced: Announced) -> bool:
+        """Tell of those that have ended; returns whether some have not."""
+        with self._lock:
+            ids = [i for i in announced if self._tasks.sink_of(queue, i) is not None]
+        found = self._broker().endings(queue, ids) if ids else []
+        ends: list[tuple[str, End]] = []
+        unwritten: Announced = {}
+        for task_id, ending in zip(ids, found, strict=True):
+            end, said = end_as(ending), announced[task_id]
+            if ending is None and self._tasks.may_be_unwritten(queue, task_id):
+                unwritten[task_id] = said
+            elif ending is None and said is not None:
+                # The store keeps nothing of it: what was announced is all there is.
+                ends.append((task_id, said))
+            elif end is not None:
+                ends.append((task_id, end))
+        if unwritten:
+            with self._lock:
+                self._doubts.add(queue, unwritten.items())
+        self._tell(queue, ends)
+        return len(ends) < len(ids)
 
     def look_at(self, tasks: Mapping[tuple[str, str], str]) -> None:
         """Look at tasks, by queue and id, that may have ended unheard since they were seen."""

@@ -11,6 +11,7 @@ from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.executor.policy import make_policy
 from nbqueue.options import TaskOptions, check_seed
+from nbqueue.visible import shown
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
 RETENTION = 86_400.0
@@ -55,7 +56,7 @@ class Terms:
             timeout = -(-timeout_ms // 1000)
             if timeout == 0:
                 raise UsageError(
-                    f"timeout={options.timeout!r} leaves no time to run: leave it out for none"
+                    f"timeout={shown(options.timeout)} leaves no time to run: leave it out for none"
                 )
         try:
             self.message = TaskMessage(
@@ -68,7 +69,9 @@ class Terms:
             )
         except ValueError as error:
             # Of all that is in there, only headers were not looked at before.
-            raise UsageError(f"headers={dict(options.headers)!r} cannot be sent: {error}") from None
+            raise UsageError(
+                f"headers={shown(dict(options.headers))} cannot be sent: {error}"
+            ) from None
 
 
 def _seconds(name: str, value: Duration | None, default: float) -> float:
@@ -76,5 +79,5 @@ def _seconds(name: str, value: Duration | None, default: float) -> float:
         return default
     seconds = parse_duration(value, name)
     if seconds > _MOST_SECONDS:
-        raise UsageError(f"{name}={value!r} is longer than a hundred years")
+        raise UsageError(f"{name}={shown(value)} is longer than a hundred years")
     return seconds

@@ -35,6 +35,7 @@ class LoopExecutor:
         # A task that blocks the loop and prints must not fill the memory with what waits for it.
         self._runner.reports.is_busy = lambda: self._given - self._taken > _MOST_GIVEN
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._kept: tuple[Any, Any, bool]
         self._started: asyncio.Task[None] | None = None
         self._running: dict[int, asyncio.Task[None]] = {}
         self._reasons: dict[int, int] = {}
@@ -123,11 +124,13 @@ class LoopExecutor:
             traceback.print_exc()
             os._exit(1)  # the supervisor says that executors do not start
         self._runner.state.keep()
+        self._keep_loop()
         # Before the first task begins, which may block the loop: its time-out counts from here.
         self._send(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
 
     def _begin(self, frame: TaskFrame) -> None:
-        task = asyncio.create_task(self._run(frame))
+        # Not by the loop's factory of tasks, which may be one of the user's.
+        task = asyncio.Task(self._run(frame), loop=self._loop)
         self._running[frame.number] = task
         task.add_done_callback(lambda task: self._never_began(frame))
         if frame.number in self._reasons:
@@ -179,6 +182,26 @@ class LoopExecutor:
         self._forget(task)
         self._send(b"".join(self._runner.answer(done)))
         self._runner.ended(done)
+        if not self._running:
+            self._restore_loop()
+
+    def _keep_loop(self) -> None:
+        """Remember the loop as the owner's hooks leave it."""
+        loop = self._loop
+        assert loop is not None
+        self._kept = loop.get_task_factory(), loop.get_exception_handler(), loop.get_debug()
+
+    def _restore_loop(self) -> None:
+        """Put back what a task may have changed in the loop that it shares with others."""
+        loop = self._loop
+        assert loop is not None
+        factory, handler, is_debug = self._kept
+        if loop.get_task_factory() is not factory:
+            loop.set_task_factory(factory)
+        if loop.get_exception_handler() is not handler:
+            loop.set_exception_handler(handler)
+        if loop.get_debug() is not is_debug:
+            loop.set_debug(is_debug)
 
     def _forget(self, task: TaskFrame) -> None:
         self._running.pop(task.number, None)

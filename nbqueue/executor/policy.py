@@ -16,6 +16,7 @@ from typing import Any
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.executor.context import Task
+from nbqueue.visible import shown
 
 DelayFunction = Callable[[int, BaseException, Task], Duration]
 
@@ -48,11 +49,18 @@ def exponential(
 
     >>> q.options(retry=8, retry_delay=nbqueue.exponential("2s", "1h")).submit(fetch, url)
     """
-    if not factor >= 1 or not 0 <= jitter <= 1:
-        raise UsageError(f"factor={factor!r} must be 1 or more, and jitter={jitter!r} in 0 to 1")
+    if not (_is_within(factor, 1, 1_000_000) and _is_within(jitter, 0, 1)):
+        raise UsageError(
+            f"factor={shown(factor)} must be 1 or more, and jitter={shown(jitter)} in 0 to 1"
+        )
     return Exponential(
         parse_duration(first, "first"), parse_duration(longest, "longest"), factor, jitter
     )
+
+
+def _is_within(value: object, low: float, high: float) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and low <= value <= high  # type: ignore[operator]
 
 
 def asynq_delay(retried: int, error: BaseException, task: Task) -> float:
@@ -110,12 +118,12 @@ def make_policy(
         delay = retry_delay
     elif isinstance(retry_delay, str | int | float | timedelta):
         delay = parse_duration(retry_delay, "retry_delay")
-    elif isinstance(retry_delay, Sequence) and retry_delay:
+    elif isinstance(retry_delay, Sequence) and retry_delay and not isinstance(retry_delay, bytes):
         delay = tuple(parse_duration(each, "retry_delay") for each in retry_delay)
     else:
         raise UsageError(
-            f"retry_delay={retry_delay!r} must be a duration, a list of them, or a function of "
-            "(retries so far, error, task)"
+            f"retry_delay={shown(retry_delay)} must be a duration, a list of them, or a function "
+            "of (retries so far, error, task)"
         )
     types: tuple[Any, ...] | None = None
     if retry_on is not None:
@@ -123,9 +131,9 @@ def make_policy(
         if not types or not all(
             isinstance(t, type) and issubclass(t, BaseException) for t in types
         ):
-            raise UsageError(f"retry_on={retry_on!r} must be types of exceptions")
+            raise UsageError(f"retry_on={shown(retry_on)} must be types of exceptions")
     if is_failure is not None and not callable(is_failure):
-        raise UsageError(f"is_failure={is_failure!r} must be a function of an exception")
+        raise UsageError(f"is_failure={shown(is_failure)} must be a function of an exception")
     return Policy(delay, types, is_failure)
 
 

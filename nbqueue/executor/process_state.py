@@ -25,8 +25,9 @@ _FIRST_KEPT: Final = 64
 
 _NOTED: Final = (
     (os, ("chdir", "fchdir", "dup2", "closerange")),
-    (signal, ("signal", "alarm", "setitimer")),
+    (signal, ("signal", "alarm", "setitimer", "pthread_sigmask")),
     (logging, ("disable",)),
+    (sys, ("setrecursionlimit",)),
 )
 """Functions after which something may have to be put back."""
 
@@ -65,6 +66,8 @@ class ProcessState:
         self._filter_list, self._filters = warnings.filters, list(warnings.filters)
         self._show_warning = warnings.showwarning
         self._disabled = logging.root.manager.disable
+        self._recursion_limit = sys.getrecursionlimit()
+        self._signal_mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._timers = [timer for timer in _TIMERS if signal.getitimer(timer)[0] == 0]
         """Those that only a task can have set."""
         self._handlers = {signum: signal.getsignal(signum) for signum in _SIGNALS}
@@ -125,6 +128,7 @@ class ProcessState:
             self._restore()
 
     def _restore(self) -> None:
+        self._restore_recursion_limit()
         sys.stdout, sys.stderr = self._stdout, self._stderr
         if warnings.filters != self._filters or warnings.filters is not self._filter_list:
             warnings.filters = self._filter_list
@@ -146,7 +150,14 @@ class ProcessState:
             self._restore_signals()
         self._is_touched = False  # the last, as what was called here notes it
 
+    def _restore_recursion_limit(self) -> None:
+        try:
+            sys.setrecursionlimit(self._recursion_limit)
+        except RecursionError:
+            pass  # a thread of the task is deeper in calls than that
+
     def _restore_signals(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._signal_mask)
         for timer in self._timers:
             signal.setitimer(timer, 0)
         for signum, handler in self._handlers.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 class _Source:
     """The seed of one attempt, and the generator that was made of it."""
 
-    __slots__ = ("generator", "seed")
+    __slots__ = ("generator", "pid", "seed")
 
     def __init__(self, seed: Seed) -> None:
         self.seed = seed
+        self.pid = os.getpid()
         self.generator: np.random.Generator | None = None
 
 
@@ -39,13 +41,19 @@ def rng() -> np.random.Generator:
     ...     return nbqueue.rng().normal(size=n).mean()
     >>> q.options(seed=7).map(simulate, [1000] * 8)     # doctest: +SKIP
 
-    Every call within a task returns the same object. Threads that the task starts do not know it:
-    pass it to them. Raises `UsageError` outside of a task and in one without ``seed=``, and
-    `ModuleNotFoundError` where NumPy is not installed.
+    Every call within a task returns the same object. Threads and child processes that the task
+    starts do not know it: pass each of them one from ``nbqueue.rng().spawn(n)``. Raises
+    `UsageError` outside of a task and in one without ``seed=``, and `ModuleNotFoundError` where
+    NumPy is not installed.
     """
     source = _current.get()
     if source is None:
         raise UsageError(_no_seed())
+    if source.pid != os.getpid():  # all such children would draw the same numbers
+        raise UsageError(
+            "nbqueue.rng() is for the task itself, and this is a child process of it: pass the "
+            "child a generator, such as one of nbqueue.rng().spawn(4)"
+        )
     if source.generator is None:
         source.generator = _make_generator(source.seed)
     return source.generator

@@ -98,6 +98,7 @@ class Runner:
         self._blobs: dict[bytes, bytes] = {}
         self._loaded: OrderedDict[bytes, Loaded] = OrderedDict()
         self._service_modules = ModuleSet()
+        self._pid = os.getpid()
 
     def add_code(self, body: bytes) -> None:
         """Take the body of a `CODE` frame."""
@@ -206,6 +207,10 @@ class Runner:
             return chain((last,), pipe.done_parts(done))
         return (last + pipe.pack_done(done),)
 
+    def is_exit_of_child(self, error: BaseException) -> bool:
+        """Say whether ``error`` is to end this process, as it is a child that a task forked."""
+        return isinstance(error, SystemExit | KeyboardInterrupt) and os.getpid() != self._pid
+
     def ended(self, done: DoneFrame) -> None:
         """Put back what one of several tasks changed in this process."""
         self.state.end(done.number, was_long=done.micros >= LOOK_AFTER_MICROS)
@@ -247,7 +252,10 @@ def make_task(frame: TaskFrame) -> Task:
 
 
 def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> DoneFrame:
-    """Run a task in this thread. Never raises: whatever happens is in the frame."""
+    """Run a task in this thread. Whatever happens is in the frame, and nothing is raised.
+
+    But in a child that the task forked, `SystemExit` and `KeyboardInterrupt` end the process.
+    """
     started = time.perf_counter_ns()
     token = job = None
     try:
@@ -266,8 +274,12 @@ def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> Done
             done = runner.succeeded(frame, value, started)
         except BaseException as error:
             interrupted.number = -1
+            if runner.is_exit_of_child(error):
+                raise
             done = _failed_sync(runner, frame, error, started)
     except BaseException as error:
+        if runner.is_exit_of_child(error):
+            raise
         # The interrupt came between the two lines above.
         interrupted.number = -1
         done = runner.failed(frame, error, started)

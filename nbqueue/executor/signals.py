@@ -24,6 +24,9 @@ _TO_SUPERVISOR: Final = ("SIGINT", "SIGTERM", "SIGTSTP", "SIGHUP")
 _handlers: Final[dict[int, Handler]] = {}
 """Handlers of nbqueue itself, by their signals."""
 
+_set_mask: Final = signal.pthread_sigmask
+"""The function itself: where tasks call it, it is noted that they changed the mask."""
+
 _forking: Final = threading.local()
 """The signal mask of a thread that is about to fork."""
 
@@ -78,11 +81,11 @@ def _numbers(names: tuple[str, ...]) -> list[int]:
 
 
 def _hold() -> None:
-    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _held())
+    _forking.mask = _set_mask(signal.SIG_BLOCK, _held())
 
 
 def _let_go() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+    _set_mask(signal.SIG_SETMASK, _forking.mask)
 
 
 def _in_child() -> None:

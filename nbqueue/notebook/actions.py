@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.errors import NbqueueError, StoreError
@@ -13,7 +12,7 @@ from nbqueue.notebook.local import LocalWorker, local_workers
 from nbqueue.notebook.still import Card, Starting
 from nbqueue.views import format as words
 from nbqueue.views import html as h
-from nbqueue.wire.decoding import printable
+from nbqueue.visible import escape, visible
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
@@ -79,12 +78,12 @@ def status(client: Client) -> Card:
     try:
         names = inspector.queues()
         for info in inspector.queue_infos(names[:_MOST_QUEUES]):
-            name = printable(info.queue)
+            name = info.queue
             counts = (info.pending, info.active, info.scheduled, info.retry, info.archived)
             rows.append(
                 [h.strong(name), *(f"{count:,}" for count in counts), f"{info.completed:,}"]
             )
-            lines.append(f"  {name}: {info.pending} pending, {info.active} active")
+            lines.append(f"  {visible(name)}: {info.pending} pending, {info.active} active")
         if len(names) > _MOST_QUEUES:
             lines.append(f"  … and {len(names) - _MOST_QUEUES:,} more queues")
         servers = inspector.servers()

@@ -6,13 +6,13 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.errors import StoreError
 from nbqueue.notebook.live import Shown, View
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.visible import escape, visible
 from nbqueue.wire import states
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class GroupCard(View):
             if count:
                 parts.append(f"{count:,} {word}")
         parts.append(words.span(self._elapsed()))
-        return "  ".join(parts)
+        return visible("  ".join(parts))
 
     def html(self, live: bool) -> str:
         self._look()

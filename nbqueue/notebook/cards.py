@@ -5,7 +5,6 @@ from __future__ import annotations
 import reprlib
 import threading
 from collections.abc import Callable
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.client.feed import News, follow
@@ -17,6 +16,7 @@ from nbqueue.views import format as words
 from nbqueue.views import html as h
 from nbqueue.views.progress import bars_html, bars_text
 from nbqueue.views.terminal import collapse
+from nbqueue.visible import escape, visible
 from nbqueue.wire import states
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class FutureCard(View):
             parts.append(f"→ {self._result()}")
         else:
             parts += bars_text(self._progress())
-        return "  ".join(parts) + f"  (id {self._future.id})"
+        return visible("  ".join(parts) + f"  (id {self._future.id})")
 
     def html(self, live: bool) -> str:
         self._refresh()

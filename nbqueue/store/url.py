@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote
 import platformdirs
 
 from nbqueue.errors import InvalidURL
+from nbqueue.visible import shown
 
 #: The environment variable that names the store where no URL is given.
 URL_VARIABLE = "NBQUEUE_URL"
@@ -141,7 +142,8 @@ def parse_url(text: str) -> StoreURL:
     scheme = scheme.lower()
     if not separator or scheme not in _FORMS:
         raise InvalidURL(
-            f"{redact(source)!r} is not a store URL: it begins with no known scheme. {_all_forms()}"
+            f"{shown(redact(source))} is not a store URL: it begins with no known scheme. "
+            f"{_all_forms()}"
         )
     try:
         if _CONTROL.search(source):
@@ -149,7 +151,7 @@ def parse_url(text: str) -> StoreURL:
         return _Reader(scheme, rest).read()
     except _Reason as reason:
         raise InvalidURL(
-            f"{redact(source)!r} is not a store URL: {reason}. The form is {_FORMS[scheme]}"
+            f"{shown(redact(source))} is not a store URL: {reason}. The form is {_FORMS[scheme]}"
         ) from None
 
 
@@ -223,7 +225,7 @@ class _Reader:
         )
         if self.scheme == "redis+cluster":
             if path:
-                raise _Reason(f"a cluster has no databases, so {'/' + path!r} cannot follow")
+                raise _Reason(f"a cluster has no databases, so {shown('/' + path)} cannot follow")
             return replace(url, hosts=hosts)
         if self.scheme == "redis+sentinel":
             master, _, db = path.partition("/")
@@ -248,11 +250,11 @@ class _Reader:
             name, equals, value = part.partition("=")
             if name not in accepted:
                 known = "the options are " + ", ".join(accepted) if accepted else "it takes none"
-                raise _Reason(f"there is no option {redact(name)!r} ({known})")
+                raise _Reason(f"there is no option {shown(redact(name))} ({known})")
             if not equals or not value:
-                raise _Reason(f"the option {name!r} has no value")
+                raise _Reason(f"the option {shown(name)} has no value")
             if name in options:
-                raise _Reason(f"the option {name!r} is given twice")
+                raise _Reason(f"the option {shown(name)} is given twice")
             options[name] = unquote(value)
         return options
 
@@ -263,7 +265,7 @@ class _Reader:
         text = path or option or "0"
         # isdigit alone would let the digits of other scripts pass.
         if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise _Reason(f"the database {text!r} is not a number from 0 on")
+            raise _Reason(f"the database {shown(text)} is not a number from 0 on")
         return int(text)
 
     def _tls(self) -> tuple[tuple[str, str | bool], ...]:
@@ -273,10 +275,10 @@ class _Reader:
             if value is None:
                 continue
             if name == "ssl_cert_reqs" and value not in _CERT_REQS:
-                raise _Reason(f"ssl_cert_reqs={value!r} is none of {', '.join(_CERT_REQS)}")
+                raise _Reason(f"ssl_cert_reqs={shown(value)} is none of {', '.join(_CERT_REQS)}")
             if name == "ssl_check_hostname":
                 if value.lower() not in _TRUTH:
-                    raise _Reason(f"ssl_check_hostname={value!r} is neither true nor false")
+                    raise _Reason(f"ssl_check_hostname={shown(value)} is neither true nor false")
                 values.append((name, _TRUTH[value.lower()]))
             else:
                 values.append((name, value))
@@ -297,11 +299,11 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
     if text.startswith("["):
         host, bracket, port = text[1:].partition("]")
         if not bracket or (port and not port.startswith(":")):
-            raise _Reason(f"the address {text!r} has no matching brackets")
+            raise _Reason(f"the address {shown(text)} has no matching brackets")
         try:
             ipaddress.IPv6Address(host)
         except ValueError:
-            raise _Reason(f"{host!r} is not an IPv6 address") from None
+            raise _Reason(f"{shown(host)} is not an IPv6 address") from None
         has_port, port = bool(port), port[1:]
     else:
         if text.count(":") > 1:
@@ -311,11 +313,11 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
         if not host:
             raise _Reason("the host is missing")
         if not _HOST_NAME.fullmatch(host):
-            raise _Reason(f"{host!r} is not a host (is a sign in the password not %-encoded?)")
+            raise _Reason(f"{shown(host)} is not a host (is a sign in the password not %-encoded?)")
     if not has_port:
         return host, default_port
     if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
-        raise _Reason(f"the port {port!r} is not a number from 1 to 65535")
+        raise _Reason(f"the port {shown(port)} is not a number from 1 to 65535")
     return host, int(port)
 
 
@@ -329,7 +331,7 @@ def _embedded_path(rest: str) -> str:
         return os.path.abspath(os.path.expanduser(place))
     if not _STORE_NAME.fullmatch(place):
         raise _Reason(
-            f"{place!r} is neither an absolute path nor a name "
+            f"{shown(place)} is neither an absolute path nor a name "
             "(for a path from the current folder write embedded://./path)"
         )
     return _named_store(place)

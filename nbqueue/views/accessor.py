@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbqueue.durations import format_duration
 from nbqueue.views.format import INK, badge
+from nbqueue.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ class FrameViews:
         """
         frame = self._frame
         shown: Styler = frame.style.format(_formats(frame), na_rep="–", escape="html")
-        shown = shown.format_index(escape="html")
+        shown = shown.format_index(_visible_text, escape="html")
         shown = shown.set_properties(**{"white-space": "nowrap"})  # type: ignore[arg-type]
         for word in ("state", "outcome"):
             if word in frame.columns:
@@ -85,7 +86,13 @@ def _formats(frame: pd.DataFrame) -> dict[str, Any]:
             formats[str(name)] = "{:,}"
         elif name == "progress":
             formats[str(name)] = "{:.0%}"
+        else:
+            formats[str(name)] = _visible_text
     return formats
+
+
+def _visible_text(value: Any) -> Any:
+    return visible(value, lines=True) if isinstance(value, str) else value
 
 
 def _span_words(value: Any) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
 from typing import Any, Final
 
 from nbqueue.broker.infos import QueueInfo, ServerInfo, TaskInfo
@@ -24,6 +23,7 @@ from nbqueue.views.format import (
     time_html,
 )
 from nbqueue.views.html import card, code, fact, pale, problem, row, strong, table
+from nbqueue.visible import escape
 
 _COUNTED: Final = (
     "pending",

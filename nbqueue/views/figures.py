@@ -7,13 +7,13 @@ theme, so that they look the same wherever they are pasted.
 from __future__ import annotations
 
 import base64
-import html
 import io
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.errors import NbqueueError
+from nbqueue.visible import escape, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,7 +168,7 @@ def _figure_class() -> type[Figure]:
             self.savefig(picture, format="png", dpi=200)
             data = base64.b64encode(picture.getvalue()).decode("ascii")
             width = round(self.get_figwidth() * 100)
-            alt = html.escape(f"{self.kind}: {self.told}")
+            alt = escape(f"{self.kind}: {self.told}")
             image = (
                 f'<img alt="{alt}" width="{width}" style="max-width: 100%; height: auto" '
                 f'src="data:image/png;base64,{data}">'
@@ -180,6 +180,6 @@ def _figure_class() -> type[Figure]:
             )
 
         def __repr__(self) -> str:
-            return f"<{self.kind}: {self.told}>"
+            return visible(f"<{self.kind}: {self.told}>")
 
     return ShownFigure

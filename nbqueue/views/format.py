@@ -7,12 +7,12 @@ used for borders, glyphs and bars; words keep the font's colour, which can be re
 from __future__ import annotations
 
 from datetime import datetime
-from html import escape
 from typing import Final, NamedTuple
 
 from nbqueue.clock import from_ms
 from nbqueue.durations import format_duration
 from nbqueue.sizes import format_size
+from nbqueue.visible import escape
 from nbqueue.wire import states
 
 

@@ -7,12 +7,13 @@ notebook and stripped by a page that trusts nobody. Only live views have buttons
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from nbqueue.views.format import BAD, BUSY, CARD, GOOD, INK, LINE, PALE_INK, SHADE, STILL, WARN
+from nbqueue.visible import escape
 
 FONT = "var(--jp-ui-font-family, system-ui, sans-serif)"
 CODE = "var(--jp-code-font-family, ui-monospace, monospace)"
@@ -173,7 +174,7 @@ def field(
     runs."""
     data = escape(json.dumps(dict(args or {})), quote=True)
     return (
-        f'<input type="text" value="{escape(value)}" data-change="{escape(action)}" '
+        f'<input type="text" value="{html.escape(value)}" data-change="{escape(action)}" '
         f'data-args="{data}" '
         f'aria-label="{escape(label)}" placeholder="{escape(placeholder)}" '
         f'style="font:inherit;color:{INK};background:{CARD};border:1px solid {LINE};'
@@ -184,7 +185,7 @@ def field(
 def choice(value: str, options: Sequence[tuple[str, str]], action: str, *, label: str) -> str:
     """A list of (value, text) to choose from; as `field`."""
     items = "".join(
-        f'<option value="{escape(key)}"{" selected" if key == value else ""}>{escape(text)}'
+        f'<option value="{html.escape(key)}"{" selected" if key == value else ""}>{escape(text)}'
         "</option>"
         for key, text in options
     )

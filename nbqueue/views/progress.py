@@ -8,11 +8,11 @@ granted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.visible import escape
 
 _MOST_BARS = 6
 _MOST_FIELDS = 8

@@ -1,14 +1,39 @@
-"""Text as a terminal would show it: returning carriages and colours. Pure."""
+"""Output of tasks, for terminals and as HTML: colours stay, other control sequences go. Pure.
+
+A task may print anything, and anybody who can write to Redis can add to its output. So only what
+colours text reaches a terminal: no titles, links, writes to the clipboard, cursor movements, modes
+or questions that the terminal would answer as if somebody had typed.
+"""
 
 from __future__ import annotations
 
+import codecs
+import html
 import re
-from html import escape
 from typing import Final
 
 from nbqueue.views.format import INK
+from nbqueue.visible import visible
 
-_ESCAPE = re.compile(r"\x1b(?:\[([0-9;:?]*)([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+# A control sequence (its parameters and its last character), a string such as a title, or another
+# escape. Each also in the form whose first character is a C1 control.
+_ESCAPE = re.compile(
+    r"(?:\x1b\[|\x9b)([0-?]*)[ -/]*([@-~])"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x80-\x9f]*(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[ -/]*[0-~]"
+)
+_UNFINISHED = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*\Z"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x80-\x9f]*\x1b?\Z"
+    r"|\x1b[ -/]*\Z"
+)
+_LONGEST_UNFINISHED: Final = 4096
+_COLOUR = re.compile(r"[0-9;:]{0,64}")
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_SILENT: Final = str.maketrans("", "", "\a\b\v\f\x0e\x0f")
+_RESET: Final = "\x1b[0m"
 _COLOURS: Final = (
     "#3b4048", "#c62828", "#2e7d32", "#9a6700", "#1565c0", "#8e24aa", "#00838f", "#8a8f98",
     "#6b7280", "#e53935", "#43a047", "#c98a00", "#1e88e5", "#ab47bc", "#00acc1", "#c9ced6",
@@ -47,9 +72,74 @@ def _collapsed(line: str) -> str:
     return shown
 
 
+def for_terminal(text: str) -> str:
+    """Return output of a task as it may be written to a terminal.
+
+    Colours, carriage returns, tabs and newlines stay. Other control sequences are dropped, and
+    single control characters, bidirectional controls and lone surrogates become visible escapes.
+    """
+    if _is_plain(text):
+        return text
+    shown, colour = _filtered(text)
+    return shown + _RESET if colour else shown
+
+
+class TerminalStream:
+    """Makes a stream of output safe for a terminal, in pieces that may end anywhere."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+        self._is_coloured = False
+
+    def feed(self, data: bytes) -> str:
+        """Return what may be written now. An unfinished sequence waits for its end."""
+        text = self._rest + self._decoder.decode(data)
+        found = _UNFINISHED.search(text, max(0, len(text) - _LONGEST_UNFINISHED))
+        end = found.start() if found is not None else len(text)
+        self._rest = text[end:]
+        shown, colour = _filtered(text[:end])
+        if colour is not None:
+            self._is_coloured = colour
+        return shown
+
+    def end(self) -> str:
+        """Return what is to be written last."""
+        shown, colour = _filtered(self._rest + self._decoder.decode(b"", final=True))
+        self._rest = ""
+        return shown + _RESET if self._is_coloured or colour else shown
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.replace("\n", "").isprintable()
+
+
+def _filtered(text: str) -> tuple[str, bool | None]:
+    """``text`` without what must not reach a terminal, and whether colours are on at its end;
+    None if it changes no colours."""
+    colour: bool | None = None
+    parts: list[str] = []
+    at = 0
+    for match in _ESCAPE.finditer(text):
+        parts.append(_visible_output(text[at : match.start()]))
+        at = match.end()
+        if match[2] == "m" and _COLOUR.fullmatch(match[1]):
+            parts.append(f"\x1b[{match[1]}m")
+            colour = match[1].strip("0;:") != ""
+    parts.append(_visible_output(text[at:]))
+    return "".join(parts), colour
+
+
+def _visible_output(text: str) -> str:
+    """Text between control sequences. Joiners stay, which scripts and emoji need."""
+    if _is_plain(text):
+        return text
+    return _CONTROL.sub(lambda found: visible(found[0]), text.translate(_SILENT))
+
+
 def without_colours(text: str) -> str:
     """``text`` without the codes that colour it, or move the cursor."""
-    return _ESCAPE.sub("", text)
+    return _visible_output(_ESCAPE.sub("", text))
 
 
 def ansi_html(text: str) -> str:
@@ -63,7 +153,7 @@ def ansi_html(text: str) -> str:
     for match in _ESCAPE.finditer(text):
         parts.append(style.around(text[at : match.start()]))
         at = match.end()
-        if match[2] == "m":
+        if match[2] == "m" and _COLOUR.fullmatch(match[1]):
             style.change(match[1] or "")
     parts.append(style.around(text[at:]))
     return "".join(parts)
@@ -87,11 +177,13 @@ class _Style:
             styles.append(f"color:color-mix(in srgb, {self._ink} 60%, {INK})")
         if self._ground:
             styles.append(f"background:color-mix(in srgb, {self._ground} 30%, transparent)")
-        body = escape(text)
+        body = html.escape(_visible_output(text))
         return f'<span style="{";".join(styles)}">{body}</span>' if styles else body
 
     def change(self, codes: str) -> None:
-        numbers = [int(code) if code.isdigit() else 0 for code in re.split("[;:]", codes)]
+        numbers = [
+            int(code) if code.isdigit() and len(code) < 6 else 0 for code in re.split("[;:]", codes)
+        ]
         while numbers:
             code = numbers.pop(0)
             if code == 0:

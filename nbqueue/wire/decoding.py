@@ -76,15 +76,6 @@ def text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def printable(name: str) -> str:
-    """``name`` with visible escapes for what cannot be printed, such as bytes that are no UTF-8."""
-    if name.isprintable():
-        return name
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name
-    )
-
-
 def pairs(flat: object) -> list[tuple[bytes, bytes]]:
     """The pairs of a reply that lists names and values in turn; what is no pair is left out."""
     if not isinstance(flat, list):

@@ -13,6 +13,7 @@ from typing import Final
 
 from nbqueue.errors import UsageError
 from nbqueue.names import fault_of
+from nbqueue.visible import shown
 
 QUEUES: Final = "asynq:queues"
 SERVERS: Final = "asynq:servers"
@@ -45,11 +46,11 @@ def check_queue_name(name: str) -> str:
     hash tags are refused here: slashes, braces, white space at an end and control characters.
     """
     if not isinstance(name, str) or not name.strip():
-        raise UsageError(f"queue={name!r} is empty: a queue needs a name, such as 'default'")
+        raise UsageError(f"queue={shown(name)} is empty: a queue needs a name, such as 'default'")
     fault = fault_of(name, forbidden="{}/")
     if fault is not None:
         raise UsageError(
-            f"queue={name!r} cannot name a queue, as it {fault}: use letters, digits and '_', "
+            f"queue={shown(name)} cannot name a queue, as it {fault}: use letters, digits and '_', "
             "'-', '.', ':'"
         )
     return name

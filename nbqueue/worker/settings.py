@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from nbqueue.broker.grouping import MOST_MEMBERS, Ripeness
+from nbqueue.checks import INT32, is_whole
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.requirements import THIS_PYTHON
+from nbqueue.store.url import parse_url
+from nbqueue.visible import shown
 from nbqueue.wire.keys import check_queue_name
 
 PROCESS, THREAD = "process", "thread"
@@ -19,7 +22,44 @@ WAIT_SECONDS = 60.0
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
-@dataclass(frozen=True)
+MOST_SLOTS = 50_000
+"""The most tasks of one worker at once: the permit of each is a byte in a pipe."""
+
+
+def weighted(queues: Mapping[str, int] | Sequence[str]) -> dict[str, int]:
+    """Return names of queues with their weights, checked. Names alone have the weight 1."""
+    if isinstance(queues, Mapping):
+        found = dict(queues)
+    elif isinstance(queues, Iterable) and not isinstance(queues, str | bytes):
+        found = dict.fromkeys(map(check_queue_name, queues), 1)
+    else:
+        raise UsageError(
+            f"queues={shown(queues)} must be names, such as ['default'], or names with weights, "
+            "such as {'critical': 6, 'default': 3}"
+        )
+    if not found:
+        raise UsageError("queues={} serves nothing: name a queue, such as {'default': 1}")
+    for name, weight in found.items():
+        check_queue_name(name)
+        if not is_whole(weight, 1, INT32):
+            raise UsageError(
+                f"queues={{{shown(name)}: {shown(weight)}}}: a weight is a whole number, 1 or more"
+            )
+    return found
+
+
+def _check_file(name: str, path: object) -> None:
+    if not isinstance(path, str) or "\0" in path:
+        raise UsageError(f"{name}={shown(path)} must be the path of a file, as text")
+    try:
+        is_there = Path(path).absolute().parent.is_dir()
+    except OSError as error:
+        raise UsageError(f"{name}={shown(path)} cannot be used: {error.strerror}") from None
+    if not is_there:
+        raise UsageError(f"{name}={shown(path)} is in no folder that exists")
+
+
+@dataclass(frozen=True, repr=False)
 class WorkerSettings:
     """The settings of a worker.
 
@@ -89,61 +129,75 @@ class WorkerSettings:
     providers: Sequence[tuple[str, float]] = ()
     python: str = THIS_PYTHON
 
+    def __repr__(self) -> str:
+        """Show the settings without the password of the store and without code."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        del values["service"]
+        if self.url is not None:
+            values["url"] = parse_url(self.url).redacted
+        said = (f"{name}={shown(value)}" for name, value in values.items())
+        return f"WorkerSettings({', '.join(said)})"
+
     def __post_init__(self) -> None:
-        if not isinstance(self.queues, Mapping):
-            object.__setattr__(self, "queues", dict.fromkeys(self.queues, 1))
-        if not self.queues:
-            raise UsageError("queues={} serves nothing: name a queue, such as {'default': 1}")
-        for name, weight in self.queues.items():
-            check_queue_name(name)
-            if isinstance(weight, bool) or not isinstance(weight, int) or weight < 1:
-                raise UsageError(f"queues={{{name!r}: {weight!r}}}: a weight is 1 or more")
-        if isinstance(self.concurrency, bool) or not isinstance(self.concurrency, int):
-            raise UsageError(f"concurrency={self.concurrency!r} must be a whole number")
-        if self.concurrency < 1:
-            raise UsageError(f"concurrency={self.concurrency!r} must be 1 or more")
+        if self.url is not None:
+            parse_url(self.url)
+        object.__setattr__(self, "queues", weighted(self.queues))
+        if not is_whole(self.concurrency, 1, MOST_SLOTS):
+            raise UsageError(
+                f"concurrency={shown(self.concurrency)} must be a whole number of 1 or more, and "
+                f"at most {MOST_SLOTS:,}"
+            )
         if self.executor not in (PROCESS, THREAD):
-            raise UsageError(f"executor={self.executor!r} must be 'process' or 'thread'")
-        if self.health_file is not None and not Path(self.health_file).absolute().parent.is_dir():
-            raise UsageError(f"health_file={self.health_file!r} is in no folder that exists")
+            raise UsageError(f"executor={shown(self.executor)} must be 'process' or 'thread'")
+        if self.health_file is not None:
+            _check_file("health_file", self.health_file)
         if self.log_level not in LOG_LEVELS:
-            raise UsageError(f"log_level={self.log_level!r} must be one of {', '.join(LOG_LEVELS)}")
+            raise UsageError(
+                f"log_level={shown(self.log_level)} must be one of {', '.join(LOG_LEVELS)}"
+            )
+        self._check_durations()
+        for name in ("scheduler", "strict_priority", "burst"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name}={shown(getattr(self, name))} must be True or False")
+        for name in ("tasks_per_executor", "memory_per_executor", "owner"):
+            value = getattr(self, name)
+            if value is not None and not is_whole(value, 1, 2**63 - 1):
+                raise UsageError(f"{name}={shown(value)} must be 1 or more, or None")
+        self._check_groups()
+
+    def _check_durations(self) -> None:
         for name in ("shutdown_timeout", "kill_grace", "lease", "health_check_interval"):
             seconds = parse_duration(getattr(self, name), name)
             if name == "lease" and seconds < 1:
-                raise UsageError(f"lease={self.lease!r} must be 1 s or more")
+                raise UsageError(f"lease={shown(self.lease)} must be 1 s or more")
             object.__setattr__(self, name, seconds)
         if parse_duration(self.answer_timeout, "answer_timeout") < 1:
-            raise UsageError(f"answer_timeout={self.answer_timeout!r} must be 1 s or more")
+            raise UsageError(f"answer_timeout={shown(self.answer_timeout)} must be 1 s or more")
         if self.wait is not None:
             object.__setattr__(self, "wait", parse_duration(self.wait, "wait"))
         if self.idle_timeout is not None:
             idle = parse_duration(self.idle_timeout, "idle_timeout")
             object.__setattr__(self, "idle_timeout", idle)
-        if not isinstance(self.scheduler, bool):
-            raise UsageError(f"scheduler={self.scheduler!r} must be True or False")
-        for name in ("tasks_per_executor", "memory_per_executor"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise UsageError(f"{name}={value!r} must be 1 or more, or None")
-
-        self._check_groups()
 
     def _check_groups(self) -> None:
         grace = parse_duration(self.group_grace_period, "group_grace_period")
         if grace < 1:
-            raise UsageError(f"group_grace_period={self.group_grace_period!r} must be 1 s or more")
+            raise UsageError(
+                f"group_grace_period={shown(self.group_grace_period)} must be 1 s or more"
+            )
         object.__setattr__(self, "group_grace_period", grace)
         if self.group_max_delay is not None:
             delay = parse_duration(self.group_max_delay, "group_max_delay")
             if delay <= 0:
                 raise UsageError(
-                    f"group_max_delay={self.group_max_delay!r} must be more than 0, or None"
+                    f"group_max_delay={shown(self.group_max_delay)} must be more than 0, or None"
                 )
             object.__setattr__(self, "group_max_delay", delay)
         size = self.group_max_size
-        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MOST_MEMBERS:
-            raise UsageError(f"group_max_size={size!r} must be a number from 0 to {MOST_MEMBERS}")
+        if not is_whole(size, 0, MOST_MEMBERS):
+            raise UsageError(
+                f"group_max_size={shown(size)} must be a number from 0 to {MOST_MEMBERS}"
+            )
 
     @property
     def ripeness(self) -> Ripeness:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nbqueue.calls.functions import dump_function
+from nbqueue.checks import INT32, is_whole
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import NbqueueError, UsageError
 from nbqueue.executor.context import Task
@@ -20,7 +21,8 @@ from nbqueue.executor.handlers import Middleware, Service, is_async
 from nbqueue.executor.periodic import Periodic
 from nbqueue.executor.policy import make_policy
 from nbqueue.interpreter import module_command
-from nbqueue.worker.settings import PROCESS, WorkerSettings
+from nbqueue.visible import shown
+from nbqueue.worker.settings import PROCESS, WorkerSettings, weighted
 
 
 class WorkerDidNotStart(NbqueueError):
@@ -89,7 +91,7 @@ class Worker:
         self._service = Service(policy=make_policy(retry_delay, retry_on, is_failure))
         self.settings = WorkerSettings(
             url,
-            dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1),
+            weighted(queues),
             (os.cpu_count() or 1) if concurrency is None else concurrency,
             executor,
             strict_priority,
@@ -100,7 +102,7 @@ class Worker:
             wait,
             tasks_per_executor,
             memory_per_executor,
-            None if health_file is None else str(health_file),
+            os.fspath(health_file) if isinstance(health_file, os.PathLike) else health_file,
             0.0 if health_check is None else health_check_interval,
             log_level,
             burst=burst,
@@ -115,7 +117,11 @@ class Worker:
         if health_check is not None:
             self._service.health_check = _function(health_check, "a health check")
             if not self.settings.health_check_seconds:
-                raise UsageError(f"health_check_interval={health_check_interval!r} must be over 0")
+                raise UsageError(
+                    f"health_check_interval={shown(health_check_interval)} must be over 0"
+                )
+        if log is not None and not isinstance(log, str | os.PathLike):
+            raise UsageError(f"log={shown(log)} must be the path of a file")
         self.log = Path(log) if log is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         self._providers: list[tuple[str, float]] = []
@@ -195,13 +201,13 @@ class Worker:
         """
         _function(provider, "a provider")
         if is_async(provider):
-            raise UsageError(f"{provider!r} is a coroutine function, which no provider can be")
+            raise UsageError(f"{shown(provider)} is a coroutine function, which no provider can be")
         seconds = parse_duration(sync_interval, "sync_interval")
         if seconds < 1:
-            raise UsageError(f"sync_interval={sync_interval!r} must be 1 s or more")
+            raise UsageError(f"sync_interval={shown(sync_interval)} must be 1 s or more")
         known = name if name is not None else getattr(provider, "__qualname__", "")
         if not isinstance(known, str) or not known or known in self._service.providers:
-            raise UsageError(f"name={known!r} is empty, or there is such a provider already")
+            raise UsageError(f"name={shown(known)} is empty, or there is such a provider already")
         self._service.providers[known] = provider
         self._providers.append((known, seconds))
         return self
@@ -239,6 +245,7 @@ class Worker:
         ``timeout`` (seconds) does not include. Raises `WorkerDidNotStart`, with what it printed,
         if it ends instead.
         """
+        seconds = parse_duration(timeout, "timeout")
         if self.is_running:
             return self
         reader, writer = os.pipe()
@@ -263,7 +270,7 @@ class Worker:
         self._process.stdin.write(json.dumps(settings).encode())
         self._process.stdin.close()
         with open(reader, "rb") as answers:
-            self._wait_until_ready(answers, timeout + now.wait_seconds)
+            self._wait_until_ready(answers, seconds + now.wait_seconds)
         return self
 
     def _wait_until_ready(self, answers: IO[bytes], timeout: float) -> None:
@@ -287,12 +294,13 @@ class Worker:
     def stop(self, timeout: float | None = None) -> None:
         """End the started worker: running tasks may end within its shutdown time-out, others go
         back to their queues. After ``timeout`` seconds more it is killed. Not running: nothing."""
+        more = 10.0 if timeout is None else parse_duration(timeout, "timeout")
         process, self._process = self._process, None
         if process is None:
             return
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            patience = self.settings.shutdown_seconds + (10.0 if timeout is None else timeout)
+            patience = self.settings.shutdown_seconds + more
             try:
                 process.wait(patience)
             except subprocess.TimeoutExpired:
@@ -309,8 +317,8 @@ class Worker:
 
         Raises `UsageError` if it is not running, `StoreError` if it does not follow.
         """
-        if isinstance(weight, bool) or not isinstance(weight, int) or weight < 1:
-            raise UsageError(f"weight={weight!r} must be 1 or more")
+        if not is_whole(weight, 1, INT32):
+            raise UsageError(f"weight={shown(weight)} must be 1 or more")
         self._change_queues({name: weight})
 
     def remove_queue(self, name: str) -> None:
@@ -393,5 +401,5 @@ class Worker:
 
 def _function(fn: Any, what: str) -> Any:
     if not callable(fn):
-        raise UsageError(f"{fn!r} is not a function, as {what} must be")
+        raise UsageError(f"{shown(fn)} is not a function, as {what} must be")
     return fn

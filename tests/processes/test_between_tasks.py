@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import io
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -232,6 +234,49 @@ def test_what_children_print_goes_to_the_log_again(lab: Any) -> None:
         lab.value(lab.submit(replace_descriptors))
         lab.value(lab.submit(say))
         lab.wait_until(lambda: "of a child" in worker.log())
+
+
+def test_a_task_that_allows_few_nested_calls_leaves_the_next_as_many(lab: Any) -> None:
+    def allow_few() -> None:
+        sys.setrecursionlimit(len(inspect.stack(0)) + 40)
+
+    def nest(depth: int) -> int:
+        return 0 if depth == 0 else 1 + nest(depth - 1)
+
+    with lab.worker(concurrency=1):
+        lab.value(lab.submit(allow_few))
+        assert lab.value(lab.submit(nest, 300)) == 300
+
+
+def test_signals_that_a_task_blocks_reach_programs_of_the_next(lab: Any) -> None:
+    def block() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+
+    def terminate() -> tuple[set[Any], int]:
+        with subprocess.Popen(["sleep", "60"]) as child:
+            child.terminate()
+            return signal.pthread_sigmask(signal.SIG_BLOCK, ()), child.wait(20)
+
+    with lab.worker(concurrency=1):
+        lab.value(lab.submit(block))
+        assert lab.value(lab.submit(terminate)) == (set(), -signal.SIGTERM)
+
+
+def test_a_coroutine_that_changes_its_loop_leaves_the_next_as_they_are(lab: Any) -> None:
+    async def spoil() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(lambda loop, coro, **options: 1 / 0)  # type: ignore[arg-type]
+        loop.set_exception_handler(lambda loop, context: None)
+        loop.set_debug(True)
+
+    async def use() -> tuple[Any, ...]:
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(asyncio.sleep(0), asyncio.create_task(asyncio.sleep(0)))
+        return loop.get_task_factory(), loop.get_exception_handler(), loop.get_debug()
+
+    with lab.worker(concurrency=1):
+        lab.value(lab.submit(spoil))
+        assert lab.value(lab.submit(use)) == (None, None, False)
 
 
 def test_coroutines_that_run_together_share_what_they_change(lab: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import multiprocessing
 import os
 import random
 import signal
@@ -43,6 +44,13 @@ def q(lab: Any) -> Iterator[Any]:
 def draw(i: int) -> float:
     assert nbqueue.rng() is nbqueue.rng()
     return float(nbqueue.rng().random())
+
+
+def try_to_draw(i: int) -> str:
+    try:
+        return repr(nbqueue.rng().random())
+    except UsageError as error:
+        return str(error)
 
 
 async def draw_slowly(i: int) -> float:
@@ -122,6 +130,16 @@ class TestSeeds:
                 assert isinstance(error, UsageError)
                 assert "draw" in str(error)
                 assert "q.options(seed=7)" in str(error)
+
+    def test_children_of_a_task_do_not_draw_the_same_numbers(self, q: Any) -> None:
+        def fork(i: int) -> list[str]:
+            nbqueue.rng()
+            context = multiprocessing.get_context("fork")
+            with context.Pool(2) as pool:
+                return pool.map(try_to_draw, range(4), chunksize=1)
+
+        said = q.options(seed=7).submit(fork, 0).result(WAIT)
+        assert all("a child process" in text for text in said)
 
     def test_outside_of_a_task_there_are_no_numbers(self) -> None:
         with pytest.raises(UsageError, match="submitted with a seed"):

@@ -22,7 +22,8 @@ from nbqueue.errors import CannotPickle, TaskFailed
 Space = dict[str, Any]
 
 SOURCE = '''
-import abc, contextvars, copyreg, dataclasses, enum, functools, sys, threading, typing, weakref
+import abc, collections, contextvars, copyreg, dataclasses, datetime, enum, functools, sys
+import threading, typing, weakref
 from dataclasses import dataclass, field
 
 # --- slots
@@ -93,6 +94,15 @@ class Box(typing.Generic[T]):
 class Pair(typing.NamedTuple):
     a: int
     b: str = "b"
+
+class Borrows:
+    from_parts = classmethod(collections.UserDict.fromkeys.__func__)
+
+if sys.version_info >= (3, 11):
+    class Item(typing.NamedTuple, typing.Generic[T]):
+        a: T
+else:
+    Item = Pair
 
 class Number(int):
     __slots__ = ()
@@ -188,6 +198,63 @@ class Unit:
     def __reduce__(self): return Unit.get, (self.name,)
 
 SYMBOL, UNIT = Symbol("s"), Unit.get("u")
+
+class Planet(enum.Enum):
+    EARTH = (5.97, "blue")
+    MARS = (0.64, "red")
+    TERRA = EARTH
+    def __init__(self, mass, colour): self.mass, self.colour = mass, [colour]
+    @classmethod
+    def heaviest(cls): return cls.EARTH
+
+class Coordinate(bytes, enum.Enum):
+    PX = (0, "P.X")
+    PY = (1, "P.Y")
+    def __new__(cls, value, label):
+        made = bytes.__new__(cls, [value])
+        made._value_, made.label = value, label
+        return made
+
+@dataclass(frozen=True)
+class Weight:
+    grams: int
+
+class Coin(Weight, enum.Enum):
+    CENT = 2
+    DIME = 4
+
+class Day(datetime.date, enum.Enum):
+    FIRST = 1970, 1, 1
+
+class Pairs(tuple, enum.Enum):
+    A = (1, 2)
+    B = ((3,),)
+
+class Access(enum.Flag):
+    R = 1
+    W = 2
+    RW = R | W
+
+class Kept(enum.IntFlag):
+    A = 1
+    ALL = 255
+
+class Counting(enum.EnumMeta):
+    @property
+    def count(cls): return len(cls.__members__)
+
+class Counted(enum.Enum, metaclass=Counting):
+    ONE = []
+    TWO = {}
+
+class OfEnum(str, enum.Enum):
+    def shout(self): return self.value.upper() + self.end
+    @property
+    def end(self): return "!"
+
+class Words(OfEnum):
+    HI = "hi"
+    name_ = "name"
 
 class Level(enum.IntEnum):
     LOW = 1
@@ -368,6 +435,44 @@ def test_classes_keep_their_slots(
     found, wanted = run(lab, space, function, *arguments), eval(expected, space)
     assert found == wanted
     assert type(found) is type(wanted)
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "expected"),
+    [
+        ("lambda x: (x.mass, x.colour, Planet.heaviest().colour)", "Planet.MARS",
+         (0.64, ["red"], ["blue"])),
+        ("lambda x: (x is Planet.TERRA, Planet['TERRA'].name, len(Planet))", "Planet.EARTH",
+         (True, "EARTH", 2)),
+        ("lambda x: (bytes(x), x.label, x.value, x is Coordinate(1))", "Coordinate.PY",
+         (b"\1", "P.Y", 1, True)),
+        ("lambda x: (x.grams, x is Coin.DIME, Coin.CENT.grams)", "Coin.DIME", (4, True, 2)),
+        ("lambda x: (x.year, x is Day.FIRST)", "Day.FIRST", (1970, True)),
+        ("lambda x: (tuple(x), x is Pairs.B, tuple(Pairs.A))", "Pairs.B", (((3,),), True, (1, 2))),
+        ("lambda x: (x is Access['RW'], Access.R in x, ~Access.R is Access.W, len(Access(3)))"
+         " if sys.version_info >= (3, 11) else (True, True, True, 2)", "Access.RW",
+         (True, True, True, 2)),
+        ("lambda x: (x.count, Counted([]) is Counted.ONE, x.TWO.value)", "Counted",
+         (2, True, {})),
+        ("lambda x: (x.shout(), x, Words('name').name)", "Words.HI", ("HI!", "hi", "name_")),
+        ("lambda x: (int(Kept['ALL']), x is Kept.A, int(Kept(2) | x))", "Kept.A", (255, True, 3)),
+    ],
+)  # fmt: skip
+def test_members_of_enumerations_keep_what_they_hold(
+    lab: Any, space: Space, function: str, argument: str, expected: object
+) -> None:
+    assert run(lab, space, function, argument) == expected
+    back = run(lab, space, "lambda x: [x]", argument)
+    assert back[0] is eval(argument, space)
+
+
+def test_functions_that_installed_classes_have_as_methods_travel_by_name(
+    lab: Any, space: Space
+) -> None:
+    assert run(lab, space, "lambda: (Item(1), Item[int](2)) == ((1,), (2,)) or Item is Pair")
+    assert run(lab, space, "lambda: Borrows.from_parts.__func__.__qualname__") == (
+        "UserDict.fromkeys"
+    )
 
 
 @pytest.mark.parametrize(

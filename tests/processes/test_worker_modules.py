@@ -161,6 +161,37 @@ def test_modules_that_the_notebook_has_not_imported_come_along(
     """)
 
 
+def test_the_import_system_knows_modules_of_a_call_as_it_does_others(
+    lab: Any, notebook: Notebook
+) -> None:
+    notebook("""
+    (HERE / "pkg" / "table.csv").write_text("a,b")
+    import pkg, pkg.b
+    def files():
+        import importlib.resources, pkgutil
+        found = importlib.resources.files("pkg").joinpath("table.csv").read_text()
+        return found, pkgutil.get_data("pkg", "table.csv").decode()
+    assert run(files) == ("a,b", "a,b")
+    def files_of_what_is_not_imported():
+        import importlib.resources
+        return importlib.resources.files("pkg").joinpath("table.csv").read_text()
+    assert run(files_of_what_is_not_imported) == "a,b"
+    def specs():
+        import importlib.util
+        found = importlib.util.find_spec("pkg.b")
+        return found.origin == pkg.b.__file__, found.parent, pkg.__spec__.name, found.loader.name
+    assert run(specs) == (True, "pkg", "pkg", "pkg.b")
+    def sources():
+        source = pkg.b.__loader__.get_source("pkg.b")
+        return source.strip(), importlib.reload(pkg.b) is pkg.b
+    assert run(sources) == ((HERE / "pkg" / "b.py").read_text(), True)
+    def as_a_program():
+        import runpy
+        return runpy.run_module("circle", run_name="x")["__name__"]
+    assert run(as_a_program) == "x"
+    """)
+
+
 def test_a_call_is_as_new_as_the_notebook(lab: Any, notebook: Notebook) -> None:
     notebook("""
     import shapes

@@ -86,6 +86,20 @@ def test_a_forked_child_is_interrupted_as_in_a_notebook(running: Any) -> None:
     assert running(interrupt) == 42
 
 
+def test_a_forked_child_exits_with_the_code_that_it_chose(lab: Any) -> None:
+    def fork() -> list[int]:
+        codes = []
+        for how in (lambda: sys.exit(3), lambda: sys.exit(), lambda: os.kill(os.getpid(), 2)):
+            child = os.fork()
+            if not child:
+                how()
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        return codes
+
+    with lab.worker(concurrency=1):
+        assert lab.value(lab.submit(fork)) == [3, 0, -signal.SIGINT]
+
+
 def test_a_program_that_a_task_starts_dies_of_a_broken_pipe(running: Any) -> None:
     def broken_pipe() -> int:
         with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as process:

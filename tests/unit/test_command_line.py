@@ -63,14 +63,17 @@ def test_all_options_of_a_worker_reach_it(monkeypatch: pytest.MonkeyPatch) -> No
         return 0
 
     monkeypatch.setattr(worker_module.Worker, "run", serve)
-    line = "worker -q critical=6 -q default=3 -c 8 --executor thread --strict --lease 1m --url u"
-    more = "--shutdown-timeout 10m --tasks-per-executor 5 --memory-per-executor 512MB"
+    line = "worker -q critical=6 -q default=3 -c 8 --executor thread --strict --lease 1m"
+    more = "--url redis://u:1/0 --shutdown-timeout 10m"
+    more += " --tasks-per-executor 5 --memory-per-executor 512MB"
     more += " --health-file f --log-level WARNING --wait 2m"
     result = run(*line.split(), *more.split())
     assert result.exit_code == 0, result.output
     [settings] = made
     assert settings.queues == {"critical": 6, "default": 3}
-    assert (settings.concurrency, settings.executor, settings.url) == (8, "thread", "u")
+    assert (settings.concurrency, settings.executor, settings.url) == (
+        8, "thread", "redis://u:1/0",
+    )  # fmt: skip
     assert (settings.lease_seconds, settings.shutdown_seconds) == (60, 600)
     assert (settings.tasks_per_executor, settings.memory_per_executor) == (5, 512 * 10**6)
     assert settings.strict_priority

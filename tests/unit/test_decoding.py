@@ -121,9 +121,3 @@ def test_a_time_stamp_is_a_moment_or_none(seconds: int, nanos: int) -> None:
     info = ServerInfo()
     info.start_time.seconds, info.start_time.nanos = seconds, nanos
     reports.moment(info.start_time)
-
-
-@given(st.text())
-def test_what_is_printable_has_no_surrogates(name: str) -> None:
-    decoding.printable(name + "\udcff").encode()
-    assert decoding.printable("a b") == "a b"

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbqueue.calls import exceptions, rebuild
+from nbqueue.calls import exceptions, rebuild, reducers
 from nbqueue.calls.exceptions import RemoteTraceback, dump_exception, error_text, load_exception
 from nbqueue.errors import CannotPickle, IncompatiblePython, TaskFailed
 
@@ -337,3 +337,11 @@ def test_sending_an_exception_leaves_its_class_on_the_worker_as_it_was(tmp_path:
     received = dump_exception(raised(namespace["Sold"]("x")))
     assert pickle.loads(received)[5] is not None
     assert namespace["Sold"].say is method
+
+
+def test_an_exception_that_an_extension_reduces_itself_is_left_to_it() -> None:
+    # As pydantic's ValidationError, which nothing but the method that this names can make.
+    class OfExtension(OSError):
+        __reduce__ = OSError.__reduce__
+
+    assert reducers.way_of(OfExtension) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.infos import TaskInfo
@@ -14,6 +13,7 @@ from nbqueue.errors import NbqueueError, TaskNotFound
 from nbqueue.views import format as words
 from nbqueue.views import html as h
 from nbqueue.views.progress import bars_html
+from nbqueue.visible import escape
 from nbqueue.wire import states
 
 if TYPE_CHECKING:

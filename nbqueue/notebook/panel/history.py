@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from html import escape
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -13,7 +12,8 @@ from nbqueue.dashboard.paging import Paging
 from nbqueue.notebook.panel.tab import Context, Tab, pager
 from nbqueue.views import format as words
 from nbqueue.views import html as h
-from nbqueue.wire.decoding import printable, time_ms
+from nbqueue.visible import escape
+from nbqueue.wire.decoding import time_ms
 
 _DAYS = 14
 _FAILED = frozenset(("retry", "archived", "lost"))
@@ -109,7 +109,7 @@ class HistoryTab(Tab):
                 cells += [self._cell(self._by_queue[name][i]) for name in columns]
             rows.append(cells)
         heads = ["day (UTC)", "", "processed", "failed"]
-        heads += map(printable, columns) if len(names) > 1 else []
+        heads += columns if len(names) > 1 else []
         said = self._paging.text(len(columns))
         caption = f"Days, of the last {_DAYS}" + (f"; queues {said}" if said else "")
         days_table = h.table(heads, rows, caption=caption, numeric=range(2, len(heads)))

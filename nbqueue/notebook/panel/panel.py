@@ -18,6 +18,7 @@ from nbqueue.notebook.panel.timeline import TimelineTab
 from nbqueue.notebook.panel.workers import WorkersTab
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.visible import visible
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
@@ -85,7 +86,7 @@ class Panel(View):
             names = context.queue_names()
             for info in context.client.inspector.queue_infos(names[:_MOST_LINES]):
                 lines.append(
-                    f"  {info.queue}: {info.pending} pending, {info.active} active, "
+                    f"  {visible(info.queue)}: {info.pending} pending, {info.active} active, "
                     f"{info.retry} retry, {info.archived} archived, {info.completed} completed"
                 )
             if len(names) > _MOST_LINES:

@@ -14,7 +14,6 @@ from nbqueue.views import format as words
 from nbqueue.views import html as h
 from nbqueue.views.spark import spark
 from nbqueue.wire import states
-from nbqueue.wire.decoding import printable
 
 _STATES = (
     states.PENDING,
@@ -105,7 +104,7 @@ class QueuesTab(Tab):
         badge = words.badge_html("paused" if info.paused else "running")
         if info.fault:
             badge = h.titled("cannot be read" if info.unknown else "not served", info.fault)
-        cells = [h.strong(printable(info.queue)), badge]
+        cells = [h.strong(info.queue), badge]
         for state in shown:
             count = getattr(info, state)
             is_known = state not in info.unknown

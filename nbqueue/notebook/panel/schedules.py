@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from html import escape
 from typing import Any
 
 from nbqueue.client.schedules import Schedule
@@ -13,6 +12,7 @@ from nbqueue.errors import NbqueueError
 from nbqueue.notebook.panel.tab import Context, Tab, pager, with_page
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.visible import escape
 
 _HISTORY = 20
 

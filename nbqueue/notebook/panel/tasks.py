@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from html import escape
 from itertools import islice
 from typing import Any
 
@@ -16,6 +15,7 @@ from nbqueue.notebook.panel.detail import TaskDetail
 from nbqueue.notebook.panel.tab import Context, Tab, pager, queue_choice
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.visible import escape
 from nbqueue.wire import states
 
 _ALL = (

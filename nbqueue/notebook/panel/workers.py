@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from html import escape
 from typing import Any
 
 import psutil
@@ -17,6 +16,7 @@ from nbqueue.notebook.local import LocalWorker, LocalWorkers, local_workers
 from nbqueue.notebook.panel.tab import Context, Tab, pager, with_page
 from nbqueue.views import format as words
 from nbqueue.views import html as h
+from nbqueue.visible import escape
 
 _STATUS = {"active": "running", "stopped": "paused", "closed": "stopping", "new": "pending"}
 _MOST_TASKS = 20
