@@ -77,7 +77,7 @@ def test_never_more_at_a_time_than_allowed(lab: Any, q: Any, journal: Path) -> N
         group = q.options(limit=limit).map(work, [str(journal)] * 40, range(40), [0.03] * 40)
         group.results(timeout=60)
     assert most_at_once(journal) == 3
-    assert q.limits() == [("api", 3, None, 0, 0)]
+    assert q.limits() == [("api", 3, None, 0, 0, None)]
 
 
 def test_the_first_submitted_runs_first(lab: Any, q: Any, journal: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_killed_worker_leaves_its_places_to_others(lab: Any, q: Any, journal: 
     with lab.worker(concurrency=4, lease="2s"):
         group.results(timeout=90)
     assert most_at_once(journal, lambda pid: pid in first.seen) <= 3
-    assert q.limits() == [("api", 3, None, 0, 0)]
+    assert q.limits() == [("api", 3, None, 0, 0, None)]
 
 
 @pytest.mark.parametrize(("rate", "a_second"), [("10/s", 10), ("100/s", 100), ((20, 2), 10)])

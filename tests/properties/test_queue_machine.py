@@ -458,6 +458,8 @@ class QueueMachine(RuleBasedStateMachine):
         if how != "unstarted":
             outcome = "archived" if how == "archive" else how
             self.attempts.append((task_id, claim.attempt, outcome))
+            # What is fetched next counts attempts of programs in Go, too.
+            task.attempt = max(task.attempt, claim.attempt)
         if how == "retry":
             self.put(task_id, "retry", math.ceil(due / 1000), due)
             task.is_grouped = False
