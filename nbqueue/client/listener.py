@@ -11,10 +11,11 @@ everything in it. An embedded server is started again by this, as long as someth
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from nbqueue.broker.broker import Broker
@@ -49,7 +50,6 @@ class Listener:
         self._store = store
         self._keyring = keyring
         self._tasks = Outstanding(own_prefix)
-        self.cancelling = self._tasks.cancelling
         self._stopping = False
         self._end_when_stopped: Callable[[str], End] | None = None
         self._reset()
@@ -205,6 +205,42 @@ class Listener:
         with self._mutex:
             self._lock.notify_all()
             return self._tasks.pop(queue, task_id)
+
+    @contextlib.contextmanager
+    def cancelling(
+        self, queue: str, task_ids: Sequence[str], answers: Mapping[str, End | str]
+    ) -> Iterator[None]:
+        """While these tasks are cancelled, none that is gone is taken for one that was deleted.
+
+        What ``answers`` says at the end is passed on to whoever waits here: where no other client
+        listens, nothing is announced. What was interrupted is looked at.
+        """
+        places = {(queue, task_id) for task_id in task_ids}
+        with self._mutex:
+            self._tasks.cancelling |= places
+        try:
+            yield
+        except BaseException:
+            unanswered = [task_id for task_id in task_ids if task_id not in answers]
+            with self._mutex:
+                self._tasks.cut_off.update((queue, task_id) for task_id in unanswered)
+                self._tasks.suspect(queue, unanswered)
+            self._wake()
+            raise
+        finally:
+            ended = [i for i, answer in answers.items() if isinstance(answer, End)]
+            with self._mutex:
+                sinks = self._tasks.pop_all(queue, ended)
+                self._lock.notify_all()
+            for sink, ids in sinks.items():
+                sink._take([(task_id, answers[task_id]) for task_id in ids])  # type: ignore[misc]
+            with self._mutex:
+                self._tasks.cancelling -= places
+
+    def heard_prefix(self, queue: str) -> str:
+        """How the ids of the tasks begin whose ends this client hears by itself; empty if none."""
+        prefix = self._tasks.own_prefix
+        return prefix if self._hears(queue_keys(queue).end_channel(prefix)) else ""
 
     def outstanding(self, *, own: bool = False) -> list[tuple[str, str, Sink]]:
         """Queue, id and sink of each task that is waited for; or only of this client's own."""
