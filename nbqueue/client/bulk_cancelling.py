@@ -45,7 +45,7 @@ class Cancellation:
         """Cancel these tasks; see `Session.cancel`."""
         self._left = len(task_ids)
         broker, listener = self._session.broker, self._session.listener
-        with listener.cancelling(self._queue, task_ids, self._answers):
+        with listener.cancelling.of(self._queue, task_ids, self._answers):
             act_on_many(
                 *(broker, self._queue, task_ids, self._make, self._note),
                 lazily=True,

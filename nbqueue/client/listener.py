@@ -11,11 +11,10 @@ everything in it. An embedded server is started again by this, as long as someth
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from nbqueue.broker.broker import Broker
@@ -23,6 +22,7 @@ from nbqueue.broker.link import LinkLost
 from nbqueue.calls.signing import Keyring
 from nbqueue.client.alarm import Alarm
 from nbqueue.client.asking import ASK_SECONDS, Asking
+from nbqueue.client.ended_here import Cancelling
 from nbqueue.client.hearers import Hearers, Tell
 from nbqueue.client.leading import Leading
 from nbqueue.client.outcomes import GONE, End, broken
@@ -68,6 +68,7 @@ class Listener:
         self._hearers = Hearers()
         self._asking = Asking(self._store, self._tasks, self._hearers)
         self._leading = Leading(lambda: self._link, self._wake_thread)
+        self.cancelling = Cancelling(self._tasks, self._mutex, self._lock.notify_all, self._wake)
         self._telling = Telling(
             self._tasks,
             self._lock,
@@ -205,37 +206,6 @@ class Listener:
         with self._mutex:
             self._lock.notify_all()
             return self._tasks.pop(queue, task_id)
-
-    @contextlib.contextmanager
-    def cancelling(
-        self, queue: str, task_ids: Sequence[str], answers: Mapping[str, End | str]
-    ) -> Iterator[None]:
-        """While these tasks are cancelled, none that is gone is taken for one that was deleted.
-
-        What ``answers`` says at the end is passed on to whoever waits here: where no other client
-        listens, nothing is announced. What was interrupted is looked at.
-        """
-        places = {(queue, task_id) for task_id in task_ids}
-        with self._mutex:
-            self._tasks.cancelling |= places
-        try:
-            yield
-        except BaseException:
-            unanswered = [task_id for task_id in task_ids if task_id not in answers]
-            with self._mutex:
-                self._tasks.cut_off.update((queue, task_id) for task_id in unanswered)
-                self._tasks.suspect(queue, unanswered)
-            self._wake()
-            raise
-        finally:
-            ended = [i for i, answer in answers.items() if isinstance(answer, End)]
-            with self._mutex:
-                sinks = self._tasks.pop_all(queue, ended)
-                self._lock.notify_all()
-            for sink, ids in sinks.items():
-                sink._take([(task_id, answers[task_id]) for task_id in ids])  # type: ignore[misc]
-            with self._mutex:
-                self._tasks.cancelling -= places
 
     def heard_prefix(self, queue: str) -> str:
         """How the ids of the tasks begin whose ends this client hears by itself; empty if none."""

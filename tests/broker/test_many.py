@@ -12,6 +12,7 @@ from nbqueue.broker import inspecting
 from nbqueue.broker.command import Command
 from nbqueue.broker.inspecting import FAR, UNSIGNED, Moved
 from nbqueue.broker.many import act_on_many
+from nbqueue.wire.keys import queue_keys
 
 LINE = 6_000
 PREFIX = "asynq:{q}:"
@@ -122,8 +123,9 @@ def test_the_end_of_deleted_tasks_needs_no_error_unless_another_client_listens(
     ids = fill(redis, 6)
     assert broker.run(unsigned(ids[:2])).refused == dict.fromkeys(range(2), UNSIGNED)
     listening = redis.pubsub()
-    listening.subscribe("nbqueue:{q}:ends:" + ids[0][:6])
-    assert listening.get_message(timeout=5)["type"] == "subscribe"
+    for task_id in ids[:2]:
+        listening.subscribe(queue_keys("q").end_channel(task_id))
+        assert listening.get_message(timeout=5)["type"] == "subscribe"
     name, many = ids[0][:6], 20_000
     assert broker.run(unsigned(ids[:1], many)).refused == {0: UNSIGNED}
     assert redis.exists(f"{PREFIX}t:{ids[0]}")
