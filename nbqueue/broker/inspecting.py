@@ -251,7 +251,7 @@ def set_aside(
 ) -> Command[Moved]:
     """Schedule pending tasks for a moment, so that each can be removed fast: see set_aside.lua."""
     _check_size(task_ids)
-    keys = queue_keys(queue)
+    keys = stored_keys(queue)
     return command(
         "set_aside",
         [*_places(keys), keys.events, *(keys.task(task_id) for task_id in task_ids)],

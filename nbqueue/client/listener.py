@@ -210,7 +210,7 @@ class Listener:
     def heard_prefix(self, queue: str) -> str:
         """How the ids of the tasks begin whose ends this client hears by itself; empty if none."""
         prefix = self._tasks.own_prefix
-        return prefix if self._hears(queue_keys(queue).end_channel(prefix)) else ""
+        return prefix if self._hears(stored_keys(queue).end_channel(prefix)) else ""
 
     def outstanding(self, *, own: bool = False) -> list[tuple[str, str, Sink]]:
         """Queue, id and sink of each task that is waited for; or only of this client's own."""
