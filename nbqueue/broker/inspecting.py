@@ -28,6 +28,9 @@ MOST_MOVED = 500
 FAR = "FAR"
 """Refused because the task is somewhere in a long pending list: see `nbqueue.broker.many`."""
 
+UNSIGNED = "UNSIGNED"
+"""Refused because the error of the task is needed after all: see `cancel_tasks`."""
+
 HELD = -1
 """What `empty` reads as while a worker holds a task."""
 
@@ -199,11 +202,14 @@ def cancel_tasks(
     now_ms: int,
     distances: Sequence[int] | None = None,
     later: int = 0,
+    listener: str = "",
 ) -> Command[Moved]:
     """Archive tasks that do not run, as cancelled: each with its exception of ``errors``, a signed
     envelope, and all with ``error_text``. Tasks with a large message are refused as LARGE.
 
-    ``later``: how many the caller is going to cancel after these.
+    ``later``: how many the caller is going to cancel after these. ``listener``: the prefix of the
+    tasks whose ends this client hears by itself. It is not notified of these. Errors may be empty:
+    such tasks are refused as `UNSIGNED` where they stay in the archive or another client listens.
     """
     _check_size(task_ids)
     keys = stored_keys(queue)
@@ -229,8 +235,27 @@ def cancel_tasks(
             TaskMessage(last_failed_at=failed.last_failed_at).SerializeToString(),
             failure_mark(failed).partition(" ")[2],
             later,
+            listener,
             *with_distances(task_ids, distances, errors),
         ],
+        lambda reply: Moved(_refused(reply)),
+    )
+
+
+def set_aside(
+    queue: str,
+    task_ids: Sequence[str],
+    due_ms: int,
+    now_ms: int,
+    distances: Sequence[int] | None = None,
+) -> Command[Moved]:
+    """Schedule pending tasks for a moment, so that each can be removed fast: see set_aside.lua."""
+    _check_size(task_ids)
+    keys = stored_keys(queue)
+    return command(
+        "set_aside",
+        [*_places(keys), keys.events, *(keys.task(task_id) for task_id in task_ids)],
+        [now_ms, EVENT_CAP, keys.group(""), due_ms, *with_distances(task_ids, distances)],
         lambda reply: Moved(_refused(reply)),
     )
 

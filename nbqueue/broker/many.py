@@ -8,26 +8,29 @@ task is. They remove many tasks in one pass from the nearer end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import Command
-from nbqueue.broker.inspecting import Moved
+from nbqueue.broker.inspecting import MOST_MOVED, Moved
 from nbqueue.wire.keys import stored_keys
 
 AT_ONCE = 100
-"""Tasks in one script."""
+"""Tasks in one script that does not know where they are."""
 
 _ROUNDS = 10
 _PAGE = 2000
 _MOST_PAGES = 8
-_ENOUGH = 2000
 _SCRIPTS = 20
 _BUDGET_US = 8500.0
-_FEWEST = 25
-"""What is found before scripts run, and how long one may take by the following estimates, in
-microseconds of a slow machine."""
-_PASSING_US, _TASK_US, _WINDOW_US, _WINDOW = 0.018, 25.0, 200.0, 250
+_FEWEST = 50
+"""How long a script may take by the following estimates, in microseconds of a slow machine, and how
+many tasks it takes all the same."""
+_PASSING_US, _MARK_US, _WINDOW_US, _WINDOW = 0.018, 0.00002, 20.0, 20
+MOST_FOUND = 4000
+"""What is found before scripts run."""
+
+TASK_US = 25.0
+"""For one task, whatever is done with it, beside finding and marking it."""
 
 Make = Callable[[Sequence[str], "Sequence[int] | None"], Command[Moved]]
 """Makes the command for tasks with these ids, and their distances from the end of the list."""
@@ -38,9 +41,8 @@ Note = Callable[[Sequence[str], Moved], list[str]]
 """Takes what became of tasks; returns those to try again: what was `FAR`, or has changed."""
 
 
-class _Found(NamedTuple):
-    distance: int
-    task_id: str
+_Found = tuple[int, str]
+"""How far from the end of the list, and the id."""
 
 
 class _Lazily:
@@ -62,12 +64,14 @@ def act_on_many(
     note: Note,
     *,
     lazily: bool = False,
+    cost: Callable[[], float] = lambda: TASK_US,
 ) -> None:
     """Run the commands that ``make`` makes on all of these tasks.
 
     ``lazily``: make them while others are under way, for which ``make`` must not use ``broker``.
+    ``cost`` estimates what one of the next tasks takes, in microseconds.
     """
-    many = _Many(broker, queue, make, note, lazily)
+    many = _Many(broker, queue, make, note, cost, lazily)
     left = list(task_ids)
     if len(left) > AT_ONCE and many.is_long():
         left = many.along_the_list(left)
@@ -82,11 +86,20 @@ def act_on_many(
 
 
 class _Many:
-    def __init__(self, broker: Broker, queue: str, make: Make, note: Note, is_lazy: bool) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        queue: str,
+        make: Make,
+        note: Note,
+        cost: Callable[[], float],
+        is_lazy: bool,
+    ) -> None:
         self._broker = broker
         self._pending = stored_keys(queue).pending
         self._make = make
         self._note = note
+        self._cost = cost
         self._is_lazy = is_lazy
 
     def is_long(self) -> bool:
@@ -112,7 +125,7 @@ class _Many:
         while wanted and not is_over:
             found: list[_Found] = []
             length, pages = 0, 1
-            while wanted and len(found) < _ENOUGH:
+            while wanted and len(found) < MOST_FOUND:
                 starts = [offset + _PAGE * number for number in range(pages)]
                 length, *lists = self._broker.call(
                     ("LLEN", self._pending),
@@ -122,13 +135,13 @@ class _Many:
                 for start, page in zip(starts, lists, strict=True):
                     for distance, raw in enumerate(reversed(page), start + 1):
                         if raw in wanted:
-                            found.append(_Found(distance, wanted.pop(raw)))
+                            found.append((distance, wanted.pop(raw)))
                     offset = start + len(page)
                 if len(lists[-1]) < _PAGE:
                     is_over = True
                     break
                 pages = min(pages * 2, _MOST_PAGES) if len(found) == before else 1
-            failed = self._run(list(_in_parts(found, length)))
+            failed = self._run(list(_in_parts(found, length, self._cost())))
             offset -= len(found) - len(failed)
             again += failed
         return [*wanted.values(), *again]
@@ -145,21 +158,27 @@ class _Many:
         return again
 
 
-def _in_parts(found: Sequence[_Found], length: int) -> Iterator[tuple[list[str], list[int]]]:
+def _in_parts(
+    found: Sequence[_Found], length: int, task_us: float
+) -> Iterator[tuple[list[str], list[int]]]:
     """Tasks for one script each. Those before them in the list will be gone when it runs."""
     ids: list[str] = []
     distances: list[int] = []
     spent = seen_to = 0.0
-    for number, (distance, task_id) in enumerate(found):
-        passing = _PASSING_US * min(distance, length - distance)
-        if len(ids) == AT_ONCE or (len(ids) >= _FEWEST and passing + spent > _BUDGET_US):
+    gone = 0  # by the scripts before this one
+    for distance, task_id in found:
+        passed = min(distance, length - distance)
+        if len(ids) == MOST_MOVED or (
+            len(ids) >= _FEWEST and _PASSING_US * passed + spent > _BUDGET_US
+        ):
             yield ids, distances
+            gone += len(ids)
             ids, distances, spent, seen_to = [], [], 0.0, 0.0
         if distance > seen_to:
             spent += _WINDOW_US
-            seen_to = distance + _WINDOW
-        spent += _TASK_US
+        seen_to = distance + _WINDOW
+        spent += task_us + _MARK_US * passed
         ids.append(task_id)
-        distances.append(max(distance - number, 1))
+        distances.append(distance - gone)
     if ids:
         yield ids, distances

@@ -16,7 +16,7 @@ from nbqueue.client.codecs import has_json_result
 from nbqueue.client.futures import TaskFuture, attach
 from nbqueue.client.groups import TaskGroup
 from nbqueue.client.limits import Limits
-from nbqueue.client.outcomes import End, end_of
+from nbqueue.client.outcomes import end_of
 from nbqueue.client.session import CAPTURED_LIMIT, Session, new_session
 from nbqueue.client.submit import Submitter, TaskFunction
 from nbqueue.client.tables import Tables
@@ -345,15 +345,11 @@ class Client(Tables, Limits, concurrent.futures.Executor):
             session.close()
 
     def _cancel_waiting(self) -> None:
-        sinks: dict[str, dict[str, Any]] = {}
-        for queue, task_id, sink in self._session.listener.outstanding(own=True):
-            sinks.setdefault(queue, {})[task_id] = sink
-        for queue, waiting in sinks.items():
-            answers = self._session.cancel(queue, list(waiting), running=False)
-            for task_id, answer in answers.items():
-                if isinstance(answer, End):
-                    self._session.listener.claim(queue, task_id)
-                    waiting[task_id]._take(((task_id, answer),))
+        waiting: dict[str, list[str]] = {}
+        for queue, task_id, _ in self._session.listener.outstanding(own=True):
+            waiting.setdefault(queue, []).append(task_id)
+        for queue, task_ids in waiting.items():
+            self._session.cancel(queue, task_ids, running=False)
 
     def close(self) -> None:
         """Close the connections, waiting for nothing. Tasks go on; their futures here do not.

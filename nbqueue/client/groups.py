@@ -264,10 +264,6 @@ class TaskGroup(Generic[T]):
         """
         left = self._unended()
         answers = self._session.cancel(self.queue, left)
-        ends = [(i, answer) for i, answer in answers.items() if isinstance(answer, End)]
-        for task_id, _ in ends:
-            self._session.listener.claim(self.queue, task_id)
-        self._take(ends)
         running = [self._index[i] for i, answer in answers.items() if answer == states.ACTIVE]
         if running and not self._session.listener.is_this_thread():
             with self._changed:

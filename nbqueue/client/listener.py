@@ -22,6 +22,7 @@ from nbqueue.broker.link import LinkLost
 from nbqueue.calls.signing import Keyring
 from nbqueue.client.alarm import Alarm
 from nbqueue.client.asking import ASK_SECONDS, Asking
+from nbqueue.client.ended_here import Cancelling
 from nbqueue.client.hearers import Hearers, Tell
 from nbqueue.client.leading import Leading
 from nbqueue.client.outcomes import GONE, End, broken
@@ -49,7 +50,6 @@ class Listener:
         self._store = store
         self._keyring = keyring
         self._tasks = Outstanding(own_prefix)
-        self.cancelling = self._tasks.cancelling
         self._stopping = False
         self._end_when_stopped: Callable[[str], End] | None = None
         self._reset()
@@ -68,6 +68,7 @@ class Listener:
         self._hearers = Hearers()
         self._asking = Asking(self._store, self._tasks, self._hearers)
         self._leading = Leading(lambda: self._link, self._wake_thread)
+        self.cancelling = Cancelling(self._tasks, self._mutex, self._lock.notify_all, self._wake)
         self._telling = Telling(
             self._tasks,
             self._lock,
@@ -205,6 +206,11 @@ class Listener:
         with self._mutex:
             self._lock.notify_all()
             return self._tasks.pop(queue, task_id)
+
+    def heard_prefix(self, queue: str) -> str:
+        """How the ids of the tasks begin whose ends this client hears by itself; empty if none."""
+        prefix = self._tasks.own_prefix
+        return prefix if self._hears(stored_keys(queue).end_channel(prefix)) else ""
 
     def outstanding(self, *, own: bool = False) -> list[tuple[str, str, Sink]]:
         """Queue, id and sink of each task that is waited for; or only of this client's own."""

@@ -68,6 +68,10 @@ class End(NamedTuple):
     value: memoryview | None = None
 
 
+CANCELLED: Final = End(states.ARCHIVED, error=TaskCancelled("the task was cancelled"))
+"""The end of all tasks that this client cancelled. Each raises an exception of its own."""
+
+
 class Outcome:
     """The end of one task: a value, or an exception. Loaded when first asked for.
 
@@ -152,6 +156,8 @@ class Outcome:
         return self._loaded
 
     def _load(self, end: End) -> tuple[Any, Exception | None]:
+        if end is CANCELLED:
+            return None, TaskCancelled("the task was cancelled", self._task_id)
         if end.error is not None:
             return None, end.error
         if self.state == states.COMPLETED:

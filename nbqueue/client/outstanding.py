@@ -4,7 +4,7 @@ look at them in case nobody announces them. Pure; the listener guards it with it
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Protocol
 
 from nbqueue.broker.looking import MOST_LOOKED_AT
@@ -58,6 +58,8 @@ class Outstanding:
         """The sinks of tasks that are being written, each by the first id."""
         self._reused: set[tuple[str, str]] = set()
         """Tasks with a chosen id that looks as if it had been made here."""
+        self.cut_off: set[tuple[str, str]] = set()
+        """Tasks whose cancelling here was interrupted: one that is gone was cancelled."""
         self._own = Rounds(OWN_INTERVAL)
         self._others = Rounds(OTHER_INTERVAL)
         self._fresh = Rounds(FIRST_INTERVAL)
@@ -197,6 +199,20 @@ class Outstanding:
         if sink is not None and not task_id.startswith(self._own_prefixes):
             self.leave(stored_keys(queue).end_channel(task_id))
         return sink
+
+    def pop_all(self, queue: str, task_ids: Iterable[str]) -> dict[Sink, list[str]]:
+        """Return who waits for which of these tasks, once: their ends are known."""
+        found: dict[Sink, list[str]] = {}
+        for task_id in task_ids:
+            sink = self.pop(queue, task_id)
+            if sink is not None:
+                found.setdefault(sink, []).append(task_id)
+        return found
+
+    @property
+    def own_prefix(self) -> str:
+        """How the ids begin that this client makes."""
+        return self._own_prefixes[-1]
 
     # --- What to look at -----------------------------------------------------------------------
 

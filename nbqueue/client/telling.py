@@ -14,7 +14,15 @@ from nbqueue.calls.payloads import beside_result
 from nbqueue.calls.signing import Keyring
 from nbqueue.client.doubts import Announced, Doubts
 from nbqueue.client.leading import Leading
-from nbqueue.client.outcomes import GONE, End, broken, end_as, read_announcement, verified
+from nbqueue.client.outcomes import (
+    CANCELLED,
+    GONE,
+    End,
+    broken,
+    end_as,
+    read_announcement,
+    verified,
+)
 from nbqueue.client.outstanding import Outstanding, Sink
 from nbqueue.wire import states
 
@@ -132,7 +140,9 @@ class Telling:
         for queue, task_id, state, ending in broker.run(look(tasks)):
             if state is None and (queue, task_id) in self._tasks.cancelling:
                 continue
-            if state is None:
+            if state is None and (queue, task_id) in self._tasks.cut_off:
+                ended.setdefault(queue, []).append((task_id, CANCELLED))
+            elif state is None:
                 ended.setdefault(queue, []).append((task_id, End(GONE)))
             elif state not in states.FINAL:
                 with self._lock:

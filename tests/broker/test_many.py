@@ -10,8 +10,9 @@ from keyspace import NOW_MS, encoded
 
 from nbqueue.broker import inspecting
 from nbqueue.broker.command import Command
-from nbqueue.broker.inspecting import FAR, Moved
+from nbqueue.broker.inspecting import FAR, UNSIGNED, Moved
 from nbqueue.broker.many import act_on_many
+from nbqueue.wire.keys import queue_keys
 
 LINE = 6_000
 PREFIX = "asynq:{q}:"
@@ -84,6 +85,69 @@ def test_the_same_goes_for_whatever_takes_tasks_out_of_the_line(
     ids = fill(redis)
     assert act(broker, [*ids[100:400], ids[-1], "nobody"], make) == {"nobody": "MISSING"}
     assert line(redis) == [*ids[:100], *ids[400:-1]]
+
+
+def test_what_lies_between_the_tasks_at_both_ends_keeps_its_order(broker: Any, redis: Any) -> None:
+    ids = fill(redis, 9_000)
+    gone = [i for part in (ids[:1_500], ids[-1_500:]) for n, i in enumerate(part) if n % 5]
+    redis.config_resetstat()
+    assert act(broker, gone) == {}
+    assert line(redis) == [task_id for task_id in ids if task_id not in set(gone)]
+    # The older half went with cuts of the end, and only some of the newer half needed marks.
+    assert redis.info("commandstats")["cmdstat_lset"]["calls"] < 1_200
+
+
+@pytest.mark.usefixtures("odd_store")
+@pytest.mark.parametrize("fetched", [5, 40, 450])
+def test_tasks_that_workers_moved_are_found_with_one_more_look(
+    broker: Any, redis: Any, fetched: int
+) -> None:
+    ids = fill(redis)
+    chosen = range(2_000, 5_500, 35)
+    redis.ltrim(f"{PREFIX}pending", 0, -fetched - 1)
+    gone = [ids[n] for n in chosen]
+    assert broker.run(cancel(gone, [n + 1 for n in chosen])).refused == {}
+    assert line(redis) == [task_id for task_id in ids[fetched:] if task_id not in set(gone)]
+
+
+def unsigned(ids: Sequence[str], later: int = 0, listener: str = "") -> Command[Moved]:
+    errors = [b""] * len(ids)
+    return inspecting.cancel_tasks(
+        *("q", ids, errors, "cancelled", NOW_MS, None, later), listener=listener
+    )
+
+
+def test_the_end_of_deleted_tasks_needs_no_error_unless_another_client_listens(
+    broker: Any, redis: Any
+) -> None:
+    ids = fill(redis, 6)
+    assert broker.run(unsigned(ids[:2])).refused == dict.fromkeys(range(2), UNSIGNED)
+    listening = redis.pubsub()
+    for task_id in ids[:2]:
+        listening.subscribe(queue_keys("q").end_channel(task_id))
+        assert listening.get_message(timeout=5)["type"] == "subscribe"
+    name, many = ids[0][:6], 20_000
+    assert broker.run(unsigned(ids[:1], many)).refused == {0: UNSIGNED}
+    assert redis.exists(f"{PREFIX}t:{ids[0]}")
+    assert broker.run(unsigned(ids[:1], many, name)).refused == {}  # it is we who listen
+    assert not redis.exists(f"{PREFIX}t:{ids[0]}")
+    assert broker.run(cancel(ids[1:2], None)).refused == {}
+    assert b"E" in listening.get_message(timeout=5)["data"]
+    listening.close()
+
+
+def test_what_is_set_aside_leaves_the_line_for_a_while(broker: Any, redis: Any) -> None:
+    ids = fill(redis)
+    gone = ids[3_000:3_300]
+    refused = act(
+        broker,
+        [*gone, "nobody"],
+        lambda part, places: inspecting.set_aside("q", part, NOW_MS + 60_000, NOW_MS, places),
+    )
+    assert refused == {"nobody": "MISSING"}
+    assert line(redis) == [*ids[:3_000], *ids[3_300:]]
+    assert redis.zcard(f"{PREFIX}scheduled") == len(gone)
+    assert redis.hget(f"{PREFIX}t:{gone[0]}", "state") == b"scheduled"
 
 
 def test_a_script_does_not_search_a_long_line(broker: Any, redis: Any) -> None:

@@ -161,6 +161,11 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
         lambda: inspecting.cancel_tasks("q", ["w"], [b"E"], "cancelled", NOW_MS),
         ("pending", "archived", "own:events"),
     ),
+    "set_aside": (
+        WAITING,
+        lambda: inspecting.set_aside("q", ["w"], NOW_MS + 60_000, NOW_MS),
+        ("pending", "scheduled", "own:events"),
+    ),
     "store_code": (
         {},
         lambda: commands.store_code("q", b"\x01", b"blob", NOW_MS),

@@ -627,6 +627,66 @@ class TestCancel:
         assert redis.zrange(KEYS.archived, 0, -1) == [future.id.encode()]
         assert future.cancel()
 
+    def test_others_learn_that_tasks_were_cancelled_that_the_archive_does_not_keep(
+        self, client: Client, store_url: str, redis: Any
+    ) -> None:
+        group = client.map(add, range(12_000))
+        other = nbqueue.connect(store_url)
+        there = [other.get(group.ids[n]) for n in (0, 11_999)]
+        for future in there:
+            assert not future.done()
+        channel = KEYS.end_channel(group.ids[0])
+        wait_until(lambda: redis.pubsub_numsub(channel)[0][1] == 2)
+        assert group.cancel() == 12_000
+        for future in there:
+            wait_until(future.cancelled)
+        other.close()
+        with pytest.raises(TaskCancelled) as caught:
+            group[0].result(WAIT)
+        assert caught.value.task_id == group.ids[0]
+        assert redis.zcard(KEYS.archived) == 10_000
+
+    def test_what_another_handle_cancelled_ends_here_without_an_announcement(
+        self, client: Client
+    ) -> None:
+        group = client.map(add, range(3))
+        seen: list[int] = []
+        group.on_progress(lambda g: seen.append(g.counts().cancelled))
+        assert len(client.cancel(group.ids).done) == 3
+        assert (group.counts().cancelled, seen) == (3, [3])
+
+    def test_an_interrupted_cancellation_ends_what_it_removed(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        group = client.map(add, range(11_000))
+        broker = client._session.broker
+        run_all = type(broker).run_all
+
+        def interrupted(self: Any, batch: Any) -> Any:
+            run_all(self, batch)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(broker), "run_all", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                group.cancel()
+        wait_until(lambda: group.counts().cancelled >= 1_000)
+        assert group.counts().failed == 0
+        group.cancel()
+        assert group.counts() == (11_000, 0, 0, 11_000)
+
+    def test_large_messages_leave_a_long_line_together(self, client: Client, redis: Any) -> None:
+        before = client.map(add, range(3_000))
+        large = client.map(len, [os.urandom(70_000) for _ in range(20)])
+        behind = client.map(add, range(3_000))
+        redis.config_resetstat()
+        assert large.cancel() == 20
+        assert redis.info("commandstats")["cmdstat_lrem"]["calls"] < 5
+        assert redis.llen(KEYS.pending) == len(before) + len(behind)
+        assert redis.zcard(KEYS.scheduled) == 0
+        assert all(f.refresh().state == "archived" for f in large.futures[:3])
+        assert TaskMessage.FromString(redis.hget(KEYS.task(large.ids[0]), "msg")).error_msg
+
     def test_others_learn_that_it_was_cancelled(self, client: Client, store_url: str) -> None:
         future = client.submit(add, 1)
         seen: list[bool] = []

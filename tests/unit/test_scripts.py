@@ -134,6 +134,7 @@ SET = grouping.Set("g", "s")
         inspecting.delete("q", ["i", "j"], 1),
         inspecting.cancel_tasks("q", ["i", "j"], [b"e", b"f"], "text", 1),
         inspecting.reschedule("q", ["i", "j"], 2, 1),
+        inspecting.set_aside("q", ["i", "j"], 2, 1),
         inspecting.set_payload("q", "i", b"m", b"n"),
         inspecting.pause("q", 1),
         inspecting.unpause("q"),

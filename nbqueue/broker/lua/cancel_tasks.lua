@@ -6,12 +6,17 @@
 -- so many are cancelled `later` by the caller that these would be trimmed for them, they are deleted
 -- at once. Safe to repeat.
 --
+-- The caller tells those who wait in its own process. `listener` names the channel that it listens to
+-- itself; empty if to none. Nothing is announced where nobody else listens. Who does needs the errors:
+-- tasks without one are refused as UNSIGNED then, and where they are kept.
+--
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, trim_count, settings, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, task_prefix, ends_prefix, oldest (Unix seconds), most,
 --   error_field (field 7 of the message), failed_field (field 11), mark_rest (of the
---   failure, behind how often it was retried), later, then for each task: id, distance
---   (see leave.lua), error
--- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
+--   failure, behind how often it was retried), later, listener, then for each task: id,
+--   distance (see leave.lua), error (may be empty)
+-- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua, or
+--   UNSIGNED
 -- USES: types, append, announce, count, locks, leave, choose, message, room, trim
 
 check('LLEN', pending)
@@ -21,10 +26,32 @@ check('XLEN', events)
 countable(trim_count)
 local chosen, refused = choose(3, '', {
   pending = true, scheduled = true, retry = true, aggregating = true }, 'change')
-chosen = locate(chosen, refused, 1)
+local is_kept = tonumber(later) < archive_limits()
+local heard = {}
+
+local function is_heard(id)
+  local name = listener_of(id)
+  if heard[name] == nil then
+    local found = redis.pcall('PUBSUB', 'NUMSUB', ends_prefix .. name)
+    -- Who may not ask announces.
+    heard[name] = found.err ~= nil or tonumber(found[2]) > (name == listener and 1 or 0)
+  end
+  return heard[name]
+end
+
+local with_errors = {}
+for _, each in ipairs(chosen) do
+  if ARGV[each[5] + 2] == '' and (is_kept or is_heard(each[2])) then
+    refused[#refused + 1] = each[9]
+    refused[#refused + 1] = 'UNSIGNED'
+  else
+    with_errors[#with_errors + 1] = each
+  end
+end
+chosen = locate(with_errors, refused, 1)
 if #chosen > 0 then
-  local ids, members, ends = {}, {}, {}
-  local now_s, is_kept = math.floor(tonumber(now_ms) / 1000), tonumber(later) < archive_limits()
+  local ids, members, ends, gone = {}, {}, {}, {}
+  local now_s = math.floor(tonumber(now_ms) / 1000)
   leave_all(chosen)
   for i, each in ipairs(chosen) do
     local task, id, msg, error_body = each[1], each[2], each[8], ARGV[each[5] + 2]
@@ -36,12 +63,14 @@ if #chosen > 0 then
       local mark = retried and string.format('%.0f ', retried) .. mark_rest or ''
       redis.call('HSET', task, 'msg', changed, 'state', 'archived', 'nbq:error', error_body,
         'nbq:failed', mark)
+      members[2 * i - 1], members[2 * i] = now_s, id
     else
-      redis.call('DEL', task)
+      gone[i] = task
     end
-    ending(ends, id, 'a', error_body)
+    if is_heard(id) then
+      ending(ends, id, 'a', error_body)
+    end
     ids[i] = id
-    members[2 * i - 1], members[2 * i] = now_s, id
   end
   event(events, event_cap, now_ms, 'archived', ids)
   if is_kept then
@@ -49,6 +78,7 @@ if #chosen > 0 then
     note_cancelled(members)
     trim(500, 0)
   else
+    redis.call('DEL', unpack(gone))
     redis.call('INCRBY', trim_count, #ids)
     event(events, event_cap, now_ms, 'trimmed', ids)
   end

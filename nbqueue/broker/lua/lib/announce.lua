@@ -2,7 +2,7 @@
 --
 -- A client listens on one channel for all tasks that it submitted: the first characters of their
 -- ids name it. `ending(ends, id, state, body)` notes one end, `announce(ends)` tells them all, with
--- one message a channel. In a message each end is: length of id (2 bytes), state (1 byte: 'c'
+-- one message a channel; `listener_of(id)` is the name. In a message each end is: length of id (2 bytes), state (1 byte: 'c'
 -- completed, 'a' archived, 'd' done and deleted, 'x' deleted undone; a capital says that the body was too large and lies in
 -- the task's hash, which a deleted task has no more), length of body (4 bytes), id, body. Numbers are big-endian.
 -- USES: publish
@@ -12,7 +12,7 @@ local LARGEST_BODY = 65536
 
 local plain = {}
 
-local function listener(id)
+local function listener_of(id)
   local first = string.sub(id, 1, LISTENER_LENGTH)
   if plain[first] then
     return first
@@ -28,7 +28,7 @@ local function ending(ends, id, state, body)
   if #body > LARGEST_BODY and state ~= 'd' then
     state, body = string.upper(state), ''
   end
-  local name = listener(id)
+  local name = listener_of(id)
   local list = ends[name]
   if not list then
     list = {}

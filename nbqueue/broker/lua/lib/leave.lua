@@ -43,22 +43,51 @@ local FEW = 8
 local AT_ONCE = 1000
 local GONE = 'nbqueue:gone'
 local SHORT_LINE = 5000
-local SLACK = 500
+local NEAR, SLACK = 10, 500
 local distances, line_length = nil, 0
 
--- Reads the parts of the line in which these tasks should be, and notes where those wanted are.
-local function look_near(asked, wanted)
-  local read_to = 0
-  for _, distance in ipairs(asked) do
-    if distance + SLACK / 2 > read_to then
-      local first, last = math.max(distance - SLACK, read_to + 1), distance + SLACK
-      local part = redis.call('LRANGE', pending, -last, -first)
-      for i = #part, 1, -1 do
-        if wanted[part[i]] and not distances[part[i]] then
-          distances[part[i]] = first + #part - i
-        end
+-- Reads the line between these distances, and notes where those wanted are.
+local function look_between(first, last, wanted)
+  local part = redis.call('LRANGE', pending, -last, -first)
+  local size = #part
+  for i = size, 1, -1 do
+    local id = part[i]
+    if wanted[id] then
+      wanted[id] = nil
+      distances[id] = first + size - i
+    end
+  end
+end
+
+-- Reads around each of these distances, once what all of them moved by was taken off.
+local function look_near(asked, moved, wanted)
+  local i, read_to = 1, 0
+  while i <= #asked do
+    local first = math.max(asked[i] - moved - NEAR, read_to + 1)
+    read_to = asked[i] - moved + NEAR
+    -- What is close together is read at once.
+    while i < #asked and asked[i + 1] - moved - NEAR <= read_to + 1 do
+      i = i + 1
+      read_to = asked[i] - moved + NEAR
+    end
+    if read_to >= first then
+      look_between(first, read_to, wanted)
+    end
+    i = i + 1
+  end
+end
+
+-- How far the first of the tasks that are not found yet moved towards the end: workers that fetch move
+-- all of them by as much.
+local function how_far(ids, asked, wanted)
+  local tries = 0
+  for i, id in ipairs(ids) do
+    if wanted[id] and tries < 3 then
+      tries = tries + 1
+      look_between(math.max(asked[i] - SLACK, 1), asked[i] + SLACK, wanted)
+      if distances[id] then
+        return asked[i] - distances[id]
       end
-      read_to = last
     end
   end
 end
@@ -69,17 +98,21 @@ local function locate(chosen, refused, argument)
     return chosen
   end
   distances = {}
-  local asked, wanted, found = {}, {}, {}
+  local ids, asked, wanted, found = {}, {}, {}, {}
   for _, each in ipairs(chosen) do
     local distance = each[3] == 'pending' and tonumber(ARGV[each[5] + argument])
     if distance and distance > 0 then
-      asked[#asked + 1] = distance
+      ids[#ids + 1], asked[#asked + 1] = each[2], distance
       wanted[each[2]] = true
     elseif distance then
       distances[each[2]] = 0
     end
   end
-  look_near(asked, wanted)
+  look_near(asked, 0, wanted)
+  local moved = next(wanted) and how_far(ids, asked, wanted)
+  if moved and next(wanted) then
+    look_near(asked, moved, wanted)
+  end
   for _, each in ipairs(chosen) do
     if each[3] ~= 'pending' or distances[each[2]] then
       found[#found + 1] = each
@@ -91,22 +124,54 @@ local function locate(chosen, refused, argument)
   return found
 end
 
--- The following mark ids where they lie, and take the mark out: no other id can be it, as none lies
--- there after.
+-- Takes the tasks out with one cut, if they make up most of the line between them and its nearer end:
+-- what else is there is put back in its order.
+local function leave_end(ids, nearest, farthest)
+  local is_old = farthest <= line_length - nearest
+  local size = is_old and farthest or line_length - nearest + 1
+  if size > 2 * #ids then
+    return false
+  end
+  local others, part = {}, redis.call('LRANGE', pending, is_old and -size or 0, is_old and -1 or size - 1)
+  local first, last, step = 1, size, 1
+  if not is_old then
+    first, last, step = size, 1, -1
+  end
+  for i = first, last, step do
+    if not distances[part[i]] then
+      others[#others + 1] = part[i]
+    end
+  end
+  if is_old then
+    redis.call('LTRIM', pending, 0, -size - 1)
+  else
+    redis.call('LTRIM', pending, size, -1)
+  end
+  if #others > 0 then
+    redis.call(is_old and 'RPUSH' or 'LPUSH', pending, unpack(others))
+  end
+  return true
+end
+
+-- The following mark ids in their places, and take the marks out: no other id can be one, as none stays
+-- in the line.
 local function leave_at_distances(ids)
-  local number, nearest, farthest = 0, line_length, 0
+  local near, nearest, farthest = {}, line_length, 0
   for _, id in ipairs(ids) do
     local distance = distances[id]
     if distance > 0 then
-      -- Counted from the nearer end, as Redis goes from that which is named to the place.
-      redis.call('LSET', pending,
-        2 * distance <= line_length and -distance or line_length - distance, GONE)
-      number = number + 1
+      near[#near + 1] = id
       nearest, farthest = math.min(nearest, distance), math.max(farthest, distance)
     end
   end
-  if number > 0 then
-    redis.call('LREM', pending, farthest <= line_length - nearest and -number or number, GONE)
+  if #near > 0 and not leave_end(near, nearest, farthest) then
+    for _, id in ipairs(near) do
+      -- Counted from the nearer end, as Redis goes from that which is named to the place.
+      local distance = distances[id]
+      redis.call('LSET', pending,
+        2 * distance <= line_length and -distance or line_length - distance, GONE)
+    end
+    redis.call('LREM', pending, farthest <= line_length - nearest and -#near or #near, GONE)
   end
   for _, id in ipairs(ids) do
     if distances[id] == 0 then

@@ -1,0 +1,29 @@
+-- Take pending tasks out of the line, for a caller that removes them one by one right after.
+--
+-- Each is scheduled until `due_ms`, after which it is pending again, should the caller never come. Their
+-- messages are not read, which may be large, and their unique locks stay as they are. Safe to repeat.
+--
+-- KEYS: pending, scheduled, retry, archived, completed, groups, events, *tasks
+-- ARGV: now_ms, event_cap, group_prefix, due_ms, then for each task: id, distance (see leave.lua)
+-- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
+-- USES: types, append, leave, choose
+
+check('LLEN', pending)
+check('ZCARD', scheduled)
+check('XLEN', events)
+local chosen, refused = choose(2, '', { pending = true })
+chosen = locate(chosen, refused, 1)
+leave_all(chosen)
+local ids, members = {}, {}
+for i, each in ipairs(chosen) do
+  local task, id = each[1], each[2]
+  redis.call('HSET', task, 'state', 'scheduled', 'nbq:due', due_ms)
+  redis.call('HDEL', task, 'pending_since')
+  ids[i] = id
+  members[2 * i - 1], members[2 * i] = math.ceil(tonumber(due_ms) / 1000), id
+end
+if #ids > 0 then
+  redis.call('ZADD', scheduled, unpack(members))
+  event(events, event_cap, now_ms, 'scheduled', ids)
+end
+return refused
