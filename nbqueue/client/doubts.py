@@ -27,12 +27,17 @@ class Doubts:
 
     def __init__(self) -> None:
         self._by_queue: dict[str, Announced] = {}
+        self._in_hand: set[tuple[str, str]] = set()
         self._pause = 0.0
         self._next_at = 0.0
 
     def add(self, queue: str, ends: Iterable[tuple[str, End | None]]) -> None:
         """Note announcements. The latest one for a task counts."""
         self._by_queue.setdefault(queue, {}).update(ends)
+
+    def has(self, queue: str, task_id: str) -> bool:
+        """Whether an announced end of this task is still to be looked up."""
+        return task_id in self._by_queue.get(queue, ()) or (queue, task_id) in self._in_hand
 
     def take(self, now: float) -> tuple[str, Announced] | None:
         """Take out tasks of one queue to look at; None if there are none, or during a pause."""
@@ -43,11 +48,13 @@ class Doubts:
             if not waiting:
                 del self._by_queue[queue]
             if chosen:
+                self._in_hand.update((queue, task_id) for task_id in chosen)
                 return queue, chosen
         return None
 
-    def looked(self, now: float, *, in_vain: bool) -> None:
+    def looked(self, queue: str, looked_at: Iterable[str], now: float, *, in_vain: bool) -> None:
         """Note that a look was made; ``in_vain``: a task that was said to have ended goes on."""
+        self._in_hand.difference_update((queue, task_id) for task_id in looked_at)
         self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE) if in_vain else 0.0
         self._next_at = now + self._pause
 

@@ -22,6 +22,7 @@ from nbqueue.broker.link import LinkLost
 from nbqueue.calls.signing import Keyring
 from nbqueue.client.alarm import Alarm
 from nbqueue.client.asking import ASK_SECONDS, Asking
+from nbqueue.client.departures import Departures
 from nbqueue.client.ended_here import Cancelling
 from nbqueue.client.hearers import Hearers, Tell
 from nbqueue.client.leading import Leading
@@ -67,6 +68,7 @@ class Listener:
         self._askers = 0
         self._hearers = Hearers()
         self._asking = Asking(self._store, self._tasks, self._hearers)
+        self._departures = Departures(self._tasks)
         self._leading = Leading(lambda: self._link, self._wake_thread)
         self.cancelling = Cancelling(self._tasks, self._mutex, self._lock.notify_all, self._wake)
         self._telling = Telling(
@@ -396,6 +398,10 @@ class Listener:
             # An end that comes after the look and before the subscription would be missed.
             return _CONFIRM_SECONDS
         now = time.monotonic()
+        with self._mutex:
+            departed = self._departures.take(lambda channel: link.is_deaf or self._hears(channel))
+        for queue, task_ids in departed:
+            self._telling.gone(queue, task_ids)
         doubtful_in = self._telling.check_announced(now)
         with self._mutex:
             if link.is_deaf:
@@ -404,7 +410,10 @@ class Listener:
             if chosen is None:
                 moments = (self._tasks.next_look_in(now), doubtful_in, CHECK_SECONDS)
                 return min(seconds for seconds in moments if seconds is not None)
-        self._telling.look_at(chosen)
+        gone = self._telling.look_at(chosen)
+        if gone:
+            with self._mutex:
+                self._departures.add(gone)
         return 0.0
 
     def _own_broker(self) -> Broker:

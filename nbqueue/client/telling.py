@@ -77,10 +77,12 @@ class Telling:
             return
         tasks, certain = self._tasks, []
         doubtful: list[tuple[str, End | None]] = []
-        waited_for = tasks.ids_in(queue)
+        # The sender of a task holds the lock until its sink is registered; the task may end before.
+        with self._lock:
+            waited_for = tasks.ids_in(queue)
+            ends = [each for each in ends if each[0] in waited_for]
+            unread = [task_id for task_id in unread if task_id in waited_for]
         for task_id, end in ends:
-            if task_id not in waited_for:
-                continue
             if tasks.is_fresh(queue, task_id):
                 proved = verified(end, task_id, self._keyring)
                 if proved is not None:
@@ -89,7 +91,7 @@ class Telling:
             doubtful.append((task_id, end))
         if certain:
             self._tell(queue, certain)
-        doubtful += [(task_id, None) for task_id in unread if task_id in waited_for]
+        doubtful += [(task_id, None) for task_id in unread]
         if doubtful:
             with self._lock:
                 self._doubts.add(queue, doubtful)
@@ -106,9 +108,12 @@ class Telling:
                 chosen = self._doubts.take(now)
                 if chosen is None:
                     return self._doubts.next_in(now)
-            in_vain = self._look_at_announced(*chosen)
-            with self._lock:
-                self._doubts.looked(now, in_vain=in_vain)
+            in_vain = True
+            try:
+                in_vain = self._look_at_announced(*chosen)
+            finally:
+                with self._lock:
+                    self._doubts.looked(*chosen, now, in_vain=in_vain)
 
     def _look_at_announced(self, queue: str, announced: Announced) -> bool:
         """Tell of those that have ended; returns whether some have not."""
@@ -132,10 +137,14 @@ class Telling:
         self._tell(queue, ends)
         return len(ends) < len(ids)
 
-    def look_at(self, tasks: Mapping[tuple[str, str], str]) -> None:
-        """Look at tasks, by queue and id, that may have ended unheard since they were seen."""
+    def look_at(self, tasks: Mapping[tuple[str, str], str]) -> dict[str, list[str]]:
+        """Look at tasks, by queue and id, that may have ended unheard since they were seen.
+
+        Returns those that are gone, by queue: see `gone`.
+        """
         broker = self._broker()
         ended: dict[str, list[tuple[str, End]]] = {}
+        gone: dict[str, list[str]] = {}
         unread: dict[str, list[str]] = {}
         for queue, task_id, state, ending in broker.run(look(tasks)):
             if state is None and (queue, task_id) in self._tasks.cancelling:
@@ -143,7 +152,7 @@ class Telling:
             if state is None and (queue, task_id) in self._tasks.cut_off:
                 ended.setdefault(queue, []).append((task_id, CANCELLED))
             elif state is None:
-                ended.setdefault(queue, []).append((task_id, End(GONE)))
+                gone.setdefault(queue, []).append(task_id)
             elif state not in states.FINAL:
                 with self._lock:
                     sink = self._tasks.saw(queue, task_id, state)
@@ -159,6 +168,13 @@ class Telling:
             self._tell(queue, ends)
         for queue, ids in unread.items():
             self._tell_what_came(queue, ids)
+        return gone
+
+    def gone(self, queue: str, task_ids: Sequence[str]) -> None:
+        """Tell that these are gone, except those whose end was announced and is being looked up."""
+        with self._lock:
+            task_ids = [i for i in task_ids if not self._doubts.has(queue, i)]
+        self._tell(queue, [(task_id, End(GONE)) for task_id in task_ids])
 
     def _tell_what_came(self, queue: str, ended: Sequence[str]) -> None:
         """Tell of tasks that ended, one at a time if they are large: each is told once read."""

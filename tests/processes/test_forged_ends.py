@@ -191,7 +191,7 @@ class TestDoubts:
             doubts.add("q", [("1", None)])
             if doubts.take(now) is not None:
                 looks.append(now)
-                doubts.looked(now, in_vain=True)
+                doubts.looked("q", ["1"], now, in_vain=True)
             now += 0.01
         pauses = [later - sooner for sooner, later in itertools.pairwise(looks)]
         assert pauses[0] == pytest.approx(FIRST_PAUSE, abs=0.02)
@@ -199,12 +199,12 @@ class TestDoubts:
 
     def test_a_look_that_confirms_all_ends_the_pauses(self) -> None:
         doubts = Doubts()
-        doubts.looked(0.0, in_vain=True)
+        doubts.looked("q", [], 0.0, in_vain=True)
         doubts.add("q", [("1", End("archived"))])
         assert doubts.take(0.0) is None
         assert doubts.next_in(0.0) == FIRST_PAUSE
         assert doubts.take(FIRST_PAUSE) == ("q", {"1": End("archived")})
-        doubts.looked(1.0, in_vain=False)
+        doubts.looked("q", ["1"], 1.0, in_vain=False)
         doubts.add("q", [("2", None)])
         assert doubts.take(1.0) == ("q", {"2": None})
         assert doubts.next_in(1.0) is None
