@@ -237,7 +237,12 @@ def requirement_of(call: Call) -> str | None:
     """What a worker must offer to load the code of a call, or None; see `nbqueue.requirements`."""
     if call.flags & BY_REFERENCE:
         return None
-    return python_requirement(".".join(map(str, call.python)))
+    return _python_requirement(call.python)
+
+
+@lru_cache(maxsize=64)
+def _python_requirement(version: tuple[int, int]) -> str:
+    return python_requirement(".".join(map(str, version)))
 
 
 def beside_call(payload: bytes | memoryview) -> Beside | None:
@@ -327,7 +332,9 @@ def parse_result(payload: bytes) -> Result:
         begin += BESIDE_SIZE
         head = payload[:begin]
     body = memoryview(payload)[begin:]
-    return Result(version, codec, kind, key_id, signature, body, beside, head)
+    # One for each task, as that of `parse_call`.
+    parts = (version, codec, kind, key_id, signature, body, beside, head)
+    return tuple.__new__(Result, parts)
 
 
 def beside_result(payload: bytes) -> Beside | None:

@@ -228,7 +228,9 @@ def read_announcement(data: bytes) -> tuple[list[tuple[str, End]], list[str]]:
         if state is None or (state == states.ARCHIVED and not length):
             unread.append(task_id)
         else:
-            ends.append((task_id, End(state, data[middle:at])))
+            # One for each task: not by the function in Python that a class of named tuples has.
+            end = tuple.__new__(End, (state, data[middle:at], "", None, None))
+            ends.append((task_id, end))
     return ends, unread
 
 
@@ -242,7 +244,7 @@ def verified(end: End, task_id: str, keyring: Keyring) -> End | None:
         return None
     if result.kind != payloads.VALUE:
         return None
-    return End(end.state, end.body, "", None, result.body)
+    return tuple.__new__(End, (end.state, end.body, "", None, result.body))
 
 
 def end_of(record: TaskRecord | None) -> End:

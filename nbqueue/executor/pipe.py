@@ -262,8 +262,9 @@ def value_frame(number: int, micros: int, peak_memory: int, body: Body) -> DoneF
 
 
 def pack_done(done: DoneFrame) -> bytes:
-    """The frame of a task whose body is in one piece."""
-    return done_head(done) + done.body  # type: ignore[operator]
+    if isinstance(done.body, Pieces):
+        return b"".join(done_parts(done))
+    return done_head(done) + done.body
 
 
 def done_parts(done: DoneFrame) -> Iterator[Piece]:

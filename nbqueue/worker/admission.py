@@ -37,7 +37,9 @@ def unmet_requirement(run: Run, handlers: HandlerTable, offered: frozenset[str])
     else:
         found = handlers.find(run.queue, run.message.type)
         requirement = None if found is None else found.requirement
-    return None if requirement is None or is_met(requirement, offered) else requirement
+    if requirement is None or requirement in offered or is_met(requirement, offered):
+        return None
+    return requirement
 
 
 def admit(run: Run, keys: Keyring, handlers: HandlerTable, clock: Clock) -> Refusal | None:
