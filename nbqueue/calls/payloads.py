@@ -49,7 +49,7 @@ from nbqueue.calls.beside import BESIDE_SIZE, Beside, read_beside
 from nbqueue.calls.extensions import Seed, pack_extensions, read_extensions
 from nbqueue.errors import SignatureError
 from nbqueue.pieces import Piece, rest_of
-from nbqueue.requirements import python_requirement
+from nbqueue.requirements import version_requirement
 
 VERSION: Final = 1
 PICKLE: Final = 1
@@ -237,12 +237,7 @@ def requirement_of(call: Call) -> str | None:
     """What a worker must offer to load the code of a call, or None; see `nbqueue.requirements`."""
     if call.flags & BY_REFERENCE:
         return None
-    return _python_requirement(call.python)
-
-
-@lru_cache(maxsize=64)
-def _python_requirement(version: tuple[int, int]) -> str:
-    return python_requirement(".".join(map(str, version)))
+    return version_requirement(call.python)
 
 
 def beside_call(payload: bytes | memoryview) -> Beside | None:

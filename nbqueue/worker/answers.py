@@ -146,8 +146,8 @@ def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> SignedResult:
         # No pickle, and for programs in Go too.
         return SignedResult(body if isinstance(body, bytes) else Pieces(*parts_of(body)))
     if len(body) <= LARGE:
-        unsigned = payloads.pack_result(payloads.VALUE, bytes(body))
-        return SignedResult(keys.sign_result(unsigned, run.task_id))
+        signed = keys.sign_result(payloads.pack_result(payloads.VALUE, bytes(body)), run.task_id)
+        return tuple.__new__(SignedResult, (signed, ()))
     parts = parts_of(body)
     if run.message.retention > 0 and len(run.msg) <= LARGE:
         beside, pieces = beside_of(parts, done.digest)
