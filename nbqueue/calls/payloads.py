@@ -359,7 +359,8 @@ def _read_beside(envelope: bytes | memoryview, at: int, what: str) -> Beside:
 
 def result_text(task_id: str, payload: bytes) -> bytes:
     """Return what the signature of a result covers: whose it is, and all of it."""
-    return b"".join(result_texts(task_id, payload))
+    task = task_id.encode()
+    return b"".join((_RESULT_CONTEXT, _length(len(task)), task, payload[:7], payload[27:]))
 
 
 def result_texts(task_id: str, payload: bytes) -> tuple[bytes, Piece]:

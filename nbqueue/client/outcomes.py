@@ -238,13 +238,8 @@ def verified(end: End, task_id: str, keyring: Keyring) -> End | None:
     """Return an announced ``end`` if a holder of the key signed the result in it, else None."""
     if end.state not in (states.COMPLETED, DELETED):
         return None  # the error of an attempt is signed, too, and the task may be tried again
-    try:
-        result = keyring.verify_result(end.body, task_id)
-    except NbqueueError:
-        return None
-    if result.kind != payloads.VALUE:
-        return None
-    return tuple.__new__(End, (end.state, end.body, "", None, result.body))
+    value = keyring.verify_value(end.body, task_id)
+    return None if value is None else tuple.__new__(End, (end.state, end.body, "", None, value))
 
 
 def end_of(record: TaskRecord | None) -> End:

@@ -163,25 +163,32 @@ def pack_task(task: TaskFrame) -> bytes:
 
 def task_head(task: TaskFrame) -> bytes:
     """All of the frame but the arguments, with which it ends."""
-    task_id, queue, name = task.task_id.encode(), task.queue.encode(), task.type.encode()
-    names = b"".join((task_id, queue, name, task.headers))
-    if task.seed:
-        names += _SEED_SIZE.pack(len(task.seed)) + task.seed
+    # All at once: each of the fields takes longer by its name.
+    (
+        number, fingerprint, is_message, attempt, retried, max_retry, deadline,
+        id_text, queue_text, type_text, headers, arguments, json_result, seed, begin_by,
+    ) = task  # fmt: skip
+    task_id, queue, name = id_text.encode(), queue_text.encode(), type_text.encode()
+    names = task_id + queue + name + headers
+    bits = is_message | json_result << 1
+    if seed:
+        names += _SEED_SIZE.pack(len(seed)) + seed
+        bits |= _SEEDED
     head = _TASK_FRAME.pack(
-        1 + _TASK.size + len(names) + len(task.arguments),
+        1 + _TASK.size + len(names) + len(arguments),
         TASK,
-        task.number,
-        task.fingerprint,
-        task.is_message | task.json_result << 1 | _SEEDED * bool(task.seed),
-        task.attempt,
-        task.retried,
-        task.max_retry,
-        task.deadline,
-        task.begin_by,
+        number,
+        fingerprint,
+        bits,
+        attempt,
+        retried,
+        max_retry,
+        deadline,
+        begin_by,
         len(task_id),
         len(queue),
         len(name),
-        len(task.headers),
+        len(headers),
     )
     return head + names
 
