@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 
 NEED = "need:"
 """What begins the field `nbqueue.wire.fields.PARKED` of a task that is parked for a requirement."""
@@ -20,6 +21,12 @@ _TEXTS = {"python": "Python"}
 def python_requirement(version: str) -> str:
     """The requirement of code that only this minor version of Python can load."""
     return f"python={version}"
+
+
+@lru_cache(maxsize=64)
+def version_requirement(version: tuple[int, int]) -> str:
+    """Return `python_requirement` of a major and a minor version."""
+    return python_requirement(".".join(map(str, version)))
 
 
 def offered_by(python: str) -> frozenset[str]:

@@ -49,7 +49,7 @@ from nbqueue.calls.beside import BESIDE_SIZE, Beside, read_beside
 from nbqueue.calls.extensions import Seed, pack_extensions, read_extensions
 from nbqueue.errors import SignatureError
 from nbqueue.pieces import Piece, rest_of
-from nbqueue.requirements import python_requirement
+from nbqueue.requirements import version_requirement
 
 VERSION: Final = 1
 PICKLE: Final = 1
@@ -237,7 +237,7 @@ def requirement_of(call: Call) -> str | None:
     """What a worker must offer to load the code of a call, or None; see `nbqueue.requirements`."""
     if call.flags & BY_REFERENCE:
         return None
-    return python_requirement(".".join(map(str, call.python)))
+    return version_requirement(call.python)
 
 
 def beside_call(payload: bytes | memoryview) -> Beside | None:
@@ -327,7 +327,9 @@ def parse_result(payload: bytes) -> Result:
         begin += BESIDE_SIZE
         head = payload[:begin]
     body = memoryview(payload)[begin:]
-    return Result(version, codec, kind, key_id, signature, body, beside, head)
+    # One for each task, as that of `parse_call`.
+    parts = (version, codec, kind, key_id, signature, body, beside, head)
+    return tuple.__new__(Result, parts)
 
 
 def beside_result(payload: bytes) -> Beside | None:
@@ -357,7 +359,8 @@ def _read_beside(envelope: bytes | memoryview, at: int, what: str) -> Beside:
 
 def result_text(task_id: str, payload: bytes) -> bytes:
     """Return what the signature of a result covers: whose it is, and all of it."""
-    return b"".join(result_texts(task_id, payload))
+    task = task_id.encode()
+    return b"".join((_RESULT_CONTEXT, _length(len(task)), task, payload[:7], payload[27:]))
 
 
 def result_texts(task_id: str, payload: bytes) -> tuple[bytes, Piece]:

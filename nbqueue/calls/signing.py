@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from nbqueue.calls import keyfile, taskmark
 from nbqueue.calls.payloads import (
+    VALUE,
     Call,
     Result,
     around_call_signature,
@@ -20,15 +21,18 @@ from nbqueue.calls.payloads import (
     place_text,
     put_call_signature,
     put_result_signature,
+    result_head,
+    result_text,
     result_texts,
     task_text,
 )
 from nbqueue.errors import SignatureError, UnknownKey, UsageError
-from nbqueue.pieces import Piece
+from nbqueue.pieces import LARGE, Piece
 
 _SIGNATURE_SIZE = 16
 _UNSIGNED = bytes(_SIGNATURE_SIZE)
 _NO_KEY = bytes(4)
+_VALUE_HEAD = result_head(VALUE)[:7]
 _same = hmac.compare_digest
 
 
@@ -180,6 +184,21 @@ class Keyring:
                 f"after it was signed: it was not loaded"
             )
         return result
+
+    def verify_value(self, payload: bytes, task_id: str) -> memoryview | None:
+        """Return the value in a result that a holder of one of these keys signed for this task.
+
+        None for anything else, such as an exception. A small value under the first key, as most
+        are, takes few steps.
+        """
+        if payload[:11] == _VALUE_HEAD + self.key_id and len(payload) <= LARGE:
+            signature = self._mac.sign((result_text(task_id, payload),))
+            return memoryview(payload)[27:] if _same(signature, payload[11:27]) else None
+        try:
+            result = self.verify_result(payload, task_id)
+        except SignatureError:
+            return None
+        return result.body if result.kind == VALUE else None
 
     def _refuse(self, key_id: bytes, signature: bytes, what: str) -> NoReturn:
         if key_id == _NO_KEY and signature == _UNSIGNED:

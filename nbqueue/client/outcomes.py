@@ -228,7 +228,9 @@ def read_announcement(data: bytes) -> tuple[list[tuple[str, End]], list[str]]:
         if state is None or (state == states.ARCHIVED and not length):
             unread.append(task_id)
         else:
-            ends.append((task_id, End(state, data[middle:at])))
+            # One for each task: not by the function in Python that a class of named tuples has.
+            end = tuple.__new__(End, (state, data[middle:at], "", None, None))
+            ends.append((task_id, end))
     return ends, unread
 
 
@@ -236,13 +238,8 @@ def verified(end: End, task_id: str, keyring: Keyring) -> End | None:
     """Return an announced ``end`` if a holder of the key signed the result in it, else None."""
     if end.state not in (states.COMPLETED, DELETED):
         return None  # the error of an attempt is signed, too, and the task may be tried again
-    try:
-        result = keyring.verify_result(end.body, task_id)
-    except NbqueueError:
-        return None
-    if result.kind != payloads.VALUE:
-        return None
-    return End(end.state, end.body, "", None, result.body)
+    value = keyring.verify_value(end.body, task_id)
+    return None if value is None else tuple.__new__(End, (end.state, end.body, "", None, value))
 
 
 def end_of(record: TaskRecord | None) -> End:

@@ -23,9 +23,9 @@ _END_SECONDS = 0.5
 class SeenState:
     """The state in which a task that has not ended was seen last."""
 
-    def __init__(self) -> None:
-        self.state = states.PENDING
-        self._at = 0.0
+    # Defaults of the class: one is made for each task, and most never need more.
+    state = states.PENDING
+    _at = 0.0
 
     def note(self, state: str) -> None:
         """It was seen in this state just now."""

@@ -49,13 +49,8 @@ class Session:
 
     _events: EventFeed | None = None
 
-    captured_limit: int | None = None
-    """How many bytes a function may take along; None: any number."""
-
-    @property
-    def code_limit(self) -> int:
-        """How many bytes a function may have in the store."""
-        return min(self.captured_limit or LARGEST_VALUE, LARGEST_VALUE)
+    code_limit: int = LARGEST_VALUE
+    """How many bytes a function may have in the store, with what it takes along."""
 
     def __init__(self, store: Store, keyring: Keyring) -> None:
         self.store = store
@@ -233,6 +228,13 @@ def open_session(place: str) -> Session | None:
     return None
 
 
+def parse_captured_limit(limit: Size | None) -> int:
+    """Return the most bytes of a function in the store; None allows as many as a value can have."""
+    if limit is None:
+        return LARGEST_VALUE
+    return min(parse_size(limit, "captured_limit"), LARGEST_VALUE)
+
+
 def new_session(
     url: str | None = None,
     key: str | bytes | Keyring | None = None,
@@ -240,7 +242,7 @@ def new_session(
     durability: str | None = None,
 ) -> Session:
     """Connect to a store and find the signing key; see `nbqueue.connect`."""
-    limit = None if captured_limit is None else parse_size(captured_limit, "captured_limit")
+    limit = parse_captured_limit(captured_limit)
     check_durability(durability)
     place = default_url() if url is None else parse_url(url)
     # In a task there may be no key, which is said before a store is started.
@@ -252,7 +254,7 @@ def new_session(
     except BaseException:
         store.close()
         raise
-    session.captured_limit = limit
+    session.code_limit = limit
     return session
 
 

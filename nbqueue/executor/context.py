@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from nbqueue.clock import EPOCH
+
+if TYPE_CHECKING:
+    from nbqueue.executor.pipe import TaskHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,23 @@ class Task:
         return json.loads(self.payload)
 
 
-_current: ContextVar[Task] = ContextVar("nbqueue.current_task")
+def make_task(head: TaskHead, payload: bytes = b"") -> Task:
+    """Make what a task's own code sees of it."""
+    attempt, _, max_retry, deadline, task_id, queue, type_name, headers = head
+    return Task(
+        task_id,
+        type_name,
+        queue,
+        attempt,
+        max_retry,
+        EPOCH + timedelta(seconds=deadline) if deadline else None,
+        payload,
+        json.loads(headers) if headers else {},
+    )
+
+
+# Few tasks ask for it: until one does, it is not made.
+_current: ContextVar[Task | TaskHead] = ContextVar("nbqueue.current_task")
 
 
 def current_task() -> Task | None:
@@ -41,7 +62,12 @@ def current_task() -> Task | None:
     ...     if task and task.attempt > 1:
     ...         print("second try")
     """
-    return _current.get(None)
+    found = _current.get(None)
+    if found is None or isinstance(found, Task):
+        return found
+    task = make_task(found)
+    _current.set(task)
+    return task
 
 
 set_current = _current.set

@@ -18,7 +18,7 @@ from nbqueue.executor.context import set_current
 from nbqueue.executor.control import watch
 from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
 from nbqueue.executor.randomness import set_seed
-from nbqueue.executor.run import Runner, make_task, stop_exception
+from nbqueue.executor.run import Runner, stop_exception, task_of
 
 _MOST_GIVEN = 4
 """How much of what other threads send may wait for the loop."""
@@ -173,7 +173,7 @@ class LoopExecutor:
     async def _failed(self, frame: TaskFrame, error: BaseException, started: int) -> DoneFrame:
         for hook in self._runner.service.on_error:
             try:
-                await _called(hook, make_task(frame), error)
+                await _called(hook, task_of(frame), error)
             except Exception:
                 traceback.print_exc()
         return self._runner.failed(frame, error, started)

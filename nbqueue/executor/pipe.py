@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nbqueue.clock import steady_time
 from nbqueue.memory import note_large
-from nbqueue.pieces import LARGE, Incoming, Piece, Pieces, cut, parts_of, rest_of
+from nbqueue.pieces import LARGE, Body, Incoming, Piece, Pieces, cut, parts_of, rest_of
 
 if TYPE_CHECKING:
     import socket
@@ -93,6 +93,10 @@ AGGREGATION: Final = b"\xff" * 16
 """The fingerprint of a run of the service's aggregator: see `nbqueue.executor.aggregation`."""
 
 
+TaskHead = tuple[int, int, int, float, str, str, str, bytes]
+"""The fields of a `TaskFrame` from ``attempt`` to ``headers``."""
+
+
 class TaskFrame(NamedTuple):
     """A task to run. ``deadline`` is Unix seconds on the store's clock, 0: none.
 
@@ -118,6 +122,11 @@ class TaskFrame(NamedTuple):
     seed: bytes = b""
     """What `nbqueue.calls.extensions.Seed.pack` made of its seed, if it has one."""
     begin_by: float = 0.0
+
+    @property
+    def head(self) -> TaskHead:
+        """What the task is, without its arguments, which may be large."""
+        return self[3:11]
 
     @property
     def is_late(self) -> bool:
@@ -154,25 +163,32 @@ def pack_task(task: TaskFrame) -> bytes:
 
 def task_head(task: TaskFrame) -> bytes:
     """All of the frame but the arguments, with which it ends."""
-    task_id, queue, name = task.task_id.encode(), task.queue.encode(), task.type.encode()
-    names = b"".join((task_id, queue, name, task.headers))
-    if task.seed:
-        names += _SEED_SIZE.pack(len(task.seed)) + task.seed
+    # All at once: each of the fields takes longer by its name.
+    (
+        number, fingerprint, is_message, attempt, retried, max_retry, deadline,
+        id_text, queue_text, type_text, headers, arguments, json_result, seed, begin_by,
+    ) = task  # fmt: skip
+    task_id, queue, name = id_text.encode(), queue_text.encode(), type_text.encode()
+    names = task_id + queue + name + headers
+    bits = is_message | json_result << 1
+    if seed:
+        names += _SEED_SIZE.pack(len(seed)) + seed
+        bits |= _SEEDED
     head = _TASK_FRAME.pack(
-        1 + _TASK.size + len(names) + len(task.arguments),
+        1 + _TASK.size + len(names) + len(arguments),
         TASK,
-        task.number,
-        task.fingerprint,
-        task.is_message | task.json_result << 1 | _SEEDED * bool(task.seed),
-        task.attempt,
-        task.retried,
-        task.max_retry,
-        task.deadline,
-        task.begin_by,
+        number,
+        fingerprint,
+        bits,
+        attempt,
+        retried,
+        max_retry,
+        deadline,
+        begin_by,
         len(task_id),
         len(queue),
         len(name),
-        len(task.headers),
+        len(headers),
     )
     return head + names
 
@@ -189,7 +205,8 @@ def unpack_task(body: bytes) -> TaskFrame:
         begin = arguments_at + _SEED_SIZE.size
         arguments_at = begin + size
         seed = body[begin:arguments_at]
-    return TaskFrame(
+    # One for each task: not by the function in Python that a class of named tuples has for it.
+    parts = (
         number,
         fingerprint,
         bool(bits & 1),
@@ -206,6 +223,7 @@ def unpack_task(body: bytes) -> TaskFrame:
         seed,
         begin_by,
     )
+    return tuple.__new__(TaskFrame, parts)
 
 
 def pack_not_begun(number: int) -> bytes:
@@ -245,8 +263,15 @@ def unpack_output(body: bytes) -> Output:
     return Output(kind, before, lines, body[_OUTPUT.size :])
 
 
+def value_frame(number: int, micros: int, peak_memory: int, body: Body) -> DoneFrame:
+    """The `DoneFrame` of a task that returned a value, made in few steps: there is one for each."""
+    return tuple.__new__(DoneFrame, (number, VALUE, micros, peak_memory, -1.0, True, "", body, b""))
+
+
 def pack_done(done: DoneFrame) -> bytes:
-    return b"".join(done_parts(done))
+    if isinstance(done.body, Pieces):
+        return b"".join(done_parts(done))
+    return done_head(done) + done.body
 
 
 def done_parts(done: DoneFrame) -> Iterator[Piece]:
@@ -267,7 +292,7 @@ def done_parts(done: DoneFrame) -> Iterator[Piece]:
 def done_head(done: DoneFrame) -> bytes:
     """All of the frame but its body, and what comes behind that."""
     has_digest = isinstance(done.body, Pieces)
-    text = done.error_text.encode("utf-8", "replace")
+    text = done.error_text.encode("utf-8", "replace") if done.error_text else b""
     head = _DONE.pack(
         done.number,
         done.outcome,

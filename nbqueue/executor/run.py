@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import sys
 import time
@@ -11,7 +10,6 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import chain
 from typing import Any
 
@@ -19,7 +17,6 @@ from nbqueue.calls import active, functions, raw_exceptions
 from nbqueue.calls.exceptions import dump_exception, error_text
 from nbqueue.calls.functions import Loaded
 from nbqueue.calls.modules import ModuleSet
-from nbqueue.clock import EPOCH
 from nbqueue.durations import parse_duration
 from nbqueue.errors import (
     CannotPickle,
@@ -31,10 +28,10 @@ from nbqueue.errors import (
     TaskTimeout,
 )
 from nbqueue.executor import aggregation, pipe
-from nbqueue.executor.context import Task, reset_current, set_current
+from nbqueue.executor.context import Task, make_task, reset_current, set_current
 from nbqueue.executor.encoding import encode_value
 from nbqueue.executor.handlers import Service
-from nbqueue.executor.pipe import DoneFrame, TaskFrame
+from nbqueue.executor.pipe import DoneFrame, TaskFrame, TaskHead
 from nbqueue.executor.policy import Policy
 from nbqueue.executor.process_state import ProcessState
 from nbqueue.executor.randomness import clear_seed, set_seed
@@ -78,7 +75,7 @@ class CannotLoad(NbqueueError):
 class Job:
     """A task, ready to be called."""
 
-    task: Task
+    task: Task | TaskHead
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -125,7 +122,7 @@ class Runner:
         return job
 
     def _make_job(self, frame: TaskFrame) -> Job:
-        task = make_task(frame)
+        task = task_of(frame) if frame.is_message else frame.head
         try:
             if frame.fingerprint == pipe.AGGREGATION:
                 assert self.service.aggregator is not None
@@ -175,7 +172,7 @@ class Runner:
                 body = encode_value(frame, value)
         except (CannotPickle, TypeError, ValueError) as error:
             return self.failed(frame, error, started, for_good=True)
-        return DoneFrame(frame.number, pipe.VALUE, micros, peak_memory(micros), -1, True, "", body)
+        return pipe.value_frame(frame.number, micros, peak_memory(micros), body)
 
     def failed(
         self, frame: TaskFrame, error: BaseException, started: int, for_good: bool = False
@@ -232,23 +229,13 @@ class Runner:
         if policy.retry_on is not None and not isinstance(error, policy.retry_on):
             return pipe.FAILED_FOR_GOOD, -1.0, True
         counts = policy.is_failure is None or bool(policy.is_failure(error))
-        chosen = policy.delay_for(frame.retried, error, make_task(frame))
+        chosen = policy.delay_for(frame.retried, error, task_of(frame))
         return pipe.FAILED, -1.0 if chosen is None else chosen, counts
 
 
-def make_task(frame: TaskFrame) -> Task:
+def task_of(frame: TaskFrame) -> Task:
     """What the task's own code sees of it."""
-    deadline = EPOCH + timedelta(seconds=frame.deadline) if frame.deadline else None
-    return Task(
-        frame.task_id,
-        frame.type,
-        frame.queue,
-        frame.attempt,
-        frame.max_retry,
-        deadline,
-        bytes(frame.arguments) if frame.is_message else b"",
-        json.loads(frame.headers) if frame.headers else {},
-    )
+    return make_task(frame.head, bytes(frame.arguments) if frame.is_message else b"")
 
 
 def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> DoneFrame:
@@ -296,7 +283,7 @@ def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> Done
 def _failed_sync(runner: Runner, frame: TaskFrame, error: BaseException, started: int) -> DoneFrame:
     for hook in runner.service.on_error:
         try:
-            call_hook(hook, make_task(frame), error)
+            call_hook(hook, task_of(frame), error)
         except Exception:
             traceback.print_exc()  # it goes to the worker's log; the task's own error is reported
     return runner.failed(frame, error, started)

@@ -21,11 +21,11 @@ from nbqueue.client.listener import Listener
 from nbqueue.client.outcomes import End
 from nbqueue.client.outstanding import Sink
 from nbqueue.client.sending import Sending
-from nbqueue.client.session import CAPTURED_LIMIT, Session, _sessions
+from nbqueue.client.session import CAPTURED_LIMIT, Session, _sessions, parse_captured_limit
 from nbqueue.clock import Clock
 from nbqueue.executor.context import Task
 from nbqueue.executor.handlers import Middleware
-from nbqueue.sizes import Size, parse_size
+from nbqueue.sizes import Size
 from nbqueue.store.connection import Store
 from nbqueue.testing.broker import EagerBroker
 from nbqueue.worker.worker import Worker
@@ -109,8 +109,7 @@ def _made_eager(session: Session, broker: EagerBroker) -> Iterator[None]:
 
 def _session(broker: EagerBroker, captured_limit: Size | None = CAPTURED_LIMIT) -> Session:
     session = EagerSession(broker)
-    if captured_limit is not None:
-        session.captured_limit = parse_size(captured_limit, "captured_limit")
+    session.code_limit = parse_captured_limit(captured_limit)
     return session
 
 

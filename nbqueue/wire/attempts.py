@@ -36,7 +36,8 @@ def attempt_number(message: TaskMessage, fetched: int, lost: int) -> int:
     ``fetched``: how often workers of nbqueue fetched the task, this time included. ``lost``: how
     many attempts ended with the process that made them, which uses up no retry.
     """
-    return max(fetched, message.retried + lost + 1)
+    counted = message.retried + lost + 1
+    return counted if counted > fetched else fetched  # many times faster than max()
 
 
 def attempts_made(

@@ -15,7 +15,7 @@ from nbqueue.errors import (
     TaskFailed,
     TaskTimeout,
 )
-from nbqueue.requirements import is_met
+from nbqueue.requirements import is_met, version_requirement
 from nbqueue.worker import state
 from nbqueue.worker.handlers import HandlerTable
 from nbqueue.worker.runs import Run
@@ -32,12 +32,17 @@ class Refusal(NamedTuple):
 
 def unmet_requirement(run: Run, handlers: HandlerTable, offered: frozenset[str]) -> str | None:
     """What the code of ``run``, which was admitted, needs of a worker, unless it is ``offered``."""
-    if run.call is not None:
-        requirement = payloads.requirement_of(run.call)
-    else:
+    call = run.call
+    if call is None:
         found = handlers.find(run.queue, run.message.type)
         requirement = None if found is None else found.requirement
-    return None if requirement is None or is_met(requirement, offered) else requirement
+    elif call.flags & payloads.BY_REFERENCE:
+        return None
+    else:
+        requirement = version_requirement(call.python)
+    if requirement is None or requirement in offered or is_met(requirement, offered):
+        return None
+    return requirement
 
 
 def admit(run: Run, keys: Keyring, handlers: HandlerTable, clock: Clock) -> Refusal | None:

@@ -29,6 +29,7 @@ log = logging.getLogger("nbqueue.worker")
 _OWN_ERRORS = {"cancelled": TaskCancelled, "timeout": TaskTimeout, "lost": WorkerLost}
 """Reasons for which we say what happened, whatever the executor made of it."""
 
+_VALUE_HEAD = payloads.result_head(payloads.VALUE)
 _ENDED_WELL = (state.Complete, state.Revoke)
 
 Make = Callable[[int, Who], Command[bool]]
@@ -146,16 +147,17 @@ def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> SignedResult:
         # No pickle, and for programs in Go too.
         return SignedResult(body if isinstance(body, bytes) else Pieces(*parts_of(body)))
     if len(body) <= LARGE:
-        unsigned = payloads.pack_result(payloads.VALUE, bytes(body))
-        return SignedResult(keys.sign_result(unsigned, run.task_id))
+        value = bytes(body)
+        head = keys.sign_result_apart(_VALUE_HEAD, (value,), run.task_id)
+        return tuple.__new__(SignedResult, (head + value, ()))
     parts = parts_of(body)
     if run.message.retention > 0 and len(run.msg) <= LARGE:
         beside, pieces = beside_of(parts, done.digest)
         head = keys.sign_result(payloads.result_head(payloads.VALUE, beside), run.task_id)
         return SignedResult(head, result_fields(beside, pieces))
     # What is not kept is only told.
-    head = payloads.result_head(payloads.VALUE)
-    return SignedResult(Pieces(keys.sign_result_apart(head, parts, run.task_id), *parts))
+    head = keys.sign_result_apart(_VALUE_HEAD, parts, run.task_id)
+    return SignedResult(Pieces(head, *parts))
 
 
 def error_envelope(

@@ -1,6 +1,6 @@
 """Where the time of a task goes: microseconds by part, commands, bytes, system calls.
 
-    python tests/bench/budget.py [--tasks 10000] [--rounds 3] [--url URL]
+    python tests/bench/budget.py [--tasks 10000] [--rounds 3] [--no-trace] [--url URL]
 
 CPU time is what a process has used, so other work on the machine disturbs it less than time on the
 wall. Redis's is from INFO: of the whole process, and of each command. The parts overlap in time.
@@ -162,7 +162,7 @@ def system_calls(bench: Bench, tasks: int) -> dict[str, float]:
         return figures
 
 
-def measure(bench: Bench, tasks: int) -> dict[str, dict[str, float]]:
+def measure(bench: Bench, tasks: int, *, trace: bool) -> dict[str, dict[str, float]]:
     def each(q: nbqueue.Client) -> None:
         for one in range(tasks):
             q.submit(noop, one, TEXT)
@@ -175,7 +175,7 @@ def measure(bench: Bench, tasks: int) -> dict[str, dict[str, float]]:
         "work off what waits": working(bench, tasks),
         "map with its results": whole(bench, tasks),
         "one at a time": one_at_a_time(bench, max(tasks // 10, 50)),
-        "work off what waits, traced": system_calls(bench, max(tasks // 5, 50)),
+        "work off what waits, traced": system_calls(bench, max(tasks // 5, 50)) if trace else {},
     }
 
 
@@ -184,7 +184,7 @@ def run(url: str, options: argparse.Namespace) -> None:
     with connect(url) as store:
         bench = Bench(url, store.redis)
         for turn in range(options.rounds):
-            for what, figures in measure(bench, options.tasks).items():
+            for what, figures in measure(bench, options.tasks, trace=options.trace).items():
                 for name, figure in figures.items():
                     found.setdefault(what, {}).setdefault(name, []).append(figure)
             print(f"round {turn + 1} of {options.rounds}", file=sys.stderr)
@@ -205,6 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-trace", dest="trace", action="store_false", help="no system calls")
     parser.add_argument("--url", help="flushed! the default is a private server")
     options = parser.parse_args()
     with user_without_settings():

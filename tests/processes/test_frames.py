@@ -48,13 +48,14 @@ def worker(store_url: str, client: Client) -> Iterator[ThreadWorker]:
 @pytest.fixture
 def used(client: Client, worker: ThreadWorker) -> Client:
     """A client of a store with tasks in several states: "good" and "bad", and one for later."""
-    client.options(name="good").submit(double, 2)
+    good = client.options(name="good").submit(double, 2)
     bad = [client.submit(broken, i) for i in range(3)]
     worker.work()
     client.options(delay="1h").submit(double, 3)
     client.options(queue="other").submit(double, 4)
     for future in bad:
         assert isinstance(future.exception("10s"), ValueError)
+    assert good.exception("10s") is None
     return client
 
 

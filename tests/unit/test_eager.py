@@ -74,6 +74,24 @@ def test_a_call_has_ended_when_its_future_is_there(q: EagerClient) -> None:
     assert nbqueue.current_task() is None
 
 
+def test_each_task_sees_one_object_of_its_own() -> None:
+    def inner() -> str:
+        task = nbqueue.current_task()
+        assert task is not None
+        return task.id
+
+    def outer() -> list[Any]:
+        task = nbqueue.current_task()
+        future = nbqueue.connect().submit(inner)
+        assert future.result() == future.id
+        assert task is not None
+        return [nbqueue.current_task() is task, task.id != future.id]
+
+    with testing.eager():
+        assert nbqueue.connect().submit(outer).result() == [True, True]
+    assert nbqueue.current_task() is None
+
+
 def test_large_arguments_and_results_lie_nowhere_else(q: EagerClient) -> None:
     future = q.submit(bytes.upper, b"y" * 100_000)
     assert future.result() == b"Y" * 100_000

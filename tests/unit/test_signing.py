@@ -254,3 +254,26 @@ def test_only_short_types_are_kept() -> None:
         where = ("id-1", "default", kind)
         assert ring.verify_call(ring.sign_call(CALL, *where), *where).arguments == b"ARGS"
         assert payloads.place_text.cache_info().currsize == kept
+
+
+@pytest.mark.parametrize("size", [0, 4, 200_000])
+@pytest.mark.parametrize("signer", [KEY, OTHER])
+def test_a_signed_value_is_verified_for_its_own_task_only(size: int, signer: bytes) -> None:
+    ring, body = Keyring([KEY, OTHER]), b"v" * size
+    unsigned = payloads.pack_result(payloads.VALUE, body)
+    signed = Keyring([signer]).sign_result(unsigned, "id-1")
+    assert ring.verify_value(signed, "id-1") == body
+    assert ring.verify_value(signed, "id-2") is None
+    assert ring.verify_value(signed + b"!", "id-1") is None
+    changed = [signed[:at] + bytes((signed[at] ^ 1,)) + signed[at + 1 :] for at in range(27)]
+    assert [ring.verify_value(each, "id-1") for each in changed] == [None] * 27
+
+
+def test_what_is_no_signed_value_is_not_taken_for_one() -> None:
+    ring = Keyring([KEY])
+    signed = ring.sign_result(RESULT, "id-1")
+    error = ring.sign_result(payloads.pack_result(payloads.EXCEPTION, b"BODY"), "id-1")
+    foreign = Keyring([OTHER]).sign_result(RESULT, "id-1")
+    cut_short = [signed[:size] for size in range(len(signed))]
+    for each in (RESULT, error, foreign, b"junk", *cut_short):
+        assert ring.verify_value(each, "id-1") is None
