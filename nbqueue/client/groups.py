@@ -81,6 +81,7 @@ class TaskGroup(Generic[T]):
         self._until: float | None = None
         self._cursor: Iterator[T] | None = None
         self._begun_ms = session.clock.now_ms()
+        self._ended_ms: int | None = None
 
     @property
     def queue(self) -> str:
@@ -344,6 +345,7 @@ class TaskGroup(Generic[T]):
         how = self._about.is_call, self._about.is_json
         found = [(i, self._session.outcome(i, end, *how)) for i, end in ends]
         settled: list[tuple[TaskFuture[T], Outcome]] = []
+        is_news = False
         with self._changed:
             for task_id, outcome in found:
                 index = self._index[task_id]
@@ -356,6 +358,9 @@ class TaskGroup(Generic[T]):
                 future = self._futures.get(index)
                 if future is not None:
                     settled.append((future, outcome))
+                is_news = True
+            if is_news and len(self._ended) == len(self._ids):
+                self._ended_ms = self._session.clock.now_ms()
             callbacks = list(self._callbacks)
             self._async_waiters.wake()
             self._changed.tell()
