@@ -235,6 +235,10 @@ class TaskFailed(TaskError):
         self.traceback = traceback
 
 
+CANCELLED = "the task was cancelled"
+"""What the store says of a task that was cancelled, whether it ran or not."""
+
+
 class TaskCancelled(TaskError, CancelledError):
     """Somebody cancelled the task; nobody will run it.
 
@@ -243,7 +247,7 @@ class TaskCancelled(TaskError, CancelledError):
     """
 
     # Python makes it without arguments when it is raised in another thread.
-    def __init__(self, message: str = "the task was cancelled", task_id: str = "") -> None:
+    def __init__(self, message: str = CANCELLED, task_id: str = "") -> None:
         super().__init__(message, task_id)
 
 
