@@ -25,6 +25,7 @@ from nbqueue.client.waiting import (
     until_of,
     wait_for,
 )
+from nbqueue.client.waiting_for import needed_by
 from nbqueue.durations import Duration
 from nbqueue.visible import visible
 from nbqueue.wire import states
@@ -236,7 +237,9 @@ class TaskGroup(Generic[T]):
 
     def _not_ended(self) -> WaitTimeout:
         left = len(self) - self.done_count
-        return WaitTimeout(f"{left} of {len(self)} tasks have not ended yet; they go on")
+        need = self._need()
+        known = f" ({need})" if need else ""
+        return WaitTimeout(f"{left} of {len(self)} tasks have not ended yet{known}; they go on")
 
     def _refuse_in_callback(self) -> None:
         if self._session.listener.is_this_thread() and not self.done():
@@ -401,4 +404,10 @@ class TaskGroup(Generic[T]):
         for number, word in ((counts.failed, "failed"), (counts.cancelled, "cancelled")):
             if number:
                 said += f", {number} {word}"
+        need = self._need()
+        said += f": {need};" if need else ""
         return visible(f"<TaskGroup {self.name or self.type} {said} id={self.id}>")
+
+    def _need(self) -> str:
+        """What its tasks need of a worker, if that is what they wait for."""
+        return needed_by(self._session, self.queue, self._unended())
