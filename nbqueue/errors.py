@@ -171,7 +171,11 @@ class LargeCaptureWarning(UserWarning):
 
 
 class RandomStateWarning(UserWarning):
-    """Tasks get copies of one random generator, and so draw the same numbers."""
+    """Tasks draw from copies of one random generator.
+
+    Of one that a function uses, each executor has a copy, from which its tasks draw on: results
+    depend on how tasks are spread, with duplicates. Of one that is an argument, each task has one.
+    """
 
 
 class QueueError(NbqueueError):
