@@ -25,6 +25,7 @@ from nbqueue.visible import shown
 YEARS = 5
 """A spec that matches nothing for so many years never matches, as in Asynq."""
 
+_ZONE = re.compile(r"(?:CRON_TZ|TZ)=(\S*)\s*")
 _DESCRIPTORS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -162,7 +163,7 @@ def parse_spec(text: Any, tz: Any = "UTC") -> Spec:
         )
     body = text.strip()
     zone = zone_of(tz)
-    prefix = re.match(r"(?:CRON_TZ|TZ)=(\S*)\s*", body)
+    prefix = _ZONE.match(body)
     if prefix:
         zone = zone_of(prefix[1], f"spec={shown(text)}: the time zone ")
         body = body[prefix.end() :]
@@ -194,6 +195,15 @@ def zone_of(tz: Any, where: str = "tz=") -> ZoneInfo:
         raise UsageError(
             f"{where}{shown(tz)} is no time zone known here: write one such as 'Europe/Paris'"
         ) from None
+
+
+def shown_zone(spec: object, tz: object) -> ZoneInfo | None:
+    """The zone in which to show the times of a schedule; None if it names none known here."""
+    prefix = _ZONE.match(spec.strip()) if isinstance(spec, str) else None
+    try:
+        return zone_of(prefix[1] if prefix else tz)
+    except UsageError:
+        return None
 
 
 def _every(text: str, duration: str) -> Every:

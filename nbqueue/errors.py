@@ -171,7 +171,11 @@ class LargeCaptureWarning(UserWarning):
 
 
 class RandomStateWarning(UserWarning):
-    """Tasks get copies of one random generator, and so draw the same numbers."""
+    """Tasks draw from copies of one random generator.
+
+    Of one that a function uses, each executor has a copy, from which its tasks draw on: results
+    depend on how tasks are spread, with duplicates. Of one that is an argument, each task has one.
+    """
 
 
 class QueueError(NbqueueError):
@@ -235,6 +239,10 @@ class TaskFailed(TaskError):
         self.traceback = traceback
 
 
+CANCELLED = "the task was cancelled"
+"""What the store says of a task that was cancelled, whether it ran or not."""
+
+
 class TaskCancelled(TaskError, CancelledError):
     """Somebody cancelled the task; nobody will run it.
 
@@ -243,7 +251,7 @@ class TaskCancelled(TaskError, CancelledError):
     """
 
     # Python makes it without arguments when it is raised in another thread.
-    def __init__(self, message: str = "the task was cancelled", task_id: str = "") -> None:
+    def __init__(self, message: str = CANCELLED, task_id: str = "") -> None:
         super().__init__(message, task_id)
 
 

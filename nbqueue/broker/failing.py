@@ -121,7 +121,8 @@ def archive(
     """Archive a task that failed for good. ``msg`` is the message with the failure noted.
 
     The archive keeps the newest ``most`` tasks (`ARCHIVE_CAP`) for ``days`` (`ARCHIVE_DAYS`), or
-    what the settings of the queue say. ``on_trimmed`` is told how many were dropped for that.
+    what the settings of the queue say. ``on_trimmed`` is called with the number of
+    tasks dropped for that which had failed, if any.
     """
 
     def read(reply: Any) -> bool:

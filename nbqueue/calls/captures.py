@@ -120,8 +120,8 @@ def warn_of_captures(fn: Callable[..., Any], pickled: Pickled) -> None:
         _warn_once(
             told,
             found,
-            f"{_describe(fn, found)}: tasks get copies of its state, and draw the same numbers. "
-            f"{_cure(fn)}",
+            f"{_describe(fn, found)}: each executor draws from a copy of its own, so that tasks "
+            f"may draw the same numbers, and no run repeats another. {_cure(fn)}",
             RandomStateWarning,
         )
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nbqueue.broker.infos import QueueInfo, TaskInfo
     from nbqueue.client.inspector import Inspector
     from nbqueue.client.selection import BulkResult
+    from nbqueue.client.task_names import TaskPlace
 
 _STATES = ("pending", "active", "scheduled", "retry", "archived", "completed", "aggregating")
 _WIDE = 200
@@ -145,8 +146,9 @@ def task() -> None:
     """Look at tasks; run, archive, delete, cancel and reschedule them.
 
     \b
-    Tasks are named by their ids, or chosen by a filter:
+    Tasks are named by their ids or names, or chosen by a filter:
       nbqueue task run 1f2e3d…
+      nbqueue task cancel nightly
       nbqueue task run -q default -s archived --error "Connection refused"
     """
 
@@ -201,15 +203,22 @@ def _task_row(found: TaskInfo) -> list[str]:
 
 
 @task.command("inspect")
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID_OR_NAME")
 @click.option("-q", "--queue", "queue_name", metavar="NAME", help="The queue it lies in.")
 @url_option
 def inspect_task(task_id: str, queue_name: str | None, url: str | None) -> None:
-    """Show everything about a task."""
+    """Show everything about a task, named by its id or its name."""
     with _inspector(url) as look:
-        found = look.task(task_id, queue_name)
+        [place] = _resolved(look, [task_id], queue_name)
+        found = look.task(*((place, queue_name) if isinstance(place, str) else place))
     rows = [(name, getattr(found, name)) for name in found.__dataclass_fields__]
     _show(("", ""), [[name, _text(value)] for name, value in rows])
+
+
+def _resolved(look: Inspector, texts: Sequence[str], queue: str | None) -> list[str | TaskPlace]:
+    from nbqueue.client.task_names import resolve_names
+
+    return resolve_names(look._session, texts, queue)
 
 
 def _action(name: str, help_text: str, *options: Callable[..., Any]) -> None:
@@ -219,13 +228,14 @@ def _action(name: str, help_text: str, *options: Callable[..., Any]) -> None:
         more = {key: value for key, value in words.items() if key in _MORE and value is not None}
         where = _where(words)
         with _inspector(words["url"]) as look:
-            result = getattr(look, name)(list(ids) if ids else None, **more, **where)
+            chosen = _resolved(look, ids, where.get("queue")) if ids else None
+            result = getattr(look, name)(chosen, **more, **where)
         _report(result)
 
     command: Callable[..., Any] = _filters(act)
     for option in options:
         command = option(command)
-    command = click.argument("ids", nargs=-1, metavar="[ID...]")(command)
+    command = click.argument("ids", nargs=-1, metavar="[ID_OR_NAME...]")(command)
     task.command(name, help=help_text)(command)
 
 

@@ -60,8 +60,8 @@ def list_all(queue: str | None, url: str | None) -> None:
     lines = [
         (
             row["id"], row["queue"], row["spec"] or "?", row["tz"] or "?",
-            "paused" if row["paused"] else _time(row["next_at"]),
-            _time(row["prev_at"]), row["type"] or row["fault"] or "?",
+            "paused" if row["paused"] else _zoned(row["next_at"], row["spec"], row["tz"]),
+            _zoned(row["prev_at"], row["spec"], row["tz"]), row["type"] or row["fault"] or "?",
         )
         for row in rows
     ]  # fmt: skip
@@ -79,7 +79,8 @@ def pause(found: Schedule) -> None:
 def resume(found: Schedule) -> None:
     """Run it again from its next time on."""
     found.resume()
-    say(f"Resumed {found.id}; it runs next at {_time(found.next_at)}.")
+    next_at = _zoned(found.next_at, found.spec, found.tz)
+    say(f"Resumed {found.id}; it runs next at {next_at}.")
 
 
 @_for_one("run")
@@ -131,6 +132,14 @@ def _found(schedule_id: str, queue: str | None, url: str | None) -> Iterator[Sch
     finally:
         # Not its end as a context manager, which would wait for the tasks.
         client.close()
+
+
+def _zoned(moment: datetime | None, spec: object, tz: object) -> str:
+    """A time of a schedule in its zone."""
+    from nbqueue.cron import shown_zone
+    from nbqueue.views.format import short_zoned_time
+
+    return "-" if moment is None else short_zoned_time(moment, shown_zone(spec, tz))
 
 
 def _time(moment: datetime | None) -> str:

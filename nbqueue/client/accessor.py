@@ -22,7 +22,7 @@ class TaskFrame(accessor.FrameViews):
 
     def retry(self) -> BulkResult:
         """Run them again, with all of their retries."""
-        return self._inspector().run(self._frame, reset=True)
+        return self._inspector().retry(self._frame)
 
     def run(self) -> BulkResult:
         """Have them run as soon as their turn comes."""

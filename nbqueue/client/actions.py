@@ -83,13 +83,15 @@ class Actions:
                 words[task_id] = word
         return again
 
-    def run(self, selection: Any, queue: str | None, *, reset: bool) -> BulkResult:
+    def run(
+        self, selection: Any, queue: str | None, *, reset: bool, action: str = "run"
+    ) -> BulkResult:
         def move(name: str, ids: Sequence[str], wanted: str, _: Any) -> Command[Moved]:
             tasks = self._fresh(name, ids) if reset else [ToRun(task_id) for task_id in ids]
             now_ms = self._session.clock.now_ms()
             return inspecting.run(name, tasks, now_ms, wanted=wanted, reset=reset)
 
-        return self.move("run", selection, queue, move)
+        return self.move(action, selection, queue, move)
 
     def _fresh(self, queue: str, ids: Sequence[str]) -> list[ToRun]:
         """These tasks with messages as if they had never failed."""

@@ -185,8 +185,9 @@ class Client(Tables, Limits, concurrent.futures.Executor):
     def options(self, **options: Any) -> Submitter:
         """Something with ``submit``, ``map`` and ``enqueue`` whose tasks have these options.
 
-        ``queue``, ``retry``, ``timeout``, ``deadline``, ``delay`` or ``at``, ``retention``,
-        ``group``, ``task_id``, ``name``, ``headers``, ``on_lost``, ``fresh``: see
+        ``queue``, ``retry``, ``retry_delay``, ``retry_on``, ``timeout``, ``deadline``, ``delay`` or
+        ``at``, ``retention``, ``unique``, ``on_conflict``, ``group``, ``limit``, ``task_id``,
+        ``name``, ``headers``, ``on_lost``, ``codec``, ``seed``, ``fresh``: see
         `nbqueue.options.TaskOptions`.
 
         >>> q.options(queue="critical", retry=5, timeout="10m").submit(fit, 0.1)
@@ -277,7 +278,9 @@ class Client(Tables, Limits, concurrent.futures.Executor):
             name, found = task_id_or_name, self._session.find_by_name(task_id_or_name)
             if found is None:
                 raise TaskNotFound(
-                    f"{self.url} has no task with the id or the name {name!r}", task_id_or_name
+                    f"{self.url} has no task with the id or the name {name!r}: it never had one, "
+                    "or the task was deleted, as finished tasks are at the end of their retention",
+                    task_id_or_name,
                 )
             record = broker.find(found[1], found[0])
             if record is None:

@@ -192,10 +192,11 @@ class TaskFuture(concurrent.futures.Future[T]):
             if not self._is_over() and not wait_shown(
                 self, self._condition, self._is_over, seconds
             ):
-                state = self.state
+                state, need = self.state, self._need()
                 if not self._is_over():
+                    known = f"{state}: {need}" if need else state
                     raise WaitTimeout(
-                        f"task {self.id} has not ended yet (last known: {state}); it goes on"
+                        f"task {self.id} has not ended yet (last known: {known}); it goes on"
                     )
         outcome = self._outcome
         assert outcome is not None
@@ -356,9 +357,14 @@ class TaskFuture(concurrent.futures.Future[T]):
         return revive_kept if is_kept else revive, (place, *about)
 
     def __repr__(self) -> str:
-        title, state = self.name or self.type, self.state
-        state += needed_by(self._session, self.queue, self.id) if state == states.SCHEDULED else ""
-        return visible(f"<TaskFuture {title} {state} id={self.id}>")
+        need = self._need()
+        state = f"{self.state}: {need};" if need else self.state
+        return visible(f"<TaskFuture {self.name or self.type} {state} id={self.id}>")
+
+    def _need(self) -> str:
+        """What it needs of a worker, if that is what it waits for."""
+        is_scheduled = self.state == states.SCHEDULED
+        return needed_by(self._session, self.queue, [self.id]) if is_scheduled else ""
 
 
 class _Failed(Exception):

@@ -25,6 +25,7 @@ from nbqueue.client.waiting import (
     until_of,
     wait_for,
 )
+from nbqueue.client.waiting_for import needed_by
 from nbqueue.durations import Duration
 from nbqueue.visible import visible
 from nbqueue.wire import states
@@ -81,6 +82,7 @@ class TaskGroup(Generic[T]):
         self._until: float | None = None
         self._cursor: Iterator[T] | None = None
         self._begun_ms = session.clock.now_ms()
+        self._ended_ms: int | None = None
 
     @property
     def queue(self) -> str:
@@ -235,7 +237,9 @@ class TaskGroup(Generic[T]):
 
     def _not_ended(self) -> WaitTimeout:
         left = len(self) - self.done_count
-        return WaitTimeout(f"{left} of {len(self)} tasks have not ended yet; they go on")
+        need = self._need()
+        known = f" ({need})" if need else ""
+        return WaitTimeout(f"{left} of {len(self)} tasks have not ended yet{known}; they go on")
 
     def _refuse_in_callback(self) -> None:
         if self._session.listener.is_this_thread() and not self.done():
@@ -344,6 +348,7 @@ class TaskGroup(Generic[T]):
         how = self._about.is_call, self._about.is_json
         found = [(i, self._session.outcome(i, end, *how)) for i, end in ends]
         settled: list[tuple[TaskFuture[T], Outcome]] = []
+        is_news = False
         with self._changed:
             for task_id, outcome in found:
                 index = self._index[task_id]
@@ -356,6 +361,9 @@ class TaskGroup(Generic[T]):
                 future = self._futures.get(index)
                 if future is not None:
                     settled.append((future, outcome))
+                is_news = True
+            if is_news and len(self._ended) == len(self._ids):
+                self._ended_ms = self._session.clock.now_ms()
             callbacks = list(self._callbacks)
             self._async_waiters.wake()
             self._changed.tell()
@@ -396,4 +404,10 @@ class TaskGroup(Generic[T]):
         for number, word in ((counts.failed, "failed"), (counts.cancelled, "cancelled")):
             if number:
                 said += f", {number} {word}"
+        need = self._need()
+        said += f": {need};" if need else ""
         return visible(f"<TaskGroup {self.name or self.type} {said} id={self.id}>")
+
+    def _need(self) -> str:
+        """What its tasks need of a worker, if that is what they wait for."""
+        return needed_by(self._session, self.queue, self._unended())

@@ -279,6 +279,11 @@ class Inspector:
         chosen, queue = self._choose(selection, where)
         return self._actions.run(chosen, queue, reset=reset)
 
+    def retry(self, selection: Any = None, **where: Any) -> BulkResult:
+        """Run tasks again, with all of their retries: `run` with ``reset=True``."""
+        chosen, queue = self._choose(selection, where)
+        return self._actions.run(chosen, queue, reset=True, action="retry")
+
     def archive(
         self, selection: Any = None, *, keep_lock: bool = False, **where: Any
     ) -> BulkResult:

@@ -162,7 +162,7 @@ class Tables:
 
         See `Inspector` for what can be passed, and for what is raised.
         """
-        return self.inspector.run(selection, reset=True, **where)
+        return self.inspector.retry(selection, **where)
 
     def run(self, selection: Any = None, **where: Any) -> BulkResult:
         """Have tasks run as soon as their turn comes; see `Inspector.run`."""

@@ -75,6 +75,7 @@ class Together:
         self._callbacks: list[Callable[[Any], object]] = []
         self._by_place = {(future.queue, future.id): future for future in self.futures}
         self._ended: list[TaskFuture[Any]] = []
+        self._ended_ms: int | None = None
         if self.futures:
             self._session = self.futures[0]._attached()
             self._begun_ms = self._session.clock.now_ms()
@@ -94,6 +95,8 @@ class Together:
     def _on_done(self, future: TaskFuture[Any]) -> None:
         with self.changed:
             self._ended.append(future)
+            if self.done():
+                self._ended_ms = self._session.clock.now_ms()
             callbacks = list(self._callbacks)
             self.changed.notify_all()
         for callback in callbacks:

@@ -110,7 +110,7 @@ def cancel(client: Client, names: Sequence[str]) -> Any:
 
 def retry(client: Client, names: Sequence[str]) -> Any:
     """Run tasks again, given by ids or names, with all their retries."""
-    return client.inspector.run([client.get(name) for name in names], reset=True)
+    return client.inspector.retry([client.get(name) for name in names])
 
 
 def recent_names(client: Client) -> list[str]:

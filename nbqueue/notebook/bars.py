@@ -30,6 +30,7 @@ _STATE_AFTER = {
     "requeued": states.PENDING,
     "retried": states.RETRY,
 }
+_BEGUN = (states.ACTIVE, states.RETRY)
 
 
 class Speed:
@@ -69,7 +70,7 @@ class GroupCard(View):
         self._must_look = True
         self._speed = Speed()
         self._began = time.monotonic()
-        self._took: float | None = None
+        self._has_begun = False
         self._errors: list[tuple[str, str]] = []
         self._errors_seen = 0
         self._stops: list[Callable[[], None]] = []
@@ -83,6 +84,7 @@ class GroupCard(View):
         return self._group.name or self._group.type
 
     def text(self) -> str:
+        self._look()
         counts = self._group.counts()
         state = self._state()
         parts = [words.badge_text(state), self.title, f"{counts.done:,} of {counts.total:,}"]
@@ -126,7 +128,7 @@ class GroupCard(View):
     def _state(self) -> str:
         counts = self._group.counts()
         if counts.done < counts.total:
-            return "running"
+            return "running" if counts.done or self._has_begun else states.PENDING
         if counts.failed:
             return "failed"
         return "cancelled" if counts.cancelled else states.COMPLETED
@@ -173,12 +175,13 @@ class GroupCard(View):
         )
 
     def _elapsed(self) -> float:
-        if self._took is None:
-            elapsed = (self._session.clock.now_ms() - self._group._begun_ms) / 1000
-            if not self._group.done():
-                return elapsed
-            self._took = elapsed
-        return self._took
+        group = self._group
+        end_ms = self._session.clock.now_ms()
+        if group.done():
+            if group._ended_ms is None:  # its ends were not heard here, as in a forked process
+                group._ended_ms = end_ms
+            end_ms = group._ended_ms
+        return max(0, end_ms - group._begun_ms) / 1000
 
     def _find_errors(self, failed: int) -> None:
         if self._errors_seen >= failed or len(self._errors) >= _MOST_ERRORS:
@@ -207,6 +210,7 @@ class GroupCard(View):
             return
         with self._lock:
             self._states = seen
+            self._has_begun |= any(state in _BEGUN for state in seen.values())
 
     def began(self, shown: Shown) -> None:
         for queue in self._group._unended_by_queue():
@@ -223,6 +227,7 @@ class GroupCard(View):
             state = _STATE_AFTER.get(happened.event)
             with self._lock:
                 self._must_look = self._must_look or not happened.event
+                self._has_begun |= bool(mine) and (state is None or state in _BEGUN)
                 for task_id in mine:
                     if state is None:
                         self._states.pop(task_id, None)

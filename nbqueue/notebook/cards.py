@@ -106,8 +106,8 @@ class FutureCard(View):
         if future.queue != "default":
             facts.append(h.fact("queue", escape(future.queue)))
         if snapshot is not None:
-            if snapshot.attempt > 1 or snapshot.max_retry:
-                facts.append(h.fact("attempt", f"{max(snapshot.attempt, 1)}"))
+            if snapshot.attempt > 1 or (snapshot.attempt and snapshot.max_retry):
+                facts.append(h.fact("attempt", f"{snapshot.attempt}"))
             if snapshot.retried:
                 facts.append(h.fact("retries", f"{snapshot.retried} of {snapshot.max_retry}"))
             if snapshot.due_ms is not None and not future.done():

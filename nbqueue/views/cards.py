@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Any, Final
 
 from nbqueue.broker.infos import QueueInfo, ServerInfo, TaskInfo
 from nbqueue.calls.payloads import payload_size, result_size
 from nbqueue.clock import to_ms
+from nbqueue.cron import shown_zone
 from nbqueue.views.format import (
     badge_html,
     count,
     number,
+    short_zoned_time,
     shortened,
     size,
     span,
@@ -200,9 +202,10 @@ def worker_card(worker: WorkerFacts) -> str:
 
 def schedule_card(schedule: Mapping[str, Any]) -> str:
     """A schedule, of the values that `nbqueue.views.queue_frames.schedules` takes."""
+    zone = shown_zone(schedule.get("spec"), schedule.get("tz"))
     parts = [
-        fact("next run", _moment_html(schedule.get("next_at"))),
-        fact("last run", _moment_html(schedule.get("prev_at"))),
+        fact("next run", _moment_html(schedule.get("next_at"), zone)),
+        fact("last run", _moment_html(schedule.get("prev_at"), zone)),
         fact("queue", escape(str(schedule.get("queue") or "–"))),
     ]
     if schedule.get("tz"):
@@ -256,8 +259,8 @@ def _weights(queues: Mapping[str, int]) -> str:
     return escape(text + (f", … {more:,} more" if more else ""))
 
 
-def _moment_html(at: datetime | int | None) -> str:
-    return time_html(to_ms(at) if isinstance(at, datetime) else at)
+def _moment_html(at: datetime | None, zone: tzinfo | None) -> str:
+    return "–" if at is None else time_html(to_ms(at), shown=short_zoned_time(at, zone))
 
 
 def _quiet(value: int) -> str:

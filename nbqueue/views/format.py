@@ -6,7 +6,7 @@ used for borders, glyphs and bars; words keep the font's colour, which can be re
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Final, NamedTuple
 
 from nbqueue.clock import from_ms
@@ -108,8 +108,8 @@ def span(seconds: float | None) -> str:
     return format_duration(seconds) if seconds else "0s"
 
 
-def _local(unix_ms: int) -> datetime:
-    return from_ms(unix_ms).astimezone()
+def _local(unix_ms: int, tz: tzinfo | None = None) -> datetime:
+    return from_ms(unix_ms).astimezone(tz)
 
 
 def clock_time(unix_ms: int, now_ms: int | None = None) -> str:
@@ -120,19 +120,31 @@ def clock_time(unix_ms: int, now_ms: int | None = None) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
-def zoned_time(unix_ms: int) -> str:
-    """A moment with its zone, in full, as a tooltip says it."""
-    moment = _local(unix_ms)
+def zoned_time(unix_ms: int, tz: tzinfo | None = None) -> str:
+    """A moment with its zone, in full, as a tooltip says it. In local time without ``tz``."""
+    moment = _local(unix_ms, tz)
     return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or ''} ({moment:%z})".rstrip()
 
 
-def time_html(unix_ms: int | None, now_ms: int | None = None) -> str:
-    """A moment in local time, whose tooltip has the day and the zone; a dash for none."""
+def short_zoned_time(moment: datetime, tz: tzinfo | None) -> str:
+    """A moment with the abbreviation of its zone: ``"2026-07-01 06:00:00 CEST"``.
+
+    In local time without ``tz``.
+    """
+    moment = moment.astimezone(tz)
+    return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or ''}".rstrip()
+
+
+def time_html(unix_ms: int | None, now_ms: int | None = None, *, shown: str | None = None) -> str:
+    """A moment in local time, or as ``shown`` says it; a dash for none.
+
+    Its tooltip has the day and the zone, in local time.
+    """
     if unix_ms is None:
         return "–"
     return (
         f'<time datetime="{from_ms(unix_ms).isoformat()}" title="{escape(zoned_time(unix_ms))}">'
-        f"{clock_time(unix_ms, now_ms)}</time>"
+        f"{clock_time(unix_ms, now_ms) if shown is None else escape(shown)}</time>"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nbqueue.calls.payloads import FAIL_IF_LOST
+from nbqueue.errors import CANCELLED
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.worker.retries import call_delay, message_delay
@@ -62,7 +63,7 @@ Decision = Complete | Revoke | Retry | Archive | Requeue
 def after_done(run: Run, done: DoneFrame) -> Decision:
     """The executor answered."""
     if run.stop_reason == pipe.CANCELLED or done.outcome == pipe.CANCELLED:
-        return Archive("cancelled", "cancelled")
+        return Archive("cancelled", CANCELLED)
     if run.stop_reason == pipe.TIMED_OUT or done.outcome == pipe.TIMED_OUT:
         return after_failure(run, "timeout", timeout_text(run))
     if done.outcome == pipe.VALUE:
@@ -101,7 +102,7 @@ def after_loss(
     """The process that ran it is gone; ``reason`` says how in a word, ``why`` in a sentence.
     ``innocent``: for the sake of another task."""
     if run.stop_reason == pipe.CANCELLED:
-        return Archive("cancelled", "cancelled")
+        return Archive("cancelled", CANCELLED)
     if run.stop_reason == pipe.TIMED_OUT:
         return after_failure(run, "timeout", timeout_text(run))
     if run.call is not None and run.call.flags & FAIL_IF_LOST:

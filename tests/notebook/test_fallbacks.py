@@ -131,7 +131,7 @@ q.schedule(abs, "@hourly", args=(1,), id="s")
     assert "○ pending  train" in shown
     assert "✓ completed  train" in shown
     assert "→ 3" in shown
-    assert "▶ running  abs  0 of 3" in shown
+    assert "○ pending  abs  0 of 3" in shown
     assert "✓ completed  abs  3 of 3" in shown
     assert "nbqueue at embedded://" in shown
     assert "TaskNotFound" in shown

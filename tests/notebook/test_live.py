@@ -13,6 +13,7 @@ from thread_worker import ThreadWorker
 from waits import wait_until
 
 from nbqueue.client.client import Client
+from nbqueue.client.together import Together
 from nbqueue.notebook import live
 from nbqueue.notebook.bars import GroupCard
 from nbqueue.notebook.cards import FutureCard
@@ -392,6 +393,41 @@ def test_a_card_cancels_and_runs_what_waits(client: Client) -> None:
     group = client.map(abs, range(3))
     GroupCard(group).act("cancel", {})
     assert group.counts().cancelled == 3
+
+
+def test_a_group_is_pending_until_a_task_of_it_begins(client: Client, worker: ThreadWorker) -> None:
+    group = client.map(abs, range(3))
+    assert "○ pending" in GroupCard(group).text()
+    assert "pending" in GroupCard(group).html(live=False)
+    worker.fetch(1)
+    card = GroupCard(group)
+    assert "running" in card.html(live=False)
+    assert "▶ running" in card.text()
+
+
+@pytest.mark.parametrize("is_group", [True, False], ids=["group", "futures"])
+def test_how_long_finished_tasks_took_stands_still(
+    client: Client, worker: ThreadWorker, is_group: bool
+) -> None:
+    group = client.map(abs, range(3))
+    handle: Any = group if is_group else Together(list(group.futures))
+    worker.work()
+    group.results()
+    wait_until(handle.done)
+    ended_ms = handle._ended_ms
+    now_ms = client._session.clock.now_ms
+    assert ended_ms is not None
+    wait_until(lambda: now_ms() > ended_ms + 20)
+    assert GroupCard(handle)._elapsed() == (ended_ms - handle._begun_ms) / 1000
+
+
+def test_a_task_that_never_began_has_no_attempt_on_its_card(
+    client: Client, worker: ThreadWorker
+) -> None:
+    future = client.options(retry=3).submit(abs, -3)
+    assert "attempt" not in FutureCard(future).html(live=False)
+    worker.fetch()
+    assert "attempt" in FutureCard(future).html(live=False)
 
 
 def test_a_group_of_ten_thousand_is_drawn_in_no_time(

@@ -97,7 +97,7 @@ def test_all_that_is_shown_in_the_second_notebook_is_there(jupyter: Path) -> Non
     assert "here, too: hidden_layer_sizes must be > 0" in shown["replay"]
     assert "10 of 10  2 failed" in shown["late"]
     assert shown["select"].count("No such file") == 2
-    assert shown["retry"] == "<run: 2 done>"
+    assert shown["retry"] == "<retry: 2 done>"
     assert re.fullmatch(r"\[\d\.\d+, \d\.\d+\]", result_of(cells["retried"]))
     assert "2 archived, 21 completed" in shown["panel"]
     assert re.search(r"train +13 +11 +2 ", shown["stats"])

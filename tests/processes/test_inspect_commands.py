@@ -48,6 +48,22 @@ def test_removing_queues(client: Client) -> None:
     assert "no queue" in run("queue", "remove", "default", code=1)
 
 
+def test_tasks_are_named_by_their_names(client: Client) -> None:
+    older, newest = (client.options(name="my run").submit(add, i) for i in (1, 2))
+    other = client.options(name="nightly", queue="other", delay="1h").submit(add)
+    assert newest.id in run("task", "inspect", "my run")
+    assert other.id in run("task", "inspect", "nightly", "-q", "other")
+    assert "no task 'nightly'" in run("task", "inspect", "nightly", "-q", "default", code=1)
+    assert "nightly is not in the store" in run("task", "run", "nightly", "-q", "default", code=1)
+    assert run("task", "run", "nightly") == "run: 1 done\n"
+    assert run("task", "cancel", "my run", "nightly", older.id) == "cancel: 3 done\n"
+    # An id goes before a name.
+    client.options(name=older.id).submit(add, 3)
+    assert "archived" in run("task", "inspect", older.id)
+    assert run("task", "delete", "my run") == "delete: 1 done\n"
+    assert f"{newest.id} is not in the store" in run("task", "cancel", "my run", code=1)
+
+
 def test_tasks(client: Client) -> None:
     first, second = client.submit(add, 1), client.submit(add, 2)
     listed = run("task", "list", "-q", "default", "-s", "pending").splitlines()

@@ -393,6 +393,32 @@ class TestWithWorkers:
             # The client hears of the end before the worker hears what it took.
             lab.wait_until(lambda: said in running.log())
 
+    def test_cancelled_tasks_have_one_error_text_and_no_log_line_when_they_are_dropped(
+        self, lab: Any
+    ) -> None:
+        with nbqueue.connect(lab.url, key="5b" * 32) as client, lab.worker() as running:
+            running_one = client.submit(lab_sleep, 60)
+            lab.wait_for(running_one.id, "active")
+            waiting = client.options(delay="1h").submit(lab_sleep, 60)
+            client.inspector.cancel([running_one, waiting])
+            lab.wait_for(running_one.id, "archived")
+            for future in (running_one, waiting):
+                assert client.inspector.task(future.id).error == "the task was cancelled"
+                with pytest.raises(nbqueue.TaskCancelled, match=r"^the task was cancelled$"):
+                    future.result(30)
+            client.inspector.set_archive_limits("default", most=1)
+            third = client.submit(lab_sleep, 60)
+            lab.wait_for(third.id, "active")
+            client.inspector.cancel(third)
+            lab.wait_until(lambda: client.inspector.queue("default").trimmed == 2)
+            with pytest.raises(ValueError, match="boom"):
+                client.submit(fail, "boom").result(30)
+            lab.wait_until(lambda: client.inspector.queue("default").trimmed == 3)
+            with pytest.raises(ValueError, match="boom"):
+                client.submit(fail, "boom").result(30)
+            lab.wait_until(lambda: "archive is full" in running.log())
+            assert running.log().count("archive is full") == 1
+
 
 def lab_sleep(seconds: float) -> None:
     import time

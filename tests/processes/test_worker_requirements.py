@@ -89,6 +89,13 @@ def test_where_no_worker_fits_it_says_so_and_one_that_is_started_takes_it(
         future = client.get(task_id)
         assert text in repr(future)
         assert text in future._repr_mimebundle_()["text/plain"]
+        group = client.map(add, [3, 4])
+        wait_until_parked(lab, *group.ids)
+        assert f"0 of 2 done: {text}; id=" in repr(group)
+        for wait in (future.result, group.results, lambda wait: next(group.as_completed(wait))):
+            with pytest.raises(TimeoutError) as caught:
+                wait(0)
+            assert text in str(caught.value)
         start()
         assert [client.get(i).result(20) for i in ids] == [2, 3]
     assert [lab.events("started", i) for i in ids] == [2, 2]

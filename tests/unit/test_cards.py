@@ -89,13 +89,35 @@ def test_a_card_is_whole_and_has_a_name(name: str) -> None:
         ("task", "begun 2 times"), ("task", "result 2.0 kB"), ("task", "ValueError: no"),
         ("server", "running 1 of 4"), ("server", "mail ×1, gpu ×3"),
         ("worker", "▶ running"), ("worker", "runs at once 4 in processes"),
-        ("schedule", "zone Europe/Paris"), ("schedule", "last run –"),
+        ("schedule", "zone Europe/Paris"),
+        ("schedule", "next run 2026-01-02 04:04:05 CET"), ("schedule", "last run –"),
         ("bulk", "1 task done"), ("bulk", "1 running task asked to end"),
         ("bulk", "1 is not in the store b"),
     ],
 )  # fmt: skip
 def test_a_card_says(name: str, said: str) -> None:
     assert said in words(ALL[name])
+
+
+@pytest.mark.parametrize(
+    ("spec", "tz", "said"),
+    [
+        ("@daily", "UTC", "2026-01-02 03:04:05 UTC"),
+        ("CRON_TZ=Asia/Tokyo 0 9 * * *", "UTC", "2026-01-02 12:04:05 JST"),
+        ("TZ=Asia/Tokyo @daily", "Europe/Paris", "2026-01-02 12:04:05 JST"),
+        ("@every 1h", "Asia/Kathmandu", "2026-01-02 08:49:05 +0545"),
+    ],
+)
+def test_a_schedule_is_shown_in_its_zone(spec: str, tz: str, said: str) -> None:
+    shown = {**SCHEDULE, "spec": spec, "tz": tz}
+    assert f"next run {said}" in words(cards.schedule_card(shown))
+
+
+@pytest.mark.parametrize("tz", [None, "Nowhere/At_All", "", 7])
+def test_a_schedule_of_no_known_zone_is_shown_in_local_time(tz: object) -> None:
+    local = MOMENT.astimezone()
+    said = f"next run {local:%Y-%m-%d %H:%M:%S} {local.tzname()}"
+    assert said in words(cards.schedule_card({**SCHEDULE, "tz": tz}))
 
 
 def test_what_others_wrote_is_shown_and_not_run() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nbqueue.calls import payloads
+from nbqueue.errors import CANCELLED
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
@@ -82,8 +83,8 @@ def test_later_that_counts_needs_a_retry_and_later_that_does_not_needs_none() ->
 @pytest.mark.parametrize("outcome", [pipe.VALUE, pipe.FAILED, pipe.CANCELLED, pipe.LATER])
 def test_a_cancelled_task_is_archived_and_never_tried_again(outcome: int) -> None:
     cancelled = run(retry=9, stop_reason=pipe.CANCELLED)
-    assert state.after_done(cancelled, done(outcome)) == Archive("cancelled", "cancelled")
-    assert state.after_loss(cancelled, "killed", "was killed") == Archive("cancelled", "cancelled")
+    assert state.after_done(cancelled, done(outcome)) == Archive("cancelled", CANCELLED)
+    assert state.after_loss(cancelled, "killed", "was killed") == Archive("cancelled", CANCELLED)
 
 
 def test_a_timeout_uses_up_a_retry_or_archives() -> None:

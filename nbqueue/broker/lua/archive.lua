@@ -10,7 +10,8 @@
 -- ARGV: id, fence, msg, error_body, error_mark, task_prefix, oldest (Unix seconds), most, keep_lock,
 --   ends_prefix, now_ms, event_cap, attempt_cap, day_expire_at, worker, host, type_name,
 --   attempt_number, started_ms, waited_ms, reason, peak_memory, error_text
--- RETURNS: 0 if the caller no longer held the task, else 1 and how many were trimmed
+-- RETURNS: 0 if the caller no longer held the task, else 1 and how many were trimmed that had failed,
+--   and not been cancelled
 -- USES: types, append, announce, fence, count, failure, locks, room, trim
 
 local is_ours, _, limit = is_held(lease, task, id, fence, nil, true)
@@ -22,7 +23,10 @@ check('ZCARD', archived)
 check('XLEN', events, attempts)
 countable(processed, processed_day, failed, failed_day, trim_count)
 local now_s = math.floor(tonumber(now_ms) / 1000)
-local trimmed = reason ~= 'cancelled' and trim(100, 1)
+local failed_count
+if reason ~= 'cancelled' then
+  _, failed_count = trim(100, 1)
+end
 if keep_lock ~= '1' then
   drop_lock(task, id)
 end
@@ -37,10 +41,10 @@ event(events, event_cap, now_ms, 'archived', { id })
 local ends = {}
 ending(ends, id, 'a', error_body)
 announce(ends_prefix, ends)
-if not trimmed then
+if reason == 'cancelled' then
   note_cancelled({ now_s, id })
-  trimmed = trim(100, 0)
+  _, failed_count = trim(100, 0)
 end
 left(limit, id)
 made_room()
-return { 1, trimmed }
+return { 1, failed_count }

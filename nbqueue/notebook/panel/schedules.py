@@ -7,6 +7,7 @@ from typing import Any
 
 from nbqueue.client.schedules import Schedule
 from nbqueue.clock import to_ms
+from nbqueue.cron import shown_zone
 from nbqueue.dashboard.paging import Paging
 from nbqueue.errors import NbqueueError
 from nbqueue.notebook.panel.tab import Context, Tab, pager, with_page
@@ -97,7 +98,7 @@ class SchedulesTab(Tab):
             when,
             escape(words.shortened(str(row.get("type") or ""), 40)),
             escape(handle.queue),
-            self._next(row.get("next_at"), now),
+            self._next(row, now),
             words.time_html(_ms(row.get("prev_at")), now),
         ]
         if acts:
@@ -105,12 +106,15 @@ class SchedulesTab(Tab):
         return cells
 
     @staticmethod
-    def _next(at: datetime | None, now: int) -> str:
+    def _next(row: dict[str, Any], now: int) -> str:
+        at = row.get("next_at")
         if at is None:
             return h.pale("never")
         left = (to_ms(at) - now) / 1000
         said = words.ago(-left) if left > 0 else "now"
-        return h.close(h.titled(said, words.zoned_time(to_ms(at))))
+        return h.close(
+            h.titled(said, words.zoned_time(to_ms(at), shown_zone(row.get("spec"), row.get("tz"))))
+        )
 
     @staticmethod
     def _buttons(handle: Schedule, is_paused: bool, place: dict[str, str]) -> str:

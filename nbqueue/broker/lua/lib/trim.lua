@@ -7,7 +7,8 @@
 --
 -- `archive_limits()`: how many the archive keeps, and since when (Unix seconds).
 -- `trim(slice, room)`: at most `slice` for each of the two reasons, with room for so many more.
--- Returns how many tasks were deleted; they are counted in `trim_count`.
+-- Returns how many tasks were deleted, which are counted in `trim_count`, and how many of these had
+-- failed, and not been cancelled.
 -- `note_cancelled(members)`: these scores and ids, one after the other, were added to the archive.
 --
 -- Expects the locals `archived`, `oldest`, `most`, `settings`, `task_prefix`, `trim_count`,
@@ -56,13 +57,21 @@ end
 local function trim(slice, room)
   local largest, since = archive_limits()
   local ids = redis.call('ZRANGEBYSCORE', archived, '-inf', since, 'LIMIT', 0, slice)
+  local were_cancelled = {}
   if #ids > 0 then
+    for _, other in ipairs(ids) do
+      local score = redis.call('ZSCORE', archived, other)
+      were_cancelled[other] = redis.pcall('ZSCORE', cancelled, other) == score
+    end
     redis.call('ZREM', archived, unpack(ids))
   end
   local surplus = math.min(redis.call('ZCARD', archived) + room - largest, slice)
   if surplus > 0 then
-    local most_ids = #ids + surplus
+    local most_ids, aged = #ids + surplus, #ids
     take_cancelled(surplus, ids)
+    for i = aged + 1, #ids do
+      were_cancelled[ids[i]] = true
+    end
     if #ids < most_ids then
       local oldest_ids = redis.call('ZRANGE', archived, 0, most_ids - #ids - 1)
       if #oldest_ids > 0 then
@@ -73,18 +82,19 @@ local function trim(slice, room)
       end
     end
   end
-  local trimmed = {}
+  local trimmed, failed_count = {}, 0
   for _, other in ipairs(ids) do
     -- An id that does not belong here may be of a task that lives elsewhere.
     if redis.pcall('HGET', task_prefix .. other, 'state') == 'archived' then
       drop_lock(task_prefix .. other, other)
       redis.call('DEL', task_prefix .. other)
       trimmed[#trimmed + 1] = other
+      failed_count = failed_count + (were_cancelled[other] and 0 or 1)
     end
   end
   if #trimmed > 0 then
     redis.call('INCRBY', trim_count, #trimmed)
     event(events, event_cap, now_ms, 'trimmed', trimmed)
   end
-  return #trimmed
+  return #trimmed, failed_count
 end
