@@ -1,0 +1,152 @@
+"""Where the code departs from the rules of CONTRIBUTING.md, each departure as one line of text.
+
+A line names a place by module and function, never by line number, so that it stays the same while
+code around it moves.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import grimp
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "nbqueue"
+TESTS = ROOT / "tests"
+
+MOST_LINES = 60
+MOST_ARGUMENTS = 8
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_BY_MACHINE = re.compile(r"_pb2\.py$")
+_LAYER_SEPARATOR = re.compile(r"[|:]")
+
+
+def modules(root: Path = PACKAGE) -> Iterator[tuple[str, ast.Module]]:
+    """Yield the dotted name and the syntax tree of each module of a package."""
+    for path in sorted(root.rglob("*.py")):
+        if not _BY_MACHINE.search(path.name):
+            parts = path.relative_to(root.parent).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            yield name, ast.parse(path.read_text(), str(path))
+
+
+def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, _Function]]:
+    """Yield each function of a tree with its qualified name, nested ones too."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, _Function):
+            yield prefix + node.name, node
+            yield from functions(node, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.ClassDef):
+            yield from functions(node, f"{prefix}{node.name}.")
+        else:
+            yield from functions(node, prefix)
+
+
+def circles(package: str = "nbqueue") -> set[str]:
+    """Modules that import themselves by way of others, imports inside functions included."""
+    graph = grimp.build_graph(package, exclude_type_checking_imports=True, cache_dir=None)
+    found = set()
+    for module in graph.modules:
+        around = graph.find_upstream_modules(module) & graph.find_downstream_modules(module)
+        if around:
+            found.add(f"circle: {module}")
+    return found
+
+
+def late_imports(rooms: tuple[str, ...] = ("client", "worker")) -> set[str]:
+    """Imports inside functions of a module in the same package."""
+    found = set()
+    for module, tree in modules():
+        room = ".".join(module.split(".")[:2])
+        if room not in {f"nbqueue.{name}" for name in rooms}:
+            continue
+        for name, function in functions(tree):
+            for node in ast.walk(function):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    targets = [node.module]
+                    if node.module == room:
+                        targets = [f"{room}.{alias.name}" for alias in node.names]
+                elif isinstance(node, ast.Import):
+                    targets = [alias.name for alias in node.names]
+                else:
+                    continue
+                found |= {
+                    f"late import: {module}.{name} imports {target}"
+                    for target in targets
+                    if target.startswith(f"{room}.")
+                }
+    return found
+
+
+def long_functions() -> set[str]:
+    """Functions of more than `MOST_LINES` lines, decorators not counted."""
+    return {
+        f"long function: {module}.{name}"
+        for module, tree in modules()
+        for name, function in functions(tree)
+        if (function.end_lineno or 0) - function.lineno + 1 > MOST_LINES
+    }
+
+
+def many_arguments() -> set[str]:
+    """Functions that take more than `MOST_ARGUMENTS` arguments, ``self`` not counted."""
+    found = set()
+    for module, tree in modules():
+        for name, function in functions(tree):
+            a = function.args
+            names = [arg.arg for arg in (*a.posonlyargs, *a.args, *a.kwonlyargs)]
+            if names and names[0] in ("self", "cls"):
+                names = names[1:]
+            if len(names) > MOST_ARGUMENTS:
+                found.add(f"many arguments: {module}.{name}")
+    return found
+
+
+def sleeping_tests() -> set[str]:
+    """Tests and fixtures that wait for time instead of a fact.
+
+    A function inside a test is mostly the body of a task, and may sleep.
+    """
+    found = set()
+    for module, tree in modules(TESTS):
+        for name, function in functions(tree):
+            is_fixture = any("fixture" in ast.unparse(each) for each in function.decorator_list)
+            if not (function.name.startswith("test_") or is_fixture):
+                continue
+            if any(_is_sleep(node) for node in _own_nodes(function)):
+                found.add(f"sleep: {module}.{name}")
+    return found
+
+
+def _own_nodes(function: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of a function without those of functions inside it."""
+    for node in ast.iter_child_nodes(function):
+        if not isinstance(node, (*_Function.__args__, ast.Lambda)):
+            yield node
+            yield from _own_nodes(node)
+
+
+def _is_sleep(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call) or ast.unparse(node.func) not in (
+        "time.sleep",
+        "asyncio.sleep",
+    ):
+        return False
+    return not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
+
+
+def without_contract(contracts: list[dict[str, object]]) -> set[str]:
+    """Packages and modules of nbqueue that the contract of layers does not name."""
+    layers = next(each["layers"] for each in contracts if each["type"] == "layers")
+    assert isinstance(layers, list)
+    named = {name.strip() for layer in layers for name in _LAYER_SEPARATOR.split(layer)}
+    children = {
+        f"nbqueue.{path.stem}"
+        for path in PACKAGE.iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").is_file()) and path.stem != "__init__"
+    }
+    return {f"no layer: {name}" for name in children - named}
