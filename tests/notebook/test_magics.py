@@ -178,7 +178,7 @@ def test_commands_for_tasks(notebook: Kernel) -> None:
     assert "cancel: 1 done" in text_of(notebook.run("%nbqueue cancel mine"))
     assert eval_in(notebook, "f.cancelled()") is True
     notebook.run("worker.work(); b.exception()")
-    assert "run: 1 done" in text_of(notebook.run(f"%nbqueue retry {ids[2]}"))
+    assert "retry: 1 done" in text_of(notebook.run(f"%nbqueue retry {ids[2]}"))
     assert eval_in(notebook, "q.inspector.task(b.id).state") == "pending"
     notebook.run(f"%nbqueue logs {ids[2]}")
     assert "pending" in text_of(notebook.run("%nbqueue status"))
