@@ -24,7 +24,7 @@ _KEY = "nbqueue:{default}:rights"
 
 # A word is a command without arguments but for a key and values; others are written out.
 _SCRIPTS: Final = """
-DECRBY k 1|DEL k|EXISTS k|EXPIREAT k 1|GET k|HDEL k f|HEXISTS k f|HGET k f|HINCRBY k f 1|HKEYS k
+DECRBY k 1|DEL k|EXISTS k|EXPIREAT k 1|GET k|HDEL k f|HEXISTS k f|HGET k f|HKEYS k
 HMGET k f|HSET k f v|HSETNX k f v|HSTRLEN k f|INCRBY k 1|LINDEX k 0|LLEN k|LPOP k|LPUSH k v
 LRANGE k 0 0|LREM k 1 v|LSET k 0 v|LTRIM k 0 0|PEXPIRE k 1|PTTL k|RENAME k k|RPOP k|RPUSH k v
 SADD k v|SCARD k|SET k v|SREM k v|TIME|TYPE k|UNLINK k|XADD k * f v|XDEL k 1|XLEN k|XRANGE k - +

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from keyspace import NOW_MS, Until, dump, encoded, load
+from keyspace import NOW_MS, Until, dump, encoded, load, task
 from transitions import COUNTED_UNTIL, DAY, NOW, WHO, active, ended, failure, fetched
 
-from nbqueue.broker import commands
+from nbqueue.broker import commands, inspecting
 
 MOST = 9_223_372_036_854_775_807
 DAY_MS = 86_400_000
@@ -70,6 +70,51 @@ def test_no_total_overflows_however_many_are_counted_at_once(
     redis.set("asynq:{q}:processed", MOST - below)
     total = int(end(broker, redis, *(f"a{i}" for i in range(number)))["processed"])
     assert total in (number, MOST - below + number)
+
+
+ODD = ("text", "", "1.5", "inf", "nan", "9" * 400, "-", " 1")
+
+
+@pytest.mark.parametrize("text", ODD)
+@pytest.mark.parametrize("key", ["processed", f"processed:{DAY}"])
+@pytest.mark.parametrize("is_careful", [False, True])
+def test_a_counter_that_holds_no_number_begins_again_and_the_tasks_end_all_the_same(
+    broker: Any, redis: Any, key: str, text: str, is_careful: bool
+) -> None:
+    load(redis, {**fetched(active("a"), active("b")), key: text})
+    command = commands.complete("q", [ended("a"), ended("b")], NOW_MS, WHO)
+    if is_careful:
+        assert command.careful is not None
+        command = command.careful
+    assert broker.run(command) == []
+    content = dump(redis)
+    assert "active" not in content
+    assert content["processed"] == "2"
+    assert content[f"processed:{DAY}"] == Until("2", COUNTED_UNTIL)
+
+
+@pytest.mark.parametrize("text", ODD)
+@pytest.mark.parametrize(
+    "key", ["processed", f"processed:{DAY}", "failed", f"failed:{DAY}", "own:trimmed"]
+)
+@pytest.mark.parametrize("outcome", ["archive", "retry", "cancel"])
+def test_tasks_fail_and_are_cancelled_whatever_a_counter_holds(
+    broker: Any, redis: Any, key: str, text: str, outcome: str
+) -> None:
+    waiting = {"t:w": task("w", "pending", {"pending_since": 1}), "pending": ["w"]}
+    load(redis, {**fetched(active("a")), **waiting, key: text})
+    if outcome == "archive":
+        assert broker.run(commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO))
+    elif outcome == "retry":
+        assert broker.run(commands.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO))
+    else:
+        redis.hset("nbqueue:{q}:settings", "archive_max", 0)
+        command = inspecting.cancel_tasks("q", ["w"], [b"E"], "cancelled", NOW_MS)
+        assert broker.run(command).refused == {}
+    content = dump(redis)
+    assert ("active" in content) == (outcome == "cancel")
+    if outcome == "cancel":
+        assert "t:w" not in content
 
 
 def test_failures_are_counted_as_processed_too(broker: Any, redis: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from keyspace import NOW_MS, Zset, dump, load, task
 from transitions import (
+    FENCE,
     LEASE_MS,
     SCORE,
     SINCE,
@@ -21,6 +22,7 @@ from transitions import (
 )
 
 from nbqueue.broker import commands
+from nbqueue.broker.requiring import park_required
 
 WAITING = {"pending": ["z"], "t:z": task("z", "pending", {"pending_since": 1})}
 OWN = {"nbq:lease": f"{TOKEN}|{SINCE}"}
@@ -52,6 +54,32 @@ def test_requeue(
     assert dump(redis) == after
     assert broker.run(command) is False
     assert dump(redis) == after
+
+
+@pytest.mark.parametrize("text", ["text", "", "1.5", "inf", "nan", "9" * 400, str(2**63 - 1)])
+@pytest.mark.parametrize(
+    ("how", "field"), [("unstarted", "attempt"), ("lost", "lost"), ("unbegun", "unbegun")]
+)
+def test_it_goes_back_whatever_somebody_wrote_where_it_is_counted(
+    broker: Any, redis: Any, how: str, field: str, text: str
+) -> None:
+    load(redis, fetched(active("a", {f"nbq:{field}": text})))
+    assert broker.run(commands.requeue("q", failure("a"), how, NOW_MS, WHO)) is True
+    content = dump(redis)
+    assert content["pending"] == ["a"]
+    assert int(content["t:a"][f"nbq:{field}"]) in (-1, 1)
+    assert content["own:events"] == events(("requeued", "a"))["own:events"]
+    [again] = broker.run(commands.fetch("q", 1, NOW_MS, LEASE_MS, "other"))
+    assert again.task_id == "a"
+
+
+@pytest.mark.parametrize("text", ["text", "1.5", "inf", "9" * 400])
+def test_it_is_parked_whatever_somebody_wrote_as_the_number_of_its_attempts(
+    broker: Any, redis: Any, text: str
+) -> None:
+    load(redis, fetched(active("a", {"nbq:attempt": text})))
+    assert broker.run(park_required("q", "a", FENCE, "gpu", NOW_MS))
+    assert dump(redis)["t:a"]["state"] == "scheduled"
 
 
 def test_it_is_the_next_to_be_fetched_as_if_nothing_had_been(broker: Any, redis: Any) -> None:

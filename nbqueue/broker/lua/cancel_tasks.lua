@@ -78,8 +78,8 @@ if #chosen > 0 then
     note_cancelled(members)
     trim(500, 0)
   else
-    redis.call('DEL', unpack(gone))
-    redis.call('INCRBY', trim_count, #ids)
+redis.call('DEL', unpack(gone))
+    tally(trim_count, #ids)
     event(events, event_cap, now_ms, 'trimmed', ids)
   end
   announce(ends_prefix, ends)

@@ -83,10 +83,14 @@ call('ZREM', lease, unpack(ids))
 -- Of a number Redis makes a text with 17 digits, which takes long.
 local count = #ids == 1 and '1' or #ids
 local today, total = pcall('INCRBY', processed_day, count), pcall('INCRBY', processed, count)
--- See lib/count.lua.
-local overflows = type(total) == 'table' and find(total.err, 'overflow', 1, true)
-if type(today) == 'table' or (type(total) == 'table' and not overflows) then
-  -- One of them is no number. Redis undoes nothing of a script that stops in the middle.
+-- One that holds no number, or would overflow, starts again at the count; see lib/count.lua.
+local function starts_again(reply)
+  return type(reply) == 'table' and (find(reply.err, 'overflow', 1, true)
+    or find(reply.err, 'not an integer', 1, true))
+end
+local day_again, again = starts_again(today), starts_again(total)
+if (type(today) == 'table' and not day_again) or (type(total) == 'table' and not again) then
+  -- One is of another type. Redis undoes nothing of a script that stops in the middle.
   for counter, reply in pairs({ [processed_day] = today, [processed] = total }) do
     if type(reply) == 'number' and call('DECRBY', counter, count) == 0 then
       call('DEL', counter)
@@ -98,12 +102,15 @@ if type(today) == 'table' or (type(total) == 'table' and not overflows) then
       call('ZREM', completed, ids[n])
     end
   end
-  return type(today) == 'table' and today or total
+  return type(today) == 'table' and not day_again and today or total
 end
-if overflows or total >= 9223372036854775807 then
+if again or total >= 9223372036854775807 then
   call('SET', processed, count)
 end
-if today == #ids then
+if day_again then
+  call('SET', processed_day, count)
+end
+if day_again or today == #ids then
   call('EXPIREAT', processed_day, day_expire_at)
 end
 

@@ -9,7 +9,7 @@
 -- KEYS: task, active, lease, events, requirements
 -- ARGV: id, fence, requirement, now_ms, event_cap
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: types, append, fence, room
+-- USES: types, number, append, fence, room
 
 local SECONDS = 3600
 local MOST_GONE = 3
@@ -30,7 +30,7 @@ for _, other in ipairs(redis.call('ZRANGE', list, 0, MOST_GONE - 1)) do
   end
 end
 release(active, lease, id)
-redis.call('HINCRBY', task, 'nbq:attempt', -1)
+add(task, 'nbq:attempt', -1)
 park(id, what, true, SECONDS)
 redis.call('SADD', requirements, requirement)
 redis.call('EXPIRE', requirements, 2 * SECONDS)

@@ -11,7 +11,7 @@
 -- ARGV: id, fence, how, now_ms, event_cap, attempt_cap, worker, host, type_name, attempt_number,
 --   started_ms, waited_ms, reason, peak_memory, error_text
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: types, append, fence, failure, room
+-- USES: types, number, append, fence, failure, room
 
 local is_ours, _, limit = is_held(lease, task, id, fence, nil, true)
 if not is_ours then
@@ -31,13 +31,13 @@ if since then
   redis.call('HSET', task, 'pending_since', since)
 end
 if how == 'unstarted' then
-  redis.call('HINCRBY', task, 'nbq:attempt', -1)
+  add(task, 'nbq:attempt', -1)
   if limit then
     redis.call('HSET', task, 'nbq:parked', TURN)
   end
 else
   if how == 'lost' or how == 'unbegun' then
-    redis.call('HINCRBY', task, 'nbq:' .. how, 1)
+    add(task, 'nbq:' .. how, 1)
   end
   ended(how == 'unbegun' and 'lost' or how)
 end

@@ -13,7 +13,7 @@
 --
 -- Expects the locals `archived`, `oldest`, `most`, `settings`, `task_prefix`, `trim_count`,
 -- `events`, `event_cap` and `now_ms`.
--- USES: number
+-- USES: number, count
 
 local cancelled = string.sub(events, 1, -7) .. 'cancelled'
 local CANCELLED_SECONDS = 90 * 86400
@@ -93,7 +93,7 @@ local function trim(slice, room)
     end
   end
   if #trimmed > 0 then
-    redis.call('INCRBY', trim_count, #trimmed)
+    tally(trim_count, #trimmed)
     event(events, event_cap, now_ms, 'trimmed', trimmed)
   end
   return #trimmed, failed_count
