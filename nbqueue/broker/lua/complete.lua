@@ -173,7 +173,7 @@ event(events, event_cap, now_ms, 'completed', ids)
 announce(ends_prefix, ends)
 -- See lib/room.lua.
 local own_keys = sub(events, 1, -7)
-if call('HEXISTS', own_keys .. 'settings', 'concurrency') == 1 then
+if pcall('HEXISTS', own_keys .. 'settings', 'concurrency') == 1 then
   publish(own_keys .. 'wake', 'room')
 end
 return refused

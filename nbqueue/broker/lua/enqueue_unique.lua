@@ -56,7 +56,7 @@ end
 local wait = math.max((tonumber(due_ms) or 0) - tonumber(now_ms), 0)
 local what = 'lock:' .. lock
 local must_wait = after == '1'
-  and (state or redis.call('EXISTS', own_keys .. 'wait:' .. what) == 1)
+  and (state or redis.call('EXISTS', own_set('wait:' .. what)) == 1)
 put_message(0, task, msg)
 redis.call('HSET', task, 'unique_key', lock, 'nbq:unique', lock_ms)
 name_limit(task, 1)

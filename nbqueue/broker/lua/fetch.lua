@@ -23,7 +23,8 @@ if call('EXISTS', paused) == 1 then
   return 'PAUSED'
 end
 local most = tonumber(limit)
-local allowed = tonumber(call('HGET', settings, 'concurrency') or '')
+local set = pcall('HGET', settings, 'concurrency')
+local allowed = type(set) == 'string' and tonumber(set)
 if allowed and allowed >= 1 and allowed < 1e15 and allowed % 1 == 0 then
   most = math.min(most, allowed - call('LLEN', active))
   if most <= 0 then

@@ -19,7 +19,7 @@ if redis.call('EXISTS', paused) == 1 then
   return 'PAUSED'
 end
 local most = tonumber(limit)
-local allowed = whole_number(redis.call('HGET', settings, 'concurrency'), 1, LARGEST)
+local allowed = whole_number(redis.pcall('HGET', settings, 'concurrency'), 1, LARGEST)
 if allowed then
   most = math.min(most, allowed - redis.call('LLEN', active))
   if most <= 0 then

@@ -16,7 +16,7 @@ if redis.call('EXISTS', paused) == 1 then
   return 'PAUSED'
 end
 local most = tonumber(limit)
-local allowed = whole_number(redis.call('HGET', settings, 'concurrency'), 1, LARGEST)
+local allowed = whole_number(redis.pcall('HGET', settings, 'concurrency'), 1, LARGEST)
 if allowed then
   most = math.min(most, allowed - redis.call('LLEN', active))
   if most <= 0 then
@@ -24,7 +24,7 @@ if allowed then
   end
 end
 local what = 'need:' .. requirement
-local list = own_keys .. 'wait:' .. what
+local list = own_set('wait:' .. what)
 check('LLEN', active)
 check('ZCARD', lease, scheduled, list)
 check('SCARD', requirements)

@@ -8,7 +8,7 @@
 -- ARGV: offer, lasts_ms
 -- RETURNS: how many offers there are, or 0 if this one was not accepted
 
-if redis.call('HEXISTS', settings, 'concurrency') == 1 then
+if redis.pcall('HEXISTS', settings, 'concurrency') == 1 then
   return 0
 end
 local length = redis.call('LPUSH', offers, offer)

@@ -21,7 +21,7 @@ check('LLEN', active)
 check('SCARD', requirements)
 check('XLEN', events)
 local what = 'need:' .. requirement
-local list = own_keys .. 'wait:' .. what
+local list = own_set('wait:' .. what)
 check('ZCARD', list)
 for _, other in ipairs(redis.call('ZRANGE', list, 0, MOST_GONE - 1)) do
   -- Programs in Go delete tasks, and leave their place behind.

@@ -45,7 +45,7 @@ end
 
 -- Programs in Go finish tasks, and delete them, and give up no place.
 local function prune_limit(name)
-  local holders = own_keys .. 'limit:' .. name
+  local holders = own_set('limit:' .. name)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', holders, '-inf', now - 1000,
     'LIMIT', 0, MOST_STALE_HOLDERS)) do
     local found = redis.pcall('HMGET', asynq_keys .. 't:' .. id, 'state', 'nbq:parked',
@@ -60,7 +60,7 @@ local function prune_limit(name)
 end
 
 local function has_place(name, limit)
-  local holders = own_keys .. 'limit:' .. name
+  local holders = own_set('limit:' .. name)
   if not limit.most or redis.call('ZCARD', holders) < limit.most then
     return true
   end
@@ -95,15 +95,15 @@ local function admit(name, id, is_late)
     if not is_free then
       return false, at
     end
-    redis.call('ZADD', own_keys .. 'limit:' .. name, now_ms, id)
+    redis.call('ZADD', own_set('limit:' .. name), now_ms, id)
   end
   return true
 end
 
 local function serve_limit(name)
   local what, ids, before = 'limit:' .. name, {}, nil
-  if redis.call('EXISTS', own_keys .. 'wait:' .. what) == 0 then
-    redis.call('ZREM', waiting_key, what)
+  if redis.call('EXISTS', own_set('wait:' .. what)) == 0 then
+    redis.call('ZREM', own_set('waiting'), what)
     return 0
   end
   while #ids < MOST_SERVED do
@@ -113,11 +113,11 @@ local function serve_limit(name)
     end
     local may_run, at = admit(name, id, true)
     if not may_run then
-      before = redis.call('ZSCORE', waiting_key, what)
+      before = redis.call('ZSCORE', own_set('waiting'), what)
       look_again(what, at or now + LOOK_MS, at and tonumber(before or '') ~= at)
       break
     end
-    redis.call('ZREM', own_keys .. 'wait:' .. what, id)
+    redis.call('ZREM', own_set('wait:' .. what), id)
     ids[#ids + 1] = id
   end
   if #ids == MOST_SERVED then
@@ -130,5 +130,5 @@ local function serve_limit(name)
 end
 
 local function leave_limit(name, id)
-  return redis.call('ZREM', own_keys .. 'limit:' .. name, id) == 1
+  return redis.call('ZREM', own_set('limit:' .. name), id) == 1
 end

@@ -50,8 +50,8 @@ end
 
 local function hand_on(lock)
   local what = 'lock:' .. lock
-  if redis.call('EXISTS', own_keys .. 'wait:' .. what) == 0 then
-    redis.call('ZREM', waiting_key, what)
+  if redis.call('EXISTS', own_set('wait:' .. what)) == 0 then
+    redis.call('ZREM', own_set('waiting'), what)
     return 0
   end
   local id = first_parked(what)
@@ -62,10 +62,10 @@ local function hand_on(lock)
   local wait = math.max((number(found[2], 0, LARGEST) or 0) - now, 0)
   redis.call('SET', lock, id, 'PX', whole(wait + (number(found[1], 1, LARGEST) or 1000)))
   unpark({ id }, what)
-  if redis.call('EXISTS', own_keys .. 'wait:' .. what) == 1 then
+  if redis.call('EXISTS', own_set('wait:' .. what)) == 1 then
     look_again(what, now + LOOK_MS)
   else
-    redis.call('ZREM', waiting_key, what)
+    redis.call('ZREM', own_set('waiting'), what)
   end
   return 1
 end

@@ -13,21 +13,35 @@
 -- `unpark(ids, what, parked)`: they go to the front of the line, the first of them foremost.
 -- `parked` is what `nbq:parked` says then; nil for nothing. A task that is not due stays scheduled.
 -- `look_again(what, at, tell)`: somebody is to judge what waits then; `tell` the workers so.
+-- `own_set(name)`: the key of a sorted set that only our scripts write. Anything of another type that
+-- a stranger put there is deleted: it would stop scripts in the middle, and fetching for good.
 --
 -- Expects the locals `events`, `event_cap` and `now_ms`. Names are built from that of the events,
 -- so that scripts which end tasks need not be passed what few tasks use.
 
 local own_keys = string.sub(events, 1, -7)
 local asynq_keys = 'asynq' .. string.sub(own_keys, 8)
-local waiting_key = own_keys .. 'waiting'
 local now = tonumber(now_ms)
 local SAFETY_SECONDS = 600
 local MOST_STALE = 50
 local LOOK_MS = 2000
 local last_place = {}
+local sound_sets = {}
 
 local function whole(number)
   return string.format('%.0f', number)
+end
+
+local function own_set(name)
+  local key = own_keys .. name
+  if not sound_sets[key] then
+    sound_sets[key] = true
+    local kind = redis.call('TYPE', key).ok
+    if kind ~= 'zset' and kind ~= 'none' then
+      redis.call('DEL', key)
+    end
+  end
+  return key
 end
 
 local function is_parked(id, what)
@@ -36,14 +50,14 @@ local function is_parked(id, what)
 end
 
 local function look_again(what, at, tell)
-  redis.call('ZADD', waiting_key, whole(at), what)
+  redis.call('ZADD', own_set('waiting'), whole(at), what)
   if tell then
     publish(own_keys .. 'wake', 'turn ' .. whole(at))
   end
 end
 
 local function park(id, what, is_due, seconds)
-  local list, task = own_keys .. 'wait:' .. what, asynq_keys .. 't:' .. id
+  local list, task = own_set('wait:' .. what), asynq_keys .. 't:' .. id
   if not last_place[what] then
     local last = redis.call('ZRANGE', list, -1, -1, 'WITHSCORES')
     last_place[what] = math.max(now, (number(last[2], 0, LARGEST) or 0) + 1)
@@ -64,11 +78,11 @@ local function park(id, what, is_due, seconds)
 end
 
 local function first_parked(what)
-  local list = own_keys .. 'wait:' .. what
+  local list = own_set('wait:' .. what)
   for _ = 1, MOST_STALE do
     local id = redis.call('ZRANGE', list, 0, 0)[1]
     if not id then
-      redis.call('ZREM', waiting_key, what)
+      redis.call('ZREM', own_set('waiting'), what)
       return nil
     elseif is_parked(id, what) then
       return id
@@ -84,7 +98,7 @@ local function unpark(ids, what, parked)
     local id = ids[i]
     local task = asynq_keys .. 't:' .. id
     local due = number(redis.call('HGET', task, 'nbq:due'), 0, LARGEST) or 0
-    redis.call('ZREM', own_keys .. 'wait:' .. what, id)
+    redis.call('ZREM', own_set('wait:' .. what), id)
     redis.call('HDEL', task, 'nbq:parked')
     if parked then
       redis.call('HSET', task, 'nbq:parked', parked)

@@ -8,7 +8,7 @@
 -- `left_all(leaving)`: the same for many, of whatever names; the next ones come in order.
 
 local function made_room()
-  if redis.call('HEXISTS', own_keys .. 'settings', 'concurrency') == 1 then
+  if redis.pcall('HEXISTS', own_keys .. 'settings', 'concurrency') == 1 then
     publish(own_keys .. 'wake', 'room')
   end
 end
@@ -38,11 +38,11 @@ local function gave_way(chosen)
   for _, each in ipairs(chosen) do
     local id, name, waits_for = each[2], each[6], each[7]
     if waits_for and string.sub(waits_for, 1, 5) == 'need:' then
-      redis.call('ZREM', own_keys .. 'wait:' .. waits_for, id)
+      redis.call('ZREM', own_set('wait:' .. waits_for), id)
       redis.call('HDEL', each[1], 'nbq:parked')
     end
     if name then
-      redis.call('ZREM', own_keys .. 'wait:limit:' .. name, id)
+      redis.call('ZREM', own_set('wait:limit:' .. name), id)
       leaving[#leaving + 1] = { name, id }
       if waits_for == TURN or waits_for == 'limit:' .. name then
         redis.call('HDEL', each[1], 'nbq:parked')

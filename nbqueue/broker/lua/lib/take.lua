@@ -43,7 +43,7 @@ local function is_let_in(id, name, waits_for)
   end
   local may_run = false
   if not names[name] then
-    may_run = redis.call('EXISTS', own_keys .. 'wait:' .. what) == 0 and admit(name, id)
+    may_run = redis.call('EXISTS', own_set('wait:' .. what)) == 0 and admit(name, id)
   end
   if not may_run then
     park(id, what, true)
