@@ -65,7 +65,7 @@ class Channel:
         sent, replies = self._run(commands, then)
         try:
             return [
-                command.read(self._checked(reply))
+                command.read(self._checked(reply, command.keys))
                 for command, reply in zip(sent, replies, strict=True)
             ]
         except StoreUnreachable as error:
@@ -80,7 +80,7 @@ class Channel:
 
     def _read_or_damage(self, command: Command[T], reply: Any) -> T | StoreDamaged:
         try:
-            return command.read(self._checked(reply))
+            return command.read(self._checked(reply, command.keys))
         except StoreDamaged as error:
             return error
 
@@ -130,7 +130,7 @@ class Channel:
             if _is_missing_script(reply):
                 self._loaded.clear()
                 reply = self._ask(ask)
-        return self._checked(reply)
+        return self._checked(reply, resp.keys_of(data) if isinstance(reply, Exception) else ())
 
     def _run_instead(self, commands: Mapping[int, Command[Any]], replies: list[Any]) -> None:
         _, again = self._exchange_scripts(commands.values())
@@ -141,7 +141,9 @@ class Channel:
         """Run plain commands in one round trip, and return their replies."""
         with self._lock:
             replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
-        return [self._checked(reply) for reply in replies]
+        return [
+            self._checked(reply, words[1:2]) for words, reply in zip(calls, replies, strict=True)
+        ]
 
     def try_call(self, *calls: Sequence[Arg]) -> list[Any]:
         """As `call`, but a key that holds what the command cannot read does not raise: the
@@ -153,9 +155,7 @@ class Channel:
     def _damage_of(self, words: Sequence[Arg], reply: Any) -> Any:
         """The reply, or the error that says that the key of this command holds something else."""
         if isinstance(reply, resp.ReplyError) and reply.code == "WRONGTYPE":
-            key = words[1] if isinstance(words[1], bytes) else str(words[1])
-            shown = key if isinstance(key, str) else key.decode("utf-8", "replace")
-            return StoreDamaged(f"{shown!r} holds something else than its name says")
+            return resp.damage(words[1:2])
         return self._checked(reply)
 
     def confirm(self, number: int, seconds: float) -> None:
@@ -328,11 +328,12 @@ class Channel:
             self.number += 1
         return self._connection
 
-    def _checked(self, reply: Any) -> Any:
+    def _checked(self, reply: Any, keys: Sequence[Arg] = ()) -> Any:
+        """The reply; raises what it says if it is a refusal of a command with these keys."""
         if isinstance(reply, resp.ReplyError):
             if resp.ends_connection(reply):
                 self._is_of_no_use = True
-            raise resp.store_error(reply)
+            raise resp.store_error(reply, keys)
         return reply
 
     def _drop(self) -> None:

@@ -116,7 +116,7 @@ class Link:
                     self._loaded.discard(script.sha)
                     self.send(command, on_reply, tries - 1, is_tracked=is_tracked)
                 else:
-                    on_reply(reply)
+                    on_reply(resp.named(reply, command.keys))
             elif command.has_careful and reply == CAREFUL:
                 self._careful[script.name, command.keys[0]] = _CAREFUL_TIMES
                 self.send(command.careful or command, on_reply)

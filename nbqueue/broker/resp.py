@@ -219,8 +219,43 @@ _CAUSES: Final = {
 }
 
 
-def store_error(error: ReplyError) -> StoreError:
-    """The exception for a refusal, with its cause and what can be done about it."""
+_MOST_SHOWN: Final = 3
+
+
+def keys_of(data: bytes) -> list[bytes]:
+    """The keys of a script's call, as `pack` made it."""
+    reader = new_reader()
+    reader.feed(data)
+    words: list[bytes] = reader.gets()
+    return words[3 : 3 + int(words[2])]
+
+
+def named(error: ReplyError, keys: Sequence[Arg]) -> ReplyError:
+    """The refusal of a command with these keys; if one of them is the reason, it names them."""
+    if "WRONGTYPE" not in str(error):
+        return error
+    return ReplyError(f"WRONGTYPE {damage(keys)}")
+
+
+def damage(keys: Sequence[Arg]) -> StoreDamaged:
+    """The exception for a command of which one of ``keys`` holds something else than it is for."""
+    names = [
+        repr(key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)) for key in keys
+    ]
+    if not names:
+        subject = "a key of the store"
+    elif len(names) == 1:
+        subject = names[0]
+    else:
+        more = ", …" if len(names) > _MOST_SHOWN else ""
+        subject = f"one of the keys {', '.join(names[:_MOST_SHOWN])}{more}"
+    way = "" if len(names) == 1 else "; `nbqueue store check` says which"
+    return StoreDamaged(f"{subject} holds something else than its name says{way}")
+
+
+def store_error(error: ReplyError, keys: Sequence[Arg] = ()) -> StoreError:
+    """The exception for the refusal of a command with these keys, with its cause and what can be
+    done about it."""
     text, reason = str(error), error.reason
     if reason in _NOT_READY:
         cause = _CAUSES.get(reason)
@@ -239,5 +274,5 @@ def store_error(error: ReplyError) -> StoreError:
             f"The store cannot write to its disk: {text} Make room on it, or mend its rights."
         )
     if "WRONGTYPE" in text:
-        return StoreDamaged(f"A key of the store holds something else than its name says: {text}")
+        return damage(keys)
     return StoreError(f"The store refused a command: {text}")

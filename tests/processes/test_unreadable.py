@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from waits import wait_until
 
 import nbqueue
 from nbqueue.broker.channel import Channel
@@ -248,3 +249,41 @@ def test_what_a_task_needs_is_said_beside_a_broken_list_of_workers(q: Client, st
     store.redis.set("nbqueue:{bad}:capabilities", "x")
     for error in q.tasks(columns=["error"])["error"]:
         assert error == "needs a worker with Python 3.11; none is alive"
+
+
+# --- What is said names the key ---
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+CALLS: dict[str, tuple[str, Callable[[Client], object]]] = {
+    "queues": ("asynq:queues", lambda q: q.inspector.queues()),
+    "servers": ("asynq:servers", lambda q: q.inspector.servers()),
+    "groups": ("asynq:{default}:groups", lambda q: q.inspector.groups("default")),
+    "submit": ("asynq:{default}:pending", lambda q: q.submit(add, 1, 2)),
+    "map": ("asynq:{default}:pending", lambda q: q.map(add, [1], [2])),
+    "schedule": (
+        "nbqueue:{default}:schedule_due",
+        lambda q: q.schedule(add, "@hourly", args=(1, 2), id="s"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_error_names_the_key(q: Client, redis: Any, name: str) -> None:
+    key, call = CALLS[name]
+    q.options(group="g").enqueue("t")  # the queue is there
+    redis.delete(key)
+    redis.hset(key, "odd", "type")
+    with pytest.raises(nbqueue.StoreDamaged) as caught:
+        call(q)
+    assert repr(key) in str(caught.value)
+
+
+def test_a_warning_of_a_worker_names_the_key(lab: Any) -> None:
+    lab.redis.sadd("asynq:queues", "default")
+    lab.redis.set("asynq:{default}:completed", "odd")
+    worker = lab.start_worker()
+    wait_until(lambda: "'asynq:{default}:completed'" in worker.log())
