@@ -239,9 +239,9 @@ def named(error: ReplyError, keys: Sequence[Arg]) -> ReplyError:
 
 def damage(keys: Sequence[Arg]) -> StoreDamaged:
     """The exception for a command of which one of ``keys`` holds something else than it is for."""
-    names = [
-        repr(key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)) for key in keys
-    ]
+    names = [key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key) for key in keys]
+    # The keys of a queue rather than those of tasks, so that logs say the same of all its tasks.
+    names = [repr(name) for name in names if ":t:" not in name] or list(map(repr, names))
     if not names:
         subject = "a key of the store"
     elif len(names) == 1:
