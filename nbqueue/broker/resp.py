@@ -274,5 +274,5 @@ def store_error(error: ReplyError, keys: Sequence[Arg] = ()) -> StoreError:
             f"The store cannot write to its disk: {text} Make room on it, or mend its rights."
         )
     if "WRONGTYPE" in text:
-        return damage(keys)
+        return StoreDamaged(f"{damage(keys)} (WRONGTYPE)")
     return StoreError(f"The store refused a command: {text}")

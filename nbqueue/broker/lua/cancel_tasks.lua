@@ -78,7 +78,7 @@ if #chosen > 0 then
     note_cancelled(members)
     trim(500, 0)
   else
-redis.call('DEL', unpack(gone))
+    redis.call('DEL', unpack(gone))
     tally(trim_count, #ids)
     event(events, event_cap, now_ms, 'trimmed', ids)
   end
