@@ -10,11 +10,25 @@ from nbqueue.backoff import Backoff
 from nbqueue.durations import format_duration
 from nbqueue.errors import StoreUnreachable
 from nbqueue.store.connection import Store, connect
+from nbqueue.store.descriptors import ensure
 from nbqueue.store.url import default_url, parse_url
+from nbqueue.worker.settings import WorkerSettings
+from nbqueue.worker.spawn import wanted
 
 log = logging.getLogger("nbqueue.worker")
 
 _LONGEST_PAUSE = 2.0
+_BESIDES_QUEUES = 32
+"""Descriptors of a worker besides those for its queues and executors, with a few to spare."""
+_PER_EXECUTOR = 5
+"""Its socket, three pipes, and what tells of its end."""
+
+
+def ensure_descriptors(settings: WorkerSettings) -> None:
+    """See that the worker may open a connection for each queue. Raises `UsageError`."""
+    executors = wanted(settings.executor, settings.concurrency)[2]
+    needed = len(settings.queues) + _PER_EXECUTOR * executors + _BESIDES_QUEUES
+    ensure(needed, f"a worker of {len(settings.queues):,} queues")
 
 
 def wait_for_store(url: str | None, seconds: float) -> Store:
