@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 
 from nbqueue.backoff import Backoff
 from nbqueue.durations import format_duration
@@ -43,7 +44,8 @@ def wait_for_store(url: str | None, seconds: float) -> Store:
     is_said = False
     while True:
         try:
-            store = connect(place, loading_seconds=0.0, is_worker=True)
+            with warnings.catch_warnings(record=True) as said:
+                store = connect(place, loading_seconds=0.0, is_worker=True)
         except StoreUnreachable as error:
             left = until - time.monotonic()
             if left <= 0:
@@ -56,6 +58,8 @@ def wait_for_store(url: str | None, seconds: float) -> Store:
                 )
             threading.Event().wait(min(backoff.pause(), left))
             continue
+        for each in said:
+            log.warning("%s", each.message)
         if is_said:
             log.info("store is there url=%s", place.redacted)
         if store.is_schema_due:

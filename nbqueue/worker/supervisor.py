@@ -294,7 +294,7 @@ class Supervisor:
     def pause(self) -> None:
         """Fetch no more; what is in hand goes on. As SIGTSTP does."""
         if self.fetcher.enabled:
-            log.info("worker fetches no more tasks id=%s", self.worker_id)
+            log.info("worker fetches no more tasks, until it ends id=%s", self.worker_id)
         self.fetcher.close()
         self.aggregator.enabled = False
         self._is_giving_back = True
