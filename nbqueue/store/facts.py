@@ -122,9 +122,12 @@ def store_error(url: StoreURL, error: Exception) -> StoreError:
     if isinstance(error, redis.exceptions.NoPermissionError):
         return StoreDenied(f"{place}: {missing_right(said)}")
     if _TOO_MANY in said:
+        way = "Raise its maxclients"
+        if url.scheme == "embedded":
+            way = "Raise `ulimit -n`, which bounds them, and start it anew (`nbqueue store stop`)"
         return StoreUnreachable(
-            f"the store {place} takes no more connections: {said}. Raise its maxclients, or "
-            "close clients that nobody needs"
+            f"the store {place} takes no more connections: {said}. {way}, or close clients that "
+            "nobody needs"
         )
     denied = isinstance(error, redis.AuthenticationError)
     if denied or "protected mode" in said:

@@ -29,7 +29,8 @@ def ensure_descriptors(settings: WorkerSettings) -> None:
     """See that the worker may open a connection for each queue. Raises `UsageError`."""
     executors = wanted(settings.executor, settings.concurrency)[2]
     needed = len(settings.queues) + _PER_EXECUTOR * executors + _BESIDES_QUEUES
-    ensure(needed, f"a worker of {len(settings.queues):,} queues")
+    count = len(settings.queues)
+    ensure(needed, f"a worker of {count:,} {'queue' if count == 1 else 'queues'}")
 
 
 def wait_for_store(url: str | None, seconds: float) -> Store:

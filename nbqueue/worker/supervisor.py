@@ -294,7 +294,8 @@ class Supervisor:
     def pause(self) -> None:
         """Fetch no more; what is in hand goes on. As SIGTSTP does."""
         if self.fetcher.enabled:
-            log.info("worker fetches no more tasks, until it ends id=%s", self.worker_id)
+            way = "" if self._ending else ": nothing resumes it, and SIGTERM ends it"
+            log.info("worker fetches no more tasks%s id=%s", way, self.worker_id)
         self.fetcher.close()
         self.aggregator.enabled = False
         self._is_giving_back = True

@@ -7,6 +7,8 @@ import pytest
 from nbqueue.broker.resp import ReplyError, store_error
 from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
+from nbqueue.store import facts
+from nbqueue.store.url import parse_url
 from nbqueue.wire.keys import check_queue_name
 
 
@@ -14,6 +16,15 @@ from nbqueue.wire.keys import check_queue_name
 def test_a_full_store_is_one_sentence_after_another(end: str) -> None:
     error = ReplyError(f"OOM command not allowed when used memory > 'maxmemory'{end}")
     assert "'maxmemory'. Raise maxmemory" in str(store_error(error))
+
+
+@pytest.mark.parametrize(
+    ("url", "way"),
+    [("redis://localhost", "Raise its maxclients"), ("embedded:///tmp/x", "Raise `ulimit -n`")],
+)
+def test_a_server_with_too_many_clients_says_what_to_raise(url: str, way: str) -> None:
+    error = ConnectionError("max number of clients reached")
+    assert way in str(facts.store_error(parse_url(url), error))
 
 
 def test_a_name_that_cannot_be_says_which_characters_are_refused() -> None:
