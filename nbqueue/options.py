@@ -85,7 +85,8 @@ class TaskOptions:
         _check_text("queue", self.queue)
         if any(c in "{}/" or not c.isprintable() for c in self.queue):
             raise UsageError(
-                f"queue={shown(self.queue)} cannot name a queue: use letters, digits and '_-.:'"
+                f"queue={shown(self.queue)} cannot name a queue: it must not contain "
+                "'/', '{', '}' or invisible characters"
             )
         if self.retry is not None and not is_whole(self.retry, 0, INT32):
             raise UsageError(f"retry={shown(self.retry)} must be a whole number, 0 or more")

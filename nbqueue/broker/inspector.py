@@ -44,6 +44,9 @@ LISTED = (
 )
 """The states whose tasks lie in one place; aggregating ones lie in one for each group."""
 
+_MOST_NAMES = 20
+"""How many queues an error names."""
+
 
 class Reader:
     """Reads queues and tasks through a `Broker`."""
@@ -58,7 +61,10 @@ class Reader:
         [is_there] = self._broker.call(("SISMEMBER", QUEUES, queue))
         if not is_there:
             check_queue_name(queue)
-            names = ", ".join(map(repr, self._broker.queues()[:20])) or "none"
+            known = self._broker.queues()
+            names = ", ".join(map(repr, known[:_MOST_NAMES])) or "none"
+            if len(known) > _MOST_NAMES:
+                names += f" and {len(known) - _MOST_NAMES:,} more"
             raise QueueNotFound(f"there is no queue {queue!r}; there are: {names}", queue)
 
     def checked_names(self, names: Sequence[str]) -> Sequence[str]:

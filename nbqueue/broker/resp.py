@@ -257,6 +257,7 @@ def store_error(error: ReplyError, keys: Sequence[Arg] = ()) -> StoreError:
     """The exception for the refusal of a command with these keys, with its cause and what can be
     done about it."""
     text, reason = str(error), error.reason
+    sentence = text.rstrip(". ")
     if reason in _NOT_READY:
         cause = _CAUSES.get(reason)
         shown = f"{cause} ({text})" if cause else text
@@ -264,10 +265,12 @@ def store_error(error: ReplyError, keys: Sequence[Arg] = ()) -> StoreError:
     if reason == "NOPERM":
         return StoreDenied(missing_right(text))
     if reason in {"NOAUTH", "WRONGPASS", "DENIED"}:
-        return StoreDenied(f"The store refuses: {text}. Check the user and password in its URL.")
+        return StoreDenied(
+            f"The store refuses: {sentence}. Check the user and password in its URL."
+        )
     if reason == "OOM":
         return StoreUnsuitable(
-            f"The store is full: {text}. Raise maxmemory, or delete tasks that nobody needs."
+            f"The store is full: {sentence}. Raise maxmemory, or delete tasks that nobody needs."
         )
     if reason == "MISCONF":
         return StoreUnsuitable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import click
 
 from nbqueue.cli.parameters import COUNT, SPAN, say, url_option
 from nbqueue.durations import format_duration
-from nbqueue.errors import QueueNotFound, UsageError
+from nbqueue.errors import QueueNotEmpty, QueueNotFound, UsageError
 from nbqueue.visible import visible
 
 if TYPE_CHECKING:
@@ -33,8 +34,23 @@ def _inspector(url: str | None) -> Iterator[Inspector]:
     client = connect(url or None)
     try:
         yield client.inspector
+    except (UsageError, QueueNotEmpty) as error:
+        error.args = (_as_options(str(error)),)
+        raise
     finally:
         client.close()
+
+
+def _as_options(text: str) -> str:
+    """The text of an error that names arguments of Python, with options in their place."""
+    text = text.replace("force=True", "--force").replace("say queue=", "say -q")
+    return re.sub(
+        r"(?<![\w-])(state|group|since|until|type|error|delay|at)=(?=(\S?))", _option, text
+    )
+
+
+def _option(found: re.Match[str]) -> str:
+    return f"--{found[1]}" + (" " if found[2] else "")
 
 
 @click.group("queue")
@@ -113,9 +129,11 @@ def show_history(names: tuple[str, ...], days: int, url: str | None) -> None:
 def pause(names: tuple[str, ...], url: str | None) -> None:
     """Have workers fetch no more tasks of queues. What runs goes on."""
     with _inspector(url) as look:
+        known = set(look.queues())
         for name in names:
             was_new = look.pause(name)
-            say(f"{name}: paused" if was_new else f"{name}: was paused already")
+            note = "" if name in known else " (there is no such queue yet)"
+            say(f"{name}: {'paused' if was_new else 'was paused already'}{note}")
 
 
 @queue.command("unpause")
@@ -124,9 +142,11 @@ def pause(names: tuple[str, ...], url: str | None) -> None:
 def unpause(names: tuple[str, ...], url: str | None) -> None:
     """Let paused queues go on."""
     with _inspector(url) as look:
+        known = set(look.queues())
         for name in names:
             was_paused = look.unpause(name)
-            say(f"{name}: goes on" if was_paused else f"{name}: was not paused")
+            note = "" if name in known else " (there is no such queue yet)"
+            say(f"{name}: {'goes on' if was_paused else 'was not paused'}{note}")
 
 
 @queue.command("remove")
@@ -227,6 +247,8 @@ def _action(name: str, help_text: str, *options: Callable[..., Any]) -> None:
     def act(ids: tuple[str, ...], **words: Any) -> None:
         more = {key: value for key, value in words.items() if key in _MORE and value is not None}
         where = _where(words)
+        if not ids and not where.keys() >= {"queue", "state"}:
+            raise UsageError("say which tasks: their ids or names, or -q NAME -s STATE")
         with _inspector(words["url"]) as look:
             chosen = _resolved(look, ids, where.get("queue")) if ids else None
             result = getattr(look, name)(chosen, **more, **where)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import import_module
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import click
 
@@ -30,6 +31,19 @@ class _ShownUsageError(_ShownError):
     """The same for an argument that cannot be right, with the exit code that click gives those."""
 
     exit_code = 2
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning as a person should see it: one line, without a place in the code."""
+    text = visible(" ".join(str(message).split()))
+    click.echo(click.style("Warning: ", fg="yellow", bold=True) + text, err=True)
 
 
 _HOMES = {
@@ -57,12 +71,14 @@ class _Commands(click.Group):
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UsageError as error:
-            raise _ShownUsageError(str(error)) from error
-        except NbqueueError as error:
-            raise _ShownError(str(error)) from error
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except UsageError as error:
+                raise _ShownUsageError(str(error)) from error
+            except NbqueueError as error:
+                raise _ShownError(str(error)) from error
 
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -209,10 +225,11 @@ def worker(
       nbqueue worker --memory-per-executor 2GB --shutdown-timeout 10m
 
     The first Ctrl-C (or SIGTERM) lets running tasks end, for up to the shutdown time-out, and the
-    second ends at once; unfinished tasks go back to their queues. SIGTSTP (Ctrl-Z) stops fetching.
-    SIGHUP ends like the first Ctrl-C, unless under nohup; SIGQUIT shows where its tasks are.
-    It logs to stderr. Set a URL with a password as NBQUEUE_URL: other users of the machine can see
-    the arguments of a command.
+    second ends at once; unfinished tasks go back to their queues. SIGTSTP (Ctrl-Z) stops fetching,
+    to drain the worker before SIGTERM: nothing resumes it, SIGCONT neither. SIGHUP ends
+    like the first Ctrl-C, unless under nohup; SIGQUIT shows where its tasks are. It logs to stderr.
+    Set a URL with a password as NBQUEUE_URL: other users of the machine can see the arguments of a
+    command.
     """
     weights = dict(queues) or {"default": 1}
     if len(weights) < len(queues):

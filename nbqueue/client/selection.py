@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -47,7 +48,10 @@ class BulkResult:
             by_reason: dict[str, int] = {}
             for reason in self.refused.values():
                 by_reason[reason] = by_reason.get(reason, 0) + 1
-            reasons = "; ".join(f"{number} {reason}" for reason, number in by_reason.items())
+            reasons = "; ".join(
+                f"{number} {_of_many(reason) if number > 1 else reason}"
+                for reason, number in by_reason.items()
+            )
             parts.append(f"{len(self.refused)} refused ({reasons})")
         if self.trimmed:
             parts.append(f"{self.trimmed} deleted from the full archive")
@@ -57,6 +61,24 @@ class BulkResult:
         from nbqueue.views.cards import bulk_card
 
         return bulk_card(self.action, self.done, self.refused, self.asked, self.trimmed)
+
+
+def _of_many(reason: str) -> str:
+    """A reason why one task was refused, as one of several tasks."""
+    for one, many in _PLURALS.items():
+        reason = re.sub(rf"\b{one}\b", many, reason)
+    return reason
+
+
+_PLURALS = {
+    "^is": "are",
+    "^lies": "lie",
+    "^waits": "wait",
+    "cancel it": "cancel them",
+    "its retry": "their retries",
+    "an aggregation group": "aggregation groups",
+    "a set that is": "sets that are",
+}
 
 
 @dataclass(frozen=True)
@@ -119,8 +141,7 @@ def make_filter(
     """Check what a filter says. Durations count back from now. Raises `UsageError`."""
     if queue is None or state is None:
         raise UsageError(
-            "say which tasks: pass ids, or queue= and state= (state is one of "
-            f"{', '.join(states.ALL)})"
+            f"say which tasks: pass ids, or queue= and state= (state is one of {', '.join(STATES)})"
         )
     if state not in STATES:
         raise UsageError(f"state={state!r} is none: choose from {', '.join(STATES)}")

@@ -26,7 +26,7 @@ from nbqueue.errors import (
     StoreUnsuitable,
     StoreWarning,
 )
-from nbqueue.store import rights, schema
+from nbqueue.store import descriptors, rights, schema
 from nbqueue.store.facts import Facts, check_answers, check_served, store_error
 from nbqueue.store.programs import OLDEST
 from nbqueue.store.url import StoreURL, default_url, parse_url
@@ -209,6 +209,10 @@ class Store:
                 raise
             # It was stopped or died between our look and our connecting.
             return self._open_once(handshake)
+        except OSError as error:
+            if descriptors.ran_out(error):
+                raise descriptors.unreachable(self.url.redacted) from error
+            raise
 
     def _open_once(self, handshake: _Handshake) -> RawConnection:
         if self.url.scheme == "rediss":

@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 from nbqueue.errors import StoreDenied, StoreError, StoreUnreachable, StoreUnsuitable
+from nbqueue.store import descriptors
 from nbqueue.store.programs import OLDEST
 from nbqueue.store.rights import missing_right
 from nbqueue.store.url import StoreURL
@@ -108,6 +109,8 @@ def _version(text: str | None) -> tuple[int, int, int]:
 
 def store_error(url: StoreURL, error: Exception) -> StoreError:
     """What an error of redis-py or of the system means for the user of ``url``."""
+    if descriptors.ran_out(error):  # before the import, which needs a descriptor
+        return descriptors.unreachable(url.redacted)
     import redis
     from redis.exceptions import AuthenticationWrongNumberOfArgsError, InvalidResponse
 
@@ -119,9 +122,12 @@ def store_error(url: StoreURL, error: Exception) -> StoreError:
     if isinstance(error, redis.exceptions.NoPermissionError):
         return StoreDenied(f"{place}: {missing_right(said)}")
     if _TOO_MANY in said:
+        way = "Raise its maxclients"
+        if url.scheme == "embedded":
+            way = "Raise `ulimit -n`, which bounds them, and start it anew (`nbqueue store stop`)"
         return StoreUnreachable(
-            f"the store {place} takes no more connections: {said}. Raise its maxclients, or "
-            "close clients that nobody needs"
+            f"the store {place} takes no more connections: {said}. {way}, or close clients that "
+            "nobody needs"
         )
     denied = isinstance(error, redis.AuthenticationError)
     if denied or "protected mode" in said:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nbqueue.sizes import format_size
 from nbqueue.store.connection import Store
 from nbqueue.store.facts import info_of, pairs_of
 
 _QUESTIONS = (
     ("INFO", "persistence"),
+    ("INFO", "memory"),
     ("CONFIG", "GET", "appendonly"),
     ("CONFIG", "GET", "appendfsync"),
     ("CONFIG", "GET", "save"),
     ("CONFIG", "GET", "maxmemory-policy"),
     ("CONFIG", "GET", "tls-port"),
 )
+_NEARLY_FULL = 0.9
 
 
 def lacks_of(store: Store) -> list[str]:
     """What the server of ``store`` lacks, a sentence each; nothing if it has all of use."""
-    persistence, *configs = store.ask(*_QUESTIONS)
+    persistence, memory, *configs = store.ask(*_QUESTIONS)
     settings: dict[str, str] = {}
     for answer in configs:
         settings |= pairs_of(answer)
     info = info_of(persistence)
-    found = [*_durability(store, settings, info), *_versions(store)]
+    found = [
+        *_memory(info_of(memory)),
+        *_durability(store, settings, info),
+        *_versions(store),
+    ]
     policy = settings.get("maxmemory-policy")
     if policy not in (None, "noeviction"):
         found.append(
@@ -57,6 +64,19 @@ def _durability(store: Store, settings: Mapping[str, str], info: Mapping[str, st
             "see docs/durability.md"
         ]
     return []
+
+
+def _memory(info: Mapping[str, str]) -> list[str]:
+    used, most = (info.get(name, "") for name in ("used_memory", "maxmemory"))
+    if not (used.isdecimal() and most.isdecimal()) or int(used) < _NEARLY_FULL * int(most):
+        return []
+    if int(most) == 0:  # which is no limit
+        return []
+    return [
+        f"memory: it uses {format_size(int(used))} of the {format_size(int(most))} that its "
+        "maxmemory allows, and refuses tasks when that is full; raise maxmemory, or delete tasks "
+        "that nobody needs"
+    ]
 
 
 def _versions(store: Store) -> list[str]:

@@ -50,8 +50,8 @@ def check_queue_name(name: str) -> str:
     fault = fault_of(name, forbidden="{}/")
     if fault is not None:
         raise UsageError(
-            f"queue={shown(name)} cannot name a queue, as it {fault}: use letters, digits and '_', "
-            "'-', '.', ':'"
+            f"queue={shown(name)} cannot name a queue, as it {fault}: leave that out. Refused "
+            "are '/', '{' and '}', invisible characters, and white space other than inner spaces"
         )
     return name
 

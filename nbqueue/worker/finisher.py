@@ -184,7 +184,7 @@ class Finisher:
             return
         log.warning(
             "lease lost id=%s type=%s queue=%s attempt=%d: another worker has the task, "
-            "and what came of it here is dropped",
+            "or it is no longer in the store; what came of it here is dropped",
             run.task_id,
             run.message.type,
             run.queue,

@@ -197,6 +197,8 @@ class Pool:
     def dump_stacks(self) -> None:
         """Have each executor write the stacks of its threads to the worker's log."""
         for executor in self.executors:
+            # First, so that the log says whose stacks follow, and when they were written.
+            log.info("executor writes its stacks pid=%d tasks=%d", executor.pid, len(executor.runs))
             executor.dump_stacks()
 
     def stop_executors(self) -> None:

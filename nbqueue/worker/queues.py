@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from itertools import islice
 
 from nbqueue.broker.presence import MOST_QUEUES, changed_queues, read_change
 from nbqueue.worker.fetcher import Fetcher
@@ -13,6 +14,9 @@ from nbqueue.worker.presence import Presence
 from nbqueue.worker.unreadable import set_aside
 
 log = logging.getLogger("nbqueue.worker")
+
+_SHOWN = 20
+"""How many queues a line of the log names."""
 
 
 class ServedQueues:
@@ -42,7 +46,10 @@ class ServedQueues:
         self._presence = presence
 
     def __str__(self) -> str:
-        return ",".join(f"{name}={weight}" for name, weight in self.weights.items())
+        shown = islice(self.weights.items(), _SHOWN)
+        text = ",".join(f"{name}={weight}" for name, weight in shown)
+        more = len(self.weights) - _SHOWN
+        return f"{text} and {more:,} more" if more > 0 else text
 
     def on_message(self, value: bytes) -> None:
         """Somebody said something to a worker, perhaps to this one."""

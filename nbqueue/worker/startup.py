@@ -5,16 +5,32 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 
 from nbqueue.backoff import Backoff
 from nbqueue.durations import format_duration
 from nbqueue.errors import StoreUnreachable
 from nbqueue.store.connection import Store, connect
+from nbqueue.store.descriptors import ensure
 from nbqueue.store.url import default_url, parse_url
+from nbqueue.worker.settings import WorkerSettings
+from nbqueue.worker.spawn import wanted
 
 log = logging.getLogger("nbqueue.worker")
 
 _LONGEST_PAUSE = 2.0
+_BESIDES_QUEUES = 32
+"""Descriptors of a worker besides those for its queues and executors, with a few to spare."""
+_PER_EXECUTOR = 5
+"""Its socket, three pipes, and what tells of its end."""
+
+
+def ensure_descriptors(settings: WorkerSettings) -> None:
+    """See that the worker may open a connection for each queue. Raises `UsageError`."""
+    executors = wanted(settings.executor, settings.concurrency)[2]
+    needed = len(settings.queues) + _PER_EXECUTOR * executors + _BESIDES_QUEUES
+    count = len(settings.queues)
+    ensure(needed, f"a worker of {count:,} {'queue' if count == 1 else 'queues'}")
 
 
 def wait_for_store(url: str | None, seconds: float) -> Store:
@@ -29,7 +45,8 @@ def wait_for_store(url: str | None, seconds: float) -> Store:
     is_said = False
     while True:
         try:
-            store = connect(place, loading_seconds=0.0, is_worker=True)
+            with warnings.catch_warnings(record=True) as said:
+                store = connect(place, loading_seconds=0.0, is_worker=True)
         except StoreUnreachable as error:
             left = until - time.monotonic()
             if left <= 0:
@@ -42,6 +59,8 @@ def wait_for_store(url: str | None, seconds: float) -> Store:
                 )
             threading.Event().wait(min(backoff.pause(), left))
             continue
+        for each in said:
+            log.warning("%s", each.message)
         if is_said:
             log.info("store is there url=%s", place.redacted)
         if store.is_schema_due:

@@ -57,7 +57,7 @@ from nbqueue.worker.required import Parking, RequiredTasks
 from nbqueue.worker.runs import Run
 from nbqueue.worker.scheduler import Scheduler
 from nbqueue.worker.settings import WorkerSettings
-from nbqueue.worker.startup import wait_for_store
+from nbqueue.worker.startup import ensure_descriptors, wait_for_store
 from nbqueue.worker.sweeper import Sweeper
 from nbqueue.worker.thrift import Thrift
 from nbqueue.worker.upkeep import (
@@ -80,6 +80,7 @@ class Supervisor:
 
     def __init__(self, settings: WorkerSettings, store: Store | None = None) -> None:
         self.settings = settings
+        ensure_descriptors(settings)
         self.store = store or wait_for_store(settings.url, settings.wait_seconds)
         self._keys = Keyring.load(self.store.config_directory)
         self.reactor = Reactor()
@@ -293,7 +294,8 @@ class Supervisor:
     def pause(self) -> None:
         """Fetch no more; what is in hand goes on. As SIGTSTP does."""
         if self.fetcher.enabled:
-            log.info("worker fetches no more tasks id=%s", self.worker_id)
+            way = "" if self._ending else ": nothing resumes it, and SIGTERM ends it"
+            log.info("worker fetches no more tasks%s id=%s", way, self.worker_id)
         self.fetcher.close()
         self.aggregator.enabled = False
         self._is_giving_back = True

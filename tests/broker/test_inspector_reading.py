@@ -126,6 +126,9 @@ def test_a_queue_that_is_not_there_is_named_with_those_that_are(redis: Any, read
         with pytest.raises(QueueNotFound, match="no queue 'q'; there are: 'a', 'b'") as caught:
             look()
         assert caught.value.queue == "q"
+    redis.sadd("asynq:queues", *(f"n{i}" for i in range(2000)))
+    with pytest.raises(QueueNotFound, match=r"' and 1,982 more$"):
+        reader.queue("q")
     assert reader.groups("q") == {}
 
 

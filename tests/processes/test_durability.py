@@ -329,3 +329,23 @@ def test_the_status_of_a_store_says_what_its_server_lacks(lab: Any) -> None:
     assert "maxmemory-policy is allkeys-lru" in said
     lab.redis.config_set("save", "60 1000")
     assert "snapshots only" in lacks()
+    assert "maxmemory allows" not in lacks()
+    lab.redis.config_set("maxmemory", lab.redis.info("memory")["used_memory"])
+    assert "that its maxmemory allows" in lacks()
+
+
+def test_warnings_are_plain_lines_of_the_command_line_and_the_worker(lab: Any) -> None:
+    def run(*words: str) -> list[str]:
+        program = str(Path(sys.executable).with_name("nbqueue"))
+        done = subprocess.run(
+            [program, *words, "--url", lab.url],
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert "StoreWarning" not in done.stderr
+        return [line for line in done.stderr.splitlines() if "maxmemory-policy" in line]
+
+    lab.redis.config_set("maxmemory-policy", "allkeys-lru")
+    [shown] = run("queue", "list")
+    assert shown.startswith("Warning: the store ")
+    [logged] = run("worker", "--burst", "-c", "1")
+    assert logged.startswith("WARNING ")

@@ -36,6 +36,10 @@ def test_queues(client: Client) -> None:
     assert rows[2].split()[-1] == "paused"
     assert run("queue", "unpause", "other") == "other: goes on\n"
     assert run("queue", "unpause", "other") == "other: was not paused\n"
+    yet = " (there is no such queue yet)\n"
+    assert run("queue", "pause", "nosuch") == "nosuch: paused" + yet
+    assert run("queue", "unpause", "nosuch") == "nosuch: goes on" + yet
+    assert run("queue", "unpause", "nosuch") == "nosuch: was not paused" + yet
     assert "pending" in run("queue", "inspect", "default")
     assert len(run("queue", "history", "default", "-x", "3").splitlines()) == 4
     assert "no queue 'nope'" in run("queue", "inspect", "nope", code=1)
@@ -43,7 +47,9 @@ def test_queues(client: Client) -> None:
 
 def test_removing_queues(client: Client) -> None:
     client.submit(add)
-    assert "force" in run("queue", "remove", "default", code=1)
+    said = run("queue", "remove", "default", code=1)
+    assert "with --force to" in said
+    assert "force=" not in said
     assert run("queue", "remove", "-f", "default") == "default: removed\n"
     assert "no queue" in run("queue", "remove", "default", code=1)
 
@@ -81,10 +87,10 @@ def test_tasks(client: Client) -> None:
     assert run("task", "reschedule", first.id, *at) == "reschedule: 1 done\n"
     assert "2099-01-31" in run("task", "list", "-q", "default", "-s", "scheduled")
     assert "is no time" in run("task", "reschedule", first.id, "--at", "soon", code=2)
-    assert "one of at= and delay=" in run("task", "reschedule", first.id, code=2)
+    assert "one of --at and --delay" in run("task", "reschedule", first.id, code=2)
     assert run("task", "cancel", second.id, "-q", "default") == "cancel: 1 done\n"
     assert run("task", "delete", "-q", "default", "-s", "archived", "--since", "1h") == (
         "delete: 1 done\n"
     )
-    assert "pass ids" in run("task", "delete", code=2)
+    assert "ids or names, or -q NAME -s STATE" in run("task", "delete", code=2)
     assert run("task", "list", "-q", "default", "-s", "retry") == "There is no such task.\n"

@@ -219,6 +219,9 @@ class TestMoving:
         assert repr(result) == (
             "<delete: 2 done, 2 refused (1 is not in the store; 1 is running: cancel it)>"
         )
+        assert repr(client.inspector.delete(["no such", "nor this"])) == (
+            "<delete: 0 done, 2 refused (2 are not in the store)>"
+        )
         with pytest.raises(TaskNotFound):
             second.result(10)
         worker.succeed(held, 0)

@@ -139,7 +139,7 @@ def test_stop_signal_stops_fetching_and_leaves_tasks_to_others(lab: Any) -> None
     running = lab.submit(note_and_nap, lab.mark_file("ran"), 1)
     lab.wait_until(lambda: lab.marks("ran"))
     first.signal(signal.SIGTSTP)
-    lab.wait_until(lambda: "fetches no more" in first.log())
+    lab.wait_until(lambda: "fetches no more tasks: nothing resumes it" in first.log())
     left = [lab.submit(nap, 0) for _ in range(5)]
     assert lab.value(running) == "rested"
     assert {lab.state(task) for task in left} == {"pending"}

@@ -260,6 +260,8 @@ def test_sigquit_shows_where_a_worker_is_and_it_goes_on(lab: Any) -> None:
         lab.wait_until(lambda: lab.marks("begun"))
         worker.signal(signal.SIGQUIT)
         lab.wait_until(lambda: "in rest" in worker.log())
+        said = worker.log().partition("in rest")[0]
+        assert "executor writes its stacks pid=" in said
         assert "supervisor.py" in worker.log()
         assert lab.value(task) == "rested"
         assert lab.outcomes(task) == ["completed"]

@@ -1,0 +1,71 @@
+"""File descriptors: how many this process may open, and what to say when there are too few."""
+
+from __future__ import annotations
+
+import errno
+
+from nbqueue.errors import StoreUnreachable, UsageError
+
+try:
+    import resource
+except ImportError:  # not on Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether ``error``, or what caused it, is a lack of file descriptors."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def unreachable(place: str) -> StoreUnreachable:
+    """The error for a connection to ``place`` for which no descriptor was left.
+
+    Imports nothing, as no file can be opened when it is made.
+    """
+    limit = "" if resource is None else f" (it may have {_limits()[0]:,})"
+    return StoreUnreachable(
+        f"the store {place} cannot be reached: this process has too many open files{limit}. "
+        "Raise the limit with `ulimit -n` (LimitNOFILE= in systemd), or close files and connections"
+    )
+
+
+def ensure(needed: int, why: str) -> None:
+    """Raise the soft limit of descriptors to the hard one if ``needed`` is more than it.
+
+    ``why`` says what they are for. Raises `UsageError` if the hard limit is too low.
+    """
+    if resource is None:
+        return
+    soft, hard = _limits()
+    if needed <= soft:
+        return
+    if needed > hard:
+        raise UsageError(
+            f"{why} needs about {needed:,} file descriptors, and the limit is {hard:,}: raise it "
+            "with `ulimit -n` (LimitNOFILE= in systemd), or spread the queues over more workers"
+        )
+    try:
+        highest = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        wanted = needed if hard == float("inf") else highest
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, highest))
+    except (ValueError, OSError) as error:
+        raise UsageError(
+            f"{why} needs about {needed:,} file descriptors, and the limit of {soft:,} cannot be "
+            f"raised here ({error}): raise it with `ulimit -n`"
+        ) from error
+
+
+def _limits() -> tuple[float, float]:
+    """The soft and the hard limit, infinite if there is none."""
+    assert resource is not None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    infinite = float("inf")
+    return (
+        infinite if soft == resource.RLIM_INFINITY else soft,
+        infinite if hard == resource.RLIM_INFINITY else hard,
+    )
