@@ -332,7 +332,7 @@ class Channel:
         if isinstance(reply, resp.ReplyError):
             if resp.ends_connection(reply):
                 self._is_of_no_use = True
-            raise resp.store_error(reply)
+            raise resp.store_error(reply, self._store.url)
         return reply
 
     def _drop(self) -> None:

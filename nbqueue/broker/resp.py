@@ -25,6 +25,7 @@ from nbqueue.errors import (
 )
 from nbqueue.pieces import LARGE, Incoming, Piece, Slot, parts_of
 from nbqueue.store.rights import missing_right
+from nbqueue.store.url import StoreURL
 
 
 class ReplyError(NbqueueError):
@@ -219,15 +220,16 @@ _CAUSES: Final = {
 }
 
 
-def store_error(error: ReplyError) -> StoreError:
-    """The exception for a refusal, with its cause and what can be done about it."""
+def store_error(error: ReplyError, url: StoreURL) -> StoreError:
+    """The exception for a refusal by the store at ``url``, with its cause and what can be done
+    about it."""
     text, reason = str(error), error.reason
     if reason in _NOT_READY:
         cause = _CAUSES.get(reason)
         shown = f"{cause} ({text})" if cause else text
         return StoreUnreachable(f"The store is not ready: {shown}")
     if reason == "NOPERM":
-        return StoreDenied(missing_right(text))
+        return StoreDenied(missing_right(url, text))
     if reason in {"NOAUTH", "WRONGPASS", "DENIED"}:
         return StoreDenied(f"The store refuses: {text}. Check the user and password in its URL.")
     if reason == "OOM":

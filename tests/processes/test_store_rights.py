@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from waits import wait_until
 
 import nbqueue
-from nbqueue.errors import StoreDenied, StoreWarning
+from nbqueue.errors import StoreDenied, StoreUnsuitable, StoreWarning
+from nbqueue.store.connection import connect
+from nbqueue.store.durability import ensure_durability
 from nbqueue.store.rights import RULES
 
 NO_CHANNELS = " ".join(word for word in RULES.split() if not word.startswith("&"))
@@ -116,6 +119,7 @@ def test_a_client_whose_channels_are_taken_away_goes_on(lab: Any, all_rights: st
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
+        ("~* allchannels +@all -zadd", "the commands ZADD"),
         ("~asynq:* ~nbqueue:* &* +@all -blmove", "the commands BLMOVE"),
         ("~asynq:* ~nbqueue:* &* +@all -zadd -evalsha", "the commands ZADD, EVALSHA"),
         ("~asynq:* &* +@all", "the keys ~nbqueue:"),
@@ -128,11 +132,10 @@ def test_what_is_missing_is_named_with_the_line_that_suffices(
     lab: Any, rules: str, said: str
 ) -> None:
     url = url_of(lab, rules)
-    from nbqueue.store.connection import connect
-
     with pytest.raises(StoreDenied, match=said) as caught:
         connect(url, is_worker=True)
-    assert f"ACL SETUSER bob {RULES}" in str(caught.value)
+    run_line(lab, str(caught.value))
+    connect(url, is_worker=True).close()
     assert "password" not in str(caught.value)
     assert lab.redis.dbsize() == 0, "trying rights changed something"
 
@@ -140,11 +143,78 @@ def test_what_is_missing_is_named_with_the_line_that_suffices(
 def test_a_right_that_is_taken_away_is_named(lab: Any, all_rights: str) -> None:
     q = nbqueue.connect(all_rights, key=lab.keys)
     lab.redis.execute_command("ACL", "SETUSER", "bob", "-evalsha")
-    with pytest.raises(StoreDenied, match=r"lacks a right.*evalsha.*ACL SETUSER"):
+    with pytest.raises(StoreDenied, match=r"lacks a right.*evalsha.*ACL SETUSER bob "):
         q.submit(double, 1)
     q.shutdown(wait=False)
 
 
-def test_the_page_has_the_line_that_suffices() -> None:
-    page = Path(__file__).parents[2] / "docs" / "store.md"
-    assert RULES in page.read_text()
+@pytest.mark.parametrize("default", ["allchannels", "resetchannels"])
+def test_the_line_of_the_page_makes_a_user_that_suffices(lab: Any, default: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "store.md").read_text()
+    [line] = [line for line in page.splitlines() if line.startswith("ACL SETUSER")]
+    assert RULES in line
+    # As servers before Redis 7, and since, make users.
+    lab.redis.execute_command("ACL", "SETUSER", "nbqueue", "reset", default)
+    lab.redis.execute_command(*line.split())
+    url = lab.url.replace("unix://", "unix://nbqueue:password@")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        connect(url, is_worker=True).close()
+        connect(url).close()
+
+
+@pytest.mark.parametrize(
+    ("rules", "said", "unsaid"),
+    [
+        (f"{NO_CHANNELS} &asynq:* &nbqueue:*", "use the channels &__redis__:inv", "cancelled"),
+        (f"{NO_CHANNELS} &asynq:* &__redis__:*", "use the channels &nbqueue:.:", "cancelled"),
+        (f"{NO_CHANNELS} &nbqueue:* &__redis__:*", "use the channels &asynq:.:", "takes longer"),
+        (f"{RULES} -subscribe", "run the commands SUBSCRIBE: ", "channels"),
+    ],
+)
+def test_a_worker_names_the_channels_that_it_may_not_hear(
+    lab: Any, rules: str, said: str, unsaid: str
+) -> None:
+    with lab.worker(url=url_of(lab, rules)) as worker:
+        wait_until(lambda: "may not" in worker.log())
+        [line] = [line for line in worker.log().splitlines() if "may not" in line]
+        assert re.search(said, line)
+        assert unsaid not in line.partition("error=")[0]
+        run_line(lab, line)
+
+
+@pytest.mark.parametrize("command", ["PUBLISH", "SUBSCRIBE"])
+def test_a_client_without_a_command_for_channels_is_warned_of_it(lab: Any, command: str) -> None:
+    url = url_of(lab, f"{RULES} -{command.lower()}")
+    with pytest.warns(StoreWarning, match=f"may not run the commands {command}:") as caught:
+        connect(url).close()
+    assert "use the channels" not in str(caught[0].message)
+    run_line(lab, str(caught[0].message))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        connect(url).close()
+
+
+@pytest.mark.parametrize(
+    ("version", "way"),
+    [
+        ((6, 2, 14), "Grant its user [+]config[|]get, and set appendfsync to always; "),
+        ((7, 2, 4), "Grant its user [+]config[|]get [+]waitaof; "),
+    ],
+)
+def test_the_rights_for_fsync_are_those_that_the_server_knows(
+    lab: Any, version: tuple[int, int, int], way: str
+) -> None:
+    with connect(url_of(lab, RULES)) as store:
+        if store.server_version >= (7, 2, 0):
+            lab.redis.execute_command("ACL", "SETUSER", "bob", "-waitaof")
+        store.server_version = version
+        with pytest.raises(StoreUnsuitable, match=way):
+            ensure_durability(store, "fsync")
+
+
+def run_line(lab: Any, message: str) -> None:
+    """Run the command that the message advises, as it is written there."""
+    found = re.search(r"ACL SETUSER bob [^()]+(?= \(see)", message)
+    assert found is not None, message
+    lab.redis.execute_command(*found[0].split())
