@@ -274,7 +274,14 @@ class Broker(Caller):
         found = self.try_call(
             *(("HMGET", stored_keys(name).task(task_id), *RECORD_FIELDS) for name in names)
         )
-        record = first_record(task_id, names, found)
+        if queue is not None and isinstance(found[0], resp.KeyDenied):
+            raise found[0]
+        readable = [
+            (name, values)
+            for name, values in zip(names, found, strict=True)
+            if not isinstance(values, resp.KeyDenied)
+        ]
+        record = first_record(task_id, *zip(*readable, strict=True)) if readable else None
         if record is None or not record.result:
             return record
         return record._replace(result=whole_result(self, record.queue, task_id, record.result))

@@ -156,7 +156,10 @@ class Channel:
             key = words[1] if isinstance(words[1], bytes) else str(words[1])
             shown = key if isinstance(key, str) else key.decode("utf-8", "replace")
             return StoreDamaged(f"{shown!r} holds something else than its name says")
-        return self._checked(reply)
+        try:
+            return self._checked(reply)
+        except resp.KeyDenied as error:
+            return error
 
     def confirm(self, number: int, seconds: float) -> None:
         """Wait until all that was written over connection ``number`` is on the server's disk.

@@ -24,7 +24,7 @@ from nbqueue.errors import (
     StoreUnsuitable,
 )
 from nbqueue.pieces import LARGE, Incoming, Piece, Slot, parts_of
-from nbqueue.store.rights import missing_right
+from nbqueue.store.rights import is_about_keys, missing_right
 from nbqueue.store.url import StoreURL
 
 
@@ -49,6 +49,11 @@ class ReplyError(NbqueueError):
             return "KILLED"
         wrapped = _WRAPPED.search(text)
         return wrapped[1] if wrapped else code
+
+
+class KeyDenied(StoreDenied, StoreDamaged):
+    """The store's user may not use a key: to those who look at many, it is one that cannot be
+    read."""
 
 
 def pack(words: Sequence[Arg]) -> bytes:
@@ -229,7 +234,8 @@ def store_error(error: ReplyError, url: StoreURL) -> StoreError:
         shown = f"{cause} ({text})" if cause else text
         return StoreUnreachable(f"The store is not ready: {shown}")
     if reason == "NOPERM":
-        return StoreDenied(missing_right(url, text))
+        kind = KeyDenied if is_about_keys(text) else StoreDenied
+        return kind(missing_right(url, text))
     if reason in {"NOAUTH", "WRONGPASS", "DENIED"}:
         return StoreDenied(f"The store refuses: {text}. Check the user and password in its URL.")
     if reason == "OOM":

@@ -165,8 +165,13 @@ def slower(url: StoreURL, lacks: Missing) -> str:
 
 def missing_right(url: StoreURL, text: str) -> str:
     """What a server's refusal ``text`` for want of a right means for the user."""
-    line = _line(url, with_keys=" key" in text)
+    line = _line(url, with_keys=is_about_keys(text))
     return f"the store's user lacks a right: {text}. This suffices: {line} (see docs/store.md)"
+
+
+def is_about_keys(text: str) -> bool:
+    """Whether a server's refusal ``text`` for want of a right is because of a key."""
+    return " key" in text and not _is_command(text)
 
 
 def _name(url: StoreURL) -> str:

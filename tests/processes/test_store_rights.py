@@ -12,12 +12,20 @@ import pytest
 from waits import wait_until
 
 import nbqueue
-from nbqueue.errors import StoreDenied, StoreUnsuitable, StoreWarning
+from nbqueue.errors import StoreDenied, StoreUnsuitable, StoreWarning, TaskNotFound
 from nbqueue.store.connection import connect
 from nbqueue.store.durability import ensure_durability
 from nbqueue.store.rights import RULES
 
 NO_CHANNELS = " ".join(word for word in RULES.split() if not word.startswith("&"))
+
+OF_MAIL = " ".join(
+    (
+        *("~asynq:{mail}:*", "~nbqueue:{mail}:*", "~nbqueue:{~schema:00}:version"),
+        *("~asynq:queues", "~asynq:servers*", "~asynq:workers*", "~asynq:schedulers*"),
+        *RULES.split()[2:],
+    )
+)
 
 
 def double(x: int) -> int:
@@ -211,6 +219,37 @@ def test_the_rights_for_fsync_are_those_that_the_server_knows(
         store.server_version = version
         with pytest.raises(StoreUnsuitable, match=way):
             ensure_durability(store, "fsync")
+
+
+def test_queues_that_a_user_may_not_read_are_faults_among_the_others(lab: Any) -> None:
+    url = url_of(lab, OF_MAIL)
+    everything = nbqueue.connect(lab.url, key=lab.keys)
+    other = everything.options(queue="other", delay=60).submit(double, 1)
+    everything.schedule(double, "@every 1h", args=(1,), id="hidden", queue="other")
+    everything.shutdown(wait=False)
+    with warnings.catch_warnings(), lab.worker(queues={"mail": 1}, url=url) as worker:
+        warnings.simplefilter("ignore", StoreWarning)
+        q = nbqueue.connect(url, key=lab.keys)
+        mine = q.options(queue="mail").submit(double, 2)
+        assert mine.result(timeout=20) == 4
+        q.schedule(double, "@every 1h", args=(1,), id="shown", queue="mail")
+        assert list(q.tasks().index) == [mine.id]
+        assert list(q.tasks(queue="mail").index) == [mine.id]
+        assert "shown" in str(q.schedules())
+        shown = q.queues()
+        assert shown["completed"]["mail"] == 1
+        q.attempts(), q.stats(), q.workers(), q.inspector.queues()
+        with pytest.raises(TaskNotFound):
+            q.get("no-such-task")
+        infos = {name: q.inspector.queue(name).fault for name in q.inspector.queues()}
+        assert infos["mail"] is None
+        assert "may not be read" in infos["other"]
+        faults = {(fault.queue, fault.key) for fault in q.inspector.faults()}
+        assert faults == {("other", "asynq:{other}:*"), ("other", "nbqueue:{other}:*")}
+        wait_until(lambda: "queue is left alone" in worker.log())
+        q.shutdown(wait=False)
+        assert worker.log().count("queue=other") == 1
+    assert lab.state(other.id, "other") == "scheduled"
 
 
 def run_line(lab: Any, message: str) -> None:
