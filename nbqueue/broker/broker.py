@@ -226,6 +226,8 @@ class Broker(Caller):
         now = time.monotonic()
         known = self._registered.get(queue)
         if known is None or (now - known[1] > 1.0 and self.clock.age() > MEASURE_SECONDS):
+            if known is None:
+                self._check_rights(queue)
             # It is there before its first task. And the clock is measured now and then.
             if self.store.is_schema_due:
                 self.store.note_schema()

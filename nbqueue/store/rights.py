@@ -136,6 +136,16 @@ def refusal(url: StoreURL, lacks: Missing) -> str:
     )
 
 
+def refused_queues(url: StoreURL, queues: Sequence[str]) -> str:
+    """What is said to a worker that may not use the keys of queues that it is to serve."""
+    patterns = " ".join(f"~asynq:{{{name}}}:* ~nbqueue:{{{name}}}:*" for name in queues)
+    return (
+        f"{_user(url)} may not use the keys of the queues {', '.join(map(repr, queues))}, which "
+        f"this worker is to serve. This gives it the right: ACL SETUSER {_name(url)} {patterns} "
+        "(see docs/store.md)"
+    )
+
+
 def refused_channel(channel: str, text: str) -> Missing:
     """What a server's refusal ``text`` of a subscription to ``channel`` says."""
     if _is_command(text):

@@ -12,10 +12,11 @@ import pytest
 from waits import wait_until
 
 import nbqueue
-from nbqueue.errors import StoreDenied, StoreUnsuitable, StoreWarning, TaskNotFound
+from nbqueue.errors import NbqueueError, StoreDenied, StoreUnsuitable, StoreWarning, TaskNotFound
 from nbqueue.store.connection import connect
 from nbqueue.store.durability import ensure_durability
 from nbqueue.store.rights import RULES
+from nbqueue.worker.startup import wait_for_store
 
 NO_CHANNELS = " ".join(word for word in RULES.split() if not word.startswith("&"))
 
@@ -250,6 +251,30 @@ def test_queues_that_a_user_may_not_read_are_faults_among_the_others(lab: Any) -
         q.shutdown(wait=False)
         assert worker.log().count("queue=other") == 1
     assert lab.state(other.id, "other") == "scheduled"
+
+
+def test_a_denied_submit_leaves_no_queue(lab: Any) -> None:
+    q = nbqueue.connect(url_of(lab, OF_MAIL), key=lab.keys)
+    for options in ({}, {"delay": 9}, {"unique": "1h"}):
+        with pytest.raises(StoreDenied):
+            q.options(queue="other", **options).submit(double, 1)
+    with pytest.raises(StoreDenied):
+        q.schedule(double, "@every 1h", args=(1,), id="x", queue="other")
+    lab.redis.execute_command("ACL", "SETUSER", "bob", "-evalsha")
+    with pytest.raises(StoreDenied):
+        q.options(queue="mail").submit(double, 1)
+    q.shutdown(wait=False)
+    assert lab.redis.smembers("asynq:queues") == set()
+
+
+def test_a_worker_without_rights_to_its_queue_does_not_start(lab: Any) -> None:
+    url = url_of(lab, OF_MAIL)
+    with pytest.raises(StoreDenied, match="keys of the queues 'other'") as caught:
+        wait_for_store(url, 0.0, ["mail", "other"])
+    run_line(lab, str(caught.value))
+    wait_for_store(url, 0.0, ["mail", "other"]).close()
+    with pytest.raises(NbqueueError, match="keys of the queues 'third'"):
+        lab.start_worker(url=url, queues={"third": 1})
 
 
 def run_line(lab: Any, message: str) -> None:
