@@ -226,6 +226,8 @@ class Broker(Caller):
         now = time.monotonic()
         known = self._registered.get(queue)
         if known is None or (now - known[1] > 1.0 and self.clock.age() > MEASURE_SECONDS):
+            if known is None:
+                self._check_rights(queue)
             # It is there before its first task. And the clock is measured now and then.
             if self.store.is_schema_due:
                 self.store.note_schema()
@@ -274,7 +276,14 @@ class Broker(Caller):
         found = self.try_call(
             *(("HMGET", stored_keys(name).task(task_id), *RECORD_FIELDS) for name in names)
         )
-        record = first_record(task_id, names, found)
+        if queue is not None and isinstance(found[0], resp.KeyDenied):
+            raise found[0]
+        readable = [
+            (name, values)
+            for name, values in zip(names, found, strict=True)
+            if not isinstance(values, resp.KeyDenied)
+        ]
+        record = first_record(task_id, *zip(*readable, strict=True)) if readable else None
         if record is None or not record.result:
             return record
         return record._replace(result=whole_result(self, record.queue, task_id, record.result))

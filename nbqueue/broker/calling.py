@@ -11,8 +11,9 @@ from nbqueue.broker.channel import Channel
 from nbqueue.broker.command import Arg, Command
 from nbqueue.broker.patience import Patience
 from nbqueue.clock import Clock, steady_time
-from nbqueue.errors import StoreDenied, StoreUnreachable
+from nbqueue.errors import StoreDenied, StoreError, StoreUnreachable
 from nbqueue.store.connection import Store
+from nbqueue.wire.keys import queue_keys
 
 T = TypeVar("T")
 
@@ -47,6 +48,18 @@ class Caller:
         *replies, (seconds, micros) = self._channel.call(*calls, ("TIME",))
         self.clock.measured(sent_at, steady_time(), int(seconds) + int(micros) / 1e6)
         return replies
+
+    def _check_rights(self, queue: str) -> None:
+        """Raise `StoreDenied` unless our user may run scripts on the keys of ``queue``: else its
+        name would stay where no task can follow."""
+        keys = queue_keys(queue)
+        try:
+            # The server looks at rights before it looks for the script, which there is not.
+            self._channel.call(("EVALSHA", "none", 2, keys.pending, keys.events))
+        except (StoreDenied, StoreUnreachable):
+            raise
+        except StoreError:
+            pass
 
     def run(self, command: Command[T]) -> T:
         """Run one script; again after a lost connection."""

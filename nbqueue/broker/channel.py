@@ -156,7 +156,10 @@ class Channel:
         """The reply, or the error that says that the key of this command holds something else."""
         if isinstance(reply, resp.ReplyError) and reply.code == "WRONGTYPE":
             return resp.damage(words[1:2])
-        return self._checked(reply)
+        try:
+            return self._checked(reply)
+        except resp.KeyDenied as error:
+            return error
 
     def confirm(self, number: int, seconds: float) -> None:
         """Wait until all that was written over connection ``number`` is on the server's disk.
@@ -333,7 +336,7 @@ class Channel:
         if isinstance(reply, resp.ReplyError):
             if resp.ends_connection(reply):
                 self._is_of_no_use = True
-            raise resp.store_error(reply, keys)
+            raise resp.store_error(reply, self._store.url, keys)
         return reply
 
     def _drop(self) -> None:

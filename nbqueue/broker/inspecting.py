@@ -6,7 +6,7 @@ Commands that take many tasks read as `Moved`: which were refused, and why, in a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from nbqueue.broker.command import (
     ARCHIVE_CAP,
@@ -320,6 +320,10 @@ _COUNTED = (
     *("pending", "active", "scheduled", "retry", "archived", "completed", "groups", "paused"),
     *("processed_total", "processed", "failed_total", "failed", "trimmed"),
 )
+
+
+UNKNOWN: Final = Counts(dict.fromkeys(set(_COUNTED) - {"paused"}), False, None)
+"""Those of a queue that may not be read."""
 
 
 def _read_counts(reply: Any) -> Counts:

@@ -14,6 +14,7 @@ from nbqueue.broker.command import decoded_number, utc_day
 from nbqueue.broker.infos import DailyStats, QueueInfo, TaskInfo
 from nbqueue.broker.inspecting import Counts
 from nbqueue.broker.needs import Needs
+from nbqueue.broker.resp import KeyDenied
 from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.soundness import faults_of_queues
 from nbqueue.broker.task_infos import INFO_FIELDS, NO_HASH, damaged_info, info_of
@@ -99,7 +100,10 @@ class Reader:
         found: list[QueueInfo] = []
         for part in in_slices(names, QUEUES_AT_ONCE):
             now_ms = self._broker.clock.now_ms()
-            counts = self._broker.run_all([inspecting.counts(name, now_ms) for name in part])
+            replies = self._broker.try_run([inspecting.counts(name, now_ms) for name in part])
+            counts = [
+                inspecting.UNKNOWN if isinstance(each, KeyDenied) else each for each in replies
+            ]
             aggregating = self._aggregating(part, counts)
             faulty = [
                 name
@@ -143,7 +147,9 @@ class Reader:
                 counters = ((keys.processed_on(day), keys.failed_on(day)) for day in dates)
                 calls.append(("MGET", *chain.from_iterable(counters)))
             # To MGET, a key that holds something else is one that there is not.
-            for name, values in zip(part, self._broker.call(*calls), strict=True):
+            for name, values in zip(part, self._broker.try_call(*calls), strict=True):
+                if isinstance(values, KeyDenied):
+                    values = [None] * (2 * days)
                 numbers = [decoded_number(each or b"0") or 0 for each in values]
                 found[name] = [
                     DailyStats(name, day, *both)
@@ -329,9 +335,9 @@ class Reader:
             keys = stored_keys(name)
             for start in range(0, len(task_ids), SLICE):
                 part = task_ids[start : start + SLICE]
-                replies = self._broker.call(*(("EXISTS", keys.task(i)) for i in part))
+                replies = self._broker.try_call(*(("EXISTS", keys.task(i)) for i in part))
                 for task_id, is_there in zip(part, replies, strict=True):
-                    if is_there:
+                    if is_there == 1:  # not where the user may not look
                         found[task_id].append(name)
         return found
 

@@ -38,6 +38,7 @@ class Link:
     """
 
     def __init__(self, store: Store) -> None:
+        self.url = store.url
         self._raw = store.open_connection()
         self._socket: Any = self._raw.socket
         self._socket.setblocking(False)
@@ -326,8 +327,8 @@ class MessageLink(Link):
 class Listener(MessageLink):
     """Subscriptions of a worker.
 
-    ``on_id`` gets the number that the server has for this connection, ``on_refused`` the error for
-    each channel that its user may not listen to.
+    ``on_id`` gets the number that the server has for this connection, ``on_refused`` each channel
+    that its user may not listen to, and the error.
     """
 
     def __init__(
@@ -336,19 +337,22 @@ class Listener(MessageLink):
         channels: Sequence[str],
         on_message: OnReply,
         on_id: OnReply,
-        on_refused: OnReply,
+        on_refused: Callable[[str, resp.ReplyError], None],
     ) -> None:
         super().__init__(store)
         self._on_message = on_message
         self._on_id = on_id
         self._on_refused = on_refused
         self._has_id = False
+        self._asked_for: deque[str] = deque()
+        """The channels of subscriptions that are not answered yet."""
         self._queue(("CLIENT", "ID"))
         for channel in channels:
             self.follow(channel)  # one by one, as the user may lack the right to some
 
     def follow(self, channel: str) -> None:
         """Listen to one more channel; `flush` sends."""
+        self._asked_for.append(channel)
         self._queue(("SUBSCRIBE", channel))
 
     def unfollow(self, channel: str) -> None:
@@ -363,5 +367,9 @@ class Listener(MessageLink):
                 self._has_id = True
                 if isinstance(reply, int):
                     self._on_id(reply)
-            elif isinstance(reply, resp.ReplyError) and reply.reason == "NOPERM":
-                self._on_refused(reply)
+            elif isinstance(reply, list) and reply[0] == b"subscribe":
+                self._asked_for.popleft()
+            elif (
+                isinstance(reply, resp.ReplyError) and reply.reason == "NOPERM" and self._asked_for
+            ):
+                self._on_refused(self._asked_for.popleft(), reply)

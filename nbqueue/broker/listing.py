@@ -14,8 +14,9 @@ from nbqueue.broker.ahead import Ask, read_ahead
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.command import Arg, Command, check_limit, command
 from nbqueue.broker.needs import Needs
+from nbqueue.broker.resp import KeyDenied
 from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
-from nbqueue.broker.soundness import NOT_SERVED, queue_faults
+from nbqueue.broker.soundness import DENIED, NOT_SERVED, queue_faults
 from nbqueue.broker.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
 from nbqueue.broker.task_table import MessageFacts, TaskRow, TaskTable
 from nbqueue.errors import StoreDamaged
@@ -239,6 +240,8 @@ class Listing:
             for fault in queue_faults(self._broker, queue)
             if fault.text != NOT_SERVED and place in (None, fault.key)
         ]
+        if isinstance(error, KeyDenied):
+            found = [f"its keys {DENIED}"]
         for what in found or [str(error)]:
             self.faults[f"queue {queue!r}: {what}"] = None
 
@@ -267,7 +270,12 @@ class Listing:
             ids = [task_id for task_id, home in task_ids if home is None or home == queue]
             for start in range(0, len(ids), SLICE):
                 part = ids[start : start + SLICE]
-                reply = self._broker.run(read_tasks(queue, part, wanted))
+                [reply] = self._broker.try_run([read_tasks(queue, part, wanted)])
+                if isinstance(reply, KeyDenied):
+                    self._note_damage(queue, None, reply)
+                    break
+                if isinstance(reply, StoreDamaged):
+                    raise reply
                 found.extend(wanted.chosen(self._table(queue, ALL_FIELDS, reply, wanted)))
         return self._complete(found, wanted)
 

@@ -24,7 +24,8 @@ from nbqueue.errors import (
     StoreUnsuitable,
 )
 from nbqueue.pieces import LARGE, Incoming, Piece, Slot, parts_of
-from nbqueue.store.rights import missing_right
+from nbqueue.store.rights import is_about_keys, missing_right
+from nbqueue.store.url import StoreURL
 
 
 class ReplyError(NbqueueError):
@@ -48,6 +49,11 @@ class ReplyError(NbqueueError):
             return "KILLED"
         wrapped = _WRAPPED.search(text)
         return wrapped[1] if wrapped else code
+
+
+class KeyDenied(StoreDenied, StoreDamaged):
+    """The store's user may not use a key: to those who look at many, it is one that cannot be
+    read."""
 
 
 def pack(words: Sequence[Arg]) -> bytes:
@@ -253,9 +259,11 @@ def damage(keys: Sequence[Arg]) -> StoreDamaged:
     return StoreDamaged(f"{subject} holds something else than its name says{way}")
 
 
-def store_error(error: ReplyError, keys: Sequence[Arg] = ()) -> StoreError:
-    """The exception for the refusal of a command with these keys, with its cause and what can be
-    done about it."""
+def store_error(error: ReplyError, url: StoreURL, keys: Sequence[Arg] = ()) -> StoreError:
+    """Return the exception for a refusal by the store at ``url`` of a command with these keys.
+
+    It names the cause and what can be done about it.
+    """
     text, reason = str(error), error.reason
     sentence = text.rstrip(". ")
     if reason in _NOT_READY:
@@ -263,7 +271,8 @@ def store_error(error: ReplyError, keys: Sequence[Arg] = ()) -> StoreError:
         shown = f"{cause} ({text})" if cause else text
         return StoreUnreachable(f"The store is not ready: {shown}")
     if reason == "NOPERM":
-        return StoreDenied(missing_right(text))
+        kind = KeyDenied if is_about_keys(text) else StoreDenied
+        return kind(missing_right(url, text))
     if reason in {"NOAUTH", "WRONGPASS", "DENIED"}:
         return StoreDenied(
             f"The store refuses: {sentence}. Check the user and password in its URL."

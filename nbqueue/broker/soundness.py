@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from nbqueue.broker.broker import Broker
+from nbqueue.broker.resp import KeyDenied
 from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.wire.keys import QUEUES, SCHEDULERS, SERVERS, WORKERS, is_queue_name, stored_keys
 
@@ -20,6 +21,8 @@ class Fault(NamedTuple):
 
 
 NOT_SERVED: Final = "is a queue that nbqueue does not serve, because of its name"
+
+DENIED: Final = "may not be read by this user of the store"
 
 _KINDS: Final = {
     "pending": "list",
@@ -82,13 +85,19 @@ def shared_faults(broker: Broker) -> list[Fault]:
 
 
 def _of_other_kinds(broker: Broker, expected: Sequence[tuple[str | None, str, str]]) -> list[Fault]:
-    """Those keys that hold something else; ``expected``: each with its queue and its kind."""
-    kinds = broker.call(*(("TYPE", key) for _, key, _ in expected))
-    return [
-        Fault(queue, key, f"holds a {_spoken(kind.decode())} where a {_spoken(wanted)} should be")
-        for (queue, key, wanted), kind in zip(expected, kinds, strict=True)
-        if kind not in (b"none", wanted.encode())
-    ]
+    """Those keys that hold something else, or may not be read; ``expected``: each with its queue
+    and its kind."""
+    kinds = broker.try_call(*(("TYPE", key) for _, key, _ in expected))
+    found: dict[Fault, None] = {}
+    for (queue, key, wanted), kind in zip(expected, kinds, strict=True):
+        if isinstance(kind, KeyDenied):
+            # Rights are given by prefix, so that one fault is enough for all of a queue.
+            prefix = key if queue is None else f"{key.partition(':')[0]}:{{{queue}}}:*"
+            found[Fault(queue, prefix, DENIED)] = None
+        elif kind not in (b"none", wanted.encode()):
+            text = f"holds a {_spoken(kind.decode())} where a {_spoken(wanted)} should be"
+            found[Fault(queue, key, text)] = None
+    return list(found)
 
 
 def _spoken(kind: str) -> str:

@@ -8,7 +8,7 @@ import time
 from nbqueue.client.hearers import Hearers
 from nbqueue.client.outstanding import Outstanding
 from nbqueue.store.connection import Store
-from nbqueue.store.rights import slower
+from nbqueue.store.rights import CHANNELS, Missing, slower
 
 ASK_SECONDS = 0.5
 _ASKED_A_SECOND = 5_000
@@ -35,7 +35,7 @@ class Asking:
         """Have it looked at if it is time. The caller holds the lock of the tasks."""
         if not self._is_said:
             self._is_said = True
-            _log.warning("%s", slower(self._store.url))
+            _log.warning("%s", slower(self._store.url, Missing(channels=CHANNELS[:2])))
         now = time.monotonic()
         if now >= self._next_at:
             self._tasks.suspect_all(now)

@@ -101,7 +101,7 @@ class Subscription(MessageLink):
                 self._be_deaf()
             elif isinstance(reply, resp.ReplyError) and reply.reason != "MISCONF":
                 # MISCONF is the answer to a PING only: subscribing goes on.
-                raise resp.store_error(reply)
+                raise resp.store_error(reply, self.url)
 
     def _be_deaf(self) -> None:
         with self._lock:

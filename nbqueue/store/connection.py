@@ -282,9 +282,9 @@ def connect(
     lacks = rights.missing(probes, answers[len(_QUESTIONS) :])
     if lacks.commands or lacks.keys:
         raise StoreDenied(rights.refusal(place, lacks))
-    store.has_channels = not lacks.channels
-    if lacks.channels and not is_worker:
-        warnings.warn(rights.slower(place, lacks.channels), StoreWarning, stacklevel=2)
+    store.has_channels = not (lacks.channels or lacks.for_channels)
+    if not (store.has_channels or is_worker):
+        warnings.warn(rights.slower(place, lacks), StoreWarning, stacklevel=2)
     if facts.policy not in (None, "noeviction"):
         warnings.warn(
             f"the store {place.redacted} has maxmemory-policy {facts.policy}: when its memory is "

@@ -76,7 +76,11 @@ def _refusal(store: Store, has_file: str | None, policy: str | None, waited: Any
     version = ".".join(map(str, store.server_version))
     if policy is None:
         said = f"does not say what its appendfsync is, and cannot wait for its disk ({waited})"
-        way = "Grant its user +config|get +waitaof, or set appendfsync to always"
+        # Where there is no WAITAOF, only its setting tells.
+        way = "Grant its user +config|get"
+        way += (
+            " +waitaof" if store.server_version >= (7, 2, 0) else ", and set appendfsync to always"
+        )
     else:
         said = f"syncs its append-only file by appendfsync {policy}, and cannot confirm a write"
         said += f": {waited}" if store.server_version >= (7, 2, 0) else f", as Redis {version}"

@@ -120,7 +120,7 @@ def store_error(url: StoreURL, error: Exception) -> StoreError:
             f"the store {place} knows no users, so it is older than Redis 6; nbqueue needs 6.2"
         )
     if isinstance(error, redis.exceptions.NoPermissionError):
-        return StoreDenied(f"{place}: {missing_right(said)}")
+        return StoreDenied(f"{place}: {missing_right(url, said)}")
     if _TOO_MANY in said:
         way = "Raise its maxclients"
         if url.scheme == "embedded":

@@ -17,7 +17,9 @@ CHANNELS: Final = ("&asynq:*", "&nbqueue:*", "&__redis__:invalidate")
 COMMANDS: Final = (
     "+@all -@admin -@dangerous +info +client|setname +client|id +client|tracking +client|caching"
 )
-RULES: Final = " ".join((*KEYS, *CHANNELS, COMMANDS))
+_RESET: Final = "resetchannels"
+"""Redis 6.2 makes users with all channels, and refuses a pattern that is added to these."""
+RULES: Final = " ".join((*KEYS, _RESET, *CHANNELS, COMMANDS))
 """What ``ACL SETUSER`` has to grant, so that everything works."""
 
 _KEY = "nbqueue:{default}:rights"
@@ -35,17 +37,23 @@ _OTHERS: Final = """
 MGET k|EVALSHA x 0|SCRIPT LOAD x|EXPIRE k 1|HGETALL k|HVALS k|SISMEMBER k v|SMEMBERS k
 XREVRANGE k + -|XTRIM k MAXLEN 0|ZCOUNT k 0 0|ZREMRANGEBYSCORE k 0 0
 """
+_FOR_CHANNELS: Final = ("PUBLISH", "SUBSCRIBE")
 _OF_WORKERS: Final = "BLMOVE k k RIGHT RIGHT 1"
 _PROBED_KEYS: Final = ("asynq:queues", "asynq:{default}:rights", "nbqueue:{default}:rights")
 _PROBED_CHANNELS: Final = ("asynq:cancel", "nbqueue:{default}:wake")
 
 
 class Missing(NamedTuple):
-    """Which rights a user lacks: names of commands, patterns of keys and of channels."""
+    """Which rights a user lacks: names of commands, patterns of keys and of channels.
 
-    commands: list[str]
-    keys: list[str]
-    channels: list[str]
+    ``for_channels`` are the commands that nothing needs but channels, without which all works by
+    asking.
+    """
+
+    commands: Sequence[str] = ()
+    keys: Sequence[str] = ()
+    channels: Sequence[str] = ()
+    for_channels: Sequence[str] = ()
 
 
 def _parsed(text: str) -> list[tuple[str, ...]]:
@@ -74,14 +82,16 @@ def missing(tried: Sequence[tuple[str, ...]], replies: Sequence[Any]) -> Missing
     ]
     commands = list(dict.fromkeys(_shown(words) for words, text in refused if _is_command(text)))
     keys = {words[1] for words, text in refused if words[0] == "EXISTS" and not _is_command(text)}
-    channels = {words[1] for words, _ in refused if words[0] in ("PUBLISH", "SUBSCRIBE")}
+    channels = {
+        words[1] for words, text in refused if words[0] in _FOR_CHANNELS and not _is_command(text)
+    }
     lacks_channels = [
         pattern for pattern, channel in zip(CHANNELS, _PROBED_CHANNELS, strict=False)
         if channel in channels
     ]  # fmt: skip
-    # Without channels all works by asking.
-    needed = [name for name in commands if name not in ("PUBLISH", "SUBSCRIBE")]
-    return Missing(needed, _missing_keys(keys), lacks_channels)
+    needed = [name for name in commands if name not in _FOR_CHANNELS]
+    for_channels = [name for name in commands if name in _FOR_CHANNELS]
+    return Missing(needed, _missing_keys(keys), lacks_channels, for_channels)
 
 
 def _is_for_want_of_rights(error: Exception) -> bool:
@@ -120,27 +130,69 @@ def refusal(url: StoreURL, lacks: Missing) -> str:
         parts.append(f"the keys {' '.join(lacks.keys)}")
     if lacks.channels:
         parts.append(f"the channels {' '.join(lacks.channels)}")
-    user = url.username or "default"
     return (
-        f"the user {user!r} of the store {url.redacted} lacks rights that nbqueue needs: "
-        f"{' and '.join(parts)}. This suffices: ACL SETUSER {user} {RULES} (see docs/store.md)"
+        f"{_user(url)} lacks rights that nbqueue needs: {' and '.join(parts)}. "
+        f"This suffices: {_line(url, with_keys=bool(lacks.keys))} (see docs/store.md)"
     )
 
 
-def slower(url: StoreURL, channels: Sequence[str] = CHANNELS[:2]) -> str:
-    """What is said to a user without channels."""
-    user = url.username or "default"
+def refused_queues(url: StoreURL, queues: Sequence[str]) -> str:
+    """What is said to a worker that may not use the keys of queues that it is to serve."""
+    patterns = " ".join(f"~asynq:{{{name}}}:* ~nbqueue:{{{name}}}:*" for name in queues)
     return (
-        f"the user {user!r} of the store {url.redacted} may not use the channels "
-        f"{' '.join(channels)}: nbqueue asks the store again and again instead, which takes "
-        "longer, and tasks that run cannot be cancelled. This gives it the right: "
-        f"ACL SETUSER {user} {' '.join(CHANNELS)} +publish +subscribe (see docs/store.md)"
+        f"{_user(url)} may not use the keys of the queues {', '.join(map(repr, queues))}, which "
+        f"this worker is to serve. This gives it the right: ACL SETUSER {_name(url)} {patterns} "
+        "(see docs/store.md)"
     )
 
 
-def missing_right(text: str) -> str:
+def refused_channel(channel: str, text: str) -> Missing:
+    """What a server's refusal ``text`` of a subscription to ``channel`` says."""
+    if _is_command(text):
+        return Missing(for_channels=["SUBSCRIBE"])
+    return Missing(
+        channels=[each for each in CHANNELS if channel.startswith(each[1:].removesuffix("*"))]
+    )
+
+
+def slower(url: StoreURL, lacks: Missing) -> str:
+    """What a user is warned of who may not use some channels, or the commands for them."""
+    parts, follows = [], []
+    if lacks.channels:
+        parts.append(f"use the channels {' '.join(lacks.channels)}")
+    if lacks.for_channels:
+        parts.append(f"run the commands {', '.join(lacks.for_channels)}")
+    if lacks.for_channels or set(lacks.channels) & set(CHANNELS[1:]):
+        follows.append("nbqueue asks the store again and again instead, which takes longer")
+    if lacks.for_channels or CHANNELS[0] in lacks.channels:
+        follows.append("tasks that run cannot be cancelled")
+    grants = [*lacks.channels, *(f"+{name.lower()}" for name in lacks.for_channels)]
+    return (
+        f"{_user(url)} may not {' nor '.join(parts)}: {', and '.join(follows)}. "
+        f"This gives it the right: ACL SETUSER {_name(url)} {' '.join(grants)} (see docs/store.md)"
+    )
+
+
+def missing_right(url: StoreURL, text: str) -> str:
     """What a server's refusal ``text`` for want of a right means for the user."""
-    return (
-        f"the store's user lacks a right: {text}. "
-        f"This suffices: ACL SETUSER <name> {RULES} (see docs/store.md)"
-    )
+    line = _line(url, with_keys=is_about_keys(text))
+    return f"the store's user lacks a right: {text}. This suffices: {line} (see docs/store.md)"
+
+
+def is_about_keys(text: str) -> bool:
+    """Whether a server's refusal ``text`` for want of a right is because of a key."""
+    return " key" in text and not _is_command(text)
+
+
+def _name(url: StoreURL) -> str:
+    return url.username or "default"
+
+
+def _user(url: StoreURL) -> str:
+    return f"the user {_name(url)!r} of the store {url.redacted}"
+
+
+def _line(url: StoreURL, *, with_keys: bool) -> str:
+    # A pattern of keys that is added to all keys is refused.
+    rules = RULES if with_keys else RULES.removeprefix(" ".join(KEYS) + " ")
+    return f"ACL SETUSER {_name(url)} {rules}"

@@ -12,12 +12,13 @@ from nbqueue.broker.commands import Expired
 from nbqueue.broker.presence import Adopted, Overdue
 from nbqueue.broker.resp import ReplyError
 from nbqueue.clock import Clock
+from nbqueue.store.rights import is_about_keys
 from nbqueue.wire.keys import QUEUES, is_queue_name, queue_keys
 from nbqueue.worker.cancelled import CancelFollower
 from nbqueue.worker.links import Links
 from nbqueue.worker.reactor import Reactor
 from nbqueue.worker.refusals import refused
-from nbqueue.worker.upkeep import ATTEMPT_DAYS, Part, Service
+from nbqueue.worker.upkeep import ATTEMPT_DAYS, Part, Service, checked
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -81,11 +82,15 @@ class Elsewhere(Service):
         self._others: list[str] = []
         self._next = 0
         self._turn = 0
+        self._denied: set[str] = set()
+        """Queues that our user may not touch, since the store is there."""
+        self._said: set[str] = set()
         super().__init__(reactor, links, clock, 1.0)
 
     def stop(self) -> None:
         super().stop()
         self._turn = 0
+        self._denied.clear()
 
     def run_once(self) -> None:
         link = self._links.upkeep
@@ -110,12 +115,25 @@ class Elsewhere(Service):
         for _ in range(min(count, _MOST_VISITS)):
             self._next = (self._next + 1) % len(self._others)
             queue = self._others[self._next]
-            if queue not in self._served:
+            if queue not in self._served and queue not in self._denied:
                 self._visit(queue)
 
     def _visit(self, queue: str) -> None:
         command = presence.overdue(queue, self._clock.now_ms(), self._oldest_ms())
-        self._send(command, partial(self._on_overdue, queue))
+        link = self._links.upkeep
+        if link is not None:
+            link.send(command, partial(self._on_visited, queue))
+
+    def _on_visited(self, queue: str, reply: object) -> None:
+        if isinstance(reply, ReplyError) and reply.reason == "NOPERM" and is_about_keys(str(reply)):
+            self._denied.add(queue)
+            if queue not in self._said:
+                self._said.add(queue)
+                log.info(
+                    "queue is left alone, as its keys are denied queue=%s error=%s", queue, reply
+                )
+            return
+        self._on_overdue(queue, checked(reply))
 
     def _oldest_ms(self) -> int:
         return self._clock.now_ms() - ATTEMPT_DAYS * 86_400_000

@@ -15,7 +15,7 @@ from nbqueue.backoff import Backoff
 from nbqueue.broker.link import Link, LinkLost, Listener
 from nbqueue.errors import StoreUnsuitable
 from nbqueue.store.connection import Store
-from nbqueue.store.rights import slower
+from nbqueue.store.rights import Missing, refused_channel, slower
 from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
 from nbqueue.worker.reactor import Reactor, Timer
 from nbqueue.worker.refusals import faults
@@ -62,7 +62,9 @@ class Links:
         self._answer_timeout = answer_timeout
         self._closed = False
         self._ask_timer: Timer | None = None
-        self._is_deaf_said = False
+        self._refused: dict[str, str] = {}
+        """The channels that our user may not listen to, and what the server said of each."""
+        self._said: set[str] = set()
         self.on_asking: list[Callable[[], None]] = []
         """Called each second while our user may not listen to channels."""
         self.on_up: list[Callable[[], None]] = []
@@ -221,13 +223,26 @@ class Links:
 
         self._reactor.watch(link, partial(self._read, link), on_writable=write if writing else None)
 
-    def _on_refused(self, error: Any) -> None:
+    def _on_refused(self, channel: str, error: Any) -> None:
         """Our user may not listen to a channel: what is said there is found by asking, later."""
-        if not self._is_deaf_said:
-            self._is_deaf_said = True
-            log.warning("%s error=%s", slower(self._store.url), error)
+        if not self._refused:
+            # Some channels are asked for a round trip later.
+            self._reactor.after(_ASK_SECONDS / 2, self._say_refused)
+        self._refused[channel] = str(error)
         if self._ask_timer is None:
             self._ask()
+
+    def _say_refused(self) -> None:
+        """Warn of channels that were refused, unless that was said."""
+        lacks = [refused_channel(*each) for each in self._refused.items()]
+        error = next(iter(self._refused.values()))
+        self._refused.clear()
+        channels = list(dict.fromkeys(name for each in lacks for name in each.channels))
+        commands = list(dict.fromkeys(name for each in lacks for name in each.for_channels))
+        if not self._said.issuperset((*channels, *commands)):
+            self._said.update(channels, commands)
+            missing = Missing(channels=channels, for_channels=commands)
+            log.warning("%s error=%s", slower(self._store.url, missing), error)
 
     def _ask(self) -> None:
         self._ask_timer = self._reactor.after(_ASK_SECONDS, self._ask)

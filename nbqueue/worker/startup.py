@@ -6,12 +6,14 @@ import logging
 import threading
 import time
 import warnings
+from collections.abc import Iterable
 
 from nbqueue.backoff import Backoff
 from nbqueue.durations import format_duration
-from nbqueue.errors import StoreUnreachable
+from nbqueue.errors import StoreDenied, StoreUnreachable
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.descriptors import ensure
+from nbqueue.store.rights import is_about_keys, refused_queues
 from nbqueue.store.url import default_url, parse_url
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.spawn import wanted
@@ -33,11 +35,12 @@ def ensure_descriptors(settings: WorkerSettings) -> None:
     ensure(needed, f"a worker of {count:,} {'queue' if count == 1 else 'queues'}")
 
 
-def wait_for_store(url: str | None, seconds: float) -> Store:
+def wait_for_store(url: str | None, seconds: float, queues: Iterable[str] = ()) -> Store:
     """Connect to the store at ``url``; wait for so many seconds for one that is away.
 
     That is one that nobody answers at, whose name cannot be resolved, or that still reads its
-    data. Raises `StoreError`: at once where waiting is of no use, as for a wrong password.
+    data. Raises `StoreError`: at once where waiting is of no use, as for a wrong password, or
+    for a user who may not use the keys of one of ``queues``.
     """
     place = default_url() if url is None else parse_url(url)
     until = time.monotonic() + seconds
@@ -61,8 +64,33 @@ def wait_for_store(url: str | None, seconds: float) -> Store:
             continue
         for each in said:
             log.warning("%s", each.message)
+        check_queues(store, queues)
         if is_said:
             log.info("store is there url=%s", place.redacted)
         if store.is_schema_due:
             store.note_schema()
         return store
+
+
+def check_queues(store: Store, queues: Iterable[str]) -> None:
+    """Raise `StoreDenied` if the store's user may not read or write the keys of one of ``queues``.
+
+    Nothing is changed by that: the keys do not exist.
+    """
+    tried = [
+        (queue, command, f"{program}:{{{queue}}}:rights")
+        for queue in queues
+        for command in ("EXISTS", "PERSIST")
+        for program in ("asynq", "nbqueue")
+    ]
+    if not tried:
+        return
+    replies = store.ask(*((command, key) for _, command, key in tried))
+    denied = {
+        queue: str(reply)
+        for (queue, _, _), reply in zip(tried, replies, strict=True)
+        if isinstance(reply, Exception) and is_about_keys(str(reply))
+    }
+    if denied:
+        store.close()
+        raise StoreDenied(refused_queues(store.url, list(denied)))

@@ -81,7 +81,7 @@ class Supervisor:
     def __init__(self, settings: WorkerSettings, store: Store | None = None) -> None:
         self.settings = settings
         ensure_descriptors(settings)
-        self.store = store or wait_for_store(settings.url, settings.wait_seconds)
+        self.store = store or wait_for_store(settings.url, settings.wait_seconds, settings.queues)
         self._keys = Keyring.load(self.store.config_directory)
         self.reactor = Reactor()
         # Before what the connections do each round: an executor should have its task first.
