@@ -15,6 +15,16 @@ import hiredis
 _RECEIVE = 65_536
 
 
+class _Socket(socket.socket):
+    """A socket that closes itself when nothing refers to it any more, as its owner may be gone.
+
+    One that an exception or a thread held until then would warn, in whatever code runs by then.
+    """
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class PlainConnection:
     """A socket over TCP, or to a path, and a parser of replies."""
 
@@ -46,7 +56,7 @@ class PlainConnection:
 
     def _open(self) -> socket.socket:
         if isinstance(self._place, str):
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock: socket.socket = _Socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 sock.settimeout(self._seconds)
                 sock.connect(self._place)
@@ -54,7 +64,9 @@ class PlainConnection:
                 sock.close()
                 raise
             return sock
-        sock = socket.create_connection(self._place, self._seconds)
+        plain = socket.create_connection(self._place, self._seconds)
+        sock = _Socket(plain.family, plain.type, plain.proto, plain.detach())
+        sock.settimeout(self._seconds)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in self._keepalive.items():

@@ -15,7 +15,7 @@ from nbqueue.wire.keys import check_queue_name
 @pytest.mark.parametrize("end", ["", "."])
 def test_a_full_store_is_one_sentence_after_another(end: str) -> None:
     error = ReplyError(f"OOM command not allowed when used memory > 'maxmemory'{end}")
-    assert "'maxmemory'. Raise maxmemory" in str(store_error(error))
+    assert "'maxmemory'. Raise maxmemory" in str(store_error(error, parse_url("redis://h")))
 
 
 @pytest.mark.parametrize(
