@@ -6,6 +6,7 @@ Everything that a `Lab` starts is ended with it, by process id, whatever the tes
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -50,6 +51,13 @@ def end_process(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+@functools.cache
+def _protects_files(program: Path) -> bool:
+    """Whether the server lets nobody move its files with CONFIG SET, unless it is told to."""
+    found = programs._examine(program)
+    return isinstance(found, programs.Program) and found.level >= (7, 0, 0)
+
+
 class Server:
     """A Redis of its own with an append-only file, on a socket; it can be killed and come back."""
 
@@ -70,6 +78,8 @@ class Server:
         # Without fsync every write is in the file's cache before it is answered, and survives a
         # kill. With it Redis puts writes off while the disk is busy.
         words += ["--appendonly", "yes", "--appendfsync", "no", "--save", ""]
+        if _protects_files(self._program):
+            words += ["--enable-protected-configs", "yes"]  # tests move the server's files
         log = open(self.folder / "log", "ab")  # noqa: SIM115
         with log:
             self.process = subprocess.Popen([str(self._program), *words], stdout=log, stderr=log)
