@@ -98,4 +98,4 @@ def test_an_unknown_option_is_told_which_there_are() -> None:
 @pytest.mark.parametrize("name", [each.name for each in fields(TaskOptions)])
 def test_the_help_of_options_names_each(name: str) -> None:
     assert f"``{name}``" in (Client.options.__doc__ or "")
-    assert re.search(rf"^    {name}: ", TaskOptions.__doc__ or "", re.MULTILINE)
+    assert re.search(rf"^ *{name}: ", TaskOptions.__doc__ or "", re.MULTILINE)
