@@ -16,9 +16,10 @@ _RECEIVE = 65_536
 
 
 class _Socket(socket.socket):
-    """A socket that closes itself when nothing refers to it any more, as its owner may be gone.
+    """A socket that closes itself, without a warning, when nothing refers to it any more.
 
-    One that an exception or a thread held until then would warn, in whatever code runs by then.
+    Clients may be dropped without being closed; with redis-py nobody complains either. It is done
+    here and not in the connection, as the garbage collector may come to the socket first.
     """
 
     def __del__(self) -> None:
@@ -37,10 +38,6 @@ class PlainConnection:
         self._seconds = seconds
         self._keepalive = keepalive
         self._reader: Any = None
-
-    def __del__(self) -> None:
-        # Clients may be dropped without being closed; with redis-py nobody complains either.
-        self.disconnect()
 
     def connect(self) -> None:
         """Raises `OSError`; its text says what was tried."""
