@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.scheduling import STATE_FIELDS, read_state
-from nbqueue.client.schedule_entries import Found, find, payload_text
+from nbqueue.client.schedule_entries import Found, payload_text
 from nbqueue.clock import to_ms
 from nbqueue.durations import format_duration
 from nbqueue.errors import StoreDamaged, UsageError
@@ -14,7 +14,6 @@ from nbqueue.wire.decoding import moment, time_ms
 from nbqueue.wire.schedules import decode_entry
 
 if TYPE_CHECKING:
-    from nbqueue.client.schedules import Schedule
     from nbqueue.client.session import Session
 
 ROW = (
@@ -82,30 +81,3 @@ def time_until(at: datetime | None, session: Session) -> str:
         return "never again"
     seconds = (to_ms(at) - session.clock.now_ms()) / 1000
     return f"next in {format_duration(seconds)}" if seconds > 0 else "due"
-
-
-def schedule_text(schedule: Schedule) -> str:
-    """What the handle of a schedule is as text."""
-    row = _row(schedule)
-    if row is None:
-        return f"<Schedule {schedule.id!r} queue={schedule.queue}>"
-    said = "paused" if row["paused"] else time_until(row["next_at"], schedule._session)
-    zone = "" if row["tz"] == "UTC" else f" ({row['tz']})"
-    return f"<Schedule {schedule.id!r} {row['spec']!r}{zone} {row['type']} {said}>"
-
-
-def schedule_html(schedule: Schedule) -> str | None:
-    """Its card in a notebook; None, for the text, if there is no such schedule any more."""
-    from nbqueue.views.cards import schedule_card
-
-    row = _row(schedule)
-    return None if row is None else schedule_card(row)
-
-
-def _row(schedule: Schedule) -> dict[str, Any] | None:
-    session = schedule._session
-    try:
-        found = find(session, schedule.queue, schedule.id) if session.is_open else None
-    except StoreDamaged:
-        return None
-    return None if found is None else row_of(schedule.queue, found)
