@@ -1,26 +1,16 @@
 -- Changes in an encoded message of a task, field by field.
+-- USES: varint
 --
 -- `with_failure(msg, error_field, failed_field)`: the message with these encoded fields, number 7 (the
 -- text of the error) and number 11 (when the task failed last), in place of those that it has; and how
 -- often it was retried. What is no message stays as it is, and nil.
-
-local function number_at(text, at)
-  local value, factor = 0, 1
-  while true do
-    local byte = string.byte(text, at) or 0
-    value, factor, at = value + byte % 128 * factor, factor * 128, at + 1
-    if byte < 128 then
-      return value, at
-    end
-  end
-end
 
 local function with_failure(msg, error_field, failed_field)
   local at, copied_to, parts, retried = 1, 0, {}, 0
   local new = { { 7, error_field }, { 11, failed_field } }
   while at <= #msg do
     local begins, tag, length = at, nil, nil
-    tag, at = number_at(msg, at)
+    tag, at = varint(msg, at)
     local field, kind = math.floor(tag / 8), tag % 8
     while new[1] and field >= new[1][1] do
       parts[#parts + 1] = string.sub(msg, copied_to + 1, begins - 1)
@@ -28,10 +18,10 @@ local function with_failure(msg, error_field, failed_field)
       copied_to = begins - 1
     end
     if kind == 0 then
-      length, at = number_at(msg, at)
+      length, at = varint(msg, at)
       retried = field == 6 and length or retried
     elseif kind == 2 then
-      length, at = number_at(msg, at)
+      length, at = varint(msg, at)
       at = at + length
     elseif kind == 1 or kind == 5 then
       at = at + (kind == 1 and 8 or 4)

@@ -1,4 +1,5 @@
 -- What a listing tells of tasks, and which tasks it leaves out.
+-- USES: varint
 --
 -- `row(id, score)`: take in what there is of a task, unless there is none or a filter leaves it out.
 -- `told(count)`: what was taken in, column by column, as `count` and the number of these tasks, then
@@ -56,17 +57,6 @@ local function fits(text, parts)
     end
   end
   return true
-end
-
-local function varint(text, at)
-  local value, factor = 0, 1
-  while true do
-    local byte = string.byte(text, at) or 0
-    value, factor, at = value + byte % 128 * factor, factor * 128, at + 1
-    if byte < 128 then
-      return value, at
-    end
-  end
 end
 
 -- The type, where the payload begins in the message with its tag, where it begins and where it ends.
