@@ -12,29 +12,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nbqueue import moved_modules
+
 __version__ = "0.1.0"
+
+moved_modules.install()
 
 _HOMES = {
     "connect": "nbqueue.client.client",
     "Client": "nbqueue.client.client",
-    "TaskFuture": "nbqueue.client.futures",
-    "TaskGroup": "nbqueue.client.groups",
-    "wait": "nbqueue.client.together",
-    "Inspector": "nbqueue.client.inspector",
-    "QueueInfo": "nbqueue.broker.infos",
-    "TaskInfo": "nbqueue.broker.infos",
+    "TaskFuture": "nbqueue.client.futures.future",
+    "TaskGroup": "nbqueue.client.futures.group",
+    "wait": "nbqueue.client.futures.wait",
+    "Inspector": "nbqueue.client.inspection.inspector",
+    "QueueInfo": "nbqueue.broker.reads.models",
+    "TaskInfo": "nbqueue.broker.reads.models",
     "Worker": "nbqueue.worker.worker",
-    "current_task": "nbqueue.executor.context",
-    "Task": "nbqueue.executor.context",
-    "progress": "nbqueue.executor.progress",
-    "report": "nbqueue.executor.reports",
-    "rng": "nbqueue.executor.randomness",
-    "Message": "nbqueue.executor.aggregation",
-    "exponential": "nbqueue.executor.policy",
-    "asynq_delay": "nbqueue.executor.policy",
+    "current_task": "nbqueue.tasks.task",
+    "Task": "nbqueue.tasks.task",
+    "progress": "nbqueue.executor.output.progress",
+    "report": "nbqueue.executor.output.task_reports",
+    "rng": "nbqueue.executor.seeded_random",
+    "Message": "nbqueue.tasks.aggregation_group",
+    "exponential": "nbqueue.tasks.retry_policy",
+    "asynq_delay": "nbqueue.tasks.retry_policy",
     "SkipRetry": "nbqueue.errors",
     "RevokeTask": "nbqueue.errors",
-    "Periodic": "nbqueue.executor.periodic",
+    "Periodic": "nbqueue.tasks.periodic",
     "RetryLater": "nbqueue.errors",
     "Limit": "nbqueue.limits",
     "NbqueueError": "nbqueue.errors",
@@ -68,7 +72,7 @@ _HOMES = {
     "TaskTimeout": "nbqueue.errors",
     "WorkerLost": "nbqueue.errors",
     "HandlerNotFound": "nbqueue.errors",
-    "Schedule": "nbqueue.client.schedules",
+    "Schedule": "nbqueue.client.schedules.schedule",
     "ScheduleNotFound": "nbqueue.errors",
     "SignatureError": "nbqueue.errors",
     "UnknownKey": "nbqueue.errors",
@@ -168,13 +172,13 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from nbqueue.broker.infos import QueueInfo, TaskInfo
+    from nbqueue.broker.reads.models import QueueInfo, TaskInfo
     from nbqueue.client.client import Client, connect
-    from nbqueue.client.futures import TaskFuture
-    from nbqueue.client.groups import TaskGroup
-    from nbqueue.client.inspector import Inspector
-    from nbqueue.client.schedules import Schedule
-    from nbqueue.client.together import wait
+    from nbqueue.client.futures.future import TaskFuture
+    from nbqueue.client.futures.group import TaskGroup
+    from nbqueue.client.futures.wait import wait
+    from nbqueue.client.inspection.inspector import Inspector
+    from nbqueue.client.schedules.schedule import Schedule
     from nbqueue.errors import (
         CannotPickle,
         HandlerNotFound,
@@ -215,12 +219,12 @@ if TYPE_CHECKING:
         ValueTooLarge,
         WorkerLost,
     )
-    from nbqueue.executor.aggregation import Message
-    from nbqueue.executor.context import Task, current_task
-    from nbqueue.executor.periodic import Periodic
-    from nbqueue.executor.policy import asynq_delay, exponential
-    from nbqueue.executor.progress import progress
-    from nbqueue.executor.randomness import rng
-    from nbqueue.executor.reports import report
+    from nbqueue.executor.output.progress import progress
+    from nbqueue.executor.output.task_reports import report
+    from nbqueue.executor.seeded_random import rng
     from nbqueue.limits import Limit
+    from nbqueue.tasks.aggregation_group import Message
+    from nbqueue.tasks.periodic import Periodic
+    from nbqueue.tasks.retry_policy import asynq_delay, exponential
+    from nbqueue.tasks.task import Task, current_task
     from nbqueue.worker.worker import Worker

@@ -19,8 +19,8 @@ from zoneinfo import ZoneInfo
 from nbqueue.clock import from_ms, to_ms
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
-from nbqueue.forks import in_children
-from nbqueue.visible import shown
+from nbqueue.printable import shown
+from nbqueue.runtime.forks import in_children
 
 YEARS = 5
 """A spec that matches nothing for so many years never matches, as in Asynq."""

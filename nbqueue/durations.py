@@ -7,7 +7,7 @@ import re
 from datetime import timedelta
 
 from nbqueue.errors import InvalidDuration
-from nbqueue.visible import shown
+from nbqueue.printable import shown
 
 Duration = float | int | timedelta | str
 

@@ -46,7 +46,7 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from nbqueue.visible import visible
+from nbqueue.printable import visible
 
 if sys.version_info >= (3, 11):
     _TimeoutError = TimeoutError

@@ -11,8 +11,9 @@ from typing import Any
 from nbqueue.checks import is_whole
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.moved_modules import public
 from nbqueue.names import fault_of
-from nbqueue.visible import shown
+from nbqueue.printable import shown
 
 Rate = str | tuple[int, Duration]
 
@@ -26,6 +27,7 @@ _RATE = re.compile(r"^\s*(\d{1,18})\s*/\s*(\S.*)$", re.ASCII)
 _UNITS = ("ms", "s", "m", "h", "d", "w")
 
 
+@public
 @dataclass(frozen=True)
 class Limit:
     """Tasks that share something share a limit, by its name, within their queue.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from nbqueue.visible import shown
+from nbqueue.printable import shown
 
 
 def fault_of(

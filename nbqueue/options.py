@@ -14,7 +14,7 @@ from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.limits import Limit
 from nbqueue.names import fault_of
-from nbqueue.visible import shown
+from nbqueue.printable import shown
 
 LONGEST_SEED = 1_024
 """The most bytes that a seed may have."""

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from nbqueue.errors import UsageError
-from nbqueue.visible import shown
+from nbqueue.printable import shown
 
 Size = int | str
 

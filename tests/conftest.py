@@ -18,7 +18,7 @@ from hypothesis import settings
 from nbqueue.broker.broker import Broker
 from nbqueue.clock import Clock
 from nbqueue.errors import NoEmbeddedServer
-from nbqueue.store import programs
+from nbqueue.store import server_programs
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.embedded import stop_server
 
@@ -32,17 +32,17 @@ settings.register_profile("nbqueue", deadline=None)
 settings.load_profile("nbqueue")
 
 
-def tested_program() -> programs.Program:
+def tested_program() -> server_programs.Program:
     """The Redis to test with: the one that the environment names, else that of the wheel.
 
     So what is installed on the machine does not change what is tested. Without a wheel it is what
     an embedded store would start.
     """
-    in_wheel = programs._in_wheel()
+    in_wheel = server_programs._in_wheel()
     with pytest.MonkeyPatch.context() as patch:
-        if not os.environ.get(programs.PROGRAM_VARIABLE) and in_wheel is not None:
-            patch.setenv(programs.PROGRAM_VARIABLE, in_wheel)
-        return programs.choose_program()
+        if not os.environ.get(server_programs.PROGRAM_VARIABLE) and in_wheel is not None:
+            patch.setenv(server_programs.PROGRAM_VARIABLE, in_wheel)
+        return server_programs.choose_program()
 
 
 def pytest_report_header() -> str:
@@ -53,7 +53,7 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
-def server_program() -> programs.Program:
+def server_program() -> server_programs.Program:
     """The Redis to test with. Where there is none, tests skip at home and fail in CI."""
     try:
         return tested_program()
@@ -68,24 +68,24 @@ def _scrubbed_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """No test meets the user's own store, key or settings."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith("NBQUEUE_") and name != programs.PROGRAM_VARIABLE:
+            if name.startswith("NBQUEUE_") and name != server_programs.PROGRAM_VARIABLE:
                 patch.delenv(name)
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         with contextlib.suppress(NoEmbeddedServer):
             # Embedded stores that tests start for themselves are of the same program.
-            patch.setenv(programs.PROGRAM_VARIABLE, str(tested_program().path))
+            patch.setenv(server_programs.PROGRAM_VARIABLE, str(tested_program().path))
         yield
 
 
 @pytest.fixture(scope="session")
 def _shared_store(
-    server_program: programs.Program, tmp_path_factory: pytest.TempPathFactory
+    server_program: server_programs.Program, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Store]:
     home = tmp_path_factory.mktemp("store") / "s"
     with pytest.MonkeyPatch.context() as patch:
         # One program for all tests, so that a start costs no search.
-        patch.setenv(programs.PROGRAM_VARIABLE, str(server_program.path))
+        patch.setenv(server_programs.PROGRAM_VARIABLE, str(server_program.path))
         with connect(f"embedded://{home}") as store:
             yield store
         stop_server(home)

@@ -6,21 +6,28 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from nbqueue.broker import commands, grouping, resp
-from nbqueue.broker.beside import whole_result
-from nbqueue.broker.calling import MEASURE_SECONDS, PATIENCE, Caller
-from nbqueue.broker.channel import Sending
-from nbqueue.broker.commands import Arg, Command, LockHolder, NewTask
-from nbqueue.broker.patience import Patience
-from nbqueue.broker.producing import OneByOne, unconfirmed
-from nbqueue.broker.records import RECORD_FIELDS, Ending, TaskRecord, first_record, read_record
-from nbqueue.broker.slices import QUEUES_AT_ONCE, in_slices
+from nbqueue.broker.call_deadline import Patience
+from nbqueue.broker.commands import aggregation, lifecycle
+from nbqueue.broker.commands.enqueue import OneByOne, unconfirmed
+from nbqueue.broker.commands.lifecycle import Arg, Command, LockHolder, NewTask
+from nbqueue.broker.large_values import whole_result
+from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
+from nbqueue.broker.reads.task_record import (
+    RECORD_FIELDS,
+    Ending,
+    TaskRecord,
+    first_record,
+    read_record,
+)
+from nbqueue.broker.resilient_calls import MEASURE_SECONDS, PATIENCE, Caller
 from nbqueue.errors import (
     StoreError,
     StoreUnreachable,
     TaskIdConflict,
 )
 from nbqueue.store.connection import Store
+from nbqueue.transport import resp
+from nbqueue.transport.blocking import Sending
 from nbqueue.wire import fields, states
 from nbqueue.wire.attempts import is_last_failure
 from nbqueue.wire.decoding import stream_entry, text
@@ -133,9 +140,9 @@ class Broker(Caller):
         again = self._register(queue)
         before: list[Command[Any]] = []
         if group and due_ms is not None:
-            before.append(grouping.note_groups(queue, [group], due_ms))
+            before.append(aggregation.note_groups(queue, [group], due_ms))
         if fingerprint is not None and blob is not None:
-            before.append(commands.store_code(queue, fingerprint, blob, now_ms))
+            before.append(lifecycle.store_code(queue, fingerprint, blob, now_ms))
 
         def batches() -> Iterator[Command[Any]]:
             yield from before
@@ -143,11 +150,11 @@ class Broker(Caller):
                 part = tasks[start : start + _BATCH]
                 if due_ms is not None:
                     later = [(task, due_ms) for task in part]
-                    yield commands.schedule(queue, later, now_ms, fingerprint, repeated, group)
+                    yield lifecycle.schedule(queue, later, now_ms, fingerprint, repeated, group)
                 elif group:
-                    yield grouping.add_to_group(queue, group, part, now_ms, repeated)
+                    yield aggregation.add_to_group(queue, group, part, now_ms, repeated)
                 else:
-                    yield commands.enqueue(queue, part, now_ms, fingerprint, repeated)
+                    yield lifecycle.enqueue(queue, part, now_ms, fingerprint, repeated)
 
         number = self._sent_over()
         replies = self._channel.run(batches(), again)[len(before) :]
@@ -188,10 +195,10 @@ class Broker(Caller):
                 number = self._sent_over()
                 again = self._register(queue)
                 if group and due_ms is not None:
-                    self._channel.run([grouping.note_groups(queue, [group], due_ms)])
+                    self._channel.run([aggregation.note_groups(queue, [group], due_ms)])
                 [answer] = self._channel.run(
                     [
-                        commands.enqueue_unique(
+                        lifecycle.enqueue_unique(
                             queue, task, lock, lock_ms, now_ms, due_ms=due_ms, replace=replace,
                             after=after, fingerprint=fingerprint, repeated=repeated, group=group,
                         )
@@ -205,7 +212,7 @@ class Broker(Caller):
                 if answer == "NOCODE":
                     if fingerprint is None or blob is None:
                         raise StoreError(f"the store lacks the code of a task for {queue!r}")
-                    self._channel.run([commands.store_code(queue, fingerprint, blob, now_ms)])
+                    self._channel.run([lifecycle.store_code(queue, fingerprint, blob, now_ms)])
                     continue
                 if not isinstance(answer, LockHolder):
                     self._confirm(number)

@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nbqueue.broker.beside import argument_fields
-from nbqueue.broker.command import NewTask, Staged
-from nbqueue.pieces import LARGE, Body
+from nbqueue.broker.large_values import argument_fields
+from nbqueue.runtime.buffers import LARGE, Body
+from nbqueue.transport.script_call import NewTask, Staged
 from nbqueue.wire import fields
 from nbqueue.wire.keys import QueueKeys, queue_keys
 
 if TYPE_CHECKING:
-    from nbqueue.broker.commands import Ended
+    from nbqueue.broker.commands.lifecycle import Ended
 
 STAGED = frozenset("mr")
 """Letters of tasks of which something is staged."""

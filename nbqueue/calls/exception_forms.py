@@ -10,8 +10,9 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from nbqueue.calls import pickler, raw_exceptions, rebuild
-from nbqueue.calls.names import clean_text, type_name
+from nbqueue.calls import raw_exceptions, rebuild
+from nbqueue.calls.pickling import pickler
+from nbqueue.calls.readable_names import clean_text, type_name
 
 MAX_SIZE = 1_000_000
 _MAX_PART = MAX_SIZE // 10

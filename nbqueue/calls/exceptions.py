@@ -10,11 +10,13 @@ import os
 import pickle
 import traceback
 
-from nbqueue.calls import active, pickler, raw_exceptions
+from nbqueue.calls import raw_exceptions
 from nbqueue.calls.exception_forms import dump_itself
-from nbqueue.calls.names import clean_text, type_name
+from nbqueue.calls.modules import active_modules
+from nbqueue.calls.pickling import pickler
+from nbqueue.calls.readable_names import clean_text, type_name
 from nbqueue.errors import IncompatiblePython, NbqueueError, TaskFailed
-from nbqueue.visible import visible
+from nbqueue.printable import visible
 
 _FORMAT = 1
 _MAX_TRACEBACK = 100_000
@@ -23,9 +25,10 @@ _MAX_ERROR_TEXT = 2_000
 _MAX_NOTES = 20
 _MAX_CHAIN = 100
 
-_IMPORT_HOOK = active.__file__  # between an import and what it runs
+_IMPORT_HOOK = active_modules.__file__  # between an import and what it runs
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_OUR_FOLDERS = tuple(os.path.join(_PACKAGE, part) + os.sep for part in ("executor", "calls"))
+_OURS = ("executor", "tasks", "calls")
+_OUR_FOLDERS = tuple(os.path.join(_PACKAGE, part) + os.sep for part in _OURS)
 
 
 class RemoteTraceback(Exception):

@@ -16,15 +16,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nbqueue.calls import captures, pickler, preflight, sources
-from nbqueue.calls.kept import Kept
-from nbqueue.calls.loading import has_code, load_into
-from nbqueue.calls.modules import ModuleSet
-from nbqueue.calls.names import callable_name, is_coroutine_function, type_name
-from nbqueue.calls.plain import dump_plain_arguments, dump_plain_value
+from nbqueue.calls import source_lines
+from nbqueue.calls.modules.call_loader import has_code, load_into
+from nbqueue.calls.modules.module_set import ModuleSet
+from nbqueue.calls.pickling import captured_values, pickler, preflight
+from nbqueue.calls.pickling.fast_pickle import dump_plain_arguments, dump_plain_value
+from nbqueue.calls.pickling.function_cache import Kept
+from nbqueue.calls.readable_names import callable_name, is_coroutine_function, type_name
 from nbqueue.errors import CannotPickle, IncompatiblePython
-from nbqueue.forks import in_children
-from nbqueue.pieces import LARGE, Body
+from nbqueue.runtime.buffers import LARGE, Body
+from nbqueue.runtime.forks import in_children
 
 _FORMAT = 1
 _PYTHON = (sys.version_info.major, sys.version_info.minor)
@@ -71,7 +72,7 @@ def dump_function(fn: Callable[..., Any], limit: int | None = None) -> Code:
         code = _dump_function(fn, limit)
         _kept.put(fn, code)
     elif limit is not None and code.size > limit:
-        raise captures.too_large(fn, limit)
+        raise captured_values.too_large(fn, limit)
     return code
 
 
@@ -84,17 +85,17 @@ def _dump_function(fn: Callable[..., Any], limit: int | None) -> Code:
         raise
     except pickler.TooLarge:
         assert limit is not None
-        raise captures.too_large(fn, limit) from None
+        raise captured_values.too_large(fn, limit) from None
     except Exception as error:
         raise preflight.explain_function(fn, error) from error
     if limit is not None:
-        captures.warn_of_captures(fn, pickled)
+        captured_values.warn_of_captures(fn, pickled)
     body = (
         _FORMAT,
         _PYTHON,
         not pickled.by_value,
         pickled.data,
-        sources.collect(pickled.files),
+        source_lines.collect(pickled.files),
     )
     blob = _dumps(body, pickler.PROTOCOL)
     return Code(
@@ -146,7 +147,7 @@ def load_code(blob: bytes | memoryview) -> Loaded:
             f"Python {_PYTHON[0]}.{_PYTHON[1]}, which cannot load its code: start a worker with "
             f"Python {python[0]}.{python[1]}"
         )
-    sources.register(texts)
+    source_lines.register(texts)
     if by_reference:
         return Loaded(_load(data, "the function"), ModuleSet())
     modules = ModuleSet(texts, blob=bytes(blob))

@@ -45,11 +45,11 @@ import sys
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from nbqueue.calls.beside import BESIDE_SIZE, Beside, read_beside
-from nbqueue.calls.extensions import Seed, pack_extensions, read_extensions
+from nbqueue.calls.call_extensions import Seed, pack_extensions, read_extensions
+from nbqueue.calls.detached import BESIDE_SIZE, Beside, read_beside
 from nbqueue.errors import SignatureError
-from nbqueue.pieces import Piece, rest_of
 from nbqueue.requirements import version_requirement
+from nbqueue.runtime.buffers import Piece, rest_of
 
 VERSION: Final = 1
 PICKLE: Final = 1

@@ -21,7 +21,7 @@ from typing import Any
 from cloudpickle import cloudpickle
 
 from nbqueue.calls import raw_exceptions, rebuild_enums
-from nbqueue.calls.imports import SourceModule, find_local
+from nbqueue.calls.modules.lazy_imports import SourceModule, find_local
 from nbqueue.errors import TaskFailed
 
 LEFT_OUT = "__nbqueue_left_out__"

@@ -15,7 +15,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from nbqueue.calls import identity, rebuild
+from nbqueue.calls import rebuild
+from nbqueue.calls.pickling import identity
 
 # The attribute of a weak container that holds its content.
 KEPT_ALIVE = "_nbqueue_kept_alive"

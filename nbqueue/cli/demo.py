@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from nbqueue.interpreter import module_command
+from nbqueue.runtime.interpreter import module_command
 
 
 @click.command()

@@ -66,7 +66,7 @@ def attempts_table(attempts: DataFrame, labels: Mapping[str, str]) -> None:
     """Print a frame of attempts, with what each task was (by id), times local to this host."""
     import pandas as pd
 
-    from nbqueue.views.frames import duration_words
+    from nbqueue.views.frames.text_frames import duration_words
 
     zone = attempts["started_at"].iloc[0].to_pydatetime().astimezone().tzinfo
     shown = pd.DataFrame(

@@ -16,7 +16,7 @@ import click
 from nbqueue import __version__
 from nbqueue.cli.parameters import COUNT, QUEUE, SIZE, SPAN, url_option
 from nbqueue.errors import NbqueueError, UsageError
-from nbqueue.visible import visible
+from nbqueue.printable import visible
 
 
 class _ShownError(click.ClickException):
@@ -48,12 +48,12 @@ def _show_warning(
 
 _HOMES = {
     "demo": "demo",
-    "health": "health",
-    "logs": "logs",
-    "queue": "inspect",
-    "schedule": "schedules",
-    "store": "store",
-    "task": "inspect",
+    "health": "health_command",
+    "logs": "logs_command",
+    "queue": "inspect_commands",
+    "schedule": "schedule_commands",
+    "store": "store_commands",
+    "task": "inspect_commands",
 }
 
 
@@ -234,7 +234,7 @@ def worker(
     weights = dict(queues) or {"default": 1}
     if len(weights) < len(queues):
         raise UsageError("a queue is named twice by -q: name each once, with its weight")
-    from nbqueue.worker.spawn import prepared
+    from nbqueue.worker.executors.spawn import prepared
 
     count = concurrency or os.cpu_count() or 1
     # Executors take as long to start as what is imported next.

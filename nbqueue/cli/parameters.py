@@ -10,8 +10,8 @@ import click
 from nbqueue.checks import LARGEST_COUNT
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.printable import shown, visible
 from nbqueue.sizes import parse_size
-from nbqueue.visible import shown, visible
 from nbqueue.wire.keys import check_queue_name
 
 if TYPE_CHECKING:

@@ -7,36 +7,38 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-from nbqueue.broker import commands
+from nbqueue.broker.commands import lifecycle
 from nbqueue.calls.functions import dump_function
+from nbqueue.calls.keys.signing import Keyring
 from nbqueue.calls.payloads import BY_REFERENCE, COROUTINE, is_call, pack_call
-from nbqueue.calls.signing import Keyring
-from nbqueue.client.about import About
-from nbqueue.client.codecs import has_json_result
-from nbqueue.client.futures import TaskFuture, attach
-from nbqueue.client.groups import TaskGroup
-from nbqueue.client.limits import Limits
-from nbqueue.client.outcomes import end_of
+from nbqueue.client.futures.future import TaskFuture, attach
+from nbqueue.client.futures.group import TaskGroup
+from nbqueue.client.futures.json_results import has_json_result
+from nbqueue.client.futures.outcome import end_of
+from nbqueue.client.futures.task_facts import About
+from nbqueue.client.futures.waits import seconds_of
+from nbqueue.client.inspection.limits import Limits
+from nbqueue.client.inspection.tables import Tables
 from nbqueue.client.session import CAPTURED_LIMIT, Session, new_session
-from nbqueue.client.submit import Submitter, TaskFunction
-from nbqueue.client.tables import Tables
-from nbqueue.client.waiting import seconds_of
+from nbqueue.client.submitting.submitter import Submitter, TaskFunction
 from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
-from nbqueue.executor.context import Task
+from nbqueue.moved_modules import public
+from nbqueue.printable import visible
 from nbqueue.sizes import Size
-from nbqueue.visible import visible
+from nbqueue.tasks.task import Task
 from nbqueue.wire import states
 from nbqueue.wire.keys import HANDLER_TYPE
 
 if TYPE_CHECKING:
-    from nbqueue.client.inspector import Inspector
-    from nbqueue.client.schedules import Schedule
+    from nbqueue.client.inspection.inspector import Inspector
+    from nbqueue.client.schedules.schedule import Schedule
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@public
 def connect(
     url: str | None = None,
     *,
@@ -66,6 +68,7 @@ def connect(
     return Client(new_session(url, key, captured_limit, durability))
 
 
+@public
 class Client(Tables, Limits, concurrent.futures.Executor):
     """Submits tasks to one store and finds them again; made by `connect`.
 
@@ -246,7 +249,7 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         unsigned = pack_call(code.fingerprint, b"", flags)
         envelope = session.keyring.sign_call(unsigned, pattern, queue, HANDLER_TYPE)
         session.broker.run(
-            commands.serve(
+            lifecycle.serve(
                 queue, pattern, envelope, code.fingerprint, code.blob, session.clock.now_ms()
             )
         )
@@ -255,7 +258,7 @@ class Client(Tables, Limits, concurrent.futures.Executor):
     def unserve(self, pattern: str, *, queue: str = "default") -> bool:
         """Forget the handler that `serve` put there; returns whether there was one."""
         self._session.check_open()
-        return self._session.broker.run(commands.unserve(queue, pattern))
+        return self._session.broker.run(lifecycle.unserve(queue, pattern))
 
     # --- Finding -------------------------------------------------------------------------------
 
@@ -309,7 +312,7 @@ class Client(Tables, Limits, concurrent.futures.Executor):
 
         >>> q.inspector.pause("default")
         """
-        from nbqueue.client.inspector import Inspector
+        from nbqueue.client.inspection.inspector import Inspector
 
         return Inspector(self._session)
 
@@ -325,7 +328,7 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         ``tab`` opens first (Queues, Tasks, Workers, Schedules, Timeline or History); ``queues``:
         only these; ``read_only``: without whatever changes something. Raises `UsageError`.
         """
-        from nbqueue.client.display import panel
+        from nbqueue.client.live.display import panel
 
         return panel(self, tab=tab, queues=queues, read_only=read_only)
 

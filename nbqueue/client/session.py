@@ -12,12 +12,12 @@ import weakref
 from collections.abc import Iterable, Sequence
 
 from nbqueue.broker.broker import Broker
-from nbqueue.calls import taskmark
-from nbqueue.calls.signing import Keyring
-from nbqueue.client.events import EventFeed
-from nbqueue.client.inheriting import hold_while_forking, inherit
-from nbqueue.client.listener import Listener
-from nbqueue.client.outcomes import End, Outcome
+from nbqueue.calls.keys import task_mark
+from nbqueue.calls.keys.signing import Keyring
+from nbqueue.client.completion.listener import Listener
+from nbqueue.client.futures.forked_handles import hold_while_forking, inherit
+from nbqueue.client.futures.outcome import End, Outcome
+from nbqueue.client.live.event_stream import EventFeed
 from nbqueue.clock import Clock
 from nbqueue.errors import (
     StoreDamaged,
@@ -27,8 +27,8 @@ from nbqueue.errors import (
     UsageError,
     ValueTooLarge,
 )
-from nbqueue.forks import in_children
-from nbqueue.pieces import LARGEST_VALUE
+from nbqueue.runtime.buffers import LARGEST_VALUE
+from nbqueue.runtime.forks import in_children
 from nbqueue.sizes import Size, format_size, parse_size
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.durability import check_durability, ensure_durability
@@ -145,7 +145,7 @@ class Session:
         Returns for each task how it ended now, or the state that it was in: ``active`` for one
         whose worker was asked, ``MISSING`` for one that is not in the store.
         """
-        from nbqueue.client.bulk_cancelling import Cancellation
+        from nbqueue.client.cancelling.many_tasks import Cancellation
 
         return Cancellation(self, queue).run(task_ids, running=running)
 
@@ -246,7 +246,7 @@ def new_session(
     check_durability(durability)
     place = default_url() if url is None else parse_url(url)
     # In a task there may be no key, which is said before a store is started.
-    keyring = _keyring(Store(place), key) if taskmark.is_in_task() else None
+    keyring = _keyring(Store(place), key) if task_mark.is_in_task() else None
     store = connect(place)
     try:
         ensure_durability(store, durability)

@@ -17,10 +17,10 @@ def main(arguments: list[str]) -> None:
     connection, permits, control = (int(word) for word in arguments[2:5])
     signals.install()
 
-    import nbqueue.calls.taskmark  # noqa: F401  (it notes the mark before a task can remove it)
+    import nbqueue.calls.keys.task_mark  # noqa: F401  (it notes the mark before a task can remove it)
     from nbqueue.executor.control import die_with_parent
-    from nbqueue.garbage import tune_garbage_collection
-    from nbqueue.interpreter import add_current_folder
+    from nbqueue.runtime.gc_tuning import tune_garbage_collection
+    from nbqueue.runtime.interpreter import add_current_folder
 
     if sys.platform == "linux":
         die_with_parent()
@@ -29,26 +29,27 @@ def main(arguments: list[str]) -> None:
     link = socket.socket(fileno=connection)
     os.register_at_fork(after_in_child=link.close)
     add_current_folder()
-    from nbqueue.executor import capture, children
+    from nbqueue.executor import child_processes
+    from nbqueue.executor.output import capture
 
     capture.install()
-    children.install()
+    child_processes.install()
     tune_garbage_collection()
     if kind == "loop":
         import asyncio
 
-        from nbqueue.executor.loop import LoopExecutor
+        from nbqueue.executor.loop_executor import LoopExecutor
 
         async def serve() -> None:
             await LoopExecutor(link, control).serve()
 
         asyncio.run(serve())
     elif kind == "threads":
-        from nbqueue.executor.threads import ThreadExecutor
+        from nbqueue.executor.thread_executor import ThreadExecutor
 
         ThreadExecutor(link, control, capacity).serve()
     else:
-        from nbqueue.executor.sync import SyncExecutor
+        from nbqueue.executor.sync_executor import SyncExecutor
 
         SyncExecutor(link, permits, control).serve()
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from types import FrameType
 
 from nbqueue.executor import pipe, signals
-from nbqueue.executor.run import Interrupted
-from nbqueue.memory import give_back
+from nbqueue.executor.run_task import Interrupted
+from nbqueue.runtime.process_memory import give_back
 
 
 def watch(control: int, interrupt: Callable[[int, int], None]) -> None:

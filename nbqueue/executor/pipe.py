@@ -15,13 +15,13 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nbqueue.clock import steady_time
-from nbqueue.memory import note_large
-from nbqueue.pieces import LARGE, Body, Incoming, Piece, Pieces, cut, parts_of, rest_of
+from nbqueue.runtime.buffers import LARGE, Body, Incoming, Piece, Pieces, cut, parts_of, rest_of
+from nbqueue.runtime.process_memory import note_large
 
 if TYPE_CHECKING:
     import socket
 
-    from nbqueue.spin import Spin
+    from nbqueue.runtime.busy_poll import Spin
 
 HELLO: Final = 1
 """Executor: ready. Body: process id (4 bytes)."""
@@ -49,7 +49,7 @@ RESULT_REPORT: Final = 1
 OUTPUT_REPORT: Final = 2
 """Something that it printed or displayed: see `pack_output`."""
 PROGRESS_REPORT: Final = 3
-"""How far it has come: JSON, see `nbqueue.executor.bars`."""
+"""How far it has come: JSON, see `nbqueue.executor.output.progress_values`."""
 
 STDOUT: Final = 1
 STDERR: Final = 2
@@ -90,7 +90,7 @@ NO_CODE: Final = bytes(16)
 """The fingerprint of a message whose handler is the service's."""
 
 AGGREGATION: Final = b"\xff" * 16
-"""The fingerprint of a run of the service's aggregator: see `nbqueue.executor.aggregation`."""
+"""The fingerprint of a run of the service's aggregator: see `nbqueue.tasks.aggregation_group`."""
 
 
 TaskHead = tuple[int, int, int, float, str, str, str, bytes]
@@ -120,7 +120,7 @@ class TaskFrame(NamedTuple):
     arguments: bytes | memoryview
     json_result: bool = False
     seed: bytes = b""
-    """What `nbqueue.calls.extensions.Seed.pack` made of its seed, if it has one."""
+    """What `nbqueue.calls.call_extensions.Seed.pack` made of its seed, if it has one."""
     begin_by: float = 0.0
 
     @property

@@ -6,8 +6,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.errors import NbqueueError, UsageError
-from nbqueue.notebook import actions
-from nbqueue.notebook.arguments import (
+from nbqueue.notebook import magic_actions
+from nbqueue.notebook.magic_arguments import (
     HelpWanted,
     command_names,
     make_parser,
@@ -56,21 +56,21 @@ class NbqueueMagics:
     def _commands(self) -> dict[str, Any]:
         return {
             "up": self._up,
-            "down": lambda said: actions.down(self.client),
+            "down": lambda said: magic_actions.down(self.client),
             "restart": self._restart,
-            "status": lambda said: actions.status(self.client),
+            "status": lambda said: magic_actions.status(self.client),
             "panel": lambda said: self.client.panel(read_only=said.read_only),
             "tasks": self._tasks,
             "logs": lambda said: self.client.get(said.task).output(said.attempt),
-            "cancel": lambda said: actions.cancel(self.client, said.tasks),
-            "retry": lambda said: actions.retry(self.client, said.tasks),
+            "cancel": lambda said: magic_actions.cancel(self.client, said.tasks),
+            "retry": lambda said: magic_actions.retry(self.client, said.tasks),
             "attach": lambda said: self.client.get(said.task),
             "schedules": lambda said: self.client.schedules(),
             "connect": self._connect,
         }
 
     def _up(self, said: argparse.Namespace) -> Any:
-        return actions.up(
+        return magic_actions.up(
             self.client,
             parse_queues(said.queues),
             said.n,
@@ -80,7 +80,7 @@ class NbqueueMagics:
         )
 
     def _restart(self, said: argparse.Namespace) -> Any:
-        actions.down(self.client, quiet=True)
+        magic_actions.down(self.client, quiet=True)
         return self._up(said)
 
     def _tasks(self, said: argparse.Namespace) -> Any:
@@ -108,7 +108,7 @@ class NbqueueMagics:
             return []
         found = [word for action in parser._actions for word in action.option_strings]
         if words[1] in ("logs", "cancel", "retry", "attach"):
-            found += actions.recent_names(self.client)
+            found += magic_actions.recent_names(self.client)
         return found
 
 

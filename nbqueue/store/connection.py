@@ -1,8 +1,8 @@
 """A store URL becomes a connection, to a server that is known to be fit for it.
 
-Connections with TLS are opened by redis-py, others by :mod:`nbqueue.store.plain`; what is said over
-them first, :class:`_Handshake` decides, so that a connection costs one round trip however much
-there is to say. RESP2 is spoken on purpose: no reply that nobody asked for (a push) can ever stand
+Connections with TLS are opened by redis-py, others by :mod:`nbqueue.transport.connect`;
+:class:`_Handshake` decides what is said over them first, so that a connection costs one round trip.
+RESP2 is spoken on purpose: no reply that nobody asked for (a push) can ever stand
 between two replies of a pipeline.
 """
 
@@ -27,8 +27,8 @@ from nbqueue.errors import (
     StoreWarning,
 )
 from nbqueue.store import descriptors, rights, schema
-from nbqueue.store.facts import Facts, check_answers, check_served, store_error
-from nbqueue.store.programs import OLDEST
+from nbqueue.store.server_facts import Facts, check_answers, check_served, store_error
+from nbqueue.store.server_programs import OLDEST
 from nbqueue.store.url import StoreURL, default_url, parse_url
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Store:
     def _open_once(self, handshake: _Handshake) -> RawConnection:
         if self.url.scheme == "rediss":
             return self._open_with_tls(handshake)
-        from nbqueue.store.plain import PlainConnection
+        from nbqueue.transport.connect import PlainConnection
 
         socket_path = self._ensure_embedded()
         is_path = self.url.scheme in ("unix", "embedded")

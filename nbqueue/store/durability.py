@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from nbqueue.errors import StoreUnsuitable, UsageError
-from nbqueue.store import folder
+from nbqueue.store import embedded_folder
 from nbqueue.store.connection import Store
-from nbqueue.store.facts import info_of, pairs_of
+from nbqueue.store.server_facts import info_of, pairs_of
 
 DURABILITIES: Final = (None, "fsync", "replicated")
 
@@ -61,7 +61,7 @@ def ensure_durability(store: Store, durability: str | None) -> None:
 def _set_up(store: Store) -> None:
     assert store.directory is not None
     # First, so that a server which starts meanwhile has it as well.
-    folder.note_fsync_always(folder.real(store.directory))
+    embedded_folder.note_fsync_always(embedded_folder.real(store.directory))
     store.ask(("CONFIG", "SET", "appendfsync", "always"))
 
 

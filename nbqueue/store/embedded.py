@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nbqueue.errors import StoreUnreachable, StoreUnsuitable
-from nbqueue.store import folder
-from nbqueue.store.programs import (
+from nbqueue.store import embedded_folder
+from nbqueue.store.server_programs import (
     PROGRAM_VARIABLE,
     Program,
     choose_program,
@@ -87,9 +87,9 @@ def ensure_server(directory: str | os.PathLike[str], *, timeout: float = START_S
     """
     if sys.platform == "win32":
         raise no_embedded_store_here("Windows")
-    home = folder.real(directory)
-    folder.claim(home)
-    path = folder.socket_path(home, make=True)
+    home = embedded_folder.real(directory)
+    embedded_folder.claim(home)
+    path = embedded_folder.socket_path(home, make=True)
     patience = _Patience(timeout)
     chances = 3
     while True:
@@ -97,7 +97,7 @@ def ensure_server(directory: str | os.PathLike[str], *, timeout: float = START_S
         if state is _State.READY:
             return path
         if state is _State.ABSENT:
-            lock = folder.try_lock(home)
+            lock = embedded_folder.try_lock(home)
             if lock is not None:
                 try:
                     _start(home, path, lock, patience)
@@ -119,16 +119,16 @@ def stop_server(directory: str | os.PathLike[str], *, timeout: float = 30.0) -> 
     Returns whether there was one. The data stay; the next :func:`ensure_server` starts again.
     Raises StoreUnreachable if it has not stopped after ``timeout`` seconds.
     """
-    home = folder.real(directory)
+    home = embedded_folder.real(directory)
     if sys.platform == "win32" or not home.is_dir():
         return False
-    path = folder.socket_path(home)
+    path = embedded_folder.socket_path(home)
     patience = _Patience(timeout)
     stopped: str | None = None
     while True:
         state = _probe(path)
         if state is _State.ABSENT:
-            lock = folder.try_lock(home)
+            lock = embedded_folder.try_lock(home)
             if lock is not None:
                 path.unlink(missing_ok=True)
                 os.close(lock)
@@ -148,10 +148,10 @@ def stop_server(directory: str | os.PathLike[str], *, timeout: float = 30.0) -> 
 
 def status(directory: str | os.PathLike[str]) -> EmbeddedStatus:
     """Look at the embedded store in ``directory``. Starts nothing, and makes no folder."""
-    home = folder.real(directory)
-    path = folder.socket_path(home)
+    home = embedded_folder.real(directory)
+    path = embedded_folder.socket_path(home)
     state = _State.ABSENT if sys.platform == "win32" else _probe(path)
-    record = folder.read_record(home)
+    record = embedded_folder.read_record(home)
     info = _info(path) if state in (_State.READY, _State.LOADING) else {}
     running = state is not _State.ABSENT
     valkey = info.get("valkey_version")
@@ -163,7 +163,7 @@ def status(directory: str | os.PathLike[str]) -> EmbeddedStatus:
         version=valkey or info.get("redis_version") or record.get("version"),
         socket=path,
         directory=home,
-        data_bytes=folder.data_bytes(home),
+        data_bytes=embedded_folder.data_bytes(home),
         binary=Path(binary) if binary else None,
     )
 
@@ -191,15 +191,15 @@ class _Patience:
 
 
 def _start(home: Path, path: Path, lock: int, patience: _Patience) -> None:
-    record = folder.read_record(home)
+    record = embedded_folder.read_record(home)
     program = choose_program(record.get("product"))
     _require_readable(home, program, record)
-    log = home / folder.LOG
+    log = home / embedded_folder.LOG
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(log.with_suffix(".log.old"))
     # With the append-only file on, a server that has only a snapshot would ignore it and start
     # empty; so it reads the snapshot first, and begins its append-only file after that.
-    adopt = folder.has_only_snapshot(home)
+    adopt = embedded_folder.has_only_snapshot(home)
     read_end, write_end = os.pipe()
     try:
         with log.open("ab") as output:
@@ -224,14 +224,14 @@ def _start(home: Path, path: Path, lock: int, patience: _Patience) -> None:
     if adopt:
         _converse(path, "CONFIG SET appendonly yes")
     try:
-        folder.write_record(home, path, program, _info(path).get("process_id"))
+        embedded_folder.write_record(home, path, program, _info(path).get("process_id"))
     except OSError:
         pass  # a full disk, say: the server runs, and the record only serves messages
 
 
 def _require_readable(home: Path, program: Program, record: dict[str, object]) -> None:
     """Refuse a program that would not see the data that are there, and start with none."""
-    if program.keeps_append_only_directory or not folder.has_append_only_directory(home):
+    if program.keeps_append_only_directory or not embedded_folder.has_append_only_directory(home):
         return
     raise StoreUnsuitable(
         f"the data in {home} were written by {_writer(record, 'Redis 7.0 or newer')}, and "
@@ -248,7 +248,7 @@ def _command(home: Path, path: Path, program: Program, *, append_only: bool) -> 
         "daemonize": "no",
         "logfile": "",  # to its output, which is our log file
         "appendonly": "yes" if append_only else "no",
-        "appendfsync": "always" if folder.is_fsync_always(home) else "everysec",
+        "appendfsync": "always" if embedded_folder.is_fsync_always(home) else "everysec",
         "save": "",
         "maxmemory-policy": "noeviction",
         # Small tasks as one piece of memory (all versions know this name): by default a message of
@@ -311,7 +311,7 @@ def _failed_to_start(
     kind = _Ended if _WAS_UP in tail else StoreUnreachable
     return kind(
         f"the embedded server {program} did not start on {home}. Its log, "
-        f"{home / folder.LOG}, ends:\n{tail or '(it wrote nothing)'}"
+        f"{home / embedded_folder.LOG}, ends:\n{tail or '(it wrote nothing)'}"
     )
 
 
@@ -329,13 +329,14 @@ def _newer_program(home: Path) -> str:
 
 
 def _no_answer(home: Path, path: Path, state: _State) -> StoreUnreachable:
-    record = folder.read_record(home)
+    record = embedded_folder.read_record(home)
     who = "its process"
     if record.get("pid"):
         who = f"its process, last known as {record['pid']} on host {record.get('host')},"
     said = {
         _State.LOADING: "is still reading its data; try again later",
-        _State.SILENT: f"takes connections but does not answer; see {home / folder.LOG}, or end it",
+        _State.SILENT: "takes connections but does not answer; "
+        f"see {home / embedded_folder.LOG}, or end it",
         _State.ABSENT: f"has no socket at {path}, although {who} holds the lock. If it runs on "
         "another machine, use a redis:// URL there; if not, end it, and it will be started again",
         _State.READY: "answers, but does not stop",

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 import platformdirs
 
 from nbqueue.errors import InvalidURL
-from nbqueue.visible import shown
+from nbqueue.printable import shown
 
 #: The environment variable that names the store where no URL is given.
 URL_VARIABLE = "NBQUEUE_URL"

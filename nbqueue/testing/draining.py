@@ -9,23 +9,23 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from nbqueue.broker import commands
-from nbqueue.broker.beside import whole_payload
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import Command, Ended, Fetched, Who
-from nbqueue.broker.reporting import write_result
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.lifecycle import Command, Ended, Fetched, Who
+from nbqueue.broker.commands.task_reports import write_result
+from nbqueue.broker.large_values import whole_payload
 from nbqueue.broker.staging import read_message_of
 from nbqueue.calls.functions import fingerprint_of
-from nbqueue.calls.signing import Keyring
+from nbqueue.calls.keys.signing import Keyring
 from nbqueue.client.client import Client
 from nbqueue.errors import SignatureError
 from nbqueue.executor.pipe import DoneFrame
-from nbqueue.testing.attempts import Attempts
+from nbqueue.testing.local_attempts import Attempts
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
-from nbqueue.worker.answers import Answers
-from nbqueue.worker.finisher import Finisher
-from nbqueue.worker.runs import Run
+from nbqueue.worker.tasks.acknowledger import Finisher
+from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.outcome_commands import Answers
 from nbqueue.worker.worker import Worker
 
 _LEASE_MS = 600_000
@@ -76,9 +76,9 @@ class _Drainer:
         """Run one task of the first queue that has one. Returns how many that were."""
         for queue in queues:
             now_ms = self._broker.clock.now_ms()
-            self._broker.run(commands.forward(queue, now_ms))
+            self._broker.run(lifecycle.forward(queue, now_ms))
             token = f"{self._who.worker}:{now_ms}:{next(_numbers)}"
-            fetch = commands.fetch(queue, 1, now_ms, now_ms + _LEASE_MS, token)
+            fetch = lifecycle.fetch(queue, 1, now_ms, now_ms + _LEASE_MS, token)
             for task in self._broker.run(fetch) or ():
                 self._run(queue, self._whole(queue, task), token, now_ms)
                 return 1
@@ -97,7 +97,7 @@ class _Drainer:
             queue,
             task.msg,
             read_message(task.msg) or TaskMessage(),
-            commands.token_fence(token),
+            lifecycle.token_fence(token),
             task.attempt,
             task.lost,
             task.pending_since_ns,
@@ -135,7 +135,7 @@ class _Drainer:
 
     def completed(self, run: Run, ended: Ended) -> None:
         now_ms = self._broker.clock.now_ms()
-        self._broker.run(commands.complete(run.queue, [ended], now_ms, self._who))
+        self._broker.run(lifecycle.complete(run.queue, [ended], now_ms, self._who))
 
     def otherwise(self, run: Run, make: Callable[[int, Who], Command[bool]]) -> None:
         self._broker.run(make(self._broker.clock.now_ms(), self._who))

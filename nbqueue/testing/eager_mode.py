@@ -14,20 +14,20 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 from unittest.mock import patch
 
-from nbqueue.calls.signing import Keyring
+from nbqueue.calls.keys.signing import Keyring
 from nbqueue.client import client as client_module
 from nbqueue.client.client import Client
-from nbqueue.client.listener import Listener
-from nbqueue.client.outcomes import End
-from nbqueue.client.outstanding import Sink
-from nbqueue.client.sending import Sending
+from nbqueue.client.completion.awaited_tasks import Sink
+from nbqueue.client.completion.listener import Listener
+from nbqueue.client.completion.registration import Sending
+from nbqueue.client.futures.outcome import End
 from nbqueue.client.session import CAPTURED_LIMIT, Session, _sessions, parse_captured_limit
 from nbqueue.clock import Clock
-from nbqueue.executor.context import Task
-from nbqueue.executor.handlers import Middleware
 from nbqueue.sizes import Size
 from nbqueue.store.connection import Store
-from nbqueue.testing.broker import EagerBroker
+from nbqueue.tasks.message_handlers import Middleware
+from nbqueue.tasks.task import Task
+from nbqueue.testing.eager_broker import EagerBroker
 from nbqueue.worker.worker import Worker
 
 S = TypeVar("S", bound=Sink)

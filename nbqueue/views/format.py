@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 from nbqueue.clock import from_ms
 from nbqueue.durations import format_duration
+from nbqueue.printable import escape
 from nbqueue.sizes import format_size
-from nbqueue.visible import escape
 from nbqueue.wire import states
 
 

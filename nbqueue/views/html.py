@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nbqueue.printable import escape
 from nbqueue.views.format import BAD, BUSY, CARD, GOOD, INK, LINE, PALE_INK, SHADE, STILL, WARN
-from nbqueue.visible import escape
 
 FONT = "var(--jp-ui-font-family, system-ui, sans-serif)"
 CODE = "var(--jp-code-font-family, ui-monospace, monospace)"

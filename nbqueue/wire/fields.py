@@ -66,4 +66,4 @@ OUTPUT: Final = "nbq:output"
 """``<attempt>-<number>``: the last entry that was written to the task's output."""
 
 PROGRESS: Final = "nbq:progress"
-"""How far the task is: JSON; see `nbqueue.executor.bars`."""
+"""How far the task is: JSON; see `nbqueue.executor.output.progress_values`."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from nbqueue.errors import UsageError
 from nbqueue.names import fault_of
-from nbqueue.visible import shown
+from nbqueue.printable import shown
 
 QUEUES: Final = "asynq:queues"
 SERVERS: Final = "asynq:servers"

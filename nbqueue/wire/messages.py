@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from google.protobuf.message import DecodeError
 
-from nbqueue.pieces import LARGE, Body, Pieces
+from nbqueue.runtime.buffers import LARGE, Body, Pieces
 from nbqueue.wire.asynq_pb2 import (
     SchedulerEnqueueEvent,
     SchedulerEntry,

@@ -19,7 +19,7 @@ def main(answer: int) -> int:
     settings["service"] = base64.b64decode(settings["service"])
     level = settings["log_level"].upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
-    from nbqueue.worker.spawn import prepared
+    from nbqueue.worker.executors.spawn import prepared
 
     with prepared(settings["executor"], settings["concurrency"]):
         return _serve(answer, settings)

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from nbqueue.broker.grouping import MOST_MEMBERS, Ripeness
+from nbqueue.broker.commands.aggregation import MOST_MEMBERS, Ripeness
 from nbqueue.checks import INT32, is_whole
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.printable import shown
 from nbqueue.requirements import THIS_PYTHON
 from nbqueue.store.url import parse_url
-from nbqueue.visible import shown
 from nbqueue.wire.keys import check_queue_name
 
 PROCESS, THREAD = "process", "thread"

@@ -8,15 +8,15 @@ import time
 import warnings
 from collections.abc import Iterable
 
-from nbqueue.backoff import Backoff
 from nbqueue.durations import format_duration
 from nbqueue.errors import StoreDenied, StoreUnreachable
+from nbqueue.runtime.backoff import Backoff
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.descriptors import ensure
 from nbqueue.store.rights import is_about_keys, refused_queues
 from nbqueue.store.url import default_url, parse_url
+from nbqueue.worker.executors.spawn import wanted
 from nbqueue.worker.settings import WorkerSettings
-from nbqueue.worker.spawn import wanted
 
 log = logging.getLogger("nbqueue.worker")
 

@@ -16,51 +16,35 @@ import signal
 import socket
 from collections.abc import Callable
 
-from nbqueue.broker.commands import Who
-from nbqueue.broker.presence import info_key
-from nbqueue.calls.signing import Keyring
+from nbqueue.broker.commands.lifecycle import Who
+from nbqueue.broker.commands.presence import info_key
+from nbqueue.calls.keys.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration, parse_duration
 from nbqueue.executor import pipe
 from nbqueue.executor.signals import dump_stacks_on_quit
-from nbqueue.garbage import tune_garbage_collection
 from nbqueue.requirements import offered_by
+from nbqueue.runtime.gc_tuning import tune_garbage_collection
+from nbqueue.runtime.reactor import Reactor
 from nbqueue.store.connection import Store
-from nbqueue.wire.presence import CLOSED, STOPPED
-from nbqueue.worker.aggregator import Aggregator
-from nbqueue.worker.answers import Answers
-from nbqueue.worker.burst import Burst
-from nbqueue.worker.cancelled import CancelFollower
-from nbqueue.worker.codes import Codes
-from nbqueue.worker.elsewhere import Adopter, Elsewhere
-from nbqueue.worker.executors import Death
-from nbqueue.worker.fetcher import Fetcher, QueueOrder
-from nbqueue.worker.finisher import Finisher
-from nbqueue.worker.handlers import HandlerTable
-from nbqueue.worker.health import HealthChecks
-from nbqueue.worker.identity import new_worker_id
-from nbqueue.worker.intake import Intake
-from nbqueue.worker.judge import Judge, LimitKeeper
-from nbqueue.worker.lifetime import Lifetime
-from nbqueue.worker.links import Links
-from nbqueue.worker.lookout import Lookout, Tended
-from nbqueue.worker.news import News, Told, at_time
-from nbqueue.worker.outcomes import Outcomes
-from nbqueue.worker.periodic import PeriodicSync, Providers
-from nbqueue.worker.pool import Pool
-from nbqueue.worker.presence import BeginNotes, Presence
-from nbqueue.worker.queues import ServedQueues
-from nbqueue.worker.reactor import Reactor
-from nbqueue.worker.reclaimer import Reclaimer
-from nbqueue.worker.recovering import Neighbours, Recovering
-from nbqueue.worker.required import Parking, RequiredTasks
-from nbqueue.worker.runs import Run
-from nbqueue.worker.scheduler import Scheduler
-from nbqueue.worker.settings import WorkerSettings
-from nbqueue.worker.startup import ensure_descriptors, wait_for_store
-from nbqueue.worker.sweeper import Sweeper
-from nbqueue.worker.thrift import Thrift
-from nbqueue.worker.upkeep import (
+from nbqueue.wire.server_info import CLOSED, STOPPED
+from nbqueue.worker.connections import Links
+from nbqueue.worker.executors.code_cache import Codes
+from nbqueue.worker.executors.executor_process import Death
+from nbqueue.worker.executors.memory_trimmer import Thrift
+from nbqueue.worker.executors.pool import Pool
+from nbqueue.worker.handler_table import HandlerTable
+from nbqueue.worker.maintenance.aggregation_recovery import Reclaimer
+from nbqueue.worker.maintenance.cancelled_in_go import CancelFollower
+from nbqueue.worker.maintenance.code_gc import Sweeper
+from nbqueue.worker.maintenance.drain_mode import Burst
+from nbqueue.worker.maintenance.health_checks import HealthChecks
+from nbqueue.worker.maintenance.idle_exit import Lifetime
+from nbqueue.worker.maintenance.parked_tasks import Judge, LimitKeeper
+from nbqueue.worker.maintenance.presence import BeginNotes, Presence
+from nbqueue.worker.maintenance.queue_watcher import Lookout, Tended
+from nbqueue.worker.maintenance.recoverer import Neighbours, Recovering
+from nbqueue.worker.maintenance.service import (
     ClockKeeper,
     Forwarder,
     Heartbeat,
@@ -68,6 +52,22 @@ from nbqueue.worker.upkeep import (
     Recoverer,
     set_clock,
 )
+from nbqueue.worker.maintenance.unserved_queues import Adopter, Elsewhere
+from nbqueue.worker.messages_in import News, Told, at_time
+from nbqueue.worker.scheduling.aggregator import Aggregator
+from nbqueue.worker.scheduling.providers import PeriodicSync, Providers
+from nbqueue.worker.scheduling.scheduler import Scheduler
+from nbqueue.worker.served_queues import ServedQueues
+from nbqueue.worker.settings import WorkerSettings
+from nbqueue.worker.startup import ensure_descriptors, wait_for_store
+from nbqueue.worker.tasks.accept import Intake
+from nbqueue.worker.tasks.acknowledger import Finisher
+from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.fetcher import Fetcher, QueueOrder
+from nbqueue.worker.tasks.outcome_commands import Answers
+from nbqueue.worker.tasks.outcome_router import Outcomes
+from nbqueue.worker.tasks.required_workers import Parking, RequiredTasks
+from nbqueue.worker.worker_id import new_worker_id
 
 log = logging.getLogger("nbqueue.worker")
 

@@ -16,12 +16,13 @@ from nbqueue.calls.functions import dump_function
 from nbqueue.checks import INT32, is_whole
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import NbqueueError, UsageError
-from nbqueue.executor.context import Task
-from nbqueue.executor.handlers import Middleware, Service, is_async
-from nbqueue.executor.periodic import Periodic
-from nbqueue.executor.policy import make_policy
-from nbqueue.interpreter import module_command
-from nbqueue.visible import shown
+from nbqueue.moved_modules import public
+from nbqueue.printable import shown
+from nbqueue.runtime.interpreter import module_command
+from nbqueue.tasks.message_handlers import Middleware, Service, is_async
+from nbqueue.tasks.periodic import Periodic
+from nbqueue.tasks.retry_policy import make_policy
+from nbqueue.tasks.task import Task
 from nbqueue.worker.settings import PROCESS, WorkerSettings, weighted
 
 
@@ -29,6 +30,7 @@ class WorkerDidNotStart(NbqueueError):
     """The worker's process ended before it was ready; the message has what it printed."""
 
 
+@public
 class Worker:
     """A worker: it takes tasks from queues and runs them.
 
@@ -52,7 +54,7 @@ class Worker:
     The arguments are those of `WorkerSettings`, which see; ``log`` is a file for what a started
     worker and its tasks print (None: this process's own output). ``retry_delay``, ``retry_on`` and
     ``is_failure`` say what is done about errors of tasks that do not say it themselves: see
-    `nbqueue.executor.policy.make_policy`. ``health_check`` is called every
+    `nbqueue.tasks.retry_policy.make_policy`. ``health_check`` is called every
     ``health_check_interval``, in a process of its own, with None, or with an exception while the
     store does not answer. Raises `UsageError` for arguments that cannot be right.
     """
@@ -330,7 +332,7 @@ class Worker:
 
     def _change_queues(self, changes: dict[str, int]) -> None:
         from nbqueue.broker.broker import Broker
-        from nbqueue.broker.presence import change_queues
+        from nbqueue.broker.commands.presence import change_queues
         from nbqueue.store.connection import connect
 
         worker_id = self.id
@@ -363,7 +365,7 @@ class Worker:
         children = [
             child
             for child in psutil.Process(self.pid).children()
-            if "nbqueue.executor.health" not in child.cmdline()
+            if "nbqueue.executor.health_check" not in child.cmdline()
         ]
         return [child.pid for child in sorted(children, key=lambda child: child.create_time())]
 
@@ -379,7 +381,7 @@ class Worker:
         return f"<Worker {state} queues={queues} concurrency={self.settings.concurrency}>"
 
     def _repr_html_(self) -> str:
-        from nbqueue.views.cards import WorkerFacts, worker_card
+        from nbqueue.views.static_cards import WorkerFacts, worker_card
 
         settings, log = self.settings, str(self.log) if self.log else None
         return worker_card(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import redis
 
-from nbqueue.store.programs import choose_program
+from nbqueue.store.server_programs import choose_program
 
 
 def _free_port() -> int:

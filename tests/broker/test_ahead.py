@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from keyspace import load, task
 
-from nbqueue.broker.ahead import Ask, read_ahead
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.listing import Wanted, list_tasks
+from nbqueue.broker.reads.list_tasks import Wanted, list_tasks
 from nbqueue.errors import StoreError
+from nbqueue.transport.read_ahead import Ask, read_ahead
 
 KEY = "asynq:{q}:pending"
 IDS = [f"t{i}" for i in range(5)]

@@ -8,7 +8,7 @@ import pytest
 from keyspace import NOW_MS, Expiring, Zset, dump, load
 from transitions import FENCE, NOW, active, fetched
 
-from nbqueue.broker.outputs import Appended, Entry, append_output, read_output
+from nbqueue.broker.reads.task_outputs import Appended, Entry, append_output, read_output
 
 
 def entry(number: int, data: bytes = b"x\n", kind: str = "stdout", **changed: Any) -> Entry:

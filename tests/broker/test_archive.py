@@ -21,8 +21,9 @@ from transitions import (
     mark,
 )
 
-from nbqueue.broker import commands, failing
-from nbqueue.broker.commands import Command
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.lifecycle import Command
 
 OWN = {"nbq:lease": f"{TOKEN}|{SINCE}", "nbq:attempt": 1}
 DAYS_90 = 90 * 86_400
@@ -30,7 +31,7 @@ DAYS_90 = 90 * 86_400
 
 def archive(task_id: str = "a", error: bytes = b"E", **more: Any) -> Command[bool]:
     msg = encoded(task_id, error_msg="boom", last_failed_at=NOW)
-    return commands.archive("q", failure(task_id, **more), msg, NOW_MS, WHO, error=error)
+    return lifecycle.archive("q", failure(task_id, **more), msg, NOW_MS, WHO, error=error)
 
 
 def archived(task_id: str = "a") -> Any:
@@ -93,7 +94,7 @@ def test_what_is_older_than_ninety_days_goes_with_its_hash(broker: Any, redis: A
 def test_what_is_too_many_goes_with_its_hash_the_oldest_first(
     broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failing, "ARCHIVE_CAP", 3)
+    monkeypatch.setattr(failure_commands, "ARCHIVE_CAP", 3)
     load(redis, {**fetched(active("a")), **old({"x": NOW - 9, "y": NOW - 8, "z": NOW - 7})})
     assert broker.run(archive()) is True
     content = dump(redis)
@@ -105,7 +106,7 @@ def test_what_is_too_many_goes_with_its_hash_the_oldest_first(
 def test_the_new_one_stays_however_many_were_archived_in_its_second(
     broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failing, "ARCHIVE_CAP", 2)
+    monkeypatch.setattr(failure_commands, "ARCHIVE_CAP", 2)
     # By name the new one is the first of its second, which is how Asynq loses it.
     load(redis, {**fetched(active("a")), **old({"x": NOW, "y": NOW, "z": NOW})})
     assert broker.run(archive()) is True
@@ -117,7 +118,7 @@ def test_the_new_one_stays_however_many_were_archived_in_its_second(
 def test_by_age_and_by_number_together(
     broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failing, "ARCHIVE_CAP", 2)
+    monkeypatch.setattr(failure_commands, "ARCHIVE_CAP", 2)
     scores = {"w": NOW - DAYS_90 - 5, "x": NOW - 9, "y": NOW - 8, "z": NOW - 7}
     load(redis, {**fetched(active("a")), **old(scores)})
     assert broker.run(archive()) is True
@@ -129,7 +130,7 @@ def test_by_age_and_by_number_together(
 def test_a_huge_surplus_is_trimmed_in_several_calls(
     broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failing, "ARCHIVE_CAP", 10)
+    monkeypatch.setattr(failure_commands, "ARCHIVE_CAP", 10)
     ids = [f"x{i:04}" for i in range(400)]
     load(redis, {**fetched(active("a"), active("b")), **old(dict.fromkeys(ids, NOW - 9))})
     assert broker.run(archive("a")) is True

@@ -23,17 +23,17 @@ from transitions import (
     kept,
 )
 
-from nbqueue.broker import commands, inspecting
-from nbqueue.broker.beside import argument_fields, result_fields, whole_payload, whole_result
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.command import NewTask
-from nbqueue.broker.commands import Ended, Fetched
-from nbqueue.broker.records import Ending
+from nbqueue.broker.commands import inspect, lifecycle
+from nbqueue.broker.commands.lifecycle import Ended, Fetched
+from nbqueue.broker.large_values import argument_fields, result_fields, whole_payload, whole_result
+from nbqueue.broker.reads.task_record import Ending
 from nbqueue.calls import payloads
-from nbqueue.calls.beside import Beside, beside_of
-from nbqueue.calls.signing import Keyring
+from nbqueue.calls.detached import Beside, beside_of
+from nbqueue.calls.keys.signing import Keyring
 from nbqueue.errors import SignatureError
-from nbqueue.pieces import cut
+from nbqueue.runtime.buffers import cut
+from nbqueue.transport.script_call import NewTask
 
 KEYS = Keyring([b"k" * 32])
 SINCE_NOW = NOW_MS * 1_000_000
@@ -73,32 +73,32 @@ def finished(result: bytes = RESULT, pieces: dict[str, bytes] = RESULT_PIECES) -
 
 
 def test_from_the_line_into_hands_and_back_and_to_the_archive(broker: Any, redis: Any) -> None:
-    assert broker.run(commands.enqueue("q", [NEW], NOW_MS)) == []
+    assert broker.run(lifecycle.enqueue("q", [NEW], NOW_MS)) == []
     in_line = {
         "pending": ["a"],
         "t:a": task("a", "pending", PENDING, payload=HEAD, retention=60),
         **events(("enqueued", "a")),
     }
     assert dump(redis) == in_line
-    assert broker.run(commands.enqueue("q", [NEW], NOW_MS, repeated=True)) == []
+    assert broker.run(lifecycle.enqueue("q", [NEW], NOW_MS, repeated=True)) == []
     assert dump(redis) == in_line
 
-    found = broker.run(commands.fetch("q", 1, NOW_MS, LEASE_MS, TOKEN))
+    found = broker.run(lifecycle.fetch("q", 1, NOW_MS, LEASE_MS, TOKEN))
     assert found == [Fetched("a", NEW.msg, SINCE_NOW, 1, 0)]
     assert dump(redis)["t:a"] == task("a", "active", HELD, payload=HEAD, retention=60)
 
-    failed = commands.failed_message(found[0].msg, "boom", NOW_MS, counts=True)
-    assert broker.run(commands.retry("q", failure("a"), failed, NOW_MS + 5_000, NOW_MS, WHO))
+    failed = lifecycle.failed_message(found[0].msg, "boom", NOW_MS, counts=True)
+    assert broker.run(lifecycle.retry("q", failure("a"), failed, NOW_MS + 5_000, NOW_MS, WHO))
     assert redis.hget("asynq:{q}:t:a", "msg") == failed
-    broker.run(commands.forward("q", NOW_MS + 5_000))
-    broker.run(commands.fetch("q", 1, NOW_MS, LEASE_MS, TOKEN))
-    assert broker.run(commands.archive("q", failure("a", attempt=2), failed, NOW_MS, WHO))
+    broker.run(lifecycle.forward("q", NOW_MS + 5_000))
+    broker.run(lifecycle.fetch("q", 1, NOW_MS, LEASE_MS, TOKEN))
+    assert broker.run(lifecycle.archive("q", failure("a", attempt=2), failed, NOW_MS, WHO))
     left = redis.hgetall("asynq:{q}:t:a")
     assert {name: left[name.encode()] for name in PIECES} == PIECES
     assert left[b"state"] == b"archived"
     assert whole_payload(broker, "q", "a", HEAD) == HEAD + ARGUMENTS
 
-    broker.run(inspecting.delete("q", ["a"], NOW_MS))
+    broker.run(inspect.delete("q", ["a"], NOW_MS))
     assert not redis.exists("asynq:{q}:t:a")
 
 
@@ -108,13 +108,13 @@ def test_tasks_that_do_not_run_at_once(broker: Any, redis: Any, way: str) -> Non
     for repeated in (False, True):
         if way == "scheduled":
             due = [(NEW, NOW_MS + 5_000)]
-            assert broker.run(commands.schedule("q", due, NOW_MS, repeated=repeated)) == []
+            assert broker.run(lifecycle.schedule("q", due, NOW_MS, repeated=repeated)) == []
         else:
             redis.set(lock, "z")
             load(redis, {"t:z": task("z", "pending", {"unique_key": lock})})
             if way == "unique":
                 redis.delete(lock, "asynq:{q}:t:z")
-            word = commands.enqueue_unique(
+            word = lifecycle.enqueue_unique(
                 "q", NEW, lock, 9_000, NOW_MS, after=way == "after", repeated=repeated
             )
             assert broker.run(word) == "ENQUEUED"
@@ -138,7 +138,7 @@ def test_tasks_that_do_not_run_at_once(broker: Any, redis: Any, way: str) -> Non
 )
 def test_complete(broker: Broker, redis: Any, before: dict[str, bytes]) -> None:
     load(redis, holding(**before))
-    assert broker.run(commands.complete("q", [finished()], NOW_MS, WHO)) == []
+    assert broker.run(lifecycle.complete("q", [finished()], NOW_MS, WHO)) == []
     then = {
         "completed": Zset(a=NOW + 60),
         "t:a": completed(RESULT, RESULT_PIECES),
@@ -152,7 +152,7 @@ def test_complete(broker: Broker, redis: Any, before: dict[str, bytes]) -> None:
     assert bytes(KEYS.verify_result(end.result, "a").body) == b"r" * 100_000
     # A repeat, and the late end of another attempt, change nothing.
     for end_of_another in (finished(), finished(OTHER, OTHER_PIECES)):
-        assert broker.run(commands.complete("q", [end_of_another], NOW_MS, WHO)) == [0]
+        assert broker.run(lifecycle.complete("q", [end_of_another], NOW_MS, WHO)) == [0]
         assert dump(redis) == then
 
 
@@ -162,7 +162,7 @@ def test_a_late_end_with_the_same_result_takes_nothing_away(
 ) -> None:
     load(redis, holding())
     both = [finished()._replace(fence="Tother"), finished()][:: 1 if late_first else -1]
-    assert broker.run(commands.complete("q", both, NOW_MS, WHO)) == [0 if late_first else 1]
+    assert broker.run(lifecycle.complete("q", both, NOW_MS, WHO)) == [0 if late_first else 1]
     assert dump(redis)["t:a"] == completed(RESULT, RESULT_PIECES)
 
 
@@ -175,14 +175,14 @@ def test_what_runs_again_leaves_no_pieces_behind(
     pieces = {**RESULT_PIECES, **OTHER_PIECES}
     load(redis, {place: Zset(a=NOW + 60), "t:a": {**completed(result, pieces), "state": place}})
     if way == "reschedule":
-        moved = inspecting.reschedule("q", ["a"], NOW_MS + 5_000, NOW_MS)
+        moved = inspect.reschedule("q", ["a"], NOW_MS + 5_000, NOW_MS)
         then = {"scheduled": Zset(a=NOW + 6), **events(("scheduled", "a"))}
         own: dict[str, Any] = {"state": "scheduled", "nbq:due": NOW_MS + 5_000}
     else:
-        moved = inspecting.run("q", [inspecting.ToRun("a")], NOW_MS)
+        moved = inspect.run("q", [inspect.ToRun("a")], NOW_MS)
         then = {"pending": ["a"], **events(("enqueued", "a"))}
         own = {"state": "pending", "pending_since": SINCE_NOW}
-    assert broker.run(moved) == inspecting.Moved({})
+    assert broker.run(moved) == inspect.Moved({})
     left = {**completed(result, {}), **own}
     if result == RESULT:
         del left["result"]  # of no use without its pieces
@@ -191,14 +191,14 @@ def test_what_runs_again_leaves_no_pieces_behind(
 
 def test_one_that_is_not_ours_any_more_is_left_as_it_is(broker: Any, redis: Any) -> None:
     late = finished()._replace(fence="Tother")
-    assert broker.run(commands.complete("q", [late], NOW_MS, WHO)) == [0]
+    assert broker.run(lifecycle.complete("q", [late], NOW_MS, WHO)) == [0]
     assert dump(redis) == {}
     load(redis, holding())
-    assert broker.run(commands.complete("q", [late], NOW_MS, WHO)) == [0]
+    assert broker.run(lifecycle.complete("q", [late], NOW_MS, WHO)) == [0]
     assert dump(redis) == holding()
     redis.flushall()
     load(redis, {"t:a": "text"})
-    assert broker.run(commands.complete("q", [late], NOW_MS, WHO)) == [0]
+    assert broker.run(lifecycle.complete("q", [late], NOW_MS, WHO)) == [0]
     assert dump(redis) == {"t:a": "text"}
     redis.flushall()
 

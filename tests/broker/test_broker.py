@@ -8,9 +8,9 @@ import pytest
 from keyspace import NOW_MS, Stream, Zset, dump, encoded, load, message, task
 from transitions import LEASE_MS, NOW, TOKEN, WHO, ended, failure, kept
 
-from nbqueue.broker import commands
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import NewTask, token_fence
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.lifecycle import NewTask, token_fence
 from nbqueue.clock import Clock
 from nbqueue.errors import StoreUnreachable
 from nbqueue.store.connection import Store
@@ -49,18 +49,18 @@ def run_them(broker: Broker, store: Store, end: str) -> Any:
 
     def then() -> None:
         with_another = Broker(store)
-        with_another.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
+        with_another.run(lifecycle.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
         fence = token_fence(TOKEN)
         if end == "kept":
-            with_another.run(commands.complete("q", [kept("a", fence=fence)], NOW_MS, WHO))
+            with_another.run(lifecycle.complete("q", [kept("a", fence=fence)], NOW_MS, WHO))
         elif end == "retry":
-            msg = commands.failed_message(encoded("a", retention=60), "boom", NOW_MS, counts=True)
+            msg = lifecycle.failed_message(encoded("a", retention=60), "boom", NOW_MS, counts=True)
             with_another.run(
-                commands.retry("q", failure("a", fence=fence), msg, NOW_MS, NOW_MS, WHO)
+                lifecycle.retry("q", failure("a", fence=fence), msg, NOW_MS, NOW_MS, WHO)
             )
         elif end == "archived":
-            msg = commands.failed_message(encoded("a", retention=60), "boom", NOW_MS, counts=False)
-            with_another.run(commands.archive("q", failure("a", fence=fence), msg, NOW_MS, WHO))
+            msg = lifecycle.failed_message(encoded("a", retention=60), "boom", NOW_MS, counts=False)
+            with_another.run(lifecycle.archive("q", failure("a", fence=fence), msg, NOW_MS, WHO))
         with_another.close()
 
     return then
@@ -93,7 +93,7 @@ def test_patience_ends(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker._channel, "call", lost)
     for attempt in (
         lambda: broker.enqueue("q", [new("a")]),
-        lambda: broker.run(commands.forward("q", 1)),
+        lambda: broker.run(lifecycle.forward("q", 1)),
         broker.queues,
     ):
         with pytest.raises(StoreUnreachable):
@@ -163,15 +163,15 @@ def test_attempts_since_a_moment(broker: Broker, redis: Any) -> None:
 
 
 def test_streams_are_capped(broker: Broker, redis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "EVENT_CAP", 100)
-    monkeypatch.setattr(commands, "ATTEMPT_CAP", 100)
+    monkeypatch.setattr(lifecycle, "EVENT_CAP", 100)
+    monkeypatch.setattr(lifecycle, "ATTEMPT_CAP", 100)
     for at in range(0, 1_000, 50):
         ids = [str(i) for i in range(at, at + 50)]
         for task_id in ids:
-            broker.run(commands.enqueue("q", [new(task_id)], NOW_MS))
-        broker.run(commands.fetch("q", 50, NOW_MS, LEASE_MS, TOKEN))
+            broker.run(lifecycle.enqueue("q", [new(task_id)], NOW_MS))
+        broker.run(lifecycle.fetch("q", 50, NOW_MS, LEASE_MS, TOKEN))
         fence = token_fence(TOKEN)
-        broker.run(commands.complete("q", [ended(i, fence=fence) for i in ids], NOW_MS, WHO))
+        broker.run(lifecycle.complete("q", [ended(i, fence=fence) for i in ids], NOW_MS, WHO))
     assert 100 <= redis.xlen("nbqueue:{q}:events") <= 300
     assert 100 <= redis.xlen("nbqueue:{q}:attempts") <= 300
 

@@ -8,21 +8,21 @@ import pytest
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
 from transitions import LEASE_MS, NOW, active, events, fetched, mark
 
-from nbqueue.broker import commands, inspecting
-from nbqueue.broker.commands import Command
-from nbqueue.broker.inspecting import ToRun
+from nbqueue.broker.commands import inspect, lifecycle
+from nbqueue.broker.commands.inspect import ToRun
+from nbqueue.broker.commands.lifecycle import Command
 
 CANCELLED = {"error_msg": "cancelled", "last_failed_at": NOW}
 
 
 def cancel_large(expected: bytes | None = None) -> Command[str]:
     expected = encoded("a") if expected is None else expected
-    msg = commands.failed_message(expected, "cancelled", NOW_MS, counts=False)
-    return commands.cancel("q", "a", expected, msg, b"E", NOW_MS)
+    msg = lifecycle.failed_message(expected, "cancelled", NOW_MS, counts=False)
+    return lifecycle.cancel("q", "a", expected, msg, b"E", NOW_MS)
 
 
 def cancel_many() -> Command[str]:
-    command: Any = inspecting.cancel_tasks("q", ["a"], [b"E"], "cancelled", NOW_MS)
+    command: Any = inspect.cancel_tasks("q", ["a"], [b"E"], "cancelled", NOW_MS)
     read = command.read
     command.read = lambda reply: read(reply).refused.get(0, "CANCELLED")
     return command
@@ -156,14 +156,14 @@ def test_cancelled_tasks_leave_a_full_archive_before_those_that_failed(
                  "pending": [f"p{i}" for i in range(5)],
                  "own:settings": {"archive_max": "4"}})  # fmt: skip
     for ids in (["p0", "p1", "p2"], ["p3", "p4"]):
-        broker.run(inspecting.cancel_tasks("q", ids, [b"E"] * len(ids), "cancelled", NOW_MS))
+        broker.run(inspect.cancel_tasks("q", ids, [b"E"] * len(ids), "cancelled", NOW_MS))
     assert dump(redis)["archived"] == Zset(x0=NOW - 3, x1=NOW - 2, p3=NOW, p4=NOW)
     assert dump(redis)["own:trimmed"] == "3"
     # One that was run again and failed is a failure like others.
-    broker.run(inspecting.run("q", [ToRun("p3")], NOW_MS))
-    broker.run(inspecting.archive_by_hand("q", ["p3"], NOW_MS + 2000))
+    broker.run(inspect.run("q", [ToRun("p3")], NOW_MS))
+    broker.run(inspect.archive_by_hand("q", ["p3"], NOW_MS + 2000))
     load(redis, {"pending": ["y"], "t:y": task("y", "pending")})
-    broker.run(inspecting.archive_by_hand("q", ["y"], NOW_MS + 3000))
+    broker.run(inspect.archive_by_hand("q", ["y"], NOW_MS + 3000))
     then = Zset(x0=NOW - 3, x1=NOW - 2, p3=NOW + 2, y=NOW + 3)
     assert dump(redis)["archived"] == then
 
@@ -192,4 +192,4 @@ def test_a_message_that_changed_meanwhile_is_not_overwritten(
 def test_a_cancelled_task_is_never_fetched(cancel: Any, broker: Any, redis: Any) -> None:
     load(redis, {"pending": ["a"], "t:a": task("a", "pending", {"pending_since": 1})})
     broker.run(cancel())
-    assert broker.run(commands.fetch("q", 1, NOW_MS, LEASE_MS, "t")) == []
+    assert broker.run(lifecycle.fetch("q", 1, NOW_MS, LEASE_MS, "t")) == []

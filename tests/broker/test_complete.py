@@ -21,7 +21,7 @@ from transitions import (
     kept,
 )
 
-from nbqueue.broker import commands
+from nbqueue.broker.commands import lifecycle
 
 LOCK = "unique:t:83878c91171338902e0fe0fb97a8c47a"  # MD5 of the payload, b"p"
 OWN = {"nbq:lease": f"{TOKEN}|{SINCE}", "nbq:attempt": 1}
@@ -134,7 +134,7 @@ CASES: dict[str, Any] = {
 def test_complete(broker: Any, redis: Any, name: str) -> None:
     given, tasks, refused, then = CASES[name]
     load(redis, given)
-    assert broker.run(commands.complete("q", tasks, NOW_MS, WHO)) == refused
+    assert broker.run(lifecycle.complete("q", tasks, NOW_MS, WHO)) == refused
     assert dump(redis) == then
 
 
@@ -142,13 +142,13 @@ def test_complete(broker: Any, redis: Any, name: str) -> None:
 def test_a_repeat_is_refused_and_changes_nothing(broker: Any, redis: Any, make: Any) -> None:
     load(redis, fetched(active("a"), active("b")))
     both = [make("a"), make("b")]
-    assert broker.run(commands.complete("q", both, NOW_MS, WHO)) == []
+    assert broker.run(lifecycle.complete("q", both, NOW_MS, WHO)) == []
     before = dump(redis)
-    assert broker.run(commands.complete("q", both, NOW_MS, WHO)) == [0, 1]
+    assert broker.run(lifecycle.complete("q", both, NOW_MS, WHO)) == [0, 1]
     assert dump(redis) == before
 
 
 def test_an_id_twice_in_active_leaves_it_whole(broker: Any, redis: Any) -> None:
     load(redis, {**fetched(active("a")), "active": ["a", "a"]})
-    assert broker.run(commands.complete("q", [ended("a")], NOW_MS, WHO)) == []
+    assert broker.run(lifecycle.complete("q", [ended("a")], NOW_MS, WHO)) == []
     assert "active" not in dump(redis)

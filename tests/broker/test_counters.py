@@ -8,7 +8,7 @@ import pytest
 from keyspace import NOW_MS, Until, dump, encoded, load, task
 from transitions import COUNTED_UNTIL, DAY, NOW, WHO, active, ended, failure, fetched
 
-from nbqueue.broker import commands, inspecting
+from nbqueue.broker.commands import inspect, lifecycle
 
 MOST = 9_223_372_036_854_775_807
 DAY_MS = 86_400_000
@@ -17,7 +17,7 @@ DAY_MS = 86_400_000
 def end(broker: Any, redis: Any, *ids: str, now_ms: int = NOW_MS) -> dict[str, Any]:
     """Complete these tasks in one call, and return the counters."""
     load(redis, fetched(*(active(i) for i in ids)))
-    refused = broker.run(commands.complete("q", [ended(i) for i in ids], now_ms, WHO))
+    refused = broker.run(lifecycle.complete("q", [ended(i) for i in ids], now_ms, WHO))
     assert refused == []
     return {k: v for k, v in dump(redis).items() if k.startswith(("processed", "failed"))}
 
@@ -82,7 +82,7 @@ def test_a_counter_that_holds_no_number_begins_again_and_the_tasks_end_all_the_s
     broker: Any, redis: Any, key: str, text: str, is_careful: bool
 ) -> None:
     load(redis, {**fetched(active("a"), active("b")), key: text})
-    command = commands.complete("q", [ended("a"), ended("b")], NOW_MS, WHO)
+    command = lifecycle.complete("q", [ended("a"), ended("b")], NOW_MS, WHO)
     if is_careful:
         assert command.careful is not None
         command = command.careful
@@ -104,12 +104,12 @@ def test_tasks_fail_and_are_cancelled_whatever_a_counter_holds(
     waiting = {"t:w": task("w", "pending", {"pending_since": 1}), "pending": ["w"]}
     load(redis, {**fetched(active("a")), **waiting, key: text})
     if outcome == "archive":
-        assert broker.run(commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO))
+        assert broker.run(lifecycle.archive("q", failure("a"), encoded("a"), NOW_MS, WHO))
     elif outcome == "retry":
-        assert broker.run(commands.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO))
+        assert broker.run(lifecycle.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO))
     else:
         redis.hset("nbqueue:{q}:settings", "archive_max", 0)
-        command = inspecting.cancel_tasks("q", ["w"], [b"E"], "cancelled", NOW_MS)
+        command = inspect.cancel_tasks("q", ["w"], [b"E"], "cancelled", NOW_MS)
         assert broker.run(command).refused == {}
     content = dump(redis)
     assert ("active" in content) == (outcome == "cancel")
@@ -119,9 +119,9 @@ def test_tasks_fail_and_are_cancelled_whatever_a_counter_holds(
 
 def test_failures_are_counted_as_processed_too(broker: Any, redis: Any) -> None:
     load(redis, fetched(active("a"), active("b"), active("c")))
-    broker.run(commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO))
-    broker.run(commands.retry("q", failure("b"), encoded("b"), NOW_MS, NOW_MS, WHO))
-    broker.run(commands.retry("q", failure("c"), encoded("c"), NOW_MS, NOW_MS, WHO, counts=False))
+    broker.run(lifecycle.archive("q", failure("a"), encoded("a"), NOW_MS, WHO))
+    broker.run(lifecycle.retry("q", failure("b"), encoded("b"), NOW_MS, NOW_MS, WHO))
+    broker.run(lifecycle.retry("q", failure("c"), encoded("c"), NOW_MS, NOW_MS, WHO, counts=False))
     content = dump(redis)
     day = Until("2", NOW + 90 * 86_400)
     assert (content["processed"], content["failed"]) == ("2", "2")

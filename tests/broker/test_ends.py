@@ -9,7 +9,7 @@ import pytest
 from keyspace import NOW_MS, load, task
 from transitions import NOW, WHO, active, ended, failure, fetched, kept
 
-from nbqueue.broker import commands
+from nbqueue.broker.commands import lifecycle
 from nbqueue.wire.keys import queue_keys
 
 ONE = "ours-1:the-task-1"
@@ -42,7 +42,7 @@ def hear(redis: Any, broker: Any) -> Iterator[Hear]:
 
 def test_a_deleted_task_is_told_with_its_result(redis: Any, hear: Hear) -> None:
     load(redis, fetched(active(ONE)))
-    assert hear(commands.complete("q", [ended(ONE, result=b"\x00r")], NOW_MS, WHO)) == [
+    assert hear(lifecycle.complete("q", [ended(ONE, result=b"\x00r")], NOW_MS, WHO)) == [
         ("nbqueue:{q}:end:ours-1", b"\x00\x11d\x00\x00\x00\x02" + ONE.encode() + b"\x00r")
     ]
 
@@ -50,7 +50,7 @@ def test_a_deleted_task_is_told_with_its_result(redis: Any, hear: Hear) -> None:
 def test_several_ends_go_in_one_message_for_each_listener(redis: Any, hear: Hear) -> None:
     load(redis, fetched(active(ONE), active(OTHER), active(TWO)))
     batch = [kept(ONE, result=b""), ended(OTHER, result=b"o"), kept(TWO, result=b"two")]
-    assert hear(commands.complete("q", batch, NOW_MS, WHO)) == [
+    assert hear(lifecycle.complete("q", batch, NOW_MS, WHO)) == [
         (
             "nbqueue:{q}:end:ours-1",
             b"\x00\x11c\x00\x00\x00\x00" + ONE.encode()
@@ -67,7 +67,7 @@ def test_a_large_result_is_left_in_the_task(
     load(redis, fetched(active(ONE)))
     body = b"r" * size
     told = body if letter == b"c" else b""
-    assert hear(commands.complete("q", [kept(ONE, result=body)], NOW_MS, WHO)) == [
+    assert hear(lifecycle.complete("q", [kept(ONE, result=body)], NOW_MS, WHO)) == [
         (
             "nbqueue:{q}:end:ours-1",
             b"\x00\x11" + letter + len(told).to_bytes(4, "big") + ONE.encode() + told,
@@ -78,7 +78,7 @@ def test_a_large_result_is_left_in_the_task(
 
 def test_an_archived_task_is_told_with_its_error(redis: Any, hear: Hear) -> None:
     load(redis, fetched(active(ONE)))
-    command = commands.archive("q", failure(ONE), b"\x1a\x01a", NOW_MS, WHO, error=b"E")
+    command = lifecycle.archive("q", failure(ONE), b"\x1a\x01a", NOW_MS, WHO, error=b"E")
     assert hear(command) == [
         ("nbqueue:{q}:end:ours-1", b"\x00\x11a\x00\x00\x00\x01" + ONE.encode() + b"E")
     ]
@@ -87,23 +87,23 @@ def test_an_archived_task_is_told_with_its_error(redis: Any, hear: Hear) -> None
 def test_a_cancelled_task_is_told_with_its_error(redis: Any, hear: Hear) -> None:
     load(redis, {"pending": [ONE], f"t:{ONE}": task(ONE, "pending", {"pending_since": 1})})
     msg = redis.hget("asynq:{q}:t:" + ONE, "msg")
-    assert hear(commands.cancel("q", ONE, msg, msg, b"E", NOW_MS)) == [
+    assert hear(lifecycle.cancel("q", ONE, msg, msg, b"E", NOW_MS)) == [
         ("nbqueue:{q}:end:ours-1", b"\x00\x11a\x00\x00\x00\x01" + ONE.encode() + b"E")
     ]
 
 
 def test_what_is_not_an_end_is_not_told(redis: Any, hear: Hear) -> None:
     load(redis, fetched(active(ONE), active(TWO)))
-    assert hear(commands.retry("q", failure(ONE), b"\x1a\x01a", NOW_MS, NOW_MS, WHO)) == []
-    assert hear(commands.requeue("q", failure(TWO), "lost", NOW_MS, WHO)) == []
-    assert hear(commands.complete("q", [ended(ONE)], NOW_MS, WHO)) == []
+    assert hear(lifecycle.retry("q", failure(ONE), b"\x1a\x01a", NOW_MS, NOW_MS, WHO)) == []
+    assert hear(lifecycle.requeue("q", failure(TWO), "lost", NOW_MS, WHO)) == []
+    assert hear(lifecycle.complete("q", [ended(ONE)], NOW_MS, WHO)) == []
 
 
 @pytest.mark.parametrize("task_id", ["a", "ours-1", "é", "ééééééééééé", "aé🐍éaaaaaaaa", "🐍" * 12])
 def test_a_client_finds_the_channel_of_any_id(redis: Any, hear: Hear, task_id: str) -> None:
     load(redis, fetched(active(task_id)))
     raw = task_id.encode()
-    assert hear(commands.complete("q", [ended(task_id, result=b"")], NOW + 1, WHO)) == [
+    assert hear(lifecycle.complete("q", [ended(task_id, result=b"")], NOW + 1, WHO)) == [
         (
             queue_keys("q").end_channel(task_id),
             len(raw).to_bytes(2, "big") + b"d\x00\x00\x00\x00" + raw,

@@ -8,8 +8,8 @@ import pytest
 from keyspace import NOW_MS, dump, load, task
 from transitions import FENCE, LEASE_MS, TOKEN, WHO, ended
 
-from nbqueue.broker import commands
-from nbqueue.wire.events import ids_of
+from nbqueue.broker.commands import lifecycle
+from nbqueue.wire.task_events import ids_of
 
 EVENTS = "nbqueue:{q}:events"
 
@@ -29,7 +29,7 @@ def put(redis: Any, *ids: str) -> None:
 
 def test_an_id_with_a_space_has_an_entry_of_its_own(broker: Any, redis: Any) -> None:
     put(redis, "a", "b c", "d", " ", "a b")
-    broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
+    broker.run(lifecycle.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
     assert lines(redis) == [
         {"event": "started", "id": "b c"},
         {"event": "started", "id": " "},
@@ -37,13 +37,13 @@ def test_an_id_with_a_space_has_an_entry_of_its_own(broker: Any, redis: Any) -> 
         {"event": "started", "ids": "a d"},
     ]
     done = [ended("b c", fence=FENCE), ended("d", fence=FENCE)]
-    broker.run(commands.complete("q", done, NOW_MS, WHO))
+    broker.run(lifecycle.complete("q", done, NOW_MS, WHO))
     assert told(redis)[4:] == [("completed", ["b c"]), ("completed", ["d"])]
 
 
 def test_where_all_have_spaces_there_is_no_entry_for_the_rest(broker: Any, redis: Any) -> None:
     put(redis, "b c")
-    broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
+    broker.run(lifecycle.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
     assert told(redis) == [("started", ["b c"])]
     assert lines(redis) == [{"event": "started", "id": "b c"}]
 
@@ -51,7 +51,7 @@ def test_where_all_have_spaces_there_is_no_entry_for_the_rest(broker: Any, redis
 @pytest.mark.parametrize("task_id", ["a\tb", "a\x1fb", "a\nb", "ü", "\u2003"])
 def test_other_white_space_joins_nothing(broker: Any, redis: Any, task_id: str) -> None:
     put(redis, "a", task_id)
-    broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
+    broker.run(lifecycle.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
     assert told(redis) == [("started", ["a", task_id])]
 
 
@@ -81,7 +81,7 @@ def test_what_many_ids_begin_with_is_written_once(
     broker: Any, redis: Any, ids: str, head: str, rests: str
 ) -> None:
     put(redis, *ids.split())
-    broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
+    broker.run(lifecycle.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
     assert lines(redis) == [{"event": "started", "head": head, "rests": rests}]
     assert told(redis) == [("started", ids.split())]
 
@@ -89,7 +89,7 @@ def test_what_many_ids_begin_with_is_written_once(
 def test_no_character_is_cut_where_ids_begin_to_differ(broker: Any, redis: Any) -> None:
     ids = ["client-é", "client-è", "client-ê", "client-ë"]
     put(redis, *ids)
-    broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
+    broker.run(lifecycle.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
     assert lines(redis) == [{"event": "started", "head": "client-", "rests": "é è ê ë"}]
     assert told(redis) == [("started", ids)]
 
@@ -99,5 +99,5 @@ def test_no_character_is_cut_where_ids_begin_to_differ(broker: Any, redis: Any) 
 )
 def test_few_ids_and_unlike_ones_are_written_whole(broker: Any, redis: Any, ids: list[str]) -> None:
     put(redis, *ids)
-    broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
+    broker.run(lifecycle.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
     assert lines(redis) == [{"event": "started", "ids": " ".join(ids)}]

@@ -10,22 +10,22 @@ from asynq_peer import AsynqPeer
 from keyspace import NOW_MS, dump, encoded
 from transitions import LEASE_MS, WHO, ended, failure, kept
 
-from nbqueue.broker import commands
-from nbqueue.broker.commands import Command, NewTask, token_fence
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.lifecycle import Command, NewTask, token_fence
 
 FIRST, SECOND = "first:1", "second:1"
 AFTER_MS = LEASE_MS + 1
 AGAIN_MS = LEASE_MS + 30_000
 
 ACTIONS: dict[str, Callable[[str], Command[Any]]] = {
-    "complete": lambda f: commands.complete("q", [ended("a", fence=f)], AFTER_MS, WHO),
-    "complete and keep": lambda f: commands.complete("q", [kept("a", fence=f)], AFTER_MS, WHO),
-    "retry": lambda f: commands.retry(
+    "complete": lambda f: lifecycle.complete("q", [ended("a", fence=f)], AFTER_MS, WHO),
+    "complete and keep": lambda f: lifecycle.complete("q", [kept("a", fence=f)], AFTER_MS, WHO),
+    "retry": lambda f: lifecycle.retry(
         "q", failure("a", fence=f), encoded("a"), AFTER_MS, AFTER_MS, WHO
     ),
-    "archive": lambda f: commands.archive("q", failure("a", fence=f), encoded("a"), AFTER_MS, WHO),
-    "requeue": lambda f: commands.requeue("q", failure("a", fence=f), "lost", AFTER_MS, WHO),
-    "extend": lambda f: commands.extend("q", [("a", f)], AGAIN_MS + 99_000),
+    "archive": lambda f: lifecycle.archive("q", failure("a", fence=f), encoded("a"), AFTER_MS, WHO),
+    "requeue": lambda f: lifecycle.requeue("q", failure("a", fence=f), "lost", AFTER_MS, WHO),
+    "extend": lambda f: lifecycle.extend("q", [("a", f)], AGAIN_MS + 99_000),
 }
 REFUSED: tuple[Any, ...] = ([0], False)
 
@@ -33,14 +33,14 @@ REFUSED: tuple[Any, ...] = ([0], False)
 @pytest.fixture
 def a_task(broker: Any, redis: Any) -> None:
     """A task, fetched by the first worker, which then falls asleep."""
-    broker.run(commands.enqueue("q", [NewTask("a", encoded("a"))], NOW_MS))
-    assert broker.run(commands.fetch("q", 1, NOW_MS, LEASE_MS, FIRST))
+    broker.run(lifecycle.enqueue("q", [NewTask("a", encoded("a"))], NOW_MS))
+    assert broker.run(lifecycle.fetch("q", 1, NOW_MS, LEASE_MS, FIRST))
 
 
 def recover(broker: Any) -> None:
-    [found] = broker.run(commands.expired("q", AFTER_MS))
+    [found] = broker.run(lifecycle.expired("q", AFTER_MS))
     again = failure("a", fence=found.fence)
-    assert broker.run(commands.requeue("q", again, "lost", AFTER_MS, WHO)) is True
+    assert broker.run(lifecycle.requeue("q", again, "lost", AFTER_MS, WHO)) is True
 
 
 @pytest.fixture(params=["recovered", "fetched again", "dequeued by go", "gone", "completed"])
@@ -48,15 +48,15 @@ def later(request: pytest.FixtureRequest, a_task: None, broker: Any, redis: Any)
     """What became of the task while the first worker slept."""
     recover(broker)
     if request.param == "fetched again":
-        assert broker.run(commands.fetch("q", 1, AFTER_MS, AGAIN_MS, SECOND))
+        assert broker.run(lifecycle.fetch("q", 1, AFTER_MS, AGAIN_MS, SECOND))
     elif request.param == "dequeued by go":
         assert AsynqPeer(redis).dequeue(AFTER_MS // 1000) == encoded("a")
         assert dump(redis)["t:a"]["nbq:lease"].startswith(FIRST)  # the stale token is there
     elif request.param in ("gone", "completed"):
-        assert broker.run(commands.fetch("q", 1, AFTER_MS, AGAIN_MS, SECOND))
+        assert broker.run(lifecycle.fetch("q", 1, AFTER_MS, AGAIN_MS, SECOND))
         make = ended if request.param == "gone" else kept
         done = make("a", fence=token_fence(SECOND))
-        assert broker.run(commands.complete("q", [done], AFTER_MS, WHO)) == []
+        assert broker.run(lifecycle.complete("q", [done], AFTER_MS, WHO)) == []
     return str(request.param)
 
 
@@ -73,8 +73,8 @@ def test_a_worker_that_was_paused_past_its_lease_changes_nothing(
 def test_who_found_an_expired_lease_changes_nothing_once_it_was_extended(
     broker: Any, redis: Any, a_task: None, action: str
 ) -> None:
-    [found] = broker.run(commands.expired("q", AFTER_MS))
-    assert broker.run(commands.extend("q", [("a", token_fence(FIRST))], AGAIN_MS)) == []
+    [found] = broker.run(lifecycle.expired("q", AFTER_MS))
+    assert broker.run(lifecycle.extend("q", [("a", token_fence(FIRST))], AGAIN_MS)) == []
     before = dump(redis)
     assert broker.run(ACTIONS[action](found.fence)) in REFUSED
     assert dump(redis) == before
@@ -84,7 +84,7 @@ def test_who_found_an_expired_lease_changes_nothing_once_it_was_extended(
 def test_of_two_who_found_an_expired_lease_one_acts(
     broker: Any, redis: Any, a_task: None, action: str
 ) -> None:
-    [one], [two] = (broker.run(commands.expired("q", AFTER_MS)) for _ in range(2))
+    [one], [two] = (broker.run(lifecycle.expired("q", AFTER_MS)) for _ in range(2))
     assert broker.run(ACTIONS[action](one.fence)) not in REFUSED
     before = dump(redis)
     assert broker.run(ACTIONS[action](two.fence)) in REFUSED
@@ -133,7 +133,7 @@ def test_a_lease_of_a_program_in_go_is_recovered_by_its_score(broker: Any, redis
     peer = AsynqPeer(redis)
     peer.enqueue("a", encoded("a"), NOW_MS * 1_000_000)
     peer.dequeue(NOW_MS // 1000)
-    [found] = broker.run(commands.expired("q", AFTER_MS + 31_000))
+    [found] = broker.run(lifecycle.expired("q", AFTER_MS + 31_000))
     again = failure("a", fence=found.fence)
-    assert broker.run(commands.requeue("q", again, "lost", AFTER_MS, WHO)) is True
+    assert broker.run(lifecycle.requeue("q", again, "lost", AFTER_MS, WHO)) is True
     assert dump(redis)["pending"] == ["a"]

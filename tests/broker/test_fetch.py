@@ -8,8 +8,8 @@ import pytest
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
 from transitions import LEASE_MS, SCORE, SINCE, TOKEN, active, events, fetched
 
-from nbqueue.broker import commands
-from nbqueue.broker.commands import Fetched
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.lifecycle import Fetched
 
 
 def pending(task_id: str, more: dict[str, Any] | None = None, **fields: Any) -> Any:
@@ -76,7 +76,7 @@ CASES: dict[str, Any] = {
 def test_fetch(broker: Any, redis: Any, name: str) -> None:
     given, limit, reply, then = CASES[name]
     load(redis, given)
-    assert broker.run(commands.fetch("q", limit, NOW_MS, LEASE_MS, TOKEN)) == reply
+    assert broker.run(lifecycle.fetch("q", limit, NOW_MS, LEASE_MS, TOKEN)) == reply
     assert dump(redis) == then
 
 
@@ -108,20 +108,20 @@ ODD: dict[str, Any] = {
 def test_fetch_from_an_odd_line(broker: Any, redis: Any, name: str) -> None:
     given, left = ODD[name]
     load(redis, given)
-    assert broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN)) == [taken("a")]
+    assert broker.run(lifecycle.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN)) == [taken("a")]
     assert dump(redis) == {**left, **fetched(active("a")), **events(("started", "a"))}
 
 
 def test_a_whole_second_never_is_the_end_of_our_lease(broker: Any, redis: Any) -> None:
     load(redis, line("a"))
-    broker.run(commands.fetch("q", 1, NOW_MS, 2_000_000_030_000, TOKEN))
+    broker.run(lifecycle.fetch("q", 1, NOW_MS, 2_000_000_030_000, TOKEN))
     assert redis.zscore("asynq:{q}:lease", "a") == 2_000_000_030.001
 
 
 def test_two_workers_never_get_the_same_task(broker: Any, redis: Any) -> None:
     load(redis, line("a", "b", "c"))
-    first = broker.run(commands.fetch("q", 2, NOW_MS, LEASE_MS, TOKEN))
-    second = broker.run(commands.fetch("q", 2, NOW_MS, LEASE_MS, "other"))
+    first = broker.run(lifecycle.fetch("q", 2, NOW_MS, LEASE_MS, TOKEN))
+    second = broker.run(lifecycle.fetch("q", 2, NOW_MS, LEASE_MS, "other"))
     assert [each.msg for each in first + second] == [encoded("a"), encoded("b"), encoded("c")]
     content = dump(redis)
     assert content["t:c"]["nbq:lease"] == f"other|{SINCE}"

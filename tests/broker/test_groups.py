@@ -11,9 +11,9 @@ from asynq_peer import AsynqPeer
 from keyspace import NOW_MS, Until, Zset, dump, encoded, load, task
 from transitions import NOW, WHO, active, events, failure, fetched
 
-from nbqueue.broker import commands, grouping
-from nbqueue.broker.commands import LockHolder, NewTask
-from nbqueue.broker.grouping import Aggregate, Aggregated, Ripeness, Set, Taken
+from nbqueue.broker.commands import aggregation, lifecycle
+from nbqueue.broker.commands.aggregation import Aggregate, Aggregated, Ripeness, Set, Taken
+from nbqueue.broker.commands.lifecycle import LockHolder, NewTask
 from nbqueue.errors import TaskIdConflict
 
 SET = Set("g", "s")
@@ -57,14 +57,14 @@ def in_set(*ids: str, deadline: int = UNTIL) -> dict[str, Any]:
 
 def test_tasks_lie_in_their_group_as_asynq_puts_them(broker: Any, redis: Any) -> None:
     tasks = [new("a"), new("b")]
-    assert broker.run(grouping.add_to_group("q", "g", tasks, NOW_MS)) == []
+    assert broker.run(aggregation.add_to_group("q", "g", tasks, NOW_MS)) == []
     assert dump(redis) == {**group(a=NOW_MS, b=NOW_MS), **events(("aggregating", "a b"))}
 
 
 def test_an_id_that_exists_is_left_as_it_is_and_a_repeat_counts(broker: Any, redis: Any) -> None:
     load(redis, {"pending": ["b"], "t:b": task("b", "pending", {"pending_since": 1})})
     tasks = [new("a"), new("b")]
-    assert broker.run(grouping.add_to_group("q", "g", tasks, NOW_MS)) == [1]
+    assert broker.run(aggregation.add_to_group("q", "g", tasks, NOW_MS)) == [1]
     before = dump(redis)
     assert before == {
         **group(a=NOW_MS),
@@ -72,8 +72,8 @@ def test_an_id_that_exists_is_left_as_it_is_and_a_repeat_counts(broker: Any, red
         "t:b": task("b", "pending", {"pending_since": 1}),
         **events(("aggregating", "a")),
     }
-    assert broker.run(grouping.add_to_group("q", "g", tasks, NOW_MS)) == [0, 1]
-    assert broker.run(grouping.add_to_group("q", "g", tasks, NOW_MS, repeated=True)) == [1]
+    assert broker.run(aggregation.add_to_group("q", "g", tasks, NOW_MS)) == [0, 1]
+    assert broker.run(aggregation.add_to_group("q", "g", tasks, NOW_MS, repeated=True)) == [1]
     assert dump(redis) == before
 
 
@@ -126,9 +126,9 @@ def test_a_delayed_task_goes_to_its_group_when_it_is_due(
     if by_go:
         assert AsynqPeer(redis).forward(now_ms // 1000) == 1
         assert "groups" not in dump(redis), "Go makes the name known by now: no need to restore it"
-        assert broker.run(grouping.restore_groups("q", 0, now_ms)) is None
+        assert broker.run(aggregation.restore_groups("q", 0, now_ms)) is None
     else:
-        assert broker.run(commands.forward("q", now_ms)).moved == 1
+        assert broker.run(lifecycle.forward("q", now_ms)).moved == 1
     content = dump(redis)
     assert content["groups"] == {"g"}
     assert content["g:g"] == Zset(a=NOW + 6)
@@ -204,21 +204,21 @@ RIPE: dict[str, tuple[dict[str, Any], Ripeness, Any, int]] = {
 def test_when_a_group_is_ripe(broker: Any, redis: Any, case: str) -> None:
     given, when, at, size = RIPE[case]
     load(redis, given)
-    assert broker.run(grouping.ripe("q", ["g", "other"], when)) == [at, None]
+    assert broker.run(aggregation.ripe("q", ["g", "other"], when)) == [at, None]
     assert dump(redis) == given
     if at is None:
-        assert broker.run(grouping.aggregate("q", SET, when, NOW_MS, UNTIL)) == Taken(0, None)
+        assert broker.run(aggregation.aggregate("q", SET, when, NOW_MS, UNTIL)) == Taken(0, None)
         return
     if at:
-        early = grouping.aggregate("q", SET, when, at - 1, UNTIL)
+        early = aggregation.aggregate("q", SET, when, at - 1, UNTIL)
         assert broker.run(early) == Taken(0, at)
         assert dump(redis) == given
-    assert broker.run(grouping.aggregate("q", SET, when, at or NOW_MS, UNTIL)).size == size
+    assert broker.run(aggregation.aggregate("q", SET, when, at or NOW_MS, UNTIL)).size == size
 
 
 def test_members_move_to_a_set_with_their_scores_and_others_stay(broker: Any, redis: Any) -> None:
     load(redis, group(a=NOW_MS - 2_000, b=NOW_MS - 1_000, c=NOW_MS))
-    command = grouping.aggregate("q", SET, Ripeness(60_000, 0, 2), NOW_MS, UNTIL)
+    command = aggregation.aggregate("q", SET, Ripeness(60_000, 0, 2), NOW_MS, UNTIL)
     assert broker.run(command) == Taken(2, 0)
     then = {
         "g:g": Zset(c=NOW),
@@ -230,9 +230,9 @@ def test_members_move_to_a_set_with_their_scores_and_others_stay(broker: Any, re
     assert dump(redis) == then
     assert broker.run(command) == Taken(2, 0)  # the reply was lost, and it is sent again
     assert dump(redis) == then
-    read = broker.run(grouping.members("q", SET, 0))
+    read = broker.run(aggregation.members("q", SET, 0))
     assert read == [new("a"), new("b")]
-    assert broker.run(grouping.members("q", SET, 1, limit=1)) == [new("b")]
+    assert broker.run(aggregation.members("q", SET, 1, limit=1)) == [new("b")]
 
 
 @pytest.mark.parametrize(("most", "size"), [(1, 1), (2, 2), (9, 3)])
@@ -242,7 +242,7 @@ def test_a_set_holds_no_more_bytes_than_go_to_the_function_at_once(
     load(redis, group(a=NOW_MS, b=NOW_MS, c=NOW_MS))
     most_bytes = most * len(new("a").msg)
     when = Ripeness(60_000, 0, 3)
-    command = grouping.aggregate("q", SET, when, NOW_MS, UNTIL, most_bytes - (most == 1))
+    command = aggregation.aggregate("q", SET, when, NOW_MS, UNTIL, most_bytes - (most == 1))
     assert broker.run(command) == Taken(size, None if size == 3 else 0)
     content = dump(redis)
     assert set(content["g:g:s"]) == set("abc"[:size])
@@ -252,10 +252,10 @@ def test_a_set_holds_no_more_bytes_than_go_to_the_function_at_once(
 def test_a_group_that_is_empty_then_is_forgotten(broker: Any, redis: Any) -> None:
     load(redis, group(a=NOW_MS))
     when = Ripeness(60_000, 0, 1)
-    assert broker.run(grouping.aggregate("q", SET, when, NOW_MS, UNTIL)) == Taken(1, None)
+    assert broker.run(aggregation.aggregate("q", SET, when, NOW_MS, UNTIL)) == Taken(1, None)
     assert dump(redis) == in_set("a")
     load(redis, {"groups": {"empty"}})
-    assert broker.run(grouping.ripe("q", ["empty"], when)) == [None]
+    assert broker.run(aggregation.ripe("q", ["empty"], when)) == [None]
     assert dump(redis) == in_set("a")
 
 
@@ -267,15 +267,15 @@ def test_what_is_no_member_is_dropped_and_a_key_of_another_kind_is_skipped(
     elsewhere = {"pending": ["p"], "t:p": task("p", "pending", {"pending_since": 1})}
     load(redis, {**given, **elsewhere, "g:g": Zset(a=NOW, gone=NOW, p=NOW), "g:text": "text"})
     when = Ripeness(60_000, 0, 3)
-    assert broker.run(grouping.ripe("q", ["text", "g"], when)) == [None, 0]
-    assert broker.run(grouping.aggregate("q", SET, when, NOW_MS, UNTIL)) == Taken(1, None)
+    assert broker.run(aggregation.ripe("q", ["text", "g"], when)) == [None, 0]
+    assert broker.run(aggregation.aggregate("q", SET, when, NOW_MS, UNTIL)) == Taken(1, None)
     assert dump(redis) == {**in_set("a"), **elsewhere, "g:text": "text"}
 
 
 def test_a_group_that_is_named_as_a_set_takes_nothing_out_of_it(broker: Any, redis: Any) -> None:
     load(redis, in_set("a"))
     chosen, when = Set("g:s", "x"), Ripeness(1)
-    assert broker.run(grouping.aggregate("q", chosen, when, NOW_MS + 9, UNTIL)) == Taken(0, None)
+    assert broker.run(aggregation.aggregate("q", chosen, when, NOW_MS + 9, UNTIL)) == Taken(0, None)
     assert dump(redis) == in_set("a")
 
 
@@ -283,11 +283,11 @@ def test_many_members_move_and_end_in_one_go(broker: Any, redis: Any) -> None:
     ids = [f"{i:05}" for i in range(1_700)]
     for start in range(0, 1_700, 850):
         tasks = [new(i) for i in ids[start : start + 850]]
-        assert broker.run(grouping.add_to_group("q", "g", tasks, NOW_MS)) == []
+        assert broker.run(aggregation.add_to_group("q", "g", tasks, NOW_MS)) == []
     when = Ripeness(60_000, 0, 1_700)
-    assert broker.run(grouping.aggregate("q", SET, when, NOW_MS, UNTIL)) == Taken(1_700, None)
+    assert broker.run(aggregation.aggregate("q", SET, when, NOW_MS, UNTIL)) == Taken(1_700, None)
     made = Aggregate(NewTask("x", encoded("x")))
-    assert broker.run(grouping.aggregated("q", SET, made, NOW_MS)) == Aggregated("ENQUEUED", "")
+    assert broker.run(aggregation.aggregated("q", SET, made, NOW_MS)) == Aggregated("ENQUEUED", "")
     content = dump(redis, ("own:events",))
     assert content == {
         "pending": ["x"],
@@ -302,7 +302,7 @@ PENDING = {"pending_since": NOW_MS * 1_000_000}
 
 def aggregated(made: Aggregate | None = None, **more: Any) -> Any:
     made = made or Aggregate(NewTask("x", encoded("x", **more)))
-    return grouping.aggregated("q", SET, made, NOW_MS)
+    return aggregation.aggregated("q", SET, made, NOW_MS)
 
 
 def test_the_aggregate_takes_the_place_of_the_members(broker: Any, redis: Any) -> None:
@@ -381,7 +381,7 @@ def test_members_give_up_their_locks(broker: Any, redis: Any) -> None:
 def test_who_waits_for_the_lock_of_a_member_gets_it(broker: Any, redis: Any) -> None:
     own = task("a", "aggregating", {"group": "g"}, unique_key=LOCK, group_key="g")
     load(redis, {**in_set("a"), "t:a": own, SHORT_LOCK: "a"})
-    after = commands.enqueue_unique(
+    after = lifecycle.enqueue_unique(
         "q", NewTask("w", encoded("w", unique_key=LOCK)), LOCK, HOUR, NOW_MS, after=True
     )
     assert broker.run(after) == "ENQUEUED"
@@ -425,16 +425,16 @@ def test_members_go_back_with_their_scores_and_the_group_is_known_again(
     broker: Any, redis: Any
 ) -> None:
     load(redis, {**in_set("a", "b"), "g:g": Zset(c=NOW + 1), "t:c": member("c")})
-    assert broker.run(grouping.reclaim("q", SET)) == 0
+    assert broker.run(aggregation.reclaim("q", SET)) == 0
     then = {
         "g:g": Zset(a=NOW, b=NOW, c=NOW + 1),
         "groups": {"g"},
         **{f"t:{i}": member(i) for i in "abc"},
     }
     assert dump(redis) == then
-    assert broker.run(grouping.reclaim("q", SET)) == 0
+    assert broker.run(aggregation.reclaim("q", SET)) == 0
     assert broker.run(aggregated()) is None
-    assert broker.run(grouping.extend_set("q", SET, UNTIL)) is False
+    assert broker.run(aggregation.extend_set("q", SET, UNTIL)) is False
     assert dump(redis) == then
 
 
@@ -444,14 +444,14 @@ def test_only_sets_that_are_over_are_put_back_by_others(
 ) -> None:
     given = in_set("a", deadline=deadline)
     load(redis, given)
-    assert broker.run(grouping.reclaim("q", SET, NOW)) == 0
+    assert broker.run(aggregation.reclaim("q", SET, NOW)) == 0
     then = {"g:g": Zset(a=NOW), "groups": {"g"}, "t:a": member("a")}
     assert dump(redis) == (then if is_over else given)
 
 
 def test_a_set_that_is_half_put_back_cannot_be_finished(broker: Any, redis: Any) -> None:
     load(redis, in_set("a", "b", "c"))
-    assert broker.run(grouping.reclaim("q", SET, limit=2)) == 1
+    assert broker.run(aggregation.reclaim("q", SET, limit=2)) == 1
     half = {
         "g:g": Zset(a=NOW, b=NOW),
         "groups": {"g"},
@@ -461,25 +461,25 @@ def test_a_set_that_is_half_put_back_cannot_be_finished(broker: Any, redis: Any)
     }
     assert dump(redis) == half
     assert broker.run(aggregated()) is None
-    assert broker.run(grouping.extend_set("q", SET, UNTIL)) is False
+    assert broker.run(aggregation.extend_set("q", SET, UNTIL)) is False
     assert dump(redis) == half
-    assert broker.run(grouping.reclaim("q", SET, NOW)) == 0
+    assert broker.run(aggregation.reclaim("q", SET, NOW)) == 0
     assert dump(redis)["g:g"] == Zset(a=NOW, b=NOW, c=NOW)
 
 
 def test_a_deadline_is_moved_by_its_holder(broker: Any, redis: Any) -> None:
     load(redis, in_set("a"))
-    assert broker.run(grouping.extend_set("q", SET, UNTIL + 60)) is True
+    assert broker.run(aggregation.extend_set("q", SET, UNTIL + 60)) is True
     assert dump(redis) == in_set("a", deadline=UNTIL + 60)
 
 
 @pytest.mark.usefixtures("odd_store")
 def test_a_set_of_nothing_is_dropped(broker: Any, redis: Any) -> None:
     load(redis, {"aggregation_sets": Zset({KEY: 1}), "g:g:s": Zset(gone=NOW)})
-    assert broker.run(grouping.reclaim("q", SET, NOW)) == 0
+    assert broker.run(aggregation.reclaim("q", SET, NOW)) == 0
     assert dump(redis) == {}
     load(redis, {"aggregation_sets": Zset({KEY: 1})})
-    assert broker.run(grouping.reclaim("q", SET, NOW)) == 0
+    assert broker.run(aggregation.reclaim("q", SET, NOW)) == 0
     assert dump(redis) == {}
 
 
@@ -495,38 +495,41 @@ def test_a_set_of_nothing_is_dropped(broker: Any, redis: Any) -> None:
     ],
 )
 def test_a_set_is_known_by_its_key(key: Any, found: Set | None) -> None:
-    assert grouping.set_of("q", key.encode() if isinstance(key, str) else key) == found
+    assert aggregation.set_of("q", key.encode() if isinstance(key, str) else key) == found
 
 
 # --- Names that were lost ------------------------------------------------------------------------
 
 
 def test_names_are_noted_for_the_latest_time(broker: Any, redis: Any) -> None:
-    assert broker.run(grouping.note_groups("q", ["g", "ü h"], NOW_MS)) == 2
-    assert broker.run(grouping.note_groups("q", ["g"], NOW_MS + 5_000)) == 0
-    assert broker.run(grouping.note_groups("q", ["g"], NOW_MS - 5_000)) == 0
+    assert broker.run(aggregation.note_groups("q", ["g", "ü h"], NOW_MS)) == 2
+    assert broker.run(aggregation.note_groups("q", ["g"], NOW_MS + 5_000)) == 0
+    assert broker.run(aggregation.note_groups("q", ["g"], NOW_MS - 5_000)) == 0
     assert dump(redis) == {"own:group_names": Zset({"g": NOW + 5, "ü h": NOW})}
 
 
 def test_lost_names_are_restored_and_old_ones_forgotten(broker: Any, redis: Any) -> None:
-    kept = grouping.NAME_SECONDS
+    kept = aggregation.NAME_SECONDS
     names = {"g": NOW - 2 * kept, "empty": NOW - kept - 1, "used": NOW - kept, "later": NOW + 9}
     load(redis, {"own:group_names": Zset(names), "g:g": Zset(a=NOW), "t:a": member("a")})
-    assert broker.run(grouping.restore_groups("q", 0, NOW_MS)) is None
+    assert broker.run(aggregation.restore_groups("q", 0, NOW_MS)) is None
     del names["empty"]
     then = {"own:group_names": Zset(names), **group(a=NOW_MS)}
     assert dump(redis) == then
-    assert broker.run(grouping.restore_groups("q", 0, NOW_MS)) is None
+    assert broker.run(aggregation.restore_groups("q", 0, NOW_MS)) is None
     assert dump(redis) == then
 
 
 def test_names_are_looked_at_in_slices(broker: Any, redis: Any) -> None:
-    old = {f"old{i}": NOW - 2 * grouping.NAME_SECONDS for i in range(4)}
+    old = {f"old{i}": NOW - 2 * aggregation.NAME_SECONDS for i in range(4)}
     load(redis, {"own:group_names": Zset({**old, "k": NOW, "g": NOW}), "g:g": Zset(a=NOW)})
     load(redis, {"t:a": member("a")})
     start, looks = 0, 0
     while start is not None:
-        start, looks = broker.run(grouping.restore_groups("q", start, NOW_MS, limit=2)), looks + 1
+        start, looks = (
+            broker.run(aggregation.restore_groups("q", start, NOW_MS, limit=2)),
+            looks + 1,
+        )
     assert looks == 4
     assert dump(redis)["own:group_names"] == Zset(k=NOW, g=NOW)
     assert dump(redis)["groups"] == {"g"}
@@ -542,12 +545,12 @@ def test_a_task_that_an_inspector_took_out_of_its_group_is_retried_alone(
     given = fetched(active("a", {"group": "g"}, group_key="g"))
     load(redis, given)
     msg = encoded("a", group_key="g")
-    assert broker.run(commands.retry("q", failure("a"), msg, NOW_MS, NOW_MS, WHO))
+    assert broker.run(lifecycle.retry("q", failure("a"), msg, NOW_MS, NOW_MS, WHO))
     assert "group" not in dump(redis)["t:a"]
     if by_go:
         assert AsynqPeer(redis).forward(NOW + 1) == 1
     else:
-        assert broker.run(commands.forward("q", NOW_MS + 1_000)).moved == 1
+        assert broker.run(lifecycle.forward("q", NOW_MS + 1_000)).moved == 1
     assert dump(redis)["t:a"]["state"] == "pending"
 
 
@@ -570,10 +573,10 @@ def test_we_aggregate_what_go_put_into_a_group(broker: Any, redis: Any) -> None:
     peer = AsynqPeer(redis)
     assert peer.add_to_group("a", encoded("a"), "g", NOW) == 1
     ripe_at = NOW * 1000 + 60_000
-    assert broker.run(grouping.ripe("q", ["g"], MINUTE)) == [ripe_at]
-    taken = broker.run(grouping.aggregate("q", SET, MINUTE, ripe_at, NOW + 180))
+    assert broker.run(aggregation.ripe("q", ["g"], MINUTE)) == [ripe_at]
+    taken = broker.run(aggregation.aggregate("q", SET, MINUTE, ripe_at, NOW + 180))
     assert taken == Taken(1, None)
-    assert broker.run(grouping.members("q", SET, 0)) == [NewTask("a", encoded("a"))]
+    assert broker.run(aggregation.members("q", SET, 0)) == [NewTask("a", encoded("a"))]
     assert broker.run(aggregated()) == Aggregated("ENQUEUED", "")
     assert peer.dequeue(NOW + 61) == encoded("x")
 
@@ -584,13 +587,13 @@ def test_go_puts_back_our_set_and_we_put_back_theirs(broker: Any, redis: Any) ->
     assert peer.reclaim(NOW) == 1
     assert "groups" not in dump(redis)
     assert broker.run(aggregated()) is None
-    assert broker.run(grouping.note_groups("q", ["g"], NOW_MS)) == 1
-    assert broker.run(grouping.restore_groups("q", 0, NOW_MS)) is None
+    assert broker.run(aggregation.note_groups("q", ["g"], NOW_MS)) == 1
+    assert broker.run(aggregation.restore_groups("q", 0, NOW_MS)) is None
     assert dump(redis, ("own:group_names",)) == {
         "g:g": Zset(a=NOW),
         "groups": {"g"},
         "t:a": member("a"),
     }
     assert peer.check_group("g", "s", NOW, size=1)
-    assert broker.run(grouping.reclaim("q", SET, NOW + 120)) == 0
+    assert broker.run(aggregation.reclaim("q", SET, NOW + 120)) == 0
     assert dump(redis)["groups"] == {"g"}

@@ -9,14 +9,14 @@ import pytest
 from keyspace import NOW_MS, Stream, Zset, dump, encoded, full_name, load, task, without_memory
 from transitions import LEASE_MS, TOKEN
 
-from nbqueue.broker import commands, offering
-from nbqueue.broker.commands import NewTask
-from nbqueue.broker.limiting import limited, set_concurrency
-from nbqueue.broker.offering import offer_text
+from nbqueue.broker.commands import handoff, lifecycle
+from nbqueue.broker.commands.handoff import offer_text
+from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.commands.limits import limited, set_concurrency
 from nbqueue.errors import StoreError
 
 NEW = NewTask("a b\nc", encoded("a b\nc", payload=b"\x00\n\xff"))
-CHANNEL = offering.hand_channel("host:1:ab", 1)
+CHANNEL = handoff.hand_channel("host:1:ab", 1)
 NS = NOW_MS * 1_000_000
 LINE = {
     "pending": [NEW.task_id],
@@ -36,17 +36,17 @@ def worker(redis: Any) -> Iterator[Any]:
 
 def offer(broker: Any, token: str = TOKEN, until_ms: int = NOW_MS, channel: str = CHANNEL) -> None:
     text = offer_text(until_ms, LEASE_MS, channel, token)
-    broker.run(offering.offer("q", text, 60_000))
+    broker.run(handoff.offer("q", text, 60_000))
 
 
 def enqueue(broker: Any, *tasks: NewTask, **more: Any) -> Any:
-    return broker.run(commands.enqueue("q", tasks or [NEW], NOW_MS, **more))
+    return broker.run(lifecycle.enqueue("q", tasks or [NEW], NOW_MS, **more))
 
 
 def told(worker: Any, count: int) -> list[Any]:
     found = [worker.get_message(timeout=5) for _ in range(count)]
     assert worker.get_message(timeout=0.02) is None
-    return [offering.read_handed(each["data"]) for each in found]
+    return [handoff.read_handed(each["data"]) for each in found]
 
 
 def take_offers(redis: Any) -> int:
@@ -65,7 +65,7 @@ def test_it_is_as_if_the_worker_had_fetched_it(broker: Any, redis: Any, worker: 
 
     redis.flushall()
     enqueue(broker)
-    assert [found.task] == broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
+    assert [found.task] == broker.run(lifecycle.fetch("q", 9, NOW_MS, LEASE_MS, TOKEN))
     fetched = dump(redis)
     assert fetched == handed
 
@@ -109,7 +109,7 @@ def test_in_a_queue_with_a_limit_of_its_own_nothing_is_offered(
     offer(broker)
     broker.run(set_concurrency("q", 5))
     assert take_offers(redis) == 0
-    assert broker.run(offering.offer("q", "an offer", 60_000)) == 0
+    assert broker.run(handoff.offer("q", "an offer", 60_000)) == 0
     assert take_offers(redis) == 0
     broker.run(set_concurrency("q", None))
     offer(broker)
@@ -178,7 +178,7 @@ def test_who_listens_to_everything_is_no_worker(broker: Any, redis: Any) -> None
 def test_the_clock_of_the_client_may_have_stood_still(broker: Any, redis: Any, worker: Any) -> None:
     for until_ms in (1_000_000_000_000, NOW_MS):  # long ago, and to come, for the store
         offer(broker, until_ms=until_ms)
-    broker.run(commands.enqueue("q", [NEW], 900_000_000_000))
+    broker.run(lifecycle.enqueue("q", [NEW], 900_000_000_000))
     told(worker, 1)
     assert dump(redis)["lease"] == Zset({NEW.task_id: 2_000_000_030.123})
 
@@ -205,10 +205,10 @@ def test_an_id_that_exists_is_not_handed(broker: Any, redis: Any, worker: Any) -
 
 def test_an_offer_can_be_taken_back_until_it_is_used(broker: Any, redis: Any, worker: Any) -> None:
     text = offer_text(NOW_MS, LEASE_MS, CHANNEL, TOKEN)
-    broker.run(offering.offer("q", text, 60_000))
+    broker.run(handoff.offer("q", text, 60_000))
     assert redis.pttl(full_name("own:offers")) > 50_000
-    assert broker.call(offering.withdraw("q", text)) == [1]
-    assert broker.call(offering.withdraw("q", text)) == [0]
+    assert broker.call(handoff.withdraw("q", text)) == [1]
+    assert broker.call(handoff.withdraw("q", text)) == [0]
     enqueue(broker)
     told(worker, 0)
     assert dump(redis) == LINE
@@ -216,4 +216,4 @@ def test_an_offer_can_be_taken_back_until_it_is_used(broker: Any, redis: Any, wo
 
 @pytest.mark.parametrize("data", [b"", b"a b\n", b"t 1 2 q", b"t 1 x q\nabc", b"t 1 9 q\nabc"])
 def test_what_makes_no_sense_is_no_task(data: bytes) -> None:
-    assert offering.read_handed(data) is None
+    assert handoff.read_handed(data) is None

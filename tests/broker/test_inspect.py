@@ -10,8 +10,8 @@ from asynq_peer import AsynqPeer
 from keyspace import NOW_MS, Until, Zset, check_invariants, dump, encoded, load, message, task
 from transitions import NOW, active, events, fetched
 
-from nbqueue.broker import commands, inspecting
-from nbqueue.broker.inspecting import Moved, ToRun
+from nbqueue.broker.commands import inspect, lifecycle
+from nbqueue.broker.commands.inspect import Moved, ToRun
 from nbqueue.errors import StoreError
 
 SINCE = NOW_MS * 1_000_000
@@ -76,7 +76,7 @@ RUNNABLE = ["scheduled", "retry", "archived", "completed", "aggregating"]
 
 
 def run(*ids: str, **more: Any) -> Any:
-    return inspecting.run("q", [ToRun(i) for i in ids], NOW_MS, **more)
+    return inspect.run("q", [ToRun(i) for i in ids], NOW_MS, **more)
 
 
 @pytest.mark.parametrize("state", RUNNABLE)
@@ -99,7 +99,7 @@ def test_run_puts_a_task_to_the_end_of_the_line(broker: Any, redis: Any, state: 
 def test_the_first_that_is_run_is_the_first_in_the_line(broker: Any, redis: Any) -> None:
     load(redis, lying("retry"))
     assert broker.run(run("z", "a")) == DONE
-    found = broker.run(commands.fetch("q", 9, NOW_MS, NOW_MS + 1, "t"))
+    found = broker.run(lifecycle.fetch("q", 9, NOW_MS, NOW_MS + 1, "t"))
     assert [each.task_id for each in found] == ["z", "a"]
 
 
@@ -119,7 +119,7 @@ def test_a_task_of_a_group_that_was_run_alone_does_not_go_back_to_it(
     peer = AsynqPeer(redis)
     peer.dequeue(NOW)
     peer.retry("a", encoded("a"), NOW)
-    assert broker.run(commands.forward("q", NOW_MS + 1_000)).moved == 1
+    assert broker.run(lifecycle.forward("q", NOW_MS + 1_000)).moved == 1
     assert dump(redis)["pending"] == ["a"]
 
 
@@ -127,7 +127,7 @@ def test_run_as_if_it_had_never_failed(broker: Any, redis: Any) -> None:
     failed = task("a", "archived", {"nbq:lost": 2, "nbq:attempt": 4, "nbq:error": b"E"}, retried=3)
     load(redis, {"archived": Zset(a=NOW), "t:a": failed})
     new = ToRun("a", encoded("a", retried=3), encoded("a"))
-    assert broker.run(inspecting.run("q", [new], NOW_MS, reset=True)) == DONE
+    assert broker.run(inspect.run("q", [new], NOW_MS, reset=True)) == DONE
     assert dump(redis) == {
         "pending": ["a"],
         "t:a": task("a", "pending", {"pending_since": SINCE, "nbq:attempt": 4}),
@@ -139,7 +139,7 @@ def test_a_message_that_changed_meanwhile_is_not_overwritten(broker: Any, redis:
     load(redis, lying("archived"))
     before = dump(redis)
     new = ToRun("a", encoded("a", retried=2), encoded("a"))
-    command = inspecting.run("q", [new], NOW_MS, reset=True)
+    command = inspect.run("q", [new], NOW_MS, reset=True)
     assert broker.run(command) == Moved({0: "CHANGED"})
     assert dump(redis) == before
 
@@ -162,7 +162,7 @@ ARCHIVABLE = ["pending", "scheduled", "retry", "completed", "aggregating"]
 
 
 def archive(*ids: str, **more: Any) -> Any:
-    return inspecting.archive_by_hand("q", ids, NOW_MS, **more)
+    return inspect.archive_by_hand("q", ids, NOW_MS, **more)
 
 
 @pytest.mark.parametrize("state", ARCHIVABLE)
@@ -242,7 +242,7 @@ def test_settings_that_make_no_sense_are_as_none(broker: Any, redis: Any, odd: A
 @pytest.mark.parametrize("state", PLACES)
 def test_delete_takes_a_task_with_all_that_it_holds(broker: Any, redis: Any, state: str) -> None:
     load(redis, lying(state))
-    command = inspecting.delete("q", ["a"], NOW_MS, wanted=state)
+    command = inspect.delete("q", ["a"], NOW_MS, wanted=state)
     assert broker.run(command) == DONE
     then = {**without_a(state), **events(("deleted", "a"))}
     assert dump(redis) == then
@@ -257,7 +257,7 @@ SCORE = NOW + 61
 
 
 def reschedule(*ids: str, **more: Any) -> Any:
-    return inspecting.reschedule("q", ids, DUE, NOW_MS, **more)
+    return inspect.reschedule("q", ids, DUE, NOW_MS, **more)
 
 
 @pytest.mark.parametrize("state", ["pending", "scheduled", "archived", "completed"])
@@ -288,9 +288,9 @@ def test_what_waits_for_a_retry_goes_on_waiting_for_it(broker: Any, redis: Any) 
 def test_a_rescheduled_task_is_due_at_its_new_time_and_not_before(broker: Any, redis: Any) -> None:
     load(redis, lying("scheduled"))
     broker.run(reschedule("a"))
-    assert broker.run(commands.forward("q", NOW_MS + 10_000)).moved == 1  # the other one
-    assert broker.run(commands.forward("q", DUE - 1)).moved == 0
-    assert broker.run(commands.forward("q", DUE)).moved == 1
+    assert broker.run(lifecycle.forward("q", NOW_MS + 10_000)).moved == 1  # the other one
+    assert broker.run(lifecycle.forward("q", DUE - 1)).moved == 0
+    assert broker.run(lifecycle.forward("q", DUE)).moved == 1
 
 
 def test_workers_are_told_when_to_look(broker: Any, redis: Any) -> None:
@@ -307,7 +307,7 @@ def test_workers_are_told_when_to_look(broker: Any, redis: Any) -> None:
 ALL = {
     "run": run,
     "archive": archive,
-    "delete": lambda *ids, **more: inspecting.delete("q", ids, NOW_MS, **more),
+    "delete": lambda *ids, **more: inspect.delete("q", ids, NOW_MS, **more),
     "reschedule": reschedule,
 }
 
@@ -436,7 +436,7 @@ def test_many_leave_a_long_line_wherever_they_stand_in_it(
 
 def set_payload(expected: bytes | None = None) -> Any:
     expected = encoded("a") if expected is None else expected
-    return inspecting.set_payload("q", "a", expected, encoded("a", payload=b"new"))
+    return inspect.set_payload("q", "a", expected, encoded("a", payload=b"new"))
 
 
 @pytest.mark.parametrize("state", ["pending", "scheduled"])
@@ -464,10 +464,10 @@ def test_a_payload_is_not_set_over_what_somebody_else_wrote(broker: Any, redis: 
 
 
 def test_pause_and_unpause(broker: Any, redis: Any) -> None:
-    assert broker.run(inspecting.pause("q", NOW_MS)) is True
+    assert broker.run(inspect.pause("q", NOW_MS)) is True
     assert dump(redis) == {"paused": str(NOW)}
-    assert broker.run(inspecting.pause("q", NOW_MS + 5_000)) is False
+    assert broker.run(inspect.pause("q", NOW_MS + 5_000)) is False
     assert dump(redis) == {"paused": str(NOW)}
-    assert broker.run(inspecting.unpause("q")) is True
-    assert broker.run(inspecting.unpause("q")) is False
+    assert broker.run(inspect.unpause("q")) is True
+    assert broker.run(inspect.unpause("q")) is False
     assert dump(redis) == {}

@@ -10,10 +10,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from keyspace import NOW_MS, Zset, dump, load, task
 from transitions import DAY, NOW, active, fetched
 
-from nbqueue.broker import inspector
-from nbqueue.broker.infos import ActiveTask, DailyStats, QueueInfo, TaskInfo
-from nbqueue.broker.inspector import Reader
-from nbqueue.broker.reports import Reports
+from nbqueue.broker.reads import store_reader
+from nbqueue.broker.reads.asynq_records import Reports
+from nbqueue.broker.reads.models import ActiveTask, DailyStats, QueueInfo, TaskInfo
+from nbqueue.broker.reads.store_reader import Reader
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound
 from nbqueue.wire.messages import (
@@ -216,7 +216,7 @@ def test_the_queues_of_an_id(redis: Any, reader: Reader) -> None:
 def test_places_are_read_in_slices_in_the_order_of_asynq(
     redis: Any, reader: Reader, monkeypatch: pytest.MonkeyPatch, state: str, number: int
 ) -> None:
-    monkeypatch.setattr(inspector, "SLICE", 3)
+    monkeypatch.setattr(store_reader, "SLICE", 3)
     ids = [f"a{i}" for i in range(number)]
     place = ids[::-1] if state == "pending" else Zset({i: NOW - n for n, i in enumerate(ids[::-1])})
     tasks = {f"t:{i}": task(i, state) for i in ids}
@@ -232,7 +232,7 @@ def test_places_are_read_in_slices_in_the_order_of_asynq(
 def test_a_snapshot_misses_nothing_though_the_line_moves(
     redis: Any, reader: Reader, broker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspector, "SLICE", 3)
+    monkeypatch.setattr(store_reader, "SLICE", 3)
     ids = [f"a{i}" for i in range(10)]
     redis.lpush("asynq:{q}:pending", *ids)
     call, new = broker.call, iter(range(99))

@@ -23,12 +23,12 @@ from transitions import (
     kept,
 )
 
-from nbqueue.broker import commands
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.command import NewTask
-from nbqueue.broker.commands import Ended, Fetched
-from nbqueue.broker.records import Ending
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.lifecycle import Ended, Fetched
+from nbqueue.broker.reads.task_record import Ending
 from nbqueue.broker.staging import read_message_of
+from nbqueue.transport.script_call import NewTask
 
 LARGE = b"p" * 70_000
 RESULT = b"r" * 70_000
@@ -78,7 +78,7 @@ def test_complete(broker: Any, redis: Any, name: str) -> None:
     load(redis, holding())
     if end.result == RESULT:
         redis.hset("asynq:{q}:t:a", "result", b"partial")
-    assert broker.run(commands.complete("q", [end], NOW_MS, WHO)) == []
+    assert broker.run(lifecycle.complete("q", [end], NOW_MS, WHO)) == []
     assert dump(redis) == then
 
 
@@ -90,7 +90,7 @@ def test_a_small_task_with_a_large_result_among_others(broker: Any, redis: Any) 
     )
     load(redis, given)
     ends = [kept("a", result=RESULT, is_large=True), kept("b"), finished("c")]
-    assert broker.run(commands.complete("q", ends, NOW_MS, WHO)) == []
+    assert broker.run(lifecycle.complete("q", ends, NOW_MS, WHO)) == []
     small = {"nbq:lease": f"{TOKEN}|{SINCE}", "nbq:attempt": 1, "result": b"r"}
     assert dump(redis) == {
         "completed": Zset(a=NOW + 60, b=NOW + 60, c=NOW + 60),
@@ -107,24 +107,24 @@ def test_one_that_is_not_held_any_more_changes_nothing(
 ) -> None:
     load(redis, holding())
     end = finished(result=result)._replace(fence="Tother")
-    assert broker.run(commands.complete("q", [end], NOW_MS, WHO)) == [0]
+    assert broker.run(lifecycle.complete("q", [end], NOW_MS, WHO)) == [0]
     assert dump(redis) == holding()
 
 
 def test_a_repeat_is_refused_and_changes_nothing(broker: Any, redis: Any) -> None:
     load(redis, holding())
-    assert broker.run(commands.complete("q", [finished(result=RESULT)], NOW_MS, WHO)) == []
+    assert broker.run(lifecycle.complete("q", [finished(result=RESULT)], NOW_MS, WHO)) == []
     before = dump(redis)
-    assert broker.run(commands.complete("q", [finished(result=b"other")], NOW_MS, WHO)) == [0]
+    assert broker.run(lifecycle.complete("q", [finished(result=b"other")], NOW_MS, WHO)) == [0]
     assert dump(redis) == before
 
 
 def test_a_server_that_forgot_the_scripts_gets_them_again(broker: Any, redis: Any) -> None:
     load(redis, {**holding(), "t:b": task("b", "active")})
-    broker.run(commands.complete("q", [finished("x")], NOW_MS, WHO))
+    broker.run(lifecycle.complete("q", [finished("x")], NOW_MS, WHO))
     redis.script_flush()
     redis.delete("asynq:{q}:t:b")
-    assert broker.run(commands.complete("q", [finished()], NOW_MS, WHO)) == []
+    assert broker.run(lifecycle.complete("q", [finished()], NOW_MS, WHO)) == []
     assert dump(redis)["t:a"] == completed("a", b"r", payload=LARGE)
 
 
@@ -142,7 +142,7 @@ def test_enqueue(broker: Any, redis: Any) -> None:
         NewTask("b", encoded("b")),
         NewTask("c", encoded("c", payload=LARGE)),
     ]
-    assert broker.run(commands.enqueue("q", tasks, NOW_MS)) == []
+    assert broker.run(lifecycle.enqueue("q", tasks, NOW_MS)) == []
     pending = {"pending_since": SINCE_NOW}
     expected = {
         "pending": ["c", "b", "a"],
@@ -153,24 +153,24 @@ def test_enqueue(broker: Any, redis: Any) -> None:
     }
     assert dump(redis) == expected
     # A repeat finds them; another task under such an id stays out.
-    assert broker.run(commands.enqueue("q", tasks, NOW_MS, repeated=True)) == []
-    assert broker.run(commands.enqueue("q", tasks, NOW_MS)) == [0, 1, 2]
+    assert broker.run(lifecycle.enqueue("q", tasks, NOW_MS, repeated=True)) == []
+    assert broker.run(lifecycle.enqueue("q", tasks, NOW_MS)) == [0, 1, 2]
     other = NewTask("a", encoded("a", payload=LARGE + b"!"))
-    assert broker.run(commands.enqueue("q", [other], NOW_MS, repeated=True)) == [0]
+    assert broker.run(lifecycle.enqueue("q", [other], NOW_MS, repeated=True)) == [0]
     assert dump(redis) == expected
 
 
 def test_without_its_code_nothing_is_written(broker: Any, redis: Any) -> None:
     large = NewTask("a", encoded("a", payload=LARGE))
-    assert broker.run(commands.enqueue("q", [large], NOW_MS, bytes(16))) is None
+    assert broker.run(lifecycle.enqueue("q", [large], NOW_MS, bytes(16))) is None
     assert dump(redis) == {}
 
 
 def test_fetch_gives_the_size_of_what_is_to_be_read(broker: Any, redis: Any) -> None:
     tasks = [NewTask("a", encoded("a", payload=LARGE)), NewTask("b", encoded("b"))]
-    broker.run(commands.enqueue("q", tasks, NOW_MS))
+    broker.run(lifecycle.enqueue("q", tasks, NOW_MS))
     size = len(tasks[0].msg)
-    assert broker.run(commands.fetch("q", 2, NOW_MS, LEASE_MS, TOKEN)) == [
+    assert broker.run(lifecycle.fetch("q", 2, NOW_MS, LEASE_MS, TOKEN)) == [
         Fetched("a", b"", SINCE_NOW, 1, 0, size),
         Fetched("b", tasks[1].msg, SINCE_NOW, 1, 0),
     ]
@@ -181,8 +181,8 @@ def test_fetch_gives_the_size_of_what_is_to_be_read(broker: Any, redis: Any) -> 
 
 def test_a_large_task_is_held_by_its_holder_alone(broker: Any, redis: Any) -> None:
     load(redis, holding())
-    assert broker.run(commands.extend("q", [("a", FENCE)], LEASE_MS + 9_000)) == []
-    assert broker.run(commands.extend("q", [("a", "Tother")], LEASE_MS)) == [0]
+    assert broker.run(lifecycle.extend("q", [("a", FENCE)], LEASE_MS + 9_000)) == []
+    assert broker.run(lifecycle.extend("q", [("a", "Tother")], LEASE_MS)) == [0]
     assert redis.zscore("asynq:{q}:lease", "a") == (LEASE_MS + 9_000) / 1000
 
 
@@ -210,5 +210,5 @@ def test_ends_are_read_without_messages(broker: Broker, redis: Any) -> None:
 def test_the_message_is_byte_for_byte_the_same(broker: Any, redis: Any) -> None:
     load(redis, holding())
     msg = finished().msg + b"\x68\x01"
-    assert broker.run(commands.complete("q", [finished()._replace(msg=msg)], NOW_MS, WHO)) == []
+    assert broker.run(lifecycle.complete("q", [finished()._replace(msg=msg)], NOW_MS, WHO)) == []
     assert redis.hget("asynq:{q}:t:a", "msg") == msg

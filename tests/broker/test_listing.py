@@ -8,11 +8,11 @@ import pytest
 from keyspace import NOW_MS, Stream, Zset, dump, load, task
 from transitions import FENCE, NOW, SINCE, active, fetched
 
-from nbqueue.broker import listing
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.listing import LISTED, Listing, Wanted
-from nbqueue.broker.naming import name_task
-from nbqueue.broker.task_table import TaskRow
+from nbqueue.broker.commands.names import name_task
+from nbqueue.broker.reads import list_tasks
+from nbqueue.broker.reads.list_tasks import LISTED, Listing, Wanted
+from nbqueue.broker.reads.task_table import TaskRow
 from nbqueue.wire.ids import make_ids
 
 FETCHED_MS = 1_999_999_999_000
@@ -187,7 +187,9 @@ def test_filters_choose(broker: Broker, redis: Any, wanted: Any, ids: set[str]) 
     assert {row.task_id for row in by_ids} == ids
 
 
-@pytest.mark.parametrize("count", [0, 1, listing.SLICE, listing.SLICE + 1, 3 * listing.SLICE])
+@pytest.mark.parametrize(
+    "count", [0, 1, list_tasks.SLICE, list_tasks.SLICE + 1, 3 * list_tasks.SLICE]
+)
 @pytest.mark.parametrize("state", ["pending", "completed"])
 def test_all_slices_are_read_and_each_task_once(
     broker: Broker, redis: Any, count: int, state: str

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from keyspace import NOW_MS, encoded
 
-from nbqueue.broker import inspecting
-from nbqueue.broker.command import Command
-from nbqueue.broker.inspecting import FAR, UNSIGNED, Moved
-from nbqueue.broker.many import act_on_many
+from nbqueue.broker.bulk_moves import act_on_many
+from nbqueue.broker.commands import inspect
+from nbqueue.broker.commands.inspect import FAR, UNSIGNED, Moved
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.keys import queue_keys
 
 LINE = 6_000
@@ -36,7 +36,7 @@ def line(redis: Any) -> list[str]:
 
 def cancel(ids: Sequence[str], distances: Sequence[int] | None) -> Command[Moved]:
     errors = [b"E"] * len(ids)
-    return inspecting.cancel_tasks("q", ids, errors, "cancelled", NOW_MS, distances)
+    return inspect.cancel_tasks("q", ids, errors, "cancelled", NOW_MS, distances)
 
 
 def act(broker: Any, ids: Sequence[str], make: Any = cancel) -> dict[str, str]:
@@ -71,9 +71,9 @@ def test_they_leave_a_long_line_and_the_others_keep_their_order(
 @pytest.mark.parametrize(
     "make",
     [
-        lambda ids, distances: inspecting.delete("q", ids, NOW_MS, distances=distances),
-        lambda ids, distances: inspecting.archive_by_hand("q", ids, NOW_MS, distances=distances),
-        lambda ids, distances: inspecting.reschedule(
+        lambda ids, distances: inspect.delete("q", ids, NOW_MS, distances=distances),
+        lambda ids, distances: inspect.archive_by_hand("q", ids, NOW_MS, distances=distances),
+        lambda ids, distances: inspect.reschedule(
             "q", ids, NOW_MS + 60_000, NOW_MS, distances=distances
         ),
     ],
@@ -112,7 +112,7 @@ def test_tasks_that_workers_moved_are_found_with_one_more_look(
 
 def unsigned(ids: Sequence[str], later: int = 0, listener: str = "") -> Command[Moved]:
     errors = [b""] * len(ids)
-    return inspecting.cancel_tasks(
+    return inspect.cancel_tasks(
         *("q", ids, errors, "cancelled", NOW_MS, None, later), listener=listener
     )
 
@@ -142,7 +142,7 @@ def test_what_is_set_aside_leaves_the_line_for_a_while(broker: Any, redis: Any) 
     refused = act(
         broker,
         [*gone, "nobody"],
-        lambda part, places: inspecting.set_aside("q", part, NOW_MS + 60_000, NOW_MS, places),
+        lambda part, places: inspect.set_aside("q", part, NOW_MS + 60_000, NOW_MS, places),
     )
     assert refused == {"nobody": "MISSING"}
     assert line(redis) == [*ids[:3_000], *ids[3_300:]]

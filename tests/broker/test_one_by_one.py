@@ -8,9 +8,10 @@ from typing import Any
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
 from transitions import events
 
-from nbqueue.broker import commands, resp
-from nbqueue.broker.commands import NewTask
-from nbqueue.broker.producing import OneByOne
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.enqueue import OneByOne
+from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.transport import resp
 
 CODE = b"%\xab"
 WITH_CODE = {"own:code:25ab": "blob", "own:codes": Zset({"25ab": 5})}
@@ -38,7 +39,7 @@ def new(task_id: str) -> NewTask:
 
 def test_the_bytes_are_those_of_the_ordinary_command() -> None:
     one_by_one = OneByOne("q", CODE)
-    ordinary = resp.pack(commands.enqueue("q", [new("é")], NOW_MS, CODE).words())
+    ordinary = resp.pack(lifecycle.enqueue("q", [new("é")], NOW_MS, CODE).words())
     assert ordinary.count(NOTED) == 1
     assert one_by_one.pack(new("é"), NOW_MS) == ordinary
 

@@ -9,9 +9,9 @@ import pytest
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
 from transitions import FENCE, LEASE_MS, NOW, WHO, active, ended, failure, fetched, kept
 
-from nbqueue.broker import commands, inspecting, requiring
-from nbqueue.broker.commands import Command, NewTask
-from nbqueue.broker.limiting import limited
+from nbqueue.broker.commands import inspect, lifecycle, requirements
+from nbqueue.broker.commands.lifecycle import Command, NewTask
+from nbqueue.broker.commands.limits import limited
 
 LOCK = "asynq:{q}:unique:t:"
 LIMIT = {"own:limits": {"l": "1|||"}}
@@ -44,44 +44,44 @@ HOLDER = {**FOR_LOCK, **fetched(active("a", unique_key=LOCK), active("b"))}
 ENDS = [ended("a"), kept("b")]
 FETCH = ("q", 9, NOW_MS, LEASE_MS, "t")
 CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]]]] = {
-    "fetch": ({**LIMIT, **PENDING}, lambda: commands.fetch(*FETCH)),
+    "fetch": ({**LIMIT, **PENDING}, lambda: lifecycle.fetch(*FETCH)),
     "fetch where some wait": (
         {**LIMIT, **PARKED, **PENDING},
-        lambda: commands.fetch(*FETCH),
+        lambda: lifecycle.fetch(*FETCH),
     ),
     "fetch_required": (
         FOR_NEED,
-        lambda: requiring.fetch_required("q", "gpu", 9, NOW_MS, LEASE_MS, "t"),
+        lambda: requirements.fetch_required("q", "gpu", 9, NOW_MS, LEASE_MS, "t"),
     ),
-    "complete": (HELD, lambda: commands.complete("q", ENDS, NOW_MS, WHO)),
-    "complete the holder": (HOLDER, lambda: commands.complete("q", ENDS, NOW_MS, WHO)),
+    "complete": (HELD, lambda: lifecycle.complete("q", ENDS, NOW_MS, WHO)),
+    "complete the holder": (HOLDER, lambda: lifecycle.complete("q", ENDS, NOW_MS, WHO)),
     "retry": (
         HELD,
-        lambda: commands.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO),
+        lambda: lifecycle.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO),
     ),
-    "archive": (HELD, lambda: commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO)),
+    "archive": (HELD, lambda: lifecycle.archive("q", failure("a"), encoded("a"), NOW_MS, WHO)),
     "archive the holder": (
         HOLDER,
-        lambda: commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO),
+        lambda: lifecycle.archive("q", failure("a"), encoded("a"), NOW_MS, WHO),
     ),
-    "requeue": (HELD, lambda: commands.requeue("q", failure("a"), "lost", NOW_MS, WHO)),
-    "give back": (HELD, lambda: commands.requeue("q", failure("a"), "unstarted", NOW_MS, WHO)),
-    "park_required": (HELD, lambda: requiring.park_required("q", "a", FENCE, "gpu", NOW_MS)),
+    "requeue": (HELD, lambda: lifecycle.requeue("q", failure("a"), "lost", NOW_MS, WHO)),
+    "give back": (HELD, lambda: lifecycle.requeue("q", failure("a"), "unstarted", NOW_MS, WHO)),
+    "park_required": (HELD, lambda: requirements.park_required("q", "a", FENCE, "gpu", NOW_MS)),
     "enqueue": (
         LIMIT,
-        lambda: commands.enqueue("q", [limited(NewTask("new", encoded("new")), "l")], NOW_MS),
+        lambda: lifecycle.enqueue("q", [limited(NewTask("new", encoded("new")), "l")], NOW_MS),
     ),
     "cancel": (
         {**LIMIT, **PARKED, **PENDING},
-        lambda: commands.cancel("q", "p", encoded("p"), encoded("p"), b"E", NOW_MS),
+        lambda: lifecycle.cancel("q", "p", encoded("p"), encoded("p"), b"E", NOW_MS),
     ),
     "cancel_tasks": (
         {**LIMIT, **PARKED, **PENDING},
-        lambda: inspecting.cancel_tasks("q", ["p", "w"], [b"E", b"E"], "c", NOW_MS),
+        lambda: inspect.cancel_tasks("q", ["p", "w"], [b"E", b"E"], "c", NOW_MS),
     ),
     "forward": (
         {**LIMIT, **PARKED, "scheduled": Zset(p=NOW - 5)},
-        lambda: commands.forward("q", NOW_MS),
+        lambda: lifecycle.forward("q", NOW_MS),
     ),
 }
 ODD_KEYS = (

@@ -9,10 +9,10 @@ from keyspace import NOW_MS, Stream, Zset, dump, load, task
 from protobuf import decode_server, decode_worker
 from transitions import FENCE, LEASE_MS, NOW, SCORE, SINCE, active, attempt, fetched
 
-from nbqueue.broker import commands, presence
-from nbqueue.broker.presence import Adopted, Overdue
-from nbqueue.wire.presence import RunningTask, WorkerRecord
-from nbqueue.wire.presence import decode_worker as decode_record
+from nbqueue.broker.commands import lifecycle, presence
+from nbqueue.broker.commands.presence import Adopted, Overdue
+from nbqueue.wire.server_info import RunningTask, WorkerRecord
+from nbqueue.wire.server_info import decode_worker as decode_record
 
 WORKER = "höst:7:0123456789abcdef01234567"
 SERVER_KEY = f"asynq:servers:{{{WORKER}}}"
@@ -114,8 +114,8 @@ def test_that_an_earlier_attempt_had_begun_says_nothing_of_this_one(
     broker: Any, redis: Any
 ) -> None:
     load(redis, fetched(active("a", {"nbq:attempt": 2, "nbq:begun": 1})))
-    [found] = broker.run(commands.expired("q", LEASE_MS))
-    [held] = broker.run(commands.held("q", "host:1:ab"))
+    [found] = broker.run(lifecycle.expired("q", LEASE_MS))
+    [held] = broker.run(lifecycle.held("q", "host:1:ab"))
     assert (found.begun, held.begun) == (False, False)
 
 
@@ -135,7 +135,7 @@ def test_active_tasks_without_a_lease_are_found_by_who_looks_for_expired_ones(
     lease = Zset(a=SCORE, b=SCORE, o=NOW - 60, gone=NOW - 60, done=NOW - 60)
     assert dump(redis) == {**given, "lease": lease}
     assert broker.run(presence.adopt("q", NOW_MS)) == Adopted(5, 0)
-    [found] = broker.run(commands.expired("q", NOW_MS))
+    [found] = broker.run(lifecycle.expired("q", NOW_MS))
     assert (found.task_id, found.begun) == ("o", False)
     assert dump(redis) == {
         **given,

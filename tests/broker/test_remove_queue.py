@@ -8,10 +8,11 @@ import pytest
 from keyspace import NOW_MS, Stream, Until, Zset, check_invariants, dump, encoded, load, task
 from transitions import LEASE_MS, NOW, active, fetched
 
-from nbqueue.broker import commands, inspecting, removal
+from nbqueue.broker import queue_removal
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import NewTask
-from nbqueue.broker.removal import Removal
+from nbqueue.broker.commands import inspect, lifecycle
+from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.queue_removal import Removal
 from nbqueue.errors import QueueNotEmpty, QueueNotFound
 from nbqueue.store.connection import Store
 
@@ -155,9 +156,9 @@ def test_many_tasks_go_in_slices(broker: Any, redis: Any) -> None:
     ids = [f"a{i:04}" for i in range(1300)]
     for start in range(0, 1300, 100):
         part = [NewTask(i, encoded(i)) for i in ids[start : start + 100]]
-        broker.run(commands.enqueue("q", part, NOW_MS))
+        broker.run(lifecycle.enqueue("q", part, NOW_MS))
         later = [(NewTask(f"s{task.task_id}", task.msg), NOW_MS) for task in part]
-        broker.run(commands.schedule("q", later, NOW_MS))
+        broker.run(lifecycle.schedule("q", later, NOW_MS))
     redis.sadd("asynq:queues", "q")
     remove(broker, force=True)
     assert dump(redis) == {}
@@ -206,7 +207,7 @@ def test_a_task_that_is_fetched_meanwhile_is_left_to_its_worker(
     broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given(redis, {"pending": ["a"], "t:a": task("a", "pending")})
-    fetch = commands.fetch("q", 1, NOW_MS, LEASE_MS, "t")
+    fetch = lifecycle.fetch("q", 1, NOW_MS, LEASE_MS, "t")
     meanwhile(monkeypatch, "_names", lambda: broker.run(fetch))
     with pytest.raises(QueueNotEmpty, match="workers run tasks"):
         remove(broker, force=True)
@@ -219,13 +220,13 @@ def test_a_producer_that_never_rests_is_said_to_be_there(
     broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given(redis)
-    monkeypatch.setattr(removal, "_ROUNDS", 3)
+    monkeypatch.setattr(queue_removal, "_ROUNDS", 3)
     original = Removal._drop
     numbers = iter(range(9))
 
     def drop(self: Removal, names: Any) -> bool:
         new = NewTask(f"n{next(numbers)}", encoded("n"))
-        broker.run(commands.enqueue("q", [new], NOW_MS))
+        broker.run(lifecycle.enqueue("q", [new], NOW_MS))
         return original(self, names)
 
     monkeypatch.setattr(Removal, "_drop", drop)
@@ -237,7 +238,7 @@ def test_a_producer_that_never_rests_is_said_to_be_there(
 @pytest.mark.usefixtures("odd_store")
 def test_an_id_whose_task_lives_elsewhere_takes_nothing_with_it(broker: Any, redis: Any) -> None:
     load(redis, {"scheduled": Zset(a=NOW), "retry": Zset(a=NOW), "t:a": task("a", "retry")})
-    command = inspecting.empty("q", "asynq:{q}:scheduled", "scheduled", NOW_MS)
+    command = inspect.empty("q", "asynq:{q}:scheduled", "scheduled", NOW_MS)
     assert broker.run(command) == 1
     assert dump(redis) == {"retry": Zset(a=NOW), "t:a": task("a", "retry")}
     assert broker.run(command) == 0

@@ -8,16 +8,16 @@ import pytest
 from keyspace import NOW_MS, Stream, Until, Zset, dump, load, task
 from transitions import active, events, fetched
 
-from nbqueue.broker.command import NewTask
-from nbqueue.broker.scheduling import (
+from nbqueue.broker.commands.schedules import (
     Fired,
     fire_schedule,
     pause_schedule,
     put_schedule,
     remove_schedule,
 )
+from nbqueue.transport.script_call import NewTask
 from nbqueue.wire.messages import TaskMessage
-from nbqueue.wire.schedules import ScheduleEntry, encode_entry
+from nbqueue.wire.schedule_record import ScheduleEntry, encode_entry
 
 MESSAGE = TaskMessage(type="t", payload=b"p", queue="q", retry=3, timeout=1800)
 ENTRY = ScheduleEntry("s", "@every 1m", "UTC", MESSAGE.SerializeToString(), "", "aaaaaa")

@@ -10,31 +10,31 @@ from typing import Any
 import pytest
 from keyspace import NOW_MS, encoded
 
-from nbqueue.broker import commands
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.channel import Channel
-from nbqueue.broker.commands import NewTask
-from nbqueue.broker.link import Link, LinkLost
-from nbqueue.broker.resp import ReplyError
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.errors import StoreError, StoreUnreachable
-from nbqueue.store import programs
+from nbqueue.store import server_programs
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.embedded import stop_server
+from nbqueue.transport.blocking import Channel
+from nbqueue.transport.nonblocking import Link, LinkLost
+from nbqueue.transport.resp import ReplyError
 
 
 @pytest.fixture
 def mortal(
-    tmp_path: Path, server_program: programs.Program, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server_program: server_programs.Program, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Store]:
     """A store of this test alone, whose server it may stop."""
-    monkeypatch.setenv(programs.PROGRAM_VARIABLE, str(server_program.path))
+    monkeypatch.setenv(server_programs.PROGRAM_VARIABLE, str(server_program.path))
     with connect(f"embedded://{tmp_path / 's'}") as found:
         yield found
     stop_server(tmp_path / "s")
 
 
-def enqueue(task_id: str) -> commands.Command[Any]:
-    return commands.enqueue("q", [NewTask(task_id, encoded(task_id))], NOW_MS)
+def enqueue(task_id: str) -> lifecycle.Command[Any]:
+    return lifecycle.enqueue("q", [NewTask(task_id, encoded(task_id))], NOW_MS)
 
 
 def drain(link: Link, until: Callable[[], bool]) -> None:
@@ -50,7 +50,7 @@ def test_a_channel_loads_scripts_again_after_a_flush(store: Store, redis: Any) -
     channel = Channel(store)
     assert channel.run([enqueue("a")]) == [[]]
     redis.script_flush()
-    forward = commands.forward("q", NOW_MS)
+    forward = lifecycle.forward("q", NOW_MS)
     assert channel.run([enqueue("b"), forward, enqueue("c"), enqueue("a")])[0::2] == [[], []]
     assert redis.lrange("asynq:{q}:pending", 0, -1) == [b"c", b"b", b"a"]
     channel.close()
@@ -60,10 +60,10 @@ def test_a_flush_between_two_scripts_of_a_batch_runs_each_of_them_once(
     store: Store, redis: Any
 ) -> None:
     channel = Channel(store)
-    channel.run([enqueue("a"), commands.store_code("q", b"f", b"blob", 1)])
+    channel.run([enqueue("a"), lifecycle.store_code("q", b"f", b"blob", 1)])
     redis.script_flush()
     redis.script_load(enqueue("a").script.source)  # this one is there, the other is not
-    batch = [enqueue("b"), commands.store_code("q", b"f", b"new", 2), enqueue("b")]
+    batch = [enqueue("b"), lifecycle.store_code("q", b"f", b"new", 2), enqueue("b")]
     assert channel.run(batch) == [[], 1, [0]]
     assert redis.get("nbqueue:{q}:code:66") == b"new"
     channel.close()

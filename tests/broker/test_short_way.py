@@ -13,11 +13,11 @@ import pytest
 from keyspace import NOW_MS, Zset, dump, load, task
 from transitions import TOKEN, WHO, active, ended, fetched, kept
 
-from nbqueue.broker import commands
-from nbqueue.broker.channel import Channel
-from nbqueue.broker.command import CAREFUL, Command
-from nbqueue.broker.link import Link
+from nbqueue.broker.commands import lifecycle
 from nbqueue.store.connection import Store
+from nbqueue.transport.blocking import Channel
+from nbqueue.transport.nonblocking import Link
+from nbqueue.transport.script_call import CAREFUL, Command
 
 LEASE_MS = NOW_MS + 30_000
 PENDING: dict[str, Any] = {
@@ -34,7 +34,7 @@ OLD = [MANY[number] for number in (0, 30, 1, 3, 4, 49, 6)]
 
 
 def fetch(limit: int = 10) -> Command[Any]:
-    return commands.fetch("q", limit, NOW_MS, LEASE_MS, TOKEN)
+    return lifecycle.fetch("q", limit, NOW_MS, LEASE_MS, TOKEN)
 
 
 SAME: dict[str, tuple[dict[str, Any], Command[Any]]] = {
@@ -49,35 +49,35 @@ SAME: dict[str, tuple[dict[str, Any], Command[Any]]] = {
     "fetch from an empty queue": ({}, fetch()),
     "complete": (
         fetched(active("a"), active("b", retention=60), active("c")),
-        commands.complete("q", [ended("c"), kept("b"), ended("x"), ended("c")], NOW_MS, WHO),
+        lifecycle.complete("q", [ended("c"), kept("b"), ended("x"), ended("c")], NOW_MS, WHO),
     ),
     "complete one that lies in active twice": (
         {**fetched(active("a")), "active": ["a", "a"]},
-        commands.complete("q", [ended("a")], NOW_MS, WHO),
+        lifecycle.complete("q", [ended("a")], NOW_MS, WHO),
     ),
     "complete some of the oldest, and others": (
         fetched(*map(active, MANY)),
-        commands.complete("q", [ended(i) for i in OLD], NOW_MS, WHO),
+        lifecycle.complete("q", [ended(i) for i in OLD], NOW_MS, WHO),
     ),
     "complete many, of which one lies in active twice": (
         {**fetched(*map(active, MANY)), "active": ["m3", *MANY[::-1]]},
-        commands.complete("q", [ended(i) for i in OLD], NOW_MS, WHO),
+        lifecycle.complete("q", [ended(i) for i in OLD], NOW_MS, WHO),
     ),
     "complete many that lie elsewhere than the oldest": (
         fetched(*map(active, MANY)),
-        commands.complete("q", [ended(i) for i in MANY[-6:]], NOW_MS, WHO),
+        lifecycle.complete("q", [ended(i) for i in MANY[-6:]], NOW_MS, WHO),
     ),
     "complete nothing that is held": (
         {},
-        commands.complete("q", [ended("a")], NOW_MS, WHO),
+        lifecycle.complete("q", [ended("a")], NOW_MS, WHO),
     ),
     "complete in a queue with a limit of its own": (
         {**fetched(active("a")), "own:settings": {"concurrency": 1}},
-        commands.complete("q", [ended("a")], NOW_MS, WHO),
+        lifecycle.complete("q", [ended("a")], NOW_MS, WHO),
     ),
     "complete where the counter would overflow": (
         {**fetched(active("a")), "processed": str(2**63 - 1)},
-        commands.complete("q", [ended("a")], NOW_MS, WHO),
+        lifecycle.complete("q", [ended("a")], NOW_MS, WHO),
     ),
 }
 

@@ -24,9 +24,9 @@ from transitions import (
     kept,
 )
 
-from nbqueue.broker import commands, grouping, inspecting, presence
-from nbqueue.broker.commands import Command, NewTask
-from nbqueue.broker.grouping import Aggregate, Ripeness, Set
+from nbqueue.broker.commands import aggregation, inspect, lifecycle, presence
+from nbqueue.broker.commands.aggregation import Aggregate, Ripeness, Set
+from nbqueue.broker.commands.lifecycle import Command, NewTask
 from nbqueue.errors import StoreError
 
 NEW = NewTask("new", encoded("new"))
@@ -48,42 +48,42 @@ BOTH = (*COUNTERS, "failed", f"failed:{DAY}")
 CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ...]]] = {
     "enqueue": (
         {},
-        lambda: commands.enqueue("q", [NEW], NOW_MS),
+        lambda: lifecycle.enqueue("q", [NEW], NOW_MS),
         ("pending", "own:events"),
     ),
     "enqueue where a worker offered": (
         {"own:offers": [f"{LEASE_MS} {LEASE_MS // 1000}.5 nbqueue:hand:w:1 t"]},
-        lambda: commands.enqueue("q", [NEW], NOW_MS),
+        lambda: lifecycle.enqueue("q", [NEW], NOW_MS),
         ("pending", "own:events", "own:offers"),
     ),
     "enqueue with code": (
         {"own:code:01": "blob"},
-        lambda: commands.enqueue("q", [NEW], NOW_MS, b"\x01"),
+        lambda: lifecycle.enqueue("q", [NEW], NOW_MS, b"\x01"),
         ("pending", "own:events", "own:codes"),
     ),
     "schedule": (
         {},
-        lambda: commands.schedule("q", [(NEW, NOW_MS)], NOW_MS),
+        lambda: lifecycle.schedule("q", [(NEW, NOW_MS)], NOW_MS),
         ("scheduled", "own:events"),
     ),
     "fetch": (
         WAITING,
-        lambda: commands.fetch("q", 9, NOW_MS, LEASE_MS, "t"),
+        lambda: lifecycle.fetch("q", 9, NOW_MS, LEASE_MS, "t"),
         ("pending", "active", "lease", "own:events"),
     ),
     "complete": (
         HELD,
-        lambda: commands.complete("q", [ended("a"), kept("b")], NOW_MS, WHO),
+        lambda: lifecycle.complete("q", [ended("a"), kept("b")], NOW_MS, WHO),
         ("active", "lease", "completed", "own:events", "own:attempts", *COUNTERS),
     ),
     "retry": (
         HELD,
-        lambda: commands.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO),
+        lambda: lifecycle.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO),
         ("active", "lease", "retry", "own:events", "own:attempts", *BOTH),
     ),
     "archive": (
         HELD,
-        lambda: commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO),
+        lambda: lifecycle.archive("q", failure("a"), encoded("a"), NOW_MS, WHO),
         ("active", "lease", "archived", "own:events", "own:attempts", *BOTH),
     ),
     "adopt": (
@@ -93,87 +93,87 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
     ),
     "requeue": (
         HELD,
-        lambda: commands.requeue("q", failure("a"), "lost", NOW_MS, WHO),
+        lambda: lifecycle.requeue("q", failure("a"), "lost", NOW_MS, WHO),
         ("active", "lease", "pending", "own:events", "own:attempts"),
     ),
     "extend": (
         HELD,
-        lambda: commands.extend("q", [("a", FENCE), ("b", FENCE)], LEASE_MS + 9_000),
+        lambda: lifecycle.extend("q", [("a", FENCE), ("b", FENCE)], LEASE_MS + 9_000),
         ("lease",),
     ),
     "expired": (
         {**HELD, "lease": Zset(a=NOW - 9.5, b=NOW - 9.5, gone=NOW - 9.5)},
-        lambda: commands.expired("q", NOW_MS),
+        lambda: lifecycle.expired("q", NOW_MS),
         ("lease", "active"),
     ),
     "forward": (
         {**DUE, **GROUPED, "retry": Zset(r=NOW - 1), "t:r": task("r", "retry")},
-        lambda: commands.forward("q", NOW_MS),
+        lambda: lifecycle.forward("q", NOW_MS),
         ("scheduled", "retry", "pending", "groups", "own:events", "g:g"),
     ),
     "add_to_group": (
         {},
-        lambda: grouping.add_to_group("q", "g", [NEW], NOW_MS),
+        lambda: aggregation.add_to_group("q", "g", [NEW], NOW_MS),
         ("g:g", "groups", "own:events"),
     ),
     "aggregate": (
         MEMBERS,
-        lambda: grouping.aggregate("q", SET, Ripeness(1_000), NOW_MS, NOW + 9),
+        lambda: aggregation.aggregate("q", SET, Ripeness(1_000), NOW_MS, NOW + 9),
         ("g:g", "g:g:s", "groups", "aggregation_sets"),
     ),
     "aggregated": (
         IN_SET,
-        lambda: grouping.aggregated("q", SET, Aggregate(NEW, None, "h"), NOW_MS),
+        lambda: aggregation.aggregated("q", SET, Aggregate(NEW, None, "h"), NOW_MS),
         ("g:g:s", "aggregation_sets", "pending", "scheduled", "groups", "g:h", "own:events"),
     ),
     "extend_set": (
         IN_SET,
-        lambda: grouping.extend_set("q", SET, NOW + 99),
+        lambda: aggregation.extend_set("q", SET, NOW + 99),
         ("aggregation_sets",),
     ),
     "reclaim": (
         IN_SET,
-        lambda: grouping.reclaim("q", SET),
+        lambda: aggregation.reclaim("q", SET),
         ("g:g:s", "g:g", "groups", "aggregation_sets"),
     ),
     "note_groups": (
         {},
-        lambda: grouping.note_groups("q", ["g"], NOW_MS),
+        lambda: aggregation.note_groups("q", ["g"], NOW_MS),
         ("own:group_names",),
     ),
     "restore_groups": (
         {"t:g": MEMBERS["t:g"], "g:g": MEMBERS["g:g"], "own:group_names": Zset(g=NOW)},
-        lambda: grouping.restore_groups("q", 0, NOW_MS),
+        lambda: aggregation.restore_groups("q", 0, NOW_MS),
         ("own:group_names", "groups"),
     ),
     "delete_expired": (
         OVER,
-        lambda: commands.delete_expired("q", NOW_MS),
+        lambda: lifecycle.delete_expired("q", NOW_MS),
         ("completed", "own:events"),
     ),
     "cancel": (
         WAITING,
-        lambda: commands.cancel("q", "w", encoded("w"), encoded("w"), b"E", NOW_MS),
+        lambda: lifecycle.cancel("q", "w", encoded("w"), encoded("w"), b"E", NOW_MS),
         ("pending", "archived", "own:events"),
     ),
     "cancel_tasks": (
         WAITING,
-        lambda: inspecting.cancel_tasks("q", ["w"], [b"E"], "cancelled", NOW_MS),
+        lambda: inspect.cancel_tasks("q", ["w"], [b"E"], "cancelled", NOW_MS),
         ("pending", "archived", "own:events"),
     ),
     "set_aside": (
         WAITING,
-        lambda: inspecting.set_aside("q", ["w"], NOW_MS + 60_000, NOW_MS),
+        lambda: inspect.set_aside("q", ["w"], NOW_MS + 60_000, NOW_MS),
         ("pending", "scheduled", "own:events"),
     ),
     "store_code": (
         {},
-        lambda: commands.store_code("q", b"\x01", b"blob", NOW_MS),
+        lambda: lifecycle.store_code("q", b"\x01", b"blob", NOW_MS),
         ("own:codes",),
     ),
     "drop_code": (
         {"own:code:01": "blob"},
-        lambda: commands.drop_code("q", b"\x01", str(NOW)),
+        lambda: lifecycle.drop_code("q", b"\x01", str(NOW)),
         ("own:codes",),
     ),
 }
@@ -205,11 +205,11 @@ def test_without_memory_nothing_is_kept_but_tasks_are_fetched_and_end(
     load(redis, {**WAITING, **HELD})
     before = dump(redis)
     with without_memory(redis), pytest.raises(StoreError, match="full"):
-        broker.run(commands.complete("q", [kept("a")], NOW_MS, WHO))
+        broker.run(lifecycle.complete("q", [kept("a")], NOW_MS, WHO))
     assert dump(redis) == before
     with without_memory(redis):
-        assert broker.run(commands.complete("q", [ended("a"), ended("b")], NOW_MS, WHO)) == []
-        [found] = broker.run(commands.fetch("q", 9, NOW_MS, LEASE_MS, "t"))
+        assert broker.run(lifecycle.complete("q", [ended("a"), ended("b")], NOW_MS, WHO)) == []
+        [found] = broker.run(lifecycle.fetch("q", 9, NOW_MS, LEASE_MS, "t"))
     assert (found.task_id, dump(redis)["active"]) == ("w", ["w"])
 
 
@@ -219,12 +219,12 @@ def test_a_key_that_is_no_task_does_not_keep_the_others_of_a_batch_from_ending(
 ) -> None:
     load(redis, {**fetched(active("a"), active("b")), "t:x": "text"})
     batch = [ended("a"), ended("x"), ended("b")]
-    assert broker.run(commands.complete("q", batch, NOW_MS, WHO)) == [1]
-    assert broker.run(commands.extend("q", [("x", FENCE)], LEASE_MS)) == [0]
+    assert broker.run(lifecycle.complete("q", batch, NOW_MS, WHO)) == [1]
+    assert broker.run(lifecycle.extend("q", [("x", FENCE)], LEASE_MS)) == [0]
 
 
 @pytest.mark.usefixtures("odd_store")
 def test_a_unique_lock_of_another_kind_is_left_alone(broker: Any, redis: Any) -> None:
     load(redis, {**fetched(active("a", {"unique_key": "asynq:{q}:unique:t:"})), "unique:t:": ["a"]})
-    assert broker.run(commands.complete("q", [ended("a")], NOW_MS, WHO)) == []
+    assert broker.run(lifecycle.complete("q", [ended("a")], NOW_MS, WHO)) == []
     assert dump(redis)["unique:t:"] == ["a"]

@@ -9,8 +9,8 @@ from asynq_peer import AsynqPeer
 from keyspace import NOW_MS, Until, Zset, dump, encoded, load, task
 from transitions import FENCE, NOW, WHO, active, ended, events, failure, fetched, kept
 
-from nbqueue.broker import commands
-from nbqueue.broker.commands import Command, LockHolder, NewTask
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.lifecycle import Command, LockHolder, NewTask
 from nbqueue.errors import StoreError, TaskIdConflict
 
 LOCK = "asynq:{q}:unique:t:83878c91171338902e0fe0fb97a8c47a"
@@ -31,7 +31,7 @@ def unique(task_id: str, state: str, more: dict[str, Any] | None = None, **field
 
 
 def enqueue(task_id: str = "a", **more: Any) -> Command[Any]:
-    return commands.enqueue_unique("q", new(task_id), LOCK, HOUR, NOW_MS, **more)
+    return lifecycle.enqueue_unique("q", new(task_id), LOCK, HOUR, NOW_MS, **more)
 
 
 def without_lock(redis: Any) -> dict[str, Any]:
@@ -178,27 +178,27 @@ HELD = fetched(active("h", {"unique_key": LOCK, "nbq:unique": HOUR}, unique_key=
 
 
 def failing(**more: Any) -> Command[Any]:
-    return commands.archive("q", failure("h"), encoded("h"), NOW_MS, WHO, **more)
+    return lifecycle.archive("q", failure("h"), encoded("h"), NOW_MS, WHO, **more)
 
 
 ENDS: dict[str, tuple[dict[str, Any], Command[Any]]] = {
-    "done": (HELD, commands.complete("q", [ended("h")], NOW_MS, WHO)),
-    "completed": (HELD, commands.complete("q", [kept("h")], NOW_MS, WHO)),
+    "done": (HELD, lifecycle.complete("q", [ended("h")], NOW_MS, WHO)),
+    "completed": (HELD, lifecycle.complete("q", [kept("h")], NOW_MS, WHO)),
     "archived": (HELD, failing()),
     "cancelled": (
         HOLDERS["pending"],
-        commands.cancel("q", "h", new("h").msg, encoded("h"), b"E", NOW_MS),
+        lifecycle.cancel("q", "h", new("h").msg, encoded("h"), b"E", NOW_MS),
     ),
     "expired": (
         {**HOLDERS["completed"], "completed": Zset(h=NOW)},
-        commands.delete_expired("q", NOW_MS),
+        lifecycle.delete_expired("q", NOW_MS),
     ),
     "trimmed": (
         {
             **fetched(active("b")),
             **HOLDERS["archived"],
         },
-        commands.archive("q", failure("b"), encoded("b"), NOW_MS, WHO, most=1),
+        lifecycle.archive("q", failure("b"), encoded("b"), NOW_MS, WHO, most=1),
     ),
 }
 
@@ -219,7 +219,7 @@ def test_a_lock_that_only_the_message_names_is_given_up_too(broker: Any, redis: 
         redis.flushall()
         name = f"asynq:{{q}}:unique:t{long}:83878c91171338902e0fe0fb97a8c47a"
         load(redis, {**fetched(active("h", unique_key=name)), name: "h"})
-        broker.run(commands.complete("q", [ended("h")], NOW_MS, WHO))
+        broker.run(lifecycle.complete("q", [ended("h")], NOW_MS, WHO))
         assert not redis.exists(name)
 
 
@@ -234,7 +234,7 @@ def test_a_lock_outside_of_the_queue_is_not_touched(broker: Any, redis: Any) -> 
     other = "asynq:{other}:unique:t:"
     load(redis, fetched(active("h", {"unique_key": other}, unique_key=other)))
     redis.set(other, "h")
-    assert broker.run(commands.complete("q", [ended("h")], NOW_MS, WHO)) == []
+    assert broker.run(lifecycle.complete("q", [ended("h")], NOW_MS, WHO)) == []
     assert redis.get(other) == b"h"
 
 
@@ -257,14 +257,14 @@ def test_a_retried_task_keeps_its_lock_until_it_is_due_and_longer(
     if held:
         redis.set(LOCK, held[0], ex=held[1])
     msg = encoded("h", unique_key=LOCK, retried=1)
-    assert broker.run(commands.retry("q", failure("h"), msg, NOW_MS + 100_000, NOW_MS, WHO))
+    assert broker.run(lifecycle.retry("q", failure("h"), msg, NOW_MS + 100_000, NOW_MS, WHO))
     assert lock(redis) == then
 
 
 def test_a_stranger_gives_up_no_lock(broker: Any, redis: Any) -> None:
     load(redis, {**HELD, SHORT: "h"})
     assert (
-        broker.run(commands.archive("q", failure("h", fence=FENCE + "x"), b"", NOW_MS, WHO))
+        broker.run(lifecycle.archive("q", failure("h", fence=FENCE + "x"), b"", NOW_MS, WHO))
         is False
     )
     assert redis.get(LOCK) == b"h"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from keyspace import NOW_MS, Zset, dump, load, task
 
-from nbqueue.broker.upcoming import Upcoming, remaining, upcoming
+from nbqueue.broker.next_due import Upcoming, remaining, upcoming
 
 NOW = NOW_MS // 1000
 NOTHING = Upcoming(None, None, None, None, False, False, False)

@@ -18,9 +18,9 @@ from protobuf import decode_task, varint
 from transitions import TOKEN, WHO, ended, failure
 
 import nbqueue
-from nbqueue.broker import commands
-from nbqueue.client import outstanding
+from nbqueue.broker.commands import lifecycle
 from nbqueue.client.client import Client
+from nbqueue.client.completion import awaited_tasks
 from nbqueue.clock import from_ms
 from nbqueue.errors import TaskFailed, TaskTimeout
 from nbqueue.wire.messages import with_completed_at
@@ -44,10 +44,10 @@ def q(client: Client, clock: Any) -> Client:
 
 
 @pytest.fixture
-def fetched(broker: Any, redis: Any) -> commands.Fetched:
+def fetched(broker: Any, redis: Any) -> lifecycle.Fetched:
     """The pending task of Go in the hands of nbqueue."""
     golden.write(redis, golden.PENDING)
-    [found] = broker.run(commands.fetch("q", 9, NOW_MS, NOW_MS + 30_000, TOKEN))
+    [found] = broker.run(lifecycle.fetch("q", 9, NOW_MS, NOW_MS + 30_000, TOKEN))
     assert found.msg == golden.MSG
     return found  # type: ignore[no-any-return]
 
@@ -104,34 +104,34 @@ def test_a_fetched_task_lies_there_as_in_go(fetched: Any, redis: Any) -> None:
 
 
 def test_a_retried_task_lies_there_as_in_go(fetched: Any, broker: Any, redis: Any) -> None:
-    msg = commands.failed_message(fetched.msg, "boom", NOW_MS, counts=True)
+    msg = lifecycle.failed_message(fetched.msg, "boom", NOW_MS, counts=True)
     due_ms = (NOW + 60) * 1000
-    assert broker.run(commands.retry("q", failure("gold-1"), msg, due_ms, NOW_MS, WHO, error=b"e"))
+    assert broker.run(lifecycle.retry("q", failure("gold-1"), msg, due_ms, NOW_MS, WHO, error=b"e"))
     assert golden.read(redis) == golden.RETRY
 
 
 def test_an_archived_task_lies_there_as_in_go(fetched: Any, broker: Any, redis: Any) -> None:
-    msg = commands.failed_message(fetched.msg, "boom", NOW_MS, counts=False)
-    assert broker.run(commands.archive("q", failure("gold-1"), msg, NOW_MS, WHO, error=b"e"))
+    msg = lifecycle.failed_message(fetched.msg, "boom", NOW_MS, counts=False)
+    assert broker.run(lifecycle.archive("q", failure("gold-1"), msg, NOW_MS, WHO, error=b"e"))
     assert golden.read(redis) == golden.ARCHIVED
 
 
 def test_a_completed_task_lies_there_as_in_go(fetched: Any, broker: Any, redis: Any) -> None:
     msg = with_completed_at(fetched.msg, NOW)
     done = ended("gold-1", keep_until=NOW + 600, msg=msg, result=b'{"sent":true}')
-    assert broker.run(commands.complete("q", [done], NOW_MS, WHO)) == []
+    assert broker.run(lifecycle.complete("q", [done], NOW_MS, WHO)) == []
     assert golden.read(redis) == golden.COMPLETED
 
 
 def test_of_a_task_that_is_not_kept_there_is_left_what_go_leaves(
     fetched: Any, broker: Any, redis: Any
 ) -> None:
-    assert broker.run(commands.complete("q", [ended("gold-1")], NOW_MS, WHO)) == []
+    assert broker.run(lifecycle.complete("q", [ended("gold-1")], NOW_MS, WHO)) == []
     assert golden.read(redis) == golden.DONE
 
 
 def test_a_requeued_task_lies_there_as_in_go(fetched: Any, broker: Any, redis: Any) -> None:
-    assert broker.run(commands.requeue("q", failure("gold-1"), "interrupted", NOW_MS, WHO))
+    assert broker.run(lifecycle.requeue("q", failure("gold-1"), "interrupted", NOW_MS, WHO))
     # Go leaves the time of waiting out after a requeue; here it goes on from the enqueueing.
     assert golden.read(redis) == golden.PENDING
 
@@ -139,7 +139,7 @@ def test_a_requeued_task_lies_there_as_in_go(fetched: Any, broker: Any, redis: A
 def test_a_task_that_is_due_lies_there_as_in_go(broker: Any, redis: Any) -> None:
     content = {**golden.SCHEDULED, b"asynq:{q}:scheduled": Scores({b"gold-1": NOW - 1})}
     golden.write(redis, content)
-    assert broker.run(commands.forward("q", NOW_MS)).moved == 1
+    assert broker.run(lifecycle.forward("q", NOW_MS)).moved == 1
     assert golden.read(redis) == golden.PENDING
 
 
@@ -147,15 +147,15 @@ def test_a_task_of_a_group_that_is_due_lies_there_as_in_go(broker: Any, redis: A
     fields = {b"msg": golden.GROUP_MSG, b"state": b"scheduled", b"group": b"news"}
     due = Scores({b"gold-1": NOW - 1})
     golden.write(redis, {b"asynq:queues": {b"q"}, golden.TASK: fields, b"asynq:{q}:scheduled": due})
-    assert broker.run(commands.forward("q", NOW_MS)).moved == 1
+    assert broker.run(lifecycle.forward("q", NOW_MS)).moved == 1
     assert golden.read(redis) == golden.AGGREGATING
 
 
 def test_the_end_of_a_unique_task_gives_its_lock_up_as_in_go(broker: Any, redis: Any) -> None:
     golden.write(redis, golden.PENDING_UNIQUE)
-    broker.run(commands.fetch("q", 9, NOW_MS, NOW_MS + 30_000, TOKEN))
+    broker.run(lifecycle.fetch("q", 9, NOW_MS, NOW_MS + 30_000, TOKEN))
     assert golden.read(redis)[golden.LOCK] == For(b"gold-1", 3600)
-    broker.run(commands.complete("q", [ended("gold-1")], NOW_MS, WHO))
+    broker.run(lifecycle.complete("q", [ended("gold-1")], NOW_MS, WHO))
     assert golden.read(redis) == golden.DONE
 
 
@@ -248,7 +248,7 @@ def test_a_worker_runs_a_task_of_go_to_the_end_that_go_would_write(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    monkeypatch.setattr(outstanding, "OTHER_INTERVAL", 0.05)
+    monkeypatch.setattr(awaited_tasks, "OTHER_INTERVAL", 0.05)
     content, msg = FINISHED[name]
     golden.write(redis, content)
     future = client.get("gold-1")

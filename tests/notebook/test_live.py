@@ -13,11 +13,11 @@ from thread_worker import ThreadWorker
 from waits import wait_until
 
 from nbqueue.client.client import Client
-from nbqueue.client.together import Together
-from nbqueue.notebook import live
-from nbqueue.notebook.bars import GroupCard
-from nbqueue.notebook.cards import FutureCard
-from nbqueue.notebook.live import WIDGET_MIME, Shown, View
+from nbqueue.client.futures.wait import Together
+from nbqueue.notebook import live_views
+from nbqueue.notebook.group_card import GroupCard
+from nbqueue.notebook.live_views import WIDGET_MIME, Shown, View
+from nbqueue.notebook.task_card import FutureCard
 
 EVIL = "<iframe srcdoc='x'>"
 
@@ -124,12 +124,12 @@ def widgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Widget]]:
         made.append(Widget(html, on_message))
         return made[-1]
 
-    monkeypatch.setattr(live, "_make_widget", make)
+    monkeypatch.setattr(live_views, "_make_widget", make)
     yield made
-    for shown in live._flusher.shown:
+    for shown in live_views._flusher.shown:
         shown.give_up()
-    live._stills.clear()
-    live._unsaved.clear()
+    live_views._stills.clear()
+    live_views._unsaved.clear()
     wait_until(lambda: not threads("nbqueue-views"))
 
 
@@ -172,8 +172,8 @@ def test_what_has_ended_is_settled_before_its_cell_has(
     shell: Shell, widgets: list[Widget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The thread that draws is as good as asleep: whoever reads the cell does not wait for it.
-    monkeypatch.setattr(live, "TICK_SECONDS", 60.0)
-    monkeypatch.setattr(live._flusher, "wake", lambda: None)
+    monkeypatch.setattr(live_views, "TICK_SECONDS", 60.0)
+    monkeypatch.setattr(live_views._flusher, "wake", lambda: None)
     view, other = Counting(), Counting()
     show(view, shell)
     show(other, shell)
@@ -204,7 +204,7 @@ def test_many_changes_are_few_messages(shell: Shell, widgets: list[Widget]) -> N
     finally:
         stop.set()
         thread.join()
-    assert 2 <= len(widget.sent) <= 2 + 2 * live.DRAWS_A_SECOND
+    assert 2 <= len(widget.sent) <= 2 + 2 * live_views.DRAWS_A_SECOND
     # What came last is drawn, too.
     wait_until(lambda: widget.html == f"<b>{view.number}</b>")
 
@@ -233,12 +233,12 @@ def test_a_view_that_nobody_looks_at_is_sent_nothing(shell: Shell, widgets: list
     [widget] = widgets
     widget.say(kind="ping", page="p")
     now = shown._pinged_at
-    shown.look(now + live.SILENCE_SECONDS - 1, 0.0)
+    shown.look(now + live_views.SILENCE_SECONDS - 1, 0.0)
     assert view.seen == []
     # A kernel that was busy could not have heard a page, so it does not count as silence.
-    shown.look(now + 100, now + 100 - live.SILENCE_SECONDS + 1)
+    shown.look(now + 100, now + 100 - live_views.SILENCE_SECONDS + 1)
     assert view.seen == []
-    shown.look(now + live.SILENCE_SECONDS + 1, 0.0)
+    shown.look(now + live_views.SILENCE_SECONDS + 1, 0.0)
     assert view.seen == [False]
     view.number = 5
     sent = len(widget.sent)
@@ -272,7 +272,7 @@ def test_a_widget_stays_still_until_its_pages_have_replaced_it(
 def test_what_is_settled_is_not_kept_without_bound(
     shell: Shell, widgets: list[Widget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "_MOST_STILLS", 2)
+    monkeypatch.setattr(live_views, "_MOST_STILLS", 2)
     for _ in range(5):
         view = Counting()
         shown = show(view, shell)
@@ -304,7 +304,7 @@ def test_an_action_that_fails_says_so_in_the_view_until_the_next(
 def test_without_widgets_the_html_stays_until_the_end(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "_make_widget", lambda html, on_message: None)
+    monkeypatch.setattr(live_views, "_make_widget", lambda html, on_message: None)
     view = Counting()
     shown = show(view, shell)
     assert set(shell.published[0][0]) == {"text/plain", "text/html"}

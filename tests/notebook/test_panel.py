@@ -16,10 +16,10 @@ import pytest
 from thread_worker import ThreadWorker
 from waits import wait_until
 
-from nbqueue.broker.commands import NewTask
+from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.client.client import Client
 from nbqueue.errors import UsageError
-from nbqueue.notebook.panel.history import TypeStats, stats_of
+from nbqueue.notebook.panel.history_tab import TypeStats, stats_of
 from nbqueue.notebook.panel.panel import Panel
 from nbqueue.wire.messages import TaskMessage
 

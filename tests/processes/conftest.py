@@ -23,15 +23,15 @@ import redis
 from waits import wait_until
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import NewTask
-from nbqueue.broker.records import TaskRecord
+from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.reads.task_record import TaskRecord
 from nbqueue.calls import exceptions, functions, payloads
-from nbqueue.calls.signing import Keyring
+from nbqueue.calls.keys.signing import Keyring
 from nbqueue.errors import NoEmbeddedServer
-from nbqueue.store import programs
+from nbqueue.store import server_programs
 from nbqueue.store.connection import connect
-from nbqueue.wire.events import ids_of
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
+from nbqueue.wire.task_events import ids_of
 from nbqueue.worker.worker import Worker
 
 KEY = "5b" * 32
@@ -54,8 +54,8 @@ def end_process(pid: int) -> None:
 @functools.cache
 def _protects_files(program: Path) -> bool:
     """Whether the server lets nobody move its files with CONFIG SET, unless it is told to."""
-    found = programs._examine(program)
-    return isinstance(found, programs.Program) and found.level >= (7, 0, 0)
+    found = server_programs._examine(program)
+    return isinstance(found, server_programs.Program) and found.level >= (7, 0, 0)
 
 
 class Server:
@@ -362,7 +362,7 @@ class Lab:
 @pytest.fixture(scope="session")
 def redis_program() -> Path:
     try:
-        return programs.choose_program().path
+        return server_programs.choose_program().path
     except NoEmbeddedServer as error:
         if os.environ.get("CI"):
             raise

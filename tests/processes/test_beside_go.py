@@ -17,11 +17,11 @@ from thread_worker import ThreadWorker
 from waits import wait_until
 
 import nbqueue
-from nbqueue.broker import commands
-from nbqueue.broker.commands import Failure, Who
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.lifecycle import Failure, Who
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import dump_exception
-from nbqueue.client import cancelling
+from nbqueue.client.cancelling import tasks_in_go
 from nbqueue.client.client import Client
 from nbqueue.errors import TaskCancelled, TaskFailed, TaskNotFound
 from nbqueue.wire.keys import queue_keys
@@ -58,13 +58,13 @@ def fail_here(worker: ThreadWorker, text: str, *, archive: bool = False) -> None
     failure = Failure(
         held.message.id, held.fence, held.message.type, 1, now_ms, 1, "error", 0, text
     )
-    msg = commands.failed_message(held.msg, text, now_ms, counts=True)
+    msg = lifecycle.failed_message(held.msg, text, now_ms, counts=True)
     body = payloads.pack_result(payloads.EXCEPTION, dump_exception(ValueError(text)))
     signed = worker.keys.sign_result(body, held.message.id)
     due_ms = now_ms - 5_000
-    retry = commands.retry("default", failure, msg, due_ms, now_ms, Who("w", "h"), error=signed)
+    retry = lifecycle.retry("default", failure, msg, due_ms, now_ms, Who("w", "h"), error=signed)
     assert worker.broker.run(retry)
-    assert worker.broker.run(commands.forward("default", now_ms)).moved == 1
+    assert worker.broker.run(lifecycle.forward("default", now_ms)).moved == 1
 
 
 def fail_in_go(go: AsynqPeer, redis: Any, text: str, *, archive: bool = False) -> None:
@@ -321,8 +321,8 @@ def test_a_task_that_go_completed_meanwhile_is_not_cancelled(client: Client, red
 def test_a_handler_in_go_that_takes_its_time_ends_cancelled(
     client: Client, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cancelling, "CANCEL_SECONDS", 0.1)
-    monkeypatch.setattr("nbqueue.client.futures.CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr(tasks_in_go, "CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr("nbqueue.client.futures.future.CANCEL_SECONDS", 0.1)
     finish = threading.Event()
 
     def handle(message: TaskMessage, context: threading.Event) -> None:
@@ -340,8 +340,8 @@ def test_a_handler_in_go_that_takes_its_time_ends_cancelled(
 def test_workers_cancel_what_a_client_cancelled_that_is_gone(
     client: Client, redis: Any, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cancelling, "CANCEL_SECONDS", 0.05)
-    monkeypatch.setattr("nbqueue.client.futures.CANCEL_SECONDS", 0.05)
+    monkeypatch.setattr(tasks_in_go, "CANCEL_SECONDS", 0.05)
+    monkeypatch.setattr("nbqueue.client.futures.future.CANCEL_SECONDS", 0.05)
     finish = threading.Event()
 
     def handle(message: TaskMessage, context: threading.Event) -> None:

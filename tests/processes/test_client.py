@@ -25,12 +25,12 @@ import nbqueue
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import RemoteTraceback
 from nbqueue.calls.functions import dump_value
-from nbqueue.calls.signing import Keyring
-from nbqueue.client import listener as listener_module
-from nbqueue.client import outstanding
+from nbqueue.calls.keys.signing import Keyring
 from nbqueue.client.client import Client
-from nbqueue.client.futures import TaskFuture
-from nbqueue.client.groups import TaskGroup
+from nbqueue.client.completion import awaited_tasks
+from nbqueue.client.completion import listener as listener_module
+from nbqueue.client.futures.future import TaskFuture
+from nbqueue.client.futures.group import TaskGroup
 from nbqueue.errors import (
     CannotPickle,
     SignatureError,
@@ -715,7 +715,7 @@ class TestCancel:
     def test_running_task_whose_worker_does_not_obey_goes_on(
         self, client: Client, worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("nbqueue.client.futures.CANCEL_SECONDS", 0.05)
+        monkeypatch.setattr("nbqueue.client.futures.future.CANCEL_SECONDS", 0.05)
         future = client.submit(add, 1)
         [held] = worker.fetch()
         assert not future.cancel()
@@ -969,7 +969,7 @@ class TestGet:
         lone._session.close()
 
     def test_a_pickle_holds_no_password(self, client: Client) -> None:
-        from nbqueue.client.futures import revive
+        from nbqueue.client.futures.future import revive
 
         lone = revive("redis://:***@example.invalid:6379/0", "id", "default", "fit", None, True)
         assert not lone.done()
@@ -982,7 +982,7 @@ class TestOtherWorkers:
 
     @pytest.fixture(autouse=True)
     def _quick_rounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(outstanding, "OWN_INTERVAL", 0.1)
+        monkeypatch.setattr(awaited_tasks, "OWN_INTERVAL", 0.1)
 
     def test_completed(self, store_url: str, go: GoWorker, worker: ThreadWorker) -> None:
         with nbqueue.connect(store_url) as client:
@@ -1187,7 +1187,7 @@ class TestFaults:
     def test_a_fault_in_the_listener_reaches_who_waits(
         self, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("nbqueue.client.trouble._FIRST_PAUSE", 0.001)
+        monkeypatch.setattr("nbqueue.client.completion.error_pauses._FIRST_PAUSE", 0.001)
         future = client.submit(add, 1)
 
         def broken(link: object) -> float:
@@ -1289,9 +1289,9 @@ def test_an_end_that_comes_while_its_future_is_being_made_is_heard(
 
     with worker.running():
         assert client.submit(len, "ab").result(WAIT) == 2  # from now on it is listening
-        monkeypatch.setattr("nbqueue.client.unsent.TaskFuture", made_late)
+        monkeypatch.setattr("nbqueue.client.submitting.prepared_call.TaskFuture", made_late)
         # Much sooner than a task is looked at whose end nobody announced.
-        assert client.submit(len, "abc").result(outstanding.OWN_INTERVAL / 2) == 3
+        assert client.submit(len, "abc").result(awaited_tasks.OWN_INTERVAL / 2) == 3
 
 
 def test_a_lost_reply_to_a_task_that_has_ended_leaves_nothing_to_wait_for(
@@ -1336,7 +1336,7 @@ def test_an_end_that_comes_while_all_connections_are_lost_is_looked_for_at_once(
     assert first.result(WAIT) == 2
     monkeypatch.setattr(listener, "_connect", connect_late)
     monkeypatch.setattr(broker, "enqueue_one", lose)
-    assert client.submit(len, "abc").result(outstanding.OWN_INTERVAL / 2) == 3
+    assert client.submit(len, "abc").result(awaited_tasks.OWN_INTERVAL / 2) == 3
 
 
 def test_ctrl_c_at_any_moment_of_a_submit_leaves_nothing_locked(store_url: str) -> None:

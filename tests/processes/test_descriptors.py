@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nbqueue.worker.queues import ServedQueues
+from nbqueue.worker.served_queues import ServedQueues
 
 _MANY = [word for i in range(300) for word in ("-q", f"team-{i}")]
 
@@ -41,7 +41,7 @@ def test_a_worker_raises_its_soft_limit_and_names_few_of_its_queues(store_url: s
     assert "team-20" not in ready
 
 
-@pytest.mark.parametrize("first", ["import redis, nbqueue.store.plain", "pass"])
+@pytest.mark.parametrize("first", ["import redis, nbqueue.transport.connect", "pass"])
 def test_a_client_without_descriptors_says_so(store_url: str, first: str) -> None:
     code = f"""
 import os, sys

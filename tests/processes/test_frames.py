@@ -17,10 +17,10 @@ import pytest
 from thread_worker import ThreadWorker
 
 import nbqueue
-from nbqueue.client import frames
 from nbqueue.client.client import Client
+from nbqueue.client.inspection import frames
 from nbqueue.errors import LargeFrameWarning, SignatureError, UsageError
-from nbqueue.views.task_frames import TASK_COLUMNS
+from nbqueue.views.frames.task_frames import TASK_COLUMNS
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.worker import Worker
 
@@ -248,9 +248,9 @@ def test_the_examples_of_the_documentation_run(used: Client) -> None:
 
 
 def test_the_documentation_names_every_column() -> None:
-    from nbqueue.views.queue_frames import QUEUE_COLUMNS, WORKER_COLUMNS
-    from nbqueue.views.stats import STATS_COLUMNS
-    from nbqueue.views.task_frames import ON_DEMAND
+    from nbqueue.views.frames.queue_frames import QUEUE_COLUMNS, WORKER_COLUMNS
+    from nbqueue.views.frames.stats import STATS_COLUMNS
+    from nbqueue.views.frames.task_frames import ON_DEMAND
 
     text = DOCS.read_text()
     outcomes = {"completed", "retry", "archived", "lost", "interrupted"}
@@ -294,7 +294,7 @@ def test_a_client_shows_its_queues_and_a_store_that_is_away(
     def away(*_: object) -> None:
         raise nbqueue.StoreUnreachable("nobody answers there")
 
-    monkeypatch.setattr("nbqueue.client.cards._queues", away)
+    monkeypatch.setattr("nbqueue.client.inspection.cards._queues", away)
     assert "nobody answers there" in used._repr_html_()
     used.close()
     assert "closed" in used._repr_html_()
@@ -345,7 +345,7 @@ def test_results_that_are_json_stand_in_the_frame_as_values(
 def test_a_very_large_frame_warns_with_the_number_and_the_way_out(
     used: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbqueue.client.frames._MANY_TASKS", 6)
+    monkeypatch.setattr("nbqueue.client.inspection.frames._MANY_TASKS", 6)
     with pytest.warns(LargeFrameWarning, match=r"a frame of 6 tasks.*limit=.*state=") as caught:
         used.tasks()
     assert caught[0].filename == __file__

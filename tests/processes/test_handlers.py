@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import nbqueue
-from nbqueue.broker.commands import NewTask
+from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.errors import UsageError
 from nbqueue.wire.messages import TaskMessage
 

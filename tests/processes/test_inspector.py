@@ -12,7 +12,7 @@ from thread_worker import ThreadWorker
 
 import nbqueue
 from nbqueue import Client, QueueNotFound, TaskNotFound, TaskStateError, UsageError
-from nbqueue.client.selection import BulkResult
+from nbqueue.client.inspection.task_filter import BulkResult
 from nbqueue.wire.keys import queue_keys
 
 KEYS = queue_keys("default")

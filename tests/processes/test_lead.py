@@ -12,10 +12,10 @@ import pytest
 from waits import wait_until
 
 import nbqueue
-from nbqueue.client.listener import Listener
-from nbqueue.client.subscription import Subscription
-from nbqueue.client.waiting import InterruptLater
-from nbqueue.spin import Spin
+from nbqueue.client.completion.listener import Listener
+from nbqueue.client.completion.subscription import Subscription
+from nbqueue.client.futures.waits import InterruptLater
+from nbqueue.runtime.busy_poll import Spin
 
 
 def one(x: int) -> int:

@@ -13,8 +13,8 @@ import pytest
 from asynq_peer import AsynqPeer
 from thread_worker import GoWorker, ThreadWorker
 
-from nbqueue.client import outstanding
 from nbqueue.client.client import Client
+from nbqueue.client.completion import awaited_tasks
 from nbqueue.clock import to_ms_up
 from nbqueue.errors import (
     TaskIdConflict,
@@ -37,7 +37,7 @@ def go(redis: Any) -> AsynqPeer:
 @pytest.fixture(autouse=True)
 def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     # A program in Go announces nothing, so its ends are found by looking.
-    monkeypatch.setattr(outstanding, "OWN_INTERVAL", 0.05)
+    monkeypatch.setattr(awaited_tasks, "OWN_INTERVAL", 0.05)
 
 
 def stored(redis: Any, task_id: str) -> TaskMessage:

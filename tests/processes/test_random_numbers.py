@@ -19,7 +19,8 @@ import pytest
 
 import nbqueue
 from nbqueue import RandomStateWarning, UsageError
-from nbqueue.calls import captures, payloads
+from nbqueue.calls import payloads
+from nbqueue.calls.pickling import captured_values
 from nbqueue.testing import eager_client
 
 WAIT = 30.0
@@ -263,7 +264,7 @@ class TestCapturedGenerators:
     ) -> None:
         q = eager_client()
         fn = capturing()[words]
-        monkeypatch.setattr(captures, "_told", weakref.WeakKeyDictionary())
+        monkeypatch.setattr(captured_values, "_told", weakref.WeakKeyDictionary())
         with pytest.warns(RandomStateWarning) as caught:
             [q.map(fn, [1, 2]) for _ in range(2)]
         [warning] = caught

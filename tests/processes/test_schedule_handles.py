@@ -11,7 +11,7 @@ import nbqueue
 from nbqueue.client.client import Client
 from nbqueue.errors import ScheduleNotFound, TaskNotFound, UsageError
 from nbqueue.wire.keys import queue_keys
-from nbqueue.wire.schedules import decode_entry
+from nbqueue.wire.schedule_record import decode_entry
 
 KEYS = queue_keys("default")
 UTC = timezone.utc

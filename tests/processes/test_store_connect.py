@@ -23,12 +23,9 @@ import pytest
 import redis as redis_py
 from click.testing import CliRunner
 
-from nbqueue.broker import commands
-from nbqueue.broker.channel import Channel
-from nbqueue.broker.command import Staged
-from nbqueue.broker.commands import Who
-from nbqueue.broker.link import Link
-from nbqueue.cli.store import store as store_commands
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.lifecycle import Who
+from nbqueue.cli.store_commands import store as store_commands
 from nbqueue.errors import (
     InvalidURL,
     NoEmbeddedServer,
@@ -37,16 +34,19 @@ from nbqueue.errors import (
     StoreUnsuitable,
     StoreWarning,
 )
-from nbqueue.pieces import Pieces
+from nbqueue.runtime.buffers import Pieces
 from nbqueue.store import connection as connection_module
-from nbqueue.store import programs
+from nbqueue.store import server_programs
 from nbqueue.store.connection import connect
 from nbqueue.store.embedded import ensure_server, status
 from nbqueue.store.url import parse_url
+from nbqueue.transport.blocking import Channel
+from nbqueue.transport.nonblocking import Link
+from nbqueue.transport.script_call import Staged
 from nbqueue.wire.keys import queue_keys
 
 try:
-    PROGRAM = programs.choose_program()
+    PROGRAM = server_programs.choose_program()
 except NoEmbeddedServer as error:
     if os.environ.get("CI"):
         raise
@@ -56,7 +56,7 @@ except NoEmbeddedServer as error:
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NBQUEUE_URL", raising=False)
-    monkeypatch.setenv(programs.PROGRAM_VARIABLE, str(PROGRAM.path))
+    monkeypatch.setenv(server_programs.PROGRAM_VARIABLE, str(PROGRAM.path))
 
 
 def wait_until(fact: Callable[[], object], seconds: float = 30.0) -> None:
@@ -647,7 +647,7 @@ def test_large_values_go_through_tls(tunnel: Tunnel, certificate: tuple[Path, Pa
     url = f"rediss://:sesame@localhost:{tunnel.port}/1?ssl_ca_certs={certificate[0]}"
     value = os.urandom(1_000_000)
     staged = Staged(queue_keys("q").staged(0), [("msg", Pieces(value[:9], value[9:]))])
-    missing = commands.complete("q", [], 1_000, Who("w", "h"))
+    missing = lifecycle.complete("q", [], 1_000, Who("w", "h"))
     missing.staged = [staged]
     with connect(url) as store:
         channel, link = Channel(store), Link(store)

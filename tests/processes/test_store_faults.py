@@ -248,9 +248,9 @@ def swallower(lab: Any) -> Iterator[Swallower]:
 def test_a_store_that_never_answers_is_a_lost_one(
     lab: Any, swallower: Swallower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbqueue.client.subscription.ANSWER_SECONDS", 1.0)
-    monkeypatch.setattr("nbqueue.client.subscription.CHECK_SECONDS", 0.3)
-    monkeypatch.setattr("nbqueue.client.listener.CHECK_SECONDS", 0.3)
+    monkeypatch.setattr("nbqueue.client.completion.subscription.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("nbqueue.client.completion.subscription.CHECK_SECONDS", 0.3)
+    monkeypatch.setattr("nbqueue.client.completion.listener.CHECK_SECONDS", 0.3)
     monkeypatch.setattr("nbqueue.store.connection.CONNECT_SECONDS", 0.5)
     q = nbqueue.connect(swallower.url, key=lab.keys)
     with lab.worker(url=swallower.url, answer_timeout=1) as worker:

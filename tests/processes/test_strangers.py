@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nbqueue.broker.commands import NewTask
-from nbqueue.broker.limiting import limited
+from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.commands.limits import limited
 from nbqueue.wire.messages import TaskMessage
 
 ASYNQ, OWN = "asynq:{default}:", "nbqueue:{default}:"

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from waits import wait_until
 
 import nbqueue
-from nbqueue.broker.channel import Channel
 from nbqueue.cli.main import main
 from nbqueue.client.client import Client
+from nbqueue.transport.blocking import Channel
 from nbqueue.wire.messages import TaskMessage
 
 DIGITS = "9" * 400

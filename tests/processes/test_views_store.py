@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import nbqueue
-from nbqueue.notebook.bars import GroupCard
-from nbqueue.notebook.cards import FutureCard
+from nbqueue.notebook.group_card import GroupCard
 from nbqueue.notebook.panel.panel import Panel
+from nbqueue.notebook.task_card import FutureCard
 
 
 class Watcher:

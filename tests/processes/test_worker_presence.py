@@ -11,7 +11,7 @@ import pytest
 from protobuf import decode_server, decode_worker
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.presence import change_queues, find_worker
+from nbqueue.broker.commands.presence import change_queues, find_worker
 from nbqueue.errors import UsageError
 from nbqueue.worker.worker import Worker
 

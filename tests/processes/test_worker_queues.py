@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nbqueue.broker.commands import NewTask
+from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.wire.messages import TaskMessage
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nbqueue.calls import functions, payloads
-from nbqueue.calls.signing import Keyring
+from nbqueue.calls.keys.signing import Keyring
 from nbqueue.errors import HandlerNotFound, SignatureError, UsageError
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 from nbqueue.worker.worker import Worker

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import nbqueue
-from nbqueue.broker import inspecting, requiring
+from nbqueue.broker.commands import inspect, requirements
 from nbqueue.requirements import THIS_PYTHON
 from nbqueue.worker.worker import Worker
 
@@ -150,11 +150,11 @@ def test_a_person_may_move_a_parked_task(lab: Any, start: Any, how: str) -> None
     wait_until_parked(lab, first, second)
     now_ms = lab.broker.clock.now_ms()
     commands = {
-        "delete": lambda: inspecting.delete("default", [first], now_ms),
-        "cancel": lambda: inspecting.cancel_tasks("default", [first], [b"E"], "gone", now_ms),
-        "reschedule": lambda: inspecting.reschedule("default", [first], now_ms + 3_600_000, now_ms),
-        "run": lambda: inspecting.run("default", [inspecting.ToRun(first)], now_ms),
-        "archive": lambda: inspecting.archive_by_hand("default", [first], now_ms),
+        "delete": lambda: inspect.delete("default", [first], now_ms),
+        "cancel": lambda: inspect.cancel_tasks("default", [first], [b"E"], "gone", now_ms),
+        "reschedule": lambda: inspect.reschedule("default", [first], now_ms + 3_600_000, now_ms),
+        "run": lambda: inspect.run("default", [inspect.ToRun(first)], now_ms),
+        "archive": lambda: inspect.archive_by_hand("default", [first], now_ms),
     }
     assert lab.broker.run(commands[how]()).refused == {}
     if how == "run":
@@ -173,12 +173,12 @@ def test_a_paused_queue_keeps_what_is_parked_until_it_goes_on(lab: Any, start: A
     start(OTHER)
     task_id = lab.submit(add, 1)
     wait_until_parked(lab, task_id)
-    lab.broker.run(inspecting.pause("default", lab.broker.clock.now_ms()))
+    lab.broker.run(inspect.pause("default", lab.broker.clock.now_ms()))
     right = start()
     key = "nbqueue:{default}:capabilities"
     lab.wait_until(lambda: lab.redis.zcard(key) == 2)
     lab.wait_until(lambda: right.alive and lab.length("scheduled") == 1)
-    lab.broker.run(inspecting.unpause("default"))
+    lab.broker.run(inspect.unpause("default"))
     assert lab.value(task_id) == 2
 
 
@@ -196,8 +196,8 @@ def test_a_limit_holds_for_parked_tasks_and_does_not_keep_their_places_for_ever(
 def test_who_is_alive_is_read_from_what_workers_say(lab: Any, start: Any) -> None:
     def is_alive(requirement: str) -> bool:
         now_s = lab.broker.clock.now_ms() // 1000
-        return requiring.is_alive(
-            requirement, *lab.broker.call(*requiring.ask_capabilities("default", now_s))
+        return requirements.is_alive(
+            requirement, *lab.broker.call(*requirements.ask_capabilities("default", now_s))
         )
 
     worker = start(OTHER)

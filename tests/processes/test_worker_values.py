@@ -209,7 +209,7 @@ def test_threads_share_one_process(shared_lab: Any) -> None:
 
 def test_a_task_knows_itself(lab: Any) -> None:
     def look() -> Any:
-        from nbqueue.executor.context import current_task
+        from nbqueue.tasks.task import current_task
 
         return current_task()
 
@@ -221,7 +221,7 @@ def test_a_task_knows_itself(lab: Any) -> None:
 
 def test_no_trace_of_a_value_stays_with_the_next_task(lab: Any) -> None:
     def look() -> Any:
-        from nbqueue.executor.context import current_task
+        from nbqueue.tasks.task import current_task
 
         task = current_task()
         return task.id if task else None

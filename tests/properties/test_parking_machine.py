@@ -17,9 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from keyspace import NOW_MS, check_invariants, dump, encoded
 from transitions import WHO
 
-from nbqueue.broker import commands, limiting, requiring
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import Ended, Failure, NewTask, token_fence
+from nbqueue.broker.commands import lifecycle, limits, requirements
+from nbqueue.broker.commands.lifecycle import Ended, Failure, NewTask, token_fence
 from nbqueue.store.connection import Store
 
 LEASE_MS = 30_000
@@ -48,7 +48,7 @@ class ParkingMachine(RuleBasedStateMachine):
         self.by_go: set[str] = set()
         self.made = 0
         for name, numbers in NUMBERS.items():
-            self.broker.run(limiting.set_limit("q", name, numbers, NOW_MS, NOW_MS))
+            self.broker.run(limits.set_limit("q", name, numbers, NOW_MS, NOW_MS))
 
     def teardown(self) -> None:
         try:
@@ -81,21 +81,21 @@ class ParkingMachine(RuleBasedStateMachine):
     @rule(name=names, number=st.integers(1, 6), delay_ms=st.sampled_from([None, 50, 1500]))
     def submit(self, name: str, number: int, delay_ms: int | None) -> None:
         ids = [self.new_id() for _ in range(number)]
-        tasks = [limiting.limited(NewTask(i, encoded(i)), name) for i in ids]
+        tasks = [limits.limited(NewTask(i, encoded(i)), name) for i in ids]
         self.limits.update(dict.fromkeys(ids, name))
         if delay_ms is None:
-            assert self.broker.run(commands.enqueue("q", tasks, self.now_ms)) == []
+            assert self.broker.run(lifecycle.enqueue("q", tasks, self.now_ms)) == []
         else:
             later = [(task, self.now_ms + delay_ms) for task in tasks]
-            assert self.broker.run(commands.schedule("q", later, self.now_ms)) == []
+            assert self.broker.run(lifecycle.schedule("q", later, self.now_ms)) == []
 
     @rule(name=names, delay_ms=st.sampled_from([None, None, 1500]))
     def submit_after(self, name: str, delay_ms: int | None) -> None:
         task_id = self.new_id()
         self.limits[task_id] = name
-        new = limiting.limited(NewTask(task_id, encoded(task_id, unique_key=LOCK)), name)
+        new = limits.limited(NewTask(task_id, encoded(task_id, unique_key=LOCK)), name)
         due_ms = None if delay_ms is None else self.now_ms + delay_ms
-        command = commands.enqueue_unique(
+        command = lifecycle.enqueue_unique(
             "q", new, LOCK, HOUR, self.now_ms, due_ms=due_ms, after=True
         )
         assert self.broker.run(command) == "ENQUEUED"
@@ -103,7 +103,7 @@ class ParkingMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(["one", "three", "both"]))
     def raise_a_limit(self, name: str) -> None:
         raised = {"one": "2|||", "three": "4|||", "both": "3|50|1000|"}[name]
-        self.broker.run(limiting.set_limit("q", name, raised, self.now_ms, self.now_ms))
+        self.broker.run(limits.set_limit("q", name, raised, self.now_ms, self.now_ms))
 
     # --- Workers ---------------------------------------------------------------------------------
 
@@ -114,14 +114,14 @@ class ParkingMachine(RuleBasedStateMachine):
     def take(self, limit: int) -> list[str]:
         token = f"w:{self.now_ms}:{len(self.tokens)}"
         return self.note(
-            commands.fetch("q", limit, self.now_ms, self.now_ms + LEASE_MS, token), token
+            lifecycle.fetch("q", limit, self.now_ms, self.now_ms + LEASE_MS, token), token
         )
 
     def take_required(self, limit: int) -> list[str]:
         """As a worker that meets the requirement does."""
         token = f"w:{self.now_ms}:{len(self.tokens)}"
         until_ms = self.now_ms + LEASE_MS
-        command = requiring.fetch_required("q", NEED, limit, self.now_ms, until_ms, token)
+        command = requirements.fetch_required("q", NEED, limit, self.now_ms, until_ms, token)
         return self.note(command, token)
 
     def note(self, command: Any, token: str) -> list[str]:
@@ -136,7 +136,7 @@ class ParkingMachine(RuleBasedStateMachine):
         task_id = self.pick(choice, "active")
         if task_id is not None:
             fence = token_fence(self.tokens[task_id])
-            command = requiring.park_required("q", task_id, fence, NEED, self.now_ms)
+            command = requirements.park_required("q", task_id, fence, NEED, self.now_ms)
             assert self.broker.run(command)
             assert not self.broker.run(command)
 
@@ -160,7 +160,7 @@ class ParkingMachine(RuleBasedStateMachine):
             Ended(i, token_fence(self.tokens[i]), until, self.message(i), b"r", "t", 1, 0, 0, 0, 0)
             for i in ids
         ]
-        assert self.broker.run(commands.complete("q", ended, self.now_ms, WHO)) == []
+        assert self.broker.run(lifecycle.complete("q", ended, self.now_ms, WHO)) == []
 
     @rule(choice=some, how=st.sampled_from(["retry", "archive", "lost", "unstarted"]))
     def fail(self, choice: int, how: str) -> None:
@@ -170,11 +170,11 @@ class ParkingMachine(RuleBasedStateMachine):
         failure, msg, now_ms = self.failure(task_id), self.message(task_id), self.now_ms
         command: Any
         if how == "retry":
-            command = commands.retry("q", failure, msg, now_ms + 300, now_ms, WHO)
+            command = lifecycle.retry("q", failure, msg, now_ms + 300, now_ms, WHO)
         elif how == "archive":
-            command = commands.archive("q", failure, msg, now_ms, WHO)
+            command = lifecycle.archive("q", failure, msg, now_ms, WHO)
         else:
-            command = commands.requeue("q", failure, how, now_ms, WHO)
+            command = lifecycle.requeue("q", failure, how, now_ms, WHO)
         assert self.broker.run(command)
 
     @rule(choice=some)
@@ -182,7 +182,7 @@ class ParkingMachine(RuleBasedStateMachine):
         task_id = self.pick(choice, "pending", "scheduled", "retry")
         if task_id is not None:
             msg = self.message(task_id)
-            command = commands.cancel("q", task_id, msg, msg, b"E", self.now_ms)
+            command = lifecycle.cancel("q", task_id, msg, msg, b"E", self.now_ms)
             assert self.broker.run(command) == "CANCELLED"
 
     # --- Upkeep ----------------------------------------------------------------------------------
@@ -193,17 +193,17 @@ class ParkingMachine(RuleBasedStateMachine):
 
     @rule()
     def judge(self) -> None:
-        self.broker.run(limiting.judge("q", self.now_ms))
+        self.broker.run(limits.judge("q", self.now_ms))
 
     @rule()
     def forward(self) -> None:
-        self.broker.run(commands.forward("q", self.now_ms))
+        self.broker.run(lifecycle.forward("q", self.now_ms))
 
     @rule()
     def recover(self) -> None:
-        for each in self.broker.run(commands.expired("q", self.now_ms)):
+        for each in self.broker.run(lifecycle.expired("q", self.now_ms)):
             lost = Failure(each.task_id, each.fence, "t", 1, 0, None, "lost", 0, "boom")
-            assert self.broker.run(commands.requeue("q", lost, "lost", self.now_ms, WHO))
+            assert self.broker.run(lifecycle.requeue("q", lost, "lost", self.now_ms, WHO))
 
     # --- Others ----------------------------------------------------------------------------------
 

@@ -26,10 +26,10 @@ from hypothesis.stateful import (
 from keyspace import NOW_MS, check_invariants, dump, encoded
 from transitions import WHO
 
-from nbqueue.broker import commands, grouping, offering
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import Command, Ended, Expired, Failure, NewTask, token_fence
-from nbqueue.broker.grouping import Aggregate, Aggregated, Ripeness, Set
+from nbqueue.broker.commands import aggregation, handoff, lifecycle
+from nbqueue.broker.commands.aggregation import Aggregate, Aggregated, Ripeness, Set
+from nbqueue.broker.commands.lifecycle import Command, Ended, Expired, Failure, NewTask, token_fence
 from nbqueue.store.connection import Store
 
 LEASE_MS = 30_000
@@ -170,7 +170,7 @@ class QueueMachine(RuleBasedStateMachine):
                 assert self.peer.enqueue(task_id, encoded(task_id), since) == 1
         else:
             tasks = [NewTask(i, encoded(i)) for i in ids]
-            command = commands.enqueue("q", tasks, self.now_ms)
+            command = lifecycle.enqueue("q", tasks, self.now_ms)
             assert self.run(command, list(range(number))) == []
             self.events.append(("enqueued", " ".join(ids)))
         for task_id in ids:
@@ -185,7 +185,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.peer.schedule(task_id, encoded(task_id), due // 1000) == 1
             self.put(task_id, "scheduled", due // 1000)
         else:
-            command = commands.schedule("q", [(NewTask(task_id, encoded(task_id)), due)], 0)
+            command = lifecycle.schedule("q", [(NewTask(task_id, encoded(task_id)), due)], 0)
             assert self.run(command, [0]) == []
             self.events.append(("scheduled", task_id))
             self.put(task_id, "scheduled", math.ceil(due / 1000), due)
@@ -196,9 +196,9 @@ class QueueMachine(RuleBasedStateMachine):
         task_id = list(self.tasks)[choice % len(self.tasks)]
         new = NewTask(task_id, b"")
         if later:
-            command = commands.schedule("q", [(new, self.now_ms)], self.now_ms)
+            command = lifecycle.schedule("q", [(new, self.now_ms)], self.now_ms)
         else:
-            command = commands.enqueue("q", [new], self.now_ms)
+            command = lifecycle.enqueue("q", [new], self.now_ms)
         assert self.broker.run(command) == [0]
 
     # --- Aggregation groups ----------------------------------------------------------------------
@@ -224,7 +224,7 @@ class QueueMachine(RuleBasedStateMachine):
                 assert self.peer.add_to_group(task_id, encoded(task_id), "g", self.now_s) == 1
         else:
             tasks = [NewTask(i, encoded(i)) for i in ids]
-            command = grouping.add_to_group("q", "g", tasks, self.now_ms)
+            command = aggregation.add_to_group("q", "g", tasks, self.now_ms)
             assert self.run(command, list(range(number))) == []
             self.events.append(("aggregating", " ".join(ids)))
         for task_id in ids:
@@ -235,7 +235,7 @@ class QueueMachine(RuleBasedStateMachine):
     def schedule_into_group(self, delay_ms: int) -> None:
         task_id, due = self.new_id(), self.now_ms + delay_ms
         new = [(NewTask(task_id, encoded(task_id)), due)]
-        assert self.run(commands.schedule("q", new, 0, group="g"), [0]) == []
+        assert self.run(lifecycle.schedule("q", new, 0, group="g"), [0]) == []
         self.tasks[task_id] = Model("scheduled", is_grouped=True)
         self.put(task_id, "scheduled", math.ceil(due / 1000), due)
         self.events.append(("scheduled", task_id))
@@ -262,7 +262,7 @@ class QueueMachine(RuleBasedStateMachine):
             deadline = self.now_s + 120
         else:
             when, deadline = Ripeness(grace * 1000, delay * 1000, size), self.now_s + 30
-            command = grouping.aggregate("q", Set("g", set_id), when, self.now_ms, deadline)
+            command = aggregation.aggregate("q", Set("g", set_id), when, self.now_ms, deadline)
             assert self.broker.run(command).size == len(moved)
             if moved:
                 assert self.broker.run(command).size == len(moved)  # a repeat takes no more
@@ -298,7 +298,7 @@ class QueueMachine(RuleBasedStateMachine):
         if how == "finish":
             task_id, members = self.new_id(), self.members(set_id)
             made = Aggregate(NewTask(task_id, encoded(task_id)))
-            command = grouping.aggregated("q", chosen, made, self.now_ms)
+            command = aggregation.aggregated("q", chosen, made, self.now_ms)
             expected = Aggregated("ENQUEUED", "") if is_held else None
             assert self.run(command, None) == expected
             if is_held:
@@ -310,12 +310,12 @@ class QueueMachine(RuleBasedStateMachine):
                 self.events += [("aggregated", " ".join(members)), ("enqueued", task_id)]
         elif how == "extend":
             deadline = self.now_s + 30
-            assert self.broker.run(grouping.extend_set("q", chosen, deadline)) is is_held
+            assert self.broker.run(aggregation.extend_set("q", chosen, deadline)) is is_held
             if found is not None and is_held:
                 found.deadline = deadline
         else:
             limit = 1 if how == "half" else 999
-            left = self.broker.run(grouping.reclaim("q", chosen, limit=limit))
+            left = self.broker.run(aggregation.reclaim("q", chosen, limit=limit))
             if found is not None:
                 self.put_back(set_id, limit)
             assert left == len(self.members(set_id))
@@ -323,11 +323,11 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def reclaim(self) -> None:
         for set_id, found in list(self.sets.items()):
-            self.broker.run(grouping.reclaim("q", Set("g", set_id), self.now_s))
+            self.broker.run(aggregation.reclaim("q", Set("g", set_id), self.now_s))
             if found.deadline <= self.now_s:
                 self.put_back(set_id)
-        self.broker.run(grouping.note_groups("q", ["g"], self.now_ms))
-        self.broker.run(grouping.restore_groups("q", 0, self.now_ms))
+        self.broker.run(aggregation.note_groups("q", ["g"], self.now_ms))
+        self.broker.run(aggregation.restore_groups("q", 0, self.now_ms))
         is_known = bool(self.redis.sismember("asynq:{q}:groups", "g"))
         assert is_known or not self.members()
 
@@ -354,7 +354,7 @@ class QueueMachine(RuleBasedStateMachine):
     def fetch(self, limit: int) -> None:
         self.tokens += 1
         token = f"w:{self.tokens}"
-        command = commands.fetch("q", limit, self.now_ms, self.now_ms + LEASE_MS, token)
+        command = lifecycle.fetch("q", limit, self.now_ms, self.now_ms + LEASE_MS, token)
         found = self.broker.run(command)
         if self.is_paused:
             assert found is None
@@ -382,15 +382,15 @@ class QueueMachine(RuleBasedStateMachine):
         self.tokens += 1
         task_id, token = self.new_id(), f"w:{self.tokens}"
         until_ms = self.now_ms if holds else 0  # which for the store is to come, or was long ago
-        text = offering.offer_text(until_ms, self.now_ms + LEASE_MS, channel, token)
-        self.broker.run(offering.offer("q", text, 60_000))
-        command = commands.enqueue("q", [NewTask(task_id, encoded(task_id))], self.now_ms)
+        text = handoff.offer_text(until_ms, self.now_ms + LEASE_MS, channel, token)
+        self.broker.run(handoff.offer("q", text, 60_000))
+        command = lifecycle.enqueue("q", [NewTask(task_id, encoded(task_id))], self.now_ms)
         assert self.run(command, [0]) == []
-        self.broker.call(offering.withdraw("q", text))
+        self.broker.call(handoff.withdraw("q", text))
         self.tasks[task_id] = Model("pending", self.now_ms * 1_000_000)
         self.events.append(("enqueued", task_id))
         if channel == "w" and holds and not self.line and not self.is_paused:
-            handed = offering.read_handed(self.heard.get_message(timeout=5)["data"])
+            handed = handoff.read_handed(self.heard.get_message(timeout=5)["data"])
             assert handed == ("q", token, self.take(task_id, token))
             self.events.append(("started", task_id))
         else:
@@ -415,7 +415,7 @@ class QueueMachine(RuleBasedStateMachine):
                 del self.tasks[claim.task_id]
             else:
                 self.put(claim.task_id, "completed", until)
-        command = commands.complete("q", batch, self.now_ms, WHO)
+        command = lifecycle.complete("q", batch, self.now_ms, WHO)
         assert self.run(command, list(range(len(batch)))) == refused
         if done:
             self.processed += len(done)
@@ -446,11 +446,11 @@ class QueueMachine(RuleBasedStateMachine):
         task_id, failure = claim.task_id, self.failure(claim, fence)
         msg, due = encoded(task_id), self.now_ms + delay_ms
         if how == "retry":
-            command = commands.retry("q", failure, msg, due, self.now_ms, WHO, counts=counts)
+            command = lifecycle.retry("q", failure, msg, due, self.now_ms, WHO, counts=counts)
         elif how == "archive":
-            command = commands.archive("q", failure, msg, self.now_ms, WHO)
+            command = lifecycle.archive("q", failure, msg, self.now_ms, WHO)
         else:
-            command = commands.requeue("q", failure, how, self.now_ms, WHO)
+            command = lifecycle.requeue("q", failure, how, self.now_ms, WHO)
         assert self.run(command, False) is is_held
         if not is_held:
             return
@@ -482,7 +482,7 @@ class QueueMachine(RuleBasedStateMachine):
     def extend(self, choices: list[int]) -> None:
         claims = [self.pick(choice) for choice in choices]
         held = [(c.task_id, token_fence(c.token)) for c in claims]
-        refused = self.broker.run(commands.extend("q", held, self.now_ms + LEASE_MS))
+        refused = self.broker.run(lifecycle.extend("q", held, self.now_ms + LEASE_MS))
         assert refused == [i for i, claim in enumerate(claims) if not self.is_held(claim)]
         for claim in claims:
             if self.is_held(claim):
@@ -492,7 +492,7 @@ class QueueMachine(RuleBasedStateMachine):
         how=st.sampled_from(["lost", "retry", "archive", "nothing"]), limit=st.sampled_from([1, 9])
     )
     def recover(self, how: str, limit: int) -> None:
-        found = self.broker.run(commands.expired("q", self.now_ms, limit=100))
+        found = self.broker.run(lifecycle.expired("q", self.now_ms, limit=100))
         expected = {
             i
             for i, task in self.tasks.items()
@@ -564,7 +564,7 @@ class QueueMachine(RuleBasedStateMachine):
             since = self.now_s * 1_000_000_000
             assert self.peer.forward(self.now_s) == len(moved)
         else:
-            assert self.broker.run(commands.forward("q", self.now_ms)).moved == len(moved)
+            assert self.broker.run(lifecycle.forward("q", self.now_ms)).moved == len(moved)
         grouped = [i for i in moved if self._goes_to_group(self.tasks[i], by_go)]
         moved = [i for i in moved if i not in grouped]
         for what, ids in (("forwarded", moved), ("aggregating", grouped)):
@@ -594,7 +594,7 @@ class QueueMachine(RuleBasedStateMachine):
             if task.state == "completed" and task.score <= self.now_s
         ]  # fmt: skip
         over.sort(key=lambda i: (self.tasks[i].score, i))
-        assert self.broker.run(commands.delete_expired("q", self.now_ms)) == len(over)
+        assert self.broker.run(lifecycle.delete_expired("q", self.now_ms)) == len(over)
         if over:
             self.events.append(("expired", " ".join(over)))
         for task_id in over:
@@ -605,7 +605,7 @@ class QueueMachine(RuleBasedStateMachine):
     def cancel(self, choice: int) -> None:
         task_id = list(self.tasks)[choice % len(self.tasks)]
         task, msg = self.tasks[task_id], encoded(task_id)
-        word = self.broker.run(commands.cancel("q", task_id, msg, msg, b"E", self.now_ms))
+        word = self.broker.run(lifecycle.cancel("q", task_id, msg, msg, b"E", self.now_ms))
         if task.in_set or task.state not in ("pending", "scheduled", "retry", "aggregating"):
             assert word == task.state
             return

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from nbqueue.executor import pipe
+from nbqueue.executor.output.task_reports import Reports
 from nbqueue.executor.pipe import Frames, Output, TaskFrame
-from nbqueue.executor.reports import Reports
 
 
 def frame(number: int) -> TaskFrame:

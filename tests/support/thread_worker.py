@@ -11,13 +11,13 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from nbqueue.broker import commands
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import Ended, Failure, Who
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.lifecycle import Ended, Failure, Who
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import dump_exception, error_text
 from nbqueue.calls.functions import dump_value, load_arguments, load_function
-from nbqueue.calls.signing import Keyring
+from nbqueue.calls.keys.signing import Keyring
 from nbqueue.store.connection import connect
 from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
 from nbqueue.wire.messages import TaskMessage, with_completed_at
@@ -32,7 +32,7 @@ class Held:
     def __init__(self, message: TaskMessage, msg: bytes, token: str, attempt: int) -> None:
         self.message = message
         self.msg = msg
-        self.fence = commands.token_fence(token)
+        self.fence = lifecycle.token_fence(token)
         self.attempt = attempt
 
 
@@ -52,7 +52,7 @@ class ThreadWorker:
     def fetch(self, limit: int = 1) -> list[Held]:
         token, now_ms = uuid.uuid4().hex, self.broker.clock.now_ms()
         found = self.broker.run(
-            commands.fetch(self.queue, limit, now_ms, now_ms + _LEASE_MS, token)
+            lifecycle.fetch(self.queue, limit, now_ms, now_ms + _LEASE_MS, token)
         )
         return [
             Held(TaskMessage.FromString(task.msg), task.msg, token, task.attempt)
@@ -83,7 +83,7 @@ class ThreadWorker:
                     now_ms - 5, now_ms, 1, 1000,
                 )
             )  # fmt: skip
-        assert self.broker.run(commands.complete(self.queue, ended, now_ms, _WHO)) == []
+        assert self.broker.run(lifecycle.complete(self.queue, ended, now_ms, _WHO)) == []
 
     def fail(self, held: Held, error: BaseException, reason: str = "error") -> None:
         body = payloads.pack_result(payloads.EXCEPTION, dump_exception(error))
@@ -94,8 +94,8 @@ class ThreadWorker:
         failure = Failure(
             held.message.id, held.fence, held.message.type, held.attempt, now_ms, 1, reason, 0, text
         )
-        msg = commands.failed_message(held.msg, text, now_ms, counts=True)
-        archive = commands.archive(self.queue, failure, msg, now_ms, _WHO, error=body)
+        msg = lifecycle.failed_message(held.msg, text, now_ms, counts=True)
+        archive = lifecycle.archive(self.queue, failure, msg, now_ms, _WHO, error=body)
         assert self.broker.run(archive)
 
     def work(self, limit: int = 100) -> int:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nbqueue.client.display import VARIABLE
-from nbqueue.notebook.actions import _homely
-from nbqueue.notebook.arguments import command_names, make_parser
+from nbqueue.client.live.display import VARIABLE
+from nbqueue.notebook.magic_actions import _homely
+from nbqueue.notebook.magic_arguments import command_names, make_parser
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "notebook.md").read_text()

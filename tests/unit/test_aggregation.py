@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 import nbqueue
-from nbqueue.broker.grouping import MOST_MEMBERS, Ripeness
+from nbqueue.broker.commands.aggregation import MOST_MEMBERS, Ripeness
 from nbqueue.calls import payloads
 from nbqueue.errors import UsageError
-from nbqueue.executor import aggregation
-from nbqueue.executor.aggregation import Member
 from nbqueue.options import TaskOptions
+from nbqueue.tasks import aggregation_group
+from nbqueue.tasks.aggregation_group import Member
 from nbqueue.worker.settings import WorkerSettings
 
 AT = datetime(2030, 1, 1, tzinfo=timezone.utc)
@@ -27,7 +27,9 @@ def test_members_arrive_as_they_were_sent() -> None:
         Member("a", "mail", 25, b"", b""),
         Member("ü", "t:é", 0, '{"k":"ü"}'.encode(), b"\x00\xff"),
     ]
-    group, tasks = aggregation.unpack_members(aggregation.pack_members("g ü", members), "q")
+    group, tasks = aggregation_group.unpack_members(
+        aggregation_group.pack_members("g ü", members), "q"
+    )
     assert group == "g ü"
     assert [(t.id, t.type, t.queue, t.max_retry, t.headers, t.payload) for t in tasks] == [
         ("a", "mail", "q", 25, {}, b""),
@@ -36,8 +38,8 @@ def test_members_arrive_as_they_were_sent() -> None:
 
 
 def terms(*args: Any, **options: Any) -> Any:
-    return aggregation.unpack_message(
-        aggregation.pack_message(nbqueue.Message("digest", *args, **options))
+    return aggregation_group.unpack_message(
+        aggregation_group.pack_message(nbqueue.Message("digest", *args, **options))
     )
 
 
@@ -100,7 +102,7 @@ def test_what_cannot_be_said_of_an_aggregate_is_named(wrong: Any, named: str) ->
 @pytest.mark.parametrize("value", [None, b"digest", {"type": "digest"}])
 def test_an_aggregator_must_return_a_message(value: Any) -> None:
     with pytest.raises(TypeError, match=r"must return an nbqueue\.Message"):
-        aggregation.pack_message(value)
+        aggregation_group.pack_message(value)
 
 
 def test_a_duration_that_no_wire_takes_is_refused() -> None:
@@ -110,15 +112,15 @@ def test_a_duration_that_no_wire_takes_is_refused() -> None:
 
 
 def test_an_answer_that_was_tampered_with_is_refused() -> None:
-    made = aggregation.pack_message(nbqueue.Message("digest"))
+    made = aggregation_group.pack_message(nbqueue.Message("digest"))
     with pytest.raises(TypeError, match="delay_ms"):
-        aggregation.unpack_message(made.replace(b'"delay_ms": 0', b'"delay_ms":[]'))
+        aggregation_group.unpack_message(made.replace(b'"delay_ms": 0', b'"delay_ms":[]'))
 
 
 @pytest.mark.parametrize("body", [b"", b"\0\0", b"\0\0\0\x02{}", b"\0\0\0\x02no"])
 def test_an_answer_that_is_no_message_is_refused(body: bytes) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
-        aggregation.unpack_message(body)
+        aggregation_group.unpack_message(body)
 
 
 @pytest.mark.parametrize("group", ["emails", "a:b", "ü x", "user:42", f"x{_SET_ID}"])

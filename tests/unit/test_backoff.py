@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from nbqueue.backoff import Backoff, FaultLog
-from nbqueue.worker.reactor import Reactor
+from nbqueue.runtime.backoff import Backoff, FaultLog
+from nbqueue.runtime.reactor import Reactor
 
 
 class Clock:

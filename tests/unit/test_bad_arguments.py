@@ -17,15 +17,15 @@ from click.testing import CliRunner
 
 import nbqueue
 from nbqueue.cli import main as command_line
-from nbqueue.client.schedule_entries import SETTINGS, with_settings
-from nbqueue.client.terms import Terms
+from nbqueue.client.schedules.entries import SETTINGS, with_settings
+from nbqueue.client.submitting.resolved_options import Terms
 from nbqueue.cron import parse_spec
 from nbqueue.durations import parse_duration
 from nbqueue.errors import StoreError, UsageError
 from nbqueue.options import TaskOptions
 from nbqueue.sizes import parse_size
 from nbqueue.store.url import parse_url
-from nbqueue.wire.schedules import ScheduleEntry
+from nbqueue.wire.schedule_record import ScheduleEntry
 from nbqueue.worker.settings import WorkerSettings
 
 DIGITS = "9" * 5000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from nbqueue.bell import Bell
+from nbqueue.runtime.wakeup import Bell
 
 
 def rings(bell: Bell) -> bool:

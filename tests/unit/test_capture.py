@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 from capturing import PutOut, frame, run_task
 
-from nbqueue.executor import capture, displays, pipe, reports
-from nbqueue.executor.reports import Reports, running_task
+from nbqueue.executor import pipe
+from nbqueue.executor.output import capture, displays, task_reports
+from nbqueue.executor.output.task_reports import Reports, running_task
 
 
 @contextlib.contextmanager
@@ -35,8 +36,8 @@ def capturing() -> Iterator[io.StringIO]:
         warnings.simplefilter("default")
         patch.setattr(sys, "stdout", text)
         patch.setattr(sys, "stderr", text)
-        patch.setattr(reports, "on_begin", [])
-        patch.setattr(capture, "on_begin", reports.on_begin)
+        patch.setattr(task_reports, "on_begin", [])
+        patch.setattr(capture, "on_begin", task_reports.on_begin)
         patch.setattr(builtins, "display", None, raising=False)
         patch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
         root.handlers[:] = []

@@ -17,9 +17,10 @@ import pytest
 
 import nbqueue
 from nbqueue import LargeCaptureWarning, UsageError, ValueTooLarge
-from nbqueue.calls import captures, functions
+from nbqueue.calls import functions
 from nbqueue.calls.functions import dump_function
-from nbqueue.calls.kept import Kept
+from nbqueue.calls.pickling import captured_values
+from nbqueue.calls.pickling.function_cache import Kept
 from nbqueue.testing import eager, eager_client
 
 LIMIT = 100_000_000
@@ -35,7 +36,7 @@ small = np.zeros(10_000)
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was said of any function yet."""
-    monkeypatch.setattr(captures, "_told", weakref.WeakKeyDictionary())
+    monkeypatch.setattr(captured_values, "_told", weakref.WeakKeyDictionary())
     monkeypatch.setattr(functions, "_kept", Kept())
 
 

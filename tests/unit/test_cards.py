@@ -10,12 +10,12 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from nbqueue.broker.infos import ActiveTask, QueueInfo, ServerInfo, TaskInfo
-from nbqueue.client.selection import BulkResult
-from nbqueue.views import cards
-from nbqueue.views.accessor import FrameViews
-from nbqueue.views.cards import WorkerFacts
-from nbqueue.views.columns import texts
+from nbqueue.broker.reads.models import ActiveTask, QueueInfo, ServerInfo, TaskInfo
+from nbqueue.client.inspection.task_filter import BulkResult
+from nbqueue.views import static_cards
+from nbqueue.views.frame_accessor import FrameViews
+from nbqueue.views.frames.columns import texts
+from nbqueue.views.static_cards import WorkerFacts
 from nbqueue.worker.worker import Worker
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -34,15 +34,15 @@ SCHEDULE = {"id": "nightly", "spec": "0 3 * * *", "tz": "Europe/Paris", "queue":
 FACTS = WorkerFacts(True, 7, {"mail": 1, "gpu": 3}, 4, "process", "/tmp/log")
 
 ALL = {
-    "client": cards.client_card("redis://h", is_open=True, queues=[QUEUE]),
-    "closed": cards.client_card("redis://h", is_open=False),
-    "trouble": cards.client_card("redis://h", is_open=True, trouble="it is away"),
-    "queue": cards.queue_card(QUEUE),
-    "task": cards.task_card(TASK),
-    "server": cards.server_card(SERVER),
-    "worker": cards.worker_card(FACTS),
-    "schedule": cards.schedule_card(SCHEDULE),
-    "bulk": cards.bulk_card("run", ["a"], {"b": "is not in the store"}, ["c"], 2),
+    "client": static_cards.client_card("redis://h", is_open=True, queues=[QUEUE]),
+    "closed": static_cards.client_card("redis://h", is_open=False),
+    "trouble": static_cards.client_card("redis://h", is_open=True, trouble="it is away"),
+    "queue": static_cards.queue_card(QUEUE),
+    "task": static_cards.task_card(TASK),
+    "server": static_cards.server_card(SERVER),
+    "worker": static_cards.worker_card(FACTS),
+    "schedule": static_cards.schedule_card(SCHEDULE),
+    "bulk": static_cards.bulk_card("run", ["a"], {"b": "is not in the store"}, ["c"], 2),
 }
 
 
@@ -110,31 +110,33 @@ def test_a_card_says(name: str, said: str) -> None:
 )
 def test_a_schedule_is_shown_in_its_zone(spec: str, tz: str, said: str) -> None:
     shown = {**SCHEDULE, "spec": spec, "tz": tz}
-    assert f"next run {said}" in words(cards.schedule_card(shown))
+    assert f"next run {said}" in words(static_cards.schedule_card(shown))
 
 
 @pytest.mark.parametrize("tz", [None, "Nowhere/At_All", "", 7])
 def test_a_schedule_of_no_known_zone_is_shown_in_local_time(tz: object) -> None:
     local = MOMENT.astimezone()
     said = f"next run {local:%Y-%m-%d %H:%M:%S} {local.tzname()}"
-    assert said in words(cards.schedule_card({**SCHEDULE, "tz": tz}))
+    assert said in words(static_cards.schedule_card({**SCHEDULE, "tz": tz}))
 
 
 def test_what_others_wrote_is_shown_and_not_run() -> None:
     evil = [
-        cards.queue_card(replace(QUEUE, queue=EVIL)),
-        cards.client_card(EVIL, is_open=True, queues=[replace(QUEUE, queue=EVIL)]),
-        cards.client_card("redis://h", is_open=True, trouble=EVIL),
-        cards.task_card(replace(TASK, id=EVIL, type=EVIL, error=EVIL, group=EVIL, state=EVIL)),
-        cards.server_card(
+        static_cards.queue_card(replace(QUEUE, queue=EVIL)),
+        static_cards.client_card(EVIL, is_open=True, queues=[replace(QUEUE, queue=EVIL)]),
+        static_cards.client_card("redis://h", is_open=True, trouble=EVIL),
+        static_cards.task_card(
+            replace(TASK, id=EVIL, type=EVIL, error=EVIL, group=EVIL, state=EVIL)
+        ),
+        static_cards.server_card(
             replace(
                 SERVER, host=EVIL, status=EVIL, queues={EVIL: 1},
                 active_tasks=(ActiveTask(EVIL, EVIL, b"", EVIL, MOMENT, None),),
             )
         ),
-        cards.worker_card(replace(FACTS, queues={EVIL: 1}, log=EVIL)),
-        cards.schedule_card(dict.fromkeys(("id", "spec", "tz", "queue", "type"), EVIL)),
-        cards.bulk_card(EVIL, [], {EVIL: EVIL}, [], 0),
+        static_cards.worker_card(replace(FACTS, queues={EVIL: 1}, log=EVIL)),
+        static_cards.schedule_card(dict.fromkeys(("id", "spec", "tz", "queue", "type"), EVIL)),
+        static_cards.bulk_card(EVIL, [], {EVIL: EVIL}, [], 0),
     ]  # fmt: skip
     for html in evil:
         assert "<script" not in html

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbqueue.limits import Limit, limit_fault, read_numbers
-from nbqueue.wire import decoding, reports
-from nbqueue.wire.events import read_event
-from nbqueue.wire.limits import read_limits
+from nbqueue.wire import decoding, server_reports
 from nbqueue.wire.messages import ServerInfo
-from nbqueue.wire.schedules import decode_entry
+from nbqueue.wire.schedule_record import decode_entry
+from nbqueue.wire.task_events import read_event
+from nbqueue.wire.timeouts import read_limits
 
 DIGITS = b"9" * 400
 ODD = [
@@ -120,4 +120,4 @@ def test_any_bytes_are_no_schedule_or_one_in_range(raw: bytes) -> None:
 def test_a_time_stamp_is_a_moment_or_none(seconds: int, nanos: int) -> None:
     info = ServerInfo()
     info.start_time.seconds, info.start_time.nanos = seconds, nanos
-    reports.moment(info.start_time)
+    server_reports.moment(info.start_time)

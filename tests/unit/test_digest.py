@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nbqueue.calls.digest import call_digest
+from nbqueue.calls.argument_digest import call_digest
 
 
 def made(source: str) -> Callable[..., Any]:
@@ -98,7 +98,7 @@ def test_functions_that_close_over_each_other_have_a_digest() -> None:
 
 def test_every_process_finds_the_same() -> None:
     code = (
-        "from nbqueue.calls.digest import call_digest\n"
+        "from nbqueue.calls.argument_digest import call_digest\n"
         "print(call_digest(len, ({'a', 'b', 'c'}, {'x': frozenset('pqr')}), {'k': 1.5}))"
     )
     found = {

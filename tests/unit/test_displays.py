@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from capturing import run_task
 
-from nbqueue.executor import displays, pipe
-from nbqueue.executor.hooks import ImportHooks
+from nbqueue.executor import pipe
+from nbqueue.executor.output import displays
+from nbqueue.executor.output.import_hooks import ImportHooks
 
 
 class Rich:
@@ -113,8 +114,8 @@ import sys, os
 os.environ["MPLBACKEND"] = "Agg"
 sys.path.insert(0, sys.argv[1])
 from capturing import run_task
-from nbqueue.executor.displays import patch_pyplot, display
-from nbqueue.executor.hooks import ImportHooks
+from nbqueue.executor.output.displays import patch_pyplot, display
+from nbqueue.executor.output.import_hooks import ImportHooks
 ImportHooks({"matplotlib.pyplot": patch_pyplot}).install()
 def task():
     import matplotlib.pyplot as plt
@@ -140,8 +141,8 @@ def test_ipython_without_a_shell_displays_into_the_output() -> None:
 import sys
 sys.path.insert(0, sys.argv[1])
 from capturing import run_task
-from nbqueue.executor.displays import patch_ipython
-from nbqueue.executor.hooks import ImportHooks
+from nbqueue.executor.output.displays import patch_ipython
+from nbqueue.executor.output.import_hooks import ImportHooks
 ImportHooks({"IPython.core.display_functions": patch_ipython}).install()
 def task():
     from IPython.display import HTML, display, update_display, publish_display_data

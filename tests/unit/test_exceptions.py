@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbqueue.calls import exceptions, rebuild, reducers
+from nbqueue.calls import exceptions, rebuild
 from nbqueue.calls.exceptions import RemoteTraceback, dump_exception, error_text, load_exception
+from nbqueue.calls.pickling import reducers
 from nbqueue.errors import CannotPickle, IncompatiblePython, TaskFailed
 
 

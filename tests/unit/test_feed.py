@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.outputs import Entry
-from nbqueue.client.feed import News, follow
-from nbqueue.client.hearers import Hearers
+from nbqueue.broker.reads.task_outputs import Entry
+from nbqueue.client.completion.channels import Hearers
+from nbqueue.client.live.task_feed import News, follow
 from nbqueue.client.session import Session
 from nbqueue.errors import StoreUnreachable
-from nbqueue.worker.outputs import news
+from nbqueue.worker.tasks.output_writer import news
 
 ID = "0123456789abcdef"
 PROGRESS = b'{"at":1,"attempt":1,"bars":[],"fields":{"loss":1}}'

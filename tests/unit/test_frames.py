@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from nbqueue.views.frames import ATTEMPT_COLUMNS, OUTCOMES, attempts, duration_words
+from nbqueue.views.frames.text_frames import ATTEMPT_COLUMNS, OUTCOMES, attempts, duration_words
 
 DONE = {
     "task_id": "a",

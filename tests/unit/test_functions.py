@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbqueue.calls import functions, local, names, pickler, sources
+from nbqueue.calls import functions, readable_names, source_lines
+from nbqueue.calls.pickling import local_modules, pickler
 from nbqueue.errors import CannotPickle, IncompatiblePython
 
 _PRELUDE = """
@@ -341,24 +342,24 @@ def _as_main(fn: Any) -> Any:
     ],
 )
 def test_name_is_readable(fn: Any, name: str) -> None:
-    assert names.callable_name(fn) == name
+    assert readable_names.callable_name(fn) == name
 
 
 def test_name_is_valid_utf8_and_never_blank() -> None:
     fn = _as_main(types.FunctionType((lambda: 0).__code__, {}))
     fn.__qualname__ = "a\udc80b"
-    assert names.callable_name(fn).encode() == b"a\\udc80b"
+    assert readable_names.callable_name(fn).encode() == b"a\\udc80b"
     fn.__qualname__ = "  "
-    assert names.callable_name(fn).strip()
+    assert readable_names.callable_name(fn).strip()
     fn.__qualname__ = "x" * 1000
-    assert len(names.callable_name(fn)) == 200
+    assert len(readable_names.callable_name(fn)) == 200
 
 
 def test_coroutine_functions_are_recognised() -> None:
     for fn in (_coroutine, functools.partial(_coroutine), _Callable()):
-        assert names.is_coroutine_function(fn)
+        assert readable_names.is_coroutine_function(fn)
     for fn in (len, _Callable, _Callable().method, lambda: 0, functools.partial(len)):
-        assert not names.is_coroutine_function(fn)
+        assert not readable_names.is_coroutine_function(fn)
 
 
 def test_installed_function_goes_by_reference_and_another_python_may_load_it() -> None:
@@ -407,44 +408,44 @@ def test_nothing_is_added_to_the_list_that_other_libraries_share(tmp_path: Path)
 
 
 def test_local_modules_are_those_of_the_user() -> None:
-    assert local.is_local_module(__name__)
+    assert local_modules.is_local_module(__name__)
     for name in ("os", "sys", "json", "zipimport", "cloudpickle", "numpy.linalg", "__main__"):
-        assert not local.is_local_module(name)
+        assert not local_modules.is_local_module(name)
     for name in ("nbqueue", "nbqueue.calls.functions", "no.such", None):
-        assert not local.is_local_module(name)
+        assert not local_modules.is_local_module(name)
 
 
 def test_extension_archive_and_missing_files_are_not_local(tmp_path: Path) -> None:
     for file in ("a.so", "b.zip/b.py"):
         module = types.ModuleType("module")
         module.__file__ = str(tmp_path / file)
-        assert not local.is_local(module)
+        assert not local_modules.is_local(module)
     (tmp_path / "ours.py").write_text("")
     module = types.ModuleType("ours")
     module.__file__ = str(tmp_path / "ours.py")
-    assert local.is_local(module)
+    assert local_modules.is_local(module)
     installed = tmp_path / "site-packages"
     installed.mkdir()
     (installed / "theirs.py").write_text("")
     theirs = types.ModuleType("theirs")
     theirs.__file__ = str(installed / "theirs.py")
-    assert not local.is_local(theirs)
+    assert not local_modules.is_local(theirs)
 
 
 def test_namespace_package_of_the_user_is_local(tmp_path: Path) -> None:
     package = types.ModuleType("space")
     package.__path__ = [str(tmp_path)]
-    assert local.is_local(package)
+    assert local_modules.is_local(package)
 
 
 def test_sources_are_capped_and_old_ones_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "long.py"
     path.write_text("x = 1\n" * 100_000)
-    (text,) = sources.collect([str(path), os.__file__]).values()
+    (text,) = source_lines.collect([str(path), os.__file__]).values()
     assert len(text) <= 200_000
     assert text.endswith("\n")
     for number in range(300):
-        sources.register({f"/nowhere/{number}.py": "x = 1\n"})
+        source_lines.register({f"/nowhere/{number}.py": "x = 1\n"})
     assert linecache.getline("/nowhere/299.py", 1) == "x = 1\n"
     assert linecache.getline("/nowhere/1.py", 1) == ""
 
@@ -455,7 +456,7 @@ def test_a_name_that_code_without_a_file_shares_has_no_source(
 ) -> None:
     # As Python 3.13 does with the text of `python -c`.
     monkeypatch.setitem(linecache.cache, name, (6, None, ["x = 1\n"], name))
-    assert sources.collect([name]) == {}
+    assert source_lines.collect([name]) == {}
 
 
 def test_standard_streams_travel_as_themselves() -> None:

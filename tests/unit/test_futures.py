@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbqueue.broker.looking import MOST_LOOKED_AT
+from nbqueue.broker.commands.look import MOST_LOOKED_AT
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import dump_exception
 from nbqueue.calls.functions import dump_value
-from nbqueue.calls.signing import Keyring
-from nbqueue.client import trouble as trouble_module
-from nbqueue.client.outcomes import DELETED, End, Outcome, broken, read_announcement
-from nbqueue.client.outstanding import Outstanding
-from nbqueue.client.rounds import SLICE, Rounds
-from nbqueue.client.trouble import Trouble
-from nbqueue.client.waiting import seconds_of, wait_for
+from nbqueue.calls.keys.signing import Keyring
+from nbqueue.client.completion import error_pauses as trouble_module
+from nbqueue.client.completion.awaited_tasks import Outstanding
+from nbqueue.client.completion.error_pauses import Trouble
+from nbqueue.client.completion.poll_schedule import SLICE, Rounds
+from nbqueue.client.futures.outcome import DELETED, End, Outcome, broken, read_announcement
+from nbqueue.client.futures.waits import seconds_of, wait_for
 from nbqueue.errors import (
     InvalidDuration,
     NbqueueError,
@@ -327,7 +327,7 @@ class TestWaiting:
     def test_waits_in_slices_are_waits(
         self, longest: float | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("nbqueue.client.waiting._LONGEST_WAIT", longest)
+        monkeypatch.setattr("nbqueue.client.futures.waits._LONGEST_WAIT", longest)
         condition, facts = threading.Condition(), []
 
         def tell() -> None:

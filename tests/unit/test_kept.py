@@ -13,7 +13,7 @@ import pytest
 
 from nbqueue.calls import functions
 from nbqueue.calls.functions import dump_function, load_function
-from nbqueue.calls.kept import Kept
+from nbqueue.calls.pickling.function_cache import Kept
 
 SOURCE = """
 import math

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from nbqueue import memory
 from nbqueue.executor import control, pipe
 from nbqueue.executor.pipe import Frames
-from nbqueue.worker.thrift import Thrift
+from nbqueue.runtime import process_memory
+from nbqueue.worker.executors.memory_trimmer import Thrift
 
 
 @pytest.fixture
@@ -22,15 +22,15 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     library = SimpleNamespace(
         mallopt=lambda *words: calls.append(words), malloc_trim=lambda pad: calls.append("trim")
     )
-    monkeypatch.setattr(memory, "_library", library)
-    monkeypatch.setattr(memory, "_last_large", 0.0)
+    monkeypatch.setattr(process_memory, "_library", library)
+    monkeypatch.setattr(process_memory, "_last_large", 0.0)
     return calls
 
 
 def test_small_values_change_nothing(told: list[Any]) -> None:
     assert list(Frames().feed(pipe.frame(pipe.TASK, b"small"))) == [(pipe.TASK, b"small")]
-    assert not memory.is_over(0)
-    memory.give_back()
+    assert not process_memory.is_over(0)
+    process_memory.give_back()
     assert told == []
 
 
@@ -38,21 +38,21 @@ def test_a_large_frame_has_memory_kept_until_it_is_over(told: list[Any]) -> None
     for _ in range(2):
         assert list(Frames().feed(pipe.frame(pipe.TASK, b"y" * 100_000)[:70_000])) == []
         assert told == [(-1, 64 << 20), (-3, 32 << 20)]
-    assert not memory.is_over(60)
+    assert not process_memory.is_over(60)
     given: list[str] = []
     executor = SimpleNamespace(give_back_memory=lambda: given.append("executor"))
     service = Thrift.__new__(Thrift)
     service._pool = cast("Any", SimpleNamespace(executors=[executor]))
     service.run_once()
     assert given == []
-    memory._last_large = time.monotonic() - 2
+    process_memory._last_large = time.monotonic() - 2
     service.run_once()
     service.run_once()
     assert (told[2:], given) == (["trim"], ["executor"])
 
 
 def test_executors_are_told_by_their_control_pipe(told: list[Any]) -> None:
-    memory.note_large()
+    process_memory.note_large()
     interrupted: list[tuple[int, int]] = []
     reading, writing = os.pipe()
     records = [pipe.GIVE_BACK, pipe.INTERRUPT.pack(7, pipe.CANCELLED)]

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from nbqueue.calls import active, functions, imports
+from nbqueue.calls import functions
 from nbqueue.calls.functions import Loaded, dump_function, load_code
+from nbqueue.calls.modules import active_modules, lazy_imports
 
 
 @pytest.fixture
@@ -62,15 +63,15 @@ def call() -> Iterator[Callable[..., Any]]:
     entered = []
 
     def run(loaded: Loaded, *args: Any) -> Any:
-        active.enter(loaded.modules)
+        active_modules.enter(loaded.modules)
         entered.append(loaded.modules)
         return loaded.function(*args)
 
     before = dict(sys.modules)
     yield run
     for modules in entered:
-        active.leave(modules)
-    active.enter(load_code(dump_function(len).blob).modules)  # those above make room
+        active_modules.leave(modules)
+    active_modules.enter(load_code(dump_function(len).blob).modules)  # those above make room
     sys.modules["__main__"] = before["__main__"]
 
 
@@ -176,10 +177,10 @@ def test_sys_modules_is_as_before_when_a_call_ends_outside_of_an_executor(folder
     mine = importlib.import_module("helper")
     loaded = load_code(dump_function(define("import helper\ndef fn(): return helper.VALUE")).blob)
     main = sys.modules["__main__"]
-    active.enter(loaded.modules)
+    active_modules.enter(loaded.modules)
     assert loaded.function() == 1
     assert sys.modules["helper"] is not mine
-    active.leave(loaded.modules)
+    active_modules.leave(loaded.modules)
     assert sys.modules["helper"] is mine
     assert sys.modules["__main__"] is main
 
@@ -187,11 +188,11 @@ def test_sys_modules_is_as_before_when_a_call_ends_outside_of_an_executor(folder
 def test_an_executor_keeps_modules_until_another_call_comes(
     folder: Path, call: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(active, "_keeps_newest", True)
+    monkeypatch.setattr(active_modules, "_keeps_newest", True)
     write(folder, "helper", "VALUE = 1")
     loaded = away(folder, define("import helper\ndef fn(): return helper"))
-    active.enter(loaded.modules)
-    active.leave(loaded.modules)
+    active_modules.enter(loaded.modules)
+    active_modules.leave(loaded.modules)
     theirs = loaded.function()
     assert sys.modules["helper"] is theirs
     call(load_code(dump_function(define("def fn(): return 1")).blob))
@@ -207,10 +208,10 @@ def test_sys_modules_is_as_before_when_another_call_comes(folder: Path, call: An
     sys.modules["helper"] = other
     try:
         assert call(loaded).VALUE == 1
-        active.leave(loaded.modules)
+        active_modules.leave(loaded.modules)
         assert call(load_code(dump_function(define("def fn(): return 1")).blob)) == 1
         assert sys.modules["helper"] is other
-        active.enter(loaded.modules)
+        active_modules.enter(loaded.modules)
     finally:
         del sys.modules["helper"]
 
@@ -218,9 +219,9 @@ def test_sys_modules_is_as_before_when_another_call_comes(folder: Path, call: An
 def test_modules_of_calls_that_are_forgotten_are_collected(folder: Path, call: Any) -> None:
     write(folder, "helper", "class Thing: pass\ndef make(): return Thing()")
     loaded = away(folder, define("def fn():\n    import helper\n    return helper"))
-    active.enter(loaded.modules)
+    active_modules.enter(loaded.modules)
     gone = weakref.ref(loaded.function())
-    active.leave(loaded.modules)
+    active_modules.leave(loaded.modules)
     del loaded
     call(load_code(dump_function(define("def fn(): return 1")).blob))
     gc.collect()
@@ -262,7 +263,7 @@ def test_only_code_of_which_all_imports_are_installed_is_settled(folder: Path) -
         ("from . import sibling", False),
     ):
         code = define(f"def fn():\n    {statement}").__code__
-        assert imports.is_settled(code) is settled, statement
+        assert lazy_imports.is_settled(code) is settled, statement
 
 
 def test_calls_that_read_pickles_bring_what_the_notebook_defines(

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbqueue.client.schedule_entries import _checked_id
+from nbqueue.client.schedules.entries import _checked_id
 from nbqueue.errors import UsageError
-from nbqueue.executor.aggregation import check_type
 from nbqueue.limits import check_limit_name
 from nbqueue.names import fault_of, fits_pattern
 from nbqueue.options import TaskOptions
+from nbqueue.tasks.aggregation_group import check_type
 from nbqueue.wire.keys import check_queue_name
 
 CHECKS = {

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from nbqueue.broker.offering import Handed
-from nbqueue.worker.links import Links
-from nbqueue.worker.offers import Offers
-from nbqueue.worker.reactor import Reactor
+from nbqueue.broker.commands.handoff import Handed
+from nbqueue.runtime.reactor import Reactor
+from nbqueue.worker.connections import Links
+from nbqueue.worker.tasks.handoff import Offers
 
 LEASE = 30.0
 

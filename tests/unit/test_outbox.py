@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbqueue.executor import outbox, pipe
-from nbqueue.executor.outbox import HEAD, MOST_AT_ONCE, TAIL, Outbox
+from nbqueue.executor import pipe
+from nbqueue.executor.output import outbox
+from nbqueue.executor.output.outbox import HEAD, MOST_AT_ONCE, TAIL, Outbox
 from nbqueue.executor.pipe import DISPLAY, STDERR, STDOUT, Frames, Output
 
 PIECES = st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.text(max_size=20)), max_size=30)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from nbqueue.broker.outputs import Entry, display_owner
+from nbqueue.broker.reads.task_outputs import Entry, display_owner
 from nbqueue.calls import payloads
-from nbqueue.calls.signing import Keyring
-from nbqueue.client.output import Cut, Output, make_output
-from nbqueue.client.progress import Bar, parse_progress
+from nbqueue.calls.keys.signing import Keyring
+from nbqueue.client.futures.output import Cut, Output, make_output
+from nbqueue.client.futures.reported_progress import Bar, parse_progress
 
 KEYS = Keyring([bytes(range(32))])
 OTHERS = Keyring([bytes(32)])

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from nbqueue.broker.outputs import Entry, display_owner
-from nbqueue.broker.resp import ReplyError
+from nbqueue.broker.reads.task_outputs import Entry, display_owner
 from nbqueue.calls import payloads
-from nbqueue.calls.signing import Keyring
+from nbqueue.calls.keys.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.executor import pipe
-from nbqueue.executor.outbox import HEAD, LARGEST_DISPLAY, TAIL
+from nbqueue.executor.output.outbox import HEAD, LARGEST_DISPLAY, TAIL
 from nbqueue.executor.pipe import Output
+from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.messages import TaskMessage
-from nbqueue.worker import outputs
-from nbqueue.worker.outputs import HOUR_MS, WEEK_MS, OutputWriter, news
-from nbqueue.worker.runs import Run
+from nbqueue.worker.tasks import output_writer
+from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.output_writer import HOUR_MS, WEEK_MS, OutputWriter, news
 
 KEYS = Keyring([bytes(range(32))])
 PER_TASK = 9
@@ -181,7 +181,7 @@ def test_a_store_that_is_away_does_not_fill_the_memory(monkeypatch: pytest.Monke
     for i in range(100):
         desk.take(mine, b"%02d" % i + b"x" * 49_998, i * 50_000)
     assert desk.writer._waiting_size <= HEAD + TAIL
-    monkeypatch.setattr(outputs, "_MOST_WAITING", 1_500_000)
+    monkeypatch.setattr(output_writer, "_MOST_WAITING", 1_500_000)
     for number in range(2, 50):
         for i in range(20):
             desk.take(run(number), b"x" * 50_000, i * 50_000)

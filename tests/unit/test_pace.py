@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbqueue.worker.pace import AHEAD, MOST_AHEAD, MOST_PARKED, PARKED, Pace
+from nbqueue.worker.executors.load_estimate import AHEAD, MOST_AHEAD, MOST_PARKED, PARKED, Pace
 
 
 def paced(seconds: float) -> Pace:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbqueue.calls import payloads
-from nbqueue.calls.beside import Beside
-from nbqueue.calls.extensions import Seed
-from nbqueue.calls.signing import Keyring
+from nbqueue.calls.call_extensions import Seed
+from nbqueue.calls.detached import Beside
+from nbqueue.calls.keys.signing import Keyring
 from nbqueue.errors import SignatureError
 
 FINGERPRINT = bytes(range(16))

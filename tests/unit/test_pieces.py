@@ -12,12 +12,11 @@ from typing import Any
 import numpy
 import pytest
 
-from nbqueue.broker import resp
 from nbqueue.calls import functions, payloads
-from nbqueue.calls.signing import Keyring
+from nbqueue.calls.keys.signing import Keyring
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame, Frames
-from nbqueue.pieces import (
+from nbqueue.runtime.buffers import (
     IN_PLACE,
     Gathering,
     Incoming,
@@ -26,6 +25,7 @@ from nbqueue.pieces import (
     parts_of,
     send_pieces,
 )
+from nbqueue.transport import resp
 from nbqueue.wire.messages import TaskMessage, read_apart, with_completed_at
 
 LARGE = bytes(range(256)) * 400

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbqueue.calls.plain import dump_plain_arguments, dump_plain_value
+from nbqueue.calls.pickling.fast_pickle import dump_plain_arguments, dump_plain_value
 
 atoms = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 atoms |= st.binary(max_size=300) | st.sampled_from(["x" * 5_000, "\x93", b"\x93"])

@@ -11,12 +11,12 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from nbqueue.errors import UsageError
-from nbqueue.views.distributions import durations
-from nbqueue.views.failures import failures
-from nbqueue.views.figures import TimeAxis
-from nbqueue.views.frames import OUTCOMES, attempts
-from nbqueue.views.plots import cut, latency, throughput
-from nbqueue.views.trace import trace
+from nbqueue.views.frames.text_frames import OUTCOMES, attempts
+from nbqueue.views.plots.distributions import durations
+from nbqueue.views.plots.failures import failures
+from nbqueue.views.plots.figures import TimeAxis
+from nbqueue.views.plots.throughput import cut, latency, throughput
+from nbqueue.views.plots.trace_events import trace
 
 T0 = 1_700_000_000_000
 PICTURES = {

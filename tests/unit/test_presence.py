@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from nbqueue.broker.presence import changed_queues, read_change
-from nbqueue.wire.presence import decode_worker, read_worker_id, shown_payload
-from nbqueue.worker.identity import is_gone, new_worker_id
+from nbqueue.broker.commands.presence import changed_queues, read_change
+from nbqueue.wire.server_info import decode_worker, read_worker_id, shown_payload
+from nbqueue.worker.worker_id import is_gone, new_worker_id
 
 HERE = new_worker_id("here")
 
@@ -54,7 +54,7 @@ def test_a_record_that_cannot_be_read_is_none() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a /proc to look at")
 def test_a_process_is_gone_when_it_has_ended_and_before_it_is_waited_for() -> None:
     assert not is_gone(HERE)
-    script = "from nbqueue.worker.identity import new_worker_id; print(new_worker_id('here'));"
+    script = "from nbqueue.worker.worker_id import new_worker_id; print(new_worker_id('here'));"
     script += "import sys; sys.stdout.flush(); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -7,15 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from nbqueue.broker.resp import ReplyError
 from nbqueue.calls import payloads
-from nbqueue.calls.beside import beside_of
-from nbqueue.calls.signing import Keyring
-from nbqueue.pieces import Gathering
+from nbqueue.calls.detached import beside_of
+from nbqueue.calls.keys.signing import Keyring
+from nbqueue.runtime.buffers import Gathering
+from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.messages import TaskMessage
-from nbqueue.worker.links import Links
-from nbqueue.worker.reading import Reading
-from nbqueue.worker.runs import Run
+from nbqueue.worker.connections import Links
+from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.large_arguments import Reading
 
 KEYS = Keyring([b"k" * 32])
 ARGUMENTS = b"a" * 100_000

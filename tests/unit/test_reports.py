@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 import nbqueue
 from nbqueue.calls.functions import load_value
 from nbqueue.errors import CannotPickle, UsageError
-from nbqueue.executor import pipe, reports
+from nbqueue.executor import pipe
+from nbqueue.executor.output import task_reports
+from nbqueue.executor.output.task_reports import Reports, reported_result
 from nbqueue.executor.pipe import Frames, TaskFrame
-from nbqueue.executor.reports import Reports, reported_result
 
 
 class Sent:
@@ -112,7 +113,7 @@ def test_what_cannot_be_sent_is_an_error_where_it_was_reported(
     mine.begin(frame(1))
     with pytest.raises(CannotPickle):
         nbqueue.report(result=threading.Lock())
-    monkeypatch.setattr(reports, "LARGEST", 10)
+    monkeypatch.setattr(task_reports, "LARGEST", 10)
     with pytest.raises(UsageError, match="too large"):
         nbqueue.report(result=b"x" * 100)
     mine.begin(frame(2, json_result=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbqueue.worker.retries import call_delay, message_delay
+from nbqueue.worker.tasks.retry_delay import call_delay, message_delay
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nbqueue.wire.decoding import LAST_MS
 from nbqueue.wire.messages import FAR_TIMEOUT, GO_ZERO_SECONDS, SchedulerEntry, TaskMessage
-from nbqueue.wire.schedules import (
+from nbqueue.wire.schedule_record import (
     ScheduleEntry,
     asynq_entry,
     decode_entry,

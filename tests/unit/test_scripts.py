@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from nbqueue.broker import commands, grouping, inspecting, scripts
-from nbqueue.broker.commands import Ended, Failure, NewTask, Who
+from nbqueue.broker import script_loader
+from nbqueue.broker.commands import aggregation, inspect, lifecycle
+from nbqueue.broker.commands.lifecycle import Ended, Failure, NewTask, Who
 from nbqueue.store.rights import probes
 
 LUA = resources.files("nbqueue.broker") / "lua"
@@ -22,11 +23,11 @@ HEADER = "-- Does nothing.\n--\n-- KEYS: {keys}\n-- ARGV: {argv}\n-- RETURNS: 1\
 def make(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A loader of a script with this text."""
 
-    def make(text: str, **fragments: str) -> scripts.Script:
+    def make(text: str, **fragments: str) -> script_loader.Script:
         files = {"made.lua": text}
         files |= {f"lib/{name}.lua": body for name, body in fragments.items()}
-        monkeypatch.setattr(scripts, "_read", files.__getitem__)
-        return scripts.load.__wrapped__("made")
+        monkeypatch.setattr(script_loader, "_read", files.__getitem__)
+        return script_loader.load.__wrapped__("made")
 
     return make
 
@@ -89,7 +90,7 @@ def test_a_name_that_lua_cannot_have_is_refused(make: Any, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_script_is_understood_by_the_server(redis: Any, name: str) -> None:
-    script = scripts.load(name)
+    script = script_loader.load(name)
     assert redis.script_load(script.source) == script.sha.decode()
     assert not re.search(r"(KEYS|ARGV)\[\d", (LUA / f"{name}.lua").read_text(encoding="utf-8"))
 
@@ -98,48 +99,48 @@ WHO = Who("w", "h")
 FAILURE = Failure("i", "Tt", "t", 1, 0, None, "error", 0, "text")
 ENDED = Ended("i", "Tt", None, b"", b"", "t", 1, 0, 0, None, 0)
 NEW = NewTask("i", b"m")
-SET = grouping.Set("g", "s")
+SET = aggregation.Set("g", "s")
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        commands.store_code("q", b"f", b"blob", 1),
-        commands.drop_code("q", b"f", "1"),
-        commands.enqueue("q", [NEW, NEW], 1),
-        commands.enqueue("q", [NEW], 1, b"f"),
-        commands.schedule("q", [(NEW, 2)], 1, b"f"),
-        commands.fetch("q", 1, 1, 2, "t"),
-        commands.complete("q", [ENDED, ENDED], 1, WHO),
-        commands.retry("q", FAILURE, b"m", 2, 1, WHO),
-        commands.archive("q", FAILURE, b"m", 1, WHO),
-        commands.requeue("q", FAILURE, "lost", 1, WHO),
-        commands.extend("q", [("i", "Tt")], 2),
-        commands.expired("q", 1),
-        commands.forward("q", 1),
-        commands.delete_expired("q", 1),
-        commands.held("q", "w"),
-        commands.cancel("q", "i", b"m", b"m", b"e", 1),
-        grouping.add_to_group("q", "g", [NEW, NEW], 1),
-        grouping.ripe("q", ["g", "h"], grouping.Ripeness(1)),
-        grouping.aggregate("q", SET, grouping.Ripeness(1), 1, 2),
-        grouping.members("q", SET, 0),
-        grouping.aggregated("q", SET, grouping.Aggregate(NEW), 1),
-        grouping.extend_set("q", SET, 2),
-        grouping.reclaim("q", SET),
-        grouping.note_groups("q", ["g"], 1),
-        grouping.restore_groups("q", 0, 1),
-        inspecting.run("q", [inspecting.ToRun("i")] * 2, 1),
-        inspecting.archive_by_hand("q", ["i", "j"], 1),
-        inspecting.delete("q", ["i", "j"], 1),
-        inspecting.cancel_tasks("q", ["i", "j"], [b"e", b"f"], "text", 1),
-        inspecting.reschedule("q", ["i", "j"], 2, 1),
-        inspecting.set_aside("q", ["i", "j"], 2, 1),
-        inspecting.set_payload("q", "i", b"m", b"n"),
-        inspecting.pause("q", 1),
-        inspecting.unpause("q"),
-        inspecting.counts("q", 1),
-        inspecting.empty("q", "asynq:{q}:pending", "pending", 1),
+        lifecycle.store_code("q", b"f", b"blob", 1),
+        lifecycle.drop_code("q", b"f", "1"),
+        lifecycle.enqueue("q", [NEW, NEW], 1),
+        lifecycle.enqueue("q", [NEW], 1, b"f"),
+        lifecycle.schedule("q", [(NEW, 2)], 1, b"f"),
+        lifecycle.fetch("q", 1, 1, 2, "t"),
+        lifecycle.complete("q", [ENDED, ENDED], 1, WHO),
+        lifecycle.retry("q", FAILURE, b"m", 2, 1, WHO),
+        lifecycle.archive("q", FAILURE, b"m", 1, WHO),
+        lifecycle.requeue("q", FAILURE, "lost", 1, WHO),
+        lifecycle.extend("q", [("i", "Tt")], 2),
+        lifecycle.expired("q", 1),
+        lifecycle.forward("q", 1),
+        lifecycle.delete_expired("q", 1),
+        lifecycle.held("q", "w"),
+        lifecycle.cancel("q", "i", b"m", b"m", b"e", 1),
+        aggregation.add_to_group("q", "g", [NEW, NEW], 1),
+        aggregation.ripe("q", ["g", "h"], aggregation.Ripeness(1)),
+        aggregation.aggregate("q", SET, aggregation.Ripeness(1), 1, 2),
+        aggregation.members("q", SET, 0),
+        aggregation.aggregated("q", SET, aggregation.Aggregate(NEW), 1),
+        aggregation.extend_set("q", SET, 2),
+        aggregation.reclaim("q", SET),
+        aggregation.note_groups("q", ["g"], 1),
+        aggregation.restore_groups("q", 0, 1),
+        inspect.run("q", [inspect.ToRun("i")] * 2, 1),
+        inspect.archive_by_hand("q", ["i", "j"], 1),
+        inspect.delete("q", ["i", "j"], 1),
+        inspect.cancel_tasks("q", ["i", "j"], [b"e", b"f"], "text", 1),
+        inspect.reschedule("q", ["i", "j"], 2, 1),
+        inspect.set_aside("q", ["i", "j"], 2, 1),
+        inspect.set_payload("q", "i", b"m", b"n"),
+        inspect.pause("q", 1),
+        inspect.unpause("q"),
+        inspect.counts("q", 1),
+        inspect.empty("q", "asynq:{q}:pending", "pending", 1),
     ],
     ids=lambda command: command.script.name,
 )
@@ -149,10 +150,10 @@ def test_all_keys_of_a_command_share_the_slot_of_its_queue(command: Any) -> None
 
 def test_more_tasks_than_lua_can_take_at_once_are_refused_before_anything_is_written() -> None:
     with pytest.raises(ValueError, match="at most 1000"):
-        commands.enqueue("q", [NEW] * 1100, 1)
+        lifecycle.enqueue("q", [NEW] * 1100, 1)
     for limit in (0, -1, 1001):
         with pytest.raises(ValueError, match="limit="):
-            commands.fetch("q", limit, 1, 2, "t")
+            lifecycle.fetch("q", limit, 1, 2, "t")
 
 
 @pytest.mark.parametrize(
@@ -160,9 +161,9 @@ def test_more_tasks_than_lua_can_take_at_once_are_refused_before_anything_is_wri
     [(1_000, "1.001"), (1_001, "1.001"), (1_500, "1.500"), (1_999, "1.999"), (1_010, "1.010")],
 )
 def test_the_end_of_our_own_lease_is_never_a_whole_second(ms: int, text: str) -> None:
-    assert commands.seconds_never_whole(ms) == text
+    assert lifecycle.seconds_never_whole(ms) == text
     assert float(text) != int(float(text))
-    large = commands.seconds_never_whole(2_000_000_000_000 + ms)
+    large = lifecycle.seconds_never_whole(2_000_000_000_000 + ms)
     assert float(large) != int(float(large))
 
 
@@ -171,7 +172,7 @@ def test_the_end_of_our_own_lease_is_never_a_whole_second(ms: int, text: str) ->
     [(0, "1970-01-01"), (86_399_999, "1970-01-01"), (86_400_000, "1970-01-02")],
 )
 def test_a_day_ends_at_midnight_in_utc(ms: int, day: str) -> None:
-    assert commands.utc_day(ms).isoformat() == day
+    assert lifecycle.utc_day(ms).isoformat() == day
 
 
 def test_no_script_fails_for_want_of_a_channel_after_it_has_written() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbqueue.calls import payloads
-from nbqueue.calls.signing import Keyring, key_id_of
+from nbqueue.calls.keys.signing import Keyring, key_id_of
 from nbqueue.errors import SignatureError, UnknownKey, UsageError
 
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -217,7 +217,7 @@ def test_file_system_without_links_still_gets_a_key(
 
 def test_processes_that_start_at_once_end_with_the_same_key(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from nbqueue.calls.signing import Keyring; sys.stdin.read();"
+        "import sys, pathlib; from nbqueue.calls.keys.signing import Keyring; sys.stdin.read();"
         "print(Keyring.load(pathlib.Path(sys.argv[1]), {}).key_ids)"
     )
     started = [
@@ -241,7 +241,8 @@ def test_processes_that_start_at_once_end_with_the_same_key(tmp_path: Path) -> N
 def test_executor_side_imports_no_signing() -> None:
     program = (
         "import sys, nbqueue.calls.functions, nbqueue.calls.payloads, nbqueue.calls.exceptions;"
-        "bad = {'hmac', 'nbqueue.calls.signing', 'nbqueue.calls.keyfile', 'redis', 'google',"
+        "bad = {'hmac', 'nbqueue.calls.keys.signing', 'nbqueue.calls.keys.key_file', 'redis',"
+        " 'google',"
         " 'pandas', 'numpy', 'IPython'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

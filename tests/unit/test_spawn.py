@@ -7,7 +7,7 @@ import os
 import psutil
 import pytest
 
-from nbqueue.worker.spawn import SYNC, THREADS, prepared, take, wanted
+from nbqueue.worker.executors.spawn import SYNC, THREADS, prepared, take, wanted
 
 
 def test_a_prepared_executor_is_taken_by_who_wants_one_of_its_kind() -> None:

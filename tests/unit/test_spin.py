@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nbqueue.spin import Spin, limit_waits
+from nbqueue.runtime.busy_poll import Spin, limit_waits
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from nbqueue.errors import CANCELLED
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
-from nbqueue.worker import state
-from nbqueue.worker.runs import Run
-from nbqueue.worker.state import Archive, Complete, Requeue, Retry, Revoke
+from nbqueue.worker.tasks import decisions
+from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.decisions import Archive, Complete, Requeue, Retry, Revoke
 
 
 class FakeCall:
@@ -36,30 +36,30 @@ def done(outcome: int, *, delay: float = -1.0, counts: bool = True) -> DoneFrame
 
 
 def test_a_value_completes_the_task() -> None:
-    assert state.after_done(run(), done(pipe.VALUE)) == Complete()
+    assert decisions.after_done(run(), done(pipe.VALUE)) == Complete()
 
 
 def test_a_revoked_task_is_deleted() -> None:
-    assert state.after_done(run(), done(pipe.REVOKED)) == Revoke()
+    assert decisions.after_done(run(), done(pipe.REVOKED)) == Revoke()
 
 
 @pytest.mark.parametrize("retried", [0, 5])
 def test_a_task_that_has_retries_left_is_archived_all_the_same_if_trying_is_of_no_use(
     retried: int,
 ) -> None:
-    ended = state.after_done(run(retry=9, retried=retried), done(pipe.FAILED_FOR_GOOD))
+    ended = decisions.after_done(run(retry=9, retried=retried), done(pipe.FAILED_FOR_GOOD))
     assert ended == Archive("error", "text")
 
 
 @pytest.mark.parametrize(("retry", "retried"), [(0, 0), (3, 3), (3, 4)])
 def test_a_failure_without_retries_left_archives(retry: int, retried: int) -> None:
-    ended = state.after_done(run(retry=retry, retried=retried), done(pipe.FAILED))
+    ended = decisions.after_done(run(retry=retry, retried=retried), done(pipe.FAILED))
     assert ended == Archive("error", "text")
 
 
 def test_a_failed_call_is_tried_again_soon_and_a_message_as_asynq_does() -> None:
-    call = state.after_done(run(retry=3, retried=1, call=FakeCall()), done(pipe.FAILED))
-    message = state.after_done(run(retry=3, retried=1), done(pipe.FAILED))
+    call = decisions.after_done(run(retry=3, retried=1, call=FakeCall()), done(pipe.FAILED))
+    message = decisions.after_done(run(retry=3, retried=1), done(pipe.FAILED))
     assert isinstance(call, Retry)
     assert isinstance(message, Retry)
     assert 1 <= call.delay <= 2
@@ -68,14 +68,14 @@ def test_a_failed_call_is_tried_again_soon_and_a_message_as_asynq_does() -> None
 
 
 def test_later_waits_as_long_as_the_task_said() -> None:
-    ended = state.after_done(run(retry=1), done(pipe.LATER, delay=7.5))
+    ended = decisions.after_done(run(retry=1), done(pipe.LATER, delay=7.5))
     assert ended == Retry(7.5, True, "later", "text")
 
 
 def test_later_that_counts_needs_a_retry_and_later_that_does_not_needs_none() -> None:
     spent = run(retry=1, retried=1)
-    assert state.after_done(spent, done(pipe.LATER, delay=1.0)) == Archive("later", "text")
-    assert state.after_done(spent, done(pipe.LATER, delay=1.0, counts=False)) == Retry(
+    assert decisions.after_done(spent, done(pipe.LATER, delay=1.0)) == Archive("later", "text")
+    assert decisions.after_done(spent, done(pipe.LATER, delay=1.0, counts=False)) == Retry(
         1.0, False, "later", "text"
     )
 
@@ -83,32 +83,34 @@ def test_later_that_counts_needs_a_retry_and_later_that_does_not_needs_none() ->
 @pytest.mark.parametrize("outcome", [pipe.VALUE, pipe.FAILED, pipe.CANCELLED, pipe.LATER])
 def test_a_cancelled_task_is_archived_and_never_tried_again(outcome: int) -> None:
     cancelled = run(retry=9, stop_reason=pipe.CANCELLED)
-    assert state.after_done(cancelled, done(outcome)) == Archive("cancelled", CANCELLED)
-    assert state.after_loss(cancelled, "killed", "was killed") == Archive("cancelled", CANCELLED)
+    assert decisions.after_done(cancelled, done(outcome)) == Archive("cancelled", CANCELLED)
+    assert decisions.after_loss(cancelled, "killed", "was killed") == Archive(
+        "cancelled", CANCELLED
+    )
 
 
 def test_a_timeout_uses_up_a_retry_or_archives() -> None:
     for ended in (
-        state.after_done(run(retry=1), done(pipe.TIMED_OUT)),
-        state.after_done(run(retry=1, stop_reason=pipe.TIMED_OUT), done(pipe.FAILED)),
-        state.after_loss(run(retry=1, stop_reason=pipe.TIMED_OUT), "killed", "was killed"),
+        decisions.after_done(run(retry=1), done(pipe.TIMED_OUT)),
+        decisions.after_done(run(retry=1, stop_reason=pipe.TIMED_OUT), done(pipe.FAILED)),
+        decisions.after_loss(run(retry=1, stop_reason=pipe.TIMED_OUT), "killed", "was killed"),
     ):
         assert isinstance(ended, Retry)
         assert (ended.counts, ended.reason) == (True, "timeout")
         assert "60" in ended.error_text
     assert isinstance(
-        state.after_loss(run(stop_reason=pipe.TIMED_OUT), "killed", "was killed"), Archive
+        decisions.after_loss(run(stop_reason=pipe.TIMED_OUT), "killed", "was killed"), Archive
     )
 
 
 def test_a_lost_process_is_no_retry() -> None:
-    assert state.after_loss(run(retry=0), "SIGKILL", "by SIGKILL") == Requeue(
+    assert decisions.after_loss(run(retry=0), "SIGKILL", "by SIGKILL") == Requeue(
         "lost", "SIGKILL", "by SIGKILL"
     )
 
 
 def test_a_task_that_must_not_run_twice_is_archived_when_its_process_is_lost() -> None:
-    ended = state.after_loss(
+    ended = decisions.after_loss(
         run(retry=9, call=FakeCall(payloads.FAIL_IF_LOST)), "SIGKILL", "by SIGKILL"
     )
     assert isinstance(ended, Archive)
@@ -117,9 +119,9 @@ def test_a_task_that_must_not_run_twice_is_archived_when_its_process_is_lost() -
 
 def test_a_task_that_kills_its_process_each_time_is_archived_in_the_end() -> None:
     assert isinstance(
-        state.after_loss(run(lost=state.POISON_LIMIT - 2), "SIGSEGV", "by SIGSEGV"), Requeue
+        decisions.after_loss(run(lost=decisions.POISON_LIMIT - 2), "SIGSEGV", "by SIGSEGV"), Requeue
     )
-    last = state.after_loss(run(lost=state.POISON_LIMIT - 1), "SIGSEGV", "by SIGSEGV")
+    last = decisions.after_loss(run(lost=decisions.POISON_LIMIT - 1), "SIGSEGV", "by SIGSEGV")
     assert isinstance(last, Archive)
     assert "SIGSEGV" in last.error_text
     assert "3" in last.error_text
@@ -170,8 +172,8 @@ def test_exact_limits_hold_while_the_message_agrees(
 
 
 def test_the_text_of_a_timeout_says_the_exact_value() -> None:
-    assert state.timeout_text(run(timeout=90)) == "timed out after 90s"
-    assert state.timeout_text(run(headers={"nbq:limits": "250|0"}, timeout=1)) == (
+    assert decisions.timeout_text(run(timeout=90)) == "timed out after 90s"
+    assert decisions.timeout_text(run(headers={"nbq:limits": "250|0"}, timeout=1)) == (
         "timed out after 0.25s"
     )
 
@@ -198,20 +200,20 @@ def test_the_failure_of_a_run_has_what_the_broker_needs() -> None:
     assert found.failure("error", "text").started_ms == found.fetched_ms
 
 
-@pytest.mark.parametrize("lost", [0, state.POISON_LIMIT])
+@pytest.mark.parametrize("lost", [0, decisions.POISON_LIMIT])
 def test_a_task_that_is_not_known_to_have_begun_is_counted_apart(lost: int) -> None:
     found = run(lost=lost)
     found.begun = False
-    for found.unbegun in range(state.UNBEGUN_LIMIT - 1):
-        assert state.after_loss(found, "worker died", "it died") == Requeue(
+    for found.unbegun in range(decisions.UNBEGUN_LIMIT - 1):
+        assert decisions.after_loss(found, "worker died", "it died") == Requeue(
             "unbegun", "worker died", "it died"
         )
     found.unbegun += 1
-    ended = state.after_loss(found, "worker died", "it died")
+    ended = decisions.after_loss(found, "worker died", "it died")
     assert ended == Archive("lost", "it died; 10 workers died that had just taken it")
 
 
 def test_a_task_that_must_not_run_twice_is_archived_even_if_it_may_not_have_begun() -> None:
     found = run(call=FakeCall(payloads.FAIL_IF_LOST))
     found.begun = False
-    assert isinstance(state.after_loss(found, "worker died", "it died"), Archive)
+    assert isinstance(decisions.after_loss(found, "worker died", "it died"), Archive)

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nbqueue.broker.infos import DailyStats
+from nbqueue.broker.reads.models import DailyStats
 from nbqueue.errors import UsageError
-from nbqueue.views.frames import OUTCOMES, attempts
-from nbqueue.views.stats import BY, STATS_COLUMNS, stats
+from nbqueue.views.frames.stats import BY, STATS_COLUMNS, stats
+from nbqueue.views.frames.text_frames import OUTCOMES, attempts
 
 T0 = 1_700_000_000_000  # 2023-11-14 22:13:20 UTC
 

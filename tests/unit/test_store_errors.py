@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from nbqueue.broker.resp import ReplyError, store_error
 from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
-from nbqueue.store import facts
+from nbqueue.store import server_facts
 from nbqueue.store.url import parse_url
+from nbqueue.transport.resp import ReplyError, store_error
 from nbqueue.wire.keys import check_queue_name
 
 
@@ -24,7 +24,7 @@ def test_a_full_store_is_one_sentence_after_another(end: str) -> None:
 )
 def test_a_server_with_too_many_clients_says_what_to_raise(url: str, way: str) -> None:
     error = ConnectionError("max number of clients reached")
-    assert way in str(facts.store_error(parse_url(url), error))
+    assert way in str(server_facts.store_error(parse_url(url), error))
 
 
 def test_a_name_that_cannot_be_says_which_characters_are_refused() -> None:

@@ -8,18 +8,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nbqueue.broker.infos import ActiveTask, QueueInfo, ServerInfo
-from nbqueue.broker.task_table import TaskRow
+from nbqueue.broker.reads.models import ActiveTask, QueueInfo, ServerInfo
+from nbqueue.broker.reads.task_table import TaskRow
 from nbqueue.errors import UsageError
-from nbqueue.views.queue_frames import SCHEDULE_COLUMNS, queues, schedules, workers
-from nbqueue.views.task_frames import (
+from nbqueue.views.frames.queue_frames import SCHEDULE_COLUMNS, queues, schedules, workers
+from nbqueue.views.frames.task_frames import (
     ON_DEMAND,
     TASK_COLUMNS,
     as_attempts,
     chosen_columns,
     tasks,
 )
-from nbqueue.views.timeline import timeline
+from nbqueue.views.plots.timeline import timeline
 from nbqueue.wire import states
 from nbqueue.wire.messages import TaskMessage
 

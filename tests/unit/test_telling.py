@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from nbqueue.calls.signing import Keyring
-from nbqueue.client.departures import Departures
-from nbqueue.client.outcomes import GONE, End
-from nbqueue.client.outstanding import Outstanding
-from nbqueue.client.telling import Telling
+from nbqueue.calls.keys.signing import Keyring
+from nbqueue.client.completion.awaited_tasks import Outstanding
+from nbqueue.client.completion.dispatch import Telling
+from nbqueue.client.completion.missing_tasks import Departures
+from nbqueue.client.futures.outcome import GONE, End
 from nbqueue.wire.keys import queue_keys
 
 ID = "own1"

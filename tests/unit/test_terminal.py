@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbqueue.views.ansi import ansi_html, collapse, without_colours
 from nbqueue.views.format import INK
-from nbqueue.views.terminal import ansi_html, collapse, without_colours
 
 
 @pytest.mark.parametrize(

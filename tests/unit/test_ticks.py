@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbqueue.broker.ticks import MOST_MISSED, Step, first_due, next_due, plan
+from nbqueue.broker.due_times import MOST_MISSED, Step, first_due, next_due, plan
 from nbqueue.cron import parse_spec
 from nbqueue.wire.messages import TaskMessage
-from nbqueue.wire.schedules import ScheduleEntry
+from nbqueue.wire.schedule_record import ScheduleEntry
 
 MESSAGE = TaskMessage(type="t", queue="q").SerializeToString()
 NOON = 1_767_268_800_000

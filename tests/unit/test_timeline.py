@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from nbqueue.errors import UsageError
-from nbqueue.views.frames import OUTCOMES, attempts
-from nbqueue.views.lanes import lanes_by_task, lanes_by_worker, worker_names
-from nbqueue.views.timeline import PlotMissing, timeline
+from nbqueue.views.frames.text_frames import OUTCOMES, attempts
+from nbqueue.views.plots.lanes import lanes_by_task, lanes_by_worker, worker_names
+from nbqueue.views.plots.timeline import PlotMissing, timeline
 
 T0 = 1_700_000_000_000
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nbqueue.clock import Clock
-from nbqueue.worker.reactor import Timer
-from nbqueue.worker.upkeep import Alarms, Service
+from nbqueue.runtime.reactor import Timer
+from nbqueue.worker.maintenance.service import Alarms, Service
 
 
 class FakeReactor:

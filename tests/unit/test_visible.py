@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from nbqueue import errors
 from nbqueue.calls.exceptions import RemoteTraceback
-from nbqueue.client.progress import Bar, Progress
-from nbqueue.client.selection import BulkResult
+from nbqueue.client.futures.reported_progress import Bar, Progress
+from nbqueue.client.inspection.task_filter import BulkResult
 from nbqueue.clock import from_ms
+from nbqueue.printable import escape, visible
 from nbqueue.views import html as h
-from nbqueue.views.terminal import TerminalStream, ansi_html, for_terminal, without_colours
-from nbqueue.visible import escape, visible
+from nbqueue.views.ansi import TerminalStream, ansi_html, for_terminal, without_colours
 
 HOSTILE = "a\x1b]52;c;eA==\x07\x9b2J\u202eb\u2066\u200b\u2028\ud800\n\r\t\x00\U000e0041"
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")

@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.errors import StoreError, UsageError
-from nbqueue.notebook.live import Shown, View, show
-from nbqueue.notebook.panel.history import HistoryTab
-from nbqueue.notebook.panel.queues import QueuesTab
-from nbqueue.notebook.panel.schedules import SchedulesTab
+from nbqueue.notebook.live_views import Shown, View, show
+from nbqueue.notebook.panel.history_tab import HistoryTab
+from nbqueue.notebook.panel.queues_tab import QueuesTab
+from nbqueue.notebook.panel.schedules_tab import SchedulesTab
 from nbqueue.notebook.panel.tab import Context, Tab
-from nbqueue.notebook.panel.tasks import TasksTab
-from nbqueue.notebook.panel.timeline import TimelineTab
-from nbqueue.notebook.panel.workers import WorkersTab
+from nbqueue.notebook.panel.tasks_tab import TasksTab
+from nbqueue.notebook.panel.timeline_tab import TimelineTab
+from nbqueue.notebook.panel.workers_tab import WorkersTab
+from nbqueue.printable import visible
 from nbqueue.views import format as words
 from nbqueue.views import html as h
-from nbqueue.visible import visible
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client

@@ -1,4 +1,4 @@
--- Pieces of results that lie beside the result of their task: see nbqueue/calls/beside.py.
+-- Pieces of results that lie beside the result of their task: see nbqueue/calls/detached.py.
 --
 -- `forget_pieces(task, result)`: delete those of all results but `result`, which is to be the task's.
 -- `take_back(task, result)`: the pieces of `result` were written into a task that is not ours; delete

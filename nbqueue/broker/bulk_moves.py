@@ -1,0 +1,184 @@
+"""Acting on any number of tasks of a queue, while the server answers others in between.
+
+Scripts take a bounded number of tasks. Taking a task out of the pending list costs a search through
+that list, so where it is long, the list is read in pages first and the scripts are told where each
+task is. They remove many tasks in one pass from the nearer end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from nbqueue.broker.broker import Broker
+from nbqueue.broker.commands.inspect import MOST_MOVED, Moved
+from nbqueue.transport.script_call import Command
+from nbqueue.wire.keys import stored_keys
+
+AT_ONCE = 100
+"""Tasks in one script that does not know where they are."""
+
+_ROUNDS = 10
+_PAGE = 2000
+_MOST_PAGES = 8
+_SCRIPTS = 20
+_BUDGET_US = 8500.0
+_FEWEST = 50
+"""How long a script may take by the following estimates, in microseconds of a slow machine, and how
+many tasks it takes all the same."""
+_PASSING_US, _MARK_US, _WINDOW_US, _WINDOW = 0.018, 0.00002, 20.0, 20
+MOST_FOUND = 4000
+"""What is found before scripts run."""
+
+TASK_US = 25.0
+"""For one task, whatever is done with it, beside finding and marking it."""
+
+Make = Callable[[Sequence[str], "Sequence[int] | None"], Command[Moved]]
+"""Makes the command for tasks with these ids, and their distances from the end of the list."""
+
+Part = tuple[Sequence[str], "Sequence[int] | None"]
+
+Note = Callable[[Sequence[str], Moved], list[str]]
+"""Takes what became of tasks; returns those to try again: what was `FAR`, or has changed."""
+
+
+_Found = tuple[int, str]
+"""How far from the end of the list, and the id."""
+
+
+class _Lazily:
+    """Commands that are made while those before them are under way."""
+
+    def __init__(self, make: Make, parts: Sequence[Part]) -> None:
+        self._make = make
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[Command[Moved]]:
+        return (self._make(*part) for part in self._parts)
+
+
+def act_on_many(
+    broker: Broker,
+    queue: str,
+    task_ids: Iterable[str],
+    make: Make,
+    note: Note,
+    *,
+    lazily: bool = False,
+    cost: Callable[[], float] = lambda: TASK_US,
+) -> None:
+    """Run the commands that ``make`` makes on all of these tasks.
+
+    ``lazily``: make them while others are under way, for which ``make`` must not use ``broker``.
+    ``cost`` estimates what one of the next tasks takes, in microseconds.
+    """
+    many = _Many(broker, queue, make, note, cost, lazily)
+    left = list(task_ids)
+    if len(left) > AT_ONCE and many.is_long():
+        left = many.along_the_list(left)
+    for _ in range(_ROUNDS):
+        left = many.anywhere(left)
+        if not left:
+            return
+        left = many.along_the_list(left)
+    while left:
+        # Others move them faster than we look, so let the script search.
+        left = [again for task_id in left for again in many.search(task_id)]
+
+
+class _Many:
+    def __init__(
+        self,
+        broker: Broker,
+        queue: str,
+        make: Make,
+        note: Note,
+        cost: Callable[[], float],
+        is_lazy: bool,
+    ) -> None:
+        self._broker = broker
+        self._pending = stored_keys(queue).pending
+        self._make = make
+        self._note = note
+        self._cost = cost
+        self._is_lazy = is_lazy
+
+    def is_long(self) -> bool:
+        """Whether the pending list is so long that reading it first pays."""
+        [length] = self._broker.call(("LLEN", self._pending))
+        return bool(length > _PAGE)
+
+    def anywhere(self, task_ids: Sequence[str]) -> list[str]:
+        """Act on tasks wherever they are; returns those to try again, such as those that are far
+        back in a long list."""
+        parts = [task_ids[start : start + AT_ONCE] for start in range(0, len(task_ids), AT_ONCE)]
+        return self._run([(part, None) for part in parts])
+
+    def search(self, task_id: str) -> list[str]:
+        """Act on one task, for which the script searches the whole list."""
+        return self._run([([task_id], [0])])
+
+    def along_the_list(self, task_ids: Sequence[str]) -> list[str]:
+        """Act on those of the tasks that are found in the pending list; returns the others."""
+        wanted = {task_id.encode("utf-8", "replace"): task_id for task_id in task_ids}
+        again: list[str] = []
+        offset, is_over = 0, False
+        while wanted and not is_over:
+            found: list[_Found] = []
+            length, pages = 0, 1
+            while wanted and len(found) < MOST_FOUND:
+                starts = [offset + _PAGE * number for number in range(pages)]
+                length, *lists = self._broker.call(
+                    ("LLEN", self._pending),
+                    *(("LRANGE", self._pending, -start - _PAGE, -start - 1) for start in starts),
+                )
+                before = len(found)
+                for start, page in zip(starts, lists, strict=True):
+                    for distance, raw in enumerate(reversed(page), start + 1):
+                        if raw in wanted:
+                            found.append((distance, wanted.pop(raw)))
+                    offset = start + len(page)
+                if len(lists[-1]) < _PAGE:
+                    is_over = True
+                    break
+                pages = min(pages * 2, _MOST_PAGES) if len(found) == before else 1
+            failed = self._run(list(_in_parts(found, length, self._cost())))
+            offset -= len(found) - len(failed)
+            again += failed
+        return [*wanted.values(), *again]
+
+    def _run(self, parts: Sequence[Part]) -> list[str]:
+        again: list[str] = []
+        for start in range(0, len(parts), _SCRIPTS):
+            slice_ = parts[start : start + _SCRIPTS]
+            commands: Iterable[Command[Moved]] = _Lazily(self._make, slice_)
+            if not self._is_lazy:
+                commands = list(commands)
+            for (ids, _), moved in zip(slice_, self._broker.run_all(commands), strict=True):
+                again += self._note(ids, moved)
+        return again
+
+
+def _in_parts(
+    found: Sequence[_Found], length: int, task_us: float
+) -> Iterator[tuple[list[str], list[int]]]:
+    """Tasks for one script each. Those before them in the list will be gone when it runs."""
+    ids: list[str] = []
+    distances: list[int] = []
+    spent = seen_to = 0.0
+    gone = 0  # by the scripts before this one
+    for distance, task_id in found:
+        passed = min(distance, length - distance)
+        if len(ids) == MOST_MOVED or (
+            len(ids) >= _FEWEST and _PASSING_US * passed + spent > _BUDGET_US
+        ):
+            yield ids, distances
+            gone += len(ids)
+            ids, distances, spent, seen_to = [], [], 0.0, 0.0
+        if distance > seen_to:
+            spent += _WINDOW_US
+        seen_to = distance + _WINDOW
+        spent += task_us + _MARK_US * passed
+        ids.append(task_id)
+        distances.append(distance - gone)
+    if ids:
+        yield ids, distances

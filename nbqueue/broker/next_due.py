@@ -1,0 +1,88 @@
+"""What there is to do in a queue, and when."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from nbqueue.transport.script_call import Command, command
+from nbqueue.wire.decoding import LAST_MS
+from nbqueue.wire.keys import queue_keys
+
+
+class Upcoming(NamedTuple):
+    """When (Unix ms) there is next something to do in a queue; None: nothing is to come.
+
+    ``due_ms``: for `forward`. ``lease_ms``: for `expired`. ``over_ms``: for `delete_expired`.
+    ``waiting_ms``: for `judge`. ``orphans``: there is something for `adopt` now. ``cancels``: tasks
+    were cancelled that run in Go.
+    """
+
+    due_ms: int | None
+    lease_ms: int | None
+    over_ms: int | None
+    waiting_ms: int | None
+    orphans: bool
+    schedules: bool
+    sets: bool
+    cancels: bool = False
+    requirements: tuple[bytes, ...] = ()
+    """What tasks are parked for: see `nbqueue.requirements`."""
+
+
+def upcoming(queue: str) -> Command[Upcoming]:
+    """Ask when there is something to tend."""
+    keys = queue_keys(queue)
+    return command(
+        "upcoming",
+        (
+            keys.scheduled,
+            keys.retry,
+            keys.lease,
+            keys.active,
+            keys.completed,
+            keys.waiting,
+            keys.schedules,
+            keys.aggregation_sets,
+            keys.cancels,
+            keys.requirements,
+        ),
+        (),
+        _read,
+    )
+
+
+def remaining(queue: str, until_ms: int) -> Command[bool]:
+    """Ask whether a queue has tasks to run now, or will have by ``until_ms`` (Unix ms)."""
+    keys = queue_keys(queue)
+    return command(
+        "remaining",
+        (keys.paused, keys.pending, keys.scheduled, keys.retry, keys.waiting),
+        (keys.task_prefix, until_ms),
+        bool,
+    )
+
+
+def _read(reply: Any) -> Upcoming:
+    scheduled, retry, lease, completed, waiting, orphans, schedules, sets, cancels, needed = reply
+    # A task moves once the exact time has come, which is in the second that ends with its score.
+    due = [_ms(each, 1000, early=999) for each in (scheduled, retry)]
+    return Upcoming(
+        min((at for at in due if at is not None), default=None),
+        _ms(lease, 1000),
+        _ms(completed, 1000),
+        _ms(waiting, 1),
+        bool(orphans),
+        bool(schedules),
+        bool(sets),
+        bool(cancels),
+        tuple(needed),
+    )
+
+
+def _ms(score: bytes, unit: int, early: int = 0) -> int | None:
+    """A score as Unix ms, rounded up; None for one that no time can reach, such as infinity."""
+    if not score:
+        return None
+    ms = float(score) * unit - early
+    return None if ms > LAST_MS else max(0, math.ceil(max(ms, 0.0)))

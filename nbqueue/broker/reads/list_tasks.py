@@ -1,0 +1,385 @@
+"""Reading many tasks in slices, for tables: little of each, and the filters run in the store.
+
+Whatever was asked for, a slice occupies the store for a millisecond or two, and payloads and
+results stay there unless they are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nbqueue.broker.broker import Broker
+from nbqueue.broker.reads.key_faults import DENIED, NOT_SERVED, queue_faults
+from nbqueue.broker.reads.needed_workers import Needs
+from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
+from nbqueue.broker.reads.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
+from nbqueue.broker.reads.task_table import MessageFacts, TaskRow, TaskTable
+from nbqueue.errors import StoreDamaged
+from nbqueue.names import fits_pattern
+from nbqueue.transport.read_ahead import Ask, read_ahead
+from nbqueue.transport.resp import KeyDenied
+from nbqueue.transport.script_call import Arg, Command, check_limit, command
+from nbqueue.wire import states
+from nbqueue.wire.keys import stored_keys, stored_name
+
+SLICE = 250
+"""Tasks in one call: few enough that other clients of the store notice nothing."""
+
+_FEW_QUEUES = 3
+"""So few are read at once; of more, it is asked first which of them hold anything."""
+
+_ATTEMPTS_SLICE = 300
+_SLACK_MS = 5_000
+_ROUNDED_MS = 999
+"""Much is known in whole seconds only, rounded down."""
+
+LISTED = (
+    states.SCHEDULED,
+    states.AGGREGATING,
+    states.PENDING,
+    states.ACTIVE,
+    states.RETRY,
+    states.COMPLETED,
+    states.ARCHIVED,
+)
+"""In the order of a task's life: what moves on during a reading is met twice, and not missed."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which tasks a reading is about, and how much of each."""
+
+    types: tuple[str, ...] = ()
+    """Names of types, in which an asterisk stands for anything. None: all."""
+    error: str = ""
+    """What the text of the last error must contain."""
+    since_ms: int | None = None
+    """Something must have happened to it since then."""
+    names: frozenset[str] = frozenset()
+    with_payload: bool = False
+    with_result: bool = False
+    with_error: bool = False
+    with_message: bool = True
+    """Whether all of its message is wanted, and not just what the usual columns need."""
+    with_attempts: bool = True
+    """Whether the last attempt is looked up: when it began and ended, and who ran it."""
+
+    @property
+    def is_selective(self) -> bool:
+        """Whether it is about some tasks only."""
+        return bool(self.types or self.error or self.names) or self.since_ms is not None
+
+    def arguments(self, names: Sequence[str]) -> list[Arg]:
+        return [
+            " ".join(names),
+            "\0".join(self.types),
+            self.error,
+            int(self.with_payload),
+            int(self.with_result),
+            int(self.with_error),
+        ]
+
+    def chosen(self, table: TaskTable) -> TaskTable:
+        """Those that it is about."""
+        if not self.is_selective:
+            return table
+        return table.take([i for i, row in enumerate(table) if self.chooses(row)])
+
+    def chooses(self, row: TaskRow) -> bool:
+        """Whether it is about this task, as far as its last attempt has no say in it."""
+        return (
+            self.has_type(row.message.type)
+            and self.error in row.message.error_msg
+            and (not self.names or row.name in self.names)
+            and (self.since_ms is None or row.touched_ms + _ROUNDED_MS >= self.since_ms)
+        )
+
+    def has_type(self, name: str) -> bool:
+        return not self.types or any(fits_pattern(name, each) for each in self.types)
+
+
+def list_tasks(
+    queue: str,
+    place: str,
+    start: int,
+    wanted: Wanted,
+    *,
+    names: Sequence[str] = ALL_FIELDS,
+    limit: int = SLICE,
+) -> Command[list[Any]]:
+    """Read tasks that lie at ``place``, the newest first, from the position ``start`` on.
+
+    Reads as what the script returns.
+    """
+    check_limit(limit)
+    keys = stored_keys(queue)
+    return command(
+        "list_tasks",
+        (place, keys.lease),
+        [keys.task_prefix, start, limit, *wanted.arguments(names)],
+        list,
+    )
+
+
+def read_tasks(queue: str, task_ids: Sequence[str], wanted: Wanted) -> Command[list[Any]]:
+    """Read tasks by their ids."""
+    keys = stored_keys(queue)
+    places = [keys.lease, keys.scheduled, keys.retry, keys.archived, keys.completed]
+    return command(
+        "read_tasks",
+        [*places, *(keys.task(task_id) for task_id in task_ids)],
+        [keys.task_prefix, *wanted.arguments(ALL_FIELDS), *task_ids],
+        list,
+    )
+
+
+class Listing:
+    """Reads the tasks of queues through a `Broker`."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._facts: dict[MessageFacts, MessageFacts] = {}
+        self.faults: dict[str, None] = {}
+        """What could not be read, in words: keys that hold something else."""
+
+    def tasks(
+        self, queues: Sequence[str], wanted: Wanted, in_states: Sequence[str], limit: int | None
+    ) -> TaskTable:
+        """Tasks that lie in these queues, each once; in each state, the newest ``limit`` at most.
+
+        What moves while it is read is shown as it was met last.
+        """
+        found = TaskTable()
+        for state in (each for each in LISTED if each in in_states):
+            for part in in_slices(queues, QUEUES_AT_ONCE):
+                self._read_state(part, state, wanted, limit, found)
+        return self._complete(found.newest_of_each(), wanted)
+
+    def count(self, queues: Sequence[str], in_states: Sequence[str]) -> int:
+        """How many tasks lie in these queues and states, without those that are aggregated."""
+        total = 0
+        places = [state for state in in_states if state != states.AGGREGATING]
+        for part in in_slices(queues, QUEUES_AT_ONCE):
+            for state in places:
+                total += sum(size or 0 for size in self._sizes(part, state))
+        return total
+
+    def _sizes(self, queues: Sequence[str], state: str) -> list[int | None]:
+        """How much lies in this state in each queue: tasks; or, of aggregating ones, places. None
+        where a key holds something else."""
+        keys = [stored_keys(queue) for queue in queues]
+        if state == states.AGGREGATING:
+            groups = self._known_sizes(("SCARD", each.groups) for each in keys)
+            sets = self._known_sizes(("ZCARD", each.aggregation_sets) for each in keys)
+            return [
+                None if count is None or more is None else count + more
+                for count, more in zip(groups, sets, strict=True)
+            ]
+        size = "LLEN" if state in (states.PENDING, states.ACTIVE) else "ZCARD"
+        return self._known_sizes((size, each.by_state(state)) for each in keys)
+
+    def _known_sizes(self, calls: Iterable[Sequence[Arg]]) -> list[int | None]:
+        replies = self._broker.try_call(*calls)
+        return [None if isinstance(reply, StoreDamaged) else reply for reply in replies]
+
+    def _read_state(
+        self,
+        queues: Sequence[str],
+        state: str,
+        wanted: Wanted,
+        limit: int | None,
+        found: TaskTable,
+    ) -> None:
+        """Add the tasks of these queues that are in a state, the newest ``limit`` of each queue."""
+        # The sizes are asked for right before, so that what moves on meanwhile is not missed.
+        sizes = self._sizes(queues, state) if len(queues) > _FEW_QUEUES else [None] * len(queues)
+        small = [
+            queue
+            for queue, size in zip(queues, sizes, strict=True)
+            if size and size < SLICE and state != states.AGGREGATING
+        ]
+        firsts = self._first_slices(small, state, wanted)
+        for queue, size in zip(queues, sizes, strict=True):
+            if size == 0:
+                continue
+            try:
+                self._take(found, queue, state, wanted, limit, firsts.get(queue))
+            except StoreDamaged as error:
+                self._note_damage(queue, None, error)
+
+    def _take(
+        self,
+        found: TaskTable,
+        queue: str,
+        state: str,
+        wanted: Wanted,
+        left: int | None,
+        first: list[Any] | None,
+    ) -> None:
+        """Add to ``found`` the tasks of a queue in a state, the newest ``left`` at most.
+
+        ``first`` is the reply for the first slice, if it was read.
+        """
+        for place in self._places(queue, state):
+            try:
+                for part in self._at(queue, place, state, wanted, first):
+                    chosen = part if left is None else part.take(range(min(left, len(part))))
+                    found.extend(chosen)
+                    left = None if left is None else left - len(chosen)
+                    if left == 0:
+                        return
+            except StoreDamaged as error:
+                self._note_damage(queue, place, error)
+
+    def _note_damage(self, queue: str, place: str | None, error: StoreDamaged) -> None:
+        """Note why a place of a queue could not be read, or, for None, which places there are."""
+        found = [
+            f"{fault.key!r} {fault.text}"
+            for fault in queue_faults(self._broker, queue)
+            if fault.text != NOT_SERVED and place in (None, fault.key)
+        ]
+        if isinstance(error, KeyDenied):
+            found = [f"its keys {DENIED}"]
+        for what in found or [str(error)]:
+            self.faults[f"queue {queue!r}: {what}"] = None
+
+    def _first_slices(
+        self, queues: Sequence[str], state: str, wanted: Wanted
+    ) -> dict[str, list[Any]]:
+        """The replies for the first slice of each of these queues, as far as it can be read."""
+        names = FIELDS.get(state, ALL_FIELDS)
+        batch = [
+            list_tasks(queue, stored_keys(queue).by_state(state), 0, wanted, names=names)
+            for queue in queues
+        ]
+        replies = self._broker.try_run(batch) if batch else []
+        return {
+            queue: reply
+            for queue, reply in zip(queues, replies, strict=True)
+            if not isinstance(reply, StoreDamaged)
+        }
+
+    def by_ids(
+        self, queues: Sequence[str], task_ids: Sequence[tuple[str, str | None]], wanted: Wanted
+    ) -> TaskTable:
+        """Tasks with these ids, each from its queue, or from whichever of ``queues`` has it."""
+        found = TaskTable()
+        for queue in queues:
+            ids = [task_id for task_id, home in task_ids if home is None or home == queue]
+            for start in range(0, len(ids), SLICE):
+                part = ids[start : start + SLICE]
+                [reply] = self._broker.try_run([read_tasks(queue, part, wanted)])
+                if isinstance(reply, KeyDenied):
+                    self._note_damage(queue, None, reply)
+                    break
+                if isinstance(reply, StoreDamaged):
+                    raise reply
+                found.extend(wanted.chosen(self._table(queue, ALL_FIELDS, reply, wanted)))
+        return self._complete(found, wanted)
+
+    def _places(self, queue: str, state: str) -> Iterator[str]:
+        keys = stored_keys(queue)
+        if state != states.AGGREGATING:
+            yield keys.by_state(state)
+            return
+        cursor: Any = 0
+        while True:
+            [(cursor, names)] = self._broker.call(("SSCAN", keys.groups, cursor, "COUNT", SLICE))
+            yield from (keys.group(stored_name(name)) for name in names)
+            if int(cursor) == 0:
+                break
+        [names] = self._broker.call(("ZRANGE", keys.aggregation_sets, 0, -1))
+        yield from (stored_name(name) for name in names)
+
+    def _at(
+        self, queue: str, place: str, state: str, wanted: Wanted, known: list[Any] | None
+    ) -> Iterator[TaskTable]:
+        """The tasks at a place. ``known`` is the reply for the first slice, if it was read."""
+        names, start = FIELDS.get(state, ALL_FIELDS), 0
+        if known is not None and known[0] < SLICE:
+            yield wanted.chosen(self._table(queue, names, known, wanted))
+            return
+
+        def following(reply: list[Any]) -> Command[list[Any]] | None:
+            nonlocal start
+            start += SLICE
+            if reply[0] < SLICE:
+                return None
+            return list_tasks(queue, place, start, wanted, names=names)
+
+        first = list_tasks(queue, place, start, wanted, names=names)
+        for reply in read_ahead(self._broker, first, following):
+            table = self._table(queue, names, reply, wanted)
+            yield wanted.chosen(table)
+            if self._is_past(state, table, wanted):
+                return
+
+    def _is_past(self, state: str, table: TaskTable, wanted: Wanted) -> bool:
+        """Whether all that follows these was archived too long ago to be wanted."""
+        if state != states.ARCHIVED or wanted.since_ms is None or not len(table):
+            return False
+        return (table.finished_ms[-1] or 0) + _ROUNDED_MS < wanted.since_ms
+
+    def _table(
+        self, queue: str, names: Sequence[str], reply: list[Any], wanted: Wanted
+    ) -> TaskTable:
+        now_ms = self._broker.clock.now_ms()
+        table = table_of(queue, names, reply, now_ms, wanted.with_result, wanted.with_error)
+        if not wanted.with_message:
+            table.shed_messages(self._facts)
+        return table
+
+    # --- Last attempts ---------------------------------------------------------------------------
+
+    def _complete(self, table: TaskTable, wanted: Wanted) -> TaskTable:
+        """Note in each task what its last attempt says, where one of nbqueue's workers ran it."""
+        by_queue: dict[str, dict[bytes, int]] = {}
+        if wanted.with_attempts and any(table.fetched):
+            for i, fetched in enumerate(table.fetched):
+                if fetched and table.state[i] in _ATTEMPTED:
+                    by_queue.setdefault(table.queue[i], {})[table.task_id[i].encode()] = i
+        for queue, missing in by_queue.items():
+            key = stored_keys(queue).attempts
+            try:
+                self._read_attempts(key, table, missing)
+            except StoreDamaged as error:
+                self.faults[f"queue {queue!r}: {key!r}: {error}"] = None
+        self._note_needs(table)
+        return table
+
+    def _note_needs(self, table: TaskTable) -> None:
+        """Have tasks that need a certain worker say so where others show their last error."""
+        needs = Needs(self._broker)
+        for i, parked in enumerate(table.parked):
+            text = needs.text(table.queue[i], table.state[i], parked) if parked else ""
+            if text:
+                table.set_error(i, text)
+
+    def _read_attempts(self, key: str, table: TaskTable, missing: dict[bytes, int]) -> None:
+        oldest = max(0, min(_attempt_after(table, i) for i in missing.values()) - _SLACK_MS)
+        newest = max(table.finished_ms[i] or 2**53 for i in missing.values()) + _SLACK_MS
+
+        def ask(last: Any) -> Ask:
+            return ("XREVRANGE", key, last, oldest, "COUNT", _ATTEMPTS_SLICE)
+
+        def following(entries: Any) -> Ask | None:
+            return ask(b"(" + entries[-1][0]) if len(entries) == _ATTEMPTS_SLICE else None
+
+        for entries in read_ahead(self._broker, ask(newest), following):
+            for _, pairs in entries:
+                i = missing.pop(pairs[1], None) if pairs[0] == b"task_id" else None
+                if i is not None:
+                    note_attempt(table, i, pairs)
+            if not missing:
+                return
+
+
+_ATTEMPTED = frozenset({states.RETRY, states.COMPLETED, states.ARCHIVED})
+
+
+def _attempt_after(table: TaskTable, i: int) -> int:
+    # One that was archived by hand may have had its last attempt long before.
+    ended = None if table.state[i] == states.ARCHIVED else table.finished_ms[i]
+    return ended or table.enqueued_ms[i] or 0

@@ -1,0 +1,38 @@
+"""Saying of tasks that are parked for a requirement what they need, and whether that is alive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbqueue.broker.broker import Broker
+from nbqueue.broker.commands.requirements import ask_capabilities, is_alive
+from nbqueue.requirements import NEED, needed_worker
+
+
+class Needs:
+    """Says what parked tasks wait for, asking the store once for each queue."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._known: dict[str, tuple[Any, Any]] = {}
+
+    def text(self, queue: str, state: str, parked: bytes | str | None) -> str:
+        """What a task needs, in words, of which ``parked`` is the field; empty for nothing.
+
+        >>> needs.text("default", "scheduled", "need:python=3.11")  # doctest: +SKIP
+        'needs a worker with Python 3.11; none is alive'
+        """
+        if isinstance(parked, bytes):
+            parked = parked.decode("utf-8", "replace")
+        if state != "scheduled" or not parked or not parked.startswith(NEED):
+            return ""
+        requirement = parked[len(NEED) :]
+        text = f"needs {needed_worker(requirement)}"
+        return text if self._is_alive(queue, requirement) else f"{text}; none is alive"
+
+    def _is_alive(self, queue: str, requirement: str) -> bool:
+        if queue not in self._known:
+            now_s = self._broker.clock.now_ms() // 1000
+            members, servers = self._broker.try_call(*ask_capabilities(queue, now_s))
+            self._known[queue] = members, servers
+        return is_alive(requirement, *self._known[queue])

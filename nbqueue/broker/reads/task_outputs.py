@@ -1,0 +1,119 @@
+"""What workers append to the outputs of tasks, and clients read of them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from nbqueue.broker.broker import Broker
+from nbqueue.transport.script_call import Arg, Command, command, positions
+from nbqueue.wire.keys import stored_keys
+
+_length = struct.Struct(">I").pack
+
+STDOUT: Final = "stdout"
+STDERR: Final = "stderr"
+DISPLAY: Final = "display"
+CLEAR: Final = "clear"
+"""Kinds of entries."""
+
+MOST_READ: Final = 500
+"""Entries in one answer."""
+
+
+class Entry(NamedTuple):
+    """One entry of a task's output.
+
+    ``number`` is its position within the attempt, from 1; ``before`` and ``lines`` are how many
+    bytes and ends of lines of text the attempt had written before it, with what was dropped.
+    """
+
+    attempt: int
+    number: int
+    at_ms: int
+    kind: str
+    before: int
+    lines: int
+    data: bytes
+
+
+class Appended(NamedTuple):
+    """What one running task is to have appended. ``drop`` are numbers of entries of this attempt
+    that are too many by now, ``progress`` is JSON or empty, ``news`` is for live views."""
+
+    task_id: str
+    fence: str
+    attempt: int
+    ttl_ms: int
+    entries: Sequence[Entry] = ()
+    drop: Sequence[int] = ()
+    progress: bytes = b""
+    news: bytes = b""
+
+
+def display_owner(task_id: str, attempt: int) -> str:
+    """For whom the rich display of an attempt is signed."""
+    return f"{task_id}\0{attempt}"
+
+
+def append_output(queue: str, tasks: Sequence[Appended]) -> Command[list[int]]:
+    """Append to outputs. Reads as positions of the tasks that the caller no longer held."""
+    keys = stored_keys(queue)
+    args: list[Arg] = [keys.output_prefix]
+    for task in tasks:
+        args += (
+            task.task_id,
+            task.fence,
+            task.attempt,
+            task.ttl_ms,
+            b"".join(_packed(entry) for entry in task.entries),
+            " ".join(map(str, task.drop)),
+            task.progress,
+            keys.live_channel(task.task_id),
+            task.news,
+        )
+    where = [keys.lease, *(keys.task(task.task_id) for task in tasks)]
+    return command("append_output", where, args, positions)
+
+
+def _packed(entry: Entry) -> bytes:
+    numbers = (entry.number, entry.at_ms, entry.kind, entry.before, entry.lines)
+    words = [*(str(number).encode() for number in numbers), entry.data]
+    return b"".join(_length(len(word)) + word for word in words)
+
+
+def read_output(
+    broker: Broker, queue: str, task_id: str, after: tuple[int, int] = (0, 0)
+) -> list[Entry]:
+    """All entries behind the one of this attempt and number, oldest first, in slices."""
+    key, found = stored_keys(queue).output(task_id), []
+    while True:
+        start = f"{after[0]}-{after[1] + 1}"
+        [rows] = broker.call(("XRANGE", key, start, "+", "COUNT", MOST_READ))
+        for entry_id, words in rows:
+            entry = read_entry(entry_id, words)
+            if entry is not None:
+                found.append(entry)
+        if len(rows) < MOST_READ:
+            return found
+        attempt, _, number = rows[-1][0].partition(b"-")
+        after = int(attempt), int(number)
+
+
+def read_entry(entry_id: bytes, words: Sequence[bytes]) -> Entry | None:
+    """An entry as it lies in the store; None for one that makes no sense."""
+    row: dict[bytes, Any] = dict(zip(words[::2], words[1::2], strict=False))
+    try:
+        attempt, number = map(int, entry_id.split(b"-"))
+        return Entry(
+            attempt,
+            number,
+            int(row[b"at"]),
+            row[b"kind"].decode(),
+            int(row[b"before"]),
+            int(row[b"lines"]),
+            row[b"data"],
+        )
+    except (KeyError, ValueError):
+        return None  # anybody may have written it

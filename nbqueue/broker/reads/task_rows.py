@@ -1,0 +1,273 @@
+"""A table of tasks, made of what the store tells in a listing: see ``lua/lib/row.lua``.
+
+Whatever any program wrote there, it is read: what makes no sense counts as unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nbqueue.broker.reads.task_table import TaskTable
+from nbqueue.wire import fields, states
+from nbqueue.wire.attempts import attempts_made, is_last_failure
+from nbqueue.wire.decoding import (
+    LAST_MS,
+    MOST_ATTEMPTS,
+    json_value,
+    score,
+    shortened,
+    text,
+    time_ms,
+    whole_number,
+)
+from nbqueue.wire.ids import made_times
+from nbqueue.wire.messages import TaskMessage, read_message, read_messages
+
+ALL_FIELDS = (
+    fields.PENDING_SINCE,
+    fields.LEASE,
+    fields.DUE,
+    fields.ATTEMPT,
+    fields.NAME,
+    fields.PROGRESS,
+    fields.PARKED,
+    fields.FAILED,
+)
+FIELDS = {
+    states.SCHEDULED: (fields.DUE, fields.NAME, fields.PARKED),
+    states.AGGREGATING: (fields.NAME,),
+    states.PENDING: (fields.PENDING_SINCE, fields.ATTEMPT, fields.NAME, fields.FAILED),
+    states.COMPLETED: (fields.ATTEMPT, fields.NAME),
+    states.ARCHIVED: (fields.ATTEMPT, fields.NAME, fields.PROGRESS, fields.FAILED),
+}
+"""What is read of a task in a state beside its message; everything where nothing stands here."""
+
+_ID, _SCORE, _STATE, _CALL, _MSG, _RESULT, _ERROR = "id", "score", "state", "call", "msg", "r", "e"
+_FAULT = "fault"
+
+NO_MESSAGE = "its message cannot be read"
+
+_NUMBERS = {
+    fields.ATTEMPT: MOST_ATTEMPTS,
+    fields.PENDING_SINCE: LAST_MS * 1_000_000,
+    fields.DUE: LAST_MS,
+}
+"""The fields that hold a number, each with the largest that makes sense."""
+
+_SCORED = frozenset({states.SCHEDULED, states.RETRY, states.COMPLETED, states.ARCHIVED})
+
+_Told = Mapping[str, list[Any] | bytes]
+"""Columns by name. Where a text stands for a list, it is the same for all tasks."""
+
+
+def table_of(
+    queue: str,
+    names: Sequence[str],
+    reply: Sequence[Any],
+    now_ms: int,
+    with_result: bool = False,
+    with_error: bool = False,
+) -> TaskTable:
+    """The table of a slice. ``names``: the fields that were asked for."""
+    rest = [_RESULT] * with_result + [_ERROR] * with_error
+    told = dict(zip((_ID, _SCORE, _STATE, _CALL, *names, _MSG, *rest), reply[2:], strict=True))
+    return _by_state(queue, told, now_ms) if reply[1] else TaskTable()
+
+
+def _by_state(queue: str, told: _Told, now_ms: int) -> TaskTable:
+    msgs: list[bytes] = list(told[_MSG])  # type: ignore[arg-type]
+    messages = read_messages(msgs)
+    faults: list[str | None] = [None] * len(msgs)
+    if messages is None:
+        # Somebody wrote what is no message.
+        each_read = [read_message(msg) for msg in msgs]
+        messages = [message or TaskMessage() for message in each_read]
+        faults = [None if message is not None else NO_MESSAGE for message in each_read]
+    told = {**told, _MSG: messages, _FAULT: faults}
+    state = told[_STATE]
+    if isinstance(state, bytes):
+        return _Slice(queue, state.decode("utf-8", "replace"), told, now_ms).table()
+    table = TaskTable()
+    for each in dict.fromkeys(state):
+        part = _taken(told, [i for i, other in enumerate(state) if other == each])
+        table.extend(_Slice(queue, each.decode("utf-8", "replace"), part, now_ms).table())
+    return table
+
+
+def _taken(told: _Told, positions: Sequence[int]) -> dict[str, list[Any] | bytes]:
+    return {
+        name: column if isinstance(column, bytes) else [column[i] for i in positions]
+        for name, column in told.items()
+    }
+
+
+class _Slice:
+    """What was told of tasks that are all in one state."""
+
+    def __init__(self, queue: str, state: str, told: _Told, now_ms: int) -> None:
+        self._queue, self._state, self._told = queue, state, told
+        self._messages: list[TaskMessage] = list(told[_MSG])  # type: ignore[arg-type]
+        self._count = len(self._messages)
+        self._now_ms = now_ms
+
+    def table(self) -> TaskTable:
+        count, nothing, messages = self._count, self._nothing, self._messages
+        ids = [each.decode("utf-8", "replace") for each in self._told[_ID]]  # type: ignore[union-attr]
+        table = TaskTable(nothing() for _ in range(len(TaskTable.__slots__)))
+        table.task_id, table.message = ids, messages
+        table.queue, table.state = [self._queue] * count, [self._state] * count
+        table.call = self._list(_CALL)
+        table.fault = list(self._told[_FAULT])  # type: ignore[arg-type]
+        marks = self._list(fields.FAILED)
+        table.fetched = [each or 0 for each in self._numbers(fields.ATTEMPT, MOST_ATTEMPTS)]
+        table.attempt = [
+            attempts_made(message, self._state, fetched, mark=mark)
+            for message, fetched, mark in zip(messages, table.fetched, marks, strict=True)
+        ]
+        table.enqueued_ms = made_times(ids, self._now_ms)
+        if self._has(fields.NAME):
+            names = self._list(fields.NAME)
+            table.name = [each.decode("utf-8", "replace") if each else None for each in names]
+        if self._has(fields.PROGRESS):
+            texts = self._list(fields.PROGRESS)
+            table.progress = [_fraction(each) if each else None for each in texts]
+        if _RESULT in self._told:
+            table.result = self._list(_RESULT)
+        if _ERROR in self._told:
+            errors = self._list(_ERROR)
+            table.error = [
+                error if error and is_last_failure(message, mark) else None
+                for message, error, mark in zip(messages, errors, marks, strict=True)
+            ]
+        self._note_place(table)
+        self._note_faults(table)
+        return table
+
+    def _note_faults(self, table: TaskTable) -> None:
+        """Note which fields say no number that they can. Mostly a glance at each column is all."""
+        for name, most in _NUMBERS.items():
+            if not self._has(name):
+                continue
+            known = self._numbers(name, most)
+            if None not in known:
+                continue
+            for i, raw in enumerate(self._list(name)):
+                if raw and known[i] is None:
+                    table.fault[i] = table.fault[i] or f"{name} is {shortened(text(raw), 40)}"
+        if self._state in _SCORED and self._has(_SCORE):
+            for i, raw in enumerate(self._list(_SCORE)):
+                if raw and score(raw) is None:
+                    table.fault[i] = table.fault[i] or f"its score is {text(raw)}"
+        for i, message in enumerate(self._messages):
+            times = message.completed_at, message.last_failed_at, message.deadline
+            if not 0 <= min(times) <= max(times) <= LAST_MS // 1000:
+                table.fault[i] = table.fault[i] or "its message has a time that cannot be"
+
+    def _nothing(self) -> list[Any]:
+        return [None] * self._count
+
+    def _has(self, name: str) -> bool:
+        return bool(self._told.get(name))
+
+    def _list(self, name: str) -> list[Any]:
+        column = self._told.get(name, b"")
+        return [column] * self._count if isinstance(column, bytes) else column
+
+    def _numbers(self, name: str, most: int) -> list[int | None]:
+        column = self._told.get(name, b"")
+        if isinstance(column, bytes):
+            return [whole_number(column, 0, most)] * self._count
+        return [whole_number(each, 0, most) for each in column]
+
+    def _note_place(self, table: TaskTable) -> None:
+        """Note what the state of the tasks, and their place there, say of their times."""
+        state, messages = self._state, self._messages
+        if state == states.COMPLETED:
+            table.finished_ms = [_seconds(message.completed_at) for message in messages]
+        elif state == states.PENDING:
+            self._note_line(table)
+        elif state == states.ACTIVE:
+            places = zip(self._list(_SCORE), self._list(fields.LEASE), strict=True)
+            for i, (until, lease) in enumerate(places):
+                _note_lease(table, i, until, lease)
+        elif state in (states.SCHEDULED, states.RETRY):
+            if self._has(fields.PARKED):
+                table.parked = [each or None for each in self._list(fields.PARKED)]
+            due, scores = self._list(fields.DUE), self._list(_SCORE)
+            table.process_ms = [_due_ms(*each) for each in zip(due, scores, strict=True)]
+            table.finished_ms = [_seconds(message.last_failed_at) for message in messages]
+        elif state == states.ARCHIVED:
+            scores = self._list(_SCORE)
+            table.finished_ms = [time_ms(each, 1000) for each in scores]
+
+    def _note_line(self, table: TaskTable) -> None:
+        since = self._numbers(fields.PENDING_SINCE, LAST_MS * 1_000_000)
+        table.pending_ms = [None if each is None else each // 1_000_000 for each in since]
+        if None not in table.enqueued_ms:
+            return
+        for i, message in enumerate(self._messages):
+            if table.enqueued_ms[i] is None and table.attempt[i] == 0 and message.retried == 0:
+                table.enqueued_ms[i] = table.pending_ms[i]
+
+
+_ATTEMPT_NAMES = [b"started_at", b"finished_at", b"waited", b"worker"]
+
+
+def note_attempt(table: TaskTable, i: int, pairs: list[bytes]) -> None:
+    """Note at position ``i`` what an entry of the attempts says of that task."""
+    if pairs[6:14:2] == _ATTEMPT_NAMES:  # as every version so far writes them; reading is faster
+        started, finished, waited, worker = pairs[7:15:2]
+    else:
+        values = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        started, finished, waited, worker = (values.get(name, b"") for name in _ATTEMPT_NAMES)
+    table.started_ms[i] = _number(started)
+    table.finished_ms[i] = _number(finished) or table.finished_ms[i]
+    table.waited_ms[i] = _number(waited)
+    table.worker[i] = worker.decode("utf-8", "replace") or None
+
+
+def _number(value: bytes | None) -> int | None:
+    """A time or a duration as some program wrote it; None for what makes no sense."""
+    return whole_number(value, 0, LAST_MS)
+
+
+def _seconds(value: int) -> int | None:
+    """A time of a message as Unix ms; None for 0, which is never."""
+    return whole_number(value * 1000, 1, LAST_MS)
+
+
+def _due_ms(due: bytes, place: bytes) -> int | None:
+    """The exact time if it is of this score; a program in Go may have moved the task since."""
+    exact, rounded = _number(due), time_ms(place, 1000)
+    if exact is not None and rounded is not None and -(-exact // 1000) == rounded // 1000:
+        return exact
+    return rounded
+
+
+def _note_lease(table: TaskTable, i: int, until: bytes, lease: bytes) -> None:
+    """Who fetched an active task, and when. A whole score says that a program in Go did, and that
+    what stands in the task is of an earlier attempt."""
+    if not lease or b"." not in until:
+        return
+    token, _, since = lease.decode("utf-8", "replace").rpartition("|")
+    words = token.split(":")
+    started_ms = _number(words[-2].encode()) if len(words) >= 5 else None
+    if started_ms is None:
+        return
+    table.worker[i] = ":".join(words[:-2])
+    table.started_ms[i] = started_ms
+    since_ns = whole_number(since, 0)
+    if since_ns:
+        table.waited_ms[i] = max(0, started_ms - since_ns // 1_000_000)
+
+
+def _fraction(progress: bytes) -> float | None:
+    """How far a task says that it is, from 0 to 1: by the outermost of its bars."""
+    try:
+        told = json_value(progress)
+        bars = told.get("bars") if isinstance(told, dict) else None
+        bar = bars[0] if isinstance(bars, list) and bars else told
+        return min(1.0, max(0.0, float(bar["n"]) / float(bar["total"])))
+    except (ValueError, TypeError, KeyError, ArithmeticError):
+        return None

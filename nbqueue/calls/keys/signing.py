@@ -1,0 +1,216 @@
+"""Signatures of calls and results. Executors never import this: they hold no key."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import NoReturn
+
+from nbqueue.calls.keys import key_file, task_mark
+from nbqueue.calls.payloads import (
+    VALUE,
+    Call,
+    Result,
+    around_call_signature,
+    call_texts,
+    parse_call,
+    parse_result,
+    place_text,
+    put_call_signature,
+    put_result_signature,
+    result_head,
+    result_text,
+    result_texts,
+    task_text,
+)
+from nbqueue.errors import SignatureError, UnknownKey, UsageError
+from nbqueue.runtime.buffers import LARGE, Piece
+
+_SIGNATURE_SIZE = 16
+_UNSIGNED = bytes(_SIGNATURE_SIZE)
+_NO_KEY = bytes(4)
+_VALUE_HEAD = result_head(VALUE)[:7]
+_same = hmac.compare_digest
+
+
+def key_id_of(key: bytes) -> bytes:
+    """Return the four bytes by which a signature names its key."""
+    return sha256(b"nbqueue.key\0" + key).digest()[:4]
+
+
+class _Mac:
+    """HMAC-SHA256 under one key, of texts in parts: no part is copied, and the blocks of the key
+    are hashed once for all texts."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        block = key.ljust(64, b"\0")
+        self._inner = sha256(bytes(each ^ 0x36 for each in block))
+        self._outer = sha256(bytes(each ^ 0x5C for each in block))
+
+    def sign(self, parts: Iterable[Piece]) -> bytes:
+        inner = self._inner.copy()
+        for part in parts:
+            inner.update(part)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()[:_SIGNATURE_SIZE]
+
+
+class Keyring:
+    """Signing keys: the first signs, all of them verify.
+
+    To rotate, put a new key first and keep the old one behind it until what it signed is gone.
+    """
+
+    __slots__ = ("_by_id", "_mac", "key_id")
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        """Raises `UsageError` if there is no key, or one that has not 32 bytes."""
+        if not keys:
+            raise UsageError("a keyring needs at least one key")
+        if any(len(key) != key_file.KEY_SIZE for key in keys):
+            raise UsageError(f"a signing key has {key_file.KEY_SIZE} bytes")
+        self._by_id: dict[bytes, _Mac] = {}
+        for key in keys:
+            self._by_id.setdefault(key_id_of(key), _Mac(key))
+        self.key_id = key_id_of(keys[0])
+        self._mac = self._by_id[self.key_id]
+
+    @classmethod
+    def load(cls, config_directory: Path, environ: Mapping[str, str] | None = None) -> Keyring:
+        """Return the keys of ``NBQUEUE_KEY``, else of the file ``key`` in ``config_directory``.
+
+        The file is made, with mode 0600, if it is not there. Raises `UsageError` for keys that
+        are malformed, may be read by others, or can be neither read nor made; `NoSigningKey` in a
+        task, which makes none, and has none where its worker has ``NBQUEUE_KEY``.
+        """
+        text = (os.environ if environ is None else environ).get(key_file.VARIABLE, "")
+        if text.strip():
+            return cls(key_file.parse_variable(text))
+        task_mark.refuse_if_keyless()
+        return cls(key_file.load_or_make(Path(config_directory) / "key"))
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The ids of all keys in hexadecimal, the one that signs first."""
+        return tuple(key_id.hex() for key_id in self._by_id)
+
+    def sign_call(self, payload: bytes, task_id: str, queue: str, type: str) -> bytes:
+        """Return the envelope of a call with the signature that ties it to this task."""
+        signature = self._mac.sign(call_texts(task_id, queue, type, payload))
+        return put_call_signature(payload, self.key_id, signature)
+
+    def call_signer(
+        self, head: bytes, queue: str, type: str
+    ) -> Callable[[str, Sequence[Piece]], bytes]:
+        """Return what makes of a task's id and its arguments the ``head`` of its call's envelope,
+        with the signature of all of it. What is the same for all calls is put together once."""
+        sign, (begin, end) = self._mac.sign, around_call_signature(head)
+        begin += self.key_id
+        rest = place_text(queue, type) + head[:9] + end
+
+        def sign_head(task_id: str, arguments: Sequence[Piece]) -> bytes:
+            return begin + sign((task_text(task_id) + rest, *arguments)) + end
+
+        return sign_head
+
+    def verify_call(
+        self,
+        payload: bytes | memoryview,
+        task_id: str,
+        queue: str,
+        type: str,
+        *,
+        only_head: bool = False,
+    ) -> Call:
+        """Return the parts of a call that a holder of one of these keys signed for this task.
+
+        Where its arguments lie beside it, ``payload`` is whole: they follow. With ``only_head``
+        they are not looked at, and must not be used.
+
+        Raises `UnknownKey` if it names a key that is not here, and `SignatureError` if it is
+        unsigned, was changed, was signed for another task, queue or type, or is no call at all.
+        """
+        call = parse_call(payload)
+        mac = self._by_id.get(call.key_id)
+        if mac is None:
+            self._refuse(call.key_id, call.signature, f"the call of task {task_id}")
+        signature = mac.sign(call_texts(task_id, queue, type, call.head))
+        if not _same(signature, call.signature):
+            raise SignatureError(
+                f"the call of task {task_id} was changed after it was signed, or was signed for "
+                f"another task, queue or type: it was not loaded"
+            )
+        if call.beside is not None and not only_head and not call.beside.is_of(call.arguments):
+            raise SignatureError(
+                f"the arguments beside the call of task {task_id} are missing, or were changed "
+                f"after it was signed: they were not loaded"
+            )
+        return call
+
+    def sign_result(self, payload: bytes, task_id: str) -> bytes:
+        """Return the envelope of a result with the signature that ties it to this task."""
+        signature = self._mac.sign(result_texts(task_id, payload))
+        return put_result_signature(payload, self.key_id, signature)
+
+    def sign_result_apart(self, head: bytes, body: Sequence[Piece], task_id: str) -> bytes:
+        """Return the ``head`` of a result's envelope with the signature of all of it."""
+        signature = self._mac.sign((*result_texts(task_id, head), *body))
+        return put_result_signature(head, self.key_id, signature)
+
+    def verify_result(self, payload: bytes, task_id: str) -> Result:
+        """Return the parts of a result that a holder of one of these keys signed for this task.
+
+        Raises as `verify_call` does.
+        """
+        result = parse_result(payload)
+        mac = self._by_id.get(result.key_id)
+        if mac is None:
+            self._refuse(result.key_id, result.signature, f"the result of task {task_id}")
+        signature = mac.sign(result_texts(task_id, result.head))
+        if not _same(signature, result.signature):
+            raise SignatureError(
+                f"the result of task {task_id} was changed after it was signed, or was signed "
+                f"for another task: it was not loaded"
+            )
+        if result.beside is not None and not result.beside.is_of(result.body):
+            raise SignatureError(
+                f"what lies beside the result of task {task_id} is missing, or was changed "
+                f"after it was signed: it was not loaded"
+            )
+        return result
+
+    def verify_value(self, payload: bytes, task_id: str) -> memoryview | None:
+        """Return the value in a result that a holder of one of these keys signed for this task.
+
+        None for anything else, such as an exception. A small value under the first key, as most
+        are, takes few steps.
+        """
+        if payload[:11] == _VALUE_HEAD + self.key_id and len(payload) <= LARGE:
+            signature = self._mac.sign((result_text(task_id, payload),))
+            return memoryview(payload)[27:] if _same(signature, payload[11:27]) else None
+        try:
+            result = self.verify_result(payload, task_id)
+        except SignatureError:
+            return None
+        return result.body if result.kind == VALUE else None
+
+    def _refuse(self, key_id: bytes, signature: bytes, what: str) -> NoReturn:
+        if key_id == _NO_KEY and signature == _UNSIGNED:
+            raise SignatureError(f"{what} is not signed: it was not loaded")
+        raise UnknownKey(
+            f"{what} was signed with the key {key_id.hex()}, and this process has "
+            f"{', '.join(self.key_ids)}: give both sides the same {key_file.VARIABLE} or key file",
+            key_id.hex(),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Keyring {', '.join(self.key_ids)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Keyring is secret and does not travel")

@@ -1,0 +1,395 @@
+"""How objects travel that pickle only knows by name, or not at all.
+
+Sentinels and type variables of the notebook or a local module have a name that no worker can look
+up. They travel by value and keep their identity; see `identity`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import copyreg
+import dataclasses
+import enum
+import functools
+import pickle
+import sys
+import types
+import typing
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from cloudpickle import cloudpickle
+
+from nbqueue.calls import raw_exceptions, rebuild, rebuild_values
+from nbqueue.calls.pickling import identity
+from nbqueue.calls.pickling.local_modules import is_local_module
+
+_MAINS = ("__main__", "__mp_main__")
+# A method that C code defines: of all builtin types and most types of extensions.
+_C_METHOD = types.MethodDescriptorType
+# What `functools.singledispatch` returns has this code, whatever the function.
+_dispatcher: Any = functools.singledispatch(lambda value: value)
+_SINGLE_DISPATCH = _dispatcher.__code__
+_KEYWORDS = {
+    "__bound__": "bound",
+    "__covariant__": "covariant",
+    "__contravariant__": "contravariant",
+    "__infer_variance__": "infer_variance",
+    "__default__": "default",
+}
+
+
+class Begins(Protocol):
+    """A pickler that knows which objects it has begun to reduce."""
+
+    def begins(self, obj: object) -> bool:
+        """Say whether ``obj`` is met for the first time; else it is within itself."""
+
+
+Reducer = Callable[[Any, Any], Any]
+
+
+class FirstMet:
+    """Stands in for a pickler where nothing is met twice."""
+
+    def begins(self, obj: object) -> bool:
+        """Say that it is so."""
+        return True
+
+
+def travels(module: object) -> bool:
+    """Say whether the code of a module of this name goes by value."""
+    return module in _MAINS or is_local_module(module)
+
+
+def is_importable(obj: object, name: str) -> bool:
+    """Say whether ``obj`` is installed under its name, so that the name stands for it."""
+    module_name = getattr(obj, "__module__", None)
+    if not isinstance(module_name, str):
+        module_name = pickle.whichmodule(obj, name)  # type: ignore[attr-defined]
+    module = sys.modules.get(module_name)
+    if module is None or travels(module_name):
+        return False
+    if cloudpickle._is_registered_pickle_by_value(module):
+        return False
+    found: object = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is obj
+
+
+def _goes_by_name(obj: object, name: str) -> bool:
+    return not identity.is_known(obj) and is_importable(obj, name)
+
+
+def installed_home(obj: object) -> tuple[types.ModuleType, str] | None:
+    """Return the installed module of which ``obj`` is an attribute, and the attribute's name.
+
+    Only for bare objects and context variables, which do not know it themselves.
+    """
+    global _homes_of
+    if _homes_of != len(sys.modules):
+        _homes.clear()
+        _homes_of = len(sys.modules)
+        for module in list(sys.modules.values()):
+            if type(module) is types.ModuleType and not travels(module.__name__):
+                for name, value in list(vars(module).items()):
+                    if type(value) is object or type(value) is contextvars.ContextVar:
+                        _homes.setdefault(id(value), (module, name))
+    home = _homes.get(id(obj))
+    return home if home is not None and getattr(*home, None) is obj else None
+
+
+_homes: dict[int, tuple[types.ModuleType, str]] = {}
+_homes_of = 0
+
+
+# --- what says its own name
+
+
+def _may_say_its_name(kind: type) -> bool:
+    """Say whether code that is not builtin decides how objects of this type are pickled."""
+    return (
+        type(kind.__reduce__) is not _C_METHOD
+        or type(kind.__reduce_ex__) is not _C_METHOD
+        or kind in copyreg.dispatch_table
+    )
+
+
+def _reduce_as_it_says(pickler: Begins, obj: Any) -> Any:
+    """Return how ``obj`` says that it is pickled; by value if that is a name no worker knows."""
+    kind = type(obj)
+    if kind in cloudpickle.Pickler._dispatch_table:
+        return NotImplemented
+    if identity.is_known(obj):
+        return _reduce_by_identity(obj)
+    registered = copyreg.dispatch_table.get(kind)
+    reduced = obj.__reduce_ex__(5) if registered is None else registered(obj)
+    if isinstance(reduced, str):
+        return reduced if is_importable(obj, reduced) else _reduce_by_identity(obj)
+    if _is_attribute(obj, reduced) or _is_looked_up(obj, reduced):
+        return _reduce_by_identity(obj)
+    return reduced
+
+
+def _is_attribute(obj: object, reduced: Any) -> bool:
+    """Say whether ``reduced`` gets ``obj`` from a module whose code goes by value."""
+    if not isinstance(reduced, tuple) or reduced[0] is not getattr or len(reduced[1]) != 2:
+        return False
+    module, name = reduced[1]
+    if not isinstance(module, types.ModuleType) or not travels(module.__name__):
+        return False
+    return getattr(module, name, None) is obj
+
+
+def _is_looked_up(obj: object, reduced: Any) -> bool:
+    """Say whether ``reduced`` calls code by value that holds the object already.
+
+    There the object is met again, and the code cannot be called before it is complete.
+    """
+    if not isinstance(reduced, tuple):
+        return False
+    called = reduced[0]
+    if not travels(getattr(called, "__module__", None)):
+        return False
+    return any(_holds(value, obj) for value in _reach(called))
+
+
+def _reach(called: Any) -> Iterator[object]:
+    """Yield what a function, a method or a class can look into."""
+    if isinstance(called, types.MethodType):
+        yield from _reach(called.__self__)
+        called = called.__func__
+    if isinstance(called, type):
+        yield called
+    elif isinstance(called, types.FunctionType):
+        for name in cloudpickle._extract_code_globals(called.__code__):
+            yield called.__globals__.get(name)
+        for cell in called.__closure__ or ():
+            yield cloudpickle._get_cell_contents(cell)
+
+
+def _holds(value: object, obj: object) -> bool:
+    if value is obj:
+        return True
+    if isinstance(value, type):
+        return any(_holds(inner, obj) for inner in _values_of_class(value))
+    if isinstance(value, dict | weakref.WeakValueDictionary):
+        return any(inner is obj for inner in list(value.values()))
+    return type(value) in (list, tuple) and any(inner is obj for inner in value)  # type: ignore[attr-defined]
+
+
+def _values_of_class(cls: type) -> Iterator[object]:
+    return (value for value in vars(cls).values() if not isinstance(value, type))
+
+
+def _reduce_by_identity(obj: Any) -> Any:
+    if isinstance(obj, enum.Enum):
+        return type(obj), (obj._value_,)
+    cls, args = type(obj), _new_arguments(obj)
+    try:
+        rebuild_values.new_instance(cls, args)
+    except Exception as error:
+        raise pickle.PicklingError(f"a worker does not know it by its name, and {error}") from error
+    made = rebuild_values.make_named, (identity.key_of(obj), cls, args)
+    return (*made, state_of(obj), None, None, rebuild_values.set_named)
+
+
+def _new_arguments(obj: Any) -> tuple[Any, ...]:
+    get = getattr(obj, "__getnewargs__", None)
+    return tuple(get()) if get is not None else ()
+
+
+def state_of(obj: Any) -> Any:
+    """Return the state of an object whose own reduction is only a name."""
+    get = getattr(obj, "__getstate__", None)
+    if get is not None:
+        return get()
+    names = dict(getattr(obj, "__dict__", {}))  # Python 3.10
+    slots = {n: getattr(obj, n) for n in copyreg._slotnames(type(obj)) if hasattr(obj, n)}  # type: ignore[attr-defined]
+    return names, slots
+
+
+def _reduce_object(pickler: Begins, obj: object) -> Any:
+    # It serves to be compared with ``is``, and is nothing besides.
+    home = installed_home(obj)
+    if home is not None:
+        return getattr, home
+    return rebuild_values.make_object, (identity.key_of(obj),)
+
+
+def _reduce_dataclass_sentinel(pickler: Begins, obj: Any) -> Any:
+    # Not by what it is: a plain pickle that was loaded here has made a copy of it.
+    return getattr, (dataclasses, _DATACLASS_SENTINELS[type(obj)])
+
+
+_DATACLASS_SENTINELS = {type(getattr(dataclasses, name)): name for name in ("MISSING", "KW_ONLY")}
+
+
+# --- exceptions
+
+
+def _is_redefined(kind: type, name: str) -> bool:
+    """Say whether Python code or an extension gave ``kind`` its method of this name."""
+    owner = next(cls for cls in kind.__mro__ if name in vars(cls))
+    return bool(owner.__flags__ & raw_exceptions.HEAP_TYPE)
+
+
+def _is_plain_exception(kind: type) -> bool:
+    """Say whether pickle would make an exception of this class by calling its ``__init__``.
+
+    That often wants other arguments than ``args`` has; and then attributes are set, which the class
+    may refuse, but for those in slots, which are lost.
+    """
+    if not issubclass(kind, BaseException) or not kind.__flags__ & raw_exceptions.HEAP_TYPE:
+        return False
+    if any(_is_redefined(kind, name) for name in ("__reduce__", "__reduce_ex__")):
+        return False
+    set_state = kind.__setstate__  # type: ignore[attr-defined,unused-ignore]
+    return type(set_state) is _C_METHOD or any("__slots__" in vars(cls) for cls in kind.__mro__)
+
+
+def _reduce_exception(pickler: Begins, exc: BaseException) -> Any:
+    """Return an exception as its class, ``args``, attributes and slots."""
+    cls, args = type(exc), raw_exceptions.args_of(exc)
+    if isinstance(cls.__new__, types.FunctionType):
+        try:
+            cls.__new__(cls, *args)
+        except Exception as error:
+            raise pickle.PicklingError(f"its __new__ does not take its args: {error}") from error
+    made = rebuild.empty_exception, (cls, args)
+    state = dict(raw_exceptions.names_of(exc)), raw_exceptions.slots_of(exc)
+    return (*made, state, None, None, rebuild.set_exception)
+
+
+# --- types
+
+
+def _reduce_type_parameter(pickler: Begins, made: Any) -> Any:
+    name = made.__name__
+    if _goes_by_name(made, name):
+        return name
+    constraints: tuple[Any, ...] = ()
+    keywords: dict[str, Any] = {}
+    key, kind, module = identity.key_of(made), type(made).__name__, made.__module__
+    if pickler.begins(made):
+        constraints = getattr(made, "__constraints__", ())
+        keywords = _keywords_of(made)
+    elif kind == "TypeVar" and sys.version_info >= (3, 12):  # its bound refers to it
+        return rebuild_values.make_recursive_parameter, (key, name, module)
+    return rebuild_values.make_type_parameter, (key, kind, name, constraints, keywords, module)
+
+
+def _keywords_of(made: Any) -> dict[str, Any]:
+    keywords: dict[str, Any] = {}
+    for attribute, keyword in _KEYWORDS.items():
+        try:
+            value = getattr(made, attribute)
+        except Exception:  # not in this Python; or evaluated only now, when a name is missing
+            continue
+        if keyword == "default":
+            if type(value).__name__ != "NoDefaultType":
+                keywords[keyword] = value
+        elif value is not None and value is not False:
+            keywords[keyword] = value
+    return keywords
+
+
+def _reduce_type_alias(pickler: Begins, made: Any) -> Any:
+    name, key = made.__name__, identity.key_of(made)
+    if _goes_by_name(made, name):
+        return name
+    if not pickler.begins(made):  # its value refers to it
+        return rebuild_values.make_recursive_alias, (key, name, made.__module__)
+    value = made.__value__
+    return rebuild_values.make_type_alias, (key, name, value, made.__type_params__, made.__module__)
+
+
+def _reduce_parameter_part(pickler: Begins, made: Any) -> Any:
+    return type(made), (made.__origin__,)
+
+
+# --- what works within one process only
+
+
+def is_single_dispatch(fn: types.FunctionType) -> bool:
+    """Say whether `functools.singledispatch` made ``fn``."""
+    return fn.__code__ is _SINGLE_DISPATCH
+
+
+def reduce_single_dispatch(fn: Any) -> Any:
+    """Return a `functools.singledispatch` function as its implementations."""
+    registered = [pair for pair in fn.registry.items() if pair[0] is not object]
+    own = ("register", "dispatch", "registry", "_clear_cache")
+    attributes = {name: value for name, value in vars(fn).items() if name not in own}
+    names = {name: getattr(fn, name) for name in functools.WRAPPER_ASSIGNMENTS if hasattr(fn, name)}
+    state = registered, attributes, names
+    made = rebuild_values.make_single_dispatch, (fn.registry[object],)
+    return (*made, state, None, None, rebuild_values.set_single_dispatch)
+
+
+def _reduce_context_var(pickler: Begins, var: contextvars.ContextVar[Any]) -> Any:
+    home = installed_home(var)
+    if home is not None:
+        return getattr, home
+    value = value_of(var)
+    if not identity.is_known(var):
+        _values[id(var)] = value
+    elif identity.is_own(var) and not _is_same(_values[id(var)], value):
+        identity.new_key(var)
+        _values[id(var)] = value
+    return rebuild_values.make_context_var, (identity.key_of(var), var.name, value)
+
+
+# The values that variables had when they got their keys.
+_values: dict[int, tuple[Any, ...]] = {}
+
+
+def value_of(var: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
+    """Return the value of ``var`` here, or its default, as a tuple; empty if it has neither."""
+    try:
+        return (var.get(),)
+    except LookupError:
+        return ()
+
+
+def _is_same(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
+    return len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True))
+
+
+def _reduce_weak_container(pickler: Begins, weak: Any) -> Any:
+    content = list(weak) if isinstance(weak, weakref.WeakSet) else list(weak.items())
+    made = rebuild_values.make_weak_container, (type(weak),)
+    return (*made, content, None, None, rebuild_values.set_weak_container)
+
+
+def _refuse(pickler: Begins, obj: Any) -> Any:
+    raise pickle.PicklingError(f"cannot pickle {type(obj).__name__!r} object")
+
+
+def way_of(kind: type) -> Reducer | None:
+    """Return what reduces objects of a type that is not in `REDUCERS`; None leaves it to pickle."""
+    if _is_plain_exception(kind):
+        return _reduce_exception
+    return _reduce_as_it_says if _may_say_its_name(kind) else None
+
+
+WEAK_CONTAINERS = (weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
+
+REDUCERS: dict[type, Reducer] = {
+    object: _reduce_object,
+    type(dataclasses.MISSING): _reduce_dataclass_sentinel,
+    type(dataclasses.KW_ONLY): _reduce_dataclass_sentinel,
+    typing.TypeVar: _reduce_type_parameter,
+    typing.ParamSpec: _reduce_type_parameter,
+    typing.ParamSpecArgs: _reduce_parameter_part,
+    typing.ParamSpecKwargs: _reduce_parameter_part,
+    contextvars.ContextVar: _reduce_context_var,
+    **dict.fromkeys(WEAK_CONTAINERS, _reduce_weak_container),
+    weakref.finalize: _refuse,
+}
+if sys.version_info >= (3, 11):
+    REDUCERS[typing.TypeVarTuple] = _reduce_type_parameter
+if sys.version_info >= (3, 12):
+    REDUCERS[typing.TypeAliasType] = _reduce_type_alias

@@ -1,0 +1,154 @@
+"""``nbqueue schedule``: list schedules; pause, resume, run and remove one; show its history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nbqueue.cli.parameters import COUNT, say, url_option
+from nbqueue.errors import ScheduleNotFound, UsageError
+from nbqueue.printable import visible
+
+if TYPE_CHECKING:
+    from nbqueue.client.schedules.schedule import Schedule
+
+_queue_option = click.option("-q", "--queue", metavar="NAME", help="Its queue. [default: any]")
+
+
+@click.group("schedule")
+def schedule() -> None:
+    """Look at schedules, and pause, run or remove them."""
+
+
+def _for_one(
+    name: str, *options: Callable[..., Any]
+) -> Callable[[Callable[..., None]], click.Command]:
+    """The decorator of a subcommand about one schedule, which it is given, and these options."""
+
+    def make(act: Callable[..., None]) -> click.Command:
+        def command(schedule_id: str, queue: str | None, url: str | None, **words: Any) -> None:
+            with _found(schedule_id, queue, url) as found:
+                act(found, **words)
+
+        command.__doc__ = act.__doc__
+        for option in (
+            url_option, _queue_option, *options, click.argument("schedule_id", metavar="ID")
+        ):  # fmt: skip
+            command = option(command)
+        return schedule.command(name)(command)
+
+    return make
+
+
+@schedule.command("list")
+@_queue_option
+@url_option
+def list_all(queue: str | None, url: str | None) -> None:
+    """List the schedules, each with when it runs next and last ran."""
+    import nbqueue
+
+    with nbqueue.connect(url or None) as client:
+        rows = client.inspector.schedules(queue).rows()
+    if not rows:
+        click.echo("There are no schedules.")
+        return
+    names = ("ID", "QUEUE", "SPEC", "ZONE", "NEXT", "LAST", "TYPE")
+    lines = [
+        (
+            row["id"], row["queue"], row["spec"] or "?", row["tz"] or "?",
+            "paused" if row["paused"] else _zoned(row["next_at"], row["spec"], row["tz"]),
+            _zoned(row["prev_at"], row["spec"], row["tz"]), row["type"] or row["fault"] or "?",
+        )
+        for row in rows
+    ]  # fmt: skip
+    _table(names, lines)
+
+
+@_for_one("pause")
+def pause(found: Schedule) -> None:
+    """Let its times pass without a run."""
+    found.pause()
+    say(f"Paused {found.id}.")
+
+
+@_for_one("resume")
+def resume(found: Schedule) -> None:
+    """Run it again from its next time on."""
+    found.resume()
+    next_at = _zoned(found.next_at, found.spec, found.tz)
+    say(f"Resumed {found.id}; it runs next at {next_at}.")
+
+
+@_for_one("run")
+def run(found: Schedule) -> None:
+    """Run it once more now, paused or not. Prints the id of the task; waits for nothing."""
+    say(found.run_now().id)
+
+
+@_for_one("remove")
+def remove(found: Schedule) -> None:
+    """Forget it with its history. Its tasks go on."""
+    found.remove()
+    say(f"Removed {found.id}.")
+
+
+@_for_one(
+    "history",
+    click.option("-n", "limit", type=COUNT, default=20, show_default=True),
+)
+def history(found: Schedule, limit: int) -> None:
+    """Show what became of its last times, newest first."""
+    lines = [
+        (
+            _time(each["at"]),
+            _time(each["due"]) if each["due"] else "by hand",
+            each["outcome"],
+            each["task_id"] or each["detail"],
+        )
+        for each in found.history(limit)
+    ]
+    _table(("AT", "DUE", "OUTCOME", "TASK OR REASON"), lines)
+
+
+@contextmanager
+def _found(schedule_id: str, queue: str | None, url: str | None) -> Iterator[Schedule]:
+    import nbqueue
+
+    client = nbqueue.connect(url or None)
+    try:
+        handles = [each for each in client.inspector.schedules(queue) if each.id == schedule_id]
+        if not handles:
+            raise ScheduleNotFound(
+                f"there is no schedule {schedule_id!r}: `nbqueue schedule list` shows all"
+            )
+        if len(handles) > 1:
+            names = ", ".join(each.queue for each in handles)
+            raise UsageError(f"several queues have a schedule {schedule_id!r}: say -q ({names})")
+        yield handles[0]
+    finally:
+        # Not its end as a context manager, which would wait for the tasks.
+        client.close()
+
+
+def _zoned(moment: datetime | None, spec: object, tz: object) -> str:
+    """A time of a schedule in its zone."""
+    from nbqueue.cron import shown_zone
+    from nbqueue.views.format import short_zoned_time
+
+    return "-" if moment is None else short_zoned_time(moment, shown_zone(spec, tz))
+
+
+def _time(moment: datetime | None) -> str:
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _table(names: tuple[str, ...], lines: list[Any]) -> None:
+    lines = [tuple(map(visible, line)) for line in lines]
+    widths = [max(len(line[i]) for line in (names, *lines)) for i in range(len(names))]
+    for line in (names, *lines):
+        cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        say("  ".join(cells).rstrip())

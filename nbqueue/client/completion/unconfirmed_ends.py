@@ -1,0 +1,63 @@
+"""Announced ends that nothing proves, each to be looked up in the store before it counts.
+
+Anybody who can write to Redis can announce the end of a task. Honest announcements are published
+by the script that ended the task, so the first look confirms them. A look that confirms less than
+all of its announcements is followed by a pause, which doubles each time, up to a second: forged
+announcements cost little, however many there are. Pure; the listener's lock guards it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+from nbqueue.client.futures.outcome import End
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+MOST_AT_ONCE = 64
+"""The most tasks that one look asks about."""
+
+Announced = dict[str, "End | None"]
+"""What was announced of each task; None where the announcement leaves it to the store."""
+
+
+class Doubts:
+    """Times are seconds on a monotonic clock."""
+
+    def __init__(self) -> None:
+        self._by_queue: dict[str, Announced] = {}
+        self._in_hand: set[tuple[str, str]] = set()
+        self._pause = 0.0
+        self._next_at = 0.0
+
+    def add(self, queue: str, ends: Iterable[tuple[str, End | None]]) -> None:
+        """Note announcements. The latest one for a task counts."""
+        self._by_queue.setdefault(queue, {}).update(ends)
+
+    def has(self, queue: str, task_id: str) -> bool:
+        """Whether an announced end of this task is still to be looked up."""
+        return task_id in self._by_queue.get(queue, ()) or (queue, task_id) in self._in_hand
+
+    def take(self, now: float) -> tuple[str, Announced] | None:
+        """Take out tasks of one queue to look at; None if there are none, or during a pause."""
+        if now < self._next_at:
+            return None
+        for queue, waiting in list(self._by_queue.items()):
+            chosen = {task_id: waiting.pop(task_id) for task_id in [*islice(waiting, MOST_AT_ONCE)]}
+            if not waiting:
+                del self._by_queue[queue]
+            if chosen:
+                self._in_hand.update((queue, task_id) for task_id in chosen)
+                return queue, chosen
+        return None
+
+    def looked(self, queue: str, looked_at: Iterable[str], now: float, *, in_vain: bool) -> None:
+        """Note that a look was made; ``in_vain``: a task that was said to have ended goes on."""
+        self._in_hand.difference_update((queue, task_id) for task_id in looked_at)
+        self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE) if in_vain else 0.0
+        self._next_at = now + self._pause
+
+    def next_in(self, now: float) -> float | None:
+        """For how many seconds there is nothing to look at; None: until something is added."""
+        return max(self._next_at - now, 0.0) if self._by_queue else None

@@ -1,0 +1,97 @@
+"""The futures of a task group: in the order of their arguments, and in that of their ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
+
+from nbqueue.client.futures.future import TaskFuture
+from nbqueue.client.live.display import awaited_shown
+
+if TYPE_CHECKING:
+    from nbqueue.client.futures.group import TaskGroup
+    from nbqueue.client.futures.outcome import Outcome
+
+T = TypeVar("T")
+
+
+class InOrder:
+    """Whether what ended is enough for the results: all, or all up to the first that failed."""
+
+    def __init__(self, outcomes: Sequence[Outcome | None], passes_failures: bool) -> None:
+        self._outcomes = outcomes
+        self._passes = passes_failures
+        self._next = 0
+
+    def __call__(self) -> bool:
+        # Those that were looked at are not looked at again: it is asked at each end.
+        while self._next < len(self._outcomes):
+            outcome = self._outcomes[self._next]
+            if outcome is None or (outcome.is_failed and not self._passes):
+                return outcome is not None
+            self._next += 1
+        return True
+
+
+class Completions(Generic[T]):
+    """The futures of a group, in the order in which their tasks end. An iterator, of both kinds.
+
+    The time-out is for ``for``; with ``async for``, use `asyncio.timeout`.
+    """
+
+    def __init__(self, group: TaskGroup[T], until: float | None) -> None:
+        self._group = group
+        self._until = until
+        self._given = 0
+        self._since = time.monotonic()
+
+    def __iter__(self) -> Completions[T]:
+        return self
+
+    def __next__(self) -> TaskFuture[T]:
+        if self._given == len(self._group):
+            raise StopIteration
+        if not self._has_next():
+            self._group._wait_until(self._has_next, self._until, self._since)
+        return self._next()
+
+    def __aiter__(self) -> Completions[T]:
+        return self
+
+    async def __anext__(self) -> TaskFuture[T]:
+        if self._given == len(self._group):
+            raise StopAsyncIteration
+        group = self._group
+        waiting = group._async_waiters.wait(group._changed, self._has_next)
+        await awaited_shown(group, waiting, self._since)
+        return self._next()
+
+    def _has_next(self) -> bool:
+        return self._given < len(self._group._ended)
+
+    def _next(self) -> TaskFuture[T]:
+        self._given += 1
+        return self._group._future_at(self._group._ended[self._given - 1])
+
+
+class Futures(Sequence[TaskFuture[T]]):
+    """The futures of a group, each made when first asked for."""
+
+    def __init__(self, group: TaskGroup[T]) -> None:
+        self._group = group
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+    @overload
+    def __getitem__(self, index: int) -> TaskFuture[T]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[TaskFuture[T]]: ...
+    def __getitem__(self, index: int | slice) -> TaskFuture[T] | Sequence[TaskFuture[T]]:
+        if isinstance(index, slice):
+            return [self._group._future_at(i) for i in range(len(self))[index]]
+        return self._group._future_at(range(len(self))[index])
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} futures of {self._group!r}>"

@@ -1,0 +1,287 @@
+"""How a task ended: what the store says about it, turned into a value or an exception.
+
+What the store says is bytes. They are loaded by the first who asks for the value, in his own
+thread, and only once their signature was found good.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from typing import Any, Final, NamedTuple
+
+from nbqueue.broker.reads.task_record import Ending, TaskRecord
+from nbqueue.calls import payloads, raw_exceptions
+from nbqueue.calls.cancellation import cancellation
+from nbqueue.calls.exceptions import error_text, load_exception
+from nbqueue.calls.functions import load_value
+from nbqueue.calls.keys.signing import Keyring
+from nbqueue.client.futures.json_results import json_value, plain_value
+from nbqueue.errors import (
+    NbqueueError,
+    SignatureError,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
+    TaskNotFound,
+)
+from nbqueue.runtime.forks import in_children
+from nbqueue.wire import states
+
+DELETED: Final = "deleted"
+"""Stands beside the states of a task for one that is no longer in the store."""
+
+_ONE_END = struct.Struct(">HcI")
+REMOVED: Final = "removed"
+"""The same for one that was deleted before it was done, as whoever deleted it announced."""
+
+GONE: Final = "gone"
+"""The same for one that was found to be gone, with no word of why."""
+
+_STATES = {b"c": states.COMPLETED, b"a": states.ARCHIVED, b"d": DELETED, b"x": REMOVED}
+
+_settle = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _settle
+    _settle = threading.Lock()
+
+
+in_children(_renew_lock)
+
+
+class End(NamedTuple):
+    """The end of a task as it was told or found, not yet looked into.
+
+    ``body`` is the result of a completed task and the exception of an archived one, ``text`` what
+    is known of the latter where there is no exception. ``error`` is set where the exception is
+    known here already: that of a task that this client cancelled; or, with the state unknown
+    (empty), why waiting for a task ended before the task. ``value`` is the content of a ``body``
+    whose signature was verified.
+    """
+
+    state: str
+    body: bytes = b""
+    text: str = ""
+    error: Exception | None = None
+    value: memoryview | None = None
+
+
+CANCELLED: Final = End(states.ARCHIVED, error=TaskCancelled("the task was cancelled"))
+"""The end of all tasks that this client cancelled. Each raises an exception of its own."""
+
+
+class Outcome:
+    """The end of one task: a value, or an exception. Loaded when first asked for.
+
+    ``is_call`` says that only what a holder of the signing key made may be its result. That of a
+    message is what its handler wrote: a JSON value, else the plain bytes, None for nothing at all.
+    ``is_json`` says that it is a call whose result is JSON, unsigned and never unpickled.
+    A message that is gone without a word is taken for done, as Asynq deletes what is done; `gone`
+    says when it cannot be.
+    """
+
+    __slots__ = (
+        "_end", "_is_call", "_is_json", "_keyring", "_loaded", "_task_id", "is_cancelled", "state",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        task_id: str,
+        end: End,
+        keyring: Keyring,
+        is_call: bool = True,
+        is_json: bool = False,
+    ) -> None:
+        self.state = end.state
+        if end.state == GONE and is_call:
+            self.state = DELETED
+        elif end.state in (DELETED, GONE) and (end.body or not is_call):
+            # Kept for no time at all, so that its end is all that there ever was of it.
+            self.state = states.COMPLETED
+        elif end.state == REMOVED:
+            self.state = DELETED
+        self._task_id = task_id
+        self._end: End | None = end
+        self._keyring = keyring
+        self._is_call = is_call
+        self._is_json = is_json
+        self._loaded: tuple[Any, Exception | None] | None = None
+        self.is_cancelled = isinstance(end.error, TaskCancelled)
+        # Loading is for whoever asks, except where it must be known whether this is a
+        # cancellation, because a Future ends in another way then.
+        if end.error is None and end.state == states.ARCHIVED and b"TaskCancelled" in end.body:
+            self.is_cancelled = self._is_as_cancelled_here(end.body) or isinstance(
+                self.load()[1], TaskCancelled
+            )
+
+    def _is_as_cancelled_here(self, body: bytes) -> bool:
+        """Whether a client of this version wrote it, and signed it: found without loading it."""
+        _, known = cancellation()
+        if len(body) != len(known) or body[27:] != known[27:]:
+            return False
+        try:
+            self._verified(body, payloads.EXCEPTION)
+        except SignatureError:
+            return False
+        return True
+
+    @property
+    def is_failed(self) -> bool:
+        """True unless the task completed. A result may still turn out to be not signed."""
+        return self.state != states.COMPLETED
+
+    @property
+    def unread_bytes(self) -> int:
+        """How large the result is as long as nobody has loaded it; then 0."""
+        end = self._end
+        return len(end.body) if end is not None else 0
+
+    def load(self) -> tuple[Any, Exception | None]:
+        """The value and None, or None and the exception. The same objects each time."""
+        loaded = self._loaded
+        if loaded is not None:
+            return loaded
+        end = self._end
+        if end is not None:
+            try:
+                loaded = self._load(end)
+            except Exception as error:
+                loaded = None, error
+            with _settle:
+                if self._loaded is None:
+                    self._loaded, self._end = loaded, None
+        assert self._loaded is not None
+        return self._loaded
+
+    def _load(self, end: End) -> tuple[Any, Exception | None]:
+        if end is CANCELLED:
+            return None, TaskCancelled("the task was cancelled", self._task_id)
+        if end.error is not None:
+            return None, end.error
+        if self.state == states.COMPLETED:
+            if self._is_json:
+                return json_value(end.body, self._task_id), None
+            if not self._is_call and not payloads.is_result(end.body):
+                return plain_value(end.body), None
+            value = self._verified(end.body, payloads.VALUE) if end.value is None else end.value
+            return load_value(value), None
+        if self.state == states.ARCHIVED:
+            if not end.body:
+                return None, TaskFailed(
+                    end.text or "the task was archived by hand, and did not run", self._task_id
+                )
+            body = self._verified(end.body, payloads.EXCEPTION)
+            return None, self._raisable(load_exception(body, self._task_id))
+        return None, TaskNotFound(
+            end.text
+            or f"task {self._task_id} is no longer in the store: it was deleted, or its retention "
+            "was over before its result could be read",
+            self._task_id,
+        )
+
+    def _verified(self, body: bytes, kind: int) -> memoryview:
+        result = self._keyring.verify_result(body, self._task_id)
+        if result.kind != kind:
+            raise SignatureError(
+                f"the result of task {self._task_id} lies where it does not belong"
+            )
+        return result.body
+
+    def _raisable(self, exc: BaseException) -> Exception:
+        if isinstance(exc, TaskError) and not exc.task_id:
+            exc.task_id = self._task_id
+        return exc if isinstance(exc, Exception) else self._as_exception(exc)
+
+    def _as_exception(self, exc: BaseException) -> Exception:
+        """A task that calls sys.exit() must not end the program that asks for its result."""
+        failed: BaseException
+        if isinstance(exc, raw_exceptions.group_types()):
+            members = map(self._raisable, raw_exceptions.members_of(exc))
+            failed = raw_exceptions.plain_group(str(exc.message), members)  # type: ignore[attr-defined,unused-ignore]
+            raw_exceptions.set_attributes(failed, raw_exceptions.names_of(exc), {})
+        else:
+            failed = TaskFailed(error_text(exc), self._task_id, str(exc.__cause__ or ""))
+        raw_exceptions.set_cause(failed, exc.__cause__)
+        assert isinstance(failed, Exception)
+        return failed
+
+
+def read_announcement(data: bytes) -> tuple[list[tuple[str, End]], list[str]]:
+    """Return the ends in a message of ``announce.lua``, and the tasks to be read from the store.
+
+    These are the ones whose result was too large to announce, and those that were archived
+    without an exception: what is known of the error then lies in the task's message.
+    """
+    ends: list[tuple[str, End]] = []
+    unread: list[str] = []
+    at, size = 0, _ONE_END.size
+    while at < len(data):
+        if len(data) - at < size:
+            break  # somebody else said it
+        id_length, letter, length = _ONE_END.unpack_from(data, at)
+        middle = at + size + id_length
+        task_id = data[at + size : middle].decode("utf-8", "replace")
+        at = middle + length
+        state = _STATES.get(letter)
+        if state is None or (state == states.ARCHIVED and not length):
+            unread.append(task_id)
+        else:
+            # One for each task: not by the function in Python that a class of named tuples has.
+            end = tuple.__new__(End, (state, data[middle:at], "", None, None))
+            ends.append((task_id, end))
+    return ends, unread
+
+
+def verified(end: End, task_id: str, keyring: Keyring) -> End | None:
+    """Return an announced ``end`` if a holder of the key signed the result in it, else None."""
+    if end.state not in (states.COMPLETED, DELETED):
+        return None  # the error of an attempt is signed, too, and the task may be tried again
+    value = keyring.verify_value(end.body, task_id)
+    return None if value is None else tuple.__new__(End, (end.state, end.body, "", None, value))
+
+
+def end_of(record: TaskRecord | None) -> End:
+    """The end of a task that is known to have ended, from what the store holds of it."""
+    if record is None:
+        return End(GONE)
+    if record.state == states.COMPLETED:
+        return End(record.state, record.result or b"")
+    return End(states.ARCHIVED, record.error or b"", record.message.error_msg)
+
+
+def end_as(ending: Ending | None) -> End | None:
+    """The same of a task that may not have ended: then None."""
+    if ending is None:
+        return End(GONE)
+    if ending.state == states.COMPLETED:
+        return End(ending.state, ending.result)
+    if ending.state == states.ARCHIVED:
+        return End(ending.state, ending.error, ending.error_text)
+    return None
+
+
+def gone(task_id: str, *, is_kept: bool, last_state: str) -> End:
+    """The end of a message that is gone from the store, with no word of why.
+
+    ``is_kept``: it has a retention, so it would still be there if it had completed just now.
+    ``last_state``: that in which it was seen last.
+    """
+    if last_state == states.AGGREGATING:
+        text = (
+            f"task {task_id} has left its aggregation group: a program in Go made one task of the "
+            "group, and tells nobody its id; or the task was deleted"
+        )
+        return End(REMOVED, text=text)
+    return End(REMOVED if is_kept else GONE)
+
+
+def broken(task_id: str, error: BaseException) -> End:
+    """The end of the waiting for a task when the code that waits has a fault."""
+    fault = NbqueueError(
+        f"waiting for task {task_id} failed within nbqueue ({type(error).__name__}: {error}); the "
+        f"task goes on, and q.get({task_id!r}) waits for it anew"
+    )
+    fault.__cause__ = error
+    return End("", error=fault)

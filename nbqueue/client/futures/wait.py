@@ -1,0 +1,148 @@
+"""Waiting for any futures and groups together."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from nbqueue.calls.exceptions import error_text
+from nbqueue.client.futures.future import TaskFuture
+from nbqueue.client.futures.group import Counts, TaskGroup
+from nbqueue.client.futures.waits import seconds_of
+from nbqueue.client.live.display import wait_shown
+from nbqueue.durations import Duration
+from nbqueue.errors import UsageError
+from nbqueue.moved_modules import public
+
+ALL_COMPLETED = concurrent.futures.ALL_COMPLETED
+FIRST_COMPLETED = concurrent.futures.FIRST_COMPLETED
+FIRST_EXCEPTION = concurrent.futures.FIRST_EXCEPTION
+
+
+class Waited(NamedTuple):
+    """What `wait` found: the futures that are done, and those that are not."""
+
+    done: set[TaskFuture[Any]]
+    not_done: set[TaskFuture[Any]]
+
+
+@public
+def wait(
+    *handles: TaskFuture[Any] | TaskGroup[Any] | Iterable[Any],
+    timeout: Duration | None = None,
+    return_when: str = ALL_COMPLETED,
+) -> Waited:
+    """Wait for futures and groups, given one by one or in lists, and show one bar for all of them.
+
+    ``timeout``: how long at most, a duration; when it is over, what is not done goes on.
+    ``return_when``: as in `concurrent.futures.wait`. Ending the wait ends no task.
+
+    >>> done, not_done = nbqueue.wait(f, g, timeout="10m")
+
+    Raises `UsageError` for what is neither a future nor a group of nbqueue.
+    """
+    if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
+        raise UsageError(
+            f"return_when={return_when!r} must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION"
+        )
+    together = Together(list(_flat(handles)))
+    seconds = seconds_of(timeout)
+    wait_shown(together, together.changed, lambda: together.is_enough(return_when), seconds)
+    done = {future for future in together.futures if future.done()}
+    return Waited(done, set(together.futures) - done)
+
+
+def _flat(handles: Iterable[Any]) -> Iterable[TaskFuture[Any]]:
+    for handle in handles:
+        if isinstance(handle, TaskFuture):
+            yield handle
+        elif isinstance(handle, TaskGroup):
+            yield from handle.futures
+        elif isinstance(handle, Iterable) and not isinstance(handle, str | bytes):
+            yield from _flat(handle)
+        else:
+            raise UsageError(f"{handle!r} is neither a future nor a group of nbqueue")
+
+
+class Together:
+    """Futures that are waited for together; for a card it is what a `TaskGroup` is."""
+
+    name: str | None = None
+
+    def __init__(self, futures: list[TaskFuture[Any]]) -> None:
+        self.futures = list(dict.fromkeys(futures))
+        self.changed = threading.Condition()
+        self._callbacks: list[Callable[[Any], object]] = []
+        self._by_place = {(future.queue, future.id): future for future in self.futures}
+        self._ended: list[TaskFuture[Any]] = []
+        self._ended_ms: int | None = None
+        if self.futures:
+            self._session = self.futures[0]._attached()
+            self._begun_ms = self._session.clock.now_ms()
+        for future in self.futures:
+            future.add_done_callback(self._on_done)
+
+    @property
+    def type(self) -> str:
+        """The names of the functions."""
+        return ", ".join(sorted({future.name or future.type for future in self.futures}))
+
+    @property
+    def queue(self) -> str:
+        """The names of the queues."""
+        return ", ".join(sorted({future.queue for future in self.futures}))
+
+    def _on_done(self, future: TaskFuture[Any]) -> None:
+        with self.changed:
+            self._ended.append(future)
+            if self.done():
+                self._ended_ms = self._session.clock.now_ms()
+            callbacks = list(self._callbacks)
+            self.changed.notify_all()
+        for callback in callbacks:
+            callback(self)
+
+    def done(self) -> bool:
+        return len(self._ended) == len(self.futures)
+
+    def is_enough(self, return_when: str) -> bool:
+        """Whether what ended is what was waited for."""
+        if self.done():
+            return True
+        if return_when == FIRST_COMPLETED:
+            return bool(self._ended)
+        return return_when == FIRST_EXCEPTION and any(map(_is_failed, self._ended))
+
+    def counts(self) -> Counts:
+        ended = list(self._ended)
+        cancelled = sum(future.cancelled() for future in ended)
+        failed = sum(map(_is_failed, ended)) - cancelled
+        return Counts(len(self.futures), len(ended) - failed - cancelled, failed, cancelled)
+
+    def on_progress(self, callback: Callable[[Any], object]) -> None:
+        with self.changed:
+            self._callbacks.append(callback)
+
+    def cancel(self) -> int:
+        return sum(future.cancel() for future in self.futures if not future.done())
+
+    def _unended_by_queue(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for future in self.futures:
+            if not future.done():
+                found.setdefault(future.queue, []).append(future.id)
+        return found
+
+    def _holds(self, queue: str, task_id: str) -> bool:
+        return (queue, task_id) in self._by_place
+
+    def _first_errors(self, most: int) -> list[tuple[str, str]]:
+        failed = [f for f in list(self._ended) if _is_failed(f) and not f.cancelled()][:most]
+        return [(f.name or f.type, error_text(f.exception(0) or Exception())) for f in failed]
+
+
+def _is_failed(future: TaskFuture[Any]) -> bool:
+    outcome = future._outcome
+    return outcome is not None and outcome.is_failed

@@ -1,0 +1,235 @@
+"""Follows the events of queues, for what is shown live: one connection for all views.
+
+The thread runs only while somebody follows something. Whoever follows is told what happened to
+which tasks, and, where it may have missed something, that it must look for itself: when it begins,
+after a lost connection, and when the stream's cap dropped entries before they were read.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nbqueue.errors import StoreError
+from nbqueue.runtime.backoff import Backoff
+from nbqueue.runtime.wakeup import Bell
+from nbqueue.transport import resp
+from nbqueue.transport.nonblocking import Link, LinkLost
+from nbqueue.wire.keys import stored_keys, stored_name
+from nbqueue.wire.task_events import read_event
+
+if TYPE_CHECKING:
+    from nbqueue.store.connection import Store
+
+log = logging.getLogger("nbqueue.client")
+
+_COUNT = 500
+_BLOCK_SECONDS = 10.0
+_ANSWER_SECONDS = 30.0
+
+
+class Happened(NamedTuple):
+    """A transition of tasks. ``event`` is one of the words of docs/schemas.md, or empty: then look
+    at the tasks themselves, for something may have been missed."""
+
+    event: str
+    at_ms: int
+    ids: list[str]
+
+
+LOOK = Happened("", 0, [])
+
+OnEvent = Callable[[Happened], None]
+
+
+class EventFeed:
+    """See the module. `follow` and what it returns may be called from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._followers: dict[str, list[OnEvent]] = {}
+        self._fresh: list[OnEvent] = []
+        self._last: dict[str, str] = {}
+        self._thread: threading.Thread | None = None
+        self._bell: Bell | None = None
+        self._backoff = Backoff(first=0.5)
+        self.trouble = ""
+        """Why nothing is heard now; empty if all is well, or if nobody follows anything."""
+
+    def follow(self, queue: str, on_event: OnEvent) -> Callable[[], None]:
+        """Call ``on_event`` for all that happens in ``queue``, in a thread of the feed's, until the
+        function that is returned is called."""
+        with self._lock:
+            self._followers.setdefault(queue, []).append(on_event)
+            self._fresh.append(on_event)
+            if self._thread is None:
+                self._bell = Bell()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._bell,), name="nbqueue-events", daemon=True
+                )
+                self._thread.start()
+            self._wake()
+
+        def stop() -> None:
+            with self._lock:
+                followers = self._followers.get(queue, [])
+                if on_event in followers:
+                    followers.remove(on_event)
+                if not followers:
+                    self._followers.pop(queue, None)
+                    self._last.pop(queue, None)
+                self._wake()
+
+        return stop
+
+    def close(self) -> None:
+        """Tell nobody anything any more."""
+        with self._lock:
+            self._followers.clear()
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._bell is not None:
+            self._bell.ring()
+
+    def _run(self, bell: Bell) -> None:
+        while True:
+            with self._lock:
+                if not self._followers:
+                    self._end()
+                    return
+            try:
+                self._connected(bell)
+            except (LinkLost, StoreError, OSError) as error:
+                log.debug("events are not heard for a while error=%s", error)
+                self.trouble = f"the store is away ({error}); it is tried again and again"
+                threading.Event().wait(self._backoff.pause())
+            except Exception:
+                log.exception("events of queues could not be followed, and are followed anew")
+                self.trouble = "events could not be followed; it is tried again and again"
+                threading.Event().wait(self._backoff.pause())
+            with self._lock:
+                # What happened meanwhile may have left the stream.
+                self._fresh = [each for group in self._followers.values() for each in group]
+
+    def _end(self) -> None:
+        self._thread = None
+        self.trouble = ""
+        if self._bell is not None:
+            self._bell.close()
+        self._bell = None
+        self._last.clear()
+
+    def _connected(self, bell: Bell) -> None:
+        """Follow over one connection, until it is lost or nobody follows any more."""
+        link = Link(self._store)
+        try:
+            while True:
+                with self._lock:
+                    queues = list(self._followers)
+                if not queues:
+                    return
+                self._begin(link, queues)
+                if not self._wait(link, bell, queues):
+                    # What is followed changed, and a read that waits cannot be called back.
+                    link.close()
+                    link = Link(self._store)
+        finally:
+            link.close()
+
+    def _begin(self, link: Link, queues: list[str]) -> None:
+        """Find where new queues' streams end; only then can those who follow look themselves."""
+        _ask(link, ("XLEN", stored_keys(queues[0]).events))  # does it answer?
+        self._backoff.reset()
+        self.trouble = ""
+        for queue in queues:
+            if queue not in self._last:
+                [newest] = _ask(
+                    link, ("XREVRANGE", stored_keys(queue).events, "+", "-", "COUNT", 1)
+                )
+                self._last[queue] = newest[0][0].decode() if newest else "0-0"
+        with self._lock:
+            fresh, self._fresh = self._fresh, []
+        for on_event in fresh:
+            self._tell([on_event], LOOK)
+
+    def _wait(self, link: Link, bell: Bell, queues: list[str]) -> bool:
+        """Read on until the bell rings.
+
+        Raises `LinkLost` if the store leaves a read unanswered for longer than that may wait.
+
+        Returns whether the connection can go on being used."""
+        while True:
+            streams = [stored_keys(queue).events for queue in queues]
+            since = [self._last[queue] for queue in queues]
+            found: list[Any] = []
+            block_ms = int(_BLOCK_SECONDS * 1000)
+            link.call(
+                ("XREAD", "COUNT", _COUNT, "BLOCK", block_ms, "STREAMS", *streams, *since),
+                found.append,
+            )
+            link.flush()
+            limit = time.monotonic() + _BLOCK_SECONDS + _ANSWER_SECONDS
+            while not found:
+                left = limit - time.monotonic()
+                if left <= 0:
+                    raise LinkLost("the store does not answer")
+                if _first_ready(link, bell, left) is bell:
+                    bell.silence()
+                    return False
+                link.read()
+            if isinstance(found[0], resp.ReplyError):
+                raise resp.store_error(found[0], link.url)
+            self._read(dict(zip(streams, queues, strict=True)), found[0] or [])
+
+    def _read(self, queues: dict[str, str], reply: list[Any]) -> None:
+        for stream, entries in reply:
+            queue = queues[stored_name(stream)]
+            with self._lock:
+                followers = list(self._followers.get(queue, ()))
+            if len(entries) == _COUNT:
+                # Far behind: what follows may be cut off before it is read.
+                self._tell(followers, LOOK)
+            for entry_id, pairs in entries:
+                self._last[queue] = entry_id.decode()
+                event = read_event(pairs)
+                if event is not None:
+                    self._tell(followers, Happened(*event))
+
+    @staticmethod
+    def _tell(followers: list[OnEvent], happened: Happened) -> None:
+        for on_event in followers:
+            try:
+                on_event(happened)
+            except Exception:
+                log.exception("what follows events failed")
+
+
+def _ask(link: Link, words: tuple[Any, ...]) -> list[Any]:
+    found: list[Any] = []
+    link.call(words, found.append)
+    link.flush()
+    limit = time.monotonic() + _ANSWER_SECONDS
+    while not found:
+        if time.monotonic() > limit:
+            raise LinkLost("the store does not answer")
+        _first_ready(link, None, 1.0)
+        link.read()
+    if isinstance(found[0], resp.ReplyError):
+        raise resp.store_error(found[0], link.url)
+    return found
+
+
+def _first_ready(link: Link, bell: Bell | None, timeout: float | None = None) -> Any:
+    with selectors.DefaultSelector() as selector:
+        selector.register(link, selectors.EVENT_READ)
+        if bell is not None:
+            selector.register(bell, selectors.EVENT_READ)
+        ready = selector.select(timeout)
+    found = {key.fileobj for key, _ in ready}
+    return bell if bell in found else link

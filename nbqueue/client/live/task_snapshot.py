@@ -1,0 +1,119 @@
+"""What is known of one task at one moment, as its card shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nbqueue.broker.reads.needed_workers import Needs
+from nbqueue.wire import fields, states
+from nbqueue.wire.attempts import attempts_made
+from nbqueue.wire.decoding import LAST_MS, MOST_ATTEMPTS, json_object, text, whole_number
+from nbqueue.wire.keys import stored_keys
+from nbqueue.wire.messages import read_message
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
+
+_FIELDS = (
+    fields.MSG,
+    fields.STATE,
+    fields.PENDING_SINCE,
+    fields.LEASE,
+    fields.ATTEMPT,
+    fields.DUE,
+    fields.LOST,
+    fields.FAILED,
+    "nbq:progress",
+    fields.PARKED,
+)
+
+_MOST_ATTEMPTS = 2000
+
+
+class Snapshot(NamedTuple):
+    """A task as the store had it. Times are Unix ms; None is unknown, or not yet."""
+
+    state: str
+    attempt: int
+    max_retry: int
+    retried: int
+    pending_ms: int | None
+    due_ms: int | None
+    started_ms: int | None
+    finished_ms: int | None
+    worker: str
+    error: str
+    progress: dict[str, Any]
+
+
+def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None:
+    """Read a task; None if there is none. Raises `StoreUnreachable`."""
+    [values] = session.broker.call(("HMGET", stored_keys(queue).task(task_id), *_FIELDS))
+    msg, state, since, lease, attempt, due, lost, mark, progress, parked = values
+    message = read_message(msg) if msg else None
+    if message is None or state is None:
+        return None
+    worker, started_ms = _lease_parts(text(lease or b""))
+    word = text(state)
+    has_begun = word in (states.ACTIVE, states.COMPLETED, states.ARCHIVED, states.RETRY)
+    ended_s = {states.COMPLETED: message.completed_at, states.ARCHIVED: message.last_failed_at}
+    finished_ms = whole_number(ended_s.get(word, 0) * 1000, 1, LAST_MS)
+    if finished_ms is not None:
+        # Asynq's fields have whole seconds; the attempt knows better.
+        exact = _last_attempt(session, queue, task_id, finished_ms)
+        started_ms, finished_ms = exact or (started_ms, finished_ms)
+    return Snapshot(
+        word,
+        attempts_made(
+            message,
+            word,
+            whole_number(attempt, 0, MOST_ATTEMPTS) or 0,
+            whole_number(lost, 0, MOST_ATTEMPTS) or 0,
+            mark,
+        ),
+        message.retry,
+        message.retried,
+        (whole_number(since, 0, LAST_MS * 1_000_000) or 0) // 1_000_000 or None,
+        _number(due) if word in (states.SCHEDULED, states.RETRY) else None,
+        started_ms if has_begun else None,
+        finished_ms,
+        worker if has_begun else "",
+        Needs(session.broker).text(queue, word, parked) or message.error_msg,
+        _progress(progress),
+    )
+
+
+def _last_attempt(
+    session: Session, queue: str, task_id: str, about_ms: int
+) -> tuple[int, int] | None:
+    """When the attempt that ended in this second began and ended, if it is still noted."""
+    key, wanted = stored_keys(queue).attempts, task_id.encode()
+    [entries] = session.broker.call(
+        ("XREVRANGE", key, about_ms + 3_000, about_ms - 1_000, "COUNT", _MOST_ATTEMPTS)
+    )
+    for _, pairs in entries:
+        row = dict(zip(pairs[::2], pairs[1::2], strict=False))
+        if row.get(b"task_id") == wanted:
+            began, ended = _number(row.get(b"started_at")), _number(row.get(b"finished_at"))
+            return (began, ended) if began is not None and ended is not None else None
+    return None
+
+
+def _lease_parts(lease: str) -> tuple[str, int | None]:
+    """Who fetched the task, and when: a token is ``<worker>:<Unix ms>:<number>``."""
+    holder, _, fetched_ms = lease.partition("|")[0].rpartition(":")[0].rpartition(":")
+    started_ms = whole_number(fetched_ms, 0, LAST_MS)
+    return (holder, started_ms) if started_ms is not None else ("", None)
+
+
+def _number(value: bytes | None) -> int | None:
+    return whole_number(value, 0, LAST_MS)
+
+
+def _progress(value: bytes | None) -> dict[str, Any]:
+    if not value:
+        return {}
+    try:
+        return json_object(value)
+    except ValueError:
+        return {}

@@ -1,0 +1,401 @@
+"""`Schedule`: the handle of what is enqueued again and again; how schedules are made and found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from nbqueue.broker.commands.schedules import (
+    HISTORY_CAP,
+    fire_schedule,
+    pause_schedule,
+    read_history,
+    remove_schedule,
+    stored_schedules,
+)
+from nbqueue.calls import payloads
+from nbqueue.calls.argument_digest import call_digest
+from nbqueue.calls.functions import dump_arguments
+from nbqueue.checks import is_whole
+from nbqueue.client.futures.future import TaskFuture, attach
+from nbqueue.client.futures.json_results import has_json_result
+from nbqueue.client.futures.task_facts import About
+from nbqueue.client.schedules.entries import (
+    SETTINGS,
+    Found,
+    call_text,
+    find,
+    new_entry,
+    options_of,
+    put,
+    signed,
+    updated,
+    with_settings,
+)
+from nbqueue.client.schedules.forms import ScheduleForms
+from nbqueue.client.schedules.rows import next_at, prev_at, read_row
+from nbqueue.client.submitting.messages import _Message
+from nbqueue.client.submitting.prepared_call import UnsentCall
+from nbqueue.client.submitting.resolved_options import Terms
+from nbqueue.client.submitting.submitter import TaskFunction
+from nbqueue.client.submitting.unconfirmed import confirmed
+from nbqueue.errors import ScheduleNotFound, StoreError, TaskNotFound, UsageError
+from nbqueue.moved_modules import public
+from nbqueue.transport.script_call import NewTask
+from nbqueue.wire.decoding import moment, whole_number
+from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, scheduler_history, stored_keys
+from nbqueue.wire.messages import TaskMessage
+from nbqueue.wire.schedule_record import ScheduleEntry, asynq_id
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
+
+_TRIES = 10
+
+
+@public
+class Schedule(ScheduleForms):
+    """The handle of a schedule: what is enqueued, and when. It lives in the store, not in here.
+
+    Made by `Client.schedule`, `Client.schedule_message` and `Client.schedules`.
+
+    >>> s = q.schedule(report, "0 7 * * mon-fri", tz="Europe/Paris", id="report")
+    >>> s.next_at, s.prev_at, s.paused
+    >>> s.pause(); s.resume(); s.run_now().result(); s.history(10); s.remove()
+
+    What changes is read from the store whenever it is asked for. Once somebody has removed the
+    schedule, everything but ``id`` and ``queue`` raises `ScheduleNotFound`.
+    """
+
+    def __init__(self, session: Session, queue: str, schedule_id: str) -> None:
+        self._session = session
+        self._queue = queue
+        self._id = schedule_id
+
+    @property
+    def id(self) -> str:
+        """Its id, which is unique in its queue."""
+        return self._id
+
+    @property
+    def queue(self) -> str:
+        """The queue into which its tasks go."""
+        return self._queue
+
+    @property
+    def spec(self) -> str:
+        """When it is due, as it was said."""
+        return self._read().entry.spec
+
+    @property
+    def tz(self) -> str:
+        """The time zone in which ``spec`` holds, unless that names one itself."""
+        return self._read().entry.tz
+
+    @property
+    def type(self) -> str:
+        """The name of the function, or the type of the message."""
+        return self._read().entry.task().type
+
+    @property
+    def next_at(self) -> datetime | None:
+        """When it runs next (UTC), with its jitter; None if never again."""
+        return next_at(self._read())
+
+    @property
+    def prev_at(self) -> datetime | None:
+        """The time for which it last ran (UTC), or None."""
+        return prev_at(self._read())
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is paused: its times pass, and nothing runs."""
+        return self._read().state.is_paused
+
+    @property
+    def runs(self) -> int:
+        """How often it has run, by itself."""
+        return self._read().state.runs
+
+    def pause(self) -> None:
+        """Let its times pass without a run, until `resume`."""
+        self._pause(True)
+
+    def resume(self) -> None:
+        """Run again from the next time on. What passed meanwhile is not made up for."""
+        self._pause(False)
+
+    def run_now(self) -> TaskFuture[Any]:
+        """Run it once more now, paused or not, and return the future of that task.
+
+        Raises `SignatureError` if somebody without the key changed it, and `StoreError` if the
+        store lacks its code.
+        """
+        session = self._session
+        session.check_open()
+        for _ in range(_TRIES):
+            entry = self._read().entry
+            task_id = session.make_id()
+            message = entry.task()
+            message.id = task_id
+            fingerprint = None
+            if payloads.is_call(message.payload):
+                keys, kind = session.keyring, SCHEDULE_TYPE + message.type
+                call = keys.verify_call(message.payload, entry.id, self._queue, kind)
+                fingerprint = call.fingerprint
+                message.payload = keys.sign_call(
+                    message.payload, task_id, self._queue, message.type
+                )
+            fire = fire_schedule(
+                self._queue,
+                entry,
+                NewTask(task_id, message.SerializeToString(deterministic=True)),
+                session.clock.now_ms(),
+                expected_ms=None,
+                next_ms=None,
+                lock=message.unique_key if entry.unique_ms else "",
+                fingerprint=fingerprint,
+            )
+            with confirmed(f"task {task_id!r}", f"q.get({task_id!r})", task_ids=[task_id]):
+                fired = session.broker.run_confirmed(fire)
+            if fired.word in ("ENQUEUED", "exists"):
+                # It exists if the answer to an earlier try was lost: the id is only ours.
+                return self._future(task_id, message)
+            if fired.word != "STALE":
+                break
+        raise StoreError(f"the schedule {self._id!r} did not run now: {fired.word}")
+
+    def remove(self) -> bool:
+        """Forget it with its history; returns whether it was there. Its tasks go on."""
+        self._session.check_open()
+        removed = self._session.broker.run(remove_schedule(self._queue, self._id))
+        # What programs in Go read lies in another slot.
+        history = scheduler_history(asynq_id(self._queue, self._id))
+        self._session.broker.call(("DEL", history))
+        return removed
+
+    def history(self, limit: int = 100) -> list[dict[str, Any]]:
+        """What became of its times, newest first: dictionaries with ``at`` and ``due`` (UTC; no
+        ``due`` if run by hand), ``outcome``, ``task_id`` and ``detail``.
+
+        ``outcome`` is ``enqueued``, or why nothing was: ``missed`` (no worker ran then),
+        ``paused``, ``overlap`` (its last task had not ended), ``unique`` (another task holds the
+        lock), ``exists``, ``code`` (the store lacks it) or ``error``. The newest 1,000 are kept.
+        """
+        if not is_whole(limit, 1):
+            raise UsageError(f"limit={limit!r} must be a whole number, 1 or more")
+        self._read()
+        key = stored_keys(self._queue).schedule_history(self._id)
+        count = min(limit, 2 * HISTORY_CAP)
+        [entries] = self._session.broker.call(("XREVRANGE", key, "+", "-", "COUNT", count))
+        return [
+            {
+                "at": moment(whole_number(each.get("at"))),
+                "due": moment(whole_number(each.get("due"))),
+                "outcome": each.get("outcome", ""),
+                "task_id": each.get("task_id") or None,
+                "detail": each.get("detail", ""),
+            }
+            for each in read_history(entries)
+        ]
+
+    def last(self) -> TaskFuture[Any] | None:
+        """The future of the task that it enqueued last, or None if there was none.
+
+        Raises `TaskNotFound` if that is no longer in the store.
+        """
+        found = self._read()
+        task_id = found.state.last
+        if task_id is None:
+            return None
+        record = self._session.broker.find(task_id, self._queue)
+        if record is None:
+            raise TaskNotFound(
+                f"the task {task_id}, the last of the schedule {self._id!r}, is no longer in the "
+                "store: its retention is over, or somebody deleted it",
+                task_id,
+            )
+        return self._future(task_id, record.message, record.state)
+
+    def update(
+        self,
+        *,
+        spec: str | None = None,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        fn: Callable[..., Any] | None = None,
+        payload: Any = None,
+        **settings: Any,
+    ) -> Schedule:
+        """Change it in place; what is not named stays, and so does its history. Returns itself.
+
+        ``args`` and ``kwargs`` change together: name both if the call has both, and with them
+        ``fn``, the function as it is now. ``payload`` is that of a message. ``settings`` are those
+        of `Client.schedule`: ``tz``, ``missed``, ``overlap``, ``jitter``, ``start``, ``until``,
+        ``max_runs``. Its options stay; to change these, schedule it again under the same id.
+
+        Raises `UsageError`, `ScheduleNotFound`.
+        """
+        session = self._session
+        session.check_open()
+        for name in settings:
+            if name not in SETTINGS or name == "id":
+                raise UsageError(f"{name}= is nothing that update can change: schedule it again")
+        for _ in range(_TRIES):
+            found = self._read()
+            entry, code = updated(session, found.entry, self._queue, fn, args, kwargs, payload)
+            if spec is not None:
+                entry = entry.changed(spec=spec)
+            entry = with_settings(entry, settings)
+            if put(session, self._queue, entry, found, code):
+                return self
+        raise StoreError(f"the schedule {self._id!r} is changed by somebody else all the time")
+
+    def _pause(self, is_paused: bool) -> None:
+        session = self._session
+        session.check_open()
+        pause = pause_schedule(self._queue, self._id, is_paused, session.clock.now_ms())
+        if not session.broker.run(pause):
+            raise self._missing()
+
+    def _read(self) -> Found:
+        found = find(self._session, self._queue, self._id)
+        if found is None:
+            raise self._missing()
+        return found
+
+    def _missing(self) -> ScheduleNotFound:
+        return ScheduleNotFound(
+            f"queue {self._queue!r} has no schedule {self._id!r} (any more): q.schedules() lists "
+            "those that there are"
+        )
+
+    def _future(
+        self, task_id: str, message: TaskMessage, state: str | None = None
+    ) -> TaskFuture[Any]:
+        is_call = payloads.is_call(message.payload)
+        is_json = has_json_result(self._session.keyring, self._queue, message)
+        about = About(
+            task_id, self._queue, message.type, None, is_call, is_json,
+            is_kept=not is_call and message.retention > 0,
+        )  # fmt: skip
+        future = attach(self._session, about)
+        if state is not None:
+            future._notice(task_id, state)
+        return future
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Schedule) and (self._queue, self._id) == (other._queue, other._id)
+
+    def __hash__(self) -> int:
+        return hash((self._queue, self._id))
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a Schedule does not travel: it holds a connection; use q.inspector.schedules()[id]"
+        )
+
+
+_MOST_SHOWN = 20
+
+
+class Schedules(list[Schedule]):
+    """Handles of schedules. ``rows()`` is all about them as plain dictionaries; an id finds one."""
+
+    def __init__(self, handles: Iterable[Schedule], rows: list[dict[str, Any]]) -> None:
+        super().__init__(handles)
+        self._rows = rows
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A dictionary for each, as they were when this was made."""
+        return [dict(row) for row in self._rows]
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        for each in self:
+            if each.id == key:
+                return each
+        raise ScheduleNotFound(f"there is no schedule {key!r}")
+
+    def __repr__(self) -> str:
+        shown = [*map(repr, self[:_MOST_SHOWN])]  # each asks the store
+        if len(self) > _MOST_SHOWN:
+            shown.append(f"… and {len(self) - _MOST_SHOWN:,} more")
+        return "[" + ",\n ".join(shown) + "]"
+
+
+def list_schedules(session: Session, queue: str | None = None) -> Schedules:
+    """See `Client.schedules`."""
+    session.check_open()
+    broker = session.broker
+    handles: list[Schedule] = []
+    rows: list[dict[str, Any]] = []
+    names = [queue] if queue is not None else broker.queues()
+    for each in stored_schedules(broker, names):
+        handles.append(Schedule(session, each.queue, each.id))
+        rows.append(read_row(*each))
+    return Schedules(handles, rows)
+
+
+def schedule_call(
+    session: Session,
+    changes: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    fn: Callable[..., Any],
+    spec: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Schedule:
+    """See `Client.schedule`."""
+    session.check_open()
+    if isinstance(fn, TaskFunction):
+        changes = {**fn._changes, **changes}
+        fn = fn.__wrapped__
+    terms = Terms(options_of(changes, settings))
+    if terms.seed is not None:
+        raise UsageError(
+            f"seed={terms.seed} cannot be given to a schedule, whose runs would all draw the same "
+            "numbers: make a generator in the function, numpy.random.default_rng()"
+        )
+    call = UnsentCall(session, terms, fn)
+    arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
+    session.check_value(len(arguments), f"the arguments of {call.code.name}")
+    digest = call_digest(call.fn, args, kwargs)
+    if call.is_unique:
+        call.set_lock(digest)
+    name = call.code.name
+    is_plain = not args and not kwargs and not name.endswith("<lambda>")
+    entry = new_entry(call, spec, call_text(name, args, kwargs), name if is_plain else
+                       f"{name}-{digest[:8]}", settings)  # fmt: skip
+    unsigned = payloads.pack_call(call.code.fingerprint, arguments, call._flags)
+    entry = signed(session, call.queue, entry, call._message, unsigned)
+    return _keep(session, call.queue, entry, (call.code.fingerprint, call.code.blob))
+
+
+def schedule_message(
+    session: Session,
+    changes: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    type: str,
+    payload: Any,
+    spec: str,
+) -> Schedule:
+    """See `Client.schedule_message`."""
+    session.check_open()
+    message = _Message(session, options_of(changes, settings), type, payload)
+    body = message._message.payload
+    default_id = f"{type}-{queue_keys(message.queue).unique('', body)[-8:]}" if body else type
+    entry = new_entry(message, spec, "", default_id, settings)
+    return _keep(session, message.queue, entry, None)
+
+
+def _keep(
+    session: Session, queue: str, entry: ScheduleEntry, code: tuple[bytes, bytes] | None
+) -> Schedule:
+    """Write a schedule, in place of one of the same id."""
+    for _ in range(_TRIES):
+        if put(session, queue, entry, find(session, queue, entry.id), code):
+            return Schedule(session, queue, entry.id)
+    raise StoreError(f"the schedule {entry.id!r} is changed by somebody else all the time")

@@ -1,0 +1,158 @@
+"""From a function and its arguments to tasks in the store."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from nbqueue.calls.argument_digest import call_digest
+from nbqueue.calls.functions import dump_call
+from nbqueue.client.cancelling.interrupted_map import take_back
+from nbqueue.client.futures.future import TaskFuture
+from nbqueue.client.futures.group import TaskGroup
+from nbqueue.client.schedules.scheduling import Scheduling
+from nbqueue.client.submitting.prepared_call import MapItems, UnsentCall, dump_with_policy, ids_of
+from nbqueue.client.submitting.resolved_options import Terms
+from nbqueue.errors import UsageError
+from nbqueue.options import TaskOptions
+
+if TYPE_CHECKING:
+    from nbqueue.client.schedules.schedule import Schedule
+    from nbqueue.client.session import Session
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Submitter(Scheduling):
+    """Submits calls with certain options. Get it from `Client.options`; it can be kept and shared.
+
+    >>> critical = q.options(queue="critical", retry=3)
+    >>> critical.submit(fit, 0.1)
+    >>> critical.options(timeout="10m").map(fit, grid)
+    """
+
+    def __init__(self, session: Session, changes: Mapping[str, Any]) -> None:
+        self._session = session
+        self._changes = dict(changes)
+        # What is wrong with them is said now, and not where they are used.
+        self._check = Terms(TaskOptions().merged(self._changes))
+        self._last_call: UnsentCall | None = None
+
+    def options(self, **changes: Any) -> Submitter:
+        """The same, with these options changed."""
+        return Submitter(self._session, {**self._changes, **changes})
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> TaskFuture[T]:
+        """Enqueue ``fn(*args, **kwargs)``; see `Client.submit`."""
+        session = self._session
+        session.check_open()
+        call = self._call(fn)
+        code = call.code
+        arguments = dump_call(args, kwargs, callee=code.name, fn=call.fn, imports=code.imports)
+        if call.is_plain:
+            return call.send_plain(arguments)
+        if call.is_unique:
+            # Edited or not, the same function with the same arguments is the same task.
+            call.set_lock(call_digest(call.fn, args, kwargs))
+        return call.send(
+            lambda task_id: call.limited([call.task(task_id, arguments)], [(args, kwargs)])[0]
+        )
+
+    def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any]) -> TaskGroup[T]:
+        """Enqueue a call for each set of arguments; see `Client.map`."""
+        session = self._session
+        session.check_open()
+        call = self._call(fn)
+        if call.terms.options.task_id is not None:
+            raise UsageError("task_id= names one task, and a map makes many: leave it out")
+        if call.is_unique:
+            raise UsageError("unique= looks at one task at a time: use submit for each of them")
+        group_id = session.make_id()
+        group: TaskGroup[T] = TaskGroup(session, group_id, call.about)
+        items = MapItems(zip(*iterables))  # noqa: B905 (as map does, it ends with the shortest)
+        try:
+            while tasks := call.tasks(items):
+                group._add(ids_of(tasks))
+                call.enqueue(tasks, group)
+        except BaseException as error:
+            # There will be no handle to what was enqueued so far, so it should not run either.
+            take_back(session, group, error)
+            raise
+        return group
+
+    def enqueue(self, type: str, payload: Any = None, **options: Any) -> TaskFuture[Any]:
+        """Enqueue a message for the handlers of ``type``; see `Client.enqueue`."""
+        from nbqueue.client.submitting.messages import enqueue_message
+
+        return enqueue_message(self._session, {**self._changes, **options}, type, payload)
+
+    def _call(self, fn: Callable[..., Any]) -> UnsentCall:
+        terms = self._check
+        if isinstance(fn, TaskFunction):
+            # What its decorator said holds, unless it was said otherwise for this call.
+            terms = Terms(TaskOptions().merged(fn._changes).merged(self._changes))
+            fn = fn.__wrapped__
+        code = dump_with_policy(fn, terms.policy, self._session.code_limit)
+        last = self._last_call
+        if last is not None and last.is_for(fn, code, terms):
+            return last
+        call = UnsentCall(self._session, terms, fn, code)
+        if not call.is_unique:  # those differ by their locks
+            self._last_call = call
+        return call
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name}={value!r}" for name, value in self._changes.items())
+        return f"<options {said or 'as by default'}>"
+
+
+class TaskFunction(Generic[P, T]):
+    """A function under ``@q.task``: called, it runs here; ``.submit`` and ``.map`` run it there.
+
+    Used inside another task, it is the plain function.
+    """
+
+    __wrapped__: Callable[P, T]
+
+    def __init__(self, session: Session, fn: Callable[P, T], changes: Mapping[str, Any]) -> None:
+        functools.update_wrapper(self, fn)
+        self._session = session
+        self._changes = dict(changes)
+        self._submitter = Submitter(session, self._changes)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.__wrapped__(*args, **kwargs)
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
+        """Enqueue a call of it; see `Client.submit`."""
+        return self._submitter.submit(self.__wrapped__, *args, **kwargs)
+
+    def map(self, *iterables: Iterable[Any]) -> TaskGroup[T]:
+        """Enqueue a call of it for each set of arguments; see `Client.map`."""
+        return self._submitter.map(self.__wrapped__, *iterables)
+
+    def schedule(self, spec: str, **settings: Any) -> Schedule:
+        """Run it whenever ``spec`` is due; see `Client.schedule`."""
+        return self._submitter.schedule(self.__wrapped__, spec, **settings)
+
+    def options(self, **changes: Any) -> TaskFunction[P, T]:
+        """The same function with options changed."""
+        return TaskFunction(self._session, self.__wrapped__, {**self._changes, **changes})
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        bound = cast("Callable[..., T]", MethodType(self.__wrapped__, instance))
+        return TaskFunction(self._session, bound, self._changes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # With nothing of nbqueue in it: whoever loads it needs no client.
+        import operator
+
+        return operator.itemgetter(0), ((self.__wrapped__,),)
+
+    def __repr__(self) -> str:
+        return f"<task {self.__wrapped__!r}>"

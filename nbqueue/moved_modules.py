@@ -1,0 +1,84 @@
+"""Old paths of modules that stored pickles may name: they load from where the modules are now.
+
+A pickle names the module of each function and class that it refers to. Tasks and results that
+version 0.1 stored name these modules; a schedule may keep its pickle for years. So the aliases stay
+until version 2.0, and new pickles name what older programs can load, too: a public object is
+pickled under ``nbqueue`` itself (`public`), the few private ones under the path that they had
+(`pickled_as`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+MOVED = {
+    "nbqueue.broker.infos": "nbqueue.broker.reads.models",
+    "nbqueue.client.groups": "nbqueue.client.futures.group",
+    "nbqueue.client.inspector": "nbqueue.client.inspection.inspector",
+    "nbqueue.client.together": "nbqueue.client.futures.wait",
+    "nbqueue.executor.aggregation": "nbqueue.tasks.aggregation_group",
+    "nbqueue.executor.context": "nbqueue.tasks.task",
+    "nbqueue.executor.periodic": "nbqueue.tasks.periodic",
+    "nbqueue.executor.policy": "nbqueue.tasks.retry_policy",
+    "nbqueue.executor.progress": "nbqueue.executor.output.progress",
+    "nbqueue.executor.randomness": "nbqueue.executor.seeded_random",
+    "nbqueue.executor.reports": "nbqueue.executor.output.task_reports",
+}
+"""Modules that are gone, and what they became."""
+
+_INTO_PACKAGES = {
+    "nbqueue.client.futures": "nbqueue.client.futures.future",
+    "nbqueue.client.schedules": "nbqueue.client.schedules.schedule",
+}
+"""Modules whose old name is a package now."""
+
+
+def public(made: T) -> T:
+    """Pickle a public function or class under ``nbqueue``, wherever its module is."""
+    made.__module__ = "nbqueue"
+    return made
+
+
+def pickled_as(module: str) -> Callable[[T], T]:
+    """Pickle a function or class under the path that its module had in version 0.1."""
+
+    def name(made: T) -> T:
+        made.__module__ = module
+        return made
+
+    return name
+
+
+def attribute_of(package: str, name: str) -> Any:
+    """Return what a package had as a module. Raises `AttributeError` if it had no such name."""
+    try:
+        return getattr(import_module(_INTO_PACKAGES[package]), name)
+    except AttributeError:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}") from None
+
+
+def install() -> None:
+    """Let imports of the old paths find the modules. Done once, by ``import nbqueue``."""
+    if not any(isinstance(each, _Finder) for each in sys.meta_path):
+        sys.meta_path.append(_Finder())
+
+
+class _Finder:
+    """Finds the old paths. Behind all other finders, so that it costs other imports nothing."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name in MOVED else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None  # an ordinary module, which `exec_module` fills
+
+    def exec_module(self, module: ModuleType) -> None:
+        moved = import_module(MOVED[module.__name__])
+        module.__getattr__ = lambda name: getattr(moved, name)  # type: ignore[method-assign]

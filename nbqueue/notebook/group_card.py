@@ -1,0 +1,247 @@
+"""The card of a task group: one bar for all its tasks, however many."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from nbqueue.errors import StoreError
+from nbqueue.notebook.live_views import Shown, View
+from nbqueue.printable import escape, visible
+from nbqueue.views import format as words
+from nbqueue.views import html as h
+from nbqueue.wire import states
+
+if TYPE_CHECKING:
+    from nbqueue.client.futures.group import TaskGroup
+    from nbqueue.client.futures.wait import Together
+    from nbqueue.client.live.event_stream import Happened
+
+_MOST_ERRORS = 3
+_RATE_SECONDS = 10.0
+_STATE_AFTER = {
+    "enqueued": states.PENDING,
+    "scheduled": states.SCHEDULED,
+    "forwarded": states.PENDING,
+    "started": states.ACTIVE,
+    "requeued": states.PENDING,
+    "retried": states.RETRY,
+}
+_BEGUN = (states.ACTIVE, states.RETRY)
+
+
+class Speed:
+    """How fast a count grows: over the last seconds, and not since the beginning."""
+
+    def __init__(self, seconds: float = _RATE_SECONDS) -> None:
+        self._seconds = seconds
+        self._points: deque[tuple[float, int]] = deque()
+
+    def add(self, now: float, count: int) -> None:
+        points = self._points
+        if not points or points[-1][1] != count or now - points[-1][0] >= 1.0:
+            points.append((now, count))
+        while len(points) > 2 and points[1][0] < now - self._seconds:
+            points.popleft()
+
+    def per_second(self, now: float) -> float | None:
+        """None until there is anything to go by."""
+        if not self._points:
+            return None
+        began, first = self._points[0]
+        gained = self._points[-1][1] - first
+        return gained / (now - began) if gained > 0 and now > began else None
+
+
+class GroupCard(View):
+    """How many tasks of a group are in which state, how fast it goes, and what went wrong first."""
+
+    ticks = True
+
+    def __init__(self, group: TaskGroup[Any] | Together) -> None:
+        self._group = self.subject = group
+        self._session = group._session
+        self._lock = threading.Lock()
+        # Of those that have not ended; what ended the group knows itself.
+        self._states: dict[str, str] = {}
+        self._must_look = True
+        self._speed = Speed()
+        self._began = time.monotonic()
+        self._has_begun = False
+        self._errors: list[tuple[str, str]] = []
+        self._errors_seen = 0
+        self._stops: list[Callable[[], None]] = []
+
+    @property
+    def is_final(self) -> bool:
+        return self._group.done()
+
+    @property
+    def title(self) -> str:
+        return self._group.name or self._group.type
+
+    def text(self) -> str:
+        self._look()
+        counts = self._group.counts()
+        state = self._state()
+        parts = [words.badge_text(state), self.title, f"{counts.done:,} of {counts.total:,}"]
+        for count, word in ((counts.failed, "failed"), (counts.cancelled, "cancelled")):
+            if count:
+                parts.append(f"{count:,} {word}")
+        parts.append(words.span(self._elapsed()))
+        return visible("  ".join(parts))
+
+    def html(self, live: bool) -> str:
+        self._look()
+        counts = self._group.counts()
+        now = time.monotonic()
+        with self._lock:  # the end of a cell draws, too
+            self._speed.add(now, counts.done)
+            tally = Counter(self._states.values())
+        running = tally[states.ACTIVE]
+        parts = [
+            ("completed", counts.completed),
+            ("failed", counts.failed),
+            ("cancelled", counts.cancelled),
+            ("active", running),
+        ]
+        shown = [
+            self._head(counts.total),
+            h.stacked_bar(parts, counts.total, label=f"{self.title}: tasks ended", height=10),
+            h.row(*self._facts(counts, tally, now)),
+            *self._error_parts(counts.failed),
+        ]
+        trouble = self._session.events.trouble
+        if trouble and not self._group.done():
+            shown.append(h.problem(trouble))
+        if live:
+            shown.append(self._buttons(counts.total - counts.done))
+            tenth = 10 * (counts.done * 10 // max(counts.total, 1))
+            shown.append(h.spoken(f"{self.title}: {tenth} percent done"))
+        elif not self._group.done():
+            shown.append(h.row(h.pale(f"as of {words.zoned_time(self._session.clock.now_ms())}")))
+        return h.card(*shown, label=f"task group {self.title}")
+
+    def _state(self) -> str:
+        counts = self._group.counts()
+        if counts.done < counts.total:
+            return "running" if counts.done or self._has_begun else states.PENDING
+        if counts.failed:
+            return "failed"
+        return "cancelled" if counts.cancelled else states.COMPLETED
+
+    def _head(self, total: int) -> str:
+        facts = [words.badge_html(self._state()), h.strong(self.title), words.count(total, "task")]
+        if self._group.queue != "default":
+            facts.append(h.fact("queue", escape(self._group.queue)))
+        facts.append(h.fact("took" if self._group.done() else "for", words.span(self._elapsed())))
+        return h.row(*facts)
+
+    def _facts(self, counts: Any, tally: Counter[str], now: float) -> list[str]:
+        share = 100 * counts.done // max(counts.total, 1)
+        facts = [h.strong(f"{counts.done:,} of {counts.total:,} ({share}%)")]
+        for count, word in (
+            (counts.completed, "completed"),
+            (counts.failed, "failed"),
+            (counts.cancelled, "cancelled"),
+            *((tally[state], state) for state in (states.ACTIVE, states.RETRY, states.SCHEDULED)),
+        ):
+            if count:
+                facts.append(h.fact(word, f"{count:,}"))
+        speed = self._speed.per_second(now)
+        if speed and counts.done < counts.total:
+            facts.append(h.pale(words.rate(speed)))
+            facts.append(h.pale(f"{words.span((counts.total - counts.done) / speed)} left"))
+        return facts
+
+    def _error_parts(self, failed: int) -> list[str]:
+        self._find_errors(failed)
+        parts = [h.problem(f"{name}: {text}" if name else text) for name, text in self._errors]
+        if failed > len(self._errors) and parts:
+            parts.append(h.row(h.pale(f"and {failed - len(self._errors):,} more that failed")))
+        return parts
+
+    def _buttons(self, left: int) -> str:
+        return h.row(
+            h.button(
+                "Cancel the rest",
+                "cancel",
+                label=f"Cancel what has not ended of {self.title}",
+                ask=f"Cancel {words.count(left, 'task')}?",
+            )
+        )
+
+    def _elapsed(self) -> float:
+        group = self._group
+        end_ms = self._session.clock.now_ms()
+        if group.done():
+            if group._ended_ms is None:  # its ends were not heard here, as in a forked process
+                group._ended_ms = end_ms
+            end_ms = group._ended_ms
+        return max(0, end_ms - group._begun_ms) / 1000
+
+    def _find_errors(self, failed: int) -> None:
+        if self._errors_seen >= failed or len(self._errors) >= _MOST_ERRORS:
+            return
+        self._errors_seen = failed
+        self._errors = self._group._first_errors(_MOST_ERRORS)
+
+    # --- What it depends on --------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Find out the states of all that has not ended; once, events tell the rest."""
+        if self._session.events.trouble:
+            return  # to ask now would take long, and all views wait for the one that does
+        with self._lock:
+            must_look, self._must_look = self._must_look, False
+        if not must_look:
+            return
+        seen: dict[str, str] = {}
+        try:
+            for queue, left in self._group._unended_by_queue().items():
+                found = self._session.broker.states(queue, left)
+                for task_id, state in zip(left, found, strict=True):
+                    if state is not None and state not in states.FINAL:
+                        seen[task_id] = state
+        except StoreError:
+            return
+        with self._lock:
+            self._states = seen
+            self._has_begun |= any(state in _BEGUN for state in seen.values())
+
+    def began(self, shown: Shown) -> None:
+        for queue in self._group._unended_by_queue():
+            self._follow(shown, queue)
+        self._group.on_progress(lambda group: shown.changed())
+
+    def _follow(self, shown: Shown, queue: str) -> None:
+        holds = self._group._holds
+
+        def on_event(happened: Happened) -> None:
+            mine = [task_id for task_id in happened.ids if holds(queue, task_id)]
+            if happened.event and not mine:
+                return
+            state = _STATE_AFTER.get(happened.event)
+            with self._lock:
+                self._must_look = self._must_look or not happened.event
+                self._has_begun |= bool(mine) and (state is None or state in _BEGUN)
+                for task_id in mine:
+                    if state is None:
+                        self._states.pop(task_id, None)
+                    else:
+                        self._states[task_id] = state
+            shown.changed()
+
+        self._stops.append(self._session.events.follow(queue, on_event))
+
+    def ended(self, shown: Shown) -> None:
+        for stop in self._stops:
+            stop()
+        self._stops.clear()
+
+    def act(self, action: str, args: dict[str, Any]) -> None:
+        if action == "cancel":
+            self._group.cancel()

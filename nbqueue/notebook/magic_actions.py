@@ -1,0 +1,157 @@
+"""What the commands of ``%nbqueue`` do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbqueue.errors import NbqueueError, StoreError
+from nbqueue.notebook.live_views import kernel_shell, show
+from nbqueue.notebook.local_workers import LocalWorker, local_workers
+from nbqueue.notebook.static_card import Card, Starting
+from nbqueue.printable import escape, visible
+from nbqueue.views import format as words
+from nbqueue.views import html as h
+
+if TYPE_CHECKING:
+    from nbqueue.client.client import Client
+
+_MOST_NAMES = 50
+_MOST_QUEUES = 50
+_SHOWN = ("pending", "active", "scheduled", "retry", "archived", "completed")
+
+
+def up(
+    client: Client,
+    queues: Mapping[str, int],
+    count: int | None = None,
+    executor: str = "process",
+    *,
+    with_kernel: bool = False,
+    idle: float | None = None,
+) -> Card | None:
+    """Start a worker here and wait until it is ready; if one runs, leave it as it is.
+
+    In a notebook the card is shown meanwhile, and None is returned.
+    """
+    workers = local_workers(client)
+    running = workers.running()
+    if running:
+        return _workers_card(client, running, "runs already: %nbqueue restart starts it anew")
+    more: dict[str, Any] = {"executor": executor}
+    if idle is not None:
+        more["idle_timeout"] = idle
+    if with_kernel:
+        more["owner"] = os.getpid()
+    starting = Starting(", ".join(queues))
+    shown = show(starting) if kernel_shell() is not None else None
+    try:
+        worker = workers.start(queues, count or os.cpu_count() or 1, **more)
+        starting.card = card = _workers_card(client, [worker], "is ready")
+    except BaseException:
+        starting.failed()
+        raise
+    finally:
+        if shown is not None:
+            shown.settle()
+    return card if shown is None else None
+
+
+def down(client: Client, *, quiet: bool = False) -> Card | None:
+    """End the workers that were started here."""
+    ended = local_workers(client).stop()
+    if quiet:
+        return None
+    said = (
+        f"{words.count(len(ended), 'worker')} ended"
+        if ended
+        else "no worker was started here that still runs"
+    )
+    return Card(said, h.card(h.row(h.pale(said)), label="workers"))
+
+
+def status(client: Client) -> Card:
+    """The store, its workers and its queues, and what to type next."""
+    inspector = client.inspector
+    lines, rows = [f"nbqueue at {client.url}"], []
+    try:
+        names = inspector.queues()
+        for info in inspector.queue_infos(names[:_MOST_QUEUES]):
+            name = info.queue
+            counts = (info.pending, info.active, info.scheduled, info.retry, info.archived)
+            rows.append(
+                [h.strong(name), *(f"{count:,}" for count in counts), f"{info.completed:,}"]
+            )
+            lines.append(f"  {visible(name)}: {info.pending} pending, {info.active} active")
+        if len(names) > _MOST_QUEUES:
+            lines.append(f"  … and {len(names) - _MOST_QUEUES:,} more queues")
+        servers = inspector.servers()
+    except StoreError as error:
+        return Card(str(error), h.card(h.problem(str(error)), label="nbqueue"))
+    slots = sum(server.concurrency for server in servers)
+    said = f"{words.count(len(servers), 'worker')} with {words.count(slots, 'slot')}"
+    lines.append(f"  {said}")
+    hint = "%nbqueue panel shows more" if servers else "%nbqueue up starts workers here"
+    heads = ["queue", *_SHOWN]
+    parts = [h.row(h.strong("nbqueue"), h.pale(client.url)), h.row(escape(said))]
+    if rows:
+        caption = "Queues" + (f", {len(rows)} of {len(names):,}" if len(rows) < len(names) else "")
+        parts.append(h.table(heads, rows, caption=caption, numeric=range(1, 7)))
+    parts.append(h.row(h.code(hint.split(" shows")[0].split(" starts")[0]),
+                       h.pale(hint.partition(" ")[2].partition(" ")[2]), gap=4))  # fmt: skip
+    return Card("\n".join([*lines, f"  {hint}"]), h.card(*parts, label="nbqueue"))
+
+
+def cancel(client: Client, names: Sequence[str]) -> Any:
+    """Cancel tasks, given by ids or names."""
+    return client.inspector.cancel([client.get(name) for name in names])
+
+
+def retry(client: Client, names: Sequence[str]) -> Any:
+    """Run tasks again, given by ids or names, with all their retries."""
+    return client.inspector.retry([client.get(name) for name in names])
+
+
+def recent_names(client: Client) -> list[str]:
+    """Ids of tasks that somebody may want to name now."""
+    found: list[str] = []
+    try:
+        for queue in client.inspector.queues():
+            for state in ("active", "archived", "retry", "pending"):
+                page = client.inspector.page(queue, state, 0, 10, newest_first=True)
+                found += [task.id for task in page]
+    except NbqueueError:
+        pass
+    return found[:_MOST_NAMES]
+
+
+def _workers_card(client: Client, workers: Sequence[LocalWorker], said: str) -> Card:
+    parts, lines = [], []
+    for worker in workers:
+        queues = ", ".join(
+            name if weight == 1 else f"{name}={weight}" for name, weight in worker.queues.items()
+        )
+        title = f"worker {worker.pid}"
+        slots = words.count(worker.concurrency, "slot")
+        log = _homely(worker.log)
+        lines.append(f"{words.badge_text('running')} {title} {said}; {slots}, queues {queues}")
+        lines.append(f"  log: {log}")
+        parts.append(
+            h.row(
+                words.badge_html("running"),
+                h.strong(title),
+                escape(said),
+                h.fact("slots", str(worker.concurrency)),
+                h.fact("queues", escape(queues)),
+            )
+        )
+        parts.append(h.row(h.fact("log", h.code(log))))
+    parts.append(h.row(h.code("%nbqueue down"), h.pale("ends it"), gap=4))
+    return Card("\n".join(lines), h.card(*parts, label="workers"))
+
+
+def _homely(path: str) -> str:
+    """A path as a shell takes it: a saved notebook need not tell who ran it, and where."""
+    home = os.path.expanduser("~")
+    return "~" + path[len(home) :] if path.startswith(home + os.sep) else path

@@ -1,0 +1,66 @@
+"""The tab of the timeline: what ran where and when, as a picture."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from nbqueue.errors import NbqueueError
+from nbqueue.notebook.panel.tab import Context, Tab
+from nbqueue.views import html as h
+
+_SPANS = ("5m", "1h", "6h", "1d", "7d")
+_MOST = 20_000
+_FRESH_SECONDS = 10.0
+
+
+class TimelineTab(Tab):
+    """A picture of the attempts of the last while, drawn by a thread: it may take seconds."""
+
+    name = "Timeline"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._since = "1h"
+        self._picture = h.row(h.pale("the picture is being drawn …"))
+        self._drawn: tuple[str, float] = ("", 0.0)
+        self._thread: threading.Thread | None = None
+
+    def read(self) -> None:
+        since, at = self._drawn
+        is_fresh = since == self._since and time.monotonic() - at < _FRESH_SECONDS
+        if not is_fresh and (self._thread is None or not self._thread.is_alive()):
+            self._thread = threading.Thread(target=self._draw, daemon=True)
+            self._thread.start()
+
+    def _draw(self) -> None:
+        since = self._since
+        try:
+            picture = self._made(since)
+        except NbqueueError as error:
+            picture = h.problem(str(error))
+        self._picture, self._drawn = picture, (since, time.monotonic())
+        self.context.changed()
+
+    def _made(self, since: str) -> str:
+        from nbqueue.views.plots.timeline import timeline
+
+        frame = self.context.client.attempts(since=since, limit=_MOST)
+        if self.context.queues is not None:
+            frame = frame[frame["queue"].isin(self.context.queues)]
+        if not len(frame):
+            return h.row(h.pale(f"nothing ran in the last {since}"))
+        bundle, _ = timeline(frame)._repr_mimebundle_()  # type: ignore[attr-defined]
+        return str(bundle["text/html"])
+
+    def body(self, acts: bool, live: bool) -> str:
+        chooser = ""
+        if live:
+            options = [(span, f"the last {span}") for span in _SPANS]
+            chooser = h.row(h.choice(self._since, options, "since", label="How far back"))
+        return chooser + self._picture
+
+    def act(self, action: str, args: dict[str, Any]) -> None:
+        if action == "since" and args.get("value") in _SPANS:
+            self._since = str(args["value"])

@@ -1,0 +1,287 @@
+"""The card of one task: what a future left at the end of a cell shows."""
+
+from __future__ import annotations
+
+import reprlib
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from nbqueue.client.live.task_feed import News, follow
+from nbqueue.client.live.task_snapshot import Snapshot, read_snapshot
+from nbqueue.clock import Clock
+from nbqueue.errors import NbqueueError, StoreError
+from nbqueue.notebook.live_views import Shown, View
+from nbqueue.printable import escape, visible
+from nbqueue.views import format as words
+from nbqueue.views import html as h
+from nbqueue.views.ansi import collapse
+from nbqueue.views.progress_bar import bars_html, bars_text
+from nbqueue.wire import states
+
+if TYPE_CHECKING:
+    from nbqueue.client.futures.future import TaskFuture
+    from nbqueue.client.live.event_stream import Happened
+
+_SMALL_RESULT = 65_536
+_TAIL = 20_000
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 120
+
+
+class FutureCard(View):
+    """A task: its state, how far it is, where it runs, what came of it; and buttons for that."""
+
+    ticks = True
+
+    def __init__(self, future: TaskFuture[Any]) -> None:
+        self._future = self.subject = future
+        self._session = future._attached()
+        self._clock: Clock = self._session.clock
+        self._lock = threading.Lock()
+        self._snapshot: Snapshot | None = None
+        self._is_stale = True
+        self._shows_output = False
+        self._tail = ""
+        self._stops: list[Callable[[], None]] = []
+        self._note = ""
+        self._result_text: str | None = None
+        self._read()
+        if future.done():
+            self._read_output()
+
+    # --- What it looks like --------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        future = self._future
+        if future.done():
+            return "cancelled" if future.cancelled() else future.state
+        return self._snapshot.state if self._snapshot is not None else future.state
+
+    @property
+    def is_final(self) -> bool:
+        return self._future.done()
+
+    @property
+    def title(self) -> str:
+        return self._future.name or self._future.type
+
+    def text(self) -> str:
+        parts = [words.badge_text(self.state), self.title]
+        spent = self._spent()
+        if spent is not None:
+            parts.append(words.span(spent))
+        error = self._error()
+        if error:
+            parts.append(words.shortened(error, 100))
+        elif self._future.done() and self._future.state == states.COMPLETED:
+            parts.append(f"→ {self._result()}")
+        else:
+            parts += bars_text(self._progress())
+        return visible("  ".join(parts) + f"  (id {self._future.id})")
+
+    def html(self, live: bool) -> str:
+        self._refresh()
+        parts = [self._head()]
+        parts += self._progress_parts()
+        error = self._error()
+        if error:
+            parts.append(h.problem(error))
+        elif self._future.done() and self._future.state == states.COMPLETED:
+            parts.append(h.row(h.fact("result", h.code(self._result()))))
+        parts.append(self._output_part(live))
+        trouble = self._session.events.trouble
+        if trouble and not self._future.done():
+            parts.append(h.problem(trouble))
+        if live:
+            parts.append(self._buttons())
+            parts.append(h.spoken(f"{self.title} is {self.state}"))
+        parts.append(self._foot(live))
+        return h.card(*parts, label=f"task {self.title}")
+
+    def _head(self) -> str:
+        future, snapshot = self._future, self._snapshot
+        facts = [words.badge_html(self.state), h.strong(self.title)]
+        if future.queue != "default":
+            facts.append(h.fact("queue", escape(future.queue)))
+        if snapshot is not None:
+            if snapshot.attempt > 1 or (snapshot.attempt and snapshot.max_retry):
+                facts.append(h.fact("attempt", f"{snapshot.attempt}"))
+            if snapshot.retried:
+                facts.append(h.fact("retries", f"{snapshot.retried} of {snapshot.max_retry}"))
+            if snapshot.due_ms is not None and not future.done():
+                left = (snapshot.due_ms - self._clock.now_ms()) / 1000
+                facts.append(h.fact("due", words.ago(-max(left, 0.0))))
+        spent = self._spent()
+        if spent is not None:
+            name = "took" if future.done() else "for"
+            facts.append(h.fact(name, words.span(spent)))
+        if snapshot is not None and snapshot.started_ms:
+            facts.append(h.fact("began", words.time_html(snapshot.started_ms, self._now())))
+        if snapshot is not None and snapshot.worker:
+            facts.append(h.pale(f"on {snapshot.worker.rpartition(':')[0]}", snapshot.worker))
+        return h.row(*facts)
+
+    def _progress_parts(self) -> list[str]:
+        progress = self._progress()
+        if progress and not (self._future.done() and self._future.state == states.COMPLETED):
+            return [bars_html(progress, is_over=self._future.done())]
+        if self.state == states.ACTIVE:
+            return [h.bar(0, None, label=f"{self.title} runs")]
+        return []
+
+    def _output_part(self, live: bool) -> str:
+        """What it printed: the last line, or as much as is asked for."""
+        text = collapse(self._tail)
+        if not text:
+            return ""
+        if live and self._shows_output:
+            return h.pre(text)
+        last = text.rstrip("\n").rpartition("\n")[2]
+        if live or "\n" not in text.rstrip("\n"):
+            return h.row(h.fact("printed", h.code(words.shortened(last, 110))))
+        return (
+            f'<details><summary style="color:{words.PALE_INK};cursor:pointer">Output</summary>'
+            f"{h.pre(text)}</details>"
+        )
+
+    def _buttons(self) -> str:
+        title, state = self.title, self.state
+        buttons = []
+        if not self._future.done():
+            buttons.append(
+                h.button("Cancel", "cancel", label=f"Cancel {title}", ask="Cancel 1 task?")
+            )
+            if state in (states.SCHEDULED, states.RETRY):
+                word = "Retry now" if state == states.RETRY else "Run now"
+                buttons.append(h.button(word, "run", label=f"{word}: {title}"))
+        word = "Hide output" if self._shows_output else "Output"
+        buttons.append(h.button(word, "logs", label=f"{word} of {title}"))
+        return h.row(*buttons, gap=6)
+
+    def _foot(self, live: bool) -> str:
+        future = self._future
+        if future.done() and self.state == states.ARCHIVED:
+            again = h.code(f'q.retry("{future.id}")') + h.pale(" runs it again")
+            return h.row(h.pale(f"id {future.id} ·"), again, gap=4)
+        if live or future.done():
+            return h.row(h.pale(f"id {future.id}"), h.pale(self._note))
+        return h.row(
+            h.pale(f"as of {words.zoned_time(self._now())} ·"),
+            h.code(f'q.get("{future.id}")') + h.pale(" shows it live"),
+            gap=4,
+        )
+
+    def _spent(self) -> float | None:
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.started_ms is None:
+            return None
+        end = snapshot.finished_ms if self._future.done() else self._now()
+        if end is None or (not self._future.done() and snapshot.state != states.ACTIVE):
+            return None
+        return max(0.0, (end - snapshot.started_ms) / 1000)
+
+    def _progress(self) -> dict[str, Any]:
+        return self._snapshot.progress if self._snapshot is not None else {}
+
+    def _error(self) -> str:
+        if self._future.done() and self.state in (states.COMPLETED, "cancelled"):
+            return ""  # the badge says it
+        return self._snapshot.error if self._snapshot is not None else ""
+
+    def _result(self) -> str:
+        if self._result_text is None:
+            outcome = self._future._outcome
+            size = outcome.unread_bytes if outcome is not None else 0
+            # To read a large one takes time and memory that nobody asked for.
+            is_small = size <= _SMALL_RESULT
+            self._result_text = _preview(self._future) if is_small else words.size(size)
+        return self._result_text
+
+    def _now(self) -> int:
+        return self._clock.now_ms()
+
+    # --- What it depends on --------------------------------------------------------------------
+
+    def _read(self) -> None:
+        try:
+            snapshot = read_snapshot(self._session, self._future.queue, self._future.id)
+        except StoreError as error:
+            self._note = str(error)
+            return
+        self._note = ""
+        if snapshot is not None:
+            self._snapshot = snapshot
+        elif self._snapshot is not None:
+            self._snapshot = self._snapshot._replace(finished_ms=self._now())
+
+    def _read_output(self) -> None:
+        """All of it, of a task that is not followed any more."""
+        try:
+            self._tail = self._future.output().text[-_TAIL:]
+        except NbqueueError as error:
+            self._note = str(error)
+
+    def _refresh(self) -> None:
+        if self._session.events.trouble:
+            return  # to ask now would take long, and all views wait for the one that does
+        with self._lock:
+            is_stale, self._is_stale = self._is_stale, False
+        if is_stale:
+            self._read()
+
+    def began(self, shown: Shown) -> None:
+        def on_event(happened: Happened) -> None:
+            if not happened.event or self._future.id in happened.ids:
+                with self._lock:
+                    self._is_stale = True
+                shown.changed()
+
+        def on_news(news: News) -> None:
+            text = "".join(
+                entry.data.decode("utf-8", "replace")
+                for entry in news.entries
+                if entry.kind in ("stdout", "stderr")
+            )
+            with self._lock:
+                self._tail = (self._tail + text)[-_TAIL:]
+                self._is_stale = self._is_stale or news.progress is not None
+            shown.changed()
+
+        future = self._future
+        self._stops.append(follow(self._session, future.queue, future.id, on_news))
+        self._stops.append(self._session.events.follow(self._future.queue, on_event))
+        self._future.add_done_callback(lambda future: self._ended_now(shown))
+
+    def _ended_now(self, shown: Shown) -> None:
+        with self._lock:
+            self._is_stale = True
+        shown.changed()
+
+    def ended(self, shown: Shown) -> None:
+        for stop in self._stops:
+            stop()
+        self._stops.clear()
+
+    def act(self, action: str, args: dict[str, Any]) -> None:
+        if action == "cancel":
+            self._future.cancel()
+        elif action == "run":
+            self._session.check_open()
+            from nbqueue.client.inspection.inspector import Inspector
+
+            Inspector(self._session).run(self._future)
+        elif action == "logs":
+            self._shows_output = not self._shows_output
+
+
+def _preview(future: TaskFuture[Any]) -> str:
+    try:
+        value = future.result(0)
+    except Exception as error:
+        return f"cannot be shown: {type(error).__name__}"
+    try:
+        return words.shortened(_short.repr(value), 120)
+    except Exception:
+        return f"a {type(value).__name__}"

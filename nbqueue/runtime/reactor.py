@@ -1,0 +1,196 @@
+"""One thread, one selector, one heap of timers: the event loop of a supervisor.
+
+Chosen over asyncio and over threads by measurement; see docs/decisions.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from nbqueue.runtime.busy_poll import Spin, offer_cpu
+from nbqueue.runtime.wakeup import Bell
+
+Action = Callable[[], object]
+
+_LONGEST_SELECT = 3600.0
+
+
+class Timer:
+    """A call that will be made once; `cancel` takes it back."""
+
+    __slots__ = ("action", "at")
+
+    def __init__(self, at: float, action: Action) -> None:
+        self.at = at
+        self.action: Action | None = action
+
+    def cancel(self) -> None:
+        self.action = None
+
+
+class Reactor:
+    """Calls back when files are ready, when time has come, and once after each round.
+
+    Everything runs in the thread that calls `run`; only `post` may be called from another.
+    Exceptions of callbacks end `run`: they are mistakes of ours, and a supervisor that goes on
+    with half of its parts would break promises silently.
+    """
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._posted: deque[Action] = deque()
+        self._after: list[Action] = []
+        self._running = False
+        self._forgotten: list[Any] = []
+        """Files that callbacks of this round stopped watching."""
+        self._spin = Spin()
+        self.expects: Callable[[], bool] = lambda: False
+        """Whether something is expected within microseconds, so that sleeping costs more."""
+        self.rest: Callable[[], float] = lambda: 0.0
+        """For how many seconds to look at nothing, so that more comes together."""
+        self._bell = Bell()
+        self.watch(self._bell, self._bell.silence)
+
+    @staticmethod
+    def now() -> float:
+        """Seconds on the clock of the timers."""
+        return time.monotonic()
+
+    def watch(self, file: Any, on_ready: Action, *, on_writable: Action | None = None) -> None:
+        """Call ``on_ready`` when ``file`` can be read, ``on_writable`` when it takes bytes."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if on_writable else 0)
+        try:
+            self._selector.modify(file, events, (on_ready, on_writable))
+        except KeyError:
+            self._selector.register(file, events, (on_ready, on_writable))
+
+    def forget(self, file: Any) -> None:
+        """Stop watching ``file``; call this before closing it. What was ready in it is skipped."""
+        try:
+            self._selector.unregister(file)
+        except (KeyError, ValueError):
+            return
+        self._forgotten.append(file)
+
+    def after(self, seconds: float, action: Action) -> Timer:
+        timer = Timer(time.monotonic() + seconds, action)
+        heapq.heappush(self._timers, (timer.at, next(self._order), timer))
+        return timer
+
+    def every_round(self, action: Action) -> None:
+        """Call ``action`` at the end of each round, when all that was ready has been handled."""
+        self._after.append(action)
+
+    def post(self, action: Action) -> None:
+        """Call ``action`` in the loop's thread, soon. From any thread."""
+        self._posted.append(action)
+        self._bell.ring()
+
+    def in_thread(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Do blocking ``work`` in a thread of its own; ``done`` gets its result or exception."""
+
+        def run() -> None:
+            try:
+                result: Any = work()
+            except Exception as error:
+                result = error
+            self.post(lambda: done(result))
+
+        threading.Thread(target=run, name="nbqueue-blocking", daemon=True).start()
+
+    def on_signals(self, handlers: dict[int, Action]) -> None:
+        """Handle signals in the loop. Only in the main thread."""
+        signal.set_wakeup_fd(self._bell.rope(), warn_on_full_buffer=False)
+
+        def handle(number: int, _frame: object) -> None:
+            self.post(handlers[number])
+
+        for number in handlers:
+            signal.signal(number, handle)
+
+    def run(self) -> None:
+        """Run until `stop`."""
+        self._running = True
+        while self._running:
+            self._round()
+
+    def stop(self) -> None:
+        self._running = False
+
+    def close(self) -> None:
+        self._selector.close()
+        self._bell.close()
+
+    def _round(self) -> None:
+        ready = self._select()
+        forgotten = self._forgotten
+        forgotten.clear()
+        for key, events in ready:
+            if forgotten and any(key.fileobj is file for file in forgotten):
+                # An earlier callback of this round closed it. Another file may have its number.
+                continue
+            on_ready, on_writable = key.data
+            if events & selectors.EVENT_READ:
+                on_ready()
+            elif on_writable is not None:
+                on_writable()
+        timers = self._timers
+        if timers:
+            now = time.monotonic()
+            while timers and timers[0][0] <= now:
+                action = heapq.heappop(timers)[2].action
+                if action is not None:
+                    action()
+        while self._posted:
+            self._posted.popleft()()
+        for action in self._after:
+            action()
+
+    def _select(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """What is ready; waits for it, awake for a moment if something is expected."""
+        timeout = self._timeout()
+        if timeout != 0:
+            rest = self.rest()
+            if rest and (timeout is None or rest < timeout):
+                # Not in the selector: who sends something then has nobody to wake.
+                time.sleep(rest)  # noqa: TID251 (that nobody can end it early is what it is for)
+                return self._selector.select(timeout - rest if timeout is not None else None)
+        until = self._spin.begin() if timeout != 0 and self.expects() else 0
+        while until:
+            ready = self._selector.select(0)
+            if ready:
+                self._spin.helped()
+                return ready
+            if time.monotonic_ns() > until:
+                self._spin.failed()
+                break
+            offer_cpu()
+        return self._selector.select(timeout)
+
+    def _timeout(self) -> float | None:
+        if self._posted:
+            return 0
+        timers = self._timers
+        while timers and timers[0][2].action is None:
+            heapq.heappop(timers)
+        if not timers:
+            return None
+        # epoll takes no more than 24 days.
+        return min(max(0.0, timers[0][0] - time.monotonic()), _LONGEST_SELECT)
+
+
+def pid_text() -> str:
+    """``host:pid``, as Asynq names a server."""
+    return f"{socket.gethostname() or 'unknown-host'}:{os.getpid()}"

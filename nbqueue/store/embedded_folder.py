@@ -1,0 +1,206 @@
+"""The folder of an embedded store: whose it is, its lock, where its socket lies, its record.
+
+Nothing here talks to a server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from nbqueue.errors import StoreUnsuitable
+from nbqueue.store.server_programs import Program
+
+LOG = "redis.log"
+APPEND_ONLY_FILE = "appendonly.aof"
+APPEND_ONLY_DIRECTORY = "appendonlydir"
+SNAPSHOT = "dump.rdb"
+
+_LOCK = "lock"
+_FSYNC = "fsync-always"
+_RECORD = "server.json"
+_SOCKET = "redis.sock"
+
+# Linux has room for 108 bytes, macOS for 104, both with a NUL at the end; Redis 6.2 cuts off one
+# more, and without a word. A little below all of them is safe everywhere.
+_LONGEST_SOCKET_PATH = 100
+_SHORT_BASE = Path("/tmp")
+
+
+def real(directory: str | os.PathLike[str]) -> Path:
+    """The folder's one true path."""
+    # Two names of one folder must lead to one socket.
+    return Path(os.path.realpath(Path(directory).expanduser()))
+
+
+def claim(home: Path) -> None:
+    """Make sure that ``home`` is a folder that only this user can enter."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = home.stat()
+    except OSError as error:
+        raise StoreUnsuitable(
+            f"the folder of the embedded store, {home}, cannot be made: {error.strerror}. "
+            "Give one that you can write to: embedded:///path, or set NBQUEUE_URL"
+        ) from error
+    _require_ours(home, found)
+    if not stat.S_IMODE(found.st_mode) & 0o077:
+        return
+    marks = (_LOCK, _RECORD, APPEND_ONLY_FILE, APPEND_ONLY_DIRECTORY)
+    if any(home.iterdir()) and not any((home / mark).exists() for mark in marks):
+        # Somebody's home or project: shutting others out of it is not ours to do.
+        raise StoreUnsuitable(
+            f"{home} is open to other users and holds files that are not the embedded store's. "
+            f"Give the store a folder of its own, such as {home / 'nbqueue-store'}"
+        )
+    _shut(home)
+
+
+def _require_ours(folder: Path, found: os.stat_result) -> None:
+    if found.st_uid != os.geteuid():
+        raise StoreUnsuitable(
+            f"{folder} belongs to another user (uid {found.st_uid}, we are {os.geteuid()}); "
+            "whoever owns it could put a server of their own there. Use another folder: "
+            "embedded:///path, or set NBQUEUE_URL"
+        )
+
+
+def _shut(folder: Path) -> None:
+    folder.chmod(0o700)
+    if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        raise StoreUnsuitable(
+            f"{folder} is open to other users, and its file system cannot change that. "
+            "Use a folder elsewhere: embedded:///path, or set NBQUEUE_URL"
+        )
+
+
+def socket_path(home: Path, *, make: bool = False) -> Path:
+    """The socket of ``home``: in it, or in a private folder under /tmp if that is too long.
+
+    Every process has to come to the same answer, so it depends on nothing but ``home``: neither
+    on TMPDIR nor on XDG_RUNTIME_DIR, which cron, ssh and batch systems set differently, and which
+    may vanish with the session that the server outlives.
+    """
+    path = home / _SOCKET
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH or sys.platform == "win32":
+        return path
+    base = _SHORT_BASE if _SHORT_BASE.is_dir() else Path(tempfile.gettempdir())
+    folder = base / f"nbqueue-{os.geteuid()}"
+    try:
+        if make:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        # Not stat: a link that somebody else planted here would lead to a folder of theirs.
+        found = folder.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StoreUnsuitable(
+            f"the path of the socket {path} is too long, and {folder} cannot be made for it: "
+            f"{error.strerror}. Use a shorter path: embedded:///path, or set NBQUEUE_URL"
+        ) from error
+    else:
+        _require_ours(folder, found)
+        if not stat.S_ISDIR(found.st_mode):
+            raise StoreUnsuitable(f"{folder}, where the socket of {home} belongs, is no folder")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            _shut(folder)
+    return folder / (hashlib.sha256(os.fsencode(home)).hexdigest()[:24] + ".sock")
+
+
+def try_lock(home: Path) -> int | None:
+    """Lock the folder and return the open file, or None while a server or a starter has it."""
+    import fcntl
+
+    # The file is never deleted: whoever did so would let two processes lock two files.
+    handle = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # flock, not lockf: it belongs to the open file, which a child process inherits.
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError as error:
+        os.close(handle)
+        raise StoreUnsuitable(
+            f"{home} is on a file system without file locks ({error.strerror}), so two servers "
+            "could write the same data. Use a folder elsewhere: embedded:///path, or NBQUEUE_URL"
+        ) from error
+    return handle
+
+
+def is_fsync_always(home: Path) -> bool:
+    """Whether a client asked that each write is on disk before it is answered."""
+    return (home / _FSYNC).exists()
+
+
+def note_fsync_always(home: Path) -> None:
+    """Note that each write is to be on disk before it is answered, after restarts too."""
+    (home / _FSYNC).write_text(
+        "The server of this folder syncs each write to disk (appendfsync always), because a client "
+        "connected with durability='fsync'.\nTo end that: nbqueue store stop, then delete this "
+        "file.\n",
+        "utf-8",
+    )
+
+
+def read_record(home: Path) -> dict[str, Any]:
+    """What the last starter wrote down; empty if there is nothing that can be read."""
+    try:
+        record = json.loads((home / _RECORD).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def write_record(home: Path, path: Path, program: Program, pid: str | None) -> None:
+    """Write down which program runs on the data, for messages and for the next choice of one."""
+    record = {
+        "directory": str(home),
+        "socket": str(path),
+        "product": program.product,
+        "version": ".".join(map(str, program.version)),
+        "program": str(program.path),
+        "pid": int(pid or 0),
+        "host": socket.gethostname(),
+    }
+    draft = home / f"{_RECORD}.new"
+    draft.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    draft.replace(home / _RECORD)
+
+
+def data_bytes(home: Path) -> int:
+    """How many bytes the data of ``home`` take on disk; 0 if there are none."""
+    files = [home / APPEND_ONLY_FILE, home / SNAPSHOT]
+    try:
+        files.extend((home / APPEND_ONLY_DIRECTORY).iterdir())
+    except OSError:
+        pass
+    return sum(_size(file) for file in files)
+
+
+def has_append_only_directory(home: Path) -> bool:
+    """Whether a Redis from 7.0 on has written an append-only file here."""
+    return any((home / APPEND_ONLY_DIRECTORY).glob("*"))
+
+
+def has_only_snapshot(home: Path) -> bool:
+    """Whether the only data here are a snapshot, such as somebody copied from another Redis."""
+    return (
+        (home / SNAPSHOT).exists()
+        and not (home / APPEND_ONLY_FILE).exists()
+        and not has_append_only_directory(home)
+    )
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0  # a rewrite has just replaced it

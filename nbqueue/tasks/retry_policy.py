@@ -1,0 +1,156 @@
+"""When a task that failed is tried again: what its owner says. Evaluated where it ran.
+
+A policy may hold functions of the user, so it is pickled with the code of a task or with a worker's
+service, and only executors load it.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from nbqueue.durations import Duration, parse_duration
+from nbqueue.errors import UsageError
+from nbqueue.moved_modules import pickled_as, public
+from nbqueue.printable import shown
+from nbqueue.tasks.task import Task
+
+DelayFunction = Callable[[int, BaseException, Task], Duration]
+
+
+@pickled_as("nbqueue.executor.policy")
+@dataclass(frozen=True)
+class Exponential:
+    """A delay that grows: ``first`` × ``factor`` for each retry, up to ``longest`` seconds.
+
+    Up to ``jitter`` of it is taken off by chance, so that tasks that failed together do not come
+    back together.
+    """
+
+    first: float = 1.0
+    longest: float = 600.0
+    factor: float = 2.0
+    jitter: float = 0.5
+
+    def __call__(self, retried: int, error: BaseException, task: Task) -> float:
+        full = min(self.first * self.factor ** min(retried, 200), self.longest)
+        return full * (1.0 - self.jitter * random.random())
+
+
+@public
+def exponential(
+    first: Duration = 1.0, longest: Duration = 600.0, *, factor: float = 2.0, jitter: float = 0.5
+) -> Exponential:
+    """A retry delay for ``options(retry_delay=…)`` that grows with each retry.
+
+    ``first`` and ``longest`` are durations; ``jitter`` is the share, 0 to 1, that chance takes off.
+    Raises `UsageError` for what cannot be right.
+
+    >>> q.options(retry=8, retry_delay=nbqueue.exponential("2s", "1h")).submit(fetch, url)
+    """
+    if not (_is_within(factor, 1, 1_000_000) and _is_within(jitter, 0, 1)):
+        raise UsageError(
+            f"factor={shown(factor)} must be 1 or more, and jitter={shown(jitter)} in 0 to 1"
+        )
+    return Exponential(
+        parse_duration(first, "first"), parse_duration(longest, "longest"), factor, jitter
+    )
+
+
+def _is_within(value: object, low: float, high: float) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and low <= value <= high  # type: ignore[operator]
+
+
+@public
+def asynq_delay(retried: int, error: BaseException, task: Task) -> float:
+    """Asynq's own retry delay: n⁴ + 15 + r (n + 1) seconds, with r in 0 to 29 by chance."""
+    return float(retried**4 + 15 + random.randrange(30) * (retried + 1))
+
+
+@pickled_as("nbqueue.executor.policy")
+@dataclass(frozen=True)
+class Policy:
+    """What is done about an error. Each part may be missing; then the worker's default holds.
+
+    delay: seconds, a list of them (the last one repeats), or a function of the number of retries
+        so far, the error and the task.
+    retry_on: only errors of these types are tried again; others fail for good.
+    is_failure: whether an error counts as a failure; what does not uses up no retry.
+    """
+
+    delay: float | tuple[float, ...] | DelayFunction | None = None
+    retry_on: tuple[type[BaseException], ...] | None = None
+    is_failure: Callable[[BaseException], bool] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self.delay is None and self.retry_on is None and self.is_failure is None
+
+    def over(self, default: Policy | None) -> Policy:
+        """This policy, with ``default`` for what it does not say."""
+        if default is None:
+            return self
+        return Policy(
+            default.delay if self.delay is None else self.delay,
+            default.retry_on if self.retry_on is None else self.retry_on,
+            default.is_failure if self.is_failure is None else self.is_failure,
+        )
+
+    def delay_for(self, retried: int, error: BaseException, task: Task) -> float | None:
+        """Seconds before the next try; None: the worker's default. Raises what its function does,
+        and `UsageError` if that returns no duration."""
+        delay = self.delay
+        if callable(delay):
+            return parse_duration(delay(retried, error, task), "retry_delay")
+        if isinstance(delay, tuple):
+            return delay[min(retried, len(delay) - 1)]
+        return delay
+
+
+def make_policy(
+    retry_delay: Duration | Sequence[Duration] | DelayFunction | None = None,
+    retry_on: type[BaseException] | Sequence[type[BaseException]] | None = None,
+    is_failure: Callable[[BaseException], bool] | None = None,
+) -> Policy:
+    """A `Policy` from what a user said. Raises `UsageError` for what cannot be right."""
+    delay: Any
+    if retry_delay is None or callable(retry_delay):
+        delay = retry_delay
+    elif isinstance(retry_delay, str | int | float | timedelta):
+        delay = parse_duration(retry_delay, "retry_delay")
+    elif isinstance(retry_delay, Sequence) and retry_delay and not isinstance(retry_delay, bytes):
+        delay = tuple(parse_duration(each, "retry_delay") for each in retry_delay)
+    else:
+        raise UsageError(
+            f"retry_delay={shown(retry_delay)} must be a duration, a list of them, or a function "
+            "of (retries so far, error, task)"
+        )
+    types: tuple[Any, ...] | None = None
+    if retry_on is not None:
+        types = tuple(retry_on) if isinstance(retry_on, Sequence) else (retry_on,)
+        if not types or not all(
+            isinstance(t, type) and issubclass(t, BaseException) for t in types
+        ):
+            raise UsageError(f"retry_on={shown(retry_on)} must be types of exceptions")
+    if is_failure is not None and not callable(is_failure):
+        raise UsageError(f"is_failure={shown(is_failure)} must be a function of an exception")
+    return Policy(delay, types, is_failure)
+
+
+@pickled_as("nbqueue.executor.policy")
+class WithPolicy:
+    """A function, and what is done about its errors: what a call's code is when it has a policy."""
+
+    def __init__(self, fn: Callable[..., Any], policy: Policy) -> None:
+        # Without what lies in it: of a class that is all its methods.
+        functools.update_wrapper(self, fn, updated=())
+        self.fn = fn
+        self.policy = policy
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)

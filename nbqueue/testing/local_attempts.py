@@ -1,0 +1,139 @@
+"""Attempts in this process: admitted, loaded, run and judged as a worker and its executors do.
+
+What differs: time-outs and deadlines do not end what runs, and a task that kills its process kills
+this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
+
+from nbqueue.calls.keys.signing import Keyring
+from nbqueue.clock import Clock
+from nbqueue.errors import TaskFailed
+from nbqueue.executor import pipe
+from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
+from nbqueue.executor.run_task import Interrupted, Job, Runner, call_hook, run_sync
+from nbqueue.worker.handler_table import HandlerTable
+from nbqueue.worker.tasks import decisions
+from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.partial_results import report_envelope
+from nbqueue.worker.tasks.verify import Refusal, admit
+from nbqueue.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from nbqueue.worker.connections import Links
+
+GetCode = Callable[[str, bytes], bytes | None]
+
+
+class Attempts:
+    """Runs attempts of tasks of ``queues``. ``worker`` has the handlers, hooks and policy."""
+
+    def __init__(
+        self, keys: Keyring, clock: Clock, worker: Worker, queues: Sequence[str] = ()
+    ) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._worker = worker
+        self._queues = list(queues)
+        self._runner = _Runner(lambda data: None)
+        self._codes: set[bytes] = set()
+        self._service: bytes | None = None
+        self.handlers = self._table()
+
+    def _table(self) -> HandlerTable:
+        patterns = self._worker._settings_now().patterns
+        return HandlerTable(cast("Links", _NoLinks()), self._keys, self._queues, patterns)
+
+    def refresh(self, queue: str) -> None:
+        """Take up what was registered since, and a queue that is new."""
+        blob = self._worker._settings_now().service
+        if blob != self._service or queue not in self._queues:
+            if queue not in self._queues:
+                self._queues.append(queue)
+            self.handlers = self._table()
+        if blob != self._service:
+            self._service = blob
+            for hook in self._runner.take_service(blob):
+                call_hook(hook)
+
+    def run(self, run: Run, code: GetCode) -> tuple[DoneFrame | Refusal, bytes | None]:
+        """Make one attempt. Returns how it ended, and what a failed one had reported as its
+        result, as it lies in the store."""
+        refusal = admit(run, self._keys, self.handlers, self._clock)
+        if refusal is None and not self._has_code(run, code):
+            text = f"the code of {run.message.type} is not in the store any more"
+            refusal = Refusal(decisions.Archive("no code", text), TaskFailed(text, run.task_id))
+        if refusal is not None:
+            return refusal, None
+        frame = run.frame(run.end_at(self._clock.now()))
+        context = contextvars.copy_context()
+        done: DoneFrame = context.run(run_sync, self._runner, frame, Interrupted())
+        last = self._runner.reports.end(run.number, keep=done.outcome != pipe.VALUE)
+        reported: bytes | None = None
+        for _, body in Frames().feed(last):
+            _, what, said = pipe.unpack_report(body)
+            if what == pipe.RESULT_REPORT:
+                reported = report_envelope(self._keys, run, said)
+        return done, reported
+
+    def _has_code(self, run: Run, code: GetCode) -> bool:
+        fingerprint = run.fingerprint
+        if fingerprint == pipe.NO_CODE or fingerprint in self._codes:
+            return True
+        blob = code(run.queue, fingerprint)
+        if blob is None:
+            return False
+        self._runner.add_code(fingerprint + blob)
+        self._codes.add(fingerprint)
+        return True
+
+
+class _NoLinks:
+    """No connections: handlers that lie in a store are handed in."""
+
+    tasks = None
+
+    def __init__(self) -> None:
+        self.on_up: list[Callable[[], None]] = []
+
+
+class _Runner(Runner):
+    """Waits for coroutines, and lets the person at the keyboard end it."""
+
+    def prepare(self, frame: TaskFrame) -> Job:
+        job = super().prepare(frame)
+        job.function = _waited(job.function)
+        return job
+
+    def failed(
+        self, frame: TaskFrame, error: BaseException, started: int, for_good: bool = False
+    ) -> DoneFrame:
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        return super().failed(frame, error, started, for_good)
+
+
+def _waited(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        value = function(*args, **kwargs)
+        if not inspect.isawaitable(value):
+            return value
+
+        async def wait() -> Any:
+            return await value
+
+        # In a thread, because there may be a loop in this one.
+        context = contextvars.copy_context()
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(context.run, asyncio.run, wait()).result()
+
+    return call

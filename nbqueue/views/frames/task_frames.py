@@ -1,0 +1,221 @@
+"""Tasks, queues, workers and schedules as frames, each with columns and dtypes that never vary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from nbqueue.broker.reads.task_table import TaskRow, TaskTable
+from nbqueue.errors import UsageError
+from nbqueue.views.frames.columns import (
+    MISSING,
+    category,
+    fractions,
+    instants,
+    milliseconds,
+    objects,
+    ordered_category,
+    spans,
+    texts,
+    whole,
+)
+from nbqueue.views.frames.text_frames import OUTCOMES
+from nbqueue.wire import states
+from nbqueue.wire.decoding import whole_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TASK_COLUMNS: Final = (
+    "type",
+    "name",
+    "queue",
+    "state",
+    "attempt",
+    "max_retry",
+    "enqueued_at",
+    "process_at",
+    "started_at",
+    "finished_at",
+    "waited",
+    "duration",
+    "worker",
+    "progress",
+    "error",
+    "fault",
+)
+
+ON_DEMAND: Final = ("payload", "arguments", "headers", "retention", "result", "exception")
+"""Columns of tasks that are there only when asked for: they cost reading, or unpickling."""
+
+ATTEMPT_COLUMNS: Final = frozenset({"started_at", "finished_at", "waited", "duration", "worker"})
+"""Columns of tasks that the attempts stream tells."""
+
+Load = Callable[[TaskRow], Any]
+
+
+def chosen_columns(columns: Sequence[Any] | str | None) -> tuple[str, ...]:
+    """The names of the columns of a frame of tasks that was asked for like this.
+
+    ``...`` stands for the usual ones. Raises `UsageError` for one that there is not.
+    """
+    if columns is None:
+        return TASK_COLUMNS
+    names: list[str] = []
+    for each in [columns] if isinstance(columns, str) else columns:
+        names += TASK_COLUMNS if each is ... else [each]
+    for name in names:
+        if name not in TASK_COLUMNS and name not in ON_DEMAND:
+            known = ", ".join((*TASK_COLUMNS, *ON_DEMAND))
+            raise UsageError(f"columns: there is no {name!r}; there are {known}")
+    return tuple(dict.fromkeys(names))
+
+
+def tasks(
+    rows: TaskTable | Sequence[TaskRow],
+    *,
+    as_of_ms: int,
+    columns: Sequence[str] = TASK_COLUMNS,
+    loaders: Mapping[str, Load] | None = None,
+) -> pd.DataFrame:
+    """Return tasks as a frame: a row each, indexed by ``task_id``, the first enqueued first.
+
+    ``loaders`` make the values of columns that need a signing key. The schema is that of
+    ``docs/frames.md``, also for no rows at all.
+    """
+    import pandas as pd
+
+    table = _ordered(rows if isinstance(rows, TaskTable) else TaskTable.of(rows))
+    make = _Columns(table, as_of_ms, loaders or {})
+    frame: pd.DataFrame = pd.DataFrame(
+        {name: make(name) for name in columns},
+        columns=list(columns),
+        index=pd.Index(texts(table.task_id), name="task_id", copy=False),
+    )
+    return frame
+
+
+def _ordered(table: TaskTable) -> TaskTable:
+    """The first enqueued first, by their ids where they were enqueued together."""
+    known = (table.enqueued_ms, table.pending_ms, table.started_ms, table.finished_ms)
+    times = [a or b or c or d or 0 for a, b, c, d in zip(*known, strict=True)]
+    order = sorted(range(len(table)), key=table.task_id.__getitem__)
+    order.sort(key=times.__getitem__)
+    return table.take(order)
+
+
+class _Columns:
+    """Makes each column of a frame of tasks."""
+
+    def __init__(self, table: TaskTable, as_of_ms: int, loaders: Mapping[str, Load]) -> None:
+        self._table = table
+        self._as_of_ms = as_of_ms
+        self._loaders = loaders
+
+    def __call__(self, name: str) -> Any:
+        load = self._loaders.get(name)
+        if load is not None:
+            return objects(list(map(load, self._table)))
+        return getattr(self, "_" + name)()
+
+    def _type(self) -> Any:
+        return category([message.type for message in self._table.message])
+
+    def _name(self) -> Any:
+        return texts(self._table.name)
+
+    def _queue(self) -> Any:
+        return category(self._table.queue)
+
+    def _state(self) -> Any:
+        return ordered_category(self._table.state, states.ALL)
+
+    def _attempt(self) -> Any:
+        # A program in Go counts only its retries.
+        table = self._table
+        each = zip(table.attempt, table.message, table.state, strict=True)
+        return whole(
+            [
+                attempt or message.retried + (state not in _UNBEGUN)
+                for attempt, message, state in each
+            ]
+        )
+
+    def _max_retry(self) -> Any:
+        return whole([message.retry for message in self._table.message])
+
+    def _enqueued_at(self) -> Any:
+        return instants(self._table.enqueued_ms)
+
+    def _process_at(self) -> Any:
+        return instants(self._table.process_ms)
+
+    def _started_at(self) -> Any:
+        return instants(self._table.started_ms)
+
+    def _finished_at(self) -> Any:
+        return instants(self._table.finished_ms)
+
+    def _waited(self) -> Any:
+        # What waits now is told as of the reading.
+        waited, since = milliseconds(self._table.waited_ms), milliseconds(self._table.pending_ms)
+        waits = self._are(states.PENDING) & (since != MISSING)
+        waited[waits] = (self._as_of_ms - since[waits]).clip(0)
+        return spans(waited)
+
+    def _duration(self) -> Any:
+        began, ended = milliseconds(self._table.started_ms), milliseconds(self._table.finished_ms)
+        ended[self._are(states.ACTIVE)] = self._as_of_ms
+        spent = (ended - began).clip(0)
+        spent[(began == MISSING) | (ended == MISSING)] = MISSING
+        return spans(spent)
+
+    def _are(self, state: str) -> Any:
+        """Which tasks are in this state."""
+        import numpy as np
+
+        return np.array([each == state for each in self._table.state], dtype=bool)
+
+    def _worker(self) -> Any:
+        return category(self._table.worker)
+
+    def _progress(self) -> Any:
+        return fractions(self._table.progress)
+
+    def _error(self) -> Any:
+        return texts([message.error_msg or None for message in self._table.message])
+
+    def _fault(self) -> Any:
+        return texts(self._table.fault)
+
+    def _payload(self) -> Any:
+        return objects([message.payload for message in self._table.message])
+
+    def _headers(self) -> Any:
+        return objects([dict(message.headers) for message in self._table.message])
+
+    def _retention(self) -> Any:
+        return spans([whole_number(message.retention * 1000) for message in self._table.message])
+
+
+_UNBEGUN: Final = frozenset({states.WAITING, states.SCHEDULED, states.AGGREGATING, states.PENDING})
+
+_ENDINGS: Final = {
+    states.COMPLETED: "completed",
+    states.RETRY: "retry",
+    states.ARCHIVED: "archived",
+}
+
+
+def as_attempts(frame: pd.DataFrame) -> pd.DataFrame:
+    """The last attempts of a frame of tasks, as far as they ended, for a picture of them.
+
+    Raises `UsageError` if it lacks the columns that are needed.
+    """
+    missing = {"state", "started_at", "finished_at", "worker"} - set(frame.columns)
+    if missing:
+        raise UsageError(f"this frame has no column {', '.join(sorted(missing))}")
+    ended: pd.DataFrame = frame[frame["state"].isin(list(_ENDINGS))].reset_index()
+    outcomes = [_ENDINGS[state] for state in ended["state"]]
+    ended["outcome"] = ordered_category(outcomes, OUTCOMES)
+    return ended

@@ -1,0 +1,112 @@
+"""Rows that the store gave as text, as pandas DataFrames with dtypes that never vary.
+
+The dtypes are named one by one, because what pandas infers differs between its versions (2 and 3
+disagree on text and on the unit of times) and between an empty frame and a full one. Two frames
+whose categories differ lose them when concatenated: read the queues together instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from nbqueue.views.frames.columns import category, instants, ordered_category, spans, texts, whole
+from nbqueue.wire.decoding import LARGEST, LAST_MS, MOST_ATTEMPTS, shortened, whole_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OUTCOMES: Final = ("completed", "retry", "archived", "lost", "interrupted")
+"""How an attempt can end, in the order in which it matters to the task: it is done, tries again,
+failed for good, or was cut short and runs again (its process died; its worker was shut down)."""
+
+ATTEMPT_COLUMNS: Final = (
+    "task_id",
+    "type",
+    "queue",
+    "attempt",
+    "outcome",
+    "reason",
+    "started_at",
+    "finished_at",
+    "waited",
+    "duration",
+    "worker",
+    "host",
+    "peak_memory",
+    "error",
+    "fault",
+)
+
+_Row = Mapping[str, str]
+
+
+def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
+    """Return finished attempts as a frame: a row each, the first to finish first.
+
+    ``rows`` are entries of the attempts streams as text (times in Unix milliseconds, durations in
+    milliseconds, memory in bytes); ``queue`` is the queue of those that do not name theirs. The
+    columns and dtypes are always these, also for no rows at all:
+
+    ============================  =========================  ====================================
+    ``task_id reason error``      ``string``                 reason and error of a failure only
+    ``fault``                     ``string``                 what of the entry cannot be read
+    ``type queue worker host``    ``category`` of text       categories in alphabetical order
+    ``outcome``                   ordered ``category``       all of `OUTCOMES`, in that order
+    ``attempt``                   ``Int64``                  from 1
+    ``started_at finished_at``    ``datetime64[ns, UTC]``    on the store's clock
+    ``waited duration``           ``timedelta64[ns]``        waited is NaT where nobody knows it
+    ``peak_memory``               ``Int64``                  bytes; missing where nobody knows it
+    ============================  =========================  ====================================
+    """
+    import pandas as pd
+
+    def text(name: str) -> list[str | None]:
+        return [row.get(name) or None for row in rows]
+
+    faults: list[str | None] = [None] * len(rows)
+
+    def numbers(name: str, most: int = LAST_MS) -> list[int | None]:
+        found = text(name)
+        known = [whole_number(value, 0, most) for value in found]
+        for i, value in enumerate(found):
+            if value is not None and known[i] is None:
+                faults[i] = faults[i] or f"{name} is {shortened(value, 40)}"
+        return known
+
+    started, finished = instants(numbers("started_at")), instants(numbers("finished_at"))
+    columns = {
+        "task_id": texts(text("task_id")),
+        "type": category(text("type")),
+        "queue": category([row.get("queue") or queue for row in rows]),
+        "attempt": whole(numbers("attempt", MOST_ATTEMPTS)),
+        "outcome": ordered_category(text("outcome"), OUTCOMES),
+        "reason": texts(text("reason")),
+        "started_at": started,
+        "finished_at": finished,
+        "waited": spans(numbers("waited")),
+        "duration": finished - started,
+        "worker": category(text("worker")),
+        "host": category(text("host")),
+        # An executor that died took its figure with it, and 0 bytes is what stands there then.
+        "peak_memory": whole([value or None for value in numbers("peak_memory", LARGEST)]),
+        "error": texts(text("error")),
+    }
+    columns["fault"] = texts(faults)
+    frame = pd.DataFrame(columns, columns=list(ATTEMPT_COLUMNS))
+    ordered: pd.DataFrame = frame.sort_values("finished_at", kind="stable", ignore_index=True)
+    return ordered
+
+
+def duration_words(spans: pd.Series) -> pd.Series:
+    """Return ``timedelta64`` values as people say them ("1.4s", "2m 05s"); "–" for a missing one.
+
+    For printing; dtype ``object``.
+    """
+    import pandas as pd
+
+    from nbqueue.durations import format_duration
+
+    seconds: list[float] = spans.dt.total_seconds().tolist()
+    words = [format_duration(each) if each == each else "–" for each in seconds]  # NaN: missing
+    return pd.Series(words, index=spans.index, dtype="object")

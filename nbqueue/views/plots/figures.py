@@ -1,0 +1,185 @@
+"""What all pictures share: colours, a figure that shows itself in a notebook, an axis of time.
+
+Pictures use no global state of matplotlib and need no display. They are drawn on white, in any
+theme, so that they look the same wherever they are pasted.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from nbqueue.errors import NbqueueError
+from nbqueue.printable import escape, visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class PlotMissing(NbqueueError, ImportError):
+    """A picture needs matplotlib, which is not installed here."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one outcome looks: colours of Okabe and Ito, which everyone can tell apart, and a hatch
+    for those who see no colours. The paler ones never mean a success."""
+
+    colour: str
+    hatch: str = ""
+    edge: str = "none"
+
+
+STYLES: Final = {
+    "completed": Style("#0072B2"),
+    "retry": Style("#E69F00", "////", "#5c3f00"),
+    "archived": Style("#D55E00", "xxxx", "#5a2500"),
+    "lost": Style("#CC79A7", "\\\\\\\\", "#4a1a35"),
+    "interrupted": Style("#56B4E9", "....", "#0b3a54"),
+}
+UNKNOWN: Final = Style("#999999", "++", "#333333")
+INK, GRID, CARD, PALE = "#333333", "#e3e3e3", "white", "#8a8a8a"
+WIDTH = 9.0
+"""The width of a picture, in inches."""
+
+
+def check_matplotlib(what: str) -> None:
+    """Raises `PlotMissing` if there is none."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise PlotMissing(
+            f'{what} needs matplotlib, which is not installed: pip install "nbqueue[plot]"'
+        ) from error
+
+
+def new_figure(kind: str, told: str, height: float) -> Figure:
+    """An empty figure. ``kind`` and ``told`` are the text for those who do not see it."""
+    figure = _figure_class()(figsize=(WIDTH, height), facecolor=CARD, layout="constrained")
+    figure.kind, figure.told = kind, told  # type: ignore[attr-defined]
+    return figure
+
+
+def dress(ax: Axes, *, grid: Any = "x", kept: tuple[str, ...] = ("bottom",)) -> None:
+    """Quiet axes: pale lines, no ticks, no frame but the sides that are ``kept``."""
+    for side in ("top", "right", "left", "bottom"):
+        ax.spines[side].set_visible(side in kept)
+        ax.spines[side].set_color(PALE)
+    ax.set_facecolor(CARD)
+    ax.grid(axis=grid, color=GRID, linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.tick_params(length=0, labelsize=9, colors=INK, labelcolor=INK)
+
+
+def add_legend(ax: Axes) -> Any:
+    """A legend under the picture."""
+    figure: Any = ax.figure
+    return figure.legend(
+        *ax.get_legend_handles_labels(),
+        loc="outside lower left",
+        ncols=6,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        handlelength=1.6,
+        handleheight=0.9,
+        columnspacing=1.6,
+    )
+
+
+def said(number: int, what: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+class TimeAxis:
+    """Seconds or minutes since the first start; local time for what took longer than an hour."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.clock = False
+        self.unit_seconds, self.unit = 1.0, "seconds"
+        self.first: pd.Timestamp | None = None
+        if not len(frame):
+            return
+        self.first = frame["started_at"].min()
+        span = (frame["finished_at"].max() - self.first).total_seconds()
+        if span > 3600:
+            self.clock, self.unit_seconds = True, 86_400.0  # matplotlib counts days
+        elif span > 300:
+            self.unit_seconds, self.unit = 60.0, "minutes"
+
+    def values(self, instants: pd.Series) -> Any:
+        """The instants as ``float64`` on this axis."""
+        import numpy as np
+
+        if self.first is None:
+            return np.zeros(0)
+        elapsed = (instants - self.first).dt.total_seconds().to_numpy() / self.unit_seconds
+        if self.clock:
+            from matplotlib.dates import date2num
+
+            return elapsed + date2num(self.first.to_pydatetime())
+        return elapsed
+
+    def limits(self, starts: Any, ends: Any) -> tuple[float, float]:
+        if not len(starts):
+            return 0.0, 1.0
+        left, right = float(starts.min()), float(ends.max())
+        width = max(right - left, 1e-3)
+        return left - width * 0.01, left + width * 1.01
+
+    def label(self, ax: Axes) -> None:
+        if self.first is None:
+            ax.set_xticks([])
+            return
+        local = self.first.to_pydatetime().astimezone()
+        zone = local.tzname() or "local time"
+        if self.clock:
+            from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+            locator = AutoDateLocator(tz=local.tzinfo, maxticks=9)
+            ax.xaxis.set_major_locator(locator)
+            ax.xaxis.set_major_formatter(
+                ConciseDateFormatter(locator, tz=local.tzinfo, show_offset=False)
+            )
+            text = f"local time ({zone}), from {local:%Y-%m-%d}"
+        else:
+            text = f"{self.unit} since {local:%Y-%m-%d %H:%M:%S} {zone}"
+        ax.set_xlabel(text, fontsize=9, color=INK)
+
+
+@cache
+def _figure_class() -> type[Figure]:
+    """The class of our figures: a figure of no pyplot that shows itself in a notebook."""
+    from matplotlib.figure import Figure
+
+    class ShownFigure(Figure):
+        kind, told = "Picture", ""
+
+        def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
+            # Twice the pixels, shown at their half, are sharp on today's screens. The HTML has
+            # what a bare PNG cannot have in a notebook: a text for those who do not see it.
+            picture = io.BytesIO()
+            self.savefig(picture, format="png", dpi=200)
+            data = base64.b64encode(picture.getvalue()).decode("ascii")
+            width = round(self.get_figwidth() * 100)
+            alt = escape(f"{self.kind}: {self.told}")
+            image = (
+                f'<img alt="{alt}" width="{width}" style="max-width: 100%; height: auto" '
+                f'src="data:image/png;base64,{data}">'
+            )
+            size = {"width": width, "height": round(self.get_figheight() * 100)}
+            return (
+                {"text/plain": repr(self), "text/html": image, "image/png": data},
+                {"image/png": size},
+            )
+
+        def __repr__(self) -> str:
+            return visible(f"<{self.kind}: {self.told}>")
+
+    return ShownFigure

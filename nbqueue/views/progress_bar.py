@@ -1,0 +1,90 @@
+"""The progress that a task reported, as text and as HTML. Pure.
+
+Progress is what lies in the task's ``nbq:progress``: ``{"bars": [{"desc", "n", "total", "unit",
+"rate"}, …], "fields": {name: value, …}}``. It comes from user code, so nothing of it is taken for
+granted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbqueue.printable import escape
+from nbqueue.views import format as words
+from nbqueue.views import html as h
+
+_MOST_BARS = 6
+_MOST_FIELDS = 8
+
+
+def bars_html(progress: Mapping[str, Any], *, is_over: bool = False) -> str:
+    """A bar for each, with how far it is, how fast, and how long it still takes."""
+    parts = []
+    for bar in _bars(progress):
+        n, total = _amount(bar.get("n")) or 0.0, _amount(bar.get("total"))
+        desc = str(bar.get("desc") or "")
+        state = "cancelled" if is_over and (total is None or n < total) else "active"
+        parts.append(h.bar(n, total, label=desc or "progress", state=state))
+        facts = [escape(_of(n, total, str(bar.get("unit") or "")))]
+        if desc:
+            facts.insert(0, h.strong(words.shortened(desc, 60)))
+        facts += [h.pale(text) for text in _speed(bar, n, total, is_over)]
+        parts.append(h.row(*facts))
+    fields = _fields(progress)
+    if fields:
+        parts.append(h.row(*(h.fact(name, escape(value)) for name, value in fields)))
+    return "".join(parts)
+
+
+def bars_text(progress: Mapping[str, Any]) -> list[str]:
+    """The same in words, one for each bar and each field."""
+    found = []
+    for bar in _bars(progress):
+        n, total = _amount(bar.get("n")) or 0.0, _amount(bar.get("total"))
+        desc = f"{bar['desc']} " if bar.get("desc") else ""
+        found.append(desc + _of(n, total, str(bar.get("unit") or "")))
+    return found + [f"{name}={value}" for name, value in _fields(progress)]
+
+
+def _bars(progress: Mapping[str, Any]) -> list[dict[str, Any]]:
+    bars = progress.get("bars")
+    found = bars if isinstance(bars, list) else []
+    return [bar for bar in found if isinstance(bar, dict)][:_MOST_BARS]
+
+
+def _fields(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
+    fields = progress.get("fields")
+    if not isinstance(fields, dict):
+        return []
+    return [(str(name), _value(value)) for name, value in list(fields.items())[:_MOST_FIELDS]]
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else words.shortened(str(value), 40)
+
+
+def _amount(value: Any) -> float | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e300
+    return float(value) if good else None
+
+
+def _of(n: float, total: float | None, unit: str) -> str:
+    said = _plain(n) if total is None else f"{_plain(n)} of {_plain(total)}"
+    if total:
+        said += f" ({100 * n / total:.0f}%)"
+    return said if unit in ("", "it") else f"{said} {unit}"
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.3g}"
+
+
+def _speed(bar: Mapping[str, Any], n: float, total: float | None, is_over: bool) -> list[str]:
+    rate = _amount(bar.get("rate"))
+    if not rate or is_over:
+        return []
+    said = [words.rate(rate)]
+    if total is not None and total > n:
+        said.append(f"{words.span((total - n) / rate)} left")
+    return said

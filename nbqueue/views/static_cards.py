@@ -1,0 +1,267 @@
+"""Cards of things that stand still: clients, workers, queues, tasks, schedules, results. Pure.
+
+Each is a function of plain values to HTML that can be saved; see `nbqueue.views.html`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any, Final
+
+from nbqueue.broker.reads.models import QueueInfo, ServerInfo, TaskInfo
+from nbqueue.calls.payloads import payload_size, result_size
+from nbqueue.clock import to_ms
+from nbqueue.cron import shown_zone
+from nbqueue.printable import escape
+from nbqueue.views.format import (
+    badge_html,
+    count,
+    number,
+    short_zoned_time,
+    shortened,
+    size,
+    span,
+    time_html,
+)
+from nbqueue.views.html import card, code, fact, pale, problem, row, strong, table
+
+_COUNTED: Final = (
+    "pending",
+    "active",
+    "scheduled",
+    "retry",
+    "aggregating",
+    "completed",
+    "archived",
+)
+_ALWAYS: Final = frozenset({"pending", "active", "completed"})
+MOST_QUEUES = 20
+_MOST_REASONS = 8
+_MOST_IDS = 5
+
+
+def client_card(
+    url: str,
+    *,
+    is_open: bool,
+    queues: Sequence[QueueInfo] = (),
+    queue_count: int | None = None,
+    trouble: str = "",
+) -> str:
+    """A client: its store, and the queues there; ``queue_count`` if these are not all."""
+    parts = [
+        row(strong("nbqueue client"), badge_html("connected" if is_open else "closed"), code(url))
+    ]
+    if trouble:
+        parts.append(problem(trouble))
+    elif queues:
+        parts.append(queue_table(queues, queue_count))
+    elif is_open:
+        parts.append(row(pale("no queues yet: q.submit(fn, …) makes the first")))
+    return card(*parts, label=f"Client of {url}")
+
+
+def queue_table(queues: Sequence[QueueInfo], total: int | None = None) -> str:
+    """Queues, a line each: how many tasks they have in each state. ``total``: how many there are,
+    if these are not all."""
+    total = len(queues) if total is None else total
+    # A column for a state that no task is in would only push the others apart.
+    counted = [
+        name for name in _COUNTED if name in _ALWAYS or any(getattr(info, name) for info in queues)
+    ]
+    heads = ["queue", *counted, "latency", "failed today"]
+    lines = [
+        [
+            escape(info.queue) + (" " + badge_html("paused") if info.paused else ""),
+            *(_quiet(getattr(info, name)) for name in counted),
+            span(info.latency),
+            _quiet(info.failed),
+        ]
+        for info in queues[:MOST_QUEUES]
+    ]
+    more = total - len(lines)
+    said = f"{count(total, 'queue')}, as of {{}}"
+    caption = said.format(f"{queues[0].timestamp.astimezone():%H:%M:%S}")
+    if more > 0:
+        caption += f"; {more} more in q.queues()"
+    return table(heads, lines, caption=caption, numeric=range(1, len(heads)))
+
+
+def queue_card(info: QueueInfo) -> str:
+    """One queue."""
+    counts = [
+        fact(name, number(getattr(info, name))) for name in _COUNTED if getattr(info, name)
+    ] or [pale("empty")]
+    today = [
+        fact("processed today", number(info.processed)),
+        fact("failed today", number(info.failed)),
+        fact("in all", f"{number(info.processed_total)}, {number(info.failed_total)} failed"),
+    ]
+    more = [fact("oldest pending task waits", span(info.latency))] if info.latency else []
+    if info.memory is not None:
+        more.append(fact("memory", f"about {size(info.memory)}"))
+    if info.trimmed:
+        more.append(fact("dropped from the full archive", number(info.trimmed)))
+    return card(
+        row(
+            strong(info.queue),
+            badge_html("paused") if info.paused else "",
+            pale(count(info.size, "task")),
+            fact("as of", time_html(to_ms(info.timestamp))),
+        ),
+        row(*counts),
+        row(*today),
+        row(*more) if more else "",
+        label=f"Queue {info.queue}",
+    )
+
+
+def task_card(info: TaskInfo) -> str:
+    """One task, as it lay in the store."""
+    facts = [fact("begun", count(info.attempt, "time"))] if info.attempt else []
+    if info.max_retry:
+        facts.append(fact("retries", f"{number(info.retried)} of {number(info.max_retry)}"))
+    for name, at in (
+        ("due", info.next_process_at if info.state in ("scheduled", "retry") else None),
+        ("completed", info.completed_at),
+        ("last failed", info.last_failed_at),
+        ("deadline", info.deadline),
+    ):
+        if at is not None:
+            facts.append(fact(name, time_html(to_ms(at))))
+    if info.timeout:
+        facts.append(fact("time-out", span(info.timeout)))
+    if info.retention:
+        facts.append(fact("kept", span(info.retention)))
+    if info.group:
+        facts.append(fact("group", escape(info.group)))
+    sizes = [fact("payload", size(payload_size(info.payload)))]
+    if info.result is not None:
+        sizes.append(fact("result", size(result_size(info.result))))
+    return card(
+        row(strong(info.type), badge_html(info.state), pale("nobody holds it") if info.is_orphaned
+            else "", fact("queue", escape(info.queue)), code(info.id)),
+        row(*facts, *sizes),
+        problem(shortened(info.error, 400)) if info.error else "",
+        label=f"Task {info.id}, {info.type}, {info.state}",
+    )  # fmt: skip
+
+
+def server_card(info: ServerInfo) -> str:
+    """One worker, as it last reported."""
+    parts = [
+        row(
+            strong(f"{info.host}:{info.pid}"),
+            badge_html(info.status),
+            fact("running", f"{len(info.active_tasks)} of {info.concurrency}"),
+            fact("queues", _weights(info.queues)),
+            fact("since", time_html(to_ms(info.started_at))),
+        )
+    ]
+    if info.active_tasks:
+        lines = [
+            [escape(task.type), escape(task.queue), time_html(to_ms(task.started_at)),
+             code(task.task_id)]
+            for task in info.active_tasks
+        ]  # fmt: skip
+        parts.append(table(["type", "queue", "since", "id"], lines, caption="what it runs"))
+    return card(*parts, label=f"Worker {info.host}:{info.pid}")
+
+
+@dataclass(frozen=True)
+class WorkerFacts:
+    """What a `Worker` knows of itself without asking anybody."""
+
+    is_running: bool
+    pid: int | None
+    queues: Mapping[str, int]
+    concurrency: int
+    executor: str
+    log: str | None = None
+
+
+def worker_card(worker: WorkerFacts) -> str:
+    """A worker that this process holds."""
+    kind = "processes" if worker.executor == "process" else f"{worker.executor}s"
+    return card(
+        row(
+            strong("nbqueue worker"),
+            badge_html("running") if worker.is_running else pale("not running"),
+            fact("process", str(worker.pid)) if worker.pid is not None else "",
+        ),
+        row(
+            fact("queues", _weights(worker.queues)),
+            fact("runs at once", f"{worker.concurrency} in {kind}"),
+            fact("log", code(worker.log)) if worker.log else "",
+        ),
+        label="Worker, " + ("running" if worker.is_running else "not running"),
+    )
+
+
+def schedule_card(schedule: Mapping[str, Any]) -> str:
+    """A schedule, of the values that `nbqueue.views.frames.queue_frames.schedules` takes."""
+    zone = shown_zone(schedule.get("spec"), schedule.get("tz"))
+    parts = [
+        fact("next run", _moment_html(schedule.get("next_at"), zone)),
+        fact("last run", _moment_html(schedule.get("prev_at"), zone)),
+        fact("queue", escape(str(schedule.get("queue") or "–"))),
+    ]
+    if schedule.get("tz"):
+        parts.append(fact("zone", escape(str(schedule["tz"]))))
+    return card(
+        row(
+            strong(str(schedule.get("id"))),
+            badge_html("paused" if schedule.get("paused") else "scheduled"),
+            code(str(schedule.get("spec"))),
+            escape(str(schedule.get("type") or "")),
+        ),
+        row(*parts),
+        label=f"Schedule {schedule.get('id')}",
+    )
+
+
+def bulk_card(
+    action: str, done: Sequence[str], refused: Mapping[str, str], asked: Sequence[str], trimmed: int
+) -> str:
+    """What became of an action on many tasks."""
+    parts = [row(strong(action), count(len(done), "task") + " done")]
+    if asked:
+        parts.append(row(pale(f"{count(len(asked), 'running task')} asked to end")))
+    if trimmed:
+        parts.append(row(pale(f"{count(trimmed, 'task')} deleted from the full archive")))
+    by_reason: dict[str, list[str]] = {}
+    for task_id, reason in refused.items():
+        by_reason.setdefault(reason, []).append(task_id)
+    if by_reason:
+        lines = [
+            [number(len(ids)), escape(reason), " ".join(map(code, ids[:_MOST_IDS])) + (
+                " …" if len(ids) > _MOST_IDS else "")]
+            for reason, ids in sorted(by_reason.items(), key=lambda pair: -len(pair[1]))
+        ]  # fmt: skip
+        parts.append(
+            table(
+                ["tasks", "reason", "ids"],
+                lines[:_MOST_REASONS],
+                caption=f"{count(len(refused), 'task')} refused, and left as they are",
+                numeric=[0],
+            )
+        )
+    return card(*parts, label=f"{action}: {len(done)} done, {len(refused)} refused")
+
+
+def _weights(queues: Mapping[str, int]) -> str:
+    shown = list(queues.items())[:MOST_QUEUES]
+    is_equal = len(set(queues.values())) <= 1
+    text = ", ".join(name if is_equal else f"{name} ×{weight}" for name, weight in shown)
+    more = len(queues) - len(shown)
+    return escape(text + (f", … {more:,} more" if more else ""))
+
+
+def _moment_html(at: datetime | None, zone: tzinfo | None) -> str:
+    return "–" if at is None else time_html(to_ms(at), shown=short_zoned_time(at, zone))
+
+
+def _quiet(value: int) -> str:
+    return number(value) if value else pale("0")

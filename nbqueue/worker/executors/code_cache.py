@@ -1,0 +1,79 @@
+"""The code of functions, as a worker has it: fetched when first needed, and checked."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+
+from nbqueue.calls.functions import fingerprint_of
+from nbqueue.transport.resp import ReplyError, is_transient
+from nbqueue.wire.keys import queue_keys
+from nbqueue.worker.connections import Links
+from nbqueue.worker.store_refusals import refused
+
+log = logging.getLogger("nbqueue.worker")
+
+_PAUSE = 0.2
+MOST_BYTES = 256 * 1024 * 1024
+
+OnCode = Callable[[bytes | None], None]
+
+
+class Codes:
+    """Blobs by fingerprint. A fingerprint was signed with the call, and is a digest of the blob:
+    what does not match it is not the code that the caller meant, and is not given out."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self._blobs: OrderedDict[bytes, bytes] = OrderedDict()
+        self._size = 0
+        self._asked: dict[bytes, tuple[str, list[OnCode]]] = {}
+        links.on_up.append(self._ask_again)
+
+    def get(self, fingerprint: bytes) -> bytes | None:
+        """The blob, if it is here."""
+        return self._blobs.get(fingerprint)
+
+    def ask(self, queue: str, fingerprint: bytes, on_code: OnCode) -> None:
+        """Call back with the blob, or with None if the store lacks it or has another."""
+        if fingerprint in self._asked:
+            self._asked[fingerprint][1].append(on_code)
+            return
+        self._asked[fingerprint] = (queue, [on_code])
+        self._send(queue, fingerprint)
+
+    def _send(self, queue: str, fingerprint: bytes) -> None:
+        link = self._links.tasks
+        if link is not None:
+            key = queue_keys(queue).code(fingerprint)
+            link.call(("GET", key), lambda reply: self._on_reply(fingerprint, reply))
+
+    def _ask_again(self) -> None:
+        for fingerprint, (queue, _) in self._asked.items():
+            self._send(queue, fingerprint)
+
+    def _on_reply(self, fingerprint: bytes, reply: object) -> None:
+        if fingerprint not in self._asked:
+            return  # asked twice, over two connections
+        if isinstance(reply, ReplyError) and is_transient(reply):
+            # It is busy or loading: that says nothing of what it holds.
+            queue = self._asked[fingerprint][0]
+            self._links.later(_PAUSE, lambda: self._send(queue, fingerprint))
+            return
+        _, waiting = self._asked.pop(fingerprint)
+        blob: bytes | None = None
+        if isinstance(reply, bytes) and fingerprint_of(reply) == fingerprint:
+            blob = reply
+            self._keep(fingerprint, blob)
+        elif isinstance(reply, ReplyError):
+            refused("to give the code of a function", reply)
+        for on_code in waiting:
+            on_code(blob)
+
+    def _keep(self, fingerprint: bytes, blob: bytes) -> None:
+        self._blobs[fingerprint] = blob
+        self._size += len(blob)
+        while self._size > MOST_BYTES and len(self._blobs) > 1:
+            _, dropped = self._blobs.popitem(last=False)
+            self._size -= len(dropped)

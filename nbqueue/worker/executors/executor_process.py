@@ -1,0 +1,279 @@
+"""One executor process, as its supervisor sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nbqueue.executor import pipe
+from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
+from nbqueue.runtime.buffers import LARGE, Piece, send_pieces
+from nbqueue.runtime.process_memory import note_large
+from nbqueue.runtime.reactor import Reactor
+from nbqueue.worker.executors.spawn import LOOP, SYNC, THREADS, take
+from nbqueue.worker.tasks.attempt import Run
+
+__all__ = ["LOOP", "SYNC", "THREADS", "Death", "Executor", "ExecutorGone"]
+
+
+class Death(NamedTuple):
+    """How a process ended: in a word or two, and in a sentence."""
+
+    reason: str
+    text: str
+
+
+class ExecutorGone(Exception):
+    """The process has closed its end of the socket."""
+
+
+class Executor:
+    """A process that runs tasks, the socket to it, and what it has in hand.
+
+    ``runs`` are in the order sent. Of a sync executor the first may be running and the others wait
+    behind it; `take_back` gets those that it has not begun.
+    """
+
+    def __init__(
+        self, kind: str, capacity: int, service: bytes = b"", is_fresh: bool = False
+    ) -> None:
+        """``service`` is the code of its owner's handlers and hooks. A fresh executor runs one
+        task, and ends."""
+        self.kind = kind
+        self.is_fresh = is_fresh
+        self.capacity = capacity
+        self.runs: OrderedDict[int, Run] = OrderedDict()
+        self.known_code = {pipe.NO_CODE, pipe.AGGREGATION}
+        """Fingerprints of code that it has, or that is the service's."""
+        self.ready = False
+        self.retiring = False
+        self.is_stopped = False
+        self.finished = 0
+        self.began_at = 0.0
+        self.kill_reason = ""
+        self.culprit: Run | None = None
+        self.peak_memory = 0
+        self.reported: list[tuple[Run, int, bytes]] = []
+        """What running tasks said of themselves: what it is, and that."""
+        self.returned: list[Run] = []
+        """Tasks that came too late to begin."""
+        self._frames = Frames()
+        self.wants_write = True
+        """Whether something is queued."""
+        self._out = bytearray(pipe.frame(pipe.SERVICE, service))
+        self._permits_out = b""
+        self._pieces: deque[Piece] = deque()
+        """What goes before that, and is too large to be copied."""
+        self._pidfd = -1
+        spawned = take(kind, capacity)
+        self.process = spawned.process
+        self._socket = spawned.socket
+        self._permits, self._permit_writer = spawned.permits, spawned.permit_writer
+        self._control = spawned.control
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def watch_end(self, reactor: Reactor, on_end: Callable[[], None]) -> None:
+        """Call ``on_end`` once when the process has ended.
+
+        The end of its socket does not tell: a child that it forked may hold that open, and a task
+        may have closed it.
+        """
+        if hasattr(os, "pidfd_open"):
+            self._pidfd = os.pidfd_open(self.pid)
+            reactor.watch(self._pidfd, on_end)
+        else:
+            reactor.in_thread(self.process.wait, lambda code: on_end())
+
+    def forget_end(self, reactor: Reactor) -> None:
+        if self._pidfd != -1:
+            reactor.forget(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether it never had a task, and may get one."""
+        return not (self.runs or self.finished or self.retiring)
+
+    def is_used_up(self, most_tasks: int | None, most_memory: int | None) -> bool:
+        """Whether it ran as many tasks, or took as much memory, as one process may."""
+        if self.is_fresh:
+            return self.finished > 0
+        return (most_tasks is not None and self.finished >= most_tasks) or (
+            most_memory is not None and self.peak_memory >= most_memory
+        )
+
+    def send_code(self, fingerprint: bytes, blob: bytes) -> None:
+        self.known_code.add(fingerprint)
+        self._out += pipe.frame(pipe.CODE, fingerprint + blob)
+        self.wants_write = True
+
+    def send_task(self, run: Run, frame: TaskFrame, now: float) -> None:
+        """Queue a task; `flush` sends. Its permit goes ahead of it."""
+        if self.kind == SYNC:
+            self._permits_out += pipe.PERMIT.pack(run.number)
+        if not self.runs:
+            self.began_at = now
+        self.runs[run.number] = run
+        run.executor = self
+        run.sent_at = now
+        self.wants_write = True
+        if len(frame.arguments) <= LARGE:
+            self._out += pipe.pack_task(frame)
+            return
+        note_large()
+        self._out += pipe.task_head(frame)
+        self._pieces += (self._out, frame.arguments)
+        self._out = bytearray()
+
+    def flush(self) -> None:
+        """Send what is queued, as far as the socket takes it."""
+        if self._permits_out:
+            self._send_permits()
+        while self._out or self._pieces:
+            try:
+                if self._pieces:
+                    send_pieces(self._socket, self._pieces)
+                    continue
+                sent = self._socket.send(self._out)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise ExecutorGone from error
+            if sent == len(self._out):
+                self._out = bytearray()
+            else:
+                del self._out[:sent]
+        self.wants_write = False
+
+    def read(self, now: float) -> list[tuple[Run, DoneFrame]]:
+        """Take what it answered. Raises `ExecutorGone` once everything has been taken."""
+        ended: list[tuple[Run, DoneFrame]] = []
+        try:
+            frames = self._frames.receive(self._socket)
+        except BlockingIOError:
+            return ended
+        except OSError as error:
+            raise ExecutorGone from error
+        if frames is None:
+            raise ExecutorGone
+        for kind, body in frames:
+            if kind == pipe.DONE:
+                done = pipe.unpack_done(body)
+                run = self.runs.pop(done.number, None)
+                self.finished += 1
+                self.peak_memory = done.peak_memory
+                self.began_at = now
+                if run is not None:
+                    ended.append((run, done))
+            elif kind == pipe.REPORT:
+                number, what, said = pipe.unpack_report(body)
+                if number in self.runs:
+                    self.reported.append((self.runs[number], what, said))
+            elif kind == pipe.NOT_BEGUN:
+                late = self.runs.pop(pipe.PERMIT.unpack(body)[0], None)
+                self.began_at = now
+                if late is not None:
+                    late.executor = None
+                    self.returned.append(late)
+            elif kind == pipe.HELLO:
+                self.ready = True
+                self.began_at = now
+        return ended
+
+    def _send_permits(self) -> None:
+        if self._permits_out:
+            # Far fewer than fit into a pipe.
+            os.write(self._permit_writer, self._permits_out)
+            self._permits_out = b""
+
+    def take_back(self) -> list[Run]:
+        """Get the tasks that wait behind the running one; the executor will not run them."""
+        if self.kind != SYNC:
+            return []
+        taken: list[Run] = []
+        self._send_permits()
+        while True:
+            try:
+                records = os.read(self._permits, 64 * pipe.PERMIT.size)
+            except BlockingIOError:
+                break
+            if not records:
+                break
+            for (number,) in pipe.PERMIT.iter_unpack(records):
+                run = self.runs.pop(number, None)
+                if run is not None:
+                    run.executor = None
+                    taken.append(run)
+        return taken
+
+    def interrupt(self, run: Run, reason: int) -> None:
+        """Ask the task to end: an exception is raised in it."""
+        try:
+            os.write(self._control, pipe.INTERRUPT.pack(run.number, reason))
+        except OSError:
+            pass  # it is dying; the reaper will say so
+
+    def give_back_memory(self) -> None:
+        """Have it give back what large values took."""
+        try:
+            os.write(self._control, pipe.GIVE_BACK)
+        except OSError:
+            pass  # as above; if the pipe is full, it has more to do
+
+    def stop(self) -> None:
+        """Have it end by itself when what it runs has ended."""
+        self.retiring = self.is_stopped = True
+        self._out += pipe.frame(pipe.STOP)
+        self.wants_write = True
+
+    def kill(self, reason: str, culprit: Run | None = None) -> None:
+        """End it now; ``reason`` is told to those who ask why its tasks were lost, and
+        ``culprit`` is the one of them for whose sake they were."""
+        if not self.kill_reason:
+            self.kill_reason, self.culprit = reason, culprit
+        self.retiring = self.is_stopped = True
+        try:
+            self.process.kill()
+        except ProcessLookupError:
+            pass
+
+    def dump_stacks(self) -> None:
+        """Have it write the stacks of its threads, if it lives and has come so far."""
+        if self.ready:
+            self.process.send_signal(signal.SIGQUIT)
+
+    def why_gone(self) -> Death:
+        """How the process ended. Call it once it is gone."""
+        if self.kill_reason:
+            return Death("killed", self.kill_reason)
+        code = self.process.wait()
+        if code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            hint = ", by a person or because memory ran out" if name == "SIGKILL" else ""
+            return Death(name, f"its process was killed with {name}{hint}")
+        return Death(f"exit code {code}", f"its process ended with exit code {code}")
+
+    def close(self) -> None:
+        """Let go of the files; ends the process if it lives."""
+        self._socket.close()
+        for number in (self._permits, self._permit_writer, self._control):
+            try:
+                os.close(number)
+            except OSError:
+                pass
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()

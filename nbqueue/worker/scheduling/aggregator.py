@@ -1,0 +1,403 @@
+"""Makes one task of the tasks of an aggregation group, by the function of the worker's owner.
+
+A group that is ripe gives its members to a set with a deadline; the function runs in an executor,
+on a slot of the worker, and what it returned takes the place of the members in one script. If it
+fails the members go back to their group, with the scores that they had, and the next try comes
+later each time. If this process dies its sets run out, and any worker puts their members back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from nbqueue.broker.commands import aggregation
+from nbqueue.broker.commands.aggregation import MOST_BYTES, Aggregate, Aggregated, Set, Taken
+from nbqueue.broker.commands.lifecycle import Who
+from nbqueue.clock import Clock
+from nbqueue.durations import format_duration
+from nbqueue.executor import pipe
+from nbqueue.executor.pipe import DoneFrame
+from nbqueue.runtime.reactor import Reactor, Timer
+from nbqueue.tasks import aggregation_group
+from nbqueue.tasks.aggregation_group import Member
+from nbqueue.transport.resp import ReplyError
+from nbqueue.transport.script_call import Command, NewTask
+from nbqueue.wire.decoding import whole_number
+from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.messages import TaskMessage, read_message
+from nbqueue.worker.connections import Links
+from nbqueue.worker.maintenance.service import Service
+from nbqueue.worker.settings import WorkerSettings
+from nbqueue.worker.store_refusals import refused
+from nbqueue.worker.tasks.acknowledger import Finisher
+from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.decisions import timeout_text
+
+log = logging.getLogger("nbqueue.worker")
+
+LONGEST = 1800
+"""Seconds that the function may take; Asynq's limit for a message that has none."""
+
+DEADLINE_SECONDS, DEADLINE_LEASES = 30.0, 4
+"""So long without a sign of life, and a set is anybody's: as long as a lease, but with short ones
+four of them, as it is extended only every few seconds. Asynq's are two minutes."""
+
+_POLL = 7.0
+_SLICE = 200
+_NOT_BEGUN = 0.5
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+
+Key = tuple[str, str]
+"""A queue, and the name of a group in it."""
+
+
+@dataclass(slots=True)
+class _Aggregation:
+    """A set in the hands of this worker."""
+
+    queue: str
+    chosen: Set
+    count: int
+
+    @property
+    def key(self) -> Key:
+        return self.queue, self.chosen.group
+
+
+class Aggregator(Service):
+    """Looks at each group when it is due, and has the function run for those that are ripe.
+
+    The scripts announce each task that comes to a group; for programs that announce nothing all
+    groups are looked at every few seconds, as Asynq does. ``room()`` says whether a task may be
+    begun; while a group waits for that, ``reserved`` is what the fetcher must leave free.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        links: Links,
+        clock: Clock,
+        queues: list[str],
+        settings: WorkerSettings,
+        finisher: Finisher,
+        new_number: Callable[[], int],
+        add: Callable[[Run], None],
+        room: Callable[[], int],
+    ) -> None:
+        self._queues = queues
+        self._finisher = finisher
+        self._new_number = new_number
+        self._add = add
+        self._room = room
+        self._is_async = settings.aggregator_is_async
+        self._ripeness = settings.ripeness
+        self._deadline_seconds = max(
+            settings.lease_seconds, min(DEADLINE_SECONDS, DEADLINE_LEASES * settings.lease_seconds)
+        )
+        self.enabled = settings.aggregates
+        self._timers: dict[Key, Timer] = {}
+        self._to_look_at: dict[Key, None] = {}
+        self._ripe: dict[Key, None] = {}
+        self._taking: _Aggregation | None = None
+        self._returning: dict[str, _Aggregation] = {}
+        self._running: dict[int, _Aggregation] = {}
+        self._failures: dict[Key, tuple[int, float]] = {}
+        grace = self._ripeness.grace_ms / 1000
+        super().__init__(reactor, links, clock, min(_POLL, grace, settings.lease_seconds))
+        links.on_up.append(self._put_back_all)
+
+    @property
+    def reserved(self) -> int:
+        """How many slots a group is waiting for."""
+        return int(self.enabled and (self._taking is not None or bool(self._ripe)))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way to the store."""
+        return self._taking is None and not self._returning
+
+    def stop(self) -> None:
+        super().stop()
+        for timer in self._timers.values():
+            timer.cancel()
+        for what in (self._timers, self._to_look_at, self._ripe):
+            what.clear()
+        # What was asked is not answered any more, but may have happened.
+        if self._taking is not None:
+            self._returning[self._taking.chosen.set_id] = self._taking
+            self._taking = None
+
+    def run_once(self) -> None:
+        self._extend()
+        link = self._links.upkeep
+        if link is None or not self.enabled:
+            return
+        for queue in self._queues:
+            link.call(("SMEMBERS", queue_keys(queue).groups), partial(self._on_groups, queue))
+
+    def announced(self, queue: str, data: bytes) -> None:
+        """Tasks came to a group: ``<its size> <its name>``."""
+        size, _, raw = data.partition(b" ")
+        count = whole_number(size, 0)
+        if not self.enabled or not raw or count is None:
+            return
+        when = self._ripeness
+        key = (queue, raw.decode("utf-8", "replace"))
+        if when.max_size and count >= when.max_size:
+            self._look(key)
+        else:
+            limits = [ms for ms in (when.grace_ms, when.max_delay_ms) if ms]
+            self._look_after(key, (min(limits) + 1) / 1000)
+
+    def round(self, may_begin: bool) -> None:
+        """Ask what is to be asked. ``may_begin`` is false while tasks may be on their way here."""
+        if not self.enabled:
+            return
+        asked, self._to_look_at = self._to_look_at, {}
+        by_queue: dict[str, list[str]] = {}
+        for queue, group in asked:
+            by_queue.setdefault(queue, []).append(group)
+        for queue, groups in by_queue.items():
+            for start in range(0, len(groups), _SLICE):
+                part = groups[start : start + _SLICE]
+                command = aggregation.ripe(queue, part, self._ripeness)
+                self._send(command, partial(self._on_ripe, queue, part))
+        if self._ripe and may_begin and self._taking is None and self._room() > 0:
+            key = next(iter(self._ripe))
+            del self._ripe[key]
+            self._take(*key)
+
+    # --- When to look at a group ---
+
+    def _on_groups(self, queue: str, reply: Any) -> None:
+        if isinstance(reply, ReplyError):
+            refused(f"to give groups queue={queue}", reply)
+            return
+        for raw in reply:
+            self._look((queue, raw.decode("utf-8", "replace")))
+
+    def _look(self, key: Key) -> None:
+        """Look at a group in this round, unless it is to be left alone for a while."""
+        wait = self._failures.get(key, (0, 0.0))[1] - self._reactor.now()
+        if wait > 0:
+            self._look_after(key, wait)
+        else:
+            self._to_look_at[key] = None
+
+    def _look_after(self, key: Key, seconds: float) -> None:
+        at = self._reactor.now() + seconds
+        timer = self._timers.get(key)
+        if timer is not None:
+            if timer.at <= at:
+                return
+            timer.cancel()
+        self._timers[key] = self._reactor.after(seconds, lambda: self._on_time(key))
+
+    def _on_time(self, key: Key) -> None:
+        del self._timers[key]
+        self._look(key)
+
+    def _on_ripe(self, queue: str, groups: Sequence[str], reply: list[int | None] | None) -> None:
+        now_ms = self._clock.now_ms()
+        for group, at in zip(groups, reply or (), strict=False):
+            key = (queue, group)
+            if at is None:
+                self._failures.pop(key, None)
+            elif at <= now_ms:
+                self._ripe[key] = None
+            else:
+                self._look_after(key, (at - now_ms + 1) / 1000)
+
+    # --- From a group to a run ---
+
+    def _deadline(self) -> int:
+        return math.ceil(self._clock.now_ms() / 1000 + self._deadline_seconds)
+
+    def _take(self, queue: str, group: str) -> None:
+        chosen = Set(group, str(uuid.uuid4()))
+        self._taking = _Aggregation(queue, chosen, 0)
+        command = aggregation.aggregate(
+            queue, chosen, self._ripeness, self._clock.now_ms(), self._deadline()
+        )
+        self._send(command, partial(self._on_taken, self._taking))
+
+    def _on_taken(self, taken: _Aggregation, reply: Taken | None) -> None:
+        if reply is not None and reply.next_look_ms is not None:
+            wait = (reply.next_look_ms - self._clock.now_ms() + 1) / 1000
+            self._look_after(taken.key, max(wait, 0.0))
+        if reply is None or not reply.size:
+            self._taking = None
+            return
+        taken.count = reply.size
+        self._read(taken, [], None)
+
+    def _read(self, taken: _Aggregation, found: list[NewTask], reply: list[NewTask] | None) -> None:
+        """Read the members, slice by slice; then begin."""
+        found += reply or ()
+        if len(found) < taken.count and reply != []:
+            command = aggregation.members(taken.queue, taken.chosen, len(found))
+            self._send(command, lambda more: self._read(taken, found, more or []))
+            return
+        self._taking = None
+        members = [member for task in found if (member := _member(task)) is not None]
+        if not members or not self.enabled:
+            self._put_back(taken)
+            return
+        self._begin(taken, members)
+
+    def _begin(self, taken: _Aggregation, members: list[Member]) -> None:
+        queue, chosen = taken.queue, taken.chosen
+        message = TaskMessage(
+            type=f"aggregate:{chosen.group}",
+            id=chosen.set_id,
+            queue=queue,
+            payload=aggregation_group.pack_members(chosen.group, members),
+            timeout=LONGEST,
+        )
+        now_ms = self._clock.now_ms()
+        run = Run(
+            self._new_number(), chosen.set_id, queue, b"", message, "", 1, 0, None, now_ms,
+        )  # fmt: skip
+        run.fingerprint, run.is_coroutine = pipe.AGGREGATION, self._is_async
+        self._running[run.number] = taken
+        self._add(run)
+
+    def _extend(self) -> None:
+        for taken in self._running.values():
+            command = aggregation.extend_set(taken.queue, taken.chosen, self._deadline())
+            self._send(command, lambda reply: None)
+
+    # --- From a run to a task ---
+
+    def done(self, run: Run, done: DoneFrame) -> None:
+        """An executor answered."""
+        if done.outcome != pipe.VALUE or run.stop_reason:
+            why = timeout_text(run) if run.stop_reason == pipe.TIMED_OUT else done.error_text
+            self._failed(run, why, done.delay)
+            return
+        if len(done.body) > MOST_BYTES:
+            self._failed(run, f"the aggregate is too large: {len(done.body):,} bytes")
+            return
+        try:
+            make = self._make(self._running[run.number], bytes(done.body))
+        except (ValueError, TypeError, KeyError) as error:
+            self._failed(run, f"its answer cannot be read: {error}")
+            return
+        taken = self._running.pop(run.number)
+        self._finisher.otherwise(run, make, partial(self._on_aggregated, run, taken))
+
+    def lost(self, run: Run, why: str) -> None:
+        """Its executor is gone."""
+        self._failed(run, timeout_text(run) if run.stop_reason == pipe.TIMED_OUT else why)
+
+    def take_back(self, runs: Iterable[Run]) -> list[Run]:
+        """Put back the members of those that are aggregations; return the others."""
+        others = []
+        for run in runs:
+            taken = self._running.pop(run.number, None)
+            if taken is None:
+                others.append(run)
+            else:
+                self._put_back(taken)
+                self._look_after(taken.key, _NOT_BEGUN)
+        return others
+
+    def _make(self, taken: _Aggregation, body: bytes) -> Callable[[int, Who], Command[Any]]:
+        terms = aggregation_group.unpack_message(body)
+        queue = taken.queue
+        keys = queue_keys(queue)
+        lock = "" if terms.unique_ms is None else keys.unique(terms.type, terms.payload)
+        message = TaskMessage(
+            type=terms.type,
+            payload=terms.payload or b"",
+            id=terms.task_id or str(uuid.uuid4()),
+            queue=queue,
+            retry=terms.retry,
+            timeout=terms.timeout,
+            deadline=terms.deadline,
+            retention=terms.retention,
+            unique_key=lock,
+            group_key=terms.group or "",
+            headers=terms.headers,
+        )
+        task = NewTask(message.id, message.SerializeToString(deterministic=True))
+
+        def make(now_ms: int, who: Who) -> Command[Any]:
+            at_ms = now_ms + terms.delay_ms if terms.at_ms is None else terms.at_ms
+            due_ms = at_ms if at_ms > now_ms else None
+            if terms.group and due_ms is not None:
+                noted = aggregation.note_groups(queue, [terms.group], due_ms)
+                self._send(noted, lambda reply: None)
+            made = Aggregate(task, due_ms, terms.group or "", lock, terms.unique_ms or 0)
+            return aggregation.aggregated(queue, taken.chosen, made, now_ms)
+
+        return make
+
+    def _on_aggregated(self, run: Run, taken: _Aggregation, reply: Aggregated | None) -> None:
+        if reply is None:
+            return  # the finisher has said so
+        if reply.word == "EXISTS":
+            self._running[run.number] = taken
+            self._failed(run, "a task with the id of the aggregate exists")
+            return
+        self._failures.pop(taken.key, None)
+        if reply.word == "DUPLICATE":
+            log.warning(
+                "aggregate is no new task queue=%s group=%s tasks=%d: it is the same as %s, "
+                "which is unique and stands for it",
+                taken.queue,
+                taken.chosen.group,
+                taken.count,
+                reply.holder,
+            )
+        else:
+            log.debug("group aggregated queue=%s group=%s tasks=%d", *taken.key, taken.count)
+
+    def _failed(self, run: Run, why: str, delay: float = -1.0) -> None:
+        taken = self._running.pop(run.number)
+        count = self._failures.get(taken.key, (0, 0.0))[0] + 1
+        pause = min(_FIRST_PAUSE * 2 ** min(count - 1, 10), _LONGEST_PAUSE)
+        pause = delay if delay >= 0 else pause
+        self._failures[taken.key] = (count, self._reactor.now() + pause)
+        log.warning(
+            "aggregation failed queue=%s group=%s tasks=%d next=%s error=%r",
+            *taken.key,
+            taken.count,
+            format_duration(pause),
+            why,
+        )
+        self._put_back(taken)
+        self._look_after(taken.key, pause)
+
+    def _put_back(self, taken: _Aggregation) -> None:
+        # While the store is away it waits for it to come back.
+        self._returning[taken.chosen.set_id] = taken
+        command = aggregation.reclaim(taken.queue, taken.chosen)
+        self._send(command, partial(self._on_put_back, taken))
+
+    def _on_put_back(self, taken: _Aggregation, left: int | None) -> None:
+        if left:
+            self._put_back(taken)
+        else:
+            # Or the store refused: then the set runs out.
+            del self._returning[taken.chosen.set_id]
+
+    def _put_back_all(self) -> None:
+        for taken in list(self._returning.values()):
+            self._put_back(taken)
+
+
+def _member(task: NewTask) -> Member | None:
+    message = read_message(bytes(task.msg)) if task.msg else None
+    if message is None or not message.type:
+        log.error("a task of a group cannot be read, and goes with the others id=%s", task.task_id)
+        return None
+    headers = json.dumps(dict(message.headers)).encode() if message.headers else b""
+    return Member(task.task_id, message.type, message.retry, headers, message.payload)

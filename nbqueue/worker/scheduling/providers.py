@@ -1,0 +1,186 @@
+"""Keeps the schedules that a worker's providers want: called now and again, the rest by difference.
+
+A provider runs in an executor, as a message that does not lie in the store. If it fails, or wants
+something that cannot be, what there is stays. Schedules of people, and of other providers, are left
+alone. Several workers with the same provider keep the same schedules.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from nbqueue.broker.commands.schedules import put_schedule, remove_schedule
+from nbqueue.broker.due_times import first_due
+from nbqueue.calls import payloads
+from nbqueue.clock import Clock
+from nbqueue.cron import parse_spec
+from nbqueue.executor import pipe
+from nbqueue.executor.pipe import DoneFrame
+from nbqueue.runtime.reactor import Reactor
+from nbqueue.tasks.periodic import PROVIDER_TYPE, digest_of
+from nbqueue.transport.resp import ReplyError
+from nbqueue.wire.keys import QUEUES, queue_keys
+from nbqueue.wire.messages import TaskMessage
+from nbqueue.wire.schedule_record import ScheduleEntry, decode_entry, encode_entry
+from nbqueue.worker.connections import Links
+from nbqueue.worker.executors.pool import Pool
+from nbqueue.worker.maintenance.service import Service
+from nbqueue.worker.store_refusals import refused
+from nbqueue.worker.tasks.attempt import Run
+
+log = logging.getLogger("nbqueue.worker")
+
+PROVIDER_TIMEOUT = 60
+
+Wanted = dict[str, dict[str, ScheduleEntry]]
+
+
+class PeriodicSync(Service):
+    """Calls one provider every ``interval`` seconds."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        links: Links,
+        clock: Clock,
+        pool: Pool,
+        queues: Sequence[str],
+        name: str,
+        interval: float,
+        number: int,
+    ) -> None:
+        self._pool = pool
+        self._queues = queues
+        self._name = name
+        self._number = number
+        self._running: Run | None = None
+        self._closed = False
+        super().__init__(reactor, links, clock, interval)
+
+    def close(self) -> None:
+        """Ask no more."""
+        self.stop()
+        self._closed = True
+
+    def run_once(self) -> None:
+        if self._closed:
+            self.stop()
+        if self._closed or self._running is not None:
+            return
+        kind = PROVIDER_TYPE + self._name
+        message = TaskMessage(type=kind, queue=self._queues[0], timeout=PROVIDER_TIMEOUT)
+        now_ms = self._clock.now_ms()
+        run = Run(self._number, kind, self._queues[0], b"", message, "", 1, 0, None, now_ms)
+        self._running = run
+        self._pool.add(run)
+
+    def took(self, run: Run, done: DoneFrame | None) -> bool:
+        """Whether ``run`` is that of the provider, which is dealt with then; None: it was lost."""
+        if run is not self._running:
+            return False
+        self._running = None
+        if done is None or done.outcome != pipe.VALUE:
+            why = "its executor is gone" if done is None else done.error_text or "it was stopped"
+            log.error("provider failed name=%r error=%s", self._name, why)
+            return True
+        try:
+            wanted = self._understood(json.loads(bytes(done.body)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.error("provider refused name=%r error=%s", self._name, error)
+            return True
+        link = self._links.upkeep
+        if link is not None:
+            for queue in self._queues:
+                key = queue_keys(queue).schedules
+                link.call(("HGETALL", key), partial(self._on_entries, queue, wanted[queue]))
+        return True
+
+    def _understood(self, wishes: Iterable[dict[str, Any]]) -> Wanted:
+        wanted: Wanted = {queue: {} for queue in self._queues}
+        for each in wishes:
+            queue = each["queue"]
+            if queue not in wanted:
+                raise ValueError(f"queue={queue!r} is none that this worker serves")
+            entry = self._entry(each)
+            parse_spec(entry.spec, entry.tz)
+            wanted[queue][entry.id] = entry
+        return wanted
+
+    def _entry(self, wish: dict[str, Any]) -> ScheduleEntry:
+        payload = base64.b64decode(wish["payload"])
+        if payloads.is_call(payload):
+            raise ValueError("a payload begins as a call of nbqueue does")
+        message = TaskMessage(
+            type=wish["type"],
+            payload=payload,
+            queue=wish["queue"],
+            retry=wish["retry"],
+            timeout=wish["timeout"],
+            retention=wish["retention"],
+            headers=wish["headers"],
+        )
+        digest = digest_of({**wish, "owner": self._name})
+        entry = ScheduleEntry(
+            id=f"{wish['type']}-{digest}".replace(" ", "_"),
+            spec=wish["spec"],
+            tz=wish["tz"],
+            message=message.SerializeToString(deterministic=True),
+            text="",
+            revision=digest[:6],
+            missed=wish["missed"],
+            overlap=wish["overlap"],
+            jitter_ms=wish["jitter_ms"],
+            owner=self._name,
+            created_ms=self._clock.now_ms(),
+        )
+        return decode_entry(encode_entry(entry))
+
+    def _on_entries(self, queue: str, wanted: dict[str, ScheduleEntry], reply: Any) -> None:
+        link = self._links.upkeep
+        if isinstance(reply, ReplyError):
+            refused(f"to give schedules queue={queue}", reply)
+            return
+        if link is None:
+            return
+        there: dict[str, ScheduleEntry] = {}
+        for raw in reply[1::2]:
+            try:
+                entry = decode_entry(raw)
+            except ValueError:
+                continue
+            if entry.owner == self._name:
+                there[entry.id] = entry
+        new = [entry for i, entry in wanted.items() if i not in there]
+        if new:
+            link.call(("SADD", QUEUES, queue))
+        for entry in new:
+            now_ms = self._clock.now_ms()
+            due_ms = first_due(parse_spec(entry.spec, entry.tz), entry, now_ms)
+            self._send(put_schedule(queue, entry, due_ms, now_ms), lambda written: None)
+            log.info("provider adds name=%r schedule=%r", self._name, entry.id)
+        for schedule_id, entry in there.items():
+            if schedule_id not in wanted:
+                gone = remove_schedule(queue, schedule_id, entry.revision)
+                self._send(gone, lambda removed: None)
+                log.info("provider removes name=%r schedule=%r", self._name, schedule_id)
+
+
+class Providers:
+    """All that one worker has."""
+
+    def __init__(self, syncs: Iterable[PeriodicSync]) -> None:
+        self._syncs = list(syncs)
+
+    def took(self, run: Run, done: DoneFrame | None) -> bool:
+        """Whether a run that ended (None: that is given up) was of one of them."""
+        return any(each.took(run, done) for each in self._syncs)
+
+    def close(self) -> None:
+        """Ask no more."""
+        for each in self._syncs:
+            each.close()

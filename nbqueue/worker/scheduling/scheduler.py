@@ -1,0 +1,297 @@
+"""Fires schedules when they are due: of the worker's queues, and of those that it was told of.
+
+Every worker does this for the same schedules, and the script that fires decides who was first. What
+lies in the store is read when the store comes up, when a change is announced and, where there are
+schedules, every few seconds. Between these a timer waits for the next due time. A schedule that
+nobody with the key signed is never fired.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from nbqueue.broker.commands.schedules import (
+    STATE_FIELDS,
+    Fired,
+    ScheduleState,
+    fire_schedule,
+    read_state,
+)
+from nbqueue.broker.due_times import Step, plan
+from nbqueue.calls import payloads
+from nbqueue.calls.keys.signing import Keyring
+from nbqueue.clock import Clock
+from nbqueue.cron import Spec, parse_spec
+from nbqueue.errors import SignatureError
+from nbqueue.runtime.reactor import Reactor, Timer
+from nbqueue.transport.resp import ReplyError
+from nbqueue.transport.script_call import NewTask
+from nbqueue.wire.decoding import pairs, text, time_ms
+from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys
+from nbqueue.wire.schedule_record import ScheduleEntry, decode_entry, task_id_of
+from nbqueue.worker.connections import Links
+from nbqueue.worker.maintenance.service import Service
+from nbqueue.worker.scheduling.scheduler_records import ScheduleRecords
+from nbqueue.worker.store_refusals import refused
+from nbqueue.worker.unreadable_data import set_aside
+
+log = logging.getLogger("nbqueue.worker")
+
+INTERVAL = 5.0
+_NOTHING_DUE = ScheduleState("", None, None, 0, False)
+
+
+class Known:
+    """A schedule as it was read, and when it is due."""
+
+    def __init__(self, raw: bytes, entry: ScheduleEntry, spec: Spec) -> None:
+        self.raw = raw
+        self.entry = entry
+        self.spec = spec
+        self.message = entry.task()
+        self.refusal = ""
+        self.fingerprint: bytes | None = None
+        self.due_ms: int | None = None
+        self.state = _NOTHING_DUE
+        self.under_way = 0
+        """How many firings wait for an answer; meanwhile there is nothing to do."""
+        self.is_stale = False
+
+
+class Scheduler(Service):
+    """See the module."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        links: Links,
+        clock: Clock,
+        keys: Keyring,
+        queues: list[str],
+        look: Callable[[str], None],
+    ) -> None:
+        self._keys = keys
+        self._served = queues
+        self._others: set[str] = set()
+        self._look = look
+        self._known: dict[str, dict[str, Known]] = {}
+        self._due: Timer | None = None
+        self._closed = False
+        self._records = ScheduleRecords(links, clock)
+        super().__init__(reactor, links, clock, INTERVAL)
+        links.on_down.append(self._forget)
+
+    @property
+    def _queues(self) -> list[str]:
+        return [*self._served, *self._others.difference(self._served)]
+
+    def tend(self, queue: str) -> None:
+        """Somebody saw schedules there: fire them, for as long as it has any."""
+        if queue in self._served:
+            if not self._known.get(queue):
+                self.refresh(queue)
+        elif queue not in self._others:
+            self._others.add(queue)
+            self.refresh(queue)
+
+    def close(self) -> None:
+        """Fire no more: this worker ends, and the others go on."""
+        self.stop()
+        self._cancel_timer()
+        self._closed = True
+        self._records.close(self._queues)
+
+    def _forget(self) -> None:
+        """The store is away: what was under way gets no answer."""
+        self._known = {}
+        self._cancel_timer()
+
+    def _cancel_timer(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def run_once(self) -> None:
+        if self._closed:
+            self.stop()
+            return
+        # The queues that a worker serves change while it runs.
+        self._known = {queue: self._known.get(queue, {}) for queue in self._queues}
+        self._records.keep_only(self._queues)
+        for queue in self._queues:
+            # Where there are none, `tend` is called when there are.
+            if self._known[queue] or queue in self._others:
+                self.refresh(queue)
+
+    # --- What lies in the store ---
+
+    def refresh(self, queue: str) -> None:
+        """Read anew the schedules of a queue."""
+        link = self._links.upkeep
+        if link is not None and not self._closed:
+            link.call(("HGETALL", queue_keys(queue).schedules), partial(self._on_entries, queue))
+
+    def _on_entries(self, queue: str, reply: Any) -> None:
+        if isinstance(reply, ReplyError):
+            refused(f"to give schedules queue={queue}", reply)
+            return
+        if not reply:
+            self._others.discard(queue)
+        if queue not in self._queues:
+            return
+        old, known = self._known.get(queue, {}), {}
+        for raw_id, raw in pairs(reply):
+            schedule_id = text(raw_id)
+            before = old.get(schedule_id)
+            if before is not None and before.raw == raw:
+                known[schedule_id] = before
+            elif (found := self._understood(queue, schedule_id, raw)) is not None:
+                known[schedule_id] = found
+        self._known[queue] = known
+        link = self._links.upkeep
+        if link is None:
+            return
+        keys = queue_keys(queue)
+        for schedule_id, each in known.items():
+            link.call(
+                ("HMGET", keys.schedule_state(schedule_id), *STATE_FIELDS),
+                partial(self._on_state, each),
+            )
+        # Replies come in order: this one when all states are known.
+        link.call(
+            ("ZRANGE", keys.schedule_due, 0, -1, "WITHSCORES"), partial(self._on_due, queue, known)
+        )
+
+    def _understood(self, queue: str, schedule_id: str, raw: bytes) -> Known | None:
+        try:
+            entry = decode_entry(raw)
+            found = Known(raw, entry, parse_spec(entry.spec, entry.tz))
+            if entry.id != schedule_id or found.message.queue != queue:
+                raise ValueError("it was made for another place")
+            lock = found.message.unique_key
+            if entry.unique_ms and not lock.startswith(queue_keys(queue).lock("", "")[:-1]):
+                raise ValueError(f"{lock!r} is no unique lock of its queue")
+        except Exception as error:  # of the decoders, or of the parser of its spec
+            set_aside("schedule", f"{queue} {schedule_id}", error)
+            return None
+        if payloads.is_call(found.message.payload):
+            kind = SCHEDULE_TYPE + found.message.type
+            try:
+                call = self._keys.verify_call(found.message.payload, entry.id, queue, kind)
+                found.fingerprint = call.fingerprint
+            except SignatureError as error:
+                found.refusal = str(error)
+                log.error("schedule refused queue=%s id=%r error=%s", queue, schedule_id, error)
+        return found
+
+    @staticmethod
+    def _on_state(known: Known, reply: Any) -> None:
+        if not isinstance(reply, ReplyError):
+            known.state = read_state(reply)
+
+    def _on_due(self, queue: str, known: dict[str, Known], reply: Any) -> None:
+        if isinstance(reply, ReplyError):
+            refused(f"to give schedules queue={queue}", reply)
+            return
+        due = dict(pairs(reply))
+        for schedule_id, each in known.items():
+            score = due.get(schedule_id.encode())
+            each.due_ms = time_ms(score)
+            if score is not None and each.due_ms is None:
+                set_aside("time of a schedule", f"{queue} {schedule_id}", f"it is {text(score)}")
+        self._records.write(queue, [(k.entry, k.due_ms, k.state.prev_ms) for k in known.values()])
+        self._fire()
+
+    # --- What is due ---
+
+    def _fire(self) -> None:
+        """Fire what is due; then wait for the next."""
+        self._cancel_timer()
+        if self._closed or self._links.upkeep is None:
+            return
+        now_ms, next_ms = self._clock.now_ms(), None
+        for queue, entries in self._known.items():
+            for each in entries.values() if queue in self._queues else ():
+                if each.due_ms is None or each.under_way:
+                    continue
+                at = each.entry.fire_ms(each.due_ms)
+                if at <= now_ms:
+                    self._fire_one(queue, each, each.due_ms, now_ms)
+                elif next_ms is None or at < next_ms:
+                    next_ms = at
+        if next_ms is not None:
+            # A millisecond more: the clock counts whole ones, and a round too early is one lost.
+            seconds = (next_ms + 1 - self._clock.now_ms()) / 1000
+            self._due = self._reactor.after(max(0.0, seconds), self._fire)
+
+    def _fire_one(self, queue: str, known: Known, due_ms: int, now_ms: int) -> None:
+        try:
+            steps = plan(known.spec, known.entry, due_ms, now_ms)
+        except Exception as error:  # its times are a stranger's
+            known.due_ms = None
+            set_aside("schedule", f"{queue} {known.entry.id}", error)
+            return
+        for step in steps:
+            known.under_way += 1
+            self._send_step(queue, known, step, now_ms)
+
+    def _send_step(self, queue: str, known: Known, step: Step, now_ms: int) -> None:
+        entry, message = known.entry, known.message
+        task_id = task_id_of(queue, entry, step.due_ms)
+        task = NewTask(task_id, b"")
+        reason, detail = step.reason, step.detail
+        if not reason and known.refusal:
+            reason, detail = "error", known.refusal
+        if not reason:
+            task = NewTask(task_id, self._message(queue, known, task_id))
+        fire = fire_schedule(
+            queue,
+            entry,
+            task,
+            now_ms,
+            expected_ms=step.due_ms,
+            next_ms=step.next_ms,
+            lock=message.unique_key if entry.unique_ms else "",
+            fingerprint=known.fingerprint,
+            reason=reason,
+            detail=detail,
+        )
+        self._send(fire, partial(self._on_fired, queue, known, step, task_id))
+
+    def _message(self, queue: str, known: Known, task_id: str) -> bytes:
+        message = known.entry.task()
+        message.id = task_id
+        if known.fingerprint is not None:
+            message.payload = self._keys.sign_call(message.payload, task_id, queue, message.type)
+        return message.SerializeToString(deterministic=True)
+
+    def _on_fired(
+        self, queue: str, known: Known, step: Step, task_id: str, fired: Fired | None
+    ) -> None:
+        known.under_way -= 1
+        if fired is None:
+            # The store refused; the next look at it tries again.
+            known.due_ms = None
+            return
+        known.due_ms = fired.due_ms
+        entry = known.entry
+        if fired.word == "ENQUEUED":
+            log.info("schedule fired queue=%s id=%r task=%s", queue, entry.id, task_id)
+            known.state = known.state._replace(prev_ms=step.due_ms)
+            self._look(queue)
+            self._records.fired(queue, entry, task_id)
+        elif fired.word in ("STALE", "GONE"):
+            known.is_stale = True
+        else:
+            log.info("schedule passed over queue=%s id=%r why=%s", queue, entry.id, fired.word)
+        if known.under_way:
+            return
+        if known.is_stale:
+            # Another worker was faster, or the schedule was changed.
+            known.is_stale, known.due_ms = False, None
+            self.refresh(queue)
+        self._cancel_timer()
+        self._due = self._reactor.after(0.0, self._fire)

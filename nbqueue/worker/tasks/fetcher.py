@@ -1,0 +1,299 @@
+"""Getting tasks from the queues: from which, how many, and when to ask."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.handoff import Handed
+from nbqueue.broker.commands.lifecycle import Fetched
+from nbqueue.broker.commands.limits import Full
+from nbqueue.broker.commands.requirements import fetch_required
+from nbqueue.broker.staging import read_message_of
+from nbqueue.clock import Clock
+from nbqueue.runtime.reactor import Reactor
+from nbqueue.transport.resp import ReplyError
+from nbqueue.worker.connections import Links
+from nbqueue.worker.store_refusals import refused
+from nbqueue.worker.tasks.handoff import MOST_OFFERS, Offers
+from nbqueue.worker.tasks.required_workers import RequiredTasks
+
+log = logging.getLogger("nbqueue.worker")
+
+MOST_AT_ONCE = 256
+_PAUSED_LOOK = 1.0
+_REFUSED_LOOK = 0.5
+_FULL_LOOK = 1.0
+_OFFER_SECONDS = 0.5
+"""For so long after a slot became free new tasks are asked for in advance."""
+
+
+class QueueOrder:
+    """In which order queues are asked. Pure but for chance.
+
+    By weight: each time another order, in which a queue of weight 6 comes before one of weight 3
+    twice as often. Strictly: by falling weight.
+    """
+
+    def __init__(self, weights: Mapping[str, int], strict: bool) -> None:
+        self._is_strict = strict
+        self.change(weights)
+
+    def change(self, weights: Mapping[str, int]) -> None:
+        """From now on these queues, with these weights."""
+        self._weights = dict(weights)
+        self._names = sorted(weights, key=lambda name: -weights[name])
+
+    def next(self) -> list[str]:
+        if self._is_strict or len(self._names) == 1:
+            return self._names
+        # The largest of w-th roots of random numbers: a weighted order without replacement.
+        return sorted(self._names, key=lambda name: -(random.random() ** (1 / self._weights[name])))
+
+
+class Fetcher:
+    """Asks for as many tasks as there is room for, one queue at a time.
+
+    ``free()`` says how many slots are free, ``ahead()`` how many tasks may be fetched beyond these.
+
+    A queue that gave less than it was asked for is empty; it is not asked again before a
+    connection that waits on it says that it has a task. Tasks that are parked for what this worker
+    offers, the ``required`` ones, go before those in the line of their queue.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        links: Links,
+        clock: Clock,
+        worker_id: str,
+        lease_seconds: float,
+        order: QueueOrder,
+        queues: list[str],
+        free: Callable[[], int],
+        ahead: Callable[[], int],
+        on_fetched: Callable[[str, Sequence[Fetched], str, int], None],
+        required: RequiredTasks,
+    ) -> None:
+        self._reactor = reactor
+        self._links = links
+        self._clock = clock
+        self._worker_id = worker_id
+        self._lease_ms = int(lease_seconds * 1000)
+        self._offers = Offers(reactor, links, worker_id, lease_seconds, self._on_handed)
+        self._last_queue = ""
+        """From which the last task came."""
+        self._was_free = 0
+        self._freed_at = 0.0
+        self.order = order
+        self._queues = queues
+        self._free = free
+        self._ahead = ahead
+        self._on_fetched = on_fetched
+        self.required = required
+        self.issued = 0
+        """How many tokens were made: the last part of a token is its number."""
+        self._filled: set[str] = set()
+        self._waiting: set[str] = set()
+        self._woken: set[str] = set()
+        """Queues that were said to have a task since they were asked last."""
+        self._later: set[str] = set()
+        self._idle: set[str] = set()
+        """Queues that were empty until a moment ago."""
+        self._asking = False
+        self._unread = 0
+        """How many tasks are ours whose messages are still to come."""
+        self.enabled = True
+        links.on_up.append(self._on_up)
+        links.on_down.append(self._on_down)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether tasks may be on their way here."""
+        is_coming = self.enabled and (self.required.is_asking or bool(self.required))
+        return self._asking or self._unread > 0 or self._offers.is_unsettled or is_coming
+
+    def close(self) -> None:
+        """Ask no more, and be given no more."""
+        self.enabled = False
+        self._offers.withdraw()
+
+    def look(self, queue: str) -> None:
+        """There may be a task in ``queue``."""
+        if queue in self._queues:
+            self._filled.add(queue)
+            self._woken.add(queue)
+
+    def forget(self, queue: str) -> None:
+        """``queue`` is not served any more."""
+        for known in (self._filled, self._waiting, self._idle):
+            known.discard(queue)
+        if queue == self._last_queue:
+            self._last_queue = ""
+            self._offers.withdraw()
+
+    def fetch(self) -> None:
+        """Ask for tasks, if there is room and a queue that may have some. Once a round."""
+        link = self._links.tasks
+        if self._asking or not self.enabled or link is None:
+            return
+        if not (self._filled or self.required):
+            return
+        limit = min(self._free() + self._ahead() - self._unread, MOST_AT_ONCE)
+        if limit <= 0:
+            return
+        required, filled = self.required, self._filled
+        queue = next((i for i in self.order.next() if i in filled or required.of(i)), None)
+        if queue is None:
+            return
+        # The slots are for what we ask for now.
+        self._offers.withdraw()
+        now_ms = self._clock.now_ms()
+        token = self._new_token(now_ms)
+        self._asking = True
+        requirement = required.of(queue) if required else None
+        if requirement is not None:
+            required.discard(queue, requirement)
+            lease_until_ms = now_ms + self._lease_ms
+            link.send(
+                fetch_required(queue, requirement, limit, now_ms, lease_until_ms, token),
+                partial(self._on_required, queue, requirement, limit, token, now_ms),
+            )
+            return
+        self._woken.discard(queue)
+        link.send(
+            lifecycle.fetch(queue, limit, now_ms, now_ms + self._lease_ms, token),
+            lambda reply: self._on_reply(queue, limit, token, now_ms, reply),
+        )
+        if queue in self._idle:
+            # Most likely this gets all that is there: so wait for the next in the same breath.
+            self._idle.discard(queue)
+            self._wait(queue)
+
+    def offer(self) -> None:
+        """Have new tasks handed to us, as many as there are free slots, where nothing waits. Once
+        a round."""
+        offers, queue, now = self._offers, self._last_queue, self._reactor.now()
+        free = self._free() - self._unread
+        if free > self._was_free:
+            self._freed_at = now
+        self._was_free = free
+        made = offers.count(now)
+        if free < made:
+            offers.withdraw()
+            made = 0
+        if not self.enabled:
+            return
+        is_idle = queue in self._waiting and not (self._asking or self._filled)
+        if is_idle and now - self._freed_at < _OFFER_SECONDS:
+            for _ in range(min(free, MOST_OFFERS) - made):
+                now_ms = self._clock.now_ms()
+                offers.make(queue, self._new_token(now_ms), now_ms)
+
+    def _on_handed(self, handed: Handed) -> None:
+        self._last_queue = handed.queue
+        self._on_fetched(handed.queue, (handed.task,), handed.token, self._clock.now_ms())
+
+    def _new_token(self, now_ms: int) -> str:
+        self.issued += 1
+        return f"{self._worker_id}:{now_ms}:{self.issued}"
+
+    def _on_reply(self, queue: str, limit: int, token: str, now_ms: int, reply: Any) -> None:
+        self._asking = False
+        if isinstance(reply, ReplyError):
+            refused(f"to give tasks queue={queue}", reply)
+            self._look_later(queue, _REFUSED_LOOK)
+            return
+        if reply is None:
+            # Paused. A wait for tasks would return at once, again and again.
+            self._look_later(queue, _PAUSED_LOOK)
+            return
+        if isinstance(reply, Full):
+            # Workers are told when there is room; programs in Go tell nobody.
+            self._look_later(queue, _FULL_LOOK)
+            return
+        if len(reply) < limit:
+            if queue not in self._woken:
+                self._filled.discard(queue)
+            self._wait(queue)
+        self._take(queue, token, now_ms, reply)
+
+    def _on_required(
+        self, queue: str, requirement: str, limit: int, token: str, now_ms: int, reply: Any
+    ) -> None:
+        self._asking = False
+        if isinstance(reply, ReplyError):
+            refused(f"to give parked tasks queue={queue}", reply)
+            self.required.look_later(queue, requirement, _REFUSED_LOOK)
+        elif reply is None or isinstance(reply, Full):
+            self.required.look_later(queue, requirement, _PAUSED_LOOK)
+        else:
+            if len(reply) == limit:
+                self.required.note(queue, (requirement.encode(),))
+            self._take(queue, token, now_ms, reply)
+
+    def _take(self, queue: str, token: str, now_ms: int, reply: Sequence[Fetched]) -> None:
+        whole = [task for task in reply if not task.unread]
+        if len(whole) < len(reply):
+            self._read([task for task in reply if task.unread], queue, token)
+        if reply:
+            self._last_queue = queue
+        if whole:
+            self._on_fetched(queue, whole, token, now_ms)
+
+    def _read(self, large: Sequence[Fetched], queue: str, token: str) -> None:
+        """Read the messages of tasks that are ours already; each goes on by itself."""
+        link = self._links.tasks
+        assert link is not None
+        for task in large:
+            self._unread += 1
+            link.call(
+                read_message_of(queue, task.task_id), partial(self._on_read, task, queue, token)
+            )
+
+    def _on_read(self, task: Fetched, queue: str, token: str, reply: Any) -> None:
+        self._unread -= 1
+        if isinstance(reply, ReplyError) or reply is None:
+            # Its lease runs out, and whoever finds that sees what has become of it.
+            log.error("message of a task not read id=%s queue=%s: %s", task.task_id, queue, reply)
+            return
+        self._on_fetched(queue, [task._replace(msg=reply, unread=0)], token, self._clock.now_ms())
+
+    def _look_later(self, queue: str, seconds: float) -> None:
+        self._filled.discard(queue)
+        if queue not in self._later:
+            self._later.add(queue)
+            self._reactor.after(seconds, lambda: self._look_now(queue))
+
+    def _look_now(self, queue: str) -> None:
+        self._later.discard(queue)
+        self.look(queue)
+
+    def _wait(self, queue: str) -> None:
+        if queue in self._queues and queue not in self._waiting:
+            self._waiting.add(queue)
+            self._links.wait_for_task(queue, partial(self._on_task, queue))
+
+    def _on_task(self, queue: str, reply: Any) -> None:
+        self._waiting.discard(queue)
+        if isinstance(reply, ReplyError):
+            self._look_later(queue, _REFUSED_LOOK)
+        elif queue not in self._later:
+            # While it is paused or full, a wait returns at once.
+            if not self._asking:
+                self._idle.add(queue)
+            self.look(queue)
+
+    def _on_up(self) -> None:
+        self._filled = set(self._queues)
+
+    def _on_down(self) -> None:
+        self._asking = False
+        self._unread = 0
+        self._filled.clear()
+        self._waiting.clear()
+        self._idle.clear()

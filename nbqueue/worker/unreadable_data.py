@@ -1,0 +1,45 @@
+"""What was read from the store and makes no sense: logged in one place, and not too often."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from nbqueue.runtime.backoff import FaultLog
+from nbqueue.transport.nonblocking import LinkLost
+from nbqueue.wire.decoding import shortened
+
+log = logging.getLogger("nbqueue.worker")
+
+_faults = FaultLog(log)
+
+
+def set_aside(what: str, key: str, why: object) -> None:
+    """Log that ``what`` is refused because it cannot be read: once a minute for each ``key``."""
+    _faults.occurred(
+        (what, key),
+        "%s refused key=%s error=%s",
+        what,
+        shortened(key, 200),
+        shortened(str(why), 300),
+        level=logging.ERROR,
+    )
+
+
+def handle_guarded(handle: Callable[[Any], object], value: Any) -> None:
+    """Call ``handle`` with a reply or a message of the store; log an exception, and go on.
+
+    It is the last line of defence, behind the decoders. What is guarded so must be repeated by
+    itself, or not matter if it is left out.
+    """
+    try:
+        handle(value)
+    except LinkLost:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        key = f"{where.name} in {where.filename.rpartition('/')[2]}:{where.lineno}"
+        set_aside("reply or message", key, f"{type(error).__name__}: {error}")
+        log.debug("the exception was:", exc_info=True)
