@@ -32,7 +32,7 @@ settings.register_profile("nbqueue", deadline=None)
 settings.load_profile("nbqueue")
 
 
-def tested_program() -> server_programs.Program:
+def tested_program() -> server_programs.ServerProgram:
     """The Redis to test with: the one that the environment names, else that of the wheel.
 
     So what is installed on the machine does not change what is tested. Without a wheel it is what
@@ -53,7 +53,7 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
-def server_program() -> server_programs.Program:
+def server_program() -> server_programs.ServerProgram:
     """The Redis to test with. Where there is none, tests skip at home and fail in CI."""
     try:
         return tested_program()
@@ -80,7 +80,7 @@ def _scrubbed_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session")
 def _shared_store(
-    server_program: server_programs.Program, tmp_path_factory: pytest.TempPathFactory
+    server_program: server_programs.ServerProgram, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Store]:
     home = tmp_path_factory.mktemp("store") / "s"
     with pytest.MonkeyPatch.context() as patch:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from nbqueue.broker.call_deadline import Patience
+from nbqueue.broker.call_deadline import CallDeadline
 from nbqueue.broker.commands import aggregation, lifecycle
 from nbqueue.broker.commands.enqueue import OneByOne, unconfirmed
 from nbqueue.broker.commands.lifecycle import Arg, Command, LockHolder, NewTask
@@ -19,7 +19,7 @@ from nbqueue.broker.reads.task_record import (
     first_record,
     read_record,
 )
-from nbqueue.broker.resilient_calls import MEASURE_SECONDS, PATIENCE, Caller
+from nbqueue.broker.resilient_calls import MEASURE_SECONDS, PATIENCE, ResilientCaller
 from nbqueue.errors import (
     StoreError,
     StoreUnreachable,
@@ -42,7 +42,7 @@ _REGISTER_SECONDS = 0.002
 _MOST_KEPT = 64
 
 
-class Broker(Caller):
+class Broker(ResilientCaller):
     """Changes and reads tasks, for a client. One connection, shared by the client's threads.
 
     Everything here may be called again after a lost connection without doing harm; it does so
@@ -76,7 +76,7 @@ class Broker(Caller):
 
         Raises `SubmitUnconfirmed` if tasks may be there, else `StoreUnreachable`.
         """
-        patience: Patience | None = None
+        patience: CallDeadline | None = None
         with_code = False
         while True:
             try:
@@ -86,7 +86,7 @@ class Broker(Caller):
                 if conflicts and repeated:
                     conflicts = self._conflicts_of_others(queue, tasks, conflicts)
             except StoreUnreachable as error:
-                patience = patience or Patience(self._patience)
+                patience = patience or CallDeadline(self._patience)
                 was_sent = was_sent or error.was_sent
                 if not patience.wait():
                     if was_sent:
@@ -187,7 +187,7 @@ class Broker(Caller):
         does not run is deleted; with ``after`` the task waits for the lock.
         Raises `TaskIdConflict` if the id exists; `SubmitUnconfirmed`.
         """
-        patience = Patience(self._patience)
+        patience = CallDeadline(self._patience)
         repeated = was_sent = False
         while True:
             now_ms = self.clock.now_ms()

@@ -6,7 +6,7 @@ import threading
 import time
 
 
-class Patience:
+class CallDeadline:
     """How long to go on trying while the store is away: pauses that double up to a second."""
 
     def __init__(self, seconds: float) -> None:

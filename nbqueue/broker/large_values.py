@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.calls import payloads
-from nbqueue.calls.detached import Beside
+from nbqueue.calls.detached import DetachedBody
 from nbqueue.runtime.buffers import Body, Gathering, Piece
 from nbqueue.transport.resp import END
 from nbqueue.transport.script_call import Arg
@@ -29,18 +29,18 @@ def argument_fields(pieces: Sequence[Body]) -> list[tuple[str, Body]]:
     return [(f"{fields.ARGUMENTS}{number}", piece) for number, piece in enumerate(pieces)]
 
 
-def result_fields(beside: Beside, pieces: Sequence[Body]) -> list[tuple[str, Body]]:
+def result_fields(beside: DetachedBody, pieces: Sequence[Body]) -> list[tuple[str, Body]]:
     """The same of its result."""
     return list(zip(_names(_result_prefix(beside), beside), pieces, strict=True))
 
 
-def _result_prefix(beside: Beside) -> str:
+def _result_prefix(beside: DetachedBody) -> str:
     """Named after what they hold: so who writes them can overwrite nothing else, should the task be
     his no longer."""
     return f"{fields.RESULT_PIECES}{beside.digest[:8].hex()}:"
 
 
-def _names(prefix: str, beside: Beside) -> list[str]:
+def _names(prefix: str, beside: DetachedBody) -> list[str]:
     return [f"{prefix}{number}" for number in range(beside.number)]
 
 
@@ -49,14 +49,14 @@ Reads = tuple[list[Sequence[Arg]], Gathering]
 
 
 def read_arguments(
-    queue: str, task_id: str, envelope: Piece, beside: Beside, digest: Any = None
+    queue: str, task_id: str, envelope: Piece, beside: DetachedBody, digest: Any = None
 ) -> Reads:
     """What reads the arguments of a call behind the head of its ``envelope``; ``digest`` is told of
     them, see `Gathering`."""
     return _read(queue, task_id, envelope, beside, fields.ARGUMENTS, digest)
 
 
-def read_result(queue: str, task_id: str, envelope: Piece, beside: Beside) -> Reads:
+def read_result(queue: str, task_id: str, envelope: Piece, beside: DetachedBody) -> Reads:
     """The same of its result."""
     return _read(queue, task_id, envelope, beside, _result_prefix(beside))
 
@@ -81,7 +81,7 @@ def whole_payload(broker: Broker, queue: str, task_id: str, payload: bytes) -> b
     return broker.gather(read_arguments(queue, task_id, payload, beside)) or payload
 
 
-def _are_there(broker: Broker, queue: str, task_id: str, beside: Beside, prefix: str) -> bool:
+def _are_there(broker: Broker, queue: str, task_id: str, beside: DetachedBody, prefix: str) -> bool:
     """Whether the pieces are there of which a head speaks that nobody has verified, each as long as
     it should be: so nobody is made to hold more memory than the store holds."""
     if beside.number > _MOST_PIECES:
@@ -92,7 +92,7 @@ def _are_there(broker: Broker, queue: str, task_id: str, beside: Beside, prefix:
 
 
 def _read(
-    queue: str, task_id: str, envelope: Piece, beside: Beside, prefix: str, digest: Any = None
+    queue: str, task_id: str, envelope: Piece, beside: DetachedBody, prefix: str, digest: Any = None
 ) -> Reads:
     key = stored_keys(queue).task(task_id)
     calls: list[Sequence[Arg]] = [("HGET", key, name) for name in _names(prefix, beside)]

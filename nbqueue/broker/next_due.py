@@ -10,7 +10,7 @@ from nbqueue.wire.decoding import LAST_MS
 from nbqueue.wire.keys import queue_keys
 
 
-class Upcoming(NamedTuple):
+class NextDue(NamedTuple):
     """When (Unix ms) there is next something to do in a queue; None: nothing is to come.
 
     ``due_ms``: for `forward`. ``lease_ms``: for `expired`. ``over_ms``: for `delete_expired`.
@@ -30,7 +30,7 @@ class Upcoming(NamedTuple):
     """What tasks are parked for: see `nbqueue.requirements`."""
 
 
-def upcoming(queue: str) -> Command[Upcoming]:
+def upcoming(queue: str) -> Command[NextDue]:
     """Ask when there is something to tend."""
     keys = queue_keys(queue)
     return command(
@@ -63,11 +63,11 @@ def remaining(queue: str, until_ms: int) -> Command[bool]:
     )
 
 
-def _read(reply: Any) -> Upcoming:
+def _read(reply: Any) -> NextDue:
     scheduled, retry, lease, completed, waiting, orphans, schedules, sets, cancels, needed = reply
     # A task moves once the exact time has come, which is in the second that ends with its score.
     due = [_ms(each, 1000, early=999) for each in (scheduled, retry)]
-    return Upcoming(
+    return NextDue(
         min((at for at in due if at is not None), default=None),
         _ms(lease, 1000),
         _ms(completed, 1000),

@@ -32,7 +32,7 @@ _STATES = (
 )
 
 
-class Removal:
+class QueueRemoval:
     """Removes one queue. A task that comes in meanwhile is removed too, or lies there complete."""
 
     def __init__(self, broker: Broker, queue: str) -> None:

@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
-from nbqueue.broker.call_deadline import Patience
+from nbqueue.broker.call_deadline import CallDeadline
 from nbqueue.broker.large_values import Reads
 from nbqueue.clock import Clock, steady_time
 from nbqueue.errors import StoreDenied, StoreError, StoreUnreachable
 from nbqueue.store.connection import Store
-from nbqueue.transport.blocking import Channel
+from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire.keys import queue_keys
 
@@ -24,7 +24,7 @@ MEASURE_SECONDS = 60.0
 """After so long the store is asked again what time it is."""
 
 
-class Caller:
+class ResilientCaller:
     """Runs scripts and commands over one connection, which threads may share.
 
     All of them may be called again after a lost connection without doing harm; that is done here,
@@ -34,7 +34,7 @@ class Caller:
     def __init__(self, store: Store, patience: float = PATIENCE) -> None:
         self.store = store
         self.clock = Clock()
-        self._channel = Channel(store)
+        self._channel = BlockingConnection(store)
         self._patience = patience
         self._confirms = store.waits_for_fsync
         self.measure_clock()
@@ -81,11 +81,11 @@ class Caller:
             self.call(("PUBLISH", channel, text))
 
     def try_run(self, batch: Iterable[Command[Any]]) -> list[Any]:
-        """As `run_all`; see `Channel.try_run` for keys that hold something else."""
+        """As `run_all`; see `BlockingConnection.try_run` for keys that hold something else."""
         return self._patiently(lambda: self._channel.try_run(batch))
 
     def try_call(self, *calls: Sequence[Arg]) -> list[Any]:
-        """As `call`; see `Channel.try_call` for keys that hold something else."""
+        """As `call`; see `BlockingConnection.try_call` for keys that hold something else."""
         return self._patiently(lambda: self._channel.try_call(*calls))
 
     def run_confirmed(self, command: Command[T]) -> T:
@@ -110,7 +110,7 @@ class Caller:
             self._channel.confirm(number, self._patience)
 
     def _patiently(self, ask: Callable[[], T]) -> T:
-        patience, was_sent = Patience(self._patience), False
+        patience, was_sent = CallDeadline(self._patience), False
         while True:
             try:
                 return ask()

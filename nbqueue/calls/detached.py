@@ -26,7 +26,7 @@ _LEAST_PIECE = 1_000_000
 _MOST_PIECE = 64_000_000
 
 
-class Beside(NamedTuple):
+class DetachedBody(NamedTuple):
     """What lies beside an envelope: how long it is, how long its pieces are, and its SHA-256."""
 
     size: int
@@ -52,7 +52,7 @@ class Beside(NamedTuple):
         return _BESIDE.pack(*self)
 
 
-def beside_of(parts: Iterable[Piece], digest: bytes = b"") -> tuple[Beside, list[Body]]:
+def beside_of(parts: Iterable[Piece], digest: bytes = b"") -> tuple[DetachedBody, list[Body]]:
     """What is to be said of bytes that lie in ``parts``, and the pieces that they become.
 
     ``digest`` is their SHA-256, if somebody found that out already.
@@ -63,15 +63,15 @@ def beside_of(parts: Iterable[Piece], digest: bytes = b"") -> tuple[Beside, list
         for part in kept:
             found.update(part)
         digest = found.digest()
-    return Beside(sum(map(len, kept)), PIECE, digest), cut(kept, PIECE)
+    return DetachedBody(sum(map(len, kept)), PIECE, digest), cut(kept, PIECE)
 
 
-def read_beside(envelope: Piece, at: int) -> Beside:
+def read_beside(envelope: Piece, at: int) -> DetachedBody:
     """What a head says there. Nothing of it may be trusted before the head was verified.
 
     Raises `ValueError` for what nobody writes.
     """
-    found = Beside(*_BESIDE.unpack_from(envelope, at))
+    found = DetachedBody(*_BESIDE.unpack_from(envelope, at))
     if not _LEAST_PIECE <= found.piece <= _MOST_PIECE:
         raise ValueError(f"it lies in pieces of {found.piece} bytes")
     return found

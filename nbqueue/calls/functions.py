@@ -21,7 +21,7 @@ from nbqueue.calls.modules.call_loader import has_code, load_into
 from nbqueue.calls.modules.module_set import ModuleSet
 from nbqueue.calls.pickling import captured_values, pickler, preflight
 from nbqueue.calls.pickling.fast_pickle import dump_plain_arguments, dump_plain_value
-from nbqueue.calls.pickling.function_cache import Kept
+from nbqueue.calls.pickling.function_cache import FunctionCache
 from nbqueue.calls.readable_names import callable_name, is_coroutine_function, type_name
 from nbqueue.errors import CannotPickle, IncompatiblePython
 from nbqueue.runtime.buffers import LARGE, Body
@@ -55,7 +55,7 @@ class Code:
     imports: frozenset[str] = frozenset()
 
 
-_kept: Kept[Code] = Kept()
+_kept: FunctionCache[Code] = FunctionCache()
 in_children(_kept.renew_lock)
 
 

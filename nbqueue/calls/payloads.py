@@ -46,7 +46,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from nbqueue.calls.call_extensions import Seed, pack_extensions, read_extensions
-from nbqueue.calls.detached import BESIDE_SIZE, Beside, read_beside
+from nbqueue.calls.detached import BESIDE_SIZE, DetachedBody, read_beside
 from nbqueue.errors import SignatureError
 from nbqueue.requirements import version_requirement
 from nbqueue.runtime.buffers import Piece, rest_of
@@ -95,7 +95,7 @@ _length = struct.Struct(">I").pack
 _FLAGS: Final = [bytes((flags,)) for flags in range(256)]
 
 
-class Limits(NamedTuple):
+class Timeouts(NamedTuple):
     """The exact time-out of an attempt and deadline of its task, in (Unix) ms; 0: none."""
 
     timeout_ms: int
@@ -113,8 +113,8 @@ class Call(NamedTuple):
     signature: bytes
     fingerprint: bytes
     arguments: bytes | memoryview
-    limits: Limits | None = None
-    beside: Beside | None = None
+    limits: Timeouts | None = None
+    beside: DetachedBody | None = None
     """Where the arguments lie beside the message: then ``arguments`` are empty in a mere head."""
     head: bytes | memoryview = b""
     """What was signed, of an envelope with ``beside``."""
@@ -131,14 +131,14 @@ class Result(NamedTuple):
     key_id: bytes
     signature: bytes
     body: memoryview
-    beside: Beside | None = None
+    beside: DetachedBody | None = None
     head: bytes = b""
 
 
-def finer_limits(timeout_ms: int, deadline_ms: int) -> Limits | None:
+def finer_limits(timeout_ms: int, deadline_ms: int) -> Timeouts | None:
     """What the whole seconds of Asynq's message cannot say; None if they say it all."""
     if timeout_ms % 1000 or deadline_ms % 1000:
-        return Limits(timeout_ms, max(deadline_ms, 0))
+        return Timeouts(timeout_ms, max(deadline_ms, 0))
     return None
 
 
@@ -153,7 +153,7 @@ def is_result(payload: bytes) -> bool:
 
 
 def pack_call(
-    fingerprint: bytes, arguments: bytes, flags: int = 0, limits: Limits | None = None
+    fingerprint: bytes, arguments: bytes, flags: int = 0, limits: Timeouts | None = None
 ) -> bytes:
     """Return the unsigned envelope of a call; ``sign_call`` of a keyring makes it complete.
 
@@ -165,8 +165,8 @@ def pack_call(
 def call_head(
     fingerprint: bytes,
     flags: int = 0,
-    limits: Limits | None = None,
-    beside: Beside | None = None,
+    limits: Timeouts | None = None,
+    beside: DetachedBody | None = None,
     seed: Seed | None = None,
 ) -> bytes:
     """Return what comes before the arguments in the envelope of `pack_call`, which see; or the
@@ -205,7 +205,7 @@ def parse_call(payload: bytes | memoryview) -> Call:
         begin += _LIMITS.size
         if len(payload) < begin:
             raise _cut_short(payload, "call")
-        limits = Limits(*_LIMITS.unpack_from(payload, _CALL.size))
+        limits = Timeouts(*_LIMITS.unpack_from(payload, _CALL.size))
     seed = None
     if codec >= EXTENDED:
         seed, begin = read_extensions(payload, begin)
@@ -240,7 +240,7 @@ def requirement_of(call: Call) -> str | None:
     return version_requirement(call.python)
 
 
-def beside_call(payload: bytes | memoryview) -> Beside | None:
+def beside_call(payload: bytes | memoryview) -> DetachedBody | None:
     """What lies beside this payload, if it is a call of which something does. Not to be trusted.
 
     Raises `SignatureError` for a call that cannot be read.
@@ -302,7 +302,7 @@ def pack_result(kind: int, body: Piece) -> bytes:
     return b"".join((_RESULT_HEAD, _FLAGS[kind], _UNSIGNED, body))
 
 
-def result_head(kind: int, beside: Beside | None = None) -> bytes:
+def result_head(kind: int, beside: DetachedBody | None = None) -> bytes:
     """Return what comes before the body in the envelope of `pack_result`; or the unsigned envelope
     of a result that lies ``beside`` it."""
     if beside is not None:
@@ -332,7 +332,7 @@ def parse_result(payload: bytes) -> Result:
     return tuple.__new__(Result, parts)
 
 
-def beside_result(payload: bytes) -> Beside | None:
+def beside_result(payload: bytes) -> DetachedBody | None:
     """The same as `beside_call` for a result; one that cannot be read has nothing beside it."""
     if not is_result(payload) or len(payload) <= 5 or payload[5] != PICKLE_BESIDE:
         return None
@@ -348,7 +348,7 @@ def result_size(payload: bytes) -> int:
     return len(payload) + (0 if beside is None else beside.size)
 
 
-def _read_beside(envelope: bytes | memoryview, at: int, what: str) -> Beside:
+def _read_beside(envelope: bytes | memoryview, at: int, what: str) -> DetachedBody:
     if len(envelope) < at + BESIDE_SIZE:
         raise _cut_short(envelope, what)
     try:

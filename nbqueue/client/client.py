@@ -15,7 +15,7 @@ from nbqueue.client.futures.future import TaskFuture, attach
 from nbqueue.client.futures.group import TaskGroup
 from nbqueue.client.futures.json_results import has_json_result
 from nbqueue.client.futures.outcome import end_of
-from nbqueue.client.futures.task_facts import About
+from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.futures.waits import seconds_of
 from nbqueue.client.inspection.limits import Limits
 from nbqueue.client.inspection.tables import Tables
@@ -296,7 +296,7 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         is_json = has_json_result(self._session.keyring, record.queue, message)
         calls = is_call(message.payload)
         is_kept = not calls and message.retention > 0
-        about = About(message.id, record.queue, message.type, name, calls, is_json, is_kept)
+        about = TaskFacts(message.id, record.queue, message.type, name, calls, is_json, is_kept)
         if record.state in states.FINAL:
             future: TaskFuture[Any] = TaskFuture(self._session, about)
             future._take(((message.id, end_of(record)),))

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from nbqueue.broker.broker import Broker
 from nbqueue.calls.keys import task_mark
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.client.completion.listener import Listener
+from nbqueue.client.completion.listener import CompletionListener
 from nbqueue.client.futures.forked_handles import hold_while_forking, inherit
-from nbqueue.client.futures.outcome import End, Outcome
+from nbqueue.client.futures.outcome import Outcome, RawOutcome
 from nbqueue.client.live.event_stream import EventFeed
 from nbqueue.clock import Clock
 from nbqueue.errors import (
@@ -63,7 +63,7 @@ class Session:
         self.limits_said: dict[tuple[str, str], tuple[str, float]] = {}
         """The limits that this client wrote: their numbers, and until when that counts as new."""
         self._new_prefix()
-        self.listener: Listener = Listener(store, self.prefix, keyring)
+        self.listener: CompletionListener = CompletionListener(store, self.prefix, keyring)
         # Not at exit: the thread is a daemon, and would only delay the end.
         weakref.finalize(self, self.listener.stop, wait=False).atexit = False
         _sessions.add(self)
@@ -132,13 +132,13 @@ class Session:
             return LARGEST_VALUE  # this user may not ask
 
     def outcome(
-        self, task_id: str, end: End, is_call: bool = True, is_json: bool = False
+        self, task_id: str, end: RawOutcome, is_call: bool = True, is_json: bool = False
     ) -> Outcome:
         return Outcome(task_id, end, self.keyring, is_call, is_json)
 
     def cancel(
         self, queue: str, task_ids: Sequence[str], *, running: bool = True
-    ) -> dict[str, End | str]:
+    ) -> dict[str, RawOutcome | str]:
         """Cancel tasks: archive those that do not run, and ask the workers of those that do.
 
         A task that runs in Go is waited for up to 2 seconds, as Go retries what was cancelled.
@@ -210,8 +210,8 @@ def warn_of(faults: Iterable[str]) -> None:
         )
 
 
-def _closed(task_id: str) -> End:
-    return End(
+def _closed(task_id: str) -> RawOutcome:
+    return RawOutcome(
         "",
         error=StoreError(
             f"the client was closed while task {task_id} was waited for; the task goes on, and "

@@ -15,13 +15,22 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nbqueue.clock import steady_time
-from nbqueue.runtime.buffers import LARGE, Body, Incoming, Piece, Pieces, cut, parts_of, rest_of
+from nbqueue.runtime.buffers import (
+    LARGE,
+    Body,
+    ChunkedBytes,
+    Piece,
+    ReceiveBuffer,
+    cut,
+    parts_of,
+    rest_of,
+)
 from nbqueue.runtime.process_memory import note_large
 
 if TYPE_CHECKING:
     import socket
 
-    from nbqueue.runtime.busy_poll import Spin
+    from nbqueue.runtime.busy_poll import BusyPoll
 
 HELLO: Final = 1
 """Executor: ready. Body: process id (4 bytes)."""
@@ -148,7 +157,7 @@ class DoneFrame(NamedTuple):
     delay: float
     counts: bool
     error_text: str
-    body: bytes | memoryview | Pieces
+    body: bytes | memoryview | ChunkedBytes
     digest: bytes = b""
     """The SHA-256 of a large body, if the executor found it on the way."""
 
@@ -269,7 +278,7 @@ def value_frame(number: int, micros: int, peak_memory: int, body: Body) -> DoneF
 
 
 def pack_done(done: DoneFrame) -> bytes:
-    if isinstance(done.body, Pieces):
+    if isinstance(done.body, ChunkedBytes):
         return b"".join(done_parts(done))
     return done_head(done) + done.body
 
@@ -278,7 +287,7 @@ def done_parts(done: DoneFrame) -> Iterator[Piece]:
     """The frame in parts. Behind a body in pieces comes its SHA-256, which is found out part by
     part as they are sent: the supervisor receives meanwhile."""
     yield done_head(done)
-    if not isinstance(done.body, Pieces):
+    if not isinstance(done.body, ChunkedBytes):
         yield done.body
         return
     digest = sha256()
@@ -291,7 +300,7 @@ def done_parts(done: DoneFrame) -> Iterator[Piece]:
 
 def done_head(done: DoneFrame) -> bytes:
     """All of the frame but its body, and what comes behind that."""
-    has_digest = isinstance(done.body, Pieces)
+    has_digest = isinstance(done.body, ChunkedBytes)
     text = done.error_text.encode("utf-8", "replace") if done.error_text else b""
     head = _DONE.pack(
         done.number,
@@ -324,11 +333,11 @@ class Frames:
     def __init__(self) -> None:
         self._begun = b""
         """The beginning of a frame that is not whole."""
-        self._large: Incoming | None = None
+        self._large: ReceiveBuffer | None = None
         self._kind = 0
 
     def receive(
-        self, connection: socket.socket, spin: Spin | None = None
+        self, connection: socket.socket, spin: BusyPoll | None = None
     ) -> Sequence[tuple[int, bytes]] | None:
         """Receive once; return (kind, body) of each frame that is now whole, None at the end.
 
@@ -360,7 +369,7 @@ class Frames:
             if end > size:
                 if length > LARGE:
                     note_large()
-                    self._large = Incoming(length - 1, memoryview(data)[begin:])
+                    self._large = ReceiveBuffer(length - 1, memoryview(data)[begin:])
                     self._kind = kind
                     at = size
                 break

@@ -34,9 +34,9 @@ from nbqueue.executor.pipe import DoneFrame, TaskFrame, TaskHead
 from nbqueue.executor.process_state import ProcessState
 from nbqueue.executor.seeded_random import clear_seed, set_seed
 from nbqueue.executor.value_encoding import encode_value
-from nbqueue.runtime.buffers import Body, Piece, Pieces
+from nbqueue.runtime.buffers import Body, ChunkedBytes, Piece
 from nbqueue.tasks import aggregation_group
-from nbqueue.tasks.message_handlers import Service
+from nbqueue.tasks.message_handlers import HandlerService
 from nbqueue.tasks.retry_policy import Policy
 from nbqueue.tasks.task import Task, make_task, reset_current, set_current
 
@@ -91,7 +91,7 @@ class Runner:
     """
 
     def __init__(self, send: Callable[[bytes], object]) -> None:
-        self.service = Service()
+        self.service = HandlerService()
         self.reports = Reports(send)
         self.state = ProcessState()
         self._blobs: dict[bytes, bytes] = {}
@@ -110,7 +110,7 @@ class Runner:
             active_modules.enter(self._service_modules)
             active_modules.leave(self._service_modules)  # they stay in place for the hooks
             service = make_service()
-            assert isinstance(service, Service)
+            assert isinstance(service, HandlerService)
             self.service = service
         return self.service.on_start
 
@@ -202,7 +202,7 @@ class Runner:
         """What to send, in parts, when a task has ended: its last reports, where they are to stay,
         first."""
         last = self.reports.end(done.number, keep=done.outcome != pipe.VALUE)
-        if isinstance(done.body, Pieces):
+        if isinstance(done.body, ChunkedBytes):
             return chain((last,), pipe.done_parts(done))
         return (last + pipe.pack_done(done),)
 

@@ -10,7 +10,7 @@ from nbqueue.executor import pipe
 from nbqueue.executor.control import by_signal, watch
 from nbqueue.executor.pipe import Frames, TaskFrame
 from nbqueue.executor.run_task import LOOK_AFTER_MICROS, Interrupted, Runner, call_hook, run_sync
-from nbqueue.runtime.busy_poll import Spin
+from nbqueue.runtime.busy_poll import BusyPoll
 
 
 class SyncExecutor:
@@ -23,7 +23,7 @@ class SyncExecutor:
         self._runner = Runner(connection.sendall)
         self._tasks: deque[TaskFrame] = deque()
         self._stopping = False
-        self._spin = Spin()
+        self._spin = BusyPoll()
         self._interrupted = Interrupted()
         watch(control, by_signal(self._interrupted))
 

@@ -17,7 +17,7 @@ from nbqueue.wire import states
 
 if TYPE_CHECKING:
     from nbqueue.client.futures.group import TaskGroup
-    from nbqueue.client.futures.wait import Together
+    from nbqueue.client.futures.wait import WaitSet
     from nbqueue.client.live.event_stream import Happened
 
 _MOST_ERRORS = 3
@@ -61,7 +61,7 @@ class GroupCard(View):
 
     ticks = True
 
-    def __init__(self, group: TaskGroup[Any] | Together) -> None:
+    def __init__(self, group: TaskGroup[Any] | WaitSet) -> None:
         self._group = self.subject = group
         self._session = group._session
         self._lock = threading.Lock()

@@ -28,7 +28,7 @@ def rest_of(data: bytes | memoryview, at: int) -> bytes | memoryview:
     return data[at:] if len(data) - at <= LARGE else memoryview(data)[at:]
 
 
-class Pieces:
+class ChunkedBytes:
     """Bytes that lie in several places; ``bytes(…)`` puts them together."""
 
     __slots__ = ("_size", "parts")
@@ -44,13 +44,13 @@ class Pieces:
         return b"".join(self.parts)
 
 
-Body = bytes | Pieces
+Body = bytes | ChunkedBytes
 """What lies in one place if it is small."""
 
 
-def parts_of(body: Piece | Pieces) -> tuple[Piece, ...]:
+def parts_of(body: Piece | ChunkedBytes) -> tuple[Piece, ...]:
     """Where it lies."""
-    return body.parts if isinstance(body, Pieces) else (body,)
+    return body.parts if isinstance(body, ChunkedBytes) else (body,)
 
 
 def cut(parts: Iterable[Piece], most: int) -> list[Body]:
@@ -65,14 +65,14 @@ def cut(parts: Iterable[Piece], most: int) -> list[Body]:
             room -= len(body[-1])
             view = view[len(body[-1]) :]
             if not room:
-                bodies.append(Pieces(*body))
+                bodies.append(ChunkedBytes(*body))
                 body, room = [], most
     if body:
-        bodies.append(Pieces(*body))
+        bodies.append(ChunkedBytes(*body))
     return bodies
 
 
-class Incoming:
+class ReceiveBuffer:
     """So many bytes that are still to come, all in one place from the beginning."""
 
     __slots__ = ("_at", "_file", "_size", "_view")
@@ -109,7 +109,7 @@ IN_PLACE: Final = b"in place"
 
 
 class Slot:
-    """Where one piece of a `Gathering` goes: by itself, or, as an `Incoming`, as it comes.
+    """Where one piece of a `Gathering` goes: by itself, or, as an `ReceiveBuffer`, as it comes.
 
     Pieces must come in their order, as what is spare behind one is where the next begins.
     """
@@ -176,7 +176,7 @@ class Gathering:
         do not count. ``digest``, one of `hashlib`, is told of the pieces as they come: then the
         next ones are on their way meanwhile."""
         self._spare = spare
-        self._all = Incoming(len(first) + sum(sizes) + spare, first)
+        self._all = ReceiveBuffer(len(first) + sum(sizes) + spare, first)
         self.slots: list[Slot] = []
         room, at = self._all.room, 0
         for size in sizes:

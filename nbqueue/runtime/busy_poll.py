@@ -22,7 +22,7 @@ offer_cpu: Final = getattr(os, "sched_yield", lambda: None)
 """Let others run first, if any wants to."""
 
 
-class Spin:
+class BusyPoll:
     """Decides for one kind of wait whether to stay awake, by whether that helped before.
 
     Where it did not, the next waits sleep at once: 1 of them, then 2, 4, up to 64.

@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from nbqueue.runtime.busy_poll import Spin, offer_cpu
-from nbqueue.runtime.wakeup import Bell
+from nbqueue.runtime.busy_poll import BusyPoll, offer_cpu
+from nbqueue.runtime.wakeup import Wakeup
 
 Action = Callable[[], object]
 
@@ -55,12 +55,12 @@ class Reactor:
         self._running = False
         self._forgotten: list[Any] = []
         """Files that callbacks of this round stopped watching."""
-        self._spin = Spin()
+        self._spin = BusyPoll()
         self.expects: Callable[[], bool] = lambda: False
         """Whether something is expected within microseconds, so that sleeping costs more."""
         self.rest: Callable[[], float] = lambda: 0.0
         """For how many seconds to look at nothing, so that more comes together."""
-        self._bell = Bell()
+        self._bell = Wakeup()
         self.watch(self._bell, self._bell.silence)
 
     @staticmethod

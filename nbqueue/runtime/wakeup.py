@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 
-class Bell:
+class Wakeup:
     """Ready to be read, for a selector, from the first `ring` until `silence`.
 
     `ring` is for any thread, also after `close`; everything else for the one that sleeps.

@@ -27,7 +27,7 @@ from nbqueue.errors import (
     StoreWarning,
 )
 from nbqueue.store import descriptors, rights, schema
-from nbqueue.store.server_facts import Facts, check_answers, check_served, store_error
+from nbqueue.store.server_facts import ServerFacts, check_answers, check_served, store_error
 from nbqueue.store.server_programs import OLDEST
 from nbqueue.store.url import StoreURL, default_url, parse_url
 
@@ -276,7 +276,7 @@ def connect(
     probes = rights.probes(is_worker=is_worker)
     answers = _ask(store, [schema.QUESTION, *probes], time.monotonic() + patience)
     version = answers.pop(len(_QUESTIONS))
-    facts = Facts(place, answers[: len(_QUESTIONS)])
+    facts = ServerFacts(place, answers[: len(_QUESTIONS)])
     store.product, store.server_version = facts.product, facts.version
     store.is_schema_due = schema.is_due(place.redacted, version)
     lacks = rights.missing(probes, answers[len(_QUESTIONS) :])

@@ -31,7 +31,7 @@ from nbqueue.errors import StoreUnreachable, StoreUnsuitable
 from nbqueue.store import embedded_folder
 from nbqueue.store.server_programs import (
     PROGRAM_VARIABLE,
-    Program,
+    ServerProgram,
     choose_program,
     no_embedded_store_here,
 )
@@ -229,7 +229,7 @@ def _start(home: Path, path: Path, lock: int, patience: _Patience) -> None:
         pass  # a full disk, say: the server runs, and the record only serves messages
 
 
-def _require_readable(home: Path, program: Program, record: dict[str, object]) -> None:
+def _require_readable(home: Path, program: ServerProgram, record: dict[str, object]) -> None:
     """Refuse a program that would not see the data that are there, and start with none."""
     if program.keeps_append_only_directory or not embedded_folder.has_append_only_directory(home):
         return
@@ -239,7 +239,7 @@ def _require_readable(home: Path, program: Program, record: dict[str, object]) -
     )
 
 
-def _command(home: Path, path: Path, program: Program, *, append_only: bool) -> list[str]:
+def _command(home: Path, path: Path, program: ServerProgram, *, append_only: bool) -> list[str]:
     settings = {
         "port": "0",  # no TCP: the folder's mode is what keeps other users out
         "unixsocket": str(path),
@@ -300,7 +300,7 @@ def _tail(log: Path, begin: int) -> str:
 
 
 def _failed_to_start(
-    home: Path, program: Program, record: dict[str, object], tail: str
+    home: Path, program: ServerProgram, record: dict[str, object], tail: str
 ) -> StoreUnsuitable | StoreUnreachable:
     if _TOO_NEW.search(tail):
         return StoreUnsuitable(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nbqueue.errors import StoreUnsuitable
-from nbqueue.store.server_programs import Program
+from nbqueue.store.server_programs import ServerProgram
 
 LOG = "redis.log"
 APPEND_ONLY_FILE = "appendonly.aof"
@@ -159,7 +159,7 @@ def read_record(home: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def write_record(home: Path, path: Path, program: Program, pid: str | None) -> None:
+def write_record(home: Path, path: Path, program: ServerProgram, pid: str | None) -> None:
     """Write down which program runs on the data, for messages and for the next choice of one."""
     record = {
         "directory": str(home),

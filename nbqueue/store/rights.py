@@ -43,7 +43,7 @@ _PROBED_KEYS: Final = ("asynq:queues", "asynq:{default}:rights", "nbqueue:{defau
 _PROBED_CHANNELS: Final = ("asynq:cancel", "nbqueue:{default}:wake")
 
 
-class Missing(NamedTuple):
+class MissingRights(NamedTuple):
     """Which rights a user lacks: names of commands, patterns of keys and of channels.
 
     ``for_channels`` are the commands that nothing needs but channels, without which all works by
@@ -73,7 +73,7 @@ def probes(*, is_worker: bool) -> list[tuple[str, ...]]:
     return [*found, ("DISCARD",)]
 
 
-def missing(tried: Sequence[tuple[str, ...]], replies: Sequence[Any]) -> Missing:
+def missing(tried: Sequence[tuple[str, ...]], replies: Sequence[Any]) -> MissingRights:
     """What these replies to `probes` say."""
     refused = [
         (words, str(reply))
@@ -91,7 +91,7 @@ def missing(tried: Sequence[tuple[str, ...]], replies: Sequence[Any]) -> Missing
     ]  # fmt: skip
     needed = [name for name in commands if name not in _FOR_CHANNELS]
     for_channels = [name for name in commands if name in _FOR_CHANNELS]
-    return Missing(needed, _missing_keys(keys), lacks_channels, for_channels)
+    return MissingRights(needed, _missing_keys(keys), lacks_channels, for_channels)
 
 
 def _is_for_want_of_rights(error: Exception) -> bool:
@@ -121,7 +121,7 @@ def _is_command(text: str) -> bool:
     return "to run the" in text
 
 
-def refusal(url: StoreURL, lacks: Missing) -> str:
+def refusal(url: StoreURL, lacks: MissingRights) -> str:
     """What is missing, and the line that gives it."""
     parts = []
     if lacks.commands:
@@ -146,16 +146,16 @@ def refused_queues(url: StoreURL, queues: Sequence[str]) -> str:
     )
 
 
-def refused_channel(channel: str, text: str) -> Missing:
+def refused_channel(channel: str, text: str) -> MissingRights:
     """What a server's refusal ``text`` of a subscription to ``channel`` says."""
     if _is_command(text):
-        return Missing(for_channels=["SUBSCRIBE"])
-    return Missing(
+        return MissingRights(for_channels=["SUBSCRIBE"])
+    return MissingRights(
         channels=[each for each in CHANNELS if channel.startswith(each[1:].removesuffix("*"))]
     )
 
 
-def slower(url: StoreURL, lacks: Missing) -> str:
+def slower(url: StoreURL, lacks: MissingRights) -> str:
     """What a user is warned of who may not use some channels, or the commands for them."""
     parts, follows = [], []
     if lacks.channels:

@@ -14,7 +14,7 @@ from nbqueue.store.url import StoreURL
 _TOO_MANY = "max number of clients"
 
 
-class Facts:
+class ServerFacts:
     """What the answers say about the server. Raises StoreError for one that will not do."""
 
     def __init__(self, url: StoreURL, answers: list[Any]) -> None:

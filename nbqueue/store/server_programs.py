@@ -33,7 +33,7 @@ _WAYS_OUT = (
 
 
 @dataclass(frozen=True)
-class Program:
+class ServerProgram:
     """A server program: where it is, and what it says it is."""
 
     path: Path
@@ -55,7 +55,7 @@ class Program:
         return f"{self.product} {'.'.join(map(str, self.version))} ({self.path})"
 
 
-def choose_program(last_product: str | None = None) -> Program:
+def choose_program(last_product: str | None = None) -> ServerProgram:
     """Find the server program to start.
 
     That is the one in ``NBQUEUE_REDIS_SERVER`` if set, else the newest of ``redis-server`` and
@@ -68,11 +68,11 @@ def choose_program(last_product: str | None = None) -> Program:
     """
     override = os.environ.get(PROGRAM_VARIABLE, "").strip()
     places = [Path(override).expanduser()] if override else _places()
-    usable: list[Program] = []
+    usable: list[ServerProgram] = []
     refused: list[str] = []
     for place in places:
         found = _examine(place)
-        if isinstance(found, Program):
+        if isinstance(found, ServerProgram):
             usable.append(found)
         else:
             refused.append(found)
@@ -118,7 +118,7 @@ def _in_wheel() -> str | None:
     return None
 
 
-def _examine(place: Path) -> Program | str:
+def _examine(place: Path) -> ServerProgram | str:
     """The program at ``place``, or the reason why it is none that we could use."""
     if not os.access(place, os.X_OK) or place.is_dir():
         return f"{place} is not an executable file"
@@ -137,7 +137,7 @@ def _examine(place: Path) -> Program | str:
     if match is None:
         first_line = (answer.strip().splitlines() or ["nothing"])[0]
         return f"{place} does not say which version it is, but {first_line[:200]!r}"
-    program = Program(place, match[1].lower(), (int(match[2]), int(match[3]), int(match[4])))
+    program = ServerProgram(place, match[1].lower(), (int(match[2]), int(match[3]), int(match[4])))
     if program.level < OLDEST:
         return f"{program} is older than {'.'.join(map(str, OLDEST[:2]))}"
     return program

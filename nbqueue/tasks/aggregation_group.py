@@ -160,7 +160,7 @@ def unpack_members(body: bytes, queue: str) -> tuple[str, list[Task]]:
     return group, tasks
 
 
-class Terms(NamedTuple):
+class MessageOptions(NamedTuple):
     """A `Message` in the units of the wire: whole seconds, or milliseconds where it says so."""
 
     type: str
@@ -207,7 +207,7 @@ def pack_message(value: object) -> bytes:
     return _HEAD.pack(len(head)) + head + (payload or b"")
 
 
-def unpack_message(body: bytes) -> Terms:
+def unpack_message(body: bytes) -> MessageOptions:
     """Raises `ValueError` or `TypeError` for what `pack_message` did not make."""
     if len(body) < _HEAD.size:
         raise ValueError("the executor's answer is too short")
@@ -218,7 +218,7 @@ def unpack_message(body: bytes) -> Terms:
         # User code made it, and a mistake in it must not end the supervisor.
         if not isinstance(said[name], kind):
             raise TypeError(f"{name}={said[name]!r} is not what it must be")
-    return Terms(payload=payload if said.pop("has_payload") else None, **said)
+    return MessageOptions(payload=payload if said.pop("has_payload") else None, **said)
 
 
 def _seconds(value: Any) -> float:

@@ -1,7 +1,7 @@
 """Handlers of messages: which function serves which type, with Asynq's rules, and what wraps it.
 
-A `Service` is what a worker's owner registered. It travels as one pickle to the executors, where
-alone it is loaded; the supervisor knows its patterns only.
+A `HandlerService` is what a worker's owner registered. It travels as one pickle to the executors,
+which alone load it; the supervisor knows its patterns only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Handler = Callable[[Task], Any]
 Middleware = Callable[[Handler], Handler]
 
 
-class Patterns(Generic[T]):
+class HandlerPatterns(Generic[T]):
     """Values by pattern, found by a message's type.
 
     As in Asynq's ServeMux: an exact match goes first, then the longest pattern that is a prefix of
@@ -59,7 +59,7 @@ class Patterns(Generic[T]):
 
 
 @dataclass
-class Service:
+class HandlerService:
     """Everything that a worker's owner registered for its executors.
 
     ``on_start`` and ``on_stop`` run once in each executor, before its first task and when it ends;
@@ -67,7 +67,7 @@ class Service:
     process of its own, now and then.
     """
 
-    handlers: Patterns[Handler] = field(default_factory=Patterns)
+    handlers: HandlerPatterns[Handler] = field(default_factory=HandlerPatterns)
     middleware: list[Middleware] = field(default_factory=list)
     on_start: list[Callable[[], Any]] = field(default_factory=list)
     on_stop: list[Callable[[], Any]] = field(default_factory=list)
@@ -101,7 +101,7 @@ class Service:
         """``handler`` within the middleware, the first registered outermost."""
         return functools.reduce(lambda inner, outer: outer(inner), self.middleware[::-1], handler)
 
-    def __call__(self) -> Service:
+    def __call__(self) -> HandlerService:
         """Itself: what is called is what travels as code."""
         return self
 

@@ -23,9 +23,9 @@ from nbqueue.executor.pipe import DoneFrame
 from nbqueue.testing.local_attempts import Attempts
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
-from nbqueue.worker.tasks.acknowledger import Finisher
-from nbqueue.worker.tasks.attempt import Run
-from nbqueue.worker.tasks.outcome_commands import Answers
+from nbqueue.worker.tasks.acknowledger import Acknowledger
+from nbqueue.worker.tasks.attempt import Attempt
+from nbqueue.worker.tasks.outcome_commands import OutcomeCommands
 from nbqueue.worker.worker import Worker
 
 _LEASE_MS = 600_000
@@ -70,7 +70,7 @@ class _Drainer:
         host = socket.gethostname() or "unknown-host"
         self._who = Who(f"{host}:{os.getpid()}:{os.urandom(4).hex()}", host)
         self._attempts = Attempts(keys, broker.clock, worker, broker.queues())
-        self._answers = Answers(cast("Finisher", self), keys)
+        self._answers = OutcomeCommands(cast("Acknowledger", self), keys)
 
     def step(self, queues: Sequence[str]) -> int:
         """Run one task of the first queue that has one. Returns how many that were."""
@@ -91,7 +91,7 @@ class _Drainer:
         return task
 
     def _run(self, queue: str, task: Fetched, token: str, now_ms: int) -> None:
-        run = Run(
+        run = Attempt(
             next(_numbers),
             task.task_id,
             queue,
@@ -131,11 +131,11 @@ class _Drainer:
         [blob] = self._broker.call(("GET", queue_keys(queue).code(fingerprint)))
         return blob if blob is not None and fingerprint_of(blob) == fingerprint else None
 
-    # --- As a finisher, to which `Answers` hands the ends ----------------------------------------
+    # --- As an acknowledger, to which `OutcomeCommands` hands the ends ---
 
-    def completed(self, run: Run, ended: Ended) -> None:
+    def completed(self, run: Attempt, ended: Ended) -> None:
         now_ms = self._broker.clock.now_ms()
         self._broker.run(lifecycle.complete(run.queue, [ended], now_ms, self._who))
 
-    def otherwise(self, run: Run, make: Callable[[int, Who], Command[bool]]) -> None:
+    def otherwise(self, run: Attempt, make: Callable[[int, Who], Command[bool]]) -> None:
         self._broker.run(make(self._broker.clock.now_ms(), self._who))

@@ -13,7 +13,7 @@ from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Arg, Command, LockHolder, NewTask
 from nbqueue.broker.reads.task_record import TaskRecord
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.client.futures.outcome import DELETED, End, end_of
+from nbqueue.client.futures.outcome import DELETED, RawOutcome, end_of
 from nbqueue.clock import Clock
 from nbqueue.errors import NbqueueError, TaskIdConflict
 from nbqueue.executor.pipe import DoneFrame
@@ -21,7 +21,7 @@ from nbqueue.testing.local_attempts import Attempts
 from nbqueue.wire import states
 from nbqueue.wire.messages import TaskMessage, with_completed_at
 from nbqueue.worker.tasks import decisions
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.outcome_commands import error_envelope, result_envelope
 from nbqueue.worker.worker import Worker
 
@@ -39,7 +39,7 @@ class EagerBroker(Broker):
         self._numbers = itertools.count(1)
         self._codes: dict[bytes, bytes] = {}
         self._records: dict[tuple[str, str], TaskRecord] = {}
-        self._ends: dict[tuple[str, str], End] = {}
+        self._ends: dict[tuple[str, str], RawOutcome] = {}
         self._locks: dict[str, str] = {}
         self._names: dict[Arg, bytes] = {}
         self._rows: list[tuple[str, dict[str, str]]] = []
@@ -104,9 +104,9 @@ class EagerBroker(Broker):
 
     # --- What is known of them -----------------------------------------------------------------
 
-    def end(self, queue: str, task_id: str) -> End:
+    def end(self, queue: str, task_id: str) -> RawOutcome:
         """How a task ended."""
-        return self._ends.get((queue, task_id), End(DELETED))
+        return self._ends.get((queue, task_id), RawOutcome(DELETED))
 
     def find(self, task_id: str, queue: str | None = None) -> TaskRecord | None:
         for (name, found_id), record in self._records.items():
@@ -170,7 +170,7 @@ class EagerBroker(Broker):
         for attempt in range(1, MOST_ATTEMPTS + 1):
             message = TaskMessage.FromString(msg)
             now_ms = self.clock.now_ms()
-            run = Run(
+            run = Attempt(
                 next(self._numbers), task.task_id, queue, msg, message, "", attempt, 0,
                 since_ns, now_ms,
             )  # fmt: skip
@@ -211,7 +211,7 @@ class EagerBroker(Broker):
             "another: its errors use up no retry"
         )
 
-    def _completed(self, run: Run, done: DoneFrame, is_complete: bool) -> None:
+    def _completed(self, run: Attempt, done: DoneFrame, is_complete: bool) -> None:
         where = run.queue, run.task_id
         result = result_envelope(self.keys, run, done).whole
         if is_complete and run.message.retention > 0:
@@ -221,10 +221,10 @@ class EagerBroker(Broker):
             self._ends[where] = end_of(record)
         else:
             del self._records[where]
-            self._ends[where] = End(DELETED, result)
+            self._ends[where] = RawOutcome(DELETED, result)
 
     def _archived(
-        self, run: Run, decision: decisions.Archive, error: bytes, reported: bytes | None
+        self, run: Attempt, decision: decisions.Archive, error: bytes, reported: bytes | None
     ) -> None:
         text, where = decision.error_text, (run.queue, run.task_id)
         msg = lifecycle.failed_message(run.msg, text, self.clock.now_ms(), counts=False)
@@ -233,7 +233,10 @@ class EagerBroker(Broker):
         self._ends[where] = end_of(record)
 
     def _note(
-        self, run: Run, outcome: str, decision: decisions.Retry | decisions.Archive | None = None
+        self,
+        run: Attempt,
+        outcome: str,
+        decision: decisions.Retry | decisions.Archive | None = None,
     ) -> None:
         """What the attempts of a store hold."""
         row = {
@@ -264,7 +267,7 @@ def _whole_message(task: NewTask) -> bytes:
 
 
 def _record(
-    run: Run, task_state: str, result: bytes | None = None, error: bytes | None = None
+    run: Attempt, task_state: str, result: bytes | None = None, error: bytes | None = None
 ) -> TaskRecord:
     return TaskRecord(run.queue, run.message, task_state, result, error, None, None, run.attempt, 0)
 

@@ -18,9 +18,9 @@ from nbqueue.calls.keys.signing import Keyring
 from nbqueue.client import client as client_module
 from nbqueue.client.client import Client
 from nbqueue.client.completion.awaited_tasks import Sink
-from nbqueue.client.completion.listener import Listener
-from nbqueue.client.completion.registration import Sending
-from nbqueue.client.futures.outcome import End
+from nbqueue.client.completion.listener import CompletionListener
+from nbqueue.client.completion.registration import Registration
+from nbqueue.client.futures.outcome import RawOutcome
 from nbqueue.client.session import CAPTURED_LIMIT, Session, _sessions, parse_captured_limit
 from nbqueue.clock import Clock
 from nbqueue.sizes import Size
@@ -100,7 +100,7 @@ def eager(*clients: Client, worker: Worker | None = None) -> Iterator[EagerClien
 def _made_eager(session: Session, broker: EagerBroker) -> Iterator[None]:
     before = session._broker, session.listener, session.keyring, session.clock
     session._broker, session.keyring, session.clock = broker, broker.keys, broker.clock
-    session.listener = cast("Listener", EagerListener(broker))
+    session.listener = cast("CompletionListener", EagerListener(broker))
     try:
         yield
     finally:
@@ -124,7 +124,7 @@ class EagerSession(Session):
         self.is_open = self.accepts = True
         self.limits_said = {}
         self._new_prefix()
-        self.listener = cast("Listener", EagerListener(broker))
+        self.listener = cast("CompletionListener", EagerListener(broker))
         _sessions.add(self)
 
     def after_fork(self) -> None:
@@ -149,11 +149,11 @@ class EagerListener:
     def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         self._sinks.update(((queue, task_id), sink) for task_id in task_ids)
 
-    def sending(self, queue: str, task_id: str, make: Callable[[], S]) -> Sending[S]:
+    def sending(self, queue: str, task_id: str, make: Callable[[], S]) -> Registration[S]:
         def expect(sink: S) -> None:
             self._sinks[queue, task_id] = sink
 
-        return Sending(contextlib.nullcontext(), lambda: 0, expect, make)
+        return Registration(contextlib.nullcontext(), lambda: 0, expect, make)
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> int:
         self._sinks[queue, task_id] = sink
@@ -187,7 +187,7 @@ class EagerListener:
     def is_this_thread(self) -> bool:
         return False
 
-    def stop(self, end: Callable[[str], End] | None = None, *, wait: bool = True) -> None:
+    def stop(self, end: Callable[[str], RawOutcome] | None = None, *, wait: bool = True) -> None:
         pass
 
 

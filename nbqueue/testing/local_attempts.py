@@ -22,13 +22,13 @@ from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
 from nbqueue.executor.run_task import Interrupted, Job, Runner, call_hook, run_sync
 from nbqueue.worker.handler_table import HandlerTable
 from nbqueue.worker.tasks import decisions
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.partial_results import report_envelope
 from nbqueue.worker.tasks.verify import Refusal, admit
 from nbqueue.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from nbqueue.worker.connections import Links
+    from nbqueue.worker.connections import WorkerConnections
 
 GetCode = Callable[[str, bytes], bytes | None]
 
@@ -50,7 +50,9 @@ class Attempts:
 
     def _table(self) -> HandlerTable:
         patterns = self._worker._settings_now().patterns
-        return HandlerTable(cast("Links", _NoLinks()), self._keys, self._queues, patterns)
+        return HandlerTable(
+            cast("WorkerConnections", _NoLinks()), self._keys, self._queues, patterns
+        )
 
     def refresh(self, queue: str) -> None:
         """Take up what was registered since, and a queue that is new."""
@@ -64,7 +66,7 @@ class Attempts:
             for hook in self._runner.take_service(blob):
                 call_hook(hook)
 
-    def run(self, run: Run, code: GetCode) -> tuple[DoneFrame | Refusal, bytes | None]:
+    def run(self, run: Attempt, code: GetCode) -> tuple[DoneFrame | Refusal, bytes | None]:
         """Make one attempt. Returns how it ended, and what a failed one had reported as its
         result, as it lies in the store."""
         refusal = admit(run, self._keys, self.handlers, self._clock)
@@ -84,7 +86,7 @@ class Attempts:
                 reported = report_envelope(self._keys, run, said)
         return done, reported
 
-    def _has_code(self, run: Run, code: GetCode) -> bool:
+    def _has_code(self, run: Attempt, code: GetCode) -> bool:
         fingerprint = run.fingerprint
         if fingerprint == pipe.NO_CODE or fingerprint in self._codes:
             return True

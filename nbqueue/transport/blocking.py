@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 from nbqueue.broker.script_loader import Script
 from nbqueue.errors import StoreDamaged, StoreError, StoreUnreachable
-from nbqueue.runtime.buffers import LARGE, Gathering, Incoming, Piece, Slot
-from nbqueue.runtime.busy_poll import Spin, limit_waits
+from nbqueue.runtime.buffers import LARGE, Gathering, Piece, ReceiveBuffer, Slot
+from nbqueue.runtime.busy_poll import BusyPoll, limit_waits
 from nbqueue.store.connection import Store
 from nbqueue.transport import resp
 from nbqueue.transport.script_call import CAREFUL, Arg, Command
@@ -33,7 +33,7 @@ class Sending(Protocol):
     def end(self) -> None: ...
 
 
-class Channel:
+class BlockingConnection:
     """Sends commands in one go and waits for their replies; connects when first used.
 
     One thread at a time. A lost connection raises `StoreUnreachable` and is opened anew by the
@@ -50,7 +50,7 @@ class Channel:
         self._is_of_no_use = False
         self.number = 0
         """How often a connection was opened, which tells one from the next."""
-        self._spin, self._may_spin = Spin(), False
+        self._spin, self._may_spin = BusyPoll(), False
 
     def run(self, commands: Iterable[Command[Any]], then: bytes = b"") -> list[Any]:
         """Run scripts in one round trip, and return what their replies mean, in order.
@@ -352,7 +352,7 @@ def _unconfirmed(reason: str) -> StoreUnreachable:
     return error
 
 
-def _receive_large(connection: Any, incoming: Incoming | Slot) -> bytes:
+def _receive_large(connection: Any, incoming: ReceiveBuffer | Slot) -> bytes:
     while True:
         count = connection.recv_into(incoming.room)
         if not count:

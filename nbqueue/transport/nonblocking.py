@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from nbqueue.runtime.buffers import Gathering, Incoming, Piece, Slot, send_pieces
+from nbqueue.runtime.buffers import Gathering, Piece, ReceiveBuffer, Slot, send_pieces
 from nbqueue.store.connection import Store
 from nbqueue.transport import resp
 from nbqueue.transport.script_call import CAREFUL, Arg, Command
@@ -24,17 +24,17 @@ _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 OnReply = Callable[[Any], None]
 
 
-class LinkLost(Exception):
+class ConnectionLost(Exception):
     """The connection is gone; what was not answered may have run or not."""
 
 
-class Link:
+class NonblockingConnection:
     """Commands out, replies to callbacks, in order. The owner polls `fileno` and calls `read`.
 
     A callback gets what the reply means, or a `resp.ReplyError`. Scripts that the server lacks are
     loaded and the command sent again by itself; its reply then comes later than its place in the
-    order. `read` and `flush` raise `LinkLost` when the connection is gone; callbacks of what was
-    under way are then not called, the owner starts over with a new link.
+    order. `read` and `flush` raise `ConnectionLost` when the connection is gone; callbacks of
+    what was under way are then not called, the owner starts over with a new link.
     """
 
     def __init__(self, store: Store) -> None:
@@ -49,7 +49,7 @@ class Link:
         self._out = bytearray()
         self._pieces: deque[Piece] = deque()
         """What goes before that, and is too large to be copied."""
-        self._large: Incoming | Slot | None = None
+        self._large: ReceiveBuffer | Slot | None = None
         self._begins = False
         """Whether what comes next is surely the beginning of a reply."""
         self._waiting: deque[OnReply | None] = deque()
@@ -75,7 +75,7 @@ class Link:
         return len(self._waiting)
 
     def beat(self, seconds: float) -> None:
-        """Raise `LinkLost` if nothing moved for so long while an answer was due.
+        """Raise `ConnectionLost` if nothing moved for so long while an answer was due.
 
         Where none is due, the server is asked for a sign of life. Call this regularly: of a peer
         that vanished, or never answers, nothing else tells.
@@ -86,7 +86,7 @@ class Link:
         if not self._awaits_answer():
             self._ask_for_sign()
         elif now - self._quiet_since > seconds:
-            raise LinkLost(f"the store gave no answer for {seconds:g} s")
+            raise ConnectionLost(f"the store gave no answer for {seconds:g} s")
 
     def _awaits_answer(self) -> bool:
         return bool(self._waiting)
@@ -199,7 +199,7 @@ class Link:
             except _WOULD_BLOCK:
                 return
             except OSError as error:
-                raise LinkLost(str(error)) from error
+                raise ConnectionLost(str(error)) from error
             self._moves += 1
             if sent == len(self._out):
                 # A new one: the old one may have grown to many megabytes.
@@ -218,9 +218,9 @@ class Link:
             except _WOULD_BLOCK:
                 break
             except OSError as error:
-                raise LinkLost(str(error)) from error
+                raise ConnectionLost(str(error)) from error
             if not data:
-                raise LinkLost("the server closed the connection")
+                raise ConnectionLost("the server closed the connection")
             self._moves += 1
             large = resp.large_reply(data, self._slot_for) if self._begins else None
             self._begins = False
@@ -237,7 +237,7 @@ class Link:
     def _slot_for(self, number: int) -> Slot | None:
         return self._slots.get(self._answered + number)
 
-    def _read_large(self, large: Incoming | Slot) -> bool:
+    def _read_large(self, large: ReceiveBuffer | Slot) -> bool:
         """Go on with a large reply; returns whether it is whole. Not more at once than there is
         room for in the socket, so that others have their turn."""
         while True:
@@ -246,9 +246,9 @@ class Link:
             except _WOULD_BLOCK:
                 return False
             except OSError as error:
-                raise LinkLost(str(error)) from error
+                raise ConnectionLost(str(error)) from error
             if not count:
-                raise LinkLost("the server closed the connection")
+                raise ConnectionLost("the server closed the connection")
             self._moves += 1
             if large.came(count):
                 break
@@ -277,7 +277,7 @@ class Link:
 
     def _answer(self, reply: Any) -> None:
         if type(reply) is resp.ReplyError and resp.ends_connection(reply):
-            raise LinkLost(f"the store refuses to serve: {reply}")
+            raise ConnectionLost(f"the store refuses to serve: {reply}")
         on_reply = self._waiting.popleft()
         if self._slots:
             self._slots.pop(self._answered, None)
@@ -302,7 +302,7 @@ def _understood(command: Command[Any], reply: Any) -> Any:
         return resp.ReplyError(f"UNREADABLE reply of {command.script.name}.lua: {what}")
 
 
-class MessageLink(Link):
+class MessageLink(NonblockingConnection):
     """A link on which messages come by themselves, and replies belong to no callback."""
 
     def __init__(self, store: Store) -> None:
@@ -320,11 +320,11 @@ class MessageLink(Link):
         self._is_asked = False  # whatever comes is a sign of life
         while (reply := self._reader.gets()) is not resp.INCOMPLETE:
             if isinstance(reply, resp.ReplyError) and resp.ends_connection(reply):
-                raise LinkLost(f"the store refuses to serve: {reply}")
+                raise ConnectionLost(f"the store refuses to serve: {reply}")
             yield reply
 
 
-class Listener(MessageLink):
+class PubSubConnection(MessageLink):
     """Subscriptions of a worker.
 
     ``on_id`` gets the number that the server has for this connection, ``on_refused`` each channel

@@ -10,7 +10,7 @@ from typing import Any
 from nbqueue.broker.broker import Broker
 from nbqueue.errors import StoreError
 from nbqueue.transport import resp
-from nbqueue.transport.nonblocking import Link, LinkLost
+from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
 from nbqueue.transport.script_call import Arg, Command
 
 Ask = Command[Any] | Sequence[Arg]
@@ -50,26 +50,26 @@ class _Ahead:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._link: Link | None = None
+        self._link: NonblockingConnection | None = None
         self._ask: Ask = ()
         self._found: list[Any] = []
 
     def send(self, ask: Ask) -> None:
         self._ask, self._found = ask, []
         try:
-            link = self._link = self._link or Link(self._broker.store)
+            link = self._link = self._link or NonblockingConnection(self._broker.store)
             if isinstance(ask, Command):
                 link.send(ask, self._found.append)
             else:
                 link.call(ask, self._found.append)
             link.flush()
-        except (LinkLost, StoreError, OSError):
+        except (ConnectionLost, StoreError, OSError):
             self.close()
 
     def receive(self) -> Any:
         try:
             self._wait()
-        except (LinkLost, StoreError, OSError):
+        except (ConnectionLost, StoreError, OSError):
             self.close()
         if not self._found or isinstance(self._found[0], resp.ReplyError):
             return _answer(self._broker, self._ask)
@@ -89,7 +89,7 @@ class _Ahead:
                 if self._found:
                     return
                 if not selector.select(max(0.0, limit - time.monotonic())):
-                    raise LinkLost("the store does not answer")
+                    raise ConnectionLost("the store does not answer")
 
     def close(self) -> None:
         if self._link is not None:

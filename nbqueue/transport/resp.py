@@ -22,7 +22,7 @@ from nbqueue.errors import (
     StoreUnreachable,
     StoreUnsuitable,
 )
-from nbqueue.runtime.buffers import LARGE, Incoming, Piece, Slot, parts_of
+from nbqueue.runtime.buffers import LARGE, Piece, ReceiveBuffer, Slot, parts_of
 from nbqueue.store.rights import is_about_keys, missing_right
 from nbqueue.store.url import StoreURL
 from nbqueue.transport.script_call import Arg, Command, Staged
@@ -140,12 +140,12 @@ def new_reader() -> Any:
 
 def large_reply(
     data: bytes, slot_for: Callable[[int], Slot | None] | None = None
-) -> tuple[int, Incoming | Slot] | None:
+) -> tuple[int, ReceiveBuffer | Slot] | None:
     """Find the beginning of a large string in ``data``, which begins with the beginning of a reply.
 
-    Returns where it is, and what receives it: the rest goes into its `Incoming.room`, and `END`
-    bytes of it do not count. Nothing is found behind a reply that is a list: who wants it read
-    without a copy asks for it by itself. ``slot_for`` says where the reply with this number, from
+    Returns where it is, and what receives it: the rest goes into its `ReceiveBuffer.room`, and
+    `END` bytes of it do not count. Nothing is found behind a reply that is a list: read such a
+    string by itself. ``slot_for`` says where the reply with this number, from
     0, belongs, if it has a place.
     """
     at = number = 0
@@ -159,7 +159,7 @@ def large_reply(
                 first = memoryview(data)[end:]
                 slot = slot_for(number) if slot_for is not None else None
                 place = slot.incoming(size + END, first) if slot is not None else None
-                return at, place or Incoming(size + END, first)
+                return at, place or ReceiveBuffer(size + END, first)
             at = end + size + END if size >= 0 else end
         else:
             at = end

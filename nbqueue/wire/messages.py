@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from google.protobuf.message import DecodeError
 
-from nbqueue.runtime.buffers import LARGE, Body, Pieces
+from nbqueue.runtime.buffers import LARGE, Body, ChunkedBytes
 from nbqueue.wire.asynq_pb2 import (
     SchedulerEnqueueEvent,
     SchedulerEntry,
@@ -133,7 +133,7 @@ def with_completed_at(msg: bytes, completed_at: int) -> Body:
     rather than the message decoded and encoded again: this runs once for every task.
     """
     field = _completed_at(completed_at)
-    return Pieces(msg, field) if len(msg) > LARGE else msg + field
+    return ChunkedBytes(msg, field) if len(msg) > LARGE else msg + field
 
 
 @functools.lru_cache(maxsize=4)

@@ -15,8 +15,8 @@ from nbqueue.errors import StoreUnsuitable
 from nbqueue.runtime.backoff import Backoff
 from nbqueue.runtime.reactor import Reactor, Timer
 from nbqueue.store.connection import Store
-from nbqueue.store.rights import Missing, refused_channel, slower
-from nbqueue.transport.nonblocking import Link, LinkLost, Listener
+from nbqueue.store.rights import MissingRights, refused_channel, slower
+from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection, PubSubConnection
 from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
 from nbqueue.worker.store_refusals import faults
 from nbqueue.worker.unreadable_data import handle_guarded
@@ -31,7 +31,7 @@ _BEATS = 3
 """How often within the time for an answer the connections are looked at."""
 
 
-class Links:
+class WorkerConnections:
     """All connections live and die together: one lost means that the store was away.
 
     ``on_up`` is called with everything connected, at first and after each loss; ``on_down`` at
@@ -52,11 +52,11 @@ class Links:
         self._reactor = reactor
         self._store = store
         self._queues = queues
-        self.tasks: Link | None = None
-        self.upkeep: Link | None = None
-        self._waits: dict[str, Link] = {}
-        self._all: list[Link] = []
-        self._listener: Listener | None = None
+        self.tasks: NonblockingConnection | None = None
+        self.upkeep: NonblockingConnection | None = None
+        self._waits: dict[str, NonblockingConnection] = {}
+        self._all: list[NonblockingConnection] = []
+        self._listener: PubSubConnection | None = None
         self._own_channels: dict[bytes, Callable[[Any], None]] = {}
         self._backoff = Backoff()
         self._answer_timeout = answer_timeout
@@ -115,7 +115,7 @@ class Links:
             if isinstance(link, Exception):
                 # Without a connection that waits, it would be asked for tasks only once.
                 if self._listener is listener:
-                    self._lost(LinkLost(str(link)))
+                    self._lost(ConnectionLost(str(link)))
             elif (
                 self._listener is not listener or queue not in self._queues or queue in self._waits
             ):
@@ -126,7 +126,7 @@ class Links:
                 self._watch(link)
                 then(queue)
 
-        self._reactor.in_thread(lambda: Link(self._store), opened)
+        self._reactor.in_thread(lambda: NonblockingConnection(self._store), opened)
 
     def remove_queue(self, queue: str) -> None:
         """Let go of what was connected for ``queue``."""
@@ -156,7 +156,7 @@ class Links:
         try:
             for link in self._all:
                 link.beat(self._answer_timeout + (WAIT_SECONDS if link in waits else 0))
-        except LinkLost as error:
+        except ConnectionLost as error:
             self._lost(error)
 
     def flush(self) -> None:
@@ -165,7 +165,7 @@ class Links:
             if link.wants_write:
                 try:
                     link.flush()
-                except LinkLost as error:
+                except ConnectionLost as error:
                     self._lost(error)
                     return
                 if link.wants_write:
@@ -175,30 +175,30 @@ class Links:
         self._closed = True
         self._drop()
 
-    def _open(self) -> dict[str, Link]:
-        opened: dict[str, Link] = {}
+    def _open(self) -> dict[str, NonblockingConnection]:
+        opened: dict[str, NonblockingConnection] = {}
         queues = list(self._queues)  # they may change meanwhile
         self._store.check_ready()
         try:
-            opened["tasks"] = Link(self._store)
-            opened["upkeep"] = Link(self._store)
+            opened["tasks"] = NonblockingConnection(self._store)
+            opened["upkeep"] = NonblockingConnection(self._store)
             opened["upkeep"].handle = handle_guarded
             channels = [CANCEL_CHANNEL, *(queue_keys(queue).wake for queue in queues)]
-            opened["listener"] = Listener(
+            opened["listener"] = PubSubConnection(
                 self._store, channels, self._on_message, self._on_listener_id, self._on_refused
             )
             for queue in queues:
-                opened["wait " + queue] = Link(self._store)
+                opened["wait " + queue] = NonblockingConnection(self._store)
         except BaseException:
             for link in opened.values():
                 link.close()
             raise
         return opened
 
-    def _take(self, opened: dict[str, Link]) -> None:
+    def _take(self, opened: dict[str, NonblockingConnection]) -> None:
         self.tasks, self.upkeep = opened["tasks"], opened["upkeep"]
         listener = opened["listener"]
-        assert isinstance(listener, Listener)
+        assert isinstance(listener, PubSubConnection)
         self._listener = listener
         self._waits = {
             name.removeprefix("wait "): link
@@ -211,11 +211,11 @@ class Links:
         for action in self.on_up:
             action()
 
-    def _watch(self, link: Link, *, writing: bool = False) -> None:
+    def _watch(self, link: NonblockingConnection, *, writing: bool = False) -> None:
         def write() -> None:
             try:
                 link.flush()
-            except LinkLost as error:
+            except ConnectionLost as error:
                 self._lost(error)
                 return
             if not link.wants_write:
@@ -241,7 +241,7 @@ class Links:
         commands = list(dict.fromkeys(name for each in lacks for name in each.for_channels))
         if not self._said.issuperset((*channels, *commands)):
             self._said.update(channels, commands)
-            missing = Missing(channels=channels, for_channels=commands)
+            missing = MissingRights(channels=channels, for_channels=commands)
             log.warning("%s error=%s", slower(self._store.url, missing), error)
 
     def _ask(self) -> None:
@@ -249,10 +249,10 @@ class Links:
         for action in self.on_asking:
             action()
 
-    def _read(self, link: Link) -> None:
+    def _read(self, link: NonblockingConnection) -> None:
         try:
             link.read()
-        except LinkLost as error:
+        except ConnectionLost as error:
             self._lost(error)
 
     def _on_message(self, message: Any) -> None:
@@ -288,7 +288,7 @@ class Links:
             self._ask_timer = None
         self._own_channels.clear()
 
-    def _lost(self, error: LinkLost) -> None:
+    def _lost(self, error: ConnectionLost) -> None:
         if self.tasks is None:
             return
         faults.occurred(_LOST, "store lost url=%s error=%s", self._store.url.redacted, error)

@@ -11,10 +11,10 @@ from nbqueue.calls.keys.signing import Keyring
 from nbqueue.calls.payloads import COROUTINE, requirement_of
 from nbqueue.errors import SignatureError
 from nbqueue.executor.pipe import NO_CODE
-from nbqueue.tasks.message_handlers import Patterns
+from nbqueue.tasks.message_handlers import HandlerPatterns
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import HANDLER_TYPE, queue_keys
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.unreadable_data import set_aside
 
@@ -40,7 +40,7 @@ class HandlerTable:
 
     def __init__(
         self,
-        links: Links,
+        links: WorkerConnections,
         keys: Keyring,
         queues: Sequence[str],
         patterns: Sequence[tuple[str, bool]],
@@ -107,8 +107,8 @@ class HandlerTable:
             served[pattern] = Found(call.fingerprint, bool(call.flags & COROUTINE), needs)
         self._by_queue[queue] = self._merged(served)
 
-    def _merged(self, served: dict[str, Found]) -> Patterns[Found]:
-        table: Patterns[Found] = Patterns()
+    def _merged(self, served: dict[str, Found]) -> HandlerPatterns[Found]:
+        table: HandlerPatterns[Found] = HandlerPatterns()
         own = {pattern: Found(NO_CODE, is_async) for pattern, is_async in self._own.items()}
         for pattern, found in {**own, **served}.items():
             table.add(pattern, found)

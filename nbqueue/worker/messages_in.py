@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nbqueue.wire.decoding import LAST_MS, whole_number
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 
 Told = Callable[[str, bytes], None]
 """Gets the name of a queue, and what was said beside the word."""
@@ -22,7 +22,7 @@ def at_time(set_alarm: Callable[[str, int], None]) -> Told:
     return told
 
 
-class News:
+class WorkerMessages:
     """Passes on each message that comes.
 
     On the channel of a queue it is a word with something behind it, for which there are ``words``;
@@ -32,7 +32,7 @@ class News:
 
     def __init__(
         self,
-        links: Links,
+        links: WorkerConnections,
         words: dict[bytes, Told],
         on_task: Callable[[str], None],
         on_cancel: Callable[[str], None],

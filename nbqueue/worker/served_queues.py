@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import islice
 
 from nbqueue.broker.commands.presence import MOST_QUEUES, changed_queues, read_change
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.handler_table import HandlerTable
 from nbqueue.worker.maintenance.presence import Presence
 from nbqueue.worker.tasks.fetcher import Fetcher
@@ -33,7 +33,7 @@ class ServedQueues:
     def connect(
         self,
         worker_id: str,
-        links: Links,
+        links: WorkerConnections,
         fetcher: Fetcher,
         handlers: HandlerTable,
         presence: Presence,

@@ -28,21 +28,21 @@ from nbqueue.runtime.gc_tuning import tune_garbage_collection
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.store.connection import Store
 from nbqueue.wire.server_info import CLOSED, STOPPED
-from nbqueue.worker.connections import Links
-from nbqueue.worker.executors.code_cache import Codes
-from nbqueue.worker.executors.executor_process import Death
-from nbqueue.worker.executors.memory_trimmer import Thrift
+from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.executors.code_cache import CodeCache
+from nbqueue.worker.executors.executor_process import ExecutorExit
+from nbqueue.worker.executors.memory_trimmer import MemoryTrimmer
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.handler_table import HandlerTable
-from nbqueue.worker.maintenance.aggregation_recovery import Reclaimer
+from nbqueue.worker.maintenance.aggregation_recovery import AggregationRecovery
 from nbqueue.worker.maintenance.cancelled_in_go import CancelFollower
-from nbqueue.worker.maintenance.code_gc import Sweeper
-from nbqueue.worker.maintenance.drain_mode import Burst
+from nbqueue.worker.maintenance.code_gc import CodeCollector
+from nbqueue.worker.maintenance.drain_mode import DrainMode
 from nbqueue.worker.maintenance.health_checks import HealthChecks
-from nbqueue.worker.maintenance.idle_exit import Lifetime
-from nbqueue.worker.maintenance.parked_tasks import Judge, LimitKeeper
+from nbqueue.worker.maintenance.idle_exit import IdleExit
+from nbqueue.worker.maintenance.parked_tasks import LimitExpiry, ParkedTasks
 from nbqueue.worker.maintenance.presence import BeginNotes, Presence
-from nbqueue.worker.maintenance.queue_watcher import Lookout, Tended
+from nbqueue.worker.maintenance.queue_watcher import QueueWatcher, Tended
 from nbqueue.worker.maintenance.recoverer import Neighbours, Recovering
 from nbqueue.worker.maintenance.service import (
     ClockKeeper,
@@ -52,20 +52,20 @@ from nbqueue.worker.maintenance.service import (
     Recoverer,
     set_clock,
 )
-from nbqueue.worker.maintenance.unserved_queues import Adopter, Elsewhere
-from nbqueue.worker.messages_in import News, Told, at_time
+from nbqueue.worker.maintenance.unserved_queues import LeaseRepair, UnservedQueues
+from nbqueue.worker.messages_in import Told, WorkerMessages, at_time
 from nbqueue.worker.scheduling.aggregator import Aggregator
 from nbqueue.worker.scheduling.providers import PeriodicSync, Providers
 from nbqueue.worker.scheduling.scheduler import Scheduler
 from nbqueue.worker.served_queues import ServedQueues
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.startup import ensure_descriptors, wait_for_store
-from nbqueue.worker.tasks.accept import Intake
-from nbqueue.worker.tasks.acknowledger import Finisher
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.accept import TaskAcceptor
+from nbqueue.worker.tasks.acknowledger import Acknowledger
+from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.fetcher import Fetcher, QueueOrder
-from nbqueue.worker.tasks.outcome_commands import Answers
-from nbqueue.worker.tasks.outcome_router import Outcomes
+from nbqueue.worker.tasks.outcome_commands import OutcomeCommands
+from nbqueue.worker.tasks.outcome_router import OutcomeRouter
 from nbqueue.worker.tasks.required_workers import Parking, RequiredTasks
 from nbqueue.worker.worker_id import new_worker_id
 
@@ -94,16 +94,16 @@ class Supervisor:
         self.queues = ServedQueues(settings.queues)
         queues = self.queues.names
         self._numbers = itertools.count(1)
-        self.links = Links(self.reactor, self.store, queues, settings.answer_seconds)
-        self.finisher = Finisher(self.reactor, self.links, self.clock, self._who)
-        self.answers = Answers(self.finisher, self._keys)
+        self.links = WorkerConnections(self.reactor, self.store, queues, settings.answer_seconds)
+        self.finisher = Acknowledger(self.reactor, self.links, self.clock, self._who)
+        self.answers = OutcomeCommands(self.finisher, self._keys)
         self.finisher.on_too_large = self.answers.too_large
         self._handlers = HandlerTable(self.links, self._keys, queues, settings.patterns)
-        self._codes = Codes(self.links)
+        self._codes = CodeCache(self.links)
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
         self.reactor.rest = self.pool.slack
         offered = offered_by(settings.python)
-        self._intake = Intake(
+        self._intake = TaskAcceptor(
             *(self.links, self.clock, self._keys, self._handlers),
             *(self.finisher, self.answers, self.pool),
             *(Parking(self.links, self.clock, self.finisher), offered, self._numbers),
@@ -132,7 +132,7 @@ class Supervisor:
             )
             for name, seconds in settings.providers
         )
-        self._outcomes = Outcomes(
+        self._outcomes = OutcomeRouter(
             *(self.links, self.clock, self._keys, self.answers),
             *(self.aggregator, self._providers),
         )
@@ -155,21 +155,21 @@ class Supervisor:
             self._required,
         )
         self.forwarder = Forwarder(self.reactor, self.links, self.clock, self.fetcher.look)
-        self._judge = Judge(self.reactor, self.links, self.clock, self.fetcher.look)
-        LimitKeeper(self.reactor, self.links, self.clock, queues)
+        self._judge = ParkedTasks(self.reactor, self.links, self.clock, self.fetcher.look)
+        LimitExpiry(self.reactor, self.links, self.clock, queues)
         self._tend(queues)
         self._scheduler: Scheduler | None = None
         if settings.scheduler:
             self._scheduler = Scheduler(
                 self.reactor, self.links, self.clock, self._keys, queues, self.fetcher.look
             )
-        self._burst: Burst | None = None
+        self._burst: DrainMode | None = None
         if settings.burst:
-            self._burst = Burst(
+            self._burst = DrainMode(
                 self.reactor, self.links, self.clock, queues, self._is_idle, self.shut_down
             )
         idle = settings.idle_timeout
-        self._lifetime = Lifetime(
+        self._lifetime = IdleExit(
             self.reactor,
             self.links,
             self.clock,
@@ -197,24 +197,24 @@ class Supervisor:
             queues,
             self._numbers,
         )
-        adopter, cancelled = Adopter(*parts), CancelFollower(*parts, self._keys)
+        adopter, cancelled = LeaseRepair(*parts), CancelFollower(*parts, self._keys)
         tended = Tended(
             self.forwarder,
             self._judge,
             Recoverer(*parts, recovering.expired),
             Janitor(*parts, queues),
             adopter,
-            Reclaimer(*parts, queues, min(5.0, self.settings.lease_seconds)),
+            AggregationRecovery(*parts, queues, min(5.0, self.settings.lease_seconds)),
             cancelled,
             self._on_schedules,
             self._required.note,
         )
-        Lookout(*parts, queues, info_key(self.worker_id), tended)
+        QueueWatcher(*parts, queues, info_key(self.worker_id), tended)
         self._neighbours = Neighbours(*parts, self.worker_id, queues, recovering)
-        Elsewhere(*parts, queues, adopter, cancelled, recovering.expired, self._on_schedules)
-        Sweeper(*parts, queues)
+        UnservedQueues(*parts, queues, adopter, cancelled, recovering.expired, self._on_schedules)
+        CodeCollector(*parts, queues)
         BeginNotes(*parts, self.pool)
-        Thrift(*parts, self.pool)
+        MemoryTrimmer(*parts, self.pool)
         self._health = HealthChecks(self.reactor, self.links, self.settings)
         self.presence = Presence(
             *parts, self.pool, self.settings, self.worker_id, self.queues.weights
@@ -248,12 +248,12 @@ class Supervisor:
 
         self.links.on_asking.append(ask)
         fetcher = self.fetcher
-        News(self.links, words, fetcher.look, self._cancel)
+        WorkerMessages(self.links, words, fetcher.look, self._cancel)
 
     def _cancel(self, task_id: str) -> None:
         for run in self._reading.take_out(task_id):
             run.stop_reason = pipe.CANCELLED
-            self._outcomes.lost(run, Death("not begun", "it had not begun"), innocent=False)
+            self._outcomes.lost(run, ExecutorExit("not begun", "it had not begun"), innocent=False)
         for run in self.pool.find(task_id):
             log.info("task is cancelled id=%s type=%s", run.task_id, run.message.type)
             self.pool.interrupt(run, pipe.CANCELLED)
@@ -305,12 +305,12 @@ class Supervisor:
         if self._scheduler is not None:
             self._scheduler.tend(queue)
 
-    def _give_back(self, runs: list[Run]) -> None:
+    def _give_back(self, runs: list[Attempt]) -> None:
         self.answers.give_back(
             self._of_tasks(self.aggregator.take_back(runs)), "unstarted", "not begun"
         )
 
-    def _of_tasks(self, runs: list[Run]) -> list[Run]:
+    def _of_tasks(self, runs: list[Attempt]) -> list[Attempt]:
         """Those that are not of providers, which lie in no queue."""
         return [run for run in runs if not self._providers.took(run, None)]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbqueue.runtime.backoff import FaultLog
-from nbqueue.transport.nonblocking import LinkLost
+from nbqueue.transport.nonblocking import ConnectionLost
 from nbqueue.wire.decoding import shortened
 
 log = logging.getLogger("nbqueue.worker")
@@ -36,7 +36,7 @@ def handle_guarded(handle: Callable[[Any], object], value: Any) -> None:
     """
     try:
         handle(value)
-    except LinkLost:
+    except ConnectionLost:
         raise
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]

@@ -19,7 +19,7 @@ from nbqueue.errors import NbqueueError, UsageError
 from nbqueue.moved_modules import public
 from nbqueue.printable import shown
 from nbqueue.runtime.interpreter import module_command
-from nbqueue.tasks.message_handlers import Middleware, Service, is_async
+from nbqueue.tasks.message_handlers import HandlerService, Middleware, is_async
 from nbqueue.tasks.periodic import Periodic
 from nbqueue.tasks.retry_policy import make_policy
 from nbqueue.tasks.task import Task
@@ -90,7 +90,7 @@ class Worker:
         health_file: str | Path | None = None,
         log_level: str = "info",
     ) -> None:
-        self._service = Service(policy=make_policy(retry_delay, retry_on, is_failure))
+        self._service = HandlerService(policy=make_policy(retry_delay, retry_on, is_failure))
         self.settings = WorkerSettings(
             url,
             weighted(queues),

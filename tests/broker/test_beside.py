@@ -29,7 +29,7 @@ from nbqueue.broker.commands.lifecycle import Ended, Fetched
 from nbqueue.broker.large_values import argument_fields, result_fields, whole_payload, whole_result
 from nbqueue.broker.reads.task_record import Ending
 from nbqueue.calls import payloads
-from nbqueue.calls.detached import Beside, beside_of
+from nbqueue.calls.detached import DetachedBody, beside_of
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.errors import SignatureError
 from nbqueue.runtime.buffers import cut
@@ -39,7 +39,7 @@ KEYS = Keyring([b"k" * 32])
 SINCE_NOW = NOW_MS * 1_000_000
 ARGUMENTS = bytes(range(256)) * 10_000
 SIZE = 1_000_000
-SPLIT = Beside(len(ARGUMENTS), SIZE, beside_of([ARGUMENTS])[0].digest)
+SPLIT = DetachedBody(len(ARGUMENTS), SIZE, beside_of([ARGUMENTS])[0].digest)
 HEAD = KEYS.sign_call(payloads.call_head(b"f" * 16, 0, None, SPLIT), "a", "q", "t")
 PIECES = {f"nbq:args:{i}": ARGUMENTS[i * SIZE : (i + 1) * SIZE] for i in range(3)}
 NEW = NewTask("a", encoded("a", payload=HEAD, retention=60), cut([ARGUMENTS], SIZE))
@@ -230,7 +230,7 @@ def test_other_pieces_are_refused(broker: Broker, redis: Any, how: str) -> None:
 def test_a_head_that_promises_too_much_is_not_believed(
     broker: Broker, redis: Any, size: int, piece: int
 ) -> None:
-    head = payloads.result_head(payloads.VALUE, Beside(size, piece, bytes(32)))
+    head = payloads.result_head(payloads.VALUE, DetachedBody(size, piece, bytes(32)))
     small = {f"nbq:result:{'00' * 8}:{number}": b"r" for number in range(3)}
     load(redis, {"t:a": completed(head, small)})
     assert whole_result(broker, "q", "a", head) == head

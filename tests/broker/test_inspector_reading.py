@@ -11,9 +11,9 @@ from keyspace import NOW_MS, Zset, dump, load, task
 from transitions import DAY, NOW, active, fetched
 
 from nbqueue.broker.reads import store_reader
-from nbqueue.broker.reads.asynq_records import Reports
+from nbqueue.broker.reads.asynq_records import AsynqRecords
 from nbqueue.broker.reads.models import ActiveTask, DailyStats, QueueInfo, TaskInfo
-from nbqueue.broker.reads.store_reader import Reader
+from nbqueue.broker.reads.store_reader import StoreReader
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound
 from nbqueue.wire.messages import (
@@ -32,8 +32,8 @@ def at(seconds: int) -> datetime:
 
 
 @pytest.fixture
-def reader(broker: Any) -> Reader:
-    return Reader(broker)
+def reader(broker: Any) -> StoreReader:
+    return StoreReader(broker)
 
 
 # --- Queues --------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def full(redis: Any) -> None:
     load(redis, {**content, **fetched(active("a"))})
 
 
-def test_a_queue_as_a_whole(redis: Any, reader: Reader) -> None:
+def test_a_queue_as_a_whole(redis: Any, reader: StoreReader) -> None:
     full(redis)
     before = dump(redis)
     found = reader.queue("q")
@@ -92,7 +92,7 @@ def test_a_queue_as_a_whole(redis: Any, reader: Reader) -> None:
 
 
 @pytest.mark.usefixtures("odd_store")
-def test_a_queue_with_what_makes_no_sense(redis: Any, reader: Reader) -> None:
+def test_a_queue_with_what_makes_no_sense(redis: Any, reader: StoreReader) -> None:
     redis.sadd("asynq:queues", "q")
     load(redis, {"pending": ["gone"], "groups": {"gone"}, "processed": "many", "failed": ["x"]})
     assert reader.queue("q", memory=True).memory is not None
@@ -104,14 +104,14 @@ def test_a_queue_with_what_makes_no_sense(redis: Any, reader: Reader) -> None:
 
 
 @pytest.mark.usefixtures("odd_store")
-def test_tasks_that_are_just_being_aggregated_count(redis: Any, reader: Reader) -> None:
+def test_tasks_that_are_just_being_aggregated_count(redis: Any, reader: StoreReader) -> None:
     redis.sadd("asynq:queues", "q")
     load(redis, {"g:g:1": Zset(a=NOW), "aggregation_sets": Zset({"asynq:{q}:g:g:1": NOW}),
                  "t:a": task("a", "aggregating", {"group": "g"})})  # fmt: skip
     assert reader.queue("q") == QueueInfo(**{**EMPTY, "size": 1, "aggregating": 1})
 
 
-def test_the_last_days(redis: Any, reader: Reader) -> None:
+def test_the_last_days(redis: Any, reader: StoreReader) -> None:
     full(redis)
     assert reader.history("q", 3) == [
         DailyStats("q", date(2033, 5, 18), 9, 3),
@@ -120,7 +120,9 @@ def test_the_last_days(redis: Any, reader: Reader) -> None:
     ]
 
 
-def test_a_queue_that_is_not_there_is_named_with_those_that_are(redis: Any, reader: Reader) -> None:
+def test_a_queue_that_is_not_there_is_named_with_those_that_are(
+    redis: Any, reader: StoreReader
+) -> None:
     redis.sadd("asynq:queues", "a", "b")
     for look in (lambda: reader.queue("q"), lambda: reader.history("q", 1)):
         with pytest.raises(QueueNotFound, match="no queue 'q'; there are: 'a', 'b'") as caught:
@@ -184,14 +186,14 @@ def info(state: str, **more: Any) -> TaskInfo:
         ),
     ],
 )  # fmt: skip
-def test_a_task(redis: Any, reader: Reader, content: Any, expected: TaskInfo) -> None:
+def test_a_task(redis: Any, reader: StoreReader, content: Any, expected: TaskInfo) -> None:
     load(redis, content)
     assert reader.tasks("q", ["a"]) == [expected]
 
 
 @pytest.mark.usefixtures("odd_store")
 def test_what_is_no_task_is_none_and_what_cannot_be_read_says_so(
-    redis: Any, reader: Reader
+    redis: Any, reader: StoreReader
 ) -> None:
     load(redis, {"t:a": {"state": "pending"}, "t:b": {"msg": b"\xff", "state": "pending"},
                  "t:c": task("c", "scheduled"), "t:d": task("d", "active")})  # fmt: skip
@@ -204,7 +206,7 @@ def test_what_is_no_task_is_none_and_what_cannot_be_read_says_so(
     assert found[4] == info("active", id="d", is_orphaned=True, attempt=1)
 
 
-def test_the_queues_of_an_id(redis: Any, reader: Reader) -> None:
+def test_the_queues_of_an_id(redis: Any, reader: StoreReader) -> None:
     redis.sadd("asynq:queues", "q", "r")
     load(redis, {"scheduled": Zset(a=NOW), "t:a": task("a", "scheduled")})
     redis.hset("asynq:{r}:t:a", "msg", "")
@@ -214,7 +216,7 @@ def test_the_queues_of_an_id(redis: Any, reader: Reader) -> None:
 @pytest.mark.parametrize("state", ["pending", "retry"])
 @pytest.mark.parametrize("number", [0, 1, 3, 4, 9])
 def test_places_are_read_in_slices_in_the_order_of_asynq(
-    redis: Any, reader: Reader, monkeypatch: pytest.MonkeyPatch, state: str, number: int
+    redis: Any, reader: StoreReader, monkeypatch: pytest.MonkeyPatch, state: str, number: int
 ) -> None:
     monkeypatch.setattr(store_reader, "SLICE", 3)
     ids = [f"a{i}" for i in range(number)]
@@ -230,7 +232,7 @@ def test_places_are_read_in_slices_in_the_order_of_asynq(
 
 
 def test_a_snapshot_misses_nothing_though_the_line_moves(
-    redis: Any, reader: Reader, broker: Any, monkeypatch: pytest.MonkeyPatch
+    redis: Any, reader: StoreReader, broker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_reader, "SLICE", 3)
     ids = [f"a{i}" for i in range(10)]
@@ -281,7 +283,7 @@ def test_workers_with_what_they_run(redis: Any, broker: Any) -> None:
     redis.zadd("asynq:servers", {"asynq:servers:{gone}": NOW + 9, "asynq:servers:{odd}": NOW + 9})
     redis.set("asynq:servers:{odd}", b"\xff")
     redis.hset("asynq:workers:{h:1:id1}", "x", b"\xff")
-    found = Reports(broker).servers()
+    found = AsynqRecords(broker).servers()
     assert [each.pid for each in found] == [1, 2, 3]
     assert found[0].active_tasks == ()
     assert found[1].active_tasks == (ActiveTask("a", "t", b"p", "q", at(NOW - 1), None),)
@@ -291,7 +293,7 @@ def test_workers_with_what_they_run(redis: Any, broker: Any) -> None:
     assert not redis.zscore("asynq:servers", "asynq:servers:{h:4:id4}")
     assert not redis.zscore("asynq:workers", "asynq:workers:{h:4:id4}")
     redis.flushall()
-    assert Reports(broker).servers() == []
+    assert AsynqRecords(broker).servers() == []
 
 
 def test_schedules_and_what_they_enqueued(redis: Any, broker: Any) -> None:
@@ -304,7 +306,7 @@ def test_schedules_and_what_they_enqueued(redis: Any, broker: Any) -> None:
     ]  # fmt: skip
     redis.zadd("asynq:schedulers", {"asynq:schedulers:{s}": NOW + 9})
     redis.lpush("asynq:schedulers:{s}", b"\xff", *(each.SerializeToString() for each in entries))
-    found = Reports(broker).scheduler_entries()
+    found = AsynqRecords(broker).scheduler_entries()
     assert [each.id for each in found] == ["e1", "e2"]
     assert (found[0].previous_at, found[0].next_at) == (at(NOW), at(NOW + 60))
     assert found[1].previous_at is None
@@ -312,7 +314,7 @@ def test_schedules_and_what_they_enqueued(redis: Any, broker: Any) -> None:
     for i in range(5):
         event = SchedulerEnqueueEvent(task_id=f"a{i}", enqueue_time=stamp(NOW + i))
         redis.zadd("asynq:scheduler_history:e1", {event.SerializeToString(): NOW + i})
-    pages = [Reports(broker).scheduler_events("e1", page, 2) for page in (1, 2, 3, 4)]
+    pages = [AsynqRecords(broker).scheduler_events("e1", page, 2) for page in (1, 2, 3, 4)]
     assert [[each.task_id for each in page] for page in pages] == [
         ["a4", "a3"], ["a2", "a1"], ["a0"], []
     ]  # fmt: skip

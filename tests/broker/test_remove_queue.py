@@ -12,7 +12,7 @@ from nbqueue.broker import queue_removal
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import inspect, lifecycle
 from nbqueue.broker.commands.lifecycle import NewTask
-from nbqueue.broker.queue_removal import Removal
+from nbqueue.broker.queue_removal import QueueRemoval
 from nbqueue.errors import QueueNotEmpty, QueueNotFound
 from nbqueue.store.connection import Store
 
@@ -83,7 +83,7 @@ def others() -> dict[str, Any]:
 
 
 def remove(broker: Broker, force: bool = False) -> None:
-    Removal(broker, "q").run(force)
+    QueueRemoval(broker, "q").run(force)
 
 
 def test_an_empty_queue_goes_with_all_that_was_kept_for_it(broker: Any, redis: Any) -> None:
@@ -106,7 +106,7 @@ def test_names_with_characters_of_patterns(broker: Any, redis: Any, name: str) -
         redis.sadd("asynq:queues", queue)
         redis.set(f"asynq:{{{queue}}}:processed", 1)
         redis.set(f"nbqueue:{{{queue}}}:trimmed", 1)
-    Removal(broker, name).run(False)
+    QueueRemoval(broker, name).run(False)
     left = {key.decode() for key in redis.keys("*")} - {"asynq:queues"}
     assert left == {
         f"{head}:{{{queue}}}:{tail}"
@@ -166,15 +166,15 @@ def test_many_tasks_go_in_slices(broker: Any, redis: Any) -> None:
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, name: str, act: Any) -> None:
     """Have somebody else do something, once, right before a step of the removal."""
-    original = getattr(Removal, name)
+    original = getattr(QueueRemoval, name)
     acts = [act]
 
-    def step(self: Removal, *args: Any) -> Any:
+    def step(self: QueueRemoval, *args: Any) -> Any:
         if acts:
             acts.pop()()
         return original(self, *args)
 
-    monkeypatch.setattr(Removal, name, step)
+    monkeypatch.setattr(QueueRemoval, name, step)
 
 
 @pytest.mark.parametrize("step", ["_names", "_drop", "_forget"])
@@ -221,15 +221,15 @@ def test_a_producer_that_never_rests_is_said_to_be_there(
 ) -> None:
     given(redis)
     monkeypatch.setattr(queue_removal, "_ROUNDS", 3)
-    original = Removal._drop
+    original = QueueRemoval._drop
     numbers = iter(range(9))
 
-    def drop(self: Removal, names: Any) -> bool:
+    def drop(self: QueueRemoval, names: Any) -> bool:
         new = NewTask(f"n{next(numbers)}", encoded("n"))
         broker.run(lifecycle.enqueue("q", [new], NOW_MS))
         return original(self, names)
 
-    monkeypatch.setattr(Removal, "_drop", drop)
+    monkeypatch.setattr(QueueRemoval, "_drop", drop)
     with pytest.raises(QueueNotEmpty, match="tasks keep coming in"):
         remove(broker, force=True)
     assert dump(redis)["pending"] == ["n2"]

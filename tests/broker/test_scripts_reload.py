@@ -17,14 +17,14 @@ from nbqueue.errors import StoreError, StoreUnreachable
 from nbqueue.store import server_programs
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.embedded import stop_server
-from nbqueue.transport.blocking import Channel
-from nbqueue.transport.nonblocking import Link, LinkLost
+from nbqueue.transport.blocking import BlockingConnection
+from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
 from nbqueue.transport.resp import ReplyError
 
 
 @pytest.fixture
 def mortal(
-    tmp_path: Path, server_program: server_programs.Program, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server_program: server_programs.ServerProgram, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Store]:
     """A store of this test alone, whose server it may stop."""
     monkeypatch.setenv(server_programs.PROGRAM_VARIABLE, str(server_program.path))
@@ -37,7 +37,7 @@ def enqueue(task_id: str) -> lifecycle.Command[Any]:
     return lifecycle.enqueue("q", [NewTask(task_id, encoded(task_id))], NOW_MS)
 
 
-def drain(link: Link, until: Callable[[], bool]) -> None:
+def drain(link: NonblockingConnection, until: Callable[[], bool]) -> None:
     """Send and receive until the fact."""
     while not until():
         link.flush()
@@ -47,7 +47,7 @@ def drain(link: Link, until: Callable[[], bool]) -> None:
 
 
 def test_a_channel_loads_scripts_again_after_a_flush(store: Store, redis: Any) -> None:
-    channel = Channel(store)
+    channel = BlockingConnection(store)
     assert channel.run([enqueue("a")]) == [[]]
     redis.script_flush()
     forward = lifecycle.forward("q", NOW_MS)
@@ -59,7 +59,7 @@ def test_a_channel_loads_scripts_again_after_a_flush(store: Store, redis: Any) -
 def test_a_flush_between_two_scripts_of_a_batch_runs_each_of_them_once(
     store: Store, redis: Any
 ) -> None:
-    channel = Channel(store)
+    channel = BlockingConnection(store)
     channel.run([enqueue("a"), lifecycle.store_code("q", b"f", b"blob", 1)])
     redis.script_flush()
     redis.script_load(enqueue("a").script.source)  # this one is there, the other is not
@@ -80,7 +80,7 @@ def test_a_broker_goes_on_after_a_restart_of_the_server(mortal: Store) -> None:
 
 
 def test_a_channel_says_that_the_connection_was_lost_and_opens_another(mortal: Store) -> None:
-    channel = Channel(mortal)
+    channel = BlockingConnection(mortal)
     channel.run([enqueue("a")])
     stop_server(mortal.directory or Path())
     with pytest.raises(StoreUnreachable):
@@ -90,7 +90,7 @@ def test_a_channel_says_that_the_connection_was_lost_and_opens_another(mortal: S
 
 
 def test_a_link_loads_scripts_again_after_a_flush(store: Store, redis: Any) -> None:
-    link, replies = Link(store), []
+    link, replies = NonblockingConnection(store), []
     link.send(enqueue("a"), replies.append)
     drain(link, lambda: len(replies) == 1)
     redis.script_flush()
@@ -104,14 +104,14 @@ def test_a_link_loads_scripts_again_after_a_flush(store: Store, redis: Any) -> N
 
 
 def test_a_link_is_lost_with_the_server_and_a_new_one_loads_what_it_needs(mortal: Store) -> None:
-    link, replies = Link(mortal), []
+    link, replies = NonblockingConnection(mortal), []
     link.send(enqueue("a"), replies.append)
     drain(link, lambda: len(replies) == 1)
     stop_server(mortal.directory or Path())
-    with pytest.raises(LinkLost):
+    with pytest.raises(ConnectionLost):
         drain(link, lambda: False)
     link.close()
-    link = Link(mortal)
+    link = NonblockingConnection(mortal)
     link.send(enqueue("a"), replies.append)
     drain(link, lambda: len(replies) == 2)
     assert replies == [[], [0]]
@@ -119,7 +119,7 @@ def test_a_link_is_lost_with_the_server_and_a_new_one_loads_what_it_needs(mortal
 
 
 def test_a_link_that_may_not_load_scripts_does_not_ask_for_ever(store: Store, redis: Any) -> None:
-    link, replies = Link(store), []
+    link, replies = NonblockingConnection(store), []
     redis.script_flush()
     link._loaded.add(enqueue("a").script.sha)
     forbidden = link.call
@@ -132,7 +132,7 @@ def test_a_link_that_may_not_load_scripts_does_not_ask_for_ever(store: Store, re
 
 
 def test_replies_of_a_link_come_in_order_however_they_are_cut(store: Store) -> None:
-    link, replies = Link(store), []
+    link, replies = NonblockingConnection(store), []
     for number in range(500):
         link.call(("ECHO", str(number) * 500), replies.append)
     drain(link, lambda: len(replies) == 500)
@@ -141,7 +141,7 @@ def test_replies_of_a_link_come_in_order_however_they_are_cut(store: Store) -> N
 
 
 def test_a_refusal_is_an_error_and_the_next_command_gets_its_own_reply(store: Store) -> None:
-    channel = Channel(store)
+    channel = BlockingConnection(store)
     with pytest.raises(StoreError, match="WRONGTYPE"):
         channel.call(("SET", "s", "1"), ("LPUSH", "s", "x"), ("GET", "s"))
     assert channel.call(("GET", "s")) == [b"1"]
@@ -152,7 +152,7 @@ def test_a_refusal_is_an_error_and_the_next_command_gets_its_own_reply(store: St
 def test_an_interrupted_exchange_leaves_no_reply_for_the_next(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    channel = Channel(store)
+    channel = BlockingConnection(store)
     channel.call(("PING",))
 
     def interrupted(connection: Any, expected: int, slots: Any) -> Any:

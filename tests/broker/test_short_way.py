@@ -15,8 +15,8 @@ from transitions import TOKEN, WHO, active, ended, fetched, kept
 
 from nbqueue.broker.commands import lifecycle
 from nbqueue.store.connection import Store
-from nbqueue.transport.blocking import Channel
-from nbqueue.transport.nonblocking import Link
+from nbqueue.transport.blocking import BlockingConnection
+from nbqueue.transport.nonblocking import NonblockingConnection
 from nbqueue.transport.script_call import CAREFUL, Command
 
 LEASE_MS = NOW_MS + 30_000
@@ -90,7 +90,7 @@ def careful_of(command: Command[Any]) -> Command[Any]:
 @pytest.mark.parametrize("case", SAME)
 def test_both_ways_do_the_same_for_simple_tasks(case: str, store: Store, redis: Any) -> None:
     content, command = SAME[case]
-    channel, found = Channel(store), []
+    channel, found = BlockingConnection(store), []
     for way in (command, careful_of(command)):
         redis.flushall()
         load(redis, content)
@@ -113,7 +113,7 @@ def test_the_short_way_does_nothing_to_what_is_not_simple(
     case: str, store: Store, redis: Any
 ) -> None:
     load(redis, {**PENDING, "t:b": task("b", "pending", NOT_SIMPLE[case])})
-    before, channel, command = dump(redis), Channel(store), fetch()
+    before, channel, command = dump(redis), BlockingConnection(store), fetch()
     alone = Command(command.script, command.keys, command.args, lambda reply: reply)
     assert channel.run([alone]) == [CAREFUL]
     assert dump(redis) == before
@@ -123,7 +123,7 @@ def test_the_short_way_does_nothing_to_what_is_not_simple(
 
 def test_a_link_takes_the_careful_way_for_a_while(store: Store, redis: Any) -> None:
     load(redis, {**PENDING, "t:b": task("b", "pending", {"nbq:limit": "api"})})
-    link, found = Link(store), []
+    link, found = NonblockingConnection(store), []
 
     def run() -> None:
         link.send(fetch(1), found.append)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from keyspace import NOW_MS, Zset, dump, load, task
 
-from nbqueue.broker.next_due import Upcoming, remaining, upcoming
+from nbqueue.broker.next_due import NextDue, remaining, upcoming
 
 NOW = NOW_MS // 1000
-NOTHING = Upcoming(None, None, None, None, False, False, False)
+NOTHING = NextDue(None, None, None, None, False, False, False)
 
 
 def test_nothing_is_to_come_in_an_empty_queue(broker: Any, redis: Any) -> None:

@@ -13,7 +13,7 @@ from thread_worker import ThreadWorker
 from waits import wait_until
 
 from nbqueue.client.client import Client
-from nbqueue.client.futures.wait import Together
+from nbqueue.client.futures.wait import WaitSet
 from nbqueue.notebook import live_views
 from nbqueue.notebook.group_card import GroupCard
 from nbqueue.notebook.live_views import WIDGET_MIME, Shown, View
@@ -410,7 +410,7 @@ def test_how_long_finished_tasks_took_stands_still(
     client: Client, worker: ThreadWorker, is_group: bool
 ) -> None:
     group = client.map(abs, range(3))
-    handle: Any = group if is_group else Together(list(group.futures))
+    handle: Any = group if is_group else WaitSet(list(group.futures))
     worker.work()
     group.results()
     wait_until(handle.done)

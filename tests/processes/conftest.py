@@ -55,7 +55,7 @@ def end_process(pid: int) -> None:
 def _protects_files(program: Path) -> bool:
     """Whether the server lets nobody move its files with CONFIG SET, unless it is told to."""
     found = server_programs._examine(program)
-    return isinstance(found, server_programs.Program) and found.level >= (7, 0, 0)
+    return isinstance(found, server_programs.ServerProgram) and found.level >= (7, 0, 0)
 
 
 class Server:

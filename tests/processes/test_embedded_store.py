@@ -384,7 +384,7 @@ def test_an_older_redis_never_starts_empty_beside_newer_data(
     (home / "appendonlydir").mkdir(parents=True)
     (home / "appendonlydir" / "appendonly.aof.manifest").touch()
     home.chmod(0o700)
-    newer = server_programs.Program(Path("/opt/redis-server"), "redis", (7, 4, 1))
+    newer = server_programs.ServerProgram(Path("/opt/redis-server"), "redis", (7, 4, 1))
     embedded_folder.write_record(home, status(home).socket, newer, "1")
     monkeypatch.setenv(server_programs.PROGRAM_VARIABLE, str(old_program(tmp_path)))
     with pytest.raises(StoreUnsuitable, match=r"redis 7\.4\.1\), and redis 6\.2\.14 .*start empty"):

@@ -21,9 +21,9 @@ from nbqueue.client.completion.unconfirmed_ends import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     MOST_AT_ONCE,
-    Doubts,
+    UnconfirmedEnds,
 )
-from nbqueue.client.futures.outcome import End
+from nbqueue.client.futures.outcome import RawOutcome
 from nbqueue.errors import TaskNotFound
 from nbqueue.wire.keys import queue_keys
 
@@ -191,7 +191,7 @@ def test_a_flood_of_forged_ends_causes_few_looks(
 
 class TestDoubts:
     def test_looks_that_find_nothing_come_less_and_less_often(self) -> None:
-        doubts, now, looks = Doubts(), 0.0, []
+        doubts, now, looks = UnconfirmedEnds(), 0.0, []
         while now < 10:
             doubts.add("q", [("1", None)])
             if doubts.take(now) is not None:
@@ -203,19 +203,19 @@ class TestDoubts:
         assert pauses[-1] == pytest.approx(LONGEST_PAUSE, abs=0.02)
 
     def test_a_look_that_confirms_all_ends_the_pauses(self) -> None:
-        doubts = Doubts()
+        doubts = UnconfirmedEnds()
         doubts.looked("q", [], 0.0, in_vain=True)
-        doubts.add("q", [("1", End("archived"))])
+        doubts.add("q", [("1", RawOutcome("archived"))])
         assert doubts.take(0.0) is None
         assert doubts.next_in(0.0) == FIRST_PAUSE
-        assert doubts.take(FIRST_PAUSE) == ("q", {"1": End("archived")})
+        assert doubts.take(FIRST_PAUSE) == ("q", {"1": RawOutcome("archived")})
         doubts.looked("q", ["1"], 1.0, in_vain=False)
         doubts.add("q", [("2", None)])
         assert doubts.take(1.0) == ("q", {"2": None})
         assert doubts.next_in(1.0) is None
 
     def test_one_look_asks_about_so_many_tasks(self) -> None:
-        doubts = Doubts()
+        doubts = UnconfirmedEnds()
         doubts.add("q", [(str(n), None) for n in range(MOST_AT_ONCE + 1)])
         first, second = doubts.take(0.0), doubts.take(0.0)
         assert first is not None

@@ -12,10 +12,10 @@ import pytest
 from waits import wait_until
 
 import nbqueue
-from nbqueue.client.completion.listener import Listener
+from nbqueue.client.completion.listener import CompletionListener
 from nbqueue.client.completion.subscription import Subscription
-from nbqueue.client.futures.waits import InterruptLater
-from nbqueue.runtime.busy_poll import Spin
+from nbqueue.client.futures.waits import DeferredInterrupt
+from nbqueue.runtime.busy_poll import BusyPoll
 
 
 def one(x: int) -> int:
@@ -38,13 +38,13 @@ def interruptible() -> Iterator[None]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever leads does so for as long as it takes: not for 2 ms, which a busy machine misses."""
-    begin = Spin.begin
+    begin = BusyPoll.begin
 
-    def for_long(self: Spin) -> int:
+    def for_long(self: BusyPoll) -> int:
         until = begin(self)
         return until + 30_000_000_000 if self.longest_ns == 2_000_000 else until
 
-    monkeypatch.setattr(Spin, "begin", for_long)
+    monkeypatch.setattr(BusyPoll, "begin", for_long)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def q(store_url: str, patient: None) -> Iterator[nbqueue.Client]:
     client.close()
 
 
-def listener_of(q: nbqueue.Client) -> Listener:
+def listener_of(q: nbqueue.Client) -> CompletionListener:
     return q._session.listener
 
 
@@ -135,7 +135,7 @@ def test_an_exception_from_a_signal_loses_no_end(
 def test_ctrl_c_comes_after_what_must_be_whole() -> None:
     steps = []
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (what is not reached is the point)
-        with InterruptLater():
+        with DeferredInterrupt():
             signal.raise_signal(signal.SIGINT)
             steps.append("whole")
         steps.append("not reached")

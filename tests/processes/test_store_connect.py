@@ -34,14 +34,14 @@ from nbqueue.errors import (
     StoreUnsuitable,
     StoreWarning,
 )
-from nbqueue.runtime.buffers import Pieces
+from nbqueue.runtime.buffers import ChunkedBytes
 from nbqueue.store import connection as connection_module
 from nbqueue.store import server_programs
 from nbqueue.store.connection import connect
 from nbqueue.store.embedded import ensure_server, status
 from nbqueue.store.url import parse_url
-from nbqueue.transport.blocking import Channel
-from nbqueue.transport.nonblocking import Link
+from nbqueue.transport.blocking import BlockingConnection
+from nbqueue.transport.nonblocking import NonblockingConnection
 from nbqueue.transport.script_call import Staged
 from nbqueue.wire.keys import queue_keys
 
@@ -646,11 +646,11 @@ def test_tls_is_spoken_with_a_certificate_that_we_trust(
 def test_large_values_go_through_tls(tunnel: Tunnel, certificate: tuple[Path, Path]) -> None:
     url = f"rediss://:sesame@localhost:{tunnel.port}/1?ssl_ca_certs={certificate[0]}"
     value = os.urandom(1_000_000)
-    staged = Staged(queue_keys("q").staged(0), [("msg", Pieces(value[:9], value[9:]))])
+    staged = Staged(queue_keys("q").staged(0), [("msg", ChunkedBytes(value[:9], value[9:]))])
     missing = lifecycle.complete("q", [], 1_000, Who("w", "h"))
     missing.staged = [staged]
     with connect(url) as store:
-        channel, link = Channel(store), Link(store)
+        channel, link = BlockingConnection(store), NonblockingConnection(store)
         assert channel.run([missing]) == [[]]
         assert channel.call(("SET", "k", value), ("GET", "k")) == [b"OK", value]
         assert channel.call(("GET", "k"), ("GET", "none"), ("GET", "k")) == [value, None, value]

@@ -13,7 +13,7 @@ from waits import wait_until
 import nbqueue
 from nbqueue.cli.main import main
 from nbqueue.client.client import Client
-from nbqueue.transport.blocking import Channel
+from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.wire.messages import TaskMessage
 
 DIGITS = "9" * 400
@@ -172,13 +172,13 @@ def test_the_panel_shows_all_tabs_beside_what_cannot_be_read(q: Client, store: A
 def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list with one element for each time that a client waited for the store."""
     seen: list[int] = []
-    exchange = Channel._exchange
+    exchange = BlockingConnection._exchange
 
-    def counted(self: Channel, *args: Any) -> Any:
+    def counted(self: BlockingConnection, *args: Any) -> Any:
         seen.append(1)
         return exchange(self, *args)
 
-    monkeypatch.setattr(Channel, "_exchange", counted)
+    monkeypatch.setattr(BlockingConnection, "_exchange", counted)
     return seen
 
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 import nbqueue
 from nbqueue.cli import main as command_line
 from nbqueue.client.schedules.entries import SETTINGS, with_settings
-from nbqueue.client.submitting.resolved_options import Terms
+from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.cron import parse_spec
 from nbqueue.durations import parse_duration
 from nbqueue.errors import StoreError, UsageError
@@ -67,7 +67,7 @@ def check(call: Callable[[], object]) -> None:
 @pytest.mark.parametrize("name", [each.name for each in dataclasses.fields(TaskOptions)])
 @VALUES
 def test_options_of_tasks(name: str, value: Any) -> None:
-    check(lambda: Terms(TaskOptions().merged({name: value})))
+    check(lambda: ResolvedOptions(TaskOptions().merged({name: value})))
 
 
 @pytest.mark.parametrize("name", list(inspect.signature(nbqueue.Worker).parameters))

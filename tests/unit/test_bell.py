@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import select
 
-from nbqueue.runtime.wakeup import Bell
+from nbqueue.runtime.wakeup import Wakeup
 
 
-def rings(bell: Bell) -> bool:
+def rings(bell: Wakeup) -> bool:
     return bool(select.select([bell], [], [], 0)[0])
 
 
 def test_it_rings_until_it_is_silenced() -> None:
-    bell = Bell()
+    bell = Wakeup()
     assert not rings(bell)
     for _ in range(100_000):  # far more than the sockets hold
         bell.ring()
@@ -29,6 +29,6 @@ def test_it_rings_until_it_is_silenced() -> None:
 
 
 def test_after_its_end_it_may_still_be_rung() -> None:
-    bell = Bell()
+    bell = Wakeup()
     bell.close()
     bell.ring()

@@ -20,7 +20,7 @@ from nbqueue import LargeCaptureWarning, UsageError, ValueTooLarge
 from nbqueue.calls import functions
 from nbqueue.calls.functions import dump_function
 from nbqueue.calls.pickling import captured_values
-from nbqueue.calls.pickling.function_cache import Kept
+from nbqueue.calls.pickling.function_cache import FunctionCache
 from nbqueue.testing import eager, eager_client
 
 LIMIT = 100_000_000
@@ -37,7 +37,7 @@ small = np.zeros(10_000)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was said of any function yet."""
     monkeypatch.setattr(captured_values, "_told", weakref.WeakKeyDictionary())
-    monkeypatch.setattr(functions, "_kept", Kept())
+    monkeypatch.setattr(functions, "_kept", FunctionCache())
 
 
 def uses_global() -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.task_outputs import Entry
-from nbqueue.client.completion.channels import Hearers
+from nbqueue.client.completion.channels import ChannelListeners
 from nbqueue.client.live.task_feed import News, follow
 from nbqueue.client.session import Session
 from nbqueue.errors import StoreUnreachable
@@ -31,7 +31,7 @@ class FakeStore:
         self.entries: list[Entry] = []
         self.progress: bytes | None = None
         self.reads = 0
-        self.hearers = Hearers()
+        self.hearers = ChannelListeners()
         self.listener = self
         self.told: list[News] = []
 

@@ -17,10 +17,10 @@ from nbqueue.calls.exceptions import dump_exception
 from nbqueue.calls.functions import dump_value
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.client.completion import error_pauses as trouble_module
-from nbqueue.client.completion.awaited_tasks import Outstanding
-from nbqueue.client.completion.error_pauses import Trouble
-from nbqueue.client.completion.poll_schedule import SLICE, Rounds
-from nbqueue.client.futures.outcome import DELETED, End, Outcome, broken, read_announcement
+from nbqueue.client.completion.awaited_tasks import AwaitedTasks
+from nbqueue.client.completion.error_pauses import ErrorPauses
+from nbqueue.client.completion.poll_schedule import SLICE, PollSchedule
+from nbqueue.client.futures.outcome import DELETED, Outcome, RawOutcome, broken, read_announcement
 from nbqueue.client.futures.waits import seconds_of, wait_for
 from nbqueue.errors import (
     InvalidDuration,
@@ -50,7 +50,7 @@ def error_of(error: BaseException, task_id: str = "t") -> bytes:
 
 
 def outcome(state: str, body: bytes = b"", text: str = "", *, is_call: bool = True) -> Outcome:
-    return Outcome("t", End(state, body, text), KEYS, is_call)
+    return Outcome("t", RawOutcome(state, body, text), KEYS, is_call)
 
 
 class TestOutcome:
@@ -133,7 +133,7 @@ class TestAnnouncements:
         names = {ord("c"): "completed", ord("a"): "archived", ord("d"): "deleted"}
         data = b"".join(announced(i, bytes((letter,)), body) for i, letter, body in ends)
         found, unread = read_announcement(data)
-        assert found == [(i, End(names[letter], body)) for i, letter, body in ends]
+        assert found == [(i, RawOutcome(names[letter], body)) for i, letter, body in ends]
         assert unread == []
 
     def test_what_is_not_said_is_to_be_read(self) -> None:
@@ -141,7 +141,7 @@ class TestAnnouncements:
         data += announced("4", b"d", b"") + announced("5", b"c", b"")
         found, unread = read_announcement(data)
         assert unread == ["1", "2", "3"]
-        assert found == [("4", End("deleted")), ("5", End("completed"))]
+        assert found == [("4", RawOutcome("deleted")), ("5", RawOutcome("completed"))]
 
 
 class Listening:
@@ -152,7 +152,7 @@ class Listening:
 
 
 def looks_until(
-    tasks: Outstanding, end: float, since: float = 0.0
+    tasks: AwaitedTasks, end: float, since: float = 0.0
 ) -> list[tuple[float, list[str]]]:
     """When tasks are looked at, and which."""
     looks, now = [], since
@@ -167,7 +167,7 @@ def looks_until(
 
 class TestOutstanding:
     def test_what_is_only_expected_is_not_looked_at(self) -> None:
-        tasks = Outstanding(PREFIX)
+        tasks = AwaitedTasks(PREFIX)
         tasks.expect("default", ["a"], Listening())
         tasks.suspect_all(0)
         assert tasks.next_look(100) is None
@@ -176,7 +176,7 @@ class TestOutstanding:
         assert tasks.next_look(100) == {("default", "a"): ""}
 
     def test_own_tasks_are_looked_at_every_ten_seconds_and_others_every_second(self) -> None:
-        tasks = Outstanding(PREFIX)
+        tasks = AwaitedTasks(PREFIX)
         tasks.expect("default", ["a"], Listening())
         tasks.enter("default", ["a"], 0)
         assert tasks.next_look_in(0) == pytest.approx(10, abs=0.01)
@@ -187,7 +187,7 @@ class TestOutstanding:
         assert len([at for at, ids in seen if "guest" in ids]) in (20, 21)
 
     def test_a_message_is_looked_at_soon_and_then_every_second(self) -> None:
-        tasks = Outstanding(PREFIX)
+        tasks = AwaitedTasks(PREFIX)
         tasks.expect("default", ["a"], Listening())
         tasks.enter("default", ["a"], 0, is_message=True)
         looks = [at for at, _ in looks_until(tasks, 20.5)]
@@ -196,7 +196,7 @@ class TestOutstanding:
 
     @pytest.mark.parametrize("count", [1, 100, 5_000])
     def test_one_look_a_second_is_for_all(self, count: int) -> None:
-        tasks = Outstanding(PREFIX)
+        tasks = AwaitedTasks(PREFIX)
         seen: dict[str, int] = {}
         for n in range(count):
             queue, at = f"q{n % 3}", n * 0.0007
@@ -209,7 +209,7 @@ class TestOutstanding:
         assert len(seen) == count
 
     def test_looking_at_many_is_spread(self) -> None:
-        tasks = Outstanding(PREFIX)
+        tasks = AwaitedTasks(PREFIX)
         ids = [f"{n}" for n in range(10 * SLICE)]
         tasks.expect("default", ids, Listening())
         tasks.enter("default", ids, 0)
@@ -220,7 +220,7 @@ class TestOutstanding:
         assert SLICE < seen <= 2 * MOST_LOOKED_AT
 
     def test_what_ended_is_not_looked_at_again(self) -> None:
-        tasks = Outstanding(PREFIX)
+        tasks = AwaitedTasks(PREFIX)
         tasks.expect("default", ["a", "b"], Listening())
         tasks.enter("default", ["a", "b"], 0)
         assert tasks.pop("default", "a") is not None
@@ -235,7 +235,7 @@ class TestOutstanding:
         assert not tasks
 
     def test_channels_of_others_are_followed_while_needed(self) -> None:
-        tasks = Outstanding(PREFIX)
+        tasks = AwaitedTasks(PREFIX)
         tasks.open_channel("default", CHANNEL)
         for task_id in ("abcdefghij-1", "abcdefghij-2"):
             tasks.watch("default", task_id, Listening(), 0)
@@ -249,7 +249,7 @@ class TestOutstanding:
         assert tasks.queue_of(other) is None
 
     def test_own_channels_are_kept(self) -> None:
-        tasks = Outstanding(PREFIX)
+        tasks = AwaitedTasks(PREFIX)
         tasks.open_channel("default", CHANNEL)
         tasks.expect("default", [PREFIX + "1"], Listening())
         tasks.pop("default", PREFIX + "1")
@@ -259,7 +259,7 @@ class TestOutstanding:
 class TestRounds:
     @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 2500)), max_size=8))
     def test_nothing_is_lost_and_no_slice_is_too_long(self, adds: list[tuple[str, int]]) -> None:
-        rounds, expected, now = Rounds(10), [], 0.0
+        rounds, expected, now = PollSchedule(10), [], 0.0
         for queue, count in adds:
             ids = [f"{len(expected) + n}" for n in range(count)]
             expected += [(queue, i) for i in ids]
@@ -273,7 +273,7 @@ class TestRounds:
         assert found == expected or sorted(found) == sorted(expected)
 
     def test_single_ones_share_a_slice(self) -> None:
-        rounds = Rounds(10)
+        rounds = PollSchedule(10)
         for n in range(50):
             rounds.add("a", [str(n)], n / 100)
         assert len(rounds.take_all()) == 1
@@ -282,7 +282,7 @@ class TestRounds:
 
 class TestTrouble:
     def test_pauses_double_and_begin_anew(self) -> None:
-        trouble = Trouble("here")
+        trouble = ErrorPauses("here")
         longest = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5]
         for most in longest:
             assert most / 2 <= trouble.pause() <= most
@@ -292,7 +292,7 @@ class TestTrouble:
     def test_a_store_that_is_away_is_waited_for_and_said_once(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        trouble = Trouble("here")
+        trouble = ErrorPauses("here")
         for _ in range(20):
             assert not trouble.away(StoreUnreachable("nobody answers"))
             trouble.pause()
@@ -305,7 +305,7 @@ class TestTrouble:
     def test_only_a_store_without_a_program_is_given_up(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        trouble = Trouble("here")
+        trouble = ErrorPauses("here")
         assert not trouble.away(NoEmbeddedServer("none"))
         monkeypatch.setattr(trouble_module, "_REFUSED_SECONDS", -1.0)
         assert trouble.away(NoEmbeddedServer("none"))
@@ -313,7 +313,7 @@ class TestTrouble:
         assert not trouble.away(StoreDenied("no"))
 
     def test_faults_are_given_up_on(self) -> None:
-        trouble = Trouble("here")
+        trouble = ErrorPauses("here")
         assert [trouble.fault() for _ in range(5)] == [False] * 4 + [True]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from nbqueue.calls import functions
 from nbqueue.calls.functions import dump_function, load_function
-from nbqueue.calls.pickling.function_cache import Kept
+from nbqueue.calls.pickling.function_cache import FunctionCache
 
 SOURCE = """
 import math
@@ -79,7 +79,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         made.append(fn)
         return dump(fn, limit)
 
-    monkeypatch.setattr(functions, "_kept", Kept())
+    monkeypatch.setattr(functions, "_kept", FunctionCache())
     monkeypatch.setattr(functions, "_dump_function", noting)
     return made
 
@@ -205,7 +205,7 @@ def test_only_functions_are_kept(names: dict[str, Any], fresh: list[Any]) -> Non
 
 
 def test_only_the_last_functions_are_kept(names: dict[str, Any]) -> None:
-    kept: Kept[int] = Kept(most=2)
+    kept: FunctionCache[int] = FunctionCache(most=2)
     adders = [names["adder"](by) for by in range(3)]
     for number, fn in enumerate(adders):
         kept.put(fn, number)

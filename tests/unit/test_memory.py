@@ -12,7 +12,7 @@ import pytest
 from nbqueue.executor import control, pipe
 from nbqueue.executor.pipe import Frames
 from nbqueue.runtime import process_memory
-from nbqueue.worker.executors.memory_trimmer import Thrift
+from nbqueue.worker.executors.memory_trimmer import MemoryTrimmer
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_large_frame_has_memory_kept_until_it_is_over(told: list[Any]) -> None
     assert not process_memory.is_over(60)
     given: list[str] = []
     executor = SimpleNamespace(give_back_memory=lambda: given.append("executor"))
-    service = Thrift.__new__(Thrift)
+    service = MemoryTrimmer.__new__(MemoryTrimmer)
     service._pool = cast("Any", SimpleNamespace(executors=[executor]))
     service.run_once()
     assert given == []

@@ -9,8 +9,8 @@ import pytest
 
 from nbqueue.broker.commands.handoff import Handed
 from nbqueue.runtime.reactor import Reactor
-from nbqueue.worker.connections import Links
-from nbqueue.worker.tasks.handoff import Offers
+from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.tasks.handoff import Handoff
 
 LEASE = 30.0
 
@@ -27,8 +27,8 @@ class World:
         self.taken: list[Handed] = []
         self.sent: list[Any] = []
         self.called: list[Any] = []
-        self.offers = Offers(
-            cast("Reactor", self), cast("Links", self), "w", LEASE, self.taken.append
+        self.offers = Handoff(
+            cast("Reactor", self), cast("WorkerConnections", self), "w", LEASE, self.taken.append
         )
         self.on_up[0]()
         self.offers.make("q", "w:1:1", 1000)

@@ -18,7 +18,7 @@ from nbqueue.executor.pipe import Output
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.messages import TaskMessage
 from nbqueue.worker.tasks import output_writer
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.output_writer import HOUR_MS, WEEK_MS, OutputWriter, news
 
 KEYS = Keyring([bytes(range(32))])
@@ -58,7 +58,7 @@ class Desk:
         self.links = FakeLinks()
         self.writer = OutputWriter(self.links, KEYS, Clock())  # type: ignore[arg-type]
 
-    def take(self, run: Run, text: bytes, before: int = 0, kind: int = pipe.STDOUT) -> None:
+    def take(self, run: Attempt, text: bytes, before: int = 0, kind: int = pipe.STDOUT) -> None:
         output = Output(kind, before, 0, text)
         _, body = pipe.Frames().feed(pipe.pack_output(run.number, output))[0]
         self.writer.take(run, pipe.OUTPUT_REPORT, pipe.unpack_report(body)[2])
@@ -88,9 +88,9 @@ def _data(packed: bytes) -> list[bytes]:
     return words[5::6]
 
 
-def run(number: int = 1, queue: str = "q", retention: int = 60) -> Run:
+def run(number: int = 1, queue: str = "q", retention: int = 60) -> Attempt:
     message = TaskMessage(id=f"t{number}", type="t", queue=queue, retention=retention)
-    return Run(number, f"t{number}", queue, b"", message, "Tt", 1, 0, None, 1_000_000)
+    return Attempt(number, f"t{number}", queue, b"", message, "Tt", 1, 0, None, 1_000_000)
 
 
 def test_a_round_writes_all_tasks_of_a_queue_at_once() -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from nbqueue.worker.executors.load_estimate import AHEAD, MOST_AHEAD, MOST_PARKED, PARKED, Pace
+from nbqueue.worker.executors.load_estimate import (
+    AHEAD,
+    MOST_AHEAD,
+    MOST_PARKED,
+    PARKED,
+    LoadEstimate,
+)
 
 
-def paced(seconds: float) -> Pace:
-    pace = Pace()
+def paced(seconds: float) -> LoadEstimate:
+    pace = LoadEstimate()
     for _ in range(300):
         pace.ended(seconds)
     return pace
@@ -21,8 +27,8 @@ def test_of_long_tasks_exactly_as_many_as_there_are_slots_are_fetched() -> None:
 
 
 def test_before_anything_is_known_little_is_fetched_ahead() -> None:
-    assert Pace().parked() == 0
-    assert Pace().ahead(1) == 0
+    assert LoadEstimate().parked() == 0
+    assert LoadEstimate().ahead(1) == 0
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-6, 1e-5])

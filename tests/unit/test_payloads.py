@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nbqueue.calls import payloads
 from nbqueue.calls.call_extensions import Seed
-from nbqueue.calls.detached import Beside
+from nbqueue.calls.detached import DetachedBody
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.errors import SignatureError
 
@@ -52,7 +52,7 @@ def test_result_has_these_bytes() -> None:
 
 
 def test_exact_limits_have_these_bytes_and_are_signed() -> None:
-    limits = payloads.Limits(250, 2_000_000_000_123)
+    limits = payloads.Timeouts(250, 2_000_000_000_123)
     payload = payloads.pack_call(FINGERPRINT, b"ARGS", 0, limits)
     body = FINGERPRINT + bytes.fromhex("00000000000000fa") + bytes.fromhex("000001d1a94a207b")
     assert payload == b"\x00nbq\x01\x01" + PYTHON + b"\x10" + bytes(20) + body + b"ARGS"
@@ -154,8 +154,8 @@ def test_fingerprint_of_another_length_is_refused() -> None:
 class TestSeeds:
     def packed(self, seed: int, number: int, *, beside: bool = False) -> bytes:
         own = Seed(seed, number)
-        apart = Beside(5_000_000, 4_000_000, b"d" * 32) if beside else None
-        limits = payloads.Limits(1500, 0)
+        apart = DetachedBody(5_000_000, 4_000_000, b"d" * 32) if beside else None
+        limits = payloads.Timeouts(1500, 0)
         return payloads.call_head(bytes(range(16)), payloads.COROUTINE, limits, apart, own)
 
     @pytest.mark.parametrize("beside", [False, True])
@@ -166,7 +166,7 @@ class TestSeeds:
         head = self.packed(seed, number, beside=beside)
         call = payloads.parse_call(head + b"rest")
         assert call.seed == Seed(seed, number)
-        assert call.limits == payloads.Limits(1500, 0)
+        assert call.limits == payloads.Timeouts(1500, 0)
         assert call.flags == payloads.COROUTINE | payloads.LIMITED
         assert bytes(call.arguments) == b"rest"
         assert (call.beside is not None) is beside

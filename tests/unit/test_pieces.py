@@ -18,9 +18,9 @@ from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame, Frames
 from nbqueue.runtime.buffers import (
     IN_PLACE,
+    ChunkedBytes,
     Gathering,
-    Incoming,
-    Pieces,
+    ReceiveBuffer,
     cut,
     parts_of,
     send_pieces,
@@ -46,13 +46,13 @@ def test_large_arguments_are_the_same_in_pieces_and_in_one() -> None:
     args = (numpy.arange(20_000.0), 3)
     apart = functions.dump_call(args, {})
     whole = functions.dump_arguments(args, {})
-    assert isinstance(apart, Pieces)
+    assert isinstance(apart, ChunkedBytes)
     assert bytes(apart) == whole
 
 
 def test_a_large_payload_is_read_apart_from_its_message() -> None:
     whole = functions.dump_arguments((numpy.arange(20_000.0), 3), {})
-    limits = payloads.Limits(1500, 0)
+    limits = payloads.Timeouts(1500, 0)
     unsigned = payloads.pack_call(b"f" * 16, whole, 1, limits)
     message = TaskMessage(id="id", type="fit", queue="q", retry=3, retention=60)
     message.payload = KEYS.sign_call(unsigned, "id", "q", "fit")
@@ -115,7 +115,7 @@ def test_an_array_comes_back_writable() -> None:
 def test_frames_of_all_sizes_come_whole_however_they_are_cut() -> None:
     small = DoneFrame(1, pipe.VALUE, 5, 0, -1.0, True, "", b"r")
     large = small._replace(number=2, body=LARGE, error_text="bäd")
-    cut_up = large._replace(body=Pieces(LARGE[:9], LARGE[9:]))
+    cut_up = large._replace(body=ChunkedBytes(LARGE[:9], LARGE[9:]))
     data = b"".join(map(pipe.pack_done, (small, large, small, cut_up, large, small)))
     near, far = socket.socketpair()
 
@@ -188,7 +188,7 @@ def test_a_large_reply_is_found_where_it_begins(data: bytes, at: int | None) -> 
 
 
 def test_bytes_are_put_together_without_a_copy() -> None:
-    incoming = Incoming(5, b"ab")
+    incoming = ReceiveBuffer(5, b"ab")
     incoming.room[:2] = b"cd"
     assert not incoming.came(2)
     incoming.room[:] = b"e"

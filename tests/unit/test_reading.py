@@ -13,9 +13,9 @@ from nbqueue.calls.keys.signing import Keyring
 from nbqueue.runtime.buffers import Gathering
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.messages import TaskMessage
-from nbqueue.worker.connections import Links
-from nbqueue.worker.tasks.attempt import Run
-from nbqueue.worker.tasks.large_arguments import Reading
+from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.tasks.attempt import Attempt
+from nbqueue.worker.tasks.large_arguments import LargeArguments
 
 KEYS = Keyring([b"k" * 32])
 ARGUMENTS = b"a" * 100_000
@@ -39,13 +39,13 @@ class Store:
         self.due.append(action)
 
 
-def read(store: Store) -> tuple[Reading, Run, list[Run]]:
+def read(store: Store) -> tuple[LargeArguments, Attempt, list[Attempt]]:
     beside, _ = beside_of([ARGUMENTS])
     payload = KEYS.sign_call(payloads.call_head(b"f" * 16, 0, None, beside), "a", "q", "t")
     message = TaskMessage(id="a", type="t", queue="q", payload=payload)
-    run = Run(1, "a", "q", message.SerializeToString(), message, "T", 1, 0, None, 0)
-    ready: list[Run] = []
-    reading = Reading(cast("Links", store), KEYS, ready.append)
+    run = Attempt(1, "a", "q", message.SerializeToString(), message, "T", 1, 0, None, 0)
+    ready: list[Attempt] = []
+    reading = LargeArguments(cast("WorkerConnections", store), KEYS, ready.append)
     assert reading.take(run)
     return reading, run, ready
 

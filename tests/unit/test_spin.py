@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nbqueue.runtime.busy_poll import Spin, limit_waits
+from nbqueue.runtime.busy_poll import BusyPoll, limit_waits
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_it_gets_what_is_there(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     theirs.send(b"word")
-    assert Spin().receive(ours, 100) == b"word"
+    assert BusyPoll().receive(ours, 100) == b"word"
 
 
 def test_it_gets_what_comes_in_time(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    spin = Spin(longest=10.0)
+    spin = BusyPoll(longest=10.0)
     threading.Timer(0.02, theirs.send, [b"late"]).start()
     assert spin.receive(ours, 100) == b"late"
 
@@ -36,14 +36,14 @@ def test_it_gets_what_comes_in_time(pair: tuple[socket.socket, socket.socket]) -
 def test_it_gets_the_end_of_a_connection(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     theirs.close()
-    assert Spin().receive(ours, 100) == b""
+    assert BusyPoll().receive(ours, 100) == b""
 
 
 def test_it_gives_up_and_then_sleeps_more_and_more_often(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, _ = pair
-    spin = Spin(longest=1e-6)
+    spin = BusyPoll(longest=1e-6)
     tried = []
     for _ in range(20):
         tried.append(spin.begin() != 0)
@@ -52,7 +52,7 @@ def test_it_gives_up_and_then_sleeps_more_and_more_often(
     # Awake, then asleep once, twice, four times, eight times in between.
     assert [i for i, awake in enumerate(tried) if awake] == [0, 2, 5, 10, 19]
     assert spin.receive(ours, 100) is None
-    spin = Spin(longest=1.0)
+    spin = BusyPoll(longest=1.0)
     spin.failed()
     assert spin.begin() == 0
     assert spin.begin() > time.monotonic_ns()
@@ -63,7 +63,7 @@ def test_it_gives_up_and_then_sleeps_more_and_more_often(
 
 
 def test_it_never_sleeps_for_good(pair: tuple[socket.socket, socket.socket]) -> None:
-    spin = Spin()
+    spin = BusyPoll()
     for _ in range(50):
         spin.failed()
     assert [spin.begin() != 0 for _ in range(65)] == [False] * 64 + [True]

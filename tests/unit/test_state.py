@@ -12,7 +12,7 @@ from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 from nbqueue.worker.tasks import decisions
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.decisions import Archive, Complete, Requeue, Retry, Revoke
 
 
@@ -24,9 +24,9 @@ class FakeCall:
         self.limits: Any = None
 
 
-def run(*, call: Any = None, lost: int = 0, stop_reason: int = 0, **fields: Any) -> Run:
+def run(*, call: Any = None, lost: int = 0, stop_reason: int = 0, **fields: Any) -> Attempt:
     message = TaskMessage(**{"id": "i", "type": "t", "queue": "q", "timeout": 60, **fields})
-    found = Run(1, "i", "q", b"", message, "Tt", 1, lost, None, 1_000_000)
+    found = Attempt(1, "i", "q", b"", message, "Tt", 1, lost, None, 1_000_000)
     found.call, found.stop_reason = call, stop_reason
     return found
 
@@ -167,7 +167,7 @@ def test_exact_limits_hold_while_the_message_agrees(
     assert (message.timeout, message.deadline) == (timeout, deadline)
     if "x" not in header and header.count("|") == 1 and len(header) < 20:
         call = run(call=FakeCall(), **fields)
-        call.call.limits = payloads.Limits(*map(int, header.split("|")))  # type: ignore[union-attr]
+        call.call.limits = payloads.Timeouts(*map(int, header.split("|")))  # type: ignore[union-attr]
         assert (call.timeout, call.deadline) == (timeout, deadline)
 
 

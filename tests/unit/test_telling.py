@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.client.completion.awaited_tasks import Outstanding
-from nbqueue.client.completion.dispatch import Telling
-from nbqueue.client.completion.missing_tasks import Departures
-from nbqueue.client.futures.outcome import GONE, End
+from nbqueue.client.completion.awaited_tasks import AwaitedTasks
+from nbqueue.client.completion.dispatch import EndDispatcher
+from nbqueue.client.completion.missing_tasks import MissingTasks
+from nbqueue.client.futures.outcome import GONE, RawOutcome
 from nbqueue.wire.keys import queue_keys
 
 ID = "own1"
@@ -27,7 +27,7 @@ class Told:
         self.ends: list[tuple[str, str]] = []
         self.came = threading.Event()
 
-    def _take(self, ends: Sequence[tuple[str, End]]) -> None:
+    def _take(self, ends: Sequence[tuple[str, RawOutcome]]) -> None:
         self.ends += [(task_id, end.state) for task_id, end in ends]
         self.came.set()
 
@@ -36,14 +36,14 @@ class Told:
 
 
 class Parts:
-    """A `Telling` whose store has nothing in it."""
+    """A `EndDispatcher` whose store has nothing in it."""
 
     def __init__(self, keyring: Keyring) -> None:
         self.lock = threading.Condition(threading.RLock())
-        self.tasks = Outstanding("own")
+        self.tasks = AwaitedTasks("own")
         leading: Any = None
         broker: Any = self
-        self.telling = Telling(
+        self.telling = EndDispatcher(
             self.tasks, self.lock, leading, lambda: broker, keyring, lambda: None
         )
 
@@ -78,7 +78,7 @@ def test_a_task_whose_end_is_still_to_be_looked_up_is_not_gone(parts: Parts) -> 
     told = Told()
     parts.tasks.expect("q", (ID,), told)
     parts.tasks.enter("q", (ID,), 0.0)
-    parts.telling._doubts.add("q", [(ID, End("deleted"))])
+    parts.telling._doubts.add("q", [(ID, RawOutcome("deleted"))])
     parts.telling.gone("q", [ID])
     assert told.ends == []
     parts.telling.check_announced(0.0)
@@ -87,7 +87,7 @@ def test_a_task_whose_end_is_still_to_be_looked_up_is_not_gone(parts: Parts) -> 
 
 def test_a_task_is_gone_once_what_was_announced_before_has_been_read(parts: Parts) -> None:
     told, heard = Told(), set[str]()
-    departures = Departures(parts.tasks)
+    departures = MissingTasks(parts.tasks)
     parts.tasks.expect("q", (ID,), told)
     departures.add({"q": [ID]})
     [channel] = [name for name in parts.tasks.channels if "gone" in name]

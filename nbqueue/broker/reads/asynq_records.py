@@ -15,7 +15,7 @@ from nbqueue.wire.keys import SCHEDULERS, SERVERS, WORKERS, scheduler_history
 T = TypeVar("T")
 
 
-class Reports:
+class AsynqRecords:
     """Reads records through a `Broker`. What cannot be read is left out."""
 
     def __init__(self, broker: Broker) -> None:

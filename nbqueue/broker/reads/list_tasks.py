@@ -12,7 +12,7 @@ from typing import Any
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.key_faults import DENIED, NOT_SERVED, queue_faults
-from nbqueue.broker.reads.needed_workers import Needs
+from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.reads.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
 from nbqueue.broker.reads.task_table import MessageFacts, TaskRow, TaskTable
@@ -351,7 +351,7 @@ class Listing:
 
     def _note_needs(self, table: TaskTable) -> None:
         """Have tasks that need a certain worker say so where others show their last error."""
-        needs = Needs(self._broker)
+        needs = NeededWorkers(self._broker)
         for i, parked in enumerate(table.parked):
             text = needs.text(table.queue[i], table.state[i], parked) if parked else ""
             if text:

@@ -9,7 +9,7 @@ from nbqueue.broker.commands.requirements import ask_capabilities, is_alive
 from nbqueue.requirements import NEED, needed_worker
 
 
-class Needs:
+class NeededWorkers:
     """Says what parked tasks wait for, asking the store once for each queue."""
 
     def __init__(self, broker: Broker) -> None:

@@ -13,7 +13,7 @@ from nbqueue.broker.commands import inspect
 from nbqueue.broker.commands.inspect import Counts
 from nbqueue.broker.reads.key_faults import faults_of_queues
 from nbqueue.broker.reads.models import DailyStats, QueueInfo, TaskInfo
-from nbqueue.broker.reads.needed_workers import Needs
+from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.reads.task_infos import INFO_FIELDS, NO_HASH, damaged_info, info_of
 from nbqueue.clock import from_ms
@@ -49,7 +49,7 @@ _MOST_NAMES = 20
 """How many queues an error names."""
 
 
-class Reader:
+class StoreReader:
     """Reads queues and tasks through a `Broker`."""
 
     def __init__(self, broker: Broker) -> None:
@@ -317,7 +317,7 @@ class Reader:
                 elif seconds is not None:
                     known[position] = int(seconds)
         now_ms = self._broker.clock.now_ms()
-        needs = Needs(self._broker)
+        needs = NeededWorkers(self._broker)
         return [
             damaged_info(queue, task_id, "", NO_HASH)
             if i in damaged

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from nbqueue.broker.reads.models import TaskInfo
-from nbqueue.broker.reads.needed_workers import Needs
+from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.broker.reads.task_rows import NO_MESSAGE
 from nbqueue.clock import from_ms
 from nbqueue.transport.script_call import decoded_number
@@ -43,7 +43,7 @@ def info_of(
     score: int | None,
     lease_until: float,
     now_ms: int,
-    needs: Needs,
+    needs: NeededWorkers,
 ) -> TaskInfo | None:
     """The task with these values of `INFO_FIELDS`; None if there is none.
 

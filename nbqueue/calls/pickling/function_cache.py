@@ -45,7 +45,7 @@ class _Entry(NamedTuple):
     made: Any
 
 
-class Kept(Generic[T]):
+class FunctionCache(Generic[T]):
     """What was made of the last functions, for as long as these do not change. Safe for threads.
 
     It keeps them alive, with what they use, which is all small; that is why they are few.

@@ -31,7 +31,7 @@ from nbqueue.calls.modules.needed_modules import Names, Needs
 from nbqueue.calls.modules.notebook_definitions import definitions, is_reader
 from nbqueue.calls.pickling import class_state, random_generators, reducers
 from nbqueue.calls.pickling.local_modules import installed_method, is_at, is_local, is_local_module
-from nbqueue.runtime.buffers import LARGE, Body, Pieces
+from nbqueue.runtime.buffers import LARGE, Body, ChunkedBytes
 
 PROTOCOL = 5
 
@@ -455,7 +455,7 @@ class Collector:
 
     def body(self) -> Body:
         """What was written; in one place if it is small."""
-        body = Pieces(*self._parts)
+        body = ChunkedBytes(*self._parts)
         return body if len(body) > LARGE else bytes(body)
 
 

@@ -10,7 +10,7 @@ from nbqueue.broker.commands import inspect, lifecycle
 from nbqueue.broker.commands.inspect import FAR, UNSIGNED, Moved
 from nbqueue.calls.cancellation import cancellation
 from nbqueue.client.cancelling.tasks_in_go import CANCELLABLE, cancel_running
-from nbqueue.client.futures.outcome import CANCELLED, End
+from nbqueue.client.futures.outcome import CANCELLED, RawOutcome
 from nbqueue.transport.script_call import ARCHIVE_CAP, Command
 from nbqueue.wire import fields, states
 from nbqueue.wire.keys import stored_keys
@@ -36,12 +36,12 @@ class Cancellation:
         self._session = session
         self._queue = queue
         self._text, self._unsigned = cancellation()
-        self._answers: dict[str, End | str] = {}
+        self._answers: dict[str, RawOutcome | str] = {}
         self._large: list[str] = []
         self._left = 0
         self._is_heard = False
 
-    def run(self, task_ids: Sequence[str], *, running: bool = True) -> dict[str, End | str]:
+    def run(self, task_ids: Sequence[str], *, running: bool = True) -> dict[str, RawOutcome | str]:
         """Cancel these tasks; see `Session.cancel`."""
         self._left = len(task_ids)
         broker, listener = self._session.broker, self._session.listener

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from nbqueue.client.futures.outcome import End
+from nbqueue.client.futures.outcome import RawOutcome
 from nbqueue.transport.script_call import Arg
 from nbqueue.wire import states
 from nbqueue.wire.keys import CANCEL_CHANNEL, stored_keys
@@ -35,7 +35,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _SLICE = 250
 
 
-def cancel_running(session: Session, queue: str, task_ids: Sequence[str]) -> dict[str, End | str]:
+def cancel_running(
+    session: Session, queue: str, task_ids: Sequence[str]
+) -> dict[str, RawOutcome | str]:
     """Ask the workers of these tasks to end them, and follow those that run in Go.
 
     Returns as `Session.cancel` those that left the state active, after `CANCEL_SECONDS` at most.
@@ -44,7 +46,7 @@ def cancel_running(session: Session, queue: str, task_ids: Sequence[str]) -> dic
     if left:
         _have_followed(session, queue, left)
     session.broker.call(*(("PUBLISH", CANCEL_CHANNEL, task_id) for task_id in task_ids))
-    answers: dict[str, End | str] = {}
+    answers: dict[str, RawOutcome | str] = {}
     if session.listener.is_this_thread():
         return answers  # it must not wait; what comes, the next look sees
     until, pause, never = time.monotonic() + CANCEL_SECONDS, _FIRST_PAUSE, threading.Event()

@@ -8,8 +8,8 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Protocol
 
 from nbqueue.broker.commands.look import MOST_LOOKED_AT
-from nbqueue.client.completion.poll_schedule import SLICE, Rounds
-from nbqueue.client.futures.outcome import End
+from nbqueue.client.completion.poll_schedule import SLICE, PollSchedule
+from nbqueue.client.futures.outcome import RawOutcome
 from nbqueue.wire.keys import stored_keys
 
 OWN_INTERVAL = 10.0
@@ -29,14 +29,14 @@ LOOK_SECONDS = 1.0
 class Sink(Protocol):
     """Who waits for tasks: a future for one, a group for many. Called by the listener's thread."""
 
-    def _take(self, ends: Sequence[tuple[str, End]]) -> None:
+    def _take(self, ends: Sequence[tuple[str, RawOutcome]]) -> None:
         """These tasks ended."""
 
     def _notice(self, task_id: str, state: str) -> None:
         """This task was seen in this state, which is not the last one."""
 
 
-class Outstanding:
+class AwaitedTasks:
     """See the module. Times are seconds on a monotonic clock.
 
     A task is *expected* before it is enqueued, so that no announcement is missed, and *entered*
@@ -60,9 +60,9 @@ class Outstanding:
         """Tasks with a chosen id that looks as if it had been made here."""
         self.cut_off: set[tuple[str, str]] = set()
         """Tasks whose cancelling here was interrupted: one that is gone was cancelled."""
-        self._own = Rounds(OWN_INTERVAL)
-        self._others = Rounds(OTHER_INTERVAL)
-        self._fresh = Rounds(FIRST_INTERVAL)
+        self._own = PollSchedule(OWN_INTERVAL)
+        self._others = PollSchedule(OTHER_INTERVAL)
+        self._fresh = PollSchedule(FIRST_INTERVAL)
         self._seen: dict[tuple[str, str], str] = {}
         self._suspects: deque[tuple[str, list[str]]] = deque()
         # When the next look would come if each came as late as it may.

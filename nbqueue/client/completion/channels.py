@@ -24,7 +24,7 @@ class Heard(Protocol):
     def hears(self, channel: str) -> bool: ...
 
 
-class Hearers:
+class ChannelListeners:
     """Safe for threads."""
 
     def __init__(self) -> None:

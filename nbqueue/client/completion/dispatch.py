@@ -12,13 +12,13 @@ from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands.look import look
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.calls.payloads import beside_result
-from nbqueue.client.completion.awaited_tasks import Outstanding, Sink
-from nbqueue.client.completion.inline_read import Leading
-from nbqueue.client.completion.unconfirmed_ends import Announced, Doubts
+from nbqueue.client.completion.awaited_tasks import AwaitedTasks, Sink
+from nbqueue.client.completion.inline_read import InlineRead
+from nbqueue.client.completion.unconfirmed_ends import Announced, UnconfirmedEnds
 from nbqueue.client.futures.outcome import (
     CANCELLED,
     GONE,
-    End,
+    RawOutcome,
     broken,
     end_as,
     read_announcement,
@@ -31,14 +31,14 @@ _ENDS_AT_ONCE = 64
 _log = logging.getLogger("nbqueue.client")
 
 
-class Telling:
+class EndDispatcher:
     """Called by whichever thread reads from the connection, but for `end_all`."""
 
     def __init__(
         self,
-        tasks: Outstanding,
+        tasks: AwaitedTasks,
         lock: threading.Condition,
-        leading: Leading,
+        leading: InlineRead,
         broker: Callable[[], Broker],
         keyring: Keyring,
         on_later: Callable[[], None],
@@ -51,15 +51,15 @@ class Telling:
         self._broker = broker
         self._keyring = keyring
         self._on_later = on_later
-        self._doubts = Doubts()
-        self._untold: list[tuple[Sink, list[tuple[str, End]]]] = []
+        self._doubts = UnconfirmedEnds()
+        self._untold: list[tuple[Sink, list[tuple[str, RawOutcome]]]] = []
 
     @property
-    def untold(self) -> list[tuple[Sink, list[tuple[str, End]]]]:
+    def untold(self) -> list[tuple[Sink, list[tuple[str, RawOutcome]]]]:
         """What is known and was not told yet."""
         return list(self._untold)
 
-    def inherit(self, untold: list[tuple[Sink, list[tuple[str, End]]]]) -> None:
+    def inherit(self, untold: list[tuple[Sink, list[tuple[str, RawOutcome]]]]) -> None:
         """Tell this next: the process that was about to is the parent of this one."""
         self._untold += untold
 
@@ -76,7 +76,7 @@ class Telling:
             _log.warning("a message on %s could not be read", channel)
             return
         tasks, certain = self._tasks, []
-        doubtful: list[tuple[str, End | None]] = []
+        doubtful: list[tuple[str, RawOutcome | None]] = []
         # The sender of a task holds the lock until its sink is registered; the task may end before.
         with self._lock:
             waited_for = tasks.ids_in(queue)
@@ -120,7 +120,7 @@ class Telling:
         with self._lock:
             ids = [i for i in announced if self._tasks.sink_of(queue, i) is not None]
         found = self._broker().endings(queue, ids) if ids else []
-        ends: list[tuple[str, End]] = []
+        ends: list[tuple[str, RawOutcome]] = []
         unwritten: Announced = {}
         for task_id, ending in zip(ids, found, strict=True):
             end, said = end_as(ending), announced[task_id]
@@ -143,7 +143,7 @@ class Telling:
         Returns those that are gone, by queue: see `gone`.
         """
         broker = self._broker()
-        ended: dict[str, list[tuple[str, End]]] = {}
+        ended: dict[str, list[tuple[str, RawOutcome]]] = {}
         gone: dict[str, list[str]] = {}
         unread: dict[str, list[str]] = {}
         for queue, task_id, state, ending in broker.run(look(tasks)):
@@ -174,7 +174,7 @@ class Telling:
         """Tell that these are gone, except those whose end was announced and is being looked up."""
         with self._lock:
             task_ids = [i for i in task_ids if not self._doubts.has(queue, i)]
-        self._tell(queue, [(task_id, End(GONE)) for task_id in task_ids])
+        self._tell(queue, [(task_id, RawOutcome(GONE)) for task_id in task_ids])
 
     def _tell_what_came(self, queue: str, ended: Sequence[str]) -> None:
         """Tell of tasks that ended, one at a time if they are large: each is told once read."""
@@ -185,15 +185,15 @@ class Telling:
             # What has not ended after all, or again not, a later round will find.
             self._tell(queue, [(i, end) for i, end in ends if end is not None])
 
-    def end_all(self, end: Callable[[str], End]) -> None:
+    def end_all(self, end: Callable[[str], RawOutcome]) -> None:
         """Tell everybody that his task has this end."""
         with self._lock:
             outstanding = self._tasks.all()
         for queue, task_id, _ in outstanding:
             self._tell(queue, [(task_id, end(task_id))])
 
-    def _tell(self, queue: str, ends: Sequence[tuple[str, End]]) -> None:
-        by_sink: dict[Sink, list[tuple[str, End]]] = {}
+    def _tell(self, queue: str, ends: Sequence[tuple[str, RawOutcome]]) -> None:
+        by_sink: dict[Sink, list[tuple[str, RawOutcome]]] = {}
         with self._lock:
             for task_id, end in ends:
                 sink = self._tasks.pop(queue, task_id)

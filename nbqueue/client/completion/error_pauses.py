@@ -16,7 +16,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _log = logging.getLogger("nbqueue.client")
 
 
-class Trouble:
+class ErrorPauses:
     """Decides for the thread of a listener how long to pause, and when to give up.
 
     A store that is away or refuses is waited for without end, as it may come back with all tasks.

@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable
 
 from nbqueue.client.completion.subscription import Subscription
-from nbqueue.client.futures.waits import InterruptLater
+from nbqueue.client.futures.waits import DeferredInterrupt
 from nbqueue.errors import StoreError
-from nbqueue.runtime.busy_poll import Spin, offer_cpu
-from nbqueue.transport.nonblocking import LinkLost
+from nbqueue.runtime.busy_poll import BusyPoll, offer_cpu
+from nbqueue.transport.nonblocking import ConnectionLost
 
 _LEAD_SECONDS = 0.002
 _PARKED_SECONDS = 0.02
 
 
-class Leading:
+class InlineRead:
     """Who reads from the listener's connection: its thread, or for a moment a thread that leads.
 
     The end of a short task comes sooner than one thread could be woken by the store, and another
@@ -37,7 +37,7 @@ class Leading:
         self._wake_thread = wake_thread
         self._led_until = 0.0
         self._is_doubtful = False
-        self._spin = Spin(_LEAD_SECONDS)
+        self._spin = BusyPoll(_LEAD_SECONDS)
 
     def lead(self, is_over: Callable[[], bool]) -> None:
         """Read what comes, awake, until ``is_over``; not for long, and not if another does."""
@@ -47,7 +47,7 @@ class Leading:
         until = self._spin.begin()
         if not until:
             return
-        with InterruptLater():
+        with DeferredInterrupt():
             self._lead(link, is_over, until)
 
     def _lead(self, link: Subscription, is_over: Callable[[], bool], until: int) -> None:
@@ -67,7 +67,7 @@ class Leading:
             else:
                 self._spin.helped()
                 return
-        except (LinkLost, StoreError, OSError):
+        except (ConnectionLost, StoreError, OSError):
             pass  # the thread will find the same
         except BaseException:
             # By another signal, say, anywhere: what came may be lost, and must be looked for.

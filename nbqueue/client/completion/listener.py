@@ -19,22 +19,22 @@ from typing import TypeVar
 
 from nbqueue.broker.broker import Broker
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.client.completion.awaited_tasks import Outstanding, Sink
-from nbqueue.client.completion.channels import Hearers, Tell
-from nbqueue.client.completion.dispatch import Telling
-from nbqueue.client.completion.error_pauses import Trouble
-from nbqueue.client.completion.inline_read import Leading
-from nbqueue.client.completion.local_cancellations import Cancelling
-from nbqueue.client.completion.missing_tasks import Departures
-from nbqueue.client.completion.polled_channels import ASK_SECONDS, Asking
-from nbqueue.client.completion.registration import Sending
-from nbqueue.client.completion.selector import Alarm
+from nbqueue.client.completion.awaited_tasks import AwaitedTasks, Sink
+from nbqueue.client.completion.channels import ChannelListeners, Tell
+from nbqueue.client.completion.dispatch import EndDispatcher
+from nbqueue.client.completion.error_pauses import ErrorPauses
+from nbqueue.client.completion.inline_read import InlineRead
+from nbqueue.client.completion.local_cancellations import LocalCancellations
+from nbqueue.client.completion.missing_tasks import MissingTasks
+from nbqueue.client.completion.polled_channels import ASK_SECONDS, PolledChannels
+from nbqueue.client.completion.registration import Registration
+from nbqueue.client.completion.selector import WakeableSelector
 from nbqueue.client.completion.subscription import CHECK_SECONDS, Subscription
-from nbqueue.client.futures.outcome import GONE, End, broken
+from nbqueue.client.futures.outcome import GONE, RawOutcome, broken
 from nbqueue.client.futures.waits import wait_for
 from nbqueue.errors import StoreError
 from nbqueue.store.connection import Store
-from nbqueue.transport.nonblocking import LinkLost
+from nbqueue.transport.nonblocking import ConnectionLost
 from nbqueue.wire.keys import stored_keys
 
 S = TypeVar("S", bound=Sink)
@@ -44,15 +44,15 @@ _CONFIRM_SECONDS = 2.0
 _log = logging.getLogger("nbqueue.client")
 
 
-class Listener:
+class CompletionListener:
     """See the module. Everything public may be called from any thread."""
 
     def __init__(self, store: Store, own_prefix: str, keyring: Keyring) -> None:
         self._store = store
         self._keyring = keyring
-        self._tasks = Outstanding(own_prefix)
+        self._tasks = AwaitedTasks(own_prefix)
         self._stopping = False
-        self._end_when_stopped: Callable[[str], End] | None = None
+        self._end_when_stopped: Callable[[str], RawOutcome] | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -61,17 +61,19 @@ class Listener:
         self._mutex = threading.RLock()
         self._lock = threading.Condition(self._mutex)
         self._thread: threading.Thread | None = None
-        self._alarm: Alarm | None = None
+        self._alarm: WakeableSelector | None = None
         self._link: Subscription | None = None
         self._broker: Broker | None = None
         self._generation = 0
         self._askers = 0
-        self._hearers = Hearers()
-        self._asking = Asking(self._store, self._tasks, self._hearers)
-        self._departures = Departures(self._tasks)
-        self._leading = Leading(lambda: self._link, self._wake_thread)
-        self.cancelling = Cancelling(self._tasks, self._mutex, self._lock.notify_all, self._wake)
-        self._telling = Telling(
+        self._hearers = ChannelListeners()
+        self._asking = PolledChannels(self._store, self._tasks, self._hearers)
+        self._departures = MissingTasks(self._tasks)
+        self._leading = InlineRead(lambda: self._link, self._wake_thread)
+        self.cancelling = LocalCancellations(
+            self._tasks, self._mutex, self._lock.notify_all, self._wake
+        )
+        self._telling = EndDispatcher(
             self._tasks,
             self._lock,
             self._leading,
@@ -95,7 +97,7 @@ class Listener:
             self._tasks.expect(queue, task_ids, sink)
             return generation
 
-    def sending(self, queue: str, task_id: str, make: Callable[[], S]) -> Sending[S]:
+    def sending(self, queue: str, task_id: str, make: Callable[[], S]) -> Registration[S]:
         """The same for one task, whose sink is made by ``make`` once it was sent; see there."""
 
         channel = stored_keys(queue).end_channel(task_id)
@@ -111,7 +113,7 @@ class Listener:
         def expect(sink: S) -> None:
             self._tasks.expect(queue, (task_id,), sink)
 
-        return Sending(self._mutex, heard_on, expect, make)
+        return Registration(self._mutex, heard_on, expect, make)
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> int | None:
         """The same for a task whose id somebody chose, so that one of this id may exist.
@@ -141,7 +143,7 @@ class Listener:
                 self._tasks.leave(channel)
         sink = self.claim(queue, task_id)
         if sink is not None:
-            sink._take(((task_id, End(GONE)),))
+            sink._take(((task_id, RawOutcome(GONE)),))
 
     def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         """Do not tell ``sink`` of these tasks: they were not enqueued."""
@@ -233,7 +235,7 @@ class Listener:
         if not self.is_this_thread():
             self._leading.lead(is_over)
 
-    def stop(self, end: Callable[[str], End] | None = None, *, wait: bool = True) -> None:
+    def stop(self, end: Callable[[str], RawOutcome] | None = None, *, wait: bool = True) -> None:
         """Stop, and let what is outstanding have this end. Twice is harmless."""
         with self._mutex:
             self._stopping = True
@@ -273,7 +275,7 @@ class Listener:
         if self._stopping:
             return
         if self._thread is None:
-            self._alarm = Alarm()
+            self._alarm = WakeableSelector()
             self._thread = threading.Thread(
                 target=self._run, args=(self._alarm,), name="nbqueue-listener", daemon=True
             )
@@ -300,8 +302,8 @@ class Listener:
 
     # --- The thread ----------------------------------------------------------------------------
 
-    def _run(self, alarm: Alarm) -> None:
-        trouble = Trouble(self._store.url.redacted)
+    def _run(self, alarm: WakeableSelector) -> None:
+        trouble = ErrorPauses(self._store.url.redacted)
         try:
             self._telling.tell_untold()
             while not self._stopping:
@@ -309,10 +311,10 @@ class Listener:
                     if self._turn(alarm):
                         trouble.is_over()
                     continue
-                except (LinkLost, StoreError, OSError) as error:
+                except (ConnectionLost, StoreError, OSError) as error:
                     self._disconnect()
                     if trouble.away(error):
-                        self._telling.end_all(lambda _, error=error: End("", error=error))  # type: ignore[misc]
+                        self._telling.end_all(lambda _, error=error: RawOutcome("", error=error))  # type: ignore[misc]
                 except Exception as error:
                     # A fault of ours: whoever waits must learn of it rather than wait for ever.
                     self._disconnect()
@@ -327,7 +329,7 @@ class Listener:
                 self._alarm = None
                 alarm.close()
 
-    def _turn(self, alarm: Alarm) -> bool:
+    def _turn(self, alarm: WakeableSelector) -> bool:
         """One round of the loop: connect, subscribe, look, wait for something to happen, read.
 
         Returns whether all is well: subscribed, and what was asked then was answered.
@@ -344,7 +346,7 @@ class Listener:
             link.follow(self._hearers.channels(self._tasks.channels))
         if self._leading.take_doubt():
             self._telling.tell_untold()
-            raise LinkLost("a thread was interrupted while it read")
+            raise ConnectionLost("a thread was interrupted while it read")
         link.check_alive()
         link.flush()
         self._hearers.greet(self._asking if link.is_deaf else link, self._own_broker)

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from nbqueue.client.completion.awaited_tasks import Outstanding
-from nbqueue.client.futures.outcome import End
+from nbqueue.client.completion.awaited_tasks import AwaitedTasks
+from nbqueue.client.futures.outcome import RawOutcome
 
 
-class Cancelling:
+class LocalCancellations:
     """Keeps tasks that are gone, as they are cancelled here, from being taken for deleted ones."""
 
     def __init__(
         self,
-        tasks: Outstanding,
+        tasks: AwaitedTasks,
         mutex: AbstractContextManager[Any],
         notify: Callable[[], None],
         wake: Callable[[], None],
@@ -29,12 +29,12 @@ class Cancelling:
 
     @contextmanager
     def of(
-        self, queue: str, task_ids: Sequence[str], answers: Mapping[str, End | str]
+        self, queue: str, task_ids: Sequence[str], answers: Mapping[str, RawOutcome | str]
     ) -> Iterator[None]:
         """While these tasks are cancelled, none that is gone is taken for one that was deleted.
 
-        At the end, those with an `End` among ``answers`` end for whoever waits for them here. After
-        an interruption the others are looked at: scripts that were sent may have run.
+        At the end, those with a `RawOutcome` among ``answers`` end for the futures of this client.
+        After an interruption the others are looked at: scripts that were sent may have run.
         """
         places = {(queue, task_id) for task_id in task_ids}
         with self._mutex:
@@ -53,8 +53,8 @@ class Cancelling:
                 self._tasks.cancelling -= places
             self._wake()
 
-    def _end(self, queue: str, answers: Mapping[str, End | str]) -> None:
-        ends = {i: answer for i, answer in answers.items() if isinstance(answer, End)}
+    def _end(self, queue: str, answers: Mapping[str, RawOutcome | str]) -> None:
+        ends = {i: answer for i, answer in answers.items() if isinstance(answer, RawOutcome)}
         with self._mutex:
             sinks = self._tasks.pop_all(queue, ends)
             self._notify()

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
-from nbqueue.client.completion.awaited_tasks import Outstanding
+from nbqueue.client.completion.awaited_tasks import AwaitedTasks
 from nbqueue.wire.keys import stored_keys
 
 
-class Departures:
+class MissingTasks:
     """Not safe for threads: the listener's lock guards it."""
 
-    def __init__(self, tasks: Outstanding) -> None:
+    def __init__(self, tasks: AwaitedTasks) -> None:
         self._tasks = tasks
         self._numbers = count()
         self._by_channel: dict[str, tuple[str, Sequence[str]]] = {}

@@ -9,7 +9,7 @@ SLICE = 1_000
 """The most tasks that are looked at in one go."""
 
 
-class Rounds:
+class PollSchedule:
     """A queue of slices of tasks: each comes up ``interval`` seconds after it was put in.
 
     Whoever takes a slice out looks at its tasks, and puts back those that are still outstanding.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 
-from nbqueue.client.completion.awaited_tasks import Outstanding
-from nbqueue.client.completion.channels import Hearers
+from nbqueue.client.completion.awaited_tasks import AwaitedTasks
+from nbqueue.client.completion.channels import ChannelListeners
 from nbqueue.store.connection import Store
-from nbqueue.store.rights import CHANNELS, Missing, slower
+from nbqueue.store.rights import CHANNELS, MissingRights, slower
 
 ASK_SECONDS = 0.5
 _ASKED_A_SECOND = 5_000
@@ -16,10 +16,10 @@ _ASKED_A_SECOND = 5_000
 _log = logging.getLogger("nbqueue.client")
 
 
-class Asking:
+class PolledChannels:
     """Has all that is waited for looked at twice a second, and less often where that is much."""
 
-    def __init__(self, store: Store, tasks: Outstanding, hearers: Hearers) -> None:
+    def __init__(self, store: Store, tasks: AwaitedTasks, hearers: ChannelListeners) -> None:
         self._store = store
         self._tasks = tasks
         self._hearers = hearers
@@ -35,7 +35,7 @@ class Asking:
         """Have it looked at if it is time. The caller holds the lock of the tasks."""
         if not self._is_said:
             self._is_said = True
-            _log.warning("%s", slower(self._store.url, Missing(channels=CHANNELS[:2])))
+            _log.warning("%s", slower(self._store.url, MissingRights(channels=CHANNELS[:2])))
         now = time.monotonic()
         if now >= self._next_at:
             self._tasks.suspect_all(now)

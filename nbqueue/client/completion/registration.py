@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 S = TypeVar("S")
 
 
-class Sending(Generic[S]):
+class Registration(Generic[S]):
     """What is to be done around the sending of one task: at its end, while the store works, its
     sink is made.
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from nbqueue.client.completion.subscription import Subscription
-from nbqueue.runtime.wakeup import Bell
+from nbqueue.runtime.wakeup import Wakeup
 
 # Neither takes a file descriptor of its own, nor fails for numbers above 1023 where there is poll.
 _Selector: type[selectors.BaseSelector] = getattr(
@@ -15,11 +15,11 @@ _Selector: type[selectors.BaseSelector] = getattr(
 )
 
 
-class Alarm:
+class WakeableSelector:
     """Only its owner calls `wait` and `close`; `ring` is for any thread."""
 
     def __init__(self) -> None:
-        self._bell = Bell()
+        self._bell = Wakeup()
         self._selector = _Selector()
         self._selector.register(self._bell, selectors.EVENT_READ, self)
         self._link: Subscription | None = None

@@ -11,18 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-from nbqueue.client.futures.outcome import End
+from nbqueue.client.futures.outcome import RawOutcome
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 MOST_AT_ONCE = 64
 """The most tasks that one look asks about."""
 
-Announced = dict[str, "End | None"]
+Announced = dict[str, "RawOutcome | None"]
 """What was announced of each task; None where the announcement leaves it to the store."""
 
 
-class Doubts:
+class UnconfirmedEnds:
     """Times are seconds on a monotonic clock."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Doubts:
         self._pause = 0.0
         self._next_at = 0.0
 
-    def add(self, queue: str, ends: Iterable[tuple[str, End | None]]) -> None:
+    def add(self, queue: str, ends: Iterable[tuple[str, RawOutcome | None]]) -> None:
         """Note announcements. The latest one for a task counts."""
         self._by_queue.setdefault(queue, {}).update(ends)
 

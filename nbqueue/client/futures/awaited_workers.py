@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.reads.needed_workers import Needs
+from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.errors import StoreError
 from nbqueue.wire import fields
 from nbqueue.wire.keys import queue_keys
@@ -39,7 +39,7 @@ def needed_by(session: Session | None, queue: str, task_ids: Sequence[str]) -> s
             ("HMGET", keys.task(task_id), fields.STATE, fields.PARKED)
             for task_id in task_ids[:_MOST_ASKED]
         ]
-        needs = Needs(broker)
+        needs = NeededWorkers(broker)
         texts = (
             needs.text(queue, (state or b"").decode("utf-8", "replace"), parked)
             for state, parked in broker.call(*asked)

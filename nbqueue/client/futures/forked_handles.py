@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from nbqueue.client.completion.listener import Listener
+from nbqueue.client.completion.listener import CompletionListener
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group import TaskGroup
-from nbqueue.client.futures.waits import AsyncWaiters, Selective
+from nbqueue.client.futures.waits import AsyncWaiters, SelectiveCondition
 from nbqueue.runtime.forks import InheritedLock
 
 T = TypeVar("T")
@@ -23,14 +23,14 @@ _HOLD_SECONDS = 1.0
 """How long a fork waits for other threads to come to an end of what they do."""
 
 
-def hold_while_forking(listeners: Callable[[], Iterable[Listener]]) -> None:
+def hold_while_forking(listeners: Callable[[], Iterable[CompletionListener]]) -> None:
     """Let other threads change nothing of these while this process forks."""
     if not hasattr(os, "register_at_fork"):
         return
     forking = threading.local()
 
     def before() -> None:
-        found = [each for each in listeners() if isinstance(each, Listener)]
+        found = [each for each in listeners() if isinstance(each, CompletionListener)]
         forking.held = [each for each in found if each._mutex.acquire(timeout=_HOLD_SECONDS)]
 
     def after() -> None:
@@ -40,9 +40,9 @@ def hold_while_forking(listeners: Callable[[], Iterable[Listener]]) -> None:
     os.register_at_fork(before=before, after_in_parent=after)
 
 
-def inherit(listener: Listener, own_prefix: str) -> None:
+def inherit(listener: CompletionListener, own_prefix: str) -> None:
     """Make the listener of a parent one of this process, whose tasks have ids with this prefix."""
-    if not isinstance(listener, Listener):
+    if not isinstance(listener, CompletionListener):
         return
     tasks, untold = listener._tasks, listener._telling.untold
     tasks.inherit(own_prefix)
@@ -117,7 +117,7 @@ def _inherit_group(group: TaskGroup[Any], resume: Callable[[], None]) -> bool:
     group.__class__ = InheritedGroup
     assert isinstance(group, InheritedGroup)
     group._resume = resume
-    group._changed = Selective(InheritedLock(resume))
+    group._changed = SelectiveCondition(InheritedLock(resume))
     group._async_waiters = AsyncWaiters()
     group._callbacks = []
     # A thread of the parent may have been about to take in ends.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbqueue.client.cancelling.tasks_in_go import CANCEL_SECONDS, CANCELLABLE
 from nbqueue.client.futures.awaited_workers import needed_by
-from nbqueue.client.futures.outcome import GONE, End, Outcome, end_of, gone
+from nbqueue.client.futures.outcome import GONE, Outcome, RawOutcome, end_of, gone
 from nbqueue.client.futures.seen_state import SeenState
-from nbqueue.client.futures.task_facts import About
+from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.futures.waits import AsyncWaiters, WaitTimeout, is_asked_by_asyncio, seconds_of
 from nbqueue.client.live.display import awaited_shown, bundle_of, show_live, wait_shown
 from nbqueue.durations import Duration
@@ -44,7 +44,7 @@ class TaskFuture(concurrent.futures.Future[T]):
     receives results: a callback must not wait for another task.
     """
 
-    def __init__(self, session: Session | None, about: About, place: str = "") -> None:
+    def __init__(self, session: Session | None, about: TaskFacts, place: str = "") -> None:
         super().__init__()
         self._session = session
         self._about = about
@@ -239,7 +239,7 @@ class TaskFuture(concurrent.futures.Future[T]):
             return self.cancelled()
         session = self._attached()
         answer = session.cancel(self.queue, (self.id,))[self.id]
-        if isinstance(answer, End):
+        if isinstance(answer, RawOutcome):
             self._end_now(answer)
         elif answer == states.ACTIVE:
             self._seen.note(answer)
@@ -255,14 +255,14 @@ class TaskFuture(concurrent.futures.Future[T]):
         """True if the task is known to have been cancelled."""
         return self._state in ("CANCELLED", "CANCELLED_AND_NOTIFIED")
 
-    def _end_now(self, end: End) -> None:
+    def _end_now(self, end: RawOutcome) -> None:
         """End in this thread, as the listener would do when it hears of it."""
         assert self._session is not None
         sink: Any = self._session.listener.claim(self.queue, self.id)
         # That of a group's task is the group, which tells us.
         (self if sink is None else sink)._take(((self.id, end),))
 
-    def _take(self, ends: Sequence[tuple[str, End]]) -> None:
+    def _take(self, ends: Sequence[tuple[str, RawOutcome]]) -> None:
         assert self._session is not None
         how = self._about.is_call, self._about.is_json
         for task_id, end in ends:
@@ -275,7 +275,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         if self._is_cancelling and state in CANCELLABLE and self._session is not None:
             # It ran in Go, which retries what was cancelled.
             answer = self._session.cancel(self.queue, (self.id,), running=False)[self.id]
-            if isinstance(answer, End):
+            if isinstance(answer, RawOutcome):
                 self._end_now(answer)
 
     def _settle(self, outcome: Outcome) -> None:
@@ -391,16 +391,16 @@ def revive(
     Pickles hold no password and no key. The future attaches to an open client of that store, if
     this process has one; else, when it is first waited for, to a new one (see `session_at`).
     """
-    return _revived(place, About(task_id, queue, type, name, is_call, is_json))
+    return _revived(place, TaskFacts(task_id, queue, type, name, is_call, is_json))
 
 
 @pickled_as("nbqueue.client.futures")
 def revive_kept(place: str, *about: Any) -> TaskFuture[Any]:
     """Make the future of a message that has a retention, as `revive` does."""
-    return _revived(place, About(*about)._replace(is_kept=True))
+    return _revived(place, TaskFacts(*about)._replace(is_kept=True))
 
 
-def _revived(place: str, about: About) -> TaskFuture[Any]:
+def _revived(place: str, about: TaskFacts) -> TaskFuture[Any]:
     from nbqueue.client.session import open_session
 
     session = open_session(place)
@@ -409,7 +409,7 @@ def _revived(place: str, about: About) -> TaskFuture[Any]:
     return attach(session, about)
 
 
-def attach(session: Session, about: About) -> TaskFuture[Any]:
+def attach(session: Session, about: TaskFacts) -> TaskFuture[Any]:
     """The future of a task that lies in the store: the one that waits for it, or a new one."""
     future: TaskFuture[Any] = TaskFuture(session, about)
     waiting = session.listener.watch(about.queue, about.task_id, future)

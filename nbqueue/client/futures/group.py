@@ -13,11 +13,11 @@ from nbqueue.client.cancelling.tasks_in_go import CANCEL_SECONDS
 from nbqueue.client.futures.awaited_workers import needed_by
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.members import Completions, Futures, InOrder
-from nbqueue.client.futures.outcome import End, Outcome
-from nbqueue.client.futures.task_facts import About
+from nbqueue.client.futures.outcome import Outcome, RawOutcome
+from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.futures.waits import (
     AsyncWaiters,
-    Selective,
+    SelectiveCondition,
     WaitTimeout,
     in_time,
     is_awaited,
@@ -68,7 +68,7 @@ class TaskGroup(Generic[T]):
     when read. As with a `TaskFuture`, ending a wait never cancels a task; `cancel` does.
     """
 
-    def __init__(self, session: Session, group_id: str, about: About) -> None:
+    def __init__(self, session: Session, group_id: str, about: TaskFacts) -> None:
         self.id = group_id
         self._session = session
         self._about = about
@@ -78,7 +78,7 @@ class TaskGroup(Generic[T]):
         self._ended: list[int] = []
         self._futures: dict[int, TaskFuture[T]] = {}
         self._failed = self._cancelled = 0
-        self._changed = Selective()
+        self._changed = SelectiveCondition()
         self._async_waiters = AsyncWaiters()
         self._callbacks: list[Callable[[TaskGroup[T]], object]] = []
         self._until: float | None = None
@@ -346,7 +346,7 @@ class TaskGroup(Generic[T]):
             self._outcomes.extend([None] * len(task_ids))
             self._index.update(zip(task_ids, range(first, len(self._ids)), strict=True))
 
-    def _take(self, ends: Sequence[tuple[str, End]]) -> None:
+    def _take(self, ends: Sequence[tuple[str, RawOutcome]]) -> None:
         how = self._about.is_call, self._about.is_json
         found = [(i, self._session.outcome(i, end, *how)) for i, end in ends]
         settled: list[tuple[TaskFuture[T], Outcome]] = []

@@ -51,7 +51,7 @@ def _renew_lock() -> None:
 in_children(_renew_lock)
 
 
-class End(NamedTuple):
+class RawOutcome(NamedTuple):
     """The end of a task as it was told or found, not yet looked into.
 
     ``body`` is the result of a completed task and the exception of an archived one, ``text`` what
@@ -68,7 +68,7 @@ class End(NamedTuple):
     value: memoryview | None = None
 
 
-CANCELLED: Final = End(states.ARCHIVED, error=TaskCancelled("the task was cancelled"))
+CANCELLED: Final = RawOutcome(states.ARCHIVED, error=TaskCancelled("the task was cancelled"))
 """The end of all tasks that this client cancelled. Each raises an exception of its own."""
 
 
@@ -89,7 +89,7 @@ class Outcome:
     def __init__(
         self,
         task_id: str,
-        end: End,
+        end: RawOutcome,
         keyring: Keyring,
         is_call: bool = True,
         is_json: bool = False,
@@ -103,7 +103,7 @@ class Outcome:
         elif end.state == REMOVED:
             self.state = DELETED
         self._task_id = task_id
-        self._end: End | None = end
+        self._end: RawOutcome | None = end
         self._keyring = keyring
         self._is_call = is_call
         self._is_json = is_json
@@ -155,7 +155,7 @@ class Outcome:
         assert self._loaded is not None
         return self._loaded
 
-    def _load(self, end: End) -> tuple[Any, Exception | None]:
+    def _load(self, end: RawOutcome) -> tuple[Any, Exception | None]:
         if end is CANCELLED:
             return None, TaskCancelled("the task was cancelled", self._task_id)
         if end.error is not None:
@@ -208,13 +208,13 @@ class Outcome:
         return failed
 
 
-def read_announcement(data: bytes) -> tuple[list[tuple[str, End]], list[str]]:
+def read_announcement(data: bytes) -> tuple[list[tuple[str, RawOutcome]], list[str]]:
     """Return the ends in a message of ``announce.lua``, and the tasks to be read from the store.
 
     These are the ones whose result was too large to announce, and those that were archived
     without an exception: what is known of the error then lies in the task's message.
     """
-    ends: list[tuple[str, End]] = []
+    ends: list[tuple[str, RawOutcome]] = []
     unread: list[str] = []
     at, size = 0, _ONE_END.size
     while at < len(data):
@@ -229,40 +229,42 @@ def read_announcement(data: bytes) -> tuple[list[tuple[str, End]], list[str]]:
             unread.append(task_id)
         else:
             # One for each task: not by the function in Python that a class of named tuples has.
-            end = tuple.__new__(End, (state, data[middle:at], "", None, None))
+            end = tuple.__new__(RawOutcome, (state, data[middle:at], "", None, None))
             ends.append((task_id, end))
     return ends, unread
 
 
-def verified(end: End, task_id: str, keyring: Keyring) -> End | None:
+def verified(end: RawOutcome, task_id: str, keyring: Keyring) -> RawOutcome | None:
     """Return an announced ``end`` if a holder of the key signed the result in it, else None."""
     if end.state not in (states.COMPLETED, DELETED):
         return None  # the error of an attempt is signed, too, and the task may be tried again
     value = keyring.verify_value(end.body, task_id)
-    return None if value is None else tuple.__new__(End, (end.state, end.body, "", None, value))
+    return (
+        None if value is None else tuple.__new__(RawOutcome, (end.state, end.body, "", None, value))
+    )
 
 
-def end_of(record: TaskRecord | None) -> End:
+def end_of(record: TaskRecord | None) -> RawOutcome:
     """The end of a task that is known to have ended, from what the store holds of it."""
     if record is None:
-        return End(GONE)
+        return RawOutcome(GONE)
     if record.state == states.COMPLETED:
-        return End(record.state, record.result or b"")
-    return End(states.ARCHIVED, record.error or b"", record.message.error_msg)
+        return RawOutcome(record.state, record.result or b"")
+    return RawOutcome(states.ARCHIVED, record.error or b"", record.message.error_msg)
 
 
-def end_as(ending: Ending | None) -> End | None:
+def end_as(ending: Ending | None) -> RawOutcome | None:
     """The same of a task that may not have ended: then None."""
     if ending is None:
-        return End(GONE)
+        return RawOutcome(GONE)
     if ending.state == states.COMPLETED:
-        return End(ending.state, ending.result)
+        return RawOutcome(ending.state, ending.result)
     if ending.state == states.ARCHIVED:
-        return End(ending.state, ending.error, ending.error_text)
+        return RawOutcome(ending.state, ending.error, ending.error_text)
     return None
 
 
-def gone(task_id: str, *, is_kept: bool, last_state: str) -> End:
+def gone(task_id: str, *, is_kept: bool, last_state: str) -> RawOutcome:
     """The end of a message that is gone from the store, with no word of why.
 
     ``is_kept``: it has a retention, so it would still be there if it had completed just now.
@@ -273,15 +275,15 @@ def gone(task_id: str, *, is_kept: bool, last_state: str) -> End:
             f"task {task_id} has left its aggregation group: a program in Go made one task of the "
             "group, and tells nobody its id; or the task was deleted"
         )
-        return End(REMOVED, text=text)
-    return End(REMOVED if is_kept else GONE)
+        return RawOutcome(REMOVED, text=text)
+    return RawOutcome(REMOVED if is_kept else GONE)
 
 
-def broken(task_id: str, error: BaseException) -> End:
+def broken(task_id: str, error: BaseException) -> RawOutcome:
     """The end of the waiting for a task when the code that waits has a fault."""
     fault = NbqueueError(
         f"waiting for task {task_id} failed within nbqueue ({type(error).__name__}: {error}); the "
         f"task goes on, and q.get({task_id!r}) waits for it anew"
     )
     fault.__cause__ = error
-    return End("", error=fault)
+    return RawOutcome("", error=fault)

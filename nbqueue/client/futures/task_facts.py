@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class About(NamedTuple):
+class TaskFacts(NamedTuple):
     """What a future knows about its task from the start."""
 
     task_id: str

@@ -47,7 +47,7 @@ def wait(
         raise UsageError(
             f"return_when={return_when!r} must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION"
         )
-    together = Together(list(_flat(handles)))
+    together = WaitSet(list(_flat(handles)))
     seconds = seconds_of(timeout)
     wait_shown(together, together.changed, lambda: together.is_enough(return_when), seconds)
     done = {future for future in together.futures if future.done()}
@@ -66,7 +66,7 @@ def _flat(handles: Iterable[Any]) -> Iterable[TaskFuture[Any]]:
             raise UsageError(f"{handle!r} is neither a future nor a group of nbqueue")
 
 
-class Together:
+class WaitSet:
     """Futures that are waited for together; for a card it is what a `TaskGroup` is."""
 
     name: str | None = None

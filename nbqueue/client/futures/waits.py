@@ -54,7 +54,7 @@ def until_of(timeout: Duration | None) -> float | None:
     return None if seconds is None else time.monotonic() + seconds
 
 
-class Selective(threading.Condition):
+class SelectiveCondition(threading.Condition):
     """A condition that wakes who waits, with `wait_for`, only when what he waits for may hold.
 
     A thread that is woken for each of a thousand ends, to find that it must go on waiting, takes
@@ -75,7 +75,7 @@ def wait_for(
     condition: threading.Condition, predicate: Callable[[], bool], seconds: float | None
 ) -> bool:
     """Wait, holding ``condition``, until ``predicate`` holds. False if the time is up."""
-    if not isinstance(condition, Selective):
+    if not isinstance(condition, SelectiveCondition):
         return _wait_for(condition, predicate, seconds)
     condition.predicates.append(predicate)
     try:
@@ -136,7 +136,7 @@ def is_asked_by_asyncio(caller: FrameType) -> bool:
     return name == "_call_check_cancel" and caller.f_globals.get("__name__") == "asyncio.futures"
 
 
-class InterruptLater:
+class DeferredInterrupt:
     """Within this, Ctrl-C and the stop button wait until its end, and then interrupt.
 
     For a moment only, in which something must not be left half done. In other threads than the

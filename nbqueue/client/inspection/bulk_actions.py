@@ -9,8 +9,8 @@ from nbqueue.broker.broker import Broker
 from nbqueue.broker.bulk_moves import act_on_many
 from nbqueue.broker.commands import inspect
 from nbqueue.broker.commands.inspect import FAR, Moved, ToRun
-from nbqueue.broker.reads.store_reader import Reader
-from nbqueue.client.futures.outcome import End
+from nbqueue.broker.reads.store_reader import StoreReader
+from nbqueue.client.futures.outcome import RawOutcome
 from nbqueue.client.inspection.task_filter import (
     BulkResult,
     Filter,
@@ -45,10 +45,10 @@ _HINTS = {
 }
 
 
-class Actions:
+class BulkActions:
     """Applies one action to what was selected. ``chosen`` is a filter, or else names tasks."""
 
-    def __init__(self, session: Session, reader: Reader) -> None:
+    def __init__(self, session: Session, reader: StoreReader) -> None:
         self._session = session
         self._reader = reader
 
@@ -121,7 +121,7 @@ class Actions:
         for name, ids in self._resolve(selection, queue, words):
             answers = self._session.cancel(name, ids, running=not only_waiting)
             for task_id, answer in answers.items():
-                if isinstance(answer, End):
+                if isinstance(answer, RawOutcome):
                     result.done.append(task_id)
                 elif answer == states.ACTIVE and not only_waiting:
                     result.asked.append(task_id)

@@ -7,7 +7,7 @@ from typing import Any
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.models import QueueInfo, ServerInfo, TaskInfo
-from nbqueue.broker.reads.store_reader import Reader
+from nbqueue.broker.reads.store_reader import StoreReader
 from nbqueue.client.session import Session
 from nbqueue.errors import StoreError
 from nbqueue.views import static_cards
@@ -33,7 +33,7 @@ def _queues(session: Session) -> tuple[list[QueueInfo], int]:
     broker = Broker(session.store, patience=_PATIENCE)
     try:
         names = broker.queues()
-        return Reader(broker).queues(names[: static_cards.MOST_QUEUES]), len(names)
+        return StoreReader(broker).queues(names[: static_cards.MOST_QUEUES]), len(names)
     finally:
         broker.close()
 

@@ -10,17 +10,17 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.large_values import whole_payload, whole_result
-from nbqueue.broker.reads.asynq_records import Reports
+from nbqueue.broker.reads.asynq_records import AsynqRecords
 from nbqueue.broker.reads.list_tasks import Listing, Wanted
 from nbqueue.broker.reads.models import DailyStats
-from nbqueue.broker.reads.store_reader import Reader
+from nbqueue.broker.reads.store_reader import StoreReader
 from nbqueue.broker.reads.task_table import TaskRow
 from nbqueue.calls.functions import load_arguments
 from nbqueue.calls.payloads import is_result
 from nbqueue.calls.pickling.captured_values import warn_at_user
 from nbqueue.checks import is_whole
 from nbqueue.client.futures.json_results import has_json_result
-from nbqueue.client.futures.outcome import End, Outcome
+from nbqueue.client.futures.outcome import Outcome, RawOutcome
 from nbqueue.client.inspection.task_filter import named_ids
 from nbqueue.client.session import Session, warn_of
 from nbqueue.clock import from_ms, to_ms
@@ -155,7 +155,7 @@ def queues(session: Session) -> DataFrame:
     """See `nbqueue.Client.queues`."""
     from nbqueue.views.frames.queue_frames import queues
 
-    return stamped(queues(Reader(session.broker).queues(session.broker.queues())), session)
+    return stamped(queues(StoreReader(session.broker).queues(session.broker.queues())), session)
 
 
 def workers(session: Session) -> DataFrame:
@@ -163,7 +163,7 @@ def workers(session: Session) -> DataFrame:
     from nbqueue.views.frames.queue_frames import workers
 
     now_ms = session.clock.now_ms()
-    return stamped(workers(Reports(session.broker).servers(), now_ms), session, now_ms)
+    return stamped(workers(AsynqRecords(session.broker).servers(), now_ms), session, now_ms)
 
 
 def schedules(session: Session, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
@@ -186,7 +186,7 @@ def stats(session: Session, days: float, by: str, queue: Words) -> DataFrame:
     rows = session.attempt_rows(names, now_ms - round(days * 86_400_000))
     counted: list[DailyStats] = []
     if by == "day":
-        for each in Reader(session.broker).histories(names, max(1, round(days))).values():
+        for each in StoreReader(session.broker).histories(names, max(1, round(days))).values():
             counted += each
     return stamped(stats(attempts(rows), by, daily_sums(counted)), session, now_ms)
 
@@ -284,7 +284,7 @@ def _queues(session: Session, queue: Words) -> list[str]:
 def _checked_queue(session: Session, name: str) -> str:
     """``name`` if it can name a queue, or if a program in Go made such a queue all the same."""
     if not is_queue_name(name):
-        Reader(session.broker).check_queue(name)
+        StoreReader(session.broker).check_queue(name)
     return name
 
 
@@ -317,7 +317,7 @@ def _loaders(session: Session) -> dict[str, Any]:
     def outcome(row: TaskRow) -> Any:
         if row.state == states.COMPLETED and row.result is not None:
             body = whole_result(session.broker, row.queue, row.task_id, row.result)
-            value, error = _outcome(session, row, End(states.COMPLETED, body))
+            value, error = _outcome(session, row, RawOutcome(states.COMPLETED, body))
             return value if error is None else error
         return None
 
@@ -325,7 +325,7 @@ def _loaders(session: Session) -> dict[str, Any]:
         text = row.message.error_msg
         if row.state == states.COMPLETED or not (row.error or text):
             return None
-        return _outcome(session, row, End(states.ARCHIVED, row.error or b"", text))[1]
+        return _outcome(session, row, RawOutcome(states.ARCHIVED, row.error or b"", text))[1]
 
     def arguments(row: TaskRow) -> Any:
         message = row.message
@@ -341,7 +341,7 @@ def _loaders(session: Session) -> dict[str, Any]:
     return {"result": outcome, "exception": exception, "arguments": arguments}
 
 
-def _outcome(session: Session, row: TaskRow, end: End) -> tuple[Any, Exception | None]:
+def _outcome(session: Session, row: TaskRow, end: RawOutcome) -> tuple[Any, Exception | None]:
     is_json = (
         end.state == states.COMPLETED
         and row.is_call

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.commands import inspect
 from nbqueue.broker.commands.inspect import Moved
-from nbqueue.broker.queue_removal import Removal
-from nbqueue.broker.reads.asynq_records import Reports
+from nbqueue.broker.queue_removal import QueueRemoval
+from nbqueue.broker.reads.asynq_records import AsynqRecords
 from nbqueue.broker.reads.key_faults import Fault
 from nbqueue.broker.reads.models import (
     DailyStats,
@@ -22,10 +22,10 @@ from nbqueue.broker.reads.models import (
     TaskInfo,
 )
 from nbqueue.broker.reads.store_check import store_faults
-from nbqueue.broker.reads.store_reader import LISTED, Reader
+from nbqueue.broker.reads.store_reader import LISTED, StoreReader
 from nbqueue.calls.payloads import is_call
 from nbqueue.client.inspection import cards  # noqa: F401 (gives what is told here its HTML)
-from nbqueue.client.inspection.bulk_actions import Actions
+from nbqueue.client.inspection.bulk_actions import BulkActions
 from nbqueue.client.inspection.limits import forget_said
 from nbqueue.client.inspection.task_filter import (
     BulkResult,
@@ -76,13 +76,13 @@ class Inspector:
         self._session = session
 
     @property
-    def _reader(self) -> Reader:
+    def _reader(self) -> StoreReader:
         self._session.check_open()
-        return Reader(self._session.broker)
+        return StoreReader(self._session.broker)
 
     @property
-    def _actions(self) -> Actions:
-        return Actions(self._session, self._reader)
+    def _actions(self) -> BulkActions:
+        return BulkActions(self._session, self._reader)
 
     # --- Queues ----------------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Inspector:
         them is told. What others enqueue meanwhile is deleted too, or makes the queue a new one.
         """
         self._session.check_open()
-        Removal(self._session.broker, queue).run(force)
+        QueueRemoval(self._session.broker, queue).run(force)
         forget_said(self._session, queue)
 
     def set_archive_limits(
@@ -181,7 +181,7 @@ class Inspector:
     def servers(self) -> list[ServerInfo]:
         """The workers that reported lately, of nbqueue or in Go, with what they run."""
         self._session.check_open()
-        return Reports(self._session.broker).servers()
+        return AsynqRecords(self._session.broker).servers()
 
     def schedules(self, queue: str | None = None) -> Schedules:
         """The schedules of all queues, or of one; a list of handles, with ``rows()``.
@@ -195,7 +195,7 @@ class Inspector:
     def scheduler_entries(self) -> list[SchedulerEntry]:
         """The schedules that somebody keeps, as last reported."""
         self._session.check_open()
-        return Reports(self._session.broker).scheduler_entries()
+        return AsynqRecords(self._session.broker).scheduler_entries()
 
     def scheduler_events(
         self, entry_id: str, *, page: int = 1, size: int = 30
@@ -204,7 +204,7 @@ class Inspector:
         self._session.check_open()
         check_number(page, "page", 1, 10**9)
         check_number(size, "size", 1, 1000)
-        return Reports(self._session.broker).scheduler_events(entry_id, page, size)
+        return AsynqRecords(self._session.broker).scheduler_events(entry_id, page, size)
 
     # --- Looking at tasks ------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from nbqueue.wire.keys import check_queue_name, queue_keys, stored_name
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
-    from nbqueue.client.submitting.prepared_call import Unsent
+    from nbqueue.client.submitting.prepared_call import PreparedTask
 
 Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 
@@ -39,7 +39,7 @@ class LimitInfo(NamedTuple):
 
 
 def under_limit(
-    unsent: Unsent, tasks: Sequence[NewTask], arguments: Sequence[Arguments]
+    unsent: PreparedTask, tasks: Sequence[NewTask], arguments: Sequence[Arguments]
 ) -> list[NewTask]:
     """These tasks under the limit that their options name, which is made known to the store."""
     limit = unsent.terms.options.limit

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from nbqueue.broker.reads.models import TaskInfo
-from nbqueue.broker.reads.store_reader import LISTED, SLICE, Reader
+from nbqueue.broker.reads.store_reader import LISTED, SLICE, StoreReader
 from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
@@ -178,7 +178,7 @@ def moment_ms(value: datetime, what: str) -> int:
     return to_ms(value.astimezone(timezone.utc))
 
 
-def listed(reader: Reader, chosen: Filter, limit: int | None) -> Iterator[TaskInfo]:
+def listed(reader: StoreReader, chosen: Filter, limit: int | None) -> Iterator[TaskInfo]:
     """The tasks that a filter means, in the order of their place, read in slices."""
     left = limit
     for part in reader.slices(chosen.queue, chosen.state, chosen.group):
@@ -192,7 +192,7 @@ def listed(reader: Reader, chosen: Filter, limit: int | None) -> Iterator[TaskIn
                 yield task
 
 
-def selected_ids(reader: Reader, chosen: Filter) -> list[str]:
+def selected_ids(reader: StoreReader, chosen: Filter) -> list[str]:
     """The ids of the tasks that a filter means, now."""
     found = reader.snapshot(chosen.queue, chosen.state, chosen.group)
     ids: list[str] = []
@@ -207,7 +207,7 @@ def selected_ids(reader: Reader, chosen: Filter) -> list[str]:
 
 
 def _timely(
-    reader: Reader, chosen: Filter, part: Sequence[tuple[str, int | None]]
+    reader: StoreReader, chosen: Filter, part: Sequence[tuple[str, int | None]]
 ) -> list[tuple[str, int | None]]:
     """Leave out whose time is not meant. That of completed ones lies in the task."""
     has_time = chosen.since_ms is not None or chosen.until_ms is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from nbqueue.broker.reads.store_reader import Reader
+from nbqueue.broker.reads.store_reader import StoreReader
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -26,7 +26,7 @@ def resolve_names(
     An id goes before a name, as in `Client.get`. What is neither is returned as it is. With
     ``queue`` only tasks of that queue are found by name.
     """
-    homes = Reader(session.broker).find(texts)
+    homes = StoreReader(session.broker).find(texts)
     found: list[str | TaskPlace] = []
     for text in texts:
         named = None if homes[text] else session.find_by_name(text)

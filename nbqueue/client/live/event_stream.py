@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.errors import StoreError
 from nbqueue.runtime.backoff import Backoff
-from nbqueue.runtime.wakeup import Bell
+from nbqueue.runtime.wakeup import Wakeup
 from nbqueue.transport import resp
-from nbqueue.transport.nonblocking import Link, LinkLost
+from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
 from nbqueue.wire.keys import stored_keys, stored_name
 from nbqueue.wire.task_events import read_event
 
@@ -56,7 +56,7 @@ class EventFeed:
         self._fresh: list[OnEvent] = []
         self._last: dict[str, str] = {}
         self._thread: threading.Thread | None = None
-        self._bell: Bell | None = None
+        self._bell: Wakeup | None = None
         self._backoff = Backoff(first=0.5)
         self.trouble = ""
         """Why nothing is heard now; empty if all is well, or if nobody follows anything."""
@@ -68,7 +68,7 @@ class EventFeed:
             self._followers.setdefault(queue, []).append(on_event)
             self._fresh.append(on_event)
             if self._thread is None:
-                self._bell = Bell()
+                self._bell = Wakeup()
                 self._thread = threading.Thread(
                     target=self._run, args=(self._bell,), name="nbqueue-events", daemon=True
                 )
@@ -97,7 +97,7 @@ class EventFeed:
         if self._bell is not None:
             self._bell.ring()
 
-    def _run(self, bell: Bell) -> None:
+    def _run(self, bell: Wakeup) -> None:
         while True:
             with self._lock:
                 if not self._followers:
@@ -105,7 +105,7 @@ class EventFeed:
                     return
             try:
                 self._connected(bell)
-            except (LinkLost, StoreError, OSError) as error:
+            except (ConnectionLost, StoreError, OSError) as error:
                 log.debug("events are not heard for a while error=%s", error)
                 self.trouble = f"the store is away ({error}); it is tried again and again"
                 threading.Event().wait(self._backoff.pause())
@@ -125,9 +125,9 @@ class EventFeed:
         self._bell = None
         self._last.clear()
 
-    def _connected(self, bell: Bell) -> None:
+    def _connected(self, bell: Wakeup) -> None:
         """Follow over one connection, until it is lost or nobody follows any more."""
-        link = Link(self._store)
+        link = NonblockingConnection(self._store)
         try:
             while True:
                 with self._lock:
@@ -138,11 +138,11 @@ class EventFeed:
                 if not self._wait(link, bell, queues):
                     # What is followed changed, and a read that waits cannot be called back.
                     link.close()
-                    link = Link(self._store)
+                    link = NonblockingConnection(self._store)
         finally:
             link.close()
 
-    def _begin(self, link: Link, queues: list[str]) -> None:
+    def _begin(self, link: NonblockingConnection, queues: list[str]) -> None:
         """Find where new queues' streams end; only then can those who follow look themselves."""
         _ask(link, ("XLEN", stored_keys(queues[0]).events))  # does it answer?
         self._backoff.reset()
@@ -158,10 +158,10 @@ class EventFeed:
         for on_event in fresh:
             self._tell([on_event], LOOK)
 
-    def _wait(self, link: Link, bell: Bell, queues: list[str]) -> bool:
+    def _wait(self, link: NonblockingConnection, bell: Wakeup, queues: list[str]) -> bool:
         """Read on until the bell rings.
 
-        Raises `LinkLost` if the store leaves a read unanswered for longer than that may wait.
+        Raises `ConnectionLost` if the store leaves a read unanswered for longer than that may wait.
 
         Returns whether the connection can go on being used."""
         while True:
@@ -178,7 +178,7 @@ class EventFeed:
             while not found:
                 left = limit - time.monotonic()
                 if left <= 0:
-                    raise LinkLost("the store does not answer")
+                    raise ConnectionLost("the store does not answer")
                 if _first_ready(link, bell, left) is bell:
                     bell.silence()
                     return False
@@ -210,14 +210,14 @@ class EventFeed:
                 log.exception("what follows events failed")
 
 
-def _ask(link: Link, words: tuple[Any, ...]) -> list[Any]:
+def _ask(link: NonblockingConnection, words: tuple[Any, ...]) -> list[Any]:
     found: list[Any] = []
     link.call(words, found.append)
     link.flush()
     limit = time.monotonic() + _ANSWER_SECONDS
     while not found:
         if time.monotonic() > limit:
-            raise LinkLost("the store does not answer")
+            raise ConnectionLost("the store does not answer")
         _first_ready(link, None, 1.0)
         link.read()
     if isinstance(found[0], resp.ReplyError):
@@ -225,7 +225,9 @@ def _ask(link: Link, words: tuple[Any, ...]) -> list[Any]:
     return found
 
 
-def _first_ready(link: Link, bell: Bell | None, timeout: float | None = None) -> Any:
+def _first_ready(
+    link: NonblockingConnection, bell: Wakeup | None, timeout: float | None = None
+) -> Any:
     with selectors.DefaultSelector() as selector:
         selector.register(link, selectors.EVENT_READ)
         if bell is not None:

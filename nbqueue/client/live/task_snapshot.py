@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbqueue.broker.reads.needed_workers import Needs
+from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.wire import fields, states
 from nbqueue.wire.attempts import attempts_made
 from nbqueue.wire.decoding import LAST_MS, MOST_ATTEMPTS, json_object, text, whole_number
@@ -78,7 +78,7 @@ def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None
         started_ms if has_begun else None,
         finished_ms,
         worker if has_begun else "",
-        Needs(session.broker).text(queue, word, parked) or message.error_msg,
+        NeededWorkers(session.broker).text(queue, word, parked) or message.error_msg,
         _progress(progress),
     )
 

@@ -15,9 +15,9 @@ from nbqueue.calls import payloads
 from nbqueue.calls.argument_digest import call_digest
 from nbqueue.calls.functions import dump_arguments
 from nbqueue.checks import is_whole
-from nbqueue.client.submitting.messages import _Message
-from nbqueue.client.submitting.prepared_call import NAME_SECONDS, Unsent, UnsentCall
-from nbqueue.client.submitting.resolved_options import Terms
+from nbqueue.client.submitting.messages import PreparedMessage
+from nbqueue.client.submitting.prepared_call import NAME_SECONDS, PreparedCall, PreparedTask
+from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.client.submitting.submitter import TaskFunction
 from nbqueue.client.submitting.unconfirmed import confirmed
 from nbqueue.clock import to_ms
@@ -82,7 +82,7 @@ def options_of(changes: Mapping[str, Any], settings: Mapping[str, Any]) -> TaskO
 
 
 def new_entry(
-    unsent: Unsent, spec: str, text: str, default_id: str, settings: Mapping[str, Any]
+    unsent: PreparedTask, spec: str, text: str, default_id: str, settings: Mapping[str, Any]
 ) -> ScheduleEntry:
     terms = unsent.terms
     name = unsent.about.name or ""
@@ -182,7 +182,7 @@ def updated(
             raise UsageError("fn=, args= and kwargs= are of calls: this schedule sends a message")
         if payload is None:
             return entry, None
-        made = _Message(session, TaskOptions(queue=queue), message.type, payload)
+        made = PreparedMessage(session, TaskOptions(queue=queue), message.type, payload)
         message.payload = made._message.payload
         if message.unique_key:
             message.unique_key = queue_keys(queue).unique(message.type, message.payload)
@@ -205,7 +205,7 @@ def updated(
         code = None
     else:
         fn = fn.__wrapped__ if isinstance(fn, TaskFunction) else fn
-        call = UnsentCall(session, Terms(TaskOptions(queue=queue)), fn)
+        call = PreparedCall(session, ResolvedOptions(TaskOptions(queue=queue)), fn)
         message.type = call.code.name
         arguments = dump_arguments(some, more, callee=message.type, fn=fn)
         if message.unique_key:

@@ -20,7 +20,7 @@ from nbqueue.calls.functions import dump_arguments
 from nbqueue.checks import is_whole
 from nbqueue.client.futures.future import TaskFuture, attach
 from nbqueue.client.futures.json_results import has_json_result
-from nbqueue.client.futures.task_facts import About
+from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.schedules.entries import (
     SETTINGS,
     Found,
@@ -35,9 +35,9 @@ from nbqueue.client.schedules.entries import (
 )
 from nbqueue.client.schedules.forms import ScheduleForms
 from nbqueue.client.schedules.rows import next_at, prev_at, read_row
-from nbqueue.client.submitting.messages import _Message
-from nbqueue.client.submitting.prepared_call import UnsentCall
-from nbqueue.client.submitting.resolved_options import Terms
+from nbqueue.client.submitting.messages import PreparedMessage
+from nbqueue.client.submitting.prepared_call import PreparedCall
+from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.client.submitting.submitter import TaskFunction
 from nbqueue.client.submitting.unconfirmed import confirmed
 from nbqueue.errors import ScheduleNotFound, StoreError, TaskNotFound, UsageError
@@ -276,7 +276,7 @@ class Schedule(ScheduleForms):
     ) -> TaskFuture[Any]:
         is_call = payloads.is_call(message.payload)
         is_json = has_json_result(self._session.keyring, self._queue, message)
-        about = About(
+        about = TaskFacts(
             task_id, self._queue, message.type, None, is_call, is_json,
             is_kept=not is_call and message.retention > 0,
         )  # fmt: skip
@@ -353,13 +353,13 @@ def schedule_call(
     if isinstance(fn, TaskFunction):
         changes = {**fn._changes, **changes}
         fn = fn.__wrapped__
-    terms = Terms(options_of(changes, settings))
+    terms = ResolvedOptions(options_of(changes, settings))
     if terms.seed is not None:
         raise UsageError(
             f"seed={terms.seed} cannot be given to a schedule, whose runs would all draw the same "
             "numbers: make a generator in the function, numpy.random.default_rng()"
         )
-    call = UnsentCall(session, terms, fn)
+    call = PreparedCall(session, terms, fn)
     arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
     session.check_value(len(arguments), f"the arguments of {call.code.name}")
     digest = call_digest(call.fn, args, kwargs)
@@ -384,7 +384,7 @@ def schedule_message(
 ) -> Schedule:
     """See `Client.schedule_message`."""
     session.check_open()
-    message = _Message(session, options_of(changes, settings), type, payload)
+    message = PreparedMessage(session, options_of(changes, settings), type, payload)
     body = message._message.payload
     default_id = f"{type}-{queue_keys(message.queue).unique('', body)[-8:]}" if body else type
     entry = new_entry(message, spec, "", default_id, settings)

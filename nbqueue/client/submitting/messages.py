@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.client.futures.future import TaskFuture
-from nbqueue.client.futures.task_facts import About
-from nbqueue.client.submitting.prepared_call import Unsent
-from nbqueue.client.submitting.resolved_options import Defaults, Terms
+from nbqueue.client.futures.task_facts import TaskFacts
+from nbqueue.client.submitting.prepared_call import PreparedTask
+from nbqueue.client.submitting.resolved_options import Defaults, ResolvedOptions
 from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
 from nbqueue.tasks.aggregation_group import check_type, encoded_payload
@@ -31,11 +31,11 @@ def enqueue_message(
 ) -> TaskFuture[Any]:
     """See `Client.enqueue`."""
     session.check_open()
-    message = _Message(session, TaskOptions().merged(changes), type, payload)
+    message = PreparedMessage(session, TaskOptions().merged(changes), type, payload)
     return message.send(message.task)
 
 
-class _Message(Unsent):
+class PreparedMessage(PreparedTask):
     """One message with its options, ready to be written."""
 
     def __init__(self, session: Session, options: TaskOptions, type: str, payload: Any) -> None:
@@ -57,8 +57,8 @@ class _Message(Unsent):
         self._payload = encoded_payload(payload)
         self._given = payload
         session.check_value(len(self._payload or b"") + _MESSAGE_REST, f"the payload of {type!r}")
-        terms = Terms(options, DEFAULTS)
-        about = About("", options.queue, type, options.name, False, is_kept=terms.retention > 0)
+        terms = ResolvedOptions(options, DEFAULTS)
+        about = TaskFacts("", options.queue, type, options.name, False, is_kept=terms.retention > 0)
         super().__init__(session, terms, about)
         self._message.payload = self._payload or b""
         if self.terms.limits is not None:

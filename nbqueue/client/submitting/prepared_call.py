@@ -15,8 +15,8 @@ from nbqueue.calls.detached import beside_of
 from nbqueue.calls.functions import Code, dump_call, dump_function
 from nbqueue.calls.pickling.captured_values import warn_of_shared
 from nbqueue.client.futures.future import TaskFuture
-from nbqueue.client.futures.task_facts import About
-from nbqueue.client.submitting.resolved_options import Terms
+from nbqueue.client.futures.task_facts import TaskFacts
+from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.clock import to_ms_up
 from nbqueue.errors import StoreUnreachable, SubmitUnconfirmed, TaskIdConflict
 from nbqueue.runtime.buffers import LARGE, Body, parts_of
@@ -46,10 +46,10 @@ def dump_with_policy(fn: Callable[..., Any], policy: Policy, limit: int | None =
     return replace(whole, name=code.name, is_coroutine=code.is_coroutine)
 
 
-class Unsent:
+class PreparedTask:
     """What calls and messages have in common on their way into the store."""
 
-    def __init__(self, session: Session, terms: Terms, about: About) -> None:
+    def __init__(self, session: Session, terms: ResolvedOptions, about: TaskFacts) -> None:
         terms.options.check_whole()
         self.session = session
         self.terms = terms
@@ -68,7 +68,7 @@ class Unsent:
         self._about_rest = about[1:]
 
     def future(self, task_id: str) -> TaskFuture[Any]:
-        future: TaskFuture[Any] = TaskFuture(self.session, About(task_id, *self._about_rest))
+        future: TaskFuture[Any] = TaskFuture(self.session, TaskFacts(task_id, *self._about_rest))
         if self.due_ms() is not None:
             future._notice(task_id, states.SCHEDULED)
         elif self.group:
@@ -190,11 +190,15 @@ def id_conflict(queue: str, task_id: str) -> TaskIdConflict:
     )
 
 
-class UnsentCall(Unsent):
+class PreparedCall(PreparedTask):
     """One function with its options, ready to make tasks of arguments."""
 
     def __init__(
-        self, session: Session, terms: Terms, fn: Callable[..., Any], code: Code | None = None
+        self,
+        session: Session,
+        terms: ResolvedOptions,
+        fn: Callable[..., Any],
+        code: Code | None = None,
     ) -> None:
         self.fn = fn
         options = terms.options
@@ -204,7 +208,7 @@ class UnsentCall(Unsent):
         self.code: Code = code
         session.check_value(len(self.code.blob), f"the code of {self.code.name}")
         is_json = options.codec == "json"
-        about = About("", options.queue, self.code.name, options.name, is_json=is_json)
+        about = TaskFacts("", options.queue, self.code.name, options.name, is_json=is_json)
         super().__init__(session, terms, about)
         self._flags = (
             payloads.COROUTINE * self.code.is_coroutine
@@ -218,7 +222,7 @@ class UnsentCall(Unsent):
         self._sign = self._keyring.call_signer(head, self.queue, self.code.name)
         self._encode = message_encoder(self._message)
 
-    def is_for(self, fn: Callable[..., Any], code: Code, terms: Terms) -> bool:
+    def is_for(self, fn: Callable[..., Any], code: Code, terms: ResolvedOptions) -> bool:
         """Whether this is what would be made of these now."""
         return (
             self.code is code
@@ -239,7 +243,7 @@ class UnsentCall(Unsent):
         listener, broker = session.listener, session.broker
 
         def make() -> TaskFuture[Any]:
-            return TaskFuture(session, About(task_id, *self._about_rest))
+            return TaskFuture(session, TaskFacts(task_id, *self._about_rest))
 
         sending = listener.sending(queue, task_id, make)
         try:
@@ -343,7 +347,9 @@ class MapItems:
 class _Tasks(Sequence[NewTask]):
     """The tasks of a slice, made when asked for: while the store takes in those before them."""
 
-    def __init__(self, call: UnsentCall, ids: list[str], arguments: list[Body], first: int) -> None:
+    def __init__(
+        self, call: PreparedCall, ids: list[str], arguments: list[Body], first: int
+    ) -> None:
         self.ids = ids
         self._numbers = range(first, first + len(ids))
         self._call = call

@@ -31,7 +31,7 @@ class Defaults(NamedTuple):
 CALL = Defaults(retry=0, timeout=FAR_TIMEOUT, retention=RETENTION)
 
 
-class Terms:
+class ResolvedOptions:
     """Options in the units of the wire: whole seconds, rounded so that nothing ends early."""
 
     def __init__(self, options: TaskOptions, defaults: Defaults = CALL) -> None:

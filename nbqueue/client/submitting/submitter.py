@@ -13,8 +13,8 @@ from nbqueue.client.cancelling.interrupted_map import take_back
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group import TaskGroup
 from nbqueue.client.schedules.scheduling import Scheduling
-from nbqueue.client.submitting.prepared_call import MapItems, UnsentCall, dump_with_policy, ids_of
-from nbqueue.client.submitting.resolved_options import Terms
+from nbqueue.client.submitting.prepared_call import MapItems, PreparedCall, dump_with_policy, ids_of
+from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
 
@@ -38,8 +38,8 @@ class Submitter(Scheduling):
         self._session = session
         self._changes = dict(changes)
         # What is wrong with them is said now, and not where they are used.
-        self._check = Terms(TaskOptions().merged(self._changes))
-        self._last_call: UnsentCall | None = None
+        self._check = ResolvedOptions(TaskOptions().merged(self._changes))
+        self._last_call: PreparedCall | None = None
 
     def options(self, **changes: Any) -> Submitter:
         """The same, with these options changed."""
@@ -89,17 +89,17 @@ class Submitter(Scheduling):
 
         return enqueue_message(self._session, {**self._changes, **options}, type, payload)
 
-    def _call(self, fn: Callable[..., Any]) -> UnsentCall:
+    def _call(self, fn: Callable[..., Any]) -> PreparedCall:
         terms = self._check
         if isinstance(fn, TaskFunction):
             # What its decorator said holds, unless it was said otherwise for this call.
-            terms = Terms(TaskOptions().merged(fn._changes).merged(self._changes))
+            terms = ResolvedOptions(TaskOptions().merged(fn._changes).merged(self._changes))
             fn = fn.__wrapped__
         code = dump_with_policy(fn, terms.policy, self._session.code_limit)
         last = self._last_call
         if last is not None and last.is_for(fn, code, terms):
             return last
-        call = UnsentCall(self._session, terms, fn, code)
+        call = PreparedCall(self._session, terms, fn, code)
         if not call.is_unique:  # those differ by their locks
             self._last_call = call
         return call

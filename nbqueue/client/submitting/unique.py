@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbqueue.broker.commands.lifecycle import LockHolder, NewTask
 from nbqueue.client.futures.future import TaskFuture, attach
 from nbqueue.client.futures.json_results import has_json_result
-from nbqueue.client.submitting.prepared_call import Unsent, id_conflict
+from nbqueue.client.submitting.prepared_call import PreparedTask, id_conflict
 from nbqueue.errors import TaskIdConflict, TaskNotUnique
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TRIES = 10
 
 
-def send_unique(unsent: Unsent, make: Callable[[str], NewTask]) -> TaskFuture[Any]:
+def send_unique(unsent: PreparedTask, make: Callable[[str], NewTask]) -> TaskFuture[Any]:
     """Write a unique task, or do what its options say if another holds its lock.
 
     Raises `TaskNotUnique` and `TaskIdConflict`.
@@ -55,7 +55,7 @@ def send_unique(unsent: Unsent, make: Callable[[str], NewTask]) -> TaskFuture[An
     )
 
 
-def _write(unsent: Unsent, session: Session, task: NewTask) -> TaskFuture[Any] | LockHolder:
+def _write(unsent: PreparedTask, session: Session, task: NewTask) -> TaskFuture[Any] | LockHolder:
     queue, task_id = unsent.queue, task.task_id
     listener, future = session.listener, unsent.future(task_id)
     try:

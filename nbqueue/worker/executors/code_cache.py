@@ -9,7 +9,7 @@ from collections.abc import Callable
 from nbqueue.calls.functions import fingerprint_of
 from nbqueue.transport.resp import ReplyError, is_transient
 from nbqueue.wire.keys import queue_keys
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.store_refusals import refused
 
 log = logging.getLogger("nbqueue.worker")
@@ -20,11 +20,11 @@ MOST_BYTES = 256 * 1024 * 1024
 OnCode = Callable[[bytes | None], None]
 
 
-class Codes:
+class CodeCache:
     """Blobs by fingerprint. A fingerprint was signed with the call, and is a digest of the blob:
     what does not match it is not the code that the caller meant, and is not given out."""
 
-    def __init__(self, links: Links) -> None:
+    def __init__(self, links: WorkerConnections) -> None:
         self._links = links
         self._blobs: OrderedDict[bytes, bytes] = OrderedDict()
         self._size = 0

@@ -14,12 +14,12 @@ from nbqueue.runtime.buffers import LARGE, Piece, send_pieces
 from nbqueue.runtime.process_memory import note_large
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.worker.executors.spawn import LOOP, SYNC, THREADS, take
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 
-__all__ = ["LOOP", "SYNC", "THREADS", "Death", "Executor", "ExecutorGone"]
+__all__ = ["LOOP", "SYNC", "THREADS", "ExecutorExit", "ExecutorGone", "ExecutorProcess"]
 
 
-class Death(NamedTuple):
+class ExecutorExit(NamedTuple):
     """How a process ended: in a word or two, and in a sentence."""
 
     reason: str
@@ -30,7 +30,7 @@ class ExecutorGone(Exception):
     """The process has closed its end of the socket."""
 
 
-class Executor:
+class ExecutorProcess:
     """A process that runs tasks, the socket to it, and what it has in hand.
 
     ``runs`` are in the order sent. Of a sync executor the first may be running and the others wait
@@ -45,7 +45,7 @@ class Executor:
         self.kind = kind
         self.is_fresh = is_fresh
         self.capacity = capacity
-        self.runs: OrderedDict[int, Run] = OrderedDict()
+        self.runs: OrderedDict[int, Attempt] = OrderedDict()
         self.known_code = {pipe.NO_CODE, pipe.AGGREGATION}
         """Fingerprints of code that it has, or that is the service's."""
         self.ready = False
@@ -54,11 +54,11 @@ class Executor:
         self.finished = 0
         self.began_at = 0.0
         self.kill_reason = ""
-        self.culprit: Run | None = None
+        self.culprit: Attempt | None = None
         self.peak_memory = 0
-        self.reported: list[tuple[Run, int, bytes]] = []
+        self.reported: list[tuple[Attempt, int, bytes]] = []
         """What running tasks said of themselves: what it is, and that."""
-        self.returned: list[Run] = []
+        self.returned: list[Attempt] = []
         """Tasks that came too late to begin."""
         self._frames = Frames()
         self.wants_write = True
@@ -117,7 +117,7 @@ class Executor:
         self._out += pipe.frame(pipe.CODE, fingerprint + blob)
         self.wants_write = True
 
-    def send_task(self, run: Run, frame: TaskFrame, now: float) -> None:
+    def send_task(self, run: Attempt, frame: TaskFrame, now: float) -> None:
         """Queue a task; `flush` sends. Its permit goes ahead of it."""
         if self.kind == SYNC:
             self._permits_out += pipe.PERMIT.pack(run.number)
@@ -155,9 +155,9 @@ class Executor:
                 del self._out[:sent]
         self.wants_write = False
 
-    def read(self, now: float) -> list[tuple[Run, DoneFrame]]:
+    def read(self, now: float) -> list[tuple[Attempt, DoneFrame]]:
         """Take what it answered. Raises `ExecutorGone` once everything has been taken."""
-        ended: list[tuple[Run, DoneFrame]] = []
+        ended: list[tuple[Attempt, DoneFrame]] = []
         try:
             frames = self._frames.receive(self._socket)
         except BlockingIOError:
@@ -196,11 +196,11 @@ class Executor:
             os.write(self._permit_writer, self._permits_out)
             self._permits_out = b""
 
-    def take_back(self) -> list[Run]:
+    def take_back(self) -> list[Attempt]:
         """Get the tasks that wait behind the running one; the executor will not run them."""
         if self.kind != SYNC:
             return []
-        taken: list[Run] = []
+        taken: list[Attempt] = []
         self._send_permits()
         while True:
             try:
@@ -216,7 +216,7 @@ class Executor:
                     taken.append(run)
         return taken
 
-    def interrupt(self, run: Run, reason: int) -> None:
+    def interrupt(self, run: Attempt, reason: int) -> None:
         """Ask the task to end: an exception is raised in it."""
         try:
             os.write(self._control, pipe.INTERRUPT.pack(run.number, reason))
@@ -236,7 +236,7 @@ class Executor:
         self._out += pipe.frame(pipe.STOP)
         self.wants_write = True
 
-    def kill(self, reason: str, culprit: Run | None = None) -> None:
+    def kill(self, reason: str, culprit: Attempt | None = None) -> None:
         """End it now; ``reason`` is told to those who ask why its tasks were lost, and
         ``culprit`` is the one of them for whose sake they were."""
         if not self.kill_reason:
@@ -252,10 +252,10 @@ class Executor:
         if self.ready:
             self.process.send_signal(signal.SIGQUIT)
 
-    def why_gone(self) -> Death:
+    def why_gone(self) -> ExecutorExit:
         """How the process ended. Call it once it is gone."""
         if self.kill_reason:
-            return Death("killed", self.kill_reason)
+            return ExecutorExit("killed", self.kill_reason)
         code = self.process.wait()
         if code < 0:
             try:
@@ -263,8 +263,8 @@ class Executor:
             except ValueError:
                 name = f"signal {-code}"
             hint = ", by a person or because memory ran out" if name == "SIGKILL" else ""
-            return Death(name, f"its process was killed with {name}{hint}")
-        return Death(f"exit code {code}", f"its process ended with exit code {code}")
+            return ExecutorExit(name, f"its process was killed with {name}{hint}")
+        return ExecutorExit(f"exit code {code}", f"its process ended with exit code {code}")
 
     def close(self) -> None:
         """Let go of the files; ends the process if it lives."""

@@ -23,7 +23,7 @@ _FIRST_GUESS = 0.05
 _WEIGHT = 0.1
 
 
-class Pace:
+class LoadEstimate:
     """A running estimate of how long a task takes, quick to rise and slow to fall."""
 
     def __init__(self) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from nbqueue.clock import Clock
 from nbqueue.runtime import process_memory
 from nbqueue.runtime.reactor import Reactor
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.maintenance.service import Service
 
 _SECONDS = 1.0
 
 
-class Thrift(Service):
+class MemoryTrimmer(Service):
     """Looks every second, in this process and at its executors."""
 
-    def __init__(self, reactor: Reactor, links: Links, clock: Clock, pool: Pool) -> None:
+    def __init__(
+        self, reactor: Reactor, links: WorkerConnections, clock: Clock, pool: Pool
+    ) -> None:
         self._pool = pool
         super().__init__(reactor, links, clock, _SECONDS)
 

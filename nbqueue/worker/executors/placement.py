@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nbqueue.worker.executors.executor_process import LOOP, SYNC, THREADS, Executor
-from nbqueue.worker.executors.load_estimate import Pace
+from nbqueue.worker.executors.executor_process import LOOP, SYNC, THREADS, ExecutorProcess
+from nbqueue.worker.executors.load_estimate import LoadEstimate
 from nbqueue.worker.settings import THREAD, WorkerSettings
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 
 
 class Placement:
@@ -20,9 +20,9 @@ class Placement:
     def __init__(
         self,
         settings: WorkerSettings,
-        executors: Sequence[Executor],
-        pace: Pace,
-        spawn: Callable[[str, bool], Executor | None],
+        executors: Sequence[ExecutorProcess],
+        pace: LoadEstimate,
+        spawn: Callable[[str, bool], ExecutorProcess | None],
     ) -> None:
         self._executors = executors
         self._pace = pace
@@ -31,7 +31,7 @@ class Placement:
         self._concurrency = settings.concurrency
         self._most_tasks = settings.tasks_per_executor
 
-    def executor_for(self, run: Run) -> Executor | None:
+    def executor_for(self, run: Attempt) -> ExecutorProcess | None:
         """Return an executor that may begin ``run`` now or soon, None if there is none."""
         if run.is_fresh:
             return self._fresh_executor(run)
@@ -65,7 +65,7 @@ class Placement:
             return None
         return best if least < best.capacity + self._pace.parked() else None
 
-    def _fresh_executor(self, run: Run) -> Executor | None:
+    def _fresh_executor(self, run: Attempt) -> ExecutorProcess | None:
         """Return an executor that has run nothing, and will run nothing else."""
         kind = LOOP if run.is_coroutine else SYNC
         for executor in self._executors:

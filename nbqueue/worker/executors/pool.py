@@ -10,16 +10,21 @@ from nbqueue.clock import Clock
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.runtime.reactor import Reactor, Timer
-from nbqueue.worker.executors.code_cache import Codes
-from nbqueue.worker.executors.executor_process import SYNC, Death, Executor, ExecutorGone
-from nbqueue.worker.executors.executor_reaper import Reaper
-from nbqueue.worker.executors.load_estimate import Pace
+from nbqueue.worker.executors.code_cache import CodeCache
+from nbqueue.worker.executors.executor_process import (
+    SYNC,
+    ExecutorExit,
+    ExecutorGone,
+    ExecutorProcess,
+)
+from nbqueue.worker.executors.executor_reaper import ExecutorReaper
+from nbqueue.worker.executors.load_estimate import LoadEstimate
 from nbqueue.worker.executors.placement import Placement
 from nbqueue.worker.executors.spawn import wanted
-from nbqueue.worker.executors.timeouts import TimeLimits
-from nbqueue.worker.executors.waiting_attempts import WaitingRuns
+from nbqueue.worker.executors.timeouts import Timeouts
+from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
 from nbqueue.worker.settings import WorkerSettings
-from nbqueue.worker.tasks.attempt import FOREVER, Run
+from nbqueue.worker.tasks.attempt import FOREVER, Attempt
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -40,20 +45,20 @@ class Pool:
     """
 
     def __init__(
-        self, reactor: Reactor, clock: Clock, codes: Codes, settings: WorkerSettings
+        self, reactor: Reactor, clock: Clock, codes: CodeCache, settings: WorkerSettings
     ) -> None:
         self._reactor = reactor
         self._clock = clock
         self._codes = codes
         self._settings = settings
-        self.pace = Pace()
-        self.executors: list[Executor] = []
-        self._reaper = Reaper(reactor, self.executors, settings.kill_grace_seconds)
-        self._waiting = WaitingRuns(codes, settings.lease_seconds, self._give_up_without_code)
+        self.pace = LoadEstimate()
+        self.executors: list[ExecutorProcess] = []
+        self._reaper = ExecutorReaper(reactor, self.executors, settings.kill_grace_seconds)
+        self._waiting = WaitingAttempts(codes, settings.lease_seconds, self._give_up_without_code)
         self._ready, self._sure_ms = self._waiting.ready, self._waiting.sure_ms
         self._is_asking = False
         self._placement = Placement(settings, self.executors, self.pace, self._spawn)
-        self._limits = TimeLimits(reactor, lambda run: self.interrupt(run, pipe.TIMED_OUT))
+        self._limits = Timeouts(reactor, lambda run: self.interrupt(run, pipe.TIMED_OUT))
         self.in_hand = 0
         """How many tasks are here and have not ended."""
         self._most = settings.tasks_per_executor, settings.memory_per_executor
@@ -63,14 +68,14 @@ class Pool:
         self._closing = False
         self.is_ending = False
         """Whether the worker ends: what an executor dies of then is no fault of its tasks."""
-        self.on_done: Callable[[Run, DoneFrame], None]
-        self.on_report: Callable[[Run, int, bytes], None]
-        self.on_lost: Callable[[Run, Death, bool], None]
-        self.on_no_code: Callable[[Run], None]
-        self.on_too_many: Callable[[list[Run]], None]
+        self.on_done: Callable[[Attempt, DoneFrame], None]
+        self.on_report: Callable[[Attempt, int, bytes], None]
+        self.on_lost: Callable[[Attempt, ExecutorExit, bool], None]
+        self.on_no_code: Callable[[Attempt], None]
+        self.on_too_many: Callable[[list[Attempt]], None]
         self.on_broken: Callable[[str], None]
         self.on_unsure: Callable[[], None]
-        self.on_not_ours: Callable[[Run], None]
+        self.on_not_ours: Callable[[Attempt], None]
 
     def ahead(self) -> int:
         """How many tasks may be fetched ahead of free slots: many if tasks are short."""
@@ -98,7 +103,7 @@ class Pool:
         for _ in range(count):
             self._spawn(kind)
 
-    def add(self, run: Run) -> None:
+    def add(self, run: Attempt) -> None:
         """Take a run. `dispatch`, once a round, hands it on."""
         self.in_hand += 1
         self._ready.append(run)
@@ -135,14 +140,14 @@ class Pool:
         self._is_asking = False
         self._waiting.renewed()
 
-    def drop_lost(self, run: Run) -> bool:
+    def drop_lost(self, run: Attempt) -> bool:
         """Forget ``run``, which another worker may have, unless an executor has it already."""
         if not self._waiting.remove(run):
             return False
         self._drop(run)
         return True
 
-    def _look_at_waiting(self, head: Run) -> None:
+    def _look_at_waiting(self, head: Attempt) -> None:
         """Give up what lies here while all slots are taken: another worker may be idle."""
         self._waiting_timer = None
         if not self._ready or self._ready[0] is not head:
@@ -157,13 +162,13 @@ class Pool:
                 self._drop(run)
             self.on_too_many(runs)
 
-    def interrupt(self, run: Run, reason: int) -> None:
+    def interrupt(self, run: Attempt, reason: int) -> None:
         """End a run: by an exception in it, and if that does not help by killing its executor."""
         run.stop_reason = reason
         executor = run.executor
         if executor is None:
             self.drop_lost(run)
-            self.on_lost(run, Death("not begun", "it had not begun"), False)
+            self.on_lost(run, ExecutorExit("not begun", "it had not begun"), False)
             return
         is_first = next(iter(executor.runs)) == run.number
         if executor.kind == SYNC and not (is_first and executor.ready):
@@ -175,7 +180,7 @@ class Pool:
         executor.interrupt(run, reason)
         self._reaper.after_interrupt(executor, run)
 
-    def take_back_unstarted(self) -> list[Run]:
+    def take_back_unstarted(self) -> list[Attempt]:
         """Give up all runs that have not begun."""
         for executor in self.executors:
             self._take_back(executor)
@@ -184,7 +189,7 @@ class Pool:
             self._drop(run)
         return runs
 
-    def give_up_running(self) -> list[Run]:
+    def give_up_running(self) -> list[Attempt]:
         """Kill all executors; return the runs that they had begun."""
         runs = [run for executor in self.executors for run in executor.runs.values()]
         for run in runs:
@@ -217,19 +222,19 @@ class Pool:
             executor.close()
         self.executors.clear()
 
-    def _spawn(self, kind: str, is_fresh: bool = False) -> Executor | None:
+    def _spawn(self, kind: str, is_fresh: bool = False) -> ExecutorProcess | None:
         """Start an executor, unless that is of no use any more."""
         if self._closing or self._failed_starts >= _MOST_FAILED_STARTS:
             return None
         capacity = 1 if is_fresh or kind == SYNC else self._settings.concurrency
-        executor = Executor(kind, capacity, self._settings.service, is_fresh)
+        executor = ExecutorProcess(kind, capacity, self._settings.service, is_fresh)
         self.executors.append(executor)
         self._watch(executor)
         executor.watch_end(self._reactor, lambda: self._on_end(executor))
         log.debug("executor started pid=%d kind=%s", executor.pid, kind)
         return executor
 
-    def _watch(self, executor: Executor, *, writing: bool = False) -> None:
+    def _watch(self, executor: ExecutorProcess, *, writing: bool = False) -> None:
         def write() -> None:
             self._flush(executor)
             if not executor.wants_write and executor in self.executors:
@@ -238,7 +243,7 @@ class Pool:
         on_ready = partial(self._read, executor)
         self._reactor.watch(executor, on_ready, on_writable=write if writing else None)
 
-    def _send_code(self, executor: Executor, run: Run) -> bool:
+    def _send_code(self, executor: ExecutorProcess, run: Attempt) -> bool:
         """Have it know the code that ``run`` needs; False if that is to be fetched first."""
         blob = self._codes.get(run.fingerprint)
         if blob is None:
@@ -247,7 +252,7 @@ class Pool:
         executor.send_code(run.fingerprint, blob)
         return True
 
-    def _send(self, executor: Executor, run: Run) -> None:
+    def _send(self, executor: ExecutorProcess, run: Attempt) -> None:
         waits = executor.kind == SYNC and bool(executor.runs)
         begin_by = 0.0
         if run.leased_ms != FOREVER:
@@ -263,7 +268,7 @@ class Pool:
         if waits and self._parked_timer is None:
             self._parked_timer = self._reactor.after(_LOOK_AT_PARKED, self._look_at_parked)
 
-    def _begin_late(self, executor: Executor) -> None:
+    def _begin_late(self, executor: ExecutorProcess) -> None:
         """What was sent to a process that was still starting begins only now."""
         now = self._clock.now()
         for run in executor.runs.values():
@@ -287,17 +292,17 @@ class Pool:
         if any_parked:
             self._parked_timer = self._reactor.after(_LOOK_AT_PARKED, self._look_at_parked)
 
-    def _take_back(self, executor: Executor) -> None:
+    def _take_back(self, executor: ExecutorProcess) -> None:
         taken = executor.take_back()
         for run in reversed(taken):
             self._limits.cancel(run)
             self._ready.appendleft(run)
 
-    def _give_up_without_code(self, run: Run) -> None:
+    def _give_up_without_code(self, run: Attempt) -> None:
         self._drop(run)
         self.on_no_code(run)
 
-    def _read(self, executor: Executor) -> bool:
+    def _read(self, executor: ExecutorProcess) -> bool:
         """Take what it answered; False if there is nothing more to come."""
         was_ready = executor.ready
         try:
@@ -331,7 +336,7 @@ class Pool:
             self.on_done(run, done)
         return bool(ended or reported)
 
-    def _take_returned(self, executor: Executor) -> None:
+    def _take_returned(self, executor: ExecutorProcess) -> None:
         """Take back what came too late to begin, perhaps because we were paused."""
         returned, executor.returned = executor.returned, []
         for run in reversed(returned):
@@ -341,17 +346,17 @@ class Pool:
                 self.on_not_ours(run)
             elif run.stop_reason:
                 self._drop(run)
-                self.on_lost(run, Death("not begun", "it had not begun"), False)
+                self.on_lost(run, ExecutorExit("not begun", "it had not begun"), False)
             else:
                 self._ready.appendleft(run)
 
-    def _retire(self, executor: Executor) -> None:
+    def _retire(self, executor: ExecutorProcess) -> None:
         """Have it end when it is idle."""
         executor.stop()
         self._flush(executor)
         self._reaper.after_stop(executor)
 
-    def _flush(self, executor: Executor) -> None:
+    def _flush(self, executor: ExecutorProcess) -> None:
         try:
             executor.flush()
         except ExecutorGone:
@@ -360,7 +365,7 @@ class Pool:
         if executor.wants_write:
             self._watch(executor, writing=True)
 
-    def _on_end(self, executor: Executor) -> None:
+    def _on_end(self, executor: ExecutorProcess) -> None:
         """The process has ended: what it answered before counts, the rest is lost."""
         if executor not in self.executors:
             return
@@ -390,13 +395,13 @@ class Pool:
             innocent = self.is_ending or executor.culprit not in (None, run)
             self.on_lost(run, why, innocent)
 
-    def _drop(self, run: Run) -> None:
+    def _drop(self, run: Attempt) -> None:
         self.in_hand -= 1
         if not run.is_unlimited:
             self._limits.cancel(run)
 
-    def find(self, task_id: str) -> Iterable[Run]:
+    def find(self, task_id: str) -> Iterable[Attempt]:
         """The runs here of tasks with this id, which may be in several queues."""
-        places: list[Iterable[Run]] = [executor.runs.values() for executor in self.executors]
+        places: list[Iterable[Attempt]] = [executor.runs.values() for executor in self.executors]
         places.append(self._waiting)
         return [run for place in places for run in place if run.task_id == task_id]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, MutableSequence
 
-from nbqueue.worker.executors.code_cache import Codes
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.executors.code_cache import CodeCache
+from nbqueue.worker.tasks.attempt import Attempt
 
 _SURE_PART = 0.9
 """For this part of a lease it has surely not ended, whatever clocks and delays there are."""
 
 
-class WaitingRuns:
+class WaitingAttempts:
     """Runs that wait for an executor, for their code, or for their leases to be extended.
 
     ``ready`` are those that wait for an executor only, in their order. ``on_no_code(run)`` is
@@ -20,22 +20,22 @@ class WaitingRuns:
     """
 
     def __init__(
-        self, codes: Codes, lease_seconds: float, on_no_code: Callable[[Run], None]
+        self, codes: CodeCache, lease_seconds: float, on_no_code: Callable[[Attempt], None]
     ) -> None:
         self._codes = codes
         self._on_no_code = on_no_code
-        self.ready: deque[Run] = deque()
-        self.unsure: deque[Run] = deque()
+        self.ready: deque[Attempt] = deque()
+        self.unsure: deque[Attempt] = deque()
         """Runs whose leases may have ended: they must not begin before these were extended."""
-        self._without_code: dict[bytes, list[Run]] = {}
+        self._without_code: dict[bytes, list[Attempt]] = {}
         self.sure_ms = int(lease_seconds * 1000 * _SURE_PART)
         """For how long after it was written a lease has surely not ended."""
 
-    def __iter__(self) -> Iterator[Run]:
+    def __iter__(self) -> Iterator[Attempt]:
         for place in self._places():
             yield from place
 
-    def remove(self, run: Run) -> bool:
+    def remove(self, run: Attempt) -> bool:
         """Take out ``run``; False if it is not here."""
         for place in self._places():
             if run in place:
@@ -43,7 +43,7 @@ class WaitingRuns:
                 return True
         return False
 
-    def take_all(self) -> list[Run]:
+    def take_all(self) -> list[Attempt]:
         """Take out all, in the order of their numbers."""
         runs = sorted(self, key=lambda run: run.number)
         self.ready.clear()
@@ -56,7 +56,7 @@ class WaitingRuns:
         self.ready.extendleft(reversed(self.unsure))
         self.unsure.clear()
 
-    def await_code(self, run: Run) -> None:
+    def await_code(self, run: Attempt) -> None:
         """Fetch the code of ``run``, which is ready when that has come."""
         fingerprint = run.fingerprint
         waiting = self._without_code.setdefault(fingerprint, [])
@@ -72,5 +72,5 @@ class WaitingRuns:
         for run in waiting:
             self._on_no_code(run)
 
-    def _places(self) -> list[MutableSequence[Run]]:
+    def _places(self) -> list[MutableSequence[Attempt]]:
         return [self.unsure, self.ready, *self._without_code.values()]

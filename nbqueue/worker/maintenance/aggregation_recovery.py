@@ -16,7 +16,7 @@ from nbqueue.clock import Clock
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import queue_keys
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.store_refusals import refused
 
@@ -28,14 +28,14 @@ _NOTE_AGAIN = 3600.0
 _SLICE = 200
 
 
-class Reclaimer(Service):
+class AggregationRecovery(Service):
     """Looks every few seconds for sets whose deadline has passed, in queues that have any, and once
     a minute for names."""
 
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         queues: list[str],
         interval: float = 5.0,

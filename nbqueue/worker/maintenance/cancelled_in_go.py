@@ -13,7 +13,7 @@ from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire import fields, states
 from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.service import Alarms, Part, checked
 
 _SLICE = 200
@@ -28,7 +28,9 @@ class CancelFollower(Part):
     number of workers may do this.
     """
 
-    def __init__(self, reactor: Reactor, links: Links, clock: Clock, keys: Keyring) -> None:
+    def __init__(
+        self, reactor: Reactor, links: WorkerConnections, clock: Clock, keys: Keyring
+    ) -> None:
         super().__init__(reactor, links, clock)
         self._keys = keys
         self._alarms = Alarms(reactor, links, clock, self._look, gap=_LOOK_MS / 1000)

@@ -21,7 +21,7 @@ from nbqueue.wire import fields
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import read_message
 from nbqueue.wire.schedule_record import decode_entry
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.store_refusals import refused
 
@@ -31,13 +31,13 @@ IDLE_SECONDS = 86_400
 _SLICE = 500
 
 
-class Sweeper(Service):
+class CodeCollector(Service):
     """Looks once an hour for code that was not asked for in ``idle`` seconds."""
 
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         queues: list[str],
         interval: float = 3600.0,
@@ -55,7 +55,7 @@ class Sweeper(Service):
 class _Sweep:
     """One search through the tasks of one queue, in slices. Ends by itself if the store goes."""
 
-    def __init__(self, links: Links, queue: str) -> None:
+    def __init__(self, links: WorkerConnections, queue: str) -> None:
         self._links = links
         self._queue = queue
         self._unused: dict[bytes, str] = {}

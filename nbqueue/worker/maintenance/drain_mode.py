@@ -9,13 +9,13 @@ from nbqueue.broker.next_due import remaining
 from nbqueue.clock import Clock
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 
 _PAUSE = 0.1
 _SOON_MS = 1000
 
 
-class Burst:
+class DrainMode:
     """Asks the store whether its queues are empty, whenever the worker has nothing in hand.
 
     A queue is empty if it has no pending tasks, and none that become pending within a second:
@@ -26,7 +26,7 @@ class Burst:
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         queues: Sequence[str],
         is_idle: Callable[[], bool],

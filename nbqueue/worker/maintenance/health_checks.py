@@ -13,7 +13,7 @@ from nbqueue.executor.signals import held_back
 from nbqueue.runtime.interpreter import module_command
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.settings import WorkerSettings
 
 log = logging.getLogger("nbqueue.worker")
@@ -26,7 +26,9 @@ class HealthChecks:
     than the interval misses those that come meanwhile, and nothing here waits for it.
     """
 
-    def __init__(self, reactor: Reactor, links: Links, settings: WorkerSettings) -> None:
+    def __init__(
+        self, reactor: Reactor, links: WorkerConnections, settings: WorkerSettings
+    ) -> None:
         self._reactor = reactor
         self._links = links
         self._service = settings.service

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration
 from nbqueue.runtime.reactor import Reactor
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.service import Service
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("nbqueue.worker")
 
 
-class Lifetime(Service):
+class IdleExit(Service):
     """Looks once a second. ``idle_seconds``: end after so long without a task; None: never.
     ``owner``: the process id of a process with which to end; None: with none."""
 
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         is_idle: Callable[[], bool],
         end: Callable[[], None],

@@ -13,26 +13,26 @@ from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.decoding import time_ms
 from nbqueue.wire.keys import queue_keys
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.service import Forwarder, Service
 
 _SLICE = 200
 
 
-class Judge(Forwarder):
+class ParkedTasks(Forwarder):
     """Looks at what parked tasks wait for, when the store says that it may be time."""
 
     def _forward(self, queue: str) -> None:
         self._send(limits.judge(queue, self._clock.now_ms()), lambda reply: self._on(queue, reply))
 
 
-class LimitKeeper(Service):
+class LimitExpiry(Service):
     """Forgets limits that nobody asked for in a week, slice by slice."""
 
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         queues: list[str],
         interval: float = 600.0,

@@ -14,7 +14,7 @@ from nbqueue.broker.commands.requirements import list_capabilities, unlist_capab
 from nbqueue.clock import Clock
 from nbqueue.requirements import offered_by
 from nbqueue.runtime.reactor import Reactor
-from nbqueue.transport.nonblocking import Link
+from nbqueue.transport.nonblocking import NonblockingConnection
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.server_info import (
     ACTIVE,
@@ -22,13 +22,13 @@ from nbqueue.wire.server_info import (
     WorkerRecord,
     shown_payload,
 )
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.executor_process import SYNC
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.store_refusals import accepted, refused
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -42,7 +42,7 @@ _LONG = float("inf")
 class Begun(NamedTuple):
     """A run that an executor has begun, and since when, on the reactor's clock."""
 
-    run: Run
+    run: Attempt
     since: float
 
 
@@ -63,7 +63,7 @@ class Presence(Service):
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         pool: Pool,
         settings: WorkerSettings,
@@ -121,7 +121,7 @@ class Presence(Service):
         self._list(link)
         self._send(presence.appear(record, tasks), self._on_written)
 
-    def _list(self, link: Link) -> None:
+    def _list(self, link: NonblockingConnection) -> None:
         """Say that we live; to new queues, and now and then to all, also that we serve them."""
         now, now_ms = self._reactor.now(), self._clock.now_ms()
         recent = now - _LIST_AGAIN
@@ -202,13 +202,15 @@ class BeginNotes(Service):
     Should this worker die, those may be why, and the others are not (docs/decisions/0008).
     """
 
-    def __init__(self, reactor: Reactor, links: Links, clock: Clock, pool: Pool) -> None:
+    def __init__(
+        self, reactor: Reactor, links: WorkerConnections, clock: Clock, pool: Pool
+    ) -> None:
         self._pool = pool
         super().__init__(reactor, links, clock, NOTED_AFTER / 2)
 
     def run_once(self) -> None:
         before = self._reactor.now() - NOTED_AFTER
-        by_queue: dict[str, list[Run]] = {}
+        by_queue: dict[str, list[Attempt]] = {}
         for run, since in begun(self._pool):
             if since <= before and not run.is_noted:
                 by_queue.setdefault(run.queue, []).append(run)
@@ -219,7 +221,7 @@ class BeginNotes(Service):
                 self._send(presence.begin(queue, tasks), partial(_note, part))
 
 
-def _note(runs: list[Run], held: int | None) -> None:
+def _note(runs: list[Attempt], held: int | None) -> None:
     if held is not None:
         for run in runs:
             run.is_noted = True

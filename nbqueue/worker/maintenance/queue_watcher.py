@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from nbqueue.broker.next_due import Upcoming, upcoming
+from nbqueue.broker.next_due import NextDue, upcoming
 from nbqueue.clock import Clock
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.wire.decoding import text
-from nbqueue.worker.connections import Links
-from nbqueue.worker.maintenance.aggregation_recovery import Reclaimer
+from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.maintenance.aggregation_recovery import AggregationRecovery
 from nbqueue.worker.maintenance.cancelled_in_go import CancelFollower
-from nbqueue.worker.maintenance.parked_tasks import Judge
+from nbqueue.worker.maintenance.parked_tasks import ParkedTasks
 from nbqueue.worker.maintenance.service import (
     Alarms,
     Forwarder,
@@ -27,7 +27,7 @@ from nbqueue.worker.maintenance.service import (
     Service,
     checked,
 )
-from nbqueue.worker.maintenance.unserved_queues import Adopter
+from nbqueue.worker.maintenance.unserved_queues import LeaseRepair
 
 LOOK_SECONDS, FORWARD_SECONDS = 2.0, 1.0
 """How often a queue is looked at, and its due tasks are, while the server tells of no changes."""
@@ -45,24 +45,24 @@ class Tended:
     ``requirements(queue, requirements)``: tasks of this queue are parked for these."""
 
     forwarder: Forwarder
-    judge: Judge
+    judge: ParkedTasks
     recoverer: Recoverer
     janitor: Janitor
-    adopter: Adopter
-    reclaimer: Reclaimer
+    adopter: LeaseRepair
+    reclaimer: AggregationRecovery
     cancelled: CancelFollower
     schedules: Callable[[str], None]
     requirements: Callable[[str, Iterable[bytes]], None]
 
 
-class Lookout(Service):
+class QueueWatcher(Service):
     """See the module. ``sign`` is a key that this worker writes again and again: once the server
     has told that it changed, it is believed to tell."""
 
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         queues: Sequence[str],
         sign: str,
@@ -110,7 +110,7 @@ class Lookout(Service):
             return LOOK_SECONDS
         return min(TOLD_SECONDS * len(self._queues), LONGEST_SECONDS)
 
-    def _on_upcoming(self, queue: str, found: Upcoming | None) -> None:
+    def _on_upcoming(self, queue: str, found: NextDue | None) -> None:
         if found is None:
             return
         tended = self._tended

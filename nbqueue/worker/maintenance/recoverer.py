@@ -21,14 +21,14 @@ from nbqueue.wire.decoding import LAST_MS, whole_number
 from nbqueue.wire.keys import SERVERS, is_queue_name, queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.wire.server_info import decode_worker
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks import decisions
-from nbqueue.worker.tasks.acknowledger import Finisher
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.acknowledger import Acknowledger
+from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.fetcher import Fetcher
-from nbqueue.worker.tasks.outcome_commands import Answers
+from nbqueue.worker.tasks.outcome_commands import OutcomeCommands
 from nbqueue.worker.worker_id import is_gone, is_neighbour
 
 log = logging.getLogger("nbqueue.worker")
@@ -42,11 +42,11 @@ class Recovering:
 
     def __init__(
         self,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         keys: Keyring,
-        finisher: Finisher,
-        answers: Answers,
+        finisher: Acknowledger,
+        answers: OutcomeCommands,
         fetcher: Fetcher,
         worker_id: str,
         queues: Sequence[str],
@@ -81,7 +81,7 @@ class Recovering:
         run.begun = task.begun
         self._lost(run, holder, "worker died", f"worker {holder} died")
 
-    def _lost(self, run: Run, holder: str, reason: str, why: str) -> None:
+    def _lost(self, run: Attempt, holder: str, reason: str, why: str) -> None:
         message = run.message
         if payloads.is_call(message.payload):
             try:
@@ -95,8 +95,8 @@ class Recovering:
 
     def _found(
         self, queue: str, task: Held | Expired, fence: str, started_ms: int | None = None
-    ) -> Run:
-        run = Run(
+    ) -> Attempt:
+        run = Attempt(
             next(self._numbers),
             task.task_id,
             queue,
@@ -155,7 +155,7 @@ class Neighbours(Service):
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         worker_id: str,
         queues: Sequence[str],

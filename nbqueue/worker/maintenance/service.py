@@ -17,14 +17,14 @@ from nbqueue.broker.commands.limits import Judged
 from nbqueue.clock import Clock, steady_time
 from nbqueue.runtime.reactor import Reactor, Timer
 from nbqueue.store.connection import Store
-from nbqueue.transport.blocking import Channel
+from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import queue_keys
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.store_refusals import refused
-from nbqueue.worker.tasks.acknowledger import Finisher
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.acknowledger import Acknowledger
+from nbqueue.worker.tasks.attempt import Attempt
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -37,7 +37,7 @@ _HORIZON = 60.0
 class Part:
     """Something that keeps order: it knows the time, and may ask the store."""
 
-    def __init__(self, reactor: Reactor, links: Links, clock: Clock) -> None:
+    def __init__(self, reactor: Reactor, links: WorkerConnections, clock: Clock) -> None:
         self._reactor = reactor
         self._links = links
         self._clock = clock
@@ -51,7 +51,9 @@ class Part:
 class Service(Part):
     """Runs every ``interval`` seconds while the store is there, from the moment it is there."""
 
-    def __init__(self, reactor: Reactor, links: Links, clock: Clock, interval: float) -> None:
+    def __init__(
+        self, reactor: Reactor, links: WorkerConnections, clock: Clock, interval: float
+    ) -> None:
         super().__init__(reactor, links, clock)
         self._interval = interval
         self._timer: Timer | None = None
@@ -85,7 +87,7 @@ class Alarms(Part):
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         action: Callable[[str], None],
         gap: float = 0.0,
@@ -146,9 +148,9 @@ class Heartbeat(Service):
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
-        finisher: Finisher,
+        finisher: Acknowledger,
         pool: Pool,
         lease: float,
     ) -> None:
@@ -160,7 +162,7 @@ class Heartbeat(Service):
         super().__init__(reactor, links, clock, lease / 6)
 
     def run_once(self) -> None:
-        by_queue: dict[str, list[Run]] = {}
+        by_queue: dict[str, list[Attempt]] = {}
         for run in self._finisher.held.values():
             by_queue.setdefault(run.queue, []).append(run)
         now_ms = self._clock.now_ms()
@@ -173,7 +175,7 @@ class Heartbeat(Service):
                     partial(self._on_extended, part, now_ms),
                 )
 
-    def _on_extended(self, part: list[Run], sent_ms: int, refused: list[int] | None) -> None:
+    def _on_extended(self, part: list[Attempt], sent_ms: int, refused: list[int] | None) -> None:
         if refused is None:
             return
         for position in refused:
@@ -186,7 +188,7 @@ class Heartbeat(Service):
             run.leased_ms = sent_ms
         self._pool.renewed()
 
-    def _forget(self, run: Run) -> None:
+    def _forget(self, run: Attempt) -> None:
         log.warning(
             "task not begun, as its lease was lost id=%s type=%s queue=%s",
             *(run.task_id, run.message.type, run.queue),
@@ -200,7 +202,7 @@ class Recoverer(Part):
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         on_expired: Callable[[str, Expired], None],
     ) -> None:
@@ -224,7 +226,7 @@ class Forwarder(Part):
     """
 
     def __init__(
-        self, reactor: Reactor, links: Links, clock: Clock, look: Callable[[str], None]
+        self, reactor: Reactor, links: WorkerConnections, clock: Clock, look: Callable[[str], None]
     ) -> None:
         super().__init__(reactor, links, clock)
         self._look = look
@@ -248,7 +250,9 @@ class Forwarder(Part):
 class Janitor(Service):
     """Deletes what is over: completed tasks past their retention, old attempts."""
 
-    def __init__(self, reactor: Reactor, links: Links, clock: Clock, queues: list[str]) -> None:
+    def __init__(
+        self, reactor: Reactor, links: WorkerConnections, clock: Clock, queues: list[str]
+    ) -> None:
         self._queues = queues
         self.alarms = Alarms(reactor, links, clock, self._delete, gap=8.0)
         super().__init__(reactor, links, clock, 60.0)
@@ -271,7 +275,7 @@ class Janitor(Service):
 class ClockKeeper(Service):
     """Measures again what time it is for the store."""
 
-    def __init__(self, reactor: Reactor, links: Links, clock: Clock) -> None:
+    def __init__(self, reactor: Reactor, links: WorkerConnections, clock: Clock) -> None:
         super().__init__(reactor, links, clock, 60.0)
 
     def run_once(self) -> None:
@@ -291,7 +295,7 @@ class ClockKeeper(Service):
 def set_clock(store: Store, clock: Clock) -> None:
     """Ask what time it is, before there is anything else to do, which would make the answer seem
     late."""
-    channel = Channel(store)
+    channel = BlockingConnection(store)
     for _ in range(3):
         sent_at = steady_time()
         [(seconds, micros)] = channel.call(("TIME",))

@@ -15,7 +15,7 @@ from nbqueue.runtime.reactor import Reactor
 from nbqueue.store.rights import is_about_keys
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import QUEUES, is_queue_name, queue_keys
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.cancelled_in_go import CancelFollower
 from nbqueue.worker.maintenance.service import ATTEMPT_DAYS, Part, Service, checked
 from nbqueue.worker.store_refusals import refused
@@ -27,13 +27,13 @@ _MOST_SLICES = 40
 _MOST_VISITS = 200
 
 
-class Adopter(Part):
+class LeaseRepair(Part):
     """Gives active tasks without a lease one that has run out: the recoverer then finds them.
 
     Each time a slice of a queue's list; the next time goes on from there.
     """
 
-    def __init__(self, reactor: Reactor, links: Links, clock: Clock) -> None:
+    def __init__(self, reactor: Reactor, links: WorkerConnections, clock: Clock) -> None:
         super().__init__(reactor, links, clock)
         self._starts: dict[str, int] = {}
 
@@ -54,7 +54,7 @@ class Adopter(Part):
             self._starts[queue] = start + reply.seen
 
 
-class Elsewhere(Service):
+class UnservedQueues(Service):
     """Tends the queues that exist and that this worker does not serve, each every five seconds.
 
     One script says what there is to do, which mostly is nothing. With more than a thousand of them
@@ -64,10 +64,10 @@ class Elsewhere(Service):
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         queues: Sequence[str],
-        adopter: Adopter,
+        adopter: LeaseRepair,
         cancelled: CancelFollower,
         on_expired: Callable[[str, Expired], None],
         on_schedules: Callable[[str], None],

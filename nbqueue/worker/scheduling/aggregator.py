@@ -32,12 +32,12 @@ from nbqueue.transport.script_call import Command, NewTask
 from nbqueue.wire.decoding import whole_number
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.store_refusals import refused
-from nbqueue.worker.tasks.acknowledger import Finisher
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.acknowledger import Acknowledger
+from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.decisions import timeout_text
 
 log = logging.getLogger("nbqueue.worker")
@@ -82,13 +82,13 @@ class Aggregator(Service):
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         queues: list[str],
         settings: WorkerSettings,
-        finisher: Finisher,
+        finisher: Acknowledger,
         new_number: Callable[[], int],
-        add: Callable[[Run], None],
+        add: Callable[[Attempt], None],
         room: Callable[[], int],
     ) -> None:
         self._queues = queues
@@ -262,7 +262,7 @@ class Aggregator(Service):
             timeout=LONGEST,
         )
         now_ms = self._clock.now_ms()
-        run = Run(
+        run = Attempt(
             self._new_number(), chosen.set_id, queue, b"", message, "", 1, 0, None, now_ms,
         )  # fmt: skip
         run.fingerprint, run.is_coroutine = pipe.AGGREGATION, self._is_async
@@ -276,7 +276,7 @@ class Aggregator(Service):
 
     # --- From a run to a task ---
 
-    def done(self, run: Run, done: DoneFrame) -> None:
+    def done(self, run: Attempt, done: DoneFrame) -> None:
         """An executor answered."""
         if done.outcome != pipe.VALUE or run.stop_reason:
             why = timeout_text(run) if run.stop_reason == pipe.TIMED_OUT else done.error_text
@@ -293,11 +293,11 @@ class Aggregator(Service):
         taken = self._running.pop(run.number)
         self._finisher.otherwise(run, make, partial(self._on_aggregated, run, taken))
 
-    def lost(self, run: Run, why: str) -> None:
+    def lost(self, run: Attempt, why: str) -> None:
         """Its executor is gone."""
         self._failed(run, timeout_text(run) if run.stop_reason == pipe.TIMED_OUT else why)
 
-    def take_back(self, runs: Iterable[Run]) -> list[Run]:
+    def take_back(self, runs: Iterable[Attempt]) -> list[Attempt]:
         """Put back the members of those that are aggregations; return the others."""
         others = []
         for run in runs:
@@ -340,7 +340,7 @@ class Aggregator(Service):
 
         return make
 
-    def _on_aggregated(self, run: Run, taken: _Aggregation, reply: Aggregated | None) -> None:
+    def _on_aggregated(self, run: Attempt, taken: _Aggregation, reply: Aggregated | None) -> None:
         if reply is None:
             return  # the finisher has said so
         if reply.word == "EXISTS":
@@ -360,7 +360,7 @@ class Aggregator(Service):
         else:
             log.debug("group aggregated queue=%s group=%s tasks=%d", *taken.key, taken.count)
 
-    def _failed(self, run: Run, why: str, delay: float = -1.0) -> None:
+    def _failed(self, run: Attempt, why: str, delay: float = -1.0) -> None:
         taken = self._running.pop(run.number)
         count = self._failures.get(taken.key, (0, 0.0))[0] + 1
         pause = min(_FIRST_PAUSE * 2 ** min(count - 1, 10), _LONGEST_PAUSE)

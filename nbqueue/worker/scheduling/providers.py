@@ -27,11 +27,11 @@ from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import QUEUES, queue_keys
 from nbqueue.wire.messages import TaskMessage
 from nbqueue.wire.schedule_record import ScheduleEntry, decode_entry, encode_entry
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.store_refusals import refused
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -46,7 +46,7 @@ class PeriodicSync(Service):
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         pool: Pool,
         queues: Sequence[str],
@@ -58,7 +58,7 @@ class PeriodicSync(Service):
         self._queues = queues
         self._name = name
         self._number = number
-        self._running: Run | None = None
+        self._running: Attempt | None = None
         self._closed = False
         super().__init__(reactor, links, clock, interval)
 
@@ -75,11 +75,11 @@ class PeriodicSync(Service):
         kind = PROVIDER_TYPE + self._name
         message = TaskMessage(type=kind, queue=self._queues[0], timeout=PROVIDER_TIMEOUT)
         now_ms = self._clock.now_ms()
-        run = Run(self._number, kind, self._queues[0], b"", message, "", 1, 0, None, now_ms)
+        run = Attempt(self._number, kind, self._queues[0], b"", message, "", 1, 0, None, now_ms)
         self._running = run
         self._pool.add(run)
 
-    def took(self, run: Run, done: DoneFrame | None) -> bool:
+    def took(self, run: Attempt, done: DoneFrame | None) -> bool:
         """Whether ``run`` is that of the provider, which is dealt with then; None: it was lost."""
         if run is not self._running:
             return False
@@ -176,7 +176,7 @@ class Providers:
     def __init__(self, syncs: Iterable[PeriodicSync]) -> None:
         self._syncs = list(syncs)
 
-    def took(self, run: Run, done: DoneFrame | None) -> bool:
+    def took(self, run: Attempt, done: DoneFrame | None) -> bool:
         """Whether a run that ended (None: that is given up) was of one of them."""
         return any(each.took(run, done) for each in self._syncs)
 

@@ -32,7 +32,7 @@ from nbqueue.transport.script_call import NewTask
 from nbqueue.wire.decoding import pairs, text, time_ms
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys
 from nbqueue.wire.schedule_record import ScheduleEntry, decode_entry, task_id_of
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.scheduling.scheduler_records import ScheduleRecords
 from nbqueue.worker.store_refusals import refused
@@ -67,7 +67,7 @@ class Scheduler(Service):
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         keys: Keyring,
         queues: list[str],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nbqueue.clock import Clock
-from nbqueue.transport.nonblocking import Link
+from nbqueue.transport.nonblocking import NonblockingConnection
 from nbqueue.wire.keys import SCHEDULERS, queue_keys, scheduler_entries, scheduler_history
 from nbqueue.wire.schedule_record import (
     NBQUEUE_SCHEDULER,
@@ -18,7 +18,7 @@ from nbqueue.wire.schedule_record import (
     asynq_event,
     asynq_id,
 )
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 
 TTL = 20
 """Seconds for which a record lives: twice Asynq's heartbeat."""
@@ -31,7 +31,7 @@ Row = tuple[ScheduleEntry, int | None, int | None]
 class ScheduleRecords:
     """See the module."""
 
-    def __init__(self, links: Links, clock: Clock) -> None:
+    def __init__(self, links: WorkerConnections, clock: Clock) -> None:
         self._links = links
         self._clock = clock
         self._written: set[str] = set()
@@ -84,7 +84,7 @@ class ScheduleRecords:
                 self._remove(link, queue)
                 link.call(("PUBLISH", queue_keys(queue).wake, "schedules"))
 
-    def _remove(self, link: Link, queue: str) -> None:
+    def _remove(self, link: NonblockingConnection, queue: str) -> None:
         if queue in self._written:
             self._written.discard(queue)
             key = _record(queue)

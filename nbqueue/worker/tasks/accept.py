@@ -11,19 +11,19 @@ from nbqueue.calls.keys.signing import Keyring
 from nbqueue.calls.payloads import CALL_BESIDE
 from nbqueue.clock import Clock
 from nbqueue.wire.messages import TaskMessage, read_apart
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.handler_table import HandlerTable
-from nbqueue.worker.tasks.acknowledger import Finisher
-from nbqueue.worker.tasks.attempt import Run
-from nbqueue.worker.tasks.large_arguments import Reading
-from nbqueue.worker.tasks.outcome_commands import Answers
+from nbqueue.worker.tasks.acknowledger import Acknowledger
+from nbqueue.worker.tasks.attempt import Attempt
+from nbqueue.worker.tasks.large_arguments import LargeArguments
+from nbqueue.worker.tasks.outcome_commands import OutcomeCommands
 from nbqueue.worker.tasks.required_workers import Parking
 from nbqueue.worker.tasks.verify import NO_HANDLER, admit, unmet_requirement, unreadable
 from nbqueue.worker.unreadable_data import set_aside
 
 
-class Intake:
+class TaskAcceptor:
     """Makes a run of each task that was fetched or handed over. It is held from then on.
 
     What an executor gets was verified here; of what is refused nothing is ever loaded.
@@ -31,12 +31,12 @@ class Intake:
 
     def __init__(
         self,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         keys: Keyring,
         handlers: HandlerTable,
-        finisher: Finisher,
-        answers: Answers,
+        finisher: Acknowledger,
+        answers: OutcomeCommands,
         pool: Pool,
         parking: Parking,
         offered: frozenset[str],
@@ -51,7 +51,7 @@ class Intake:
         self._parking = parking
         self._offered = offered
         self._numbers = numbers
-        self.reading = Reading(links, keys, self._begin)
+        self.reading = LargeArguments(links, keys, self._begin)
         """Tasks whose arguments are still to come."""
 
     def take(self, queue: str, found: Sequence[Fetched], token: str, now_ms: int) -> None:
@@ -62,7 +62,9 @@ class Intake:
         for task_id, msg, since_ns, attempt, lost, _ in found:
             number = next(self._numbers)
             message, apart = read_apart(msg) or (TaskMessage(), None)
-            run = Run(number, task_id, queue, msg, message, fence, attempt, lost, since_ns, now_ms)
+            run = Attempt(
+                number, task_id, queue, msg, message, fence, attempt, lost, since_ns, now_ms
+            )
             run.apart = apart
             run.leased_ms = leased_ms
             self._finisher.held[number] = run
@@ -70,7 +72,7 @@ class Intake:
             if not (is_beside and self.reading.take(run)):
                 self._begin(run)
 
-    def _begin(self, run: Run, has_asked: bool = False) -> None:
+    def _begin(self, run: Attempt, has_asked: bool = False) -> None:
         if run.is_lost:
             self._finisher.held.pop(run.number, None)
             return

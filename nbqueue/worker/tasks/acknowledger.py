@@ -13,9 +13,9 @@ from nbqueue.broker.commands.lifecycle import Command, Ended, Who
 from nbqueue.clock import Clock
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError, is_transient
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.store_refusals import refused
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -34,14 +34,14 @@ MakeCommand = Callable[[int, Who], Command[Any]]
 class _End:
     """The end of one attempt, until the store has acknowledged it."""
 
-    run: Run
+    run: Attempt
     what: Ended | MakeCommand
     then: Callable[[Any], None] | None = None
     losses: int = 0
     refusals: int = 0
 
 
-class Finisher:
+class Acknowledger:
     """Sends ends of attempts in batches, and keeps each until it is acknowledged.
 
     After a loss of the store everything unacknowledged is sent again: the fence of each task makes
@@ -53,18 +53,18 @@ class Finisher:
     it was sent; it must end the attempt in another way.
     """
 
-    def __init__(self, reactor: Reactor, links: Links, clock: Clock, who: Who) -> None:
+    def __init__(self, reactor: Reactor, links: WorkerConnections, clock: Clock, who: Who) -> None:
         self._reactor = reactor
         self._links = links
         self._clock = clock
         self._who = who
-        self.held: dict[int, Run] = {}
+        self.held: dict[int, Attempt] = {}
         self._good: dict[str, list[_End]] = {}
         self._other: list[_End] = []
         self._sent: dict[int, _End] = {}
         self._under_way = 0
         self._is_pausing = False
-        self.on_too_large: Callable[[Run, int], None]
+        self.on_too_large: Callable[[Attempt, int], None]
         links.on_up.append(self._send_again)
 
     @property
@@ -72,15 +72,15 @@ class Finisher:
         """True if the store has acknowledged everything."""
         return not (self._good or self._other or self._sent)
 
-    def hold(self, run: Run) -> None:
+    def hold(self, run: Attempt) -> None:
         self.held[run.number] = run
 
-    def completed(self, run: Run, ended: Ended) -> None:
+    def completed(self, run: Attempt, ended: Ended) -> None:
         """The attempt ended well."""
         self._good.setdefault(run.queue, []).append(_End(run, ended))
 
     def otherwise(
-        self, run: Run, make: MakeCommand, then: Callable[[Any], None] | None = None
+        self, run: Attempt, make: MakeCommand, then: Callable[[Any], None] | None = None
     ) -> None:
         """The attempt ended in another way, by the command that ``make(now_ms, who)`` makes.
         ``then`` gets what it reads as."""

@@ -12,19 +12,19 @@ from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 from nbqueue.wire.timeouts import exact, read_limits, seen_headers
 
 if TYPE_CHECKING:
-    from nbqueue.worker.executors.executor_process import Executor
+    from nbqueue.worker.executors.executor_process import ExecutorProcess
 
 FAR_DEADLINE = 32_503_680_000
 """The year 3000, in Unix seconds: no deadline, and near the last that a datetime can hold."""
 
 FOREVER = 1 << 62
-"""`Run.leased_ms` of what has no lease."""
+"""`Attempt.leased_ms` of what has no lease."""
 
 DEFAULT_TIMEOUT = 1800
 """Seconds; Asynq's, for a message with neither time-out nor deadline."""
 
 
-class Run:
+class Attempt:
     """One attempt at a task, from fetch to acknowledgement. Times are on the store's clock.
 
     ``number`` names it to the executors of this worker, whatever its task's id and queue are.
@@ -37,7 +37,7 @@ class Run:
     is_coroutine: bool = False
     is_fresh: bool = False
     """Whether it runs in a process of its own."""
-    executor: Executor | None = None
+    executor: ExecutorProcess | None = None
     sent_at: float = 0.0
     ends_at: float = 0.0
     """When this attempt must end (Unix seconds), once it was sent to an executor; 0: never."""

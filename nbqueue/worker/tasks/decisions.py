@@ -8,7 +8,7 @@ from nbqueue.calls.payloads import FAIL_IF_LOST
 from nbqueue.errors import CANCELLED
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.retry_delay import call_delay, message_delay
 
 POISON_LIMIT = 3
@@ -60,7 +60,7 @@ COMPLETE = Complete()
 Decision = Complete | Revoke | Retry | Archive | Requeue
 
 
-def after_done(run: Run, done: DoneFrame) -> Decision:
+def after_done(run: Attempt, done: DoneFrame) -> Decision:
     """The executor answered."""
     if run.stop_reason == pipe.CANCELLED or done.outcome == pipe.CANCELLED:
         return Archive("cancelled", CANCELLED)
@@ -80,7 +80,7 @@ def after_done(run: Run, done: DoneFrame) -> Decision:
 
 
 def after_failure(
-    run: Run, reason: str, error_text: str, delay: float | None = None
+    run: Attempt, reason: str, error_text: str, delay: float | None = None
 ) -> Retry | Archive:
     """It failed in a way that its retries are for."""
     message = run.message
@@ -89,7 +89,7 @@ def after_failure(
     return Retry(_delay(run, delay), True, reason, error_text)
 
 
-def _delay(run: Run, asked: float | None) -> float:
+def _delay(run: Attempt, asked: float | None) -> float:
     if asked is not None:
         return asked
     retried = run.message.retried
@@ -97,7 +97,7 @@ def _delay(run: Run, asked: float | None) -> float:
 
 
 def after_loss(
-    run: Run, reason: str, why: str, innocent: bool = False
+    run: Attempt, reason: str, why: str, innocent: bool = False
 ) -> Requeue | Archive | Retry:
     """The process that ran it is gone; ``reason`` says how in a word, ``why`` in a sentence.
     ``innocent``: for the sake of another task."""
@@ -118,7 +118,7 @@ def after_loss(
     return Requeue("lost", reason, why)
 
 
-def timeout_text(run: Run) -> str:
+def timeout_text(run: Attempt) -> str:
     if run.deadline and (not run.timeout or run.ends_at >= run.deadline):
         return "timed out: its deadline has passed"
     return f"timed out after {run.timeout:g}s"

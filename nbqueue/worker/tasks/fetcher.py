@@ -17,9 +17,9 @@ from nbqueue.broker.staging import read_message_of
 from nbqueue.clock import Clock
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.store_refusals import refused
-from nbqueue.worker.tasks.handoff import MOST_OFFERS, Offers
+from nbqueue.worker.tasks.handoff import MOST_OFFERS, Handoff
 from nbqueue.worker.tasks.required_workers import RequiredTasks
 
 log = logging.getLogger("nbqueue.worker")
@@ -68,7 +68,7 @@ class Fetcher:
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         clock: Clock,
         worker_id: str,
         lease_seconds: float,
@@ -84,7 +84,7 @@ class Fetcher:
         self._clock = clock
         self._worker_id = worker_id
         self._lease_ms = int(lease_seconds * 1000)
-        self._offers = Offers(reactor, links, worker_id, lease_seconds, self._on_handed)
+        self._offers = Handoff(reactor, links, worker_id, lease_seconds, self._on_handed)
         self._last_queue = ""
         """From which the last task came."""
         self._was_free = 0

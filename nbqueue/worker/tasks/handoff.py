@@ -18,7 +18,7 @@ from nbqueue.broker.commands.handoff import (
 )
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.unreadable_data import set_aside
 
 log = logging.getLogger("nbqueue.worker")
@@ -39,7 +39,7 @@ class _Offer(NamedTuple):
     until: float
 
 
-class Offers:
+class Handoff:
     """The offers of one worker that may still be used, all in one queue.
 
     They are for tasks that come one by one: who did something a moment ago may soon do it again.
@@ -48,7 +48,7 @@ class Offers:
     def __init__(
         self,
         reactor: Reactor,
-        links: Links,
+        links: WorkerConnections,
         worker_id: str,
         lease_seconds: float,
         on_handed: Callable[[Handed], None],

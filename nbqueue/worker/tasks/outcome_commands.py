@@ -18,11 +18,11 @@ from nbqueue.durations import format_duration
 from nbqueue.errors import TaskCancelled, TaskFailed, TaskTimeout, WorkerLost
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
-from nbqueue.runtime.buffers import LARGE, Body, Piece, Pieces, parts_of
+from nbqueue.runtime.buffers import LARGE, Body, ChunkedBytes, Piece, parts_of
 from nbqueue.wire.messages import with_completed_at
 from nbqueue.worker.tasks import decisions
-from nbqueue.worker.tasks.acknowledger import Finisher
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.acknowledger import Acknowledger
+from nbqueue.worker.tasks.attempt import Attempt
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -35,14 +35,14 @@ _ENDED_WELL = (decisions.Complete, decisions.Revoke)
 Make = Callable[[int, Who], Command[bool]]
 
 
-class Answers:
+class OutcomeCommands:
     """Hands ends of attempts to the finisher. What a client will unpickle is signed here."""
 
-    def __init__(self, finisher: Finisher, keys: Keyring) -> None:
+    def __init__(self, finisher: Acknowledger, keys: Keyring) -> None:
         self._finisher = finisher
         self._keys = keys
 
-    def done(self, run: Run, done: DoneFrame, finished_ms: int) -> None:
+    def done(self, run: Attempt, done: DoneFrame, finished_ms: int) -> None:
         """An executor answered."""
         decision = decisions.after_done(run, done)
         started_ms = finished_ms - done.micros // 1000
@@ -55,7 +55,7 @@ class Answers:
 
     def failed(
         self,
-        run: Run,
+        run: Attempt,
         decision: decisions.Archive | decisions.Retry | decisions.Requeue,
         started_ms: int | None = None,
         peak_memory: int = 0,
@@ -77,7 +77,7 @@ class Answers:
             _log_failure(run, "retry", failure)
             self._finisher.otherwise(run, _retry(run, failure, signed, decision))
 
-    def too_large(self, run: Run, size: int) -> None:
+    def too_large(self, run: Attempt, size: int) -> None:
         """The store does not take the result."""
         text = (
             f"the result of {run.message.type} is too large for the store, which closed the "
@@ -85,13 +85,13 @@ class Answers:
         )
         self.failed(run, decisions.Archive("result too large", text))
 
-    def give_back(self, runs: list[Run], how: str, reason: str) -> None:
+    def give_back(self, runs: list[Attempt], how: str, reason: str) -> None:
         """Put runs back to the front of their lines, in the order that they have here."""
         for run in reversed(runs):
             self._finisher.otherwise(run, _requeue(run, run.failure(reason, reason), how))
 
     def _completed(
-        self, run: Run, done: DoneFrame, started_ms: int, finished_ms: int, retention: int
+        self, run: Attempt, done: DoneFrame, started_ms: int, finished_ms: int, retention: int
     ) -> None:
         """It is kept for so many seconds, or deleted."""
         message, keep = run.message, retention > 0
@@ -138,14 +138,14 @@ class SignedResult(NamedTuple):
         return b"".join(map(bytes, (self.envelope, *(piece for _, piece in self.beside))))
 
 
-def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> SignedResult:
+def result_envelope(keys: Keyring, run: Attempt, done: DoneFrame) -> SignedResult:
     """The result of an attempt that ended well, as it lies in the store."""
     body = done.body
     if done.outcome != pipe.VALUE:
         return SignedResult(b"")
     if run.call is None or run.call.flags & payloads.JSON_RESULT:
         # No pickle, and for programs in Go too.
-        return SignedResult(body if isinstance(body, bytes) else Pieces(*parts_of(body)))
+        return SignedResult(body if isinstance(body, bytes) else ChunkedBytes(*parts_of(body)))
     if len(body) <= LARGE:
         value = bytes(body)
         head = keys.sign_result_apart(_VALUE_HEAD, (value,), run.task_id)
@@ -157,17 +157,17 @@ def result_envelope(keys: Keyring, run: Run, done: DoneFrame) -> SignedResult:
         return SignedResult(head, result_fields(beside, pieces))
     # What is not kept is only told.
     head = keys.sign_result_apart(_VALUE_HEAD, parts, run.task_id)
-    return SignedResult(Pieces(head, *parts))
+    return SignedResult(ChunkedBytes(head, *parts))
 
 
 def error_envelope(
     keys: Keyring,
-    run: Run,
+    run: Attempt,
     decision: decisions.Archive | decisions.Retry,
     body: Piece = b"",
     error: Exception | None = None,
 ) -> bytes:
-    """The exception of an attempt that failed, as it lies in the store; see `Answers.failed`."""
+    """The exception of an attempt that failed, as the store keeps it."""
     own = _OWN_ERRORS.get(decision.reason)
     if own is not None or not body:
         kind = own or TaskFailed
@@ -175,7 +175,7 @@ def error_envelope(
     return keys.sign_result(payloads.pack_result(payloads.EXCEPTION, body), run.task_id)
 
 
-def _log_failure(run: Run, what: str, failure: Failure) -> None:
+def _log_failure(run: Attempt, what: str, failure: Failure) -> None:
     log.warning(
         "task %s id=%s type=%s queue=%s attempt=%d reason=%s error=%r",
         what,
@@ -188,7 +188,7 @@ def _log_failure(run: Run, what: str, failure: Failure) -> None:
     )
 
 
-def _archive(run: Run, failure: Failure, envelope: bytes) -> Make:
+def _archive(run: Attempt, failure: Failure, envelope: bytes) -> Make:
     def make(now_ms: int, who: Who) -> Command[bool]:
         msg = lifecycle.failed_message(run.msg, failure.error_text, now_ms, counts=False)
         return lifecycle.archive(
@@ -208,7 +208,7 @@ def _log_trimmed(queue: str, number: int) -> None:
     log.warning("archive is full, its oldest tasks were deleted queue=%s tasks=%d", queue, number)
 
 
-def _retry(run: Run, failure: Failure, envelope: bytes, decision: decisions.Retry) -> Make:
+def _retry(run: Attempt, failure: Failure, envelope: bytes, decision: decisions.Retry) -> Make:
     def make(now_ms: int, who: Who) -> Command[bool]:
         counts = decision.counts
         msg = lifecycle.failed_message(run.msg, failure.error_text, now_ms, counts=counts)
@@ -227,5 +227,5 @@ def _retry(run: Run, failure: Failure, envelope: bytes, decision: decisions.Retr
     return make
 
 
-def _requeue(run: Run, failure: Failure, how: str) -> Make:
+def _requeue(run: Attempt, failure: Failure, how: str) -> Make:
     return lambda now_ms, who: lifecycle.requeue(run.queue, failure, how, now_ms, run.holder or who)

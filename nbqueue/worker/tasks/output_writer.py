@@ -27,9 +27,9 @@ from nbqueue.executor import pipe
 from nbqueue.executor.output.outbox import HEAD, LARGEST_DISPLAY, MOST_DISPLAYED, TAIL
 from nbqueue.transport.resp import ReplyError
 from nbqueue.transport.script_call import Command
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.store_refusals import refused
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -57,7 +57,7 @@ _TEXT = frozenset({task_outputs.STDOUT, task_outputs.STDERR})
 class _Written:
     """The output of one attempt: what waits, what is under way, what lies in the store."""
 
-    run: Run
+    run: Attempt
     ttl_ms: int
     number: int = 0
     waiting: deque[Entry] = field(default_factory=deque)
@@ -74,7 +74,7 @@ class _Written:
 class OutputWriter:
     """Takes reports of running tasks; those of kinds that it does not know are dropped."""
 
-    def __init__(self, links: Links, keys: Keyring, clock: Clock) -> None:
+    def __init__(self, links: WorkerConnections, keys: Keyring, clock: Clock) -> None:
         self._links = links
         self._keys = keys
         self._clock = clock
@@ -83,7 +83,7 @@ class OutputWriter:
         self._waiting_size = 0
         links.on_down.append(self._forget_under_way)
 
-    def take(self, run: Run, kind: int, body: bytes) -> None:
+    def take(self, run: Attempt, kind: int, body: bytes) -> None:
         """A running task reported."""
         if kind == pipe.OUTPUT_REPORT:
             self._add(self._of(run), pipe.unpack_output(body))
@@ -93,7 +93,7 @@ class OutputWriter:
             written.progress = about + body[1:]
             self._changed[run.number] = written
 
-    def finish(self, run: Run, *, is_success: bool) -> None:
+    def finish(self, run: Attempt, *, is_success: bool) -> None:
         """The task ends next. From now on its output is kept for as long as its end is."""
         written = self._tasks.get(run.number)
         if written is None:
@@ -127,7 +127,7 @@ class OutputWriter:
                 command = _command(queue, batch)
                 link.send(command, partial(self._on_reply, batch))
 
-    def _of(self, run: Run) -> _Written:
+    def _of(self, run: Attempt) -> _Written:
         written = self._tasks.get(run.number)
         if written is None:
             written = self._tasks[run.number] = _Written(run, WEEK_MS)
@@ -251,7 +251,7 @@ def news(task_id: str, entries: list[Entry], progress: bytes) -> bytes:
     return head
 
 
-def display_envelope(keys: Keyring, run: Run, body: bytes) -> bytes:
+def display_envelope(keys: Keyring, run: Attempt, body: bytes) -> bytes:
     """A rich display as it lies in the store: signed for this task and this attempt."""
     return keys.sign_result(
         payloads.pack_result(payloads.DISPLAY, body),

@@ -15,32 +15,32 @@ from nbqueue.calls import payloads
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.executor import pipe
 from nbqueue.transport.resp import ReplyError
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.store_refusals import refused
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 
 log = logging.getLogger("nbqueue.worker")
 
 
-class ResultWriter:
+class PartialResults:
     """Takes reports of running tasks. A report of a kind that it does not know is dropped."""
 
-    def __init__(self, links: Links, keys: Keyring) -> None:
+    def __init__(self, links: WorkerConnections, keys: Keyring) -> None:
         self._links = links
         self._keys = keys
-        self._latest: dict[int, tuple[Run, bytes]] = {}
+        self._latest: dict[int, tuple[Attempt, bytes]] = {}
         self._under_way: set[int] = set()
         links.on_down.append(self._under_way.clear)
         links.on_up.append(self._write_again)
 
-    def take(self, run: Run, kind: int, body: bytes) -> None:
+    def take(self, run: Attempt, kind: int, body: bytes) -> None:
         """A running task reported."""
         if kind == pipe.RESULT_REPORT:
             self._latest[run.number] = (run, body)
             if run.number not in self._under_way:
                 self._write(run.number)
 
-    def finish(self, run: Run, *, keep: bool) -> None:
+    def finish(self, run: Attempt, *, keep: bool) -> None:
         """The task ends next. With ``keep`` its last report is written before."""
         if not self._latest and not self._under_way:
             return
@@ -80,7 +80,7 @@ class ResultWriter:
             self._write(number)
 
 
-def report_envelope(keys: Keyring, run: Run, body: bytes) -> bytes:
+def report_envelope(keys: Keyring, run: Attempt, body: bytes) -> bytes:
     """A reported result as it lies in the store: signed where a client will unpickle it."""
     if run.call is None or run.has_json_result:
         return body

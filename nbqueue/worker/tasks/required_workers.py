@@ -18,10 +18,10 @@ from nbqueue.requirements import is_met, needed_worker
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import queue_keys
-from nbqueue.worker.connections import Links
+from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.store_refusals import refused
-from nbqueue.worker.tasks.acknowledger import Finisher
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.acknowledger import Acknowledger
+from nbqueue.worker.tasks.attempt import Attempt
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -30,7 +30,11 @@ class RequiredTasks:
     """Knows the requirements that this worker meets, and that tasks are parked for."""
 
     def __init__(
-        self, reactor: Reactor, links: Links, queues: Sequence[str], offered: frozenset[str]
+        self,
+        reactor: Reactor,
+        links: WorkerConnections,
+        queues: Sequence[str],
+        offered: frozenset[str],
     ) -> None:
         self._reactor = reactor
         self._links = links
@@ -104,13 +108,13 @@ class RequiredTasks:
 class Parking:
     """Parks tasks that this worker cannot run, and says so once for each requirement."""
 
-    def __init__(self, links: Links, clock: Clock, finisher: Finisher) -> None:
+    def __init__(self, links: WorkerConnections, clock: Clock, finisher: Acknowledger) -> None:
         self._links = links
         self._clock = clock
         self._finisher = finisher
         self._said: set[tuple[str, str]] = set()
 
-    def park(self, run: Run, requirement: str) -> None:
+    def park(self, run: Attempt, requirement: str) -> None:
         """Give up ``run``, which has not begun, to a worker that meets ``requirement``."""
         self._finisher.otherwise(
             run,
@@ -120,7 +124,7 @@ class Parking:
             lambda parked: self._on_parked(run, requirement, parked),
         )
 
-    def _on_parked(self, run: Run, requirement: str, parked: bool) -> None:
+    def _on_parked(self, run: Attempt, requirement: str, parked: bool) -> None:
         link = self._links.upkeep
         place = (run.queue, requirement)
         if not parked or link is None or place in self._said:
@@ -134,7 +138,7 @@ class Parking:
         link.call(ask_servers, lambda servers: self._say(run, requirement, members, servers))
 
     @staticmethod
-    def _say(run: Run, requirement: str, members: list[Any], servers: Any) -> None:
+    def _say(run: Attempt, requirement: str, members: list[Any], servers: Any) -> None:
         if not members or isinstance(members[0], ReplyError) or isinstance(servers, ReplyError):
             return
         is_alive = requirements.is_alive(requirement, members[0], servers)

@@ -18,7 +18,7 @@ from nbqueue.errors import (
 from nbqueue.requirements import is_met, version_requirement
 from nbqueue.worker.handler_table import HandlerTable
 from nbqueue.worker.tasks import decisions
-from nbqueue.worker.tasks.attempt import Run
+from nbqueue.worker.tasks.attempt import Attempt
 
 NO_HANDLER = "no handler"
 
@@ -30,7 +30,7 @@ class Refusal(NamedTuple):
     error: NbqueueError
 
 
-def unmet_requirement(run: Run, handlers: HandlerTable, offered: frozenset[str]) -> str | None:
+def unmet_requirement(run: Attempt, handlers: HandlerTable, offered: frozenset[str]) -> str | None:
     """What the code of ``run``, which was admitted, needs of a worker, unless it is ``offered``."""
     call = run.call
     if call is None:
@@ -45,7 +45,7 @@ def unmet_requirement(run: Run, handlers: HandlerTable, offered: frozenset[str])
     return requirement
 
 
-def admit(run: Run, keys: Keyring, handlers: HandlerTable, clock: Clock) -> Refusal | None:
+def admit(run: Attempt, keys: Keyring, handlers: HandlerTable, clock: Clock) -> Refusal | None:
     """Find out what ``run`` is to run, a verified call or a handler; or say why it must not.
 
     Nothing is unpickled here, and nothing that this refuses ever is.
@@ -72,13 +72,13 @@ def admit(run: Run, keys: Keyring, handlers: HandlerTable, clock: Clock) -> Refu
     return None
 
 
-def unreadable(run: Run) -> Refusal:
+def unreadable(run: Attempt) -> Refusal:
     """The refusal of what is no task, or one that says what cannot be."""
     text = "what lies in the store is no task that this program can read"
     return Refusal(decisions.Archive("unreadable", text), TaskFailed(text, run.task_id))
 
 
-def _admit_message(run: Run, handlers: HandlerTable) -> Refusal | None:
+def _admit_message(run: Attempt, handlers: HandlerTable) -> Refusal | None:
     found = handlers.find(run.queue, run.message.type)
     if found is None:
         text = f'handler not found for task "{run.message.type}"'
@@ -89,7 +89,7 @@ def _admit_message(run: Run, handlers: HandlerTable) -> Refusal | None:
     return None
 
 
-def _admit_call(run: Run, payload: bytes | memoryview, keys: Keyring) -> Refusal | None:
+def _admit_call(run: Attempt, payload: bytes | memoryview, keys: Keyring) -> Refusal | None:
     message = run.message
     try:
         run.call = call = keys.verify_call(
