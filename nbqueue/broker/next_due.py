@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from nbqueue.transport.script_call import Command, command
+from nbqueue.broker.script_commands import command
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.decoding import LAST_MS
 from nbqueue.wire.keys import queue_keys
 

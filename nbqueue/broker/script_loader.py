@@ -10,34 +10,12 @@ from __future__ import annotations
 import hashlib
 import pkgutil
 import re
-from dataclasses import dataclass
 from functools import cache
+
+from nbqueue.transport.script_call import Script
 
 _HEADER = re.compile(r"^-- (KEYS|ARGV|RETURNS|USES): (.*)$")
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
-
-
-@dataclass(frozen=True)
-class Script:
-    """A script as it is sent: ``source`` with its digest, and what its caller must pass."""
-
-    name: str
-    source: bytes
-    sha: bytes
-    keys: tuple[str, ...]
-    args: tuple[str, ...]
-    rest: tuple[str, ...]
-    """The names of the arguments that come once for each of the keys at the end; or none."""
-
-    def check(self, keys: int, args: int) -> None:
-        """Raise `TypeError` unless this many keys and arguments fit the header."""
-        repeats = keys - len(self.keys)
-        fits = args == len(self.args) + repeats * len(self.rest) if self.rest else repeats == 0
-        if repeats < 0 or not fits or (not self.rest and args != len(self.args)):
-            raise TypeError(
-                f"{self.name}.lua takes keys {self.keys} and arguments {self.args}, then "
-                f"{self.rest or 'nothing'} for each further key; got {keys} keys, {args} arguments"
-            )
 
 
 def _header(name: str, text: str) -> dict[str, str]:

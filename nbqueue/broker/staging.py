@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nbqueue.broker.large_values import argument_fields
+from nbqueue.broker.script_commands import NewTask
 from nbqueue.runtime.buffers import LARGE, Body
-from nbqueue.transport.script_call import NewTask, Staged
+from nbqueue.transport.script_call import Staged
 from nbqueue.wire import fields
 from nbqueue.wire.keys import QueueKeys, queue_keys
 

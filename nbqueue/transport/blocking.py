@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from nbqueue.broker.script_loader import Script
 from nbqueue.errors import StoreDamaged, StoreError, StoreUnreachable
 from nbqueue.runtime.buffers import LARGE, Gathering, Piece, ReceiveBuffer, Slot
 from nbqueue.runtime.busy_poll import BusyPoll, limit_waits
 from nbqueue.store.connection import Store
 from nbqueue.transport import resp
-from nbqueue.transport.script_call import CAREFUL, Arg, Command
+from nbqueue.transport.script_call import NEEDS_FULL, Arg, Command, Script
 from nbqueue.wire.keys import CONFIRM_KEY
 
 T = TypeVar("T")
@@ -95,9 +94,9 @@ class BlockingConnection:
                 self._loaded.clear()
                 self._run_instead({i: sent[i] for i in missing}, replies)
             instead = {
-                i: command.careful
+                i: command.full or command
                 for i, command in enumerate(sent)
-                if command.careful is not None and replies[i] == CAREFUL
+                if command.full_script is not None and replies[i] == NEEDS_FULL
             }
             if instead:
                 self._run_instead(instead, replies)

@@ -12,7 +12,7 @@ from typing import Any
 from nbqueue.runtime.buffers import Gathering, Piece, ReceiveBuffer, Slot, send_pieces
 from nbqueue.store.connection import Store
 from nbqueue.transport import resp
-from nbqueue.transport.script_call import CAREFUL, Arg, Command
+from nbqueue.transport.script_call import NEEDS_FULL, Arg, Command
 
 _RECEIVE = 262_144
 _TRIES = 5
@@ -104,7 +104,7 @@ class NonblockingConnection:
     ) -> None:
         """Queue a script; `flush` sends. ``is_tracked``: the server is to tell, once, when a key
         changes that it reads."""
-        if command.has_careful and self._careful:
+        if command.full_script is not None and self._careful:
             command = self._likely_way(command)
         script = command.script
         if script.sha not in self._loaded:
@@ -118,9 +118,9 @@ class NonblockingConnection:
                     self.send(command, on_reply, tries - 1, is_tracked=is_tracked)
                 else:
                     on_reply(resp.named(reply, command.keys))
-            elif command.has_careful and reply == CAREFUL:
+            elif command.full_script is not None and reply == NEEDS_FULL:
                 self._careful[script.name, command.keys[0]] = _CAREFUL_TIMES
-                self.send(command.careful or command, on_reply)
+                self.send(command.full or command, on_reply)
             else:
                 on_reply(_understood(command, reply))
 
@@ -146,7 +146,7 @@ class NonblockingConnection:
             self._careful[way] = times - 1
         else:
             del self._careful[way]
-        return command.careful or command
+        return command.full or command
 
     def _send_staged(self, command: Command[Any], read: OnReply) -> None:
         expected = resp.staged_replies(command)

@@ -28,12 +28,12 @@ from nbqueue.broker.commands import inspect, lifecycle
 from nbqueue.broker.commands.lifecycle import Ended, Fetched
 from nbqueue.broker.large_values import argument_fields, result_fields, whole_payload, whole_result
 from nbqueue.broker.reads.task_record import Ending
+from nbqueue.broker.script_commands import NewTask
 from nbqueue.calls import payloads
 from nbqueue.calls.detached import DetachedBody, beside_of
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.errors import SignatureError
 from nbqueue.runtime.buffers import cut
-from nbqueue.transport.script_call import NewTask
 
 KEYS = Keyring([b"k" * 32])
 SINCE_NOW = NOW_MS * 1_000_000

@@ -84,8 +84,8 @@ def test_a_counter_that_holds_no_number_begins_again_and_the_tasks_end_all_the_s
     load(redis, {**fetched(active("a"), active("b")), key: text})
     command = lifecycle.complete("q", [ended("a"), ended("b")], NOW_MS, WHO)
     if is_careful:
-        assert command.careful is not None
-        command = command.careful
+        assert command.full is not None
+        command = command.full
     assert broker.run(command) == []
     content = dump(redis)
     assert "active" not in content

@@ -27,8 +27,8 @@ from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Ended, Fetched
 from nbqueue.broker.reads.task_record import Ending
+from nbqueue.broker.script_commands import NewTask
 from nbqueue.broker.staging import read_message_of
-from nbqueue.transport.script_call import NewTask
 
 LARGE = b"p" * 70_000
 RESULT = b"r" * 70_000

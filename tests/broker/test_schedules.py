@@ -15,7 +15,7 @@ from nbqueue.broker.commands.schedules import (
     put_schedule,
     remove_schedule,
 )
-from nbqueue.transport.script_call import NewTask
+from nbqueue.broker.script_commands import NewTask
 from nbqueue.wire.messages import TaskMessage
 from nbqueue.wire.schedule_record import ScheduleEntry, encode_entry
 

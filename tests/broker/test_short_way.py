@@ -17,7 +17,7 @@ from nbqueue.broker.commands import lifecycle
 from nbqueue.store.connection import Store
 from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.nonblocking import NonblockingConnection
-from nbqueue.transport.script_call import CAREFUL, Command
+from nbqueue.transport.script_call import NEEDS_FULL, Command
 
 LEASE_MS = NOW_MS + 30_000
 PENDING: dict[str, Any] = {
@@ -83,8 +83,8 @@ SAME: dict[str, tuple[dict[str, Any], Command[Any]]] = {
 
 
 def careful_of(command: Command[Any]) -> Command[Any]:
-    assert command.careful is not None
-    return command.careful
+    assert command.full is not None
+    return command.full
 
 
 @pytest.mark.parametrize("case", SAME)
@@ -99,7 +99,7 @@ def test_both_ways_do_the_same_for_simple_tasks(case: str, store: Store, redis: 
     channel.close()
     redis.flushall()  # some leave an id in the line that no program would put there
     assert found[0] == found[1]
-    assert found[0][0] != CAREFUL
+    assert found[0][0] != NEEDS_FULL
 
 
 NOT_SIMPLE: dict[str, dict[str, Any]] = {
@@ -115,7 +115,7 @@ def test_the_short_way_does_nothing_to_what_is_not_simple(
     load(redis, {**PENDING, "t:b": task("b", "pending", NOT_SIMPLE[case])})
     before, channel, command = dump(redis), BlockingConnection(store), fetch()
     alone = Command(command.script, command.keys, command.args, lambda reply: reply)
-    assert channel.run([alone]) == [CAREFUL]
+    assert channel.run([alone]) == [NEEDS_FULL]
     assert dump(redis) == before
     assert [each.task_id for each in channel.run([command])[0]] == ["a", "b"]
     channel.close()

@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nbqueue.transport.script_call import (
+from nbqueue.broker.script_commands import (
     EVENT_CAP,
-    Arg,
-    Command,
     NewTask,
     check_limit,
     command,
     decoded_id,
     positions,
 )
+from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire.decoding import time_ms
 from nbqueue.wire.keys import queue_keys
 

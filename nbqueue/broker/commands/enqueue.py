@@ -7,19 +7,11 @@ from typing import Any, NamedTuple
 
 from nbqueue.broker import script_loader
 from nbqueue.broker.commands.limits import limit_names
+from nbqueue.broker.script_commands import EVENT_CAP, NewTask, command, decoded_id, positions
 from nbqueue.broker.staging import stage_new
 from nbqueue.errors import StoreUnreachable, SubmitUnconfirmed
 from nbqueue.transport import resp
-from nbqueue.transport.script_call import (
-    EVENT_CAP,
-    Arg,
-    Command,
-    NewTask,
-    Staged,
-    command,
-    decoded_id,
-    positions,
-)
+from nbqueue.transport.script_call import Arg, Command, Staged
 from nbqueue.wire.keys import QueueKeys, queue_keys
 
 

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nbqueue.broker.commands.maintenance import mark_of
-from nbqueue.transport.script_call import (
+from nbqueue.broker.script_commands import (
     ARCHIVE_CAP,
     ARCHIVE_DAYS,
     ATTEMPT_CAP,
     EVENT_CAP,
-    Arg,
-    Command,
     archive_oldest,
     command,
     counter_expiry,
     utc_day,
 )
+from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire.keys import QueueKeys, queue_keys
 
 

@@ -9,13 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nbqueue.broker.commands.lifecycle import Fetched
-from nbqueue.transport.script_call import (
-    Command,
-    command,
-    decoded_id,
-    decoded_number,
-    seconds_never_whole,
-)
+from nbqueue.broker.script_commands import command, decoded_id, decoded_number, seconds_never_whole
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.keys import HAND_CHANNEL, queue_keys
 
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from nbqueue.transport.script_call import (
+from nbqueue.broker.script_commands import (
     ARCHIVE_CAP,
     EVENT_CAP,
-    Arg,
-    Command,
     archive_oldest,
     command,
     decoded_number,
     utc_day,
 )
+from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire.attempts import failure_mark
 from nbqueue.wire.keys import QueueKeys, name_bytes, queue_keys, stored_keys
 from nbqueue.wire.messages import TaskMessage

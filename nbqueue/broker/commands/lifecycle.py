@@ -35,17 +35,13 @@ from nbqueue.broker.commands.maintenance import (
     forward,
     held,
 )
-from nbqueue.broker.staging import STAGED, stage_ends
-from nbqueue.runtime.buffers import Body
-from nbqueue.transport.script_call import (
+from nbqueue.broker.script_commands import (
     ARCHIVE_CAP,
     ARCHIVE_DAYS,
     ATTEMPT_CAP,
     COUNTER_DAYS,
     EVENT_CAP,
     MOST_AT_ONCE,
-    Arg,
-    Command,
     NewTask,
     check_limit,
     command,
@@ -57,6 +53,9 @@ from nbqueue.transport.script_call import (
     short_way,
     utc_day,
 )
+from nbqueue.broker.staging import STAGED, stage_ends
+from nbqueue.runtime.buffers import Body
+from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire.keys import queue_keys
 
 __all__ = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nbqueue.transport.script_call import EVENT_CAP, Command, NewTask, check_limit, command
+from nbqueue.broker.script_commands import EVENT_CAP, NewTask, check_limit, command
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.decoding import time_ms
 from nbqueue.wire.keys import queue_keys
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from nbqueue.transport.script_call import (
+from nbqueue.broker.script_commands import (
     ARCHIVE_CAP,
     EVENT_CAP,
-    Command,
     archive_oldest,
     check_limit,
     command,
     decoded_id,
     decoded_number,
 )
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.attempts import failure_mark
 from nbqueue.wire.decoding import MOST_ATTEMPTS, time_ms
 from nbqueue.wire.keys import queue_keys, stored_keys

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from nbqueue.broker.broker import Broker
+from nbqueue.broker.script_commands import command
 from nbqueue.errors import StoreError, UsageError
-from nbqueue.transport.script_call import Arg, Command, command
+from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire.decoding import json_object
 from nbqueue.wire.keys import SERVERS, WORKERS, check_queue_name, is_queue_name, queue_keys
 from nbqueue.wire.server_info import (

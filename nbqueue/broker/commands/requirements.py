@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nbqueue.broker.commands.lifecycle import Fetched, read_fetched
+from nbqueue.broker.script_commands import EVENT_CAP, command, seconds_never_whole
 from nbqueue.errors import StoreDamaged
 from nbqueue.requirements import is_met
-from nbqueue.transport.script_call import EVENT_CAP, Arg, Command, command, seconds_never_whole
+from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire.keys import SERVERS, queue_keys, stored_keys
 from nbqueue.wire.server_info import read_worker_id
 

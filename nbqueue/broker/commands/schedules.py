@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
-from nbqueue.transport.script_call import EVENT_CAP, Command, NewTask, command
+from nbqueue.broker.script_commands import EVENT_CAP, NewTask, command
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.decoding import LARGEST, pairs, stream_entry, time_ms, whole_number
 from nbqueue.wire.keys import queue_keys, stored_keys, stored_name
 from nbqueue.wire.schedule_record import ScheduleEntry, encode_entry

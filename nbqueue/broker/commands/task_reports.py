@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nbqueue.transport.script_call import Command, command
+from nbqueue.broker.script_commands import command
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.keys import queue_keys
 
 

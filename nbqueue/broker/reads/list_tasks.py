@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbqueue.broker.broker import Broker
+from nbqueue.broker.read_ahead import Ask, read_ahead
 from nbqueue.broker.reads.key_faults import DENIED, NOT_SERVED, queue_faults
 from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.reads.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
 from nbqueue.broker.reads.task_table import MessageFacts, TaskRow, TaskTable
+from nbqueue.broker.script_commands import check_limit, command
 from nbqueue.errors import StoreDamaged
 from nbqueue.names import fits_pattern
-from nbqueue.transport.read_ahead import Ask, read_ahead
 from nbqueue.transport.resp import KeyDenied
-from nbqueue.transport.script_call import Arg, Command, check_limit, command
+from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire import states
 from nbqueue.wire.keys import stored_keys, stored_name
 

@@ -16,10 +16,10 @@ from nbqueue.broker.reads.models import DailyStats, QueueInfo, TaskInfo
 from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.reads.task_infos import INFO_FIELDS, NO_HASH, damaged_info, info_of
+from nbqueue.broker.script_commands import decoded_number, utc_day
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound, StoreDamaged
 from nbqueue.transport.resp import KeyDenied
-from nbqueue.transport.script_call import decoded_number, utc_day
 from nbqueue.wire import decoding, fields, states
 from nbqueue.wire.keys import (
     QUEUES,

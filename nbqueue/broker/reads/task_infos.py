@@ -9,8 +9,8 @@ from typing import Any
 from nbqueue.broker.reads.models import TaskInfo
 from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.broker.reads.task_rows import NO_MESSAGE
+from nbqueue.broker.script_commands import decoded_number
 from nbqueue.clock import from_ms
-from nbqueue.transport.script_call import decoded_number
 from nbqueue.wire import decoding, fields
 from nbqueue.wire.attempts import attempts_made
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage, read_message

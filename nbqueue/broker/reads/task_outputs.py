@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from nbqueue.broker.broker import Broker
-from nbqueue.transport.script_call import Arg, Command, command, positions
+from nbqueue.broker.script_commands import command, positions
+from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire.keys import stored_keys
 
 _length = struct.Struct(">I").pack

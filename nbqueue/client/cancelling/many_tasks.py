@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from nbqueue.broker.bulk_moves import MOST_FOUND, act_on_many
 from nbqueue.broker.commands import inspect, lifecycle
 from nbqueue.broker.commands.inspect import FAR, UNSIGNED, Moved
+from nbqueue.broker.script_commands import ARCHIVE_CAP
 from nbqueue.calls.cancellation import cancellation
 from nbqueue.client.cancelling.tasks_in_go import CANCELLABLE, cancel_running
 from nbqueue.client.futures.outcome import CANCELLED, RawOutcome
-from nbqueue.transport.script_call import ARCHIVE_CAP, Command
+from nbqueue.transport.script_call import Command
 from nbqueue.wire import fields, states
 from nbqueue.wire.keys import stored_keys
 

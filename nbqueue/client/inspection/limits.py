@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.broker.commands import limits
+from nbqueue.broker.script_commands import NewTask
 from nbqueue.checks import is_whole
 from nbqueue.errors import UsageError
 from nbqueue.limits import Limit, check_limit_name, limit_fault, read_numbers
 from nbqueue.printable import shown
-from nbqueue.transport.script_call import Command, NewTask
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.decoding import pairs, text
 from nbqueue.wire.keys import check_queue_name, queue_keys, stored_name
 

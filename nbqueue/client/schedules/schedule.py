@@ -14,6 +14,7 @@ from nbqueue.broker.commands.schedules import (
     remove_schedule,
     stored_schedules,
 )
+from nbqueue.broker.script_commands import NewTask
 from nbqueue.calls import payloads
 from nbqueue.calls.argument_digest import call_digest
 from nbqueue.calls.functions import dump_arguments
@@ -42,7 +43,6 @@ from nbqueue.client.submitting.submitter import TaskFunction
 from nbqueue.client.submitting.unconfirmed import confirmed
 from nbqueue.errors import ScheduleNotFound, StoreError, TaskNotFound, UsageError
 from nbqueue.moved_modules import public
-from nbqueue.transport.script_call import NewTask
 from nbqueue.wire.decoding import moment, whole_number
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, scheduler_history, stored_keys
 from nbqueue.wire.messages import TaskMessage

@@ -20,6 +20,7 @@ from typing import Any
 from nbqueue.broker.commands import aggregation
 from nbqueue.broker.commands.aggregation import MOST_BYTES, Aggregate, Aggregated, Set, Taken
 from nbqueue.broker.commands.lifecycle import Who
+from nbqueue.broker.script_commands import NewTask
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration
 from nbqueue.executor import pipe
@@ -28,7 +29,7 @@ from nbqueue.runtime.reactor import Reactor, Timer
 from nbqueue.tasks import aggregation_group
 from nbqueue.tasks.aggregation_group import Member
 from nbqueue.transport.resp import ReplyError
-from nbqueue.transport.script_call import Command, NewTask
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.decoding import whole_number
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message

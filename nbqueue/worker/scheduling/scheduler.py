@@ -21,6 +21,7 @@ from nbqueue.broker.commands.schedules import (
     read_state,
 )
 from nbqueue.broker.due_times import Step, plan
+from nbqueue.broker.script_commands import NewTask
 from nbqueue.calls import payloads
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.clock import Clock
@@ -28,7 +29,6 @@ from nbqueue.cron import Spec, parse_spec
 from nbqueue.errors import SignatureError
 from nbqueue.runtime.reactor import Reactor, Timer
 from nbqueue.transport.resp import ReplyError
-from nbqueue.transport.script_call import NewTask
 from nbqueue.wire.decoding import pairs, text, time_ms
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys
 from nbqueue.wire.schedule_record import ScheduleEntry, decode_entry, task_id_of

@@ -8,9 +8,9 @@ import pytest
 from keyspace import load, task
 
 from nbqueue.broker.broker import Broker
+from nbqueue.broker.read_ahead import Ask, read_ahead
 from nbqueue.broker.reads.list_tasks import Wanted, list_tasks
 from nbqueue.errors import StoreError
-from nbqueue.transport.read_ahead import Ask, read_ahead
 
 KEY = "asynq:{q}:pending"
 IDS = [f"t{i}" for i in range(5)]
