@@ -5,7 +5,7 @@
 >>> q.submit(sum, [1, 2, 3]).result()
 6
 
-Importing this loads next to nothing; each name loads its module when it is first used.
+Importing this package is cheap: each name loads its module on first use.
 """
 
 from __future__ import annotations
@@ -154,14 +154,14 @@ def __getattr__(name: str) -> Any:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """``%load_ext nbqueue``: gives the notebook ``%nbqueue``. Connects to nothing yet."""
+    """Register the ``%nbqueue`` magic, for ``%load_ext nbqueue``. Opens no connection."""
     from nbqueue.notebook.magics import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """``%unload_ext nbqueue``: takes ``%nbqueue`` away again."""
+    """Remove the ``%nbqueue`` magic, for ``%unload_ext nbqueue``."""
     from nbqueue.notebook.magics import unload
 
     unload(shell)

@@ -1,4 +1,4 @@
-"""Checks of arguments that several options share. Pure."""
+"""Argument checks that several options share."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ LARGEST_COUNT: Final = 10**9
 
 
 def is_whole(value: object, least: int, most: int = LARGEST_COUNT) -> TypeGuard[int]:
-    """Say whether ``value`` is an int, and no bool, from ``least`` to ``most``."""
+    """Return whether ``value`` is an int (not a bool) from ``least`` to ``most``."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

@@ -1,7 +1,7 @@
-"""What time it is on the store's clock, so that hosts with wrong clocks agree.
+"""The time on the store's clock, so that hosts with wrong clocks agree.
 
-Scripts get the time as an argument; this module is where it comes from. The offset between this
-host's clock and the store's is measured by whoever connects, and again now and then.
+Lua scripts receive the time as an argument, which comes from here. Connections measure the offset
+between this host's clock and the store's, and repeat that from time to time.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 
 _DRIFT = 1e-4
-"""By how much two clocks may part, in seconds a second."""
+"""The assumed drift between two clocks, in seconds per second."""
 
 _STEADY = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
-"""The clock that goes on while the machine sleeps; Python's own stands still meanwhile."""
+"""A clock that also counts while the machine sleeps, unlike Python's monotonic clock."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -24,14 +24,14 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 steady_time: Callable[[], float] = (
     time.monotonic if _STEADY is None else partial(time.clock_gettime, _STEADY)
 )
-"""Seconds that no change of this host's wall clock, and no sleep of the machine, disturbs."""
+"""Return monotonic seconds that include the sleep of the machine."""
 
 
 class Clock:
-    """The store's time, from this host's monotonic clock and a measured offset.
+    """The store's time: this host's monotonic clock plus a measured offset.
 
     Before the first measurement it is this host's own time. Between two measurements it never
-    jumps, whatever happens to the host's wall clock.
+    jumps, even when the host's wall clock does.
     """
 
     def __init__(
@@ -45,11 +45,12 @@ class Clock:
         self._measured_at = -math.inf
 
     def measured(self, sent_at: float, received_at: float, store_time: float) -> None:
-        """Set by one exchange: asked and answered at these times of `steady_time`, in seconds, the
-        store said that it was ``store_time`` (Unix seconds).
+        """Use one exchange with the store to measure the offset.
 
-        The answer was given some time in between, so a slow exchange says little. It counts only
-        if it says more than the last one that did, which clocks drift away from.
+        ``sent_at`` and ``received_at`` are times of `steady_time` in seconds; ``store_time`` is the
+        Unix time in seconds that the store replied. The reply was made at an unknown moment in
+        between, so a slow exchange is inaccurate. It is used only if it is more accurate than the
+        last measurement, whose accuracy degrades as the clocks drift.
         """
         error = (received_at - sent_at) / 2
         if error <= self._error + _DRIFT * (received_at - self._measured_at):
@@ -57,7 +58,7 @@ class Clock:
             self._error, self._measured_at = error, received_at
 
     def age(self) -> float:
-        """Seconds since the last measurement that counted."""
+        """Seconds since the last measurement that was used."""
         return self._monotonic() - self._measured_at
 
     def now_ms(self) -> int:
@@ -65,7 +66,7 @@ class Clock:
         return int((self._base + self._monotonic()) * 1000)
 
     def to_steady(self, unix_ms: int) -> float:
-        """The time of `steady_time` at which it is ``unix_ms`` for the store."""
+        """Return the `steady_time` at which the store's clock shows ``unix_ms``."""
         return unix_ms / 1000 - self._base
 
     def now(self) -> float:
@@ -73,20 +74,23 @@ class Clock:
         return self._base + self._monotonic()
 
     def now_datetime(self) -> datetime:
-        """The store's time, in UTC."""
+        """The store's time as a datetime in UTC."""
         return from_ms(self.now_ms())
 
 
 def from_ms(unix_ms: int) -> datetime:
-    """Unix milliseconds as a datetime in UTC."""
+    """Convert Unix milliseconds to a datetime in UTC."""
     return EPOCH + timedelta(milliseconds=unix_ms)
 
 
 def to_ms(moment: datetime) -> int:
-    """A timezone-aware datetime as Unix milliseconds."""
+    """Convert a timezone-aware datetime to Unix milliseconds, rounded to the nearest."""
     return round((moment - EPOCH) / timedelta(milliseconds=1))
 
 
 def to_ms_up(moment: datetime) -> int:
-    """The same, the next whole one: what is due then must not begin before."""
+    """Convert a timezone-aware datetime to Unix milliseconds, rounded up.
+
+    A task that is due at this time never starts early.
+    """
     return -((EPOCH - moment) // timedelta(milliseconds=1))

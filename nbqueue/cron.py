@@ -1,8 +1,8 @@
-"""When a schedule is due: Asynq's cron grammar, and its times in a time zone.
+"""Due times of schedules: Asynq's cron grammar, evaluated in a time zone.
 
-The grammar is that of Asynq (robfig/cron's standard parser), checked here, part by part. croniter
-then finds the next matching reading of a clock on the wall, from plain lists in which the two
-agree; which moments that reading stands for is decided here. See docs/schedules.md.
+The grammar is that of Asynq (robfig/cron's standard parser), parsed and checked here. croniter
+finds the next matching wall-clock time from plain lists of numbers, on which both grammars agree.
+This module maps the wall-clock time to moments. See docs/schedules.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nbqueue.printable import shown
 from nbqueue.runtime.forks import in_children
 
 YEARS = 5
-"""A spec that matches nothing for so many years never matches, as in Asynq."""
+"""A spec without a match within so many years never matches, as in Asynq."""
 
 _ZONE = re.compile(r"(?:CRON_TZ|TZ)=(\S*)\s*")
 _DESCRIPTORS = {
@@ -59,7 +59,7 @@ _FIELDS = (
 
 
 class _Values(NamedTuple):
-    """The values of a field, and whether it restricts nothing: an unstepped ``*`` or ``?``."""
+    """The values of a field, and whether it is an unrestricted ``*`` or ``?``."""
 
     values: frozenset[int]
     is_star: bool
@@ -70,32 +70,32 @@ class _Values(NamedTuple):
 
 @dataclass(frozen=True)
 class Every:
-    """Due again and again after so many whole seconds."""
+    """Due repeatedly, a fixed number of whole seconds apart."""
 
     seconds: int
 
     def next_after(self, ms: int) -> int | None:
-        """The whole second so long after ``ms``, in Unix milliseconds."""
+        """Return the whole second one period after ``ms``, in Unix milliseconds."""
         return (ms // 1000 + self.seconds) * 1000
 
 
 @dataclass(frozen=True)
 class Cron:
-    """Due when the clock on the wall in ``zone`` matches."""
+    """Due when the wall clock in ``zone`` matches."""
 
     expression: str
     zone: ZoneInfo
     is_every_hour: bool
 
     def next_after(self, ms: int) -> int | None:
-        """The first due moment after ``ms``, in Unix milliseconds; None if there is none.
+        """Return the first due time after ``ms`` in Unix milliseconds, or None.
 
-        What the clock skips in spring is skipped. What it shows twice in autumn is due once, the
-        first time, unless the spec names no hours.
+        Times that the wall clock skips in spring are skipped. Times that it shows twice in autumn
+        are due once, the first time, unless the spec does not restrict hours.
         """
         at = from_ms(ms)
         end = at + timedelta(days=366 * YEARS)
-        # Along stretches of time in which the zone's distance from UTC does not change.
+        # Go through periods in which the zone's UTC offset does not change.
         wall = _wall(at, self.zone)
         while at < end:
             offset = self._offset(at)
@@ -106,7 +106,7 @@ class Cron:
             change = self._change(at, moment)
             if change is not None:
                 at = change
-                # The change itself is the first moment of its stretch.
+                # The change itself is the first moment of its period.
                 wall = _wall(at, self.zone) - timedelta(microseconds=1)
             elif self.is_every_hour or not moment.astimezone(self.zone).fold:
                 return to_ms(moment)
@@ -120,7 +120,7 @@ class Cron:
         return offset
 
     def _change(self, start: datetime, end: datetime) -> datetime | None:
-        """The first moment in (start, end] from which another distance from UTC holds."""
+        """Return the first moment in (start, end] at which the UTC offset changes."""
         before = self._offset(start)
         low = start
         while low < end:
@@ -153,9 +153,9 @@ Spec = Every | Cron
 
 
 def parse_spec(text: Any, tz: Any = "UTC") -> Spec:
-    """The meaning of a spec. ``tz`` names the zone of a spec that names none itself.
+    """Parse a spec. ``tz`` is the zone of a spec that names none itself.
 
-    Raises `UsageError` that says which part cannot be right, or that the spec never matches.
+    Raises `UsageError` that names the invalid part, or says that the spec never matches.
     """
     if not isinstance(text, str) or not text.strip():
         raise UsageError(
@@ -182,7 +182,7 @@ def parse_spec(text: Any, tz: Any = "UTC") -> Spec:
 
 
 def zone_of(tz: Any, where: str = "tz=") -> ZoneInfo:
-    """The zone of this name. Raises `UsageError` if there is none."""
+    """Return the zone with this name. Raises `UsageError` if there is none."""
     if isinstance(tz, ZoneInfo):
         return tz
     if tz is timezone.utc:
@@ -198,7 +198,7 @@ def zone_of(tz: Any, where: str = "tz=") -> ZoneInfo:
 
 
 def shown_zone(spec: object, tz: object) -> ZoneInfo | None:
-    """The zone in which to show the times of a schedule; None if it names none known here."""
+    """Return the zone in which to show a schedule's times, or None if unknown."""
     prefix = _ZONE.match(spec.strip()) if isinstance(spec, str) else None
     try:
         return zone_of(prefix[1] if prefix else tz)
@@ -231,10 +231,10 @@ def _cron(text: str, parts: list[str], zone: ZoneInfo) -> Cron:
         _values(text, field, part) for field, part in zip(_FIELDS, parts, strict=True)
     )
     days, weekdays = _day_texts(dom, dow)
-    # croniter takes a list that names all values for a star, so this means the same to both.
+    # croniter takes a list of all values for a star, so both grammars agree on it.
     expression = f"{minute.text()} {hour.text()} {days} {month.text()} {weekdays}"
     cron = Cron(expression, zone, len(hour.values) == 24)
-    start = datetime(2024, 3, 1)  # after a leap day, so that five years from here have one, too
+    start = datetime(2024, 3, 1)  # after a leap day, so that the next five years contain one
     if cron._next_wall(start) is None:
         raise UsageError(
             f"spec={shown(text)} never matches: there is no such day within {YEARS} years"
@@ -243,7 +243,10 @@ def _cron(text: str, parts: list[str], zone: ZoneInfo) -> Cron:
 
 
 def _day_texts(dom: _Values, dow: _Values) -> tuple[str, str]:
-    """Days of month and week as croniter takes them: if it sees both, either is enough."""
+    """Return day of month and of week for croniter.
+
+    If both are restricted, croniter lets either one match.
+    """
     if dom.is_star:
         return "*", dow.text() if len(dow.values) < 7 else "*"
     if dow.is_star:
@@ -313,8 +316,8 @@ in_children(_renew_lock)
 
 @lru_cache(maxsize=512)
 def _iterator(expression: str) -> Any:
-    """Made once, as that takes long; used under the lock, as it keeps its place."""
-    # Imported here, as a process without a cron spec needs none of it.
+    """Cached because it is slow to make; used under the lock because it is stateful."""
+    # Imported late: processes without cron specs do not need it.
     from croniter import croniter
 
     return croniter(expression, datetime(2024, 1, 1), max_years_between_matches=YEARS)

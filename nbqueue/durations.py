@@ -1,4 +1,4 @@
-"""Durations as people write them: seconds, ``timedelta``, or text such as ``"1h30m"``."""
+"""Durations in seconds, as ``timedelta``, or as text such as ``"1h30m"``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nbqueue.printable import shown
 Duration = float | int | timedelta | str
 
 LONGEST = 100 * 365 * 86_400.0
-"""The longest duration, in seconds: longer ones fit neither Go's durations nor timers."""
+"""The longest accepted duration, in seconds. Longer ones overflow Go's durations and timers."""
 
 _UNITS = {
     "ms": 0.001,
@@ -29,10 +29,9 @@ _FORMS = 'a number of seconds, a timedelta, or text such as "90s", "10m", "1h30m
 def parse_duration(value: Duration, what: str = "duration") -> float:
     """Return ``value`` in seconds.
 
-    ``what`` names the option in the error. Text is one or more numbers with a unit of
-    ``ms``, ``s``, ``m``, ``h``, ``d`` or ``w`` (a bare number is seconds). Raises
-    `InvalidDuration` for anything else, and for what is negative, not finite or longer than a
-    hundred years.
+    ``what`` names the option in the error. Text is one or more numbers with a unit of ``ms``,
+    ``s``, ``m``, ``h``, ``d`` or ``w``; a bare number is in seconds. Raises `InvalidDuration` for
+    anything else, and for values that are negative, not finite or longer than a hundred years.
     """
     if isinstance(value, bool):
         raise InvalidDuration(f"{what}={shown(value)} is not a duration: pass {_FORMS}")
@@ -77,7 +76,7 @@ def _parse_text(text: str, what: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return ``seconds`` as a person would say it: ``"0.42s"``, ``"12s"``, ``"1m 03s"``."""
+    """Format ``seconds`` for people: ``"0.42s"``, ``"12s"``, ``"1m 03s"``."""
     if seconds < 0:
         return "-" + format_duration(-seconds)
     if seconds < 0.001:

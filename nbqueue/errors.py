@@ -3,39 +3,39 @@
 ::
 
     NbqueueError
-    ├── UsageError (also ValueError)            an argument that cannot be right
+    ├── UsageError (also ValueError)            an invalid argument
     │   ├── InvalidDuration                     "10 minuts"
-    │   ├── InvalidURL                          a store URL that cannot be read
-    │   ├── NoSigningKey                        a process that has no key, and must not make one
-    │   ├── ValueTooLarge                       a value that is too large to be sent
+    │   ├── InvalidURL                          a store URL that cannot be parsed
+    │   ├── NoSigningKey                        no key, and this process must not make one
+    │   ├── ValueTooLarge                       a value that is too large to send
     │   └── CannotPickle (also TypeError)       an argument or a function that cannot be sent
     ├── StoreError (also ConnectionError)       the store cannot be used
-    │   ├── StoreUnreachable                    nobody answers there
-    │   │   └── SubmitUnconfirmed               tasks were sent, and it is not known if it has them
-    │   ├── StoreDenied                         wrong password, or no right to do this
-    │   ├── StoreUnsuitable                     too old, or it may throw keys away
-    │   ├── StoreDamaged                        a key holds what cannot be read
+    │   ├── StoreUnreachable                    no server answers at its address
+    │   │   └── SubmitUnconfirmed               tasks were sent, but the store did not confirm them
+    │   ├── StoreDenied                         wrong password, or a missing permission
+    │   ├── StoreUnsuitable                     too old, or configured to evict keys
+    │   ├── StoreDamaged                        a key holds data that cannot be read
     │   └── NoEmbeddedServer                    no Redis program to start
-    ├── QueueError                              something about one queue
+    ├── QueueError                              about one queue
     │   ├── QueueNotFound (also LookupError)    no such queue
-    │   └── QueueNotEmpty                       it holds tasks, and was not to be removed with them
-    ├── TaskError                               something about one task
-    │   ├── TaskNotFound (also LookupError)     no such task, or its time was up
-    │   ├── TaskIdConflict                      a task of this id exists
+    │   └── QueueNotEmpty                       it still holds tasks
+    ├── TaskError                               about one task
+    │   ├── TaskNotFound (also LookupError)     no such task, or its retention is over
+    │   ├── TaskIdConflict                      a task with this id exists
     │   ├── TaskNotUnique                       another task holds its unique lock
-    │   ├── TaskStateError                      in its state this cannot be done with it
-    │   ├── TaskFailed                          it failed, and its own exception cannot be shown
-    │   ├── TaskCancelled (also CancelledError) somebody cancelled it
-    │   ├── TaskTimeout (also TimeoutError)     it ran longer than it was allowed to
-    │   ├── WorkerLost                          the process that ran it died, once too often
+    │   ├── TaskStateError                      not possible in the task's current state
+    │   ├── TaskFailed                          it failed, and its exception cannot be loaded
+    │   ├── TaskCancelled (also CancelledError) it was cancelled
+    │   ├── TaskTimeout (also TimeoutError)     it ran longer than allowed
+    │   ├── WorkerLost                          the process that ran it died
     │   └── HandlerNotFound (also LookupError)  no handler for a message of this type
     ├── ScheduleNotFound (also LookupError)     no such schedule
-    ├── SignatureError                          bytes that no holder of our key signed
+    ├── SignatureError                          data that none of the keys signed
     │   └── UnknownKey                          signed with a key that this process lacks
-    └── IncompatiblePython                      pickled by a Python that this one cannot read
+    └── IncompatiblePython                      pickled by an incompatible Python version
 
-``SkipRetry``, ``RevokeTask`` and ``RetryLater`` are raised *by tasks* to say what happens next;
-they stand outside the tree, so that ``except NbqueueError`` in a task does not swallow them.
+Tasks raise ``SkipRetry``, ``RevokeTask`` and ``RetryLater`` to decide what happens next. They are
+outside the tree, so that ``except NbqueueError`` in a task does not catch them.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ if sys.version_info >= (3, 11):
 else:
 
     class _TimeoutError(TimeoutError, concurrent.futures.TimeoutError):
-        """Python's own, and that of `concurrent.futures`: two classes before Python 3.11."""
+        """Combine the two ``TimeoutError`` classes that exist before Python 3.11."""
 
 
 class NbqueueError(Exception):
-    """The base of all errors of nbqueue. Catch it to handle any of them alike.
+    """Base class of all nbqueue errors.
 
-    As text it shows control characters as escapes; ``args`` has them as they are.
+    The text shows control characters as escapes; ``args`` has the original text.
     """
 
     def __str__(self) -> str:
@@ -67,25 +67,28 @@ class NbqueueError(Exception):
 
 
 class UsageError(NbqueueError, ValueError):
-    """An argument cannot be right. The message names the value and says what would be."""
+    """An argument is invalid. The message names it and gives a valid form."""
 
 
 class InvalidDuration(UsageError):
-    """A duration that is no number of seconds, ``timedelta`` or text such as ``"1h30m"``."""
+    """A duration is not a number of seconds, a ``timedelta`` or text like ``"1h30m"``."""
 
 
 class InvalidURL(UsageError):
-    """A store URL that cannot be read. The message shows the accepted forms."""
+    """A store URL cannot be parsed. The message shows the accepted forms."""
 
 
 class NoSigningKey(UsageError):
-    """This process has no signing key, and must not make one: it belongs to a task."""
+    """This process has no signing key and must not make one.
+
+    A process that belongs to a task never makes a key.
+    """
 
 
 class ValueTooLarge(UsageError):
-    """A value is too large to be sent, or to be stored in Redis.
+    """A value is too large to be sent or stored in Redis.
 
-    ``path`` says where it is, from the outside in, such as ``("global 'table'",)``.
+    ``path`` locates it, from the outside in, such as ``("global 'table'",)``.
     """
 
     def __init__(self, message: str, path: tuple[str, ...] = ()) -> None:
@@ -96,8 +99,7 @@ class ValueTooLarge(UsageError):
 class CannotPickle(UsageError, TypeError):
     """A function, an argument or a result cannot be sent to another process.
 
-    ``path`` says where the culprit sits, from the outside in, such as
-    ``("sweep()", "global 'conn'")``.
+    ``path`` locates the cause, from the outside in, such as ``("sweep()", "global 'conn'")``.
     """
 
     def __init__(self, message: str, path: tuple[str, ...] = ()) -> None:
@@ -106,20 +108,20 @@ class CannotPickle(UsageError, TypeError):
 
 
 class StoreError(NbqueueError, ConnectionError):
-    """The store cannot be used. Catch it to try again later or elsewhere."""
+    """The store cannot be used. Catch it to retry later or elsewhere."""
 
 
 class StoreUnreachable(StoreError):
-    """Nobody answers at the store's address."""
+    """No server answers at the store's address."""
 
     was_sent = False
-    """Whether the request was sent, so that it may have been carried out."""
+    """Whether the request was sent, and so may have been executed."""
 
 
 class SubmitUnconfirmed(StoreUnreachable):
-    """Tasks were sent to the store, and the store did not confirm that it has them, or keeps them.
+    """Tasks were sent, but the store did not confirm that it stored them.
 
-    ``task_ids`` are their ids, ``task_id`` is the first: ``q.get(task_id)`` finds the task, or
+    ``task_ids`` are their ids, ``task_id`` is the first. ``q.get(task_id)`` returns the task or
     raises `TaskNotFound`. For a schedule, ``schedule_id`` is its id.
     """
 
@@ -132,7 +134,7 @@ class SubmitUnconfirmed(StoreUnreachable):
 
     @property
     def task_id(self) -> str | None:
-        """The id of the first of these tasks; None if there is none, as of a schedule."""
+        """The id of the first of these tasks; None for a schedule."""
         return self.task_ids[0] if self.task_ids else None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -140,46 +142,47 @@ class SubmitUnconfirmed(StoreUnreachable):
 
 
 class StoreDenied(StoreError):
-    """The store refuses: a wrong password, a missing user, or a missing right."""
+    """The server refused: a wrong password, a missing user or permission."""
 
 
 class StoreUnsuitable(StoreError):
-    """The server is too old, is not a Redis, or is set up to throw keys away."""
+    """The server is too old, not a Redis, or configured to evict keys."""
 
 
 class StoreDamaged(StoreError):
-    """A key of the store holds what nbqueue cannot read. The message names it.
+    """A key of the store holds data that nbqueue cannot read.
 
-    ``nbqueue store check`` lists all that cannot be read.
+    The message names the key. ``nbqueue store check`` lists everything that cannot be read.
     """
 
 
 class NoEmbeddedServer(StoreError):
-    """There is no Redis program that the embedded store could start."""
+    """The embedded store found no Redis program to start."""
 
 
 class StoreWarning(UserWarning):
-    """The store can be used, but tasks may be lost as it is set up."""
+    """The store works, but its configuration may lose tasks."""
 
 
 class LargeFrameWarning(UserWarning):
-    """A frame of very many tasks is about to be read, which takes long and much memory."""
+    """A very large frame is about to be read, which is slow and memory-hungry."""
 
 
 class LargeCaptureWarning(UserWarning):
-    """A function is sent with a large value that it uses, which should be an argument."""
+    """A function captures a large value that should be an argument."""
 
 
 class RandomStateWarning(UserWarning):
-    """Tasks draw from copies of one random generator.
+    """Tasks draw random numbers from copies of one generator.
 
-    Of one that a function uses, each executor has a copy, from which its tasks draw on: results
-    depend on how tasks are spread, with duplicates. Of one that is an argument, each task has one.
+    Each executor gets one copy of a generator that the function uses, and its tasks draw from it in
+    turn: results depend on how tasks are distributed, and numbers repeat. A generator that is an
+    argument is copied for each task, so all of them draw identical numbers.
     """
 
 
 class QueueError(NbqueueError):
-    """Something about one queue; ``queue`` says which."""
+    """An error about one queue, named by ``queue``."""
 
     def __init__(self, message: str, queue: str = "") -> None:
         super().__init__(message)
@@ -187,15 +190,15 @@ class QueueError(NbqueueError):
 
 
 class QueueNotFound(QueueError, LookupError):
-    """No task was ever enqueued to a queue of this name, or the queue was removed."""
+    """No task was ever enqueued to this queue, or the queue was removed."""
 
 
 class QueueNotEmpty(QueueError):
-    """The queue holds tasks, and cannot be removed, or not without ``force``."""
+    """The queue still holds tasks. Some can be removed with ``force``."""
 
 
 class TaskError(NbqueueError):
-    """Something about one task; ``task_id`` says which."""
+    """An error about one task, identified by ``task_id``."""
 
     def __init__(self, message: str, task_id: str = "") -> None:
         super().__init__(message)
@@ -203,16 +206,19 @@ class TaskError(NbqueueError):
 
 
 class TaskNotFound(TaskError, LookupError):
-    """The store has no such task: the id is wrong, or the time to keep it is over."""
+    """The store has no such task: a wrong id, or its retention is over."""
 
 
 class TaskIdConflict(TaskError):
-    """A task of this id exists already."""
+    """A task with this id already exists."""
 
 
 class TaskNotUnique(TaskError):
-    """A unique task was not enqueued, because ``task_id`` holds its lock; ``state`` is the state
-    of that one. Other ways to deal with it: ``on_conflict="existing"`` and ``"replace"``."""
+    """Another task, ``task_id``, holds the unique lock; nothing was enqueued.
+
+    ``state`` is the state of the other task. Alternatives: ``on_conflict="existing"`` and
+    ``"replace"``.
+    """
 
     def __init__(self, message: str, task_id: str = "", state: str = "") -> None:
         super().__init__(message, task_id)
@@ -220,7 +226,7 @@ class TaskNotUnique(TaskError):
 
 
 class TaskStateError(TaskError):
-    """What was asked for cannot be done with a task in its ``state``; nothing was changed."""
+    """The action is not possible in the task's ``state``. Nothing was changed."""
 
     def __init__(self, message: str, task_id: str = "", state: str = "") -> None:
         super().__init__(message, task_id)
@@ -228,10 +234,10 @@ class TaskStateError(TaskError):
 
 
 class TaskFailed(TaskError):
-    """The task failed, and its own exception could not be brought here.
+    """The task failed, and its own exception could not be loaded here.
 
-    The message has the type and the text of the original exception; ``traceback`` has the
-    remote traceback.
+    The message has the type and the text of the original exception; ``traceback`` has the remote
+    traceback.
     """
 
     def __init__(self, message: str, task_id: str = "", traceback: str = "") -> None:
@@ -240,23 +246,23 @@ class TaskFailed(TaskError):
 
 
 CANCELLED = "the task was cancelled"
-"""What the store says of a task that was cancelled, whether it ran or not."""
+"""The error text stored for a cancelled task, running or not."""
 
 
 class TaskCancelled(TaskError, CancelledError):
-    """Somebody cancelled the task; nobody will run it.
+    """The task was cancelled and will not run.
 
-    Also the ``CancelledError`` of `concurrent.futures`, which a future of any other executor
-    raises then; not that of `asyncio`, which says that the *wait* was cancelled.
+    This is also the ``CancelledError`` of `concurrent.futures`, which futures of other executors
+    raise. It is not asyncio's, which means that the *wait* was cancelled.
     """
 
-    # Python makes it without arguments when it is raised in another thread.
+    # Python calls the class without arguments when it raises it in another thread.
     def __init__(self, message: str = CANCELLED, task_id: str = "") -> None:
         super().__init__(message, task_id)
 
 
 class TaskTimeout(TaskError, _TimeoutError):
-    """The task ran longer than its time-out, or past its deadline."""
+    """The task exceeded its time-out or its deadline."""
 
     def __init__(
         self, message: str = "the time that the task may take is over", task_id: str = ""
@@ -264,11 +270,11 @@ class TaskTimeout(TaskError, _TimeoutError):
         super().__init__(message, task_id)
 
 
-del _TimeoutError  # nothing to catch: it is a base of `TaskTimeout` only
+del _TimeoutError  # only a base class of `TaskTimeout`
 
 
 class WorkerLost(TaskError):
-    """The process that ran the task died, and the task must not, or must no more, run again."""
+    """The process that ran the task died, and the task will not run again."""
 
 
 class HandlerNotFound(TaskError, LookupError):
@@ -276,15 +282,15 @@ class HandlerNotFound(TaskError, LookupError):
 
 
 class ScheduleNotFound(NbqueueError, LookupError):
-    """The store has no such schedule: the id is wrong, or somebody removed it."""
+    """The store has no such schedule: a wrong id, or it was removed."""
 
 
 class SignatureError(NbqueueError):
-    """Bytes that were not signed, were changed, or belong to another task. Never unpickled."""
+    """Data are unsigned, changed, or belong to another task. They are never unpickled."""
 
 
 class UnknownKey(SignatureError):
-    """Signed with a key that this process does not have; ``key_id`` says which."""
+    """Signed with a key that this process lacks; ``key_id`` identifies it."""
 
     def __init__(self, message: str, key_id: str = "") -> None:
         super().__init__(message)
@@ -292,22 +298,25 @@ class UnknownKey(SignatureError):
 
 
 class IncompatiblePython(NbqueueError):
-    """Pickled by a version of Python whose pickles this version cannot load."""
+    """Pickled by a Python version whose pickles this version cannot load."""
 
 
 class SkipRetry(Exception):
-    """Raise in a task: it failed, and trying again is of no use. The task is archived."""
+    """Raise it in a task to fail without further retries. The task is archived."""
 
 
 class RevokeTask(Exception):
-    """Raise in a task: it is no longer wanted. It is deleted, and counts as processed."""
+    """Raise it in a task to discard the task.
+
+    The task is deleted and counts as processed.
+    """
 
 
 class RetryLater(Exception):
-    """Raise in a task: try again after ``delay``.
+    """Raise it in a task to retry after ``delay``.
 
-    ``delay`` is a duration (seconds, ``timedelta`` or text). With ``counts=False`` this is no
-    failure: it uses up no retry.
+    ``delay`` is a duration (seconds, ``timedelta`` or text). With ``counts=False`` the attempt is
+    not a failure and uses up no retry.
     """
 
     def __init__(self, delay: object, *, counts: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Limits by key: how many tasks may run at a time, and how often one may begin. Pure."""
+"""Limits on how many tasks run at a time and how often one starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nbqueue.printable import shown
 Rate = str | tuple[int, Duration]
 
 IDLE_SECONDS = 7 * 86_400.0
-"""After so long without a task that names it, a limit is forgotten."""
+"""A limit that no task used for this long, in seconds, is forgotten."""
 
 _MOST = 10**9
 _LONGEST_NAME = 200
@@ -30,19 +30,19 @@ _UNITS = ("ms", "s", "m", "h", "d", "w")
 @public
 @dataclass(frozen=True)
 class Limit:
-    """Tasks that share something share a limit, by its name, within their queue.
+    """A limit shared by all tasks of a queue that use its name.
 
-    name: what they share; or a function of the task's arguments (of a message: of its payload)
-        that returns it. It is called where the task is submitted.
-    concurrency: how many of them may run at a time.
-    rate: how many of them may begin in a while: ``"10/s"``, ``"100/m"``, ``"5/h"``, ``"1/30s"``,
-        or ``(count, period)``. They are spread evenly over it.
-    burst: how many may begin at once after a pause; 1.
+    name: the name; or a function of the task's arguments (for a message: of its payload) that
+        returns it. It is called where the task is submitted.
+    concurrency: how many of these tasks may run at a time.
+    rate: how many may start per period: ``"10/s"``, ``"100/m"``, ``"5/h"``, ``"1/30s"``, or
+        ``(count, period)``. Starts are spread evenly over the period.
+    burst: how many may start at once after a pause; 1.
 
     >>> q.options(limit=nbqueue.Limit("api.example", concurrency=4, rate="10/s")).map(get, urls)
     >>> q.options(limit=nbqueue.Limit(lambda user, **kw: f"api.{user}", rate="10/s"))
 
-    A task that has to wait takes up no slot, and uses up no retry. Raises `UsageError`.
+    A waiting task occupies no slot of a worker and uses up no retry. Raises `UsageError`.
     """
 
     name: str | Callable[..., str]
@@ -66,13 +66,13 @@ class Limit:
 
     @property
     def numbers(self) -> str:
-        """``concurrency|count|period_ms|burst`` as the store keeps them; empty for none."""
+        """``concurrency|count|period_ms|burst`` as stored; empty fields for no limit."""
         count, period_ms = self._count_and_period()
         most = "" if self.concurrency is None else self.concurrency
         return f"{most}|{count or ''}|{period_ms or ''}|{self.burst or ''}"
 
     def name_for(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-        """The name for a task with these arguments."""
+        """Return the name of the limit for a task with these arguments."""
         if not callable(self.name):
             return self.name
         try:
@@ -95,7 +95,7 @@ class Limit:
 
 
 def check_limit_name(name: object) -> str:
-    """Return ``name`` if it can name a limit, else raise `UsageError`."""
+    """Return ``name`` if it is a valid limit name, else raise `UsageError`."""
     if not isinstance(name, str) or not name.strip():
         raise UsageError(
             f"{shown(name)} cannot name a limit: it must be text, such as 'api.example'"
@@ -110,7 +110,7 @@ def check_limit_name(name: object) -> str:
 
 
 def read_numbers(text: str) -> tuple[int | None, str | None]:
-    """The concurrency and the rate of what `Limit.numbers` wrote, as people write them."""
+    """Parse `Limit.numbers` into a concurrency and a rate such as ``"10/s"``."""
     most, count, period_ms, _ = _numbers(text)
     rate = None
     if count is not None and period_ms is not None:
@@ -120,7 +120,7 @@ def read_numbers(text: str) -> tuple[int | None, str | None]:
 
 
 def limit_fault(text: str) -> str | None:
-    """Why ``text`` is not what `Limit.numbers` wrote; None if it may be."""
+    """Return why ``text`` is not a valid `Limit.numbers`, or None if it is."""
     given = (*text.split("|"), "", "", "", "")[:4]
     names = ("concurrency", "count", "period_ms", "burst")
     for name, word, number in zip(names, given, _numbers(text), strict=True):
@@ -130,7 +130,7 @@ def limit_fault(text: str) -> str | None:
 
 
 def _numbers(text: str) -> list[int | None]:
-    """Concurrency, count, period in ms and burst; None for what is out of range."""
+    """Parse concurrency, count, period in ms and burst; None for values out of range."""
     words = (*text.split("|"), "", "", "", "")[:4]
     largest = (_MOST, _MOST, _LONGEST_MS, _MOST)
     return [

@@ -1,4 +1,4 @@
-"""Names and ids: what is wrong with one, and which fit a pattern."""
+"""Validation of names and ids, and matching of type patterns."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def fault_of(
     only_printable: bool = True,
     longest: int | None = None,
 ) -> str | None:
-    """Say what about ``text`` keeps it from being a name; None if nothing does.
+    """Return why ``text`` is not a valid name, or None if it is.
 
     ``forbidden``: characters that it must not contain. ``inner_space``: whether it may contain
     spaces between others. ``only_printable``: False allows invisible characters that are neither
-    control characters nor lone surrogates. ``longest``: the most characters.
+    control characters nor lone surrogates. ``longest``: the maximum number of characters.
 
     >>> fault_of("a\\0b")
     "contains the NUL character '\\\\x00' at position 1"
@@ -38,7 +38,7 @@ def fault_of(
 
 
 def fits_pattern(text: str, pattern: str) -> bool:
-    """Whether ``text`` is ``pattern``, in which an asterisk stands for any characters."""
+    """Return whether ``text`` matches ``pattern``, in which ``*`` matches any characters."""
     first, *rest = pattern.split("*")
     if not rest:
         return text == pattern

@@ -1,4 +1,4 @@
-"""What a caller can say about a task, checked as soon as it is said."""
+"""Options of a task, validated when they are set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nbqueue.names import fault_of
 from nbqueue.printable import shown
 
 LONGEST_SEED = 1_024
-"""The most bytes that a seed may have."""
+"""The maximum size of a seed, in bytes."""
 _SET_NAME = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 
 
@@ -26,38 +26,40 @@ class TaskOptions:
     """The options of a task.
 
     queue: the name of its queue; ``"default"``.
-    retry: how often it is tried again after an error; a call's default is 0, a message's 25.
-    timeout: how long one attempt may take (a duration, to the millisecond; programs in Go round
-        it up to whole seconds); a call's default is none, a message's 30 minutes.
-    deadline: when it must be done (a timezone-aware datetime); no attempt runs past it.
+    retry: how often it is retried after an error; 0 for calls, 25 for messages by default.
+    timeout: the maximum duration of one attempt (to the millisecond; Go programs round it up to
+        whole seconds); none for calls, 30 minutes for messages by default.
+    deadline: the time by which it must finish (a timezone-aware datetime); no attempt runs past it.
     delay: how long from now it becomes due (a duration); or
     at: when it becomes due (a timezone-aware datetime).
-    retention: how long the finished task is kept with its result (a duration); a call's default
-        is one day, a message's none: it is deleted on success.
-    unique: for how long from when it is due no other task may have the same function and arguments,
-        or the same type and payload, in its queue (a duration of at least one second). It ends
-        earlier with the task, and lasts while the task is retried.
-    on_conflict: what to do if another has them: ``"raise"`` `TaskNotUnique`, ``"existing"`` (the
-        future is that of the other task), ``"replace"`` (the other is deleted; one that runs
-        cannot be, and raises) or ``"after"`` (it waits until the other has ended).
-    group: the aggregation group of a message: it waits there until the aggregator of a worker makes
-        one task of all that are in the group.
-    limit: an `nbqueue.Limit` on how many of the tasks that share its name run at a time, or how
-        many begin in a while.
-    task_id: an id of your own instead of a made one.
-    name: a name by which `Client.get` finds the newest task that had it.
-    headers: text for whoever runs it; never decides what runs.
-    on_lost: ``"rerun"`` (a task whose worker died runs again, which is no retry) or ``"fail"``.
-    retry_delay: how long to wait before a retry: a duration, a list of them (the last repeats),
-        `nbqueue.exponential`, or a function of (retries so far, error, task). A call's default is
-        1 s, doubling with jitter up to 10 minutes.
-    codec: how the result of a call is written: ``"pickle"`` (anything, signed), or ``"json"`` (what
-        JSON can hold, unsigned, for programs in Go too; tuples come back as lists).
-    seed: a whole number, 0 or more, from which each task of a call draws random numbers of its own,
-        with `nbqueue.rng`: the same in every attempt, and whatever the size of the map.
-    retry_on: the type or types of errors that are tried again; all of them.
-    fresh: True runs each attempt of a call in a new process that ends with it, so that it finds
-        nothing of other tasks and leaves nothing behind; starting the process takes a while.
+    retention: how long the finished task and its result are kept (a duration); one day for calls by
+        default. Messages have none by default: they are deleted on success.
+    unique: for how long, from the time it is due, no other task in its queue may have an equal
+        function and arguments, or type and payload (a duration of at least one second). The lock
+        ends earlier with the task, and lasts while the task is retried.
+    on_conflict: what to do if another task holds the lock: ``"raise"`` `TaskNotUnique`,
+        ``"existing"`` (return a future of that task), ``"replace"`` (delete that task; raises if it
+        is running) or ``"after"`` (wait until that task has ended).
+    group: the aggregation group of a message. The message waits in it until a worker's aggregator
+        combines all messages of the group into one task.
+    limit: an `nbqueue.Limit` on how many tasks that share its name run at a time, or how many start
+        per period.
+    task_id: an id of your own instead of a generated one.
+    name: a name by which `Client.get` finds the newest task that has it.
+    headers: text for the handler or the function; never decides what runs.
+    on_lost: ``"rerun"`` (a task whose process died runs again, without using up a retry) or
+        ``"fail"``.
+    retry_delay: the pause before a retry: a duration, a list of them (the last repeats),
+        `nbqueue.exponential`, or a function of (retries so far, error, task). The default for calls
+        is 1 s, doubling with jitter up to 10 minutes.
+    codec: how the result of a call is encoded: ``"pickle"`` (any object, signed) or ``"json"``
+        (JSON values only, unsigned, readable by Go programs; tuples come back as lists).
+    seed: a whole number, 0 or more, from which each task of a call draws its own random numbers
+        with `nbqueue.rng`. They are equal in every attempt and do not depend on the size of the
+        map.
+    retry_on: the exception types that are retried; all by default.
+    fresh: True runs each attempt of a call in a new process that ends with it, so that it shares no
+        state with other tasks. Starting the process takes a while.
     """
 
     queue: str = "default"
@@ -146,7 +148,7 @@ class TaskOptions:
             raise UsageError(f"on_lost={shown(self.on_lost)} must be 'rerun' or 'fail'")
 
     def check_whole(self) -> None:
-        """Raise `UsageError` for what makes no sense in a task, though more may have been said."""
+        """Raise `UsageError` if the options contradict each other."""
         if self.on_conflict != "raise" and self.unique is None:
             raise UsageError(
                 f"on_conflict={shown(self.on_conflict)} is about unique tasks: say unique= too, or "
@@ -154,7 +156,7 @@ class TaskOptions:
             )
 
     def check_call(self) -> None:
-        """Raise `UsageError` for what cannot be said of a call."""
+        """Raise `UsageError` for options that a call cannot have."""
         if self.group is not None:
             raise UsageError(
                 f"group={shown(self.group)} is for messages, of which an aggregator makes one: use "
@@ -162,14 +164,14 @@ class TaskOptions:
             )
 
     def merged(self, changes: Mapping[str, Any]) -> TaskOptions:
-        """These options with ``changes``. Raises `UsageError` for an unknown one."""
+        """Return these options with ``changes`` applied. Raises `UsageError` for unknown ones."""
         known = [f.name for f in fields(self)]
         for name in changes:
             if name not in known:
                 raise UsageError(
                     f"{shown(name)} is no option of a task; there are {', '.join(known)}"
                 )
-        # The later of two ways to say the same wins.
+        # ``delay`` and ``at`` are alternatives: the one set last wins.
         if "delay" in changes and "at" not in changes and self.at is not None:
             changes = {**changes, "at": None}
         if "at" in changes and "delay" not in changes and self.delay is not None:
@@ -178,8 +180,8 @@ class TaskOptions:
 
 
 def check_seed(seed: object) -> int:
-    """Return ``seed`` as an int if it can be the seed of tasks. Raises `UsageError`."""
-    # NumPy's whole numbers have __index__, its other numbers have not.
+    """Return ``seed`` as an int. Raises `UsageError` if it is invalid."""
+    # NumPy's integers have __index__, its other numbers do not.
     try:
         number = -1 if isinstance(seed, bool) else index(seed)  # type: ignore[arg-type]
     except TypeError:

@@ -1,10 +1,10 @@
-"""Text from a store, made safe to show: control characters become visible escapes.
+"""Make text from a store safe to show, with escapes for control characters.
 
-Anybody who can write to Redis chooses the type of a task, its error, the id of a schedule and the
-name of a worker. Such text must not move the cursor, set the title of a terminal, write to a
-clipboard or reorder what stands beside it. Everything that shows text from a store passes it
-through `visible` (terminals, logs, messages of errors) or `escape` (HTML). What a task *printed*
-may have colours: see `nbqueue.views.ansi`.
+Any program that can write to Redis controls the type of a task, its error, the id of a schedule
+and the name of a worker. Such text must not move the cursor, set the title of a terminal, write to
+the clipboard or reorder the text next to it. All code that shows text from a store passes it
+through `visible` (terminals, logs, error messages) or `escape` (HTML). What a task *printed* may
+have colours: see `nbqueue.views.ansi`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import traceback
 
 _UNSEEN = (
     "\x7f-\x9f\xad"  # DEL, the C1 controls and the soft hyphen
-    "\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e"  # characters without a width
+    "\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e"  # zero-width characters
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f"  # zero width, separators, bidirectional controls
     "\u3164\ufeff\uffa0\ufff0-\ufffb"
     "\ud800-\udfff"  # lone surrogates, which no terminal or page can take
@@ -29,7 +29,7 @@ _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    r"""Return ``text`` with escapes for characters that control a display or cannot be seen.
+    r"""Return ``text`` with escapes for control characters and invisible characters.
 
     These are the C0 and C1 controls, bidirectional and zero-width characters, line separators and
     lone surrogates. With ``lines`` newlines and tabs stay, for text of several lines.
@@ -43,14 +43,14 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 
 def escape(text: str, quote: bool = True) -> str:
-    """Return ``text`` as HTML, with visible escapes as in `visible`. Newlines and tabs stay."""
+    """Return ``text`` as HTML with escapes as in `visible`; newlines and tabs stay."""
     return html.escape(visible(text, lines=True), quote)
 
 
 def shown(value: object) -> str:
-    """Return the ``repr`` of an argument for an error: never too long, and never failing.
+    """Return a short ``repr`` of an argument for an error message; never fails.
 
-    Python refuses to write whole numbers of more than 4,300 digits.
+    Python refuses to convert whole numbers of more than 4,300 digits to text.
     """
     try:
         text = repr(value)
@@ -72,13 +72,13 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 class _VisibleRecords(logging.Filter):
-    """Makes the text of log records visible; drops none."""
+    """Escapes the text of log records; drops none."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             message = record.getMessage()
         except Exception:
-            return True  # the handler reports it
+            return True  # the handler reports the error
         shown = visible(message)
         if shown != message:
             record.msg, record.args = shown, ()
@@ -89,5 +89,5 @@ class _VisibleRecords(logging.Filter):
 
 
 for _name in ("nbqueue.client", "nbqueue.notebook", "nbqueue.worker"):
-    # A logger's filter sees each record before any handler, of whatever program.
+    # A logger's filter sees each record before any handler does.
     logging.getLogger(_name).addFilter(_VisibleRecords())

@@ -1,7 +1,7 @@
-"""What a task needs of the worker that runs it, and what workers offer.
+"""Requirements of tasks on the worker that runs them, such as a Python version.
 
-A requirement is text: terms such as ``python=3.11`` with an ``&`` between, all of which a worker
-must offer. It is read from the signed head of a task, so that nobody else decides where it may run.
+A requirement is text: terms such as ``python=3.11`` joined by ``&``, all of which a worker must
+offer. It is derived from the signed head of a task, so that it cannot be forged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 NEED = "need:"
-"""What begins the field `nbqueue.wire.fields.PARKED` of a task that is parked for a requirement."""
+"""Prefix of the field `nbqueue.wire.fields.PARKED` of a task parked for a requirement."""
 
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -19,7 +19,7 @@ _TEXTS = {"python": "Python"}
 
 
 def python_requirement(version: str) -> str:
-    """The requirement of code that only this minor version of Python can load."""
+    """Return the requirement of code that only this minor Python version can load."""
     return f"python={version}"
 
 
@@ -30,17 +30,20 @@ def version_requirement(version: tuple[int, int]) -> str:
 
 
 def offered_by(python: str) -> frozenset[str]:
-    """What a worker offers that runs this version of Python."""
+    """Return the terms that a worker with this version of Python offers."""
     return frozenset({python_requirement(python)})
 
 
 def is_met(requirement: str, offered: Iterable[str]) -> bool:
-    """Whether a worker that offers this meets a requirement. What makes no sense nobody meets."""
+    """Return whether a worker with these terms meets a requirement.
+
+    A malformed requirement is met by no worker.
+    """
     return set(requirement.split("&")) <= set(offered)
 
 
 def needed_worker(requirement: str) -> str:
-    """The worker that is needed, in words: ``a worker with Python 3.11``."""
+    """Describe the required worker, such as ``a worker with Python 3.11``."""
     words = []
     for term in requirement.split("&"):
         name, _, value = term.partition("=")

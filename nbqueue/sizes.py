@@ -1,4 +1,4 @@
-"""Sizes as people write and read them: bytes, or text such as ``"16MB"`` or ``"2GiB"``."""
+"""Sizes in bytes, or as text such as ``"16MB"`` or ``"2GiB"``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 def parse_size(value: Size, what: str = "size") -> int:
     """Return ``value`` in bytes.
 
-    It is a whole number, or text: ``"512MB"`` (decimal), ``"512MiB"`` (binary), ``"536870912"``.
-    ``what`` names the option in the error. Raises `UsageError` for anything else, and for less
-    than one byte.
+    It is a whole number or text: ``"512MB"`` (decimal), ``"512MiB"`` (binary), ``"536870912"``.
+    ``what`` names the option in the error. Raises `UsageError` for anything else, and for less than
+    one byte.
     """
     if isinstance(value, str):
         found = _SIZE.fullmatch(value.strip())
@@ -45,7 +45,7 @@ def parse_size(value: Size, what: str = "size") -> int:
 
 
 def format_size(value: float) -> str:
-    """Return bytes as people say them: ``"812 B"``, ``"3.4 MB"``."""
+    """Format a number of bytes for people: ``"812 B"``, ``"3.4 MB"``."""
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
