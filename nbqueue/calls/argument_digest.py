@@ -1,8 +1,8 @@
-"""What makes two calls the same for ``unique=``: the function by its name, the arguments by value.
+"""Digests of calls for ``unique=``: the function by name, the arguments by value.
 
-Pickles do not serve: equal arguments may differ in theirs, and code differs by its line numbers. So
-a function that was edited is still the same one; functions without a name of their own (a lambda)
-are known by what they do, and closures by what they close over as well.
+Pickles are unsuitable: equal arguments may have different pickles, and code contains line numbers.
+An edited function keeps its digest. Functions without a name of their own (lambdas) are identified
+by their code, and closures also by the values they close over.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 from nbqueue.calls.pickling import pickler
 
 _MOST_DEPTH = 12
-"""Deeper than this the pickle decides; what contains itself ends there."""
+"""Maximum depth. Deeper values, such as recursive ones, are identified by their pickle."""
 
 
 def call_digest(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """32 hexadecimal digits that are equal for equal calls, in whatever process.
+    """Return 32 hexadecimal digits that are equal for equal calls in any process.
 
-    Of arguments that are neither plain data nor functions the pickle decides, so equal ones may
-    be told apart. Raises what pickling raises for what cannot be sent.
+    Arguments that are neither plain data nor functions are identified by their pickle, so equal
+    ones may get different digests. Raises the error of pickling for arguments that cannot be sent.
     """
     text = b"".join((*_parts(fn, 0), *_parts(args, 0), *_parts(kwargs, 0)))
     return hashlib.md5(text, usedforsecurity=False).hexdigest()

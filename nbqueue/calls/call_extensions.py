@@ -1,12 +1,12 @@
-"""Extensions of a call's envelope: what only some calls say. No keys, no pickles, no I/O.
+"""Optional extensions of a call's envelope.
 
-They are a length (u16, big-endian, of what follows), then for each a tag (u8), a length (u16) and
-that many bytes::
+The encoding is the total length (u16, big-endian, of the rest), then for each extension a tag (u8),
+a length (u16) and that many bytes::
 
-    tag     what
+    tag     content
     1       seed: the number of the task (u64), then the seed, big-endian without leading zeros
 
-A tag that is not known makes the call unreadable: what it asks for must not be left out in silence.
+An unknown tag makes the call unreadable, because ignoring it could change what the call does.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _NUMBER: Final = struct.Struct(">Q")
 
 
 class Seed(NamedTuple):
-    """What the random numbers of one task are drawn from: a seed, and the task's own number."""
+    """The seed of a task's random numbers, and the task's number within it."""
 
     seed: int
     number: int
 
     def pack(self) -> bytes:
-        """The seed as bytes, for an envelope or for an executor."""
+        """Encode the seed for an envelope or for an executor."""
         size = (self.seed.bit_length() + 7) // 8
         return _NUMBER.pack(self.number) + self.seed.to_bytes(size, "big")
 
 
 def read_seed(data: bytes | memoryview) -> Seed:
-    """Return what `Seed.pack` made bytes of. Raises `ValueError` if it is anything else."""
+    """Decode the bytes of `Seed.pack`. Raises `ValueError` if they are invalid."""
     if not _NUMBER.size <= len(data) <= _NUMBER.size + LONGEST_SEED:
         raise ValueError(f"a seed cannot have {len(data)} bytes")
     seed = int.from_bytes(data[_NUMBER.size :], "big")
@@ -45,16 +45,16 @@ def read_seed(data: bytes | memoryview) -> Seed:
 
 
 def pack_extensions(seed: Seed) -> bytes:
-    """Return the extensions of a call."""
+    """Encode the extensions of a call."""
     body = seed.pack()
     packed = _EXTENSION.pack(SEED, len(body)) + body
     return _LENGTH.pack(len(packed)) + packed
 
 
 def read_extensions(envelope: bytes | memoryview, at: int) -> tuple[Seed | None, int]:
-    """Return the extensions that begin at ``at``, and where they end.
+    """Decode the extensions that begin at ``at``; also return where they end.
 
-    Raises `SignatureError` for what is cut short, malformed, or known to a newer nbqueue only.
+    Raises `SignatureError` for extensions that are truncated, malformed or unknown.
     """
     seed: Seed | None = None
     try:

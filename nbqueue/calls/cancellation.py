@@ -1,4 +1,4 @@
-"""What is stored of a task that a person cancelled before a worker of nbqueue ended it."""
+"""The stored error of a task that was cancelled from outside its worker."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from nbqueue.errors import CANCELLED, TaskCancelled
 
 @cache
 def cancellation() -> tuple[str, bytes]:
-    """Return the text of the error, and the exception as a result that is still to be signed."""
+    """Return the error text and the exception as an unsigned result."""
     body = payloads.pack_result(payloads.EXCEPTION, dump_exception(TaskCancelled(CANCELLED)))
     return CANCELLED, body

@@ -1,13 +1,13 @@
-"""Large arguments and results beside their envelopes, in pieces. No keys, no pickles, no I/O.
+"""Large arguments and results, stored in pieces apart from their envelopes.
 
-The head of such an envelope (codec 2) ends with what lies beside it::
+The head of such an envelope (codec 2) ends with a description of the detached body::
 
-    0:8     how many bytes that is (u64, big-endian)
-    8:12    how many bytes of it lie in each piece but the last (u32)
+    0:8     its length in bytes (u64, big-endian)
+    8:12    the length of each piece but the last (u32)
     12:44   its SHA-256
 
-So the signature of the head covers all of it, and the head can be trusted before the rest is read.
-An envelope is *whole* when what lies beside it follows its head.
+The signature of the head therefore covers the body, and the head can be verified before the body is
+read. An envelope is *whole* when the body follows its head.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ from nbqueue.runtime.buffers import PIECE, Body, Piece, cut
 _BESIDE: Final = struct.Struct(">QI32s")
 BESIDE_SIZE: Final = _BESIDE.size
 _LEAST_PIECE = 1_000_000
-"""More than a connection reads at once: what comes in one breath is hashed in the wrong order."""
+"""Minimum size of a piece.
+
+Larger than one read of a connection: pieces that arrive in a single read would be hashed in the
+wrong order.
+"""
 _MOST_PIECE = 64_000_000
 
 
 class DetachedBody(NamedTuple):
-    """What lies beside an envelope: how long it is, how long its pieces are, and its SHA-256."""
+    """Describes a detached body: its length, the length of its pieces, its SHA-256."""
 
     size: int
     piece: int
@@ -35,17 +39,17 @@ class DetachedBody(NamedTuple):
 
     @property
     def number(self) -> int:
-        """How many pieces there are."""
+        """The number of pieces."""
         return -(-self.size // self.piece)
 
     @property
     def sizes(self) -> list[int]:
-        """How long each piece is."""
+        """The length of each piece."""
         whole, rest = divmod(self.size, self.piece)
         return [self.piece] * whole + [rest] * bool(rest)
 
     def is_of(self, data: Piece) -> bool:
-        """Whether ``data`` is what was signed."""
+        """Return whether ``data`` has the signed length and digest."""
         return len(data) == self.size and sha256(data).digest() == self.digest
 
     def pack(self) -> bytes:
@@ -53,9 +57,9 @@ class DetachedBody(NamedTuple):
 
 
 def beside_of(parts: Iterable[Piece], digest: bytes = b"") -> tuple[DetachedBody, list[Body]]:
-    """What is to be said of bytes that lie in ``parts``, and the pieces that they become.
+    """Describe the bytes in ``parts``, and split them into pieces.
 
-    ``digest`` is their SHA-256, if somebody found that out already.
+    ``digest`` is their SHA-256, if it is already known.
     """
     kept = list(parts)
     if not digest:
@@ -67,9 +71,9 @@ def beside_of(parts: Iterable[Piece], digest: bytes = b"") -> tuple[DetachedBody
 
 
 def read_beside(envelope: Piece, at: int) -> DetachedBody:
-    """What a head says there. Nothing of it may be trusted before the head was verified.
+    """Decode the description in a head.
 
-    Raises `ValueError` for what nobody writes.
+    Do not trust it before the head is verified. Raises `ValueError` if it is invalid.
     """
     found = DetachedBody(*_BESIDE.unpack_from(envelope, at))
     if not _LEAST_PIECE <= found.piece <= _MOST_PIECE:

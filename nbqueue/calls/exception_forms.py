@@ -1,6 +1,6 @@
-"""The forms in which an exception itself travels: whole, in part, or member by member.
+"""Pickle exceptions whole, in part, or member by member.
 
-The first form that survives a round trip is taken.
+The first form that survives a round trip is used.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ MAX_SIZE = 1_000_000
 _MAX_PART = MAX_SIZE // 10
 _MAX_STAND_IN = 1_000
 
-# From an exception: the message of what stands in for it, and its notes.
+# Returns the message of an exception's substitute, and its notes.
 Describe = Callable[[BaseException], tuple[str, list[str]]]
 
 
 def dump_itself(exc: BaseException, describe: Describe) -> bytes | None:
-    """Return the pickled exception, or None if no form of it survives a round trip.
+    """Return the pickled exception, or None if no form survives a round trip.
 
-    A group always survives: a member that does not becomes a `TaskFailed` with the text that
+    A group always survives: a member that does not is replaced by a `TaskFailed` with the text that
     ``describe`` returns for it.
     """
     forms: list[Any] = [exc, _Bare(exc)]
@@ -33,7 +33,7 @@ def dump_itself(exc: BaseException, describe: Describe) -> bytes | None:
         forms = [exc, _Group(exc, type(exc), describe), _Group(exc, None, describe)]
     for form in forms:
         # Many exceptions pickle and then fail to load, because ``__init__`` wants arguments that
-        # ``args`` does not have. Better to know it here than in the notebook.
+        # ``args`` does not have. Find out here rather than in the notebook.
         with contextlib.suppress(Exception):
             data = pickler.dump(form).data
             if len(data) <= MAX_SIZE and _survives(exc, _load_here(data), is_whole=form is exc):
@@ -52,7 +52,7 @@ def _survives(exc: BaseException, loaded: Any, *, is_whole: bool) -> bool:
 
 
 class _Bare:
-    """An exception without what cannot be sent, and made without its ``__init__``."""
+    """An exception without the parts that cannot be sent, rebuilt without ``__init__``."""
 
     def __init__(self, exc: BaseException) -> None:
         self.exc = exc
@@ -69,7 +69,7 @@ class _Bare:
 
 
 class _Group:
-    """A group of exceptions, each in the form that suits it."""
+    """An exception group whose members are pickled each in their own form."""
 
     def __init__(self, exc: Any, kind: type[BaseException] | None, describe: Describe) -> None:
         self.exc = exc
@@ -89,7 +89,7 @@ class _Group:
 
 
 class _Member:
-    """A member of a group."""
+    """A member of an exception group."""
 
     def __init__(self, exc: BaseException, describe: Describe, most: int) -> None:
         self.exc = exc

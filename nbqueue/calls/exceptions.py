@@ -1,7 +1,7 @@
-"""Exceptions as bytes, and back, whatever they hold.
+"""Encode and decode exceptions, including those that do not pickle.
 
-What travels is plain text that always arrives (type, message, traceback) and, where possible,
-the exception itself, so that ``except MyError`` works on the side that asks.
+The type, the message and the traceback are always sent as plain text. The exception itself is sent
+where possible, so that ``except MyError`` works in the client.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _MAX_ERROR_TEXT = 2_000
 _MAX_NOTES = 20
 _MAX_CHAIN = 100
 
-_IMPORT_HOOK = active_modules.__file__  # between an import and what it runs
+_IMPORT_HOOK = active_modules.__file__  # between an import and the code that it runs
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _OURS = ("executor", "tasks", "calls")
 _OUR_FOLDERS = tuple(os.path.join(_PACKAGE, part) + os.sep for part in _OURS)
 
 
 class RemoteTraceback(Exception):
-    """The traceback of a task as its worker saw it: the cause of what ``result()`` raises."""
+    """The traceback on the worker, as the cause of the exception that ``result()`` raises."""
 
     def __str__(self) -> str:
         text = str(self.args[0]) if self.args else ""
@@ -41,7 +41,7 @@ class RemoteTraceback(Exception):
 
 
 def dump_exception(exc: BaseException, *, skip_frames: int = 0) -> bytes:
-    """Return ``exc`` as bytes; never fails for what an exception contains.
+    """Encode ``exc``. Never fails because of the exception's content.
 
     The traceback begins at the user's first frame; ``skip_frames`` drops that many more of the
     outermost ones.
@@ -58,10 +58,10 @@ def dump_exception(exc: BaseException, *, skip_frames: int = 0) -> bytes:
 
 
 def load_exception(data: bytes | memoryview, task_id: str) -> BaseException:
-    """Return the exception of `dump_exception`, with a `RemoteTraceback` as its cause.
+    """Decode the exception of `dump_exception`, with a `RemoteTraceback` as its cause.
 
-    It is of the original type, or `TaskFailed` if that cannot be loaded here. Only for verified
-    ``data``. Raises `IncompatiblePython` for a format that only a newer nbqueue knows.
+    It has the original type, or is a `TaskFailed` if that cannot be loaded here. Only for verified
+    ``data``. Raises `IncompatiblePython` for a format that only a newer nbqueue can read.
     """
     version, *rest = pickle.loads(data)
     if version != _FORMAT:
@@ -82,7 +82,7 @@ def load_exception(data: bytes | memoryview, task_id: str) -> BaseException:
 
 
 def _set_task_id(exc: BaseException, task_id: str) -> None:
-    """Set the task of what stands in for members of a group that could not come."""
+    """Set the task id of group members that stand for unloadable ones."""
     if isinstance(exc, raw_exceptions.group_types()):
         for member in raw_exceptions.members_of(exc):
             if isinstance(member, TaskFailed) and not member.task_id:
@@ -91,9 +91,9 @@ def _set_task_id(exc: BaseException, task_id: str) -> None:
 
 
 class _NotebookTraceback:
-    """What IPython shows of an exception that came from a worker: the frames there, and no others.
+    """Show only the frames on the worker in IPython.
 
-    Those of the wait here, which IPython would show, say nothing of what went wrong.
+    The local frames, which IPython would show, only belong to the wait.
     """
 
     def __init__(self, text: str, task_id: str) -> None:
@@ -123,13 +123,13 @@ def traceback_text(exc: BaseException, *, skip_frames: int = 0) -> str:
         _cut_chain(told)
         _drop_our_frames(told, exc, skip_frames)
         text = "".join(told.format())
-    except Exception:  # user code runs in there: __str__, __repr__, properties
+    except Exception:  # user code runs here: __str__, __repr__, properties
         text = _frames_only(exc, skip_frames)
     return clean_text(text, _MAX_TRACEBACK)
 
 
 def _frames_only(exc: BaseException, skip_frames: int) -> str:
-    """Return the traceback of an exception whose own code fails, without causes and notes."""
+    """Format the frames of an exception whose own code fails, without causes and notes."""
     last = f"{type_name(type(exc))}: {_message(exc)}\n"
     try:
         frames = traceback.extract_tb(raw_exceptions.traceback_of(exc))
@@ -141,7 +141,7 @@ def _frames_only(exc: BaseException, skip_frames: int) -> str:
 
 
 def _cut_chain(told: traceback.TracebackException) -> None:
-    """Forget the far end of a chain of causes, which nobody would read."""
+    """Cut a very long chain of causes."""
     link: traceback.TracebackException | None = told
     for _ in range(_MAX_CHAIN):
         if link is None:
@@ -159,7 +159,7 @@ def _drop_our_frames(
         one, its, more = pending.pop()
         ours = _count_our_frames(one.stack)
         if ours == len(one.stack) and not isinstance(its, NbqueueError):
-            ours = 0  # a fault of our own: where it happened is all there is
+            ours = 0  # an nbqueue bug: the location is all there is
         del one.stack[: ours + more]
         one.stack[:] = [frame for frame in one.stack if frame.filename != _IMPORT_HOOK]
         if one.__cause__ is not None:
@@ -186,7 +186,7 @@ def _message(exc: BaseException) -> str:
 
 
 def stand_in_text(exc: BaseException) -> tuple[str, list[str]]:
-    """Return what is shown in place of an exception that cannot come: its message and notes."""
+    """Return the message and the notes of the substitute for an exception."""
     return error_text(exc), notes_of(exc)
 
 
@@ -194,7 +194,7 @@ def notes_of(exc: BaseException) -> list[str]:
     """Return the notes of ``exc``, of limited number and length."""
     try:
         notes = exc.__notes__  # type: ignore[attr-defined,unused-ignore]
-    except Exception:  # it has none; or a class of the user has a property there, which fails
+    except Exception:  # it has no notes, or a property of the user's class fails
         return []
     if not isinstance(notes, list | tuple):
         return []

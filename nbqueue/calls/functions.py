@@ -1,9 +1,9 @@
-"""Functions, arguments and results as bytes, and back.
+"""Encode and decode functions, arguments and results.
 
-A function is stored once for all of its calls; its arguments travel with each call. A class of
-the notebook that occurs in both is one class for the process that loads both, so ``isinstance``
-holds; so it is for a result that comes back to the process that defined its class. A module's
-variables, however, are copied into each pickle: what one call assigns, another does not see.
+A function is stored once for all of its calls; its arguments are stored with each call. A class of
+the notebook that occurs in both is loaded as one class, so ``isinstance`` works; so does a result
+that returns to the process that defined its class. Variables of a module are copied into each
+pickle: a call does not see what another call assigns.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _dumps = pickle.dumps
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A function as it is stored: once, under its fingerprint, for all of its calls.
+    """An encoded function, stored once under its fingerprint for all of its calls.
 
-    ``by_reference`` says that ``blob`` only names something installed, so that another minor
-    version of Python can load it. ``imports`` names the local modules in it that the code imports
+    ``by_reference`` means that ``blob`` only names an installed function, so that other minor
+    versions of Python can load it. ``imports`` names the local modules in it that the code imports
     when it runs.
     """
 
@@ -51,7 +51,7 @@ class Code:
     is_coroutine: bool
     by_reference: bool
     size: int = 0
-    """How many bytes the function has, without its source."""
+    """The size of the function in bytes, without its source."""
     imports: frozenset[str] = frozenset()
 
 
@@ -60,12 +60,12 @@ in_children(_kept.renew_lock)
 
 
 def dump_function(fn: Callable[..., Any], limit: int | None = None) -> Code:
-    """Return ``fn`` as bytes that `load_function` understands, in whatever process.
+    """Encode ``fn`` so that `load_function` can load it in any process.
 
-    Code of the notebook and of the user's own modules goes by value, as it is now; installed
-    code goes by reference. Raises `CannotPickle`, which names the culprit, if something that
-    ``fn`` uses cannot be sent, or if ``fn`` cannot be called at all; `ValueTooLarge` if what it
-    uses has more than ``limit`` bytes. With a limit, warns of large values and random generators.
+    Code of the notebook and of local modules is sent by value, in its current state; installed code
+    is sent by reference. Raises `CannotPickle`, which names the cause, if ``fn`` is not callable or
+    something that it uses cannot be sent; `ValueTooLarge` if that has more than ``limit`` bytes.
+    With a limit, warns of large values and random generators.
     """
     code = _kept.get(fn)
     if code is None:
@@ -115,25 +115,25 @@ def fingerprint_of(blob: bytes) -> bytes:
 
 
 class Loaded(NamedTuple):
-    """A function that was loaded, and the local modules that came with it."""
+    """A loaded function and the local modules that were sent with it."""
 
     function: Callable[..., Any]
     modules: ModuleSet
 
 
 def load_function(blob: bytes | memoryview) -> Callable[..., Any]:
-    """Return the function of `dump_function`. Only for a ``blob`` whose fingerprint was signed.
+    """Load the function of `dump_function`. Its fingerprint must be verified.
 
-    Raises what `load_code` raises.
+    Raises as `load_code` does.
     """
     return load_code(blob).function
 
 
 def load_code(blob: bytes | memoryview) -> Loaded:
-    """Return the function of `dump_function` with its modules, for `modules.enter`.
+    """Load the function of `dump_function` with its modules, for `modules.enter`.
 
-    Raises `IncompatiblePython` if another minor version of Python made it and it holds code,
-    and `ModuleNotFoundError` if it needs a package that is not installed here.
+    Raises `IncompatiblePython` if it holds code that another minor version of Python pickled, and
+    `ModuleNotFoundError` if it needs a package that is not installed here.
     """
     version, *rest = pickle.loads(blob)
     if version != _FORMAT:
@@ -163,12 +163,12 @@ def dump_arguments(
     generators: list[object] | None = None,
     imports: frozenset[str] = frozenset(),
 ) -> bytes:
-    """Return the arguments of one call as bytes.
+    """Encode the arguments of one call.
 
-    ``callee`` is the name of the function and ``fn`` the function itself, if at hand; both serve
-    error messages only. Random generators among them are added to ``generators``. ``imports`` are
-    those of its `Code`, which are not sent again. Raises
-    `CannotPickle`, which names the argument and what is wrong in it.
+    ``callee`` is the name of the function and ``fn`` the function itself, if known; both are only
+    used in error messages. Random generators among the arguments are added to ``generators``.
+    ``imports`` are those of the function's `Code`, which are not sent again. Raises `CannotPickle`,
+    which names the argument and the part of it that cannot be sent.
     """
     for value in args:
         if type(value) not in _ATOMS and not _is_plain(value):
@@ -188,7 +188,7 @@ def dump_call(
     generators: list[object] | None = None,
     imports: frozenset[str] = frozenset(),
 ) -> Body:
-    """Return the same as `dump_arguments`, in pieces if it is large."""
+    """Encode the arguments of one call, in pieces if they are large."""
     values = (*args, *kwargs.values()) if kwargs else args
     if _SMALL.issuperset(map(type, values)):
         return dump_plain_arguments(args, kwargs)
@@ -214,7 +214,7 @@ def dump_call(
 
 
 def load_arguments(data: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of `dump_arguments`. Only for verified ``data``."""
+    """Load the arguments of `dump_arguments`. Only for verified ``data``."""
     args, kwargs = _load(data, "an argument")
     return args, kwargs
 
@@ -222,9 +222,9 @@ def load_arguments(data: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str,
 def load_arguments_for(
     data: bytes | memoryview, modules: ModuleSet
 ) -> tuple[tuple[Any, ...], dict[str, Any], ModuleSet]:
-    """Return the arguments of a call whose function came with ``modules``; and its modules.
+    """Load the arguments of a call whose function was sent with ``modules``.
 
-    Only for verified ``data``.
+    Also returns the modules of the arguments. Only for verified ``data``.
     """
     if len(data) < LARGE and not has_code(data):
         args, kwargs = _load(data, "an argument")
@@ -235,7 +235,7 @@ def load_arguments_for(
 
 
 def dump_value(value: Any, *, callee: str = "") -> bytes:
-    """Return the result of a call as bytes. Raises `CannotPickle` if it cannot be sent back."""
+    """Encode the result of a call. Raises `CannotPickle` if it cannot be sent."""
     if type(value) in _ATOMS or _is_plain(value):
         return dump_plain_value(value)
     try:
@@ -247,7 +247,7 @@ def dump_value(value: Any, *, callee: str = "") -> bytes:
 
 
 def dump_returned(value: Any, *, callee: str = "") -> Body:
-    """Return the same as `dump_value`, in pieces if it is large."""
+    """Encode the result of a call, in pieces if it is large."""
     if not _may_be_large(value):
         return dump_value(value, callee=callee)
     collector = pickler.Collector()
@@ -264,7 +264,7 @@ def dump_returned(value: Any, *, callee: str = "") -> Body:
 
 
 def load_value(data: bytes | memoryview) -> Any:
-    """Return the result of `dump_value`. Only for verified ``data``."""
+    """Load the result of `dump_value`. Only for verified ``data``."""
     return _load(data, "the result")
 
 
@@ -295,7 +295,7 @@ def _may_be_large(value: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Say whether plain pickle is sure to do: no code, and nothing that could refuse."""
+    """Return whether plain pickle is sufficient: no code, and only simple types."""
     kind = type(value)
     if kind in _ATOMS:
         return True

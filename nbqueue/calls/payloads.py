@@ -1,41 +1,42 @@
-"""The envelopes of calls and of results, byte for byte. No keys, no pickles, no I/O.
+"""The binary envelopes of calls and results. No keys, no pickles, no I/O.
 
-A call, the ``payload`` of Asynq's TaskMessage::
+A call is the ``payload`` of Asynq's TaskMessage::
 
-    bytes   what
+    bytes   content
     0:4     00 "nbq"
     4       version of this format, 1
-    5       codec of the arguments: 1 = pickle; 2 = pickle beside the message; 3 and 4: as 1 and 2,
+    5       codec of the arguments: 1 = pickle; 2 = detached pickle; 3 and 4: like 1 and 2,
             with extensions
     6, 7    major and minor version of the Python that made it
     8       flags: 1 coroutine, 2 fail if the worker is lost, 4 code by reference,
-            8 the result is JSON, 16 limits, 32 in a process of its own
+            8 the result is JSON, 16 time-outs, 32 in a process of its own
     9:13    id of the signing key
     13:29   signature: HMAC-SHA256, its first 16 bytes
     29:45   fingerprint of the code
     45:     with flag 16 first the exact time-out and deadline in ms (u64 each, 0: none),
-            which Asynq's message has in whole seconds; with codec 3 or 4 then the `extensions`;
-            then the arguments, or with codec 2 or 4 what `beside` says of them
+            which Asynq's message has in whole seconds; with codec 3 or 4 then the extensions
+            (see `call_extensions`); then the arguments, or with codec 2 or 4 the description
+            of the detached arguments (see `detached`)
 
-Signed is ``"nbqueue.call.1" 00``, then the task id, the queue and the type, each as UTF-8 after
-its length (u32, big-endian), then the envelope without its bytes 9:29. With codec 2 or 4 the
-envelope is only the head, which has the SHA-256 of the arguments.
+The signature covers ``"nbqueue.call.1" 00``, then the task id, the queue and the type, each as
+UTF-8 after its length (u32, big-endian), then the envelope without its bytes 9:29. With codec 2 or
+4 the envelope is only the head, which has the SHA-256 of the arguments.
 
-A result, in the field ``result`` of the task (a value) or ``nbq:error`` (an exception)::
+A result is in the field ``result`` of the task (a value) or ``nbq:error`` (an exception)::
 
     0:4     00 "nbr"
     4       version of this format, 1
-    5       codec of the body: 1 = pickle; 2 = pickle beside the result, see `beside`
+    5       codec of the body: 1 = pickle; 2 = detached pickle, see `detached`
     6       kind: 0 value, 1 exception, 2 value reported before the end, 3 rich display (whose
             body is JSON, and which is signed for the id, a zero byte and the attempt)
     7:11    id of the signing key
-    11:27   signature, as above
+    11:27   signature, as in a call
     27:     the body
 
-Signed is ``"nbqueue.result.1" 00``, then the task id after its length, then the envelope
+The signature covers ``"nbqueue.result.1" 00``, then the task id after its length, then the envelope
 without its bytes 7:27, or with codec 2 only its head.
 
-The id of the key is not signed: it only says which key to try.
+The id of the key is not signed: it only selects the key to try.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ CALL_BESIDE: Final = (
     _CALL_MAGIC + bytes((VERSION, PICKLE_BESIDE)),
     _CALL_MAGIC + bytes((VERSION, EXTENDED_BESIDE)),
 )
-"""What the head of a call begins with whose arguments are stored beside it."""
+"""The first bytes of a call whose arguments are detached."""
 _CALL_BESIDE: Final = CALL_BESIDE[0] + bytes(sys.version_info[:2])
 _CALL_CODECS: Final = frozenset({PICKLE, PICKLE_BESIDE, EXTENDED, EXTENDED_BESIDE})
 _BESIDE: Final = frozenset({PICKLE_BESIDE, EXTENDED_BESIDE})
@@ -96,14 +97,14 @@ _FLAGS: Final = [bytes((flags,)) for flags in range(256)]
 
 
 class Timeouts(NamedTuple):
-    """The exact time-out of an attempt and deadline of its task, in (Unix) ms; 0: none."""
+    """The exact time-out and deadline of a task, in (Unix) ms; 0: none."""
 
     timeout_ms: int
     deadline_ms: int
 
 
 class Call(NamedTuple):
-    """The parts of a call's envelope. Nothing of it may be trusted before it was verified."""
+    """The parts of a call's envelope. Do not trust them before they are verified."""
 
     version: int
     codec: int
@@ -115,15 +116,15 @@ class Call(NamedTuple):
     arguments: bytes | memoryview
     limits: Timeouts | None = None
     beside: DetachedBody | None = None
-    """Where the arguments lie beside the message: then ``arguments`` are empty in a mere head."""
+    """Describes detached arguments. In a head alone, ``arguments`` is empty then."""
     head: bytes | memoryview = b""
-    """What was signed, of an envelope with ``beside``."""
+    """The signed part of an envelope with detached arguments."""
     seed: Seed | None = None
-    """What the random numbers of the task are drawn from."""
+    """The seed of the task's random numbers."""
 
 
 class Result(NamedTuple):
-    """The parts of a result's envelope. Nothing of it may be trusted before it was verified."""
+    """The parts of a result's envelope. Do not trust them before they are verified."""
 
     version: int
     codec: int
@@ -136,28 +137,28 @@ class Result(NamedTuple):
 
 
 def finer_limits(timeout_ms: int, deadline_ms: int) -> Timeouts | None:
-    """What the whole seconds of Asynq's message cannot say; None if they say it all."""
+    """Return the exact time-outs if whole seconds cannot express them, else None."""
     if timeout_ms % 1000 or deadline_ms % 1000:
         return Timeouts(timeout_ms, max(deadline_ms, 0))
     return None
 
 
 def is_call(payload: bytes | memoryview) -> bool:
-    """Say whether ``payload`` is a call, and not the payload of a message."""
+    """Return whether ``payload`` is a call, not the payload of a message."""
     return payload[:4] == _CALL_MAGIC
 
 
 def is_result(payload: bytes) -> bool:
-    """Say whether ``payload`` is a result of a call, and not what a handler returned."""
+    """Return whether ``payload`` is the result of a call, not of a handler."""
     return payload.startswith(_RESULT_MAGIC)
 
 
 def pack_call(
     fingerprint: bytes, arguments: bytes, flags: int = 0, limits: Timeouts | None = None
 ) -> bytes:
-    """Return the unsigned envelope of a call; ``sign_call`` of a keyring makes it complete.
+    """Return the unsigned envelope of a call, for ``Keyring.sign_call``.
 
-    Raises `ValueError` if ``fingerprint`` has not 16 bytes.
+    Raises `ValueError` if ``fingerprint`` does not have 16 bytes.
     """
     return call_head(fingerprint, flags, limits) + arguments
 
@@ -169,8 +170,10 @@ def call_head(
     beside: DetachedBody | None = None,
     seed: Seed | None = None,
 ) -> bytes:
-    """Return what comes before the arguments in the envelope of `pack_call`, which see; or the
-    unsigned envelope of a call whose arguments lie ``beside`` it."""
+    """Return the envelope of a call up to its arguments.
+
+    With ``beside`` this is the complete unsigned envelope of a call with detached arguments.
+    """
     if len(fingerprint) != 16:
         raise ValueError(f"a fingerprint has 16 bytes, not {len(fingerprint)}")
     exact = b""
@@ -188,10 +191,10 @@ def call_head(
 
 
 def parse_call(payload: bytes | memoryview) -> Call:
-    """Return the parts of a call. Large ``arguments`` are a view into ``payload``.
+    """Parse a call. Large ``arguments`` are a view into ``payload``.
 
-    Raises `SignatureError` if it is no call, is cut short, or has a format that only a newer
-    nbqueue knows.
+    Raises `SignatureError` if it is not a call, is truncated, or has a format that only a newer
+    nbqueue can read.
     """
     if len(payload) < _CALL.size or payload[:4] != _CALL_MAGIC or payload[4] != VERSION:
         raise _unreadable(payload, _CALL_MAGIC, "call", "upgrade this worker")
@@ -215,7 +218,7 @@ def parse_call(payload: bytes | memoryview) -> Call:
         beside = _read_beside(payload, begin, "call")
         begin += BESIDE_SIZE
         head = memoryview(payload)[:begin]
-    # One for each task: not by the function in Python that a class of named tuples has for it.
+    # Called for each task: tuple.__new__ skips the slower generated constructor.
     parts = (
         version,
         codec,
@@ -234,23 +237,26 @@ def parse_call(payload: bytes | memoryview) -> Call:
 
 
 def requirement_of(call: Call) -> str | None:
-    """What a worker must offer to load the code of a call, or None; see `nbqueue.requirements`."""
+    """Return the requirement of a call's code on a worker, or None.
+
+    See `nbqueue.requirements`.
+    """
     if call.flags & BY_REFERENCE:
         return None
     return version_requirement(call.python)
 
 
 def beside_call(payload: bytes | memoryview) -> DetachedBody | None:
-    """What lies beside this payload, if it is a call of which something does. Not to be trusted.
+    """Return the description of a call's detached arguments, or None. It is not verified.
 
-    Raises `SignatureError` for a call that cannot be read.
+    Raises `SignatureError` for a call that cannot be parsed.
     """
     is_beside = is_call(payload) and len(payload) > 5 and payload[5] in _BESIDE
     return parse_call(payload).beside if is_beside else None
 
 
 def payload_size(payload: bytes) -> int:
-    """How many bytes a payload has, with what lies beside it."""
+    """Return the size of a payload in bytes, with its detached arguments."""
     try:
         beside = beside_call(payload)
     except SignatureError:
@@ -259,62 +265,67 @@ def payload_size(payload: bytes) -> int:
 
 
 def call_text(task_id: str, queue: str, type: str, payload: bytes | memoryview) -> bytes:
-    """Return what the signature of a call covers: all that decides what runs, and where."""
+    """Return the bytes that the signature of a call covers."""
     return b"".join(call_texts(task_id, queue, type, payload))
 
 
 def call_texts(
     task_id: str, queue: str, type: str, payload: bytes | memoryview
 ) -> tuple[bytes, Piece]:
-    """The same in two parts, the second of which is not copied."""
-    # Whose type is long may want us to keep many of them.
+    """Return the bytes that the signature of a call covers in two parts.
+
+    The second one is not copied.
+    """
+    # Long type names are not cached, to bound the memory.
     place = place_text if len(type) <= _LONGEST_KEPT else place_text.__wrapped__
     parts = (task_text(task_id), place(queue, type), payload[:9])
     return b"".join(parts), rest_of(payload, 29)
 
 
 def task_text(task_id: str) -> bytes:
-    """What comes first in it: whose it is."""
+    """Encode the first signed field: the task id."""
     task = task_id.encode()
     return b"".join((_CALL_CONTEXT, _length(len(task)), task))
 
 
 @lru_cache(maxsize=256)
 def place_text(queue: str, type: str) -> bytes:
-    """What comes then: where it runs, and as what. Mostly the same as the last time."""
+    """Encode the next signed fields: queue and type. Cached, as they rarely change."""
     name, kind = queue.encode(), type.encode()
     return b"".join((_length(len(name)), name, _length(len(kind)), kind))
 
 
 def put_call_signature(payload: bytes, key_id: bytes, signature: bytes) -> bytes:
-    """Return ``payload`` with this signature in place of the one it has."""
+    """Return ``payload`` with its signature replaced."""
     begin, end = around_call_signature(payload)
     return b"".join((begin, key_id, signature, end))
 
 
 def around_call_signature(payload: bytes) -> tuple[bytes, bytes]:
-    """What comes before the id of the key and the signature, and what comes after."""
+    """Return the bytes before the key id and signature, and those after."""
     return payload[:9], payload[29:]
 
 
 def pack_result(kind: int, body: Piece) -> bytes:
-    """Return the unsigned envelope of a result; ``sign_result`` of a keyring makes it complete."""
+    """Return the unsigned envelope of a result, for ``Keyring.sign_result``."""
     return b"".join((_RESULT_HEAD, _FLAGS[kind], _UNSIGNED, body))
 
 
 def result_head(kind: int, beside: DetachedBody | None = None) -> bytes:
-    """Return what comes before the body in the envelope of `pack_result`; or the unsigned envelope
-    of a result that lies ``beside`` it."""
+    """Return the envelope of a result up to its body.
+
+    With ``beside`` this is the complete unsigned envelope of a result with a detached body.
+    """
     if beside is not None:
         return b"".join((_RESULT_BESIDE, _FLAGS[kind], _UNSIGNED, beside.pack()))
     return pack_result(kind, b"")
 
 
 def parse_result(payload: bytes) -> Result:
-    """Return the parts of a result. ``body`` is a view into ``payload``.
+    """Parse a result. ``body`` is a view into ``payload``.
 
-    Raises `SignatureError` if it is no result, is cut short, or has a format that only a newer
-    nbqueue knows.
+    Raises `SignatureError` if it is not a result, is truncated, or has a format that only a newer
+    nbqueue can read.
     """
     if len(payload) < _RESULT.size or payload[:4] != _RESULT_MAGIC or payload[4] != VERSION:
         raise _unreadable(payload, _RESULT_MAGIC, "result", "upgrade nbqueue here")
@@ -327,13 +338,16 @@ def parse_result(payload: bytes) -> Result:
         begin += BESIDE_SIZE
         head = payload[:begin]
     body = memoryview(payload)[begin:]
-    # One for each task, as that of `parse_call`.
+    # Called for each task, see `parse_call`.
     parts = (version, codec, kind, key_id, signature, body, beside, head)
     return tuple.__new__(Result, parts)
 
 
 def beside_result(payload: bytes) -> DetachedBody | None:
-    """The same as `beside_call` for a result; one that cannot be read has nothing beside it."""
+    """Return the description of a result's detached body, or None if it has none.
+
+    None also for a result that cannot be parsed.
+    """
     if not is_result(payload) or len(payload) <= 5 or payload[5] != PICKLE_BESIDE:
         return None
     try:
@@ -343,7 +357,7 @@ def beside_result(payload: bytes) -> DetachedBody | None:
 
 
 def result_size(payload: bytes) -> int:
-    """How many bytes a result has, with what lies beside it."""
+    """Return the size of a result in bytes, with its detached body."""
     beside = beside_result(payload)
     return len(payload) + (0 if beside is None else beside.size)
 
@@ -358,20 +372,23 @@ def _read_beside(envelope: bytes | memoryview, at: int, what: str) -> DetachedBo
 
 
 def result_text(task_id: str, payload: bytes) -> bytes:
-    """Return what the signature of a result covers: whose it is, and all of it."""
+    """Return the bytes that the signature of a result covers."""
     task = task_id.encode()
     return b"".join((_RESULT_CONTEXT, _length(len(task)), task, payload[:7], payload[27:]))
 
 
 def result_texts(task_id: str, payload: bytes) -> tuple[bytes, Piece]:
-    """The same in two parts, the second of which is not copied."""
+    """Return the bytes that the signature of a result covers in two parts.
+
+    The second one is not copied.
+    """
     task = task_id.encode()
     head = b"".join((_RESULT_CONTEXT, _length(len(task)), task, payload[:7]))
     return head, rest_of(payload, 27)
 
 
 def put_result_signature(payload: bytes, key_id: bytes, signature: bytes) -> bytes:
-    """Return ``payload`` with this signature in place of the one it has."""
+    """Return ``payload`` with its signature replaced."""
     return b"".join((payload[:7], key_id, signature, payload[27:]))
 
 

@@ -1,7 +1,7 @@
-"""Attributes of exceptions, read and set below the code of their classes.
+"""Read and set attributes of exceptions without running the code of their classes.
 
 A class may refuse to set attributes (a frozen dataclass), or define ``__cause__`` or ``__notes__``
-itself. What is needed here goes around that, by the descriptors of ``BaseException``.
+itself. The descriptors of ``BaseException`` bypass that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _BASE = vars(BaseException)
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _NOT_STATE = frozenset({"__dict__", "__weakref__"})
 _PLAIN = frozenset({BaseException, Exception, object})
-# The flag of classes that Python code made.
+# The type flag of classes made by Python code.
 HEAP_TYPE = 1 << 9
 
 
@@ -27,7 +27,7 @@ def set_args(exc: BaseException, args: tuple[Any, ...]) -> None:
 
 
 def args_of(exc: BaseException) -> tuple[Any, ...]:
-    """Return ``exc.args``, of which a class may make something else."""
+    """Return ``exc.args``, which a class may override."""
     args: tuple[Any, ...] = _BASE["args"].__get__(exc)
     return args
 
@@ -38,7 +38,7 @@ def set_cause(exc: BaseException, cause: BaseException | None) -> None:
 
 
 def drop_traceback(exc: BaseException) -> None:
-    """Forget the traceback, with all variables that its frames hold."""
+    """Drop the traceback and the variables in its frames."""
     _BASE["__traceback__"].__set__(exc, None)
 
 
@@ -49,7 +49,7 @@ def traceback_of(exc: BaseException) -> types.TracebackType | None:
 
 
 def add_note(exc: BaseException, note: str) -> None:
-    """Add a note where there are notes (Python 3.11) and the class lets it."""
+    """Add a note if Python has notes (3.11) and the class accepts it."""
     with contextlib.suppress(Exception):
         exc.add_note(note)  # type: ignore[attr-defined,unused-ignore]
 
@@ -61,24 +61,24 @@ def names_of(exc: BaseException) -> dict[str, Any]:
 
 
 def slots_of(exc: BaseException) -> dict[str, Any]:
-    """Return the values in slots, and those that builtin types keep beside ``args``."""
+    """Return the values in slots, and attributes of builtin types besides ``args``."""
     return dict(_slots(exc))
 
 
 def set_attributes(exc: BaseException, names: dict[str, Any], slots: dict[str, Any]) -> None:
-    """Set attributes and slots, as far as they can be set at all."""
+    """Set attributes and slots; those that cannot be set are skipped."""
     names_of(exc).update(names)
     for name, value in slots.items():
         for cls in type(exc).__mro__:
             descriptor = vars(cls).get(name)
             if isinstance(descriptor, _DESCRIPTORS):
-                with contextlib.suppress(Exception):  # what is read-only, args gave already
+                with contextlib.suppress(Exception):  # read-only attributes are already set by args
                     descriptor.__set__(exc, value)
                 break
 
 
 def _slots(exc: BaseException) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of each slot that is set."""
+    """Yield the name and value of each slot that is set."""
     groups = group_types()
     for cls in type(exc).__mro__:
         if cls in _PLAIN or cls in groups:
@@ -87,7 +87,7 @@ def _slots(exc: BaseException) -> Iterator[tuple[str, Any]]:
         for name, descriptor in vars(cls).items():
             if name in _NOT_STATE or not isinstance(descriptor, _DESCRIPTORS):
                 continue
-            if cls is AttributeError and name == "obj":  # whatever it was, and of any size
+            if cls is AttributeError and name == "obj":  # an arbitrary object of any size
                 continue
             try:
                 value = descriptor.__get__(exc, type(exc))
@@ -101,19 +101,19 @@ def _slots(exc: BaseException) -> Iterator[tuple[str, Any]]:
 
 
 def group_types() -> tuple[type[BaseException], ...]:
-    """Return the types of exception groups; before Python 3.11 those of ``exceptiongroup``."""
+    """Return the exception group types; ``exceptiongroup``'s before Python 3.11."""
     builtin = getattr(builtins, "BaseExceptionGroup", None)
     backport = getattr(sys.modules.get("exceptiongroup"), "BaseExceptionGroup", None)
     return tuple({kind for kind in (builtin, backport) if isinstance(kind, type)})
 
 
 def members_of(group: Any) -> tuple[BaseException, ...]:
-    """Return the exceptions in a group."""
+    """Return the members of an exception group."""
     return tuple(group.exceptions)
 
 
 def plain_group(message: str, members: Iterable[BaseException]) -> BaseException:
-    """Return a group of a builtin type: ``ExceptionGroup`` if all its members are exceptions."""
-    # Of a type that is a plain group itself, or its own base chooses the narrower one.
+    """Return a builtin group: ``ExceptionGroup`` if all members are exceptions."""
+    # A plain group type, or one whose base chooses the narrower type.
     made: BaseException = group_types()[0].__new__(group_types()[0], message, list(members))
     return made

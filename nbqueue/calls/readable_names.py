@@ -1,4 +1,4 @@
-"""How functions, types and texts are named in records, messages and errors."""
+"""Readable names of functions and types for records, messages and errors."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 _MAX_NAME = 200
-# A reader of these names gains nothing from being told of them.
+# Module names that add nothing for a reader.
 _SILENT_MODULES = frozenset({"__main__", "__mp_main__", "builtins"})
 
 
 def callable_name(fn: Callable[..., Any]) -> str:
     """Return a readable name: ``"fit"`` in a notebook, ``"package.module.fit"`` elsewhere.
 
-    A partial has the name of what it wraps, a bound method ``Class.method``, an instance with
-    ``__call__`` the name of its class. Never blank, and always valid UTF-8.
+    A partial has the name of the function that it wraps, a bound method ``Class.method``, an
+    instance with ``__call__`` the name of its class. Never blank, and always valid UTF-8.
     """
     fn = unwrap_partial(fn)
     name = getattr(fn, "__qualname__", None) or getattr(fn, "__name__", None)
@@ -34,14 +34,14 @@ def callable_name(fn: Callable[..., Any]) -> str:
 
 
 def short_name(fn: object) -> str:
-    """Return the last part of a function's or a class's name, for use in a sentence."""
+    """Return the last part of a function's or class's name, for a sentence."""
     fn = unwrap_partial(fn)
     name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
     return clean_text(str(name).rpartition("<locals>.")[2], _MAX_NAME)
 
 
 def type_name(cls: type) -> str:
-    """Return ``"sqlite3.Connection"``, but ``"Config"`` for what the notebook itself defines."""
+    """Return ``"sqlite3.Connection"``, but ``"Config"`` for a notebook class."""
     module = getattr(cls, "__module__", None)
     name = str(getattr(cls, "__qualname__", cls.__name__)).rpartition("<locals>.")[2]
     if isinstance(module, str) and module not in _SILENT_MODULES:
@@ -50,14 +50,14 @@ def type_name(cls: type) -> str:
 
 
 def unwrap_partial(fn: Any) -> Any:
-    """Return the function inside of any `functools.partial`."""
+    """Return the function inside any `functools.partial`."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     return fn
 
 
 def is_coroutine_function(fn: Callable[..., Any]) -> bool:
-    """Say whether calling ``fn`` gives a coroutine: also through a partial or ``__call__``."""
+    """Return whether calling ``fn`` gives a coroutine, through a partial or ``__call__`` too."""
     inner = unwrap_partial(fn)
     if inspect.iscoroutinefunction(inner):
         return True
@@ -67,9 +67,9 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
 
 
 def clean_text(text: str, cap: int) -> str:
-    """Return ``text`` as valid UTF-8 of at most ``cap`` characters, its middle left out if need be.
+    """Return valid UTF-8 of at most ``cap`` characters, cut in the middle.
 
-    The end is kept longest, because the end of a traceback says what went wrong.
+    More of the end is kept, because the end of a traceback has the error.
     """
     if len(text) > cap:
         note = f"\n… {len(text) - cap} characters left out …\n" if cap > 400 else "…"
@@ -78,6 +78,6 @@ def clean_text(text: str, cap: int) -> str:
         text = text[:head] + note + text[len(text) - (kept - head) :]
     if text.isascii():
         return text
-    # File names and other bytes from outside reach str as lone surrogates, which protobuf,
-    # Redis clients and terminals refuse.
+    # File names and other external bytes become lone surrogates in str, which protobuf, Redis
+    # clients and terminals refuse.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

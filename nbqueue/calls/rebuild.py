@@ -1,7 +1,7 @@
-"""What pickles call while they load.
+"""Functions that pickles call while they load.
 
-Stored pickles name these functions, so they are never renamed, moved or given other arguments:
-an older pickle must load with newer code.
+Stored pickles refer to these functions by name, so they are never renamed or moved, and their
+arguments never change: an older pickle must load with newer code.
 """
 
 from __future__ import annotations
@@ -25,28 +25,27 @@ from nbqueue.calls.modules.lazy_imports import SourceModule, find_local
 from nbqueue.errors import TaskFailed
 
 LEFT_OUT = "__nbqueue_left_out__"
-# Where cloudpickle's makers of classes take the identity of the class.
+# The position of a class's identity in the arguments of cloudpickle's class makers.
 _TRACKER_ID = -2
-# What is registered with copyreg for a class, in the second part of its state.
+# The key of a class's copyreg registrations in the second part of its state.
 COPYREG = "copyreg"
-# The name under which a namespace that came with a call holds the modules of that call.
+# The name under which a namespace refers to the modules of its call.
 MODULES = "__nbqueue_modules__"
-# Marks a module that the sender uses, but that is no longer the one of its name there.
+# Marks a module object that the sender's ``sys.modules`` has replaced by another.
 DETACHED = "__nbqueue_detached__"
 
-# Classes that were defined in this process, and those that came from another. Loading a class
-# gives it its methods, which for a class of this process would be copies that see other globals
-# than the user's own: the ones it has are better.
+# Classes that were defined in this process. Loading a class sets its methods, which for these would
+# be copies with other globals than the user's own, so they keep the methods that they have.
 _originals: weakref.WeakSet[type] = weakref.WeakSet()
 _received: weakref.WeakSet[type] = weakref.WeakSet()
 
 
-# Set in a thread that loads something only to see whether it loads.
+# Set in a thread that only tests whether something loads.
 _checking = threading.local()
 
 
 class LocalModule(types.ModuleType):
-    """One of the user's own modules, as far as it could be sent.
+    """A local module, with all of its names that could be sent.
 
     Reading a name that could not be sent raises an `AttributeError` with the reason.
     """
@@ -60,7 +59,7 @@ class LocalModule(types.ModuleType):
 
 
 def make_module(name: str, names: dict[str, Any]) -> LocalModule:
-    """Return an empty module, which the functions and the state that follow will fill."""
+    """Return an empty module, which later functions and state fill."""
     module = LocalModule(name)
     vars(module).update(names)
     return module
@@ -77,7 +76,7 @@ def whole_module(module: types.ModuleType) -> types.ModuleType:
 
 
 def set_module(module: types.ModuleType, state: tuple[dict[str, Any], dict[str, str]]) -> None:
-    """Give a module its names, and the reasons for those that were left out."""
+    """Give a module its names, and the reasons for the missing ones."""
     names, left_out = state
     vars(module).update(names)
     if left_out:
@@ -85,7 +84,10 @@ def set_module(module: types.ModuleType, state: tuple[dict[str, Any], dict[str, 
 
 
 def add_source(name: str, file: str | None, folders: tuple[str, ...] | None, text: str) -> None:
-    """Add a module of which only the source was sent. Replaced where a call is loaded to be run."""
+    """Add a module that was sent as source only.
+
+    Where a call is loaded to be run, another function takes its place.
+    """
 
 
 def add_names(module: types.ModuleType, names: dict[str, Any]) -> None:
@@ -95,14 +97,14 @@ def add_names(module: types.ModuleType, names: dict[str, Any]) -> None:
 
 
 def note_sent_class(cls: type) -> None:
-    """Remember that ``cls`` leaves this process, so that its return does not change it."""
+    """Record that ``cls`` was sent, so that its return does not change it."""
     if cls not in _received:
         _originals.add(cls)
 
 
 def make_class(maker: Callable[..., type], *args: Any) -> type:
-    """Return the class of this identity: the one that is here already, or a new one."""
-    # Making a class runs code of its bases, so it is done once.
+    """Return the class with this identity: the existing one, or a new one."""
+    # Creating a class runs code of its bases, so it is done once.
     known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[_TRACKER_ID])
     return maker(*args) if known is None else known
 
@@ -110,7 +112,7 @@ def make_class(maker: Callable[..., type], *args: Any) -> type:
 def named_class(
     module: str, file: str, name: str, tracker: str, maker: Callable[..., type], *args: Any
 ) -> type:
-    """Return the class ``name`` of the local module in ``file``; ``maker`` makes it if need be."""
+    """Return class ``name`` of the local module in ``file``, created if missing."""
     if cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker) is None:
         own = _own_class(module, file, name)
         if own is not None:
@@ -119,14 +121,14 @@ def named_class(
 
 
 def adopt_class(cls: type, tracker: str) -> type:
-    """Let a class of this process stand for the one that is known elsewhere as ``tracker``."""
+    """Use a class of this process for the class identified as ``tracker``."""
     _originals.add(cls)
     adopted: type = cloudpickle._lookup_class_or_track(tracker, cls)
     return adopted
 
 
 def _own_class(module: str, file: str, name: str) -> type | None:
-    """Return the class where its module can be imported here, from the very same file."""
+    """Return the class if its module can be imported here from the identical file."""
     found = find_local(module)
     if found is None:
         return None
@@ -137,13 +139,13 @@ def _own_class(module: str, file: str, name: str) -> type | None:
         owner: Any = importlib.import_module(module)
         for part in name.split("."):
             owner = getattr(owner, part)
-    except Exception:  # the user's module runs
+    except Exception:  # the user's module runs here
         return None
     return owner if isinstance(owner, type) else None
 
 
 def set_class(cls: type, state: Any) -> None:
-    """Give a received class its attributes, unless it is this process's own."""
+    """Give a received class its attributes, unless it was defined in this process."""
     if cls in _originals or is_checking():
         return
     _received.add(cls)
@@ -157,13 +159,13 @@ def set_class(cls: type, state: Any) -> None:
 
 
 def is_checking() -> bool:
-    """Say whether this thread loads something only to see whether it loads."""
+    """Return whether this thread only tests whether something loads."""
     return getattr(_checking, "is_on", False)
 
 
 @contextlib.contextmanager
 def classes_unchanged() -> Iterator[None]:
-    """Within it, this thread's loading leaves the classes that are here as they are."""
+    """Leave existing classes unchanged by what this thread loads, within the block."""
     _checking.is_on = True
     try:
         yield
@@ -174,7 +176,7 @@ def classes_unchanged() -> Iterator[None]:
 def make_cache(fn: Callable[..., Any], parameters: dict[str, Any], names: dict[str, Any]) -> Any:
     """Return ``fn`` with an empty `functools.lru_cache` around it.
 
-    Left to itself, a cached function goes by its name, which no worker knows.
+    By default a cached function is pickled by name, which no worker knows.
     """
     cached = functools.lru_cache(**parameters)(fn)
     vars(cached).update(names)
@@ -182,7 +184,7 @@ def make_cache(fn: Callable[..., Any], parameters: dict[str, Any], names: dict[s
 
 
 def make_cached_property(fn: Callable[[Any], Any], name: str | None) -> Any:
-    """Return a `functools.cached_property`, which up to Python 3.11 holds a lock."""
+    """Return a `functools.cached_property`, which holds a lock up to Python 3.11."""
     made = functools.cached_property(fn)
     made.attrname = name
     return made
@@ -198,7 +200,7 @@ def make_new_type(name: str, supertype: Any, module: str) -> Any:
 def make_exception(
     cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
 ) -> BaseException:
-    """Return an exception without calling its ``__init__``, which may want other arguments."""
+    """Return an exception without calling its ``__init__``."""
     return restore_exception(cls, args, state, {})
 
 
@@ -229,7 +231,7 @@ def restore_group(
     state: dict[str, Any],
     slots: dict[str, Any],
 ) -> BaseException:
-    """Return a group of exceptions; of a builtin type if ``cls`` cannot be made so."""
+    """Return an exception group; a builtin one if ``cls`` cannot be created."""
     try:
         made = cls.__new__(cls, message, members)
     except Exception:
@@ -239,7 +241,7 @@ def restore_group(
 
 
 def load_member(data: bytes | None, text: str, notes: list[str]) -> BaseException:
-    """Return a member of a group, or `TaskFailed` with its ``text`` if it cannot be loaded here."""
+    """Load a group member; `TaskFailed` with ``text`` if that is not possible here."""
     try:
         loaded = None if data is None else pickle.loads(data)
     except Exception:

@@ -1,7 +1,7 @@
-"""What pickles call to make enumerations; the rules of `rebuild` hold.
+"""Functions that pickles of enumerations call; the rules of `rebuild` apply.
 
-The members are made by the metaclass, as in a ``class`` statement, but not by the ``__new__`` and
-``__init__`` of the user: what these did once is part of the pickle.
+The members are created by the metaclass, as in a ``class`` statement, but without the user's
+``__new__`` and ``__init__``: their effects are already part of the pickle.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-# What the members hold, in the second part of the state of their class.
+# The key of the members' attributes in the second part of the class's state.
 MEMBERS = "members"
 
 
 class _Member:
-    """Stands for a member in the namespace from which the metaclass makes the class."""
+    """Represents a member in the namespace from which the metaclass creates the class."""
 
     def __init__(self, base: type, arguments: tuple[Any, ...], value: Any) -> None:
         self.base = base
@@ -24,7 +24,7 @@ class _Member:
 
 
 def _new_member(cls: type, given: Any) -> Any:
-    while isinstance(given, tuple):  # as it is given where members are tuples
+    while isinstance(given, tuple):  # tuples are unpacked as in the class statement
         (given,) = given
     made: Any = given.base.__new__(cls, *given.arguments)
     made._value_ = given.value
@@ -32,7 +32,7 @@ def _new_member(cls: type, given: Any) -> Any:
 
 
 def _init_member(self: object, *args: object) -> None:
-    """Leave the member as it is; `set_members` gives it its attributes."""
+    """Leave the member unchanged; `set_members` gives it its attributes."""
 
 
 def make_enum(
@@ -46,7 +46,7 @@ def make_enum(
     tracker: str,
     extra: object,
 ) -> type:
-    """Return an enumeration with its members, but without its own attributes and theirs."""
+    """Return an enumeration with its members, but without attributes."""
     space = metaclass.__prepare__(name, bases)
     space["__module__"] = module
     space["__qualname__"] = qualname
@@ -58,19 +58,19 @@ def make_enum(
     options = {} if boundary is None else {"boundary": boundary}
     made = metaclass.__new__(metaclass, name, bases, space, **options)
     for ours in ("__init__", "__new_member__", "__reduce_ex__"):
-        # The last one, up to Python 3.11, forbids to pickle members of a class with a `__new__`.
+        # Up to Python 3.11, the last one prevents pickling members of a class with a `__new__`.
         found = vars(made).get(ours)
         if found in (_init_member, _new_member) or getattr(found, "__name__", "").startswith(
             "_break_on_call"
         ):
             type.__delattr__(made, ours)
-    made.__module__ = module  # which that changes, too
+    made.__module__ = module  # reset, because the line above changes it
     tracked: type = cloudpickle._lookup_class_or_track(tracker, made)
     return tracked
 
 
 def set_members(cls: Any, kept: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> None:
-    """Give the members of an enumeration the attributes and slots that they had."""
+    """Give the members of an enumeration their attributes and slots."""
     for name, (names, slots) in kept.items():
         member = cls._member_map_[name]
         vars(member).update(names)

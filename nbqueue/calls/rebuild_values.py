@@ -1,7 +1,7 @@
-"""What pickles call while they load objects that are known by identity, or work in one process.
+"""Functions that pickles call for objects with an identity; see `rebuild`.
 
-As in `rebuild`, stored pickles name these functions: they are never renamed, moved or given other
-arguments.
+Stored pickles refer to these functions by name, so they are never renamed or moved, and their
+arguments never change.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any
 from nbqueue.calls import rebuild
 from nbqueue.calls.pickling import identity
 
-# The attribute of a weak container that holds its content.
+# The attribute of a weak container that keeps its contents alive.
 KEPT_ALIVE = "_nbqueue_kept_alive"
 _BUILTIN = (types.BuiltinFunctionType, types.BuiltinMethodType)
 
 
 def make_named(key: str, cls: type, args: tuple[Any, ...]) -> Any:
-    """Return the object of ``key``, such as a sentinel, or a new one; see `identity`."""
+    """Return the object with this key, such as a sentinel, or a new one; see `identity`."""
     return identity.find(key, lambda: new_instance(cls, args))
 
 
 def new_instance(cls: type, args: tuple[Any, ...]) -> Any:
-    """Return an instance of ``cls`` without running code of the user, where that can be avoided."""
+    """Return an instance of ``cls``, without running user code if possible."""
     new = next(n for c in cls.__mro__ if isinstance(n := vars(c).get("__new__"), _BUILTIN))
     if args and new is object.__new__:
         return cls.__new__(cls, *args)
@@ -37,7 +37,7 @@ def new_instance(cls: type, args: tuple[Any, ...]) -> Any:
 
 
 def set_named(obj: Any, state: Any) -> None:
-    """Give an object of `make_named` its state, unless it is this process's own."""
+    """Set the state of an object of `make_named`, unless this process made it first."""
     if identity.is_own(obj) or rebuild.is_checking():
         return
     set_state = getattr(obj, "__setstate__", None)
@@ -54,7 +54,7 @@ def set_named(obj: Any, state: Any) -> None:
 
 
 def make_object(key: str) -> object:
-    """Return the bare ``object()`` of ``key``."""
+    """Return the bare ``object()`` with this key."""
     return identity.find(key, object)
 
 
@@ -72,7 +72,7 @@ def make_type_parameter(
         words = dict(keywords)
         has_default = "default" in words
         default = words.get("default")
-        if sys.version_info < (3, 13):  # there typing_extensions keeps it as an attribute
+        if sys.version_info < (3, 13):  # older versions: typing_extensions keeps it as an attribute
             words.pop("default", None)
         made = getattr(typing, kind)(name, *constraints, **words)
         if has_default and sys.version_info < (3, 13):
@@ -91,7 +91,7 @@ def make_type_alias(
     """Return a `typing.TypeAliasType`."""
 
     def make() -> Any:
-        # It belongs to the module whose code makes it.
+        # It belongs to the module whose code creates it.
         space = {"__name__": module, "make": typing.TypeAliasType}  # type: ignore[attr-defined]
         arguments = {"name": name, "value": value, "parameters": parameters}
         return eval("make(name, value, type_params=parameters)", space, arguments)
@@ -101,18 +101,18 @@ def make_type_alias(
     return made
 
 
-# What recursive types refer to, until it is known.
+# Placeholders for recursive types until they are complete.
 _incomplete: dict[str, list[Any]] = {}
 
 
 def make_recursive_alias(key: str, name: str, module: str) -> Any:
-    """Return an alias within its own value; `make_type_alias` completes it."""
-    # Only the statement makes one whose value is evaluated later.
+    """Return an alias inside its own value; `make_type_alias` completes it."""
+    # Only the statement creates one whose value is evaluated later.
     return _make_recursive(key, module, f"type {name} = value[0]", lambda space: space[name])
 
 
 def make_recursive_parameter(key: str, name: str, module: str) -> Any:
-    """Return a ``TypeVar`` within its own bound; `make_type_parameter` completes it."""
+    """Return a ``TypeVar`` inside its own bound; `make_type_parameter` completes it."""
     statement = f"def generic[{name}: value[0]](): pass"
     return _make_recursive(
         key, module, statement, lambda space: space["generic"].__type_params__[0]
@@ -138,7 +138,7 @@ def _complete(key: str, value: Any) -> None:
 
 
 def make_single_dispatch(fn: Callable[..., Any]) -> Any:
-    """Return a `functools.singledispatch` function that only knows its default ``fn``."""
+    """Return a `functools.singledispatch` function with only its default ``fn``."""
     return functools.singledispatch(fn)
 
 
@@ -155,7 +155,7 @@ def set_single_dispatch(
 
 
 def make_context_var(key: str, name: str, value: tuple[Any, ...]) -> Any:
-    """Return a `contextvars.ContextVar`; its default is the value that it had, if it had one."""
+    """Return a `contextvars.ContextVar` whose default is the sent value, if any."""
 
     def make() -> Any:
         if value:
@@ -171,9 +171,9 @@ def make_weak_container(cls: type) -> Any:
 
 
 def set_weak_container(made: Any, content: list[Any]) -> None:
-    """Fill a weak container, and keep what it holds alive as long as it lives itself.
+    """Fill a weak container and keep its contents alive as long as itself.
 
-    Where it came from, something else did that; this did not travel.
+    In the sender's process another object kept them alive, which was not sent.
     """
     if isinstance(made, weakref.WeakSet):
         for member in content:

@@ -1,4 +1,4 @@
-"""Source text that travels with code, so that tracebacks on a worker show the user's lines."""
+"""Send source text with code, so that tracebacks on a worker show the user's lines."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from nbqueue.calls.pickling.local_modules import is_installed_path
 _MAX_TEXT = 200_000
 _MAX_REGISTERED = 200
 
-# Any code without a file has these names, such as the methods of a data class. Python 3.13 keeps
-# the text of ``python -c`` under the first of them.
+# Names of code without a file, such as the methods of a dataclass. Python 3.13 keeps the text of
+# ``python -c`` under the first of them.
 _SHARED_NAMES = frozenset({"<string>", "<stdin>"})
 
-# Files that were put into linecache here, oldest first: an executor that lives for weeks sees
-# the cells of many kernels.
+# Files added to linecache here, oldest first. They are bounded: an executor that runs for weeks
+# sees the cells of many kernels.
 _registered: dict[str, None] = {}
 
 
 def collect(files: Iterable[str]) -> dict[str, str]:
-    """Return the source of each of the user's own ``files``, as far as it can be found.
+    """Return the source of each of the user's ``files`` that can be found.
 
     A text beyond 200,000 characters is cut at the end of a line.
     """
@@ -30,7 +30,7 @@ def collect(files: Iterable[str]) -> dict[str, str]:
     for file in files:
         if file in _SHARED_NAMES or _is_installed(file):
             continue
-        # A helper module may have been edited since linecache read it.
+        # A local module may have been edited since linecache read it.
         linecache.checkcache(file)
         text = "".join(linecache.getlines(file))
         if len(text) > _MAX_TEXT:
@@ -45,7 +45,7 @@ def register(sources: dict[str, str]) -> None:
     for file, text in sources.items():
         if os.path.exists(file):
             continue
-        # Without a time of modification, linecache never looks for the file.
+        # Without a modification time, linecache never looks for the file.
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
         _registered.pop(file, None)
         _registered[file] = None

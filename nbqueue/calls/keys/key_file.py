@@ -1,4 +1,4 @@
-"""Where signing keys come from: ``NBQUEUE_KEY``, or a key file that is made on first use."""
+"""Find the signing keys in ``NBQUEUE_KEY`` or in a key file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _FORM = f"{2 * KEY_SIZE} hexadecimal digits"
 
 
 def parse_variable(text: str) -> list[bytes]:
-    """Return the keys in the text of ``NBQUEUE_KEY``: one, or several with commas between.
+    """Parse ``NBQUEUE_KEY``: one key, or several separated by commas.
 
-    A key is 64 hexadecimal digits, or any text of at least 16 characters, of which its SHA-256
-    is taken. Raises `UsageError`, which does not repeat the text.
+    A key is 64 hexadecimal digits, or any text of at least 16 characters, whose SHA-256 is used.
+    Raises `UsageError`, which does not repeat the text.
     """
     keys: list[bytes] = []
     for index, part in enumerate(text.split(","), start=1):
@@ -44,11 +44,11 @@ def parse_variable(text: str) -> list[bytes]:
 
 
 def load_or_make(path: Path) -> list[bytes]:
-    """Return the keys in the file ``path``; make it, with one new key, if it is not there.
+    """Return the keys in the file ``path``; create it if it is missing.
 
-    Of several processes that find no file at once, one makes it and all read the same key.
-    Raises `UsageError` if the file is open to others or malformed, or cannot be read or made;
-    `NoSigningKey` where it would have to be made in a task.
+    A new file has one new key. If several processes find no file at the same time, one creates it
+    and all read the same key. Raises `UsageError` if other users can access the file, or it is
+    malformed, or cannot be read or created; `NoSigningKey` if a task would have to create it.
     """
     try:
         return _read(path)
@@ -112,7 +112,7 @@ def _make(path: Path) -> None:
     try:
         _write_new(temporary, text)
         try:
-            # A link appears whole or not at all, and never replaces the key of another process.
+            # A link appears atomically, and never replaces the key of another process.
             os.link(temporary, path)
         except FileExistsError:
             return
@@ -125,7 +125,7 @@ def _make(path: Path) -> None:
 
 
 def _make_without_links(path: Path, text: str) -> None:
-    # Some file systems have no hard links. A reader may then meet the empty file for an instant.
+    # Some file systems have no hard links. A reader may briefly see the empty file there.
     try:
         _write_new(path, text)
     except FileExistsError:

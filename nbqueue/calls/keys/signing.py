@@ -1,4 +1,4 @@
-"""Signatures of calls and results. Executors never import this: they hold no key."""
+"""Sign and verify calls and results. Executors hold no key and never import this."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ _same = hmac.compare_digest
 
 
 def key_id_of(key: bytes) -> bytes:
-    """Return the four bytes by which a signature names its key."""
+    """Return the four bytes that identify a key in a signature."""
     return sha256(b"nbqueue.key\0" + key).digest()[:4]
 
 
 class _Mac:
-    """HMAC-SHA256 under one key, of texts in parts: no part is copied, and the blocks of the key
-    are hashed once for all texts."""
+    """HMAC-SHA256 with one key, over text in parts.
+
+    No part is copied, and the blocks of the key are hashed once for all texts.
+    """
 
     __slots__ = ("_inner", "_outer")
 
@@ -62,15 +64,15 @@ class _Mac:
 
 
 class Keyring:
-    """Signing keys: the first signs, all of them verify.
+    """Signing keys: the first one signs, all of them verify.
 
-    To rotate, put a new key first and keep the old one behind it until what it signed is gone.
+    To rotate, put the new key first, and remove the old one when nothing that it signed is left.
     """
 
     __slots__ = ("_by_id", "_mac", "key_id")
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        """Raises `UsageError` if there is no key, or one that has not 32 bytes."""
+        """Raises `UsageError` without a key, or for one that does not have 32 bytes."""
         if not keys:
             raise UsageError("a keyring needs at least one key")
         if any(len(key) != key_file.KEY_SIZE for key in keys):
@@ -83,11 +85,11 @@ class Keyring:
 
     @classmethod
     def load(cls, config_directory: Path, environ: Mapping[str, str] | None = None) -> Keyring:
-        """Return the keys of ``NBQUEUE_KEY``, else of the file ``key`` in ``config_directory``.
+        """Return the keys of ``NBQUEUE_KEY``, or of the file ``key`` in ``config_directory``.
 
-        The file is made, with mode 0600, if it is not there. Raises `UsageError` for keys that
-        are malformed, may be read by others, or can be neither read nor made; `NoSigningKey` in a
-        task, which makes none, and has none where its worker has ``NBQUEUE_KEY``.
+        The file is created, with mode 0600, if it is missing. Raises `UsageError` for keys that are
+        malformed, readable by other users, or can be neither read nor created; `NoSigningKey` in a
+        task, which creates none, and has none where its worker has ``NBQUEUE_KEY``.
         """
         text = (os.environ if environ is None else environ).get(key_file.VARIABLE, "")
         if text.strip():
@@ -97,19 +99,21 @@ class Keyring:
 
     @property
     def key_ids(self) -> tuple[str, ...]:
-        """The ids of all keys in hexadecimal, the one that signs first."""
+        """The hexadecimal ids of all keys; the signing one is first."""
         return tuple(key_id.hex() for key_id in self._by_id)
 
     def sign_call(self, payload: bytes, task_id: str, queue: str, type: str) -> bytes:
-        """Return the envelope of a call with the signature that ties it to this task."""
+        """Return the envelope of a call with a signature for this task."""
         signature = self._mac.sign(call_texts(task_id, queue, type, payload))
         return put_call_signature(payload, self.key_id, signature)
 
     def call_signer(
         self, head: bytes, queue: str, type: str
     ) -> Callable[[str, Sequence[Piece]], bytes]:
-        """Return what makes of a task's id and its arguments the ``head`` of its call's envelope,
-        with the signature of all of it. What is the same for all calls is put together once."""
+        """Return a function that makes the signed ``head`` of a call's envelope.
+
+        It takes a task's id and its arguments. The parts that all calls share are computed once.
+        """
         sign, (begin, end) = self._mac.sign, around_call_signature(head)
         begin += self.key_id
         rest = place_text(queue, type) + head[:9] + end
@@ -128,13 +132,13 @@ class Keyring:
         *,
         only_head: bool = False,
     ) -> Call:
-        """Return the parts of a call that a holder of one of these keys signed for this task.
+        """Verify a call for this task and return its parts.
 
-        Where its arguments lie beside it, ``payload`` is whole: they follow. With ``only_head``
-        they are not looked at, and must not be used.
+        For detached arguments, ``payload`` is whole: they follow the head. With ``only_head`` they
+        are not checked, and must not be used.
 
         Raises `UnknownKey` if it names a key that is not here, and `SignatureError` if it is
-        unsigned, was changed, was signed for another task, queue or type, or is no call at all.
+        unsigned, changed, signed for another task, queue or type, or not a call.
         """
         call = parse_call(payload)
         mac = self._by_id.get(call.key_id)
@@ -154,17 +158,17 @@ class Keyring:
         return call
 
     def sign_result(self, payload: bytes, task_id: str) -> bytes:
-        """Return the envelope of a result with the signature that ties it to this task."""
+        """Return the envelope of a result with a signature for this task."""
         signature = self._mac.sign(result_texts(task_id, payload))
         return put_result_signature(payload, self.key_id, signature)
 
     def sign_result_apart(self, head: bytes, body: Sequence[Piece], task_id: str) -> bytes:
-        """Return the ``head`` of a result's envelope with the signature of all of it."""
+        """Return the signed ``head`` of a result whose body is detached."""
         signature = self._mac.sign((*result_texts(task_id, head), *body))
         return put_result_signature(head, self.key_id, signature)
 
     def verify_result(self, payload: bytes, task_id: str) -> Result:
-        """Return the parts of a result that a holder of one of these keys signed for this task.
+        """Verify a result of this task and return its parts.
 
         Raises as `verify_call` does.
         """
@@ -186,10 +190,10 @@ class Keyring:
         return result
 
     def verify_value(self, payload: bytes, task_id: str) -> memoryview | None:
-        """Return the value in a result that a holder of one of these keys signed for this task.
+        """Return the verified value in a small result of this task, or None.
 
-        None for anything else, such as an exception. A small value under the first key, as most
-        are, takes few steps.
+        None means anything else, such as an exception. This is the short path for a small value
+        under the first key, which is the usual case.
         """
         if payload[:11] == _VALUE_HEAD + self.key_id and len(payload) <= LARGE:
             signature = self._mac.sign((result_text(task_id, payload),))

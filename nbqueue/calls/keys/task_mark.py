@@ -1,6 +1,6 @@
-"""Whether this process belongs to a task: then it makes no signing key.
+"""Detect processes that belong to a task and must not make a signing key.
 
-Workers mark the environment of executors, and so of all that tasks start.
+Workers mark the environment of executors, which all processes of a task inherit.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ KEY_VARIABLE = "NBQUEUE_KEY"
 
 _WITH_KEY_FILE = "1"
 _WITHOUT_KEY = "keyless"
-"""The worker has its key from its environment, which its tasks do not see."""
+"""The worker's key is in its environment, which its tasks do not see."""
 
-# As it was when this was loaded: a task may change its environment.
+# Read at import: a task may change its environment later.
 _mark = os.environ.get(VARIABLE, "")
 
 
 def executor_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a process that runs code of users, from that of its worker."""
+    """Return the environment of an executor, derived from that of its worker."""
     kept = {name: value for name, value in environ.items() if name != KEY_VARIABLE}
     kept[VARIABLE] = _WITHOUT_KEY if environ.get(KEY_VARIABLE, "").strip() else _WITH_KEY_FILE
     return kept
 
 
 def is_in_task() -> bool:
-    """Say whether the environment of this process is that of a task."""
+    """Return whether the environment of this process is that of a task."""
     return bool(_current_mark())
 
 
 def refuse_if_keyless() -> None:
-    """Raise `NoSigningKey` in a task whose worker has its key from its environment."""
+    """Raise `NoSigningKey` in a task whose worker has its key in the environment."""
     if _current_mark() == _WITHOUT_KEY:
         raise NoSigningKey(
             f"this code runs in a task, and its worker keeps {KEY_VARIABLE} to itself: what would "
@@ -44,7 +44,7 @@ def refuse_if_keyless() -> None:
 
 
 def refuse_to_make(path: object) -> None:
-    """Raise `NoSigningKey` in a task, which must not make the key file that is missing."""
+    """Raise `NoSigningKey` in a task, which must not create a missing key file."""
     if is_in_task() or _has_marked_ancestor():
         raise NoSigningKey(
             f"this code runs in a task, and there is no signing key {path}: only processes that "
@@ -58,7 +58,7 @@ def _current_mark() -> str:
 
 
 def _has_marked_ancestor() -> bool:
-    """Whether a task started this process with an environment of its own."""
+    """Return whether a task started this process with a changed environment."""
     import psutil
 
     try:
@@ -70,5 +70,5 @@ def _has_marked_ancestor() -> bool:
             if process.environ().get(VARIABLE):
                 return True
         except (psutil.Error, OSError):
-            continue  # of another user, or it has ended
+            continue  # of another user, or already ended
     return False

@@ -1,10 +1,10 @@
-"""The modules of the calls that run, where ``import`` and ``pickle`` find them.
+"""Make the modules of running calls visible to ``import`` and ``pickle``.
 
-An ``import`` in code that came with a call finds the modules of that call, also where two versions
-of a module are used side by side. ``pickle``, ``importlib.import_module`` and
-``typing.get_type_hints`` look into ``sys.modules``: there the newest call has its modules. In an
-executor they stay there until another call comes; in any other process, where the user has modules
-of these names, they leave with the call.
+An ``import`` in code that was sent with a call finds the modules of that call, even when two
+versions of a module run side by side. ``pickle``, ``importlib.import_module`` and
+``typing.get_type_hints`` look into ``sys.modules``, which holds the modules of the newest call. In
+an executor they stay there until the next call. In any other process, where the user may have
+modules with these names, they are removed when the call ends.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ _import_module = importlib.import_module
 
 
 def keep_newest() -> None:
-    """Leave the modules of a call in ``sys.modules`` when it ends. For executors."""
+    """Leave the modules of a call in ``sys.modules`` after it ends. For executors."""
     global _keeps_newest
     _keeps_newest = True
 
 
 def current() -> ModuleSet | None:
-    """Return the modules of the call that this code is part of, else those of the newest call."""
+    """Return the modules of this code's call, or of the newest call."""
     return _current.get(_newest)
 
 
 def enter(modules: ModuleSet) -> None:
     """Let this thread or coroutine run a call with ``modules``, until `leave`.
 
-    Those of other calls that still run stay in ``sys.modules``, except where the newest call has
-    modules of the same name.
+    The modules of other running calls stay in ``sys.modules``, unless the newest call has modules
+    with the same names.
     """
     _current.set(modules)
-    modules.running.append(None)  # a list, as to add to it takes no lock
+    modules.running.append(None)  # a list, because appending takes no lock
     if modules.parent is not None:
         modules.parent.running.append(None)
     if _newest is not modules:
@@ -63,13 +63,13 @@ def enter(modules: ModuleSet) -> None:
 
 
 def leave(modules: ModuleSet) -> None:
-    """End what `enter` began."""
+    """End a call that began with `enter`."""
     modules.running.pop()
     if modules.parent is not None:
         modules.parent.running.pop()
         with _lock:
             if _newest is modules:
-                _make_newest(modules.parent)  # what came with arguments is not kept
+                _make_newest(modules.parent)  # modules sent with arguments are not kept
     if not _keeps_newest:
         with _lock:
             _make_newest(None)
@@ -90,7 +90,7 @@ def _make_newest(modules: ModuleSet | None) -> None:
 
 
 def add_by_value(names: set[str]) -> None:
-    """Keep in ``names`` the modules whose code other picklers are to send by value."""
+    """Record in ``names`` the modules that other picklers must send by value."""
     _by_value.append(names)
     names.update(_names_by_value())
 
@@ -100,14 +100,14 @@ def _names_by_value() -> set[str]:
 
 
 def place(modules: ModuleSet, name: str, module: LocalModule) -> None:
-    """Put a module of the newest call into ``sys.modules``, as it is about to be imported."""
+    """Put a module of the newest call into ``sys.modules`` before its import."""
     with _lock:
         if _newest is not None and modules in (_newest, _newest.parent):
             install_module(name, module)
 
 
 def install_module(name: str, module: LocalModule) -> None:
-    """Put ``module`` into ``sys.modules``, until it has to make room."""
+    """Put ``module`` into ``sys.modules`` until another call replaces it."""
     found = sys.modules.get(name)
     if found is not None and name not in _installed:
         _replaced[name] = found
@@ -131,7 +131,7 @@ def _uninstall(name: str, module: LocalModule) -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds modules of the call that runs, for ``importlib`` and ``pickle``."""
+    """Finds modules of the running call, for ``importlib`` and ``pickle``."""
 
     def find_spec(
         self, name: str, path: Any = None, target: types.ModuleType | None = None
@@ -142,9 +142,9 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    """Says of a module that came with a call what the import system says of one in a file.
+    """Loads a module that was sent with a call.
 
-    Its code is the one that was sent. Other files beside it are read where it was on the sender.
+    Its code is the code that was sent. Other files next to it are read from the sender's path.
     """
 
     def __init__(self, module: LocalModule, file: str) -> None:
@@ -170,7 +170,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 def spec_of(module: LocalModule) -> importlib.machinery.ModuleSpec:
-    """Return the spec of a module that came with a call."""
+    """Return the import spec of a module that was sent with a call."""
     names = vars(module)
     file, folders = names.get("__file__"), names.get("__path__")
     loader = _Loader(module, file if isinstance(file, str) else "")
@@ -184,7 +184,7 @@ _finder = _Finder()
 
 
 def use_import_hook() -> None:
-    """Let ``import`` in code of calls find the modules of the call."""
+    """Install the import hook for code that was sent with calls."""
     global _import
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
@@ -195,7 +195,7 @@ def use_import_hook() -> None:
 
 
 def import_module_for_call(name: str, package: str | None = None) -> types.ModuleType:
-    """Import a module as `importlib.import_module` does, in a call from the modules of the call."""
+    """Import like `importlib.import_module`, from the modules of the current call."""
     modules = _current.get(None)
     if modules is not None:
         absolute = name if name[:1] != "." else importlib.util.resolve_name(name, package)
@@ -212,7 +212,7 @@ def import_for_call(
     fromlist: Any = (),
     level: int = 0,
 ) -> types.ModuleType:
-    """Import a module as ``__import__`` does, for code of a call from the modules of the call."""
+    """Import like ``__import__``, from the modules of the current call."""
     if globals is not None:
         modules = globals.get(MODULES)
         if modules is not None:

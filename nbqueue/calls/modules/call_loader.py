@@ -1,4 +1,4 @@
-"""Loading the parts of a call, together with the local modules that came with them."""
+"""Load a call together with the local modules that were sent with it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nbqueue.runtime.buffers import LARGE
 
 _REBUILD = "nbqueue.calls.rebuild"
 _CLOUDPICKLE = "cloudpickle.cloudpickle"
-_GLOBAL = pickle.STACK_GLOBAL[0]  # the opcode by which a pickle names anything
-_LEAST_CODE = 60  # bytes: the names alone, by which a pickle makes code, are longer
-# What pickles call, and the method of a `ModuleSet` that is called instead.
+_GLOBAL = pickle.STACK_GLOBAL[0]  # the opcode that refers to an object by name
+_LEAST_CODE = 60  # bytes; a pickle that contains code is longer than this
+# Functions that pickles call, and the `ModuleSet` method that is called instead.
 _REPLACED: dict[tuple[str, str], str] = {
     (_CLOUDPICKLE, "_make_function"): "make_function",
     (_CLOUDPICKLE, "_function_setstate"): "set_function",
@@ -27,20 +27,20 @@ _REPLACED: dict[tuple[str, str], str] = {
 
 
 def has_code(data: bytes | memoryview) -> bool:
-    """Say whether a pickle may hold code by value."""
+    """Return whether a pickle may hold code by value."""
     if len(data) < _LEAST_CODE:
         return False
     raw = bytes(data)
-    if _GLOBAL not in raw:  # which is found out many times faster
+    if _GLOBAL not in raw:  # a much faster check
         return False
     return raw.find(b"cloudpickle") >= 0 or raw.find(b"nbqueue.calls") >= 0
 
 
 def load_into(data: bytes | memoryview, into: ModuleSet) -> Any:
-    """Return the object of a pickle; the modules that it brings along are added to ``into``.
+    """Load a pickle, and add the modules that it contains to ``into``.
 
-    What the code imports when it runs follows the object, in pickles of their own, which a plain
-    ``pickle.loads`` leaves unread.
+    The modules that its code imports when it runs follow in separate pickles, which a plain
+    ``pickle.loads`` ignores.
     """
     file: Any = io.BytesIO(data) if len(data) < LARGE else _Reader(data)
     unpickler = _Unpickler(file, into)
@@ -53,7 +53,7 @@ def load_into(data: bytes | memoryview, into: ModuleSet) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes functions, classes and modules by value part of a `ModuleSet`."""
+    """Loads functions, classes and modules by value into a `ModuleSet`."""
 
     def __init__(self, file: Any, into: ModuleSet) -> None:
         super().__init__(file)
@@ -65,7 +65,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Reader:
-    """A file over bytes in memory that copies no more than what is read."""
+    """A file object over bytes in memory that copies only what is read."""
 
     def __init__(self, data: bytes | memoryview) -> None:
         self._data = memoryview(data)

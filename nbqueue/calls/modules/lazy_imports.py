@@ -1,8 +1,8 @@
-"""Local modules that code imports when it runs: found by reading the code, without running it.
+"""Find the local modules that code imports when it runs, without running it.
 
-``import`` statements inside functions, classes and comprehensions are found with the names that
-they import, and so are constant names given to ``importlib.import_module``, ``__import__`` and
-functions that look for a module or for files in a package. A name that is computed is not.
+Found are ``import`` statements inside functions, classes and comprehensions with the names that
+they import, and constant names given to ``importlib.import_module``, ``__import__`` and functions
+that look for a module or for files in a package. Computed names are not found.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Import(NamedTuple):
 
 
 class SourceModule(NamedTuple):
-    """A local module that is not imported in this process: its file as it is now."""
+    """A local module that is not imported in this process: its current source file."""
 
     name: str
     file: str | None
@@ -47,7 +47,7 @@ class SourceModule(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What code says of itself: its imports, and the names of globals and attributes in it."""
+    """The imports of code, and the names of globals and attributes in it."""
 
     imports: tuple[Import, ...]
     names: frozenset[str]
@@ -58,7 +58,7 @@ _installed: set[str] = set()
 
 
 def facts_of(code: types.CodeType) -> Facts:
-    """Return what ``code``, and the code that it defines, imports and names."""
+    """Return the `Facts` of ``code`` and of the code that it defines."""
     found = _facts.get(code)
     if found is None:
         imports = tuple(dict.fromkeys(_read_imports(code)))
@@ -94,9 +94,9 @@ def _read_imports(code: types.CodeType) -> Iterator[Import]:
 def local_imports(
     code: types.CodeType, package: str | None
 ) -> Iterator[types.ModuleType | SourceModule]:
-    """Yield the local modules that ``code``, which is part of ``package``, imports when it runs.
+    """Yield the local modules that ``code`` in ``package`` imports when it runs.
 
-    Packages come before what is in them. What cannot be found is left out: the import may be
+    Packages come before their modules. Modules that cannot be found are left out: the import may be
     optional.
     """
     for name in module_names(code, package):
@@ -106,7 +106,7 @@ def local_imports(
 
 
 def module_names(code: types.CodeType, package: str | None) -> Iterator[str]:
-    """Yield the absolute names that the imports of ``code`` may stand for, packages first."""
+    """Yield the absolute names that the imports of ``code`` may mean, packages first."""
     for each in facts_of(code).imports:
         name = each.name
         if each.level:
@@ -125,7 +125,7 @@ def module_names(code: types.CodeType, package: str | None) -> Iterator[str]:
 
 
 def is_settled(code: types.CodeType) -> bool:
-    """Say whether all that ``code`` imports is installed, so that it stays what it is."""
+    """Return whether everything that ``code`` imports is installed, and so never changes."""
     for name in module_names(code, None):
         root = name.partition(".")[0]
         module = sys.modules.get(root)
@@ -138,7 +138,7 @@ def is_settled(code: types.CodeType) -> bool:
 
 
 def find_local(name: str) -> types.ModuleType | SourceModule | None:
-    """Return the local module ``name``: as it is imported here, or else its file."""
+    """Return the local module ``name``: the imported module, or its file."""
     module = sys.modules.get(name)
     if module is not None:
         return module if is_local(module) else None
@@ -159,12 +159,12 @@ def find_local(name: str) -> types.ModuleType | SourceModule | None:
 
 
 def _find_spec(name: str, folders: list[str] | None) -> importlib.machinery.ModuleSpec | None:
-    """Find a module as an import would, but without importing its parents."""
+    """Find a module like an import does, but without importing its parents."""
     for fresh in (False, True):
         if fresh:
             if not any(_has_file(folder, name) for folder in folders or sys.path):
                 return None
-            importlib.invalidate_caches()  # the file is newer than what finders remember
+            importlib.invalidate_caches()  # the file is newer than the finders' caches
         for finder in list(sys.meta_path):
             find = getattr(finder, "find_spec", None)
             if find is None:
@@ -172,7 +172,7 @@ def _find_spec(name: str, folders: list[str] | None) -> importlib.machinery.Modu
             try:
                 spec: importlib.machinery.ModuleSpec | None = find(name, folders)
             except Exception:
-                continue  # a finder of the user's
+                continue  # a finder of the user's failed
             if spec is not None:
                 return spec
     return None
@@ -199,7 +199,7 @@ def _source_of(name: str, spec: importlib.machinery.ModuleSpec) -> SourceModule 
 
 
 def read_text(file: str) -> str | None:
-    """Return the source in ``file``; None if it cannot be read."""
+    """Return the source in ``file``, or None if it cannot be read."""
     try:
         if os.path.getsize(file) > _MOST_TEXT:
             return None
@@ -210,14 +210,14 @@ def read_text(file: str) -> str | None:
 
 
 def has_source(module: types.ModuleType) -> bool:
-    """Say whether the source of an imported module can be read."""
+    """Return whether the source of an imported module can be read."""
     file = vars(module).get("__file__")
     return isinstance(file, str) and read_text(file) is not None
 
 
 @functools.lru_cache(maxsize=256)
 def compiled(file: str, text: str) -> types.CodeType | None:
-    """Return the code of a source; None if it has a mistake in it."""
+    """Compile a source, or return None if it has a syntax error."""
     try:
         return compile(text, file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
@@ -225,7 +225,7 @@ def compiled(file: str, text: str) -> types.CodeType | None:
 
 
 def _is_installed(root: str) -> bool:
-    """Say whether the top-level module ``root`` is installed, though not imported here."""
+    """Return whether the top-level module ``root`` is installed, though not imported here."""
     if root in sys.stdlib_module_names or root in _installed:
         return True
     spec = _find_spec(root, None)
@@ -235,6 +235,6 @@ def _is_installed(root: str) -> bool:
         found = not spec.origin.endswith(".py") or is_installed_path(spec.origin)
     else:
         found = all(is_installed_path(str(f)) for f in spec.submodule_search_locations or ())
-    if found:  # what is missing may come, and what is local may go
+    if found:  # only positive answers are cached: a missing module may appear later
         _installed.add(root)
     return found

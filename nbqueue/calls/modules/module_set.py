@@ -1,7 +1,7 @@
 """The local modules of one call, in the process that runs it.
 
-A call brings its local modules along. They are kept in a `ModuleSet`, so that an older and a newer
-version of a module can be used side by side; `active` lets imports and pickles find them.
+They are kept in a `ModuleSet`, so that two versions of a module can be used side by side;
+`active_modules` makes them visible to imports and pickles.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from nbqueue.calls.pickling.local_modules import note_local
 from nbqueue.calls.rebuild import LEFT_OUT, MODULES, LocalModule
 
 _MISSING = object()
-# Held while the source of a module runs: modules of two sets may wait for each other.
+# Held while the source of a module runs, because modules of two sets may wait for each other.
 _source_lock = threading.RLock()
 
 
 class CallModule(LocalModule):
-    """A local module that came with a call.
+    """A local module that was sent with a call.
 
-    Only those of its names may be here that the call refers to. Another one is looked up among what
-    came beside the module, and then made by running the source of the module.
+    It may only have those names that the call refers to. Another name is looked up among the names
+    sent separately, and then created by running the module's source.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -41,10 +41,10 @@ class CallModule(LocalModule):
 
 
 class ModuleSet:
-    """The local modules of one call, and ``__main__`` of its sender, by name.
+    """The local modules of one call, and the ``__main__`` of its sender, by name.
 
-    ``parent`` is the set of the function where this one is of its arguments. ``blob`` is the stored
-    function, from which a child process can make the modules again.
+    The set of a call's arguments has the set of its function as ``parent``. ``blob`` is the stored
+    function, from which a child process can load the modules again.
     """
 
     def __init__(
@@ -55,12 +55,13 @@ class ModuleSet:
     ) -> None:
         self.modules: dict[str, CallModule] = {}
         self.parent = parent
-        self.running: list[None] = []  # as long as the number of calls that use these modules now
+        # its length is the number of calls that use these modules now
+        self.running: list[None] = []
         self.blob = blob
-        # Functions and classes by the names under which the sender finds them.
+        # Functions and classes by module and name in the sender's process.
         self.names: dict[tuple[str, str], Any] = {}
         self._known: set[int] = set()
-        # The text of each file that code of the call came from, and of modules not yet run.
+        # The source of each file that code of the call came from, and of modules not yet run.
         self._sources = {} if sources is None else sources
         self._texts: dict[str, str] = {}
         self._top_names: dict[str, frozenset[str]] = {}
@@ -73,7 +74,7 @@ class ModuleSet:
     # --- Lookup ---
 
     def get(self, name: str) -> CallModule | None:
-        """Return the module of this name that code of the call is to see."""
+        """Return the module with this name that code of the call should see."""
         own = self.modules.get(name)
         if self.parent is None or name in self._whole:
             return own
@@ -87,19 +88,19 @@ class ModuleSet:
         return {name: module for name in names if (module := self.get(name)) is not None}
 
     def find_name(self, module: str, name: str) -> Any:
-        """Return the function or class that came beside its module, or a marker if none did."""
+        """Return the function or class that was sent without its module, or a marker."""
         found = self.names.get((module, name), _MISSING)
         if found is _MISSING:
             inner = [key[1] for key in self.names if key[0] == module and "." in key[1]]
             if any(each.startswith(f"{name}.") for each in inner):
-                # Its owner did not come: pickle only wants to find what is in it.
+                # Its outer class was not sent: pickle only needs to find the attribute.
                 return _Owner(self, module, name)
             if self.parent is not None:
                 return self.parent.find_name(module, name)
         return found
 
     def find_missing(self, module: CallModule, name: str) -> Any:
-        """Return what ``module`` lacks, from what came beside it or from its source."""
+        """Return a name that ``module`` lacks, from separate names or from its source."""
         full = module.__name__
         arguments = current()
         if arguments is None or arguments.parent is not self:
@@ -112,10 +113,10 @@ class ModuleSet:
         self._make_ready(module, complete=True)
         return vars(module).get(name, _MISSING)
 
-    # --- What pickles call while they load ---
+    # --- Called by pickles while they load ---
 
     def make_module(self, name: str, names: dict[str, Any]) -> CallModule:
-        """Return the module ``name``, which what follows in the pickle fills."""
+        """Return an empty module ``name``; the rest of the pickle fills it."""
         if rebuild.DETACHED in names:
             module = CallModule(name)
         elif self.parent is not None and self.parent._is_whole(name):
@@ -132,14 +133,14 @@ class ModuleSet:
         return module
 
     def set_module(self, module: CallModule, state: tuple[dict[str, Any], dict[str, str]]) -> None:
-        """Give a module its names, unless it is one of the function's, which has them."""
+        """Give a module its names, unless it already has them from the function."""
         if vars(module)[MODULES] is self:
             rebuild.set_module(module, state)
             if self.modules.get(module.__name__) is module:
                 self._whole.add(module.__name__)
 
     def set_class(self, cls: type, state: Any) -> None:
-        """Give a class its attributes, and remember it by its name."""
+        """Give a class its attributes, and record it by its name."""
         rebuild.set_class(cls, state)
         if "<locals>" not in cls.__qualname__:
             self.names[cls.__module__, cls.__qualname__] = cls
@@ -147,13 +148,13 @@ class ModuleSet:
     def named_class(
         self, module: str, file: str, name: str, tracker: str, maker: Any, *args: Any
     ) -> type:
-        """Return a class that another task returned: that of this call, if it has one."""
+        """Return a class that another task returned, or this call's class of that name."""
         if cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker) is None:
             try:
                 owner: Any = self.load(module)
                 for part in name.split("."):
                     owner = getattr(owner, part)
-            except Exception:  # the source of the module may run
+            except Exception:  # the source of the module may run here
                 owner = None
             if isinstance(owner, type):
                 return rebuild.adopt_class(owner, tracker)
@@ -168,8 +169,8 @@ class ModuleSet:
         defaults: Any = None,
         closure: Any = None,
     ) -> Any:
-        """Return a function; for an argument, that of the call if it is the very same one."""
-        names.setdefault(MODULES, self)  # a namespace that is no module's
+        """Return a function; for an argument, the call's own function if it is identical."""
+        names.setdefault(MODULES, self)  # a namespace without a module
         if name is None:
             return cloudpickle._make_function(code, names, name, defaults, closure)
         key = names.get("__name__", ""), name
@@ -197,7 +198,7 @@ class ModuleSet:
     def add_source(
         self, name: str, file: str | None, folders: tuple[str, ...] | None, text: str
     ) -> None:
-        """Add a module that the sender has not imported: its source runs when it is imported."""
+        """Add an unimported module; its source runs when it is imported."""
         if self.get(name) is not None:
             return
         names: dict[str, Any] = {"__package__": name if folders else name.rpartition(".")[0]}
@@ -213,7 +214,7 @@ class ModuleSet:
     def import_name(
         self, name: str, names: Mapping[str, Any], wanted: Iterable[str], level: int
     ) -> types.ModuleType | None:
-        """Do what an ``import`` does; None if the module is not one of the call's."""
+        """Import a name like an ``import`` statement; None for other modules."""
         if level:
             package = names.get("__package__") or names.get("__name__", "").rpartition(".")[0]
             folders = package.split(".")
@@ -230,7 +231,7 @@ class ModuleSet:
         return module
 
     def load(self, name: str) -> CallModule | None:
-        """Return the module ``name``, ready for use, with the packages around it."""
+        """Return the module ``name``, ready for use, with its parent packages."""
         module = parent = None
         parts = name.split(".")
         for end in range(1, len(parts) + 1):
@@ -243,7 +244,7 @@ class ModuleSet:
         return module
 
     def _provide(self, module: CallModule, name: str) -> None:
-        """Make ``from module import name`` find a submodule, or say why a name is missing."""
+        """Make ``from module import name`` find a submodule, or raise the reason why not."""
         if name in vars(module) or name == "*":
             return
         submodule = f"{module.__name__}.{name}"
@@ -260,7 +261,7 @@ class ModuleSet:
     # --- Running the source of a module ---
 
     def _make_ready(self, module: CallModule, complete: bool = False) -> None:
-        """Run the source of ``module`` if it is needed for what the module lacks."""
+        """Run the source of ``module`` if the names that it lacks require it."""
         owner: ModuleSet = vars(module)[MODULES]
         name = module.__name__
         if name in owner._ready:
@@ -280,7 +281,7 @@ class ModuleSet:
             owner._ready.add(name)
 
     def _run_source(self, module: CallModule) -> None:
-        """Run the source of a module that was not imported where the call was sent."""
+        """Run the source of a module that the sender did not import."""
         name, space = module.__name__, vars(module)
         before = dict(space)
         try:
@@ -294,7 +295,7 @@ class ModuleSet:
         self._whole.add(name)
 
     def _complete(self, module: CallModule) -> None:
-        """Run the source of a module for the names that it lacks; those that it has stay."""
+        """Run the source of a module for its missing names; existing names stay."""
         code = self._compiled(module)
         if code is None:
             return
@@ -328,7 +329,7 @@ class ModuleSet:
             return None
 
     def source_of(self, module: CallModule) -> str | None:
-        """Return the source of ``module`` as it was sent, else what is in its file."""
+        """Return the source of ``module`` as it was sent, or from its file."""
         file = vars(module).get("__file__")
         text = self._texts.get(module.__name__)
         if text is None and isinstance(file, str):
@@ -339,14 +340,14 @@ class ModuleSet:
         return name in self._whole or name in self._texts
 
     def is_waiting(self, name: str) -> bool:
-        """Say whether the source of module ``name`` has still to be run."""
+        """Return whether the source of module ``name`` has not run yet."""
         if name in self._texts:
             return name not in self._ready
         return self.parent is not None and name not in self.modules and self.parent.is_waiting(name)
 
 
 class _Owner:
-    """Stands for a class that did not come, around a class of it that did."""
+    """Stands for an outer class of which only a nested class was sent."""
 
     def __init__(self, modules: ModuleSet, module: str, name: str) -> None:
         self._place = modules, module, name

@@ -1,4 +1,4 @@
-"""What code finds by name when it runs, and that therefore has to come along with it."""
+"""Find what code looks up by name at run time, to send it along."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Names:
 
 
 class Needs:
-    """Collects what the functions and classes of one pickle need.
+    """Collects the requirements of the functions and classes in one pickle.
 
     ``imports`` are local modules that the code imports when it runs; ``known`` names those that the
-    other side has. ``reads_pickles`` says whether the code uses something that does.
+    receiver has. ``reads_pickles`` is set if the code uses a function that reads pickles.
     """
 
     def __init__(self, known: frozenset[str]) -> None:
@@ -37,16 +37,16 @@ class Needs:
         self._hints: set[tuple[int, str]] = set()
 
     def add(self, needed: Any) -> None:
-        """Add something that is to be pickled for its own sake."""
+        """Add an object that is pickled on its own."""
         self._waiting.append(needed)
 
     def take(self) -> list[Any]:
-        """Return what was added since the last time."""
+        """Return what was added since the last call."""
         taken, self._waiting = self._waiting, []
         return taken
 
     def add_function(self, fn: types.FunctionType) -> None:
-        """Add what a function by value needs."""
+        """Add the requirements of a function by value."""
         if facts_of(fn.__code__).imports:
             self._add_code(fn.__code__, _package_of(fn.__globals__))
         self.reads_pickles = self.reads_pickles or reads_pickles(fn.__code__, fn.__globals__)
@@ -54,7 +54,7 @@ class Needs:
             self._add_hints(fn.__module__, fn.__annotations__)
 
     def add_class(self, cls: type) -> None:
-        """Add what a class by value needs; its methods are added as functions."""
+        """Add the requirements of a class by value; its methods are added as functions."""
         annotations = vars(cls).get("__annotations__")
         if annotations:
             self._add_hints(cls.__module__, annotations)
@@ -73,7 +73,7 @@ class Needs:
                     self._add_code(inner, folder)
 
     def _add_hints(self, module_name: str, annotations: Mapping[str, Any]) -> None:
-        """Add the classes in annotations that are text, for `typing.get_type_hints`."""
+        """Add the classes in textual annotations, for `typing.get_type_hints`."""
         if not any(isinstance(each, str) for each in annotations.values()):
             return
         module = sys.modules.get(module_name)
@@ -100,7 +100,7 @@ def _names_in(annotation: object) -> Iterator[str]:
 
 
 def _is_hint(value: object) -> bool:
-    """Say whether ``value`` is a class, or a module, that is sure to be found on a worker."""
+    """Return whether ``value`` is a class or module that every worker finds."""
     if isinstance(value, types.ModuleType):
         return value.__name__.partition(".")[0] in sys.stdlib_module_names
     name = getattr(value, "__module__", None)
@@ -111,7 +111,7 @@ def _is_hint(value: object) -> bool:
 
 
 def _package_of(names: Mapping[str, Any]) -> str:
-    """Return the package that relative imports in this namespace start from."""
+    """Return the package from which relative imports in this namespace start."""
     package = names.get("__package__")
     if isinstance(package, str):
         return package

@@ -1,7 +1,7 @@
-"""What a notebook defines, for calls that read pickles.
+"""Collect the definitions of a notebook, for calls that read pickles.
 
-A pickle names classes and functions. Which ones cannot be seen in the code that reads it, so such a
-call takes along what the notebook defines, and the local modules that it has imported.
+A pickle refers to classes and functions by name. The code that reads it does not show which, so
+such a call is sent with all definitions of the notebook and the local modules that it imported.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _ALL_READERS: Final = frozenset().union(*_READERS.values())
 
 
 def is_reader(value: object) -> bool:
-    """Say whether ``value`` is an installed function or class that reads pickles."""
+    """Return whether ``value`` is an installed function or class that reads pickles."""
     module = getattr(value, "__module__", None)
     names = _READERS.get(module) if isinstance(module, str) else None
     return names is not None and getattr(value, "__name__", None) in names
 
 
 def reads_pickles(code: types.CodeType, names: Mapping[str, Any]) -> bool:
-    """Say whether ``code``, whose globals are ``names``, uses something that reads pickles."""
+    """Return whether ``code``, with globals ``names``, uses a function that reads pickles."""
     imports, used = facts_of(code)
     if _ALL_READERS.isdisjoint(used):
         return False

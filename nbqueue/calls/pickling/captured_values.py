@@ -1,8 +1,8 @@
-"""What functions take along: values too large to be sent with the code, and random generators.
+"""Warn of large values and random generators that functions capture.
 
 A function is sent with the globals, closures, defaults and attributes that it uses. They are sent
-again each time one of them changes, to be loaded by every process, so large ones should be
-arguments; and a copy of a random generator draws the same numbers wherever it is loaded.
+again each time one of them changes, and loaded by every process, so large ones should be arguments.
+A copy of a random generator draws identical numbers wherever it is loaded.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from nbqueue.runtime.buffers import LARGEST_VALUE
 from nbqueue.sizes import format_size
 
 LARGE_CAPTURE: Final = 1_000_000
-"""From so many bytes on, a value that a function takes along is warned of."""
+"""Captured values of at least this size, in bytes, cause a warning."""
 
 _MOST_OBJECTS: Final = 10_000
 _MOST_DEPTH: Final = 20
 _MOST_COUNTED: Final = 64_000_000
-"""So many bytes of small parts are counted, which takes about a second."""
+"""Maximum size of small parts that are counted, in bytes; counting takes about a second."""
 _SMALL_PART: Final = 65_536
 
 _PACKAGE = __name__.partition(".")[0]
 
 
 class Found(NamedTuple):
-    """Something that a function takes along: how to get there, what it is, and its size.
+    """A captured value: the path to it, the value, and its size.
 
-    With ``is_more`` it is larger than that.
+    ``is_more`` means that it is larger than that size.
     """
 
     steps: tuple[Step, ...]
@@ -61,7 +61,7 @@ class Found(NamedTuple):
 
 
 class _Told:
-    """What was said about one function."""
+    """The warnings already given for one function."""
 
     __slots__ = ("generators", "keys", "size")
 
@@ -75,7 +75,7 @@ _told: weakref.WeakKeyDictionary[Any, _Told] = weakref.WeakKeyDictionary()
 
 
 def too_large(fn: Callable[..., Any], limit: int) -> ValueTooLarge:
-    """Return the error for a function that takes along more than ``limit`` bytes."""
+    """Return the error for a function that captures more than ``limit`` bytes."""
     found = list(_large_values(fn, limit))
     if not found:
         found = sorted(_large_values(fn, limit // 10), key=lambda each: -each.size)
@@ -94,7 +94,7 @@ def _way_out(limit: int) -> str:
 
 
 def warn_of_captures(fn: Callable[..., Any], pickled: Pickled) -> None:
-    """Warn, once for each function and variable, of what was pickled along with ``fn``."""
+    """Warn of captured values in ``fn``, once for each function and variable."""
     size = len(pickled.data)
     if size <= LARGE_CAPTURE and not pickled.generators:
         return
@@ -150,7 +150,7 @@ def _told_of(fn: Any) -> _Told:
     fn = getattr(fn, "__func__", fn)
     try:
         return _told.setdefault(fn, _Told())
-    except TypeError:  # it cannot be hashed, or be referred to weakly
+    except TypeError:  # not hashable, or without weak references
         return _Told()
 
 
@@ -161,7 +161,7 @@ def _warn_once(told: _Told, found: Found, text: str, category: type[Warning]) ->
 
 
 def warn_at_user(text: str, category: type[Warning]) -> None:
-    """Warn at the line of the user's own code, however deep in ours this is."""
+    """Issue the warning at the line of the user's code that called nbqueue."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_ours(frame):
         level, frame = level + 1, frame.f_back
@@ -186,11 +186,11 @@ def _describe(fn: Any, found: Found, size: str = "") -> str:
     return f"{text} of {size}" if size else text
 
 
-# --- Walking through what a function takes along -----------------------------------------------
+# --- Walking the captured values ----------------------------------------------------------------
 
 
 def _parts_of(obj: object) -> Iterator[tuple[Step, object]]:
-    """The parts of ``obj`` that travel by value."""
+    """Return the parts of ``obj`` that are sent by value."""
     if isinstance(obj, types.ModuleType):
         for name, value in list(vars(obj).items()):
             if not name.startswith("__"):
@@ -209,16 +209,16 @@ def _parts_of(obj: object) -> Iterator[tuple[Step, object]]:
 
 
 def _wrapped(obj: object) -> object:
-    """The function within `functools.lru_cache` and other wrappers."""
+    """Return the function inside `functools.lru_cache` and other wrappers."""
     try:
         wrapped = getattr(obj, "__wrapped__", None)
-    except Exception:  # an object may answer as it likes
+    except Exception:  # any object may fail here
         return None
     return wrapped if isinstance(wrapped, types.FunctionType) else None
 
 
 def _goes_by_name(value: object) -> bool:
-    """Whether a pickle says no more of ``value`` than how it is called."""
+    """Return whether a pickle of ``value`` only contains its name."""
     if isinstance(value, types.ModuleType):
         return not (isinstance(value, LocalModule) or is_local(value))
     if isinstance(value, types.FunctionType | type):
@@ -230,7 +230,7 @@ def _goes_by_name(value: object) -> bool:
 
 
 def _is_code(value: object) -> bool:
-    """Whether a variable that holds ``value`` is not data, but code which has variables."""
+    """Return whether ``value`` is code with variables of its own, rather than data."""
     return (
         isinstance(
             value,
@@ -248,7 +248,7 @@ def _is_code(value: object) -> bool:
 
 
 def _large_values(fn: object, above: int) -> Iterator[Found]:
-    """The variables that hold more than ``above`` bytes."""
+    """Return the variables that hold more than ``above`` bytes."""
     seen = {id(fn)}
     to_do: list[tuple[tuple[Step, ...], object, bool]] = [((), fn, True)]
     while to_do and len(seen) < _MOST_OBJECTS:
@@ -260,7 +260,7 @@ def _large_values(fn: object, above: int) -> Iterator[Found]:
             if value is None or isinstance(value, bool | int | float):
                 continue
             path = (*steps, step) if step.text else steps
-            # An object that a method belongs to has its attributes for variables.
+            # The attributes of a method's object count as variables.
             owns = is_owner and step.label == "__self__"
             if _is_code(value) or owns:
                 if len(path) < _MOST_DEPTH:
@@ -272,7 +272,7 @@ def _large_values(fn: object, above: int) -> Iterator[Found]:
 
 
 def _find(fn: object, wanted: object) -> Found | None:
-    """The shortest way from a function to an object that it takes along."""
+    """Return the shortest path from a function to an object that it captures."""
     seen = {id(fn)}
     to_do: list[tuple[tuple[Step, ...], object]] = [((), fn)]
     while to_do and len(seen) < _MOST_OBJECTS:
@@ -293,11 +293,11 @@ def _find(fn: object, wanted: object) -> Found | None:
 
 
 class _Enough(Exception):
-    """So much was counted that the rest does not matter."""
+    """Raised when the count has reached its maximum."""
 
 
 class _Counter:
-    """A file for a pickler that counts what is written."""
+    """A file object for a pickler that counts the bytes."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -314,7 +314,7 @@ class _Counter:
 
 
 def _measure(value: object) -> tuple[int, bool]:
-    """Return how many bytes the pickle of ``value`` has, and whether it has more than these."""
+    """Return the size of a pickle of ``value``, and whether it is larger than that."""
     if isinstance(value, bytes | bytearray | str):
         return len(value), False
     counter = _Counter()
@@ -325,5 +325,5 @@ def _measure(value: object) -> tuple[int, bool]:
     except MemoryError:
         raise
     except Exception:
-        return 0, False  # it cannot be sent, which is another error
+        return 0, False  # it cannot be sent, which is reported elsewhere
     return counter.size, False

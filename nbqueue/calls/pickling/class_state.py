@@ -1,4 +1,4 @@
-"""Classes by value: what is needed to make one again, with its slots."""
+"""Pickle classes by value, including their slots."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from nbqueue.calls import rebuild
 from nbqueue.calls.pickling import enums
 
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
-# Python keeps it in the class when an instance is pickled, and makes it anew where it is missing.
+# Python caches it in the class when an instance is pickled, and recreates it if missing.
 _SLOT_NAMES_CACHE = "__slotnames__"
 
 
 def reduce_class(cls: type) -> tuple[Any, ...]:
-    """Return what cloudpickle would of a class by value, and keep its slots.
+    """Reduce a class by value like cloudpickle does, but keep its slots.
 
-    A class has the slots that it was made with: those that are assigned later have no effect. So
-    they are part of the arguments that make the empty class, not only of its state.
+    A class has the slots that it was created with: assigning them later has no effect. So they are
+    part of the arguments that create the empty class, not only of its state.
     """
     slots = slots_of(cls)
     if issubclass(cls, enum.Enum):
@@ -47,14 +47,14 @@ def reduce_class(cls: type) -> tuple[Any, ...]:
 
 
 def is_ours_by_value(cls: type) -> bool:
-    """Say whether ``cls`` goes by value, has slots or members, and is in no local module."""
+    """Return whether ``cls`` is sent by value with slots or members, outside local modules."""
     if "__slots__" not in vars(cls) and not issubclass(cls, enum.Enum):
         return False
     return not cloudpickle._should_pickle_by_reference(cls)
 
 
 def complete_state(cls: type, state: tuple[dict[str, Any], dict[str, Any]]) -> Any:
-    """Return the state of a class with what `copyreg` knows of its instances."""
+    """Return the state of a class, including its registrations with `copyreg`."""
     names, more = state
     names.pop(_SLOT_NAMES_CACHE, None)
     reduce = copyreg.dispatch_table.get(cls)
@@ -62,7 +62,7 @@ def complete_state(cls: type, state: tuple[dict[str, Any], dict[str, Any]]) -> A
 
 
 def slots_of(cls: type) -> tuple[str, ...] | None:
-    """Return the slots that make a class of the layout of ``cls``; None for one without."""
+    """Return the slots that create a class with this layout; None for no slots."""
     names = vars(cls)
     if "__slots__" not in names or _makes_its_own_slots(cls):
         return None
@@ -72,12 +72,12 @@ def slots_of(cls: type) -> tuple[str, ...] | None:
         if isinstance(value, types.MemberDescriptorType) and value.__objclass__ is cls
     }
     if not cls.__itemsize__:
-        # Those whose descriptor was replaced, as by a property of the same name.
+        # Slots whose descriptor was replaced, for example by a property with that name.
         slots.update(dict.fromkeys(_declared(cls)))
     for name in ("__dict__", "__weakref__"):
         slots.pop(name, None)
         found = names.get(name)
-        # Up to Python 3.10, a dataclass has that of the class that it was made of.
+        # Up to Python 3.10, a dataclass has the descriptor of the class that it was made from.
         if isinstance(found, types.GetSetDescriptorType) and found.__objclass__ is cls:
             slots[name] = None
     return tuple(slots)
@@ -88,7 +88,7 @@ def _makes_its_own_slots(cls: type) -> bool:
 
 
 def _declared(cls: type) -> Iterator[str]:
-    """Yield the names in ``__slots__`` as the class has them; an iterator is used up."""
+    """Yield the names in ``__slots__``; an iterator there is already exhausted."""
     declared = cls.__slots__  # type: ignore[attr-defined]
     if isinstance(declared, str):
         declared = (declared,)
@@ -103,7 +103,7 @@ def _declared(cls: type) -> Iterator[str]:
 
 
 def _state_of(cls: type, slots: tuple[str, ...]) -> dict[str, Any]:
-    """Return the attributes of a class with slots; the descriptors of these come with the class."""
+    """Return the attributes of a class, without the descriptors of its slots."""
     names: dict[str, Any] = cloudpickle._extract_class_dict(cls)
     for name, value in list(names.items()):
         if isinstance(value, _DESCRIPTORS) and value.__objclass__ is cls:

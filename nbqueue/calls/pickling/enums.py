@@ -1,7 +1,7 @@
-"""Enumerations by value: their members, with all that these hold, and without calling user code.
+"""Pickle enumerations by value, with their members, without calling user code.
 
-cloudpickle makes the members again from their values. That loses aliases and what ``__init__`` and
-``__new__`` gave to a member, and fails where a value is not what the members are made from.
+cloudpickle recreates the members from their values. That loses aliases and the attributes that
+``__init__`` and ``__new__`` set, and fails if a value is not what a member is created from.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cloudpickle import cloudpickle
 
 from nbqueue.calls import rebuild_enums
 
-# What `enum` itself keeps in a class or a member; the metaclass makes it again.
+# Attributes that `enum` itself sets in a class or member; the metaclass recreates them.
 _OF_CLASS = (
     "_generate_next_value_",
     "_member_names_",
@@ -27,7 +27,7 @@ _OF_MEMBER = frozenset({"_name_", "_value_", "__objclass__", "_sort_order_"})
 
 
 def reduce_enum(cls: Any) -> tuple[Any, ...] | None:
-    """Return how an enumeration is made again; None if only its members' own code can do it."""
+    """Reduce an enumeration; None if only its members' own code can recreate it."""
     members: dict[str, tuple[Any, ...]] = {}
     for name, member in cls._member_map_.items():
         made_from = _arguments_of(member)
@@ -61,7 +61,7 @@ def _state_of(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _arguments_of(member: enum.Enum) -> tuple[type, tuple[Any, ...]] | None:
-    """Return the builtin type that made ``member``, and what it made the bare member from."""
+    """Return the builtin type of ``member`` and the arguments that create it."""
     kind = type(member)
     base: Any = next(
         base
@@ -80,7 +80,7 @@ def _arguments_of(member: enum.Enum) -> tuple[type, tuple[Any, ...]] | None:
 
 
 def _kept_by(member: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return the attributes and slots of a member that are its own."""
+    """Return the attributes and slots that a member itself defines."""
     names = {k: value for k, value in vars(member).items() if k not in _OF_MEMBER}
     slots = {}
     for name in copyreg._slotnames(type(member)):  # type: ignore[attr-defined]
@@ -90,6 +90,6 @@ def _kept_by(member: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
 
 
 def _own_boundary(cls: Any) -> Any:
-    """Return what a flag does with unknown bits, unless its base does the same."""
+    """Return how a flag treats unknown bits, unless its base treats them alike."""
     own = getattr(cls, "_boundary_", None)
     return None if own is getattr(cls.__bases__[-1], "_boundary_", None) else own

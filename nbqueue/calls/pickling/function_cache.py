@@ -1,10 +1,10 @@
-"""Functions that were pickled before, and are as they were: their bytes are still good.
+"""Cache pickled functions for as long as nothing that they use has changed.
 
-What a function's pickle says follows from its code and from all that the code uses: globals,
-closures, defaults. It is kept only for functions of which all that is functions, plain values that
-cannot change, and things that travel by name; and it counts only as long as each of these is the
-same object. Lists, classes of the notebook, instances and modules of the user may change
-unseen, so functions that use them are pickled each time.
+The pickle of a function depends on its code and on everything that the code uses: globals,
+closures, defaults. A function is cached only if all of that is functions, immutable plain values
+and objects sent by name, and the entry is valid only while each of these is the identical object.
+Lists, notebook classes, instances and local modules can change without notice, so functions that
+use them are pickled each time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MISSING: Final = object()
 
 
 class _Function(NamedTuple):
-    """A function by value, the globals that it uses, and what its parts were."""
+    """A function by value, the globals that it uses, and its parts when it was pickled."""
 
     fn: Any
     names: tuple[str, ...]
@@ -46,9 +46,10 @@ class _Entry(NamedTuple):
 
 
 class FunctionCache(Generic[T]):
-    """What was made of the last functions, for as long as these do not change. Safe for threads.
+    """The pickles of the last functions, valid while these do not change. Thread-safe.
 
-    It keeps them alive, with what they use, which is all small; that is why they are few.
+    It keeps the functions and the values that they use alive. These are small, and the cache is
+    short.
     """
 
     def __init__(self, most: int = 256) -> None:
@@ -57,11 +58,11 @@ class FunctionCache(Generic[T]):
         self._entries: OrderedDict[Callable[..., Any], _Entry] = OrderedDict()
 
     def renew_lock(self) -> None:
-        """Take another lock: that of a parent process may be held for ever."""
+        """Replace the lock after a fork: another thread of the parent may hold it."""
         self._lock = threading.Lock()
 
     def get(self, fn: Callable[..., Any]) -> T | None:
-        """What was made of ``fn`` when it was as it is now."""
+        """Return the cached pickle of ``fn`` if the function has not changed."""
         if type(fn) is not types.FunctionType:
             return None
         entry = self._entries.get(fn)
@@ -73,14 +74,14 @@ class FunctionCache(Generic[T]):
             if len(parts) != len(before) or any(map(operator.is_not, parts, before)):
                 return None
         if entry.modules and entry.modules != len(sys.modules):
-            return None  # a submodule may have come, which goes along with its package
+            return None  # a new submodule may have been added, which is sent with its package
         if entry.by_value != cloudpickle._PICKLE_BY_VALUE_MODULES:
             return None
         made: T = entry.made
         return made
 
     def put(self, fn: Callable[..., Any], made: T) -> None:
-        """Keep what was just made of ``fn``, if it can be told later whether that still holds."""
+        """Cache the pickle of ``fn``, if changes to it can be detected."""
         if type(fn) is not types.FunctionType:
             return
         graph = _Graph()
@@ -95,7 +96,7 @@ class FunctionCache(Generic[T]):
 
 
 def _parts(fn: types.FunctionType, names: Iterable[str]) -> list[Any]:
-    """All that the pickle of ``fn`` says, but for what these say themselves."""
+    """Return the parts of ``fn`` that its pickle depends on, without their own parts."""
     parts: list[Any] = [
         fn.__code__, fn.__name__, fn.__qualname__, fn.__module__, fn.__doc__, fn.__defaults__,
     ]  # fmt: skip
@@ -123,14 +124,14 @@ class _Graph:
         self._seen: set[int] = set()
 
     def add_function(self, fn: types.FunctionType) -> bool:
-        """Add ``fn`` and what it uses. False: it uses what may change unseen."""
+        """Add ``fn`` and what it uses. Returns False if changes cannot be detected."""
         if id(fn) in self._seen:
             return True
         self._seen.add(id(fn))
         if len(self.functions) >= _MOST_FUNCTIONS:
             return False
         if not is_settled(fn.__code__):
-            return False  # a module that it imports when it runs may change unseen
+            return False  # a module that it imports when it runs may change without notice
         names = tuple(cloudpickle._extract_code_globals(fn.__code__))
         parts = _parts(fn, names)
         self.functions.append(_Function(fn, names, parts))
@@ -153,7 +154,7 @@ class _Graph:
 
 
 def _is_named(value: Any) -> bool:
-    """Whether a function or a class is installed, so that its name stands for it."""
+    """Return whether a function or class is installed, and so is sent by name."""
     module = sys.modules.get(getattr(value, "__module__", None) or "builtins")
     if module is None or module.__name__ == "__main__" or is_local_module(module.__name__):
         return False

@@ -1,7 +1,7 @@
-"""Objects that are known by identity, such as sentinels: each process has one of them.
+"""Keep one copy per process of objects compared by identity, such as sentinels.
 
-An object gets a key when it is first pickled, and the key travels with it. A process that loads the
-key again, from another pickle or on the way back, finds the object that it has already.
+An object gets a key when it is first pickled, and the key is sent with it. A process that loads a
+known key, from another pickle or on the way back, uses the object that it already has.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _own: set[str] = set()
 
 
 def key_of(obj: object) -> str:
-    """Return the key of ``obj``; a new one if it has none. Keeps ``obj`` alive."""
+    """Return the key of ``obj``, a new one if it has none. Keeps ``obj`` alive."""
     with _lock:
         return _keys.get(id(obj)) or new_key(obj)
 
 
 def new_key(obj: object) -> str:
-    """Give ``obj`` another key, because it changed. The earlier ones still lead to it."""
+    """Give a changed ``obj`` a new key. The earlier keys still find it."""
     with _lock:
         key = uuid.uuid4().hex
         _own.add(key)
@@ -35,12 +35,12 @@ def new_key(obj: object) -> str:
 
 
 def is_known(obj: object) -> bool:
-    """Say whether ``obj`` has a key."""
+    """Return whether ``obj`` has a key."""
     return id(obj) in _keys
 
 
 def find(key: str, make: Callable[[], Any]) -> Any:
-    """Return the object of ``key``; the first time what ``make`` returns."""
+    """Return the object with this key; on the first use, create it with ``make``."""
     with _lock:
         if key not in _by_key:
             _keep(key, make())
@@ -48,7 +48,7 @@ def find(key: str, make: Callable[[], Any]) -> Any:
 
 
 def is_own(obj: object) -> bool:
-    """Say whether ``obj`` was first pickled in this process, and did not come from another."""
+    """Return whether ``obj`` was first pickled in this process."""
     with _lock:
         return _keys.get(id(obj)) in _own
 

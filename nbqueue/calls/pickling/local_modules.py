@@ -1,7 +1,7 @@
-"""Which modules are the user's own, so that their code travels with a call.
+"""Distinguish the user's local modules, whose code is sent, from installed ones.
 
-A module is *local* when it is an ordinary source file that lies neither in the standard library
-nor in a directory of installed packages. An editable install is local: it is being edited.
+A module is *local* if it is a plain source file outside the standard library and outside the
+directories of installed packages. An editable install is local, because it is being edited.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _known: weakref.WeakKeyDictionary[types.ModuleType, bool] = weakref.WeakKeyDicti
 
 
 def is_local_module(name: object) -> bool:
-    """Say whether the imported module ``name`` is the user's own. ``__main__`` is not asked here.
+    """Return whether the imported module ``name`` is local. Not for ``__main__``.
 
-    The answer is kept per module object: a module that is imported anew is looked at anew.
+    The answer is cached per module object, so a module that is imported anew is checked anew.
     """
     if type(name) is not str:
         return False
@@ -34,10 +34,10 @@ def is_local_module(name: object) -> bool:
 
 
 def is_local(module: types.ModuleType) -> bool:
-    """Say the same of a module object, which need not be in ``sys.modules``."""
+    """Return whether a module object is local; it need not be in ``sys.modules``."""
     try:
         answer = _known.get(module)
-    except TypeError:  # programs put strange things into sys.modules
+    except TypeError:  # sys.modules may contain any object
         return False
     if answer is None:
         answer = _known[module] = _decide(module)
@@ -45,12 +45,12 @@ def is_local(module: types.ModuleType) -> bool:
 
 
 def note_local(module: types.ModuleType) -> None:
-    """Let ``module``, which came with a call, count as the user's own wherever its file is."""
+    """Treat ``module``, which was sent with a call, as local wherever its file is."""
     _known[module] = True
 
 
 def is_at(module: types.ModuleType, name: str, obj: object) -> bool:
-    """Say whether ``module`` has ``obj`` under this name."""
+    """Return whether ``module`` has ``obj`` under this name."""
     found: Any = module
     for part in name.split("."):
         try:
@@ -63,7 +63,7 @@ def is_at(module: types.ModuleType, name: str, obj: object) -> bool:
 
 
 def is_installed_path(path: str) -> bool:
-    """Say whether ``path`` lies in the standard library or among installed packages."""
+    """Return whether ``path`` is in the standard library or among installed packages."""
     real = os.path.realpath(path)
     if not _INSTALL_DIRECTORIES.isdisjoint(real.split(os.sep)):
         return True
@@ -75,13 +75,13 @@ def _decide(module: types.ModuleType) -> bool:
         return False
     names = vars(module)
     name = names.get("__name__")
-    # nbqueue is on every worker, and must not be replaced there by a copy, even where it is
+    # nbqueue is installed on every worker and must not be replaced there by a copy, even when it is
     # installed from a checkout.
     if not isinstance(name, str) or name.partition(".")[0] in ("nbqueue", "__main__"):
         return False
     file = names.get("__file__")
     if isinstance(file, str):
-        # A file that is not there lies in an archive; an extension has no code to send.
+        # A missing file is inside an archive; an extension has no source to send.
         return (
             os.path.isfile(file) and not file.endswith(_EXTENSIONS) and not is_installed_path(file)
         )
@@ -89,7 +89,7 @@ def _decide(module: types.ModuleType) -> bool:
         folders = [str(folder) for folder in names.get("__path__", ())]
     except TypeError:
         return False
-    # A namespace package has folders and no file of its own.
+    # A namespace package has folders but no file of its own.
     return bool(folders) and all(os.path.isdir(f) and not is_installed_path(f) for f in folders)
 
 
@@ -104,9 +104,9 @@ def _roots() -> tuple[str, ...]:
 
 
 def installed_method(fn: types.FunctionType) -> tuple[Any, ...] | None:
-    """Return how the function in a class method of an installed class is got; None for others.
+    """Reduce the function in a class method of an installed class; None for others.
 
-    Its name leads to the bound method: by that alone pickle would not find the function.
+    Its name refers to the bound method, so pickle would not find the function by name.
     """
     owner: Any = sys.modules.get(fn.__module__)
     if owner is None or owner.__name__ in ("__main__", "__mp_main__") or is_local(owner):

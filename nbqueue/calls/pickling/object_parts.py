@@ -1,4 +1,4 @@
-"""What an object consists of, as pickle sees it, with words for how each part hangs on it."""
+"""List the parts of an object as pickle sees them, described in words."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _GLOBAL_READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 
 
 class Step(NamedTuple):
-    """How to get from an object to one of its parts.
+    """The step from an object to one of its parts.
 
-    ``is_verb``: ``text`` goes on after "which"; otherwise it follows a colon.
-    ``names_value``: ``text`` already says what the part is, so that its type adds nothing.
+    ``is_verb``: ``text`` continues after "which"; otherwise it follows a colon.
+    ``names_value``: ``text`` already describes the part, so that its type adds nothing.
     """
 
     text: str
@@ -38,17 +38,17 @@ _Part = tuple[Step, object]
 
 
 def is_code(obj: object) -> bool:
-    """Say whether a sentence would call ``obj`` by its name: a function, a method or a class."""
+    """Return whether a sentence should name ``obj``: a function, method or class."""
     return isinstance(obj, types.FunctionType | types.MethodType | type)
 
 
 def noun(obj: object) -> str:
-    """Return what a sentence calls a function or a class."""
+    """Return the word for a function or a class in a sentence."""
     return short_name(obj) if isinstance(obj, type) else f"{short_name(obj)}()"
 
 
 def parts_of(obj: object) -> Iterator[_Part]:
-    """Yield the parts of ``obj`` that pickling it would pickle too, most telling first."""
+    """Yield the parts of ``obj`` that pickle would visit, the most informative first."""
     if isinstance(obj, types.FunctionType):
         yield from _function_parts(obj)
     elif isinstance(obj, type):
@@ -82,7 +82,7 @@ def parts_of(obj: object) -> Iterator[_Part]:
     elif isinstance(obj, reducers.WEAK_CONTAINERS):
         if type(obj) is weakref.WeakSet:
             yield from _sequence_parts(list(obj))
-        elif type(obj) in reducers.WEAK_CONTAINERS:  # a subclass is refused as such
+        elif type(obj) in reducers.WEAK_CONTAINERS:  # a subclass is refused as a whole
             yield from _mapping_parts(obj)
     elif not is_of_the_notebook(obj):
         yield from _instance_parts(obj)
@@ -192,7 +192,7 @@ def _instance_parts(obj: object) -> Iterator[_Part]:
 
 
 def _reduce(obj: object) -> object:
-    """Return what pickle would ask of ``obj``, or None if it refuses."""
+    """Return the reduction of ``obj`` that pickle would use, or None if it refuses."""
     try:
         reduce = reducers.way_of(type(obj))
         if reduce is not None:
@@ -207,7 +207,7 @@ def _attributes(state: Any, obj: object, kind: str) -> Iterator[_Part]:
     if not isinstance(state, dict):
         yield Step(f"the state of {kind}", "state"), state
         return
-    # Nobody can act on what a library keeps inside its objects: there, the object is the culprit.
+    # Users cannot change the internals of a library's objects, so the search stops at the object.
     module = type(obj).__module__
     is_ours = module == "__main__" or is_local_module(module) or module not in sys.modules
     for name, value in state.items():
@@ -228,7 +228,7 @@ def _code_step(verb: str, fn: object) -> Step:
 
 
 def with_type(obj: object) -> str:
-    """Return the type of ``obj`` in words."""
+    """Describe the type of ``obj`` in words."""
     return f"an object of the type {type_name(type(obj))}"
 
 

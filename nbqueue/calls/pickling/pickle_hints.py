@@ -1,4 +1,4 @@
-"""What to do instead of sending something that cannot be sent."""
+"""Advice for objects that cannot be sent."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LOCKS = frozenset(
 )
 _WEAK = (*weakref.ProxyTypes, weakref.ReferenceType)
 _OPENED = re.compile(r"(Connection|Cursor|Engine|Session|Client|Redis|Pool|Database)$", re.I)
-# What pickle itself says of things that it does not know; the type, which is shown, says it too.
+# Pickle's own messages for unknown objects; they only repeat the type.
 _PLAIN_REFUSAL = re.compile(r"^(cannot pickle|can't pickle|Can't pickle)\b.*", re.S)
 
 
 def hint_for(obj: object, direction: str) -> str:
-    """Return advice for ``obj``, by its type where that says something."""
+    """Return advice for ``obj``, by its type where that is known."""
     name = type(obj).__name__
     is_result = direction == BACK
     if inspect.isgenerator(obj) or name in ("map", "filter", "zip", "enumerate", "islice"):
@@ -71,13 +71,13 @@ def hint_for(obj: object, direction: str) -> str:
 
 
 def is_of_the_notebook(obj: object) -> bool:
-    """Say whether ``obj`` is a part of Jupyter itself, such as what ``get_ipython()`` returns."""
+    """Return whether ``obj`` belongs to Jupyter itself, like ``get_ipython()``."""
     module = type(obj).__module__
     return isinstance(module, str) and module.partition(".")[0] in ("IPython", "ipykernel")
 
 
 def own_reason(error: Exception) -> str:
-    """Return what an object's own pickling code said, or nothing for a plain refusal."""
+    """Return the error text of an object's own pickling code, or nothing."""
     try:
         text = str(error).strip()
     except Exception:

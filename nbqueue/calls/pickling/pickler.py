@@ -1,14 +1,14 @@
-"""The pickler: code of the notebook and of local modules by value, the rest by reference.
+"""Pickle notebook code and local modules by value, everything else by reference.
 
-It decides for each object by itself. cloudpickle's own list of modules to send by value is one
-for the whole process, which a kernel shares with other libraries; nothing is added to it here.
+Each object is decided on its own. cloudpickle's registry of modules to pickle by value is global to
+the process, which a kernel shares with other libraries; it is never changed here.
 
-Functions of a local module keep a module around them: on the worker they share one namespace,
-which is also that of the module object, if that is sent as well. A module object is sent with
-all of its names that can be sent; touching another raises an error that says why it is missing.
+The functions of a local module keep their module: on the worker they share one namespace, which is
+also that of the module object, if that is sent as well. A module object is sent with all of its
+names that can be sent; reading another one raises an error with the reason.
 
-Local modules that the code imports when it runs are sent too: as they are imported here, or else
-the source in their files. Not covered is an ``import`` of a name that is computed.
+Local modules that the code imports when it runs are sent as well: as they are imported here, or as
+the source in their files. An ``import`` of a computed name is not covered.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from nbqueue.runtime.buffers import LARGE, Body, ChunkedBytes
 PROTOCOL = 5
 
 _BASE_NAMES = ("__name__", "__package__", "__path__", "__file__", "__doc__")
-# Names that the import system gives a module, and that mean nothing in a copy.
+# Names that the import system sets in a module, without meaning in a copy.
 _IMPORT_NAMES = frozenset(
     {*_BASE_NAMES, "__builtins__", "__cached__", "__loader__", "__spec__", "__warningregistry__"}
 )
-# Names of ours in a copy.
+# Names that nbqueue sets in a copy.
 _OUR_NAMES = frozenset({rebuild.LEFT_OUT, rebuild.MODULES, rebuild.DETACHED})
-# What a module that is imported late has at its top level, and is larger, is made there anew.
+# Larger top-level values of a module that is imported late are created on the worker.
 _MOST_OF_A_NAME = 1_000_000
 _MOST_OF_A_DEFINITION = 262_144
-# Where the name of the file stands among the arguments of a code object.
+# The position of the file name among the arguments of a code object.
 _FILE = 10
 _LruCache = type(functools.lru_cache(lambda: None))
 
 
 class _Shell:
-    """Stands in a pickle for the empty copy of a local module."""
+    """Represents the empty copy of a local module in a pickle."""
 
     __slots__ = ("module",)
 
@@ -60,7 +60,7 @@ class _Shell:
 
 
 class _Globals:
-    """Stands in a pickle for the namespace of such a copy."""
+    """Represents the namespace of such a copy in a pickle."""
 
     __slots__ = ("shell",)
 
@@ -71,10 +71,10 @@ class _Globals:
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles one object for another process.
 
-    After ``dump``, ``by_value`` says whether the bytes contain code, which only the same minor
-    version of Python can load, ``files`` names the files that this code came from, and
-    ``generators`` are the random generators whose state was copied. ``known`` names local modules
-    that the other side has, so that `dump_needs` leaves them out.
+    After ``dump``, ``by_value`` is True if the bytes contain code, which only this minor version of
+    Python can load, ``files`` names the files that this code came from, and ``generators`` are the
+    random generators whose state was copied. ``known`` names local modules that the receiver has,
+    so that `dump_needs` leaves them out.
     """
 
     generators: tuple[object, ...] = ()
@@ -94,16 +94,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._ways: dict[type, _Reducer | None] = _WAYS.copy()
 
     def dump_needs(self) -> None:
-        """Append what the code finds by name when it runs, in pickles of their own.
+        """Append what the code looks up by name at run time, in separate pickles.
 
-        An older nbqueue leaves them unread.
+        Older versions of nbqueue do not read them.
         """
         self._is_late = True
         while batch := self.needs.take():
             self.dump(batch)
 
     def dump_definitions(self) -> None:
-        """Append what the notebook defines, as far as it can be sent and is not large."""
+        """Append the notebook's definitions, except large ones and those that cannot be sent."""
         trial = Trial()
         for value in definitions():
             if trial.error_of(value) is None and trial.size <= _MOST_OF_A_DEFINITION:
@@ -111,7 +111,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.dump_needs()
 
     def reducer_override(self, obj: Any) -> Any:
-        """Decide how ``obj`` travels; called for all but the plainest builtin types."""
+        """Reduce ``obj``; called for all objects except the plainest builtin types."""
         kind = type(obj)
         if kind is types.FunctionType:
             return self._reduce_function(obj)
@@ -122,9 +122,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return NotImplemented if reduce is None else reduce(self, obj)
 
     def begins(self, obj: object) -> bool:
-        """Say whether ``obj`` is met for the first time; else it is within itself.
+        """Return whether ``obj`` is new; otherwise it is nested within itself.
 
-        What has been pickled is not met again.
+        Objects that are already pickled do not come here again.
         """
         is_first = id(obj) not in self._begun
         self._begun[id(obj)] = obj
@@ -166,18 +166,18 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return rebuild.make_class, (maker, *args), state, None, None, rebuild.set_class
 
     def _note_module_of(self, cls: type) -> None:
-        """Let the module of a class come along, where pickle looks for the class."""
+        """Send the module of a class, because pickle looks there for the class."""
         module = sys.modules.get(cls.__module__)
         if module is not None and id(vars(module)) not in self._shells and is_local(module):
             self.needs.add(self._shell_of(module))
 
     def _with_names(self, cls: type, maker: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
         if maker is cloudpickle._make_skeleton_class and "<locals>" not in cls.__qualname__:
-            # Under this name, pickle looks for the class.
+            # Pickle looks for the class under this name.
             args[3].setdefault("__qualname__", cls.__qualname__)
         module = sys.modules.get(cls.__module__)
         if isinstance(module, rebuild.LocalModule) and is_at(module, cls.__qualname__, cls):
-            # Where the module can be imported, the class is the one in it.
+            # Where the module can be imported, its own class is used.
             file = vars(module).get("__file__", "")
             tracker = cloudpickle._get_or_create_tracker_id(cls)
             args = (module.__name__, file, cls.__qualname__, tracker, maker, *args)
@@ -189,7 +189,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return NotImplemented
         self.by_value = True
         shell = self._shell_of(module)
-        if self._is_trial:  # what can be sent of a module is found out once, not at each trial
+        if self._is_trial:  # a module is examined once, not in each trial
             return rebuild.whole_module, (shell,)
         state = self._portable_names(module)
         file = vars(module).get("__file__")
@@ -230,7 +230,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             shell = self._shells[key] = _Shell(module)
             parent = sys.modules.get(module.__name__.rpartition(".")[0])
             if parent is not None and not self._is_trial and is_local(parent):
-                # pickle imports the packages around a module.
+                # pickle imports the parent packages of a module.
                 if id(vars(parent)) not in self._shells:
                     self.needs.add(self._shell_of(parent))
                 file = vars(parent).get("__file__")
@@ -239,19 +239,19 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return shell
 
     def _function_getnewargs(self, fn: types.FunctionType) -> Any:
-        # cloudpickle asks here for the namespace of the copy of a function. What is put into
-        # globals_ref beforehand, it takes.
+        # cloudpickle looks here for the namespace of the copy, and uses one that is already in
+        # globals_ref.
         names = fn.__globals__
         if id(names) not in self.globals_ref:
             module = sys.modules.get(names.get("__name__", ""))
             if module is None or vars(module) is not names:
-                pass  # a namespace of its own
+                pass  # a namespace without a module
             elif is_local(module) or module.__name__ == "__main__":
                 self.globals_ref[id(names)] = _Globals(self._shell_of(module))
         code, space, name, defaults, closure = super()._function_getnewargs(fn)
         module = sys.modules.get(fn.__module__)
         if module is not None and is_at(module, fn.__qualname__, fn):
-            name = fn.__qualname__  # the copy is found under this name, as the function is here
+            name = fn.__qualname__  # the copy is found under the original's name
         return code, space, name, defaults, closure
 
     def _reduce_output(self, obj: Any) -> Any:
@@ -261,13 +261,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return NotImplemented if reduce is None else reduce(self, obj)
 
     def _refuse_file(self, obj: Any) -> Any:
-        # cloudpickle would send a copy of all that an open text file contains.
+        # cloudpickle would send the contents of an open text file.
         raise pickle.PicklingError(f"cannot pickle {type(obj).__name__!r} object: an open file")
 
     def _reduce_shell(self, shell: _Shell) -> Any:
         names = vars(shell.module)
         base = {name: names[name] for name in _BASE_NAMES if name in names}
-        if "__path__" in base:  # of a namespace package it is an object that tracks sys.path
+        if "__path__" in base:  # the one of a namespace package tracks sys.path
             base["__path__"] = [str(folder) for folder in base["__path__"]]
         if sys.modules.get(shell.module.__name__) is not shell.module:
             base[rebuild.DETACHED] = True
@@ -304,7 +304,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_code(self, code: types.CodeType) -> Any:
         self.by_value = True
         make, args = cloudpickle._code_reduce(code)
-        # cloudpickle 3.1.3 puts another name there, under which no traceback finds a line.
+        # cloudpickle 3.1.3 replaces the file name, so that tracebacks find no source.
         return make, (*args[:_FILE], code.co_filename, *args[_FILE + 1 :])
 
 
@@ -327,7 +327,7 @@ _WAYS: dict[type, _Reducer | None] = {**_REDUCERS, type: Pickler._reduce_class}
 
 
 def _way_of(kind: type) -> _Reducer | None:
-    """Return what reduces objects of this type; None leaves it to pickle."""
+    """Return the reducer for objects of this type; None leaves it to pickle."""
     if issubclass(kind, type):
         return Pickler._reduce_class
     if issubclass(kind, types.ModuleType):
@@ -346,10 +346,10 @@ def _way_of_data(kind: type) -> _Reducer | None:
 
 
 class Trial:
-    """Finds out whether objects can be pickled, and keeps no bytes.
+    """Tests whether objects can be pickled, without keeping the bytes.
 
-    Objects that passed are remembered, so that trying the parts of something big costs about as
-    much as trying it once.
+    Objects that passed are remembered, so that testing the parts of a large object costs about as
+    much as testing it once.
     """
 
     def __init__(self) -> None:
@@ -358,7 +358,7 @@ class Trial:
 
     @property
     def size(self) -> int:
-        """How many bytes the last object took."""
+        """The size of the last object in bytes."""
         return self._sink.size
 
     def error_of(self, obj: Any) -> Exception | None:
@@ -369,16 +369,16 @@ class Trial:
         except MemoryError:
             raise
         except Exception as error:
-            # The memo now holds objects of which only the beginning was written.
+            # The old memo contains objects that were only written in part.
             self._pickler = Pickler(self._sink, is_trial=True)
             return error
         return None
 
 
 class Pickled(NamedTuple):
-    """An object as bytes, and what the `Pickler` found out on the way.
+    """A pickled object and what the `Pickler` found in it.
 
-    ``imports`` names the local modules that came along because the code imports them.
+    ``imports`` names the local modules that were sent because the code imports them.
     """
 
     data: bytes
@@ -389,11 +389,11 @@ class Pickled(NamedTuple):
 
 
 class TooLarge(Exception):
-    """A pickle became larger than it may."""
+    """Raised when a pickle exceeds its maximum size."""
 
 
 class _LimitedFile(io.BytesIO):
-    """A file that refuses what is too much, before it is copied."""
+    """A file object that raises before it exceeds its limit."""
 
     def __init__(self, limit: float) -> None:
         super().__init__()
@@ -407,9 +407,9 @@ class _LimitedFile(io.BytesIO):
 
 
 def dump(obj: Any, *, with_needs: bool = False, known: frozenset[str] = frozenset()) -> Pickled:
-    """Pickle ``obj``; ``with_needs``, also what its code finds by name when it runs.
+    """Pickle ``obj``; ``with_needs`` adds what its code looks up by name.
 
-    Raises whatever stands in the way; see `preflight` for what that means.
+    Raises the first error that pickling meets; `preflight` explains it.
     """
     with io.BytesIO() as file:
         pickler = Pickler(file, known=known)
@@ -420,16 +420,16 @@ def dump(obj: Any, *, with_needs: bool = False, known: frozenset[str] = frozense
 
 
 def dump_function(fn: Any, limit: int | None = None) -> Pickled:
-    """Pickle a function, with all that its code may find by name when it runs.
+    """Pickle a function with everything that its code may look up by name.
 
-    Raises `TooLarge` as soon as what the function uses has more than ``limit`` bytes.
+    Raises `TooLarge` as soon as that exceeds ``limit`` bytes.
     """
     with _LimitedFile(math.inf if limit is None else limit) as file:
         pickler = Pickler(file)
         pickler.dump(fn)
         pickler.dump_needs()
         if pickler.needs.reads_pickles or is_reader(fn):
-            file.left = math.inf  # each of these has a limit of its own
+            file.left = math.inf  # each of these has its own limit
             pickler.dump_definitions()
         return _pickled(file, pickler)
 
@@ -445,7 +445,7 @@ def _pickled(file: io.BytesIO, pickler: Pickler) -> Pickled:
 
 
 class Collector:
-    """A file for a pickler that keeps what is large by itself: it is copied once, and no more."""
+    """A file object for a pickler that keeps large parts separate, copied only once."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -454,7 +454,7 @@ class Collector:
         self._parts.append(data if type(data) is bytes else bytes(data))
 
     def body(self) -> Body:
-        """What was written; in one place if it is small."""
+        """Return what was written; joined if it is small."""
         body = ChunkedBytes(*self._parts)
         return body if len(body) > LARGE else bytes(body)
 

@@ -1,7 +1,7 @@
-"""Why something cannot be pickled: which variable, argument or attribute it is, and what to do.
+"""Find the variable, argument or attribute that cannot be pickled, and give advice.
 
-Runs only after pickling has failed. It tries the parts of what failed one by one and follows the
-first that fails as well, until nothing inside fails by itself any more: that is the culprit.
+Runs only after pickling failed. It tests the parts of the failed object one by one and follows the
+first that fails as well, until no part fails on its own: that is the cause.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ def _explain(
 
 
 def sentence(obj: object, subject: str, found: Sequence[object_parts.Step]) -> tuple[str, bool]:
-    """Join the steps; also say whether the text ends with a noun for the culprit itself."""
+    """Join the steps; also return whether the text ends with a noun for the cause."""
     text, is_subject, names_value = subject, True, object_parts.is_code(obj)
     if names_value and subject != object_parts.noun(
         obj
-    ):  # an argument or a result that is a function
+    ):  # an argument or result that is itself a function
         text += f", {object_parts.noun(obj)}"
         is_subject = False
     for step in found:
@@ -122,7 +122,7 @@ def _first_failing(
     obj: object, passed: set[int], trial: Trial
 ) -> tuple[object_parts.Step, object, Exception] | None:
     for step, value in object_parts.parts_of(obj):
-        if id(value) in passed:  # a reference back to what is being looked into
+        if id(value) in passed:  # a reference back to an object on the path
             continue
         error = trial.error_of(value)
         if error is not None:

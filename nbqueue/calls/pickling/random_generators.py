@@ -1,4 +1,4 @@
-"""Random generators in pickles: those of a module go by name, copies of others are noted."""
+"""Pickle the random generators of modules by name, and record copies of others."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import types
 from typing import Any, Final
 
 _HOMES: Final = ("random", "numpy.random", "numpy.random.mtrand", "torch", "torch.random")
-"""Modules whose functions draw from a generator of the module, which each process has."""
+"""Modules whose functions draw from a module-level generator in each process."""
 
 _MADE_AT_RUN_TIME: Final = 1 << 9
-"""Of a type's flags, that of classes which may go again."""
+"""The type flag of classes that may be garbage-collected."""
 
 OTHERS: Final[set[type]] = set()
-"""Types that are known not to be of generators, and are there for good."""
+"""Permanent types that are known not to be generators."""
 
 _types: tuple[type, ...] = (random.Random,)
 _has_numpy = False
 
 
 def is_generator_type(kind: type) -> bool:
-    """Say whether objects of this type draw random numbers."""
+    """Return whether objects of this type draw random numbers."""
     global _types, _has_numpy
     if not _has_numpy:
         numpy = sys.modules.get("numpy.random")
@@ -39,15 +39,15 @@ def is_generator_type(kind: type) -> bool:
 
 
 def has_own_state(obj: object) -> bool:
-    """Say whether a pickle of the generator ``obj`` copies a state."""
+    """Return whether a pickle of the generator ``obj`` copies its state."""
     return not isinstance(obj, random.SystemRandom)
 
 
 def reduce_by_name(obj: object) -> Any:
-    """Return how a generator of a module goes by its name; None for any other.
+    """Reduce a module's generator to its name; None for others.
 
     The functions of `random` and `numpy.random` are methods of such generators: copies of their
-    state would draw the same numbers in each task.
+    state would draw identical numbers in each task.
     """
     if type(obj) is random.SystemRandom:
         return random.SystemRandom, ()

@@ -1,7 +1,7 @@
-"""How objects travel that pickle only knows by name, or not at all.
+"""Reducers for objects that pickle only handles by name, or not at all.
 
 Sentinels and type variables of the notebook or a local module have a name that no worker can look
-up. They travel by value and keep their identity; see `identity`.
+up. They are sent by value and keep their identity; see `identity`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from nbqueue.calls.pickling import identity
 from nbqueue.calls.pickling.local_modules import is_local_module
 
 _MAINS = ("__main__", "__mp_main__")
-# A method that C code defines: of all builtin types and most types of extensions.
+# The type of C methods, in builtin types and most extension types.
 _C_METHOD = types.MethodDescriptorType
-# What `functools.singledispatch` returns has this code, whatever the function.
+# The code that every function of `functools.singledispatch` shares.
 _dispatcher: Any = functools.singledispatch(lambda value: value)
 _SINGLE_DISPATCH = _dispatcher.__code__
 _KEYWORDS = {
@@ -44,27 +44,27 @@ class Begins(Protocol):
     """A pickler that knows which objects it has begun to reduce."""
 
     def begins(self, obj: object) -> bool:
-        """Say whether ``obj`` is met for the first time; else it is within itself."""
+        """Return whether ``obj`` is new; otherwise it is nested within itself."""
 
 
 Reducer = Callable[[Any, Any], Any]
 
 
 class FirstMet:
-    """Stands in for a pickler where nothing is met twice."""
+    """Replaces a pickler where no object occurs twice."""
 
     def begins(self, obj: object) -> bool:
-        """Say that it is so."""
+        """Return True."""
         return True
 
 
 def travels(module: object) -> bool:
-    """Say whether the code of a module of this name goes by value."""
+    """Return whether code of a module with this name is sent by value."""
     return module in _MAINS or is_local_module(module)
 
 
 def is_importable(obj: object, name: str) -> bool:
-    """Say whether ``obj`` is installed under its name, so that the name stands for it."""
+    """Return whether ``obj`` is installed under its name, and so is sent by name."""
     module_name = getattr(obj, "__module__", None)
     if not isinstance(module_name, str):
         module_name = pickle.whichmodule(obj, name)  # type: ignore[attr-defined]
@@ -84,9 +84,9 @@ def _goes_by_name(obj: object, name: str) -> bool:
 
 
 def installed_home(obj: object) -> tuple[types.ModuleType, str] | None:
-    """Return the installed module of which ``obj`` is an attribute, and the attribute's name.
+    """Return the installed module that holds ``obj``, and the attribute's name.
 
-    Only for bare objects and context variables, which do not know it themselves.
+    Only for bare objects and context variables, which have no such attributes themselves.
     """
     global _homes_of
     if _homes_of != len(sys.modules):
@@ -105,11 +105,11 @@ _homes: dict[int, tuple[types.ModuleType, str]] = {}
 _homes_of = 0
 
 
-# --- what says its own name
+# --- objects that return their own name
 
 
 def _may_say_its_name(kind: type) -> bool:
-    """Say whether code that is not builtin decides how objects of this type are pickled."""
+    """Return whether non-builtin code decides how this type is pickled."""
     return (
         type(kind.__reduce__) is not _C_METHOD
         or type(kind.__reduce_ex__) is not _C_METHOD
@@ -118,7 +118,7 @@ def _may_say_its_name(kind: type) -> bool:
 
 
 def _reduce_as_it_says(pickler: Begins, obj: Any) -> Any:
-    """Return how ``obj`` says that it is pickled; by value if that is a name no worker knows."""
+    """Reduce ``obj`` by its own method; by value if that is a name no worker knows."""
     kind = type(obj)
     if kind in cloudpickle.Pickler._dispatch_table:
         return NotImplemented
@@ -134,7 +134,7 @@ def _reduce_as_it_says(pickler: Begins, obj: Any) -> Any:
 
 
 def _is_attribute(obj: object, reduced: Any) -> bool:
-    """Say whether ``reduced`` gets ``obj`` from a module whose code goes by value."""
+    """Return whether ``reduced`` reads ``obj`` from a module whose code is sent by value."""
     if not isinstance(reduced, tuple) or reduced[0] is not getattr or len(reduced[1]) != 2:
         return False
     module, name = reduced[1]
@@ -144,9 +144,9 @@ def _is_attribute(obj: object, reduced: Any) -> bool:
 
 
 def _is_looked_up(obj: object, reduced: Any) -> bool:
-    """Say whether ``reduced`` calls code by value that holds the object already.
+    """Return whether ``reduced`` calls code by value that already holds the object.
 
-    There the object is met again, and the code cannot be called before it is complete.
+    Pickling that code meets the object again, and the code cannot be called before it is complete.
     """
     if not isinstance(reduced, tuple):
         return False
@@ -157,7 +157,7 @@ def _is_looked_up(obj: object, reduced: Any) -> bool:
 
 
 def _reach(called: Any) -> Iterator[object]:
-    """Yield what a function, a method or a class can look into."""
+    """Yield what a function, method or class can access."""
     if isinstance(called, types.MethodType):
         yield from _reach(called.__self__)
         called = called.__func__
@@ -212,7 +212,7 @@ def state_of(obj: Any) -> Any:
 
 
 def _reduce_object(pickler: Begins, obj: object) -> Any:
-    # It serves to be compared with ``is``, and is nothing besides.
+    # It is only ever compared with ``is``.
     home = installed_home(obj)
     if home is not None:
         return getattr, home
@@ -220,7 +220,7 @@ def _reduce_object(pickler: Begins, obj: object) -> Any:
 
 
 def _reduce_dataclass_sentinel(pickler: Begins, obj: Any) -> Any:
-    # Not by what it is: a plain pickle that was loaded here has made a copy of it.
+    # By name, not by type: a plain pickle loaded here may have created a copy of it.
     return getattr, (dataclasses, _DATACLASS_SENTINELS[type(obj)])
 
 
@@ -231,16 +231,16 @@ _DATACLASS_SENTINELS = {type(getattr(dataclasses, name)): name for name in ("MIS
 
 
 def _is_redefined(kind: type, name: str) -> bool:
-    """Say whether Python code or an extension gave ``kind`` its method of this name."""
+    """Return whether Python code or an extension overrides this method in ``kind``."""
     owner = next(cls for cls in kind.__mro__ if name in vars(cls))
     return bool(owner.__flags__ & raw_exceptions.HEAP_TYPE)
 
 
 def _is_plain_exception(kind: type) -> bool:
-    """Say whether pickle would make an exception of this class by calling its ``__init__``.
+    """Return whether pickle would recreate this exception by calling its ``__init__``.
 
-    That often wants other arguments than ``args`` has; and then attributes are set, which the class
-    may refuse, but for those in slots, which are lost.
+    ``__init__`` often wants other arguments than ``args`` has. The attributes are set afterwards,
+    which the class may refuse, and those in slots are lost.
     """
     if not issubclass(kind, BaseException) or not kind.__flags__ & raw_exceptions.HEAP_TYPE:
         return False
@@ -251,7 +251,7 @@ def _is_plain_exception(kind: type) -> bool:
 
 
 def _reduce_exception(pickler: Begins, exc: BaseException) -> Any:
-    """Return an exception as its class, ``args``, attributes and slots."""
+    """Reduce an exception to its class, ``args``, attributes and slots."""
     cls, args = type(exc), raw_exceptions.args_of(exc)
     if isinstance(cls.__new__, types.FunctionType):
         try:
@@ -286,7 +286,7 @@ def _keywords_of(made: Any) -> dict[str, Any]:
     for attribute, keyword in _KEYWORDS.items():
         try:
             value = getattr(made, attribute)
-        except Exception:  # not in this Python; or evaluated only now, when a name is missing
+        except Exception:  # not in this Python, or evaluated lazily with a name missing
             continue
         if keyword == "default":
             if type(value).__name__ != "NoDefaultType":
@@ -310,16 +310,16 @@ def _reduce_parameter_part(pickler: Begins, made: Any) -> Any:
     return type(made), (made.__origin__,)
 
 
-# --- what works within one process only
+# --- objects that work within one process only
 
 
 def is_single_dispatch(fn: types.FunctionType) -> bool:
-    """Say whether `functools.singledispatch` made ``fn``."""
+    """Return whether `functools.singledispatch` made ``fn``."""
     return fn.__code__ is _SINGLE_DISPATCH
 
 
 def reduce_single_dispatch(fn: Any) -> Any:
-    """Return a `functools.singledispatch` function as its implementations."""
+    """Reduce a `functools.singledispatch` function to its implementations."""
     registered = [pair for pair in fn.registry.items() if pair[0] is not object]
     own = ("register", "dispatch", "registry", "_clear_cache")
     attributes = {name: value for name, value in vars(fn).items() if name not in own}
@@ -342,12 +342,12 @@ def _reduce_context_var(pickler: Begins, var: contextvars.ContextVar[Any]) -> An
     return rebuild_values.make_context_var, (identity.key_of(var), var.name, value)
 
 
-# The values that variables had when they got their keys.
+# The values of variables when they got their keys.
 _values: dict[int, tuple[Any, ...]] = {}
 
 
 def value_of(var: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
-    """Return the value of ``var`` here, or its default, as a tuple; empty if it has neither."""
+    """Return the value or default of ``var`` as a tuple; empty if it has neither."""
     try:
         return (var.get(),)
     except LookupError:
@@ -369,7 +369,7 @@ def _refuse(pickler: Begins, obj: Any) -> Any:
 
 
 def way_of(kind: type) -> Reducer | None:
-    """Return what reduces objects of a type that is not in `REDUCERS`; None leaves it to pickle."""
+    """Return the reducer for a type that is not in `REDUCERS`, or None."""
     if _is_plain_exception(kind):
         return _reduce_exception
     return _reduce_as_it_says if _may_say_its_name(kind) else None
