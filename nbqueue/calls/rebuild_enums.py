@@ -64,7 +64,7 @@ def make_enum(
             "_break_on_call"
         ):
             type.__delattr__(made, ours)
-    made.__module__ = module  # reset, because the line above changes it
+    made.__module__ = module  # reset: the metaclass may have changed it
     tracked: type = cloudpickle._lookup_class_or_track(tracker, made)
     return tracked
 

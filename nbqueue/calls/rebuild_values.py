@@ -24,7 +24,7 @@ _BUILTIN = (types.BuiltinFunctionType, types.BuiltinMethodType)
 
 
 def make_named(key: str, cls: type, args: tuple[Any, ...]) -> Any:
-    """Return the object with this key, such as a sentinel, or a new one; see `identity`."""
+    """Return the object with this key, or a new one; see `identity`."""
     return identity.find(key, lambda: new_instance(cls, args))
 
 

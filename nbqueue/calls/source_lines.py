@@ -1,4 +1,4 @@
-"""Send source text with code, so that tracebacks on a worker show the user's lines."""
+"""Send source text with code, for tracebacks on a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""File descriptors: how many this process may open, and what to say when there are too few."""
+"""The limit on file descriptors, and errors when it is too low."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ except ImportError:  # not on Windows, which has no such limit
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether ``error``, or what caused it, is a lack of file descriptors."""
+    """Return whether ``error``, or its cause, is a lack of file descriptors."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.EMFILE, errno.ENFILE):
@@ -23,9 +23,9 @@ def ran_out(error: BaseException) -> bool:
 
 
 def unreachable(place: str) -> StoreUnreachable:
-    """The error for a connection to ``place`` for which no descriptor was left.
+    """Return the error for a connection to ``place`` without a free descriptor.
 
-    Imports nothing, as no file can be opened when it is made.
+    Imports nothing, because no file can be opened then.
     """
     limit = "" if resource is None else f" (it may have {_limits()[0]:,})"
     return StoreUnreachable(
@@ -35,9 +35,9 @@ def unreachable(place: str) -> StoreUnreachable:
 
 
 def ensure(needed: int, why: str) -> None:
-    """Raise the soft limit of descriptors to the hard one if ``needed`` is more than it.
+    """Raise the soft limit of descriptors to the hard one if ``needed`` is higher.
 
-    ``why`` says what they are for. Raises `UsageError` if the hard limit is too low.
+    ``why`` explains the need in the error. Raises `UsageError` if the hard limit is too low.
     """
     if resource is None:
         return
@@ -61,7 +61,7 @@ def ensure(needed: int, why: str) -> None:
 
 
 def _limits() -> tuple[float, float]:
-    """The soft and the hard limit, infinite if there is none."""
+    """Return the soft and the hard limit, infinite if there is none."""
     assert resource is not None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     infinite = float("inf")

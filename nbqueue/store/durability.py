@@ -1,4 +1,4 @@
-"""What a store promises about what it acknowledged, and how a client asks for more.
+"""Check what a store guarantees after it acknowledges a write.
 
 See docs/durability.md.
 """
@@ -18,13 +18,13 @@ _QUESTIONS: Final = (
     ("CONFIG", "GET", "appendonly"),
     ("CONFIG", "GET", "appendfsync"),
     ("INFO", "persistence"),
-    # A server that can wait for its disk has nothing to wait for here.
+    # Returns at once if the server supports WAITAOF: nothing was written on this connection.
     ("WAITAOF", "1", "0", "1000"),
 )
 
 
 def check_durability(durability: str | None) -> None:
-    """Raise `UsageError` for a level that there is not, `StoreUnsuitable` for one to come."""
+    """Raise `UsageError` for an unknown level, `StoreUnsuitable` for an unsupported one."""
     if durability not in DURABILITIES:
         raise UsageError(f"durability={durability!r} must be None, 'fsync' or 'replicated'")
     if durability == "replicated":
@@ -36,10 +36,10 @@ def check_durability(durability: str | None) -> None:
 
 
 def ensure_durability(store: Store, durability: str | None) -> None:
-    """Have a store confirm what ``durability`` promises.
+    """Make a store guarantee ``durability``.
 
-    An embedded server is set up for it. Another one has to be: else this raises `StoreUnsuitable`,
-    which says what to change.
+    An embedded server is configured for it. Any other server must already be: otherwise this raises
+    `StoreUnsuitable`, which names the setting to change.
     """
     check_durability(durability)
     if durability is None:
@@ -60,7 +60,7 @@ def ensure_durability(store: Store, durability: str | None) -> None:
 
 def _set_up(store: Store) -> None:
     assert store.directory is not None
-    # First, so that a server which starts meanwhile has it as well.
+    # First, so that a server which starts meanwhile uses it as well.
     embedded_folder.note_fsync_always(embedded_folder.real(store.directory))
     store.ask(("CONFIG", "SET", "appendfsync", "always"))
 
@@ -76,7 +76,7 @@ def _refusal(store: Store, has_file: str | None, policy: str | None, waited: Any
     version = ".".join(map(str, store.server_version))
     if policy is None:
         said = f"does not say what its appendfsync is, and cannot wait for its disk ({waited})"
-        # Where there is no WAITAOF, only its setting tells.
+        # Without WAITAOF, the guarantee is only visible in the server's settings.
         way = "Grant its user +config|get"
         way += (
             " +waitaof" if store.server_version >= (7, 2, 0) else ", and set appendfsync to always"

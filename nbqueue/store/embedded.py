@@ -1,16 +1,16 @@
-"""The embedded store: a private Redis in a folder, started by whoever needs it first.
+"""The embedded store: a private Redis in a folder, started on demand.
 
-Limits first. It serves one user on one machine: it listens on a unix socket only. Should the
-socket be deleted under a running server, the server must be ended by hand (the error says which
-process). A deleted folder leaves its server running until it is stopped or killed.
+Limitations: it serves one user on one machine, because it listens on a unix socket only. If the
+socket is deleted while the server runs, the server must be ended by hand (the error names the
+process). If the folder is deleted, its server runs on until it is stopped or killed.
 
-How two processes never start two servers on the same data: the folder's ``lock`` file is locked
-by the starter, and the *server inherits the open file*, so the lock is held for exactly as long
-as the server (or a child that still writes its files) lives. No pid is ever trusted: a pid may be
-reused, or belong to another machine that shares the folder. Nothing has to be cleaned up after
-``kill -9`` or a power cut: the kernel lets go of the lock, and the next one who asks starts anew.
+Two processes never start two servers on one folder: the starter locks the folder's ``lock`` file,
+and the *server inherits the open file*, so the lock is held exactly as long as the server (or a
+child that still writes its files) lives. No pid is ever trusted: pids are reused, and may belong to
+another machine that shares the folder. Nothing needs cleaning up after ``kill -9`` or a power cut:
+the kernel releases the lock, and the next caller starts a new server.
 
-A server outlives whoever started it: it is a child of init, in a session of its own.
+A server outlives the process that started it: it is a child of init, in its own session.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from nbqueue.store.server_programs import (
     no_embedded_store_here,
 )
 
-#: How long to wait for a server that does not answer, in seconds.
+# : How long to wait for a server that does not answer, in seconds.
 START_SECONDS = 20.0
-#: How long to wait for a server that answers that it is reading its data, in seconds.
+# : How long to wait for a server that is still loading its data, in seconds.
 LOADING_SECONDS = 600.0
 
 _LOG_BYTES = 1 << 20
@@ -49,8 +49,11 @@ _TOO_NEW = re.compile(r"RDB (?:format )?version", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class EmbeddedStatus:
-    """What :func:`status` found. Without a server, ``product``, ``version`` and ``binary`` are
-    those of the last one, or None if there never was one."""
+    """The result of :func:`status`.
+
+    Without a running server, ``product``, ``version`` and ``binary`` are those of the last one, or
+    None if there never was one.
+    """
 
     running: bool
     pid: int | None
@@ -63,27 +66,27 @@ class EmbeddedStatus:
 
 
 class _Ended(StoreUnreachable):
-    """A server was up, but gone before its starter could talk to it: stopped or killed."""
+    """A server ran, but was stopped or killed before it could be used."""
 
 
 class _State(Enum):
     READY = auto()
     LOADING = auto()
-    SILENT = auto()  # it takes connections, but does not answer (in time)
+    SILENT = auto()  # it accepts connections, but does not answer in time
     ABSENT = auto()
 
 
 def ensure_server(directory: str | os.PathLike[str], *, timeout: float = START_SECONDS) -> Path:
-    """Return the path of the socket of the server of ``directory``, started if need be.
+    """Start the server of ``directory`` if needed, and return its socket's path.
 
-    The folder is made if it is missing, with mode 0700. If a server answers, this costs one
-    connection and no lock. Several callers at once, in any processes, end up with one server.
-    ``timeout`` (seconds) is for a server that does not answer at all; one that is reading its
-    data is waited for, up to ten minutes.
+    The folder is created with mode 0700 if it is missing. A running server costs one connection and
+    no lock. Concurrent callers, in any processes, get one and the same server. ``timeout``
+    (seconds) applies to a server that does not answer at all; a server that is loading its data has
+    up to ten minutes.
 
-    Raises NoEmbeddedServer if there is no program to start; StoreUnsuitable if the folder is not
-    ours alone, or its data are of a newer Redis than the program; StoreUnreachable if the server
-    does not start (with the end of its log) or does not answer.
+    Raises NoEmbeddedServer if there is no program to start; StoreUnsuitable if other users can
+    access the folder, or its data were written by a newer Redis than the program; StoreUnreachable
+    if the server does not start (with the end of its log) or does not answer.
     """
     if sys.platform == "win32":
         raise no_embedded_store_here("Windows")
@@ -107,16 +110,16 @@ def ensure_server(directory: str | os.PathLike[str], *, timeout: float = START_S
                     if not chances:
                         raise
                 finally:
-                    # Only our copy: the server's keeps the lock.
+                    # Only this process's copy: the server's copy keeps the lock.
                     os.close(lock)
         if not patience.wait(state):
             raise _no_answer(home, path, state)
 
 
 def stop_server(directory: str | os.PathLike[str], *, timeout: float = 30.0) -> bool:
-    """Stop the server of ``directory`` in order, and wait until its process has let go of the data.
+    """Stop the server of ``directory`` and wait until its process has ended.
 
-    Returns whether there was one. The data stay; the next :func:`ensure_server` starts again.
+    Returns whether there was one. The data stay; the next :func:`ensure_server` starts it again.
     Raises StoreUnreachable if it has not stopped after ``timeout`` seconds.
     """
     home = embedded_folder.real(directory)
@@ -136,18 +139,19 @@ def stop_server(directory: str | os.PathLike[str], *, timeout: float = 30.0) -> 
         elif state is not _State.SILENT:
             pid = _info(path).get("process_id")
             if stopped is not None and pid not in (stopped, None):
-                return True  # somebody needed it again meanwhile, and that one is not ours to stop
+                # another process has started a new server meanwhile, which is left running
+                return True
             stopped = pid or stopped or "unknown"
             try:
                 _converse(path, "SHUTDOWN", seconds=timeout)
             except OSError:
-                pass  # it does not answer, it goes; and if it refuses, we ask again
+                pass  # no answer: it is stopping; after a refusal, try again
         if not patience.wait(_State.SILENT):
             raise _no_answer(home, path, state)
 
 
 def status(directory: str | os.PathLike[str]) -> EmbeddedStatus:
-    """Look at the embedded store in ``directory``. Starts nothing, and makes no folder."""
+    """Return the state of the embedded store in ``directory``. Changes nothing."""
     home = embedded_folder.real(directory)
     path = embedded_folder.socket_path(home)
     state = _State.ABSENT if sys.platform == "win32" else _probe(path)
@@ -169,7 +173,7 @@ def status(directory: str | os.PathLike[str]) -> EmbeddedStatus:
 
 
 class _Patience:
-    """How long to go on, and how often to look. It looks often at first: a start is quick."""
+    """Timing of repeated checks, frequent at first, because a start is quick."""
 
     def __init__(self, seconds: float) -> None:
         now = time.monotonic()
@@ -178,7 +182,7 @@ class _Patience:
         self._step = 0.001
 
     def wait(self, state: _State) -> bool:
-        """Wait a little. False if, in this state, the time is up."""
+        """Wait a little. Returns False if the time for this state is over."""
         limit = self._loading_limit if state is _State.LOADING else self._limit
         if time.monotonic() >= limit:
             return False
@@ -187,7 +191,7 @@ class _Patience:
         return True
 
 
-# --- Starting: only under the lock --------------------------------------------------------------
+# --- Starting a server: only under the lock ------------------------------------------------------
 
 
 def _start(home: Path, path: Path, lock: int, patience: _Patience) -> None:
@@ -197,8 +201,8 @@ def _start(home: Path, path: Path, lock: int, patience: _Patience) -> None:
     log = home / embedded_folder.LOG
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(log.with_suffix(".log.old"))
-    # With the append-only file on, a server that has only a snapshot would ignore it and start
-    # empty; so it reads the snapshot first, and begins its append-only file after that.
+    # With the append-only file enabled, a server that has only a snapshot would ignore it and start
+    # empty. So it loads the snapshot first, and enables the append-only file after that.
     adopt = embedded_folder.has_only_snapshot(home)
     read_end, write_end = os.pipe()
     try:
@@ -226,11 +230,11 @@ def _start(home: Path, path: Path, lock: int, patience: _Patience) -> None:
     try:
         embedded_folder.write_record(home, path, program, _info(path).get("process_id"))
     except OSError:
-        pass  # a full disk, say: the server runs, and the record only serves messages
+        pass  # a full disk, for example: the server runs, and the record is only used in messages
 
 
 def _require_readable(home: Path, program: ServerProgram, record: dict[str, object]) -> None:
-    """Refuse a program that would not see the data that are there, and start with none."""
+    """Refuse a program that cannot read the existing data and would start empty."""
     if program.keeps_append_only_directory or not embedded_folder.has_append_only_directory(home):
         return
     raise StoreUnsuitable(
@@ -241,18 +245,18 @@ def _require_readable(home: Path, program: ServerProgram, record: dict[str, obje
 
 def _command(home: Path, path: Path, program: ServerProgram, *, append_only: bool) -> list[str]:
     settings = {
-        "port": "0",  # no TCP: the folder's mode is what keeps other users out
+        "port": "0",  # no TCP: the folder's mode keeps other users out
         "unixsocket": str(path),
         "unixsocketperm": "700",
         "dir": str(home),
         "daemonize": "no",
-        "logfile": "",  # to its output, which is our log file
+        "logfile": "",  # to its output, which is the log file
         "appendonly": "yes" if append_only else "no",
         "appendfsync": "always" if embedded_folder.is_fsync_always(home) else "everysec",
         "save": "",
         "maxmemory-policy": "noeviction",
-        # Small tasks as one piece of memory (all versions know this name): by default a message of
-        # more than 64 bytes makes it a table of seven, which takes half as much again.
+        # Stores small tasks in one piece (all versions know this name). By default a message of
+        # more than 64 bytes turns the hash into a table, which takes half as much memory again.
         "hash-max-ziplist-value": "1024",
     }
     command = [str(program.path)]
@@ -264,9 +268,9 @@ def _command(home: Path, path: Path, program: ServerProgram, *, append_only: boo
 def _launch(command: list[str], output: int, home: Path, keep_open: tuple[int, ...]) -> None:
     """Run ``command`` in the background, as a child of init.
 
-    The shell between us ends at once, so that the server becomes nobody's zombie, and Python does
-    not wait for it or complain about it. It shares no descriptor with us but its log and
-    ``keep_open``, and a session of its own keeps the terminal's and the kernel's signals from it.
+    The intermediate shell ends at once, so that the server becomes no zombie and Python neither
+    waits for it nor warns about it. It inherits no descriptors but its log and ``keep_open``, and
+    its own session shields it from the signals of the terminal and the kernel.
     """
     shell = subprocess.Popen(
         ["/bin/sh", "-c", '"$@" &', "sh", *command],
@@ -282,7 +286,7 @@ def _launch(command: list[str], output: int, home: Path, keep_open: tuple[int, .
 
 
 def _has_ended(read_end: int) -> bool:
-    # The server holds the other end of this pipe, and nothing is ever written to it.
+    # The server holds the other end of this pipe and never writes to it.
     try:
         return os.read(read_end, 1) == b""
     except BlockingIOError:
@@ -296,7 +300,7 @@ def _tail(log: Path, begin: int) -> str:
     return "\n".join(text.strip().splitlines()[-12:])
 
 
-# --- What to say when it does not work ----------------------------------------------------------
+# --- Error messages -----------------------------------------------------------------------------
 
 
 def _failed_to_start(
@@ -307,7 +311,7 @@ def _failed_to_start(
             f"the data in {home} were written by {_writer(record, 'a newer server')}, and "
             f"{program} cannot read them. {_newer_program(home)}. Its log ends:\n{tail}"
         )
-    # The message is the same: whoever gets to read it has seen this happen time after time.
+    # Both have the same message: it is only shown after several tries.
     kind = _Ended if _WAS_UP in tail else StoreUnreachable
     return kind(
         f"the embedded server {program} did not start on {home}. Its log, "
@@ -353,17 +357,17 @@ def _probe(path: Path) -> _State:
     except (FileNotFoundError, ConnectionRefusedError):
         return _State.ABSENT
     except ConnectionError:
-        return _State.ABSENT  # it went while we asked
+        return _State.ABSENT  # it stopped during the check
     except OSError:
         return _State.SILENT  # timed out, or its queue of connections is full
     if replies[0].startswith(b"-LOADING"):
         return _State.LOADING
-    # Whatever else it says, even that it is busy or wants a password: it is there.
+    # Any other answer, even "busy" or "no password", shows that it runs.
     return _State.READY
 
 
 def _info(path: Path) -> dict[str, str]:
-    """``INFO server``; empty if it cannot be had."""
+    """Return ``INFO server``, or an empty dict if it is not available."""
     try:
         text = _converse(path, "INFO server")[0].decode(errors="replace")
     except OSError:
@@ -372,10 +376,10 @@ def _info(path: Path) -> dict[str, str]:
 
 
 def _converse(path: Path, *commands: str, seconds: float = _ANSWER_SECONDS) -> list[bytes]:
-    """Send commands over a connection of their own, and return the replies.
+    """Send commands over a new connection, and return the replies.
 
-    A dozen lines instead of redis-py, whose import costs more than starting a server. Raises
-    OSError; a connection that is closed without a reply is a ConnectionResetError.
+    Avoids redis-py, whose import costs more than starting a server. Raises OSError; a connection
+    that is closed without a reply raises ConnectionResetError.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)

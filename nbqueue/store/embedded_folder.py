@@ -1,6 +1,6 @@
-"""The folder of an embedded store: whose it is, its lock, where its socket lies, its record.
+"""The folder of an embedded store: permissions, lock, socket path, record.
 
-Nothing here talks to a server.
+Nothing here connects to a server.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _FSYNC = "fsync-always"
 _RECORD = "server.json"
 _SOCKET = "redis.sock"
 
-# Linux has room for 108 bytes, macOS for 104, both with a NUL at the end; Redis 6.2 cuts off one
-# more, and without a word. A little below all of them is safe everywhere.
+# Linux has room for 108 bytes, macOS for 104, both with a NUL at the end; Redis 6.2 silently
+# truncates one more. A little below all of them is safe everywhere.
 _LONGEST_SOCKET_PATH = 100
 _SHORT_BASE = Path("/tmp")
 
 
 def real(directory: str | os.PathLike[str]) -> Path:
-    """The folder's one true path."""
+    """Return the canonical path of the folder."""
     # Two names of one folder must lead to one socket.
     return Path(os.path.realpath(Path(directory).expanduser()))
 
@@ -55,7 +55,7 @@ def claim(home: Path) -> None:
         return
     marks = (_LOCK, _RECORD, APPEND_ONLY_FILE, APPEND_ONLY_DIRECTORY)
     if any(home.iterdir()) and not any((home / mark).exists() for mark in marks):
-        # Somebody's home or project: shutting others out of it is not ours to do.
+        # It may be someone's home or project: do not change its permissions.
         raise StoreUnsuitable(
             f"{home} is open to other users and holds files that are not the embedded store's. "
             f"Give the store a folder of its own, such as {home / 'nbqueue-store'}"
@@ -82,11 +82,11 @@ def _shut(folder: Path) -> None:
 
 
 def socket_path(home: Path, *, make: bool = False) -> Path:
-    """The socket of ``home``: in it, or in a private folder under /tmp if that is too long.
+    """Return the socket of ``home``, or one in a private folder under /tmp.
 
-    Every process has to come to the same answer, so it depends on nothing but ``home``: neither
-    on TMPDIR nor on XDG_RUNTIME_DIR, which cron, ssh and batch systems set differently, and which
-    may vanish with the session that the server outlives.
+    The latter if the path is too long. Every process must get the same answer, so it depends on
+    ``home`` alone and not on TMPDIR or XDG_RUNTIME_DIR: cron, ssh and batch systems set them
+    differently, and they may vanish with the session while the server lives on.
     """
     path = home / _SOCKET
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH or sys.platform == "win32":
@@ -96,7 +96,7 @@ def socket_path(home: Path, *, make: bool = False) -> Path:
     try:
         if make:
             folder.mkdir(mode=0o700, exist_ok=True)
-        # Not stat: a link that somebody else planted here would lead to a folder of theirs.
+        # Not stat: a link planted by another user would lead to a folder of theirs.
         found = folder.lstat()
     except FileNotFoundError:
         pass
@@ -115,10 +115,10 @@ def socket_path(home: Path, *, make: bool = False) -> Path:
 
 
 def try_lock(home: Path) -> int | None:
-    """Lock the folder and return the open file, or None while a server or a starter has it."""
+    """Lock the folder and return the open file, or None if it is locked."""
     import fcntl
 
-    # The file is never deleted: whoever did so would let two processes lock two files.
+    # The file is never deleted, because two processes could then lock two files.
     handle = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         # flock, not lockf: it belongs to the open file, which a child process inherits.
@@ -136,12 +136,15 @@ def try_lock(home: Path) -> int | None:
 
 
 def is_fsync_always(home: Path) -> bool:
-    """Whether a client asked that each write is on disk before it is answered."""
+    """Return whether each write must be on disk before it is acknowledged."""
     return (home / _FSYNC).exists()
 
 
 def note_fsync_always(home: Path) -> None:
-    """Note that each write is to be on disk before it is answered, after restarts too."""
+    """Record that each write must be on disk before it is acknowledged.
+
+    It also applies after restarts.
+    """
     (home / _FSYNC).write_text(
         "The server of this folder syncs each write to disk (appendfsync always), because a client "
         "connected with durability='fsync'.\nTo end that: nbqueue store stop, then delete this "
@@ -151,7 +154,7 @@ def note_fsync_always(home: Path) -> None:
 
 
 def read_record(home: Path) -> dict[str, Any]:
-    """What the last starter wrote down; empty if there is nothing that can be read."""
+    """Return the record of the last start; empty if it cannot be read."""
     try:
         record = json.loads((home / _RECORD).read_text("utf-8"))
     except (OSError, ValueError):
@@ -160,7 +163,7 @@ def read_record(home: Path) -> dict[str, Any]:
 
 
 def write_record(home: Path, path: Path, program: ServerProgram, pid: str | None) -> None:
-    """Write down which program runs on the data, for messages and for the next choice of one."""
+    """Record the program that runs on the data, for messages and the next start."""
     record = {
         "directory": str(home),
         "socket": str(path),
@@ -176,7 +179,7 @@ def write_record(home: Path, path: Path, program: ServerProgram, pid: str | None
 
 
 def data_bytes(home: Path) -> int:
-    """How many bytes the data of ``home`` take on disk; 0 if there are none."""
+    """Return the size of the data of ``home`` on disk, in bytes."""
     files = [home / APPEND_ONLY_FILE, home / SNAPSHOT]
     try:
         files.extend((home / APPEND_ONLY_DIRECTORY).iterdir())
@@ -186,12 +189,12 @@ def data_bytes(home: Path) -> int:
 
 
 def has_append_only_directory(home: Path) -> bool:
-    """Whether a Redis from 7.0 on has written an append-only file here."""
+    """Return whether a Redis from 7.0 on has written an append-only file here."""
     return any((home / APPEND_ONLY_DIRECTORY).glob("*"))
 
 
 def has_only_snapshot(home: Path) -> bool:
-    """Whether the only data here are a snapshot, such as somebody copied from another Redis."""
+    """Return whether the only data are a snapshot, for example copied from another Redis."""
     return (
         (home / SNAPSHOT).exists()
         and not (home / APPEND_ONLY_FILE).exists()
@@ -203,4 +206,4 @@ def _size(file: Path) -> int:
     try:
         return file.stat().st_size
     except OSError:
-        return 0  # a rewrite has just replaced it
+        return 0  # a rewrite has just replaced the file

@@ -1,8 +1,8 @@
-"""The rights that a user of the store needs, how they are tried, and what is said of a missing one.
+"""Check a user's permissions in the store, and describe missing ones.
 
-Commands are tried by queueing them in a transaction that is then discarded: a server refuses what a
-user may not do when it is queued, and nothing of it runs. All of this is part of the first round
-trip. So where transactions are refused the commands run: on a key that is deleted at the end.
+Commands are tested by queueing them in a transaction that is then discarded: a server refuses a
+command without permission when it is queued, and none of them runs. This is part of the first round
+trip, so where transactions are refused the commands do run: on a key that is deleted at the end.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ COMMANDS: Final = (
     "+@all -@admin -@dangerous +info +client|setname +client|id +client|tracking +client|caching"
 )
 _RESET: Final = "resetchannels"
-"""Redis 6.2 makes users with all channels, and refuses a pattern that is added to these."""
+"""Redis 6.2 gives users all channels, and refuses a pattern that is added to these."""
 RULES: Final = " ".join((*KEYS, _RESET, *CHANNELS, COMMANDS))
-"""What ``ACL SETUSER`` has to grant, so that everything works."""
+"""The ``ACL SETUSER`` rules that grant everything nbqueue needs."""
 
 _KEY = "nbqueue:{default}:rights"
 
-# A word is a command without arguments but for a key and values; others are written out.
+# A single word is a command that takes a key and values; others are written out.
 _SCRIPTS: Final = """
 DECRBY k 1|DEL k|EXISTS k|EXPIREAT k 1|GET k|HDEL k f|HEXISTS k f|HGET k f|HKEYS k
 HMGET k f|HSET k f v|HSETNX k f v|HSTRLEN k f|INCRBY k 1|LINDEX k 0|LLEN k|LPOP k|LPUSH k v
@@ -44,10 +44,9 @@ _PROBED_CHANNELS: Final = ("asynq:cancel", "nbqueue:{default}:wake")
 
 
 class MissingRights(NamedTuple):
-    """Which rights a user lacks: names of commands, patterns of keys and of channels.
+    """The missing permissions of a user: commands, key patterns and channel patterns.
 
-    ``for_channels`` are the commands that nothing needs but channels, without which all works by
-    asking.
+    ``for_channels`` are commands that only channels need, without which nbqueue polls.
     """
 
     commands: Sequence[str] = ()
@@ -62,19 +61,19 @@ def _parsed(text: str) -> list[tuple[str, ...]]:
 
 
 def probes(*, is_worker: bool) -> list[tuple[str, ...]]:
-    """The commands to try, in order; `missing` reads their replies."""
+    """Return the commands to test, in order; `missing` reads their replies."""
     found = [("MULTI",), *_parsed(_SCRIPTS), *_parsed(_OTHERS)]
     if is_worker:
         found += _parsed(_OF_WORKERS)
     found += [("EXISTS", key) for key in _PROBED_KEYS]
     found += [("PUBLISH", channel, "") for channel in _PROBED_CHANNELS]
-    # Where it does run, nothing more can be asked after it.
+    # If it is executed, the connection accepts no further tests.
     found += [("DEL", _KEY), *(("SUBSCRIBE", channel) for channel in _PROBED_CHANNELS)]
     return [*found, ("DISCARD",)]
 
 
 def missing(tried: Sequence[tuple[str, ...]], replies: Sequence[Any]) -> MissingRights:
-    """What these replies to `probes` say."""
+    """Read the replies to `probes`."""
     refused = [
         (words, str(reply))
         for words, reply in zip(tried, replies, strict=True)
@@ -106,7 +105,7 @@ def _shown(words: tuple[str, ...]) -> str:
 
 def _missing_keys(refused: set[str]) -> list[str]:
     names, of_asynq, of_nbqueue = (key in refused for key in _PROBED_KEYS)
-    # Of a user that may see no key of this queue, others may be meant, which are not known here.
+    # A user without any key of this queue may be meant for other queues, which are unknown here.
     is_of_other_queues = of_asynq and of_nbqueue and not names
     found = []
     if names or (of_asynq and not is_of_other_queues):
@@ -122,7 +121,7 @@ def _is_command(text: str) -> bool:
 
 
 def refusal(url: StoreURL, lacks: MissingRights) -> str:
-    """What is missing, and the line that gives it."""
+    """Return what is missing, and the ACL rule that grants it."""
     parts = []
     if lacks.commands:
         parts.append(f"the commands {', '.join(lacks.commands)}")
@@ -137,7 +136,7 @@ def refusal(url: StoreURL, lacks: MissingRights) -> str:
 
 
 def refused_queues(url: StoreURL, queues: Sequence[str]) -> str:
-    """What is said to a worker that may not use the keys of queues that it is to serve."""
+    """Return the error for a worker without access to the keys of its queues."""
     patterns = " ".join(f"~asynq:{{{name}}}:* ~nbqueue:{{{name}}}:*" for name in queues)
     return (
         f"{_user(url)} may not use the keys of the queues {', '.join(map(repr, queues))}, which "
@@ -147,7 +146,7 @@ def refused_queues(url: StoreURL, queues: Sequence[str]) -> str:
 
 
 def refused_channel(channel: str, text: str) -> MissingRights:
-    """What a server's refusal ``text`` of a subscription to ``channel`` says."""
+    """Return the message for a refused subscription to ``channel``."""
     if _is_command(text):
         return MissingRights(for_channels=["SUBSCRIBE"])
     return MissingRights(
@@ -156,7 +155,7 @@ def refused_channel(channel: str, text: str) -> MissingRights:
 
 
 def slower(url: StoreURL, lacks: MissingRights) -> str:
-    """What a user is warned of who may not use some channels, or the commands for them."""
+    """Return the warning for a user without some channels or channel commands."""
     parts, follows = [], []
     if lacks.channels:
         parts.append(f"use the channels {' '.join(lacks.channels)}")
@@ -174,13 +173,13 @@ def slower(url: StoreURL, lacks: MissingRights) -> str:
 
 
 def missing_right(url: StoreURL, text: str) -> str:
-    """What a server's refusal ``text`` for want of a right means for the user."""
+    """Explain a server's refusal ``text`` about a missing permission."""
     line = _line(url, with_keys=is_about_keys(text))
     return f"the store's user lacks a right: {text}. This suffices: {line} (see docs/store.md)"
 
 
 def is_about_keys(text: str) -> bool:
-    """Whether a server's refusal ``text`` for want of a right is because of a key."""
+    """Return whether a server's refusal ``text`` is about a key."""
     return " key" in text and not _is_command(text)
 
 
@@ -193,6 +192,6 @@ def _user(url: StoreURL) -> str:
 
 
 def _line(url: StoreURL, *, with_keys: bool) -> str:
-    # A pattern of keys that is added to all keys is refused.
+    # A key pattern that is added to "all keys" is refused.
     rules = RULES if with_keys else RULES.removeprefix(" ".join(KEYS) + " ")
     return f"ACL SETUSER {_name(url)} {rules}"

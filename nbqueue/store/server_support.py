@@ -1,4 +1,4 @@
-"""What a running server lacks, and which limits follow from that."""
+"""Report missing features of a running server, and their consequences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NEARLY_FULL = 0.9
 
 
 def lacks_of(store: Store) -> list[str]:
-    """What the server of ``store`` lacks, a sentence each; nothing if it has all of use."""
+    """Return a sentence for each feature that the server of ``store`` lacks."""
     persistence, memory, *configs = store.ask(*_QUESTIONS)
     settings: dict[str, str] = {}
     for answer in configs:
@@ -70,7 +70,7 @@ def _memory(info: Mapping[str, str]) -> list[str]:
     used, most = (info.get(name, "") for name in ("used_memory", "maxmemory"))
     if not (used.isdecimal() and most.isdecimal()) or int(used) < _NEARLY_FULL * int(most):
         return []
-    if int(most) == 0:  # which is no limit
+    if int(most) == 0:  # 0 means no limit
         return []
     return [
         f"memory: it uses {format_size(int(used))} of the {format_size(int(most))} that its "
@@ -92,6 +92,9 @@ def _versions(store: Store) -> list[str]:
 
 
 def describe(store: Store) -> list[tuple[str, str]]:
-    """What the server lacks, as rows of names and values; the first names it."""
+    """Return rows of names and values about missing features.
+
+    The first row names the server.
+    """
     lacks = lacks_of(store)
     return [("lacks" if i == 0 else "", each) for i, each in enumerate(lacks or ["nothing"])]

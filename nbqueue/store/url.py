@@ -1,6 +1,6 @@
-"""Where the store is, as a URL: reading one, writing one without its password, the default one.
+"""Store URLs: parse them, show them without passwords, find the default one.
 
-Nothing here opens a connection or makes a folder; only :func:`default_url` looks at the disk, to
+Nothing here opens a connection or creates a folder. Only :func:`default_url` reads the disk, to
 find the project that a folder belongs to.
 """
 
@@ -20,7 +20,7 @@ import platformdirs
 from nbqueue.errors import InvalidURL
 from nbqueue.printable import shown
 
-#: The environment variable that names the store where no URL is given.
+# : The environment variable with the default store URL.
 URL_VARIABLE = "NBQUEUE_URL"
 
 _FORMS = {
@@ -49,23 +49,23 @@ _OPTIONS = {
 }
 _CERT_REQS = ("none", "optional", "required")
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-# A name in the sense of DNS, somewhat widened: Docker and Kubernetes people use underscores.
+# A DNS name, plus underscores, which Docker and Kubernetes names have.
 _HOST_NAME = re.compile(r"[^\s\x00-\x20\"#%<>?@\[\\\]^`{|}:,/]+")
 _STORE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HIDDEN = "***"
-# Said before the parts behind it are looked at, so that no message quotes the half of a password
-# that then looks like a port, a database or an option.
+# Checked before the parts after the host, so that no message quotes the half of a password that
+# looks like a port, a database or an option.
 _STRAY_AT = "there is a @ after the host (is a sign in the password not %-encoded?)"
 
 
 @dataclass(frozen=True, repr=False)
 class StoreURL:
-    """A store URL, taken apart. Its ``str`` and ``repr`` never show a password.
+    """A parsed store URL. Its ``str`` and ``repr`` never show a password.
 
     ``hosts`` is empty for ``unix`` and ``embedded``; ``path`` is the socket of a ``unix`` URL and
-    the directory of an ``embedded`` one, always absolute, and None for the others. ``tls`` is
-    empty but for ``rediss``.
+    the directory of an ``embedded`` one, always absolute, and None for the others. ``tls`` is empty
+    except for ``rediss``.
     """
 
     scheme: str
@@ -86,9 +86,9 @@ class StoreURL:
 
     @property
     def text(self) -> str:
-        """The whole URL, *with* its passwords, such that ``parse_url(url.text) == url``.
+        """The complete URL, *with* its passwords: ``parse_url(url.text) == url``.
 
-        For handing to another process; never for showing.
+        For passing to another process; never for showing.
         """
         return self._write(lambda secret: quote(secret, safe=""))
 
@@ -125,10 +125,10 @@ class StoreURL:
 
 
 def parse_url(text: str) -> StoreURL:
-    """Read a store URL.
+    """Parse a store URL.
 
-    User, password, master and paths may be percent-encoded; a password with ``@``, ``/``, ``?``
-    or ``%`` must be. The port is 6379 if none is given (26379 for Sentinel), the database 0.
+    User, password, master and paths may be percent-encoded; a password with ``@``, ``/``, ``?`` or
+    ``%`` must be. The default port is 6379 (26379 for Sentinel), the default database 0.
 
     >>> parse_url("redis://:secret@cache.example/3")
     StoreURL('redis://:***@cache.example:6379/3')
@@ -158,11 +158,11 @@ def parse_url(text: str) -> StoreURL:
 def default_url(
     cwd: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None
 ) -> StoreURL:
-    """The store of somebody who named none.
+    """Return the store to use if none is given.
 
     That is ``NBQUEUE_URL`` if it is set and not empty, else the embedded store of the project
-    around ``cwd`` (the current folder if None): the nearest folder upwards that holds a ``.git``
-    or a ``pyproject.toml``, else ``cwd`` itself. Raises InvalidURL if the variable is no URL.
+    around ``cwd`` (the current folder if None): the nearest parent folder with a ``.git`` or a
+    ``pyproject.toml``, else ``cwd`` itself. Raises InvalidURL if the variable is not a URL.
     """
     given = (os.environ if environ is None else environ).get(URL_VARIABLE, "").strip()
     if given:
@@ -172,15 +172,15 @@ def default_url(
             raise InvalidURL(f"the environment variable {URL_VARIABLE}: {error}") from None
     project = _project(Path(os.path.realpath(Path.cwd() if cwd is None else cwd)))
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", project.name).strip("-.")[:40] or "root"
-    # The name is for people; the hash is what keeps two projects called "analysis" apart.
+    # The name is for people; the hash distinguishes two projects called "analysis".
     digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:10]
     return StoreURL("embedded", path=_named_store(f"{readable}-{digest}"))
 
 
 def redact(text: str) -> str:
-    """Hide what may be a password in text that need not be a URL at all.
+    """Hide possible passwords in text that may not be a valid URL.
 
-    It rather hides too much: a password may itself contain signs that end a URL's parts.
+    It may hide too much: a password may contain characters that end a part of a URL.
     """
     text = re.sub(r":(?!//)(.*)@", f":{_HIDDEN}@", text, flags=re.DOTALL)
     text = re.sub(r"://[^:@/]*@", f"://{_HIDDEN}@", text)
@@ -188,17 +188,17 @@ def redact(text: str) -> str:
 
 
 def _hide_unless_known(option: re.Match[str]) -> str:
-    # Not "hide what is called a password": somebody may have mistyped the name.
+    # Shows known options only: the name of a password option may be mistyped.
     known = option[2] == "db" or option[2] in _TLS_OPTIONS
     return option[0] if known else option[1] + _HIDDEN
 
 
 class _Reason(Exception):
-    """Why some text is no store URL. Never holds a password."""
+    """Why a text is not a store URL. Never contains a password."""
 
 
 class _Reader:
-    """Takes one URL apart, what stands after ``://``."""
+    """Parses the part of a URL after ``://``."""
 
     def __init__(self, scheme: str, rest: str) -> None:
         self.scheme = scheme
@@ -263,7 +263,7 @@ class _Reader:
         if path and option is not None:
             raise _Reason("the database is given twice, in the path and as an option")
         text = path or option or "0"
-        # isdigit alone would let the digits of other scripts pass.
+        # isdigit alone would accept the digits of other scripts.
         if not (text.isascii() and text.isdigit() and len(text) < 10):
             raise _Reason(f"the database {shown(text)} is not a number from 0 on")
         return int(text)

@@ -34,7 +34,7 @@ LARGE_CAPTURE: Final = 1_000_000
 _MOST_OBJECTS: Final = 10_000
 _MOST_DEPTH: Final = 20
 _MOST_COUNTED: Final = 64_000_000
-"""Maximum size of small parts that are counted, in bytes; counting takes about a second."""
+"""Maximum size of small parts that are counted, in bytes; it bounds the time."""
 _SMALL_PART: Final = 65_536
 
 _PACKAGE = __name__.partition(".")[0]
@@ -314,7 +314,7 @@ class _Counter:
 
 
 def _measure(value: object) -> tuple[int, bool]:
-    """Return the size of a pickle of ``value``, and whether it is larger than that."""
+    """Return the size of a pickle of ``value``, and whether that is a minimum."""
     if isinstance(value, bytes | bytearray | str):
         return len(value), False
     counter = _Counter()

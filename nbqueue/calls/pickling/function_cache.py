@@ -31,7 +31,7 @@ _MISSING: Final = object()
 
 
 class _Function(NamedTuple):
-    """A function by value, the globals that it uses, and its parts when it was pickled."""
+    """A function by value, its globals, and its parts when it was pickled."""
 
     fn: Any
     names: tuple[str, ...]

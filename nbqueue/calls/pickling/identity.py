@@ -20,7 +20,7 @@ _own: set[str] = set()
 
 
 def key_of(obj: object) -> str:
-    """Return the key of ``obj``, a new one if it has none. Keeps ``obj`` alive."""
+    """Return the key of ``obj``, creating one if needed. Keeps ``obj`` alive."""
     with _lock:
         return _keys.get(id(obj)) or new_key(obj)
 

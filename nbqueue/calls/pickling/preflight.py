@@ -87,7 +87,7 @@ def _explain(
 
 
 def sentence(obj: object, subject: str, found: Sequence[object_parts.Step]) -> tuple[str, bool]:
-    """Join the steps; also return whether the text ends with a noun for the cause."""
+    """Join the steps; also return whether the text ends with a noun."""
     text, is_subject, names_value = subject, True, object_parts.is_code(obj)
     if names_value and subject != object_parts.noun(
         obj

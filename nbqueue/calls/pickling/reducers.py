@@ -118,7 +118,7 @@ def _may_say_its_name(kind: type) -> bool:
 
 
 def _reduce_as_it_says(pickler: Begins, obj: Any) -> Any:
-    """Reduce ``obj`` by its own method; by value if that is a name no worker knows."""
+    """Reduce ``obj`` by its own method; by value if no worker knows its name."""
     kind = type(obj)
     if kind in cloudpickle.Pickler._dispatch_table:
         return NotImplemented
@@ -347,7 +347,7 @@ _values: dict[int, tuple[Any, ...]] = {}
 
 
 def value_of(var: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
-    """Return the value or default of ``var`` as a tuple; empty if it has neither."""
+    """Return the value or default of ``var`` as a tuple, or an empty one."""
     try:
         return (var.get(),)
     except LookupError:

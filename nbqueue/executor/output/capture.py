@@ -1,8 +1,8 @@
-"""What a task prints, logs, warns of and shows, taken from wherever it says it.
+"""Capture what a task prints, logs, warns of and displays.
 
-Only for the process of an executor: `install` changes ``sys.stdout`` and its like. What is said
-outside of any task goes to the worker's log, as does what child processes and libraries in C write
-to the file descriptors. A task that says nothing pays nothing.
+Only for executor processes: `install` changes ``sys.stdout`` and its like. Text from outside any
+task goes to the worker's log, and so does what child processes and C libraries write to the file
+descriptors. A task without output costs nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nbqueue.executor.output.task_reports import STARTED_BY, on_begin, running_t
 
 
 class TaskStream(io.TextIOBase):
-    """``sys.stdout`` or ``sys.stderr``: finds the task that writes."""
+    """``sys.stdout`` or ``sys.stderr``, which finds the task that writes."""
 
     def __init__(self, kind: int, original: TextIO) -> None:
         super().__init__()
@@ -65,10 +65,10 @@ class TaskStream(io.TextIOBase):
         return True
 
     def close(self) -> None:
-        """Nobody closes it: the next task needs it."""
+        """Do nothing: the next task needs the stream."""
 
     def reconfigure(self, **settings: Any) -> None:
-        """What is captured is always UTF-8."""
+        """Do nothing: captured text is always UTF-8."""
 
     @property
     def buffer(self) -> _Bytes:
@@ -113,14 +113,14 @@ class _Bytes(io.RawIOBase):
         return self._stream.fileno()
 
     def close(self) -> None:
-        """As `TaskStream.close`."""
+        """Do nothing, like `TaskStream.close`."""
 
 
 class _Records(logging.Handler):
-    """Stands in for ``logging.lastResort``: what is logged where no handler was configured.
+    """Replaces ``logging.lastResort``, for tasks that configure no handler.
 
-    Handlers that the task configures write to the captured streams by themselves, and then this
-    one is not asked: nothing is there twice.
+    Handlers that a task configures write to the captured streams on their own, and this one is then
+    not used: no record is captured twice.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -131,7 +131,7 @@ class _Records(logging.Handler):
 
 
 def install() -> None:
-    """Capture from now on."""
+    """Start capturing."""
     sys.stdout = TaskStream(pipe.STDOUT, sys.stdout)
     sys.stderr = TaskStream(pipe.STDERR, sys.stderr)
     _take_records()
@@ -139,7 +139,7 @@ def install() -> None:
     _mark_threads()
     displays.add_builtin()
     if os.environ.get("MPLBACKEND", "module://").startswith("module://"):
-        # A notebook's own backend, inherited from its kernel, needs that kernel.
+        # A notebook's backend, inherited from its kernel, needs that kernel.
         os.environ["MPLBACKEND"] = "Agg"
     ImportHooks(
         {
@@ -159,7 +159,7 @@ def _take_records() -> None:
 
 
 def _take_warnings() -> None:
-    """Show each task the warnings that an earlier one has seen in this process."""
+    """Show each task all warnings, including those that an earlier task has seen."""
     show = warnings.showwarning
     seen_by: list[object] = []
 
@@ -171,14 +171,17 @@ def _take_warnings() -> None:
         if seen_by and seen_by[0] is not started_by():
             seen_by.clear()
             with warnings.catch_warnings():
-                pass  # whatever was noted as shown once counts no more
+                pass  # clears the record of warnings that were already shown
 
     warnings.showwarning = show_again
     on_begin.append(begin)
 
 
 def _mark_threads() -> None:
-    """Have threads know which task started them; they do not inherit its context."""
+    """Record in each thread the task that started it.
+
+    Threads do not inherit the context of the task.
+    """
     start = threading.Thread.start
 
     def marked(self: threading.Thread) -> None:

@@ -1,7 +1,7 @@
-"""`display` inside of a task, without a shell and a kernel: a bundle of MIME types.
+"""`display` inside a task, without a shell or kernel.
 
-The forms of an object are those that IPython would ask it for. Figures of matplotlib become PNG
-images. IPython and matplotlib are used where the task has imported them, and never imported.
+An object is displayed as the bundle of MIME types that IPython would request. matplotlib figures
+become PNG images. IPython and matplotlib are used only if the task has imported them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def display(
     clear: bool = False,
     **kwargs: Any,
 ) -> Handle | None:
-    """Show objects, as `IPython.display.display` does; in a task they become part of its output."""
+    """Show objects like `IPython.display.display`; in a task, add them to its output."""
     handle = None
     if display_id is not None and display_id is not False:
         handle = Handle(os.urandom(16).hex() if display_id is True else str(display_id))
@@ -68,7 +68,7 @@ def display(
 
 
 class Handle:
-    """What `display` returns for a display that will change."""
+    """Updates a display; returned by `display` with a ``display_id``."""
 
     def __init__(self, display_id: str | None = None) -> None:
         self.display_id = display_id or os.urandom(16).hex()
@@ -90,7 +90,7 @@ def publish_display_data(
     transient: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> None:
-    """Show a bundle; as IPython's function of this name."""
+    """Show a bundle of MIME types, like IPython's function of this name."""
     task = running_task()
     if task is None:
         print(data.get("text/plain", ""))  # noqa: T201 (as above)
@@ -99,14 +99,14 @@ def publish_display_data(
 
 
 def clear_output(wait: bool = False) -> None:
-    """Take away what was shown before; as IPython's function of this name."""
+    """Remove earlier output, like IPython's function of this name."""
     task = running_task()
     if task is not None:
         task.write(pipe.CLEAR, b"wait" if wait else b"")
 
 
 def publish(task: Reporting, data: Bundle, metadata: Bundle, display_id: str = "") -> None:
-    """Make a bundle part of the output of a task, or say in its text why that cannot be."""
+    """Add a bundle to a task's output, or the reason why not."""
     said: Bundle = {"data": _written(data), "metadata": metadata}
     if display_id:
         said["id"] = display_id
@@ -130,7 +130,7 @@ def _written(data: Bundle) -> Bundle:
 
 
 def bundle_of(obj: Any) -> tuple[Bundle, Bundle]:
-    """The forms of an object, and metadata of them. Nothing: it showed itself."""
+    """Return the MIME bundle and metadata of an object; empty if it showed itself."""
     figure = _module_value("matplotlib.figure", "Figure")
     if figure is not None and isinstance(obj, figure):
         return {"text/plain": repr(obj), "image/png": _png(obj)}, {}
@@ -189,15 +189,15 @@ def _png(figure: Any) -> bytes:
 
 
 def _module_value(module: str, name: str) -> Any:
-    """Something of a module that the task has imported."""
+    """Return a value from a module that the task has imported."""
     return getattr(sys.modules.get(module), name, None)
 
 
-# --- What is done to modules when a task imports them --------------------------------------------
+# --- Changes to modules when a task imports them --------------------------------------------------
 
 
 def patch_ipython(module: ModuleType) -> None:
-    """``IPython.core.display_functions``: without a shell it only prints."""
+    """Patch ``IPython.core.display_functions``, which only prints without a shell."""
     functions: Any = module
     functions.display = display
     functions.publish_display_data = publish_display_data
@@ -206,7 +206,7 @@ def patch_ipython(module: ModuleType) -> None:
 
 
 def patch_pyplot(module: ModuleType) -> None:
-    """``matplotlib.pyplot``: showing figures makes them part of the output, and closes them."""
+    """Patch ``matplotlib.pyplot``: showing a figure adds it to the output and closes it."""
     pyplot: Any = module
     draw = pyplot.show
 
@@ -223,5 +223,5 @@ def patch_pyplot(module: ModuleType) -> None:
 
 
 def add_builtin() -> None:
-    """In a notebook ``display`` is there without an import, and so it is here."""
+    """Add ``display`` as a builtin, as in a notebook."""
     builtins.display = display  # type: ignore[attr-defined]

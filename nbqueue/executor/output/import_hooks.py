@@ -1,6 +1,6 @@
-"""Something to be done to a module when the task imports it, and not before.
+"""Patch a module when the task imports it, and not before.
 
-An executor imports neither tqdm nor IPython nor matplotlib; a task may.
+An executor does not import tqdm, IPython or matplotlib; a task may.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.abc import Loader, MetaPathFinder
 else:
-    # That module loads much, and nobody asks whose subclasses these are.
+    # importlib.abc is slow to import, and nothing checks these base classes.
     Loader = MetaPathFinder = object
 
 Action = Callable[[ModuleType], None]
 
 
 class ImportHooks(MetaPathFinder):
-    """Calls the action of a module right after its code has run; a failure is only printed."""
+    """Calls a module's patch right after its code has run; failures are only printed."""
 
     def __init__(self, actions: Mapping[str, Action]) -> None:
         self._actions = actions
         self._looking: set[str] = set()
 
     def install(self) -> None:
-        """First of all finders. Modules that are there already are acted on now."""
+        """Install this finder first, and patch modules that are already imported."""
         sys.meta_path.insert(0, self)
         for name in self._actions:
             module = sys.modules.get(name)
@@ -41,7 +41,7 @@ class ImportHooks(MetaPathFinder):
         try:
             self._actions[name](module)
         except Exception:
-            # Another version of that module, perhaps: the task goes on without.
+            # The module's version may be unknown: the task continues without the patch.
             traceback.print_exc()
 
     def find_spec(
@@ -75,5 +75,5 @@ class _Loader(Loader):
             self._hooks.act(spec.name, module)
 
     def __getattr__(self, name: str) -> Any:
-        # Readers of sources and of data ask the loader for more than this class has.
+        # Readers of sources and data use further attributes of the loader.
         return getattr(self._loader, name)

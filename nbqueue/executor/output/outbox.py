@@ -1,8 +1,7 @@
-"""What a task printed and displayed and was not sent yet: bounded, however much it is.
+"""Buffer a task's output until it is sent, within bounds.
 
-Of an attempt's text the first 100 kB are kept, and the last 900 kB; what lies between is dropped
-here, before anybody else has work with it, if it comes faster than it is sent. Rich displays are
-never dropped once they were taken in.
+The first 100 kB and the last 900 kB of an attempt's text are kept; text in between is dropped here
+if it is written faster than it is sent. Accepted rich displays are never dropped.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from nbqueue.executor.pipe import Output
 HEAD: Final = 100_000
 TAIL: Final = 900_000
 MOST_AT_ONCE: Final = 100_000
-"""Bytes of text that are sent at once: at ten times a second, a megabyte a second."""
+"""Maximum text per frame, in bytes; ten frames are sent per second."""
 
 MOST_DISPLAYS: Final = 50
 LARGEST_DISPLAY: Final = 5_000_000
 MOST_DISPLAYED: Final = 20_000_000
-"""Rich displays of an attempt: how many, bytes of one, bytes of all."""
+"""Maximum number, single size and total size (bytes) of an attempt's displays."""
 
 _PIECE = 65_536
 _MOST_PIECES = 10_000
@@ -32,8 +31,10 @@ _TEXT = frozenset({pipe.STDOUT, pipe.STDERR})
 
 
 class Outbox:
-    """`write` may be called from all threads of the task, and be interrupted by an exception at
-    any point, so it takes no lock; `take` only from one thread at a time.
+    """Buffers the output of one attempt.
+
+    All threads of the task may call `write`, and an exception may interrupt it at any point, so it
+    takes no lock. Only one thread at a time may call `take`.
     """
 
     def __init__(self) -> None:
@@ -47,12 +48,12 @@ class Outbox:
 
     @property
     def is_full(self) -> bool:
-        """Whether `sort` must be called before more text is taken."""
+        """Whether `sort` must be called before more text is accepted."""
         return self._unsorted_size > _MOST_UNSORTED
 
     def write(self, kind: int, data: bytes) -> None:
         if self._unsorted_size > _MOST_UNSORTED and kind in _TEXT:
-            # Nobody came to sort it; a task that prints must not fill the memory.
+            # The sending thread is behind; a task that prints must not fill the memory.
             self._refused_bytes += len(data)
             self._refused_lines += data.count(b"\n")
             return
@@ -60,7 +61,7 @@ class Outbox:
         self._unsorted.append((kind, data))
 
     def admit_display(self, size: int) -> str:
-        """Count a rich display of so many bytes. Returns why it cannot be taken, or nothing."""
+        """Count a display of ``size`` bytes; return why it is refused, if so."""
         if size > LARGEST_DISPLAY:
             return f"it has {size:,} bytes, and {LARGEST_DISPLAY:,} can be kept"
         if self._displays >= MOST_DISPLAYS:
@@ -76,7 +77,7 @@ class Outbox:
         return bool(self._pieces or self._unsorted)
 
     def take(self, most: int | None = None) -> list[Output]:
-        """Take out what is to be sent next: about ``most`` bytes of text, or all."""
+        """Remove and return the next output: about ``most`` bytes of text, or all."""
         self.sort()
         taken: list[Output] = []
         size = 0
@@ -89,7 +90,7 @@ class Outbox:
         return taken
 
     def sort(self) -> None:
-        """Join what was written, and drop what is too much; for the thread that takes."""
+        """Join the written pieces and drop excess text; only for the thread that takes."""
         kind, size = 0, 0
         parts: list[bytes] = []
         for _ in range(len(self._unsorted)):
@@ -138,7 +139,7 @@ class Outbox:
 
 
 def _whole(data: bytes, start: int, end: int) -> int:
-    """Where to cut ``data``, at ``end`` or before, so that no character is cut in two."""
+    """Return where to cut ``data``, at ``end`` or before, between two characters."""
     if end >= len(data):
         return len(data)
     cut = end

@@ -1,4 +1,4 @@
-"""`progress`, and the bars of tqdm: both say how far the running task is."""
+"""Report the progress of a running task, with `progress` or tqdm's bars."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PAUSE = 0.05
 
 @public
 class progress(Generic[T]):  # noqa: N801 (used like `range` and `tqdm`)
-    """Iterate, and show how far that is beside the task.
+    """Iterate, and report how far the iteration is.
 
-    ``total``: how many items there are, if ``iterable`` has no length. ``desc``: what they are.
-    Bars may be nested. An asynchronous iterable is iterated with ``async for``. Outside of a task
-    it only iterates. `TaskFuture.progress` reads what it shows.
+    ``total``: the number of items, if ``iterable`` has no length. ``desc``: a label. Bars may be
+    nested. An asynchronous iterable is iterated with ``async for``. Outside a task it only
+    iterates. `TaskFuture.progress` reads the progress.
 
     >>> for epoch in nbqueue.progress(range(3), desc="epochs"):
     ...     pass
@@ -109,7 +109,7 @@ def _close(task: Reporting, bar: Bar, n: int) -> None:
 
 
 class _Silence:
-    """The file of a bar that is reported and not drawn."""
+    """The file of a tqdm bar that is reported instead of drawn."""
 
     encoding = "utf-8"
 
@@ -120,7 +120,7 @@ class _Silence:
         pass
 
     def isatty(self) -> bool:
-        return True  # bars that hide where nobody looks are looked at here
+        return True  # bars that hide without a terminal are reported here
 
 
 _BAR = "_nbqueue_bar"
@@ -128,9 +128,9 @@ _FILE_POSITION = 4
 
 
 def patch_tqdm(module: ModuleType) -> None:
-    """Have the bars of ``tqdm.std`` report to the task instead of drawing themselves.
+    """Make the bars of ``tqdm.std`` report to the task instead of drawing.
 
-    Those that draw into a file of the user's are left alone.
+    Bars with a file of the user's own are left unchanged.
     """
     kind = module.tqdm
     begin, draw = kind.__init__, kind.display
@@ -169,13 +169,13 @@ def _show(shown: Any, task: Reporting, bar: Bar, *, is_cleared: bool) -> None:
         done = about["n"] - (about.get("initial") or 0)
         bar.rate = about["rate"] or (done / elapsed if elapsed and done else None)
         bar.postfix = str(about["postfix"] or "")
-        bar.is_open = not shown.disable  # `close` disables it first, and shows it a last time
+        bar.is_open = not shown.disable  # `close` disables the bar first and shows it once more
         task.bars.show(bar)
     task.progressed()
 
 
 def patch_tqdm_notebook(module: ModuleType) -> None:
-    """A task has no notebook to draw in: its bars are those of ``tqdm.std``."""
+    """Replace notebook bars by those of ``tqdm.std``: a task has no notebook."""
     from importlib import import_module
 
     std = import_module("tqdm.std")

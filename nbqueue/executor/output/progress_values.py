@@ -1,4 +1,4 @@
-"""How far a task is: its bars and the small values beside them, as they are sent."""
+"""The progress of a task: its bars, and small values shown with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SMOOTHING = 0.3
 
 
 class Bar:
-    """One bar: ``n`` of ``total`` (None: nobody knows), at ``rate`` a second."""
+    """One bar: ``n`` of ``total`` (None: unknown), at ``rate`` per second."""
 
     __slots__ = ("_at", "_at_n", "desc", "is_open", "n", "postfix", "rate", "total", "unit")
 
@@ -33,7 +33,7 @@ class Bar:
         self._at, self._at_n = time.monotonic(), n
 
     def move(self, n: float) -> None:
-        """It has come to ``n``; the rate is a moving average."""
+        """Set ``n`` and update the rate, a moving average."""
         now = time.monotonic()
         elapsed = now - self._at
         if elapsed > 0:
@@ -55,7 +55,7 @@ class Bar:
 
 
 class Bars:
-    """Those of one task, outermost first. Changed by its threads, encoded by another."""
+    """The bars of one task, outermost first. Threads of the task change them."""
 
     def __init__(self) -> None:
         self._items: list[Bar] = []
@@ -63,14 +63,14 @@ class Bars:
         self.fields: dict[str, Any] = {}
 
     def add(self, bar: Bar) -> None:
-        """A new bar. It takes the place of those that ended where it begins."""
+        """Add a bar. It replaces finished bars at its depth."""
         items = list(self._items)
         while items and not items[-1].is_open:
             items.pop()
         self._items = [*items, bar]
 
     def show(self, bar: Bar) -> None:
-        """It has changed; it is added if it is new."""
+        """Record a change of a bar; a new bar is added."""
         if not any(each is bar for each in self._items):
             self.add(bar)
 
@@ -83,7 +83,7 @@ class Bars:
         desc: str | None,
         fields: dict[str, Any],
     ) -> None:
-        """What `nbqueue.report` was told. Raises `UsageError` for what is no progress."""
+        """Record the arguments of `nbqueue.report`. Raises `UsageError` for invalid progress."""
         if progress is not None or desc is not None:
             n, total = _part(progress)
             if self._main is None:
@@ -107,13 +107,13 @@ class Bars:
 
 
 def plain_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a report as JSON has them. Raises `UsageError` for what is not small."""
+    """Convert the fields of a report to JSON values. Raises `UsageError` for large ones."""
     return {name: _plain(name, value) for name, value in fields.items()}
 
 
 def _plain(name: str, value: Any) -> Any:
     if not isinstance(value, str | int | float | None):
-        item = getattr(value, "item", None)  # the numbers of NumPy, tensors of one number
+        item = getattr(value, "item", None)  # NumPy's numbers, and tensors with one number
         try:
             value = item() if item is not None else value
         except (TypeError, ValueError, RuntimeError):

@@ -1,8 +1,8 @@
-"""What a task says of itself while it runs, on its way to the supervisor.
+"""Send a running task's reports and output to the supervisor.
 
-At most ten reports a second of a task are sent, and always the latest. Everything is sent by a
-thread of its own: the code of a task may be interrupted by an exception anywhere, and half a frame
-must not get into the pipe.
+At most ten reports per second and task are sent, always the latest ones. A separate thread sends
+them: an exception may interrupt the task's code anywhere, and must not leave half a frame in the
+pipe.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def report(
     desc: str | None = None,
     **fields: Any,
 ) -> None:
-    """Say what this task has found so far, and how far it is; for use inside a task.
+    """Report a task's progress, values or partial result; for use inside a task.
 
-    ``progress``: how much is done, from 0 to 1, or (how many, of how many); ``desc`` what that is
-    about. Other ``fields``, such as ``loss=0.1``, are small values to be shown beside the bar;
-    the latest of each name counts. `TaskFuture.progress` reads all of these.
+    ``progress``: how much is done, from 0 to 1, or as (done, total); ``desc`` is its label. Other
+    ``fields``, such as ``loss=0.1``, are small values shown next to the bar; the latest value of
+    each name counts. `TaskFuture.progress` reads all of these.
 
-    ``result``: the result as it is now, in the form that the final one will have.
-    `TaskFuture.reported` reads it, and programs in Go do if it is of a message or has the JSON
-    codec. It stays if the task fails, or is tried again; the value that the task returns replaces
-    it (None does not, of a handler of messages, as with Asynq's ResultWriter).
+    ``result``: the result so far, in the form of the final one. `TaskFuture.reported` reads it, and
+    so can Go programs for messages and for calls with the JSON codec. It stays if the task fails or
+    is retried; the return value of the task replaces it (except None from a message handler, as
+    with Asynq's ResultWriter).
 
-    It may be called as often as you like: at most ten a second are sent, the latest always. Outside
-    of a task it does nothing.
+    Call it as often as you like: at most ten reports per second are sent, always the latest.
+    Outside a task it does nothing.
 
     >>> def train(epochs):
     ...     for epoch in range(epochs):
@@ -63,7 +63,7 @@ def report(
 
     >>> nbqueue.report(progress=(3, 10), desc="epochs", loss=0.12)
 
-    Raises `CannotPickle` or `UsageError` for a value that cannot be sent, or is too large.
+    Raises `CannotPickle` or `UsageError` for a value that cannot be sent or is too large.
     """
     said = plain_fields(fields)
     task = running_task()
@@ -77,15 +77,16 @@ def report(
 
 
 class Reporting:
-    """The reports of one task: the latest of each kind, and which of them are not sent yet.
+    """The reports of one task: the latest of each kind, and the unsent ones.
 
-    Shared by the code of the task and the thread that sends. Sets and dicts change in one step.
+    Shared by the task's code and the sending thread. Single operations on sets and dicts are
+    atomic.
     """
 
-    # Defaults of the class: one is made for each task, and most never need more.
+    # Class-level defaults: one object is made per task, and most never change these.
     outbox: Outbox | None = None
     relief: threading.Event | None = None
-    """Set when the outbox, which was full, has been sorted."""
+    """Set when a full outbox has been sorted."""
     _bars: Bars | None = None
     sent_at = 0.0
     is_queued = is_over = False
@@ -100,7 +101,7 @@ class Reporting:
 
     @property
     def bars(self) -> Bars:
-        """How far it is."""
+        """The progress of the task."""
         if self._bars is None:
             self._bars = Bars()
         return self._bars
@@ -116,12 +117,12 @@ class Reporting:
         self._wake()
 
     def progressed(self) -> None:
-        """`bars` have changed."""
+        """Record a change of `bars`."""
         self.unsent.add(pipe.PROGRESS_REPORT)
         self._wake()
 
     def write(self, kind: int, data: bytes) -> None:
-        """It printed or displayed something."""
+        """Add printed or displayed output."""
         outbox = self.outbox
         if outbox is None:
             outbox = self.outbox = Outbox()
@@ -132,7 +133,7 @@ class Reporting:
             self._wake()
 
     def admit_display(self, size: int) -> str:
-        """See `Outbox.admit_display`."""
+        """Count a display, see `Outbox.admit_display`."""
         if self.outbox is None:
             self.outbox = Outbox()
         return self.outbox.admit_display(size)
@@ -144,14 +145,14 @@ class Reporting:
 
     @property
     def has_more(self) -> bool:
-        """Whether something waits to be sent while it runs."""
+        """Whether reports or output of the running task wait to be sent."""
         waits = bool(self.unsent) or (self.outbox is not None and self.outbox.has_more)
         return waits and not self.is_over
 
     def take(self, kinds: list[int], most: int | None = None) -> bytes:
-        """The frames of these reports, and of what it printed: at most about ``most`` bytes.
+        """Remove and return frames of reports and output, at most about ``most`` bytes.
 
-        Only one thread at a time may take.
+        Only one thread at a time may call it.
         """
         number, frames = self.number, []
         for kind in kinds:
@@ -165,7 +166,7 @@ class Reporting:
 
 
 class Reports:
-    """The reports of all tasks of this executor. ``send`` may be called from any thread."""
+    """The reports of all tasks of this executor. Any thread may call ``send``."""
 
     def __init__(self, send: Callable[[bytes], object]) -> None:
         self._send = send
@@ -174,28 +175,31 @@ class Reports:
         self._woken: queue.SimpleQueue[Reporting] = queue.SimpleQueue()
         self._is_started = False
         self.is_busy: Callable[[], bool] = lambda: False
-        """Whether what was sent before is still on its way, so that more had better wait."""
+        """Whether the pipe is still busy with earlier frames."""
 
     def begin(self, frame: TaskFrame) -> None:
-        """The code of a task begins, in this thread or coroutine."""
+        """Record that a task's code begins in this thread or coroutine."""
         task = self._running[frame.number] = Reporting(self, frame)
         _current.set(task)
         for action in on_begin:
             action()
 
     def end(self, number: int, *, keep: bool) -> bytes:
-        """It has ended: nothing of it is sent from now on. Returns the frames to be sent before
-        the end: with what it printed, how far it came, and, with ``keep``, its latest result."""
+        """Record that a task has ended; none of its reports are sent afterwards.
+
+        Returns the frames to send before the task's end: remaining output, progress and, with
+        ``keep``, the latest partial result.
+        """
         task = self._running.pop(number, None)
         if task is None:
             return b""
         task.is_over = True
-        # A thread that it started may live on, and must not keep the task's arguments alive.
+        # A thread that the task started may live on, and must not keep its arguments alive.
         del task.frame
         if not task.latest and not task.unsent and task.outbox is None:
             return b""
         with self._sending:
-            pass  # what was being sent is out
+            pass  # wait until a frame that is being sent is complete
         kinds = list(task.latest) if keep else []
         if pipe.PROGRESS_REPORT in task.unsent:
             kinds.append(pipe.PROGRESS_REPORT)
@@ -205,12 +209,12 @@ class Reports:
         self._woken.put(task)
         if not self._is_started:
             threading.Thread(target=self._run, name="nbqueue-reports", daemon=True).start()
-            # Only now: an exception in the task may have kept it from starting. A second one, of
-            # two tasks at once, is harmless.
+            # Set last: an exception in the task may have prevented the start. A second thread,
+            # started by two tasks at once, is harmless.
             self._is_started = True
 
     def relieve(self, task: Reporting) -> None:
-        """Wait until there is room for what a task prints, but not for long."""
+        """Wait briefly until there is room for more output."""
         relief = task.relief = threading.Event()
         self.wake(task)
         relief.wait(_LONGEST_RELIEF)
@@ -235,7 +239,7 @@ class Reports:
                 if task.relief is not None:
                     self._relieve(task)
                 if not task.sent_at:
-                    # Not at its first letter: what a short task says goes with its end, in one.
+                    # Not immediately: the output of a short task is sent together with its end.
                     task.sent_at = time.monotonic() - INTERVAL + _FIRST_PAUSE
                 if task not in waiting:
                     waiting.append(task)
@@ -249,9 +253,9 @@ class Reports:
                 try:
                     self._send_latest(task)
                 except OSError:
-                    pass  # the supervisor is gone, and so will this process be
+                    pass  # the supervisor has died, and this process is about to end
                 except Exception:
-                    # Something odd in one report must not stop all others.
+                    # A bad report must not stop all others.
                     traceback.print_exc(file=sys.__stderr__)
                 if task.has_more and not task.is_queued:
                     task.is_queued = True
@@ -268,14 +272,17 @@ class Reports:
 
 
 def reported_result() -> bytes:
-    """The result that the running task reported last; empty if it reported none."""
+    """Return the running task's last reported result; empty if it reported none."""
     task = running_task()
     return b"" if task is None else task.latest.get(pipe.RESULT_REPORT, b"")
 
 
 def running_task() -> Reporting | None:
-    """The reports of the task that this code runs in, or that started this thread; None outside of
-    a task, after its end, and in a child process that it forked."""
+    """Return the reports of the task that this code belongs to, or None.
+
+    Also for a thread that the task started. None outside a task, after its end, and in a child
+    process that it forked.
+    """
     task = _current.get(None)
     if task is None:
         task = getattr(threading.current_thread(), STARTED_BY, None)
@@ -285,21 +292,21 @@ def running_task() -> Reporting | None:
 
 
 def started_by() -> Reporting | None:
-    """The task of this code, even if that has ended."""
+    """Return the reports of this code's task, even if that has ended."""
     found = _current.get(None)
     return getattr(threading.current_thread(), STARTED_BY, None) if found is None else found
 
 
 on_begin: Final[list[Callable[[], None]]] = []
-"""Called when a task begins."""
+"""Functions to call when a task begins."""
 
 STARTED_BY: Final = "_nbqueue_started_by"
-"""The attribute of a thread that says which task started it; see `capture`."""
+"""The thread attribute that holds the task which started the thread; see `capture`."""
 
 _current: ContextVar[Reporting] = ContextVar("nbqueue.reporting")
 
 _generation = 0
-"""How many forks lie between the first process and this one: the pipe is not a child's own."""
+"""The number of forks since the first process. Children do not use the pipe."""
 
 
 def _after_fork() -> None:
