@@ -28,6 +28,7 @@ from nbqueue.errors import (
 from nbqueue.store.connection import Store
 from nbqueue.transport import resp
 from nbqueue.transport.blocking import Sending
+from nbqueue.transport.topology import Key
 from nbqueue.wire import fields, states
 from nbqueue.wire.attempts import is_last_failure
 from nbqueue.wire.decoding import stream_entry, text
@@ -117,11 +118,12 @@ class Broker(ResilientCaller):
             again = self._register(queue)
             now_ms = self.clock.now_ms()
             data = one_by_one.pack(task, now_ms)
-            number = self._sent_over()
-            reply = self._channel.run_packed(one_by_one.script, data, sending, again)
+            connection = self._router.connection(queue)
+            number = connection.number
+            reply = connection.run_packed(one_by_one.script, data, sending, again)
             conflicts = one_by_one.read(reply, now_ms)
             if conflicts is not None:
-                self._confirm(number)
+                self._confirm(connection, number)
             return conflicts
         except StoreUnreachable:
             return None
@@ -156,14 +158,15 @@ class Broker(ResilientCaller):
                 else:
                     yield lifecycle.enqueue(queue, part, now_ms, fingerprint, repeated)
 
-        number = self._sent_over()
-        replies = self._channel.run(batches(), again)[len(before) :]
+        connection = self._router.connection(queue)
+        number = connection.number
+        replies = connection.run(batches(), again)[len(before) :]
         conflicts: list[int] = []
         for batch, reply in enumerate(replies):
             if reply is None:
                 return None
             conflicts += [batch * _BATCH + i for i in reply]
-        self._confirm(number)
+        self._confirm(connection, number)
         return conflicts
 
     def enqueue_unique(
@@ -188,15 +191,16 @@ class Broker(ResilientCaller):
         Raises `TaskIdConflict` if the id exists; `SubmitUnconfirmed`.
         """
         patience = CallDeadline(self._patience)
+        connection = self._router.connection(queue)
         repeated = was_sent = False
         while True:
             now_ms = self.clock.now_ms()
             try:
-                number = self._sent_over()
+                number = connection.number
                 again = self._register(queue)
                 if group and due_ms is not None:
-                    self._channel.run([aggregation.note_groups(queue, [group], due_ms)])
-                [answer] = self._channel.run(
+                    connection.run([aggregation.note_groups(queue, [group], due_ms)])
+                [answer] = connection.run(
                     [
                         lifecycle.enqueue_unique(
                             queue, task, lock, lock_ms, now_ms, due_ms=due_ms, replace=replace,
@@ -212,10 +216,10 @@ class Broker(ResilientCaller):
                 if answer == "NOCODE":
                     if fingerprint is None or blob is None:
                         raise StoreError(f"the store lacks the code of a task for {queue!r}")
-                    self._channel.run([lifecycle.store_code(queue, fingerprint, blob, now_ms)])
+                    connection.run([lifecycle.store_code(queue, fingerprint, blob, now_ms)])
                     continue
                 if not isinstance(answer, LockHolder):
-                    self._confirm(number)
+                    self._confirm(connection, number)
             except StoreUnreachable as error:
                 was_sent = was_sent or error.was_sent
                 if not patience.wait():
@@ -227,9 +231,11 @@ class Broker(ResilientCaller):
             return answer if isinstance(answer, LockHolder) else None
 
     def _register(self, queue: str) -> bytes:
-        """Write the queue's name, if it was not written just now, as another process may have
-        removed the queue since (protocol H.3, 16). It lies in another slot, so this cannot be part
-        of a script: it goes along with one, as the packed command that is returned."""
+        """Make sure that the queue's name is in the store, where any process may remove it.
+
+        It is in another slot, so a script cannot write it (protocol H.3, 16). Returns a packed
+        command to send along with the next script; empty if the name was written just now.
+        """
         now = time.monotonic()
         known = self._registered.get(queue)
         if known is None or (now - known[1] > 1.0 and self.clock.age() > MEASURE_SECONDS):
@@ -238,13 +244,16 @@ class Broker(ResilientCaller):
             # It is there before its first task. And the clock is measured now and then.
             if self.store.is_schema_due:
                 self.store.note_schema()
-            self._timed_call(("SADD", QUEUES, queue))
+            self._timed_call(("SADD", QUEUES, queue), on=Key(QUEUES))
             self._registered[queue] = resp.pack(("SADD", QUEUES, queue)), now
             return b""
         again, at = known
         if now - at < _REGISTER_SECONDS:
             return b""
         self._registered[queue] = again, now
+        if self._router.connection(Key(QUEUES)) is not self._router.connection(queue):
+            self._router.connection(Key(QUEUES)).call(("SADD", QUEUES, queue))
+            return b""
         return again
 
     def forget_registered(self, queue: str) -> None:
@@ -255,7 +264,7 @@ class Broker(ResilientCaller):
         self, queue: str, tasks: Sequence[NewTask], conflicts: list[int]
     ) -> list[int]:
         """Leave out the tasks that an earlier try wrote and that have changed since: run, say."""
-        found = self._channel.call(
+        found = self._router.connection(queue).call(
             *(("HGET", queue_keys(queue).task(tasks[i].task_id), fields.MSG) for i in conflicts)
         )
         return [
@@ -269,7 +278,7 @@ class Broker(ResilientCaller):
 
         Programs in Go may have made some that nbqueue does not serve; see `stored_keys`.
         """
-        [names] = self.call(("SMEMBERS", QUEUES))
+        [names] = self.call(("SMEMBERS", QUEUES), on=Key(QUEUES))
         return sorted(stored_name(name) for name in names)
 
     def find(self, task_id: str, queue: str | None = None) -> TaskRecord | None:
@@ -280,8 +289,8 @@ class Broker(ResilientCaller):
         names = [queue] if queue is not None else self.queues()
         if not names:
             return None
-        found = self.try_call(
-            *(("HMGET", stored_keys(name).task(task_id), *RECORD_FIELDS) for name in names)
+        found = self.try_call_each(
+            (name, ("HMGET", stored_keys(name).task(task_id), *RECORD_FIELDS)) for name in names
         )
         if queue is not None and isinstance(found[0], resp.KeyDenied):
             raise found[0]
@@ -302,13 +311,14 @@ class Broker(ResilientCaller):
         records: list[TaskRecord | None] = []
         for start in range(0, len(ids), _BATCH):
             part = ids[start : start + _BATCH]
-            replies = self.call(*(("HMGET", keys.task(i), *RECORD_FIELDS) for i in part))
+            replies = self.call(*(("HMGET", keys.task(i), *RECORD_FIELDS) for i in part), on=queue)
             records += [read_record(queue, values) for values in replies]
         return records
 
     def state_now(self, queue: str, task_id: str) -> str | None:
         """The state of a task; None if there is none. Raises `StoreUnreachable` at once."""
-        [state] = self._channel.call(("HGET", stored_keys(queue).task(task_id), fields.STATE))
+        connection = self._router.connection(queue)
+        [state] = connection.call(("HGET", stored_keys(queue).task(task_id), fields.STATE))
         return state.decode("utf-8", "replace") if state else None
 
     def states(self, queue: str, task_ids: Iterable[str]) -> list[str | None]:
@@ -318,7 +328,7 @@ class Broker(ResilientCaller):
         found: list[str | None] = []
         for start in range(0, len(ids), _BATCH):
             part = ids[start : start + _BATCH]
-            replies = self.call(*(("HGET", keys.task(i), fields.STATE) for i in part))
+            replies = self.call(*(("HGET", keys.task(i), fields.STATE) for i in part), on=queue)
             found += [text(reply) if reply else None for reply in replies]
         return found
 
@@ -345,7 +355,7 @@ class Broker(ResilientCaller):
                 ("HGET", key, fields.RESULT),
                 ("HMGET", key, fields.STATE, fields.ERROR, fields.FAILED),
             )
-        replies = iter(self.call(*calls))
+        replies = iter(self.call(*calls, on=queue))
         found: dict[str, Ending | None] = {}
         marks: dict[str, bytes | None] = {}
         for task_id, state, result, (still, error, mark) in zip(
@@ -361,7 +371,7 @@ class Broker(ResilientCaller):
             )  # fmt: skip
         for task_id, end in found.items():
             if end is not None and end.state == states.ARCHIVED:
-                [msg] = self.call(("HGET", keys.task(task_id), fields.MSG))
+                [msg] = self.call(("HGET", keys.task(task_id), fields.MSG), on=queue)
                 message = read_message(msg) if msg else None
                 if message is not None and not (
                     end.error and is_last_failure(message, marks[task_id])
@@ -379,7 +389,7 @@ class Broker(ResilientCaller):
         last = "+"
         while limit is None or len(rows) < limit:
             count = 2000 if limit is None else min(2000, limit - len(rows))
-            [entries] = self.call(("XREVRANGE", key, last, start, "COUNT", count))
+            [entries] = self.call(("XREVRANGE", key, last, start, "COUNT", count), on=queue)
             for _, pairs in entries:
                 rows.append(stream_entry(pairs))
             if len(entries) < count:
@@ -393,6 +403,8 @@ class Broker(ResilientCaller):
         something else."""
         found: list[str] = []
         for part in in_slices(queues, QUEUES_AT_ONCE):
-            sizes = self.try_call(*(("XLEN", stored_keys(queue).attempts) for queue in part))
+            sizes = self.try_call_each(
+                (queue, ("XLEN", stored_keys(queue).attempts)) for queue in part
+            )
             found += [queue for queue, size in zip(part, sizes, strict=True) if size]
         return found

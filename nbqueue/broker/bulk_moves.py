@@ -96,6 +96,7 @@ class _Many:
         is_lazy: bool,
     ) -> None:
         self._broker = broker
+        self._queue = queue
         self._pending = stored_keys(queue).pending
         self._make = make
         self._note = note
@@ -104,7 +105,7 @@ class _Many:
 
     def is_long(self) -> bool:
         """Whether the pending list is so long that reading it first pays."""
-        [length] = self._broker.call(("LLEN", self._pending))
+        [length] = self._broker.call(("LLEN", self._pending), on=self._queue)
         return bool(length > _PAGE)
 
     def anywhere(self, task_ids: Sequence[str]) -> list[str]:
@@ -130,6 +131,7 @@ class _Many:
                 length, *lists = self._broker.call(
                     ("LLEN", self._pending),
                     *(("LRANGE", self._pending, -start - _PAGE, -start - 1) for start in starts),
+                    on=self._queue,
                 )
                 before = len(found)
                 for start, page in zip(starts, lists, strict=True):

@@ -68,7 +68,7 @@ def whole_result(broker: Broker, queue: str, task_id: str, result: bytes) -> byt
         return result
     if not _are_there(broker, queue, task_id, beside, _result_prefix(beside)):
         return result
-    return broker.gather(read_result(queue, task_id, result, beside)) or result
+    return broker.gather(read_result(queue, task_id, result, beside), on=queue) or result
 
 
 def whole_payload(broker: Broker, queue: str, task_id: str, payload: bytes) -> bytes:
@@ -78,7 +78,7 @@ def whole_payload(broker: Broker, queue: str, task_id: str, payload: bytes) -> b
         return payload
     if not _are_there(broker, queue, task_id, beside, fields.ARGUMENTS):
         return payload
-    return broker.gather(read_arguments(queue, task_id, payload, beside)) or payload
+    return broker.gather(read_arguments(queue, task_id, payload, beside), on=queue) or payload
 
 
 def _are_there(broker: Broker, queue: str, task_id: str, beside: DetachedBody, prefix: str) -> bool:
@@ -87,7 +87,7 @@ def _are_there(broker: Broker, queue: str, task_id: str, beside: DetachedBody, p
     if beside.number > _MOST_PIECES:
         return False
     key = stored_keys(queue).task(task_id)
-    found = broker.call(*(("HSTRLEN", key, name) for name in _names(prefix, beside)))
+    found = broker.call(*(("HSTRLEN", key, name) for name in _names(prefix, beside)), on=queue)
     return found == beside.sizes
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import inspect
 from nbqueue.errors import QueueNotEmpty, QueueNotFound
+from nbqueue.transport.topology import Key
 from nbqueue.wire import states
 from nbqueue.wire.keys import (
     QUEUES,
@@ -47,7 +48,7 @@ class QueueRemoval:
         a worker holds some: then nothing, or only other tasks, were deleted.
         """
         queue = self._queue
-        [is_there] = self._broker.call(("SISMEMBER", QUEUES, queue))
+        [is_there] = self._broker.call(("SISMEMBER", QUEUES, queue), on=Key(QUEUES))
         if not is_there:
             raise QueueNotFound(f"there is no queue {queue!r}", queue)
         for _ in range(_ROUNDS):
@@ -62,7 +63,7 @@ class QueueRemoval:
                 raise QueueNotEmpty(
                     f"queue {queue!r} holds tasks: remove it with force=True to delete them", queue
                 )
-            [schedules] = self._broker.call(("HKEYS", self._keys.schedules))
+            [schedules] = self._broker.call(("HKEYS", self._keys.schedules), on=queue)
             if self._drop(names):
                 self._forget_schedules(schedules)
                 if self._forget():
@@ -80,7 +81,7 @@ class QueueRemoval:
             cursor = start
             while True:
                 [(cursor, names)] = self._broker.call(
-                    ("SCAN", cursor, "MATCH", pattern, "COUNT", _SLICE)
+                    ("SCAN", cursor, "MATCH", pattern, "COUNT", _SLICE), on=self._queue
                 )
                 yield from names
                 if int(cursor) == 0:
@@ -98,13 +99,17 @@ class QueueRemoval:
         keys = self._keys
         prefix = name_bytes(keys.group(""))
         groups, sets = self._broker.call(
-            ("SMEMBERS", keys.groups), ("ZRANGE", keys.aggregation_sets, 0, -1)
+            ("SMEMBERS", keys.groups), ("ZRANGE", keys.aggregation_sets, 0, -1), on=self._queue
         )
         places = dict.fromkeys([*sets, *(each for each in names if each.startswith(prefix))], b"")
         places |= {prefix + group: group for group in groups}
         for place, group in places.items():
-            if not (only_gone and self._broker.call(("EXISTS", place))[0]):
+            if not (only_gone and self._exists(place)):
                 self._empty_place(_text(place), states.AGGREGATING, _text(group))
+
+    def _exists(self, place: bytes) -> bool:
+        [number] = self._broker.call(("EXISTS", place), on=self._queue)
+        return bool(number)
 
     def _empty_place(self, place: str, state: str, group: str = "") -> None:
         found = 1
@@ -121,7 +126,7 @@ class QueueRemoval:
     def _holds_tasks(self) -> bool:
         keys = self._keys
         places = [keys.active, *(keys.by_state(state) for state in _STATES), keys.groups]
-        [number] = self._broker.call(("EXISTS", *places, keys.aggregation_sets))
+        [number] = self._broker.call(("EXISTS", *places, keys.aggregation_sets), on=self._queue)
         return bool(number)
 
     def _drop(self, names: list[bytes]) -> bool:
@@ -135,18 +140,21 @@ class QueueRemoval:
     def _forget_schedules(self, ids: list[bytes]) -> None:
         """Of the schedules, what Asynq's programs read, which lies in other slots."""
         for each in ids:
-            self._broker.call(("DEL", scheduler_history(asynq_id(self._queue, _text(each)))))
+            history = scheduler_history(asynq_id(self._queue, _text(each)))
+            self._broker.call(("DEL", history), on=Key(history))
         record = scheduler_entries(NBQUEUE_SCHEDULER + self._queue)
-        self._broker.call(("ZREM", SCHEDULERS, record), ("DEL", record))
+        self._broker.call_each(
+            [(Key(SCHEDULERS), ("ZREM", SCHEDULERS, record)), (Key(record), ("DEL", record))]
+        )
         self._broker.publish(self._keys.wake, "schedules")
 
     def _forget(self) -> bool:
         """Forget the name; not if a task came in before that, which must not be left unnamed."""
-        self._broker.call(("SREM", QUEUES, self._queue))
+        self._broker.call(("SREM", QUEUES, self._queue), on=Key(QUEUES))
         self._broker.publish(self._keys.wake, "handlers")
         self._broker.forget_registered(self._queue)
         if self._holds_tasks():
-            self._broker.call(("SADD", QUEUES, self._queue))
+            self._broker.call(("SADD", QUEUES, self._queue), on=Key(QUEUES))
             return False
         return True
 

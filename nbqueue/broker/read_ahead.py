@@ -19,18 +19,20 @@ Ask = Command[Any] | Sequence[Arg]
 _SECONDS = 30.0
 
 
-def read_ahead(broker: Broker, ask: Ask, following: Callable[[Any], Ask | None]) -> Iterator[Any]:
+def read_ahead(
+    broker: Broker, queue: str, ask: Ask, following: Callable[[Any], Ask | None]
+) -> Iterator[Any]:
     """The reply to ``ask``, and then to what is ``following`` a reply, until that is None.
 
     The broker answers the first, which is mostly the only one. Others have a connection of their
     own: a thread would not get to send them while the caller computes.
     """
-    reply = _answer(broker, ask)
+    reply = _answer(broker, queue, ask)
     next_ask = following(reply)
     ahead: _Ahead | None = None
     try:
         while next_ask is not None:
-            ahead = ahead or _Ahead(broker)
+            ahead = ahead or _Ahead(broker, queue)
             ahead.send(next_ask)
             yield reply
             reply = ahead.receive()
@@ -41,15 +43,16 @@ def read_ahead(broker: Broker, ask: Ask, following: Callable[[Any], Ask | None])
     yield reply
 
 
-def _answer(broker: Broker, ask: Ask) -> Any:
-    return broker.run(ask) if isinstance(ask, Command) else broker.call(ask)[0]
+def _answer(broker: Broker, queue: str, ask: Ask) -> Any:
+    return broker.run(ask) if isinstance(ask, Command) else broker.call(ask, on=queue)[0]
 
 
 class _Ahead:
     """A connection with one question under way. What it cannot answer, the broker is asked."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, queue: str) -> None:
         self._broker = broker
+        self._queue = queue
         self._link: NonblockingConnection | None = None
         self._ask: Ask = ()
         self._found: list[Any] = []
@@ -72,7 +75,7 @@ class _Ahead:
         except (ConnectionLost, StoreError, OSError):
             self.close()
         if not self._found or isinstance(self._found[0], resp.ReplyError):
-            return _answer(self._broker, self._ask)
+            return _answer(self._broker, self._queue, self._ask)
         return self._found[0]
 
     def _wait(self) -> None:

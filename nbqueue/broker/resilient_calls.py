@@ -1,4 +1,4 @@
-"""Calling the store again and again while it is away: what a `Broker` does everything with."""
+"""Repeat calls while the store is away."""
 
 from __future__ import annotations
 
@@ -12,50 +12,58 @@ from nbqueue.clock import Clock, steady_time
 from nbqueue.errors import StoreDenied, StoreError, StoreUnreachable
 from nbqueue.store.connection import Store
 from nbqueue.transport.blocking import BlockingConnection
+from nbqueue.transport.router import Router
 from nbqueue.transport.script_call import Arg, Command
+from nbqueue.transport.topology import ANYWHERE, Key, Place, SingleServer
 from nbqueue.wire.keys import queue_keys
 
 T = TypeVar("T")
 
 PATIENCE = 10.0
-"""Seconds for which a call goes on trying while the store is away."""
+"""Seconds for which a call is repeated while the store is away."""
 
 MEASURE_SECONDS = 60.0
-"""After so long the store is asked again what time it is."""
+"""Seconds after which the store is asked for its time again."""
 
 
 class ResilientCaller:
-    """Runs scripts and commands over one connection, which threads may share.
+    """Runs scripts and commands, and repeats them while the store is away.
 
-    All of them may be called again after a lost connection without doing harm; that is done here,
-    for up to ``patience`` seconds, and then `StoreUnreachable` is raised.
+    Everything may be called again after a lost connection without doing harm. That is done here
+    for up to ``patience`` seconds; then `StoreUnreachable` is raised. Threads may share it.
+
+    Plain commands are given with the place that they concern, by which they are routed: the name
+    of a queue, a `Key` that belongs to no queue, or `ANYWHERE`.
     """
 
     def __init__(self, store: Store, patience: float = PATIENCE) -> None:
         self.store = store
         self.clock = Clock()
-        self._channel = BlockingConnection(store)
+        self._router = Router(SingleServer(store))
         self._patience = patience
         self._confirms = store.waits_for_fsync
         self.measure_clock()
 
     def measure_clock(self) -> None:
-        """Ask the store what time it is; so do calls and new tasks on their way, now and then."""
-        self._patiently(self._timed_call)
+        """Ask the store for its time. Calls and new tasks do so too, now and then."""
+        self._patiently(lambda: self._timed_call(on=ANYWHERE))
 
-    def _timed_call(self, *calls: Sequence[Arg]) -> list[Any]:
+    def _timed_call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
+        """Run plain commands and measure the clock in the same round trip."""
         sent_at = steady_time()
-        *replies, (seconds, micros) = self._channel.call(*calls, ("TIME",))
+        *replies, (seconds, micros) = self._router.connection(on).call(*calls, ("TIME",))
         self.clock.measured(sent_at, steady_time(), int(seconds) + int(micros) / 1e6)
         return replies
 
     def _check_rights(self, queue: str) -> None:
-        """Raise `StoreDenied` unless our user may run scripts on the keys of ``queue``: else its
-        name would stay where no task can follow."""
+        """Raise `StoreDenied` unless our user may run scripts on the keys of ``queue``.
+
+        Its name is registered after this; otherwise it would stay where no task can follow.
+        """
         keys = queue_keys(queue)
         try:
-            # The server looks at rights before it looks for the script, which there is not.
-            self._channel.call(("EVALSHA", "none", 2, keys.pending, keys.events))
+            # The server checks rights before it looks for the script, which does not exist.
+            self._router.connection(queue).call(("EVALSHA", "none", 2, keys.pending, keys.events))
         except (StoreDenied, StoreUnreachable):
             raise
         except StoreError:
@@ -66,48 +74,64 @@ class ResilientCaller:
         return cast("T", self.run_all((command,))[0])
 
     def run_all(self, batch: Iterable[Command[Any]]) -> list[Any]:
-        """Run scripts in one round trip; again, all of them, after a lost connection: ``batch`` is
-        then gone through once more."""
-        return self._patiently(lambda: self._channel.run(batch))
+        """Run scripts in one round trip; all of them again after a lost connection.
 
-    def call(self, *calls: Sequence[Arg]) -> list[Any]:
-        """Run plain commands that may be repeated, in one round trip."""
-        call = self._timed_call if self.clock.age() > MEASURE_SECONDS else self._channel.call
-        return self._patiently(lambda: call(*calls))
-
-    def publish(self, channel: str, text: str) -> None:
-        """Tell whoever listens, if our user may: it is a hint that nobody has to wait for."""
-        with contextlib.suppress(StoreDenied):
-            self.call(("PUBLISH", channel, text))
+        ``batch`` is then iterated over once more.
+        """
+        return self._patiently(lambda: self._router.run(batch))
 
     def try_run(self, batch: Iterable[Command[Any]]) -> list[Any]:
-        """As `run_all`; see `BlockingConnection.try_run` for keys that hold something else."""
-        return self._patiently(lambda: self._channel.try_run(batch))
+        """Like `run_all`, with `StoreDamaged` in place of a reply that cannot be read."""
+        return self._patiently(lambda: self._router.try_run(batch))
 
-    def try_call(self, *calls: Sequence[Arg]) -> list[Any]:
-        """As `call`; see `BlockingConnection.try_call` for keys that hold something else."""
-        return self._patiently(lambda: self._channel.try_call(*calls))
+    def call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
+        """Run plain commands that concern one place, in one round trip; they may be repeated."""
+        if self.clock.age() > MEASURE_SECONDS:
+            return self._patiently(lambda: self._timed_call(*calls, on=on))
+        return self._patiently(lambda: self._router.connection(on).call(*calls))
+
+    def try_call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
+        """Like `call`, with `StoreDamaged` in place of a reply that cannot be read."""
+        return self._patiently(lambda: self._router.connection(on).try_call(*calls))
+
+    def call_each(self, calls: Iterable[tuple[Place, Sequence[Arg]]]) -> list[Any]:
+        """Run plain commands that concern several places, each given with its own.
+
+        Replies are in the order of the calls.
+        """
+        calls = list(calls)
+        return self._patiently(lambda: self._router.call_each(calls))
+
+    def try_call_each(self, calls: Iterable[tuple[Place, Sequence[Arg]]]) -> list[Any]:
+        """Like `call_each`, with `StoreDamaged` in place of a reply that cannot be read."""
+        calls = list(calls)
+        return self._patiently(lambda: self._router.try_call_each(calls))
+
+    def publish(self, channel: str, text: str) -> None:
+        """Publish a hint that nothing depends on; without effect if our user may not."""
+        with contextlib.suppress(StoreDenied):
+            self.call(("PUBLISH", channel, text), on=ANYWHERE)
 
     def run_confirmed(self, command: Command[T]) -> T:
-        """Run a script that writes something, as `run` does, and wait until that is confirmed."""
+        """Run a script like `run`, and wait until what it wrote is confirmed to be on disk."""
+        connection = self._router.connection(Key(command.keys[0]))
 
         def ask() -> T:
-            number = self._sent_over()
-            [reply] = self._channel.run((command,))
-            self._confirm(number)
+            number = connection.number
+            [reply] = connection.run((command,))
+            self._confirm(connection, number)
             return cast("T", reply)
 
         return self._patiently(ask)
 
-    def _sent_over(self) -> int:
-        """The number of the connection, if what is sent over it is to be confirmed."""
-        return self._channel.number if self._confirms else 0
+    def _confirm(self, connection: BlockingConnection, number: int) -> None:
+        """Wait until what was written is on disk, if this client asked for that.
 
-    def _confirm(self, number: int) -> None:
-        """Wait until what was written is on disk, if this client asked for that. ``number`` is that
-        of the connection before: over another one it may have been written to another server."""
+        ``number`` is that of the connection before: over a later one, the data may have been
+        written to another server.
+        """
         if self._confirms:
-            self._channel.confirm(number, self._patience)
+            connection.confirm(number, self._patience)
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         patience, was_sent = CallDeadline(self._patience), False
@@ -119,9 +143,9 @@ class ResilientCaller:
                 if not patience.wait():
                     raise
 
-    def gather(self, reads: Reads) -> bytes | None:
-        """Read pieces into one place; None if they are not there, or are others."""
-        return self._patiently(lambda: self._channel.gather(*reads))
+    def gather(self, reads: Reads, *, on: Place) -> bytes | None:
+        """Read pieces into one place; None if they are missing or others than expected."""
+        return self._patiently(lambda: self._router.connection(on).gather(*reads))
 
     def close(self) -> None:
-        self._channel.close()
+        self._router.close()

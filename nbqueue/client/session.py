@@ -33,6 +33,7 @@ from nbqueue.sizes import Size, format_size, parse_size
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.durability import check_durability, ensure_durability
 from nbqueue.store.url import default_url, parse_url
+from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire import decoding, ids
 from nbqueue.wire.keys import LISTENER_LENGTH, stored_keys
 
@@ -124,7 +125,7 @@ class Session:
 
     def _ask_largest_value(self) -> int:
         try:
-            [answer] = self.broker.call(("CONFIG", "GET", "proto-max-bulk-len"))
+            [answer] = self.broker.call(("CONFIG", "GET", "proto-max-bulk-len"), on=ANYWHERE)
             return int(answer[1])
         except StoreUnreachable:
             raise
@@ -154,8 +155,8 @@ class Session:
         queues = self.broker.queues()
         if not queues:
             return None
-        replies = self.broker.try_call(
-            *(("GET", stored_keys(queue).name(name)) for queue in queues)
+        replies = self.broker.try_call_each(
+            (queue, ("GET", stored_keys(queue).name(name))) for queue in queues
         )
         found = [
             (decoding.text(reply), queue)

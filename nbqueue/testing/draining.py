@@ -86,7 +86,7 @@ class _Drainer:
 
     def _whole(self, queue: str, task: Fetched) -> Fetched:
         if task.unread:
-            [msg] = self._broker.call(read_message_of(queue, task.task_id))
+            [msg] = self._broker.call(read_message_of(queue, task.task_id), on=queue)
             return task._replace(msg=msg or b"", unread=0)
         return task
 
@@ -124,11 +124,11 @@ class _Drainer:
     def _serve(self, queue: str) -> None:
         """Take up the handlers that `Client.serve` put into the store."""
         self._attempts.refresh(queue)
-        [found] = self._broker.call(("HGETALL", queue_keys(queue).handlers))
+        [found] = self._broker.call(("HGETALL", queue_keys(queue).handlers), on=queue)
         self._attempts.handlers._take(queue, found)
 
     def _code(self, queue: str, fingerprint: bytes) -> bytes | None:
-        [blob] = self._broker.call(("GET", queue_keys(queue).code(fingerprint)))
+        [blob] = self._broker.call(("GET", queue_keys(queue).code(fingerprint)), on=queue)
         return blob if blob is not None and fingerprint_of(blob) == fingerprint else None
 
     # --- As an acknowledger, to which `OutcomeCommands` hands the ends ---

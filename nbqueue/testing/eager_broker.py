@@ -18,6 +18,7 @@ from nbqueue.clock import Clock
 from nbqueue.errors import NbqueueError, TaskIdConflict
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.testing.local_attempts import Attempts
+from nbqueue.transport.topology import ANYWHERE, Place
 from nbqueue.wire import states
 from nbqueue.wire.messages import TaskMessage, with_completed_at
 from nbqueue.worker.tasks import decisions
@@ -127,7 +128,7 @@ class EagerBroker(Broker):
         ]
         return rows if limit is None else rows[len(rows) - min(limit, len(rows)) :]
 
-    def call(self, *calls: Sequence[Arg]) -> list[Any]:
+    def call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
         """Only the names of tasks are kept, and nobody listens. Output goes where it is printed."""
         replies: list[Any] = []
         for word, key, *rest in calls:
@@ -146,9 +147,15 @@ class EagerBroker(Broker):
                 _refuse()
         return replies
 
-    def try_call(self, *calls: Sequence[Arg]) -> list[Any]:
+    def try_call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
         """As `call`: no key here holds anything else than it should."""
-        return self.call(*calls)
+        return self.call(*calls, on=on)
+
+    def call_each(self, calls: Iterable[tuple[Place, Sequence[Arg]]]) -> list[Any]:
+        return self.call(*(words for _, words in calls), on=ANYWHERE)
+
+    def try_call_each(self, calls: Iterable[tuple[Place, Sequence[Arg]]]) -> list[Any]:
+        return self.call_each(calls)
 
     def run_all(self, batch: Iterable[Command[Any]]) -> list[Any]:
         """Names are noted. Limits are only said: nothing waits for others here, nor for these."""

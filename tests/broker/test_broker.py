@@ -14,6 +14,7 @@ from nbqueue.broker.commands.lifecycle import NewTask, token_fence
 from nbqueue.clock import Clock
 from nbqueue.errors import StoreUnreachable
 from nbqueue.store.connection import Store
+from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire.messages import TaskMessage
 
 
@@ -22,15 +23,20 @@ def new(task_id: str, **fields: Any) -> NewTask:
 
 
 class Lossy:
-    """A channel whose connection is lost once, after the store did what it was asked."""
+    """A router whose connection is lost once, after the store did what it was asked."""
+
+    number = 0
 
     def __init__(self, broker: Broker, then: Any = lambda: None) -> None:
-        self._channel = broker._channel
+        self._connection = broker._router.connection("q")
         self._then = then
         self._is_due = True
 
+    def connection(self, place: Any) -> Any:
+        return self
+
     def run(self, batch: Any, then: bytes = b"") -> Any:
-        found = self._channel.run(batch, then)
+        found = self._connection.run(batch, then)
         if self._is_due:
             self._is_due = False
             self._then()
@@ -38,10 +44,10 @@ class Lossy:
         return found
 
     def call(self, *calls: Any) -> Any:
-        return self._channel.call(*calls)
+        return self._connection.call(*calls)
 
     def close(self) -> None:
-        self._channel.close()
+        self._connection.close()
 
 
 def run_them(broker: Broker, store: Store, end: str) -> Any:
@@ -70,7 +76,7 @@ def run_them(broker: Broker, store: Store, end: str) -> Any:
 def test_a_task_that_was_run_before_the_reply_came_is_no_conflict(
     broker: Broker, store: Store, redis: Any, end: str
 ) -> None:
-    broker._channel = Lossy(broker, run_them(broker, store, end))  # type: ignore[assignment]
+    broker._router = Lossy(broker, run_them(broker, store, end))  # type: ignore[assignment]
     assert broker.enqueue("q", [new("a", retention=60)]) == []
     assert "pending" not in dump(redis)
 
@@ -79,7 +85,7 @@ def test_after_a_lost_connection_the_id_of_another_task_is_still_a_conflict(
     broker: Broker, redis: Any
 ) -> None:
     broker.enqueue("q", [new("b", payload=b"of somebody else")])
-    broker._channel = Lossy(broker)  # type: ignore[assignment]
+    broker._router = Lossy(broker)  # type: ignore[assignment]
     assert broker.enqueue("q", [new("a"), new("b"), new("c")]) == [1]
     assert dump(redis)["pending"] == ["c", "a", "b"]
 
@@ -89,8 +95,8 @@ def test_patience_ends(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
         raise StoreUnreachable("lost")
 
     broker._patience = 0.05
-    monkeypatch.setattr(broker._channel, "run", lost)
-    monkeypatch.setattr(broker._channel, "call", lost)
+    monkeypatch.setattr(broker._router.connection("q"), "run", lost)
+    monkeypatch.setattr(broker._router.connection("q"), "call", lost)
     for attempt in (
         lambda: broker.enqueue("q", [new("a")]),
         lambda: broker.run(lifecycle.forward("q", 1)),
@@ -185,7 +191,7 @@ def test_the_clock_is_measured_on_the_way_now_and_then(
         redis.config_resetstat()
         for number in range(3):
             if what == "calls":
-                assert broker.call(("ECHO", number)) == [str(number).encode()]
+                assert broker.call(("ECHO", number), on=ANYWHERE) == [str(number).encode()]
             else:
                 broker.enqueue("q", [new(f"{broker.clock.now()}{number}")])
         return int(redis.info("commandstats").get("cmdstat_time", {"calls": 0})["calls"])

@@ -207,8 +207,8 @@ def test_an_offer_can_be_taken_back_until_it_is_used(broker: Any, redis: Any, wo
     text = offer_text(NOW_MS, LEASE_MS, CHANNEL, TOKEN)
     broker.run(handoff.offer("q", text, 60_000))
     assert redis.pttl(full_name("own:offers")) > 50_000
-    assert broker.call(handoff.withdraw("q", text)) == [1]
-    assert broker.call(handoff.withdraw("q", text)) == [0]
+    assert broker.call(handoff.withdraw("q", text), on="q") == [1]
+    assert broker.call(handoff.withdraw("q", text), on="q") == [0]
     enqueue(broker)
     told(worker, 0)
     assert dump(redis) == LINE

@@ -239,8 +239,8 @@ def test_a_snapshot_misses_nothing_though_the_line_moves(
     redis.lpush("asynq:{q}:pending", *ids)
     call, new = broker.call, iter(range(99))
 
-    def busy(*calls: Any) -> Any:
-        found = call(*calls)
+    def busy(*calls: Any, **place: Any) -> Any:
+        found = call(*calls, **place)
         redis.lpush("asynq:{q}:pending", f"n{next(new)}")
         redis.rpop("asynq:{q}:pending")
         return found

@@ -174,7 +174,7 @@ def test_fetch_gives_the_size_of_what_is_to_be_read(broker: Any, redis: Any) -> 
         Fetched("a", b"", SINCE_NOW, 1, 0, size),
         Fetched("b", tasks[1].msg, SINCE_NOW, 1, 0),
     ]
-    assert broker.call(read_message_of("q", "a")) == [tasks[0].msg]
+    assert broker.call(read_message_of("q", "a"), on="q") == [tasks[0].msg]
     since = {"nbq:lease": f"{TOKEN}|{SINCE_NOW}"}
     assert dump(redis)["t:a"] == active("a", since, payload=LARGE)
 

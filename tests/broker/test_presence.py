@@ -11,6 +11,7 @@ from transitions import FENCE, LEASE_MS, NOW, SCORE, SINCE, active, attempt, fet
 
 from nbqueue.broker.commands import lifecycle, presence
 from nbqueue.broker.commands.presence import Adopted, Overdue
+from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire.server_info import RunningTask, WorkerRecord
 from nbqueue.wire.server_info import decode_worker as decode_record
 
@@ -73,24 +74,24 @@ def test_a_worker_is_written_as_asynq_writes_it_and_replaces_what_it_said_before
 
 def test_what_a_worker_wrote_is_deleted_when_it_leaves(broker: Any, redis: Any) -> None:
     broker.run(presence.appear(RECORD, [shown("a")]))
-    broker.call(*presence.listing(WORKER, ["q", "p"], NOW_MS))
+    broker.call(*presence.listing(WORKER, ["q", "p"], NOW_MS), on=ANYWHERE)
     assert redis.zrange("asynq:servers", 0, -1, withscores=True) == [
         (SERVER_KEY.encode(), NOW + 10)
     ]
     assert redis.zrange("asynq:workers", 0, -1, withscores=True) == [(TASKS_KEY.encode(), NOW + 10)]
     assert redis.zrange("nbqueue:{q}:workers", 0, -1, withscores=True) == [(WORKER.encode(), NOW)]
     assert 0 < redis.ttl("nbqueue:{q}:workers") <= 86_400
-    broker.call(*presence.vanish(WORKER, ["q", "p"]))
+    broker.call(*presence.vanish(WORKER, ["q", "p"]), on=ANYWHERE)
     assert dump(redis) == {}
 
 
 def test_who_served_a_queue_long_ago_is_forgotten(broker: Any, redis: Any) -> None:
-    broker.call(*presence.listing("old:1:ab", ["q"], NOW_MS - 86_411_000))
-    broker.call(*presence.listing(WORKER, ["q"], NOW_MS))
+    broker.call(*presence.listing("old:1:ab", ["q"], NOW_MS - 86_411_000), on=ANYWHERE)
+    broker.call(*presence.listing(WORKER, ["q"], NOW_MS), on=ANYWHERE)
     assert redis.zrange("nbqueue:{q}:workers", 0, -1) == [WORKER.encode()]
     assert redis.zrange("asynq:servers", 0, -1) == [SERVER_KEY.encode()]
     assert redis.zrange("asynq:workers", 0, -1) == [TASKS_KEY.encode()]
-    broker.call(*presence.vanish("old:1:ab", ["q"]), *presence.vanish(WORKER, ["q"]))
+    broker.call(*presence.vanish("old:1:ab", ["q"]), *presence.vanish(WORKER, ["q"]), on=ANYWHERE)
 
 
 def test_only_what_the_caller_holds_has_begun(broker: Any, redis: Any) -> None:

@@ -11,6 +11,7 @@ from nbqueue.broker.broker import Broker
 from nbqueue.broker.read_ahead import Ask, read_ahead
 from nbqueue.broker.reads.list_tasks import Wanted, list_tasks
 from nbqueue.errors import StoreError
+from nbqueue.transport.topology import ANYWHERE
 
 KEY = "asynq:{q}:pending"
 IDS = [f"t{i}" for i in range(5)]
@@ -37,7 +38,7 @@ def all_of(broker: Broker, ask: Any) -> Any:
     def following(reply: Any) -> Ask | None:
         return next((ask(number) for number in numbers), None)
 
-    for reply in read_ahead(broker, ask(0), following):
+    for reply in read_ahead(broker, "q", ask(0), following):
         yield (reply[2] if isinstance(reply[0], int) else reply)[0].decode()
 
 
@@ -50,7 +51,7 @@ def others(redis: Any) -> set[str]:
 def test_all_slices_come_in_order_and_the_connection_is_closed(
     broker: Broker, redis: Any, ask: Any
 ) -> None:
-    broker.call(("PING",))
+    broker.call(("PING",), on=ANYWHERE)
     before = others(redis)
     reading = all_of(broker, ask)
     assert next(reading) == IDS[0]
@@ -60,14 +61,14 @@ def test_all_slices_come_in_order_and_the_connection_is_closed(
 
 
 def test_one_slice_needs_no_other_connection(broker: Broker, redis: Any) -> None:
-    broker.call(("PING",))
+    broker.call(("PING",), on=ANYWHERE)
     before = others(redis)
-    for _ in read_ahead(broker, as_words(0), lambda reply: None):
+    for _ in read_ahead(broker, "q", as_words(0), lambda reply: None):
         assert others(redis) == before
 
 
 def test_who_stops_early_leaves_no_connection(broker: Broker, redis: Any, ask: Any) -> None:
-    broker.call(("PING",))
+    broker.call(("PING",), on=ANYWHERE)
     before = others(redis)
     reading = all_of(broker, ask)
     next(reading)
@@ -78,7 +79,7 @@ def test_who_stops_early_leaves_no_connection(broker: Broker, redis: Any, ask: A
 def test_what_was_under_way_on_a_lost_connection_is_asked_again(
     broker: Broker, redis: Any, ask: Any
 ) -> None:
-    broker.call(("PING",))
+    broker.call(("PING",), on=ANYWHERE)
     before = others(redis)
     found = []
     for each in all_of(broker, ask):
@@ -101,4 +102,4 @@ def test_a_refusal_is_raised(broker: Broker, redis: Any) -> None:
     redis.set("text", "x")
     asks = iter([("LRANGE", "text", 0, 1)])
     with pytest.raises(StoreError, match="WRONGTYPE"):
-        list(read_ahead(broker, ("PING",), lambda reply: next(asks, None)))
+        list(read_ahead(broker, "q", ("PING",), lambda reply: next(asks, None)))

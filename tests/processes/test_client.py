@@ -46,6 +46,7 @@ from nbqueue.errors import (
     WorkerLost,
 )
 from nbqueue.store.embedded import status, stop_server
+from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
@@ -1129,7 +1130,7 @@ class TestFaults:
         client = nbqueue.connect(own_store)
         waiting = client.submit(add, 1)
         # What the append-only file has is as of the last second.
-        client._session.broker.call(("CONFIG", "SET", "appendfsync", "always"))
+        client._session.broker.call(("CONFIG", "SET", "appendfsync", "always"), on=ANYWHERE)
         later = client.submit(add, 2)
         folder = Path(own_store.removeprefix("embedded://"))
         for _ in range(2):

@@ -22,6 +22,7 @@ import nbqueue
 from nbqueue.client.client import Client
 from nbqueue.errors import StoreUnreachable, StoreUnsuitable, SubmitUnconfirmed, UsageError
 from nbqueue.store.embedded import ensure_server, status, stop_server
+from nbqueue.transport.topology import ANYWHERE
 
 KEY = "5b" * 32
 
@@ -170,7 +171,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def policy_of(client: Client) -> str:
-    [answer] = client._session.broker.call(("CONFIG", "GET", "appendfsync"))
+    [answer] = client._session.broker.call(("CONFIG", "GET", "appendfsync"), on=ANYWHERE)
     return str(answer[1].decode())
 
 

@@ -197,7 +197,8 @@ def test_who_is_alive_is_read_from_what_workers_say(lab: Any, start: Any) -> Non
     def is_alive(requirement: str) -> bool:
         now_s = lab.broker.clock.now_ms() // 1000
         return requirements.is_alive(
-            requirement, *lab.broker.call(*requirements.ask_capabilities("default", now_s))
+            requirement,
+            *lab.broker.call(*requirements.ask_capabilities("default", now_s), on="default"),
         )
 
     worker = start(OTHER)

@@ -386,7 +386,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.broker.run(handoff.offer("q", text, 60_000))
         command = lifecycle.enqueue("q", [NewTask(task_id, encoded(task_id))], self.now_ms)
         assert self.run(command, [0]) == []
-        self.broker.call(handoff.withdraw("q", text))
+        self.broker.call(handoff.withdraw("q", text), on="q")
         self.tasks[task_id] = Model("pending", self.now_ms * 1_000_000)
         self.events.append(("enqueued", task_id))
         if channel == "w" and holds and not self.line and not self.is_paused:

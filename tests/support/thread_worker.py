@@ -62,7 +62,9 @@ class ThreadWorker:
     def call(self, held: Held) -> Any:
         message = held.message
         call = self.keys.verify_call(message.payload, message.id, message.queue, message.type)
-        [blob] = self.broker.call(("GET", queue_keys(self.queue).code(call.fingerprint)))
+        [blob] = self.broker.call(
+            ("GET", queue_keys(self.queue).code(call.fingerprint)), on=self.queue
+        )
         args, kwargs = load_arguments(call.arguments)
         return load_function(blob)(*args, **kwargs)
 

@@ -35,7 +35,7 @@ class FakeStore:
         self.listener = self
         self.told: list[News] = []
 
-    def call(self, *calls: Any) -> list[Any]:
+    def call(self, *calls: Any, on: Any) -> list[Any]:
         [(word, *rest)] = calls
         if word == "HGET":
             return [self.progress]

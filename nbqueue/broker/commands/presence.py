@@ -16,6 +16,7 @@ from nbqueue.broker.broker import Broker
 from nbqueue.broker.script_commands import command
 from nbqueue.errors import StoreError, UsageError
 from nbqueue.transport.script_call import Arg, Command
+from nbqueue.transport.topology import ANYWHERE, Key
 from nbqueue.wire.decoding import json_object
 from nbqueue.wire.keys import SERVERS, WORKERS, check_queue_name, is_queue_name, queue_keys
 from nbqueue.wire.server_info import (
@@ -180,7 +181,7 @@ def find_worker(broker: Broker, worker_id: str) -> WorkerRecord | None:
     name = read_worker_id(worker_id)
     if name is None:
         raise UsageError(f"worker_id={worker_id!r} is no worker's id, such as 'host:1234:9f3c…'")
-    [body] = broker.call(("GET", name.info_key))
+    [body] = broker.call(("GET", name.info_key), on=Key(name.info_key))
     return decode_worker(body) if body else None
 
 
@@ -242,7 +243,7 @@ def change_queues(
         if time.monotonic() >= limit:
             raise StoreError(f"worker {worker_id!r} does not follow: it may be hung or cut off")
         # Said again each time: it may be just connecting anew. What it says then is the answer.
-        broker.call(("PUBLISH", channel, change_message(worker_id, changes)))
+        broker.call(("PUBLISH", channel, change_message(worker_id, changes)), on=ANYWHERE)
         threading.Event().wait(0.05)
         record = find_worker(broker, worker_id) or record
     return record

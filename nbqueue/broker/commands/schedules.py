@@ -206,14 +206,16 @@ def stored_schedules(broker: Broker, queues: Sequence[str]) -> Iterator[StoredSc
     """Read the schedules of many queues, with few round trips."""
     for part in in_slices(queues, QUEUES_AT_ONCE):
         keys = [stored_keys(name) for name in part]
-        entries = broker.try_call(*(("HGETALL", each.schedules) for each in keys))
-        dues = broker.try_call(*(("ZRANGE", k.schedule_due, 0, -1, "WITHSCORES") for k in keys))
+        entries = broker.try_call_each((each.queue, ("HGETALL", each.schedules)) for each in keys)
+        dues = broker.try_call_each(
+            (each.queue, ("ZRANGE", each.schedule_due, 0, -1, "WITHSCORES")) for each in keys
+        )
         for name, each, raw, due in zip(part, keys, entries, dues, strict=True):
             due_by_id = dict(pairs(due))
             for some in in_slices(sorted(pairs(raw)), _AT_ONCE):
                 ids = [stored_name(raw_id) for raw_id, _ in some]
                 states = broker.try_call(
-                    *(("HMGET", each.schedule_state(i), *STATE_FIELDS) for i in ids)
+                    *(("HMGET", each.schedule_state(i), *STATE_FIELDS) for i in ids), on=name
                 )
                 for schedule_id, (raw_id, entry), state in zip(ids, some, states, strict=True):
                     yield StoredSchedule(name, schedule_id, entry, state, due_by_id.get(raw_id))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.models import ActiveTask, SchedulerEntry, SchedulerEvent, ServerInfo
 from nbqueue.clock import EPOCH
+from nbqueue.transport.topology import Key
 from nbqueue.wire import server_reports
 from nbqueue.wire.keys import SCHEDULERS, SERVERS, WORKERS, scheduler_history
 
@@ -76,10 +77,8 @@ class AsynqRecords:
 
     def scheduler_events(self, entry_id: str, page: int, size: int) -> list[SchedulerEvent]:
         """When a schedule enqueued which task, newest first; ``page`` counts from 1."""
-        start = (page - 1) * size
-        [found] = self._broker.call(
-            ("ZREVRANGE", scheduler_history(entry_id), start, start + size - 1)
-        )
+        start, key = (page - 1) * size, scheduler_history(entry_id)
+        [found] = self._broker.call(("ZREVRANGE", key, start, start + size - 1), on=Key(key))
         moments: list[tuple[str, datetime | None]] = [
             (event.task_id, server_reports.moment(event.enqueue_time))
             for event in _readable(server_reports.read_event, found)
@@ -92,8 +91,9 @@ class AsynqRecords:
         names, _ = self._broker.call(
             ("ZRANGEBYSCORE", index, now_s, "+inf"),
             ("ZREMRANGEBYSCORE", index, "-inf", f"({now_s}"),
+            on=Key(index),
         )
-        return self._broker.call(*(ask(name) for name in names)) if names else []
+        return self._broker.call_each((Key(name), ask(name)) for name in names)
 
 
 def _readable(read: Callable[[bytes], T | None], values: Sequence[bytes | None]) -> list[T]:

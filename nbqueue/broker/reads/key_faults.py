@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.transport.resp import KeyDenied
+from nbqueue.transport.topology import Key
 from nbqueue.wire.keys import QUEUES, SCHEDULERS, SERVERS, WORKERS, is_queue_name, stored_keys
 
 
@@ -87,7 +88,9 @@ def shared_faults(broker: Broker) -> list[Fault]:
 def _of_other_kinds(broker: Broker, expected: Sequence[tuple[str | None, str, str]]) -> list[Fault]:
     """Those keys that hold something else, or may not be read; ``expected``: each with its queue
     and its kind."""
-    kinds = broker.try_call(*(("TYPE", key) for _, key, _ in expected))
+    kinds = broker.try_call_each(
+        (Key(key) if queue is None else queue, ("TYPE", key)) for queue, key, _ in expected
+    )
     found: dict[Fault, None] = {}
     for (queue, key, wanted), kind in zip(expected, kinds, strict=True):
         if isinstance(kind, KeyDenied):

@@ -22,6 +22,7 @@ from nbqueue.errors import StoreDamaged
 from nbqueue.names import fits_pattern
 from nbqueue.transport.resp import KeyDenied
 from nbqueue.transport.script_call import Arg, Command
+from nbqueue.transport.topology import Place
 from nbqueue.wire import states
 from nbqueue.wire.keys import stored_keys, stored_name
 
@@ -172,17 +173,19 @@ class Listing:
         where a key holds something else."""
         keys = [stored_keys(queue) for queue in queues]
         if state == states.AGGREGATING:
-            groups = self._known_sizes(("SCARD", each.groups) for each in keys)
-            sets = self._known_sizes(("ZCARD", each.aggregation_sets) for each in keys)
+            groups = self._known_sizes((each.queue, ("SCARD", each.groups)) for each in keys)
+            sets = self._known_sizes(
+                (each.queue, ("ZCARD", each.aggregation_sets)) for each in keys
+            )
             return [
                 None if count is None or more is None else count + more
                 for count, more in zip(groups, sets, strict=True)
             ]
         size = "LLEN" if state in (states.PENDING, states.ACTIVE) else "ZCARD"
-        return self._known_sizes((size, each.by_state(state)) for each in keys)
+        return self._known_sizes((each.queue, (size, each.by_state(state))) for each in keys)
 
-    def _known_sizes(self, calls: Iterable[Sequence[Arg]]) -> list[int | None]:
-        replies = self._broker.try_call(*calls)
+    def _known_sizes(self, calls: Iterable[tuple[Place, Sequence[Arg]]]) -> list[int | None]:
+        replies = self._broker.try_call_each(calls)
         return [None if isinstance(reply, StoreDamaged) else reply for reply in replies]
 
     def _read_state(
@@ -287,11 +290,13 @@ class Listing:
             return
         cursor: Any = 0
         while True:
-            [(cursor, names)] = self._broker.call(("SSCAN", keys.groups, cursor, "COUNT", SLICE))
+            [(cursor, names)] = self._broker.call(
+                ("SSCAN", keys.groups, cursor, "COUNT", SLICE), on=queue
+            )
             yield from (keys.group(stored_name(name)) for name in names)
             if int(cursor) == 0:
                 break
-        [names] = self._broker.call(("ZRANGE", keys.aggregation_sets, 0, -1))
+        [names] = self._broker.call(("ZRANGE", keys.aggregation_sets, 0, -1), on=queue)
         yield from (stored_name(name) for name in names)
 
     def _at(
@@ -311,7 +316,7 @@ class Listing:
             return list_tasks(queue, place, start, wanted, names=names)
 
         first = list_tasks(queue, place, start, wanted, names=names)
-        for reply in read_ahead(self._broker, first, following):
+        for reply in read_ahead(self._broker, queue, first, following):
             table = self._table(queue, names, reply, wanted)
             yield wanted.chosen(table)
             if self._is_past(state, table, wanted):
@@ -344,7 +349,7 @@ class Listing:
         for queue, missing in by_queue.items():
             key = stored_keys(queue).attempts
             try:
-                self._read_attempts(key, table, missing)
+                self._read_attempts(queue, key, table, missing)
             except StoreDamaged as error:
                 self.faults[f"queue {queue!r}: {key!r}: {error}"] = None
         self._note_needs(table)
@@ -358,7 +363,9 @@ class Listing:
             if text:
                 table.set_error(i, text)
 
-    def _read_attempts(self, key: str, table: TaskTable, missing: dict[bytes, int]) -> None:
+    def _read_attempts(
+        self, queue: str, key: str, table: TaskTable, missing: dict[bytes, int]
+    ) -> None:
         oldest = max(0, min(_attempt_after(table, i) for i in missing.values()) - _SLACK_MS)
         newest = max(table.finished_ms[i] or 2**53 for i in missing.values()) + _SLACK_MS
 
@@ -368,7 +375,7 @@ class Listing:
         def following(entries: Any) -> Ask | None:
             return ask(b"(" + entries[-1][0]) if len(entries) == _ATTEMPTS_SLICE else None
 
-        for entries in read_ahead(self._broker, ask(newest), following):
+        for entries in read_ahead(self._broker, queue, ask(newest), following):
             for _, pairs in entries:
                 i = missing.pop(pairs[1], None) if pairs[0] == b"task_id" else None
                 if i is not None:

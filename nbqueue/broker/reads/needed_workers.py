@@ -7,6 +7,8 @@ from typing import Any
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands.requirements import ask_capabilities, is_alive
 from nbqueue.requirements import NEED, needed_worker
+from nbqueue.transport.topology import Key
+from nbqueue.wire.keys import SERVERS
 
 
 class NeededWorkers:
@@ -33,6 +35,8 @@ class NeededWorkers:
     def _is_alive(self, queue: str, requirement: str) -> bool:
         if queue not in self._known:
             now_s = self._broker.clock.now_ms() // 1000
-            members, servers = self._broker.try_call(*ask_capabilities(queue, now_s))
+            members, servers = self._broker.try_call_each(
+                zip((queue, Key(SERVERS)), ask_capabilities(queue, now_s), strict=True)
+            )
             self._known[queue] = members, servers
         return is_alive(requirement, *self._known[queue])

@@ -9,6 +9,7 @@ from nbqueue.broker.reads.key_faults import Fault, queue_faults, shared_faults
 from nbqueue.broker.reads.list_tasks import LISTED, Listing, Wanted
 from nbqueue.errors import StoreDamaged
 from nbqueue.limits import limit_fault
+from nbqueue.transport.topology import Key
 from nbqueue.wire import server_reports
 from nbqueue.wire.decoding import pairs, score, text
 from nbqueue.wire.keys import SCHEDULERS, SERVERS, WORKERS, QueueKeys, stored_keys, stored_name
@@ -50,12 +51,12 @@ def _missing(broker: Broker, queue: str, place: str, state: str) -> Iterator[Fau
     is_list = state in ("pending", "active")
     while True:
         [ids] = broker.try_call(
-            ("LRANGE" if is_list else "ZRANGE", place, start, start + count - 1)
+            ("LRANGE" if is_list else "ZRANGE", place, start, start + count - 1), on=queue
         )
         if isinstance(ids, StoreDamaged) or not ids:
             return
         names = [keys.task(stored_name(each)) for each in ids]
-        kinds = broker.call(*(("TYPE", name) for name in names))
+        kinds = broker.call(*(("TYPE", name) for name in names), on=queue)
         for name, kind in zip(names, kinds, strict=True):
             if kind != b"hash":
                 found = "there is no such task" if kind == b"none" else f"it is a {kind.decode()}"
@@ -65,7 +66,9 @@ def _missing(broker: Broker, queue: str, place: str, state: str) -> Iterator[Fau
 
 def _schedule_faults(broker: Broker, queue: str, keys: QueueKeys) -> Iterator[Fault]:
     raw, due = broker.try_call(
-        ("HGETALL", keys.schedules), ("ZRANGE", keys.schedule_due, 0, -1, "WITHSCORES")
+        ("HGETALL", keys.schedules),
+        ("ZRANGE", keys.schedule_due, 0, -1, "WITHSCORES"),
+        on=queue,
     )
     for name, entry in pairs(raw):
         try:
@@ -78,7 +81,7 @@ def _schedule_faults(broker: Broker, queue: str, keys: QueueKeys) -> Iterator[Fa
 
 
 def _limit_faults(broker: Broker, queue: str, keys: QueueKeys) -> Iterator[Fault]:
-    [found] = broker.try_call(("HGETALL", keys.limits))
+    [found] = broker.try_call(("HGETALL", keys.limits), on=queue)
     for name, numbers in pairs(found):
         fault = limit_fault(text(numbers))
         if fault is not None:
@@ -92,10 +95,12 @@ def _record_faults(broker: Broker) -> Iterator[Fault]:
         (WORKERS, server_reports.read_worker, ("HVALS",)),
         (SCHEDULERS, server_reports.read_entry, ("LRANGE", 0, -1)),
     ):
-        [names] = broker.try_call(("ZRANGE", index, 0, -1))
+        [names] = broker.try_call(("ZRANGE", index, 0, -1), on=Key(index))
         if isinstance(names, StoreDamaged) or not names:
             continue
-        found = broker.try_call(*((command[0], name, *command[1:]) for name in names))
+        found = broker.try_call_each(
+            (Key(name), (command[0], name, *command[1:])) for name in names
+        )
         for name, values in zip(names, found, strict=True):
             if isinstance(values, StoreDamaged):
                 yield Fault(None, text(name), "holds something else than its name says")

@@ -20,6 +20,8 @@ from nbqueue.broker.script_commands import decoded_number, utc_day
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound, StoreDamaged
 from nbqueue.transport.resp import KeyDenied
+from nbqueue.transport.script_call import Arg
+from nbqueue.transport.topology import Key, Place
 from nbqueue.wire import decoding, fields, states
 from nbqueue.wire.keys import (
     QUEUES,
@@ -59,7 +61,7 @@ class StoreReader:
         """Raises `QueueNotFound`."""
         if not isinstance(queue, str):
             check_queue_name(queue)
-        [is_there] = self._broker.call(("SISMEMBER", QUEUES, queue))
+        [is_there] = self._broker.call(("SISMEMBER", QUEUES, queue), on=Key(QUEUES))
         if not is_there:
             check_queue_name(queue)
             known = self._broker.queues()
@@ -75,7 +77,9 @@ class StoreReader:
         for part in in_slices(odd, QUEUES_AT_ONCE):
             texts = [name for name in part if isinstance(name, str)]
             calls = [("SISMEMBER", QUEUES, name) for name in texts]
-            found = dict(zip(texts, self._broker.call(*calls) if calls else (), strict=True))
+            found = dict(
+                zip(texts, self._broker.call(*calls, on=Key(QUEUES)) if calls else (), strict=True)
+            )
             for name in part:
                 if not isinstance(name, str) or not found[name]:
                     check_queue_name(name)
@@ -117,7 +121,9 @@ class StoreReader:
     def _aggregating(self, names: Sequence[str], counts: Sequence[Counts]) -> list[int | None]:
         """How many tasks of each queue wait in groups, or are just being aggregated. None if that
         cannot be read."""
-        sets = self._broker.try_call(*(("ZCARD", stored_keys(n).aggregation_sets) for n in names))
+        sets = self._broker.try_call_each(
+            (name, ("ZCARD", stored_keys(name).aggregation_sets)) for name in names
+        )
         found: list[int | None] = []
         for name, each, there in zip(names, counts, sets, strict=True):
             if each.numbers["groups"] == 0 and there == 0:
@@ -140,12 +146,12 @@ class StoreReader:
         dates = [today - timedelta(days=i) for i in range(days)]
         found: dict[str, list[DailyStats]] = {}
         for part in in_slices(names, QUEUES_AT_ONCE):
-            calls = []
+            calls: list[tuple[Place, Sequence[Arg]]] = []
             for keys in map(stored_keys, part):
                 counters = ((keys.processed_on(day), keys.failed_on(day)) for day in dates)
-                calls.append(("MGET", *chain.from_iterable(counters)))
+                calls.append((keys.queue, ("MGET", *chain.from_iterable(counters))))
             # To MGET, a key that holds something else is one that there is not.
-            for name, values in zip(part, self._broker.try_call(*calls), strict=True):
+            for name, values in zip(part, self._broker.try_call_each(calls), strict=True):
                 if isinstance(values, KeyDenied):
                     values = [None] * (2 * days)
                 numbers = [decoded_number(each or b"0") or 0 for each in values]
@@ -159,16 +165,20 @@ class StoreReader:
         """The aggregation groups of a queue, and how many tasks wait in each."""
         keys = stored_keys(queue)
         found: dict[str, int] = {}
-        for names in self._members(keys.groups):
+        for names in self._members(queue, keys.groups):
             texts = [stored_name(name) for name in names]
-            sizes = self._broker.try_call(*(("ZCARD", keys.group(name)) for name in texts))
+            sizes = self._broker.try_call(
+                *(("ZCARD", keys.group(name)) for name in texts), on=queue
+            )
             found |= ((text, _size(size)) for text, size in zip(texts, sizes, strict=True))
         return dict(sorted(found.items()))
 
-    def _members(self, key: str) -> Iterator[list[bytes]]:
+    def _members(self, queue: str, key: str) -> Iterator[list[bytes]]:
         cursor: bytes | int = 0
         while True:
-            [(cursor, members)] = self._broker.call(("SSCAN", key, cursor, "COUNT", SLICE))
+            [(cursor, members)] = self._broker.call(
+                ("SSCAN", key, cursor, "COUNT", SLICE), on=queue
+            )
             if members:
                 yield members
             if int(cursor) == 0:
@@ -176,10 +186,12 @@ class StoreReader:
 
     def _sets(self, queue: str) -> dict[str, int]:
         """The sets of tasks that are just being aggregated: their keys and sizes."""
-        [names] = self._broker.call(("ZRANGE", stored_keys(queue).aggregation_sets, 0, -1))
+        [names] = self._broker.call(
+            ("ZRANGE", stored_keys(queue).aggregation_sets, 0, -1), on=queue
+        )
         if not names:
             return {}
-        sizes = self._broker.try_call(*(("ZCARD", name) for name in names))
+        sizes = self._broker.try_call(*(("ZCARD", name) for name in names), on=queue)
         return {stored_name(name): _size(size) for name, size in zip(names, sizes, strict=True)}
 
     def _memory(self, queue: str) -> int:
@@ -202,13 +214,14 @@ class StoreReader:
             ("LLEN" if is_list else "ZCARD", place),
             ("LRANGE" if is_list else "ZRANGE", place, 0, _SAMPLE - 1),
             ("MEMORY", "USAGE", place),
+            on=keys.queue,
         )
         if not ids:
             return 0, 0.0
         prefix = name_bytes(keys.task_prefix)
         # All fields of each: of a large task a few hold nearly everything.
         usage = (("MEMORY", "USAGE", prefix + i, "SAMPLES", 0) for i in ids)
-        used = self._broker.call(*usage)
+        used = self._broker.call(*usage, on=keys.queue)
         return size, (own or 0) + size * sum(each or 0 for each in used) / len(ids)
 
     # --- Tasks -----------------------------------------------------------------------------------
@@ -230,11 +243,11 @@ class StoreReader:
         while True:
             stop = start + SLICE - 1
             if state in _LISTS:
-                [found] = self._broker.call(("LRANGE", place, -stop - 1, -start - 1))
+                [found] = self._broker.call(("LRANGE", place, -stop - 1, -start - 1), on=queue)
                 yield [(_text(task_id), None) for task_id in reversed(found)]
                 count = len(found)
             else:
-                [found] = self._broker.call(("ZRANGE", place, start, stop, "WITHSCORES"))
+                [found] = self._broker.call(("ZRANGE", place, start, stop, "WITHSCORES"), on=queue)
                 yield _scored(found)
                 count = len(found) // 2
             if count < SLICE:
@@ -249,13 +262,13 @@ class StoreReader:
         if state in _LISTS:
             # The oldest of a list is at its end.
             span = (first, stop) if newest_first else (-stop - 1, -first - 1)
-            [ids] = self._broker.call(("LRANGE", place, *span))
+            [ids] = self._broker.call(("LRANGE", place, *span), on=queue)
             pairs: list[tuple[str, int | None]] = [(_text(task_id), None) for task_id in ids]
             if not newest_first:
                 pairs.reverse()
         else:
             name = "ZREVRANGE" if newest_first else "ZRANGE"
-            [members] = self._broker.call((name, place, first, stop, "WITHSCORES"))
+            [members] = self._broker.call((name, place, first, stop, "WITHSCORES"), on=queue)
             pairs = _scored(members)
         infos = self.tasks(queue, [i for i, _ in pairs], [score for _, score in pairs])
         return [info for info in infos if info is not None]
@@ -270,13 +283,15 @@ class StoreReader:
             start, part = 0, [b""]
             while part:
                 # What comes in pushes back what is there, so that it is read twice, and not missed.
-                [part] = self._broker.call(("LRANGE", place, start, start + SLICE - 1))
+                [part] = self._broker.call(("LRANGE", place, start, start + SLICE - 1), on=queue)
                 found |= dict.fromkeys(map(_text, part))
                 start += SLICE
             return list(reversed(found.items()))
         cursor: bytes | int = 0
         while True:
-            [(cursor, members)] = self._broker.call(("ZSCAN", place, cursor, "COUNT", SLICE))
+            [(cursor, members)] = self._broker.call(
+                ("ZSCAN", place, cursor, "COUNT", SLICE), on=queue
+            )
             found |= _scored(members)
             if int(cursor) == 0:
                 return sorted(found.items(), key=lambda pair: (pair[1] or 0, pair[0]))
@@ -291,7 +306,9 @@ class StoreReader:
         if not task_ids:
             return []
         keys = stored_keys(queue)
-        found = self._broker.try_call(*(("HMGET", keys.task(i), *INFO_FIELDS) for i in task_ids))
+        found = self._broker.try_call(
+            *(("HMGET", keys.task(i), *INFO_FIELDS) for i in task_ids), on=queue
+        )
         nothing = [None] * len(INFO_FIELDS)
         damaged = {i for i, values in enumerate(found) if isinstance(values, StoreDamaged)}
         found = [nothing if i in damaged else values for i, values in enumerate(found)]
@@ -306,7 +323,7 @@ class StoreReader:
         leases: dict[int, float] = {}
         if asked:
             replies = self._broker.try_call(
-                *(("ZSCORE", keys.by_state(name), task_ids[i]) for i, name in asked)
+                *(("ZSCORE", keys.by_state(name), task_ids[i]) for i, name in asked), on=queue
             )
             for (position, name), score in zip(asked, replies, strict=True):
                 if isinstance(score, StoreDamaged):
@@ -333,7 +350,7 @@ class StoreReader:
             keys = stored_keys(name)
             for start in range(0, len(task_ids), SLICE):
                 part = task_ids[start : start + SLICE]
-                replies = self._broker.try_call(*(("EXISTS", keys.task(i)) for i in part))
+                replies = self._broker.try_call(*(("EXISTS", keys.task(i)) for i in part), on=name)
                 for task_id, is_there in zip(part, replies, strict=True):
                     if is_there == 1:  # not where the user may not look
                         found[task_id].append(name)
@@ -342,7 +359,9 @@ class StoreReader:
     def pending_since(self, queue: str, task_ids: Sequence[str]) -> list[float | None]:
         """Since when tasks have been pending, in Unix seconds."""
         keys = stored_keys(queue)
-        found = self._broker.call(*(("HGET", keys.task(i), fields.PENDING_SINCE) for i in task_ids))
+        found = self._broker.call(
+            *(("HGET", keys.task(i), fields.PENDING_SINCE) for i in task_ids), on=queue
+        )
         numbers = [decoded_number(each) if each else None for each in found]
         return [None if number is None else number / 1e9 for number in numbers]
 

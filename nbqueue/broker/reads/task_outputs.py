@@ -91,7 +91,7 @@ def read_output(
     key, found = stored_keys(queue).output(task_id), []
     while True:
         start = f"{after[0]}-{after[1] + 1}"
-        [rows] = broker.call(("XRANGE", key, start, "+", "COUNT", MOST_READ))
+        [rows] = broker.call(("XRANGE", key, start, "+", "COUNT", MOST_READ), on=queue)
         for entry_id, words in rows:
             entry = read_entry(entry_id, words)
             if entry is not None:

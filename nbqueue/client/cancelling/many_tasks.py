@@ -124,7 +124,7 @@ class Cancellation:
         broker, queue = self._session.broker, self._queue
         while True:
             [(msg, state)] = broker.call(
-                ("HMGET", stored_keys(queue).task(task_id), fields.MSG, fields.STATE)
+                ("HMGET", stored_keys(queue).task(task_id), fields.MSG, fields.STATE), on=queue
             )
             answer = state.decode("utf-8", "replace") if msg and state else "MISSING"
             if answer in CANCELLABLE:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from nbqueue.client.futures.outcome import RawOutcome
 from nbqueue.transport.script_call import Arg
+from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire import states
 from nbqueue.wire.keys import CANCEL_CHANNEL, stored_keys
 
@@ -45,7 +46,7 @@ def cancel_running(
     left = _held_by_go(session, queue, task_ids)  # before Go is told, which lets go at once
     if left:
         _have_followed(session, queue, left)
-    session.broker.call(*(("PUBLISH", CANCEL_CHANNEL, task_id) for task_id in task_ids))
+    _ask_to_cancel(session, task_ids)
     answers: dict[str, RawOutcome | str] = {}
     if session.listener.is_this_thread():
         return answers  # it must not wait; what comes, the next look sees
@@ -58,14 +59,19 @@ def cancel_running(
         left = [i for i in left if i not in answers]
         if left and pause == _LONGEST_PAUSE:
             # Go forgets what it is told of a task that it has fetched and not yet begun.
-            session.broker.call(*(("PUBLISH", CANCEL_CHANNEL, task_id) for task_id in left))
+            _ask_to_cancel(session, left)
     return answers
+
+
+def _ask_to_cancel(session: Session, task_ids: Sequence[str]) -> None:
+    calls = (("PUBLISH", CANCEL_CHANNEL, task_id) for task_id in task_ids)
+    session.broker.call(*calls, on=ANYWHERE)
 
 
 def _held_by_go(session: Session, queue: str, task_ids: Sequence[str]) -> list[str]:
     """Those that no worker of nbqueue holds, whose leases are never whole seconds."""
     lease = stored_keys(queue).lease
-    scores = session.broker.call(*(("ZSCORE", lease, task_id) for task_id in task_ids))
+    scores = session.broker.call(*(("ZSCORE", lease, task_id) for task_id in task_ids), on=queue)
     return [i for i, score in zip(task_ids, scores, strict=True) if not (score and b"." in score)]
 
 
@@ -75,4 +81,4 @@ def _have_followed(session: Session, queue: str, task_ids: Sequence[str]) -> Non
         words: list[Arg] = ["ZADD", key]
         for task_id in task_ids[start : start + _SLICE]:
             words += (until, task_id)
-        session.broker.call(words, ("EXPIREAT", key, until))
+        session.broker.call(words, ("EXPIREAT", key, until), on=queue)

@@ -42,7 +42,7 @@ def needed_by(session: Session | None, queue: str, task_ids: Sequence[str]) -> s
         needs = NeededWorkers(broker)
         texts = (
             needs.text(queue, (state or b"").decode("utf-8", "replace"), parked)
-            for state, parked in broker.call(*asked)
+            for state, parked in broker.call(*asked, on=queue)
         )
         return next(filter(None, texts), "")
     except StoreError:

@@ -155,7 +155,7 @@ def read_task_output(
     after = (0, 0) if attempt is None else (attempt, 0)
     task = stored_keys(queue).task(task_id)
     broker = session.broker
-    state, last = broker.call(("HGET", task, fields.STATE), ("HGET", task, fields.OUTPUT))
+    state, last = broker.call(("HGET", task, fields.STATE), ("HGET", task, fields.OUTPUT), on=queue)
     # Of a task that says nothing yet, what lies there is of an earlier one with its id.
     is_of_another = state is not None and last is None
     entries = [] if is_of_another else read_output(broker, queue, task_id, after)

@@ -46,7 +46,7 @@ def load_call(session: Session, queue: str, task_id: str) -> LoadedCall:
         )
     payload = whole_payload(session.broker, queue, task_id, message.payload)
     call = session.keyring.verify_call(payload, task_id, queue, message.type)
-    [blob] = session.broker.call(("GET", stored_keys(queue).code(call.fingerprint)))
+    [blob] = session.broker.call(("GET", stored_keys(queue).code(call.fingerprint)), on=queue)
     if blob is None:
         raise TaskNotFound(f"the code of task {task_id} is no longer in the store", task_id)
     if fingerprint_of(blob) != call.fingerprint:

@@ -77,7 +77,7 @@ def _value_text(value: Any) -> str:
 
 def read_progress(broker: Broker, queue: str, task_id: str) -> Progress | None:
     """What a task reported last; None if that is nothing, or the task is gone."""
-    [body] = broker.call(("HGET", stored_keys(queue).task(task_id), fields.PROGRESS))
+    [body] = broker.call(("HGET", stored_keys(queue).task(task_id), fields.PROGRESS), on=queue)
     return None if not isinstance(body, bytes) else parse_progress(body)
 
 

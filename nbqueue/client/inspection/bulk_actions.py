@@ -102,7 +102,7 @@ class BulkActions:
     def _fresh(self, queue: str, ids: Sequence[str]) -> list[ToRun]:
         """These tasks with messages as if they had never failed."""
         keys = stored_keys(queue)
-        found = self._broker.call(*(("HGET", keys.task(i), fields.MSG) for i in ids))
+        found = self._broker.call(*(("HGET", keys.task(i), fields.MSG) for i in ids), on=queue)
         tasks = []
         for task_id, msg in zip(ids, found, strict=True):
             message = read_message(msg) if msg else None
@@ -172,7 +172,7 @@ class BulkActions:
         """Give a message another payload; ``is_call(payload)`` says of which that cannot be."""
         key = stored_keys(queue).task(task_id)
         while True:
-            [msg] = self._broker.call(("HGET", key, fields.MSG))
+            [msg] = self._broker.call(("HGET", key, fields.MSG), on=queue)
             message = read_message(msg) if msg else None
             if message is None or msg is None:
                 raise TaskNotFound(f"task {task_id} {_MISSING}", task_id)

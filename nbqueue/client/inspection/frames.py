@@ -293,8 +293,9 @@ def _named(
 ) -> list[tuple[str, str | None]]:
     """The ids of the newest tasks with these names, each with its queue."""
     pairs = [(queue, name) for queue in queues for name in names]
-    calls = [("GET", stored_keys(queue).name(name)) for queue, name in pairs]
-    replies = session.broker.try_call(*calls) if calls else []
+    replies = session.broker.try_call_each(
+        (queue, ("GET", stored_keys(queue).name(name))) for queue, name in pairs
+    )
     for name in {name for _, name in pairs if "*" in name}:
         if not any(reply for reply, pair in zip(replies, pairs, strict=True) if pair[1] == name):
             raise UsageError(

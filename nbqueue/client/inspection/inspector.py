@@ -42,6 +42,7 @@ from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.moved_modules import public
 from nbqueue.tasks.aggregation_group import encoded_payload
 from nbqueue.transport.script_call import Command
+from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire.keys import CANCEL_CHANNEL, check_queue_name
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Inspector:
             check_number(most, "most", 1, 10**9)
         if days is not None and not (isinstance(days, int | float) and 0 < days <= 36_500):
             raise UsageError(f"days={days!r} must be a number greater than 0")
-        self._session.broker.call(*inspect.archive_limits(queue, most, days))
+        self._session.broker.call(*inspect.archive_limits(queue, most, days), on=queue)
 
     def cluster_key_slot(self, queue: str) -> int:
         """The slot of a Redis Cluster in which everything of a queue lies."""
@@ -371,7 +372,7 @@ class Inspector:
         self._session.check_open()
         if not isinstance(task_id, str) or not task_id:
             raise UsageError(f"{task_id!r} is no id of a task")
-        self._session.broker.call(("PUBLISH", CANCEL_CHANNEL, task_id))
+        self._session.broker.call(("PUBLISH", CANCEL_CHANNEL, task_id), on=ANYWHERE)
 
     def update_payload(self, task_id: str, payload: Any, queue: str | None = None) -> None:
         """Give a message another payload, as `Client.enqueue` takes it, while nobody has begun it.

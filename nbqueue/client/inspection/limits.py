@@ -92,12 +92,12 @@ class Limits:
         session = self._session
         session.check_open()
         keys = queue_keys(check_queue_name(queue))
-        [found] = session.broker.call(("HGETALL", keys.limits))
+        [found] = session.broker.call(("HGETALL", keys.limits), on=queue)
         numbers = {stored_name(name): text(numbers) for name, numbers in pairs(found)}
         names = sorted(numbers)
         calls = [("ZCARD", keys.limit_holders(name)) for name in names]
         calls += [("ZCARD", keys.waiters("limit:" + name)) for name in names]
-        counts = session.broker.try_call(*calls) if calls else []
+        counts = session.broker.try_call(*calls, on=queue) if calls else []
         sizes = [count if isinstance(count, int) else 0 for count in counts]
         half = len(names)
         return [

@@ -48,7 +48,7 @@ class Snapshot(NamedTuple):
 
 def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None:
     """Read a task; None if there is none. Raises `StoreUnreachable`."""
-    [values] = session.broker.call(("HMGET", stored_keys(queue).task(task_id), *_FIELDS))
+    [values] = session.broker.call(("HMGET", stored_keys(queue).task(task_id), *_FIELDS), on=queue)
     msg, state, since, lease, attempt, due, lost, mark, progress, parked = values
     message = read_message(msg) if msg else None
     if message is None or state is None:
@@ -89,7 +89,7 @@ def _last_attempt(
     """When the attempt that ended in this second began and ended, if it is still noted."""
     key, wanted = stored_keys(queue).attempts, task_id.encode()
     [entries] = session.broker.call(
-        ("XREVRANGE", key, about_ms + 3_000, about_ms - 1_000, "COUNT", _MOST_ATTEMPTS)
+        ("XREVRANGE", key, about_ms + 3_000, about_ms - 1_000, "COUNT", _MOST_ATTEMPTS), on=queue
     )
     for _, pairs in entries:
         row = dict(zip(pairs[::2], pairs[1::2], strict=False))

@@ -259,6 +259,7 @@ def find(session: Session, queue: str, schedule_id: str) -> Found | None:
         ("HGET", keys.schedules, schedule_id),
         ("HMGET", keys.schedule_state(schedule_id), *STATE_FIELDS),
         ("ZSCORE", keys.schedule_due, schedule_id),
+        on=queue,
     )
     if raw is None:
         return None

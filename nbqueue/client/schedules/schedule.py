@@ -43,6 +43,7 @@ from nbqueue.client.submitting.submitter import TaskFunction
 from nbqueue.client.submitting.unconfirmed import confirmed
 from nbqueue.errors import ScheduleNotFound, StoreError, TaskNotFound, UsageError
 from nbqueue.moved_modules import public
+from nbqueue.transport.topology import Key
 from nbqueue.wire.decoding import moment, whole_number
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, scheduler_history, stored_keys
 from nbqueue.wire.messages import TaskMessage
@@ -172,7 +173,7 @@ class Schedule(ScheduleForms):
         removed = self._session.broker.run(remove_schedule(self._queue, self._id))
         # What programs in Go read lies in another slot.
         history = scheduler_history(asynq_id(self._queue, self._id))
-        self._session.broker.call(("DEL", history))
+        self._session.broker.call(("DEL", history), on=Key(history))
         return removed
 
     def history(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -188,7 +189,9 @@ class Schedule(ScheduleForms):
         self._read()
         key = stored_keys(self._queue).schedule_history(self._id)
         count = min(limit, 2 * HISTORY_CAP)
-        [entries] = self._session.broker.call(("XREVRANGE", key, "+", "-", "COUNT", count))
+        [entries] = self._session.broker.call(
+            ("XREVRANGE", key, "+", "-", "COUNT", count), on=self._queue
+        )
         return [
             {
                 "at": moment(whole_number(each.get("at"))),

@@ -1,0 +1,44 @@
+"""Which server holds which keys."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from nbqueue.store.connection import Store as Server
+
+
+class Key(NamedTuple):
+    """A key that belongs to no queue, such as ``asynq:queues``."""
+
+    name: str | bytes
+
+
+class _Anywhere(Enum):
+    ANYWHERE = "anywhere"
+
+
+ANYWHERE: Final = _Anywhere.ANYWHERE
+"""For commands without a key, which any server answers: TIME, PUBLISH."""
+
+Place = str | Key | Literal[_Anywhere.ANYWHERE]
+"""What a command concerns: the name of a queue, whose keys are all on one server, a key, or
+nothing in particular."""
+
+
+class Topology(Protocol):
+    """Answers which server holds the keys of a queue."""
+
+    def server_for(self, place: Place) -> Server:
+        """Return the server to send commands to that concern ``place``."""
+
+
+class SingleServer:
+    """The topology of a store with one server, which holds everything."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def server_for(self, place: Place) -> Server:
+        return self.server
