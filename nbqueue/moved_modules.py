@@ -51,6 +51,7 @@ def pickled_as(module: str) -> Callable[[T], T]:
 
     def name(made: T) -> T:
         made.__module__ = module
+        import_module(module)  # cloudpickle refers to what it finds in a loaded module only
         return made
 
     return name
