@@ -1,4 +1,4 @@
-"""Running what lies in a store, in this process, until nothing is left to run."""
+"""Running the tasks of a store in this process, until none is due."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.worker.tasks.acknowledger import Acknowledger
 from nbqueue.worker.tasks.attempt import Attempt
-from nbqueue.worker.tasks.outcome_commands import OutcomeCommands
+from nbqueue.worker.tasks.task_outcomes import TaskOutcomes
 from nbqueue.worker.worker import Worker
 
 _LEASE_MS = 600_000
@@ -40,12 +40,12 @@ def drain(
     worker: Worker | None = None,
     limit: int | None = None,
 ) -> int:
-    """Run all pending tasks of the store of ``client`` here, until no more are due; say how many
-    attempts that were.
+    """Run all pending tasks of a client's store here; return the number of attempts.
 
-    ``queues``: which; all that there are. ``worker``: one with handlers, hooks and a retry policy,
-    which is not started. ``limit``: stop after so many attempts. What is scheduled, or to be tried
-    again, is run if it is due by now. Time-outs do not end what runs, and its output stays here.
+    ``queues``: only these; by default all. ``worker``: a worker with handlers, hooks and a retry
+    policy, which is not started. ``limit``: stop after so many attempts. Scheduled tasks and
+    retries run if they are due. Time-outs do not end a running task, and its output is printed
+    here.
 
     >>> f = q.submit(sum, [1, 2, 3])
     >>> nbqueue.testing.drain(q)
@@ -63,17 +63,17 @@ def drain(
 
 
 class _Drainer:
-    """A worker of one thread, with the transitions of every worker."""
+    """A worker in this thread, which uses the transitions of every worker."""
 
     def __init__(self, broker: Broker, keys: Keyring, worker: Worker) -> None:
         self._broker = broker
         host = socket.gethostname() or "unknown-host"
         self._who = Who(f"{host}:{os.getpid()}:{os.urandom(4).hex()}", host)
         self._attempts = Attempts(keys, broker.clock, worker, broker.queues())
-        self._answers = OutcomeCommands(cast("Acknowledger", self), keys)
+        self._outcomes = TaskOutcomes(cast("Acknowledger", self), keys, broker.clock)
 
     def step(self, queues: Sequence[str]) -> int:
-        """Run one task of the first queue that has one. Returns how many that were."""
+        """Run one task of the first queue that has one; return 1, or 0 if none has."""
         for queue in queues:
             now_ms = self._broker.clock.now_ms()
             self._broker.run(lifecycle.forward(queue, now_ms))
@@ -91,38 +91,29 @@ class _Drainer:
         return task
 
     def _run(self, queue: str, task: Fetched, token: str, now_ms: int) -> None:
-        run = Attempt(
-            next(_numbers),
-            task.task_id,
-            queue,
-            task.msg,
-            read_message(task.msg) or TaskMessage(),
-            lifecycle.token_fence(token),
-            task.attempt,
-            task.lost,
-            task.pending_since_ns,
-            now_ms,
-        )
+        message = read_message(task.msg) or TaskMessage()
+        fence = lifecycle.token_fence(token)
+        attempt = Attempt(next(_numbers), queue, task, message, fence, now_ms, self._outcomes)
         with contextlib.suppress(SignatureError):  # it is refused in a moment
-            payload = run.payload
-            whole = whole_payload(self._broker, queue, run.task_id, bytes(payload))
+            payload = attempt.payload
+            whole = whole_payload(self._broker, queue, attempt.task_id, bytes(payload))
             if whole is not payload:
-                run.apart = memoryview(whole)
+                attempt.apart = memoryview(whole)
         self._serve(queue)
         try:
-            answer, reported = self._attempts.run(run, self._code)
+            answer, reported = self._attempts.run(attempt, self._code)
         except BaseException:
-            self._answers.give_back([run], "interrupted", "it was interrupted")
+            attempt.owner.give_back(attempt, "interrupted", "it was interrupted")
             raise
         if reported is not None:
-            self._broker.run(write_result(queue, run.task_id, run.fence, reported))
+            self._broker.run(write_result(queue, attempt.task_id, fence, reported))
         if isinstance(answer, DoneFrame):
-            self._answers.done(run, answer, self._broker.clock.now_ms())
+            attempt.owner.done(attempt, answer)
         else:
-            self._answers.failed(run, answer.decision, error=answer.error)
+            attempt.owner.refused(attempt, answer)
 
     def _serve(self, queue: str) -> None:
-        """Take up the handlers that `Client.serve` put into the store."""
+        """Load the handlers that `Client.serve` stored."""
         self._attempts.refresh(queue)
         [found] = self._broker.call(("HGETALL", queue_keys(queue).handlers), on=queue)
         self._attempts.handlers._take(queue, found)
@@ -131,11 +122,13 @@ class _Drainer:
         [blob] = self._broker.call(("GET", queue_keys(queue).code(fingerprint)), on=queue)
         return blob if blob is not None and fingerprint_of(blob) == fingerprint else None
 
-    # --- As an acknowledger, to which `OutcomeCommands` hands the ends ---
+    # --- The part of an acknowledger that `TaskOutcomes` calls ---
 
-    def completed(self, run: Attempt, ended: Ended) -> None:
+    def completed(
+        self, attempt: Attempt, ended: Ended, on_too_large: Callable[[Attempt, int], None]
+    ) -> None:
         now_ms = self._broker.clock.now_ms()
-        self._broker.run(lifecycle.complete(run.queue, [ended], now_ms, self._who))
+        self._broker.run(lifecycle.complete(attempt.queue, [ended], now_ms, self._who))
 
-    def otherwise(self, run: Attempt, make: Callable[[int, Who], Command[bool]]) -> None:
-        self._broker.run(make(self._broker.clock.now_ms(), self._who))
+    def ended(self, attempt: Attempt, make_command: Callable[[int, Who], Command[bool]]) -> None:
+        self._broker.run(make_command(self._broker.clock.now_ms(), self._who))

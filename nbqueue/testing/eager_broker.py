@@ -1,4 +1,4 @@
-"""What stands for the broker where there is no store: it runs tasks instead of writing them."""
+"""A broker without a store: it runs tasks instead of writing them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, NoReturn
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Arg, Command, LockHolder, NewTask
+from nbqueue.broker.commands.lifecycle import Arg, Command, Fetched, LockHolder, NewTask
 from nbqueue.broker.reads.task_record import TaskRecord
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.client.futures.outcome import DELETED, RawOutcome, end_of
 from nbqueue.clock import Clock
 from nbqueue.errors import NbqueueError, TaskIdConflict
 from nbqueue.executor.pipe import DoneFrame
-from nbqueue.testing.local_attempts import Attempts
+from nbqueue.testing.local_attempts import NO_OWNER, Attempts
 from nbqueue.transport.topology import ANYWHERE, Place
 from nbqueue.wire import states
 from nbqueue.wire.messages import TaskMessage, with_completed_at
@@ -27,11 +27,11 @@ from nbqueue.worker.tasks.outcome_commands import error_envelope, result_envelop
 from nbqueue.worker.worker import Worker
 
 MOST_ATTEMPTS = 1000
-"""A task that asks for more, without a failure that counts, would never end."""
+"""The limit for a task whose failures use up no retry, which would never end."""
 
 
 class EagerBroker(Broker):
-    """Runs what is enqueued, and remembers what came of it for as long as it lives."""
+    """Runs tasks as they are enqueued, and keeps their records in memory."""
 
     def __init__(self, worker: Worker) -> None:
         self.clock = Clock()
@@ -45,7 +45,7 @@ class EagerBroker(Broker):
         self._names: dict[Arg, bytes] = {}
         self._rows: list[tuple[str, dict[str, str]]] = []
 
-    # --- What producers ask --------------------------------------------------------------------
+    # --- Enqueueing --------------------------------------------------------------------
 
     def enqueue(
         self,
@@ -59,9 +59,9 @@ class EagerBroker(Broker):
         repeated: bool = False,
         was_sent: bool = False,
     ) -> list[int]:
-        """Run these tasks to their ends; returns the positions of those whose id exists.
+        """Run tasks to their ends; return the positions of those whose id exists.
 
-        Those of an aggregation group run, too, each by itself: nothing waits for others here.
+        The tasks of an aggregation group run, too, each by itself.
         """
         if fingerprint is not None and blob is not None:
             self._codes[fingerprint] = blob
@@ -75,7 +75,7 @@ class EagerBroker(Broker):
         return conflicts
 
     def enqueue_one(self, *_: object) -> None:
-        """Leave it to `enqueue`, as for want of its code."""
+        """Return None, as if code were missing, so that the caller uses `enqueue`."""
 
     def enqueue_unique(
         self,
@@ -91,7 +91,7 @@ class EagerBroker(Broker):
         blob: bytes | None = None,
         group: str = "",
     ) -> LockHolder | None:
-        """Run a task, unless one of its kind runs: within which this is called, that is."""
+        """Run a task, unless this is called by a task that holds the lock."""
         holder = self._locks.get(lock)
         if holder is not None:
             return LockHolder(holder, states.ACTIVE)
@@ -103,10 +103,10 @@ class EagerBroker(Broker):
             del self._locks[lock]
         return None
 
-    # --- What is known of them -----------------------------------------------------------------
+    # --- Reading -----------------------------------------------------------------
 
     def end(self, queue: str, task_id: str) -> RawOutcome:
-        """How a task ended."""
+        """Return the outcome of a task."""
         return self._ends.get((queue, task_id), RawOutcome(DELETED))
 
     def find(self, task_id: str, queue: str | None = None) -> TaskRecord | None:
@@ -129,7 +129,7 @@ class EagerBroker(Broker):
         return rows if limit is None else rows[len(rows) - min(limit, len(rows)) :]
 
     def call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
-        """Only the names of tasks are kept, and nobody listens. Output goes where it is printed."""
+        """Answer the few commands that clients send: names are kept, nothing else is stored."""
         replies: list[Any] = []
         for word, key, *rest in calls:
             if word == "SET":
@@ -148,7 +148,7 @@ class EagerBroker(Broker):
         return replies
 
     def try_call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
-        """As `call`: no key here holds anything else than it should."""
+        """Do the same as `call`, which returns no errors here."""
         return self.call(*calls, on=on)
 
     def call_each(self, calls: Iterable[tuple[Place, Sequence[Arg]]]) -> list[Any]:
@@ -158,7 +158,7 @@ class EagerBroker(Broker):
         return self.call_each(calls)
 
     def run_all(self, batch: Iterable[Command[Any]]) -> list[Any]:
-        """Names are noted. Limits are only said: nothing waits for others here, nor for these."""
+        """Note names, and ignore limits: tasks here run one after the other."""
         for each in batch:
             if each.script.name == "name_task":
                 self._names[each.keys[1]] = str(each.args[0]).encode()
@@ -174,85 +174,85 @@ class EagerBroker(Broker):
     def _run_to_its_end(self, queue: str, task: NewTask) -> None:
         where = queue, task.task_id
         msg, since_ns = _whole_message(task), self.clock.now_ms() * 1_000_000
-        for attempt in range(1, MOST_ATTEMPTS + 1):
+        for ordinal in range(1, MOST_ATTEMPTS + 1):
             message = TaskMessage.FromString(msg)
             now_ms = self.clock.now_ms()
-            run = Attempt(
-                next(self._numbers), task.task_id, queue, msg, message, "", attempt, 0,
-                since_ns, now_ms,
-            )  # fmt: skip
-            self._records[where] = _record(run, states.ACTIVE)
+            fetched = Fetched(task.task_id, msg, since_ns, ordinal, 0)
+            attempt = Attempt(next(self._numbers), queue, fetched, message, "", now_ms, NO_OWNER)
+            self._records[where] = _record(attempt, states.ACTIVE)
             try:
-                answer, reported = self._attempts.run(run, lambda _, code: self._codes.get(code))
+                answer, reported = self._attempts.run(
+                    attempt, lambda _, code: self._codes.get(code)
+                )
             except BaseException:
                 del self._records[where]
                 raise
             decision: decisions.Decision
             if isinstance(answer, DoneFrame):
-                decision = decisions.after_done(run, answer)
+                decision = decisions.after_done(attempt, answer)
             else:
                 decision = answer.decision
             if isinstance(decision, decisions.Retry):
-                self._note(run, "retry", decision)
+                self._note(attempt, "retry", decision)
                 now_ms = self.clock.now_ms()
                 msg = lifecycle.failed_message(
                     msg, decision.error_text, now_ms, counts=decision.counts
                 )
                 continue
             if isinstance(decision, decisions.Archive):
-                self._note(run, states.ARCHIVED, decision)
+                self._note(attempt, states.ARCHIVED, decision)
                 body, error = b"", None
                 if isinstance(answer, DoneFrame):
                     body = bytes(answer.body)
                 else:
                     error = answer.error
-                signed = error_envelope(self.keys, run, decision, body, error)
-                self._archived(run, decision, signed, reported)
+                signed = error_envelope(self.keys, attempt, decision, body, error)
+                self._archived(attempt, decision, signed, reported)
             else:
                 assert isinstance(answer, DoneFrame)
-                self._note(run, states.COMPLETED)
-                self._completed(run, answer, isinstance(decision, decisions.Complete))
+                self._note(attempt, states.COMPLETED)
+                self._completed(attempt, answer, isinstance(decision, decisions.Complete))
             return
         raise NbqueueError(
             f"task {task.task_id} ({message.type}) was tried {MOST_ATTEMPTS} times and asks for "
             "another: its errors use up no retry"
         )
 
-    def _completed(self, run: Attempt, done: DoneFrame, is_complete: bool) -> None:
-        where = run.queue, run.task_id
-        result = result_envelope(self.keys, run, done).whole
-        if is_complete and run.message.retention > 0:
-            msg = bytes(with_completed_at(run.msg, self.clock.now_ms() // 1000))
-            run.message = TaskMessage.FromString(msg)
-            self._records[where] = record = _record(run, states.COMPLETED, result)
+    def _completed(self, attempt: Attempt, done: DoneFrame, is_complete: bool) -> None:
+        where = attempt.queue, attempt.task_id
+        result = result_envelope(self.keys, attempt, done).whole
+        if is_complete and attempt.message.retention > 0:
+            msg = bytes(with_completed_at(attempt.msg, self.clock.now_ms() // 1000))
+            attempt.message = TaskMessage.FromString(msg)
+            self._records[where] = record = _record(attempt, states.COMPLETED, result)
             self._ends[where] = end_of(record)
         else:
             del self._records[where]
             self._ends[where] = RawOutcome(DELETED, result)
 
     def _archived(
-        self, run: Attempt, decision: decisions.Archive, error: bytes, reported: bytes | None
+        self, attempt: Attempt, decision: decisions.Archive, error: bytes, reported: bytes | None
     ) -> None:
-        text, where = decision.error_text, (run.queue, run.task_id)
-        msg = lifecycle.failed_message(run.msg, text, self.clock.now_ms(), counts=False)
-        run.message = TaskMessage.FromString(msg)
-        self._records[where] = record = _record(run, states.ARCHIVED, reported, error)
+        text, where = decision.error_text, (attempt.queue, attempt.task_id)
+        msg = lifecycle.failed_message(attempt.msg, text, self.clock.now_ms(), counts=False)
+        attempt.message = TaskMessage.FromString(msg)
+        self._records[where] = record = _record(attempt, states.ARCHIVED, reported, error)
         self._ends[where] = end_of(record)
 
     def _note(
         self,
-        run: Attempt,
+        attempt: Attempt,
         outcome: str,
         decision: decisions.Retry | decisions.Archive | None = None,
     ) -> None:
-        """What the attempts of a store hold."""
+        """Add a row to the attempts."""
         row = {
-            "task_id": run.task_id,
-            "type": run.message.type,
-            "attempt": str(run.attempt),
-            "started_at": str(run.fetched_ms),
+            "task_id": attempt.task_id,
+            "type": attempt.message.type,
+            "attempt": str(attempt.ordinal),
+            "started_at": str(attempt.fetched_ms),
             "finished_at": str(self.clock.now_ms()),
-            "waited": str(run.waited_ms(run.fetched_ms)),
+            "waited": str(attempt.waited_ms(attempt.fetched_ms)),
             "worker": "eager",
             "host": socket.gethostname(),
             "outcome": outcome,
@@ -260,11 +260,11 @@ class EagerBroker(Broker):
         }
         if decision is not None:
             row |= {"reason": decision.reason, "error": decision.error_text}
-        self._rows.append((run.queue, row))
+        self._rows.append((attempt.queue, row))
 
 
 def _whole_message(task: NewTask) -> bytes:
-    """The message of a new task, with the arguments that would lie beside it in a store."""
+    """Return the message of a new task with its detached arguments put back in."""
     msg = bytes(task.msg)
     if not task.beside:
         return msg
@@ -274,9 +274,11 @@ def _whole_message(task: NewTask) -> bytes:
 
 
 def _record(
-    run: Attempt, task_state: str, result: bytes | None = None, error: bytes | None = None
+    attempt: Attempt, task_state: str, result: bytes | None = None, error: bytes | None = None
 ) -> TaskRecord:
-    return TaskRecord(run.queue, run.message, task_state, result, error, None, None, run.attempt, 0)
+    return TaskRecord(
+        attempt.queue, attempt.message, task_state, result, error, None, None, attempt.ordinal, 0
+    )
 
 
 def _refuse() -> NoReturn:

@@ -1,7 +1,7 @@
-"""Attempts in this process: admitted, loaded, run and judged as a worker and its executors do.
+"""Attempts in this process, verified, loaded and run as a worker and its executors do it.
 
-What differs: time-outs and deadlines do not end what runs, and a task that kills its process kills
-this one.
+There are two differences: time-outs and deadlines do not end a running task, and a task that kills
+its process kills this one.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.clock import Clock
-from nbqueue.errors import TaskFailed
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame, Frames, TaskFrame
 from nbqueue.executor.run_task import Interrupted, Job, Runner, call_hook, run_sync
 from nbqueue.worker.handler_table import HandlerTable
-from nbqueue.worker.tasks import decisions
 from nbqueue.worker.tasks.attempt import Attempt
+from nbqueue.worker.tasks.decisions import Refusal, without_code
 from nbqueue.worker.tasks.partial_results import report_envelope
-from nbqueue.worker.tasks.verify import Refusal, admit
+from nbqueue.worker.tasks.verify import Verifier
 from nbqueue.worker.worker import Worker
 
 if TYPE_CHECKING:
     from nbqueue.worker.connections import WorkerConnections
+    from nbqueue.worker.tasks.attempt import AttemptOwner
+
+NO_OWNER = cast("AttemptOwner", None)
+"""The owner of attempts whose outcome the caller of `Attempts.run` deals with."""
 
 GetCode = Callable[[str, bytes], bytes | None]
 
@@ -55,7 +58,7 @@ class Attempts:
         )
 
     def refresh(self, queue: str) -> None:
-        """Take up what was registered since, and a queue that is new."""
+        """Load what was registered since the last attempt, and serve ``queue``, too."""
         blob = self._worker._settings_now().service
         if blob != self._service or queue not in self._queues:
             if queue not in self._queues:
@@ -66,31 +69,32 @@ class Attempts:
             for hook in self._runner.take_service(blob):
                 call_hook(hook)
 
-    def run(self, run: Attempt, code: GetCode) -> tuple[DoneFrame | Refusal, bytes | None]:
-        """Make one attempt. Returns how it ended, and what a failed one had reported as its
-        result, as it lies in the store."""
-        refusal = admit(run, self._keys, self.handlers, self._clock)
-        if refusal is None and not self._has_code(run, code):
-            text = f"the code of {run.message.type} is not in the store any more"
-            refusal = Refusal(decisions.Archive("no code", text), TaskFailed(text, run.task_id))
+    def run(self, attempt: Attempt, code: GetCode) -> tuple[DoneFrame | Refusal, bytes | None]:
+        """Make one attempt.
+
+        Returns its outcome and the partial result that a failed one had reported, as it is stored.
+        """
+        refusal = Verifier(self._keys, self.handlers, self._clock).refusal(attempt)
+        if refusal is None and not self._has_code(attempt, code):
+            refusal = without_code(attempt)
         if refusal is not None:
             return refusal, None
-        frame = run.frame(run.end_at(self._clock.now()))
+        frame = attempt.frame(attempt.end_at(self._clock.now()))
         context = contextvars.copy_context()
         done: DoneFrame = context.run(run_sync, self._runner, frame, Interrupted())
-        last = self._runner.reports.end(run.number, keep=done.outcome != pipe.VALUE)
+        last = self._runner.reports.end(attempt.number, keep=done.outcome != pipe.VALUE)
         reported: bytes | None = None
         for _, body in Frames().feed(last):
             _, what, said = pipe.unpack_report(body)
             if what == pipe.RESULT_REPORT:
-                reported = report_envelope(self._keys, run, said)
+                reported = report_envelope(self._keys, attempt, said)
         return done, reported
 
-    def _has_code(self, run: Attempt, code: GetCode) -> bool:
-        fingerprint = run.fingerprint
+    def _has_code(self, attempt: Attempt, code: GetCode) -> bool:
+        fingerprint = attempt.fingerprint
         if fingerprint == pipe.NO_CODE or fingerprint in self._codes:
             return True
-        blob = code(run.queue, fingerprint)
+        blob = code(attempt.queue, fingerprint)
         if blob is None:
             return False
         self._runner.add_code(fingerprint + blob)
@@ -99,7 +103,7 @@ class Attempts:
 
 
 class _NoLinks:
-    """No connections: handlers that lie in a store are handed in."""
+    """Stands for the connections of a `HandlerTable`, which here gets stored handlers passed."""
 
     tasks = None
 
@@ -108,7 +112,7 @@ class _NoLinks:
 
 
 class _Runner(Runner):
-    """Waits for coroutines, and lets the person at the keyboard end it."""
+    """A runner that waits for coroutines, and lets `KeyboardInterrupt` through."""
 
     def prepare(self, frame: TaskFrame) -> Job:
         job = super().prepare(frame)

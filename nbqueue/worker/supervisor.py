@@ -1,8 +1,8 @@
 """The supervisor: fetches, has tasks run, answers for each. It never runs user code.
 
 Everything happens in one thread, in rounds: what came in is handled, then results go out, tasks
-come in, and executors get work. How tasks are taken in is in `intake`, what comes of them in
-`outcomes`.
+come in, and executors get work. `TaskAcceptor` takes tasks in, `TaskOutcomes` decides what
+becomes of them.
 
 If this process dies, its executors die with it, and its tasks run again elsewhere when their
 leases have run out.
@@ -30,7 +30,7 @@ from nbqueue.store.connection import Store
 from nbqueue.wire.server_info import CLOSED, STOPPED
 from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.code_cache import CodeCache
-from nbqueue.worker.executors.executor_process import ExecutorExit
+from nbqueue.worker.executors.executor_process import NOT_BEGUN
 from nbqueue.worker.executors.memory_trimmer import MemoryTrimmer
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.handler_table import HandlerTable
@@ -62,11 +62,15 @@ from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.startup import ensure_descriptors, wait_for_store
 from nbqueue.worker.tasks.accept import TaskAcceptor
 from nbqueue.worker.tasks.acknowledger import Acknowledger
-from nbqueue.worker.tasks.attempt import Attempt
-from nbqueue.worker.tasks.fetcher import Fetcher, QueueOrder
-from nbqueue.worker.tasks.outcome_commands import OutcomeCommands
-from nbqueue.worker.tasks.outcome_router import OutcomeRouter
+from nbqueue.worker.tasks.attempt import Attempt, give_back
+from nbqueue.worker.tasks.fetcher import Fetcher, QueueOrder, Slots
+from nbqueue.worker.tasks.large_arguments import LargeArguments
+from nbqueue.worker.tasks.leases import LeaseTokens
+from nbqueue.worker.tasks.output_writer import OutputWriter
+from nbqueue.worker.tasks.partial_results import PartialResults
 from nbqueue.worker.tasks.required_workers import Parking, RequiredTasks
+from nbqueue.worker.tasks.task_outcomes import TaskOutcomes
+from nbqueue.worker.tasks.verify import Verifier
 from nbqueue.worker.worker_id import new_worker_id
 
 log = logging.getLogger("nbqueue.worker")
@@ -95,21 +99,32 @@ class Supervisor:
         queues = self.queues.names
         self._numbers = itertools.count(1)
         self.links = WorkerConnections(self.reactor, self.store, queues, settings.answer_seconds)
-        self.finisher = Acknowledger(self.reactor, self.links, self.clock, self._who)
-        self.answers = OutcomeCommands(self.finisher, self._keys)
-        self.finisher.on_too_large = self.answers.too_large
+        self.acknowledger = Acknowledger(self.reactor, self.links, self.clock, self._who)
+        self._held = self.acknowledger.held
+        self._output_writer = OutputWriter(self.links, self._keys, self.clock)
+        self.outcomes = TaskOutcomes(
+            self.acknowledger,
+            self._keys,
+            self.clock,
+            (PartialResults(self.links, self._keys), self._output_writer),
+        )
         self._handlers = HandlerTable(self.links, self._keys, queues, settings.patterns)
         self._codes = CodeCache(self.links)
         self.pool = Pool(self.reactor, self.clock, self._codes, settings)
         self.reactor.rest = self.pool.slack
         offered = offered_by(settings.python)
-        self._intake = TaskAcceptor(
-            *(self.links, self.clock, self._keys, self._handlers),
-            *(self.finisher, self.answers, self.pool),
-            *(Parking(self.links, self.clock, self.finisher), offered, self._numbers),
+        self._large_arguments = LargeArguments(self.links, self._keys)
+        self._acceptor = TaskAcceptor(
+            Verifier(self._keys, self._handlers, self.clock, offered),
+            self._handlers,
+            self._held,
+            self._large_arguments,
+            Parking(self.links, self.clock, self.acknowledger),
+            self.pool,
+            self.outcomes,
+            self._numbers,
         )
         self._required = RequiredTasks(self.reactor, self.links, queues, offered)
-        self._reading = self._intake.reading
         self.pool.on_broken = self._on_broken
         self.pool.on_too_many = self._give_back
         ClockKeeper(self.reactor, self.links, self.clock)
@@ -120,7 +135,7 @@ class Supervisor:
             self.clock,
             queues,
             settings,
-            self.finisher,
+            self.acknowledger,
             lambda: next(self._numbers),
             self.pool.add,
             self.pool.room,
@@ -132,26 +147,16 @@ class Supervisor:
             )
             for name, seconds in settings.providers
         )
-        self._outcomes = OutcomeRouter(
-            *(self.links, self.clock, self._keys, self.answers),
-            *(self.aggregator, self._providers),
-        )
-        self.pool.on_done = self._outcomes.done
-        self.pool.on_report = self._outcomes.reported
-        self.pool.on_lost = self._outcomes.lost
-        self.pool.on_no_code = self._outcomes.no_code
-        Heartbeat(self.reactor, self.links, self.clock, self.finisher, self.pool, lease)
+        Heartbeat(self.reactor, self.links, self.clock, self._held, self.pool, lease)
+        self._tokens = LeaseTokens(self.worker_id, lease)
         self.fetcher = Fetcher(
             self.reactor,
             self.links,
             self.clock,
-            self.worker_id,
-            lease,
+            self._tokens,
             QueueOrder(self.queues.weights, settings.strict_priority),
-            queues,
-            self._free,
-            self.pool.ahead,
-            self._intake.take,
+            Slots(settings.concurrency, self.pool, self._large_arguments, self.aggregator),
+            self._acceptor,
             self._required,
         )
         self.forwarder = Forwarder(self.reactor, self.links, self.clock, self.fetcher.look)
@@ -190,10 +195,9 @@ class Supervisor:
             self.links,
             self.clock,
             self._keys,
-            self.finisher,
-            self.answers,
-            self.fetcher,
-            self.worker_id,
+            self._held,
+            self.outcomes,
+            self._tokens,
             queues,
             self._numbers,
         )
@@ -251,9 +255,9 @@ class Supervisor:
         WorkerMessages(self.links, words, fetcher.look, self._cancel)
 
     def _cancel(self, task_id: str) -> None:
-        for run in self._reading.take_out(task_id):
-            run.stop_reason = pipe.CANCELLED
-            self._outcomes.lost(run, ExecutorExit("not begun", "it had not begun"), innocent=False)
+        for attempt in self._large_arguments.take_out(task_id):
+            attempt.stop_reason = pipe.CANCELLED
+            attempt.owner.lost(attempt, NOT_BEGUN, innocent=False)
         for run in self.pool.find(task_id):
             log.info("task is cancelled id=%s type=%s", run.task_id, run.message.type)
             self.pool.interrupt(run, pipe.CANCELLED)
@@ -305,14 +309,9 @@ class Supervisor:
         if self._scheduler is not None:
             self._scheduler.tend(queue)
 
-    def _give_back(self, runs: list[Attempt]) -> None:
-        self.answers.give_back(
-            self._of_tasks(self.aggregator.take_back(runs)), "unstarted", "not begun"
-        )
-
-    def _of_tasks(self, runs: list[Attempt]) -> list[Attempt]:
-        """Those that are not of providers, which lie in no queue."""
-        return [run for run in runs if not self._providers.took(run, None)]
+    @staticmethod
+    def _give_back(attempts: list[Attempt]) -> None:
+        give_back(attempts, "unstarted", "not begun")
 
     def shut_down(self) -> None:
         """End: what runs may go on for the shutdown time-out. A second call ends it at once."""
@@ -339,16 +338,17 @@ class Supervisor:
             self.shut_down()
 
     def _abort(self) -> None:
-        self._give_back(self._reading.give_up())
-        runs = self._of_tasks(self.aggregator.take_back(self.pool.give_up_running()))
-        for run in runs:
-            log.warning("task interrupted id=%s type=%s", run.task_id, run.message.type)
-        self.answers.give_back(runs, "interrupted", "the worker was shut down")
+        self._give_back(self._large_arguments.give_up())
+        attempts = self.pool.give_up_running()
+        for attempt in attempts:
+            if attempt.owner is self.outcomes:
+                log.warning("task interrupted id=%s type=%s", attempt.task_id, attempt.message.type)
+        give_back(attempts, "interrupted", "the worker was shut down")
         # The store may be away: its tasks then wait for their leases to run out.
         self.reactor.after(5.0, self.reactor.stop)
 
     def _round(self) -> None:
-        if self._is_giving_back and not self.fetcher.is_asking and not self._reading:
+        if self._is_giving_back and not self.fetcher.is_asking and not self._large_arguments:
             # All at once, with what was on its way: so they go back in the order they came in.
             self._is_giving_back = False
             self._give_back(self.pool.take_back_unstarted())
@@ -356,8 +356,8 @@ class Supervisor:
             self.aggregator.round(not self.fetcher.is_asking)
         self.fetcher.fetch()
         self.pool.dispatch()
-        self._outcomes.flush()
-        self.finisher.flush()
+        self._output_writer.flush()
+        self.acknowledger.flush()
         self.fetcher.offer()
         if self._ending:
             self._end_when_idle()
@@ -375,9 +375,9 @@ class Supervisor:
     def _is_idle(self) -> bool:
         return (
             not self.pool.in_hand
-            and self.finisher.is_idle
+            and self.acknowledger.is_idle
             and self.aggregator.is_idle
-            and not self._reading
+            and not self._large_arguments
             and not self.fetcher.is_asking
         )
 
@@ -394,13 +394,6 @@ class Supervisor:
 
     def _left(self) -> None:
         self._has_left = True
-
-    def _free(self) -> int:
-        """How many slots nobody has taken."""
-        taken = self.pool.in_hand + len(self._reading)
-        if self.aggregator.enabled:
-            taken += self.aggregator.reserved
-        return self.settings.concurrency - taken
 
     def _on_broken(self, why: str) -> None:
         log.critical("worker cannot run tasks and ends reason=%s", why)

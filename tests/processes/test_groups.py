@@ -306,7 +306,7 @@ def test_workers_that_share_groups_aggregate_each_task_once(lab: Any, q: Any) ->
 
 LIMITED = """
 import nbqueue
-from nbqueue.worker import aggregator
+from nbqueue.worker.scheduling import aggregator
 
 aggregator.LONGEST = 1
 worker = nbqueue.Worker(URL, concurrency=1, group_grace_period=1, kill_grace=1)

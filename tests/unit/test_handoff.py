@@ -11,6 +11,7 @@ from nbqueue.broker.commands.handoff import Handed
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.tasks.handoff import Handoff
+from nbqueue.worker.tasks.leases import LeaseTokens
 
 LEASE = 30.0
 
@@ -28,10 +29,13 @@ class World:
         self.sent: list[Any] = []
         self.called: list[Any] = []
         self.offers = Handoff(
-            cast("Reactor", self), cast("WorkerConnections", self), "w", LEASE, self.taken.append
+            cast("Reactor", self),
+            cast("WorkerConnections", self),
+            LeaseTokens("w", LEASE),
+            self.taken.append,
         )
         self.on_up[0]()
-        self.offers.make("q", "w:1:1", 1000)
+        self.offers.make("q", 1000)
 
     def now(self) -> float:
         return self.time
@@ -47,16 +51,16 @@ class World:
 
     def hand(self, queue: str = "q") -> list[str]:
         """Tell of a task under the offer. Returns the tokens of all that were taken."""
-        self.say(b"w:1:1 5 1 " + queue.encode() + b"\nimsg")
+        self.say(b"w:1000:1 5 1 " + queue.encode() + b"\nimsg")
         return [handed.token for handed in self.taken]
 
 
 def test_an_offer_is_used_once() -> None:
     world = World()
     assert world.offers.count(world.time) == 1
-    assert world.hand() == ["w:1:1"]
+    assert world.hand() == ["w:1000:1"]
     assert world.offers.count(world.time) == 0
-    assert world.hand() == ["w:1:1"]
+    assert world.hand() == ["w:1000:1"]
 
 
 def test_an_offer_is_for_its_queue_only() -> None:
@@ -65,7 +69,7 @@ def test_an_offer_is_for_its_queue_only() -> None:
 
 @pytest.mark.parametrize("is_withdrawn", [False, True])
 def test_one_that_has_run_out_is_known_for_as_long_as_a_lease(is_withdrawn: bool) -> None:
-    for late, taken in ((LEASE - 3, ["w:1:1"]), (LEASE + 3, [])):
+    for late, taken in ((LEASE - 3, ["w:1000:1"]), (LEASE + 3, [])):
         world = World()
         if is_withdrawn:
             world.offers.withdraw()
@@ -74,7 +78,7 @@ def test_one_that_has_run_out_is_known_for_as_long_as_a_lease(is_withdrawn: bool
         assert (world.offers.count(world.time), world.offers.is_unsettled) == (0, False)
         world.time += late
         # Old ones are forgotten when others become old.
-        world.offers.make("q", "w:1:2", 1000)
+        world.offers.make("q", 1000)
         world.time += 1.5
         assert world.offers.count(world.time) == 0
         assert world.hand() == taken

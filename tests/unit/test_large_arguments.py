@@ -7,10 +7,12 @@ from typing import Any, cast
 
 import pytest
 
+from nbqueue.broker.commands.lifecycle import Fetched
 from nbqueue.calls import payloads
 from nbqueue.calls.detached import beside_of
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.runtime.buffers import Gathering
+from nbqueue.testing.local_attempts import NO_OWNER
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.messages import TaskMessage
 from nbqueue.worker.connections import WorkerConnections
@@ -43,34 +45,35 @@ def read(store: Store) -> tuple[LargeArguments, Attempt, list[Attempt]]:
     beside, _ = beside_of([ARGUMENTS])
     payload = KEYS.sign_call(payloads.call_head(b"f" * 16, 0, None, beside), "a", "q", "t")
     message = TaskMessage(id="a", type="t", queue="q", payload=payload)
-    run = Attempt(1, "a", "q", message.SerializeToString(), message, "T", 1, 0, None, 0)
+    task = Fetched("a", message.SerializeToString(), None, 1, 0)
+    attempt = Attempt(1, "q", task, message, "T", 0, NO_OWNER)
     ready: list[Attempt] = []
-    reading = LargeArguments(cast("WorkerConnections", store), KEYS, ready.append)
-    assert reading.take(run)
-    return reading, run, ready
+    arguments = LargeArguments(cast("WorkerConnections", store), KEYS)
+    assert arguments.read(attempt, ready.append)
+    return arguments, attempt, ready
 
 
 @pytest.mark.parametrize("word", ["LOADING", "BUSY"])
 def test_a_store_that_is_busy_is_asked_again(word: str) -> None:
     store = Store(ReplyError(f"{word} so it is"), ARGUMENTS)
-    reading, run, ready = read(store)
-    assert (len(reading), ready) == (1, [])
+    arguments, attempt, ready = read(store)
+    assert (len(arguments), ready) == (1, [])
     store.due.pop()()
-    assert (len(reading), ready, run.is_checked) == (0, [run], True)
+    assert (len(arguments), ready, attempt.is_checked) == (0, [attempt], True)
 
 
 @pytest.mark.parametrize("answer", [None, ARGUMENTS[1:], ReplyError("WRONGTYPE no hash")])
 def test_what_is_not_there_is_not_waited_for(answer: Any) -> None:
     store = Store(answer)
-    reading, run, ready = read(store)
-    assert (len(reading), ready, run.is_checked) == (0, [run], False)
+    arguments, attempt, ready = read(store)
+    assert (len(arguments), ready, attempt.is_checked) == (0, [attempt], False)
     assert not store.due
 
 
 def test_one_that_is_taken_out_is_not_handed_on() -> None:
     store = Store(ReplyError("LOADING so it is"), ARGUMENTS)
-    reading, run, ready = read(store)
-    assert reading.take_out("b") == []
-    assert reading.take_out("a") == [run]
+    arguments, attempt, ready = read(store)
+    assert arguments.take_out("b") == []
+    assert arguments.take_out("a") == [attempt]
     store.due.pop()()
-    assert (len(reading), ready) == (0, [])
+    assert (len(arguments), ready) == (0, [])

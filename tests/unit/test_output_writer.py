@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nbqueue.broker.commands.lifecycle import Fetched
 from nbqueue.broker.reads.task_outputs import Entry, display_owner
 from nbqueue.calls import payloads
 from nbqueue.calls.keys.signing import Keyring
@@ -15,6 +16,7 @@ from nbqueue.clock import Clock
 from nbqueue.executor import pipe
 from nbqueue.executor.output.outbox import HEAD, LARGEST_DISPLAY, TAIL
 from nbqueue.executor.pipe import Output
+from nbqueue.testing.local_attempts import NO_OWNER
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.messages import TaskMessage
 from nbqueue.worker.tasks import output_writer
@@ -58,10 +60,10 @@ class Desk:
         self.links = FakeLinks()
         self.writer = OutputWriter(self.links, KEYS, Clock())  # type: ignore[arg-type]
 
-    def take(self, run: Attempt, text: bytes, before: int = 0, kind: int = pipe.STDOUT) -> None:
+    def take(self, attempt: Attempt, text: bytes, before: int = 0, kind: int = pipe.STDOUT) -> None:
         output = Output(kind, before, 0, text)
-        _, body = pipe.Frames().feed(pipe.pack_output(run.number, output))[0]
-        self.writer.take(run, pipe.OUTPUT_REPORT, pipe.unpack_report(body)[2])
+        _, body = pipe.Frames().feed(pipe.pack_output(attempt.number, output))[0]
+        self.writer.take(attempt, pipe.OUTPUT_REPORT, pipe.unpack_report(body)[2])
 
     def flushed(self) -> list[dict[str, Any]]:
         """What one round sends, a dict for each task."""
@@ -88,16 +90,17 @@ def _data(packed: bytes) -> list[bytes]:
     return words[5::6]
 
 
-def run(number: int = 1, queue: str = "q", retention: int = 60) -> Attempt:
+def an_attempt(number: int = 1, queue: str = "q", retention: int = 60) -> Attempt:
     message = TaskMessage(id=f"t{number}", type="t", queue=queue, retention=retention)
-    return Attempt(number, f"t{number}", queue, b"", message, "Tt", 1, 0, None, 1_000_000)
+    task = Fetched(f"t{number}", b"", None, 1, 0)
+    return Attempt(number, queue, task, message, "Tt", 1_000_000, NO_OWNER)
 
 
 def test_a_round_writes_all_tasks_of_a_queue_at_once() -> None:
     desk = Desk()
     for number in (1, 2, 3):
-        desk.take(run(number), b"x")
-    desk.take(run(4, "other"), b"y")
+        desk.take(an_attempt(number), b"x")
+    desk.take(an_attempt(4, "other"), b"y")
     rows = desk.flushed()
     assert sorted((row["id"], *row["data"]) for row in rows) == [
         ("t1", b"x"), ("t2", b"x"), ("t3", b"x"), ("t4", b"y"),
@@ -110,13 +113,13 @@ def test_a_round_writes_all_tasks_of_a_queue_at_once() -> None:
 
 def test_one_write_of_a_task_is_under_way_and_its_last_words_do_not_wait() -> None:
     desk = Desk()
-    mine = run()
+    mine = an_attempt()
     desk.take(mine, b"a")
     assert [row["data"] for row in desk.flushed()] == [[b"a"]]
     desk.take(mine, b"b", 1)
     assert desk.flushed() == []
     desk.take(mine, b"c", 2)
-    desk.writer.finish(mine, is_success=True)
+    desk.writer.finish(mine, outcome=pipe.VALUE)
     [row] = desk.flushed()
     assert (row["data"], row["ttl"]) == ([b"b", b"c"], HOUR_MS)
     assert desk.links.tasks is not None
@@ -131,24 +134,24 @@ def test_one_write_of_a_task_is_under_way_and_its_last_words_do_not_wait() -> No
 )  # fmt: skip
 def test_an_output_is_kept_as_long_as_its_end(retention: int, is_success: bool, kept: int) -> None:
     desk = Desk()
-    mine = run(retention=retention)
-    desk.writer.finish(mine, is_success=is_success)
+    mine = an_attempt(retention=retention)
+    desk.writer.finish(mine, pipe.VALUE if is_success else None)
     assert desk.flushed() == []  # it said nothing
     desk.take(mine, b"x")
-    desk.writer.finish(mine, is_success=is_success)
+    desk.writer.finish(mine, pipe.VALUE if is_success else None)
     assert [row["ttl"] for row in desk.flushed()] == [kept]
 
 
 def test_what_was_not_acknowledged_is_written_again_under_the_same_numbers() -> None:
     desk = Desk()
-    mine = run()
+    mine = an_attempt()
     desk.take(mine, b"a")
     desk.writer.take(mine, pipe.PROGRESS_REPORT, b'{"bars":[]}')
     [first] = desk.flushed()
     desk.take(mine, b"b", 1)
     desk.links.go_down()
     desk.writer.flush()
-    desk.writer.finish(mine, is_success=True)
+    desk.writer.finish(mine, outcome=pipe.VALUE)
     desk.links.tasks = FakeLink()
     [again] = desk.flushed()
     assert again["data"] == [b"a", b"b"]
@@ -159,7 +162,7 @@ def test_what_was_not_acknowledged_is_written_again_under_the_same_numbers() -> 
 
 def test_the_store_keeps_head_and_tail() -> None:
     desk = Desk()
-    mine = run()
+    mine = an_attempt()
     dropped: list[str] = []
     size = 0
     for _ in range(40):
@@ -177,14 +180,14 @@ def test_the_store_keeps_head_and_tail() -> None:
 def test_a_store_that_is_away_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk()
     desk.links.go_down()
-    mine = run()
+    mine = an_attempt()
     for i in range(100):
         desk.take(mine, b"%02d" % i + b"x" * 49_998, i * 50_000)
     assert desk.writer._waiting_size <= HEAD + TAIL
     monkeypatch.setattr(output_writer, "_MOST_WAITING", 1_500_000)
     for number in range(2, 50):
         for i in range(20):
-            desk.take(run(number), b"x" * 50_000, i * 50_000)
+            desk.take(an_attempt(number), b"x" * 50_000, i * 50_000)
     assert desk.writer._waiting_size <= 1_500_000 + 50 * HEAD
     desk.links.tasks = FakeLink()
     rows = desk.flushed()
@@ -195,7 +198,7 @@ def test_a_store_that_is_away_does_not_fill_the_memory(monkeypatch: pytest.Monke
 
 def test_a_refusal_of_the_store_ends_nothing() -> None:
     desk = Desk()
-    mine = run()
+    mine = an_attempt()
     desk.take(mine, b"a")
     desk.flushed()
     assert desk.links.tasks is not None
@@ -206,7 +209,7 @@ def test_a_refusal_of_the_store_ends_nothing() -> None:
 
 def test_displays_are_signed_and_bounded_here_too() -> None:
     desk = Desk()
-    mine = run()
+    mine = an_attempt()
     desk.take(mine, b"{}", kind=pipe.DISPLAY)
     desk.take(mine, b"x" * (LARGEST_DISPLAY + 1), kind=pipe.DISPLAY)
     desk.take(mine, b"x", kind=99)
@@ -220,7 +223,7 @@ def test_odd_reports_are_dropped() -> None:
     desk = Desk()
     for kind, body in [(pipe.PROGRESS_REPORT, b"[]"), (pipe.PROGRESS_REPORT, b"{" * 40_000),
                        (pipe.RESULT_REPORT, b"x"), (77, b"x")]:  # fmt: skip
-        desk.writer.take(run(), kind, body)
+        desk.writer.take(an_attempt(), kind, body)
     assert desk.flushed() == []
 
 

@@ -26,6 +26,10 @@ class ExecutorExit(NamedTuple):
     text: str
 
 
+NOT_BEGUN = ExecutorExit("not begun", "it had not begun")
+"""For an attempt that is ended before an executor began it."""
+
+
 class ExecutorGone(Exception):
     """The process has closed its end of the socket."""
 

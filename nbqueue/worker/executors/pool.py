@@ -8,12 +8,11 @@ from functools import partial
 
 from nbqueue.clock import Clock
 from nbqueue.executor import pipe
-from nbqueue.executor.pipe import DoneFrame
 from nbqueue.runtime.reactor import Reactor, Timer
 from nbqueue.worker.executors.code_cache import CodeCache
 from nbqueue.worker.executors.executor_process import (
+    NOT_BEGUN,
     SYNC,
-    ExecutorExit,
     ExecutorGone,
     ExecutorProcess,
 )
@@ -25,6 +24,7 @@ from nbqueue.worker.executors.timeouts import Timeouts
 from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.tasks.attempt import FOREVER, Attempt
+from nbqueue.worker.tasks.decisions import Refusal
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -34,11 +34,9 @@ _LONGEST_WAIT = 0.05
 
 
 class Pool:
-    """Has runs carried out, and says how each ended.
+    """Has attempts made by executors; the owner of each gets its reports and its outcome.
 
-    ``on_done(run, done)``: its executor answered. ``on_report(run, what, body)``: it runs, and said
-    something of itself. ``on_lost(run, why, innocent)``: its executor is gone, perhaps for the sake
-    of another task. ``on_no_code(run)``: its code is not to be had. ``on_too_many(runs)``: they
+    ``on_too_many(runs)``: they
     were fetched ahead, and all slots are taken. ``on_broken(why)``: executors do not start.
     ``on_unsure()``: the leases of some may have ended; `renewed` is to be called when they are
     known to be extended. ``on_not_ours(run)``: it is dropped, as its lease was lost.
@@ -54,7 +52,7 @@ class Pool:
         self.pace = LoadEstimate()
         self.executors: list[ExecutorProcess] = []
         self._reaper = ExecutorReaper(reactor, self.executors, settings.kill_grace_seconds)
-        self._waiting = WaitingAttempts(codes, settings.lease_seconds, self._give_up_without_code)
+        self._waiting = WaitingAttempts(codes, settings.lease_seconds, self._refuse)
         self._ready, self._sure_ms = self._waiting.ready, self._waiting.sure_ms
         self._is_asking = False
         self._placement = Placement(settings, self.executors, self.pace, self._spawn)
@@ -68,10 +66,6 @@ class Pool:
         self._closing = False
         self.is_ending = False
         """Whether the worker ends: what an executor dies of then is no fault of its tasks."""
-        self.on_done: Callable[[Attempt, DoneFrame], None]
-        self.on_report: Callable[[Attempt, int, bytes], None]
-        self.on_lost: Callable[[Attempt, ExecutorExit, bool], None]
-        self.on_no_code: Callable[[Attempt], None]
         self.on_too_many: Callable[[list[Attempt]], None]
         self.on_broken: Callable[[str], None]
         self.on_unsure: Callable[[], None]
@@ -168,7 +162,7 @@ class Pool:
         executor = run.executor
         if executor is None:
             self.drop_lost(run)
-            self.on_lost(run, ExecutorExit("not begun", "it had not begun"), False)
+            run.owner.lost(run, NOT_BEGUN, False)
             return
         is_first = next(iter(executor.runs)) == run.number
         if executor.kind == SYNC and not (is_first and executor.ready):
@@ -298,9 +292,9 @@ class Pool:
             self._limits.cancel(run)
             self._ready.appendleft(run)
 
-    def _give_up_without_code(self, run: Attempt) -> None:
+    def _refuse(self, run: Attempt, refusal: Refusal) -> None:
         self._drop(run)
-        self.on_no_code(run)
+        run.owner.refused(run, refusal)
 
     def _read(self, executor: ExecutorProcess) -> bool:
         """Take what it answered; False if there is nothing more to come."""
@@ -319,8 +313,8 @@ class Pool:
         if executor.returned:
             self._take_returned(executor)
         reported, executor.reported = executor.reported, []
-        for report in reported:
-            self.on_report(*report)
+        for run, kind, body in reported:
+            run.owner.reported(run, kind, body)
         if ended and not executor.retiring and executor.is_used_up(*self._most):
             if not executor.is_fresh:
                 log.info("executor recycled pid=%d tasks=%d", executor.pid, executor.finished)
@@ -333,7 +327,7 @@ class Pool:
             # A fresh one takes as long as its process takes to start.
             elapsed = self._reactor.now() - run.sent_at if run.is_fresh else done.micros / 1e6
             self.pace.ended(elapsed)
-            self.on_done(run, done)
+            run.owner.done(run, done)
         return bool(ended or reported)
 
     def _take_returned(self, executor: ExecutorProcess) -> None:
@@ -346,7 +340,7 @@ class Pool:
                 self.on_not_ours(run)
             elif run.stop_reason:
                 self._drop(run)
-                self.on_lost(run, ExecutorExit("not begun", "it had not begun"), False)
+                run.owner.lost(run, NOT_BEGUN, False)
             else:
                 self._ready.appendleft(run)
 
@@ -393,7 +387,7 @@ class Pool:
         for run in runs:
             self._drop(run)
             innocent = self.is_ending or executor.culprit not in (None, run)
-            self.on_lost(run, why, innocent)
+            run.owner.lost(run, why, innocent)
 
     def _drop(self, run: Attempt) -> None:
         self.in_hand -= 1

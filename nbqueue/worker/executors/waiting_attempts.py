@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, MutableSequence
 
 from nbqueue.worker.executors.code_cache import CodeCache
 from nbqueue.worker.tasks.attempt import Attempt
+from nbqueue.worker.tasks.decisions import Refusal, without_code
 
 _SURE_PART = 0.9
 """For this part of a lease it has surely not ended, whatever clocks and delays there are."""
@@ -15,15 +16,15 @@ _SURE_PART = 0.9
 class WaitingAttempts:
     """Runs that wait for an executor, for their code, or for their leases to be extended.
 
-    ``ready`` are those that wait for an executor only, in their order. ``on_no_code(run)`` is
-    called for a run that is taken out because its code is not in the store.
+    ``ready`` are those that wait for an executor only, in their order. ``on_refused(run,
+    refusal)`` is called for a run that is taken out because its code is not in the store.
     """
 
     def __init__(
-        self, codes: CodeCache, lease_seconds: float, on_no_code: Callable[[Attempt], None]
+        self, codes: CodeCache, lease_seconds: float, on_refused: Callable[[Attempt, Refusal], None]
     ) -> None:
         self._codes = codes
-        self._on_no_code = on_no_code
+        self._on_refused = on_refused
         self.ready: deque[Attempt] = deque()
         self.unsure: deque[Attempt] = deque()
         """Runs whose leases may have ended: they must not begin before these were extended."""
@@ -70,7 +71,7 @@ class WaitingAttempts:
             self.ready.extend(waiting)
             return
         for run in waiting:
-            self._on_no_code(run)
+            self._on_refused(run, without_code(run))
 
     def _places(self) -> list[MutableSequence[Attempt]]:
         return [self.unsure, self.ready, *self._without_code.values()]

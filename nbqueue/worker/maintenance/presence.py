@@ -217,7 +217,7 @@ class BeginNotes(Service):
         for queue, runs in by_queue.items():
             for start in range(0, len(runs), 500):
                 part = runs[start : start + 500]
-                tasks = [(run.task_id, run.fence, run.fetched) for run in part]
+                tasks = [(run.task_id, run.fence, run.fetches) for run in part]
                 self._send(presence.begin(queue, tasks), partial(_note, part))
 
 

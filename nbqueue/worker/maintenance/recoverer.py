@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Expired, Held, Who
+from nbqueue.broker.commands.lifecycle import Expired, Fetched, Held, Who
 from nbqueue.broker.commands.presence import vanish
 from nbqueue.calls import payloads
 from nbqueue.calls.keys.signing import Keyring
@@ -25,10 +25,9 @@ from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks import decisions
-from nbqueue.worker.tasks.acknowledger import Acknowledger
 from nbqueue.worker.tasks.attempt import Attempt
-from nbqueue.worker.tasks.fetcher import Fetcher
-from nbqueue.worker.tasks.outcome_commands import OutcomeCommands
+from nbqueue.worker.tasks.leases import HeldTasks, LeaseTokens
+from nbqueue.worker.tasks.task_outcomes import TaskOutcomes
 from nbqueue.worker.worker_id import is_gone, is_neighbour
 
 log = logging.getLogger("nbqueue.worker")
@@ -45,27 +44,25 @@ class Recovering:
         links: WorkerConnections,
         clock: Clock,
         keys: Keyring,
-        finisher: Acknowledger,
-        answers: OutcomeCommands,
-        fetcher: Fetcher,
-        worker_id: str,
+        held: HeldTasks,
+        outcomes: TaskOutcomes,
+        tokens: LeaseTokens,
         queues: Sequence[str],
         numbers: itertools.count[int],
     ) -> None:
         self._links = links
         self._clock = clock
         self._keys = keys
-        self._finisher = finisher
-        self._answers = answers
-        self._fetcher = fetcher
-        self._worker_id = worker_id
+        self._held = held
+        self._outcomes = outcomes
+        self._tokens = tokens
         self._queues = queues
         self._numbers = numbers
         links.on_up.append(self._reclaim)
 
     def expired(self, queue: str, task: Expired) -> None:
         """The lease of a task ran out."""
-        if any(r.task_id == task.task_id for r in self._finisher.held.values() if r.queue == queue):
+        if self._held.has_task(queue, task.task_id):
             return  # ours: we were asleep, and the next heartbeat extends it
         holder, started_ms = _token_parts(task.lease.rpartition("|")[0])
         run = self._found(queue, task, task.fence, started_ms)
@@ -91,22 +88,19 @@ class Recovering:
             except SignatureError:
                 run.call = None  # whoever fetches it next refuses it
         run.holder = Who(holder, holder.rpartition(":")[0].rpartition(":")[0]) if holder else None
-        self._answers.failed(run, decisions.after_loss(run, reason, why))
+        self._outcomes.settle(run, decisions.after_loss(run, reason, why))
 
     def _found(
         self, queue: str, task: Held | Expired, fence: str, started_ms: int | None = None
     ) -> Attempt:
         run = Attempt(
             next(self._numbers),
-            task.task_id,
             queue,
-            task.msg,
+            Fetched(task.task_id, task.msg, None, task.attempt, task.lost),
             read_message(task.msg) or TaskMessage(),
             fence,
-            task.attempt,
-            task.lost,
-            None,
             self._clock.now_ms() if started_ms is None else started_ms,
+            self._outcomes,
         )
         run.unbegun = task.unbegun
         return run
@@ -120,11 +114,11 @@ class Recovering:
         link = self._links.upkeep
         if link is None:
             return
-        known = {(run.queue, run.task_id, run.fence) for run in self._finisher.held.values()}
+        known = {(run.queue, run.task_id, run.fence) for run in self._held}
         for queue in self._queues:
             link.send(
-                lifecycle.held(queue, self._worker_id),
-                partial(self._on_held, queue, known, self._fetcher.issued),
+                lifecycle.held(queue, self._tokens.worker_id),
+                partial(self._on_held, queue, known, self._tokens.issued),
             )
 
     def _on_held(self, queue: str, known: set[Any], last_token: int, found: Any) -> None:
@@ -138,8 +132,8 @@ class Recovering:
             if is_old and (queue, task.task_id, fence) not in known:
                 run = self._found(queue, task, fence)
                 # Lost once more before the store has that, it must not be given back twice.
-                self._finisher.hold(run)
-                self._answers.give_back([run], "unstarted", "never heard of")
+                self._held.add(run)
+                run.owner.give_back(run, "unstarted", "never heard of")
 
 
 class Neighbours(Service):

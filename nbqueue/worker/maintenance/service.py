@@ -23,8 +23,8 @@ from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.store_refusals import refused
-from nbqueue.worker.tasks.acknowledger import Acknowledger
 from nbqueue.worker.tasks.attempt import Attempt
+from nbqueue.worker.tasks.leases import HeldTasks
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -150,11 +150,11 @@ class Heartbeat(Service):
         reactor: Reactor,
         links: WorkerConnections,
         clock: Clock,
-        finisher: Acknowledger,
+        held: HeldTasks,
         pool: Pool,
         lease: float,
     ) -> None:
-        self._finisher = finisher
+        self._held = held
         self._pool = pool
         self._lease_ms = int(lease * 1000)
         pool.on_unsure = self.run_once
@@ -162,11 +162,8 @@ class Heartbeat(Service):
         super().__init__(reactor, links, clock, lease / 6)
 
     def run_once(self) -> None:
-        by_queue: dict[str, list[Attempt]] = {}
-        for run in self._finisher.held.values():
-            by_queue.setdefault(run.queue, []).append(run)
         now_ms = self._clock.now_ms()
-        for queue, runs in by_queue.items():
+        for queue, runs in self._held.by_queue().items():
             for start in range(0, len(runs), 500):
                 part = runs[start : start + 500]
                 held = [(run.task_id, run.fence) for run in part]
@@ -193,7 +190,7 @@ class Heartbeat(Service):
             "task not begun, as its lease was lost id=%s type=%s queue=%s",
             *(run.task_id, run.message.type, run.queue),
         )
-        self._finisher.held.pop(run.number, None)
+        self._held.remove(run)
 
 
 class Recoverer(Part):

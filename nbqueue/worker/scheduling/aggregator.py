@@ -12,14 +12,14 @@ import json
 import logging
 import math
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from nbqueue.broker.commands import aggregation
 from nbqueue.broker.commands.aggregation import MOST_BYTES, Aggregate, Aggregated, Set, Taken
-from nbqueue.broker.commands.lifecycle import Who
+from nbqueue.broker.commands.lifecycle import Fetched, Who
 from nbqueue.broker.script_commands import NewTask
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration
@@ -34,12 +34,13 @@ from nbqueue.wire.decoding import whole_number
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.executors.executor_process import ExecutorExit
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.acknowledger import Acknowledger
 from nbqueue.worker.tasks.attempt import Attempt
-from nbqueue.worker.tasks.decisions import timeout_text
+from nbqueue.worker.tasks.decisions import Refusal, timeout_text
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -87,13 +88,13 @@ class Aggregator(Service):
         clock: Clock,
         queues: list[str],
         settings: WorkerSettings,
-        finisher: Acknowledger,
+        acknowledger: Acknowledger,
         new_number: Callable[[], int],
         add: Callable[[Attempt], None],
         room: Callable[[], int],
     ) -> None:
         self._queues = queues
-        self._finisher = finisher
+        self._acknowledger = acknowledger
         self._new_number = new_number
         self._add = add
         self._room = room
@@ -263,9 +264,8 @@ class Aggregator(Service):
             timeout=LONGEST,
         )
         now_ms = self._clock.now_ms()
-        run = Attempt(
-            self._new_number(), chosen.set_id, queue, b"", message, "", 1, 0, None, now_ms,
-        )  # fmt: skip
+        task = Fetched(chosen.set_id, b"", None, 1, 0)
+        run = Attempt(self._new_number(), queue, task, message, "", now_ms, self)
         run.fingerprint, run.is_coroutine = pipe.AGGREGATION, self._is_async
         self._running[run.number] = taken
         self._add(run)
@@ -277,38 +277,40 @@ class Aggregator(Service):
 
     # --- From a run to a task ---
 
-    def done(self, run: Attempt, done: DoneFrame) -> None:
+    def done(self, attempt: Attempt, done: DoneFrame) -> None:
         """An executor answered."""
-        if done.outcome != pipe.VALUE or run.stop_reason:
-            why = timeout_text(run) if run.stop_reason == pipe.TIMED_OUT else done.error_text
-            self._failed(run, why, done.delay)
+        if done.outcome != pipe.VALUE or attempt.stop_reason:
+            is_late = attempt.stop_reason == pipe.TIMED_OUT
+            self._failed(attempt, timeout_text(attempt) if is_late else done.error_text, done.delay)
             return
         if len(done.body) > MOST_BYTES:
-            self._failed(run, f"the aggregate is too large: {len(done.body):,} bytes")
+            self._failed(attempt, f"the aggregate is too large: {len(done.body):,} bytes")
             return
         try:
-            make = self._make(self._running[run.number], bytes(done.body))
+            make = self._make(self._running[attempt.number], bytes(done.body))
         except (ValueError, TypeError, KeyError) as error:
-            self._failed(run, f"its answer cannot be read: {error}")
+            self._failed(attempt, f"its answer cannot be read: {error}")
             return
-        taken = self._running.pop(run.number)
-        self._finisher.otherwise(run, make, partial(self._on_aggregated, run, taken))
+        taken = self._running.pop(attempt.number)
+        self._acknowledger.ended(attempt, make, partial(self._on_aggregated, attempt, taken))
 
-    def lost(self, run: Attempt, why: str) -> None:
+    def lost(self, attempt: Attempt, exit: ExecutorExit, innocent: bool) -> None:
         """Its executor is gone."""
-        self._failed(run, timeout_text(run) if run.stop_reason == pipe.TIMED_OUT else why)
+        is_late = attempt.stop_reason == pipe.TIMED_OUT
+        self._failed(attempt, timeout_text(attempt) if is_late else exit.text)
 
-    def take_back(self, runs: Iterable[Attempt]) -> list[Attempt]:
-        """Put back the members of those that are aggregations; return the others."""
-        others = []
-        for run in runs:
-            taken = self._running.pop(run.number, None)
-            if taken is None:
-                others.append(run)
-            else:
-                self._put_back(taken)
-                self._look_after(taken.key, _NOT_BEGUN)
-        return others
+    def refused(self, attempt: Attempt, refusal: Refusal) -> None:
+        """Put back the members of a set whose attempt cannot begin."""
+        self._failed(attempt, refusal.decision.error_text)
+
+    def give_back(self, attempt: Attempt, how: str, reason: str) -> None:
+        """Put back the members of a set whose attempt was given up."""
+        taken = self._running.pop(attempt.number)
+        self._put_back(taken)
+        self._look_after(taken.key, _NOT_BEGUN)
+
+    def reported(self, attempt: Attempt, kind: int, body: bytes) -> None:
+        """Drop what the function reports: it runs for no task that could show it."""
 
     def _make(self, taken: _Aggregation, body: bytes) -> Callable[[int, Who], Command[Any]]:
         terms = aggregation_group.unpack_message(body)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from nbqueue.broker.commands.lifecycle import Fetched
 from nbqueue.broker.commands.schedules import put_schedule, remove_schedule
 from nbqueue.broker.due_times import first_due
 from nbqueue.calls import payloads
@@ -28,10 +29,12 @@ from nbqueue.wire.keys import QUEUES, queue_keys
 from nbqueue.wire.messages import TaskMessage
 from nbqueue.wire.schedule_record import ScheduleEntry, decode_entry, encode_entry
 from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.executors.executor_process import ExecutorExit
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.attempt import Attempt
+from nbqueue.worker.tasks.decisions import Refusal
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -75,30 +78,46 @@ class PeriodicSync(Service):
         kind = PROVIDER_TYPE + self._name
         message = TaskMessage(type=kind, queue=self._queues[0], timeout=PROVIDER_TIMEOUT)
         now_ms = self._clock.now_ms()
-        run = Attempt(self._number, kind, self._queues[0], b"", message, "", 1, 0, None, now_ms)
+        task = Fetched(kind, b"", None, 1, 0)
+        run = Attempt(self._number, self._queues[0], task, message, "", now_ms, self)
         self._running = run
         self._pool.add(run)
 
-    def took(self, run: Attempt, done: DoneFrame | None) -> bool:
-        """Whether ``run`` is that of the provider, which is dealt with then; None: it was lost."""
-        if run is not self._running:
-            return False
+    def lost(self, attempt: Attempt, exit: ExecutorExit, innocent: bool) -> None:
+        """Leave the schedules as they are until the next call."""
+        self._failed("its executor is gone")
+
+    def refused(self, attempt: Attempt, refusal: Refusal) -> None:
+        """Leave the schedules as they are until the next call."""
+        self._failed(refusal.decision.error_text)
+
+    def give_back(self, attempt: Attempt, how: str, reason: str) -> None:
+        """Leave the schedules as they are until the next call."""
+        self._failed("its executor is gone")
+
+    def reported(self, attempt: Attempt, kind: int, body: bytes) -> None:
+        """Drop what the provider reports: it runs for no task that could show it."""
+
+    def _failed(self, why: str) -> None:
         self._running = None
-        if done is None or done.outcome != pipe.VALUE:
-            why = "its executor is gone" if done is None else done.error_text or "it was stopped"
-            log.error("provider failed name=%r error=%s", self._name, why)
-            return True
+        log.error("provider failed name=%r error=%s", self._name, why)
+
+    def done(self, attempt: Attempt, done: DoneFrame) -> None:
+        """Compare the schedules that the provider wants with those that there are."""
+        if done.outcome != pipe.VALUE:
+            self._failed(done.error_text or "it was stopped")
+            return
+        self._running = None
         try:
             wanted = self._understood(json.loads(bytes(done.body)))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.error("provider refused name=%r error=%s", self._name, error)
-            return True
+            return
         link = self._links.upkeep
         if link is not None:
             for queue in self._queues:
                 key = queue_keys(queue).schedules
                 link.call(("HGETALL", key), partial(self._on_entries, queue, wanted[queue]))
-        return True
 
     def _understood(self, wishes: Iterable[dict[str, Any]]) -> Wanted:
         wanted: Wanted = {queue: {} for queue in self._queues}
@@ -175,10 +194,6 @@ class Providers:
 
     def __init__(self, syncs: Iterable[PeriodicSync]) -> None:
         self._syncs = list(syncs)
-
-    def took(self, run: Attempt, done: DoneFrame | None) -> bool:
-        """Whether a run that ended (None: that is given up) was of one of them."""
-        return any(each.took(run, done) for each in self._syncs)
 
     def close(self) -> None:
         """Ask no more."""

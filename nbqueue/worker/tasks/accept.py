@@ -1,4 +1,4 @@
-"""Taking tasks in: from what the store gave us to what the executors may run, or a refusal."""
+"""Accepting tasks that were fetched or handed over: they are verified, then run or refused."""
 
 from __future__ import annotations
 
@@ -7,88 +7,77 @@ from collections.abc import Sequence
 
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Fetched
-from nbqueue.calls.keys.signing import Keyring
 from nbqueue.calls.payloads import CALL_BESIDE
-from nbqueue.clock import Clock
 from nbqueue.wire.messages import TaskMessage, read_apart
-from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.handler_table import HandlerTable
-from nbqueue.worker.tasks.acknowledger import Acknowledger
-from nbqueue.worker.tasks.attempt import Attempt
+from nbqueue.worker.tasks.attempt import Attempt, AttemptOwner
 from nbqueue.worker.tasks.large_arguments import LargeArguments
-from nbqueue.worker.tasks.outcome_commands import OutcomeCommands
+from nbqueue.worker.tasks.leases import HeldTasks
 from nbqueue.worker.tasks.required_workers import Parking
-from nbqueue.worker.tasks.verify import NO_HANDLER, admit, unmet_requirement, unreadable
+from nbqueue.worker.tasks.verify import NO_HANDLER, Verifier, unreadable
 from nbqueue.worker.unreadable_data import set_aside
 
 
 class TaskAcceptor:
-    """Makes a run of each task that was fetched or handed over. It is held from then on.
+    """Makes an attempt of each task that this worker was given, and passes it to the pool.
 
-    What an executor gets was verified here; of what is refused nothing is ever loaded.
+    The attempt is held from then on. ``owner`` decides about attempts that are refused, and about
+    the outcomes of all others.
     """
 
     def __init__(
         self,
-        links: WorkerConnections,
-        clock: Clock,
-        keys: Keyring,
+        verifier: Verifier,
         handlers: HandlerTable,
-        finisher: Acknowledger,
-        answers: OutcomeCommands,
-        pool: Pool,
+        held: HeldTasks,
+        large_arguments: LargeArguments,
         parking: Parking,
-        offered: frozenset[str],
+        pool: Pool,
+        owner: AttemptOwner,
         numbers: itertools.count[int],
     ) -> None:
-        self._clock = clock
-        self._keys = keys
+        self._verifier = verifier
         self._handlers = handlers
-        self._finisher = finisher
-        self._answers = answers
-        self._pool = pool
+        self._held = held
+        self._large_arguments = large_arguments
         self._parking = parking
-        self._offered = offered
+        self._pool = pool
+        self._owner = owner
         self._numbers = numbers
-        self.reading = LargeArguments(links, keys, self._begin)
-        """Tasks whose arguments are still to come."""
 
-    def take(self, queue: str, found: Sequence[Fetched], token: str, now_ms: int) -> None:
-        """These are ours, under ``token``, since then."""
+    def take(self, queue: str, tasks: Sequence[Fetched], token: str, now_ms: int) -> None:
+        """Accept tasks of ``queue`` that this worker holds under ``token``."""
         fence = lifecycle.token_fence(token)
-        # Not when it came, which may be long after: see `Fetcher` for the form of a token.
+        # The time in the token, as the reply may have come long after: see `LeaseTokens`.
         leased_ms = int(token.rsplit(":", 2)[1])
-        for task_id, msg, since_ns, attempt, lost, _ in found:
-            number = next(self._numbers)
-            message, apart = read_apart(msg) or (TaskMessage(), None)
-            run = Attempt(
-                number, task_id, queue, msg, message, fence, attempt, lost, since_ns, now_ms
-            )
-            run.apart = apart
-            run.leased_ms = leased_ms
-            self._finisher.held[number] = run
-            is_beside = apart is None and message.payload.startswith(CALL_BESIDE)
-            if not (is_beside and self.reading.take(run)):
-                self._begin(run)
+        for task in tasks:
+            message, apart = read_apart(task.msg) or (TaskMessage(), None)
+            attempt = Attempt(next(self._numbers), queue, task, message, fence, now_ms, self._owner)
+            attempt.apart = apart
+            attempt.leased_ms = leased_ms
+            self._held.add(attempt)
+            is_detached = apart is None and message.payload.startswith(CALL_BESIDE)
+            if not (is_detached and self._large_arguments.read(attempt, self._begin)):
+                self._begin(attempt)
 
-    def _begin(self, run: Attempt, has_asked: bool = False) -> None:
-        if run.is_lost:
-            self._finisher.held.pop(run.number, None)
+    def _begin(self, attempt: Attempt, has_asked: bool = False) -> None:
+        if attempt.is_lost:
+            self._held.remove(attempt)
             return
         try:
-            refusal = admit(run, self._keys, self._handlers, self._clock)
-        except Exception as error:  # of what its message says
-            set_aside("task", f"{run.queue} {run.task_id}", error)
-            refusal = unreadable(run)
+            refusal = self._verifier.refusal(attempt)
+        except Exception as error:  # caused by what its message contains
+            set_aside("task", f"{attempt.queue} {attempt.task_id}", error)
+            refusal = unreadable(attempt)
         if refusal is None:
-            requirement = unmet_requirement(run, self._handlers, self._offered)
+            requirement = self._verifier.unmet_requirement(attempt)
             if requirement is None:
-                self._pool.add(run)
+                self._pool.add(attempt)
             else:
-                self._parking.park(run, requirement)
+                self._parking.park(attempt, requirement)
         elif refusal.decision.reason == NO_HANDLER and not has_asked:
-            # One may have been served a moment ago, and the news be still on its way.
-            self._handlers.ask(run.queue, lambda: self._begin(run, has_asked=True))
+            # A client may have stored one a moment ago, with the announcement still on its way.
+            self._handlers.ask(attempt.queue, lambda: self._begin(attempt, has_asked=True))
         else:
-            self._answers.failed(run, refusal.decision, error=refusal.error)
+            attempt.owner.refused(attempt, refusal)

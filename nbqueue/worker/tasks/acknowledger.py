@@ -1,9 +1,9 @@
-"""Acknowledging: what happened to a task goes to the store, and again until the store has it."""
+"""Sending the outcomes of attempts to the store, until the store has acknowledged them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from nbqueue.transport.resp import ReplyError, is_transient
 from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.attempt import Attempt
+from nbqueue.worker.tasks.leases import HeldTasks
 
 log = logging.getLogger("nbqueue.worker")
 
@@ -28,180 +29,201 @@ _LARGE = 500_000
 _MOST_LOSSES = 2
 
 MakeCommand = Callable[[int, Who], Command[Any]]
+"""Makes a command, given the time in Unix ms and this worker."""
 
 
 @dataclass(slots=True, eq=False)
-class _End:
-    """The end of one attempt, until the store has acknowledged it."""
+class _Completion:
+    """The outcome of an attempt that succeeded. Many are sent together."""
 
-    run: Attempt
-    what: Ended | MakeCommand
+    attempt: Attempt
+    ended: Ended
+    on_too_large: Callable[[Attempt, int], None]
+    losses: int = 0
+    """How often the connection was lost over which it had been sent."""
+    refusals: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _OtherOutcome:
+    """Any other outcome, which has a command of its own."""
+
+    attempt: Attempt
+    make_command: MakeCommand
     then: Callable[[Any], None] | None = None
     losses: int = 0
     refusals: int = 0
 
 
+_Outcome = _Completion | _OtherOutcome
+
+
 class Acknowledger:
-    """Sends ends of attempts in batches, and keeps each until it is acknowledged.
+    """Sends outcomes in batches, and keeps each until the store has acknowledged it.
 
     After a loss of the store everything unacknowledged is sent again: the fence of each task makes
-    that harmless. What the store refuses for a while (it is loading, full, failing over) is sent
-    again after a pause. ``held`` are the tasks whose lease is ours; a task leaves it when the
-    store has its end, not before, so that its lease is extended until then.
-
-    ``on_too_large(run, size)`` is called for a result over which the connection was lost each time
-    it was sent; it must end the attempt in another way.
+    that harmless. Whatever the store refuses for a while (it is loading, full, failing over) is
+    sent again after a pause. An attempt stays in ``held`` until the store has its outcome, so that
+    its lease is extended until then.
     """
 
-    def __init__(self, reactor: Reactor, links: WorkerConnections, clock: Clock, who: Who) -> None:
+    def __init__(
+        self, reactor: Reactor, connections: WorkerConnections, clock: Clock, who: Who
+    ) -> None:
         self._reactor = reactor
-        self._links = links
+        self._connections = connections
         self._clock = clock
         self._who = who
-        self.held: dict[int, Attempt] = {}
-        self._good: dict[str, list[_End]] = {}
-        self._other: list[_End] = []
-        self._sent: dict[int, _End] = {}
+        self.held = HeldTasks()
+        self._completions: dict[str, list[_Completion]] = {}
+        """To be sent, by queue."""
+        self._others: list[_OtherOutcome] = []
+        self._sent: dict[int, _Outcome] = {}
         self._under_way = 0
         self._is_pausing = False
-        self.on_too_large: Callable[[Attempt, int], None]
-        links.on_up.append(self._send_again)
+        connections.on_up.append(self._send_again)
 
     @property
     def is_idle(self) -> bool:
-        """True if the store has acknowledged everything."""
-        return not (self._good or self._other or self._sent)
+        """Whether the store has acknowledged everything."""
+        return not (self._completions or self._others or self._sent)
 
-    def hold(self, run: Attempt) -> None:
-        self.held[run.number] = run
-
-    def completed(self, run: Attempt, ended: Ended) -> None:
-        """The attempt ended well."""
-        self._good.setdefault(run.queue, []).append(_End(run, ended))
-
-    def otherwise(
-        self, run: Attempt, make: MakeCommand, then: Callable[[Any], None] | None = None
+    def completed(
+        self, attempt: Attempt, ended: Ended, on_too_large: Callable[[Attempt, int], None]
     ) -> None:
-        """The attempt ended in another way, by the command that ``make(now_ms, who)`` makes.
-        ``then`` gets what it reads as."""
-        self._queue(_End(run, make, then))
+        """Send that ``attempt`` succeeded.
+
+        ``on_too_large(attempt, size)`` is called if the connection was lost each time that a large
+        result was sent; it must give the attempt another outcome.
+        """
+        self._completions.setdefault(attempt.queue, []).append(
+            _Completion(attempt, ended, on_too_large)
+        )
+
+    def ended(
+        self,
+        attempt: Attempt,
+        make_command: MakeCommand,
+        then: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Send another outcome of ``attempt``; ``then`` gets the reply to its command."""
+        self._others.append(_OtherOutcome(attempt, make_command, then))
 
     def flush(self) -> None:
         """Send. Once a round; under load the rounds between two replies make the batches."""
-        if not (self._good or self._other):
+        if not (self._completions or self._others):
             return
-        link = self._links.tasks
+        link = self._connections.tasks
         if link is None or self._under_way >= _MOST_UNDER_WAY or self._is_pausing:
             return
         now_ms = self._clock.now_ms()
-        ends, self._other = self._other, []
-        for end in ends:
-            assert not isinstance(end.what, Ended)
-            self._note([end])
-            link.send(end.what(now_ms, self._who), partial(self._on_one, end))
-        for queue in list(self._good):
+        others, self._others = self._others, []
+        for other in others:
+            self._note([other])
+            link.send(other.make_command(now_ms, self._who), partial(self._on_one, other))
+        for queue in list(self._completions):
             batch = self._take_batch(queue)
             self._note(batch)
-            ended = [end.what for end in batch if isinstance(end.what, Ended)]
+            ended = [completion.ended for completion in batch]
             link.send(
                 lifecycle.complete(queue, ended, now_ms, self._who), partial(self._on_batch, batch)
             )
 
-    def _queue(self, end: _End) -> None:
-        if isinstance(end.what, Ended):
-            self._good.setdefault(end.run.queue, []).append(end)
+    def _queue(self, outcome: _Outcome) -> None:
+        if isinstance(outcome, _Completion):
+            self._completions.setdefault(outcome.attempt.queue, []).append(outcome)
         else:
-            self._other.append(end)
+            self._others.append(outcome)
 
-    def _take_batch(self, queue: str) -> list[_End]:
-        waiting = self._good.pop(queue)
+    def _take_batch(self, queue: str) -> list[_Completion]:
+        waiting = self._completions.pop(queue)
         size = count = 0
-        for end in waiting[:_MOST_AT_ONCE]:
-            assert isinstance(end.what, Ended)
-            size += end.what.result_size + len(end.what.msg)
-            # One that may be too large for the store goes alone, so that no other goes with it.
-            if count and (size > _MOST_BYTES or end.losses):
+        for completion in waiting[:_MOST_AT_ONCE]:
+            size += completion.ended.result_size + len(completion.ended.msg)
+            # One that may be too large for the store goes alone, so that no other is lost with it.
+            if count and (size > _MOST_BYTES or completion.losses):
                 break
             count += 1
-            if end.losses:
+            if completion.losses:
                 break
         if count < len(waiting):
-            self._good[queue] = waiting[count:]
+            self._completions[queue] = waiting[count:]
         return waiting[:count]
 
-    def _note(self, batch: list[_End]) -> None:
+    def _note(self, batch: Sequence[_Outcome]) -> None:
         self._under_way += 1
-        for end in batch:
-            self._sent[end.run.number] = end
+        for outcome in batch:
+            self._sent[outcome.attempt.number] = outcome
 
-    def _on_batch(self, batch: list[_End], reply: Any) -> None:
+    def _on_batch(self, batch: list[_Completion], reply: Any) -> None:
         self._under_way -= 1
         if isinstance(reply, ReplyError):
             self._refused(batch, reply)
             return
-        for end in batch:
-            self._forget(end)
+        for completion in batch:
+            self._forget(completion)
         for position in reply:
             self._log_not_held(batch[position])
 
-    def _on_one(self, end: _End, reply: Any) -> None:
+    def _on_one(self, outcome: _OtherOutcome, reply: Any) -> None:
         self._under_way -= 1
         if isinstance(reply, ReplyError):
-            self._refused([end], reply)
+            self._refused([outcome], reply)
             return
-        self._forget(end)
+        self._forget(outcome)
         if not reply:
-            self._log_not_held(end)
-        if end.then is not None:
-            end.then(reply)
+            self._log_not_held(outcome)
+        if outcome.then is not None:
+            outcome.then(reply)
 
-    def _refused(self, batch: list[_End], error: ReplyError) -> None:
+    def _refused(self, batch: Sequence[_Outcome], error: ReplyError) -> None:
         refused("to acknowledge tasks", error)
         if str(error).startswith("ERR Protocol error"):
-            # More than it takes at once; it hangs up now, and this is sent again like all else.
+            # More than the store takes at once. It closes the connection, and all is sent again.
             return
-        for end in batch:
-            self._sent.pop(end.run.number, None)
-            end.refusals += not is_transient(error)
-            if end.refusals < _MOST_REFUSALS:
-                self._queue(end)
+        for outcome in batch:
+            self._sent.pop(outcome.attempt.number, None)
+            outcome.refusals += not is_transient(error)
+            if outcome.refusals < _MOST_REFUSALS:
+                self._queue(outcome)
             else:
-                # The lease runs out and the task runs again: better than to say that it ended.
-                log.error("end of a task dropped id=%s error=%s", end.run.task_id, error)
-                self._forget(end)
+                # Its lease runs out and the task runs again, which loses nothing.
+                log.error("end of a task dropped id=%s error=%s", outcome.attempt.task_id, error)
+                self._forget(outcome)
         if not self._is_pausing:
             self._is_pausing = True
-            self._reactor.after(_PAUSE, self._go_on)
+            self._reactor.after(_PAUSE, self._end_pause)
 
-    def _go_on(self) -> None:
+    def _end_pause(self) -> None:
         self._is_pausing = False
 
     @staticmethod
-    def _log_not_held(end: _End) -> None:
-        run = end.run
-        if end.losses or run.holder is not None:
-            log.debug("end of a task had been acknowledged id=%s", run.task_id)
+    def _log_not_held(outcome: _Outcome) -> None:
+        attempt = outcome.attempt
+        if outcome.losses or attempt.holder is not None:
+            log.debug("end of a task had been acknowledged id=%s", attempt.task_id)
             return
         log.warning(
             "lease lost id=%s type=%s queue=%s attempt=%d: another worker has the task, "
             "or it is no longer in the store; what came of it here is dropped",
-            run.task_id,
-            run.message.type,
-            run.queue,
-            run.attempt,
+            attempt.task_id,
+            attempt.message.type,
+            attempt.queue,
+            attempt.ordinal,
         )
 
-    def _forget(self, end: _End) -> None:
-        self._sent.pop(end.run.number, None)
-        self.held.pop(end.run.number, None)
+    def _forget(self, outcome: _Outcome) -> None:
+        self._sent.pop(outcome.attempt.number, None)
+        self.held.remove(outcome.attempt)
 
     def _send_again(self) -> None:
         self._under_way = 0
         sent, self._sent = self._sent, {}
-        for end in sent.values():
-            end.losses += 1
-            large = end.what.result_size if isinstance(end.what, Ended) else 0
-            if large > _LARGE and end.losses > _MOST_LOSSES:
-                self.on_too_large(end.run, large)
-            else:
-                self._queue(end)
+        for outcome in sent.values():
+            outcome.losses += 1
+            if isinstance(outcome, _Completion):
+                size = outcome.ended.result_size
+                if size > _LARGE and outcome.losses > _MOST_LOSSES:
+                    outcome.on_too_large(outcome.attempt, size)
+                    continue
+            self._queue(outcome)

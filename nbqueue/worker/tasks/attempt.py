@@ -1,39 +1,63 @@
-"""A task in the hands of a worker."""
+"""One attempt at a task, in the hands of a worker."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from nbqueue.broker.commands.lifecycle import Failure, Who
+from nbqueue.broker.commands.lifecycle import Failure, Fetched, Who
 from nbqueue.calls.payloads import JSON_RESULT, Call
-from nbqueue.executor.pipe import NO_CODE, TaskFrame
+from nbqueue.executor.pipe import NO_CODE, DoneFrame, TaskFrame
 from nbqueue.wire.attempts import attempt_number
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 from nbqueue.wire.timeouts import exact, read_limits, seen_headers
 
 if TYPE_CHECKING:
-    from nbqueue.worker.executors.executor_process import ExecutorProcess
+    from nbqueue.worker.executors.executor_process import ExecutorExit, ExecutorProcess
+    from nbqueue.worker.tasks.decisions import Refusal
 
 FAR_DEADLINE = 32_503_680_000
 """The year 3000, in Unix seconds: no deadline, and near the last that a datetime can hold."""
 
 FOREVER = 1 << 62
-"""`Attempt.leased_ms` of what has no lease."""
+"""`Attempt.leased_ms` of an attempt that has no lease."""
 
 DEFAULT_TIMEOUT = 1800
 """Seconds; Asynq's, for a message with neither time-out nor deadline."""
+
+
+class AttemptOwner(Protocol):
+    """Decides what follows from an attempt. It gets each report, and exactly one outcome.
+
+    Attempts at tasks belong to `TaskOutcomes`, those of aggregations to `Aggregator`, and those of
+    periodic providers to `PeriodicSync`.
+    """
+
+    def reported(self, attempt: Attempt, kind: int, body: bytes) -> None:
+        """Take a report of the running attempt, such as `pipe.OUTPUT_REPORT`."""
+
+    def done(self, attempt: Attempt, done: DoneFrame) -> None:
+        """Take the answer of its executor."""
+
+    def lost(self, attempt: Attempt, exit: ExecutorExit, innocent: bool) -> None:
+        """Deal with the loss of its executor; ``innocent``: another task was the cause."""
+
+    def refused(self, attempt: Attempt, refusal: Refusal) -> None:
+        """Deal with an attempt that must not or cannot begin."""
+
+    def give_back(self, attempt: Attempt, how: str, reason: str) -> None:
+        """Give it up without an outcome, so that it is made again later."""
 
 
 class Attempt:
     """One attempt at a task, from fetch to acknowledgement. Times are on the store's clock.
 
     ``number`` names it to the executors of this worker, whatever its task's id and queue are.
-    ``task_id`` is under which it lies in the store; what its message says may be a forgery.
+    ``task_id`` is the id under which the task is stored; the id in its message may be forged.
     """
 
     call: Call | None = None
     fingerprint: bytes = NO_CODE
-    """Of the code that runs: of the call's function, or of a handler that lies in the store."""
+    """Of the code that runs: of the call's function, or of a handler from the store."""
     is_coroutine: bool = False
     is_fresh: bool = False
     """Whether it runs in a process of its own."""
@@ -42,56 +66,52 @@ class Attempt:
     ends_at: float = 0.0
     """When this attempt must end (Unix seconds), once it was sent to an executor; 0: never."""
     stop_reason: int = 0
+    """Why it was interrupted: `pipe.CANCELLED`, `pipe.TIMED_OUT`, or 0."""
     leased_ms: int = FOREVER
-    """When its lease was written or extended last; the command was sent then."""
+    """When the command was sent that wrote or extended its lease last."""
     is_lost: bool = False
-    """Whether the store said that it is not ours any more."""
+    """Whether the store answered that its lease is not this worker's any more."""
     has_reported: bool = False
-    """Whether its executor said something of it before its end."""
+    """Whether its executor reported output, progress or a partial result."""
     holder: Who | None = None
-    """Who ran it, if that is not this worker: a task that was recovered."""
+    """The worker that made it, if not this one: a recovered task."""
     begun: bool = True
-    """False for a task that was recovered and is not known to have begun."""
+    """False for a recovered task that is not known to have begun."""
     unbegun: int = 0
+    """How many earlier attempts were lost before they were known to have begun."""
     is_noted: bool = False
     """Whether the store knows that it has begun."""
     apart: memoryview | None = None
-    """The payload, if it is large: then the message comes without it, or with its head only."""
+    """A large payload, which comes apart from its message."""
     is_checked: bool = False
-    """Whether what follows the head of the payload is known to be what that says."""
+    """Whether the arguments behind the payload's head were compared with their digest."""
 
     def __init__(
         self,
         number: int,
-        task_id: str,
         queue: str,
-        msg: bytes,
+        task: Fetched,
         message: TaskMessage,
         fence: str,
-        attempt: int,
-        lost: int,
-        since_ns: int | None,
         fetched_ms: int,
+        owner: AttemptOwner,
     ) -> None:
-        # Few are looked at beyond these, so the others begin as what the class says.
+        # Few of the other attributes are ever set, so they have their defaults in the class.
         self.number = number
-        self.task_id = task_id
         self.queue = queue
-        self.msg = msg
+        self.task_id, self.msg, self.since_ns, self.fetches, self.losses, _ = task
         self.message = message
         self.fence = fence
-        self.fetched = attempt
-        """Which fetch by a worker of nbqueue this is, from 1: what the store counts."""
-        self.attempt = attempt_number(message, attempt, lost)
-        """The number of the attempt, those of programs in Go included."""
-        self.lost = lost
-        self.since_ns = since_ns
         self.fetched_ms = fetched_ms
+        self.owner = owner
+        self.ordinal = attempt_number(message, self.fetches, self.losses)
+        """Which attempt at its task it is, from 1, those of programs in Go included."""
         self.is_unlimited = message.timeout >= FAR_TIMEOUT and not message.deadline
-        """Whether its message gives it all the time that it needs, as most do."""
+        """Whether its message sets no time-out and no deadline, as most do."""
 
     @property
     def payload(self) -> bytes | memoryview:
+        """The call or the message's payload."""
         return self.message.payload if self.apart is None else self.apart
 
     @property
@@ -102,8 +122,8 @@ class Attempt:
             return 0 if deadline > 0 else DEFAULT_TIMEOUT
         if timeout >= FAR_TIMEOUT:
             return 0
-        limits = self._limits()
-        return (limits and exact(limits[0], timeout)) or timeout
+        timeouts = self._exact_timeouts()
+        return (timeouts and exact(timeouts[0], timeout)) or timeout
 
     @property
     def deadline(self) -> float:
@@ -111,11 +131,11 @@ class Attempt:
         deadline = self.message.deadline
         if not 0 < deadline < FAR_DEADLINE:
             return 0
-        limits = self._limits()
-        return (limits and exact(limits[1], deadline)) or deadline
+        timeouts = self._exact_timeouts()
+        return (timeouts and exact(timeouts[1], deadline)) or deadline
 
-    def _limits(self) -> tuple[int, int] | None:
-        """The exact time-out and deadline in milliseconds, where it has any."""
+    def _exact_timeouts(self) -> tuple[int, int] | None:
+        """Return the time-out and the deadline in milliseconds, where the task has exact ones."""
         if self.call is not None:
             return self.call.limits
         return read_limits(self.message.headers) if self.message.headers else None
@@ -126,7 +146,7 @@ class Attempt:
         return not self.is_unlimited and bool(self.timeout or self.deadline)
 
     def end_at(self, started: float) -> float:
-        """When the attempt must end (Unix seconds) if it starts then; 0: never."""
+        """Return when it must end (Unix seconds) if it starts at ``started``; 0: never."""
         if self.is_unlimited:
             return 0.0
         timeout, deadline = self.timeout, self.deadline
@@ -137,19 +157,21 @@ class Attempt:
 
     @property
     def has_json_result(self) -> bool:
-        """Whether it is a call whose result is to be JSON, which nobody signs."""
+        """Whether it is a call whose result is JSON, which is not signed."""
         return self.call is not None and bool(self.call.flags & JSON_RESULT)
 
     def frame(self, ends_at: float, begin_by: float = 0.0) -> TaskFrame:
-        """What its executor needs to run it; it must not begin after ``begin_by``, if that is not
-        0 (seconds of `steady_time`)."""
+        """Return what its executor needs to run it.
+
+        It must not begin after ``begin_by`` (seconds of `steady_time`), unless that is 0.
+        """
         message, call = self.message, self.call
-        # One for each task: not by the function in Python that a class of named tuples has for it.
+        # Made once for each task, so without the slower constructor of the named tuple.
         parts = (
             self.number,
             self.fingerprint,
             call is None,
-            self.attempt,
+            self.ordinal,
             message.retried,
             message.retry,
             ends_at,
@@ -165,22 +187,28 @@ class Attempt:
         return tuple.__new__(TaskFrame, parts)
 
     def waited_ms(self, started_ms: int) -> int | None:
-        """How long the task was pending before it started, if that is known."""
+        """Return how long the task was pending before it started, if that is known."""
         return None if self.since_ns is None else max(0, started_ms - self.since_ns // 1_000_000)
 
     def failure(
         self, reason: str, error_text: str, started_ms: int | None = None, peak_memory: int = 0
     ) -> Failure:
-        """What the broker needs to end this attempt as anything but a success."""
+        """Return what the broker stores of an attempt that did not succeed."""
         started = self.fetched_ms if started_ms is None else started_ms
         return Failure(
             self.task_id,
             self.fence,
             self.message.type,
-            self.attempt,
+            self.ordinal,
             started,
             self.waited_ms(started),
             reason,
             peak_memory,
             error_text,
         )
+
+
+def give_back(attempts: list[Attempt], how: str, reason: str) -> None:
+    """Give up attempts, so that their tasks keep this order at the front of their queues."""
+    for attempt in reversed(attempts):
+        attempt.owner.give_back(attempt, how, reason)

@@ -1,10 +1,10 @@
-"""Getting tasks from the queues: from which, how many, and when to ask."""
+"""Fetching tasks: from which queue, how many, and when to ask."""
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,8 +18,13 @@ from nbqueue.clock import Clock
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
 from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.executors.pool import Pool
+from nbqueue.worker.scheduling.aggregator import Aggregator
 from nbqueue.worker.store_refusals import refused
+from nbqueue.worker.tasks.accept import TaskAcceptor
 from nbqueue.worker.tasks.handoff import MOST_OFFERS, Handoff
+from nbqueue.worker.tasks.large_arguments import LargeArguments
+from nbqueue.worker.tasks.leases import LeaseTokens
 from nbqueue.worker.tasks.required_workers import RequiredTasks
 
 log = logging.getLogger("nbqueue.worker")
@@ -29,14 +34,14 @@ _PAUSED_LOOK = 1.0
 _REFUSED_LOOK = 0.5
 _FULL_LOOK = 1.0
 _OFFER_SECONDS = 0.5
-"""For so long after a slot became free new tasks are asked for in advance."""
+"""How long after a slot became free offers for new tasks are made."""
 
 
 class QueueOrder:
-    """In which order queues are asked. Pure but for chance.
+    """The order in which queues are asked.
 
-    By weight: each time another order, in which a queue of weight 6 comes before one of weight 3
-    twice as often. Strictly: by falling weight.
+    Strictly: by falling weight. Otherwise a random order each time, in which a queue of weight 6
+    comes before one of weight 3 twice as often as behind it.
     """
 
     def __init__(self, weights: Mapping[str, int], strict: bool) -> None:
@@ -44,72 +49,95 @@ class QueueOrder:
         self.change(weights)
 
     def change(self, weights: Mapping[str, int]) -> None:
-        """From now on these queues, with these weights."""
+        """Replace the queues and their weights."""
         self._weights = dict(weights)
         self._names = sorted(weights, key=lambda name: -weights[name])
 
+    def __contains__(self, queue: str) -> bool:
+        """Whether ``queue`` is served."""
+        return queue in self._weights
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
     def next(self) -> list[str]:
+        """Return the queues in the order in which to ask them this time."""
         if self._is_strict or len(self._names) == 1:
             return self._names
         # The largest of w-th roots of random numbers: a weighted order without replacement.
         return sorted(self._names, key=lambda name: -(random.random() ** (1 / self._weights[name])))
 
 
+class Slots:
+    """The slots of a worker, and how many of them are free."""
+
+    def __init__(
+        self,
+        concurrency: int,
+        pool: Pool,
+        large_arguments: LargeArguments,
+        aggregator: Aggregator,
+    ) -> None:
+        self._concurrency = concurrency
+        self._pool = pool
+        self._large_arguments = large_arguments
+        self._aggregator = aggregator
+
+    def free(self) -> int:
+        """Return how many tasks could begin now; negative if some were fetched ahead."""
+        taken = self._pool.in_hand + len(self._large_arguments)
+        return self._concurrency - taken - self._aggregator.reserved
+
+    def ahead(self) -> int:
+        """Return how many tasks may be fetched beyond the free slots."""
+        return self._pool.ahead()
+
+
 class Fetcher:
-    """Asks for as many tasks as there is room for, one queue at a time.
+    """Asks for as many tasks as there are free slots, one queue at a time.
 
-    ``free()`` says how many slots are free, ``ahead()`` how many tasks may be fetched beyond these.
-
-    A queue that gave less than it was asked for is empty; it is not asked again before a
-    connection that waits on it says that it has a task. Tasks that are parked for what this worker
-    offers, the ``required`` ones, go before those in the line of their queue.
+    A queue that gave fewer tasks than it was asked for is empty. It is not asked again before a
+    blocking command of the connection that waits on it returns. Parked tasks that ``required``
+    names go before the pending ones of their queue.
     """
 
     def __init__(
         self,
         reactor: Reactor,
-        links: WorkerConnections,
+        connections: WorkerConnections,
         clock: Clock,
-        worker_id: str,
-        lease_seconds: float,
+        tokens: LeaseTokens,
         order: QueueOrder,
-        queues: list[str],
-        free: Callable[[], int],
-        ahead: Callable[[], int],
-        on_fetched: Callable[[str, Sequence[Fetched], str, int], None],
+        slots: Slots,
+        acceptor: TaskAcceptor,
         required: RequiredTasks,
     ) -> None:
         self._reactor = reactor
-        self._links = links
+        self._connections = connections
         self._clock = clock
-        self._worker_id = worker_id
-        self._lease_ms = int(lease_seconds * 1000)
-        self._offers = Handoff(reactor, links, worker_id, lease_seconds, self._on_handed)
+        self._tokens = tokens
+        self._offers = Handoff(reactor, connections, tokens, self._on_handed)
         self._last_queue = ""
-        """From which the last task came."""
+        """The queue of the last task."""
         self._was_free = 0
         self._freed_at = 0.0
         self.order = order
-        self._queues = queues
-        self._free = free
-        self._ahead = ahead
-        self._on_fetched = on_fetched
+        self._slots = slots
+        self._acceptor = acceptor
         self.required = required
-        self.issued = 0
-        """How many tokens were made: the last part of a token is its number."""
         self._filled: set[str] = set()
         self._waiting: set[str] = set()
         self._woken: set[str] = set()
-        """Queues that were said to have a task since they were asked last."""
+        """Queues for which a new task was announced since they were asked last."""
         self._later: set[str] = set()
         self._idle: set[str] = set()
         """Queues that were empty until a moment ago."""
         self._asking = False
         self._unread = 0
-        """How many tasks are ours whose messages are still to come."""
+        """How many tasks are held whose messages are being read."""
         self.enabled = True
-        links.on_up.append(self._on_up)
-        links.on_down.append(self._on_down)
+        connections.on_up.append(self._on_up)
+        connections.on_down.append(self._on_down)
 
     @property
     def is_asking(self) -> bool:
@@ -118,18 +146,18 @@ class Fetcher:
         return self._asking or self._unread > 0 or self._offers.is_unsettled or is_coming
 
     def close(self) -> None:
-        """Ask no more, and be given no more."""
+        """Fetch no more, and withdraw all offers."""
         self.enabled = False
         self._offers.withdraw()
 
     def look(self, queue: str) -> None:
-        """There may be a task in ``queue``."""
-        if queue in self._queues:
+        """Ask ``queue`` in the next round: it may have a task."""
+        if queue in self.order:
             self._filled.add(queue)
             self._woken.add(queue)
 
     def forget(self, queue: str) -> None:
-        """``queue`` is not served any more."""
+        """Forget ``queue``, which is not served any more."""
         for known in (self._filled, self._waiting, self._idle):
             known.discard(queue)
         if queue == self._last_queue:
@@ -137,28 +165,28 @@ class Fetcher:
             self._offers.withdraw()
 
     def fetch(self) -> None:
-        """Ask for tasks, if there is room and a queue that may have some. Once a round."""
-        link = self._links.tasks
+        """Ask for tasks, if a slot is free and a queue may have some. Once a round."""
+        link = self._connections.tasks
         if self._asking or not self.enabled or link is None:
             return
         if not (self._filled or self.required):
             return
-        limit = min(self._free() + self._ahead() - self._unread, MOST_AT_ONCE)
+        limit = min(self._slots.free() + self._slots.ahead() - self._unread, MOST_AT_ONCE)
         if limit <= 0:
             return
         required, filled = self.required, self._filled
         queue = next((i for i in self.order.next() if i in filled or required.of(i)), None)
         if queue is None:
             return
-        # The slots are for what we ask for now.
+        # The free slots are for the tasks that are asked for now.
         self._offers.withdraw()
         now_ms = self._clock.now_ms()
-        token = self._new_token(now_ms)
+        token = self._tokens.new(now_ms)
+        lease_until_ms = self._tokens.until_ms(now_ms)
         self._asking = True
         requirement = required.of(queue) if required else None
         if requirement is not None:
             required.discard(queue, requirement)
-            lease_until_ms = now_ms + self._lease_ms
             link.send(
                 fetch_required(queue, requirement, limit, now_ms, lease_until_ms, token),
                 partial(self._on_required, queue, requirement, limit, token, now_ms),
@@ -166,19 +194,18 @@ class Fetcher:
             return
         self._woken.discard(queue)
         link.send(
-            lifecycle.fetch(queue, limit, now_ms, now_ms + self._lease_ms, token),
+            lifecycle.fetch(queue, limit, now_ms, lease_until_ms, token),
             lambda reply: self._on_reply(queue, limit, token, now_ms, reply),
         )
         if queue in self._idle:
-            # Most likely this gets all that is there: so wait for the next in the same breath.
+            # Most likely this fetches all there is, so the wait for the next is sent along.
             self._idle.discard(queue)
             self._wait(queue)
 
     def offer(self) -> None:
-        """Have new tasks handed to us, as many as there are free slots, where nothing waits. Once
-        a round."""
+        """Offer the free slots to clients of the last queue, if it is empty. Once a round."""
         offers, queue, now = self._offers, self._last_queue, self._reactor.now()
-        free = self._free() - self._unread
+        free = self._slots.free() - self._unread
         if free > self._was_free:
             self._freed_at = now
         self._was_free = free
@@ -191,16 +218,11 @@ class Fetcher:
         is_idle = queue in self._waiting and not (self._asking or self._filled)
         if is_idle and now - self._freed_at < _OFFER_SECONDS:
             for _ in range(min(free, MOST_OFFERS) - made):
-                now_ms = self._clock.now_ms()
-                offers.make(queue, self._new_token(now_ms), now_ms)
+                offers.make(queue, self._clock.now_ms())
 
     def _on_handed(self, handed: Handed) -> None:
         self._last_queue = handed.queue
-        self._on_fetched(handed.queue, (handed.task,), handed.token, self._clock.now_ms())
-
-    def _new_token(self, now_ms: int) -> str:
-        self.issued += 1
-        return f"{self._worker_id}:{now_ms}:{self.issued}"
+        self._acceptor.take(handed.queue, (handed.task,), handed.token, self._clock.now_ms())
 
     def _on_reply(self, queue: str, limit: int, token: str, now_ms: int, reply: Any) -> None:
         self._asking = False
@@ -213,7 +235,7 @@ class Fetcher:
             self._look_later(queue, _PAUSED_LOOK)
             return
         if isinstance(reply, Full):
-            # Workers are told when there is room; programs in Go tell nobody.
+            # Room is announced, except by programs in Go.
             self._look_later(queue, _FULL_LOOK)
             return
         if len(reply) < limit:
@@ -243,11 +265,11 @@ class Fetcher:
         if reply:
             self._last_queue = queue
         if whole:
-            self._on_fetched(queue, whole, token, now_ms)
+            self._acceptor.take(queue, whole, token, now_ms)
 
     def _read(self, large: Sequence[Fetched], queue: str, token: str) -> None:
-        """Read the messages of tasks that are ours already; each goes on by itself."""
-        link = self._links.tasks
+        """Read the large messages of tasks that are held already, each by itself."""
+        link = self._connections.tasks
         assert link is not None
         for task in large:
             self._unread += 1
@@ -258,10 +280,12 @@ class Fetcher:
     def _on_read(self, task: Fetched, queue: str, token: str, reply: Any) -> None:
         self._unread -= 1
         if isinstance(reply, ReplyError) or reply is None:
-            # Its lease runs out, and whoever finds that sees what has become of it.
+            # Its lease runs out, and the worker that finds it decides.
             log.error("message of a task not read id=%s queue=%s: %s", task.task_id, queue, reply)
             return
-        self._on_fetched(queue, [task._replace(msg=reply, unread=0)], token, self._clock.now_ms())
+        self._acceptor.take(
+            queue, [task._replace(msg=reply, unread=0)], token, self._clock.now_ms()
+        )
 
     def _look_later(self, queue: str, seconds: float) -> None:
         self._filled.discard(queue)
@@ -274,9 +298,9 @@ class Fetcher:
         self.look(queue)
 
     def _wait(self, queue: str) -> None:
-        if queue in self._queues and queue not in self._waiting:
+        if queue in self.order and queue not in self._waiting:
             self._waiting.add(queue)
-            self._links.wait_for_task(queue, partial(self._on_task, queue))
+            self._connections.wait_for_task(queue, partial(self._on_task, queue))
 
     def _on_task(self, queue: str, reply: Any) -> None:
         self._waiting.discard(queue)
@@ -289,7 +313,7 @@ class Fetcher:
             self.look(queue)
 
     def _on_up(self) -> None:
-        self._filled = set(self._queues)
+        self._filled = set(self.order)
 
     def _on_down(self) -> None:
         self._asking = False

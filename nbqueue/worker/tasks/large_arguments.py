@@ -1,10 +1,11 @@
-"""Reading arguments that lie beside their message, once the task is ours."""
+"""Reading arguments that are stored apart from their message."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from hashlib import sha256
+from typing import NamedTuple
 
 from nbqueue.broker.large_values import read_arguments
 from nbqueue.calls.detached import DetachedBody
@@ -21,87 +22,98 @@ log = logging.getLogger("nbqueue.worker")
 _PAUSE = 0.5
 
 
-class LargeArguments:
-    """Fetches what a task lacks, and hands it on. It is held meanwhile, as any that is ours.
+class _Reading(NamedTuple):
+    attempt: Attempt
+    body: DetachedBody
+    then: Callable[[Attempt], None]
 
-    Nothing is read that the signature of the head does not vouch for; what such a task lacks is
-    refused when it is admitted. ``then`` gets each, whether or not all of it came.
+
+class LargeArguments:
+    """Reads the arguments of attempts that are held already.
+
+    Only arguments that the signed head of the payload names are read. Arguments that are missing
+    are refused when the attempt is verified.
     """
 
-    def __init__(
-        self, links: WorkerConnections, keys: Keyring, then: Callable[[Attempt], None]
-    ) -> None:
-        self._links = links
+    def __init__(self, connections: WorkerConnections, keys: Keyring) -> None:
+        self._connections = connections
         self._keys = keys
-        self._then = then
-        self._under_way: dict[int, tuple[Attempt, DetachedBody]] = {}
-        links.on_up.append(self._again)
+        self._under_way: dict[int, _Reading] = {}
+        connections.on_up.append(self._read_all_again)
 
     def __len__(self) -> int:
-        """How many tasks are being read."""
+        """Return how many attempts wait for their arguments."""
         return len(self._under_way)
 
-    def take(self, run: Attempt) -> bool:
-        """Read what ``run`` lacks; False if that is nothing."""
-        beside = self._lacks(run)
-        if beside is not None:
-            self._under_way[run.number] = run, beside
-            self._read(run, beside)
-        return beside is not None
+    def read(self, attempt: Attempt, then: Callable[[Attempt], None]) -> bool:
+        """Read the arguments of ``attempt``, then call ``then(attempt)``, even if some are missing.
+
+        Returns False if its arguments are not stored apart.
+        """
+        body = self._detached_body(attempt)
+        if body is None:
+            return False
+        reading = self._under_way[attempt.number] = _Reading(attempt, body, then)
+        self._read(reading)
+        return True
 
     def give_up(self) -> list[Attempt]:
-        """Take back all that is being read."""
-        runs = [run for run, _ in self._under_way.values()]
+        """Stop reading; return the attempts that waited."""
+        attempts = [reading.attempt for reading in self._under_way.values()]
         self._under_way.clear()
-        return runs
+        return attempts
 
     def take_out(self, task_id: str) -> list[Attempt]:
-        """Take back what is being read of tasks with this id, which may be in several queues."""
-        runs = [run for run, _ in self._under_way.values() if run.task_id == task_id]
-        for run in runs:
-            del self._under_way[run.number]
-        return runs
+        """Stop reading for tasks with this id, of any queue; return their attempts."""
+        attempts = [each.attempt for each in self._under_way.values()]
+        attempts = [attempt for attempt in attempts if attempt.task_id == task_id]
+        for attempt in attempts:
+            del self._under_way[attempt.number]
+        return attempts
 
-    def _lacks(self, run: Attempt) -> DetachedBody | None:
-        payload, message = run.payload, run.message
+    def _detached_body(self, attempt: Attempt) -> DetachedBody | None:
+        payload, message = attempt.payload, attempt.message
         try:
             if beside_call(payload) is None:
                 return None
-            beside = self._keys.verify_call(
-                payload, run.task_id, run.queue, message.type, only_head=True
+            body = self._keys.verify_call(
+                payload, attempt.task_id, attempt.queue, message.type, only_head=True
             ).beside
         except SignatureError:
             return None
-        return beside if beside is not None and beside.size else None
+        return body if body is not None and body.size else None
 
-    def _read(self, run: Attempt, beside: DetachedBody) -> None:
-        link = self._links.tasks
+    def _read(self, reading: _Reading) -> None:
+        link = self._connections.tasks
         if link is None:
-            return  # for now
+            return  # read again when the connections are up
+        attempt, body, then = reading
         digest = sha256()
-        calls, gathering = read_arguments(run.queue, run.task_id, run.payload, beside, digest)
+        calls, gathering = read_arguments(
+            attempt.queue, attempt.task_id, attempt.payload, body, digest
+        )
 
-        def over() -> None:
-            if run.number not in self._under_way:
+        def on_end() -> None:
+            if attempt.number not in self._under_way:
                 return
             whole, refusal = gathering.whole(), gathering.refusal
             if isinstance(refusal, ReplyError) and is_transient(refusal):
                 refused("to give arguments", refusal)
-                self._links.later(_PAUSE, lambda: self._read_again(run.number))
+                self._connections.later(_PAUSE, lambda: self._read_again(attempt.number))
                 return
-            del self._under_way[run.number]
+            del self._under_way[attempt.number]
             if whole is not None:
-                run.apart = memoryview(whole)
-                run.is_checked = digest.digest() == beside.digest
-            self._then(run)
+                attempt.apart = memoryview(whole)
+                attempt.is_checked = digest.digest() == body.digest
+            then(attempt)
 
-        link.gather(calls, gathering, over)
+        link.gather(calls, gathering, on_end)
 
-    def _again(self) -> None:
-        for run, beside in list(self._under_way.values()):
-            self._read(run, beside)
+    def _read_all_again(self) -> None:
+        for reading in list(self._under_way.values()):
+            self._read(reading)
 
     def _read_again(self, number: int) -> None:
-        found = self._under_way.get(number)
-        if found is not None:
-            self._read(*found)
+        reading = self._under_way.get(number)
+        if reading is not None:
+            self._read(reading)

@@ -1,12 +1,12 @@
-"""What running tasks printed, displayed and reported of their progress, on its way to the store.
+"""Writing the output, displays and progress of running tasks to the store.
 
-Written once a round, for all tasks of a queue together, over the connection of acknowledgements:
-the last words of a task so lie in the store before its end does. Of each task one write is under
-way at a time; what comes meanwhile waits, bounded as in the executor, so that neither a flood nor a
-store that is away fills this process. What the store has not acknowledged is written again after a
-loss.
+They are written once a round, for all tasks of a queue together, over the connection of
+acknowledgements: so the store has the last output of a task before its outcome. At most one write
+of each task is under way; output that comes meanwhile waits, within the executor's bounds, so that
+neither a flood nor a store that is away fills this process. After a loss of the store, output that
+it has not acknowledged is written again.
 
-Rich displays can run scripts in the reader's browser: they are signed, as results are.
+Rich displays can run scripts in the reader's browser, so they are signed like results.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger("nbqueue.worker")
 WEEK_MS: Final = 7 * 86_400_000
 HOUR_MS: Final = 3_600_000
 LARGEST_NEWS: Final = 16_000
-"""Bytes of a message to live views; of what is larger they are told that it lies in the store."""
+"""Bytes of output in a message to live views, which read more than that from the store."""
 
 _LARGEST_PROGRESS = 32_000
 _MOST_ENTRIES = 20_000
@@ -55,9 +55,9 @@ _TEXT = frozenset({task_outputs.STDOUT, task_outputs.STDERR})
 
 @dataclass(slots=True, eq=False)
 class _Written:
-    """The output of one attempt: what waits, what is under way, what lies in the store."""
+    """The output of one attempt: waiting, under way, and in the store."""
 
-    run: Attempt
+    attempt: Attempt
     ttl_ms: int
     number: int = 0
     waiting: deque[Entry] = field(default_factory=deque)
@@ -72,48 +72,49 @@ class _Written:
 
 
 class OutputWriter:
-    """Takes reports of running tasks; those of kinds that it does not know are dropped."""
+    """Takes reports of output and progress; others are ignored."""
 
-    def __init__(self, links: WorkerConnections, keys: Keyring, clock: Clock) -> None:
-        self._links = links
+    def __init__(self, connections: WorkerConnections, keys: Keyring, clock: Clock) -> None:
+        self._connections = connections
         self._keys = keys
         self._clock = clock
         self._tasks: dict[int, _Written] = {}
         self._changed: dict[int, _Written] = {}
         self._waiting_size = 0
-        links.on_down.append(self._forget_under_way)
+        connections.on_down.append(self._forget_under_way)
 
-    def take(self, run: Attempt, kind: int, body: bytes) -> None:
-        """A running task reported."""
+    def take(self, attempt: Attempt, kind: int, body: bytes) -> None:
+        """Note a report, to be written at the end of the round."""
         if kind == pipe.OUTPUT_REPORT:
-            self._add(self._of(run), pipe.unpack_output(body))
+            self._add(self._of(attempt), pipe.unpack_output(body))
         elif kind == pipe.PROGRESS_REPORT and len(body) <= _LARGEST_PROGRESS and body[:1] == b"{":
-            written = self._of(run)
-            about = b'{"at":%d,"attempt":%d,' % (self._clock.now_ms(), run.attempt)
+            written = self._of(attempt)
+            about = b'{"at":%d,"attempt":%d,' % (self._clock.now_ms(), attempt.ordinal)
             written.progress = about + body[1:]
-            self._changed[run.number] = written
+            self._changed[attempt.number] = written
 
-    def finish(self, run: Attempt, *, is_success: bool) -> None:
-        """The task ends next. From now on its output is kept for as long as its end is."""
-        written = self._tasks.get(run.number)
+    def finish(self, attempt: Attempt, outcome: int | None) -> None:
+        """Keep the output for as long as the outcome, from the next write on."""
+        written = self._tasks.get(attempt.number)
         if written is None:
             return
-        retention_ms = run.message.retention * 1000
-        # A failure lies in the archive for longer, where people look for what it said.
+        retention_ms = attempt.message.retention * 1000
+        # People look at the output of failures, which stay in the archive for longer.
+        is_success = outcome in (pipe.VALUE, pipe.REVOKED)
         written.ttl_ms = max(retention_ms, HOUR_MS if is_success else WEEK_MS)
         written.is_over = True
-        self._changed[run.number] = written
+        self._changed[attempt.number] = written
 
     def flush(self) -> None:
-        """Write. Once a round, before ends are acknowledged."""
-        link = self._links.tasks
+        """Write. Once a round, before outcomes are sent."""
+        link = self._connections.tasks
         if link is None or not self._changed:
             return
         by_queue: dict[str, list[_Written]] = {}
         for number, written in list(self._changed.items()):
             if not written.under_way or written.is_over:
                 del self._changed[number]
-                by_queue.setdefault(written.run.queue, []).append(written)
+                by_queue.setdefault(written.attempt.queue, []).append(written)
         for queue, all_written in by_queue.items():
             while all_written:
                 batch: list[_Written] = []
@@ -127,26 +128,26 @@ class OutputWriter:
                 command = _command(queue, batch)
                 link.send(command, partial(self._on_reply, batch))
 
-    def _of(self, run: Attempt) -> _Written:
-        written = self._tasks.get(run.number)
+    def _of(self, attempt: Attempt) -> _Written:
+        written = self._tasks.get(attempt.number)
         if written is None:
-            written = self._tasks[run.number] = _Written(run, WEEK_MS)
+            written = self._tasks[attempt.number] = _Written(attempt, WEEK_MS)
         return written
 
     def _add(self, written: _Written, output: pipe.Output) -> None:
         kind, data = _KINDS.get(output.kind), output.data
         if kind is None:
             return
-        run = written.run
+        attempt = written.attempt
         if kind == task_outputs.DISPLAY:
             written.displayed += len(data)
-            # The executor says so to the task; one that does not keep to it gets no word.
+            # The executor warns the task before; here it is only enforced.
             if len(data) > LARGEST_DISPLAY or written.displayed > MOST_DISPLAYED:
                 return
-            data = display_envelope(self._keys, run, data)
+            data = display_envelope(self._keys, attempt, data)
         written.number += 1
         entry = Entry(
-            run.attempt,
+            attempt.ordinal,
             written.number,
             self._clock.now_ms(),
             kind,
@@ -157,11 +158,11 @@ class OutputWriter:
         written.waiting.append(entry)
         written.waiting_size += len(data)
         self._waiting_size += len(data)
-        self._changed[run.number] = written
+        self._changed[attempt.number] = written
         self._bound(written)
 
     def _bound(self, written: _Written) -> None:
-        """Drop what cannot be kept: readers see by the numbers that something is missing."""
+        """Drop the oldest beyond the bounds. Readers see by the numbers that some is missing."""
         most = HEAD + TAIL + written.displayed
         if self._waiting_size > _MOST_WAITING:
             most = HEAD
@@ -184,16 +185,16 @@ class OutputWriter:
             written.tail_size -= size
             written.drop.append(number)
         dropped = set(written.drop)
-        run = written.run
+        attempt = written.attempt
         appended = Appended(
-            run.task_id,
-            run.fence,
-            run.attempt,
+            attempt.task_id,
+            attempt.fence,
+            attempt.ordinal,
             written.ttl_ms,
             [entry for entry in entries if entry.number not in dropped],
             written.drop,
             written.progress,
-            news(run.task_id, entries, written.progress),
+            news(attempt.task_id, entries, written.progress),
         )
         written.drop, written.progress = [], b""
         return appended
@@ -207,12 +208,12 @@ class OutputWriter:
             self._settle(written)
 
     def _settle(self, written: _Written) -> None:
-        number = written.run.number
+        number = written.attempt.number
         if written.is_over and not written.under_way and number not in self._changed:
             self._tasks.pop(number, None)
 
     def _forget_under_way(self) -> None:
-        """The store may have what was under way, or not: it is written again."""
+        """Write what was under way again: the store may not have it."""
         for number, written in self._tasks.items():
             if not written.under_way:
                 continue
@@ -235,10 +236,10 @@ def _command(queue: str, batch: list[_Written]) -> Command[list[int]]:
 
 
 def news(task_id: str, entries: list[Entry], progress: bytes) -> bytes:
-    """What live views are told: all of it where it is small, else only that there is something.
+    """Return the message for live views: small text itself, else only that there is more.
 
-    JSON with the id, the text pieces as lists and the progress; ``more`` says that the rest is to
-    be read from the store.
+    JSON with the id, the pieces of text as lists and the progress; ``more`` says that the rest is
+    to be read from the store.
     """
     is_small = len(progress) + sum(len(entry.data) for entry in entries) < LARGEST_NEWS
     small = is_small and all(entry.kind != task_outputs.DISPLAY for entry in entries)
@@ -251,9 +252,9 @@ def news(task_id: str, entries: list[Entry], progress: bytes) -> bytes:
     return head
 
 
-def display_envelope(keys: Keyring, run: Attempt, body: bytes) -> bytes:
-    """A rich display as it lies in the store: signed for this task and this attempt."""
+def display_envelope(keys: Keyring, attempt: Attempt, body: bytes) -> bytes:
+    """Return a rich display as it is stored: signed for this task and this attempt."""
     return keys.sign_result(
         payloads.pack_result(payloads.DISPLAY, body),
-        task_outputs.display_owner(run.task_id, run.attempt),
+        task_outputs.display_owner(attempt.task_id, attempt.ordinal),
     )

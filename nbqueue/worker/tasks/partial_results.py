@@ -1,7 +1,7 @@
-"""Results that tasks report while they run: signed, and written to the store.
+"""Signing partial results that running tasks report, and writing them to the store.
 
-The last one counts, so that of each task at most one write is under way; what comes meanwhile
-replaces what waits. What the store has not acknowledged is written again after a loss.
+Only the last one counts: at most one write of each task is under way, and a newer result replaces
+one that waits. After a loss of the store, results that it has not acknowledged are written again.
 """
 
 from __future__ import annotations
@@ -23,43 +23,44 @@ log = logging.getLogger("nbqueue.worker")
 
 
 class PartialResults:
-    """Takes reports of running tasks. A report of a kind that it does not know is dropped."""
+    """Takes reports with partial results; others are ignored."""
 
-    def __init__(self, links: WorkerConnections, keys: Keyring) -> None:
-        self._links = links
+    def __init__(self, connections: WorkerConnections, keys: Keyring) -> None:
+        self._connections = connections
         self._keys = keys
         self._latest: dict[int, tuple[Attempt, bytes]] = {}
         self._under_way: set[int] = set()
-        links.on_down.append(self._under_way.clear)
-        links.on_up.append(self._write_again)
+        connections.on_down.append(self._under_way.clear)
+        connections.on_up.append(self._write_again)
 
-    def take(self, run: Attempt, kind: int, body: bytes) -> None:
-        """A running task reported."""
+    def take(self, attempt: Attempt, kind: int, body: bytes) -> None:
+        """Write a partial result, at once or after the one that is under way."""
         if kind == pipe.RESULT_REPORT:
-            self._latest[run.number] = (run, body)
-            if run.number not in self._under_way:
-                self._write(run.number)
+            self._latest[attempt.number] = (attempt, body)
+            if attempt.number not in self._under_way:
+                self._write(attempt.number)
 
-    def finish(self, run: Attempt, *, keep: bool) -> None:
-        """The task ends next. With ``keep`` its last report is written before."""
+    def finish(self, attempt: Attempt, outcome: int | None) -> None:
+        """Write the last partial result before the outcome, unless the task returned a value."""
         if not self._latest and not self._under_way:
             return
-        number = run.number
-        if keep and self._links.tasks is None:
-            return  # it is written when the store is back, ahead of the end
+        number, keep = attempt.number, outcome != pipe.VALUE
+        if keep and self._connections.tasks is None:
+            return  # it is written when the store is back, before the outcome
         if keep and number in self._latest and number in self._under_way:
             self._write(number)
         self._latest.pop(number, None)
         self._under_way.discard(number)
 
     def _write(self, number: int) -> None:
-        link = self._links.tasks
+        link = self._connections.tasks
         if link is None:
             return
-        run, body = self._latest[number]
+        attempt, body = self._latest[number]
         self._under_way.add(number)
+        envelope = report_envelope(self._keys, attempt, body)
         link.send(
-            write_result(run.queue, run.task_id, run.fence, report_envelope(self._keys, run, body)),
+            write_result(attempt.queue, attempt.task_id, attempt.fence, envelope),
             partial(self._on_reply, number, body),
         )
 
@@ -80,8 +81,8 @@ class PartialResults:
             self._write(number)
 
 
-def report_envelope(keys: Keyring, run: Attempt, body: bytes) -> bytes:
-    """A reported result as it lies in the store: signed where a client will unpickle it."""
-    if run.call is None or run.has_json_result:
+def report_envelope(keys: Keyring, attempt: Attempt, body: bytes) -> bytes:
+    """Return a partial result as it is stored: signed if a client will unpickle it."""
+    if attempt.call is None or attempt.has_json_result:
         return body
-    return keys.sign_result(payloads.pack_result(payloads.REPORTED, body), run.task_id)
+    return keys.sign_result(payloads.pack_result(payloads.REPORTED, body), attempt.task_id)

@@ -1,8 +1,8 @@
-"""Tasks that need a certain worker: those that this one parks, and those that it may take.
+"""Tasks that need certain workers: parking them, and knowing which of them this worker may take.
 
-A worker that fetched a task that it cannot run, as another version of Python pickled its code,
-parks it under what it needs. Workers that meet this are told, and take it from there: it does not
-come by here again.
+A worker parks a task that it cannot run, because another version of Python pickled its code, under
+the requirement of the task. The store announces it to all workers, and those that meet the
+requirement fetch it from there.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ log = logging.getLogger("nbqueue.worker")
 
 
 class RequiredTasks:
-    """Knows the requirements that this worker meets, and that tasks are parked for."""
+    """The requirements that this worker meets and for which tasks are parked."""
 
     def __init__(
         self,
         reactor: Reactor,
-        links: WorkerConnections,
+        connections: WorkerConnections,
         queues: Sequence[str],
         offered: frozenset[str],
     ) -> None:
         self._reactor = reactor
-        self._links = links
+        self._connections = connections
         self._queues = queues
         self._offered = offered
         self._known: dict[str, set[str]] = {}
         self._asked = 0
-        links.on_up.append(self._ask_all)
-        links.on_down.append(self._forget_all)
+        connections.on_up.append(self._ask_all)
+        connections.on_down.append(self._forget_all)
 
     def __bool__(self) -> bool:
         return bool(self._known)
 
     @property
     def is_asking(self) -> bool:
-        """Whether the store has not said yet what tasks are parked for."""
+        """Whether a reply of the store about parked tasks is under way."""
         return self._asked > 0
 
     def of(self, queue: str) -> str | None:
-        """A requirement for which tasks of ``queue`` are parked that may come here."""
+        """Return a requirement for which tasks of ``queue`` are parked, or None."""
         known = self._known.get(queue)
         return next(iter(known)) if known else None
 
     def note(self, queue: str, requirements: Iterable[bytes]) -> None:
-        """Tasks of ``queue`` are parked for these requirements."""
+        """Note that tasks of ``queue`` are parked for these requirements."""
         if queue not in self._queues:
             return
         for raw in requirements:
@@ -68,23 +68,23 @@ class RequiredTasks:
                 self._known.setdefault(queue, set()).add(requirement)
 
     def told(self, queue: str, requirement: bytes) -> None:
-        """A worker parked a task for this one."""
+        """Take the announcement that a task was parked."""
         self.note(queue, (requirement,))
 
     def discard(self, queue: str, requirement: str) -> None:
-        """All that is parked for it is fetched."""
+        """Forget a requirement: all tasks that were parked for it are being fetched."""
         known = self._known.get(queue, set())
         known.discard(requirement)
         if not known:
             self._known.pop(queue, None)
 
     def look_later(self, queue: str, requirement: str, seconds: float) -> None:
-        """Look again at what is parked for it: the queue gives nothing just now."""
+        """Note the requirement again after some seconds: the queue gives no tasks now."""
         self._reactor.after(seconds, lambda: self.note(queue, (requirement.encode(),)))
 
     def look(self, queue: str) -> None:
-        """Ask what tasks of ``queue`` are parked for."""
-        link = self._links.tasks
+        """Ask the store for which requirements tasks of ``queue`` are parked."""
+        link = self._connections.tasks
         if link is not None:
             self._asked += 1
             link.call(("SMEMBERS", queue_keys(queue).requirements), partial(self._on, queue))
@@ -106,39 +106,41 @@ class RequiredTasks:
 
 
 class Parking:
-    """Parks tasks that this worker cannot run, and says so once for each requirement."""
+    """Parks tasks that this worker cannot run; logs that once for each requirement."""
 
-    def __init__(self, links: WorkerConnections, clock: Clock, finisher: Acknowledger) -> None:
-        self._links = links
+    def __init__(
+        self, connections: WorkerConnections, clock: Clock, acknowledger: Acknowledger
+    ) -> None:
+        self._connections = connections
         self._clock = clock
-        self._finisher = finisher
+        self._acknowledger = acknowledger
         self._said: set[tuple[str, str]] = set()
 
-    def park(self, run: Attempt, requirement: str) -> None:
-        """Give up ``run``, which has not begun, to a worker that meets ``requirement``."""
-        self._finisher.otherwise(
-            run,
+    def park(self, attempt: Attempt, requirement: str) -> None:
+        """Give up ``attempt``, which has not begun, to a worker that meets ``requirement``."""
+        self._acknowledger.ended(
+            attempt,
             lambda now_ms, _: requirements.park_required(
-                run.queue, run.task_id, run.fence, requirement, now_ms
+                attempt.queue, attempt.task_id, attempt.fence, requirement, now_ms
             ),
-            lambda parked: self._on_parked(run, requirement, parked),
+            lambda parked: self._on_parked(attempt, requirement, parked),
         )
 
-    def _on_parked(self, run: Attempt, requirement: str, parked: bool) -> None:
-        link = self._links.upkeep
-        place = (run.queue, requirement)
+    def _on_parked(self, attempt: Attempt, requirement: str, parked: bool) -> None:
+        link = self._connections.upkeep
+        place = (attempt.queue, requirement)
         if not parked or link is None or place in self._said:
             return
         self._said.add(place)
         members: list[Any] = []
         ask_members, ask_servers = requirements.ask_capabilities(
-            run.queue, self._clock.now_ms() // 1000
+            attempt.queue, self._clock.now_ms() // 1000
         )
         link.call(ask_members, members.append)
-        link.call(ask_servers, lambda servers: self._say(run, requirement, members, servers))
+        link.call(ask_servers, lambda servers: self._say(attempt, requirement, members, servers))
 
     @staticmethod
-    def _say(run: Attempt, requirement: str, members: list[Any], servers: Any) -> None:
+    def _say(attempt: Attempt, requirement: str, members: list[Any], servers: Any) -> None:
         if not members or isinstance(members[0], ReplyError) or isinstance(servers, ReplyError):
             return
         is_alive = requirements.is_alive(requirement, members[0], servers)
@@ -147,7 +149,7 @@ class Parking:
             "task parked: it needs %s%s id=%s type=%s queue=%s (said once for all such tasks)",
             needed_worker(requirement),
             "" if is_alive else "; none is alive",
-            run.task_id,
-            run.message.type,
-            run.queue,
+            attempt.task_id,
+            attempt.message.type,
+            attempt.queue,
         )

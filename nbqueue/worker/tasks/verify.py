@@ -1,103 +1,111 @@
-"""What may be run at all: checked as soon as a task is fetched, before anything of it is loaded."""
+"""Checks of fetched tasks, before anything of them is unpickled."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import error_text
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.clock import Clock
-from nbqueue.errors import (
-    HandlerNotFound,
-    NbqueueError,
-    SignatureError,
-    TaskFailed,
-    TaskTimeout,
-)
+from nbqueue.errors import HandlerNotFound, SignatureError, TaskFailed, TaskTimeout
 from nbqueue.requirements import is_met, version_requirement
 from nbqueue.worker.handler_table import HandlerTable
 from nbqueue.worker.tasks import decisions
 from nbqueue.worker.tasks.attempt import Attempt
+from nbqueue.worker.tasks.decisions import Refusal
 
 NO_HANDLER = "no handler"
 
 
-class Refusal(NamedTuple):
-    """Why a task is not run, and what becomes of it."""
+class Verifier:
+    """Finds out what an attempt runs, a verified call or a handler, or why it must not run.
 
-    decision: decisions.Archive | decisions.Retry
-    error: NbqueueError
-
-
-def unmet_requirement(run: Attempt, handlers: HandlerTable, offered: frozenset[str]) -> str | None:
-    """What the code of ``run``, which was admitted, needs of a worker, unless it is ``offered``."""
-    call = run.call
-    if call is None:
-        found = handlers.find(run.queue, run.message.type)
-        requirement = None if found is None else found.requirement
-    elif call.flags & payloads.BY_REFERENCE:
-        return None
-    else:
-        requirement = version_requirement(call.python)
-    if requirement is None or requirement in offered or is_met(requirement, offered):
-        return None
-    return requirement
-
-
-def admit(run: Attempt, keys: Keyring, handlers: HandlerTable, clock: Clock) -> Refusal | None:
-    """Find out what ``run`` is to run, a verified call or a handler; or say why it must not.
-
-    Nothing is unpickled here, and nothing that this refuses ever is.
+    Nothing is unpickled here, and nothing of what is refused ever is. ``offered`` are the
+    requirements that this worker meets.
     """
-    if not run.message.type:
-        return unreadable(run)
-    payload = run.payload
-    refusal = (
-        _admit_call(run, payload, keys)
-        if payloads.is_call(payload)
-        else _admit_message(run, handlers)
-    )
-    if refusal is not None:
-        return refusal
-    if run.is_unlimited:
+
+    def __init__(
+        self,
+        keys: Keyring,
+        handlers: HandlerTable,
+        clock: Clock,
+        offered: frozenset[str] = frozenset(),
+    ) -> None:
+        self._keys = keys
+        self._handlers = handlers
+        self._clock = clock
+        self._offered = offered
+
+    def refusal(self, attempt: Attempt) -> Refusal | None:
+        """Set what ``attempt`` runs; return why it must not, or None if it may."""
+        if not attempt.message.type:
+            return unreadable(attempt)
+        payload = attempt.payload
+        refusal = (
+            self._take_call(attempt, payload)
+            if payloads.is_call(payload)
+            else self._take_message(attempt)
+        )
+        if refusal is not None:
+            return refusal
+        if attempt.is_unlimited:
+            return None
+        deadline = attempt.deadline
+        if deadline and deadline <= self._clock.now():
+            attempt.ends_at = deadline
+            text = decisions.timeout_text(attempt)
+            decision = decisions.after_failure(attempt, "timeout", text)
+            return Refusal(decision, TaskTimeout(text, attempt.task_id))
         return None
-    deadline = run.deadline
-    if deadline and deadline <= clock.now():
-        run.ends_at = deadline
-        text = decisions.timeout_text(run)
-        return Refusal(
-            decisions.after_failure(run, "timeout", text), TaskTimeout(text, run.task_id)
+
+    def unmet_requirement(self, attempt: Attempt) -> str | None:
+        """Return what the code of ``attempt`` needs that this worker does not offer, if anything.
+
+        Only for an attempt that `refusal` did not refuse.
+        """
+        call = attempt.call
+        if call is None:
+            found = self._handlers.find(attempt.queue, attempt.message.type)
+            requirement = None if found is None else found.requirement
+        elif call.flags & payloads.BY_REFERENCE:
+            return None
+        else:
+            requirement = version_requirement(call.python)
+        offered = self._offered
+        if requirement is None or requirement in offered or is_met(requirement, offered):
+            return None
+        return requirement
+
+    def _take_message(self, attempt: Attempt) -> Refusal | None:
+        found = self._handlers.find(attempt.queue, attempt.message.type)
+        if found is None:
+            text = f'handler not found for task "{attempt.message.type}"'
+            decision = decisions.after_failure(attempt, NO_HANDLER, text)
+            return Refusal(decision, HandlerNotFound(text, attempt.task_id))
+        attempt.fingerprint, attempt.is_coroutine = found.fingerprint, found.is_async
+        return None
+
+    def _take_call(self, attempt: Attempt, payload: bytes | memoryview) -> Refusal | None:
+        try:
+            attempt.call = call = self._keys.verify_call(
+                payload,
+                attempt.task_id,
+                attempt.queue,
+                attempt.message.type,
+                only_head=attempt.is_checked,
+            )
+        except SignatureError as refused:
+            return Refusal(decisions.Archive("signature", error_text(refused)), refused)
+        flags = call.flags
+        attempt.fingerprint, attempt.is_coroutine = (
+            call.fingerprint,
+            bool(flags & payloads.COROUTINE),
         )
-    return None
+        if flags & payloads.FRESH:
+            attempt.is_fresh = True
+        return None
 
 
-def unreadable(run: Attempt) -> Refusal:
-    """The refusal of what is no task, or one that says what cannot be."""
+def unreadable(attempt: Attempt) -> Refusal:
+    """Refuse what is no task, or a task with values that cannot be."""
     text = "what lies in the store is no task that this program can read"
-    return Refusal(decisions.Archive("unreadable", text), TaskFailed(text, run.task_id))
-
-
-def _admit_message(run: Attempt, handlers: HandlerTable) -> Refusal | None:
-    found = handlers.find(run.queue, run.message.type)
-    if found is None:
-        text = f'handler not found for task "{run.message.type}"'
-        return Refusal(
-            decisions.after_failure(run, NO_HANDLER, text), HandlerNotFound(text, run.task_id)
-        )
-    run.fingerprint, run.is_coroutine = found.fingerprint, found.is_async
-    return None
-
-
-def _admit_call(run: Attempt, payload: bytes | memoryview, keys: Keyring) -> Refusal | None:
-    message = run.message
-    try:
-        run.call = call = keys.verify_call(
-            payload, run.task_id, run.queue, message.type, only_head=run.is_checked
-        )
-    except SignatureError as refused:
-        return Refusal(decisions.Archive("signature", error_text(refused)), refused)
-    run.fingerprint, run.is_coroutine = call.fingerprint, bool(call.flags & payloads.COROUTINE)
-    if call.flags & payloads.FRESH:
-        run.is_fresh = True
-    return None
+    return Refusal(decisions.Archive("unreadable", text), TaskFailed(text, attempt.task_id))
