@@ -56,10 +56,6 @@ class Reactor:
         self._forgotten: list[Any] = []
         """Files that callbacks of this round stopped watching."""
         self._spin = BusyPoll()
-        self.expects: Callable[[], bool] = lambda: False
-        """Whether something is expected within microseconds, so that sleeping costs more."""
-        self.rest: Callable[[], float] = lambda: 0.0
-        """For how many seconds to look at nothing, so that more comes together."""
         self._bell = Wakeup()
         self.watch(self._bell, self._bell.silence)
 
@@ -120,11 +116,19 @@ class Reactor:
         for number in handlers:
             signal.signal(number, handle)
 
-    def run(self) -> None:
-        """Run until `stop`."""
+    def run(
+        self,
+        is_reply_near: Callable[[], bool] = lambda: False,
+        slack: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Run until `stop`.
+
+        ``is_reply_near()``: something should be ready within microseconds, so poll for it instead
+        of sleeping. ``slack()``: look at nothing for so many seconds, so that more comes together.
+        """
         self._running = True
         while self._running:
-            self._round()
+            self._round(self._select(is_reply_near, slack))
 
     def stop(self) -> None:
         self._running = False
@@ -133,8 +137,7 @@ class Reactor:
         self._selector.close()
         self._bell.close()
 
-    def _round(self) -> None:
-        ready = self._select()
+    def _round(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
         forgotten = self._forgotten
         forgotten.clear()
         for key, events in ready:
@@ -158,16 +161,18 @@ class Reactor:
         for action in self._after:
             action()
 
-    def _select(self) -> list[tuple[selectors.SelectorKey, int]]:
-        """What is ready; waits for it, awake for a moment if something is expected."""
+    def _select(
+        self, is_reply_near: Callable[[], bool], slack: Callable[[], float]
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait until files are ready, without sleeping if a reply is near; return them."""
         timeout = self._timeout()
         if timeout != 0:
-            rest = self.rest()
+            rest = slack()
             if rest and (timeout is None or rest < timeout):
                 # Not in the selector: who sends something then has nobody to wake.
                 time.sleep(rest)  # noqa: TID251 (that nobody can end it early is what it is for)
                 return self._selector.select(timeout - rest if timeout is not None else None)
-        until = self._spin.begin() if timeout != 0 and self.expects() else 0
+        until = self._spin.begin() if timeout != 0 and is_reply_near() else 0
         while until:
             ready = self._selector.select(0)
             if ready:

@@ -116,7 +116,7 @@ class _Drainer:
         """Load the handlers that `Client.serve` stored."""
         self._attempts.refresh(queue)
         [found] = self._broker.call(("HGETALL", queue_keys(queue).handlers), on=queue)
-        self._attempts.handlers._take(queue, found)
+        self._attempts.handlers.update(queue, found)
 
     def _code(self, queue: str, fingerprint: bytes) -> bytes | None:
         [blob] = self._broker.call(("GET", queue_keys(queue).code(fingerprint)), on=queue)

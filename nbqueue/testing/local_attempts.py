@@ -27,7 +27,6 @@ from nbqueue.worker.tasks.verify import Verifier
 from nbqueue.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from nbqueue.worker.connections import WorkerConnections
     from nbqueue.worker.tasks.attempt import AttemptOwner
 
 NO_OWNER = cast("AttemptOwner", None)
@@ -53,9 +52,7 @@ class Attempts:
 
     def _table(self) -> HandlerTable:
         patterns = self._worker._settings_now().patterns
-        return HandlerTable(
-            cast("WorkerConnections", _NoLinks()), self._keys, self._queues, patterns
-        )
+        return HandlerTable(self._keys, self._queues, patterns)
 
     def refresh(self, queue: str) -> None:
         """Load what was registered since the last attempt, and serve ``queue``, too."""
@@ -100,15 +97,6 @@ class Attempts:
         self._runner.add_code(fingerprint + blob)
         self._codes.add(fingerprint)
         return True
-
-
-class _NoLinks:
-    """Stands for the connections of a `HandlerTable`, which here gets stored handlers passed."""
-
-    tasks = None
-
-    def __init__(self) -> None:
-        self.on_up: list[Callable[[], None]] = []
 
 
 class _Runner(Runner):

@@ -1,9 +1,12 @@
-"""Which handler serves a message: those of the worker's owner, and those that lie in the store."""
+"""Finds the handler of a message: one of the worker's own, or one that a client put into the store.
+
+The supervisor loads none of them; executors do.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,16 +17,19 @@ from nbqueue.executor.pipe import NO_CODE
 from nbqueue.tasks.message_handlers import HandlerPatterns
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import HANDLER_TYPE, queue_keys
-from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.unreadable_data import set_aside
 
 log = logging.getLogger("nbqueue.worker")
 
 
-class Found(NamedTuple):
-    """A handler: the fingerprint of its code (`NO_CODE`: the owner's), whether it is async, and
-    what it needs of the worker that runs it (None: nothing)."""
+class FoundHandler(NamedTuple):
+    """A handler of messages.
+
+    ``fingerprint``: of its code; `NO_CODE` for one of the worker's own. ``requirement``: what it
+    needs of the worker that runs it, or None.
+    """
 
     fingerprint: bytes
     is_async: bool
@@ -31,68 +37,35 @@ class Found(NamedTuple):
 
 
 class HandlerTable:
-    """Handlers by queue and pattern; the supervisor loads none of them.
+    """Handlers by queue and pattern.
 
-    ``patterns`` are the owner's, each with whether it is async. What lies in the store is read
-    whenever the store comes up, ahead of any task, and when a change is announced. It counts only
-    if a holder of the signing key put it there; for equal patterns it goes before the owner's.
+    ``patterns`` are those of the worker's own handlers, each with whether it is async. For equal
+    patterns a handler from the store goes first; it counts only with a valid signature.
     """
 
     def __init__(
-        self,
-        links: WorkerConnections,
-        keys: Keyring,
-        queues: Sequence[str],
-        patterns: Sequence[tuple[str, bool]],
+        self, keys: Keyring, queues: Iterable[str], patterns: Sequence[tuple[str, bool]]
     ) -> None:
-        self._links = links
         self._keys = keys
-        self._queues = queues
-        self._own = dict(patterns)
+        self._own = {pattern: FoundHandler(NO_CODE, is_async) for pattern, is_async in patterns}
         self._by_queue = {queue: self._merged({}) for queue in queues}
-        self._then: dict[str, list[Callable[[], None]]] = {}
-        links.on_up.append(self.refresh)
 
-    def find(self, queue: str, task_type: str) -> Found | None:
-        """What serves messages of ``task_type`` in ``queue``."""
+    def find(self, queue: str, task_type: str) -> FoundHandler | None:
+        """Return the handler of messages of ``task_type`` in ``queue``, or None."""
         table = self._by_queue.get(queue)
         return table.find(task_type) if table is not None else None
 
     def add(self, queue: str) -> None:
-        """``queue`` is served from now on; what lies in the store for it is read ahead of tasks."""
+        """Add a queue, with the worker's own handlers."""
         self._by_queue[queue] = self._merged({})
-        self.ask(queue, lambda: None)
 
     def forget(self, queue: str) -> None:
-        """``queue`` is not served any more."""
+        """Remove a queue."""
         self._by_queue.pop(queue, None)
 
-    def ask(self, queue: str, then: Callable[[], None]) -> None:
-        """Look whether the store has something newer; then call ``then``."""
-        waiting = self._then.setdefault(queue, [])
-        waiting.append(then)
-        link = self._links.tasks
-        if len(waiting) == 1 and link is not None:
-            link.call(("HGETALL", queue_keys(queue).handlers), partial(self._on, queue))
-
-    def refresh(self) -> None:
-        """Read anew what lies in the store."""
-        link = self._links.tasks
-        if link is not None:
-            # Over the connection of the tasks: the answer comes before theirs.
-            for queue in self._queues:
-                link.call(("HGETALL", queue_keys(queue).handlers), partial(self._on, queue))
-
-    def _on(self, queue: str, reply: Any) -> None:
-        if isinstance(reply, ReplyError):
-            refused(f"to give handlers queue={queue}", reply)
-        else:
-            self._take(queue, reply)
-        for then in self._then.pop(queue, ()):
-            then()
-
-    def _take(self, queue: str, reply: list[bytes]) -> None:
-        served: dict[str, Found] = {}
+    def update(self, queue: str, reply: list[bytes]) -> None:
+        """Take the handlers of ``queue`` from a reply of the store: patterns and envelopes."""
+        served: dict[str, FoundHandler] = {}
         for raw, envelope in zip(reply[::2], reply[1::2], strict=True):
             pattern = raw.decode("utf-8", "replace")
             try:
@@ -104,12 +77,56 @@ class HandlerTable:
                 set_aside("handler", f"{queue} {pattern}", error)
                 continue
             needs = requirement_of(call)
-            served[pattern] = Found(call.fingerprint, bool(call.flags & COROUTINE), needs)
+            served[pattern] = FoundHandler(call.fingerprint, bool(call.flags & COROUTINE), needs)
         self._by_queue[queue] = self._merged(served)
 
-    def _merged(self, served: dict[str, Found]) -> HandlerPatterns[Found]:
-        table: HandlerPatterns[Found] = HandlerPatterns()
-        own = {pattern: Found(NO_CODE, is_async) for pattern, is_async in self._own.items()}
-        for pattern, found in {**own, **served}.items():
+    def _merged(self, served: dict[str, FoundHandler]) -> HandlerPatterns[FoundHandler]:
+        table: HandlerPatterns[FoundHandler] = HandlerPatterns()
+        for pattern, found in {**self._own, **served}.items():
             table.add(pattern, found)
         return table
+
+
+class StoredHandlers:
+    """Keeps ``table`` equal to the store: read when that is connected, and after each change."""
+
+    def __init__(self, context: ServiceContext, table: HandlerTable) -> None:
+        self._connections = context.connections
+        self._queues = context.queues.names
+        self.table = table
+        self._then: dict[str, list[Callable[[], None]]] = {}
+        context.connections.on_up.append(self.refresh)
+
+    def add(self, queue: str) -> None:
+        """Add a queue; its handlers are read before its tasks are fetched."""
+        self.table.add(queue)
+        self.ask(queue, lambda: None)
+
+    def forget(self, queue: str) -> None:
+        """Remove a queue."""
+        self.table.forget(queue)
+
+    def ask(self, queue: str, then: Callable[[], None]) -> None:
+        """Read the handlers of ``queue`` again; then call ``then``."""
+        waiting = self._then.setdefault(queue, [])
+        waiting.append(then)
+        if len(waiting) == 1:
+            self._read(queue)
+
+    def refresh(self) -> None:
+        """Read the handlers of all queues again."""
+        for queue in self._queues:
+            self._read(queue)
+
+    def _read(self, queue: str) -> None:
+        # Over the connection of the tasks, so that the reply comes before theirs.
+        words = ("HGETALL", queue_keys(queue).handlers)
+        self._connections.tasks(queue).call(words, partial(self._on_reply, queue))
+
+    def _on_reply(self, queue: str, reply: Any) -> None:
+        if isinstance(reply, ReplyError):
+            refused(f"to give handlers queue={queue}", reply)
+        else:
+            self.table.update(queue, reply)
+        for then in self._then.pop(queue, ()):
+            then()

@@ -1,4 +1,4 @@
-"""What a worker is told while it runs, and whom it concerns."""
+"""Routes the messages that are published to a worker."""
 
 from __future__ import annotations
 
@@ -7,48 +7,48 @@ from collections.abc import Callable
 from nbqueue.wire.decoding import LAST_MS, whole_number
 from nbqueue.worker.connections import WorkerConnections
 
-Told = Callable[[str, bytes], None]
-"""Gets the name of a queue, and what was said beside the word."""
+OnMessage = Callable[[str, bytes], None]
+"""Gets the name of a queue, and the rest of the message after its first word."""
 
 
-def at_time(set_alarm: Callable[[str, int], None]) -> Told:
-    """What is said is a time, in Unix ms."""
+def at_time(set_timer: Callable[[str, int], None]) -> OnMessage:
+    """Return a handler of messages with a time (Unix ms) that passes it to ``set_timer``."""
 
-    def told(queue: str, value: bytes) -> None:
+    def on_message(queue: str, value: bytes) -> None:
         at_ms = whole_number(value, 0, LAST_MS)
         if at_ms is not None:
-            set_alarm(queue, at_ms)
+            set_timer(queue, at_ms)
 
-    return told
+    return on_message
 
 
 class WorkerMessages:
-    """Passes on each message that comes.
+    """Passes each message to its handler.
 
-    On the channel of a queue it is a word with something behind it, for which there are ``words``;
-    any other word says that there may be a task: ``on_task(queue)``. Else it is the id of a
-    task to cancel: ``on_cancel(id)``.
+    On the channel of a queue, the first word selects one of the handlers ``by_word``; with any
+    other word the queue may have a task: ``on_task(queue)``. On the other channel the message is
+    the id of a task to cancel: ``on_cancel(task_id)``.
     """
 
     def __init__(
         self,
-        links: WorkerConnections,
-        words: dict[bytes, Told],
+        connections: WorkerConnections,
+        by_word: dict[bytes, OnMessage],
         on_task: Callable[[str], None],
         on_cancel: Callable[[str], None],
     ) -> None:
-        self._words = words
+        self._by_word = by_word
         self._on_task = on_task
         self._on_cancel = on_cancel
-        links.on_message = self._on_message
+        connections.on_message.append(self._on_message)
 
     def _on_message(self, channel: str, data: bytes) -> None:
         if channel.endswith(":wake"):
             word, _, value = data.partition(b" ")
             queue = channel[len("nbqueue:{") : -len("}:wake")]
-            told = self._words.get(word)
-            if told is not None:
-                told(queue, value)
+            handler = self._by_word.get(word)
+            if handler is not None:
+                handler(queue, value)
             else:
                 self._on_task(queue)
         else:

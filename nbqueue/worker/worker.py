@@ -235,9 +235,9 @@ class Worker:
         Signals are handled, so only in the main thread. A store that is away is waited for, for
         ``wait`` (a minute by default). Raises `StoreError` if the store cannot be used.
         """
-        from nbqueue.worker.supervisor import Supervisor
+        from nbqueue.worker.wiring import build_worker
 
-        return Supervisor(self._settings_now()).run()
+        return build_worker(self._settings_now()).run()
 
     def start(self, timeout: float = 30.0) -> Worker:
         """Start the worker as a process of its own; return when it is ready for tasks.

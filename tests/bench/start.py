@@ -18,9 +18,7 @@ def compiled() -> dict[str, str]:
     folder = tempfile.mkdtemp(prefix="nbqueue-bench-")
     wanted = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
     wanted.pop("PYTHONDONTWRITEBYTECODE", None)
-    everything = (
-        "import nbqueue.cli.main, nbqueue.worker.supervisor, nbqueue.executor.sync_executor"
-    )
+    everything = "import nbqueue.cli.main, nbqueue.worker.wiring, nbqueue.executor.sync_executor"
     subprocess.run([sys.executable, "-c", everything], env=wanted, check=True)
     return wanted
 

@@ -16,7 +16,7 @@ from nbqueue.errors import NbqueueError, StoreDenied, StoreUnsuitable, StoreWarn
 from nbqueue.store.connection import connect
 from nbqueue.store.durability import ensure_durability
 from nbqueue.store.rights import RULES
-from nbqueue.worker.startup import wait_for_store
+from nbqueue.worker.lifecycle.startup import wait_for_store
 
 NO_CHANNELS = " ".join(word for word in RULES.split() if not word.startswith("&"))
 

@@ -60,7 +60,7 @@ def test_a_client_loads_no_frames_and_no_widgets(tmp_path: Path) -> None:
     assert not loaded & (HEAVY | {"click"})
 
 
-@pytest.mark.parametrize("module", ["nbqueue.cli.main", "nbqueue.worker.supervisor"])
+@pytest.mark.parametrize("module", ["nbqueue.cli.main", "nbqueue.worker.wiring"])
 def test_a_worker_loads_no_frames_and_no_widgets(module: str) -> None:
     assert not loaded_by(f"import {module}") & HEAVY
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from nbqueue.broker.commands.handoff import Handed
-from nbqueue.runtime.reactor import Reactor
-from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.tasks.handoff import Handoff
 from nbqueue.worker.tasks.leases import LeaseTokens
 
@@ -17,28 +17,29 @@ LEASE = 30.0
 
 
 class World:
-    """A reactor whose time is set, links that send nowhere, and the offers between them."""
+    """A reactor whose time is set, connections that send nowhere, and offers that use both."""
 
     def __init__(self) -> None:
         self.time = 100.0
         self.on_up: list[Any] = []
         self.on_down: list[Any] = []
-        self.tasks = self
+        self.is_up = True
         self.say: Callable[[bytes], None]
         self.taken: list[Handed] = []
         self.sent: list[Any] = []
         self.called: list[Any] = []
+        context = SimpleNamespace(reactor=self, connections=self)
         self.offers = Handoff(
-            cast("Reactor", self),
-            cast("WorkerConnections", self),
-            LeaseTokens("w", LEASE),
-            self.taken.append,
+            cast("ServiceContext", context), LeaseTokens("w", LEASE), self.taken.append
         )
         self.on_up[0]()
         self.offers.make("q", 1000)
 
     def now(self) -> float:
         return self.time
+
+    def tasks(self, queue: str) -> Any:
+        return self
 
     def listen(self, channel: str, on_data: Callable[[bytes], None]) -> None:
         self.say = on_data

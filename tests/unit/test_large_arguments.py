@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,7 +16,7 @@ from nbqueue.runtime.buffers import Gathering
 from nbqueue.testing.local_attempts import NO_OWNER
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.messages import TaskMessage
-from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.large_arguments import LargeArguments
 
@@ -24,12 +25,12 @@ ARGUMENTS = b"a" * 100_000
 
 
 class Store:
-    """Links to a store that gives the next of these answers each time it is asked."""
+    """Connections to a store that gives the next of these answers each time it is asked."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.on_up: list[Any] = []
-        self.tasks = self
+        self.is_up = True
         self.due: list[Callable[[], None]] = []
 
     def gather(self, calls: Any, gathering: Gathering, then: Callable[[], None]) -> None:
@@ -37,7 +38,10 @@ class Store:
         slot.take(self.answers.pop(0))
         then()
 
-    def later(self, seconds: float, action: Callable[[], None]) -> None:
+    def tasks(self, queue: str) -> Any:
+        return self
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
         self.due.append(action)
 
 
@@ -48,7 +52,8 @@ def read(store: Store) -> tuple[LargeArguments, Attempt, list[Attempt]]:
     task = Fetched("a", message.SerializeToString(), None, 1, 0)
     attempt = Attempt(1, "q", task, message, "T", 0, NO_OWNER)
     ready: list[Attempt] = []
-    arguments = LargeArguments(cast("WorkerConnections", store), KEYS)
+    context = SimpleNamespace(reactor=store, connections=store, keys=KEYS)
+    arguments = LargeArguments(cast("ServiceContext", context))
     assert arguments.read(attempt, ready.append)
     return arguments, attempt, ready
 

@@ -7,8 +7,8 @@ import pytest
 from nbqueue.worker.executors.load_estimate import (
     AHEAD,
     MOST_AHEAD,
-    MOST_PARKED,
-    PARKED,
+    MOST_QUEUED,
+    QUEUED,
     LoadEstimate,
 )
 
@@ -23,18 +23,18 @@ def paced(seconds: float) -> LoadEstimate:
 def test_of_long_tasks_exactly_as_many_as_there_are_slots_are_fetched() -> None:
     for seconds in (0.2, 1.0, 3_600.0):
         assert paced(seconds).ahead(4) == 0
-        assert paced(seconds).parked() == 0
+        assert paced(seconds).queued() == 0
 
 
 def test_before_anything_is_known_little_is_fetched_ahead() -> None:
-    assert LoadEstimate().parked() == 0
+    assert LoadEstimate().queued() == 0
     assert LoadEstimate().ahead(1) == 0
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-6, 1e-5])
 def test_of_tasks_that_take_no_time_many_are_fetched_but_not_without_bound(seconds: float) -> None:
     assert paced(seconds).ahead(8) == MOST_AHEAD
-    assert paced(seconds).parked() == MOST_PARKED
+    assert paced(seconds).queued() == MOST_QUEUED
 
 
 @pytest.mark.parametrize("seconds", [0.0005, 0.001, 0.004])
@@ -42,15 +42,15 @@ def test_what_lies_ahead_is_a_bounded_time_of_work(seconds: float) -> None:
     pace = paced(seconds)
     assert pace.estimate == pytest.approx(seconds, rel=0.01)
     assert pace.ahead(4) * pace.estimate <= 4 * AHEAD
-    assert pace.parked() * pace.estimate <= PARKED
+    assert pace.queued() * pace.estimate <= QUEUED
     assert pace.ahead(4) > 0
 
 
 def test_one_long_task_among_short_ones_makes_it_careful_at_once() -> None:
     pace = paced(0.0001)
-    assert pace.parked() > 10
+    assert pace.queued() > 10
     pace.ended(2.0)
-    assert pace.parked() == 0
+    assert pace.queued() == 0
     assert pace.ahead(4) == 0
 
 
@@ -58,7 +58,7 @@ def test_after_a_long_task_it_needs_many_short_ones_to_grow_bold_again() -> None
     pace = paced(0.0001)
     pace.ended(2.0)
     pace.ended(0.0001)
-    assert pace.parked() == 0
+    assert pace.queued() == 0
     for _ in range(150):
         pace.ended(0.0001)
-    assert pace.parked() > 10
+    assert pace.queued() > 10

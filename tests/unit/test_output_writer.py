@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +20,7 @@ from nbqueue.executor.pipe import Output
 from nbqueue.testing.local_attempts import NO_OWNER
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.messages import TaskMessage
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.tasks import output_writer
 from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.output_writer import HOUR_MS, WEEK_MS, OutputWriter, news
@@ -27,10 +29,11 @@ KEYS = Keyring([bytes(range(32))])
 PER_TASK = 9
 
 
-class FakeLink:
+class FakeConnection:
     """Keeps what is sent, and answers when it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_up: bool = True) -> None:
+        self.is_up = is_up
         self.sent: list[tuple[Any, Callable[[Any], None]]] = []
 
     def send(self, command: Any, on_reply: Callable[[Any], None]) -> None:
@@ -42,13 +45,16 @@ class FakeLink:
             on_reply(list(reply) if isinstance(reply, tuple) else reply)
 
 
-class FakeLinks:
+class FakeConnections:
     def __init__(self) -> None:
-        self.tasks: FakeLink | None = FakeLink()
+        self.current = FakeConnection()
         self.on_down: list[Callable[[], None]] = []
 
+    def tasks(self, queue: str) -> FakeConnection:
+        return self.current
+
     def go_down(self) -> None:
-        self.tasks = None
+        self.current = FakeConnection(is_up=False)
         for action in self.on_down:
             action()
 
@@ -57,8 +63,9 @@ class Desk:
     """An `OutputWriter`, and what it has sent."""
 
     def __init__(self) -> None:
-        self.links = FakeLinks()
-        self.writer = OutputWriter(self.links, KEYS, Clock())  # type: ignore[arg-type]
+        self.connections = FakeConnections()
+        context = SimpleNamespace(connections=self.connections, keys=KEYS, clock=Clock())
+        self.writer = OutputWriter(cast("ServiceContext", context))
 
     def take(self, attempt: Attempt, text: bytes, before: int = 0, kind: int = pipe.STDOUT) -> None:
         output = Output(kind, before, 0, text)
@@ -67,12 +74,11 @@ class Desk:
 
     def flushed(self) -> list[dict[str, Any]]:
         """What one round sends, a dict for each task."""
-        link = self.links.tasks
-        assert link is not None
-        count = len(link.sent)
+        connection = self.connections.current
+        count = len(connection.sent)
         self.writer.flush()
         rows: list[dict[str, Any]] = []
-        for command, _ in link.sent[count:]:
+        for command, _ in connection.sent[count:]:
             args = list(command.args)[1:]
             for at in range(0, len(args), PER_TASK):
                 task_id, _, _, ttl, entries, drop, progress, _, told = args[at : at + PER_TASK]
@@ -105,8 +111,7 @@ def test_a_round_writes_all_tasks_of_a_queue_at_once() -> None:
     assert sorted((row["id"], *row["data"]) for row in rows) == [
         ("t1", b"x"), ("t2", b"x"), ("t3", b"x"), ("t4", b"y"),
     ]  # fmt: skip
-    assert desk.links.tasks is not None
-    assert len(desk.links.tasks.sent) == 2
+    assert len(desk.connections.current.sent) == 2
     assert {row["ttl"] for row in rows} == {WEEK_MS}
     assert desk.flushed() == []
 
@@ -122,8 +127,7 @@ def test_one_write_of_a_task_is_under_way_and_its_last_words_do_not_wait() -> No
     desk.writer.finish(mine, outcome=pipe.VALUE)
     [row] = desk.flushed()
     assert (row["data"], row["ttl"]) == ([b"b", b"c"], HOUR_MS)
-    assert desk.links.tasks is not None
-    desk.links.tasks.answer()
+    desk.connections.current.answer()
     assert desk.writer._tasks == {}
 
 
@@ -149,14 +153,14 @@ def test_what_was_not_acknowledged_is_written_again_under_the_same_numbers() -> 
     desk.writer.take(mine, pipe.PROGRESS_REPORT, b'{"bars":[]}')
     [first] = desk.flushed()
     desk.take(mine, b"b", 1)
-    desk.links.go_down()
+    desk.connections.go_down()
     desk.writer.flush()
     desk.writer.finish(mine, outcome=pipe.VALUE)
-    desk.links.tasks = FakeLink()
+    desk.connections.current = FakeConnection()
     [again] = desk.flushed()
     assert again["data"] == [b"a", b"b"]
     assert again["progress"] == first["progress"] != b""
-    command, _ = desk.links.tasks.sent[0]
+    command, _ = desk.connections.current.sent[0]
     assert command.args[5].startswith(b"\x00\x00\x00\x011")  # number 1
 
 
@@ -170,8 +174,7 @@ def test_the_store_keeps_head_and_tail() -> None:
         size += 50_000
         [row] = desk.flushed()
         dropped += row["drop"].split()
-        assert desk.links.tasks is not None
-        desk.links.tasks.answer()
+        desk.connections.current.answer()
     kept = 40 - len(dropped)
     assert dropped == [str(i) for i in range(3, 3 + len(dropped))]  # 1 and 2 are the head
     assert kept * 50_000 == HEAD + TAIL
@@ -179,7 +182,7 @@ def test_the_store_keeps_head_and_tail() -> None:
 
 def test_a_store_that_is_away_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk()
-    desk.links.go_down()
+    desk.connections.go_down()
     mine = an_attempt()
     for i in range(100):
         desk.take(mine, b"%02d" % i + b"x" * 49_998, i * 50_000)
@@ -189,7 +192,7 @@ def test_a_store_that_is_away_does_not_fill_the_memory(monkeypatch: pytest.Monke
         for i in range(20):
             desk.take(an_attempt(number), b"x" * 50_000, i * 50_000)
     assert desk.writer._waiting_size <= 1_500_000 + 50 * HEAD
-    desk.links.tasks = FakeLink()
+    desk.connections.current = FakeConnection()
     rows = desk.flushed()
     last = next(row for row in rows if row["id"] == "t1")["data"][-1]
     assert last.startswith(b"99")
@@ -201,8 +204,7 @@ def test_a_refusal_of_the_store_ends_nothing() -> None:
     mine = an_attempt()
     desk.take(mine, b"a")
     desk.flushed()
-    assert desk.links.tasks is not None
-    desk.links.tasks.answer(ReplyError("OOM command not allowed"))
+    desk.connections.current.answer(ReplyError("OOM command not allowed"))
     desk.take(mine, b"b", 1)
     assert [row["data"] for row in desk.flushed()] == [[b"b"]]
 

@@ -1,15 +1,16 @@
-"""When the parts that keep order do so."""
+"""When the services of a worker run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nbqueue.clock import Clock
 from nbqueue.runtime.reactor import Timer
-from nbqueue.worker.maintenance.service import Alarms, Service
+from nbqueue.worker.maintenance.service import QueueTimers, Service
 
 
 class FakeReactor:
@@ -39,11 +40,14 @@ class FakeReactor:
         self.time = at
 
 
-class FakeLinks:
+class FakeConnections:
     def __init__(self) -> None:
-        self.upkeep: Any = object()
+        self.is_up = True
         self.on_up: list[Callable[[], None]] = []
         self.on_down: list[Callable[[], None]] = []
+
+    def upkeep(self, queue: str) -> Any:
+        return self
 
 
 class FakeClock(Clock):
@@ -56,64 +60,62 @@ class FakeClock(Clock):
 
 
 @pytest.fixture
-def parts() -> Any:
+def context() -> Any:
     reactor = FakeReactor()
-    return reactor, FakeLinks(), FakeClock(reactor)
+    return SimpleNamespace(reactor=reactor, connections=FakeConnections(), clock=FakeClock(reactor))
 
 
 @pytest.fixture
-def rung(parts: Any) -> Any:
-    reactor, links, clock = parts
+def timers(context: Any) -> Any:
+    """Timers, and the queues that they were called for, each with the time."""
     found: list[tuple[str, float]] = []
-    alarms = Alarms(
-        reactor, links, clock, lambda queue: found.append((queue, reactor.time)), gap=1.0
+    timers = QueueTimers(
+        context, lambda queue: found.append((queue, context.reactor.time)), gap=1.0
     )
-    return alarms, found
+    return timers, found
 
 
-def test_the_first_time_that_was_set_counts(parts: Any, rung: Any) -> None:
-    reactor, (alarms, found) = parts[0], rung
+def test_the_first_time_that_was_set_counts(context: Any, timers: Any) -> None:
+    queue_timers, found = timers
     for at in (5_000, 3_000, 4_000):
-        alarms.set("a", at)
-    alarms.set("b", 2_000)
-    assert alarms.is_set("a")
-    reactor.pass_to(10.0)
+        queue_timers.set("a", at)
+    queue_timers.set("b", 2_000)
+    assert queue_timers.is_set("a")
+    context.reactor.pass_to(10.0)
     assert found == [("b", 2.0), ("a", 3.0)]
-    assert not alarms.is_set("a")
+    assert not queue_timers.is_set("a")
 
 
-def test_between_two_calls_lies_the_gap(parts: Any, rung: Any) -> None:
-    reactor, (alarms, found) = parts[0], rung
-    alarms.ring("a")
-    alarms.set("a", 0)
-    alarms.set("b", 0)
-    reactor.pass_to(0.5)
+def test_calls_for_one_queue_are_a_gap_apart(context: Any, timers: Any) -> None:
+    queue_timers, found = timers
+    queue_timers.run_now("a")
+    queue_timers.set("a", 0)
+    queue_timers.set("b", 0)
+    context.reactor.pass_to(0.5)
     assert found == [("a", 0.0), ("b", 0.0)]
-    reactor.pass_to(5.0)
+    context.reactor.pass_to(5.0)
     assert found[2:] == [("a", 1.0)]
 
 
-def test_what_is_far_away_gets_no_timer(parts: Any, rung: Any) -> None:
-    rung[0].set("a", 61_000)
-    assert not rung[0].is_set("a")
+def test_a_time_far_away_gets_no_timer(timers: Any) -> None:
+    timers[0].set("a", 61_000)
+    assert not timers[0].is_set("a")
 
 
-def test_what_was_set_is_forgotten_once_the_store_is_away(parts: Any, rung: Any) -> None:
-    reactor, links, _ = parts
-    alarms, found = rung
-    alarms.set("a", 1_000)
-    alarms.set("b", 3_000)
-    for action in links.on_down:
+def test_timers_are_forgotten_once_the_store_is_lost(context: Any, timers: Any) -> None:
+    queue_timers, found = timers
+    queue_timers.set("a", 1_000)
+    queue_timers.set("b", 3_000)
+    for action in context.connections.on_down:
         action()
-    links.upkeep = None
-    alarms.set("a", 2_000)
-    reactor.pass_to(10.0)
+    context.connections.is_up = False
+    queue_timers.set("a", 2_000)
+    context.reactor.pass_to(10.0)
     assert found == []
 
 
-def test_a_service_forgets_nothing_from_one_turn_to_the_next(parts: Any) -> None:
+def test_a_service_forgets_nothing_from_one_turn_to_the_next(context: Any) -> None:
     """Aggregators, say, forget in `stop` what they asked the store for."""
-    reactor, links, clock = parts
 
     class Counted(Service):
         turns = stopped = 0
@@ -125,10 +127,10 @@ def test_a_service_forgets_nothing_from_one_turn_to_the_next(parts: Any) -> None
             super().stop()
             self.stopped += 1
 
-    service = Counted(reactor, links, clock, 2.0)
-    links.on_up[0]()
-    reactor.pass_to(5.0)
+    service = Counted(context, 2.0)
+    context.connections.on_up[0]()
+    context.reactor.pass_to(5.0)
     assert (service.turns, service.stopped) == (3, 0)
-    links.on_down[0]()
-    reactor.pass_to(20.0)
+    context.connections.on_down[0]()
+    context.reactor.pass_to(20.0)
     assert (service.turns, service.stopped) == (3, 1)

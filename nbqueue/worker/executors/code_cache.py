@@ -1,4 +1,4 @@
-"""The code of functions, as a worker has it: fetched when first needed, and checked."""
+"""Caches the code of functions: read from the store when first needed, and checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from nbqueue.calls.functions import fingerprint_of
 from nbqueue.transport.resp import ReplyError, is_transient
 from nbqueue.wire.keys import queue_keys
-from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 
 log = logging.getLogger("nbqueue.worker")
@@ -21,22 +21,25 @@ OnCode = Callable[[bytes | None], None]
 
 
 class CodeCache:
-    """Blobs by fingerprint. A fingerprint was signed with the call, and is a digest of the blob:
-    what does not match it is not the code that the caller meant, and is not given out."""
+    """Code by fingerprint, a digest of the code that was signed with the call.
 
-    def __init__(self, links: WorkerConnections) -> None:
-        self._links = links
+    Code that does not match its fingerprint is not what the caller sent, and is never returned.
+    """
+
+    def __init__(self, context: ServiceContext) -> None:
+        self._reactor = context.reactor
+        self._connections = context.connections
         self._blobs: OrderedDict[bytes, bytes] = OrderedDict()
         self._size = 0
         self._asked: dict[bytes, tuple[str, list[OnCode]]] = {}
-        links.on_up.append(self._ask_again)
+        context.connections.on_up.append(self._ask_again)
 
     def get(self, fingerprint: bytes) -> bytes | None:
-        """The blob, if it is here."""
+        """Return the code if it is cached."""
         return self._blobs.get(fingerprint)
 
     def ask(self, queue: str, fingerprint: bytes, on_code: OnCode) -> None:
-        """Call back with the blob, or with None if the store lacks it or has another."""
+        """Call ``on_code`` with the code, or with None if the store lacks it or has another."""
         if fingerprint in self._asked:
             self._asked[fingerprint][1].append(on_code)
             return
@@ -44,10 +47,10 @@ class CodeCache:
         self._send(queue, fingerprint)
 
     def _send(self, queue: str, fingerprint: bytes) -> None:
-        link = self._links.tasks
-        if link is not None:
-            key = queue_keys(queue).code(fingerprint)
-            link.call(("GET", key), lambda reply: self._on_reply(fingerprint, reply))
+        key = queue_keys(queue).code(fingerprint)
+        self._connections.tasks(queue).call(
+            ("GET", key), lambda reply: self._on_reply(fingerprint, reply)
+        )
 
     def _ask_again(self) -> None:
         for fingerprint, (queue, _) in self._asked.items():
@@ -57,9 +60,9 @@ class CodeCache:
         if fingerprint not in self._asked:
             return  # asked twice, over two connections
         if isinstance(reply, ReplyError) and is_transient(reply):
-            # It is busy or loading: that says nothing of what it holds.
+            # A store that is busy or loading may still have it.
             queue = self._asked[fingerprint][0]
-            self._links.later(_PAUSE, lambda: self._send(queue, fingerprint))
+            self._reactor.after(_PAUSE, lambda: self._send(queue, fingerprint))
             return
         _, waiting = self._asked.pop(fingerprint)
         blob: bytes | None = None

@@ -1,4 +1,4 @@
-"""One executor process, as its supervisor sees it."""
+"""An executor process, seen from its supervisor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from nbqueue.runtime.reactor import Reactor
 from nbqueue.worker.executors.spawn import LOOP, SYNC, THREADS, take
 from nbqueue.worker.tasks.attempt import Attempt
 
-__all__ = ["LOOP", "SYNC", "THREADS", "ExecutorExit", "ExecutorGone", "ExecutorProcess"]
+__all__ = [
+    "LOOP",
+    "NOT_BEGUN",
+    "SYNC",
+    "THREADS",
+    "ExecutorExit",
+    "ExecutorGone",
+    "ExecutorProcess",
+]
 
 
 class ExecutorExit(NamedTuple):
@@ -35,23 +43,26 @@ class ExecutorGone(Exception):
 
 
 class ExecutorProcess:
-    """A process that runs tasks, the socket to it, and what it has in hand.
+    """A process that runs tasks, the socket to it, and its attempts.
 
-    ``runs`` are in the order sent. Of a sync executor the first may be running and the others wait
-    behind it; `take_back` gets those that it has not begun.
+    ``attempts`` are in the order sent. In a sync executor the first may be running and the others
+    are queued behind it; `take_back` returns those that it has not begun.
     """
 
     def __init__(
         self, kind: str, capacity: int, service: bytes = b"", is_fresh: bool = False
     ) -> None:
-        """``service`` is the code of its owner's handlers and hooks. A fresh executor runs one
-        task, and ends."""
+        """Start the process, or take one that was prepared.
+
+        ``service``: the code of the worker's handlers and hooks. A fresh executor runs one task,
+        and ends.
+        """
         self.kind = kind
         self.is_fresh = is_fresh
         self.capacity = capacity
-        self.runs: OrderedDict[int, Attempt] = OrderedDict()
+        self.attempts: OrderedDict[int, Attempt] = OrderedDict()
         self.known_code = {pipe.NO_CODE, pipe.AGGREGATION}
-        """Fingerprints of code that it has, or that is the service's."""
+        """Fingerprints of code that was sent, or that belongs to the service."""
         self.ready = False
         self.retiring = False
         self.is_stopped = False
@@ -61,16 +72,16 @@ class ExecutorProcess:
         self.culprit: Attempt | None = None
         self.peak_memory = 0
         self.reported: list[tuple[Attempt, int, bytes]] = []
-        """What running tasks said of themselves: what it is, and that."""
+        """Reports of running attempts: the attempt, the kind of report, its body."""
         self.returned: list[Attempt] = []
-        """Tasks that came too late to begin."""
+        """Attempts that it got too late to begin them."""
         self._frames = Frames()
         self.wants_write = True
-        """Whether something is queued."""
+        """Whether bytes wait to be sent."""
         self._out = bytearray(pipe.frame(pipe.SERVICE, service))
         self._permits_out = b""
         self._pieces: deque[Piece] = deque()
-        """What goes before that, and is too large to be copied."""
+        """Bytes that go before ``_out`` and are too large to be copied."""
         self._pidfd = -1
         spawned = take(kind, capacity)
         self.process = spawned.process
@@ -88,8 +99,7 @@ class ExecutorProcess:
     def watch_end(self, reactor: Reactor, on_end: Callable[[], None]) -> None:
         """Call ``on_end`` once when the process has ended.
 
-        The end of its socket does not tell: a child that it forked may hold that open, and a task
-        may have closed it.
+        The socket does not show that: a forked child may hold it open, and a task may close it.
         """
         if hasattr(os, "pidfd_open"):
             self._pidfd = os.pidfd_open(self.pid)
@@ -98,6 +108,7 @@ class ExecutorProcess:
             reactor.in_thread(self.process.wait, lambda code: on_end())
 
     def forget_end(self, reactor: Reactor) -> None:
+        """Stop watching for the end of the process."""
         if self._pidfd != -1:
             reactor.forget(self._pidfd)
             os.close(self._pidfd)
@@ -105,11 +116,11 @@ class ExecutorProcess:
 
     @property
     def is_unused(self) -> bool:
-        """Whether it never had a task, and may get one."""
-        return not (self.runs or self.finished or self.retiring)
+        """Whether it has never had a task, and may get one."""
+        return not (self.attempts or self.finished or self.retiring)
 
     def is_used_up(self, most_tasks: int | None, most_memory: int | None) -> bool:
-        """Whether it ran as many tasks, or took as much memory, as one process may."""
+        """Return whether it ran as many tasks, or took as much memory, as it may."""
         if self.is_fresh:
             return self.finished > 0
         return (most_tasks is not None and self.finished >= most_tasks) or (
@@ -117,19 +128,20 @@ class ExecutorProcess:
         )
 
     def send_code(self, fingerprint: bytes, blob: bytes) -> None:
+        """Queue the code of a function; `flush` sends."""
         self.known_code.add(fingerprint)
         self._out += pipe.frame(pipe.CODE, fingerprint + blob)
         self.wants_write = True
 
-    def send_task(self, run: Attempt, frame: TaskFrame, now: float) -> None:
-        """Queue a task; `flush` sends. Its permit goes ahead of it."""
+    def send_task(self, attempt: Attempt, frame: TaskFrame, now: float) -> None:
+        """Queue a task; `flush` sends. Its permit goes first."""
         if self.kind == SYNC:
-            self._permits_out += pipe.PERMIT.pack(run.number)
-        if not self.runs:
+            self._permits_out += pipe.PERMIT.pack(attempt.number)
+        if not self.attempts:
             self.began_at = now
-        self.runs[run.number] = run
-        run.executor = self
-        run.sent_at = now
+        self.attempts[attempt.number] = attempt
+        attempt.executor = self
+        attempt.sent_at = now
         self.wants_write = True
         if len(frame.arguments) <= LARGE:
             self._out += pipe.pack_task(frame)
@@ -140,7 +152,7 @@ class ExecutorProcess:
         self._out = bytearray()
 
     def flush(self) -> None:
-        """Send what is queued, as far as the socket takes it."""
+        """Send what is queued, as much as the socket takes."""
         if self._permits_out:
             self._send_permits()
         while self._out or self._pieces:
@@ -160,7 +172,7 @@ class ExecutorProcess:
         self.wants_write = False
 
     def read(self, now: float) -> list[tuple[Attempt, DoneFrame]]:
-        """Take what it answered. Raises `ExecutorGone` once everything has been taken."""
+        """Return the attempts that ended. Raises `ExecutorGone` when no answer can follow."""
         ended: list[tuple[Attempt, DoneFrame]] = []
         try:
             frames = self._frames.receive(self._socket)
@@ -173,18 +185,18 @@ class ExecutorProcess:
         for kind, body in frames:
             if kind == pipe.DONE:
                 done = pipe.unpack_done(body)
-                run = self.runs.pop(done.number, None)
+                attempt = self.attempts.pop(done.number, None)
                 self.finished += 1
                 self.peak_memory = done.peak_memory
                 self.began_at = now
-                if run is not None:
-                    ended.append((run, done))
+                if attempt is not None:
+                    ended.append((attempt, done))
             elif kind == pipe.REPORT:
-                number, what, said = pipe.unpack_report(body)
-                if number in self.runs:
-                    self.reported.append((self.runs[number], what, said))
+                number, report_kind, report = pipe.unpack_report(body)
+                if number in self.attempts:
+                    self.reported.append((self.attempts[number], report_kind, report))
             elif kind == pipe.NOT_BEGUN:
-                late = self.runs.pop(pipe.PERMIT.unpack(body)[0], None)
+                late = self.attempts.pop(pipe.PERMIT.unpack(body)[0], None)
                 self.began_at = now
                 if late is not None:
                     late.executor = None
@@ -196,12 +208,12 @@ class ExecutorProcess:
 
     def _send_permits(self) -> None:
         if self._permits_out:
-            # Far fewer than fit into a pipe.
+            # These are far fewer than fit into a pipe.
             os.write(self._permit_writer, self._permits_out)
             self._permits_out = b""
 
     def take_back(self) -> list[Attempt]:
-        """Get the tasks that wait behind the running one; the executor will not run them."""
+        """Return the attempts queued behind the running one; the executor will not begin them."""
         if self.kind != SYNC:
             return []
         taken: list[Attempt] = []
@@ -214,35 +226,37 @@ class ExecutorProcess:
             if not records:
                 break
             for (number,) in pipe.PERMIT.iter_unpack(records):
-                run = self.runs.pop(number, None)
-                if run is not None:
-                    run.executor = None
-                    taken.append(run)
+                attempt = self.attempts.pop(number, None)
+                if attempt is not None:
+                    attempt.executor = None
+                    taken.append(attempt)
         return taken
 
-    def interrupt(self, run: Attempt, reason: int) -> None:
-        """Ask the task to end: an exception is raised in it."""
+    def interrupt(self, attempt: Attempt, reason: int) -> None:
+        """Raise an exception in the task, which should end it."""
         try:
-            os.write(self._control, pipe.INTERRUPT.pack(run.number, reason))
+            os.write(self._control, pipe.INTERRUPT.pack(attempt.number, reason))
         except OSError:
-            pass  # it is dying; the reaper will say so
+            pass  # it is ending, which is noticed elsewhere
 
     def give_back_memory(self) -> None:
-        """Have it give back what large values took."""
+        """Have the process return the memory of large values to the system."""
         try:
             os.write(self._control, pipe.GIVE_BACK)
         except OSError:
-            pass  # as above; if the pipe is full, it has more to do
+            pass  # it is ending, or busy: the pipe is full
 
     def stop(self) -> None:
-        """Have it end by itself when what it runs has ended."""
+        """Have it end by itself when its attempts have ended."""
         self.retiring = self.is_stopped = True
         self._out += pipe.frame(pipe.STOP)
         self.wants_write = True
 
     def kill(self, reason: str, culprit: Attempt | None = None) -> None:
-        """End it now; ``reason`` is told to those who ask why its tasks were lost, and
-        ``culprit`` is the one of them for whose sake they were."""
+        """Kill the process.
+
+        ``reason`` explains the loss of its attempts; ``culprit`` is the one that caused it.
+        """
         if not self.kill_reason:
             self.kill_reason, self.culprit = reason, culprit
         self.retiring = self.is_stopped = True
@@ -252,12 +266,12 @@ class ExecutorProcess:
             pass
 
     def dump_stacks(self) -> None:
-        """Have it write the stacks of its threads, if it lives and has come so far."""
+        """Have it write the stacks of its threads, once it has started."""
         if self.ready:
             self.process.send_signal(signal.SIGQUIT)
 
     def why_gone(self) -> ExecutorExit:
-        """How the process ended. Call it once it is gone."""
+        """Return how the process ended. Waits for its end."""
         if self.kill_reason:
             return ExecutorExit("killed", self.kill_reason)
         code = self.process.wait()
@@ -271,7 +285,7 @@ class ExecutorProcess:
         return ExecutorExit(f"exit code {code}", f"its process ended with exit code {code}")
 
     def close(self) -> None:
-        """Let go of the files; ends the process if it lives."""
+        """Close the files; kill the process if it still runs."""
         self._socket.close()
         for number in (self._permits, self._permit_writer, self._control):
             try:

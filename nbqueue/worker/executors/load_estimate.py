@@ -1,8 +1,7 @@
-"""How far ahead of its free slots a worker fetches, and how long it may rest. Pure.
+"""Estimates how far ahead of its free slots a worker may fetch, and how long it may sleep. Pure.
 
 Short tasks are fetched many at a time, or the round trips would cost more than the tasks. Long
-ones are fetched one for each free slot: whatever lies here ahead of its time, no other worker
-can run.
+ones are fetched one for each free slot, as no other worker can run what waits here.
 """
 
 from __future__ import annotations
@@ -10,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 AHEAD = 0.02
-"""Seconds of work that may lie fetched, for each slot."""
-PARKED = 0.004
-"""Seconds of work that may lie with one executor, behind the task that it runs."""
+"""Seconds of work that may wait fetched, for each slot."""
+QUEUED = 0.004
+"""Seconds of work that may be queued in one executor, behind the task that it runs."""
 MOST_AHEAD = 512
-MOST_PARKED = 64
+MOST_QUEUED = 64
 _LONGEST_REST = 0.002
 _SHORTEST_REST = 0.0002
 _MANY = 64
-"""So many coroutines or threads of one process have enough to do when one of them has ended."""
+"""With so many coroutines or threads, a process has work left when one of them ends."""
 _FIRST_GUESS = 0.05
 _WEIGHT = 0.1
 
 
 class LoadEstimate:
-    """A running estimate of how long a task takes, quick to rise and slow to fall."""
+    """A running estimate of how long a task takes: quick to rise, slow to fall."""
 
     def __init__(self) -> None:
         self._seconds = _FIRST_GUESS
@@ -32,40 +31,40 @@ class LoadEstimate:
 
     @property
     def estimate(self) -> float:
-        """Seconds that a task takes, about."""
+        """About how many seconds a task takes."""
         return self._seconds
 
     def ended(self, seconds: float) -> None:
-        """A task took this long."""
+        """Take into account that a task took this long."""
         self._seen += 1
         if seconds > self._seconds * 8:
-            # One long task among short ones: be careful at once.
+            # One long task among short ones: fetch less at once.
             self._seconds = max(self._seconds, seconds / 8)
         else:
-            # The first guess, which is a careful one, is soon forgotten.
+            # The first guess is a high one, and must soon be forgotten.
             weight = max(_WEIGHT, 1 / (self._seen + 1))
             self._seconds += weight * (seconds - self._seconds)
 
     def ahead(self, slots: int) -> int:
-        """How many tasks may be in hand beyond the slots."""
+        """Return how many tasks may be in hand beyond the slots."""
         if self._seconds * MOST_AHEAD <= AHEAD * slots:
             return MOST_AHEAD
         return int(AHEAD * slots / self._seconds)
 
-    def parked(self) -> int:
-        """How many tasks may wait with one executor."""
-        if self._seconds * MOST_PARKED <= PARKED:
-            return MOST_PARKED
-        return int(PARKED / self._seconds)
+    def queued(self) -> int:
+        """Return how many tasks may be queued in one executor."""
+        if self._seconds * MOST_QUEUED <= QUEUED:
+            return MOST_QUEUED
+        return int(QUEUED / self._seconds)
 
     def slack(self, ordinary: Sequence[int], others: int) -> float:
-        """For how many seconds nobody misses the supervisor, about.
+        """Return for about how many seconds the supervisor may sleep.
 
-        ``ordinary`` are the numbers of tasks with each executor that runs one at a time; ``others``
-        is how many run with those that run many.
+        ``ordinary``: the number of tasks in each executor that runs one at a time. ``others``: the
+        number of tasks in all executors that run many.
         """
         if others:
-            # One of many may end without anybody missing us; ordinary tasks beside them would.
+            # Many others have work left when one of them ends; ordinary tasks would have to wait.
             return 0.0 if others < _MANY or any(ordinary) else _LONGEST_REST
         waiting = min(ordinary, default=0) - 1
         if waiting <= 0:

@@ -1,25 +1,21 @@
-"""Giving back the memory that large values took, once no more of them come."""
+"""Returns the memory of large values to the system, once no more of them come."""
 
 from __future__ import annotations
 
-from nbqueue.clock import Clock
 from nbqueue.runtime import process_memory
-from nbqueue.runtime.reactor import Reactor
-from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.maintenance.service import Service
+from nbqueue.worker.service_context import ServiceContext
 
 _SECONDS = 1.0
 
 
 class MemoryTrimmer(Service):
-    """Looks every second, in this process and at its executors."""
+    """Trims this process and its executors, at most once a second."""
 
-    def __init__(
-        self, reactor: Reactor, links: WorkerConnections, clock: Clock, pool: Pool
-    ) -> None:
+    def __init__(self, context: ServiceContext, pool: Pool) -> None:
         self._pool = pool
-        super().__init__(reactor, links, clock, _SECONDS)
+        super().__init__(context, _SECONDS)
 
     def run_once(self) -> None:
         if process_memory.is_over(_SECONDS):

@@ -1,4 +1,4 @@
-"""Choosing the executor in which a run begins."""
+"""Chooses the executor in which an attempt begins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbqueue.worker.tasks.attempt import Attempt
 class Placement:
     """Finds an executor with room, or starts one.
 
-    ``executors`` are those that the pool has. ``spawn(kind, is_fresh)`` starts one more, or returns
+    ``executors`` is the pool's own list. ``spawn(kind, is_fresh)`` starts one more, or returns
     None if none may be started.
     """
 
@@ -21,21 +21,21 @@ class Placement:
         self,
         settings: WorkerSettings,
         executors: Sequence[ExecutorProcess],
-        pace: LoadEstimate,
+        load: LoadEstimate,
         spawn: Callable[[str, bool], ExecutorProcess | None],
     ) -> None:
         self._executors = executors
-        self._pace = pace
+        self._load = load
         self._spawn = spawn
         self._kind = THREADS if settings.executor == THREAD else SYNC
         self._concurrency = settings.concurrency
         self._most_tasks = settings.tasks_per_executor
 
-    def executor_for(self, run: Attempt) -> ExecutorProcess | None:
-        """Return an executor that may begin ``run`` now or soon, None if there is none."""
-        if run.is_fresh:
-            return self._fresh_executor(run)
-        kind = LOOP if run.is_coroutine else self._kind
+    def executor_for(self, attempt: Attempt) -> ExecutorProcess | None:
+        """Return an executor that may begin ``attempt`` now or soon, or None."""
+        if attempt.is_fresh:
+            return self._fresh_executor(attempt)
+        kind = LOOP if attempt.is_coroutine else self._kind
         most_tasks = self._most_tasks
         best, least, count, any_fresh = None, 0, 0, False
         for executor in self._executors:
@@ -45,12 +45,12 @@ class Placement:
             if executor.kind != kind or executor.retiring:
                 continue
             count += 1
-            load = len(executor.runs)
+            load = len(executor.attempts)
             if most_tasks is not None and executor.finished + load >= most_tasks:
                 continue
             if best is None or load < least:
                 best, least = executor, load
-        # An idle one first, then a new one, and only then a place behind another task.
+        # An idle executor first, then a new one, and only then a place behind another task.
         if not (any_fresh and self._are_slots_taken()):
             if best is not None and least < best.capacity:
                 return best
@@ -61,15 +61,15 @@ class Placement:
                     return spawned
         elif least == 0:
             return None
-        if best is None or kind != SYNC or run.is_limited:
+        if best is None or kind != SYNC or attempt.is_limited:
             return None
-        return best if least < best.capacity + self._pace.parked() else None
+        return best if least < best.capacity + self._load.queued() else None
 
-    def _fresh_executor(self, run: Attempt) -> ExecutorProcess | None:
+    def _fresh_executor(self, attempt: Attempt) -> ExecutorProcess | None:
         """Return an executor that has run nothing, and will run nothing else."""
-        kind = LOOP if run.is_coroutine else SYNC
+        kind = LOOP if attempt.is_coroutine else SYNC
         for executor in self._executors:
-            # One that waits, because what it was started for was taken back.
+            # An unused one: the attempt that it was started for was taken back.
             if executor.is_fresh and executor.kind == kind and executor.is_unused:
                 return executor
         return None if self._are_slots_taken() else self._spawn(kind, True)
@@ -77,6 +77,6 @@ class Placement:
     def _are_slots_taken(self) -> bool:
         taken = 0
         for executor in self._executors:
-            # Of a sync executor only the first runs.
-            taken += min(len(executor.runs), executor.capacity)
+            # In a sync executor only the first attempt runs.
+            taken += min(len(executor.attempts), executor.capacity)
         return taken >= self._concurrency

@@ -1,4 +1,4 @@
-"""When runs must end."""
+"""Ends attempts at their time-out or deadline."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from nbqueue.worker.tasks.attempt import Attempt
 
 
 class Timeouts:
-    """One timer for each run that has a limit; ``on_end(run)`` when its time is up."""
+    """Keeps one timer for each attempt that has one; calls ``on_end(attempt)`` when it expires."""
 
     def __init__(self, reactor: Reactor, on_end: Callable[[Attempt], None]) -> None:
         self._reactor = reactor
         self._on_end = on_end
         self._timers: dict[int, Timer] = {}
 
-    def set(self, run: Attempt, seconds: float) -> None:
-        """It ends in so many seconds, whatever was set before."""
-        self.cancel(run)
-        self._timers[run.number] = self._reactor.after(max(0.0, seconds), lambda: self._on_end(run))
+    def set(self, attempt: Attempt, seconds: float) -> None:
+        """Have an attempt end in so many seconds; replaces an earlier timer."""
+        self.cancel(attempt)
+        self._timers[attempt.number] = self._reactor.after(
+            max(0.0, seconds), lambda: self._on_end(attempt)
+        )
 
-    def cancel(self, run: Attempt) -> None:
-        """It has ended, or has no limit for now."""
-        timer = self._timers.pop(run.number, None) if self._timers else None
+    def cancel(self, attempt: Attempt) -> None:
+        """Cancel the timer of an attempt, if it has one."""
+        timer = self._timers.pop(attempt.number, None) if self._timers else None
         if timer is not None:
             timer.cancel()

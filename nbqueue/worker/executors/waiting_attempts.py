@@ -1,77 +1,107 @@
-"""Runs that no executor has yet, and what they wait for."""
+"""Attempts that no executor has yet, and what they wait for."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, MutableSequence
+from collections.abc import Iterator, MutableSequence
 
 from nbqueue.worker.executors.code_cache import CodeCache
+from nbqueue.worker.executors.load_estimate import LoadEstimate
+from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.tasks.attempt import Attempt
-from nbqueue.worker.tasks.decisions import Refusal, without_code
+from nbqueue.worker.tasks.decisions import without_code
 
 _SURE_PART = 0.9
-"""For this part of a lease it has surely not ended, whatever clocks and delays there are."""
+"""For this part of a lease it has surely not expired, whatever clocks and delays there are."""
 
 
 class WaitingAttempts:
-    """Runs that wait for an executor, for their code, or for their leases to be extended.
+    """Attempts that wait for an executor, for their code, or for their lease to be extended.
 
-    ``ready`` are those that wait for an executor only, in their order. ``on_refused(run,
-    refusal)`` is called for a run that is taken out because its code is not in the store.
+    ``ready`` are those that wait for an executor only, in their order. ``in_hand`` counts all
+    attempts that were added and have not ended, those in executors included.
     """
 
-    def __init__(
-        self, codes: CodeCache, lease_seconds: float, on_refused: Callable[[Attempt, Refusal], None]
-    ) -> None:
+    def __init__(self, codes: CodeCache, load: LoadEstimate, settings: WorkerSettings) -> None:
         self._codes = codes
-        self._on_refused = on_refused
+        self._load = load
+        self._concurrency = settings.concurrency
+        self.in_hand = 0
         self.ready: deque[Attempt] = deque()
         self.unsure: deque[Attempt] = deque()
-        """Runs whose leases may have ended: they must not begin before these were extended."""
+        """Attempts whose lease may have expired: they begin only after it was extended."""
+        self.is_renewing = False
+        """Whether an extension of leases was asked for and is not confirmed yet."""
         self._without_code: dict[bytes, list[Attempt]] = {}
-        self.sure_ms = int(lease_seconds * 1000 * _SURE_PART)
-        """For how long after it was written a lease has surely not ended."""
+        self.sure_ms = int(settings.lease_seconds * 1000 * _SURE_PART)
+        """For how long after it was written a lease has surely not expired."""
 
     def __iter__(self) -> Iterator[Attempt]:
         for place in self._places():
             yield from place
 
-    def remove(self, run: Attempt) -> bool:
-        """Take out ``run``; False if it is not here."""
+    def add(self, attempt: Attempt) -> None:
+        """Add an attempt; `Pool.dispatch`, once a round, hands it to an executor."""
+        self.in_hand += 1
+        self.ready.append(attempt)
+
+    def ahead(self) -> int:
+        """Return how many tasks may be fetched ahead of free slots: many if tasks are short."""
+        return self._load.ahead(self._concurrency)
+
+    def room(self) -> int:
+        """Return how many more attempts may be added."""
+        return self._concurrency + self.ahead() - self.in_hand
+
+    def drop(self, attempt: Attempt) -> bool:
+        """Remove an attempt for good; return False if it does not wait here."""
         for place in self._places():
-            if run in place:
-                place.remove(run)
+            if attempt in place:
+                place.remove(attempt)
+                self.in_hand -= 1
                 return True
         return False
 
+    def take_ready(self) -> list[Attempt]:
+        """Remove the attempts that wait for an executor only, for good."""
+        attempts = list(self.ready)
+        self.in_hand -= len(attempts)
+        self.ready.clear()
+        return attempts
+
     def take_all(self) -> list[Attempt]:
-        """Take out all, in the order of their numbers."""
-        runs = sorted(self, key=lambda run: run.number)
+        """Remove all for good; return them in the order of their numbers."""
+        attempts = sorted(self, key=lambda attempt: attempt.number)
+        self.in_hand -= len(attempts)
         self.ready.clear()
         self.unsure.clear()
         self._without_code.clear()
-        return runs
+        return attempts
 
-    def renewed(self) -> None:
-        """Leases were extended, so it is worth another look."""
+    def on_renewed(self) -> None:
+        """Make unsure attempts ready, as leases were extended."""
+        self.is_renewing = False
         self.ready.extendleft(reversed(self.unsure))
         self.unsure.clear()
 
-    def await_code(self, run: Attempt) -> None:
-        """Fetch the code of ``run``, which is ready when that has come."""
-        fingerprint = run.fingerprint
+    def await_code(self, attempt: Attempt) -> None:
+        """Read the code of ``attempt``, which is ready afterwards, or refused without code."""
+        fingerprint = attempt.fingerprint
         waiting = self._without_code.setdefault(fingerprint, [])
-        waiting.append(run)
+        waiting.append(attempt)
         if len(waiting) == 1:
-            self._codes.ask(run.queue, fingerprint, lambda blob: self._on_code(fingerprint, blob))
+            self._codes.ask(
+                attempt.queue, fingerprint, lambda code: self._on_code(fingerprint, code)
+            )
 
-    def _on_code(self, fingerprint: bytes, blob: bytes | None) -> None:
+    def _on_code(self, fingerprint: bytes, code: bytes | None) -> None:
         waiting = self._without_code.pop(fingerprint, [])
-        if blob is not None:
+        if code is not None:
             self.ready.extend(waiting)
             return
-        for run in waiting:
-            self._on_refused(run, without_code(run))
+        for attempt in waiting:
+            self.in_hand -= 1
+            attempt.owner.refused(attempt, without_code(attempt))
 
     def _places(self) -> list[MutableSequence[Attempt]]:
         return [self.unsure, self.ready, *self._without_code.values()]

@@ -1,9 +1,9 @@
-"""Forgets the code of functions that no task uses any more.
+"""Deletes the code of functions that no task uses any more.
 
-Code has no time to live: a task may be scheduled for next year, or lie archived until somebody runs
-it again. So what nobody asked for in a while is looked for in all tasks of its queue, and deleted
-only if none refers to it. SCAN returns each key that is there throughout, wherever its task moves
-meanwhile; code that is asked for meanwhile is kept by the script that deletes.
+Code has no time to live, as a task may be scheduled for next year, or be archived until a person
+runs it again. So code that was not read for a while is searched for in all tasks of its queue, and
+deleted only if none refers to it. SCAN returns each key that exists throughout, wherever its task
+moves meanwhile; code that is read meanwhile is kept by the script that deletes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import Any
 
 from nbqueue.broker.commands import lifecycle
 from nbqueue.calls import payloads
-from nbqueue.clock import Clock
 from nbqueue.errors import SignatureError
-from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire import fields
 from nbqueue.wire.keys import queue_keys
@@ -23,6 +21,7 @@ from nbqueue.wire.messages import read_message
 from nbqueue.wire.schedule_record import decode_entry
 from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.service import Service
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 
 log = logging.getLogger("nbqueue.worker")
@@ -32,31 +31,25 @@ _SLICE = 500
 
 
 class CodeCollector(Service):
-    """Looks once an hour for code that was not asked for in ``idle`` seconds."""
+    """Looks once an hour for code that was not read for ``idle`` seconds."""
 
     def __init__(
-        self,
-        reactor: Reactor,
-        links: WorkerConnections,
-        clock: Clock,
-        queues: list[str],
-        interval: float = 3600.0,
-        idle: float = IDLE_SECONDS,
+        self, context: ServiceContext, interval: float = 3600.0, idle: float = IDLE_SECONDS
     ) -> None:
-        self._queues = queues
+        self._queues = context.queues.names
         self._idle_ms = int(idle * 1000)
-        super().__init__(reactor, links, clock, interval)
+        super().__init__(context, interval)
 
     def run_once(self) -> None:
         for queue in self._queues:
-            _Sweep(self._links, queue).start(self._clock.now_ms() - self._idle_ms)
+            _Search(self._connections, queue).start(self._clock.now_ms() - self._idle_ms)
 
 
-class _Sweep:
-    """One search through the tasks of one queue, in slices. Ends by itself if the store goes."""
+class _Search:
+    """One search through the tasks of one queue, in slices. Ends if the store is lost."""
 
-    def __init__(self, links: WorkerConnections, queue: str) -> None:
-        self._links = links
+    def __init__(self, connections: WorkerConnections, queue: str) -> None:
+        self._connections = connections
         self._queue = queue
         self._unused: dict[bytes, str] = {}
 
@@ -65,9 +58,9 @@ class _Sweep:
         self._call(("ZRANGEBYSCORE", index, "-inf", before_ms, "WITHSCORES"), self._on_candidates)
 
     def _call(self, words: tuple[Any, ...], on_reply: Any) -> None:
-        link = self._links.upkeep
-        if link is not None:
-            link.call(words, lambda reply: self._unless_refused(reply, on_reply))
+        self._connections.upkeep(self._queue).call(
+            words, lambda reply: self._unless_refused(reply, on_reply)
+        )
 
     @staticmethod
     def _unless_refused(reply: Any, on_reply: Any) -> None:
@@ -109,7 +102,7 @@ class _Sweep:
         cursor, keys = reply
         for key in keys:
             self._call(("HGET", key, fields.MSG), self._on_message)
-        # Replies come in order: this one after those of the slice.
+        # Replies come in order, so this one follows those of the slice.
         self._call(("ECHO", cursor), self._on_slice)
 
     def _on_message(self, msg: bytes | None) -> None:
@@ -131,12 +124,10 @@ class _Sweep:
         if cursor != b"0":
             self._scan(cursor)
             return
-        link = self._links.upkeep
+        connection = self._connections.upkeep(self._queue)
         for fingerprint, seen_at in self._unused.items():
-            if link is not None:
-                link.send(
-                    lifecycle.drop_code(self._queue, fingerprint, seen_at), lambda reply: None
-                )
+            command = lifecycle.drop_code(self._queue, fingerprint, seen_at)
+            connection.send(command, lambda reply: None)
         log.info("unused code forgotten queue=%s functions=%d", self._queue, len(self._unused))
 
 

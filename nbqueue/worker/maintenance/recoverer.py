@@ -1,99 +1,89 @@
-"""Tasks that were found in the store, not fetched: in nobody's hands, or in those of the dead."""
+"""Ends attempts that nothing runs any more: expired leases, dead workers, lost replies."""
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Expired, Fetched, Held, Who
-from nbqueue.broker.commands.presence import vanish
 from nbqueue.calls import payloads
-from nbqueue.calls.keys.signing import Keyring
-from nbqueue.clock import Clock
 from nbqueue.errors import SignatureError
-from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.decoding import LAST_MS, whole_number
-from nbqueue.wire.keys import SERVERS, is_queue_name, queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
-from nbqueue.wire.server_info import decode_worker
-from nbqueue.worker.connections import WorkerConnections
-from nbqueue.worker.maintenance.service import Service
+from nbqueue.worker.maintenance.service import Component, QueueTimers
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks import decisions
 from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.leases import HeldTasks, LeaseTokens
 from nbqueue.worker.tasks.task_outcomes import TaskOutcomes
-from nbqueue.worker.worker_id import is_gone, is_neighbour
 
 log = logging.getLogger("nbqueue.worker")
 
 
-class Recovering:
-    """Decides about tasks that were found, and has the store told.
+class LostAttempts:
+    """Decides what becomes of attempts that were found in the store, not fetched.
 
-    Several workers may find the same task: the fence lets one of them have its way.
+    Several workers may find one attempt: its fence lets only the first of them end it.
     """
 
     def __init__(
         self,
-        links: WorkerConnections,
-        clock: Clock,
-        keys: Keyring,
+        context: ServiceContext,
         held: HeldTasks,
         outcomes: TaskOutcomes,
         tokens: LeaseTokens,
-        queues: Sequence[str],
         numbers: itertools.count[int],
     ) -> None:
-        self._links = links
-        self._clock = clock
-        self._keys = keys
+        self._connections = context.connections
+        self._clock = context.clock
+        self._keys = context.keys
+        self._queues = context.queues.names
         self._held = held
         self._outcomes = outcomes
         self._tokens = tokens
-        self._queues = queues
         self._numbers = numbers
-        links.on_up.append(self._reclaim)
+        context.connections.on_up.append(self._find_unreceived)
 
-    def expired(self, queue: str, task: Expired) -> None:
-        """The lease of a task ran out."""
+    def on_expired(self, queue: str, task: Expired) -> None:
+        """End an attempt whose lease ran out."""
         if self._held.has_task(queue, task.task_id):
-            return  # ours: we were asleep, and the next heartbeat extends it
+            return  # This worker was suspended; the next heartbeat extends the lease.
         holder, started_ms = _token_parts(task.lease.rpartition("|")[0])
-        run = self._found(queue, task, task.fence, started_ms)
-        # What a program in Go fetched it begins at once.
-        run.begun = task.begun or "." not in task.score
+        attempt = self._attempt(queue, task, task.fence, started_ms)
+        # A program in Go begins a task as soon as it has fetched it.
+        attempt.begun = task.begun or "." not in task.score
         why = f"worker {holder} was lost" if holder else "its worker was lost"
-        self._lost(run, holder, "lease ran out", why)
+        self._lost(attempt, holder, "lease ran out", why)
 
-    def left_behind(self, queue: str, task: Held) -> None:
-        """The process of the worker that holds a task is gone."""
+    def on_left_behind(self, queue: str, task: Held) -> None:
+        """End an attempt whose worker's process is gone."""
         holder, started_ms = _token_parts(task.token)
-        run = self._found(queue, task, lifecycle.token_fence(task.token), started_ms)
-        run.begun = task.begun
-        self._lost(run, holder, "worker died", f"worker {holder} died")
+        attempt = self._attempt(queue, task, lifecycle.token_fence(task.token), started_ms)
+        attempt.begun = task.begun
+        self._lost(attempt, holder, "worker died", f"worker {holder} died")
 
-    def _lost(self, run: Attempt, holder: str, reason: str, why: str) -> None:
-        message = run.message
+    def _lost(self, attempt: Attempt, holder: str, reason: str, why: str) -> None:
+        message = attempt.message
         if payloads.is_call(message.payload):
             try:
-                run.call = self._keys.verify_call(
-                    message.payload, run.task_id, run.queue, message.type, only_head=True
+                attempt.call = self._keys.verify_call(
+                    message.payload, attempt.task_id, attempt.queue, message.type, only_head=True
                 )
             except SignatureError:
-                run.call = None  # whoever fetches it next refuses it
-        run.holder = Who(holder, holder.rpartition(":")[0].rpartition(":")[0]) if holder else None
-        self._outcomes.settle(run, decisions.after_loss(run, reason, why))
+                attempt.call = None  # The worker that fetches it next refuses it.
+        host = holder.rpartition(":")[0].rpartition(":")[0]
+        attempt.holder = Who(holder, host) if holder else None
+        self._outcomes.settle(attempt, decisions.after_loss(attempt, reason, why))
 
-    def _found(
+    def _attempt(
         self, queue: str, task: Held | Expired, fence: str, started_ms: int | None = None
     ) -> Attempt:
-        run = Attempt(
+        attempt = Attempt(
             next(self._numbers),
             queue,
             Fetched(task.task_id, task.msg, None, task.attempt, task.lost),
@@ -102,21 +92,18 @@ class Recovering:
             self._clock.now_ms() if started_ms is None else started_ms,
             self._outcomes,
         )
-        run.unbegun = task.unbegun
-        return run
+        attempt.unbegun = task.unbegun
+        return attempt
 
-    def _reclaim(self) -> None:
-        """Put back what we fetched but never heard of: the reply was lost with its connection.
+    def _find_unreceived(self) -> None:
+        """Give back tasks that this worker fetched but never received: the reply was lost.
 
-        Only what was fetched over earlier connections: newer tasks may be on their way here. What
-        we hold now is known, even if the store has its end before it has answered this.
+        Only those fetched over earlier connections, as newer tasks may still be on their way. What
+        is held now is known, even if the store has its end before it has answered this.
         """
-        link = self._links.upkeep
-        if link is None:
-            return
-        known = {(run.queue, run.task_id, run.fence) for run in self._held}
+        known = {(each.queue, each.task_id, each.fence) for each in self._held}
         for queue in self._queues:
-            link.send(
+            self._connections.upkeep(queue).send(
                 lifecycle.held(queue, self._tokens.worker_id),
                 partial(self._on_held, queue, known, self._tokens.issued),
             )
@@ -130,117 +117,35 @@ class Recovering:
             fence = lifecycle.token_fence(task.token)
             is_old = number is not None and number <= last_token
             if is_old and (queue, task.task_id, fence) not in known:
-                run = self._found(queue, task, fence)
-                # Lost once more before the store has that, it must not be given back twice.
-                self._held.add(run)
-                run.owner.give_back(run, "unstarted", "never heard of")
+                attempt = self._attempt(queue, task, fence)
+                # Held, so that it is not given back twice if the store is lost once more.
+                self._held.add(attempt)
+                attempt.owner.give_back(attempt, "unstarted", "never heard of")
 
 
-class Neighbours(Service):
-    """Sees that the process of another worker on this machine is gone, and takes its tasks out of
-    its hands.
+class Recoverer(Component):
+    """Finds tasks with an expired lease when ``timers`` say so, whichever worker had them."""
 
-    Once a second it looks at the processes, which asks nothing of the store; every few seconds at
-    who else is there. The list of each queue names who served it for long, so that a worker that
-    takes the place of a dead one sees it as it starts; who comes later says so. Records name
-    workers of other queues.
-    """
+    def __init__(self, context: ServiceContext, lost: LostAttempts) -> None:
+        super().__init__(context)
+        self._lost = lost
+        self.timers = QueueTimers(context, self.recover, gap=1.0)
 
-    def __init__(
-        self,
-        reactor: Reactor,
-        links: WorkerConnections,
-        clock: Clock,
-        worker_id: str,
-        queues: Sequence[str],
-        recovering: Recovering,
-        interval: float = 1.0,
-        ask_every: int = 3,
-        ask_all_every: int = 30,
-    ) -> None:
-        self._worker_id = worker_id
-        self._queues = queues
-        self._recovering = recovering
-        self._ask_every = ask_every
-        self._ask_all_every = ask_all_every
-        self._turn = 0
-        self._read: set[str] = set()
-        self._known: dict[str, set[str]] = {}
-        super().__init__(reactor, links, clock, interval)
+    def recover(self, queue: str) -> None:
+        """Look for expired leases in ``queue`` now."""
+        self._send(
+            queue,
+            lifecycle.expired(queue, self._clock.now_ms()),
+            partial(self._on_found, queue),
+        )
 
-    def stop(self) -> None:
-        super().stop()
-        self._turn = 0
-        self._known.clear()
-
-    def run_once(self) -> None:
-        if self._turn % self._ask_all_every == 0:
-            self._read.clear()
-            for queue in self._queues:
-                self._ask(("ZRANGE", queue_keys(queue).workers, 0, -1), partial(self._on, queue))
-        if self._turn % self._ask_every == 0:
-            self._ask(("ZRANGE", SERVERS, 0, -1), self._on_records)
-        self._turn += 1
-        for queue in self._known:
-            self._look(queue)
-
-    def found(self, queue: str, worker_id: bytes) -> None:
-        """A worker says that it serves ``queue`` from now on."""
-        self._on(queue, [worker_id])
-
-    def _ask(self, words: tuple[Any, ...], on_reply: Callable[[Any], None]) -> None:
-        def read(reply: Any) -> None:
-            if isinstance(reply, ReplyError):
-                refused("to say which workers there are", reply)
-            else:
-                on_reply(reply)
-
-        link = self._links.upkeep
-        if link is not None:
-            link.call(words, read)
-
-    def _on_records(self, reply: list[bytes]) -> None:
-        for key in reply:
-            worker_id = key.decode("utf-8", "replace").partition("{")[2].rstrip("}")
-            is_new = worker_id != self._worker_id and worker_id not in self._read
-            if is_new and is_neighbour(worker_id):
-                self._ask(("GET", key), partial(self._on_record, worker_id))
-
-    def _on_record(self, worker_id: str, body: bytes | None) -> None:
-        record = decode_worker(body) if body else None
-        if record is not None:
-            self._read.add(worker_id)
-        for queue in record.queues if record is not None else ():
-            if is_queue_name(queue):
-                self._on(queue, [worker_id.encode()])
-
-    def _on(self, queue: str, reply: list[bytes]) -> None:
-        ids = {each.decode("utf-8", "replace") for each in reply} - {self._worker_id}
-        neighbours = {each for each in ids if is_neighbour(each)}
-        if neighbours:
-            self._known.setdefault(queue, set()).update(neighbours)
-            self._look(queue)
-
-    def _look(self, queue: str) -> None:
-        for worker_id in self._known[queue]:
-            if is_gone(worker_id):
-                self._send(lifecycle.held(queue, worker_id), partial(self._take, queue, worker_id))
-
-    def _take(self, queue: str, worker_id: str, found: list[Held] | None) -> None:
-        if found is None:
-            return
-        for task in found:
-            self._recovering.left_behind(queue, task)
-        if found:
-            log.warning("worker died id=%s queue=%s tasks=%d", worker_id, queue, len(found))
-            return  # looked at again: it may have held more than one search finds
-        self._known.get(queue, set()).discard(worker_id)
-        for words in vanish(worker_id, [queue]):
-            self._ask(words, lambda reply: None)
+    def _on_found(self, queue: str, found: list[Expired] | None) -> None:
+        for task in found or ():
+            self._lost.on_expired(queue, task)
 
 
 def _token_parts(token: str) -> tuple[str, int | None]:
-    """Who fetched under this token, and when (Unix ms); empty for a program in Go."""
+    """The worker that fetched under this token, and when (Unix ms); empty for a program in Go."""
     holder, _, rest = token.rpartition(":")
     holder, _, fetched_ms = holder.rpartition(":")
     started_ms = whole_number(fetched_ms, 0, LAST_MS)

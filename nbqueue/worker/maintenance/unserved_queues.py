@@ -1,91 +1,60 @@
-"""What a worker does for queues that it does not serve, and for tasks that nobody holds."""
+"""Maintains queues that this worker does not serve."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from nbqueue.broker.commands import lifecycle, limits, presence
-from nbqueue.broker.commands.lifecycle import Expired
-from nbqueue.broker.commands.presence import Adopted, Overdue
-from nbqueue.clock import Clock
-from nbqueue.runtime.reactor import Reactor
+from nbqueue.broker.commands.presence import Overdue
 from nbqueue.store.rights import is_about_keys
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import QUEUES, is_queue_name, queue_keys
-from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.cancelled_in_go import CancelFollower
-from nbqueue.worker.maintenance.service import ATTEMPT_DAYS, Part, Service, checked
+from nbqueue.worker.maintenance.lease_repair import LeaseRepair
+from nbqueue.worker.maintenance.recoverer import Recoverer
+from nbqueue.worker.maintenance.service import ATTEMPT_DAYS, Service, checked
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 
 log = logging.getLogger("nbqueue.worker")
 
-_SLICE = 500
+_ROUND_SECONDS = 5.0
+_LIST_EVERY = 10
 _MOST_SLICES = 40
 _MOST_VISITS = 200
 
 
-class LeaseRepair(Part):
-    """Gives active tasks without a lease one that has run out: the recoverer then finds them.
+@dataclass(frozen=True)
+class UnservedServices:
+    """The services that `UnservedQueues` calls. ``schedules(queue)``: it has some."""
 
-    Each time a slice of a queue's list; the next time goes on from there.
-    """
-
-    def __init__(self, reactor: Reactor, links: WorkerConnections, clock: Clock) -> None:
-        super().__init__(reactor, links, clock)
-        self._starts: dict[str, int] = {}
-
-    def adopt(self, queue: str) -> None:
-        """Look at the next slice of ``queue``."""
-        start = self._starts.get(queue, 0)
-        command = presence.adopt(queue, self._clock.now_ms(), start, _SLICE)
-        self._send(command, partial(self._on, queue, start))
-
-    def _on(self, queue: str, start: int, reply: Adopted | None) -> None:
-        if reply is None:
-            return
-        if reply.adopted:
-            log.warning("tasks found without a lease queue=%s tasks=%d", queue, reply.adopted)
-        if reply.seen < _SLICE:
-            self._starts.pop(queue, None)
-        else:
-            self._starts[queue] = start + reply.seen
+    recoverer: Recoverer
+    lease_repair: LeaseRepair
+    cancelled: CancelFollower
+    schedules: Callable[[str], None]
 
 
 class UnservedQueues(Service):
-    """Tends the queues that exist and that this worker does not serve, each every five seconds.
+    """Visits each queue that exists and is not served here every five seconds.
 
-    One script says what there is to do, which mostly is nothing. With more than a thousand of them
-    each comes round less often, and they cost no more.
+    One script says what a queue needs, which mostly is nothing. With more than a thousand queues
+    each is visited less often, at the same cost.
     """
 
-    def __init__(
-        self,
-        reactor: Reactor,
-        links: WorkerConnections,
-        clock: Clock,
-        queues: Sequence[str],
-        adopter: LeaseRepair,
-        cancelled: CancelFollower,
-        on_expired: Callable[[str, Expired], None],
-        on_schedules: Callable[[str], None],
-        round_seconds: float = 5.0,
-    ) -> None:
-        self._served = queues
-        self._adopter = adopter
-        self._cancelled = cancelled
-        self._on_expired = on_expired
-        self._on_schedules = on_schedules
-        self._round_seconds = round_seconds
-        self._others: list[str] = []
+    def __init__(self, context: ServiceContext, services: UnservedServices) -> None:
+        self._served = context.queues.weights
+        self._services = services
+        self._names: list[str] = []
         self._next = 0
         self._turn = 0
         self._denied: set[str] = set()
-        """Queues that our user may not touch, since the store is there."""
-        self._said: set[str] = set()
-        super().__init__(reactor, links, clock, 1.0)
+        """Queues that the user may not touch, as far as known since the store is connected."""
+        self._logged: set[str] = set()
+        super().__init__(context, 1.0)
 
     def stop(self) -> None:
         super().stop()
@@ -93,9 +62,8 @@ class UnservedQueues(Service):
         self._denied.clear()
 
     def run_once(self) -> None:
-        link = self._links.upkeep
-        if link is not None and self._turn % 10 == 0:
-            link.call(("SMEMBERS", QUEUES), self._on_names)
+        if self._turn % _LIST_EVERY == 0:
+            self._connections.registry().call(("SMEMBERS", QUEUES), self._on_names)
         self._turn += 1
         self._visit_some()
 
@@ -104,31 +72,29 @@ class UnservedQueues(Service):
             if isinstance(reply, ReplyError):
                 refused("to name the queues", reply)
             return
-        is_first = not self._others
+        is_first = not self._names
         names = (name.decode("utf-8", "replace") for name in reply)
-        self._others = sorted(name for name in names if is_queue_name(name))
+        self._names = sorted(name for name in names if is_queue_name(name))
         if is_first:
             self._visit_some()
 
     def _visit_some(self) -> None:
-        count = math.ceil(len(self._others) / self._round_seconds)
+        count = math.ceil(len(self._names) / _ROUND_SECONDS)
         for _ in range(min(count, _MOST_VISITS)):
-            self._next = (self._next + 1) % len(self._others)
-            queue = self._others[self._next]
+            self._next = (self._next + 1) % len(self._names)
+            queue = self._names[self._next]
             if queue not in self._served and queue not in self._denied:
                 self._visit(queue)
 
     def _visit(self, queue: str) -> None:
         command = presence.overdue(queue, self._clock.now_ms(), self._oldest_ms())
-        link = self._links.upkeep
-        if link is not None:
-            link.send(command, partial(self._on_visited, queue))
+        self._connections.upkeep(queue).send(command, partial(self._on_visited, queue))
 
     def _on_visited(self, queue: str, reply: object) -> None:
         if isinstance(reply, ReplyError) and reply.reason == "NOPERM" and is_about_keys(str(reply)):
             self._denied.add(queue)
-            if queue not in self._said:
-                self._said.add(queue)
+            if queue not in self._logged:
+                self._logged.add(queue)
                 log.info(
                     "queue is left alone, as its keys are denied queue=%s error=%s", queue, reply
                 )
@@ -141,33 +107,31 @@ class UnservedQueues(Service):
     def _on_overdue(self, queue: str, found: Overdue | None) -> None:
         if found is None:
             return
+        services = self._services
         if found.due:
             self._forward(queue, _MOST_SLICES)
         if found.expired:
-            command = lifecycle.expired(queue, self._clock.now_ms())
-            self._send(command, partial(self._on_found, queue))
+            services.recoverer.recover(queue)
         if found.orphans:
-            self._adopter.adopt(queue)
+            services.lease_repair.repair(queue)
         if found.waiting:
-            # Programs in Go may serve it, which know nothing of parked tasks.
-            self._send(limits.judge(queue, self._clock.now_ms()), lambda reply: None)
+            # Its workers may all be programs in Go, which do not know of parked tasks.
+            self._send(queue, limits.judge(queue, self._clock.now_ms()))
         if found.schedules:
-            # Its workers may all be programs in Go, whose schedulers know nothing of these.
-            self._on_schedules(queue)
+            # Nor do their schedulers know of these schedules.
+            services.schedules(queue)
         if found.cancels:
-            self._cancelled.follow(queue)
+            services.cancelled.follow(queue)
         if found.over:
             self._delete(queue, _MOST_SLICES)
-        link = self._links.upkeep
-        if found.old_attempts and link is not None:
-            link.call(("XTRIM", queue_keys(queue).attempts, "MINID", "~", self._oldest_ms()))
-
-    def _on_found(self, queue: str, found: list[Expired] | None) -> None:
-        for task in found or ():
-            self._on_expired(queue, task)
+        if found.old_attempts:
+            self._connections.upkeep(queue).call(
+                ("XTRIM", queue_keys(queue).attempts, "MINID", "~", self._oldest_ms())
+            )
 
     def _forward(self, queue: str, slices: int) -> None:
         self._send(
+            queue,
             lifecycle.forward(queue, self._clock.now_ms()),
             lambda reply: (
                 self._forward(queue, slices - 1) if reply and reply.moved and slices else None
@@ -176,6 +140,7 @@ class UnservedQueues(Service):
 
     def _delete(self, queue: str, slices: int) -> None:
         self._send(
+            queue,
             lifecycle.delete_expired(queue, self._clock.now_ms()),
             lambda deleted: self._delete(queue, slices - 1) if deleted and slices else None,
         )

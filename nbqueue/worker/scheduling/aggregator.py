@@ -1,13 +1,14 @@
-"""Makes one task of the tasks of an aggregation group, by the function of the worker's owner.
+"""Turns the tasks of an aggregation group into one task, by the function given to the worker.
 
-A group that is ripe gives its members to a set with a deadline; the function runs in an executor,
-on a slot of the worker, and what it returned takes the place of the members in one script. If it
-fails the members go back to their group, with the scores that they had, and the next try comes
-later each time. If this process dies its sets run out, and any worker puts their members back.
+The members of a ripe group move to a set with a deadline; the function runs in an executor, on a
+slot of the worker, and one script replaces the members by the task that it returned. If it fails,
+the members return to their group with their scores, and each next try comes later. If this process
+dies, its sets expire, and any worker returns their members.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -21,11 +22,10 @@ from nbqueue.broker.commands import aggregation
 from nbqueue.broker.commands.aggregation import MOST_BYTES, Aggregate, Aggregated, Set, Taken
 from nbqueue.broker.commands.lifecycle import Fetched, Who
 from nbqueue.broker.script_commands import NewTask
-from nbqueue.clock import Clock
 from nbqueue.durations import format_duration
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
-from nbqueue.runtime.reactor import Reactor, Timer
+from nbqueue.runtime.reactor import Timer
 from nbqueue.tasks import aggregation_group
 from nbqueue.tasks.aggregation_group import Member
 from nbqueue.transport.resp import ReplyError
@@ -33,9 +33,10 @@ from nbqueue.transport.script_call import Command
 from nbqueue.wire.decoding import whole_number
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
-from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.executor_process import ExecutorExit
+from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
 from nbqueue.worker.maintenance.service import Service
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.acknowledger import Acknowledger
@@ -45,11 +46,11 @@ from nbqueue.worker.tasks.decisions import Refusal, timeout_text
 log = logging.getLogger("nbqueue.worker")
 
 LONGEST = 1800
-"""Seconds that the function may take; Asynq's limit for a message that has none."""
+"""Seconds that the function may take: Asynq's time-out for a message that has none."""
 
 DEADLINE_SECONDS, DEADLINE_LEASES = 30.0, 4
-"""So long without a sign of life, and a set is anybody's: as long as a lease, but with short ones
-four of them, as it is extended only every few seconds. Asynq's are two minutes."""
+"""A set expires after one lease without an extension. With short leases it is up to four of them,
+as it is extended only every few seconds. Asynq's sets expire after two minutes."""
 
 _POLL = 7.0
 _SLICE = 200
@@ -62,7 +63,7 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class _Aggregation:
-    """A set in the hands of this worker."""
+    """A set that this worker took, and how many members it has."""
 
     queue: str
     chosen: Set
@@ -74,30 +75,25 @@ class _Aggregation:
 
 
 class Aggregator(Service):
-    """Looks at each group when it is due, and has the function run for those that are ripe.
+    """Looks at each group when it is due, and runs the function for those that are ripe.
 
-    The scripts announce each task that comes to a group; for programs that announce nothing all
-    groups are looked at every few seconds, as Asynq does. ``room()`` says whether a task may be
-    begun; while a group waits for that, ``reserved`` is what the fetcher must leave free.
+    The scripts announce each task that is added to a group. Other programs announce nothing, so
+    all groups are looked at every few seconds, as Asynq does. While a ripe group waits for room in
+    ``waiting``, the fetcher must leave `reserved` slots free.
     """
 
     def __init__(
         self,
-        reactor: Reactor,
-        links: WorkerConnections,
-        clock: Clock,
-        queues: list[str],
+        context: ServiceContext,
         settings: WorkerSettings,
         acknowledger: Acknowledger,
-        new_number: Callable[[], int],
-        add: Callable[[Attempt], None],
-        room: Callable[[], int],
+        waiting: WaitingAttempts,
+        numbers: itertools.count[int],
     ) -> None:
-        self._queues = queues
+        self._queues = context.queues.names
         self._acknowledger = acknowledger
-        self._new_number = new_number
-        self._add = add
-        self._room = room
+        self._waiting = waiting
+        self._numbers = numbers
         self._is_async = settings.aggregator_is_async
         self._ripeness = settings.ripeness
         self._deadline_seconds = max(
@@ -112,17 +108,17 @@ class Aggregator(Service):
         self._running: dict[int, _Aggregation] = {}
         self._failures: dict[Key, tuple[int, float]] = {}
         grace = self._ripeness.grace_ms / 1000
-        super().__init__(reactor, links, clock, min(_POLL, grace, settings.lease_seconds))
-        links.on_up.append(self._put_back_all)
+        super().__init__(context, min(_POLL, grace, settings.lease_seconds))
+        context.connections.on_up.append(self._put_back_all)
 
     @property
     def reserved(self) -> int:
-        """How many slots a group is waiting for."""
+        """How many slots a ripe group waits for."""
         return int(self.enabled and (self._taking is not None or bool(self._ripe)))
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is under way to the store."""
+        """Whether no set is being taken or returned."""
         return self._taking is None and not self._returning
 
     def stop(self) -> None:
@@ -131,21 +127,21 @@ class Aggregator(Service):
             timer.cancel()
         for what in (self._timers, self._to_look_at, self._ripe):
             what.clear()
-        # What was asked is not answered any more, but may have happened.
+        # The set may have been taken, although the reply is lost.
         if self._taking is not None:
             self._returning[self._taking.chosen.set_id] = self._taking
             self._taking = None
 
     def run_once(self) -> None:
         self._extend()
-        link = self._links.upkeep
-        if link is None or not self.enabled:
+        if not self.enabled:
             return
         for queue in self._queues:
-            link.call(("SMEMBERS", queue_keys(queue).groups), partial(self._on_groups, queue))
+            words = ("SMEMBERS", queue_keys(queue).groups)
+            self._connections.upkeep(queue).call(words, partial(self._on_groups, queue))
 
     def announced(self, queue: str, data: bytes) -> None:
-        """Tasks came to a group: ``<its size> <its name>``."""
+        """Handle the announcement of a new member: ``<size of the group> <its name>``."""
         size, _, raw = data.partition(b" ")
         count = whole_number(size, 0)
         if not self.enabled or not raw or count is None:
@@ -159,7 +155,7 @@ class Aggregator(Service):
             self._look_after(key, (min(limits) + 1) / 1000)
 
     def round(self, may_begin: bool) -> None:
-        """Ask what is to be asked. ``may_begin`` is false while tasks may be on their way here."""
+        """Send what is due. ``may_begin`` is false while fetched tasks may be on their way here."""
         if not self.enabled:
             return
         asked, self._to_look_at = self._to_look_at, {}
@@ -170,8 +166,8 @@ class Aggregator(Service):
             for start in range(0, len(groups), _SLICE):
                 part = groups[start : start + _SLICE]
                 command = aggregation.ripe(queue, part, self._ripeness)
-                self._send(command, partial(self._on_ripe, queue, part))
-        if self._ripe and may_begin and self._taking is None and self._room() > 0:
+                self._send(queue, command, partial(self._on_ripe, queue, part))
+        if self._ripe and may_begin and self._taking is None and self._waiting.room() > 0:
             key = next(iter(self._ripe))
             del self._ripe[key]
             self._take(*key)
@@ -186,7 +182,7 @@ class Aggregator(Service):
             self._look((queue, raw.decode("utf-8", "replace")))
 
     def _look(self, key: Key) -> None:
-        """Look at a group in this round, unless it is to be left alone for a while."""
+        """Look at a group in this round, or later if its function failed a moment ago."""
         wait = self._failures.get(key, (0, 0.0))[1] - self._reactor.now()
         if wait > 0:
             self._look_after(key, wait)
@@ -217,7 +213,7 @@ class Aggregator(Service):
             else:
                 self._look_after(key, (at - now_ms + 1) / 1000)
 
-    # --- From a group to a run ---
+    # --- From a group to an attempt ---
 
     def _deadline(self) -> int:
         return math.ceil(self._clock.now_ms() / 1000 + self._deadline_seconds)
@@ -228,7 +224,7 @@ class Aggregator(Service):
         command = aggregation.aggregate(
             queue, chosen, self._ripeness, self._clock.now_ms(), self._deadline()
         )
-        self._send(command, partial(self._on_taken, self._taking))
+        self._send(queue, command, partial(self._on_taken, self._taking))
 
     def _on_taken(self, taken: _Aggregation, reply: Taken | None) -> None:
         if reply is not None and reply.next_look_ms is not None:
@@ -241,11 +237,11 @@ class Aggregator(Service):
         self._read(taken, [], None)
 
     def _read(self, taken: _Aggregation, found: list[NewTask], reply: list[NewTask] | None) -> None:
-        """Read the members, slice by slice; then begin."""
+        """Read the members slice by slice; then begin."""
         found += reply or ()
         if len(found) < taken.count and reply != []:
             command = aggregation.members(taken.queue, taken.chosen, len(found))
-            self._send(command, lambda more: self._read(taken, found, more or []))
+            self._send(taken.queue, command, lambda more: self._read(taken, found, more or []))
             return
         self._taking = None
         members = [member for task in found if (member := _member(task)) is not None]
@@ -265,23 +261,24 @@ class Aggregator(Service):
         )
         now_ms = self._clock.now_ms()
         task = Fetched(chosen.set_id, b"", None, 1, 0)
-        run = Attempt(self._new_number(), queue, task, message, "", now_ms, self)
-        run.fingerprint, run.is_coroutine = pipe.AGGREGATION, self._is_async
-        self._running[run.number] = taken
-        self._add(run)
+        attempt = Attempt(next(self._numbers), queue, task, message, "", now_ms, self)
+        attempt.fingerprint, attempt.is_coroutine = pipe.AGGREGATION, self._is_async
+        self._running[attempt.number] = taken
+        self._waiting.add(attempt)
 
     def _extend(self) -> None:
         for taken in self._running.values():
             command = aggregation.extend_set(taken.queue, taken.chosen, self._deadline())
-            self._send(command, lambda reply: None)
+            self._send(taken.queue, command)
 
-    # --- From a run to a task ---
+    # --- From an attempt to a task ---
 
     def done(self, attempt: Attempt, done: DoneFrame) -> None:
-        """An executor answered."""
+        """Handle an executor's answer."""
         if done.outcome != pipe.VALUE or attempt.stop_reason:
             is_late = attempt.stop_reason == pipe.TIMED_OUT
-            self._failed(attempt, timeout_text(attempt) if is_late else done.error_text, done.delay)
+            why = timeout_text(attempt) if is_late else done.error_text
+            self._failed(attempt, why, done.delay)
             return
         if len(done.body) > MOST_BYTES:
             self._failed(attempt, f"the aggregate is too large: {len(done.body):,} bytes")
@@ -292,25 +289,26 @@ class Aggregator(Service):
             self._failed(attempt, f"its answer cannot be read: {error}")
             return
         taken = self._running.pop(attempt.number)
-        self._acknowledger.ended(attempt, make, partial(self._on_aggregated, attempt, taken))
+        on_aggregated = partial(self._on_aggregated, attempt, taken)
+        self._acknowledger.ended(attempt, make, on_aggregated)
 
     def lost(self, attempt: Attempt, exit: ExecutorExit, innocent: bool) -> None:
-        """Its executor is gone."""
+        """Return the members of a set whose executor was lost."""
         is_late = attempt.stop_reason == pipe.TIMED_OUT
         self._failed(attempt, timeout_text(attempt) if is_late else exit.text)
 
     def refused(self, attempt: Attempt, refusal: Refusal) -> None:
-        """Put back the members of a set whose attempt cannot begin."""
+        """Return the members of a set whose attempt cannot begin."""
         self._failed(attempt, refusal.decision.error_text)
 
     def give_back(self, attempt: Attempt, how: str, reason: str) -> None:
-        """Put back the members of a set whose attempt was given up."""
+        """Return the members of a set whose attempt was given up."""
         taken = self._running.pop(attempt.number)
         self._put_back(taken)
         self._look_after(taken.key, _NOT_BEGUN)
 
     def reported(self, attempt: Attempt, kind: int, body: bytes) -> None:
-        """Drop what the function reports: it runs for no task that could show it."""
+        """Drop a report of the function, as there is no task to show it."""
 
     def _make(self, taken: _Aggregation, body: bytes) -> Callable[[int, Who], Command[Any]]:
         terms = aggregation_group.unpack_message(body)
@@ -337,18 +335,20 @@ class Aggregator(Service):
             due_ms = at_ms if at_ms > now_ms else None
             if terms.group and due_ms is not None:
                 noted = aggregation.note_groups(queue, [terms.group], due_ms)
-                self._send(noted, lambda reply: None)
+                self._send(queue, noted)
             made = Aggregate(task, due_ms, terms.group or "", lock, terms.unique_ms or 0)
             return aggregation.aggregated(queue, taken.chosen, made, now_ms)
 
         return make
 
-    def _on_aggregated(self, run: Attempt, taken: _Aggregation, reply: Aggregated | None) -> None:
+    def _on_aggregated(
+        self, attempt: Attempt, taken: _Aggregation, reply: Aggregated | None
+    ) -> None:
         if reply is None:
-            return  # the finisher has said so
+            return  # logged by the acknowledger
         if reply.word == "EXISTS":
-            self._running[run.number] = taken
-            self._failed(run, "a task with the id of the aggregate exists")
+            self._running[attempt.number] = taken
+            self._failed(attempt, "a task with the id of the aggregate exists")
             return
         self._failures.pop(taken.key, None)
         if reply.word == "DUPLICATE":
@@ -363,8 +363,8 @@ class Aggregator(Service):
         else:
             log.debug("group aggregated queue=%s group=%s tasks=%d", *taken.key, taken.count)
 
-    def _failed(self, run: Attempt, why: str, delay: float = -1.0) -> None:
-        taken = self._running.pop(run.number)
+    def _failed(self, attempt: Attempt, why: str, delay: float = -1.0) -> None:
+        taken = self._running.pop(attempt.number)
         count = self._failures.get(taken.key, (0, 0.0))[0] + 1
         pause = min(_FIRST_PAUSE * 2 ** min(count - 1, 10), _LONGEST_PAUSE)
         pause = delay if delay >= 0 else pause
@@ -380,16 +380,16 @@ class Aggregator(Service):
         self._look_after(taken.key, pause)
 
     def _put_back(self, taken: _Aggregation) -> None:
-        # While the store is away it waits for it to come back.
+        # Kept until the store is connected again, should it be away.
         self._returning[taken.chosen.set_id] = taken
         command = aggregation.reclaim(taken.queue, taken.chosen)
-        self._send(command, partial(self._on_put_back, taken))
+        self._send(taken.queue, command, partial(self._on_put_back, taken))
 
     def _on_put_back(self, taken: _Aggregation, left: int | None) -> None:
         if left:
             self._put_back(taken)
         else:
-            # Or the store refused: then the set runs out.
+            # After a refusal the set expires.
             del self._returning[taken.chosen.set_id]
 
     def _put_back_all(self) -> None:

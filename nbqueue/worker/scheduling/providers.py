@@ -1,8 +1,8 @@
-"""Keeps the schedules that a worker's providers want: called now and again, the rest by difference.
+"""Keeps the schedules that a worker's providers ask for: adds new ones, removes obsolete ones.
 
-A provider runs in an executor, as a message that does not lie in the store. If it fails, or wants
-something that cannot be, what there is stays. Schedules of people, and of other providers, are left
-alone. Several workers with the same provider keep the same schedules.
+A provider runs in an executor, as an attempt of a message that is not in the store. If it fails or
+asks for an invalid schedule, nothing changes. Schedules of people and of other providers are left
+alone. Workers with a provider of one name keep one set of schedules.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -18,20 +18,18 @@ from nbqueue.broker.commands.lifecycle import Fetched
 from nbqueue.broker.commands.schedules import put_schedule, remove_schedule
 from nbqueue.broker.due_times import first_due
 from nbqueue.calls import payloads
-from nbqueue.clock import Clock
 from nbqueue.cron import parse_spec
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
-from nbqueue.runtime.reactor import Reactor
 from nbqueue.tasks.periodic import PROVIDER_TYPE, digest_of
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import QUEUES, queue_keys
 from nbqueue.wire.messages import TaskMessage
 from nbqueue.wire.schedule_record import ScheduleEntry, decode_entry, encode_entry
-from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.executor_process import ExecutorExit
-from nbqueue.worker.executors.pool import Pool
+from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
 from nbqueue.worker.maintenance.service import Service
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.decisions import Refusal
@@ -48,25 +46,22 @@ class PeriodicSync(Service):
 
     def __init__(
         self,
-        reactor: Reactor,
-        links: WorkerConnections,
-        clock: Clock,
-        pool: Pool,
-        queues: Sequence[str],
+        context: ServiceContext,
+        waiting: WaitingAttempts,
         name: str,
         interval: float,
         number: int,
     ) -> None:
-        self._pool = pool
-        self._queues = queues
+        self._waiting = waiting
+        self._queues = context.queues.names
         self._name = name
         self._number = number
         self._running: Attempt | None = None
         self._closed = False
-        super().__init__(reactor, links, clock, interval)
+        super().__init__(context, interval)
 
     def close(self) -> None:
-        """Ask no more."""
+        """Call the provider no more."""
         self.stop()
         self._closed = True
 
@@ -79,9 +74,26 @@ class PeriodicSync(Service):
         message = TaskMessage(type=kind, queue=self._queues[0], timeout=PROVIDER_TIMEOUT)
         now_ms = self._clock.now_ms()
         task = Fetched(kind, b"", None, 1, 0)
-        run = Attempt(self._number, self._queues[0], task, message, "", now_ms, self)
-        self._running = run
-        self._pool.add(run)
+        attempt = Attempt(self._number, self._queues[0], task, message, "", now_ms, self)
+        self._running = attempt
+        self._waiting.add(attempt)
+
+    def done(self, attempt: Attempt, done: DoneFrame) -> None:
+        """Compare the schedules that the provider asks for with those in the store."""
+        if done.outcome != pipe.VALUE:
+            self._failed(done.error_text or "it was stopped")
+            return
+        self._running = None
+        try:
+            wanted = self._understood(json.loads(bytes(done.body)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.error("provider refused name=%r error=%s", self._name, error)
+            return
+        for queue in self._queues:
+            self._connections.upkeep(queue).call(
+                ("HGETALL", queue_keys(queue).schedules),
+                partial(self._on_entries, queue, wanted[queue]),
+            )
 
     def lost(self, attempt: Attempt, exit: ExecutorExit, innocent: bool) -> None:
         """Leave the schedules as they are until the next call."""
@@ -96,28 +108,11 @@ class PeriodicSync(Service):
         self._failed("its executor is gone")
 
     def reported(self, attempt: Attempt, kind: int, body: bytes) -> None:
-        """Drop what the provider reports: it runs for no task that could show it."""
+        """Drop a report of the provider, as there is no task to show it."""
 
     def _failed(self, why: str) -> None:
         self._running = None
         log.error("provider failed name=%r error=%s", self._name, why)
-
-    def done(self, attempt: Attempt, done: DoneFrame) -> None:
-        """Compare the schedules that the provider wants with those that there are."""
-        if done.outcome != pipe.VALUE:
-            self._failed(done.error_text or "it was stopped")
-            return
-        self._running = None
-        try:
-            wanted = self._understood(json.loads(bytes(done.body)))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            log.error("provider refused name=%r error=%s", self._name, error)
-            return
-        link = self._links.upkeep
-        if link is not None:
-            for queue in self._queues:
-                key = queue_keys(queue).schedules
-                link.call(("HGETALL", key), partial(self._on_entries, queue, wanted[queue]))
 
     def _understood(self, wishes: Iterable[dict[str, Any]]) -> Wanted:
         wanted: Wanted = {queue: {} for queue in self._queues}
@@ -160,11 +155,8 @@ class PeriodicSync(Service):
         return decode_entry(encode_entry(entry))
 
     def _on_entries(self, queue: str, wanted: dict[str, ScheduleEntry], reply: Any) -> None:
-        link = self._links.upkeep
         if isinstance(reply, ReplyError):
             refused(f"to give schedules queue={queue}", reply)
-            return
-        if link is None:
             return
         there: dict[str, ScheduleEntry] = {}
         for raw in reply[1::2]:
@@ -176,26 +168,25 @@ class PeriodicSync(Service):
                 there[entry.id] = entry
         new = [entry for i, entry in wanted.items() if i not in there]
         if new:
-            link.call(("SADD", QUEUES, queue))
+            self._connections.registry().call(("SADD", QUEUES, queue))
         for entry in new:
             now_ms = self._clock.now_ms()
             due_ms = first_due(parse_spec(entry.spec, entry.tz), entry, now_ms)
-            self._send(put_schedule(queue, entry, due_ms, now_ms), lambda written: None)
+            self._send(queue, put_schedule(queue, entry, due_ms, now_ms))
             log.info("provider adds name=%r schedule=%r", self._name, entry.id)
         for schedule_id, entry in there.items():
             if schedule_id not in wanted:
-                gone = remove_schedule(queue, schedule_id, entry.revision)
-                self._send(gone, lambda removed: None)
+                self._send(queue, remove_schedule(queue, schedule_id, entry.revision))
                 log.info("provider removes name=%r schedule=%r", self._name, schedule_id)
 
 
 class Providers:
-    """All that one worker has."""
+    """The providers of one worker."""
 
     def __init__(self, syncs: Iterable[PeriodicSync]) -> None:
         self._syncs = list(syncs)
 
     def close(self) -> None:
-        """Ask no more."""
+        """Call the providers no more."""
         for each in self._syncs:
             each.close()

@@ -1,9 +1,9 @@
-"""Fires schedules when they are due: of the worker's queues, and of those that it was told of.
+"""Fires schedules when they are due: of the worker's queues, and of unserved ones that have some.
 
-Every worker does this for the same schedules, and the script that fires decides who was first. What
-lies in the store is read when the store comes up, when a change is announced and, where there are
-schedules, every few seconds. Between these a timer waits for the next due time. A schedule that
-nobody with the key signed is never fired.
+All workers fire the schedules of a queue; the script lets the first of them succeed. Schedules are
+read when the store is connected, when a change is announced and, where there are any, every few
+seconds. In between a timer waits for the next due time. A schedule without a valid signature is
+never fired.
 """
 
 from __future__ import annotations
@@ -23,18 +23,16 @@ from nbqueue.broker.commands.schedules import (
 from nbqueue.broker.due_times import Step, plan
 from nbqueue.broker.script_commands import NewTask
 from nbqueue.calls import payloads
-from nbqueue.calls.keys.signing import Keyring
-from nbqueue.clock import Clock
 from nbqueue.cron import Spec, parse_spec
 from nbqueue.errors import SignatureError
-from nbqueue.runtime.reactor import Reactor, Timer
+from nbqueue.runtime.reactor import Timer
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.decoding import pairs, text, time_ms
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys
 from nbqueue.wire.schedule_record import ScheduleEntry, decode_entry, task_id_of
-from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.scheduling.scheduler_records import ScheduleRecords
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.unreadable_data import set_aside
 
@@ -44,7 +42,7 @@ INTERVAL = 5.0
 _NOTHING_DUE = ScheduleState("", None, None, 0, False)
 
 
-class Known:
+class LoadedSchedule:
     """A schedule as it was read, and when it is due."""
 
     def __init__(self, raw: bytes, entry: ScheduleEntry, spec: Spec) -> None:
@@ -57,39 +55,31 @@ class Known:
         self.due_ms: int | None = None
         self.state = _NOTHING_DUE
         self.under_way = 0
-        """How many firings wait for an answer; meanwhile there is nothing to do."""
+        """How many firings are unanswered; meanwhile nothing else is fired."""
         self.is_stale = False
 
 
 class Scheduler(Service):
-    """See the module."""
+    """Reads the schedules of its queues, and fires them; calls ``look(queue)`` after each task."""
 
-    def __init__(
-        self,
-        reactor: Reactor,
-        links: WorkerConnections,
-        clock: Clock,
-        keys: Keyring,
-        queues: list[str],
-        look: Callable[[str], None],
-    ) -> None:
-        self._keys = keys
-        self._served = queues
+    def __init__(self, context: ServiceContext, look: Callable[[str], None]) -> None:
+        self._keys = context.keys
+        self._served = context.queues.names
         self._others: set[str] = set()
         self._look = look
-        self._known: dict[str, dict[str, Known]] = {}
+        self._known: dict[str, dict[str, LoadedSchedule]] = {}
         self._due: Timer | None = None
         self._closed = False
-        self._records = ScheduleRecords(links, clock)
-        super().__init__(reactor, links, clock, INTERVAL)
-        links.on_down.append(self._forget)
+        self._records = ScheduleRecords(context)
+        super().__init__(context, INTERVAL)
+        context.connections.on_down.append(self._forget)
 
     @property
     def _queues(self) -> list[str]:
         return [*self._served, *self._others.difference(self._served)]
 
     def tend(self, queue: str) -> None:
-        """Somebody saw schedules there: fire them, for as long as it has any."""
+        """Fire the schedules of ``queue``, which has some, until it has none."""
         if queue in self._served:
             if not self._known.get(queue):
                 self.refresh(queue)
@@ -98,14 +88,14 @@ class Scheduler(Service):
             self.refresh(queue)
 
     def close(self) -> None:
-        """Fire no more: this worker ends, and the others go on."""
+        """Fire no more, as this worker ends."""
         self.stop()
         self._cancel_timer()
         self._closed = True
         self._records.close(self._queues)
 
     def _forget(self) -> None:
-        """The store is away: what was under way gets no answer."""
+        """Forget firings without an answer, as the store is lost."""
         self._known = {}
         self._cancel_timer()
 
@@ -118,21 +108,21 @@ class Scheduler(Service):
         if self._closed:
             self.stop()
             return
-        # The queues that a worker serves change while it runs.
+        # The served queues may have changed.
         self._known = {queue: self._known.get(queue, {}) for queue in self._queues}
         self._records.keep_only(self._queues)
         for queue in self._queues:
-            # Where there are none, `tend` is called when there are.
+            # For a queue without schedules `tend` is called once it has some.
             if self._known[queue] or queue in self._others:
                 self.refresh(queue)
 
-    # --- What lies in the store ---
+    # --- Reading ---
 
     def refresh(self, queue: str) -> None:
-        """Read anew the schedules of a queue."""
-        link = self._links.upkeep
-        if link is not None and not self._closed:
-            link.call(("HGETALL", queue_keys(queue).schedules), partial(self._on_entries, queue))
+        """Read the schedules of a queue again."""
+        if not self._closed:
+            words = ("HGETALL", queue_keys(queue).schedules)
+            self._connections.upkeep(queue).call(words, partial(self._on_entries, queue))
 
     def _on_entries(self, queue: str, reply: Any) -> None:
         if isinstance(reply, ReplyError):
@@ -151,24 +141,22 @@ class Scheduler(Service):
             elif (found := self._understood(queue, schedule_id, raw)) is not None:
                 known[schedule_id] = found
         self._known[queue] = known
-        link = self._links.upkeep
-        if link is None:
-            return
+        connection = self._connections.upkeep(queue)
         keys = queue_keys(queue)
         for schedule_id, each in known.items():
-            link.call(
+            connection.call(
                 ("HMGET", keys.schedule_state(schedule_id), *STATE_FIELDS),
                 partial(self._on_state, each),
             )
-        # Replies come in order: this one when all states are known.
-        link.call(
+        # Replies come in order, so all states are known when this one comes.
+        connection.call(
             ("ZRANGE", keys.schedule_due, 0, -1, "WITHSCORES"), partial(self._on_due, queue, known)
         )
 
-    def _understood(self, queue: str, schedule_id: str, raw: bytes) -> Known | None:
+    def _understood(self, queue: str, schedule_id: str, raw: bytes) -> LoadedSchedule | None:
         try:
             entry = decode_entry(raw)
-            found = Known(raw, entry, parse_spec(entry.spec, entry.tz))
+            found = LoadedSchedule(raw, entry, parse_spec(entry.spec, entry.tz))
             if entry.id != schedule_id or found.message.queue != queue:
                 raise ValueError("it was made for another place")
             lock = found.message.unique_key
@@ -188,11 +176,11 @@ class Scheduler(Service):
         return found
 
     @staticmethod
-    def _on_state(known: Known, reply: Any) -> None:
+    def _on_state(known: LoadedSchedule, reply: Any) -> None:
         if not isinstance(reply, ReplyError):
             known.state = read_state(reply)
 
-    def _on_due(self, queue: str, known: dict[str, Known], reply: Any) -> None:
+    def _on_due(self, queue: str, known: dict[str, LoadedSchedule], reply: Any) -> None:
         if isinstance(reply, ReplyError):
             refused(f"to give schedules queue={queue}", reply)
             return
@@ -202,15 +190,16 @@ class Scheduler(Service):
             each.due_ms = time_ms(score)
             if score is not None and each.due_ms is None:
                 set_aside("time of a schedule", f"{queue} {schedule_id}", f"it is {text(score)}")
-        self._records.write(queue, [(k.entry, k.due_ms, k.state.prev_ms) for k in known.values()])
+        rows = [(each.entry, each.due_ms, each.state.prev_ms) for each in known.values()]
+        self._records.write(queue, rows)
         self._fire()
 
-    # --- What is due ---
+    # --- Firing ---
 
     def _fire(self) -> None:
-        """Fire what is due; then wait for the next."""
+        """Fire what is due; set a timer for the next."""
         self._cancel_timer()
-        if self._closed or self._links.upkeep is None:
+        if self._closed or not self._connections.is_up:
             return
         now_ms, next_ms = self._clock.now_ms(), None
         for queue, entries in self._known.items():
@@ -223,14 +212,14 @@ class Scheduler(Service):
                 elif next_ms is None or at < next_ms:
                     next_ms = at
         if next_ms is not None:
-            # A millisecond more: the clock counts whole ones, and a round too early is one lost.
+            # One millisecond later: the clock counts whole ones, and being early costs a round.
             seconds = (next_ms + 1 - self._clock.now_ms()) / 1000
             self._due = self._reactor.after(max(0.0, seconds), self._fire)
 
-    def _fire_one(self, queue: str, known: Known, due_ms: int, now_ms: int) -> None:
+    def _fire_one(self, queue: str, known: LoadedSchedule, due_ms: int, now_ms: int) -> None:
         try:
             steps = plan(known.spec, known.entry, due_ms, now_ms)
-        except Exception as error:  # its times are a stranger's
+        except Exception as error:  # any program may have written its times
             known.due_ms = None
             set_aside("schedule", f"{queue} {known.entry.id}", error)
             return
@@ -238,7 +227,7 @@ class Scheduler(Service):
             known.under_way += 1
             self._send_step(queue, known, step, now_ms)
 
-    def _send_step(self, queue: str, known: Known, step: Step, now_ms: int) -> None:
+    def _send_step(self, queue: str, known: LoadedSchedule, step: Step, now_ms: int) -> None:
         entry, message = known.entry, known.message
         task_id = task_id_of(queue, entry, step.due_ms)
         task = NewTask(task_id, b"")
@@ -259,9 +248,9 @@ class Scheduler(Service):
             reason=reason,
             detail=detail,
         )
-        self._send(fire, partial(self._on_fired, queue, known, step, task_id))
+        self._send(queue, fire, partial(self._on_fired, queue, known, step, task_id))
 
-    def _message(self, queue: str, known: Known, task_id: str) -> bytes:
+    def _message(self, queue: str, known: LoadedSchedule, task_id: str) -> bytes:
         message = known.entry.task()
         message.id = task_id
         if known.fingerprint is not None:
@@ -269,11 +258,11 @@ class Scheduler(Service):
         return message.SerializeToString(deterministic=True)
 
     def _on_fired(
-        self, queue: str, known: Known, step: Step, task_id: str, fired: Fired | None
+        self, queue: str, known: LoadedSchedule, step: Step, task_id: str, fired: Fired | None
     ) -> None:
         known.under_way -= 1
         if fired is None:
-            # The store refused; the next look at it tries again.
+            # The store refused; the next reading tries again.
             known.due_ms = None
             return
         known.due_ms = fired.due_ms
@@ -290,7 +279,7 @@ class Scheduler(Service):
         if known.under_way:
             return
         if known.is_stale:
-            # Another worker was faster, or the schedule was changed.
+            # Another worker was first, or the schedule was changed.
             known.is_stale, known.due_ms = False, None
             self.refresh(queue)
         self._cancel_timer()

@@ -9,8 +9,8 @@ from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Fetched
 from nbqueue.calls.payloads import CALL_BESIDE
 from nbqueue.wire.messages import TaskMessage, read_apart
-from nbqueue.worker.executors.pool import Pool
-from nbqueue.worker.handler_table import HandlerTable
+from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
+from nbqueue.worker.handler_table import StoredHandlers
 from nbqueue.worker.tasks.attempt import Attempt, AttemptOwner
 from nbqueue.worker.tasks.large_arguments import LargeArguments
 from nbqueue.worker.tasks.leases import HeldTasks
@@ -20,7 +20,7 @@ from nbqueue.worker.unreadable_data import set_aside
 
 
 class TaskAcceptor:
-    """Makes an attempt of each task that this worker was given, and passes it to the pool.
+    """Makes an attempt of each task that this worker was given, and has it wait for an executor.
 
     The attempt is held from then on. ``owner`` decides about attempts that are refused, and about
     the outcomes of all others.
@@ -29,11 +29,11 @@ class TaskAcceptor:
     def __init__(
         self,
         verifier: Verifier,
-        handlers: HandlerTable,
+        handlers: StoredHandlers,
         held: HeldTasks,
         large_arguments: LargeArguments,
         parking: Parking,
-        pool: Pool,
+        waiting: WaitingAttempts,
         owner: AttemptOwner,
         numbers: itertools.count[int],
     ) -> None:
@@ -42,7 +42,7 @@ class TaskAcceptor:
         self._held = held
         self._large_arguments = large_arguments
         self._parking = parking
-        self._pool = pool
+        self._waiting = waiting
         self._owner = owner
         self._numbers = numbers
 
@@ -73,7 +73,7 @@ class TaskAcceptor:
         if refusal is None:
             requirement = self._verifier.unmet_requirement(attempt)
             if requirement is None:
-                self._pool.add(attempt)
+                self._waiting.add(attempt)
             else:
                 self._parking.park(attempt, requirement)
         elif refusal.decision.reason == NO_HANDLER and not has_asked:

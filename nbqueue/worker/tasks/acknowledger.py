@@ -10,10 +10,8 @@ from typing import Any
 
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Command, Ended, Who
-from nbqueue.clock import Clock
-from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError, is_transient
-from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.leases import HeldTasks
@@ -67,12 +65,10 @@ class Acknowledger:
     its lease is extended until then.
     """
 
-    def __init__(
-        self, reactor: Reactor, connections: WorkerConnections, clock: Clock, who: Who
-    ) -> None:
-        self._reactor = reactor
-        self._connections = connections
-        self._clock = clock
+    def __init__(self, context: ServiceContext, who: Who) -> None:
+        self._reactor = context.reactor
+        self._connections = context.connections
+        self._clock = context.clock
         self._who = who
         self.held = HeldTasks()
         self._completions: dict[str, list[_Completion]] = {}
@@ -81,7 +77,7 @@ class Acknowledger:
         self._sent: dict[int, _Outcome] = {}
         self._under_way = 0
         self._is_pausing = False
-        connections.on_up.append(self._send_again)
+        context.connections.on_up.append(self._send_again)
 
     @property
     def is_idle(self) -> bool:
@@ -113,19 +109,25 @@ class Acknowledger:
         """Send. Once a round; under load the rounds between two replies make the batches."""
         if not (self._completions or self._others):
             return
-        link = self._connections.tasks
-        if link is None or self._under_way >= _MOST_UNDER_WAY or self._is_pausing:
+        if self._under_way >= _MOST_UNDER_WAY or self._is_pausing:
             return
-        now_ms = self._clock.now_ms()
+        tasks, now_ms = self._connections.tasks, self._clock.now_ms()
         others, self._others = self._others, []
         for other in others:
+            connection = tasks(other.attempt.queue)
+            if not connection.is_up:
+                self._others.append(other)
+                continue
             self._note([other])
-            link.send(other.make_command(now_ms, self._who), partial(self._on_one, other))
+            connection.send(other.make_command(now_ms, self._who), partial(self._on_one, other))
         for queue in list(self._completions):
+            connection = tasks(queue)
+            if not connection.is_up:
+                continue
             batch = self._take_batch(queue)
             self._note(batch)
             ended = [completion.ended for completion in batch]
-            link.send(
+            connection.send(
                 lifecycle.complete(queue, ended, now_ms, self._who), partial(self._on_batch, batch)
             )
 

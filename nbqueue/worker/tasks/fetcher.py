@@ -14,12 +14,10 @@ from nbqueue.broker.commands.lifecycle import Fetched
 from nbqueue.broker.commands.limits import Full
 from nbqueue.broker.commands.requirements import fetch_required
 from nbqueue.broker.staging import read_message_of
-from nbqueue.clock import Clock
-from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
-from nbqueue.worker.connections import WorkerConnections
-from nbqueue.worker.executors.pool import Pool
+from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
 from nbqueue.worker.scheduling.aggregator import Aggregator
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.accept import TaskAcceptor
 from nbqueue.worker.tasks.handoff import MOST_OFFERS, Handoff
@@ -74,23 +72,23 @@ class Slots:
     def __init__(
         self,
         concurrency: int,
-        pool: Pool,
+        waiting: WaitingAttempts,
         large_arguments: LargeArguments,
         aggregator: Aggregator,
     ) -> None:
         self._concurrency = concurrency
-        self._pool = pool
+        self._waiting = waiting
         self._large_arguments = large_arguments
         self._aggregator = aggregator
 
     def free(self) -> int:
         """Return how many tasks could begin now; negative if some were fetched ahead."""
-        taken = self._pool.in_hand + len(self._large_arguments)
+        taken = self._waiting.in_hand + len(self._large_arguments)
         return self._concurrency - taken - self._aggregator.reserved
 
     def ahead(self) -> int:
         """Return how many tasks may be fetched beyond the free slots."""
-        return self._pool.ahead()
+        return self._waiting.ahead()
 
 
 class Fetcher:
@@ -103,20 +101,18 @@ class Fetcher:
 
     def __init__(
         self,
-        reactor: Reactor,
-        connections: WorkerConnections,
-        clock: Clock,
+        context: ServiceContext,
         tokens: LeaseTokens,
         order: QueueOrder,
         slots: Slots,
         acceptor: TaskAcceptor,
         required: RequiredTasks,
     ) -> None:
-        self._reactor = reactor
-        self._connections = connections
-        self._clock = clock
+        self._reactor = context.reactor
+        self._connections = context.connections
+        self._clock = context.clock
         self._tokens = tokens
-        self._offers = Handoff(reactor, connections, tokens, self._on_handed)
+        self._offers = Handoff(context, tokens, self._on_handed)
         self._last_queue = ""
         """The queue of the last task."""
         self._was_free = 0
@@ -136,8 +132,8 @@ class Fetcher:
         self._unread = 0
         """How many tasks are held whose messages are being read."""
         self.enabled = True
-        connections.on_up.append(self._on_up)
-        connections.on_down.append(self._on_down)
+        context.connections.on_up.append(self._on_up)
+        context.connections.on_down.append(self._on_down)
 
     @property
     def is_asking(self) -> bool:
@@ -166,8 +162,7 @@ class Fetcher:
 
     def fetch(self) -> None:
         """Ask for tasks, if a slot is free and a queue may have some. Once a round."""
-        link = self._connections.tasks
-        if self._asking or not self.enabled or link is None:
+        if self._asking or not self.enabled:
             return
         if not (self._filled or self.required):
             return
@@ -178,6 +173,9 @@ class Fetcher:
         queue = next((i for i in self.order.next() if i in filled or required.of(i)), None)
         if queue is None:
             return
+        connection = self._connections.tasks(queue)
+        if not connection.is_up:
+            return
         # The free slots are for the tasks that are asked for now.
         self._offers.withdraw()
         now_ms = self._clock.now_ms()
@@ -187,13 +185,13 @@ class Fetcher:
         requirement = required.of(queue) if required else None
         if requirement is not None:
             required.discard(queue, requirement)
-            link.send(
+            connection.send(
                 fetch_required(queue, requirement, limit, now_ms, lease_until_ms, token),
                 partial(self._on_required, queue, requirement, limit, token, now_ms),
             )
             return
         self._woken.discard(queue)
-        link.send(
+        connection.send(
             lifecycle.fetch(queue, limit, now_ms, lease_until_ms, token),
             lambda reply: self._on_reply(queue, limit, token, now_ms, reply),
         )
@@ -269,11 +267,10 @@ class Fetcher:
 
     def _read(self, large: Sequence[Fetched], queue: str, token: str) -> None:
         """Read the large messages of tasks that are held already, each by itself."""
-        link = self._connections.tasks
-        assert link is not None
+        connection = self._connections.tasks(queue)
         for task in large:
             self._unread += 1
-            link.call(
+            connection.call(
                 read_message_of(queue, task.task_id), partial(self._on_read, task, queue, token)
             )
 

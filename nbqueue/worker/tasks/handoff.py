@@ -19,9 +19,8 @@ from nbqueue.broker.commands.handoff import (
     read_handed,
     withdraw,
 )
-from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
-from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.tasks.leases import LeaseTokens
 from nbqueue.worker.unreadable_data import set_aside
 
@@ -48,14 +47,13 @@ class Handoff:
 
     def __init__(
         self,
-        reactor: Reactor,
-        connections: WorkerConnections,
+        context: ServiceContext,
         tokens: LeaseTokens,
         on_handed: Callable[[Handed], None],
     ) -> None:
         """``on_handed`` gets each task that was handed to this worker."""
-        self._reactor = reactor
-        self._connections = connections
+        self._reactor = context.reactor
+        self._connections = context.connections
         self._tokens = tokens
         self._on_handed = on_handed
         self._queue = ""
@@ -67,8 +65,8 @@ class Handoff:
         """Offers that ran out. A delayed message may still name one."""
         self._connected = 0
         self._channel = ""
-        connections.on_up.append(self._on_up)
-        connections.on_down.append(self._on_down)
+        context.connections.on_up.append(self._on_up)
+        context.connections.on_down.append(self._on_down)
 
     def count(self, now: float) -> int:
         """Return how many may be used at ``now``, on the reactor's clock."""
@@ -86,8 +84,8 @@ class Handoff:
 
     def make(self, queue: str, now_ms: int) -> None:
         """Offer to take one task of ``queue``."""
-        link = self._connections.tasks
-        if link is None:
+        connection = self._connections.tasks(queue)
+        if not connection.is_up:
             return
         if queue != self._queue:
             self.withdraw()
@@ -97,12 +95,14 @@ class Handoff:
         lease_until_ms = self._tokens.until_ms(until_ms)
         text = offer_text(until_ms, lease_until_ms, self._channel, token)
         self._open[token] = _Offer(queue, text, self._reactor.now() + _LASTS)
-        link.send(offer(queue, text, lasts_ms), partial(self._on_offered, token))
+        connection.send(offer(queue, text, lasts_ms), partial(self._on_offered, token))
 
     def withdraw(self) -> None:
         """Withdraw all offers."""
-        link = self._connections.tasks
-        if link is None or not self._open:
+        if not self._open:
+            return
+        connection = self._connections.tasks(self._queue)
+        if not connection.is_up:
             return
         until = self._reactor.now() + _SETTLES
         for token, made in self._open.items():
@@ -110,7 +110,7 @@ class Handoff:
                 continue
             # If it was used, the message about its task comes within this time.
             self._leaving[token] = made._replace(until=until)
-            link.call(withdraw(made.queue, made.text), partial(self._on_withdrawn, token))
+            connection.call(withdraw(made.queue, made.text), partial(self._on_withdrawn, token))
         self._open.clear()
 
     def _on_data(self, data: bytes) -> None:

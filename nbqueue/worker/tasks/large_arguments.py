@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 from nbqueue.broker.large_values import read_arguments
 from nbqueue.calls.detached import DetachedBody
-from nbqueue.calls.keys.signing import Keyring
 from nbqueue.calls.payloads import beside_call
 from nbqueue.errors import SignatureError
 from nbqueue.transport.resp import ReplyError, is_transient
-from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.attempt import Attempt
 
@@ -35,11 +34,12 @@ class LargeArguments:
     are refused when the attempt is verified.
     """
 
-    def __init__(self, connections: WorkerConnections, keys: Keyring) -> None:
-        self._connections = connections
-        self._keys = keys
+    def __init__(self, context: ServiceContext) -> None:
+        self._reactor = context.reactor
+        self._connections = context.connections
+        self._keys = context.keys
         self._under_way: dict[int, _Reading] = {}
-        connections.on_up.append(self._read_all_again)
+        context.connections.on_up.append(self._read_all_again)
 
     def __len__(self) -> int:
         """Return how many attempts wait for their arguments."""
@@ -84,10 +84,10 @@ class LargeArguments:
         return body if body is not None and body.size else None
 
     def _read(self, reading: _Reading) -> None:
-        link = self._connections.tasks
-        if link is None:
-            return  # read again when the connections are up
         attempt, body, then = reading
+        connection = self._connections.tasks(attempt.queue)
+        if not connection.is_up:
+            return  # read again when the connections are up
         digest = sha256()
         calls, gathering = read_arguments(
             attempt.queue, attempt.task_id, attempt.payload, body, digest
@@ -99,7 +99,7 @@ class LargeArguments:
             whole, refusal = gathering.whole(), gathering.refusal
             if isinstance(refusal, ReplyError) and is_transient(refusal):
                 refused("to give arguments", refusal)
-                self._connections.later(_PAUSE, lambda: self._read_again(attempt.number))
+                self._reactor.after(_PAUSE, lambda: self._read_again(attempt.number))
                 return
             del self._under_way[attempt.number]
             if whole is not None:
@@ -107,7 +107,7 @@ class LargeArguments:
                 attempt.is_checked = digest.digest() == body.digest
             then(attempt)
 
-        link.gather(calls, gathering, on_end)
+        connection.gather(calls, gathering, on_end)
 
     def _read_all_again(self) -> None:
         for reading in list(self._under_way.values()):

@@ -22,12 +22,11 @@ from nbqueue.broker.reads import task_outputs
 from nbqueue.broker.reads.task_outputs import Appended, Entry
 from nbqueue.calls import payloads
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.clock import Clock
 from nbqueue.executor import pipe
 from nbqueue.executor.output.outbox import HEAD, LARGEST_DISPLAY, MOST_DISPLAYED, TAIL
 from nbqueue.transport.resp import ReplyError
 from nbqueue.transport.script_call import Command
-from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.attempt import Attempt
 
@@ -74,14 +73,14 @@ class _Written:
 class OutputWriter:
     """Takes reports of output and progress; others are ignored."""
 
-    def __init__(self, connections: WorkerConnections, keys: Keyring, clock: Clock) -> None:
-        self._connections = connections
-        self._keys = keys
-        self._clock = clock
+    def __init__(self, context: ServiceContext) -> None:
+        self._connections = context.connections
+        self._keys = context.keys
+        self._clock = context.clock
         self._tasks: dict[int, _Written] = {}
         self._changed: dict[int, _Written] = {}
         self._waiting_size = 0
-        connections.on_down.append(self._forget_under_way)
+        context.connections.on_down.append(self._forget_under_way)
 
     def take(self, attempt: Attempt, kind: int, body: bytes) -> None:
         """Note a report, to be written at the end of the round."""
@@ -107,12 +106,13 @@ class OutputWriter:
 
     def flush(self) -> None:
         """Write. Once a round, before outcomes are sent."""
-        link = self._connections.tasks
-        if link is None or not self._changed:
+        if not self._changed:
             return
+        tasks = self._connections.tasks
         by_queue: dict[str, list[_Written]] = {}
         for number, written in list(self._changed.items()):
-            if not written.under_way or written.is_over:
+            is_free = not written.under_way or written.is_over
+            if is_free and tasks(written.attempt.queue).is_up:
                 del self._changed[number]
                 by_queue.setdefault(written.attempt.queue, []).append(written)
         for queue, all_written in by_queue.items():
@@ -126,7 +126,7 @@ class OutputWriter:
                 for each in batch:
                     each.under_way.append(self._appended(each))
                 command = _command(queue, batch)
-                link.send(command, partial(self._on_reply, batch))
+                tasks(queue).send(command, partial(self._on_reply, batch))
 
     def _of(self, attempt: Attempt) -> _Written:
         written = self._tasks.get(attempt.number)

@@ -15,7 +15,7 @@ from nbqueue.calls import payloads
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.executor import pipe
 from nbqueue.transport.resp import ReplyError
-from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.attempt import Attempt
 
@@ -25,13 +25,13 @@ log = logging.getLogger("nbqueue.worker")
 class PartialResults:
     """Takes reports with partial results; others are ignored."""
 
-    def __init__(self, connections: WorkerConnections, keys: Keyring) -> None:
-        self._connections = connections
-        self._keys = keys
+    def __init__(self, context: ServiceContext) -> None:
+        self._connections = context.connections
+        self._keys = context.keys
         self._latest: dict[int, tuple[Attempt, bytes]] = {}
         self._under_way: set[int] = set()
-        connections.on_down.append(self._under_way.clear)
-        connections.on_up.append(self._write_again)
+        context.connections.on_down.append(self._under_way.clear)
+        context.connections.on_up.append(self._write_again)
 
     def take(self, attempt: Attempt, kind: int, body: bytes) -> None:
         """Write a partial result, at once or after the one that is under way."""
@@ -45,7 +45,7 @@ class PartialResults:
         if not self._latest and not self._under_way:
             return
         number, keep = attempt.number, outcome != pipe.VALUE
-        if keep and self._connections.tasks is None:
+        if keep and not self._connections.tasks(attempt.queue).is_up:
             return  # it is written when the store is back, before the outcome
         if keep and number in self._latest and number in self._under_way:
             self._write(number)
@@ -53,13 +53,13 @@ class PartialResults:
         self._under_way.discard(number)
 
     def _write(self, number: int) -> None:
-        link = self._connections.tasks
-        if link is None:
-            return
         attempt, body = self._latest[number]
+        connection = self._connections.tasks(attempt.queue)
+        if not connection.is_up:
+            return
         self._under_way.add(number)
         envelope = report_envelope(self._keys, attempt, body)
-        link.send(
+        connection.send(
             write_result(attempt.queue, attempt.task_id, attempt.fence, envelope),
             partial(self._on_reply, number, body),
         )

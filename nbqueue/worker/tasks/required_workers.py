@@ -8,17 +8,15 @@ requirement fetch it from there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 from nbqueue.broker.commands import requirements
-from nbqueue.clock import Clock
 from nbqueue.requirements import is_met, needed_worker
-from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import queue_keys
-from nbqueue.worker.connections import WorkerConnections
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.acknowledger import Acknowledger
 from nbqueue.worker.tasks.attempt import Attempt
@@ -29,21 +27,15 @@ log = logging.getLogger("nbqueue.worker")
 class RequiredTasks:
     """The requirements that this worker meets and for which tasks are parked."""
 
-    def __init__(
-        self,
-        reactor: Reactor,
-        connections: WorkerConnections,
-        queues: Sequence[str],
-        offered: frozenset[str],
-    ) -> None:
-        self._reactor = reactor
-        self._connections = connections
-        self._queues = queues
+    def __init__(self, context: ServiceContext, offered: frozenset[str]) -> None:
+        self._reactor = context.reactor
+        self._connections = context.connections
+        self._queues = context.queues.weights
         self._offered = offered
         self._known: dict[str, set[str]] = {}
         self._asked = 0
-        connections.on_up.append(self._ask_all)
-        connections.on_down.append(self._forget_all)
+        context.connections.on_up.append(self._ask_all)
+        context.connections.on_down.append(self._forget_all)
 
     def __bool__(self) -> bool:
         return bool(self._known)
@@ -67,7 +59,7 @@ class RequiredTasks:
             if is_met(requirement, self._offered):
                 self._known.setdefault(queue, set()).add(requirement)
 
-    def told(self, queue: str, requirement: bytes) -> None:
+    def on_announced(self, queue: str, requirement: bytes) -> None:
         """Take the announcement that a task was parked."""
         self.note(queue, (requirement,))
 
@@ -84,10 +76,10 @@ class RequiredTasks:
 
     def look(self, queue: str) -> None:
         """Ask the store for which requirements tasks of ``queue`` are parked."""
-        link = self._connections.tasks
-        if link is not None:
+        connection = self._connections.tasks(queue)
+        if connection.is_up:
             self._asked += 1
-            link.call(("SMEMBERS", queue_keys(queue).requirements), partial(self._on, queue))
+            connection.call(("SMEMBERS", queue_keys(queue).requirements), partial(self._on, queue))
 
     def _ask_all(self) -> None:
         for queue in self._queues:
@@ -108,13 +100,11 @@ class RequiredTasks:
 class Parking:
     """Parks tasks that this worker cannot run; logs that once for each requirement."""
 
-    def __init__(
-        self, connections: WorkerConnections, clock: Clock, acknowledger: Acknowledger
-    ) -> None:
-        self._connections = connections
-        self._clock = clock
+    def __init__(self, context: ServiceContext, acknowledger: Acknowledger) -> None:
+        self._connections = context.connections
+        self._clock = context.clock
         self._acknowledger = acknowledger
-        self._said: set[tuple[str, str]] = set()
+        self._logged: set[tuple[str, str]] = set()
 
     def park(self, attempt: Attempt, requirement: str) -> None:
         """Give up ``attempt``, which has not begun, to a worker that meets ``requirement``."""
@@ -127,20 +117,22 @@ class Parking:
         )
 
     def _on_parked(self, attempt: Attempt, requirement: str, parked: bool) -> None:
-        link = self._connections.upkeep
+        connection = self._connections.upkeep(attempt.queue)
         place = (attempt.queue, requirement)
-        if not parked or link is None or place in self._said:
+        if not parked or not connection.is_up or place in self._logged:
             return
-        self._said.add(place)
+        self._logged.add(place)
         members: list[Any] = []
         ask_members, ask_servers = requirements.ask_capabilities(
             attempt.queue, self._clock.now_ms() // 1000
         )
-        link.call(ask_members, members.append)
-        link.call(ask_servers, lambda servers: self._say(attempt, requirement, members, servers))
+        connection.call(ask_members, members.append)
+        self._connections.registry().call(
+            ask_servers, lambda servers: self._log(attempt, requirement, members, servers)
+        )
 
     @staticmethod
-    def _say(attempt: Attempt, requirement: str, members: list[Any], servers: Any) -> None:
+    def _log(attempt: Attempt, requirement: str, members: list[Any], servers: Any) -> None:
         if not members or isinstance(members[0], ReplyError) or isinstance(servers, ReplyError):
             return
         is_alive = requirements.is_alive(requirement, members[0], servers)

@@ -1,4 +1,4 @@
-"""Connecting a worker that starts, perhaps before its store does."""
+"""Connects a starting worker, perhaps before its store has started."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ log = logging.getLogger("nbqueue.worker")
 
 _LONGEST_PAUSE = 2.0
 _BESIDES_QUEUES = 32
-"""Descriptors of a worker besides those for its queues and executors, with a few to spare."""
+"""Descriptors of a worker other than for queues and executors, with a few to spare."""
 _PER_EXECUTOR = 5
-"""Its socket, three pipes, and what tells of its end."""
+"""A socket, three pipes, and one that shows the end of the process."""
 
 
 def ensure_descriptors(settings: WorkerSettings) -> None:
-    """See that the worker may open a connection for each queue. Raises `UsageError`."""
+    """Raise `UsageError` if the worker may not open a connection for each queue."""
     executors = wanted(settings.executor, settings.concurrency)[2]
     needed = len(settings.queues) + _PER_EXECUTOR * executors + _BESIDES_QUEUES
     count = len(settings.queues)
@@ -36,36 +36,38 @@ def ensure_descriptors(settings: WorkerSettings) -> None:
 
 
 def wait_for_store(url: str | None, seconds: float, queues: Iterable[str] = ()) -> Store:
-    """Connect to the store at ``url``; wait for so many seconds for one that is away.
+    """Connect to the store at ``url``; try for so many seconds while it is away.
 
-    That is one that nobody answers at, whose name cannot be resolved, or that still reads its
-    data. Raises `StoreError`: at once where waiting is of no use, as for a wrong password, or
-    for a user who may not use the keys of one of ``queues``.
+    A store is away if it does not answer, its name cannot be resolved, or it is still loading its
+    data. Raises `StoreError`, at once where waiting is of no use: after a wrong password, or if the
+    user may not use the keys of one of ``queues``.
     """
     place = default_url() if url is None else parse_url(url)
     until = time.monotonic() + seconds
     backoff = Backoff(longest=_LONGEST_PAUSE)
-    is_said = False
+    is_logged = False
     while True:
         try:
-            with warnings.catch_warnings(record=True) as said:
+            with warnings.catch_warnings(record=True) as caught:
                 store = connect(place, loading_seconds=0.0, is_worker=True)
         except StoreUnreachable as error:
             left = until - time.monotonic()
             if left <= 0:
                 raise
-            if not is_said:
-                is_said = True
+            if not is_logged:
+                is_logged = True
                 log.warning(
                     "worker waits for its store url=%s for=%s error=%s",
-                    *(place.redacted, format_duration(seconds), error),
+                    place.redacted,
+                    format_duration(seconds),
+                    error,
                 )
             threading.Event().wait(min(backoff.pause(), left))
             continue
-        for each in said:
+        for each in caught:
             log.warning("%s", each.message)
         check_queues(store, queues)
-        if is_said:
+        if is_logged:
             log.info("store is there url=%s", place.redacted)
         if store.is_schema_due:
             store.note_schema()
@@ -73,9 +75,9 @@ def wait_for_store(url: str | None, seconds: float, queues: Iterable[str] = ()) 
 
 
 def check_queues(store: Store, queues: Iterable[str]) -> None:
-    """Raise `StoreDenied` if the store's user may not read or write the keys of one of ``queues``.
+    """Raise `StoreDenied` if the user may not read or write the keys of one of ``queues``.
 
-    Nothing is changed by that: the keys do not exist.
+    Tries commands on keys that do not exist, so nothing changes.
     """
     tried = [
         (queue, command, f"{program}:{{{queue}}}:rights")

@@ -1,7 +1,7 @@
-"""Puts back what was left in aggregation sets, and finds groups whose names were lost.
+"""Returns the members of abandoned aggregation sets, and finds groups whose names were lost.
 
-Every worker does this, be there an aggregator or not: the members of a set whose owner died would
-else wait for ever, and so would a group that programs in Go fill without making its name known.
+Every worker does this, with or without an aggregator. Otherwise the members of a set whose worker
+died would wait for ever, and so would a group that programs in Go fill without listing its name.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from typing import Any
 
 from nbqueue.broker.commands import aggregation
 from nbqueue.broker.commands.aggregation import Set
-from nbqueue.clock import Clock
-from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import queue_keys
-from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.maintenance.service import Service
+from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 
 log = logging.getLogger("nbqueue.worker")
@@ -29,25 +27,18 @@ _SLICE = 200
 
 
 class AggregationRecovery(Service):
-    """Looks every few seconds for sets whose deadline has passed, in queues that have any, and once
-    a minute for names."""
+    """Looks for expired sets every few seconds, in queues that have sets, and for names once a
+    minute."""
 
-    def __init__(
-        self,
-        reactor: Reactor,
-        links: WorkerConnections,
-        clock: Clock,
-        queues: list[str],
-        interval: float = 5.0,
-    ) -> None:
-        self._queues = queues
+    def __init__(self, context: ServiceContext, interval: float = 5.0) -> None:
+        self._queues = context.queues.names
         self._noted: dict[tuple[str, str], float] = {}
         self._looked_at = -_LOOK_FOR_NAMES
         self._with_sets: set[str] = set()
-        super().__init__(reactor, links, clock, interval)
+        super().__init__(context, interval)
 
     def note(self, queue: str, has_sets: bool) -> None:
-        """Somebody looked whether there are sets in ``queue``."""
+        """Take note of whether ``queue`` has sets, as a look at it found."""
         if not has_sets:
             self._with_sets.discard(queue)
         elif queue not in self._with_sets:
@@ -64,36 +55,35 @@ class AggregationRecovery(Service):
                 self._look(queue)
             if is_time:
                 key = queue_keys(queue).groups
-                self._call(("SMEMBERS", key), partial(self._on_groups, queue))
+                self._call(queue, ("SMEMBERS", key), partial(self._on_groups, queue))
                 self._restore(queue, 0)
 
     def _look(self, queue: str) -> None:
         self._call(
+            queue,
             ("ZRANGE", queue_keys(queue).aggregation_sets, 0, _SETS - 1, "WITHSCORES"),
             partial(self._on_sets, queue),
         )
 
-    def _call(self, words: tuple[Any, ...], on_reply: Any) -> None:
-        link = self._links.upkeep
-
+    def _call(self, queue: str, words: tuple[Any, ...], on_reply: Any) -> None:
         def read(reply: Any) -> None:
             if isinstance(reply, ReplyError):
                 refused("to give aggregation sets", reply)
             else:
                 on_reply(reply)
 
-        if link is not None:
-            link.call(words, read)
+        self._connections.upkeep(queue).call(words, read)
 
     def _on_sets(self, queue: str, reply: list[bytes]) -> None:
-        """Those whose deadline is nearest: put back what is over, note the groups of the others."""
+        """Return the members of expired sets; note the names of the other sets' groups."""
         now_s = self._clock.now_ms() // 1000
         others = []
         for key, score in zip(reply[::2], reply[1::2], strict=True):
             chosen = aggregation.set_of(queue, key)
             if chosen is None:
                 log.error("aggregation set without a group dropped queue=%s key=%r", queue, key)
-                self._call(("ZREM", queue_keys(queue).aggregation_sets, key), lambda reply: None)
+                words = ("ZREM", queue_keys(queue).aggregation_sets, key)
+                self._call(queue, words, lambda reply: None)
             elif float(score) <= now_s:
                 log.info("members of a lost set go back queue=%s group=%s", queue, chosen.group)
                 self._reclaim(queue, chosen, now_s)
@@ -103,6 +93,7 @@ class AggregationRecovery(Service):
 
     def _reclaim(self, queue: str, chosen: Set, now_s: int) -> None:
         self._send(
+            queue,
             aggregation.reclaim(queue, chosen, now_s),
             lambda left: self._reclaim(queue, chosen, now_s) if left else None,
         )
@@ -111,14 +102,14 @@ class AggregationRecovery(Service):
         self._note(queue, [name.decode("utf-8", "replace") for name in reply])
 
     def _note(self, queue: str, groups: list[str]) -> None:
-        """Remember names, those that were noted lately excepted."""
+        """List the names of groups, unless they were listed a short while ago."""
         new = [group for group in dict.fromkeys(groups) if (queue, group) not in self._noted]
         now = self._reactor.now()
         for start in range(0, len(new), _SLICE):
             part = new[start : start + _SLICE]
             self._noted.update(((queue, group), now) for group in part)
             command = aggregation.note_groups(queue, part, self._clock.now_ms())
-            self._send(command, lambda reply: None)
+            self._send(queue, command)
 
     def _forget_notes(self) -> None:
         oldest = self._reactor.now() - _NOTE_AGAIN
@@ -126,6 +117,7 @@ class AggregationRecovery(Service):
 
     def _restore(self, queue: str, start: int) -> None:
         self._send(
+            queue,
             aggregation.restore_groups(queue, start, self._clock.now_ms()),
             lambda more: self._restore(queue, more) if more is not None else None,
         )

@@ -1,0 +1,39 @@
+"""Gives active tasks without a lease an expired one, so that the recoverer finds them."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from nbqueue.broker.commands import presence
+from nbqueue.broker.commands.presence import Adopted
+from nbqueue.worker.maintenance.service import Component
+from nbqueue.worker.service_context import ServiceContext
+
+log = logging.getLogger("nbqueue.worker")
+
+_SLICE = 500
+
+
+class LeaseRepair(Component):
+    """Repairs one slice of a queue's active tasks at a time; the next call goes on from there."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        super().__init__(context)
+        self._starts: dict[str, int] = {}
+
+    def repair(self, queue: str) -> None:
+        """Look at the next slice of ``queue``."""
+        start = self._starts.get(queue, 0)
+        command = presence.adopt(queue, self._clock.now_ms(), start, _SLICE)
+        self._send(queue, command, partial(self._on_repaired, queue, start))
+
+    def _on_repaired(self, queue: str, start: int, reply: Adopted | None) -> None:
+        if reply is None:
+            return
+        if reply.adopted:
+            log.warning("tasks found without a lease queue=%s tasks=%d", queue, reply.adopted)
+        if reply.seen < _SLICE:
+            self._starts.pop(queue, None)
+        else:
+            self._starts[queue] = start + reply.seen
