@@ -77,6 +77,7 @@ _HOMES = {
     "SignatureError": "nbqueue.errors",
     "UnknownKey": "nbqueue.errors",
     "IncompatiblePython": "nbqueue.errors",
+    "WorkerDidNotStart": "nbqueue.errors",
 }
 
 __all__ = [
@@ -129,6 +130,7 @@ __all__ = [
     "UsageError",
     "ValueTooLarge",
     "Worker",
+    "WorkerDidNotStart",
     "WorkerLost",
     "__version__",
     "asynq_delay",
@@ -217,6 +219,7 @@ if TYPE_CHECKING:
         UnknownKey,
         UsageError,
         ValueTooLarge,
+        WorkerDidNotStart,
         WorkerLost,
     )
     from nbqueue.executor.output.progress import progress

@@ -32,7 +32,8 @@
     ├── ScheduleNotFound (also LookupError)     no such schedule
     ├── SignatureError                          data that none of the keys signed
     │   └── UnknownKey                          signed with a key that this process lacks
-    └── IncompatiblePython                      pickled by an incompatible Python version
+    ├── IncompatiblePython                      pickled by an incompatible Python version
+    └── WorkerDidNotStart                       a worker's process ended before it was ready
 
 Tasks raise ``SkipRetry``, ``RevokeTask`` and ``RetryLater`` to decide what happens next. They are
 outside the tree, so that ``except NbqueueError`` in a task does not catch them.
@@ -299,6 +300,10 @@ class UnknownKey(SignatureError):
 
 class IncompatiblePython(NbqueueError):
     """Pickled by a Python version whose pickles this version cannot load."""
+
+
+class WorkerDidNotStart(NbqueueError):
+    """The process of a worker ended before it was ready; the message has what it printed."""
 
 
 class SkipRetry(Exception):

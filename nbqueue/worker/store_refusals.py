@@ -1,4 +1,4 @@
-"""What the store refuses, logged in one place, so that no fault fills the log."""
+"""Logs the errors with which the store answers, without filling the log."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ faults = FaultLog(log)
 
 
 def refused(what: str, error: ReplyError) -> None:
-    """Log that the store refused ``what``: at first, and once a minute while that lasts.
+    """Log that the store refused ``what``: at once, then once a minute while it lasts.
 
-    A reason that concerns all commands of a kind, such as a full memory, is logged once for all of
-    them.
+    An error that concerns many commands, such as a full memory, is logged once for all of them.
     """
     reason = error.reason
     if reason in STORE_WIDE:
@@ -29,6 +28,6 @@ def refused(what: str, error: ReplyError) -> None:
 
 
 def accepted() -> None:
-    """Log that the store takes commands again, if it had refused all of a kind."""
+    """Log that the store accepts commands again, if it had refused many of them."""
     for reason in STORE_WIDE:
         faults.over((reason,), "store no longer refuses commands with %s", reason)

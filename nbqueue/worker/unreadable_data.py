@@ -1,4 +1,4 @@
-"""What was read from the store and makes no sense: logged in one place, and not too often."""
+"""Logs data of the store that cannot be read, without filling the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _faults = FaultLog(log)
 
 
 def set_aside(what: str, key: str, why: object) -> None:
-    """Log that ``what`` is refused because it cannot be read: once a minute for each ``key``."""
+    """Log that ``what`` cannot be read and is ignored: once a minute for each ``key``."""
     _faults.occurred(
         (what, key),
         "%s refused key=%s error=%s",
@@ -29,10 +29,10 @@ def set_aside(what: str, key: str, why: object) -> None:
 
 
 def handle_guarded(handle: Callable[[Any], object], value: Any) -> None:
-    """Call ``handle`` with a reply or a message of the store; log an exception, and go on.
+    """Call ``handle`` with a reply or message of the store; log an exception instead of raising it.
 
-    It is the last line of defence, behind the decoders. What is guarded so must be repeated by
-    itself, or not matter if it is left out.
+    The decoders should find bad data; this catches what they miss. Use it only for work that is
+    repeated anyway, or that may be left out.
     """
     try:
         handle(value)

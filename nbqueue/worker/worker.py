@@ -15,7 +15,7 @@ from typing import IO, Any
 from nbqueue.calls.functions import dump_function
 from nbqueue.checks import INT32, is_whole
 from nbqueue.durations import Duration, parse_duration
-from nbqueue.errors import NbqueueError, UsageError
+from nbqueue.errors import UsageError, WorkerDidNotStart
 from nbqueue.moved_modules import public
 from nbqueue.printable import shown
 from nbqueue.runtime.interpreter import module_command
@@ -24,10 +24,6 @@ from nbqueue.tasks.periodic import Periodic
 from nbqueue.tasks.retry_policy import make_policy
 from nbqueue.tasks.task import Task
 from nbqueue.worker.settings import PROCESS, WorkerSettings, weighted
-
-
-class WorkerDidNotStart(NbqueueError):
-    """The worker's process ended before it was ready; the message has what it printed."""
 
 
 @public

@@ -1,9 +1,9 @@
-"""A worker's id, from which its neighbours can tell that its process is gone.
+"""Ids of workers, from which other workers on the machine can see that a process has ended.
 
-``host:pid:rest``. The rest begins with 8 hexadecimal digits for the *place*, which is where process
-ids mean the same: one boot of one machine, one namespace of process ids, one of time. Then come 8
-for when the process started, since ids are used again, and 8 by chance. Two containers may well
-have equal host names and process ids; their places differ.
+An id is ``host:pid:rest``. The rest has 8 hexadecimal digits for the *place*, in which process ids
+are unique: one boot of one machine, one namespace of process ids, and one of time. 8 digits follow
+for when the process started, as process ids are reused, and 8 random ones. Two containers may have
+equal host names and process ids; their places differ.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _GONE = frozenset("ZXx")
 
 
 def new_worker_id(host: str) -> str:
-    """The id of a worker in this process."""
+    """Return a new id for a worker in this process."""
     place, started = _place(os.getpid()), _started(os.getpid())
     if not place or started is None:
-        # Not Linux, or no /proc of our own: nobody can tell. Its leases run out.
+        # Without Linux, or a /proc of this namespace, others have to wait until its leases expire.
         return f"{host}:{os.getpid()}:{uuid.uuid4().hex[:24]}"
     return f"{host}:{os.getpid()}:{place}{started}{uuid.uuid4().hex[:8]}"
 
 
 def is_neighbour(worker_id: str) -> bool:
-    """Whether it can be told here if the worker's process has ended."""
+    """Return whether `is_gone` can find out that the process of this worker has ended."""
     name = read_worker_id(worker_id)
     place = _place(os.getpid())
     if name is None or not place:
@@ -39,7 +39,7 @@ def is_neighbour(worker_id: str) -> bool:
 
 
 def is_gone(worker_id: str) -> bool:
-    """Whether it is certain that the worker's process has ended. False if that cannot be told."""
+    """Return whether the worker's process has certainly ended. False if that is unknown."""
     name = read_worker_id(worker_id)
     if name is None or not is_neighbour(worker_id):
         return False
@@ -48,15 +48,15 @@ def is_gone(worker_id: str) -> bool:
     except ProcessLookupError:
         return True
     except OSError:
-        pass  # somebody else's: it lives, or another does under its number
+        pass  # of another user: this process, or a later one with its number
     started = _started(name.pid)
-    # What cannot be read may live: /proc need not show the processes of other users.
+    # A process that cannot be read may live: /proc may hide those of other users.
     return started is not None and started != name.rest[8:16]
 
 
 @cache
 def _place(pid: int) -> str:
-    """Where this process, ``pid``, runs; empty if it is not known."""
+    """Return the place of this process, ``pid``; empty if it is unknown."""
     try:
         if os.readlink(_PROC / "self") != str(pid):
             return ""  # the /proc of another namespace
@@ -70,12 +70,12 @@ def _place(pid: int) -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in 8 digits; empty if it has ended; None if it cannot be told."""
+    """Return when a process started, in 8 digits; empty if it has ended, None if unknown."""
     try:
         stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
-    # The name of the program, in parentheses, may contain anything.
+    # The program's name, in parentheses, may contain parentheses and spaces.
     words = stat.rpartition(")")[2].split()
     if len(words) < 20:
         return None

@@ -14,7 +14,7 @@ from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.tasks.attempt import Attempt
 
 NOTED_AFTER = 1.0
-"""Seconds that a task runs before the store is told that it has begun."""
+"""Seconds that a task runs before that is noted in the store."""
 
 _SLICE = 500
 

@@ -180,7 +180,7 @@ class Pool:
     def dump_stacks(self) -> None:
         """Have each executor write the stacks of its threads to the worker's log."""
         for executor in self.executors:
-            # Logged first, to say when, and which executor's stacks follow.
+            # Logged first, so that the log shows when, and which executor's stacks follow.
             count = len(executor.attempts)
             log.info("executor writes its stacks pid=%d tasks=%d", executor.pid, count)
             executor.dump_stacks()

@@ -1,7 +1,7 @@
-"""Starts the processes of executors, some of them before a supervisor is there to use them.
+"""Starts the processes of executors, the first ones before their supervisor is loaded.
 
-An executor takes as long to start as a supervisor, so the one should not wait for the other. This
-loads next to nothing.
+An executor takes as long to start as a supervisor, so both start at once. This module imports next
+to nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _BUFFER = 1 << 20
 
 
 class Spawned:
-    """The process of an executor, and our ends of what connects it."""
+    """The process of an executor, and the supervisor's ends of its socket and pipes."""
 
     def __init__(self, kind: str, capacity: int) -> None:
         self.made_for = (kind, capacity)
-        self.socket, theirs = socket.socketpair()
+        self.socket, other_end = socket.socketpair()
         self.permits, self.permit_writer = os.pipe()
         control, self.control = os.pipe()
         os.set_blocking(self.permits, False)
@@ -35,8 +35,8 @@ class Spawned:
         self.socket.setblocking(False)
         for size in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             self.socket.setsockopt(socket.SOL_SOCKET, size, _BUFFER)
-            theirs.setsockopt(socket.SOL_SOCKET, size, _BUFFER)
-        passed = (theirs.fileno(), self.permits, control)
+            other_end.setsockopt(socket.SOL_SOCKET, size, _BUFFER)
+        passed = (other_end.fileno(), self.permits, control)
         try:
             with held_back():
                 self.process = subprocess.Popen(
@@ -46,11 +46,11 @@ class Spawned:
                     pass_fds=passed,
                 )
         finally:
-            theirs.close()
+            other_end.close()
             os.close(control)
 
     def close(self) -> None:
-        """End the process, which nobody has used."""
+        """Kill the process, which was never used."""
         self.socket.close()
         for number in (self.permits, self.permit_writer, self.control):
             os.close(number)
@@ -62,8 +62,7 @@ _prepared: list[Spawned] = []
 
 
 def wanted(executor: str, concurrency: int) -> tuple[str, int, int]:
-    """Of a worker with these settings: the kind of its first executors, their capacity, how many
-    there are."""
+    """Return the kind, the capacity and the number of a worker's first executors."""
     if executor == "thread":
         return THREADS, concurrency, 1
     return SYNC, 1, min(concurrency, os.cpu_count() or 1)
@@ -71,7 +70,7 @@ def wanted(executor: str, concurrency: int) -> tuple[str, int, int]:
 
 @contextmanager
 def prepared(executor: str, concurrency: int) -> Iterator[None]:
-    """Start the first executors of a worker that is about to start; end those that nobody took."""
+    """Start the first executors of a worker; on exit kill those that were not taken."""
     kind, capacity, count = wanted(executor, concurrency)
     _prepared.extend(Spawned(kind, capacity) for _ in range(count))
     try:
@@ -82,7 +81,7 @@ def prepared(executor: str, concurrency: int) -> Iterator[None]:
 
 
 def take(kind: str, capacity: int) -> Spawned:
-    """A process of this kind: one that was prepared, or a new one."""
+    """Return a process of this kind: a prepared one, or a new one."""
     for spawned in _prepared:
         if spawned.made_for == (kind, capacity):
             _prepared.remove(spawned)

@@ -21,7 +21,7 @@ from nbqueue.worker.settings import WorkerSettings
 log = logging.getLogger("nbqueue.worker")
 
 _LONGEST_PAUSE = 2.0
-_BESIDES_QUEUES = 32
+_OTHER_DESCRIPTORS = 32
 """Descriptors of a worker other than for queues and executors, with a few to spare."""
 _PER_EXECUTOR = 5
 """A socket, three pipes, and one that shows the end of the process."""
@@ -30,7 +30,7 @@ _PER_EXECUTOR = 5
 def ensure_descriptors(settings: WorkerSettings) -> None:
     """Raise `UsageError` if the worker may not open a connection for each queue."""
     executors = wanted(settings.executor, settings.concurrency)[2]
-    needed = len(settings.queues) + _PER_EXECUTOR * executors + _BESIDES_QUEUES
+    needed = len(settings.queues) + _PER_EXECUTOR * executors + _OTHER_DESCRIPTORS
     count = len(settings.queues)
     ensure(needed, f"a worker of {count:,} {'queue' if count == 1 else 'queues'}")
 

@@ -15,7 +15,7 @@ _SHORT = 0.0005
 
 
 class Workload:
-    """Tells whether a worker has work, and whether more work is about to come."""
+    """Finds out whether a worker has work, and whether a reply is about to come."""
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ _READ_LISTS_EVERY = 30
 
 
 class DeadWorkers(Service):
-    """Looks once a second at the processes of the workers that it knows; that asks no store.
+    """Looks once a second at the processes of the workers that it knows; that needs no command.
 
     It learns of workers every few seconds. The list of each queue names those that served it for
     long, so that a worker that replaces a dead one sees it at once; new ones announce themselves.

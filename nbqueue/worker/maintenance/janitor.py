@@ -9,7 +9,7 @@ from nbqueue.worker.service_context import ServiceContext
 
 
 class Janitor(Service):
-    """Trims attempts once a minute; deletes completed tasks when ``timers`` say so."""
+    """Trims attempts once a minute; deletes completed tasks when ``timers`` expire."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._queues = context.queues.names

@@ -14,7 +14,7 @@ from nbqueue.worker.maintenance.forwarder import Forwarder
 
 
 class ParkedTasks(Forwarder):
-    """Runs the script for a queue when the store says that parked tasks may go on."""
+    """Runs the script for a queue when one of its parked tasks may go on, by ``timers``."""
 
     def _command(self, queue: str) -> Command[Any]:
         return limits.judge(queue, self._clock.now_ms())

@@ -124,7 +124,7 @@ class LostAttempts:
 
 
 class Recoverer(Component):
-    """Finds tasks with an expired lease when ``timers`` say so, whichever worker had them."""
+    """Finds tasks of any worker whose lease has expired, when ``timers`` expire."""
 
     def __init__(self, context: ServiceContext, lost: LostAttempts) -> None:
         super().__init__(context)

@@ -1,7 +1,7 @@
-"""Base classes of the services that maintain queues beside running tasks.
+"""Base classes of the services that maintain queues.
 
-Each service is in a module of its own. Any number of workers maintain the same queue, so every
-script that a service runs is harmless to repeat. `QueueWatcher` finds out what a queue needs.
+Each service is in a module of its own. Any number of workers may maintain one queue, so every
+script of a service can be repeated without harm. `QueueWatcher` finds out what a queue needs.
 """
 
 from __future__ import annotations
@@ -37,9 +37,13 @@ class Component:
         self, queue: str, command: Command[Any], on_reply: Callable[[Any], None] | None = None
     ) -> None:
         """Run a script of ``queue``; ``on_reply`` gets what it reads as, or None after an error."""
-        self._connections.upkeep(queue).send(
-            command, lambda reply: _pass_on(checked(reply), on_reply)
-        )
+
+        def read(reply: Any) -> None:
+            value = checked(reply)
+            if on_reply is not None:
+                on_reply(value)
+
+        self._connections.upkeep(queue).send(command, read)
 
 
 class Service(Component):
@@ -127,8 +131,3 @@ def checked(reply: Any) -> Any:
         refused("maintenance", reply)
         return None
     return reply
-
-
-def _pass_on(reply: Any, on_reply: Callable[[Any], None] | None) -> None:
-    if on_reply is not None:
-        on_reply(reply)
