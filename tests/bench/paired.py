@@ -2,8 +2,8 @@
 
     python tests/bench/paired.py BASE [--rounds 15] [--tasks 20000]
 
-BASE is checked out under build/paired. Each round measures both, in changing order, with the
-budget.py of this checkout, so that it must run with BASE: both are measured alike. CPU
+BASE is checked out under build/paired. Each round measures both, in changing order, each with
+its own budget.py, so a change of what that measures cannot be compared. CPU
 time is compared and not time on the wall, which other work on the machine disturbs most. For each
 part the table has both medians and the mean difference with the upper bound of its 95%
 confidence interval (one-sided), in per cent of BASE; a bound of more than 3% ends with exit code 1.
@@ -78,10 +78,10 @@ def checkout(base: str) -> Path:
 
 
 def measure(tree: Path, tasks: int) -> dict[str, dict[str, float]]:
-    """Run budget.py once with the nbqueue of ``tree``; return its figures by row."""
-    results = ROOT / "build" / "bench"
+    """Run the budget.py of ``tree`` once; return its figures by row."""
+    results = tree / "build" / "bench"
     before = set(results.glob("budget-*.json"))
-    program = [sys.executable, f"{ROOT}/tests/bench/budget.py", "--no-trace"]
+    program = [sys.executable, f"{tree}/tests/bench/budget.py", "--no-trace"]
     subprocess.run(
         [*program, "--rounds", "1", "--tasks", str(tasks)],
         env={**os.environ, "PYTHONPATH": str(tree)},
