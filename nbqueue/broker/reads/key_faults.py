@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
-from nbqueue.transport.resp import KeyDenied
+from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.transport.topology import Key
 from nbqueue.wire.keys import QUEUES, SCHEDULERS, SERVERS, WORKERS, is_queue_name, stored_keys
 

@@ -20,7 +20,7 @@ from nbqueue.broker.reads.task_table import MessageFacts, TaskRow, TaskTable
 from nbqueue.broker.script_commands import check_limit, command
 from nbqueue.errors import StoreDamaged
 from nbqueue.names import fits_pattern
-from nbqueue.transport.resp import KeyDenied
+from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.transport.script_call import Arg, Command
 from nbqueue.transport.topology import Place
 from nbqueue.wire import states

@@ -19,7 +19,7 @@ from nbqueue.broker.reads.task_infos import INFO_FIELDS, NO_HASH, damaged_info, 
 from nbqueue.broker.script_commands import decoded_number, utc_day
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound, StoreDamaged
-from nbqueue.transport.resp import KeyDenied
+from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.transport.script_call import Arg
 from nbqueue.transport.topology import Key, Place
 from nbqueue.wire import decoding, fields, states
