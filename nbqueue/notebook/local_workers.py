@@ -83,8 +83,8 @@ class LocalWorkers:
         with self._locked() as workers:
             return list(workers)
 
-    def start(self, queues: Mapping[str, int], concurrency: int, **more: Any) -> LocalWorker:
-        """Start one, and return when it is ready for tasks; ``more`` is of `Worker`.
+    def start(self, queues: Mapping[str, int], **options: Any) -> LocalWorker:
+        """Start a worker, and return when it is ready for tasks; ``options`` are of `Worker`.
 
         Raises `WorkerDidNotStart`, with what it printed, if it ends instead.
         """
@@ -92,7 +92,7 @@ class LocalWorkers:
             number = 1 + len(workers)
             log = self._file.with_name(f"{self._file.stem}-{os.getpid()}-{number}.log")
             log.write_bytes(b"")
-            worker = Worker(self._url, queues=queues, concurrency=concurrency, log=log, **more)
+            worker = Worker(self._url, queues=queues, log=log, **options)
             try:
                 worker.start()
             except NbqueueError as error:
@@ -101,13 +101,13 @@ class LocalWorkers:
             assert worker.pid is not None
             _children.append(worker)
             found = LocalWorker(
-                worker.pid,
-                psutil.Process(worker.pid).create_time(),
-                dict(queues),
-                concurrency,
-                str(more.get("executor", "process")),
-                str(log),
-                os.getcwd(),
+                pid=worker.pid,
+                began=psutil.Process(worker.pid).create_time(),
+                queues=dict(worker.settings.queues),
+                concurrency=worker.settings.concurrency,
+                executor=worker.settings.executor,
+                log=str(log),
+                folder=os.getcwd(),
             )
             workers.append(found)
             return found

@@ -22,32 +22,20 @@ _MOST_QUEUES = 50
 _SHOWN = ("pending", "active", "scheduled", "retry", "archived", "completed")
 
 
-def up(
-    client: Client,
-    queues: Mapping[str, int],
-    count: int | None = None,
-    executor: str = "process",
-    *,
-    with_kernel: bool = False,
-    idle: float | None = None,
-) -> Card | None:
+def up(client: Client, queues: Mapping[str, int], **options: Any) -> Card | None:
     """Start a worker here and wait until it is ready; if one runs, leave it as it is.
 
-    In a notebook the card is shown meanwhile, and None is returned.
+    ``options`` are those of `Worker`. In a notebook the card is shown meanwhile, and None is
+    returned.
     """
     workers = local_workers(client)
     running = workers.running()
     if running:
         return _workers_card(client, running, "runs already: %nbqueue restart starts it anew")
-    more: dict[str, Any] = {"executor": executor}
-    if idle is not None:
-        more["idle_timeout"] = idle
-    if with_kernel:
-        more["owner"] = os.getpid()
     starting = Starting(", ".join(queues))
     shown = show(starting) if kernel_shell() is not None else None
     try:
-        worker = workers.start(queues, count or os.cpu_count() or 1, **more)
+        worker = workers.start(queues, **options)
         starting.card = card = _workers_card(client, [worker], "is ready")
     except BaseException:
         starting.failed()

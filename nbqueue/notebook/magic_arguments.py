@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from typing import Any, NoReturn
 
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.worker.settings import EXECUTORS, WorkerOptions
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,15 +61,38 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_up(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", type=_count, help="how many tasks run at once [one for each CPU]")
+    parser.add_argument(
+        "-n",
+        dest="concurrency",
+        metavar="N",
+        type=_count,
+        help="how many tasks run at once [one for each CPU]",
+    )
     parser.add_argument(
         "-q", "--queues", default="default", help="names, each with =WEIGHT if need be, and commas"
     )
-    parser.add_argument("--executor", choices=("process", "thread"), default="process")
+    parser.add_argument("--executor", choices=EXECUTORS, default=WorkerOptions.executor)
     life = parser.add_mutually_exclusive_group()
     life.add_argument("--detach", action="store_true", help="outlive the kernel (so it is anyway)")
     life.add_argument("--with-kernel", action="store_true", help="end with this kernel")
-    parser.add_argument("--idle", type=_span, help="end after so long without a task, as in 30m")
+    parser.add_argument(
+        "--idle",
+        dest="idle_timeout",
+        metavar="IDLE",
+        type=_span,
+        help="end after so long without a task, as in 30m",
+    )
+
+
+def worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `WorkerOptions` that ``%nbqueue up`` was given."""
+    return {
+        "queues": parse_queues(arguments.queues),
+        "concurrency": arguments.concurrency,
+        "executor": arguments.executor,
+        "idle_timeout": arguments.idle_timeout,
+        "owner": os.getpid() if arguments.with_kernel else None,
+    }
 
 
 def _count(text: str) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import update_wrapper
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 from nbqueue.calls.functions import dump_function
 from nbqueue.checks import INT32, is_whole
@@ -23,7 +25,43 @@ from nbqueue.tasks.message_handlers import HandlerService, Middleware, is_async
 from nbqueue.tasks.periodic import Periodic
 from nbqueue.tasks.retry_policy import make_policy
 from nbqueue.tasks.task import Task
-from nbqueue.worker.settings import PROCESS, WorkerSettings, weighted
+from nbqueue.worker.settings import WorkerOptions, WorkerSettings
+
+P = ParamSpec("P")
+W = TypeVar("W")
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class _Arguments(WorkerOptions):
+    """All options of `Worker`."""
+
+    log: str | Path | None = None
+    retry_delay: Any = None
+    retry_on: Any = None
+    is_failure: Callable[[BaseException], bool] | None = None
+    health_check: Callable[[Exception | None], Any] | None = None
+
+
+_Arguments.__init__.__qualname__ = "Worker.__init__"
+"""For the messages of Python about arguments that there are not."""
+
+
+def taking(
+    make: Callable[P, _Arguments],
+) -> Callable[[Callable[[W, _Arguments], None]], Callable[Concatenate[W, P], None]]:
+    """Let a method take the arguments of ``make``, for people, type checkers and `help`."""
+
+    def decorate(method: Callable[[W, _Arguments], None]) -> Callable[Concatenate[W, P], None]:
+        def call(self: W, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            method(self, make(*args, **kwargs))
+
+        update_wrapper(call, method)
+        parameters = inspect.signature(make).parameters.values()
+        first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        call.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]
+        return call
+
+    return decorate
 
 
 @public
@@ -47,80 +85,34 @@ class Worker:
         def deliver(task):
             send(task.json()["user"])
 
-    The arguments are those of `WorkerSettings`, which see; ``log`` is a file for what a started
-    worker and its tasks print (None: this process's own output). ``retry_delay``, ``retry_on`` and
-    ``is_failure`` say what is done about errors of tasks that do not say it themselves: see
-    `nbqueue.tasks.retry_policy.make_policy`. ``health_check`` is called every
-    ``health_check_interval``, in a process of its own, with None, or with an exception while the
-    store does not answer. Raises `UsageError` for arguments that cannot be right.
+    The options are those of `WorkerOptions` in `nbqueue.worker.settings`, where each is described,
+    and a few more:
+
+    - ``log`` is a file for the output of a started worker and its tasks; None: this process's own.
+    - ``retry_delay``, ``retry_on`` and ``is_failure`` hold for tasks that do not set these
+      themselves: see `nbqueue.tasks.retry_policy.make_policy`.
+    - ``health_check`` is called every ``health_check_interval``, in a process of its own, with
+      None, or with an exception while the store does not answer.
+
+    Raises `UsageError` for options that cannot be right.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        queues: Mapping[str, int] | Sequence[str] = ("default",),
-        concurrency: int | None = None,
-        executor: str = PROCESS,
-        strict_priority: bool = False,
-        shutdown_timeout: Duration = 8.0,
-        kill_grace: Duration = 5.0,
-        lease: Duration = 30.0,
-        answer_timeout: Duration = 30.0,
-        wait: Duration | None = None,
-        tasks_per_executor: int | None = None,
-        memory_per_executor: int | None = None,
-        burst: bool = False,
-        idle_timeout: Duration | None = None,
-        owner: int | None = None,
-        scheduler: bool = True,
-        log: str | Path | None = None,
-        retry_delay: Any = None,
-        retry_on: Any = None,
-        is_failure: Callable[[BaseException], bool] | None = None,
-        group_grace_period: Duration = 60.0,
-        group_max_delay: Duration | None = None,
-        group_max_size: int = 0,
-        health_check: Callable[[Exception | None], Any] | None = None,
-        health_check_interval: Duration = 15.0,
-        health_file: str | Path | None = None,
-        log_level: str = "info",
-    ) -> None:
-        self._service = HandlerService(policy=make_policy(retry_delay, retry_on, is_failure))
-        self.settings = WorkerSettings(
-            url,
-            weighted(queues),
-            (os.cpu_count() or 1) if concurrency is None else concurrency,
-            executor,
-            strict_priority,
-            shutdown_timeout,
-            kill_grace,
-            lease,
-            answer_timeout,
-            wait,
-            tasks_per_executor,
-            memory_per_executor,
-            os.fspath(health_file) if isinstance(health_file, os.PathLike) else health_file,
-            0.0 if health_check is None else health_check_interval,
-            log_level,
-            burst=burst,
-            idle_timeout=idle_timeout,
-            owner=owner,
-            group_grace_period=group_grace_period,
-            group_max_delay=group_max_delay,
-            group_max_size=group_max_size,
-            scheduler=scheduler,
-        )
+    @taking(_Arguments)
+    def __init__(self, arguments: _Arguments) -> None:
+        policy = make_policy(arguments.retry_delay, arguments.retry_on, arguments.is_failure)
+        self._service = HandlerService(policy=policy)
+        self.settings = WorkerSettings.of(arguments)
         self._id: str | None = None
-        if health_check is not None:
-            self._service.health_check = _function(health_check, "a health check")
-            if not self.settings.health_check_seconds:
+        if arguments.health_check is not None:
+            self._service.health_check = _function(arguments.health_check, "a health check")
+            if not self.settings.health_check_interval:
                 raise UsageError(
-                    f"health_check_interval={shown(health_check_interval)} must be over 0"
+                    f"health_check_interval={shown(self.settings.health_check_interval)} must be "
+                    "over 0"
                 )
-        if log is not None and not isinstance(log, str | os.PathLike):
-            raise UsageError(f"log={shown(log)} must be the path of a file")
-        self.log = Path(log) if log is not None else None
+        if arguments.log is not None and not isinstance(arguments.log, str | os.PathLike):
+            raise UsageError(f"log={shown(arguments.log)} must be the path of a file")
+        self.log = Path(arguments.log) if arguments.log is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         self._providers: list[tuple[str, float]] = []
 
@@ -223,6 +215,7 @@ class Worker:
             patterns=tuple((pattern, is_async(handler)) for pattern, handler in handlers),
             aggregates=service.aggregator is not None,
             aggregator_is_async=service.aggregator is not None and is_async(service.aggregator),
+            has_health_check=service.health_check is not None,
         )
 
     def run(self) -> int:
