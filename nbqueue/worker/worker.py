@@ -1,4 +1,4 @@
-"""`Worker`: what users hold of a worker."""
+"""`Worker`: a worker as its owner sees it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def taking(
 class Worker:
     """A worker: it takes tasks from queues and runs them.
 
-    Either in this process, until it is told to end::
+    It runs in this process, until a signal ends it::
 
         nbqueue.Worker(queues={"critical": 6, "default": 3}, concurrency=8).run()
 
@@ -77,7 +77,7 @@ class Worker:
         with nbqueue.Worker(concurrency=2) as worker:
             q.submit(f).result()
 
-    Messages, of programs in Go or of ``q.enqueue``, are run by handlers::
+    Messages, from programs in Go or from ``q.enqueue``, are run by handlers::
 
         worker = nbqueue.Worker()
 
@@ -117,11 +117,11 @@ class Worker:
         self._providers: list[tuple[str, float]] = []
 
     def handle(self, pattern: str, fn: Callable[[Task], Any] | None = None) -> Any:
-        """Have messages whose type is ``pattern``, or begins with it, run by ``fn``.
+        """Run messages whose type is ``pattern``, or begins with it, by ``fn``.
 
         An exact match goes first, then the longest pattern, as in Asynq's ServeMux. ``fn`` gets a
-        `Task` and may be a coroutine function; what it returns is the result (bytes as they are,
-        None as nothing, anything else as JSON). Without ``fn`` it is a decorator. Raises
+        `Task` and may be a coroutine function; its return value is the result (bytes as they are,
+        None as nothing, anything else as JSON). Without ``fn`` this is a decorator. Raises
         `UsageError` for a blank pattern or one that has a handler.
         """
         if fn is None:
@@ -135,12 +135,13 @@ class Worker:
         return fn
 
     def aggregate(self, fn: Callable[[str, list[Task]], Any]) -> Callable[[str, list[Task]], Any]:
-        """Have the tasks of an aggregation group made one task by ``fn(group, tasks)``.
+        """Make one task of the tasks of an aggregation group, by ``fn(group, tasks)``.
 
-        It is a decorator. ``fn`` gets the name of the group and its tasks, oldest first, returns
-        the `Message` that takes their place, and may be a coroutine function. When it is called
-        say ``group_grace_period``, ``group_max_delay`` and ``group_max_size``. If it fails the
-        tasks stay in their group, and it is tried again later. Raises `UsageError` if there is one.
+        This is a decorator. ``fn`` gets the name of the group and its tasks, oldest first, returns
+        the `Message` that takes their place, and may be a coroutine function. The options
+        ``group_grace_period``, ``group_max_delay`` and ``group_max_size`` decide when it is called.
+        If it fails, the tasks stay in their group and it is called again later. Raises
+        `UsageError` if the worker has an aggregator already.
 
         >>> @worker.aggregate
         ... def digest(group, tasks):
@@ -152,16 +153,16 @@ class Worker:
         return fn
 
     def use(self, *middleware: Middleware) -> Worker:
-        """Wrap all handlers: each of ``middleware`` takes a handler and returns one.
+        """Wrap all handlers; each middleware takes a handler and returns one.
 
-        The first registered is outermost. One that wraps coroutine functions as well returns what
-        the inner handler returns, or awaits it.
+        The first registered is outermost. To wrap coroutine functions as well, return the result
+        of the inner handler, or await it.
         """
         self._service.middleware += [_function(each, "a middleware") for each in middleware]
         return self
 
     def on_start(self, hook: Callable[[], Any]) -> Callable[[], Any]:
-        """Call ``hook`` in each executor before its first task: to open a connection once, say."""
+        """Call ``hook`` in each executor before its first task, to open a connection, say."""
         self._service.on_start.append(_function(hook, "a hook"))
         return hook
 
@@ -171,7 +172,7 @@ class Worker:
         return hook
 
     def on_error(self, hook: Callable[[Task, BaseException], Any]) -> Any:
-        """Call ``hook(task, error)`` where an attempt failed, before the store is told."""
+        """Call ``hook(task, error)`` in the executor after each attempt that failed."""
         self._service.on_error.append(_function(hook, "a hook"))
         return hook
 
@@ -182,12 +183,12 @@ class Worker:
         *,
         name: str | None = None,
     ) -> Worker:
-        """Keep the schedules that ``provider`` wants, which is asked again and again.
+        """Keep the schedules that ``provider`` returns; it is called every ``sync_interval``.
 
-        It returns a list of `nbqueue.Periodic`. Those that are new are added and those that are
-        gone removed; if it raises, or returns anything else, what there is stays. It runs in an
-        executor. ``name`` (default: the function's) says whose they are: workers whose providers
-        have the same name keep the same schedules. Raises `UsageError`.
+        It returns a list of `nbqueue.Periodic`. New ones are added as schedules, and schedules that
+        it does not return any more are removed; if it raises, or returns anything else, nothing
+        changes. It runs in an executor. Workers whose providers have the same ``name`` (default:
+        the function's) keep the same schedules. Raises `UsageError`.
         """
         _function(provider, "a provider")
         if is_async(provider):
@@ -203,7 +204,7 @@ class Worker:
         return self
 
     def _settings_now(self) -> WorkerSettings:
-        """The settings, with what was registered until now."""
+        """Return the settings with everything that was registered until now."""
         service = self._service
         if service.is_empty:
             return self.settings
@@ -221,7 +222,7 @@ class Worker:
     def run(self) -> int:
         """Serve in this process until SIGTERM or SIGINT; return 0, or 1 after a failure.
 
-        Signals are handled, so only in the main thread. A store that is away is waited for, for
+        Only in the main thread, as it handles signals. It waits for a store that is away for up to
         ``wait`` (a minute by default). Raises `StoreError` if the store cannot be used.
         """
         from nbqueue.worker.wiring import build_worker
@@ -233,8 +234,8 @@ class Worker:
 
         It ends with `stop`, and otherwise outlives this process. Starting a running worker does
         nothing. A store that is away is an error at once, or after ``wait`` if that was set, which
-        ``timeout`` (seconds) does not include. Raises `WorkerDidNotStart`, with what it printed,
-        if it ends instead.
+        ``timeout`` (seconds) does not include. Raises `WorkerDidNotStart` with the reason if the
+        worker ends instead.
         """
         seconds = parse_duration(timeout, "timeout")
         if self.is_running:
@@ -283,8 +284,11 @@ class Worker:
         raise WorkerDidNotStart("the worker did not start: " + said.decode("utf-8", "replace"))
 
     def stop(self, timeout: float | None = None) -> None:
-        """End the started worker: running tasks may end within its shutdown time-out, others go
-        back to their queues. After ``timeout`` seconds more it is killed. Not running: nothing."""
+        """End the started worker, if it runs.
+
+        Running tasks may end within its shutdown time-out; others go back to their queues. After
+        ``timeout`` more seconds it is killed.
+        """
         more = 10.0 if timeout is None else parse_duration(timeout, "timeout")
         process, self._process = self._process, None
         if process is None:
@@ -300,22 +304,22 @@ class Worker:
 
     @property
     def id(self) -> str | None:
-        """The id of the started worker, ``host:pid:…``, or None."""
+        """The id of the started worker, ``host:pid:…``, or None if it does not run."""
         return self._id if self.is_running else None
 
     def add_queue(self, name: str, weight: int = 1) -> None:
-        """Have the started worker serve one more queue, or give a queue another weight.
+        """Serve one more queue with the started worker, or change the weight of a queue.
 
-        Raises `UsageError` if it is not running, `StoreError` if it does not follow.
+        Raises `UsageError` if it is not running, `StoreError` if it does not answer.
         """
         if not is_whole(weight, 1, INT32):
             raise UsageError(f"weight={shown(weight)} must be 1 or more")
         self._change_queues({name: weight})
 
     def remove_queue(self, name: str) -> None:
-        """Have the started worker fetch no more from a queue; what it has of it still ends.
+        """Fetch no more from a queue with the started worker; tasks that it has still end.
 
-        The last queue cannot be removed. Raises as `add_queue` does.
+        The last queue cannot be removed. Raises the errors of `add_queue`.
         """
         self._change_queues({name: 0})
 
