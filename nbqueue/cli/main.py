@@ -17,7 +17,7 @@ from nbqueue.printable import visible
 
 
 class _ShownError(click.ClickException):
-    """An error of ours as a person should see it: one red line, and no traceback."""
+    """An error of nbqueue, shown as one red line without a traceback."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         line = visible(" ".join(self.message.split()))
@@ -25,7 +25,7 @@ class _ShownError(click.ClickException):
 
 
 class _ShownUsageError(_ShownError):
-    """The same for an argument that cannot be right, with the exit code that click gives those."""
+    """An error in an argument, which ends with click's exit code for such errors."""
 
     exit_code = 2
 
@@ -38,7 +38,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Show a warning as a person should see it: one line, without a place in the code."""
+    """Show a warning as one line, without the place in the code."""
     text = visible(" ".join(str(message).split()))
     click.echo(click.style("Warning: ", fg="yellow", bold=True) + text, err=True)
 
@@ -56,7 +56,7 @@ _HOMES = {
 
 
 class _Commands(click.Group):
-    """A group whose commands may raise our errors. Most are loaded when they are wanted."""
+    """A group that loads its commands when they are used, and shows the errors they raise."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *_HOMES])

@@ -1,4 +1,4 @@
-"""What the commands of ``%nbqueue`` do."""
+"""The actions of the commands of ``%nbqueue``."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def down(client: Client, *, quiet: bool = False) -> Card | None:
 
 
 def status(client: Client) -> Card:
-    """The store, its workers and its queues, and what to type next."""
+    """Return a card of the store, its workers and its queues, and of a next command."""
     inspector = client.inspector
     lines, rows = [f"nbqueue at {client.url}"], []
     try:
@@ -92,17 +92,17 @@ def status(client: Client) -> Card:
 
 
 def cancel(client: Client, names: Sequence[str]) -> Any:
-    """Cancel tasks, given by ids or names."""
+    """Cancel tasks by their ids or names."""
     return client.inspector.cancel([client.get(name) for name in names])
 
 
 def retry(client: Client, names: Sequence[str]) -> Any:
-    """Run tasks again, given by ids or names, with all their retries."""
+    """Run tasks again by their ids or names, with all their retries."""
     return client.inspector.retry([client.get(name) for name in names])
 
 
 def recent_names(client: Client) -> list[str]:
-    """Ids of tasks that somebody may want to name now."""
+    """Return ids of recent tasks, for completion."""
     found: list[str] = []
     try:
         for queue in client.inspector.queues():
@@ -140,6 +140,6 @@ def _workers_card(client: Client, workers: Sequence[LocalWorker], said: str) -> 
 
 
 def _homely(path: str) -> str:
-    """A path as a shell takes it: a saved notebook need not tell who ran it, and where."""
+    """Return a path with ``~`` for the home folder, so that a saved notebook does not name it."""
     home = os.path.expanduser("~")
     return "~" + path[len(home) :] if path.startswith(home + os.sep) else path

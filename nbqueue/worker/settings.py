@@ -116,7 +116,7 @@ class WorkerOptions:
             "queues.",
         ),
     )
-    """How long running tasks may go on when the worker is told to end."""
+    """How long running tasks may go on when the worker is to end."""
 
     kill_grace: Duration = _option(5.0, checks.duration)
     """How long after its time-out a task may take to end before its executor is killed."""
@@ -324,5 +324,5 @@ class WorkerSettings(WorkerOptions):
 
     @property
     def shutdown_seconds(self) -> float:
-        """How long running tasks may go on when the worker is told to end."""
+        """How long running tasks may go on when the worker is to end."""
         return parse_duration(self.shutdown_timeout)
