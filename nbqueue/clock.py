@@ -57,6 +57,13 @@ class Clock:
             self._base = store_time - (sent_at + received_at) / 2
             self._error, self._measured_at = error, received_at
 
+    def restart(self) -> None:
+        """Let the next measurement count in any case: it may be of another server's clock.
+
+        Until then the time goes on as before.
+        """
+        self._error, self._measured_at = math.inf, -math.inf
+
     def age(self) -> float:
         """Seconds since the last measurement that was used."""
         return self._monotonic() - self._measured_at

@@ -26,6 +26,7 @@ from nbqueue.errors import (
     TaskIdConflict,
 )
 from nbqueue.store.connection import Store
+from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.transport import resp
 from nbqueue.transport.blocking import Sending
 from nbqueue.transport.topology import Key
@@ -292,12 +293,12 @@ class Broker(ResilientCaller):
         found = self.try_call_each(
             (name, ("HMGET", stored_keys(name).task(task_id), *RECORD_FIELDS)) for name in names
         )
-        if queue is not None and isinstance(found[0], resp.KeyDenied):
+        if queue is not None and isinstance(found[0], KeyDenied):
             raise found[0]
         readable = [
             (name, values)
             for name, values in zip(names, found, strict=True)
-            if not isinstance(values, resp.KeyDenied)
+            if not isinstance(values, KeyDenied)
         ]
         record = first_record(task_id, *zip(*readable, strict=True)) if readable else None
         if record is None or not record.result:

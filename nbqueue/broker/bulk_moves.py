@@ -1,8 +1,8 @@
-"""Acting on any number of tasks of a queue, while the server answers others in between.
+"""Move any number of tasks of a queue, in scripts so short that others are served in between.
 
-Scripts take a bounded number of tasks. Taking a task out of the pending list costs a search through
-that list, so where it is long, the list is read in pages first and the scripts are told where each
-task is. They remove many tasks in one pass from the nearer end.
+Removing a task from the pending list takes a search through the list. Where that is long, it is
+read in pages first and the scripts get the position of each task: they remove many tasks in one
+pass from the nearer end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nbqueue.transport.script_call import Command
 from nbqueue.wire.keys import stored_keys
 
 AT_ONCE = 100
-"""Tasks in one script that does not know where they are."""
+"""Tasks in one script that gets no positions."""
 
 _ROUNDS = 10
 _PAGE = 2000
@@ -23,30 +23,30 @@ _MOST_PAGES = 8
 _SCRIPTS = 20
 _BUDGET_US = 8500.0
 _FEWEST = 50
-"""How long a script may take by the following estimates, in microseconds of a slow machine, and how
-many tasks it takes all the same."""
+"""The time of one script by the following estimates, in microseconds on a slow machine, and the
+number of tasks that it takes in any case."""
 _PASSING_US, _MARK_US, _WINDOW_US, _WINDOW = 0.018, 0.00002, 20.0, 20
 MOST_FOUND = 4000
-"""What is found before scripts run."""
+"""Tasks to find before scripts run."""
 
 TASK_US = 25.0
-"""For one task, whatever is done with it, beside finding and marking it."""
+"""Estimate for one task, without finding and marking it."""
 
 Make = Callable[[Sequence[str], "Sequence[int] | None"], Command[Moved]]
-"""Makes the command for tasks with these ids, and their distances from the end of the list."""
+"""Makes the command for tasks with these ids and distances from the end of the list."""
 
 Part = tuple[Sequence[str], "Sequence[int] | None"]
 
 Note = Callable[[Sequence[str], Moved], list[str]]
-"""Takes what became of tasks; returns those to try again: what was `FAR`, or has changed."""
+"""Notes the results for tasks; returns those to repeat: that were `FAR`, or have changed."""
 
 
 _Found = tuple[int, str]
-"""How far from the end of the list, and the id."""
+"""Distance from the end of the list, and id."""
 
 
 class _Lazily:
-    """Commands that are made while those before them are under way."""
+    """Commands that are made while earlier ones are under way."""
 
     def __init__(self, make: Make, parts: Sequence[Part]) -> None:
         self._make = make
@@ -66,10 +66,10 @@ def act_on_many(
     lazily: bool = False,
     cost: Callable[[], float] = lambda: TASK_US,
 ) -> None:
-    """Run the commands that ``make`` makes on all of these tasks.
+    """Run the commands that ``make`` returns on all of these tasks.
 
-    ``lazily``: make them while others are under way, for which ``make`` must not use ``broker``.
-    ``cost`` estimates what one of the next tasks takes, in microseconds.
+    ``lazily``: make them while others are under way; ``make`` must not use ``broker`` then.
+    ``cost`` estimates the time of the next task, in microseconds.
     """
     many = _Many(broker, queue, make, note, cost, lazily)
     left = list(task_ids)
@@ -81,7 +81,7 @@ def act_on_many(
             return
         left = many.along_the_list(left)
     while left:
-        # Others move them faster than we look, so let the script search.
+        # Other programs move them faster than they are found, so let the script search.
         left = [again for task_id in left for again in many.search(task_id)]
 
 
@@ -104,22 +104,21 @@ class _Many:
         self._is_lazy = is_lazy
 
     def is_long(self) -> bool:
-        """Whether the pending list is so long that reading it first pays."""
+        """Whether the pending list is so long that it should be read first."""
         [length] = self._broker.call(("LLEN", self._pending), on=self._queue)
         return bool(length > _PAGE)
 
     def anywhere(self, task_ids: Sequence[str]) -> list[str]:
-        """Act on tasks wherever they are; returns those to try again, such as those that are far
-        back in a long list."""
+        """Move tasks without positions; return those to repeat: far back in a list, say."""
         parts = [task_ids[start : start + AT_ONCE] for start in range(0, len(task_ids), AT_ONCE)]
         return self._run([(part, None) for part in parts])
 
     def search(self, task_id: str) -> list[str]:
-        """Act on one task, for which the script searches the whole list."""
+        """Move one task, for which the script searches the whole list."""
         return self._run([([task_id], [0])])
 
     def along_the_list(self, task_ids: Sequence[str]) -> list[str]:
-        """Act on those of the tasks that are found in the pending list; returns the others."""
+        """Move the tasks that are found in the pending list; return the others."""
         wanted = {task_id.encode("utf-8", "replace"): task_id for task_id in task_ids}
         again: list[str] = []
         offset, is_over = 0, False
@@ -163,7 +162,10 @@ class _Many:
 def _in_parts(
     found: Sequence[_Found], length: int, task_us: float
 ) -> Iterator[tuple[list[str], list[int]]]:
-    """Tasks for one script each. Those before them in the list will be gone when it runs."""
+    """Yield the ids and positions for one script each.
+
+    Positions are those after the earlier scripts have run.
+    """
     ids: list[str] = []
     distances: list[int] = []
     spent = seen_to = 0.0

@@ -1,4 +1,4 @@
-"""How long a call goes on trying while the store is away."""
+"""Pauses between attempts of one call, until its time is up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 
 class CallDeadline:
-    """How long to go on trying while the store is away: pauses that double up to a second."""
+    """Pauses that double up to a second, for at most ``seconds`` in all."""
 
     def __init__(self, seconds: float) -> None:
         self._until = time.monotonic() + seconds
@@ -15,7 +15,7 @@ class CallDeadline:
         self._never = threading.Event()
 
     def wait(self) -> bool:
-        """Pause. False, at once, when there is no time left."""
+        """Pause, and return True; return False at once when the time is up."""
         left = self._until - time.monotonic()
         if left <= 0:
             return False

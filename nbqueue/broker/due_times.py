@@ -1,4 +1,4 @@
-"""Which times of a schedule are fired and which are passed over. Pure: time is an argument."""
+"""Decide which times of a schedule fire and which are skipped. No I/O and no clock."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from nbqueue.cron import Every, Spec
 from nbqueue.wire.schedule_record import ALL, ONCE, ScheduleEntry
 
 GRACE_MS = 60_000
-"""A time that is no older than this when a scheduler comes to it was not missed."""
+"""A time was missed if it is older than this when a scheduler handles it."""
 
 SHORTEST_GRACE_MS = 5_000
 
 MOST_MISSED = 1_000
-"""How many missed runs are made up for with ``missed="all"``."""
+"""How many missed runs are caught up on with ``missed="all"``."""
 
 MISSED = "missed"
 _MOST_COUNTED = 100
 
 
 class Step(NamedTuple):
-    """What to do about the time at which a schedule is due: fire it, or say why not."""
+    """What happens at a due time: it fires, or ``reason`` says why not."""
 
     due_ms: int
     next_ms: int | None
@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 
 def first_due(spec: Spec, entry: ScheduleEntry, now_ms: int) -> int | None:
-    """When a new schedule is due first."""
+    """Return when a new schedule is due first (Unix ms)."""
     if entry.start_ms <= now_ms:
         due = spec.next_after(now_ms)
     elif isinstance(spec, Every):
@@ -40,7 +40,7 @@ def first_due(spec: Spec, entry: ScheduleEntry, now_ms: int) -> int | None:
 
 
 def next_due(spec: Spec, entry: ScheduleEntry, due_ms: int) -> int | None:
-    """When it is due after it was due at ``due_ms``."""
+    """Return the due time after ``due_ms``."""
     return _within(entry, spec.next_after(due_ms))
 
 
@@ -49,16 +49,16 @@ def _within(entry: ScheduleEntry, due: int | None) -> int | None:
 
 
 def plan(spec: Spec, entry: ScheduleEntry, due_ms: int, now_ms: int) -> list[Step]:
-    """The steps for all times that have come, oldest first; each begins where the last ended.
+    """Return the steps for all times up to now, oldest first; each begins where the last ended.
 
-    A time was missed if it is older than a grace: a minute, or less where the next one comes
-    sooner than in two. Missed ones are made up for as the schedule says.
+    A time was missed if it is older than a grace of one minute, or of half the interval if that is
+    shorter. Missed times are caught up on as the schedule's ``missed`` option says.
     """
     following = next_due(spec, entry, due_ms)
     grace = GRACE_MS
     if following is not None:
         grace = max(min(GRACE_MS, (following - due_ms) // 2), SHORTEST_GRACE_MS)
-    # What the jitter may still hold back was not missed.
+    # A time that jitter may still delay was not missed.
     limit = now_ms - grace - entry.jitter_ms
     steps: list[Step] = []
     due: int | None = due_ms
@@ -74,7 +74,7 @@ def plan(spec: Spec, entry: ScheduleEntry, due_ms: int, now_ms: int) -> list[Ste
 def _make_up(
     spec: Spec, entry: ScheduleEntry, due: int, now_ms: int, limit: int, steps: list[Step]
 ) -> int | None:
-    """Pass over what was missed and is not made up for; returns what is to be fired next."""
+    """Skip missed times that are not caught up on; return the next time to fire."""
     if entry.missed == ALL:
         target = _oldest_of(spec, entry, due, limit)
         detail = f"too many: only the last {MOST_MISSED} at most are made up for"
@@ -83,7 +83,7 @@ def _make_up(
         target = last
         on_time = next_due(spec, entry, last)
         if entry.missed != ONCE or (on_time is not None and entry.fire_ms(on_time) <= now_ms):
-            # Nothing to make up for, or the run that is on time does it.
+            # Nothing to catch up on, or the run that is on time does it.
             target = on_time
         detail = "no worker ran its schedules"
     if target != due:
@@ -92,7 +92,7 @@ def _make_up(
 
 
 def _last_until(spec: Spec, entry: ScheduleEntry, due: int, limit: int) -> int:
-    """The last time up to ``limit``, from one that is. By halving: there may be millions."""
+    """Return the last due time up to ``limit``, by bisection: there may be millions."""
     if isinstance(spec, Every):
         first, step = due // 1000 * 1000, spec.seconds * 1000
         number = (limit - first) // step
@@ -109,11 +109,11 @@ def _last_until(spec: Spec, entry: ScheduleEntry, due: int, limit: int) -> int:
 
 
 def _oldest_of(spec: Spec, entry: ScheduleEntry, due: int, limit: int) -> int | None:
-    """The oldest time from which there are no more than `MOST_MISSED` up to ``limit``."""
+    """Return the oldest time from which at most `MOST_MISSED` are due up to ``limit``."""
     if isinstance(spec, Every):
         last = _last_until(spec, entry, due, limit)
         return max(due, last - (MOST_MISSED - 1) * spec.seconds * 1000)
-    # No minute has two, so this many minutes have no more.
+    # At most one a minute, so this many minutes have no more.
     span = MOST_MISSED * 60_000
     best = next_due(spec, entry, max(limit - span, due - 1))
     while limit - span > due:
@@ -126,7 +126,7 @@ def _oldest_of(spec: Spec, entry: ScheduleEntry, due: int, limit: int) -> int | 
 
 
 def _count(spec: Spec, entry: ScheduleEntry, due: int, limit: int, most: int) -> int:
-    """How many times there are from ``due`` to ``limit``; what is beyond ``most`` counts as one."""
+    """Count the due times from ``due`` to ``limit``, up to ``most`` plus one."""
     number, at = 0, due
     while at <= limit and number <= most:
         number += 1
@@ -138,7 +138,7 @@ def _count(spec: Spec, entry: ScheduleEntry, due: int, limit: int, most: int) ->
 
 
 def _counted(spec: Spec, entry: ScheduleEntry, due: int, end: int | None, detail: str) -> str:
-    """How many times were passed over, where that is soon said."""
+    """Return ``detail`` with the number of skipped times."""
     if end is None:
         return detail
     number = _count(spec, entry, due, end - 1, _MOST_COUNTED)

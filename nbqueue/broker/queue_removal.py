@@ -1,4 +1,4 @@
-"""Removing a queue: all that it holds, in slices, while others may still enqueue to it."""
+"""Remove a queue with everything in it, while other programs may still enqueue to it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _STATES = (
 
 
 class QueueRemoval:
-    """Removes one queue. A task that comes in meanwhile is removed too, or lies there complete."""
+    """Removes one queue. A task that is enqueued meanwhile is removed too, or kept complete."""
 
     def __init__(self, broker: Broker, queue: str) -> None:
         self._broker = broker
@@ -42,10 +42,10 @@ class QueueRemoval:
         self._keys: QueueKeys = stored_keys(queue)
 
     def run(self, force: bool) -> None:
-        """Leave nothing behind. With ``force`` the tasks go too.
+        """Remove the queue; with ``force`` its tasks too.
 
         Raises `QueueNotFound`; `QueueNotEmpty` if there are tasks and ``force`` is not set, or if
-        a worker holds some: then nothing, or only other tasks, were deleted.
+        a worker holds some. Then nothing, or only other tasks, were deleted.
         """
         queue = self._queue
         [is_there] = self._broker.call(("SISMEMBER", QUEUES, queue), on=Key(QUEUES))
@@ -53,7 +53,7 @@ class QueueRemoval:
             raise QueueNotFound(f"there is no queue {queue!r}", queue)
         for _ in range(_ROUNDS):
             if force:
-                self._empty_place(self._keys.active, states.ACTIVE)  # or nothing at all
+                self._empty_place(self._keys.active, states.ACTIVE)  # first: it may be refused
             names = list(self._names())
             self._empty_groups(names, only_gone=not force)
             if force:
@@ -71,8 +71,10 @@ class QueueRemoval:
         raise QueueNotEmpty(f"tasks keep coming in to queue {queue!r}: stop who enqueues", queue)
 
     def _names(self) -> Iterator[bytes]:
-        """All keys of the queue. They are looked for in the whole store, because some that
-        programs in Go leave behind are named nowhere."""
+        """Yield all keys of the queue, by a scan of the whole store.
+
+        No index lists the keys that programs in Go leave behind.
+        """
         cursors = {
             re.sub(r"([\\*?\[\]^-])", r"\\\1", prefix) + "*": b"0"
             for prefix in (self._keys.prefix, self._keys.own_prefix)
@@ -95,7 +97,7 @@ class QueueRemoval:
             self._empty_place(self._keys.by_state(state), state)
 
     def _empty_groups(self, names: list[bytes], *, only_gone: bool) -> None:
-        """Empty the aggregation groups; or only forget those in which no task lies any more."""
+        """Empty the aggregation groups; with ``only_gone``, only remove empty ones."""
         keys = self._keys
         prefix = name_bytes(keys.group(""))
         groups, sets = self._broker.call(
@@ -138,7 +140,7 @@ class QueueRemoval:
         return True
 
     def _forget_schedules(self, ids: list[bytes]) -> None:
-        """Of the schedules, what Asynq's programs read, which lies in other slots."""
+        """Delete what Asynq's programs read of the schedules, which is in other slots."""
         for each in ids:
             history = scheduler_history(asynq_id(self._queue, _text(each)))
             self._broker.call(("DEL", history), on=Key(history))
@@ -149,7 +151,7 @@ class QueueRemoval:
         self._broker.publish(self._keys.wake, "schedules")
 
     def _forget(self) -> bool:
-        """Forget the name; not if a task came in before that, which must not be left unnamed."""
+        """Remove the queue's name, unless a task was enqueued meanwhile; return whether it was."""
         self._broker.call(("SREM", QUEUES, self._queue), on=Key(QUEUES))
         self._broker.publish(self._keys.wake, "handlers")
         self._broker.forget_registered(self._queue)

@@ -1,4 +1,4 @@
-"""Reading slice after slice: while the caller is busy with one, the next one is on its way."""
+"""Read slice after slice, requesting the next while the caller handles one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
 from nbqueue.transport.script_call import Arg, Command
 
 Ask = Command[Any] | Sequence[Arg]
-"""A script, or the words of a command; both may be repeated."""
+"""A script, or the words of a command; either may be repeated."""
 
 _SECONDS = 30.0
 
@@ -22,10 +22,11 @@ _SECONDS = 30.0
 def read_ahead(
     broker: Broker, queue: str, ask: Ask, following: Callable[[Any], Ask | None]
 ) -> Iterator[Any]:
-    """The reply to ``ask``, and then to what is ``following`` a reply, until that is None.
+    """Yield the reply to ``ask``, then the replies to what ``following`` returns for each.
 
-    The broker answers the first, which is mostly the only one. Others have a connection of their
-    own: a thread would not get to send them while the caller computes.
+    It ends when ``following`` returns None. The broker runs the first request, which is mostly the
+    only one. The others use a connection of their own: a thread would not get to send them while
+    the caller computes.
     """
     reply = _answer(broker, queue, ask)
     next_ask = following(reply)
@@ -48,24 +49,26 @@ def _answer(broker: Broker, queue: str, ask: Ask) -> Any:
 
 
 class _Ahead:
-    """A connection with one question under way. What it cannot answer, the broker is asked."""
+    """A connection with one request under way; the broker repeats one that fails."""
 
     def __init__(self, broker: Broker, queue: str) -> None:
         self._broker = broker
         self._queue = queue
-        self._link: NonblockingConnection | None = None
+        self._connection: NonblockingConnection | None = None
         self._ask: Ask = ()
         self._found: list[Any] = []
 
     def send(self, ask: Ask) -> None:
         self._ask, self._found = ask, []
         try:
-            link = self._link = self._link or NonblockingConnection(self._broker.store)
+            connection = self._connection = self._connection or NonblockingConnection(
+                self._broker.store
+            )
             if isinstance(ask, Command):
-                link.send(ask, self._found.append)
+                connection.send(ask, self._found.append)
             else:
-                link.call(ask, self._found.append)
-            link.flush()
+                connection.call(ask, self._found.append)
+            connection.flush()
         except (ConnectionLost, StoreError, OSError):
             self.close()
 
@@ -79,22 +82,22 @@ class _Ahead:
         return self._found[0]
 
     def _wait(self) -> None:
-        link = self._link
-        if link is None:
+        connection = self._connection
+        if connection is None:
             return
         limit = time.monotonic() + _SECONDS
         with selectors.DefaultSelector() as selector:
-            selector.register(link, selectors.EVENT_READ)
+            selector.register(connection, selectors.EVENT_READ)
             while not self._found:
-                # First, as TLS may have taken it off the socket already.
-                link.read()
-                link.flush()
+                # Before waiting, as TLS may have taken the reply off the socket already.
+                connection.read()
+                connection.flush()
                 if self._found:
                     return
                 if not selector.select(max(0.0, limit - time.monotonic())):
                     raise ConnectionLost("the store does not answer")
 
     def close(self) -> None:
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

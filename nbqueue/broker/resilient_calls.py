@@ -15,7 +15,7 @@ from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.router import Router
 from nbqueue.transport.script_call import Arg, Command
 from nbqueue.transport.topology import ANYWHERE, Key, Place, SingleServer
-from nbqueue.wire.keys import queue_keys
+from nbqueue.wire.keys import CONFIRM_KEY, queue_keys
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class ResilientCaller:
     def __init__(self, store: Store, patience: float = PATIENCE) -> None:
         self.store = store
         self.clock = Clock()
-        self._router = Router(SingleServer(store))
+        self._router = Router(SingleServer(store), on_open=self.clock.restart)
         self._patience = patience
         self._confirms = store.waits_for_fsync
         self.measure_clock()
@@ -50,8 +50,10 @@ class ResilientCaller:
 
     def _timed_call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
         """Run plain commands and measure the clock in the same round trip."""
+        connection = self._router.connection(on)
+        connection.open()  # or the answer would seem late
         sent_at = steady_time()
-        *replies, (seconds, micros) = self._router.connection(on).call(*calls, ("TIME",))
+        *replies, (seconds, micros) = connection.call(*calls, ("TIME",))
         self.clock.measured(sent_at, steady_time(), int(seconds) + int(micros) / 1e6)
         return replies
 
@@ -131,7 +133,7 @@ class ResilientCaller:
         written to another server.
         """
         if self._confirms:
-            connection.confirm(number, self._patience)
+            connection.confirm(number, self._patience, CONFIRM_KEY)
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         patience, was_sent = CallDeadline(self._patience), False

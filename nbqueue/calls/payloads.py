@@ -63,7 +63,7 @@ COROUTINE: Final = 1
 FAIL_IF_LOST: Final = 2
 BY_REFERENCE: Final = 4
 JSON_RESULT: Final = 8
-LIMITED: Final = 16
+HAS_TIMEOUTS: Final = 16
 FRESH: Final = 32
 
 VALUE: Final = 0
@@ -75,7 +75,7 @@ _CALL_MAGIC: Final = b"\x00nbq"
 _RESULT_MAGIC: Final = b"\x00nbr"
 _CALL: Final = struct.Struct(">4sBBBBB4s16s16s")
 _RESULT: Final = struct.Struct(">4sBBB4s16s")
-_LIMITS: Final = struct.Struct(">QQ")
+_TIMEOUTS: Final = struct.Struct(">QQ")
 _CALL_HEAD: Final = _CALL_MAGIC + bytes((VERSION, PICKLE, *sys.version_info[:2]))
 CALL_BESIDE: Final = (
     _CALL_MAGIC + bytes((VERSION, PICKLE_BESIDE)),
@@ -114,7 +114,7 @@ class Call(NamedTuple):
     signature: bytes
     fingerprint: bytes
     arguments: bytes | memoryview
-    limits: Timeouts | None = None
+    timeouts: Timeouts | None = None
     beside: DetachedBody | None = None
     """Describes detached arguments. In a head alone, ``arguments`` is empty then."""
     head: bytes | memoryview = b""
@@ -136,7 +136,7 @@ class Result(NamedTuple):
     head: bytes = b""
 
 
-def finer_limits(timeout_ms: int, deadline_ms: int) -> Timeouts | None:
+def finer_timeouts(timeout_ms: int, deadline_ms: int) -> Timeouts | None:
     """Return the exact time-outs if whole seconds cannot express them, else None."""
     if timeout_ms % 1000 or deadline_ms % 1000:
         return Timeouts(timeout_ms, max(deadline_ms, 0))
@@ -154,19 +154,19 @@ def is_result(payload: bytes) -> bool:
 
 
 def pack_call(
-    fingerprint: bytes, arguments: bytes, flags: int = 0, limits: Timeouts | None = None
+    fingerprint: bytes, arguments: bytes, flags: int = 0, timeouts: Timeouts | None = None
 ) -> bytes:
     """Return the unsigned envelope of a call, for ``Keyring.sign_call``.
 
     Raises `ValueError` if ``fingerprint`` does not have 16 bytes.
     """
-    return call_head(fingerprint, flags, limits) + arguments
+    return call_head(fingerprint, flags, timeouts) + arguments
 
 
 def call_head(
     fingerprint: bytes,
     flags: int = 0,
-    limits: Timeouts | None = None,
+    timeouts: Timeouts | None = None,
     beside: DetachedBody | None = None,
     seed: Seed | None = None,
 ) -> bytes:
@@ -177,9 +177,9 @@ def call_head(
     if len(fingerprint) != 16:
         raise ValueError(f"a fingerprint has 16 bytes, not {len(fingerprint)}")
     exact = b""
-    if limits is not None:
-        flags |= LIMITED
-        exact = _LIMITS.pack(*limits)
+    if timeouts is not None:
+        flags |= HAS_TIMEOUTS
+        exact = _TIMEOUTS.pack(*timeouts)
     begin = _CALL_HEAD if beside is None else _CALL_BESIDE
     if seed is not None:
         codec = EXTENDED if beside is None else EXTENDED_BESIDE
@@ -203,12 +203,12 @@ def parse_call(payload: bytes | memoryview) -> Call:
     )
     if codec not in _CALL_CODECS:
         raise _unknown_codec(codec, "call", "upgrade this worker")
-    limits, begin = None, _CALL.size
-    if flags & LIMITED:
-        begin += _LIMITS.size
+    timeouts, begin = None, _CALL.size
+    if flags & HAS_TIMEOUTS:
+        begin += _TIMEOUTS.size
         if len(payload) < begin:
             raise _cut_short(payload, "call")
-        limits = Timeouts(*_LIMITS.unpack_from(payload, _CALL.size))
+        timeouts = Timeouts(*_TIMEOUTS.unpack_from(payload, _CALL.size))
     seed = None
     if codec >= EXTENDED:
         seed, begin = read_extensions(payload, begin)
@@ -228,7 +228,7 @@ def parse_call(payload: bytes | memoryview) -> Call:
         signature,
         fingerprint,
         rest_of(payload, begin),
-        limits,
+        timeouts,
         beside,
         head,
         seed,

@@ -1,5 +1,4 @@
-"""What people type on the command line, as values: queues with weights, sizes, durations; and the
-option that all commands have."""
+"""Types of command line parameters, such as sizes and durations, and the option ``--url``."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ else:  # no generic before click 8.2
 
 
 class _Queue(_Type):
-    """``name=weight`` or ``name``, as a name and a weight of 1 or more."""
+    """A queue, ``name=weight`` or ``name``, as its name and a weight of 1 or more."""
 
     name = "queue"
 
@@ -55,7 +54,7 @@ class _Size(_Type):
 
 
 class _Span(_Type):
-    """A duration as everywhere in nbqueue, in seconds."""
+    """A duration in any of nbqueue's forms, as seconds."""
 
     name = "duration"
 

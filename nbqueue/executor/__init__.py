@@ -1,1 +1,1 @@
-"""The process that runs user code. It talks to its supervisor only: no store, no signing key."""
+"""The process that runs user code. It has no connection to the store and no signing key."""

@@ -13,11 +13,12 @@ from nbqueue.executor import signals
 
 
 def main(arguments: list[str]) -> None:
+    """Serve the tasks of a supervisor until it ends this process."""
     kind, capacity = arguments[0], int(arguments[1])
     connection, permits, control = (int(word) for word in arguments[2:5])
     signals.install()
 
-    import nbqueue.calls.keys.task_mark  # noqa: F401  (it notes the mark before a task can remove it)
+    import nbqueue.calls.keys.task_mark  # noqa: F401  (it reads the mark before a task can remove it)
     from nbqueue.executor.control import die_with_parent
     from nbqueue.runtime.gc_tuning import tune_garbage_collection
     from nbqueue.runtime.interpreter import add_current_folder

@@ -1,8 +1,8 @@
-"""Child processes that a task starts: they get the code and the modules of its call.
+"""Child processes of tasks: giving them the code and the modules of the task's call.
 
 ``multiprocessing`` and joblib start a child by running the parent's main program again, which in
-an executor is not the user's. What a child is given instead is the stored function, from which it
-makes the modules of the call. A forked child has them already.
+an executor is not the user's. Instead the child gets the stored function, and makes the modules of
+the call from it. A forked child has them already.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _with_call(get: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, An
 
 
 class _Name(str):
-    """The name of a child process; unpickled in the child, it makes the modules of the call."""
+    """The name of a child process. Unpickling it in the child makes the modules of the call."""
 
     __slots__ = ("_parts",)
 
@@ -102,7 +102,7 @@ def begin_child(name: str, path: list[str] | None, blob: bytes, beside: bytes) -
 
 
 class _Finder:
-    """Prepares the modules above when they are imported."""
+    """Prepares the modules of ``multiprocessing``, joblib and cloudpickle on their import."""
 
     def find_spec(
         self, name: str, path: Any = None, target: Any = None

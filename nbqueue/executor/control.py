@@ -1,4 +1,4 @@
-"""The thread by which a supervisor stops a task, and by which an executor dies with it."""
+"""The thread that ends a task when the supervisor asks, and the process when that is gone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nbqueue.runtime.process_memory import give_back
 def watch(control: int, interrupt: Callable[[int, int], None]) -> None:
     """Start a thread that calls ``interrupt(number, reason)`` for each record in the pipe.
 
-    When the supervisor is gone the pipe ends, and so does this process, at once: its tasks belong
-    to whoever finds their leases expired.
+    When the supervisor is gone the pipe ends, and this process ends at once: other workers recover
+    its tasks when their leases have expired.
     """
 
     def listen() -> None:
@@ -34,7 +34,7 @@ def watch(control: int, interrupt: Callable[[int, int], None]) -> None:
 
 
 def by_signal(interrupted: Interrupted) -> Callable[[int, int], None]:
-    """Interrupt what runs in the main thread, even in a system call, by a signal to it."""
+    """Return a function that interrupts the main thread by a signal, even in a system call."""
 
     def handle(signum: int, frame: FrameType | None) -> None:
         error = interrupted.exception()
@@ -54,9 +54,9 @@ def by_signal(interrupted: Interrupted) -> Callable[[int, int], None]:
 
 
 def die_with_parent() -> None:
-    """On Linux, have the kernel end this process when its supervisor is gone.
+    """Have the kernel of Linux end this process when its supervisor is gone.
 
-    The control thread does the same, but not while a task holds the interpreter's lock.
+    The control thread ends it, too, but not while a task holds the interpreter's lock.
     """
     try:
         import ctypes

@@ -1,8 +1,8 @@
-"""Calls a worker's health check: ``python -m nbqueue.executor.health_check SERVICE``.
+"""The program that calls a health check: ``python -m nbqueue.executor.health_check SERVICE``.
 
-SERVICE is an open file with the code of what the worker's owner registered. Each line of the
-standard input is one check: empty if the store answers, else why it does not. It is a process of
-its own, as the function is the user's: it may hang or crash, and runs while executors are busy.
+SERVICE is an open file with the code that the worker's owner registered. Each line of the standard
+input is one check: empty if the store answers, else why it does not. The check is user code, which
+may hang or crash, and it must run while executors are busy: so it has a process of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from nbqueue.executor import signals
 
 
 def main(arguments: list[str]) -> None:
+    """Call the health check for each line of the standard input."""
     signals.install()
 
     from nbqueue.calls.functions import load_function
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> None:
         try:
             check(StoreUnreachable(why) if why else None)
         except Exception:
-            # What a health check raises is no reason to end: the next one may do better.
+            # An error of one check is no reason to end: the next may succeed.
             traceback.print_exc()
 
 

@@ -1,4 +1,4 @@
-"""An executor of coroutine functions: many at once, in one event loop."""
+"""An executor that runs coroutine functions, many at once, in one event loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nbqueue.executor.seeded_random import set_seed
 from nbqueue.tasks.task import set_current
 
 _MOST_GIVEN = 4
-"""How much of what other threads send may wait for the loop."""
+"""How many frames of other threads may wait for the loop."""
 
 
 class LoopExecutor:
@@ -32,7 +32,7 @@ class LoopExecutor:
         self._control = control
         self._runner = Runner(self._send_soon)
         self._given = self._taken = 0
-        # A task that blocks the loop and prints must not fill the memory with what waits for it.
+        # The output of a task that blocks the loop must not fill the memory.
         self._runner.reports.is_busy = lambda: self._given - self._taken > _MOST_GIVEN
         self._loop: asyncio.AbstractEventLoop | None = None
         self._kept: tuple[Any, Any, bool]
@@ -41,11 +41,12 @@ class LoopExecutor:
         self._reasons: dict[int, int] = {}
         self._frames = Frames()
         self._out: deque[bytes | memoryview] = deque()
-        """What the socket did not take yet."""
+        """Frames that the socket did not take yet."""
         self._sent = asyncio.Event()
         self._ended = asyncio.Event()
 
     async def serve(self) -> None:
+        """Run tasks until the supervisor says to stop."""
         loop = self._loop = asyncio.get_running_loop()
 
         def interrupt(number: int, reason: int) -> None:
@@ -64,7 +65,7 @@ class LoopExecutor:
             await self._sent.wait()
 
     def _send_soon(self, data: bytes) -> None:
-        """For other threads."""
+        """Send a frame from another thread."""
         assert self._loop is not None
         self._given += 1
         self._loop.call_soon_threadsafe(self._take, data)
@@ -74,7 +75,7 @@ class LoopExecutor:
         self._send(data)
 
     def _send(self, data: bytes) -> None:
-        """Send at once: the task that runs next may block the loop for long."""
+        """Send a frame now, as the task that runs next may block the loop for long."""
         self._out.append(data)
         if len(self._out) == 1:
             self._flush()
@@ -116,20 +117,20 @@ class LoopExecutor:
                 self._ended.set()
 
     async def _start(self, body: bytes) -> None:
-        """Run the owner's hooks. Tasks that came meanwhile wait for them."""
+        """Run the owner's hooks. Tasks wait until these have run."""
         try:
             for hook in self._runner.take_service(body):
                 await _called(hook)
         except BaseException:
             traceback.print_exc()
-            os._exit(1)  # the supervisor says that executors do not start
+            os._exit(1)  # the supervisor logs that executors do not start
         self._runner.state.keep()
         self._keep_loop()
         # Before the first task begins, which may block the loop: its time-out counts from here.
         self._send(pipe.frame(pipe.HELLO, pipe.PERMIT.pack(os.getpid())))
 
     def _begin(self, frame: TaskFrame) -> None:
-        # Not by the loop's factory of tasks, which may be one of the user's.
+        # Without the loop's task factory, which may be the user's.
         task = asyncio.Task(self._run(frame), loop=self._loop)
         self._running[frame.number] = task
         task.add_done_callback(lambda task: self._never_began(frame))
@@ -137,7 +138,7 @@ class LoopExecutor:
             task.cancel()
 
     def _never_began(self, frame: TaskFrame) -> None:
-        # Cancelled before its first step, a coroutine does not even get to its `except`.
+        # A coroutine that is cancelled before its first step never reaches its `except`.
         if frame.number in self._running:
             error = stop_exception(self._reasons.get(frame.number, pipe.CANCELLED))
             self._finish(frame, self._runner.failed(frame, error, time.perf_counter_ns()))
@@ -186,13 +187,13 @@ class LoopExecutor:
             self._restore_loop()
 
     def _keep_loop(self) -> None:
-        """Remember the loop as the owner's hooks leave it."""
+        """Remember the settings of the loop after the owner's hooks."""
         loop = self._loop
         assert loop is not None
         self._kept = loop.get_task_factory(), loop.get_exception_handler(), loop.get_debug()
 
     def _restore_loop(self) -> None:
-        """Put back what a task may have changed in the loop that it shares with others."""
+        """Restore the settings of the loop, which tasks share and may have changed."""
         loop = self._loop
         assert loop is not None
         factory, handler, is_debug = self._kept
@@ -209,7 +210,7 @@ class LoopExecutor:
 
     def _interrupt(self, number: int, reason: int) -> None:
         task = self._running.get(number)
-        # Kept for a task that is still on its way, too.
+        # Kept, as the task may still be on its way here.
         self._reasons[number] = reason
         if task is not None:
             task.cancel()

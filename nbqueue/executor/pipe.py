@@ -1,10 +1,11 @@
-"""What a supervisor and its executors say to each other: frames of bytes over a socket.
+"""The protocol between a supervisor and its executors: frames over a socket, and permits.
 
-A frame is its length (4 bytes, of what follows), its kind (1 byte) and a body. Numbers are
-big-endian. To a *sync* executor each task also goes as a *permit*, its number written to a pipe
-whose reading end both processes hold. Whoever reads a permit has the task: the executor, just
-before it runs it, or the supervisor, which so takes back tasks that wait behind a slow one. The
-kernel decides between them, and a dead executor's unread permits say which tasks it never began.
+A frame is its length (4 bytes, not counting these), its kind (1 byte) and a body. Numbers are
+big-endian. For each task, a *sync* executor also gets a *permit*: the task's number, written to a
+pipe whose reading end both processes hold. The process that reads a permit has the task: the
+executor, just before it runs the task, or the supervisor, to take back tasks that wait behind a
+slow one. The kernel decides between them, and the unread permits of a dead executor are those of
+tasks that it never began.
 """
 
 from __future__ import annotations
@@ -44,28 +45,28 @@ STOP: Final = 5
 """Supervisor: end when what runs has ended. No body."""
 SERVICE: Final = 6
 """Supervisor, first of all: the handlers and hooks of the worker's owner. Body: their code, or
-nothing. The executor says `HELLO` once its hooks have run."""
+nothing. The executor answers `HELLO` once its hooks have run."""
 
 REPORT: Final = 7
-"""Executor: what a running task says of itself. Body: its number (4 bytes), what (1 byte, such as
-`RESULT_REPORT`; others are skipped), and that."""
+"""Executor: a report of a running task. Body: its number (4 bytes), the kind of report (1 byte,
+such as `RESULT_REPORT`; unknown kinds are ignored), and the report."""
 
 NOT_BEGUN: Final = 8
 """Executor: it did not begin this task, as its lease may have ended. Body: its number (4 bytes)."""
 
 RESULT_REPORT: Final = 1
-"""The result as far as it has come, in the form that the final one has."""
+"""A partial result, in the form of the final one."""
 OUTPUT_REPORT: Final = 2
-"""Something that it printed or displayed: see `pack_output`."""
+"""Output or a display: see `pack_output`."""
 PROGRESS_REPORT: Final = 3
-"""How far it has come: JSON, see `nbqueue.executor.output.progress_values`."""
+"""Progress: JSON, see `nbqueue.executor.output.progress_values`."""
 
 STDOUT: Final = 1
 STDERR: Final = 2
 DISPLAY: Final = 3
 """A rich display: JSON with ``data`` and ``metadata`` as in Jupyter's messages."""
 CLEAR: Final = 4
-"""Take away what was shown before."""
+"""Clear the output so far."""
 
 VALUE: Final = 0
 FAILED: Final = 1
@@ -83,7 +84,7 @@ _TASK = struct.Struct(">I16sBqqqddIIII")
 _TASK_FRAME = struct.Struct(">IBI16sBqqqddIIII")
 """The head of a frame, and that of a task."""
 _SEEDED = 4
-"""A bit of a task: its seed, with its length before it, comes between headers and arguments."""
+"""A bit of a task: it has a seed, with its length before it, between headers and arguments."""
 _SEED_SIZE = struct.Struct(">H")
 _REPORT = struct.Struct(">IB")
 _OUTPUT = struct.Struct(">BQQ")
@@ -92,14 +93,14 @@ PERMIT: Final = struct.Struct(">I")
 INTERRUPT: Final = struct.Struct(">IB")
 """In the control pipe: number of the task, and why (`TIMED_OUT` or `CANCELLED`)."""
 GIVE_BACK: Final = INTERRUPT.pack(0, 0)
-"""The same pipe: give back the memory that large values took."""
+"""In the control pipe: release the memory that large values took."""
 
 
 NO_CODE: Final = bytes(16)
 """The fingerprint of a message whose handler is the service's."""
 
 AGGREGATION: Final = b"\xff" * 16
-"""The fingerprint of a run of the service's aggregator: see `nbqueue.tasks.aggregation_group`."""
+"""The fingerprint of an aggregation: see `nbqueue.tasks.aggregation_group`."""
 
 
 TaskHead = tuple[int, int, int, float, str, str, str, bytes]
@@ -107,12 +108,11 @@ TaskHead = tuple[int, int, int, float, str, str, str, bytes]
 
 
 class TaskFrame(NamedTuple):
-    """A task to run. ``deadline`` is Unix seconds on the store's clock, 0: none.
+    """A task to run.
 
-    After ``begin_by`` (seconds of `steady_time`, 0: never) its lease may have ended, so that it
-    must not begin.
-
-    ``arguments`` are those of a call, or the payload of a message; ``headers`` are JSON.
+    ``deadline``: when it must end, in Unix seconds on the store's clock; 0: never. ``begin_by``:
+    the time (seconds of `steady_time`, 0: none) after which it must not begin, as its lease may
+    have ended. ``arguments``: those of a call, or the payload of a message. ``headers``: JSON.
     """
 
     number: int
@@ -129,25 +129,27 @@ class TaskFrame(NamedTuple):
     arguments: bytes | memoryview
     json_result: bool = False
     seed: bytes = b""
-    """What `nbqueue.calls.call_extensions.Seed.pack` made of its seed, if it has one."""
+    """The seed, packed by `nbqueue.calls.call_extensions.Seed.pack`, if it has one."""
     begin_by: float = 0.0
 
     @property
     def head(self) -> TaskHead:
-        """What the task is, without its arguments, which may be large."""
+        """The fields that describe the task, without its arguments, which may be large."""
         return self[3:11]
 
     @property
     def is_late(self) -> bool:
+        """Whether the task must not begin any more."""
         return bool(self.begin_by) and self.begin_by < steady_time()
 
 
 class DoneFrame(NamedTuple):
-    """How a task ended.
+    """The outcome of an attempt.
 
-    ``body`` is the result's bytes for `VALUE`, else those of the exception. ``micros`` is how long
-    it ran, ``peak_memory`` the most bytes that the process ever had. When to try again, if so:
-    ``delay`` in seconds (negative: as the worker thinks best), and whether it counts as a failure.
+    ``outcome``: `VALUE` or another. ``body``: the result for `VALUE`, else the exception.
+    ``micros``: how long it ran. ``peak_memory``: the most bytes that the process ever had.
+    ``delay``: seconds before a retry; negative: the worker's default. ``counts``: whether it counts
+    as a failure.
     """
 
     number: int
@@ -159,20 +161,22 @@ class DoneFrame(NamedTuple):
     error_text: str
     body: bytes | memoryview | ChunkedBytes
     digest: bytes = b""
-    """The SHA-256 of a large body, if the executor found it on the way."""
+    """The SHA-256 of a large body, if the executor computed it while sending."""
 
 
 def frame(kind: int, body: bytes = b"") -> bytes:
+    """Return a whole frame."""
     return _HEAD.pack(len(body) + 1, kind) + body
 
 
 def pack_task(task: TaskFrame) -> bytes:
+    """Return the `TASK` frame of a task."""
     return task_head(task) + task.arguments
 
 
 def task_head(task: TaskFrame) -> bytes:
-    """All of the frame but the arguments, with which it ends."""
-    # All at once: each of the fields takes longer by its name.
+    """Return the `TASK` frame of a task without the arguments, with which it ends."""
+    # Unpacked at once, as access by name is slower.
     (
         number, fingerprint, is_message, attempt, retried, max_retry, deadline,
         id_text, queue_text, type_text, headers, arguments, json_result, seed, begin_by,
@@ -203,6 +207,7 @@ def task_head(task: TaskFrame) -> bytes:
 
 
 def unpack_task(body: bytes) -> TaskFrame:
+    """Read the body of a `TASK` frame."""
     number, fingerprint, bits, attempt, retried, max_retry, deadline, begin_by, a, b, c, d = (
         _TASK.unpack_from(body)
     )
@@ -214,7 +219,7 @@ def unpack_task(body: bytes) -> TaskFrame:
         begin = arguments_at + _SEED_SIZE.size
         arguments_at = begin + size
         seed = body[begin:arguments_at]
-    # One for each task: not by the function in Python that a class of named tuples has for it.
+    # Made once for each task, so without the slower constructor of the named tuple.
     parts = (
         number,
         fingerprint,
@@ -236,24 +241,26 @@ def unpack_task(body: bytes) -> TaskFrame:
 
 
 def pack_not_begun(number: int) -> bytes:
+    """Return the `NOT_BEGUN` frame of a task."""
     return frame(NOT_BEGUN, PERMIT.pack(number))
 
 
-def pack_report(number: int, what: int, body: bytes) -> bytes:
-    return frame(REPORT, _REPORT.pack(number, what) + body)
+def pack_report(number: int, kind: int, body: bytes) -> bytes:
+    """Return the `REPORT` frame of a task."""
+    return frame(REPORT, _REPORT.pack(number, kind) + body)
 
 
 def unpack_report(body: bytes) -> tuple[int, int, bytes]:
-    """Number of the task, what is reported, and that."""
-    number, what = _REPORT.unpack_from(body)
-    return number, what, body[_REPORT.size :]
+    """Read the body of a `REPORT` frame: the task's number, the kind of report, and the report."""
+    number, kind = _REPORT.unpack_from(body)
+    return number, kind, body[_REPORT.size :]
 
 
 class Output(NamedTuple):
-    """A piece of what a task printed or displayed.
+    """A piece of the output of a task.
 
-    ``before`` and ``lines`` are how many bytes of text, and ends of lines, came before it in this
-    attempt, with all that was left out: so whoever reads two pieces knows what is missing between.
+    ``before`` and ``lines`` are the numbers of bytes of text and of line ends before it in this
+    attempt, including text that was left out: two pieces show how much is missing between them.
     """
 
     kind: int
@@ -263,29 +270,34 @@ class Output(NamedTuple):
 
 
 def pack_output(number: int, output: Output) -> bytes:
+    """Return the `REPORT` frame of a piece of output."""
     head = _OUTPUT.pack(output.kind, output.before, output.lines)
     return pack_report(number, OUTPUT_REPORT, head + output.data)
 
 
 def unpack_output(body: bytes) -> Output:
+    """Read a report of output."""
     kind, before, lines = _OUTPUT.unpack_from(body)
     return Output(kind, before, lines, body[_OUTPUT.size :])
 
 
 def value_frame(number: int, micros: int, peak_memory: int, body: Body) -> DoneFrame:
-    """The `DoneFrame` of a task that returned a value, made in few steps: there is one for each."""
+    """Return the `DoneFrame` of a task that returned a value, the fast way."""
     return tuple.__new__(DoneFrame, (number, VALUE, micros, peak_memory, -1.0, True, "", body, b""))
 
 
 def pack_done(done: DoneFrame) -> bytes:
+    """Return the `DONE` frame of an outcome."""
     if isinstance(done.body, ChunkedBytes):
         return b"".join(done_parts(done))
     return done_head(done) + done.body
 
 
 def done_parts(done: DoneFrame) -> Iterator[Piece]:
-    """The frame in parts. Behind a body in pieces comes its SHA-256, which is found out part by
-    part as they are sent: the supervisor receives meanwhile."""
+    """Yield the `DONE` frame in parts.
+
+    A body in pieces is followed by its SHA-256, computed while the supervisor receives the parts.
+    """
     yield done_head(done)
     if not isinstance(done.body, ChunkedBytes):
         yield done.body
@@ -299,7 +311,7 @@ def done_parts(done: DoneFrame) -> Iterator[Piece]:
 
 
 def done_head(done: DoneFrame) -> bytes:
-    """All of the frame but its body, and what comes behind that."""
+    """Return the `DONE` frame without its body and the digest behind that."""
     has_digest = isinstance(done.body, ChunkedBytes)
     text = done.error_text.encode("utf-8", "replace") if done.error_text else b""
     head = _DONE.pack(
@@ -316,23 +328,24 @@ def done_head(done: DoneFrame) -> bytes:
 
 
 def unpack_done(body: bytes) -> DoneFrame:
+    """Read the body of a `DONE` frame."""
     number, outcome, micros, peak, delay, bits, length = _DONE.unpack_from(body)
     at = _DONE.size
     text = body[at : at + length].decode() if length else ""
     rest, digest = rest_of(body, at + length), b""
     if bits & 2:
         rest, digest = rest[:-_DIGEST_SIZE], bytes(rest[-_DIGEST_SIZE:])
-    # One for each task: not by the function in Python that a class of named tuples has for it.
+    # Made once for each task, so without the slower constructor of the named tuple.
     parts = (number, outcome, micros, peak, delay, bool(bits & 1), text, rest, digest)
     return tuple.__new__(DoneFrame, parts)
 
 
 class Frames:
-    """Puts frames together from bytes as they come. Large ones are received where they stay."""
+    """Puts frames together from bytes as they come. Large frames are received without copies."""
 
     def __init__(self) -> None:
         self._begun = b""
-        """The beginning of a frame that is not whole."""
+        """The beginning of an incomplete frame."""
         self._large: ReceiveBuffer | None = None
         self._kind = 0
 

@@ -1,7 +1,7 @@
-"""What tasks share in one process and is put back after each: output, folder, warnings, signals.
+"""The state that tasks share in one process, restored after each: output, folder, signals, ...
 
-Most tasks change none of it, so noticing must cost next to nothing: functions that change what is
-slow to look at note that they were called.
+Most tasks change nothing of it, so the check must cost next to nothing. Where comparing would be
+slow, the functions that change the state are wrapped, and note that they were called.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOTED: Final = (
     (logging, ("disable",)),
     (sys, ("setrecursionlimit",)),
 )
-"""Functions after which something may have to be put back."""
+"""Functions after which something may have to be restored."""
 
 _SIGNALS: Final = tuple(
     getattr(signal, name)
@@ -48,19 +48,19 @@ _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 class ProcessState:
     """The state of the process before its first task, and whether tasks have changed it.
 
-    Where several tasks run at once, what one of them changed is put back when all that ran at that
-    time have ended: until then it may be in use.
+    Where several tasks run at once, a change is undone when all tasks have ended that ran when it
+    was noticed: until then it may be in use.
     """
 
     def __init__(self) -> None:
         self._is_touched = False
         self._running: set[int] = set()
         self._suspects: set[int] | None = None
-        """Tasks that may have made the change."""
+        """Tasks that may have made a change."""
         self._lock = threading.Lock()
 
     def keep(self) -> None:
-        """Remember the state as it is now, once the owner's hooks have run."""
+        """Remember the state; called once the owner's hooks have run."""
         self._stdout, self._stderr = sys.stdout, sys.stderr
         self._folder = os.getcwd()
         self._filter_list, self._filters = warnings.filters, list(warnings.filters)
@@ -69,7 +69,7 @@ class ProcessState:
         self._recursion_limit = sys.getrecursionlimit()
         self._signal_mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._timers = [timer for timer in _TIMERS if signal.getitimer(timer)[0] == 0]
-        """Those that only a task can have set."""
+        """The timers that only a task can have set."""
         self._handlers = {signum: signal.getsignal(signum) for signum in _SIGNALS}
         self._outputs = {number: _identity(number) for number in _OUTPUTS}
         self._copies = {number: _copy(number) for number in _OUTPUTS}
@@ -80,8 +80,8 @@ class ProcessState:
         self._note_closing()
 
     def check(self, was_long: bool) -> None:
-        """Put back what the only task changed; after a long one more is looked at."""
-        # Inline, and not by `_is_changed`: this is done after each task, however short.
+        """Restore what the only task changed; after a long task, more is compared."""
+        # Inline instead of `_is_changed`, as this runs after each task, however short.
         if (
             self._is_touched
             or sys.stdout is not self._stdout
@@ -92,13 +92,13 @@ class ProcessState:
             self._restore()
 
     def begin(self, number: int) -> None:
-        """One of several tasks begins."""
+        """Note that one of several tasks begins."""
         if self._is_changed():
             self._settle()
         self._running.add(number)
 
     def end(self, number: int, *, was_long: bool = False) -> None:
-        """One of several tasks has ended; see `check`."""
+        """Note that one of several tasks has ended; restore what can be, as `check` does."""
         self._running.discard(number)
         if self._is_changed() or (was_long and self._are_outputs_changed()):
             self._settle()
@@ -134,27 +134,27 @@ class ProcessState:
             warnings.filters = self._filter_list
             warnings.filters[:] = self._filters  # type: ignore[index]
             with warnings.catch_warnings():
-                pass  # what was remembered about these filters counts no more
+                pass  # this invalidates the warnings that Python remembers to have shown
         warnings.showwarning = self._show_warning
         if logging.root.manager.disable != self._disabled:
             logging.disable(self._disabled)
         try:
             self._chdir(self._folder)
         except OSError:
-            pass  # it was removed; a notebook would be in no folder either
+            pass  # it was removed
         for number, known in self._outputs.items():
             copy = self._copies[number]
             if copy is not None and _identity(number) != known:
                 os.dup2(copy, number)
         if threading.current_thread() is threading.main_thread():
             self._restore_signals()
-        self._is_touched = False  # the last, as what was called here notes it
+        self._is_touched = False  # the last, as functions called here set it
 
     def _restore_recursion_limit(self) -> None:
         try:
             sys.setrecursionlimit(self._recursion_limit)
         except RecursionError:
-            pass  # a thread of the task is deeper in calls than that
+            pass  # the stack of a thread of the task is deeper than that
 
     def _restore_signals(self) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._signal_mask)
@@ -200,7 +200,7 @@ def _replace(module: ModuleType, name: str, function: Callable[..., Any]) -> Non
 
 
 def _identity(number: int) -> tuple[int, int] | None:
-    """Which file an open descriptor is; None if it is closed."""
+    """Return which file a descriptor refers to; None if it is closed."""
     try:
         status = os.fstat(number)
     except OSError:

@@ -1,4 +1,4 @@
-"""Running one call: from its frame to how it ended."""
+"""Running one task: from its frame to its outcome."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MOST_FUNCTIONS = 256
 
 
 class Interrupted:
-    """Which task is running, and why it must end: shared by the code that runs and that stops.
+    """The number of the running task, and which task is to end, and why.
 
     Only the thread that runs tasks sets ``number``; only the control thread sets the other two.
     """
@@ -57,7 +57,7 @@ class Interrupted:
         self.reason = 0
 
     def exception(self) -> BaseException | None:
-        """What to raise in the running task, if it is the one that must end."""
+        """Return what to raise in the running task, if that is the one to end."""
         if self.number == -1 or self.number != self.asked:
             return None
         self.asked = -1
@@ -65,12 +65,12 @@ class Interrupted:
 
 
 def stop_exception(reason: int) -> BaseException:
-    """What is raised in a task that must end; its class alone will do, too."""
+    """Return what is raised in a task that must end."""
     return TaskCancelled() if reason == pipe.CANCELLED else TaskTimeout()
 
 
 class CannotLoad(NbqueueError):
-    """The code or the arguments of a task cannot be loaded here; trying again is of no use."""
+    """The code or the arguments of a task cannot be loaded here, so a retry would be useless."""
 
 
 @dataclass(slots=True)
@@ -85,9 +85,9 @@ class Job:
 
 
 class Runner:
-    """What all kinds of executors share: the code that came, and what becomes of an outcome.
+    """The part that all kinds of executors share: the code of tasks, and their outcomes.
 
-    Code is unpickled when it is first called, and kept. ``send`` sends frames, from any thread.
+    Code is unpickled when it is first called, and kept. ``send`` sends a frame, from any thread.
     """
 
     def __init__(self, send: Callable[[bytes], object]) -> None:
@@ -108,14 +108,14 @@ class Runner:
         if body:
             make_service, self._service_modules = functions.load_code(body)
             active_modules.enter(self._service_modules)
-            active_modules.leave(self._service_modules)  # they stay in place for the hooks
+            active_modules.leave(self._service_modules)  # the hooks still find them
             service = make_service()
             assert isinstance(service, HandlerService)
             self.service = service
         return self.service.on_start
 
     def prepare(self, frame: TaskFrame) -> Job:
-        """Unpickle what a task needs, and let its code find its modules until `end` is called.
+        """Unpickle a task, and let its code find its modules until these are left.
 
         Raises `CannotLoad`, with the reason as its cause.
         """
@@ -162,7 +162,7 @@ class Runner:
         return Loaded(self.service.wrapped(function), modules)
 
     def succeeded(self, frame: TaskFrame, value: object, started: int) -> DoneFrame:
-        """The answer for what a task returned."""
+        """Return the outcome of a task that returned ``value``."""
         micros = (time.perf_counter_ns() - started) // 1000
         body: Body
         try:
@@ -179,13 +179,13 @@ class Runner:
     def failed(
         self, frame: TaskFrame, error: BaseException, started: int, for_good: bool = False
     ) -> DoneFrame:
-        """The answer for what a task raised."""
+        """Return the outcome of a task that raised ``error``."""
         micros = (time.perf_counter_ns() - started) // 1000
         outcome, delay, counts = pipe.FAILED, -1.0, True
         try:
             outcome, delay, counts = self._verdict(frame, error)
         except Exception as wrong:
-            # A mistake in the user's policy: what it was about matters more than how to retry.
+            # An error in the user's policy must not hide the error of the task.
             raw_exceptions.add_note(error, f"and its retry policy failed: {error_text(wrong)}")
         text = error_text(error)
         if isinstance(error, CannotLoad):
@@ -199,8 +199,7 @@ class Runner:
         return DoneFrame(frame.number, outcome, micros, peak, delay, counts, text, body)
 
     def answer(self, done: DoneFrame) -> Iterable[Piece]:
-        """What to send, in parts, when a task has ended: its last reports, where they are to stay,
-        first."""
+        """Return the frames of an outcome, in parts, behind the last reports of the task."""
         last = self.reports.end(done.number, keep=done.outcome != pipe.VALUE)
         if isinstance(done.body, ChunkedBytes):
             return chain((last,), pipe.done_parts(done))
@@ -211,7 +210,7 @@ class Runner:
         return isinstance(error, SystemExit | KeyboardInterrupt) and os.getpid() != self._pid
 
     def ended(self, done: DoneFrame) -> None:
-        """Put back what one of several tasks changed in this process."""
+        """Restore what one of several tasks changed in this process."""
         self.state.end(done.number, was_long=done.micros >= LOOK_AFTER_MICROS)
 
     def _verdict(self, frame: TaskFrame, error: BaseException) -> tuple[int, float, bool]:
@@ -236,14 +235,14 @@ class Runner:
 
 
 def task_of(frame: TaskFrame) -> Task:
-    """What the task's own code sees of it."""
+    """Return the task as its own code sees it."""
     return make_task(frame.head, bytes(frame.arguments) if frame.is_message else b"")
 
 
 def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> DoneFrame:
-    """Run a task in this thread. Whatever happens is in the frame, and nothing is raised.
+    """Run a task in this thread; return its outcome, whatever it raises.
 
-    But in a child that the task forked, `SystemExit` and `KeyboardInterrupt` end the process.
+    In a child that the task forked, `SystemExit` and `KeyboardInterrupt` do end the process.
     """
     started = time.perf_counter_ns()
     token = job = None
@@ -287,12 +286,12 @@ def _failed_sync(runner: Runner, frame: TaskFrame, error: BaseException, started
         try:
             call_hook(hook, task_of(frame), error)
         except Exception:
-            traceback.print_exc()  # it goes to the worker's log; the task's own error is reported
+            traceback.print_exc()  # into the worker's log; the task's own error is reported
     return runner.failed(frame, error, started)
 
 
 def call_hook(hook: Callable[..., Any], *args: Any) -> None:
-    """Call a hook from code that is not async itself; a coroutine is run to its end."""
+    """Call a hook from synchronous code; a coroutine is run to its end."""
     returned = hook(*args)
     if inspect.isawaitable(returned):
 
@@ -307,13 +306,13 @@ def call_hook(hook: Callable[..., Any], *args: Any) -> None:
 LOOK_AFTER_MICROS = 2_000
 _last_peak = 0
 _status: tuple[int, int] | None = None
-"""This process, and its open file of what the system says of it."""
+"""This process, and its open ``/proc/self/status``."""
 
 
 def peak_memory(micros: int) -> int:
-    """The most memory that this process ever had, in bytes; 0 where that cannot be known.
+    """Return the most memory that this process ever had, in bytes; 0 if that is not known.
 
-    Looked up only after a task that ran for ``micros`` or longer than that takes.
+    It is only read after tasks that ran for `LOOK_AFTER_MICROS`, as reading takes a while, too.
     """
     global _last_peak
     if micros >= LOOK_AFTER_MICROS or not _last_peak:
@@ -323,8 +322,8 @@ def peak_memory(micros: int) -> int:
 
 def _read_peak_memory() -> int:
     global _status
-    # getrusage would say what the supervisor had when it forked. The file stays open, because to
-    # open it costs three times as much as to read it; a task may have closed it.
+    # getrusage would include the memory of the supervisor at the fork. The file stays open, as
+    # opening takes three times as long as reading; a task may have closed it.
     for _ in range(2):
         try:
             if _status is None or _status[0] != os.getpid():

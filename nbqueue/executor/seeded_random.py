@@ -62,13 +62,13 @@ def rng() -> np.random.Generator:
 
 
 def set_seed(packed: bytes) -> None:
-    """Let `rng` draw from a packed seed, from now on in this context."""
+    """Let `rng` draw from a packed seed in this context."""
     _current.set(_Source(read_seed(packed)))
 
 
 @contextmanager
 def seeded(seed: Seed | None) -> Iterator[None]:
-    """Let `rng` draw from ``seed`` within the block; None: let it refuse."""
+    """Let `rng` draw from ``seed`` within the block; None: let it raise."""
     token = _current.set(None if seed is None else _Source(seed))
     try:
         yield
@@ -77,7 +77,7 @@ def seeded(seed: Seed | None) -> Iterator[None]:
 
 
 def clear_seed() -> None:
-    """Let `rng` refuse from now on in this context: the task has ended."""
+    """Let `rng` raise from now on in this context, as the task has ended."""
     _current.set(None)
 
 

@@ -1,7 +1,7 @@
-"""What an executor does with signals: nothing, as its supervisor decides when a task ends.
+"""Signals in an executor: most do nothing, as the supervisor decides when a task ends.
 
-A handler that does nothing, and not ``SIG_IGN``: a program that a task starts inherits what is
-ignored, but never a handler. A child that a task forks gets the defaults back.
+They get a handler that does nothing instead of ``SIG_IGN``, because programs that a task starts
+inherit ignored signals, but not handlers. A child that a task forks gets the defaults back.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ _TO_SUPERVISOR: Final = ("SIGINT", "SIGTERM", "SIGTSTP", "SIGHUP")
 """These reach the whole process group: from a terminal, from systemd, from a container."""
 
 _handlers: Final[dict[int, Handler]] = {}
-"""Handlers of nbqueue itself, by their signals."""
+"""The handlers of nbqueue, by their signals."""
 
 _set_mask: Final = signal.pthread_sigmask
-"""The function itself: where tasks call it, it is noted that they changed the mask."""
+"""The original function; the one that tasks call notes that they changed the mask."""
 
 _forking: Final = threading.local()
 """The signal mask of a thread that is about to fork."""
 
 
 def do_nothing(signum: int, frame: FrameType | None) -> None:
-    """Handle a signal that is the supervisor's concern."""
+    """Handle a signal that only the supervisor acts on."""
 
 
 def install() -> None:
-    """Handle signals from now on. Only in the main thread."""
+    """Install the handlers of an executor. Only in the main thread."""
     for signum in _numbers(_TO_SUPERVISOR):
-        # Under nohup SIGHUP is ignored, by us and by what tasks start.
+        # Under nohup SIGHUP is ignored, here and in programs that tasks start.
         if signum == getattr(signal, "SIGHUP", None) and signal.getsignal(signum) == signal.SIG_IGN:
             continue
         handle(signum, do_nothing)
         signal.siginterrupt(signum, False)
     dump_stacks_on_quit()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _held())
-    # A child may be sent a signal before it has its handlers; until then that waits.
+    # A signal to a child waits until the child has its handlers.
     os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_in_child)
 
 
@@ -64,7 +64,7 @@ def dump_stacks_on_quit(*, chain: bool = False) -> None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Start an executor in here: until it has called `install`, signals wait for it."""
+    """Block signals for a process started in here, until it has called `install`."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _held())
     try:
         yield
@@ -96,7 +96,7 @@ def _in_child() -> None:
 
 
 def _restore_defaults() -> None:
-    """Behave as a new Python process does, except where the task chose a handler of its own."""
+    """Restore Python's default handlers, except where the task set its own."""
     for signum, handler in _handlers.items():
         if signal.getsignal(signum) is handler:
             is_interrupt = signum == signal.SIGINT

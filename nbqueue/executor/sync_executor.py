@@ -1,4 +1,4 @@
-"""An executor of ordinary functions: one at a time, in the main thread."""
+"""An executor that runs ordinary functions, one at a time, in the main thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbqueue.runtime.busy_poll import BusyPoll
 
 
 class SyncExecutor:
-    """Reads tasks, claims each by its permit, runs it, answers."""
+    """Receives tasks, claims each by its permit, runs it, and sends its outcome."""
 
     def __init__(self, connection: socket.socket, permits: int, control: int) -> None:
         self._connection = connection
@@ -28,7 +28,7 @@ class SyncExecutor:
         watch(control, by_signal(self._interrupted))
 
     def serve(self) -> None:
-        """Run until told to stop, or until the supervisor is gone."""
+        """Run tasks until the supervisor says to stop, or is gone."""
         state = self._runner.state
         while True:
             task = self._next()
@@ -40,12 +40,12 @@ class SyncExecutor:
                 self._connection.sendall(part)
                 del part
             state.check(done.micros >= LOOK_AFTER_MICROS)
-            del task, done, answer  # they may hold what is large
+            del task, done, answer  # they may be large
         for hook in self._runner.service.on_stop:
             call_hook(hook)
 
     def _next(self) -> TaskFrame | None:
-        """Wait for a task that is ours to run; None to end."""
+        """Wait for a task to run; None: end."""
         while True:
             if self._tasks:
                 number = self._claim()
@@ -56,7 +56,7 @@ class SyncExecutor:
                     if task is not None:
                         self._connection.sendall(pipe.pack_not_begun(task.number))
                         continue
-                # The supervisor took back all that lie here.
+                # The supervisor took back all tasks that were received.
                 self._tasks.clear()
             if self._stopping or not self._receive():
                 return None
@@ -72,7 +72,7 @@ class SyncExecutor:
         return number
 
     def _take(self, number: int) -> TaskFrame | None:
-        """The task of a permit: those before it were taken back; it may still be on its way."""
+        """Return the task of a permit, which may still be on its way; skip those taken back."""
         while True:
             while self._tasks:
                 task = self._tasks.popleft()

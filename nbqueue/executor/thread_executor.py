@@ -1,4 +1,4 @@
-"""An executor of ordinary functions in threads of one process, for work that mostly waits."""
+"""An executor that runs ordinary functions in threads, for work that mostly waits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from nbqueue.executor.run_task import Interrupted, Runner, call_hook, run_sync, 
 class ThreadExecutor:
     """Runs up to ``capacity`` tasks at once.
 
-    A thread can be interrupted only while it runs Python code, not in a call of the system or of
-    C: the supervisor then ends the whole process, and the other tasks in it run again.
+    A thread can only be interrupted while it runs Python code. If it stays in a system call or in C
+    code, the supervisor ends the whole process, and the other tasks in it run again.
     """
 
     def __init__(self, connection: socket.socket, control: int, capacity: int) -> None:
@@ -33,6 +33,7 @@ class ThreadExecutor:
         watch(control, self._interrupt)
 
     def serve(self) -> None:
+        """Run tasks until the supervisor says to stop, or is gone."""
         frames = Frames()
         while True:
             found = frames.receive(self._connection)

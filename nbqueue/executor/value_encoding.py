@@ -1,4 +1,4 @@
-"""What a task returns or reports, as the bytes that lie in the store."""
+"""Encoding values that tasks return or report, for the store."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from nbqueue.tasks.message_handlers import encode_result
 
 
 def encode_value(frame: TaskFrame, value: object) -> Body:
-    """``value`` of this task: a pickle, or JSON where the call wants that; or, of a message, what
-    `encode_result` makes. Raises `CannotPickle`, `TypeError` or `ValueError` if there is no way."""
+    """Encode a value of a task: as a pickle, as JSON if the call asks for that, or for a message.
+
+    Raises `CannotPickle`, `TypeError` or `ValueError` if the value cannot be encoded.
+    """
     if frame.is_message:
         return encode_result(value)
     if frame.json_result:

@@ -1,7 +1,7 @@
-"""Workers of this machine that a notebook started: they outlive its kernel, and are found again.
+"""Workers on this machine that a notebook started. They outlive its kernel, and are found again.
 
-Each store has a file with a line for each worker, in the user's state folder, beside their logs. A
-process counts as ours only if it began when the file says: a process id may be another's by now.
+For each store, a file in the user's state folder lists the workers; their logs are next to it. A
+process counts as one of them only if it began at the time in the file, as process ids are reused.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from nbqueue.worker.worker import Worker
 _LOG_TAIL = 4000
 _STOP_SECONDS = 20.0
 _children: list[Worker] = []
-"""Those that this process started: as its children, they are reaped by it when they have ended."""
+"""The workers that this process started. They are its children, so it reaps them when they end."""
 
 
 class WorkerStillRuns(NbqueueError):
-    """A worker was told to end, and did not."""
+    """A worker did not end when asked to."""
 
 
 @dataclass(frozen=True)
 class LocalWorker:
-    """A worker that runs on this machine. ``began`` is when its process did, in Unix seconds."""
+    """A worker on this machine. ``began`` is the start of its process, in Unix seconds."""
 
     pid: int
     began: float
@@ -58,7 +58,7 @@ class LocalWorker:
             return None
 
     def log_tail(self) -> str:
-        """The last lines of what it and its tasks printed."""
+        """Return the end of the output of the worker and its tasks."""
         try:
             with open(self.log, "rb") as log:
                 log.seek(0, os.SEEK_END)
@@ -69,30 +69,30 @@ class LocalWorker:
 
 
 class LocalWorkers:
-    """The workers of one store that were started here."""
+    """The workers of one store that were started on this machine."""
 
     def __init__(self, url: str, place: str) -> None:
-        """``url`` is what a worker connects to, ``place`` the same without passwords."""
+        """``url`` is the URL that workers connect to, ``place`` that URL without passwords."""
         self._url = url
         self.place = place
         base = Path(platformdirs.user_state_dir("nbqueue", appauthor=False)) / "workers"
         self._file = base / (hashlib.sha256(place.encode()).hexdigest()[:16] + ".json")
 
     def running(self) -> list[LocalWorker]:
-        """Those that run now, oldest first."""
+        """Return the workers that run now, oldest first."""
         with self._locked() as workers:
             return list(workers)
 
-    def start(self, queues: Mapping[str, int], concurrency: int, **more: Any) -> LocalWorker:
-        """Start one, and return when it is ready for tasks; ``more`` is of `Worker`.
+    def start(self, queues: Mapping[str, int], **options: Any) -> LocalWorker:
+        """Start a worker, and return when it is ready for tasks; ``options`` are of `Worker`.
 
-        Raises `WorkerDidNotStart`, with what it printed, if it ends instead.
+        Raises `WorkerDidNotStart`, with the end of its output, if it ends instead.
         """
         with self._locked() as workers:
             number = 1 + len(workers)
             log = self._file.with_name(f"{self._file.stem}-{os.getpid()}-{number}.log")
             log.write_bytes(b"")
-            worker = Worker(self._url, queues=queues, concurrency=concurrency, log=log, **more)
+            worker = Worker(self._url, queues=queues, log=log, **options)
             try:
                 worker.start()
             except NbqueueError as error:
@@ -101,21 +101,21 @@ class LocalWorkers:
             assert worker.pid is not None
             _children.append(worker)
             found = LocalWorker(
-                worker.pid,
-                psutil.Process(worker.pid).create_time(),
-                dict(queues),
-                concurrency,
-                str(more.get("executor", "process")),
-                str(log),
-                os.getcwd(),
+                pid=worker.pid,
+                began=psutil.Process(worker.pid).create_time(),
+                queues=dict(worker.settings.queues),
+                concurrency=worker.settings.concurrency,
+                executor=worker.settings.executor,
+                log=str(log),
+                folder=os.getcwd(),
             )
             workers.append(found)
             return found
 
     def stop(self) -> list[LocalWorker]:
-        """End all; tasks that run may end first, as each worker's shutdown time-out allows.
+        """End all workers; their running tasks may end within the shutdown time-out.
 
-        Returns those that were running. Raises `WorkerStillRuns` if one does not end.
+        Returns the workers that were running. Raises `WorkerStillRuns` if one does not end.
         """
         with self._locked() as workers:
             processes = [process for each in workers if (process := each.process()) is not None]
@@ -134,7 +134,7 @@ class LocalWorkers:
 
     @contextmanager
     def _locked(self) -> Iterator[list[LocalWorker]]:
-        """The workers that run, while no other kernel starts or stops any; changes are kept."""
+        """Yield the running workers under a lock between kernels; changes to the list are saved."""
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(self._file.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -151,10 +151,10 @@ class LocalWorkers:
         except FileNotFoundError:
             return []
         except (ValueError, TypeError):
-            return []  # cut off in the middle, or of another version: those workers go on unseen
+            return []  # cut off, or of another version: those workers go on unlisted
 
 
 def local_workers(client: Any) -> LocalWorkers:
-    """The workers of a client's store that were started on this machine."""
+    """Return the workers of a client's store that were started on this machine."""
     store = client._session.store
     return LocalWorkers(store.url.text, store.url.redacted)

@@ -1,4 +1,4 @@
-"""What the commands of ``%nbqueue`` do."""
+"""The actions of the commands of ``%nbqueue``."""
 
 from __future__ import annotations
 
@@ -22,32 +22,20 @@ _MOST_QUEUES = 50
 _SHOWN = ("pending", "active", "scheduled", "retry", "archived", "completed")
 
 
-def up(
-    client: Client,
-    queues: Mapping[str, int],
-    count: int | None = None,
-    executor: str = "process",
-    *,
-    with_kernel: bool = False,
-    idle: float | None = None,
-) -> Card | None:
+def up(client: Client, queues: Mapping[str, int], **options: Any) -> Card | None:
     """Start a worker here and wait until it is ready; if one runs, leave it as it is.
 
-    In a notebook the card is shown meanwhile, and None is returned.
+    ``options`` are those of `Worker`. In a notebook the card is shown meanwhile, and None is
+    returned.
     """
     workers = local_workers(client)
     running = workers.running()
     if running:
         return _workers_card(client, running, "runs already: %nbqueue restart starts it anew")
-    more: dict[str, Any] = {"executor": executor}
-    if idle is not None:
-        more["idle_timeout"] = idle
-    if with_kernel:
-        more["owner"] = os.getpid()
     starting = Starting(", ".join(queues))
     shown = show(starting) if kernel_shell() is not None else None
     try:
-        worker = workers.start(queues, count or os.cpu_count() or 1, **more)
+        worker = workers.start(queues, **options)
         starting.card = card = _workers_card(client, [worker], "is ready")
     except BaseException:
         starting.failed()
@@ -72,7 +60,7 @@ def down(client: Client, *, quiet: bool = False) -> Card | None:
 
 
 def status(client: Client) -> Card:
-    """The store, its workers and its queues, and what to type next."""
+    """Return a card of the store, its workers and its queues, and of a next command."""
     inspector = client.inspector
     lines, rows = [f"nbqueue at {client.url}"], []
     try:
@@ -104,17 +92,17 @@ def status(client: Client) -> Card:
 
 
 def cancel(client: Client, names: Sequence[str]) -> Any:
-    """Cancel tasks, given by ids or names."""
+    """Cancel tasks by their ids or names."""
     return client.inspector.cancel([client.get(name) for name in names])
 
 
 def retry(client: Client, names: Sequence[str]) -> Any:
-    """Run tasks again, given by ids or names, with all their retries."""
+    """Run tasks again by their ids or names, with all their retries."""
     return client.inspector.retry([client.get(name) for name in names])
 
 
 def recent_names(client: Client) -> list[str]:
-    """Ids of tasks that somebody may want to name now."""
+    """Return ids of recent tasks, for completion."""
     found: list[str] = []
     try:
         for queue in client.inspector.queues():
@@ -152,6 +140,6 @@ def _workers_card(client: Client, workers: Sequence[LocalWorker], said: str) -> 
 
 
 def _homely(path: str) -> str:
-    """A path as a shell takes it: a saved notebook need not tell who ran it, and where."""
+    """Return a path with ``~`` for the home folder, so that a saved notebook does not name it."""
     home = os.path.expanduser("~")
     return "~" + path[len(home) :] if path.startswith(home + os.sep) else path

@@ -1,17 +1,19 @@
-"""The words of ``%nbqueue``, as an argparse tree: what is said wrongly is one red line of usage."""
+"""The arguments of ``%nbqueue``: invalid ones print the usage."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from typing import Any, NoReturn
 
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.worker.settings import EXECUTORS, WorkerOptions
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that raises where argparse would end the process, and returns its help."""
+    """A parser that raises an error where argparse would end the process."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}\n{self.format_usage().strip()}")
@@ -24,11 +26,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 class HelpWanted(Exception):
-    """Somebody asked for help; its text is the message."""
+    """The user asked for help; the message is its text."""
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The tree of commands."""
+    """Return the parser of all commands."""
     parser = _Parser(prog="%nbqueue", description="Workers and tasks, from a notebook.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
@@ -59,15 +61,38 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_up(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", type=_count, help="how many tasks run at once [one for each CPU]")
+    parser.add_argument(
+        "-n",
+        dest="concurrency",
+        metavar="N",
+        type=_count,
+        help="how many tasks run at once [one for each CPU]",
+    )
     parser.add_argument(
         "-q", "--queues", default="default", help="names, each with =WEIGHT if need be, and commas"
     )
-    parser.add_argument("--executor", choices=("process", "thread"), default="process")
+    parser.add_argument("--executor", choices=EXECUTORS, default=WorkerOptions.executor)
     life = parser.add_mutually_exclusive_group()
     life.add_argument("--detach", action="store_true", help="outlive the kernel (so it is anyway)")
     life.add_argument("--with-kernel", action="store_true", help="end with this kernel")
-    parser.add_argument("--idle", type=_span, help="end after so long without a task, as in 30m")
+    parser.add_argument(
+        "--idle",
+        dest="idle_timeout",
+        metavar="IDLE",
+        type=_span,
+        help="end after so long without a task, as in 30m",
+    )
+
+
+def worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `WorkerOptions` that ``%nbqueue up`` was given."""
+    return {
+        "queues": parse_queues(arguments.queues),
+        "concurrency": arguments.concurrency,
+        "executor": arguments.executor,
+        "idle_timeout": arguments.idle_timeout,
+        "owner": os.getpid() if arguments.with_kernel else None,
+    }
 
 
 def _count(text: str) -> int:
@@ -84,7 +109,7 @@ def _span(text: str) -> float:
 
 
 def parse_queues(text: str) -> dict[str, int]:
-    """``"critical=6,default"`` as weights by name. Raises `UsageError` for what cannot be read."""
+    """Read queues such as ``"critical=6,default"``; return their weights. Raises `UsageError`."""
     found: dict[str, int] = {}
     for part in text.split(","):
         name, _, weight = part.strip().partition("=")
@@ -95,7 +120,7 @@ def parse_queues(text: str) -> dict[str, int]:
 
 
 def split_line(line: str) -> list[str]:
-    """The words of a line, as a shell would split them."""
+    """Split a line into words as a shell does. Raises `UsageError`."""
     try:
         return shlex.split(line)
     except ValueError as error:
@@ -103,7 +128,7 @@ def split_line(line: str) -> list[str]:
 
 
 def command_names(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parsers of the commands, by name."""
+    """Return the parsers of the commands, by name."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             return dict(action.choices)

@@ -11,8 +11,8 @@ from nbqueue.notebook.magic_arguments import (
     HelpWanted,
     command_names,
     make_parser,
-    parse_queues,
     split_line,
+    worker_options,
 )
 
 if TYPE_CHECKING:
@@ -70,14 +70,7 @@ class NbqueueMagics:
         }
 
     def _up(self, said: argparse.Namespace) -> Any:
-        return magic_actions.up(
-            self.client,
-            parse_queues(said.queues),
-            said.n,
-            said.executor,
-            with_kernel=said.with_kernel,
-            idle=said.idle,
-        )
+        return magic_actions.up(self.client, **worker_options(said))
 
     def _restart(self, said: argparse.Namespace) -> Any:
         magic_actions.down(self.client, quiet=True)

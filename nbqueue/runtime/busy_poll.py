@@ -77,7 +77,7 @@ def limit_waits(connection: Any, seconds: float) -> bool:
     Python's own time-outs ask the system twice for everything. False, with nothing done, for a
     socket that can only have those: one of TLS, or another system.
     """
-    if not _FLAG or type(connection) is not socket.socket:
+    if not _FLAG or hasattr(connection, "pending"):
         return False
     limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
     connection.settimeout(None)

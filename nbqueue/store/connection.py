@@ -1,85 +1,49 @@
-"""A store URL becomes a connection, to a server that is known to be fit for it.
-
-Connections with TLS are opened by redis-py, others by :mod:`nbqueue.transport.connect`;
-:class:`_Handshake` decides what is said over them first, so that a connection costs one round trip.
-RESP2 is spoken on purpose: no reply that nobody asked for (a push) can ever stand
-between two replies of a pipeline.
-"""
+"""Connect to the server of a store URL, and check that it is fit to hold tasks."""
 
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
 from nbqueue.errors import (
     InvalidURL,
+    StoreDamaged,
     StoreDenied,
+    StoreError,
     StoreUnreachable,
     StoreUnsuitable,
     StoreWarning,
 )
-from nbqueue.store import descriptors, rights, schema
-from nbqueue.store.server_facts import ServerFacts, check_answers, check_served, store_error
+from nbqueue.store import descriptors, refusal_errors, rights, schema
+from nbqueue.store.server_facts import ServerFacts, check_answers, connect_error
 from nbqueue.store.server_programs import OLDEST
 from nbqueue.store.url import StoreURL, default_url, parse_url
+from nbqueue.transport.connect import Address, RawConnection, TlsOptions, open_raw
+from nbqueue.transport.handshake import Login, shake_hands
+from nbqueue.transport.refusals import is_moved
+from nbqueue.transport.resp import Arg, ProtocolError, ReplyError
 
 if TYPE_CHECKING:
     import redis
-
-# redis-py types its clients, but its connections only here and there, and not alike in its
-# versions 6 to 8.
-_Connection: TypeAlias = Any
 
 #: How long connecting, and each answer while connecting, may take, in seconds.
 CONNECT_SECONDS = 5.0
 #: How long a server that is reading its data is waited for, in seconds.
 LOADING_SECONDS = 60.0
 
-_CLIENT_NAME = "nbqueue"
 _QUESTIONS = (("PING",), ("INFO", "server"), ("HELLO",), ("CONFIG", "GET", "maxmemory-policy"))
 _READY_QUESTIONS = (("PING",), ("HELLO",), schema.QUESTION)
-# The last is for data that were sent and never acknowledged, which keepalive does not notice.
-_KEEPALIVE = {
-    "TCP_KEEPIDLE": 30,
-    "TCP_KEEPINTVL": 5,
-    "TCP_KEEPCNT": 3,
-    "TCP_USER_TIMEOUT": 45_000,
-}
-
-
-class RawConnection:
-    """A socket on which the handshake is done: logged in, with its database chosen.
-
-    Speak RESP2 on ``socket``; nothing has been read ahead. Close it through :meth:`close`, not
-    through the socket. Usable as a context manager.
-    """
-
-    def __init__(self, connection: _Connection) -> None:
-        # Kept, because redis-py closes the socket once the object around it is gone.
-        self._connection = connection
-        self.socket: socket.socket = connection._sock
-
-    def close(self) -> None:
-        """Close the connection. Doing it twice is harmless."""
-        self._connection.disconnect()
-
-    def __enter__(self) -> RawConnection:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class Store:
-    """A server that was reached and found fit. Made by :func:`connect`; safe to share by threads.
+    """A server that was reached and found fit. Made by `connect`; safe to share by threads.
 
     ``server_version`` is the Redis version that it is compatible with: 7.2.4 for every Valkey,
     and 6.2.0 for a server whose rights hide it. ``product`` is ``"redis"`` or ``"valkey"``.
@@ -115,60 +79,69 @@ class Store:
         return self.directory or Path(platformdirs.user_config_dir("nbqueue", appauthor=False))
 
     @property
+    def name(self) -> str:
+        """The URL without passwords, for messages."""
+        return self.url.redacted
+
+    @property
     def redis(self) -> redis.Redis:
-        """A client of redis-py that answers bytes, for what is rare. Made on first use.
+        """A client of redis-py that returns bytes, for rare commands. Made on first use.
 
-        For an embedded store, asking for it starts the server again if that has died; so ask
-        for it each time, rather than keep it.
+        Asking for it starts an embedded server again that has died, so ask for it each time
+        rather than keep it. It opens connections of its own.
         """
-        from redis import ConnectionPool, Redis
+        from redis import Redis
 
-        socket_path = self._ensure_embedded()
+        address = self._address()
         with self._lock:
             if self._redis is None:
-                kind, settings = _settings(self.url, socket_path, _Handshake(self.url))
-                settings["socket_timeout"] = 30.0
-                self._redis = Redis(
-                    connection_pool=ConnectionPool(connection_class=kind, **settings)
-                )
+                self._redis = Redis(**_redis_py_settings(self.url, address))
             return self._redis
 
     def open_connection(self, timeout: float | None = 30.0) -> RawConnection:
-        """Open a connection of its own, with the handshake done, for whoever speaks RESP himself.
+        """Open a connection of its own, with the handshake done, to speak RESP2 over.
 
-        ``timeout`` (seconds) is what the socket is left with, None for one that waits for ever.
-        An embedded server that has died is started again.
+        ``timeout`` (seconds) is what the socket is left with; None waits for ever. An embedded
+        server that has died is started again.
 
         Raises StoreUnreachable, StoreDenied or StoreUnsuitable.
         """
-        raw = self._open(_Handshake(self.url))
+        raw, _ = self._open()
         raw.socket.settimeout(timeout)
         return raw
 
-    def check_ready(self) -> None:
-        """Raise `StoreError` unless the server serves us now, as one that can be written to.
+    def error_for(self, refusal: ReplyError, keys: Sequence[Arg] = ()) -> StoreError:
+        """Return the exception for a refused command with these keys."""
+        return refusal_errors.refusal_error(refusal, self.url, keys)
 
-        A server may take connections although it reads its data, or was made a replica.
+    def damage_of(self, keys: Sequence[Arg]) -> StoreDamaged:
+        """Return the exception for a command one of whose keys has the wrong type."""
+        return refusal_errors.damage(keys)
+
+    def check_ready(self) -> None:
+        """Raise `StoreError` unless the server serves us now and can be written to.
+
+        A server may accept connections while it reads its data, or after it became a replica.
         """
-        handshake = _Handshake(self.url, _READY_QUESTIONS)
-        self._open(handshake).close()
-        pong, hello, version = handshake.answers
+        answers = self.ask(*_READY_QUESTIONS)
+        pong, hello, version = answers
         check_answers(self.url, pong, hello)
+        _check_not_moved(self.url, answers)
         self.is_schema_due = schema.is_due(self.url.redacted, version)
 
     def note_schema(self) -> None:
-        """Note the version of the data that this version of nbqueue writes, unless that is newer.
+        """Write the version of this nbqueue's data into the store, unless it has a newer one.
 
         A user without the right to do so leaves it to others.
         """
         self.ask(schema.note())
         self.is_schema_due = False
 
-    def ask(self, *questions: tuple[str, ...]) -> list[Any]:
-        """The replies to plain commands, on a connection of their own. Errors are values."""
-        handshake = _Handshake(self.url, questions)
-        self._open(handshake).close()
-        return handshake.answers
+    def ask(self, *questions: Sequence[str]) -> list[Any]:
+        """Run plain commands on a connection of their own; return replies, refusals as values."""
+        raw, answers = self._open(questions)
+        raw.close()
+        return answers
 
     def close(self) -> None:
         """Close the connections of ``redis``. Those of ``open_connection`` are their owners'.
@@ -194,55 +167,45 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self.url.redacted!r})"
 
-    def _ensure_embedded(self) -> str | None:
-        if self.directory is None:
-            return None
-        from nbqueue.store.embedded import ensure_server
+    def _address(self) -> Address:
+        """Return where the server listens. Starts an embedded one that does not run."""
+        if self.directory is not None:
+            from nbqueue.store.embedded import ensure_server
 
-        return str(ensure_server(self.directory))
+            return Address(path=str(ensure_server(self.directory)))
+        if self.url.scheme == "unix":
+            return Address(path=self.url.path or "")
+        host, port = self.url.hosts[0]
+        tls = _tls_options(self.url) if self.url.scheme == "rediss" else None
+        return Address(host, port, tls=tls)
 
-    def _open(self, handshake: _Handshake) -> RawConnection:
+    def _open(self, questions: Sequence[Sequence[str]] = ()) -> tuple[RawConnection, list[Any]]:
+        """Open a connection; return it with the replies to ``questions``."""
         try:
-            return self._open_once(handshake)
+            return self._open_once(questions)
         except StoreUnreachable:
             if self.directory is None:
                 raise
-            # It was stopped or died between our look and our connecting.
-            return self._open_once(handshake)
+            # It was stopped or died after it was found running and before we connected.
+            return self._open_once(questions)
         except OSError as error:
             if descriptors.ran_out(error):
                 raise descriptors.unreachable(self.url.redacted) from error
             raise
 
-    def _open_once(self, handshake: _Handshake) -> RawConnection:
-        if self.url.scheme == "rediss":
-            return self._open_with_tls(handshake)
-        from nbqueue.transport.connect import PlainConnection
-
-        socket_path = self._ensure_embedded()
-        is_path = self.url.scheme in ("unix", "embedded")
-        place = socket_path or self.url.path or "" if is_path else self.url.hosts[0]
-        connection = PlainConnection(place, CONNECT_SECONDS, _keepalive())
+    def _open_once(self, questions: Sequence[Sequence[str]]) -> tuple[RawConnection, list[Any]]:
+        address = self._address()
+        raw: RawConnection | None = None
         try:
-            connection.connect()
-            handshake.say(connection.exchange)
+            raw = open_raw(address, CONNECT_SECONDS)
+            login = Login(self.url.username, self.url.password, self.url.db)
+            return raw, shake_hands(raw, login, questions)
         except BaseException as error:
-            connection.disconnect()
-            if isinstance(error, OSError) or _is_of_redis(error):
-                raise store_error(self.url, error) from error
+            if raw is not None:
+                raw.close()
+            if isinstance(error, OSError | ReplyError | ProtocolError):
+                raise connect_error(self.url, error) from error
             raise
-        return RawConnection(connection)
-
-    def _open_with_tls(self, handshake: _Handshake) -> RawConnection:
-        import redis
-
-        kind, settings = _settings(self.url, None, handshake)
-        try:
-            connection = kind(**settings)
-            connection.connect()
-        except (redis.RedisError, OSError) as error:
-            raise store_error(self.url, error) from error
-        return RawConnection(connection)
 
 
 def connect(
@@ -253,7 +216,7 @@ def connect(
 ) -> Store:
     """Connect to a store, and check that it is fit to hold tasks.
 
-    ``url`` None is the store of :func:`nbqueue.store.url.default_url`. An embedded server is
+    ``url`` None is the store of `nbqueue.store.url.default_url`. An embedded server is
     started if it does not run. A server that is still reading its data is waited for, for
     ``loading_seconds`` (default: a minute). The rights that a client needs are checked, or those
     that a worker needs.
@@ -275,6 +238,7 @@ def connect(
     patience = LOADING_SECONDS if loading_seconds is None else loading_seconds
     probes = rights.probes(is_worker=is_worker)
     answers = _ask(store, [schema.QUESTION, *probes], time.monotonic() + patience)
+    _check_not_moved(place, answers)
     version = answers.pop(len(_QUESTIONS))
     facts = ServerFacts(place, answers[: len(_QUESTIONS)])
     store.product, store.server_version = facts.product, facts.version
@@ -296,13 +260,12 @@ def connect(
     return store
 
 
-def _ask(store: Store, more: Sequence[tuple[str, ...]], limit: float) -> list[Any]:
-    """The answers to the questions, on a connection of their own, once the data are loaded."""
+def _ask(store: Store, more: Sequence[Sequence[str]], limit: float) -> list[Any]:
+    """Return the replies to the first questions, once the server has loaded its data."""
     while True:
-        handshake = _Handshake(store.url, [*_QUESTIONS, *more])
-        store._open(handshake).close()
-        if not _is_loading(handshake.answers[0]):
-            return handshake.answers
+        answers = store.ask(*_QUESTIONS, *more)
+        if not (isinstance(answers[0], ReplyError) and answers[0].code == "LOADING"):
+            return answers
         if time.monotonic() > limit:
             raise StoreUnreachable(
                 f"the store {store.url.redacted} is still reading its data; try again later"
@@ -310,101 +273,38 @@ def _ask(store: Store, more: Sequence[tuple[str, ...]], limit: float) -> list[An
         threading.Event().wait(0.05)
 
 
-def _is_loading(answer: Any) -> bool:
-    if not isinstance(answer, Exception):
-        return False
-    from redis.exceptions import BusyLoadingError
-
-    return isinstance(answer, BusyLoadingError)
-
-
-def _is_of_redis(error: BaseException) -> TypeGuard[Exception]:
-    from redis import RedisError
-
-    return isinstance(error, RedisError)
+def _check_not_moved(url: StoreURL, answers: Sequence[Any]) -> None:
+    """Raise `StoreUnsuitable` if the server referred us to another one of its Cluster."""
+    for answer in answers:
+        if isinstance(answer, ReplyError) and is_moved(answer):
+            raise refusal_errors.cluster_error(url, str(answer))
 
 
-class _Handshake:
-    """What is said first on a connection: everything in one go, then the answers are read.
-
-    redis-py calls it for each connection it opens; `say` is for others. ``answers`` has the replies
-    to ``questions``, with errors as values: which of them matter is for the asker to say.
-    """
-
-    def __init__(self, url: StoreURL, questions: Sequence[tuple[str, ...]] = ()) -> None:
-        self._needed: list[tuple[str, ...]] = []
-        if url.password is not None:
-            self._needed.append(("AUTH", *filter(None, [url.username]), url.password))
-        if url.db:
-            self._needed.append(("SELECT", str(url.db)))
-        self._questions = [("CLIENT", "SETNAME", _CLIENT_NAME), *questions]
-        self.answers: list[Any] = []
-
-    def __call__(self, connection: _Connection) -> None:
-        def exchange(commands: Sequence[tuple[str, ...]]) -> list[Any]:
-            # Lets the parser read from the new socket; every connect function of redis-py does it.
-            connection._parser.on_connect(connection)
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            replies: list[Any] = []
-            for _ in commands:
-                replies.append(_read(connection, replies))
-            return replies
-
-        self.say(exchange)
-
-    def say(self, exchange: Callable[[Sequence[tuple[str, ...]]], list[Any]]) -> None:
-        """Say it through ``exchange``, which gives the replies to commands, errors as values."""
-        replies = exchange([*self._needed, *self._questions])
-        for reply in replies[: len(self._needed)]:
-            if isinstance(reply, Exception):
-                raise reply
-        check_served(replies[len(self._needed)])
-        self.answers = replies[len(self._needed) + 1 :]
-
-
-def _read(connection: _Connection, before: list[Any]) -> Any:
-    from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
-
-    try:
-        return connection.read_response(disconnect_on_error=False)
-    except RedisError as error:
-        # Refused logins and "loading" are, in redis-py, kinds of ConnectionError; they are
-        # answers. A connection that broke is no answer, but the one before may say why it broke.
-        if type(error) in (ConnectionError, TimeoutError):
-            raise next((e for e in before if isinstance(e, ResponseError)), error) from None
-        return error
-
-
-def _keepalive() -> dict[int, int]:
-    return {
-        getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)
-    }
-
-
-def _settings(
-    url: StoreURL, socket_path: str | None, handshake: _Handshake
-) -> tuple[type[_Connection], dict[str, Any]]:
-    """The class of redis-py's connection for ``url``, and its arguments."""
-    from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
-
-    settings: dict[str, Any] = {
-        "protocol": 2,
-        "socket_connect_timeout": CONNECT_SECONDS,
-        "socket_timeout": CONNECT_SECONDS,
-        "redis_connect_func": handshake,
-    }
-    if url.scheme in ("unix", "embedded"):
-        return UnixDomainSocketConnection, {**settings, "path": socket_path or url.path}
-    (settings["host"], settings["port"]) = url.hosts[0]
-    settings["socket_keepalive"] = True
-    settings["socket_keepalive_options"] = _keepalive()
-    if url.scheme == "redis":
-        return Connection, settings
+def _tls_options(url: StoreURL) -> TlsOptions:
+    """Return the TLS options of a URL. Raises `InvalidURL` for files that do not exist."""
+    options: dict[str, Any] = {}
     for name, value in url.tls:
         if isinstance(value, str) and name != "ssl_cert_reqs" and not os.path.exists(value):
             raise InvalidURL(f"{url.redacted}: there is no file {value!r}, which {name} names")
-    settings.update(url.tls)
-    if settings.get("ssl_cert_reqs") == "none":
-        # Of a certificate that is not looked at, the name is not either; redis-py 6 wants it said.
-        settings["ssl_check_hostname"] = False
-    return SSLConnection, settings
+        options[name.removeprefix("ssl_")] = value
+    return TlsOptions(**options)
+
+
+def _redis_py_settings(url: StoreURL, address: Address) -> dict[str, Any]:
+    """Return the arguments of redis-py's client for the server at ``address``."""
+    settings: dict[str, Any] = {
+        "protocol": 2,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": 30.0,
+        "username": url.username,
+        "password": url.password,
+        "db": url.db,
+    }
+    if address.path:
+        return {**settings, "unix_socket_path": address.path}
+    settings |= {"host": address.host, "port": address.port}
+    if address.tls is not None:
+        settings |= {"ssl": True, **dict(url.tls)}
+        if address.tls.cert_reqs == "none":
+            settings["ssl_check_hostname"] = False
+    return settings

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from nbqueue.store.url import StoreURL
+from nbqueue.transport.resp import ReplyError
 
 KEYS: Final = ("~asynq:*", "~nbqueue:*")
 CHANNELS: Final = ("&asynq:*", "&nbqueue:*", "&__redis__:invalidate")
@@ -75,7 +76,7 @@ def probes(*, is_worker: bool) -> list[tuple[str, ...]]:
 def missing(tried: Sequence[tuple[str, ...]], replies: Sequence[Any]) -> MissingRights:
     """Read the replies to `probes`."""
     refused = [
-        (words, str(reply))
+        (words, reply.text if isinstance(reply, ReplyError) else str(reply))
         for words, reply in zip(tried, replies, strict=True)
         if isinstance(reply, Exception) and _is_for_want_of_rights(reply)
     ]
@@ -94,9 +95,7 @@ def missing(tried: Sequence[tuple[str, ...]], replies: Sequence[Any]) -> Missing
 
 
 def _is_for_want_of_rights(error: Exception) -> bool:
-    from redis.exceptions import NoPermissionError
-
-    return isinstance(error, NoPermissionError)
+    return isinstance(error, ReplyError) and error.code == "NOPERM"
 
 
 def _shown(words: tuple[str, ...]) -> str:

@@ -56,13 +56,8 @@ def is_due(place: str, reply: Any, schema: Schema = CURRENT) -> bool:
     """
     if reply is None:
         return True
-    if isinstance(reply, Exception):
-        from redis.exceptions import NoPermissionError, ResponseError
-
-        if isinstance(reply, NoPermissionError) or not isinstance(reply, ResponseError):
-            return False  # the user has only some queues, or the server gives no access to this key
-        if "WRONGTYPE" not in str(reply):
-            return False
+    if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
+        return False  # the user has only some queues, or the server gives no access to this key
     match = _FORM.fullmatch(reply) if isinstance(reply, bytes) else None
     if match is None:
         shown = "of another type" if isinstance(reply, Exception) else repr(reply)[:80]

@@ -1,4 +1,4 @@
-"""Identify a server by its replies, and explain its errors."""
+"""Facts about a server, and exceptions for servers that cannot be used."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from nbqueue.store import descriptors
 from nbqueue.store.rights import missing_right
 from nbqueue.store.server_programs import OLDEST
 from nbqueue.store.url import StoreURL
+from nbqueue.transport.refusals import is_login_refused
+from nbqueue.transport.resp import ProtocolError, ReplyError
 
 _TOO_MANY = "max number of clients"
+_WRONG_AUTH = "wrong number of arguments for 'auth' command"
 
 
 class ServerFacts:
-    """A server's version and properties. Raises StoreError if it is unsuitable."""
+    """Product, version and settings of a server. Raises `StoreError` for one that is unfit."""
 
     def __init__(self, url: StoreURL, answers: list[Any]) -> None:
         is_forbidden = False
         for answer in answers:
-            if isinstance(answer, Exception):
-                from redis.exceptions import AuthenticationError, NoPermissionError
-
-                if isinstance(answer, AuthenticationError):
-                    raise store_error(url, answer)
-                is_forbidden |= answer is answers[1] and isinstance(answer, NoPermissionError)
+            if isinstance(answer, ReplyError):
+                if is_login_refused(answer):
+                    raise connect_error(url, answer)
+                is_forbidden |= answer is answers[1] and answer.code == "NOPERM"
         _, info, hello, policy = answers
         told = info_of(info)
         greeting = pairs_of(hello)
@@ -53,27 +54,13 @@ class ServerFacts:
         _check_role(url, greeting)
 
 
-def check_served(reply: Any) -> None:
-    """Raise the server's error if it executes no commands at all.
-
-    A refusal of a single command, for a missing permission, is ignored here.
-    """
-    if isinstance(reply, Exception):
-        from redis.exceptions import AuthenticationError
-
-        if isinstance(reply, AuthenticationError) or _TOO_MANY in str(reply):
-            raise reply
-
-
 def check_answers(url: StoreURL, pong: Any, hello: Any) -> None:
     """Raise `StoreError` if the replies to PING and HELLO refuse service."""
-    if isinstance(pong, Exception):
-        from redis.exceptions import AuthenticationError, BusyLoadingError, MasterDownError
-
-        if isinstance(pong, BusyLoadingError):
+    if isinstance(pong, ReplyError):
+        if pong.code == "LOADING":
             raise StoreUnreachable(f"the store {url.redacted} is still reading its data")
-        if isinstance(pong, (AuthenticationError, MasterDownError)):
-            raise store_error(url, pong)
+        if pong.code == "MASTERDOWN" or is_login_refused(pong):
+            raise connect_error(url, pong)
     _check_role(url, pairs_of(hello))
 
 
@@ -107,19 +94,18 @@ def _version(text: str | None) -> tuple[int, int, int]:
     return numbers[0], numbers[1], numbers[2]
 
 
-def store_error(url: StoreURL, error: Exception) -> StoreError:
-    """Convert an error of redis-py or the system to a `StoreError` about ``url``."""
-    if descriptors.ran_out(error):  # before the import below, which needs a descriptor
+def connect_error(url: StoreURL, error: Exception) -> StoreError:
+    """Return the exception for a failed attempt to connect to ``url``."""
+    if descriptors.ran_out(error):
         return descriptors.unreachable(url.redacted)
-    import redis
-    from redis.exceptions import AuthenticationWrongNumberOfArgsError, InvalidResponse
-
-    place, said = url.redacted, str(error).strip(". ") or type(error).__name__
-    if isinstance(error, AuthenticationWrongNumberOfArgsError):
+    text = error.text if isinstance(error, ReplyError) else str(error)
+    place, said = url.redacted, text.strip(". ") or type(error).__name__
+    refusal = error if isinstance(error, ReplyError) else None
+    if refusal is not None and _WRONG_AUTH in said.lower():
         return StoreUnsuitable(
             f"the store {place} knows no users, so it is older than Redis 6; nbqueue needs 6.2"
         )
-    if isinstance(error, redis.exceptions.NoPermissionError):
+    if refusal is not None and refusal.code == "NOPERM":
         return StoreDenied(f"{place}: {missing_right(url, said)}")
     if _TOO_MANY in said:
         way = "Raise its maxclients"
@@ -129,16 +115,15 @@ def store_error(url: StoreURL, error: Exception) -> StoreError:
             f"the store {place} takes no more connections: {said}. {way}, or close clients that "
             "nobody needs"
         )
-    denied = isinstance(error, redis.AuthenticationError)
-    if denied or "protected mode" in said:
+    if (refusal is not None and is_login_refused(refusal)) or "protected mode" in said:
         way = "Check the user and the password in it" if url.password else "Write its password"
         return StoreDenied(
             f"the store {place} refuses: {said}. {way}: {url.scheme}://user:password@… "
             "(signs such as @ and / in it are %-encoded)"
         )
-    if isinstance(error, redis.ResponseError):
+    if refusal is not None:
         return StoreUnsuitable(f"the store {place} cannot be used: {said}")
-    if isinstance(error, InvalidResponse):
+    if isinstance(error, ProtocolError):
         return StoreUnsuitable(f"{place} does not speak Redis's protocol: {said}")
     hint = "Check that the server runs, the host and the port (one with TLS wants rediss://)"
     if url.scheme == "rediss":

@@ -1,8 +1,8 @@
-"""Aggregation: how the tasks of a group travel to the user's function, and what it returns.
+"""Aggregation: the tasks of a group on their way to the user's function, and its answer.
 
-The function runs in an executor, like all code of users. The supervisor sends it as a message of
-its own kind (`pipe.AGGREGATION`), whose payload is the group and its tasks; it gets back a
-`Message`, in the units of the wire, and does the rest.
+The function runs in an executor, like all code of users. The supervisor sends the group and its
+tasks as the payload of a message of its own kind (`pipe.AGGREGATION`), and gets back a `Message` in
+the units of the wire.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nbqueue.tasks.task import Task
 
 RETRY = 25
 TIMEOUT = 1800
-"""Seconds. These two are what holds for a message unless told otherwise, as Asynq's."""
+"""Seconds. These two are the defaults of a message, which are Asynq's."""
 
 _MEMBER = struct.Struct(">IIIII")
 _HEAD = struct.Struct(">I")
@@ -52,7 +52,7 @@ _FOREIGN = {
 @public
 @dataclass(frozen=True, init=False)
 class Message:
-    """A message to be enqueued: what the function of `Worker.aggregate` returns.
+    """A message to enqueue, returned by the function of `Worker.aggregate`.
 
     >>> @worker.aggregate
     ... def digest(group, tasks):
@@ -60,7 +60,7 @@ class Message:
 
     ``payload`` is written as in ``q.enqueue``. ``options`` are those of a task that make sense
     here: ``retry``, ``timeout``, ``deadline``, ``delay`` or ``at``, ``retention``, ``unique``,
-    ``task_id``, ``headers`` and ``group``. Raises `UsageError` for what cannot be right.
+    ``task_id``, ``headers`` and ``group``. Raises `UsageError` for values that cannot be right.
     """
 
     type: str
@@ -79,7 +79,7 @@ class Message:
 
 
 def check_type(type: object) -> None:
-    """Raise `UsageError` unless this can be the type of a message."""
+    """Raise `UsageError` unless ``type`` can be the type of a message."""
     if not isinstance(type, str) or not type.strip():
         raise UsageError(f"type={type!r} is empty: it must be text, such as 'email:deliver'")
     fault = fault_of(type.strip(), only_printable=False)
@@ -88,7 +88,10 @@ def check_type(type: object) -> None:
 
 
 def encoded_payload(payload: Any) -> bytes | None:
-    """The bytes of a message's payload; None is none. Raises `UsageError` if it has no JSON."""
+    """Return the bytes of a payload; None for None.
+
+    Raises `UsageError` for a value that JSON cannot express.
+    """
     if payload is None:
         return None
     if isinstance(payload, bytes | bytearray | memoryview):
@@ -111,7 +114,7 @@ def encoded_payload(payload: Any) -> bytes | None:
 
 
 class Member(NamedTuple):
-    """A task of a group, as it travels to the executor. ``headers`` are JSON."""
+    """A task of a group on its way to the executor. ``headers`` are JSON."""
 
     task_id: str
     type: str
@@ -121,6 +124,7 @@ class Member(NamedTuple):
 
 
 def pack_members(group: str, members: Sequence[Member]) -> bytes:
+    """Return the payload of an aggregation."""
     name = group.encode()
     parts = [_HEAD.pack(len(name)), name]
     for member in members:
@@ -132,7 +136,7 @@ def pack_members(group: str, members: Sequence[Member]) -> bytes:
 
 
 def unpack_members(body: bytes, queue: str) -> tuple[str, list[Task]]:
-    """The group, and its tasks as the user's function sees them."""
+    """Return the group, and its tasks as the user's function sees them."""
     [length] = _HEAD.unpack_from(body)
     at = _HEAD.size + length
     group = body[_HEAD.size : at].decode()
@@ -161,7 +165,7 @@ def unpack_members(body: bytes, queue: str) -> tuple[str, list[Task]]:
 
 
 class MessageOptions(NamedTuple):
-    """A `Message` in the units of the wire: whole seconds, or milliseconds where it says so."""
+    """A `Message` in the units of the wire: whole seconds, or milliseconds for names in ``_ms``."""
 
     type: str
     retry: int
@@ -178,7 +182,7 @@ class MessageOptions(NamedTuple):
 
 
 def pack_message(value: object) -> bytes:
-    """What the user's function returned, for the supervisor. Raises `TypeError` for another."""
+    """Pack the user's message for the supervisor. Raises `TypeError` if it is no `Message`."""
     if not isinstance(value, Message):
         raise TypeError(
             f"the aggregator returned {type(value).__name__}: it must return an nbqueue.Message"
@@ -208,14 +212,14 @@ def pack_message(value: object) -> bytes:
 
 
 def unpack_message(body: bytes) -> MessageOptions:
-    """Raises `ValueError` or `TypeError` for what `pack_message` did not make."""
+    """Read a packed message. Raises `ValueError` or `TypeError` for anything else."""
     if len(body) < _HEAD.size:
         raise ValueError("the executor's answer is too short")
     [length] = _HEAD.unpack_from(body)
     said = json.loads(body[_HEAD.size : _HEAD.size + length])
     payload = body[_HEAD.size + length :]
     for name, kind in _KINDS.items():
-        # User code made it, and a mistake in it must not end the supervisor.
+        # User code may have made it: a wrong type must not end the supervisor.
         if not isinstance(said[name], kind):
             raise TypeError(f"{name}={said[name]!r} is not what it must be")
     return MessageOptions(payload=payload if said.pop("has_payload") else None, **said)

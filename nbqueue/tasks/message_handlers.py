@@ -1,7 +1,7 @@
-"""Handlers of messages: which function serves which type, with Asynq's rules, and what wraps it.
+"""Handlers of messages: the functions that serve types of messages, by Asynq's rules.
 
-A `HandlerService` is what a worker's owner registered. It travels as one pickle to the executors,
-which alone load it; the supervisor knows its patterns only.
+A `HandlerService` holds everything that a worker's owner registered. It travels as one pickle to
+the executors, and only they load it; the supervisor only knows its patterns.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ Middleware = Callable[[Handler], Handler]
 class HandlerPatterns(Generic[T]):
     """Values by pattern, found by a message's type.
 
-    As in Asynq's ServeMux: an exact match goes first, then the longest pattern that is a prefix of
-    the type, whatever the character behind it. Pure.
+    As in Asynq's ServeMux, an exact match goes first, then the longest pattern that is a prefix of
+    the type, whatever character follows it.
     """
 
     def __init__(self) -> None:
         self._values: dict[str, T] = {}
 
     def add(self, pattern: str, value: T) -> None:
-        """Raises `UsageError` for a blank pattern, and for one that is there already."""
+        """Add a pattern. Raises `UsageError` if it is blank or has a value already."""
         if not isinstance(pattern, str) or not pattern.strip():
             raise UsageError(f"pattern={pattern!r} is empty: name a type, or how types begin")
         if pattern in self._values:
@@ -44,7 +44,7 @@ class HandlerPatterns(Generic[T]):
         self._values[pattern] = value
 
     def find(self, task_type: str) -> T | None:
-        """The value of the pattern that serves ``task_type``."""
+        """Return the value of the pattern that serves ``task_type``, or None."""
         found = self._values.get(task_type)
         if found is not None:
             return found
@@ -52,6 +52,7 @@ class HandlerPatterns(Generic[T]):
         return self._values[max(matching, key=len)] if matching else None
 
     def items(self) -> list[tuple[str, T]]:
+        """Return patterns with their values."""
         return list(self._values.items())
 
     def __len__(self) -> int:
@@ -64,7 +65,7 @@ class HandlerService:
 
     ``on_start`` and ``on_stop`` run once in each executor, before its first task and when it ends;
     ``on_error(task, error)`` runs after each attempt that failed. ``health_check(error)`` runs in a
-    process of its own, now and then.
+    process of its own, at intervals.
     """
 
     handlers: HandlerPatterns[Handler] = field(default_factory=HandlerPatterns)
@@ -79,15 +80,16 @@ class HandlerService:
 
     @property
     def is_empty(self) -> bool:
+        """Whether nothing was registered."""
         hooks = (self.middleware, self.on_start, self.on_stop, self.on_error, self.providers)
         if self.aggregator is not None or self.health_check is not None:
             return False
         return not (len(self.handlers) or any(hooks)) and self.policy.is_empty
 
     def handler(self, task_type: str) -> Handler:
-        """What serves ``task_type``, within the middleware.
+        """Return the handler of ``task_type``, wrapped in the middleware.
 
-        Raises `LookupError` if nothing does; the supervisor has looked before.
+        Raises `LookupError` if there is none, which the supervisor has ruled out.
         """
         provider = self.providers.get(task_type.removeprefix(PROVIDER_TYPE))
         if provider is not None and task_type.startswith(PROVIDER_TYPE):
@@ -98,16 +100,16 @@ class HandlerService:
         return self.wrapped(found)
 
     def wrapped(self, handler: Handler) -> Handler:
-        """``handler`` within the middleware, the first registered outermost."""
+        """Return ``handler`` wrapped in the middleware, the first registered outermost."""
         return functools.reduce(lambda inner, outer: outer(inner), self.middleware[::-1], handler)
 
     def __call__(self) -> HandlerService:
-        """Itself: what is called is what travels as code."""
+        """Return itself: only callables travel as code."""
         return self
 
 
 def is_async(handler: Callable[..., Any]) -> bool:
-    """Whether calling ``handler`` gives a coroutine."""
+    """Whether calling ``handler`` returns a coroutine."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
@@ -116,8 +118,10 @@ def is_async(handler: Callable[..., Any]) -> bool:
 
 
 def encode_result(value: object) -> bytes:
-    """What a handler returned, as it lies in the store: bytes as they are, None as nothing, and
-    anything else as compact JSON. Raises `TypeError` or `ValueError` for what JSON cannot say."""
+    """Encode the return value of a handler: bytes as they are, None as nothing, others as JSON.
+
+    Raises `TypeError` or `ValueError` for values that JSON cannot express.
+    """
     if value is None:
         return b""
     if isinstance(value, bytes | bytearray | memoryview):

@@ -1,7 +1,7 @@
-"""What a provider wants enqueued again and again, said as plain data.
+"""Periodic messages that a provider returns, as plain data.
 
-A provider is user code, so it runs in an executor, which holds no key and no connection: what it
-returns goes to the supervisor as JSON, and that keeps the schedules.
+A provider is user code, so it runs in an executor, which has no key and no connection. Its messages
+go to the supervisor as JSON, and the supervisor changes the schedules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nbqueue.moved_modules import public
 from nbqueue.options import TaskOptions
 
 PROVIDER_TYPE: Final = "nbqueue.provider "
-"""Before the name of a provider, in the type of the message by which a supervisor calls it."""
+"""The beginning of the type of the message that calls a provider; its name follows."""
 
 Provider = Callable[[], "Iterable[Periodic]"]
 
@@ -28,7 +28,7 @@ _OPTIONS = ("queue", "retry", "timeout", "retention", "headers")
 
 @public
 class Periodic:
-    """A message that is to be enqueued whenever ``spec`` is due, for a provider to return.
+    """A message to enqueue whenever ``spec`` is due; providers return these.
 
     ``payload`` is as for `Client.enqueue`. ``options``: ``queue``, ``retry``, ``timeout``,
     ``retention``, ``headers``, with Asynq's defaults; and ``tz``, ``missed``, ``overlap``,
@@ -89,8 +89,10 @@ def _encoded(payload: Any) -> bytes:
 
 
 def call_provider(provider: Provider) -> bytes:
-    """What ``provider`` wants, as JSON: a list of objects. Raises what the provider raises, and
-    `UsageError` if it returns anything but `Periodic`s."""
+    """Call ``provider``; return its periodic messages as a JSON list of objects.
+
+    Raises whatever the provider raises, and `UsageError` if it returns anything but `Periodic`s.
+    """
     wanted = provider()
     found = []
     for each in wanted if isinstance(wanted, Iterable) else (wanted,):
@@ -101,7 +103,7 @@ def call_provider(provider: Provider) -> bytes:
 
 
 def digest_of(data: dict[str, Any]) -> str:
-    """16 hexadecimal digits that are the same for equal wishes."""
+    """Return 16 hexadecimal digits that are equal for equal data."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     import hashlib
 

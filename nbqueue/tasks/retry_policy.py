@@ -1,4 +1,4 @@
-"""When a task that failed is tried again: what its owner says. Evaluated where it ran.
+"""Retry policies: whether and when a failed task is tried again. Evaluated by executors.
 
 A policy may hold functions of the user, so it is pickled with the code of a task or with a worker's
 service, and only executors load it.
@@ -27,8 +27,8 @@ DelayFunction = Callable[[int, BaseException, Task], Duration]
 class Exponential:
     """A delay that grows: ``first`` × ``factor`` for each retry, up to ``longest`` seconds.
 
-    Up to ``jitter`` of it is taken off by chance, so that tasks that failed together do not come
-    back together.
+    A random part of it, up to ``jitter``, is taken off, so that tasks that failed together are not
+    tried again together.
     """
 
     first: float = 1.0
@@ -47,8 +47,8 @@ def exponential(
 ) -> Exponential:
     """A retry delay for ``options(retry_delay=…)`` that grows with each retry.
 
-    ``first`` and ``longest`` are durations; ``jitter`` is the share, 0 to 1, that chance takes off.
-    Raises `UsageError` for what cannot be right.
+    ``first`` and ``longest`` are durations. Up to the share ``jitter``, 0 to 1, is taken off at
+    random. Raises `UsageError` for values that cannot be right.
 
     >>> q.options(retry=8, retry_delay=nbqueue.exponential("2s", "1h")).submit(fetch, url)
     """
@@ -68,19 +68,19 @@ def _is_within(value: object, low: float, high: float) -> bool:
 
 @public
 def asynq_delay(retried: int, error: BaseException, task: Task) -> float:
-    """Asynq's own retry delay: n⁴ + 15 + r (n + 1) seconds, with r in 0 to 29 by chance."""
+    """Asynq's own retry delay: n⁴ + 15 + r (n + 1) seconds, with a random r from 0 to 29."""
     return float(retried**4 + 15 + random.randrange(30) * (retried + 1))
 
 
 @pickled_as("nbqueue.executor.policy")
 @dataclass(frozen=True)
 class Policy:
-    """What is done about an error. Each part may be missing; then the worker's default holds.
+    """How errors of a task are dealt with. For parts that are None, the worker's default holds.
 
     delay: seconds, a list of them (the last one repeats), or a function of the number of retries
         so far, the error and the task.
-    retry_on: only errors of these types are tried again; others fail for good.
-    is_failure: whether an error counts as a failure; what does not uses up no retry.
+    retry_on: only errors of these types are retried; others fail for good.
+    is_failure: whether an error counts as a failure; others use up no retry.
     """
 
     delay: float | tuple[float, ...] | DelayFunction | None = None
@@ -89,10 +89,11 @@ class Policy:
 
     @property
     def is_empty(self) -> bool:
+        """Whether no part is set."""
         return self.delay is None and self.retry_on is None and self.is_failure is None
 
     def over(self, default: Policy | None) -> Policy:
-        """This policy, with ``default`` for what it does not say."""
+        """Return this policy, with ``default`` for the parts that are None."""
         if default is None:
             return self
         return Policy(
@@ -102,8 +103,10 @@ class Policy:
         )
 
     def delay_for(self, retried: int, error: BaseException, task: Task) -> float | None:
-        """Seconds before the next try; None: the worker's default. Raises what its function does,
-        and `UsageError` if that returns no duration."""
+        """Return the seconds before the next attempt; None: the worker's default.
+
+        Raises whatever the delay's function raises, and `UsageError` if it returns no duration.
+        """
         delay = self.delay
         if callable(delay):
             return parse_duration(delay(retried, error, task), "retry_delay")
@@ -117,7 +120,7 @@ def make_policy(
     retry_on: type[BaseException] | Sequence[type[BaseException]] | None = None,
     is_failure: Callable[[BaseException], bool] | None = None,
 ) -> Policy:
-    """A `Policy` from what a user said. Raises `UsageError` for what cannot be right."""
+    """Return a `Policy` from options. Raises `UsageError` for values that cannot be right."""
     delay: Any
     if retry_delay is None or callable(retry_delay):
         delay = retry_delay
@@ -144,10 +147,10 @@ def make_policy(
 
 @pickled_as("nbqueue.executor.policy")
 class WithPolicy:
-    """A function, and what is done about its errors: what a call's code is when it has a policy."""
+    """A function with its policy: the code of a call that has one."""
 
     def __init__(self, fn: Callable[..., Any], policy: Policy) -> None:
-        # Without what lies in it: of a class that is all its methods.
+        # Without its `__dict__`, which for a class has all its methods.
         functools.update_wrapper(self, fn, updated=())
         self.fn = fn
         self.policy = policy

@@ -1,4 +1,4 @@
-"""What a task can know about itself."""
+"""The running task, as its own code sees it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Task:
     """The task that runs, as its own code sees it.
 
-    ``attempt`` is 1 on the first run; ``deadline`` (UTC) is when this attempt must end, or None.
+    ``attempt`` is 1 for the first one; ``deadline`` (UTC) is when this attempt must end, or None.
     """
 
     id: str
@@ -33,12 +33,12 @@ class Task:
     headers: dict[str, str] = field(default_factory=dict)
 
     def json(self) -> Any:
-        """The payload, read as JSON. Raises `ValueError` if it is none."""
+        """Return the payload, read as JSON. Raises `ValueError` if it is not JSON."""
         return json.loads(self.payload)
 
 
 def make_task(head: TaskHead, payload: bytes = b"") -> Task:
-    """Make what a task's own code sees of it."""
+    """Return the task as its own code sees it."""
     attempt, _, max_retry, deadline, task_id, queue, type_name, headers = head
     return Task(
         task_id,
@@ -52,7 +52,7 @@ def make_task(head: TaskHead, payload: bytes = b"") -> Task:
     )
 
 
-# Few tasks ask for it: until one does, it is not made.
+# A `Task` is only made when code asks for it, which few tasks do.
 _current: ContextVar[Task | TaskHead] = ContextVar("nbqueue.current_task")
 
 

@@ -1,8 +1,7 @@
-"""For tests of code that uses nbqueue: tasks that run at once, and a store for a test.
+"""Tools for tests of code that uses nbqueue: eager tasks, draining, and pytest fixtures.
 
-`eager` and `eager_client` need neither Redis nor a worker; `drain` runs what lies in a store, in
-this process. The fixtures of pytest are in `nbqueue.testing.plugin`. Importing this loads next to
-nothing.
+`eager` and `eager_client` need neither Redis nor a worker; `drain` runs the tasks of a store in
+this process. The fixtures are in `nbqueue.testing.plugin`. Importing this loads next to nothing.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from nbqueue.calls.keys.signing import Keyring
 from nbqueue.client.client import Client
 from nbqueue.errors import SignatureError
 from nbqueue.executor.pipe import DoneFrame
-from nbqueue.testing.local_attempts import Attempts
+from nbqueue.testing.local_attempts import LocalAttempts
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.worker.tasks.acknowledger import Acknowledger
@@ -69,7 +69,7 @@ class _Drainer:
         self._broker = broker
         host = socket.gethostname() or "unknown-host"
         self._who = Who(f"{host}:{os.getpid()}:{os.urandom(4).hex()}", host)
-        self._attempts = Attempts(keys, broker.clock, worker, broker.queues())
+        self._attempts = LocalAttempts(keys, broker.clock, worker, broker.queues())
         self._outcomes = TaskOutcomes(cast("Acknowledger", self), keys, broker.clock)
 
     def step(self, queues: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ from nbqueue.client.futures.outcome import DELETED, RawOutcome, end_of
 from nbqueue.clock import Clock
 from nbqueue.errors import NbqueueError, TaskIdConflict
 from nbqueue.executor.pipe import DoneFrame
-from nbqueue.testing.local_attempts import NO_OWNER, Attempts
+from nbqueue.testing.local_attempts import NO_OWNER, LocalAttempts
 from nbqueue.transport.topology import ANYWHERE, Place
 from nbqueue.wire import states
 from nbqueue.wire.messages import TaskMessage, with_completed_at
@@ -36,7 +36,7 @@ class EagerBroker(Broker):
     def __init__(self, worker: Worker) -> None:
         self.clock = Clock()
         self.keys = Keyring([secrets.token_bytes(32)])
-        self._attempts = Attempts(self.keys, self.clock, worker)
+        self._attempts = LocalAttempts(self.keys, self.clock, worker)
         self._numbers = itertools.count(1)
         self._codes: dict[bytes, bytes] = {}
         self._records: dict[tuple[str, str], TaskRecord] = {}

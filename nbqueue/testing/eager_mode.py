@@ -1,8 +1,8 @@
 """Tasks that run at once, in this process, without a store and without a worker.
 
-Functions, arguments and results are pickled, signed, verified and loaded as otherwise, so that what
-cannot travel fails here too. Limits: tasks run one after the other, when they are submitted,
-whatever their delay; time-outs do not end them; what lies in a real store is not seen.
+Functions, arguments and results are pickled, signed, verified and loaded as with a worker, so that
+values that cannot travel fail here, too. There are limits: tasks run one after the other, when they
+are submitted, whatever their delay; time-outs do not end them; no real store is read.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _numbers = itertools.count(1)
 
 
 class EagerClient(Client):
-    """A `Client` whose tasks have ended when it returns their futures; made by `eager_client`."""
+    """A client whose tasks have ended when it returns their futures; see `eager_client`."""
 
     def __init__(self, session: Session, worker: Worker) -> None:
         super().__init__(session)
         self.worker = worker
-        """The worker, never started, whose handlers, hooks and policy hold."""
+        """The worker whose handlers, hooks and policy hold; it is never started."""
 
     def handle(self, pattern: str, fn: Callable[[Task], Any] | None = None) -> Any:
-        """Have messages be run by ``fn``; see `Worker.handle`."""
+        """Have messages run by ``fn``; see `Worker.handle`."""
         return self.worker.handle(pattern, fn)
 
     def use(self, *middleware: Middleware) -> EagerClient:
@@ -54,9 +54,9 @@ class EagerClient(Client):
 
 
 def eager_client(worker: Worker | None = None) -> EagerClient:
-    """A client that needs no Redis and no worker: its tasks run here, when they are submitted.
+    """Return a client that runs its tasks here when they are submitted, without Redis.
 
-    ``worker``: one with handlers, hooks and a retry policy; it is not started.
+    ``worker``: a worker with handlers, hooks and a retry policy; it is not started.
 
     >>> q = nbqueue.testing.eager_client()
     >>> q.submit(sum, [1, 2, 3]).result()
@@ -70,9 +70,9 @@ def eager_client(worker: Worker | None = None) -> EagerClient:
 
 @contextlib.contextmanager
 def eager(*clients: Client, worker: Worker | None = None) -> Iterator[EagerClient]:
-    """Within the block, `nbqueue.connect` gives clients as `eager_client` does.
+    """Let `nbqueue.connect` return clients like those of `eager_client` within the block.
 
-    ``clients`` are some that exist already, and are eager within the block, too.
+    ``clients``: existing clients, which are eager within the block, too.
 
     >>> with nbqueue.testing.eager():
     ...     program_under_test()            # doctest: +SKIP
@@ -131,11 +131,11 @@ class EagerSession(Session):
         self._new_prefix()
 
     def check_value(self, size: int, what: str) -> None:
-        """Any size will do: nothing is stored."""
+        """Accept any size, as nothing is stored."""
 
 
 class EagerListener:
-    """Tells who waits at once: whatever was enqueued has ended."""
+    """Settles futures at once, as every task that was enqueued has ended."""
 
     is_connected = False
 
@@ -192,7 +192,7 @@ class EagerListener:
 
 
 class _NoURL:
-    """Where the tasks of an eager client are: here."""
+    """A URL for an eager client, whose tasks are in this process."""
 
     def __init__(self) -> None:
         self.redacted = f"eager://{secrets.token_hex(4)}/{next(_numbers)}"

@@ -23,20 +23,20 @@ from nbqueue.worker.handler_table import HandlerTable
 from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.decisions import Refusal, without_code
 from nbqueue.worker.tasks.partial_results import report_envelope
-from nbqueue.worker.tasks.verify import Verifier
+from nbqueue.worker.tasks.verifier import Verifier
 from nbqueue.worker.worker import Worker
 
 if TYPE_CHECKING:
     from nbqueue.worker.tasks.attempt import AttemptOwner
 
 NO_OWNER = cast("AttemptOwner", None)
-"""The owner of attempts whose outcome the caller of `Attempts.run` deals with."""
+"""The owner of attempts whose outcome the caller of `LocalAttempts.run` deals with."""
 
 GetCode = Callable[[str, bytes], bytes | None]
 
 
-class Attempts:
-    """Runs attempts of tasks of ``queues``. ``worker`` has the handlers, hooks and policy."""
+class LocalAttempts:
+    """Makes attempts at tasks of ``queues``, with the handlers, hooks and policy of ``worker``."""
 
     def __init__(
         self, keys: Keyring, clock: Clock, worker: Worker, queues: Sequence[str] = ()

@@ -1,7 +1,7 @@
 """Fixtures for pytest: a store for one test, a client of it, and a worker on it.
 
-pytest finds them by itself where nbqueue is installed. Nothing is loaded, and nothing started, for
-a test that does not ask for one of them.
+pytest finds them where nbqueue is installed. For tests that use none of them, nothing is loaded or
+started.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def nbqueue_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a store with nothing in it: an embedded Redis with a folder and a key of its own.
+    """The URL of an empty store: an embedded Redis with a folder and a key of its own.
 
     `nbqueue.connect` finds it without a URL, because ``NBQUEUE_URL`` names it during the test. It
     ends with the test. Where there is no Redis program, the test is skipped.
@@ -62,7 +62,7 @@ def nbqueue_client(nbqueue_store: str) -> Iterator[Client]:
 def nbqueue_worker(nbqueue_store: str) -> Iterator[Worker]:
     """A started worker of two slots on the queue ``default`` of `nbqueue_store`.
 
-    It takes up handlers that the test puts there with `Client.serve`.
+    It also serves handlers that the test stores with `Client.serve`.
     """
     import nbqueue
 

@@ -1,4 +1,4 @@
-"""A blocking connection to the store, shared by the threads of a client."""
+"""A blocking connection to a server, shared by the threads of a client."""
 
 from __future__ import annotations
 
@@ -10,55 +10,72 @@ from typing import Any, Protocol, TypeVar
 from nbqueue.errors import StoreDamaged, StoreError, StoreUnreachable
 from nbqueue.runtime.buffers import LARGE, Gathering, Piece, ReceiveBuffer, Slot
 from nbqueue.runtime.busy_poll import BusyPoll, limit_waits
-from nbqueue.store.connection import Store
 from nbqueue.transport import resp
-from nbqueue.transport.script_call import NEEDS_FULL, Arg, Command, Script
-from nbqueue.wire.keys import CONFIRM_KEY
+from nbqueue.transport.connect import RawConnection
+from nbqueue.transport.refusals import ends_connection
+from nbqueue.transport.resp import Arg
+from nbqueue.transport.script_call import (
+    NEEDS_FULL,
+    Command,
+    Script,
+    pack_staged,
+    staged_replies,
+    staged_reply,
+)
+from nbqueue.transport.server import Server
 
 T = TypeVar("T")
 
 _RECEIVE = 262_144
 _SEND_AT = 32_768
-"""Bytes that are worth a call of the system while more is being made."""
+"""Bytes that are worth a system call while more are being made."""
 
 
 class Sending(Protocol):
-    """What is to be done before and after something is sent, with ``lock`` held."""
+    """Hooks around the sending of a command, called with ``lock`` held."""
 
     lock: AbstractContextManager[Any]
 
-    def begin(self) -> None: ...
+    def begin(self) -> None:
+        """Called just before the command is sent, again if it has to be repeated."""
 
-    def end(self) -> None: ...
+    def end(self) -> None:
+        """Called when the command was sent, while the server works on it."""
 
 
 class BlockingConnection:
     """Sends commands in one go and waits for their replies; connects when first used.
 
-    One thread at a time. A lost connection raises `StoreUnreachable` and is opened anew by the
-    next call: whether the commands ran is then not known, and the caller decides what to repeat.
+    Threads take turns. A lost connection raises `StoreUnreachable`, and the next call opens
+    another. Whether the lost commands ran is not known: the caller decides what to repeat. A
+    refusal for which `refusals.ends_connection` is true closes the connection as well.
+
+    ``on_open`` is called each time a connection was opened, within the call that needed it.
     """
 
-    def __init__(self, store: Store, timeout: float = 30.0) -> None:
-        self._store = store
+    def __init__(
+        self, server: Server, timeout: float = 30.0, on_open: Callable[[], None] = lambda: None
+    ) -> None:
+        self._server = server
         self._timeout = timeout
+        self._on_open = on_open
         self._lock = threading.Lock()
-        self._connection: Any = None
+        self._raw: RawConnection | None = None
         self._reader: Any = None
         self._loaded: set[bytes] = set()
-        self._is_of_no_use = False
+        self._is_ended = False
+        """Whether the server refused to serve this connection."""
         self.number = 0
-        """How often a connection was opened, which tells one from the next."""
-        self._spin, self._may_spin = BusyPoll(), False
+        """How many connections were opened so far; it identifies the present one."""
+        self._busy_poll, self._may_poll = BusyPoll(), False
 
     def run(self, commands: Iterable[Command[Any]], then: bytes = b"") -> list[Any]:
         """Run scripts in one round trip, and return what their replies mean, in order.
 
-        ``then`` is a packed plain command that is sent after them, whose reply tells nothing.
+        ``then`` is a packed plain command to send after them, whose reply is only checked.
 
-        What ``commands`` yields is sent as it comes, so that the server works on the first while
-        the next are made; whatever that calls must not use this channel. Scripts that the server
-        does not have (it was restarted or flushed) are loaded first or again. Raises
+        ``commands`` is consumed while the first are sent already, so that the server works on
+        them; it must not use this connection. Scripts that the server lacks are loaded. Raises
         `StoreUnreachable` on a lost connection, `StoreError` on a refusal.
         """
         sent, replies = self._run(commands, then)
@@ -73,8 +90,7 @@ class BlockingConnection:
             raise
 
     def try_run(self, commands: Iterable[Command[Any]]) -> list[Any]:
-        """As `run`, but a script whose key holds what it cannot read does not raise: a
-        `StoreDamaged` stands where the meaning of its reply would."""
+        """Like `run`, with `StoreDamaged` in place of a reply that cannot be read."""
         return [self._read_or_damage(*each) for each in zip(*self._run(commands), strict=True)]
 
     def _read_or_damage(self, command: Command[T], reply: Any) -> T | StoreDamaged:
@@ -86,28 +102,27 @@ class BlockingConnection:
     def _run(
         self, commands: Iterable[Command[Any]], then: bytes = b""
     ) -> tuple[list[Command[Any]], list[Any]]:
-        """Run scripts: those that were sent, and the reply to each."""
+        """Run scripts; return those that were sent and the reply to each."""
         with self._lock:
             sent, replies = self._exchange_scripts(commands, then)
             missing = [i for i, reply in enumerate(replies) if _is_missing_script(reply)]
             if missing:
                 self._loaded.clear()
-                self._run_instead({i: sent[i] for i in missing}, replies)
+                self._run_again({i: sent[i] for i in missing}, replies)
             instead = {
                 i: command.full or command
                 for i, command in enumerate(sent)
                 if command.full_script is not None and replies[i] == NEEDS_FULL
             }
             if instead:
-                self._run_instead(instead, replies)
+                self._run_again(instead, replies)
         return sent, replies
 
     def run_packed(self, script: Script, data: bytes, sending: Sending, then: bytes = b"") -> Any:
-        """Run a script that was packed already, and return its reply, in few steps: these lie on
-        the way of each task that is submitted by itself. ``then``: as for `run`.
+        """Run a script that is packed already, and return its reply.
 
-        What ``sending`` does at its end is done while the server works; the script may have to be
-        sent again. Raises as `run` does.
+        For tasks that are submitted one by one, so it takes few steps (benchmark A1). ``then`` is
+        as for `run`, and so is what it raises. ``sending`` may be called again for a repeated try.
         """
 
         def ask(connection: Any) -> Any:
@@ -131,7 +146,7 @@ class BlockingConnection:
                 reply = self._ask(ask)
         return self._checked(reply, resp.keys_of(data) if isinstance(reply, Exception) else ())
 
-    def _run_instead(self, commands: Mapping[int, Command[Any]], replies: list[Any]) -> None:
+    def _run_again(self, commands: Mapping[int, Command[Any]], replies: list[Any]) -> None:
         _, again = self._exchange_scripts(commands.values())
         for i, reply in zip(commands, again, strict=True):
             replies[i] = reply
@@ -145,43 +160,41 @@ class BlockingConnection:
         ]
 
     def try_call(self, *calls: Sequence[Arg]) -> list[Any]:
-        """As `call`, but a key that holds what the command cannot read does not raise: the
-        `StoreDamaged` that names it stands where its reply would."""
+        """Like `call`, with `StoreDamaged` in place of a reply whose key has the wrong type."""
         with self._lock:
             replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
         return [self._damage_of(words, reply) for words, reply in zip(calls, replies, strict=True)]
 
     def _damage_of(self, words: Sequence[Arg], reply: Any) -> Any:
-        """The reply, or the error that says that the key of this command holds something else."""
+        """Return the reply, or the error that names the key that it cannot be read from."""
         if isinstance(reply, resp.ReplyError) and reply.code == "WRONGTYPE":
-            return resp.damage(words[1:2])
+            return self._server.damage_of(words[1:2])
         try:
             return self._checked(reply)
-        except resp.KeyDenied as error:
+        except StoreDamaged as error:
             return error
 
-    def confirm(self, number: int, seconds: float) -> None:
-        """Wait until all that was written over connection ``number`` is on the server's disk.
+    def confirm(self, number: int, seconds: float, mark: str) -> None:
+        """Wait until everything written over connection ``number`` is on the server's disk.
 
-        Raises `StoreUnreachable` if that connection is gone, as the server may then be another one,
-        or if it takes longer.
+        The key ``mark`` is written for it. Raises `StoreUnreachable` if it takes longer than
+        ``seconds``, or if that connection was lost: the next may be to another server.
         """
         with self._lock:
-            if self._connection is None or self.number != number:
+            if self._raw is None or self.number != number:
                 raise _unconfirmed("its connection was lost before")
-            # The server waits for what this connection wrote last, and a repeated script may write
-            # nothing.
-            mark = resp.pack(("SET", CONFIRM_KEY, number, "PX", 1000))
+            # The server waits for what this connection wrote last, and a repeated script may have
+            # written nothing.
+            write = resp.pack(("SET", mark, number, "PX", 1000))
             wait = resp.pack(("WAITAOF", 1, 0, round(seconds * 1000)))
-            _, reply = self._exchange([[mark, wait]], lambda: 2)
+            _, reply = self._exchange([[write, wait]], lambda: 2)
         if isinstance(reply, resp.ReplyError):
             raise _unconfirmed(str(reply))
         if reply[0] < 1:
             raise _unconfirmed(f"that took longer than {seconds:g} s")
 
     def gather(self, calls: Sequence[Sequence[Arg]], gathering: Gathering) -> bytes | None:
-        """Read the pieces that ``calls`` ask for, in their order, into one place; None if that is
-        not what they are said to be."""
+        """Read the pieces that ``calls`` ask for into one place; None if one is not as expected."""
         slots = gathering.slots
         with self._lock:
             packed = [b"".join(resp.pack(words) for words in calls)]
@@ -190,6 +203,11 @@ class BlockingConnection:
             slot.take(self._checked(reply))
         return gathering.whole()
 
+    def open(self) -> None:
+        """Connect, if that is not so yet: the next call then takes one round trip only."""
+        with self._lock:
+            self._ask(lambda connection: None)
+
     def close(self) -> None:
         with self._lock:
             self._drop()
@@ -197,7 +215,7 @@ class BlockingConnection:
     def _exchange_scripts(
         self, commands: Iterable[Command[Any]], then: bytes = b""
     ) -> tuple[list[Command[Any]], list[Any]]:
-        """The commands that were sent, and the reply to each."""
+        """Send scripts, with those to load; return the commands sent and the reply to each."""
         sent: list[Command[Any]] = []
         loads: list[int] = []
         expected = 0
@@ -213,8 +231,8 @@ class BlockingConnection:
                     loads.append(expected)
                     expected += 1
                 if command.staged:
-                    made += resp.pack_staged(command)
-                    expected += resp.staged_replies(command)
+                    made += pack_staged(command)
+                    expected += staged_replies(command)
                 else:
                     made.append(resp.pack(command.words()))
                     expected += 1
@@ -259,40 +277,42 @@ class BlockingConnection:
         return self._ask(ask)
 
     def _ask(self, ask: Callable[[Any], T]) -> T:
-        """What ``ask`` returns of the connection, which is lost if that fails."""
+        """Call ``ask`` with the socket; drop the connection if that fails."""
         is_connected = False
         try:
-            connection = self._connect()
+            raw = self._connect()
             is_connected = True
-            return ask(connection)
+            return ask(raw.socket)
         except StoreError:
             self._drop()
             raise
         except OSError as error:
             self._drop()
             lost = StoreUnreachable(
-                f"The connection to the store at {self._store.url.redacted} was lost: {error}"
+                f"The connection to the store at {self._server.name} was lost: {error}"
             )
             lost.was_sent = is_connected
             raise lost from error
         except BaseException:
-            # An interrupt in mid-reply: the rest of it would be taken for the next call's.
+            # An interrupt in the middle of a reply: its rest would be taken for the next call's.
             self._drop()
             raise
 
     def _receive(self, connection: Any, expected: int, slots: Sequence[Slot] = ()) -> list[Any]:
         reader = self._reader
         replies: list[Any] = []
-        begins = True  # what comes next is the beginning of a reply
+        begins = True  # whether what comes next is the beginning of a reply
         while True:
             while len(replies) < expected:
                 reply = reader.gets()
                 if reply is resp.INCOMPLETE:
                     break
+                if type(reply) is resp.ReplyError and ends_connection(reply):
+                    self._is_ended = True
                 replies.append(reply)
             if len(replies) == expected:
                 return replies
-            data = self._spin.receive(connection, _RECEIVE) if self._may_spin else None
+            data = self._busy_poll.receive(connection, _RECEIVE) if self._may_poll else None
             if data is None:
                 data = self._recv(connection)
             if not data:
@@ -318,31 +338,31 @@ class BlockingConnection:
             raise TimeoutError(f"no answer within {self._timeout:g} s") from None
         return data
 
-    def _connect(self) -> Any:
-        if self._is_of_no_use:
+    def _connect(self) -> RawConnection:
+        if self._is_ended:
             self._drop()
-        if self._connection is None:
-            raw = self._store.open_connection()
+        raw = self._raw
+        if raw is None:
+            raw = self._server.open_connection()
             raw.socket.settimeout(self._timeout)
-            self._may_spin = limit_waits(raw.socket, self._timeout)
-            self._raw, self._connection, self._reader = raw, raw.socket, resp.new_reader()
+            self._may_poll = not raw.is_tls and limit_waits(raw.socket, self._timeout)
+            self._raw, self._reader = raw, resp.new_reader()
             self._loaded.clear()
             self.number += 1
-        return self._connection
+            self._on_open()
+        return raw
 
     def _checked(self, reply: Any, keys: Sequence[Arg] = ()) -> Any:
-        """The reply; raises what it says if it is a refusal of a command with these keys."""
+        """Return the reply, or raise the refusal of a command with these keys."""
         if isinstance(reply, resp.ReplyError):
-            if resp.ends_connection(reply):
-                self._is_of_no_use = True
-            raise resp.store_error(reply, self._store.url, keys)
+            raise self._server.error_for(reply, keys)
         return reply
 
     def _drop(self) -> None:
-        self._is_of_no_use = False
-        if self._connection is not None:
-            self._connection = None
-            self._raw.close()
+        self._is_ended = False
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.close()
 
 
 def _unconfirmed(reason: str) -> StoreUnreachable:
@@ -361,7 +381,7 @@ def _receive_large(connection: Any, incoming: ReceiveBuffer | Slot) -> bytes:
 
 
 def _joined(parts: Sequence[Piece]) -> Iterator[Piece]:
-    """These parts in as few as that takes without a copy of the large ones."""
+    """Join small parts, and leave large ones as they are, uncopied."""
     if len(parts) == 1:
         yield parts[0]
         return
@@ -383,8 +403,8 @@ def _by_command(commands: Sequence[Command[Any]], replies: list[Any]) -> list[An
     at = 0
     for command in commands:
         if command.staged:
-            end = at + resp.staged_replies(command)
-            found.append(resp.staged_reply(command, replies[at:end]))
+            end = at + staged_replies(command)
+            found.append(staged_reply(command, replies[at:end]))
         else:
             end = at + 1
             found.append(replies[at])

@@ -1,122 +1,186 @@
-"""Connections without TLS, opened by ourselves: redis-py takes a tenth of a second to import.
-
-What it does on a connection, `PlainConnection` does as well, as far as `nbqueue.store.connection`
-needs it. Its exceptions are still those that errors become, and it is imported for these.
-"""
+"""Open connections to servers: over TCP, to a Unix socket, with and without TLS."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import hiredis
+from nbqueue.transport import resp
 
-_RECEIVE = 65_536
+if TYPE_CHECKING:
+    import ssl
+
+_RECEIVE: Final = 65_536
+# The last is for data that were sent and never acknowledged, which keepalive does not notice.
+_KEEPALIVE: Final = {
+    "TCP_KEEPIDLE": 30,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 45_000,
+}
+
+
+class TlsOptions(NamedTuple):
+    """How a server's certificate is checked, and which one is shown to it."""
+
+    cert_reqs: str = "required"
+    """``required``, ``optional`` or ``none``."""
+    ca_certs: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    check_hostname: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """Return a context of these options. Raises `OSError` for files that cannot be used."""
+        import ssl  # not imported where nothing uses TLS
+
+        context = ssl.create_default_context()
+        # A certificate that is not checked has no name to check either.
+        context.check_hostname = self.check_hostname and self.cert_reqs != "none"
+        context.verify_mode = {
+            "none": ssl.CERT_NONE,
+            "optional": ssl.CERT_OPTIONAL,
+            "required": ssl.CERT_REQUIRED,
+        }[self.cert_reqs]
+        if self.certfile is not None or self.keyfile is not None:
+            context.load_cert_chain(self.certfile or self.keyfile or "", self.keyfile)
+        if self.ca_certs is not None:
+            context.load_verify_locations(cafile=self.ca_certs)
+        return context
+
+
+class Address(NamedTuple):
+    """Where a server listens: ``path`` is that of a Unix socket, and then there is no host."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    tls: TlsOptions | None = None
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
 
 
 class _Socket(socket.socket):
-    """A socket that closes itself, without a warning, when nothing refers to it any more.
+    """A socket that is closed without a warning when nothing refers to it any more.
 
-    Clients may be dropped without being closed; with redis-py nobody complains either. It is done
-    here and not in the connection, as the garbage collector may come to the socket first.
+    Clients may be dropped without being closed. The socket does this rather than the connection,
+    as the garbage collector may come to the socket first.
     """
 
     def __del__(self) -> None:
         self.close()
 
 
-class PlainConnection:
-    """A socket over TCP, or to a path, and a parser of replies."""
+class RawConnection:
+    """An open socket and its first exchanges. Usable as a context manager.
 
-    _sock: Any = None  # also of one whose making was interrupted
+    Speak RESP2 on ``socket``: nothing has been read ahead. Close it through `close`.
+    """
 
-    def __init__(
-        self, place: tuple[str, int] | str, seconds: float, keepalive: dict[int, int]
-    ) -> None:
-        self._place = place
-        self._seconds = seconds
-        self._keepalive = keepalive
-        self._reader: Any = None
+    def __init__(self, opened: socket.socket, *, is_tls: bool = False) -> None:
+        self.socket = opened
+        self.is_tls = is_tls
+        self._reader = resp.new_reader()
 
-    def connect(self) -> None:
-        """Raises `OSError`; its text says what was tried."""
-        shown = self._place if isinstance(self._place, str) else ":".join(map(str, self._place))
-        try:
-            self._sock = self._open()
-        except TimeoutError as error:
-            raise TimeoutError(f"Timeout connecting to {shown}") from error
-        except OSError as error:
-            said = error.strerror or str(error) or type(error).__name__
-            raise OSError(f"Error {error.errno} connecting to {shown}. {said}") from error
-        self._reader = hiredis.Reader(protocolError=_protocol_error, replyError=_reply_error)
+    def exchange(self, commands: Sequence[Sequence[str]]) -> list[Any]:
+        """Send commands in one go and return their replies; refusals are values.
 
-    def _open(self) -> socket.socket:
-        if isinstance(self._place, str):
-            sock: socket.socket = _Socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                sock.settimeout(self._seconds)
-                sock.connect(self._place)
-            except BaseException:
-                sock.close()
-                raise
-            return sock
-        plain = socket.create_connection(self._place, self._seconds)
-        sock = _Socket(plain.family, plain.type, plain.proto, plain.detach())
-        sock.settimeout(self._seconds)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in self._keepalive.items():
-            sock.setsockopt(socket.IPPROTO_TCP, name, value)
-        return sock
-
-    def exchange(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
-        """Send commands in one go; return their replies, errors as values.
-
-        A connection that breaks raises `OSError`, or the error that was the last reply before: it
-        may say why.
+        Raises `OSError` for a connection that breaks, or the last refusal before that, which may
+        say why; `resp.ProtocolError` for a server that speaks another protocol.
         """
         replies: list[Any] = []
         try:
-            self._send(commands)
+            self._send(b"".join(map(resp.pack, commands)))
             while len(replies) < len(commands):
                 reply = self._reader.gets()
-                if reply is not False:
+                if reply is not resp.INCOMPLETE:
                     replies.append(reply)
                     continue
-                data = self._sock.recv(_RECEIVE)
+                data = self.socket.recv(_RECEIVE)
                 if not data:
                     raise ConnectionResetError("Connection closed by server.")
                 self._reader.feed(data)
         except TimeoutError as error:
             raise TimeoutError("Timeout reading from socket") from error
         except OSError as error:
-            refusals = [reply for reply in replies if isinstance(reply, Exception)]
+            refusals = [reply for reply in replies if isinstance(reply, resp.ReplyError)]
             raise refusals[0] if refusals else error from None
         return replies
 
-    def _send(self, commands: Sequence[tuple[str, ...]]) -> None:
+    def _send(self, data: bytes) -> None:
         try:
-            self._sock.sendall(b"".join(hiredis.pack_command(words) for words in commands))
+            self.socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
             # A server that hangs up at once mostly says why, and that may still be read.
             pass
 
-    def disconnect(self) -> None:
-        """Close the socket. Doing it twice is harmless."""
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            sock.close()
+    def close(self) -> None:
+        """Close the connection. Doing it twice is harmless."""
+        self.socket.close()
+
+    def __enter__(self) -> RawConnection:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
-def _reply_error(text: str) -> Exception:
-    from redis.connection import DefaultParser
+def open_raw(address: Address, seconds: float) -> RawConnection:
+    """Open a connection; ``seconds`` is how long connecting and each later wait may take.
 
-    parse: Callable[[str], Exception] = DefaultParser.parse_error
-    return parse(text)
+    Raises `OSError` with a text that names the address.
+    """
+    opened: socket.socket | None = None
+    try:
+        opened = _open_path(address, seconds) if address.path else _open_tcp(address, seconds)
+        if address.tls is not None:
+            opened = _start_tls(opened, address.host, address.tls)
+    except BaseException as error:
+        if opened is not None:
+            opened.close()
+        if isinstance(error, TimeoutError):
+            raise TimeoutError(f"Timeout connecting to {address}") from error
+        if isinstance(error, OSError):
+            said = error.strerror or str(error) or type(error).__name__
+            raise OSError(f"Error {error.errno} connecting to {address}. {said}") from error
+        raise
+    return RawConnection(opened, is_tls=address.tls is not None)
 
 
-def _protocol_error(text: str) -> Exception:
-    from redis.exceptions import InvalidResponse
+def _open_path(address: Address, seconds: float) -> socket.socket:
+    opened = _Socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        opened.settimeout(seconds)
+        opened.connect(address.path)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
-    return InvalidResponse(text)
+
+def _open_tcp(address: Address, seconds: float) -> socket.socket:
+    plain = socket.create_connection((address.host, address.port), seconds)
+    opened = _Socket(plain.family, plain.type, plain.proto, plain.detach())
+    opened.settimeout(seconds)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return opened
+
+
+def _start_tls(opened: socket.socket, host: str, options: TlsOptions) -> socket.socket:
+    import ssl
+
+    class TlsSocket(ssl.SSLSocket):
+        """Closed without a warning when dropped, as `_Socket` is."""
+
+        def __del__(self) -> None:
+            self.close()
+
+    context = options.context()
+    context.sslsocket_class = TlsSocket
+    return context.wrap_socket(opened, server_hostname=host)

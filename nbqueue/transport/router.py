@@ -18,13 +18,15 @@ class Router:
     Raises as `BlockingConnection` does. Safe to share by threads.
     """
 
-    def __init__(self, topology: Topology) -> None:
+    def __init__(self, topology: Topology, on_open: Callable[[], None] = lambda: None) -> None:
+        """``on_open`` is called each time a connection was opened."""
         self._topology = topology
+        self._on_open = on_open
         self._connections: dict[int, BlockingConnection] = {}
         self._only: BlockingConnection | None = None
         """The connection of a store that is a single server."""
         if isinstance(topology, SingleServer):
-            self._only = BlockingConnection(topology.server)
+            self._only = BlockingConnection(topology.server, on_open=on_open)
 
     def connection(self, place: Place) -> BlockingConnection:
         """Return the connection to the server that ``place`` is on."""
@@ -33,7 +35,9 @@ class Router:
         server = self._topology.server_for(place)
         found = self._connections.get(id(server))
         if found is None:
-            found = self._connections.setdefault(id(server), BlockingConnection(server))
+            found = self._connections.setdefault(
+                id(server), BlockingConnection(server, on_open=self._on_open)
+            )
         return found
 
     def run(self, batch: Iterable[Command[Any]]) -> list[Any]:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from nbqueue.runtime.buffers import Body
+from nbqueue.runtime.buffers import Body, Piece, parts_of
+from nbqueue.transport import resp
+from nbqueue.transport.resp import Arg as Arg  # for those that build calls
 
 T = TypeVar("T")
-Arg = bytes | str | int | float
-
 NEEDS_FULL: Final = b"CAREFUL"
 """The reply of a script that did nothing and leaves the call to its full variant."""
 
@@ -74,3 +74,46 @@ class Command(Generic[T]):
     def words(self) -> tuple[Arg, ...]:
         """The words of the Redis command that runs the script by its digest."""
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+
+def pack_staged(command: Command[Any]) -> list[Piece]:
+    """Return a command and what is staged for it as one transaction, in pieces.
+
+    It has `staged_replies` replies, among which `staged_reply` finds the script's.
+    """
+    pieces: list[Piece] = [resp.pack(("MULTI",))]
+    for staged in command.staged:
+        pieces += _pack_hash(staged)
+    last = resp.pack(command.words())
+    keys = [staged.key for staged in command.staged if not staged.stays]
+    if keys:
+        last += resp.pack(("DEL", *keys))
+    pieces.append(last + resp.pack(("EXEC",)))
+    return pieces
+
+
+def staged_replies(command: Command[Any]) -> int:
+    """Return how many replies a transaction of `pack_staged` has."""
+    return len(command.staged) + 3 + (not all(staged.stays for staged in command.staged))
+
+
+def _pack_hash(staged: Staged) -> list[Piece]:
+    head = resp.pack(("HSET", staged.key))
+    pieces: list[Piece] = []
+    text = b"*%d%b" % (2 + 2 * len(staged.values), head[head.index(b"\r") :])
+    for name, value in staged.values:
+        text += b"$%d\r\n%b\r\n$%d\r\n" % (len(name), name.encode(), len(value))
+        pieces.append(text)
+        pieces += [piece for piece in parts_of(value) if len(piece)]
+        text = b"\r\n"
+    pieces.append(text)
+    return pieces
+
+
+def staged_reply(command: Command[Any], replies: Sequence[Any]) -> Any:
+    """Return the script's reply, or the refusal because of which it did not run."""
+    *queued, results = replies
+    if isinstance(results, resp.ReplyError):
+        # Discarded because of an earlier refusal, which is the reason: out of memory, say.
+        return next((each for each in queued if isinstance(each, resp.ReplyError)), results)
+    return results[len(command.staged)]

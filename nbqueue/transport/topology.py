@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from nbqueue.store.connection import Store as Server
+from nbqueue.transport.server import Server
 
 
 class Key(NamedTuple):

@@ -1,4 +1,4 @@
-"""Exact limits of a message: its time-out and its deadline to the millisecond.
+"""Exact time-outs and deadlines of messages, to the millisecond.
 
 Asynq's fields hold whole seconds, rounded up so that nothing ends early. What is exact travels in
 a header, which any program may lose: then the whole seconds hold. Calls have it in their payload.
@@ -15,7 +15,7 @@ from nbqueue.wire.decoding import whole_number
 OWN_HEADERS: Final = "nbq:"
 """How the names of our own headers begin. Tasks do not see them."""
 
-LIMITS_HEADER: Final = "nbq:limits"
+TIMEOUTS_HEADER: Final = "nbq:limits"
 """``<time-out>|<deadline>``, in (Unix) milliseconds; 0: none."""
 
 
@@ -25,17 +25,17 @@ def seen_headers(headers: Mapping[str, str]) -> bytes:
     return json.dumps(seen).encode()
 
 
-def limits_text(timeout_ms: int, deadline_ms: int) -> str:
+def timeouts_text(timeout_ms: int, deadline_ms: int) -> str:
     return f"{timeout_ms}|{deadline_ms}"
 
 
-def read_limits(headers: Mapping[str, str]) -> tuple[int, int] | None:
+def read_timeouts(headers: Mapping[str, str]) -> tuple[int, int] | None:
     """The exact time-out and deadline that a message has; None if it has none that make sense."""
-    timeout, bar, deadline = headers.get(LIMITS_HEADER, "").partition("|")
-    limits = whole_number(timeout, 0), whole_number(deadline, 0)
-    if not bar or limits[0] is None or limits[1] is None:
+    timeout, bar, deadline = headers.get(TIMEOUTS_HEADER, "").partition("|")
+    found = whole_number(timeout, 0), whole_number(deadline, 0)
+    if not bar or found[0] is None or found[1] is None:
         return None
-    return limits[0], limits[1]
+    return found[0], found[1]
 
 
 def exact(ms: int, seconds: int) -> float | None:

@@ -17,7 +17,8 @@ from nbqueue.runtime.backoff import Backoff
 from nbqueue.runtime.reactor import Reactor, Timer
 from nbqueue.store.connection import Store
 from nbqueue.store.rights import MissingRights, refused_channel, slower
-from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection, PubSubConnection
+from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
+from nbqueue.transport.pubsub import PubSubConnection
 from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
 from nbqueue.worker.served_queues import ServedQueues
 from nbqueue.worker.store_refusals import faults

@@ -1,203 +1,291 @@
-"""How a worker is set up, checked as soon as it is said."""
+"""The options of a worker: names, types, defaults, checks, and how a command line spells them.
+
+`Worker`, ``nbqueue worker`` and ``%nbqueue up`` all take them from here.
+"""
+
+# ruff: noqa: RUF009  (`_option` returns a field)
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nbqueue.broker.commands.aggregation import MOST_MEMBERS, Ripeness
-from nbqueue.checks import INT32, is_whole
 from nbqueue.durations import Duration, parse_duration
-from nbqueue.errors import UsageError
 from nbqueue.printable import shown
 from nbqueue.requirements import THIS_PYTHON
 from nbqueue.store.url import parse_url
-from nbqueue.wire.keys import check_queue_name
+from nbqueue.worker import option_checks as checks
+from nbqueue.worker.option_checks import Check
 
 PROCESS, THREAD = "process", "thread"
-WAIT_SECONDS = 60.0
+EXECUTORS = (PROCESS, THREAD)
 LOG_LEVELS = ("debug", "info", "warning", "error")
+WAIT_SECONDS = 60.0
+
+Kind = Literal["queues", "count", "duration", "size", "file", "choice", "flag", "switch", "url"]
 
 
-MOST_SLOTS = 50_000
-"""The most tasks of one worker at once: the permit of each is a byte in a pipe."""
+class CommandLine(NamedTuple):
+    """How an option is spelled on the command line of ``nbqueue worker``."""
+
+    kind: Kind
+    help: str
+    flags: tuple[str, ...] = ()
+    """Empty: the option's name with two dashes."""
+    choices: tuple[str, ...] = ()
+    default: str | None = None
+    """The default there, if it is not the option's own."""
+    metavar: str | None = None
 
 
-def weighted(queues: Mapping[str, int] | Sequence[str]) -> dict[str, int]:
-    """Return names of queues with their weights, checked. Names alone have the weight 1."""
-    if isinstance(queues, Mapping):
-        found = dict(queues)
-    elif isinstance(queues, Iterable) and not isinstance(queues, str | bytes):
-        found = dict.fromkeys(map(check_queue_name, queues), 1)
-    else:
-        raise UsageError(
-            f"queues={shown(queues)} must be names, such as ['default'], or names with weights, "
-            "such as {'critical': 6, 'default': 3}"
-        )
-    if not found:
-        raise UsageError("queues={} serves nothing: name a queue, such as {'default': 1}")
-    for name, weight in found.items():
-        check_queue_name(name)
-        if not is_whole(weight, 1, INT32):
-            raise UsageError(
-                f"queues={{{shown(name)}: {shown(weight)}}}: a weight is a whole number, 1 or more"
-            )
-    return found
+def _option(default: Any, check: Check, command_line: CommandLine | None = None) -> Any:
+    return field(default=default, metadata={"check": check, "command_line": command_line})
 
 
-def _check_file(name: str, path: object) -> None:
-    if not isinstance(path, str) or "\0" in path:
-        raise UsageError(f"{name}={shown(path)} must be the path of a file, as text")
-    try:
-        is_there = Path(path).absolute().parent.is_dir()
-    except OSError as error:
-        raise UsageError(f"{name}={shown(path)} cannot be used: {error.strerror}") from None
-    if not is_there:
-        raise UsageError(f"{name}={shown(path)} is in no folder that exists")
+@dataclass(frozen=True, repr=False, kw_only=True)
+class WorkerOptions:
+    """The options of a worker that its owner chooses. Durations are kept in seconds.
 
-
-@dataclass(frozen=True, repr=False)
-class WorkerSettings:
-    """The settings of a worker.
-
-    url: the store; None for `nbqueue.connect`'s default.
-    queues: names with their weights, or names alone; ``{"default": 1}``.
-    concurrency: how many tasks run at once; the number of CPUs.
-    executor: ``"process"`` (each ordinary function in a process of its own) or ``"thread"``
-        (threads of one process, for work that mostly waits). Coroutine functions always share
-        one event loop.
-    strict_priority: a queue is served only while all of greater weight are empty.
-    shutdown_timeout: how long running tasks may go on when the worker is told to end (a
-        duration); 8 s.
-    kill_grace: how long after its time-out a task may take to end by itself before its executor
-        is killed (a duration); 5 s.
-    lease: how long a task stays ours without a sign of life (a duration); 30 s, as Asynq's.
-    answer_timeout: how long the store may leave a command unanswered before its connections are
-        dropped and opened again (a duration); 30 s.
-    wait: how long a worker that starts waits for a store that is away (a duration); None: a minute
-        for one that runs in this process, and not at all for one that `Worker.start` starts.
-    tasks_per_executor: an executor is replaced after this many tasks; None: never.
-    memory_per_executor: and when it once had this many bytes; None: never.
-    burst: end when all queues are empty, and nothing is due within a second.
-    group_grace_period: how long an aggregation group must have got no task to be aggregated (a
-        duration); 1 min.
-    group_max_delay: how long its oldest task may wait (a duration); None: any time.
-    group_max_size: how many tasks are aggregated without waiting, and at most; 0: any number.
-    idle_timeout: end after so long without a task (a duration); None: never.
-    owner: the id of a process with which the worker ends; None: with none.
-    health_file: a file that is touched every 5 s while the worker is well and the store answers.
-    health_check_interval: how often a health check is called (a duration); 0: never.
-    log_level: of a started worker: ``"debug"``, ``"info"``, ``"warning"`` or ``"error"``.
-    scheduler: whether it fires the schedules of its queues when they are due, as any number of
-        workers may; True.
-    service: the code of the owner's handlers and hooks, for the executors.
-    providers: the names of the owner's providers, and how often each is asked, in seconds.
-    patterns: which messages these handlers serve, and whether each is async.
-    python: the version of Python that it says it runs, and whose calls it takes; tests set it.
-    aggregates: whether there is an aggregator among them, and `aggregator_is_async` whether it is.
+    Raises `UsageError` for values that cannot be right.
     """
 
-    url: str | None = None
-    queues: Mapping[str, int] = field(default_factory=lambda: {"default": 1})
-    concurrency: int = field(default_factory=lambda: os.cpu_count() or 1)
-    executor: str = PROCESS
-    strict_priority: bool = False
-    shutdown_timeout: Duration = 8.0
-    kill_grace: Duration = 5.0
-    lease: Duration = 30.0
-    answer_timeout: Duration = 30.0
-    wait: Duration | None = None
-    tasks_per_executor: int | None = None
-    memory_per_executor: int | None = None
-    health_file: str | None = None
-    health_check_interval: Duration = 0.0
-    log_level: str = "info"
-    service: bytes = b""
-    patterns: Sequence[tuple[str, bool]] = ()
-    burst: bool = False
-    group_grace_period: Duration = 60.0
-    group_max_delay: Duration | None = None
-    group_max_size: int = 0
-    aggregates: bool = False
-    aggregator_is_async: bool = False
-    idle_timeout: Duration | None = None
-    owner: int | None = None
-    scheduler: bool = True
-    providers: Sequence[tuple[str, float]] = ()
-    python: str = THIS_PYTHON
+    queues: Mapping[str, int] | Sequence[str] = _option(
+        ("default",),
+        checks.queues,
+        CommandLine(
+            "queues",
+            "A queue to serve, and how often compared with the others; repeatable. "
+            "[default: default]",
+            ("-q", "--queue"),
+            metavar="NAME[=WEIGHT]",
+        ),
+    )
+    """Names with their weights, or names alone."""
 
-    def __repr__(self) -> str:
-        """Show the settings without the password of the store and without code."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        del values["service"]
-        if self.url is not None:
-            values["url"] = parse_url(self.url).redacted
-        said = (f"{name}={shown(value)}" for name, value in values.items())
-        return f"WorkerSettings({', '.join(said)})"
+    concurrency: int | None = _option(
+        None,
+        checks.slots,
+        CommandLine(
+            "count",
+            "How many tasks run at once. [default: the number of CPUs]",
+            ("-c", "--concurrency"),
+        ),
+    )
+    """How many tasks run at once; None: the number of CPUs."""
+
+    executor: str = _option(
+        PROCESS,
+        checks.one_of(EXECUTORS, "'process' or 'thread'"),
+        CommandLine(
+            "choice",
+            "Run tasks in processes of their own, or in threads (for work that mostly waits).",
+            choices=EXECUTORS,
+        ),
+    )
+    """``"process"``: each ordinary function runs in a process of its own; ``"thread"``: in threads
+    of one process, for work that mostly waits. Coroutine functions always share an event loop."""
+
+    url: str | None = field(
+        default=None,
+        kw_only=False,
+        metadata={"check": checks.url, "command_line": CommandLine("url", "")},
+    )
+    """The store; None: the default of `nbqueue.connect`."""
+
+    strict_priority: bool = _option(
+        False,
+        checks.boolean,
+        CommandLine(
+            "flag",
+            "Serve a queue only while all queues of greater weight are empty.",
+            ("--strict",),
+        ),
+    )
+    """Whether a queue is served only while all queues of greater weight are empty."""
+
+    shutdown_timeout: Duration = _option(
+        8.0,
+        checks.duration,
+        CommandLine(
+            "duration",
+            "How long running tasks may go on after Ctrl-C or SIGTERM; then they go back to their "
+            "queues.",
+        ),
+    )
+    """How long running tasks may go on when the worker is to end."""
+
+    kill_grace: Duration = _option(5.0, checks.duration)
+    """How long after its time-out a task may take to end before its executor is killed."""
+
+    lease: Duration = _option(
+        30.0,
+        checks.second_or_more,
+        CommandLine(
+            "duration",
+            "After how long without a sign of life other workers take over its tasks.",
+        ),
+    )
+    """How long a task stays this worker's without a sign of life; Asynq's default."""
+
+    answer_timeout: Duration = _option(30.0, checks.second_or_more)
+    """How long the store may leave a command unanswered before the worker reconnects."""
+
+    wait: Duration | None = _option(
+        None,
+        checks.duration_or_none,
+        CommandLine(
+            "duration",
+            "How long to wait at the start for a store that is away; 0: fail at once.",
+            default="60s",
+        ),
+    )
+    """How long a starting worker waits for a store that is away. None: a minute for a worker in
+    this process, not at all for one that `Worker.start` starts."""
+
+    tasks_per_executor: int | None = _option(
+        None,
+        checks.count,
+        CommandLine("count", "Replace an executor after so many tasks. [default: never]"),
+    )
+    """After how many tasks an executor is replaced; None: never."""
+
+    memory_per_executor: int | None = _option(
+        None,
+        checks.count,
+        CommandLine(
+            "size",
+            'Replace an executor once it has used so much memory, such as "512MB". '
+            "[default: never]",
+        ),
+    )
+    """An executor that had so many bytes of memory is replaced; None: never."""
+
+    burst: bool = _option(
+        False,
+        checks.boolean,
+        CommandLine("flag", "End when all queues are empty and nothing is due within a second."),
+    )
+    """Whether the worker ends when all queues are empty and nothing is due within a second."""
+
+    idle_timeout: Duration | None = _option(
+        None,
+        checks.duration_or_none,
+        CommandLine(
+            "duration",
+            'End after so long without a task, such as "30m". [default: never]',
+        ),
+    )
+    """After how long without a task the worker ends; None: never."""
+
+    owner: int | None = _option(None, checks.count)
+    """The id of a process with whose end the worker ends; None: of no process."""
+
+    health_file: str | Path | None = _option(
+        None,
+        checks.file_path,
+        CommandLine(
+            "file",
+            "A file that is touched every 5 s while the worker is well and the store answers.",
+        ),
+    )
+    """A file that is touched every 5 s while the worker is well and the store answers."""
+
+    health_check_interval: Duration = _option(15.0, checks.duration)
+    """How often a health check is called."""
+
+    group_grace_period: Duration = _option(60.0, checks.second_or_more)
+    """How long no task must have come to an aggregation group before it is aggregated."""
+
+    group_max_delay: Duration | None = _option(None, checks.delay_or_none)
+    """How long the oldest task of an aggregation group waits at most; None: any time."""
+
+    group_max_size: int = _option(0, checks.number_up_to(MOST_MEMBERS))
+    """How many tasks are aggregated at most, and at once; 0: any number."""
+
+    scheduler: bool = _option(
+        True,
+        checks.boolean,
+        CommandLine(
+            "switch",
+            "Whether it fires the schedules of its queues when they are due.",
+            ("--scheduler/--no-scheduler",),
+        ),
+    )
+    """Whether the worker fires the schedules of its queues, as any number of workers may."""
+
+    log_level: str = _option(
+        "info",
+        checks.one_of(LOG_LEVELS, f"one of {', '.join(LOG_LEVELS)}"),
+        CommandLine(
+            "choice",
+            "debug: a line for each task; info: what a person wants to know.",
+            choices=LOG_LEVELS,
+        ),
+    )
+    """The level of a started worker's log: debug, info, warning or error."""
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            check = each.metadata.get("check")
+            if check is not None:
+                object.__setattr__(self, each.name, check(each.name, getattr(self, each.name)))
+
+    def __repr__(self) -> str:
+        """Show the options without the password of the store and without code."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values.pop("service", None)
         if self.url is not None:
-            parse_url(self.url)
-        object.__setattr__(self, "queues", weighted(self.queues))
-        if not is_whole(self.concurrency, 1, MOST_SLOTS):
-            raise UsageError(
-                f"concurrency={shown(self.concurrency)} must be a whole number of 1 or more, and "
-                f"at most {MOST_SLOTS:,}"
-            )
-        if self.executor not in (PROCESS, THREAD):
-            raise UsageError(f"executor={shown(self.executor)} must be 'process' or 'thread'")
-        if self.health_file is not None:
-            _check_file("health_file", self.health_file)
-        if self.log_level not in LOG_LEVELS:
-            raise UsageError(
-                f"log_level={shown(self.log_level)} must be one of {', '.join(LOG_LEVELS)}"
-            )
-        self._check_durations()
-        for name in ("scheduler", "strict_priority", "burst"):
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name}={shown(getattr(self, name))} must be True or False")
-        for name in ("tasks_per_executor", "memory_per_executor", "owner"):
-            value = getattr(self, name)
-            if value is not None and not is_whole(value, 1, 2**63 - 1):
-                raise UsageError(f"{name}={shown(value)} must be 1 or more, or None")
-        self._check_groups()
+            values["url"] = parse_url(self.url).redacted
+        text = ", ".join(f"{name}={shown(value)}" for name, value in values.items())
+        return f"{type(self).__name__}({text})"
 
-    def _check_durations(self) -> None:
-        for name in ("shutdown_timeout", "kill_grace", "lease", "health_check_interval"):
-            seconds = parse_duration(getattr(self, name), name)
-            if name == "lease" and seconds < 1:
-                raise UsageError(f"lease={shown(self.lease)} must be 1 s or more")
-            object.__setattr__(self, name, seconds)
-        if parse_duration(self.answer_timeout, "answer_timeout") < 1:
-            raise UsageError(f"answer_timeout={shown(self.answer_timeout)} must be 1 s or more")
-        if self.wait is not None:
-            object.__setattr__(self, "wait", parse_duration(self.wait, "wait"))
-        if self.idle_timeout is not None:
-            idle = parse_duration(self.idle_timeout, "idle_timeout")
-            object.__setattr__(self, "idle_timeout", idle)
 
-    def _check_groups(self) -> None:
-        grace = parse_duration(self.group_grace_period, "group_grace_period")
-        if grace < 1:
-            raise UsageError(
-                f"group_grace_period={shown(self.group_grace_period)} must be 1 s or more"
-            )
-        object.__setattr__(self, "group_grace_period", grace)
-        if self.group_max_delay is not None:
-            delay = parse_duration(self.group_max_delay, "group_max_delay")
-            if delay <= 0:
-                raise UsageError(
-                    f"group_max_delay={shown(self.group_max_delay)} must be more than 0, or None"
-                )
-            object.__setattr__(self, "group_max_delay", delay)
-        size = self.group_max_size
-        if not is_whole(size, 0, MOST_MEMBERS):
-            raise UsageError(
-                f"group_max_size={shown(size)} must be a number from 0 to {MOST_MEMBERS}"
-            )
+def command_line_options() -> Iterator[tuple[str, Any, CommandLine]]:
+    """Yield the options that ``nbqueue worker`` has: name, default and spelling."""
+    for each in fields(WorkerOptions):
+        command_line = each.metadata["command_line"]
+        if command_line is not None:
+            yield each.name, each.default, command_line
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class WorkerSettings(WorkerOptions):
+    """The options of a worker, and what its owner registered. Also made from JSON."""
+
+    if TYPE_CHECKING:  # as the checks leave them
+        queues: Mapping[str, int] = {}
+        concurrency: int = 1
+        health_file: str | None = None
+
+    service: bytes = b""
+    """The code of the owner's handlers and hooks, for the executors."""
+
+    patterns: Sequence[tuple[str, bool]] = ()
+    """The messages that these handlers serve, and whether each handler is async."""
+
+    providers: Sequence[tuple[str, float]] = ()
+    """The names of the owner's periodic providers, and how often each is called, in seconds."""
+
+    aggregates: bool = False
+    """Whether the owner has an aggregator."""
+
+    aggregator_is_async: bool = False
+    """Whether that is a coroutine function."""
+
+    has_health_check: bool = False
+    """Whether the owner has a health check."""
+
+    python: str = THIS_PYTHON
+    """The version of Python whose calls the worker takes; tests set it."""
+
+    @classmethod
+    def of(cls, options: WorkerOptions) -> WorkerSettings:
+        """Return settings with these options, and nothing registered."""
+        return cls(**{each.name: getattr(options, each.name) for each in fields(WorkerOptions)})
 
     @property
     def ripeness(self) -> Ripeness:
@@ -211,24 +299,30 @@ class WorkerSettings:
 
     @property
     def lease_seconds(self) -> float:
+        """How long a lease lasts."""
         return parse_duration(self.lease)
 
     @property
     def answer_seconds(self) -> float:
+        """How long the store may leave a command unanswered."""
         return parse_duration(self.answer_timeout)
 
     @property
     def wait_seconds(self) -> float:
+        """How long to wait for a store that is away."""
         return WAIT_SECONDS if self.wait is None else parse_duration(self.wait)
 
     @property
     def health_check_seconds(self) -> float:
-        return parse_duration(self.health_check_interval)
+        """How often the health check is called; 0: never."""
+        return parse_duration(self.health_check_interval) if self.has_health_check else 0.0
 
     @property
     def kill_grace_seconds(self) -> float:
+        """How long after its time-out a task may take to end."""
         return parse_duration(self.kill_grace)
 
     @property
     def shutdown_seconds(self) -> float:
+        """How long running tasks may go on when the worker is to end."""
         return parse_duration(self.shutdown_timeout)

@@ -58,7 +58,6 @@ from nbqueue.worker.served_queues import ServedQueues
 from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.supervisor import Lifecycle, Supervisor, TaskFlow
-from nbqueue.worker.tasks.accept import TaskAcceptor
 from nbqueue.worker.tasks.acknowledger import Acknowledger
 from nbqueue.worker.tasks.fetcher import Fetcher, QueueOrder, Slots
 from nbqueue.worker.tasks.large_arguments import LargeArguments
@@ -66,8 +65,9 @@ from nbqueue.worker.tasks.leases import LeaseTokens
 from nbqueue.worker.tasks.output_writer import OutputWriter
 from nbqueue.worker.tasks.partial_results import PartialResults
 from nbqueue.worker.tasks.required_workers import Parking, RequiredTasks
+from nbqueue.worker.tasks.task_acceptor import TaskAcceptor
 from nbqueue.worker.tasks.task_outcomes import TaskOutcomes
-from nbqueue.worker.tasks.verify import Verifier
+from nbqueue.worker.tasks.verifier import Verifier
 from nbqueue.worker.worker_id import new_worker_id
 
 _LONGEST_RECOVERY_INTERVAL = 5.0

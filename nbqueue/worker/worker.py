@@ -1,16 +1,18 @@
-"""`Worker`: what users hold of a worker."""
+"""`Worker`: a worker as its owner sees it."""
 
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import update_wrapper
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 from nbqueue.calls.functions import dump_function
 from nbqueue.checks import INT32, is_whole
@@ -23,14 +25,50 @@ from nbqueue.tasks.message_handlers import HandlerService, Middleware, is_async
 from nbqueue.tasks.periodic import Periodic
 from nbqueue.tasks.retry_policy import make_policy
 from nbqueue.tasks.task import Task
-from nbqueue.worker.settings import PROCESS, WorkerSettings, weighted
+from nbqueue.worker.settings import WorkerOptions, WorkerSettings
+
+P = ParamSpec("P")
+W = TypeVar("W")
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class _Arguments(WorkerOptions):
+    """All options of `Worker`."""
+
+    log: str | Path | None = None
+    retry_delay: Any = None
+    retry_on: Any = None
+    is_failure: Callable[[BaseException], bool] | None = None
+    health_check: Callable[[Exception | None], Any] | None = None
+
+
+_Arguments.__init__.__qualname__ = "Worker.__init__"
+"""For the messages of Python about arguments that there are not."""
+
+
+def taking(
+    make: Callable[P, _Arguments],
+) -> Callable[[Callable[[W, _Arguments], None]], Callable[Concatenate[W, P], None]]:
+    """Let a method take the arguments of ``make``, for people, type checkers and `help`."""
+
+    def decorate(method: Callable[[W, _Arguments], None]) -> Callable[Concatenate[W, P], None]:
+        def call(self: W, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            method(self, make(*args, **kwargs))
+
+        update_wrapper(call, method)
+        parameters = inspect.signature(make).parameters.values()
+        first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        call.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]
+        return call
+
+    return decorate
 
 
 @public
 class Worker:
     """A worker: it takes tasks from queues and runs them.
 
-    Either in this process, until it is told to end::
+    It runs in this process, until a signal ends it::
 
         nbqueue.Worker(queues={"critical": 6, "default": 3}, concurrency=8).run()
 
@@ -39,7 +77,7 @@ class Worker:
         with nbqueue.Worker(concurrency=2) as worker:
             q.submit(f).result()
 
-    Messages, of programs in Go or of ``q.enqueue``, are run by handlers::
+    Messages, from programs in Go or from ``q.enqueue``, are run by handlers::
 
         worker = nbqueue.Worker()
 
@@ -47,89 +85,43 @@ class Worker:
         def deliver(task):
             send(task.json()["user"])
 
-    The arguments are those of `WorkerSettings`, which see; ``log`` is a file for what a started
-    worker and its tasks print (None: this process's own output). ``retry_delay``, ``retry_on`` and
-    ``is_failure`` say what is done about errors of tasks that do not say it themselves: see
-    `nbqueue.tasks.retry_policy.make_policy`. ``health_check`` is called every
-    ``health_check_interval``, in a process of its own, with None, or with an exception while the
-    store does not answer. Raises `UsageError` for arguments that cannot be right.
+    The options are those of `WorkerOptions` in `nbqueue.worker.settings`, where each is described,
+    and a few more:
+
+    - ``log`` is a file for the output of a started worker and its tasks; None: this process's own.
+    - ``retry_delay``, ``retry_on`` and ``is_failure`` hold for tasks that do not set these
+      themselves: see `nbqueue.tasks.retry_policy.make_policy`.
+    - ``health_check`` is called every ``health_check_interval``, in a process of its own, with
+      None, or with an exception while the store does not answer.
+
+    Raises `UsageError` for options that cannot be right.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        queues: Mapping[str, int] | Sequence[str] = ("default",),
-        concurrency: int | None = None,
-        executor: str = PROCESS,
-        strict_priority: bool = False,
-        shutdown_timeout: Duration = 8.0,
-        kill_grace: Duration = 5.0,
-        lease: Duration = 30.0,
-        answer_timeout: Duration = 30.0,
-        wait: Duration | None = None,
-        tasks_per_executor: int | None = None,
-        memory_per_executor: int | None = None,
-        burst: bool = False,
-        idle_timeout: Duration | None = None,
-        owner: int | None = None,
-        scheduler: bool = True,
-        log: str | Path | None = None,
-        retry_delay: Any = None,
-        retry_on: Any = None,
-        is_failure: Callable[[BaseException], bool] | None = None,
-        group_grace_period: Duration = 60.0,
-        group_max_delay: Duration | None = None,
-        group_max_size: int = 0,
-        health_check: Callable[[Exception | None], Any] | None = None,
-        health_check_interval: Duration = 15.0,
-        health_file: str | Path | None = None,
-        log_level: str = "info",
-    ) -> None:
-        self._service = HandlerService(policy=make_policy(retry_delay, retry_on, is_failure))
-        self.settings = WorkerSettings(
-            url,
-            weighted(queues),
-            (os.cpu_count() or 1) if concurrency is None else concurrency,
-            executor,
-            strict_priority,
-            shutdown_timeout,
-            kill_grace,
-            lease,
-            answer_timeout,
-            wait,
-            tasks_per_executor,
-            memory_per_executor,
-            os.fspath(health_file) if isinstance(health_file, os.PathLike) else health_file,
-            0.0 if health_check is None else health_check_interval,
-            log_level,
-            burst=burst,
-            idle_timeout=idle_timeout,
-            owner=owner,
-            group_grace_period=group_grace_period,
-            group_max_delay=group_max_delay,
-            group_max_size=group_max_size,
-            scheduler=scheduler,
-        )
+    @taking(_Arguments)
+    def __init__(self, arguments: _Arguments) -> None:
+        policy = make_policy(arguments.retry_delay, arguments.retry_on, arguments.is_failure)
+        self._service = HandlerService(policy=policy)
+        self.settings = WorkerSettings.of(arguments)
         self._id: str | None = None
-        if health_check is not None:
-            self._service.health_check = _function(health_check, "a health check")
-            if not self.settings.health_check_seconds:
+        if arguments.health_check is not None:
+            self._service.health_check = _function(arguments.health_check, "a health check")
+            if not self.settings.health_check_interval:
                 raise UsageError(
-                    f"health_check_interval={shown(health_check_interval)} must be over 0"
+                    f"health_check_interval={shown(self.settings.health_check_interval)} must be "
+                    "over 0"
                 )
-        if log is not None and not isinstance(log, str | os.PathLike):
-            raise UsageError(f"log={shown(log)} must be the path of a file")
-        self.log = Path(log) if log is not None else None
+        if arguments.log is not None and not isinstance(arguments.log, str | os.PathLike):
+            raise UsageError(f"log={shown(arguments.log)} must be the path of a file")
+        self.log = Path(arguments.log) if arguments.log is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         self._providers: list[tuple[str, float]] = []
 
     def handle(self, pattern: str, fn: Callable[[Task], Any] | None = None) -> Any:
-        """Have messages whose type is ``pattern``, or begins with it, run by ``fn``.
+        """Run messages whose type is ``pattern``, or begins with it, by ``fn``.
 
         An exact match goes first, then the longest pattern, as in Asynq's ServeMux. ``fn`` gets a
-        `Task` and may be a coroutine function; what it returns is the result (bytes as they are,
-        None as nothing, anything else as JSON). Without ``fn`` it is a decorator. Raises
+        `Task` and may be a coroutine function; its return value is the result (bytes as they are,
+        None as nothing, anything else as JSON). Without ``fn`` this is a decorator. Raises
         `UsageError` for a blank pattern or one that has a handler.
         """
         if fn is None:
@@ -143,12 +135,13 @@ class Worker:
         return fn
 
     def aggregate(self, fn: Callable[[str, list[Task]], Any]) -> Callable[[str, list[Task]], Any]:
-        """Have the tasks of an aggregation group made one task by ``fn(group, tasks)``.
+        """Make one task of the tasks of an aggregation group, by ``fn(group, tasks)``.
 
-        It is a decorator. ``fn`` gets the name of the group and its tasks, oldest first, returns
-        the `Message` that takes their place, and may be a coroutine function. When it is called
-        say ``group_grace_period``, ``group_max_delay`` and ``group_max_size``. If it fails the
-        tasks stay in their group, and it is tried again later. Raises `UsageError` if there is one.
+        This is a decorator. ``fn`` gets the name of the group and its tasks, oldest first, returns
+        the `Message` that takes their place, and may be a coroutine function. The options
+        ``group_grace_period``, ``group_max_delay`` and ``group_max_size`` decide when it is called.
+        If it fails, the tasks stay in their group and it is called again later. Raises
+        `UsageError` if the worker has an aggregator already.
 
         >>> @worker.aggregate
         ... def digest(group, tasks):
@@ -160,16 +153,16 @@ class Worker:
         return fn
 
     def use(self, *middleware: Middleware) -> Worker:
-        """Wrap all handlers: each of ``middleware`` takes a handler and returns one.
+        """Wrap all handlers; each middleware takes a handler and returns one.
 
-        The first registered is outermost. One that wraps coroutine functions as well returns what
-        the inner handler returns, or awaits it.
+        The first registered is outermost. To wrap coroutine functions as well, return the result
+        of the inner handler, or await it.
         """
         self._service.middleware += [_function(each, "a middleware") for each in middleware]
         return self
 
     def on_start(self, hook: Callable[[], Any]) -> Callable[[], Any]:
-        """Call ``hook`` in each executor before its first task: to open a connection once, say."""
+        """Call ``hook`` in each executor before its first task, to open a connection, say."""
         self._service.on_start.append(_function(hook, "a hook"))
         return hook
 
@@ -179,7 +172,7 @@ class Worker:
         return hook
 
     def on_error(self, hook: Callable[[Task, BaseException], Any]) -> Any:
-        """Call ``hook(task, error)`` where an attempt failed, before the store is told."""
+        """Call ``hook(task, error)`` in the executor after each attempt that failed."""
         self._service.on_error.append(_function(hook, "a hook"))
         return hook
 
@@ -190,12 +183,12 @@ class Worker:
         *,
         name: str | None = None,
     ) -> Worker:
-        """Keep the schedules that ``provider`` wants, which is asked again and again.
+        """Keep the schedules that ``provider`` returns; it is called every ``sync_interval``.
 
-        It returns a list of `nbqueue.Periodic`. Those that are new are added and those that are
-        gone removed; if it raises, or returns anything else, what there is stays. It runs in an
-        executor. ``name`` (default: the function's) says whose they are: workers whose providers
-        have the same name keep the same schedules. Raises `UsageError`.
+        It returns a list of `nbqueue.Periodic`. New ones are added as schedules, and schedules that
+        it does not return any more are removed; if it raises, or returns anything else, nothing
+        changes. It runs in an executor. Workers whose providers have the same ``name`` (default:
+        the function's) keep the same schedules. Raises `UsageError`.
         """
         _function(provider, "a provider")
         if is_async(provider):
@@ -211,7 +204,7 @@ class Worker:
         return self
 
     def _settings_now(self) -> WorkerSettings:
-        """The settings, with what was registered until now."""
+        """Return the settings with everything that was registered until now."""
         service = self._service
         if service.is_empty:
             return self.settings
@@ -223,12 +216,13 @@ class Worker:
             patterns=tuple((pattern, is_async(handler)) for pattern, handler in handlers),
             aggregates=service.aggregator is not None,
             aggregator_is_async=service.aggregator is not None and is_async(service.aggregator),
+            has_health_check=service.health_check is not None,
         )
 
     def run(self) -> int:
         """Serve in this process until SIGTERM or SIGINT; return 0, or 1 after a failure.
 
-        Signals are handled, so only in the main thread. A store that is away is waited for, for
+        Only in the main thread, as it handles signals. It waits for a store that is away for up to
         ``wait`` (a minute by default). Raises `StoreError` if the store cannot be used.
         """
         from nbqueue.worker.wiring import build_worker
@@ -240,8 +234,8 @@ class Worker:
 
         It ends with `stop`, and otherwise outlives this process. Starting a running worker does
         nothing. A store that is away is an error at once, or after ``wait`` if that was set, which
-        ``timeout`` (seconds) does not include. Raises `WorkerDidNotStart`, with what it printed,
-        if it ends instead.
+        ``timeout`` (seconds) does not include. Raises `WorkerDidNotStart` with the reason if the
+        worker ends instead.
         """
         seconds = parse_duration(timeout, "timeout")
         if self.is_running:
@@ -290,8 +284,11 @@ class Worker:
         raise WorkerDidNotStart("the worker did not start: " + said.decode("utf-8", "replace"))
 
     def stop(self, timeout: float | None = None) -> None:
-        """End the started worker: running tasks may end within its shutdown time-out, others go
-        back to their queues. After ``timeout`` seconds more it is killed. Not running: nothing."""
+        """End the started worker, if it runs.
+
+        Running tasks may end within its shutdown time-out; others go back to their queues. After
+        ``timeout`` more seconds it is killed.
+        """
         more = 10.0 if timeout is None else parse_duration(timeout, "timeout")
         process, self._process = self._process, None
         if process is None:
@@ -307,22 +304,22 @@ class Worker:
 
     @property
     def id(self) -> str | None:
-        """The id of the started worker, ``host:pid:…``, or None."""
+        """The id of the started worker, ``host:pid:…``, or None if it does not run."""
         return self._id if self.is_running else None
 
     def add_queue(self, name: str, weight: int = 1) -> None:
-        """Have the started worker serve one more queue, or give a queue another weight.
+        """Serve one more queue with the started worker, or change the weight of a queue.
 
-        Raises `UsageError` if it is not running, `StoreError` if it does not follow.
+        Raises `UsageError` if it is not running, `StoreError` if it does not answer.
         """
         if not is_whole(weight, 1, INT32):
             raise UsageError(f"weight={shown(weight)} must be 1 or more")
         self._change_queues({name: weight})
 
     def remove_queue(self, name: str) -> None:
-        """Have the started worker fetch no more from a queue; what it has of it still ends.
+        """Fetch no more from a queue with the started worker; tasks that it has still end.
 
-        The last queue cannot be removed. Raises as `add_queue` does.
+        The last queue cannot be removed. Raises the errors of `add_queue`.
         """
         self._change_queues({name: 0})
 

@@ -32,6 +32,9 @@ class Lossy:
         self._then = then
         self._is_due = True
 
+    def open(self) -> None:
+        self._connection.open()
+
     def connection(self, place: Any) -> Any:
         return self
 

@@ -151,11 +151,11 @@ class TestSubmit:
     ) -> None:
         message = stored(redis, client.options(timeout="10ms").submit(add, 1))
         assert message.timeout == 1
-        assert payloads.parse_call(message.payload).limits == (10, 0)
+        assert payloads.parse_call(message.payload).timeouts == (10, 0)
         at = datetime(2050, 1, 1, 0, 0, 0, 1_000, tzinfo=timezone.utc)
         message = stored(redis, client.options(timeout=2, deadline=at).submit(add, 1))
         assert (message.timeout, message.deadline) == (2, 2_524_608_001)
-        assert payloads.parse_call(message.payload).limits == (2000, 2_524_608_000_001)
+        assert payloads.parse_call(message.payload).timeouts == (2000, 2_524_608_000_001)
         message = stored(redis, client.enqueue("t", timeout=0.25))
         assert (message.timeout, dict(message.headers)) == (1, {"nbq:limits": "250|0"})
 

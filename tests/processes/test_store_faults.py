@@ -179,6 +179,32 @@ def test_a_store_that_takes_connections_and_refuses_is_left_in_peace(
         print(worker.log())
 
 
+def test_a_store_that_is_a_replica_for_a_while_is_connected_to_anew(lab: Any, q: Client) -> None:
+    broker, found = q._session.broker, []
+
+    def connection_id() -> int:
+        [number] = broker.call(("CLIENT", "ID"), on="default")
+        return int(number)
+
+    with lab.worker() as worker:
+        assert q.submit(double, 1).result(timeout=20) == 2
+        running = q.submit(nap, 0.5)
+        wait_until(lambda: lab.state(running.id) == "active")
+        before = connection_id()
+        late = threading.Thread(target=lambda: found.append(q.submit(double, 5)))
+        with a_replica(lab):
+            late.start()
+            wait_until(lambda: connection_id() != before)
+            wait_until(lambda: "store lost" in worker.log())
+            assert not found
+        late.join(20)
+        assert found[0].result(timeout=20) == 10
+        assert running.result(timeout=30) == "rested"
+        assert lab.outcomes(running.id) == ["completed"]
+        assert q.submit(double, 3).result(timeout=20) == 6
+        assert "Traceback" not in worker.log()
+
+
 @pytest.mark.parametrize(
     ("refuse", "cause"),
     [(no_memory, "maxmemory"), (no_disk, "disk"), (a_replica, "replica"), (no_rights, "right")],

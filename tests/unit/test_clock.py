@@ -48,6 +48,17 @@ def test_a_measurement_counts_if_it_says_more_than_one_that_drifts_away() -> Non
     assert clock.now() == pytest.approx(5_000.105)
 
 
+def test_the_clock_of_another_server_counts_at_once() -> None:
+    host = Host()
+    clock = host.clock()
+    clock.measured(50.0, 50.0, 9_000.0)
+    clock.restart()
+    assert clock.now() == 9_000.0
+    assert clock.age() == float("inf")
+    clock.measured(50.0, 50.4, 5_000.0)
+    assert clock.now() == pytest.approx(4_999.8)
+
+
 def test_it_goes_on_evenly_when_the_wall_clock_is_set() -> None:
     host = Host()
     clock = host.clock()

@@ -23,7 +23,7 @@ class FakeCall:
 
     def __init__(self, flags: int = 0) -> None:
         self.flags = flags
-        self.limits: Any = None
+        self.timeouts: Any = None
 
 
 def an_attempt(*, call: Any = None, lost: int = 0, stop_reason: int = 0, **fields: Any) -> Attempt:
@@ -176,7 +176,7 @@ def test_exact_limits_hold_while_the_message_agrees(
     assert (message.timeout, message.deadline) == (timeout, deadline)
     if "x" not in header and header.count("|") == 1 and len(header) < 20:
         call = an_attempt(call=FakeCall(), **fields)
-        call.call.limits = payloads.Timeouts(*map(int, header.split("|")))  # type: ignore[union-attr]
+        call.call.timeouts = payloads.Timeouts(*map(int, header.split("|")))  # type: ignore[union-attr]
         assert (call.timeout, call.deadline) == (timeout, deadline)
 
 

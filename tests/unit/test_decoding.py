@@ -15,7 +15,7 @@ from nbqueue.wire import decoding, server_reports
 from nbqueue.wire.messages import ServerInfo
 from nbqueue.wire.schedule_record import decode_entry
 from nbqueue.wire.task_events import read_event
-from nbqueue.wire.timeouts import read_limits
+from nbqueue.wire.timeouts import read_timeouts
 
 DIGITS = b"9" * 400
 ODD = [
@@ -106,7 +106,7 @@ def test_numbers_that_no_limit_has_are_a_fault(text: str) -> None:
 
 @given(st.text("0123456789|-", max_size=30) | st.just("9" * 400 + "|1"))
 def test_exact_limits_are_in_range_or_none(text: str) -> None:
-    found = read_limits({"nbq:limits": text})
+    found = read_timeouts({"nbq:limits": text})
     assert found is None or all(0 <= each < 2**62 for each in found)
 
 

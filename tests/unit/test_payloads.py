@@ -57,7 +57,7 @@ def test_exact_limits_have_these_bytes_and_are_signed() -> None:
     body = FINGERPRINT + bytes.fromhex("00000000000000fa") + bytes.fromhex("000001d1a94a207b")
     assert payload == b"\x00nbq\x01\x01" + PYTHON + b"\x10" + bytes(20) + body + b"ARGS"
     call = payloads.parse_call(payload)
-    assert (call.limits, call.arguments, call.flags) == (limits, b"ARGS", payloads.LIMITED)
+    assert (call.timeouts, call.arguments, call.flags) == (limits, b"ARGS", payloads.HAS_TIMEOUTS)
     assert payloads.call_text("i", "q", "t", payload).endswith(body + b"ARGS")
     with pytest.raises(SignatureError, match="cut short"):
         payloads.parse_call(payload[:60])
@@ -71,7 +71,7 @@ def test_exact_limits_have_these_bytes_and_are_signed() -> None:
 def test_limits_travel_where_whole_seconds_do_not_say_it(
     timeout_ms: int, deadline_ms: int, limits: Any
 ) -> None:
-    assert payloads.finer_limits(timeout_ms, deadline_ms) == limits
+    assert payloads.finer_timeouts(timeout_ms, deadline_ms) == limits
 
 
 @given(st.binary(min_size=16, max_size=16), st.binary(), st.integers(0, 7))
@@ -166,8 +166,8 @@ class TestSeeds:
         head = self.packed(seed, number, beside=beside)
         call = payloads.parse_call(head + b"rest")
         assert call.seed == Seed(seed, number)
-        assert call.limits == payloads.Timeouts(1500, 0)
-        assert call.flags == payloads.COROUTINE | payloads.LIMITED
+        assert call.timeouts == payloads.Timeouts(1500, 0)
+        assert call.flags == payloads.COROUTINE | payloads.HAS_TIMEOUTS
         assert bytes(call.arguments) == b"rest"
         assert (call.beside is not None) is beside
         assert (payloads.beside_call(head) is not None) is beside

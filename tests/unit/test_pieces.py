@@ -64,7 +64,7 @@ def test_a_large_payload_is_read_apart_from_its_message() -> None:
     assert payload is not None
     call = KEYS.verify_call(payload, "id", "q", "fit")
     assert bytes(call.arguments) == whole
-    assert call.limits == limits
+    assert call.timeouts == limits
     message.ClearField("payload")
     assert found == message
 

@@ -7,15 +7,16 @@ import pytest
 from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
 from nbqueue.store import server_facts
+from nbqueue.store.refusal_errors import refusal_error
 from nbqueue.store.url import parse_url
-from nbqueue.transport.resp import ReplyError, store_error
+from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import check_queue_name
 
 
 @pytest.mark.parametrize("end", ["", "."])
 def test_a_full_store_is_one_sentence_after_another(end: str) -> None:
     error = ReplyError(f"OOM command not allowed when used memory > 'maxmemory'{end}")
-    assert "'maxmemory'. Raise maxmemory" in str(store_error(error, parse_url("redis://h")))
+    assert "'maxmemory'. Raise maxmemory" in str(refusal_error(error, parse_url("redis://h")))
 
 
 @pytest.mark.parametrize(
@@ -23,8 +24,8 @@ def test_a_full_store_is_one_sentence_after_another(end: str) -> None:
     [("redis://localhost", "Raise its maxclients"), ("embedded:///tmp/x", "Raise `ulimit -n`")],
 )
 def test_a_server_with_too_many_clients_says_what_to_raise(url: str, way: str) -> None:
-    error = ConnectionError("max number of clients reached")
-    assert way in str(server_facts.store_error(parse_url(url), error))
+    error = ReplyError("ERR max number of clients reached")
+    assert way in str(server_facts.connect_error(parse_url(url), error))
 
 
 def test_a_name_that_cannot_be_says_which_characters_are_refused() -> None:

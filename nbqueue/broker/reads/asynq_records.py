@@ -1,4 +1,4 @@
-"""Reading what workers and schedulers last reported of themselves, in Asynq's records."""
+"""Read the last reports of workers and schedulers from Asynq's records."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 
 class AsynqRecords:
-    """Reads records through a `Broker`. What cannot be read is left out."""
+    """Reads records through a `Broker`. Records that cannot be read are left out."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
     def servers(self) -> list[ServerInfo]:
-        """The workers that reported lately, by host and process id."""
+        """Return the workers that reported recently, by host and process id."""
         running: dict[str, list[ActiveTask]] = {}
         for values in self._read(WORKERS, lambda key: ("HVALS", key)):
             for worker in _readable(server_reports.read_worker, values):
@@ -58,7 +58,7 @@ class AsynqRecords:
         return sorted(found, key=lambda server: (server.host, server.pid, server.id))
 
     def scheduler_entries(self) -> list[SchedulerEntry]:
-        """The schedules of all schedulers that reported lately, by what they say."""
+        """Return the schedules of all schedulers that reported recently, by their times."""
         found = []
         for values in self._read(SCHEDULERS, lambda key: ("LRANGE", key, 0, -1)):
             for entry in _readable(server_reports.read_entry, values):
@@ -76,7 +76,7 @@ class AsynqRecords:
         return sorted(found, key=lambda entry: (entry.spec, entry.id))
 
     def scheduler_events(self, entry_id: str, page: int, size: int) -> list[SchedulerEvent]:
-        """When a schedule enqueued which task, newest first; ``page`` counts from 1."""
+        """Return the tasks that a schedule enqueued, newest first; ``page`` counts from 1."""
         start, key = (page - 1) * size, scheduler_history(entry_id)
         [found] = self._broker.call(("ZREVRANGE", key, start, start + size - 1), on=Key(key))
         moments: list[tuple[str, datetime | None]] = [
@@ -86,7 +86,7 @@ class AsynqRecords:
         return [SchedulerEvent(task_id, at) for task_id, at in moments if at is not None]
 
     def _read(self, index: str, ask: Callable[[bytes], Sequence[Any]]) -> list[Any]:
-        """What lies at the keys in an index whose time is not over; the others leave it."""
+        """Read the keys of an index that have not expired, and remove the others from it."""
         now_s = self._broker.clock.now_ms() // 1000
         names, _ = self._broker.call(
             ("ZRANGEBYSCORE", index, now_s, "+inf"),

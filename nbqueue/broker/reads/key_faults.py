@@ -1,4 +1,4 @@
-"""What lies in a store and cannot be read, as far as its keys alone tell."""
+"""Find keys of the wrong type, and keys that may not be read."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Final, NamedTuple
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
-from nbqueue.transport.resp import KeyDenied
+from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.transport.topology import Key
 from nbqueue.wire.keys import QUEUES, SCHEDULERS, SERVERS, WORKERS, is_queue_name, stored_keys
 
 
 class Fault(NamedTuple):
-    """A key of the store, and what is wrong with what it holds. ``queue`` is the queue that it
-    belongs to, if it does to one."""
+    """A key whose value cannot be read, and why. ``queue`` is the queue of the key, if any."""
 
     queue: str | None
     key: str
@@ -53,7 +52,7 @@ _KINDS: Final = {
     "requirements": "set",
     "capabilities": "zset",
 }
-"""What the keys of a queue hold, by their names in `QueueKeys`."""
+"""Types of the keys of a queue, by their names in `QueueKeys`."""
 
 _SHARED: Final = {QUEUES: "set", SERVERS: "zset", WORKERS: "zset", SCHEDULERS: "zset"}
 
@@ -61,13 +60,12 @@ _SPOKEN: Final = {"zset": "sorted set"}
 
 
 def queue_faults(broker: Broker, queue: str) -> list[Fault]:
-    """The keys of a queue that hold something else than they are for; and its name, if nbqueue
-    serves no queue of that name."""
+    """Return the faulty keys of a queue, and its name if nbqueue serves no queue of that name."""
     return faults_of_queues(broker, [queue])[queue]
 
 
 def faults_of_queues(broker: Broker, queues: Sequence[str]) -> dict[str, list[Fault]]:
-    """What `queue_faults` finds, of each of many queues, with few round trips."""
+    """Return the faults of many queues, by queue, with few round trips."""
     found = {q: [] if is_queue_name(q) else [Fault(q, q, NOT_SERVED)] for q in queues}
     for part in in_slices(list(found), QUEUES_AT_ONCE):
         expected = [
@@ -81,20 +79,19 @@ def faults_of_queues(broker: Broker, queues: Sequence[str]) -> dict[str, list[Fa
 
 
 def shared_faults(broker: Broker) -> list[Fault]:
-    """The keys of no queue that hold something else than they are for."""
+    """Return the faulty keys that belong to no queue."""
     return _of_other_kinds(broker, [(None, key, kind) for key, kind in _SHARED.items()])
 
 
 def _of_other_kinds(broker: Broker, expected: Sequence[tuple[str | None, str, str]]) -> list[Fault]:
-    """Those keys that hold something else, or may not be read; ``expected``: each with its queue
-    and its kind."""
+    """Return faults of keys, each given with its queue and its expected type."""
     kinds = broker.try_call_each(
         (Key(key) if queue is None else queue, ("TYPE", key)) for queue, key, _ in expected
     )
     found: dict[Fault, None] = {}
     for (queue, key, wanted), kind in zip(expected, kinds, strict=True):
         if isinstance(kind, KeyDenied):
-            # Rights are given by prefix, so that one fault is enough for all of a queue.
+            # Rights are granted by prefix, so one fault is enough for a whole queue.
             prefix = key if queue is None else f"{key.partition(':')[0]}:{{{queue}}}:*"
             found[Fault(queue, prefix, DENIED)] = None
         elif kind not in (b"none", wanted.encode()):

@@ -1,7 +1,6 @@
-"""Reading many tasks in slices, for tables: little of each, and the filters run in the store.
+"""Read many tasks in slices, for tables. Filters run in the store.
 
-Whatever was asked for, a slice occupies the store for a millisecond or two, and payloads and
-results stay there unless they are wanted.
+A slice takes the store a millisecond or two. Payloads and results are not read unless requested.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from nbqueue.broker.reads.task_table import MessageFacts, TaskRow, TaskTable
 from nbqueue.broker.script_commands import check_limit, command
 from nbqueue.errors import StoreDamaged
 from nbqueue.names import fits_pattern
-from nbqueue.transport.resp import KeyDenied
+from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.transport.script_call import Arg, Command
 from nbqueue.transport.topology import Place
 from nbqueue.wire import states
 from nbqueue.wire.keys import stored_keys, stored_name
 
 SLICE = 250
-"""Tasks in one call: few enough that other clients of the store notice nothing."""
+"""Tasks in one script: few enough not to delay other clients of the store."""
 
 _FEW_QUEUES = 3
-"""So few are read at once; of more, it is asked first which of them hold anything."""
+"""Queues that are read at once; of more, the empty ones are found and left out first."""
 
 _ATTEMPTS_SLICE = 300
 _SLACK_MS = 5_000
 _ROUNDED_MS = 999
-"""Much is known in whole seconds only, rounded down."""
+"""Many times are known in whole seconds only, rounded down."""
 
 LISTED = (
     states.SCHEDULED,
@@ -46,31 +45,31 @@ LISTED = (
     states.COMPLETED,
     states.ARCHIVED,
 )
-"""In the order of a task's life: what moves on during a reading is met twice, and not missed."""
+"""In the order of a task's life: one that moves meanwhile is read twice rather than missed."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which tasks a reading is about, and how much of each."""
+    """Which tasks to read, and which parts of them."""
 
     types: tuple[str, ...] = ()
-    """Names of types, in which an asterisk stands for anything. None: all."""
+    """Names of types, with asterisks as wildcards; empty for all."""
     error: str = ""
-    """What the text of the last error must contain."""
+    """Text that the last error must contain."""
     since_ms: int | None = None
-    """Something must have happened to it since then."""
+    """Only tasks to which something happened since then (Unix ms)."""
     names: frozenset[str] = frozenset()
     with_payload: bool = False
     with_result: bool = False
     with_error: bool = False
     with_message: bool = True
-    """Whether all of its message is wanted, and not just what the usual columns need."""
+    """Whether to keep whole messages rather than what the usual columns need."""
     with_attempts: bool = True
-    """Whether the last attempt is looked up: when it began and ended, and who ran it."""
+    """Whether to read the last attempt: its times and its worker."""
 
     @property
     def is_selective(self) -> bool:
-        """Whether it is about some tasks only."""
+        """Whether it excludes any tasks."""
         return bool(self.types or self.error or self.names) or self.since_ms is not None
 
     def arguments(self, names: Sequence[str]) -> list[Arg]:
@@ -84,13 +83,13 @@ class Wanted:
         ]
 
     def chosen(self, table: TaskTable) -> TaskTable:
-        """Those that it is about."""
+        """Return the tasks of ``table`` that are wanted."""
         if not self.is_selective:
             return table
         return table.take([i for i, row in enumerate(table) if self.chooses(row)])
 
     def chooses(self, row: TaskRow) -> bool:
-        """Whether it is about this task, as far as its last attempt has no say in it."""
+        """Whether this task is wanted, as far as that does not depend on its last attempt."""
         return (
             self.has_type(row.message.type)
             and self.error in row.message.error_msg
@@ -111,9 +110,9 @@ def list_tasks(
     names: Sequence[str] = ALL_FIELDS,
     limit: int = SLICE,
 ) -> Command[list[Any]]:
-    """Read tasks that lie at ``place``, the newest first, from the position ``start`` on.
+    """Read the tasks of the key ``place``, newest first, from position ``start``.
 
-    Reads as what the script returns.
+    Reads as the reply of the script.
     """
     check_limit(limit)
     keys = stored_keys(queue)
@@ -144,14 +143,14 @@ class Listing:
         self._broker = broker
         self._facts: dict[MessageFacts, MessageFacts] = {}
         self.faults: dict[str, None] = {}
-        """What could not be read, in words: keys that hold something else."""
+        """Descriptions of keys that could not be read."""
 
     def tasks(
         self, queues: Sequence[str], wanted: Wanted, in_states: Sequence[str], limit: int | None
     ) -> TaskTable:
-        """Tasks that lie in these queues, each once; in each state, the newest ``limit`` at most.
+        """Return the tasks of these queues, each once; the newest ``limit`` of each state.
 
-        What moves while it is read is shown as it was met last.
+        A task that moves meanwhile is returned as it was read last.
         """
         found = TaskTable()
         for state in (each for each in LISTED if each in in_states):
@@ -160,7 +159,7 @@ class Listing:
         return self._complete(found.newest_of_each(), wanted)
 
     def count(self, queues: Sequence[str], in_states: Sequence[str]) -> int:
-        """How many tasks lie in these queues and states, without those that are aggregated."""
+        """Count the tasks of these queues and states, without aggregating ones."""
         total = 0
         places = [state for state in in_states if state != states.AGGREGATING]
         for part in in_slices(queues, QUEUES_AT_ONCE):
@@ -169,8 +168,10 @@ class Listing:
         return total
 
     def _sizes(self, queues: Sequence[str], state: str) -> list[int | None]:
-        """How much lies in this state in each queue: tasks; or, of aggregating ones, places. None
-        where a key holds something else."""
+        """Return the number of tasks of each queue in a state; for aggregating ones, of groups.
+
+        None for a key of the wrong type.
+        """
         keys = [stored_keys(queue) for queue in queues]
         if state == states.AGGREGATING:
             groups = self._known_sizes((each.queue, ("SCARD", each.groups)) for each in keys)
@@ -196,7 +197,7 @@ class Listing:
         limit: int | None,
         found: TaskTable,
     ) -> None:
-        """Add the tasks of these queues that are in a state, the newest ``limit`` of each queue."""
+        """Add the tasks of these queues in one state, the newest ``limit`` of each queue."""
         # The sizes are asked for right before, so that what moves on meanwhile is not missed.
         sizes = self._sizes(queues, state) if len(queues) > _FEW_QUEUES else [None] * len(queues)
         small = [
@@ -222,7 +223,7 @@ class Listing:
         left: int | None,
         first: list[Any] | None,
     ) -> None:
-        """Add to ``found`` the tasks of a queue in a state, the newest ``left`` at most.
+        """Add to ``found`` the newest ``left`` tasks of a queue in one state.
 
         ``first`` is the reply for the first slice, if it was read.
         """
@@ -238,7 +239,7 @@ class Listing:
                 self._note_damage(queue, place, error)
 
     def _note_damage(self, queue: str, place: str | None, error: StoreDamaged) -> None:
-        """Note why a place of a queue could not be read, or, for None, which places there are."""
+        """Note why a key of a queue could not be read; for None, find the faulty keys."""
         found = [
             f"{fault.key!r} {fault.text}"
             for fault in queue_faults(self._broker, queue)
@@ -252,7 +253,7 @@ class Listing:
     def _first_slices(
         self, queues: Sequence[str], state: str, wanted: Wanted
     ) -> dict[str, list[Any]]:
-        """The replies for the first slice of each of these queues, as far as it can be read."""
+        """Return the first slice of each of these queues that can be read."""
         names = FIELDS.get(state, ALL_FIELDS)
         batch = [
             list_tasks(queue, stored_keys(queue).by_state(state), 0, wanted, names=names)
@@ -268,7 +269,7 @@ class Listing:
     def by_ids(
         self, queues: Sequence[str], task_ids: Sequence[tuple[str, str | None]], wanted: Wanted
     ) -> TaskTable:
-        """Tasks with these ids, each from its queue, or from whichever of ``queues`` has it."""
+        """Return the tasks with these ids, each from its queue, or else from any of ``queues``."""
         found = TaskTable()
         for queue in queues:
             ids = [task_id for task_id, home in task_ids if home is None or home == queue]
@@ -302,7 +303,7 @@ class Listing:
     def _at(
         self, queue: str, place: str, state: str, wanted: Wanted, known: list[Any] | None
     ) -> Iterator[TaskTable]:
-        """The tasks at a place. ``known`` is the reply for the first slice, if it was read."""
+        """Yield the tasks of a key. ``known`` is the first slice, if it was read already."""
         names, start = FIELDS.get(state, ALL_FIELDS), 0
         if known is not None and known[0] < SLICE:
             yield wanted.chosen(self._table(queue, names, known, wanted))
@@ -323,7 +324,7 @@ class Listing:
                 return
 
     def _is_past(self, state: str, table: TaskTable, wanted: Wanted) -> bool:
-        """Whether all that follows these was archived too long ago to be wanted."""
+        """Whether all later tasks were archived too long ago to be wanted."""
         if state != states.ARCHIVED or wanted.since_ms is None or not len(table):
             return False
         return (table.finished_ms[-1] or 0) + _ROUNDED_MS < wanted.since_ms
@@ -340,7 +341,7 @@ class Listing:
     # --- Last attempts ---------------------------------------------------------------------------
 
     def _complete(self, table: TaskTable, wanted: Wanted) -> TaskTable:
-        """Note in each task what its last attempt says, where one of nbqueue's workers ran it."""
+        """Add the last attempts of tasks that nbqueue's workers ran."""
         by_queue: dict[str, dict[bytes, int]] = {}
         if wanted.with_attempts and any(table.fetched):
             for i, fetched in enumerate(table.fetched):
@@ -356,7 +357,7 @@ class Listing:
         return table
 
     def _note_needs(self, table: TaskTable) -> None:
-        """Have tasks that need a certain worker say so where others show their last error."""
+        """Set the requirement of tasks that need a certain worker as their last error."""
         needs = NeededWorkers(self._broker)
         for i, parked in enumerate(table.parked):
             text = needs.text(table.queue[i], table.state[i], parked) if parked else ""

@@ -1,4 +1,4 @@
-"""What an inspector tells: queues, tasks, workers and schedules, as they lie in the store.
+"""Queues, tasks, workers and schedules as they are in the store.
 
 Times are datetimes in UTC, durations seconds, sizes bytes.
 """
@@ -15,13 +15,13 @@ from nbqueue.moved_modules import public
 @public
 @dataclass(frozen=True)
 class QueueInfo:
-    """A queue as a whole, at one moment."""
+    """A queue as a whole at one moment."""
 
     queue: str
     size: int
-    """All tasks, of whatever state."""
+    """Number of tasks in any state."""
     groups: int
-    """How many aggregation groups have tasks."""
+    """Number of aggregation groups with tasks."""
     pending: int
     active: int
     scheduled: int
@@ -29,29 +29,29 @@ class QueueInfo:
     archived: int
     completed: int
     aggregating: int
-    """Tasks in groups, and those that are just being aggregated."""
+    """Tasks in aggregation groups, those that are just being aggregated included."""
     processed: int
     """Attempts that ended today (UTC), failed ones included."""
     failed: int
     processed_total: int
     failed_total: int
     trimmed: int
-    """How many tasks were ever dropped from the full archive."""
+    """Number of tasks that were ever dropped from a full archive."""
     paused: bool
     latency: float | None
-    """For how long the oldest pending task has been waiting; None if nobody knows."""
+    """Seconds for which the oldest pending task has waited; None if unknown."""
     memory: int | None
-    """About how much the tasks take, from a sample; None unless asked for."""
+    """Estimated memory of the tasks in bytes, from a sample; None unless requested."""
     timestamp: datetime
     fault: str | None = None
-    """What of it cannot be read, with the keys; or why it is not served. None if all is well."""
+    """Keys that cannot be read, or why nbqueue does not serve the queue; None if all is well."""
     unknown: frozenset[str] = frozenset()
-    """The names of those numbers that cannot be read, which are 0 here."""
+    """Names of the numbers that cannot be read and are 0 here."""
 
 
 @dataclass(frozen=True)
 class DailyStats:
-    """What a queue processed on one day, in UTC. ``processed`` includes ``failed``."""
+    """Tasks of a queue processed on one day in UTC. ``processed`` includes ``failed``."""
 
     queue: str
     date: date
@@ -62,43 +62,43 @@ class DailyStats:
 @public
 @dataclass(frozen=True)
 class TaskInfo:
-    """A task as it lies in the store. What there is not is None."""
+    """A task as it is in the store. Values that it lacks are None."""
 
     id: str
     queue: str
     type: str
     payload: bytes = field(repr=False)
-    """Of a call with large arguments without these, which lie beside it."""
+    """Without large arguments, which are stored separately."""
     headers: Mapping[str, str] = field(repr=False)
     state: str
     max_retry: int
     retried: int
     error: str | None
-    """The text of the last error; of a task that is parked for a certain worker what it needs."""
+    """The last error; for a task parked for a worker, what it needs."""
     last_failed_at: datetime | None
     timeout: float | None
     deadline: datetime | None
     group: str | None
     next_process_at: datetime | None
-    """When it is due; for a pending task the time of asking, as it may run at once."""
+    """When it is due; for a pending task the time of reading, as it may run at once."""
     retention: float
-    """For how long it is kept when it is completed; 0: not at all."""
+    """Seconds for which it is kept once completed; 0: it is deleted."""
     completed_at: datetime | None
     result: bytes | None = field(repr=False)
-    """As it lies there: signed if it is of a call, and without what is large and lies beside it."""
+    """As stored: signed if the task is a call, and without large values stored separately."""
     is_orphaned: bool
-    """It is active, and nobody holds it: its lease is over."""
+    """Whether it is active and its lease has expired, so that no worker holds it."""
     attempt: int
-    """How often a worker of nbqueue fetched it."""
+    """How often workers of nbqueue fetched it."""
     lost: int
-    """How many of these attempts ended with the death of their process."""
+    """How many of these attempts ended as their process died."""
     fault: str | None = None
-    """Why it cannot be read, if so: then there is little else to tell of it."""
+    """Why it cannot be read; then most other values are missing."""
 
 
 @dataclass(frozen=True)
 class ActiveTask:
-    """What a worker was running when it last reported. The payload may be cut short."""
+    """A task that a worker was running at its last report. The payload may be truncated."""
 
     task_id: str
     type: str
@@ -110,14 +110,14 @@ class ActiveTask:
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """A worker, of nbqueue or in Go, as it last reported."""
+    """A worker, of nbqueue or in Go, at its last report."""
 
     id: str
     host: str
     pid: int
     concurrency: int
     queues: Mapping[str, int]
-    """Its queues with their weights."""
+    """Weights by queue."""
     strict_priority: bool
     started_at: datetime
     status: str
@@ -126,21 +126,21 @@ class ServerInfo:
 
 @dataclass(frozen=True)
 class SchedulerEntry:
-    """A schedule, as whoever keeps it last reported."""
+    """A schedule at the last report of the scheduler that keeps it."""
 
     id: str
     spec: str
     type: str
     payload: bytes = field(repr=False)
     options: tuple[str, ...]
-    """The options of its tasks, as Asynq writes them."""
+    """Options of its tasks in Asynq's notation."""
     next_at: datetime | None
     previous_at: datetime | None
 
 
 @dataclass(frozen=True)
 class SchedulerEvent:
-    """That a schedule enqueued a task."""
+    """A task that a schedule enqueued."""
 
     task_id: str
     enqueued_at: datetime

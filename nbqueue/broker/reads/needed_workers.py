@@ -1,4 +1,4 @@
-"""Saying of tasks that are parked for a requirement what they need, and whether that is alive."""
+"""Describe which worker a parked task needs, and whether one is alive."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from nbqueue.wire.keys import SERVERS
 
 
 class NeededWorkers:
-    """Says what parked tasks wait for, asking the store once for each queue."""
+    """Describes what parked tasks wait for; reads the store once for each queue."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._known: dict[str, tuple[Any, Any]] = {}
 
     def text(self, queue: str, state: str, parked: bytes | str | None) -> str:
-        """What a task needs, in words, of which ``parked`` is the field; empty for nothing.
+        """Return what a task needs, in words; empty if it needs nothing.
+
+        ``parked`` is that field of the task.
 
         >>> needs.text("default", "scheduled", "need:python=3.11")  # doctest: +SKIP
         'needs a worker with Python 3.11; none is alive'

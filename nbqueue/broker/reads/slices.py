@@ -1,4 +1,4 @@
-"""Reading many queues in slices, each in one round trip."""
+"""Divide many queues into slices, each of which is read in one round trip."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 QUEUES_AT_ONCE = 200
-"""Queues in one round trip: the server answers others between the commands of a pipeline."""
+"""Queues in one round trip. The server serves other clients between its commands."""
 
 
 def in_slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Return ``items`` in order, ``size`` at a time."""
+    """Yield ``items`` in order, ``size`` at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -1,4 +1,4 @@
-"""Looking through a whole store for what cannot be read."""
+"""Search a whole store for values that cannot be read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ _ALL = Wanted(with_attempts=False)
 
 
 def store_faults(broker: Broker) -> Iterator[Fault]:
-    """What cannot be read: of each queue its keys, tasks, schedules and limits; and the records of
-    workers and schedulers. An index of the wrong kind is named once, and not looked into."""
+    """Yield the faults in keys, tasks, schedules and limits of all queues, and in records.
+
+    Records are those of workers and schedulers. An index of the wrong type is one fault, and its
+    entries are not read.
+    """
     yield from shared_faults(broker)
     yield from _record_faults(broker)
     try:
@@ -46,7 +49,7 @@ def _task_faults(broker: Broker, queue: str) -> Iterator[Fault]:
 
 
 def _missing(broker: Broker, queue: str, place: str, state: str) -> Iterator[Fault]:
-    """The ids in a list or set under which no task is, or something else."""
+    """Yield a fault for each id in a list or set that has no task."""
     keys, start, count = stored_keys(queue), 0, 500
     is_list = state in ("pending", "active")
     while True:
@@ -89,7 +92,7 @@ def _limit_faults(broker: Broker, queue: str, keys: QueueKeys) -> Iterator[Fault
 
 
 def _record_faults(broker: Broker) -> Iterator[Fault]:
-    """The records of workers and of their tasks, and of schedulers."""
+    """Yield faults in the records of workers, their tasks, and schedulers."""
     for index, read, command in (
         (SERVERS, server_reports.read_server, ("GET",)),
         (WORKERS, server_reports.read_worker, ("HVALS",)),

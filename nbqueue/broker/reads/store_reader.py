@@ -1,4 +1,4 @@
-"""Reading what lies in a store, in slices: queues, tasks and their counters."""
+"""Read queues, tasks and counters of a store, in slices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nbqueue.broker.reads.task_infos import INFO_FIELDS, NO_HASH, damaged_info, 
 from nbqueue.broker.script_commands import decoded_number, utc_day
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound, StoreDamaged
-from nbqueue.transport.resp import KeyDenied
+from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.transport.script_call import Arg
 from nbqueue.transport.topology import Key, Place
 from nbqueue.wire import decoding, fields, states
@@ -45,10 +45,10 @@ LISTED = (
     states.ARCHIVED,
     states.COMPLETED,
 )
-"""The states whose tasks lie in one place; aggregating ones lie in one for each group."""
+"""States whose tasks are under one key; aggregating ones have a key for each group."""
 
 _MOST_NAMES = 20
-"""How many queues an error names."""
+"""Most queues that an error names."""
 
 
 class StoreReader:
@@ -58,7 +58,7 @@ class StoreReader:
         self._broker = broker
 
     def check_queue(self, queue: str) -> None:
-        """Raises `QueueNotFound`."""
+        """Raise `QueueNotFound` unless the queue exists."""
         if not isinstance(queue, str):
             check_queue_name(queue)
         [is_there] = self._broker.call(("SISMEMBER", QUEUES, queue), on=Key(QUEUES))
@@ -71,8 +71,10 @@ class StoreReader:
             raise QueueNotFound(f"there is no queue {queue!r}; there are: {names}", queue)
 
     def checked_names(self, names: Sequence[str]) -> Sequence[str]:
-        """``names`` if each can name a queue, or if a program in Go made such a queue all the same.
-        Raises `UsageError`."""
+        """Return ``names`` if each is valid or the name of a queue that a program in Go made.
+
+        Raises `UsageError`.
+        """
         odd = [name for name in names if not isinstance(name, str) or not is_queue_name(name)]
         for part in in_slices(odd, QUEUES_AT_ONCE):
             texts = [name for name in part if isinstance(name, str)]
@@ -88,7 +90,7 @@ class StoreReader:
     # --- Queues ----------------------------------------------------------------------------------
 
     def queue(self, queue: str, *, memory: bool = False) -> QueueInfo:
-        """One queue as a whole. Raises `QueueNotFound`."""
+        """Return one queue as a whole. Raises `QueueNotFound`."""
         self.check_queue(queue)
         [found] = self.queues([queue])
         if not memory:
@@ -99,8 +101,10 @@ class StoreReader:
             return found
 
     def queues(self, names: Sequence[str]) -> list[QueueInfo]:
-        """Many queues as a whole, in this order, with few round trips. A queue that does not exist
-        counts as empty; one that cannot be read has a fault."""
+        """Return queues as a whole, in the order of ``names``, with few round trips.
+
+        A queue that does not exist counts as empty; one that cannot be read has a fault.
+        """
         found: list[QueueInfo] = []
         for part in in_slices(names, QUEUES_AT_ONCE):
             now_ms = self._broker.clock.now_ms()
@@ -119,8 +123,7 @@ class StoreReader:
         return found
 
     def _aggregating(self, names: Sequence[str], counts: Sequence[Counts]) -> list[int | None]:
-        """How many tasks of each queue wait in groups, or are just being aggregated. None if that
-        cannot be read."""
+        """Count the tasks of each queue that are aggregating; None if that cannot be read."""
         sets = self._broker.try_call_each(
             (name, ("ZCARD", stored_keys(name).aggregation_sets)) for name in names
         )
@@ -136,12 +139,12 @@ class StoreReader:
         return found
 
     def history(self, queue: str, days: int) -> list[DailyStats]:
-        """What was processed on the last ``days`` days, today first. Raises `QueueNotFound`."""
+        """Return the statistics of the last ``days`` days, today first. Raises `QueueNotFound`."""
         self.check_queue(queue)
         return self.histories([queue], days)[queue]
 
     def histories(self, names: Sequence[str], days: int) -> dict[str, list[DailyStats]]:
-        """What was processed in each of many queues on the last ``days`` days, today first."""
+        """Return the statistics of the last ``days`` days for each queue, today first."""
         today = utc_day(self._broker.clock.now_ms())
         dates = [today - timedelta(days=i) for i in range(days)]
         found: dict[str, list[DailyStats]] = {}
@@ -150,7 +153,7 @@ class StoreReader:
             for keys in map(stored_keys, part):
                 counters = ((keys.processed_on(day), keys.failed_on(day)) for day in dates)
                 calls.append((keys.queue, ("MGET", *chain.from_iterable(counters))))
-            # To MGET, a key that holds something else is one that there is not.
+            # MGET treats a key of the wrong type as one that does not exist.
             for name, values in zip(part, self._broker.try_call_each(calls), strict=True):
                 if isinstance(values, KeyDenied):
                     values = [None] * (2 * days)
@@ -162,7 +165,7 @@ class StoreReader:
         return found
 
     def groups(self, queue: str) -> dict[str, int]:
-        """The aggregation groups of a queue, and how many tasks wait in each."""
+        """Return the aggregation groups of a queue with their numbers of tasks."""
         keys = stored_keys(queue)
         found: dict[str, int] = {}
         for names in self._members(queue, keys.groups):
@@ -185,7 +188,7 @@ class StoreReader:
                 return
 
     def _sets(self, queue: str) -> dict[str, int]:
-        """The sets of tasks that are just being aggregated: their keys and sizes."""
+        """Return the keys and sizes of the sets of tasks that are being aggregated."""
         [names] = self._broker.call(
             ("ZRANGE", stored_keys(queue).aggregation_sets, 0, -1), on=queue
         )
@@ -208,7 +211,7 @@ class StoreReader:
         return round(total)
 
     def _place_memory(self, place: str, state: str, keys: QueueKeys) -> tuple[int, float]:
-        """How many tasks lie in a place, and about what they and the place take."""
+        """Return the number of tasks of a key, and the estimated memory of key and tasks."""
         is_list = state in _LISTS
         size, ids, own = self._broker.call(
             ("LLEN" if is_list else "ZCARD", place),
@@ -219,7 +222,7 @@ class StoreReader:
         if not ids:
             return 0, 0.0
         prefix = name_bytes(keys.task_prefix)
-        # All fields of each: of a large task a few hold nearly everything.
+        # All fields of each: in a large task, a few of them are nearly everything.
         usage = (("MEMORY", "USAGE", prefix + i, "SAMPLES", 0) for i in ids)
         used = self._broker.call(*usage, on=keys.queue)
         return size, (own or 0) + size * sum(each or 0 for each in used) / len(ids)
@@ -227,14 +230,14 @@ class StoreReader:
     # --- Tasks -----------------------------------------------------------------------------------
 
     def place(self, queue: str, state: str, group: str | None) -> str:
-        """The key where tasks of this state lie."""
+        """Return the key that holds the tasks of this state."""
         keys = stored_keys(queue)
         return keys.group(group or "") if state == states.AGGREGATING else keys.by_state(state)
 
     def slices(
         self, queue: str, state: str, group: str | None = None
     ) -> Iterator[list[tuple[str, int | None]]]:
-        """The ids of tasks in Asynq's order with the scores of their set, slice for slice.
+        """Yield the ids of tasks in Asynq's order with their scores, in slices.
 
         Pending and active from the oldest on, sets from the lowest score on. What changes between
         two slices may be missed.
@@ -257,7 +260,7 @@ class StoreReader:
     def page(
         self, queue: str, state: str, first: int, count: int, newest_first: bool
     ) -> list[TaskInfo]:
-        """``count`` tasks from the position ``first`` on; see `slices` for the order."""
+        """Return ``count`` tasks from position ``first``; see `slices` for the order."""
         place, stop = self.place(queue, state, None), first + count - 1
         if state in _LISTS:
             # The oldest of a list is at its end.
@@ -276,13 +279,13 @@ class StoreReader:
     def snapshot(
         self, queue: str, state: str, group: str | None = None
     ) -> list[tuple[str, int | None]]:
-        """As `slices`, at once: none that lies there all the while is missed."""
+        """Return ids and scores at once; no task that stays there meanwhile is missed."""
         place = self.place(queue, state, group)
         found: dict[str, int | None] = {}
         if state in _LISTS:
             start, part = 0, [b""]
             while part:
-                # What comes in pushes back what is there, so that it is read twice, and not missed.
+                # New tasks push older ones back, so these are read twice rather than missed.
                 [part] = self._broker.call(("LRANGE", place, start, start + SLICE - 1), on=queue)
                 found |= dict.fromkeys(map(_text, part))
                 start += SLICE
@@ -299,9 +302,10 @@ class StoreReader:
     def tasks(
         self, queue: str, task_ids: Sequence[str], scores: Sequence[int | None] | None = None
     ) -> list[TaskInfo | None]:
-        """Tasks of one queue; None for what does not exist. What cannot be read has a fault.
+        """Return tasks of one queue; None for those that do not exist.
 
-        ``scores`` are those of the sets where they were found; without them these are asked for.
+        Those that cannot be read have a fault. ``scores`` are their scores in the set of their
+        state; they are read where not given.
         """
         if not task_ids:
             return []
@@ -343,7 +347,7 @@ class StoreReader:
         ]
 
     def find(self, task_ids: Sequence[str]) -> dict[str, list[str]]:
-        """The queues that have a task of this id, for each."""
+        """Return for each id the queues that have such a task."""
         names = self._broker.queues()
         found: dict[str, list[str]] = {task_id: [] for task_id in task_ids}
         for name in names:
@@ -357,7 +361,7 @@ class StoreReader:
         return found
 
     def pending_since(self, queue: str, task_ids: Sequence[str]) -> list[float | None]:
-        """Since when tasks have been pending, in Unix seconds."""
+        """Return since when tasks have been pending (Unix seconds)."""
         keys = stored_keys(queue)
         found = self._broker.call(
             *(("HGET", keys.task(i), fields.PENDING_SINCE) for i in task_ids), on=queue
@@ -381,7 +385,7 @@ def _whole_score(score: bytes) -> int | None:
 
 
 def _size(reply: Any) -> int:
-    """A size that was asked for; 0 where the key holds something else."""
+    """Return the size in a reply; 0 for a key of the wrong type."""
     return 0 if isinstance(reply, StoreDamaged) else int(reply)
 
 

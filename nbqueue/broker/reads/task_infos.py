@@ -1,4 +1,4 @@
-"""A task as an inspector tells it, from what was read of its hash."""
+"""Make `TaskInfo` from the fields of a task."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_HASH = "its key holds no hash"
 
 
 def _moment(seconds: float) -> datetime | None:
-    """Unix seconds as a datetime; None for 0, which is Asynq's never, and for what is none."""
+    """Return Unix seconds as a datetime; None for 0, Asynq's never, and out of range."""
     return decoding.moment(seconds * 1000) if seconds else None
 
 
@@ -45,9 +45,9 @@ def info_of(
     now_ms: int,
     needs: NeededWorkers,
 ) -> TaskInfo | None:
-    """The task with these values of `INFO_FIELDS`; None if there is none.
+    """Return the task with these values of `INFO_FIELDS`; None if there is none.
 
-    ``score`` is that of the set where it is, ``lease_until`` that of its lease.
+    ``score`` is its score in the set of its state, ``lease_until`` the end of its lease.
     """
     msg, state, result, due, attempt, lost, group, _, parked, mark = values
     if msg is None or state is None:
@@ -84,7 +84,7 @@ def info_of(
 
 
 def damaged_info(queue: str, task_id: str, state: str, fault: str) -> TaskInfo:
-    """What there is to tell of a task that cannot be read."""
+    """Return the info of a task that cannot be read."""
     none: dict[str, None] = dict.fromkeys(
         ("error", "last_failed_at", "timeout", "deadline", "group", "next_process_at",
          "completed_at", "result")
@@ -104,7 +104,7 @@ def _next_at(state: bytes, score: int | None, due: int | None, now_ms: int) -> d
         return from_ms(now_ms)
     if state not in (b"scheduled", b"retry") or score is None:
         return None
-    # The exact time is of this score, unless a program in Go moved the task since.
+    # The exact time fits the score, unless a program in Go has moved the task.
     if due is not None and -(-due // 1000) == score:
         return decoding.moment(due)
     return _moment(score)

@@ -1,4 +1,4 @@
-"""What workers append to the outputs of tasks, and clients read of them."""
+"""Append to the outputs of tasks, and read them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CLEAR: Final = "clear"
 """Kinds of entries."""
 
 MOST_READ: Final = 500
-"""Entries in one answer."""
+"""Entries in one reply."""
 
 
 class Entry(NamedTuple):
     """One entry of a task's output.
 
-    ``number`` is its position within the attempt, from 1; ``before`` and ``lines`` are how many
-    bytes and ends of lines of text the attempt had written before it, with what was dropped.
+    ``number`` is its position within the attempt, from 1. ``before`` and ``lines`` count the bytes
+    and line ends of text that the attempt wrote before it, dropped entries included.
     """
 
     attempt: int
@@ -40,8 +40,11 @@ class Entry(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """What one running task is to have appended. ``drop`` are numbers of entries of this attempt
-    that are too many by now, ``progress`` is JSON or empty, ``news`` is for live views."""
+    """Entries to append to the output of a running task.
+
+    ``drop`` are numbers of entries of this attempt to delete, ``progress`` is JSON or empty, and
+    ``news`` is published for live views.
+    """
 
     task_id: str
     fence: str
@@ -54,12 +57,12 @@ class Appended(NamedTuple):
 
 
 def display_owner(task_id: str, attempt: int) -> str:
-    """For whom the rich display of an attempt is signed."""
+    """Return the owner for whom a rich display of an attempt is signed."""
     return f"{task_id}\0{attempt}"
 
 
 def append_output(queue: str, tasks: Sequence[Appended]) -> Command[list[int]]:
-    """Append to outputs. Reads as positions of the tasks that the caller no longer held."""
+    """Append to outputs. Reads as the positions of tasks that the caller no longer holds."""
     keys = stored_keys(queue)
     args: list[Arg] = [keys.output_prefix]
     for task in tasks:
@@ -87,7 +90,7 @@ def _packed(entry: Entry) -> bytes:
 def read_output(
     broker: Broker, queue: str, task_id: str, after: tuple[int, int] = (0, 0)
 ) -> list[Entry]:
-    """All entries behind the one of this attempt and number, oldest first, in slices."""
+    """Return all entries after the one of this attempt and number, oldest first."""
     key, found = stored_keys(queue).output(task_id), []
     while True:
         start = f"{after[0]}-{after[1] + 1}"
@@ -103,7 +106,7 @@ def read_output(
 
 
 def read_entry(entry_id: bytes, words: Sequence[bytes]) -> Entry | None:
-    """An entry as it lies in the store; None for one that makes no sense."""
+    """Return an entry of the store; None for one that cannot be read."""
     row: dict[bytes, Any] = dict(zip(words[::2], words[1::2], strict=False))
     try:
         attempt, number = map(int, entry_id.split(b"-"))
@@ -117,4 +120,4 @@ def read_entry(entry_id: bytes, words: Sequence[bytes]) -> Entry | None:
             row[b"data"],
         )
     except (KeyError, ValueError):
-        return None  # anybody may have written it
+        return None  # any program may have written it

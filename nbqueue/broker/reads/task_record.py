@@ -1,4 +1,4 @@
-"""What a client reads of a task."""
+"""Read what the store holds about one task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbqueue.wire.messages import TaskMessage, read_message
 
 
 class TaskRecord(NamedTuple):
-    """What the store holds of a task."""
+    """A task in the store."""
 
     queue: str
     message: TaskMessage
@@ -27,8 +27,10 @@ class TaskRecord(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """The state of a task, and of one that ended what came of it. ``error_text`` is what is known
-    of one that was archived without an exception."""
+    """The state of a task, and the result or error of one that ended.
+
+    ``error_text`` describes a task that was archived without an exception.
+    """
 
     state: str
     result: bytes = b""
@@ -50,7 +52,7 @@ RECORD_FIELDS = (
 
 
 def read_record(queue: str, values: Sequence[bytes | None] | StoreDamaged) -> TaskRecord | None:
-    """What these values of `RECORD_FIELDS` say; None if there is no such task.
+    """Return the task with these values of `RECORD_FIELDS`; None if there is none.
 
     Raises `StoreDamaged` if its message cannot be read.
     """
@@ -80,9 +82,9 @@ def read_record(queue: str, values: Sequence[bytes | None] | StoreDamaged) -> Ta
 def first_record(
     task_id: str, queues: Sequence[str], found: Sequence[Sequence[bytes | None] | StoreDamaged]
 ) -> TaskRecord | None:
-    """The first task among what was ``found`` under its id in ``queues``; None if there is none.
+    """Return the first task that was ``found`` under its id in ``queues``, or None.
 
-    Raises `StoreDamaged` if all that there is cannot be read.
+    Raises `StoreDamaged` if there is one, and none can be read.
     """
     damage: StoreDamaged | None = None
     for queue, values in zip(queues, found, strict=True):

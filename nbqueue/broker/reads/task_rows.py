@@ -1,6 +1,6 @@
-"""A table of tasks, made of what the store tells in a listing: see ``lua/lib/row.lua``.
+"""Make a table of tasks from the reply of a listing: see ``lua/lib/row.lua``.
 
-Whatever any program wrote there, it is read: what makes no sense counts as unknown.
+Any program may have written the values: one that cannot be read counts as unknown.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FIELDS = {
     states.COMPLETED: (fields.ATTEMPT, fields.NAME),
     states.ARCHIVED: (fields.ATTEMPT, fields.NAME, fields.PROGRESS, fields.FAILED),
 }
-"""What is read of a task in a state beside its message; everything where nothing stands here."""
+"""Fields to read of tasks in a state, besides the message; `ALL_FIELDS` for other states."""
 
 _ID, _SCORE, _STATE, _CALL, _MSG, _RESULT, _ERROR = "id", "score", "state", "call", "msg", "r", "e"
 _FAULT = "fault"
@@ -53,12 +53,12 @@ _NUMBERS = {
     fields.PENDING_SINCE: LAST_MS * 1_000_000,
     fields.DUE: LAST_MS,
 }
-"""The fields that hold a number, each with the largest that makes sense."""
+"""Fields that hold a number, each with its maximum."""
 
 _SCORED = frozenset({states.SCHEDULED, states.RETRY, states.COMPLETED, states.ARCHIVED})
 
-_Told = Mapping[str, list[Any] | bytes]
-"""Columns by name. Where a text stands for a list, it is the same for all tasks."""
+_Columns = Mapping[str, list[Any] | bytes]
+"""Columns by name. Bytes in place of a list are the value of all tasks."""
 
 
 def table_of(
@@ -69,56 +69,56 @@ def table_of(
     with_result: bool = False,
     with_error: bool = False,
 ) -> TaskTable:
-    """The table of a slice. ``names``: the fields that were asked for."""
+    """Return the table of a slice. ``names``: the fields that were requested."""
     rest = [_RESULT] * with_result + [_ERROR] * with_error
-    told = dict(zip((_ID, _SCORE, _STATE, _CALL, *names, _MSG, *rest), reply[2:], strict=True))
-    return _by_state(queue, told, now_ms) if reply[1] else TaskTable()
+    columns = dict(zip((_ID, _SCORE, _STATE, _CALL, *names, _MSG, *rest), reply[2:], strict=True))
+    return _by_state(queue, columns, now_ms) if reply[1] else TaskTable()
 
 
-def _by_state(queue: str, told: _Told, now_ms: int) -> TaskTable:
-    msgs: list[bytes] = list(told[_MSG])  # type: ignore[arg-type]
+def _by_state(queue: str, columns: _Columns, now_ms: int) -> TaskTable:
+    msgs: list[bytes] = list(columns[_MSG])  # type: ignore[arg-type]
     messages = read_messages(msgs)
     faults: list[str | None] = [None] * len(msgs)
     if messages is None:
-        # Somebody wrote what is no message.
+        # Some program wrote what is no message.
         each_read = [read_message(msg) for msg in msgs]
         messages = [message or TaskMessage() for message in each_read]
         faults = [None if message is not None else NO_MESSAGE for message in each_read]
-    told = {**told, _MSG: messages, _FAULT: faults}
-    state = told[_STATE]
+    columns = {**columns, _MSG: messages, _FAULT: faults}
+    state = columns[_STATE]
     if isinstance(state, bytes):
-        return _Slice(queue, state.decode("utf-8", "replace"), told, now_ms).table()
+        return _Slice(queue, state.decode("utf-8", "replace"), columns, now_ms).table()
     table = TaskTable()
     for each in dict.fromkeys(state):
-        part = _taken(told, [i for i, other in enumerate(state) if other == each])
+        part = _taken(columns, [i for i, other in enumerate(state) if other == each])
         table.extend(_Slice(queue, each.decode("utf-8", "replace"), part, now_ms).table())
     return table
 
 
-def _taken(told: _Told, positions: Sequence[int]) -> dict[str, list[Any] | bytes]:
+def _taken(columns: _Columns, positions: Sequence[int]) -> dict[str, list[Any] | bytes]:
     return {
         name: column if isinstance(column, bytes) else [column[i] for i in positions]
-        for name, column in told.items()
+        for name, column in columns.items()
     }
 
 
 class _Slice:
-    """What was told of tasks that are all in one state."""
+    """Columns of tasks that are all in one state."""
 
-    def __init__(self, queue: str, state: str, told: _Told, now_ms: int) -> None:
-        self._queue, self._state, self._told = queue, state, told
-        self._messages: list[TaskMessage] = list(told[_MSG])  # type: ignore[arg-type]
+    def __init__(self, queue: str, state: str, columns: _Columns, now_ms: int) -> None:
+        self._queue, self._state, self._columns = queue, state, columns
+        self._messages: list[TaskMessage] = list(columns[_MSG])  # type: ignore[arg-type]
         self._count = len(self._messages)
         self._now_ms = now_ms
 
     def table(self) -> TaskTable:
         count, nothing, messages = self._count, self._nothing, self._messages
-        ids = [each.decode("utf-8", "replace") for each in self._told[_ID]]  # type: ignore[union-attr]
+        ids = [each.decode("utf-8", "replace") for each in self._columns[_ID]]  # type: ignore[union-attr]
         table = TaskTable(nothing() for _ in range(len(TaskTable.__slots__)))
         table.task_id, table.message = ids, messages
         table.queue, table.state = [self._queue] * count, [self._state] * count
         table.call = self._list(_CALL)
-        table.fault = list(self._told[_FAULT])  # type: ignore[arg-type]
+        table.fault = list(self._columns[_FAULT])  # type: ignore[arg-type]
         marks = self._list(fields.FAILED)
         table.fetched = [each or 0 for each in self._numbers(fields.ATTEMPT, MOST_ATTEMPTS)]
         table.attempt = [
@@ -132,9 +132,9 @@ class _Slice:
         if self._has(fields.PROGRESS):
             texts = self._list(fields.PROGRESS)
             table.progress = [_fraction(each) if each else None for each in texts]
-        if _RESULT in self._told:
+        if _RESULT in self._columns:
             table.result = self._list(_RESULT)
-        if _ERROR in self._told:
+        if _ERROR in self._columns:
             errors = self._list(_ERROR)
             table.error = [
                 error if error and is_last_failure(message, mark) else None
@@ -145,7 +145,7 @@ class _Slice:
         return table
 
     def _note_faults(self, table: TaskTable) -> None:
-        """Note which fields say no number that they can. Mostly a glance at each column is all."""
+        """Note fields whose values are out of range. Mostly that takes one look at each column."""
         for name, most in _NUMBERS.items():
             if not self._has(name):
                 continue
@@ -168,20 +168,20 @@ class _Slice:
         return [None] * self._count
 
     def _has(self, name: str) -> bool:
-        return bool(self._told.get(name))
+        return bool(self._columns.get(name))
 
     def _list(self, name: str) -> list[Any]:
-        column = self._told.get(name, b"")
+        column = self._columns.get(name, b"")
         return [column] * self._count if isinstance(column, bytes) else column
 
     def _numbers(self, name: str, most: int) -> list[int | None]:
-        column = self._told.get(name, b"")
+        column = self._columns.get(name, b"")
         if isinstance(column, bytes):
             return [whole_number(column, 0, most)] * self._count
         return [whole_number(each, 0, most) for each in column]
 
     def _note_place(self, table: TaskTable) -> None:
-        """Note what the state of the tasks, and their place there, say of their times."""
+        """Note the times that follow from the tasks' state and their scores."""
         state, messages = self._state, self._messages
         if state == states.COMPLETED:
             table.finished_ms = [_seconds(message.completed_at) for message in messages]
@@ -215,8 +215,8 @@ _ATTEMPT_NAMES = [b"started_at", b"finished_at", b"waited", b"worker"]
 
 
 def note_attempt(table: TaskTable, i: int, pairs: list[bytes]) -> None:
-    """Note at position ``i`` what an entry of the attempts says of that task."""
-    if pairs[6:14:2] == _ATTEMPT_NAMES:  # as every version so far writes them; reading is faster
+    """Note an entry of the attempts in the row of its task, at position ``i``."""
+    if pairs[6:14:2] == _ATTEMPT_NAMES:  # the order of all versions so far, read faster
         started, finished, waited, worker = pairs[7:15:2]
     else:
         values = dict(zip(pairs[::2], pairs[1::2], strict=True))
@@ -228,17 +228,17 @@ def note_attempt(table: TaskTable, i: int, pairs: list[bytes]) -> None:
 
 
 def _number(value: bytes | None) -> int | None:
-    """A time or a duration as some program wrote it; None for what makes no sense."""
+    """Read a time or a duration that any program wrote; None if it is out of range."""
     return whole_number(value, 0, LAST_MS)
 
 
 def _seconds(value: int) -> int | None:
-    """A time of a message as Unix ms; None for 0, which is never."""
+    """Return a time of a message as Unix ms; None for 0, which means never."""
     return whole_number(value * 1000, 1, LAST_MS)
 
 
 def _due_ms(due: bytes, place: bytes) -> int | None:
-    """The exact time if it is of this score; a program in Go may have moved the task since."""
+    """Return the exact due time if it fits the score; a program in Go may have moved the task."""
     exact, rounded = _number(due), time_ms(place, 1000)
     if exact is not None and rounded is not None and -(-exact // 1000) == rounded // 1000:
         return exact
@@ -246,8 +246,11 @@ def _due_ms(due: bytes, place: bytes) -> int | None:
 
 
 def _note_lease(table: TaskTable, i: int, until: bytes, lease: bytes) -> None:
-    """Who fetched an active task, and when. A whole score says that a program in Go did, and that
-    what stands in the task is of an earlier attempt."""
+    """Note which worker fetched an active task, and when.
+
+    A lease that ends at a whole second is that of a program in Go; the fields of the task are then
+    those of an earlier attempt.
+    """
     if not lease or b"." not in until:
         return
     token, _, since = lease.decode("utf-8", "replace").rpartition("|")
@@ -263,11 +266,11 @@ def _note_lease(table: TaskTable, i: int, until: bytes, lease: bytes) -> None:
 
 
 def _fraction(progress: bytes) -> float | None:
-    """How far a task says that it is, from 0 to 1: by the outermost of its bars."""
+    """Return the reported progress of a task, from 0 to 1, by its outermost bar."""
     try:
-        told = json_value(progress)
-        bars = told.get("bars") if isinstance(told, dict) else None
-        bar = bars[0] if isinstance(bars, list) and bars else told
+        found = json_value(progress)
+        bars = found.get("bars") if isinstance(found, dict) else None
+        bar = bars[0] if isinstance(bars, list) and bars else found
         return min(1.0, max(0.0, float(bar["n"]) / float(bar["total"])))
     except (ValueError, TypeError, KeyError, ArithmeticError):
         return None

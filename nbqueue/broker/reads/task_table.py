@@ -1,5 +1,4 @@
-"""Tasks as a table shows them: columns, with a value for each task. Times are Unix milliseconds;
-what nobody knows is None."""
+"""Tables of tasks, by columns. Times are Unix milliseconds, unknown values None."""
 
 from __future__ import annotations
 
@@ -20,9 +19,9 @@ class TaskRow:
     queue: str
     state: str
     message: TaskMessage = field(repr=False)
-    """Without its payload where that is large, unless it was wanted."""
+    """Without a large payload, unless that was requested."""
     call: bytes = b""
-    """``1`` or ``0`` where the store cut the payload out: whether it was that of a call."""
+    """``1`` or ``0`` if the payload was left out: whether it is that of a call."""
     attempt: int = 0
     fetched: int = 0
     """How often workers of nbqueue fetched it; ``attempt`` counts programs in Go as well."""
@@ -36,11 +35,11 @@ class TaskRow:
     name: str | None = None
     progress: float | None = None
     parked: bytes | None = field(default=None, repr=False)
-    """What it is parked for, as its field says: see `nbqueue.wire.fields.PARKED`."""
+    """What it is parked for: see `nbqueue.wire.fields.PARKED`."""
     result: bytes | None = field(default=None, repr=False)
     error: bytes | None = field(default=None, repr=False)
     fault: str | None = None
-    """What of it cannot be read."""
+    """Why parts of it cannot be read."""
 
     @property
     def is_call(self) -> bool:
@@ -48,14 +47,14 @@ class TaskRow:
 
     @property
     def touched_ms(self) -> int:
-        """When something last happened to it, as far as anybody knows."""
+        """The latest known time at which something happened to it."""
         failed_ms = self.message.last_failed_at * 1000
         known = (self.enqueued_ms, self.pending_ms, self.started_ms, self.finished_ms, failed_ms)
         return max(each or 0 for each in known)
 
 
 class MessageFacts(NamedTuple):
-    """What the usual columns need of a message. Tasks that have the same share one."""
+    """The parts of a message that the usual columns need, shared by tasks with equal ones."""
 
     type: str
     retry: int
@@ -69,7 +68,7 @@ _NAMES = tuple(each.name for each in fields(TaskRow))
 
 
 class TaskTable:
-    """Many tasks: for each field of `TaskRow` a list of that name."""
+    """Many tasks: a list for each field of `TaskRow`."""
 
     __slots__ = _NAMES
 
@@ -107,9 +106,9 @@ class TaskTable:
         return [getattr(self, name) for name in _NAMES]
 
     def shed_messages(self, known: dict[MessageFacts, MessageFacts]) -> None:
-        """Keep of each message only what the usual columns need: most of a large table is messages.
+        """Reduce messages, which take most of a large table, to what the usual columns need.
 
-        ``known`` are facts that are there already.
+        ``known`` are facts to share.
         """
         shed: list[Any] = []
         for each in self.message:
@@ -121,7 +120,7 @@ class TaskTable:
         self.message = shed
 
     def set_error(self, position: int, text: str) -> None:
-        """Give a task another text as its last error."""
+        """Replace the last error of a task."""
         message: Any = self.message[position]
         if isinstance(message, MessageFacts):
             self.message[position] = message._replace(error_msg=text)  # type: ignore[call-overload]
@@ -133,14 +132,14 @@ class TaskTable:
             column.extend(more)
 
     def take(self, positions: Sequence[int]) -> TaskTable:
-        """The tasks at these positions, in this order."""
+        """Return the tasks at these positions, in this order."""
         if len(positions) < 2:
             return TaskTable([column[i] for i in positions] for column in self.columns())
         pick = itemgetter(*positions)
         return TaskTable(list(pick(column)) for column in self.columns())
 
     def newest_of_each(self) -> TaskTable:
-        """Each task once, as it was met last."""
+        """Return each task once, in its last version."""
         if len(set(self.task_id)) == len(self):
             return self
         last = {key: i for i, key in enumerate(zip(self.queue, self.task_id, strict=True))}

@@ -9,7 +9,7 @@ from typing import Any
 
 from nbqueue.store.connection import Store
 from nbqueue.transport import resp
-from nbqueue.transport.nonblocking import MessageLink
+from nbqueue.transport.pubsub import MessageConnection
 from nbqueue.wire.keys import stored_name
 
 ANSWER_SECONDS = 30.0
@@ -21,7 +21,7 @@ CHECK_SECONDS = 10.0
 _TRY_AGAIN_SECONDS = 60.0
 
 
-class Subscription(MessageLink):
+class Subscription(MessageConnection):
     """A link that changes what it is subscribed to.
 
     ``on_message`` gets channel and data, ``on_settled`` is called when it `is_settled` again. One
@@ -90,8 +90,8 @@ class Subscription(MessageLink):
             self.beat(ANSWER_SECONDS)
             self.flush()
 
-    def _awaits_answer(self) -> bool:
-        return super()._awaits_answer() or not self.is_settled
+    def _awaits_reply(self) -> bool:
+        return super()._awaits_reply() or not self.is_settled
 
     def _dispatch(self) -> None:
         for reply in self._replies():
@@ -101,7 +101,7 @@ class Subscription(MessageLink):
                 self._be_deaf()
             elif isinstance(reply, resp.ReplyError) and reply.reason != "MISCONF":
                 # MISCONF is the answer to a PING only: subscribing goes on.
-                raise resp.store_error(reply, self.url)
+                raise self.server.error_for(reply)
 
     def _be_deaf(self) -> None:
         with self._lock:

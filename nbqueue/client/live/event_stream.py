@@ -184,7 +184,7 @@ class EventFeed:
                     return False
                 link.read()
             if isinstance(found[0], resp.ReplyError):
-                raise resp.store_error(found[0], link.url)
+                raise link.server.error_for(found[0])
             self._read(dict(zip(streams, queues, strict=True)), found[0] or [])
 
     def _read(self, queues: dict[str, str], reply: list[Any]) -> None:
@@ -221,7 +221,7 @@ def _ask(link: NonblockingConnection, words: tuple[Any, ...]) -> list[Any]:
         _first_ready(link, None, 1.0)
         link.read()
     if isinstance(found[0], resp.ReplyError):
-        raise resp.store_error(found[0], link.url)
+        raise link.server.error_for(found[0])
     return found
 
 

@@ -14,7 +14,7 @@ from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
 from nbqueue.tasks.aggregation_group import check_type, encoded_payload
 from nbqueue.wire.keys import queue_keys
-from nbqueue.wire.timeouts import LIMITS_HEADER, limits_text
+from nbqueue.wire.timeouts import TIMEOUTS_HEADER, timeouts_text
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -62,7 +62,7 @@ class PreparedMessage(PreparedTask):
         super().__init__(session, terms, about)
         self._message.payload = self._payload or b""
         if self.terms.limits is not None:
-            self._message.headers[LIMITS_HEADER] = limits_text(*self.terms.limits)
+            self._message.headers[TIMEOUTS_HEADER] = timeouts_text(*self.terms.limits)
         self._message.group_key = self.group
         if self.is_unique:
             self._message.unique_key = queue_keys(self.queue).unique(type, self._payload)

@@ -47,7 +47,7 @@ class ResolvedOptions:
         self.delay = _seconds("delay", options.delay, 0.0)
         timeout_ms = math.ceil(round(_seconds("timeout", options.timeout, 0.0) * 1000, 3))
         deadline_ms = 0 if options.deadline is None else to_ms(options.deadline)
-        self.limits = payloads.finer_limits(timeout_ms, deadline_ms)
+        self.limits = payloads.finer_timeouts(timeout_ms, deadline_ms)
         deadline = -(-deadline_ms // 1000)
         if options.timeout is None:
             # Asynq takes "neither" for its own half an hour, so "none" is a far one.

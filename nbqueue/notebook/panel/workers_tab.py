@@ -179,7 +179,7 @@ class WorkersTab(Tab):
             self._slots = _slots(str(args.get("value")))
         elif action == "start":
             queues = parse_queues(self._queues or ",".join(self._default_queues()))
-            worker = self._workers.start(queues, self._slots)
+            worker = self._workers.start(queues, concurrency=self._slots)
             self.context.said = f"worker {worker.pid} runs; its log is {worker.log}"
         elif action == "stop":
             ended = self._workers.stop()

@@ -9,7 +9,7 @@ from nbqueue.calls.payloads import JSON_RESULT, Call
 from nbqueue.executor.pipe import NO_CODE, DoneFrame, TaskFrame
 from nbqueue.wire.attempts import attempt_number
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
-from nbqueue.wire.timeouts import exact, read_limits, seen_headers
+from nbqueue.wire.timeouts import exact, read_timeouts, seen_headers
 
 if TYPE_CHECKING:
     from nbqueue.worker.executors.executor_process import ExecutorExit, ExecutorProcess
@@ -137,8 +137,8 @@ class Attempt:
     def _exact_timeouts(self) -> tuple[int, int] | None:
         """Return the time-out and the deadline in milliseconds, where the task has exact ones."""
         if self.call is not None:
-            return self.call.limits
-        return read_limits(self.message.headers) if self.message.headers else None
+            return self.call.timeouts
+        return read_timeouts(self.message.headers) if self.message.headers else None
 
     @property
     def is_limited(self) -> bool:

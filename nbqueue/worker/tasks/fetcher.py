@@ -19,11 +19,11 @@ from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
 from nbqueue.worker.scheduling.aggregator import Aggregator
 from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
-from nbqueue.worker.tasks.accept import TaskAcceptor
 from nbqueue.worker.tasks.handoff import MOST_OFFERS, Handoff
 from nbqueue.worker.tasks.large_arguments import LargeArguments
 from nbqueue.worker.tasks.leases import LeaseTokens
 from nbqueue.worker.tasks.required_workers import RequiredTasks
+from nbqueue.worker.tasks.task_acceptor import TaskAcceptor
 
 log = logging.getLogger("nbqueue.worker")
 

@@ -1,4 +1,4 @@
-"""What the store is asked to do about an attempt that has ended, with signatures. Pure."""
+"""Commands for the outcomes of attempts, with signed results and errors. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The owner of attempts at tasks: from what was decided to what the store is told."""
+"""The owner of attempts at tasks: decides about each, and sends the outcome to the store."""
 
 from __future__ import annotations
 

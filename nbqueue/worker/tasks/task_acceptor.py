@@ -15,7 +15,7 @@ from nbqueue.worker.tasks.attempt import Attempt, AttemptOwner
 from nbqueue.worker.tasks.large_arguments import LargeArguments
 from nbqueue.worker.tasks.leases import HeldTasks
 from nbqueue.worker.tasks.required_workers import Parking
-from nbqueue.worker.tasks.verify import NO_HANDLER, Verifier, unreadable
+from nbqueue.worker.tasks.verifier import NO_HANDLER, Verifier, unreadable
 from nbqueue.worker.unreadable_data import set_aside
 
 

@@ -106,6 +106,6 @@ class Verifier:
 
 
 def unreadable(attempt: Attempt) -> Refusal:
-    """Refuse what is no task, or a task with values that cannot be."""
+    """Return the refusal of data that is no task, or of a task with impossible values."""
     text = "what lies in the store is no task that this program can read"
     return Refusal(decisions.Archive("unreadable", text), TaskFailed(text, attempt.task_id))

@@ -1,0 +1,105 @@
+"""``nbqueue worker``: run tasks in this process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import click
+
+from nbqueue import __version__
+from nbqueue.cli.parameters import COUNT, QUEUE, SIZE, SPAN, url_option
+from nbqueue.errors import UsageError
+from nbqueue.worker.settings import CommandLine, command_line_options
+
+_TYPES: Final[dict[str, Any]] = {
+    "count": COUNT,
+    "duration": SPAN,
+    "file": click.Path(dir_okay=False),
+    "queues": QUEUE,
+    "size": SIZE,
+}
+_METAVARS: Final = {"count": "N", "duration": "DURATION", "file": "PATH", "size": "SIZE"}
+
+Command = Callable[..., Any]
+
+
+def _worker_options(command: Command) -> Command:
+    """Add the options that `nbqueue.worker.settings` declares."""
+    for name, default, spelling in reversed(list(command_line_options())):
+        add = url_option if spelling.kind == "url" else _option(name, default, spelling)
+        command = add(command)
+    return command
+
+
+def _option(name: str, default: Any, spelling: CommandLine) -> Callable[[Command], Command]:
+    flags = spelling.flags or ("--" + name.replace("_", "-"),)
+    more: dict[str, Any] = {"help": spelling.help}
+    if spelling.kind == "flag":
+        return click.option(name, *flags, is_flag=True, **more)
+    if spelling.kind == "queues":
+        more["multiple"] = True
+    else:
+        more["default"] = _shown_default(default, spelling)
+        more["show_default"] = more["default"] is not None
+    if spelling.kind == "choice":
+        more["type"] = click.Choice(spelling.choices, case_sensitive=False)
+    elif spelling.kind != "switch":
+        more["type"] = _TYPES[spelling.kind]
+    more["metavar"] = spelling.metavar or _METAVARS.get(spelling.kind)
+    return click.option(name, *flags, **more)
+
+
+def _shown_default(default: Any, spelling: CommandLine) -> Any:
+    if spelling.default is not None:
+        return spelling.default
+    return f"{default:g}s" if spelling.kind == "duration" and default is not None else default
+
+
+@click.command()
+@_worker_options
+def worker(queues: Iterable[tuple[str, int]], url: str | None, **options: Any) -> None:
+    """Run tasks until Ctrl-C.
+
+    \b
+    Examples:
+      nbqueue worker
+      nbqueue worker -q critical=6 -q default=3 -c 8
+      nbqueue worker --url redis://redis.example:6379/0
+      nbqueue worker --memory-per-executor 2GB --shutdown-timeout 10m
+
+    The first Ctrl-C (or SIGTERM) lets running tasks end, for up to the shutdown time-out, and the
+    second ends at once; unfinished tasks go back to their queues. SIGTSTP (Ctrl-Z) stops fetching,
+    to drain the worker before SIGTERM: nothing resumes it, SIGCONT neither. SIGHUP ends
+    like the first Ctrl-C, unless under nohup; SIGQUIT shows where its tasks are. It logs to stderr.
+    Set a URL with a password as NBQUEUE_URL: other users of the machine can see the arguments of a
+    command.
+    """
+    weights = dict(queues) or {"default": 1}
+    if len(weights) < len(list(queues)):
+        raise UsageError("a queue is named twice by -q: name each once, with its weight")
+    from nbqueue.worker.executors.spawn import prepared
+
+    options["concurrency"] = options["concurrency"] or os.cpu_count() or 1
+    # Executors take as long to start as the modules that are imported next.
+    with prepared(options["executor"], options["concurrency"]):
+        from nbqueue.worker.worker import Worker
+
+        chosen = Worker(url or None, queues=weights, **options)
+        _log_to_stderr(options["log_level"])
+        code = chosen.run()
+    sys.exit(code)
+
+
+def _log_to_stderr(level: str) -> None:
+    import logging
+
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(levelname)-7s %(asctime)s  %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    logging.getLogger("nbqueue.worker").info("nbqueue %s; Ctrl-C ends this worker", __version__)

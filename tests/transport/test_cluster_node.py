@@ -1,0 +1,124 @@
+"""A node of a Redis Cluster: what it does not hold is said to be elsewhere, and why that is so."""
+
+from __future__ import annotations
+
+import binascii
+import select
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis as redis_py
+from keyspace import NOW_MS, encoded
+from waits import wait_until
+
+from nbqueue.broker.broker import Broker
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.script_commands import NewTask
+from nbqueue.errors import StoreUnsuitable
+from nbqueue.store import server_programs
+from nbqueue.store.connection import connect
+from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
+
+SLOTS = 16_384
+
+
+class Node:
+    """A server in cluster mode."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        folder.mkdir()
+        self.port = free_port()
+        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        words += ["--save", "", "--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
+        self.process = subprocess.Popen(
+            [str(program), *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        self.redis = redis_py.Redis(port=self.port, protocol=2)
+        wait_until(self._is_up)
+
+    def _is_up(self) -> bool:
+        try:
+            return bool(self.redis.ping())
+        except redis_py.ConnectionError:
+            return False
+
+    def close(self) -> None:
+        self.redis.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def free_port() -> int:
+    """A free port for which that of the cluster's bus, 10,000 above it, is one too."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port < 55_000:
+            return port
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port - 20_000))
+            return port - 20_000
+
+
+@pytest.fixture
+def nodes(
+    tmp_path: Path, server_program: server_programs.ServerProgram
+) -> Iterator[tuple[Node, Node]]:
+    """Two nodes, of which the first holds all slots."""
+    started: list[Node] = []
+    try:
+        started += [Node(server_program.path, tmp_path / str(i)) for i in range(2)]
+        first, second = started
+        first.redis.execute_command("CLUSTER ADDSLOTS", *range(SLOTS))
+        first.redis.execute_command("CLUSTER MEET", "127.0.0.1", second.port)
+        wait_until(lambda: first.redis.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        wait_until(lambda: len(first.redis.execute_command("CLUSTER NODES")) == 2)
+        yield first, second
+    finally:
+        for each in started:
+            each.close()
+
+
+def give_away(first: Node, second: Node, key: str) -> None:
+    tag = key[key.index("{") + 1 : key.index("}")]
+    slot = binascii.crc_hqx(tag.encode(), 0) % SLOTS
+    other = second.redis.execute_command("CLUSTER MYID").decode()
+    first.redis.execute_command("CLUSTER SETSLOT", slot, "NODE", other)
+
+
+def enqueue(queue: str, task_id: str) -> lifecycle.Command[list[int] | None]:
+    return lifecycle.enqueue(queue, [NewTask(task_id, encoded(task_id))], NOW_MS)
+
+
+def read_on(connection: NonblockingConnection) -> None:
+    while True:
+        assert select.select([connection], [], [], 10)[0], "no reply came"
+        connection.read()
+
+
+def test_commands_for_keys_of_another_node_say_so(nodes: tuple[Node, Node]) -> None:
+    first, second = nodes
+    with connect(f"redis://127.0.0.1:{first.port}") as store:
+        broker, connection = Broker(store), NonblockingConnection(store)
+        assert broker.run(enqueue("here", "a")) == []
+        give_away(first, second, "asynq:{there}:pending")
+        with pytest.raises(StoreUnsuitable, match="part of a Redis Cluster"):
+            broker.run(enqueue("there", "b"))
+        assert broker.run(enqueue("here", "c")) == []
+        connection.send(enqueue("there", "d"), lambda reply: None)
+        connection.flush()
+        with pytest.raises(ConnectionLost, match="MOVED"):
+            read_on(connection)
+        connection.close()
+        broker.close()
+
+
+def test_a_node_that_lacks_our_own_keys_is_unsuitable(nodes: tuple[Node, Node]) -> None:
+    first, second = nodes
+    give_away(first, second, "nbqueue:{~schema:00}:version")
+    with pytest.raises(StoreUnsuitable, match="part of a Redis Cluster"):
+        connect(f"redis://127.0.0.1:{first.port}")

@@ -1,0 +1,91 @@
+"""`Worker`, ``nbqueue worker`` and ``%nbqueue up`` take the options that the settings declare."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields, replace
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import nbqueue
+from nbqueue.cli.main import main
+from nbqueue.errors import UsageError
+from nbqueue.notebook.magic_arguments import make_parser, worker_options
+from nbqueue.worker.settings import WorkerOptions, WorkerSettings
+
+DECLARED = {each.name: each.default for each in fields(WorkerOptions)}
+OF_WORKER_ONLY = {"log", "retry_delay", "retry_on", "is_failure", "health_check"}
+
+
+def test_a_worker_takes_each_option_by_name_with_its_default() -> None:
+    taken = inspect.signature(nbqueue.Worker).parameters
+    assert set(taken) == set(DECLARED) | OF_WORKER_ONLY
+    assert {name: taken[name].default for name in DECLARED} == DECLARED
+    kinds = {name: each.kind for name, each in taken.items()}
+    assert kinds.pop("url") is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert set(kinds.values()) == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_an_option_that_there_is_not_is_refused_in_the_name_of_the_worker() -> None:
+    with pytest.raises(TypeError, match=r"^Worker\.__init__\(\) got an unexpected .*'nonsense'"):
+        nbqueue.Worker(nonsense=1)  # type: ignore[call-arg]
+
+
+def test_the_command_line_has_only_declared_options_and_their_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = main.get_command(click.Context(main), "worker")
+    assert command is not None
+    assert {param.name for param in command.params} <= set(DECLARED)
+    made: list[WorkerSettings] = []
+
+    def run(self: nbqueue.Worker) -> int:
+        made.append(self.settings)
+        return 0
+
+    monkeypatch.setattr(nbqueue.Worker, "run", run)
+    result = CliRunner().invoke(main, ["worker"], env={"NBQUEUE_URL": ""})
+    assert result.exit_code == 0, result.output
+    # A person at a terminal would rather wait a minute than start it again.
+    assert made == [replace(nbqueue.Worker().settings, wait=60.0)]
+
+
+def test_the_magic_has_only_declared_options() -> None:
+    words = [
+        "up",
+        "-n",
+        "3",
+        "-q",
+        "a=2,b",
+        "--executor",
+        "thread",
+        "--with-kernel",
+        "--idle",
+        "1m",
+    ]
+    options = worker_options(make_parser().parse_args(words))
+    assert set(options) <= set(DECLARED)
+    settings = nbqueue.Worker(**options).settings
+    assert (settings.queues, settings.concurrency) == ({"a": 2, "b": 1}, 3)
+    assert (settings.executor, settings.idle_timeout) == ("thread", 60)
+    assert settings.owner
+    assert nbqueue.Worker(**worker_options(make_parser().parse_args(["up"]))).settings == (
+        nbqueue.Worker().settings
+    )
+
+
+def test_what_is_registered_does_not_change_the_options() -> None:
+    worker = nbqueue.Worker(lease="1m", group_max_size=7)
+    worker.handle("mail", print)
+    now = worker._settings_now()
+    assert now.patterns == (("mail", False),)
+    assert replace(now, service=b"", patterns=()) == worker.settings
+    assert WorkerSettings.of(now) == worker.settings
+
+
+@pytest.mark.parametrize("name", ["burst", "scheduler", "strict_priority"])
+def test_a_choice_of_two_is_true_or_false(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name}='no' must be True or False"):
+        WorkerOptions(**{name: "no"})
