@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from nbqueue.client.inspection.bulk_actions import BulkActions
 from nbqueue.client.live.task_feed import News, follow
 from nbqueue.client.live.task_snapshot import Snapshot, read_snapshot
 from nbqueue.clock import Clock
@@ -268,10 +269,7 @@ class FutureCard(View):
         if action == "cancel":
             self._future.cancel()
         elif action == "run":
-            self._session.check_open()
-            from nbqueue.client.inspection.inspector import Inspector
-
-            Inspector(self._session).run(self._future)
+            BulkActions(self._session).run(self._future)
         elif action == "logs":
             self._shows_output = not self._shows_output
 

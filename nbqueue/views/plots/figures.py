@@ -12,17 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from nbqueue.errors import NbqueueError
+from nbqueue.errors import PlotMissing
 from nbqueue.printable import escape, visible
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-class PlotMissing(NbqueueError, ImportError):
-    """A picture needs matplotlib, which is not installed here."""
 
 
 @dataclass(frozen=True)
