@@ -18,8 +18,8 @@ from waits import wait_until
 
 from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.client.client import Client
+from nbqueue.dashboard.type_totals import TypeTotals, totals_by_type
 from nbqueue.errors import UsageError
-from nbqueue.notebook.panel.history_tab import TypeStats, stats_of
 from nbqueue.notebook.panel.panel import Panel
 from nbqueue.wire.messages import TaskMessage
 
@@ -332,10 +332,10 @@ def test_types_are_ordered_by_their_failures() -> None:
         {"type": "c", "outcome": "retry", "started_at": "1", "finished_at": "2"},
         {"type": "c", "outcome": "archived", "started_at": "x", "finished_at": "2"},
     ]
-    assert stats_of(rows) == [
-        TypeStats("c", 2, 2, 0.001, 0.001),
-        TypeStats("b", 1, 1, None, None),
-        TypeStats("a", 2, 0, 1.5, 2.0),
+    assert totals_by_type(rows) == [
+        TypeTotals("c", 2, 2, 0.001, 0.001),
+        TypeTotals("b", 1, 1, None, None),
+        TypeTotals("a", 2, 0, 1.5, 2.0),
     ]
 
 

@@ -13,7 +13,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.errors import NbqueueError
-from nbqueue.printable import escape, visible
+from nbqueue.printable import printable
+from nbqueue.views.html import element
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,10 +169,12 @@ def _figure_class() -> type[Figure]:
             self.savefig(picture, format="png", dpi=200)
             data = base64.b64encode(picture.getvalue()).decode("ascii")
             width = round(self.get_figwidth() * 100)
-            alt = escape(f"{self.kind}: {self.told}")
-            image = (
-                f'<img alt="{alt}" width="{width}" style="max-width: 100%; height: auto" '
-                f'src="data:image/png;base64,{data}">'
+            image = element(
+                "img",
+                alt=f"{self.kind}: {self.told}",
+                width=str(width),
+                style="max-width: 100%; height: auto",
+                src=f"data:image/png;base64,{data}",
             )
             size = {"width": width, "height": round(self.get_figheight() * 100)}
             return (
@@ -180,6 +183,6 @@ def _figure_class() -> type[Figure]:
             )
 
         def __repr__(self) -> str:
-            return visible(f"<{self.kind}: {self.told}>")
+            return printable(f"<{self.kind}: {self.told}>")
 
     return ShownFigure
