@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import Any
@@ -12,6 +13,8 @@ from nbqueue.errors import NbqueueError
 from nbqueue.notebook.panel.tab import Context, Tab
 from nbqueue.views import controls
 from nbqueue.views import html as h
+
+log = logging.getLogger("nbqueue.notebook")
 
 _SPANS = ("5m", "1h", "6h", "1d", "7d")
 _MOST = 20_000
@@ -43,6 +46,10 @@ class TimelineTab(Tab):
             picture = self._made(since)
         except NbqueueError as error:
             picture = h.problem(str(error))
+        except Exception as error:
+            # Another moment may work, and a thread that dies would leave the tab empty.
+            log.exception("a timeline could not be drawn")
+            picture = h.problem(f"{type(error).__name__}: {error}")
         self._picture, self._drawn = picture, (since, time.monotonic())
         self.context.redraw()
 

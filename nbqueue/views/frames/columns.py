@@ -7,7 +7,7 @@ that a printed frame does not control the terminal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.printable import without_controls
@@ -72,6 +72,23 @@ def objects(values: Sequence[Any]) -> Any:
     for position, value in enumerate(values):
         column[position] = value
     return column
+
+
+def name_lists(values: Sequence[Iterable[str]]) -> Any:
+    """Return a column of lists of text, of dtype ``object``."""
+    return objects([list(map(_nested, each)) for each in values])
+
+
+def name_dicts(values: Sequence[Mapping[str, Any]]) -> Any:
+    """Return a column of dicts with text as keys, of dtype ``object``."""
+    return objects(
+        [{_nested(key): _nested(value) for key, value in each.items()} for each in values]
+    )
+
+
+def _nested(value: Any) -> Any:
+    # pandas prints carriage returns in lists and dicts as they are.
+    return without_controls(value).replace("\r", "\\r") if isinstance(value, str) else value
 
 
 def milliseconds(values: Sequence[int | None]) -> Any:

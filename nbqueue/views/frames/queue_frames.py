@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.broker.reads.models import QueueInfo, ServerInfo
 from nbqueue.clock import to_ms
-from nbqueue.views.frames.columns import category, instants, objects, spans, texts, truths, whole
+from nbqueue.views.frames.columns import (
+    category,
+    instants,
+    name_dicts,
+    name_lists,
+    spans,
+    texts,
+    truths,
+    whole,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,11 +108,11 @@ def workers(infos: Sequence[ServerInfo], as_of_ms: int) -> pd.DataFrame:
         "status": category([info.status for info in infos]),
         "concurrency": whole([info.concurrency for info in infos]),
         "active": whole([len(info.active_tasks) for info in infos]),
-        "queues": objects([dict(info.queues) for info in infos]),
+        "queues": name_dicts([info.queues for info in infos]),
         "strict_priority": truths([info.strict_priority for info in infos]),
         "started_at": instants(started),
         "uptime": spans([max(0, as_of_ms - each) for each in started]),
-        "tasks": objects([[task.task_id for task in info.active_tasks] for info in infos]),
+        "tasks": name_lists([[task.task_id for task in info.active_tasks] for info in infos]),
     }
     return _frame(columns, WORKER_COLUMNS, "worker", [worker_name(info) for info in infos])
 

@@ -13,6 +13,7 @@ from nbqueue.views.frames.columns import (
     fractions,
     instants,
     milliseconds,
+    name_dicts,
     objects,
     ordered_category,
     spans,
@@ -192,7 +193,7 @@ class _Columns:
         return objects([message.payload for message in self._table.message])
 
     def _headers(self) -> Any:
-        return objects([dict(message.headers) for message in self._table.message])
+        return name_dicts([message.headers for message in self._table.message])
 
     def _retention(self) -> Any:
         return spans([whole_number(message.retention * 1000) for message in self._table.message])

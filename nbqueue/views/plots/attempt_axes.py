@@ -13,6 +13,7 @@ from nbqueue.views.plots.figures import (
     TimeAxis,
     check_matplotlib,
     dress,
+    label,
     new_figure,
 )
 
@@ -74,7 +75,7 @@ def draw_stacked(ax: Axes, bins: Bins, outcomes: pd.Series) -> None:
         ax.bar(
             bins.edges[:-1], heights, width=wide * 0.9, align="edge", bottom=base, linewidth=0,
             color=style.colour, edgecolor=style.edge, hatch=style.hatch or None,
-            label=f"{name} ({counts[name]:,})", zorder=3,
+            label=f"{label(name)} ({counts[name]:,})", zorder=3,
         )  # fmt: skip
         base += heights
     from matplotlib.ticker import MaxNLocator

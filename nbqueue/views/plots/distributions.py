@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.durations import format_duration
-from nbqueue.views.format import count, shortened
+from nbqueue.views.format import count
 from nbqueue.views.plots.attempt_axes import BLUE, ORANGE, begin, check_frame, empty, logarithmic
-from nbqueue.views.plots.figures import INK, add_legend, dress
+from nbqueue.views.plots.figures import INK, add_legend, dress, label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def durations(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
     for at, name in enumerate(names):
         _draw_type(ax, at, seconds[named == name], at == 0)
     ax.set_ylim(rows - 0.4, -0.6)
-    labels = [f"{shortened(name, 28)} ({(named == name).sum():,})" for name in names]
+    labels = [f"{label(name, 28)} ({(named == name).sum():,})" for name in names]
     logarithmic(ax.xaxis, seconds)
     dress(ax)
     ax.set_yticks(range(rows), labels, parse_math=False)

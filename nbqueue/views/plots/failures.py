@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from nbqueue.views.format import count, shortened
+from nbqueue.views.format import count
 from nbqueue.views.plots.attempt_axes import ORANGE, check_frame, cut, draw_stacked, empty, finish
-from nbqueue.views.plots.figures import INK, TimeAxis, add_legend, dress, new_figure
+from nbqueue.views.plots.figures import INK, TimeAxis, add_legend, dress, label, new_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ def empty_failures(figure: Figure, ax: Axes) -> Figure:
 
 def _causes(failed: pd.DataFrame) -> pd.Series:
     errors = failed["error"].astype("string").fillna("no error was noted")
-    texts = errors.map(lambda text: shortened(re.sub(r"\d+", "…", str(text)), 100))
+    texts = errors.map(lambda text: label(re.sub(r"\d+", "…", str(text)), 100))
     counts: pd.Series = texts.value_counts().head(_MOST_ERRORS)
     return counts
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.errors import NbqueueError
 from nbqueue.printable import printable
+from nbqueue.views.format import shortened
 from nbqueue.views.html import element
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ UNKNOWN: Final = Style("#999999", "++", "#333333")
 INK, GRID, CARD, PALE = "#333333", "#e3e3e3", "white", "#8a8a8a"
 WIDTH = 9.0
 """The width of a plot, in inches."""
+
+
+def label(text: str, most: int = 80) -> str:
+    """Return text from the store as a label: printable, on one line, not too long."""
+    return shortened(printable(text), most)
 
 
 def check_matplotlib(what: str) -> None:

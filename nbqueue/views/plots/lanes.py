@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nbqueue.views.plots.figures import label
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -59,7 +61,7 @@ def lanes_by_worker(frame: pd.DataFrame) -> Lanes:
         rows = order[workers[order] == name]
         used = _pack(starts[rows].tolist(), ends[rows].tolist(), tolerance, of_row, rows)
         of_row[rows] += lanes.count
-        lanes.names.append((lanes.count + (used - 1) / 2, shown[name]))
+        lanes.names.append((lanes.count + (used - 1) / 2, label(shown[name])))
         if lanes.count:
             lanes.borders.append(lanes.count - 0.5)
         lanes.count += used
@@ -92,7 +94,7 @@ def lanes_by_task(frame: pd.DataFrame) -> Lanes:
     of_row = frame["task_id"].map(numbers).to_numpy(dtype="int64")
     lanes = Lanes(of_row, len(ids))
     if len(ids) <= _MOST_NAMES:
-        lanes.names = [(lane, _short(task_id)) for lane, task_id in enumerate(ids)]
+        lanes.names = [(lane, label(_short(task_id))) for lane, task_id in enumerate(ids)]
     else:
         lanes.caption = f"{len(ids):,} tasks, in the order of their starts"
     return lanes

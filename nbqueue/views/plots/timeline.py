@@ -21,6 +21,7 @@ from nbqueue.views.plots.figures import (
     add_legend,
     check_matplotlib,
     dress,
+    label,
     new_figure,
 )
 from nbqueue.views.plots.lanes import Lanes, lanes_by_task, lanes_by_worker
@@ -104,8 +105,8 @@ def _draw(ax: Axes, frame: pd.DataFrame, lanes: Lanes) -> None:
             starts[chosen], ends[chosen], lanes.of_row[chosen], pixel, least, lanes.count
         )
         wide = ends[chosen] - starts[chosen] >= _HATCHED * pixel
-        style, label = STYLES.get(name, UNKNOWN), f"{name} ({counts[name]:,})"
-        _add_bars(ax, corners[wide], style, label, level)
+        style = STYLES.get(name, UNKNOWN)
+        _add_bars(ax, corners[wide], style, f"{label(name)} ({counts[name]:,})", level)
         _add_bars(ax, corners[~wide], Style(style.colour), None, level)
     ax.set_xlim(left, right)
     axis.label(ax)
@@ -172,7 +173,7 @@ def _corners(starts: Any, ends: Any, at: Any, pixel: float, least: float, lane_c
     return corners.reshape(-1, 4, 2)
 
 
-def _add_bars(ax: Axes, corners: Any, style: Style, label: str | None, level: int) -> None:
+def _add_bars(ax: Axes, corners: Any, style: Style, entry: str | None, level: int) -> None:
     from matplotlib.collections import PolyCollection
 
     ax.add_collection(
@@ -183,7 +184,7 @@ def _add_bars(ax: Axes, corners: Any, style: Style, label: str | None, level: in
             linewidths=0,
             hatch=style.hatch or None,
             zorder=3 + level / 10,
-            label=label,
+            label=entry,
         ),
         autolim=False,
     )
