@@ -127,7 +127,7 @@ def _found(schedule_id: str, queue: str | None, url: str | None) -> Iterator[Sch
             )
         if len(handles) > 1:
             names = ", ".join(each.queue for each in handles)
-            raise UsageError(f"several queues have a schedule {schedule_id!r}: say -q ({names})")
+            raise UsageError(f"several queues have a schedule {schedule_id!r}: add -q ({names})")
         yield handles[0]
     finally:
         # Leaving it as a context manager would wait for the tasks.

@@ -16,7 +16,7 @@ from nbqueue.wire import states
 
 
 class Badge(NamedTuple):
-    """The mark of a state: a glyph and a colour, shown beside its word."""
+    """The mark of a state: a glyph and a colour, shown with its word."""
 
     glyph: str
     colour: str

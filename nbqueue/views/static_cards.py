@@ -181,7 +181,7 @@ def server_card(info: ServerInfo) -> Markup:
 
 @dataclass(frozen=True)
 class WorkerFacts:
-    """What a `Worker` knows about itself without asking the store."""
+    """Facts about a `Worker` that are known without the store."""
 
     is_running: bool
     pid: int | None

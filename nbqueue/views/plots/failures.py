@@ -70,7 +70,7 @@ def _causes(failed: pd.DataFrame) -> pd.Series:
 
 
 def _draw_causes(ax: Axes, causes: pd.Series) -> None:
-    # A text is above its bar: beside it, a long one would narrow the plot above.
+    # A text is above its bar: at its side, a long one would narrow the plot.
     numbers, whole = causes.to_numpy(), int(causes.sum())
     ax.barh(range(len(causes)), numbers, height=0.26, color=ORANGE, linewidth=0, zorder=3)
     for at, (text, number) in enumerate(zip(causes.index, numbers, strict=True)):
