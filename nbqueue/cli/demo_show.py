@@ -66,7 +66,7 @@ def attempts_table(attempts: DataFrame, labels: Mapping[str, str]) -> None:
     """Print a frame of attempts with local times. ``labels`` describe tasks by id."""
     import pandas as pd
 
-    from nbqueue.views.frames.text_frames import duration_words
+    from nbqueue.views.frames.attempt_frames import duration_words
 
     zone = attempts["started_at"].iloc[0].to_pydatetime().astimezone().tzinfo
     shown = pd.DataFrame(

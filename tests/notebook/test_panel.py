@@ -1,4 +1,4 @@
-"""The panel without a notebook: what its tabs show, and what its buttons do to the store."""
+"""The panel without a notebook: the content of its tabs, and the effects of its buttons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVIL = "<iframe srcdoc='x'>"
 
 
 class Page(HTMLParser):
-    """What a page shows of a piece of HTML: its words, its controls and its table."""
+    """The words, the controls and the table of a piece of HTML."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Page(HTMLParser):
 
 
 class Driver:
-    """A panel, and somebody who looks at it and presses what is there."""
+    """A panel, and a user who reads it and presses its buttons."""
 
     def __init__(self, client: Client, **options: Any) -> None:
         self.panel = Panel(client, **options)
@@ -111,7 +111,7 @@ class Shy:
 
 
 def fill(client: Client, count: int, queue: str = "default") -> None:
-    """Enqueue many messages in no time."""
+    """Enqueue many messages quickly."""
     tasks = []
     for number in range(count):
         task_id = f"t{number:06d}"

@@ -1,4 +1,4 @@
-"""What a stranger wrote to the store reaches no terminal, notebook or log as it is."""
+"""Text of a stranger in the store does not control a terminal, a page or a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text from a store is shown with visible escapes; output keeps its colours and nothing else."""
+"""Text from a store is shown with escapes; output keeps its colours and no other sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cards: what they say, and that nothing that somebody else wrote becomes HTML."""
+"""Static cards: their words, and that text from the store does not become HTML."""
 
 from __future__ import annotations
 

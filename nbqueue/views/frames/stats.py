@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.broker.reads.models import DailyStats
 from nbqueue.errors import UsageError
-from nbqueue.views.frames.text_frames import OUTCOMES
+from nbqueue.views.frames.attempt_frames import OUTCOMES
 
 if TYPE_CHECKING:
     import pandas as pd

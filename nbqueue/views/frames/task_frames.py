@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.broker.reads.task_table import TaskRow, TaskTable
 from nbqueue.errors import UsageError
+from nbqueue.views.frames.attempt_frames import OUTCOMES
 from nbqueue.views.frames.columns import (
     MISSING,
     category,
@@ -20,7 +21,6 @@ from nbqueue.views.frames.columns import (
     texts,
     whole,
 )
-from nbqueue.views.frames.text_frames import OUTCOMES
 from nbqueue.wire import states
 from nbqueue.wire.decoding import whole_number
 

@@ -1,4 +1,4 @@
-"""Live views without a kernel: what is published when, to whom, and what is left at the end."""
+"""Live views without a kernel: what is published and when, and the saved output."""
 
 from __future__ import annotations
 
