@@ -18,7 +18,6 @@ from waits import wait_until
 
 from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.client.client import Client
-from nbqueue.dashboard.type_totals import TypeTotals, totals_by_type
 from nbqueue.errors import UsageError
 from nbqueue.notebook.panel.panel import Panel
 from nbqueue.wire.messages import TaskMessage
@@ -322,21 +321,6 @@ def test_the_history_tab_sums_up_days_and_types(client: Client, worker: ThreadWo
     assert types["abs"] == ["3", "0", "0%"]
     assert types["fail"] == ["1", "1", "100%"]
     assert any(row[2:4] == ["4", "1"] for row in page.rows), page.rows
-
-
-def test_types_are_ordered_by_their_failures() -> None:
-    rows = [
-        {"type": "a", "outcome": "completed", "started_at": "1000", "finished_at": "3000"},
-        {"type": "a", "outcome": "completed", "started_at": "1000", "finished_at": "2000"},
-        {"type": "b", "outcome": "lost"},
-        {"type": "c", "outcome": "retry", "started_at": "1", "finished_at": "2"},
-        {"type": "c", "outcome": "archived", "started_at": "x", "finished_at": "2"},
-    ]
-    assert totals_by_type(rows) == [
-        TypeTotals("c", 2, 2, 0.001, 0.001),
-        TypeTotals("b", 1, 1, None, None),
-        TypeTotals("a", 2, 0, 1.5, 2.0),
-    ]
 
 
 def test_the_timeline_tab_draws_what_ran(client: Client, worker: ThreadWorker) -> None:
