@@ -17,17 +17,17 @@ from nbqueue.runtime.interpreter import module_command
     type=click.Path(dir_okay=False, writable=True),
     default="nbqueue-demo-timeline.png",
     show_default=True,
-    help="Where to save the picture of the run.",
+    help="The file for the picture of the run.",
 )
 def demo(output: str) -> None:
     """Search for the best classifier of handwritten digits, on two workers.
 
     Cross-validates 16 models on scikit-learn's 1,797 images: 48 fits, each a task. In mid-run one
     of the processes that run them is killed; the search finishes all the same. It takes about half
-    a minute, uses a store of its own, and cleans up. Needs: pip install "nbqueue[demo]"
+    a minute, uses its own store, and cleans up. Needs: pip install "nbqueue[demo]"
     """
-    # The fit must be a function of __main__, as it is for whoever writes a script or a notebook,
-    # so the demonstration has to be the program. It takes the place of this one.
+    # The fit has to be a function of __main__, as in a script or a notebook of a user. So the
+    # demonstration is a program, which replaces this one.
     sys.stdout.flush()
     command = module_command("nbqueue.cli.demo_script", output)
     os.execv(sys.executable, command)

@@ -1,7 +1,7 @@
 """The demonstration: a cross-validated search on two workers, one of which loses a process.
 
-``python -m nbqueue.cli.demo_script PICTURE``; `nbqueue demo` runs just that. It is a script as a
-user would write one: `fit` is a function of ``__main__``, and travels to the workers by value.
+``nbqueue demo`` runs ``python -m nbqueue.cli.demo_script PICTURE``. It is a script as a user writes
+one: `fit` is a function of ``__main__``, and is sent to the workers by value.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Parameters = dict[str, Any]
 
 FOLDS: Final = 3
 KILL_AFTER: Final = 12
-"""An executor is killed once so many fits are done."""
+"""An executor is killed after this number of fits."""
 
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -60,7 +60,7 @@ def fit(parameters: Parameters, fold: int) -> float:
 
 
 def grid() -> list[Parameters]:
-    """The 16 sets of parameters among which the best is sought, the slow ones first."""
+    """Return the 16 sets of parameters to compare, the slow ones first."""
     forests = product((800, 400), (16, 8, 4))
     networks = product(((256, 128), (128,)), (1e-2, 1e-4))
     machines = product((1, 10), (0.01, 0.03, 0.1))
@@ -72,7 +72,7 @@ def grid() -> list[Parameters]:
 
 
 def main(picture: str) -> int:
-    """Run it all; return 0 if the search ended as it should."""
+    """Run the demonstration. Returns 0 if all checks hold."""
     for module in ("sklearn", "matplotlib"):
         if importlib.util.find_spec(module) is None:
             print(f'The demo needs {module}: pip install "nbqueue[demo]"', file=sys.stderr)
@@ -95,8 +95,8 @@ def main(picture: str) -> int:
 
 @contextmanager
 def two_workers(folder: Path) -> Iterator[tuple[nbqueue.Client, list[nbqueue.Worker]]]:
-    """A client and two workers on a store of their own, which end with the block."""
-    # Two workers on two cores: more threads in each would only get in each other's way.
+    """Yield a client and two running workers on a new store, and end them afterwards."""
+    # Two workers on two cores: more threads in each would slow both down.
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     url = f"embedded://{folder / 'store'}"
     log = folder / "workers.log"
@@ -113,7 +113,7 @@ def two_workers(folder: Path) -> Iterator[tuple[nbqueue.Client, list[nbqueue.Wor
 
 
 def search(q: nbqueue.Client, workers: list[nbqueue.Worker], picture: str) -> int:
-    """The main job: fit everything, lose a process on the way, and show what came of it."""
+    """Fit all models, lose a process on the way, and show the results."""
     pids = " and ".join(str(worker.pid) for worker in workers)
     calls = list(product(grid(), range(FOLDS)))
     print(f"Two workers run, processes {pids}. Submitting {len(calls)} fits.")
@@ -141,7 +141,7 @@ def search(q: nbqueue.Client, workers: list[nbqueue.Worker], picture: str) -> in
     demo_show.best_table(sorted(means, key=lambda pair: -pair[0]))
     print(f"Took {seconds:.0f} s. Timeline: {Path(picture).resolve()}")
     for problem in problems:
-        print(f"Not as it should be: {problem}", file=sys.stderr)
+        print(f"Wrong: {problem}", file=sys.stderr)
     if not problems:
         print(
             f"All {len(scores)} fits are in the results, each exactly once, although a process "
@@ -153,8 +153,8 @@ def search(q: nbqueue.Client, workers: list[nbqueue.Worker], picture: str) -> in
 class Accident:
     """Kills an executor in mid-run, and makes sure that it was running a fit.
 
-    That an attempt was recorded as lost is the proof: an idle executor loses nothing. Should the
-    one that was chosen have been between two fits, another is killed.
+    A lost attempt proves it: an idle executor loses none. If the executor was between two fits,
+    another one is killed.
     """
 
     def __init__(self, workers: list[nbqueue.Worker], group: nbqueue.TaskGroup[float]) -> None:
@@ -164,7 +164,7 @@ class Accident:
         self._happened = False
 
     def after_a_fit(self, say: Callable[[str], None]) -> None:
-        """Go on: kill, or look whether that had the effect. ``say`` tells the person."""
+        """Kill an executor, or check the effect. ``say`` prints a line."""
         if self._happened or self._group.done_count < KILL_AFTER:
             return
         lost = self._lost()
@@ -186,7 +186,7 @@ class Accident:
         pids = [pid for worker in self._workers for pid in worker.executor_pids()]
         executors = [psutil.Process(pid) for pid in pids]
         for executor in executors:
-            executor.cpu_percent()  # the first call only begins to measure
+            executor.cpu_percent()  # the first call starts the measurement
         load = {executor.pid: executor.cpu_percent(interval=0.1) for executor in executors}
         busiest = max(load, key=lambda pid: load[pid])
         os.kill(busiest, signal.SIGKILL)
@@ -194,7 +194,7 @@ class Accident:
 
 
 def check(scores: list[float], attempts: DataFrame, ids: tuple[str, ...]) -> Iterator[str]:
-    """Yield what went wrong: each fit has to be in the results once, and one attempt was lost."""
+    """Yield what is wrong: each fit must have one result, and one attempt must be lost."""
     completed = attempts[attempts["outcome"] == "completed"]["task_id"]
     if len(scores) != len(ids) or not all(0 <= score <= 1 for score in scores):
         yield "a result is missing"
@@ -205,7 +205,7 @@ def check(scores: list[float], attempts: DataFrame, ids: tuple[str, ...]) -> Ite
 
 
 def label(parameters: Parameters, fold: int) -> str:
-    """A fit in a few words."""
+    """Describe a fit in a few words."""
     words = [str(value) for value in parameters.values()]
     return f"{', '.join(words)}; fold {fold}"
 

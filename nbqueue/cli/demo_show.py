@@ -1,4 +1,4 @@
-"""What the demonstration shows: a progress bar, a table of attempts, the best parameters."""
+"""The output of the demonstration: a progress bar, a table of attempts, the best parameters."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _EVERY = 8
-"""Without a terminal, one line for so many tasks."""
+"""Without a terminal, one line is printed for this many tasks."""
 
 
 @contextmanager
 def progress_bar(
     total: int, what: str
 ) -> Iterator[tuple[Callable[[], None], Callable[[str], None]]]:
-    """A live bar, or plain lines where no terminal is; gives ``advance()`` and ``say(text)``."""
+    """Show a live bar, or lines without a terminal. Yields ``advance()`` and ``say(text)``."""
     if not sys.stdout.isatty():
         yield _plain_lines(total, what)
         return
@@ -63,10 +63,10 @@ def _plain_lines(total: int, what: str) -> tuple[Callable[[], None], Callable[[s
 
 
 def attempts_table(attempts: DataFrame, labels: Mapping[str, str]) -> None:
-    """Print a frame of attempts, with what each task was (by id), times local to this host."""
+    """Print a frame of attempts with local times. ``labels`` describe tasks by id."""
     import pandas as pd
 
-    from nbqueue.views.frames.text_frames import duration_words
+    from nbqueue.views.frames.attempt_frames import duration_words
 
     zone = attempts["started_at"].iloc[0].to_pydatetime().astimezone().tzinfo
     shown = pd.DataFrame(
@@ -94,7 +94,7 @@ def attempts_table(attempts: DataFrame, labels: Mapping[str, str]) -> None:
 
 
 def best_table(ranked: list[tuple[float, dict[str, Any]]], most: int = 5) -> None:
-    """Print the best of (mean score, parameters), which come best first."""
+    """Print the first pairs of (mean score, parameters), which are sorted by score."""
     print("\nThe best parameters, by the mean accuracy over the folds:\n")
     for place, (score, parameters) in enumerate(ranked[:most], 1):
         words = ", ".join(f"{name}={value!r}" for name, value in parameters.items())
@@ -104,7 +104,7 @@ def best_table(ranked: list[tuple[float, dict[str, Any]]], most: int = 5) -> Non
 
 
 def failure(error: Exception, log: Path, lines: int = 15) -> None:
-    """Print an error to stderr, and the end of the workers' log."""
+    """Print an error and the end of the workers' log to stderr."""
     print(f"The demo failed: {error}", file=sys.stderr)
     if log.exists():
         print("The end of the workers' log:", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``nbqueue health``: whether a worker is well, for whatever looks after containers."""
+"""``nbqueue health``: check a worker, for the health checks of containers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from nbqueue.errors import NbqueueError
     default="20s",
     show_default=True,
     metavar="DURATION",
-    help="How long ago the last sign of life may be; a worker gives one every 5 s.",
+    help="The greatest age of the last sign of life; a worker gives one every 5 s.",
 )
 def health(file: str, within: float) -> None:
     """Exit with 0 if a worker is well, else with 1.
 
-    FILE is what the worker was started with as --health-file. It is touched while the worker lives
-    and its store answers. Nothing is asked of the store, so this may run often.
+    FILE is the worker's --health-file, which it touches while its store answers. The store is not
+    asked, so this may run often.
 
     \b
       nbqueue worker --health-file /tmp/worker

@@ -1,4 +1,4 @@
-"""``nbqueue queue`` and ``nbqueue task``: look at what lies in the store, and move it by hand."""
+"""``nbqueue queue`` and ``nbqueue task``: show and change queues and tasks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbqueue.cli.parameters import COUNT, SPAN, say, url_option
+from nbqueue.cli.parameters import COUNT, SPAN, url_option
+from nbqueue.cli.text_output import print_table, say
 from nbqueue.durations import format_duration
 from nbqueue.errors import QueueNotEmpty, QueueNotFound, UsageError
-from nbqueue.printable import visible
 
 if TYPE_CHECKING:
     from nbqueue.broker.reads.models import QueueInfo, TaskInfo
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from nbqueue.client.inspection.task_names import TaskPlace
 
 _STATES = ("pending", "active", "scheduled", "retry", "archived", "completed", "aggregating")
-_WIDE = 200
 _names = click.argument("names", nargs=-1, required=True, metavar="NAME...")
 
 
@@ -42,7 +41,7 @@ def _inspector(url: str | None) -> Iterator[Inspector]:
 
 
 def _as_options(text: str) -> str:
-    """The text of an error that names arguments of Python, with options in their place."""
+    """Replace the arguments of Python in the text of an error with options."""
     text = text.replace("force=True", "--force").replace("say queue=", "say -q")
     return re.sub(
         r"(?<![\w-])(state|group|since|until|type|error|delay|at)=(?=(\S?))", _option, text
@@ -55,17 +54,17 @@ def _option(found: re.Match[str]) -> str:
 
 @click.group("queue")
 def queue() -> None:
-    """Look at queues; pause, unpause and remove them."""
+    """Show queues; pause, unpause and remove them."""
 
 
 @queue.command("list")
 @url_option
 def list_queues(url: str | None) -> None:
-    """Show all queues, with how many tasks they hold."""
+    """Show all queues, with the number of their tasks."""
     with _inspector(url) as look:
         found = [each for name in look.queues() if (each := _found(look, name)) is not None]
     head = ("queue", *_STATES, "today", "failed", "waits", "")
-    _show(head, [_queue_row(each) for each in found], "There is no queue yet.")
+    print_table(head, [_queue_row(each) for each in found], "There is no queue yet.")
 
 
 def _queue_row(found: QueueInfo) -> list[str]:
@@ -81,7 +80,7 @@ def _found(look: Inspector, name: str) -> QueueInfo | None:
     try:
         return look.queue(name)
     except QueueNotFound:
-        return None  # removed a moment ago
+        return None  # removed since its name was read
 
 
 def _number(found: QueueInfo, name: str) -> str:
@@ -92,14 +91,14 @@ def _number(found: QueueInfo, name: str) -> str:
 @_names
 @url_option
 def inspect_queue(names: tuple[str, ...], url: str | None) -> None:
-    """Show everything about queues."""
+    """Show all facts about queues."""
     with _inspector(url) as look:
         for name in names:
             found = look.queue(name, memory=True)
             fields = [field for field in found.__dataclass_fields__ if field != "unknown"]
             rows = [(f, "?" if f in found.unknown else getattr(found, f)) for f in fields]
             rows += [(f"group {group}", size) for group, size in look.groups(name).items()]
-            _show(("", ""), [[field, _text(value)] for field, value in rows])
+            print_table(("", ""), [[field, _text(value)] for field, value in rows])
 
 
 @queue.command("history")
@@ -107,7 +106,7 @@ def inspect_queue(names: tuple[str, ...], url: str | None) -> None:
 @click.option("-x", "--days", type=click.IntRange(1, 90), default=10, show_default=True)
 @url_option
 def show_history(names: tuple[str, ...], days: int, url: str | None) -> None:
-    """Show what queues processed on each of the last days (UTC)."""
+    """Show the tasks that queues processed on each of the last days (UTC)."""
     with _inspector(url) as look:
         for name in names:
             rows = [
@@ -120,14 +119,14 @@ def show_history(names: tuple[str, ...], days: int, url: str | None) -> None:
                 ]
                 for each in look.history(name, days)
             ]
-            _show(("queue", "day", "processed", "failed", "error rate"), rows)
+            print_table(("queue", "day", "processed", "failed", "error rate"), rows)
 
 
 @queue.command("pause")
 @_names
 @url_option
 def pause(names: tuple[str, ...], url: str | None) -> None:
-    """Have workers fetch no more tasks of queues. What runs goes on."""
+    """Stop fetching tasks of queues. Running tasks go on."""
     with _inspector(url) as look:
         known = set(look.queues())
         for name in names:
@@ -140,7 +139,7 @@ def pause(names: tuple[str, ...], url: str | None) -> None:
 @_names
 @url_option
 def unpause(names: tuple[str, ...], url: str | None) -> None:
-    """Let paused queues go on."""
+    """Fetch tasks of paused queues again."""
     with _inspector(url) as look:
         known = set(look.queues())
         for name in names:
@@ -151,10 +150,10 @@ def unpause(names: tuple[str, ...], url: str | None) -> None:
 
 @queue.command("remove")
 @_names
-@click.option("-f", "--force", is_flag=True, help="Delete the tasks that it holds, too.")
+@click.option("-f", "--force", is_flag=True, help="Delete its tasks, too.")
 @url_option
 def remove(names: tuple[str, ...], force: bool, url: str | None) -> None:
-    """Remove queues, and all that is kept for them."""
+    """Remove queues with all their data."""
     with _inspector(url) as look:
         for name in names:
             look.remove_queue(name, force=force)
@@ -163,10 +162,10 @@ def remove(names: tuple[str, ...], force: bool, url: str | None) -> None:
 
 @click.group("task")
 def task() -> None:
-    """Look at tasks; run, archive, delete, cancel and reschedule them.
+    """Show tasks; run, archive, delete, cancel and reschedule them.
 
     \b
-    Tasks are named by their ids or names, or chosen by a filter:
+    Choose tasks by ids, by names or by a filter:
       nbqueue task run 1f2e3d…
       nbqueue task cancel nightly
       nbqueue task run -q default -s archived --error "Connection refused"
@@ -175,12 +174,14 @@ def task() -> None:
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
-        click.option("-q", "--queue", "queue_name", metavar="NAME", help="The queue they lie in."),
-        click.option("-s", "--state", type=click.Choice(_STATES), help="The state they are in."),
-        click.option("--type", "type_name", metavar="TYPE", help="Their type; email:* for more."),
-        click.option("--error", metavar="TEXT", help="A part of the text of their last error."),
-        click.option("--since", type=SPAN, metavar="DURATION", help="At most so long ago."),
-        click.option("--until", type=SPAN, metavar="DURATION", help="At least so long ago."),
+        click.option("-q", "--queue", "queue_name", metavar="NAME", help="Their queue."),
+        click.option("-s", "--state", type=click.Choice(_STATES), help="Their state."),
+        click.option(
+            "--type", "type_name", metavar="TYPE", help="Their type, or email:* for a prefix."
+        ),
+        click.option("--error", metavar="TEXT", help="A part of their last error."),
+        click.option("--since", type=SPAN, metavar="DURATION", help="Not longer ago than this."),
+        click.option("--until", type=SPAN, metavar="DURATION", help="Longer ago than this."),
         click.option("-g", "--group", metavar="NAME", help="Their aggregation group."),
         url_option,
     ]
@@ -190,7 +191,7 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _where(words: dict[str, Any]) -> dict[str, Any]:
-    """What was said of a filter, as the inspector takes it."""
+    """Return the options of a filter as arguments of the inspector."""
     found = {"queue": words["queue_name"], "type": words["type_name"]}
     found |= {name: words[name] for name in ("state", "error", "since", "until", "group")}
     return {name: value for name, value in found.items() if value is not None}
@@ -200,14 +201,14 @@ def _where(words: dict[str, Any]) -> dict[str, Any]:
 @_filters
 @click.option("--limit", type=COUNT, default=30, show_default=True)
 def list_tasks(limit: int, **words: Any) -> None:
-    """Show the tasks of a queue that are in a state."""
+    """Show the tasks of a queue in a state."""
     where = _where(words)
     if "queue" not in where or "state" not in where:
-        raise UsageError("say which tasks: -q NAME -s STATE")
+        raise UsageError("choose tasks: -q NAME -s STATE")
     with _inspector(words["url"]) as look:
         found = list(look.tasks(limit=limit, **where))
     head = ("id", "type", "retried", "due", "last failed", "error or fault")
-    _show(head, [_task_row(each) for each in found], "There is no such task.")
+    print_table(head, [_task_row(each) for each in found], "There is no such task.")
 
 
 def _task_row(found: TaskInfo) -> list[str]:
@@ -224,15 +225,15 @@ def _task_row(found: TaskInfo) -> list[str]:
 
 @task.command("inspect")
 @click.argument("task_id", metavar="ID_OR_NAME")
-@click.option("-q", "--queue", "queue_name", metavar="NAME", help="The queue it lies in.")
+@click.option("-q", "--queue", "queue_name", metavar="NAME", help="Its queue.")
 @url_option
 def inspect_task(task_id: str, queue_name: str | None, url: str | None) -> None:
-    """Show everything about a task, named by its id or its name."""
+    """Show all facts about a task, named by its id or its name."""
     with _inspector(url) as look:
         [place] = _resolved(look, [task_id], queue_name)
         found = look.task(*((place, queue_name) if isinstance(place, str) else place))
     rows = [(name, getattr(found, name)) for name in found.__dataclass_fields__]
-    _show(("", ""), [[name, _text(value)] for name, value in rows])
+    print_table(("", ""), [[name, _text(value)] for name, value in rows])
 
 
 def _resolved(look: Inspector, texts: Sequence[str], queue: str | None) -> list[str | TaskPlace]:
@@ -242,13 +243,13 @@ def _resolved(look: Inspector, texts: Sequence[str], queue: str | None) -> list[
 
 
 def _action(name: str, help_text: str, *options: Callable[..., Any]) -> None:
-    """Add a command that moves tasks: those with these ids, or those that a filter chooses."""
+    """Add a command that changes tasks, chosen by ids, by names or by a filter."""
 
     def act(ids: tuple[str, ...], **words: Any) -> None:
         more = {key: value for key, value in words.items() if key in _MORE and value is not None}
         where = _where(words)
         if not ids and not where.keys() >= {"queue", "state"}:
-            raise UsageError("say which tasks: their ids or names, or -q NAME -s STATE")
+            raise UsageError("choose tasks: their ids or names, or -q NAME -s STATE")
         with _inspector(words["url"]) as look:
             chosen = _resolved(look, ids, where.get("queue")) if ids else None
             result = getattr(look, name)(chosen, **more, **where)
@@ -286,17 +287,19 @@ _MORE = ("reset", "keep_lock", "delay", "at")
 _keep_lock = click.option("--keep-lock", is_flag=True, help="Keep their unique locks.")
 _action(
     "run",
-    "Have tasks run as soon as their turn comes.",
-    click.option("--reset", is_flag=True, help="Forget their failures: all retries are theirs."),
+    "Make tasks pending: they run in turn.",
+    click.option("--reset", is_flag=True, help="Reset the number of their retries."),
 )
-_action("archive", "Archive tasks: they stay until somebody runs them.", _keep_lock)
-_action("delete", "Delete tasks that do not run.", _keep_lock)
-_action("cancel", "Cancel tasks, running ones too.")
+_action("archive", "Archive tasks: they stay until they are run by hand.", _keep_lock)
+_action("delete", "Delete tasks that are not running.", _keep_lock)
+_action("cancel", "Cancel tasks, also running ones.")
 _action(
     "reschedule",
-    "Have tasks run at another time.",
-    click.option("--delay", type=SPAN, metavar="DURATION", help="After so long."),
-    click.option("--at", callback=_moment, metavar="TIME", help="Then: 2030-01-31T08:00+01:00."),
+    "Run tasks at another time.",
+    click.option("--delay", type=SPAN, metavar="DURATION", help="After this time."),
+    click.option(
+        "--at", callback=_moment, metavar="TIME", help="At this time: 2030-01-31T08:00+01:00."
+    ),
 )
 
 
@@ -311,21 +314,3 @@ def _text(value: Any) -> str:
         text = value[:200].decode("utf-8", "replace")
         return text if text.isprintable() else f"{len(value)} bytes"
     return str(value)
-
-
-def _show(head: Sequence[str], rows: Sequence[Sequence[str]], otherwise: str = "") -> None:
-    """A table; wide where no person looks, so that programs find each row on one line."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if not rows:
-        click.echo(otherwise)
-        return
-    console = Console(width=None if sys.stdout.isatty() else _WIDE)
-    table = Table(box=None, show_header=any(head), pad_edge=False)
-    for name in head:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
-    console.print(table)

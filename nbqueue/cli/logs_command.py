@@ -1,4 +1,4 @@
-"""``nbqueue logs``: what a task printed."""
+"""``nbqueue logs``: print the output of a task."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from nbqueue.cli.parameters import COUNT, url_option
 
 @click.command("logs")
 @click.argument("task", metavar="ID")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended.")
+@click.option("-f", "--follow", is_flag=True, help="Print new output until the task has ended.")
 @click.option(
     "-a",
     "--attempt",
     type=COUNT,
     metavar="N",
-    help="Of which attempt. [default: the last that printed anything]",
+    help="The attempt. [default: the last with any output]",
 )
 @url_option
 def logs(task: str, follow: bool, attempt: int | None, url: str | None) -> None:
-    """Print what a task printed and logged. ID is the id or the name of the task.
+    """Print the output and logs of a task. ID is the id or the name of the task.
 
-    What it wrote to stderr goes to stderr. With --follow the exit code is 1 if the task failed.
+    Output to stderr goes to stderr. With --follow the exit code is 1 if the task failed.
 
     \b
     Examples:
@@ -34,7 +34,7 @@ def logs(task: str, follow: bool, attempt: int | None, url: str | None) -> None:
     from nbqueue.client.futures.output import write_text
 
     if follow and attempt is not None:
-        raise click.UsageError("--follow shows the attempt that runs: leave --attempt out")
+        raise click.UsageError("--follow shows the running attempt: leave --attempt out")
     with connect(url or None) as client:
         future = client.get(task)
         if not follow:

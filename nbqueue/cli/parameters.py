@@ -9,7 +9,7 @@ import click
 from nbqueue.checks import LARGEST_COUNT
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
-from nbqueue.printable import shown, visible
+from nbqueue.printable import shown
 from nbqueue.sizes import parse_size
 from nbqueue.wire.keys import check_queue_name
 
@@ -65,11 +65,6 @@ class _Span(_Type):
             return parse_duration(value, param.name or "duration" if param else "duration")
         except UsageError as error:
             self.fail(str(error), param, ctx)
-
-
-def say(text: str, *, err: bool = False) -> None:
-    """Print a line that may contain text from the store."""
-    click.echo(visible(text), err=err)
 
 
 COUNT: Final = click.IntRange(1, LARGEST_COUNT)

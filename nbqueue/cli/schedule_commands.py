@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbqueue.cli.parameters import COUNT, say, url_option
+from nbqueue.cli.parameters import COUNT, url_option
+from nbqueue.cli.text_output import print_columns, say
 from nbqueue.errors import ScheduleNotFound, UsageError
-from nbqueue.printable import visible
 
 if TYPE_CHECKING:
     from nbqueue.client.schedules.schedule import Schedule
@@ -21,13 +21,13 @@ _queue_option = click.option("-q", "--queue", metavar="NAME", help="Its queue. [
 
 @click.group("schedule")
 def schedule() -> None:
-    """Look at schedules, and pause, run or remove them."""
+    """Show schedules; pause, run and remove them."""
 
 
 def _for_one(
     name: str, *options: Callable[..., Any]
 ) -> Callable[[Callable[..., None]], click.Command]:
-    """The decorator of a subcommand about one schedule, which it is given, and these options."""
+    """Return the decorator of a subcommand that takes the schedule, found by its id."""
 
     def make(act: Callable[..., None]) -> click.Command:
         def command(schedule_id: str, queue: str | None, url: str | None, **words: Any) -> None:
@@ -48,7 +48,7 @@ def _for_one(
 @_queue_option
 @url_option
 def list_all(queue: str | None, url: str | None) -> None:
-    """List the schedules, each with when it runs next and last ran."""
+    """List the schedules with their next and last runs."""
     import nbqueue
 
     with nbqueue.connect(url or None) as client:
@@ -65,19 +65,19 @@ def list_all(queue: str | None, url: str | None) -> None:
         )
         for row in rows
     ]  # fmt: skip
-    _table(names, lines)
+    print_columns(names, lines)
 
 
 @_for_one("pause")
 def pause(found: Schedule) -> None:
-    """Let its times pass without a run."""
+    """Skip its runs until it is resumed."""
     found.pause()
     say(f"Paused {found.id}.")
 
 
 @_for_one("resume")
 def resume(found: Schedule) -> None:
-    """Run it again from its next time on."""
+    """Run it again, from its next time."""
     found.resume()
     next_at = _zoned(found.next_at, found.spec, found.tz)
     say(f"Resumed {found.id}; it runs next at {next_at}.")
@@ -85,13 +85,13 @@ def resume(found: Schedule) -> None:
 
 @_for_one("run")
 def run(found: Schedule) -> None:
-    """Run it once more now, paused or not. Prints the id of the task; waits for nothing."""
+    """Run it once now, even if it is paused. Prints the id of the task, and does not wait."""
     say(found.run_now().id)
 
 
 @_for_one("remove")
 def remove(found: Schedule) -> None:
-    """Forget it with its history. Its tasks go on."""
+    """Remove it with its history. Its tasks go on."""
     found.remove()
     say(f"Removed {found.id}.")
 
@@ -101,7 +101,7 @@ def remove(found: Schedule) -> None:
     click.option("-n", "limit", type=COUNT, default=20, show_default=True),
 )
 def history(found: Schedule, limit: int) -> None:
-    """Show what became of its last times, newest first."""
+    """Show its last runs, newest first."""
     lines = [
         (
             _time(each["at"]),
@@ -111,7 +111,7 @@ def history(found: Schedule, limit: int) -> None:
         )
         for each in found.history(limit)
     ]
-    _table(("AT", "DUE", "OUTCOME", "TASK OR REASON"), lines)
+    print_columns(("AT", "DUE", "OUTCOME", "TASK OR REASON"), lines)
 
 
 @contextmanager
@@ -127,15 +127,15 @@ def _found(schedule_id: str, queue: str | None, url: str | None) -> Iterator[Sch
             )
         if len(handles) > 1:
             names = ", ".join(each.queue for each in handles)
-            raise UsageError(f"several queues have a schedule {schedule_id!r}: say -q ({names})")
+            raise UsageError(f"several queues have a schedule {schedule_id!r}: add -q ({names})")
         yield handles[0]
     finally:
-        # Not its end as a context manager, which would wait for the tasks.
+        # Leaving it as a context manager would wait for the tasks.
         client.close()
 
 
 def _zoned(moment: datetime | None, spec: object, tz: object) -> str:
-    """A time of a schedule in its zone."""
+    """Return a time of a schedule in the zone of the schedule."""
     from nbqueue.cron import shown_zone
     from nbqueue.views.format import short_zoned_time
 
@@ -144,11 +144,3 @@ def _zoned(moment: datetime | None, spec: object, tz: object) -> str:
 
 def _time(moment: datetime | None) -> str:
     return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
-
-
-def _table(names: tuple[str, ...], lines: list[Any]) -> None:
-    lines = [tuple(map(visible, line)) for line in lines]
-    widths = [max(len(line[i]) for line in (names, *lines)) for i in range(len(names))]
-    for line in (names, *lines):
-        cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
-        say("  ".join(cells).rstrip())

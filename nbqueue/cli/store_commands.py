@@ -1,4 +1,4 @@
-"""``nbqueue store``: look at the store, find its folder, stop an embedded server."""
+"""``nbqueue store``: show and check the store, find its folder, stop an embedded server."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from nbqueue.cli.parameters import url_option
+from nbqueue.cli.text_output import print_tabbed, say
 from nbqueue.errors import NbqueueError
-from nbqueue.printable import visible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 @click.group("store")
 def store() -> None:
-    """Look at the store, or stop an embedded one."""
+    """Show and check the store, or stop an embedded one."""
 
 
 @store.command("status")
 @url_option
 def show_status(url: str | None) -> None:
-    """Say where the store is, and whether it runs.
+    """Show where the store is, and whether it runs.
 
-    Starts nothing. A server that runs is asked for its version, and for what it lacks.
+    Starts no server. A running one is asked for its version, and for features that it lacks.
     """
     place = _place(url)
     rows = _embedded_rows(place) if place.scheme == "embedded" else _server_rows(place)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        click.echo(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
 
 
 @store.command("stop")
 @url_option
 def stop(url: str | None) -> None:
-    """Stop the embedded server. The tasks stay, and the next use starts it again."""
+    """Stop the embedded server. Its tasks stay, and the next use starts it again."""
     from nbqueue.store.embedded import stop_server
 
     directory = _directory(_place(url), "stops only servers that nbqueue started")
@@ -60,9 +60,9 @@ def show_path(url: str | None) -> None:
 @store.command("check")
 @url_option
 def check(url: str | None) -> None:
-    """List what cannot be read in the store, and queues that are not served.
+    """List records that cannot be read, and queues that are not served.
 
-    Prints a line for each: its queue, its key, and what is wrong. Exits with 1 if there is any.
+    Prints a line for each: the queue, the key, and the fault. Exits with 1 if there is any.
     """
     from nbqueue.client.client import connect
 
@@ -71,8 +71,8 @@ def check(url: str | None) -> None:
     try:
         for fault in client.inspector.faults():
             number += 1
-            queue = "-" if fault.queue is None else visible(fault.queue)
-            click.echo(f"{queue}\t{visible(fault.key)}\t{visible(fault.text)}")
+            queue = "-" if fault.queue is None else fault.queue
+            print_tabbed((queue, fault.key, fault.text))
     finally:
         client.close()
     if number:
@@ -125,7 +125,7 @@ def _lacks(place: StoreURL) -> list[tuple[str, str]]:
     from nbqueue.store.server_support import describe
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", StoreWarning)  # they are among what it lacks
+        warnings.simplefilter("ignore", StoreWarning)  # `describe` lists them
         try:
             with connect(place) as found:
                 return describe(found)

@@ -1,1 +1,1 @@
-"""What the panel and other dashboards show of a store, as plain values: no HTML, no widget."""
+"""Models of dashboards: rows, filters, paging and actions as plain values; no HTML, no widgets."""

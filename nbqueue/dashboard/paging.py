@@ -8,14 +8,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PAGE = 50
-"""How many rows a page has unless a list says otherwise."""
+"""The default number of rows of a page."""
 
 
 class Paging:
-    """Which page of a list is shown. The list may grow and shrink from one reading to the next.
+    """The page of a list that is shown. The list may grow and shrink between two readings.
 
-    ``total`` is how many rows the list had when it was last counted; None if nobody counted them,
-    as of a list that is filtered while it is read.
+    ``total`` is the number of rows when they were last counted, or None if they were not, as for a
+    list that is filtered while it is read.
     """
 
     def __init__(self, size: int = PAGE) -> None:
@@ -30,7 +30,7 @@ class Paging:
         return self.number * self.size
 
     def turn(self, pages: int) -> None:
-        """Go forward by so many pages, or back by a negative number."""
+        """Go forward by a number of pages, or back by a negative one."""
         self.number = max(0, self.number + pages)
         self._stay_within()
 
@@ -39,7 +39,7 @@ class Paging:
         self.number = 0
 
     def counted(self, total: int | None) -> None:
-        """Note how many rows there are now, and go to the last page if this one is gone."""
+        """Set the number of rows, and go to the last page if the current one is gone."""
         self.total = total
         self._stay_within()
 
@@ -49,15 +49,15 @@ class Paging:
         return list(rows[self.first : self.first + self.size])
 
     def is_needed(self, shown: int) -> bool:
-        """Whether there are pages before or behind this one, which has ``shown`` rows."""
+        """Return whether there are other pages, if this one has ``shown`` rows."""
         return self.first > 0 or self.has_more(shown)
 
     def has_more(self, shown: int) -> bool:
-        """Whether there is a page behind this one, which has ``shown`` rows."""
+        """Return whether there is a next page, if this one has ``shown`` rows."""
         return shown >= self.size if self.total is None else self.first + shown < self.total
 
     def text(self, shown: int) -> str:
-        """Which rows are shown, such as "51–100 of 1,234"; "" if these are all."""
+        """Return which rows are shown, such as "51–100 of 1,234"; "" if they are all."""
         if not shown or not self.is_needed(shown):
             return ""
         of = "" if self.total is None else f" of {self.total:,}"

@@ -1,4 +1,4 @@
-"""The card of a task group: one bar for all its tasks, however many."""
+"""The card of a task group: one progress bar for all its tasks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from nbqueue.errors import StoreError
-from nbqueue.notebook.live_views import Shown, View
-from nbqueue.printable import escape, visible
-from nbqueue.views import format as words
+from nbqueue.notebook.view import View
+from nbqueue.views import controls
+from nbqueue.views import format as fmt
 from nbqueue.views import html as h
 from nbqueue.wire import states
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from nbqueue.client.futures.group import TaskGroup
     from nbqueue.client.futures.wait import WaitSet
     from nbqueue.client.live.event_stream import Happened
+    from nbqueue.notebook.live_views import Shown
 
 _MOST_ERRORS = 3
 _RATE_SECONDS = 10.0
@@ -34,13 +37,14 @@ _BEGUN = (states.ACTIVE, states.RETRY)
 
 
 class Speed:
-    """How fast a count grows: over the last seconds, and not since the beginning."""
+    """The growth of a count per second, over the last seconds only."""
 
     def __init__(self, seconds: float = _RATE_SECONDS) -> None:
         self._seconds = seconds
         self._points: deque[tuple[float, int]] = deque()
 
     def add(self, now: float, count: int) -> None:
+        """Note the count at a time in seconds."""
         points = self._points
         if not points or points[-1][1] != count or now - points[-1][0] >= 1.0:
             points.append((now, count))
@@ -48,7 +52,7 @@ class Speed:
             points.popleft()
 
     def per_second(self, now: float) -> float | None:
-        """None until there is anything to go by."""
+        """Return the growth per second, or None before there is any."""
         if not self._points:
             return None
         began, first = self._points[0]
@@ -57,7 +61,7 @@ class Speed:
 
 
 class GroupCard(View):
-    """How many tasks of a group are in which state, how fast it goes, and what went wrong first."""
+    """The states of a group's tasks, their speed, and the first errors."""
 
     ticks = True
 
@@ -65,9 +69,9 @@ class GroupCard(View):
         self._group = self.subject = group
         self._session = group._session
         self._lock = threading.Lock()
-        # Of those that have not ended; what ended the group knows itself.
+        # States of tasks that have not ended. The group itself counts those that have.
         self._states: dict[str, str] = {}
-        self._must_look = True
+        self._must_read = True
         self._speed = Speed()
         self._began = time.monotonic()
         self._has_begun = False
@@ -83,22 +87,22 @@ class GroupCard(View):
     def title(self) -> str:
         return self._group.name or self._group.type
 
-    def text(self) -> str:
-        self._look()
+    def lines(self) -> list[str]:
+        self._read()
         counts = self._group.counts()
         state = self._state()
-        parts = [words.badge_text(state), self.title, f"{counts.done:,} of {counts.total:,}"]
+        parts = [fmt.badge_text(state), self.title, f"{counts.done:,} of {counts.total:,}"]
         for count, word in ((counts.failed, "failed"), (counts.cancelled, "cancelled")):
             if count:
                 parts.append(f"{count:,} {word}")
-        parts.append(words.span(self._elapsed()))
-        return visible("  ".join(parts))
+        parts.append(fmt.span(self._elapsed()))
+        return ["  ".join(parts)]
 
-    def html(self, live: bool) -> str:
-        self._look()
+    def html(self, live: bool) -> Markup:
+        self._read()
         counts = self._group.counts()
         now = time.monotonic()
-        with self._lock:  # the end of a cell draws, too
+        with self._lock:  # the end of a cell draws in another thread
             self._speed.add(now, counts.done)
             tally = Counter(self._states.values())
         running = tally[states.ACTIVE]
@@ -120,9 +124,9 @@ class GroupCard(View):
         if live:
             shown.append(self._buttons(counts.total - counts.done))
             tenth = 10 * (counts.done * 10 // max(counts.total, 1))
-            shown.append(h.spoken(f"{self.title}: {tenth} percent done"))
+            shown.append(h.announcement(f"{self.title}: {tenth} percent done"))
         elif not self._group.done():
-            shown.append(h.row(h.pale(f"as of {words.zoned_time(self._session.clock.now_ms())}")))
+            shown.append(h.row(h.pale(f"as of {fmt.zoned_time(self._session.clock.now_ms())}")))
         return h.card(*shown, label=f"task group {self.title}")
 
     def _state(self) -> str:
@@ -133,14 +137,14 @@ class GroupCard(View):
             return "failed"
         return "cancelled" if counts.cancelled else states.COMPLETED
 
-    def _head(self, total: int) -> str:
-        facts = [words.badge_html(self._state()), h.strong(self.title), words.count(total, "task")]
+    def _head(self, total: int) -> Markup:
+        facts = [h.badge(self._state()), h.strong(self.title), fmt.count(total, "task")]
         if self._group.queue != "default":
-            facts.append(h.fact("queue", escape(self._group.queue)))
-        facts.append(h.fact("took" if self._group.done() else "for", words.span(self._elapsed())))
+            facts.append(h.fact("queue", self._group.queue))
+        facts.append(h.fact("took" if self._group.done() else "for", fmt.span(self._elapsed())))
         return h.row(*facts)
 
-    def _facts(self, counts: Any, tally: Counter[str], now: float) -> list[str]:
+    def _facts(self, counts: Any, tally: Counter[str], now: float) -> list[Markup]:
         share = 100 * counts.done // max(counts.total, 1)
         facts = [h.strong(f"{counts.done:,} of {counts.total:,} ({share}%)")]
         for count, word in (
@@ -153,24 +157,24 @@ class GroupCard(View):
                 facts.append(h.fact(word, f"{count:,}"))
         speed = self._speed.per_second(now)
         if speed and counts.done < counts.total:
-            facts.append(h.pale(words.rate(speed)))
-            facts.append(h.pale(f"{words.span((counts.total - counts.done) / speed)} left"))
+            facts.append(h.pale(fmt.rate(speed)))
+            facts.append(h.pale(f"{fmt.span((counts.total - counts.done) / speed)} left"))
         return facts
 
-    def _error_parts(self, failed: int) -> list[str]:
+    def _error_parts(self, failed: int) -> list[Markup]:
         self._find_errors(failed)
         parts = [h.problem(f"{name}: {text}" if name else text) for name, text in self._errors]
         if failed > len(self._errors) and parts:
             parts.append(h.row(h.pale(f"and {failed - len(self._errors):,} more that failed")))
         return parts
 
-    def _buttons(self, left: int) -> str:
+    def _buttons(self, left: int) -> Markup:
         return h.row(
-            h.button(
+            controls.button(
                 "Cancel the rest",
                 "cancel",
                 label=f"Cancel what has not ended of {self.title}",
-                ask=f"Cancel {words.count(left, 'task')}?",
+                ask=f"Cancel {fmt.count(left, 'task')}?",
             )
         )
 
@@ -178,7 +182,7 @@ class GroupCard(View):
         group = self._group
         end_ms = self._session.clock.now_ms()
         if group.done():
-            if group._ended_ms is None:  # its ends were not heard here, as in a forked process
+            if group._ended_ms is None:  # it ended before this process followed it
                 group._ended_ms = end_ms
             end_ms = group._ended_ms
         return max(0, end_ms - group._begun_ms) / 1000
@@ -189,15 +193,15 @@ class GroupCard(View):
         self._errors_seen = failed
         self._errors = self._group._first_errors(_MOST_ERRORS)
 
-    # --- What it depends on --------------------------------------------------------------------
+    # --- Following -----------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Find out the states of all that has not ended; once, events tell the rest."""
+    def _read(self) -> None:
+        """Read the states of all tasks that have not ended, once: then events change them."""
         if self._session.events.trouble:
-            return  # to ask now would take long, and all views wait for the one that does
+            return  # a read would take long now, and every view waits for this one
         with self._lock:
-            must_look, self._must_look = self._must_look, False
-        if not must_look:
+            must_read, self._must_read = self._must_read, False
+        if not must_read:
             return
         seen: dict[str, str] = {}
         try:
@@ -226,7 +230,7 @@ class GroupCard(View):
                 return
             state = _STATE_AFTER.get(happened.event)
             with self._lock:
-                self._must_look = self._must_look or not happened.event
+                self._must_read = self._must_read or not happened.event
                 self._has_begun |= bool(mine) and (state is None or state in _BEGUN)
                 for task_id in mine:
                     if state is None:

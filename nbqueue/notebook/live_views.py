@@ -1,14 +1,12 @@
-"""What is shown live in a notebook: drawn by one thread, settled when its work ends.
+"""Live displays in a notebook: drawn by one thread, settled when their work ends.
 
-A `View` says what there is to see, as text and as HTML, and what its buttons do. `show` displays
-it with both forms, and with a widget on top where one can run. From then on the view says when it
-changed (`Shown.changed`, cheap, from any thread), and one thread draws all that changed, at most
-`DRAWS_A_SECOND` times a second together. A widget that nobody looks at is sent nothing. When the
-view says that it is final, the display is *settled*: replaced by the same forms without the widget,
-so that what is saved needs no kernel.
+`show` displays a `View` as text and HTML, with a widget on top where one can run. From then on the
+view reports changes (`Shown.changed`, cheap, from any thread), and one thread draws all changed
+views, at most `DRAWS_A_SECOND` times a second together. When a view is final its display is
+*settled*: replaced by text and HTML without a widget, so that a saved notebook needs no kernel.
 
-What nobody looks at: a page says every ten seconds that it is seen. A kernel that runs a cell
-cannot hear that, so only time in which it could counts as silence.
+A widget that is not seen is sent nothing. A page reports every ten seconds that it shows a view.
+While a cell runs the kernel cannot receive that, so such time does not count as silence.
 """
 
 from __future__ import annotations
@@ -20,9 +18,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from importlib import resources
 from typing import Any
 
+from markupsafe import Markup
+
+from nbqueue.notebook.view import View
+from nbqueue.notebook.widget import make_widget
 from nbqueue.views.html import problem
 
 log = logging.getLogger("nbqueue.notebook")
@@ -34,54 +35,15 @@ _MOST_STILLS = 200
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 
-class View:
-    """Something to see. Subclasses say what; nothing here may wait for the store for long."""
-
-    ticks = False
-    """Whether it changes with time alone, such as one that says how long something has run."""
-
-    subject: Any = None
-    """The handle that it shows, if it shows one."""
-
-    def text(self) -> str:
-        """It as plain text, as it is now."""
-        raise NotImplementedError
-
-    def html(self, live: bool) -> str:
-        """It as HTML, as it is now.
-
-        ``live``: within a widget, with buttons. Else it is a snapshot, which says, if there is more
-        to come, when it was taken and which line shows it live.
-        """
-        raise NotImplementedError
-
-    @property
-    def is_final(self) -> bool:
-        """Whether it will not change any more."""
-        raise NotImplementedError
-
-    def act(self, action: str, args: dict[str, Any]) -> None:
-        """A button was pressed, or a field changed. An exception is shown in the view."""
-
-    def began(self, shown: Shown) -> None:
-        """It is shown: listen to what it depends on, and call ``shown.changed()``."""
-
-    def ended(self, shown: Shown) -> None:
-        """It is shown no longer there: stop listening."""
-
-    def is_seen(self, seen: bool) -> None:
-        """Somebody began, or nobody goes on, to look: what only serves the view may rest."""
-
-
 def kernel_shell() -> Any:
-    """The IPython shell of a kernel, or None: in a terminal, a script, a test."""
+    """Return the IPython shell of a kernel, or None in a terminal or a script."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell if getattr(shell, "kernel", None) is not None else None
 
 
 def show(view: View) -> Shown | None:
-    """Display ``view``; returns None where there is no notebook, and the text was printed."""
+    """Display ``view``. Without a notebook, print its text and return None."""
     shell = kernel_shell()
     if shell is None:
         print(view.text())  # noqa: T201 (a terminal: this is the display)
@@ -92,7 +54,7 @@ def show(view: View) -> Shown | None:
 
 
 def is_shown(subject: Any) -> bool:
-    """Whether a live view of this handle is open."""
+    """Return whether a live view of this handle is open."""
     return any(shown.view.subject is subject for shown in _flusher.shown)
 
 
@@ -104,7 +66,7 @@ class Shown:
         self._shell = shell
         self._display_id = f"nbqueue-{time.monotonic_ns():x}"
         self._widget: Any = None
-        self._drawn = ""
+        self._drawn: str = ""
         self._problem = ""
         self._pages: set[str] = set()
         self._pinged_at = time.monotonic()
@@ -114,11 +76,11 @@ class Shown:
         self._settling = threading.Lock()
 
     def first(self) -> None:
-        """Display it for the first time."""
+        """Display the view for the first time."""
         if self.view.is_final:
             self._publish(self._still(), update=False)
             return
-        self._widget = _make_widget(self._live_html(), self._on_message)
+        self._widget = make_widget(self._live_html(), self._on_message)
         bundle = self._still()
         if self._widget is not None:
             version = {"version_major": 2, "version_minor": 0}
@@ -130,13 +92,13 @@ class Shown:
         _settle_after_cells(self._shell)
 
     def changed(self) -> None:
-        """There is something new to draw. Cheap; from any thread."""
+        """Have the view drawn again. Cheap; from any thread."""
         if not self.is_dirty:
             self.is_dirty = True
             _flusher.wake()
 
     def settle(self) -> None:
-        """Replace it by what needs no kernel, as it is now, and draw it no more."""
+        """Replace it by a snapshot that needs no kernel, and stop drawing it."""
         with self._settling:
             # The cell that ends and the thread that draws may both have seen that it is final.
             if not self.is_open:
@@ -147,23 +109,23 @@ class Shown:
         self._leave()
         self._publish(self._still(), update=True)
         if self._widget is not None:
-            # A page that was away meanwhile comes back to a file with the widget: it finds it here,
-            # still. One that is there replaces it, and says so.
-            self._widget.html = self.view.html(live=False)
+            # A page that was closed meanwhile loads a file with the widget, and still finds it
+            # here. An open page replaces the widget, and reports that it is gone.
+            self._widget.html = str(self.view.html(live=False))
             _stills.append(self)
             while len(_stills) > _MOST_STILLS:
                 _stills.popleft().close()
 
     def close(self) -> None:
-        """Take the widget away: no page needs it."""
+        """Close the widget: no page needs it."""
         widget, self._widget = self._widget, None
         if widget is not None:
             widget.close()
-            # A widget leaves the model of its layout behind, for ever.
+            # A widget does not close the model of its layout.
             widget.layout.close()
 
     def give_up(self) -> None:
-        """Leave it as it was drawn last: its view is at fault."""
+        """Stop drawing it, and leave its last picture: its view raised an error."""
         with self._settling:
             was_open, self.is_open = self.is_open, False
         if was_open:
@@ -176,7 +138,7 @@ class Shown:
     # --- Called by the flusher -----------------------------------------------------------------
 
     def draw(self) -> None:
-        """Send what changed, if somebody looks."""
+        """Send the current HTML if it changed and a page shows it."""
         self.is_dirty = False
         if self.view.is_final:
             self.settle()
@@ -186,10 +148,10 @@ class Shown:
             html = self._live_html()
             if html != self._drawn:
                 self._drawn = html
-                self._widget.html = html
+                self._widget.html = str(html)
 
     def look(self, now: float, hearing_since: float) -> None:
-        """Find out whether nobody looks: no sign for long, while one would have been heard."""
+        """Note that no page shows it, after a silence in which a page would have been heard."""
         if self._widget is None or not self._is_seen:
             return
         if now - max(self._pinged_at, hearing_since) > SILENCE_SECONDS:
@@ -223,7 +185,7 @@ class Shown:
             self.changed()
 
     def _gone(self, page: str) -> None:
-        """A page has the view no more: it was replaced by what is settled, or cleared."""
+        """Note that a page no longer has the view: it was settled there, or cleared."""
         self._pages.discard(page)
         if self._pages:
             return
@@ -235,12 +197,12 @@ class Shown:
             self._is_seen = False
             self.view.is_seen(False)
 
-    def _live_html(self) -> str:
+    def _live_html(self) -> Markup:
         html = self.view.html(live=True)
         return html + problem(self._problem) if self._problem else html
 
     def _still(self) -> dict[str, Any]:
-        return {"text/plain": self.view.text(), "text/html": self.view.html(live=False)}
+        return {"text/plain": self.view.text(), "text/html": str(self.view.html(live=False))}
 
     def _publish(self, bundle: dict[str, Any], *, update: bool) -> None:
         self._shell.display_pub.publish(
@@ -249,7 +211,7 @@ class Shown:
 
 
 class _Flusher:
-    """The thread that draws. It lives while something is shown that may change."""
+    """The thread that draws. It runs while a view is open."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -271,7 +233,7 @@ class _Flusher:
 
     @property
     def shown(self) -> list[Shown]:
-        """What is open now."""
+        """The open displays."""
         return list(self._shown)
 
     def remove(self, shown: Shown) -> None:
@@ -283,7 +245,7 @@ class _Flusher:
         self._wake.set()
 
     def settle_ended(self) -> None:
-        """Settle now what has become final, so that a cell that ends shows it so."""
+        """Settle displays that became final, so that the cell that ends saves them so."""
         for shown in self.shown:
             self._guarded(shown, lambda each: each.settle() if each.view.is_final else None)
         while _unsaved:
@@ -305,7 +267,7 @@ class _Flusher:
                 self._tick(shown, now)
             drew = [self._guarded(each, _draw) for each in shown]
             if any(drew):
-                # The pause is what bounds the messages, however often things change.
+                # This pause bounds the number of messages, however often things change.
                 threading.Event().wait(1 / DRAWS_A_SECOND)
 
     def _tick(self, shown: list[Shown], now: float) -> None:
@@ -316,7 +278,7 @@ class _Flusher:
             self._guarded(each, lambda each: each.look(now, self._hearing_since))
 
     def _listen(self, now: float) -> None:
-        """Notice since when the kernel's loop has been free, and so able to hear a page."""
+        """Measure since when the kernel's loop has been free, and so able to hear a page."""
         if now - self._heard_at > 3 * TICK_SECONDS:
             self._hearing_since = now
         loop = self._loop
@@ -333,11 +295,11 @@ class _Flusher:
 
     @staticmethod
     def _guarded(shown: Shown, act: Callable[[Shown], object]) -> bool:
-        """Whether ``act`` did anything. A view at fault is given up."""
+        """Return whether ``act`` did anything. A view that raises is given up."""
         try:
             return bool(act(shown))
         except Exception:
-            # One view's fault must not stop the others, nor fill the log for ever.
+            # An error in one view must not stop the others, nor fill the log.
             log.exception("a view could not be drawn, and is given up")
             try:
                 shown.give_up()
@@ -355,14 +317,14 @@ def _draw(shown: Shown) -> bool:
 
 _flusher = _Flusher()
 _stills: deque[Shown] = deque()
-"""What was settled and may still be asked for by a page that comes back, oldest first."""
+"""Settled displays whose widgets a page may still load, oldest first."""
 _unsaved: deque[Shown] = deque(maxlen=_MOST_STILLS)
-"""Settled by the thread that draws, maybe between two cells. nbclient, which runs notebooks without
-a page, drops what is sent then: it is sent once more at the end of the next cell."""
+"""Displays settled by the thread that draws, maybe between two cells. nbclient, running a notebook
+without a page, drops such messages: they are sent once more after the next cell."""
 
 
 def _settle_after_cells(shell: Any) -> None:
-    """Settle what has ended at the end of each cell: what is read of it then is what is saved."""
+    """Settle ended views at the end of each cell, when front ends save its output."""
     events = getattr(shell, "events", None)
     if events is not None and not getattr(shell, "_nbqueue_settles", False):
         shell._nbqueue_settles = True
@@ -374,27 +336,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-_widget_class: Any = None
-
-
-def _make_widget(html: str, on_message: Any) -> Any:
-    """A widget that draws ``html``, or None where widgets are not to be had."""
-    global _widget_class
-    if _widget_class is None:
-        try:
-            import anywidget
-            import traitlets
-        except ImportError:
-            return None
-        source = (resources.files("nbqueue.notebook") / "static" / "view.js").read_text("utf-8")
-
-        class LiveHTML(anywidget.AnyWidget):  # type: ignore[misc]
-            _esm = source
-            html = traitlets.Unicode().tag(sync=True)
-
-        _widget_class = LiveHTML
-    widget = _widget_class(html=html)
-    widget.on_msg(on_message)
-    return widget

@@ -47,10 +47,12 @@ class LocalWorker:
 
     @property
     def is_running(self) -> bool:
+        """Whether its process runs."""
         process = self.process()
         return process is not None and process.status() != psutil.STATUS_ZOMBIE
 
     def process(self) -> psutil.Process | None:
+        """Return its process, or None if that has ended."""
         try:
             process = psutil.Process(self.pid)
             return process if abs(process.create_time() - self.began) < 1.0 else None
@@ -124,7 +126,7 @@ class LocalWorkers:
             _, alive = psutil.wait_procs(processes, timeout=_STOP_SECONDS)
             if alive:
                 pids = ", ".join(str(process.pid) for process in alive)
-                raise WorkerStillRuns(f"these workers were told to end and still run: {pids}")
+                raise WorkerStillRuns(f"these workers were asked to end and still run: {pids}")
             ended = list(workers)
             for worker in ended:
                 Path(worker.log).unlink(missing_ok=True)

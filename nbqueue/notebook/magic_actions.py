@@ -1,4 +1,4 @@
-"""The actions of the commands of ``%nbqueue``."""
+"""The commands of ``%nbqueue``: start and stop workers, show the store, act on tasks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nbqueue.errors import NbqueueError, StoreError
 from nbqueue.notebook.live_views import kernel_shell, show
 from nbqueue.notebook.local_workers import LocalWorker, local_workers
-from nbqueue.notebook.static_card import Card, Starting
-from nbqueue.printable import escape, visible
-from nbqueue.views import format as words
+from nbqueue.notebook.static_card import StartingWorker, StaticCard
+from nbqueue.views import format as fmt
 from nbqueue.views import html as h
 
 if TYPE_CHECKING:
@@ -22,8 +21,8 @@ _MOST_QUEUES = 50
 _SHOWN = ("pending", "active", "scheduled", "retry", "archived", "completed")
 
 
-def up(client: Client, queues: Mapping[str, int], **options: Any) -> Card | None:
-    """Start a worker here and wait until it is ready; if one runs, leave it as it is.
+def up(client: Client, queues: Mapping[str, int], **options: Any) -> StaticCard | None:
+    """Start a worker on this machine and wait until it is ready. One that runs is left alone.
 
     ``options`` are those of `Worker`. In a notebook the card is shown meanwhile, and None is
     returned.
@@ -32,7 +31,7 @@ def up(client: Client, queues: Mapping[str, int], **options: Any) -> Card | None
     running = workers.running()
     if running:
         return _workers_card(client, running, "runs already: %nbqueue restart starts it anew")
-    starting = Starting(", ".join(queues))
+    starting = StartingWorker(", ".join(queues))
     shown = show(starting) if kernel_shell() is not None else None
     try:
         worker = workers.start(queues, **options)
@@ -46,21 +45,21 @@ def up(client: Client, queues: Mapping[str, int], **options: Any) -> Card | None
     return card if shown is None else None
 
 
-def down(client: Client, *, quiet: bool = False) -> Card | None:
-    """End the workers that were started here."""
+def down(client: Client, *, quiet: bool = False) -> StaticCard | None:
+    """End the workers that were started on this machine."""
     ended = local_workers(client).stop()
     if quiet:
         return None
-    said = (
-        f"{words.count(len(ended), 'worker')} ended"
+    text = (
+        f"{fmt.count(len(ended), 'worker')} ended"
         if ended
         else "no worker was started here that still runs"
     )
-    return Card(said, h.card(h.row(h.pale(said)), label="workers"))
+    return StaticCard([text], h.card(h.row(h.pale(text)), label="workers"))
 
 
-def status(client: Client) -> Card:
-    """Return a card of the store, its workers and its queues, and of a next command."""
+def status(client: Client) -> StaticCard:
+    """Return a card of the store, its workers and its queues, with a useful command."""
     inspector = client.inspector
     lines, rows = [f"nbqueue at {client.url}"], []
     try:
@@ -71,33 +70,34 @@ def status(client: Client) -> Card:
             rows.append(
                 [h.strong(name), *(f"{count:,}" for count in counts), f"{info.completed:,}"]
             )
-            lines.append(f"  {visible(name)}: {info.pending} pending, {info.active} active")
+            lines.append(f"  {name}: {info.pending} pending, {info.active} active")
         if len(names) > _MOST_QUEUES:
             lines.append(f"  … and {len(names) - _MOST_QUEUES:,} more queues")
         servers = inspector.servers()
     except StoreError as error:
-        return Card(str(error), h.card(h.problem(str(error)), label="nbqueue"))
+        return StaticCard([str(error)], h.card(h.problem(str(error)), label="nbqueue"))
     slots = sum(server.concurrency for server in servers)
-    said = f"{words.count(len(servers), 'worker')} with {words.count(slots, 'slot')}"
-    lines.append(f"  {said}")
-    hint = "%nbqueue panel shows more" if servers else "%nbqueue up starts workers here"
+    workers = f"{fmt.count(len(servers), 'worker')} with {fmt.count(slots, 'slot')}"
+    lines.append(f"  {workers}")
+    hint = ("%nbqueue panel", "shows more")
+    if not servers:
+        hint = ("%nbqueue up", "starts workers here")
     heads = ["queue", *_SHOWN]
-    parts = [h.row(h.strong("nbqueue"), h.pale(client.url)), h.row(escape(said))]
+    parts = [h.row(h.strong("nbqueue"), h.pale(client.url)), h.row(workers)]
     if rows:
         caption = "Queues" + (f", {len(rows)} of {len(names):,}" if len(rows) < len(names) else "")
         parts.append(h.table(heads, rows, caption=caption, numeric=range(1, 7)))
-    parts.append(h.row(h.code(hint.split(" shows")[0].split(" starts")[0]),
-                       h.pale(hint.partition(" ")[2].partition(" ")[2]), gap=4))  # fmt: skip
-    return Card("\n".join([*lines, f"  {hint}"]), h.card(*parts, label="nbqueue"))
+    parts.append(h.row(h.code(hint[0]), h.pale(hint[1]), gap=4))
+    return StaticCard([*lines, f"  {' '.join(hint)}"], h.card(*parts, label="nbqueue"))
 
 
 def cancel(client: Client, names: Sequence[str]) -> Any:
-    """Cancel tasks by their ids or names."""
+    """Cancel tasks, named by ids or names."""
     return client.inspector.cancel([client.get(name) for name in names])
 
 
 def retry(client: Client, names: Sequence[str]) -> Any:
-    """Run tasks again by their ids or names, with all their retries."""
+    """Run tasks again with all their retries, named by ids or names."""
     return client.inspector.retry([client.get(name) for name in names])
 
 
@@ -114,32 +114,32 @@ def recent_names(client: Client) -> list[str]:
     return found[:_MOST_NAMES]
 
 
-def _workers_card(client: Client, workers: Sequence[LocalWorker], said: str) -> Card:
+def _workers_card(client: Client, workers: Sequence[LocalWorker], status: str) -> StaticCard:
     parts, lines = [], []
     for worker in workers:
         queues = ", ".join(
             name if weight == 1 else f"{name}={weight}" for name, weight in worker.queues.items()
         )
         title = f"worker {worker.pid}"
-        slots = words.count(worker.concurrency, "slot")
-        log = _homely(worker.log)
-        lines.append(f"{words.badge_text('running')} {title} {said}; {slots}, queues {queues}")
+        slots = fmt.count(worker.concurrency, "slot")
+        log = _short_path(worker.log)
+        lines.append(f"{fmt.badge_text('running')} {title} {status}; {slots}, queues {queues}")
         lines.append(f"  log: {log}")
         parts.append(
             h.row(
-                words.badge_html("running"),
+                h.badge("running"),
                 h.strong(title),
-                escape(said),
+                status,
                 h.fact("slots", str(worker.concurrency)),
-                h.fact("queues", escape(queues)),
+                h.fact("queues", queues),
             )
         )
         parts.append(h.row(h.fact("log", h.code(log))))
     parts.append(h.row(h.code("%nbqueue down"), h.pale("ends it"), gap=4))
-    return Card("\n".join(lines), h.card(*parts, label="workers"))
+    return StaticCard(lines, h.card(*parts, label="workers"))
 
 
-def _homely(path: str) -> str:
-    """Return a path with ``~`` for the home folder, so that a saved notebook does not name it."""
+def _short_path(path: str) -> str:
+    """Return a path with ``~`` for the home folder, so that a saved notebook names no user."""
     home = os.path.expanduser("~")
     return "~" + path[len(home) :] if path.startswith(home + os.sep) else path

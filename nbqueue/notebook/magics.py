@@ -1,4 +1,4 @@
-"""``%nbqueue``: reads what was said and hands it on. What it does is elsewhere."""
+"""The magic ``%nbqueue``: parses a line, runs its command, completes words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NbqueueMagics:
 
     @property
     def client(self) -> Client:
-        """The client: of the last ``connect``, else the notebook's ``q``, else a new one."""
+        """The client of the last ``connect``, else the notebook's ``q``, else a new one."""
         from nbqueue.client.client import Client, connect
 
         if self._client is None or not self._client._session.is_open:
@@ -39,14 +39,14 @@ class NbqueueMagics:
         return self._client
 
     def run(self, line: str) -> Any:
-        """Run one line; what it returns is what the cell shows."""
+        """Run one line. The cell shows the value that it returns."""
         from IPython.core.error import UsageError as ShownUsageError
 
         try:
-            said = _PARSER.parse_args(split_line(line))
-            return self._commands()[said.command or "status"](said)
+            args = _PARSER.parse_args(split_line(line))
+            return self._commands()[args.command or "status"](args)
         except HelpWanted as wanted:
-            print(wanted)  # noqa: T201 (help is printed)
+            print(wanted)  # noqa: T201 (the help text)
         except UsageError as error:
             raise ShownUsageError(str(error)) from None
         except NbqueueError as error:
@@ -56,41 +56,41 @@ class NbqueueMagics:
     def _commands(self) -> dict[str, Any]:
         return {
             "up": self._up,
-            "down": lambda said: magic_actions.down(self.client),
+            "down": lambda args: magic_actions.down(self.client),
             "restart": self._restart,
-            "status": lambda said: magic_actions.status(self.client),
-            "panel": lambda said: self.client.panel(read_only=said.read_only),
+            "status": lambda args: magic_actions.status(self.client),
+            "panel": lambda args: self.client.panel(read_only=args.read_only),
             "tasks": self._tasks,
-            "logs": lambda said: self.client.get(said.task).output(said.attempt),
-            "cancel": lambda said: magic_actions.cancel(self.client, said.tasks),
-            "retry": lambda said: magic_actions.retry(self.client, said.tasks),
-            "attach": lambda said: self.client.get(said.task),
-            "schedules": lambda said: self.client.schedules(),
+            "logs": lambda args: self.client.get(args.task).output(args.attempt),
+            "cancel": lambda args: magic_actions.cancel(self.client, args.tasks),
+            "retry": lambda args: magic_actions.retry(self.client, args.tasks),
+            "attach": lambda args: self.client.get(args.task),
+            "schedules": lambda args: self.client.schedules(),
             "connect": self._connect,
         }
 
-    def _up(self, said: argparse.Namespace) -> Any:
-        return magic_actions.up(self.client, **worker_options(said))
+    def _up(self, args: argparse.Namespace) -> Any:
+        return magic_actions.up(self.client, **worker_options(args))
 
-    def _restart(self, said: argparse.Namespace) -> Any:
+    def _restart(self, args: argparse.Namespace) -> Any:
         magic_actions.down(self.client, quiet=True)
-        return self._up(said)
+        return self._up(args)
 
-    def _tasks(self, said: argparse.Namespace) -> Any:
+    def _tasks(self, args: argparse.Namespace) -> Any:
         return self.client.tasks(
-            state=said.state, queue=said.queue, type=said.type, limit=said.limit
+            state=args.state, queue=args.queue, type=args.type, limit=args.limit
         )
 
-    def _connect(self, said: argparse.Namespace) -> Any:
+    def _connect(self, args: argparse.Namespace) -> Any:
         from nbqueue.client.client import connect
 
-        self._client = connect(said.url)
+        self._client = connect(args.url)
         return self._client
 
     # --- Completion ----------------------------------------------------------------------------
 
     def complete(self, before: str) -> list[str]:
-        """The words that may stand where ``before`` (all of the line up to there) ends."""
+        """Return the words that may follow ``before``, the line up to the cursor."""
         words = before.split()
         commands = command_names(_PARSER)
         is_first = len(words) < 2 or (len(words) == 2 and not before.endswith(" "))
@@ -106,7 +106,7 @@ class NbqueueMagics:
 
 
 def load(shell: Any) -> None:
-    """Give ``shell`` the magic, unless it has it."""
+    """Register the magic with ``shell``, once."""
     if getattr(shell, "_nbqueue_magics", None) is not None:
         return
     magics = NbqueueMagics(shell)
@@ -122,7 +122,7 @@ def load(shell: Any) -> None:
 
 
 def unload(shell: Any) -> None:
-    """Take it away again."""
+    """Remove the magic from ``shell``."""
     loaded = getattr(shell, "_nbqueue_magics", None)
     if loaded is None:
         return
@@ -143,7 +143,7 @@ def _make_matcher(magics: NbqueueMagics) -> Any:
         try:
             words = magics.complete(before.lstrip())
         except NbqueueError:
-            words = []  # no store, no names: not an error of who presses Tab
+            words = []  # without a store there are no names, and Tab shows no error
         token = context.token
         matching = [SimpleCompletion(word) for word in words if word.startswith(token)]
         return {"completions": matching, "suppress": True, "matched_fragment": token}

@@ -1,38 +1,42 @@
-"""Cards that stand still, and what is shown until there is one."""
+"""Cards that do not change, and the view of a worker that starts."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from nbqueue.notebook.live_views import View
-from nbqueue.views import format as words
+from markupsafe import Markup
+
+from nbqueue.notebook.view import View
+from nbqueue.printable import printable
+from nbqueue.views import format as fmt
 from nbqueue.views import html as h
 
 
-class Card:
-    """Something still to look at, as text and as HTML."""
+class StaticCard:
+    """A card that does not change, as text and as HTML."""
 
-    def __init__(self, text: str, html: str) -> None:
-        self.text = text
+    def __init__(self, lines: Sequence[str], html: Markup) -> None:
+        self.lines = list(lines)
         self.html = html
 
     def __repr__(self) -> str:
-        return self.text
+        return "\n".join(map(printable, self.lines))
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> Markup:
         return self.html
 
 
-class Starting(View):
-    """A worker that is being started: for how long; and at the end the card of what came of it.
+class StartingWorker(View):
+    """A worker that is being started, and then the card of the result.
 
-    It does not live on with its worker: that outlives the kernel, and a live view cannot.
+    It is final then: the worker outlives the kernel, and a live view cannot.
     """
 
     ticks = True
 
     def __init__(self, queues: str) -> None:
-        self.card: Card | None = None
+        self.card: StaticCard | None = None
         self._queues = queues
         self._began = time.monotonic()
 
@@ -40,18 +44,18 @@ class Starting(View):
     def is_final(self) -> bool:
         return self.card is not None
 
-    def text(self) -> str:
+    def lines(self) -> list[str]:
         if self.card is not None:
-            return self.card.text
-        return f"{words.badge_text('pending')} a worker for {self._queues} starts"
+            return self.card.lines
+        return [f"{fmt.badge_text('pending')} a worker for {self._queues} starts"]
 
-    def html(self, live: bool) -> str:
+    def html(self, live: bool) -> Markup:
         if self.card is not None:
             return self.card.html
-        spent = words.span(time.monotonic() - self._began)
+        spent = fmt.span(time.monotonic() - self._began)
         return h.card(
             h.row(
-                words.badge_html("pending"),
+                h.badge("pending"),
                 h.strong("a worker starts"),
                 h.fact("queues", h.code(self._queues)),
                 h.fact("for", spent),
@@ -60,9 +64,9 @@ class Starting(View):
         )
 
     def failed(self) -> None:
-        """It did not start; why is told elsewhere."""
-        said = "the worker did not start"
-        self.card = Card(
-            f"{words.badge_text('failed')} {said}",
-            h.card(h.row(words.badge_html("failed"), h.strong(said)), label="workers"),
+        """Show that the worker did not start. The error is raised to the caller."""
+        words = "the worker did not start"
+        self.card = StaticCard(
+            [f"{fmt.badge_text('failed')} {words}"],
+            h.card(h.row(h.badge("failed"), h.strong(words)), label="workers"),
         )

@@ -1,4 +1,4 @@
-"""The card of one task: what a future left at the end of a cell shows."""
+"""The card of one task, shown for a future at the end of a cell."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from nbqueue.client.inspection.bulk_actions import BulkActions
 from nbqueue.client.live.task_feed import News, follow
 from nbqueue.client.live.task_snapshot import Snapshot, read_snapshot
 from nbqueue.clock import Clock
 from nbqueue.errors import NbqueueError, StoreError
-from nbqueue.notebook.live_views import Shown, View
-from nbqueue.printable import escape, visible
-from nbqueue.views import format as words
+from nbqueue.notebook.view import View
+from nbqueue.views import controls
+from nbqueue.views import format as fmt
 from nbqueue.views import html as h
 from nbqueue.views.ansi import collapse
 from nbqueue.views.progress_bar import bars_html, bars_text
@@ -23,6 +25,7 @@ from nbqueue.wire import states
 if TYPE_CHECKING:
     from nbqueue.client.futures.future import TaskFuture
     from nbqueue.client.live.event_stream import Happened
+    from nbqueue.notebook.live_views import Shown
 
 _SMALL_RESULT = 65_536
 _TAIL = 20_000
@@ -31,7 +34,7 @@ _short.maxstring = _short.maxother = 120
 
 
 class FutureCard(View):
-    """A task: its state, how far it is, where it runs, what came of it; and buttons for that."""
+    """The state, progress, worker and result of a task, with buttons to act on it."""
 
     ticks = True
 
@@ -51,7 +54,7 @@ class FutureCard(View):
         if future.done():
             self._read_output()
 
-    # --- What it looks like --------------------------------------------------------------------
+    # --- Drawing -------------------------------------------------------------------------------
 
     @property
     def state(self) -> str:
@@ -68,21 +71,21 @@ class FutureCard(View):
     def title(self) -> str:
         return self._future.name or self._future.type
 
-    def text(self) -> str:
-        parts = [words.badge_text(self.state), self.title]
+    def lines(self) -> list[str]:
+        parts = [fmt.badge_text(self.state), self.title]
         spent = self._spent()
         if spent is not None:
-            parts.append(words.span(spent))
+            parts.append(fmt.span(spent))
         error = self._error()
         if error:
-            parts.append(words.shortened(error, 100))
+            parts.append(fmt.shortened(error, 100))
         elif self._future.done() and self._future.state == states.COMPLETED:
             parts.append(f"→ {self._result()}")
         else:
             parts += bars_text(self._progress())
-        return visible("  ".join(parts) + f"  (id {self._future.id})")
+        return ["  ".join(parts) + f"  (id {self._future.id})"]
 
-    def html(self, live: bool) -> str:
+    def html(self, live: bool) -> Markup:
         self._refresh()
         parts = [self._head()]
         parts += self._progress_parts()
@@ -97,15 +100,15 @@ class FutureCard(View):
             parts.append(h.problem(trouble))
         if live:
             parts.append(self._buttons())
-            parts.append(h.spoken(f"{self.title} is {self.state}"))
+            parts.append(h.announcement(f"{self.title} is {self.state}"))
         parts.append(self._foot(live))
         return h.card(*parts, label=f"task {self.title}")
 
-    def _head(self) -> str:
+    def _head(self) -> Markup:
         future, snapshot = self._future, self._snapshot
-        facts = [words.badge_html(self.state), h.strong(self.title)]
+        facts = [h.badge(self.state), h.strong(self.title)]
         if future.queue != "default":
-            facts.append(h.fact("queue", escape(future.queue)))
+            facts.append(h.fact("queue", future.queue))
         if snapshot is not None:
             if snapshot.attempt > 1 or (snapshot.attempt and snapshot.max_retry):
                 facts.append(h.fact("attempt", f"{snapshot.attempt}"))
@@ -113,18 +116,18 @@ class FutureCard(View):
                 facts.append(h.fact("retries", f"{snapshot.retried} of {snapshot.max_retry}"))
             if snapshot.due_ms is not None and not future.done():
                 left = (snapshot.due_ms - self._clock.now_ms()) / 1000
-                facts.append(h.fact("due", words.ago(-max(left, 0.0))))
+                facts.append(h.fact("due", fmt.ago(-max(left, 0.0))))
         spent = self._spent()
         if spent is not None:
             name = "took" if future.done() else "for"
-            facts.append(h.fact(name, words.span(spent)))
+            facts.append(h.fact(name, fmt.span(spent)))
         if snapshot is not None and snapshot.started_ms:
-            facts.append(h.fact("began", words.time_html(snapshot.started_ms, self._now())))
+            facts.append(h.fact("began", h.time(snapshot.started_ms, self._now())))
         if snapshot is not None and snapshot.worker:
             facts.append(h.pale(f"on {snapshot.worker.rpartition(':')[0]}", snapshot.worker))
         return h.row(*facts)
 
-    def _progress_parts(self) -> list[str]:
+    def _progress_parts(self) -> list[Markup]:
         progress = self._progress()
         if progress and not (self._future.done() and self._future.state == states.COMPLETED):
             return [bars_html(progress, is_over=self._future.done())]
@@ -132,36 +135,34 @@ class FutureCard(View):
             return [h.bar(0, None, label=f"{self.title} runs")]
         return []
 
-    def _output_part(self, live: bool) -> str:
-        """What it printed: the last line, or as much as is asked for."""
+    def _output_part(self, live: bool) -> Markup:
+        """Return the last line of its output, or all of it if that was asked for."""
         text = collapse(self._tail)
         if not text:
-            return ""
+            return h.NOTHING
         if live and self._shows_output:
             return h.pre(text)
         last = text.rstrip("\n").rpartition("\n")[2]
         if live or "\n" not in text.rstrip("\n"):
-            return h.row(h.fact("printed", h.code(words.shortened(last, 110))))
-        return (
-            f'<details><summary style="color:{words.PALE_INK};cursor:pointer">Output</summary>'
-            f"{h.pre(text)}</details>"
-        )
+            return h.row(h.fact("printed", h.code(fmt.shortened(last, 110))))
+        summary = h.element("summary", "Output", style=f"color:{fmt.PALE_INK};cursor:pointer")
+        return h.element("details", summary, h.pre(text))
 
-    def _buttons(self) -> str:
+    def _buttons(self) -> Markup:
         title, state = self.title, self.state
         buttons = []
         if not self._future.done():
             buttons.append(
-                h.button("Cancel", "cancel", label=f"Cancel {title}", ask="Cancel 1 task?")
+                controls.button("Cancel", "cancel", label=f"Cancel {title}", ask="Cancel 1 task?")
             )
             if state in (states.SCHEDULED, states.RETRY):
                 word = "Retry now" if state == states.RETRY else "Run now"
-                buttons.append(h.button(word, "run", label=f"{word}: {title}"))
+                buttons.append(controls.button(word, "run", label=f"{word}: {title}"))
         word = "Hide output" if self._shows_output else "Output"
-        buttons.append(h.button(word, "logs", label=f"{word} of {title}"))
+        buttons.append(controls.button(word, "logs", label=f"{word} of {title}"))
         return h.row(*buttons, gap=6)
 
-    def _foot(self, live: bool) -> str:
+    def _foot(self, live: bool) -> Markup:
         future = self._future
         if future.done() and self.state == states.ARCHIVED:
             again = h.code(f'q.retry("{future.id}")') + h.pale(" runs it again")
@@ -169,7 +170,7 @@ class FutureCard(View):
         if live or future.done():
             return h.row(h.pale(f"id {future.id}"), h.pale(self._note))
         return h.row(
-            h.pale(f"as of {words.zoned_time(self._now())} ·"),
+            h.pale(f"as of {fmt.zoned_time(self._now())} ·"),
             h.code(f'q.get("{future.id}")') + h.pale(" shows it live"),
             gap=4,
         )
@@ -188,22 +189,22 @@ class FutureCard(View):
 
     def _error(self) -> str:
         if self._future.done() and self.state in (states.COMPLETED, "cancelled"):
-            return ""  # the badge says it
+            return ""  # the badge shows it
         return self._snapshot.error if self._snapshot is not None else ""
 
     def _result(self) -> str:
         if self._result_text is None:
             outcome = self._future._outcome
             size = outcome.unread_bytes if outcome is not None else 0
-            # To read a large one takes time and memory that nobody asked for.
+            # Reading a large one would take time and memory.
             is_small = size <= _SMALL_RESULT
-            self._result_text = _preview(self._future) if is_small else words.size(size)
+            self._result_text = _preview(self._future) if is_small else fmt.size(size)
         return self._result_text
 
     def _now(self) -> int:
         return self._clock.now_ms()
 
-    # --- What it depends on --------------------------------------------------------------------
+    # --- Following -----------------------------------------------------------------------------
 
     def _read(self) -> None:
         try:
@@ -218,7 +219,7 @@ class FutureCard(View):
             self._snapshot = self._snapshot._replace(finished_ms=self._now())
 
     def _read_output(self) -> None:
-        """All of it, of a task that is not followed any more."""
+        """Read all output of a task that has ended."""
         try:
             self._tail = self._future.output().text[-_TAIL:]
         except NbqueueError as error:
@@ -226,7 +227,7 @@ class FutureCard(View):
 
     def _refresh(self) -> None:
         if self._session.events.trouble:
-            return  # to ask now would take long, and all views wait for the one that does
+            return  # a read would take long now, and every view waits for this one
         with self._lock:
             is_stale, self._is_stale = self._is_stale, False
         if is_stale:
@@ -280,6 +281,6 @@ def _preview(future: TaskFuture[Any]) -> str:
     except Exception as error:
         return f"cannot be shown: {type(error).__name__}"
     try:
-        return words.shortened(_short.repr(value), 120)
+        return fmt.shortened(_short.repr(value), 120)
     except Exception:
         return f"a {type(value).__name__}"

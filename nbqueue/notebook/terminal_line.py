@@ -1,4 +1,4 @@
-"""What is shown while a program in a terminal waits: one line, drawn over itself."""
+"""The line of a view in a terminal, redrawn in place while a program waits."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import sys
 import threading
 from typing import Any
 
-from nbqueue.notebook.live_views import DRAWS_A_SECOND, View
+from nbqueue.notebook.live_views import DRAWS_A_SECOND
+from nbqueue.notebook.view import View
 
 
 class TerminalLine:
-    """A view's text on the last line of the terminal, until `settle`. On standard error."""
+    """The text of a view on the last line of the terminal, on standard error, until `settle`."""
 
     def __init__(self, view: View) -> None:
         from rich.console import Console
@@ -30,17 +31,17 @@ class TerminalLine:
         self._thread = threading.Thread(target=self._run, name="nbqueue-line", daemon=True)
 
     def first(self) -> None:
-        """Begin to show it."""
+        """Start to show it."""
         self.view.began(self)  # type: ignore[arg-type]
         self._live.start()
         self._thread.start()
 
     def changed(self) -> None:
-        """There is something new; it is drawn in its time."""
+        """Have the line drawn again, at the usual rate."""
         self._dirty.set()
 
     def settle(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         self._stop.set()
         self._thread.join()
         self.view.ended(self)  # type: ignore[arg-type]
@@ -56,5 +57,5 @@ class TerminalLine:
 
 
 def is_terminal() -> bool:
-    """Whether somebody may look at standard error."""
+    """Return whether standard error is a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()

@@ -1,19 +1,21 @@
-"""Output of tasks, for terminals and as HTML: colours stay, other control sequences go. Pure.
+"""Output of tasks for terminals and as HTML: keeps colours, drops other control sequences.
 
-A task may print anything, and anybody who can write to Redis can add to its output. So only what
-colours text reaches a terminal: no titles, links, writes to the clipboard, cursor movements, modes
-or questions that the terminal would answer as if somebody had typed.
+A task may print anything, and anyone who can write to Redis can add to its output. Only colours
+reach a terminal: no titles, links, writes to the clipboard, cursor movements, modes, or queries
+that the terminal would answer on its input. Why no library does this: decision NNNN.
 """
 
 from __future__ import annotations
 
 import codecs
-import html
 import re
 from typing import Final
 
-from nbqueue.printable import visible
+from markupsafe import Markup, escape
+
+from nbqueue.printable import without_controls
 from nbqueue.views.format import INK
+from nbqueue.views.html import NOTHING, element
 
 # A control sequence (its parameters and its last character), a string such as a title, or another
 # escape. Each also in the form whose first character is a C1 control.
@@ -29,9 +31,6 @@ _UNFINISHED = re.compile(
 )
 _LONGEST_UNFINISHED: Final = 4096
 _COLOUR = re.compile(r"[0-9;:]{0,64}")
-_CONTROL = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 _SILENT: Final = str.maketrans("", "", "\a\b\v\f\x0e\x0f")
 _RESET: Final = "\x1b[0m"
 _COLOURS: Final = (
@@ -42,7 +41,7 @@ _LEVELS: Final = (0, 95, 135, 175, 215, 255)
 
 
 def collapse(text: str) -> str:
-    """``text`` with returned carriages and backspaces done: what was written over is gone.
+    """Apply the carriage returns and backspaces of ``text``: drop what was written over.
 
     >>> collapse("10%\\r20%\\nend")
     '20%\\nend'
@@ -66,14 +65,14 @@ def _collapsed(line: str) -> str:
     shown = ""
     for part in line.split("\r"):
         if "\x1b" in part or "\x1b" in shown:
-            shown = part or shown  # lengths that are seen differ from those that are there
+            shown = part or shown  # codes have a length, and no width
         elif part:
             shown = part + shown[len(part) :]
     return shown
 
 
 def for_terminal(text: str) -> str:
-    """Return output of a task as it may be written to a terminal.
+    """Make the output of a task safe for a terminal.
 
     Colours, carriage returns, tabs and newlines stay. Other control sequences are dropped, and
     single control characters, bidirectional controls and lone surrogates become visible escapes.
@@ -85,7 +84,7 @@ def for_terminal(text: str) -> str:
 
 
 class TerminalStream:
-    """Makes a stream of output safe for a terminal, in pieces that may end anywhere."""
+    """Makes a stream of output safe for a terminal. Pieces of it may end anywhere."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -93,7 +92,7 @@ class TerminalStream:
         self._is_coloured = False
 
     def feed(self, data: bytes) -> str:
-        """Return what may be written now. An unfinished sequence waits for its end."""
+        """Return the text to write now. An unfinished sequence waits for its end."""
         text = self._rest + self._decoder.decode(data)
         found = _UNFINISHED.search(text, max(0, len(text) - _LONGEST_UNFINISHED))
         end = found.start() if found is not None else len(text)
@@ -104,7 +103,7 @@ class TerminalStream:
         return shown
 
     def end(self) -> str:
-        """Return what is to be written last."""
+        """Return the rest of the text, and switch off colours."""
         shown, colour = _filtered(self._rest + self._decoder.decode(b"", final=True))
         self._rest = ""
         return shown + _RESET if self._is_coloured or colour else shown
@@ -115,39 +114,39 @@ def _is_plain(text: str) -> bool:
 
 
 def _filtered(text: str) -> tuple[str, bool | None]:
-    """``text`` without what must not reach a terminal, and whether colours are on at its end;
-    None if it changes no colours."""
+    """Return ``text`` as safe for a terminal, and whether colours are on at its end.
+
+    The second is None if the text changes no colours.
+    """
     colour: bool | None = None
     parts: list[str] = []
     at = 0
     for match in _ESCAPE.finditer(text):
-        parts.append(_visible_output(text[at : match.start()]))
+        parts.append(_plain_output(text[at : match.start()]))
         at = match.end()
         if match[2] == "m" and _COLOUR.fullmatch(match[1]):
             parts.append(f"\x1b[{match[1]}m")
             colour = match[1].strip("0;:") != ""
-    parts.append(_visible_output(text[at:]))
+    parts.append(_plain_output(text[at:]))
     return "".join(parts), colour
 
 
-def _visible_output(text: str) -> str:
-    """Text between control sequences. Joiners stay, which scripts and emoji need."""
-    if _is_plain(text):
-        return text
-    return _CONTROL.sub(lambda found: visible(found[0]), text.translate(_SILENT))
+def _plain_output(text: str) -> str:
+    """Return text between control sequences, without bells and the like."""
+    return text if _is_plain(text) else without_controls(text.translate(_SILENT))
 
 
 def without_colours(text: str) -> str:
-    """``text`` without the codes that colour it, or move the cursor."""
-    return _visible_output(_ESCAPE.sub("", text))
+    """Return ``text`` without control sequences, colours included."""
+    return _plain_output(_ESCAPE.sub("", text))
 
 
-def ansi_html(text: str) -> str:
-    """``text`` as HTML: escaped, colours as spans with inline styles.
+def ansi_html(text: str) -> Markup:
+    """Return ``text`` as HTML: escaped, with colours as spans with inline styles.
 
-    Colours are mixed with the font's own, so that they can be read in light and dark themes.
+    Colours are mixed with the font's own, so that they are readable in light and dark themes.
     """
-    parts: list[str] = []
+    parts: list[Markup] = []
     style = _Style()
     at = 0
     for match in _ESCAPE.finditer(text):
@@ -156,11 +155,11 @@ def ansi_html(text: str) -> str:
         if match[2] == "m" and _COLOUR.fullmatch(match[1]):
             style.change(match[1] or "")
     parts.append(style.around(text[at:]))
-    return "".join(parts)
+    return NOTHING.join(parts)
 
 
 class _Style:
-    """How the next characters look."""
+    """The look of the next characters, by the codes so far."""
 
     def __init__(self) -> None:
         self._reset()
@@ -169,18 +168,20 @@ class _Style:
         self._ink = self._ground = ""
         self._marks: dict[str, str] = {}
 
-    def around(self, text: str) -> str:
+    def around(self, text: str) -> Markup:
+        """Return ``text`` as HTML that looks so."""
         if not text:
-            return ""
+            return NOTHING
         styles = list(self._marks.values())
         if self._ink:
             styles.append(f"color:color-mix(in srgb, {self._ink} 60%, {INK})")
         if self._ground:
             styles.append(f"background:color-mix(in srgb, {self._ground} 30%, transparent)")
-        body = html.escape(_visible_output(text))
-        return f'<span style="{";".join(styles)}">{body}</span>' if styles else body
+        body = escape(_plain_output(text))
+        return element("span", body, style=";".join(styles)) if styles else body
 
     def change(self, codes: str) -> None:
+        """Apply the codes of one sequence, such as ``"1;31"``."""
         numbers = [
             int(code) if code.isdigit() and len(code) < 6 else 0 for code in re.split("[;:]", codes)
         ]
@@ -223,7 +224,7 @@ _MARKS: Final = {
 
 
 def _long_colour(numbers: list[int]) -> str:
-    """The colour that follows a code 38 or 48; takes its numbers away."""
+    """Take the colour that follows a code 38 or 48 from the front of ``numbers``."""
     kind = numbers.pop(0) if numbers else 0
     if kind == 5 and numbers:
         return _of_256(numbers.pop(0))

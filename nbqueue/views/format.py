@@ -1,7 +1,7 @@
-"""How states, numbers, durations and times are written, the same in every view. Pure.
+"""States, numbers, durations and times in words, alike in every view. Pure functions.
 
-Colours are JupyterLab's own variables, with fall-back values for pages that lack them. They are
-used for borders, glyphs and bars; words keep the font's colour, which can be read in any theme.
+Colours are JupyterLab's own variables, with fall-back values for pages that lack them. They are for
+borders, glyphs and bars; words keep the font's colour, which is readable in every theme.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from typing import Final, NamedTuple
 
 from nbqueue.clock import from_ms
 from nbqueue.durations import format_duration
-from nbqueue.printable import escape
 from nbqueue.sizes import format_size
 from nbqueue.wire import states
 
 
 class Badge(NamedTuple):
-    """How a state is marked: three ways at once, so that no eye depends on one of them."""
+    """The mark of a state: a glyph and a colour, shown with its word."""
 
     glyph: str
     colour: str
@@ -59,40 +58,30 @@ _UNKNOWN: Final = Badge("?", STILL)
 
 
 def badge(state: str) -> Badge:
-    """How ``state`` is marked; a word that nobody knows gets a question mark."""
+    """Return the mark of a state. An unknown state gets a question mark."""
     return BADGES.get(state, _UNKNOWN)
 
 
-def badge_html(state: str) -> str:
-    """A state as glyph, word and coloured border."""
-    glyph, colour = badge(state)
-    return (
-        f'<span style="display:inline-block;border:1px solid {colour};border-radius:9px;'
-        f'padding:0 8px;line-height:1.5;white-space:nowrap;color:{INK}">'
-        f'<span aria-hidden="true" style="color:{colour}">{glyph}</span> {escape(state)}</span>'
-    )
-
-
 def badge_text(state: str) -> str:
-    """A state as glyph and word."""
+    """Return a state as glyph and word."""
     return f"{badge(state).glyph} {state}"
 
 
 def number(value: int) -> str:
-    """A whole number with a comma for each thousand."""
+    """Return an integer with a comma for each thousand."""
     return f"{value:,}"
 
 
-def count(value: int, what: str) -> str:
-    """So many of something: ``"1 task"``, ``"2,000 tasks"``."""
-    return f"{value:,} {what}{'' if value == 1 else 's'}"
+def count(value: int, noun: str) -> str:
+    """Return a number with its noun: ``"1 task"``, ``"2,000 tasks"``."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
 size = format_size
 
 
 def rate(per_second: float) -> str:
-    """How many a second, or a minute, or an hour: ``"12/s"``, ``"3.2/min"``."""
+    """Return a rate in the unit that suits it: ``"12/s"``, ``"3.2/min"``, ``"4.0/h"``."""
     for factor, unit in ((1.0, "s"), (60.0, "min"), (3600.0, "h")):
         value = per_second * factor
         if value >= 1 or unit == "h":
@@ -101,10 +90,10 @@ def rate(per_second: float) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """A duration, or a dash for one that nobody knows."""
+    """Return a duration in words; a dash for None."""
     if seconds is None:
         return "–"
-    # What began and ended within the same millisecond took no microseconds that anybody knows of.
+    # Times are in milliseconds: less than one is not known more exactly.
     return format_duration(seconds) if seconds else "0s"
 
 
@@ -113,7 +102,7 @@ def _local(unix_ms: int, tz: tzinfo | None = None) -> datetime:
 
 
 def clock_time(unix_ms: int, now_ms: int | None = None) -> str:
-    """A moment in local time: the time of day, after the day if that is not today's."""
+    """Return a moment in local time: the time of day, with the date unless it is today."""
     moment = _local(unix_ms)
     if now_ms is not None and moment.date() == _local(now_ms).date():
         return f"{moment:%H:%M:%S}"
@@ -121,39 +110,26 @@ def clock_time(unix_ms: int, now_ms: int | None = None) -> str:
 
 
 def zoned_time(unix_ms: int, tz: tzinfo | None = None) -> str:
-    """A moment with its zone, in full, as a tooltip says it. In local time without ``tz``."""
+    """Return a moment with its zone and offset, for tooltips. Without ``tz`` in local time."""
     moment = _local(unix_ms, tz)
     return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or ''} ({moment:%z})".rstrip()
 
 
 def short_zoned_time(moment: datetime, tz: tzinfo | None) -> str:
-    """A moment with the abbreviation of its zone: ``"2026-07-01 06:00:00 CEST"``.
+    """Return a moment with the abbreviation of its zone: ``"2026-07-01 06:00:00 CEST"``.
 
-    In local time without ``tz``.
+    Without ``tz`` in local time.
     """
     moment = moment.astimezone(tz)
     return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or ''}".rstrip()
 
 
-def time_html(unix_ms: int | None, now_ms: int | None = None, *, shown: str | None = None) -> str:
-    """A moment in local time, or as ``shown`` says it; a dash for none.
-
-    Its tooltip has the day and the zone, in local time.
-    """
-    if unix_ms is None:
-        return "–"
-    return (
-        f'<time datetime="{from_ms(unix_ms).isoformat()}" title="{escape(zoned_time(unix_ms))}">'
-        f"{clock_time(unix_ms, now_ms) if shown is None else escape(shown)}</time>"
-    )
-
-
 def ago(seconds: float) -> str:
-    """How long ago, or in how long."""
+    """Return ``"5s ago"``, or ``"in 5s"`` for a negative number of seconds."""
     return f"in {format_duration(-seconds)}" if seconds < 0 else f"{format_duration(seconds)} ago"
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """One line of ``text``, cut in the middle of nothing but at the end, with a sign for it."""
+    """Return ``text`` as one line of at most ``most`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"

@@ -1,4 +1,4 @@
-"""``df.nbq``: what frames of tasks and of attempts can show of themselves."""
+"""``df.nbq``: summaries and styles of frames of tasks and of attempts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.durations import format_duration
-from nbqueue.printable import visible
+from nbqueue.printable import printable
 from nbqueue.views.format import INK, badge
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class FrameViews:
-    """What a frame of tasks, or of attempts, shows.
+    """A summary and a style of a frame of tasks or of attempts.
 
-    Raises `AttributeError` for other frames, as pandas asks of accessors.
+    Raises `AttributeError` for other frames, as pandas requires of accessors.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -31,11 +31,15 @@ class FrameViews:
 
     @property
     def is_of_attempts(self) -> bool:
+        """Whether the rows are attempts, and not tasks."""
         return "outcome" in self._frame.columns
 
     def summary(self) -> pd.DataFrame:
-        """A row for each type: how many tasks there are in each state (or attempts for each
-        outcome), then the medians of ``waited`` and ``duration``."""
+        """Return a frame with a row for each type.
+
+        It has the number of tasks in each state, or of attempts with each outcome, and the medians
+        of ``waited`` and ``duration``. A state in which no task is has no column.
+        """
         frame = self._frame
         word = "outcome" if self.is_of_attempts else "state"
         missing = {"type", word} - set(frame.columns)
@@ -58,13 +62,13 @@ class FrameViews:
 
     @property
     def style(self) -> Styler:
-        """The frame for people: durations in words, local times, states as badges.
+        """The frame with durations in words, local times, and states as badges.
 
-        The frame itself stays as it is. Needs jinja2, as all styles of pandas do.
+        The frame itself does not change. Needs jinja2, as every style of pandas does.
         """
         frame = self._frame
         shown: Styler = frame.style.format(_formats(frame), na_rep="–", escape="html")
-        shown = shown.format_index(_visible_text, escape="html")
+        shown = shown.format_index(_printable_text, escape="html")
         shown = shown.set_properties(**{"white-space": "nowrap"})  # type: ignore[arg-type]
         for word in ("state", "outcome"):
             if word in frame.columns:
@@ -87,12 +91,12 @@ def _formats(frame: pd.DataFrame) -> dict[str, Any]:
         elif name == "progress":
             formats[str(name)] = "{:.0%}"
         else:
-            formats[str(name)] = _visible_text
+            formats[str(name)] = _printable_text
     return formats
 
 
-def _visible_text(value: Any) -> Any:
-    return visible(value, lines=True) if isinstance(value, str) else value
+def _printable_text(value: Any) -> Any:
+    return printable(value, lines=True) if isinstance(value, str) else value
 
 
 def _span_words(value: Any) -> str:
@@ -115,7 +119,7 @@ def _state_css(value: Any) -> str:
 
 @cache
 def register(accessor: type[FrameViews]) -> None:
-    """Give all frames of pandas the attribute ``nbq``, which makes an ``accessor``; once."""
+    """Register ``nbq`` on all frames of pandas, once."""
     import pandas as pd
 
     pd.api.extensions.register_dataframe_accessor("nbq")(accessor)

@@ -1,100 +1,34 @@
-"""Pieces of HTML that every view is made of: cards, bars, tables, buttons. Pure.
+"""HTML elements of every view: cards, rows, badges, bars, tables. Pure functions.
 
-What comes out is self-contained: styles are inline, with JupyterLab's variables and values for
-pages that lack them; no script, no ``<style>``, no ``id``. So it looks the same live, saved in a
-notebook and stripped by a page that trusts nobody. Only live views have buttons and fields.
+HTML is `markupsafe.Markup`. Every other string is text: `text` makes it printable and escapes it,
+and `element` passes all content and attributes through `text`. Nothing else puts HTML together.
+
+The HTML is self-contained: styles are inline, with JupyterLab's variables and values for pages that
+lack them; no script, no ``<style>``, no ``id``. It looks alike live, saved in a notebook, and on a
+page that strips what it does not trust. Buttons and fields of live views: `nbqueue.views.controls`.
 """
 
 from __future__ import annotations
 
-import html
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-from nbqueue.printable import escape
+from markupsafe import Markup, escape
+
+from nbqueue.clock import from_ms
+from nbqueue.printable import printable
+from nbqueue.views import format as fmt
 from nbqueue.views.format import BAD, BUSY, CARD, GOOD, INK, LINE, PALE_INK, SHADE, STILL, WARN
 
-FONT = "var(--jp-ui-font-family, system-ui, sans-serif)"
-CODE = "var(--jp-code-font-family, ui-monospace, monospace)"
+FONT: Final = "var(--jp-ui-font-family, system-ui, sans-serif)"
+CODE: Final = "var(--jp-code-font-family, ui-monospace, monospace)"
+NOTHING: Final = Markup()
 
+Content = str | Markup
+"""Text or HTML. A type checker sees `str`; functions that place HTML only take `Markup`."""
 
-class Html(str):
-    """Text that is HTML, where text that is not would be expected."""
-
-
-def card(*parts: str, label: str, wide: bool = False) -> str:
-    """A box around ``parts``. ``label`` names it to a screen reader; a ``wide`` one takes all the
-    room that there is."""
-    width = "none" if wide else "900px"
-    return (
-        f'<div role="group" aria-label="{escape(label)}" style="box-sizing:border-box;'
-        f"max-width:{width};margin:4px 0;padding:10px 14px;border:1px solid {LINE};"
-        f"border-radius:6px;background:{CARD};color:{INK};font-family:{FONT};font-size:13px;"
-        f'line-height:1.5;font-variant-numeric:tabular-nums">{"".join(parts)}</div>'
-    )
-
-
-def row(*parts: str, gap: int = 12, wraps: bool = True) -> str:
-    """Parts beside each other, which wrap where there is no room, unless told not to."""
-    cells = "".join(f"<div>{part}</div>" for part in parts if part)
-    wrap = "wrap" if wraps else "nowrap"
-    return (
-        f'<div style="display:flex;flex-wrap:{wrap};align-items:center;gap:4px {gap}px;'
-        f'margin:4px 0">{cells}</div>'
-    )
-
-
-def close(*parts: str) -> str:
-    """Parts that stay together on one line."""
-    return f'<span style="white-space:nowrap">{" ".join(part for part in parts if part)}</span>'
-
-
-def strong(text: str) -> str:
-    return f'<span style="font-weight:600">{escape(text)}</span>'
-
-
-def pale(text: str, title: str = "") -> str:
-    """Text that matters less. ``title`` is its tooltip."""
-    hint = f' title="{escape(title)}"' if title else ""
-    return f'<span style="color:{PALE_INK}"{hint}>{escape(text)}</span>'
-
-
-def titled(text: str, title: str) -> str:
-    """Text with a tooltip."""
-    return f'<span title="{escape(title)}">{escape(text)}</span>'
-
-
-def fact(name: str, value_html: str) -> str:
-    """A pale name and its value, which is HTML."""
-    return f'<span style="color:{PALE_INK}">{escape(name)}</span> {value_html}'
-
-
-def code(text: str) -> str:
-    return (
-        f'<code style="font-family:{CODE};font-size:12px;background:{SHADE};color:{INK};'
-        f'padding:1px 4px;border-radius:3px">{escape(text)}</code>'
-    )
-
-
-def pre(text: str, *, height: int = 260) -> str:
-    """Lines of output or of a traceback, in a box that scrolls."""
-    return (
-        f'<pre tabindex="0" style="margin:6px 0;padding:8px 10px;max-height:{height}px;'
-        f"overflow:auto;background:{SHADE};color:{INK};border-radius:4px;font-family:{CODE};"
-        f'font-size:12px;line-height:1.4;white-space:pre-wrap">{escape(text)}</pre>'
-    )
-
-
-def problem(text: str) -> str:
-    """An error: a red edge, and words that can be read."""
-    return (
-        f'<div style="margin:4px 0;padding:4px 10px;border-left:3px solid {BAD};'
-        f'background:{SHADE};overflow-wrap:anywhere">{escape(text)}</div>'
-    )
-
-
-_COLOURS = {
+_VOID: Final = frozenset({"img", "input"})
+_COLOURS: Final = {
     "completed": GOOD,
     "failed": BAD,
     "cancelled": WARN,
@@ -104,149 +38,236 @@ _COLOURS = {
 }
 
 
-def bar(done: float, total: float | None, *, label: str, state: str = "active") -> str:
-    """How far something is. A bar without ``total`` only says that something goes on."""
+# --- Text and elements ---------------------------------------------------------------------------
+
+
+def text(content: Content) -> Markup:
+    """Return text as HTML, printable and escaped. HTML stays as it is."""
+    if isinstance(content, Markup):
+        return content
+    return escape(printable(content, lines=True))
+
+
+def exact(value: str) -> Markup:
+    """Return an attribute's value as HTML, for values that the page sends back unchanged."""
+    return escape(value.encode("utf-8", "backslashreplace").decode())
+
+
+def element(tag: str, /, *content: Content, **attributes: Content | bool | None) -> Markup:
+    """Return an element. ``data_args`` is the attribute ``data-args``.
+
+    An attribute that is None or False is left out; True stands for one without a value.
+
+    >>> element("b", "a < b", title='"x"', hidden=True)
+    Markup('<b title="&#34;x&#34;" hidden>a &lt; b</b>')
+    """
+    head = "".join([_attribute(name, value) for name, value in attributes.items()])
+    inside = "".join([text(part) for part in content])
+    end = "" if tag in _VOID else f"</{tag}>"
+    return Markup(f"<{tag}{head}>{inside}{end}")  # noqa: S704 (`text` made each part)
+
+
+def _attribute(name: str, value: Content | bool | None) -> str:
+    if value is None or value is False:
+        return ""
+    name = name.replace("_", "-")
+    return f" {name}" if value is True else f' {name}="{text(value)}"'
+
+
+def join(parts: Iterable[Content], separator: Content = NOTHING) -> Markup:
+    """Return parts one after the other."""
+    return text(separator).join([text(part) for part in parts])
+
+
+# --- Boxes and words -----------------------------------------------------------------------------
+
+
+def card(*parts: Markup, label: str, wide: bool = False) -> Markup:
+    """Return a box around ``parts``.
+
+    ``label`` names it to a screen reader; a ``wide`` card takes the whole width.
+    """
+    style = (
+        f"box-sizing:border-box;max-width:{'none' if wide else '900px'};margin:4px 0;"
+        f"padding:10px 14px;border:1px solid {LINE};border-radius:6px;background:{CARD};"
+        f"color:{INK};font-family:{FONT};font-size:13px;line-height:1.5;"
+        "font-variant-numeric:tabular-nums"
+    )
+    return element("div", *parts, role="group", aria_label=label, style=style)
+
+
+def row(*parts: Content, gap: int = 12, wraps: bool = True) -> Markup:
+    """Return parts side by side, empty ones left out. A row wraps where there is no room."""
+    style = (
+        f"display:flex;flex-wrap:{'wrap' if wraps else 'nowrap'};align-items:center;"
+        f"gap:4px {gap}px;margin:4px 0"
+    )
+    return element("div", *(element("div", part) for part in parts if part), style=style)
+
+
+def unbroken(*parts: Content) -> Markup:
+    """Return parts that stay together on one line."""
+    inside = join([part for part in parts if part], " ")
+    return element("span", inside, style="white-space:nowrap")
+
+
+def strong(content: Content) -> Markup:
+    """Return bold text."""
+    return element("span", content, style="font-weight:600")
+
+
+def pale(content: Content, title: str = "") -> Markup:
+    """Return text that matters less, with an optional tooltip."""
+    return element("span", content, style=f"color:{PALE_INK}", title=title or None)
+
+
+def titled(content: Content, title: str) -> Markup:
+    """Return text with a tooltip."""
+    return element("span", content, title=title)
+
+
+def fact(name: str, value: Content) -> Markup:
+    """Return a pale name and its value."""
+    return join([pale(name), value], " ")
+
+
+def code(content: str) -> Markup:
+    """Return text in the font of code."""
+    style = (
+        f"font-family:{CODE};font-size:12px;background:{SHADE};color:{INK};padding:1px 4px;"
+        "border-radius:3px"
+    )
+    return element("code", content, style=style)
+
+
+def pre(content: Content, *, height: int = 260) -> Markup:
+    """Return lines of output or of a traceback, in a box that scrolls."""
+    style = (
+        f"margin:6px 0;padding:8px 10px;max-height:{height}px;overflow:auto;background:{SHADE};"
+        f"color:{INK};border-radius:4px;font-family:{CODE};font-size:12px;line-height:1.4;"
+        "white-space:pre-wrap"
+    )
+    return element("pre", content, tabindex="0", style=style)
+
+
+def problem(content: str) -> Markup:
+    """Return an error, with a red edge."""
+    style = (
+        f"margin:4px 0;padding:4px 10px;border-left:3px solid {BAD};background:{SHADE};"
+        "overflow-wrap:anywhere"
+    )
+    return element("div", content, style=style)
+
+
+def announcement(content: str) -> Markup:
+    """Return text that a screen reader speaks when it changes, and that is not seen."""
+    style = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"
+    return element("div", content, aria_live="polite", style=style)
+
+
+# --- States and times ----------------------------------------------------------------------------
+
+
+def badge(state: str) -> Markup:
+    """Return a state as glyph, word and coloured border."""
+    glyph, colour = fmt.badge(state)
+    sign = element("span", glyph, aria_hidden="true", style=f"color:{colour}")
+    style = (
+        f"display:inline-block;border:1px solid {colour};border-radius:9px;padding:0 8px;"
+        f"line-height:1.5;white-space:nowrap;color:{INK}"
+    )
+    return element("span", sign, " ", state, style=style)
+
+
+def time(unix_ms: int | None, now_ms: int | None = None, *, shown: str | None = None) -> Markup:
+    """Return a moment in local time, or as ``shown``; a dash for None.
+
+    The tooltip has the day and the zone, in local time.
+    """
+    if unix_ms is None:
+        return text("–")
+    moment = fmt.clock_time(unix_ms, now_ms) if shown is None else shown
+    title = fmt.zoned_time(unix_ms)
+    return element("time", moment, datetime=from_ms(unix_ms).isoformat(), title=title)
+
+
+# --- Bars and tables -----------------------------------------------------------------------------
+
+
+def bar(done: float, total: float | None, *, label: str, state: str = "active") -> Markup:
+    """Return a progress bar. Without ``total`` it is empty: work goes on, of unknown length."""
     return stacked_bar([(state, done)], total, label=label)
 
 
 def stacked_bar(
     parts: Iterable[tuple[str, float]], total: float | None, *, label: str, height: int = 8
-) -> str:
-    """How far something is, with a colour for each (word, amount) of ``parts``."""
+) -> Markup:
+    """Return a progress bar with a colour for each (state, amount) of ``parts``."""
     parts = list(parts)
-    done = sum(amount for _, amount in parts)
-    pieces = "".join(
-        f'<span style="display:block;width:{100 * amount / total:.2f}%;'
-        f'background:{_COLOURS.get(word, BUSY)}"></span>'
-        for word, amount in parts
+    pieces = [
+        element(
+            "span",
+            style=f"display:block;width:{100 * amount / total:.2f}%;"
+            f"background:{_COLOURS.get(state, BUSY)}",
+        )
+        for state, amount in parts
         if total and amount
+    ]
+    style = (
+        f"display:flex;height:{height}px;margin:6px 0;border-radius:{height // 2}px;"
+        f"overflow:hidden;background:{SHADE};box-shadow:inset 0 0 0 1px {LINE}"
     )
-    values = f'aria-valuemin="0" aria-valuenow="{done:g}"'
-    if total:
-        values += f' aria-valuemax="{total:g}"'
-    return (
-        f'<div role="progressbar" aria-label="{escape(label)}" {values} style="display:flex;'
-        f"height:{height}px;margin:6px 0;border-radius:{height // 2}px;overflow:hidden;"
-        f'background:{SHADE};box-shadow:inset 0 0 0 1px {LINE}">{pieces}</div>'
-    )
-
-
-def button(word: str, action: str, *, label: str, args: Mapping[str, Any] | None = None,
-           ask: str = "", disabled: bool = False) -> str:  # fmt: skip
-    """A button of a live view: pressed, its view's ``act(action, args)`` runs.
-
-    ``label`` says what it does to what, to a screen reader and as a tooltip. With ``ask`` the first
-    press only asks that question, in place, and the second one does it.
-    """
-    data = escape(json.dumps(dict(args or {})), quote=True)
-    more = f' data-ask="{escape(ask)}"' if ask else ""
-    more += " disabled" if disabled else ""
-    look = "opacity:0.5;cursor:default" if disabled else "cursor:pointer"
-    return (
-        f'<button type="button" data-action="{escape(action)}" data-args="{data}"{more} '
-        f'aria-label="{escape(label)}" title="{escape(label)}" style="font:inherit;color:{INK};'
-        f"background:{SHADE};border:1px solid {LINE};border-radius:4px;padding:2px 10px;"
-        f'white-space:nowrap;{look}">{escape(word)}</button>'
-    )
-
-
-def link(word: str, action: str, *, label: str, args: Mapping[str, Any] | None = None) -> str:
-    """A button that looks like a word, for going somewhere."""
-    data = escape(json.dumps(dict(args or {})), quote=True)
-    return (
-        f'<button type="button" data-action="{escape(action)}" data-args="{data}" '
-        f'aria-label="{escape(label)}" title="{escape(label)}" style="font:inherit;color:{INK};'
-        "background:none;border:none;padding:0;text-decoration:underline dotted;"
-        f'text-underline-offset:3px;cursor:pointer">{escape(word)}</button>'
-    )
-
-
-def field(
-    value: str,
-    action: str,
-    *,
-    label: str,
-    placeholder: str = "",
-    width: int = 160,
-    args: Mapping[str, Any] | None = None,
-) -> str:
-    """A field of a live view: when it changed, its view's ``act(action, {…args, "value": …})``
-    runs."""
-    data = escape(json.dumps(dict(args or {})), quote=True)
-    return (
-        f'<input type="text" value="{html.escape(value)}" data-change="{escape(action)}" '
-        f'data-args="{data}" '
-        f'aria-label="{escape(label)}" placeholder="{escape(placeholder)}" '
-        f'style="font:inherit;color:{INK};background:{CARD};border:1px solid {LINE};'
-        f'border-radius:4px;padding:2px 8px;width:{width}px;max-width:100%">'
-    )
-
-
-def choice(value: str, options: Sequence[tuple[str, str]], action: str, *, label: str) -> str:
-    """A list of (value, text) to choose from; as `field`."""
-    items = "".join(
-        f'<option value="{html.escape(key)}"{" selected" if key == value else ""}>{escape(text)}'
-        "</option>"
-        for key, text in options
-    )
-    return (
-        f'<select data-change="{escape(action)}" aria-label="{escape(label)}" style="font:inherit;'
-        f"color:{INK};background:{CARD};border:1px solid {LINE};border-radius:4px;"
-        f'padding:2px 6px;max-width:100%">{items}</select>'
-    )
-
-
-def check(is_on: bool, action: str, *, label: str, args: Mapping[str, Any] | None = None) -> str:
-    """A box to tick; ``act(action, {…args, "value": bool})``."""
-    data = escape(json.dumps(dict(args or {})), quote=True)
-    return (
-        f'<input type="checkbox" data-change="{escape(action)}" data-args="{data}" '
-        f'aria-label="{escape(label)}"{" checked" if is_on else ""}>'
+    return element(
+        "div",
+        *pieces,
+        role="progressbar",
+        aria_label=label,
+        aria_valuemin="0",
+        aria_valuenow=f"{sum(amount for _, amount in parts):g}",
+        aria_valuemax=f"{total:g}" if total else None,
+        style=style,
     )
 
 
 def table(
-    heads: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    heads: Sequence[Content],
+    rows: Iterable[Sequence[Content]],
     *,
     caption: str,
     numeric: Iterable[int] = (),
-) -> str:
-    """A table. Cells are HTML; heads are text, unless they say that they are `Html`. Columns of
-    the positions ``numeric`` stand at the right."""
+) -> Markup:
+    """Return a table. Columns at the positions ``numeric`` are aligned to the right."""
     right = set(numeric)
-
-    def align(position: int) -> str:
-        return "right" if position in right else "left"
-
-    top = "".join(
-        f'<th scope="col" style="text-align:{align(i)};padding:4px 10px 4px 0;font-weight:600;'
-        f'border-bottom:1px solid {LINE};white-space:nowrap;background:{CARD};color:{INK}">'
-        f"{head if isinstance(head, Html) else escape(head)}</th>"
-        for i, head in enumerate(heads)
+    head_row = element("tr", *(_head(head, i in right) for i, head in enumerate(heads)))
+    body = [
+        element("tr", *(_cell(cell, i in right) for i, cell in enumerate(cells))) for cells in rows
+    ]
+    caption_style = f"caption-side:top;text-align:left;color:{PALE_INK};padding:2px 0"
+    style = (
+        "border-collapse:collapse;width:100%;table-layout:auto;font-size:13px;margin:4px 0;"
+        "border:none"
     )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td style="text-align:{align(i)};padding:3px 10px 3px 0;vertical-align:middle;'
-            f'border-bottom:1px solid {LINE};background:{CARD};color:{INK}">{cell}</td>'
-            for i, cell in enumerate(cells)
-        )
-        + "</tr>"
-        for cells in rows
+    found = element(
+        "table",
+        element("caption", caption, style=caption_style),
+        element("thead", head_row),
+        element("tbody", *body),
+        style=style,
     )
-    return (
-        '<div style="overflow-x:auto"><table style="border-collapse:collapse;width:100%;'
-        "table-layout:auto;"
-        'font-size:13px;margin:4px 0;border:none"><caption style="caption-side:top;'
-        f'text-align:left;color:{PALE_INK};padding:2px 0">{escape(caption)}</caption>'
-        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return element("div", found, style="overflow-x:auto")
 
 
-def spoken(text: str) -> str:
-    """Said by a screen reader when it changes, and not seen."""
-    return (
-        '<div aria-live="polite" style="position:absolute;width:1px;height:1px;overflow:hidden;'
-        f'clip-path:inset(50%)">{escape(text)}</div>'
+def _head(content: Content, is_right: bool) -> Markup:
+    style = (
+        f"text-align:{'right' if is_right else 'left'};padding:4px 10px 4px 0;font-weight:600;"
+        f"border-bottom:1px solid {LINE};white-space:nowrap;background:{CARD};color:{INK}"
     )
+    return element("th", content, scope="col", style=style)
+
+
+def _cell(content: Content, is_right: bool) -> Markup:
+    style = (
+        f"text-align:{'right' if is_right else 'left'};padding:3px 10px 3px 0;"
+        f"vertical-align:middle;border-bottom:1px solid {LINE};background:{CARD};color:{INK}"
+    )
+    return element("td", content, style=style)

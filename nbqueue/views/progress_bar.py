@@ -1,8 +1,8 @@
-"""The progress that a task reported, as text and as HTML. Pure.
+"""The progress that a task reported, as text and as HTML. Pure functions.
 
-Progress is what lies in the task's ``nbq:progress``: ``{"bars": [{"desc", "n", "total", "unit",
-"rate"}, …], "fields": {name: value, …}}``. It comes from user code, so nothing of it is taken for
-granted.
+Progress is the value of the task's field ``nbq:progress``: ``{"bars": [{"desc", "n", "total",
+"unit", "rate"}, …], "fields": {name: value, …}}``. User code wrote it, so any part may be missing
+or of another type.
 """
 
 from __future__ import annotations
@@ -10,35 +10,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nbqueue.printable import escape
-from nbqueue.views import format as words
+from markupsafe import Markup
+
+from nbqueue.views import format as fmt
 from nbqueue.views import html as h
 
 _MOST_BARS = 6
 _MOST_FIELDS = 8
 
 
-def bars_html(progress: Mapping[str, Any], *, is_over: bool = False) -> str:
-    """A bar for each, with how far it is, how fast, and how long it still takes."""
+def bars_html(progress: Mapping[str, Any], *, is_over: bool = False) -> Markup:
+    """Return each bar with its amount, speed and remaining time, then the reported fields."""
     parts = []
     for bar in _bars(progress):
         n, total = _amount(bar.get("n")) or 0.0, _amount(bar.get("total"))
         desc = str(bar.get("desc") or "")
         state = "cancelled" if is_over and (total is None or n < total) else "active"
         parts.append(h.bar(n, total, label=desc or "progress", state=state))
-        facts = [escape(_of(n, total, str(bar.get("unit") or "")))]
+        facts: list[h.Content] = [_of(n, total, str(bar.get("unit") or ""))]
         if desc:
-            facts.insert(0, h.strong(words.shortened(desc, 60)))
+            facts.insert(0, h.strong(fmt.shortened(desc, 60)))
         facts += [h.pale(text) for text in _speed(bar, n, total, is_over)]
         parts.append(h.row(*facts))
     fields = _fields(progress)
     if fields:
-        parts.append(h.row(*(h.fact(name, escape(value)) for name, value in fields)))
-    return "".join(parts)
+        parts.append(h.row(*(h.fact(name, value) for name, value in fields)))
+    return h.join(parts)
 
 
 def bars_text(progress: Mapping[str, Any]) -> list[str]:
-    """The same in words, one for each bar and each field."""
+    """Return each bar, and then each reported field, in words."""
     found = []
     for bar in _bars(progress):
         n, total = _amount(bar.get("n")) or 0.0, _amount(bar.get("total"))
@@ -61,7 +62,7 @@ def _fields(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else words.shortened(str(value), 40)
+    return f"{value:.4g}" if isinstance(value, float) else fmt.shortened(str(value), 40)
 
 
 def _amount(value: Any) -> float | None:
@@ -70,13 +71,13 @@ def _amount(value: Any) -> float | None:
 
 
 def _of(n: float, total: float | None, unit: str) -> str:
-    said = _plain(n) if total is None else f"{_plain(n)} of {_plain(total)}"
+    amount = _number(n) if total is None else f"{_number(n)} of {_number(total)}"
     if total:
-        said += f" ({100 * n / total:.0f}%)"
-    return said if unit in ("", "it") else f"{said} {unit}"
+        amount += f" ({100 * n / total:.0f}%)"
+    return amount if unit in ("", "it") else f"{amount} {unit}"
 
 
-def _plain(value: float) -> str:
+def _number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:,.3g}"
 
 
@@ -84,7 +85,7 @@ def _speed(bar: Mapping[str, Any], n: float, total: float | None, is_over: bool)
     rate = _amount(bar.get("rate"))
     if not rate or is_over:
         return []
-    said = [words.rate(rate)]
+    found = [fmt.rate(rate)]
     if total is not None and total > n:
-        said.append(f"{words.span((total - n) / rate)} left")
-    return said
+        found.append(f"{fmt.span((total - n) / rate)} left")
+    return found

@@ -1,6 +1,6 @@
-"""Cards of things that stand still: clients, workers, queues, tasks, schedules, results. Pure.
+"""Cards that do not change: clients, workers, queues, tasks, schedules, results. Pure functions.
 
-Each is a function of plain values to HTML that can be saved; see `nbqueue.views.html`.
+Each takes plain values and returns HTML that can be saved; see `nbqueue.views.html`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,28 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any, Final
 
+from markupsafe import Markup
+
 from nbqueue.broker.reads.models import QueueInfo, ServerInfo, TaskInfo
 from nbqueue.calls.payloads import payload_size, result_size
 from nbqueue.clock import to_ms
 from nbqueue.cron import shown_zone
-from nbqueue.printable import escape
-from nbqueue.views.format import (
-    badge_html,
-    count,
-    number,
-    short_zoned_time,
-    shortened,
-    size,
-    span,
-    time_html,
+from nbqueue.views.format import count, number, short_zoned_time, shortened, size, span
+from nbqueue.views.html import (
+    NOTHING,
+    Content,
+    badge,
+    card,
+    code,
+    fact,
+    join,
+    pale,
+    problem,
+    row,
+    strong,
+    table,
+    time,
 )
-from nbqueue.views.html import card, code, fact, pale, problem, row, strong, table
 
 _COUNTED: Final = (
     "pending",
@@ -49,11 +55,12 @@ def client_card(
     queues: Sequence[QueueInfo] = (),
     queue_count: int | None = None,
     trouble: str = "",
-) -> str:
-    """A client: its store, and the queues there; ``queue_count`` if these are not all."""
-    parts = [
-        row(strong("nbqueue client"), badge_html("connected" if is_open else "closed"), code(url))
-    ]
+) -> Markup:
+    """Return the card of a client: its store and queues.
+
+    ``queue_count`` is the number of all queues, if ``queues`` are not all.
+    """
+    parts = [row(strong("nbqueue client"), badge("connected" if is_open else "closed"), code(url))]
     if trouble:
         parts.append(problem(trouble))
     elif queues:
@@ -63,9 +70,11 @@ def client_card(
     return card(*parts, label=f"Client of {url}")
 
 
-def queue_table(queues: Sequence[QueueInfo], total: int | None = None) -> str:
-    """Queues, a line each: how many tasks they have in each state. ``total``: how many there are,
-    if these are not all."""
+def queue_table(queues: Sequence[QueueInfo], total: int | None = None) -> Markup:
+    """Return a table of queues: the number of tasks in each state.
+
+    ``total`` is the number of all queues, if ``queues`` are not all.
+    """
     total = len(queues) if total is None else total
     # A column for a state that no task is in would only push the others apart.
     counted = [
@@ -74,7 +83,7 @@ def queue_table(queues: Sequence[QueueInfo], total: int | None = None) -> str:
     heads = ["queue", *counted, "latency", "failed today"]
     lines = [
         [
-            escape(info.queue) + (" " + badge_html("paused") if info.paused else ""),
+            join([info.queue, badge("paused")] if info.paused else [info.queue], " "),
             *(_quiet(getattr(info, name)) for name in counted),
             span(info.latency),
             _quiet(info.failed),
@@ -82,15 +91,15 @@ def queue_table(queues: Sequence[QueueInfo], total: int | None = None) -> str:
         for info in queues[:MOST_QUEUES]
     ]
     more = total - len(lines)
-    said = f"{count(total, 'queue')}, as of {{}}"
-    caption = said.format(f"{queues[0].timestamp.astimezone():%H:%M:%S}")
+    as_of = queues[0].timestamp.astimezone()
+    caption = f"{count(total, 'queue')}, as of {as_of:%H:%M:%S}"
     if more > 0:
         caption += f"; {more} more in q.queues()"
     return table(heads, lines, caption=caption, numeric=range(1, len(heads)))
 
 
-def queue_card(info: QueueInfo) -> str:
-    """One queue."""
+def queue_card(info: QueueInfo) -> Markup:
+    """Return the card of one queue."""
     counts = [
         fact(name, number(getattr(info, name))) for name in _COUNTED if getattr(info, name)
     ] or [pale("empty")]
@@ -107,19 +116,19 @@ def queue_card(info: QueueInfo) -> str:
     return card(
         row(
             strong(info.queue),
-            badge_html("paused") if info.paused else "",
+            badge("paused") if info.paused else "",
             pale(count(info.size, "task")),
-            fact("as of", time_html(to_ms(info.timestamp))),
+            fact("as of", time(to_ms(info.timestamp))),
         ),
         row(*counts),
         row(*today),
-        row(*more) if more else "",
+        row(*more) if more else NOTHING,
         label=f"Queue {info.queue}",
     )
 
 
-def task_card(info: TaskInfo) -> str:
-    """One task, as it lay in the store."""
+def task_card(info: TaskInfo) -> Markup:
+    """Return the card of a task, as it was when it was read."""
     facts = [fact("begun", count(info.attempt, "time"))] if info.attempt else []
     if info.max_retry:
         facts.append(fact("retries", f"{number(info.retried)} of {number(info.max_retry)}"))
@@ -130,39 +139,39 @@ def task_card(info: TaskInfo) -> str:
         ("deadline", info.deadline),
     ):
         if at is not None:
-            facts.append(fact(name, time_html(to_ms(at))))
+            facts.append(fact(name, time(to_ms(at))))
     if info.timeout:
         facts.append(fact("time-out", span(info.timeout)))
     if info.retention:
         facts.append(fact("kept", span(info.retention)))
     if info.group:
-        facts.append(fact("group", escape(info.group)))
+        facts.append(fact("group", info.group))
     sizes = [fact("payload", size(payload_size(info.payload)))]
     if info.result is not None:
         sizes.append(fact("result", size(result_size(info.result))))
     return card(
-        row(strong(info.type), badge_html(info.state), pale("nobody holds it") if info.is_orphaned
-            else "", fact("queue", escape(info.queue)), code(info.id)),
+        row(strong(info.type), badge(info.state), pale("nobody holds it") if info.is_orphaned
+            else "", fact("queue", info.queue), code(info.id)),
         row(*facts, *sizes),
-        problem(shortened(info.error, 400)) if info.error else "",
+        problem(shortened(info.error, 400)) if info.error else NOTHING,
         label=f"Task {info.id}, {info.type}, {info.state}",
     )  # fmt: skip
 
 
-def server_card(info: ServerInfo) -> str:
-    """One worker, as it last reported."""
+def server_card(info: ServerInfo) -> Markup:
+    """Return the card of a worker, as of its last report."""
     parts = [
         row(
             strong(f"{info.host}:{info.pid}"),
-            badge_html(info.status),
+            badge(info.status),
             fact("running", f"{len(info.active_tasks)} of {info.concurrency}"),
             fact("queues", _weights(info.queues)),
-            fact("since", time_html(to_ms(info.started_at))),
+            fact("since", time(to_ms(info.started_at))),
         )
     ]
     if info.active_tasks:
         lines = [
-            [escape(task.type), escape(task.queue), time_html(to_ms(task.started_at)),
+            [task.type, task.queue, time(to_ms(task.started_at)),
              code(task.task_id)]
             for task in info.active_tasks
         ]  # fmt: skip
@@ -172,7 +181,7 @@ def server_card(info: ServerInfo) -> str:
 
 @dataclass(frozen=True)
 class WorkerFacts:
-    """What a `Worker` knows of itself without asking anybody."""
+    """Facts about a `Worker` that are known without the store."""
 
     is_running: bool
     pid: int | None
@@ -182,13 +191,13 @@ class WorkerFacts:
     log: str | None = None
 
 
-def worker_card(worker: WorkerFacts) -> str:
-    """A worker that this process holds."""
+def worker_card(worker: WorkerFacts) -> Markup:
+    """Return the card of a `Worker` object of this process."""
     kind = "processes" if worker.executor == "process" else f"{worker.executor}s"
     return card(
         row(
             strong("nbqueue worker"),
-            badge_html("running") if worker.is_running else pale("not running"),
+            badge("running") if worker.is_running else pale("not running"),
             fact("process", str(worker.pid)) if worker.pid is not None else "",
         ),
         row(
@@ -200,22 +209,22 @@ def worker_card(worker: WorkerFacts) -> str:
     )
 
 
-def schedule_card(schedule: Mapping[str, Any]) -> str:
-    """A schedule, of the values that `nbqueue.views.frames.queue_frames.schedules` takes."""
+def schedule_card(schedule: Mapping[str, Any]) -> Markup:
+    """Return the card of a schedule, from a row of `views.frames.queue_frames.schedules`."""
     zone = shown_zone(schedule.get("spec"), schedule.get("tz"))
     parts = [
-        fact("next run", _moment_html(schedule.get("next_at"), zone)),
-        fact("last run", _moment_html(schedule.get("prev_at"), zone)),
-        fact("queue", escape(str(schedule.get("queue") or "–"))),
+        fact("next run", _moment(schedule.get("next_at"), zone)),
+        fact("last run", _moment(schedule.get("prev_at"), zone)),
+        fact("queue", str(schedule.get("queue") or "–")),
     ]
     if schedule.get("tz"):
-        parts.append(fact("zone", escape(str(schedule["tz"]))))
+        parts.append(fact("zone", str(schedule["tz"])))
     return card(
         row(
             strong(str(schedule.get("id"))),
-            badge_html("paused" if schedule.get("paused") else "scheduled"),
+            badge("paused" if schedule.get("paused") else "scheduled"),
             code(str(schedule.get("spec"))),
-            escape(str(schedule.get("type") or "")),
+            str(schedule.get("type") or ""),
         ),
         row(*parts),
         label=f"Schedule {schedule.get('id')}",
@@ -224,8 +233,8 @@ def schedule_card(schedule: Mapping[str, Any]) -> str:
 
 def bulk_card(
     action: str, done: Sequence[str], refused: Mapping[str, str], asked: Sequence[str], trimmed: int
-) -> str:
-    """What became of an action on many tasks."""
+) -> Markup:
+    """Return the card of the result of an action on many tasks."""
     parts = [row(strong(action), count(len(done), "task") + " done")]
     if asked:
         parts.append(row(pale(f"{count(len(asked), 'running task')} asked to end")))
@@ -236,10 +245,9 @@ def bulk_card(
         by_reason.setdefault(reason, []).append(task_id)
     if by_reason:
         lines = [
-            [number(len(ids)), escape(reason), " ".join(map(code, ids[:_MOST_IDS])) + (
-                " …" if len(ids) > _MOST_IDS else "")]
+            [number(len(ids)), reason, _ids(ids)]
             for reason, ids in sorted(by_reason.items(), key=lambda pair: -len(pair[1]))
-        ]  # fmt: skip
+        ]
         parts.append(
             table(
                 ["tasks", "reason", "ids"],
@@ -251,17 +259,22 @@ def bulk_card(
     return card(*parts, label=f"{action}: {len(done)} done, {len(refused)} refused")
 
 
+def _ids(ids: Sequence[str]) -> Markup:
+    shown: list[Content] = [code(each) for each in ids[:_MOST_IDS]]
+    return join([*shown, "…"] if len(ids) > _MOST_IDS else shown, " ")
+
+
 def _weights(queues: Mapping[str, int]) -> str:
     shown = list(queues.items())[:MOST_QUEUES]
     is_equal = len(set(queues.values())) <= 1
     text = ", ".join(name if is_equal else f"{name} ×{weight}" for name, weight in shown)
     more = len(queues) - len(shown)
-    return escape(text + (f", … {more:,} more" if more else ""))
+    return text + (f", … {more:,} more" if more else "")
 
 
-def _moment_html(at: datetime | None, zone: tzinfo | None) -> str:
-    return "–" if at is None else time_html(to_ms(at), shown=short_zoned_time(at, zone))
+def _moment(at: datetime | None, zone: tzinfo | None) -> Content:
+    return "–" if at is None else time(to_ms(at), shown=short_zoned_time(at, zone))
 
 
-def _quiet(value: int) -> str:
+def _quiet(value: int) -> Content:
     return number(value) if value else pale("0")

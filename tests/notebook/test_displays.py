@@ -1,4 +1,4 @@
-"""What a kernel sends for live displays: how much, when, and what is left at the end."""
+"""Messages of a kernel for live displays: their number, their times, and the saved output."""
 
 from __future__ import annotations
 

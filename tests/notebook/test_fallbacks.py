@@ -1,4 +1,4 @@
-"""What is shown where there is no notebook: a terminal, a script, a pipe, an exported file."""
+"""Views without a notebook: in a terminal, a script, a pipe, an exported file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task put out, replayed in a real kernel."""
+"""The output of a task, replayed in a real kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The panel without a notebook: what its tabs show, and what its buttons do to the store."""
+"""The panel without a notebook: the content of its tabs, and the effects of its buttons."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.client.client import Client
 from nbqueue.errors import UsageError
-from nbqueue.notebook.panel.history_tab import TypeStats, stats_of
 from nbqueue.notebook.panel.panel import Panel
 from nbqueue.wire.messages import TaskMessage
 
@@ -28,7 +27,7 @@ EVIL = "<iframe srcdoc='x'>"
 
 
 class Page(HTMLParser):
-    """What a page shows of a piece of HTML: its words, its controls and its table."""
+    """The words, the controls and the table of a piece of HTML."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -71,7 +70,7 @@ class Page(HTMLParser):
 
 
 class Driver:
-    """A panel, and somebody who looks at it and presses what is there."""
+    """A panel, and a user who reads it and presses its buttons."""
 
     def __init__(self, client: Client, **options: Any) -> None:
         self.panel = Panel(client, **options)
@@ -112,7 +111,7 @@ class Shy:
 
 
 def fill(client: Client, count: int, queue: str = "default") -> None:
-    """Enqueue many messages in no time."""
+    """Enqueue many messages quickly."""
     tasks = []
     for number in range(count):
         task_id = f"t{number:06d}"
@@ -323,21 +322,6 @@ def test_the_history_tab_sums_up_days_and_types(client: Client, worker: ThreadWo
     assert types["abs"] == ["3", "0", "0%"]
     assert types["fail"] == ["1", "1", "100%"]
     assert any(row[2:4] == ["4", "1"] for row in page.rows), page.rows
-
-
-def test_types_are_ordered_by_their_failures() -> None:
-    rows = [
-        {"type": "a", "outcome": "completed", "started_at": "1000", "finished_at": "3000"},
-        {"type": "a", "outcome": "completed", "started_at": "1000", "finished_at": "2000"},
-        {"type": "b", "outcome": "lost"},
-        {"type": "c", "outcome": "retry", "started_at": "1", "finished_at": "2"},
-        {"type": "c", "outcome": "archived", "started_at": "x", "finished_at": "2"},
-    ]
-    assert stats_of(rows) == [
-        TypeStats("c", 2, 2, 0.001, 0.001),
-        TypeStats("b", 1, 1, None, None),
-        TypeStats("a", 2, 0, 1.5, 2.0),
-    ]
 
 
 def test_the_timeline_tab_draws_what_ran(client: Client, worker: ThreadWorker) -> None:

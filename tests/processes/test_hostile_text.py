@@ -1,23 +1,42 @@
-"""What a stranger wrote to the store reaches no terminal, notebook or log as it is."""
+"""Text of a stranger in the store does not control a terminal, a page or a log."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from thread_worker import ThreadWorker
+from waits import wait_until
 
 from nbqueue import Client
 from nbqueue.cli.main import main
-from nbqueue.wire.keys import queue_keys
+from nbqueue.client.futures.wait import WaitSet
+from nbqueue.client.inspection.task_filter import BulkResult
+from nbqueue.notebook import magic_actions
+from nbqueue.notebook.group_card import GroupCard
+from nbqueue.notebook.panel.panel import Panel
+from nbqueue.notebook.static_card import StartingWorker
+from nbqueue.notebook.task_card import FutureCard
+from nbqueue.notebook.view import View
+from nbqueue.wire.asynq_pb2 import ServerInfo, WorkerInfo
+from nbqueue.wire.keys import name_bytes, queue_keys, server_info, server_tasks, stored_keys
 from nbqueue.wire.messages import TaskMessage
 
 KEYS = queue_keys("default")
 EVIL = "evil\x1b]52;c;eA==\x07\x9b31m\u202etxt\u2028\u200b"
-CONTROLS = set("\x1b\x07\x9b\u202e\u2028\u200b\r")
+CONTROLS = set("\x1b\x07\x9b\u202e\u2066\u2028\u200b\r\0")
+WORST = EVIL + """<script>alert(1)</script>"><b onclick='x'>&lt;$\\frac{$\0\u2066\r\n"""
+TEXTS = {"short": WORST, "long": WORST + "x" * 100_000, "bytes": WORST + "\udcff\udcfe"}
+TAGS = frozenset(
+    ("div", "span", "code", "pre", "table", "caption", "thead", "tbody", "tr", "th", "td", "button",
+     "input", "select", "option", "details", "summary", "time", "img")
+)  # fmt: skip
+TABS = ("Queues", "Tasks", "Workers", "Schedules", "Timeline", "History")
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +62,93 @@ def evil_task(client: Client, redis: Any, state: str = "archived") -> str:
     redis.hset(KEYS.task("stranger"), mapping=task)
     redis.zadd(KEYS.archived, {"stranger": 1})
     return "stranger"
+
+
+class _Tags(HTMLParser):
+    """Refuses tags and attributes that no view of ours makes, and tags that are not closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in TAGS, tag
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag not in ("input", "img"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+
+def is_harmless_html(html: str, kept: str = "") -> None:
+    """No text became HTML or controls a page. ``kept`` may stand in the values of fields."""
+    _Tags(html)
+    assert not (CONTROLS - set(kept)) & set(html)
+    html.encode("utf-8")
+
+
+def is_harmless_text(text: str) -> None:
+    assert not CONTROLS & set(text), ascii(text)[:2000]
+    text.encode("utf-8")
+
+
+def hostile_store(client: Client, redis: Any, text: str) -> str:
+    """Fill a store as a stranger would, with ``text`` wherever there may be text."""
+    raw = text.encode("utf-8", "surrogateescape")
+    proto = raw.decode("utf-8", "replace")  # protobuf takes no other bytes
+    queue = text.replace("{", "(").replace("}", ")")
+    keys = stored_keys(queue)
+    redis.sadd("asynq:queues", name_bytes(queue))
+    lines = {"pending": keys.pending, "archived": keys.archived, "scheduled": keys.scheduled,
+             "completed": keys.completed, "retry": keys.retry}  # fmt: skip
+    for state, line in lines.items():
+        task_id = f"{state} {text}"
+        message = TaskMessage(
+            id=proto, type=proto, queue=proto, payload=raw, error_msg=proto, retry=3,
+            group_key=proto, headers={proto: proto},
+        )  # fmt: skip
+        task = {
+            "msg": message.SerializeToString(), "state": state, "nbq:name": raw, "nbq:attempt": 1,
+            "nbq:worker": raw, "nbq:progress": json.dumps(
+                {"bars": [{"desc": text, "n": 1, "total": 2, "unit": text}], "fields": {text: text}}
+            ),
+        }  # fmt: skip
+        redis.hset(name_bytes(keys.task(task_id)), mapping=task)
+        if state == "pending":
+            redis.lpush(name_bytes(line), name_bytes(task_id))
+        else:
+            redis.zadd(
+                name_bytes(line),
+                {name_bytes(task_id): 4_000_000_000 if state == "scheduled" else 1},
+            )
+    now = client._session.clock.now_ms()
+    attempt = dict.fromkeys(("type", "reason", "error", "host", "outcome"), raw)
+    attempt |= {"task_id": name_bytes(f"archived {text}"), "worker": raw, "attempt": 1,
+                "started_at": now - 2000, "finished_at": now - 1000, "waited": 5}  # fmt: skip
+    redis.xadd(name_bytes(keys.attempts), attempt)
+    made = client.schedule_message("email", {}, "@hourly", id="nightly", queue="default")
+    record = json.loads(redis.hget(KEYS.schedules, "nightly"))
+    redis.hset(KEYS.schedules, name_bytes(text), json.dumps(record).replace("email", "e"))
+    redis.hset(KEYS.schedules, "evil", json.dumps({
+        name: text if isinstance(value, str) and name != "spec" else value
+        for name, value in record.items()
+    }))  # fmt: skip
+    made.pause()
+    server = ServerInfo(host=proto, pid=7, server_id=proto, concurrency=2, queues={proto: 1},
+                        status=proto, active_worker_count=1)  # fmt: skip
+    running = WorkerInfo(host=proto, pid=7, server_id=proto, task_id=proto, task_type=proto,
+                         task_payload=raw, queue=proto)  # fmt: skip
+    name = server_info("evil", 7, "id")
+    redis.zadd("asynq:servers", {name: 4_000_000_000})
+    redis.set(name, server.SerializeToString())
+    tasks = server_tasks("evil", 7, "id")
+    redis.zadd("asynq:workers", {tasks: 4_000_000_000})
+    redis.hset(tasks, raw, running.SerializeToString())
+    return queue
 
 
 def is_clean(*texts: str) -> None:
@@ -106,3 +212,103 @@ def test_logs_of_a_worker_are_visible(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "nbqueue.worker"):
         logging.getLogger("nbqueue.worker").warning("task failed type=%s", EVIL)
     is_clean(caplog.text.rstrip("\n"))
+
+
+def see(*views: View) -> None:
+    for view in views:
+        for live in (True, False):
+            is_harmless_html(view.html(live))
+        is_harmless_text(view.text())
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_no_card_is_broken_out_of(client: Client, redis: Any, kind: str) -> None:
+    text = TEXTS[kind]
+    queue = hostile_store(client, redis, text)
+    look = client.inspector
+    cards = [client, *look.queue_infos(look.queues()), *look.schedules(), *look.servers()]
+    found = [
+        task for state in ("pending", "archived", "retry") for task in look.tasks(queue, state)
+    ]
+    cards += [*found, BulkResult(text, refused={text: text}, asked=[text])]
+    for card in cards:
+        is_harmless_html(card._repr_html_() or "")
+        is_harmless_text(repr(card))
+    futures = [client.get(task.id) for task in found]
+    see(StartingWorker(text), *map(FutureCard, futures))
+    if futures:
+        see(GroupCard(WaitSet(futures)))
+    status = magic_actions.status(client)
+    is_harmless_html(status._repr_html_())
+    is_harmless_text(repr(status))
+
+
+@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("kind", TEXTS)
+def test_no_tab_is_broken_out_of(client: Client, redis: Any, kind: str, tab: str) -> None:
+    text = TEXTS[kind]
+    queue = hostile_store(client, redis, text)
+    panel = Panel(client, tab=tab)
+    see_tab(panel, text)
+    if tab == "Tasks":
+        for state in ("pending", "archived", "scheduled", "completed"):
+            panel.act("queue", {"queue": queue, "state": state})
+            see_tab(panel, text)
+            for name in ("set-type", "set-error", "find"):
+                panel.act(name, {"value": text})
+                see_tab(panel, text)
+            panel.act("task", {"queue": queue, "id": f"{state} {text}"})
+            see_tab(panel, text)
+            panel.act("back", {})
+    elif tab == "Schedules":
+        for schedule_id in (text, "evil"):
+            panel.act("open", {"queue": "default", "id": schedule_id})
+            see_tab(panel, text)
+    elif tab == "Timeline":
+        wait_until(lambda: "is being drawn" not in panel.html(live=True), 60)
+        assert "<img" in panel.html(live=True)
+        see_tab(panel, text)
+
+
+def see_tab(panel: Panel, text: str) -> None:
+    # The values of fields and choices go back to the store, exact.
+    is_harmless_html(panel.html(live=True), kept=text)
+    is_harmless_html(panel.html(live=False))
+    is_harmless_text(panel.text())
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_no_frame_controls_a_terminal(client: Client, redis: Any, kind: str) -> None:
+    hostile_store(client, redis, TEXTS[kind])
+    for frame in (
+        client.tasks(columns=[..., "headers"]),
+        client.attempts(),
+        client.queues(),
+        client.workers(),
+        client.schedules(),
+        client.stats(by="type"),
+        client.tasks().nbq.summary(),
+    ):
+        for shown in (repr(frame), frame.to_string(), frame._repr_html_()):
+            # Zero-width characters stay in data: they are parts of words in many languages.
+            is_harmless_text(shown.replace("\u200b", "").replace("\u2028", "").replace("\\r", ""))
+    is_harmless_html(client.timeline()._repr_mimebundle_()[0]["text/html"])
+
+
+COMMANDS = (
+    ("queue", "list"), ("queue", "inspect", "QUEUE"), ("queue", "history", "QUEUE"),
+    ("task", "list", "-q", "QUEUE", "-s", "archived"), ("task", "inspect", "TASK"),
+    ("task", "cancel", "TASK"), ("schedule", "list"), ("schedule", "history", "evil"),
+    ("schedule", "pause", "evil"), ("store", "check"), ("store", "status"), ("logs", "TASK"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["short"])
+def test_no_command_prints_what_controls_a_terminal(client: Client, redis: Any, kind: str) -> None:
+    text = TEXTS[kind]
+    queue = hostile_store(client, redis, text)
+    for words in COMMANDS:
+        named = {"QUEUE": queue, "TASK": f"archived {text}"}
+        found = CliRunner().invoke(main, [named.get(word, word) for word in words])
+        is_harmless_text(found.output)
+        assert not found.exception or isinstance(found.exception, SystemExit), words

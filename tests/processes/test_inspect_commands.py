@@ -74,7 +74,7 @@ def test_tasks(client: Client) -> None:
     first, second = client.submit(add, 1), client.submit(add, 2)
     listed = run("task", "list", "-q", "default", "-s", "pending").splitlines()
     assert [row.split()[0] for row in listed] == ["id", first.id, second.id]
-    assert "say which tasks" in run("task", "list", "-q", "default", code=2)
+    assert "choose tasks" in run("task", "list", "-q", "default", code=2)
     inspected = run("task", "inspect", first.id)
     assert "pending" in inspected
     assert "payload" in inspected

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nbqueue.client.live.display import VARIABLE
-from nbqueue.notebook.magic_actions import _homely
+from nbqueue.notebook.magic_actions import _short_path
 from nbqueue.notebook.magic_arguments import command_names, make_parser
 
 ROOT = Path(__file__).parents[2]
@@ -47,5 +47,5 @@ def test_the_variable_there_is_the_one_that_is_read() -> None:
 
 def test_a_path_is_shown_without_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ann")
-    assert _homely("/home/ann/state/a.log") == "~/state/a.log"
-    assert _homely("/home/anna/a.log") == "/home/anna/a.log"
+    assert _short_path("/home/ann/state/a.log") == "~/state/a.log"
+    assert _short_path("/home/anna/a.log") == "/home/anna/a.log"

@@ -1,4 +1,4 @@
-"""The command line: what it reads, and how it says what is wrong."""
+"""The command line: its arguments and its errors."""
 
 from __future__ import annotations
 

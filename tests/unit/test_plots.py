@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from nbqueue.errors import UsageError
-from nbqueue.views.frames.text_frames import OUTCOMES, attempts
+from nbqueue.views.frames.attempt_frames import OUTCOMES, attempts
 from nbqueue.views.plots.distributions import durations
 from nbqueue.views.plots.failures import failures
 from nbqueue.views.plots.figures import TimeAxis

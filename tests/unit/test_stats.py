@@ -1,4 +1,4 @@
-"""Sums of attempts: by whatever, with one schema, and right."""
+"""Sums of attempts by each key: a fixed schema, and right numbers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from nbqueue.broker.reads.models import DailyStats
 from nbqueue.errors import UsageError
+from nbqueue.views.frames.attempt_frames import OUTCOMES, attempts
 from nbqueue.views.frames.stats import BY, STATS_COLUMNS, stats
-from nbqueue.views.frames.text_frames import OUTCOMES, attempts
 
 T0 = 1_700_000_000_000  # 2023-11-14 22:13:20 UTC
 

@@ -1,4 +1,4 @@
-"""Frames of tasks, queues, workers and schedules: the same columns and dtypes whatever the rows."""
+"""Frames of tasks, queues, workers and schedules: fixed columns and dtypes for any rows."""
 
 from __future__ import annotations
 

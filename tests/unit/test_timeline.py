@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from nbqueue.errors import UsageError
-from nbqueue.views.frames.text_frames import OUTCOMES, attempts
+from nbqueue.views.frames.attempt_frames import OUTCOMES, attempts
 from nbqueue.views.plots.lanes import lanes_by_task, lanes_by_worker, worker_names
 from nbqueue.views.plots.timeline import PlotMissing, timeline
 

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
+from markupsafe import Markup
+
 from nbqueue.broker.reads import task_outputs
 from nbqueue.broker.reads.task_outputs import Entry, display_owner, read_output
 from nbqueue.calls import payloads
@@ -16,7 +18,7 @@ from nbqueue.calls.keys.signing import Keyring
 from nbqueue.checks import is_whole
 from nbqueue.client.live.task_feed import News, follow
 from nbqueue.errors import SignatureError, UsageError
-from nbqueue.printable import escape, shown
+from nbqueue.printable import shown
 from nbqueue.views.ansi import (
     TerminalStream,
     ansi_html,
@@ -25,7 +27,7 @@ from nbqueue.views.ansi import (
     without_colours,
 )
 from nbqueue.views.format import BAD, INK, SHADE, number, size
-from nbqueue.views.html import CODE, pale
+from nbqueue.views.html import CODE, NOTHING, element, join, pale
 from nbqueue.wire import fields
 from nbqueue.wire.decoding import json_value
 from nbqueue.wire.keys import stored_keys
@@ -125,10 +127,10 @@ class Output:
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> Markup:
         if not self.parts:
             return pale("nothing was put out")
-        return "".join(_display_html(each) or _text_html(each) for each in _lines(self.parts))
+        return join(_display_html(each) or _text_html(each) for each in _lines(self.parts))
 
     def _ipython_display_(self) -> None:
         """Replay the output: each display in its own form, with the text between them."""
@@ -332,28 +334,29 @@ def _plain(display: Display) -> str:
     return f"{text}\n"
 
 
-def _text_html(part: Part) -> str:
+def _text_html(part: Part) -> Markup:
     edge = f"border-left:3px solid {BAD};" if part.kind == task_outputs.STDERR else ""
-    body = ansi_html(collapse(part.text).rstrip("\n"))
-    return (
-        f'<pre style="margin:0;padding:2px 8px;{edge}color:{INK};background:'
-        f"{SHADE if part.kind == _NOTE else 'transparent'};font-family:{CODE};font-size:12px;"
-        f'line-height:1.4;white-space:pre-wrap;overflow-wrap:anywhere">{body}</pre>'
+    ground = SHADE if part.kind == _NOTE else "transparent"
+    style = (
+        f"margin:0;padding:2px 8px;{edge}color:{INK};background:{ground};font-family:{CODE};"
+        "font-size:12px;line-height:1.4;white-space:pre-wrap;overflow-wrap:anywhere"
     )
+    return element("pre", ansi_html(collapse(part.text).rstrip("\n")), style=style)
 
 
-def _display_html(part: Part) -> str:
+def _display_html(part: Part) -> Markup:
     """Return a verified display as HTML; empty for text."""
     if part.display is None:
-        return ""
+        return NOTHING
     data = part.display.data
     for mime in ("text/html", "image/svg+xml"):
         if isinstance(data.get(mime), str):
-            return f"<div>{data[mime]}</div>"
+            return element("div", Markup(data[mime]))  # noqa: S704 (signed by a worker)
     for mime in ("image/png", "image/jpeg"):
         if _is_base64(data.get(mime)):
-            name = escape(str(data.get("text/plain", "picture")), quote=True)
-            return f'<div><img alt="{name}" src="data:{mime};base64,{data[mime]}"></div>'
+            name = str(data.get("text/plain", "picture"))
+            source = f"data:{mime};base64,{data[mime]}"
+            return element("div", element("img", alt=name, src=source))
     return _text_html(Part(task_outputs.STDOUT, _plain(part.display)))
 
 

@@ -136,7 +136,7 @@ def _collecting_nothing() -> Iterator[None]:
 
 def attempts(session: Session, since: Duration | datetime | None, limit: int | None) -> DataFrame:
     """Read finished attempts as a frame; see `nbqueue.Client.attempts`."""
-    from nbqueue.views.frames.text_frames import attempts
+    from nbqueue.views.frames.attempt_frames import attempts
 
     check_limit(limit)
     from_then_ms = since_ms(session, since)
@@ -149,7 +149,7 @@ def group_attempts(
     session: Session, queue: str, from_then_ms: int, ids: Container[str]
 ) -> DataFrame:
     """Read the finished attempts of some tasks of a queue as a frame."""
-    from nbqueue.views.frames.text_frames import attempts
+    from nbqueue.views.frames.attempt_frames import attempts
 
     rows = session.attempt_rows((queue,), from_then_ms)
     return stamped(attempts([row for row in rows if row.get("task_id") in ids]), session)
@@ -186,8 +186,8 @@ def schedules(session: Session, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
 
 def stats(session: Session, days: float, by: str, queue: Words) -> DataFrame:
     """Make a frame of statistics; see `nbqueue.Client.stats`."""
+    from nbqueue.views.frames.attempt_frames import attempts
     from nbqueue.views.frames.stats import check_by, stats
-    from nbqueue.views.frames.text_frames import attempts
 
     check_by(by)
     if isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= 3650:

@@ -1,1 +1,1 @@
-"""The panel: everything that lies in a store, to look at and to act on, in the output of a cell."""
+"""The panel: a view of a store with tabs and actions, in the output of a cell."""

@@ -1,4 +1,4 @@
-"""`Panel`: the view that holds the tabs."""
+"""`Panel`: the view of a store, with its tabs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from nbqueue.errors import StoreError, UsageError
-from nbqueue.notebook.live_views import Shown, View, show
+from nbqueue.notebook.live_views import Shown, show
 from nbqueue.notebook.panel.history_tab import HistoryTab
 from nbqueue.notebook.panel.queues_tab import QueuesTab
 from nbqueue.notebook.panel.schedules_tab import SchedulesTab
@@ -16,8 +18,9 @@ from nbqueue.notebook.panel.tab import Context, Tab
 from nbqueue.notebook.panel.tasks_tab import TasksTab
 from nbqueue.notebook.panel.timeline_tab import TimelineTab
 from nbqueue.notebook.panel.workers_tab import WorkersTab
-from nbqueue.printable import visible
-from nbqueue.views import format as words
+from nbqueue.notebook.view import View
+from nbqueue.views import controls
+from nbqueue.views import format as fmt
 from nbqueue.views import html as h
 
 if TYPE_CHECKING:
@@ -36,11 +39,11 @@ _TABS: tuple[type[Tab], ...] = (
 
 
 _MOST_LINES = 20
-"""How many queues the text of a panel lists."""
+"""The number of queues that the text of a panel lists."""
 
 
 class Panel(View):
-    """A panel of one store; get it from ``q.panel()``.
+    """A panel of one store, as returned by ``q.panel()``.
 
     It follows the events of the queues while it is seen, and reads only what the open tab shows.
     """
@@ -58,7 +61,10 @@ class Panel(View):
         names = [each.name for each in _TABS]
         if tab not in names:
             raise UsageError(f"tab={tab!r} must be one of {', '.join(names)}")
-        self._context = Context(client, read_only, None if queues is None else tuple(queues))
+        self._shown: Shown | None = None
+        self._context = Context(
+            client, None if queues is None else tuple(queues), read_only, self._redraw
+        )
         self._tabs = {each.name: each(self._context) for each in _TABS}
         tasks = self._tabs[TasksTab.name]
         assert isinstance(tasks, TasksTab)
@@ -67,55 +73,54 @@ class Panel(View):
         self._is_closed = False
         self._stops: list[Callable[[], None]] = []
         self._followed: set[str] = set()
-        self._shown: Shown | None = None
         self._lock = threading.Lock()
 
     def _ipython_display_(self) -> None:
         show(self)
 
-    # --- What it looks like --------------------------------------------------------------------
+    # --- Drawing -------------------------------------------------------------------------------
 
     @property
     def is_final(self) -> bool:
         return self._is_closed
 
-    def text(self) -> str:
+    def lines(self) -> list[str]:
         context = self._context
         lines = [f"nbqueue at {context.client.url}"]
         try:
             names = context.queue_names()
             for info in context.client.inspector.queue_infos(names[:_MOST_LINES]):
                 lines.append(
-                    f"  {visible(info.queue)}: {info.pending} pending, {info.active} active, "
+                    f"  {info.queue}: {info.pending} pending, {info.active} active, "
                     f"{info.retry} retry, {info.archived} archived, {info.completed} completed"
                 )
             if len(names) > _MOST_LINES:
                 lines.append(f"  … and {len(names) - _MOST_LINES:,} more queues")
         except StoreError as error:
             lines.append(f"  {error}")
-        return "\n".join(lines)
+        return lines
 
-    def html(self, live: bool) -> str:
+    def html(self, live: bool) -> Markup:
         with self._context.lock:
             trouble = self._context.client._session.events.trouble
-            # To ask a store that is away would take long, and all views wait for the one that does.
+            # A read from a store that is away would take long, and every view waits for this one.
             inside = h.problem(trouble) if trouble else self._inside(live)
             if live and not trouble:
                 self._follow_new_queues()
-            parts = (self._head(live), self._said(), inside, self._foot(live))
+            parts = (self._head(live), self._message(), inside, self._foot(live))
             return h.card(*parts, label="nbqueue", wide=True)
 
-    def _inside(self, live: bool) -> str:
+    def _inside(self, live: bool) -> Markup:
         try:
             return self._tabs[self._open].html(live)
         except StoreError as error:
             return h.problem(str(error))
         except Exception as error:
-            # Another tab, or the next moment, may do better.
+            # Another tab, or the next drawing, may work.
             log.exception("a tab of the panel could not be drawn")
             return h.problem(f"{type(error).__name__}: {error}")
 
-    def _head(self, live: bool) -> str:
+    def _head(self, live: bool) -> Markup:
         context = self._context
         title = h.row(
             h.strong("nbqueue"),
@@ -124,27 +129,34 @@ class Panel(View):
         )
         if not live:
             return title
-        tabs = "".join(_tab_button(name, name == self._open) for name in self._tabs)
-        return (
-            f'{title}<div role="tablist" aria-label="nbqueue" style="display:flex;flex-wrap:wrap;'
-            f'gap:2px;margin:6px 0;border-bottom:1px solid {words.LINE}">{tabs}</div>'
+        tabs = [
+            controls.tab_button(name, is_open=name == self._open, edge=fmt.BUSY)
+            for name in self._tabs
+        ]
+        style = (
+            f"display:flex;flex-wrap:wrap;gap:2px;margin:6px 0;border-bottom:1px solid {fmt.LINE}"
         )
+        return title + h.element("div", *tabs, role="tablist", aria_label="nbqueue", style=style)
 
-    def _said(self) -> str:
-        said = self._context.said
-        return f'<div role="status" style="margin:4px 0">{h.pale(said)}</div>' if said else ""
+    def _message(self) -> Markup:
+        if not self._context.message:
+            return h.NOTHING
+        message = h.pale(self._context.message)
+        return h.element("div", message, role="status", style="margin:4px 0")
 
-    def _foot(self, live: bool) -> str:
-        now = words.zoned_time(self._context.now_ms)
+    def _foot(self, live: bool) -> Markup:
+        now = fmt.zoned_time(self._context.now_ms)
         if not live:
             return h.row(h.pale(f"as of {now} ·"), h.code("q.panel()") + h.pale(" shows it live"))
-        return h.row(h.button("Close", "close", label="Close the panel, and keep what it shows"))
+        return h.row(
+            controls.button("Close", "close", label="Close the panel, and keep what it shows")
+        )
 
-    # --- What is done --------------------------------------------------------------------------
+    # --- Acting --------------------------------------------------------------------------------
 
     def act(self, action: str, args: dict[str, Any]) -> None:
         with self._context.lock:
-            self._context.said = ""
+            self._context.message = ""
             if action == "tab":
                 self._go_to(str(args.get("name")))
             elif action == "close":
@@ -157,18 +169,20 @@ class Panel(View):
                 self._go_to(TasksTab.name)
             else:
                 self._tabs[self._open].act(action, args)
-            self._tabs[self._open].stale()
-            self._tabs[self._open]._read_at = 0.0
+            self._tabs[self._open].refresh()
 
     def _go_to(self, name: str) -> None:
         if name in self._tabs:
             self._open = name
 
-    # --- What it depends on --------------------------------------------------------------------
+    # --- Following -----------------------------------------------------------------------------
+
+    def _redraw(self) -> None:
+        if self._shown is not None:
+            self._shown.changed()
 
     def began(self, shown: Shown) -> None:
         self._shown = shown
-        self._context.changed = shown.changed
         self._follow_new_queues()
 
     def _follow_new_queues(self) -> None:
@@ -205,14 +219,3 @@ class Panel(View):
             self._followed.clear()
         for stop in stops:
             stop()
-
-
-def _tab_button(name: str, is_open: bool) -> str:
-    line = f"3px solid {words.BUSY}" if is_open else "3px solid transparent"
-    weight = "600" if is_open else "400"
-    return (
-        f'<button type="button" role="tab" aria-selected="{str(is_open).lower()}" '
-        f'data-action="tab" data-args="{{&quot;name&quot;: &quot;{name}&quot;}}" '
-        f'style="font:inherit;font-weight:{weight};color:{words.INK};background:transparent;'
-        f'border:none;border-bottom:{line};padding:4px 12px;cursor:pointer">{name}</button>'
-    )

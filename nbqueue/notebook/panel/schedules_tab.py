@@ -1,25 +1,29 @@
-"""The tab of the schedules: what runs when, by what rule, and what became of each time."""
+"""The tab of the schedules: their rules, next and last runs, and history."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nbqueue.client.schedules.schedule import Schedule
+from markupsafe import Markup
+
 from nbqueue.clock import to_ms
 from nbqueue.cron import shown_zone
 from nbqueue.dashboard.paging import Paging
 from nbqueue.errors import NbqueueError
-from nbqueue.notebook.panel.tab import Context, Tab, pager, with_page
-from nbqueue.printable import escape
-from nbqueue.views import format as words
+from nbqueue.notebook.panel.tab import Context, Tab, pager, task_name, with_page
+from nbqueue.views import controls
+from nbqueue.views import format as fmt
 from nbqueue.views import html as h
+
+if TYPE_CHECKING:
+    from nbqueue.client.schedules.schedule import Schedule
 
 _HISTORY = 20
 
 
 class SchedulesTab(Tab):
-    """Schedules, with their next and last run."""
+    """The schedules, a page at a time, and the history of one."""
 
     name = "Schedules"
 
@@ -36,7 +40,7 @@ class SchedulesTab(Tab):
         pairs = [
             (handle, row)
             for handle, row in zip(found, found.rows(), strict=True)
-            if self.context.is_shown(handle.queue)
+            if self.context.includes(handle.queue)
         ]
         pairs = self._paging.of(pairs)
         self._handles = [handle for handle, _ in pairs]
@@ -47,7 +51,7 @@ class SchedulesTab(Tab):
             try:
                 self._history = handle.history(_HISTORY)
             except NbqueueError as error:
-                self.context.said = str(error)
+                self.context.message = str(error)
 
     def _opened(self) -> Schedule | None:
         return self._handle(*self._open) if self._open is not None else None
@@ -58,14 +62,14 @@ class SchedulesTab(Tab):
                 return handle
         return None
 
-    def body(self, acts: bool, live: bool) -> str:
+    def body(self, acts: bool, live: bool) -> Markup:
         rows = [
             self._row(handle, row, acts, live)
             for handle, row in zip(self._handles, self._rows, strict=True)
         ]
         heads = ["schedule", "", "when", "type", "queue", "next", "last"]
         heads += [""] if acts else []
-        caption = words.count(self._paging.total or 0, "schedule")
+        caption = fmt.count(self._paging.total or 0, "schedule")
         caption = with_page(caption, self._paging, len(rows))
         if not rows:
             return h.row(
@@ -76,53 +80,53 @@ class SchedulesTab(Tab):
         pages = pager(self._paging, len(rows), live=live)
         return h.table(heads, rows, caption=caption) + pages + self._history_table(live)
 
-    def _row(self, handle: Schedule, row: dict[str, Any], acts: bool, live: bool) -> list[str]:
+    def _row(
+        self, handle: Schedule, row: dict[str, Any], acts: bool, live: bool
+    ) -> list[h.Content]:
         now = self.context.now_ms
         place = {"queue": handle.queue, "id": handle.id}
         name = (
-            h.link(handle.id, "open", label=f"Show the history of {handle.id}", args=place)
+            controls.link(handle.id, "open", label=f"Show the history of {handle.id}", args=place)
             if live
             else h.strong(handle.id)
         )
         when = h.code(row["spec"] or "?")
         if acts and row["spec"]:
             label = f"When {handle.id} runs"
-            when = h.field(row["spec"], "spec", label=label, width=120, args=place)
+            when = controls.field(row["spec"], "spec", label=label, width=120, args=place)
         if (row.get("tz") or "UTC") != "UTC":
-            when += " " + h.pale(str(row["tz"]))
-        cells = [
+            when = h.join([when, h.pale(str(row["tz"]))], " ")
+        cells: list[h.Content] = [
             name,
             h.titled("cannot be read", row["fault"])
             if row.get("fault")
-            else words.badge_html("paused" if row.get("paused") else "running"),
+            else h.badge("paused" if row.get("paused") else "running"),
             when,
-            escape(words.shortened(str(row.get("type") or ""), 40)),
-            escape(handle.queue),
+            fmt.shortened(str(row.get("type") or ""), 40),
+            handle.queue,
             self._next(row, now),
-            words.time_html(_ms(row.get("prev_at")), now),
+            h.time(_ms(row.get("prev_at")), now),
         ]
         if acts:
             cells += [self._buttons(handle, bool(row.get("paused")), place)]
         return cells
 
     @staticmethod
-    def _next(row: dict[str, Any], now: int) -> str:
+    def _next(row: dict[str, Any], now: int) -> Markup:
         at = row.get("next_at")
         if at is None:
             return h.pale("never")
         left = (to_ms(at) - now) / 1000
-        said = words.ago(-left) if left > 0 else "now"
-        return h.close(
-            h.titled(said, words.zoned_time(to_ms(at), shown_zone(row.get("spec"), row.get("tz"))))
-        )
+        moment = fmt.zoned_time(to_ms(at), shown_zone(row.get("spec"), row.get("tz")))
+        return h.unbroken(h.titled(fmt.ago(-left) if left > 0 else "now", moment))
 
     @staticmethod
-    def _buttons(handle: Schedule, is_paused: bool, place: dict[str, str]) -> str:
+    def _buttons(handle: Schedule, is_paused: bool, place: dict[str, str]) -> Markup:
         word = "Resume" if is_paused else "Pause"
         return h.row(
-            h.button("Run now", "run", label=f"Run {handle.id} now", args=place),
-            h.button(word, word.lower(), label=f"{word} {handle.id}", args=place),
-            h.button(
+            controls.button("Run now", "run", label=f"Run {handle.id} now", args=place),
+            controls.button(word, word.lower(), label=f"{word} {handle.id}", args=place),
+            controls.button(
                 "Remove",
                 "remove",
                 label=f"Remove {handle.id}",
@@ -133,27 +137,22 @@ class SchedulesTab(Tab):
             wraps=False,
         )
 
-    def _history_table(self, live: bool) -> str:
+    def _history_table(self, live: bool) -> Markup:
         if self._open is None:
-            return ""
+            return h.NOTHING
         now = self.context.now_ms
         rows = []
         for each in self._history:
-            place = {"queue": self._open[0], "id": each["task_id"] or ""}
             task = h.pale("–")
             if each["task_id"]:
-                task = (
-                    h.link(each["task_id"], "task", label="Show this task", args=place)
-                    if live
-                    else h.code(each["task_id"])
-                )
+                task = task_name(self._open[0], each["task_id"], live=live)
             outcome = "completed" if each["outcome"] == "enqueued" else "waiting"
             rows.append(
                 [
-                    words.time_html(_ms(each["due"] or each["at"]), now),
-                    f"{words.badge(outcome).glyph} {escape(each['outcome'])}",
+                    h.time(_ms(each["due"] or each["at"]), now),
+                    f"{fmt.badge(outcome).glyph} {each['outcome']}",
                     task,
-                    escape(each["detail"] or ""),
+                    each["detail"] or "",
                 ]
             )
         caption = f"What became of {self._open[1]}, newest first"
@@ -171,11 +170,11 @@ class SchedulesTab(Tab):
         if self.context.read_only or handle is None:
             return
         try:
-            self.context.said = self._done(handle, action, args)
+            self.context.message = self._apply(handle, action, args)
         except NbqueueError as error:
-            self.context.said = str(error)
+            self.context.message = str(error)
 
-    def _done(self, handle: Schedule, action: str, args: dict[str, Any]) -> str:
+    def _apply(self, handle: Schedule, action: str, args: dict[str, Any]) -> str:
         if action == "run":
             return f"{handle.id} runs now, as task {handle.run_now().id}"
         if action == "pause":

@@ -1,4 +1,4 @@
-"""What the tabs of a panel have in common."""
+"""`Tab`: the base class of the tabs of a panel, and what they share."""
 
 from __future__ import annotations
 
@@ -6,45 +6,31 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from markupsafe import Markup
 
 from nbqueue.dashboard.paging import Paging
+from nbqueue.dashboard.scope import Scope
+from nbqueue.views import controls
 from nbqueue.views import html as h
-
-if TYPE_CHECKING:
-    from nbqueue.client.client import Client
 
 
 @dataclass
-class Context:
-    """What all tabs of one panel share: whose store it is, and what may be done.
+class Context(Scope):
+    """The store of a panel, its options, and its line of messages.
 
-    ``queues`` are those that are shown, None for all. ``said`` is the line under the tabs that
-    tells what an action did. ``changed`` has the panel drawn again.
+    ``redraw`` has the panel drawn again, and ``message`` is the result of the last action.
     """
 
-    client: Client
     read_only: bool = False
-    queues: tuple[str, ...] | None = None
-    said: str = ""
-    changed: Callable[[], None] = lambda: None
+    redraw: Callable[[], None] = lambda: None
+    message: str = ""
     lock: threading.RLock = field(default_factory=threading.RLock)
-
-    @property
-    def now_ms(self) -> int:
-        return self.client._session.clock.now_ms()
-
-    def queue_names(self) -> list[str]:
-        """The queues that are shown, of those that exist."""
-        names = self.client.inspector.queues()
-        return [name for name in names if self.queues is None or name in self.queues]
-
-    def is_shown(self, queue: str) -> bool:
-        return self.queues is None or queue in self.queues
 
 
 class Tab:
-    """One tab. It reads the store when it is drawn, not more often than every ``rest`` seconds."""
+    """One tab. It reads the store when it is drawn, at most every ``rest`` seconds."""
 
     name = ""
     rest = 0.4
@@ -55,63 +41,78 @@ class Tab:
         self._is_stale = True
 
     def stale(self) -> None:
-        """Something happened; read anew when it is drawn next."""
+        """Read again when it is next drawn, after the rest."""
         self._is_stale = True
 
-    def html(self, live: bool) -> str:
-        """What the tab shows."""
+    def refresh(self) -> None:
+        """Read again when it is next drawn, whenever that is."""
+        self._is_stale = True
+        self._read_at = 0.0
+
+    def html(self, live: bool) -> Markup:
+        """Return the tab, with data that is as fresh as the rest allows."""
         now = time.monotonic()
-        # What programs in Go do makes no event, so now and then it is read without one.
+        # Programs in Go write no events, so it is read now and then without one.
         if (self._is_stale and now - self._read_at >= self.rest) or now - self._read_at > 3.0:
             self._is_stale = False
             self.read()
             self._read_at = time.monotonic()
-        shown = self.body(live and not self.context.read_only, live)
-        # Names of bytes that are no UTF-8 cannot be sent to a browser as they are.
-        return shown if shown.isascii() else shown.encode("utf-8", "backslashreplace").decode()
+        return self.body(live and not self.context.read_only, live)
 
     def read(self) -> None:
-        """Read from the store what `body` shows."""
+        """Read what `body` shows from the store."""
 
-    def body(self, acts: bool, live: bool) -> str:
-        """The HTML. ``acts``: with buttons that change something; ``live``: with those that only
-        change what is shown."""
+    def body(self, acts: bool, live: bool) -> Markup:
+        """Return the HTML of what was read.
+
+        ``acts``: with buttons that change tasks. ``live``: with buttons that change the view.
+        """
         raise NotImplementedError
 
     def act(self, action: str, args: dict[str, Any]) -> None:
-        """A button of the tab was pressed."""
+        """Do what a button of the tab asks for."""
 
     def _turn(self, action: str, args: dict[str, Any], paging: Paging) -> bool:
-        """Turn the pages if that is what was asked for; returns whether it was."""
+        """Turn the page if that is the action, and return whether it is."""
         if action != "page":
             return False
         paging.turn(int(args.get("by", 0)))
-        self._read_at = 0.0
+        self.refresh()
         return True
 
 
-def pager(paging: Paging, shown: int, *, live: bool) -> str:
-    """Buttons to the pages before and behind the one that is shown, with ``shown`` rows."""
+def pager(paging: Paging, shown: int, *, live: bool) -> Markup:
+    """Return buttons to the pages around the current one, which has ``shown`` rows."""
     if not live or not paging.is_needed(shown):
-        return ""
+        return h.NOTHING
     is_first, is_last = paging.number == 0, not paging.has_more(shown)
-    return h.row(
-        h.button("‹ Before", "page", label="The page before", args={"by": -1}, disabled=is_first),
-        h.button("Next ›", "page", label="The next page", args={"by": 1}, disabled=is_last),
-        gap=6,
+    back = controls.button(
+        "‹ Before", "page", label="The page before", args={"by": -1}, disabled=is_first
     )
+    forward = controls.button(
+        "Next ›", "page", label="The next page", args={"by": 1}, disabled=is_last
+    )
+    return h.row(back, forward, gap=6)
 
 
 def with_page(caption: str, paging: Paging, shown: int) -> str:
-    """The caption of a table, which says which rows it shows unless it shows all."""
-    said = paging.text(shown)
-    return f"{caption}: {said}" if said else caption
+    """Return the caption of a table, with the range of rows unless all are shown."""
+    rows = paging.text(shown)
+    return f"{caption}: {rows}" if rows else caption
 
 
 def queue_choice(
     queue: str, names: Sequence[str], action: str, *, label: str, most: int = 100
-) -> str:
-    """A control to choose a queue: a list of ``names``, or a field if they are too many for one."""
+) -> Markup:
+    """Return a control to choose a queue: a list, or a field if there are too many names."""
     if len(names) <= most:
-        return h.choice(queue, [(name, name) for name in names], action, label=label)
-    return h.field(queue, action, label=label, placeholder="name of a queue")
+        return controls.choice(queue, [(name, name) for name in names], action, label=label)
+    return controls.field(queue, action, label=label, placeholder="name of a queue")
+
+
+def task_name(queue: str, task_id: str, *, live: bool) -> Markup:
+    """Return the id of a task: a link to the task in a live panel."""
+    if not live:
+        return h.code(task_id)
+    place = {"queue": queue, "id": task_id}
+    return controls.link(task_id, "task", label=f"Show the task {task_id}", args=place)

@@ -1,17 +1,22 @@
-"""One task in full: what it is, what came of it, what it printed, and each attempt."""
+"""One task in full: its facts, arguments, result, output and attempts."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from nbqueue.broker.reads.models import TaskInfo
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import RemoteTraceback
+from nbqueue.calls.functions import load_arguments
+from nbqueue.client.futures.output import read_task_output
+from nbqueue.client.live.task_snapshot import read_snapshot
 from nbqueue.clock import to_ms
 from nbqueue.errors import NbqueueError, TaskNotFound
-from nbqueue.printable import escape
-from nbqueue.views import format as words
+from nbqueue.views import controls
+from nbqueue.views import format as fmt
 from nbqueue.views import html as h
 from nbqueue.views.progress_bar import bars_html
 from nbqueue.wire import states
@@ -26,7 +31,7 @@ _MOST_OUTPUT = 20_000
 
 
 class TaskDetail:
-    """A task, read anew whenever something happens to it."""
+    """One task, read again at each of its events."""
 
     def __init__(self, context: Context, queue: str, task_id: str) -> None:
         self._context = context
@@ -41,6 +46,7 @@ class TaskDetail:
         self._seen: tuple[Any, ...] = ()
 
     def read(self) -> None:
+        """Read the task from the store."""
         client = self._context.client
         try:
             self._task = task = client.inspector.task(self._id, self._queue)
@@ -48,21 +54,22 @@ class TaskDetail:
             self._task = None
             return
         session = client._session
-        from nbqueue.client.live.task_snapshot import read_snapshot
-
         snapshot = read_snapshot(session, self._queue, self._id)
         self._progress = snapshot.progress if snapshot is not None else {}
         self._attempts = _attempts_of(session, self._queue, self._id)
         self._output = _output_of(client, self._queue, self._id)
         now_is = (task.state, task.attempt, task.retried)
         if now_is != self._seen:
-            # To load them again at each event would be work for nothing.
+            # Loading them takes time, and they change with these only.
             self._seen = now_is
             self._arguments = self._read_arguments(task)
             self._outcome = self._read_outcome(task)
 
-    def html(self, acts: bool, live: bool) -> str:
-        back = h.link("‹ all tasks", "back", label="Back to all tasks") if live else ""
+    def html(self, acts: bool, live: bool) -> Markup:
+        """Return the task, with buttons if the panel ``acts`` or is ``live``."""
+        back: h.Content = ""
+        if live:
+            back = controls.link("‹ all tasks", "back", label="Back to all tasks")
         task = self._task
         if task is None:
             gone = f"the task {self._id} is no longer in the store"
@@ -79,57 +86,57 @@ class TaskDetail:
         if self._output:
             parts.append(_section("Output", h.pre(self._output)))
         parts.append(self._attempt_table())
-        return "".join(parts)
+        return h.join(parts)
 
-    def _head(self, task: TaskInfo) -> str:
+    def _head(self, task: TaskInfo) -> Markup:
         now = self._context.now_ms
-        facts = [words.badge_html(task.state), h.strong(task.type), h.code(task.id)]
-        facts.append(h.fact("queue", escape(task.queue)))
+        facts = [h.badge(task.state), h.strong(task.type), h.code(task.id)]
+        facts.append(h.fact("queue", task.queue))
         facts.append(h.fact("attempt", str(task.attempt or "–")))
         if task.max_retry:
             facts.append(h.fact("retries", f"{task.retried} of {task.max_retry}"))
         if task.next_process_at is not None and task.state != states.PENDING:
-            facts.append(h.fact("due", words.time_html(to_ms(task.next_process_at), now)))
+            facts.append(h.fact("due", h.time(to_ms(task.next_process_at), now)))
         if task.timeout:
-            facts.append(h.fact("time-out", words.span(task.timeout)))
+            facts.append(h.fact("time-out", fmt.span(task.timeout)))
         if task.deadline is not None:
-            facts.append(h.fact("deadline", words.time_html(to_ms(task.deadline), now)))
+            facts.append(h.fact("deadline", h.time(to_ms(task.deadline), now)))
         if task.completed_at is not None:
-            facts.append(h.fact("completed", words.time_html(to_ms(task.completed_at), now)))
+            facts.append(h.fact("completed", h.time(to_ms(task.completed_at), now)))
         if task.retention:
-            facts.append(h.fact("kept for", words.span(task.retention)))
+            facts.append(h.fact("kept for", fmt.span(task.retention)))
         if task.group:
-            facts.append(h.fact("group", escape(task.group)))
+            facts.append(h.fact("group", task.group))
         for name, value in list(task.headers.items())[:8]:
-            facts.append(h.fact(words.shortened(name, 30), escape(words.shortened(value, 60))))
+            facts.append(h.fact(fmt.shortened(name, 30), fmt.shortened(value, 60)))
         return h.row(*facts)
 
-    def _buttons(self, task: TaskInfo) -> str:
+    def _buttons(self, task: TaskInfo) -> Markup:
         buttons = []
         if task.state not in states.FINAL:
             buttons.append(
-                h.button("Cancel", "cancel", label=f"Cancel {task.id}", ask="Cancel it?")
+                controls.button("Cancel", "cancel", label=f"Cancel {task.id}", ask="Cancel it?")
             )
         if task.state not in (states.ACTIVE, states.PENDING):
-            buttons.append(h.button("Run", "run", label=f"Run {task.id} now"))
+            buttons.append(controls.button("Run", "run", label=f"Run {task.id} now"))
         if task.state != states.ACTIVE:
             buttons.append(
-                h.button("Delete", "delete", label=f"Delete {task.id}", ask="Delete it?")
+                controls.button("Delete", "delete", label=f"Delete {task.id}", ask="Delete it?")
             )
         return h.row(*buttons, gap=6)
 
-    def _attempt_table(self) -> str:
+    def _attempt_table(self) -> Markup:
         if not self._attempts:
-            return ""
+            return h.NOTHING
         now = self._context.now_ms
         rows = [
             [
-                escape(row.get("attempt", "")),
-                words.badge_html(row.get("outcome", "")),
-                words.time_html(_number(row.get("started_at")), now),
-                words.span(_between(row)),
-                escape(row.get("worker", "")),
-                escape(words.shortened(row.get("error") or row.get("reason") or "", 80)),
+                row.get("attempt", ""),
+                h.badge(row.get("outcome", "")),
+                h.time(_number(row.get("started_at")), now),
+                fmt.span(_between(row)),
+                row.get("worker", ""),
+                fmt.shortened(row.get("error") or row.get("reason") or "", 80),
             ]
             for row in self._attempts
         ]
@@ -137,40 +144,39 @@ class TaskDetail:
         return h.table(heads, rows, caption="Attempts that ended", numeric=(0,))
 
     def act(self, action: str, args: dict[str, Any]) -> None:
+        """Cancel, run or delete the task."""
         if self._context.read_only or action not in ("cancel", "run", "delete"):
             return
         inspector = self._context.client.inspector
         move = getattr(inspector, action)
         more = {"reset": True} if action == "run" else {}
         result = move(self._id, queue=self._queue, **more)
-        self._context.said = repr(result).strip("<>")
+        self._context.message = repr(result).strip("<>")
 
-    # --- What is signed, is loaded; what is not, is shown as bytes -------------------------------
+    # --- Values: signed ones are loaded, others are shown as bytes -------------------------------
 
     def _read_arguments(self, task: TaskInfo) -> str:
         if not payloads.is_call(task.payload):
             return _readable(task.payload)
         size = payloads.payload_size(task.payload)
         if size > _MOST_BYTES or size > len(task.payload):
-            return f"{words.size(size)} of arguments"
-        from nbqueue.calls.functions import load_arguments
-
+            return f"{fmt.size(size)} of arguments"
         session = self._context.client._session
         try:
             call = session.keyring.verify_call(task.payload, task.id, task.queue, task.type)
             args, kwargs = load_arguments(call.arguments)
         except Exception as error:
             return f"cannot be shown: {error}"
-        said = [words.shortened(_repr(arg), 200) for arg in args]
-        said += [f"{name}={words.shortened(_repr(value), 200)}" for name, value in kwargs.items()]
-        return f"({', '.join(said)})"[:_MOST_TEXT]
+        shown = [fmt.shortened(_repr(arg), 200) for arg in args]
+        shown += [f"{name}={fmt.shortened(_repr(value), 200)}" for name, value in kwargs.items()]
+        return f"({', '.join(shown)})"[:_MOST_TEXT]
 
     def _read_outcome(self, task: TaskInfo) -> str:
         if task.state not in states.FINAL:
             return task.error or ""
         size = payloads.result_size(task.result or b"")
         if task.state == states.COMPLETED and size > _MOST_BYTES:
-            return f'{words.size(size)}; q.get("{task.id}").result() loads it'
+            return f'{fmt.size(size)}; q.get("{task.id}").result() loads it'
         try:
             value = self._context.client.get(task.id).result(0)
         except NbqueueError as error:
@@ -183,14 +189,14 @@ class TaskDetail:
         return "" if value is None and not task.result else _repr(value)[:_MOST_TEXT]
 
 
-def _section(title: str, body: str) -> str:
-    return f'<div style="margin-top:8px">{h.strong(title)}{body}</div>'
+def _section(title: str, body: Markup) -> Markup:
+    return h.element("div", h.strong(title), body, style="margin-top:8px")
 
 
 def _repr(value: Any) -> str:
     try:
         return repr(value)
-    except Exception as error:  # of somebody's class
+    except Exception as error:  # raised by a class of the user
         return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
 
@@ -199,7 +205,7 @@ def _readable(payload: bytes) -> str:
     try:
         return json.dumps(json.loads(payload), indent=1, ensure_ascii=False)[:_MOST_TEXT]
     except ValueError:
-        return text if text.isprintable() else f"{words.size(len(payload))}: {payload[:64]!r}"
+        return text if text.isprintable() else f"{fmt.size(len(payload))}: {payload[:64]!r}"
 
 
 def _attempts_of(session: Any, queue: str, task_id: str) -> list[dict[str, str]]:
@@ -208,9 +214,7 @@ def _attempts_of(session: Any, queue: str, task_id: str) -> list[dict[str, str]]
 
 
 def _output_of(client: Any, queue: str, task_id: str) -> str:
-    """What the task printed last, if anything of it is kept."""
-    from nbqueue.client.futures.output import read_task_output
-
+    """Return the end of the output of the last attempt."""
     text = read_task_output(client._session, queue, task_id, None).text
     return text if len(text) <= _MOST_OUTPUT else "…" + text[-_MOST_OUTPUT:]
 

@@ -1,14 +1,20 @@
-"""The tab of the timeline: what ran where and when, as a picture."""
+"""The tab of the timeline: a picture of what ran where and when."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import Any
 
+from markupsafe import Markup
+
 from nbqueue.errors import NbqueueError
 from nbqueue.notebook.panel.tab import Context, Tab
+from nbqueue.views import controls
 from nbqueue.views import html as h
+
+log = logging.getLogger("nbqueue.notebook")
 
 _SPANS = ("5m", "1h", "6h", "1d", "7d")
 _MOST = 20_000
@@ -16,7 +22,7 @@ _FRESH_SECONDS = 10.0
 
 
 class TimelineTab(Tab):
-    """A picture of the attempts of the last while, drawn by a thread: it may take seconds."""
+    """A picture of recent attempts. A thread draws it, as that may take seconds."""
 
     name = "Timeline"
 
@@ -40,10 +46,15 @@ class TimelineTab(Tab):
             picture = self._made(since)
         except NbqueueError as error:
             picture = h.problem(str(error))
+        except Exception as error:
+            # Another moment may work, and a thread that dies would leave the tab empty.
+            log.exception("a timeline could not be drawn")
+            picture = h.problem(f"{type(error).__name__}: {error}")
         self._picture, self._drawn = picture, (since, time.monotonic())
-        self.context.changed()
+        self.context.redraw()
 
-    def _made(self, since: str) -> str:
+    def _made(self, since: str) -> Markup:
+        # Loaded late: matplotlib is heavy.
         from nbqueue.views.plots.timeline import timeline
 
         frame = self.context.client.attempts(since=since, limit=_MOST)
@@ -52,13 +63,14 @@ class TimelineTab(Tab):
         if not len(frame):
             return h.row(h.pale(f"nothing ran in the last {since}"))
         bundle, _ = timeline(frame)._repr_mimebundle_()  # type: ignore[attr-defined]
-        return str(bundle["text/html"])
+        image: Markup = bundle["text/html"]
+        return image
 
-    def body(self, acts: bool, live: bool) -> str:
-        chooser = ""
+    def body(self, acts: bool, live: bool) -> Markup:
+        chooser = h.NOTHING
         if live:
             options = [(span, f"the last {span}") for span in _SPANS]
-            chooser = h.row(h.choice(self._since, options, "since", label="How far back"))
+            chooser = h.row(controls.choice(self._since, options, "since", label="How far back"))
         return chooser + self._picture
 
     def act(self, action: str, args: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
-// The front end of every live view: draws the HTML that Python sends, tells Python what was pressed,
-// and says now and then that somebody looks. It knows nothing of tasks.
+// The front end of live views: draws the HTML that the kernel sends, sends back actions, and reports
+// every few seconds that the view is seen. It knows nothing about tasks.
 
 const PING_MS = 10_000;
 const ASK_MS = 4_000;
 
-// Make `old` like `fresh`, touching only what differs: focus, selection and scrolling stay.
+// Make `old` like `fresh`, changing only differences: focus, selection and scrolling stay.
 function morph(old, fresh) {
   if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) {
     old.replaceWith(fresh.cloneNode(true));
@@ -36,7 +36,7 @@ function morph(old, fresh) {
     else old.appendChild(node.cloneNode(true));
   });
   olds.slice(news.length).forEach((node) => node.remove());
-  // Who reads the last line of a log wants to go on doing so.
+  // A log that was scrolled to its end stays there.
   if (follows) old.scrollTop = old.scrollHeight;
 }
 
@@ -78,40 +78,40 @@ function render({ model, el }) {
       button.asking = true;
       button.textContent = question;
       button.style.outline = "2px solid currentColor";
-      const calm = () => {
+      const reset = () => {
         if (!button.asking) return;
         button.asking = false;
         button.textContent = word;
         button.style.outline = "";
       };
-      button.calm = calm;
-      setTimeout(calm, ASK_MS);
+      button.reset = reset;
+      setTimeout(reset, ASK_MS);
       return;
     }
-    if (button.calm) button.calm();
+    if (button.reset) button.reset();
     act(button.dataset.action, argumentsOf(button));
   };
-  const tell = (field) => {
+  const send = (field) => {
     const value = field.type === "checkbox" ? field.checked : field.value;
     // Enter and leaving the field are one change.
-    if (field.type === "text" && field.told === value) return;
-    field.told = value;
+    if (field.type === "text" && field.sent === value) return;
+    field.sent = value;
     act(field.dataset.change, { ...argumentsOf(field), value });
   };
   const onChange = (event) => {
     const field = event.target.closest("[data-change]");
-    if (field) tell(field);
+    if (field) send(field);
   };
   const onInput = (event) => {
-    event.target.told = undefined;
+    event.target.sent = undefined;
   };
   const onKey = (event) => {
-    // Said here and not by the browser, whose "change" the page's own shortcuts can take away.
+    // Sent from here: the page's shortcuts can suppress the browser's "change" event.
     const field = event.key === "Enter" && event.target.closest('input[type="text"][data-change]');
     if (!field) return;
     event.preventDefault();
     event.stopPropagation();
-    tell(field);
+    send(field);
   };
 
   let isInView = true;
@@ -141,7 +141,7 @@ function render({ model, el }) {
     document.removeEventListener("visibilitychange", ping);
     model.off("change:html", draw);
     try {
-      // Not said by a page that is closed: it may come back, and then wants to find the widget.
+      // A page that is closed sends nothing: when it is opened again it loads the widget.
       model.send({ kind: "gone", page });
     } catch {
       // The kernel has closed it, or is gone itself.

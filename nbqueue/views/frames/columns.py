@@ -1,54 +1,54 @@
-"""Columns of frames from plain values, each with a dtype that never varies.
+"""Columns of frames from plain values, each with a fixed dtype.
 
-The dtypes are named one by one, because what pandas infers differs between its versions (2 and 3
-disagree on text and on the unit of times) and between an empty frame and a full one.
+Every dtype is named, because pandas infers others from one version to the next (2 and 3 disagree on
+text and on the unit of times), and for an empty frame. Text has escapes for control characters, so
+that a printed frame does not control the terminal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from nbqueue.printable import without_controls
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _NS_PER_MS = 1_000_000
 MISSING = -(2**63) // _NS_PER_MS
-"""What stands for a missing number of milliseconds."""
+"""The number for missing milliseconds."""
 
 
 def texts(values: Sequence[str | None]) -> Any:
-    """``string``."""
+    """Return a column of dtype ``string``."""
     import pandas as pd
 
     if values and values.count(None) == len(values):
         return pd.array([None], dtype="string").take([0] * len(values))
-    return pd.array(list(map(_printable, values)), dtype="string")
+    return pd.array(list(map(_harmless, values)), dtype="string")
 
 
-def _printable(value: str | None) -> str | None:
-    """``value`` with escapes for bytes that are no UTF-8, which no column of text can hold."""
-    if value is None or value.isascii():
-        return value
-    return value.encode("utf-8", "backslashreplace").decode()
+def _harmless(value: str | None) -> str | None:
+    return None if value is None else without_controls(value)
 
 
 def whole(values: Sequence[int | None]) -> Any:
-    """``Int64``."""
+    """Return a column of dtype ``Int64``."""
     import pandas as pd
 
     return pd.arrays.IntegerArray(*_masked(values, "int64"))
 
 
 def fractions(values: Sequence[float | None]) -> Any:
-    """``Float64``."""
+    """Return a column of dtype ``Float64``."""
     import pandas as pd
 
     return pd.arrays.FloatingArray(*_masked(values, "float64"))
 
 
 def _masked(values: Sequence[float | None], dtype: str) -> tuple[Any, Any]:
-    """The values, and which are missing. These may be many, so little is done for each."""
+    """Return the values as an array, and the mask of missing ones. Fast: there may be many."""
     import numpy as np
 
     if None not in values:
@@ -58,14 +58,14 @@ def _masked(values: Sequence[float | None], dtype: str) -> tuple[Any, Any]:
 
 
 def truths(values: Sequence[bool | None]) -> Any:
-    """``boolean``."""
+    """Return a column of dtype ``boolean``."""
     import pandas as pd
 
     return pd.array([pd.NA if v is None else v for v in values], dtype="boolean")
 
 
 def objects(values: Sequence[Any]) -> Any:
-    """``object``, whatever the values are."""
+    """Return a column of dtype ``object``."""
     import numpy as np
 
     column = np.empty(len(values), dtype=object)
@@ -74,8 +74,25 @@ def objects(values: Sequence[Any]) -> Any:
     return column
 
 
+def name_lists(values: Sequence[Iterable[str]]) -> Any:
+    """Return a column of lists of text, of dtype ``object``."""
+    return objects([list(map(_nested, each)) for each in values])
+
+
+def name_dicts(values: Sequence[Mapping[str, Any]]) -> Any:
+    """Return a column of dicts with text as keys, of dtype ``object``."""
+    return objects(
+        [{_nested(key): _nested(value) for key, value in each.items()} for each in values]
+    )
+
+
+def _nested(value: Any) -> Any:
+    # pandas prints carriage returns in lists and dicts as they are.
+    return without_controls(value).replace("\r", "\\r") if isinstance(value, str) else value
+
+
 def milliseconds(values: Sequence[int | None]) -> Any:
-    """These as an array, with `MISSING` for what is missing."""
+    """Return an array of integers, with `MISSING` for None."""
     import numpy as np
 
     if values.count(None) == len(values):
@@ -86,7 +103,7 @@ def milliseconds(values: Sequence[int | None]) -> Any:
 
 
 def instants(ms: Sequence[int | None]) -> pd.DatetimeIndex:
-    """``datetime64[ns, UTC]`` of Unix milliseconds."""
+    """Return a column of dtype ``datetime64[ns, UTC]`` from Unix milliseconds."""
     import pandas as pd
 
     found: pd.DatetimeIndex = pd.DatetimeIndex(_nanoseconds(milliseconds(ms), "datetime64[ns]"))
@@ -94,7 +111,10 @@ def instants(ms: Sequence[int | None]) -> pd.DatetimeIndex:
 
 
 def spans(ms: Sequence[int | None] | Any) -> pd.TimedeltaIndex:
-    """``timedelta64[ns]`` of milliseconds; also of what `milliseconds` made."""
+    """Return a column of dtype ``timedelta64[ns]`` from milliseconds.
+
+    ``ms`` may also be an array of `milliseconds`.
+    """
     import pandas as pd
 
     numbers = milliseconds(ms) if isinstance(ms, Sequence) else ms
@@ -106,27 +126,31 @@ def _nanoseconds(ms: Any, dtype: str) -> Any:
     import numpy as np
 
     ns = ms * _NS_PER_MS
-    # What is beyond the years that nanoseconds can tell is as good as unknown.
+    # Times beyond the range of nanoseconds are missing.
     ns[abs(ms) >= -MISSING - 1] = np.iinfo("int64").min
     return ns.view(dtype)
 
 
 def category(values: Sequence[str | None]) -> pd.Categorical:
-    """``category`` of text, in alphabetical order."""
+    """Return a column of dtype ``category`` of text, categories in alphabetical order."""
     import pandas as pd
 
-    # Categories of one dtype, whatever pandas makes of text: an empty list would become object.
-    values = list(map(_printable, values))
+    # Categories have one dtype in every version of pandas; an empty list would become object.
+    values = list(map(_harmless, values))
     known = sorted(v for v in set(values) if v is not None)
     return pd.Categorical(values, dtype=pd.CategoricalDtype(pd.Index(known, dtype="string")))
 
 
 def ordered_category(values: Sequence[str | None], names: Iterable[str]) -> pd.Categorical:
-    """``category`` of text: all of ``names``, in that order."""
+    """Return an ordered column of dtype ``category`` with the categories ``names``.
+
+    Other values are added at the end, in alphabetical order.
+    """
     import pandas as pd
 
     names = list(names)
-    # A newer nbqueue may have written a word that is unknown here; it is shown all the same.
+    values = list(map(_harmless, values))
+    # A newer nbqueue may have written a word that is unknown here.
     new = sorted(v for v in set(values) if v is not None and v not in names)
     known = pd.Index([*names, *new], dtype="string")
     return pd.Categorical(values, dtype=pd.CategoricalDtype(known, ordered=True))

@@ -1,4 +1,4 @@
-"""Queues, workers and schedules as frames, each with columns and dtypes that never vary."""
+"""Frames of queues, workers and schedules, with fixed columns and dtypes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.broker.reads.models import QueueInfo, ServerInfo
 from nbqueue.clock import to_ms
-from nbqueue.views.frames.columns import category, instants, objects, spans, texts, truths, whole
+from nbqueue.views.frames.columns import (
+    category,
+    instants,
+    name_dicts,
+    name_lists,
+    spans,
+    texts,
+    truths,
+    whole,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,11 +76,11 @@ SCHEDULE_COLUMNS: Final = (
 def queues(infos: Sequence[QueueInfo]) -> pd.DataFrame:
     """Return queues as a frame indexed by ``queue``, in alphabetical order.
 
-    How many tasks there are in all and in each state, how many groups; how many attempts ended
-    today (UTC) and ever, and failed; how many tasks a full archive dropped (``Int64``); ``paused``
-    (``boolean``); ``latency``, for how long the oldest pending task has waited
-    (``timedelta64[ns]``); ``memory`` in bytes, where it was asked for (``Int64``); ``fault``, what
-    of the queue cannot be read, or why it is not served (``string``).
+    Numbers are ``Int64``: of tasks, in all and in each state; of groups; of attempts that ended and
+    failed, today (UTC) and ever; of tasks that a full archive dropped; ``memory`` in bytes, where
+    it was asked for. ``paused`` is ``boolean``. ``latency`` is the waiting time of the oldest
+    pending task (``timedelta64[ns]``). ``fault`` says which part of a queue cannot be read, or why
+    it is not served (``string``).
     """
     columns: dict[str, Any] = {
         name: whole([None if name in info.unknown else getattr(info, name) for info in infos])
@@ -87,10 +96,10 @@ def queues(infos: Sequence[QueueInfo]) -> pd.DataFrame:
 def workers(infos: Sequence[ServerInfo], as_of_ms: int) -> pd.DataFrame:
     """Return workers as a frame indexed by ``worker``, ``<host>:<process id>:<id>``.
 
-    ``host`` and ``status`` (``category``); ``pid``, ``concurrency`` and ``active``, how many tasks
-    it ran when it last reported (``Int64``); ``queues``, their weights by name (``object``);
+    ``host`` and ``status`` (``category``); ``pid``, ``concurrency`` and ``active``, the number of
+    running tasks at the last report (``Int64``); ``queues``, weights by name (``object``);
     ``strict_priority`` (``boolean``); ``started_at`` (``datetime64[ns, UTC]``) and ``uptime``
-    (``timedelta64[ns]``); ``tasks``, the ids of what it ran (``object``).
+    (``timedelta64[ns]``); ``tasks``, the ids of the running tasks (``object``).
     """
     started = [to_ms(info.started_at) for info in infos]
     columns = {
@@ -99,17 +108,17 @@ def workers(infos: Sequence[ServerInfo], as_of_ms: int) -> pd.DataFrame:
         "status": category([info.status for info in infos]),
         "concurrency": whole([info.concurrency for info in infos]),
         "active": whole([len(info.active_tasks) for info in infos]),
-        "queues": objects([dict(info.queues) for info in infos]),
+        "queues": name_dicts([info.queues for info in infos]),
         "strict_priority": truths([info.strict_priority for info in infos]),
         "started_at": instants(started),
         "uptime": spans([max(0, as_of_ms - each) for each in started]),
-        "tasks": objects([[task.task_id for task in info.active_tasks] for info in infos]),
+        "tasks": name_lists([[task.task_id for task in info.active_tasks] for info in infos]),
     }
     return _frame(columns, WORKER_COLUMNS, "worker", [worker_name(info) for info in infos])
 
 
 def worker_name(info: ServerInfo) -> str:
-    """The name of a worker as attempts have it."""
+    """Return the name of a worker, as in frames of attempts."""
     usual = f"{info.host}:{info.pid}:"
     return info.id if info.id.startswith(usual) else usual + info.id
 
@@ -117,7 +126,7 @@ def worker_name(info: ServerInfo) -> str:
 def schedules(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return schedules as a frame indexed by ``id``.
 
-    ``rows`` have the columns by name, and ``id``; what a row lacks is missing. ``spec`` and
+    ``rows`` have the columns by name, and ``id``; absent ones are missing values. ``spec`` and
     ``last_task_id`` (``string``); ``tz``, ``queue``, ``type``, ``missed`` and ``owner``
     (``category``); ``paused`` and ``overlap`` (``boolean``); ``next_at``, ``prev_at``, ``start``,
     ``until`` and ``created_at`` (``datetime64[ns, UTC]``); ``runs`` and ``max_runs`` (``Int64``);

@@ -1,4 +1,4 @@
-"""How much was done, how well and how fast: attempts summed up."""
+"""Attempts summed up by queue, type, worker, hour or day."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.broker.reads.models import DailyStats
 from nbqueue.errors import UsageError
-from nbqueue.views.frames.text_frames import OUTCOMES
+from nbqueue.views.frames.attempt_frames import OUTCOMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ STATS_COLUMNS: Final = (
 
 
 def check_by(by: str) -> None:
-    """Raises `UsageError` unless attempts can be summed up like this."""
+    """Raise `UsageError` unless attempts can be summed up by ``by``."""
     if by not in BY:
         raise UsageError(f"by={by!r} must be one of {', '.join(BY)}")
 
@@ -41,8 +41,8 @@ def stats(attempts: pd.DataFrame, by: str, days: Sequence[DailyStats] = ()) -> p
     The columns are `STATS_COLUMNS`, indexed by ``by``: numbers of attempts, in all and for each
     outcome (``Int64``); ``failure_rate``, the part that ended as retry, archived or lost
     (``Float64``); times (``timedelta64[ns]``); the greatest ``peak_memory`` in bytes (``Int64``).
-    Hours in which nothing ended are there too. ``days`` are counters of the store, which go before
-    the attempts where days are counted: they also know what programs in Go did.
+    Hours without attempts have a row, too. ``days`` are counters of the store, which include the
+    attempts of programs in Go: days are at least as large as these.
     """
     import pandas as pd
 
@@ -89,13 +89,13 @@ def _keys(attempts: pd.DataFrame, by: str) -> pd.Series:
 def _spans(seconds: pd.Series) -> pd.Series:
     import pandas as pd
 
-    # Whole nanoseconds, or pandas 3 would choose a coarser unit.
+    # Nanoseconds: pandas 3 would choose a coarser unit.
     spans: pd.Series = pd.to_timedelta(seconds, unit="s").astype("timedelta64[ns]")
     return spans
 
 
 def _with_gaps(frame: pd.DataFrame, by: str, days: Sequence[DailyStats]) -> pd.DataFrame:
-    """The same with a row for each hour, or day, between the first and the last."""
+    """Return the frame with a row for each hour or day between the first and the last."""
     import pandas as pd
 
     known = list(frame.index)
@@ -110,7 +110,7 @@ def _with_gaps(frame: pd.DataFrame, by: str, days: Sequence[DailyStats]) -> pd.D
 
 
 def _counted(frame: pd.DataFrame, days: Sequence[DailyStats]) -> pd.DataFrame:
-    """Add, to the outcomes of each day, what the store counted and no attempt tells."""
+    """Raise the outcomes of each day to the counters of the store."""
     import pandas as pd
 
     for day in days:

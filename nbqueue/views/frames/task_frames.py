@@ -1,4 +1,4 @@
-"""Tasks, queues, workers and schedules as frames, each with columns and dtypes that never vary."""
+"""Frames of tasks, with fixed columns and dtypes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.broker.reads.task_table import TaskRow, TaskTable
 from nbqueue.errors import UsageError
+from nbqueue.views.frames.attempt_frames import OUTCOMES
 from nbqueue.views.frames.columns import (
     MISSING,
     category,
     fractions,
     instants,
     milliseconds,
+    name_dicts,
     objects,
     ordered_category,
     spans,
     texts,
     whole,
 )
-from nbqueue.views.frames.text_frames import OUTCOMES
 from nbqueue.wire import states
 from nbqueue.wire.decoding import whole_number
 
@@ -46,18 +47,18 @@ TASK_COLUMNS: Final = (
 )
 
 ON_DEMAND: Final = ("payload", "arguments", "headers", "retention", "result", "exception")
-"""Columns of tasks that are there only when asked for: they cost reading, or unpickling."""
+"""Columns that have to be asked for: they cost reading, or unpickling."""
 
 ATTEMPT_COLUMNS: Final = frozenset({"started_at", "finished_at", "waited", "duration", "worker"})
-"""Columns of tasks that the attempts stream tells."""
+"""Columns that are read from the attempts stream."""
 
 Load = Callable[[TaskRow], Any]
 
 
 def chosen_columns(columns: Sequence[Any] | str | None) -> tuple[str, ...]:
-    """The names of the columns of a frame of tasks that was asked for like this.
+    """Return the names of the columns for the argument ``columns`` of `Client.tasks`.
 
-    ``...`` stands for the usual ones. Raises `UsageError` for one that there is not.
+    ``...`` stands for the default ones. Raises `UsageError` for an unknown name.
     """
     if columns is None:
         return TASK_COLUMNS
@@ -78,10 +79,10 @@ def tasks(
     columns: Sequence[str] = TASK_COLUMNS,
     loaders: Mapping[str, Load] | None = None,
 ) -> pd.DataFrame:
-    """Return tasks as a frame: a row each, indexed by ``task_id``, the first enqueued first.
+    """Return tasks as a frame with a row each, indexed by ``task_id``, oldest first.
 
-    ``loaders`` make the values of columns that need a signing key. The schema is that of
-    ``docs/frames.md``, also for no rows at all.
+    ``loaders`` make the values of columns that need a signing key. The schema is in
+    ``docs/frames.md``, and holds for a frame without rows.
     """
     import pandas as pd
 
@@ -96,7 +97,7 @@ def tasks(
 
 
 def _ordered(table: TaskTable) -> TaskTable:
-    """The first enqueued first, by their ids where they were enqueued together."""
+    """Return the tasks in the order of their enqueuing, and by id within a millisecond."""
     known = (table.enqueued_ms, table.pending_ms, table.started_ms, table.finished_ms)
     times = [a or b or c or d or 0 for a, b, c, d in zip(*known, strict=True)]
     order = sorted(range(len(table)), key=table.task_id.__getitem__)
@@ -157,7 +158,7 @@ class _Columns:
         return instants(self._table.finished_ms)
 
     def _waited(self) -> Any:
-        # What waits now is told as of the reading.
+        # Pending tasks have waited until the time of reading.
         waited, since = milliseconds(self._table.waited_ms), milliseconds(self._table.pending_ms)
         waits = self._are(states.PENDING) & (since != MISSING)
         waited[waits] = (self._as_of_ms - since[waits]).clip(0)
@@ -171,7 +172,7 @@ class _Columns:
         return spans(spent)
 
     def _are(self, state: str) -> Any:
-        """Which tasks are in this state."""
+        """Return a mask of the tasks in this state."""
         import numpy as np
 
         return np.array([each == state for each in self._table.state], dtype=bool)
@@ -192,7 +193,7 @@ class _Columns:
         return objects([message.payload for message in self._table.message])
 
     def _headers(self) -> Any:
-        return objects([dict(message.headers) for message in self._table.message])
+        return name_dicts([message.headers for message in self._table.message])
 
     def _retention(self) -> Any:
         return spans([whole_number(message.retention * 1000) for message in self._table.message])
@@ -208,9 +209,9 @@ _ENDINGS: Final = {
 
 
 def as_attempts(frame: pd.DataFrame) -> pd.DataFrame:
-    """The last attempts of a frame of tasks, as far as they ended, for a picture of them.
+    """Return the last, ended attempts of a frame of tasks, for plots.
 
-    Raises `UsageError` if it lacks the columns that are needed.
+    Raises `UsageError` if the frame lacks a column.
     """
     missing = {"state", "started_at", "finished_at", "worker"} - set(frame.columns)
     if missing:

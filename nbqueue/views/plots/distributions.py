@@ -1,13 +1,13 @@
-"""A picture of how long attempts took: the spread for each type."""
+"""Plot of the durations of attempts by type."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.durations import format_duration
-from nbqueue.views.format import shortened
-from nbqueue.views.plots.figures import INK, add_legend, dress, said
-from nbqueue.views.plots.throughput import BLUE, ORANGE, begin, check_frame, empty, logarithmic
+from nbqueue.views.format import count
+from nbqueue.views.plots.attempt_axes import BLUE, ORANGE, begin, check_frame, empty, logarithmic
+from nbqueue.views.plots.figures import INK, add_legend, dress, label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,11 +21,11 @@ _OTHERS = "others"
 
 
 def durations(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
-    """Return a picture of how long the attempts in ``frame`` took, a line for each type.
+    """Plot the durations of the attempts in ``frame``, with a line for each type.
 
-    The types with the most time in all come first; from a dozen on they are put together. The bar
-    holds the middle half of a type's attempts, the line 90 of 100, and the mark is the median;
-    where there are few attempts each is a point.
+    Types with the longest total time come first; after a dozen the others are combined. The bar
+    holds the middle half of a type's attempts, the line 90 of 100, and the mark is the median. A
+    type with few attempts also has a point for each.
     """
     check_frame(frame, "durations", {"type", "duration"})
     known = frame.dropna(subset=["duration"])
@@ -33,10 +33,10 @@ def durations(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
     types = known["type"].astype("string").fillna("unknown")
     totals = known["duration"].dt.total_seconds().groupby(types).sum().sort_values(ascending=False)
     shown = list(totals.index[:_MOST_TYPES])
-    told = f"{said(len(known), 'attempt')} of {said(len(totals), 'type')} took {{}} in all"
-    told = told.format(format_duration(float(totals.sum()))) if len(known) else "No attempts"
+    summary = f"{count(len(known), 'attempt')} of {count(len(totals), 'type')} took {{}} in all"
+    summary = summary.format(format_duration(float(totals.sum()))) if len(known) else "No attempts"
     rows = len(shown) + (len(totals) > len(shown))
-    figure, ax = begin("Durations", told, ax, height=min(1.5 + 0.42 * max(rows, 2), 7.0))
+    figure, ax = begin("Durations", summary, ax, height=min(1.5 + 0.42 * max(rows, 2), 7.0))
     if not len(known):
         return empty(figure, ax)
     named = types.where(types.isin(shown), _OTHERS).to_numpy()
@@ -44,10 +44,10 @@ def durations(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
     for at, name in enumerate(names):
         _draw_type(ax, at, seconds[named == name], at == 0)
     ax.set_ylim(rows - 0.4, -0.6)
-    labels = [f"{shortened(name, 28)} ({(named == name).sum():,})" for name in names]
+    labels = [f"{label(name, 28)} ({(named == name).sum():,})" for name in names]
     logarithmic(ax.xaxis, seconds)
     dress(ax)
-    ax.set_yticks(range(rows), labels)
+    ax.set_yticks(range(rows), labels, parse_math=False)
     ax.set_xlabel("duration of an attempt", fontsize=9, color=INK)
     add_legend(ax)
     return figure

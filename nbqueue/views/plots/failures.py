@@ -1,13 +1,13 @@
-"""A picture of failures: when attempts failed, and of what."""
+"""Plot of failed attempts: their times and their errors."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from nbqueue.views.format import shortened
-from nbqueue.views.plots.figures import INK, TimeAxis, add_legend, dress, new_figure, said
-from nbqueue.views.plots.throughput import ORANGE, check_frame, cut, draw_stacked, empty, finish
+from nbqueue.views.format import count
+from nbqueue.views.plots.attempt_axes import ORANGE, check_frame, cut, draw_stacked, empty, finish
+from nbqueue.views.plots.figures import INK, TimeAxis, add_legend, dress, label, new_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,27 +18,27 @@ _MOST_ERRORS = 8
 
 
 def failures(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
-    """Return a picture of the attempts in ``frame`` that did not complete.
+    """Plot the attempts in ``frame`` that did not complete.
 
-    Above, how many there were over time, by how they ended; below, the most frequent errors, with
-    numbers in their texts taken for the same. With ``ax`` only the first is drawn.
+    Above is their number over time, by outcome; below are the most frequent errors, counted without
+    regard to numbers in their texts. With ``ax`` only the upper part is drawn.
     """
     check_frame(frame, "failures", {"started_at", "finished_at", "outcome", "error"})
     known = frame.dropna(subset=["started_at", "finished_at"])
     outcomes = known["outcome"].astype("string").fillna("unknown")
     failed = known[outcomes != "completed"]
-    told = _words(len(known), len(failed))
+    summary = _words(len(known), len(failed))
     causes = _causes(failed)
     below = None
     if ax is None:
         rows = len(causes)
-        made = new_figure("Failures", told, 3.2 + 0.42 * rows)
+        made = new_figure("Failures", summary, 3.2 + 0.42 * rows)
         if rows:
             ax, below = made.subplots(2, 1, height_ratios=[2.4, 0.42 * rows])
         else:
             ax = made.add_subplot()
     figure: Figure = ax.figure  # type: ignore[assignment]
-    ax.set_title(told, loc="left", fontsize=10.5, color=INK)
+    ax.set_title(summary, loc="left", fontsize=10.5, color=INK)
     if not len(failed):
         return empty_failures(figure, ax)
     axis = TimeAxis(known)
@@ -56,7 +56,7 @@ def failures(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
 
 
 def empty_failures(figure: Figure, ax: Axes) -> Figure:
-    """Say that nothing failed."""
+    """Draw axes without failures."""
     empty(figure, ax)
     ax.texts[-1].set_text("nothing failed")
     return figure
@@ -64,19 +64,19 @@ def empty_failures(figure: Figure, ax: Axes) -> Figure:
 
 def _causes(failed: pd.DataFrame) -> pd.Series:
     errors = failed["error"].astype("string").fillna("no error was noted")
-    texts = errors.map(lambda text: shortened(re.sub(r"\d+", "…", str(text)), 100))
+    texts = errors.map(lambda text: label(re.sub(r"\d+", "…", str(text)), 100))
     counts: pd.Series = texts.value_counts().head(_MOST_ERRORS)
     return counts
 
 
 def _draw_causes(ax: Axes, causes: pd.Series) -> None:
-    # A text stands above its bar: beside it, a long one would squeeze the picture above.
+    # A text is above its bar: at its side, a long one would narrow the plot.
     numbers, whole = causes.to_numpy(), int(causes.sum())
     ax.barh(range(len(causes)), numbers, height=0.26, color=ORANGE, linewidth=0, zorder=3)
     for at, (text, number) in enumerate(zip(causes.index, numbers, strict=True)):
         ax.annotate(
             f"{number:,}  {text}", (0, at - 0.2), (0, 2), textcoords="offset points", fontsize=9,
-            color=INK,
+            color=INK, parse_math=False,
         )  # fmt: skip
     ax.set_ylim(len(causes) - 0.8, -0.8)
     ax.set_xlim(0, whole)
@@ -90,4 +90,4 @@ def _words(number: int, failed: int) -> str:
     if not number:
         return "No attempts"
     share = f"{failed / number:.1%}" if failed else "none"
-    return f"{said(failed, 'attempt')} of {number:,} did not complete ({share})"
+    return f"{count(failed, 'attempt')} of {number:,} did not complete ({share})"

@@ -1,7 +1,7 @@
-"""What all pictures share: colours, a figure that shows itself in a notebook, an axis of time.
+"""Figures of all plots: colours, an axis of time, and HTML for notebooks.
 
-Pictures use no global state of matplotlib and need no display. They are drawn on white, in any
-theme, so that they look the same wherever they are pasted.
+Plots use no global state of matplotlib and need no display. They are white in every theme, so that
+they look alike wherever they are pasted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.errors import PlotMissing
-from nbqueue.printable import escape, visible
+from nbqueue.printable import printable
+from nbqueue.views.format import shortened
+from nbqueue.views.html import element
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Style:
-    """How one outcome looks: colours of Okabe and Ito, which everyone can tell apart, and a hatch
-    for those who see no colours. The paler ones never mean a success."""
+    """The look of one outcome: a hatch, and a colour of Okabe and Ito that everyone can tell apart.
+
+    Paler colours never stand for a success.
+    """
 
     colour: str
     hatch: str = ""
@@ -41,11 +45,16 @@ STYLES: Final = {
 UNKNOWN: Final = Style("#999999", "++", "#333333")
 INK, GRID, CARD, PALE = "#333333", "#e3e3e3", "white", "#8a8a8a"
 WIDTH = 9.0
-"""The width of a picture, in inches."""
+"""The width of a plot, in inches."""
+
+
+def label(text: str, most: int = 80) -> str:
+    """Return text from the store as a label: printable, on one line, not too long."""
+    return shortened(printable(text), most)
 
 
 def check_matplotlib(what: str) -> None:
-    """Raises `PlotMissing` if there is none."""
+    """Raise `PlotMissing` unless matplotlib is installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -54,15 +63,15 @@ def check_matplotlib(what: str) -> None:
         ) from error
 
 
-def new_figure(kind: str, told: str, height: float) -> Figure:
-    """An empty figure. ``kind`` and ``told`` are the text for those who do not see it."""
+def new_figure(kind: str, summary: str, height: float) -> Figure:
+    """Return an empty figure. ``kind`` and ``summary`` are its text for screen readers."""
     figure = _figure_class()(figsize=(WIDTH, height), facecolor=CARD, layout="constrained")
-    figure.kind, figure.told = kind, told  # type: ignore[attr-defined]
+    figure.kind, figure.summary = kind, summary  # type: ignore[attr-defined]
     return figure
 
 
 def dress(ax: Axes, *, grid: Any = "x", kept: tuple[str, ...] = ("bottom",)) -> None:
-    """Quiet axes: pale lines, no ticks, no frame but the sides that are ``kept``."""
+    """Draw axes with pale lines, without ticks, and with only the ``kept`` sides of the frame."""
     for side in ("top", "right", "left", "bottom"):
         ax.spines[side].set_visible(side in kept)
         ax.spines[side].set_color(PALE)
@@ -73,9 +82,9 @@ def dress(ax: Axes, *, grid: Any = "x", kept: tuple[str, ...] = ("bottom",)) -> 
 
 
 def add_legend(ax: Axes) -> Any:
-    """A legend under the picture."""
+    """Add a legend below the plot."""
     figure: Any = ax.figure
-    return figure.legend(
+    legend = figure.legend(
         *ax.get_legend_handles_labels(),
         loc="outside lower left",
         ncols=6,
@@ -86,15 +95,13 @@ def add_legend(ax: Axes) -> Any:
         handleheight=0.9,
         columnspacing=1.6,
     )
-
-
-def said(number: int, what: str) -> str:
-    """A number with its noun."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # text of the store is no formula
+    return legend
 
 
 class TimeAxis:
-    """Seconds or minutes since the first start; local time for what took longer than an hour."""
+    """Seconds or minutes since the first start; local time if all took more than an hour."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.clock = False
@@ -110,7 +117,7 @@ class TimeAxis:
             self.unit_seconds, self.unit = 60.0, "minutes"
 
     def values(self, instants: pd.Series) -> Any:
-        """The instants as ``float64`` on this axis."""
+        """Return instants as ``float64`` on this axis."""
         import numpy as np
 
         if self.first is None:
@@ -123,6 +130,7 @@ class TimeAxis:
         return elapsed
 
     def limits(self, starts: Any, ends: Any) -> tuple[float, float]:
+        """Return the ends of the axis."""
         if not len(starts):
             return 0.0, 1.0
         left, right = float(starts.min()), float(ends.max())
@@ -130,6 +138,7 @@ class TimeAxis:
         return left - width * 0.01, left + width * 1.01
 
     def label(self, ax: Axes) -> None:
+        """Set up the ticks and the label of the time axis."""
         if self.first is None:
             ax.set_xticks([])
             return
@@ -151,23 +160,25 @@ class TimeAxis:
 
 @cache
 def _figure_class() -> type[Figure]:
-    """The class of our figures: a figure of no pyplot that shows itself in a notebook."""
+    """Return a class of figures without pyplot, which a notebook can display."""
     from matplotlib.figure import Figure
 
     class ShownFigure(Figure):
-        kind, told = "Picture", ""
+        kind, summary = "Picture", ""
 
         def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
-            # Twice the pixels, shown at their half, are sharp on today's screens. The HTML has
-            # what a bare PNG cannot have in a notebook: a text for those who do not see it.
+            # Twice the pixels at half their size are sharp on today's screens. HTML has a text for
+            # screen readers, unlike a PNG in a notebook.
             picture = io.BytesIO()
             self.savefig(picture, format="png", dpi=200)
             data = base64.b64encode(picture.getvalue()).decode("ascii")
             width = round(self.get_figwidth() * 100)
-            alt = escape(f"{self.kind}: {self.told}")
-            image = (
-                f'<img alt="{alt}" width="{width}" style="max-width: 100%; height: auto" '
-                f'src="data:image/png;base64,{data}">'
+            image = element(
+                "img",
+                alt=f"{self.kind}: {self.summary}",
+                width=str(width),
+                style="max-width: 100%; height: auto",
+                src=f"data:image/png;base64,{data}",
             )
             size = {"width": width, "height": round(self.get_figheight() * 100)}
             return (
@@ -176,6 +187,6 @@ def _figure_class() -> type[Figure]:
             )
 
         def __repr__(self) -> str:
-            return visible(f"<{self.kind}: {self.told}>")
+            return printable(f"<{self.kind}: {self.summary}>")
 
     return ShownFigure

@@ -1,22 +1,26 @@
-"""Who is drawn where in a timeline: attempts packed into lanes, and the names of the lanes."""
+"""Lanes of a timeline: attempts packed into lanes, and the labels of the lanes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nbqueue.views.plots.figures import label
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 _MOST_NAMES = 40
-"""With more names than this on an axis nobody could read them."""
+"""The greatest number of labels that are readable on an axis."""
 
 
 @dataclass
 class Lanes:
-    """``of_row`` is the lane of each row (``int64``, from 0 at the top); ``names`` are labels,
-    each at the middle of its lanes; ``borders`` are where one worker's lanes end."""
+    """The lane of each row (``int64``, from 0 at the top), and labels.
+
+    ``names`` are labels, each at the middle of its lanes; ``borders`` separate workers.
+    """
 
     of_row: Any
     count: int
@@ -25,10 +29,11 @@ class Lanes:
     caption: str = ""
 
     def label(self, ax: Axes) -> None:
-        """Set up the lanes' axis."""
+        """Set up the axis of the lanes."""
         ax.set_ylim(max(self.count, 1) - 0.5, -0.5)
         if len(self.names) <= _MOST_NAMES:
-            ax.set_yticks([at for at, _ in self.names], [name for _, name in self.names])
+            labels = [name for _, name in self.names]
+            ax.set_yticks([at for at, _ in self.names], labels, parse_math=False)
         else:
             ax.set_yticks([])
         if len(self.borders) <= _MOST_NAMES:
@@ -38,7 +43,7 @@ class Lanes:
 
 
 def lanes_by_worker(frame: pd.DataFrame) -> Lanes:
-    """As many lanes for each worker as it ever ran attempts at once; workers by first start."""
+    """Return a lane for each slot of each worker, in the order of the workers' first starts."""
     import numpy as np
 
     of_row = np.zeros(len(frame), dtype="int64")
@@ -56,7 +61,7 @@ def lanes_by_worker(frame: pd.DataFrame) -> Lanes:
         rows = order[workers[order] == name]
         used = _pack(starts[rows].tolist(), ends[rows].tolist(), tolerance, of_row, rows)
         of_row[rows] += lanes.count
-        lanes.names.append((lanes.count + (used - 1) / 2, shown[name]))
+        lanes.names.append((lanes.count + (used - 1) / 2, label(shown[name])))
         if lanes.count:
             lanes.borders.append(lanes.count - 0.5)
         lanes.count += used
@@ -64,11 +69,11 @@ def lanes_by_worker(frame: pd.DataFrame) -> Lanes:
 
 
 def _pack(starts: list[int], ends: list[int], tolerance: int, of_row: Any, rows: Any) -> int:
-    """Put intervals, in the order of their starts, each into the first lane that is free.
+    """Put intervals, sorted by their starts, into the first free lane. Returns the number of lanes.
 
-    Times are rounded, and those of a failure are measured in another way than those of a success,
-    so two attempts of one executor may seem to overlap by a little: less than ``tolerance`` (too
-    little to be seen) and half of the attempt does not count.
+    Times are rounded, and those of failures are measured in another way than those of successes, so
+    two attempts of one executor may seem to overlap a little. An overlap of less than ``tolerance``
+    and half of the attempt is ignored.
     """
     free_at: list[int] = []
     for row, start, end in zip(rows.tolist(), starts, ends, strict=True):
@@ -82,21 +87,21 @@ def _pack(starts: list[int], ends: list[int], tolerance: int, of_row: Any, rows:
 
 
 def lanes_by_task(frame: pd.DataFrame) -> Lanes:
-    """A lane for each task, in the order of their first starts."""
+    """Return a lane for each task, in the order of their first starts."""
     order = frame.sort_values("started_at", kind="stable")
     ids = list(dict.fromkeys(order["task_id"]))
     numbers = {task_id: lane for lane, task_id in enumerate(ids)}
     of_row = frame["task_id"].map(numbers).to_numpy(dtype="int64")
     lanes = Lanes(of_row, len(ids))
     if len(ids) <= _MOST_NAMES:
-        lanes.names = [(lane, _short(task_id)) for lane, task_id in enumerate(ids)]
+        lanes.names = [(lane, label(_short(task_id))) for lane, task_id in enumerate(ids)]
     else:
         lanes.caption = f"{len(ids):,} tasks, in the order of their starts"
     return lanes
 
 
 def worker_names(ids: list[str]) -> dict[str, str]:
-    """Names for people: a worker's id is ``host:pid:chance``, and not all of it is needed."""
+    """Return short names of workers by id. An id is ``host:pid:random``."""
     parts = {each: each.split(":") for each in ids}
     usual = {each: part for each, part in parts.items() if len(part) == 3}
     one_host = len({part[0] for part in usual.values()}) == 1
@@ -106,7 +111,7 @@ def worker_names(ids: list[str]) -> dict[str, str]:
         else each
         for each in ids
     }
-    # Containers are alike: each may have a worker of the same number on a host of the same name.
+    # Workers in containers may have equal hosts and process ids.
     if len(set(shown.values())) < len(ids):
         return {each: each for each in ids}
     return shown

@@ -1,4 +1,4 @@
-"""A row of numbers as a line of blocks, which any page and any terminal can show. Pure."""
+"""Numbers as a line of block characters. Pure function."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def spark(numbers: Sequence[float]) -> str:
-    """One block for each number, from 0 to the largest."""
+    """Return one block for each number, on a scale from 0 to the largest."""
     most = max(numbers, default=0)
     if most <= 0:
         return _BLOCKS[0] * len(numbers)

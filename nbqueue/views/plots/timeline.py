@@ -1,8 +1,7 @@
-"""A picture of who ran what, and when: one bar for each attempt, coloured by how it ended.
+"""Plot of attempts by worker and time: one bar for each attempt, coloured by outcome.
 
-Made of a handful of polygon collections whatever the number of attempts, because an artist per
-bar takes seconds where this takes a tenth of one. It uses no global state of matplotlib and needs
-no display.
+A few polygon collections hold all bars: an artist for each bar would be ten times slower. The plot
+uses no global state of matplotlib and needs no display.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from nbqueue.durations import format_duration
 from nbqueue.errors import PlotMissing, UsageError
+from nbqueue.views.format import count
 from nbqueue.views.plots.figures import (
     INK,
     STYLES,
@@ -20,8 +20,8 @@ from nbqueue.views.plots.figures import (
     add_legend,
     check_matplotlib,
     dress,
+    label,
     new_figure,
-    said,
 )
 from nbqueue.views.plots.lanes import Lanes, lanes_by_task, lanes_by_worker
 
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 _WAITING: Final = "#b9b9b9"
 _LANE, _LEAST, _MOST = 0.30, 1.0, 7.5
-"""Inches: the width of a picture, the height of a lane, and the bounds of the height of all."""
+"""Inches: the height of a lane, and the bounds of the height of all lanes."""
 
 _BAR = 0.78
-"""The height of a bar, of that of its lane."""
+"""The height of a bar, as a fraction of its lane."""
 
 _PLOT_PIXELS = 780
 _LANE_PIXELS = 750
-"""About how many pixels there are on a screen along the time axis, and across lanes, at most."""
+"""About the greatest number of pixels along the time axis, and across the lanes."""
 
 _HATCHED = 6
-"""The least width of a bar, in pixels, in which a hatch can be seen rather than hides it."""
+"""The least width of a hatched bar, in pixels. A narrower bar would be hidden by the hatch."""
 
 
 def timeline(
@@ -55,16 +55,15 @@ def timeline(
     ax: Axes | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Return a picture of the attempts in ``frame``, which is one of ``Client.attempts()``.
+    """Plot the attempts in ``frame``, which is a frame of ``Client.attempts()``.
 
-    ``by="worker"`` has a lane for each thing that a worker runs at once, ``by="task"`` one for
-    each task, with all of its attempts. A thin grey line before a bar is the time for which the
-    task was pending. The time axis counts seconds or minutes from the first start, or, for
-    longer runs, shows local time; its label says which, and in which zone. ``ax`` draws into
-    axes of your own and returns their figure.
+    ``by="worker"`` has a lane for each slot of a worker, ``by="task"`` one for each task, with all
+    its attempts. A thin grey line before a bar is the time for which the task was pending. The time
+    axis counts seconds or minutes from the first start, or, for longer runs, shows local time; its
+    label says which, and the zone. ``ax`` draws into axes of yours and returns their figure.
 
-    The figure shows itself in a notebook, with a text for screen readers, and
-    ``.savefig("run.png")`` saves it. Raises `PlotMissing` if matplotlib is not installed.
+    A notebook displays the figure, with a text for screen readers, and ``.savefig("run.png")``
+    saves it. Raises `PlotMissing` if matplotlib is not installed.
     """
     if by not in ("worker", "task"):
         raise UsageError(f"by={by!r} must be 'worker' or 'task'")
@@ -76,14 +75,14 @@ def timeline(
     check_matplotlib("a timeline")
     known = frame.dropna(subset=["started_at", "finished_at"])
     lanes = lanes_by_worker(known) if by == "worker" else lanes_by_task(known)
-    told = _summary(known)
+    summary = _summary(known)
     if ax is not None:
         figure: Figure = ax.figure  # type: ignore[assignment]
     else:
         height = min(max(_LANE * lanes.count, _LEAST), _MOST) + 1.25
-        figure = new_figure("Timeline", told, height)
+        figure = new_figure("Timeline", summary, height)
         ax = figure.add_subplot()
-    ax.set_title(title if title is not None else told, loc="left", fontsize=10.5, color=INK)
+    ax.set_title(title if title is not None else summary, loc="left", fontsize=10.5, color=INK)
     _draw(ax, known, lanes)
     return figure
 
@@ -96,7 +95,7 @@ def _draw(ax: Axes, frame: pd.DataFrame, lanes: Lanes) -> None:
     _draw_waits(ax, frame, starts, lanes, left, axis.unit_seconds)
     outcomes = frame["outcome"].astype("string").fillna("unknown")
     counts = outcomes.value_counts()
-    # The common outcome lies below, so that the one failure among 10,000 is not painted over.
+    # The common outcome is drawn first, so that one failure among 10,000 stays visible.
     present = [*STYLES, *sorted(set(counts.index) - set(STYLES))]
     for level, name in enumerate(n for n in present if counts.get(n, 0)):
         chosen = (outcomes == name).to_numpy()
@@ -105,8 +104,8 @@ def _draw(ax: Axes, frame: pd.DataFrame, lanes: Lanes) -> None:
             starts[chosen], ends[chosen], lanes.of_row[chosen], pixel, least, lanes.count
         )
         wide = ends[chosen] - starts[chosen] >= _HATCHED * pixel
-        style, label = STYLES.get(name, UNKNOWN), f"{name} ({counts[name]:,})"
-        _add_bars(ax, corners[wide], style, label, level)
+        style = STYLES.get(name, UNKNOWN)
+        _add_bars(ax, corners[wide], style, f"{label(name)} ({counts[name]:,})", level)
         _add_bars(ax, corners[~wide], Style(style.colour), None, level)
     ax.set_xlim(left, right)
     axis.label(ax)
@@ -122,8 +121,10 @@ def _draw(ax: Axes, frame: pd.DataFrame, lanes: Lanes) -> None:
 
 
 def _least(number: int, lane_count: int) -> float:
-    """The least width of bars that are no success, in pixels: wide enough to be found if there are
-    few of them; many must not seem to be more than they are."""
+    """Return the least width, in pixels, of bars that are no success.
+
+    A few are wide enough to be found; many must not seem to be more than they are.
+    """
     room = 0.05 * _PLOT_PIXELS * min(lane_count, _LANE_PIXELS) / number
     return float(min(3.0, max(0.8, room)))
 
@@ -156,10 +157,10 @@ def _draw_waits(
 
 
 def _corners(starts: Any, ends: Any, at: Any, pixel: float, least: float, lane_count: int) -> Any:
-    """The four corners of each bar, ``(n, 4, 2)``.
+    """Return the four corners of each bar, ``(n, 4, 2)``.
 
-    A bar that is wide enough gives up its last pixel, which separates it from the next; one that
-    is too narrow to be seen gets the ``least`` width.
+    A wide bar loses its last pixel, which separates it from the next one. A bar that is too narrow
+    to be seen gets the ``least`` width.
     """
     import numpy as np
 
@@ -171,7 +172,7 @@ def _corners(starts: Any, ends: Any, at: Any, pixel: float, least: float, lane_c
     return corners.reshape(-1, 4, 2)
 
 
-def _add_bars(ax: Axes, corners: Any, style: Style, label: str | None, level: int) -> None:
+def _add_bars(ax: Axes, corners: Any, style: Style, entry: str | None, level: int) -> None:
     from matplotlib.collections import PolyCollection
 
     ax.add_collection(
@@ -182,7 +183,7 @@ def _add_bars(ax: Axes, corners: Any, style: Style, label: str | None, level: in
             linewidths=0,
             hatch=style.hatch or None,
             zorder=3 + level / 10,
-            label=label,
+            label=entry,
         ),
         autolim=False,
     )
@@ -194,6 +195,6 @@ def _summary(frame: pd.DataFrame) -> str:
     span = (frame["finished_at"].max() - frame["started_at"].min()).total_seconds()
     tasks, workers = frame["task_id"].nunique(), frame["worker"].nunique()
     return (
-        f"{said(len(frame), 'attempt')} at {said(tasks, 'task')} "
-        f"by {said(workers, 'worker')} in {format_duration(span)}"
+        f"{count(len(frame), 'attempt')} at {count(tasks, 'task')} "
+        f"by {count(workers, 'worker')} in {format_duration(span)}"
     )

@@ -1,4 +1,4 @@
-"""Attempts as Chrome's trace events: a file for https://ui.perfetto.dev and its like."""
+"""Attempts as Chrome's trace events, for viewers such as https://ui.perfetto.dev."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def trace(frame: pd.DataFrame) -> str:
     """Return a frame of attempts as JSON in Chrome's trace event format.
 
-    A process for each worker and a thread for each task that it ran at once; times are
-    microseconds from the first start. The details of each attempt are its arguments.
+    Workers are processes, and their slots are threads. Times are microseconds from the first start.
+    The details of an attempt are the arguments of its event.
 
     >>> open("run.json", "w").write(q.timeline(format="trace"))
     """
@@ -35,12 +35,12 @@ def trace(frame: pd.DataFrame) -> str:
 
 def _event(row: dict[str, Any], pids: dict[str, int], lane: int, first: Any) -> dict[str, Any]:
     worker = row["worker"] if isinstance(row["worker"], str) else "unknown worker"
-    told = {name: str(row[name]) for name in ("task_id", "queue", "attempt", "outcome")}
+    details = {name: str(row[name]) for name in ("task_id", "queue", "attempt", "outcome")}
     for name in ("reason", "error"):
         if isinstance(row[name], str):
-            told[name] = row[name]
+            details[name] = row[name]
     if row["waited"] == row["waited"]:  # else it is NaT
-        told["waited_ms"] = str(round(row["waited"].total_seconds() * 1000))
+        details["waited_ms"] = str(round(row["waited"].total_seconds() * 1000))
     return {
         "ph": "X",
         "name": str(row["type"]),
@@ -49,5 +49,5 @@ def _event(row: dict[str, Any], pids: dict[str, int], lane: int, first: Any) -> 
         "tid": lane,
         "ts": round((row["started_at"] - first).total_seconds() * 1e6),
         "dur": round((row["finished_at"] - row["started_at"]).total_seconds() * 1e6),
-        "args": told,
+        "args": details,
     }

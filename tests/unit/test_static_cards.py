@@ -1,4 +1,4 @@
-"""Cards: what they say, and that nothing that somebody else wrote becomes HTML."""
+"""Static cards: their words, and that text from the store does not become HTML."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from markupsafe import Markup
 
 from nbqueue.broker.reads.models import ActiveTask, QueueInfo, ServerInfo, TaskInfo
 from nbqueue.client.inspection.task_filter import BulkResult
 from nbqueue.views import static_cards
 from nbqueue.views.frame_accessor import FrameViews
 from nbqueue.views.frames.columns import texts
+from nbqueue.views.progress_bar import bars_html
 from nbqueue.views.static_cards import WorkerFacts
 from nbqueue.worker.worker import Worker
 
@@ -47,7 +49,7 @@ ALL = {
 
 
 class _Words(HTMLParser):
-    """The words of a piece of HTML; complains if its tags are not closed in order."""
+    """The words of a piece of HTML, whose tags are closed in order and have no handlers."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -56,7 +58,8 @@ class _Words(HTMLParser):
         self.feed(text)
         assert not self._open
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert not [name for name, _ in attrs if name.startswith("on")]
         self._open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -120,27 +123,45 @@ def test_a_schedule_of_no_known_zone_is_shown_in_local_time(tz: object) -> None:
     assert said in words(static_cards.schedule_card({**SCHEDULE, "tz": tz}))
 
 
-def test_what_others_wrote_is_shown_and_not_run() -> None:
+HOSTILE = {
+    "tag": EVIL,
+    "attribute": "\" onclick='alert(1)' x=\"",
+    "entity": "&lt;b&gt; alert(1) &#60;",
+    "controls": "alert(\x1b[31m\x07\x9b2J\u202e\u2066\u200b\u2028\0",
+    "surrogates": "alert(\ud800\udcff",
+    "long": EVIL + "alert(" * 20_000,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_text_of_others_is_shown_and_not_run(kind: str) -> None:
+    text = HOSTILE[kind]
     evil = [
-        static_cards.queue_card(replace(QUEUE, queue=EVIL)),
-        static_cards.client_card(EVIL, is_open=True, queues=[replace(QUEUE, queue=EVIL)]),
-        static_cards.client_card("redis://h", is_open=True, trouble=EVIL),
+        static_cards.queue_card(replace(QUEUE, queue=text)),
+        static_cards.client_card(text, is_open=True, queues=[replace(QUEUE, queue=text)]),
+        static_cards.client_card("redis://h", is_open=True, trouble=text),
         static_cards.task_card(
-            replace(TASK, id=EVIL, type=EVIL, error=EVIL, group=EVIL, state=EVIL)
+            replace(TASK, id=text, type=text, error=text, group=text, state=text)
         ),
         static_cards.server_card(
             replace(
-                SERVER, host=EVIL, status=EVIL, queues={EVIL: 1},
-                active_tasks=(ActiveTask(EVIL, EVIL, b"", EVIL, MOMENT, None),),
+                SERVER, host=text, status=text, queues={text: 1},
+                active_tasks=(ActiveTask(text, text, b"", text, MOMENT, None),),
             )
         ),
-        static_cards.worker_card(replace(FACTS, queues={EVIL: 1}, log=EVIL)),
-        static_cards.schedule_card(dict.fromkeys(("id", "spec", "tz", "queue", "type"), EVIL)),
-        static_cards.bulk_card(EVIL, [], {EVIL: EVIL}, [], 0),
+        static_cards.worker_card(replace(FACTS, queues={text: 1}, log=text)),
+        static_cards.schedule_card(dict.fromkeys(("id", "spec", "tz", "queue", "type"), text)),
+        static_cards.bulk_card(text, [], {text: text}, [], 0),
     ]  # fmt: skip
+    evil += [
+        bars_html({"bars": [{"desc": text, "n": 1, "unit": text}], "fields": {text: text}}),
+    ]
     for html in evil:
+        assert isinstance(html, Markup)
         assert "<script" not in html
         assert "alert(" in words(html)
+        assert not set("\x1b\x07\x9b\u202e\u2066\u200b\u2028\0") & set(html)
+        html.encode("utf-8")
 
 
 def test_a_styled_frame_escapes_what_others_wrote() -> None:

@@ -1,11 +1,11 @@
-"""Frames of attempts: the same columns and dtypes whatever the rows and whichever pandas."""
+"""Frames of attempts: fixed columns and dtypes for any rows and any version of pandas."""
 
 from __future__ import annotations
 
 import pandas as pd
 import pytest
 
-from nbqueue.views.frames.text_frames import ATTEMPT_COLUMNS, OUTCOMES, attempts, duration_words
+from nbqueue.views.frames.attempt_frames import ATTEMPT_COLUMNS, OUTCOMES, attempts, duration_words
 
 DONE = {
     "task_id": "a",

@@ -1,4 +1,4 @@
-"""Text as a terminal shows it."""
+"""Output of tasks with control sequences, as text and as HTML."""
 
 from __future__ import annotations
 

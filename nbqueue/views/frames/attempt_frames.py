@@ -1,8 +1,6 @@
-"""Rows that the store gave as text, as pandas DataFrames with dtypes that never vary.
+"""Frames of attempts, whose rows are text in the store, with fixed columns and dtypes.
 
-The dtypes are named one by one, because what pandas infers differs between its versions (2 and 3
-disagree on text and on the unit of times) and between an empty frame and a full one. Two frames
-whose categories differ lose them when concatenated: read the queues together instead.
+Two frames with different categories lose them when concatenated: read several queues at once.
 """
 
 from __future__ import annotations
@@ -17,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OUTCOMES: Final = ("completed", "retry", "archived", "lost", "interrupted")
-"""How an attempt can end, in the order in which it matters to the task: it is done, tries again,
-failed for good, or was cut short and runs again (its process died; its worker was shut down)."""
+"""How an attempt can end: completed; failed, to be retried; failed for good; lost with its process;
+interrupted by the shutdown of its worker. After the last two the task runs again."""
 
 ATTEMPT_COLUMNS: Final = (
     "task_id",
@@ -42,21 +40,21 @@ _Row = Mapping[str, str]
 
 
 def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
-    """Return finished attempts as a frame: a row each, the first to finish first.
+    """Return finished attempts as a frame with a row each, in the order of their ends.
 
     ``rows`` are entries of the attempts streams as text (times in Unix milliseconds, durations in
-    milliseconds, memory in bytes); ``queue`` is the queue of those that do not name theirs. The
-    columns and dtypes are always these, also for no rows at all:
+    milliseconds, memory in bytes); ``queue`` is the queue of entries that name none. Columns and
+    dtypes, also of a frame without rows:
 
     ============================  =========================  ====================================
     ``task_id reason error``      ``string``                 reason and error of a failure only
-    ``fault``                     ``string``                 what of the entry cannot be read
+    ``fault``                     ``string``                 the part that cannot be read
     ``type queue worker host``    ``category`` of text       categories in alphabetical order
     ``outcome``                   ordered ``category``       all of `OUTCOMES`, in that order
     ``attempt``                   ``Int64``                  from 1
     ``started_at finished_at``    ``datetime64[ns, UTC]``    on the store's clock
-    ``waited duration``           ``timedelta64[ns]``        waited is NaT where nobody knows it
-    ``peak_memory``               ``Int64``                  bytes; missing where nobody knows it
+    ``waited duration``           ``timedelta64[ns]``        waited is NaT where it is unknown
+    ``peak_memory``               ``Int64``                  bytes; missing where it is unknown
     ============================  =========================  ====================================
     """
     import pandas as pd
@@ -88,7 +86,7 @@ def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
         "duration": finished - started,
         "worker": category(text("worker")),
         "host": category(text("host")),
-        # An executor that died took its figure with it, and 0 bytes is what stands there then.
+        # 0 bytes stand for the unknown memory of an executor that died.
         "peak_memory": whole([value or None for value in numbers("peak_memory", LARGEST)]),
         "error": texts(text("error")),
     }
@@ -99,10 +97,7 @@ def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
 
 
 def duration_words(spans: pd.Series) -> pd.Series:
-    """Return ``timedelta64`` values as people say them ("1.4s", "2m 05s"); "–" for a missing one.
-
-    For printing; dtype ``object``.
-    """
+    """Return durations in words ("1.4s", "2m 05s"), with "–" for missing ones, as ``object``."""
     import pandas as pd
 
     from nbqueue.durations import format_duration

@@ -1,4 +1,4 @@
-"""Live views without a kernel: what is published when, to whom, and what is left at the end."""
+"""Live views without a kernel: what is published and when, and the saved output."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from html import unescape
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 from thread_worker import ThreadWorker
 from waits import wait_until
 
@@ -16,8 +18,9 @@ from nbqueue.client.client import Client
 from nbqueue.client.futures.wait import WaitSet
 from nbqueue.notebook import live_views
 from nbqueue.notebook.group_card import GroupCard
-from nbqueue.notebook.live_views import WIDGET_MIME, Shown, View
+from nbqueue.notebook.live_views import WIDGET_MIME, Shown
 from nbqueue.notebook.task_card import FutureCard
+from nbqueue.notebook.view import View
 
 EVIL = "<iframe srcdoc='x'>"
 
@@ -89,13 +92,13 @@ class Counting(View):
     def is_final(self) -> bool:
         return self.final
 
-    def text(self) -> str:
-        return f"number {self.number}"
+    def lines(self) -> list[str]:
+        return [f"number {self.number}"]
 
-    def html(self, live: bool) -> str:
+    def html(self, live: bool) -> Markup:
         if self.fault is not None:
             raise self.fault
-        return f"<b>{self.number}</b>" + ("" if live else " still")
+        return Markup("<b>{}</b>{}").format(self.number, "" if live else " still")
 
     def act(self, action: str, args: dict[str, Any]) -> None:
         raise ValueError(f"cannot {action} {EVIL}")
@@ -124,7 +127,7 @@ def widgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Widget]]:
         made.append(Widget(html, on_message))
         return made[-1]
 
-    monkeypatch.setattr(live_views, "_make_widget", make)
+    monkeypatch.setattr(live_views, "make_widget", make)
     yield made
     for shown in live_views._flusher.shown:
         shown.give_up()
@@ -304,7 +307,7 @@ def test_an_action_that_fails_says_so_in_the_view_until_the_next(
 def test_without_widgets_the_html_stays_until_the_end(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_views, "_make_widget", lambda html, on_message: None)
+    monkeypatch.setattr(live_views, "make_widget", lambda html, on_message: None)
     view = Counting()
     shown = show(view, shell)
     assert set(shell.published[0][0]) == {"text/plain", "text/html"}
@@ -455,6 +458,6 @@ def test_a_snapshot_says_when_it_was_taken_and_how_to_see_it_live(client: Client
     future = client.submit(abs, -3)
     html = FutureCard(future).html(live=False)
     assert "as of" in html
-    assert f"q.get(&quot;{future.id}&quot;)" in html
+    assert f'q.get("{future.id}")' in unescape(html)
     assert "<button" not in html
     assert "as of" in GroupCard(client.map(abs, range(3))).html(live=False)

@@ -1,0 +1,39 @@
+"""The widget that draws HTML in a page and sends back what is pressed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from markupsafe import Markup
+
+OnMessage = Callable[[Any, dict[str, Any], Any], None]
+
+
+def make_widget(html: Markup, on_message: OnMessage) -> Any:
+    """Return a widget that draws ``html``, or None where anywidget is not installed."""
+    made = _widget_class()
+    if made is None:
+        return None
+    widget = made(html=str(html))
+    widget.on_msg(on_message)
+    return widget
+
+
+@cache
+def _widget_class() -> Any:
+    # Loaded late: they are heavy, and a script that shows nothing needs neither.
+    try:
+        import anywidget
+        import traitlets
+    except ImportError:
+        return None
+    source = (resources.files("nbqueue.notebook") / "static" / "view.js").read_text("utf-8")
+
+    class LiveHTML(anywidget.AnyWidget):  # type: ignore[misc]
+        _esm = source
+        html = traitlets.Unicode().tag(sync=True)
+
+    return LiveHTML

@@ -1,0 +1,138 @@
+"""Buttons and fields of live views. Pure functions.
+
+Each names an action, with arguments as JSON: when the control is pressed or changed, its view's
+``act(action, args)`` runs. ``label`` says what the control does, to a screen reader and as tooltip.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from nbqueue.views.format import CARD, INK, LINE, SHADE
+from nbqueue.views.html import element, exact
+
+Args = Mapping[str, Any]
+
+
+def button(
+    word: str,
+    action: str,
+    *,
+    label: str,
+    args: Args | None = None,
+    ask: str = "",
+    disabled: bool = False,
+) -> Markup:
+    """Return a button. With ``ask`` the first press asks that question, in place."""
+    style = (
+        f"font:inherit;color:{INK};background:{SHADE};border:1px solid {LINE};border-radius:4px;"
+        "padding:2px 10px;white-space:nowrap;"
+        + ("opacity:0.5;cursor:default" if disabled else "cursor:pointer")
+    )
+    return element(
+        "button",
+        word,
+        type="button",
+        data_action=action,
+        data_args=_json(args),
+        data_ask=ask or None,
+        disabled=disabled,
+        aria_label=label,
+        title=label,
+        style=style,
+    )
+
+
+def link(word: str, action: str, *, label: str, args: Args | None = None) -> Markup:
+    """Return a button that looks like a link, for going somewhere."""
+    style = (
+        f"font:inherit;color:{INK};background:none;border:none;padding:0;"
+        "text-decoration:underline dotted;text-underline-offset:3px;cursor:pointer"
+    )
+    return element(
+        "button",
+        word,
+        type="button",
+        data_action=action,
+        data_args=_json(args),
+        aria_label=label,
+        title=label,
+        style=style,
+    )
+
+
+def tab_button(name: str, *, is_open: bool, edge: str) -> Markup:
+    """Return the button of a tab, with an edge of this colour if the tab is open."""
+    style = (
+        f"font:inherit;font-weight:{'600' if is_open else '400'};color:{INK};"
+        f"background:transparent;border:none;border-bottom:3px solid "
+        f"{edge if is_open else 'transparent'};padding:4px 12px;cursor:pointer"
+    )
+    return element(
+        "button",
+        name,
+        type="button",
+        role="tab",
+        aria_selected=str(is_open).lower(),
+        data_action="tab",
+        data_args=_json({"name": name}),
+        style=style,
+    )
+
+
+def field(
+    value: str,
+    action: str,
+    *,
+    label: str,
+    placeholder: str = "",
+    width: int = 160,
+    args: Args | None = None,
+) -> Markup:
+    """Return a text field. Its action gets the new text as the argument ``value``."""
+    style = (
+        f"font:inherit;color:{INK};background:{CARD};border:1px solid {LINE};border-radius:4px;"
+        f"padding:2px 8px;width:{width}px;max-width:100%"
+    )
+    return element(
+        "input",
+        type="text",
+        value=exact(value),
+        data_change=action,
+        data_args=_json(args),
+        aria_label=label,
+        placeholder=placeholder,
+        style=style,
+    )
+
+
+def choice(value: str, options: Sequence[tuple[str, str]], action: str, *, label: str) -> Markup:
+    """Return a list of (value, text) to choose from. Its action gets the ``value`` chosen."""
+    items = [
+        element("option", text, value=exact(key), selected=key == value) for key, text in options
+    ]
+    style = (
+        f"font:inherit;color:{INK};background:{CARD};border:1px solid {LINE};border-radius:4px;"
+        "padding:2px 6px;max-width:100%"
+    )
+    return element("select", *items, data_change=action, aria_label=label, style=style)
+
+
+def checkbox(is_on: bool, action: str, *, label: str, args: Args | None = None) -> Markup:
+    """Return a checkbox. Its action gets the argument ``value``, a bool."""
+    return element(
+        "input",
+        type="checkbox",
+        data_change=action,
+        data_args=_json(args),
+        aria_label=label,
+        checked=is_on,
+    )
+
+
+def _json(args: Args | None) -> Markup:
+    return exact(json.dumps(dict(args or {})))
