@@ -1,15 +1,9 @@
-"""A worker's connections to its store: opened, lost, and opened again.
-
-Commands for tasks use one connection, leases and maintenance another, so that no heartbeat waits
-behind a batch of results. A third one listens for messages, and each queue has one that blocks
-until the queue has a task.
-"""
+"""A worker's connections to its store: asked for by queue, lost, and opened again."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from nbqueue.errors import StoreUnsuitable
@@ -17,49 +11,22 @@ from nbqueue.runtime.backoff import Backoff
 from nbqueue.runtime.reactor import Reactor, Timer
 from nbqueue.store.connection import Store
 from nbqueue.store.rights import MissingRights, refused_channel, slower
-from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
-from nbqueue.transport.pubsub import PubSubConnection
-from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
+from nbqueue.transport.nonblocking import ConnectionLost
 from nbqueue.worker.served_queues import ServedQueues
+from nbqueue.worker.server_connections import (
+    DownConnection,
+    QueueConnection,
+    ServerConnections,
+    ServerEvents,
+)
 from nbqueue.worker.store_refusals import faults
-from nbqueue.worker.unreadable_data import handle_guarded
 
 log = logging.getLogger("nbqueue.worker")
 
-WAIT_SECONDS = 30
-_CHANGES = "__redis__:invalidate"
 _POLL_SECONDS = 1.0
 _LOST, _UNFIT = "store", "unfit store"
 _BEATS = 3
 """How often the connections are checked within the time allowed for an answer."""
-
-
-class OpenConnection(NonblockingConnection):
-    """A connection of a worker while it is open."""
-
-    is_up = True
-
-
-class DownConnection:
-    """Stands in for a connection that is lost: drops each command, and never calls back.
-
-    Parts send again what they still need when `WorkerConnections.on_up` is called.
-    """
-
-    is_up = False
-    under_way = 0
-
-    def send(self, *args: Any, **options: Any) -> None:
-        """Drop the command."""
-
-    def call(self, *args: Any, **options: Any) -> None:
-        """Drop the command."""
-
-    def gather(self, *args: Any, **options: Any) -> None:
-        """Drop the commands."""
-
-
-QueueConnection = OpenConnection | DownConnection
 
 _DOWN = DownConnection()
 
@@ -67,8 +34,8 @@ _DOWN = DownConnection()
 class WorkerConnections:
     """Connections to the store, asked for by queue.
 
-    `tasks` and `upkeep` always return a connection; one that is down drops what it is given. All
-    connections lead to one server: if one is lost, all are closed and opened again.
+    `tasks` and `upkeep` always return a connection; one that is down drops what it is given. One
+    server has all queues, so they are up or down together.
 
     Parts append callbacks to these lists when they are made:
 
@@ -93,13 +60,10 @@ class WorkerConnections:
     ) -> None:
         self._reactor = reactor
         self._store = store
-        self._queues = queues.names
+        self._queues = queues
+        self._server: ServerConnections | None = None
         self._tasks: QueueConnection = _DOWN
         self._upkeep: QueueConnection = _DOWN
-        self._waits: dict[str, NonblockingConnection] = {}
-        self._all: list[NonblockingConnection] = []
-        self._listener: PubSubConnection | None = None
-        self._own_channels: dict[bytes, Callable[[Any], None]] = {}
         self._backoff = Backoff()
         self._answer_timeout = answer_timeout
         self._closed = False
@@ -113,6 +77,13 @@ class WorkerConnections:
         self.on_poll: list[Callable[[], None]] = []
         self.on_tracking: list[Callable[[], None]] = []
         self.on_changed: list[Callable[[Any], None]] = []
+        self._events = ServerEvents(
+            on_lost=self._lost,
+            on_message=lambda channel, data: _call_all(self.on_message, channel, data),
+            on_tracking=lambda: _call_all(self.on_tracking),
+            on_changed=lambda keys: _call_all(self.on_changed, keys),
+            on_denied=self._on_denied,
+        )
         reactor.after(answer_timeout / _BEATS, self._beat)
 
     def tasks(self, queue: str) -> QueueConnection:
@@ -130,7 +101,7 @@ class WorkerConnections:
     @property
     def is_up(self) -> bool:
         """Whether the store is connected, for all queues."""
-        return self._tasks.is_up
+        return self._server is not None
 
     @property
     def awaits_reply(self) -> bool:
@@ -148,18 +119,9 @@ class WorkerConnections:
         faults.over(_LOST, "store back url=%s", self._store.url.redacted)
 
     def wait_for_task(self, queue: str, on_task: Callable[[Any], None]) -> None:
-        """Call ``on_task`` with the reply once ``queue`` has a pending task, or after a while.
-
-        Moves the last element of the list onto itself: that blocks until there is one, changes
-        nothing, and notices any program that pushes (protocol H.1, 1).
-        """
-        connection = self._waits.get(queue)
-        if connection is not None:
-            pending = queue_keys(queue).pending
-            connection.call(
-                ("BLMOVE", pending, pending, "RIGHT", "RIGHT", WAIT_SECONDS),
-                on_task,
-            )
+        """Call ``on_task`` with a reply once ``queue`` has a pending task, or after a while."""
+        if self._server is not None:
+            self._server.wait_for_task(queue, on_task)
 
     def add_queue(self, queue: str, then: Callable[[str], None]) -> None:
         """Open the connections of one more queue; call ``then(queue)`` when it is done.
@@ -167,153 +129,68 @@ class WorkerConnections:
         Does nothing while the store is away: reconnecting covers all `ServedQueues`, which the
         caller has changed already.
         """
-        if self._listener is None:
-            return
-        self._listener.follow(queue_keys(queue).wake)
-        listener = self._listener
 
-        def opened(connection: Any) -> None:
-            if isinstance(connection, Exception):
-                # Without a connection that waits, the queue would be asked for tasks only once.
-                if self._listener is listener:
-                    self._lost(ConnectionLost(str(connection)))
-            elif (
-                self._listener is not listener or queue not in self._queues or queue in self._waits
-            ):
-                connection.close()  # it came too late
-            else:
-                self._waits[queue] = connection
-                self._all.append(connection)
-                self._watch(connection)
+        def on_added(server: ServerConnections) -> None:
+            if queue in self._queues.weights:
                 then(queue)
+            else:
+                server.remove_queue(queue)
 
-        self._reactor.in_thread(lambda: NonblockingConnection(self._store), opened)
+        if self._server is not None:
+            self._server.add_queue(queue, on_added)
 
     def remove_queue(self, queue: str) -> None:
         """Close the connections of ``queue``."""
-        if self._listener is not None:
-            self._listener.unfollow(queue_keys(queue).wake)
-        connection = self._waits.pop(queue, None)
-        if connection is not None:
-            self._all.remove(connection)
-            self._reactor.forget(connection)
-            connection.close()
+        if self._server is not None:
+            self._server.remove_queue(queue)
 
     def listen(self, channel: str, on_data: Callable[[Any], None]) -> None:
         """Subscribe to a channel until the store is lost; only ``on_data`` gets its messages."""
-        if self._listener is not None:
-            self._own_channels[channel.encode()] = on_data
-            self._listener.follow(channel)
-
-    def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Call ``action`` after so many seconds, even if the store is away by then."""
-        self._reactor.after(seconds, action)
+        if self._server is not None:
+            self._server.listen(channel, on_data)
 
     def flush(self) -> None:
         """Send what is queued on all connections. Call it at the end of each round."""
-        for connection in self._all:
-            if connection.wants_write:
-                try:
-                    connection.flush()
-                except ConnectionLost as error:
-                    self._lost(error)
-                    return
-                if connection.wants_write:
-                    self._watch(connection, writing=True)
+        if self._server is not None:
+            self._server.flush()
 
     def close(self) -> None:
         """Close all connections, and open none again."""
         self._closed = True
         self._drop()
 
-    # --- Opening, watching, losing ---
+    # --- Opening and losing ---
 
-    def _open(self) -> dict[str, NonblockingConnection]:
-        opened: dict[str, NonblockingConnection] = {}
-        queues = list(self._queues)  # they may change meanwhile
+    def _open(self) -> ServerConnections:
         self._store.check_ready()
-        try:
-            opened["tasks"] = OpenConnection(self._store)
-            opened["upkeep"] = OpenConnection(self._store)
-            opened["upkeep"].handle = handle_guarded
-            channels = [CANCEL_CHANNEL, *(queue_keys(queue).wake for queue in queues)]
-            opened["listener"] = PubSubConnection(
-                self._store, channels, self._on_published, self._on_listener_id, self._on_denied
-            )
-            for queue in queues:
-                opened["wait " + queue] = NonblockingConnection(self._store)
-        except BaseException:
-            for connection in opened.values():
-                connection.close()
-            raise
-        return opened
+        queues = list(self._queues.names)  # they may change meanwhile
+        return ServerConnections(self._reactor, self._store, queues, self._events)
 
-    def _take(self, opened: dict[str, NonblockingConnection]) -> None:
-        tasks, upkeep, listener = opened["tasks"], opened["upkeep"], opened["listener"]
-        assert isinstance(tasks, OpenConnection)
-        assert isinstance(upkeep, OpenConnection)
-        assert isinstance(listener, PubSubConnection)
-        self._tasks, self._upkeep, self._listener = tasks, upkeep, listener
-        self._waits = {
-            name.removeprefix("wait "): connection
-            for name, connection in opened.items()
-            if name.startswith("wait ")
-        }
-        self._all = list(opened.values())
-        for connection in opened.values():
-            self._watch(connection, writing=connection.wants_write)
-        for action in self.on_up:
-            action()
-
-    def _watch(self, connection: NonblockingConnection, *, writing: bool = False) -> None:
-        def write() -> None:
-            try:
-                connection.flush()
-            except ConnectionLost as error:
-                self._lost(error)
-                return
-            if not connection.wants_write:
-                self._watch(connection)
-
-        self._reactor.watch(
-            connection, partial(self._read, connection), on_writable=write if writing else None
-        )
-
-    def _read(self, connection: NonblockingConnection) -> None:
-        try:
-            connection.read()
-        except ConnectionLost as error:
-            self._lost(error)
-
-    def _beat(self) -> None:
-        """Find connections that went silent; ask idle ones for a sign of life."""
-        self._reactor.after(self._answer_timeout / _BEATS, self._beat)
-        waits = set(self._waits.values())
-        try:
-            for connection in self._all:
-                connection.beat(self._answer_timeout + (WAIT_SECONDS if connection in waits else 0))
-        except ConnectionLost as error:
-            self._lost(error)
+    def _take(self, server: ServerConnections) -> None:
+        self._server, self._tasks, self._upkeep = server, server.tasks, server.upkeep
+        server.start()
+        _call_all(self.on_up)
 
     def _drop(self) -> None:
-        for connection in self._all:
-            self._reactor.forget(connection)
-            connection.close()
+        server, self._server = self._server, None
         self._tasks = self._upkeep = _DOWN
-        self._listener = None
-        self._waits, self._all = {}, []
+        if server is not None:
+            server.close()
         if self._poll_timer is not None:
             self._poll_timer.cancel()
             self._poll_timer = None
-        self._own_channels.clear()
+
+    def _beat(self) -> None:
+        self._reactor.after(self._answer_timeout / _BEATS, self._beat)
+        if self._server is not None:
+            self._server.beat(self._answer_timeout)
 
     def _lost(self, error: ConnectionLost) -> None:
         if not self.is_up:
             return
         faults.occurred(_LOST, "store lost url=%s error=%s", self._store.url.redacted, error)
         self._drop()
-        for action in self.on_down:
-            action()
+        _call_all(self.on_down)
         self._reconnect_later()
 
     def _reconnect_later(self) -> None:
@@ -332,49 +209,15 @@ class WorkerConnections:
             faults.occurred(_LOST, "store still away url=%s error=%s", url, result)
             self._reconnect_later()
         elif self._closed:
-            for connection in result.values():
-                connection.close()
+            result.close()
+        elif result.queues != set(self._queues.names):
+            # The served queues have changed meanwhile.
+            result.close()
+            self._reconnect()
         else:
-            if result.keys() != {"tasks", "upkeep", "listener"} | {
-                "wait " + queue for queue in self._queues
-            }:
-                # The queues have changed meanwhile.
-                for connection in result.values():
-                    connection.close()
-                self._reconnect()
-                return
             self._take(result)
 
-    # --- Messages ---
-
-    def _on_published(self, message: Any) -> None:
-        handle_guarded(self._pass_on, message)
-
-    def _pass_on(self, message: Any) -> None:
-        _, channel, data = message
-        own = self._own_channels.get(channel)
-        if own is not None:
-            own(data)
-            return
-        name = channel.decode()
-        for action in self.on_message:
-            action(name, data)
-
-    def _on_listener_id(self, number: int) -> None:
-        """Have the server report changed keys to the listener. It may deny that to this user."""
-
-        def begin(reply: Any) -> None:
-            if reply == b"OK":
-                for action in self.on_tracking:
-                    action()
-
-        if self._listener is not None:
-            self.listen(_CHANGES, self._on_invalidated)
-            self._upkeep.call(("CLIENT", "TRACKING", "ON", "REDIRECT", number, "OPTIN"), begin)
-
-    def _on_invalidated(self, keys: Any) -> None:
-        for action in self.on_changed:
-            action(keys)
+    # --- Channels that the user may not subscribe to ---
 
     def _on_denied(self, channel: str, error: Any) -> None:
         """Poll for what is published on a channel that the user may not subscribe to."""
@@ -399,5 +242,9 @@ class WorkerConnections:
 
     def _poll(self) -> None:
         self._poll_timer = self._reactor.after(_POLL_SECONDS, self._poll)
-        for action in self.on_poll:
-            action()
+        _call_all(self.on_poll)
+
+
+def _call_all(actions: list[Callable[..., None]], *args: Any) -> None:
+    for action in actions:
+        action(*args)

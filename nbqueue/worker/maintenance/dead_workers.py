@@ -13,9 +13,9 @@ from nbqueue.broker.commands.presence import vanish
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import SERVERS, is_queue_name, queue_keys
 from nbqueue.wire.server_info import decode_worker
-from nbqueue.worker.connections import QueueConnection
 from nbqueue.worker.maintenance.recoverer import LostAttempts
 from nbqueue.worker.maintenance.service import Service
+from nbqueue.worker.server_connections import QueueConnection
 from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.worker_id import is_gone, is_neighbour

@@ -9,17 +9,16 @@ dies, its sets expire, and any worker returns their members.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from nbqueue.broker.commands import aggregation
-from nbqueue.broker.commands.aggregation import MOST_BYTES, Aggregate, Aggregated, Set, Taken
+from nbqueue.broker.commands.aggregation import MOST_BYTES, Aggregated, Set, Taken
 from nbqueue.broker.commands.lifecycle import Fetched, Who
 from nbqueue.broker.script_commands import NewTask
 from nbqueue.durations import format_duration
@@ -32,10 +31,11 @@ from nbqueue.transport.resp import ReplyError
 from nbqueue.transport.script_call import Command
 from nbqueue.wire.decoding import whole_number
 from nbqueue.wire.keys import queue_keys
-from nbqueue.wire.messages import TaskMessage, read_message
+from nbqueue.wire.messages import TaskMessage
 from nbqueue.worker.executors.executor_process import ExecutorExit
 from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
 from nbqueue.worker.maintenance.service import Service
+from nbqueue.worker.scheduling.aggregates import ReturnedTask, member_of, returned_task
 from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.settings import WorkerSettings
 from nbqueue.worker.store_refusals import refused
@@ -244,7 +244,7 @@ class Aggregator(Service):
             self._send(taken.queue, command, lambda more: self._read(taken, found, more or []))
             return
         self._taking = None
-        members = [member for task in found if (member := _member(task)) is not None]
+        members = [member for task in found if (member := member_of(task)) is not None]
         if not members or not self.enabled:
             self._put_back(taken)
             return
@@ -284,13 +284,16 @@ class Aggregator(Service):
             self._failed(attempt, f"the aggregate is too large: {len(done.body):,} bytes")
             return
         try:
-            make = self._make(self._running[attempt.number], bytes(done.body))
+            returned = returned_task(attempt.queue, bytes(done.body))
         except (ValueError, TypeError, KeyError) as error:
             self._failed(attempt, f"its answer cannot be read: {error}")
             return
         taken = self._running.pop(attempt.number)
-        on_aggregated = partial(self._on_aggregated, attempt, taken)
-        self._acknowledger.ended(attempt, make, on_aggregated)
+        self._acknowledger.ended(
+            attempt,
+            partial(self._command, taken, returned),
+            partial(self._on_aggregated, attempt, taken),
+        )
 
     def lost(self, attempt: Attempt, exit: ExecutorExit, innocent: bool) -> None:
         """Return the members of a set whose executor was lost."""
@@ -310,36 +313,14 @@ class Aggregator(Service):
     def reported(self, attempt: Attempt, kind: int, body: bytes) -> None:
         """Drop a report of the function, as there is no task to show it."""
 
-    def _make(self, taken: _Aggregation, body: bytes) -> Callable[[int, Who], Command[Any]]:
-        terms = aggregation_group.unpack_message(body)
-        queue = taken.queue
-        keys = queue_keys(queue)
-        lock = "" if terms.unique_ms is None else keys.unique(terms.type, terms.payload)
-        message = TaskMessage(
-            type=terms.type,
-            payload=terms.payload or b"",
-            id=terms.task_id or str(uuid.uuid4()),
-            queue=queue,
-            retry=terms.retry,
-            timeout=terms.timeout,
-            deadline=terms.deadline,
-            retention=terms.retention,
-            unique_key=lock,
-            group_key=terms.group or "",
-            headers=terms.headers,
-        )
-        task = NewTask(message.id, message.SerializeToString(deterministic=True))
-
-        def make(now_ms: int, who: Who) -> Command[Any]:
-            at_ms = now_ms + terms.delay_ms if terms.at_ms is None else terms.at_ms
-            due_ms = at_ms if at_ms > now_ms else None
-            if terms.group and due_ms is not None:
-                noted = aggregation.note_groups(queue, [terms.group], due_ms)
-                self._send(queue, noted)
-            made = Aggregate(task, due_ms, terms.group or "", lock, terms.unique_ms or 0)
-            return aggregation.aggregated(queue, taken.chosen, made, now_ms)
-
-        return make
+    def _command(
+        self, taken: _Aggregation, returned: ReturnedTask, now_ms: int, who: Who
+    ) -> Command[Any]:
+        aggregate = returned.at(now_ms)
+        if aggregate.group and aggregate.due_ms is not None:
+            noted = aggregation.note_groups(taken.queue, [aggregate.group], aggregate.due_ms)
+            self._send(taken.queue, noted)
+        return aggregation.aggregated(taken.queue, taken.chosen, aggregate, now_ms)
 
     def _on_aggregated(
         self, attempt: Attempt, taken: _Aggregation, reply: Aggregated | None
@@ -395,12 +376,3 @@ class Aggregator(Service):
     def _put_back_all(self) -> None:
         for taken in list(self._returning.values()):
             self._put_back(taken)
-
-
-def _member(task: NewTask) -> Member | None:
-    message = read_message(bytes(task.msg)) if task.msg else None
-    if message is None or not message.type:
-        log.error("a task of a group cannot be read, and goes with the others id=%s", task.task_id)
-        return None
-    headers = json.dumps(dict(message.headers)).encode() if message.headers else b""
-    return Member(task.task_id, message.type, message.retry, headers, message.payload)

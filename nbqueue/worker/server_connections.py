@@ -1,0 +1,238 @@
+"""A worker's connections with one server, which are opened and lost together.
+
+Commands for tasks use one connection, leases and maintenance another, so that no heartbeat waits
+behind a batch of results. A third one listens for messages, and each queue has one that blocks
+until the queue has a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from nbqueue.runtime.reactor import Reactor
+from nbqueue.store.connection import Store
+from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
+from nbqueue.transport.pubsub import PubSubConnection
+from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
+from nbqueue.worker.unreadable_data import handle_guarded
+
+WAIT_SECONDS = 30
+_CHANGES = "__redis__:invalidate"
+
+_Connection = TypeVar("_Connection", bound=NonblockingConnection)
+
+
+class OpenConnection(NonblockingConnection):
+    """A connection of a worker while it is open."""
+
+    is_up = True
+
+
+class DownConnection:
+    """Stands in for a connection that is lost: drops each command, and never calls back.
+
+    Parts send again what they still need when `WorkerConnections.on_up` is called.
+    """
+
+    is_up = False
+    under_way = 0
+
+    def send(self, *args: Any, **options: Any) -> None:
+        """Drop the command."""
+
+    def call(self, *args: Any, **options: Any) -> None:
+        """Drop the command."""
+
+    def gather(self, *args: Any, **options: Any) -> None:
+        """Drop the commands."""
+
+
+QueueConnection = OpenConnection | DownConnection
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvents:
+    """What the connections with a server call.
+
+    ``on_lost(error)``: one of them was lost, so all are of no use any more.
+    ``on_message(channel, data)``: published on a subscribed channel.
+    ``on_tracking()``: the server reports changed keys from now on.
+    ``on_changed(keys)``: these keys changed, which a tracked command of ``upkeep`` had read.
+    ``on_denied(channel, error)``: the user may not subscribe to a channel.
+    """
+
+    on_lost: Callable[[ConnectionLost], None]
+    on_message: Callable[[str, bytes], None]
+    on_tracking: Callable[[], None]
+    on_changed: Callable[[Any], None]
+    on_denied: Callable[[str, Any], None]
+
+
+class ServerConnections:
+    """The connections with one server, for ``queues``."""
+
+    def __init__(
+        self, reactor: Reactor, store: Store, queues: Sequence[str], events: ServerEvents
+    ) -> None:
+        """Open all connections, blocking; `start` watches them. Raises `StoreError`."""
+        self._reactor = reactor
+        self._store = store
+        self._events = events
+        self._own_channels: dict[bytes, Callable[[Any], None]] = {}
+        self._waits: dict[str, NonblockingConnection] = {}
+        self._all: list[NonblockingConnection] = []
+        self._is_open = True
+        channels = [CANCEL_CHANNEL, *(queue_keys(queue).wake for queue in queues)]
+        try:
+            self.tasks = self._opened(OpenConnection(store))
+            self.upkeep = self._opened(OpenConnection(store))
+            self.upkeep.handle = handle_guarded
+            self._listener = self._opened(
+                PubSubConnection(
+                    store, channels, self._on_published, self._on_listener_id, events.on_denied
+                )
+            )
+            for queue in queues:
+                self._waits[queue] = self._opened(NonblockingConnection(store))
+        except BaseException:
+            for connection in self._all:
+                connection.close()
+            raise
+
+    def _opened(self, connection: _Connection) -> _Connection:
+        self._all.append(connection)
+        return connection
+
+    @property
+    def queues(self) -> set[str]:
+        """The queues that have a connection."""
+        return set(self._waits)
+
+    def start(self) -> None:
+        """Watch the connections. Call it in the thread of the reactor."""
+        for connection in self._all:
+            self._watch(connection, writing=connection.wants_write)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._is_open = False
+        for connection in self._all:
+            self._reactor.forget(connection)
+            connection.close()
+        self._all.clear()
+        self._waits.clear()
+        self._own_channels.clear()
+
+    def flush(self) -> None:
+        """Send what is queued on all connections."""
+        for connection in self._all:
+            if connection.wants_write:
+                try:
+                    connection.flush()
+                except ConnectionLost as error:
+                    self._events.on_lost(error)
+                    return
+                if connection.wants_write:
+                    self._watch(connection, writing=True)
+
+    def beat(self, answer_timeout: float) -> None:
+        """Find connections that went silent; ask idle ones for a sign of life."""
+        waits = set(self._waits.values())
+        try:
+            for connection in self._all:
+                connection.beat(answer_timeout + (WAIT_SECONDS if connection in waits else 0))
+        except ConnectionLost as error:
+            self._events.on_lost(error)
+
+    def wait_for_task(self, queue: str, on_task: Callable[[Any], None]) -> None:
+        """Call ``on_task`` with the reply once ``queue`` has a pending task, or after a while.
+
+        Moves the last element of the list onto itself: that blocks until there is one, changes
+        nothing, and notices any program that pushes (protocol H.1, 1).
+        """
+        connection = self._waits.get(queue)
+        if connection is not None:
+            pending = queue_keys(queue).pending
+            connection.call(
+                ("BLMOVE", pending, pending, "RIGHT", "RIGHT", WAIT_SECONDS),
+                on_task,
+            )
+
+    def add_queue(self, queue: str, on_added: Callable[[ServerConnections], None]) -> None:
+        """Open the connections of one more queue; call ``on_added(self)`` when it is done.
+
+        ``on_added`` must `remove_queue` a queue that is not served any more by then.
+        """
+        self._listener.follow(queue_keys(queue).wake)
+
+        def opened(connection: Any) -> None:
+            if isinstance(connection, Exception):
+                # Without a connection that waits, the queue would be asked for tasks only once.
+                if self._is_open:
+                    self._events.on_lost(ConnectionLost(str(connection)))
+            elif not self._is_open or queue in self._waits:
+                connection.close()  # it came too late
+            else:
+                self._waits[queue] = self._opened(connection)
+                self._watch(connection)
+                on_added(self)
+
+        self._reactor.in_thread(lambda: NonblockingConnection(self._store), opened)
+
+    def remove_queue(self, queue: str) -> None:
+        """Close the connections of a queue."""
+        self._listener.unfollow(queue_keys(queue).wake)
+        connection = self._waits.pop(queue, None)
+        if connection is not None:
+            self._all.remove(connection)
+            self._reactor.forget(connection)
+            connection.close()
+
+    def listen(self, channel: str, on_data: Callable[[Any], None]) -> None:
+        """Subscribe to a channel whose messages only ``on_data`` gets."""
+        self._own_channels[channel.encode()] = on_data
+        self._listener.follow(channel)
+
+    def _watch(self, connection: NonblockingConnection, *, writing: bool = False) -> None:
+        def write() -> None:
+            try:
+                connection.flush()
+            except ConnectionLost as error:
+                self._events.on_lost(error)
+                return
+            if not connection.wants_write:
+                self._watch(connection)
+
+        self._reactor.watch(
+            connection, partial(self._read, connection), on_writable=write if writing else None
+        )
+
+    def _read(self, connection: NonblockingConnection) -> None:
+        try:
+            connection.read()
+        except ConnectionLost as error:
+            self._events.on_lost(error)
+
+    def _on_published(self, message: Any) -> None:
+        handle_guarded(self._pass_on, message)
+
+    def _pass_on(self, message: Any) -> None:
+        _, channel, data = message
+        own = self._own_channels.get(channel)
+        if own is not None:
+            own(data)
+        else:
+            self._events.on_message(channel.decode(), data)
+
+    def _on_listener_id(self, number: int) -> None:
+        """Have the server report changed keys to the listener. It may deny that to this user."""
+
+        def begin(reply: Any) -> None:
+            if reply == b"OK":
+                self._events.on_tracking()
+
+        self.listen(_CHANGES, self._events.on_changed)
+        self.upkeep.call(("CLIENT", "TRACKING", "ON", "REDIRECT", number, "OPTIN"), begin)
