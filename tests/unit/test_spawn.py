@@ -7,7 +7,7 @@ import os
 import psutil
 import pytest
 
-from nbqueue.worker.executors.spawn import SYNC, THREADS, prepared, take, wanted
+from nbqueue.worker.executors.spawn import SYNC, THREADS, first_executors, prepared, take
 
 
 def test_a_prepared_executor_is_taken_by_who_wants_one_of_its_kind() -> None:
@@ -33,6 +33,6 @@ def test_those_that_nobody_took_are_ended() -> None:
 
 
 def test_there_is_one_process_for_each_task_at_a_time_but_no_more_than_cpus() -> None:
-    assert wanted("process", 1) == (SYNC, 1, 1)
-    assert wanted("process", 10_000) == (SYNC, 1, os.cpu_count() or 1)
-    assert wanted("thread", 50) == (THREADS, 50, 1)
+    assert first_executors("process", 1) == (SYNC, 1, 1)
+    assert first_executors("process", 10_000) == (SYNC, 1, os.cpu_count() or 1)
+    assert first_executors("thread", 50) == (THREADS, 50, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -11,8 +10,6 @@ from nbqueue.transport.resp import ReplyError, is_transient
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
-
-log = logging.getLogger("nbqueue.worker")
 
 _PAUSE = 0.2
 MOST_BYTES = 256 * 1024 * 1024

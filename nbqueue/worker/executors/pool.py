@@ -19,7 +19,7 @@ from nbqueue.worker.executors.executor_process import (
 from nbqueue.worker.executors.executor_reaper import ExecutorReaper
 from nbqueue.worker.executors.load_estimate import LoadEstimate
 from nbqueue.worker.executors.placement import Placement
-from nbqueue.worker.executors.spawn import wanted
+from nbqueue.worker.executors.spawn import first_executors
 from nbqueue.worker.executors.timeouts import Timeouts
 from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
 from nbqueue.worker.service_context import ServiceContext
@@ -95,7 +95,7 @@ class Pool:
 
     def warm_up(self) -> None:
         """Start as many executors as can run at once, before there is work."""
-        kind, _, count = wanted(self._settings.executor, self._settings.concurrency)
+        kind, _, count = first_executors(self._settings.executor, self._settings.concurrency)
         for _ in range(count):
             self._spawn(kind)
 

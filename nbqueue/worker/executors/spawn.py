@@ -61,7 +61,7 @@ class Spawned:
 _prepared: list[Spawned] = []
 
 
-def wanted(executor: str, concurrency: int) -> tuple[str, int, int]:
+def first_executors(executor: str, concurrency: int) -> tuple[str, int, int]:
     """Return the kind, the capacity and the number of a worker's first executors."""
     if executor == "thread":
         return THREADS, concurrency, 1
@@ -71,7 +71,7 @@ def wanted(executor: str, concurrency: int) -> tuple[str, int, int]:
 @contextmanager
 def prepared(executor: str, concurrency: int) -> Iterator[None]:
     """Start the first executors of a worker; on exit kill those that were not taken."""
-    kind, capacity, count = wanted(executor, concurrency)
+    kind, capacity, count = first_executors(executor, concurrency)
     _prepared.extend(Spawned(kind, capacity) for _ in range(count))
     try:
         yield

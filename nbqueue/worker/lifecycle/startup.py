@@ -15,7 +15,7 @@ from nbqueue.store.connection import Store, connect
 from nbqueue.store.descriptors import ensure
 from nbqueue.store.rights import is_about_keys, refused_queues
 from nbqueue.store.url import default_url, parse_url
-from nbqueue.worker.executors.spawn import wanted
+from nbqueue.worker.executors.spawn import first_executors
 from nbqueue.worker.settings import WorkerSettings
 
 log = logging.getLogger("nbqueue.worker")
@@ -29,7 +29,7 @@ _PER_EXECUTOR = 5
 
 def ensure_descriptors(settings: WorkerSettings) -> None:
     """Raise `UsageError` if the worker may not open a connection for each queue."""
-    executors = wanted(settings.executor, settings.concurrency)[2]
+    executors = first_executors(settings.executor, settings.concurrency)[2]
     needed = len(settings.queues) + _PER_EXECUTOR * executors + _OTHER_DESCRIPTORS
     count = len(settings.queues)
     ensure(needed, f"a worker of {count:,} {'queue' if count == 1 else 'queues'}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from functools import partial
 from typing import Any
 
@@ -21,8 +20,6 @@ from nbqueue.worker.tasks import decisions
 from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.leases import HeldTasks, LeaseTokens
 from nbqueue.worker.tasks.task_outcomes import TaskOutcomes
-
-log = logging.getLogger("nbqueue.worker")
 
 
 class LostAttempts:

@@ -6,7 +6,6 @@ script of a service can be repeated without harm. `QueueWatcher` finds out what 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,6 @@ from nbqueue.runtime.reactor import Timer
 from nbqueue.transport.resp import ReplyError
 from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
-
-log = logging.getLogger("nbqueue.worker")
 
 ATTEMPT_DAYS = 7
 """How long the records of attempts are kept."""
