@@ -32,6 +32,7 @@ from nbqueue.worker.lifecycle.drain_mode import DrainMode
 from nbqueue.worker.lifecycle.end_requests import EndRequests
 from nbqueue.worker.lifecycle.health_checks import HealthChecks
 from nbqueue.worker.lifecycle.idle_exit import IdleExit
+from nbqueue.worker.lifecycle.messages_in import OnMessage, WorkerMessages, at_time
 from nbqueue.worker.lifecycle.presence import Presence
 from nbqueue.worker.lifecycle.queue_changes import QueueChanges
 from nbqueue.worker.lifecycle.startup import ensure_descriptors, wait_for_store
@@ -49,7 +50,6 @@ from nbqueue.worker.maintenance.parked_tasks import ParkedTasks
 from nbqueue.worker.maintenance.queue_watcher import QueueWatcher, WatchedServices
 from nbqueue.worker.maintenance.recoverer import LostAttempts, Recoverer
 from nbqueue.worker.maintenance.unserved_queues import UnservedQueues, UnservedServices
-from nbqueue.worker.messages_in import OnMessage, WorkerMessages, at_time
 from nbqueue.worker.scheduling.aggregation_recovery import AggregationRecovery
 from nbqueue.worker.scheduling.aggregator import Aggregator
 from nbqueue.worker.scheduling.providers import PeriodicSync, Providers
