@@ -77,6 +77,7 @@ _HOMES = {
     "SignatureError": "nbqueue.errors",
     "UnknownKey": "nbqueue.errors",
     "IncompatiblePython": "nbqueue.errors",
+    "PlotMissing": "nbqueue.errors",
     "WorkerDidNotStart": "nbqueue.errors",
 }
 
@@ -96,6 +97,7 @@ __all__ = [
     "NoEmbeddedServer",
     "NoSigningKey",
     "Periodic",
+    "PlotMissing",
     "QueueError",
     "QueueInfo",
     "QueueNotEmpty",
@@ -192,6 +194,7 @@ if TYPE_CHECKING:
         NbqueueError,
         NoEmbeddedServer,
         NoSigningKey,
+        PlotMissing,
         QueueError,
         QueueNotEmpty,
         QueueNotFound,

@@ -33,7 +33,8 @@
     ├── SignatureError                          data that none of the keys signed
     │   └── UnknownKey                          signed with a key that this process lacks
     ├── IncompatiblePython                      pickled by an incompatible Python version
-    └── WorkerDidNotStart                       a worker's process ended before it was ready
+    ├── WorkerDidNotStart                       a worker ended before it was ready
+    └── PlotMissing (also ImportError)          a plot needs matplotlib
 
 Tasks raise ``SkipRetry``, ``RevokeTask`` and ``RetryLater`` to decide what happens next. They are
 outside the tree, so that ``except NbqueueError`` in a task does not catch them.
@@ -328,3 +329,7 @@ class RetryLater(Exception):
         super().__init__(delay)
         self.delay = delay
         self.counts = counts
+
+
+class PlotMissing(NbqueueError, ImportError):
+    """A plot needs matplotlib, which is not installed."""

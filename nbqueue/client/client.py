@@ -1,10 +1,12 @@
-"""`Client`: the side that asks."""
+"""`Client`: submits tasks to a store, and finds, shows and changes what is in it."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from nbqueue.broker.commands import lifecycle
@@ -17,12 +19,20 @@ from nbqueue.client.futures.json_results import has_json_result
 from nbqueue.client.futures.outcome import end_of
 from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.futures.waits import seconds_of
-from nbqueue.client.inspection.limits import Limits
-from nbqueue.client.inspection.tables import Tables
+from nbqueue.client.inspection import frames, limits
+from nbqueue.client.inspection.bulk_actions import BulkActions
+from nbqueue.client.inspection.cards import client_html
+from nbqueue.client.inspection.frames import TaskQuery
+from nbqueue.client.inspection.inspector import Inspector
+from nbqueue.client.inspection.limits import LimitInfo
+from nbqueue.client.inspection.plots import Plots, draw_timeline
+from nbqueue.client.inspection.task_filter import BulkResult
+from nbqueue.client.schedules.schedule import Schedule, list_schedules
 from nbqueue.client.session import CAPTURED_LIMIT, Session, new_session
 from nbqueue.client.submitting.submitter import Submitter, TaskFunction
 from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
+from nbqueue.limits import Limit
 from nbqueue.moved_modules import public
 from nbqueue.printable import visible
 from nbqueue.sizes import Size
@@ -31,8 +41,7 @@ from nbqueue.wire import states
 from nbqueue.wire.keys import HANDLER_TYPE
 
 if TYPE_CHECKING:
-    from nbqueue.client.inspection.inspector import Inspector
-    from nbqueue.client.schedules.schedule import Schedule
+    from pandas import DataFrame
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,15 +55,15 @@ def connect(
     captured_limit: Size | None = CAPTURED_LIMIT,
     durability: Literal["fsync", "replicated"] | None = None,
 ) -> Client:
-    """Connect to a store, and return a client of it.
+    """Connect to a store and return a `Client`.
 
-    ``url``: where the store is (``redis://…``, ``rediss://…``, ``unix://…``, ``embedded://…``);
-    without one ``NBQUEUE_URL``, else the embedded store of this project, which is started if it
-    does not run. ``key``: the signing key, as ``NBQUEUE_KEY`` has it (text), or 32 bytes; without
-    one ``NBQUEUE_KEY``, else the key file of the store. ``captured_limit``: how much a function may
-    take along of what it uses (globals, closures, defaults, attributes), a size such as ``"16MB"``,
-    or None for any; from 1 MB on there is a `LargeCaptureWarning`. ``durability``: ``"fsync"`` has
-    each submit return only when the task is on the store's disk; see docs/durability.md.
+    ``url``: the store (``redis://…``, ``rediss://…``, ``unix://…``, ``embedded://…``); by default
+    ``NBQUEUE_URL``, else the embedded store of this project, which is started if it does not run.
+    ``key``: the signing key, in the form of ``NBQUEUE_KEY`` (text), or 32 bytes; by default
+    ``NBQUEUE_KEY``, else the key file of the store. ``captured_limit``: the most that a function
+    may capture (globals, closures, defaults, attributes), a size such as ``"16MB"``, or None for no
+    limit; from 1 MB on there is a `LargeCaptureWarning`. ``durability``: with ``"fsync"`` a submit
+    returns only once the task is on the store's disk; see docs/durability.md.
 
     >>> q = nbqueue.connect()
     >>> q.submit(sum, [1, 2, 3]).result()
@@ -63,47 +72,48 @@ def connect(
     Raises `InvalidURL`, `StoreUnreachable`, `StoreDenied` (a wrong password), `StoreUnsuitable`
     (older than Redis 6.2), `NoEmbeddedServer`, `UsageError` for a key that cannot be used, and
     `NoSigningKey` in a task whose worker has its key from ``NBQUEUE_KEY``.
-    Warns if the server may throw keys away.
+    Warns if the server may evict keys.
     """
     return Client(new_session(url, key, captured_limit, durability))
 
 
 @public
-class Client(Tables, Limits, concurrent.futures.Executor):
+class Client(concurrent.futures.Executor):
     """Submits tasks to one store and finds them again; made by `connect`.
 
-    It is a `concurrent.futures.Executor` as well, so it serves wherever one is asked for
-    (``loop.run_in_executor(q, fn)``, scikit-learn's and others' back ends). Threads may share it.
+    It is a `concurrent.futures.Executor`, so it can be used wherever one is expected
+    (``loop.run_in_executor(q, fn)``, back ends of scikit-learn and others). It is thread-safe.
 
-    As a context manager it waits, at the end, for the tasks that were submitted through it, as
-    every executor does. A client that is simply dropped waits for nothing: its tasks go on.
+    As a context manager it waits at the end for the tasks that it submitted, as every executor
+    does. A client that goes out of scope waits for nothing: its tasks go on.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._default = Submitter(session, {})
+        self._actions = BulkActions(session)
 
     @property
     def url(self) -> str:
-        """Where its store is; passwords are shown as ``***``."""
+        """The URL of the store, with passwords as ``***``."""
         return self._session.store.url.redacted
 
     # --- Submitting ----------------------------------------------------------------------------
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> TaskFuture[T]:
-        """Run ``fn(*args, **kwargs)`` on a worker; returns its handle at once.
+        """Run ``fn(*args, **kwargs)`` on a worker, and return its future at once.
 
-        The function travels as it is now, with the code of the notebook and of local modules that
-        it uses. Its result is kept for a day, it may take as long as it needs, an error is not
-        tried again, and if its worker dies it runs again; `options` changes all that.
+        The function is sent as it is now, with the code of the notebook and of local modules that
+        it uses. By default its result is kept for a day, there is no time-out, errors are not
+        retried, and if its worker dies it runs again; `options` changes this.
 
         >>> f = q.submit(fit, lr=0.1)
         >>> f.result()                      # doctest: +SKIP
 
         Raises `CannotPickle`, which names what cannot be sent; `ValueTooLarge` for a function that
-        takes along more than `connect` allows; `StoreUnreachable` if the store is
-        away for more than 10 seconds, and `SubmitUnconfirmed`, a kind of it with the task's id, if
-        the store may have the task; `RuntimeError` after `shutdown`.
+        captures more than `connect` allows; `StoreUnreachable` if the store does not answer for
+        more than 10 seconds; its subclass `SubmitUnconfirmed`, with the task's id, if the store may
+        have the task; `RuntimeError` after `shutdown`.
         """
         return self._default.submit(fn, *args, **kwargs)
 
@@ -115,16 +125,16 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         timeout: Duration | None = None,
         chunksize: int = 1,
     ) -> TaskGroup[T]:
-        """Run ``fn`` for each set of arguments, as the builtin ``map`` would; returns a group.
+        """Run ``fn`` on workers for each set of arguments, and return a group of tasks.
 
-        Iterating the group gives the results in order. The function is pickled once. It ends with
-        the shortest of ``iterables``. ``timeout`` limits, from now, the iteration of the group and
-        not the tasks (`options` has a time-out for these); ``chunksize`` is of other executors,
-        and ignored.
+        Iterating over the group gives the results in order. The function is pickled once. As with
+        the builtin ``map``, the shortest of ``iterables`` ends it. ``timeout`` limits, from now,
+        the iteration over the group and not the tasks (`options` has a time-out for these);
+        ``chunksize`` exists for other executors' sake and is ignored.
 
         >>> for score in q.map(fit, grid): ...
 
-        Raises as `submit`; then what had been enqueued already is cancelled.
+        Raises the exceptions of `submit`; then the tasks enqueued so far are cancelled.
         """
         group = self._default.map(fn, *iterables)
         seconds = seconds_of(timeout)
@@ -133,16 +143,16 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         return group
 
     def enqueue(self, type: str, payload: Any = None, **options: Any) -> TaskFuture[Any]:
-        """Enqueue a message: a task for whoever handles its ``type``, also for programs in Go.
+        """Enqueue a message: a task that the handlers of its ``type`` run, in Python or Go.
 
-        ``payload`` goes as it is if it is bytes, as UTF-8 if it is text, and as JSON on one line
-        if it is anything else; None is no payload. ``options``: see `options`. The defaults are
-        Asynq's: 25 retries, half an hour for an attempt unless there is a deadline, and deleted
-        when done (``retention`` 0).
+        ``payload`` is sent unchanged if it is bytes, as UTF-8 if it is text, and as one line of
+        JSON otherwise; None is no payload. ``options``: see `options`. The defaults are Asynq's: 25
+        retries, half an hour for an attempt unless there is a deadline, and deleted when done
+        (``retention`` 0).
 
-        The future's result is what the handler wrote: a JSON value, or bytes that are none. It is
-        None where nothing is left: of a message that was deleted when it was done. With
-        ``group=`` it waits to be aggregated, and the result is the id of the task that it joined.
+        The result of the future is what the handler returned: a JSON value, or bytes that are not
+        JSON; None if the message was deleted when it was done. With ``group=`` the message waits to
+        be aggregated, and the result is the id of the task that it became a part of.
 
         >>> q.enqueue("email:deliver", {"user": 1}, queue="critical", delay="5m")
 
@@ -160,19 +170,19 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         kwargs: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Schedule:
-        """Run ``fn(*args, **kwargs)`` on a worker whenever ``spec`` is due; returns its handle.
+        """Run ``fn(*args, **kwargs)`` on a worker whenever ``spec`` is due; return a `Schedule`.
 
         ``spec``: ``"*/5 * * * *"`` (minute, hour, day of month, month, day of week), ``"@every
-        30s"``, ``"@hourly"``, …; see docs/schedules.md. ``settings``: ``id`` (another schedule of
-        this id in the queue is replaced; default: the function's name, with a digest of the
-        arguments), ``tz``, ``missed`` (``"once"``, ``"skip"``, ``"all"``: what of the runs for
-        which there was no worker), ``overlap`` (False: not while the last run goes on),
-        ``jitter`` (a duration), ``start``, ``until`` (datetimes), ``max_runs``; and the options of
-        a task. It survives everything, until `Schedule.remove`.
+        30s"``, ``"@hourly"``, …; see docs/schedules.md. ``settings``: ``id`` (replaces another
+        schedule of this id in the queue; default: the function's name, with a digest of the
+        arguments), ``tz``, ``missed`` (``"once"``, ``"skip"`` or ``"all"`` of the runs for which
+        there was no worker), ``overlap`` (False: not while the last run goes on), ``jitter`` (a
+        duration), ``start``, ``until`` (datetimes), ``max_runs``; and the options of a task. The
+        schedule is stored until `Schedule.remove` is called.
 
         >>> q.schedule(report, "0 7 * * mon-fri", tz="Europe/Paris", id="report", retry=3)
 
-        Raises `UsageError`, which says what is wrong with ``spec``; `CannotPickle`.
+        Raises `UsageError`, which explains what is wrong with ``spec``; `CannotPickle`.
         """
         return self._default.schedule(fn, spec, args=args, kwargs=kwargs, **settings)
 
@@ -186,7 +196,7 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         return self._default.schedule_message(type, payload, spec, **settings)
 
     def options(self, **options: Any) -> Submitter:
-        """Something with ``submit``, ``map`` and ``enqueue`` whose tasks have these options.
+        """Return a `Submitter` whose tasks have these options.
 
         ``queue``, ``retry``, ``retry_delay``, ``retry_on``, ``timeout``, ``deadline``, ``delay`` or
         ``at``, ``retention``, ``unique``, ``on_conflict``, ``group``, ``limit``, ``task_id``,
@@ -195,7 +205,7 @@ class Client(Tables, Limits, concurrent.futures.Executor):
 
         >>> q.options(queue="critical", retry=5, timeout="10m").submit(fit, 0.1)
 
-        Raises `UsageError` for one that there is not, or that cannot be right.
+        Raises `UsageError` for unknown options and for values that cannot be right.
         """
         return self._default.options(**options)
 
@@ -204,14 +214,14 @@ class Client(Tables, Limits, concurrent.futures.Executor):
     @overload
     def task(self, /, **options: Any) -> Callable[[Callable[P, T]], TaskFunction[P, T]]: ...
     def task(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-        """A decorator: the function gets ``submit``, ``map`` and ``options``; called, it runs here.
+        """Decorate a function so that it has ``submit``, ``map``, ``schedule`` and ``options``.
 
         >>> @q.task(queue="gpu", retry=3)
         ... def fit(lr): ...
         >>> fit(0.1)                        # runs here
-        >>> fit.submit(0.1)                 # runs there
+        >>> fit.submit(0.1)                 # runs on a worker
         """
-        Submitter(self._session, options)  # what is wrong with them is said at this line
+        Submitter(self._session, options)  # raises here if options are wrong
         if fn is not None:
             return TaskFunction(self._session, fn, options)
         return lambda fn: TaskFunction(self._session, fn, options)
@@ -225,12 +235,12 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         *,
         queue: str = "default",
     ) -> Any:
-        """Have the workers of ``queue`` run messages of type ``pattern`` by ``fn``, from now on.
+        """Make ``fn`` the handler of messages of type ``pattern`` on all workers of ``queue``.
 
-        The handler is signed and kept in the store: running workers take it up at once, later
-        ones find it there, and serving another one replaces it. An exact match goes first, then
-        the longest pattern with which the type begins. ``fn`` gets a `Task` and may be a coroutine
-        function; see `Worker.handle`. Without ``fn`` it is a decorator.
+        The handler is signed and stored: running workers use it at once, later ones find it in the
+        store, and serving another one replaces it. An exact match goes first, then the longest
+        pattern with which the type begins. ``fn`` takes a `Task` and may be a coroutine function;
+        see `Worker.handle`. Without ``fn`` it is a decorator.
 
         >>> @q.serve("email:")
         ... def deliver(task): ...
@@ -256,20 +266,20 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         return fn
 
     def unserve(self, pattern: str, *, queue: str = "default") -> bool:
-        """Forget the handler that `serve` put there; returns whether there was one."""
+        """Remove a handler that `serve` stored; return whether there was one."""
         self._session.check_open()
         return self._session.broker.run(lifecycle.unserve(queue, pattern))
 
     # --- Finding -------------------------------------------------------------------------------
 
     def get(self, task_id_or_name: str) -> TaskFuture[Any]:
-        """The handle of a task: after a restart of the kernel, or from another machine.
+        """Find a task by id or name, after a restart of the kernel or from another machine.
 
         >>> q.options(name="train").submit(train)
         >>> q.get("train").result()         # later, elsewhere  # doctest: +SKIP
 
-        An id goes before a name; of several tasks that had the name it is the newest one. Raises
-        `TaskNotFound` if the store has no such task (any more).
+        An id goes before a name; of several tasks with the name it is the newest one. Raises
+        `TaskNotFound` if there is no such task, or not any more.
         """
         self._session.check_open()
         if not isinstance(task_id_or_name, str) or not task_id_or_name:
@@ -289,7 +299,7 @@ class Client(Tables, Limits, concurrent.futures.Executor):
             if record is None:
                 raise TaskNotFound(
                     f"the task {found[1]}, the newest with the name {name!r}, is no longer in the "
-                    "store: its retention is over, or somebody deleted it",
+                    "store: its retention is over, or it was deleted",
                     found[1],
                 )
         message = record.message
@@ -308,12 +318,10 @@ class Client(Tables, Limits, concurrent.futures.Executor):
 
     @property
     def inspector(self) -> Inspector:
-        """Looks into the store and moves tasks by hand; see `Inspector`.
+        """The `Inspector` of the store, for looking into queues and moving tasks by hand.
 
         >>> q.inspector.pause("default")
         """
-        from nbqueue.client.inspection.inspector import Inspector
-
         return Inspector(self._session)
 
     def panel(
@@ -323,22 +331,189 @@ class Client(Tables, Limits, concurrent.futures.Executor):
         queues: Sequence[str] | None = None,
         read_only: bool = False,
     ) -> Any:
-        """A panel of everything in the store, live, as the output of a cell.
+        """Return a live panel of everything in the store, as the output of a cell.
 
-        ``tab`` opens first (Queues, Tasks, Workers, Schedules, Timeline or History); ``queues``:
-        only these; ``read_only``: without whatever changes something. Raises `UsageError`.
+        ``tab``: the tab to open first (Queues, Tasks, Workers, Schedules, Timeline or History);
+        ``queues``: only these; ``read_only``: without buttons that change something. Raises
+        `UsageError`.
         """
-        from nbqueue.client.live.display import panel
+        from nbqueue.notebook.panel.panel import Panel  # heavy, and only for notebooks
 
-        return panel(self, tab=tab, queues=queues, read_only=read_only)
+        return Panel(self, tab=tab, queues=queues, read_only=read_only)
+
+    def _repr_html_(self) -> str:
+        return client_html(self._session)
+
+    # --- Frames and pictures -------------------------------------------------------------------
+
+    def tasks(
+        self,
+        state: str | Iterable[str] | None = None,
+        queue: str | Iterable[str] | None = None,
+        type: str | Iterable[str] | None = None,
+        since: Duration | datetime | None = None,
+        *,
+        ids: Any = None,
+        name: str | Iterable[str] | None = None,
+        error: str | None = None,
+        limit: int | None = None,
+        columns: Any = None,
+    ) -> DataFrame:
+        """Return the tasks in the store as a DataFrame indexed by ``task_id``, oldest first.
+
+        ``state``, ``queue`` and ``type``: only these; ``*`` in a type or a queue stands for any
+        characters. ``since``: only tasks that changed within this last while (a duration), or after
+        a moment (a timezone-aware datetime). ``ids``: only these tasks (ids, futures, a group, a
+        frame). ``name``: only the newest of exactly this name. ``error``: text that the last error
+        contains. ``limit``: only the newest so many. ``columns``: these, where ``...`` stands for
+        the usual ones; ``payload``, ``arguments``, ``headers``, ``retention``, ``result`` and
+        ``exception`` are there only when asked for. See ``docs/frames.md`` for what each holds.
+
+        >>> q.tasks(state="archived", since="1h")
+        >>> q.tasks(columns=[..., "result"])
+
+        Raises `UsageError` for what makes no sense, `StoreUnreachable`.
+        """
+        query = TaskQuery(state, queue, type, since, ids, limit, columns, name, error)
+        return frames.tasks(self._session, query)
+
+    def attempts(
+        self, since: Duration | datetime | None = None, limit: int | None = None
+    ) -> DataFrame:
+        """Return the finished attempts of all queues as a DataFrame, oldest first.
+
+        ``since``: only those that finished within this last while (a duration), or after a moment
+        (a timezone-aware datetime). ``limit``: only the newest so many.
+
+        >>> q.attempts(since="1h")
+        """
+        return frames.attempts(self._session, since, limit)
+
+    def queues(self) -> DataFrame:
+        """Return the queues as they are now, as a DataFrame indexed by ``queue``.
+
+        >>> q.queues()[["pending", "active", "latency"]]
+        """
+        return frames.queues(self._session)
+
+    def workers(self) -> DataFrame:
+        """Return the workers that reported lately, of nbqueue and in Go, indexed by ``worker``."""
+        return frames.workers(self._session)
+
+    def schedules(self, queue: str | None = None) -> DataFrame:
+        """Return the schedules of all queues, or of one, as a DataFrame indexed by ``id``.
+
+        `Inspector.schedules` has their handles, with which to act on them.
+
+        >>> q.schedules()[["spec", "next_at", "paused"]]
+        """
+        return frames.schedules(self._session, list_schedules(self._session, queue).rows())
+
+    def stats(
+        self, days: float = 7, by: str = "queue", *, queue: str | Iterable[str] | None = None
+    ) -> DataFrame:
+        """Return how much was done, how well and how fast in the last ``days``, indexed by ``by``.
+
+        ``by``: ``"queue"``, ``"type"``, ``"worker"``, ``"hour"`` or ``"day"`` (UTC). All from the
+        finished attempts, which are kept for 7 days; days also from Asynq's counters, which include
+        what programs in Go did and are kept for 90 days.
+
+        >>> q.stats(by="type").sort_values("duration_p95")
+        """
+        return frames.stats(self._session, days, by, queue)
+
+    def timeline(
+        self,
+        since: Duration | datetime | None = None,
+        limit: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Draw which task ran when, and where; see `nbqueue.views.plots.timeline.timeline`.
+
+        ``since`` and ``limit`` choose attempts as in `attempts`. ``format="trace"`` returns
+        Chrome's trace events instead, as JSON for https://ui.perfetto.dev.
+        """
+        return draw_timeline(self.attempts(since, limit), options)
+
+    @cached_property
+    def plot(self) -> Plots:
+        """Plots of the attempts: ``throughput()``, ``latency()``, ``durations()``, ``failures()``.
+
+        >>> q.plot.throughput(since="1h")
+        """
+        return Plots(self.attempts)
+
+    # --- Actions on tasks ----------------------------------------------------------------------
+
+    def retry(self, selection: Any = None, **where: Any) -> BulkResult:
+        """Run tasks again, with all of their retries: rows of a frame, ids, futures, or a filter.
+
+        >>> df = q.tasks(state="archived")
+        >>> q.retry(df[df.error.str.contains("timeout")])
+
+        See `Inspector` for what can be passed, and for what is raised.
+        """
+        return self._actions.retry(selection, **where)
+
+    def run(self, selection: Any = None, **where: Any) -> BulkResult:
+        """Make tasks run as soon as it is their turn; see `Inspector.run`."""
+        return self._actions.run(selection, **where)
+
+    def cancel(self, selection: Any = None, **where: Any) -> BulkResult:
+        """Cancel tasks, whatever their state; see `Inspector.cancel`."""
+        return self._actions.cancel(selection, **where)
+
+    def archive(self, selection: Any = None, **where: Any) -> BulkResult:
+        """Archive tasks that do not run; see `Inspector.archive`."""
+        return self._actions.archive(selection, **where)
+
+    def delete(self, selection: Any = None, **where: Any) -> BulkResult:
+        """Delete tasks that do not run; see `Inspector.delete`."""
+        return self._actions.delete(selection, **where)
+
+    def reschedule(self, selection: Any = None, **where: Any) -> BulkResult:
+        """Run tasks at another time, ``at=`` or after ``delay=``; see `Inspector.reschedule`."""
+        return self._actions.reschedule(selection, **where)
+
+    # --- Limits --------------------------------------------------------------------------------
+
+    def limits(self, queue: str = "default") -> list[LimitInfo]:
+        """Return the limits of a queue: their numbers, how many tasks run, how many wait.
+
+        >>> q.limits("default")
+        [LimitInfo(name='api.example', concurrency=4, rate='10/s', held=4, waiting=96)]
+        """
+        return limits.list_limits(self._session, queue)
+
+    def set_limit(self, limit: Limit, *, queue: str = "default") -> None:
+        """Change the numbers of a limit, or create one.
+
+        Tasks that wait for it are looked at again at once; those that run go on. Raises
+        `UsageError` for a limit whose name is a function.
+        """
+        limits.set_limit(self._session, limit, queue)
+
+    def remove_limit(self, name: str, *, queue: str = "default") -> bool:
+        """Remove a limit, so that tasks that wait for it may run; return whether it existed.
+
+        The next task that names it creates it again.
+        """
+        return limits.remove_limit(self._session, name, queue)
+
+    def set_concurrency(self, queue: str, concurrency: int | None) -> None:
+        """Limit how many tasks of a queue run at a time, on all workers together; None lifts it.
+
+        What runs already goes on. Programs in Go do not keep to it, but the tasks they run count.
+        """
+        limits.set_concurrency(self._session, queue, concurrency)
 
     # --- Ending --------------------------------------------------------------------------------
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Submit no more. With ``wait``, wait for the tasks of this client, then `close`.
+        """Stop submitting. With ``wait``, wait for the tasks of this client, then `close`.
 
         ``cancel_futures`` cancels its tasks that do not run yet. Interrupting the wait leaves the
-        rest running. Twice is harmless.
+        rest running. It can be called more than once.
         """
         session = self._session
         session.accepts = False
@@ -358,15 +533,15 @@ class Client(Tables, Limits, concurrent.futures.Executor):
             self._session.cancel(queue, task_ids, running=False)
 
     def close(self) -> None:
-        """Close the connections, waiting for nothing. Tasks go on; their futures here do not.
+        """Close the connections without waiting. Tasks go on; their futures here end.
 
-        What is still waited for raises `StoreError`; ``connect().get(id)`` finds it again.
+        Waits that are still open raise `StoreError`; ``connect().get(id)`` finds such a task again.
         """
         self._session.accepts = False
         self._session.close()
 
     def __reduce__(self) -> Any:
-        raise TypeError("a Client does not travel: it holds connections; call nbqueue.connect()")
+        raise TypeError("a Client cannot be pickled: it holds connections; call nbqueue.connect()")
 
     def __repr__(self) -> str:
         state = "" if self._session.accepts else " closed"

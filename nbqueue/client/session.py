@@ -1,6 +1,7 @@
-"""What the futures, groups and submitters of one client share: connections, key, ids.
+"""`Session`: the connections, the signing key and the ids of one client.
 
-It lives as long as somebody holds one of them; a client may be long gone.
+Futures, groups and submitters share it, and it lives as long as one of them does: the client itself
+may be gone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from nbqueue.broker.broker import Broker
 from nbqueue.calls.keys import task_mark
 from nbqueue.calls.keys.signing import Keyring
+from nbqueue.client.cancelling.many_tasks import Cancellation
 from nbqueue.client.completion.listener import CompletionListener
 from nbqueue.client.futures.forked_handles import hold_while_forking, inherit
 from nbqueue.client.futures.outcome import Outcome, RawOutcome
@@ -38,7 +40,7 @@ from nbqueue.wire import decoding, ids
 from nbqueue.wire.keys import LISTENER_LENGTH, stored_keys
 
 CAPTURED_LIMIT = "16MB"
-"""How much a function may take along unless `nbqueue.connect` says else."""
+"""How much a function may capture by default; see `nbqueue.connect`."""
 
 _SURELY_HELD = 4_000_000
 
@@ -46,12 +48,12 @@ _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 class Session:
-    """See the module. Safe to share by threads, and usable after a fork."""
+    """The connections, key and ids of one client. Thread-safe, and usable after a fork."""
 
     _events: EventFeed | None = None
 
     code_limit: int = LARGEST_VALUE
-    """How many bytes a function may have in the store, with what it takes along."""
+    """How many bytes a function may have in the store, with what it captures."""
 
     def __init__(self, store: Store, keyring: Keyring) -> None:
         self.store = store
@@ -65,17 +67,18 @@ class Session:
         """The limits that this client wrote: their numbers, and until when that counts as new."""
         self._new_prefix()
         self.listener: CompletionListener = CompletionListener(store, self.prefix, keyring)
-        # Not at exit: the thread is a daemon, and would only delay the end.
+        # Not at exit: the thread is a daemon, and stopping it would only delay the end.
         weakref.finalize(self, self.listener.stop, wait=False).atexit = False
         _sessions.add(self)
 
     def _new_prefix(self) -> None:
         self.prefix = ids.random_prefix()
-        # By chance, for clients that have the same prefix by chance; the half is left to count on.
+        # A random start, as clients may have the same prefix by chance; half of the numbers are
+        # left to count.
         self._numbers = itertools.count(secrets.randbelow(ids.NUMBERS // 2))
 
     def after_fork(self) -> None:
-        """Be another client in a child process: its ids and connections are its own."""
+        """Take ids and connections of its own in a forked process."""
         self.store.after_fork()
         self._broker = self._events = None
         self._new_prefix()
@@ -90,22 +93,22 @@ class Session:
 
     @property
     def events(self) -> EventFeed:
-        """What follows the events of queues, for what is shown live."""
+        """The feed of the queues' events, for what is shown live."""
         if self._events is None:
             self._events = EventFeed(self.store)
         return self._events
 
     def make_id(self) -> str:
-        """An id that sorts by time, made on the store's clock; see `nbqueue.wire.ids`."""
+        """Make a task id, which sorts by the time of the store; see `nbqueue.wire.ids`."""
         return ids.make_id(self.prefix, self.clock.now_ms(), next(self._numbers))
 
     def make_ids(self, count: int) -> list[str]:
-        """Many of them."""
+        """Make many task ids at once; see `make_id`."""
         now_ms = self.clock.now_ms()
         return ids.make_ids(self.prefix, now_ms, itertools.islice(self._numbers, count))
 
     def check_open(self) -> None:
-        """Raises `RuntimeError` after the client was shut down, as other executors do."""
+        """Raise `RuntimeError` if the client was shut down, as other executors do."""
         if not self.accepts:
             raise RuntimeError("this client was shut down: call nbqueue.connect() for another")
 
@@ -142,16 +145,14 @@ class Session:
     ) -> dict[str, RawOutcome | str]:
         """Cancel tasks: archive those that do not run, and ask the workers of those that do.
 
-        A task that runs in Go is waited for up to 2 seconds, as Go retries what was cancelled.
-        Returns for each task how it ended now, or the state that it was in: ``active`` for one
-        whose worker was asked, ``MISSING`` for one that is not in the store.
+        It waits up to 2 seconds for a task that runs in Go, as Go retries cancelled tasks. Returns
+        for each task its outcome, if it has ended now, or its state: ``active`` if its worker was
+        asked, ``MISSING`` if it is not in the store.
         """
-        from nbqueue.client.cancelling.many_tasks import Cancellation
-
         return Cancellation(self, queue).run(task_ids, running=running)
 
     def find_by_name(self, name: str) -> tuple[str, str] | None:
-        """Queue and id of the newest task that was given this name."""
+        """Return queue and id of the newest task with this name, or None."""
         queues = self.broker.queues()
         if not queues:
             return None
@@ -165,14 +166,14 @@ class Session:
         ]
         if not found:
             return None
-        # In our own ids the time follows the client's prefix.
+        # In ids that nbqueue made the time follows the client's prefix.
         task_id, queue = max(found, key=lambda pair: pair[0][LISTENER_LENGTH:])
         return queue, task_id
 
     def attempt_rows(
         self, queues: Sequence[str], since_ms: int | None = None, limit: int | None = None
     ) -> list[dict[str, str]]:
-        """Finished attempts of these queues, oldest first; the newest ``limit`` of them."""
+        """Read finished attempts of these queues, oldest first; only the newest ``limit``."""
         rows: list[dict[str, str]] = []
         for queue in self.broker.with_attempts(queues) if len(queues) > 1 else queues:
             try:
@@ -188,7 +189,7 @@ class Session:
         return rows if limit is None else rows[len(rows) - min(limit, len(rows)) :]
 
     def close(self) -> None:
-        """Close the connections. What is still waited for ends with an error that says so."""
+        """Close the connections. Waits that are still open raise `StoreError`."""
         if self.is_open:
             self.is_open = False
             if self._events is not None:
@@ -204,7 +205,7 @@ def _ended_at(row: dict[str, str]) -> int:
 
 
 def warn_of(faults: Iterable[str]) -> None:
-    """Warn of what could not be read, and is missing in what is returned."""
+    """Warn of records that could not be read, and are missing from a frame."""
     for fault in faults:
         warnings.warn(
             f"{fault}; `nbqueue store check` lists all faults", StoreWarning, stacklevel=4
@@ -222,7 +223,7 @@ def _closed(task_id: str) -> RawOutcome:
 
 
 def open_session(place: str) -> Session | None:
-    """A session of this process with the store at ``place``, a URL without passwords."""
+    """Return an open session with the store at ``place``, a URL without passwords, or None."""
     for session in list(_sessions):
         if session.is_open and session.store.url.redacted == place:
             return session
@@ -246,7 +247,7 @@ def new_session(
     limit = parse_captured_limit(captured_limit)
     check_durability(durability)
     place = default_url() if url is None else parse_url(url)
-    # In a task there may be no key, which is said before a store is started.
+    # There may be no key in a task; then this raises before a store is started.
     keyring = _keyring(Store(place), key) if task_mark.is_in_task() else None
     store = connect(place)
     try:
@@ -260,10 +261,10 @@ def new_session(
 
 
 def session_at(place: str) -> Session:
-    """A session with the store at ``place``, a URL without passwords: an open one, or a new one.
+    """Return an open session with the store at ``place``, a URL without passwords, or a new one.
 
-    A new one can be made if ``place`` is the default store (see `nbqueue.connect`), which may need
-    a password, or needs none. Raises `UsageError` otherwise, and as `nbqueue.connect` does.
+    A new one can be made for the default store (see `nbqueue.connect`), or if the store needs no
+    password. Raises `UsageError` otherwise, and the exceptions of `nbqueue.connect`.
     """
     found = open_session(place)
     if found is not None:
@@ -288,7 +289,7 @@ def _keyring(store: Store, key: str | bytes | Keyring | None) -> Keyring:
     if key is not None and not isinstance(key, str):
         raise UsageError(f"key= must be text or 32 bytes, not {type(key).__name__}")
     if key is not None:
-        # Said here, it counts as what the environment says elsewhere, and is read alike.
+        # The text has the form of the environment variable, and is read by the same code.
         return Keyring.load(store.config_directory, {"NBQUEUE_KEY": key})
     return Keyring.load(store.config_directory)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from nbqueue.client.inspection.inspector import Inspector
+from nbqueue.client.inspection.bulk_actions import BulkActions
 from nbqueue.client.live.task_feed import News, follow
 from nbqueue.client.live.task_snapshot import Snapshot, read_snapshot
 from nbqueue.clock import Clock
@@ -270,8 +270,7 @@ class FutureCard(View):
         if action == "cancel":
             self._future.cancel()
         elif action == "run":
-            self._session.check_open()
-            Inspector(self._session).run(self._future)
+            BulkActions(self._session).run(self._future)
         elif action == "logs":
             self._shows_output = not self._shows_output
 

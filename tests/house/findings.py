@@ -34,6 +34,18 @@ def modules(root: Path = PACKAGE) -> Iterator[tuple[str, ast.Module]]:
             yield name, ast.parse(path.read_text(), str(path))
 
 
+def public_methods(tree: ast.AST) -> set[_Function]:
+    """Methods that users call: those without a leading underscore of a class under ``@public``."""
+    return {
+        method
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and any(ast.unparse(each) == "public" for each in node.decorator_list)
+        for method in node.body
+        if isinstance(method, _Function) and not method.name.startswith("_")
+    }
+
+
 def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, _Function]]:
     """Yield each function of a tree with its qualified name, nested ones too."""
     for node in ast.iter_child_nodes(tree):
@@ -93,16 +105,29 @@ def long_functions() -> set[str]:
 
 
 def many_arguments() -> set[str]:
-    """Functions that take more than `MOST_ARGUMENTS` arguments, ``self`` not counted."""
-    found = set()
-    for module, tree in modules():
-        for name, function in functions(tree):
-            a = function.args
-            names = [arg.arg for arg in (*a.posonlyargs, *a.args, *a.kwonlyargs)]
-            if names and names[0] in ("self", "cls"):
-                names = names[1:]
-            if len(names) > MOST_ARGUMENTS:
-                found.add(f"many arguments: {module}.{name}")
+    """Functions that take more than `MOST_ARGUMENTS` arguments, ``self`` not counted.
+
+    Nor are keyword-only arguments of public methods: each is a choice that a user makes by name.
+    """
+    return {
+        f"many arguments: {module}.{name}"
+        for module, tree in modules()
+        for name in with_many_arguments(tree)
+    }
+
+
+def with_many_arguments(tree: ast.AST) -> list[str]:
+    """Names of the functions of a module with more than `MOST_ARGUMENTS` arguments."""
+    found = []
+    public = public_methods(tree)
+    for name, function in functions(tree):
+        a = function.args
+        counted = (*a.posonlyargs, *a.args, *(() if function in public else a.kwonlyargs))
+        names = [arg.arg for arg in counted]
+        if names and names[0] in ("self", "cls"):
+            names = names[1:]
+        if len(names) > MOST_ARGUMENTS:
+            found.append(name)
     return found
 
 

@@ -81,3 +81,18 @@ def test_a_sleep_counts_in_a_test_and_not_in_a_task_inside_it() -> None:
     for line, sleeps in (("time.sleep(0.1)", True), ("pass", False), ("time.sleep(0)", False)):
         [test] = tree(text.format(line)).body
         assert any(map(findings._is_sleep, findings._own_nodes(test))) is sleeps
+
+
+def test_keyword_arguments_count_except_in_public_methods() -> None:
+    few, many = "a, b", ", ".join(f"a{i}" for i in range(9))
+    text = "{}\nclass A:\n    def {}(self, {}): ...\n"
+    for decorator, name, arguments, is_found in (
+        ("@public", "f", f"{few}, *, {many}", False),
+        ("@public", "f", many, True),
+        ("@public", "_f", f"{few}, *, {many}", True),
+        ("@public", "__init__", f"{few}, *, {many}", True),
+        ("@final", "f", f"{few}, *, {many}", True),
+        ("@final", "f", few, False),
+    ):
+        found = findings.with_many_arguments(tree(text.format(decorator, name, arguments)))
+        assert bool(found) is is_found, (decorator, name, arguments)

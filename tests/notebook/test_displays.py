@@ -132,7 +132,7 @@ SHORT_WAITS = (
     "list(g)",
     "list(g.as_completed())",
     "nbqueue.wait(g)",
-    "await g.results()",
+    "await g",
     "[r async for r in g]",
     "[f async for f in g.as_completed()]",
 )
@@ -156,7 +156,6 @@ WAITS = (
     "await f",
     "await asyncio.wait_for(f, 60)",
     "await asyncio.gather(f)",
-    "await g.results()",
     "await g",
 )
 

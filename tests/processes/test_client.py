@@ -325,7 +325,7 @@ class TestSubmit:
 
     def test_repr_of_a_client_shows_no_secret(self, client: Client, store_url: str) -> None:
         assert repr(client) == f"<Client of {store_url}>"
-        with pytest.raises(TypeError, match="does not travel"):
+        with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(client)
 
 
@@ -608,6 +608,37 @@ class TestAsync:
         with worker.running():
             asyncio.run(main())
 
+    def test_an_await_of_a_group_can_have_a_timeout_or_return_exceptions(
+        self, client: Client, worker: ThreadWorker
+    ) -> None:
+        group = client.map(lambda x: 1 / x, [1, 0])
+
+        async def main() -> list[Any]:
+            with pytest.raises(TIMEOUTS):
+                await asyncio.wait_for(group, 0.02)
+            worker.work()
+            with pytest.raises(ZeroDivisionError):
+                await group
+            return await asyncio.gather(*group.futures, return_exceptions=True)
+
+        first, second = asyncio.run(main())
+        assert (first, type(second)) == (1.0, ZeroDivisionError)
+
+    def test_awaiting_the_list_of_results_warns_as_the_call_has_blocked_already(
+        self, client: Client, worker: ThreadWorker
+    ) -> None:
+        group = client.map(add, range(3))
+        worker.work()
+
+        async def main() -> tuple[Any, Any]:
+            found = group.results()
+            with pytest.warns(DeprecationWarning, match="await g"):
+                return found, await found  # type: ignore[misc]
+
+        found, awaited = asyncio.run(main())
+        assert found == awaited == [0, 1, 2]
+        assert type(pickle.loads(pickle.dumps(found))) is list
+
 
 class TestCancel:
     @pytest.mark.parametrize("options", [{}, {"delay": "1h"}])
@@ -792,15 +823,11 @@ class TestMap:
     def test_timeouts(self, client: Client, worker: ThreadWorker) -> None:
         group = client.map(add, range(3), timeout=0.02)
 
-        async def awaiting() -> None:
-            await group.results(0.01)
-
         for error in TIMEOUTS:
             for wait in (
                 lambda: list(group),
                 lambda: group.results(0.01),
                 lambda: list(group.as_completed(0.01)),
-                lambda: asyncio.run(awaiting()),
             ):
                 with pytest.raises(error, match="3 of 3 tasks have not"):
                     wait()
@@ -961,7 +988,7 @@ class TestGet:
         with nbqueue.connect(store_url) as third:
             more = third.submit(add, 5)
             copy = pickle.loads(pickle.dumps(more))
-            stranger = TaskFuture(None, more._about, third.url)
+            stranger = TaskFuture(None, more._facts, third.url)
             stranger.add_done_callback(lambda f: seen.append(f.result()))
             worker.work()
             assert (copy.result(WAIT), stranger.result(WAIT)) == (5, 5)

@@ -120,7 +120,7 @@ def test_displays_are_verified_and_in_their_place() -> None:
 def test_a_display_that_nobody_signed_for_this_attempt_is_refused(forged: bytes) -> None:
     found = output(("display", forged))
     assert found.displays == []
-    assert found.text == "[a display is not shown: no holder of the signing key made it]\n"
+    assert found.text == "[a display is not shown: it was not signed with the key]\n"
     assert "<script>" not in found._repr_html_()
 
 

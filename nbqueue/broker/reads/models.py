@@ -5,16 +5,32 @@ Times are datetimes in UTC, durations seconds, sizes bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Any
 
 from nbqueue.moved_modules import public
+
+_cards: dict[type, Callable[[Any], str]] = {}
+
+
+def register_card(kind: type, draw: Callable[[Any], str]) -> None:
+    """Let notebooks show instances of ``kind`` as the HTML that ``draw`` returns."""
+    _cards[kind] = draw
+
+
+class HasCard:
+    """Base class of models that a notebook shows as a card; see `register_card`."""
+
+    def _repr_html_(self) -> str | None:
+        draw = _cards.get(type(self))
+        return None if draw is None else draw(self)
 
 
 @public
 @dataclass(frozen=True)
-class QueueInfo:
+class QueueInfo(HasCard):
     """A queue as a whole at one moment."""
 
     queue: str
@@ -61,7 +77,7 @@ class DailyStats:
 
 @public
 @dataclass(frozen=True)
-class TaskInfo:
+class TaskInfo(HasCard):
     """A task as it is in the store. Values that it lacks are None."""
 
     id: str
@@ -109,7 +125,7 @@ class ActiveTask:
 
 
 @dataclass(frozen=True)
-class ServerInfo:
+class ServerInfo(HasCard):
     """A worker, of nbqueue or in Go, at its last report."""
 
     id: str

@@ -1,4 +1,4 @@
-"""What tasks wait for, as their future or group shows it."""
+"""The worker that tasks wait for, as their future or group shows it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 _MOST_ASKED = 20
-"""Of so many tasks of a group it is found out. They have one code, and so one requirement."""
+"""How many tasks of a group are looked at. They share one function, and so one requirement."""
 
 
 def needed_by(session: Session | None, queue: str, task_ids: Sequence[str]) -> str:
-    """Return what the first scheduled one of these tasks needs of a worker, empty for nothing.
+    """Return what the first parked one of these tasks needs of a worker; empty for nothing.
 
-    It asks the store, once: a store that is away is not waited for.
+    Asks the store once, and does not wait for one that cannot be reached.
 
     >>> needed_by(session, "default", [task_id])  # doctest: +SKIP
     'needs a worker with Python 3.11; none is alive'

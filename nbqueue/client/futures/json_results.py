@@ -1,4 +1,4 @@
-"""Results that are no pickles: of messages, and of calls that ask for JSON."""
+"""Results that are not pickled: those of messages, and of calls with ``codec="json"``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def has_json_result(keyring: Keyring, queue: str, message: TaskMessage) -> bool:
-    """Whether a task that lies in the store is a call whose result is JSON.
+    """Return whether a stored task is a call whose result is JSON.
 
-    Only a signature says so: else whoever writes to the store could turn the results of any call
-    into what nobody signs.
+    Only its signature proves that: otherwise anyone who can write to the store could make the
+    results of any call unsigned ones.
     """
     if not payloads.is_call(message.payload):
         return False
@@ -31,7 +31,7 @@ def has_json_result(keyring: Keyring, queue: str, message: TaskMessage) -> bool:
 
 
 def json_value(body: bytes, task_id: str) -> Any:
-    """The result of a call that asks for JSON. Raises `TaskFailed` if it is none."""
+    """Decode the result of a call with ``codec="json"``. Raises `TaskFailed` if it is no JSON."""
     try:
         return json.loads(body.decode())
     except (ValueError, RecursionError) as error:
@@ -39,7 +39,7 @@ def json_value(body: bytes, task_id: str) -> Any:
 
 
 def plain_value(body: bytes) -> Any:
-    """What the handler of a message returned: JSON if it reads as such, else the bytes."""
+    """Decode the result of a message: JSON if it is valid, else the bytes."""
     if not body:
         return None
     try:
@@ -51,7 +51,7 @@ def plain_value(body: bytes) -> Any:
 def reported_value(
     session: Session, queue: str, task_id: str, *, is_call: bool, is_json: bool
 ) -> Any:
-    """See `TaskFuture.reported`."""
+    """Read the latest partial result of a task; see `TaskFuture.reported`."""
     record = session.broker.find(task_id, queue)
     if record is None or record.result is None:
         return None

@@ -1,4 +1,4 @@
-"""The futures of a task group: in the order of their arguments, and in that of their ends."""
+"""The futures of a task group: in order, and as their tasks end."""
 
 from __future__ import annotations
 
@@ -11,31 +11,12 @@ from nbqueue.client.live.display import awaited_shown
 
 if TYPE_CHECKING:
     from nbqueue.client.futures.group import TaskGroup
-    from nbqueue.client.futures.outcome import Outcome
 
 T = TypeVar("T")
 
 
-class InOrder:
-    """Whether what ended is enough for the results: all, or all up to the first that failed."""
-
-    def __init__(self, outcomes: Sequence[Outcome | None], passes_failures: bool) -> None:
-        self._outcomes = outcomes
-        self._passes = passes_failures
-        self._next = 0
-
-    def __call__(self) -> bool:
-        # Those that were looked at are not looked at again: it is asked at each end.
-        while self._next < len(self._outcomes):
-            outcome = self._outcomes[self._next]
-            if outcome is None or (outcome.is_failed and not self._passes):
-                return outcome is not None
-            self._next += 1
-        return True
-
-
 class Completions(Generic[T]):
-    """The futures of a group, in the order in which their tasks end. An iterator, of both kinds.
+    """Iterator over the futures of a group as their tasks end, for ``for`` and ``async for``.
 
     The time-out is for ``for``; with ``async for``, use `asyncio.timeout`.
     """
@@ -68,11 +49,11 @@ class Completions(Generic[T]):
         return self._next()
 
     def _has_next(self) -> bool:
-        return self._given < len(self._group._ended)
+        return self._given < len(self._group._state.ended)
 
     def _next(self) -> TaskFuture[T]:
         self._given += 1
-        return self._group._future_at(self._group._ended[self._given - 1])
+        return self._group._future_at(self._group._state.ended[self._given - 1])
 
 
 class Futures(Sequence[TaskFuture[T]]):

@@ -1,7 +1,7 @@
-"""How a task ended: what the store says about it, turned into a value or an exception.
+"""`Outcome`: how a task ended, as a value or an exception.
 
-What the store says is bytes. They are loaded by the first who asks for the value, in his own
-thread, and only once their signature was found good.
+The store has bytes. They are loaded when the value is first asked for, in the thread that asks, and
+only after their signature was verified.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from nbqueue.runtime.forks import in_children
 from nbqueue.wire import states
 
 DELETED: Final = "deleted"
-"""Stands beside the states of a task for one that is no longer in the store."""
+"""The state of a task that is no longer in the store."""
 
 _ONE_END = struct.Struct(">HcI")
 REMOVED: Final = "removed"
-"""The same for one that was deleted before it was done, as whoever deleted it announced."""
+"""The state of a task that was deleted before it was done, as its announcement says."""
 
 GONE: Final = "gone"
-"""The same for one that was found to be gone, with no word of why."""
+"""The state of a task that was found missing, for an unknown reason."""
 
 _STATES = {b"c": states.COMPLETED, b"a": states.ARCHIVED, b"d": DELETED, b"x": REMOVED}
 
@@ -52,13 +52,13 @@ in_children(_renew_lock)
 
 
 class RawOutcome(NamedTuple):
-    """The end of a task as it was told or found, not yet looked into.
+    """The end of a task as it was announced or read, not yet loaded.
 
-    ``body`` is the result of a completed task and the exception of an archived one, ``text`` what
-    is known of the latter where there is no exception. ``error`` is set where the exception is
-    known here already: that of a task that this client cancelled; or, with the state unknown
-    (empty), why waiting for a task ended before the task. ``value`` is the content of a ``body``
-    whose signature was verified.
+    ``body`` is the result of a completed task and the exception of an archived one, ``text`` the
+    error message of an archived one without an exception. ``error`` is an exception that needs no
+    loading: that of a task that this client cancelled; or, with an unknown (empty) state, why
+    waiting for a task ended before the task. ``value`` is the content of a ``body`` whose signature
+    was verified.
     """
 
     state: str
@@ -69,17 +69,16 @@ class RawOutcome(NamedTuple):
 
 
 CANCELLED: Final = RawOutcome(states.ARCHIVED, error=TaskCancelled("the task was cancelled"))
-"""The end of all tasks that this client cancelled. Each raises an exception of its own."""
+"""The end of all tasks that this client cancelled. Each raises its own exception."""
 
 
 class Outcome:
-    """The end of one task: a value, or an exception. Loaded when first asked for.
+    """The end of one task: a value or an exception, loaded when first asked for.
 
-    ``is_call`` says that only what a holder of the signing key made may be its result. That of a
-    message is what its handler wrote: a JSON value, else the plain bytes, None for nothing at all.
-    ``is_json`` says that it is a call whose result is JSON, unsigned and never unpickled.
-    A message that is gone without a word is taken for done, as Asynq deletes what is done; `gone`
-    says when it cannot be.
+    ``is_call``: the result must be signed. The result of a message is what its handler wrote: a
+    JSON value, else the plain bytes, or None for nothing. ``is_json``: it is a call whose result is
+    JSON, unsigned and never unpickled. A message that is missing counts as completed, as Asynq
+    deletes completed messages, except where `gone` knows better.
     """
 
     __slots__ = (
@@ -98,7 +97,7 @@ class Outcome:
         if end.state == GONE and is_call:
             self.state = DELETED
         elif end.state in (DELETED, GONE) and (end.body or not is_call):
-            # Kept for no time at all, so that its end is all that there ever was of it.
+            # It had no retention, so that its announcement is the only trace of it.
             self.state = states.COMPLETED
         elif end.state == REMOVED:
             self.state = DELETED
@@ -109,15 +108,15 @@ class Outcome:
         self._is_json = is_json
         self._loaded: tuple[Any, Exception | None] | None = None
         self.is_cancelled = isinstance(end.error, TaskCancelled)
-        # Loading is for whoever asks, except where it must be known whether this is a
-        # cancellation, because a Future ends in another way then.
+        # Nothing is loaded before it is asked for, except to find out whether this is a
+        # cancellation, because a Future then ends in another way.
         if end.error is None and end.state == states.ARCHIVED and b"TaskCancelled" in end.body:
             self.is_cancelled = self._is_as_cancelled_here(end.body) or isinstance(
                 self.load()[1], TaskCancelled
             )
 
     def _is_as_cancelled_here(self, body: bytes) -> bool:
-        """Whether a client of this version wrote it, and signed it: found without loading it."""
+        """Return whether this is the signed cancellation of this version, without loading it."""
         _, known = cancellation()
         if len(body) != len(known) or body[27:] != known[27:]:
             return False
@@ -129,17 +128,17 @@ class Outcome:
 
     @property
     def is_failed(self) -> bool:
-        """True unless the task completed. A result may still turn out to be not signed."""
+        """True unless the task completed. The signature of a result may still be wrong."""
         return self.state != states.COMPLETED
 
     @property
     def unread_bytes(self) -> int:
-        """How large the result is as long as nobody has loaded it; then 0."""
+        """The size of the result in bytes; 0 once it was loaded."""
         end = self._end
         return len(end.body) if end is not None else 0
 
     def load(self) -> tuple[Any, Exception | None]:
-        """The value and None, or None and the exception. The same objects each time."""
+        """Return the value and None, or None and the exception; the same objects each time."""
         loaded = self._loaded
         if loaded is not None:
             return loaded
@@ -195,7 +194,7 @@ class Outcome:
         return exc if isinstance(exc, Exception) else self._as_exception(exc)
 
     def _as_exception(self, exc: BaseException) -> Exception:
-        """A task that calls sys.exit() must not end the program that asks for its result."""
+        """Convert an exception that would end the program, such as that of sys.exit()."""
         failed: BaseException
         if isinstance(exc, raw_exceptions.group_types()):
             members = map(self._raisable, raw_exceptions.members_of(exc))
@@ -209,17 +208,17 @@ class Outcome:
 
 
 def read_announcement(data: bytes) -> tuple[list[tuple[str, RawOutcome]], list[str]]:
-    """Return the ends in a message of ``announce.lua``, and the tasks to be read from the store.
+    """Return the ends in a message of ``announce.lua``, and the tasks to read from the store.
 
-    These are the ones whose result was too large to announce, and those that were archived
-    without an exception: what is known of the error then lies in the task's message.
+    The latter are those whose result was too large to announce, and those that were archived
+    without an exception: the text of the error is then in the message of the task.
     """
     ends: list[tuple[str, RawOutcome]] = []
     unread: list[str] = []
     at, size = 0, _ONE_END.size
     while at < len(data):
         if len(data) - at < size:
-            break  # somebody else said it
+            break  # not a message of nbqueue
         id_length, letter, length = _ONE_END.unpack_from(data, at)
         middle = at + size + id_length
         task_id = data[at + size : middle].decode("utf-8", "replace")
@@ -228,7 +227,7 @@ def read_announcement(data: bytes) -> tuple[list[tuple[str, RawOutcome]], list[s
         if state is None or (state == states.ARCHIVED and not length):
             unread.append(task_id)
         else:
-            # One for each task: not by the function in Python that a class of named tuples has.
+            # For each task: the constructor of a named tuple, written in Python, is slow.
             end = tuple.__new__(RawOutcome, (state, data[middle:at], "", None, None))
             ends.append((task_id, end))
     return ends, unread
@@ -237,7 +236,7 @@ def read_announcement(data: bytes) -> tuple[list[tuple[str, RawOutcome]], list[s
 def verified(end: RawOutcome, task_id: str, keyring: Keyring) -> RawOutcome | None:
     """Return an announced ``end`` if a holder of the key signed the result in it, else None."""
     if end.state not in (states.COMPLETED, DELETED):
-        return None  # the error of an attempt is signed, too, and the task may be tried again
+        return None  # errors of attempts are signed, too, and the task may be retried
     value = keyring.verify_value(end.body, task_id)
     return (
         None if value is None else tuple.__new__(RawOutcome, (end.state, end.body, "", None, value))
@@ -245,7 +244,7 @@ def verified(end: RawOutcome, task_id: str, keyring: Keyring) -> RawOutcome | No
 
 
 def end_of(record: TaskRecord | None) -> RawOutcome:
-    """The end of a task that is known to have ended, from what the store holds of it."""
+    """Return the end of a task that has ended, from its record in the store."""
     if record is None:
         return RawOutcome(GONE)
     if record.state == states.COMPLETED:
@@ -254,7 +253,7 @@ def end_of(record: TaskRecord | None) -> RawOutcome:
 
 
 def end_as(ending: Ending | None) -> RawOutcome | None:
-    """The same of a task that may not have ended: then None."""
+    """Return the end of a task from a partial record; None if it has not ended."""
     if ending is None:
         return RawOutcome(GONE)
     if ending.state == states.COMPLETED:
@@ -265,22 +264,22 @@ def end_as(ending: Ending | None) -> RawOutcome | None:
 
 
 def gone(task_id: str, *, is_kept: bool, last_state: str) -> RawOutcome:
-    """The end of a message that is gone from the store, with no word of why.
+    """Return the end of a message that is missing from the store, for an unknown reason.
 
     ``is_kept``: it has a retention, so it would still be there if it had completed just now.
-    ``last_state``: that in which it was seen last.
+    ``last_state``: its last known state.
     """
     if last_state == states.AGGREGATING:
         text = (
             f"task {task_id} has left its aggregation group: a program in Go made one task of the "
-            "group, and tells nobody its id; or the task was deleted"
+            "group, whose id is not announced; or the task was deleted"
         )
         return RawOutcome(REMOVED, text=text)
     return RawOutcome(REMOVED if is_kept else GONE)
 
 
 def broken(task_id: str, error: BaseException) -> RawOutcome:
-    """The end of the waiting for a task when the code that waits has a fault."""
+    """Return the end of a wait that failed because of an error within nbqueue."""
     fault = NbqueueError(
         f"waiting for task {task_id} failed within nbqueue ({type(error).__name__}: {error}); the "
         f"task goes on, and q.get({task_id!r}) waits for it anew"

@@ -17,7 +17,6 @@ from nbqueue.calls import payloads
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.checks import is_whole
 from nbqueue.client.live.task_feed import News, follow
-from nbqueue.client.session import Session
 from nbqueue.errors import SignatureError, UsageError
 from nbqueue.printable import shown
 from nbqueue.views.ansi import (
@@ -35,13 +34,14 @@ from nbqueue.wire.keys import stored_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.futures.future import TaskFuture
+    from nbqueue.client.session import Session
 
 _TEXT = frozenset({task_outputs.STDOUT, task_outputs.STDERR})
 _NOTE = "note"
 
 
 class Cut(NamedTuple):
-    """How much text is missing between the first 100 kB and the last 900 kB of an attempt."""
+    """The text that is missing between the first 100 kB and the last 900 kB of an attempt."""
 
     lines: int
     bytes: int
@@ -51,9 +51,9 @@ class Cut(NamedTuple):
 
 
 class Display(NamedTuple):
-    """A rich display: forms of it by MIME type, as in Jupyter's messages, and their metadata.
+    """A rich display: data by MIME type, as in Jupyter's messages, and metadata.
 
-    Those that are bytes (images) are base64 text.
+    Images are base64 text.
     """
 
     data: dict[str, Any]
@@ -64,7 +64,7 @@ class Display(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A run of output: ``kind`` is ``stdout``, ``stderr``, ``display`` or ``note``."""
+    """A part of the output, of one kind: ``stdout``, ``stderr``, ``display`` or ``note``."""
 
     kind: str
     text: str
@@ -74,37 +74,37 @@ class Part(NamedTuple):
 class Output:
     """What one attempt of a task printed, logged and displayed, in order; see `TaskFuture.output`.
 
-    Left at the end of a cell it is replayed there. In text, what a bar or the like wrote over is
-    gone, as in a terminal. Printed, it keeps its colours and loses all other control sequences;
+    As the last line of a cell it is replayed there. Text that a progress bar overwrote is left out,
+    as in a terminal. When printed, it keeps its colours and loses all other control sequences;
     ``text``, ``stdout`` and ``stderr`` have them as the task wrote them.
     """
 
     def __init__(self, task_id: str, attempt: int, parts: Sequence[Part], cut: Cut | None) -> None:
         self.task_id = task_id
         self.attempt = attempt
-        """Which attempt it is of; 0 if nothing was put out."""
+        """The number of the attempt; 0 if there is no output."""
         self.parts = tuple(parts)
         self.cut = cut
-        """How much text is missing, or None."""
+        """The text that is missing, or None."""
 
     @property
     def text(self) -> str:
-        """What it wrote to stdout and stderr, in order, with notes of what is missing."""
+        """The text of stdout and stderr, in order, with notes where something is missing."""
         return self._text(task_outputs.STDOUT, task_outputs.STDERR, _NOTE)
 
     @property
     def stdout(self) -> str:
-        """What it wrote to stdout."""
+        """The text of stdout."""
         return self._text(task_outputs.STDOUT)
 
     @property
     def stderr(self) -> str:
-        """What it wrote to stderr: also what it logged and warned of."""
+        """The text of stderr, which includes logging and warnings."""
         return self._text(task_outputs.STDERR)
 
     @property
     def displays(self) -> list[Display]:
-        """Its rich displays, those whose signature is right."""
+        """The rich displays whose signature is valid."""
         return [part.display for part in self.parts if part.display is not None]
 
     def _text(self, *kinds: str) -> str:
@@ -133,8 +133,8 @@ class Output:
         return join(_display_html(each) or _text_html(each) for each in _lines(self.parts))
 
     def _ipython_display_(self) -> None:
-        """Replay it: each display as itself, text between them."""
-        # Only IPython calls this, so it is there.
+        """Replay the output: each display in its own form, with the text between them."""
+        # Only IPython calls this method, so IPython is installed.
         from importlib import import_module
 
         display = import_module("IPython.display").display
@@ -149,7 +149,7 @@ class Output:
 def read_task_output(
     session: Session, queue: str, task_id: str, attempt: int | None = None
 ) -> Output:
-    """See `TaskFuture.output`."""
+    """Read the output of one attempt from the store; see `TaskFuture.output`."""
     if attempt is not None and not is_whole(attempt, 1):
         raise UsageError(
             f"attempt={shown(attempt)} is not the number of an attempt, of which the first is 1"
@@ -158,7 +158,7 @@ def read_task_output(
     task = stored_keys(queue).task(task_id)
     broker = session.broker
     state, last = broker.call(("HGET", task, fields.STATE), ("HGET", task, fields.OUTPUT), on=queue)
-    # Of a task that says nothing yet, what lies there is of an earlier one with its id.
+    # If the task has written nothing yet, stored output is that of an earlier one with its id.
     is_of_another = state is not None and last is None
     entries = [] if is_of_another else read_output(broker, queue, task_id, after)
     return make_output(session.keyring, task_id, entries, attempt)
@@ -167,19 +167,19 @@ def read_task_output(
 def make_output(
     keyring: Keyring, task_id: str, entries: Iterable[Entry], attempt: int | None = None
 ) -> Output:
-    """Put the entries of one attempt together: of the last, where none is named."""
+    """Combine the entries of one attempt, by default the last one."""
     entries = list(entries)
     if attempt is None:
         attempt = entries[-1].attempt if entries else 0
-    maker = _Maker(keyring, task_id)
+    builder = _PartBuilder(keyring, task_id)
     for entry in entries:
         if entry.attempt == attempt:
-            maker.add(entry)
-    return maker.output(attempt)
+            builder.add(entry)
+    return builder.output(attempt)
 
 
-class _Maker:
-    """Turns entries into parts."""
+class _PartBuilder:
+    """Turns entries of the output stream into parts."""
 
     def __init__(self, keyring: Keyring, task_id: str) -> None:
         self._keyring = keyring
@@ -187,7 +187,7 @@ class _Maker:
         self._parts: list[Part] = []
         self._places: dict[str, int] = {}
         self._kind = ""
-        self._run: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._bytes = self._lines = 0
         self._cut_bytes = self._cut_lines = 0
         self._will_clear = False
@@ -208,33 +208,33 @@ class _Maker:
             self._bytes, self._lines = entry.before, entry.lines
         if entry.kind in _TEXT:
             if entry.kind != self._kind:
-                self._end_run()
+                self._end_text()
                 self._kind = entry.kind
-            self._run.append(entry.data)
+            self._chunks.append(entry.data)
             self._bytes = entry.before + len(entry.data)
             self._lines = entry.lines + entry.data.count(b"\n")
         elif entry.kind == task_outputs.DISPLAY:
             self._add_display(entry)
 
     def output(self, attempt: int) -> Output:
-        self._end_run()
+        self._end_text()
         cut = Cut(self._cut_lines, self._cut_bytes) if self._cut_bytes else None
         return Output(self._task_id, attempt, self._parts, cut)
 
     def _clear(self) -> None:
-        self._kind, self._run, self._will_clear = "", [], False
+        self._kind, self._chunks, self._will_clear = "", [], False
         self._parts.clear()
         self._places.clear()
 
-    def _end_run(self) -> None:
-        if self._run:
-            text = b"".join(self._run).decode("utf-8", "replace")
+    def _end_text(self) -> None:
+        if self._chunks:
+            text = b"".join(self._chunks).decode("utf-8", "replace")
             self._parts.append(Part(self._kind, text))
-        self._kind, self._run = "", []
+        self._kind, self._chunks = "", []
 
     def _note(self, text: str) -> None:
-        has_begun_line = bool(self._run) and not self._run[-1].endswith(b"\n")
-        self._end_run()
+        has_begun_line = bool(self._chunks) and not self._chunks[-1].endswith(b"\n")
+        self._end_text()
         self._parts.append(Part(_NOTE, f"{chr(10) if has_begun_line else ''}{text}\n"))
 
     def _add_display(self, entry: Entry) -> None:
@@ -242,17 +242,17 @@ class _Maker:
             owner = display_owner(self._task_id, entry.attempt)
             envelope = self._keyring.verify_result(entry.data, owner)
             if envelope.kind != payloads.DISPLAY:
-                raise SignatureError("it is no display")
-            said = json_value(bytes(envelope.body))
-            display = Display(dict(said["data"]), dict(said.get("metadata") or {}))
-            place_id = str(said.get("id") or "")
+                raise SignatureError("it is not a display")
+            value = json_value(bytes(envelope.body))
+            display = Display(dict(value["data"]), dict(value.get("metadata") or {}))
+            place_id = str(value.get("id") or "")
         except SignatureError:
-            self._note("[a display is not shown: no holder of the signing key made it]")
+            self._note("[a display is not shown: it was not signed with the key]")
             return
         except (ValueError, KeyError, TypeError):
             self._note("[a display is not shown: it cannot be read]")
             return
-        self._end_run()
+        self._end_text()
         part = Part(task_outputs.DISPLAY, "", display)
         if place_id and place_id in self._places:
             self._parts[self._places[place_id]] = part
@@ -263,7 +263,7 @@ class _Maker:
 
 
 def follow_output(session: Session, future: TaskFuture[Any]) -> None:
-    """Print what the task puts out, as it comes, until it has ended. Displays become text."""
+    """Print the output of a task as it comes, until the task has ended. Displays become text."""
     news: queue.SimpleQueue[News | None] = queue.SimpleQueue()
     stop = follow(session, future.queue, future.id, news.put)
     future.add_done_callback(lambda _: news.put(None))
@@ -271,7 +271,7 @@ def follow_output(session: Session, future: TaskFuture[Any]) -> None:
     try:
         while (came := news.get()) is not None:
             printer.print(came.entries)
-        # Its last words lie in the store before its end does.
+        # The last entries are in the store before the end of the task is.
         printer.print(read_output(session.broker, future.queue, future.id, printer.seen))
     finally:
         printer.end()
@@ -286,7 +286,7 @@ class _Printer:
         self._task_id = task_id
         self._streams = {kind: TerminalStream() for kind in _TEXT}
         self.seen = (0, 0)
-        """Attempt and number of the last entry that was printed."""
+        """Attempt and number of the last printed entry."""
 
     def print(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -316,7 +316,7 @@ def _flush() -> None:
 
 
 def write_text(output: Output) -> None:
-    """Write an output to stdout and stderr, as the task did."""
+    """Write an output to stdout and stderr, as the task wrote it."""
     for part in output.parts:
         stream = _stream_of(part.kind)
         text = _plain(part.display) if part.display is not None else collapse(part.text)
@@ -325,7 +325,7 @@ def write_text(output: Output) -> None:
 
 
 def _lines(parts: Sequence[Part]) -> list[Part]:
-    """Parts to be drawn: empty ones are left out."""
+    """Return the parts that are not empty."""
     return [part for part in parts if part.text or part.display is not None]
 
 
@@ -345,7 +345,7 @@ def _text_html(part: Part) -> Markup:
 
 
 def _display_html(part: Part) -> Markup:
-    """Return a display as HTML; nothing for text."""
+    """Return a verified display as HTML; empty for text."""
     if part.display is None:
         return NOTHING
     data = part.display.data

@@ -1,4 +1,4 @@
-"""Running the call of a task here: with its code and its arguments, as the store has them."""
+"""Running the call of a task in this process, with its code and arguments in the store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LoadedCall(NamedTuple):
-    """A call that can be made here."""
+    """A function with arguments, loaded from a task."""
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
@@ -30,7 +30,7 @@ class LoadedCall(NamedTuple):
 
 
 def load_call(session: Session, queue: str, task_id: str) -> LoadedCall:
-    """Load the call of a task. Nothing of it is unpickled unless a holder of our key signed it.
+    """Load the call of a task, after its signature was verified.
 
     Raises `TaskNotFound`, `UsageError` for a message, `SignatureError`, and `IncompatiblePython`.
     """
@@ -58,8 +58,8 @@ def load_call(session: Session, queue: str, task_id: str) -> LoadedCall:
     return LoadedCall(function, args, kwargs, call.seed)
 
 
-def replay(session: Session, queue: str, task_id: str) -> Any:
-    """See `TaskFuture.replay`."""
+def replay_task(session: Session, queue: str, task_id: str) -> Any:
+    """Run the call of a task in this process; see `TaskFuture.replay`."""
     __tracebackhide__ = True  # IPython then begins with the user's own frames
     function, args, kwargs, seed = load_call(session, queue, task_id)
     with seeded(seed):
@@ -70,7 +70,7 @@ def replay(session: Session, queue: str, task_id: str) -> Any:
 
 
 def _run(coroutine: Any) -> Any:
-    """Run a coroutine to its end; where a loop runs already, in that of another thread."""
+    """Run a coroutine to its end, in another thread if a loop runs in this one."""
     import asyncio
 
     try:

@@ -1,4 +1,4 @@
-"""How far a task is, as its client reads it."""
+"""`Progress`: bars and fields that a task reported."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nbqueue.wire.keys import stored_keys
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar of a task: ``n`` of ``total`` (None: nobody knows), at ``rate`` a second (or None).
+    """One bar of a task: ``n`` of ``total`` (or None), at ``rate`` per second (or None).
 
-    ``postfix`` is what tqdm shows behind the bar.
+    ``postfix`` is the text that tqdm shows behind the bar.
     """
 
     desc: str
@@ -30,12 +30,12 @@ class Bar:
 
     @property
     def fraction(self) -> float | None:
-        """How much of it is done, from 0 to 1, or None."""
+        """The part that is done, from 0 to 1, or None."""
         return min(max(self.n / self.total, 0.0), 1.0) if self.total else None
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest will take at this rate, or None."""
+        """How many seconds the rest will take at this rate, or None."""
         if not self.rate or self.total is None or self.rate < 0:
             return None
         return max(self.total - self.n, 0) / self.rate
@@ -43,8 +43,10 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a task was at ``at`` (UTC), in which attempt: its bars, outermost first, and the
-    fields that it reported."""
+    """The progress of a task at one time: its bars, outermost first, and the fields reported.
+
+    ``at`` is a datetime in UTC, ``attempt`` the number of the attempt.
+    """
 
     bars: list[Bar]
     fields: dict[str, Any]
@@ -53,7 +55,7 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """How much of the outermost bar is done, from 0 to 1, or None."""
+        """The part of the outermost bar that is done, from 0 to 1, or None."""
         return self.bars[0].fraction if self.bars else None
 
     def __str__(self) -> str:
@@ -76,21 +78,21 @@ def _value_text(value: Any) -> str:
 
 
 def read_progress(broker: Broker, queue: str, task_id: str) -> Progress | None:
-    """What a task reported last; None if that is nothing, or the task is gone."""
+    """Read the latest progress of a task; None if there is none, or no task."""
     [body] = broker.call(("HGET", stored_keys(queue).task(task_id), fields.PROGRESS), on=queue)
     return None if not isinstance(body, bytes) else parse_progress(body)
 
 
 def parse_progress(body: bytes) -> Progress | None:
-    """Progress as it lies in the store; None for what makes no sense."""
+    """Decode progress from the store; None if it is malformed."""
     try:
         return progress_of(json_value(body))
     except ValueError:
         return None
 
 
-def progress_of(said: Any) -> Progress | None:
-    """Progress from its JSON. Anybody may have written it."""
+def progress_of(value: Any) -> Progress | None:
+    """Return progress from its JSON value, which is not trusted; None if it is malformed."""
     try:
         bars = [
             Bar(
@@ -101,10 +103,10 @@ def progress_of(said: Any) -> Progress | None:
                 None if bar.get("rate") is None else float(bar["rate"]),
                 str(bar.get("postfix", "")),
             )
-            for bar in said["bars"]
+            for bar in value["bars"]
         ]
-        found = {str(name): value for name, value in dict(said["fields"]).items()}
-        return Progress(bars, found, from_ms(int(said["at"])), int(said.get("attempt", 0)))
+        found = {str(name): each for name, each in dict(value["fields"]).items()}
+        return Progress(bars, found, from_ms(int(value["at"])), int(value.get("attempt", 0)))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 

@@ -1,4 +1,4 @@
-"""In which state a task was seen, and how it is seen now."""
+"""`SeenState`: the last known state of a task."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from nbqueue.client.session import Session
 
 _FRESH_SECONDS = 0.05
-"""How old what is known of a task's state may be before the store is asked again."""
+"""How many seconds a known state may be old before the store is asked again."""
 
 _END_SECONDS = 0.5
-"""How long an end that was seen in the store may take to get here."""
+"""How many seconds to wait for the announcement of an end that was seen in the store."""
 
 
 class SeenState:
-    """The state in which a task that has not ended was seen last."""
+    """The last known state of a task that has not ended."""
 
-    # Defaults of the class: one is made for each task, and most never need more.
+    # Class attributes: there is one object for each task, and most never set them.
     state = states.PENDING
     _at = 0.0
 
     def note(self, state: str) -> None:
-        """It was seen in this state just now."""
+        """Note that the task was in this state just now."""
         self.state, self._at = state, time.monotonic()
 
     def look(
@@ -39,10 +39,10 @@ class SeenState:
         ended: threading.Condition,
         has_ended: Callable[[], bool],
     ) -> None:
-        """Ask the store, unless it was seen just now or the store is away.
+        """Read the state from the store, unless it is fresh or there is no connection.
 
-        If it turns out to have ended, wait a moment until that is known here: until ``has_ended``,
-        of which ``ended`` is notified.
+        If the task turns out to have ended, wait a moment for its outcome: until ``has_ended``,
+        with the condition ``ended``.
         """
         now = time.monotonic()
         if session is None or now - self._at < _FRESH_SECONDS:
@@ -58,7 +58,7 @@ class SeenState:
         if state is not None and state not in states.FINAL:
             self.state = state
         elif not listener.is_this_thread():
-            # Its end is on its way, unless nobody announced it.
+            # The announcement is on its way, unless it was lost.
             listener.suspect(queue, task_id)
             with ended:
                 ended.wait_for(has_ended, _END_SECONDS)

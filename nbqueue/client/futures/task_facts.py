@@ -1,4 +1,4 @@
-"""What a handle knows of its task from the start."""
+"""`TaskFacts`: what a handle knows about its task from the start."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ class TaskFacts(NamedTuple):
     is_call: bool = True
     is_json: bool = False
     is_kept: bool = False
-    """Whether it is a message that the store keeps for a while when it has completed."""
+    """True for a message that is kept for a while after it has completed."""

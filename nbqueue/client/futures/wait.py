@@ -1,4 +1,4 @@
-"""Waiting for any futures and groups together."""
+"""`nbqueue.wait`: wait for any futures and groups together."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from nbqueue.calls.exceptions import error_text
 from nbqueue.client.futures.future import TaskFuture
-from nbqueue.client.futures.group import Counts, TaskGroup
+from nbqueue.client.futures.group import TaskGroup
+from nbqueue.client.futures.group_state import Counts
 from nbqueue.client.futures.waits import seconds_of
-from nbqueue.client.live.display import wait_shown
+from nbqueue.client.live.display import group_view, wait_shown
 from nbqueue.durations import Duration
 from nbqueue.errors import UsageError
 from nbqueue.moved_modules import public
@@ -22,7 +23,7 @@ FIRST_EXCEPTION = concurrent.futures.FIRST_EXCEPTION
 
 
 class Waited(NamedTuple):
-    """What `wait` found: the futures that are done, and those that are not."""
+    """The result of `wait`: the futures that are done, and those that are not."""
 
     done: set[TaskFuture[Any]]
     not_done: set[TaskFuture[Any]]
@@ -34,10 +35,10 @@ def wait(
     timeout: Duration | None = None,
     return_when: str = ALL_COMPLETED,
 ) -> Waited:
-    """Wait for futures and groups, given one by one or in lists, and show one bar for all of them.
+    """Wait for futures and groups, given one by one or in lists, with one progress bar for all.
 
-    ``timeout``: how long at most, a duration; when it is over, what is not done goes on.
-    ``return_when``: as in `concurrent.futures.wait`. Ending the wait ends no task.
+    ``timeout``: how long at most, a duration; tasks that are not done then go on. ``return_when``:
+    as in `concurrent.futures.wait`. Ending the wait ends no task.
 
     >>> done, not_done = nbqueue.wait(f, g, timeout="10m")
 
@@ -47,11 +48,11 @@ def wait(
         raise UsageError(
             f"return_when={return_when!r} must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION"
         )
-    together = WaitSet(list(_flat(handles)))
+    wait_set = WaitSet(list(_flat(handles)))
     seconds = seconds_of(timeout)
-    wait_shown(together, together.changed, lambda: together.is_enough(return_when), seconds)
-    done = {future for future in together.futures if future.done()}
-    return Waited(done, set(together.futures) - done)
+    wait_shown(wait_set, wait_set.changed, lambda: wait_set.is_enough(return_when), seconds)
+    done = {future for future in wait_set.futures if future.done()}
+    return Waited(done, set(wait_set.futures) - done)
 
 
 def _flat(handles: Iterable[Any]) -> Iterable[TaskFuture[Any]]:
@@ -67,7 +68,7 @@ def _flat(handles: Iterable[Any]) -> Iterable[TaskFuture[Any]]:
 
 
 class WaitSet:
-    """Futures that are waited for together; for a card it is what a `TaskGroup` is."""
+    """Futures that are waited for together, with the interface of a group for its card."""
 
     name: str | None = None
 
@@ -108,7 +109,7 @@ class WaitSet:
         return len(self._ended) == len(self.futures)
 
     def is_enough(self, return_when: str) -> bool:
-        """Whether what ended is what was waited for."""
+        """Return whether enough futures have ended."""
         if self.done():
             return True
         if return_when == FIRST_COMPLETED:
@@ -127,6 +128,9 @@ class WaitSet:
 
     def cancel(self) -> int:
         return sum(future.cancel() for future in self.futures if not future.done())
+
+    def _view(self) -> Any:
+        return group_view(self)
 
     def _unended_by_queue(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

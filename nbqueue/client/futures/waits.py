@@ -1,4 +1,4 @@
-"""Waiting that can be interrupted, and that ends nothing but itself."""
+"""Waits that can be interrupted, and whose end cancels nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+import warnings
+from collections.abc import Callable, Generator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -23,24 +24,25 @@ else:
     import asyncio
 
     class WaitTimeout(TimeoutError, concurrent.futures.TimeoutError, asyncio.TimeoutError):
-        """The tasks have not ended in time: the `TimeoutError` of Python, of `concurrent.futures`
-        and of `asyncio`, which are three classes before Python 3.11."""
+        """The `TimeoutError` of Python, of `concurrent.futures` and of `asyncio` in one.
+
+        These are three classes before Python 3.11.
+        """
 
 
 AWAKE_SECONDS = 0.2
-"""How often an ``await`` wakes: a quiet loop does not notice the stop button (ipykernel#881)."""
+"""How often an ``await`` wakes: an idle loop does not notice the stop button (ipykernel#881)."""
 
-# Windows does not interrupt a wait without end; there it is cut into slices.
+# Windows does not interrupt an endless wait, so there it is cut into slices.
 _LONGEST_WAIT = 0.2 if sys.platform == "win32" else None
 
-# Without what makes members of enumerations of everything, or tries to: these lie on the way of
-# each result.
+# The functions below the wrappers that convert to enumerations: they are called for each result.
 _getsignal: Any = inspect.unwrap(signal.getsignal)
 _signal: Any = inspect.unwrap(signal.signal)
 
 
 def seconds_of(timeout: Duration | None) -> float | None:
-    """A time-out in seconds; None is none. As elsewhere in Python, a negative one is over."""
+    """Convert a time-out to seconds, or None. As elsewhere in Python, a negative one is over."""
     if timeout is None:
         return None
     if isinstance(timeout, int | float) and timeout <= 0:
@@ -49,24 +51,24 @@ def seconds_of(timeout: Duration | None) -> float | None:
 
 
 def until_of(timeout: Duration | None) -> float | None:
-    """When a time-out that begins now is over, by the monotonic clock."""
+    """Return when a time-out that begins now is over, by the monotonic clock; None for never."""
     seconds = seconds_of(timeout)
     return None if seconds is None else time.monotonic() + seconds
 
 
 class SelectiveCondition(threading.Condition):
-    """A condition that wakes who waits, with `wait_for`, only when what he waits for may hold.
+    """A condition whose waits, with `wait_for`, are woken only when a predicate holds.
 
-    A thread that is woken for each of a thousand ends, to find that it must go on waiting, takes
-    the interpreter's lock from the one that takes them in.
+    A thread that is woken for each of a thousand ends, only to go on waiting, takes the
+    interpreter's lock from the thread that receives them.
     """
 
     def __init__(self, lock: Any = None) -> None:
         super().__init__(lock)
         self.predicates: list[Callable[[], bool]] = []
 
-    def tell(self) -> None:
-        """Something changed. Call it with the condition held."""
+    def wake(self) -> None:
+        """Wake the waits if one of their predicates holds. Needs the condition held."""
         if any(predicate() for predicate in self.predicates):
             self.notify_all()
 
@@ -74,7 +76,7 @@ class SelectiveCondition(threading.Condition):
 def wait_for(
     condition: threading.Condition, predicate: Callable[[], bool], seconds: float | None
 ) -> bool:
-    """Wait, holding ``condition``, until ``predicate`` holds. False if the time is up."""
+    """Wait, holding ``condition``, until ``predicate`` holds; return False if the time is up."""
     if not isinstance(condition, SelectiveCondition):
         return _wait_for(condition, predicate, seconds)
     condition.predicates.append(predicate)
@@ -98,49 +100,38 @@ def _wait_for(
     return True
 
 
-async def in_time(
-    waiting: Awaitable[None], seconds: float | None, late: Callable[[], WaitTimeout]
-) -> None:
-    """Await ``waiting``; raise what ``late`` returns if that takes longer than ``seconds``."""
-    import asyncio
+class Results(list[Any]):
+    """The results of a group: a list that can also be awaited, which is deprecated."""
 
-    try:
-        await asyncio.wait_for(waiting, seconds)
-    except asyncio.TimeoutError:
-        raise late() from None
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        warnings.warn(
+            "g.results() has blocked until here: write `await g`, which leaves the loop free",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return list(self)
+        yield  # makes this a generator, as __await__ must return an iterator
 
-
-def is_awaited(caller: FrameType) -> bool:
-    """Whether the call that ``caller`` is making stands behind an ``await``.
-
-    What returns a plain value elsewhere can so be awaited where waiting must not block. It is
-    asked of the code itself, because in a notebook a loop runs whether or not the cell awaits.
-    """
-    code = caller.f_code
-    if not code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
-        return False
-    import dis
-
-    behind = (each for each in dis.get_instructions(code) if each.offset > caller.f_lasti)
-    following = next(behind, None)
-    return following is not None and following.opname == "GET_AWAITABLE"
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
 
 
 def is_asked_by_asyncio(caller: FrameType) -> bool:
-    """Say whether ``caller`` is asyncio, passing on that the wait of ``wrap_future`` was cancelled.
+    """Return whether asyncio calls ``cancel`` because the wait of ``wrap_future`` was cancelled.
 
-    There is no other way to tell it from a person who calls ``cancel``. Should asyncio rename
-    that function, such a cancellation would cancel the task, as for any other executor's future.
+    That is documented to leave the task running, and ``wrap_future`` and ``run_in_executor`` offer
+    no other way to tell such a call from a user's. If asyncio renames the function, a cancelled
+    wait cancels the task, as it does with the future of any other executor.
     """
     name: str = caller.f_code.co_name
     return name == "_call_check_cancel" and caller.f_globals.get("__name__") == "asyncio.futures"
 
 
 class DeferredInterrupt:
-    """Within this, Ctrl-C and the stop button wait until its end, and then interrupt.
+    """A block in which Ctrl-C and the stop button are delayed until its end.
 
-    For a moment only, in which something must not be left half done. In other threads than the
-    main one there is nothing to do.
+    For a moment only, in which something must not be left half done. It does nothing in other
+    threads than the main one, which are not interrupted.
     """
 
     def __enter__(self) -> None:
@@ -163,9 +154,9 @@ class DeferredInterrupt:
 
 
 class AsyncWaiters:
-    """Coroutines that wait for something that another thread will say.
+    """Coroutines that wait for a change that another thread makes.
 
-    All is called with the owner's condition held, but for `wait`, which takes it.
+    All methods need the owner's condition held, except `wait`, which takes it.
     """
 
     def __init__(self) -> None:
@@ -175,13 +166,13 @@ class AsyncWaiters:
         return bool(self._waiters)
 
     def wake(self) -> None:
-        """Let each look again at what it waits for."""
+        """Wake all coroutines, so that each evaluates its predicate again."""
         waiters, self._waiters = self._waiters, []
         for loop, waiter in waiters:
             try:
                 loop.call_soon_threadsafe(_set, waiter)
             except RuntimeError:
-                pass  # that loop was closed: nobody waits there
+                pass  # the loop was closed, so nothing waits there
 
     async def wait(self, condition: threading.Condition, predicate: Callable[[], bool]) -> None:
         """Wait until ``predicate`` holds. Being cancelled ends this wait and nothing else."""

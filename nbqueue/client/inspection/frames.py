@@ -1,4 +1,7 @@
-"""Frames for a client: which tasks and attempts, read how, and what is told with them."""
+"""Frames of what is in the store: tasks, attempts, queues, workers, schedules and statistics.
+
+pandas is imported only when a frame is made: it is heavy, and most programs make none.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import gc
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +25,7 @@ from nbqueue.calls.pickling.captured_values import warn_at_user
 from nbqueue.checks import is_whole
 from nbqueue.client.futures.json_results import has_json_result
 from nbqueue.client.futures.outcome import Outcome, RawOutcome
+from nbqueue.client.inspection.pandas_accessor import register_accessor
 from nbqueue.client.inspection.task_filter import named_ids
 from nbqueue.client.session import Session, warn_of
 from nbqueue.clock import from_ms, to_ms
@@ -42,40 +47,44 @@ _BYTES_EACH = 700
 Words = str | Iterable[str] | None
 
 
-def tasks(
-    session: Session,
-    *,
-    state: Words = None,
-    queue: Words = None,
-    type: Words = None,
-    since: Duration | datetime | None = None,
-    ids: Any = None,
-    limit: int | None = None,
-    columns: Sequence[Any] | str | None = None,
-    name: Words = None,
-    error: str | None = None,
-) -> DataFrame:
-    """See `nbqueue.Client.tasks`."""
+@dataclass(frozen=True)
+class TaskQuery:
+    """Which tasks a frame has, and which columns; see `nbqueue.Client.tasks`."""
+
+    state: Words = None
+    queue: Words = None
+    type: Words = None
+    since: Duration | datetime | None = None
+    ids: Any = None
+    limit: int | None = None
+    columns: Sequence[Any] | str | None = None
+    name: Words = None
+    error: str | None = None
+
+
+def tasks(session: Session, query: TaskQuery) -> DataFrame:
+    """Read tasks as a frame; see `nbqueue.Client.tasks`."""
     from nbqueue.views.frames import task_frames
 
-    chosen = task_frames.chosen_columns(columns)
-    in_states = _states(state)
+    chosen = task_frames.chosen_columns(query.columns)
+    in_states = _states(query.state)
+    ids, limit = query.ids, query.limit
     check_limit(limit)
-    if error is not None and not isinstance(error, str):
-        raise UsageError(f"error={error!r} must be text that the error contains")
+    if query.error is not None and not isinstance(query.error, str):
+        raise UsageError(f"error={query.error!r} must be text that the error contains")
     wanted = Wanted(
-        types=_words("type", type),
-        error=error or "",
-        since_ms=since_ms(session, since),
-        names=frozenset(_words("name", name)),
-        # A result may be JSON, which only the signed payload of its call says.
+        types=_words("type", query.type),
+        error=query.error or "",
+        since_ms=since_ms(session, query.since),
+        names=frozenset(_words("name", query.name)),
+        # Whether a result is JSON is known only from the signed payload of the call.
         with_payload=bool({"payload", "arguments", "result"} & set(chosen)),
         with_result="result" in chosen,
         with_error="exception" in chosen,
         with_message=bool(set(task_frames.ON_DEMAND) & set(chosen)),
         with_attempts=bool(task_frames.ATTEMPT_COLUMNS & set(chosen)),
     )
-    queues = _queues(session, queue)
+    queues = _queues(session, query.queue)
     as_of_ms = session.clock.now_ms()
     listing = Listing(session.broker)
     with _collecting_nothing():
@@ -112,8 +121,10 @@ def _warn_of_many(count: int) -> None:
 
 @contextmanager
 def _collecting_nothing() -> Iterator[None]:
-    """Without the garbage collector, which would look at all rows again and again in vain: that
-    takes a third of the time for 100,000 tasks."""
+    """Disable the garbage collector, which would go through all rows again and again in vain.
+
+    That takes a third of the time for 100,000 tasks.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -124,7 +135,7 @@ def _collecting_nothing() -> Iterator[None]:
 
 
 def attempts(session: Session, since: Duration | datetime | None, limit: int | None) -> DataFrame:
-    """See `nbqueue.Client.attempts`."""
+    """Read finished attempts as a frame; see `nbqueue.Client.attempts`."""
     from nbqueue.views.frames.attempt_frames import attempts
 
     check_limit(limit)
@@ -137,7 +148,7 @@ def attempts(session: Session, since: Duration | datetime | None, limit: int | N
 def group_attempts(
     session: Session, queue: str, from_then_ms: int, ids: Container[str]
 ) -> DataFrame:
-    """The finished attempts of some tasks of a queue."""
+    """Read the finished attempts of some tasks of a queue as a frame."""
     from nbqueue.views.frames.attempt_frames import attempts
 
     rows = session.attempt_rows((queue,), from_then_ms)
@@ -145,21 +156,21 @@ def group_attempts(
 
 
 def group_tasks(session: Session, queue: str, ids: Sequence[str], columns: Any) -> DataFrame:
-    """The tasks of a group, in its order."""
-    frame = tasks(session, ids=ids, queue=queue, columns=columns)
+    """Read the tasks of a group as a frame, in its order."""
+    frame = tasks(session, TaskQuery(ids=ids, queue=queue, columns=columns))
     ordered: DataFrame = frame.loc[[task_id for task_id in ids if task_id in frame.index]]
     return ordered
 
 
 def queues(session: Session) -> DataFrame:
-    """See `nbqueue.Client.queues`."""
+    """Read the queues as a frame; see `nbqueue.Client.queues`."""
     from nbqueue.views.frames.queue_frames import queues
 
     return stamped(queues(StoreReader(session.broker).queues(session.broker.queues())), session)
 
 
 def workers(session: Session) -> DataFrame:
-    """See `nbqueue.Client.workers`."""
+    """Read the workers as a frame; see `nbqueue.Client.workers`."""
     from nbqueue.views.frames.queue_frames import workers
 
     now_ms = session.clock.now_ms()
@@ -167,14 +178,14 @@ def workers(session: Session) -> DataFrame:
 
 
 def schedules(session: Session, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
-    """Schedules as a frame; see `nbqueue.views.frames.queue_frames.schedules` for ``rows``."""
+    """Make a frame of schedules; see `nbqueue.views.frames.queue_frames.schedules`."""
     from nbqueue.views.frames.queue_frames import schedules
 
     return stamped(schedules(rows), session)
 
 
 def stats(session: Session, days: float, by: str, queue: Words) -> DataFrame:
-    """See `nbqueue.Client.stats`."""
+    """Make a frame of statistics; see `nbqueue.Client.stats`."""
     from nbqueue.views.frames.attempt_frames import attempts
     from nbqueue.views.frames.stats import check_by, stats
 
@@ -192,7 +203,7 @@ def stats(session: Session, days: float, by: str, queue: Words) -> DataFrame:
 
 
 def daily_sums(counted: Sequence[DailyStats]) -> list[DailyStats]:
-    """The sums of all queues, for each day."""
+    """Add up the counters of all queues, for each day."""
     sums: dict[date, tuple[int, int]] = {}
     for each in counted:
         processed, failed = sums.get(each.date, (0, 0))
@@ -200,35 +211,17 @@ def daily_sums(counted: Sequence[DailyStats]) -> list[DailyStats]:
     return [DailyStats("", day, *numbers) for day, numbers in sums.items()]
 
 
-def timeline(frame: DataFrame, options: dict[str, Any]) -> Any:
-    """A picture of attempts; with ``format="trace"``, Chrome's trace events as JSON."""
-    wanted = options.pop("format", "figure")
-    if wanted == "trace":
-        from nbqueue.views.plots.trace_events import trace
-
-        if options:
-            raise UsageError(f"format='trace' takes no {', '.join(options)}=")
-        return trace(frame)
-    if wanted != "figure":
-        raise UsageError(f"format={wanted!r} must be 'figure' or 'trace'")
-    from nbqueue.views.plots.timeline import timeline
-
-    return timeline(frame, **options)
-
-
 def stamped(frame: DataFrame, session: Session, as_of_ms: int | None = None) -> DataFrame:
-    """Note in a frame where its rows come from, and when; all frames have ``.nbq`` from now on."""
-    from nbqueue.client.inspection.pandas_accessor import register
-
-    register()
+    """Note the store and the time in a frame, and give frames ``.nbq``."""
+    register_accessor()
     moment = from_ms(session.clock.now_ms() if as_of_ms is None else as_of_ms)
-    # Text, because pandas writes these as JSON into Parquet files.
+    # As text, because pandas writes attributes as JSON into Parquet files.
     frame.attrs["nbqueue"] = {"store": session.store.url.redacted, "as_of": moment.isoformat()}
     return frame
 
 
 def since_ms(session: Session, since: Duration | datetime | None) -> int | None:
-    """The moment from which on, in Unix ms. Raises `UsageError` for one without a time zone."""
+    """Return the start in Unix milliseconds. Raises `UsageError` if it has no time zone."""
     if since is None:
         return None
     if isinstance(since, datetime):
@@ -239,7 +232,7 @@ def since_ms(session: Session, since: Duration | datetime | None) -> int | None:
 
 
 def check_limit(limit: int | None) -> None:
-    """Raises `UsageError` unless it can be one."""
+    """Raise `UsageError` unless it is None or a whole number."""
     if limit is not None and not is_whole(limit, 0, sys.maxsize):
         raise UsageError(f"limit={limit!r} must be a whole number, 0 or more")
 
@@ -282,7 +275,7 @@ def _queues(session: Session, queue: Words) -> list[str]:
 
 
 def _checked_queue(session: Session, name: str) -> str:
-    """``name`` if it can name a queue, or if a program in Go made such a queue all the same."""
+    """Return ``name`` if it is valid, or if a program in Go made a queue of that name."""
     if not is_queue_name(name):
         StoreReader(session.broker).check_queue(name)
     return name
@@ -291,7 +284,7 @@ def _checked_queue(session: Session, name: str) -> str:
 def _named(
     session: Session, queues: Sequence[str], names: Iterable[str]
 ) -> list[tuple[str, str | None]]:
-    """The ids of the newest tasks with these names, each with its queue."""
+    """Return the ids of the newest tasks with these names, each with its queue."""
     pairs = [(queue, name) for queue in queues for name in names]
     replies = session.broker.try_call_each(
         (queue, ("GET", stored_keys(queue).name(name))) for queue, name in pairs
@@ -310,9 +303,9 @@ def _named(
 
 
 def _loaders(session: Session) -> dict[str, Any]:
-    """How to make the columns whose bytes are loaded only if somebody with the key signed them.
+    """Return functions that load the cells of columns whose bytes have to be verified.
 
-    What cannot be loaded stands there as the exception that says why.
+    A value that cannot be loaded is replaced by the exception.
     """
 
     def outcome(row: TaskRow) -> Any:

@@ -1,4 +1,4 @@
-"""Limits as a client sees them: said with a task, listed, changed while tasks run."""
+"""Limits of queues: listed, and changed while tasks run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SLICE = 500
 
 
 class LimitInfo(NamedTuple):
-    """A limit of a queue, and how many tasks it lets run, and keeps waiting, at the moment."""
+    """A limit of a queue, with the tasks that run under it now, and those that wait for it."""
 
     name: str
     concurrency: int | None
@@ -36,7 +36,7 @@ class LimitInfo(NamedTuple):
     held: int
     waiting: int
     fault: str | None = None
-    """Why its numbers cannot be read, if so: then it limits nothing."""
+    """Why its numbers cannot be read, or None. A limit that cannot be read limits nothing."""
 
 
 def under_limit(
@@ -78,71 +78,51 @@ def forget_said(session: Session, queue: str) -> None:
         session.limits_said.pop(key, None)
 
 
-class Limits:
-    """What a `Client` can do about limits."""
+def list_limits(session: Session, queue: str) -> list[LimitInfo]:
+    """Read the limits of a queue, sorted by name."""
+    session.check_open()
+    keys = queue_keys(check_queue_name(queue))
+    [found] = session.broker.call(("HGETALL", keys.limits), on=queue)
+    numbers = {stored_name(name): text(numbers) for name, numbers in pairs(found)}
+    names = sorted(numbers)
+    calls = [("ZCARD", keys.limit_holders(name)) for name in names]
+    calls += [("ZCARD", keys.waiters("limit:" + name)) for name in names]
+    counts = session.broker.try_call(*calls, on=queue) if calls else []
+    sizes = [count if isinstance(count, int) else 0 for count in counts]
+    half = len(names)
+    return [
+        LimitInfo(name, *read_numbers(numbers[name]), held, waiting, limit_fault(numbers[name]))
+        for name, held, waiting in zip(names, sizes[:half], sizes[half:], strict=True)
+    ]
 
-    _session: Session
 
-    def limits(self, queue: str = "default") -> list[LimitInfo]:
-        """The limits of a queue, by name: their numbers, how many tasks run, how many wait.
+def set_limit(session: Session, limit: Limit, queue: str) -> None:
+    """Write the numbers of a limit; see `Client.set_limit`."""
+    session.check_open()
+    if not isinstance(limit, Limit):
+        raise UsageError(f"{shown(limit)} is not an nbqueue.Limit")
+    if not isinstance(limit.name, str):
+        raise UsageError("the name of this limit is a function: pass a limit whose name is text")
+    check_queue_name(queue)
+    now_ms = session.clock.now_ms()
+    session.limits_said.pop((queue, limit.name), None)
+    session.broker.run(limits.set_limit(queue, limit.name, limit.numbers, now_ms, now_ms))
 
-        >>> q.limits("default")
-        [LimitInfo(name='api.example', concurrency=4, rate='10/s', held=4, waiting=96)]
-        """
-        session = self._session
-        session.check_open()
-        keys = queue_keys(check_queue_name(queue))
-        [found] = session.broker.call(("HGETALL", keys.limits), on=queue)
-        numbers = {stored_name(name): text(numbers) for name, numbers in pairs(found)}
-        names = sorted(numbers)
-        calls = [("ZCARD", keys.limit_holders(name)) for name in names]
-        calls += [("ZCARD", keys.waiters("limit:" + name)) for name in names]
-        counts = session.broker.try_call(*calls, on=queue) if calls else []
-        sizes = [count if isinstance(count, int) else 0 for count in counts]
-        half = len(names)
-        return [
-            LimitInfo(name, *read_numbers(numbers[name]), held, waiting, limit_fault(numbers[name]))
-            for name, held, waiting in zip(names, sizes[:half], sizes[half:], strict=True)
-        ]
 
-    def set_limit(self, limit: Limit, *, queue: str = "default") -> None:
-        """Change the numbers of a limit, or make one. Tasks that wait for it are judged anew at
-        once; those that run go on.
+def remove_limit(session: Session, name: str, queue: str) -> bool:
+    """Delete a limit; return whether it existed."""
+    session.check_open()
+    check_limit_name(name)
+    session.limits_said.pop((check_queue_name(queue), name), None)
+    return session.broker.run(limits.remove_limit(queue, name, session.clock.now_ms()))
 
-        Raises `UsageError` for a limit whose name is a function.
-        """
-        session = self._session
-        session.check_open()
-        if not isinstance(limit, Limit):
-            raise UsageError(f"{shown(limit)} is no nbqueue.Limit")
-        if not isinstance(limit.name, str):
-            raise UsageError("the name of this limit is a function: say which one you mean")
-        check_queue_name(queue)
-        now_ms = session.clock.now_ms()
-        session.limits_said.pop((queue, limit.name), None)
-        session.broker.run(limits.set_limit(queue, limit.name, limit.numbers, now_ms, now_ms))
 
-    def remove_limit(self, name: str, *, queue: str = "default") -> bool:
-        """Forget a limit, so that tasks that wait for it may run; returns whether there was one.
-
-        It is there again when a task that names it is submitted.
-        """
-        session = self._session
-        session.check_open()
-        check_limit_name(name)
-        session.limits_said.pop((check_queue_name(queue), name), None)
-        return session.broker.run(limits.remove_limit(queue, name, session.clock.now_ms()))
-
-    def set_concurrency(self, queue: str, concurrency: int | None) -> None:
-        """Limit how many tasks of a queue run at a time, on all workers together; None lifts it.
-
-        What runs already goes on. Programs in Go do not know of it, but what they run counts.
-        """
-        session = self._session
-        session.check_open()
-        check_queue_name(queue)
-        if concurrency is not None and not is_whole(concurrency, 1):
-            raise UsageError(
-                f"concurrency={shown(concurrency)} must be a whole number, 1 or more, or None"
-            )
-        session.broker.run(limits.set_concurrency(queue, concurrency))
+def set_concurrency(session: Session, queue: str, concurrency: int | None) -> None:
+    """Limit how many tasks of a queue run at a time, or lift that limit."""
+    session.check_open()
+    check_queue_name(queue)
+    if concurrency is not None and not is_whole(concurrency, 1):
+        raise UsageError(
+            f"concurrency={shown(concurrency)} must be a whole number, 1 or more, or None"
+        )
+    session.broker.run(limits.set_concurrency(queue, concurrency))

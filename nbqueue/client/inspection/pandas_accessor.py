@@ -1,69 +1,68 @@
-"""``df.nbq``: actions on the tasks in a frame, in the store that it came from."""
+"""``df.nbq``: actions on the tasks in a frame, in the store that the frame was read from."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from nbqueue.client.inspection.inspector import Inspector
+from nbqueue.client.inspection.bulk_actions import BulkActions
+from nbqueue.client.inspection.plots import draw_timeline
 from nbqueue.client.inspection.task_filter import BulkResult
 from nbqueue.client.session import session_at
 from nbqueue.views import frame_accessor
 
 
 class TaskFrame(frame_accessor.FrameViews):
-    """What frames of tasks and of attempts can show, and what can be done with their tasks.
+    """``df.nbq``: views of a frame of tasks or attempts, and actions on its tasks.
 
     >>> df = q.tasks(state="archived")
     >>> df[df.error.str.contains("timeout")].nbq.retry()
 
-    The tasks are those of the store from which the frame was read, whatever pandas did with it
+    The tasks are looked up in the store from which the frame was read, whatever pandas did with it
     since. Each action returns a `BulkResult`; see `Inspector`.
     """
 
     def retry(self) -> BulkResult:
-        """Run them again, with all of their retries."""
-        return self._inspector().retry(self._frame)
+        """Run the tasks again, with all of their retries."""
+        return self._actions().retry(self._frame)
 
     def run(self) -> BulkResult:
-        """Have them run as soon as their turn comes."""
-        return self._inspector().run(self._frame)
+        """Make the tasks pending, so that they run as soon as it is their turn."""
+        return self._actions().run(self._frame)
 
     def cancel(self) -> BulkResult:
-        """Cancel them, whatever their state."""
-        return self._inspector().cancel(self._frame)
+        """Cancel the tasks, whatever their state."""
+        return self._actions().cancel(self._frame)
 
     def archive(self) -> BulkResult:
-        """Put those away that do not run."""
-        return self._inspector().archive(self._frame)
+        """Archive the tasks that do not run."""
+        return self._actions().archive(self._frame)
 
     def delete(self) -> BulkResult:
-        """Delete those that do not run."""
-        return self._inspector().delete(self._frame)
+        """Delete the tasks that do not run."""
+        return self._actions().delete(self._frame)
 
     def reschedule(self, **when: Any) -> BulkResult:
-        """Have them run at another time: ``at=`` or ``delay=``."""
-        return self._inspector().reschedule(self._frame, **when)
+        """Change when the tasks run: ``at=`` or ``delay=``."""
+        return self._actions().reschedule(self._frame, **when)
 
     def timeline(self, **options: Any) -> Any:
-        """A picture of when they ran, and where; of tasks it shows the last attempt of each."""
-        from nbqueue.client.inspection.frames import timeline
-
+        """Draw when and where the tasks ran; a frame of tasks shows the last attempt of each."""
         frame = self._frame
         if self.is_of_attempts:
-            return timeline(frame, options)
+            return draw_timeline(frame, options)
         from nbqueue.views.frames.task_frames import as_attempts
 
-        return timeline(as_attempts(frame), options)
+        return draw_timeline(as_attempts(frame), options)
 
-    def _inspector(self) -> Inspector:
+    def _actions(self) -> BulkActions:
         origin = self._frame.attrs.get("nbqueue")
         if not isinstance(origin, dict) or "store" not in origin:
             raise AttributeError(
-                "this frame does not know its store any more: pass it to q.retry(df) or its like"
+                "this frame has lost the URL of its store: pass it to q.retry(df), q.cancel(df), …"
             )
-        return Inspector(session_at(origin["store"]))
+        return BulkActions(session_at(origin["store"]))
 
 
-def register() -> None:
-    """Give all frames of pandas ``.nbq``; when the first frame is made, and not before."""
+def register_accessor() -> None:
+    """Give all frames of pandas ``.nbq``. Needs pandas, so it is called where a frame is made."""
     frame_accessor.register(TaskFrame)

@@ -1,49 +1,54 @@
-"""``q.plot``: pictures of the attempts in the store of a client."""
+"""``q.plot`` and timelines: pictures of the attempts in a store.
+
+matplotlib and pandas are imported only when something is drawn: they are heavy.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.durations import Duration
+from nbqueue.errors import UsageError
 
 if TYPE_CHECKING:
-    from nbqueue.client.inspection.tables import Tables
+    from pandas import DataFrame
 
 
 class Plots:
-    """Pictures of what workers did; get it as ``q.plot``.
+    """Plots of the attempts in a store; get it as ``q.plot``.
 
     >>> q.plot.latency(since="1h")
 
     ``since`` and ``limit`` choose attempts as in `Client.attempts`; ``queue`` and ``type`` choose
-    among these. ``ax=`` draws into axes of your own. Each returns a figure of matplotlib, which
-    shows itself in a notebook. All raise `PlotMissing` if matplotlib is not installed.
+    among these. ``ax=`` draws into existing axes. Each method returns a figure of matplotlib, which
+    a notebook displays. All raise `PlotMissing` if matplotlib is not installed.
     """
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+    def __init__(self, attempts: Callable[..., DataFrame]) -> None:
+        self._attempts = attempts
 
     def throughput(self, **options: Any) -> Any:
-        """How many attempts ended over time, by how they ended."""
+        """Plot how many attempts ended over time, by outcome."""
         from nbqueue.views.plots.throughput import throughput
 
         return throughput(*self._chosen(**options))
 
     def latency(self, **options: Any) -> Any:
-        """For how long tasks were pending before they began, over time."""
+        """Plot how long tasks were pending before they began, over time."""
         from nbqueue.views.plots.throughput import latency
 
         return latency(*self._chosen(**options))
 
     def durations(self, **options: Any) -> Any:
-        """How long attempts of each type took."""
+        """Plot how long attempts of each type took."""
         from nbqueue.views.plots.distributions import durations
 
         return durations(*self._chosen(**options))
 
     def failures(self, **options: Any) -> Any:
-        """Which attempts failed, over time, and of what."""
+        """Plot which attempts failed, over time, by error."""
         from nbqueue.views.plots.failures import failures
 
         return failures(*self._chosen(**options))
@@ -56,8 +61,24 @@ class Plots:
         type: str | None = None,
         ax: Any = None,
     ) -> tuple[Any, Any]:
-        frame = self._tables.attempts(since, limit)
+        frame = self._attempts(since, limit)
         for name, value in (("queue", queue), ("type", type)):
             if value is not None:
                 frame = frame[frame[name].astype("string") == value]
         return frame, ax
+
+
+def draw_timeline(frame: DataFrame, options: dict[str, Any]) -> Any:
+    """Draw attempts; with ``format="trace"`` return Chrome's trace events, as JSON."""
+    wanted = options.pop("format", "figure")
+    if wanted == "trace":
+        from nbqueue.views.plots.trace_events import trace
+
+        if options:
+            raise UsageError(f"format='trace' takes no {', '.join(options)}=")
+        return trace(frame)
+    if wanted != "figure":
+        raise UsageError(f"format={wanted!r} must be 'figure' or 'trace'")
+    from nbqueue.views.plots.timeline import timeline
+
+    return timeline(frame, **options)

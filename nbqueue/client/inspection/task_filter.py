@@ -1,4 +1,4 @@
-"""Which tasks an action is about, however they are named; and what became of them."""
+"""`TaskFilter` and named tasks: which tasks an action is about; `BulkResult`: its outcome."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ STATES = (*LISTED, states.AGGREGATING)
 
 @dataclass
 class BulkResult:
-    """What an action did. Its length is the number of tasks with which it was done."""
+    """The result of an action on many tasks. Its length is the number of tasks that it changed."""
 
     action: str
     done: list[str] = field(default_factory=list)
-    """The ids of the tasks with which it was done."""
+    """The ids of the tasks that were changed."""
     refused: dict[str, str] = field(default_factory=dict)
-    """The ids of the others, each with the reason in words; these were left as they are."""
+    """The ids of tasks that were left unchanged, each with the reason in words."""
     asked: list[str] = field(default_factory=list)
-    """Of `Inspector.cancel`: running tasks, whose workers were asked to end them."""
+    """For `Inspector.cancel`: running tasks, whose workers were asked to end them."""
     trimmed: int = 0
-    """How many tasks were deleted because the archive is full, or holds them for long enough."""
+    """How many tasks were deleted because the archive was full, or had kept them long enough."""
 
     def __len__(self) -> int:
         return len(self.done)
@@ -58,13 +58,13 @@ class BulkResult:
         return visible(f"<{self.action}: {', '.join(parts)}>")
 
     def _repr_html_(self) -> str:
-        from nbqueue.views.static_cards import bulk_card
+        from nbqueue.views.static_cards import bulk_card  # loaded only where it is shown
 
         return bulk_card(self.action, self.done, self.refused, self.asked, self.trimmed)
 
 
 def _of_many(reason: str) -> str:
-    """A reason why one task was refused, as one of several tasks."""
+    """Put a reason why one task was refused into the plural."""
     for one, many in _PLURALS.items():
         reason = re.sub(rf"\b{one}\b", many, reason)
     return reason
@@ -82,8 +82,8 @@ _PLURALS = {
 
 
 @dataclass(frozen=True)
-class Filter:
-    """Tasks of a queue in one state, and what else they have in common."""
+class TaskFilter:
+    """Tasks of a queue in one state, by type, error, time and aggregation group."""
 
     queue: str
     state: str
@@ -95,7 +95,7 @@ class Filter:
 
     @property
     def needs_task(self) -> bool:
-        """True if ids and scores do not tell who is meant."""
+        """True if ids and scores are not enough to decide, so that tasks have to be read."""
         return bool(self.type or self.error or self._needs_completion)
 
     @property
@@ -104,7 +104,7 @@ class Filter:
         return has_time and self.state == states.COMPLETED
 
     def takes_time(self, seconds: float | None) -> bool:
-        """Is a task meant whose time (Unix seconds) is this?"""
+        """Return whether the filter includes a task whose time (Unix seconds) is this."""
         if self.since_ms is None and self.until_ms is None:
             return True
         if seconds is None:
@@ -114,7 +114,7 @@ class Filter:
         )
 
     def takes(self, task: TaskInfo) -> bool:
-        """Is this task meant, as far as it can be told from what it is?"""
+        """Return whether the filter includes this task, apart from times that are not in it."""
         if task.state != self.state:
             return False
         if self.type is not None and not fits_pattern(task.type, self.type):
@@ -137,8 +137,8 @@ def make_filter(
     since: Duration | datetime | None = None,
     until: Duration | datetime | None = None,
     group: str | None = None,
-) -> Filter:
-    """Check what a filter says. Durations count back from now. Raises `UsageError`."""
+) -> TaskFilter:
+    """Make a filter of checked values. Durations count back from now. Raises `UsageError`."""
     if queue is None or state is None:
         raise UsageError(
             f"say which tasks: pass ids, or queue= and state= (state is one of {', '.join(STATES)})"
@@ -147,12 +147,12 @@ def make_filter(
         raise UsageError(f"state={state!r} is none: choose from {', '.join(STATES)}")
     if (group is None) == (state == states.AGGREGATING):
         raise UsageError(
-            f"group={group!r} does not fit to state={state!r}: tasks lie in aggregation groups "
+            f"group={group!r} does not fit state={state!r}: tasks are in aggregation groups "
             f"while they are {states.AGGREGATING}, and in one group each"
         )
     if state == states.ACTIVE and (since is not None or until is not None):
-        raise UsageError("since= and until= say nothing of active tasks: q.attempts() has times")
-    return Filter(
+        raise UsageError("since= and until= do not apply to active tasks: q.attempts() has times")
+    return TaskFilter(
         queue,
         state,
         type,
@@ -172,14 +172,14 @@ def _moment_ms(value: Duration | datetime | None, what: str, now_ms: int) -> int
 
 
 def moment_ms(value: datetime, what: str) -> int:
-    """A datetime as Unix milliseconds. Raises `UsageError` if it has no time zone."""
+    """Convert a datetime to Unix milliseconds. Raises `UsageError` if it has no time zone."""
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise UsageError(f"{what}={value!r} must be a datetime with a time zone: .astimezone()")
     return to_ms(value.astimezone(timezone.utc))
 
 
-def listed(reader: StoreReader, chosen: Filter, limit: int | None) -> Iterator[TaskInfo]:
-    """The tasks that a filter means, in the order of their place, read in slices."""
+def listed(reader: StoreReader, chosen: TaskFilter, limit: int | None) -> Iterator[TaskInfo]:
+    """Yield the tasks that a filter includes, in the order of their state, read in slices."""
     left = limit
     for part in reader.slices(chosen.queue, chosen.state, chosen.group):
         part = _timely(reader, chosen, part)
@@ -192,8 +192,8 @@ def listed(reader: StoreReader, chosen: Filter, limit: int | None) -> Iterator[T
                 yield task
 
 
-def selected_ids(reader: StoreReader, chosen: Filter) -> list[str]:
-    """The ids of the tasks that a filter means, now."""
+def selected_ids(reader: StoreReader, chosen: TaskFilter) -> list[str]:
+    """Return the ids of the tasks that a filter includes now."""
     found = reader.snapshot(chosen.queue, chosen.state, chosen.group)
     ids: list[str] = []
     for start in range(0, len(found), SLICE):
@@ -207,9 +207,9 @@ def selected_ids(reader: StoreReader, chosen: Filter) -> list[str]:
 
 
 def _timely(
-    reader: StoreReader, chosen: Filter, part: Sequence[tuple[str, int | None]]
+    reader: StoreReader, chosen: TaskFilter, part: Sequence[tuple[str, int | None]]
 ) -> list[tuple[str, int | None]]:
-    """Leave out whose time is not meant. That of completed ones lies in the task."""
+    """Leave out tasks whose time is not included. That of completed tasks is in the task itself."""
     has_time = chosen.since_ms is not None or chosen.until_ms is not None
     if not has_time or not part or chosen.state == states.COMPLETED:
         return list(part)
@@ -220,10 +220,10 @@ def _timely(
 
 
 def named_ids(selection: Any) -> list[tuple[str, str | None]]:
-    """The tasks that are named one by one: their ids, each with its queue where that is known.
+    """Return the ids of named tasks, each with its queue where that is known.
 
-    An id, a future, a `TaskInfo`, a group or any iterable of these; or a frame or a series of
-    pandas with ids in ``task_id`` or in the index. Raises `UsageError` for anything else.
+    ``selection`` is an id, a future, a `TaskInfo`, a group or any iterable of these; or a frame or
+    series of pandas with ids in ``task_id`` or in the index. Raises `UsageError` for anything else.
     """
     if hasattr(selection, "iloc"):
         pairs = list(_from_pandas(selection))
@@ -239,7 +239,7 @@ def named_ids(selection: Any) -> list[tuple[str, str | None]]:
 
 
 def is_single(selection: Any) -> bool:
-    """Is it one task, so that what goes wrong with it is an error?"""
+    """Return whether it names one task by itself, so that a refusal is an error."""
     return isinstance(selection, str) or (
         hasattr(selection, "queue") and not hasattr(selection, "iloc")
         and not hasattr(selection, "futures")
@@ -266,8 +266,8 @@ def _from_pandas(data: Any) -> Iterator[tuple[str, str | None]]:
     for task_id, queue in zip(ids, queues, strict=True):
         if not isinstance(task_id, str) or not task_id:
             raise UsageError(
-                f"{task_id!r} is no id of a task: the frame needs ids in a column 'task_id' or in "
-                "its index"
+                f"{task_id!r} is not the id of a task: the frame needs ids in a column "
+                "'task_id' or in its index"
             )
         yield task_id, queue if isinstance(queue, str) else None
 
@@ -276,7 +276,7 @@ _FILTERS = ("state", "type", "error", "since", "until", "group")
 
 
 def check_where(selection: Any, where: Mapping[str, Any]) -> None:
-    """Raises `UsageError` unless ``where`` has only what can choose tasks, beside ``selection``."""
+    """Raise `UsageError` unless ``where`` is a filter, or only a queue with a ``selection``."""
     unknown = [name for name in where if name not in (*_FILTERS, "queue")]
     if unknown:
         raise UsageError(
@@ -289,6 +289,6 @@ def check_where(selection: Any, where: Mapping[str, Any]) -> None:
 
 
 def check_number(value: int, what: str, least: int, most: int) -> None:
-    """Raises `UsageError` unless ``value`` is a whole number in this range."""
+    """Raise `UsageError` unless ``value`` is a whole number in this range."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise UsageError(f"{what}={value!r} must be a whole number from {least} to {most}")

@@ -1,4 +1,4 @@
-"""Tasks that are named by their ids or by their names."""
+"""Finding tasks by id or by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TaskPlace(NamedTuple):
-    """The id of a task, and the queue that has it."""
+    """The id of a task, and its queue."""
 
     id: str
     queue: str
@@ -21,9 +21,9 @@ class TaskPlace(NamedTuple):
 def resolve_names(
     session: Session, texts: Sequence[str], queue: str | None = None
 ) -> list[str | TaskPlace]:
-    """Return ids as they are, and in place of a name the newest task that had it.
+    """Replace each name by the newest task with that name; return ids as they are.
 
-    An id goes before a name, as in `Client.get`. What is neither is returned as it is. With
+    An id goes before a name, as in `Client.get`. Text that is neither is returned as it is. With
     ``queue`` only tasks of that queue are found by name.
     """
     homes = StoreReader(session.broker).find(texts)

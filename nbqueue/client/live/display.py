@@ -1,5 +1,7 @@
-"""How handles show themselves. The one place where the client knows of the notebook, and only when
-something is shown."""
+"""Cards of handles, and of waits that take long.
+
+The notebook is imported only when something is shown: it is heavy, and most programs have none.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,15 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nbqueue.client.futures.waits import wait_for
 from nbqueue.runtime.forks import in_children
+
+if TYPE_CHECKING:
+    from nbqueue.client.futures.future import TaskFuture
+    from nbqueue.client.futures.group import TaskGroup
+    from nbqueue.client.futures.wait import WaitSet
 
 SHOW_AFTER_SECONDS = 0.5
 """A wait that takes longer shows what it waits for."""
@@ -32,50 +39,51 @@ def _note_fork() -> None:
 in_children(_note_fork)
 
 
-def view_of(handle: Any) -> Any:
-    """The card of a future, or of anything that is many."""
-    from nbqueue.client.futures.future import TaskFuture
+class Showable(Protocol):
+    """Something that can be waited for, and that has a card."""
 
-    if isinstance(handle, TaskFuture):
-        from nbqueue.notebook.task_card import FutureCard
+    def _view(self) -> Any:
+        """Make the card, a `nbqueue.notebook.live_views.View`."""
 
-        return FutureCard(handle)
-    from nbqueue.notebook.group_card import GroupCard
+
+def task_view(future: TaskFuture[Any]) -> Any:
+    """Make the card of a task."""
+    from nbqueue.notebook.task_card import FutureCard  # heavy: only where something is shown
+
+    return FutureCard(future)
+
+
+def group_view(handle: TaskGroup[Any] | WaitSet) -> Any:
+    """Make the card of many tasks."""
+    from nbqueue.notebook.group_card import GroupCard  # heavy: only where something is shown
 
     return GroupCard(handle)
 
 
-def show_live(handle: Any) -> None:
-    """Show the card of a handle here, live until its work ends."""
-    from nbqueue.notebook.live_views import show
+def show_live(handle: Showable) -> None:
+    """Show the card of a handle, live until its work ends."""
+    from nbqueue.notebook.live_views import show  # heavy: only where something is shown
 
-    show(view_of(handle))
-
-
-def panel(client: Any, **options: Any) -> Any:
-    """See `Client.panel`."""
-    from nbqueue.notebook.panel.panel import Panel
-
-    return Panel(client, **options)
+    show(handle._view())
 
 
-def bundle_of(handle: Any) -> dict[str, str]:
-    """A handle as it is now, in the forms that need no kernel."""
-    view = view_of(handle)
+def bundle_of(handle: Showable) -> dict[str, str]:
+    """Return a handle as it is now, in the MIME types that need no kernel."""
+    view = handle._view()
     return {"text/plain": view.text(), "text/html": view.html(live=False)}
 
 
 def wait_shown(
-    handle: Any,
+    handle: Showable,
     condition: threading.Condition,
     predicate: Callable[[], bool],
     seconds: float | None,
     since: float | None = None,
 ) -> bool:
-    """Wait until ``predicate`` holds; False if the time is up. One that takes long is shown.
+    """Wait until ``predicate`` holds, and show ``handle`` if that takes long.
 
-    ``since``: when the first of several waits in a row began, by the monotonic clock: they may take
-    long together.
+    Returns False if the time is up. ``since``: when the first of several waits in a row began, by
+    the monotonic clock, as they may take long together.
     """
     patience = _patience(since)
     first = patience if seconds is None else min(seconds, patience)
@@ -90,14 +98,16 @@ def wait_shown(
 
 
 def _patience(since: float | None) -> float:
-    """How long a wait may still be before it is shown."""
+    """Return how many seconds a wait may still take before it is shown."""
     if since is None:
         return SHOW_AFTER_SECONDS
     return max(0.0, since + SHOW_AFTER_SECONDS - time.monotonic())
 
 
-async def awaited_shown(handle: Any, waiting: Awaitable[None], since: float | None = None) -> None:
-    """The same for a coroutine that waits."""
+async def awaited_shown(
+    handle: Showable, waiting: Awaitable[None], since: float | None = None
+) -> None:
+    """Await ``waiting``, and show ``handle`` if that takes long; see `wait_shown`."""
     if not _may_show():
         await waiting
         return
@@ -116,7 +126,7 @@ async def awaited_shown(handle: Any, waiting: Awaitable[None], since: float | No
 
 
 @contextmanager
-def _shown(handle: Any) -> Iterator[None]:
+def _shown(handle: Showable) -> Iterator[None]:
     shown = _begin(handle)
     try:
         yield
@@ -124,25 +134,25 @@ def _shown(handle: Any) -> Iterator[None]:
         _end(shown)
 
 
-def _begin(handle: Any) -> Any:
-    """Show a handle, unless it is shown already; returns what shows it, or None."""
-    from nbqueue.notebook import live_views, terminal_line
+def _begin(handle: Showable) -> Any:
+    """Show a handle, unless it is shown already; returns the display, or None."""
+    from nbqueue.notebook import live_views, terminal_line  # heavy: only where something is shown
 
     if live_views.kernel_shell() is not None:
-        return None if live_views.is_shown(handle) else live_views.show(view_of(handle))
-    line = terminal_line.TerminalLine(view_of(handle))
+        return None if live_views.is_shown(handle) else live_views.show(handle._view())
+    line = terminal_line.TerminalLine(handle._view())
     line.first()
     return line
 
 
 def _end(shown: Any) -> None:
-    """The wait is over: what is shown is settled with it, or goes on if its work does."""
+    """End a wait: its display is settled, unless that goes on with the work."""
     if shown is not None and (shown.view.is_final or not hasattr(shown, "is_open")):
         shown.settle()
 
 
 def _may_show() -> bool:
-    # A notebook, or a line of a terminal, is the parent's.
+    # The notebook, or the line of the terminal, belongs to the parent process.
     if _is_forked or threading.current_thread() is not threading.main_thread():
         return False
     if os.environ.get(VARIABLE) == "0":

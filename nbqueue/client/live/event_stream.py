@@ -1,7 +1,7 @@
-"""Follows the events of queues, for what is shown live: one connection for all views.
+"""`EventFeed`: the events of queues, for views that are live, over one connection.
 
-The thread runs only while somebody follows something. Whoever follows is told what happened to
-which tasks, and, where it may have missed something, that it must look for itself: when it begins,
+Its thread runs only while a queue is followed. A follower is called with each transition of tasks;
+and with `LOOK` where events may have been missed, so that it reads the tasks itself: at first,
 after a lost connection, and when the stream's cap dropped entries before they were read.
 """
 
@@ -33,8 +33,10 @@ _ANSWER_SECONDS = 30.0
 
 
 class Happened(NamedTuple):
-    """A transition of tasks. ``event`` is one of the words of docs/schemas.md, or empty: then look
-    at the tasks themselves, for something may have been missed."""
+    """A transition of tasks.
+
+    ``event`` is one of the events of docs/schemas.md. It is empty if some may have been missed.
+    """
 
     event: str
     at_ms: int
@@ -47,7 +49,7 @@ OnEvent = Callable[[Happened], None]
 
 
 class EventFeed:
-    """See the module. `follow` and what it returns may be called from any thread."""
+    """Calls followers with the events of queues. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -59,11 +61,13 @@ class EventFeed:
         self._bell: Wakeup | None = None
         self._backoff = Backoff(first=0.5)
         self.trouble = ""
-        """Why nothing is heard now; empty if all is well, or if nobody follows anything."""
+        """Why no events arrive now; empty if all is well, or no queue is followed."""
 
     def follow(self, queue: str, on_event: OnEvent) -> Callable[[], None]:
-        """Call ``on_event`` for all that happens in ``queue``, in a thread of the feed's, until the
-        function that is returned is called."""
+        """Call ``on_event`` with the events of ``queue``, in the thread of the feed.
+
+        Returns a function that stops it.
+        """
         with self._lock:
             self._followers.setdefault(queue, []).append(on_event)
             self._fresh.append(on_event)
@@ -88,7 +92,7 @@ class EventFeed:
         return stop
 
     def close(self) -> None:
-        """Tell nobody anything any more."""
+        """Stop following all queues."""
         with self._lock:
             self._followers.clear()
             self._wake()
@@ -106,7 +110,7 @@ class EventFeed:
             try:
                 self._connected(bell)
             except (ConnectionLost, StoreError, OSError) as error:
-                log.debug("events are not heard for a while error=%s", error)
+                log.debug("no events arrive for a while error=%s", error)
                 self.trouble = f"the store is away ({error}); it is tried again and again"
                 threading.Event().wait(self._backoff.pause())
             except Exception:
@@ -114,7 +118,7 @@ class EventFeed:
                 self.trouble = "events could not be followed; it is tried again and again"
                 threading.Event().wait(self._backoff.pause())
             with self._lock:
-                # What happened meanwhile may have left the stream.
+                # Events of the meantime may have left the stream.
                 self._fresh = [each for group in self._followers.values() for each in group]
 
     def _end(self) -> None:
@@ -126,7 +130,7 @@ class EventFeed:
         self._last.clear()
 
     def _connected(self, bell: Wakeup) -> None:
-        """Follow over one connection, until it is lost or nobody follows any more."""
+        """Follow over one connection, until it is lost or no queue is followed any more."""
         link = NonblockingConnection(self._store)
         try:
             while True:
@@ -136,14 +140,14 @@ class EventFeed:
                     return
                 self._begin(link, queues)
                 if not self._wait(link, bell, queues):
-                    # What is followed changed, and a read that waits cannot be called back.
+                    # Other queues are followed now, and a blocked read cannot be cancelled.
                     link.close()
                     link = NonblockingConnection(self._store)
         finally:
             link.close()
 
     def _begin(self, link: NonblockingConnection, queues: list[str]) -> None:
-        """Find where new queues' streams end; only then can those who follow look themselves."""
+        """Find the ends of new queues' streams, and then call new followers with `LOOK`."""
         _ask(link, ("XLEN", stored_keys(queues[0]).events))  # does it answer?
         self._backoff.reset()
         self.trouble = ""
@@ -159,11 +163,11 @@ class EventFeed:
             self._tell([on_event], LOOK)
 
     def _wait(self, link: NonblockingConnection, bell: Wakeup, queues: list[str]) -> bool:
-        """Read on until the bell rings.
+        """Read events until another queue is followed, or one no longer.
 
-        Raises `ConnectionLost` if the store leaves a read unanswered for longer than that may wait.
-
-        Returns whether the connection can go on being used."""
+        Returns whether the connection can still be used. Raises `ConnectionLost` if the store does
+        not answer a read in time.
+        """
         while True:
             streams = [stored_keys(queue).events for queue in queues]
             since = [self._last[queue] for queue in queues]
@@ -193,7 +197,7 @@ class EventFeed:
             with self._lock:
                 followers = list(self._followers.get(queue, ()))
             if len(entries) == _COUNT:
-                # Far behind: what follows may be cut off before it is read.
+                # Far behind: the next entries may be dropped before they are read.
                 self._tell(followers, LOOK)
             for entry_id, pairs in entries:
                 self._last[queue] = entry_id.decode()
@@ -207,7 +211,7 @@ class EventFeed:
             try:
                 on_event(happened)
             except Exception:
-                log.exception("what follows events failed")
+                log.exception("a follower of events failed")
 
 
 def _ask(link: NonblockingConnection, words: tuple[Any, ...]) -> list[Any]:

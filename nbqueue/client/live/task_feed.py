@@ -1,25 +1,28 @@
-"""What tasks print, display and report, as it comes: no polling, and nothing is missed or told
-twice, whatever happens to the connection."""
+"""`follow`: the output and progress of tasks, as they come.
+
+Nothing is polled, and nothing is missed or passed on twice, whatever happens to the connection.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.task_outputs import DISPLAY, Entry, read_output
 from nbqueue.client.futures.reported_progress import Progress, progress_of, read_progress
-from nbqueue.client.session import Session
 from nbqueue.wire.decoding import json_value
 from nbqueue.wire.keys import LISTENER_LENGTH, stored_keys
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
 
 _log = logging.getLogger("nbqueue.client")
 
 
 class News(NamedTuple):
-    """What came of one task: new entries of its output, oldest first, and how far it is now, if
-    that has changed."""
+    """New entries of the output of a task, oldest first, and its progress if that has changed."""
 
     task_id: str
     entries: list[Entry]
@@ -29,47 +32,47 @@ class News(NamedTuple):
 def follow(
     session: Session, queue: str, task_id: str, callback: Callable[[News], object]
 ) -> Callable[[], None]:
-    """Call ``callback`` with all that a task put out until now, and then with what comes.
+    """Call ``callback`` with the output of a task so far, and then with all that follows.
 
-    ``task_id``: an id; or its first `LISTENER_LENGTH` characters, for all tasks of one client, and
-    then only with what comes. Returns what ends it. The callback runs in the thread that receives
-    results, and must not wait there.
+    ``task_id``: an id; or its first `LISTENER_LENGTH` characters, for all tasks of one client, but
+    then without the output so far. Returns a function that stops it. The callback runs in the
+    thread that receives results, and must not block.
     """
     keys = stored_keys(queue)
-    feed = _Feed(queue, task_id, callback)
+    follower = _Follower(queue, task_id, callback)
     channel = keys.live_channel(task_id)
-    session.listener.hear(channel, feed.tell)
-    return lambda: session.listener.unhear(channel, feed.tell)
+    session.listener.hear(channel, follower.receive)
+    return lambda: session.listener.unhear(channel, follower.receive)
 
 
-class _Feed:
+class _Follower:
     def __init__(self, queue: str, wanted: str, callback: Callable[[News], object]) -> None:
         self._queue = queue
         self._wanted = wanted
         self._is_one = len(wanted) > LISTENER_LENGTH
         self._callback = callback
         self._seen: dict[str, tuple[int, int]] = {wanted: (0, 0)} if self._is_one else {}
-        """The attempt and the number of the last entry that was told of each task."""
+        """Attempt and number of the last entry of each task that was passed on."""
 
-    def tell(self, broker: Broker, data: bytes | None) -> None:
+    def receive(self, broker: Broker, data: bytes | None) -> None:
         if data is None:
             for task_id in list(self._seen):
                 progress = read_progress(broker, self._queue, task_id)
                 self._pass_on(task_id, self._read(broker, task_id), progress)
             return
         try:
-            said: Any = json_value(data)
-            task_id = str(said["id"])
-            entries = [_entry(row) for row in said.get("entries", ())]
+            message: Any = json_value(data)
+            task_id = str(message["id"])
+            entries = [_entry(row) for row in message.get("entries", ())]
         except (ValueError, KeyError, TypeError, AttributeError):
-            _log.warning("news of the queue %s could not be read", self._queue)
+            _log.warning("output of a task in queue %s could not be read", self._queue)
             return
         if self._is_one and task_id != self._wanted:
             return
         seen = self._seen.setdefault(task_id, (0, 0))
-        if said.get("more") or not _follows(seen, entries):
+        if message.get("more") or not _follows(seen, entries):
             entries = self._read(broker, task_id)
-        progress = progress_of(said["progress"]) if "progress" in said else None
+        progress = progress_of(message["progress"]) if "progress" in message else None
         self._pass_on(task_id, entries, progress)
 
     def _read(self, broker: Broker, task_id: str) -> list[Entry]:
@@ -85,7 +88,7 @@ class _Feed:
 
 
 def _follows(seen: tuple[int, int], entries: list[Entry]) -> bool:
-    """Whether nothing lies between what was seen and these."""
+    """Return whether these entries come directly after the last one seen."""
     if not entries:
         return True
     first = entries[0]

@@ -1,4 +1,4 @@
-"""What is known of one task at one moment, as its card shows it."""
+"""`Snapshot`: a task at one moment, as its card shows it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_ATTEMPTS = 2000
 
 
 class Snapshot(NamedTuple):
-    """A task as the store had it. Times are Unix ms; None is unknown, or not yet."""
+    """A task at one moment. Times are Unix milliseconds, None if unknown or still to come."""
 
     state: str
     attempt: int
@@ -47,7 +47,7 @@ class Snapshot(NamedTuple):
 
 
 def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None:
-    """Read a task; None if there is none. Raises `StoreUnreachable`."""
+    """Read a task from the store; None if it is missing. Raises `StoreUnreachable`."""
     [values] = session.broker.call(("HMGET", stored_keys(queue).task(task_id), *_FIELDS), on=queue)
     msg, state, since, lease, attempt, due, lost, mark, progress, parked = values
     message = read_message(msg) if msg else None
@@ -59,7 +59,7 @@ def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None
     ended_s = {states.COMPLETED: message.completed_at, states.ARCHIVED: message.last_failed_at}
     finished_ms = whole_number(ended_s.get(word, 0) * 1000, 1, LAST_MS)
     if finished_ms is not None:
-        # Asynq's fields have whole seconds; the attempt knows better.
+        # Asynq's fields have whole seconds; the record of the attempt is exact.
         exact = _last_attempt(session, queue, task_id, finished_ms)
         started_ms, finished_ms = exact or (started_ms, finished_ms)
     return Snapshot(
@@ -86,7 +86,7 @@ def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None
 def _last_attempt(
     session: Session, queue: str, task_id: str, about_ms: int
 ) -> tuple[int, int] | None:
-    """When the attempt that ended in this second began and ended, if it is still noted."""
+    """Return when the attempt that ended in this second began and ended, if it is recorded."""
     key, wanted = stored_keys(queue).attempts, task_id.encode()
     [entries] = session.broker.call(
         ("XREVRANGE", key, about_ms + 3_000, about_ms - 1_000, "COUNT", _MOST_ATTEMPTS), on=queue
@@ -100,7 +100,7 @@ def _last_attempt(
 
 
 def _lease_parts(lease: str) -> tuple[str, int | None]:
-    """Who fetched the task, and when: a token is ``<worker>:<Unix ms>:<number>``."""
+    """Return the worker that fetched a task, and when; a token is ``<worker>:<ms>:<number>``."""
     holder, _, fetched_ms = lease.partition("|")[0].rpartition(":")[0].rpartition(":")
     started_ms = whole_number(fetched_ms, 0, LAST_MS)
     return (holder, started_ms) if started_ms is not None else ("", None)

@@ -1,4 +1,4 @@
-"""What lies in the store of a schedule: made, checked, signed, written and read back."""
+"""Stored schedules: entries are made, checked, signed, written and read back."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nbqueue.calls import payloads
 from nbqueue.calls.argument_digest import call_digest
 from nbqueue.calls.functions import dump_arguments
 from nbqueue.checks import is_whole
+from nbqueue.client.submitting.decorated_function import undecorated
 from nbqueue.client.submitting.messages import PreparedMessage
 from nbqueue.client.submitting.prepared_call import NAME_SECONDS, PreparedCall, PreparedTask
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
-from nbqueue.client.submitting.submitter import TaskFunction
 from nbqueue.client.submitting.unconfirmed import confirmed
 from nbqueue.clock import to_ms
 from nbqueue.cron import parse_spec, zone_of
@@ -42,8 +42,8 @@ _LONGEST_TEXT = 1_000
 _ONE_MOMENT = ("task_id", "at", "delay", "deadline")
 
 
-class Found(NamedTuple):
-    """A schedule as it lies in the store."""
+class StoredSchedule(NamedTuple):
+    """A schedule as it was read from the store."""
 
     entry: ScheduleEntry
     state: ScheduleState
@@ -51,6 +51,7 @@ class Found(NamedTuple):
 
 
 def options_of(changes: Mapping[str, Any], settings: Mapping[str, Any]) -> TaskOptions:
+    """Return the options of a schedule's tasks. Raises `UsageError` for those of one task."""
     named = {name: value for name, value in settings.items() if name not in SETTINGS}
     known = {each.name for each in fields(TaskOptions)}
     for name in named:
@@ -84,6 +85,7 @@ def options_of(changes: Mapping[str, Any], settings: Mapping[str, Any]) -> TaskO
 def new_entry(
     unsent: PreparedTask, spec: str, text: str, default_id: str, settings: Mapping[str, Any]
 ) -> ScheduleEntry:
+    """Make the entry of a schedule from its prepared task."""
     terms = unsent.terms
     name = unsent.about.name or ""
     limit = terms.options.limit
@@ -120,7 +122,7 @@ def _checked_id(schedule_id: Any, default: str) -> str:
 
 
 def with_settings(entry: ScheduleEntry, settings: Mapping[str, Any]) -> ScheduleEntry:
-    """The entry with these settings, checked, and a revision of its own."""
+    """Return the entry with checked settings, and with a new revision."""
     values = {name: settings[name] for name in settings if name in SETTINGS and name != "id"}
     changes: dict[str, Any] = {"revision": secrets.token_hex(3)}
     if values.get("tz") is not None:
@@ -160,7 +162,7 @@ def _moment(name: str, value: Any) -> int:
 def signed(
     session: Session, queue: str, entry: ScheduleEntry, message: TaskMessage, unsigned: bytes
 ) -> ScheduleEntry:
-    """The entry with a call as its template, which only this schedule can use."""
+    """Return the entry with a signed call as its template, valid only for this schedule."""
     kind = SCHEDULE_TYPE + message.type
     message.payload = session.keyring.sign_call(unsigned, entry.id, queue, kind)
     return entry.changed(message=message.SerializeToString(deterministic=True))
@@ -175,7 +177,7 @@ def updated(
     kwargs: Mapping[str, Any] | None,
     payload: Any,
 ) -> tuple[ScheduleEntry, tuple[bytes, bytes] | None]:
-    """The entry with another call or payload, and the code of that."""
+    """Return the entry with another call or payload, and the code of that call."""
     message = entry.task()
     if not payloads.is_call(message.payload):
         if fn is not None or args is not None or kwargs is not None:
@@ -204,7 +206,7 @@ def updated(
         unsigned = payloads.pack_call(old.fingerprint, arguments, old.flags)
         code = None
     else:
-        fn = fn.__wrapped__ if isinstance(fn, TaskFunction) else fn
+        fn, _ = undecorated(fn)
         call = PreparedCall(session, ResolvedOptions(TaskOptions(queue=queue)), fn)
         message.type = call.code.name
         arguments = dump_arguments(some, more, callee=message.type, fn=fn)
@@ -222,12 +224,13 @@ def put(
     session: Session,
     queue: str,
     entry: ScheduleEntry,
-    found: Found | None,
+    found: StoredSchedule | None,
     code: tuple[bytes, bytes] | None,
 ) -> bool:
+    """Write an entry in place of ``found``; return False if that has changed meanwhile."""
     spec = parse_spec(entry.spec, entry.tz)
     now_ms = session.clock.now_ms()
-    # Running its cell again must not put off what is due.
+    # Running the same cell again must not postpone a run that is due.
     keeps_due = found is not None and found.entry.timing == entry.timing
     due_ms = first_due(spec, entry, now_ms)
     if due_ms is None and not keeps_due:
@@ -235,7 +238,7 @@ def put(
     session.broker._register(queue)
     limit = (entry.limit, entry.limit_numbers)
     if entry.limit and (found is None or (found.entry.limit, found.entry.limit_numbers) != limit):
-        # Not at other changes: somebody may have given the limit other numbers meanwhile.
+        # Not at other changes: the limit may have been given other numbers meanwhile.
         session.broker.run(set_limit(queue, *limit, now_ms, now_ms))
     fingerprint, blob = code or (None, b"")
     command = put_schedule(
@@ -253,7 +256,8 @@ def put(
         return session.broker.run_confirmed(command)
 
 
-def find(session: Session, queue: str, schedule_id: str) -> Found | None:
+def find(session: Session, queue: str, schedule_id: str) -> StoredSchedule | None:
+    """Read a schedule from the store; None if there is none. Raises `StoreDamaged`."""
     keys = stored_keys(queue)
     raw, values, due = session.broker.call(
         ("HGET", keys.schedules, schedule_id),
@@ -267,14 +271,14 @@ def find(session: Session, queue: str, schedule_id: str) -> Found | None:
         entry = decode_entry(raw)
     except ValueError as error:
         raise StoreDamaged(f"the schedule {shown(schedule_id)} cannot be read: {error}") from None
-    return Found(entry, read_state(values), time_ms(due))
+    return StoredSchedule(entry, read_state(values), time_ms(due))
 
 
 def call_text(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """A call as a person would read it; Asynq's programs show it as the payload."""
-    said = [_short(each) for each in args]
-    said += [f"{key}={_short(value)}" for key, value in kwargs.items()]
-    return _one_line(f"{name}({', '.join(said)})")
+    """Return a call in readable form, which Asynq's programs show as the payload."""
+    parts = [_short(each) for each in args]
+    parts += [f"{key}={_short(value)}" for key, value in kwargs.items()]
+    return _one_line(f"{name}({', '.join(parts)})")
 
 
 def _short(value: Any) -> str:
@@ -286,10 +290,11 @@ def _short(value: Any) -> str:
 
 
 def payload_text(payload: bytes) -> str:
+    """Return the payload of a message in readable form."""
     return _one_line(payload[: 2 * _LONGEST_TEXT].decode("utf-8", "replace"))
 
 
 def _one_line(text: str) -> str:
-    # Asynq's programs show nothing of a text with control characters.
+    # Asynq's programs do not show text with control characters.
     clean = "".join(c if c.isprintable() else " " for c in text.encode("utf-8", "replace").decode())
     return clean if len(clean) <= _LONGEST_TEXT else clean[: _LONGEST_TEXT - 1] + "…"

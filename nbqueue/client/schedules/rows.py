@@ -1,4 +1,4 @@
-"""Schedules as rows, for lists and frames."""
+"""Schedules as rows: dictionaries for lists and frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.commands.schedules import STATE_FIELDS, read_state
-from nbqueue.client.schedules.entries import Found, payload_text
+from nbqueue.client.schedules.entries import StoredSchedule, payload_text
 from nbqueue.clock import to_ms
 from nbqueue.durations import format_duration
 from nbqueue.errors import StoreDamaged, UsageError
@@ -21,17 +21,17 @@ ROW = (
     *("arguments", "missed", "overlap", "jitter", "start", "until", "max_runs", "owner"),
     *("created_at", "fault"),
 )
-"""What a row says of a schedule."""
+"""The keys of a row."""
 
 
 def read_row(
     queue: str, schedule_id: str, entry: bytes, values: Any, due: bytes | None
 ) -> dict[str, Any]:
-    """The row of what was read; of what cannot be decoded it says little but its ``fault``."""
+    """Make the row of a stored schedule; one that cannot be decoded has a ``fault``."""
     is_sound = not isinstance(values, StoreDamaged)
     try:
         state = read_state(values if is_sound else [None] * len(STATE_FIELDS))
-        row = row_of(queue, Found(decode_entry(entry), state, time_ms(due)))
+        row = row_of(queue, StoredSchedule(decode_entry(entry), state, time_ms(due)))
     except (ValueError, UsageError) as error:
         return {**dict.fromkeys(ROW), "id": schedule_id, "queue": queue, "fault": str(error)}
     if not is_sound:
@@ -41,7 +41,8 @@ def read_row(
     return row
 
 
-def row_of(queue: str, found: Found) -> dict[str, Any]:
+def row_of(queue: str, found: StoredSchedule) -> dict[str, Any]:
+    """Make the row of a schedule."""
     entry, state = found.entry, found.state
     message = entry.task()
     return {
@@ -68,15 +69,18 @@ def row_of(queue: str, found: Found) -> dict[str, Any]:
     }
 
 
-def next_at(found: Found) -> datetime | None:
+def next_at(found: StoredSchedule) -> datetime | None:
+    """Return when the schedule runs next, with its jitter; None for never."""
     return None if found.due_ms is None else moment(found.entry.fire_ms(found.due_ms))
 
 
-def prev_at(found: Found) -> datetime | None:
+def prev_at(found: StoredSchedule) -> datetime | None:
+    """Return the due time of the last run, or None."""
     return moment(found.state.prev_ms)
 
 
 def time_until(at: datetime | None, session: Session) -> str:
+    """Return how long it is until the next run, in words."""
     if at is None:
         return "never again"
     seconds = (to_ms(at) - session.clock.now_ms()) / 1000

@@ -1,4 +1,4 @@
-"""`Schedule`: the handle of what is enqueued again and again; how schedules are made and found."""
+"""`Schedule`: the handle of a schedule; creating and listing schedules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nbqueue.client.futures.json_results import has_json_result
 from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.schedules.entries import (
     SETTINGS,
-    Found,
+    StoredSchedule,
     call_text,
     find,
     new_entry,
@@ -34,15 +34,21 @@ from nbqueue.client.schedules.entries import (
     updated,
     with_settings,
 )
-from nbqueue.client.schedules.forms import ScheduleForms
-from nbqueue.client.schedules.rows import next_at, prev_at, read_row
+from nbqueue.client.schedules.rows import next_at, prev_at, read_row, row_of, time_until
+from nbqueue.client.submitting.decorated_function import undecorated
 from nbqueue.client.submitting.messages import PreparedMessage
 from nbqueue.client.submitting.prepared_call import PreparedCall
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
-from nbqueue.client.submitting.submitter import TaskFunction
 from nbqueue.client.submitting.unconfirmed import confirmed
-from nbqueue.errors import ScheduleNotFound, StoreError, TaskNotFound, UsageError
+from nbqueue.errors import (
+    ScheduleNotFound,
+    StoreDamaged,
+    StoreError,
+    TaskNotFound,
+    UsageError,
+)
 from nbqueue.moved_modules import public
+from nbqueue.printable import visible
 from nbqueue.transport.topology import Key
 from nbqueue.wire.decoding import moment, whole_number
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, scheduler_history, stored_keys
@@ -56,17 +62,17 @@ _TRIES = 10
 
 
 @public
-class Schedule(ScheduleForms):
-    """The handle of a schedule: what is enqueued, and when. It lives in the store, not in here.
+class Schedule:
+    """The handle of a schedule: a task that is enqueued again and again.
 
-    Made by `Client.schedule`, `Client.schedule_message` and `Client.schedules`.
+    Returned by `Client.schedule`, `Client.schedule_message` and `Inspector.schedules`.
 
     >>> s = q.schedule(report, "0 7 * * mon-fri", tz="Europe/Paris", id="report")
     >>> s.next_at, s.prev_at, s.paused
     >>> s.pause(); s.resume(); s.run_now().result(); s.history(10); s.remove()
 
-    What changes is read from the store whenever it is asked for. Once somebody has removed the
-    schedule, everything but ``id`` and ``queue`` raises `ScheduleNotFound`.
+    All but ``id`` and ``queue`` is read from the store each time, and raises `ScheduleNotFound`
+    once the schedule was removed.
     """
 
     def __init__(self, session: Session, queue: str, schedule_id: str) -> None:
@@ -76,22 +82,22 @@ class Schedule(ScheduleForms):
 
     @property
     def id(self) -> str:
-        """Its id, which is unique in its queue."""
+        """The id, which is unique in the queue."""
         return self._id
 
     @property
     def queue(self) -> str:
-        """The queue into which its tasks go."""
+        """The queue of its tasks."""
         return self._queue
 
     @property
     def spec(self) -> str:
-        """When it is due, as it was said."""
+        """The times at which it is due, as passed to `Client.schedule`."""
         return self._read().entry.spec
 
     @property
     def tz(self) -> str:
-        """The time zone in which ``spec`` holds, unless that names one itself."""
+        """The time zone of ``spec``, unless that names one itself."""
         return self._read().entry.tz
 
     @property
@@ -101,37 +107,37 @@ class Schedule(ScheduleForms):
 
     @property
     def next_at(self) -> datetime | None:
-        """When it runs next (UTC), with its jitter; None if never again."""
+        """The time of the next run (UTC), with its jitter; None if there is none."""
         return next_at(self._read())
 
     @property
     def prev_at(self) -> datetime | None:
-        """The time for which it last ran (UTC), or None."""
+        """The due time of the last run (UTC), or None."""
         return prev_at(self._read())
 
     @property
     def paused(self) -> bool:
-        """Whether it is paused: its times pass, and nothing runs."""
+        """True if it is paused, so that its times pass without a run."""
         return self._read().state.is_paused
 
     @property
     def runs(self) -> int:
-        """How often it has run, by itself."""
+        """How often it has run, not counting `run_now`."""
         return self._read().state.runs
 
     def pause(self) -> None:
-        """Let its times pass without a run, until `resume`."""
+        """Pause the schedule: its times pass without a run, until `resume`."""
         self._pause(True)
 
     def resume(self) -> None:
-        """Run again from the next time on. What passed meanwhile is not made up for."""
+        """Run again from the next time on. Times that have passed are not made up for."""
         self._pause(False)
 
     def run_now(self) -> TaskFuture[Any]:
         """Run it once more now, paused or not, and return the future of that task.
 
-        Raises `SignatureError` if somebody without the key changed it, and `StoreError` if the
-        store lacks its code.
+        Raises `SignatureError` if the schedule was changed without the key, and `StoreError` if its
+        code is missing from the store.
         """
         session = self._session
         session.check_open()
@@ -161,28 +167,29 @@ class Schedule(ScheduleForms):
             with confirmed(f"task {task_id!r}", f"q.get({task_id!r})", task_ids=[task_id]):
                 fired = session.broker.run_confirmed(fire)
             if fired.word in ("ENQUEUED", "exists"):
-                # It exists if the answer to an earlier try was lost: the id is only ours.
+                # It exists if the reply to an earlier try was lost: nobody else has this id.
                 return self._future(task_id, message)
             if fired.word != "STALE":
                 break
         raise StoreError(f"the schedule {self._id!r} did not run now: {fired.word}")
 
     def remove(self) -> bool:
-        """Forget it with its history; returns whether it was there. Its tasks go on."""
+        """Remove the schedule and its history; return whether it existed. Its tasks go on."""
         self._session.check_open()
         removed = self._session.broker.run(remove_schedule(self._queue, self._id))
-        # What programs in Go read lies in another slot.
+        # The history for programs in Go is in another slot.
         history = scheduler_history(asynq_id(self._queue, self._id))
         self._session.broker.call(("DEL", history), on=Key(history))
         return removed
 
     def history(self, limit: int = 100) -> list[dict[str, Any]]:
-        """What became of its times, newest first: dictionaries with ``at`` and ``due`` (UTC; no
-        ``due`` if run by hand), ``outcome``, ``task_id`` and ``detail``.
+        """Return what happened at each of its times, newest first, as dictionaries.
 
-        ``outcome`` is ``enqueued``, or why nothing was: ``missed`` (no worker ran then),
-        ``paused``, ``overlap`` (its last task had not ended), ``unique`` (another task holds the
-        lock), ``exists``, ``code`` (the store lacks it) or ``error``. The newest 1,000 are kept.
+        The keys are ``at`` and ``due`` (UTC; ``due`` is None if run by hand), ``outcome``,
+        ``task_id`` and ``detail``. ``outcome`` is ``enqueued``, or why nothing was enqueued:
+        ``missed`` (no worker ran then), ``paused``, ``overlap`` (its last task had not ended),
+        ``unique`` (another task holds the lock), ``exists``, ``code`` (it is missing from the
+        store) or ``error``. The newest 1,000 are kept.
         """
         if not is_whole(limit, 1):
             raise UsageError(f"limit={limit!r} must be a whole number, 1 or more")
@@ -204,7 +211,7 @@ class Schedule(ScheduleForms):
         ]
 
     def last(self) -> TaskFuture[Any] | None:
-        """The future of the task that it enqueued last, or None if there was none.
+        """Return the future of the task that it enqueued last, or None.
 
         Raises `TaskNotFound` if that is no longer in the store.
         """
@@ -216,7 +223,7 @@ class Schedule(ScheduleForms):
         if record is None:
             raise TaskNotFound(
                 f"the task {task_id}, the last of the schedule {self._id!r}, is no longer in the "
-                "store: its retention is over, or somebody deleted it",
+                "store: its retention is over, or it was deleted",
                 task_id,
             )
         return self._future(task_id, record.message, record.state)
@@ -231,12 +238,12 @@ class Schedule(ScheduleForms):
         payload: Any = None,
         **settings: Any,
     ) -> Schedule:
-        """Change it in place; what is not named stays, and so does its history. Returns itself.
+        """Change the schedule in place, and return it. All else stays, and so does the history.
 
-        ``args`` and ``kwargs`` change together: name both if the call has both, and with them
+        ``args`` and ``kwargs`` change together: pass both if the call has both, and with them
         ``fn``, the function as it is now. ``payload`` is that of a message. ``settings`` are those
         of `Client.schedule`: ``tz``, ``missed``, ``overlap``, ``jitter``, ``start``, ``until``,
-        ``max_runs``. Its options stay; to change these, schedule it again under the same id.
+        ``max_runs``. To change options of the task, schedule it again with the same id.
 
         Raises `UsageError`, `ScheduleNotFound`.
         """
@@ -253,7 +260,7 @@ class Schedule(ScheduleForms):
             entry = with_settings(entry, settings)
             if put(session, self._queue, entry, found, code):
                 return self
-        raise StoreError(f"the schedule {self._id!r} is changed by somebody else all the time")
+        raise StoreError(f"the schedule {self._id!r} is changed by others all the time")
 
     def _pause(self, is_paused: bool) -> None:
         session = self._session
@@ -262,7 +269,7 @@ class Schedule(ScheduleForms):
         if not session.broker.run(pause):
             raise self._missing()
 
-    def _read(self) -> Found:
+    def _read(self) -> StoredSchedule:
         found = find(self._session, self._queue, self._id)
         if found is None:
             raise self._missing()
@@ -288,6 +295,28 @@ class Schedule(ScheduleForms):
             future._notice(task_id, state)
         return future
 
+    def _row(self) -> dict[str, Any] | None:
+        """Read the schedule as a row; None if it was removed, or the client is closed."""
+        try:
+            found = find(self._session, self._queue, self._id) if self._session.is_open else None
+        except StoreDamaged:
+            return None
+        return None if found is None else row_of(self._queue, found)
+
+    def __repr__(self) -> str:
+        row = self._row()
+        if row is None:
+            return visible(f"<Schedule {self._id!r} queue={self._queue}>")
+        state = "paused" if row["paused"] else time_until(row["next_at"], self._session)
+        zone = "" if row["tz"] == "UTC" else f" ({row['tz']})"
+        return visible(f"<Schedule {self._id!r} {row['spec']!r}{zone} {row['type']} {state}>")
+
+    def _repr_html_(self) -> str | None:
+        from nbqueue.views.static_cards import schedule_card  # loaded only where it is shown
+
+        row = self._row()
+        return None if row is None else schedule_card(row)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schedule) and (self._queue, self._id) == (other._queue, other._id)
 
@@ -296,7 +325,7 @@ class Schedule(ScheduleForms):
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            "a Schedule does not travel: it holds a connection; use q.inspector.schedules()[id]"
+            "a Schedule cannot be pickled: it holds a connection; use q.inspector.schedules()[id]"
         )
 
 
@@ -304,14 +333,14 @@ _MOST_SHOWN = 20
 
 
 class Schedules(list[Schedule]):
-    """Handles of schedules. ``rows()`` is all about them as plain dictionaries; an id finds one."""
+    """A list of `Schedule` handles; indexing with an id finds one."""
 
     def __init__(self, handles: Iterable[Schedule], rows: list[dict[str, Any]]) -> None:
         super().__init__(handles)
         self._rows = rows
 
     def rows(self) -> list[dict[str, Any]]:
-        """A dictionary for each, as they were when this was made."""
+        """Return a dictionary for each, as they were when the list was read."""
         return [dict(row) for row in self._rows]
 
     def __getitem__(self, key: Any) -> Any:
@@ -330,7 +359,7 @@ class Schedules(list[Schedule]):
 
 
 def list_schedules(session: Session, queue: str | None = None) -> Schedules:
-    """See `Client.schedules`."""
+    """Read the schedules of all queues, or of one; see `Inspector.schedules`."""
     session.check_open()
     broker = session.broker
     handles: list[Schedule] = []
@@ -351,12 +380,10 @@ def schedule_call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Schedule:
-    """See `Client.schedule`."""
+    """Create or replace the schedule of a call; see `Client.schedule`."""
     session.check_open()
-    if isinstance(fn, TaskFunction):
-        changes = {**fn._changes, **changes}
-        fn = fn.__wrapped__
-    terms = ResolvedOptions(options_of(changes, settings))
+    fn, own = undecorated(fn)
+    terms = ResolvedOptions(options_of({**own, **changes}, settings))
     if terms.seed is not None:
         raise UsageError(
             f"seed={terms.seed} cannot be given to a schedule, whose runs would all draw the same "
@@ -385,7 +412,7 @@ def schedule_message(
     payload: Any,
     spec: str,
 ) -> Schedule:
-    """See `Client.schedule_message`."""
+    """Create or replace the schedule of a message; see `Client.schedule_message`."""
     session.check_open()
     message = PreparedMessage(session, options_of(changes, settings), type, payload)
     body = message._message.payload
@@ -397,8 +424,8 @@ def schedule_message(
 def _keep(
     session: Session, queue: str, entry: ScheduleEntry, code: tuple[bytes, bytes] | None
 ) -> Schedule:
-    """Write a schedule, in place of one of the same id."""
+    """Write a schedule, in place of one with the same id."""
     for _ in range(_TRIES):
         if put(session, queue, entry, find(session, queue, entry.id), code):
             return Schedule(session, queue, entry.id)
-    raise StoreError(f"the schedule {entry.id!r} is changed by somebody else all the time")
+    raise StoreError(f"the schedule {entry.id!r} is changed by others all the time")

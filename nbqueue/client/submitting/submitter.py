@@ -12,21 +12,22 @@ from nbqueue.calls.functions import dump_call
 from nbqueue.client.cancelling.interrupted_map import take_back
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group import TaskGroup
-from nbqueue.client.schedules.scheduling import Scheduling
+from nbqueue.client.schedules.schedule import Schedule, schedule_call, schedule_message
+from nbqueue.client.submitting.decorated_function import DecoratedFunction, undecorated
+from nbqueue.client.submitting.messages import enqueue_message
 from nbqueue.client.submitting.prepared_call import MapItems, PreparedCall, dump_with_policy, ids_of
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
 
 if TYPE_CHECKING:
-    from nbqueue.client.schedules.schedule import Schedule
     from nbqueue.client.session import Session
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Submitter(Scheduling):
+class Submitter:
     """Submits calls with certain options. Get it from `Client.options`; it can be kept and shared.
 
     >>> critical = q.options(queue="critical", retry=3)
@@ -85,16 +86,34 @@ class Submitter(Scheduling):
 
     def enqueue(self, type: str, payload: Any = None, **options: Any) -> TaskFuture[Any]:
         """Enqueue a message for the handlers of ``type``; see `Client.enqueue`."""
-        from nbqueue.client.submitting.messages import enqueue_message
-
         return enqueue_message(self._session, {**self._changes, **options}, type, payload)
+
+    def schedule(
+        self,
+        fn: Callable[..., Any],
+        spec: str,
+        *,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Schedule:
+        """Run ``fn(*args, **kwargs)`` whenever ``spec`` is due; see `Client.schedule`."""
+        return schedule_call(
+            self._session, self._changes, settings, fn, spec, tuple(args), dict(kwargs or {})
+        )
+
+    def schedule_message(
+        self, type: str, payload: Any = None, spec: str = "", **settings: Any
+    ) -> Schedule:
+        """Enqueue a message whenever ``spec`` is due; see `Client.schedule_message`."""
+        return schedule_message(self._session, self._changes, settings, type, payload, spec)
 
     def _call(self, fn: Callable[..., Any]) -> PreparedCall:
         terms = self._check
         if isinstance(fn, TaskFunction):
             # What its decorator said holds, unless it was said otherwise for this call.
-            terms = ResolvedOptions(TaskOptions().merged(fn._changes).merged(self._changes))
-            fn = fn.__wrapped__
+            fn, own = undecorated(fn)
+            terms = ResolvedOptions(TaskOptions().merged(own).merged(self._changes))
         code = dump_with_policy(fn, terms.policy, self._session.code_limit)
         last = self._last_call
         if last is not None and last.is_for(fn, code, terms):
@@ -109,7 +128,7 @@ class Submitter(Scheduling):
         return f"<options {said or 'as by default'}>"
 
 
-class TaskFunction(Generic[P, T]):
+class TaskFunction(DecoratedFunction, Generic[P, T]):
     """A function under ``@q.task``: called, it runs here; ``.submit`` and ``.map`` run it there.
 
     Used inside another task, it is the plain function.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from nbqueue.errors import NbqueueError
+from nbqueue.errors import PlotMissing
 from nbqueue.printable import printable
 from nbqueue.views.format import shortened
 from nbqueue.views.html import element
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-class PlotMissing(NbqueueError, ImportError):
-    """A plot needs matplotlib, which is not installed."""
 
 
 @dataclass(frozen=True)

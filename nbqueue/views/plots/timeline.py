@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from nbqueue.durations import format_duration
-from nbqueue.errors import UsageError
+from nbqueue.errors import PlotMissing, UsageError
 from nbqueue.views.format import count
 from nbqueue.views.plots.figures import (
     INK,
     STYLES,
     UNKNOWN,
-    PlotMissing,
     Style,
     TimeAxis,
     add_legend,

@@ -1,0 +1,140 @@
+"""`GroupState`: which tasks of a group have ended, and how. Does no I/O and holds no lock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+
+class TaskEnd(Protocol):
+    """The end of a task, as far as a group looks at it."""
+
+    @property
+    def is_failed(self) -> bool: ...
+    @property
+    def is_cancelled(self) -> bool: ...
+
+
+E = TypeVar("E", bound=TaskEnd)
+
+
+class Counts(NamedTuple):
+    """How many tasks of a group ended in which way, as far as this process knows."""
+
+    total: int
+    completed: int
+    failed: int
+    cancelled: int
+
+    @property
+    def done(self) -> int:
+        """How many have ended, in whatever way."""
+        return self.completed + self.failed + self.cancelled
+
+
+class GroupState(Generic[E]):
+    """The tasks of a group in order, with the outcomes of those that have ended.
+
+    Its owner holds a lock around changes. ``ids``, ``outcomes`` and ``ended`` only ever grow or
+    fill up, so they can be read without one.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.outcomes: list[E | None] = []
+        """The outcome of each task, in the order of ``ids``; None until it has ended."""
+        self.ended: list[int] = []
+        """The indices of the tasks that have ended, in the order of their ends."""
+        self._index: dict[str, int] = {}
+        self._failed = self._cancelled = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._index
+
+    def add(self, task_ids: Sequence[str]) -> None:
+        """Append tasks that have not ended."""
+        first = len(self.ids)
+        self.ids.extend(task_ids)
+        self.outcomes.extend([None] * len(task_ids))
+        self._index.update(zip(task_ids, range(first, len(self.ids)), strict=True))
+
+    def index_of(self, task_id: str) -> int:
+        """Return the position of a task in the group."""
+        return self._index[task_id]
+
+    def settle(self, task_id: str, outcome: E) -> int | None:
+        """Note that a task has ended, and return its index; None if it had ended before."""
+        index = self._index[task_id]
+        if self.outcomes[index] is not None:
+            return None
+        self.outcomes[index] = outcome
+        self.ended.append(index)
+        self._cancelled += outcome.is_cancelled
+        self._failed += outcome.is_failed and not outcome.is_cancelled
+        return index
+
+    def recount(self) -> None:
+        """Derive order and counts from the outcomes again, after a call of `settle` was cut off.
+
+        A process can be forked while another thread is within `settle`.
+        """
+        known = {i: outcome for i, outcome in enumerate(self.outcomes) if outcome is not None}
+        self.ended += sorted({*known} - {*self.ended})
+        self._cancelled = sum(outcome.is_cancelled for outcome in known.values())
+        self._failed = sum(outcome.is_failed for outcome in known.values()) - self._cancelled
+
+    @property
+    def is_done(self) -> bool:
+        """True if all tasks have ended."""
+        return len(self.ended) == len(self.ids)
+
+    def counts(self) -> Counts:
+        """Count the tasks by how they ended."""
+        done, bad = len(self.ended), self._failed + self._cancelled
+        return Counts(len(self.ids), done - bad, self._failed, self._cancelled)
+
+    def has_ended(self, index: int) -> bool:
+        """Return whether the task at this index has ended."""
+        return self.outcomes[index] is not None
+
+    def unended(self) -> list[str]:
+        """Return the ids of the tasks that have not ended, in order."""
+        return [i for i, outcome in zip(self.ids, self.outcomes, strict=True) if outcome is None]
+
+    def failures(self, most: int) -> list[tuple[int, E]]:
+        """Return index and outcome of the first ``most`` tasks that failed, by their ends.
+
+        Cancelled tasks are left out.
+        """
+        found: list[tuple[int, E]] = []
+        for index in self.ended:
+            outcome = self.outcomes[index]
+            if len(found) == most:
+                break
+            if outcome is not None and outcome.is_failed and not outcome.is_cancelled:
+                found.append((index, outcome))
+        return found
+
+
+class EnoughEnded:
+    """Tells whether enough tasks of a group have ended to return its results.
+
+    That is all of them; without ``passes_failures``, all up to the first that failed.
+    """
+
+    def __init__(self, outcomes: Sequence[TaskEnd | None], passes_failures: bool) -> None:
+        self._outcomes = outcomes
+        self._passes_failures = passes_failures
+        self._next = 0
+
+    def __call__(self) -> bool:
+        # It is asked at each end, so it looks at no outcome twice.
+        while self._next < len(self._outcomes):
+            outcome = self._outcomes[self._next]
+            if outcome is None or (outcome.is_failed and not self._passes_failures):
+                return outcome is not None
+            self._next += 1
+        return True

@@ -1,0 +1,57 @@
+"""`TaskHandle`: what the handles of one task and of many have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nbqueue.client.futures.task_facts import TaskFacts
+from nbqueue.client.live.display import bundle_of, show_live
+
+
+class TaskHandle:
+    """Base class of `TaskFuture` and `TaskGroup`."""
+
+    _facts: TaskFacts
+
+    _resume: Callable[[], None] | None = None
+    """Starts the listener of a forked process; set on handles that the process inherited."""
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue."""
+        return self._facts.queue
+
+    @property
+    def type(self) -> str:
+        """The name of the function."""
+        return self._facts.type
+
+    @property
+    def name(self) -> str | None:
+        """The name given with ``options(name=…)``, or None."""
+        return self._facts.name
+
+    def show(self) -> None:
+        """Show a card here, live until all work has ended; outside a notebook, print its text.
+
+        A handle that is the last line of a cell does this by itself.
+        """
+        show_live(self)
+
+    _ipython_display_ = show
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return bundle_of(self)
+
+    def _view(self) -> Any:
+        """Make the card of this handle."""
+        raise NotImplementedError
+
+    def _inherit(self, resume: Callable[[], None]) -> bool:
+        """Make a handle of the parent process usable in a forked one.
+
+        ``resume`` starts the listener of the forked process. Returns whether something waits for
+        the handle already.
+        """
+        raise NotImplementedError
