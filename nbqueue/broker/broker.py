@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from nbqueue.broker.call_deadline import CallDeadline
-from nbqueue.broker.commands import aggregation, lifecycle
 from nbqueue.broker.commands.enqueue import OneByOne, unconfirmed
-from nbqueue.broker.commands.lifecycle import Arg, Command, LockHolder, NewTask
+from nbqueue.broker.commands.lifecycle import Arg, NewTask
+from nbqueue.broker.commands.names import name_task
+from nbqueue.broker.known_limits import KnownLimits
 from nbqueue.broker.large_values import whole_result
+from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest, EnqueueResult, read_replies
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.reads.task_record import (
     RECORD_FIELDS,
@@ -20,23 +22,17 @@ from nbqueue.broker.reads.task_record import (
     read_record,
 )
 from nbqueue.broker.resilient_calls import MEASURE_SECONDS, PATIENCE, ResilientCaller
-from nbqueue.errors import (
-    StoreError,
-    StoreUnreachable,
-    TaskIdConflict,
-)
+from nbqueue.errors import StoreError, StoreUnreachable, SubmitUnconfirmed
 from nbqueue.store.connection import Store
 from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.transport import resp
-from nbqueue.transport.blocking import Sending
+from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.topology import Key
 from nbqueue.wire import fields, states
 from nbqueue.wire.attempts import is_last_failure
 from nbqueue.wire.decoding import stream_entry, text
 from nbqueue.wire.keys import QUEUES, queue_keys, stored_keys, stored_name
 from nbqueue.wire.messages import is_same_task, read_message
-
-T = TypeVar("T")
 
 _BATCH = 256
 _BATCH_OF_ENDS = 64
@@ -55,181 +51,111 @@ class Broker(ResilientCaller):
         super().__init__(store, patience)
         self._registered: dict[str, tuple[bytes, float]] = {}
         self._one_by_one: dict[tuple[str, bytes], OneByOne] = {}
+        self.known_limits = KnownLimits()
 
-    def enqueue(
-        self,
-        queue: str,
-        tasks: Sequence[NewTask],
-        due_ms: int | None = None,
-        fingerprint: bytes | None = None,
-        blob: bytes | None = None,
-        group: str = "",
-        *,
-        repeated: bool = False,
-        was_sent: bool = False,
-    ) -> list[int]:
-        """Make tasks pending, or scheduled for ``due_ms``, or put them into an aggregation
-        ``group``; in batches, pipelined. ``tasks`` may make each part of it when that is asked for.
+    def enqueue(self, request: EnqueueRequest) -> EnqueueResult:
+        """Write new tasks, and return which of them were left out.
 
-        A call's code goes along once, if the store lacks it. Returns the positions of tasks whose
-        id existed already: those were left as they are. After a lost connection it goes on where
-        it was, and no task is enqueued twice; so it does from the start if this is ``repeated``.
-        ``was_sent``: an earlier try may have reached the store.
+        Code goes along once, if the store lacks it. After a lost connection it goes on where it
+        was, and no task is written twice.
 
-        Raises `SubmitUnconfirmed` if tasks may be there, else `StoreUnreachable`.
+        Raises `SubmitUnconfirmed` if tasks may be in the store, else `StoreUnreachable`.
         """
-        patience: CallDeadline | None = None
-        with_code = False
+        if request.limits:
+            self._write_limits(request)
+        deadline: CallDeadline | None = None
+        repeated = was_sent = with_code = False
         while True:
             try:
-                conflicts = self._enqueue(
-                    queue, tasks, due_ms, fingerprint, repeated, blob if with_code else None, group
-                )
-                if conflicts and repeated:
-                    conflicts = self._conflicts_of_others(queue, tasks, conflicts)
+                result = self._try_enqueue(request, with_code, repeated)
             except StoreUnreachable as error:
-                patience = patience or CallDeadline(self._patience)
+                deadline = deadline or CallDeadline(self._patience)
                 was_sent = was_sent or error.was_sent
-                if not patience.wait():
+                if not deadline.wait():
                     if was_sent:
-                        raise unconfirmed(queue, tasks, error) from error
+                        raise unconfirmed(request.queue, request.tasks, error) from error
                     raise
                 repeated = True
                 continue
-            if conflicts is not None:
-                return conflicts
-            if with_code or blob is None:
-                raise StoreError(f"the store lacks the code that tasks for {queue!r} need")
+            if result is not None:
+                break
+            if with_code or request.blob is None:
+                raise StoreError(f"the store lacks the code that tasks for {request.queue!r} need")
             with_code = True
+        if request.name is not None and result is ENQUEUED:
+            self._write_name(request, request.name)
+        return result
 
-    def enqueue_one(
-        self, queue: str, fingerprint: bytes, task: NewTask, sending: Sending
-    ) -> list[int] | None:
-        """The same for one plain task, in few steps; see `Channel.run_packed`.
+    def _try_enqueue(
+        self, request: EnqueueRequest, with_code: bool, repeated: bool
+    ) -> EnqueueResult | None:
+        """Write new tasks once; None if the store lacks their code."""
+        queue, tasks = request.queue, request.tasks
+        registration = self._register(queue)
+        now_ms = self.clock.now_ms()
+        connection = self._router.connection(queue)
+        number = connection.number
+        is_first = not (with_code or repeated)
+        if is_first and len(tasks) == 1 and request.is_plain and not tasks[0].is_staged:
+            result = self._enqueue_plain(connection, request, now_ms, registration)
+        else:
+            first = request.preparations(now_ms, with_code)
+            commands = chain(first, request.commands(now_ms, repeated))
+            result = read_replies(connection.run(commands, registration)[len(first) :])
+        if result is None or result.holder is not None:
+            return result
+        if self._confirms:
+            self._confirm(connection, number)
+        if result.conflicts and repeated:
+            others = self._conflicts_of_others(queue, tasks, result.conflicts)
+            return EnqueueResult(others) if others else ENQUEUED
+        return result
 
-        None if it may not be there, for want of its code or of a connection: then `enqueue` it, as
-        ``repeated``.
+    def _enqueue_plain(
+        self,
+        connection: BlockingConnection,
+        request: EnqueueRequest,
+        now_ms: int,
+        registration: bytes,
+    ) -> EnqueueResult | None:
+        """Write one plain call: the bytes of the ordinary command, packed in fewer steps.
+
+        This is the only shortcut on the way of a task into the store. Row A1 of the benchmarks pays
+        for it.
         """
-        one_by_one = self._one_by_one.get((queue, fingerprint))
+        [task] = request.tasks
+        assert request.fingerprint is not None
+        place = request.queue, request.fingerprint
+        one_by_one = self._one_by_one.get(place)
         if one_by_one is None:
             if len(self._one_by_one) >= _MOST_KEPT:
                 self._one_by_one.clear()
-            one_by_one = self._one_by_one[queue, fingerprint] = OneByOne(queue, fingerprint)
+            one_by_one = self._one_by_one[place] = OneByOne(*place)
+        data = one_by_one.pack(task, now_ms)
+        reply = connection.run_packed(one_by_one.script, data, registration)
+        conflicts = one_by_one.read(reply, now_ms)
+        if not conflicts:
+            return None if conflicts is None else ENQUEUED
+        return EnqueueResult(conflicts)
+
+    def _write_limits(self, request: EnqueueRequest) -> None:
+        """Make the limits of new tasks known to the store."""
+        queue, now_ms = request.queue, self.clock.now_ms()
+        commands = self.known_limits.commands(queue, request.limits, request.due_ms, now_ms)
+        for part in in_slices(commands, _BATCH):
+            self.run_all(part)
+        self.known_limits.note(queue, request.limits)
+
+    def _write_name(self, request: EnqueueRequest, name: str) -> None:
+        [task_id] = request.ids
         try:
-            again = self._register(queue)
-            now_ms = self.clock.now_ms()
-            data = one_by_one.pack(task, now_ms)
-            connection = self._router.connection(queue)
-            number = connection.number
-            reply = connection.run_packed(one_by_one.script, data, sending, again)
-            conflicts = one_by_one.read(reply, now_ms)
-            if conflicts is not None:
-                self._confirm(connection, number)
-            return conflicts
-        except StoreUnreachable:
-            return None
-
-    def _enqueue(
-        self,
-        queue: str,
-        tasks: Sequence[NewTask],
-        due_ms: int | None,
-        fingerprint: bytes | None,
-        repeated: bool,
-        blob: bytes | None,
-        group: str,
-    ) -> list[int] | None:
-        now_ms = self.clock.now_ms()
-        again = self._register(queue)
-        before: list[Command[Any]] = []
-        if group and due_ms is not None:
-            before.append(aggregation.note_groups(queue, [group], due_ms))
-        if fingerprint is not None and blob is not None:
-            before.append(lifecycle.store_code(queue, fingerprint, blob, now_ms))
-
-        def batches() -> Iterator[Command[Any]]:
-            yield from before
-            for start in range(0, len(tasks), _BATCH):
-                part = tasks[start : start + _BATCH]
-                if due_ms is not None:
-                    later = [(task, due_ms) for task in part]
-                    yield lifecycle.schedule(queue, later, now_ms, fingerprint, repeated, group)
-                elif group:
-                    yield aggregation.add_to_group(queue, group, part, now_ms, repeated)
-                else:
-                    yield lifecycle.enqueue(queue, part, now_ms, fingerprint, repeated)
-
-        connection = self._router.connection(queue)
-        number = connection.number
-        replies = connection.run(batches(), again)[len(before) :]
-        conflicts: list[int] = []
-        for batch, reply in enumerate(replies):
-            if reply is None:
-                return None
-            conflicts += [batch * _BATCH + i for i in reply]
-        self._confirm(connection, number)
-        return conflicts
-
-    def enqueue_unique(
-        self,
-        queue: str,
-        task: NewTask,
-        lock: str,
-        lock_ms: int,
-        *,
-        due_ms: int | None = None,
-        replace: bool = False,
-        after: bool = False,
-        fingerprint: bytes | None = None,
-        blob: bytes | None = None,
-        group: str = "",
-    ) -> LockHolder | None:
-        """Make a task pending, or scheduled for ``due_ms``, or put it into an aggregation
-        ``group``, unless another holds its ``lock``.
-
-        Returns who holds it then; None if the task was written. With ``replace`` a holder that
-        does not run is deleted; with ``after`` the task waits for the lock.
-        Raises `TaskIdConflict` if the id exists; `SubmitUnconfirmed`.
-        """
-        patience = CallDeadline(self._patience)
-        connection = self._router.connection(queue)
-        repeated = was_sent = False
-        while True:
-            now_ms = self.clock.now_ms()
-            try:
-                number = connection.number
-                again = self._register(queue)
-                if group and due_ms is not None:
-                    connection.run([aggregation.note_groups(queue, [group], due_ms)])
-                [answer] = connection.run(
-                    [
-                        lifecycle.enqueue_unique(
-                            queue, task, lock, lock_ms, now_ms, due_ms=due_ms, replace=replace,
-                            after=after, fingerprint=fingerprint, repeated=repeated, group=group,
-                        )
-                    ],
-                    again,
-                )  # fmt: skip
-                if answer == "EXISTS" and (
-                    not repeated or self._conflicts_of_others(queue, [task], [0])
-                ):
-                    raise TaskIdConflict(f"the id {task.task_id!r} exists", task.task_id)
-                if answer == "NOCODE":
-                    if fingerprint is None or blob is None:
-                        raise StoreError(f"the store lacks the code of a task for {queue!r}")
-                    connection.run([lifecycle.store_code(queue, fingerprint, blob, now_ms)])
-                    continue
-                if not isinstance(answer, LockHolder):
-                    self._confirm(connection, number)
-            except StoreUnreachable as error:
-                was_sent = was_sent or error.was_sent
-                if not patience.wait():
-                    if was_sent:
-                        raise unconfirmed(queue, [task], error) from error
-                    raise
-                repeated = True
-                continue
-            return answer if isinstance(answer, LockHolder) else None
+            self.run(name_task(request.queue, task_id, name, request.name_seconds))
+        except StoreUnreachable as error:
+            raise SubmitUnconfirmed(
+                f"task {task_id!r} is in the store, but perhaps not its name {name!r}: "
+                f"q.get({task_id!r}) finds it by its id. {error}",
+                [task_id],
+            ) from error
 
     def _register(self, queue: str) -> bytes:
         """Make sure that the queue's name is in the store, where any process may remove it.
@@ -257,12 +183,13 @@ class Broker(ResilientCaller):
             return b""
         return again
 
-    def forget_registered(self, queue: str) -> None:
-        """The queue was removed: its name must be written again before the next task."""
+    def forget_queue(self, queue: str) -> None:
+        """Write the name of a removed queue, and its limits, again with its next task."""
         self._registered.pop(queue, None)
+        self.known_limits.forget(queue)
 
     def _conflicts_of_others(
-        self, queue: str, tasks: Sequence[NewTask], conflicts: list[int]
+        self, queue: str, tasks: Sequence[NewTask], conflicts: Sequence[int]
     ) -> list[int]:
         """Leave out the tasks that an earlier try wrote and that have changed since: run, say."""
         found = self._router.connection(queue).call(

@@ -154,7 +154,7 @@ class QueueRemoval:
         """Remove the queue's name, unless a task was enqueued meanwhile; return whether it was."""
         self._broker.call(("SREM", QUEUES, self._queue), on=Key(QUEUES))
         self._broker.publish(self._keys.wake, "handlers")
-        self._broker.forget_registered(self._queue)
+        self._broker.forget_queue(self._queue)
         if self._holds_tasks():
             self._broker.call(("SADD", QUEUES, self._queue), on=Key(QUEUES))
             return False

@@ -63,8 +63,6 @@ class Session:
         self.clock: Clock = self._broker.clock
         self.is_open = True
         self.accepts = True
-        self.limits_said: dict[tuple[str, str], tuple[str, float]] = {}
-        """The limits that this client wrote: their numbers, and until when that counts as new."""
         self._new_prefix()
         self.listener: CompletionListener = CompletionListener(store, self.prefix, keyring)
         # Not at exit: the thread is a daemon, and stopping it would only delay the end.

@@ -11,15 +11,18 @@ from typing import Any, NoReturn
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Arg, Command, Fetched, LockHolder, NewTask
+from nbqueue.broker.known_limits import KnownLimits
+from nbqueue.broker.new_tasks import EnqueueRequest, EnqueueResult
 from nbqueue.broker.reads.task_record import TaskRecord
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.client.futures.outcome import DELETED, RawOutcome, end_of
 from nbqueue.clock import Clock
-from nbqueue.errors import NbqueueError, TaskIdConflict
+from nbqueue.errors import NbqueueError
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.testing.local_attempts import NO_OWNER, LocalAttempts
 from nbqueue.transport.topology import ANYWHERE, Place
 from nbqueue.wire import states
+from nbqueue.wire.keys import stored_keys
 from nbqueue.wire.messages import TaskMessage, with_completed_at
 from nbqueue.worker.tasks import decisions
 from nbqueue.worker.tasks.attempt import Attempt
@@ -42,66 +45,44 @@ class EagerBroker(Broker):
         self._records: dict[tuple[str, str], TaskRecord] = {}
         self._ends: dict[tuple[str, str], RawOutcome] = {}
         self._locks: dict[str, str] = {}
+        self.known_limits = KnownLimits()
         self._names: dict[Arg, bytes] = {}
         self._rows: list[tuple[str, dict[str, str]]] = []
 
     # --- Enqueueing --------------------------------------------------------------------
 
-    def enqueue(
-        self,
-        queue: str,
-        tasks: Sequence[NewTask],
-        due_ms: int | None = None,
-        fingerprint: bytes | None = None,
-        blob: bytes | None = None,
-        group: str = "",
-        *,
-        repeated: bool = False,
-        was_sent: bool = False,
-    ) -> list[int]:
-        """Run tasks to their ends; return the positions of those whose id exists.
+    def enqueue(self, request: EnqueueRequest) -> EnqueueResult:
+        """Run new tasks to their ends.
 
-        The tasks of an aggregation group run, too, each by itself.
+        Those of an aggregation group run, too, each by itself. A unique task is refused only if it
+        is enqueued while one of its kind runs, which is by that one.
         """
-        if fingerprint is not None and blob is not None:
-            self._codes[fingerprint] = blob
+        if request.lock is None:
+            return self._run_all_of(request)
+        holder = self._locks.get(request.lock.key)
+        if holder is not None:
+            return EnqueueResult(holder=LockHolder(holder, states.ACTIVE))
+        [self._locks[request.lock.key]] = request.ids
+        try:
+            return self._run_all_of(request)
+        finally:
+            del self._locks[request.lock.key]
+
+    def _run_all_of(self, request: EnqueueRequest) -> EnqueueResult:
+        queue = request.queue
+        if request.fingerprint is not None and request.blob is not None:
+            self._codes[request.fingerprint] = request.blob
         self._attempts.refresh(queue)
         conflicts: list[int] = []
-        for position, task in enumerate(tasks):
+        for position, task in enumerate(request.tasks):
             if (queue, task.task_id) in self._records:
                 conflicts.append(position)
             else:
                 self._run_to_its_end(queue, task)
-        return conflicts
-
-    def enqueue_one(self, *_: object) -> None:
-        """Return None, as if code were missing, so that the caller uses `enqueue`."""
-
-    def enqueue_unique(
-        self,
-        queue: str,
-        task: NewTask,
-        lock: str,
-        lock_ms: int,
-        *,
-        due_ms: int | None = None,
-        replace: bool = False,
-        after: bool = False,
-        fingerprint: bytes | None = None,
-        blob: bytes | None = None,
-        group: str = "",
-    ) -> LockHolder | None:
-        """Run a task, unless this is called by a task that holds the lock."""
-        holder = self._locks.get(lock)
-        if holder is not None:
-            return LockHolder(holder, states.ACTIVE)
-        self._locks[lock] = task.task_id
-        try:
-            if self.enqueue(queue, [task], due_ms, fingerprint, blob):
-                raise TaskIdConflict(f"the id {task.task_id!r} exists", task.task_id)
-        finally:
-            del self._locks[lock]
-        return None
+        if request.name is not None and not conflicts:
+            [task_id] = request.ids
+            self._names[stored_keys(queue).name(request.name)] = task_id.encode()
+        return EnqueueResult(conflicts)
 
     # --- Reading -----------------------------------------------------------------
 
@@ -158,11 +139,9 @@ class EagerBroker(Broker):
         return self.call_each(calls)
 
     def run_all(self, batch: Iterable[Command[Any]]) -> list[Any]:
-        """Note names, and ignore limits: tasks here run one after the other."""
+        """Do nothing about limits: no task waits for others here. Other scripts are refused."""
         for each in batch:
-            if each.script.name == "name_task":
-                self._names[each.keys[1]] = str(each.args[0]).encode()
-            elif each.script.name not in ("set_limit", "remove_limit"):
+            if each.script.name not in ("set_limit", "remove_limit"):
                 _refuse()
         return [False for _ in batch]
 

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 from unittest.mock import patch
 
 from nbqueue.calls.keys.signing import Keyring
@@ -19,7 +19,6 @@ from nbqueue.client import client as client_module
 from nbqueue.client.client import Client
 from nbqueue.client.completion.awaited_tasks import Sink
 from nbqueue.client.completion.listener import CompletionListener
-from nbqueue.client.completion.registration import Registration
 from nbqueue.client.futures.outcome import RawOutcome
 from nbqueue.client.session import CAPTURED_LIMIT, Session, _sessions, parse_captured_limit
 from nbqueue.clock import Clock
@@ -29,8 +28,6 @@ from nbqueue.tasks.message_handlers import Middleware
 from nbqueue.tasks.task import Task
 from nbqueue.testing.eager_broker import EagerBroker
 from nbqueue.worker.worker import Worker
-
-S = TypeVar("S", bound=Sink)
 
 _numbers = itertools.count(1)
 
@@ -122,7 +119,6 @@ class EagerSession(Session):
         self._broker = broker
         self.clock: Clock = broker.clock
         self.is_open = self.accepts = True
-        self.limits_said = {}
         self._new_prefix()
         self.listener = cast("CompletionListener", EagerListener(broker))
         _sessions.add(self)
@@ -143,17 +139,9 @@ class EagerListener:
         self._broker = broker
         self._sinks: dict[tuple[str, str], Sink] = {}
 
-    def listen(self, queue: str, channel: str) -> int:
-        return 0
-
-    def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
+    def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> int:
         self._sinks.update(((queue, task_id), sink) for task_id in task_ids)
-
-    def sending(self, queue: str, task_id: str, make: Callable[[], S]) -> Registration[S]:
-        def expect(sink: S) -> None:
-            self._sinks[queue, task_id] = sink
-
-        return Registration(contextlib.nullcontext(), lambda: 0, expect, make)
+        return 0
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> int:
         self._sinks[queue, task_id] = sink
@@ -163,8 +151,8 @@ class EagerListener:
         for task_id in task_ids:
             self._sinks.pop((queue, task_id), None)
 
-    def entered(
-        self, queue: str, task_ids: Sequence[str], generation: int, is_message: bool = False
+    def written(
+        self, queue: str, task_ids: Sequence[str], connection: int, is_message: bool
     ) -> None:
         for task_id in task_ids:
             sink = self._sinks.pop((queue, task_id), None)
@@ -174,6 +162,9 @@ class EagerListener:
     def watch(self, queue: str, task_id: str, sink: Sink) -> Sink | None:
         sink._take(((task_id, self._broker.end(queue, task_id)),))
         return None
+
+    def end_missing(self, queue: str, task_id: str) -> None:
+        pass
 
     def claim(self, queue: str, task_id: str) -> Sink | None:
         return self._sinks.pop((queue, task_id), None)

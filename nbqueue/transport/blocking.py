@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from nbqueue.errors import StoreDamaged, StoreError, StoreUnreachable
 from nbqueue.runtime.buffers import LARGE, Gathering, Piece, ReceiveBuffer, Slot
@@ -29,18 +28,6 @@ T = TypeVar("T")
 _RECEIVE = 262_144
 _SEND_AT = 32_768
 """Bytes that are worth a system call while more are being made."""
-
-
-class Sending(Protocol):
-    """Hooks around the sending of a command, called with ``lock`` held."""
-
-    lock: AbstractContextManager[Any]
-
-    def begin(self) -> None:
-        """Called just before the command is sent, again if it has to be repeated."""
-
-    def end(self) -> None:
-        """Called when the command was sent, while the server works on it."""
 
 
 class BlockingConnection:
@@ -118,11 +105,11 @@ class BlockingConnection:
                 self._run_again(instead, replies)
         return sent, replies
 
-    def run_packed(self, script: Script, data: bytes, sending: Sending, then: bytes = b"") -> Any:
+    def run_packed(self, script: Script, data: bytes, then: bytes = b"") -> Any:
         """Run a script that is packed already, and return its reply.
 
         For tasks that are submitted one by one, so it takes few steps (benchmark A1). ``then`` is
-        as for `run`, and so is what it raises. ``sending`` may be called again for a repeated try.
+        as for `run`, and so is what it raises.
         """
 
         def ask(connection: Any) -> Any:
@@ -130,10 +117,7 @@ class BlockingConnection:
                 connection.sendall(resp.pack(("SCRIPT", "LOAD", script.source)))
                 self._checked(self._receive(connection, 1)[0])
                 self._loaded.add(script.sha)
-            with sending.lock:
-                sending.begin()
-                connection.sendall(data + then)
-                sending.end()
+            connection.sendall(data + then)
             replies = self._receive(connection, 2 if then else 1)
             if then:
                 self._checked(replies[1])

@@ -11,6 +11,7 @@ from transitions import LEASE_MS, NOW, TOKEN, WHO, ended, failure, kept
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import NewTask, token_fence
+from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest
 from nbqueue.clock import Clock
 from nbqueue.errors import StoreUnreachable
 from nbqueue.store.connection import Store
@@ -80,16 +81,16 @@ def test_a_task_that_was_run_before_the_reply_came_is_no_conflict(
     broker: Broker, store: Store, redis: Any, end: str
 ) -> None:
     broker._router = Lossy(broker, run_them(broker, store, end))  # type: ignore[assignment]
-    assert broker.enqueue("q", [new("a", retention=60)]) == []
+    assert broker.enqueue(EnqueueRequest("q", [new("a", retention=60)])) == ENQUEUED
     assert "pending" not in dump(redis)
 
 
 def test_after_a_lost_connection_the_id_of_another_task_is_still_a_conflict(
     broker: Broker, redis: Any
 ) -> None:
-    broker.enqueue("q", [new("b", payload=b"of somebody else")])
+    broker.enqueue(EnqueueRequest("q", [new("b", payload=b"of somebody else")]))
     broker._router = Lossy(broker)  # type: ignore[assignment]
-    assert broker.enqueue("q", [new("a"), new("b"), new("c")]) == [1]
+    assert broker.enqueue(EnqueueRequest("q", [new("a"), new("b"), new("c")])).conflicts == [1]
     assert dump(redis)["pending"] == ["c", "a", "b"]
 
 
@@ -101,7 +102,7 @@ def test_patience_ends(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker._router.connection("q"), "run", lost)
     monkeypatch.setattr(broker._router.connection("q"), "call", lost)
     for attempt in (
-        lambda: broker.enqueue("q", [new("a")]),
+        lambda: broker.enqueue(EnqueueRequest("q", [new("a")])),
         lambda: broker.run(lifecycle.forward("q", 1)),
         broker.queues,
     ):
@@ -131,7 +132,7 @@ def test_a_task_is_read_with_all_that_is_known_of_it(broker: Broker, redis: Any)
 
 
 def test_many_tasks_are_read_in_order_with_none_for_what_is_missing(broker: Broker) -> None:
-    broker.enqueue("q", [new(str(i)) for i in range(300)])
+    broker.enqueue(EnqueueRequest("q", [new(str(i)) for i in range(300)]))
     ids = [str(i) for i in range(299, -1, -2)] + ["missing", "1", "1"]
     records = broker.read("q", ids)
     assert [r.message.id if r else None for r in records] == [*ids[:-3], None, "1", "1"]
@@ -196,12 +197,12 @@ def test_the_clock_is_measured_on_the_way_now_and_then(
             if what == "calls":
                 assert broker.call(("ECHO", number), on=ANYWHERE) == [str(number).encode()]
             else:
-                broker.enqueue("q", [new(f"{broker.clock.now()}{number}")])
+                broker.enqueue(EnqueueRequest("q", [new(f"{broker.clock.now()}{number}")]))
         return int(redis.info("commandstats").get("cmdstat_time", {"calls": 0})["calls"])
 
     assert ask() <= 1  # a queue that it meets for the first time
     broker.clock = Clock(wall=lambda: 0.0)  # of 1970, and so old that it counts as never measured
-    broker.forget_registered("q")
+    broker.forget_queue("q")
     assert ask() == 1
     seconds, micros = redis.time()
     assert broker.clock.now() == pytest.approx(seconds + micros / 1e6, abs=1.0)
@@ -209,5 +210,5 @@ def test_the_clock_is_measured_on_the_way_now_and_then(
 
 
 def test_messages_survive_the_way_through_the_store(broker: Broker, redis: Any) -> None:
-    broker.enqueue("q", [new("a", headers={"k": "v"}, error_msg="é")])
+    broker.enqueue(EnqueueRequest("q", [new("a", headers={"k": "v"}, error_msg="é")]))
     assert dump(redis)["t:a"]["msg"] == message("a", headers={"k": "v"}, error_msg="é")

@@ -11,6 +11,7 @@ from transitions import events
 
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest, UniqueLock
 
 NS = {"pending_since": NOW_MS * 1_000_000}
 CODE = b"\x01\xab"
@@ -116,7 +117,7 @@ def test_the_broker_enqueues_in_batches_and_numbers_conflicts_through(
 ) -> None:
     broker.run(lifecycle.enqueue("q", [new("300")], NOW_MS))
     tasks = [new(str(i)) for i in range(600)]
-    assert broker.enqueue("q", tasks) == [300]
+    assert broker.enqueue(EnqueueRequest("q", tasks)).conflicts == [300]
     assert redis.llen("asynq:{q}:pending") == 600
     assert redis.smembers("asynq:queues") == {b"q"}
     order = [i.decode() for i in redis.lrange("asynq:{q}:pending", 0, -1)][::-1]
@@ -124,30 +125,39 @@ def test_the_broker_enqueues_in_batches_and_numbers_conflicts_through(
 
 
 def test_the_broker_sends_code_along_only_if_the_store_lacks_it(broker: Any, redis: Any) -> None:
-    assert broker.enqueue("q", [new("a")], fingerprint=CODE, blob=b"blob") == []
+    assert (
+        broker.enqueue(EnqueueRequest("q", [new("a")], fingerprint=CODE, blob=b"blob")) == ENQUEUED
+    )
     redis.set("nbqueue:{q}:code:01ab", b"first")
-    assert broker.enqueue("q", [new("b")], fingerprint=CODE, blob=b"second") == []
+    assert (
+        broker.enqueue(EnqueueRequest("q", [new("b")], fingerprint=CODE, blob=b"second"))
+        == ENQUEUED
+    )
     assert redis.get("nbqueue:{q}:code:01ab") == b"first"
     assert redis.lrange("asynq:{q}:pending", 0, -1) == [b"b", b"a"]
 
 
 def test_the_broker_does_not_ask_for_ever_for_code_that_nobody_has(broker: Any) -> None:
     with pytest.raises(ConnectionError, match="lacks the code"):
-        broker.enqueue("q", [new("a")], fingerprint=CODE)
+        broker.enqueue(EnqueueRequest("q", [new("a")], fingerprint=CODE))
 
 
 @pytest.mark.parametrize("how", ["now", "scheduled", "grouped", "unique"])
 def test_the_broker_registers_a_queue_again_that_somebody_removed(
     broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    broker.enqueue("q", [new("a")])
+    broker.enqueue(EnqueueRequest("q", [new("a")]))
     # The first one waits for no time at all between two tasks.
     monkeypatch.setattr("nbqueue.broker.broker._REGISTER_SECONDS", 0.0)
     AsynqPeer(redis).remove_queue(force=True)
     assert redis.smembers("asynq:queues") == set()
     if how == "unique":
-        broker.enqueue_unique("q", new("b"), "asynq:{q}:unique:t:", 1_000)
+        broker.enqueue(
+            EnqueueRequest("q", [new("b")], lock=UniqueLock("asynq:{q}:unique:t:", 1_000))
+        )
     else:
         due_ms = NOW_MS + 1_000 if how == "scheduled" else None
-        broker.enqueue("q", [new("b")], due_ms=due_ms, group="g" if how == "grouped" else "")
+        broker.enqueue(
+            EnqueueRequest("q", [new("b")], due_ms=due_ms, group="g" if how == "grouped" else "")
+        )
     assert redis.smembers("asynq:queues") == {b"q"}

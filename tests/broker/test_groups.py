@@ -14,7 +14,7 @@ from transitions import NOW, WHO, active, events, failure, fetched
 from nbqueue.broker.commands import aggregation, lifecycle
 from nbqueue.broker.commands.aggregation import Aggregate, Aggregated, Ripeness, Set, Taken
 from nbqueue.broker.commands.lifecycle import LockHolder, NewTask
-from nbqueue.errors import TaskIdConflict
+from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest, UniqueLock
 
 SET = Set("g", "s")
 KEY = "asynq:{q}:g:g:s"
@@ -81,13 +81,16 @@ def test_workers_are_told_how_large_the_group_is(broker: Any, redis: Any) -> Non
     with redis.pubsub() as listener:
         listener.subscribe("nbqueue:{q}:wake")
         assert listener.get_message(timeout=5)["type"] == "subscribe"
-        broker.enqueue("q", [new("a"), new("b")], group="g h")
+        broker.enqueue(EnqueueRequest("q", [new("a"), new("b")], group="g h"))
         assert listener.get_message(timeout=5)["data"] == b"group 2 g h"
 
 
 def test_a_unique_task_of_a_group_names_its_lock(broker: Any, redis: Any) -> None:
     made = new("a", unique_key=LOCK)
-    assert broker.enqueue_unique("q", made, LOCK, HOUR, group="g") is None
+    assert (
+        broker.enqueue(EnqueueRequest("q", [made], lock=UniqueLock(LOCK, HOUR), group="g"))
+        == ENQUEUED
+    )
     own = {"unique_key": LOCK, "nbq:unique": HOUR, "group": "g", "nbq:added": NOW_MS}
     content = dump(redis, (SHORT_LOCK, "asynq:queues"))
     assert content == {
@@ -98,13 +101,20 @@ def test_a_unique_task_of_a_group_names_its_lock(broker: Any, redis: Any) -> Non
     }
     assert redis.get(LOCK) == b"a"
     other = new("b", unique_key=LOCK)
-    assert broker.enqueue_unique("q", other, LOCK, HOUR, group="g") == LockHolder(
-        "a", "aggregating"
+    assert broker.enqueue(
+        EnqueueRequest("q", [other], lock=UniqueLock(LOCK, HOUR), group="g")
+    ).holder == LockHolder("a", "aggregating")
+    assert (
+        broker.enqueue(
+            EnqueueRequest(
+                "q", [other], lock=UniqueLock(LOCK, HOUR, replaces_holder=True), group="g"
+            )
+        )
+        == ENQUEUED
     )
-    assert broker.enqueue_unique("q", other, LOCK, HOUR, group="g", replace=True) is None
     assert dump(redis)["g:g"] == Zset(b=NOW)
-    with pytest.raises(TaskIdConflict):
-        broker.enqueue_unique("q", other, LOCK, HOUR, group="g")
+    request = EnqueueRequest("q", [other], lock=UniqueLock(LOCK, HOUR), group="g")
+    assert broker.enqueue(request).conflicts == [0]
 
 
 @pytest.mark.parametrize("unique", [False, True])
@@ -115,9 +125,14 @@ def test_a_delayed_task_goes_to_its_group_when_it_is_due(
     due_ms = NOW_MS + 5_000
     if unique:
         made = new("a", unique_key=LOCK)
-        assert broker.enqueue_unique("q", made, LOCK, HOUR, due_ms=due_ms, group="g") is None
+        assert (
+            broker.enqueue(
+                EnqueueRequest("q", [made], lock=UniqueLock(LOCK, HOUR), due_ms=due_ms, group="g")
+            )
+            == ENQUEUED
+        )
     else:
-        assert broker.enqueue("q", [new("a")], due_ms=due_ms, group="g") == []
+        assert broker.enqueue(EnqueueRequest("q", [new("a")], due_ms=due_ms, group="g")) == ENQUEUED
     content = dump(redis)
     assert content["scheduled"] == Zset(a=NOW + 6)
     assert content["t:a"]["group"] == "g"
@@ -559,7 +574,7 @@ def test_a_task_that_an_inspector_took_out_of_its_group_is_retried_alone(
 
 def test_go_aggregates_what_we_put_into_a_group(broker: Any, redis: Any) -> None:
     peer = AsynqPeer(redis)
-    broker.enqueue("q", [new("a"), new("b")], group="g")
+    broker.enqueue(EnqueueRequest("q", [new("a"), new("b")], group="g"))
     assert not peer.check_group("g", "s", NOW + 59)
     assert peer.check_group("g", "s", NOW + 60)
     read, deadline = peer.read_set("g", "s")

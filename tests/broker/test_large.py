@@ -26,6 +26,7 @@ from transitions import (
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Ended, Fetched
+from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.broker.reads.task_record import Ending
 from nbqueue.broker.script_commands import NewTask
 from nbqueue.broker.staging import read_message_of
@@ -131,7 +132,7 @@ def test_a_server_that_forgot_the_scripts_gets_them_again(broker: Any, redis: An
 def test_what_is_wrong_is_found_before_anything_is_written(broker: Any, redis: Any) -> None:
     load(redis, {"pending": "text"})
     with pytest.raises(Exception, match="WRONGTYPE"):
-        broker.enqueue("q", [NewTask("a", encoded("a", payload=LARGE))])
+        broker.enqueue(EnqueueRequest("q", [NewTask("a", encoded("a", payload=LARGE))]))
     assert dump(redis, without=("asynq:queues",)) == {"pending": "text"}
     redis.flushall()
 

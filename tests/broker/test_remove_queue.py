@@ -12,6 +12,7 @@ from nbqueue.broker import queue_removal
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import inspect, lifecycle
 from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest
 from nbqueue.broker.queue_removal import QueueRemoval
 from nbqueue.errors import QueueNotEmpty, QueueNotFound
 from nbqueue.store.connection import Store
@@ -186,7 +187,14 @@ def test_a_task_that_comes_in_meanwhile_is_removed_or_lies_there_whole(
     other = Broker(store)
 
     def enqueue() -> None:
-        assert other.enqueue("q", [NewTask("new", encoded("new"))], None, b"\xaa", b"blob") == []
+        assert (
+            other.enqueue(
+                EnqueueRequest(
+                    "q", [NewTask("new", encoded("new"))], fingerprint=b"\xaa", blob=b"blob"
+                )
+            )
+            == ENQUEUED
+        )
 
     meanwhile(monkeypatch, step, enqueue)
     if force:

@@ -10,6 +10,7 @@ from transitions import NOW, events
 
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest
 
 
 def new(task_id: str, **fields: Any) -> NewTask:
@@ -78,6 +79,6 @@ def test_a_repeat_counts_what_an_earlier_try_wrote_as_written_now(broker: Any, r
 
 
 def test_the_broker_schedules_and_registers_the_queue(broker: Any, redis: Any) -> None:
-    assert broker.enqueue("q", [new("a")], due_ms=NOW_MS + 500) == []
+    assert broker.enqueue(EnqueueRequest("q", [new("a")], due_ms=NOW_MS + 500)) == ENQUEUED
     assert redis.zrange("asynq:{q}:scheduled", 0, -1, withscores=True) == [(b"a", NOW + 1)]
     assert redis.smembers("asynq:queues") == {b"q"}

@@ -13,6 +13,7 @@ from keyspace import NOW_MS, encoded
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest
 from nbqueue.errors import StoreError, StoreUnreachable
 from nbqueue.store import server_programs
 from nbqueue.store.connection import Store, connect
@@ -71,10 +72,10 @@ def test_a_flush_between_two_scripts_of_a_batch_runs_each_of_them_once(
 
 def test_a_broker_goes_on_after_a_restart_of_the_server(mortal: Store) -> None:
     broker = Broker(mortal)
-    broker.enqueue("q", [NewTask("a", encoded("a"))])
+    broker.enqueue(EnqueueRequest("q", [NewTask("a", encoded("a"))]))
     stop_server(mortal.directory or Path())
-    assert broker.enqueue("q", [NewTask("b", encoded("b"))]) == []
-    assert broker.enqueue("q", [NewTask("a", encoded("a"))]) == [0]
+    assert broker.enqueue(EnqueueRequest("q", [NewTask("b", encoded("b"))])) == ENQUEUED
+    assert broker.enqueue(EnqueueRequest("q", [NewTask("a", encoded("a"))])).conflicts == [0]
     assert mortal.redis.lrange("asynq:{q}:pending", 0, -1) == [b"b", b"a"]
     broker.close()
 

@@ -11,7 +11,8 @@ from transitions import FENCE, NOW, WHO, active, ended, events, failure, fetched
 
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Command, LockHolder, NewTask
-from nbqueue.errors import StoreError, TaskIdConflict
+from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest, UniqueLock
+from nbqueue.errors import StoreError
 
 LOCK = "asynq:{q}:unique:t:83878c91171338902e0fe0fb97a8c47a"
 """The lock of type t and payload p, as Asynq names it."""
@@ -141,8 +142,9 @@ def test_an_id_that_exists_takes_no_lock(broker: Any, redis: Any) -> None:
     before = dump(redis)
     assert broker.run(enqueue()) == "EXISTS"
     assert dump(redis) == before
-    with pytest.raises(TaskIdConflict, match="'a'"):
-        broker.enqueue_unique("q", new(), LOCK, HOUR)
+    assert broker.enqueue(EnqueueRequest("q", [new()], lock=UniqueLock(LOCK, HOUR))).conflicts == [
+        0
+    ]
 
 
 def test_a_repeat_counts_what_an_earlier_try_wrote(broker: Any, redis: Any) -> None:
@@ -156,10 +158,19 @@ def test_a_repeat_counts_what_an_earlier_try_wrote(broker: Any, redis: Any) -> N
 def test_without_its_code_nothing_is_written(broker: Any, redis: Any) -> None:
     assert broker.run(enqueue(fingerprint=b"\x01")) == "NOCODE"
     assert dump(redis) == {}
-    assert broker.enqueue_unique("q", new(), LOCK, HOUR, fingerprint=b"\x01", blob=b"b") is None
+    assert (
+        broker.enqueue(
+            EnqueueRequest(
+                "q", [new()], lock=UniqueLock(LOCK, HOUR), fingerprint=b"\x01", blob=b"b"
+            )
+        )
+        == ENQUEUED
+    )
     assert redis.get("nbqueue:{q}:code:01") == b"b"
     with pytest.raises(StoreError, match="lacks the code"):
-        broker.enqueue_unique("q", new("b"), LOCK, HOUR, fingerprint=b"\x02")
+        broker.enqueue(
+            EnqueueRequest("q", [new("b")], lock=UniqueLock(LOCK, HOUR), fingerprint=b"\x02")
+        )
 
 
 def test_go_and_we_exclude_each_other(broker: Any, redis: Any) -> None:

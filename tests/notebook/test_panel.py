@@ -17,6 +17,7 @@ from thread_worker import ThreadWorker
 from waits import wait_until
 
 from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.client.client import Client
 from nbqueue.errors import UsageError
 from nbqueue.notebook.panel.panel import Panel
@@ -117,7 +118,7 @@ def fill(client: Client, count: int, queue: str = "default") -> None:
         message = TaskMessage(id=task_id, type="email", queue=queue, payload=b"{}", timeout=60)
         tasks.append(NewTask(task_id, message.SerializeToString()))
     for first in range(0, count, 5000):
-        client._session.broker.enqueue(queue, tasks[first : first + 5000])
+        client._session.broker.enqueue(EnqueueRequest(queue, tasks[first : first + 5000]))
 
 
 def test_the_queues_tab_counts_pauses_and_clears(client: Client, worker: ThreadWorker) -> None:

@@ -24,6 +24,7 @@ from waits import wait_until
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.broker.reads.task_record import TaskRecord
 from nbqueue.calls import exceptions, functions, payloads
 from nbqueue.calls.keys.signing import Keyring
@@ -263,11 +264,13 @@ class Lab:
     def put_many(self, messages: Sequence[TaskMessage], code: functions.Code | None = None) -> None:
         tasks = [NewTask(m.id, m.SerializeToString()) for m in messages]
         conflicts = self.broker.enqueue(
-            messages[0].queue,
-            tasks,
-            fingerprint=code.fingerprint if code else None,
-            blob=code.blob if code else None,
-        )
+            EnqueueRequest(
+                messages[0].queue,
+                tasks,
+                fingerprint=code.fingerprint if code else None,
+                blob=code.blob if code else None,
+            )
+        ).conflicts
         assert not conflicts
 
     # --- What became of them ---

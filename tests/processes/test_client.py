@@ -236,13 +236,12 @@ class TestSubmit:
 
             return run
 
-        for name in ("enqueue", "enqueue_unique"):
-            monkeypatch.setattr(broker, name, ended_at_once(getattr(broker, name)))
+        monkeypatch.setattr(broker, "enqueue", ended_at_once(broker.enqueue))
         nightly = client.options(task_id="nightly", retention=0, **options)
         # An end that is heard is of this task, and not of the one before.
         assert [nightly.submit(add, n).result(WAIT) for n in range(3)] == [0, 1, 2]
         # And the channel is followed no longer than that.
-        assert set(client._session.listener._tasks.channels) <= {
+        assert set(client._session.listener._state.tasks.channels) <= {
             KEYS.end_channel(client._session.prefix)
         }
 
@@ -252,10 +251,10 @@ class TestSubmit:
         nightly = client.options(task_id="nightly", retention=0)
         first = nightly.submit(add, 1)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            with client._session.listener._leading.reading:  # so that nobody reads
+            with client._session.listener._inline_read.read_lock:  # so that nobody reads
                 worker.work()
                 again = pool.submit(nightly.submit, add, 2)
-                wait_until(lambda: len(client._session.listener._tasks.channels) == 2)
+                wait_until(lambda: len(client._session.listener._state.tasks.channels) == 2)
             second = again.result(WAIT)
         worker.work()
         assert [first.result(WAIT), second.result(WAIT)] == [1, 2]
@@ -272,7 +271,7 @@ class TestSubmit:
 
         def attached(*args: Any, **kwargs: Any) -> Any:
             get.start()
-            wait_until(lambda: listener._lock._waiters)  # type: ignore[attr-defined]
+            wait_until(lambda: listener._state.changed._waiters)  # type: ignore[attr-defined]
             return write(*args, **kwargs)
 
         monkeypatch.setattr(broker, "enqueue", attached)
@@ -1087,7 +1086,7 @@ class TestShutdown:
 
     def test_close_ends_waits_and_threads(self, client: Client) -> None:
         future = client.submit(add, 1)
-        thread = client._session.listener._thread
+        thread = client._session.listener._loop.thread
         assert thread is not None
         waiting = threading.Timer(0.02, client.close)
         waiting.start()
@@ -1101,7 +1100,7 @@ class TestShutdown:
 
         client = nbqueue.connect(store_url)
         future = client.submit(add, 1)
-        thread = client._session.listener._thread
+        thread = client._session.listener._loop.thread
         assert thread is not None
         del client
         gc.collect()
@@ -1124,15 +1123,15 @@ class TestFaults:
         assert first.result(WAIT) == 1
         futures = [client.submit(odd_fails, n) for n in range(4)]
         group = client.map(double, range(3_000))
-        may_connect, connect = threading.Event(), client._session.listener._connect
+        may_connect, connect = threading.Event(), client._session.listener._loop._connect
 
         def connect_later() -> None:
             may_connect.wait()
             connect()
 
-        monkeypatch.setattr(client._session.listener, "_connect", connect_later)
+        monkeypatch.setattr(client._session.listener._loop, "_connect", connect_later)
         redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        wait_until(lambda: client._session.listener._link is None)
+        wait_until(lambda: not client._session.listener.is_connected)
         while worker.work(500):
             assert group.done_count == 0
         may_connect.set()
@@ -1182,7 +1181,7 @@ class TestFaults:
         assert future.result(WAIT) == 1
         folder = Path(own_store.removeprefix("embedded://"))
         assert stop_server(folder)
-        wait_until(lambda: client._session.listener._link is None)
+        wait_until(lambda: not client._session.listener.is_connected)
         assert not status(folder).running
         # And starts it again when there is something to do.
         again = client.submit(add, 2)
@@ -1197,7 +1196,7 @@ class TestFaults:
         own_server_url: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(listener_module, "_CONFIRM_SECONDS", 0.05)
+        monkeypatch.setattr(listener_module, "CONFIRM_SECONDS", 0.05)
         client = nbqueue.connect(own_server_url)
         client._session.broker._patience = 0.2
         future = client.submit(add, 1)
@@ -1221,7 +1220,7 @@ class TestFaults:
         def broken(link: object) -> float:
             raise ZeroDivisionError("a fault")
 
-        monkeypatch.setattr(client._session.listener, "_look", broken)
+        monkeypatch.setattr(client._session.listener._loop, "_look", broken)
         client._session.listener._wake()
         with pytest.raises(nbqueue.NbqueueError, match=r"failed within nbqueue.*a fault"):
             future.result(WAIT)
@@ -1307,17 +1306,38 @@ def own_server(
     process.wait()
 
 
-def test_an_end_that_comes_while_its_future_is_being_made_is_heard(
-    client: Client, worker: ThreadWorker, redis: Any, monkeypatch: pytest.MonkeyPatch
+def after_sending(client: Client, then: Callable[[], object]) -> Callable[..., Any]:
+    """`run_packed` of the client's connection, with a call between the reply and its reading."""
+    run_packed = client._session.broker._router.connection("default").run_packed
+
+    def run(*args: Any) -> Any:
+        reply = run_packed(*args)
+        then()
+        return reply
+
+    return run
+
+
+def lose_reply() -> None:
+    error = StoreUnreachable("lost")
+    error.was_sent = True
+    raise error
+
+
+def test_an_end_that_comes_before_its_task_is_confirmed_is_heard(
+    client: Client, worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def made_late(session: Any, about: Any) -> TaskFuture[Any]:
-        key = KEYS.task(about.task_id)
-        wait_until(lambda: redis.hget(key, "state") == b"completed")
-        return TaskFuture(session, about)
+    channel, listener = (
+        client._session.broker._router.connection("default"),
+        client._session.listener,
+    )
+
+    def wait_for_end() -> None:
+        wait_until(lambda: not listener.outstanding())
 
     with worker.running():
         assert client.submit(len, "ab").result(WAIT) == 2  # from now on it is listening
-        monkeypatch.setattr("nbqueue.client.submitting.prepared_call.TaskFuture", made_late)
+        monkeypatch.setattr(channel, "run_packed", after_sending(client, wait_for_end))
         # Much sooner than a task is looked at whose end nobody announced.
         assert client.submit(len, "abc").result(awaited_tasks.OWN_INTERVAL / 2) == 3
 
@@ -1325,16 +1345,18 @@ def test_an_end_that_comes_while_its_future_is_being_made_is_heard(
 def test_a_lost_reply_to_a_task_that_has_ended_leaves_nothing_to_wait_for(
     client: Client, worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker, listener = client._session.broker, client._session.listener
-    enqueue_one = broker.enqueue_one
+    channel, listener = (
+        client._session.broker._router.connection("default"),
+        client._session.listener,
+    )
 
-    def lose(queue: str, fingerprint: bytes, task: Any, sending: Any) -> None:
-        enqueue_one(queue, fingerprint, task, sending)
-        wait_until(lambda: sending.sink.done())
+    def lose() -> None:
+        wait_until(lambda: not listener.outstanding())
+        lose_reply()
 
     with worker.running():
         assert client.submit(len, "ab").result(WAIT) == 2  # so the code is there
-        monkeypatch.setattr(broker, "enqueue_one", lose)
+        monkeypatch.setattr(channel, "run_packed", after_sending(client, lose))
         assert client.submit(len, "abc").result(WAIT) == 3
         assert listener.outstanding() == []
 
@@ -1342,28 +1364,30 @@ def test_a_lost_reply_to_a_task_that_has_ended_leaves_nothing_to_wait_for(
 def test_an_end_that_comes_while_all_connections_are_lost_is_looked_for_at_once(
     client: Client, worker: ThreadWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker, listener = client._session.broker, client._session.listener
-    enqueue_one, connect = broker.enqueue_one, listener._connect
-    has_ended = threading.Event()
+    channel, listener = (
+        client._session.broker._router.connection("default"),
+        client._session.listener,
+    )
+    connect, has_ended = listener._loop._connect, threading.Event()
+    end_channel = KEYS.end_channel(client._session.prefix)
 
     def connect_late() -> None:
         assert has_ended.wait(WAIT)
         connect()
 
-    def lose(queue: str, fingerprint: bytes, task: Any, sending: Any) -> None:
-        enqueue_one(queue, fingerprint, task, sending)
-        channel = KEYS.end_channel(task.task_id)
-        listener._link._raw.socket.shutdown(2)  # type: ignore[union-attr]
-        wait_until(lambda: not listener._hears(channel))
+    def lose() -> None:
+        listener._connection.subscription._raw.socket.shutdown(2)  # type: ignore[union-attr]
+        wait_until(lambda: not listener._connection.is_subscribed(end_channel))
         assert worker.work() == 1
         has_ended.set()
-        wait_until(lambda: listener._hears(channel))
+        wait_until(lambda: listener._connection.is_subscribed(end_channel))
+        lose_reply()
 
     first = client.submit(len, "ab")
     worker.work()
     assert first.result(WAIT) == 2
-    monkeypatch.setattr(listener, "_connect", connect_late)
-    monkeypatch.setattr(broker, "enqueue_one", lose)
+    monkeypatch.setattr(listener._loop, "_connect", connect_late)
+    monkeypatch.setattr(channel, "run_packed", after_sending(client, lose))
     assert client.submit(len, "abc").result(awaited_tasks.OWN_INTERVAL / 2) == 3
 
 
@@ -1392,7 +1416,7 @@ def test_ctrl_c_at_any_moment_of_a_submit_leaves_nothing_locked(store_url: str) 
             except KeyboardInterrupt:
                 count += 1
             after(0)
-            if client._session.listener._mutex._is_owned():
+            if client._session.listener._state.lock._is_owned():
                 sys.exit("the lock is held")
         assert count > 50, count
     """

@@ -173,14 +173,14 @@ def test_a_flood_of_forged_ends_causes_few_looks(
     futures = [client.submit(add, n) for n in range(20)]
     listener = client._session.listener
     looks = 0
-    look = listener._telling._look_at_announced
+    look = listener._dispatcher._look_at_announced
 
     def counted(*args: Any) -> bool:
         nonlocal looks
         looks += 1
         return look(*args)
 
-    monkeypatch.setattr(listener._telling, "_look_at_announced", counted)
+    monkeypatch.setattr(listener._dispatcher, "_look_at_announced", counted)
     for _ in range(100):
         for future in futures:
             announce(redis, future.id, b"x")
@@ -191,33 +191,33 @@ def test_a_flood_of_forged_ends_causes_few_looks(
 
 class TestDoubts:
     def test_looks_that_find_nothing_come_less_and_less_often(self) -> None:
-        doubts, now, looks = UnconfirmedEnds(), 0.0, []
+        unconfirmed, now, looks = UnconfirmedEnds(), 0.0, []
         while now < 10:
-            doubts.add("q", [("1", None)])
-            if doubts.take(now) is not None:
+            unconfirmed.add("q", [("1", None)])
+            if unconfirmed.take(now) is not None:
                 looks.append(now)
-                doubts.looked("q", ["1"], now, in_vain=True)
+                unconfirmed.note_look("q", ["1"], now, in_vain=True)
             now += 0.01
         pauses = [later - sooner for sooner, later in itertools.pairwise(looks)]
         assert pauses[0] == pytest.approx(FIRST_PAUSE, abs=0.02)
         assert pauses[-1] == pytest.approx(LONGEST_PAUSE, abs=0.02)
 
     def test_a_look_that_confirms_all_ends_the_pauses(self) -> None:
-        doubts = UnconfirmedEnds()
-        doubts.looked("q", [], 0.0, in_vain=True)
-        doubts.add("q", [("1", RawOutcome("archived"))])
-        assert doubts.take(0.0) is None
-        assert doubts.next_in(0.0) == FIRST_PAUSE
-        assert doubts.take(FIRST_PAUSE) == ("q", {"1": RawOutcome("archived")})
-        doubts.looked("q", ["1"], 1.0, in_vain=False)
-        doubts.add("q", [("2", None)])
-        assert doubts.take(1.0) == ("q", {"2": None})
-        assert doubts.next_in(1.0) is None
+        unconfirmed = UnconfirmedEnds()
+        unconfirmed.note_look("q", [], 0.0, in_vain=True)
+        unconfirmed.add("q", [("1", RawOutcome("archived"))])
+        assert unconfirmed.take(0.0) is None
+        assert unconfirmed.next_in(0.0) == FIRST_PAUSE
+        assert unconfirmed.take(FIRST_PAUSE) == ("q", {"1": RawOutcome("archived")})
+        unconfirmed.note_look("q", ["1"], 1.0, in_vain=False)
+        unconfirmed.add("q", [("2", None)])
+        assert unconfirmed.take(1.0) == ("q", {"2": None})
+        assert unconfirmed.next_in(1.0) is None
 
     def test_one_look_asks_about_so_many_tasks(self) -> None:
-        doubts = UnconfirmedEnds()
-        doubts.add("q", [(str(n), None) for n in range(MOST_AT_ONCE + 1)])
-        first, second = doubts.take(0.0), doubts.take(0.0)
+        unconfirmed = UnconfirmedEnds()
+        unconfirmed.add("q", [(str(n), None) for n in range(MOST_AT_ONCE + 1)])
+        first, second = unconfirmed.take(0.0), unconfirmed.take(0.0)
         assert first is not None
         assert len(first[1]) == MOST_AT_ONCE
         assert second is not None

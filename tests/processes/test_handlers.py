@@ -13,6 +13,7 @@ import pytest
 
 import nbqueue
 from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.errors import UsageError
 from nbqueue.wire.messages import TaskMessage
 
@@ -42,7 +43,7 @@ def send(lab: Any, task_type: str, payload: bytes, **fields: Any) -> str:
     task_id = f"message-{lab.count}"
     settings = {"retention": 600, "timeout": 60, **fields}
     message = TaskMessage(type=task_type, payload=payload, id=task_id, queue="default", **settings)
-    lab.broker.enqueue("default", [NewTask(task_id, message.SerializeToString())])
+    lab.broker.enqueue(EnqueueRequest("default", [NewTask(task_id, message.SerializeToString())]))
     return task_id
 
 

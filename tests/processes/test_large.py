@@ -11,6 +11,7 @@ import pytest
 
 import nbqueue
 import nbqueue.testing
+from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.broker.script_commands import NewTask
 from nbqueue.calls.functions import dump_arguments
 from nbqueue.calls.payloads import pack_call, parse_call
@@ -137,7 +138,9 @@ def test_calls_of_the_old_format_run(lab: Any, q: nbqueue.Client) -> None:
     message.id = "old"
     unsigned = pack_call(fingerprint, dump_arguments((b"z" * 300_000,), {}))
     message.payload = keys.sign_call(unsigned, "old", "default", message.type)
-    q._session.broker.enqueue("default", [NewTask("old", message.SerializeToString())])
+    q._session.broker.enqueue(
+        EnqueueRequest("default", [NewTask("old", message.SerializeToString())])
+    )
     with lab.worker(concurrency=1):
         assert q.get("old").result(30) == 300_000
     assert q.get("old").replay() == 300_000

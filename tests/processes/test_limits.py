@@ -74,7 +74,7 @@ def begun(journal: Path, prefix: str = "") -> list[float]:
 def test_never_more_at_a_time_than_allowed(lab: Any, q: Any, journal: Path) -> None:
     with lab.worker(concurrency=4), lab.worker(concurrency=4):
         limit = nbqueue.Limit("api", concurrency=3)
-        group = q.options(limit=limit).map(work, [str(journal)] * 40, range(40), [0.03] * 40)
+        group = q.options(limit=limit).map(work, [str(journal)] * 30, range(30), [0.1] * 30)
         group.results(timeout=60)
     assert most_at_once(journal) == 3
     assert q.limits() == [("api", 3, None, 0, 0, None)]

@@ -203,7 +203,7 @@ class TestUnique:
         digest = hashlib.md5(b'{"a":1}').hexdigest()
         assert redis.get(f"asynq:{{default}}:unique:t:{digest}") == first.id.encode()
         assert stored(redis, first.id).unique_key.endswith(digest)
-        assert not list(client._session.listener._tasks.all())[4:]
+        assert not list(client._session.listener.outstanding())[4:]
 
     def test_no_payload_and_an_empty_one_have_the_locks_that_go_gives_them(
         self, client: Client, redis: Any

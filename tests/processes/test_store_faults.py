@@ -274,24 +274,24 @@ def swallower(lab: Any) -> Iterator[Swallower]:
 def test_a_store_that_never_answers_is_a_lost_one(
     lab: Any, swallower: Swallower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbqueue.client.completion.subscription.ANSWER_SECONDS", 1.0)
-    monkeypatch.setattr("nbqueue.client.completion.subscription.CHECK_SECONDS", 0.3)
-    monkeypatch.setattr("nbqueue.client.completion.listener.CHECK_SECONDS", 0.3)
+    monkeypatch.setattr("nbqueue.client.channels.subscription.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("nbqueue.client.channels.subscription.CHECK_SECONDS", 0.3)
+    monkeypatch.setattr("nbqueue.client.completion.listener_loop.CHECK_SECONDS", 0.3)
     monkeypatch.setattr("nbqueue.store.connection.CONNECT_SECONDS", 0.5)
     q = nbqueue.connect(swallower.url, key=lab.keys)
     with lab.worker(url=swallower.url, answer_timeout=1) as worker:
         assert q.submit(double, 1).result(timeout=20) == 2
         running = q.submit(nap, 0.5)
         wait_until(lambda: lab.state(running.id) == "active")
-        lost_before = q._session.listener._generation
+        lost_before = q._session.listener._connection.number
         swallower.is_mute = True
         wait_until(lambda: "no answer for 1 s" in worker.log(), 8)
-        wait_until(lambda: q._session.listener._link is None, 8)
+        wait_until(lambda: not q._session.listener.is_connected, 8)
         assert not running.done()
         swallower.is_mute = False
         assert running.result(timeout=20) == "rested"
         wait_until(lambda: "store back" in worker.log(), 8)
-        assert q._session.listener._generation > lost_before
+        assert q._session.listener._connection.number > lost_before
         assert lab.outcomes(running.id) == ["completed"]
     q.shutdown(wait=False)
 

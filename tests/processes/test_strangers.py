@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.broker.commands.limits import limited
+from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.wire.messages import TaskMessage
 
 ASYNQ, OWN = "asynq:{default}:", "nbqueue:{default}:"
@@ -307,5 +308,7 @@ def test_a_limit_with_what_cannot_be_limits_nothing(victim: Victim, numbers: str
     code, message = lab.call(nothing)
     new = limited(NewTask(message.id, message.SerializeToString()), "odd")
     assert victim.worker.alive
-    lab.broker.enqueue("default", [new], fingerprint=code.fingerprint, blob=code.blob)
+    lab.broker.enqueue(
+        EnqueueRequest("default", [new], fingerprint=code.fingerprint, blob=code.blob)
+    )
     assert lab.value(message.id) == "ran"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.wire.messages import TaskMessage
 
 
@@ -183,11 +184,13 @@ def test_a_scheduled_task_starts_when_it_is_due(lab: Any) -> None:
             code, message = lab.call(nothing)
             due_ms = lab.broker.clock.now_ms() + 250
             lab.broker.enqueue(
-                "default",
-                [NewTask(message.id, message.SerializeToString())],
-                due_ms=due_ms,
-                fingerprint=code.fingerprint,
-                blob=code.blob,
+                EnqueueRequest(
+                    "default",
+                    [NewTask(message.id, message.SerializeToString())],
+                    due_ms=due_ms,
+                    fingerprint=code.fingerprint,
+                    blob=code.blob,
+                )
             )
             lab.value(message.id)
             lates.append(int(lab.attempts(message.id)[0]["started_at"]) - due_ms)

@@ -10,7 +10,7 @@ import pytest
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.task_outputs import Entry
-from nbqueue.client.completion.channels import ChannelListeners
+from nbqueue.client.channels.channel_listeners import ChannelListeners
 from nbqueue.client.live.task_feed import News, follow
 from nbqueue.client.session import Session
 from nbqueue.errors import StoreUnreachable
@@ -31,7 +31,7 @@ class FakeStore:
         self.entries: list[Entry] = []
         self.progress: bytes | None = None
         self.reads = 0
-        self.hearers = ChannelListeners()
+        self.channels = ChannelListeners()
         self.listener = self
         self.told: list[News] = []
 
@@ -53,11 +53,11 @@ class FakeStore:
             ]
         ]  # fmt: skip
 
-    def hear(self, channel: str, tell: Any) -> None:
-        self.hearers.add(channel, tell)
+    def subscribe(self, channel: str, tell: Any) -> None:
+        self.channels.add(channel, tell)
 
-    def unhear(self, channel: str, tell: Any) -> None:
-        self.hearers.remove(channel, tell)
+    def unsubscribe(self, channel: str, tell: Any) -> None:
+        self.channels.remove(channel, tell)
 
     def broker(self) -> Broker:
         return cast("Broker", self)
@@ -65,14 +65,14 @@ class FakeStore:
     def follow(self, ids: str = ID) -> Any:
         return follow(cast("Session", self), "q", ids, self.told.append)
 
-    def hears(self, channel: str) -> bool:
+    def is_subscribed(self, channel: str) -> bool:
         return True
 
-    def greet(self) -> None:
-        self.hearers.greet(cast("Any", self), self.broker)
+    def begin(self) -> None:
+        self.channels.begin(cast("Any", self), self.broker)
 
     def say(self, data: bytes) -> bool:
-        return self.hearers.tell("nbqueue:{q}:live:012345", data, self.broker)
+        return self.channels.dispatch("nbqueue:{q}:live:012345", data, self.broker)
 
     @property
     def numbers(self) -> list[tuple[int, int]]:
@@ -87,7 +87,7 @@ def store() -> FakeStore:
 def test_what_lies_there_is_told_first_and_then_what_comes(store: FakeStore) -> None:
     store.entries, store.progress = [entry(1), entry(2)], PROGRESS
     store.follow()
-    store.greet()
+    store.begin()
     assert store.numbers == [(1, 1), (1, 2)]
     assert store.told[0].progress is not None
     assert store.told[0].progress.fields == {"loss": 1}
@@ -100,17 +100,17 @@ def test_what_lies_there_is_told_first_and_then_what_comes(store: FakeStore) -> 
 def test_nothing_is_told_twice(store: FakeStore) -> None:
     store.entries = [entry(1)]
     store.follow()
-    store.greet()
+    store.begin()
     for _ in range(2):
         store.say(news(ID, [entry(1), entry(2)], b""))
-    store.hearers.connected()
-    store.greet()
+    store.channels.restart()
+    store.begin()
     assert store.numbers == [(1, 1), (1, 2)]
 
 
 def test_what_was_not_heard_is_read(store: FakeStore) -> None:
     store.follow()
-    store.greet()
+    store.begin()
     store.entries = [entry(1), entry(2), entry(3)]
     store.say(news(ID, [entry(3)], b""))
     assert store.numbers == [(1, 1), (1, 2), (1, 3)]
@@ -167,17 +167,17 @@ def test_a_failing_callback_harms_no_other_and_a_lost_store_is_passed_on(
         raise StoreUnreachable("away")
 
     with pytest.raises(StoreUnreachable):
-        store.hearers.tell("nbqueue:{q}:live:012345", b"{}", lost)
-    assert not store.hearers.tell("another", b"{}", store.broker)
+        store.channels.dispatch("nbqueue:{q}:live:012345", b"{}", lost)
+    assert not store.channels.dispatch("another", b"{}", store.broker)
 
 
 def test_channels_are_followed_for_as_long_as_somebody_hears_them(store: FakeStore) -> None:
     others = ["x"]
-    assert store.hearers.channels(others) is others
-    assert not store.hearers
+    assert store.channels.channels(others) is others
+    assert not store.channels
     stop, other = store.follow(), store.follow()
-    assert store.hearers.channels(others) == {"x", "nbqueue:{q}:live:012345"}
+    assert store.channels.channels(others) == {"x", "nbqueue:{q}:live:012345"}
     stop()
-    assert store.hearers
+    assert store.channels
     other()
-    assert store.hearers.channels(others) is others
+    assert store.channels.channels(others) is others

@@ -16,7 +16,7 @@ from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import dump_exception
 from nbqueue.calls.functions import dump_value
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.client.completion import error_pauses as trouble_module
+from nbqueue.client.completion import error_pauses
 from nbqueue.client.completion.awaited_tasks import AwaitedTasks
 from nbqueue.client.completion.error_pauses import ErrorPauses
 from nbqueue.client.completion.poll_schedule import SLICE, PollSchedule
@@ -165,22 +165,22 @@ def looks_until(
     return looks
 
 
-class TestOutstanding:
+class TestAwaitedTasks:
     def test_what_is_only_expected_is_not_looked_at(self) -> None:
         tasks = AwaitedTasks(PREFIX)
         tasks.expect("default", ["a"], Listening())
-        tasks.suspect_all(0)
+        tasks.look_at_all_soon(0)
         assert tasks.next_look(100) is None
-        assert tasks.enter("default", ["a"], 100)
-        tasks.suspect_all(100)
+        assert tasks.note_written("default", ["a"], 100)
+        tasks.look_at_all_soon(100)
         assert tasks.next_look(100) == {("default", "a"): ""}
 
     def test_own_tasks_are_looked_at_every_ten_seconds_and_others_every_second(self) -> None:
         tasks = AwaitedTasks(PREFIX)
         tasks.expect("default", ["a"], Listening())
-        tasks.enter("default", ["a"], 0)
+        tasks.note_written("default", ["a"], 0)
         assert tasks.next_look_in(0) == pytest.approx(10, abs=0.01)
-        tasks.watch("default", "guest", Listening(), 0)
+        tasks.attach("default", "guest", Listening(), 0)
         assert tasks.next_look_in(0) == 0.0  # it may have ended already
         seen = looks_until(tasks, 20.5)
         assert [round(at) for at, ids in seen if "a" in ids] == [10, 20]
@@ -189,7 +189,7 @@ class TestOutstanding:
     def test_a_message_is_looked_at_soon_and_then_every_second(self) -> None:
         tasks = AwaitedTasks(PREFIX)
         tasks.expect("default", ["a"], Listening())
-        tasks.enter("default", ["a"], 0, is_message=True)
+        tasks.note_written("default", ["a"], 0, is_message=True)
         looks = [at for at, _ in looks_until(tasks, 20.5)]
         assert looks[0] == pytest.approx(0.25, abs=0.01)
         assert len(looks) == 21
@@ -201,7 +201,7 @@ class TestOutstanding:
         for n in range(count):
             queue, at = f"q{n % 3}", n * 0.0007
             tasks.expect(queue, [f"{n}"], Listening())
-            tasks.enter(queue, [f"{n}"], at, is_message=True)
+            tasks.note_written(queue, [f"{n}"], at, is_message=True)
         for number, (_, ids) in enumerate(looks_until(tasks, 20.0, since=4.0)):
             seen |= dict.fromkeys(ids, number)
         assert number <= 17
@@ -212,7 +212,7 @@ class TestOutstanding:
         tasks = AwaitedTasks(PREFIX)
         ids = [f"{n}" for n in range(10 * SLICE)]
         tasks.expect("default", ids, Listening())
-        tasks.enter("default", ids, 0)
+        tasks.note_written("default", ids, 0)
         seen, now = 0, 11.0
         while now < 12.0:
             seen += len(tasks.next_look(now) or ())
@@ -222,14 +222,14 @@ class TestOutstanding:
     def test_what_ended_is_not_looked_at_again(self) -> None:
         tasks = AwaitedTasks(PREFIX)
         tasks.expect("default", ["a", "b"], Listening())
-        tasks.enter("default", ["a", "b"], 0)
+        tasks.note_written("default", ["a", "b"], 0)
         assert tasks.pop("default", "a") is not None
         assert tasks.pop("default", "a") is None
         assert tasks.next_look(11) == {("default", "b"): ""}
-        assert tasks.saw("default", "b", "active") is not None
+        assert tasks.note_state("default", "b", "active") is not None
         assert tasks.next_look(22) == {("default", "b"): "active"}
         tasks.pop("default", "b")
-        assert tasks.saw("default", "b", "active") is None
+        assert tasks.note_state("default", "b", "active") is None
         assert tasks.next_look(33) is None
         assert tasks.next_look_in(33) is None
         assert not tasks
@@ -238,7 +238,7 @@ class TestOutstanding:
         tasks = AwaitedTasks(PREFIX)
         tasks.open_channel("default", CHANNEL)
         for task_id in ("abcdefghij-1", "abcdefghij-2"):
-            tasks.watch("default", task_id, Listening(), 0)
+            tasks.attach("default", task_id, Listening(), 0)
         other = queue_keys("default").end_channel("abcdefghij")
         assert set(tasks.channels) == {CHANNEL, other}
         assert tasks.own_count == 0
@@ -256,65 +256,65 @@ class TestOutstanding:
         assert set(tasks.channels) == {CHANNEL}
 
 
-class TestRounds:
+class TestPollSchedule:
     @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 2500)), max_size=8))
     def test_nothing_is_lost_and_no_slice_is_too_long(self, adds: list[tuple[str, int]]) -> None:
-        rounds, expected, now = PollSchedule(10), [], 0.0
+        schedule, expected, now = PollSchedule(10), [], 0.0
         for queue, count in adds:
             ids = [f"{len(expected) + n}" for n in range(count)]
             expected += [(queue, i) for i in ids]
-            rounds.add(queue, ids, now)
+            schedule.add(queue, ids, now)
             now += 0.3
-        assert rounds.take(9.9) is None or now > 0
+        assert schedule.take(9.9) is None or now > 0
         found = []
-        while (slice_ := rounds.take(1000)) is not None:
+        while (slice_ := schedule.take(1000)) is not None:
             assert 0 < len(slice_[1]) <= SLICE
             found += [(slice_[0], i) for i in slice_[1]]
         assert found == expected or sorted(found) == sorted(expected)
 
     def test_single_ones_share_a_slice(self) -> None:
-        rounds = PollSchedule(10)
+        schedule = PollSchedule(10)
         for n in range(50):
-            rounds.add("a", [str(n)], n / 100)
-        assert len(rounds.take_all()) == 1
-        assert rounds.next_at is None
+            schedule.add("a", [str(n)], n / 100)
+        assert len(schedule.take_all()) == 1
+        assert schedule.next_at is None
 
 
-class TestTrouble:
+class TestErrorPauses:
     def test_pauses_double_and_begin_anew(self) -> None:
-        trouble = ErrorPauses("here")
+        pauses = ErrorPauses("here")
         longest = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5]
         for most in longest:
-            assert most / 2 <= trouble.pause() <= most
-        trouble.is_over()
-        assert trouble.pause() <= 0.05
+            assert most / 2 <= pauses.pause() <= most
+        pauses.note_success()
+        assert pauses.pause() <= 0.05
 
     def test_a_store_that_is_away_is_waited_for_and_said_once(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        trouble = ErrorPauses("here")
+        pauses = ErrorPauses("here")
         for _ in range(20):
-            assert not trouble.away(StoreUnreachable("nobody answers"))
-            trouble.pause()
+            assert not pauses.note_unreachable(StoreUnreachable("nobody answers"))
+            pauses.pause()
         assert [r.getMessage() for r in caplog.records] == [
             "nobody answers; waiting for it, and for tasks, goes on"
         ]
-        trouble.is_over()
+        pauses.note_success()
         assert caplog.records[-1].getMessage() == "the store here is back"
 
     def test_only_a_store_without_a_program_is_given_up(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        trouble = ErrorPauses("here")
-        assert not trouble.away(NoEmbeddedServer("none"))
-        monkeypatch.setattr(trouble_module, "_REFUSED_SECONDS", -1.0)
-        assert trouble.away(NoEmbeddedServer("none"))
-        assert not trouble.away(StoreUnreachable("away"))
-        assert not trouble.away(StoreDenied("no"))
+        pauses = ErrorPauses("here")
+        assert not pauses.note_unreachable(NoEmbeddedServer("none"))
+        monkeypatch.setattr(error_pauses, "_NO_SERVER_SECONDS", -1.0)
+        assert pauses.note_unreachable(NoEmbeddedServer("none"))
+        assert not pauses.note_unreachable(StoreUnreachable("away"))
+        assert not pauses.note_unreachable(StoreDenied("no"))
 
     def test_faults_are_given_up_on(self) -> None:
-        trouble = ErrorPauses("here")
-        assert [trouble.fault() for _ in range(5)] == [False] * 4 + [True]
+        pauses = ErrorPauses("here")
+        assert [pauses.note_fault() for _ in range(5)] == [False] * 4 + [True]
 
 
 class TestWaiting:

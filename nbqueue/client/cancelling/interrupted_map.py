@@ -1,29 +1,33 @@
-"""Taking back the tasks of a map that was interrupted or failed before it returned."""
+"""Cancelling the tasks of a map that was interrupted or failed before it returned."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nbqueue.client.futures.group import TaskGroup
-from nbqueue.client.session import Session
 from nbqueue.errors import StoreError
+
+if TYPE_CHECKING:
+    from nbqueue.client.futures.group import TaskGroup
+    from nbqueue.client.session import Session
 
 _log = logging.getLogger("nbqueue.client")
 
 _INTERRUPT_SECONDS = 0.3
 _ERROR_SECONDS = 5.0
-"""How long the error waits for the end of it: an interrupt must arrive at once, and after another
-error it is good to find nothing left."""
+"""How long an error of the map is held back until its tasks are cancelled.
+
+An interrupt must be raised at once; after another error no task should be left.
+"""
 
 _LATE_SECONDS = 1.0
 
 
 def take_back(session: Session, group: TaskGroup[Any], error: BaseException) -> None:
-    """Cancel what was enqueued of ``group``, in a thread that the end of the process waits for.
+    """Cancel the tasks of ``group``, in a thread that the end of the process waits for.
 
-    Returns soon, and says so in one line if it goes on behind the caller.
+    Returns soon, and logs a warning if the thread still runs then.
     """
     if not len(group):
         return
@@ -45,7 +49,7 @@ def _cancel(session: Session, group: TaskGroup[Any]) -> None:
         answers = session.cancel(group.queue, group.ids)
         missing = [task_id for task_id, answer in answers.items() if answer == "MISSING"]
         if missing:
-            # They may have been on their way over a connection that the interrupt broke.
+            # The interrupt may have broken the connection while they were sent over it.
             threading.Event().wait(_LATE_SECONDS)
             session.cancel(group.queue, missing)
     except StoreError as error:

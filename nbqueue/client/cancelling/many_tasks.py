@@ -1,4 +1,4 @@
-"""Cancelling tasks, any number of them."""
+"""Cancelling any number of tasks of a queue."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ _BATCH = 1000
 
 
 _ARCHIVED_US, _DELETED_US = 25.0, 10.0
-"""Microseconds in a script for a task that the archive keeps, and for one that it would drop for
-later ones of the same call."""
+"""Microseconds that a script needs for a task that the archive keeps, and for one that it does not.
+
+The archive drops a task for later ones of the same call.
+"""
 
 _ASIDE_MS = 60_000
-"""How long tasks with a large message wait for their removal, before they are pending again."""
+"""After how long tasks with a large message are pending again, unless they were cancelled."""
 
 
 class Cancellation:
-    """Cancels tasks of one queue: archives what does not run, asks the workers of what does."""
+    """Archives tasks that do not run, and asks the workers of those that do to end them."""
 
     def __init__(self, session: Session, queue: str) -> None:
         self._session = session
@@ -40,13 +42,14 @@ class Cancellation:
         self._answers: dict[str, RawOutcome | str] = {}
         self._large: list[str] = []
         self._left = 0
-        self._is_heard = False
+        self._needs_errors = False
+        """Whether scripts ask for signed errors, as other clients await the tasks."""
 
     def run(self, task_ids: Sequence[str], *, running: bool = True) -> dict[str, RawOutcome | str]:
         """Cancel these tasks; see `Session.cancel`."""
         self._left = len(task_ids)
         broker, listener = self._session.broker, self._session.listener
-        with listener.cancelling.of(self._queue, task_ids, self._answers):
+        with listener.cancellations.during(self._queue, task_ids, self._answers):
             act_on_many(
                 *(broker, self._queue, task_ids, self._make, self._note),
                 lazily=True,
@@ -62,7 +65,7 @@ class Cancellation:
         return self._answers
 
     def _is_kept(self) -> bool:
-        """Whether the archive keeps the next tasks, unless the settings of the queue differ."""
+        """Return whether the archive keeps the next tasks, by its default limits."""
         return self._left < ARCHIVE_CAP
 
     def _cost(self) -> float:
@@ -71,7 +74,7 @@ class Cancellation:
     def _make(self, task_ids: Sequence[str], distances: Sequence[int] | None) -> Command[Moved]:
         self._left = max(self._left - len(task_ids), 0)
         errors: Sequence[bytes] = (b"",) * len(task_ids)
-        if self._is_heard or self._is_kept():
+        if self._needs_errors or self._is_kept():
             errors = [self._error_of(task_id) for task_id in task_ids]
         return inspect.cancel_tasks(
             *(self._queue, task_ids, errors, self._text, self._session.clock.now_ms(), distances),
@@ -92,7 +95,7 @@ class Cancellation:
             if word is None:
                 self._answers[task_id] = CANCELLED
             elif word in (FAR, UNSIGNED):
-                self._is_heard |= word == UNSIGNED
+                self._needs_errors |= word == UNSIGNED
                 again.append(task_id)
             elif word == "LARGE":
                 self._large.append(task_id)
@@ -102,9 +105,9 @@ class Cancellation:
         return again
 
     def _cancel_large(self) -> None:
-        """Cancel tasks whose messages a script does not change, one by one.
+        """Cancel tasks one by one whose messages are too large for a script to change.
 
-        They leave the pending list together, as removing each from there is what would take long.
+        They leave the pending list together, as removing them from there one by one takes long.
         """
 
         def aside(task_ids: Sequence[str], distances: Sequence[int] | None) -> Command[Moved]:

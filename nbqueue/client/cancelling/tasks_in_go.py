@@ -1,10 +1,9 @@
 """Cancelling tasks that run in a program in Go.
 
-A server in Go cancels the context of the handler, and then retries the task as it does after any
-error. So a task that was cancelled is followed until it has ended: when it waits for its next
-attempt, it is archived as cancelled. The client does so for as long as `TaskFuture.cancel` waits,
-and whenever it sees the task after that. Workers do so for an hour
-(`nbqueue.worker.maintenance.cancelled_in_go`).
+A server in Go cancels the context of the handler, and then retries the task as after any error. So
+a cancelled task is followed: once it waits for its next attempt, it is archived as cancelled. The
+client does so while `TaskFuture.cancel` waits, and whenever it sees the task after that. Workers do
+so for an hour (`nbqueue.worker.maintenance.cancelled_in_go`).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ CANCELLABLE: Final = frozenset({states.PENDING, states.SCHEDULED, states.RETRY, 
 """The states that a task leaves for the archive when it is cancelled."""
 
 CANCEL_SECONDS = 2.0
-"""How long the worker of a running task is waited for."""
+"""How long to wait for the worker of a running task."""
 
 FOLLOWED_SECONDS = 3_600
 """For how long workers follow a task that was cancelled while it ran in Go."""
@@ -39,17 +38,18 @@ _SLICE = 250
 def cancel_running(
     session: Session, queue: str, task_ids: Sequence[str]
 ) -> dict[str, RawOutcome | str]:
-    """Ask the workers of these tasks to end them, and follow those that run in Go.
+    """Ask the workers of running tasks to end them, and follow those that run in Go.
 
-    Returns as `Session.cancel` those that left the state active, after `CANCEL_SECONDS` at most.
+    Returns the answers of tasks that left the state active, as `Session.cancel` does, after
+    `CANCEL_SECONDS` at most.
     """
-    left = _held_by_go(session, queue, task_ids)  # before Go is told, which lets go at once
+    left = _held_by_go(session, queue, task_ids)  # first, as Go releases a cancelled task at once
     if left:
         _have_followed(session, queue, left)
     _ask_to_cancel(session, task_ids)
     answers: dict[str, RawOutcome | str] = {}
     if session.listener.is_this_thread():
-        return answers  # it must not wait; what comes, the next look sees
+        return answers  # which must not wait; the next look finds the ends
     until, pause, never = time.monotonic() + CANCEL_SECONDS, _FIRST_PAUSE, threading.Event()
     while left and time.monotonic() < until:
         never.wait(pause)
@@ -58,7 +58,7 @@ def cancel_running(
         answers |= {i: answer for i, answer in found.items() if answer != states.ACTIVE}
         left = [i for i in left if i not in answers]
         if left and pause == _LONGEST_PAUSE:
-            # Go forgets what it is told of a task that it has fetched and not yet begun.
+            # Go ignores the cancellation of a task that it has fetched and not yet begun.
             _ask_to_cancel(session, left)
     return answers
 
@@ -69,7 +69,7 @@ def _ask_to_cancel(session: Session, task_ids: Sequence[str]) -> None:
 
 
 def _held_by_go(session: Session, queue: str, task_ids: Sequence[str]) -> list[str]:
-    """Those that no worker of nbqueue holds, whose leases are never whole seconds."""
+    """Return the tasks that no worker of nbqueue holds: its leases are never whole seconds."""
     lease = stored_keys(queue).lease
     scores = session.broker.call(*(("ZSCORE", lease, task_id) for task_id in task_ids), on=queue)
     return [i for i, score in zip(task_ids, scores, strict=True) if not (score and b"." in score)]

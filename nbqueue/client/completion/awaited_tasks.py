@@ -1,5 +1,8 @@
-"""Which tasks a client waits for: who is to be told, where their ends are announced, and when to
-look at them in case nobody announces them. Pure; the listener guards it with its lock."""
+"""The tasks that a client waits for, with the futures and groups that get their ends.
+
+Knows the channels on which ends are announced, and when to look at tasks whose end may have been
+missed. Pure; the listener's lock guards it.
+"""
 
 from __future__ import annotations
 
@@ -13,35 +16,37 @@ from nbqueue.client.futures.outcome import RawOutcome
 from nbqueue.wire.keys import stored_keys
 
 OWN_INTERVAL = 10.0
-"""Seconds after which a call of this client is looked at, in case nobody announces its end."""
+"""Seconds from one look at a call of this client to the next. Its end is mostly announced."""
 
 OTHER_INTERVAL = 1.0
-"""The same for a message, which a program in Go may handle, and for a task that this client
-attached to."""
+"""The interval for a message, which a program in Go may handle, and for an attached task."""
 
 FIRST_INTERVAL = 0.25
-"""The same for a message that was just enqueued, for the first time."""
+"""Seconds from enqueuing a message to the first look at it."""
 
 LOOK_SECONDS = 1.0
-"""How long it is from one look at all that is due to the next, on average."""
+"""Seconds from one look at all tasks that are due to the next, on average."""
 
 
 class Sink(Protocol):
-    """Who waits for tasks: a future for one, a group for many. Called by the listener's thread."""
+    """Gets the ends of tasks: a future that of one, a group those of many.
+
+    Called in the listener's thread, or in one that reads in its place.
+    """
 
     def _take(self, ends: Sequence[tuple[str, RawOutcome]]) -> None:
-        """These tasks ended."""
+        """Take in the ends of these tasks."""
 
     def _notice(self, task_id: str, state: str) -> None:
-        """This task was seen in this state, which is not the last one."""
+        """Note that a task was seen in this state, which is not a final one."""
 
 
 class AwaitedTasks:
-    """See the module. Times are seconds on a monotonic clock.
+    """The registry of awaited tasks. Times are seconds on a monotonic clock.
 
-    A task is *expected* before it is enqueued, so that no announcement is missed, and *entered*
-    after that: what is not in the store by then was deleted. One whose id somebody chose is
-    *unwritten* in between: nobody else attaches to it, as it may turn out to exist.
+    A task is *expected* before it is written to the store, so that no announcement is missed, and
+    *written* after that: if it is not in the store then, it was deleted. One whose id was chosen is
+    *unwritten* in between: no other future attaches to it, as it may turn out to exist.
     """
 
     def __init__(self, own_prefix: str) -> None:
@@ -50,66 +55,73 @@ class AwaitedTasks:
         """The channels to follow, with how many tasks need each."""
         self._queue_of: dict[str, str] = {}
         self._sinks: dict[str, dict[str, Sink]] = {}
-        self._guests: set[tuple[str, str]] = set()
-        self._unwritten: dict[tuple[str, str], Sink] = {}
-        self.cancelling: set[tuple[str, str]] = set()
-        """Tasks that are being cancelled here: one that is gone may be gone because of that."""
+        self._attached: set[tuple[str, str]] = set()
+        """Tasks that this client did not enqueue."""
+        self.unwritten: dict[tuple[str, str], Sink] = {}
+        """The sinks of tasks with a chosen id that are being written."""
+        self.being_cancelled: set[tuple[str, str]] = set()
+        """Tasks that this client is cancelling, which may remove them from the store."""
         self._writing: dict[str, Sink] = {}
-        """The sinks of tasks that are being written, each by the first id."""
+        """The sinks of tasks that are being written, by the first id of each batch."""
         self._reused: set[tuple[str, str]] = set()
-        """Tasks with a chosen id that looks as if it had been made here."""
-        self.cut_off: set[tuple[str, str]] = set()
-        """Tasks whose cancelling here was interrupted: one that is gone was cancelled."""
+        """Tasks with a chosen id that looks like one that this client made."""
+        self.cancel_interrupted: set[tuple[str, str]] = set()
+        """Tasks whose cancelling here was interrupted. If one is gone, it was cancelled."""
         self._own = PollSchedule(OWN_INTERVAL)
         self._others = PollSchedule(OTHER_INTERVAL)
-        self._fresh = PollSchedule(FIRST_INTERVAL)
-        self._seen: dict[tuple[str, str], str] = {}
-        self._suspects: deque[tuple[str, list[str]]] = deque()
+        self._new_messages = PollSchedule(FIRST_INTERVAL)
+        self._last_states: dict[tuple[str, str], str] = {}
+        self._soon: deque[tuple[str, list[str]]] = deque()
         # When the next look would come if each came as late as it may.
         self._next_look_at = 0.0
 
     def inherit(self, own_prefix: str) -> None:
-        """In a child process: what is waited for are the tasks of the parent; new ids of our own
-        have another prefix, whose channel is followed for good, too."""
+        """Become the registry of a forked child, whose ids begin with another prefix.
+
+        The tasks are its parent's. It may wait for them, but did not enqueue them.
+        """
         self._own_prefixes += (own_prefix,)
-        self._unwritten.clear()  # by threads of the parent
+        self.unwritten.clear()  # threads of the parent write these
         self._writing.clear()
-        self._guests.update((queue, i) for queue, sinks in self._sinks.items() for i in sinks)
+        self._attached.update((queue, i) for queue, sinks in self._sinks.items() for i in sinks)
 
     def __bool__(self) -> bool:
         return any(self._sinks.values())
 
     @property
     def own_count(self) -> int:
-        """How many tasks are waited for that this client enqueued."""
-        return sum(map(len, self._sinks.values())) - len(self._guests)
+        """The number of awaited tasks that this client enqueued."""
+        return sum(map(len, self._sinks.values())) - len(self._attached)
 
     def all(self, *, own: bool = False) -> list[tuple[str, str, Sink]]:
-        """Queue, id and sink of each task; or only of those that this client enqueued."""
+        """Return queue, id and sink of each task, or only of those that this client enqueued."""
         found = [(q, i, sink) for q, sinks in self._sinks.items() for i, sink in sinks.items()]
-        return [each for each in found if not own or each[:2] not in self._guests]
+        return [each for each in found if not own or each[:2] not in self._attached]
 
     def ids_in(self, queue: str) -> Container[str]:
-        """The tasks of a queue that are waited for."""
+        """Return the ids of the awaited tasks of a queue."""
         return self._sinks.get(queue, {})
 
     def sink_of(self, queue: str, task_id: str) -> Sink | None:
+        """Return the sink of a task; None if it is not awaited."""
         return self._sinks.get(queue, {}).get(task_id)
 
     def queue_of(self, channel: str) -> str | None:
+        """Return the queue whose tasks end on a channel; None if it is not followed."""
         return self._queue_of.get(channel)
 
     def open_channel(self, queue: str, channel: str) -> None:
-        """Follow a channel for good."""
+        """Follow a channel for as long as the client lives."""
         if channel not in self._queue_of:
             self.follow(queue, channel)
 
     def follow(self, queue: str, channel: str) -> None:
-        """Follow a channel, until `leave` was called as often."""
+        """Follow a channel until `leave` was called as often."""
         self._queue_of[channel] = queue
         self.channels[channel] += 1
 
     def leave(self, channel: str) -> None:
+        """Undo one `follow`."""
         if self.channels[channel] > 1:
             self.channels[channel] -= 1
         else:
@@ -117,91 +129,96 @@ class AwaitedTasks:
             self._queue_of.pop(channel, None)
 
     def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
-        self._sinks.setdefault(queue, {}).update(dict.fromkeys(task_ids, sink))
+        """Register tasks that are about to be written, and whose ids this client made."""
+        sinks = self._sinks.get(queue)
+        if sinks is None:
+            sinks = self._sinks[queue] = {}
+        for task_id in task_ids:
+            sinks[task_id] = sink
         self._writing[task_ids[0]] = sink
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> None:
-        """The same for a task whose id somebody chose, and of which nobody waits for one."""
+        """Register a task that is about to be written, and whose id was chosen.
+
+        No task of this id may be awaited.
+        """
         self.follow(queue, stored_keys(queue).end_channel(task_id))
         self._sinks.setdefault(queue, {})[task_id] = sink
-        self._unwritten[queue, task_id] = sink
+        self.unwritten[queue, task_id] = sink
         if task_id.startswith(self._own_prefixes):
             self._reused.add((queue, task_id))
 
-    def is_fresh(self, queue: str, task_id: str) -> bool:
-        """Whether this client made the id, so that no earlier task had it."""
+    def has_own_id(self, queue: str, task_id: str) -> bool:
+        """Return whether this client made the id, so that no earlier task had it."""
         if not task_id.startswith(self._own_prefixes):
             return False
-        if not self._guests and not self._reused:
+        if not self._attached and not self._reused:
             return True
         key = (queue, task_id)
-        return key not in self._guests and key not in self._reused
+        return key not in self._attached and key not in self._reused
 
     def may_be_unwritten(self, queue: str, task_id: str) -> bool:
-        """Whether the task may be missing in the store because it is still being written."""
-        if (queue, task_id) in self._unwritten:
+        """Return whether the task may be missing only because it is still being written."""
+        if (queue, task_id) in self.unwritten:
             return True
         return bool(self._writing) and self.sink_of(queue, task_id) in self._writing.values()
 
     def is_unwritten(self, queue: str, task_id: str) -> bool:
-        return (queue, task_id) in self._unwritten
+        """Return whether a task with this chosen id is being written."""
+        return (queue, task_id) in self.unwritten
 
     def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
-        """These were not enqueued after all; where others wait for one of this id, they go on."""
+        """Drop tasks that were not written. Other sinks that await such an id stay."""
         if task_ids:
             self._writing.pop(task_ids[0], None)
         for task_id in task_ids:
             if self.sink_of(queue, task_id) is sink:
                 self.pop(queue, task_id)
-            if self._unwritten.get((queue, task_id)) is sink:
-                del self._unwritten[queue, task_id]
+            if self.unwritten.get((queue, task_id)) is sink:
+                del self.unwritten[queue, task_id]
 
-    def enter(
+    def note_written(
         self, queue: str, task_ids: Sequence[str], now: float, is_message: bool = False
     ) -> bool:
-        """These were enqueued. True if they are to be looked at before all others."""
+        """Note that tasks are in the store. True if they are to be looked at before all others."""
         self._writing.pop(task_ids[0], None)
-        rounds = self._fresh if is_message else self._own
-        is_first = rounds.next_at is None
-        rounds.add(queue, task_ids, now)
+        if self.unwritten:
+            for task_id in task_ids:
+                self.unwritten.pop((queue, task_id), None)
+        schedule = self._new_messages if is_message else self._own
+        is_first = schedule.next_at is None
+        schedule.add(queue, task_ids, now)
         return is_first
 
-    def written(self, queue: str, task_ids: Sequence[str]) -> bool:
-        """These exist now. True if one of them may have been waited for, because of its id."""
-        if not self._unwritten:
-            return False
-        found = [self._unwritten.pop((queue, task_id), None) for task_id in task_ids]
-        return any(sink is not None for sink in found)
+    def attach(self, queue: str, task_id: str, sink: Sink, now: float) -> Sink | None:
+        """Register a task that is in the store already, or is gone.
 
-    def watch(self, queue: str, task_id: str, sink: Sink, now: float) -> Sink | None:
-        """Wait for a task that lies in the store already, or no more.
-
-        Who waits for it already goes on doing so, and is returned.
+        Returns the sink that awaits it already, which then stays.
         """
         waiting = self.sink_of(queue, task_id)
         if waiting is not None:
             return waiting
         self.follow(queue, stored_keys(queue).end_channel(task_id))
         self._sinks.setdefault(queue, {})[task_id] = sink
-        self._guests.add((queue, task_id))
+        self._attached.add((queue, task_id))
         self._others.add(queue, (task_id,), now)
-        self.suspect(queue, (task_id,))
+        self.look_soon(queue, (task_id,))
         return None
 
     def pop(self, queue: str, task_id: str) -> Sink | None:
-        """Return who waits for this task, once: its end is known."""
+        """Take out the sink of a task whose end is known; None if it is not awaited."""
         sink = self._sinks.get(queue, {}).pop(task_id, None)
-        self._guests.discard((queue, task_id))
+        self._attached.discard((queue, task_id))
         if self._reused:
             self._reused.discard((queue, task_id))
-        if self._seen:
-            self._seen.pop((queue, task_id), None)
+        if self._last_states:
+            self._last_states.pop((queue, task_id), None)
         if sink is not None and not task_id.startswith(self._own_prefixes):
             self.leave(stored_keys(queue).end_channel(task_id))
         return sink
 
     def pop_all(self, queue: str, task_ids: Iterable[str]) -> dict[Sink, list[str]]:
-        """Return who waits for which of these tasks, once: their ends are known."""
+        """Take out the sinks of tasks whose ends are known, each with its tasks."""
         found: dict[Sink, list[str]] = {}
         for task_id in task_ids:
             sink = self.pop(queue, task_id)
@@ -211,42 +228,42 @@ class AwaitedTasks:
 
     @property
     def own_prefix(self) -> str:
-        """How the ids begin that this client makes."""
+        """The beginning of the ids that this client makes."""
         return self._own_prefixes[-1]
 
     # --- What to look at -----------------------------------------------------------------------
 
-    def suspect(self, queue: str, task_ids: Sequence[str]) -> None:
-        """These may have ended unheard: look at them next."""
+    def look_soon(self, queue: str, task_ids: Sequence[str]) -> None:
+        """Look at tasks next, as their ends may have been missed."""
         for at in range(0, len(task_ids), SLICE):
-            self._suspects.append((queue, list(task_ids[at : at + SLICE])))
+            self._soon.append((queue, list(task_ids[at : at + SLICE])))
 
-    def suspect_all(self, now: float) -> None:
-        """All that were entered may have ended unheard."""
-        self._suspects.clear()
-        for rounds in (self._own, self._others, self._fresh):
-            for queue, task_ids in rounds.take_all():
-                self.suspect(queue, task_ids)
-                rounds.add(queue, task_ids, now)
+    def look_at_all_soon(self, now: float) -> None:
+        """Look at all written tasks next, as their ends may have been missed."""
+        self._soon.clear()
+        for schedule in (self._own, self._others, self._new_messages):
+            for queue, task_ids in schedule.take_all():
+                self.look_soon(queue, task_ids)
+                schedule.add(queue, task_ids, now)
 
     def next_look(self, now: float) -> dict[tuple[str, str], str] | None:
-        """What to look at now: tasks by queue and id, with the state in which each was seen.
+        """Return the tasks to look at now, each with its last known state; None for none.
 
-        Those that are suspected of having ended come at once. Of all others together there is one
-        look for each `LOOK_SECONDS`; one more may come before its time.
+        Those of `look_soon` come at once. For all others together there is one look for each
+        `LOOK_SECONDS`; one more may come before its time.
         """
-        while self._suspects:
-            queue, task_ids = self._suspects.popleft()
-            if found := self._seen_states(queue, task_ids):
+        while self._soon:
+            queue, task_ids = self._soon.popleft()
+            if found := self._with_last_states(queue, task_ids):
                 return found
         if now < self._next_look_at - LOOK_SECONDS:
             return None
         found = {}
-        for rounds in (self._fresh, self._others, self._own):
-            again = self._own if rounds is self._own else self._others
+        for schedule in (self._new_messages, self._others, self._own):
+            again = self._own if schedule is self._own else self._others
             taken = []
-            while len(found) < MOST_LOOKED_AT and (due := rounds.take(now)) is not None:
-                chosen = self._seen_states(*due)
+            while len(found) < MOST_LOOKED_AT and (due := schedule.take(now)) is not None:
+                chosen = self._with_last_states(*due)
                 found |= chosen
                 taken.append((due[0], [task_id for _, task_id in chosen]))
             for queue, task_ids in taken:
@@ -257,24 +274,24 @@ class AwaitedTasks:
         self._next_look_at = max(self._next_look_at, now) + LOOK_SECONDS
         return found
 
-    def _seen_states(self, queue: str, task_ids: Sequence[str]) -> dict[tuple[str, str], str]:
-        sinks, unwritten = self._sinks.get(queue, {}), self._unwritten
+    def _with_last_states(self, queue: str, task_ids: Sequence[str]) -> dict[tuple[str, str], str]:
+        sinks, unwritten = self._sinks.get(queue, {}), self.unwritten
         keys = [(queue, task_id) for task_id in task_ids if task_id in sinks]
-        return {key: self._seen.get(key, "") for key in keys if key not in unwritten}
+        return {key: self._last_states.get(key, "") for key in keys if key not in unwritten}
 
-    def saw(self, queue: str, task_id: str, state: str) -> Sink | None:
-        """It was seen in this state, which is not the last one. Returns who waits for it."""
+    def note_state(self, queue: str, task_id: str, state: str) -> Sink | None:
+        """Note a state of a task that is not a final one; return its sink."""
         sink = self.sink_of(queue, task_id)
         if sink is not None:
-            self._seen[queue, task_id] = state
+            self._last_states[queue, task_id] = state
         return sink
 
     def next_look_in(self, now: float) -> float | None:
-        """For how many seconds there is nothing to look at; None: until something is put in."""
-        if self._suspects:
+        """Return the seconds until the next look; None if there is nothing to look at."""
+        if self._soon:
             return 0.0
-        rounds = (self._own, self._others, self._fresh)
-        moments = [at for each in rounds if (at := each.next_at) is not None]
+        schedules = (self._own, self._others, self._new_messages)
+        moments = [at for each in schedules if (at := each.next_at) is not None]
         if not moments:
             return None
         # A little later, so that it is surely due then.

@@ -1,4 +1,4 @@
-"""What the thread of a listener does when it meets an error: pause, say so, give up."""
+"""Pauses of the listener's thread after errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from nbqueue.errors import NoEmbeddedServer
 from nbqueue.runtime.backoff import Backoff, FaultLog
 
-_REFUSED_SECONDS = 30.0
+_NO_SERVER_SECONDS = 30.0
 _MOST_FAULTS = 5
 _FAULT_SECONDS = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
@@ -17,7 +17,7 @@ _log = logging.getLogger("nbqueue.client")
 
 
 class ErrorPauses:
-    """Decides for the thread of a listener how long to pause, and when to give up.
+    """Decides how long to pause after an error, and when to give up.
 
     A store that is away or refuses is waited for without end, as it may come back with all tasks.
     Only an embedded store without a program to start is given up, after half a minute.
@@ -26,33 +26,33 @@ class ErrorPauses:
     def __init__(self, place: str) -> None:
         self._place = place
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
-        self._refused_since: float | None = None
+        self._no_server_since: float | None = None
         self._faults: list[float] = []
-        self._said = FaultLog(_log)
+        self._fault_log = FaultLog(_log)
 
-    def is_over(self) -> None:
+    def note_success(self) -> None:
         """Note that the store answers and serves."""
         self._backoff.reset()
-        self._refused_since = None
-        self._said.over("away", "the store %s is back", self._place, level=logging.WARNING)
+        self._no_server_since = None
+        self._fault_log.over("away", "the store %s is back", self._place, level=logging.WARNING)
 
-    def away(self, error: Exception) -> bool:
+    def note_unreachable(self, error: Exception) -> bool:
         """Note that the store is away or refuses; return whether to give up."""
         if self._backoff.is_long:
-            self._said.occurred("away", "%s; waiting for it, and for tasks, goes on", error)
+            self._fault_log.occurred("away", "%s; waiting for it, and for tasks, goes on", error)
         if not isinstance(error, NoEmbeddedServer):
-            self._refused_since = None
+            self._no_server_since = None
             return False
         now = time.monotonic()
-        self._refused_since = self._refused_since or now
-        return now - self._refused_since > _REFUSED_SECONDS
+        self._no_server_since = self._no_server_since or now
+        return now - self._no_server_since > _NO_SERVER_SECONDS
 
-    def fault(self) -> bool:
+    def note_fault(self) -> bool:
         """Note that our own code failed; return whether it did so too often to go on."""
         now = time.monotonic()
         self._faults = [at for at in self._faults if now - at < _FAULT_SECONDS] + [now]
         return len(self._faults) >= _MOST_FAULTS
 
     def pause(self) -> float:
-        """The number of seconds to pause before the next try."""
+        """Return the number of seconds to pause before the next try."""
         return self._backoff.pause()

@@ -1,438 +1,295 @@
-"""One thread per client that learns how tasks ended, and tells whoever waits for them.
+"""The listener of a client, which learns how tasks ended and ends their futures.
 
-The end of a task is announced on a channel (see ``broker/lua/lib/announce.lua``); the listener
-subscribes *before* a task is enqueued. What an announcement can miss, looking finds: everything
-outstanding after the connection was lost, a task that somebody attached to, and, in slow rounds,
-tasks that a program in Go or a person with a tool finished, which announce nothing.
+The end of a task is announced on a channel (see ``broker/lua/lib/announce.lua``), to which the
+listener subscribes *before* the task is written. An end can be missed: while the connection is
+lost, of a task that is attached to later, or because a program in Go or a person with a tool
+finished the task, which announces nothing. Such ends are found by looking at tasks in the store.
 
 While the store is away the listener goes on trying, and waits go on: it may come back with
-everything in it. An embedded server is started again by this, as long as something is waited for.
+everything in it. An embedded server is started again by this, as long as something is awaited.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
 
-from nbqueue.broker.broker import Broker
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.client.completion.awaited_tasks import AwaitedTasks, Sink
-from nbqueue.client.completion.channels import ChannelListeners, Tell
+from nbqueue.client.channels.channel_listeners import ChannelListeners, OnMessage
+from nbqueue.client.channels.inline_read import InlineRead
+from nbqueue.client.channels.listener_connection import ListenerConnection
+from nbqueue.client.channels.selector import WakeableSelector
+from nbqueue.client.completion.awaited_tasks import Sink
 from nbqueue.client.completion.dispatch import EndDispatcher
-from nbqueue.client.completion.error_pauses import ErrorPauses
-from nbqueue.client.completion.inline_read import InlineRead
+from nbqueue.client.completion.listener_loop import CONFIRM_SECONDS, ListenerLoop
+from nbqueue.client.completion.listener_state import ListenerState
 from nbqueue.client.completion.local_cancellations import LocalCancellations
-from nbqueue.client.completion.missing_tasks import MissingTasks
-from nbqueue.client.completion.polled_channels import ASK_SECONDS, PolledChannels
-from nbqueue.client.completion.registration import Registration
-from nbqueue.client.completion.selector import WakeableSelector
-from nbqueue.client.completion.subscription import CHECK_SECONDS, Subscription
-from nbqueue.client.futures.outcome import GONE, RawOutcome, broken
+from nbqueue.client.futures.outcome import GONE, RawOutcome
 from nbqueue.client.futures.waits import wait_for
-from nbqueue.errors import StoreError
 from nbqueue.store.connection import Store
-from nbqueue.transport.nonblocking import ConnectionLost
 from nbqueue.wire.keys import stored_keys
 
-S = TypeVar("S", bound=Sink)
-
-_CONFIRM_SECONDS = 2.0
-
-_log = logging.getLogger("nbqueue.client")
+_JOIN_SECONDS = 5.0
 
 
 class CompletionListener:
-    """See the module. Everything public may be called from any thread."""
+    """Ends the futures and groups of one client. Any thread may call its public methods."""
 
     def __init__(self, store: Store, own_prefix: str, keyring: Keyring) -> None:
         self._store = store
         self._keyring = keyring
-        self._tasks = AwaitedTasks(own_prefix)
-        self._stopping = False
+        self._state = ListenerState(own_prefix)
         self._end_when_stopped: Callable[[str], RawOutcome] | None = None
-        self._reset()
+        self._make_parts()
 
-    def _reset(self) -> None:
-        # Where it is only taken, and not waited on, it is taken as such: the methods of a condition
-        # are of Python, and Ctrl-C within them would leave it held for ever.
-        self._mutex = threading.RLock()
-        self._lock = threading.Condition(self._mutex)
-        self._thread: threading.Thread | None = None
-        self._alarm: WakeableSelector | None = None
-        self._link: Subscription | None = None
-        self._broker: Broker | None = None
-        self._generation = 0
-        self._askers = 0
-        self._hearers = ChannelListeners()
-        self._asking = PolledChannels(self._store, self._tasks, self._hearers)
-        self._departures = MissingTasks(self._tasks)
-        self._leading = InlineRead(lambda: self._link, self._wake_thread)
-        self.cancelling = LocalCancellations(
-            self._tasks, self._mutex, self._lock.notify_all, self._wake
+    def _make_parts(self) -> None:
+        state = self._state
+        self._connection = ListenerConnection(self._store)
+        selector = WakeableSelector()
+        self._selector = selector
+        self._channels = ChannelListeners()
+        self._inline_read = InlineRead(self._connection, selector)
+        self._dispatcher = EndDispatcher(
+            state, self._connection, self._inline_read, selector, self._keyring
         )
-        self._telling = EndDispatcher(
-            self._tasks,
-            self._lock,
-            self._leading,
-            self._own_broker,
-            self._keyring,
-            self._wake_thread,
-        )
+        self._loop = ListenerLoop(
+            self._store, state, self._connection, selector, self._channels, self._inline_read,
+            self._dispatcher,
+        )  # fmt: skip
+        self.cancellations = LocalCancellations(state, selector)
 
-    # --- What clients and futures call ---------------------------------------------------------
+    # --- Writing tasks: see `Registration` -----------------------------------------------------
 
     def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> int:
-        """Tell ``sink`` of the end of tasks that are about to be enqueued, and hear of it.
+        """Register a sink for tasks that are about to be written, and subscribe to their channel.
 
-        They have one channel. Returns the number of the connection on which that is heard, for
-        `entered`; 0 if it could not be had at once: then tasks are looked at once it could.
+        Returns the number of the connection that is subscribed; 0 if that takes too long. Then the
+        tasks are looked at once they are written.
         """
         channel = stored_keys(queue).end_channel(task_ids[0])
-        with self._mutex:
-            self._tasks.open_channel(queue, channel)
-            generation = self._await_channel(channel)
-            self._tasks.expect(queue, task_ids, sink)
-            return generation
-
-    def sending(self, queue: str, task_id: str, make: Callable[[], S]) -> Registration[S]:
-        """The same for one task, whose sink is made by ``make`` once it was sent; see there."""
-
-        channel = stored_keys(queue).end_channel(task_id)
-        if not self._hears(channel):
-            with self._mutex:
-                self._tasks.open_channel(queue, channel)
-                self._await_channel(channel)
-
-        def heard_on() -> int:
-            generation = self._generation  # before, as there may be another in a moment
-            return generation if self._hears(channel) else 0
-
-        def expect(sink: S) -> None:
-            self._tasks.expect(queue, (task_id,), sink)
-
-        return Registration(self._mutex, heard_on, expect, make)
+        state, connection = self._state, self._connection
+        with state.lock:
+            if connection.is_subscribed(channel):
+                number = connection.number
+            else:
+                state.tasks.open_channel(queue, channel)
+                number = self._await_channel(channel)
+            state.tasks.expect(queue, task_ids, sink)
+            return number
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> int | None:
-        """The same for a task whose id somebody chose, so that one of this id may exist.
+        """Register a sink for a task whose id was chosen, so that another task may have it.
 
-        None, and nothing is expected, if another task of this id is waited for: that must either
-        make the id a conflict, or be gone from the store; see `bereave`.
+        Returns None, and registers nothing, if a task of this id is awaited. Either that makes the
+        id a conflict, or it is gone from the store; see `end_missing`.
         """
-        with self._mutex:
+        tasks = self._state.tasks
+        with self._state.lock:
             self._await_written(queue, task_id)
-            if self._tasks.sink_of(queue, task_id) is not None:
+            if tasks.sink_of(queue, task_id) is not None:
                 return None
-            channel = stored_keys(queue).end_channel(task_id)
-            self._tasks.expect_named(queue, task_id, sink)
-            return self._await_channel(channel)
+            tasks.expect_named(queue, task_id, sink)
+            return self._await_channel(stored_keys(queue).end_channel(task_id))
 
-    def bereave(self, queue: str, task_id: str) -> None:
-        """Whoever waits for this task waits in vain, as it was just seen to be gone from the store:
-        tell him how it ended if that was announced, and else that it is gone."""
-        # What was announced before comes here before the answer to whatever is asked now. Nothing
-        # is ever said on that channel.
+    def written(
+        self, queue: str, task_ids: Sequence[str], connection: int, is_message: bool
+    ) -> None:
+        """Note that tasks are in the store, for which `expect` returned ``connection``.
+
+        ``is_message``: programs in Go may handle them.
+        """
+        state = self._state
+        with state.lock:
+            if state.tasks.unwritten:
+                state.changed.notify_all()
+            # The thread knows when to look next; it need not be woken for each task.
+            is_first = state.tasks.note_written(queue, task_ids, time.monotonic(), is_message)
+            is_missed = connection == 0 or connection != self._connection.number
+            if is_missed:
+                # Their ends may have been announced meanwhile.
+                state.tasks.look_soon(queue, task_ids)
+            if is_first or is_missed:
+                self._loop.start()
+        if state.is_stopping:
+            self._end_if_stopped()
+
+    def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
+        """Drop tasks that were not written."""
+        with self._state.lock:
+            self._state.tasks.forget(queue, task_ids, sink)
+            self._state.changed.notify_all()
+
+    def end_missing(self, queue: str, task_id: str) -> None:
+        """End an awaited task that was just seen to be gone from the store.
+
+        Its end is the announced one, if there is one.
+        """
+        # What was announced before is read before a change of the subscription is confirmed.
+        # Nothing is ever published on that channel.
         channel = f"{stored_keys(queue).ends}gone {task_id}"
-        with self._mutex:
-            self._tasks.follow(queue, channel)
+        with self._state.lock:
+            self._state.tasks.follow(queue, channel)
             try:
                 self._await_channel(channel)
             finally:
-                self._tasks.leave(channel)
+                self._state.tasks.leave(channel)
         sink = self.claim(queue, task_id)
         if sink is not None:
             sink._take(((task_id, RawOutcome(GONE)),))
 
-    def forget(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
-        """Do not tell ``sink`` of these tasks: they were not enqueued."""
-        with self._mutex:
-            self._tasks.forget(queue, task_ids, sink)
-            self._lock.notify_all()
-
-    def entered(
-        self, queue: str, task_ids: Sequence[str], generation: int, is_message: bool = False
-    ) -> None:
-        """These tasks are in the store since `expect` returned ``generation``; ``is_message``:
-        programs in Go may handle them."""
-        with self._mutex:
-            # The thread knows when to look next; it need not be woken for each task.
-            is_first = self._tasks.enter(queue, task_ids, time.monotonic(), is_message)
-            is_unheard = generation == 0 or generation != self._generation
-            if is_unheard:
-                # They may have ended while nobody listened.
-                self._tasks.suspect(queue, task_ids)
-            if is_first or is_unheard:
-                self._start()
-            if self._tasks.written(queue, task_ids):
-                self._lock.notify_all()
-        if self._stopping:
-            self._end_if_stopped()
+    # --- Waiting for tasks ---------------------------------------------------------------------
 
     def watch(self, queue: str, task_id: str, sink: Sink) -> Sink | None:
-        """Tell ``sink`` of the end of a task that lies in the store already, or no more.
+        """Register a sink for a task that is in the store already, or is gone.
 
-        Returns who waited for it before: he goes on instead of ``sink``.
+        Returns the sink that awaits it already, which stays in place of ``sink``.
         """
-        with self._mutex:
+        state = self._state
+        with state.lock:
             self._await_written(queue, task_id)
-            waiting = self._tasks.watch(queue, task_id, sink, time.monotonic())
-            self._start()
+            earlier = state.tasks.attach(queue, task_id, sink, time.monotonic())
+            self._loop.start()
         self._end_if_stopped()
-        return waiting
+        return earlier
 
-    def hear(self, channel: str, tell: Tell) -> None:
-        """Call ``tell`` with each message of ``channel``; see `channels`."""
-        with self._mutex:
-            self._hearers.add(channel, tell)
-            self._start()
+    def look_soon(self, queue: str, task_id: str) -> None:
+        """Look at a task at once, as it was seen to have ended."""
+        with self._state.lock:
+            self._state.tasks.look_soon(queue, (task_id,))
+        self._wake()
 
-    def unhear(self, channel: str, tell: Tell) -> None:
-        """Do so no more. Twice is harmless."""
-        with self._mutex:
-            self._hearers.remove(channel, tell)
+    def claim(self, queue: str, task_id: str) -> Sink | None:
+        """Take out the sink of a task, whose end the caller delivers; None if it is not awaited."""
+        with self._state.lock:
+            self._state.changed.notify_all()
+            return self._state.tasks.pop(queue, task_id)
+
+    def read_inline(self, is_over: Callable[[], bool]) -> None:
+        """Read ends in this thread for a moment, until ``is_over``; see `InlineRead`."""
+        if not self.is_this_thread():
+            self._inline_read.read_until(is_over)
+
+    def is_this_thread(self) -> bool:
+        """True in the thread that delivers ends, which must not wait for one itself."""
+        return self._loop.is_this_thread()
+
+    def outstanding(self, *, own: bool = False) -> list[tuple[str, str, Sink]]:
+        """Return queue, id and sink of each awaited task, or only of this client's own."""
+        with self._state.lock:
+            return self._state.tasks.all(own=own)
+
+    def wait_until_idle(self) -> None:
+        """Wait until no task of this client's own is awaited."""
+        with self._state.lock:
+            wait_for(self._state.changed, lambda: self._state.tasks.own_count == 0, None)
+
+    # --- Other channels ------------------------------------------------------------------------
+
+    def subscribe(self, channel: str, callback: OnMessage) -> None:
+        """Call ``callback`` with each message of ``channel``; see `OnMessage`."""
+        with self._state.lock:
+            self._channels.add(channel, callback)
+            self._loop.start()
+
+    def unsubscribe(self, channel: str, callback: OnMessage) -> None:
+        """Undo `subscribe`. Doing so again is harmless."""
+        with self._state.lock:
+            self._channels.remove(channel, callback)
             self._wake()
 
     @property
     def is_connected(self) -> bool:
-        """Whether the store was there a moment ago."""
-        return self._link is not None
-
-    def suspect(self, queue: str, task_id: str) -> None:
-        """Look at this task at once: it was seen to have ended."""
-        with self._mutex:
-            self._tasks.suspect(queue, (task_id,))
-        self._wake()
-
-    def claim(self, queue: str, task_id: str) -> Sink | None:
-        """Return the sink of this task, to be told of its end by the caller."""
-        with self._mutex:
-            self._lock.notify_all()
-            return self._tasks.pop(queue, task_id)
+        """True if the store was there a moment ago."""
+        return self._connection.subscription is not None
 
     def heard_prefix(self, queue: str) -> str:
-        """How the ids of the tasks begin whose ends this client hears by itself; empty if none."""
-        prefix = self._tasks.own_prefix
-        return prefix if self._hears(stored_keys(queue).end_channel(prefix)) else ""
+        """Return how the ids begin of tasks whose ends are announced to this client; or ""."""
+        prefix = self._state.tasks.own_prefix
+        channel = stored_keys(queue).end_channel(prefix)
+        return prefix if self._connection.is_subscribed(channel) else ""
 
-    def outstanding(self, *, own: bool = False) -> list[tuple[str, str, Sink]]:
-        """Queue, id and sink of each task that is waited for; or only of this client's own."""
-        with self._mutex:
-            return self._tasks.all(own=own)
-
-    def wait_until_idle(self) -> None:
-        """Wait until no task of this client's own is waited for."""
-        with self._mutex:
-            wait_for(self._lock, lambda: self._tasks.own_count == 0, None)
-
-    def is_this_thread(self) -> bool:
-        """True in the thread that takes in the ends, which must not wait for itself."""
-        return threading.current_thread() is self._thread or self._leading.is_this_thread()
-
-    def lead(self, is_over: Callable[[], bool]) -> None:
-        """Take the place of the listener's thread for a moment, awake, until ``is_over``."""
-        if not self.is_this_thread():
-            self._leading.lead(is_over)
+    # --- Ending --------------------------------------------------------------------------------
 
     def stop(self, end: Callable[[str], RawOutcome] | None = None, *, wait: bool = True) -> None:
-        """Stop, and let what is outstanding have this end. Twice is harmless."""
-        with self._mutex:
-            self._stopping = True
+        """Stop the thread, and end all awaited tasks with ``end``. Doing so again is harmless."""
+        with self._state.lock:
+            self._state.is_stopping = True
             self._end_when_stopped = end
-            thread = self._thread
+            thread = self._loop.thread
             self._wake()
-            self._lock.notify_all()
+            self._state.changed.notify_all()
         if wait and thread is not None and thread is not threading.current_thread():
             # It may just be starting an embedded server; it ends when that is done.
-            thread.join(timeout=5.0)
+            thread.join(timeout=_JOIN_SECONDS)
         self._end_if_stopped()
 
     def _end_if_stopped(self) -> None:
         # Also for what another thread submitted while this one closed the client.
-        if self._stopping and self._end_when_stopped is not None:
-            self._telling.end_all(self._end_when_stopped)
+        if self._state.is_stopping and self._end_when_stopped is not None:
+            self._dispatcher.end_all(self._end_when_stopped)
 
-    # --- Under the lock ------------------------------------------------------------------------
+    # --- Forking -------------------------------------------------------------------------------
+
+    def hold(self, seconds: float) -> bool:
+        """Let no other thread change anything until `release`. False if one did for too long."""
+        return self._state.lock.acquire(timeout=seconds)
+
+    def release(self) -> None:
+        """Undo `hold`."""
+        self._state.lock.release()
+
+    def after_fork(self, own_prefix: str) -> Iterable[Sink]:
+        """Become the listener of a forked child; return the sinks that it has inherited.
+
+        Their tasks are its parent's. It connects only when `resume` is called.
+        """
+        tasks, undelivered = self._state.tasks, self._dispatcher.undelivered
+        tasks.inherit(own_prefix)
+        self._state.reset()
+        self._make_parts()
+        self._dispatcher.inherit(undelivered)
+        sinks = {id(sink): sink for _, _, sink in tasks.all()}
+        sinks.update((id(sink), sink) for sink, _ in undelivered)
+        return sinks.values()
+
+    def resume(self) -> None:
+        """Start the thread in a forked child, if something is awaited."""
+        is_awaited = bool(self._state.tasks) or bool(self._dispatcher.undelivered)
+        if self._loop.thread is None and is_awaited:
+            with self._state.lock:
+                self._loop.start()
+
+    # --- With the lock held --------------------------------------------------------------------
 
     def _await_channel(self, channel: str) -> int:
-        """Wait until whatever is said on a channel will be heard, if that can be had soon: returns
-        the number of the connection, or else 0."""
-        if self._hears(channel):
-            return self._generation
-        self._askers += 1
-        self._start()
-        if not self.is_this_thread():
-            self._lock.wait_for(lambda: self._will_not_wait(channel), _CONFIRM_SECONDS)
-        self._askers -= 1
-        return self._generation if self._hears(channel) else 0
+        """Wait until a channel is subscribed to; return the connection's number, 0 if too late."""
+        state, connection = self._state, self._connection
+        if connection.is_subscribed(channel):
+            return connection.number
+        state.channel_waits += 1
+        try:
+            self._loop.start()
+            if not self.is_this_thread():
+                state.changed.wait_for(
+                    lambda: (
+                        state.is_stopping
+                        or connection.is_denied
+                        or connection.is_subscribed(channel)
+                    ),
+                    CONFIRM_SECONDS,
+                )
+        finally:
+            state.channel_waits -= 1
+        return connection.number if connection.is_subscribed(channel) else 0
 
     def _await_written(self, queue: str, task_id: str) -> None:
-        """Wait until it is known whether a task of this id, that is being written, exists."""
-        self._lock.wait_for(lambda: self._stopping or not self._tasks.is_unwritten(queue, task_id))
-
-    def _start(self) -> None:
-        if self._stopping:
-            return
-        if self._thread is None:
-            self._alarm = WakeableSelector()
-            self._thread = threading.Thread(
-                target=self._run, args=(self._alarm,), name="nbqueue-listener", daemon=True
-            )
-            self._thread.start()
-        else:
-            self._wake()
+        """Wait while another thread writes a task with this chosen id, which may exist then."""
+        state = self._state
+        state.changed.wait_for(
+            lambda: state.is_stopping or not state.tasks.is_unwritten(queue, task_id)
+        )
 
     def _wake(self) -> None:
         if not self.is_this_thread():
-            self._wake_thread()
-
-    def _wake_thread(self) -> None:
-        alarm = self._alarm
-        if alarm is not None:
-            alarm.ring()
-
-    def _will_not_wait(self, channel: str) -> bool:
-        link = self._link
-        return self._stopping or self._hears(channel) or (link is not None and link.is_deaf)
-
-    def _hears(self, channel: str) -> bool:
-        link = self._link
-        return link is not None and link.hears(channel)
-
-    # --- The thread ----------------------------------------------------------------------------
-
-    def _run(self, alarm: WakeableSelector) -> None:
-        trouble = ErrorPauses(self._store.url.redacted)
-        try:
-            self._telling.tell_untold()
-            while not self._stopping:
-                try:
-                    if self._turn(alarm):
-                        trouble.is_over()
-                    continue
-                except (ConnectionLost, StoreError, OSError) as error:
-                    self._disconnect()
-                    if trouble.away(error):
-                        self._telling.end_all(lambda _, error=error: RawOutcome("", error=error))  # type: ignore[misc]
-                except Exception as error:
-                    # A fault of ours: whoever waits must learn of it rather than wait for ever.
-                    self._disconnect()
-                    _log.exception("the listener of nbqueue failed, and begins anew")
-                    if trouble.fault():
-                        self._telling.end_all(lambda task_id, error=error: broken(task_id, error))  # type: ignore[misc]
-                alarm.sleep(trouble.pause(), lambda: self._stopping)
-        finally:
-            self._disconnect()
-            with self._mutex:
-                self._thread = None
-                self._alarm = None
-                alarm.close()
-
-    def _turn(self, alarm: WakeableSelector) -> bool:
-        """One round of the loop: connect, subscribe, look, wait for something to happen, read.
-
-        Returns whether all is well: subscribed, and what was asked then was answered.
-        """
-        link = self._link
-        if link is None:
-            # With nothing to wait for, a server that was stopped is left in peace.
-            if self._is_needed():
-                self._connect()
-            else:
-                alarm.sleep(None, lambda: self._stopping)
-            return False
-        with self._mutex:
-            link.follow(self._hearers.channels(self._tasks.channels))
-        if self._leading.take_doubt():
-            self._telling.tell_untold()
-            raise ConnectionLost("a thread was interrupted while it read")
-        link.check_alive()
-        link.flush()
-        self._hearers.greet(self._asking if link.is_deaf else link, self._own_broker)
-        is_well = link.is_settled
-        # Of a store that never answers nothing else would tell.
-        seconds = min(self._look(link), ASK_SECONDS if link.is_deaf else CHECK_SECONDS)
-        leading = self._leading
-        parked = self._parked_for(link)
-        if parked > 0:
-            # Another thread hears the store.
-            leading.is_parked = True
-            alarm.wait(None, min(parked, seconds))
-            leading.is_parked = False
-            return is_well
-        _, is_ready = alarm.wait(link, seconds)
-        if is_ready and self._parked_for(link) <= 0:
-            with leading.reading:
-                link.flush()
-                link.read()
-        return is_well
-
-    def _is_needed(self) -> bool:
-        with self._mutex:
-            return self._askers > 0 or bool(self._tasks) or bool(self._hearers)
-
-    def _parked_for(self, link: Subscription) -> float:
-        # Somebody waits for the answer to what the link was told: that is for the thread to hear.
-        return self._leading.parked_for() if link.is_settled else 0.0
-
-    def _connect(self) -> None:
-        link = Subscription(self._store, self._on_message, self._on_settled)
-        with self._mutex:
-            self._link = link
-            self._generation += 1
-            # Ends that were announced before this moment were heard by nobody.
-            self._tasks.suspect_all(time.monotonic())
-            self._hearers.connected()
-
-    def _disconnect(self) -> None:
-        with self._mutex:
-            link, self._link = self._link, None
-            broker, self._broker = self._broker, None
-        if link is not None:
-            link.close()
-        if broker is not None:
-            broker.close()
-
-    def _look(self, link: Subscription) -> float:
-        """Look at tasks that may have ended unheard. Returns how long nothing is to be done."""
-        if not link.is_settled:
-            # An end that comes after the look and before the subscription would be missed.
-            return _CONFIRM_SECONDS
-        now = time.monotonic()
-        with self._mutex:
-            departed = self._departures.take(lambda channel: link.is_deaf or self._hears(channel))
-        for queue, task_ids in departed:
-            self._telling.gone(queue, task_ids)
-        doubtful_in = self._telling.check_announced(now)
-        with self._mutex:
-            if link.is_deaf:
-                self._asking.ask()
-            chosen = self._tasks.next_look(now)
-            if chosen is None:
-                moments = (self._tasks.next_look_in(now), doubtful_in, CHECK_SECONDS)
-                return min(seconds for seconds in moments if seconds is not None)
-        gone = self._telling.look_at(chosen)
-        if gone:
-            with self._mutex:
-                self._departures.add(gone)
-        return 0.0
-
-    def _own_broker(self) -> Broker:
-        if self._broker is None:
-            # One of its own: a client's other threads do not wait behind a long look. And without
-            # patience: it is this loop that tries again, and meanwhile can be stopped.
-            self._broker = Broker(self._store, patience=0.0)
-        return self._broker
-
-    def _on_settled(self) -> None:
-        with self._mutex:
-            self._lock.notify_all()
-        # What can be done now, such as looking, is the thread's: it may be another that reads.
-        self._wake_thread()
-
-    def _on_message(self, channel: str, data: bytes) -> None:
-        queue = self._tasks.queue_of(channel)
-        if self._hearers.tell(channel, data, self._own_broker) or queue is None:
-            return
-        self._telling.announced(queue, channel, data)
+            self._selector.wake()

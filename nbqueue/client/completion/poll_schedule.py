@@ -1,4 +1,4 @@
-"""Which outstanding tasks to look at when, so that looking never costs much. Pure."""
+"""When to look at awaited tasks, so that looking never costs much. Pure."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ from collections import deque
 from collections.abc import Sequence
 
 SLICE = 1_000
-"""The most tasks that are looked at in one go."""
+"""The most tasks of one look."""
 
 
 class PollSchedule:
-    """A queue of slices of tasks: each comes up ``interval`` seconds after it was put in.
+    """A queue of slices of tasks, each of which is due ``interval`` seconds after it was added.
 
-    Whoever takes a slice out looks at its tasks, and puts back those that are still outstanding.
-    Times are seconds on a monotonic clock.
+    The caller of `take` looks at the tasks, and adds those again that have not ended. Times are
+    seconds on a monotonic clock.
     """
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        # (due at, queue, ids), the earliest first: the interval is the same for all.
+        # (due at, queue, ids), the earliest first, as all have one interval.
         self._slices: deque[tuple[float, str, list[str]]] = deque()
 
     def add(self, queue: str, task_ids: Sequence[str], now: float) -> None:
-        """Put tasks in. Tasks of one queue that come within a tenth of the interval share a slice,
-        so that many single ones do not make many slices."""
+        """Add tasks.
+
+        Tasks of one queue that come within a tenth of the interval share a slice, so that many
+        single ones do not make many slices.
+        """
         at, room = 0, 0
         if self._slices:
             due, name, last = self._slices[-1]
@@ -36,19 +39,19 @@ class PollSchedule:
             at += SLICE
 
     def take(self, now: float) -> tuple[str, list[str]] | None:
-        """Take out a slice that is due: its queue and its tasks."""
+        """Take out the queue and the tasks of a slice that is due; None if none is."""
         if not self._slices or self._slices[0][0] > now:
             return None
         _, queue, task_ids = self._slices.popleft()
         return queue, task_ids
 
     def take_all(self) -> list[tuple[str, list[str]]]:
-        """Take out everything, due or not."""
+        """Take out all slices, due or not."""
         found = [(queue, task_ids) for _, queue, task_ids in self._slices]
         self._slices.clear()
         return found
 
     @property
     def next_at(self) -> float | None:
-        """When the next slice is due."""
+        """When the next slice is due; None if there is none."""
         return self._slices[0][0] if self._slices else None

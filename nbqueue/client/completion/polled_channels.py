@@ -1,43 +1,43 @@
-"""Asking the store for what would be announced on channels to which our user may not listen."""
+"""Polling the store in place of channels to which its user may not subscribe."""
 
 from __future__ import annotations
 
 import logging
 import time
 
+from nbqueue.client.channels.channel_listeners import ChannelListeners
 from nbqueue.client.completion.awaited_tasks import AwaitedTasks
-from nbqueue.client.completion.channels import ChannelListeners
 from nbqueue.store.connection import Store
 from nbqueue.store.rights import CHANNELS, MissingRights, slower
 
-ASK_SECONDS = 0.5
-_ASKED_A_SECOND = 5_000
+POLL_SECONDS = 0.5
+_TASKS_A_SECOND = 5_000
 
 _log = logging.getLogger("nbqueue.client")
 
 
 class PolledChannels:
-    """Has all that is waited for looked at twice a second, and less often where that is much."""
+    """Looks at all awaited tasks twice a second, and less often where there are many."""
 
-    def __init__(self, store: Store, tasks: AwaitedTasks, hearers: ChannelListeners) -> None:
+    def __init__(self, store: Store, tasks: AwaitedTasks, channels: ChannelListeners) -> None:
         self._store = store
         self._tasks = tasks
-        self._hearers = hearers
+        self._channels = channels
         self._next_at = 0.0
-        # What was found when connecting was said then.
-        self._is_said = not store.has_channels
+        # If the right was missing when the store was connected to, that was logged then.
+        self._has_warned = not store.has_channels
 
-    def hears(self, channel: str) -> bool:
-        """True: whatever is said on a channel is asked for soon."""
+    def is_subscribed(self, channel: str) -> bool:
+        """True, as the messages of each channel are made up for by polling."""
         return True
 
-    def ask(self) -> None:
-        """Have it looked at if it is time. The caller holds the lock of the tasks."""
-        if not self._is_said:
-            self._is_said = True
+    def poll(self) -> None:
+        """Have the tasks looked at if it is time. The caller holds the listener's lock."""
+        if not self._has_warned:
+            self._has_warned = True
             _log.warning("%s", slower(self._store.url, MissingRights(channels=CHANNELS[:2])))
         now = time.monotonic()
         if now >= self._next_at:
-            self._tasks.suspect_all(now)
-            self._hearers.connected()
-            self._next_at = now + ASK_SECONDS + self._tasks.own_count / _ASKED_A_SECOND
+            self._tasks.look_at_all_soon(now)
+            self._channels.restart()
+            self._next_at = now + POLL_SECONDS + self._tasks.own_count / _TASKS_A_SECOND

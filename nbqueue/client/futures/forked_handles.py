@@ -25,11 +25,11 @@ def hold_while_forking(listeners: Callable[[], Iterable[CompletionListener]]) ->
 
     def before() -> None:
         found = [each for each in listeners() if isinstance(each, CompletionListener)]
-        forking.held = [each for each in found if each._mutex.acquire(timeout=_HOLD_SECONDS)]
+        forking.held = [each for each in found if each.hold(_HOLD_SECONDS)]
 
     def after() -> None:
         while forking.held:
-            forking.held.pop()._mutex.release()
+            forking.held.pop().release()
 
     os.register_at_fork(before=before, after_in_parent=after)
 
@@ -38,20 +38,9 @@ def inherit(listener: CompletionListener, own_prefix: str) -> None:
     """Make the listener of the parent usable in this process, whose ids have ``own_prefix``."""
     if not isinstance(listener, CompletionListener):
         return
-    tasks, untold = listener._tasks, listener._telling.untold
-    tasks.inherit(own_prefix)
-    sinks = {id(sink): sink for _, _, sink in tasks.all()}
-    sinks.update((id(sink), sink) for sink, _ in untold)
-    listener._reset()
-    listener._telling.inherit(untold)
-
-    def resume() -> None:
-        if listener._thread is None and (tasks or listener._telling.untold):
-            with listener._mutex:
-                listener._start()
-
+    sinks, resume = listener.after_fork(own_prefix), listener.resume
     is_awaited = False
-    for sink in sinks.values():
+    for sink in sinks:
         if isinstance(sink, TaskHandle):
             is_awaited |= sink._inherit(resume)
     if is_awaited:

@@ -174,7 +174,7 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
                 )
             seconds = seconds_of(timeout)
             if seconds is None or seconds > 0:
-                session.listener.lead(self._is_over)
+                session.listener.read_inline(self._is_over)
             if not self._is_over() and not wait_shown(
                 self, self._condition, self._is_over, seconds
             ):

@@ -59,6 +59,6 @@ class SeenState:
             self.state = state
         elif not listener.is_this_thread():
             # The announcement is on its way, unless it was lost.
-            listener.suspect(queue, task_id)
+            listener.look_soon(queue, task_id)
             with ended:
                 ended.wait_for(has_ended, _END_SECONDS)

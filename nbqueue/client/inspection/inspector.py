@@ -24,7 +24,6 @@ from nbqueue.broker.reads.store_check import store_faults
 from nbqueue.broker.reads.store_reader import LISTED, StoreReader
 from nbqueue.client.inspection.bulk_actions import BulkActions
 from nbqueue.client.inspection.cards import register_cards
-from nbqueue.client.inspection.limits import forget_said
 from nbqueue.client.inspection.task_filter import BulkResult, check_number, listed
 from nbqueue.client.schedules.schedule import Schedules, list_schedules
 from nbqueue.client.session import Session
@@ -140,7 +139,6 @@ class Inspector:
         """
         self._session.check_open()
         QueueRemoval(self._session.broker, queue).run(force)
-        forget_said(self._session, queue)
 
     def set_archive_limits(
         self, queue: str, *, most: int | None = None, days: float | None = None

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nbqueue.broker.commands import limits
-from nbqueue.broker.script_commands import NewTask
 from nbqueue.checks import is_whole
 from nbqueue.errors import UsageError
 from nbqueue.limits import Limit, check_limit_name, limit_fault, read_numbers
 from nbqueue.printable import shown
-from nbqueue.transport.script_call import Command
 from nbqueue.wire.decoding import pairs, text
 from nbqueue.wire.keys import check_queue_name, queue_keys, stored_name
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
-    from nbqueue.client.submitting.prepared_call import PreparedTask
-
-Arguments = tuple[Sequence[Any], Mapping[str, Any]]
-
-_SAID_SECONDS = 60.0
-_MOST_SAID = 10_000
-_SLICE = 500
 
 
 class LimitInfo(NamedTuple):
@@ -37,45 +26,6 @@ class LimitInfo(NamedTuple):
     waiting: int
     fault: str | None = None
     """Why its numbers cannot be read, or None. A limit that cannot be read limits nothing."""
-
-
-def under_limit(
-    unsent: PreparedTask, tasks: Sequence[NewTask], arguments: Sequence[Arguments]
-) -> list[NewTask]:
-    """These tasks under the limit that their options name, which is made known to the store."""
-    limit = unsent.terms.options.limit
-    if limit is None:
-        return list(tasks)
-    names = [limit.name_for(args, kwargs) for args, kwargs in arguments]
-    _say(unsent.session, unsent.queue, limit, dict.fromkeys(names), unsent.due_ms())
-    return [limits.limited(task, name) for task, name in zip(tasks, names, strict=True)]
-
-
-def _say(
-    session: Session, queue: str, limit: Limit, names: Mapping[str, None], due_ms: int | None
-) -> None:
-    """Write the numbers of limits, unless this client wrote the same a moment ago."""
-    said, now = session.limits_said, time.monotonic()
-    numbers, now_ms = limit.numbers, session.clock.now_ms()
-    batch: list[Command[Any]] = []
-    for name in names:
-        last = said.get((queue, name))
-        if due_ms is None and last is not None and last[0] == numbers and now < last[1]:
-            continue
-        used_ms = max(now_ms, due_ms or 0)
-        batch.append(limits.set_limit(queue, name, numbers, used_ms, now_ms))
-    for start in range(0, len(batch), _SLICE):
-        session.broker.run_all(batch[start : start + _SLICE])
-    if len(said) + len(names) > _MOST_SAID:
-        said.clear()
-    for name in names:
-        said[queue, name] = (numbers, now + _SAID_SECONDS)
-
-
-def forget_said(session: Session, queue: str) -> None:
-    """The queue was removed, with its limits: say them again."""
-    for key in [key for key in session.limits_said if key[0] == queue]:
-        session.limits_said.pop(key, None)
 
 
 def list_limits(session: Session, queue: str) -> list[LimitInfo]:
@@ -105,7 +55,7 @@ def set_limit(session: Session, limit: Limit, queue: str) -> None:
         raise UsageError("the name of this limit is a function: pass a limit whose name is text")
     check_queue_name(queue)
     now_ms = session.clock.now_ms()
-    session.limits_said.pop((queue, limit.name), None)
+    session.broker.known_limits.forget(queue, limit.name)
     session.broker.run(limits.set_limit(queue, limit.name, limit.numbers, now_ms, now_ms))
 
 
@@ -113,7 +63,7 @@ def remove_limit(session: Session, name: str, queue: str) -> bool:
     """Delete a limit; return whether it existed."""
     session.check_open()
     check_limit_name(name)
-    session.limits_said.pop((check_queue_name(queue), name), None)
+    session.broker.known_limits.forget(check_queue_name(queue), name)
     return session.broker.run(limits.remove_limit(queue, name, session.clock.now_ms()))
 
 

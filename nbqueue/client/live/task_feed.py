@@ -41,8 +41,8 @@ def follow(
     keys = stored_keys(queue)
     follower = _Follower(queue, task_id, callback)
     channel = keys.live_channel(task_id)
-    session.listener.hear(channel, follower.receive)
-    return lambda: session.listener.unhear(channel, follower.receive)
+    session.listener.subscribe(channel, follower.receive)
+    return lambda: session.listener.unsubscribe(channel, follower.receive)
 
 
 class _Follower:

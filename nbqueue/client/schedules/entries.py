@@ -16,8 +16,9 @@ from nbqueue.calls.argument_digest import call_digest
 from nbqueue.calls.functions import dump_arguments
 from nbqueue.checks import is_whole
 from nbqueue.client.submitting.decorated_function import undecorated
-from nbqueue.client.submitting.messages import PreparedMessage
-from nbqueue.client.submitting.prepared_call import NAME_SECONDS, PreparedCall, PreparedTask
+from nbqueue.client.submitting.prepared_call import PreparedCall
+from nbqueue.client.submitting.prepared_message import PreparedMessage
+from nbqueue.client.submitting.prepared_task import NAME_SECONDS, PreparedTask
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.client.submitting.unconfirmed import confirmed
 from nbqueue.clock import to_ms
@@ -86,14 +87,14 @@ def new_entry(
     unsent: PreparedTask, spec: str, text: str, default_id: str, settings: Mapping[str, Any]
 ) -> ScheduleEntry:
     """Make the entry of a schedule from its prepared task."""
-    terms = unsent.terms
-    name = unsent.about.name or ""
+    terms = unsent.resolved
+    name = unsent.facts.name or ""
     limit = terms.options.limit
     entry = ScheduleEntry(
         id=_checked_id(settings.get("id"), default_id),
         spec=spec,
         tz="UTC",
-        message=unsent._message.SerializeToString(deterministic=True),
+        message=unsent.message.SerializeToString(deterministic=True),
         text=text,
         revision="",
         unique_ms=terms.unique_ms or 0,
@@ -185,7 +186,7 @@ def updated(
         if payload is None:
             return entry, None
         made = PreparedMessage(session, TaskOptions(queue=queue), message.type, payload)
-        message.payload = made._message.payload
+        message.payload = made.message.payload
         if message.unique_key:
             message.unique_key = queue_keys(queue).unique(message.type, message.payload)
         return entry.changed(message=message.SerializeToString(deterministic=True)), None
@@ -213,7 +214,7 @@ def updated(
         if message.unique_key:
             lock = queue_keys(queue).lock(message.type, call_digest(fn, some, more))
             message.unique_key = lock
-        flags = call._flags | old.flags & (payloads.FAIL_IF_LOST | payloads.FRESH)
+        flags = call.flags | old.flags & (payloads.FAIL_IF_LOST | payloads.FRESH)
         unsigned = payloads.pack_call(call.code.fingerprint, arguments, flags)
         code = (call.code.fingerprint, call.code.blob)
     entry = entry.changed(text=call_text(message.type, some, more))

@@ -36,8 +36,8 @@ from nbqueue.client.schedules.entries import (
 )
 from nbqueue.client.schedules.rows import next_at, prev_at, read_row, row_of, time_until
 from nbqueue.client.submitting.decorated_function import undecorated
-from nbqueue.client.submitting.messages import PreparedMessage
 from nbqueue.client.submitting.prepared_call import PreparedCall
+from nbqueue.client.submitting.prepared_message import PreparedMessage
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.client.submitting.unconfirmed import confirmed
 from nbqueue.errors import (
@@ -399,8 +399,8 @@ def schedule_call(
     is_plain = not args and not kwargs and not name.endswith("<lambda>")
     entry = new_entry(call, spec, call_text(name, args, kwargs), name if is_plain else
                        f"{name}-{digest[:8]}", settings)  # fmt: skip
-    unsigned = payloads.pack_call(call.code.fingerprint, arguments, call._flags)
-    entry = signed(session, call.queue, entry, call._message, unsigned)
+    unsigned = payloads.pack_call(call.code.fingerprint, arguments, call.flags)
+    entry = signed(session, call.queue, entry, call.message, unsigned)
     return _keep(session, call.queue, entry, (call.code.fingerprint, call.code.blob))
 
 
@@ -415,7 +415,7 @@ def schedule_message(
     """Create or replace the schedule of a message; see `Client.schedule_message`."""
     session.check_open()
     message = PreparedMessage(session, options_of(changes, settings), type, payload)
-    body = message._message.payload
+    body = message.message.payload
     default_id = f"{type}-{queue_keys(message.queue).unique('', body)[-8:]}" if body else type
     entry = new_entry(message, spec, "", default_id, settings)
     return _keep(session, message.queue, entry, None)

@@ -1,4 +1,4 @@
-"""What is said about a task, in the units of the wire."""
+"""Options of tasks, checked and complete, in the units of the wire."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nbqueue.tasks.retry_policy import make_policy
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
 RETENTION = 86_400.0
-"""How long the result of a call is kept unless told otherwise, in seconds."""
+"""How long the result of a call is kept by default, in seconds."""
 
 _MOST_SECONDS = FAR_TIMEOUT
 
 
 class Defaults(NamedTuple):
-    """What holds unless told otherwise; seconds."""
+    """Values of options that are left out. Times are in seconds."""
 
     retry: int
     timeout: int
@@ -32,7 +32,10 @@ CALL = Defaults(retry=0, timeout=FAR_TIMEOUT, retention=RETENTION)
 
 
 class ResolvedOptions:
-    """Options in the units of the wire: whole seconds, rounded so that nothing ends early."""
+    """Task options in the units of the wire.
+
+    Times are whole seconds, rounded so that no task ends early. Raises `UsageError`.
+    """
 
     def __init__(self, options: TaskOptions, defaults: Defaults = CALL) -> None:
         self.options = options
@@ -50,7 +53,7 @@ class ResolvedOptions:
         self.limits = payloads.finer_timeouts(timeout_ms, deadline_ms)
         deadline = -(-deadline_ms // 1000)
         if options.timeout is None:
-            # Asynq takes "neither" for its own half an hour, so "none" is a far one.
+            # Without both Asynq would end a task after half an hour, so "none" is a far one.
             timeout = 0 if deadline else defaults.timeout
         else:
             timeout = -(-timeout_ms // 1000)
@@ -68,7 +71,7 @@ class ResolvedOptions:
                 headers=dict(options.headers),
             )
         except ValueError as error:
-            # Of all that is in there, only headers were not looked at before.
+            # Everything but the headers was checked before.
             raise UsageError(
                 f"headers={shown(dict(options.headers))} cannot be sent: {error}"
             ) from None

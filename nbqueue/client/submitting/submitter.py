@@ -1,4 +1,4 @@
-"""From a function and its arguments to tasks in the store."""
+"""Submitting calls of functions: one, or one for each set of arguments."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group import TaskGroup
 from nbqueue.client.schedules.schedule import Schedule, schedule_call, schedule_message
 from nbqueue.client.submitting.decorated_function import DecoratedFunction, undecorated
-from nbqueue.client.submitting.messages import enqueue_message
-from nbqueue.client.submitting.prepared_call import MapItems, PreparedCall, dump_with_policy, ids_of
+from nbqueue.client.submitting.map_items import MapItems
+from nbqueue.client.submitting.prepared_call import PreparedCall, dump_with_policy
+from nbqueue.client.submitting.prepared_message import enqueue_message
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
@@ -38,48 +39,43 @@ class Submitter:
     def __init__(self, session: Session, changes: Mapping[str, Any]) -> None:
         self._session = session
         self._changes = dict(changes)
-        # What is wrong with them is said now, and not where they are used.
-        self._check = ResolvedOptions(TaskOptions().merged(self._changes))
+        # Wrong options raise here, and not where they are used.
+        self._resolved = ResolvedOptions(TaskOptions().merged(self._changes))
         self._last_call: PreparedCall | None = None
 
     def options(self, **changes: Any) -> Submitter:
-        """The same, with these options changed."""
+        """Return a submitter with these options changed."""
         return Submitter(self._session, {**self._changes, **changes})
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> TaskFuture[T]:
         """Enqueue ``fn(*args, **kwargs)``; see `Client.submit`."""
-        session = self._session
-        session.check_open()
+        self._session.check_open()
         call = self._call(fn)
         code = call.code
         arguments = dump_call(args, kwargs, callee=code.name, fn=call.fn, imports=code.imports)
-        if call.is_plain:
-            return call.send_plain(arguments)
         if call.is_unique:
-            # Edited or not, the same function with the same arguments is the same task.
+            # The lock depends on the function's name and its arguments, and not on its code.
             call.set_lock(call_digest(call.fn, args, kwargs))
-        return call.send(
-            lambda task_id: call.limited([call.task(task_id, arguments)], [(args, kwargs)])[0]
-        )
+        return call.send(call.task(call.new_id(), arguments), (args, kwargs))
 
     def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any]) -> TaskGroup[T]:
         """Enqueue a call for each set of arguments; see `Client.map`."""
         session = self._session
         session.check_open()
         call = self._call(fn)
-        if call.terms.options.task_id is not None:
+        if call.options.task_id is not None:
             raise UsageError("task_id= names one task, and a map makes many: leave it out")
         if call.is_unique:
             raise UsageError("unique= looks at one task at a time: use submit for each of them")
         group_id = session.make_id()
-        group: TaskGroup[T] = TaskGroup(session, group_id, call.about)
-        items = MapItems(zip(*iterables))  # noqa: B905 (as map does, it ends with the shortest)
+        group: TaskGroup[T] = TaskGroup(session, group_id, call.facts)
+        items = MapItems(call, zip(*iterables))  # noqa: B905 (like map, up to the shortest)
         try:
-            while tasks := call.tasks(items):
-                group._add(ids_of(tasks))
-                call.enqueue(tasks, group)
+            while (request := items.next_request()) is not None:
+                group._add(request.ids)
+                call.send_many(request, group)
         except BaseException as error:
-            # There will be no handle to what was enqueued so far, so it should not run either.
+            # The caller gets no handle to the tasks that were enqueued, so they must not run.
             take_back(session, group, error)
             raise
         return group
@@ -109,29 +105,30 @@ class Submitter:
         return schedule_message(self._session, self._changes, settings, type, payload, spec)
 
     def _call(self, fn: Callable[..., Any]) -> PreparedCall:
-        terms = self._check
+        resolved = self._resolved
         if isinstance(fn, TaskFunction):
-            # What its decorator said holds, unless it was said otherwise for this call.
+            # The options of the decorator hold, except those that this submitter changes.
             fn, own = undecorated(fn)
-            terms = ResolvedOptions(TaskOptions().merged(own).merged(self._changes))
-        code = dump_with_policy(fn, terms.policy, self._session.code_limit)
+            resolved = ResolvedOptions(TaskOptions().merged(own).merged(self._changes))
+        code = dump_with_policy(fn, resolved.policy, self._session.code_limit)
         last = self._last_call
-        if last is not None and last.is_for(fn, code, terms):
+        if last is not None and last.is_for(fn, code, resolved):
             return last
-        call = PreparedCall(self._session, terms, fn, code)
-        if not call.is_unique:  # those differ by their locks
+        call = PreparedCall(self._session, resolved, fn, code)
+        if not call.is_unique:  # each unique call has a lock of its own
             self._last_call = call
         return call
 
     def __repr__(self) -> str:
-        said = ", ".join(f"{name}={value!r}" for name, value in self._changes.items())
-        return f"<options {said or 'as by default'}>"
+        changes = ", ".join(f"{name}={value!r}" for name, value in self._changes.items())
+        return f"<options {changes or 'as by default'}>"
 
 
 class TaskFunction(DecoratedFunction, Generic[P, T]):
-    """A function under ``@q.task``: called, it runs here; ``.submit`` and ``.map`` run it there.
+    """A function decorated with ``@q.task``.
 
-    Used inside another task, it is the plain function.
+    A call runs it here; ``submit`` and ``map`` run it on a worker. Inside another task it is the
+    plain function.
     """
 
     __wrapped__: Callable[P, T]
@@ -146,19 +143,19 @@ class TaskFunction(DecoratedFunction, Generic[P, T]):
         return self.__wrapped__(*args, **kwargs)
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
-        """Enqueue a call of it; see `Client.submit`."""
+        """Enqueue a call of the function; see `Client.submit`."""
         return self._submitter.submit(self.__wrapped__, *args, **kwargs)
 
     def map(self, *iterables: Iterable[Any]) -> TaskGroup[T]:
-        """Enqueue a call of it for each set of arguments; see `Client.map`."""
+        """Enqueue a call for each set of arguments; see `Client.map`."""
         return self._submitter.map(self.__wrapped__, *iterables)
 
     def schedule(self, spec: str, **settings: Any) -> Schedule:
-        """Run it whenever ``spec`` is due; see `Client.schedule`."""
+        """Run the function whenever ``spec`` is due; see `Client.schedule`."""
         return self._submitter.schedule(self.__wrapped__, spec, **settings)
 
     def options(self, **changes: Any) -> TaskFunction[P, T]:
-        """The same function with options changed."""
+        """Return the function with these options changed."""
         return TaskFunction(self._session, self.__wrapped__, {**self._changes, **changes})
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
@@ -168,7 +165,7 @@ class TaskFunction(DecoratedFunction, Generic[P, T]):
         return TaskFunction(self._session, bound, self._changes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # With nothing of nbqueue in it: whoever loads it needs no client.
+        # As the plain function, which can be loaded without a client.
         import operator
 
         return operator.itemgetter(0), ((self.__wrapped__,),)

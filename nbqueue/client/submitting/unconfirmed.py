@@ -1,4 +1,4 @@
-"""Requests that were sent to the store, and perhaps not carried out."""
+"""The error for a request that the store may have carried out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nbqueue.errors import StoreUnreachable, SubmitUnconfirmed
 def confirmed(
     what: str, way: str, *, task_ids: Sequence[str] = (), schedule_id: str | None = None
 ) -> Iterator[None]:
-    """Raise `SubmitUnconfirmed` if the store was lost after ``what`` was sent to it.
+    """Raise `SubmitUnconfirmed` if the connection is lost after ``what`` was sent.
 
-    ``way`` says how to find out.
+    ``way`` is a call that shows whether it is in the store.
     """
     try:
         yield

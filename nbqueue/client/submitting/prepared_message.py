@@ -1,4 +1,4 @@
-"""From a type and a payload to a message in the store, for any worker that speaks Asynq."""
+"""A message of a type with a payload, for any worker that speaks Asynq."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.task_facts import TaskFacts
-from nbqueue.client.submitting.prepared_call import PreparedTask
+from nbqueue.client.submitting.prepared_task import PreparedTask
 from nbqueue.client.submitting.resolved_options import Defaults, ResolvedOptions
 from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nbqueue.client.session import Session
 
 DEFAULTS = Defaults(retry=25, timeout=1800, retention=0.0)
-"""Asynq's own."""
+"""The options of a message that are left out, as Asynq has them."""
 
 _MESSAGE_REST = 1_000
 """About how many bytes a message has besides its payload."""
@@ -29,10 +29,10 @@ _MESSAGE_REST = 1_000
 def enqueue_message(
     session: Session, changes: Mapping[str, Any], type: str, payload: Any
 ) -> TaskFuture[Any]:
-    """See `Client.enqueue`."""
+    """Enqueue a message with these options; see `Client.enqueue`."""
     session.check_open()
     message = PreparedMessage(session, TaskOptions().merged(changes), type, payload)
-    return message.send(message.task)
+    return message.send(message.task(message.new_id()), ((payload,), {}))
 
 
 class PreparedMessage(PreparedTask):
@@ -54,20 +54,20 @@ class PreparedMessage(PreparedTask):
                 "fresh=True is for calls: Asynq's format has no word for it. Submit a function, or "
                 "have all handlers of a worker run so with Worker(tasks_per_executor=1)"
             )
-        self._payload = encoded_payload(payload)
-        self._given = payload
-        session.check_value(len(self._payload or b"") + _MESSAGE_REST, f"the payload of {type!r}")
-        terms = ResolvedOptions(options, DEFAULTS)
-        about = TaskFacts("", options.queue, type, options.name, False, is_kept=terms.retention > 0)
-        super().__init__(session, terms, about)
-        self._message.payload = self._payload or b""
-        if self.terms.limits is not None:
-            self._message.headers[TIMEOUTS_HEADER] = timeouts_text(*self.terms.limits)
-        self._message.group_key = self.group
+        encoded = encoded_payload(payload)
+        session.check_value(len(encoded or b"") + _MESSAGE_REST, f"the payload of {type!r}")
+        resolved = ResolvedOptions(options, DEFAULTS)
+        is_kept = resolved.retention > 0
+        facts = TaskFacts("", options.queue, type, options.name, False, is_kept=is_kept)
+        super().__init__(session, resolved, facts)
+        self.message.payload = encoded or b""
+        if resolved.limits is not None:
+            self.message.headers[TIMEOUTS_HEADER] = timeouts_text(*resolved.limits)
+        self.message.group_key = self.group
         if self.is_unique:
-            self._message.unique_key = queue_keys(self.queue).unique(type, self._payload)
+            self.message.unique_key = queue_keys(self.queue).unique(type, encoded)
 
     def task(self, task_id: str) -> NewTask:
-        self._message.id = task_id
-        task = NewTask(task_id, self._message.SerializeToString(deterministic=True))
-        return self.limited([task], [((self._given,), {})])[0]
+        """Make the task."""
+        self.message.id = task_id
+        return NewTask(task_id, self.message.SerializeToString(deterministic=True))

@@ -12,8 +12,8 @@ import pytest
 from waits import wait_until
 
 import nbqueue
+from nbqueue.client.channels.subscription import Subscription
 from nbqueue.client.completion.listener import CompletionListener
-from nbqueue.client.completion.subscription import Subscription
 from nbqueue.client.futures.waits import DeferredInterrupt
 from nbqueue.runtime.busy_poll import BusyPoll
 
@@ -64,13 +64,13 @@ def test_the_end_is_taken_in_by_who_waits(
     q: nbqueue.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = []
-    understand = Subscription._understand
+    handle = Subscription._handle
 
     def noting(self: Subscription, reply: list[Any]) -> None:
         threads.append(threading.current_thread())
-        understand(self, reply)
+        handle(self, reply)
 
-    monkeypatch.setattr(Subscription, "_understand", noting)
+    monkeypatch.setattr(Subscription, "_handle", noting)
     # Not at once: it must not have ended before anybody waits.
     assert [q.submit(in_a_while, i).result(30) for i in range(5)] == list(range(5))
     assert threads == [threading.current_thread()] * 5
@@ -117,15 +117,15 @@ def test_an_exception_from_a_signal_loses_no_end(
     q: nbqueue.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message was read, and nobody told: the task must be looked for."""
-    understand, raised = Subscription._understand, []
+    handle, raised = Subscription._handle, []
 
     def interrupted(self: Subscription, reply: list[Any]) -> None:
         if threading.current_thread() is threading.main_thread() and not raised:
             raised.append(reply)
             raise SystemExit("from a handler of a signal")
-        understand(self, reply)
+        handle(self, reply)
 
-    monkeypatch.setattr(Subscription, "_understand", interrupted)
+    monkeypatch.setattr(Subscription, "_handle", interrupted)
     future, number = interrupted_wait(q, SystemExit)
     assert raised[0][0] == b"message"
     assert future.result(30) == number
@@ -146,14 +146,14 @@ def test_ctrl_c_comes_after_what_must_be_whole() -> None:
 def test_ctrl_c_ends_a_wait_and_not_the_task(
     q: nbqueue.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    understand = Subscription._understand
+    handle = Subscription._handle
 
     def pressed(self: Subscription, reply: list[Any]) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.raise_signal(signal.SIGINT)
-        understand(self, reply)
+        handle(self, reply)
 
-    monkeypatch.setattr(Subscription, "_understand", pressed)
+    monkeypatch.setattr(Subscription, "_handle", pressed)
     future, number = interrupted_wait(q, KeyboardInterrupt)
     assert future.done()
     assert future.result() == number

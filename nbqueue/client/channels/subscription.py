@@ -1,4 +1,4 @@
-"""A connection that follows channels, and knows which of them it surely hears."""
+"""A connection that subscribes to channels, and knows which of them are confirmed."""
 
 from __future__ import annotations
 
@@ -13,50 +13,51 @@ from nbqueue.transport.pubsub import MessageConnection
 from nbqueue.wire.keys import stored_name
 
 ANSWER_SECONDS = 30.0
-"""How long the store may be silent and still counts as there."""
+"""How long the store may be silent before it counts as away."""
 
 CHECK_SECONDS = 10.0
-"""How often it is asked for a sign of life."""
+"""How often a silent store is asked for a sign of life."""
 
 _TRY_AGAIN_SECONDS = 60.0
 
 
 class Subscription(MessageConnection):
-    """A link that changes what it is subscribed to.
+    """A connection whose channels change.
 
-    ``on_message`` gets channel and data, ``on_settled`` is called when it `is_settled` again. One
-    thread may change it while another reads.
+    ``on_message`` gets channel and data, ``on_confirmed`` is called when it `is_confirmed` again.
+    One thread may change it while another reads.
     """
 
     def __init__(
         self,
         store: Store,
         on_message: Callable[[str, bytes], None],
-        on_settled: Callable[[], None],
+        on_confirmed: Callable[[], None],
     ) -> None:
         super().__init__(store)
         self._on_message = on_message
-        self._on_settled = on_settled
+        self._on_confirmed = on_confirmed
         self._lock = threading.Lock()
         self._asked: set[str] = set()
-        self._heard: set[str] = set()
+        self.subscribed: set[str] = set()
+        """The channels that are confirmed."""
         self._unconfirmed = 0
         self._check_at = time.monotonic() + CHECK_SECONDS
-        self._deaf_until = 0.0
+        self._denied_until = 0.0
 
     def follow(self, channels: Collection[str]) -> None:
-        """Be subscribed to these channels and no others; `Link.flush` sends what is to be said."""
-        if self.is_deaf:
+        """Subscribe to these channels and to no others; `flush` sends the commands."""
+        if self.is_denied:
             return
         more = [channel for channel in channels if channel not in self._asked]
         if more:
-            self._say("SUBSCRIBE", more)
+            self._ask("SUBSCRIBE", more)
         if len(self._asked) > len(channels):
             fewer = [channel for channel in self._asked if channel not in channels]
-            self._say("UNSUBSCRIBE", fewer)
-            self._heard.difference_update(fewer)
+            self._ask("UNSUBSCRIBE", fewer)
+            self.subscribed.difference_update(fewer)
 
-    def _say(self, command: str, channels: list[str]) -> None:
+    def _ask(self, command: str, channels: list[str]) -> None:
         self._queue((command, *channels))
         with self._lock:
             self._unconfirmed += len(channels)
@@ -65,24 +66,25 @@ class Subscription(MessageConnection):
             else:
                 self._asked.difference_update(channels)
 
-    def hears(self, channel: str) -> bool:
-        """True if whatever is published on ``channel`` from now on will come here."""
-        return channel in self._heard
+    def is_subscribed(self, channel: str) -> bool:
+        """True if every message that is published on ``channel`` from now on comes here."""
+        return channel in self.subscribed
 
     @property
-    def is_deaf(self) -> bool:
-        """True if our user may not listen to these channels. It is tried again once a minute."""
-        return time.monotonic() < self._deaf_until
+    def is_denied(self) -> bool:
+        """True if the store's user may not subscribe. It is tried again once a minute."""
+        return time.monotonic() < self._denied_until
 
     @property
-    def is_settled(self) -> bool:
-        """True if the server confirmed all that it was asked."""
+    def is_confirmed(self) -> bool:
+        """True if the server confirmed all changes."""
         return self._unconfirmed == 0
 
     def check_alive(self) -> None:
-        """Raise `LinkLost` if the other side is silent for too long. It is asked now and then.
+        """Ask the server for a sign of life now and then.
 
-        Of a peer that vanished without a word the system would tell us after minutes.
+        Raises `ConnectionLost` if it is silent for too long. The system would report a peer that
+        vanished only after minutes.
         """
         now = time.monotonic()
         if now >= self._check_at:
@@ -91,26 +93,26 @@ class Subscription(MessageConnection):
             self.flush()
 
     def _awaits_reply(self) -> bool:
-        return super()._awaits_reply() or not self.is_settled
+        return super()._awaits_reply() or not self.is_confirmed
 
     def _dispatch(self) -> None:
         for reply in self._replies():
             if isinstance(reply, list):
-                self._understand(reply)
+                self._handle(reply)
             elif isinstance(reply, resp.ReplyError) and reply.reason == "NOPERM":
-                self._be_deaf()
+                self._note_denied()
             elif isinstance(reply, resp.ReplyError) and reply.reason != "MISCONF":
                 # MISCONF is the answer to a PING only: subscribing goes on.
                 raise self.server.error_for(reply)
 
-    def _be_deaf(self) -> None:
+    def _note_denied(self) -> None:
         with self._lock:
-            self._deaf_until = time.monotonic() + _TRY_AGAIN_SECONDS
+            self._denied_until = time.monotonic() + _TRY_AGAIN_SECONDS
             self._unconfirmed = 0
-            self._asked, self._heard = set(), set()
-        self._on_settled()
+            self._asked, self.subscribed = set(), set()
+        self._on_confirmed()
 
-    def _understand(self, reply: list[Any]) -> None:
+    def _handle(self, reply: list[Any]) -> None:
         kind, name = reply[0], reply[1]
         if kind == b"message":
             self._on_message(stored_name(name), reply[2])
@@ -119,8 +121,8 @@ class Subscription(MessageConnection):
                 self._unconfirmed -= 1
                 # Asked for, dropped and asked for again: which answer belongs to which does not
                 # matter once all have come.
-                is_settled = self._unconfirmed == 0
-                if is_settled:
-                    self._heard = set(self._asked)
-            if is_settled:
-                self._on_settled()
+                is_confirmed = self._unconfirmed == 0
+                if is_confirmed:
+                    self.subscribed = set(self._asked)
+            if is_confirmed:
+                self._on_confirmed()

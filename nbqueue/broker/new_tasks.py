@@ -1,0 +1,158 @@
+"""New tasks on their way into the store: one request, whatever options they have.
+
+An option of new tasks that the store must know of is a field of `EnqueueRequest`, and what it
+changes is in `EnqueueRequest.commands`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, overload
+
+from nbqueue.broker.commands import aggregation, lifecycle
+from nbqueue.broker.commands.lifecycle import Command, LockHolder, NewTask
+
+BATCH = 256
+"""The most tasks that one call of a script enqueues."""
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueLock:
+    """A lock of which one task at a time is the holder."""
+
+    key: str
+    ms: int
+    """For how long the task holds it, in milliseconds."""
+    replaces_holder: bool = False
+    """Delete a holder that does not run."""
+    waits_for_holder: bool = False
+    """Park the task until the holder is done."""
+
+
+_NO_LIMITS: Mapping[str, str] = {}
+
+
+class EnqueueRequest(NamedTuple):
+    """New tasks of one queue, with the options that they have in common."""
+
+    queue: str
+    tasks: Sequence[NewTask]
+    """They may be `LazyTasks`. A `LimitedTask` runs under a limit."""
+    fingerprint: bytes | None = None
+    """Of the code that the tasks need."""
+    blob: bytes | None = None
+    """That code. It is sent only if the store lacks it."""
+    due_ms: int | None = None
+    """When they are due, in Unix milliseconds on the store's clock; None: now."""
+    group: str = ""
+    """Their aggregation group."""
+    lock: UniqueLock | None = None
+    """The lock of a unique task, of which there is one in the request."""
+    name: str | None = None
+    """Under which the task is found, of which there is one in the request."""
+    name_seconds: int = 0
+    """For how long the store keeps that name."""
+    limits: Mapping[str, str] = _NO_LIMITS
+    """The limits of the tasks by name, with their numbers as `Limit.numbers` has them."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The ids of the tasks, in order."""
+        tasks = self.tasks
+        return tasks.ids if type(tasks) is LazyTasks else [task.task_id for task in tasks]
+
+    @property
+    def is_plain(self) -> bool:
+        """True if these are calls to which no option applies but a name."""
+        return (
+            self.due_ms is None
+            and self.lock is None
+            and self.fingerprint is not None
+            and not self.group
+            and not self.limits
+        )
+
+    def preparations(self, now_ms: int, with_code: bool) -> list[Command[Any]]:
+        """Return the commands to run before the tasks are enqueued."""
+        found: list[Command[Any]] = []
+        if self.group and self.due_ms is not None:
+            found.append(aggregation.note_groups(self.queue, [self.group], self.due_ms))
+        if with_code and self.fingerprint is not None and self.blob is not None:
+            found.append(lifecycle.store_code(self.queue, self.fingerprint, self.blob, now_ms))
+        return found
+
+    def commands(self, now_ms: int, repeated: bool) -> Iterator[Command[Any]]:
+        """Yield the commands that enqueue the tasks, each made when it is asked for.
+
+        ``repeated``: tasks that an earlier try wrote are no conflicts.
+        """
+        queue, code, due_ms, group = self.queue, self.fingerprint, self.due_ms, self.group
+        if self.lock is not None:
+            [task] = self.tasks
+            yield lifecycle.enqueue_unique(
+                *(queue, task, self.lock.key, self.lock.ms, now_ms),
+                due_ms=due_ms,
+                replace=self.lock.replaces_holder,
+                after=self.lock.waits_for_holder,
+                fingerprint=code,
+                repeated=repeated,
+                group=group,
+            )
+            return
+        for start in range(0, len(self.tasks), BATCH):
+            part = self.tasks[start : start + BATCH]
+            if due_ms is not None:
+                later = [(task, due_ms) for task in part]
+                yield lifecycle.schedule(queue, later, now_ms, code, repeated, group)
+            elif group:
+                yield aggregation.add_to_group(queue, group, part, now_ms, repeated)
+            else:
+                yield lifecycle.enqueue(queue, part, now_ms, code, repeated)
+
+
+class EnqueueResult(NamedTuple):
+    """What came of a request."""
+
+    conflicts: Sequence[int] = ()
+    """Positions of tasks whose id existed already; those were left as they are."""
+    holder: LockHolder | None = None
+    """The task that holds the unique lock; then nothing was written."""
+
+
+ENQUEUED = EnqueueResult()
+
+
+def read_replies(replies: Sequence[Any]) -> EnqueueResult | None:
+    """Read the replies to `EnqueueRequest.commands`; None if the store lacks the code."""
+    conflicts: list[int] = []
+    for batch, reply in enumerate(replies):
+        if reply is None or reply == "NOCODE":
+            return None
+        if isinstance(reply, LockHolder):
+            return EnqueueResult(holder=reply)
+        found = {"ENQUEUED": [], "EXISTS": [0]}[reply] if isinstance(reply, str) else reply
+        conflicts += [batch * BATCH + i for i in found]
+    return EnqueueResult(conflicts) if conflicts else ENQUEUED
+
+
+class LazyTasks(Sequence[NewTask]):
+    """New tasks that are made when they are asked for, while the store writes those before them."""
+
+    def __init__(self, ids: Sequence[str], make: Callable[[int], NewTask]) -> None:
+        """``make`` makes the task at a position."""
+        self.ids = ids
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> NewTask: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[NewTask]: ...
+    def __getitem__(self, index: int | slice) -> NewTask | list[NewTask]:
+        positions = range(len(self.ids))
+        if isinstance(index, slice):
+            return list(map(self._make, positions[index]))
+        return self._make(positions[index])

@@ -1,0 +1,28 @@
+"""What a client's threads and its listener's thread share."""
+
+from __future__ import annotations
+
+import threading
+
+from nbqueue.client.completion.awaited_tasks import AwaitedTasks
+
+
+class ListenerState:
+    """The tasks that are awaited, with the one lock that guards them.
+
+    Take ``lock``, and not ``changed``, where nothing is waited for: the methods of a condition are
+    Python code, and an interrupt inside them would leave the lock held.
+    """
+
+    def __init__(self, own_prefix: str) -> None:
+        self.tasks = AwaitedTasks(own_prefix)
+        self.is_stopping = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Make new locks, in a child process whose parent may have held the old ones."""
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        """Notified when a channel is confirmed, and when a task is not awaited any more."""
+        self.channel_waits = 0
+        """The number of threads that wait for a channel to be confirmed."""
