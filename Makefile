@@ -30,7 +30,7 @@ test-slow: $(VENV)/.test  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 # What depends on the server: scripts, connecting, and what happens when it is away.
-STORE_TESTS := tests/broker tests/transport tests/properties $(wildcard tests/processes/test_*store*.py) \
+STORE_TESTS := tests/broker tests/conformance tests/transport tests/properties $(wildcard tests/processes/test_*store*.py) \
 	$(addprefix tests/processes/test_,durability.py schema_version.py client.py worker_limits.py)
 
 test-server: $(VENV)/.test  ## Run the tests of the store on another server, by default the redis-server on PATH

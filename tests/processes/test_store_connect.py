@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import socket
 import ssl
@@ -20,8 +19,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-import redis as redis_py
 from click.testing import CliRunner
+from servers import Server, Tunnel, free_port, make_certificate
 
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Who
@@ -69,49 +68,8 @@ def wait_until(fact: Callable[[], object], seconds: float = 30.0) -> None:
 # --- A server of our own ------------------------------------------------------------------------
 
 
-@dataclass
-class Server:
-    port: int
-    process: subprocess.Popen[bytes]
-
-    def client(self, **login: str) -> redis_py.Redis:
-        return redis_py.Redis(port=self.port, protocol=2, **login)
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def start_server(folder: Path, *settings: str) -> Server:
-    for _ in range(5):  # somebody may take the port between our look and the server's
-        port = free_port()
-        command = [str(PROGRAM.path), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-        process = subprocess.Popen(
-            [*command, "--dir", str(folder), *settings],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        server = Server(port, process)
-        try:
-            wait_until(lambda server=server: is_up(server) or server.process.poll() is not None)
-            if process.poll() is None:
-                return server
-        except BaseException:
-            server.end()
-            raise
-    raise AssertionError("no server started")
-
-
-def is_up(server: Server) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server.port), 1):
-        return True
-    return False
+    return Server.start(PROGRAM.path, folder, *settings)
 
 
 @pytest.fixture(scope="module")
@@ -561,74 +519,15 @@ def test_the_status_command_asks_a_server_elsewhere(server: Server) -> None:
 # --- TLS ----------------------------------------------------------------------------------------
 
 
-@dataclass
-class Tunnel:
-    """Takes TLS connections and passes them on to a server without TLS.
-
-    So that these tests do not depend on how the server was built: the wheel's has no TLS.
-    """
-
-    context: ssl.SSLContext
-    to: int
-
-    def __enter__(self) -> Tunnel:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.threads = [threading.Thread(target=self._serve)]
-        self.threads[0].start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        for thread in self.threads:
-            thread.join()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                outer, _ = self.listener.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=self._pass_on, args=(outer,))
-            self.threads.append(thread)
-            thread.start()
-
-    def _pass_on(self, outer: socket.socket) -> None:
-        with outer, contextlib.suppress(OSError):
-            outer.settimeout(10)
-            with (
-                self.context.wrap_socket(outer, server_side=True) as near,
-                socket.create_connection(("127.0.0.1", self.to)) as far,
-            ):
-                # A TLS record has 16 KiB at most, so no read leaves a part of one behind, of
-                # which select would not know.
-                while True:
-                    for ready in select.select([near, far], [], [], 10)[0]:
-                        if not (got := ready.recv(65536)):
-                            return
-                        (far if ready is near else near).sendall(got)
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate for the name ``localhost`` alone, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    make += ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", str(key)]
-    make += ["-addext", "subjectAltName=DNS:localhost", "-out", str(certificate)]
-    subprocess.run(make, check=True, capture_output=True)
-    return certificate, key
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
 def tunnel(server: Server, certificate: tuple[Path, Path]) -> Iterator[Tunnel]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    with Tunnel(context, server.port) as opened:
+    with Tunnel(certificate, server.port) as opened:
         yield opened
 
 
