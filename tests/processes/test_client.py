@@ -1246,15 +1246,18 @@ class TestFaults:
         with subprocess.Popen(
             [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
         ) as process:
-            assert process.stdout is not None
-            for _ in range(2):
-                assert process.stdout.readline() == "waiting\n"
-                # It is in the wait, or just before it: both are interrupted.
-                process.send_signal(signal.SIGINT)
-                assert process.stdout.readline() == "interrupted pending False\n"
-            assert worker.work() == 2
-            assert process.stdout.readline() == "3 [1]\n"
-            assert process.wait(WAIT) == 0
+            try:
+                assert process.stdout is not None
+                for _ in range(2):
+                    assert process.stdout.readline() == "waiting\n"
+                    # It is in the wait, or just before it: both are interrupted.
+                    process.send_signal(signal.SIGINT)
+                    assert process.stdout.readline() == "interrupted pending False\n"
+                assert worker.work() == 2
+                assert process.stdout.readline() == "3 [1]\n"
+                assert process.wait(WAIT) == 0
+            finally:
+                process.kill()
 
     def test_after_a_fork_both_go_on(self, client: Client, worker: ThreadWorker) -> None:
         before = client.submit(add, 1)
