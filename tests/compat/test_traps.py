@@ -95,6 +95,7 @@ def be_busy(q: Client) -> list[Any]:
         in_queue.schedule(work, "0 7 * * mon-fri", tz="Europe/Paris", id="never-yet", retry=2)
         in_queue.schedule_message("mail:d", {"a": 1}, "@every 1s", id="m", unique="10s")
     lazy = q.options(queue="paused", unique="1h", on_conflict="after")
+    q.options(queue="paused", delay="1h").submit(work, 8)  # from here on the queue is known
     q.inspector.pause("paused")
     waits = [lazy.submit(work) for _ in range(4)]
     for number, move in enumerate(("archive", "delete", "reschedule", "run")):
