@@ -16,7 +16,7 @@ from nbqueue.calls.modules import active_modules
 from nbqueue.calls.pickling import pickler
 from nbqueue.calls.readable_names import clean_text, type_name
 from nbqueue.errors import IncompatiblePython, NbqueueError, TaskFailed
-from nbqueue.printable import visible
+from nbqueue.printable import printable
 
 _FORMAT = 1
 _MAX_TRACEBACK = 100_000
@@ -36,7 +36,7 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         text = str(self.args[0]) if self.args else ""
-        shown = visible(text.rstrip(), lines=True)
+        shown = printable(text.rstrip(), lines=True)
         return f"\n\n--- traceback on the worker ---\n{shown}\n--- end ---"
 
 
