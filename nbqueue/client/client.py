@@ -34,7 +34,7 @@ from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.limits import Limit
 from nbqueue.moved_modules import public
-from nbqueue.printable import visible
+from nbqueue.printable import printable
 from nbqueue.sizes import Size
 from nbqueue.tasks.task import Task
 from nbqueue.wire import states
@@ -545,4 +545,4 @@ class Client(concurrent.futures.Executor):
 
     def __repr__(self) -> str:
         state = "" if self._session.accepts else " closed"
-        return visible(f"<Client of {self.url}{state}>")
+        return printable(f"<Client of {self.url}{state}>")
