@@ -116,7 +116,7 @@ class Attempt:
 
     @property
     def timeout(self) -> float:
-        """How many seconds this attempt may take; 0: any number."""
+        """The seconds that this attempt may take; 0: any number."""
         timeout, deadline = self.message.timeout, self.message.deadline
         if timeout <= 0:
             return 0 if deadline > 0 else DEFAULT_TIMEOUT

@@ -36,6 +36,8 @@ MOST_OFFERS = 8
 
 
 class _Offer(NamedTuple):
+    """An offer to take one task of a queue, until a time on the reactor's clock."""
+
     queue: str
     text: str
     """Empty if the store did not accept it: tasks of queues with limits are always fetched."""

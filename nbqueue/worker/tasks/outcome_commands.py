@@ -31,7 +31,7 @@ _VALUE_HEAD = payloads.result_head(payloads.VALUE)
 
 
 class SignedResult(NamedTuple):
-    """A result; or the head of a large one, and its pieces with the fields to store them in."""
+    """A result, or the head of a large one with its pieces and their fields."""
 
     envelope: Body
     pieces: Sequence[tuple[str, Body]] = ()

@@ -20,7 +20,7 @@ from nbqueue.worker.unreadable_data import set_aside
 
 
 class TaskAcceptor:
-    """Makes an attempt of each task that this worker was given, and has it wait for an executor.
+    """Makes attempts of tasks that this worker was given, to wait for an executor.
 
     The attempt is held from then on. ``owner`` decides about attempts that are refused, and about
     the outcomes of all others.
