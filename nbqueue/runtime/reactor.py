@@ -94,7 +94,7 @@ class Reactor:
     def post(self, action: Action) -> None:
         """Call ``action`` in the loop's thread, soon. From any thread."""
         self._posted.append(action)
-        self._bell.ring()
+        self._bell.wake()
 
     def in_thread(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Run blocking ``work`` in a thread; ``done`` gets its result or exception in the loop."""
@@ -110,7 +110,7 @@ class Reactor:
 
     def on_signals(self, handlers: dict[int, Action]) -> None:
         """Handle signals in the loop. Only in the main thread."""
-        signal.set_wakeup_fd(self._bell.rope(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._bell.signal_fileno(), warn_on_full_buffer=False)
 
         def handle(number: int, _frame: object) -> None:
             self.post(handlers[number])
