@@ -396,7 +396,7 @@ def _unreadable(
     payload: bytes | memoryview, magic: bytes, what: str, advice: str
 ) -> SignatureError:
     if payload[:4] != magic:
-        return SignatureError(f"this is no {what} of nbqueue: nobody signed it")
+        return SignatureError(f"this is no {what} of nbqueue: it is not signed")
     if len(payload) > 4 and payload[4] > VERSION:
         return SignatureError(
             f"this {what} has format {payload[4]} and was made by a newer nbqueue: {advice}"

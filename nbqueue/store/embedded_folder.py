@@ -66,8 +66,8 @@ def claim(home: Path) -> None:
 def _require_ours(folder: Path, found: os.stat_result) -> None:
     if found.st_uid != os.geteuid():
         raise StoreUnsuitable(
-            f"{folder} belongs to another user (uid {found.st_uid}, we are {os.geteuid()}); "
-            "whoever owns it could put a server of their own there. Use another folder: "
+            f"{folder} belongs to another user (uid {found.st_uid}, not {os.geteuid()}), who "
+            "could run a server there. Use another folder: "
             "embedded:///path, or set NBQUEUE_URL"
         )
 

@@ -34,7 +34,7 @@ class ServerFacts:
         self.product = "valkey" if "valkey_version" in told else greeting.get("server", "redis")
         if not told and not greeting and not is_forbidden:
             raise StoreUnsuitable(
-                f"{url.redacted} does not say that it is a Redis: it answers INFO with {info!r}. "
+                f"{url.redacted} does not identify as a Redis: it answers INFO with {info!r}. "
                 "Check the host and the port"
             )
         # Valkey has its own version numbers; 7.2.4 is where it forked from Redis.
@@ -112,8 +112,7 @@ def connect_error(url: StoreURL, error: Exception) -> StoreError:
         if url.scheme == "embedded":
             way = "Raise `ulimit -n`, which bounds them, and start it anew (`nbqueue store stop`)"
         return StoreUnreachable(
-            f"the store {place} takes no more connections: {said}. {way}, or close clients that "
-            "nobody needs"
+            f"the store {place} accepts no more connections: {said}. {way}, or close unused clients"
         )
     if (refusal is not None and is_login_refused(refusal)) or "protected mode" in said:
         way = "Check the user and the password in it" if url.password else "Write its password"

@@ -125,7 +125,7 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, str) and len(value) <= LARGEST_TEXT:
         return value
     raise UsageError(
-        f"{name}={str(value)[:40]!r} cannot be shown beside a bar: report a number, or a text of "
+        f"{name}={str(value)[:40]!r} cannot be shown next to a bar: report a number, or a text of "
         f"{LARGEST_TEXT} characters at most; report(result=…) takes anything"
     )
 
