@@ -1,4 +1,4 @@
-"""What functions take along: large values are warned of, and refused above a limit."""
+"""Large captured values cause a warning, and an error above a limit."""
 
 from __future__ import annotations
 

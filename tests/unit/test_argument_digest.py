@@ -1,4 +1,4 @@
-"""Which calls are the same call."""
+"""Equal calls have equal digests, in every process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting awake: gives what comes in time, gives up else, and learns from both."""
+"""Busy polling returns early replies, gives up otherwise, and adapts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pickled functions are used again exactly as long as a new pickle would say the same."""
+"""A cached pickle is used exactly as long as a new one would be equal."""
 
 from __future__ import annotations
 

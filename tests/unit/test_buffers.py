@@ -1,4 +1,4 @@
-"""Bodies that lie in pieces: the same bytes as those in one place, wherever they are cut."""
+"""Bodies in chunks behave like contiguous bytes, wherever they are split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain values in small pickles: any loader reads them, and nothing is in them that it can miss."""
+"""Plain values are pickled without overhead, and load with any unpickler."""
 
 from __future__ import annotations
 
