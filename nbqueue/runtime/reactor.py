@@ -58,7 +58,7 @@ class Reactor:
         """Files that callbacks of this round stopped watching."""
         self._busy_poll = BusyPoll()
         self._bell = Wakeup()
-        self.watch(self._bell, self._bell.silence)
+        self.watch(self._bell, self._bell.drain)
 
     @staticmethod
     def now() -> float:

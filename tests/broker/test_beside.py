@@ -30,7 +30,7 @@ from nbqueue.broker.large_values import argument_fields, result_fields, whole_pa
 from nbqueue.broker.reads.task_record import Ending
 from nbqueue.broker.script_commands import NewTask
 from nbqueue.calls import payloads
-from nbqueue.calls.detached import DetachedBody, beside_of
+from nbqueue.calls.detached import DetachedBody, describe_body
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.errors import SignatureError
 from nbqueue.runtime.buffers import cut
@@ -39,7 +39,7 @@ KEYS = Keyring([b"k" * 32])
 SINCE_NOW = NOW_MS * 1_000_000
 ARGUMENTS = bytes(range(256)) * 10_000
 SIZE = 1_000_000
-SPLIT = DetachedBody(len(ARGUMENTS), SIZE, beside_of([ARGUMENTS])[0].digest)
+SPLIT = DetachedBody(len(ARGUMENTS), SIZE, describe_body([ARGUMENTS])[0].digest)
 HEAD = KEYS.sign_call(payloads.call_head(b"f" * 16, 0, None, SPLIT), "a", "q", "t")
 PIECES = {f"nbq:args:{i}": ARGUMENTS[i * SIZE : (i + 1) * SIZE] for i in range(3)}
 NEW = NewTask("a", encoded("a", payload=HEAD, retention=60), cut([ARGUMENTS], SIZE))
@@ -47,7 +47,7 @@ NEW = NewTask("a", encoded("a", payload=HEAD, retention=60), cut([ARGUMENTS], SI
 
 def signed_result(value: bytes) -> tuple[bytes, dict[str, bytes]]:
     """The head of a result, and the fields of its pieces."""
-    beside, pieces = beside_of([value])
+    beside, pieces = describe_body([value])
     head = KEYS.sign_result(payloads.result_head(payloads.VALUE, beside), "a")
     return head, {name: bytes(piece) for name, piece in result_fields(beside, pieces)}
 
@@ -218,9 +218,9 @@ def test_other_pieces_are_refused(broker: Broker, redis: Any, how: str) -> None:
     stored = {name: piece for name, piece in {**PIECES, **FORGED[how]}.items() if piece is not None}
     load(redis, {"t:a": task("a", "pending", stored, payload=HEAD)})
     whole = whole_payload(broker, "q", "a", HEAD)
-    with pytest.raises(SignatureError, match="beside the call of task a are missing, or were"):
+    with pytest.raises(SignatureError, match="of the call of task a are missing or were"):
         KEYS.verify_call(whole, "a", "q", "t")
-    assert KEYS.verify_call(whole, "a", "q", "t", only_head=True).beside == SPLIT
+    assert KEYS.verify_call(whole, "a", "q", "t", only_head=True).detached == SPLIT
     redis.flushall()
 
 

@@ -11,7 +11,7 @@ from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Command, Ended, Failure, Who
 from nbqueue.broker.large_values import result_fields
 from nbqueue.calls import payloads
-from nbqueue.calls.detached import beside_of
+from nbqueue.calls.detached import describe_body
 from nbqueue.calls.exceptions import dump_exception
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.errors import TaskCancelled, TaskFailed, TaskTimeout, WorkerLost
@@ -56,7 +56,7 @@ def result_envelope(keys: Keyring, attempt: Attempt, done: DoneFrame) -> SignedR
         return tuple.__new__(SignedResult, (head + value, ()))
     parts = parts_of(body)
     if attempt.message.retention > 0 and len(attempt.msg) <= LARGE:
-        detached, pieces = beside_of(parts, done.digest)
+        detached, pieces = describe_body(parts, done.digest)
         head = keys.sign_result(payloads.result_head(payloads.VALUE, detached), attempt.task_id)
         return SignedResult(head, result_fields(detached, pieces))
     # A result that is not kept is only announced.
