@@ -43,6 +43,9 @@ METAPHORS = re.compile(
 )
 """Words of a personal or figurative voice, which readers must translate into facts."""
 
+OPENERS = re.compile(r"(What|Who|Whose|The same|Said|As above|See there)\b")
+"""Beginnings of docstrings that do not name the thing or the action."""
+
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _BY_MACHINE = re.compile(r"_pb2\.py$")
 _LUA_COMMENT = re.compile(r"--.*")
@@ -216,6 +219,19 @@ def metaphors() -> set[str]:
         for text in _prose(path):
             for match in METAPHORS.finditer(" ".join(text.split())):
                 found.add(f"metaphor: {path.relative_to(ROOT).as_posix()}: {match[0].lower()}")
+    return found
+
+
+def openers() -> set[str]:
+    """Docstrings whose first words need the code below, or another docstring, to make sense."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                match = OPENERS.match(str(node.value.value))
+                if match:
+                    place = path.relative_to(ROOT).as_posix()
+                    found.add(f"opener: {place}: {match[0]} (line {node.lineno})")
     return found
 
 
