@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-SAY_AGAIN_SECONDS = 60.0
+LOG_AGAIN_SECONDS = 60.0
 """The interval between log lines about a lasting fault, in seconds."""
 
 _MOST_BEGINNINGS = 10
@@ -47,10 +47,10 @@ class Backoff:
 @dataclass
 class _Fault:
     is_on: bool = False
-    is_said: bool = False
+    is_logged: bool = False
     since: float = 0.0
-    said_at: float = 0.0
-    unsaid: int = 0
+    logged_at: float = 0.0
+    suppressed: int = 0
     beginnings: deque[float] = field(default_factory=deque)
 
 
@@ -73,20 +73,20 @@ class FaultLog:
         now = self._now()
         fault = self._fault(key)
         if not fault.is_on:
-            fault.is_on, fault.is_said, fault.since = True, False, now
-            while fault.beginnings and now - fault.beginnings[0] > SAY_AGAIN_SECONDS:
+            fault.is_on, fault.is_logged, fault.since = True, False, now
+            while fault.beginnings and now - fault.beginnings[0] > LOG_AGAIN_SECONDS:
                 fault.beginnings.popleft()
             is_due = len(fault.beginnings) < _MOST_BEGINNINGS
             if is_due:
                 fault.beginnings.append(now)
         else:
-            is_due = now - fault.said_at >= SAY_AGAIN_SECONDS
+            is_due = now - fault.logged_at >= LOG_AGAIN_SECONDS
         if not is_due:
-            fault.unsaid += 1
+            fault.suppressed += 1
             return
-        if fault.unsaid:
-            text += f" (and {fault.unsaid} times since this was last logged)"
-        fault.is_said, fault.said_at, fault.unsaid = True, now, 0
+        if fault.suppressed:
+            text += f" (and {fault.suppressed} times since this was last logged)"
+        fault.is_logged, fault.logged_at, fault.suppressed = True, now, 0
         self._log.log(level, text, *args)
 
     def is_on(self, key: Hashable) -> bool:
@@ -105,8 +105,8 @@ class FaultLog:
         if fault is None or not fault.is_on:
             return None
         fault.is_on = False
-        if fault.is_said:
-            fault.unsaid = 0
+        if fault.is_logged:
+            fault.suppressed = 0
             self._log.log(level, text, *args)
         return self._now() - fault.since
 

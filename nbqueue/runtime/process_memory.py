@@ -24,15 +24,15 @@ def note_large() -> None:
     """Record the use of a large value: freed memory is kept for a while."""
     global _last_large
     if not _last_large:
-        _tell(_TRIM_THRESHOLD, _MOST_KEPT)
-        _tell(_MMAP_THRESHOLD, _MOST_REUSED)
+        _set_option(_TRIM_THRESHOLD, _MOST_KEPT)
+        _set_option(_MMAP_THRESHOLD, _MOST_REUSED)
     _last_large = time.monotonic()
 
 
-def _tell(what: int, value: int) -> None:
+def _set_option(option: int, value: int) -> None:
     mallopt = getattr(_c_library(), "mallopt", None)
     if mallopt is not None:
-        mallopt(what, value)
+        mallopt(option, value)
 
 
 def is_over(seconds: float) -> bool:

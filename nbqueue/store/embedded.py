@@ -339,7 +339,7 @@ def _no_answer(home: Path, path: Path, state: _State) -> StoreUnreachable:
     who = "its process"
     if record.get("pid"):
         who = f"its process, last known as {record['pid']} on host {record.get('host')},"
-    said = {
+    problem = {
         _State.LOADING: "is still reading its data; try again later",
         _State.SILENT: "takes connections but does not answer; "
         f"see {home / embedded_folder.LOG}, or end it",
@@ -347,7 +347,7 @@ def _no_answer(home: Path, path: Path, state: _State) -> StoreUnreachable:
         "another machine, use a redis:// URL there; if not, end it, and it will be started again",
         _State.READY: "answers, but does not stop",
     }[state]
-    return StoreUnreachable(f"the embedded server of {home} {said}")
+    return StoreUnreachable(f"the embedded server of {home} {problem}")
 
 
 # --- Talking to the server ----------------------------------------------------------------------

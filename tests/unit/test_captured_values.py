@@ -36,7 +36,7 @@ small = np.zeros(10_000)
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was said of any function yet."""
-    monkeypatch.setattr(captured_values, "_told", weakref.WeakKeyDictionary())
+    monkeypatch.setattr(captured_values, "_warned", weakref.WeakKeyDictionary())
     monkeypatch.setattr(functions, "_kept", FunctionCache())
 
 

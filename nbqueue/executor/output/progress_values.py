@@ -100,8 +100,8 @@ class Bars:
 
     def encode(self) -> bytes:
         bars = [bar for bar in (self._main, *self._items) if bar is not None][:MOST_BARS]
-        said = {"bars": [bar.plain() for bar in bars], "fields": self.fields}
-        return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode(
+        content = {"bars": [bar.plain() for bar in bars], "fields": self.fields}
+        return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode(
             "utf-8", "replace"
         )
 
