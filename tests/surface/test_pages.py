@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import reduce
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,11 @@ def test_scripts_that_the_concepts_name_exist() -> None:
     named = set(re.findall(r"`(\w+\.lua)`", (DOCS / "concepts.md").read_text()))
     assert len(named) > 10
     assert named <= scripts
+
+
+def test_functions_that_the_architecture_names_exist() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    named = re.findall(r"`(nbqueue[\w.]*):([\w.]+)`", page)
+    assert len(named) > 50
+    for module, name in named:
+        assert reduce(getattr, name.split("."), import_module(module)) is not None
