@@ -112,7 +112,8 @@ def connect_error(url: StoreURL, error: Exception) -> StoreError:
         if url.scheme == "embedded":
             way = "Raise `ulimit -n`, which bounds them, and start it anew (`nbqueue store stop`)"
         return StoreUnreachable(
-            f"the store {place} accepts no more connections: {reason}. {way}, or close unused clients"
+            f"the store {place} accepts no more connections: {reason}. {way}, or close unused "
+            "clients"
         )
     if (refusal is not None and is_login_refused(refusal)) or "protected mode" in reason:
         way = "Check the user and the password in it" if url.password else "Write its password"
