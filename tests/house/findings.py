@@ -197,7 +197,7 @@ def full_rooms() -> set[str]:
     for folder in [PACKAGE, *(path.parent for path in PACKAGE.rglob("*/__init__.py"))]:
         count = sum(path.stem != "__init__" for path in folder.glob("*.py"))
         if count > MOST_MODULES:
-            found.add(f"full room: {'.'.join(folder.relative_to(ROOT).parts)} has {count} modules")
+            found.add(f"full room: {'.'.join(folder.relative_to(ROOT).parts)}")
     return found
 
 
