@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nbqueue.broker.large_values import argument_fields
-from nbqueue.broker.script_commands import NewTask
 from nbqueue.runtime.buffers import LARGE, Body
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.script_call import Staged
 from nbqueue.wire import fields
 from nbqueue.wire.keys import QueueKeys, queue_keys
@@ -25,14 +25,14 @@ def stage_new(keys: QueueKeys, number: int, task: NewTask) -> tuple[bytes, list[
     if it is large, or lies in pieces, that is empty, and staged is all of it."""
     if not task.is_staged:
         return bytes(task.msg), []
-    values = [(fields.MSG, task.msg), *argument_fields(task.beside)]
+    values = [(fields.MSG, task.msg), *argument_fields(task.detached)]
     return b"", [Staged(keys.staged(number), values)]
 
 
 def stage_ends(keys: QueueKeys, ended: Sequence[Ended]) -> tuple[str, list[Staged]]:
     """What is large of tasks that ended: their letters as ``complete.lua`` wants them, and that."""
     for task in ended:
-        if task.is_large or task.beside:
+        if task.is_large or task.result_pieces:
             break
     else:
         return "", []
@@ -40,9 +40,9 @@ def stage_ends(keys: QueueKeys, ended: Sequence[Ended]) -> tuple[str, list[Stage
     staged: list[Staged] = []
     for number, task in enumerate(ended):
         letter = "."
-        if task.beside:
+        if task.result_pieces:
             letter = "p"
-            staged.append(Staged(keys.task(task.task_id), task.beside, stays=True))
+            staged.append(Staged(keys.task(task.task_id), task.result_pieces, stays=True))
         elif task.is_large:
             letter = "d" if task.keep_until is None else "r" if len(task.result) > LARGE else "m"
         letters.append(letter)

@@ -7,7 +7,7 @@ cluster. Asynq's names are exactly Asynq's; ours begin with ``nbqueue:{queue}:``
 from __future__ import annotations
 
 import hashlib
-from datetime import date
+from datetime import date, timedelta
 from functools import lru_cache
 from typing import Final
 
@@ -92,7 +92,7 @@ class QueueKeys:
         self.code_prefix = own + "code:"
         self.code_index = own + "codes"
         self.handlers = own + "handlers"
-        self.trimmed = own + "trimmed"
+        self.trim_count = own + "trimmed"
         self.settings = own + "settings"
         self.schedules = own + "schedules"
         self.schedule_due = own + "schedule_due"
@@ -178,6 +178,21 @@ class QueueKeys:
     def live_channel(self, task_id: str) -> str:
         """Where this is told as it comes; named as `end_channel`."""
         return self.live + task_id[:LISTENER_LENGTH]
+
+
+class DayKeys(QueueKeys):
+    """The keys of one queue, with its counters of a day in UTC. Get it from `day_keys`."""
+
+    def __init__(self, queue: str, day: date) -> None:
+        super().__init__(queue)
+        self.processed_day = self.processed_on(day)
+        self.failed_day = self.failed_on(day)
+
+
+@lru_cache(maxsize=64)
+def day_keys(queue: str, days: int) -> DayKeys:
+    """The keys of ``queue`` on a day, given as the number of days since 1970."""
+    return DayKeys(queue, date(1970, 1, 1) + timedelta(days=days))
 
 
 @lru_cache(maxsize=4096)

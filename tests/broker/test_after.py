@@ -9,8 +9,11 @@ from asynq_peer import AsynqPeer
 from keyspace import NOW_MS, Until, Zset, dump, encoded, task
 from transitions import LEASE_MS, NOW, TOKEN, WHO, ended, events, failure
 
-from nbqueue.broker.commands import lifecycle, limits
-from nbqueue.broker.commands.lifecycle import LockHolder, NewTask
+from nbqueue.broker.commands import enqueue as enqueue_commands
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands import lifecycle, limits, maintenance
+from nbqueue.broker.commands.enqueue import LockHolder, UniqueLock
+from nbqueue.tasks.new_task import NewTask
 
 LOCK = "asynq:{q}:unique:t:83878c91171338902e0fe0fb97a8c47a"
 SHORT = LOCK.removeprefix("asynq:{q}:")
@@ -20,10 +23,13 @@ HOUR = 3_600_000
 SAFE = NOW + 600
 
 
+WAITS = UniqueLock(LOCK, HOUR, waits_for_holder=True)
+
+
 def enqueue(broker: Any, *ids: str, at: int = NOW_MS, **more: Any) -> None:
     for i in ids:
         new = NewTask(i, encoded(i, unique_key=LOCK))
-        command = lifecycle.enqueue_unique("q", new, LOCK, HOUR, at, after=True, **more)
+        command = enqueue_commands.enqueue_unique("q", new, WAITS, at, **more)
         assert broker.run(command) == "ENQUEUED"
 
 
@@ -65,7 +71,7 @@ def end(broker: Any, how: str, task_id: str) -> None:
         assert done == []
     elif how == "archive":
         msg = encoded(task_id, unique_key=LOCK)
-        assert broker.run(lifecycle.archive("q", failure(task_id), msg, NOW_MS, WHO))
+        assert broker.run(failure_commands.archive("q", failure(task_id), msg, NOW_MS, WHO))
     else:
         AsynqPeer(redis=broker.store.redis).done(task_id)
         broker.store.redis.delete(LOCK)
@@ -100,7 +106,7 @@ def test_cancelling_the_holder_or_one_that_waits(broker: Any, redis: Any) -> Non
     enqueue(broker, "a", "b", "c")
     for task_id in "ba":
         msg = encoded(task_id, unique_key=LOCK)
-        command = lifecycle.cancel("q", task_id, msg, msg, b"E", NOW_MS)
+        command = maintenance.cancel("q", task_id, msg, msg, b"E", NOW_MS)
         assert broker.run(command) == "CANCELLED"
     assert holder(redis) == "c"
     assert fetch(broker) == ["c"]
@@ -110,18 +116,18 @@ def test_a_lock_that_go_gave_up_or_that_ran_out_is_noticed(broker: Any, redis: A
     enqueue(broker, "a", "b", "c")
     assert fetch(broker) == ["a"]
     end(broker, "go", "a")
-    assert broker.run(limits.judge("q", NOW_MS + 1999)).moved == 0
-    assert broker.run(limits.judge("q", NOW_MS + 2000)).moved == 1
+    assert broker.run(limits.release_parked("q", NOW_MS + 1999)).moved == 0
+    assert broker.run(limits.release_parked("q", NOW_MS + 2000)).moved == 1
     assert fetch(broker) == ["b"]
     redis.delete(LOCK)
-    assert broker.run(limits.judge("q", NOW_MS + 4000)) == (1, None)
+    assert broker.run(limits.release_parked("q", NOW_MS + 4000)) == (1, None)
     assert fetch(broker) == ["c"]
 
 
 def test_one_that_runs_keeps_its_lock_while_judged(broker: Any, redis: Any) -> None:
     enqueue(broker, "a", "b")
     assert fetch(broker) == ["a"]
-    assert broker.run(limits.judge("q", NOW_MS + 2000)) == (0, NOW_MS + 4000)
+    assert broker.run(limits.release_parked("q", NOW_MS + 2000)) == (0, NOW_MS + 4000)
     assert holder(redis) == "a"
 
 
@@ -158,11 +164,11 @@ def test_an_inspector_that_runs_it_does_not_break_the_order(broker: Any, redis: 
 def test_it_can_be_under_a_limit_too(broker: Any, redis: Any) -> None:
     broker.run(limits.set_limit("q", "n", "1|||", NOW_MS, NOW_MS))
     other = limits.limited(NewTask("x", encoded("x")), "n")
-    broker.run(lifecycle.enqueue("q", [other], NOW_MS))
+    broker.run(enqueue_commands.enqueue("q", [other], NOW_MS))
     assert fetch(broker) == ["x"]
     enqueue(broker, "a")
     task_b = limits.limited(NewTask("b", encoded("b", unique_key=LOCK)), "n")
-    command = lifecycle.enqueue_unique("q", task_b, LOCK, HOUR, NOW_MS, after=True)
+    command = enqueue_commands.enqueue_unique("q", task_b, WAITS, NOW_MS)
     assert broker.run(command) == "ENQUEUED"
     assert fetch(broker) == ["a"]
     end(broker, "complete", "a")
@@ -182,5 +188,5 @@ def test_a_repeat_is_no_second_task(broker: Any, redis: Any) -> None:
 def test_those_that_would_not_wait_are_told_of_the_holder(broker: Any, redis: Any) -> None:
     enqueue(broker, "a", "b")
     new = NewTask("c", encoded("c", unique_key=LOCK))
-    command = lifecycle.enqueue_unique("q", new, LOCK, HOUR, NOW_MS)
+    command = enqueue_commands.enqueue_unique("q", new, UniqueLock(LOCK, HOUR), NOW_MS)
     assert broker.run(command) == LockHolder("a", "pending")

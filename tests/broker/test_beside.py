@@ -24,16 +24,18 @@ from transitions import (
 )
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import inspect, lifecycle
+from nbqueue.broker.commands import enqueue, inspect, lifecycle, maintenance
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands.enqueue import UniqueLock
 from nbqueue.broker.commands.lifecycle import Ended, Fetched
 from nbqueue.broker.large_values import argument_fields, result_fields, whole_payload, whole_result
 from nbqueue.broker.reads.task_record import Ending
-from nbqueue.broker.script_commands import NewTask
 from nbqueue.calls import payloads
 from nbqueue.calls.detached import DetachedBody, describe_body
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.errors import SignatureError
 from nbqueue.runtime.buffers import cut
+from nbqueue.tasks.new_task import NewTask
 
 KEYS = Keyring([b"k" * 32])
 SINCE_NOW = NOW_MS * 1_000_000
@@ -69,30 +71,32 @@ def holding(**more: Any) -> dict[str, Any]:
 
 def finished(result: bytes = RESULT, pieces: dict[str, bytes] = RESULT_PIECES) -> Ended:
     msg = encoded("a", payload=HEAD, retention=60, completed_at=NOW)
-    return kept("a", result=result, beside=list(pieces.items()))._replace(msg=msg)
+    return kept("a", result=result, result_pieces=list(pieces.items()))._replace(msg=msg)
 
 
 def test_from_the_line_into_hands_and_back_and_to_the_archive(broker: Any, redis: Any) -> None:
-    assert broker.run(lifecycle.enqueue("q", [NEW], NOW_MS)) == []
+    assert broker.run(enqueue.enqueue("q", [NEW], NOW_MS)) == []
     in_line = {
         "pending": ["a"],
         "t:a": task("a", "pending", PENDING, payload=HEAD, retention=60),
         **events(("enqueued", "a")),
     }
     assert dump(redis) == in_line
-    assert broker.run(lifecycle.enqueue("q", [NEW], NOW_MS, repeated=True)) == []
+    assert broker.run(enqueue.enqueue("q", [NEW], NOW_MS, repeated=True)) == []
     assert dump(redis) == in_line
 
     found = broker.run(lifecycle.fetch("q", 1, NOW_MS, LEASE_MS, TOKEN))
     assert found == [Fetched("a", NEW.msg, SINCE_NOW, 1, 0)]
     assert dump(redis)["t:a"] == task("a", "active", HELD, payload=HEAD, retention=60)
 
-    failed = lifecycle.failed_message(found[0].msg, "boom", NOW_MS, counts=True)
-    assert broker.run(lifecycle.retry("q", failure("a"), failed, NOW_MS + 5_000, NOW_MS, WHO))
+    failed = failure_commands.failed_message(found[0].msg, "boom", NOW_MS, counts=True)
+    assert broker.run(
+        failure_commands.retry("q", failure("a"), failed, NOW_MS + 5_000, NOW_MS, WHO)
+    )
     assert redis.hget("asynq:{q}:t:a", "msg") == failed
-    broker.run(lifecycle.forward("q", NOW_MS + 5_000))
+    broker.run(maintenance.forward("q", NOW_MS + 5_000))
     broker.run(lifecycle.fetch("q", 1, NOW_MS, LEASE_MS, TOKEN))
-    assert broker.run(lifecycle.archive("q", failure("a", attempt=2), failed, NOW_MS, WHO))
+    assert broker.run(failure_commands.archive("q", failure("a", attempt=2), failed, NOW_MS, WHO))
     left = redis.hgetall("asynq:{q}:t:a")
     assert {name: left[name.encode()] for name in PIECES} == PIECES
     assert left[b"state"] == b"archived"
@@ -108,14 +112,18 @@ def test_tasks_that_do_not_run_at_once(broker: Any, redis: Any, way: str) -> Non
     for repeated in (False, True):
         if way == "scheduled":
             due = [(NEW, NOW_MS + 5_000)]
-            assert broker.run(lifecycle.schedule("q", due, NOW_MS, repeated=repeated)) == []
+            assert broker.run(enqueue.schedule("q", due, NOW_MS, repeated=repeated)) == []
         else:
             redis.set(lock, "z")
             load(redis, {"t:z": task("z", "pending", {"unique_key": lock})})
             if way == "unique":
                 redis.delete(lock, "asynq:{q}:t:z")
-            word = lifecycle.enqueue_unique(
-                "q", NEW, lock, 9_000, NOW_MS, after=way == "after", repeated=repeated
+            word = enqueue.enqueue_unique(
+                "q",
+                NEW,
+                UniqueLock(lock, 9_000, waits_for_holder=way == "after"),
+                NOW_MS,
+                repeated=repeated,
             )
             assert broker.run(word) == "ENQUEUED"
     found = redis.hgetall("asynq:{q}:t:a")

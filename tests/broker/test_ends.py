@@ -9,7 +9,8 @@ import pytest
 from keyspace import NOW_MS, load, task
 from transitions import NOW, WHO, active, ended, failure, fetched, kept
 
-from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands import lifecycle, maintenance
 from nbqueue.wire.keys import queue_keys
 
 ONE = "ours-1:the-task-1"
@@ -78,7 +79,7 @@ def test_a_large_result_is_left_in_the_task(
 
 def test_an_archived_task_is_told_with_its_error(redis: Any, hear: Hear) -> None:
     load(redis, fetched(active(ONE)))
-    command = lifecycle.archive("q", failure(ONE), b"\x1a\x01a", NOW_MS, WHO, error=b"E")
+    command = failure_commands.archive("q", failure(ONE), b"\x1a\x01a", NOW_MS, WHO, error=b"E")
     assert hear(command) == [
         ("nbqueue:{q}:end:ours-1", b"\x00\x11a\x00\x00\x00\x01" + ONE.encode() + b"E")
     ]
@@ -87,15 +88,15 @@ def test_an_archived_task_is_told_with_its_error(redis: Any, hear: Hear) -> None
 def test_a_cancelled_task_is_told_with_its_error(redis: Any, hear: Hear) -> None:
     load(redis, {"pending": [ONE], f"t:{ONE}": task(ONE, "pending", {"pending_since": 1})})
     msg = redis.hget("asynq:{q}:t:" + ONE, "msg")
-    assert hear(lifecycle.cancel("q", ONE, msg, msg, b"E", NOW_MS)) == [
+    assert hear(maintenance.cancel("q", ONE, msg, msg, b"E", NOW_MS)) == [
         ("nbqueue:{q}:end:ours-1", b"\x00\x11a\x00\x00\x00\x01" + ONE.encode() + b"E")
     ]
 
 
 def test_what_is_not_an_end_is_not_told(redis: Any, hear: Hear) -> None:
     load(redis, fetched(active(ONE), active(TWO)))
-    assert hear(lifecycle.retry("q", failure(ONE), b"\x1a\x01a", NOW_MS, NOW_MS, WHO)) == []
-    assert hear(lifecycle.requeue("q", failure(TWO), "lost", NOW_MS, WHO)) == []
+    assert hear(failure_commands.retry("q", failure(ONE), b"\x1a\x01a", NOW_MS, NOW_MS, WHO)) == []
+    assert hear(failure_commands.requeue("q", failure(TWO), "lost", NOW_MS, WHO)) == []
     assert hear(lifecycle.complete("q", [ended(ONE)], NOW_MS, WHO)) == []
 
 

@@ -11,10 +11,12 @@ from asynq_peer import AsynqPeer
 from keyspace import NOW_MS, Until, Zset, dump, encoded, load, task
 from transitions import NOW, WHO, active, events, failure, fetched
 
-from nbqueue.broker.commands import aggregation, lifecycle
+from nbqueue.broker.commands import aggregation, enqueue, maintenance
+from nbqueue.broker.commands import failure as failure_commands
 from nbqueue.broker.commands.aggregation import Aggregate, Aggregated, Ripeness, Set, Taken
-from nbqueue.broker.commands.lifecycle import LockHolder, NewTask
-from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest, UniqueLock
+from nbqueue.broker.commands.enqueue import LockHolder, UniqueLock
+from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest
+from nbqueue.tasks.new_task import NewTask
 
 SET = Set("g", "s")
 KEY = "asynq:{q}:g:g:s"
@@ -143,7 +145,7 @@ def test_a_delayed_task_goes_to_its_group_when_it_is_due(
         assert "groups" not in dump(redis), "Go makes the name known by now: no need to restore it"
         assert broker.run(aggregation.restore_groups("q", 0, now_ms)) is None
     else:
-        assert broker.run(lifecycle.forward("q", now_ms)).moved == 1
+        assert broker.run(maintenance.forward("q", now_ms)).moved == 1
     content = dump(redis)
     assert content["groups"] == {"g"}
     assert content["g:g"] == Zset(a=NOW + 6)
@@ -219,21 +221,21 @@ RIPE: dict[str, tuple[dict[str, Any], Ripeness, Any, int]] = {
 def test_when_a_group_is_ripe(broker: Any, redis: Any, case: str) -> None:
     given, when, at, size = RIPE[case]
     load(redis, given)
-    assert broker.run(aggregation.ripe("q", ["g", "other"], when)) == [at, None]
+    assert broker.run(aggregation.aggregation_due("q", ["g", "other"], when)) == [at, None]
     assert dump(redis) == given
     if at is None:
-        assert broker.run(aggregation.aggregate("q", SET, when, NOW_MS, UNTIL)) == Taken(0, None)
+        assert broker.run(aggregation.form_set("q", SET, when, NOW_MS, UNTIL)) == Taken(0, None)
         return
     if at:
-        early = aggregation.aggregate("q", SET, when, at - 1, UNTIL)
+        early = aggregation.form_set("q", SET, when, at - 1, UNTIL)
         assert broker.run(early) == Taken(0, at)
         assert dump(redis) == given
-    assert broker.run(aggregation.aggregate("q", SET, when, at or NOW_MS, UNTIL)).size == size
+    assert broker.run(aggregation.form_set("q", SET, when, at or NOW_MS, UNTIL)).size == size
 
 
 def test_members_move_to_a_set_with_their_scores_and_others_stay(broker: Any, redis: Any) -> None:
     load(redis, group(a=NOW_MS - 2_000, b=NOW_MS - 1_000, c=NOW_MS))
-    command = aggregation.aggregate("q", SET, Ripeness(60_000, 0, 2), NOW_MS, UNTIL)
+    command = aggregation.form_set("q", SET, Ripeness(60_000, 0, 2), NOW_MS, UNTIL)
     assert broker.run(command) == Taken(2, 0)
     then = {
         "g:g": Zset(c=NOW),
@@ -245,9 +247,9 @@ def test_members_move_to_a_set_with_their_scores_and_others_stay(broker: Any, re
     assert dump(redis) == then
     assert broker.run(command) == Taken(2, 0)  # the reply was lost, and it is sent again
     assert dump(redis) == then
-    read = broker.run(aggregation.members("q", SET, 0))
+    read = broker.run(aggregation.read_set("q", SET, 0))
     assert read == [new("a"), new("b")]
-    assert broker.run(aggregation.members("q", SET, 1, limit=1)) == [new("b")]
+    assert broker.run(aggregation.read_set("q", SET, 1, limit=1)) == [new("b")]
 
 
 @pytest.mark.parametrize(("most", "size"), [(1, 1), (2, 2), (9, 3)])
@@ -257,7 +259,7 @@ def test_a_set_holds_no_more_bytes_than_go_to_the_function_at_once(
     load(redis, group(a=NOW_MS, b=NOW_MS, c=NOW_MS))
     most_bytes = most * len(new("a").msg)
     when = Ripeness(60_000, 0, 3)
-    command = aggregation.aggregate("q", SET, when, NOW_MS, UNTIL, most_bytes - (most == 1))
+    command = aggregation.form_set("q", SET, when, NOW_MS, UNTIL, most_bytes - (most == 1))
     assert broker.run(command) == Taken(size, None if size == 3 else 0)
     content = dump(redis)
     assert set(content["g:g:s"]) == set("abc"[:size])
@@ -267,10 +269,10 @@ def test_a_set_holds_no_more_bytes_than_go_to_the_function_at_once(
 def test_a_group_that_is_empty_then_is_forgotten(broker: Any, redis: Any) -> None:
     load(redis, group(a=NOW_MS))
     when = Ripeness(60_000, 0, 1)
-    assert broker.run(aggregation.aggregate("q", SET, when, NOW_MS, UNTIL)) == Taken(1, None)
+    assert broker.run(aggregation.form_set("q", SET, when, NOW_MS, UNTIL)) == Taken(1, None)
     assert dump(redis) == in_set("a")
     load(redis, {"groups": {"empty"}})
-    assert broker.run(aggregation.ripe("q", ["empty"], when)) == [None]
+    assert broker.run(aggregation.aggregation_due("q", ["empty"], when)) == [None]
     assert dump(redis) == in_set("a")
 
 
@@ -282,15 +284,15 @@ def test_what_is_no_member_is_dropped_and_a_key_of_another_kind_is_skipped(
     elsewhere = {"pending": ["p"], "t:p": task("p", "pending", {"pending_since": 1})}
     load(redis, {**given, **elsewhere, "g:g": Zset(a=NOW, gone=NOW, p=NOW), "g:text": "text"})
     when = Ripeness(60_000, 0, 3)
-    assert broker.run(aggregation.ripe("q", ["text", "g"], when)) == [None, 0]
-    assert broker.run(aggregation.aggregate("q", SET, when, NOW_MS, UNTIL)) == Taken(1, None)
+    assert broker.run(aggregation.aggregation_due("q", ["text", "g"], when)) == [None, 0]
+    assert broker.run(aggregation.form_set("q", SET, when, NOW_MS, UNTIL)) == Taken(1, None)
     assert dump(redis) == {**in_set("a"), **elsewhere, "g:text": "text"}
 
 
 def test_a_group_that_is_named_as_a_set_takes_nothing_out_of_it(broker: Any, redis: Any) -> None:
     load(redis, in_set("a"))
     chosen, when = Set("g:s", "x"), Ripeness(1)
-    assert broker.run(aggregation.aggregate("q", chosen, when, NOW_MS + 9, UNTIL)) == Taken(0, None)
+    assert broker.run(aggregation.form_set("q", chosen, when, NOW_MS + 9, UNTIL)) == Taken(0, None)
     assert dump(redis) == in_set("a")
 
 
@@ -300,9 +302,9 @@ def test_many_members_move_and_end_in_one_go(broker: Any, redis: Any) -> None:
         tasks = [new(i) for i in ids[start : start + 850]]
         assert broker.run(aggregation.add_to_group("q", "g", tasks, NOW_MS)) == []
     when = Ripeness(60_000, 0, 1_700)
-    assert broker.run(aggregation.aggregate("q", SET, when, NOW_MS, UNTIL)) == Taken(1_700, None)
+    assert broker.run(aggregation.form_set("q", SET, when, NOW_MS, UNTIL)) == Taken(1_700, None)
     made = Aggregate(NewTask("x", encoded("x")))
-    assert broker.run(aggregation.aggregated("q", SET, made, NOW_MS)) == Aggregated("ENQUEUED", "")
+    assert broker.run(aggregation.finish_set("q", SET, made, NOW_MS)) == Aggregated("ENQUEUED", "")
     content = dump(redis, ("own:events",))
     assert content == {
         "pending": ["x"],
@@ -317,7 +319,7 @@ PENDING = {"pending_since": NOW_MS * 1_000_000}
 
 def aggregated(made: Aggregate | None = None, **more: Any) -> Any:
     made = made or Aggregate(NewTask("x", encoded("x", **more)))
-    return aggregation.aggregated("q", SET, made, NOW_MS)
+    return aggregation.finish_set("q", SET, made, NOW_MS)
 
 
 def test_the_aggregate_takes_the_place_of_the_members(broker: Any, redis: Any) -> None:
@@ -396,8 +398,11 @@ def test_members_give_up_their_locks(broker: Any, redis: Any) -> None:
 def test_who_waits_for_the_lock_of_a_member_gets_it(broker: Any, redis: Any) -> None:
     own = task("a", "aggregating", {"group": "g"}, unique_key=LOCK, group_key="g")
     load(redis, {**in_set("a"), "t:a": own, SHORT_LOCK: "a"})
-    after = lifecycle.enqueue_unique(
-        "q", NewTask("w", encoded("w", unique_key=LOCK)), LOCK, HOUR, NOW_MS, after=True
+    after = enqueue.enqueue_unique(
+        "q",
+        NewTask("w", encoded("w", unique_key=LOCK)),
+        UniqueLock(LOCK, HOUR, waits_for_holder=True),
+        NOW_MS,
     )
     assert broker.run(after) == "ENQUEUED"
     assert dump(redis)["t:w"]["state"] == "scheduled"
@@ -440,14 +445,14 @@ def test_members_go_back_with_their_scores_and_the_group_is_known_again(
     broker: Any, redis: Any
 ) -> None:
     load(redis, {**in_set("a", "b"), "g:g": Zset(c=NOW + 1), "t:c": member("c")})
-    assert broker.run(aggregation.reclaim("q", SET)) == 0
+    assert broker.run(aggregation.reclaim_set("q", SET)) == 0
     then = {
         "g:g": Zset(a=NOW, b=NOW, c=NOW + 1),
         "groups": {"g"},
         **{f"t:{i}": member(i) for i in "abc"},
     }
     assert dump(redis) == then
-    assert broker.run(aggregation.reclaim("q", SET)) == 0
+    assert broker.run(aggregation.reclaim_set("q", SET)) == 0
     assert broker.run(aggregated()) is None
     assert broker.run(aggregation.extend_set("q", SET, UNTIL)) is False
     assert dump(redis) == then
@@ -459,14 +464,14 @@ def test_only_sets_that_are_over_are_put_back_by_others(
 ) -> None:
     given = in_set("a", deadline=deadline)
     load(redis, given)
-    assert broker.run(aggregation.reclaim("q", SET, NOW)) == 0
+    assert broker.run(aggregation.reclaim_set("q", SET, NOW)) == 0
     then = {"g:g": Zset(a=NOW), "groups": {"g"}, "t:a": member("a")}
     assert dump(redis) == (then if is_over else given)
 
 
 def test_a_set_that_is_half_put_back_cannot_be_finished(broker: Any, redis: Any) -> None:
     load(redis, in_set("a", "b", "c"))
-    assert broker.run(aggregation.reclaim("q", SET, limit=2)) == 1
+    assert broker.run(aggregation.reclaim_set("q", SET, limit=2)) == 1
     half = {
         "g:g": Zset(a=NOW, b=NOW),
         "groups": {"g"},
@@ -478,7 +483,7 @@ def test_a_set_that_is_half_put_back_cannot_be_finished(broker: Any, redis: Any)
     assert broker.run(aggregated()) is None
     assert broker.run(aggregation.extend_set("q", SET, UNTIL)) is False
     assert dump(redis) == half
-    assert broker.run(aggregation.reclaim("q", SET, NOW)) == 0
+    assert broker.run(aggregation.reclaim_set("q", SET, NOW)) == 0
     assert dump(redis)["g:g"] == Zset(a=NOW, b=NOW, c=NOW)
 
 
@@ -491,10 +496,10 @@ def test_a_deadline_is_moved_by_its_holder(broker: Any, redis: Any) -> None:
 @pytest.mark.usefixtures("odd_store")
 def test_a_set_of_nothing_is_dropped(broker: Any, redis: Any) -> None:
     load(redis, {"aggregation_sets": Zset({KEY: 1}), "g:g:s": Zset(gone=NOW)})
-    assert broker.run(aggregation.reclaim("q", SET, NOW)) == 0
+    assert broker.run(aggregation.reclaim_set("q", SET, NOW)) == 0
     assert dump(redis) == {}
     load(redis, {"aggregation_sets": Zset({KEY: 1})})
-    assert broker.run(aggregation.reclaim("q", SET, NOW)) == 0
+    assert broker.run(aggregation.reclaim_set("q", SET, NOW)) == 0
     assert dump(redis) == {}
 
 
@@ -560,12 +565,12 @@ def test_a_task_that_an_inspector_took_out_of_its_group_is_retried_alone(
     given = fetched(active("a", {"group": "g"}, group_key="g"))
     load(redis, given)
     msg = encoded("a", group_key="g")
-    assert broker.run(lifecycle.retry("q", failure("a"), msg, NOW_MS, NOW_MS, WHO))
+    assert broker.run(failure_commands.retry("q", failure("a"), msg, NOW_MS, NOW_MS, WHO))
     assert "group" not in dump(redis)["t:a"]
     if by_go:
         assert AsynqPeer(redis).forward(NOW + 1) == 1
     else:
-        assert broker.run(lifecycle.forward("q", NOW_MS + 1_000)).moved == 1
+        assert broker.run(maintenance.forward("q", NOW_MS + 1_000)).moved == 1
     assert dump(redis)["t:a"]["state"] == "pending"
 
 
@@ -588,10 +593,10 @@ def test_we_aggregate_what_go_put_into_a_group(broker: Any, redis: Any) -> None:
     peer = AsynqPeer(redis)
     assert peer.add_to_group("a", encoded("a"), "g", NOW) == 1
     ripe_at = NOW * 1000 + 60_000
-    assert broker.run(aggregation.ripe("q", ["g"], MINUTE)) == [ripe_at]
-    taken = broker.run(aggregation.aggregate("q", SET, MINUTE, ripe_at, NOW + 180))
+    assert broker.run(aggregation.aggregation_due("q", ["g"], MINUTE)) == [ripe_at]
+    taken = broker.run(aggregation.form_set("q", SET, MINUTE, ripe_at, NOW + 180))
     assert taken == Taken(1, None)
-    assert broker.run(aggregation.members("q", SET, 0)) == [NewTask("a", encoded("a"))]
+    assert broker.run(aggregation.read_set("q", SET, 0)) == [NewTask("a", encoded("a"))]
     assert broker.run(aggregated()) == Aggregated("ENQUEUED", "")
     assert peer.dequeue(NOW + 61) == encoded("x")
 
@@ -610,5 +615,5 @@ def test_go_puts_back_our_set_and_we_put_back_theirs(broker: Any, redis: Any) ->
         "t:a": member("a"),
     }
     assert peer.check_group("g", "s", NOW, size=1)
-    assert broker.run(aggregation.reclaim("q", SET, NOW + 120)) == 0
+    assert broker.run(aggregation.reclaim_set("q", SET, NOW + 120)) == 0
     assert dump(redis)["groups"] == {"g"}

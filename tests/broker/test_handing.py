@@ -9,11 +9,12 @@ import pytest
 from keyspace import NOW_MS, Stream, Zset, dump, encoded, full_name, load, task, without_memory
 from transitions import LEASE_MS, TOKEN
 
+from nbqueue.broker.commands import enqueue as enqueue_commands
 from nbqueue.broker.commands import handoff, lifecycle
 from nbqueue.broker.commands.handoff import offer_text
-from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.broker.commands.limits import limited, set_concurrency
 from nbqueue.errors import StoreError
+from nbqueue.tasks.new_task import NewTask
 
 NEW = NewTask("a b\nc", encoded("a b\nc", payload=b"\x00\n\xff"))
 CHANNEL = handoff.hand_channel("host:1:ab", 1)
@@ -36,11 +37,11 @@ def worker(redis: Any) -> Iterator[Any]:
 
 def offer(broker: Any, token: str = TOKEN, until_ms: int = NOW_MS, channel: str = CHANNEL) -> None:
     text = offer_text(until_ms, LEASE_MS, channel, token)
-    broker.run(handoff.offer("q", text, 60_000))
+    broker.run(handoff.add_offer("q", text, 60_000))
 
 
 def enqueue(broker: Any, *tasks: NewTask, **more: Any) -> Any:
-    return broker.run(lifecycle.enqueue("q", tasks or [NEW], NOW_MS, **more))
+    return broker.run(enqueue_commands.enqueue("q", tasks or [NEW], NOW_MS, **more))
 
 
 def told(worker: Any, count: int) -> list[Any]:
@@ -109,7 +110,7 @@ def test_in_a_queue_with_a_limit_of_its_own_nothing_is_offered(
     offer(broker)
     broker.run(set_concurrency("q", 5))
     assert take_offers(redis) == 0
-    assert broker.run(handoff.offer("q", "an offer", 60_000)) == 0
+    assert broker.run(handoff.add_offer("q", "an offer", 60_000)) == 0
     assert take_offers(redis) == 0
     broker.run(set_concurrency("q", None))
     offer(broker)
@@ -178,7 +179,7 @@ def test_who_listens_to_everything_is_no_worker(broker: Any, redis: Any) -> None
 def test_the_clock_of_the_client_may_have_stood_still(broker: Any, redis: Any, worker: Any) -> None:
     for until_ms in (1_000_000_000_000, NOW_MS):  # long ago, and to come, for the store
         offer(broker, until_ms=until_ms)
-    broker.run(lifecycle.enqueue("q", [NEW], 900_000_000_000))
+    broker.run(enqueue_commands.enqueue("q", [NEW], 900_000_000_000))
     told(worker, 1)
     assert dump(redis)["lease"] == Zset({NEW.task_id: 2_000_000_030.123})
 
@@ -205,7 +206,7 @@ def test_an_id_that_exists_is_not_handed(broker: Any, redis: Any, worker: Any) -
 
 def test_an_offer_can_be_taken_back_until_it_is_used(broker: Any, redis: Any, worker: Any) -> None:
     text = offer_text(NOW_MS, LEASE_MS, CHANNEL, TOKEN)
-    broker.run(handoff.offer("q", text, 60_000))
+    broker.run(handoff.add_offer("q", text, 60_000))
     assert redis.pttl(full_name("own:offers")) > 50_000
     assert broker.call(handoff.withdraw("q", text), on="q") == [1]
     assert broker.call(handoff.withdraw("q", text), on="q") == [0]

@@ -24,12 +24,12 @@ from transitions import (
 )
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands import enqueue, lifecycle
 from nbqueue.broker.commands.lifecycle import Ended, Fetched
 from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.broker.reads.task_record import Ending
-from nbqueue.broker.script_commands import NewTask
 from nbqueue.broker.staging import read_message_of
+from nbqueue.tasks.new_task import NewTask
 
 LARGE = b"p" * 70_000
 RESULT = b"r" * 70_000
@@ -143,7 +143,7 @@ def test_enqueue(broker: Any, redis: Any) -> None:
         NewTask("b", encoded("b")),
         NewTask("c", encoded("c", payload=LARGE)),
     ]
-    assert broker.run(lifecycle.enqueue("q", tasks, NOW_MS)) == []
+    assert broker.run(enqueue.enqueue("q", tasks, NOW_MS)) == []
     pending = {"pending_since": SINCE_NOW}
     expected = {
         "pending": ["c", "b", "a"],
@@ -154,22 +154,22 @@ def test_enqueue(broker: Any, redis: Any) -> None:
     }
     assert dump(redis) == expected
     # A repeat finds them; another task under such an id stays out.
-    assert broker.run(lifecycle.enqueue("q", tasks, NOW_MS, repeated=True)) == []
-    assert broker.run(lifecycle.enqueue("q", tasks, NOW_MS)) == [0, 1, 2]
+    assert broker.run(enqueue.enqueue("q", tasks, NOW_MS, repeated=True)) == []
+    assert broker.run(enqueue.enqueue("q", tasks, NOW_MS)) == [0, 1, 2]
     other = NewTask("a", encoded("a", payload=LARGE + b"!"))
-    assert broker.run(lifecycle.enqueue("q", [other], NOW_MS, repeated=True)) == [0]
+    assert broker.run(enqueue.enqueue("q", [other], NOW_MS, repeated=True)) == [0]
     assert dump(redis) == expected
 
 
 def test_without_its_code_nothing_is_written(broker: Any, redis: Any) -> None:
     large = NewTask("a", encoded("a", payload=LARGE))
-    assert broker.run(lifecycle.enqueue("q", [large], NOW_MS, bytes(16))) is None
+    assert broker.run(enqueue.enqueue("q", [large], NOW_MS, bytes(16))) is None
     assert dump(redis) == {}
 
 
 def test_fetch_gives_the_size_of_what_is_to_be_read(broker: Any, redis: Any) -> None:
     tasks = [NewTask("a", encoded("a", payload=LARGE)), NewTask("b", encoded("b"))]
-    broker.run(lifecycle.enqueue("q", tasks, NOW_MS))
+    broker.run(enqueue.enqueue("q", tasks, NOW_MS))
     size = len(tasks[0].msg)
     assert broker.run(lifecycle.fetch("q", 2, NOW_MS, LEASE_MS, TOKEN)) == [
         Fetched("a", b"", SINCE_NOW, 1, 0, size),

@@ -9,7 +9,7 @@ from keyspace import NOW_MS, Stream, Zset, dump, load, task
 from transitions import FENCE, NOW, SINCE, active, fetched
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands.names import name_task
+from nbqueue.broker.commands.enqueue import name_task
 from nbqueue.broker.reads import list_tasks
 from nbqueue.broker.reads.list_tasks import LISTED, Listing, Wanted
 from nbqueue.broker.reads.task_table import TaskRow

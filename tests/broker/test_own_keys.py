@@ -9,9 +9,11 @@ import pytest
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
 from transitions import FENCE, LEASE_MS, NOW, WHO, active, ended, failure, fetched, kept
 
-from nbqueue.broker.commands import inspect, lifecycle, requirements
-from nbqueue.broker.commands.lifecycle import Command, NewTask
+from nbqueue.broker.commands import enqueue, inspect, lifecycle, maintenance, requirements
+from nbqueue.broker.commands import failure as failure_commands
 from nbqueue.broker.commands.limits import limited
+from nbqueue.tasks.new_task import NewTask
+from nbqueue.transport.script_call import Command
 
 LOCK = "asynq:{q}:unique:t:"
 LIMIT = {"own:limits": {"l": "1|||"}}
@@ -57,23 +59,29 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]]]] = {
     "complete the holder": (HOLDER, lambda: lifecycle.complete("q", ENDS, NOW_MS, WHO)),
     "retry": (
         HELD,
-        lambda: lifecycle.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO),
+        lambda: failure_commands.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO),
     ),
-    "archive": (HELD, lambda: lifecycle.archive("q", failure("a"), encoded("a"), NOW_MS, WHO)),
+    "archive": (
+        HELD,
+        lambda: failure_commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO),
+    ),
     "archive the holder": (
         HOLDER,
-        lambda: lifecycle.archive("q", failure("a"), encoded("a"), NOW_MS, WHO),
+        lambda: failure_commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO),
     ),
-    "requeue": (HELD, lambda: lifecycle.requeue("q", failure("a"), "lost", NOW_MS, WHO)),
-    "give back": (HELD, lambda: lifecycle.requeue("q", failure("a"), "unstarted", NOW_MS, WHO)),
+    "requeue": (HELD, lambda: failure_commands.requeue("q", failure("a"), "lost", NOW_MS, WHO)),
+    "give back": (
+        HELD,
+        lambda: failure_commands.requeue("q", failure("a"), "unstarted", NOW_MS, WHO),
+    ),
     "park_required": (HELD, lambda: requirements.park_required("q", "a", FENCE, "gpu", NOW_MS)),
     "enqueue": (
         LIMIT,
-        lambda: lifecycle.enqueue("q", [limited(NewTask("new", encoded("new")), "l")], NOW_MS),
+        lambda: enqueue.enqueue("q", [limited(NewTask("new", encoded("new")), "l")], NOW_MS),
     ),
     "cancel": (
         {**LIMIT, **PARKED, **PENDING},
-        lambda: lifecycle.cancel("q", "p", encoded("p"), encoded("p"), b"E", NOW_MS),
+        lambda: maintenance.cancel("q", "p", encoded("p"), encoded("p"), b"E", NOW_MS),
     ),
     "cancel_tasks": (
         {**LIMIT, **PARKED, **PENDING},
@@ -81,7 +89,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]]]] = {
     ),
     "forward": (
         {**LIMIT, **PARKED, "scheduled": Zset(p=NOW - 5)},
-        lambda: lifecycle.forward("q", NOW_MS),
+        lambda: maintenance.forward("q", NOW_MS),
     ),
 }
 ODD_KEYS = (

@@ -24,10 +24,12 @@ from transitions import (
     kept,
 )
 
-from nbqueue.broker.commands import aggregation, inspect, lifecycle, presence
+from nbqueue.broker.commands import aggregation, enqueue, inspect, lifecycle, maintenance
+from nbqueue.broker.commands import failure as failure_commands
 from nbqueue.broker.commands.aggregation import Aggregate, Ripeness, Set
-from nbqueue.broker.commands.lifecycle import Command, NewTask
 from nbqueue.errors import StoreError
+from nbqueue.tasks.new_task import NewTask
+from nbqueue.transport.script_call import Command
 
 NEW = NewTask("new", encoded("new"))
 HELD = fetched(active("a"), active("b"))
@@ -48,22 +50,22 @@ BOTH = (*COUNTERS, "failed", f"failed:{DAY}")
 CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ...]]] = {
     "enqueue": (
         {},
-        lambda: lifecycle.enqueue("q", [NEW], NOW_MS),
+        lambda: enqueue.enqueue("q", [NEW], NOW_MS),
         ("pending", "own:events"),
     ),
     "enqueue where a worker offered": (
         {"own:offers": [f"{LEASE_MS} {LEASE_MS // 1000}.5 nbqueue:hand:w:1 t"]},
-        lambda: lifecycle.enqueue("q", [NEW], NOW_MS),
+        lambda: enqueue.enqueue("q", [NEW], NOW_MS),
         ("pending", "own:events", "own:offers"),
     ),
     "enqueue with code": (
         {"own:code:01": "blob"},
-        lambda: lifecycle.enqueue("q", [NEW], NOW_MS, b"\x01"),
+        lambda: enqueue.enqueue("q", [NEW], NOW_MS, b"\x01"),
         ("pending", "own:events", "own:codes"),
     ),
     "schedule": (
         {},
-        lambda: lifecycle.schedule("q", [(NEW, NOW_MS)], NOW_MS),
+        lambda: enqueue.schedule("q", [(NEW, NOW_MS)], NOW_MS),
         ("scheduled", "own:events"),
     ),
     "fetch": (
@@ -78,22 +80,22 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
     ),
     "retry": (
         HELD,
-        lambda: lifecycle.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO),
+        lambda: failure_commands.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO),
         ("active", "lease", "retry", "own:events", "own:attempts", *BOTH),
     ),
     "archive": (
         HELD,
-        lambda: lifecycle.archive("q", failure("a"), encoded("a"), NOW_MS, WHO),
+        lambda: failure_commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO),
         ("active", "lease", "archived", "own:events", "own:attempts", *BOTH),
     ),
     "adopt": (
         {"active": ["o"], "t:o": task("o", "active")},
-        lambda: presence.adopt("q", NOW_MS),
+        lambda: maintenance.repair_leases("q", NOW_MS),
         ("active", "lease"),
     ),
     "requeue": (
         HELD,
-        lambda: lifecycle.requeue("q", failure("a"), "lost", NOW_MS, WHO),
+        lambda: failure_commands.requeue("q", failure("a"), "lost", NOW_MS, WHO),
         ("active", "lease", "pending", "own:events", "own:attempts"),
     ),
     "extend": (
@@ -103,12 +105,12 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
     ),
     "expired": (
         {**HELD, "lease": Zset(a=NOW - 9.5, b=NOW - 9.5, gone=NOW - 9.5)},
-        lambda: lifecycle.expired("q", NOW_MS),
+        lambda: maintenance.expired("q", NOW_MS),
         ("lease", "active"),
     ),
     "forward": (
         {**DUE, **GROUPED, "retry": Zset(r=NOW - 1), "t:r": task("r", "retry")},
-        lambda: lifecycle.forward("q", NOW_MS),
+        lambda: maintenance.forward("q", NOW_MS),
         ("scheduled", "retry", "pending", "groups", "own:events", "g:g"),
     ),
     "add_to_group": (
@@ -118,12 +120,12 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
     ),
     "aggregate": (
         MEMBERS,
-        lambda: aggregation.aggregate("q", SET, Ripeness(1_000), NOW_MS, NOW + 9),
+        lambda: aggregation.form_set("q", SET, Ripeness(1_000), NOW_MS, NOW + 9),
         ("g:g", "g:g:s", "groups", "aggregation_sets"),
     ),
     "aggregated": (
         IN_SET,
-        lambda: aggregation.aggregated("q", SET, Aggregate(NEW, None, "h"), NOW_MS),
+        lambda: aggregation.finish_set("q", SET, Aggregate(NEW, None, "h"), NOW_MS),
         ("g:g:s", "aggregation_sets", "pending", "scheduled", "groups", "g:h", "own:events"),
     ),
     "extend_set": (
@@ -133,7 +135,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
     ),
     "reclaim": (
         IN_SET,
-        lambda: aggregation.reclaim("q", SET),
+        lambda: aggregation.reclaim_set("q", SET),
         ("g:g:s", "g:g", "groups", "aggregation_sets"),
     ),
     "note_groups": (
@@ -148,12 +150,12 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
     ),
     "delete_expired": (
         OVER,
-        lambda: lifecycle.delete_expired("q", NOW_MS),
+        lambda: maintenance.delete_expired("q", NOW_MS),
         ("completed", "own:events"),
     ),
     "cancel": (
         WAITING,
-        lambda: lifecycle.cancel("q", "w", encoded("w"), encoded("w"), b"E", NOW_MS),
+        lambda: maintenance.cancel("q", "w", encoded("w"), encoded("w"), b"E", NOW_MS),
         ("pending", "archived", "own:events"),
     ),
     "cancel_tasks": (
@@ -168,12 +170,12 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Command[Any]], tuple[str, ..
     ),
     "store_code": (
         {},
-        lambda: lifecycle.store_code("q", b"\x01", b"blob", NOW_MS),
+        lambda: enqueue.store_code("q", b"\x01", b"blob", NOW_MS),
         ("own:codes",),
     ),
     "drop_code": (
         {"own:code:01": "blob"},
-        lambda: lifecycle.drop_code("q", b"\x01", str(NOW)),
+        lambda: enqueue.drop_code("q", b"\x01", str(NOW)),
         ("own:codes",),
     ),
 }

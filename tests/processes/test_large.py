@@ -12,9 +12,9 @@ import pytest
 import nbqueue
 import nbqueue.testing
 from nbqueue.broker.new_tasks import EnqueueRequest
-from nbqueue.broker.script_commands import NewTask
 from nbqueue.calls.functions import dump_arguments
 from nbqueue.calls.payloads import pack_call, parse_call
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage
 

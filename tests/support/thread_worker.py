@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from nbqueue.broker.broker import Broker
+from nbqueue.broker.commands import failure as failure_commands
 from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Ended, Failure, Who
+from nbqueue.broker.commands.failure import Failure, Who
+from nbqueue.broker.commands.lifecycle import Ended
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import dump_exception, error_text
 from nbqueue.calls.functions import dump_value, load_arguments, load_function
@@ -96,8 +98,8 @@ class ThreadWorker:
         failure = Failure(
             held.message.id, held.fence, held.message.type, held.attempt, now_ms, 1, reason, 0, text
         )
-        msg = lifecycle.failed_message(held.msg, text, now_ms, counts=True)
-        archive = lifecycle.archive(self.queue, failure, msg, now_ms, _WHO, error=body)
+        msg = failure_commands.failed_message(held.msg, text, now_ms, counts=True)
+        archive = failure_commands.archive(self.queue, failure, msg, now_ms, _WHO, error=body)
         assert self.broker.run(archive)
 
     def work(self, limit: int = 100) -> int:

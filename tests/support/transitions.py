@@ -6,7 +6,8 @@ from typing import Any
 
 from keyspace import NOW_MS, Stream, Until, Zset, encoded, task
 
-from nbqueue.broker.commands.lifecycle import Ended, Failure, Who, token_fence
+from nbqueue.broker.commands.failure import Failure, Who
+from nbqueue.broker.commands.lifecycle import Ended, token_fence
 from nbqueue.wire.attempts import failure_mark
 from nbqueue.wire.messages import TaskMessage
 

@@ -7,7 +7,7 @@
 -- KEYS: group_set, groups, events, *tasks
 -- ARGV: group, now_ms, event_cap, repeated, wake, then for each task: id, msg
 -- RETURNS: the positions (from 0) of tasks whose id existed
--- USES: types, append, publish
+-- USES: check_types, event, publish
 
 check('ZCARD', group_set)
 check('SCARD', groups)

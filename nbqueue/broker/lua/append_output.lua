@@ -13,7 +13,7 @@
 -- ARGV: output_prefix, then for each task: id, fence, attempt, ttl_ms, entries, drop (numbers with
 --   a space between), progress (JSON; empty: as it was), channel, news (empty: none)
 -- RETURNS: the positions (from 0) of tasks that the caller no longer held
--- USES: types, fence, publish
+-- USES: check_types, fence, publish
 
 local function is_newer(last, attempt, number)
   if not last then

@@ -14,17 +14,17 @@
 -- ARGV: now_ms, event_cap, group_prefix, task_prefix, ends_prefix, oldest (Unix seconds), most,
 --   error_field (field 7 of the message), failed_field (field 11), mark_rest (of the
 --   failure, behind how often it was retried), later, listener, then for each task: id,
---   distance (see leave.lua), error (may be empty)
--- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua, or
+--   distance (see remove_from_state.lua), error (may be empty)
+-- RETURNS: for each task that was refused: its position (from 0), and a word of select_tasks.lua, or
 --   UNSIGNED
--- USES: types, append, announce, count, locks, leave, choose, message, room, trim
+-- USES: check_types, event, announce_ends, counters, locks, remove_from_state, select_tasks, edit_message, capacity, trim_archive
 
 check('LLEN', pending)
 check('ZCARD', scheduled, retry, archived)
 check('SCARD', groups)
 check('XLEN', events)
-countable(trim_count)
-local chosen, refused = choose(3, '', {
+check_counters(trim_count)
+local chosen, refused = select_tasks(3, '', {
   pending = true, scheduled = true, retry = true, aggregating = true }, 'change')
 local is_kept = tonumber(later) < archive_limits()
 local heard = {}
@@ -52,11 +52,11 @@ chosen = locate(with_errors, refused, 1)
 if #chosen > 0 then
   local ids, members, ends, gone = {}, {}, {}, {}
   local now_s = math.floor(tonumber(now_ms) / 1000)
-  leave_all(chosen)
+  remove_all_from_state(chosen)
   for i, each in ipairs(chosen) do
     local task, id, msg, error_body = each[1], each[2], each[8], ARGV[each[5] + 2]
     if string.find(msg, ':unique:', 1, true) then
-      drop_lock(task, id)
+      release_lock(task, id)
     end
     if is_kept then
       local changed, retried = with_failure(msg, error_field, failed_field)
@@ -68,7 +68,7 @@ if #chosen > 0 then
       gone[i] = task
     end
     if is_heard(id) then
-      ending(ends, id, 'a', error_body)
+      add_end(ends, id, 'a', error_body)
     end
     ids[i] = id
   end
@@ -76,13 +76,13 @@ if #chosen > 0 then
   if is_kept then
     redis.call('ZADD', archived, unpack(members))
     note_cancelled(members)
-    trim(500, 0)
+    trim_archive(500, 0)
   else
     redis.call('DEL', unpack(gone))
     tally(trim_count, #ids)
     event(events, event_cap, now_ms, 'trimmed', ids)
   end
-  announce(ends_prefix, ends)
-  gave_way(chosen)
+  announce_ends(ends_prefix, ends)
+  forget_waits(chosen)
 end
 return refused

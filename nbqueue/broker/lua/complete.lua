@@ -6,20 +6,21 @@
 -- finds that the task is no longer held.
 --
 -- If one of them may have a unique lock, has a limit, or is large, nothing is done:
--- complete_careful.lua, which takes the same keys and arguments, is for those.
+-- complete_full.lua, which takes the same keys and arguments, is for those.
 --
 -- KEYS: active, lease, completed, events, attempts, processed, processed_day, *tasks
 -- ARGV: now_ms, event_cap, attempt_cap, day_expire_at, ends_prefix, worker, host, large, then for each
 --   task: id, fence, keep_until (Unix seconds; empty: delete), msg, result, type, attempt,
 --   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
--- RETURNS: the string CAREFUL, or the positions (from 0) of tasks that the caller no longer held
--- USES: event, announce, publish
+-- RETURNS: the string NEEDSFULL, or the positions (from 0) of tasks that the caller no longer held
+-- FULL: complete_full
+-- USES: event, announce_ends, publish
 
 local call, pcall, find, sub = redis.call, redis.pcall, string.find, string.sub
 local WIDTH = 11
 local FEW, NEAR = 3, 32
 if large ~= '' then
-  return 'CAREFUL'
+  return 'NEEDSFULL'
 end
 
 local active_count = call('LLEN', active)
@@ -53,7 +54,7 @@ for i = 1, number do
   if not is_held then
     refused[#refused + 1] = i - 1
   elseif found[4] or found[5] or find(found[3], ':unique:', 1, true) then
-    return 'CAREFUL'
+    return 'NEEDSFULL'
   else
     seen[id] = true
     held[#held + 1] = i
@@ -83,7 +84,7 @@ call('ZREM', lease, unpack(ids))
 -- Of a number Redis makes a text with 17 digits, which takes long.
 local count = #ids == 1 and '1' or #ids
 local today, total = pcall('INCRBY', processed_day, count), pcall('INCRBY', processed, count)
--- One that holds no number, or would overflow, starts again at the count; see lib/count.lua.
+-- One that holds no number, or would overflow, starts again at the count; see lib/counters.lua.
 local function starts_again(reply)
   return type(reply) == 'table' and (find(reply.err, 'overflow', 1, true)
     or find(reply.err, 'not an integer', 1, true))
@@ -121,10 +122,10 @@ for n = 1, #held do
   local id, result = asked[i], ARGV[at + 4]
   if ARGV[at + 2] == '' then
     call('DEL', task)
-    ending(ends, id, 'd', result)
+    add_end(ends, id, 'd', result)
   else
     call('HSET', task, 'msg', ARGV[at + 3], 'state', 'completed', 'result', result)
-    ending(ends, id, 'c', result)
+    add_end(ends, id, 'c', result)
   end
   call('XADD', attempts, 'MAXLEN', '~', attempt_cap, '*',
     'task_id', id, 'type', ARGV[at + 5], 'attempt', ARGV[at + 6],
@@ -170,8 +171,8 @@ if not is_short and active_count - removed ~= call('ZCARD', lease) then
   end
 end
 event(events, event_cap, now_ms, 'completed', ids)
-announce(ends_prefix, ends)
--- See lib/room.lua.
+announce_ends(ends_prefix, ends)
+-- See lib/capacity.lua.
 local own_keys = sub(events, 1, -7)
 if pcall('HEXISTS', own_keys .. 'settings', 'concurrency') == 1 then
   publish(own_keys .. 'wake', 'room')

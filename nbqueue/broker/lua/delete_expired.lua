@@ -6,7 +6,7 @@
 -- KEYS: completed, events
 -- ARGV: task_prefix, now_ms, limit, event_cap
 -- RETURNS: how many ids were dealt with
--- USES: types, append, locks
+-- USES: check_types, event, locks
 
 check('XLEN', events)
 local now_s = math.floor(tonumber(now_ms) / 1000)
@@ -15,7 +15,7 @@ local deleted = {}
 for _, id in ipairs(ids) do
   redis.call('ZREM', completed, id)
   if redis.pcall('HGET', task_prefix .. id, 'state') == 'completed' then
-    drop_lock(task_prefix .. id, id)
+    release_lock(task_prefix .. id, id)
     redis.call('DEL', task_prefix .. id)
     deleted[#deleted + 1] = id
   end

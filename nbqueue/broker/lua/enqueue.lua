@@ -10,7 +10,7 @@
 -- KEYS: pending, events, code, code_index, offers, *tasks
 -- ARGV: now_ms, event_cap, fingerprint (empty: no code), note, repeated, limits, then for each task: id, msg
 -- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
--- USES: event, hand, named, staged
+-- USES: event, handoff, task_limits, staged
 
 local call = redis.call
 
@@ -51,7 +51,7 @@ local task, msg = KEYS[tasks_at], ARGV[rest_at + 1]
 local offer = tasks_at == #KEYS and limits == '' and msg ~= '' and call('LINDEX', offers, -1)
 if offer and call('LLEN', pending) == 0 then
   call('XLEN', events)
-  if hand_over(offer, task, ids[1], msg, since) then
+  if hand_off(offer, task, ids[1], msg, since) then
     return conflicts
   end
 end
@@ -72,7 +72,7 @@ for n = 1, count do
     call('HSET', task, 'msg', msg, 'state', 'pending', 'pending_since', since)
   end
   if limits ~= '' then
-    name_limit(task, i + 1)
+    note_limit(task, i + 1)
   end
 end
 return conflicts

@@ -6,7 +6,7 @@
 -- KEYS: lease, active
 -- ARGV: task_prefix, now_s, foreign_before (Unix seconds), limit
 -- RETURNS: for each task: id, score, msg, nbq:lease (may be empty), attempt, lost, begun, unbegun
--- USES: types, fence
+-- USES: check_types, fence
 
 check('LLEN', active)
 local reply = {}

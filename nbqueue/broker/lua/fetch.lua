@@ -5,14 +5,15 @@
 -- never run. A paused queue gives nothing, and one that has as many active tasks as it may have
 -- neither. Not safe to repeat blindly: what was taken stays taken until its lease runs out.
 --
--- If one of them has a limit, was parked, or is large, nothing is done: fetch_careful.lua, which takes
+-- If one of them has a limit, was parked, or is large, nothing is done: fetch_full.lua, which takes
 -- the same keys and arguments, is for those. What few tasks need costs the others too if it is in
 -- one script with them.
 --
 -- KEYS: pending, paused, active, lease, events, settings
 -- ARGV: task_prefix, limit, now_ms, lease_until (Unix seconds, never whole), token, event_cap
--- RETURNS: the string PAUSED, FULL or CAREFUL, or for each task, oldest first: id, msg,
+-- RETURNS: the string PAUSED, FULL or NEEDSFULL, or for each task, oldest first: id, msg,
 --   pending_since (ns, may be empty), attempt (from 1), lost
+-- FULL: fetch_full
 -- USES: event
 
 local call, pcall = redis.call, redis.pcall
@@ -43,11 +44,11 @@ for i = #line, 1, -1 do
   local task = pcall('HMGET', name, 'msg', 'state', 'pending_since', 'nbq:attempt',
     'nbq:lost', 'nbq:limit', 'nbq:parked')
   if task[1] and #task[1] > LARGE then
-    return 'CAREFUL'
+    return 'NEEDSFULL'
   end
   if task[1] and task[2] == 'pending' and not taken[id] then
     if task[6] or task[7] then
-      return 'CAREFUL'
+      return 'NEEDSFULL'
     end
     taken[id] = true
     count = count + 1

@@ -2,13 +2,13 @@
 --
 -- They go to it from where they wait, the longest first, and not through the line, where a worker might
 -- fetch them that does not meet it. Paused queues, limits of queues, and limits of tasks count as for
--- fetch_careful.lua. Not safe to repeat blindly: what was taken stays taken until its lease runs out.
+-- fetch_full.lua. Not safe to repeat blindly: what was taken stays taken until its lease runs out.
 --
 -- KEYS: paused, active, lease, events, settings, scheduled, requirements
 -- ARGV: task_prefix, limit, now_ms, lease_until (Unix seconds, never whole), token, event_cap,
 --   requirement
--- RETURNS: the string PAUSED or FULL, or the reply of take.lua
--- USES: types, append, take
+-- RETURNS: the string PAUSED or FULL, or the reply of lease_tasks.lua
+-- USES: check_types, event, lease_tasks
 
 local MOST_LOOKED_AT = 500
 
@@ -37,10 +37,10 @@ for _ = 1, MOST_LOOKED_AT do
   redis.call('ZREM', list, id)
   if is_parked(id, what) then
     redis.call('ZREM', scheduled, id)
-    take(id, 'scheduled', now_ms .. '000000', TURN)
+    lease_task(id, 'scheduled', now_ms .. '000000', TURN)
   end
 end
 if redis.call('EXISTS', list) == 0 then
   redis.call('SREM', requirements, requirement)
 end
-return hand_out()
+return write_leases()

@@ -17,7 +17,7 @@
 -- RETURNS: a word, and when the schedule is due now (Unix ms, empty: never). The word: GONE (there
 --   is no such schedule), STALE (it is due at another time, or was changed), ENQUEUED, or the
 --   reason why nothing was enqueued: missed, error, paused, overlap, exists, code or unique
--- USES: types, append, number, locks
+-- USES: check_types, event, numbers, locks
 
 check('HLEN', schedules, state, limits)
 check('ZCARD', schedule_due, code_index)

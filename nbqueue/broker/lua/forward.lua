@@ -11,7 +11,7 @@
 -- ARGV: task_prefix, group_prefix, now_ms, limit, event_cap, wake
 -- RETURNS: how many were moved, and when to look again (Unix ms as text, empty: nothing is to
 --   come). That is when the next is due, or, for those of a later second, when that second begins.
--- USES: types, append, publish, due
+-- USES: check_types, event, publish, exact_due
 
 local now_s = math.floor(tonumber(now_ms) / 1000)
 local since = now_ms .. '000000'

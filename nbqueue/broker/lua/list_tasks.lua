@@ -5,8 +5,8 @@
 --
 -- KEYS: place, lease
 -- ARGV: task_prefix, start, limit, fields, types, error_part, want_payload, want_result, want_error
--- RETURNS: what row.lua says of the tasks, with how many ids the slice had
--- USES: row
+-- RETURNS: what task_row.lua says of the tasks, with how many ids the slice had
+-- USES: task_row
 
 local kind, stop = redis.call('TYPE', place).ok, start + limit - 1
 local count = 0
@@ -14,15 +14,15 @@ if kind == 'list' then
   local found = redis.call('LRANGE', place, start, stop)
   count = #found
   for i = 1, count do
-    row(found[i])
+    add_row(found[i])
   end
 elseif kind == 'zset' then
   local found = redis.call('ZREVRANGE', place, start, stop, 'WITHSCORES')
   count = #found / 2
   for i = 1, #found, 2 do
-    row(found[i], found[i + 1])
+    add_row(found[i], found[i + 1])
   end
 elseif kind ~= 'none' then
   return redis.error_reply('WRONGTYPE ' .. place .. ' is a ' .. kind)
 end
-return told(count)
+return table_of_rows(count)

@@ -6,7 +6,7 @@
 -- KEYS: group_names
 -- ARGV: at (Unix seconds: the group is used now, or will be then), names (a JSON list)
 -- RETURNS: how many names are new
--- USES: types
+-- USES: check_types
 
 check('ZCARD', group_names)
 local new = 0

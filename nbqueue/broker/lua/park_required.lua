@@ -9,7 +9,7 @@
 -- KEYS: task, active, lease, events, requirements
 -- ARGV: id, fence, requirement, now_ms, event_cap
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: types, number, append, fence, room
+-- USES: check_types, numbers, event, fence, capacity
 
 local SECONDS = 3600
 local MOST_GONE = 3
@@ -37,5 +37,5 @@ redis.call('EXPIRE', requirements, 2 * SECONDS)
 redis.call('EXPIRE', list, 2 * SECONDS)
 event(events, event_cap, now_ms, 'parked', { id })
 publish(own_keys .. 'wake', 'need ' .. requirement)
-made_room()
+announce_capacity()
 return 1

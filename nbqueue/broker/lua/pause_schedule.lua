@@ -5,7 +5,7 @@
 -- KEYS: schedules, state
 -- ARGV: id, is_paused (1 or 0), now_ms, wake
 -- RETURNS: 1 if there is such a schedule, else 0
--- USES: types, publish
+-- USES: check_types, publish
 
 check('HLEN', schedules, state)
 if redis.call('HEXISTS', schedules, id) == 0 then

@@ -9,7 +9,7 @@
 -- ARGV: id, entry, revision, seen_revision, due_ms (empty: never), keeps_due, fingerprint (empty:
 --   no code), blob, now_ms, wake
 -- RETURNS: 1 if it was written, 0 if another revision lies there
--- USES: types, publish
+-- USES: check_types, publish
 
 check('HLEN', schedules, state)
 check('ZCARD', schedule_due, code_index)

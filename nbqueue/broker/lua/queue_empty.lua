@@ -8,7 +8,7 @@
 -- ARGV: state (of the tasks that lie there), group (empty: none), task_prefix, now_ms, limit,
 --   event_cap, ends_prefix
 -- RETURNS: the string HELD, or how many ids were dealt with
--- USES: types, append, announce, locks
+-- USES: check_types, event, announce_ends, locks
 
 check('ZCARD', lease, aggregation_sets)
 check('SCARD', groups)
@@ -28,11 +28,11 @@ local deleted, ends = {}, {}
 for _, id in ipairs(ids) do
   local task = task_prefix .. id
   if redis.pcall('HGET', task, 'state') == state then
-    drop_lock(task, id)
+    release_lock(task, id)
     redis.call('DEL', task)
     deleted[#deleted + 1] = id
     if state ~= 'completed' and state ~= 'archived' then
-      ending(ends, id, 'x', '')
+      add_end(ends, id, 'x', '')
     end
   end
 end
@@ -52,6 +52,6 @@ if state == 'aggregating' and redis.call('EXISTS', place) == 0 then
 end
 if #deleted > 0 then
   event(events, event_cap, now_ms, 'deleted', deleted)
-  announce(ends_prefix, ends)
+  announce_ends(ends_prefix, ends)
 end
 return #ids

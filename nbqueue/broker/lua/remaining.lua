@@ -5,7 +5,7 @@
 -- KEYS: paused, pending, scheduled, retry, waiting
 -- ARGV: task_prefix, until_ms
 -- RETURNS: 1 or 0
--- USES: due
+-- USES: exact_due
 
 local MOST = 500
 local until_s = math.floor(tonumber(until_ms) / 1000)

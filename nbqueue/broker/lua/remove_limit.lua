@@ -6,7 +6,7 @@
 -- KEYS: limits, holders, rate, waiters, events
 -- ARGV: name, idle_before (Unix ms; empty: in any case), now_ms, event_cap
 -- RETURNS: 1 if it is forgotten, else 0
--- USES: types, append, limits
+-- USES: check_types, event, limits
 
 check('HLEN', limits)
 check('ZCARD', holders, waiters)
@@ -27,5 +27,5 @@ if idle_before ~= '' then
 end
 redis.call('HDEL', limits, name)
 redis.call('DEL', rate, holders)
-serve_limit(name)
+release_by_limit(name)
 return 1

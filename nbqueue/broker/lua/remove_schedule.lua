@@ -5,7 +5,7 @@
 -- KEYS: schedules, schedule_due, state, history
 -- ARGV: id, revision (empty: whichever), wake
 -- RETURNS: 1 if there was one, else 0
--- USES: types, publish
+-- USES: check_types, publish
 
 check('HLEN', schedules, state)
 check('ZCARD', schedule_due)

@@ -11,7 +11,7 @@
 -- ARGV: id, fence, how, now_ms, event_cap, attempt_cap, worker, host, type_name, attempt_number,
 --   started_ms, waited_ms, reason, peak_memory, error_text
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: types, number, append, fence, failure, room
+-- USES: check_types, numbers, event, fence, record_failure, capacity
 
 local is_ours, _, limit = is_held(lease, task, id, fence, nil, true)
 if not is_ours then
@@ -39,11 +39,11 @@ else
   if how == 'lost' or how == 'unbegun' then
     add(task, 'nbq:' .. how, 1)
   end
-  ended(how == 'unbegun' and 'lost' or how)
+  record_failed_attempt(how == 'unbegun' and 'lost' or how)
 end
 event(events, event_cap, now_ms, 'requeued', { id })
 if how ~= 'unstarted' then
-  left(limit, id)
+  free_and_release(limit, id)
 end
-made_room()
+announce_capacity()
 return 1

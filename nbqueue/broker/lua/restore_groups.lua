@@ -7,7 +7,7 @@
 -- KEYS: group_names, groups
 -- ARGV: group_prefix, start, limit, oldest (Unix seconds), wake
 -- RETURNS: how many names were kept of those looked at, and how many were forgotten
--- USES: types, publish
+-- USES: check_types, publish
 
 check('ZCARD', group_names)
 check('SCARD', groups)

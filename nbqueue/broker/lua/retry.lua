@@ -11,7 +11,7 @@
 --   wake, worker, host, type_name, attempt_number, started_ms, waited_ms, reason, peak_memory,
 --   error_text
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: types, append, fence, count, failure, locks, room, publish
+-- USES: check_types, event, fence, counters, record_failure, locks, capacity, publish
 
 local is_ours, _, limit = is_held(lease, task, id, fence, nil, true)
 if not is_ours then
@@ -20,7 +20,7 @@ end
 check('LLEN', active)
 check('ZCARD', retry)
 check('XLEN', events, attempts)
-countable(processed, processed_day, failed, failed_day)
+check_counters(processed, processed_day, failed, failed_day)
 release(active, lease, id)
 redis.call('ZADD', retry, math.ceil(tonumber(due_ms) / 1000), id)
 redis.call('HSET', task, 'msg', msg, 'state', 'retry', 'nbq:due', due_ms)
@@ -31,9 +31,9 @@ if counts == '1' then
   count(processed, processed_day, 1, day_expire_at)
   count(failed, failed_day, 1, day_expire_at)
 end
-ended('retry')
+record_failed_attempt('retry')
 event(events, event_cap, now_ms, 'retried', { id })
 publish(wake, 'due ' .. due_ms)
-left(limit, id)
-made_room()
+free_and_release(limit, id)
+announce_capacity()
 return 1

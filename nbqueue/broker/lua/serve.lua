@@ -5,7 +5,7 @@
 -- KEYS: handlers, code, code_index
 -- ARGV: pattern, envelope (signed), fingerprint, blob, now_ms, wake
 -- RETURNS: 1 if the pattern is new, else 0
--- USES: types, publish
+-- USES: check_types, publish
 
 check('HLEN', handlers)
 check('ZCARD', code_index)

@@ -5,7 +5,7 @@
 -- KEYS: limits, rate, events
 -- ARGV: name, numbers (concurrency|count|period_ms|burst), used_ms, now_ms, event_cap
 -- RETURNS: 1 if the numbers are new or changed, else 0
--- USES: types, append, limits
+-- USES: check_types, event, limits
 
 check('HLEN', limits)
 check('XLEN', events)
@@ -17,5 +17,5 @@ if is_same then
   return 0
 end
 redis.call('DEL', rate)
-serve_limit(name)
+release_by_limit(name)
 return 1

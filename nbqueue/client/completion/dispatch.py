@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from nbqueue.broker.commands.look import look
+from nbqueue.broker.commands.changed_tasks import changed_tasks
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.calls.payloads import detached_result
 from nbqueue.client.channels.inline_read import InlineRead
@@ -150,7 +150,7 @@ class EndDispatcher:
         ended: dict[str, list[tuple[str, RawOutcome]]] = {}
         missing: dict[str, list[str]] = {}
         unread: dict[str, list[str]] = {}
-        for queue, task_id, state, ending in broker.run(look(tasks)):
+        for queue, task_id, state, ending in broker.run(changed_tasks(tasks)):
             if state is None and (queue, task_id) in self._tasks.being_cancelled:
                 continue
             if state is None and (queue, task_id) in self._tasks.cancel_interrupted:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.calls import payloads
 from nbqueue.calls.call_extensions import Seed
 from nbqueue.calls.detached import describe_body
@@ -15,6 +14,7 @@ from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.submitting.prepared_task import PreparedTask
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.runtime.buffers import LARGE, Body, parts_of
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.tasks.retry_policy import Policy, WithPolicy
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import message_encoder

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbqueue.broker.commands.enqueue import UniqueLock
 from nbqueue.broker.commands.limits import limited
-from nbqueue.broker.new_tasks import EnqueueRequest, UniqueLock
+from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.client.completion.registration import NamedRegistration, Registration
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.task_facts import TaskFacts

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from nbqueue.broker.commands.lifecycle import Failure, Fetched, Who
+from nbqueue.broker.commands.failure import Failure, Who
+from nbqueue.broker.commands.lifecycle import Fetched
 from nbqueue.calls.payloads import JSON_RESULT, Call
 from nbqueue.executor.pipe import NO_CODE, DoneFrame, TaskFrame
 from nbqueue.wire.attempts import attempt_number

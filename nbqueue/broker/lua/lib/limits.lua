@@ -1,5 +1,5 @@
 -- Limits by key: how many tasks of one name may run at a time, and how many may begin in a while.
--- USES: number, park
+-- USES: numbers, park
 --
 -- `limits` holds for each name `concurrency|count|period_ms|burst|used_ms`, empty for none. Numbers
 -- that no client writes limit nothing.
@@ -8,8 +8,8 @@
 -- when that is over.
 --
 -- `admit(name, id, is_late)`: take a place for the task, and return true; or false, and when to
--- look again (nil: when a place is given up). `serve_limit(name)`: those that wait and may run now
--- go to the front of the line, and hold their places already. `leave_limit(name, id)`: give up a
+-- look again (nil: when a place is given up). `release_by_limit(name)`: those that wait and may run now
+-- go to the front of the line, and hold their places already. `free_limit(name, id)`: give up a
 -- place; the caller serves the name then.
 
 local TURN = 'turn'
@@ -59,7 +59,7 @@ local function prune_limit(name)
   end
 end
 
-local function has_place(name, limit)
+local function has_capacity(name, limit)
   local holders = own_set('limit:' .. name)
   if not limit.most or redis.call('ZCARD', holders) < limit.most then
     return true
@@ -88,7 +88,7 @@ end
 local function admit(name, id, is_late)
   local limit = limit_of(name)
   if limit then
-    if not has_place(name, limit) then
+    if not has_capacity(name, limit) then
       return false
     end
     local is_free, at = take_token(name, limit, is_late)
@@ -100,7 +100,7 @@ local function admit(name, id, is_late)
   return true
 end
 
-local function serve_limit(name)
+local function release_by_limit(name)
   local what, ids, before = 'limit:' .. name, {}, nil
   if redis.call('EXISTS', own_set('wait:' .. what)) == 0 then
     redis.call('ZREM', own_set('waiting'), what)
@@ -129,6 +129,6 @@ local function serve_limit(name)
   return #ids
 end
 
-local function leave_limit(name, id)
+local function free_limit(name, id)
   return redis.call('ZREM', own_set('limit:' .. name), id) == 1
 end

@@ -1,10 +1,10 @@
 -- The unique lock of a task: a string in the slot of its queue that holds the task's id.
--- USES: number, park
+-- USES: numbers, park
 --
 -- `lock_of(task, id)`: the key of the lock that the task names, and holds; else nil. Programs in Go
 -- leave the name out of the hash of tasks of an aggregation group: it is then in the message only.
--- `drop_lock(task, id)` gives it up, and `hand_on(lock)` gives one that nobody holds to the task
--- that waits longest for it. `judge_lock(lock)`: is it free after all? Programs in Go give locks up
+-- `release_lock(task, id)` gives it up, and `hand_on_lock(lock)` gives one that nobody holds to the task
+-- that waits longest for it. `recheck_lock(lock)`: is it free after all? Programs in Go give locks up
 -- and tell nobody, and locks run out.
 -- `names_lock(task, lock)`: does a task lie there that names this lock, and in which state?
 -- `extend_lock(task, id, due_ms, now_ms)`: keep the lock until the task is due, and then for as
@@ -48,7 +48,7 @@ local function lock_of(task, id)
   end
 end
 
-local function hand_on(lock)
+local function hand_on_lock(lock)
   local what = 'lock:' .. lock
   if redis.call('EXISTS', own_set('wait:' .. what)) == 0 then
     redis.call('ZREM', own_set('waiting'), what)
@@ -70,11 +70,11 @@ local function hand_on(lock)
   return 1
 end
 
-local function drop_lock(task, id)
+local function release_lock(task, id)
   local lock = lock_of(task, id)
   if lock then
     redis.call('DEL', lock)
-    hand_on(lock)
+    hand_on_lock(lock)
   end
 end
 
@@ -86,14 +86,14 @@ local function names_lock(task, lock)
   end
 end
 
-local function judge_lock(lock)
+local function recheck_lock(lock)
   local holder = redis.pcall('GET', lock)
   if type(holder) == 'string' and names_lock(asynq_keys .. 't:' .. holder, lock) then
     local left = redis.call('PTTL', lock)
     look_again('lock:' .. lock, now + math.min(LOOK_MS, math.max(left, 0) + 1))
     return 0
   end
-  return hand_on(lock)
+  return hand_on_lock(lock)
 end
 
 local function extend_lock(task, id, due_ms, now_ms)

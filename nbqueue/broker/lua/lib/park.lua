@@ -1,5 +1,5 @@
 -- Park tasks that must wait for something else than time, without a slot and without a retry.
--- USES: number, publish
+-- USES: numbers, publish, event
 --
 -- A parked task is scheduled, far enough away that nobody runs it meanwhile: if that comes, it is
 -- pending again and simply judged again. `nbq:parked` names what it waits for, and `wait:<what>`

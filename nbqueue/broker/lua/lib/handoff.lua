@@ -1,0 +1,56 @@
+-- Give a new task to a worker that waits for it, and not to the line.
+--
+-- An offer is `<until, Unix ms> <end of the lease, a score> <channel> <token>`; each is used once. Whether it
+-- still holds the server's clock says, as that of a client may have stood still. The worker is told on its
+-- channel: `<token> <pending since, ns> <length of the id> <queue>`, a line feed, the id, the message.
+-- What it is told is what it gets when it fetches.
+--
+-- `hand_off(offer, task, id, msg, since)`: whether a worker took the task, which is then active, with a
+-- lease. The caller has looked at the types of `pending` and `events`, found no task in the line, and
+-- read the oldest offer. In a queue with a limit of its own nobody offers anything.
+-- USES: event, publish
+
+local function hand_off(offer, task, id, msg, since)
+  local prefix = string.sub(pending, 1, -8)
+  if redis.call('EXISTS', prefix .. 'paused') == 1 then
+    return false
+  end
+  local active, lease = prefix .. 'active', prefix .. 'lease'
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + time[2] / 1000
+  while offer do
+    local holds_until, score, channel, token = string.match(offer, '^(%d+) (%d+%.%d+) (%S+) (.+)$')
+    -- PUBLISH would also count those who listen to patterns.
+    local heard = token and tonumber(holds_until) > now and redis.pcall('PUBSUB', 'NUMSUB', channel)
+    if heard and tonumber(heard[2] or 0) > 0 then
+      -- First what may be refused: who was told of a task runs it.
+      redis.call('HSET', task, 'msg', msg, 'state', 'active', 'nbq:lease', token .. '|' .. since,
+        'nbq:attempt', '1')
+      local pushed = redis.pcall('LPUSH', active, id)
+      local leased = type(pushed) == 'number' and redis.pcall('ZADD', lease, score, id)
+      if type(leased) ~= 'number' then
+        if leased then
+          redis.call('LPOP', active)
+        end
+        redis.call('DEL', task)
+        error((leased or pushed).err)
+      end
+      redis.call('RPOP', offers)
+      local message = token .. ' ' .. since .. ' ' .. #id .. ' ' .. string.sub(pending, 8, -10)
+      if not publish(channel, message .. '\n' .. id .. msg) then
+        -- The caller may not use the channel: the task goes to the line.
+        redis.call('ZREM', lease, id)
+        redis.call('LPOP', active)
+        redis.call('DEL', task)
+        return false
+      end
+      local ids = { id }
+      event(events, event_cap, now_ms, 'enqueued', ids)
+      event(events, event_cap, now_ms, 'started', ids)
+      return true
+    end
+    redis.call('RPOP', offers)
+    offer = redis.call('LINDEX', offers, -1)
+  end
+  return false
+end

@@ -1,0 +1,47 @@
+-- Which tasks of a call may be moved by hand? Looks at all of them before anything is written.
+--
+-- `select_tasks(width, wanted, allowed, reads)`: each task of the rest has `width` arguments, the first of
+-- which is its id. `wanted` is the only state that is asked for (empty: any), `allowed` the states that
+-- can be left at all. `reads` is what their messages are read for: nil for nothing; 'compare' to refuse
+-- those that are not the second argument of their task (empty: any will do); 'change' to refuse those of
+-- more than LARGE bytes. Returns the chosen ones as
+-- `{ task, id, state, group, at, limit, parked, msg, position }`, `at` being where their arguments begin,
+-- and the refused ones as position (from 0) and word, one after the other: MISSING, the state that is in
+-- the way, MISPLACED (it does not lie where its state says), CHANGED, or LARGE.
+--
+-- Expects the locals of remove_from_state.lua, `tasks_at` and `rest_at`.
+-- USES: remove_from_state
+
+local LARGE = 65536
+
+local function select_tasks(width, wanted, allowed, reads)
+  local chosen, refused, seen = {}, {}, {}
+  for i = 0, #KEYS - tasks_at do
+    local task, at = KEYS[tasks_at + i], rest_at + width * i
+    local id = ARGV[at]
+    local size = redis.pcall('HSTRLEN', task, 'msg')
+    size = type(size) == 'number' and size or 0
+    local found = redis.pcall('HMGET', task, 'state', 'group', 'nbq:limit', 'nbq:parked',
+      (reads == 'compare' or (reads and size <= LARGE)) and 'msg' or 'state')
+    local state, word = found[1], nil
+    if not state or size == 0 then
+      word = 'MISSING'
+    elseif not allowed[state] or (wanted ~= '' and wanted ~= state) then
+      word = state
+    elseif not is_in_state(state, found[2], id) then
+      word = 'MISPLACED'
+    elseif reads == 'compare' and ARGV[at + 1] ~= '' and ARGV[at + 1] ~= found[5] then
+      word = 'CHANGED'
+    elseif reads == 'change' and size > LARGE then
+      word = 'LARGE'
+    end
+    if word then
+      refused[#refused + 1] = i
+      refused[#refused + 1] = word
+    elseif not seen[id] then
+      seen[id] = true
+      chosen[#chosen + 1] = { task, id, state, found[2], at, found[3], found[4], found[5], i }
+    end
+  end
+  return chosen, refused
+end
