@@ -1,8 +1,7 @@
--- Offer to take one new task of a queue as it is written; see lib/handoff.lua. The oldest offer is used first.
+-- Offer to take one new task of a queue; see lib/handoff.lua.
 --
--- An offer that has run out is worth nothing, so the list expires with the last one. In a queue with a
--- limit of its own nothing is offered: only a fetch counts who is active. Not safe to repeat: each
--- offer is for one task.
+-- The oldest offer is used first. The list of offers expires with its newest one. In a queue with a limit of its
+-- own nothing is offered, since only a fetch counts active tasks. Not safe to repeat: each offer is for one task.
 --
 -- KEYS: offers, settings
 -- ARGV: offer, lasts_ms

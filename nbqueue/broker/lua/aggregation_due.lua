@@ -1,5 +1,6 @@
--- Look when aggregation groups are ripe. Changes nothing, but that a group without members is
--- forgotten.
+-- Find out when aggregation groups are due. Only removes empty groups from the list of groups.
+--
+-- A group whose key holds something else is reported as empty, so that other groups still become due.
 --
 -- KEYS: groups, *tasks (the sets of the groups)
 -- ARGV: task_prefix, max_size, max_delay_ms, grace_ms, then for each task: group

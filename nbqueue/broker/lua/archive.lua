@@ -1,9 +1,8 @@
--- A task failed for good: keep it in the archive, with its error.
+-- Archive a task that failed for good, with its error.
 --
--- Only the holder of its lease can do this. Gives up its unique lock, unless `keep_lock` is set.
--- First trims the archive by age and by number, oldest first and at most 200 at a time, hashes,
--- locks and all, and counts them: never the task that comes in, unless that was cancelled. Safe to
--- repeat.
+-- Only for the holder of its lease. Releases its unique lock, unless `keep_lock` is set. First trims the archive
+-- by age and by number, at most 200 tasks at a time, oldest first; the new task is never trimmed, unless it was
+-- cancelled. Safe to repeat.
 --
 -- KEYS: task, active, lease, archived, events, attempts, processed, processed_day, failed,
 --   failed_day, trim_count, settings
@@ -12,7 +11,7 @@
 --   attempt_number, started_ms, waited_ms, reason, peak_memory, error_text
 -- RETURNS: 0 if the caller no longer held the task, else 1 and how many were trimmed that had failed,
 --   and not been cancelled
--- USES: check_types, event, announce_ends, fence, counters, record_failure, locks, capacity, trim_archive
+-- USES: check_types, event, announce_ends, fence, counters, record_failure, locks, capacity, limit_places, trim_archive
 
 local is_ours, _, limit = is_held(lease, task, id, fence, nil, true)
 if not is_ours then

@@ -1,21 +1,18 @@
--- Archive tasks by hand, unfinished as they are: nobody runs them, until a person says so.
+-- Archive tasks as they are, on behalf of a user. They do not run until a user runs them.
 --
--- From pending, scheduled, retry, completed and aggregating. Gives up their unique locks, unless
--- `keep_lock` is set. The message and the counters stay as they are. Trims the archive, hashes, locks
--- and all, the oldest first and at most 500 for age and for number; of what comes in, only where
--- it is more than the archive keeps. Safe to repeat.
+-- Takes pending, scheduled, retry, completed and aggregating tasks. Releases their unique locks, unless
+-- `keep_lock` is set; messages and counters stay as they are. Trims the archive, at most 500 tasks by age and 500
+-- by number, oldest first; new tasks only where they are more than the archive keeps. Safe to repeat.
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, trim_count, settings, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), keep_lock, task_prefix,
 --   ends_prefix, oldest (Unix seconds), most, then for each task: id, distance (see remove_from_state.lua)
 -- RETURNS: how many were trimmed; then for each task that was refused: its position (from 0), and a
 --   word of select_tasks.lua
--- USES: check_types, event, announce_ends, counters, locks, remove_from_state, select_tasks, capacity, trim_archive
+-- USES: check_types, event, announce_ends, counters, locks, remove_from_state, select_tasks, limit_places, trim_archive
 
-check('LLEN', pending)
-check('ZCARD', scheduled, retry, archived, completed)
-check('SCARD', groups)
-check('XLEN', events)
+check_states()
+check('ZCARD', completed)
 check_counters(trim_count)
 local chosen, refused = select_tasks(2, wanted, {
   pending = true, scheduled = true, retry = true, completed = true, aggregating = true })

@@ -1,6 +1,6 @@
--- Cancel a task that is not running: cancel_tasks.lua for one whose message is large.
+-- Cancel a task with a large message that is not running; cancel_tasks.lua is for all others.
 --
--- Its message with the failure noted comes from the caller. Safe to repeat.
+-- The caller has written the failure into the message. Safe to repeat.
 --
 -- KEYS: task, pending, scheduled, retry, archived, completed, groups, events, trim_count, settings
 -- ARGV: id, msg (with the error), error, error_mark, now_ms, event_cap, ends_prefix, expected_msg, task_prefix,
@@ -8,7 +8,7 @@
 -- RETURNS: CANCELLED, CHANGED (the message is not as expected: read it again), MISSING, or the
 --   state of a task that cannot be cancelled here: active, completed, archived, or aggregating for
 --   one that is just being aggregated
--- USES: check_types, event, announce_ends, counters, locks, remove_from_state, trim_archive, capacity
+-- USES: check_types, event, announce_ends, counters, locks, remove_from_state, trim_archive, limit_places
 
 local found = redis.call('HMGET', task, 'state', 'msg', 'group', 'nbq:limit')
 local state, group = found[1], found[3]
@@ -21,10 +21,7 @@ end
 if found[2] ~= expected_msg then
   return 'CHANGED'
 end
-check('LLEN', pending)
-check('ZCARD', scheduled, retry, archived)
-check('SCARD', groups)
-check('XLEN', events)
+check_states()
 check_counters(trim_count)
 if state == 'aggregating' and not is_in_state(state, group, id) then
   return state

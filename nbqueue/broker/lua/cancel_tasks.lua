@@ -1,14 +1,13 @@
--- Cancel tasks that are not running: they are archived with the reason, and nobody runs them.
+-- Cancel tasks that are not running: archive them with the reason.
 --
--- Running tasks are left to their workers, which the caller tells. Unique locks are given up. The
--- failure is written into each message here, so that it need not be read and sent back; a large one is
--- refused: see cancel.lua. The archive is trimmed, the oldest cancelled tasks first, at most 500. Where
--- so many are cancelled `later` by the caller that these would be trimmed for them, they are deleted
--- at once. Safe to repeat.
+-- Running tasks are refused; the caller asks their workers. Unique locks are released. The failure is written into
+-- each message here, so that messages need not be read and sent back; large ones are refused, see cancel.lua.
+-- Trims the archive, at most 500 cancelled tasks, oldest first. If the caller is going to cancel as many tasks
+-- `later` as the archive keeps, these tasks are deleted at once. Safe to repeat.
 --
--- The caller tells those who wait in its own process. `listener` names the channel that it listens to
--- itself; empty if to none. Nothing is announced where nobody else listens. Who does needs the errors:
--- tasks without one are refused as UNSIGNED then, and where they are kept.
+-- `listener` names the channel of the caller, which needs no announcement of these ends; empty if it has none. An
+-- end is announced only if another client listens, which needs the error. A task without an error is refused as
+-- UNSIGNED then, and if it stays in the archive.
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, trim_count, settings, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, task_prefix, ends_prefix, oldest (Unix seconds), most,
@@ -17,12 +16,9 @@
 --   distance (see remove_from_state.lua), error (may be empty)
 -- RETURNS: for each task that was refused: its position (from 0), and a word of select_tasks.lua, or
 --   UNSIGNED
--- USES: check_types, event, announce_ends, counters, locks, remove_from_state, select_tasks, edit_message, capacity, trim_archive
+-- USES: check_types, event, announce_ends, counters, locks, remove_from_state, select_tasks, edit_message, limit_places, trim_archive
 
-check('LLEN', pending)
-check('ZCARD', scheduled, retry, archived)
-check('SCARD', groups)
-check('XLEN', events)
+check_states()
 check_counters(trim_count)
 local chosen, refused = select_tasks(3, '', {
   pending = true, scheduled = true, retry = true, aggregating = true }, 'change')

@@ -1,7 +1,6 @@
--- Look at tasks that may have ended unannounced, and read the ends of those that did.
+-- Read those of some tasks whose state changed, with the results of those that ended.
 --
--- Writes nothing, so it is safe to repeat. One call does for all tasks that a client waits for on
--- one server, so it takes keys of several queues; on a cluster the caller splits them by slot.
+-- Writes nothing, so it is safe to repeat. Its keys may be of several queues on one server.
 --
 -- KEYS: *tasks
 -- ARGV: most_bytes (of all results and errors in the reply), then for each task: seen (the state in

@@ -1,12 +1,9 @@
--- Finish tasks that succeeded: keep each with its result for its retention, or delete it. The short
--- way, for tasks that hold nothing which others may wait for.
+-- Finish tasks that succeeded: keep each with its result for its retention, or delete it.
 --
--- Only the holder of a task's lease can finish it; others change nothing and are told. Writes the
--- counters, the events, the attempts, and tells waiting clients. Safe to repeat: a second call
--- finds that the task is no longer held.
+-- For simple tasks only: if one of them may have a unique lock, has a limit or is large, nothing is done.
 --
--- If one of them may have a unique lock, has a limit, or is large, nothing is done:
--- complete_full.lua, which takes the same keys and arguments, is for those.
+-- Only the holder of a task's lease can finish it; other tasks are not changed and are reported. Updates counters,
+-- events and attempts, and announces the ends. Safe to repeat: a second call finds that the tasks are not held.
 --
 -- KEYS: active, lease, completed, events, attempts, processed, processed_day, *tasks
 -- ARGV: now_ms, event_cap, attempt_cap, day_expire_at, ends_prefix, worker, host, large, then for each
@@ -14,7 +11,7 @@
 --   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
 -- RETURNS: the string NEEDSFULL, or the positions (from 0) of tasks that the caller no longer held
 -- FULL: complete_full
--- USES: event, announce_ends, publish
+-- USES: event, announce_ends, fence, capacity
 
 local call, pcall, find, sub = redis.call, redis.pcall, string.find, string.sub
 local WIDTH = 11
@@ -33,27 +30,13 @@ for i = 1, number do
   asked[i] = ARGV[rest_at + WIDTH * (i - 1)]
 end
 local scores = number > 0 and call('ZMSCORE', lease, unpack(asked))
-local fence, holder
 for i = 1, number do
-  local id, score, own = asked[i], scores[i], ARGV[rest_at + WIDTH * (i - 1) + 1]
-  if own ~= fence then
-    fence = own
-    holder = string.byte(fence) ~= 83 and sub(fence, 2) .. '|' -- 'S'
-  end
-  -- See lib/fence.lua, which asks the same.
-  local found = pcall('HMGET', KEYS[tasks_at + i - 1], 'state', 'nbq:lease', 'msg', 'unique_key',
-    'nbq:limit')
-  local is_held = false
-  if found[1] == 'active' and found[3] and score and not seen[id] then
-    if holder then
-      is_held = found[2] and find(score, '.', 1, true) and find(found[2], holder, 1, true) == 1
-    else
-      is_held = score == sub(fence, 2)
-    end
-  end
-  if not is_held then
+  local id = asked[i]
+  local is_ours, may_lock, limit = is_held(lease, KEYS[tasks_at + i - 1], id,
+    ARGV[rest_at + WIDTH * (i - 1) + 1], scores[i])
+  if not is_ours or seen[id] then
     refused[#refused + 1] = i - 1
-  elseif found[4] or found[5] or find(found[3], ':unique:', 1, true) then
+  elseif may_lock or limit then
     return 'NEEDSFULL'
   else
     seen[id] = true
@@ -172,9 +155,5 @@ if not is_short and active_count - removed ~= call('ZCARD', lease) then
 end
 event(events, event_cap, now_ms, 'completed', ids)
 announce_ends(ends_prefix, ends)
--- See lib/capacity.lua.
-local own_keys = sub(events, 1, -7)
-if pcall('HEXISTS', own_keys .. 'settings', 'concurrency') == 1 then
-  publish(own_keys .. 'wake', 'room')
-end
+announce_capacity()
 return refused

@@ -1,19 +1,19 @@
--- Finish tasks that succeeded: keep each with its result for its retention, or delete it:
--- complete.lua for all kinds of tasks.
+-- Finish tasks that succeeded: keep each with its result for its retention, or delete it.
 --
--- Only the holder of a task's lease can finish it; others change nothing and are told. Writes the
--- counters, the events, the attempts, gives up the tasks' unique locks, and tells waiting clients.
--- Safe to repeat: a second call finds that the task is no longer held. `large` is empty, or a letter
--- for each task: `.` for an ordinary one; 'm' if its message is staged, 'r' if its result is, too, and
--- both come empty here; 'd' if it is to be deleted: of these the message names no lock. Or 'p': the
--- same transaction has written the pieces of its result into it, and only the head comes here.
+-- For all kinds of tasks; complete.lua is faster. Only the holder of a task's lease can finish it; other tasks are
+-- not changed and are reported. Updates counters, events and attempts, releases unique locks, frees places under
+-- limits, and announces the ends. Safe to repeat: a second call finds that the tasks are not held.
+--
+-- `large` is empty, or has a letter for each task. '.': the task is not large. 'm': its message is staged and comes
+-- empty here. 'r': its message and result are. 'd': it is large and is to be deleted; its message names no lock.
+-- 'p': the transaction has written the pieces of its result into the task, and the head comes here.
 --
 -- KEYS: active, lease, completed, events, attempts, processed, processed_day, *tasks
 -- ARGV: now_ms, event_cap, attempt_cap, day_expire_at, ends_prefix, worker, host, large, then for each
 --   task: id, fence, keep_until (Unix seconds; empty: delete), msg, result, type, attempt,
 --   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
 -- RETURNS: the positions (from 0) of tasks that the caller no longer held
--- USES: check_types, record_attempt, announce_ends, fence, counters, locks, capacity, staged, large_values
+-- USES: check_types, record_attempt, announce_ends, fence, counters, locks, capacity, limit_places, staged, large_values
 
 check('LLEN', active)
 check('ZCARD', lease, completed)

@@ -1,18 +1,16 @@
--- Delete tasks by hand, with what they hold: their hash, and their unique lock unless `keep_lock`;
--- the place of one that had its turn under a limit goes to the next.
+-- Delete tasks on behalf of a user, with their hashes.
 --
--- Of any state but active. Who waits for one that had not ended is told. Safe to repeat.
+-- Takes tasks of any state but active. Releases their unique locks, unless `keep_lock` is set, frees their places
+-- under limits, and announces the ends of those that had not ended. Safe to repeat.
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), keep_lock, ends_prefix,
 --   then for each task: id, distance (see remove_from_state.lua)
 -- RETURNS: for each task that was refused: its position (from 0), and a word of select_tasks.lua
--- USES: check_types, event, announce_ends, locks, remove_from_state, select_tasks, capacity
+-- USES: check_types, event, announce_ends, locks, remove_from_state, select_tasks, limit_places
 
-check('LLEN', pending)
-check('ZCARD', scheduled, retry, archived, completed)
-check('SCARD', groups)
-check('XLEN', events)
+check_states()
+check('ZCARD', completed)
 local chosen, refused = select_tasks(2, wanted, {
   pending = true, scheduled = true, retry = true, archived = true, completed = true,
   aggregating = true })

@@ -1,11 +1,10 @@
--- Put new tasks at the end of the line: pending, oldest first. One that comes alone while the line is
--- empty goes to a worker that offered to take it, if there is one, and is active at once.
+-- Make new tasks pending, behind all others.
 --
--- All or nothing for each task; a task whose id exists is left as it is and reported. Calls name
--- the code they need, and none is written while the store lacks it. With `note` the index says that the
--- code was asked for now: once a minute is enough. Safe to repeat: with `repeated` set, a task that an
--- earlier try wrote (the same id and message) counts as written now. `limits` names the limit of each
--- task, one a line; or of all, or of none.
+-- A single task goes to a worker that offered to take it, if nothing is pending, and is active at once. All or
+-- nothing for each task; a task whose id exists is left as it is and reported. Nothing is written while the store
+-- lacks the code that the tasks name. With `note` set, the index gets the current time for that code; once a minute
+-- is enough. `limits` names the limit of each task, one in each line, or one for all, or none. Safe to repeat: with
+-- `repeated` set, a task that an earlier try wrote (the same id and message) counts as written now.
 --
 -- KEYS: pending, events, code, code_index, offers, *tasks
 -- ARGV: now_ms, event_cap, fingerprint (empty: no code), note, repeated, limits, then for each task: id, msg

@@ -1,11 +1,10 @@
--- Put a new task in, pending, scheduled or into its aggregation group, unless another task holds
--- its unique lock.
+-- Enqueue a task unless another task holds its unique lock.
 --
--- All or nothing. A lock whose task is gone, or names another lock by now, is taken over. With
--- `replace` set, a holder that does not run is deleted, and this task takes its place. With `after`
--- set this task is parked, until it holds the lock after those that hold it, and wait for it, now.
--- An id that exists takes no lock. Safe to repeat: with `repeated` set, a task that an earlier try wrote (the
--- same id and message) counts as written now.
+-- The task becomes pending, or scheduled, or joins its aggregation group. All or nothing. A lock whose holder is
+-- gone, or names another lock by now, is taken over. With `replace` set, a holder that does not run is deleted.
+-- With `after` set, the task is parked until the tasks that hold the lock, or wait for it already, are done. A task
+-- whose id exists takes no lock. Safe to repeat: with `repeated` set, a task that an earlier try wrote (the same id
+-- and message) counts as written now.
 --
 -- KEYS: task, pending, scheduled, retry, archived, completed, groups, events, code, code_index,
 --   lock, group_set

@@ -1,6 +1,6 @@
--- Move the deadline of an aggregation set, unless somebody began to put its members back.
+-- Move the deadline of an aggregation set that the caller holds.
 --
--- Safe to repeat.
+-- Nobody holds a set any more once its members are being put back. Safe to repeat.
 --
 -- KEYS: aggregation_sets
 -- ARGV: set, deadline (Unix seconds)

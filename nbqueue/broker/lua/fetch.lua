@@ -1,13 +1,10 @@
--- Take up to `limit` of the oldest pending tasks, with a lease: the short way, for tasks that simply run.
+-- Fetch up to `limit` pending tasks with a lease, oldest first.
 --
--- Each task is in active and in lease, with a token that only its holder knows, or still pending.
--- Ids without a task, or of a task that is not pending, are dropped from the line: they could
--- never run. A paused queue gives nothing, and one that has as many active tasks as it may have
--- neither. Not safe to repeat blindly: what was taken stays taken until its lease runs out.
+-- For simple tasks only: if one of them has a limit, was parked or is large, nothing is done.
 --
--- If one of them has a limit, was parked, or is large, nothing is done: fetch_full.lua, which takes
--- the same keys and arguments, is for those. What few tasks need costs the others too if it is in
--- one script with them.
+-- Each task is in active and in lease, with a token that only its holder knows, or still pending. Ids without a
+-- pending task are removed from the list: they could never run. A paused queue gives nothing, nor does one that has
+-- as many active tasks as it may have. Not safe to repeat: fetched tasks stay fetched until their lease expires.
 --
 -- KEYS: pending, paused, active, lease, events, settings
 -- ARGV: task_prefix, limit, now_ms, lease_until (Unix seconds, never whole), token, event_cap

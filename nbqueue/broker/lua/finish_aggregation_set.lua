@@ -1,10 +1,9 @@
--- The members of an aggregation set have become one task: put it in, and delete them.
+-- Replace the members of an aggregation set with the task that they became.
 --
--- Only while the set is registered, and nobody has begun to put its members back. All or nothing:
--- there is never the task beside its members, nor neither. The task goes where its due time and
--- its own group say. If another holds its unique lock, that one stands for it, and the members are
--- deleted all the same. They give up their own locks, and clients that wait for them are told the
--- id of the task, as JSON. Safe to repeat: the set is gone then.
+-- Only while the caller holds the set. All or nothing: the task never exists beside its members. It goes where its
+-- due time and its own group say. If another task holds its unique lock, that one stands for it, and the members
+-- are deleted all the same. The members release their locks, and their ends are announced with the id of the task,
+-- as JSON. Safe to repeat: the set is gone then.
 --
 -- KEYS: set, aggregation_sets, task, pending, scheduled, group_set, groups, events, lock
 -- ARGV: id, msg, due_ms (empty: now), lock_ms (how long it is unique once due; empty: it is not),

@@ -1,9 +1,8 @@
--- Move the members of an aggregation group that is ripe to an aggregation set, oldest first.
+-- Move the members of an aggregation group that is due to a new aggregation set, oldest first.
 --
--- The set is registered with a deadline, after which anybody may put the members back; whoever
--- made up its name holds it until then. Scores stay as they are. Members that are not there, or
--- not aggregating, are dropped. A group that is empty then is forgotten. Safe to repeat: a set
--- that is there is left as it is.
+-- The caller chose the id of the set, and holds it until the deadline. After that any worker may put the members
+-- back. Scores stay as they are. Members that are not aggregating are dropped, and an empty group is removed from
+-- the list of groups. Safe to repeat: an existing set is left as it is.
 --
 -- KEYS: group_set, set, groups, aggregation_sets
 -- ARGV: group, task_prefix, now_ms, max_size, max_delay_ms, grace_ms, deadline (Unix seconds),

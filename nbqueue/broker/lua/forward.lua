@@ -1,11 +1,8 @@
--- Move scheduled and retried tasks that are due to the end of the line.
+-- Make scheduled and retried tasks that are due pending, at most `limit` of each kind.
 --
--- At most `limit` of each set. The sets hold whole seconds. nbqueue rounds up, and writes the exact
--- time into the task, which moves when that has come. Programs in Go cut the fraction off: a task
--- that has no exact time of its score may be due at any moment of that second, and moves at its end.
--- A scheduled task of an aggregation group goes to its group, whose name is made known; a retried
--- one does not: it was taken out of its group to run alone. Ids without a task are dropped. Safe to
--- repeat.
+-- The sets hold whole seconds: nbqueue rounds up and writes the exact time into the task; programs in Go cut the
+-- fraction off, so a task without an exact time moves at the end of its second. Scheduled tasks of an aggregation
+-- group join that group; retried ones left it to run alone. Ids without a task are dropped. Safe to repeat.
 --
 -- KEYS: scheduled, retry, pending, groups, events
 -- ARGV: task_prefix, group_prefix, now_ms, limit, event_cap, wake

@@ -1,6 +1,6 @@
--- Write what a worker says of itself and of the tasks that it runs, in place of what it said before.
+-- Replace the records of a worker and of the tasks that it runs.
 --
--- These are Asynq's records, which its programs show; both expire by themselves. Safe to repeat.
+-- These are Asynq's records, which its tools show; both expire by themselves. Safe to repeat.
 --
 -- KEYS: info, tasks
 -- ARGV: info_body, ttl_ms, entries (for each task: the length of a name in 4 bytes, the name, the

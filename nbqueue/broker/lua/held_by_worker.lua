@@ -1,5 +1,4 @@
--- Find active tasks that a worker fetched, whether or not it knows: the reply to a fetch may have
--- been lost with its connection. Changes nothing.
+-- Find active tasks that a worker fetched, even if it never got the reply. Changes nothing.
 --
 -- KEYS: active
 -- ARGV: task_prefix, holder (the worker's id and a colon, with which its tokens begin), limit

@@ -1,7 +1,7 @@
--- Read a slice of the tasks that lie in a list or a set: the newest, or the highest scores, first.
+-- Read a slice of the tasks in a list or set: the newest, or those with the highest scores, first.
 --
--- Writes nothing, so it is safe to repeat. Who reads slice after slice meets each task that lies
--- there all the while: what comes in pushes others back, and these are met twice.
+-- Writes nothing, so it is safe to repeat. A reader of all slices meets each task that stays there; new tasks push
+-- others back, so some are met twice.
 --
 -- KEYS: place, lease
 -- ARGV: task_prefix, start, limit, fields, types, error_part, want_payload, want_result, want_error

@@ -1,7 +1,7 @@
--- Note that tasks have begun: should their worker die, they may have been why.
+-- Note that attempts have begun: if their worker dies, they may be the reason.
 --
--- Only of tasks that the caller holds. Safe to repeat. What is noted is the number of the attempt,
--- so it says nothing of later ones.
+-- Only for tasks that the caller holds. The number of the attempt is noted, so later attempts are not affected.
+-- Safe to repeat.
 --
 -- KEYS: lease, *tasks
 -- ARGV: then for each task: id, fence, attempt

@@ -1,6 +1,6 @@
--- Say what there is to tend in a queue. Changes nothing.
+-- Report which maintenance a queue needs. Changes nothing.
 --
--- A worker asks this of queues that it does not serve, so that one call is all that most cost.
+-- Workers run it for queues that they do not serve, most of which need none.
 --
 -- KEYS: scheduled, retry, active, lease, completed, attempts, waiting, schedule_due, cancels
 -- ARGV: now_ms, oldest_attempt (Unix ms)

@@ -1,6 +1,6 @@
--- Pause a schedule, or let it go on, and tell the workers.
+-- Pause or resume a schedule, and notify the workers.
 --
--- While it is paused its times pass, and its history says so. Safe to repeat.
+-- Times that pass while it is paused are noted in its history. Safe to repeat.
 --
 -- KEYS: schedules, state
 -- ARGV: id, is_paused (1 or 0), now_ms, wake

@@ -1,4 +1,4 @@
--- Look at a queue as a whole, at one moment. Changes nothing.
+-- Read the sizes and counters of a queue at one moment. Changes nothing.
 --
 -- KEYS: pending, active, scheduled, retry, archived, completed, groups, paused, processed,
 --   processed_day, failed, failed_day, trim_count

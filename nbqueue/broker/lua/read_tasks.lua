@@ -1,4 +1,4 @@
--- Read tasks, wherever they lie.
+-- Read tasks by their ids, in whatever state they are.
 --
 -- Writes nothing, so it is safe to repeat.
 --

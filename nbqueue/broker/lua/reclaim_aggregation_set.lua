@@ -1,8 +1,8 @@
--- Put members of an aggregation set back into their group, with the scores that they had.
+-- Put members of an aggregation set back into their group, with their scores, at most `limit`.
 --
--- At most `limit`; the caller repeats until 0. Nobody can finish the set once this has begun: its
--- deadline is then 0, and the set goes with its last member. Makes the name of the group known
--- again. Members that are not there, or not aggregating, are dropped. Safe to repeat.
+-- The caller repeats until 0. From the first call on nobody holds the set: its deadline is 0, and it is gone with
+-- its last member. Adds the group to the list of groups. Members that are not aggregating are dropped. Safe to
+-- repeat.
 --
 -- KEYS: set, group_set, groups, aggregation_sets
 -- ARGV: group, before (Unix seconds: only if its deadline is no later; empty: at once),

@@ -1,8 +1,8 @@
--- Look at what parked tasks wait for, where the time for that has come: who may run now is pending.
+-- Make parked tasks pending that may run now, as their limit or lock allows it.
 --
--- The limits and the locks whose time came first, at most `limit`. Finds room that nobody gave up in
--- so many words: a rate allows the next, a lock ran out, a program in Go finished a task. Safe to
--- repeat.
+-- Looks at the limits and locks whose time has come, at most `limit`, first those that are longest overdue. This
+-- finds room that no script announced: a rate allows the next task, a lock expired, or a program in Go finished a
+-- task. Safe to repeat.
 --
 -- KEYS: waiting, events
 -- ARGV: limit, now_ms, event_cap

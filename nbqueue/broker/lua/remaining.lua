@@ -1,6 +1,6 @@
--- Say whether a queue has tasks to run now, or will have before a given time. Changes nothing.
+-- Report whether a queue has tasks to run now, or will have by a given time. Changes nothing.
 --
--- A paused queue has none. Parked tasks count if what they wait for is to be looked at by then.
+-- A paused queue has none. Parked tasks count if their limit or lock is to be looked at by that time.
 --
 -- KEYS: paused, pending, scheduled, retry, waiting
 -- ARGV: task_prefix, until_ms

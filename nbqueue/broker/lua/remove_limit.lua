@@ -1,7 +1,7 @@
--- Forget a limit: whoever waits for it may run, some at once and the others soon.
+-- Forget a limit: all tasks parked for it may run, some at once and the others soon.
 --
--- With `idle_before`, only if it was last asked for before that, and nobody waits for it, or holds
--- a place. Safe to repeat.
+-- With `idle_before`, only if the limit was last used before that, and no task waits for it or has a place. Safe to
+-- repeat.
 --
 -- KEYS: limits, holders, rate, waiters, events
 -- ARGV: name, idle_before (Unix ms; empty: in any case), now_ms, event_cap

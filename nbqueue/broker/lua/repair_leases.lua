@@ -1,8 +1,8 @@
--- Give active tasks that have no lease one that has run out, so that they are recovered.
+-- Give active tasks without a lease an expired one, so that they are recovered.
 --
--- Every program that fetches gives a lease in the same step. So who lacks one is in nobody's hands,
--- and was left by a program that died between two steps, or by a hand. The lease is one of Asynq's,
--- in whole seconds. Looks at the part of the list from `start` to `stop`. Safe to repeat.
+-- Every program writes the lease in the step that makes a task active. A task without one is held by nobody: it was
+-- left by a program that died between two steps, or by hand. The lease ends at a whole second, as Asynq's do. Looks
+-- at the list from `start` to `stop`. Safe to repeat.
 --
 -- KEYS: active, lease
 -- ARGV: start, stop, lease_until (Unix seconds, whole)

@@ -1,17 +1,16 @@
--- Put a task back to the front of its line: it runs next, and no retry is used up.
+-- Put a task back to the front of the pending list: it runs next, and uses up no retry.
 --
--- Only the holder of its lease, or who found its lease expired, can do this. `how` is 'unstarted'
--- for a task that was fetched but never began (as if it had not been fetched), 'lost' if the
--- process that ran it died (which is counted in the task), 'unbegun' if a whole worker died and
--- nobody knows whether the task had begun (which is counted apart), or 'interrupted' by a shutdown.
--- Its time of waiting goes on from when it was enqueued. One that never began keeps its place under
--- its limit; another is judged anew. Safe to repeat.
+-- Only for the holder of its lease, or the finder of its expired lease. `how` is 'unstarted' if the task was
+-- fetched and never began (as if it had not been fetched), 'lost' if its process died (counted in the task),
+-- 'unbegun' if a whole worker died and the task may not have begun (counted apart), or 'interrupted' by a shutdown.
+-- It counts as pending since it was enqueued. An unstarted task keeps its place under its limit; any other has to
+-- be admitted again. Safe to repeat.
 --
 -- KEYS: task, active, lease, pending, events, attempts
 -- ARGV: id, fence, how, now_ms, event_cap, attempt_cap, worker, host, type_name, attempt_number,
 --   started_ms, waited_ms, reason, peak_memory, error_text
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: check_types, numbers, event, fence, record_failure, capacity
+-- USES: check_types, numbers, event, fence, record_failure, capacity, limit_places
 
 local is_ours, _, limit = is_held(lease, task, id, fence, nil, true)
 if not is_ours then

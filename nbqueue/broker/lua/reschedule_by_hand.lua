@@ -1,20 +1,17 @@
--- Give tasks another time, in place: they run when it has come.
+-- Change when tasks are due, on behalf of a user.
 --
--- What waits for a retry goes on waiting for it; pending, archived and completed tasks become
--- scheduled, and forget the aggregation group that they were once taken out of, and a large result
--- (see run_by_hand.lua). The set holds whole seconds, rounded up, the task the exact time. A unique
--- lock is kept for so long, and longer. Workers are told. Safe to repeat.
+-- Tasks in retry stay there; pending, archived and completed tasks become scheduled, leave the aggregation group
+-- that they came from, and lose a large result (see run_by_hand.lua). The set holds whole seconds, rounded up; the
+-- exact time is in the task. A unique lock is extended to that time. Notifies the workers. Safe to repeat.
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), due_ms, wake,
 --   then for each task: id, distance (see remove_from_state.lua)
 -- RETURNS: for each task that was refused: its position (from 0), and a word of select_tasks.lua
--- USES: check_types, event, locks, remove_from_state, select_tasks, capacity, large_values, publish
+-- USES: check_types, event, locks, remove_from_state, select_tasks, limit_places, large_values, publish
 
-check('LLEN', pending)
-check('ZCARD', scheduled, retry, archived, completed)
-check('SCARD', groups)
-check('XLEN', events)
+check_states()
+check('ZCARD', completed)
 local chosen, refused = select_tasks(2, wanted, {
   pending = true, scheduled = true, retry = true, archived = true, completed = true })
 local score = math.ceil(tonumber(due_ms) / 1000)

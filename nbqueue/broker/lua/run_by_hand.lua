@@ -1,10 +1,9 @@
--- Put tasks to the end of the line by hand, in the order given: each runs after all that is pending.
+-- Make tasks pending on behalf of a user, behind all others, in the order given.
 --
--- From scheduled, retry, archived, completed and aggregating. It is pending since now. A task out of
--- an aggregation group leaves it for good and runs alone. With `reset` set its earlier failures are
--- forgotten, and the caller has encoded `msg` to match. The pieces of a large result are deleted,
--- which would stay beside a small one. Its unique lock is held as from now; one that it no longer
--- has is taken again if it is free. Safe to repeat.
+-- Takes scheduled, retry, archived, completed and aggregating tasks. Each is pending since now. A task of an
+-- aggregation group leaves it for good and runs alone. With `reset` set, earlier failures are forgotten, and the
+-- caller has encoded `msg` to match. The pieces of a large result are deleted; a small result would not replace
+-- them. A unique lock is extended, or taken again if it is free. Safe to repeat.
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, wanted (state, empty: any), reset, then for each task: id,
@@ -12,10 +11,8 @@
 -- RETURNS: for each task that was refused: its position (from 0), and a word of select_tasks.lua
 -- USES: check_types, event, locks, remove_from_state, select_tasks, large_values
 
-check('LLEN', pending)
-check('ZCARD', scheduled, retry, archived, completed)
-check('SCARD', groups)
-check('XLEN', events)
+check_states()
+check('ZCARD', completed)
 local chosen, refused = select_tasks(3, wanted, {
   scheduled = true, retry = true, archived = true, completed = true, aggregating = true },
   'compare')

@@ -1,8 +1,9 @@
--- Put new tasks aside until they are due.
+-- Schedule new tasks until they are due.
 --
--- As enqueue.lua, but into the scheduled set. Its scores are whole seconds, rounded up, so that
--- no program starts a task early; the exact time lies in the task. Workers are told of it. Tasks
--- of an aggregation group name it, so that whoever forwards them puts them there.
+-- All or nothing for each task; a task whose id exists is left as it is and reported. The set holds whole seconds,
+-- rounded up, so that no program starts a task early; the exact time is in the task. Tasks of an aggregation group
+-- name it, and join it when they are due. Notifies the workers. Safe to repeat: with `repeated` set, a task that an
+-- earlier try wrote (the same id and message) counts as written now.
 --
 -- KEYS: scheduled, events, code, code_index, *tasks
 -- ARGV: now_ms, event_cap, fingerprint, repeated, limits, wake, group (empty: none), then for each

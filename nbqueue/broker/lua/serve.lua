@@ -1,6 +1,6 @@
--- Keep a handler for messages whose type matches a pattern, and tell the workers.
+-- Store a handler for messages whose type matches a pattern, and notify the workers.
 --
--- Its code lies beside the code of calls. Safe to repeat; an earlier handler of the pattern goes.
+-- It replaces an earlier handler of that pattern. Its code is stored as that of calls. Safe to repeat.
 --
 -- KEYS: handlers, code, code_index
 -- ARGV: pattern, envelope (signed), fingerprint, blob, now_ms, wake

@@ -1,7 +1,7 @@
--- Take pending tasks out of the line, for a caller that removes them one by one right after.
+-- Move pending tasks out of the list, for a caller that removes them one by one right after.
 --
--- Each is scheduled until `due_ms`, after which it is pending again, should the caller never come. Their
--- messages are not read, which may be large, and their unique locks stay as they are. Safe to repeat.
+-- They are scheduled until `due_ms` and become pending then if the caller fails. Their messages, which may be
+-- large, are not read, and their unique locks stay. Safe to repeat.
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, *tasks
 -- ARGV: now_ms, event_cap, group_prefix, due_ms, then for each task: id, distance (see remove_from_state.lua)

@@ -1,6 +1,6 @@
--- Keep the numbers of a limit; the latest win. Those that wait for it are judged anew, at once.
+-- Store the numbers of a limit, and admit the tasks that wait for it under these numbers.
 --
--- Who waited under another rate need not wait until that would have let him run. Safe to repeat.
+-- The times that an earlier rate had reserved are forgotten. Safe to repeat.
 --
 -- KEYS: limits, rate, events
 -- ARGV: name, numbers (concurrency|count|period_ms|burst), used_ms, now_ms, event_cap

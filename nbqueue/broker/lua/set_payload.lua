@@ -1,7 +1,7 @@
--- Give a task that nobody has begun another message: the same with another payload.
+-- Replace the message of a task that has not begun by one with another payload.
 --
--- Only while it is pending or scheduled, and the message is as the caller read it. Its unique lock
--- stays that of the first payload. Safe to repeat.
+-- Only while the task is pending or scheduled, and its message is as the caller read it. Its unique lock stays that
+-- of the first payload. Safe to repeat.
 --
 -- KEYS: task
 -- ARGV: expected_msg, msg

@@ -1,9 +1,9 @@
--- When an aggregation group is ripe: when its members are to become one task.
+-- When an aggregation group is due: when its members are to become one task.
 --
--- `aggregation_due_at(group_set)`: how many members it has, and when (Unix ms) it is ripe: now if it has
--- `max_size`, else once the newest is `grace_ms` old, or the oldest `max_delay_ms`. Zero is no limit.
--- The set holds whole seconds, rounded down, tasks of our own the exact time. Of members of one
--- second so many are looked at; with more, the answer may be off by a part of that second.
+-- `aggregation_due_at(group_set)`: returns how many members it has, and when it is due (Unix ms): now if it has
+-- `max_size` members, else once the newest is `grace_ms` old or the oldest `max_delay_ms`. Zero is no limit. The set
+-- holds whole seconds, rounded down, and tasks of nbqueue the exact time. Of the members of one second, only
+-- SAME_SECOND are looked at; with more, the time may be wrong by a part of that second.
 --
 -- Expects the locals `task_prefix`, `max_size`, `max_delay_ms` and `grace_ms`.
 -- USES: numbers

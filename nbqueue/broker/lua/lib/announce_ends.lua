@@ -1,10 +1,12 @@
--- Tell the clients that wait for a task that it ended, with its result where that is small.
+-- Announce the ends of tasks to the clients that wait for them, with small results.
 --
--- A client listens on one channel for all tasks that it submitted: the first characters of their
--- ids name it. `add_end(ends, id, state, body)` notes one end, `announce_ends(ends)` tells them all, with
--- one message a channel; `listener_of(id)` is the name. In a message each end is: length of id (2 bytes), state (1 byte: 'c'
--- completed, 'a' archived, 'd' done and deleted, 'x' deleted undone; a capital says that the body was too large and lies in
--- the task's hash, which a deleted task has no more), length of body (4 bytes), id, body. Numbers are big-endian.
+-- A client listens on one channel for all its tasks: the first characters of their ids name it.
+-- `listener_of(id)`: returns that name. `add_end(ends, id, state, body)`: adds one end to a message.
+-- `announce_ends(prefix, ends)`: publishes one message for each channel.
+--
+-- Each end in a message is: length of the id (2 bytes), state (1 byte: 'c' completed, 'a' archived, 'd' done and
+-- deleted, 'x' deleted before it was done; a capital if the body is too large and has to be read from the task),
+-- length of the body (4 bytes), id, body. Numbers are big-endian.
 -- USES: publish
 
 local LISTENER_LENGTH = 6

@@ -1,7 +1,7 @@
--- Refuse to begin if a key is not what the script takes it for.
+-- Refuse to begin if a key holds something else than the script expects.
 --
--- Redis undoes nothing of a script that stops in the middle, so it must stop before it writes.
--- `check(command, ...)`: `command` reads the length of a list, set or stream, and fails on others.
+-- Redis does not undo what a script wrote before it fails, so a script must fail before it writes.
+-- `check(command, ...)`: runs a command that reads the length of a list, set or stream, and fails on others.
 
 local function check(command, ...)
   for _, key in ipairs({ ... }) do

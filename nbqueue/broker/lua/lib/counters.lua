@@ -1,9 +1,11 @@
--- Count processed and failed tasks: in all, and on the day (UTC), which is kept for 90 days.
--- A total that would overflow starts again at the count, as Asynq's does; so does a counter that holds
--- no number, which must not keep tasks from ending.
+-- Count processed and failed tasks, in total and by day (UTC), which is kept for 90 days.
 --
--- `check_counters(...)` fails if a counter is of another type: call it before the first write.
--- `tally(key, number)` counts without a day, and returns false if the counter started again.
+-- A total that would overflow starts again at the count, as in Asynq. So does a counter that holds no number, since
+-- it must not keep tasks from ending.
+--
+-- `check_counters(...)`: fails if a counter is of another type; call it before the first write.
+-- `tally(key, number)`: counts in total only, and returns false if the counter started again.
+-- `count(total, day, number, expire_at)`: counts both.
 
 local function check_counters(...)
   for _, key in ipairs({ ... }) do

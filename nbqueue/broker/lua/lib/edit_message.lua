@@ -1,9 +1,9 @@
--- Changes in an encoded message of a task, field by field.
--- USES: varint
+-- Change fields of an encoded message.
 --
--- `with_failure(msg, error_field, failed_field)`: the message with these encoded fields, number 7 (the
--- text of the error) and number 11 (when the task failed last), in place of those that it has; and how
--- often it was retried. What is no message stays as it is, and nil.
+-- `with_failure(msg, error_field, failed_field)`: returns the message with these encoded fields, number 7 (the text
+-- of the error) and number 11 (when the task failed last), in place of its own; and how often the task was retried.
+-- Bytes that are no message are returned as they are, with nil.
+-- USES: varint
 
 local function with_failure(msg, error_field, failed_field)
   local at, copied_to, parts, retried = 1, 0, {}, 0

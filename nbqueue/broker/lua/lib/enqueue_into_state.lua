@@ -1,9 +1,10 @@
--- Put one new task where it belongs: scheduled if it is due later, else into its aggregation group
--- if it has one, else at the end of the line.
+-- Put a new task into its state: scheduled if it is due later, else aggregating if it has a group, else pending.
 --
--- `enqueue_into_state(task, id)`: it has its message already. Expects the locals `due_ms` (empty: now), `group` (empty: none),
--- `now_ms`, `pending`, `scheduled`, `group_set`, `groups`, `events`, `event_cap` and `wake`.
--- `check_new_task_keys()` fails if one of these keys is not what it should be: call it first.
+-- `enqueue_into_state(task, id)`: the task has its message already.
+-- `check_new_task_keys()`: fails if one of the keys is of another type; call it before the first write.
+--
+-- Expects the locals `due_ms` (empty: now), `group` (empty: none), `now_ms`, `pending`, `scheduled`, `group_set`,
+-- `groups`, `events`, `event_cap` and `wake`.
 -- USES: publish, check_types, event
 
 local function check_new_task_keys()

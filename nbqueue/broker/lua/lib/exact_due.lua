@@ -1,9 +1,8 @@
--- When a scheduled or retried task is due. The sets hold whole seconds: nbqueue rounds up, and writes
--- the exact time into the task; programs in Go cut the fraction off.
+-- When a scheduled or retried task is due. The sets hold whole seconds: nbqueue rounds up and writes the exact time
+-- into the task; programs in Go cut the fraction off.
 --
--- `exact_ms(id, score)`: the exact time (Unix ms) of a task with this score. A task without an exact
--- time of its score may be due at any moment of that second, and counts as due at its end, so that
--- it never starts early.
+-- `exact_ms(id, score)`: returns the exact time (Unix ms). A task without an exact time that fits its score is due
+-- at the end of that second, so that it never starts early.
 --
 -- Expects the local `task_prefix`.
 

@@ -1,13 +1,13 @@
--- Give a new task to a worker that waits for it, and not to the line.
+-- Hand a new task to a worker that offered to take it.
 --
--- An offer is `<until, Unix ms> <end of the lease, a score> <channel> <token>`; each is used once. Whether it
--- still holds the server's clock says, as that of a client may have stood still. The worker is told on its
--- channel: `<token> <pending since, ns> <length of the id> <queue>`, a line feed, the id, the message.
--- What it is told is what it gets when it fetches.
+-- An offer is `<until, Unix ms> <end of the lease, a score> <channel> <token>`, and is used once. It is compared with
+-- the clock of the server, since the clock of a client may have stood still. The worker gets the task in a message
+-- on its channel: `<token> <pending since, ns> <length of the id> <queue>`, a line feed, the id, the message of the
+-- task.
 --
--- `hand_off(offer, task, id, msg, since)`: whether a worker took the task, which is then active, with a
--- lease. The caller has looked at the types of `pending` and `events`, found no task in the line, and
--- read the oldest offer. In a queue with a limit of its own nobody offers anything.
+-- `hand_off(offer, task, id, msg, since)`: returns whether a worker took the task, which is then active with a
+-- lease. The caller has checked the types of `pending` and `events`, found no pending task, and read the oldest
+-- offer. In a queue with a limit of its own there are no offers.
 -- USES: event, publish
 
 local function hand_off(offer, task, id, msg, since)

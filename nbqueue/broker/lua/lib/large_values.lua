@@ -1,9 +1,9 @@
--- Pieces of results that lie beside the result of their task: see nbqueue/calls/detached.py.
+-- Pieces of large results, stored apart from the head of their result: see nbqueue/calls/detached.py.
 --
--- `forget_pieces(task, result)`: delete those of all results but `result`, which is to be the task's.
--- `drop_refused_pieces(task, result)`: the pieces of `result` were written into a task that is not ours; delete
--- them unless it has this very result. `forget_result(task)`: the task is to run again; delete the
--- pieces of its result, and the head, which is of no use without them. A small result stays.
+-- `forget_pieces(task, result)`: deletes the pieces of all results but `result`, the new one of the task.
+-- `drop_refused_pieces(task, result)`: deletes the pieces of `result` from a task that the caller did not hold when
+-- it wrote them, unless the task has that very result. `forget_result(task)`: the task is to run again; deletes the
+-- pieces of its result with the head, which is of no use without them. A small result stays.
 
 local RESULT_PIECES = 'nbq:result:'
 local HEAD = 71

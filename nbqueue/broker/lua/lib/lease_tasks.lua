@@ -1,15 +1,13 @@
--- Hand tasks out to a worker, each with a lease; what a limit or a lock keeps back is parked instead.
+-- Lease tasks to a worker that fetches, and park those that a limit or a lock keeps back.
+--
+-- `lease_task(id, state, since, parked_for)`: takes a task if it is in this state and may run. `since` (ns) is when
+-- it became pending, and `parked_for` what it is parked for (nil: as the task says). A message of more than LARGE
+-- bytes is not read, since Lua would copy it byte by byte. `write_leases()`: writes the leases and returns the
+-- reply: for each task, oldest first: id, msg (or its length, as a number, if it is large), pending_since (ns, may
+-- be empty), attempt (from 1), lost.
+--
+-- Expects the locals `active`, `lease`, `task_prefix`, `lease_until`, `token`, `events`, `event_cap` and `now_ms`.
 -- USES: numbers, limits, locks, event
---
--- `take(id, state, since, parked_for)`: hand out this task, if it is in this state and may run. `since`
--- (ns) is since when it is pending (nil: as it says), and `parked_for` what it is taken to be parked
--- for (nil: as it says). A message of more than LARGE bytes does not come along: Lua would read all of it, byte by
--- byte. `write_leases()` writes what was taken, and returns the reply: for each task, oldest first: id, msg
--- (or how long it is, as a number, if that is much), pending_since (ns, may be empty), attempt (from
--- 1), lost.
---
--- Expects the locals `active`, `lease`, `task_prefix`, `lease_until`, `token`, `events`, `event_cap` and
--- `now_ms`.
 
 local LARGE = 65536
 local MOST_ATTEMPTS = 2147483647

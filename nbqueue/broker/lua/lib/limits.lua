@@ -1,16 +1,14 @@
--- Limits by key: how many tasks of one name may run at a time, and how many may begin in a while.
+-- Limits by name: how many tasks may run at a time, and how many may begin in a period.
+--
+-- The hash `limits` holds for each name `concurrency|count|period_ms|burst|used_ms`, with empty fields for no limit.
+-- Numbers out of range limit nothing. The set `limit:<name>` holds the tasks that run, or may run next, with the
+-- time when that was last seen to be so. `rate:<name>` is when the next task could begin without a burst (GCRA); it
+-- expires at that time.
+--
+-- `admit(name, id, is_late)`: gives the task a place and returns true; or returns false, and when to look again
+-- (nil: when a place is freed). `release_by_limit(name)`: makes waiting tasks pending that may run now; these have
+-- their places already. `free_limit(name, id)`: frees the place of a task; the caller then releases the next.
 -- USES: numbers, park
---
--- `limits` holds for each name `concurrency|count|period_ms|burst|used_ms`, empty for none. Numbers
--- that no client writes limit nothing.
--- `limit:<name>` holds who runs, or may run next, with when that was last found to be so.
--- `rate:<name>` is the time at which the next could begin if there were no burst (GCRA); it expires
--- when that is over.
---
--- `admit(name, id, is_late)`: take a place for the task, and return true; or false, and when to
--- look again (nil: when a place is given up). `release_by_limit(name)`: those that wait and may run now
--- go to the front of the line, and hold their places already. `free_limit(name, id)`: give up a
--- place; the caller serves the name then.
 
 local TURN = 'turn'
 local MOST_SERVED = 100

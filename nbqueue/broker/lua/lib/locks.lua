@@ -1,15 +1,13 @@
--- The unique lock of a task: a string in the slot of its queue that holds the task's id.
--- USES: numbers, park
+-- Unique locks: a string in the slot of the queue that holds the id of a task.
 --
--- `lock_of(task, id)`: the key of the lock that the task names, and holds; else nil. Programs in Go
--- leave the name out of the hash of tasks of an aggregation group: it is then in the message only.
--- `release_lock(task, id)` gives it up, and `hand_on_lock(lock)` gives one that nobody holds to the task
--- that waits longest for it. `recheck_lock(lock)`: is it free after all? Programs in Go give locks up
--- and tell nobody, and locks run out.
--- `names_lock(task, lock)`: does a task lie there that names this lock, and in which state?
--- `extend_lock(task, id, due_ms, now_ms)`: keep the lock until the task is due, and then for as
--- long as it was to be held; or for what was left of that, where a program in Go took it. A lock
--- that ran out is taken again if it is free.
+-- `lock_of(task, id)`: returns the key of the lock that the task names and holds, or nil. Programs in Go name it only
+-- in the message if the task is in an aggregation group. `release_lock(task, id)`: releases that lock.
+-- `hand_on_lock(lock)`: gives a free lock to the task that waits longest. `recheck_lock(lock)`: does so if the lock
+-- is free; locks expire, and programs in Go release them without a notice. `names_lock(task, lock)`: returns the
+-- state of the task, and its group, if it names this lock.
+-- `extend_lock(task, id, due_ms, now_ms)`: keeps the lock until the task is due and then for the time that it was to
+-- be held, or for what is left of that if a program in Go took it. An expired lock is taken again if it is free.
+-- USES: numbers, park
 
 local function lock_in(msg, prefix)
   local at = string.find(msg, prefix, 1, true)

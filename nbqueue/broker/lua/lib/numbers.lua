@@ -1,9 +1,9 @@
--- Numbers that any program may have written.
+-- Read numbers that any program may have written.
 --
--- `number(text, least, most)`: the number that `text` spells; nil if it spells none, or is out of
--- range. Lua also reads 'inf', 'nan' and '1e999', which commands refuse in the middle of a script.
--- `whole_number` is nil for fractions, too. `add(key, field, by)` adds to the number in a field of a
--- hash, where anything but a whole number counts as 0: HINCRBY would stop the script there.
+-- `number(text, least, most)`: returns the number in `text`, or nil if there is none in this range. Lua would also
+-- read 'inf', 'nan' and '1e999', which commands refuse in the middle of a script. `whole_number(text, least, most)`:
+-- nil for fractions as well. `add(key, field, by)`: adds to a number in a hash; anything but a whole number counts as
+-- 0, where HINCRBY would fail in the middle of a script.
 
 local LARGEST = 9007199254740991
 

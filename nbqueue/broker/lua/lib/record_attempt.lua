@@ -1,7 +1,7 @@
--- Append to a queue's streams: of its events, see event.lua, and of its attempts.
--- USES: event
+-- Append a finished attempt to the stream of attempts.
 --
--- `attempt(stream, cap, fields)`: an attempt ended; `fields` is a list of names and values.
+-- `record_attempt(stream, cap, fields)`: `fields` is a list of names and values.
+-- USES: event
 
 local function record_attempt(stream, cap, fields)
   redis.call('XADD', stream, 'MAXLEN', '~', cap, '*', unpack(fields))

@@ -1,6 +1,9 @@
--- What retry, archive and requeue write about the attempt that ended.
+-- Record an attempt that did not succeed.
 --
--- Expects the locals that the loader makes from the argument names of those scripts.
+-- `record_failed_attempt(outcome)`: appends it to the attempts. `keep_error()`: keeps its error in the task, and
+-- deletes that of an earlier attempt.
+--
+-- Expects the locals that the loader makes of the argument names of retry.lua, archive.lua and requeue.lua.
 -- USES: record_attempt
 
 local function record_failed_attempt(outcome)

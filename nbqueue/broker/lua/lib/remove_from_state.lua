@@ -1,18 +1,25 @@
--- Take a task that does not run out of the place that its state names.
+-- Remove a task that does not run from the list or set of its state.
 --
--- `is_in_state(state, group, id)`: does it lie there, so that it can leave? `remove_from_state(state, group, id)`
--- takes it out; a group that is empty then is forgotten. `remove_all_from_state(chosen)` does so for many, as
--- select_tasks.lua gives them: it goes through the line once, and not once for each.
+-- `check_states()`: fails if one of the keys, but completed, is of another type.
+-- `is_in_state(state, group, id)`: returns whether the task is in the list or set of that state. The pending list is
+-- not searched. `remove_from_state(state, group, id)`: removes it; a group that becomes empty is forgotten.
+-- `remove_all_from_state(chosen)`: removes tasks of select_tasks.lua, with one pass through the pending list.
 --
--- A long line is not searched: that would keep the server busy for too long. `locate(chosen,
--- refused, argument)` looks for pending tasks near where the caller saw them: the argument that comes
--- so many places after the id of each is its distance from the end of the line, 1 for the oldest task;
--- 0 searches the whole line for it, and an empty one is unknown. Distances must not fall from task to
--- task. Returns the tasks that can leave; the others are refused as FAR.
+-- A long pending list is not searched, as that would block the server for too long. `locate(chosen, refused,
+-- argument)`: looks for pending tasks near where the caller saw them. The argument at that offset from the id of a
+-- task is its distance from the end of the list, 1 for the oldest task; 0 searches the whole list, and an empty one
+-- is unknown. Distances must not decrease from task to task. Returns the tasks that can be removed, and refuses the
+-- others as FAR.
 --
--- Expects the locals `pending`, `scheduled`, `retry`, `archived`, `completed`, `groups` and
--- `group_prefix`. A short line is not searched for what says that it is pending. A search of it begins
--- with the oldest, because who deals with many of them takes those first.
+-- Expects the locals `pending`, `scheduled`, `retry`, `archived`, `completed`, `groups`, `events` and
+-- `group_prefix`. Searches begin with the oldest task, as callers mostly take the oldest ones first.
+
+local function check_states()
+  check('LLEN', pending)
+  check('ZCARD', scheduled, retry, archived)
+  check('SCARD', groups)
+  check('XLEN', events)
+end
 
 local places = { scheduled = scheduled, retry = retry, archived = archived, completed = completed }
 

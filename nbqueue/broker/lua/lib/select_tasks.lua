@@ -1,13 +1,13 @@
--- Which tasks of a call may be moved by hand? Looks at all of them before anything is written.
+-- Select the tasks of a call that may be moved by hand, before anything is written.
 --
--- `select_tasks(width, wanted, allowed, reads)`: each task of the rest has `width` arguments, the first of
--- which is its id. `wanted` is the only state that is asked for (empty: any), `allowed` the states that
--- can be left at all. `reads` is what their messages are read for: nil for nothing; 'compare' to refuse
--- those that are not the second argument of their task (empty: any will do); 'change' to refuse those of
--- more than LARGE bytes. Returns the chosen ones as
--- `{ task, id, state, group, at, limit, parked, msg, position }`, `at` being where their arguments begin,
--- and the refused ones as position (from 0) and word, one after the other: MISSING, the state that is in
--- the way, MISPLACED (it does not lie where its state says), CHANGED, or LARGE.
+-- `select_tasks(width, wanted, allowed, reads)`: each task has `width` arguments, the first of which is its id.
+-- `wanted` is the only state that is asked for (empty: any), and `allowed` are the states from which tasks can be
+-- moved. `reads` says why messages are read: nil not at all; 'compare' to refuse those that differ from the second
+-- argument of their task (empty: any); 'change' to refuse those of more than LARGE bytes.
+--
+-- Returns the selected tasks as `{ task, id, state, group, at, limit, parked, msg, position }`, where `at` is the
+-- position of their first argument, and the refused ones as position (from 0) and word, one after the other: MISSING,
+-- the state of the task, MISPLACED (it is not where its state says), CHANGED or LARGE.
 --
 -- Expects the locals of remove_from_state.lua, `tasks_at` and `rest_at`.
 -- USES: remove_from_state

@@ -1,8 +1,8 @@
--- Note in new tasks which limit each of them has.
+-- Note in new tasks under which limit each of them runs.
 --
--- `note_limit(task, number)`: of the task with this number, from 1.
+-- `note_limit(task, number)`: for the task with this number, from 1.
 --
--- Expects the local `limits`: their names, one a line; one line holds for all, and empty is none.
+-- Expects the local `limits`: the names of the limits, one in each line; one line is for all, and empty for none.
 
 local limit_names = {}
 for name in string.gmatch(limits, '[^\n]+') do

@@ -1,16 +1,15 @@
--- What a listing tells of tasks, and which tasks it leaves out.
+-- Rows of a listing of tasks, with filters.
+--
+-- `add_row(id, score)`: adds a task, unless it does not exist or a filter excludes it. `table_of_rows(count)`: returns
+-- the rows column by column: `count`, the number of rows, then id, score, state, call, each of `fields`, msg and, as
+-- far as wanted, result and error (nil for none). A column is a list, with empty text for none; or one text, if that
+-- is the value in all rows (not for id, msg, result and error). A large payload is cut out of msg unless it is
+-- wanted: call is then 1 if it was that of a call and 0 if not; else call is empty.
+--
+-- Expects the locals `lease`, `task_prefix`, `fields` (names, with spaces between), `types` (names, with zero bytes
+-- between; an asterisk stands for any text; empty: all), `error_part` (empty: all), `want_payload`, `want_result`
+-- and `want_error` (1 or 0).
 -- USES: varint
---
--- `add_row(id, score)`: take in what there is of a task, unless there is none or a filter leaves it out.
--- `table_of_rows(count)`: what was taken in, column by column, as `count` and the number of these tasks, then
--- id, score, state, call, each of `fields`, msg and, as far as wanted, result and error (nil for what
--- lacks). A column is a list with an empty text for what lacks; or one text, where that is the same for
--- all: id, msg, result and error are always lists. A large payload is cut out of msg unless it is
--- wanted: then call says whether it was that of a call, 1 or 0; it is empty otherwise.
---
--- Expects the locals `lease`, `task_prefix`, `fields` (names, with a space between), `types` (names
--- with a zero byte between; an asterisk in one stands for anything; empty: all),
--- `error_part` (empty: all), `want_payload`, `want_result` and `want_error` (1 or 0).
 
 local LARGE = 512
 

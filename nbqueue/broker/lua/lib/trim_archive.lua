@@ -1,19 +1,16 @@
--- Trim the archive: by age what was archived before `oldest`, by number down to `most`. The settings
--- of the queue go before these two.
+-- Trim the archive: by age to tasks archived since `oldest`, by number to `most`, or to the settings of the queue.
 --
--- Cancelled tasks go first, so that they do not displace those that failed: `cancelled` holds their ids,
--- with the scores that they have in the archive. What somebody took out of the archive may stay there,
--- and is skipped; so may the newest of what the archive keeps.
+-- Cancelled tasks are trimmed first, so that they do not displace failed ones. `cancelled` holds their ids with their
+-- scores in the archive; an entry whose task has left the archive is skipped.
 --
--- `archive_limits()`: how many the archive keeps, and since when (Unix seconds).
--- `trim_archive(slice, room)`: at most `slice` for each of the two reasons, with room for so many more.
--- Returns how many tasks were deleted, which are counted in `trim_count`, and how many of these had
--- failed, and not been cancelled.
+-- `archive_limits()`: returns how many tasks the archive keeps, and since when (Unix seconds).
+-- `trim_archive(slice, room)`: trims at most `slice` tasks for each reason, to have room for so many new ones.
+-- Returns how many tasks were deleted, which are counted in `trim_count`, and how many of these had failed.
 -- `note_cancelled(members)`: these scores and ids, one after the other, were added to the archive.
 --
--- Expects the locals `archived`, `oldest`, `most`, `settings`, `task_prefix`, `trim_count`,
--- `events`, `event_cap` and `now_ms`.
--- USES: numbers, counters, locks, event
+-- Expects the locals `archived`, `oldest`, `most`, `settings`, `task_prefix`, `trim_count`, `events`, `event_cap` and
+-- `now_ms`.
+-- USES: numbers, counters, event, delete_tasks
 
 local cancelled = string.sub(events, 1, -7) .. 'cancelled'
 local CANCELLED_SECONDS = 90 * 86400
@@ -82,15 +79,9 @@ local function trim_archive(slice, room)
       end
     end
   end
-  local trimmed, failed_count = {}, 0
-  for _, other in ipairs(ids) do
-    -- An id that does not belong here may be of a task that lives elsewhere.
-    if redis.pcall('HGET', task_prefix .. other, 'state') == 'archived' then
-      release_lock(task_prefix .. other, other)
-      redis.call('DEL', task_prefix .. other)
-      trimmed[#trimmed + 1] = other
-      failed_count = failed_count + (were_cancelled[other] and 0 or 1)
-    end
+  local trimmed, failed_count = delete_tasks(ids, 'archived'), 0
+  for _, other in ipairs(trimmed) do
+    failed_count = failed_count + (were_cancelled[other] and 0 or 1)
   end
   if #trimmed > 0 then
     tally(trim_count, #trimmed)

@@ -1,8 +1,8 @@
--- The message of a new task, which is staged if it comes empty: see staged.lua.
--- USES: staged
+-- Write or read the message of a new task, which may be staged: see staged.lua.
 --
--- `write_message(number, task, msg)` writes it, first of all that the task has; `new_message(number, msg)`
--- reads it.
+-- `write_message(number, task, msg)`: must come before other fields of the task. `new_message(number, msg)`: returns
+-- the message.
+-- USES: staged
 
 local function write_message(number, task, msg)
   if msg == '' and is_staged(number) then
