@@ -40,7 +40,7 @@ local function append(output, last, attempt, entries)
       local entry = attempt .. '-' .. words[1]
       local made = redis.pcall('XADD', output, entry, 'at', words[2], 'kind', words[3],
         'before', words[4], 'lines', words[5], 'data', words[6])
-      -- Somebody wrote to it by hand: what follows can be written all the same.
+      -- A stream that was written to by hand may refuse an entry, but not the following ones.
       if type(made) == 'string' then
         last = entry
       end

@@ -29,7 +29,7 @@ local function is_heard(id)
   local name = listener_of(id)
   if heard[name] == nil then
     local found = redis.pcall('PUBSUB', 'NUMSUB', ends_prefix .. name)
-    -- Who may not ask announces.
+    -- Without the right to ask, announce.
     heard[name] = found.err ~= nil or tonumber(found[2]) > (name == listener and 1 or 0)
   end
   return heard[name]

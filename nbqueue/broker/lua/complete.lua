@@ -58,23 +58,23 @@ for n = 1, #held do
     kept[last + 2] = id
   end
 end
--- First what may be refused, be it for want of memory: then to keep results is the first write, which
--- is refused, but to give up leases is not. So tasks that are to be deleted end all the same.
+-- First what may be refused for want of memory: keeping results is, releasing leases is not. So tasks
+-- that are to be deleted end in any case.
 if #kept > 0 then
   call('ZADD', completed, unpack(kept))
 end
 call('ZREM', lease, unpack(ids))
--- Of a number Redis makes a text with 17 digits, which takes long.
+-- Redis would format a number with 17 digits, which is slow.
 local count = #ids == 1 and '1' or #ids
 local today, total = pcall('INCRBY', processed_day, count), pcall('INCRBY', processed, count)
--- One that holds no number, or would overflow, starts again at the count; see lib/counters.lua.
+-- A counter that holds no number, or would overflow, starts again at the count; see lib/counters.lua.
 local function starts_again(reply)
   return type(reply) == 'table' and (find(reply.err, 'overflow', 1, true)
     or find(reply.err, 'not an integer', 1, true))
 end
 local day_again, again = starts_again(today), starts_again(total)
 if (type(today) == 'table' and not day_again) or (type(total) == 'table' and not again) then
-  -- One is of another type. Redis undoes nothing of a script that stops in the middle.
+  -- A counter is of another type. Redis does not undo what a script wrote before it fails.
   for counter, reply in pairs({ [processed_day] = today, [processed] = total }) do
     if type(reply) == 'number' and call('DECRBY', counter, count) == 0 then
       call('DEL', counter)
@@ -115,8 +115,8 @@ for n = 1, #held do
     'started_at', ARGV[at + 7], 'finished_at', ARGV[at + 8], 'waited', ARGV[at + 9],
     'worker', worker, 'host', host, 'outcome', 'completed', 'peak_memory', ARGV[at + 10])
 end
--- Those that end are mostly the oldest, which lie together at the end of active: there they are taken
--- out at once, and one by one elsewhere.
+-- Mostly the oldest tasks end, which are together at the end of active: there they are removed with one
+-- cut, and one by one elsewhere.
 local near = math.max(2 * #ids, NEAR)
 local gone, removed = {}, 0
 if #ids > FEW then
@@ -146,7 +146,7 @@ for n = 1, #ids do
     removed = removed + call('LREM', active, is_short and '0' or '-1', ids[n])
   end
 end
--- Of a short list all were seen. In a long one an id lay twice only if leases are fewer; see
+-- LREM went through all of a short list. A long one has an id twice only if leases are fewer; see
 -- lib/fence.lua.
 if not is_short and active_count - removed ~= call('ZCARD', lease) then
   for _, id in ipairs(ids) do

@@ -94,7 +94,7 @@ for _, i in ipairs(held) do
     'started_at', ARGV[at + 7], 'finished_at', ARGV[at + 8], 'waited', ARGV[at + 9],
     'worker', worker, 'host', host, 'outcome', 'completed', 'peak_memory', ARGV[at + 10] })
 end
--- Now that results are written: a task may be in here twice, with the same result.
+-- After the results are written, as the call may have a task twice, with one result.
 take_back_refused()
 release_all(active, lease, ids)
 if #kept > 0 then

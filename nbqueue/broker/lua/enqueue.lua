@@ -18,7 +18,7 @@ if fingerprint ~= '' then
     return 'NOCODE'
   end
   if note == '1' then
-    -- Redis undoes nothing of a script that stops in the middle, so it must stop before it writes.
+    -- Redis does not undo what a script wrote before it fails, so it must fail before it writes.
     call('LLEN', pending)
     call('XLEN', events)
     call('ZADD', code_index, now_ms, fingerprint)
@@ -54,7 +54,7 @@ if offer and call('LLEN', pending) == 0 then
     return conflicts
   end
 end
--- First what may be refused, because a key is not what it should be, or for want of memory.
+-- First what may be refused, because a key is of another type or for want of memory.
 call('LPUSH', pending, unpack(ids))
 local is_said, refusal = pcall(event, events, event_cap, now_ms, 'enqueued', ids)
 if not is_said then

@@ -36,7 +36,7 @@ local is_replaced = false
 if state then
   is_replaced = replace == '1' and state ~= 'active' and state ~= 'archived'
     and state ~= 'completed' and is_in_state(state, held_group, holder)
-  -- One that ended lies there to be read, and only gives up its lock.
+  -- A holder that ended stays to be read, and only loses its lock.
   if after ~= '1' and not is_replaced and not (replace == '1' and (state == 'archived' or state == 'completed')) then
     return { holder, state }
   end

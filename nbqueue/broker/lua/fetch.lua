@@ -55,18 +55,18 @@ for i = #line, 1, -1 do
   end
 end
 call('XLEN', events)
--- This is never refused, not even without memory, and nor is any later write for want of that.
+-- LTRIM is not refused even without memory, nor is any later write of this script.
 call('LTRIM', pending, 0, -#line - 1)
 if count == 0 then
   return {}
 end
--- Backwards: a short sorted set is searched for the place of each from its beginning.
+-- Backwards, as a short sorted set is searched from its beginning for each place.
 for i = 1, count do
   leases[2 * i - 1] = lease_until
   leases[2 * i] = ids[count - i + 1]
 end
--- Redis undoes nothing of a script that stops in the middle. To take it back where a key is not what
--- it should be costs less than to look at each key before.
+-- Redis does not undo what a script wrote before it fails. To take it back here if a key is of another
+-- type costs less than to check each key before.
 local pushed = pcall('LPUSH', active, unpack(ids))
 local leased = type(pushed) == 'number' and pcall('ZADD', lease, unpack(leases))
 if type(leased) ~= 'number' then
@@ -83,7 +83,7 @@ for i = 1, count do
   if not (attempt >= 1 and attempt <= MOST_ATTEMPTS) then
     attempt = 1
   end
-  -- A number would be written with a precision of 17 digits, which takes long.
+  -- Redis would format a number with 17 digits, which is slow.
   call('HSET', name, 'state', 'active', 'nbq:lease', token .. '|' .. since,
     'nbq:attempt', attempt == 1 and '1' or attempt)
   call('HDEL', name, 'pending_since')

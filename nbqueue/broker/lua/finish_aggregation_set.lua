@@ -9,7 +9,7 @@
 -- ARGV: id, msg, due_ms (empty: now), lock_ms (how long it is unique once due; empty: it is not),
 --   group (of the task; empty: none), now_ms, event_cap, task_prefix, ends_prefix, wake
 -- RETURNS: the string LOST (the caller no longer held the set; nothing was written), or ENQUEUED, or
---   EXISTS (the id does; nothing was written), or DUPLICATE and the id of who holds the lock
+--   EXISTS (the id does; nothing was written), or DUPLICATE and the id of the task that holds the lock
 -- USES: check_types, event, announce_ends, locks, enqueue_into_state
 
 check_new_task_keys()
@@ -48,7 +48,7 @@ redis.call('DEL', set)
 redis.call('ZREM', aggregation_sets, set)
 announce_ends(ends_prefix, ends)
 
--- Who waits for a lock that is free now runs after all.
+-- Tasks that wait for locks which are free now may run.
 local function hand_on_all()
   for _, each in ipairs(locks) do
     if redis.call('EXISTS', each) == 0 then

@@ -14,7 +14,7 @@
 check('ZCARD', group_set, set, aggregation_sets)
 check('SCARD', groups)
 if redis.call('ZSCORE', aggregation_sets, group_set) then
-  return { 0, '' } -- the name of this group makes its key that of somebody's set
+  return { 0, '' } -- The name of this group makes its key that of a set.
 end
 if redis.call('EXISTS', set) == 1 then
   return { redis.call('ZCARD', set), '0' }

@@ -21,7 +21,7 @@ local function later(at)
   end
 end
 
--- When what is first in a set is to be looked at: once the second of its score begins.
+-- Whether the first task of a set may be due, which it is not before the second of its score.
 local function look_at_first(from)
   local score = tonumber(redis.call('ZRANGE', from, 0, 0, 'WITHSCORES')[2])
   if score and score <= now_s + 1 then
@@ -31,7 +31,7 @@ local function look_at_first(from)
   end
 end
 
--- Most of the time nothing is due, and this is all that is asked.
+-- Mostly nothing is due, and the script ends here.
 local is_due = look_at_first(scheduled)
 is_due = look_at_first(retry) or is_due
 if not is_due then
@@ -57,7 +57,7 @@ for _, from in ipairs({ scheduled, retry }) do
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', from, '-inf', now_s - 1, 'LIMIT', 0, most)) do
     take(from, id)
   end
-  -- Of these seconds some are due, and some are not.
+  -- In these seconds some tasks are due and some are not.
   local near = redis.call('ZRANGEBYSCORE', from, '(' .. now_s - 1, now_s + 1, 'WITHSCORES',
     'LIMIT', 0, 4 * most)
   for i = 1, #near, 2 do

@@ -5,7 +5,7 @@
 --
 -- KEYS: place, lease
 -- ARGV: task_prefix, start, limit, fields, types, error_part, want_payload, want_result, want_error
--- RETURNS: what task_row.lua says of the tasks, with how many ids the slice had
+-- RETURNS: the table of task_row.lua, with how many ids the slice had
 -- USES: task_row
 
 local kind, stop = redis.call('TYPE', place).ok, start + limit - 1

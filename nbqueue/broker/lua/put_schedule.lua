@@ -7,7 +7,7 @@
 -- KEYS: schedules, schedule_due, state, code, code_index
 -- ARGV: id, entry, revision, seen_revision, due_ms (empty: never), keeps_due, fingerprint (empty:
 --   no code), blob, now_ms, wake
--- RETURNS: 1 if it was written, 0 if another revision lies there
+-- RETURNS: 1 if it was written, 0 if another revision is stored
 -- USES: check_types, publish
 
 check('HLEN', schedules, state)

@@ -5,7 +5,7 @@
 --
 -- KEYS: pending, active, scheduled, retry, archived, completed, groups, *tasks (any keys)
 -- ARGV: now_ms, then for each task: kind (place: it must not be there; else it is deleted)
--- RETURNS: 1, or 0 if a task lies there
+-- RETURNS: 1, or 0 if the queue holds a task
 
 if redis.call('EXISTS', pending, active, scheduled, retry, archived, completed, groups) > 0 then
   return 0

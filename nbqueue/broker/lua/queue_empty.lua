@@ -5,7 +5,7 @@
 -- another state is only removed from the list or set. Safe to repeat.
 --
 -- KEYS: place (a list or a sorted set), lease, groups, aggregation_sets, events
--- ARGV: state (of the tasks that lie there), group (empty: none), task_prefix, now_ms, limit,
+-- ARGV: state (of the tasks in there), group (empty: none), task_prefix, now_ms, limit,
 --   event_cap, ends_prefix
 -- RETURNS: the string HELD, or how many ids were dealt with
 -- USES: check_types, event, announce_ends, delete_tasks

@@ -5,7 +5,7 @@
 -- ARGV: task_prefix
 -- RETURNS: the sizes of the first six; how many groups there are; whether it is paused; the four
 --   counters and how many were trimmed; pending_since (ns) of the oldest pending task. As text;
---   what there is not is empty, and what a key of another kind hides is a question mark
+--   a missing value is empty, and a question mark stands for a key of another type
 
 local reply = {}
 

@@ -5,7 +5,7 @@
 -- KEYS: lease, scheduled, retry, archived, completed, *tasks
 -- ARGV: task_prefix, fields, types, error_part, want_payload, want_result, want_error, then for each
 --   task: id
--- RETURNS: what task_row.lua says of the tasks that are there, with how many there were asked for
+-- RETURNS: the table of task_row.lua, with how many tasks were asked for
 -- USES: task_row
 
 local sets = { scheduled = scheduled, retry = retry, archived = archived, completed = completed }

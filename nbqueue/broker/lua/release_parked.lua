@@ -7,7 +7,7 @@
 -- KEYS: waiting, events
 -- ARGV: limit, now_ms, event_cap
 -- RETURNS: how many became pending or scheduled, and when to look again (Unix ms as text, empty:
---   nobody waits)
+--   no task waits)
 -- USES: check_types, event, limits, locks
 
 check('XLEN', events)

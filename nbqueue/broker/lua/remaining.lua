@@ -10,8 +10,8 @@
 local MOST = 500
 local until_s = math.floor(tonumber(until_ms) / 1000)
 
--- Of the seconds around that time, only some tasks may be due. If there are too many to look at each,
--- some are taken to be: those seconds are over soon.
+-- In the seconds around that time only some tasks may be due. If there are too many to look at, assume
+-- that some are: those seconds are over soon.
 local function is_due(from)
   if redis.call('ZCOUNT', from, '-inf', until_s - 1) > 0 then
     return true

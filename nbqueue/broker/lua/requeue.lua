@@ -20,7 +20,7 @@ check('LLEN', active, pending)
 check('XLEN', events, attempts)
 local since = nil
 if string.byte(fence) == 84 or string.find(fence, '.', 1, true) then -- 'T'
-  -- Else a program in Go held the task, and what is written there is of an earlier run.
+  -- Otherwise a program in Go held the task, and the stored token is of an earlier attempt.
   since = string.match(redis.call('HGET', task, 'nbq:lease') or '', '|(%d+)$')
 end
 release(active, lease, id)

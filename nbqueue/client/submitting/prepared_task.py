@@ -19,11 +19,12 @@ from nbqueue.wire import states
 from nbqueue.wire.messages import TaskMessage
 
 if TYPE_CHECKING:
-    from nbqueue.broker.commands.lifecycle import LockHolder, NewTask
+    from nbqueue.broker.commands.enqueue import LockHolder
     from nbqueue.client.completion.awaited_tasks import Sink
     from nbqueue.client.futures.group import TaskGroup
     from nbqueue.client.session import Session
     from nbqueue.client.submitting.resolved_options import ResolvedOptions
+    from nbqueue.tasks.new_task import NewTask
 
 Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 """Those of one call: by position and by name."""

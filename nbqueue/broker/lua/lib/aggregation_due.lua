@@ -13,7 +13,7 @@ local SAME_SECOND = 32
 local function added_at(id, second)
   local at = redis.pcall('HGET', task_prefix .. id, 'nbq:added')
   at = number(at, 0, LARGEST)
-  -- A program in Go that moved the task since then knows no other time than the second.
+  -- A program in Go that moved the task since then wrote only the second.
   if at and math.floor(at / 1000) == second then
     return at
   end

@@ -44,8 +44,8 @@ local function is_held(lease, task, id, fence, score, unread)
 end
 
 local function release(active, lease, id)
-  -- From the end at which the oldest lie, who mostly end first: to look through the whole list for
-  -- each was most of what it cost to finish a task. It lay there twice only if leases are fewer.
+  -- From the end with the oldest tasks, which mostly end first: searching the whole list was most of the
+  -- cost of finishing a task. The list has an id twice only if leases are fewer.
   redis.call('LREM', active, -1, id)
   redis.call('ZREM', lease, id)
   if redis.call('LLEN', active) ~= redis.call('ZCARD', lease) then

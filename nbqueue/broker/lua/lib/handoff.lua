@@ -20,10 +20,10 @@ local function hand_off(offer, task, id, msg, since)
   local now = time[1] * 1000 + time[2] / 1000
   while offer do
     local holds_until, score, channel, token = string.match(offer, '^(%d+) (%d+%.%d+) (%S+) (.+)$')
-    -- PUBLISH would also count those who listen to patterns.
+    -- The reply of PUBLISH would also count subscribers of patterns.
     local heard = token and tonumber(holds_until) > now and redis.pcall('PUBSUB', 'NUMSUB', channel)
     if heard and tonumber(heard[2] or 0) > 0 then
-      -- First what may be refused: who was told of a task runs it.
+      -- First what may be refused: a worker that got the message runs the task.
       redis.call('HSET', task, 'msg', msg, 'state', 'active', 'nbq:lease', token .. '|' .. since,
         'nbq:attempt', '1')
       local pushed = redis.pcall('LPUSH', active, id)
@@ -38,7 +38,7 @@ local function hand_off(offer, task, id, msg, since)
       redis.call('RPOP', offers)
       local message = token .. ' ' .. since .. ' ' .. #id .. ' ' .. string.sub(pending, 8, -10)
       if not publish(channel, message .. '\n' .. id .. msg) then
-        -- The caller may not use the channel: the task goes to the line.
+        -- The caller has no right to the channel: the task becomes pending.
         redis.call('ZREM', lease, id)
         redis.call('LPOP', active)
         redis.call('DEL', task)

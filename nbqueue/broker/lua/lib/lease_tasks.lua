@@ -14,7 +14,7 @@ local MOST_ATTEMPTS = 2147483647
 local reply, ids, leases, taken = {}, {}, {}, {}
 local parked, names, order = {}, {}, {}
 
--- Whether a task that does not simply run may run now; if not, it is parked.
+-- Whether a task with a limit, or a parked task, may run now; parks it if not.
 local function may_start(id, name, waits_for)
   local task = task_prefix .. id
   local lock = waits_for and string.match(waits_for, '^lock:(.*)$')

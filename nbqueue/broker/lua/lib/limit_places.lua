@@ -1,7 +1,7 @@
 -- Free the places of tasks under their limits.
 --
 -- `free_and_release(name, id)`: the task leaves its place under a limit, if it has one, to the next.
--- `free_limits(tasks)`: the same for a list of `{ name, id }`; then releases by each limit once, in order.
+-- `free_limits(tasks)`: frees places for a list of `{ name, id }`, then releases by each limit once, in order.
 -- `forget_waits(chosen)`: tasks of select_tasks.lua that were moved by hand wait for no limit and no
 -- requirement any more, and have no place under a limit.
 -- USES: limits

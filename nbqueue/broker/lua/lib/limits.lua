@@ -41,7 +41,7 @@ local function limit_of(name)
   return limit
 end
 
--- Programs in Go finish tasks, and delete them, and give up no place.
+-- Programs in Go finish and delete tasks without freeing their places.
 local function prune_limit(name)
   local holders = own_set('limit:' .. name)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', holders, '-inf', now - 1000,
@@ -77,7 +77,7 @@ local function take_token(name, limit, is_late)
   if at - room > now then
     return false, math.max(math.ceil(at - room), now + 10)
   end
-  -- Who was waiting and is looked at late has not lost the time; who comes new had none to lose.
+  -- A waiting task that is looked at late keeps the time it was due; a new one begins now.
   at = math.max(at, is_late and at > 0 and now - LATEST_MS or now) + gap
   redis.call('SET', key, string.format('%.3f', at), 'PX', whole(math.max(at - now, 0) + 1000))
   return true

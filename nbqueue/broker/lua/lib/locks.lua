@@ -28,7 +28,7 @@ end
 
 local function named_lock(task, id)
   local found = redis.pcall('HMGET', task, 'unique_key', 'msg')
-  -- All that shares the slot, and nothing else: a name may be anybody's text.
+  -- Only keys in the slot of the queue, since any program may have written the name.
   local prefix = string.sub(task, 1, #task - #id - 2) .. 'unique:'
   local lock = found[1]
   if (not lock or lock == '') and found[2] then

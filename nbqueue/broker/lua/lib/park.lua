@@ -48,9 +48,9 @@ local function is_parked(id, what)
   return found[1] == 'scheduled' and found[2] == what and found[3]
 end
 
-local function look_again(what, at, tell)
+local function look_again(what, at, notify)
   redis.call('ZADD', own_set('waiting'), whole(at), what)
-  if tell then
+  if notify then
     publish(own_keys .. 'wake', 'turn ' .. whole(at))
   end
 end

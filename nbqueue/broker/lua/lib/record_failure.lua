@@ -12,14 +12,13 @@ local function record_failed_attempt(outcome)
     'started_at', started_ms, 'finished_at', now_ms, 'waited', waited_ms,
     'worker', worker, 'host', host, 'outcome', outcome, 'reason', reason,
     'peak_memory', peak_memory, 'error', error_text })
-  -- It counts attempts of programs in Go, too, which the next fetch must not forget.
+  -- The number counts attempts of programs in Go as well, which the next fetch must not forget.
   local fetched = tonumber(redis.call('HGET', task, 'nbq:attempt') or '') or 0
   if fetched < tonumber(attempt_number) then
     redis.call('HSET', task, 'nbq:attempt', attempt_number)
   end
 end
 
--- The error of an earlier attempt must not pass for that of the last.
 local function keep_error()
   if error_body ~= '' then
     redis.call('HSET', task, 'nbq:error', error_body, 'nbq:failed', error_mark)

@@ -53,7 +53,7 @@ local SHORT_LINE = 5000
 local NEAR, SLACK = 10, 500
 local distances, line_length = nil, 0
 
--- Reads the line between these distances, and notes where those wanted are.
+-- Reads the pending list between these distances, and notes where the wanted tasks are.
 local function look_between(first, last, wanted)
   local part = redis.call('LRANGE', pending, -last, -first)
   local size = #part
@@ -66,13 +66,13 @@ local function look_between(first, last, wanted)
   end
 end
 
--- Reads around each of these distances, once what all of them moved by was taken off.
+-- Reads around each of these distances, less by what all tasks have moved.
 local function look_near(asked, moved, wanted)
   local i, read_to = 1, 0
   while i <= #asked do
     local first = math.max(asked[i] - moved - NEAR, read_to + 1)
     read_to = asked[i] - moved + NEAR
-    -- What is close together is read at once.
+    -- Distances that are close together are read at once.
     while i < #asked and asked[i + 1] - moved - NEAR <= read_to + 1 do
       i = i + 1
       read_to = asked[i] - moved + NEAR
@@ -84,8 +84,8 @@ local function look_near(asked, moved, wanted)
   end
 end
 
--- How far the first of the tasks that are not found yet moved towards the end: workers that fetch move
--- all of them by as much.
+-- How far the first task that is not found yet moved towards the end: a worker that fetches moves all
+-- tasks by as much.
 local function how_far(ids, asked, wanted)
   local tries = 0
   for i, id in ipairs(ids) do
@@ -131,8 +131,8 @@ local function locate(chosen, refused, argument)
   return found
 end
 
--- Takes the tasks out with one cut, if they make up most of the line between them and its nearer end:
--- what else is there is put back in its order.
+-- Removes the tasks with one cut, if they are most of the list between them and its nearer end: the others
+-- there are put back in order.
 local function cut_from_pending(ids, nearest, farthest)
   local is_old = farthest <= line_length - nearest
   local size = is_old and farthest or line_length - nearest + 1
@@ -160,8 +160,8 @@ local function cut_from_pending(ids, nearest, farthest)
   return true
 end
 
--- The following mark ids in their places, and take the marks out: no other id can be one, as none stays
--- in the line.
+-- The following replace ids with a mark and then remove all marks; none stays in the list, so no id can
+-- equal the mark.
 local function remove_at_distances(ids)
   local near, nearest, farthest = {}, line_length, 0
   for _, id in ipairs(ids) do

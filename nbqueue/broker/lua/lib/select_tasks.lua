@@ -2,12 +2,12 @@
 --
 -- `select_tasks(width, wanted, allowed, reads)`: each task has `width` arguments, the first of which is its id.
 -- `wanted` is the only state that is asked for (empty: any), and `allowed` are the states from which tasks can be
--- moved. `reads` says why messages are read: nil not at all; 'compare' to refuse those that differ from the second
+-- moved. `reads` is why messages are read: nil not at all; 'compare' to refuse those that differ from the second
 -- argument of their task (empty: any); 'change' to refuse those of more than LARGE bytes.
 --
 -- Returns the selected tasks as `{ task, id, state, group, at, limit, parked, msg, position }`, where `at` is the
 -- position of their first argument, and the refused ones as position (from 0) and word, one after the other: MISSING,
--- the state of the task, MISPLACED (it is not where its state says), CHANGED or LARGE.
+-- the state of the task, MISPLACED (it is not in the list or set of its state), CHANGED or LARGE.
 --
 -- Expects the locals of remove_from_state.lua, `tasks_at` and `rest_at`.
 -- USES: remove_from_state

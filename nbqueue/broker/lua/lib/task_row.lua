@@ -38,7 +38,7 @@ for name in string.gmatch(types, '[^%z]+') do
   end
 end
 
--- Not by Lua's own patterns: with several asterisks these may take for ever.
+-- Not with patterns of Lua, which may take forever with several asterisks.
 local function fits(text, parts)
   local first, last = parts[1], parts[#parts]
   local stop = #text - #last
@@ -58,8 +58,8 @@ local function fits(text, parts)
   return true
 end
 
--- The type, where the payload begins in the message with its tag, where it begins and where it ends.
--- All known programs write the fields in the order of their numbers.
+-- The type, and where the payload begins with its tag, begins and ends in the message. All known programs
+-- write fields in the order of their numbers.
 local function parts(msg)
   local at, type_name = 1, nil
   if string.byte(msg, at) == 10 then
