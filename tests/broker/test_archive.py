@@ -1,4 +1,4 @@
-"""archive: a task failed for good. The archive keeps so many, for so long."""
+"""archive: a task failed for good. The archive keeps a number of tasks for a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acting on many tasks: all of them, in the order of the line, in scripts that are short."""
+"""Acting on many tasks: all of them, in the order of the pending list, in short scripts."""
 
 from __future__ import annotations
 

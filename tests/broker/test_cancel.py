@@ -1,4 +1,4 @@
-"""cancel: a task that is not running is archived, and nobody runs it."""
+"""cancel: a task that is not running is archived, and never runs."""
 
 from __future__ import annotations
 

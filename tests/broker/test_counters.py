@@ -78,13 +78,13 @@ ODD = ("text", "", "1.5", "inf", "nan", "9" * 400, "-", " 1")
 
 @pytest.mark.parametrize("text", ODD)
 @pytest.mark.parametrize("key", ["processed", f"processed:{DAY}"])
-@pytest.mark.parametrize("is_careful", [False, True])
+@pytest.mark.parametrize("is_full", [False, True])
 def test_a_counter_that_holds_no_number_begins_again_and_the_tasks_end_all_the_same(
-    broker: Any, redis: Any, key: str, text: str, is_careful: bool
+    broker: Any, redis: Any, key: str, text: str, is_full: bool
 ) -> None:
     load(redis, {**fetched(active("a"), active("b")), key: text})
     command = lifecycle.complete("q", [ended("a"), ended("b")], NOW_MS, WHO)
-    if is_careful:
+    if is_full:
         assert command.full is not None
         command = command.full
     assert broker.run(command) == []

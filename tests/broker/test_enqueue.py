@@ -1,4 +1,4 @@
-"""enqueue: new tasks go to the end of the line."""
+"""enqueue: new tasks are pending behind all others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""enqueue: a task that comes alone goes to a worker that offered to take it."""
+"""enqueue: a single task is handed to a worker that offered to take it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody else put at one of our own keys keeps no task from being fetched or from ending."""
+"""Values of other programs at nbqueue's keys keep no task from being fetched or from ending."""
 
 from __future__ import annotations
 

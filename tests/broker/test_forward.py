@@ -1,4 +1,4 @@
-"""forward: tasks that are due go to the end of the line; delete_expired: what is over, goes."""
+"""forward: tasks that are due become pending; delete_expired: tasks whose retention is over go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""run, archive, delete and reschedule by hand: each from every place where a task can lie."""
+"""run, archive, delete and reschedule by hand, from every state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large arguments and results lie beside their heads: through the life of a task, key by key."""
+"""Large arguments and results are detached through the life of a task, key by key."""
 
 from __future__ import annotations
 

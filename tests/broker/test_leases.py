@@ -1,4 +1,4 @@
-"""extend and expired: who holds a task keeps it; whose lease ran out is found."""
+"""extend and expired: a holder keeps its task, and an expired lease is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits by key, and of a queue: who is let in, who is parked, and who comes next."""
+"""Limits by name and of a queue: tasks are admitted, parked and released in order."""
 
 from __future__ import annotations
 

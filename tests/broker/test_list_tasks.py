@@ -1,4 +1,4 @@
-"""Listings: what a reading in slices tells of tasks in every state, and what it leaves out."""
+"""Listings in slices show tasks of every state, and leave out what filters exclude."""
 
 from __future__ import annotations
 

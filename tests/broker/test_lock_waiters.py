@@ -1,4 +1,4 @@
-"""on_conflict="after": unique tasks that wait for the lock of another, one behind the other."""
+"""on_conflict="after": unique tasks wait for the lock of another, one after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When there is next something to tend in a queue."""
+"""upcoming: when a queue needs maintenance next."""
 
 from __future__ import annotations
 

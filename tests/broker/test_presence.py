@@ -1,4 +1,4 @@
-"""appear, begin, adopt, overdue: who is there, what has begun, and what nobody holds."""
+"""Records of workers, begun attempts, repaired leases and overdue maintenance."""
 
 from __future__ import annotations
 

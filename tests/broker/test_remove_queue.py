@@ -1,4 +1,4 @@
-"""Removing a queue leaves nothing behind, and loses nothing that others put in meanwhile."""
+"""Removing a queue leaves nothing behind, and loses no task that is enqueued meanwhile."""
 
 from __future__ import annotations
 

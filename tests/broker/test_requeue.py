@@ -1,4 +1,4 @@
-"""requeue: a task goes back to the front of its line."""
+"""requeue: a task goes back to the front of the pending list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""put, fire, pause and remove of a schedule, with all that they leave in the store."""
+"""put, fire, pause and remove a schedule, and what is stored then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripts that the server lost, by a flush or a restart, are loaded again by themselves."""
+"""Scripts that the server lost in a flush or a restart are loaded again."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""fetch and complete have a short script for tasks that are simple, and a careful one for others.
+"""fetch and complete have a script for simple tasks, and a full one for all tasks.
 
-That both do the same for simple tasks is seen here; what the careful ones do beyond that, where
-limits, locks and parked tasks are tested, through the same commands.
+Here both have equal results for simple tasks. Tests of limits, locks and parked tasks run the full
+ones, through the same commands.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ SAME: dict[str, tuple[dict[str, Any], Command[Any]]] = {
 }
 
 
-def careful_of(command: Command[Any]) -> Command[Any]:
+def full_of(command: Command[Any]) -> Command[Any]:
     assert command.full is not None
     return command.full
 
@@ -91,7 +91,7 @@ def careful_of(command: Command[Any]) -> Command[Any]:
 def test_both_ways_do_the_same_for_simple_tasks(case: str, store: Store, redis: Any) -> None:
     content, command = SAME[case]
     channel, found = BlockingConnection(store), []
-    for way in (command, careful_of(command)):
+    for way in (command, full_of(command)):
         redis.flushall()
         load(redis, content)
         reply = channel.run([Command(way.script, way.keys, way.args, lambda reply: reply)])[0]
@@ -109,9 +109,7 @@ NOT_SIMPLE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", NOT_SIMPLE)
-def test_the_short_way_does_nothing_to_what_is_not_simple(
-    case: str, store: Store, redis: Any
-) -> None:
+def test_the_simple_script_does_nothing_to_other_tasks(case: str, store: Store, redis: Any) -> None:
     load(redis, {**PENDING, "t:b": task("b", "pending", NOT_SIMPLE[case])})
     before, channel, command = dump(redis), BlockingConnection(store), fetch()
     alone = Command(command.script, command.keys, command.args, lambda reply: reply)
@@ -121,7 +119,7 @@ def test_the_short_way_does_nothing_to_what_is_not_simple(
     channel.close()
 
 
-def test_a_link_takes_the_careful_way_for_a_while(store: Store, redis: Any) -> None:
+def test_a_connection_sends_the_full_script_for_a_while(store: Store, redis: Any) -> None:
     load(redis, {**PENDING, "t:b": task("b", "pending", {"nbq:limit": "api"})})
     link, found = NonblockingConnection(store), []
 

@@ -1,4 +1,4 @@
-"""Large messages and results go past Lua: the store ends up with what it always holds."""
+"""Large messages and results are staged; the store holds what it always holds."""
 
 from __future__ import annotations
 

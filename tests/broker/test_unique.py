@@ -1,4 +1,4 @@
-"""Unique tasks: who gets the lock, how long it is held, and that nobody leaves it behind."""
+"""Unique tasks: the lock is taken, held for its time, and never left behind."""
 
 from __future__ import annotations
 

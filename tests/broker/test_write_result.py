@@ -1,4 +1,4 @@
-"""write_result: what a running task has found so far."""
+"""write_result: the result so far of a running task."""
 
 from __future__ import annotations
 
