@@ -23,7 +23,7 @@ from transitions import (
 
 from nbqueue.broker.commands import failure as failure_commands
 from nbqueue.broker.commands.failure import ArchiveRules
-from nbqueue.broker.retention import ARCHIVE_CAP
+from nbqueue.broker.commands.retention import ARCHIVE_CAP
 from nbqueue.transport.script_call import Command
 
 OWN = {"nbq:lease": f"{TOKEN}|{SINCE}", "nbq:attempt": 1}

@@ -13,7 +13,7 @@ from nbqueue.broker import script_loader
 from nbqueue.broker.commands import aggregation, enqueue, failure, inspect, lifecycle, maintenance
 from nbqueue.broker.commands.failure import Failure, Who
 from nbqueue.broker.commands.lifecycle import Ended
-from nbqueue.broker.retention import utc_day
+from nbqueue.broker.commands.retention import utc_day
 from nbqueue.broker.script_commands import PerTask, command
 from nbqueue.store.rights import probes
 from nbqueue.tasks.new_task import NewTask

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nbqueue.broker.retention import EVENT_CAP
+from nbqueue.broker.commands.retention import EVENT_CAP
 from nbqueue.broker.script_commands import PerTask, check_limit, command, flat, positions
 from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.script_call import Arg, Command

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nbqueue.broker.commands.limits import limit_names
-from nbqueue.broker.retention import EVENT_CAP
+from nbqueue.broker.commands.retention import EVENT_CAP
 from nbqueue.broker.script_commands import PerTask, command, positions
 from nbqueue.broker.staging import stage_new
 from nbqueue.errors import StoreUnreachable, SubmitUnconfirmed

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nbqueue.broker.retention import (
+from nbqueue.broker.commands.retention import (
     ARCHIVE_CAP,
     ARCHIVE_DAYS,
     ATTEMPT_CAP,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from nbqueue.broker.retention import ARCHIVE_CAP, DAY_MS, EVENT_CAP, archive_oldest
+from nbqueue.broker.commands.retention import ARCHIVE_CAP, DAY_MS, EVENT_CAP, archive_oldest
 from nbqueue.broker.script_commands import PerTask, command, flat
 from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire.attempts import failure_mark

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from nbqueue.broker.commands.failure import Who
 from nbqueue.broker.commands.limits import Full
-from nbqueue.broker.retention import ATTEMPT_CAP, DAY_MS, EVENT_CAP, counter_expiry
+from nbqueue.broker.commands.retention import ATTEMPT_CAP, DAY_MS, EVENT_CAP, counter_expiry
 from nbqueue.broker.script_commands import PerTask, check_limit, command, flat, positions
 from nbqueue.broker.staging import STAGED, stage_ends
 from nbqueue.runtime.buffers import Body

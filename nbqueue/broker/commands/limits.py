@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nbqueue.broker.retention import EVENT_CAP
+from nbqueue.broker.commands.retention import EVENT_CAP
 from nbqueue.broker.script_commands import check_limit, command
 from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.script_call import Command

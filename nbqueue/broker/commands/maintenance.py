@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from nbqueue.broker.commands.failure import mark_of
-from nbqueue.broker.retention import ARCHIVE_CAP, EVENT_CAP, archive_oldest
+from nbqueue.broker.commands.retention import ARCHIVE_CAP, EVENT_CAP, archive_oldest
 from nbqueue.broker.script_commands import check_limit, command
 from nbqueue.transport.script_call import Command
 from nbqueue.wire.decoding import text, time_ms, whole_number

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nbqueue.broker.commands.lifecycle import Fetched, lease_score, read_fetched
-from nbqueue.broker.retention import EVENT_CAP
+from nbqueue.broker.commands.retention import EVENT_CAP
 from nbqueue.broker.script_commands import command
 from nbqueue.errors import StoreDamaged
 from nbqueue.requirements import is_met

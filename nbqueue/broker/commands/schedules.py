@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from nbqueue.broker.commands.retention import EVENT_CAP
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
-from nbqueue.broker.retention import EVENT_CAP
 from nbqueue.broker.script_commands import command
 from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.script_call import Command

@@ -6,7 +6,7 @@
 -- ARGV: task_prefix, max_size, max_delay_ms, grace_ms, then for each task: group
 -- RETURNS: for each group: when it is ripe (Unix ms as text, 0: now, empty: it has no members, or
 --   its key is something else)
--- USES: check_types, aggregation_due
+-- USES: check_types, group_due
 
 check('SCARD', groups)
 local reply = {}
@@ -15,7 +15,7 @@ for i = 0, #KEYS - tasks_at do
   -- One key of another kind must not keep all other groups waiting.
   local kind = redis.call('TYPE', KEYS[tasks_at + i]).ok
   if kind == 'zset' then
-    size, at = aggregation_due_at(KEYS[tasks_at + i])
+    size, at = group_due_at(KEYS[tasks_at + i])
   elseif kind == 'none' then
     redis.call('SREM', groups, ARGV[rest_at + i])
   end

@@ -9,7 +9,7 @@
 --   limit, most_bytes (of all messages of the set, but for its first)
 -- RETURNS: how many members the set has, and when to look again (Unix ms as text, 0: now, empty:
 --   nothing is left)
--- USES: check_types, aggregation_due
+-- USES: check_types, group_due
 
 check('ZCARD', group_set, set, aggregation_sets)
 check('SCARD', groups)
@@ -19,7 +19,7 @@ end
 if redis.call('EXISTS', set) == 1 then
   return { redis.call('ZCARD', set), '0' }
 end
-local size, at = aggregation_due_at(group_set)
+local size, at = group_due_at(group_set)
 if size > 0 and at > tonumber(now_ms) then
   return { 0, string.format('%.0f', at) }
 end

@@ -11,12 +11,12 @@ from typing import Any
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import inspect
 from nbqueue.broker.commands.inspect import Counts
+from nbqueue.broker.commands.retention import utc_day
 from nbqueue.broker.reads.key_faults import faults_of_queues
 from nbqueue.broker.reads.models import DailyStats, QueueInfo, TaskInfo
 from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.reads.task_infos import INFO_FIELDS, NO_HASH, damaged_info, info_of
-from nbqueue.broker.retention import utc_day
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound, StoreDamaged
 from nbqueue.store.refusal_errors import KeyDenied

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nbqueue.broker.bulk_moves import MOST_FOUND, act_on_many
 from nbqueue.broker.commands import failure, inspect, maintenance
 from nbqueue.broker.commands.inspect import FAR, UNSIGNED, Moved
-from nbqueue.broker.retention import ARCHIVE_CAP
+from nbqueue.broker.commands.retention import ARCHIVE_CAP
 from nbqueue.calls.cancellation import cancellation
 from nbqueue.client.cancelling.tasks_in_go import CANCELLABLE, cancel_running
 from nbqueue.client.futures.outcome import CANCELLED, RawOutcome

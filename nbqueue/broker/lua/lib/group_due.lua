@@ -1,6 +1,6 @@
 -- When an aggregation group is due: when its members are to become one task.
 --
--- `aggregation_due_at(group_set)`: returns how many members it has, and when it is due (Unix ms): now if it has
+-- `group_due_at(group_set)`: returns how many members it has, and when it is due (Unix ms): now if it has
 -- `max_size` members, else once the newest is `grace_ms` old or the oldest `max_delay_ms`. Zero is no limit. The set
 -- holds whole seconds, rounded down, and tasks of nbqueue the exact time. Of the members of one second, only
 -- SAME_SECOND are looked at; with more, the time may be wrong by a part of that second.
@@ -35,7 +35,7 @@ local function edge_added_at(command, group_set, is_later)
   return edge_at
 end
 
-local function aggregation_due_at(group_set)
+local function group_due_at(group_set)
   local size, most, delay = redis.call('ZCARD', group_set), tonumber(max_size),
     tonumber(max_delay_ms)
   if size == 0 or (most > 0 and size >= most) then
