@@ -43,7 +43,7 @@ def changed_tasks(tasks: Mapping[tuple[str, str], str]) -> Command[list[ChangedT
             [stored_keys(queue).task(task_id) for queue, task_id in names],
             ("seen",),
             tasks.values(),
-            most=MOST_LOOKED_AT,
+            most=len(names),
         ),
     )
 
