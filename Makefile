@@ -1,15 +1,15 @@
-# Everything happens in .venv, which the first command makes. `make help` lists the commands.
+# All commands use .venv, and create it on demand. `make help` lists them.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
-# What bench-paired compares with.
+# The commit that bench-paired compares with.
 BASE ?= main
-# No constraints, as in `make setup CONSTRAINTS=`, takes the newest of everything.
+# `make setup CONSTRAINTS=` installs the newest release of everything.
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
-# An install is repeated only when what it was made from has changed.
+# An install is repeated only after a change of its inputs.
 INPUTS := pyproject.toml $(CONSTRAINTS)
 
 .PHONY: help setup demo test test-slow test-server test-pythons lint bench bench-peers bench-paired bench-profile proto lock clean
@@ -18,26 +18,26 @@ INPUTS := pyproject.toml $(CONSTRAINTS)
 help:  ## List these commands
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.test  ## Make .venv, with everything for working on nbqueue
+setup: $(VENV)/.test  ## Create .venv with everything for development
 
 demo: $(VENV)/.demo  ## Search for the best classifier of digits, on two workers (half a minute)
 	$(BIN)/nbqueue demo
 
-test: lint  ## Check style, types and imports, and run all tests, the notebooks too
+test: lint  ## Check style, types and imports, and run all tests, including the notebooks
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-test-slow: $(VENV)/.test  ## Run the tests that take long
+test-slow: $(VENV)/.test  ## Run the slow tests
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
-# What depends on the server: scripts, connecting, and what happens when it is away.
+# Tests that depend on the server: scripts, connections, outages.
 STORE_TESTS := tests/broker tests/conformance tests/transport tests/properties $(wildcard tests/processes/test_*store*.py) \
 	$(addprefix tests/processes/test_,durability.py schema_version.py client.py worker_limits.py)
 
-test-server: $(VENV)/.test  ## Run the tests of the store on another server, by default the redis-server on PATH
+test-server: $(VENV)/.test  ## Run the tests of the store on another server, by default redis-server on PATH
 	NBQUEUE_REDIS_SERVER="$(or $(SERVER),$(shell command -v redis-server))" \
 		$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(STORE_TESTS)
 
-test-pythons:  ## Run the tests on each Python that is here, newest of everything; TESTS="tests/unit" chooses
+test-pythons:  ## Run the tests on each Python found, with the newest dependencies; TESTS="tests/unit" selects
 	$(PYTHON) tests/support/pythons.py $(TESTS)
 
 lint: $(VENV)/.test  ## Check style, types and imports only
@@ -46,33 +46,33 @@ lint: $(VENV)/.test  ## Check style, types and imports only
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test  ## Measure how fast it is here; BENCH="--rows A1,B --rounds 5" and such choose what
+bench: $(VENV)/.test  ## Measure the speed on this machine; BENCH="--rows A1,B --rounds 5" selects
 	$(BIN)/python tests/bench/run.py $(BENCH)
 
-bench-peers: $(VENV)/.test  ## Measure other queues beside it, into docs/benchmarks.md (half an hour)
+bench-peers: $(VENV)/.test  ## Compare with other queues, into docs/benchmarks.md (half an hour)
 	$(BIN)/python tests/bench/beside.py $(BENCH)
 
-bench-paired: $(VENV)/.test  ## Compare CPU time per task with a commit before, BASE=main; about half an hour
+bench-paired: $(VENV)/.test  ## Compare CPU time per task with another commit, BASE=main (half an hour)
 	$(BIN)/python tests/bench/paired.py $(BASE) $(BENCH)
 
-bench-profile: $(VENV)/.test  ## Measure where the time of a task goes
+bench-profile: $(VENV)/.test  ## Show how the time of a task is spent
 	$(BIN)/python tests/bench/budget.py $(BENCH)
 
-proto: $(VENV)/.test  ## Generate nbqueue/wire/asynq_pb2 again, after a change of asynq.proto
+proto: $(VENV)/.test  ## Regenerate nbqueue/wire/asynq_pb2 after a change of asynq.proto
 	PATH="$(CURDIR)/$(BIN):$$PATH" protoc --proto_path=. --python_out=. --pyi_out=. \
 		nbqueue/wire/asynq.proto
 
-lock:  ## Write constraints.txt anew: the newest release of everything that nbqueue can use
+lock:  ## Update constraints.txt to the newest releases
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check ".[all,test]"
-	{ echo "# What this version was tested with: every package of the extras all and test."; \
-	  echo "# Made by 'make lock' with $$(build/lock/bin/python --version); not for older ones."; \
+	{ echo "# The tested versions of every package in the extras all and test."; \
+	  echo "# Made by 'make lock' with $$(build/lock/bin/python --version); not for older versions."; \
 	  build/lock/bin/python -m pip freeze --exclude nbqueue; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 	rm -rf build/lock
 
-clean:  ## Remove .venv and all that was generated
+clean:  ## Remove .venv and all generated files
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

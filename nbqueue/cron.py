@@ -168,7 +168,7 @@ def parse_spec(text: Any, tz: Any = "UTC") -> Spec:
         zone = zone_of(prefix[1], f"spec={shown(text)}: the time zone ")
         body = body[prefix.end() :]
         if not body:
-            raise UsageError(f"spec={shown(text)} has a time zone, and says no times")
+            raise UsageError(f"spec={shown(text)} has a time zone but no times")
     if body.startswith("@every"):
         return _every(text, body[len("@every") :].strip())
     if body.startswith("@"):

@@ -48,7 +48,7 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from nbqueue.printable import visible
+from nbqueue.printable import printable
 
 if sys.version_info >= (3, 11):
     _TimeoutError = TimeoutError
@@ -65,7 +65,7 @@ class NbqueueError(Exception):
     """
 
     def __str__(self) -> str:
-        return visible(super().__str__(), lines=True)
+        return printable(super().__str__(), lines=True)
 
 
 class UsageError(NbqueueError, ValueError):

@@ -57,11 +57,11 @@ class Limit:
             _check_number(what, getattr(self, what))
         if self.concurrency is None and self.rate is None:
             raise UsageError(
-                f"Limit({shown(self.name)}) limits nothing: say concurrency=4, or rate='10/s', "
+                f"Limit({shown(self.name)}) limits nothing: set concurrency=4, or rate='10/s', "
                 "or both"
             )
         if self.burst is not None and self.rate is None:
-            raise UsageError(f"burst={shown(self.burst)} belongs to a rate: say rate= too")
+            raise UsageError(f"burst={shown(self.burst)} belongs to a rate: set rate= too")
         self._count_and_period()
 
     @property

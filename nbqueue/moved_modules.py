@@ -1,9 +1,9 @@
-"""Old paths of modules that stored pickles may name: they load from where the modules are now.
+"""Aliases of old module paths that stored pickles may contain.
 
-A pickle names the module of each function and class that it refers to. Tasks and results that
-version 0.1 stored name these modules; a schedule may keep its pickle for years. So the aliases stay
-until version 2.0, and new pickles name what older programs can load, too: a public object is
-pickled under ``nbqueue`` itself (`public`), the few private ones under the path that they had
+A pickle contains the module of each function and class that it refers to. Tasks and results stored
+by version 0.1 contain these paths; a schedule may keep its pickle for years. So the aliases stay
+until version 2.0. New pickles only contain paths that older programs can load, too: a public object
+is pickled under ``nbqueue`` itself (`public`), the few private ones under their old path
 (`pickled_as`).
 """
 
@@ -31,13 +31,13 @@ MOVED = {
     "nbqueue.executor.randomness": "nbqueue.executor.seeded_random",
     "nbqueue.executor.reports": "nbqueue.executor.output.task_reports",
 }
-"""Modules that are gone, and what they became."""
+"""Old module paths and their new ones."""
 
 _INTO_PACKAGES = {
     "nbqueue.client.futures": "nbqueue.client.futures.future",
     "nbqueue.client.schedules": "nbqueue.client.schedules.schedule",
 }
-"""Modules whose old name is a package now."""
+"""Old module paths that are packages now."""
 
 
 def public(made: T) -> T:
@@ -47,18 +47,18 @@ def public(made: T) -> T:
 
 
 def pickled_as(module: str) -> Callable[[T], T]:
-    """Pickle a function or class under the path that its module had in version 0.1."""
+    """Pickle a function or class under its module path of version 0.1."""
 
     def name(made: T) -> T:
         made.__module__ = module
-        import_module(module)  # cloudpickle refers to what it finds in a loaded module only
+        import_module(module)  # cloudpickle only refers to objects in loaded modules
         return made
 
     return name
 
 
 def attribute_of(package: str, name: str) -> Any:
-    """Return what a package had as a module. Raises `AttributeError` if it had no such name."""
+    """Return an attribute that a package had as a module, or raise `AttributeError`."""
     try:
         return getattr(import_module(_INTO_PACKAGES[package]), name)
     except AttributeError:
@@ -66,13 +66,16 @@ def attribute_of(package: str, name: str) -> Any:
 
 
 def install() -> None:
-    """Let imports of the old paths find the modules. Done once, by ``import nbqueue``."""
+    """Make imports of the old paths find the modules. Called by ``import nbqueue``."""
     if not any(isinstance(each, _Finder) for each in sys.meta_path):
         sys.meta_path.append(_Finder())
 
 
 class _Finder:
-    """Finds the old paths. Behind all other finders, so that it costs other imports nothing."""
+    """Finds the old paths, after all other finders.
+
+    So it does not slow down other imports.
+    """
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
         return ModuleSpec(name, self) if name in MOVED else None  # type: ignore[arg-type]

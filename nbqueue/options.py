@@ -110,7 +110,7 @@ class TaskOptions:
         for name in ("deadline", "at"):
             _check_moment(name, getattr(self, name))
         if self.delay is not None and self.at is not None:
-            raise UsageError("delay= and at= both say when the task is due: pass one of them")
+            raise UsageError("delay= and at= both set the due time: pass one of them")
         for name in ("group", "task_id", "name"):
             if getattr(self, name) is not None:
                 _check_text(name, getattr(self, name))
@@ -136,7 +136,7 @@ class TaskOptions:
                 raise UsageError(f"headers={{{shown(key)}: {shown(text)}}} must map text to text")
             if key.startswith("nbq:"):
                 raise UsageError(
-                    f"headers={{{shown(key)}: …}}: names that begin with 'nbq:' are ours"
+                    f"headers={{{shown(key)}: …}}: names that begin with 'nbq:' are reserved"
                 )
         if self.seed is not None:
             check_seed(self.seed)
@@ -151,7 +151,7 @@ class TaskOptions:
         """Raise `UsageError` if the options contradict each other."""
         if self.on_conflict != "raise" and self.unique is None:
             raise UsageError(
-                f"on_conflict={shown(self.on_conflict)} is about unique tasks: say unique= too, or "
+                f"on_conflict={shown(self.on_conflict)} is for unique tasks: set unique= too, or "
                 "leave it out"
             )
 
@@ -159,7 +159,7 @@ class TaskOptions:
         """Raise `UsageError` for options that a call cannot have."""
         if self.group is not None:
             raise UsageError(
-                f"group={shown(self.group)} is for messages, of which an aggregator makes one: use "
+                f"group={shown(self.group)} is for messages that an aggregator combines: use "
                 "q.enqueue, or leave it out"
             )
 

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from nbqueue.broker.call_deadline import CallDeadline
-from nbqueue.broker.commands.enqueue import OneByOne, unconfirmed
-from nbqueue.broker.commands.lifecycle import Arg, NewTask
-from nbqueue.broker.commands.names import name_task
+from nbqueue.broker.commands.enqueue import OneByOne, name_task, unconfirmed
 from nbqueue.broker.known_limits import KnownLimits
 from nbqueue.broker.large_values import whole_result
 from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest, EnqueueResult, read_replies
@@ -25,8 +23,10 @@ from nbqueue.broker.resilient_calls import MEASURE_SECONDS, PATIENCE, ResilientC
 from nbqueue.errors import StoreError, StoreUnreachable, SubmitUnconfirmed
 from nbqueue.store.connection import Store
 from nbqueue.store.refusal_errors import KeyDenied
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport import resp
 from nbqueue.transport.blocking import BlockingConnection
+from nbqueue.transport.script_call import Arg
 from nbqueue.transport.topology import Key
 from nbqueue.wire import fields, states
 from nbqueue.wire.attempts import is_last_failure

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from nbqueue.broker.commands.lifecycle import Command
 from nbqueue.broker.commands.limits import set_limit
+from nbqueue.transport.script_call import Command
 
 _KNOWN_SECONDS = 60.0
 _MOST_KNOWN = 10_000

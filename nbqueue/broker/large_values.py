@@ -63,7 +63,7 @@ def read_result(queue: str, task_id: str, envelope: Piece, beside: DetachedBody)
 
 def whole_result(broker: Broker, queue: str, task_id: str, result: bytes) -> bytes:
     """The result of a task with what lies beside it, if that is there. Nothing is verified."""
-    beside = payloads.beside_result(result)
+    beside = payloads.detached_result(result)
     if beside is None:
         return result
     if not _are_there(broker, queue, task_id, beside, _result_prefix(beside)):
@@ -73,7 +73,7 @@ def whole_result(broker: Broker, queue: str, task_id: str, result: bytes) -> byt
 
 def whole_payload(broker: Broker, queue: str, task_id: str, payload: bytes) -> bytes:
     """The same of the payload of a task. Raises `SignatureError` for a call that cannot be read."""
-    beside = payloads.beside_call(payload)
+    beside = payloads.detached_arguments(payload)
     if beside is None or len(payload) > beside.size:  # whole, as where there is no store
         return payload
     if not _are_there(broker, queue, task_id, beside, fields.ARGUMENTS):

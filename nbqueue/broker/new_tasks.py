@@ -7,27 +7,15 @@ changes is in `EnqueueRequest.commands`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
-from nbqueue.broker.commands import aggregation, lifecycle
-from nbqueue.broker.commands.lifecycle import Command, LockHolder, NewTask
+from nbqueue.broker.commands import aggregation, enqueue
+from nbqueue.broker.commands.enqueue import LockHolder, UniqueLock
+from nbqueue.tasks.new_task import NewTask
+from nbqueue.transport.script_call import Command
 
 BATCH = 256
 """The most tasks that one call of a script enqueues."""
-
-
-@dataclass(frozen=True, slots=True)
-class UniqueLock:
-    """A lock of which one task at a time is the holder."""
-
-    key: str
-    ms: int
-    """For how long the task holds it, in milliseconds."""
-    replaces_holder: bool = False
-    """Delete a holder that does not run."""
-    waits_for_holder: bool = False
-    """Park the task until the holder is done."""
 
 
 _NO_LIMITS: Mapping[str, str] = {}
@@ -79,7 +67,7 @@ class EnqueueRequest(NamedTuple):
         if self.group and self.due_ms is not None:
             found.append(aggregation.note_groups(self.queue, [self.group], self.due_ms))
         if with_code and self.fingerprint is not None and self.blob is not None:
-            found.append(lifecycle.store_code(self.queue, self.fingerprint, self.blob, now_ms))
+            found.append(enqueue.store_code(self.queue, self.fingerprint, self.blob, now_ms))
         return found
 
     def commands(self, now_ms: int, repeated: bool) -> Iterator[Command[Any]]:
@@ -90,11 +78,12 @@ class EnqueueRequest(NamedTuple):
         queue, code, due_ms, group = self.queue, self.fingerprint, self.due_ms, self.group
         if self.lock is not None:
             [task] = self.tasks
-            yield lifecycle.enqueue_unique(
-                *(queue, task, self.lock.key, self.lock.ms, now_ms),
+            yield enqueue.enqueue_unique(
+                queue,
+                task,
+                self.lock,
+                now_ms,
                 due_ms=due_ms,
-                replace=self.lock.replaces_holder,
-                after=self.lock.waits_for_holder,
                 fingerprint=code,
                 repeated=repeated,
                 group=group,
@@ -104,11 +93,11 @@ class EnqueueRequest(NamedTuple):
             part = self.tasks[start : start + BATCH]
             if due_ms is not None:
                 later = [(task, due_ms) for task in part]
-                yield lifecycle.schedule(queue, later, now_ms, code, repeated, group)
+                yield enqueue.schedule(queue, later, now_ms, code, repeated, group)
             elif group:
                 yield aggregation.add_to_group(queue, group, part, now_ms, repeated)
             else:
-                yield lifecycle.enqueue(queue, part, now_ms, code, repeated)
+                yield enqueue.enqueue(queue, part, now_ms, code, repeated)
 
 
 class EnqueueResult(NamedTuple):

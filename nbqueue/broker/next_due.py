@@ -15,8 +15,8 @@ class NextDue(NamedTuple):
     """When (Unix ms) there is next something to do in a queue; None: nothing is to come.
 
     ``due_ms``: for `forward`. ``lease_ms``: for `expired`. ``over_ms``: for `delete_expired`.
-    ``waiting_ms``: for `judge`. ``orphans``: there is something for `adopt` now. ``cancels``: tasks
-    were cancelled that run in Go.
+    ``waiting_ms``: for `release_parked`. ``orphans``: there is something for `repair_leases` now.
+    ``cancels``: tasks were cancelled that run in Go.
     """
 
     due_ms: int | None
@@ -33,35 +33,13 @@ class NextDue(NamedTuple):
 
 def upcoming(queue: str) -> Command[NextDue]:
     """Ask when there is something to tend."""
-    keys = queue_keys(queue)
-    return command(
-        "upcoming",
-        (
-            keys.scheduled,
-            keys.retry,
-            keys.lease,
-            keys.active,
-            keys.completed,
-            keys.waiting,
-            keys.schedules,
-            keys.aggregation_sets,
-            keys.cancels,
-            keys.requirements,
-        ),
-        (),
-        _read,
-    )
+    return command("upcoming", queue_keys(queue), {}, _read)
 
 
 def remaining(queue: str, until_ms: int) -> Command[bool]:
     """Ask whether a queue has tasks to run now, or will have by ``until_ms`` (Unix ms)."""
     keys = queue_keys(queue)
-    return command(
-        "remaining",
-        (keys.paused, keys.pending, keys.scheduled, keys.retry, keys.waiting),
-        (keys.task_prefix, until_ms),
-        bool,
-    )
+    return command("remaining", keys, {"task_prefix": keys.task_prefix, "until_ms": until_ms}, bool)
 
 
 def _read(reply: Any) -> NextDue:

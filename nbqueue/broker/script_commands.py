@@ -1,102 +1,140 @@
-"""Build calls of scripts, with the limits and number formats that all commands share.
+"""Make a `Command` from named keys and arguments, in the order of the script's header.
 
-Times are Unix milliseconds on the store's clock. Lease ends are Unix seconds with a fraction that
-is never zero; whole seconds are the leases of programs in Go.
+Times are Unix milliseconds on the store's clock. Ends of leases are Unix seconds with a fraction
+that is never zero; leases of programs in Go end at whole seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta, timezone
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
+from itertools import chain
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from nbqueue.broker import script_loader
-from nbqueue.runtime.buffers import LARGE, Body
-from nbqueue.transport.script_call import Arg, Command, Staged
-from nbqueue.wire.decoding import whole_number
+from nbqueue.transport.script_call import Arg, Command, Script, Staged
+from nbqueue.wire.keys import QueueKeys
 
 T = TypeVar("T")
 
-EVENT_CAP = 10_000
-ARCHIVE_CAP = 10_000
-ARCHIVE_DAYS = 90
-ATTEMPT_CAP = 100_000
-COUNTER_DAYS = 90
 MOST_AT_ONCE = 1000
-"""Tasks in one call of a script: Lua takes no more than some thousands of values at once."""
+"""Tasks in one command: Lua unpacks no more than some thousands of values at once."""
+
+_NO_OTHERS: Mapping[str, str] = {}
+_Getter = Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
 
-class NewTask(NamedTuple):
-    """A task that is not in the store yet: its id and its encoded `TaskMessage`.
+class _Layout(NamedTuple):
+    """A script with functions that collect its keys and arguments in order."""
 
-    ``beside`` are the pieces of its arguments where the message has only their head.
-    """
+    script: Script
+    keys: _Getter
+    args: _Getter
+    key_names: frozenset[str]
+    full: Script | None
 
-    task_id: str
-    msg: Body
-    beside: Sequence[Body] = ()
 
-    @property
-    def is_staged(self) -> bool:
-        """Whether its values are staged for the script rather than passed as arguments."""
-        return bool(self.beside) or len(self.msg) > LARGE
+class PerTask(NamedTuple):
+    """The further keys of a call, mostly those of tasks, and the arguments of each."""
+
+    keys: Sequence[str]
+    names: tuple[str, ...] = ()
+    """The names of these arguments, in the order of the script's header."""
+    values: Collection[Arg] = ()
+    """Their values, task after task."""
+    most: int = MOST_AT_ONCE
+    """How many keys there may be."""
+
+
+@cache
+def _layout(name: str) -> _Layout:
+    script = script_loader.load(name)
+    return _Layout(
+        script,
+        _getter(script.keys),
+        _getter(script.args),
+        frozenset(script.keys),
+        script_loader.load(script.full) if script.full else None,
+    )
+
+
+def _getter(names: tuple[str, ...]) -> _Getter:
+    if not names:
+        return lambda _: ()
+    if len(names) == 1:
+        [name] = names
+        return lambda values: (values[name],)
+    return itemgetter(*names)
 
 
 def command(
     name: str,
-    keys: Sequence[str],
-    args: Sequence[Arg],
+    keys: QueueKeys | None,
+    args: Mapping[str, Arg],
     read: Callable[[Any], T],
+    *,
+    other_keys: Mapping[str, str] = _NO_OTHERS,
+    tasks: PerTask | None = None,
     staged: Sequence[Staged] = (),
 ) -> Command[T]:
-    """Return a call of the script ``name``. Raises `TypeError` if its header disagrees."""
-    if len(keys) > MOST_AT_ONCE + 10:
-        raise ValueError(f"{name}: at most {MOST_AT_ONCE} tasks at once, not {len(keys)}")
-    script = script_loader.load(name)
-    script.check(len(keys), len(args))
-    return Command(script, keys, args, read, staged)
+    """Make a call of the script ``name``; ``read`` turns the reply into the result.
+
+    A key that the script's header names is that attribute of ``keys``, or one of ``other_keys``.
+    ``tasks`` has the further keys. Raises `TypeError` if a name is missing or unknown.
+    """
+    script, keys_of, args_of, key_names, full = _layout(name)
+    try:
+        found_args = args_of(args)
+        known: Mapping[str, str] = {} if keys is None else vars(keys)
+        found_keys: Sequence[str]
+        if other_keys:
+            found_keys = [
+                other_keys[key] if key in other_keys else known[key] for key in script.keys
+            ]
+            if not key_names >= other_keys.keys():
+                raise _unknown(script, other_keys.keys() - key_names)
+        else:
+            found_keys = keys_of(known)
+    except KeyError as error:
+        raise TypeError(f"{_takes(script)}; {error} is missing") from None
+    if len(args) != len(found_args):
+        raise _unknown(script, {*args} - {*script.args})
+    if tasks is not None:
+        task_keys, names, values, most = tasks
+        if len(task_keys) > most:
+            raise ValueError(f"{name}: at most {most} tasks at once, not {len(task_keys)}")
+        if not script.has_further_keys or names != script.rest:
+            raise TypeError(f"{_takes(script)}, not {names} for each task")
+        if len(values) != len(names) * len(task_keys):
+            raise TypeError(f"{name}: {len(values)} values do not fit {len(task_keys)} x {names}")
+        found_keys = [*found_keys, *task_keys]
+        found_args = (*found_args, *values)
+    elif script.has_further_keys:
+        raise TypeError(f"{_takes(script)}; tasks= is missing")
+    return Command(script, found_keys, found_args, read, staged, full)
 
 
-def short_way(
-    name: str, keys: Sequence[str], args: Sequence[Arg], read: Callable[[Any], T]
-) -> Command[T]:
-    """Return a call of the script ``name`` that falls back to ``<name>_careful``."""
-    found = command(name, keys, args, read)
-    found.full_script = script_loader.load(name + "_careful")
-    return found
+def _unknown(script: Script, names: Iterable[str]) -> TypeError:
+    return TypeError(f"{_takes(script)}, not {', '.join(sorted(names))}")
 
 
-def seconds_never_whole(ms: int) -> str:
-    """Return ``ms`` as Unix seconds with a fraction that is never zero: a lease's score."""
-    return f"{ms // 1000}.{ms % 1000 or 1:03d}"
+def _takes(script: Script) -> str:
+    rest = f", and for each task {script.rest}" if script.rest else ""
+    return f"{script.name}.lua takes the keys {script.keys} and the arguments {script.args}{rest}"
 
 
-def utc_day(now_ms: int) -> date:
-    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=now_ms)).date()
+def flat(rows: Iterable[Iterable[Arg]]) -> list[Arg]:
+    """The values of ``rows``, row after row."""
+    return list(chain.from_iterable(rows))
 
 
 def positions(reply: Any) -> list[int]:
+    """Read a reply that lists positions."""
     return [int(i) for i in reply]
 
 
-def counter_expiry(now_ms: int) -> int:
-    """Return when (Unix seconds) the counters of this day expire."""
-    return now_ms // 1000 + COUNTER_DAYS * 86_400
-
-
-def archive_oldest(now_ms: int, days: float = ARCHIVE_DAYS) -> int:
-    """Return the time (Unix seconds) before which archived tasks are deleted by default."""
-    return now_ms // 1000 - int(days * 86_400)
-
-
 def check_limit(limit: int) -> None:
+    """Raise `ValueError` unless ``limit`` tasks can be in one command."""
     if not 1 <= limit <= MOST_AT_ONCE:
         raise ValueError(f"limit={limit} is not between 1 and {MOST_AT_ONCE}")
-
-
-decoded_number = whole_number
-
-
-def decoded_id(task_id: bytes) -> str:
-    # No program that follows Asynq's rules makes an id that is not UTF-8, and none may stop us.
-    return task_id.decode("utf-8", "replace")

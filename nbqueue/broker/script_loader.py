@@ -1,8 +1,9 @@
-"""The Lua scripts: read from ``lua/``, checked, and put together.
+"""Load the Lua scripts from ``lua/``, check their headers, and add the fragments they use.
 
-Each file says in its header which keys and arguments it takes. From that the loader makes a local
-for each name, so that no body counts positions, and a check that callers pass exactly these. A
-rest (``*tasks``, ``then for each task: …``) is reached through ``tasks_at`` and ``rest_at``.
+The header of each file names its keys and arguments. The loader makes a local variable of each
+name, so no script counts positions, and `command` orders the values of callers by these names.
+Further keys (``*tasks``) begin at ``tasks_at``, and the arguments that come once for each of them
+(``then for each task: …``) at ``rest_at``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import cache
 
 from nbqueue.transport.script_call import Script
 
-_HEADER = re.compile(r"^-- (KEYS|ARGV|RETURNS|USES): (.*)$")
+_HEADER = re.compile(r"^-- (KEYS|ARGV|RETURNS|USES|FULL): (.*)$")
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
@@ -54,7 +55,7 @@ def _read(path: str) -> str:
 
 
 def _fragments(names: tuple[str, ...], found: dict[str, str]) -> dict[str, str]:
-    """These fragments, each after those that it uses itself, and none twice."""
+    """Add fragments to ``found``, each after those that it uses itself."""
     for name in names:
         if name not in found:
             text = _read(f"lib/{name}.lua")
@@ -73,7 +74,7 @@ def load(name: str) -> Script:
     fixed_args, _, rest = header["ARGV"].partition("then for each task:")
     args = _names(fixed_args)
     rest_names = _names(rest)
-    prologue = ["local KEYS, ARGV = KEYS, ARGV"]  # which are global, and looked up each time
+    prologue = ["local KEYS, ARGV = KEYS, ARGV"]  # A global is looked up at each use.
     fixed_keys = tuple(key for key in keys if not key.startswith("*"))
     prologue += [f"local {key} = KEYS[{i}]" for i, key in enumerate(fixed_keys, 1)]
     prologue += [f"local {arg} = ARGV[{i}]" for i, arg in enumerate(args, 1)]
@@ -89,4 +90,13 @@ def load(name: str) -> Script:
         if line.strip() and not line.lstrip().startswith("--")
     ).encode()
     sha = hashlib.sha1(compact, usedforsecurity=False).hexdigest().encode()
-    return Script(name, compact, sha, fixed_keys, args, rest_names)
+    return Script(
+        name,
+        compact,
+        sha,
+        fixed_keys,
+        args,
+        rest_names,
+        has_further_keys=len(fixed_keys) < len(keys),
+        full=header.get("FULL", ""),
+    )

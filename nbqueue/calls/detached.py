@@ -19,8 +19,8 @@ from typing import Final, NamedTuple
 
 from nbqueue.runtime.buffers import PIECE, Body, Piece, cut
 
-_BESIDE: Final = struct.Struct(">QI32s")
-BESIDE_SIZE: Final = _BESIDE.size
+_DETACHED: Final = struct.Struct(">QI32s")
+DESCRIPTION_SIZE: Final = _DETACHED.size
 _LEAST_PIECE = 1_000_000
 """Minimum size of a piece.
 
@@ -53,10 +53,10 @@ class DetachedBody(NamedTuple):
         return len(data) == self.size and sha256(data).digest() == self.digest
 
     def pack(self) -> bytes:
-        return _BESIDE.pack(*self)
+        return _DETACHED.pack(*self)
 
 
-def beside_of(parts: Iterable[Piece], digest: bytes = b"") -> tuple[DetachedBody, list[Body]]:
+def describe_body(parts: Iterable[Piece], digest: bytes = b"") -> tuple[DetachedBody, list[Body]]:
     """Describe the bytes in ``parts``, and split them into pieces.
 
     ``digest`` is their SHA-256, if it is already known.
@@ -70,12 +70,12 @@ def beside_of(parts: Iterable[Piece], digest: bytes = b"") -> tuple[DetachedBody
     return DetachedBody(sum(map(len, kept)), PIECE, digest), cut(kept, PIECE)
 
 
-def read_beside(envelope: Piece, at: int) -> DetachedBody:
+def read_description(envelope: Piece, at: int) -> DetachedBody:
     """Decode the description in a head.
 
     Do not trust it before the head is verified. Raises `ValueError` if it is invalid.
     """
-    found = DetachedBody(*_BESIDE.unpack_from(envelope, at))
+    found = DetachedBody(*_DETACHED.unpack_from(envelope, at))
     if not _LEAST_PIECE <= found.piece <= _MOST_PIECE:
-        raise ValueError(f"it lies in pieces of {found.piece} bytes")
+        raise ValueError(f"its pieces have {found.piece} bytes")
     return found

@@ -16,7 +16,7 @@ from nbqueue.calls.modules import active_modules
 from nbqueue.calls.pickling import pickler
 from nbqueue.calls.readable_names import clean_text, type_name
 from nbqueue.errors import IncompatiblePython, NbqueueError, TaskFailed
-from nbqueue.printable import visible
+from nbqueue.printable import printable
 
 _FORMAT = 1
 _MAX_TRACEBACK = 100_000
@@ -36,7 +36,7 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         text = str(self.args[0]) if self.args else ""
-        shown = visible(text.rstrip(), lines=True)
+        shown = printable(text.rstrip(), lines=True)
         return f"\n\n--- traceback on the worker ---\n{shown}\n--- end ---"
 
 
@@ -119,10 +119,10 @@ def error_text(exc: BaseException) -> str:
 def traceback_text(exc: BaseException, *, skip_frames: int = 0) -> str:
     """Return the traceback of ``exc`` from the user's first frame on, of limited length."""
     try:
-        told = traceback.TracebackException.from_exception(exc, compact=True)
-        _cut_chain(told)
-        _drop_our_frames(told, exc, skip_frames)
-        text = "".join(told.format())
+        formatted = traceback.TracebackException.from_exception(exc, compact=True)
+        _cut_chain(formatted)
+        _drop_our_frames(formatted, exc, skip_frames)
+        text = "".join(formatted.format())
     except Exception:  # user code runs here: __str__, __repr__, properties
         text = _frames_only(exc, skip_frames)
     return clean_text(text, _MAX_TRACEBACK)
@@ -140,9 +140,9 @@ def _frames_only(exc: BaseException, skip_frames: int) -> str:
     return "".join(["Traceback (most recent call last):\n", *lines, last])
 
 
-def _cut_chain(told: traceback.TracebackException) -> None:
+def _cut_chain(formatted: traceback.TracebackException) -> None:
     """Cut a very long chain of causes."""
-    link: traceback.TracebackException | None = told
+    link: traceback.TracebackException | None = formatted
     for _ in range(_MAX_CHAIN):
         if link is None:
             return
@@ -152,9 +152,9 @@ def _cut_chain(told: traceback.TracebackException) -> None:
 
 
 def _drop_our_frames(
-    told: traceback.TracebackException, exc: BaseException | None, skip: int
+    formatted: traceback.TracebackException, exc: BaseException | None, skip: int
 ) -> None:
-    pending = [(told, exc, skip)]
+    pending = [(formatted, exc, skip)]
     while pending:
         one, its, more = pending.pop()
         ours = _count_our_frames(one.stack)

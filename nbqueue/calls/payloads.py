@@ -47,17 +47,17 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from nbqueue.calls.call_extensions import Seed, pack_extensions, read_extensions
-from nbqueue.calls.detached import BESIDE_SIZE, DetachedBody, read_beside
+from nbqueue.calls.detached import DESCRIPTION_SIZE, DetachedBody, read_description
 from nbqueue.errors import SignatureError
 from nbqueue.requirements import version_requirement
 from nbqueue.runtime.buffers import Piece, rest_of
 
 VERSION: Final = 1
 PICKLE: Final = 1
-PICKLE_BESIDE: Final = 2
+PICKLE_DETACHED: Final = 2
 EXTENDED: Final = 3
 """The codec of a call with extensions, which older workers refuse."""
-EXTENDED_BESIDE: Final = 4
+EXTENDED_DETACHED: Final = 4
 
 COROUTINE: Final = 1
 FAIL_IF_LOST: Final = 2
@@ -77,15 +77,15 @@ _CALL: Final = struct.Struct(">4sBBBBB4s16s16s")
 _RESULT: Final = struct.Struct(">4sBBB4s16s")
 _TIMEOUTS: Final = struct.Struct(">QQ")
 _CALL_HEAD: Final = _CALL_MAGIC + bytes((VERSION, PICKLE, *sys.version_info[:2]))
-CALL_BESIDE: Final = (
-    _CALL_MAGIC + bytes((VERSION, PICKLE_BESIDE)),
-    _CALL_MAGIC + bytes((VERSION, EXTENDED_BESIDE)),
+DETACHED_CALLS: Final = (
+    _CALL_MAGIC + bytes((VERSION, PICKLE_DETACHED)),
+    _CALL_MAGIC + bytes((VERSION, EXTENDED_DETACHED)),
 )
 """The first bytes of a call whose arguments are detached."""
-_CALL_BESIDE: Final = CALL_BESIDE[0] + bytes(sys.version_info[:2])
-_CALL_CODECS: Final = frozenset({PICKLE, PICKLE_BESIDE, EXTENDED, EXTENDED_BESIDE})
-_BESIDE: Final = frozenset({PICKLE_BESIDE, EXTENDED_BESIDE})
-_RESULT_BESIDE: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE_BESIDE))
+_DETACHED_CALL: Final = DETACHED_CALLS[0] + bytes(sys.version_info[:2])
+_CALL_CODECS: Final = frozenset({PICKLE, PICKLE_DETACHED, EXTENDED, EXTENDED_DETACHED})
+_DETACHED: Final = frozenset({PICKLE_DETACHED, EXTENDED_DETACHED})
+_DETACHED_RESULT: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE_DETACHED))
 _RESULT_HEAD: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE))
 _UNSIGNED: Final = bytes(20)
 _LONGEST_KEPT: Final = 1000
@@ -115,7 +115,7 @@ class Call(NamedTuple):
     fingerprint: bytes
     arguments: bytes | memoryview
     timeouts: Timeouts | None = None
-    beside: DetachedBody | None = None
+    detached: DetachedBody | None = None
     """Describes detached arguments. In a head alone, ``arguments`` is empty then."""
     head: bytes | memoryview = b""
     """The signed part of an envelope with detached arguments."""
@@ -132,7 +132,7 @@ class Result(NamedTuple):
     key_id: bytes
     signature: bytes
     body: memoryview
-    beside: DetachedBody | None = None
+    detached: DetachedBody | None = None
     head: bytes = b""
 
 
@@ -167,12 +167,12 @@ def call_head(
     fingerprint: bytes,
     flags: int = 0,
     timeouts: Timeouts | None = None,
-    beside: DetachedBody | None = None,
+    detached: DetachedBody | None = None,
     seed: Seed | None = None,
 ) -> bytes:
     """Return the envelope of a call up to its arguments.
 
-    With ``beside`` this is the complete unsigned envelope of a call with detached arguments.
+    With ``detached`` this is the complete unsigned envelope of a call with detached arguments.
     """
     if len(fingerprint) != 16:
         raise ValueError(f"a fingerprint has 16 bytes, not {len(fingerprint)}")
@@ -180,13 +180,13 @@ def call_head(
     if timeouts is not None:
         flags |= HAS_TIMEOUTS
         exact = _TIMEOUTS.pack(*timeouts)
-    begin = _CALL_HEAD if beside is None else _CALL_BESIDE
+    begin = _CALL_HEAD if detached is None else _DETACHED_CALL
     if seed is not None:
-        codec = EXTENDED if beside is None else EXTENDED_BESIDE
+        codec = EXTENDED if detached is None else EXTENDED_DETACHED
         begin = begin[:5] + bytes((codec,)) + begin[6:]
         exact += pack_extensions(seed)
-    if beside is not None:
-        exact += beside.pack()
+    if detached is not None:
+        exact += detached.pack()
     return b"".join((begin, _FLAGS[flags], _UNSIGNED, fingerprint, exact))
 
 
@@ -212,11 +212,11 @@ def parse_call(payload: bytes | memoryview) -> Call:
     seed = None
     if codec >= EXTENDED:
         seed, begin = read_extensions(payload, begin)
-    beside = None
+    detached = None
     head: bytes | memoryview = payload
-    if codec in _BESIDE:
-        beside = _read_beside(payload, begin, "call")
-        begin += BESIDE_SIZE
+    if codec in _DETACHED:
+        detached = _read_description(payload, begin, "call")
+        begin += DESCRIPTION_SIZE
         head = memoryview(payload)[:begin]
     # Called for each task: tuple.__new__ skips the slower generated constructor.
     parts = (
@@ -229,7 +229,7 @@ def parse_call(payload: bytes | memoryview) -> Call:
         fingerprint,
         rest_of(payload, begin),
         timeouts,
-        beside,
+        detached,
         head,
         seed,
     )
@@ -246,22 +246,22 @@ def requirement_of(call: Call) -> str | None:
     return version_requirement(call.python)
 
 
-def beside_call(payload: bytes | memoryview) -> DetachedBody | None:
+def detached_arguments(payload: bytes | memoryview) -> DetachedBody | None:
     """Return the description of a call's detached arguments, or None. It is not verified.
 
     Raises `SignatureError` for a call that cannot be parsed.
     """
-    is_beside = is_call(payload) and len(payload) > 5 and payload[5] in _BESIDE
-    return parse_call(payload).beside if is_beside else None
+    is_detached = is_call(payload) and len(payload) > 5 and payload[5] in _DETACHED
+    return parse_call(payload).detached if is_detached else None
 
 
 def payload_size(payload: bytes) -> int:
     """Return the size of a payload in bytes, with its detached arguments."""
     try:
-        beside = beside_call(payload)
+        detached = detached_arguments(payload)
     except SignatureError:
-        beside = None
-    return len(payload) + (0 if beside is None else beside.size)
+        detached = None
+    return len(payload) + (0 if detached is None else detached.size)
 
 
 def call_text(task_id: str, queue: str, type: str, payload: bytes | memoryview) -> bytes:
@@ -311,13 +311,13 @@ def pack_result(kind: int, body: Piece) -> bytes:
     return b"".join((_RESULT_HEAD, _FLAGS[kind], _UNSIGNED, body))
 
 
-def result_head(kind: int, beside: DetachedBody | None = None) -> bytes:
+def result_head(kind: int, detached: DetachedBody | None = None) -> bytes:
     """Return the envelope of a result up to its body.
 
-    With ``beside`` this is the complete unsigned envelope of a result with a detached body.
+    With ``detached`` this is the complete unsigned envelope of a result with a detached body.
     """
-    if beside is not None:
-        return b"".join((_RESULT_BESIDE, _FLAGS[kind], _UNSIGNED, beside.pack()))
+    if detached is not None:
+        return b"".join((_DETACHED_RESULT, _FLAGS[kind], _UNSIGNED, detached.pack()))
     return pack_result(kind, b"")
 
 
@@ -330,43 +330,43 @@ def parse_result(payload: bytes) -> Result:
     if len(payload) < _RESULT.size or payload[:4] != _RESULT_MAGIC or payload[4] != VERSION:
         raise _unreadable(payload, _RESULT_MAGIC, "result", "upgrade nbqueue here")
     _, version, codec, kind, key_id, signature = _RESULT.unpack_from(payload)
-    if codec not in (PICKLE, PICKLE_BESIDE) or kind > DISPLAY:
+    if codec not in (PICKLE, PICKLE_DETACHED) or kind > DISPLAY:
         raise _unknown_codec(codec, "result", "upgrade nbqueue here")
-    begin, beside, head = _RESULT.size, None, payload
-    if codec == PICKLE_BESIDE:
-        beside = _read_beside(payload, begin, "result")
-        begin += BESIDE_SIZE
+    begin, detached, head = _RESULT.size, None, payload
+    if codec == PICKLE_DETACHED:
+        detached = _read_description(payload, begin, "result")
+        begin += DESCRIPTION_SIZE
         head = payload[:begin]
     body = memoryview(payload)[begin:]
     # Called for each task, see `parse_call`.
-    parts = (version, codec, kind, key_id, signature, body, beside, head)
+    parts = (version, codec, kind, key_id, signature, body, detached, head)
     return tuple.__new__(Result, parts)
 
 
-def beside_result(payload: bytes) -> DetachedBody | None:
+def detached_result(payload: bytes) -> DetachedBody | None:
     """Return the description of a result's detached body, or None if it has none.
 
     None also for a result that cannot be parsed.
     """
-    if not is_result(payload) or len(payload) <= 5 or payload[5] != PICKLE_BESIDE:
+    if not is_result(payload) or len(payload) <= 5 or payload[5] != PICKLE_DETACHED:
         return None
     try:
-        return parse_result(payload).beside
+        return parse_result(payload).detached
     except SignatureError:
         return None
 
 
 def result_size(payload: bytes) -> int:
     """Return the size of a result in bytes, with its detached body."""
-    beside = beside_result(payload)
-    return len(payload) + (0 if beside is None else beside.size)
+    detached = detached_result(payload)
+    return len(payload) + (0 if detached is None else detached.size)
 
 
-def _read_beside(envelope: bytes | memoryview, at: int, what: str) -> DetachedBody:
-    if len(envelope) < at + BESIDE_SIZE:
+def _read_description(envelope: bytes | memoryview, at: int, what: str) -> DetachedBody:
+    if len(envelope) < at + DESCRIPTION_SIZE:
         raise _cut_short(envelope, what)
     try:
-        return read_beside(envelope, at)
+        return read_description(envelope, at)
     except ValueError as error:
         raise SignatureError(f"this {what} was not made by nbqueue: {error}") from None
 
@@ -396,7 +396,7 @@ def _unreadable(
     payload: bytes | memoryview, magic: bytes, what: str, advice: str
 ) -> SignatureError:
     if payload[:4] != magic:
-        return SignatureError(f"this is no {what} of nbqueue: nobody signed it")
+        return SignatureError(f"this is no {what} of nbqueue: it is not signed")
     if len(payload) > 4 and payload[4] > VERSION:
         return SignatureError(
             f"this {what} has format {payload[4]} and was made by a newer nbqueue: {advice}"

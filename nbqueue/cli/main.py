@@ -13,14 +13,14 @@ import click
 
 from nbqueue import __version__
 from nbqueue.errors import NbqueueError, UsageError
-from nbqueue.printable import visible
+from nbqueue.printable import printable
 
 
 class _ShownError(click.ClickException):
     """An error of nbqueue, shown as one red line without a traceback."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        line = visible(" ".join(self.message.split()))
+        line = printable(" ".join(self.message.split()))
         click.echo(click.style("Error: ", fg="red", bold=True) + line, file=file, err=True)
 
 
@@ -39,7 +39,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Show a warning as one line, without the place in the code."""
-    text = visible(" ".join(str(message).split()))
+    text = printable(" ".join(str(message).split()))
     click.echo(click.style("Warning: ", fg="yellow", bold=True) + text, err=True)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands import enqueue as enqueue_commands
 from nbqueue.calls.functions import dump_function
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.calls.payloads import BY_REFERENCE, COROUTINE, is_call, pack_call
@@ -34,7 +34,7 @@ from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.limits import Limit
 from nbqueue.moved_modules import public
-from nbqueue.printable import visible
+from nbqueue.printable import printable
 from nbqueue.sizes import Size
 from nbqueue.tasks.task import Task
 from nbqueue.wire import states
@@ -259,7 +259,7 @@ class Client(concurrent.futures.Executor):
         unsigned = pack_call(code.fingerprint, b"", flags)
         envelope = session.keyring.sign_call(unsigned, pattern, queue, HANDLER_TYPE)
         session.broker.run(
-            lifecycle.serve(
+            enqueue_commands.serve(
                 queue, pattern, envelope, code.fingerprint, code.blob, session.clock.now_ms()
             )
         )
@@ -268,7 +268,7 @@ class Client(concurrent.futures.Executor):
     def unserve(self, pattern: str, *, queue: str = "default") -> bool:
         """Remove a handler that `serve` stored; return whether there was one."""
         self._session.check_open()
-        return self._session.broker.run(lifecycle.unserve(queue, pattern))
+        return self._session.broker.run(enqueue_commands.unserve(queue, pattern))
 
     # --- Finding -------------------------------------------------------------------------------
 
@@ -545,4 +545,4 @@ class Client(concurrent.futures.Executor):
 
     def __repr__(self) -> str:
         state = "" if self._session.accepts else " closed"
-        return visible(f"<Client of {self.url}{state}>")
+        return printable(f"<Client of {self.url}{state}>")

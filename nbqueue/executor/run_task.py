@@ -70,7 +70,7 @@ def stop_exception(reason: int) -> BaseException:
 
 
 class CannotLoad(NbqueueError):
-    """The code or the arguments of a task cannot be loaded here, so a retry would be useless."""
+    """The code or the arguments of a task cannot be loaded here, so a retry is useless."""
 
 
 @dataclass(slots=True)
@@ -206,7 +206,7 @@ class Runner:
         return (last + pipe.pack_done(done),)
 
     def is_exit_of_child(self, error: BaseException) -> bool:
-        """Say whether ``error`` is to end this process, as it is a child that a task forked."""
+        """Whether ``error`` is to end this process, which is a child that a task forked."""
         return isinstance(error, SystemExit | KeyboardInterrupt) and os.getpid() != self._pid
 
     def ended(self, done: DoneFrame) -> None:

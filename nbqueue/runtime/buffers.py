@@ -1,4 +1,4 @@
-"""Bytes that are too many to copy: received where they stay, and sent from where they lie."""
+"""Buffers for large values, which are received and sent without copying."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ from typing import Any, Final
 Piece = bytes | bytearray | memoryview
 
 LARGE: Final = 65_536
-"""From so many bytes on a copy, or a way through Lua, costs more than what avoids it."""
+"""The size in bytes from which it pays to avoid copies and Lua."""
 
 PIECE: Final = 4_000_000
-"""At most so many bytes lie in one value of the store where we may choose: Redis's allocator gives
-values of 8 MB and more back to the system at once, and each page of the next costs a fault."""
+"""The maximum size of one value in the store, in bytes.
+
+Redis's allocator returns values of 8 MB and more to the system at once, and each page of the next
+one costs a page fault.
+"""
 
 LARGEST_VALUE: Final = 512 << 20
-"""The most bytes that one value of a Redis may have by default (``proto-max-bulk-len``)."""
+"""Redis's default maximum size of a value (``proto-max-bulk-len``), in bytes."""
 
 _MOST_AT_ONCE = 64
 
 
 def rest_of(data: bytes | memoryview, at: int) -> bytes | memoryview:
-    """What follows there, not copied if it is large."""
+    """Return the bytes from ``at`` on, without copying if they are many."""
     return data[at:] if len(data) - at <= LARGE else memoryview(data)[at:]
 
 
 class ChunkedBytes:
-    """Bytes that lie in several places; ``bytes(…)`` puts them together."""
+    """Bytes in several chunks; ``bytes(…)`` joins them."""
 
     __slots__ = ("_size", "parts")
 
@@ -45,16 +48,16 @@ class ChunkedBytes:
 
 
 Body = bytes | ChunkedBytes
-"""What lies in one place if it is small."""
+"""Bytes in one piece if they are few, else in chunks."""
 
 
 def parts_of(body: Piece | ChunkedBytes) -> tuple[Piece, ...]:
-    """Where it lies."""
+    """Return the chunks of a body."""
     return body.parts if isinstance(body, ChunkedBytes) else (body,)
 
 
 def cut(parts: Iterable[Piece], most: int) -> list[Body]:
-    """The same bytes in bodies of ``most`` each but the last; nothing is copied."""
+    """Split chunks into bodies of ``most`` bytes each, except the last, without copying."""
     bodies: list[Body] = []
     body: list[Piece] = []
     room = most
@@ -73,13 +76,13 @@ def cut(parts: Iterable[Piece], most: int) -> list[Body]:
 
 
 class ReceiveBuffer:
-    """So many bytes that are still to come, all in one place from the beginning."""
+    """A buffer of known size for bytes that are still to be received."""
 
     __slots__ = ("_at", "_file", "_size", "_view")
 
     def __init__(self, size: int, first: Piece) -> None:
-        """``first`` are those that have come, not all of them."""
-        # The one way to bytes that are filled in later, and handed out without a copy.
+        """``first`` are the bytes already received."""
+        # The only way to get bytes that are filled in later and returned without a copy.
         self._file = io.BytesIO()
         self._file.seek(size - 1)
         self._file.write(b"\0")
@@ -89,29 +92,29 @@ class ReceiveBuffer:
 
     @property
     def room(self) -> memoryview:
-        """Where the next ones go."""
+        """Return the free part of the buffer."""
         return self._view[self._at :]
 
     def came(self, count: int) -> bool:
-        """So many have come. Returns whether these were the last."""
+        """Record ``count`` more bytes. Returns whether the buffer is full."""
         self._at += count
         return self._at == self._size
 
     def whole(self, but: int = 0) -> bytes:
-        """All of them, once they have come, but the last few."""
+        """Return the full buffer, without ``but`` bytes at its end."""
         self._view.release()
         self._file.truncate(self._size - but)
         return self._file.getvalue()
 
 
 IN_PLACE: Final = b"in place"
-"""Stands for a piece that was received where it belongs."""
+"""Marks a piece that was received directly into its place."""
 
 
 class Slot:
-    """Where one piece of a `Gathering` goes: by itself, or, as an `ReceiveBuffer`, as it comes.
+    """The place of one piece of a `Gathering`, received directly or copied.
 
-    Pieces must come in their order, as what is spare behind one is where the next begins.
+    Pieces must be received in order, because the spare bytes after one overlap the next.
     """
 
     __slots__ = ("_at", "_digest", "_size", "_view", "is_good", "refusal")
@@ -122,13 +125,15 @@ class Slot:
         self._digest = digest
         self._at = 0
         self.is_good: bool | None = None
-        """Whether what came is a piece of this size; None until something did."""
+        """Whether the reply is a piece of the expected size; None before it arrives."""
         self.refusal: Exception | None = None
-        """What was said in its place."""
+        """The error that was received instead of the piece."""
 
     def incoming(self, size: int, first: Piece) -> Slot | None:
-        """Where a piece that begins with ``first`` may be received; None if it does not fit.
-        ``size`` includes what is spare."""
+        """Return a buffer for a piece that begins with ``first``, or None.
+
+        None if the piece does not fit. ``size`` includes the spare bytes.
+        """
         if size != len(self._view):
             return None
         self._at = 0  # it may have begun before, over a connection that was lost
@@ -138,11 +143,11 @@ class Slot:
 
     @property
     def room(self) -> memoryview:
-        """Where the next bytes go."""
+        """Return the free part of the place."""
         return self._view[self._at :]
 
     def came(self, count: int) -> bool:
-        """So many have come. Returns whether these were the last."""
+        """Record ``count`` more bytes. Returns whether the piece is complete."""
         at = self._at
         self._at += count
         if self._digest is not None and at < self._size:
@@ -150,11 +155,11 @@ class Slot:
         return self._at == len(self._view)
 
     def whole(self, but: int = 0) -> bytes:
-        """What stands for the piece, once it has come."""
+        """Return the marker of the complete piece."""
         return IN_PLACE
 
     def take(self, piece: object) -> None:
-        """The piece came: as what it is, or as `IN_PLACE`. Anything else is no piece."""
+        """Store a received piece, or its marker `IN_PLACE`. Other values mean a missing piece."""
         self.is_good = piece is IN_PLACE
         self.refusal = piece if isinstance(piece, Exception) else None
         if not self.is_good and isinstance(piece, bytes) and len(piece) == self._size:
@@ -167,14 +172,16 @@ class Slot:
 
 
 class Gathering:
-    """Bytes that come in several pieces of known sizes, and lie in one place from the beginning."""
+    """A contiguous buffer for bytes that are received in pieces of known sizes."""
 
     def __init__(
         self, first: Piece, sizes: Sequence[int], spare: int = 0, digest: Any = None
     ) -> None:
-        """``first`` are those that are there; each piece may be followed by ``spare`` more, which
-        do not count. ``digest``, one of `hashlib`, is told of the pieces as they come: then the
-        next ones are on their way meanwhile."""
+        """``first`` are the bytes that are already known.
+
+        Each piece may be followed by ``spare`` more bytes, which are ignored. ``digest``, a hash of
+        `hashlib`, is updated with each piece as it arrives, while the next ones are on their way.
+        """
         self._spare = spare
         self._all = ReceiveBuffer(len(first) + sum(sizes) + spare, first)
         self.slots: list[Slot] = []
@@ -185,25 +192,25 @@ class Gathering:
 
     @property
     def is_over(self) -> bool:
-        """Whether something came for each piece."""
+        """Whether a reply was received for each piece."""
         return all(slot.is_good is not None for slot in self.slots)
 
     @property
     def refusal(self) -> Exception | None:
-        """What was said in place of a piece, if anything was."""
+        """The error that was received instead of a piece, if any."""
         return next((slot.refusal for slot in self.slots if slot.refusal is not None), None)
 
     def whole(self) -> bytes | None:
-        """All of them, once it is over; None if a piece was missing, or had another size."""
+        """Return all bytes; None if a piece was missing or had another size."""
         for slot in self.slots:
             slot.close()
         return self._all.whole(self._spare) if all(slot.is_good for slot in self.slots) else None
 
 
 def send_pieces(connection: Any, pieces: deque[Piece], *, one_by_one: bool = False) -> None:
-    """Send pieces, none of them empty, through a socket that does not block, and drop what went.
+    """Send non-empty pieces through a non-blocking socket, and drop what was sent.
 
-    Raises what the socket raises, also when it takes no more for now. ``one_by_one`` is for TLS.
+    Raises the socket's errors, including the one for a full buffer. ``one_by_one`` is for TLS.
     """
     while pieces:
         if one_by_one or len(pieces) == 1:

@@ -1,9 +1,9 @@
-"""Waiting awake, for a moment, for what comes within microseconds.
+"""Poll busily for a moment before a thread sleeps.
 
-To put a thread to sleep and to wake it costs 20 to 60 µs, more on virtual machines, and a good part
-of that is paid by whoever wakes it. An answer of the store is mostly there sooner. So whoever
-waits for something that comes at once looks a few times more before it sleeps; between two looks
-it offers its CPU to others, so that it takes none from those it waits for.
+Putting a thread to sleep and waking it costs 20 to 60 µs, more on virtual machines, and the waking
+process pays for much of that. Most replies of a store arrive sooner. So a thread that expects
+something soon checks several times before it sleeps, and yields its CPU between two checks, so that
+it takes no time from the processes that it waits for.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ _MOST_SKIPPED: Final = 64
 _FLAG: Final = getattr(socket, "MSG_DONTWAIT", 0)
 
 offer_cpu: Final = getattr(os, "sched_yield", lambda: None)
-"""Let others run first, if any wants to."""
+"""Let other threads run first."""
 
 
 class BusyPoll:
-    """Decides for one kind of wait whether to stay awake, by whether that helped before.
+    """Decides whether a kind of wait polls busily, by the success of earlier ones.
 
-    Where it did not, the next waits sleep at once: 1 of them, then 2, 4, up to 64.
+    After a failure the next waits sleep at once: 1 of them, then 2, 4, up to 64.
     """
 
     __slots__ = ("_penalty", "_skip", "longest_ns")
 
     def __init__(self, longest: float = _LONGEST) -> None:
-        """``longest``: seconds that one wait may stay awake."""
+        """``longest``: the maximum time of polling per wait, in seconds."""
         self.longest_ns = int(longest * 1e9)
         self._skip = self._penalty = 0
 
     def begin(self) -> int:
-        """Until when to stay awake, by `time.monotonic_ns`; 0: not at all."""
+        """Return the end of polling, by `time.monotonic_ns`; 0: do not poll."""
         if self._skip:
             self._skip -= 1
             return 0
         return time.monotonic_ns() + self.longest_ns
 
     def helped(self) -> None:
-        """What was waited for came in time."""
+        """Record that polling succeeded."""
         self._penalty = 0
 
     def failed(self) -> None:
-        """It did not."""
+        """Record that polling failed."""
         self._penalty = min(self._penalty * 2 or 1, _MOST_SKIPPED)
         self._skip = self._penalty
 
     def receive(self, connection: Any, size: int) -> bytes | None:
-        """What comes on a plain socket, awake; None if it is time to sleep.
+        """Poll a plain socket; return received bytes, or None to sleep.
 
-        Raises `OSError` as ``recv`` does.
+        Raises `OSError` like ``recv``.
         """
         until = self.begin()
         while until:
@@ -72,10 +72,10 @@ class BusyPoll:
 
 
 def limit_waits(connection: Any, seconds: float) -> bool:
-    """Have a blocking socket give up after so long, with `BlockingIOError`, and be fit to spin.
+    """Make a blocking socket time out with `BlockingIOError`, so that it can be polled.
 
-    Python's own time-outs ask the system twice for everything. False, with nothing done, for a
-    socket that can only have those: one of TLS, or another system.
+    Python's own time-outs need two system calls per operation. Returns False, and changes nothing,
+    for a socket without this option: with TLS, or on another system.
     """
     if not _FLAG or hasattr(connection, "pending"):
         return False

@@ -1,7 +1,7 @@
-"""What a forked child process needs: locks of its own, as the parent's may be held by its threads.
+"""Locks for forked child processes, where the parent's may never be released.
 
-Only the thread that forks exists in the child. A lock that another thread held at that moment
-would never be released there.
+Only the thread that forks exists in the child. A lock that another thread held at that moment stays
+locked there for ever.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def in_children(renew: Callable[[], object]) -> None:
 
 
 class InheritedLock:
-    """A lock that calls ``use`` before it is taken; for a `threading.Condition`.
+    """A lock that calls ``use`` before it is acquired; for a `threading.Condition`.
 
-    It stands in for a lock of the parent, in an object that the child may never use: what the
-    object needs in the child is started when it is.
+    It replaces a lock of the parent, in an object that the child may never use: what the object
+    needs in the child is started on first use.
     """
 
     def __init__(self, use: Callable[[], object]) -> None:

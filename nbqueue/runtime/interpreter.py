@@ -1,7 +1,7 @@
-"""Command lines for Python processes of nbqueue that the current folder cannot break.
+"""Start Python processes of nbqueue without the current folder on ``sys.path``.
 
-``python -m`` looks for modules in the current folder first, so a file there that is called
-``queue.py`` or ``types.py`` would take the place of the standard library's.
+``python -m`` searches the current folder first, so a file there named ``queue.py`` or ``types.py``
+would replace the standard library's.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if root not in sys.path:
 import runpy
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
-# PYTHONSAFEPATH and -P do the same from Python 3.11 on, but children would inherit the first.
+# PYTHONSAFEPATH and -P do this from Python 3.11 on, but children would inherit the former.
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """Return a command that runs ``module`` as ``python -m`` does, without the current folder.
+    """Return a command that runs ``module``, without the current folder on the path.
 
     The process finds nbqueue wherever this process found it.
     """
@@ -37,9 +37,9 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def add_current_folder() -> None:
-    """Make the modules of the current folder importable, as they are in a notebook.
+    """Make the modules of the current folder importable, as in a notebook.
 
-    IPython puts the folder behind the standard library and before installed packages.
+    IPython puts the folder after the standard library and before installed packages.
     """
     folder = os.getcwd()
     if "" in sys.path or folder in sys.path:

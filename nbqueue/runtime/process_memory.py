@@ -1,8 +1,8 @@
-"""Memory of a worker's processes: used again while large values pass, given back afterwards.
+"""Reuse the memory of large values, and return it to the system afterwards.
 
-By itself the C library gives a freed value of megabytes back to the system at once, and each page
-of the next one costs a fault, about a millisecond a megabyte. Where it is not glibc, all stays as
-it is.
+By default the C library returns a freed value of megabytes to the system at once, and each page of
+the next one costs a page fault, about a millisecond per megabyte. Only for glibc; with other
+libraries nothing changes.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 _MOST_KEPT: Final = 64 << 20
 _MOST_REUSED: Final = 32 << 20
-"""The largest value whose memory can be used again: glibc allows no more."""
+"""The largest value whose memory can be reused: glibc's maximum."""
 
 _library: Any = None
 _last_large = 0.0
 
 
 def note_large() -> None:
-    """A large value passes: keep what is freed, for a while."""
+    """Record the use of a large value: freed memory is kept for a while."""
     global _last_large
     if not _last_large:
-        _tell(_TRIM_THRESHOLD, _MOST_KEPT)
-        _tell(_MMAP_THRESHOLD, _MOST_REUSED)
+        _set_option(_TRIM_THRESHOLD, _MOST_KEPT)
+        _set_option(_MMAP_THRESHOLD, _MOST_REUSED)
     _last_large = time.monotonic()
 
 
-def _tell(what: int, value: int) -> None:
+def _set_option(option: int, value: int) -> None:
     mallopt = getattr(_c_library(), "mallopt", None)
     if mallopt is not None:
-        mallopt(what, value)
+        mallopt(option, value)
 
 
 def is_over(seconds: float) -> bool:
-    """Whether large values passed since memory was given back, and none for so long."""
+    """Return whether memory is kept, and the last large value is ``seconds`` old."""
     return _last_large > 0 and time.monotonic() - _last_large >= seconds
 
 
 def give_back() -> None:
-    """Give all that is free back to the system."""
+    """Return all free memory to the system."""
     global _last_large
     if _last_large:
         _last_large = 0.0

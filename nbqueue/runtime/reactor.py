@@ -1,6 +1,6 @@
-"""One thread, one selector, one heap of timers: the event loop of a supervisor.
+"""The event loop of a supervisor and of a client's threads: a selector and a heap of timers.
 
-Chosen over asyncio and over threads by measurement; see docs/decisions.
+It was chosen over asyncio and over threads by measurement: see decision 2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LONGEST_SELECT = 3600.0
 
 
 class Timer:
-    """A call that will be made once; `cancel` takes it back."""
+    """A call that will be made once, unless `cancel` is called before."""
 
     __slots__ = ("action", "at")
 
@@ -39,15 +39,16 @@ class Timer:
 
 
 class Reactor:
-    """Calls back when files are ready, when time has come, and once after each round.
+    """Calls back when files are ready, when timers expire, and once after each round.
 
-    Everything runs in the thread that calls `run`; only `post` may be called from another.
-    Exceptions of callbacks end `run`: they are mistakes of ours, and a supervisor that goes on
-    with half of its parts would break promises silently.
+    Everything runs in the thread that calls `run` or `run_until`; only `post` may be called from
+    another. Exceptions of callbacks end these calls: in a supervisor they are bugs, and one that
+    went on with half of its parts would break its guarantees silently.
     """
 
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        """``selector``: None is the system's best, which may take a file descriptor."""
+        self._selector = selector or selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._posted: deque[Action] = deque()
@@ -55,13 +56,13 @@ class Reactor:
         self._running = False
         self._forgotten: list[Any] = []
         """Files that callbacks of this round stopped watching."""
-        self._spin = BusyPoll()
+        self._busy_poll = BusyPoll()
         self._bell = Wakeup()
-        self.watch(self._bell, self._bell.silence)
+        self.watch(self._bell, self._bell.drain)
 
     @staticmethod
     def now() -> float:
-        """Seconds on the clock of the timers."""
+        """Return the time on the clock of the timers, in seconds."""
         return time.monotonic()
 
     def watch(self, file: Any, on_ready: Action, *, on_writable: Action | None = None) -> None:
@@ -73,7 +74,7 @@ class Reactor:
             self._selector.register(file, events, (on_ready, on_writable))
 
     def forget(self, file: Any) -> None:
-        """Stop watching ``file``; call this before closing it. What was ready in it is skipped."""
+        """Stop watching ``file``, before it is closed. A readiness of this round is ignored."""
         try:
             self._selector.unregister(file)
         except (KeyError, ValueError):
@@ -81,21 +82,22 @@ class Reactor:
         self._forgotten.append(file)
 
     def after(self, seconds: float, action: Action) -> Timer:
+        """Call ``action`` once after ``seconds``."""
         timer = Timer(time.monotonic() + seconds, action)
         heapq.heappush(self._timers, (timer.at, next(self._order), timer))
         return timer
 
     def every_round(self, action: Action) -> None:
-        """Call ``action`` at the end of each round, when all that was ready has been handled."""
+        """Call ``action`` at the end of each round, after everything that was ready."""
         self._after.append(action)
 
     def post(self, action: Action) -> None:
         """Call ``action`` in the loop's thread, soon. From any thread."""
         self._posted.append(action)
-        self._bell.ring()
+        self._bell.wake()
 
     def in_thread(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Do blocking ``work`` in a thread of its own; ``done`` gets its result or exception."""
+        """Run blocking ``work`` in a thread; ``done`` gets its result or exception in the loop."""
 
         def run() -> None:
             try:
@@ -108,7 +110,7 @@ class Reactor:
 
     def on_signals(self, handlers: dict[int, Action]) -> None:
         """Handle signals in the loop. Only in the main thread."""
-        signal.set_wakeup_fd(self._bell.rope(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._bell.signal_fileno(), warn_on_full_buffer=False)
 
         def handle(number: int, _frame: object) -> None:
             self.post(handlers[number])
@@ -129,6 +131,22 @@ class Reactor:
         self._running = True
         while self._running:
             self._round(self._select(is_reply_near, slack))
+
+    def run_until(self, is_over: Callable[[], bool], seconds: float) -> bool:
+        """Run until ``is_over()``, for at most ``seconds``; return whether it is over.
+
+        It is asked after each round, so `post` something where it may change outside of callbacks.
+        """
+        until = time.monotonic() + seconds
+        timer = self.after(seconds, _nothing)
+        try:
+            while not is_over():
+                if time.monotonic() >= until:
+                    return False
+                self._round(self._selector.select(self._timeout()))
+            return True
+        finally:
+            timer.cancel()
 
     def stop(self) -> None:
         self._running = False
@@ -169,17 +187,17 @@ class Reactor:
         if timeout != 0:
             rest = slack()
             if rest and (timeout is None or rest < timeout):
-                # Not in the selector: who sends something then has nobody to wake.
-                time.sleep(rest)  # noqa: TID251 (that nobody can end it early is what it is for)
+                # Not in the selector: a process that sends something then wakes no thread.
+                time.sleep(rest)  # noqa: TID251 (nothing may end it early)
                 return self._selector.select(timeout - rest if timeout is not None else None)
-        until = self._spin.begin() if timeout != 0 and is_reply_near() else 0
+        until = self._busy_poll.begin() if timeout != 0 and is_reply_near() else 0
         while until:
             ready = self._selector.select(0)
             if ready:
-                self._spin.helped()
+                self._busy_poll.helped()
                 return ready
             if time.monotonic_ns() > until:
-                self._spin.failed()
+                self._busy_poll.failed()
                 break
             offer_cpu()
         return self._selector.select(timeout)
@@ -192,10 +210,14 @@ class Reactor:
             heapq.heappop(timers)
         if not timers:
             return None
-        # epoll takes no more than 24 days.
+        # epoll takes at most 24 days.
         return min(max(0.0, timers[0][0] - time.monotonic()), _LONGEST_SELECT)
 
 
+def _nothing() -> None:
+    pass
+
+
 def pid_text() -> str:
-    """``host:pid``, as Asynq names a server."""
+    """Return ``host:pid``, as Asynq names a server."""
     return f"{socket.gethostname() or 'unknown-host'}:{os.getpid()}"

@@ -1,4 +1,4 @@
-"""A pair of sockets that wakes a thread which sleeps in a selector."""
+"""Wake a thread that waits in a selector."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import socket
 
 
 class Wakeup:
-    """Ready to be read, for a selector, from the first `ring` until `silence`.
+    """A pair of sockets that is readable from the first `wake` until `drain`.
 
-    `ring` is for any thread, also after `close`; everything else for the one that sleeps.
+    Any thread may call `wake`, even after `close`; all other methods are for the waiting thread.
     """
 
     def __init__(self) -> None:
-        self._ear, self._rope = socket.socketpair()
-        for end in (self._ear, self._rope):
+        self._reader, self._writer = socket.socketpair()
+        for end in (self._reader, self._writer):
             end.setblocking(False)
 
     def fileno(self) -> int:
-        """What to wait for."""
-        return self._ear.fileno()
+        """Return the file descriptor to wait for."""
+        return self._reader.fileno()
 
-    def rope(self) -> int:
-        """The file that rings it if anything is written to it: for `signal.set_wakeup_fd`."""
-        return self._rope.fileno()
+    def signal_fileno(self) -> int:
+        """Return a file descriptor that wakes on any write, for `signal.set_wakeup_fd`."""
+        return self._writer.fileno()
 
-    def ring(self) -> None:
-        """Wake who sleeps, or let nobody fall asleep until `silence`."""
+    def wake(self) -> None:
+        """Wake the thread, or keep it from waiting until `drain`."""
         try:
-            self._rope.send(b"\0")
+            self._writer.send(b"\0")
         except OSError:
-            pass  # full: it rings as it is; closed: nobody sleeps any more
+            pass  # full: already awake; closed: no thread waits any more
 
-    def silence(self) -> None:
-        """Before looking at what it may have rung for; what rings later is not missed then."""
+    def drain(self) -> None:
+        """Make it unreadable again. Call it before checking for work, so that none is missed."""
         try:
-            while self._ear.recv(4096):
+            while self._reader.recv(4096):
                 pass
         except BlockingIOError:
             pass
 
     def close(self) -> None:
-        self._ear.close()
-        self._rope.close()
+        self._reader.close()
+        self._writer.close()

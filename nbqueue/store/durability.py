@@ -75,17 +75,17 @@ def _refusal(store: Store, has_file: str | None, policy: str | None, waited: Any
         )
     version = ".".join(map(str, store.server_version))
     if policy is None:
-        said = f"does not say what its appendfsync is, and cannot wait for its disk ({waited})"
+        reason = f"does not say what its appendfsync is, and cannot wait for its disk ({waited})"
         # Without WAITAOF, the guarantee is only visible in the server's settings.
         way = "Grant its user +config|get"
         way += (
             " +waitaof" if store.server_version >= (7, 2, 0) else ", and set appendfsync to always"
         )
     else:
-        said = f"syncs its append-only file by appendfsync {policy}, and cannot confirm a write"
-        said += f": {waited}" if store.server_version >= (7, 2, 0) else f", as Redis {version}"
+        reason = f"syncs its append-only file by appendfsync {policy}, and cannot confirm a write"
+        reason += f": {waited}" if store.server_version >= (7, 2, 0) else f", as Redis {version}"
         way = (
             "Set appendfsync to always (CONFIG SET appendfsync always, and in redis.conf), or use "
             "Redis 7.2 or newer, which has WAITAOF"
         )
-    return f"durability='fsync': the store {place} {said}. {way}; or connect with durability=None"
+    return f"durability='fsync': the store {place} {reason}. {way}; or connect with durability=None"

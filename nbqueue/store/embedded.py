@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -25,16 +24,19 @@ import time
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from nbqueue.errors import StoreUnreachable, StoreUnsuitable
 from nbqueue.store import embedded_folder
+from nbqueue.store.server_facts import info_of
 from nbqueue.store.server_programs import (
     PROGRAM_VARIABLE,
     ServerProgram,
     choose_program,
     no_embedded_store_here,
 )
+from nbqueue.transport.connect import RawConnection, open_path
+from nbqueue.transport.resp import ReplyError
 
 # : How long to wait for a server that does not answer, in seconds.
 START_SECONDS = 20.0
@@ -143,7 +145,7 @@ def stop_server(directory: str | os.PathLike[str], *, timeout: float = 30.0) -> 
                 return True
             stopped = pid or stopped or "unknown"
             try:
-                _converse(path, "SHUTDOWN", seconds=timeout)
+                _ask(path, "SHUTDOWN", seconds=timeout)
             except OSError:
                 pass  # no answer: it is stopping; after a refusal, try again
         if not patience.wait(_State.SILENT):
@@ -226,7 +228,7 @@ def _start(home: Path, path: Path, lock: int, patience: _Patience) -> None:
     finally:
         os.close(read_end)
     if adopt:
-        _converse(path, "CONFIG SET appendonly yes")
+        _ask(path, "CONFIG", "SET", "appendonly", "yes")
     try:
         embedded_folder.write_record(home, path, program, _info(path).get("process_id"))
     except OSError:
@@ -337,7 +339,7 @@ def _no_answer(home: Path, path: Path, state: _State) -> StoreUnreachable:
     who = "its process"
     if record.get("pid"):
         who = f"its process, last known as {record['pid']} on host {record.get('host')},"
-    said = {
+    problem = {
         _State.LOADING: "is still reading its data; try again later",
         _State.SILENT: "takes connections but does not answer; "
         f"see {home / embedded_folder.LOG}, or end it",
@@ -345,7 +347,7 @@ def _no_answer(home: Path, path: Path, state: _State) -> StoreUnreachable:
         "another machine, use a redis:// URL there; if not, end it, and it will be started again",
         _State.READY: "answers, but does not stop",
     }[state]
-    return StoreUnreachable(f"the embedded server of {home} {said}")
+    return StoreUnreachable(f"the embedded server of {home} {problem}")
 
 
 # --- Talking to the server ----------------------------------------------------------------------
@@ -353,14 +355,14 @@ def _no_answer(home: Path, path: Path, state: _State) -> StoreUnreachable:
 
 def _probe(path: Path) -> _State:
     try:
-        replies = _converse(path, "PING")
+        reply = _ask(path, "PING")
     except (FileNotFoundError, ConnectionRefusedError):
         return _State.ABSENT
     except ConnectionError:
         return _State.ABSENT  # it stopped during the check
     except OSError:
         return _State.SILENT  # timed out, or its queue of connections is full
-    if replies[0].startswith(b"-LOADING"):
+    if isinstance(reply, ReplyError) and reply.code == "LOADING":
         return _State.LOADING
     # Any other answer, even "busy" or "no password", shows that it runs.
     return _State.READY
@@ -369,30 +371,15 @@ def _probe(path: Path) -> _State:
 def _info(path: Path) -> dict[str, str]:
     """Return ``INFO server``, or an empty dict if it is not available."""
     try:
-        text = _converse(path, "INFO server")[0].decode(errors="replace")
+        return info_of(_ask(path, "INFO", "server"))
     except OSError:
         return {}
-    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
 
-def _converse(path: Path, *commands: str, seconds: float = _ANSWER_SECONDS) -> list[bytes]:
-    """Send commands over a new connection, and return the replies.
+def _ask(path: Path, *words: str, seconds: float = _ANSWER_SECONDS) -> Any:
+    """Return the reply to a command over a new connection; a refusal is a value.
 
-    Avoids redis-py, whose import costs more than starting a server. Raises OSError; a connection
-    that is closed without a reply raises ConnectionResetError.
+    Raises OSError; a connection that is closed without a reply raises ConnectionResetError.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(seconds)
-        connection.connect(os.fspath(path))
-        connection.sendall("".join(f"{command}\r\n" for command in commands).encode())
-        with connection.makefile("rb") as replies:
-            return [_read_reply(replies) for _ in commands]
-
-
-def _read_reply(replies: BinaryIO) -> bytes:
-    line = replies.readline()
-    if not line.endswith(b"\r\n"):
-        raise ConnectionResetError("the server closed the connection")
-    if line.startswith(b"$"):
-        return replies.read(int(line[1:]) + 2)[:-2]
-    return line[:-2]
+    with RawConnection(open_path(os.fspath(path), seconds)) as connection:
+        return connection.exchange([words])[0]

@@ -50,7 +50,7 @@ def claim(home: Path) -> None:
             f"the folder of the embedded store, {home}, cannot be made: {error.strerror}. "
             "Give one that you can write to: embedded:///path, or set NBQUEUE_URL"
         ) from error
-    _require_ours(home, found)
+    _require_own(home, found)
     if not stat.S_IMODE(found.st_mode) & 0o077:
         return
     marks = (_LOCK, _RECORD, APPEND_ONLY_FILE, APPEND_ONLY_DIRECTORY)
@@ -60,19 +60,19 @@ def claim(home: Path) -> None:
             f"{home} is open to other users and holds files that are not the embedded store's. "
             f"Give the store a folder of its own, such as {home / 'nbqueue-store'}"
         )
-    _shut(home)
+    _make_private(home)
 
 
-def _require_ours(folder: Path, found: os.stat_result) -> None:
+def _require_own(folder: Path, found: os.stat_result) -> None:
     if found.st_uid != os.geteuid():
         raise StoreUnsuitable(
-            f"{folder} belongs to another user (uid {found.st_uid}, we are {os.geteuid()}); "
-            "whoever owns it could put a server of their own there. Use another folder: "
+            f"{folder} belongs to another user (uid {found.st_uid}, not {os.geteuid()}), who "
+            "could run a server there. Use another folder: "
             "embedded:///path, or set NBQUEUE_URL"
         )
 
 
-def _shut(folder: Path) -> None:
+def _make_private(folder: Path) -> None:
     folder.chmod(0o700)
     if stat.S_IMODE(folder.stat().st_mode) & 0o077:
         raise StoreUnsuitable(
@@ -106,11 +106,11 @@ def socket_path(home: Path, *, make: bool = False) -> Path:
             f"{error.strerror}. Use a shorter path: embedded:///path, or set NBQUEUE_URL"
         ) from error
     else:
-        _require_ours(folder, found)
+        _require_own(folder, found)
         if not stat.S_ISDIR(found.st_mode):
             raise StoreUnsuitable(f"{folder}, where the socket of {home} belongs, is no folder")
         if stat.S_IMODE(found.st_mode) & 0o077:
-            _shut(folder)
+            _make_private(folder)
     return folder / (hashlib.sha256(os.fsencode(home)).hexdigest()[:24] + ".sock")
 
 

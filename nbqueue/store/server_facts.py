@@ -28,25 +28,25 @@ class ServerFacts:
                     raise connect_error(url, answer)
                 is_forbidden |= answer is answers[1] and answer.code == "NOPERM"
         _, info, hello, policy = answers
-        told = info_of(info)
+        facts = info_of(info)
         greeting = pairs_of(hello)
         self.policy = pairs_of(policy).get("maxmemory-policy")
-        self.product = "valkey" if "valkey_version" in told else greeting.get("server", "redis")
-        if not told and not greeting and not is_forbidden:
+        self.product = "valkey" if "valkey_version" in facts else greeting.get("server", "redis")
+        if not facts and not greeting and not is_forbidden:
             raise StoreUnsuitable(
-                f"{url.redacted} does not say that it is a Redis: it answers INFO with {info!r}. "
+                f"{url.redacted} does not identify as a Redis: it answers INFO with {info!r}. "
                 "Check the host and the port"
             )
         # Valkey has its own version numbers; 7.2.4 is where it forked from Redis.
         like = "7.2.4" if self.product == "valkey" else greeting.get("version")
-        self.version = _version(told.get("redis_version") or like)
+        self.version = _version(facts.get("redis_version") or like)
         if self.version < OLDEST:
             raise StoreUnsuitable(
                 f"the store {url.redacted} is Redis {'.'.join(map(str, self.version))}, and "
                 "nbqueue needs 6.2 or newer. Upgrade the server, or use another, such as an "
                 "embedded one: nbqueue.connect('embedded://default')"
             )
-        if "sentinel" in (told.get("redis_mode"), greeting.get("mode")):
+        if "sentinel" in (facts.get("redis_mode"), greeting.get("mode")):
             raise StoreUnsuitable(
                 f"{url.redacted} is a Sentinel, which holds no data. Write "
                 "redis+sentinel://host:26379/master, or the redis:// URL of the master itself"
@@ -99,38 +99,38 @@ def connect_error(url: StoreURL, error: Exception) -> StoreError:
     if descriptors.ran_out(error):
         return descriptors.unreachable(url.redacted)
     text = error.text if isinstance(error, ReplyError) else str(error)
-    place, said = url.redacted, text.strip(". ") or type(error).__name__
+    place, reason = url.redacted, text.strip(". ") or type(error).__name__
     refusal = error if isinstance(error, ReplyError) else None
-    if refusal is not None and _WRONG_AUTH in said.lower():
+    if refusal is not None and _WRONG_AUTH in reason.lower():
         return StoreUnsuitable(
             f"the store {place} knows no users, so it is older than Redis 6; nbqueue needs 6.2"
         )
     if refusal is not None and refusal.code == "NOPERM":
-        return StoreDenied(f"{place}: {missing_right(url, said)}")
-    if _TOO_MANY in said:
+        return StoreDenied(f"{place}: {missing_right(url, reason)}")
+    if _TOO_MANY in reason:
         way = "Raise its maxclients"
         if url.scheme == "embedded":
             way = "Raise `ulimit -n`, which bounds them, and start it anew (`nbqueue store stop`)"
         return StoreUnreachable(
-            f"the store {place} takes no more connections: {said}. {way}, or close clients that "
-            "nobody needs"
+            f"the store {place} accepts no more connections: {reason}. {way}, or close unused "
+            "clients"
         )
-    if (refusal is not None and is_login_refused(refusal)) or "protected mode" in said:
+    if (refusal is not None and is_login_refused(refusal)) or "protected mode" in reason:
         way = "Check the user and the password in it" if url.password else "Write its password"
         return StoreDenied(
-            f"the store {place} refuses: {said}. {way}: {url.scheme}://user:password@… "
+            f"the store {place} refuses: {reason}. {way}: {url.scheme}://user:password@… "
             "(signs such as @ and / in it are %-encoded)"
         )
     if refusal is not None:
-        return StoreUnsuitable(f"the store {place} cannot be used: {said}")
+        return StoreUnsuitable(f"the store {place} cannot be used: {reason}")
     if isinstance(error, ProtocolError):
-        return StoreUnsuitable(f"{place} does not speak Redis's protocol: {said}")
+        return StoreUnsuitable(f"{place} does not speak Redis's protocol: {reason}")
     hint = "Check that the server runs, the host and the port (one with TLS wants rediss://)"
     if url.scheme == "rediss":
         hint = "Check that the port is one with TLS, and the certificates (ssl_ca_certs=path)"
     elif url.scheme in ("unix", "embedded"):
         hint = "Check that the server runs, and the path of its socket"
     return StoreUnreachable(
-        f"the store {place} cannot be reached: {said}. {hint}; without a server of your own, "
+        f"the store {place} cannot be reached: {reason}. {hint}; without a server of your own, "
         "nbqueue.connect('embedded://default') starts one"
     )

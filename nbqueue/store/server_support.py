@@ -74,8 +74,7 @@ def _memory(info: Mapping[str, str]) -> list[str]:
         return []
     return [
         f"memory: it uses {format_size(int(used))} of the {format_size(int(most))} that its "
-        "maxmemory allows, and refuses tasks when that is full; raise maxmemory, or delete tasks "
-        "that nobody needs"
+        "maxmemory allows, and refuses tasks when full; raise maxmemory, or delete old tasks"
     ]
 
 

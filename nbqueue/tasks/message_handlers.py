@@ -118,7 +118,7 @@ def is_async(handler: Callable[..., Any]) -> bool:
 
 
 def encode_result(value: object) -> bytes:
-    """Encode the return value of a handler: bytes as they are, None as nothing, others as JSON.
+    """Encode the return value of a handler: bytes as they are, None as empty, others as JSON.
 
     Raises `TypeError` or `ValueError` for values that JSON cannot express.
     """

@@ -75,7 +75,7 @@ def asynq_delay(retried: int, error: BaseException, task: Task) -> float:
 @pickled_as("nbqueue.executor.policy")
 @dataclass(frozen=True)
 class Policy:
-    """How errors of a task are dealt with. For parts that are None, the worker's default holds.
+    """The rules for errors of a task. For parts that are None, the worker's defaults hold.
 
     delay: seconds, a list of them (the last one repeats), or a function of the number of retries
         so far, the error and the task.

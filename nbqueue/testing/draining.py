@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Command, Ended, Fetched, Who
-from nbqueue.broker.commands.task_reports import write_result
+from nbqueue.broker.commands import lifecycle, maintenance
+from nbqueue.broker.commands.failure import Who
+from nbqueue.broker.commands.lifecycle import Ended, Fetched, write_result
 from nbqueue.broker.large_values import whole_payload
 from nbqueue.broker.staging import read_message_of
 from nbqueue.calls.functions import fingerprint_of
@@ -21,6 +21,7 @@ from nbqueue.client.client import Client
 from nbqueue.errors import SignatureError
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.testing.local_attempts import LocalAttempts
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
 from nbqueue.worker.tasks.acknowledger import Acknowledger
@@ -76,7 +77,7 @@ class _Drainer:
         """Run one task of the first queue that has one; return 1, or 0 if none has."""
         for queue in queues:
             now_ms = self._broker.clock.now_ms()
-            self._broker.run(lifecycle.forward(queue, now_ms))
+            self._broker.run(maintenance.forward(queue, now_ms))
             token = f"{self._who.worker}:{now_ms}:{next(_numbers)}"
             fetch = lifecycle.fetch(queue, 1, now_ms, now_ms + _LEASE_MS, token)
             for task in self._broker.run(fetch) or ():

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Arg, Command, Fetched, LockHolder, NewTask
+from nbqueue.broker.commands import failure
+from nbqueue.broker.commands.enqueue import LockHolder
+from nbqueue.broker.commands.lifecycle import Fetched
 from nbqueue.broker.known_limits import KnownLimits
 from nbqueue.broker.new_tasks import EnqueueRequest, EnqueueResult
 from nbqueue.broker.reads.task_record import TaskRecord
@@ -19,7 +20,9 @@ from nbqueue.client.futures.outcome import DELETED, RawOutcome, end_of
 from nbqueue.clock import Clock
 from nbqueue.errors import NbqueueError
 from nbqueue.executor.pipe import DoneFrame
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.testing.local_attempts import NO_OWNER, LocalAttempts
+from nbqueue.transport.script_call import Arg, Command
 from nbqueue.transport.topology import ANYWHERE, Place
 from nbqueue.wire import states
 from nbqueue.wire.keys import stored_keys
@@ -174,7 +177,7 @@ class EagerBroker(Broker):
             if isinstance(decision, decisions.Retry):
                 self._note(attempt, "retry", decision)
                 now_ms = self.clock.now_ms()
-                msg = lifecycle.failed_message(
+                msg = failure.failed_message(
                     msg, decision.error_text, now_ms, counts=decision.counts
                 )
                 continue
@@ -213,7 +216,7 @@ class EagerBroker(Broker):
         self, attempt: Attempt, decision: decisions.Archive, error: bytes, reported: bytes | None
     ) -> None:
         text, where = decision.error_text, (attempt.queue, attempt.task_id)
-        msg = lifecycle.failed_message(attempt.msg, text, self.clock.now_ms(), counts=False)
+        msg = failure.failed_message(attempt.msg, text, self.clock.now_ms(), counts=False)
         attempt.message = TaskMessage.FromString(msg)
         self._records[where] = record = _record(attempt, states.ARCHIVED, reported, error)
         self._ends[where] = end_of(record)
@@ -245,10 +248,10 @@ class EagerBroker(Broker):
 def _whole_message(task: NewTask) -> bytes:
     """Return the message of a new task with its detached arguments put back in."""
     msg = bytes(task.msg)
-    if not task.beside:
+    if not task.detached:
         return msg
     message = TaskMessage.FromString(msg)
-    message.payload = b"".join(map(bytes, (message.payload, *task.beside)))
+    message.payload = b"".join(map(bytes, (message.payload, *task.detached)))
     return message.SerializeToString(deterministic=True)
 
 

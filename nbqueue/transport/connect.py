@@ -134,7 +134,7 @@ def open_raw(address: Address, seconds: float) -> RawConnection:
     """
     opened: socket.socket | None = None
     try:
-        opened = _open_path(address, seconds) if address.path else _open_tcp(address, seconds)
+        opened = open_path(address.path, seconds) if address.path else _open_tcp(address, seconds)
         if address.tls is not None:
             opened = _start_tls(opened, address.host, address.tls)
     except BaseException as error:
@@ -149,11 +149,12 @@ def open_raw(address: Address, seconds: float) -> RawConnection:
     return RawConnection(opened, is_tls=address.tls is not None)
 
 
-def _open_path(address: Address, seconds: float) -> socket.socket:
+def open_path(path: str, seconds: float) -> socket.socket:
+    """Open a connection to a Unix socket. Raises `OSError` as the system does."""
     opened = _Socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         opened.settimeout(seconds)
-        opened.connect(address.path)
+        opened.connect(path)
     except BaseException:
         opened.close()
         raise

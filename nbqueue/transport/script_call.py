@@ -11,13 +11,13 @@ from nbqueue.transport import resp
 from nbqueue.transport.resp import Arg as Arg  # for those that build calls
 
 T = TypeVar("T")
-NEEDS_FULL: Final = b"CAREFUL"
+NEEDS_FULL: Final = b"NEEDSFULL"
 """The reply of a script that did nothing and leaves the call to its full variant."""
 
 
 @dataclass(frozen=True)
 class Script:
-    """A Lua script as it is sent, with its digest and the arguments that it takes."""
+    """A Lua script as it is sent, with its digest and the names of its keys and arguments."""
 
     name: str
     source: bytes
@@ -26,16 +26,10 @@ class Script:
     args: tuple[str, ...]
     rest: tuple[str, ...]
     """The names of the arguments that follow once for each further key; may be empty."""
-
-    def check(self, keys: int, args: int) -> None:
-        """Raise `TypeError` unless this many keys and arguments fit the script's header."""
-        repeats = keys - len(self.keys)
-        fits = args == len(self.args) + repeats * len(self.rest) if self.rest else repeats == 0
-        if repeats < 0 or not fits or (not self.rest and args != len(self.args)):
-            raise TypeError(
-                f"{self.name}.lua takes keys {self.keys} and arguments {self.args}, then "
-                f"{self.rest or 'nothing'} for each further key; got {keys} keys, {args} arguments"
-            )
+    has_further_keys: bool = False
+    """Whether keys follow those that are named, which are mostly those of tasks."""
+    full: str = ""
+    """The name of the script for all kinds of tasks, if this one is for simple tasks only."""
 
 
 class Staged(NamedTuple):

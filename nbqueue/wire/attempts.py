@@ -1,7 +1,7 @@
-"""What nbqueue's fields and Asynq's message say together of the attempts at a task.
+"""What nbqueue's fields and Asynq's message together record of a task's attempts.
 
-Programs in Go note an attempt in the message alone: they count failures there, and write the text
-of the last one. nbqueue's own fields beside it know only the attempts of nbqueue's workers.
+Programs in Go record an attempt only in the message: they count failures there, and write the text
+of the last error.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Decoders for values that were read from the store.
 
-Any program may have written such a value. Each decoder returns a value that is in range, or says
-that there is none: by returning None, or by raising `ValueError` where a reason is worth having.
-None of them raises anything else.
+Any program may have written such a value. Each decoder returns a value that is in range, or None,
+or raises `ValueError` where the reason is worth showing. None of them raises anything else.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def whole_number(
     least: int = -_LARGEST_NUMBER,
     most: int = _LARGEST_NUMBER,
 ) -> int | None:
-    """The whole number that ``value`` is or spells; None if it is none, or out of range."""
+    """The whole number in ``value``; None if there is none, or it is out of range."""
     if type(value) is not int:
         if value is None or len(value) > _LONGEST_NUMBER:  # type: ignore[arg-type]
             return None
@@ -58,7 +57,7 @@ def score(value: bytes | str | None) -> float | None:
 
 
 def time_ms(value: bytes | str | None, unit: int = 1) -> int | None:
-    """A score that is a time, in Unix ms; None if there is none between 1970 and the year 9999.
+    """A score as a time in Unix ms; None if it is not between 1970 and the year 9999.
 
     ``unit`` is how many milliseconds a score of 1 stands for: 1000 where scores are seconds.
     """
@@ -67,17 +66,17 @@ def time_ms(value: bytes | str | None, unit: int = 1) -> int | None:
 
 
 def moment(ms: float | None) -> datetime | None:
-    """Unix milliseconds as a datetime in UTC; None for what no datetime can hold."""
+    """Unix milliseconds as a datetime in UTC; None if no datetime can hold them."""
     return from_ms(round(ms)) if ms is not None and _FIRST_MS <= ms <= LAST_MS else None
 
 
 def text(value: bytes) -> str:
-    """``value`` as text, with a replacement character for what is no UTF-8."""
+    """Decode text, with a replacement character for bytes that are no UTF-8."""
     return value.decode("utf-8", "replace")
 
 
 def pairs(flat: object) -> list[tuple[bytes, bytes]]:
-    """The pairs of a reply that lists names and values in turn; what is no pair is left out."""
+    """The pairs of a reply of names and values in turn; what is no pair is left out."""
     if not isinstance(flat, list):
         return []
     return [
@@ -88,8 +87,8 @@ def pairs(flat: object) -> list[tuple[bytes, bytes]]:
 
 
 def json_value(raw: bytes | str) -> Any:
-    """What ``raw`` says as JSON. Raises `ValueError`, also for what cannot be written again: NaN,
-    lone surrogates, and values that are nested too deeply."""
+    """Decode JSON. Raises `ValueError`, also for values that cannot be encoded again: NaN, lone
+    surrogates, and values that are nested too deeply."""
     body = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
     try:
         value = json.loads(body, parse_constant=_refuse)
@@ -105,7 +104,7 @@ def _refuse(constant: str) -> Any:
 
 
 def json_object(raw: bytes | str) -> dict[str, Any]:
-    """What ``raw`` says, which must be a JSON object. Raises `ValueError`."""
+    """Decode a JSON object. Raises `ValueError`."""
     value = json_value(raw)
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
@@ -113,7 +112,7 @@ def json_object(raw: bytes | str) -> dict[str, Any]:
 
 
 def stream_entry(pairs: Sequence[bytes]) -> dict[str, str]:
-    """The fields of an entry of a stream as text."""
+    """The fields of a stream entry as text."""
     words = [text(word) for word in pairs]
     return dict(zip(words[::2], words[1::2], strict=False))
 

@@ -1,7 +1,7 @@
 """The fields of a task's hash.
 
-Asynq's own fields are exactly those of its format. Fields that begin with ``nbq:`` are ours:
-Asynq reads and writes fields by name and deletes the hash whole, so it keeps them unseen.
+Asynq's fields are exactly those of its format. Fields that begin with ``nbq:`` are nbqueue's:
+Asynq reads and writes fields by name and deletes the hash whole, so it keeps them.
 """
 
 from __future__ import annotations
@@ -16,38 +16,37 @@ GROUP: Final = "group"
 RESULT: Final = "result"
 
 ARGUMENTS: Final = "nbq:args:"
-"""Before the number of a piece, from 0: the arguments of a call whose message has only its head."""
+"""Prefix of the numbered pieces of detached arguments, of which the message has only the head."""
 
 RESULT_PIECES: Final = "nbq:result:"
-"""Before 16 digits of what it is, and the number of a piece: a result of which `RESULT` has only
-the head."""
+"""Prefix of the pieces of a detached result: 16 digits of its digest and a number follow."""
 
 LEASE: Final = "nbq:lease"
-"""``<token>|<nanoseconds>``: who holds the task since when, and since when it was pending."""
+"""``<token>|<nanoseconds>``: the token of the fetch, and since when the task was pending then."""
 
 ATTEMPT: Final = "nbq:attempt"
-"""How often the task was fetched by a worker of nbqueue."""
+"""How often a worker of nbqueue fetched the task."""
 
 LOST: Final = "nbq:lost"
-"""How many of its attempts ended because the process that ran it died."""
+"""How many attempts were lost because their process died."""
 
 BEGUN: Final = "nbq:begun"
 """The number of the last attempt that is known to have begun."""
 
 UNBEGUN: Final = "nbq:unbegun"
-"""How many of its attempts ended with the death of a whole worker, not known to have begun."""
+"""How many attempts were lost with a whole worker, and may not have begun."""
 
 ERROR: Final = "nbq:error"
 """The signed exception of the last failed attempt."""
 
 FAILED: Final = "nbq:failed"
-"""What the message said of the failure that `ERROR` belongs to; see `messages.failure_mark`."""
+"""The mark of the failure that `ERROR` belongs to; see `nbqueue.wire.attempts.failure_mark`."""
 
 UNIQUE: Final = "nbq:unique"
-"""For how long a unique task holds its lock once it is due, in milliseconds."""
+"""For how many milliseconds a unique task holds its lock once it is due."""
 
 ADDED: Final = "nbq:added"
-"""When a task came to its aggregation group, in Unix milliseconds; the set holds whole seconds."""
+"""When a task joined its aggregation group, in Unix milliseconds; the set holds whole seconds."""
 
 DUE: Final = "nbq:due"
 """When a scheduled or retried task is due, in Unix milliseconds; the sets hold whole seconds."""
@@ -57,13 +56,13 @@ LIMIT: Final = "nbq:limit"
 
 PARKED: Final = "nbq:parked"
 """What a parked task waits for: ``limit:<name>``, ``lock:<key>`` or ``need:<requirement>``;
-``turn``: it may run next."""
+``turn`` if it may run next."""
 
 NAME: Final = "nbq:name"
-"""The name that the task was given with ``options(name=…)``."""
+"""The name of the task from ``options(name=…)``."""
 
 OUTPUT: Final = "nbq:output"
-"""``<attempt>-<number>``: the last entry that was written to the task's output."""
+"""``<attempt>-<number>``: the last entry of the task's output."""
 
 PROGRESS: Final = "nbq:progress"
-"""How far the task is: JSON; see `nbqueue.executor.output.progress_values`."""
+"""The progress of the task as JSON; see `nbqueue.executor.output.progress_values`."""

@@ -1,4 +1,4 @@
-"""The ids that clients and schedules give to tasks. Pure.
+"""Make and read the ids that clients and schedules give to tasks.
 
 17 characters of digits and letters::
 
@@ -24,40 +24,40 @@ _PAIRS: Final = [first + second for first in _DIGITS for second in _DIGITS]
 _VALUES: Final = {digit: value for value, digit in enumerate(_DIGITS)}
 _TIME: Final = slice(LISTENER_LENGTH, LISTENER_LENGTH + 7)
 _FIRST_MS: Final = 1_735_689_600_000
-"""The year 2025: no client made such an id before."""
+"""The year 2025, before which no client made such an id."""
 _DAY_MS: Final = 86_400_000
 
 LENGTH: Final = LISTENER_LENGTH + 11
 NUMBERS: Final = 62**4
-"""How many numbers there are at the end of an id; then they begin again."""
+"""How many numbers an id can end with; then they begin again."""
 
 
 def random_prefix() -> str:
-    """What the ids of a new client begin with."""
+    """Return a new prefix for the ids of a client."""
     return "".join(secrets.choice(_DIGITS) for _ in range(LISTENER_LENGTH))
 
 
 def prefix_of(digest: bytes) -> str:
-    """What the ids of a schedule begin with: the same wherever it is fired."""
+    """Return the prefix of the ids of a schedule, which is equal on all workers."""
     return _written(int.from_bytes(digest, "big") % 62**LISTENER_LENGTH, LISTENER_LENGTH)
 
 
 def make_id(prefix: str, now_ms: int, number: int) -> str:
-    """The id with this number."""
+    """Return the id with this number."""
     pairs = _PAIRS
     time = _beginning(now_ms // NUMBERS) + pairs[now_ms // 3844 % 3844] + pairs[now_ms % 3844]
     return prefix + time + pairs[number // 3844 % 3844] + pairs[number % 3844]
 
 
 def make_ids(prefix: str, now_ms: int, numbers: Iterable[int]) -> list[str]:
-    """An id for each of ``numbers``."""
+    """Return an id for each of ``numbers``."""
     head = make_id(prefix, now_ms, 0)[:-4]
     pairs = _PAIRS
     return [head + pairs[number // 3844 % 3844] + pairs[number % 3844] for number in numbers]
 
 
 def made_times(task_ids: Iterable[str], now_ms: int) -> list[int | None]:
-    """When each of these ids was made; see `made_ms`."""
+    """When each of some ids was made; see `made_ms`."""
     known: dict[str, int] = {}
     times: list[int | None] = []
     for task_id in task_ids:
@@ -86,12 +86,12 @@ def made_ms(task_id: str, now_ms: int) -> int | None:
 
 @lru_cache(maxsize=4)
 def _beginning(hours: int) -> str:
-    """The first digits of a time, which are others every four hours."""
+    """The first digits of a time, which change every four hours."""
     return _written(hours, 3)
 
 
 def _written(number: int, length: int) -> str:
-    """``number`` with at least so many digits."""
+    """``number`` with at least ``length`` digits."""
     text = ""
     while number:
         number, pair = divmod(number, 3844)

@@ -7,7 +7,7 @@ cluster. Asynq's names are exactly Asynq's; ours begin with ``nbqueue:{queue}:``
 from __future__ import annotations
 
 import hashlib
-from datetime import date
+from datetime import date, timedelta
 from functools import lru_cache
 from typing import Final
 
@@ -22,21 +22,21 @@ SCHEDULERS: Final = "asynq:schedulers"
 CANCEL_CHANNEL: Final = "asynq:cancel"
 
 SCHEMA_KEY: Final = "nbqueue:{~schema:00}:version"
-"""Holds which version of nbqueue's data there is in the store; see `nbqueue.store.schema`."""
+"""The version of nbqueue's data in the store; see `nbqueue.store.schema`."""
 
 CONFIRM_KEY: Final = "nbqueue:{~confirm:00}:mark"
-"""Written, for a second, to wait until all that was written before is on disk."""
+"""Written, for a second, to wait until all earlier writes are on disk."""
 HAND_CHANNEL: Final = "nbqueue:hand:"
-"""Before the id of a worker and a number: where it is told of tasks that it offered to take."""
+"""Prefix of the channels on which workers are handed tasks; a worker id and a number follow."""
 
 HANDLER_TYPE: Final = "nbqueue.handler"
-"""Stands for the type of a task in the signature of a handler that lies in the store."""
+"""The type of task in the signature of a stored handler."""
 
 SCHEDULE_TYPE: Final = "nbqueue.schedule "
-"""Before the type of a call, in the signature of the template that lies in a schedule."""
+"""Prefix of the type of a call in the signature of a schedule."""
 
 LISTENER_LENGTH: Final = 6
-"""How many characters of a task's id name the channel on which its end is announced."""
+"""How many characters of a task's id name the channel that announces its end."""
 
 
 def check_queue_name(name: str) -> str:
@@ -57,7 +57,7 @@ def check_queue_name(name: str) -> str:
 
 
 def is_queue_name(name: str) -> bool:
-    """Whether `check_queue_name` takes ``name``, which somebody else may have written."""
+    """Whether `check_queue_name` accepts ``name``."""
     try:
         check_queue_name(name)
     except UsageError:
@@ -66,7 +66,7 @@ def is_queue_name(name: str) -> bool:
 
 
 class QueueKeys:
-    """The keys of one queue. Get it from `queue_keys` or `stored_keys`, which keep them."""
+    """The keys of one queue. Get it from `queue_keys` or `stored_keys`, which cache them."""
 
     def __init__(self, queue: str) -> None:
         self.queue = queue
@@ -92,7 +92,7 @@ class QueueKeys:
         self.code_prefix = own + "code:"
         self.code_index = own + "codes"
         self.handlers = own + "handlers"
-        self.trimmed = own + "trimmed"
+        self.trim_count = own + "trimmed"
         self.settings = own + "settings"
         self.schedules = own + "schedules"
         self.schedule_due = own + "schedule_due"
@@ -142,7 +142,7 @@ class QueueKeys:
         return self.code_prefix + fingerprint.hex()
 
     def name(self, name: str) -> str:
-        """Where the id of the newest task of this name is kept, for as long as it can matter."""
+        """The key of the id of the newest task with this name."""
         return f"{self.own_prefix}name:{name}"
 
     def schedule_state(self, schedule_id: str) -> str:
@@ -152,32 +152,47 @@ class QueueKeys:
         return f"{self.own_prefix}schedule_history:{schedule_id}"
 
     def limit_holders(self, name: str) -> str:
-        """Who holds a place under the limit of this name."""
+        """The set of the tasks that have a place under this limit."""
         return f"{self.own_prefix}limit:{name}"
 
     def limit_rate(self, name: str) -> str:
         return f"{self.own_prefix}rate:{name}"
 
     def waiters(self, what: str) -> str:
-        """Those that are parked until ``what``: ``limit:<name>``, ``lock:<key>``, or
+        """The tasks that are parked for ``what``: ``limit:<name>``, ``lock:<key>`` or
         ``need:<requirement>``."""
         return f"{self.own_prefix}wait:{what}"
 
     def end_channel(self, task_id: str) -> str:
-        """Where the end of this task is announced: one channel for all tasks of one client."""
+        """The channel that announces the end of this task: one for all tasks of one client."""
         return self.ends + task_id[:LISTENER_LENGTH]
 
     def output(self, task_id: str) -> str:
-        """The stream of what the attempts of a task printed and displayed."""
+        """The stream of the output of a task."""
         return self.output_prefix + task_id
 
     def staged(self, number: int) -> str:
-        """Where a transaction keeps the large parts of a task until its script takes them."""
+        """The hash of the large values of a task in a transaction, by its position."""
         return f"{self.own_prefix}staged:{number}"
 
     def live_channel(self, task_id: str) -> str:
-        """Where this is told as it comes; named as `end_channel`."""
+        """The channel of the live output of this task; named as `end_channel`."""
         return self.live + task_id[:LISTENER_LENGTH]
+
+
+class DayKeys(QueueKeys):
+    """The keys of one queue, with its counters of a day in UTC. Get it from `day_keys`."""
+
+    def __init__(self, queue: str, day: date) -> None:
+        super().__init__(queue)
+        self.processed_day = self.processed_on(day)
+        self.failed_day = self.failed_on(day)
+
+
+@lru_cache(maxsize=64)
+def day_keys(queue: str, days: int) -> DayKeys:
+    """The keys of ``queue`` on a day, given as the number of days since 1970."""
+    return DayKeys(queue, date(1970, 1, 1) + timedelta(days=days))
 
 
 @lru_cache(maxsize=4096)
@@ -188,22 +203,22 @@ def queue_keys(queue: str) -> QueueKeys:
 
 @lru_cache(maxsize=4096)
 def stored_keys(queue: str) -> QueueKeys:
-    """The keys of a queue that is in the store, whatever program named it.
+    """The keys of a queue in the store, whatever program named it.
 
-    Programs in Go take names that nbqueue refuses. What only reads, or moves tasks by hand, takes
-    them too; such a queue is not served, and nothing is submitted to it.
+    Programs in Go accept names that nbqueue refuses. Reads and moves by hand accept them as well;
+    such a queue is not served, and nothing is submitted to it.
     """
     return QueueKeys(queue)
 
 
 def stored_name(name: bytes) -> str:
-    """The name of a queue or group as text. What is no UTF-8 becomes lone surrogates, as in names
-    of files, so that the text still names the same key."""
+    """Decode the name of a queue or group. Bytes that are no UTF-8 become lone surrogates, as in
+    names of files, so that the text still names that key."""
     return name.decode("utf-8", "surrogateescape")
 
 
 def name_bytes(name: str) -> bytes:
-    """The bytes of a name as `stored_name` read it."""
+    """Encode a name that `stored_name` decoded."""
     return name.encode("utf-8", "surrogateescape")
 
 
@@ -212,7 +227,7 @@ def server_info(host: str, pid: int, server_id: str) -> str:
 
 
 def server_tasks(host: str, pid: int, server_id: str) -> str:
-    """The hash of what a worker runs; Asynq calls a running task a worker."""
+    """The hash of the tasks that a worker runs; Asynq calls a running task a worker."""
     return f"asynq:workers:{{{host}:{pid}:{server_id}}}"
 
 

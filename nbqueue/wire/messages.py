@@ -1,4 +1,4 @@
-"""Asynq's protobuf messages, made and read.
+"""Encode and decode Asynq's protobuf messages.
 
 `TaskMessage` and its siblings are the generated classes. They are re-encoded by programs in Go,
 which drop unknown fields and refuse text that is not UTF-8: `clean_text` makes text safe.
@@ -50,7 +50,7 @@ _SMALL = [bytes((value,)) for value in range(0x80)]
 
 
 def read_message(msg: bytes) -> TaskMessage | None:
-    """The message that ``msg`` encodes, or None if it encodes none."""
+    """Decode a `TaskMessage`; None if ``msg`` is none."""
     try:
         return TaskMessage.FromString(msg)
     except DecodeError:
@@ -58,7 +58,7 @@ def read_message(msg: bytes) -> TaskMessage | None:
 
 
 def read_messages(msgs: Iterable[bytes]) -> list[TaskMessage] | None:
-    """These messages; None if there is one that encodes none."""
+    """Decode messages; None if one of them is none."""
     try:
         return list(map(TaskMessage.FromString, msgs))
     except DecodeError:
@@ -66,7 +66,7 @@ def read_messages(msgs: Iterable[bytes]) -> list[TaskMessage] | None:
 
 
 def read_apart(msg: bytes) -> tuple[TaskMessage, memoryview | None] | None:
-    """The message that ``msg`` encodes; if it is large without its payload, which comes apart."""
+    """Decode a message; the payload of a large one is returned apart from it."""
     span = _payload_in(msg) if len(msg) > LARGE else None
     try:
         if span is None:
@@ -78,7 +78,7 @@ def read_apart(msg: bytes) -> tuple[TaskMessage, memoryview | None] | None:
 
 
 def _payload_in(msg: bytes) -> tuple[int, int, int] | None:
-    """Where the field of the payload begins, and its bytes begin and end, if it comes once."""
+    """Where the payload's field begins, and its bytes begin and end; None unless it occurs once."""
     found, at, size = None, 0, len(msg)
     try:
         while at < size:
@@ -142,7 +142,7 @@ def _completed_at(completed_at: int) -> bytes:
 
 
 def is_same_task(new: bytes, stored: bytes) -> bool:
-    """True if ``stored`` may be what became of ``new``: attempts change only these fields."""
+    """Whether ``stored`` can be ``new`` after some attempts, which change only these fields."""
     ours, theirs = TaskMessage.FromString(new), TaskMessage.FromString(stored)
     for message in (ours, theirs):
         for changing in ("retried", "error_msg", "last_failed_at", "completed_at"):

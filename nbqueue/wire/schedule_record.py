@@ -1,7 +1,7 @@
-"""A schedule as it lies in Redis, and as Asynq's programs see it. No keys, no pickles, no I/O.
+"""A schedule as it is stored, and as Asynq's programs read it.
 
 A schedule is JSON: what to enqueue (a `TaskMessage` without an id) and when. What changes with each
-firing lies beside it, see docs/schemas.md.
+run is stored apart from it, see docs/schemas.md.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ MISSED: Final = (SKIP, ONCE, ALL)
 
 @dataclass(frozen=True)
 class ScheduleEntry:
-    """A schedule. Times are Unix ms, durations ms; 0 or empty where there is none.
+    """A schedule. Times are Unix ms, durations ms; 0 or empty for none.
 
-    message: the encoded task; a call's payload is a template, signed for this schedule.
-    text: what people are shown instead of a call's payload; empty for a message.
-    revision: 6 hexadecimal digits, others whenever the schedule is changed.
-    unique_ms: for how long a run keeps others of its kind away; its lock is named in the message.
-    name: a name of the tasks, and for how many seconds it is kept.
-    owner: the name of the provider that keeps it, or empty: a person does.
+    message: the encoded task; the payload of a call is a template, signed for this schedule.
+    text: what is shown in place of the payload of a call; empty for a message.
+    revision: 6 hexadecimal digits, which change with the schedule.
+    unique_ms: for how long a run excludes others; the message names the lock.
+    name: the name of its tasks, and for how many seconds it is kept.
+    owner: the name of the provider that keeps the schedule; empty for one that a user keeps.
     limit: the name of the limit under which its tasks run, and its numbers (`Limit.numbers`).
     """
 
@@ -64,15 +64,15 @@ class ScheduleEntry:
 
     @property
     def timing(self) -> tuple[Any, ...]:
-        """What decides when it is due."""
+        """The values that determine when it is due."""
         return (self.spec, self.tz, self.start_ms, self.until_ms, self.max_runs)
 
     def task(self) -> TaskMessage:
-        """What is enqueued, without an id."""
+        """The task that is enqueued, without an id."""
         return TaskMessage.FromString(self.message)
 
     def fire_ms(self, due_ms: int) -> int:
-        """When to enqueue what is due then: later by the jitter, on which all workers agree."""
+        """When a run is enqueued: later than due by the jitter, on which all workers agree."""
         if not self.jitter_ms:
             return due_ms
         digest = hashlib.sha256(f"{self.id}@{due_ms}".encode()).digest()
@@ -83,10 +83,10 @@ class ScheduleEntry:
 
 
 def task_id_of(queue: str, entry: ScheduleEntry, due_ms: int) -> str:
-    """The id of the task of one tick: the same for whoever fires it.
+    """The id of the task of one run, which is equal on all workers.
 
     Its first characters name the channel on which the ends of all tasks of the schedule are
-    announced; the time follows, as in the ids that clients make.
+    announced; the time follows, as in the ids of clients.
     """
     prefix = prefix_of(_digest(f"{queue}\0{entry.id}"))
     number = int.from_bytes(_digest(entry.revision), "big") % NUMBERS
@@ -103,7 +103,7 @@ def encode_entry(entry: ScheduleEntry) -> bytes:
 
 
 def decode_entry(raw: bytes) -> ScheduleEntry:
-    """Raises `ValueError` if it is none: anybody may have written it."""
+    """Decode a schedule. Raises `ValueError` if it is malformed: any program may write it."""
     try:
         values = json_object(raw)
         known = {name: values[name] for name in _KINDS if name in values}
@@ -168,7 +168,7 @@ NBQUEUE_SCHEDULER = "nbqueue:"
 
 
 def asynq_id(queue: str, schedule_id: str) -> str:
-    """The id of a schedule for Asynq's programs, which know no queues of schedules."""
+    """The id of a schedule for Asynq's programs, whose schedules have no queue."""
     return f"{queue}:{schedule_id}"
 
 
@@ -199,7 +199,7 @@ def _with_zone(entry: ScheduleEntry) -> str:
 
 
 def asynq_event(task_id: str, now_ms: int) -> bytes:
-    """One firing as a `SchedulerEnqueueEvent` of Asynq."""
+    """A run as a `SchedulerEnqueueEvent` of Asynq."""
     event = SchedulerEnqueueEvent(task_id=task_id)
     event.enqueue_time.seconds = now_ms // 1000
     event.enqueue_time.nanos = now_ms % 1000 * 1_000_000
@@ -207,7 +207,7 @@ def asynq_event(task_id: str, now_ms: int) -> bytes:
 
 
 def option_texts(queue: str, message: TaskMessage, unique_ms: int = 0) -> Sequence[str]:
-    """The options of a task as Go writes them. Each has a parenthesis, or Asynq's reader panics."""
+    """The options of a task as Go writes them; without parentheses Asynq's reader panics."""
     texts = [f"Queue({json.dumps(queue, ensure_ascii=False)})", f"MaxRetry({message.retry})"]
     if message.timeout and message.timeout != FAR_TIMEOUT:
         texts.append(f"Timeout({go_duration(message.timeout * 1000)})")

@@ -1,6 +1,6 @@
-"""What a worker says of itself, and of the tasks that it runs, as Asynq's programs read it. Pure.
+"""The record of a worker and of the tasks that it runs, as Asynq's programs read it.
 
-Asynq calls our worker a server, and a running task a worker. Its words stay in here.
+Asynq calls a worker a server and a running task a worker; only this module uses these words.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class WorkerName(NamedTuple):
 
 
 def read_worker_id(worker_id: str) -> WorkerName | None:
-    """The parts of ``worker_id``, or None if it is no worker's id."""
+    """The parts of a worker's id, or None if it is none."""
     host, _, pid_and_rest = clean_text(worker_id).rpartition(":")
     host, _, pid = host.rpartition(":")
     if not host or not pid.isdecimal() or len(pid) > 9 or not pid_and_rest:
@@ -89,7 +89,7 @@ def encode_worker(record: WorkerRecord) -> bytes:
 
 
 def decode_worker(body: bytes) -> WorkerRecord | None:
-    """What ``body`` says of a worker, of ours or in Go; None if it cannot be read."""
+    """Decode the record of a worker, of nbqueue or in Go; None if it is malformed."""
     try:
         info = ServerInfo.FromString(body)
     except DecodeError:
@@ -106,7 +106,7 @@ def decode_worker(body: bytes) -> WorkerRecord | None:
 
 
 def encode_tasks(worker_id: str, tasks: Iterable[RunningTask]) -> bytes:
-    """The entries of the hash of what a worker runs, each with its lengths, for the script."""
+    """Encode the hash of the tasks that a worker runs, each entry with its lengths."""
     name = read_worker_id(worker_id)
     assert name is not None
     out = bytearray()
@@ -132,7 +132,7 @@ def encode_tasks(worker_id: str, tasks: Iterable[RunningTask]) -> bytes:
 
 
 def shown_payload(payload: bytes) -> bytes:
-    """``payload`` as Asynq's programs can show it: one short line, or how long it is."""
+    """``payload`` as Asynq's tools can show it: one short line, or its length."""
     try:
         text = payload[: 4 * _MOST_SHOWN].decode()
     except UnicodeDecodeError as error:

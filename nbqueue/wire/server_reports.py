@@ -1,4 +1,4 @@
-"""What workers and schedulers say of themselves, decoded. None for what is no such message."""
+"""Decode Asynq's records of workers and schedulers; None for what is no such record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nbqueue.wire.messages import (
 
 
 def moment(stamp: Any) -> datetime | None:
-    """A timestamp of a message as a datetime in UTC; None for Go's zero time, and for none."""
+    """A timestamp of a message as a datetime in UTC; None for none and for Go's zero time."""
     if stamp.seconds in (0, GO_ZERO_SECONDS):
         return None
     try:

@@ -1,4 +1,4 @@
-"""The entries of a queue's events, read."""
+"""Decode the entries of a queue's stream of events."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from nbqueue.wire.decoding import LAST_MS, whole_number
 def ids_of(entry: Mapping[bytes, bytes]) -> list[str]:
     """The ids of the tasks that an entry is about, in order.
 
-    They lie in ``ids`` with a space between; or in ``rests`` without what they all begin with,
-    which lies in ``head``. An id of a program in Go may itself contain a space: it lies alone, in
-    an entry of its own, in ``id``.
+    ``ids`` holds them with spaces between; or ``rests`` does without their common ``head``. An id
+    with a space, which programs in Go may make, has an entry of its own with ``id``.
     """
     alone = entry.get(b"id")
     if alone is not None:
@@ -25,7 +24,7 @@ def ids_of(entry: Mapping[bytes, bytes]) -> list[str]:
 
 
 def read_event(pairs: Sequence[bytes]) -> tuple[str, int, list[str]] | None:
-    """What happened, when (Unix ms) and to which tasks; None for an entry that says no such thing.
+    """Decode an entry: the event, its time in Unix ms, and the tasks; None if it is malformed.
 
     ``pairs`` are the names and values of the entry's fields, in turn.
     """

@@ -1,6 +1,7 @@
-"""Checks of a worker's options. Each takes a name and a value, and returns the value to keep.
+"""Checks of a worker's options.
 
-They raise `UsageError`, which names the option, the value and what it must be.
+Each takes the name and the value of an option, and returns the value to keep. It raises
+`UsageError`, which names the option, the value and what it must be.
 """
 
 from __future__ import annotations

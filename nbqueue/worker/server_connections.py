@@ -55,7 +55,7 @@ QueueConnection = OpenConnection | DownConnection
 
 @dataclass(frozen=True, slots=True)
 class ServerEvents:
-    """What the connections with a server call.
+    """Callbacks of the connections to one server.
 
     ``on_lost(error)``: one of them was lost, so all are of no use any more.
     ``on_message(channel, data)``: published on a subscribed channel.

@@ -30,7 +30,7 @@ Kind = Literal["queues", "count", "duration", "size", "file", "choice", "flag", 
 
 
 class CommandLine(NamedTuple):
-    """How an option is spelled on the command line of ``nbqueue worker``."""
+    """The spelling of an option on the command line of ``nbqueue worker``."""
 
     kind: Kind
     help: str
@@ -299,30 +299,30 @@ class WorkerSettings(WorkerOptions):
 
     @property
     def lease_seconds(self) -> float:
-        """How long a lease lasts."""
+        """``lease`` in seconds."""
         return parse_duration(self.lease)
 
     @property
     def answer_seconds(self) -> float:
-        """How long the store may leave a command unanswered."""
+        """``answer_timeout`` in seconds."""
         return parse_duration(self.answer_timeout)
 
     @property
     def wait_seconds(self) -> float:
-        """How long to wait for a store that is away."""
+        """``wait`` in seconds; a minute if it is None."""
         return WAIT_SECONDS if self.wait is None else parse_duration(self.wait)
 
     @property
     def health_check_seconds(self) -> float:
-        """How often the health check is called; 0: never."""
+        """``health_check_interval`` in seconds; 0 without a health check."""
         return parse_duration(self.health_check_interval) if self.has_health_check else 0.0
 
     @property
     def kill_grace_seconds(self) -> float:
-        """How long after its time-out a task may take to end."""
+        """``kill_grace`` in seconds."""
         return parse_duration(self.kill_grace)
 
     @property
     def shutdown_seconds(self) -> float:
-        """How long running tasks may go on when the worker is to end."""
+        """``shutdown_timeout`` in seconds."""
         return parse_duration(self.shutdown_timeout)

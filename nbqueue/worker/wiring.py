@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from nbqueue.broker.commands.lifecycle import Who
+from nbqueue.broker.commands.failure import Who
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.durations import parse_duration

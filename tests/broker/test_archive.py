@@ -1,4 +1,4 @@
-"""archive: a task failed for good. The archive keeps so many, for so long."""
+"""archive: a task failed for good. The archive keeps a number of tasks for a time."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ from transitions import (
 )
 
 from nbqueue.broker.commands import failure as failure_commands
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Command
+from nbqueue.broker.commands.failure import ArchiveRules
+from nbqueue.broker.commands.retention import ARCHIVE_CAP
+from nbqueue.transport.script_call import Command
 
 OWN = {"nbq:lease": f"{TOKEN}|{SINCE}", "nbq:attempt": 1}
 DAYS_90 = 90 * 86_400
 
 
-def archive(task_id: str = "a", error: bytes = b"E", **more: Any) -> Command[bool]:
+def archive(
+    task_id: str = "a", error: bytes = b"E", most: int = ARCHIVE_CAP, **more: Any
+) -> Command[bool]:
     msg = encoded(task_id, error_msg="boom", last_failed_at=NOW)
-    return lifecycle.archive("q", failure(task_id, **more), msg, NOW_MS, WHO, error=error)
+    rules = ArchiveRules(most=most)
+    failed = failure(task_id, **more)
+    return failure_commands.archive("q", failed, msg, NOW_MS, WHO, error=error, rules=rules)
 
 
 def archived(task_id: str = "a") -> Any:
@@ -91,12 +96,9 @@ def test_what_is_older_than_ninety_days_goes_with_its_hash(broker: Any, redis: A
     }
 
 
-def test_what_is_too_many_goes_with_its_hash_the_oldest_first(
-    broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failure_commands, "ARCHIVE_CAP", 3)
+def test_what_is_too_many_goes_with_its_hash_the_oldest_first(broker: Any, redis: Any) -> None:
     load(redis, {**fetched(active("a")), **old({"x": NOW - 9, "y": NOW - 8, "z": NOW - 7})})
-    assert broker.run(archive()) is True
+    assert broker.run(archive(most=3)) is True
     content = dump(redis)
     assert content["archived"] == Zset(y=NOW - 8, z=NOW - 7, a=NOW)
     assert "t:x" not in content
@@ -104,38 +106,31 @@ def test_what_is_too_many_goes_with_its_hash_the_oldest_first(
 
 
 def test_the_new_one_stays_however_many_were_archived_in_its_second(
-    broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+    broker: Any, redis: Any
 ) -> None:
-    monkeypatch.setattr(failure_commands, "ARCHIVE_CAP", 2)
     # By name the new one is the first of its second, which is how Asynq loses it.
     load(redis, {**fetched(active("a")), **old({"x": NOW, "y": NOW, "z": NOW})})
-    assert broker.run(archive()) is True
+    assert broker.run(archive(most=2)) is True
     content = dump(redis)
     assert content["archived"] == Zset(z=NOW, a=NOW)
     assert content["t:a"] == archived()
 
 
-def test_by_age_and_by_number_together(
-    broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failure_commands, "ARCHIVE_CAP", 2)
+def test_by_age_and_by_number_together(broker: Any, redis: Any) -> None:
     scores = {"w": NOW - DAYS_90 - 5, "x": NOW - 9, "y": NOW - 8, "z": NOW - 7}
     load(redis, {**fetched(active("a")), **old(scores)})
-    assert broker.run(archive()) is True
+    assert broker.run(archive(most=2)) is True
     content = dump(redis)
     assert content["archived"] == Zset(z=NOW - 7, a=NOW)
     assert content["own:events"][0] == {"event": "trimmed", "at": str(NOW_MS), "ids": "w x y"}
 
 
-def test_a_huge_surplus_is_trimmed_in_several_calls(
-    broker: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failure_commands, "ARCHIVE_CAP", 10)
+def test_a_huge_surplus_is_trimmed_in_several_calls(broker: Any, redis: Any) -> None:
     ids = [f"x{i:04}" for i in range(400)]
     load(redis, {**fetched(active("a"), active("b")), **old(dict.fromkeys(ids, NOW - 9))})
-    assert broker.run(archive("a")) is True
+    assert broker.run(archive("a", most=10)) is True
     assert redis.zcard("asynq:{q}:archived") == 301
-    assert broker.run(archive("b")) is True
+    assert broker.run(archive("b", most=10)) is True
     assert redis.zcard("asynq:{q}:archived") == 202
 
 

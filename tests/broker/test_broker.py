@@ -9,12 +9,14 @@ from keyspace import NOW_MS, Stream, Zset, dump, encoded, load, message, task
 from transitions import LEASE_MS, NOW, TOKEN, WHO, ended, failure, kept
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import NewTask, token_fence
+from nbqueue.broker.commands import enqueue, lifecycle, maintenance
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands.lifecycle import token_fence
 from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest
 from nbqueue.clock import Clock
 from nbqueue.errors import StoreUnreachable
 from nbqueue.store.connection import Store
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire.messages import TaskMessage
 
@@ -64,13 +66,19 @@ def run_them(broker: Broker, store: Store, end: str) -> Any:
         if end == "kept":
             with_another.run(lifecycle.complete("q", [kept("a", fence=fence)], NOW_MS, WHO))
         elif end == "retry":
-            msg = lifecycle.failed_message(encoded("a", retention=60), "boom", NOW_MS, counts=True)
+            msg = failure_commands.failed_message(
+                encoded("a", retention=60), "boom", NOW_MS, counts=True
+            )
             with_another.run(
-                lifecycle.retry("q", failure("a", fence=fence), msg, NOW_MS, NOW_MS, WHO)
+                failure_commands.retry("q", failure("a", fence=fence), msg, NOW_MS, NOW_MS, WHO)
             )
         elif end == "archived":
-            msg = lifecycle.failed_message(encoded("a", retention=60), "boom", NOW_MS, counts=False)
-            with_another.run(lifecycle.archive("q", failure("a", fence=fence), msg, NOW_MS, WHO))
+            msg = failure_commands.failed_message(
+                encoded("a", retention=60), "boom", NOW_MS, counts=False
+            )
+            with_another.run(
+                failure_commands.archive("q", failure("a", fence=fence), msg, NOW_MS, WHO)
+            )
         with_another.close()
 
     return then
@@ -103,7 +111,7 @@ def test_patience_ends(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker._router.connection("q"), "call", lost)
     for attempt in (
         lambda: broker.enqueue(EnqueueRequest("q", [new("a")])),
-        lambda: broker.run(lifecycle.forward("q", 1)),
+        lambda: broker.run(maintenance.forward("q", 1)),
         broker.queues,
     ):
         with pytest.raises(StoreUnreachable):
@@ -178,7 +186,7 @@ def test_streams_are_capped(broker: Broker, redis: Any, monkeypatch: pytest.Monk
     for at in range(0, 1_000, 50):
         ids = [str(i) for i in range(at, at + 50)]
         for task_id in ids:
-            broker.run(lifecycle.enqueue("q", [new(task_id)], NOW_MS))
+            broker.run(enqueue.enqueue("q", [new(task_id)], NOW_MS))
         broker.run(lifecycle.fetch("q", 50, NOW_MS, LEASE_MS, TOKEN))
         fence = token_fence(TOKEN)
         broker.run(lifecycle.complete("q", [ended(i, fence=fence) for i in ids], NOW_MS, WHO))

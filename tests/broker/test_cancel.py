@@ -1,4 +1,4 @@
-"""cancel: a task that is not running is archived, and nobody runs it."""
+"""cancel: a task that is not running is archived, and never runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pytest
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
 from transitions import LEASE_MS, NOW, active, events, fetched, mark
 
-from nbqueue.broker.commands import inspect, lifecycle
+from nbqueue.broker.commands import failure, inspect, lifecycle, maintenance
 from nbqueue.broker.commands.inspect import ToRun
-from nbqueue.broker.commands.lifecycle import Command
+from nbqueue.transport.script_call import Command
 
 CANCELLED = {"error_msg": "cancelled", "last_failed_at": NOW}
 
 
 def cancel_large(expected: bytes | None = None) -> Command[str]:
     expected = encoded("a") if expected is None else expected
-    msg = lifecycle.failed_message(expected, "cancelled", NOW_MS, counts=False)
-    return lifecycle.cancel("q", "a", expected, msg, b"E", NOW_MS)
+    msg = failure.failed_message(expected, "cancelled", NOW_MS, counts=False)
+    return maintenance.cancel("q", "a", expected, msg, b"E", NOW_MS)
 
 
 def cancel_many() -> Command[str]:

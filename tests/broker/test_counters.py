@@ -8,6 +8,7 @@ import pytest
 from keyspace import NOW_MS, Until, dump, encoded, load, task
 from transitions import COUNTED_UNTIL, DAY, NOW, WHO, active, ended, failure, fetched
 
+from nbqueue.broker.commands import failure as failure_commands
 from nbqueue.broker.commands import inspect, lifecycle
 
 MOST = 9_223_372_036_854_775_807
@@ -77,13 +78,13 @@ ODD = ("text", "", "1.5", "inf", "nan", "9" * 400, "-", " 1")
 
 @pytest.mark.parametrize("text", ODD)
 @pytest.mark.parametrize("key", ["processed", f"processed:{DAY}"])
-@pytest.mark.parametrize("is_careful", [False, True])
+@pytest.mark.parametrize("is_full", [False, True])
 def test_a_counter_that_holds_no_number_begins_again_and_the_tasks_end_all_the_same(
-    broker: Any, redis: Any, key: str, text: str, is_careful: bool
+    broker: Any, redis: Any, key: str, text: str, is_full: bool
 ) -> None:
     load(redis, {**fetched(active("a"), active("b")), key: text})
     command = lifecycle.complete("q", [ended("a"), ended("b")], NOW_MS, WHO)
-    if is_careful:
+    if is_full:
         assert command.full is not None
         command = command.full
     assert broker.run(command) == []
@@ -104,9 +105,11 @@ def test_tasks_fail_and_are_cancelled_whatever_a_counter_holds(
     waiting = {"t:w": task("w", "pending", {"pending_since": 1}), "pending": ["w"]}
     load(redis, {**fetched(active("a")), **waiting, key: text})
     if outcome == "archive":
-        assert broker.run(lifecycle.archive("q", failure("a"), encoded("a"), NOW_MS, WHO))
+        assert broker.run(failure_commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO))
     elif outcome == "retry":
-        assert broker.run(lifecycle.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO))
+        assert broker.run(
+            failure_commands.retry("q", failure("a"), encoded("a"), NOW_MS, NOW_MS, WHO)
+        )
     else:
         redis.hset("nbqueue:{q}:settings", "archive_max", 0)
         command = inspect.cancel_tasks("q", ["w"], [b"E"], "cancelled", NOW_MS)
@@ -119,9 +122,11 @@ def test_tasks_fail_and_are_cancelled_whatever_a_counter_holds(
 
 def test_failures_are_counted_as_processed_too(broker: Any, redis: Any) -> None:
     load(redis, fetched(active("a"), active("b"), active("c")))
-    broker.run(lifecycle.archive("q", failure("a"), encoded("a"), NOW_MS, WHO))
-    broker.run(lifecycle.retry("q", failure("b"), encoded("b"), NOW_MS, NOW_MS, WHO))
-    broker.run(lifecycle.retry("q", failure("c"), encoded("c"), NOW_MS, NOW_MS, WHO, counts=False))
+    broker.run(failure_commands.archive("q", failure("a"), encoded("a"), NOW_MS, WHO))
+    broker.run(failure_commands.retry("q", failure("b"), encoded("b"), NOW_MS, NOW_MS, WHO))
+    broker.run(
+        failure_commands.retry("q", failure("c"), encoded("c"), NOW_MS, NOW_MS, WHO, counts=False)
+    )
     content = dump(redis)
     day = Until("2", NOW + 90 * 86_400)
     assert (content["processed"], content["failed"]) == ("2", "2")

@@ -1,4 +1,4 @@
-"""enqueue: new tasks go to the end of the line."""
+"""enqueue: new tasks are pending behind all others."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from asynq_peer import AsynqPeer
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
 from transitions import events
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import NewTask
-from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest, UniqueLock
+from nbqueue.broker.commands import enqueue
+from nbqueue.broker.commands.enqueue import UniqueLock
+from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest
+from nbqueue.tasks.new_task import NewTask
 
 NS = {"pending_since": NOW_MS * 1_000_000}
 CODE = b"\x01\xab"
@@ -77,18 +78,18 @@ CASES = {
 def test_enqueue(broker: Any, redis: Any, name: str) -> None:
     given, tasks, conflicts, then = CASES[name]
     load(redis, given)
-    assert broker.run(lifecycle.enqueue("q", tasks, NOW_MS)) == conflicts
+    assert broker.run(enqueue.enqueue("q", tasks, NOW_MS)) == conflicts
     assert dump(redis) == then
 
 
 def test_without_its_code_no_task_of_a_call_is_written(broker: Any, redis: Any) -> None:
-    assert broker.run(lifecycle.enqueue("q", [new("a")], NOW_MS, CODE)) is None
+    assert broker.run(enqueue.enqueue("q", [new("a")], NOW_MS, CODE)) is None
     assert dump(redis) == {}
 
 
 def test_asking_for_code_says_when_it_was_last_asked_for(broker: Any, redis: Any) -> None:
     load(redis, WITH_CODE)
-    assert broker.run(lifecycle.enqueue("q", [new("a")], NOW_MS, CODE)) == []
+    assert broker.run(enqueue.enqueue("q", [new("a")], NOW_MS, CODE)) == []
     assert dump(redis) == {
         "own:code:01ab": "blob",
         "own:codes": Zset({"01ab": NOW_MS}),
@@ -99,23 +100,23 @@ def test_asking_for_code_says_when_it_was_last_asked_for(broker: Any, redis: Any
 
 
 def test_a_repeat_counts_what_an_earlier_try_wrote_as_written_now(broker: Any, redis: Any) -> None:
-    broker.run(lifecycle.enqueue("q", [new("a")], NOW_MS))
+    broker.run(enqueue.enqueue("q", [new("a")], NOW_MS))
     before = dump(redis)
-    assert broker.run(lifecycle.enqueue("q", [new("a")], NOW_MS + 1, repeated=True)) == []
+    assert broker.run(enqueue.enqueue("q", [new("a")], NOW_MS + 1, repeated=True)) == []
     assert dump(redis) == before
 
 
 def test_a_repeat_still_finds_the_id_of_another_task_taken(broker: Any, redis: Any) -> None:
-    broker.run(lifecycle.enqueue("q", [new("a", payload=b"other")], NOW_MS))
+    broker.run(enqueue.enqueue("q", [new("a", payload=b"other")], NOW_MS))
     before = dump(redis)
-    assert broker.run(lifecycle.enqueue("q", [new("a")], NOW_MS, repeated=True)) == [0]
+    assert broker.run(enqueue.enqueue("q", [new("a")], NOW_MS, repeated=True)) == [0]
     assert dump(redis) == before
 
 
 def test_the_broker_enqueues_in_batches_and_numbers_conflicts_through(
     broker: Any, redis: Any
 ) -> None:
-    broker.run(lifecycle.enqueue("q", [new("300")], NOW_MS))
+    broker.run(enqueue.enqueue("q", [new("300")], NOW_MS))
     tasks = [new(str(i)) for i in range(600)]
     assert broker.enqueue(EnqueueRequest("q", tasks)).conflicts == [300]
     assert redis.llen("asynq:{q}:pending") == 600

@@ -1,4 +1,4 @@
-"""Which tasks an event is about, whatever their ids are."""
+"""Events name their tasks, whatever their ids are."""
 
 from __future__ import annotations
 

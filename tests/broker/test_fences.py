@@ -10,8 +10,11 @@ from asynq_peer import AsynqPeer
 from keyspace import NOW_MS, dump, encoded
 from transitions import LEASE_MS, WHO, ended, failure, kept
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Command, NewTask, token_fence
+from nbqueue.broker.commands import enqueue, lifecycle, maintenance
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands.lifecycle import token_fence
+from nbqueue.tasks.new_task import NewTask
+from nbqueue.transport.script_call import Command
 
 FIRST, SECOND = "first:1", "second:1"
 AFTER_MS = LEASE_MS + 1
@@ -20,11 +23,15 @@ AGAIN_MS = LEASE_MS + 30_000
 ACTIONS: dict[str, Callable[[str], Command[Any]]] = {
     "complete": lambda f: lifecycle.complete("q", [ended("a", fence=f)], AFTER_MS, WHO),
     "complete and keep": lambda f: lifecycle.complete("q", [kept("a", fence=f)], AFTER_MS, WHO),
-    "retry": lambda f: lifecycle.retry(
+    "retry": lambda f: failure_commands.retry(
         "q", failure("a", fence=f), encoded("a"), AFTER_MS, AFTER_MS, WHO
     ),
-    "archive": lambda f: lifecycle.archive("q", failure("a", fence=f), encoded("a"), AFTER_MS, WHO),
-    "requeue": lambda f: lifecycle.requeue("q", failure("a", fence=f), "lost", AFTER_MS, WHO),
+    "archive": lambda f: failure_commands.archive(
+        "q", failure("a", fence=f), encoded("a"), AFTER_MS, WHO
+    ),
+    "requeue": lambda f: failure_commands.requeue(
+        "q", failure("a", fence=f), "lost", AFTER_MS, WHO
+    ),
     "extend": lambda f: lifecycle.extend("q", [("a", f)], AGAIN_MS + 99_000),
 }
 REFUSED: tuple[Any, ...] = ([0], False)
@@ -33,14 +40,14 @@ REFUSED: tuple[Any, ...] = ([0], False)
 @pytest.fixture
 def a_task(broker: Any, redis: Any) -> None:
     """A task, fetched by the first worker, which then falls asleep."""
-    broker.run(lifecycle.enqueue("q", [NewTask("a", encoded("a"))], NOW_MS))
+    broker.run(enqueue.enqueue("q", [NewTask("a", encoded("a"))], NOW_MS))
     assert broker.run(lifecycle.fetch("q", 1, NOW_MS, LEASE_MS, FIRST))
 
 
 def recover(broker: Any) -> None:
-    [found] = broker.run(lifecycle.expired("q", AFTER_MS))
+    [found] = broker.run(maintenance.expired("q", AFTER_MS))
     again = failure("a", fence=found.fence)
-    assert broker.run(lifecycle.requeue("q", again, "lost", AFTER_MS, WHO)) is True
+    assert broker.run(failure_commands.requeue("q", again, "lost", AFTER_MS, WHO)) is True
 
 
 @pytest.fixture(params=["recovered", "fetched again", "dequeued by go", "gone", "completed"])
@@ -73,7 +80,7 @@ def test_a_worker_that_was_paused_past_its_lease_changes_nothing(
 def test_who_found_an_expired_lease_changes_nothing_once_it_was_extended(
     broker: Any, redis: Any, a_task: None, action: str
 ) -> None:
-    [found] = broker.run(lifecycle.expired("q", AFTER_MS))
+    [found] = broker.run(maintenance.expired("q", AFTER_MS))
     assert broker.run(lifecycle.extend("q", [("a", token_fence(FIRST))], AGAIN_MS)) == []
     before = dump(redis)
     assert broker.run(ACTIONS[action](found.fence)) in REFUSED
@@ -84,7 +91,7 @@ def test_who_found_an_expired_lease_changes_nothing_once_it_was_extended(
 def test_of_two_who_found_an_expired_lease_one_acts(
     broker: Any, redis: Any, a_task: None, action: str
 ) -> None:
-    [one], [two] = (broker.run(lifecycle.expired("q", AFTER_MS)) for _ in range(2))
+    [one], [two] = (broker.run(maintenance.expired("q", AFTER_MS)) for _ in range(2))
     assert broker.run(ACTIONS[action](one.fence)) not in REFUSED
     before = dump(redis)
     assert broker.run(ACTIONS[action](two.fence)) in REFUSED
@@ -133,7 +140,7 @@ def test_a_lease_of_a_program_in_go_is_recovered_by_its_score(broker: Any, redis
     peer = AsynqPeer(redis)
     peer.enqueue("a", encoded("a"), NOW_MS * 1_000_000)
     peer.dequeue(NOW_MS // 1000)
-    [found] = broker.run(lifecycle.expired("q", AFTER_MS + 31_000))
+    [found] = broker.run(maintenance.expired("q", AFTER_MS + 31_000))
     again = failure("a", fence=found.fence)
-    assert broker.run(lifecycle.requeue("q", again, "lost", AFTER_MS, WHO)) is True
+    assert broker.run(failure_commands.requeue("q", again, "lost", AFTER_MS, WHO)) is True
     assert dump(redis)["pending"] == ["a"]

@@ -1,4 +1,4 @@
-"""forward: tasks that are due go to the end of the line; delete_expired: what is over, goes."""
+"""forward: tasks that are due become pending; delete_expired: tasks whose retention is over go."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from keyspace import NOW_MS, Zset, dump, load, task
 from transitions import NOW, events
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Forwarded
+from nbqueue.broker.commands import maintenance
+from nbqueue.broker.commands.maintenance import Forwarded
 
 NS = {"pending_since": NOW_MS * 1_000_000}
 
@@ -57,7 +57,7 @@ def test_a_task_moves_at_its_exact_time(
 ) -> None:
     given = one(score, due_ms, state)
     load(redis, given)
-    assert broker.run(lifecycle.forward("q", NOW_MS)) == Forwarded(int(is_due), next_look)
+    assert broker.run(maintenance.forward("q", NOW_MS)) == Forwarded(int(is_due), next_look)
     moved = waiting("a", due_ms, "pending", **NS)
     then = {"pending": ["a"], "t:a": moved, **events(("forwarded", "a"))}
     assert dump(redis) == (then if is_due else given)
@@ -75,12 +75,12 @@ def test_those_due_go_behind_those_pending_in_order_of_their_times(broker: Any, 
             "t:r": waiting("r", None, "retry"),
         },
     )
-    assert broker.run(lifecycle.forward("q", NOW_MS)) == Forwarded(3, MS + 59_001)
+    assert broker.run(maintenance.forward("q", NOW_MS)) == Forwarded(3, MS + 59_001)
     content = dump(redis)
     assert content["pending"][::-1] == ["p", "b", "a", "r"]
     assert content["scheduled"] == Zset(c=NOW + 60)
     assert "retry" not in content
-    assert broker.run(lifecycle.forward("q", NOW_MS)) == Forwarded(0, MS + 59_001)
+    assert broker.run(maintenance.forward("q", NOW_MS)) == Forwarded(0, MS + 59_001)
 
 
 def test_no_task_of_a_second_is_late_because_another_is_looked_at_first(
@@ -96,7 +96,7 @@ def test_no_task_of_a_second_is_late_because_another_is_looked_at_first(
     )
     now_ms, seen = NOW_MS, []
     while len(seen) < 2:
-        moved, look = broker.run(lifecycle.forward("q", now_ms))
+        moved, look = broker.run(maintenance.forward("q", now_ms))
         seen += [now_ms] * moved
         now_ms = look or now_ms
     assert seen == [MS + 2_100, MS + 2_900]
@@ -111,15 +111,15 @@ def test_a_limit_is_kept_and_it_is_said_that_there_is_more(broker: Any, redis: A
             **{f"t:{i}": waiting(i, None) for i in ids},
         },
     )
-    assert broker.run(lifecycle.forward("q", NOW_MS, limit=3)) == Forwarded(3, NOW_MS)
-    assert broker.run(lifecycle.forward("q", NOW_MS, limit=3)) == Forwarded(2, None)
+    assert broker.run(maintenance.forward("q", NOW_MS, limit=3)) == Forwarded(3, NOW_MS)
+    assert broker.run(maintenance.forward("q", NOW_MS, limit=3)) == Forwarded(2, None)
 
 
 def test_a_task_of_an_aggregation_group_goes_there_and_the_group_is_known(
     broker: Any, redis: Any
 ) -> None:
     load(redis, {"scheduled": Zset(a=NOW - 1), "t:a": waiting("a", None, group="g")})
-    assert broker.run(lifecycle.forward("q", NOW_MS)) == Forwarded(1, None)
+    assert broker.run(maintenance.forward("q", NOW_MS)) == Forwarded(1, None)
     assert dump(redis) == {
         "g:g": Zset(a=NOW),
         "groups": {"g"},
@@ -132,7 +132,7 @@ def test_a_task_that_was_taken_out_of_its_group_does_not_go_back_when_it_is_retr
     broker: Any, redis: Any
 ) -> None:
     load(redis, {"retry": Zset(a=NOW - 1), "t:a": waiting("a", None, "retry", group="g")})
-    assert broker.run(lifecycle.forward("q", NOW_MS)) == Forwarded(1, None)
+    assert broker.run(maintenance.forward("q", NOW_MS)) == Forwarded(1, None)
     assert dump(redis) == {
         "pending": ["a"],
         "t:a": waiting("a", None, "pending", group="g", **NS),
@@ -151,7 +151,7 @@ def test_ids_that_are_no_tasks_are_dropped(broker: Any, redis: Any) -> None:
             "t:a": waiting("a", None),
         },
     )
-    assert broker.run(lifecycle.forward("q", NOW_MS)) == Forwarded(1, None)
+    assert broker.run(maintenance.forward("q", NOW_MS)) == Forwarded(1, None)
     assert dump(redis) == {
         "pending": ["a"],
         "t:a": waiting("a", None, "pending", **NS),
@@ -166,16 +166,16 @@ def completed(scores: dict[str, int]) -> dict[str, Any]:
 
 def test_what_was_kept_long_enough_is_deleted(broker: Any, redis: Any) -> None:
     load(redis, completed({"a": NOW - 9, "b": NOW, "c": NOW + 1}))
-    assert broker.run(lifecycle.delete_expired("q", NOW_MS)) == 2
+    assert broker.run(maintenance.delete_expired("q", NOW_MS)) == 2
     then = {**completed({"c": NOW + 1}), **events(("expired", "a b"))}
     assert dump(redis) == then
-    assert broker.run(lifecycle.delete_expired("q", NOW_MS)) == 0
+    assert broker.run(maintenance.delete_expired("q", NOW_MS)) == 0
     assert dump(redis) == then
 
 
 def test_the_caller_repeats_until_nothing_is_left(broker: Any, redis: Any) -> None:
     load(redis, completed({f"a{i}": NOW for i in range(5)}))
-    found = [broker.run(lifecycle.delete_expired("q", NOW_MS, limit=2)) for _ in range(4)]
+    found = [broker.run(maintenance.delete_expired("q", NOW_MS, limit=2)) for _ in range(4)]
     assert found == [2, 2, 1, 0]
     assert dump(redis, without=("own:events",)) == {}
 
@@ -184,5 +184,5 @@ def test_the_caller_repeats_until_nothing_is_left(broker: Any, redis: Any) -> No
 def test_a_task_that_runs_again_is_not_deleted(broker: Any, redis: Any) -> None:
     pending = {"pending": ["a"], "t:a": task("a", "pending", {"pending_since": 1})}
     load(redis, {**pending, "completed": Zset(a=NOW, gone=NOW)})
-    assert broker.run(lifecycle.delete_expired("q", NOW_MS)) == 2
+    assert broker.run(maintenance.delete_expired("q", NOW_MS)) == 2
     assert dump(redis) == pending

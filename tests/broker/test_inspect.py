@@ -1,4 +1,4 @@
-"""run, archive, delete and reschedule by hand: each from every place where a task can lie."""
+"""run, archive, delete and reschedule by hand, from every state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from asynq_peer import AsynqPeer
 from keyspace import NOW_MS, Until, Zset, check_invariants, dump, encoded, load, message, task
 from transitions import NOW, active, events, fetched
 
-from nbqueue.broker.commands import inspect, lifecycle
+from nbqueue.broker.commands import inspect, lifecycle, maintenance
 from nbqueue.broker.commands.inspect import Moved, ToRun
 from nbqueue.errors import StoreError
 
@@ -119,7 +119,7 @@ def test_a_task_of_a_group_that_was_run_alone_does_not_go_back_to_it(
     peer = AsynqPeer(redis)
     peer.dequeue(NOW)
     peer.retry("a", encoded("a"), NOW)
-    assert broker.run(lifecycle.forward("q", NOW_MS + 1_000)).moved == 1
+    assert broker.run(maintenance.forward("q", NOW_MS + 1_000)).moved == 1
     assert dump(redis)["pending"] == ["a"]
 
 
@@ -288,9 +288,9 @@ def test_what_waits_for_a_retry_goes_on_waiting_for_it(broker: Any, redis: Any) 
 def test_a_rescheduled_task_is_due_at_its_new_time_and_not_before(broker: Any, redis: Any) -> None:
     load(redis, lying("scheduled"))
     broker.run(reschedule("a"))
-    assert broker.run(lifecycle.forward("q", NOW_MS + 10_000)).moved == 1  # the other one
-    assert broker.run(lifecycle.forward("q", DUE - 1)).moved == 0
-    assert broker.run(lifecycle.forward("q", DUE)).moved == 1
+    assert broker.run(maintenance.forward("q", NOW_MS + 10_000)).moved == 1  # the other one
+    assert broker.run(maintenance.forward("q", DUE - 1)).moved == 0
+    assert broker.run(maintenance.forward("q", DUE)).moved == 1
 
 
 def test_workers_are_told_when_to_look(broker: Any, redis: Any) -> None:

@@ -1,4 +1,4 @@
-"""What an inspector reads: queues, tasks in slices, workers and schedules."""
+"""An inspector reads queues, tasks in slices, workers and schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""extend and expired: who holds a task keeps it; whose lease ran out is found."""
+"""extend and expired: a holder keeps its task, and an expired lease is found."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
 from transitions import FENCE, LEASE_MS, NOW, SCORE, SINCE, TOKEN, active, fetched
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Expired
+from nbqueue.broker.commands import lifecycle, maintenance
+from nbqueue.broker.commands.maintenance import Expired
 
 LATER_MS = LEASE_MS + 10_000
 LATER = 2_000_000_040.123
@@ -35,7 +35,7 @@ def test_an_expired_lease_that_nobody_recovered_can_still_be_extended(
 ) -> None:
     load(redis, {**fetched(active("a")), "lease": Zset(a=NOW - 1.5)})
     assert broker.run(lifecycle.extend("q", [("a", FENCE)], LEASE_MS)) == []
-    assert broker.run(lifecycle.expired("q", NOW_MS)) == []
+    assert broker.run(maintenance.expired("q", NOW_MS)) == []
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_expired_finds_our_leases_at_once_and_those_of_go_after_their_grace(
 ) -> None:
     given = {**fetched(active("a")), "lease": Zset(a=score)}
     load(redis, given)
-    found = broker.run(lifecycle.expired("q", now_ms))
+    found = broker.run(maintenance.expired("q", now_ms))
     assert [each.task_id for each in found] == (["a"] if is_found else [])
     assert dump(redis) == given
 
@@ -63,7 +63,7 @@ def test_expired_says_what_its_finder_needs(broker: Any, redis: Any) -> None:
     mine = active("a", {"nbq:attempt": 4, "nbq:lost": 2, "nbq:begun": 4, "nbq:unbegun": 1})
     theirs = task("g", "active")
     load(redis, {**fetched(mine, theirs), "lease": Zset(a=SCORE, g=NOW)})
-    found = broker.run(lifecycle.expired("q", LEASE_MS + 60_000))
+    found = broker.run(maintenance.expired("q", LEASE_MS + 60_000))
     score = redis.zscore("asynq:{q}:lease", "a")
     assert found == [
         Expired("g", str(NOW), encoded("g"), "", 1, 0),
@@ -74,7 +74,7 @@ def test_expired_says_what_its_finder_needs(broker: Any, redis: Any) -> None:
 
 def test_at_most_so_many_are_looked_at(broker: Any, redis: Any) -> None:
     load(redis, fetched(*(active(f"a{i}") for i in range(5))))
-    assert len(broker.run(lifecycle.expired("q", LEASE_MS, limit=2))) == 2
+    assert len(broker.run(maintenance.expired("q", LEASE_MS, limit=2))) == 2
 
 
 @pytest.mark.usefixtures("odd_store")
@@ -91,7 +91,7 @@ def test_expired_drops_leases_of_what_can_never_run(broker: Any, redis: Any) -> 
             "t:odd": "text",
         },
     )
-    assert broker.run(lifecycle.expired("q", NOW_MS)) == []
+    assert broker.run(maintenance.expired("q", NOW_MS)) == []
     assert dump(redis) == {
         **fetched(active("a")),
         "t:done": task("done", "completed"),
@@ -115,7 +115,7 @@ def test_a_worker_finds_what_was_fetched_in_its_name_and_nothing_else(
         "t:p": task("p", "pending", {"pending_since": 1, "nbq:lease": f"{TOKEN}|1"}),
     }
     load(redis, given)
-    found = broker.run(lifecycle.held("q", worker_id))
+    found = broker.run(maintenance.held_by_worker("q", worker_id))
     assert sorted(tuple(each) for each in found) == [
         ("a", encoded("a"), TOKEN, 2, 1, True, 3),
         ("d", encoded("d"), TOKEN, 1, 0, False, 0),

@@ -1,4 +1,4 @@
-"""Limits by key, and of a queue: who is let in, who is parked, and who comes next."""
+"""Limits by name and of a queue: tasks are admitted, parked and released in order."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from transitions import (
     failure,
 )
 
-from nbqueue.broker.commands import inspect, lifecycle, limits
-from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.commands import enqueue as enqueue_commands
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands import inspect, lifecycle, limits, maintenance
+from nbqueue.tasks.new_task import NewTask
 
 SAFE = NOW + 600
 SINCE_NOW = NOW_MS * 1_000_000
@@ -33,7 +35,7 @@ def new(*ids: str, limit: str = "n") -> list[NewTask]:
 
 
 def enqueue(broker: Any, *ids: str, limit: str = "n") -> None:
-    assert broker.run(lifecycle.enqueue("q", new(*ids, limit=limit), NOW_MS)) == []
+    assert broker.run(enqueue_commands.enqueue("q", new(*ids, limit=limit), NOW_MS)) == []
 
 
 def set_limit(broker: Any, numbers: str, name: str = "n", at: int = NOW_MS) -> bool:
@@ -89,7 +91,9 @@ def two_of_four(broker: Any) -> None:
 def test_new_tasks_name_their_limits(broker: Any, redis: Any) -> None:
     enqueue(broker, "a", "b")
     tasks = [*new("c", limit="x"), *new("d", limit="y")]
-    assert broker.run(lifecycle.schedule("q", [(t, NOW_MS + 5) for t in tasks], NOW_MS)) == []
+    assert (
+        broker.run(enqueue_commands.schedule("q", [(t, NOW_MS + 5) for t in tasks], NOW_MS)) == []
+    )
     assert dump(redis, WITHOUT) == {
         "pending": ["b", "a"],
         "scheduled": Zset(c=NOW + 1, d=NOW + 1),
@@ -111,7 +115,7 @@ def test_those_beyond_the_limit_are_parked(broker: Any, redis: Any) -> None:
 def test_one_without_a_limit_overtakes(broker: Any, redis: Any) -> None:
     two_of_four(broker)
     enqueue(broker, "e")
-    broker.run(lifecycle.enqueue("q", [NewTask("f", encoded("f"))], NOW_MS))
+    broker.run(enqueue_commands.enqueue("q", [NewTask("f", encoded("f"))], NOW_MS))
     assert fetch(broker, 1) == ["f"]
 
 
@@ -147,11 +151,13 @@ def end(broker: Any, how: str, task_id: str) -> None:
         return
     command: Any
     if how == "retry":
-        command = lifecycle.retry("q", failure(task_id), encoded(task_id), NOW_MS, NOW_MS, WHO)
+        command = failure_commands.retry(
+            "q", failure(task_id), encoded(task_id), NOW_MS, NOW_MS, WHO
+        )
     elif how == "archive":
-        command = lifecycle.archive("q", failure(task_id), encoded(task_id), NOW_MS, WHO)
+        command = failure_commands.archive("q", failure(task_id), encoded(task_id), NOW_MS, WHO)
     else:
-        command = lifecycle.requeue("q", failure(task_id), how, NOW_MS, WHO)
+        command = failure_commands.requeue("q", failure(task_id), how, NOW_MS, WHO)
     assert broker.run(command)
 
 
@@ -181,9 +187,9 @@ def test_a_recovered_task_is_judged_again(broker: Any, redis: Any) -> None:
     set_limit(broker, "1|||")
     enqueue(broker, "a", "b")
     assert fetch(broker) == ["a"]
-    [found] = broker.run(lifecycle.expired("q", LEASE_MS + 1))
+    [found] = broker.run(maintenance.expired("q", LEASE_MS + 1))
     lost = failure("a", fence=found.fence)
-    assert broker.run(lifecycle.requeue("q", lost, "lost", NOW_MS, WHO))
+    assert broker.run(failure_commands.requeue("q", lost, "lost", NOW_MS, WHO))
     assert fetch(broker) == ["b"]
     assert dump(redis)["own:wait:limit:n"].keys() == {"a"}
     assert dump(redis)["own:limit:n"].keys() == {"b"}
@@ -197,11 +203,11 @@ def test_a_rate_lets_one_in_at_a_time(broker: Any, redis: Any) -> None:
     assert content["own:waiting"] == Zset({"limit:n": NOW_MS + 100})
     assert content["own:rate:n"].value == f"{NOW_MS + 100}.000"
     assert isinstance(content["own:rate:n"], Until)
-    assert broker.run(limits.judge("q", NOW_MS + 99)) == (0, NOW_MS + 100)
-    assert broker.run(limits.judge("q", NOW_MS + 105)) == (1, NOW_MS + 200)
+    assert broker.run(limits.release_parked("q", NOW_MS + 99)) == (0, NOW_MS + 100)
+    assert broker.run(limits.release_parked("q", NOW_MS + 105)) == (1, NOW_MS + 200)
     assert fetch(broker, at=NOW_MS + 105) == ["b"]
     # The one that was late is not late again because of it.
-    assert broker.run(limits.judge("q", NOW_MS + 200)) == (1, None)
+    assert broker.run(limits.release_parked("q", NOW_MS + 200)) == (1, None)
     assert fetch(broker, at=NOW_MS + 200) == ["c"]
     assert "own:waiting" not in dump(redis)
 
@@ -210,7 +216,7 @@ def test_a_burst_may_begin_at_once(broker: Any, redis: Any) -> None:
     set_limit(broker, "|10|1000|3")
     enqueue(broker, *"abcde")
     assert fetch(broker) == ["a", "b", "c"]
-    assert broker.run(limits.judge("q", NOW_MS + 100)).moved == 1
+    assert broker.run(limits.release_parked("q", NOW_MS + 100)).moved == 1
 
 
 def test_workers_are_told_when_the_next_may_begin(broker: Any, redis: Any) -> None:
@@ -258,8 +264,8 @@ def test_a_removed_limit_lets_all_in(broker: Any, redis: Any) -> None:
     assert fetch(broker) == ids[:1]
     assert broker.run(limits.remove_limit("q", "n", NOW_MS)) is True
     assert broker.run(limits.remove_limit("q", "n", NOW_MS)) is False
-    assert broker.run(limits.judge("q", NOW_MS)).moved == 100
-    assert broker.run(limits.judge("q", NOW_MS)) == (49, None)
+    assert broker.run(limits.release_parked("q", NOW_MS)).moved == 100
+    assert broker.run(limits.release_parked("q", NOW_MS)) == (49, None)
     assert sorted(fetch(broker, 300)) == ids[1:]
     own = {name for name in dump(redis) if name.startswith("own:")}
     assert own == {"own:events"}
@@ -291,7 +297,7 @@ def test_a_place_in_the_list_that_was_left_is_skipped(broker: Any, redis: Any, h
         redis.delete("asynq:{q}:t:c")
     elif how == "cancel":
         msg = encoded("c")
-        assert broker.run(lifecycle.cancel("q", "c", msg, msg, b"E", NOW_MS)) == "CANCELLED"
+        assert broker.run(maintenance.cancel("q", "c", msg, msg, b"E", NOW_MS)) == "CANCELLED"
     elif how == "run":
         assert peer.run_one("c") == 1
         redis.lrem("asynq:{q}:pending", 0, "c")
@@ -313,7 +319,7 @@ def test_the_safety_net_forwards_it_to_be_judged_again_in_its_place(
 ) -> None:
     two_of_four(broker)
     later = NOW_MS + 601_000
-    assert broker.run(lifecycle.forward("q", later)).moved == 2
+    assert broker.run(maintenance.forward("q", later)).moved == 2
     assert fetch(broker, at=later) == []
     assert dump(redis)["own:wait:limit:n"] == TWO_OF_FOUR["own:wait:limit:n"]
     assert dump(redis)["scheduled"] == Zset(c=SAFE + 601, d=SAFE + 601)
@@ -326,8 +332,8 @@ def test_places_of_tasks_that_go_finished_are_found(broker: Any, redis: Any) -> 
     peer = AsynqPeer(redis)
     peer.done("a")
     peer.complete("b", encoded("b"), NOW + 60)
-    assert broker.run(limits.judge("q", NOW_MS + 1999)).moved == 0
-    assert broker.run(limits.judge("q", NOW_MS + 2000)) == (2, None)
+    assert broker.run(limits.release_parked("q", NOW_MS + 1999)).moved == 0
+    assert broker.run(limits.release_parked("q", NOW_MS + 2000)) == (2, None)
     assert dump(redis)["own:limit:n"].keys() == {"c", "d"}
 
 
@@ -335,7 +341,7 @@ def test_one_whose_turn_was_taken_back_gives_its_place_up(broker: Any, redis: An
     two_of_four(broker)
     complete(broker, "a")
     msg = encoded("c")
-    assert broker.run(lifecycle.cancel("q", "c", msg, msg, b"E", NOW_MS)) == "CANCELLED"
+    assert broker.run(maintenance.cancel("q", "c", msg, msg, b"E", NOW_MS)) == "CANCELLED"
     assert dump(redis)["t:d"] == turn("d")
 
 
@@ -395,10 +401,10 @@ def test_a_limit_that_nobody_knows_lets_everybody_in(broker: Any, redis: Any) ->
 def test_a_fetch_looks_past_hundreds_that_must_wait(broker: Any, redis: Any) -> None:
     set_limit(broker, "1|||")
     enqueue(broker, *(f"t{i:03}" for i in range(450)))
-    broker.run(lifecycle.enqueue("q", [NewTask("z", encoded("z"))], NOW_MS))
+    broker.run(enqueue_commands.enqueue("q", [NewTask("z", encoded("z"))], NOW_MS))
     assert fetch(broker, 2) == ["t000", "z"]
     enqueue(broker, *(f"u{i:03}" for i in range(700)))
-    broker.run(lifecycle.enqueue("q", [NewTask("y", encoded("y"))], NOW_MS))
+    broker.run(enqueue_commands.enqueue("q", [NewTask("y", encoded("y"))], NOW_MS))
     assert fetch(broker, 2) == []
     assert fetch(broker, 2) == ["y"]
 
@@ -409,7 +415,7 @@ def test_a_fetch_looks_past_hundreds_that_must_wait(broker: Any, redis: Any) -> 
 def test_a_queue_gives_no_more_than_it_may_run(broker: Any, redis: Any) -> None:
     broker.run(limits.set_concurrency("q", 2))
     tasks = [NewTask(i, encoded(i)) for i in "abc"]
-    broker.run(lifecycle.enqueue("q", tasks, NOW_MS))
+    broker.run(enqueue_commands.enqueue("q", tasks, NOW_MS))
     assert fetch(broker) == ["a", "b"]
     assert dump(redis)["own:settings"] == {"concurrency": "2"}
     full = broker.run(lifecycle.fetch("q", 5, NOW_MS, LEASE_MS, TOKEN))

@@ -8,12 +8,12 @@ import pytest
 from keyspace import NOW_MS, Zset, dump, encoded, load, task
 from transitions import events
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.enqueue import OneByOne
-from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.commands import enqueue
+from nbqueue.broker.commands.enqueue import OneByOne, UniqueLock
 from nbqueue.broker.commands.limits import limited
-from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest, UniqueLock
+from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest
 from nbqueue.errors import StoreError
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport import resp
 
 CODE = b"%\xab"
@@ -46,7 +46,7 @@ def packed(broker: Any, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 def test_the_bytes_are_those_of_the_ordinary_command() -> None:
     one_by_one = OneByOne("q", CODE)
-    ordinary = resp.pack(lifecycle.enqueue("q", [new("é")], NOW_MS, CODE).words())
+    ordinary = resp.pack(enqueue.enqueue("q", [new("é")], NOW_MS, CODE).words())
     assert ordinary.count(NOTED) == 1
     assert one_by_one.pack(new("é"), NOW_MS) == ordinary
 

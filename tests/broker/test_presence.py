@@ -1,4 +1,4 @@
-"""appear, begin, adopt, overdue: who is there, what has begun, and what nobody holds."""
+"""Records of workers, begun attempts, repaired leases and overdue maintenance."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from keyspace import NOW_MS, Stream, Zset, dump, load, task
 from protobuf import decode_server, decode_worker
 from transitions import FENCE, LEASE_MS, NOW, SCORE, SINCE, active, attempt, fetched
 
-from nbqueue.broker.commands import lifecycle, presence
-from nbqueue.broker.commands.presence import Adopted, Overdue
+from nbqueue.broker.commands import lifecycle, maintenance, presence
+from nbqueue.broker.commands.maintenance import Overdue, Repaired
 from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire.server_info import RunningTask, WorkerRecord
 from nbqueue.wire.server_info import decode_worker as decode_record
@@ -56,7 +56,7 @@ def test_a_worker_is_written_as_asynq_writes_it_and_replaces_what_it_said_before
     redis.hset(TASKS_KEY, "old", "x")
     tasks = [shown("a"), shown("b", deadline=1_800_000_000.9), shown("a", "p")]
     for _ in range(2):
-        assert broker.run(presence.appear(RECORD, tasks)) == 3
+        assert broker.run(presence.heartbeat_worker(RECORD, tasks)) == 3
         assert decode_server(redis.get(SERVER_KEY)) == SERVER
         found = {key.decode(): decode_worker(v) for key, v in redis.hgetall(TASKS_KEY).items()}
         assert found == {
@@ -67,13 +67,13 @@ def test_a_worker_is_written_as_asynq_writes_it_and_replaces_what_it_said_before
         assert 0 < redis.pttl(SERVER_KEY) <= 10_000
         assert 0 < redis.pttl(TASKS_KEY) <= 10_000
     assert decode_record(redis.get(SERVER_KEY)) == RECORD
-    assert broker.run(presence.appear(RECORD, [])) == 0
+    assert broker.run(presence.heartbeat_worker(RECORD, [])) == 0
     assert redis.exists(TASKS_KEY) == 0
     redis.delete(SERVER_KEY)
 
 
 def test_what_a_worker_wrote_is_deleted_when_it_leaves(broker: Any, redis: Any) -> None:
-    broker.run(presence.appear(RECORD, [shown("a")]))
+    broker.run(presence.heartbeat_worker(RECORD, [shown("a")]))
     broker.call(*presence.listing(WORKER, ["q", "p"], NOW_MS), on=ANYWHERE)
     assert redis.zrange("asynq:servers", 0, -1, withscores=True) == [
         (SERVER_KEY.encode(), NOW + 10)
@@ -102,7 +102,7 @@ def test_only_what_the_caller_holds_has_begun(broker: Any, redis: Any) -> None:
         "t:p": task("p", "pending", {"pending_since": 1}),
     }
     load(redis, given)
-    command = presence.begin("q", [(each, FENCE, 3) for each in ("a", "c", "p", "missing")])
+    command = lifecycle.note_begun("q", [(each, FENCE, 3) for each in ("a", "c", "p", "missing")])
     for _ in range(2):
         assert broker.run(command) == 1
         assert dump(redis) == {
@@ -115,8 +115,8 @@ def test_that_an_earlier_attempt_had_begun_says_nothing_of_this_one(
     broker: Any, redis: Any
 ) -> None:
     load(redis, fetched(active("a", {"nbq:attempt": 2, "nbq:begun": 1})))
-    [found] = broker.run(lifecycle.expired("q", LEASE_MS))
-    [held] = broker.run(lifecycle.held("q", "host:1:ab"))
+    [found] = broker.run(maintenance.expired("q", LEASE_MS))
+    [held] = broker.run(maintenance.held_by_worker("q", "host:1:ab"))
     assert (found.begun, held.begun) == (False, False)
 
 
@@ -132,11 +132,11 @@ def test_active_tasks_without_a_lease_are_found_by_who_looks_for_expired_ones(
         "completed": Zset(done=NOW),
     }
     load(redis, given)
-    assert broker.run(presence.adopt("q", NOW_MS)) == Adopted(5, 3)
+    assert broker.run(maintenance.repair_leases("q", NOW_MS)) == Repaired(5, 3)
     lease = Zset(a=SCORE, b=SCORE, o=NOW - 60, gone=NOW - 60, done=NOW - 60)
     assert dump(redis) == {**given, "lease": lease}
-    assert broker.run(presence.adopt("q", NOW_MS)) == Adopted(5, 0)
-    [found] = broker.run(lifecycle.expired("q", NOW_MS))
+    assert broker.run(maintenance.repair_leases("q", NOW_MS)) == Repaired(5, 0)
+    [found] = broker.run(maintenance.expired("q", NOW_MS))
     assert (found.task_id, found.begun) == ("o", False)
     assert dump(redis) == {
         **given,
@@ -149,8 +149,8 @@ def test_active_tasks_without_a_lease_are_found_by_who_looks_for_expired_ones(
 def test_active_tasks_are_looked_at_in_slices(broker: Any, redis: Any) -> None:
     names = [f"o{i}" for i in range(5)]
     load(redis, {"active": names, **{f"t:{n}": task(n, "active") for n in names}})
-    found = [broker.run(presence.adopt("q", NOW_MS, start, 2)) for start in (0, 2, 4, 6)]
-    assert found == [Adopted(2, 2), Adopted(2, 2), Adopted(1, 1), Adopted(0, 0)]
+    found = [broker.run(maintenance.repair_leases("q", NOW_MS, start, 2)) for start in (0, 2, 4, 6)]
+    assert found == [Repaired(2, 2), Repaired(2, 2), Repaired(1, 1), Repaired(0, 0)]
 
 
 NOTHING = Overdue(False, False, False, False, False, False, False)
@@ -178,13 +178,13 @@ def test_overdue_says_what_there_is_to_do(
     broker: Any, redis: Any, content: Any, expected: Overdue
 ) -> None:
     load(redis, content)
-    assert broker.run(presence.overdue("q", NOW_MS, 0)) == expected
+    assert broker.run(maintenance.overdue("q", NOW_MS, 0)) == expected
     assert dump(redis) == content
 
 
 def test_overdue_sees_old_attempts(broker: Any, redis: Any) -> None:
     load(redis, {"own:attempts": Stream([attempt("a", "completed")])})
     written_ms = int(redis.xrange("nbqueue:{q}:attempts")[0][0].split(b"-")[0])
-    assert broker.run(presence.overdue("q", NOW_MS, written_ms)) == NOTHING
-    later = presence.overdue("q", NOW_MS, written_ms + 1)
+    assert broker.run(maintenance.overdue("q", NOW_MS, written_ms)) == NOTHING
+    later = maintenance.overdue("q", NOW_MS, written_ms + 1)
     assert broker.run(later) == NOTHING._replace(old_attempts=True)

@@ -1,4 +1,4 @@
-"""Removing a queue leaves nothing behind, and loses nothing that others put in meanwhile."""
+"""Removing a queue leaves nothing behind, and loses no task that is enqueued meanwhile."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from transitions import LEASE_MS, NOW, active, fetched
 
 from nbqueue.broker import queue_removal
 from nbqueue.broker.broker import Broker
+from nbqueue.broker.commands import enqueue as enqueue_commands
 from nbqueue.broker.commands import inspect, lifecycle
-from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest
 from nbqueue.broker.queue_removal import QueueRemoval
 from nbqueue.errors import QueueNotEmpty, QueueNotFound
 from nbqueue.store.connection import Store
+from nbqueue.tasks.new_task import NewTask
 
 LOCK = "asynq:{q}:unique:t:83878c91171338902e0fe0fb97a8c47a"
 SHORT = LOCK.removeprefix("asynq:{q}:")
@@ -157,9 +158,9 @@ def test_many_tasks_go_in_slices(broker: Any, redis: Any) -> None:
     ids = [f"a{i:04}" for i in range(1300)]
     for start in range(0, 1300, 100):
         part = [NewTask(i, encoded(i)) for i in ids[start : start + 100]]
-        broker.run(lifecycle.enqueue("q", part, NOW_MS))
+        broker.run(enqueue_commands.enqueue("q", part, NOW_MS))
         later = [(NewTask(f"s{task.task_id}", task.msg), NOW_MS) for task in part]
-        broker.run(lifecycle.schedule("q", later, NOW_MS))
+        broker.run(enqueue_commands.schedule("q", later, NOW_MS))
     redis.sadd("asynq:queues", "q")
     remove(broker, force=True)
     assert dump(redis) == {}
@@ -234,7 +235,7 @@ def test_a_producer_that_never_rests_is_said_to_be_there(
 
     def drop(self: QueueRemoval, names: Any) -> bool:
         new = NewTask(f"n{next(numbers)}", encoded("n"))
-        broker.run(lifecycle.enqueue("q", [new], NOW_MS))
+        broker.run(enqueue_commands.enqueue("q", [new], NOW_MS))
         return original(self, names)
 
     monkeypatch.setattr(QueueRemoval, "_drop", drop)

@@ -23,15 +23,16 @@ from transitions import (
     mark,
 )
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Command, failed_message
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands.failure import failed_message
+from nbqueue.transport.script_call import Command
 
 OWN = {"nbq:lease": f"{TOKEN}|{SINCE}", "nbq:attempt": 1}
 
 
 def retry(given: Any, due_ms: int, *, counts: bool, **more: Any) -> Command[bool]:
     msg = failed_message(encode_task(given["msg"]), "boom", NOW_MS, counts=counts)
-    return lifecycle.retry("q", failure("a", **more), msg, due_ms, NOW_MS, WHO,
+    return failure_commands.retry("q", failure("a", **more), msg, due_ms, NOW_MS, WHO,
                           counts=counts, error=b"E")  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def test_the_error_of_an_earlier_attempt_does_not_pass_for_that_of_the_last(
     broker: Any, redis: Any
 ) -> None:
     load(redis, fetched(active("a", {"nbq:error": b"earlier"})))
-    command = lifecycle.retry("q", failure("a"), b"\x1a\x01a", NOW_MS, NOW_MS, WHO)
+    command = failure_commands.retry("q", failure("a"), b"\x1a\x01a", NOW_MS, NOW_MS, WHO)
     assert broker.run(command) is True
     assert "nbq:error" not in dump(redis)["t:a"]
 

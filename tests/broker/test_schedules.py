@@ -1,4 +1,4 @@
-"""put, fire, pause and remove of a schedule, with all that they leave in the store."""
+"""put, fire, pause and remove a schedule, and what is stored then."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from keyspace import NOW_MS, Stream, Until, Zset, dump, load, task
 from transitions import active, events, fetched
 
 from nbqueue.broker.commands.schedules import (
+    Due,
     Fired,
+    Skip,
     fire_schedule,
     pause_schedule,
     put_schedule,
     remove_schedule,
 )
-from nbqueue.broker.script_commands import NewTask
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.wire.messages import TaskMessage
 from nbqueue.wire.schedule_record import ScheduleEntry, encode_entry
 
@@ -70,7 +72,7 @@ def fire(
     **more: Any,
 ) -> Any:
     new = NewTask(task_id, msg(task_id, unique_key=more.get("lock", "")))
-    return fire_schedule("q", entry, new, NOW_MS, expected_ms=expected, next_ms=following, **more)
+    return fire_schedule("q", entry, new, NOW_MS, due=Due(expected, following), **more)
 
 
 def pending(task_id: str, more: dict[str, Any] | None = None, **fields: Any) -> Any:
@@ -212,7 +214,7 @@ def test_the_last_run_allowed_leaves_nothing_due(broker: Any, redis: Any) -> Non
 @pytest.mark.parametrize(("reason", "detail"), [("missed", "3 missed"), ("error", "not signed")])
 def test_the_caller_may_say_why_not(broker: Any, redis: Any, reason: str, detail: str) -> None:
     load(redis, kept())
-    assert broker.run(fire(reason=reason, detail=detail)) == Fired(reason, NEXT)
+    assert broker.run(fire(skip=Skip(reason, detail))) == Fired(reason, NEXT)
     assert dump(redis) == kept(NEXT) | history(noted(reason, detail))
 
 

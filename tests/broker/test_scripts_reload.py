@@ -1,4 +1,4 @@
-"""Scripts that the server lost, by a flush or a restart, are loaded again by themselves."""
+"""Scripts that the server lost in a flush or a restart are loaded again."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import pytest
 from keyspace import NOW_MS, encoded
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.commands import enqueue as enqueue_commands
+from nbqueue.broker.commands import maintenance
 from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest
 from nbqueue.errors import StoreError, StoreUnreachable
 from nbqueue.store import server_programs
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.embedded import stop_server
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
 from nbqueue.transport.resp import ReplyError
+from nbqueue.transport.script_call import Command
 
 
 @pytest.fixture
@@ -34,8 +36,8 @@ def mortal(
     stop_server(tmp_path / "s")
 
 
-def enqueue(task_id: str) -> lifecycle.Command[Any]:
-    return lifecycle.enqueue("q", [NewTask(task_id, encoded(task_id))], NOW_MS)
+def enqueue(task_id: str) -> Command[Any]:
+    return enqueue_commands.enqueue("q", [NewTask(task_id, encoded(task_id))], NOW_MS)
 
 
 def drain(link: NonblockingConnection, until: Callable[[], bool]) -> None:
@@ -51,7 +53,7 @@ def test_a_channel_loads_scripts_again_after_a_flush(store: Store, redis: Any) -
     channel = BlockingConnection(store)
     assert channel.run([enqueue("a")]) == [[]]
     redis.script_flush()
-    forward = lifecycle.forward("q", NOW_MS)
+    forward = maintenance.forward("q", NOW_MS)
     assert channel.run([enqueue("b"), forward, enqueue("c"), enqueue("a")])[0::2] == [[], []]
     assert redis.lrange("asynq:{q}:pending", 0, -1) == [b"c", b"b", b"a"]
     channel.close()
@@ -61,10 +63,10 @@ def test_a_flush_between_two_scripts_of_a_batch_runs_each_of_them_once(
     store: Store, redis: Any
 ) -> None:
     channel = BlockingConnection(store)
-    channel.run([enqueue("a"), lifecycle.store_code("q", b"f", b"blob", 1)])
+    channel.run([enqueue("a"), enqueue_commands.store_code("q", b"f", b"blob", 1)])
     redis.script_flush()
     redis.script_load(enqueue("a").script.source)  # this one is there, the other is not
-    batch = [enqueue("b"), lifecycle.store_code("q", b"f", b"new", 2), enqueue("b")]
+    batch = [enqueue("b"), enqueue_commands.store_code("q", b"f", b"new", 2), enqueue("b")]
     assert channel.run(batch) == [[], 1, [0]]
     assert redis.get("nbqueue:{q}:code:66") == b"new"
     channel.close()

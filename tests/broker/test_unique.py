@@ -1,4 +1,4 @@
-"""Unique tasks: who gets the lock, how long it is held, and that nobody leaves it behind."""
+"""Unique tasks: the lock is taken, held for its time, and never left behind."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from asynq_peer import AsynqPeer
 from keyspace import NOW_MS, Until, Zset, dump, encoded, load, task
 from transitions import FENCE, NOW, WHO, active, ended, events, failure, fetched, kept
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Command, LockHolder, NewTask
-from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest, UniqueLock
+from nbqueue.broker.commands import enqueue as enqueue_commands
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands import lifecycle, maintenance
+from nbqueue.broker.commands.enqueue import LockHolder, UniqueLock
+from nbqueue.broker.commands.failure import ArchiveRules
+from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest
 from nbqueue.errors import StoreError
+from nbqueue.tasks.new_task import NewTask
+from nbqueue.transport.script_call import Command
 
 LOCK = "asynq:{q}:unique:t:83878c91171338902e0fe0fb97a8c47a"
 """The lock of type t and payload p, as Asynq names it."""
@@ -31,8 +36,9 @@ def unique(task_id: str, state: str, more: dict[str, Any] | None = None, **field
     return task(task_id, state, own, unique_key=LOCK, **fields)
 
 
-def enqueue(task_id: str = "a", **more: Any) -> Command[Any]:
-    return lifecycle.enqueue_unique("q", new(task_id), LOCK, HOUR, NOW_MS, **more)
+def enqueue(task_id: str = "a", *, replace: bool = False, **more: Any) -> Command[Any]:
+    lock = UniqueLock(LOCK, HOUR, replaces_holder=replace)
+    return enqueue_commands.enqueue_unique("q", new(task_id), lock, NOW_MS, **more)
 
 
 def without_lock(redis: Any) -> dict[str, Any]:
@@ -189,7 +195,7 @@ HELD = fetched(active("h", {"unique_key": LOCK, "nbq:unique": HOUR}, unique_key=
 
 
 def failing(**more: Any) -> Command[Any]:
-    return lifecycle.archive("q", failure("h"), encoded("h"), NOW_MS, WHO, **more)
+    return failure_commands.archive("q", failure("h"), encoded("h"), NOW_MS, WHO, **more)
 
 
 ENDS: dict[str, tuple[dict[str, Any], Command[Any]]] = {
@@ -198,18 +204,20 @@ ENDS: dict[str, tuple[dict[str, Any], Command[Any]]] = {
     "archived": (HELD, failing()),
     "cancelled": (
         HOLDERS["pending"],
-        lifecycle.cancel("q", "h", new("h").msg, encoded("h"), b"E", NOW_MS),
+        maintenance.cancel("q", "h", new("h").msg, encoded("h"), b"E", NOW_MS),
     ),
     "expired": (
         {**HOLDERS["completed"], "completed": Zset(h=NOW)},
-        lifecycle.delete_expired("q", NOW_MS),
+        maintenance.delete_expired("q", NOW_MS),
     ),
     "trimmed": (
         {
             **fetched(active("b")),
             **HOLDERS["archived"],
         },
-        lifecycle.archive("q", failure("b"), encoded("b"), NOW_MS, WHO, most=1),
+        failure_commands.archive(
+            "q", failure("b"), encoded("b"), NOW_MS, WHO, rules=ArchiveRules(most=1)
+        ),
     ),
 }
 
@@ -236,7 +244,7 @@ def test_a_lock_that_only_the_message_names_is_given_up_too(broker: Any, redis: 
 
 def test_the_archive_may_keep_the_lock(broker: Any, redis: Any) -> None:
     load(redis, {**HELD, SHORT: "h"})
-    assert broker.run(failing(keep_lock=True))
+    assert broker.run(failing(rules=ArchiveRules(keep_lock=True)))
     assert redis.get(LOCK) == b"h"
     assert broker.run(enqueue()) == LockHolder("h", "archived")
 
@@ -268,14 +276,14 @@ def test_a_retried_task_keeps_its_lock_until_it_is_due_and_longer(
     if held:
         redis.set(LOCK, held[0], ex=held[1])
     msg = encoded("h", unique_key=LOCK, retried=1)
-    assert broker.run(lifecycle.retry("q", failure("h"), msg, NOW_MS + 100_000, NOW_MS, WHO))
+    assert broker.run(failure_commands.retry("q", failure("h"), msg, NOW_MS + 100_000, NOW_MS, WHO))
     assert lock(redis) == then
 
 
 def test_a_stranger_gives_up_no_lock(broker: Any, redis: Any) -> None:
     load(redis, {**HELD, SHORT: "h"})
     assert (
-        broker.run(lifecycle.archive("q", failure("h", fence=FENCE + "x"), b"", NOW_MS, WHO))
+        broker.run(failure_commands.archive("q", failure("h", fence=FENCE + "x"), b"", NOW_MS, WHO))
         is False
     )
     assert redis.get(LOCK) == b"h"

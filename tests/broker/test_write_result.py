@@ -1,4 +1,4 @@
-"""write_result: what a running task has found so far."""
+"""write_result: the result so far of a running task."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 from keyspace import NOW_MS, Zset, dump, load
 from transitions import FENCE, NOW, WHO, active, failure, fetched, kept
 
+from nbqueue.broker.commands import failure as failure_commands
 from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.task_reports import write_result
+from nbqueue.broker.commands.lifecycle import write_result
 
 
 def test_the_holder_writes_and_writes_again(broker: Any, redis: Any) -> None:
@@ -46,8 +47,8 @@ def test_it_stays_with_a_failure_and_goes_with_a_success(broker: Any, redis: Any
     load(redis, fetched(active("a"), active("b"), active("c")))
     for task_id in "abc":
         broker.run(write_result("q", task_id, FENCE, b"part"))
-    broker.run(lifecycle.retry("q", failure("a"), b"\x1a\x01a", NOW_MS, NOW_MS, WHO))
-    broker.run(lifecycle.archive("q", failure("b"), b"\x1a\x01b", NOW_MS, WHO))
+    broker.run(failure_commands.retry("q", failure("a"), b"\x1a\x01a", NOW_MS, NOW_MS, WHO))
+    broker.run(failure_commands.archive("q", failure("b"), b"\x1a\x01b", NOW_MS, WHO))
     broker.run(lifecycle.complete("q", [kept("c", result=b"whole")], NOW_MS, WHO))
     content = dump(redis)
     assert [content[f"t:{i}"]["result"] for i in "abc"] == [b"part", b"part", b"whole"]

@@ -13,8 +13,9 @@ from keyspace import NOW_MS, Zset, check_invariants, dump
 from protobuf import bytes_field, decode_task, number_field
 from transitions import FENCE, LEASE_MS, NOW, TOKEN, WHO, ended, failure
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import NewTask
+from nbqueue.broker.commands import enqueue, lifecycle, maintenance
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.wire.messages import TaskMessage, with_completed_at
 
 # What Enqueue writes: type "email", payload {"to":1}, id, queue "q", retry 25, timeout 1800.
@@ -95,7 +96,7 @@ def test_a_pending_task_that_an_inspector_put_there_has_no_time_of_waiting(
     assert peer.run_one("a") == 1
     assert fetch(broker).pending_since_ns is None
     again = failure("a", waited_ms=None)
-    assert broker.run(lifecycle.requeue("q", again, "interrupted", NOW_MS, WHO)) is True
+    assert broker.run(failure_commands.requeue("q", again, "interrupted", NOW_MS, WHO)) is True
     content = dump(redis)
     check_invariants(content)
     assert "pending_since" not in content["t:a"]
@@ -119,8 +120,8 @@ def test_a_unique_task_that_fails_for_good_gives_up_its_lock_unlike_in_go(
     lock = UNIQUE.decode().removeprefix("asynq:{q}:")
     peer.enqueue_unique("a", UNIQUE_MSG, NOW_MS * 1_000_000, lock, 3600)
     fetch(broker)
-    msg = lifecycle.failed_message(UNIQUE_MSG, "boom", NOW_MS, counts=False)
-    assert broker.run(lifecycle.archive("q", failure("a"), msg, NOW_MS, WHO)) is True
+    msg = failure_commands.failed_message(UNIQUE_MSG, "boom", NOW_MS, counts=False)
+    assert broker.run(failure_commands.archive("q", failure("a"), msg, NOW_MS, WHO)) is True
     assert redis.get(UNIQUE) is None
     assert redis.hget(T, "unique_key") == UNIQUE
 
@@ -142,8 +143,8 @@ def test_a_waiting_task_of_go_is_forwarded_at_the_end_of_its_second(
     broker: Any, redis: Any, peer: AsynqPeer, state: str
 ) -> None:
     write(redis, MSG, state)
-    assert broker.run(lifecycle.forward("q", NOW * 1000 + 999)).moved == 0
-    assert broker.run(lifecycle.forward("q", NOW * 1000 + 1_000)).moved == 1
+    assert broker.run(maintenance.forward("q", NOW * 1000 + 999)).moved == 0
+    assert broker.run(maintenance.forward("q", NOW * 1000 + 1_000)).moved == 1
     assert redis.hget(T, "pending_since") == b"%d" % ((NOW + 1) * 1_000_000_000)
     assert fetch(broker).msg == MSG
 
@@ -153,22 +154,22 @@ def test_a_retried_task_is_forwarded_by_go_at_the_second_after_it_is_due(
 ) -> None:
     write(redis, MSG, "pending", pending_since=1)
     fetch(broker)
-    msg = lifecycle.failed_message(MSG, "boom", 1_700_000_000_999, counts=True)
+    msg = failure_commands.failed_message(MSG, "boom", 1_700_000_000_999, counts=True)
     assert msg == FAILED_MSG
     due = NOW * 1000 + 1_001
-    assert broker.run(lifecycle.retry("q", failure("a"), msg, due, NOW_MS, WHO)) is True
+    assert broker.run(failure_commands.retry("q", failure("a"), msg, due, NOW_MS, WHO)) is True
     assert redis.zrange("asynq:{q}:retry", 0, -1, withscores=True) == [(b"a", NOW + 2)]
     assert peer.forward(NOW + 1) == 0
     assert peer.forward(NOW + 2) == 1
     assert peer.dequeue(NOW + 2) == FAILED_MSG
     # Another retry, by Go this time: our old exact time must not make it early.
     peer.retry("a", FAILED_MSG, NOW + 100)
-    assert broker.run(lifecycle.forward("q", (NOW + 100) * 1000 + 999)).moved == 0
-    assert broker.run(lifecycle.forward("q", (NOW + 101) * 1000)).moved == 1
+    assert broker.run(maintenance.forward("q", (NOW + 100) * 1000 + 999)).moved == 0
+    assert broker.run(maintenance.forward("q", (NOW + 101) * 1000)).moved == 1
 
 
 def test_a_task_of_ours_is_run_to_its_end_by_go(broker: Any, redis: Any, peer: AsynqPeer) -> None:
-    broker.run(lifecycle.enqueue("q", [NewTask("a", KEPT_MSG)], NOW_MS))
+    broker.run(enqueue.enqueue("q", [NewTask("a", KEPT_MSG)], NOW_MS))
     assert peer.dequeue(NOW) == KEPT_MSG
     peer.requeue("a")
     check_invariants(dump(redis))
@@ -177,14 +178,14 @@ def test_a_task_of_ours_is_run_to_its_end_by_go(broker: Any, redis: Any, peer: A
     content = dump(redis)
     check_invariants(content)
     assert content["completed"] == Zset(a=NOW + 60)
-    assert broker.run(lifecycle.delete_expired("q", (NOW + 60) * 1000)) == 1
+    assert broker.run(maintenance.delete_expired("q", (NOW + 60) * 1000)) == 1
     assert redis.exists(T) == 0
 
 
 def test_a_task_that_we_fetched_and_lost_is_retried_by_a_server_in_go(
     broker: Any, redis: Any, peer: AsynqPeer
 ) -> None:
-    broker.run(lifecycle.enqueue("q", [NewTask("a", MSG)], NOW_MS))
+    broker.run(enqueue.enqueue("q", [NewTask("a", MSG)], NOW_MS))
     fetch(broker)
     assert redis.zrangebyscore("asynq:{q}:lease", "-inf", NOW + 31) == [b"a"]  # its recoverer
     peer.retry("a", FAILED_MSG, NOW + 40)
@@ -211,8 +212,8 @@ def test_what_go_reads_of_a_task_is_there_in_every_state(broker: Any, redis: Any
     """Of each hash Go reads msg, state, pending_since and result; the scores it parses as integers,
     and the pending time as nanoseconds."""
     other = bytes_field(1, b"email") + bytes_field(3, b"b") + number_field(8, 1800)
-    broker.run(lifecycle.enqueue("q", [NewTask("a", MSG)], NOW_MS))
-    broker.run(lifecycle.schedule("q", [(NewTask("b", other), NOW_MS + 1)], NOW_MS))
+    broker.run(enqueue.enqueue("q", [NewTask("a", MSG)], NOW_MS))
+    broker.run(enqueue.schedule("q", [(NewTask("b", other), NOW_MS + 1)], NOW_MS))
     hashes = [redis.hgetall(f"asynq:{{q}}:t:{i}") for i in "ab"]
     assert hashes[0] == {
         b"msg": MSG,

@@ -18,7 +18,8 @@ from protobuf import decode_task, varint
 from transitions import TOKEN, WHO, ended, failure
 
 import nbqueue
-from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands import lifecycle, maintenance
 from nbqueue.client.client import Client
 from nbqueue.client.completion import awaited_tasks
 from nbqueue.clock import from_ms
@@ -104,15 +105,19 @@ def test_a_fetched_task_lies_there_as_in_go(fetched: Any, redis: Any) -> None:
 
 
 def test_a_retried_task_lies_there_as_in_go(fetched: Any, broker: Any, redis: Any) -> None:
-    msg = lifecycle.failed_message(fetched.msg, "boom", NOW_MS, counts=True)
+    msg = failure_commands.failed_message(fetched.msg, "boom", NOW_MS, counts=True)
     due_ms = (NOW + 60) * 1000
-    assert broker.run(lifecycle.retry("q", failure("gold-1"), msg, due_ms, NOW_MS, WHO, error=b"e"))
+    assert broker.run(
+        failure_commands.retry("q", failure("gold-1"), msg, due_ms, NOW_MS, WHO, error=b"e")
+    )
     assert golden.read(redis) == golden.RETRY
 
 
 def test_an_archived_task_lies_there_as_in_go(fetched: Any, broker: Any, redis: Any) -> None:
-    msg = lifecycle.failed_message(fetched.msg, "boom", NOW_MS, counts=False)
-    assert broker.run(lifecycle.archive("q", failure("gold-1"), msg, NOW_MS, WHO, error=b"e"))
+    msg = failure_commands.failed_message(fetched.msg, "boom", NOW_MS, counts=False)
+    assert broker.run(
+        failure_commands.archive("q", failure("gold-1"), msg, NOW_MS, WHO, error=b"e")
+    )
     assert golden.read(redis) == golden.ARCHIVED
 
 
@@ -131,7 +136,7 @@ def test_of_a_task_that_is_not_kept_there_is_left_what_go_leaves(
 
 
 def test_a_requeued_task_lies_there_as_in_go(fetched: Any, broker: Any, redis: Any) -> None:
-    assert broker.run(lifecycle.requeue("q", failure("gold-1"), "interrupted", NOW_MS, WHO))
+    assert broker.run(failure_commands.requeue("q", failure("gold-1"), "interrupted", NOW_MS, WHO))
     # Go leaves the time of waiting out after a requeue; here it goes on from the enqueueing.
     assert golden.read(redis) == golden.PENDING
 
@@ -139,7 +144,7 @@ def test_a_requeued_task_lies_there_as_in_go(fetched: Any, broker: Any, redis: A
 def test_a_task_that_is_due_lies_there_as_in_go(broker: Any, redis: Any) -> None:
     content = {**golden.SCHEDULED, b"asynq:{q}:scheduled": Scores({b"gold-1": NOW - 1})}
     golden.write(redis, content)
-    assert broker.run(lifecycle.forward("q", NOW_MS)).moved == 1
+    assert broker.run(maintenance.forward("q", NOW_MS)).moved == 1
     assert golden.read(redis) == golden.PENDING
 
 
@@ -147,7 +152,7 @@ def test_a_task_of_a_group_that_is_due_lies_there_as_in_go(broker: Any, redis: A
     fields = {b"msg": golden.GROUP_MSG, b"state": b"scheduled", b"group": b"news"}
     due = Scores({b"gold-1": NOW - 1})
     golden.write(redis, {b"asynq:queues": {b"q"}, golden.TASK: fields, b"asynq:{q}:scheduled": due})
-    assert broker.run(lifecycle.forward("q", NOW_MS)).moved == 1
+    assert broker.run(maintenance.forward("q", NOW_MS)).moved == 1
     assert golden.read(redis) == golden.AGGREGATING
 
 

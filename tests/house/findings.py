@@ -7,7 +7,10 @@ code around it moves.
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,9 +22,33 @@ TESTS = ROOT / "tests"
 
 MOST_LINES = 60
 MOST_ARGUMENTS = 8
+MOST_MODULES = 14
+
+SAME_MEANING = {
+    "__main__.py": "the program of a package",
+    "handoff.py": "handing a new task to an idle worker",
+    "limits.py": "limits on how many tasks run, and how often one starts",
+    "messages.py": "messages in Asynq's sense",
+    "presence.py": "which workers are alive, and the queues that they serve",
+    "requirements.py": "requirements of tasks on workers",
+    "task_reports.py": "what a running task reports",
+    "timeouts.py": "time-outs and deadlines of attempts",
+}
+"""File names that occur in several rooms, and the one thing that each stands for."""
+
+METAPHORS = re.compile(
+    r"\b(whoever|whomever|nobody|somebody|everybody|lies (in|at|on|beside|there)|(is|are) told"
+    r"|which see|see there|speaks of|hears of)\b",
+    re.IGNORECASE,
+)
+"""Words of a personal or figurative voice, which readers must translate into facts."""
+
+OPENERS = re.compile(r"(What|Who|Whose|The same|Said|As above|See there)\b")
+"""Beginnings of docstrings that do not name the thing or the action."""
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _BY_MACHINE = re.compile(r"_pb2\.py$")
+_LUA_COMMENT = re.compile(r"--.*")
 _LAYER_SEPARATOR = re.compile(r"[|:]")
 
 
@@ -162,6 +189,66 @@ def _is_sleep(node: ast.AST) -> bool:
     ):
         return False
     return not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
+
+
+def full_rooms() -> set[str]:
+    """Packages of more than `MOST_MODULES` modules, not counting packages inside them."""
+    found = set()
+    for folder in [PACKAGE, *(path.parent for path in PACKAGE.rglob("*/__init__.py"))]:
+        count = sum(path.stem != "__init__" for path in folder.glob("*.py"))
+        if count > MOST_MODULES:
+            found.add(f"full room: {'.'.join(folder.relative_to(ROOT).parts)}")
+    return found
+
+
+def same_names() -> set[str]:
+    """File names that occur more than once, unless `SAME_MEANING` lists them."""
+    paths = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.lua")]
+    names = Counter(path.name for path in paths if path.name != "__init__.py")
+    return {
+        f"same name: {name}"
+        for name, count in names.items()
+        if count > 1 and name not in SAME_MEANING
+    }
+
+
+def metaphors() -> set[str]:
+    """Docstrings and comments of a module, script or page that use words of `METAPHORS`."""
+    found = set()
+    for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.lua"), *(ROOT / "docs").glob("*.md")]:
+        for text in _prose(path):
+            for match in METAPHORS.finditer(" ".join(text.split())):
+                found.add(f"metaphor: {path.relative_to(ROOT).as_posix()}: {match[0].lower()}")
+    return found
+
+
+def openers() -> set[str]:
+    """Docstrings whose first words need the code below, or another docstring, to make sense."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                match = OPENERS.match(str(node.value.value))
+                if match:
+                    place = path.relative_to(ROOT).as_posix()
+                    found.add(f"opener: {place}: {match[0]} (line {node.lineno})")
+    return found
+
+
+def _prose(path: Path) -> Iterator[str]:
+    """Yield the docstrings and comments of a module, the comments of a script, or a page."""
+    text = path.read_text()
+    if path.suffix == ".md":
+        yield text
+    elif path.suffix == ".lua":
+        yield "\n".join(_LUA_COMMENT.findall(text))
+    else:
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                yield str(node.value.value)
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.COMMENT:
+                yield token.string
 
 
 def without_contract(contracts: list[dict[str, object]]) -> set[str]:

@@ -16,11 +16,11 @@ import pytest
 from thread_worker import ThreadWorker
 from waits import wait_until
 
-from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.client.client import Client
 from nbqueue.errors import UsageError
 from nbqueue.notebook.panel.panel import Panel
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.wire.messages import TaskMessage
 
 EVIL = "<iframe srcdoc='x'>"

@@ -23,7 +23,6 @@ import redis
 from waits import wait_until
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.broker.reads.task_record import TaskRecord
 from nbqueue.calls import exceptions, functions, payloads
@@ -31,6 +30,7 @@ from nbqueue.calls.keys.signing import Keyring
 from nbqueue.errors import NoEmbeddedServer
 from nbqueue.store import server_programs
 from nbqueue.store.connection import connect
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 from nbqueue.wire.task_events import ids_of
 from nbqueue.worker.worker import Worker

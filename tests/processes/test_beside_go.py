@@ -17,8 +17,9 @@ from thread_worker import ThreadWorker
 from waits import wait_until
 
 import nbqueue
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Failure, Who
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands import maintenance
+from nbqueue.broker.commands.failure import Failure, Who
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import dump_exception
 from nbqueue.client.cancelling import tasks_in_go
@@ -58,13 +59,15 @@ def fail_here(worker: ThreadWorker, text: str, *, archive: bool = False) -> None
     failure = Failure(
         held.message.id, held.fence, held.message.type, 1, now_ms, 1, "error", 0, text
     )
-    msg = lifecycle.failed_message(held.msg, text, now_ms, counts=True)
+    msg = failure_commands.failed_message(held.msg, text, now_ms, counts=True)
     body = payloads.pack_result(payloads.EXCEPTION, dump_exception(ValueError(text)))
     signed = worker.keys.sign_result(body, held.message.id)
     due_ms = now_ms - 5_000
-    retry = lifecycle.retry("default", failure, msg, due_ms, now_ms, Who("w", "h"), error=signed)
+    retry = failure_commands.retry(
+        "default", failure, msg, due_ms, now_ms, Who("w", "h"), error=signed
+    )
     assert worker.broker.run(retry)
-    assert worker.broker.run(lifecycle.forward("default", now_ms)).moved == 1
+    assert worker.broker.run(maintenance.forward("default", now_ms)).moved == 1
 
 
 def fail_in_go(go: AsynqPeer, redis: Any, text: str, *, archive: bool = False) -> None:

@@ -415,7 +415,7 @@ class TestOutcomes:
             futures[0].result(WAIT)
         with pytest.raises(UnknownKey):
             futures[1].result(WAIT)
-        with pytest.raises(SignatureError, match="nobody signed"):
+        with pytest.raises(SignatureError, match="is not signed"):
             futures[2].result(WAIT)
 
     def test_an_exception_is_no_value(self, client: Client, worker: ThreadWorker) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import nbqueue
-from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.errors import UsageError
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.wire.messages import TaskMessage
 
 KEY = "5b" * 32

@@ -12,9 +12,9 @@ import pytest
 import nbqueue
 import nbqueue.testing
 from nbqueue.broker.new_tasks import EnqueueRequest
-from nbqueue.broker.script_commands import NewTask
 from nbqueue.calls.functions import dump_arguments
 from nbqueue.calls.payloads import pack_call, parse_call
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage
 
@@ -114,7 +114,7 @@ def test_a_task_whose_arguments_were_changed_is_refused(lab: Any, q: nbqueue.Cli
     lab.redis.hdel(KEYS.task(missing.id), "nbq:args:0")
     with lab.worker(concurrency=1):
         for refused in (changed, missing):
-            with pytest.raises(nbqueue.SignatureError, match="beside the call"):
+            with pytest.raises(nbqueue.SignatureError, match="arguments of the call"):
                 refused.result(30)
         assert good.result(30) == 300_000
 
@@ -126,7 +126,7 @@ def test_a_result_whose_pieces_were_changed_is_not_loaded(lab: Any, q: nbqueue.C
     assert q.get(future.id).result(30) == future.result(30)
     [name] = [each for each in lab.redis.hkeys(KEYS.task(future.id)) if b"result:" in each]
     lab.redis.hset(KEYS.task(future.id), name, b"evil")
-    with pytest.raises(nbqueue.SignatureError, match="beside the result"):
+    with pytest.raises(nbqueue.SignatureError, match="body of the result"):
         q.get(future.id).result(30)
 
 

@@ -264,7 +264,7 @@ class TestCapturedGenerators:
     ) -> None:
         q = eager_client()
         fn = capturing()[words]
-        monkeypatch.setattr(captured_values, "_told", weakref.WeakKeyDictionary())
+        monkeypatch.setattr(captured_values, "_warned", weakref.WeakKeyDictionary())
         with pytest.warns(RandomStateWarning) as caught:
             [q.map(fn, [1, 2]) for _ in range(2)]
         [warning] = caught

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from servers import Server, Tunnel, free_port, make_certificate
 
 from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Who
+from nbqueue.broker.commands.failure import Who
 from nbqueue.cli.store_commands import store as store_commands
 from nbqueue.errors import (
     InvalidURL,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.broker.commands.limits import limited
 from nbqueue.broker.new_tasks import EnqueueRequest
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.wire.messages import TaskMessage
 
 ASYNQ, OWN = "asynq:{default}:", "nbqueue:{default}:"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.broker.new_tasks import EnqueueRequest
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.wire.messages import TaskMessage
 
 

@@ -18,9 +18,13 @@ from keyspace import NOW_MS, check_invariants, dump, encoded
 from transitions import WHO
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import lifecycle, limits, requirements
-from nbqueue.broker.commands.lifecycle import Ended, Failure, NewTask, token_fence
+from nbqueue.broker.commands import enqueue, lifecycle, limits, maintenance, requirements
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands.enqueue import UniqueLock
+from nbqueue.broker.commands.failure import Failure
+from nbqueue.broker.commands.lifecycle import Ended, token_fence
 from nbqueue.store.connection import Store
+from nbqueue.tasks.new_task import NewTask
 
 LEASE_MS = 30_000
 HOUR = 3_600_000
@@ -84,10 +88,10 @@ class ParkingMachine(RuleBasedStateMachine):
         tasks = [limits.limited(NewTask(i, encoded(i)), name) for i in ids]
         self.limits.update(dict.fromkeys(ids, name))
         if delay_ms is None:
-            assert self.broker.run(lifecycle.enqueue("q", tasks, self.now_ms)) == []
+            assert self.broker.run(enqueue.enqueue("q", tasks, self.now_ms)) == []
         else:
             later = [(task, self.now_ms + delay_ms) for task in tasks]
-            assert self.broker.run(lifecycle.schedule("q", later, self.now_ms)) == []
+            assert self.broker.run(enqueue.schedule("q", later, self.now_ms)) == []
 
     @rule(name=names, delay_ms=st.sampled_from([None, None, 1500]))
     def submit_after(self, name: str, delay_ms: int | None) -> None:
@@ -95,8 +99,8 @@ class ParkingMachine(RuleBasedStateMachine):
         self.limits[task_id] = name
         new = limits.limited(NewTask(task_id, encoded(task_id, unique_key=LOCK)), name)
         due_ms = None if delay_ms is None else self.now_ms + delay_ms
-        command = lifecycle.enqueue_unique(
-            "q", new, LOCK, HOUR, self.now_ms, due_ms=due_ms, after=True
+        command = enqueue.enqueue_unique(
+            "q", new, UniqueLock(LOCK, HOUR, waits_for_holder=True), self.now_ms, due_ms=due_ms
         )
         assert self.broker.run(command) == "ENQUEUED"
 
@@ -170,11 +174,11 @@ class ParkingMachine(RuleBasedStateMachine):
         failure, msg, now_ms = self.failure(task_id), self.message(task_id), self.now_ms
         command: Any
         if how == "retry":
-            command = lifecycle.retry("q", failure, msg, now_ms + 300, now_ms, WHO)
+            command = failure_commands.retry("q", failure, msg, now_ms + 300, now_ms, WHO)
         elif how == "archive":
-            command = lifecycle.archive("q", failure, msg, now_ms, WHO)
+            command = failure_commands.archive("q", failure, msg, now_ms, WHO)
         else:
-            command = lifecycle.requeue("q", failure, how, now_ms, WHO)
+            command = failure_commands.requeue("q", failure, how, now_ms, WHO)
         assert self.broker.run(command)
 
     @rule(choice=some)
@@ -182,7 +186,7 @@ class ParkingMachine(RuleBasedStateMachine):
         task_id = self.pick(choice, "pending", "scheduled", "retry")
         if task_id is not None:
             msg = self.message(task_id)
-            command = lifecycle.cancel("q", task_id, msg, msg, b"E", self.now_ms)
+            command = maintenance.cancel("q", task_id, msg, msg, b"E", self.now_ms)
             assert self.broker.run(command) == "CANCELLED"
 
     # --- Upkeep ----------------------------------------------------------------------------------
@@ -193,17 +197,17 @@ class ParkingMachine(RuleBasedStateMachine):
 
     @rule()
     def judge(self) -> None:
-        self.broker.run(limits.judge("q", self.now_ms))
+        self.broker.run(limits.release_parked("q", self.now_ms))
 
     @rule()
     def forward(self) -> None:
-        self.broker.run(lifecycle.forward("q", self.now_ms))
+        self.broker.run(maintenance.forward("q", self.now_ms))
 
     @rule()
     def recover(self) -> None:
-        for each in self.broker.run(lifecycle.expired("q", self.now_ms)):
+        for each in self.broker.run(maintenance.expired("q", self.now_ms)):
             lost = Failure(each.task_id, each.fence, "t", 1, 0, None, "lost", 0, "boom")
-            assert self.broker.run(lifecycle.requeue("q", lost, "lost", self.now_ms, WHO))
+            assert self.broker.run(failure_commands.requeue("q", lost, "lost", self.now_ms, WHO))
 
     # --- Others ----------------------------------------------------------------------------------
 

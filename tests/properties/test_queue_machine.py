@@ -27,10 +27,16 @@ from keyspace import NOW_MS, check_invariants, dump, encoded
 from transitions import WHO
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import aggregation, handoff, lifecycle
+from nbqueue.broker.commands import aggregation, handoff, lifecycle, maintenance
+from nbqueue.broker.commands import enqueue as enqueue_commands
+from nbqueue.broker.commands import failure as failure_commands
 from nbqueue.broker.commands.aggregation import Aggregate, Aggregated, Ripeness, Set
-from nbqueue.broker.commands.lifecycle import Command, Ended, Expired, Failure, NewTask, token_fence
+from nbqueue.broker.commands.failure import Failure
+from nbqueue.broker.commands.lifecycle import Ended, token_fence
+from nbqueue.broker.commands.maintenance import Expired
 from nbqueue.store.connection import Store
+from nbqueue.tasks.new_task import NewTask
+from nbqueue.transport.script_call import Command
 
 LEASE_MS = 30_000
 GO = "go"
@@ -170,7 +176,7 @@ class QueueMachine(RuleBasedStateMachine):
                 assert self.peer.enqueue(task_id, encoded(task_id), since) == 1
         else:
             tasks = [NewTask(i, encoded(i)) for i in ids]
-            command = lifecycle.enqueue("q", tasks, self.now_ms)
+            command = enqueue_commands.enqueue("q", tasks, self.now_ms)
             assert self.run(command, list(range(number))) == []
             self.events.append(("enqueued", " ".join(ids)))
         for task_id in ids:
@@ -185,7 +191,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.peer.schedule(task_id, encoded(task_id), due // 1000) == 1
             self.put(task_id, "scheduled", due // 1000)
         else:
-            command = lifecycle.schedule("q", [(NewTask(task_id, encoded(task_id)), due)], 0)
+            command = enqueue_commands.schedule("q", [(NewTask(task_id, encoded(task_id)), due)], 0)
             assert self.run(command, [0]) == []
             self.events.append(("scheduled", task_id))
             self.put(task_id, "scheduled", math.ceil(due / 1000), due)
@@ -196,9 +202,9 @@ class QueueMachine(RuleBasedStateMachine):
         task_id = list(self.tasks)[choice % len(self.tasks)]
         new = NewTask(task_id, b"")
         if later:
-            command = lifecycle.schedule("q", [(new, self.now_ms)], self.now_ms)
+            command = enqueue_commands.schedule("q", [(new, self.now_ms)], self.now_ms)
         else:
-            command = lifecycle.enqueue("q", [new], self.now_ms)
+            command = enqueue_commands.enqueue("q", [new], self.now_ms)
         assert self.broker.run(command) == [0]
 
     # --- Aggregation groups ----------------------------------------------------------------------
@@ -235,7 +241,7 @@ class QueueMachine(RuleBasedStateMachine):
     def schedule_into_group(self, delay_ms: int) -> None:
         task_id, due = self.new_id(), self.now_ms + delay_ms
         new = [(NewTask(task_id, encoded(task_id)), due)]
-        assert self.run(lifecycle.schedule("q", new, 0, group="g"), [0]) == []
+        assert self.run(enqueue_commands.schedule("q", new, 0, group="g"), [0]) == []
         self.tasks[task_id] = Model("scheduled", is_grouped=True)
         self.put(task_id, "scheduled", math.ceil(due / 1000), due)
         self.events.append(("scheduled", task_id))
@@ -262,7 +268,7 @@ class QueueMachine(RuleBasedStateMachine):
             deadline = self.now_s + 120
         else:
             when, deadline = Ripeness(grace * 1000, delay * 1000, size), self.now_s + 30
-            command = aggregation.aggregate("q", Set("g", set_id), when, self.now_ms, deadline)
+            command = aggregation.form_set("q", Set("g", set_id), when, self.now_ms, deadline)
             assert self.broker.run(command).size == len(moved)
             if moved:
                 assert self.broker.run(command).size == len(moved)  # a repeat takes no more
@@ -298,7 +304,7 @@ class QueueMachine(RuleBasedStateMachine):
         if how == "finish":
             task_id, members = self.new_id(), self.members(set_id)
             made = Aggregate(NewTask(task_id, encoded(task_id)))
-            command = aggregation.aggregated("q", chosen, made, self.now_ms)
+            command = aggregation.finish_set("q", chosen, made, self.now_ms)
             expected = Aggregated("ENQUEUED", "") if is_held else None
             assert self.run(command, None) == expected
             if is_held:
@@ -315,7 +321,7 @@ class QueueMachine(RuleBasedStateMachine):
                 found.deadline = deadline
         else:
             limit = 1 if how == "half" else 999
-            left = self.broker.run(aggregation.reclaim("q", chosen, limit=limit))
+            left = self.broker.run(aggregation.reclaim_set("q", chosen, limit=limit))
             if found is not None:
                 self.put_back(set_id, limit)
             assert left == len(self.members(set_id))
@@ -323,7 +329,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def reclaim(self) -> None:
         for set_id, found in list(self.sets.items()):
-            self.broker.run(aggregation.reclaim("q", Set("g", set_id), self.now_s))
+            self.broker.run(aggregation.reclaim_set("q", Set("g", set_id), self.now_s))
             if found.deadline <= self.now_s:
                 self.put_back(set_id)
         self.broker.run(aggregation.note_groups("q", ["g"], self.now_ms))
@@ -383,8 +389,8 @@ class QueueMachine(RuleBasedStateMachine):
         task_id, token = self.new_id(), f"w:{self.tokens}"
         until_ms = self.now_ms if holds else 0  # which for the store is to come, or was long ago
         text = handoff.offer_text(until_ms, self.now_ms + LEASE_MS, channel, token)
-        self.broker.run(handoff.offer("q", text, 60_000))
-        command = lifecycle.enqueue("q", [NewTask(task_id, encoded(task_id))], self.now_ms)
+        self.broker.run(handoff.add_offer("q", text, 60_000))
+        command = enqueue_commands.enqueue("q", [NewTask(task_id, encoded(task_id))], self.now_ms)
         assert self.run(command, [0]) == []
         self.broker.call(handoff.withdraw("q", text), on="q")
         self.tasks[task_id] = Model("pending", self.now_ms * 1_000_000)
@@ -446,11 +452,13 @@ class QueueMachine(RuleBasedStateMachine):
         task_id, failure = claim.task_id, self.failure(claim, fence)
         msg, due = encoded(task_id), self.now_ms + delay_ms
         if how == "retry":
-            command = lifecycle.retry("q", failure, msg, due, self.now_ms, WHO, counts=counts)
+            command = failure_commands.retry(
+                "q", failure, msg, due, self.now_ms, WHO, counts=counts
+            )
         elif how == "archive":
-            command = lifecycle.archive("q", failure, msg, self.now_ms, WHO)
+            command = failure_commands.archive("q", failure, msg, self.now_ms, WHO)
         else:
-            command = lifecycle.requeue("q", failure, how, self.now_ms, WHO)
+            command = failure_commands.requeue("q", failure, how, self.now_ms, WHO)
         assert self.run(command, False) is is_held
         if not is_held:
             return
@@ -492,7 +500,7 @@ class QueueMachine(RuleBasedStateMachine):
         how=st.sampled_from(["lost", "retry", "archive", "nothing"]), limit=st.sampled_from([1, 9])
     )
     def recover(self, how: str, limit: int) -> None:
-        found = self.broker.run(lifecycle.expired("q", self.now_ms, limit=100))
+        found = self.broker.run(maintenance.expired("q", self.now_ms, limit=100))
         expected = {
             i
             for i, task in self.tasks.items()
@@ -564,7 +572,7 @@ class QueueMachine(RuleBasedStateMachine):
             since = self.now_s * 1_000_000_000
             assert self.peer.forward(self.now_s) == len(moved)
         else:
-            assert self.broker.run(lifecycle.forward("q", self.now_ms)).moved == len(moved)
+            assert self.broker.run(maintenance.forward("q", self.now_ms)).moved == len(moved)
         grouped = [i for i in moved if self._goes_to_group(self.tasks[i], by_go)]
         moved = [i for i in moved if i not in grouped]
         for what, ids in (("forwarded", moved), ("aggregating", grouped)):
@@ -594,7 +602,7 @@ class QueueMachine(RuleBasedStateMachine):
             if task.state == "completed" and task.score <= self.now_s
         ]  # fmt: skip
         over.sort(key=lambda i: (self.tasks[i].score, i))
-        assert self.broker.run(lifecycle.delete_expired("q", self.now_ms)) == len(over)
+        assert self.broker.run(maintenance.delete_expired("q", self.now_ms)) == len(over)
         if over:
             self.events.append(("expired", " ".join(over)))
         for task_id in over:
@@ -605,7 +613,7 @@ class QueueMachine(RuleBasedStateMachine):
     def cancel(self, choice: int) -> None:
         task_id = list(self.tasks)[choice % len(self.tasks)]
         task, msg = self.tasks[task_id], encoded(task_id)
-        word = self.broker.run(lifecycle.cancel("q", task_id, msg, msg, b"E", self.now_ms))
+        word = self.broker.run(maintenance.cancel("q", task_id, msg, msg, b"E", self.now_ms))
         if task.in_set or task.state not in ("pending", "scheduled", "retry", "aggregating"):
             assert word == task.state
             return

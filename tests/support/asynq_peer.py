@@ -1,6 +1,6 @@
-"""A program in Go, as the protocol describes it (section B): what it does to the store, raw.
+"""Imitate a Go program on the store, following the protocol (section B).
 
-Scripts of its own, which share nothing with those under test. Times are Unix seconds.
+It has scripts of its own, independent of those under test. Times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ return 1
 
 
 class AsynqPeer:
-    """What clients, servers and inspectors in Go do to one queue."""
+    """The actions of Go clients, servers and inspectors on one queue."""
 
     def __init__(self, redis: Any, queue: str = "q") -> None:
         self._redis = redis
@@ -242,13 +242,13 @@ class AsynqPeer:
     def check_group(
         self, group: str, set_id: str, now_s: int, size: int = 0, delay: int = 0, grace: int = 60
     ) -> bool:
-        """Move the members of a group to a set, if that is due."""
+        """Move the members of an aggregation group to a set, if that is due."""
         names = (f"g:{group}", f"g:{group}:{set_id}", "aggregation_sets", "groups")
         args = (size, delay, grace, now_s, now_s + 120, group)
         return bool(self._eval(_CHECK, names, *args))
 
     def read_set(self, group: str, set_id: str) -> tuple[list[bytes], int]:
-        """The messages of a set, and its deadline."""
+        """Return the messages of a set, and its deadline."""
         key = self._key(f"g:{group}:{set_id}")
         ids = self._redis.zrange(key, 0, -1)
         found = [self._redis.hget(self._key("t:") + task_id.decode(), "msg") for task_id in ids]
@@ -258,11 +258,11 @@ class AsynqPeer:
         self._eval(_DELETE_SET, (f"g:{group}:{set_id}", "aggregation_sets"), self._key("t:"))
 
     def reclaim(self, now_s: int) -> int:
-        """Put back what lies in sets that are over."""
+        """Put back the members of expired sets."""
         return int(self._eval(_RECLAIM, ("aggregation_sets",), now_s))
 
     def remove_queue(self, force: bool = False) -> bool:
-        """As ``asynq queue rm`` does (section B.4), which takes the name away last."""
+        """Remove a queue like ``asynq queue rm`` (section B.4), its name last."""
         names = ("pending", "active", "scheduled", "retry", "archived", "lease")
         if not self._eval(_REMOVE, names, self._key("t:"), int(force)):
             return False

@@ -1,4 +1,4 @@
-"""Tasks that run here, with what they put out."""
+"""Run tasks in this process and collect their output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def frame(number: int) -> TaskFrame:
 
 
 class PutOut:
-    """What came out of a task."""
+    """The output of a task."""
 
     def __init__(self, data: bytes) -> None:
         self.outputs: list[Output] = []

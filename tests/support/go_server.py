@@ -1,4 +1,4 @@
-"""A server in Go, as the protocol describes it: it fetches, runs handlers, retries and cancels."""
+"""Imitate a Go server, following the protocol: fetch, handle, retry, cancel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asynq_peer import AsynqPeer
 from nbqueue.wire.messages import TaskMessage
 
 Handler = Callable[[TaskMessage, threading.Event], "bytes | None"]
-"""Gets the message, and an event that is set once its context is cancelled."""
+"""Gets the message, and an event that is set when its context is cancelled."""
 
 
 class GoServer:
@@ -28,7 +28,7 @@ class GoServer:
     ) -> None:
         self.peer = AsynqPeer(redis, queue)
         self.finished: dict[str, float] = {}
-        """When each task ended or was put back, on the monotonic clock."""
+        """The time at which each task ended or was put back, on the monotonic clock."""
         self._redis, self._queue, self._handle = redis, queue, handle
         self._retry_seconds, self._slots = retry_seconds, threading.Semaphore(slots)
         self._contexts: dict[str, threading.Event] = {}

@@ -1,10 +1,10 @@
-"""What lies in a store of Asynq in each state of a task, byte for byte, written by hand.
+"""Asynq's data for each state of a task, byte for byte, written by hand.
 
-From the protocol alone (sections A.2 to A.6, B.1 and B.2): no code of nbqueue, and no generated
-code, has a part in it. Everything happens at `NOW_MS` in the queue ``q``, unless it says otherwise.
+Based on the protocol alone (sections A.2 to A.6, B.1 and B.2), without code of nbqueue and without
+generated code. Everything happens at `NOW_MS` in the queue ``q``, unless noted otherwise.
 
-The task: type "email:deliver", payload {"user":1}, id "gold-1", 3 retries, 60 s for an attempt,
-kept for 600 s.
+The task: type "email:deliver", payload {"user":1}, id "gold-1", 3 retries, 60 s per attempt, a
+retention of 600 s.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEAD = bytes.fromhex(
 )
 RETRIED_ONCE = bytes.fromhex("30 01")  # 6 retried
 ERROR = bytes.fromhex("3a 04 626f6f6d")  # 7 error_msg "boom"
-TIMEOUT = bytes.fromhex("40 3c")  # 8 timeout 60
+TIMEOUT = bytes.fromhex("40 3c")  # 10 unique_key, 63 bytes: the full name of the lock
 UNIQUE_KEY = bytes.fromhex(
     "52 3f"  # 10 unique_key, 63 bytes: the whole name of the lock
     "6173796e713a7b717d3a756e697175653a656d61696c3a64656c697665723a"  # asynq:{q}:unique:…deliver:
@@ -52,8 +52,11 @@ GROUP_MSG = HEAD + TIMEOUT + RETENTION + GROUP_KEY
 HEADERS_MSG = HEAD + TIMEOUT + RETENTION + HEADERS
 
 LOCK = b"asynq:{q}:unique:email:deliver:c2dfd55ca132de3681d3337e55684be7"
-"""The MD5 of the payload, in lower case. Of an empty payload that is
-d41d8cd98f00b204e9800998ecf8427e; of none at all the key ends behind the colon."""
+"""The MD5 of the payload, in lower case.
+
+For an empty payload that is d41d8cd98f00b204e9800998ecf8427e; without a payload the key ends after
+the colon.
+"""
 
 
 class Until(NamedTuple):
@@ -64,7 +67,7 @@ class Until(NamedTuple):
 
 
 class For(NamedTuple):
-    """A string that expires in so many seconds from when it is written."""
+    """A string that expires this many seconds after it is written."""
 
     value: bytes
     seconds: int
@@ -98,7 +101,7 @@ def pending_of(msg: bytes) -> Content:
     return {
         b"asynq:queues": {b"q"},
         b"asynq:{q}:pending": [b"gold-1"],
-        # In nanoseconds, the only such value.
+        # In nanoseconds, unlike all other times.
         TASK: {b"msg": msg, b"state": b"pending", b"pending_since": b"2000000000123000000"},
     }
 
@@ -118,7 +121,7 @@ SCHEDULED: Content = {
 SCHEDULED_UNIQUE: Content = {
     **SCHEDULED,
     TASK: {b"msg": UNIQUE_MSG, b"state": b"scheduled", b"unique_key": LOCK},
-    LOCK: For(b"gold-1", 60 + 3600),  # the lock covers the delay, too
+    LOCK: For(b"gold-1", 60 + 3600),  # the lock includes the delay
 }
 ACTIVE: Content = {
     b"asynq:queues": {b"q"},
@@ -147,7 +150,7 @@ COMPLETED: Content = {
     **_processed(),
 }
 DONE: Content = {b"asynq:queues": {b"q"}, **_processed()}
-"""What is left of one that is not to be kept."""
+"""The rest of a task without a retention."""
 AGGREGATING: Content = {
     b"asynq:queues": {b"q"},
     b"asynq:{q}:groups": {b"news"},
@@ -167,7 +170,7 @@ STATES: dict[str, Content] = {
 
 
 def write(redis: Any, content: Content) -> None:
-    """Put it there, as programs in Go would have left it."""
+    """Write this content, as Go programs would."""
     for key, value in content.items():
         if isinstance(value, Until):
             redis.set(key, value.value, exat=value.at)
@@ -186,10 +189,10 @@ def write(redis: Any, content: Content) -> None:
 
 
 def read(redis: Any) -> Content:
-    """What programs in Go see: all of Asynq's keys, without the fields that nbqueue adds.
+    """Read all of Asynq's keys, without the fields that nbqueue adds.
 
-    A lease of nbqueue is a score with a fraction, which no program in Go parses: its whole seconds
-    are read here.
+    A lease of nbqueue is a score with a fraction, which no Go program parses: its whole seconds are
+    returned.
     """
     found: Content = {}
     for key in redis.keys("asynq:*"):

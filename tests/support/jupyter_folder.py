@@ -1,4 +1,4 @@
-"""A folder with everything that a notebook may touch: its store, Jupyter's own, this Python."""
+"""A folder for everything that a notebook accesses: its store, Jupyter's files, a kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbqueue.store.embedded import stop_server
 
 @contextmanager
 def jupyter_folder(folder: Path) -> Iterator[None]:
-    """Have Jupyter, IPython and nbqueue of this process's children live in ``folder``."""
+    """Make child processes use ``folder`` for Jupyter, IPython and nbqueue."""
     home = folder / "store"
     kernel = folder / "data" / "kernels" / "nbqueue-test"
     kernel.mkdir(parents=True)
@@ -34,7 +34,7 @@ def jupyter_folder(folder: Path) -> Iterator[None]:
             (folder / name).mkdir(exist_ok=True)
             patch.setenv(variable, str(folder / name))
         patch.setenv("NBQUEUE_URL", f"embedded://{home}")
-        # Debian's and other kernels of the machine must not be taken for this Python's.
+        # Other kernels of the machine must not be used.
         patch.setenv("JUPYTER_PATH", str(folder / "data"))
         yield
     stop_server(home)

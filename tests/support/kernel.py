@@ -1,4 +1,4 @@
-"""A real kernel, as a notebook has it, and every message that it sends."""
+"""A real Jupyter kernel, with all messages that it sends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class Kernel:
-    """A kernel, and all that it said on its IOPub channel."""
+    """A kernel and the messages of its IOPub channel."""
 
     def __init__(self, folder: Path) -> None:
         self._manager = KernelManager(kernel_name="nbqueue-test")
@@ -25,7 +25,7 @@ class Kernel:
     def run(
         self, code: str, timeout: float = 40.0, *, allow_error: bool = False
     ) -> list[dict[str, Any]]:
-        """Run a cell; returns the messages until it ended. Raises if it failed, unless it may."""
+        """Run a cell and return its messages. Raises if it failed, unless it may."""
         first = len(self.messages)
         sent = self._client.execute(code)
         limit = time.monotonic() + timeout
@@ -42,34 +42,34 @@ class Kernel:
                 return self.messages[first:]
 
     def complete(self, code: str) -> list[str]:
-        """What the Tab key offers at the end of ``code``."""
+        """Return the Tab completions at the end of ``code``."""
         reply = self._client.complete(code, reply=True, timeout=30)
         found: list[str] = reply["content"]["matches"]
         return found
 
     def ask_about(self, name: str) -> str:
-        """What ``name?`` shows, as plain text."""
+        """Return what ``name?`` shows, as plain text."""
         reply = self._client.execute(f"{name}?", reply=True, timeout=30)
         return "".join(page["data"]["text/plain"] for page in reply["content"]["payload"])
 
     def restart(self) -> None:
-        """Restart the kernel: a new process, and nothing of the old one."""
+        """Restart the kernel in a new process."""
         self._manager.restart_kernel(now=False)
         self._client.wait_for_ready(timeout=60)
 
     def listen_until(self, fact: Any, timeout: float = 40.0) -> None:
-        """Take messages until ``fact(message)`` holds of one."""
+        """Receive messages until ``fact(message)`` is true for one."""
         limit = time.monotonic() + timeout
         while not fact(self._next(limit)):
             pass
 
     def has_said(self, fact: Any, timeout: float = 40.0) -> None:
-        """Take messages until ``fact(message)`` holds of one that came, now or before."""
+        """Receive messages until ``fact(message)`` is true for one, including earlier ones."""
         if not any(map(fact, self.messages)):
             self.listen_until(fact, timeout)
 
     def listen_until_idle(self) -> None:
-        """Take messages until the cell that runs has ended."""
+        """Receive messages until the running cell has ended."""
         self.listen_until(
             lambda m: m["msg_type"] == "status" and m["content"]["execution_state"] == "idle"
         )
@@ -82,15 +82,15 @@ class Kernel:
         return message
 
     def interrupt(self) -> None:
-        """The stop button."""
+        """Interrupt the kernel, like the stop button."""
         self._manager.interrupt_kernel()
 
     def execute(self, code: str) -> None:
-        """Run a cell and wait for nothing."""
+        """Run a cell without waiting."""
         self._client.execute(code)
 
     def send_to_widget(self, model_id: str, content: dict[str, Any]) -> None:
-        """What the front end of a widget sends."""
+        """Send a message to a widget, like its front end."""
         data = {"method": "custom", "content": content}
         message = self._client.session.msg("comm_msg", {"comm_id": model_id, "data": data})
         self._client.shell_channel.send(message)
@@ -101,7 +101,7 @@ class Kernel:
 
 
 def displays(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was displayed, first and again: the contents of these messages, in order."""
+    """Return the contents of all display messages, including updates, in order."""
     kinds = ("display_data", "update_display_data")
     return [m["content"] for m in messages if m["msg_type"] in kinds]
 

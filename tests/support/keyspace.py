@@ -1,4 +1,4 @@
-"""The whole content of a store as one value: to set it, to compare it, and to check its sense.
+"""The complete content of a store as one value, to set, compare and check.
 
 Names are short: ``pending`` is ``asynq:{q}:pending``, ``own:events`` is ``nbqueue:{q}:events``. A
 list is a list from head to tail, a dict a hash, `Zset` a sorted set, `Until` a string that expires.
@@ -17,7 +17,7 @@ from nbqueue.wire.keys import SCHEMA_KEY
 
 QUEUE = "q"
 NOW_MS = 2_000_000_000_123
-"""2033-05-18 03:33:20.123 UTC. In the future, or Redis would delete counters that expire."""
+"""2033-05-18 03:33:20.123 UTC. In the future, because Redis deletes expired counters."""
 _ASYNQ, _OWN = "asynq:{q}:", "nbqueue:{q}:"
 _NUMBERS = {"pending_since", "nbq:attempt", "nbq:lost", "nbq:due", "nbq:unique", "nbq:added"}
 _NUMBERS |= {"nbq:begun", "nbq:unbegun"}
@@ -33,7 +33,7 @@ class Stream(list[dict[str, str]]):
 
 @dataclass(frozen=True)
 class Expiring:
-    """A stream that expires in so many seconds: its entries by their ids."""
+    """A stream that expires after some seconds: its entries by their ids."""
 
     entries: dict[str, dict[str, str | bytes]]
     seconds: int
@@ -60,7 +60,7 @@ def short_name(key: str) -> str:
 
 
 def message(task_id: str, **fields: Any) -> dict[str, Any]:
-    """The fields of a message, as most tests want them. None leaves one out."""
+    """Return the fields of a message, with defaults for most tests. None omits one."""
     usual = {"type": "t", "payload": b"p", "id": task_id, "queue": QUEUE, "retry": 3}
     usual |= {"timeout": 1800, **fields}
     return {name: value for name, value in usual.items() if value is not None}
@@ -71,12 +71,12 @@ def encoded(task_id: str, **fields: Any) -> bytes:
 
 
 def task(task_id: str, state: str, more: dict[str, Any] | None = None, **fields: Any) -> Any:
-    """The hash of a task: its message (with ``fields``), its state, and ``more`` fields."""
+    """Return the hash of a task: its message (with ``fields``), state and ``more`` fields."""
     return {"msg": message(task_id, **fields), "state": state, **(more or {})}
 
 
 def load(redis: Any, content: dict[str, Any]) -> None:
-    """Write keys raw, as some program may have left them."""
+    """Write raw keys, as any program may."""
     pipe = redis.pipeline()
     for name, value in content.items():
         key = full_name(name)
@@ -108,7 +108,7 @@ def load(redis: Any, content: dict[str, Any]) -> None:
 
 @contextmanager
 def without_memory(redis: Any) -> Iterator[None]:
-    """The server has none left, and refuses whatever may need some."""
+    """Simulate a server without free memory, which refuses writes."""
     redis.config_set("maxmemory", 1)
     try:
         yield
@@ -117,8 +117,8 @@ def without_memory(redis: Any) -> Iterator[None]:
 
 
 def dump(redis: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Everything in the store, decoded. ``without``: short names that a test is not about."""
-    # The version of the data is written by whoever comes first.
+    """Return everything in the store, decoded, except the short names ``without``."""
+    # The first program writes the version of the data.
     keys = sorted(set(redis.keys("*")) - {SCHEMA_KEY.encode()})
     pipe = redis.pipeline()
     for key in keys:
@@ -147,7 +147,7 @@ def dump(redis: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
             content[name] = Expiring(_with_ids(value), round(ttl / 1000))
             continue
         content[name] = _decoded(kind, value)
-        # All that is in these is parked anew before they expire.
+        # Everything in these is parked again before they expire.
         is_renewed = name == "own:requirements" or name.startswith("own:wait:need:")
         if ttl >= 0 and not is_renewed:
             assert kind == "string", f"{name} must not expire"
@@ -193,7 +193,7 @@ _LISTS = ("pending", "active")
 
 
 def check_invariants(content: dict[str, Any]) -> None:
-    """Each task lies in exactly one place, which its state names; nothing else lies there."""
+    """Check that each task is in exactly one place, the one of its state."""
     homes: dict[str, list[str]] = {}
     for name, value in content.items():
         if name in _LISTS:
@@ -217,7 +217,7 @@ def check_invariants(content: dict[str, Any]) -> None:
 
 
 def _check_parked(content: dict[str, Any], tasks: dict[str, Any]) -> None:
-    """Each parked task can be found by who makes room; no limit has more holders than it may."""
+    """Check that parked tasks can be found, and that limits hold."""
     for task_id, fields in tasks.items():
         what = fields.get("nbq:parked", "turn")
         if fields["state"] == "scheduled" and what != "turn":

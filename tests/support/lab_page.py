@@ -1,7 +1,7 @@
-"""A JupyterLab in headless Chromium: cells are run by the page, and it is asked what it shows.
+"""A JupyterLab page in headless Chromium, to run cells and read outputs.
 
-The server listens on a free port of the loopback interface, with a token and settings of its own.
-Whatever was started is ended by process id.
+The server listens on a free loopback port, with its own token and settings. All started processes
+are ended by process id.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CHROMIUM_ARGUMENTS = [
 
 
 def chromium() -> str | None:
-    """The program of the browser, if there is one."""
+    """Return the program of the browser, if there is one."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         found = shutil.which(name)
         if found:
@@ -110,11 +110,11 @@ class Lab:
     def __init__(self, server: LabServer, page: Any, folder: Path) -> None:
         self.page = page
         self._server = server
-        # One file for each: a file has one kernel.
+        # One file per page: a file has one kernel.
         self._path = folder / f"{secrets.token_hex(4)}.ipynb"
 
     def open(self, *cells: str, kernel: str = "nbqueue-test") -> None:
-        """Open a notebook with these cells; nothing is run yet."""
+        """Open a notebook with these cells, without running them."""
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(source) for source in cells],
             metadata={"kernelspec": {"name": kernel, "display_name": kernel}},
@@ -123,7 +123,7 @@ class Lab:
         self.visit()
 
     def visit(self) -> None:
-        """Open the page, or come back to it."""
+        """Open the page, or return to it."""
         self.page.goto(
             f"{self._server.url}/lab/workspaces/w{secrets.token_hex(4)}/tree/{self._path.name}"
             f"?token={self._server.token}&reset"
@@ -140,7 +140,7 @@ class Lab:
         )
 
     def leave(self) -> None:
-        """Close the page; the kernel goes on."""
+        """Close the page; the kernel keeps running."""
         self.page.goto("about:blank")
 
     def command(self, name: str, **arguments: Any) -> None:
@@ -154,20 +154,20 @@ class Lab:
         self.command("notebook:run-all-cells")
 
     def start_all(self) -> None:
-        """Run all cells, and wait for none."""
+        """Run all cells, without waiting."""
         self.page.evaluate(
             "() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
         )
 
     def restart(self) -> None:
-        """Restart the kernel, and run nothing."""
+        """Restart the kernel, without running cells."""
         self.page.evaluate(
             "async () => { await window.jupyterapp.shell.currentWidget.sessionContext"
             ".session.kernel.restart(); }"
         )
 
     def save(self) -> dict[str, Any]:
-        """Save, and return what lies in the file."""
+        """Save, and return the content of the file."""
         self.command("docmanager:save")
         found: dict[str, Any] = json.loads(self._path.read_text())
         return found
@@ -176,7 +176,7 @@ class Lab:
         self.command("apputils:change-theme", theme="JupyterLab Dark")
         self.page.wait_for_selector('body[data-jp-theme-light="false"]', state="attached")
 
-    # --- What the page shows -------------------------------------------------------------------
+    # --- Reading the page ----------------------------------------------------------------------
 
     def outputs(self) -> Any:
         """The outputs of all cells, as a locator."""
@@ -188,16 +188,16 @@ class Lab:
         found.wait_for(state="visible", timeout=timeout * 1000)
 
     def button(self, label: str) -> Any:
-        """The button whose accessible name is ``label``."""
+        """Return the button whose accessible name is ``label``."""
         return self.page.get_by_role("button", name=label, exact=True)
 
     def text(self) -> str:
-        """All that the outputs show."""
+        """Return the text of all outputs."""
         return "\n".join(self.outputs().all_inner_texts())
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What a Jupyter server must be told to touch nothing but ``folder``."""
+    """Return an environment for a Jupyter server that only uses ``folder``."""
     settings = folder / "lab"
     settings.mkdir(exist_ok=True)
     return {

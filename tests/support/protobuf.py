@@ -1,4 +1,4 @@
-"""Protobuf by hand, from the protocol's tables: so that no test trusts the generated code."""
+"""Encode and decode protobuf by hand, independently of the generated code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def bytes_field(number: int, value: bytes) -> bytes:
 
 
 def encode_task(fields: dict[str, Any]) -> bytes:
-    """A TaskMessage, as Go writes it: by number, without what is zero or empty."""
+    """Encode a TaskMessage like Go: by number, without zero or empty fields."""
     out = b""
     for name in sorted(fields, key=_NUMBERS.__getitem__):
         number, value = _NUMBERS[name], fields[name]
@@ -70,7 +70,10 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def decode(data: bytes) -> list[tuple[int, int | bytes]]:
-    """Each field in order: its number, and an int (wire type 0) or bytes (wire type 2)."""
+    """Yield the number and the value of each field, in order.
+
+    A value is an int (wire type 0) or bytes (wire type 2).
+    """
     found: list[tuple[int, int | bytes]] = []
     at = 0
     while at < len(data):
@@ -87,10 +90,10 @@ def decode(data: bytes) -> list[tuple[int, int | bytes]]:
 
 
 def decode_task(data: bytes) -> dict[str, Any]:
-    """The fields of a TaskMessage that are set. Of a field that comes twice the last counts."""
+    """Return the set fields of a TaskMessage. The last of repeated fields counts."""
     found: dict[str, Any] = {}
     for number, value in decode(data):
-        name, kind = TASK_FIELDS[number]  # no field that Asynq does not know
+        name, kind = TASK_FIELDS[number]  # fails for a field that Asynq does not know
         assert isinstance(value, int) == (kind == "int"), name
         if kind == "map":
             assert isinstance(value, bytes)
@@ -126,19 +129,19 @@ WORKER_FIELDS: dict[int, tuple[str, str]] = {
 
 
 def decode_server(data: bytes) -> dict[str, Any]:
-    """The fields of a ServerInfo that are set; times in Unix seconds."""
+    """Return the set fields of a ServerInfo; times in Unix seconds."""
     return _decode_record(data, SERVER_FIELDS)
 
 
 def decode_worker(data: bytes) -> dict[str, Any]:
-    """The fields of a WorkerInfo that are set; times in Unix seconds."""
+    """Return the set fields of a WorkerInfo; times in Unix seconds."""
     return _decode_record(data, WORKER_FIELDS)
 
 
 def _decode_record(data: bytes, fields: dict[int, tuple[str, str]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for number, value in decode(data):
-        name, kind = fields[number]  # no field that Asynq does not know
+        name, kind = fields[number]  # fails for a field that Asynq does not know
         assert isinstance(value, int) == (kind == "int"), name
         if kind in ("int", "bytes"):
             found[name] = value

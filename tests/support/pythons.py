@@ -1,7 +1,7 @@
-"""Run tests on every Python that this machine has and nbqueue supports; see `make test-pythons`.
+"""Run tests on every supported Python of this machine; see `make test-pythons`.
 
-Each gets an environment of its own, ``build/venv-3.x``, with the newest release of every
-dependency. Only the standard library is used here.
+Each has its own environment, ``build/venv-3.x``, with the newest release of every dependency. Only
+the standard library is used here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ START_SECONDS = 60
 
 
 def candidates(minor: int) -> Iterator[str]:
-    """Programs that may be this Python: those on PATH, then those of pyenv, newest first."""
+    """Return programs that may be this Python: on PATH, then of pyenv, newest first."""
     name = f"python3.{minor}"
     for folder in os.get_exec_path():
         found = shutil.which(name, path=folder)
@@ -34,13 +34,13 @@ def candidates(minor: int) -> Iterator[str]:
 
 
 def _patch(path: str) -> int:
-    """The last number of the version that the folder of pyenv names; -1 for one not released."""
+    """Return the patch version of a pyenv folder; -1 for an unreleased one."""
     number = Path(path).parents[1].name.rpartition(".")[2]
     return int(number) if number.isdigit() else -1
 
 
 def find(minor: int) -> str | None:
-    """The first candidate that starts and can make environments."""
+    """Return the first candidate that starts and can create environments."""
     for program in candidates(minor):
         code = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
         try:
@@ -58,7 +58,7 @@ def find(minor: int) -> str | None:
 
 
 def run_tests(program: str, minor: int, arguments: Sequence[str]) -> bool:
-    """Run pytest on this Python; say whether all tests passed."""
+    """Run pytest on this Python; return whether all tests passed."""
     folder = ROOT / "build" / f"venv-3.{minor}"
     python = str(folder / "bin" / "python")
     quiet = ["--quiet", "--disable-pip-version-check"]

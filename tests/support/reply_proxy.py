@@ -1,4 +1,4 @@
-"""A proxy before a store that can lose or change its replies."""
+"""A proxy in front of a store that can lose or change its replies."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 class ReplyProxy:
-    """Listens on a port of this machine, and passes everything on to the server at ``place``.
+    """Listens on a local port, and forwards to the server at ``place``.
 
-    ``on_reply`` gets what the server replied, and returns what the client is to have of it; None
-    cuts the connection instead.
+    ``on_reply`` gets a reply of the server and returns the client's reply; None cuts the connection
+    instead.
     """
 
     def __init__(self, place: Path) -> None:

@@ -1,6 +1,6 @@
-"""Workers for tests of the client: one of nbqueue within the test's process, one as if in Go.
+"""Workers for tests of the client: one in this process, and one like Go's.
 
-They do what a test tells them, when it tells them.
+Tests control each of their steps.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from nbqueue.broker.broker import Broker
+from nbqueue.broker.commands import failure as failure_commands
 from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Ended, Failure, Who
+from nbqueue.broker.commands.failure import Failure, Who
+from nbqueue.broker.commands.lifecycle import Ended
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import dump_exception, error_text
 from nbqueue.calls.functions import dump_value, load_arguments, load_function
@@ -37,7 +39,7 @@ class Held:
 
 
 class ThreadWorker:
-    """Runs tasks in the thread that asks for it, with the transitions of a real worker."""
+    """Runs tasks in the calling thread, with the transitions of a real worker."""
 
     def __init__(self, url: str, queue: str = "default", keyring: Keyring | None = None) -> None:
         self.store = connect(url)
@@ -96,12 +98,12 @@ class ThreadWorker:
         failure = Failure(
             held.message.id, held.fence, held.message.type, held.attempt, now_ms, 1, reason, 0, text
         )
-        msg = lifecycle.failed_message(held.msg, text, now_ms, counts=True)
-        archive = lifecycle.archive(self.queue, failure, msg, now_ms, _WHO, error=body)
+        msg = failure_commands.failed_message(held.msg, text, now_ms, counts=True)
+        archive = failure_commands.archive(self.queue, failure, msg, now_ms, _WHO, error=body)
         assert self.broker.run(archive)
 
     def work(self, limit: int = 100) -> int:
-        """Fetch and run up to ``limit`` tasks; returns how many there were."""
+        """Fetch and run up to ``limit`` tasks; return their number."""
         tasks = self.fetch(limit)
         good = []
         for held in tasks:
@@ -118,7 +120,7 @@ class ThreadWorker:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Work in a thread of its own, until the block ends."""
+        """Work in another thread until the block ends."""
         stop = threading.Event()
 
         def run() -> None:
@@ -136,7 +138,7 @@ class ThreadWorker:
 
     @contextlib.contextmanager
     def obeying(self, held: Held, error: BaseException) -> Iterator[None]:
-        """End ``held`` with ``error`` as soon as somebody cancels it."""
+        """End ``held`` with ``error`` as soon as it is cancelled."""
         subscription = self.store.redis.pubsub()
         subscription.subscribe(CANCEL_CHANNEL)
         assert subscription.get_message(timeout=5.0) is not None
@@ -159,14 +161,14 @@ class ThreadWorker:
 
 
 class GoWorker:
-    """Finishes tasks as a worker in Go does: it announces nothing, and signs nothing."""
+    """Finishes tasks like a Go worker, without announcements or signatures."""
 
     def __init__(self, redis: Any, queue: str = "default") -> None:
         self.redis = redis
         self.keys = queue_keys(queue)
 
     def complete(self, task_id: str, result: bytes | None = None) -> None:
-        """Keep it as completed, with the result that its handler wrote."""
+        """Complete a task with the result of its handler."""
         pipe = self.redis.pipeline()
         pipe.lrem(self.keys.pending, 0, task_id)
         if result is not None:
@@ -176,14 +178,14 @@ class GoWorker:
         pipe.execute()
 
     def done(self, task_id: str) -> None:
-        """Delete it: its retention was none."""
+        """Delete a successful task without a retention."""
         pipe = self.redis.pipeline()
         pipe.lrem(self.keys.pending, 0, task_id)
         pipe.delete(self.keys.task(task_id))
         pipe.execute()
 
     def archive(self, task_id: str, text: str) -> None:
-        """Archive it with the text of an error."""
+        """Archive a task with the text of an error."""
         message = TaskMessage.FromString(self.redis.hget(self.keys.task(task_id), "msg"))
         message.error_msg = text
         pipe = self.redis.pipeline()

@@ -1,4 +1,4 @@
-"""Short words for the tables of the tests of the broker: what lies there before and after."""
+"""Abbreviations for tables of keys before and after a transition."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from typing import Any
 
 from keyspace import NOW_MS, Stream, Until, Zset, encoded, task
 
-from nbqueue.broker.commands.lifecycle import Ended, Failure, Who, token_fence
+from nbqueue.broker.commands.failure import Failure, Who
+from nbqueue.broker.commands.lifecycle import Ended, token_fence
 from nbqueue.wire.attempts import failure_mark
 from nbqueue.wire.messages import TaskMessage
 
 NOW = NOW_MS // 1000
 DAY = "2033-05-18"
 SINCE = (NOW_MS - 5_000) * 1_000_000
-"""Since when a task that was fetched had been pending, in nanoseconds."""
+"""The time at which a fetched task had become pending, in nanoseconds."""
 TOKEN = "host:1:ab:1999999999000:1"
 FENCE = token_fence(TOKEN)
 LEASE_MS = NOW_MS + 30_000
@@ -23,7 +24,7 @@ COUNTED_UNTIL = NOW + 90 * 86_400
 
 
 def counted(processed: int = 0, failed: int = 0) -> dict[str, Any]:
-    """The counters after so many tasks were processed, so many of them failed."""
+    """Return the counters after this many processed and failed tasks."""
     found: dict[str, Any] = {}
     for name, number in (("processed", processed), ("failed", failed)):
         if number:
@@ -33,13 +34,13 @@ def counted(processed: int = 0, failed: int = 0) -> dict[str, Any]:
 
 
 def active(task_id: str, more: dict[str, Any] | None = None, **fields: Any) -> Any:
-    """The hash of a task that was fetched under `TOKEN`, for its first attempt."""
+    """Return the hash of a task fetched under `TOKEN`, for its first attempt."""
     own = {"nbq:lease": f"{TOKEN}|{SINCE}", "nbq:attempt": 1, **(more or {})}
     return task(task_id, "active", {k: v for k, v in own.items() if v is not None}, **fields)
 
 
 def fetched(*tasks: Any) -> dict[str, Any]:
-    """The keys when these tasks, made by `active`, have been fetched by the holder of `TOKEN`."""
+    """Return the keys after the holder of `TOKEN` has fetched these tasks of `active`."""
     ids = [each["msg"]["id"] for each in tasks]
     return {
         "active": ids[::-1],
@@ -49,12 +50,12 @@ def fetched(*tasks: Any) -> dict[str, Any]:
 
 
 def events(*entries: tuple[str, str]) -> dict[str, Any]:
-    """The stream of events: (name, ids) of each, all at `NOW_MS`."""
+    """Return the stream of events: (name, ids) of each, all at `NOW_MS`."""
     return {"own:events": Stream({"event": n, "at": str(NOW_MS), "ids": i} for n, i in entries)}
 
 
 def ended(task_id: str, **changed: Any) -> Ended:
-    """A success, ten milliseconds long, of a task that is to be deleted."""
+    """Return a success after ten milliseconds, of a task without a retention."""
     usual: dict[str, Any] = {
         "task_id": task_id,
         "fence": FENCE,
@@ -72,18 +73,18 @@ def ended(task_id: str, **changed: Any) -> Ended:
 
 
 def kept(task_id: str, seconds: int = 60, **changed: Any) -> Ended:
-    """A success whose result is kept for so long."""
+    """Return a success with a retention."""
     msg = encoded(task_id, retention=seconds, completed_at=NOW)
     return ended(task_id, keep_until=NOW + seconds, msg=msg, **changed)
 
 
 def mark(**fields: Any) -> str:
-    """The mark of the failure that a message with these fields notes."""
+    """Return the mark of the failure in a message with these fields."""
     return failure_mark(TaskMessage(**fields))
 
 
 def failure(task_id: str, **changed: Any) -> Failure:
-    """A failure, ten milliseconds after the start."""
+    """Return a failure, ten milliseconds after the start."""
     usual: dict[str, Any] = {
         "task_id": task_id,
         "fence": FENCE,
@@ -99,7 +100,7 @@ def failure(task_id: str, **changed: Any) -> Failure:
 
 
 def attempt(task_id: str, outcome: str, **changed: Any) -> dict[str, str]:
-    """The entry of the attempts that `ended` or `failure` make."""
+    """Return the attempt of `ended` or `failure`."""
     found = {
         "task_id": task_id,
         "type": "t",

@@ -1,4 +1,4 @@
-"""Waiting for a fact, with a deadline."""
+"""Wait for a condition, with a deadline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def wait_until(fact: Callable[[], Any], seconds: float = 40.0, what: str = "") -> Any:
-    """Return what ``fact`` returns once that is true."""
+    """Return the result of ``fact`` once it is true."""
     limit = time.monotonic() + seconds
     while True:
         found = fact()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import reduce
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,8 @@ def test_links_lead_to_files(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_files_of_the_code_that_pages_name_exist(page: Path) -> None:
-    for name in re.findall(r"`(nbqueue/[\w./]+\.(?:py|lua))`", page.read_text()):
-        assert (ROOT / name).is_file(), f"{name} is named, but does not exist"
+    for name in re.findall(r"`((?:nbqueue|tests)/[\w./]+)`", page.read_text()):
+        assert (ROOT / name).exists(), f"{name} is named, but does not exist"
 
 
 def test_the_index_lists_every_page() -> None:
@@ -35,3 +37,11 @@ def test_scripts_that_the_concepts_name_exist() -> None:
     named = set(re.findall(r"`(\w+\.lua)`", (DOCS / "concepts.md").read_text()))
     assert len(named) > 10
     assert named <= scripts
+
+
+def test_functions_that_the_architecture_names_exist() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    named = re.findall(r"`(nbqueue[\w.]*):([\w.]+)`", page)
+    assert len(named) > 50
+    for module, name in named:
+        assert reduce(getattr, name.split("."), import_module(module)) is not None

@@ -15,12 +15,13 @@ from keyspace import NOW_MS, encoded
 from waits import wait_until
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.script_commands import NewTask
+from nbqueue.broker.commands import enqueue as enqueue_commands
 from nbqueue.errors import StoreUnsuitable
 from nbqueue.store import server_programs
 from nbqueue.store.connection import connect
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
+from nbqueue.transport.script_call import Command
 
 SLOTS = 16_384
 
@@ -90,8 +91,8 @@ def give_away(first: Node, second: Node, key: str) -> None:
     first.redis.execute_command("CLUSTER SETSLOT", slot, "NODE", other)
 
 
-def enqueue(queue: str, task_id: str) -> lifecycle.Command[list[int] | None]:
-    return lifecycle.enqueue(queue, [NewTask(task_id, encoded(task_id))], NOW_MS)
+def enqueue(queue: str, task_id: str) -> Command[list[int] | None]:
+    return enqueue_commands.enqueue(queue, [NewTask(task_id, encoded(task_id))], NOW_MS)
 
 
 def read_on(connection: NonblockingConnection) -> None:

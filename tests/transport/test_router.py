@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from keyspace import NOW_MS, encoded
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.script_commands import NewTask
+from nbqueue.broker.commands import enqueue as enqueue_commands
 from nbqueue.errors import StoreDamaged
 from nbqueue.store.connection import Store, connect
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.router import Router
+from nbqueue.transport.script_call import Command
 from nbqueue.transport.topology import ANYWHERE, Key, Place
 
 
@@ -46,8 +47,8 @@ def router(store: Store, second: Store) -> Iterator[Router]:
     found.close()
 
 
-def enqueue(queue: str, task_id: str) -> lifecycle.Command[Any]:
-    return lifecycle.enqueue(queue, [NewTask(task_id, encoded(task_id))], NOW_MS)
+def enqueue(queue: str, task_id: str) -> Command[Any]:
+    return enqueue_commands.enqueue(queue, [NewTask(task_id, encoded(task_id))], NOW_MS)
 
 
 def test_scripts_run_where_their_first_key_is(router: Router, redis: Any, second: Store) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbqueue.broker.commands.look import MOST_LOOKED_AT
+from nbqueue.broker.commands.changed_tasks import MOST_LOOKED_AT
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import dump_exception
 from nbqueue.calls.functions import dump_value

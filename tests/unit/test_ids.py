@@ -1,4 +1,4 @@
-"""Ids are short, sort by time, and tell when they were made."""
+"""Ids are short, sort by time, and contain the time of their creation."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 
 from nbqueue.broker.commands.lifecycle import Fetched
 from nbqueue.calls import payloads
-from nbqueue.calls.detached import beside_of
+from nbqueue.calls.detached import describe_body
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.runtime.buffers import Gathering
 from nbqueue.testing.local_attempts import NO_OWNER
@@ -46,7 +46,7 @@ class Store:
 
 
 def read(store: Store) -> tuple[LargeArguments, Attempt, list[Attempt]]:
-    beside, _ = beside_of([ARGUMENTS])
+    beside, _ = describe_body([ARGUMENTS])
     payload = KEYS.sign_call(payloads.call_head(b"f" * 16, 0, None, beside), "a", "q", "t")
     message = TaskMessage(id="a", type="t", queue="q", payload=payload)
     task = Fetched("a", message.SerializeToString(), None, 1, 0)

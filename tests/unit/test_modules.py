@@ -1,4 +1,4 @@
-"""Local modules that come with a call: found by reading its code, and kept apart from others."""
+"""Local modules are found by reading a call's code, and kept separate per call."""
 
 from __future__ import annotations
 

@@ -169,9 +169,9 @@ class TestSeeds:
         assert call.timeouts == payloads.Timeouts(1500, 0)
         assert call.flags == payloads.COROUTINE | payloads.HAS_TIMEOUTS
         assert bytes(call.arguments) == b"rest"
-        assert (call.beside is not None) is beside
-        assert (payloads.beside_call(head) is not None) is beside
-        assert head.startswith(payloads.CALL_BESIDE) is beside
+        assert (call.detached is not None) is beside
+        assert (payloads.detached_arguments(head) is not None) is beside
+        assert head.startswith(payloads.DETACHED_CALLS) is beside
 
     def test_what_is_cut_short_is_refused(self) -> None:
         head = self.packed(7, 3)

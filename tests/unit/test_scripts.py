@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 
 from nbqueue.broker import script_loader
-from nbqueue.broker.commands import aggregation, inspect, lifecycle
-from nbqueue.broker.commands.lifecycle import Ended, Failure, NewTask, Who
+from nbqueue.broker.commands import aggregation, enqueue, failure, inspect, lifecycle, maintenance
+from nbqueue.broker.commands.failure import Failure, Who
+from nbqueue.broker.commands.lifecycle import Ended
+from nbqueue.broker.commands.retention import utc_day
+from nbqueue.broker.script_commands import PerTask, command
 from nbqueue.store.rights import probes
+from nbqueue.tasks.new_task import NewTask
+from nbqueue.wire.keys import queue_keys
 
 LUA = resources.files("nbqueue.broker") / "lua"
 NAMES = sorted(f.name.removesuffix(".lua") for f in LUA.iterdir() if f.name.endswith(".lua"))
@@ -52,27 +57,49 @@ def test_a_rest_is_reached_by_where_it_begins(make: Any) -> None:
     assert (script.keys, script.args, script.rest) == (("a",), ("x",), ("id", "msg"))
 
 
+def test_a_script_names_the_one_that_handles_what_it_does_not(make: Any) -> None:
+    assert make(HEADER.format(keys="a", argv="x") + "-- FULL: other\n").full == "other"
+    assert make(HEADER.format(keys="a", argv="x")).full == ""
+
+
+EXTEND = {
+    "keys": queue_keys("q"),
+    "args": {"lease_until": "1.5"},
+    "tasks": PerTask(["k"], ("id", "fence"), ["i", "f"]),
+}
+
+
+def test_keys_and_arguments_are_ordered_by_the_header() -> None:
+    made = command("extend", read=list, **EXTEND)
+    assert list(made.keys) == ["asynq:{q}:lease", "k"]
+    assert list(made.args) == ["1.5", "i", "f"]
+    args = {"seen_at": "2", "fingerprint": "f"}
+    code = command("drop_code", queue_keys("q"), args, bool, other_keys={"code": "c"})
+    assert list(code.keys) == ["c", "nbqueue:{q}:codes"]
+    assert list(code.args) == ["f", "2"]
+
+
 @pytest.mark.parametrize(
-    ("keys", "args", "fits"),
-    [(1, 1, True), (2, 3, True), (3, 5, True), (2, 1, False), (1, 3, False), (0, 1, False)],
+    ("changed", "fault"),
+    [
+        ({"args": {}}, "'lease_until' is missing"),
+        ({"args": {"lease_until": 1, "other": 2}}, "not other"),
+        ({"keys": None}, "'lease' is missing"),
+        ({"other_keys": {"code": "c"}}, "not code"),
+        ({"tasks": None}, "tasks= is missing"),
+        ({"tasks": PerTask(["k"], ("fence", "id"), ["f", "i"])}, "not \\('fence', 'id'\\)"),
+        ({"tasks": PerTask(["k"], ("id", "fence"), ["i"])}, "1 values do not fit 1"),
+        ({"tasks": PerTask(["k", "l"], ("id", "fence"), ["i", "f"])}, "2 values do not fit 2"),
+    ],
 )
-def test_a_rest_needs_its_arguments_for_each_key(
-    make: Any, keys: int, args: int, fits: bool
-) -> None:
-    script = make(HEADER.format(keys="a, *tasks", argv="x, then for each task: id, msg"))
-    if fits:
-        script.check(keys, args)
-    else:
-        with pytest.raises(TypeError, match=r"made\.lua takes keys"):
-            script.check(keys, args)
+def test_a_wrong_or_missing_name_is_refused(changed: dict[str, Any], fault: str) -> None:
+    with pytest.raises(TypeError, match=fault):
+        command("extend", read=list, **{**EXTEND, **changed})
 
 
-@pytest.mark.parametrize(("keys", "args"), [(1, 1), (3, 1), (2, 0), (2, 2)])
-def test_a_wrong_number_of_keys_or_arguments_is_refused(make: Any, keys: int, args: int) -> None:
-    script = make(HEADER.format(keys="a, b", argv="x"))
-    script.check(2, 1)
-    with pytest.raises(TypeError, match=r"made\.lua takes keys"):
-        script.check(keys, args)
+def test_a_script_without_further_keys_takes_none() -> None:
+    with pytest.raises(TypeError, match="for each task"):
+        command("queue_pause", queue_keys("q"), {"now_s": 1}, bool, tasks=PerTask(["k"]))
 
 
 @pytest.mark.parametrize("part", ["KEYS", "ARGV", "RETURNS"])
@@ -105,29 +132,29 @@ SET = aggregation.Set("g", "s")
 @pytest.mark.parametrize(
     "command",
     [
-        lifecycle.store_code("q", b"f", b"blob", 1),
-        lifecycle.drop_code("q", b"f", "1"),
-        lifecycle.enqueue("q", [NEW, NEW], 1),
-        lifecycle.enqueue("q", [NEW], 1, b"f"),
-        lifecycle.schedule("q", [(NEW, 2)], 1, b"f"),
+        enqueue.store_code("q", b"f", b"blob", 1),
+        enqueue.drop_code("q", b"f", "1"),
+        enqueue.enqueue("q", [NEW, NEW], 1),
+        enqueue.enqueue("q", [NEW], 1, b"f"),
+        enqueue.schedule("q", [(NEW, 2)], 1, b"f"),
         lifecycle.fetch("q", 1, 1, 2, "t"),
         lifecycle.complete("q", [ENDED, ENDED], 1, WHO),
-        lifecycle.retry("q", FAILURE, b"m", 2, 1, WHO),
-        lifecycle.archive("q", FAILURE, b"m", 1, WHO),
-        lifecycle.requeue("q", FAILURE, "lost", 1, WHO),
+        failure.retry("q", FAILURE, b"m", 2, 1, WHO),
+        failure.archive("q", FAILURE, b"m", 1, WHO),
+        failure.requeue("q", FAILURE, "lost", 1, WHO),
         lifecycle.extend("q", [("i", "Tt")], 2),
-        lifecycle.expired("q", 1),
-        lifecycle.forward("q", 1),
-        lifecycle.delete_expired("q", 1),
-        lifecycle.held("q", "w"),
-        lifecycle.cancel("q", "i", b"m", b"m", b"e", 1),
+        maintenance.expired("q", 1),
+        maintenance.forward("q", 1),
+        maintenance.delete_expired("q", 1),
+        maintenance.held_by_worker("q", "w"),
+        maintenance.cancel("q", "i", b"m", b"m", b"e", 1),
         aggregation.add_to_group("q", "g", [NEW, NEW], 1),
-        aggregation.ripe("q", ["g", "h"], aggregation.Ripeness(1)),
-        aggregation.aggregate("q", SET, aggregation.Ripeness(1), 1, 2),
-        aggregation.members("q", SET, 0),
-        aggregation.aggregated("q", SET, aggregation.Aggregate(NEW), 1),
+        aggregation.aggregation_due("q", ["g", "h"], aggregation.Ripeness(1)),
+        aggregation.form_set("q", SET, aggregation.Ripeness(1), 1, 2),
+        aggregation.read_set("q", SET, 0),
+        aggregation.finish_set("q", SET, aggregation.Aggregate(NEW), 1),
         aggregation.extend_set("q", SET, 2),
-        aggregation.reclaim("q", SET),
+        aggregation.reclaim_set("q", SET),
         aggregation.note_groups("q", ["g"], 1),
         aggregation.restore_groups("q", 0, 1),
         inspect.run("q", [inspect.ToRun("i")] * 2, 1),
@@ -150,7 +177,7 @@ def test_all_keys_of_a_command_share_the_slot_of_its_queue(command: Any) -> None
 
 def test_more_tasks_than_lua_can_take_at_once_are_refused_before_anything_is_written() -> None:
     with pytest.raises(ValueError, match="at most 1000"):
-        lifecycle.enqueue("q", [NEW] * 1100, 1)
+        enqueue.enqueue("q", [NEW] * 1100, 1)
     for limit in (0, -1, 1001):
         with pytest.raises(ValueError, match="limit="):
             lifecycle.fetch("q", limit, 1, 2, "t")
@@ -161,9 +188,9 @@ def test_more_tasks_than_lua_can_take_at_once_are_refused_before_anything_is_wri
     [(1_000, "1.001"), (1_001, "1.001"), (1_500, "1.500"), (1_999, "1.999"), (1_010, "1.010")],
 )
 def test_the_end_of_our_own_lease_is_never_a_whole_second(ms: int, text: str) -> None:
-    assert lifecycle.seconds_never_whole(ms) == text
+    assert lifecycle.lease_score(ms) == text
     assert float(text) != int(float(text))
-    large = lifecycle.seconds_never_whole(2_000_000_000_000 + ms)
+    large = lifecycle.lease_score(2_000_000_000_000 + ms)
     assert float(large) != int(float(large))
 
 
@@ -172,7 +199,7 @@ def test_the_end_of_our_own_lease_is_never_a_whole_second(ms: int, text: str) ->
     [(0, "1970-01-01"), (86_399_999, "1970-01-01"), (86_400_000, "1970-01-02")],
 )
 def test_a_day_ends_at_midnight_in_utc(ms: int, day: str) -> None:
-    assert lifecycle.utc_day(ms).isoformat() == day
+    assert utc_day(ms).isoformat() == day
 
 
 def test_no_script_fails_for_want_of_a_channel_after_it_has_written() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from nbqueue.clock import Clock
 from nbqueue.runtime.reactor import Timer
+from nbqueue.worker.maintenance.clock_sync import ClockSync
 from nbqueue.worker.maintenance.service import QueueTimers, Service
 
 
@@ -134,3 +135,18 @@ def test_a_service_forgets_nothing_from_one_turn_to_the_next(context: Any) -> No
     context.connections.on_down[0]()
     context.reactor.pass_to(20.0)
     assert (service.turns, service.stopped) == (3, 1)
+
+
+def test_the_clock_is_measured_anew_after_the_store_was_away() -> None:
+    reactor, connections = FakeReactor(), FakeConnections()
+    connections.registry = lambda: SimpleNamespace(call=lambda words, on_reply: None)  # type: ignore[attr-defined]
+    clock = Clock()
+    clock.measured(0.0, 0.0, 1_000.0)
+    context: Any = SimpleNamespace(
+        reactor=reactor, connections=connections, clock=clock, keys=None, queues=None, worker_id=""
+    )
+    ClockSync(context)
+    assert clock.age() < float("inf")
+    for action in connections.on_down:
+        action()
+    assert clock.age() == float("inf")

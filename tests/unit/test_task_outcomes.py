@@ -7,11 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from nbqueue.broker.commands.lifecycle import Command, Ended, Fetched, Who
+from nbqueue.broker.commands.failure import Who
+from nbqueue.broker.commands.lifecycle import Ended, Fetched
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.messages import TaskMessage
 from nbqueue.worker.executors.executor_process import ExecutorExit
 from nbqueue.worker.tasks import decisions

@@ -1,8 +1,8 @@
-"""What is asked of the store about aggregation groups: tasks that wait to become one task.
+"""Commands for aggregation groups, whose tasks wait to become one task.
 
-A group's members are moved to a *set* of their own when the group is ripe. Whoever made the set
-holds it until its deadline: it turns the members into one task, or puts them back. After the
-deadline anybody puts them back.
+When a group is due, a worker moves its members to an aggregation set. The worker holds the set
+until a deadline, and makes one task of the members or puts them back. After the deadline any
+worker puts them back.
 """
 
 from __future__ import annotations
@@ -12,51 +12,54 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nbqueue.broker.script_commands import (
-    EVENT_CAP,
-    NewTask,
-    check_limit,
-    command,
-    decoded_id,
-    positions,
-)
+from nbqueue.broker.commands.retention import EVENT_CAP
+from nbqueue.broker.script_commands import PerTask, check_limit, command, flat, positions
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.script_call import Arg, Command
-from nbqueue.wire.decoding import time_ms
+from nbqueue.wire.decoding import text, time_ms
 from nbqueue.wire.keys import queue_keys
 
 MOST_MEMBERS = 10_000
-"""Members of one set: the script that ends it goes through all of them."""
+"""Members of one set: one script goes through all of them at its end."""
 
 MOST_BYTES = 64_000_000
-"""Of all messages of one set: they go to the function at once."""
+"""Bytes of all messages of one set, which the aggregation function gets at once."""
 
 NAME_SECONDS = 2 * 3600
-"""For how long the name of a group that nobody uses is remembered: a set that a program in Go lost
-is put back within minutes, and with a group for each user there are many names."""
+"""How long the name of an unused group is kept.
+
+A set that a program in Go lost is put back within minutes, and an application may have a group for
+each of its users.
+"""
 
 
 @dataclass(frozen=True)
 class Ripeness:
-    """When a group is ripe: milliseconds and numbers; 0 is no limit."""
+    """When a group is due, in milliseconds and tasks; 0 is no limit."""
 
     grace_ms: int
     max_delay_ms: int = 0
     max_size: int = 0
 
     @property
-    def args(self) -> tuple[int, int, int]:
-        return self.max_size, self.max_delay_ms, self.grace_ms
+    def args(self) -> dict[str, Arg]:
+        """The arguments that scripts take for it."""
+        return {
+            "max_size": self.max_size,
+            "max_delay_ms": self.max_delay_ms,
+            "grace_ms": self.grace_ms,
+        }
 
 
 class Set(NamedTuple):
-    """An aggregation set: the name of its group, and its own id."""
+    """An aggregation set: the name of its group, and an id."""
 
     group: str
     set_id: str
 
 
 class Taken(NamedTuple):
-    """A set of so many members, and when to look at the group again (Unix ms, 0: now)."""
+    """The size of a new set, and when the group is due again (Unix ms, 0: now)."""
 
     size: int
     next_look_ms: int | None
@@ -64,7 +67,7 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True)
 class Aggregate:
-    """The one task that stands for the members of a set, and where it goes."""
+    """The task that replaces the members of a set, and its options."""
 
     task: NewTask
     due_ms: int | None = None
@@ -74,7 +77,7 @@ class Aggregate:
 
 
 class Aggregated(NamedTuple):
-    """What became of a set: ENQUEUED, EXISTS (the id does), DUPLICATE (of the task ``holder``)."""
+    """The outcome of a set: ENQUEUED, EXISTS (the id does) or DUPLICATE (of ``holder``)."""
 
     word: str
     holder: str
@@ -83,28 +86,45 @@ class Aggregated(NamedTuple):
 def add_to_group(
     queue: str, group: str, tasks: Sequence[NewTask], now_ms: int, repeated: bool = False
 ) -> Command[list[int]]:
-    """Put tasks into an aggregation group. Reads as the positions of those whose id existed."""
-    keys = queue_keys(queue)
-    names = [keys.group(group), keys.groups, keys.events]
-    args: list[Arg] = [group, now_ms, EVENT_CAP, int(repeated), keys.wake]
-    for task in tasks:
-        names.append(keys.task(task.task_id))
-        args += (task.task_id, bytes(task.msg))
-    return command("add_to_group", names, args, positions)
-
-
-def ripe(queue: str, groups: Sequence[str], when: Ripeness) -> Command[list[int | None]]:
-    """Look when groups are ripe. Reads as Unix ms for each, 0 for now; None: it has no members."""
+    """Add tasks to an aggregation group. Reads as the positions of those whose id existed."""
     keys = queue_keys(queue)
     return command(
-        "ripe",
-        [keys.groups, *map(keys.group, groups)],
-        [keys.task_prefix, *when.args, *groups],
-        lambda reply: [time_ms(at) for at in reply],
+        "add_to_group",
+        keys,
+        {
+            "group": group,
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "repeated": int(repeated),
+            "wake": keys.wake,
+        },
+        positions,
+        other_keys={"group_set": keys.group(group)},
+        tasks=PerTask(
+            [keys.task(task.task_id) for task in tasks],
+            ("id", "msg"),
+            flat((task.task_id, bytes(task.msg)) for task in tasks),
+        ),
     )
 
 
-def aggregate(
+def aggregation_due(queue: str, groups: Sequence[str], when: Ripeness) -> Command[list[int | None]]:
+    """Ask when groups are due. Reads as Unix ms for each, 0 for now, None if it is empty."""
+    keys = queue_keys(queue)
+    return command(
+        "aggregation_due",
+        keys,
+        {"task_prefix": keys.task_prefix, **when.args},
+        lambda reply: [time_ms(at) for at in reply],
+        tasks=PerTask(
+            [keys.group(group) for group in groups],
+            ("group",),
+            groups,
+        ),
+    )
+
+
+def form_set(
     queue: str,
     chosen: Set,
     when: Ripeness,
@@ -112,112 +132,122 @@ def aggregate(
     deadline_s: int,
     most_bytes: int = MOST_BYTES,
 ) -> Command[Taken]:
-    """Move the members of a group to a new set, if the group is ripe."""
+    """Move the members of a group to a new set, if the group is due."""
     keys = queue_keys(queue)
     return command(
-        "aggregate",
-        (
-            keys.group(chosen.group),
-            keys.aggregation_set(*chosen),
-            keys.groups,
-            keys.aggregation_sets,
-        ),
-        (
-            chosen.group,
-            keys.task_prefix,
-            now_ms,
-            *when.args,
-            deadline_s,
-            MOST_MEMBERS,
-            most_bytes,
-        ),
+        "form_aggregation_set",
+        keys,
+        {
+            "group": chosen.group,
+            "task_prefix": keys.task_prefix,
+            "now_ms": now_ms,
+            **when.args,
+            "deadline": deadline_s,
+            "limit": MOST_MEMBERS,
+            "most_bytes": most_bytes,
+        },
         lambda reply: Taken(int(reply[0]), time_ms(reply[1])),
+        other_keys={
+            "group_set": keys.group(chosen.group),
+            "set": keys.aggregation_set(*chosen),
+        },
     )
 
 
-def members(queue: str, chosen: Set, start: int, limit: int = 500) -> Command[list[NewTask]]:
-    """Read members of a set, oldest first, from a position on; an empty ``msg`` is no task."""
+def read_set(queue: str, chosen: Set, start: int, limit: int = 500) -> Command[list[NewTask]]:
+    """Read members of a set from a position on, oldest first. A missing task has no ``msg``."""
     check_limit(limit)
     keys = queue_keys(queue)
     return command(
-        "members",
-        (keys.aggregation_set(*chosen),),
-        (keys.task_prefix, start, limit),
+        "read_aggregation_set",
+        None,
+        {"task_prefix": keys.task_prefix, "start": start, "limit": limit},
         lambda reply: [
-            NewTask(decoded_id(task_id), msg)
+            NewTask(text(task_id), msg)
             for task_id, msg in zip(reply[::2], reply[1::2], strict=True)
         ],
+        other_keys={"set": keys.aggregation_set(*chosen)},
     )
 
 
-def aggregated(queue: str, chosen: Set, made: Aggregate, now_ms: int) -> Command[Aggregated | None]:
-    """Put in the task that stands for a set, and delete the members. Reads as None if the set was
-    no longer the caller's."""
+def finish_set(queue: str, chosen: Set, made: Aggregate, now_ms: int) -> Command[Aggregated | None]:
+    """Replace the members of a set with one task.
+
+    Reads as None if the caller no longer held the set: then nothing was written.
+    """
     keys = queue_keys(queue)
     return command(
-        "aggregated",
-        (
-            keys.aggregation_set(*chosen),
-            keys.aggregation_sets,
-            keys.task(made.task.task_id),
-            keys.pending,
-            keys.scheduled,
-            keys.group(made.group) if made.group else keys.groups,
-            keys.groups,
-            keys.events,
-            made.lock or keys.groups,
-        ),
-        (
-            made.task.task_id,
-            bytes(made.task.msg),
-            "" if made.due_ms is None else made.due_ms,
-            made.lock_ms if made.lock else "",
-            made.group,
-            now_ms,
-            EVENT_CAP,
-            keys.task_prefix,
-            keys.ends,
-            keys.wake,
-        ),
+        "finish_aggregation_set",
+        keys,
+        {
+            "id": made.task.task_id,
+            "msg": bytes(made.task.msg),
+            "due_ms": "" if made.due_ms is None else made.due_ms,
+            "lock_ms": made.lock_ms if made.lock else "",
+            "group": made.group,
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "task_prefix": keys.task_prefix,
+            "ends_prefix": keys.ends,
+            "wake": keys.wake,
+        },
         _read_aggregated,
+        # A script gets all its keys, used or not, and all must share the slot of the queue.
+        other_keys={
+            "set": keys.aggregation_set(*chosen),
+            "task": keys.task(made.task.task_id),
+            "group_set": keys.group(made.group) if made.group else keys.groups,
+            "lock": made.lock or keys.groups,
+        },
     )
 
 
 def _read_aggregated(reply: Any) -> Aggregated | None:
     if reply == b"LOST":
         return None
-    return Aggregated(reply[0].decode(), decoded_id(reply[1]) if len(reply) > 1 else "")
+    return Aggregated(reply[0].decode(), text(reply[1]) if len(reply) > 1 else "")
 
 
 def extend_set(queue: str, chosen: Set, deadline_s: int) -> Command[bool]:
-    """Move the deadline of a set. Reads as whether it was still the caller's."""
+    """Move the deadline of a set. Reads as whether the caller still held it."""
     keys = queue_keys(queue)
-    args = (keys.aggregation_set(*chosen), deadline_s)
-    return command("extend_set", (keys.aggregation_sets,), args, bool)
+    return command(
+        "extend_aggregation_set",
+        keys,
+        {"set": keys.aggregation_set(*chosen), "deadline": deadline_s},
+        bool,
+    )
 
 
-def reclaim(queue: str, chosen: Set, before_s: int | None = None, limit: int = 500) -> Command[int]:
-    """Put members of a set back into their group: at once, or only if its deadline was before.
+def reclaim_set(
+    queue: str, chosen: Set, before_s: int | None = None, limit: int = 500
+) -> Command[int]:
+    """Put members of a set back into their group, with ``before_s`` only if it is overdue.
 
-    Reads as how many are left in the set; the caller goes on until there are none.
+    Reads as how many members are left; the caller goes on until there are none.
     """
     check_limit(limit)
     keys = queue_keys(queue)
     return command(
-        "reclaim",
-        (
-            keys.aggregation_set(*chosen),
-            keys.group(chosen.group),
-            keys.groups,
-            keys.aggregation_sets,
-        ),
-        (chosen.group, "" if before_s is None else before_s, keys.task_prefix, limit, keys.wake),
+        "reclaim_aggregation_set",
+        keys,
+        {
+            "group": chosen.group,
+            "before": "" if before_s is None else before_s,
+            "task_prefix": keys.task_prefix,
+            "limit": limit,
+            "wake": keys.wake,
+        },
         int,
+        other_keys={
+            "set": keys.aggregation_set(*chosen),
+            "group_set": keys.group(chosen.group),
+        },
     )
 
 
 def set_of(queue: str, key: bytes) -> Set | None:
-    """The set that a key names, as Asynq reads it: the last colon ends the name of its group."""
+    """The set that a key names; as for Asynq, the last colon ends the name of its group."""
     prefix = queue_keys(queue).group("")
     try:
         name = key.decode()
@@ -230,20 +260,22 @@ def set_of(queue: str, key: bytes) -> Set | None:
 
 
 def note_groups(queue: str, groups: Sequence[str], at_ms: int) -> Command[int]:
-    """Remember names of groups that are used, or will be then. Reads as how many are new."""
-    keys = queue_keys(queue)
-    args = (at_ms // 1000, json.dumps(list(groups), ensure_ascii=False))
-    return command("note_groups", (keys.group_names,), args, int)
+    """Note names of groups that are in use, or will be at ``at_ms``. Reads as how many are new."""
+    return command(
+        "note_groups",
+        queue_keys(queue),
+        {"at": at_ms // 1000, "names": json.dumps(list(groups), ensure_ascii=False)},
+        int,
+    )
 
 
 def restore_groups(queue: str, start: int, now_ms: int, limit: int = 200) -> Command[int | None]:
-    """Make known the groups that have members and whose names were lost.
+    """Restore the names of groups that have members and are not listed.
 
-    Reads as the position from which to go on; None: all names were looked at.
+    Reads as the position from which to go on, or as None at the end.
     """
     check_limit(limit)
     keys = queue_keys(queue)
-    oldest = now_ms // 1000 - NAME_SECONDS
 
     def read(reply: Any) -> int | None:
         kept, forgotten = map(int, reply)
@@ -251,7 +283,13 @@ def restore_groups(queue: str, start: int, now_ms: int, limit: int = 200) -> Com
 
     return command(
         "restore_groups",
-        (keys.group_names, keys.groups),
-        (keys.group(""), start, limit, oldest, keys.wake),
+        keys,
+        {
+            "group_prefix": keys.group(""),
+            "start": start,
+            "limit": limit,
+            "oldest": now_ms // 1000 - NAME_SECONDS,
+            "wake": keys.wake,
+        },
         read,
     )

@@ -1,18 +1,23 @@
-"""What producers ask of the store: to keep code, and to put new tasks in."""
+"""Commands that enqueue new tasks, and that keep the code they call."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nbqueue.broker import script_loader
 from nbqueue.broker.commands.limits import limit_names
-from nbqueue.broker.script_commands import EVENT_CAP, NewTask, command, decoded_id, positions
+from nbqueue.broker.commands.retention import EVENT_CAP
+from nbqueue.broker.script_commands import PerTask, command, positions
 from nbqueue.broker.staging import stage_new
 from nbqueue.errors import StoreUnreachable, SubmitUnconfirmed
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport import resp
 from nbqueue.transport.script_call import Arg, Command, Staged
+from nbqueue.wire.decoding import text
 from nbqueue.wire.keys import QueueKeys, queue_keys
+
+_NOTE_MS = 60_000
 
 
 def _positions_or_no_code(reply: Any) -> list[int] | None:
@@ -24,39 +29,49 @@ def store_code(queue: str, fingerprint: bytes, blob: bytes, now_ms: int) -> Comm
     keys = queue_keys(queue)
     return command(
         "store_code",
-        (keys.code(fingerprint), keys.code_index),
-        (now_ms, fingerprint.hex(), blob),
+        keys,
+        {"now_ms": now_ms, "fingerprint": fingerprint.hex(), "blob": blob},
         int,
+        other_keys={"code": keys.code(fingerprint)},
     )
 
 
 def serve(
     queue: str, pattern: str, envelope: bytes, fingerprint: bytes, blob: bytes, now_ms: int
 ) -> Command[bool]:
-    """Keep a handler for messages of ``queue``. Reads as whether its pattern is new."""
+    """Keep a handler for the messages of ``queue``. Reads as whether its pattern is new."""
     keys = queue_keys(queue)
     return command(
         "serve",
-        (keys.handlers, keys.code(fingerprint), keys.code_index),
-        (pattern, envelope, fingerprint.hex(), blob, now_ms, keys.wake),
+        keys,
+        {
+            "pattern": pattern,
+            "envelope": envelope,
+            "fingerprint": fingerprint.hex(),
+            "blob": blob,
+            "now_ms": now_ms,
+            "wake": keys.wake,
+        },
         bool,
+        other_keys={"code": keys.code(fingerprint)},
     )
 
 
 def unserve(queue: str, pattern: str) -> Command[bool]:
     """Forget a handler. Reads as whether there was one."""
     keys = queue_keys(queue)
-    return command("unserve", (keys.handlers,), (pattern, keys.wake), bool)
+    return command("unserve", keys, {"pattern": pattern, "wake": keys.wake}, bool)
 
 
 def drop_code(queue: str, fingerprint: bytes, seen_at: str) -> Command[bool]:
-    """Forget code that no task uses, unless it was asked for since ``seen_at``."""
+    """Forget code that no task uses, unless a task asked for it since ``seen_at``."""
     keys = queue_keys(queue)
     return command(
         "drop_code",
-        (keys.code(fingerprint), keys.code_index),
-        (fingerprint.hex(), seen_at),
+        keys,
+        {"fingerprint": fingerprint.hex(), "seen_at": seen_at},
         bool,
+        other_keys={"code": keys.code(fingerprint)},
     )
 
 
@@ -67,53 +82,86 @@ def enqueue(
     fingerprint: bytes | None = None,
     repeated: bool = False,
 ) -> Command[list[int] | None]:
-    """Make tasks pending, or one alone active with a worker that offered to take it. Reads as the
-    positions of those whose id existed, or ``None`` if the store lacks the code: then nothing was
-    written."""
+    """Make tasks pending; a single one may become active at once, with a worker that offered.
+
+    Reads as the positions of tasks whose id existed. Reads as None if the store lacks the code:
+    then nothing was written. ``repeated``: an earlier try may have written some of the tasks.
+    """
     keys = queue_keys(queue)
     prefix = keys.task_prefix
-    code_key = _code_key(keys, fingerprint)
-    names = [keys.pending, keys.events, code_key, keys.code_index, keys.offers]
-    names += [prefix + task.task_id for task in tasks]
-    code = fingerprint.hex() if fingerprint else ""
-    args: list[Arg] = [now_ms, EVENT_CAP, code, 1, int(repeated), limit_names(tasks)]
+    values: list[Arg] = []
     staged: list[Staged] = []
     for number, task in enumerate(tasks):
         if task.is_staged:
             msg, more = stage_new(keys, number, task)
             staged += more
-            args += (task.task_id, msg)
+            values += (task.task_id, msg)
         else:
-            args += (task.task_id, bytes(task.msg))
-    return command("enqueue", names, args, _positions_or_no_code, staged)
-
-
-_NOTE_MS = 60_000
+            values += (task.task_id, bytes(task.msg))
+    return command(
+        "enqueue",
+        keys,
+        {
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "fingerprint": fingerprint.hex() if fingerprint else "",
+            "note": 1,
+            "repeated": int(repeated),
+            "limits": limit_names(tasks),
+        },
+        _positions_or_no_code,
+        other_keys={"code": _code_key(keys, fingerprint)},
+        tasks=PerTask(
+            [prefix + task.task_id for task in tasks],
+            ("id", "msg"),
+            values,
+        ),
+        staged=staged,
+    )
 
 
 class OneByOne:
-    """The command of `enqueue` for one plain task after another: new, without a limit, and not
-    large. What is the same for all of them is packed once."""
+    """Packs the command of `enqueue` for one task after another.
+
+    The tasks are new, not large and without a limit. What all of them have in common is packed
+    once.
+    """
 
     def __init__(self, queue: str, fingerprint: bytes) -> None:
         keys = queue_keys(queue)
-        self.script = script_loader.load("enqueue")
         self._prefix = keys.task_prefix.encode()
-        names = (keys.pending, keys.events, keys.code(fingerprint), keys.code_index, keys.offers)
-        args = (None, EVENT_CAP, fingerprint.hex(), None, 0, "", None, None)
-        self.script.check(len(names) + 1, len(args))
-        words = ("EVALSHA", self.script.sha, len(names) + 1, *names, None, *args)
-        self._pack = resp.packer(words)
+        blank: Any = None  # What is filled in for each task.
+        example = command(
+            "enqueue",
+            keys,
+            {
+                "now_ms": blank,
+                "event_cap": EVENT_CAP,
+                "fingerprint": fingerprint.hex(),
+                "note": blank,
+                "repeated": 0,
+                "limits": "",
+            },
+            positions,
+            other_keys={"code": keys.code(fingerprint)},
+            tasks=PerTask(
+                [blank],
+                ("id", "msg"),
+                [blank, blank],
+            ),
+        )
+        self.script = example.script
+        self._pack = resp.packer(example.words())
         self._note_at = 0
 
     def pack(self, task: NewTask, now_ms: int) -> bytes:
-        """The command that enqueues this task."""
+        """Return the packed command that enqueues a task."""
         note = b"1" if now_ms >= self._note_at else b"0"
         task_id = task.task_id.encode()
         return self._pack(self._prefix + task_id, b"%d" % now_ms, note, task_id, task.msg)
 
     def read(self, reply: Any, now_ms: int) -> list[int] | None:
-        """What the reply to that means; see `enqueue`."""
+        """Read the reply to that command, as for `enqueue`."""
         found = _positions_or_no_code(reply)
         if found is not None and now_ms >= self._note_at:
             self._note_at = now_ms + _NOTE_MS
@@ -128,24 +176,55 @@ def schedule(
     repeated: bool = False,
     group: str = "",
 ) -> Command[list[int] | None]:
-    """Put tasks aside until they are due (Unix ms), and go to their aggregation group if they have
-    one. Reads as `enqueue`."""
+    """Schedule tasks, each for its time in Unix milliseconds. Reads as `enqueue` does.
+
+    Those of an aggregation ``group`` join it when they are due.
+    """
     keys = queue_keys(queue)
-    names = [keys.scheduled, keys.events, _code_key(keys, fingerprint), keys.code_index]
-    names += [keys.task(task.task_id) for task, _ in tasks]
-    code = fingerprint.hex() if fingerprint else ""
-    limits = limit_names([task for task, _ in tasks])
-    args: list[Arg] = [now_ms, EVENT_CAP, code, int(repeated), limits, keys.wake, group]
+    values: list[Arg] = []
     staged: list[Staged] = []
     for number, (task, due_ms) in enumerate(tasks):
         msg, more = stage_new(keys, number, task)
         staged += more
-        args += (task.task_id, msg, due_ms)
-    return command("schedule", names, args, _positions_or_no_code, staged)
+        values += (task.task_id, msg, due_ms)
+    return command(
+        "schedule",
+        keys,
+        {
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "fingerprint": fingerprint.hex() if fingerprint else "",
+            "repeated": int(repeated),
+            "limits": limit_names([task for task, _ in tasks]),
+            "wake": keys.wake,
+            "group": group,
+        },
+        _positions_or_no_code,
+        other_keys={"code": _code_key(keys, fingerprint)},
+        tasks=PerTask(
+            [keys.task(task.task_id) for task, _ in tasks],
+            ("id", "msg", "due_ms"),
+            values,
+        ),
+        staged=staged,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueLock:
+    """A lock that one task at a time holds."""
+
+    key: str
+    ms: int
+    """For how long the task holds it, in milliseconds."""
+    replaces_holder: bool = False
+    """Delete a holder that does not run."""
+    waits_for_holder: bool = False
+    """Park the task until the holder is done."""
 
 
 class LockHolder(NamedTuple):
-    """The task that has the unique lock which another wants, and its state."""
+    """The task that holds a unique lock, and its state."""
 
     task_id: str
     state: str
@@ -154,78 +233,79 @@ class LockHolder(NamedTuple):
 def enqueue_unique(
     queue: str,
     task: NewTask,
-    lock: str,
-    lock_ms: int,
+    lock: UniqueLock,
     now_ms: int,
     *,
     due_ms: int | None = None,
-    replace: bool = False,
-    after: bool = False,
     fingerprint: bytes | None = None,
     repeated: bool = False,
     group: str = "",
 ) -> Command[LockHolder | str]:
-    """Make a task pending, or scheduled, or put it into its aggregation group, unless another holds
-    ``lock``, which the message names.
+    """Make a task pending, or scheduled, or add it to its aggregation group, if its lock is free.
 
-    Reads as ``ENQUEUED``, ``EXISTS`` (the id does), ``NOCODE`` (the store lacks the code), or who
-    holds the lock. Only with ENQUEUED anything was written. With ``after`` it is parked until the
-    others are done with the lock.
+    The message of the task names the lock. Reads as ``ENQUEUED``, as ``EXISTS`` (the id does), as
+    ``NOCODE`` (the store lacks the code), or as the holder of the lock. Only with ENQUEUED was
+    anything written.
     """
     keys = queue_keys(queue)
     msg, staged = stage_new(keys, 0, task)
     return command(
         "enqueue_unique",
-        (
-            keys.task(task.task_id),
-            keys.pending,
-            keys.scheduled,
-            keys.retry,
-            keys.archived,
-            keys.completed,
-            keys.groups,
-            keys.events,
-            _code_key(keys, fingerprint),
-            keys.code_index,
-            lock,
-            keys.group(group) if group else keys.groups,
-        ),
-        (
-            task.task_id,
-            msg,
-            "" if due_ms is None else due_ms,
-            lock_ms,
-            now_ms,
-            EVENT_CAP,
-            fingerprint.hex() if fingerprint else "",
-            int(repeated),
-            int(replace),
-            int(after),
-            limit_names([task]),
-            keys.task_prefix,
-            keys.group(""),
-            keys.ends,
-            keys.wake,
-            group,
-        ),
+        keys,
+        {
+            "id": task.task_id,
+            "msg": msg,
+            "due_ms": "" if due_ms is None else due_ms,
+            "lock_ms": lock.ms,
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "fingerprint": fingerprint.hex() if fingerprint else "",
+            "repeated": int(repeated),
+            "replace": int(lock.replaces_holder),
+            "after": int(lock.waits_for_holder),
+            "limits": limit_names([task]),
+            "task_prefix": keys.task_prefix,
+            "group_prefix": keys.group(""),
+            "ends_prefix": keys.ends,
+            "wake": keys.wake,
+            "group": group,
+        },
         _read_unique,
-        staged,
+        other_keys={
+            "task": keys.task(task.task_id),
+            "code": _code_key(keys, fingerprint),
+            "lock": lock.key,
+            "group_set": keys.group(group) if group else keys.groups,
+        },
+        staged=staged,
     )
 
 
 def _read_unique(reply: Any) -> LockHolder | str:
     if isinstance(reply, list):
-        return LockHolder(decoded_id(reply[0]), reply[1].decode())
+        return LockHolder(text(reply[0]), reply[1].decode())
     return str(reply.decode())
 
 
 def _code_key(keys: QueueKeys, fingerprint: bytes | None) -> str:
-    # A script needs the key even where no code is asked for; it must share the queue's slot.
+    # A script gets all its keys, used or not, and all must share the slot of the queue.
     return keys.code(fingerprint) if fingerprint else keys.code_index
 
 
+def name_task(queue: str, task_id: str, name: str, seconds: int) -> Command[bool]:
+    """Give a task a name, for so many seconds. Reads as False if the task is gone already."""
+    keys = queue_keys(queue)
+    return command(
+        "name_task",
+        None,
+        {"id": task_id, "name": name, "seconds": seconds},
+        bool,
+        other_keys={"task": keys.task(task_id), "name_key": keys.name(name)},
+    )
+
+
 def unconfirmed(queue: str, tasks: Sequence[NewTask], error: StoreUnreachable) -> SubmitUnconfirmed:
-    """The error for tasks that were sent to the store, which did not answer for them."""
+    """The error for tasks that were sent to a store that did not answer."""
     ids = [task.task_id for task in tasks]
     if len(ids) == 1:
         which, way = f"task {ids[0]!r}", f"q.get({ids[0]!r}) says once the store is back"

@@ -1,4 +1,4 @@
-"""What workers ask of the store when an attempt did not end well: try again, archive, put back."""
+"""Commands for attempts that did not succeed: retry, archive, requeue."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nbqueue.broker.commands.maintenance import mark_of
-from nbqueue.broker.script_commands import (
+from nbqueue.broker.commands.retention import (
     ARCHIVE_CAP,
     ARCHIVE_DAYS,
     ATTEMPT_CAP,
+    DAY_MS,
     EVENT_CAP,
     archive_oldest,
-    command,
     counter_expiry,
-    utc_day,
 )
+from nbqueue.broker.script_commands import command
 from nbqueue.transport.script_call import Arg, Command
-from nbqueue.wire.keys import QueueKeys, queue_keys
+from nbqueue.wire.attempts import failure_mark
+from nbqueue.wire.decoding import MOST_ATTEMPTS
+from nbqueue.wire.keys import day_keys, queue_keys
+from nbqueue.wire.messages import read_message
 
 
 class Who(NamedTuple):
-    """Who ran an attempt."""
+    """The worker of an attempt, and its host."""
 
     worker: str
     host: str
@@ -30,7 +32,7 @@ class Who(NamedTuple):
 
 @dataclass(frozen=True)
 class Failure:
-    """An attempt that did not end well, as `retry`, `archive` and `requeue` need it."""
+    """An attempt that did not succeed."""
 
     task_id: str
     fence: str
@@ -43,22 +45,30 @@ class Failure:
     error_text: str
 
 
-def _attempt_args(failure: Failure, who: Who) -> tuple[Arg, ...]:
-    return (
-        *who,
-        failure.type,
-        failure.attempt,
-        failure.started_ms,
-        "" if failure.waited_ms is None else failure.waited_ms,
-        failure.reason,
-        failure.peak_memory,
-        failure.error_text,
-    )
+@dataclass(frozen=True)
+class ArchiveRules:
+    """How an archived task is kept."""
+
+    keep_lock: bool = False
+    """Whether the task keeps its unique lock."""
+    most: int = ARCHIVE_CAP
+    """How many tasks the archive keeps, unless the queue has a setting."""
+    days: float = ARCHIVE_DAYS
+    """For how many days, unless the queue has a setting."""
 
 
-def _counters(keys: QueueKeys, now_ms: int) -> tuple[str, ...]:
-    day = utc_day(now_ms)
-    return keys.processed, keys.processed_on(day), keys.failed, keys.failed_on(day)
+def _attempt_args(failure: Failure, who: Who) -> dict[str, Arg]:
+    return {
+        "worker": who.worker,
+        "host": who.host,
+        "type_name": failure.type,
+        "attempt_number": failure.attempt,
+        "started_ms": failure.started_ms,
+        "waited_ms": "" if failure.waited_ms is None else failure.waited_ms,
+        "reason": failure.reason,
+        "peak_memory": failure.peak_memory,
+        "error_text": failure.error_text,
+    }
 
 
 def retry(
@@ -72,35 +82,32 @@ def retry(
     counts: bool = True,
     error: bytes = b"",
 ) -> Command[bool]:
-    """Try a failed task again when it is due. ``msg`` is the message with the failure noted."""
-    keys = queue_keys(queue)
+    """Try a failed task again when it is due. ``msg`` is the message with the failure noted.
+
+    Without ``counts`` the failure uses up no retry and is not counted. Reads as whether the caller
+    held the task; so do `archive` and `requeue`.
+    """
+    keys = day_keys(queue, now_ms // DAY_MS)
     return command(
         "retry",
-        (
-            keys.task(failure.task_id),
-            keys.active,
-            keys.lease,
-            keys.retry,
-            keys.events,
-            keys.attempts,
-            *_counters(keys, now_ms),
-        ),
-        (
-            failure.task_id,
-            failure.fence,
-            msg,
-            due_ms,
-            int(counts),
-            error,
-            mark_of(msg),
-            now_ms,
-            EVENT_CAP,
-            ATTEMPT_CAP,
-            counter_expiry(now_ms),
-            keys.wake,
-            *_attempt_args(failure, who),
-        ),
+        keys,
+        {
+            "id": failure.task_id,
+            "fence": failure.fence,
+            "msg": msg,
+            "due_ms": due_ms,
+            "counts": int(counts),
+            "error_body": error,
+            "error_mark": mark_of(msg),
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "attempt_cap": ATTEMPT_CAP,
+            "day_expire_at": counter_expiry(now_ms),
+            "wake": keys.wake,
+            **_attempt_args(failure, who),
+        },
         bool,
+        other_keys={"task": keys.task(failure.task_id)},
     )
 
 
@@ -112,16 +119,13 @@ def archive(
     who: Who,
     *,
     error: bytes = b"",
-    keep_lock: bool = False,
-    most: int | None = None,
-    days: float | None = None,
+    rules: ArchiveRules = ArchiveRules(),
     on_trimmed: Callable[[int], object] | None = None,
 ) -> Command[bool]:
     """Archive a task that failed for good. ``msg`` is the message with the failure noted.
 
-    The archive keeps the newest ``most`` tasks (`ARCHIVE_CAP`) for ``days`` (`ARCHIVE_DAYS`), or
-    what the settings of the queue say. ``on_trimmed`` is called with the number of
-    tasks dropped for that which had failed, if any.
+    ``on_trimmed`` is called with the number of failed tasks that the archive dropped for this
+    one, if there are any.
     """
 
     def read(reply: Any) -> bool:
@@ -129,62 +133,68 @@ def archive(
             on_trimmed(int(reply[1]))
         return bool(reply)
 
-    keys = queue_keys(queue)
+    keys = day_keys(queue, now_ms // DAY_MS)
     return command(
         "archive",
-        (
-            keys.task(failure.task_id),
-            keys.active,
-            keys.lease,
-            keys.archived,
-            keys.events,
-            keys.attempts,
-            *_counters(keys, now_ms),
-            keys.trimmed,
-            keys.settings,
-        ),
-        (
-            failure.task_id,
-            failure.fence,
-            msg,
-            error,
-            mark_of(msg),
-            keys.task_prefix,
-            archive_oldest(now_ms, ARCHIVE_DAYS if days is None else days),
-            ARCHIVE_CAP if most is None else most,
-            int(keep_lock),
-            keys.ends,
-            now_ms,
-            EVENT_CAP,
-            ATTEMPT_CAP,
-            counter_expiry(now_ms),
-            *_attempt_args(failure, who),
-        ),
+        keys,
+        {
+            "id": failure.task_id,
+            "fence": failure.fence,
+            "msg": msg,
+            "error_body": error,
+            "error_mark": mark_of(msg),
+            "task_prefix": keys.task_prefix,
+            "oldest": archive_oldest(now_ms, rules.days),
+            "most": rules.most,
+            "keep_lock": int(rules.keep_lock),
+            "ends_prefix": keys.ends,
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "attempt_cap": ATTEMPT_CAP,
+            "day_expire_at": counter_expiry(now_ms),
+            **_attempt_args(failure, who),
+        },
         read,
+        other_keys={"task": keys.task(failure.task_id)},
     )
 
 
 def requeue(queue: str, failure: Failure, how: str, now_ms: int, who: Who) -> Command[bool]:
-    """Put a task back to the front of its line; ``how`` is unstarted, lost or interrupted."""
+    """Put a task back to the front of the pending list.
+
+    ``how`` the attempt ended: unstarted, lost, unbegun or interrupted.
+    """
     keys = queue_keys(queue)
     return command(
         "requeue",
-        (
-            keys.task(failure.task_id),
-            keys.active,
-            keys.lease,
-            keys.pending,
-            keys.events,
-            keys.attempts,
-        ),
-        (
-            failure.task_id,
-            failure.fence,
-            how,
-            now_ms,
-            EVENT_CAP,
-            ATTEMPT_CAP,
-            *_attempt_args(failure, who),
-        ),
+        keys,
+        {
+            "id": failure.task_id,
+            "fence": failure.fence,
+            "how": how,
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "attempt_cap": ATTEMPT_CAP,
+            **_attempt_args(failure, who),
+        },
         bool,
+        other_keys={"task": keys.task(failure.task_id)},
     )
+
+
+def mark_of(msg: bytes) -> str:
+    """The `failure_mark` of an encoded message; empty for bytes that encode none."""
+    message = read_message(msg)
+    return "" if message is None else failure_mark(message)
+
+
+def failed_message(msg: bytes, error_text: str, now_ms: int, *, counts: bool) -> bytes:
+    """Return ``msg`` with a failure noted as Asynq notes it; unreadable bytes as they are."""
+    message = read_message(msg)
+    if message is None:
+        return msg
+    message.error_msg = error_text
+    message.last_failed_at = now_ms // 1000
+    if counts:
+        message.retried = min(message.retried + 1, MOST_ATTEMPTS)
+    return message.SerializeToString(deterministic=True)

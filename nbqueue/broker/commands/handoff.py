@@ -1,21 +1,23 @@
-"""Offers: a worker that is idle asks for new tasks before there are any.
+"""Handing new tasks to idle workers that offered to take them.
 
-Who writes a task while nothing waits in its queue hands it to a worker that offered to take it, and
-that has it without asking for it. The task is then active with a lease, as if it had been fetched.
+A worker without a task adds an offer to its queue. A client that enqueues a task while nothing is
+pending hands it to one of these workers: the task becomes active with a lease, as if that worker
+had fetched it, and the worker gets it in a message.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from nbqueue.broker.commands.lifecycle import Fetched
-from nbqueue.broker.script_commands import command, decoded_id, decoded_number, seconds_never_whole
+from nbqueue.broker.commands.lifecycle import Fetched, lease_score
+from nbqueue.broker.script_commands import command
 from nbqueue.transport.script_call import Command
+from nbqueue.wire.decoding import text, whole_number
 from nbqueue.wire.keys import HAND_CHANNEL, queue_keys
 
 
 class Handed(NamedTuple):
-    """A task that was handed to a worker, and the token of the offer under which it was."""
+    """A task that a worker was handed, with the token of its offer."""
 
     queue: str
     token: str
@@ -23,37 +25,41 @@ class Handed(NamedTuple):
 
 
 def offer_text(until_ms: int, lease_until_ms: int, channel: str, token: str) -> str:
-    """An offer that holds until then, of a lease that ends then, to be answered on ``channel``."""
-    return f"{until_ms} {seconds_never_whole(lease_until_ms)} {channel} {token}"
+    """An offer until a time, with the end of the lease, and the channel for the task."""
+    return f"{until_ms} {lease_score(lease_until_ms)} {channel} {token}"
 
 
-def offer(queue: str, text: str, lasts_ms: int) -> Command[int]:
-    """Offer to take one task. Reads as how many offers there are, or as 0 if this one was not
-    accepted: the queue has a limit of its own."""
-    keys = queue_keys(queue)
-    return command("offer", (keys.offers, keys.settings), (text, lasts_ms), int)
+def add_offer(queue: str, offer: str, lasts_ms: int) -> Command[int]:
+    """Offer to take one task.
+
+    Reads as how many offers there are, or as 0 if the offer was refused, because the queue has a
+    limit of its own.
+    """
+    return command("add_offer", queue_keys(queue), {"offer": offer, "lasts_ms": lasts_ms}, int)
 
 
 def withdraw(queue: str, text: str) -> tuple[str, str, int, str]:
-    """The command that takes an offer back; it replies 0 if that was used, or had run out."""
+    """A plain command that takes an offer back; it replies 0 if the offer is used or expired."""
     return ("LREM", queue_keys(queue).offers, 1, text)
 
 
 def read_handed(data: bytes) -> Handed | None:
-    """What a worker was told, as ``lib/hand.lua`` says it; None if it makes no sense."""
+    """Read the message of ``lib/handoff.lua`` with a task; None if it is malformed."""
     head, _, rest = data.partition(b"\n")
-    words = decoded_id(head).split(" ", 3)
+    words = text(head).split(" ", 3)
     if len(words) != 4:
         return None
     token, since, length, queue = words
-    size = decoded_number(length)
+    size = whole_number(length)
     if size is None or not 0 < size < len(rest):
         return None
-    task = Fetched(decoded_id(rest[:size]), rest[size:], decoded_number(since), attempt=1, lost=0)
+    task = Fetched(text(rest[:size]), rest[size:], whole_number(since), attempt=1, lost=0)
     return Handed(queue, token, task)
 
 
 def hand_channel(worker_id: str, number: int) -> str:
-    """Where a worker is told; another one for each of its connections, so that nothing which was
-    offered over an earlier one counts."""
+    """The channel on which a worker is handed tasks.
+
+    Each connection of the worker has a channel of its own, so offers end with their connection.
+    """
     return f"{HAND_CHANNEL}{worker_id}:{number}"

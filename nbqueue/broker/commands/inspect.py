@@ -1,6 +1,6 @@
-"""What an inspector asks of the store: to move tasks by hand, to pause and to remove a queue.
+"""Commands of an inspector: move tasks by hand, pause a queue, empty and remove it.
 
-Commands that take many tasks read as `Moved`: which were refused, and why, in a word of choose.lua.
+Commands for many tasks read as `Moved`, with a word of ``lib/select_tasks.lua`` for each refusal.
 """
 
 from __future__ import annotations
@@ -8,41 +8,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from nbqueue.broker.script_commands import (
-    ARCHIVE_CAP,
-    EVENT_CAP,
-    archive_oldest,
-    command,
-    decoded_number,
-    utc_day,
-)
+from nbqueue.broker.commands.retention import ARCHIVE_CAP, DAY_MS, EVENT_CAP, archive_oldest
+from nbqueue.broker.script_commands import PerTask, command, flat
 from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire.attempts import failure_mark
-from nbqueue.wire.keys import QueueKeys, name_bytes, queue_keys, stored_keys
+from nbqueue.wire.decoding import whole_number
+from nbqueue.wire.keys import day_keys, name_bytes, queue_keys, stored_keys
 from nbqueue.wire.messages import TaskMessage
 
 MOST_MOVED = 500
-"""Tasks in one command here."""
+"""Tasks in one command of this module."""
 
 FAR = "FAR"
-"""Refused because the task is somewhere in a long pending list: see `nbqueue.broker.bulk_moves`."""
+"""Refused: the task is somewhere in a long pending list; see `nbqueue.broker.bulk_moves`."""
 
 UNSIGNED = "UNSIGNED"
-"""Refused because the error of the task is needed after all: see `cancel_tasks`."""
+"""Refused: the error of the task is needed after all; see `cancel_tasks`."""
 
 HELD = -1
 """What `empty` reads as while a worker holds a task."""
 
 
 class Moved(NamedTuple):
-    """What became of the tasks of a command: who was refused, by position and with a word."""
+    """The tasks of a command that were refused, by position, each with a word for the reason."""
 
     refused: dict[int, str]
     trimmed: int = 0
 
 
 class ToRun(NamedTuple):
-    """A task to be run, and its message where that changes: as it was read, and as it is to be."""
+    """A task to be run, and the old and new message if the message changes."""
 
     task_id: str
     expected_msg: bytes = b""
@@ -50,17 +45,17 @@ class ToRun(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """A queue as a whole."""
+    """The sizes and counters of a queue."""
 
     numbers: dict[str, int | None]
-    """How many tasks are in each state, how many groups there are, and the counters, by name. None
-    for a key that holds something else."""
+    """The number of tasks in each state, of groups, and the counters, by name. None for a key that
+    holds something else."""
     is_paused: bool
     oldest_since_ns: int | None
 
 
-def _places(keys: QueueKeys) -> list[str]:
-    return [keys.pending, keys.scheduled, keys.retry, keys.archived, keys.completed, keys.groups]
+def _read_moved(reply: Any) -> Moved:
+    return Moved(_refused(reply))
 
 
 def _refused(reply: Any) -> dict[int, str]:
@@ -73,26 +68,38 @@ def _check_size(tasks: Sequence[Any]) -> None:
         raise ValueError(f"1 to {MOST_MOVED} tasks at once, not {len(tasks)}")
 
 
-def with_distances(
-    task_ids: Sequence[str], distances: Sequence[int] | None, *more: Sequence[Arg]
-) -> list[Arg]:
-    """The arguments of tasks that may have to be found in a long pending list, where they were seen
-    so far from its end (1: the oldest task; 0: unknown, search the whole list)."""
-    places: Sequence[Arg] = [""] * len(task_ids) if distances is None else distances
-    return [each for row in zip(task_ids, places, *more, strict=True) for each in row]
+def _distances(task_ids: Sequence[str], distances: Sequence[int] | None) -> Sequence[Arg]:
+    """The distances of tasks from the end of a long pending list, where they were seen last.
+
+    The oldest task is at 1; 0 makes the script search the whole list. Without ``distances``, tasks
+    in a long list are refused as `FAR`.
+    """
+    return [""] * len(task_ids) if distances is None else distances
 
 
 def run(
     queue: str, tasks: Sequence[ToRun], now_ms: int, *, wanted: str = "", reset: bool = False
 ) -> Command[Moved]:
-    """Make tasks pending, at the end of the line. ``wanted``: only those in this state."""
+    """Make tasks pending, behind all others. ``wanted``: only those in this state."""
     _check_size(tasks)
     keys = stored_keys(queue)
-    args: list[Arg] = [now_ms, EVENT_CAP, keys.group(""), wanted, int(reset)]
-    for task in tasks:
-        args += task
-    names = [*_places(keys), keys.events, *(keys.task(task.task_id) for task in tasks)]
-    return command("inspect_run", names, args, lambda reply: Moved(_refused(reply)))
+    return command(
+        "run_by_hand",
+        keys,
+        {
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "group_prefix": keys.group(""),
+            "wanted": wanted,
+            "reset": int(reset),
+        },
+        _read_moved,
+        tasks=PerTask(
+            [keys.task(task.task_id) for task in tasks],
+            ("id", "expected_msg", "msg"),
+            flat(tasks),
+        ),
+    )
 
 
 def archive_by_hand(
@@ -105,35 +112,32 @@ def archive_by_hand(
     most: int = ARCHIVE_CAP,
     distances: Sequence[int] | None = None,
 ) -> Command[Moved]:
-    """Archive tasks that do not run. The settings of the queue go before ``most``.
+    """Archive tasks that do not run. A setting of the queue has precedence over ``most``.
 
-    ``distances``: see `with_distances`, here and below. Without them tasks in a long pending list
-    are refused as `FAR`.
+    For ``distances``, here and in other commands, see `nbqueue.broker.bulk_moves`.
     """
     _check_size(task_ids)
     keys = stored_keys(queue)
     return command(
-        "inspect_archive",
-        [
-            *_places(keys),
-            keys.events,
-            keys.trimmed,
-            keys.settings,
-            *(keys.task(task_id) for task_id in task_ids),
-        ],
-        [
-            now_ms,
-            EVENT_CAP,
-            keys.group(""),
-            wanted,
-            int(keep_lock),
-            keys.task_prefix,
-            keys.ends,
-            archive_oldest(now_ms),
-            most,
-            *with_distances(task_ids, distances),
-        ],
+        "archive_by_hand",
+        keys,
+        {
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "group_prefix": keys.group(""),
+            "wanted": wanted,
+            "keep_lock": int(keep_lock),
+            "task_prefix": keys.task_prefix,
+            "ends_prefix": keys.ends,
+            "oldest": archive_oldest(now_ms),
+            "most": most,
+        },
         lambda reply: Moved(_refused(reply[1:]), int(reply[0])),
+        tasks=PerTask(
+            [keys.task(task_id) for task_id in task_ids],
+            ("id", "distance"),
+            flat(zip(task_ids, _distances(task_ids, distances), strict=True)),
+        ),
     )
 
 
@@ -150,18 +154,22 @@ def delete(
     _check_size(task_ids)
     keys = stored_keys(queue)
     return command(
-        "inspect_delete",
-        [*_places(keys), keys.events, *(keys.task(task_id) for task_id in task_ids)],
-        [
-            now_ms,
-            EVENT_CAP,
-            keys.group(""),
-            wanted,
-            int(keep_lock),
-            keys.ends,
-            *with_distances(task_ids, distances),
-        ],
-        lambda reply: Moved(_refused(reply)),
+        "delete_by_hand",
+        keys,
+        {
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "group_prefix": keys.group(""),
+            "wanted": wanted,
+            "keep_lock": int(keep_lock),
+            "ends_prefix": keys.ends,
+        },
+        _read_moved,
+        tasks=PerTask(
+            [keys.task(task_id) for task_id in task_ids],
+            ("id", "distance"),
+            flat(zip(task_ids, _distances(task_ids, distances), strict=True)),
+        ),
     )
 
 
@@ -174,22 +182,26 @@ def reschedule(
     wanted: str = "",
     distances: Sequence[int] | None = None,
 ) -> Command[Moved]:
-    """Have tasks that do not run be due at another time."""
+    """Change when tasks that do not run are due."""
     _check_size(task_ids)
     keys = stored_keys(queue)
     return command(
-        "inspect_reschedule",
-        [*_places(keys), keys.events, *(keys.task(task_id) for task_id in task_ids)],
-        [
-            now_ms,
-            EVENT_CAP,
-            keys.group(""),
-            wanted,
-            due_ms,
-            keys.wake,
-            *with_distances(task_ids, distances),
-        ],
-        lambda reply: Moved(_refused(reply)),
+        "reschedule_by_hand",
+        keys,
+        {
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "group_prefix": keys.group(""),
+            "wanted": wanted,
+            "due_ms": due_ms,
+            "wake": keys.wake,
+        },
+        _read_moved,
+        tasks=PerTask(
+            [keys.task(task_id) for task_id in task_ids],
+            ("id", "distance"),
+            flat(zip(task_ids, _distances(task_ids, distances), strict=True)),
+        ),
     )
 
 
@@ -203,41 +215,41 @@ def cancel_tasks(
     later: int = 0,
     listener: str = "",
 ) -> Command[Moved]:
-    """Archive tasks that do not run, as cancelled: each with its exception of ``errors``, a signed
-    envelope, and all with ``error_text``. Tasks with a large message are refused as LARGE.
+    """Archive tasks that do not run, as cancelled.
 
-    ``later``: how many the caller is going to cancel after these. ``listener``: the prefix of the
-    tasks whose ends this client hears by itself. It is not notified of these. Errors may be empty:
-    such tasks are refused as `UNSIGNED` where they stay in the archive or another client listens.
+    Each gets its exception of ``errors``, a signed envelope, and all get ``error_text``. Tasks with
+    a large message are refused as LARGE. An error may be empty: the task is refused as `UNSIGNED`
+    if it stays in the archive or another client waits for it.
+
+    ``later`` is how many tasks the caller is going to cancel after these. ``listener`` is the
+    prefix of the caller's own tasks, whose ends are not announced to it.
     """
     _check_size(task_ids)
     keys = stored_keys(queue)
     failed = TaskMessage(error_msg=error_text, last_failed_at=now_ms // 1000)
     return command(
         "cancel_tasks",
-        [
-            *_places(keys),
-            keys.events,
-            keys.trimmed,
-            keys.settings,
-            *(keys.task(task_id) for task_id in task_ids),
-        ],
-        [
-            now_ms,
-            EVENT_CAP,
-            keys.group(""),
-            keys.task_prefix,
-            keys.ends,
-            archive_oldest(now_ms),
-            ARCHIVE_CAP,
-            TaskMessage(error_msg=error_text).SerializeToString(),
-            TaskMessage(last_failed_at=failed.last_failed_at).SerializeToString(),
-            failure_mark(failed).partition(" ")[2],
-            later,
-            listener,
-            *with_distances(task_ids, distances, errors),
-        ],
-        lambda reply: Moved(_refused(reply)),
+        keys,
+        {
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "group_prefix": keys.group(""),
+            "task_prefix": keys.task_prefix,
+            "ends_prefix": keys.ends,
+            "oldest": archive_oldest(now_ms),
+            "most": ARCHIVE_CAP,
+            "error_field": TaskMessage(error_msg=error_text).SerializeToString(),
+            "failed_field": TaskMessage(last_failed_at=failed.last_failed_at).SerializeToString(),
+            "mark_rest": failure_mark(failed).partition(" ")[2],
+            "later": later,
+            "listener": listener,
+        },
+        _read_moved,
+        tasks=PerTask(
+            [keys.task(task_id) for task_id in task_ids],
+            ("id", "distance", "error"),
+            flat(zip(task_ids, _distances(task_ids, distances), errors, strict=True)),
+        ),
     )
 
 
@@ -248,40 +260,51 @@ def set_aside(
     now_ms: int,
     distances: Sequence[int] | None = None,
 ) -> Command[Moved]:
-    """Schedule pending tasks for a moment, so that each can be removed fast: see set_aside.lua."""
+    """Take pending tasks out of the list, until ``due_ms``, to remove each of them fast."""
     _check_size(task_ids)
     keys = stored_keys(queue)
     return command(
         "set_aside",
-        [*_places(keys), keys.events, *(keys.task(task_id) for task_id in task_ids)],
-        [now_ms, EVENT_CAP, keys.group(""), due_ms, *with_distances(task_ids, distances)],
-        lambda reply: Moved(_refused(reply)),
+        keys,
+        {
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "group_prefix": keys.group(""),
+            "due_ms": due_ms,
+        },
+        _read_moved,
+        tasks=PerTask(
+            [keys.task(task_id) for task_id in task_ids],
+            ("id", "distance"),
+            flat(zip(task_ids, _distances(task_ids, distances), strict=True)),
+        ),
     )
 
 
 def set_payload(queue: str, task_id: str, expected_msg: bytes, msg: bytes) -> Command[str]:
-    """Give a task that nobody has begun another message. Reads as a word of the script."""
+    """Replace the message of a task that has not begun. Reads as a word of the script."""
     return command(
-        "inspect_payload",
-        (stored_keys(queue).task(task_id),),
-        (expected_msg, msg),
+        "set_payload",
+        None,
+        {"expected_msg": expected_msg, "msg": msg},
         lambda reply: str(reply.decode()),
+        other_keys={"task": stored_keys(queue).task(task_id)},
     )
 
 
 def pause(queue: str, now_ms: int) -> Command[bool]:
-    """Have workers fetch no more of a queue. Reads as whether that is new."""
-    return command("queue_pause", (stored_keys(queue).paused,), (now_ms // 1000,), bool)
+    """Pause a queue: workers fetch nothing from it. Reads as whether it was not paused before."""
+    return command("queue_pause", stored_keys(queue), {"now_s": now_ms // 1000}, bool)
 
 
 def unpause(queue: str) -> Command[bool]:
-    """Let a queue go on. Reads as whether it was paused."""
+    """Let workers fetch from a queue again. Reads as whether it was paused."""
     keys = stored_keys(queue)
-    return command("queue_unpause", (keys.paused,), (keys.wake,), bool)
+    return command("queue_unpause", keys, {"wake": keys.wake}, bool)
 
 
 def archive_limits(queue: str, most: int | None, days: float | None) -> list[Sequence[Arg]]:
-    """Plain commands that say how much of the archive of a queue is kept; None: as usual."""
+    """Plain commands that set how much of the archive of a queue is kept; None: the default."""
     key = queue_keys(queue).settings
     calls: list[Sequence[Arg]] = []
     for name, value in (("archive_max", most), ("archive_days", days)):
@@ -290,29 +313,9 @@ def archive_limits(queue: str, most: int | None, days: float | None) -> list[Seq
 
 
 def counts(queue: str, now_ms: int) -> Command[Counts]:
-    """Look at a queue as a whole."""
-    keys = stored_keys(queue)
-    day = utc_day(now_ms)
-    return command(
-        "queue_info",
-        (
-            keys.pending,
-            keys.active,
-            keys.scheduled,
-            keys.retry,
-            keys.archived,
-            keys.completed,
-            keys.groups,
-            keys.paused,
-            keys.processed,
-            keys.processed_on(day),
-            keys.failed,
-            keys.failed_on(day),
-            keys.trimmed,
-        ),
-        (keys.task_prefix,),
-        _read_counts,
-    )
+    """Read the sizes and counters of a queue."""
+    keys = day_keys(queue, now_ms // DAY_MS)
+    return command("queue_info", keys, {"task_prefix": keys.task_prefix}, _read_counts)
 
 
 _COUNTED = (
@@ -322,38 +325,57 @@ _COUNTED = (
 
 
 UNKNOWN: Final = Counts(dict.fromkeys(set(_COUNTED) - {"paused"}), False, None)
-"""Those of a queue that may not be read."""
+"""The counts of a queue that may not be read."""
 
 
 def _read_counts(reply: Any) -> Counts:
     *counted, since = reply
     numbers = {
-        name: None if value == b"?" else decoded_number(value) or 0
+        name: None if value == b"?" else whole_number(value) or 0
         for name, value in zip(_COUNTED, counted, strict=True)
     }
     is_paused = bool(numbers.pop("paused"))
-    return Counts(numbers, is_paused, decoded_number(since))
+    return Counts(numbers, is_paused, whole_number(since))
 
 
 def empty(
     queue: str, place: str, state: str, now_ms: int, *, group: str = "", limit: int = MOST_MOVED
 ) -> Command[int]:
-    """Delete the tasks that lie at the key ``place``. Reads as how many there were, or `HELD`."""
+    """Delete the tasks in the list or set ``place``. Reads as how many there were, or `HELD`."""
     keys = stored_keys(queue)
     return command(
         "queue_empty",
-        (place, keys.lease, keys.groups, keys.aggregation_sets, keys.events),
-        (state, group, keys.task_prefix, now_ms, limit, EVENT_CAP, keys.ends),
+        keys,
+        {
+            "state": state,
+            "group": group,
+            "task_prefix": keys.task_prefix,
+            "now_ms": now_ms,
+            "limit": limit,
+            "event_cap": EVENT_CAP,
+            "ends_prefix": keys.ends,
+        },
         lambda reply: HELD if reply == b"HELD" else int(reply),
+        other_keys={"place": place},
     )
 
 
 def drop(queue: str, names: Sequence[bytes], now_ms: int) -> Command[bool]:
-    """Delete keys of an empty queue. Reads as False if a task lies there: then nothing happened."""
+    """Delete keys of an empty queue. Reads as False if it holds a task: then nothing was deleted.
+
+    Names are bytes, since any program may have made keys whose names are no text.
+    """
     keys = stored_keys(queue)
     group_prefix = name_bytes(keys.group(""))
-    kinds = ["place" if name.startswith(group_prefix) else "" for name in names]
-    # Names are bytes as they were found: somebody may have written some that are no text.
-    places: list[Any] = [keys.pending, keys.active, keys.scheduled, keys.retry, keys.archived]
-    places += [keys.completed, keys.groups, *names]
-    return command("queue_drop", places, [now_ms, *kinds], bool)
+    places: list[Any] = list(names)
+    return command(
+        "queue_drop",
+        keys,
+        {"now_ms": now_ms},
+        bool,
+        tasks=PerTask(
+            places,
+            ("kind",),
+            ["place" if name.startswith(group_prefix) else "" for name in names],
+        ),
+    )

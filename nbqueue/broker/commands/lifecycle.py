@@ -1,110 +1,24 @@
-"""What to ask of the store, as data: the script, its keys and arguments, and how to read the reply.
-
-Whoever holds a connection runs them: a client in a blocking way, a worker without blocking. Here is
-what workers ask while all goes well; what they ask else is in `failing`, what producers ask in
-`producing`, what keeps the store in order in `tending`; all are reachable from here too.
-"""
+"""Commands of the normal life of a task: fetch, begin, extend, complete."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from nbqueue.broker.commands.enqueue import (
-    LockHolder,
-    drop_code,
-    enqueue,
-    enqueue_unique,
-    schedule,
-    serve,
-    store_code,
-    unserve,
-)
-from nbqueue.broker.commands.failure import Failure, Who, archive, requeue, retry
+from nbqueue.broker.commands.failure import Who
 from nbqueue.broker.commands.limits import Full
-from nbqueue.broker.commands.maintenance import (
-    Expired,
-    Forwarded,
-    Held,
-    cancel,
-    delete_expired,
-    expired,
-    failed_message,
-    forward,
-    held,
-)
-from nbqueue.broker.script_commands import (
-    ARCHIVE_CAP,
-    ARCHIVE_DAYS,
-    ATTEMPT_CAP,
-    COUNTER_DAYS,
-    EVENT_CAP,
-    MOST_AT_ONCE,
-    NewTask,
-    check_limit,
-    command,
-    counter_expiry,
-    decoded_id,
-    decoded_number,
-    positions,
-    seconds_never_whole,
-    short_way,
-    utc_day,
-)
+from nbqueue.broker.commands.retention import ATTEMPT_CAP, DAY_MS, EVENT_CAP, counter_expiry
+from nbqueue.broker.script_commands import PerTask, check_limit, command, flat, positions
 from nbqueue.broker.staging import STAGED, stage_ends
 from nbqueue.runtime.buffers import Body
 from nbqueue.transport.script_call import Arg, Command
-from nbqueue.wire.keys import queue_keys
-
-__all__ = [
-    "ARCHIVE_CAP",
-    "ARCHIVE_DAYS",
-    "ATTEMPT_CAP",
-    "COUNTER_DAYS",
-    "EVENT_CAP",
-    "MOST_AT_ONCE",
-    "Arg",
-    "Command",
-    "Ended",
-    "Expired",
-    "Failure",
-    "Fetched",
-    "Forwarded",
-    "Held",
-    "LockHolder",
-    "NewTask",
-    "Who",
-    "archive",
-    "cancel",
-    "complete",
-    "delete_expired",
-    "drop_code",
-    "enqueue",
-    "enqueue_unique",
-    "expired",
-    "extend",
-    "failed_message",
-    "fetch",
-    "forward",
-    "held",
-    "requeue",
-    "retry",
-    "schedule",
-    "seconds_never_whole",
-    "serve",
-    "store_code",
-    "token_fence",
-    "unserve",
-    "utc_day",
-]
-
-_DAY_MS = 86_400_000
+from nbqueue.wire.decoding import text, whole_number
+from nbqueue.wire.keys import day_keys, queue_keys
 
 
 class Fetched(NamedTuple):
-    """A task that a worker took. ``unread`` is how long its message is if that is to be read."""
+    """A task that a worker fetched."""
 
     task_id: str
     msg: bytes
@@ -112,10 +26,11 @@ class Fetched(NamedTuple):
     attempt: int
     lost: int
     unread: int = 0
+    """The length of a large message, which is empty here and has to be read by itself."""
 
 
 class Ended(NamedTuple):
-    """An attempt that ended well, as `complete` needs it."""
+    """A successful attempt, as `complete` needs it."""
 
     task_id: str
     fence: str
@@ -129,68 +44,73 @@ class Ended(NamedTuple):
     waited_ms: int | None
     peak_memory: int
     is_large: bool = False
-    """Its message or its result is, and its message names no unique lock."""
-    beside: Sequence[tuple[str, Body]] = ()
-    """The pieces of its result, with their fields, where ``result`` is only the head of it."""
+    """Whether the message or the result is large, and the message names no unique lock."""
+    result_pieces: Sequence[tuple[str, Body]] = ()
+    """Fields and pieces of a detached result, of which ``result`` is only the head."""
 
     @property
     def result_size(self) -> int:
+        """The length of the whole result in bytes."""
         size = len(self.result)
-        for _, piece in self.beside:
+        for _, piece in self.result_pieces:
             size += len(piece)
         return size
 
 
+def lease_score(ms: int) -> str:
+    """``ms`` as Unix seconds with a fraction that is never zero: the score of an nbqueue lease.
+
+    Leases of programs in Go end at whole seconds, which tells them apart.
+    """
+    return f"{ms // 1000}.{ms % 1000 or 1:03d}"
+
+
 def token_fence(token: str) -> str:
-    """The fence of who fetched the task under ``token``."""
+    """The fence of an attempt that was fetched with ``token``."""
     return "T" + token
 
 
 def fetch(
     queue: str, limit: int, now_ms: int, lease_until_ms: int, token: str
 ) -> Command[list[Fetched] | None]:
-    """Take pending tasks, oldest first. Reads as ``None`` if the queue is paused, and as a `Full`
-    one if it may have no more active tasks."""
+    """Fetch pending tasks, oldest first.
+
+    Reads as None if the queue is paused, and as `Full` if it has as many active tasks as allowed.
+    """
     check_limit(limit)
     keys = queue_keys(queue)
-    return short_way(
+    return command(
         "fetch",
-        (
-            keys.pending,
-            keys.paused,
-            keys.active,
-            keys.lease,
-            keys.events,
-            keys.settings,
-        ),
-        (
-            keys.task_prefix,
-            limit,
-            now_ms,
-            seconds_never_whole(lease_until_ms),
-            token,
-            EVENT_CAP,
-        ),
+        keys,
+        {
+            "task_prefix": keys.task_prefix,
+            "limit": limit,
+            "now_ms": now_ms,
+            "lease_until": lease_score(lease_until_ms),
+            "token": token,
+            "event_cap": EVENT_CAP,
+        },
         read_fetched,
     )
 
 
 def read_fetched(reply: Any) -> list[Fetched] | None:
-    """Read the reply of a script that hands tasks out."""
+    """Read the reply of a script that fetches tasks."""
     if reply == b"PAUSED":
         return None
     if reply == b"FULL":
         return Full()
     found = iter(reply)
     return [
+        # Calling Fetched takes twice as long, and this runs for each task.
         tuple.__new__(
             Fetched,
             (
-                decoded_id(task_id),
+                text(task_id),
                 msg if type(msg) is bytes else b"",
-                decoded_number(since),
-                decoded_number(attempt) or 1,
-                decoded_number(lost) or 0,
+                whole_number(since),
+                whole_number(attempt) or 1,
+                whole_number(lost) or 0,
                 0 if type(msg) is bytes else msg,
             ),
         )
@@ -198,32 +118,42 @@ def read_fetched(reply: Any) -> list[Fetched] | None:
     ]
 
 
-@lru_cache(maxsize=64)
-def _completing_keys(queue: str, day: int) -> tuple[str, ...]:
-    """The keys that `complete` takes but those of tasks, on this day since 1970."""
+def note_begun(queue: str, tasks: Sequence[tuple[str, str, int]]) -> Command[int]:
+    """Note that the attempts of tasks, given as (id, fence, attempt), have begun.
+
+    Reads as how many of the tasks the caller held.
+    """
     keys = queue_keys(queue)
-    return (
-        keys.active,
-        keys.lease,
-        keys.completed,
-        keys.events,
-        keys.attempts,
-        keys.processed,
-        keys.processed_on(utc_day(day * _DAY_MS)),
+    return command(
+        "note_begun",
+        keys,
+        {},
+        int,
+        tasks=PerTask(
+            [keys.task(task_id) for task_id, _, _ in tasks],
+            ("id", "fence", "attempt"),
+            flat(tasks),
+        ),
     )
+
+
+_ENDED = (
+    *("id", "fence", "keep_until", "msg", "result", "type"),
+    *("attempt", "started_ms", "finished_ms", "waited_ms", "peak_memory"),
+)
 
 
 def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Command[list[int]]:
     """Finish tasks that succeeded. Reads as the positions of tasks that were no longer held."""
-    keys = queue_keys(queue)
-    names = [*_completing_keys(queue, now_ms // _DAY_MS)]
+    keys = day_keys(queue, now_ms // DAY_MS)
+    prefix = keys.task_prefix
     large, staged = stage_ends(keys, ended)
-    args: list[Arg] = [now_ms, EVENT_CAP, ATTEMPT_CAP, counter_expiry(now_ms), keys.ends]
-    args += (*who, large)
+    tasks: list[str] = []
+    values: list[Arg] = []
     for task, letter in zip(ended, large or repeat("."), strict=False):
         task_id, fence, keep_until, msg, result, name, attempt, begun, over, waited, peak, *_ = task
-        names.append(keys.task_prefix + task_id)
-        args += (
+        tasks.append(prefix + task_id)
+        values += (
             task_id,
             fence,
             "" if keep_until is None else keep_until,
@@ -236,17 +166,56 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
             "" if waited is None else waited,
             peak,
         )
-    if large:
-        return command("complete_careful", names, args, positions, staged)
-    return short_way("complete", names, args, positions)
+    return command(
+        "complete_full" if large else "complete",
+        keys,
+        {
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+            "attempt_cap": ATTEMPT_CAP,
+            "day_expire_at": counter_expiry(now_ms),
+            "ends_prefix": keys.ends,
+            "worker": who.worker,
+            "host": who.host,
+            "large": large,
+        },
+        positions,
+        tasks=PerTask(
+            tasks,
+            _ENDED,
+            values,
+        ),
+        staged=staged,
+    )
 
 
 def extend(queue: str, held: Sequence[tuple[str, str]], lease_until_ms: int) -> Command[list[int]]:
-    """Extend leases of (task id, fence). Reads as the positions of tasks no longer held."""
+    """Extend the leases of tasks, given as (id, fence).
+
+    Reads as the positions of tasks that the caller no longer held.
+    """
     keys = queue_keys(queue)
-    names = [keys.lease]
-    args: list[Arg] = [seconds_never_whole(lease_until_ms)]
-    for task_id, fence in held:
-        names.append(keys.task(task_id))
-        args += (task_id, fence)
-    return command("extend", names, args, positions)
+    prefix = keys.task_prefix
+    return command(
+        "extend",
+        keys,
+        {"lease_until": lease_score(lease_until_ms)},
+        positions,
+        tasks=PerTask(
+            [prefix + task_id for task_id, _ in held],
+            ("id", "fence"),
+            flat(held),
+        ),
+    )
+
+
+def write_result(queue: str, task_id: str, fence: str, result: bytes) -> Command[bool]:
+    """Write a preliminary result of a running task. Reads as whether the caller held the task."""
+    keys = queue_keys(queue)
+    return command(
+        "write_result",
+        keys,
+        {"id": task_id, "fence": fence, "result": result},
+        bool,
+        other_keys={"task": keys.task(task_id)},
+    )

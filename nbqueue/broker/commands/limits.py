@@ -1,11 +1,13 @@
-"""What is asked of the store about limits, and about tasks that are parked because of them."""
+"""Commands for limits, and for tasks that are parked until a limit or a lock lets them run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nbqueue.broker.script_commands import EVENT_CAP, NewTask, check_limit, command
+from nbqueue.broker.commands.retention import EVENT_CAP
+from nbqueue.broker.script_commands import check_limit, command
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.script_call import Command
 from nbqueue.wire.decoding import time_ms
 from nbqueue.wire.keys import queue_keys
@@ -19,25 +21,25 @@ class LimitedTask(NewTask):
 
 
 class Full(list[Any]):
-    """No tasks: their queue has as many active ones as it may have."""
+    """The empty reply of a fetch from a queue with as many active tasks as it may have."""
 
 
-class Judged(NamedTuple):
-    """How many parked tasks may go on, and when to look again (Unix ms); ``None``: none waits."""
+class Released(NamedTuple):
+    """How many parked tasks became pending, and when to look again (Unix ms; None: no need)."""
 
     moved: int
     next_due_ms: int | None
 
 
 def limited(task: NewTask, name: str) -> LimitedTask:
-    """The same task, under the limit of this name."""
+    """Return ``task`` under the limit of this name."""
     found = LimitedTask(*task)
     found.limit = name
     return found
 
 
 def limit_names(tasks: Sequence[NewTask]) -> str:
-    """The limits of these tasks as scripts take them: one a line, or one for all, or nothing."""
+    """The limits of tasks as scripts take them: one in each line, one for all, or none."""
     names = [task.limit if isinstance(task, LimitedTask) else "" for task in tasks]
     different = set(names)
     if len(different) == 1:
@@ -48,57 +50,69 @@ def limit_names(tasks: Sequence[NewTask]) -> str:
 
 
 def set_limit(queue: str, name: str, numbers: str, used_ms: int, now_ms: int) -> Command[bool]:
-    """Keep the numbers of a limit (see `Limit.numbers`). Reads as whether they are new.
+    """Keep the numbers of a limit, as `Limit.numbers` has them. Reads as whether they changed.
 
-    ``used_ms``: until when at least somebody may ask for it.
+    The limit counts as used until ``used_ms`` at least.
     """
     keys = queue_keys(queue)
     return command(
         "set_limit",
-        (keys.limits, keys.limit_rate(name), keys.events),
-        (name, numbers, used_ms, now_ms, EVENT_CAP),
+        keys,
+        {
+            "name": name,
+            "numbers": numbers,
+            "used_ms": used_ms,
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+        },
         bool,
+        other_keys={"rate": keys.limit_rate(name)},
     )
 
 
 def remove_limit(
     queue: str, name: str, now_ms: int, idle_before_ms: int | None = None
 ) -> Command[bool]:
-    """Forget a limit; with ``idle_before_ms`` only if nobody needed it since. Reads as whether it
-    is forgotten."""
+    """Forget a limit; with ``idle_before_ms`` only if it was not used since.
+
+    Reads as whether the limit is forgotten.
+    """
     keys = queue_keys(queue)
     return command(
         "remove_limit",
-        (
-            keys.limits,
-            keys.limit_holders(name),
-            keys.limit_rate(name),
-            keys.waiters("limit:" + name),
-            keys.events,
-        ),
-        (name, "" if idle_before_ms is None else idle_before_ms, now_ms, EVENT_CAP),
+        keys,
+        {
+            "name": name,
+            "idle_before": "" if idle_before_ms is None else idle_before_ms,
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+        },
         bool,
+        other_keys={
+            "holders": keys.limit_holders(name),
+            "rate": keys.limit_rate(name),
+            "waiters": keys.waiters("limit:" + name),
+        },
     )
 
 
-def judge(queue: str, now_ms: int, limit: int = 100) -> Command[Judged]:
-    """Look at up to ``limit`` of the limits and locks that tasks are parked for."""
+def release_parked(queue: str, now_ms: int, limit: int = 100) -> Command[Released]:
+    """Release parked tasks that may run now. Looks at ``limit`` limits and locks at most."""
     check_limit(limit)
-    keys = queue_keys(queue)
     return command(
-        "judge",
-        (keys.waiting, keys.events),
-        (limit, now_ms, EVENT_CAP),
-        lambda reply: Judged(int(reply[0]), time_ms(reply[1])),
+        "release_parked",
+        queue_keys(queue),
+        {"limit": limit, "now_ms": now_ms, "event_cap": EVENT_CAP},
+        lambda reply: Released(int(reply[0]), time_ms(reply[1])),
     )
 
 
 def set_concurrency(queue: str, concurrency: int | None) -> Command[int]:
-    """Keep how many tasks of ``queue`` may be active at a time; ``None``: any number."""
+    """Set how many tasks of ``queue`` may be active at a time; None: any number."""
     keys = queue_keys(queue)
     return command(
         "set_concurrency",
-        (keys.settings, keys.offers),
-        ("" if concurrency is None else concurrency, keys.wake),
+        keys,
+        {"concurrency": "" if concurrency is None else concurrency, "wake": keys.wake},
         int,
     )

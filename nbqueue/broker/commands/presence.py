@@ -1,7 +1,7 @@
-"""Who serves which queues, what runs there, and what nobody tends any more.
+"""Records of workers: the queues that they serve and the tasks that they run.
 
-Asynq's records of workers expire within seconds. So that what a dead worker had in hand is found,
-each queue keeps who serves it, as well.
+Asynq's records of workers expire within seconds. Each queue also keeps a longer list of its
+workers, so that the tasks of a dead one are found.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.script_commands import command
@@ -29,44 +28,47 @@ from nbqueue.wire.server_info import (
 )
 
 SHOWN_SECONDS = 10
-"""For how long a worker counts as there after its last sign of life, as Asynq's."""
+"""How long a worker counts as alive after its last heartbeat, as in Asynq."""
 REMEMBERED_SECONDS = 86_400
-"""For how long a queue knows who served it, if nobody saw it end."""
+"""How long a queue lists a worker that did not end in order."""
 
 MOST_QUEUES = 256
-"""How many queues a running worker can be told to serve: each has a connection of its own."""
+"""Queues that a running worker can be made to serve."""
 MOST_WEIGHT = 2**31 - 1
 """The largest weight of a queue that a worker's record can hold."""
 
 Words = tuple[Arg, ...]
 
 
-def appear(record: WorkerRecord, tasks: Iterable[RunningTask]) -> Command[int]:
-    """Write what a worker says of itself, and what it runs."""
+def heartbeat_worker(record: WorkerRecord, tasks: Iterable[RunningTask]) -> Command[int]:
+    """Write the record of a worker and of the tasks that it runs; both expire by themselves."""
     name = read_worker_id(record.worker_id)
     assert name is not None
     return command(
-        "appear",
-        (name.info_key, name.tasks_key),
-        (
-            encode_worker(record),
-            SHOWN_SECONDS * 1000,
-            encode_tasks(record.worker_id, tasks),
-        ),
+        "heartbeat_worker",
+        None,
+        {
+            "info_body": encode_worker(record),
+            "ttl_ms": SHOWN_SECONDS * 1000,
+            "entries": encode_tasks(record.worker_id, tasks),
+        },
         int,
+        other_keys={"info": name.info_key, "tasks": name.tasks_key},
     )
 
 
 def info_key(worker_id: str) -> str:
-    """Where `appear` writes what a worker says of itself."""
+    """The key of the record that `heartbeat_worker` writes."""
     name = read_worker_id(worker_id)
     assert name is not None
     return name.info_key
 
 
 def signs_of_life(worker_id: str, now_ms: int) -> list[Words]:
-    """Plain commands that list a worker where Asynq's programs look for it. The first replies 1 if
-    it was not listed."""
+    """Plain commands that list a worker for Asynq's programs.
+
+    The first replies 1 if the worker was not listed.
+    """
     name = read_worker_id(worker_id)
     assert name is not None
     until_s = now_ms // 1000 + SHOWN_SECONDS
@@ -74,12 +76,14 @@ def signs_of_life(worker_id: str, now_ms: int) -> list[Words]:
 
 
 def listing(worker_id: str, queues: Iterable[str], now_ms: int) -> list[Words]:
-    """Plain commands that list a worker where it is looked for, and let go of those long gone; each
-    lies in another slot. The first are `signs_of_life`."""
+    """Plain commands that list a worker, and remove workers that are long gone.
+
+    Each concerns another slot. The first are `signs_of_life`.
+    """
     now_s = now_ms // 1000
     words = signs_of_life(worker_id, now_ms)
     for key in (SERVERS, WORKERS):
-        # Asynq leaves this to whoever looks at them, which may be nobody.
+        # Asynq only does this when somebody looks at the list.
         words.append(("ZREMRANGEBYSCORE", key, "-inf", now_s - REMEMBERED_SECONDS))
     for queue in queues:
         key = queue_keys(queue).workers
@@ -90,17 +94,17 @@ def listing(worker_id: str, queues: Iterable[str], now_ms: int) -> list[Words]:
 
 
 def arrival(worker_id: str, queues: Iterable[str]) -> list[Words]:
-    """Plain commands that tell the other workers of these queues that there is one more."""
+    """Plain commands that announce a new worker to the others of its queues."""
     return [("PUBLISH", queue_keys(queue).wake, f"neighbour {worker_id}") for queue in queues]
 
 
 def unlist(worker_id: str, queue: str) -> Words:
-    """A plain command that takes a worker off the list of those who serve ``queue``."""
+    """A plain command that takes a worker off the list of a queue."""
     return ("ZREM", queue_keys(queue).workers, worker_id)
 
 
 def vanish(worker_id: str, queues: Iterable[str]) -> list[Words]:
-    """Plain commands that delete what `appear` and `listing` wrote."""
+    """Plain commands that delete what `heartbeat_worker` and `listing` wrote."""
     words = [unlist(worker_id, queue) for queue in queues]
     name = read_worker_id(worker_id)
     if name is not None:
@@ -110,74 +114,11 @@ def vanish(worker_id: str, queues: Iterable[str]) -> list[Words]:
     return words
 
 
-def begin(queue: str, tasks: Sequence[tuple[str, str, int]]) -> Command[int]:
-    """Note that tasks (id, fence, attempt) have begun. Reads as how many the caller held."""
-    keys = queue_keys(queue)
-    names = [keys.lease]
-    args: list[Arg] = []
-    for task_id, fence, attempt in tasks:
-        names.append(keys.task(task_id))
-        args += (task_id, fence, attempt)
-    return command("begin", names, args, int)
-
-
-class Adopted(NamedTuple):
-    """How many active tasks were looked at, and how many of them got a lease."""
-
-    seen: int
-    adopted: int
-
-
-def adopt(queue: str, now_ms: int, start: int = 0, limit: int = 500) -> Command[Adopted]:
-    """Give active tasks without a lease one that has run out, even for programs in Go."""
-    keys = queue_keys(queue)
-    return command(
-        "adopt",
-        (keys.active, keys.lease),
-        (start, start + limit - 1, now_ms // 1000 - 60),
-        lambda reply: Adopted(int(reply[0]), int(reply[1])),
-    )
-
-
-class Overdue(NamedTuple):
-    """What there is to tend in a queue."""
-
-    due: bool
-    expired: bool
-    orphans: bool
-    over: bool
-    old_attempts: bool
-    waiting: bool
-    schedules: bool
-    cancels: bool = False
-
-
-def overdue(queue: str, now_ms: int, oldest_ms: int) -> Command[Overdue]:
-    """Ask what there is to tend; attempts before ``oldest_ms`` are too old."""
-    keys = queue_keys(queue)
-    return command(
-        "overdue",
-        (
-            keys.scheduled,
-            keys.retry,
-            keys.active,
-            keys.lease,
-            keys.completed,
-            keys.attempts,
-            keys.waiting,
-            keys.schedule_due,
-            keys.cancels,
-        ),
-        (now_ms, oldest_ms),
-        lambda reply: Overdue(*(bool(each) for each in reply)),
-    )
-
-
-# --- For those who look at workers, or tell them something ---
+# --- For clients ---
 
 
 def find_worker(broker: Broker, worker_id: str) -> WorkerRecord | None:
-    """What a worker says of itself; None if it is not there."""
+    """Read the record of a worker; None if there is none."""
     name = read_worker_id(worker_id)
     if name is None:
         raise UsageError(f"worker_id={worker_id!r} is no worker's id, such as 'host:1234:9f3c…'")
@@ -186,13 +127,15 @@ def find_worker(broker: Broker, worker_id: str) -> WorkerRecord | None:
 
 
 def change_message(worker_id: str, changes: Mapping[str, int]) -> str:
-    """What is said on the wake channel of a queue, to one of the workers that listen there."""
+    """The message on the wake channel of a queue that changes the queues of one worker."""
     return f"worker {worker_id} queues {json.dumps(dict(changes))}"
 
 
 def read_change(value: bytes, worker_id: str) -> dict[str, int] | None:
-    """The changes that are meant for ``worker_id``; None if there are none, or they make no
-    sense: anybody may have said it."""
+    """Read the changes for ``worker_id`` from a message of any sender.
+
+    None if it is for another worker, or malformed.
+    """
     head, _, body = value.partition(b" queues ")
     if head != worker_id.encode():
         return None
@@ -211,11 +154,11 @@ def _is_weight(value: object) -> bool:
 def change_queues(
     broker: Broker, worker_id: str, changes: Mapping[str, int], timeout: float = 10.0
 ) -> WorkerRecord:
-    """Have a running worker serve other queues; return what it says of itself then.
+    """Make a running worker serve other queues, and return its new record.
 
-    ``changes`` are names with weights; with 0 a queue is not served any more, and what was
-    fetched from it still ends. Raises `UsageError` for what cannot be, and for a worker that is
-    not there; `StoreError` if it does not follow within ``timeout`` seconds.
+    ``changes`` are names with weights; with 0 a queue is not served any more, but its tasks that
+    were fetched still run. Raises `UsageError` for invalid changes and for a missing worker,
+    `StoreError` if the worker does not follow within ``timeout`` seconds.
     """
     for queue, weight in changes.items():
         check_queue_name(queue)
@@ -242,7 +185,7 @@ def change_queues(
     while dict(record.queues) != wanted:
         if time.monotonic() >= limit:
             raise StoreError(f"worker {worker_id!r} does not follow: it may be hung or cut off")
-        # Said again each time: it may be just connecting anew. What it says then is the answer.
+        # Published each time, as the worker may be reconnecting; its new record is the answer.
         broker.call(("PUBLISH", channel, change_message(worker_id, changes)), on=ANYWHERE)
         threading.Event().wait(0.05)
         record = find_worker(broker, worker_id) or record
@@ -250,5 +193,5 @@ def change_queues(
 
 
 def changed_queues(queues: Mapping[str, int], changes: Mapping[str, int]) -> dict[str, int]:
-    """``queues`` after ``changes``, in which a weight of 0 takes a queue out."""
+    """Return ``queues`` after ``changes``, where a weight of 0 removes a queue."""
     return {name: weight for name, weight in {**queues, **changes}.items() if weight}

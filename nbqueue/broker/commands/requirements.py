@@ -1,12 +1,13 @@
-"""What is asked of the store about tasks that need certain workers, and what workers offer."""
+"""Commands for tasks that only some workers can run, and for what workers offer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nbqueue.broker.commands.lifecycle import Fetched, read_fetched
-from nbqueue.broker.script_commands import EVENT_CAP, command, seconds_never_whole
+from nbqueue.broker.commands.lifecycle import Fetched, lease_score, read_fetched
+from nbqueue.broker.commands.retention import EVENT_CAP
+from nbqueue.broker.script_commands import command
 from nbqueue.errors import StoreDamaged
 from nbqueue.requirements import is_met
 from nbqueue.transport.script_call import Arg, Command
@@ -14,47 +15,46 @@ from nbqueue.wire.keys import SERVERS, queue_keys, stored_keys
 from nbqueue.wire.server_info import read_worker_id
 
 LISTED_SECONDS = 3 * 60
-"""How long a worker is known for what it offers without saying so again."""
+"""How long a worker stays listed with what it offers after it listed itself."""
 
 
 def park_required(
     queue: str, task_id: str, fence: str, requirement: str, now_ms: int
 ) -> Command[bool]:
-    """Park a task until a worker comes that meets ``requirement``. Reads as whether it was held."""
+    """Park a task until a worker meets ``requirement``. Reads as whether the caller held it."""
     keys = queue_keys(queue)
     return command(
         "park_required",
-        (keys.task(task_id), keys.active, keys.lease, keys.events, keys.requirements),
-        (task_id, fence, requirement, now_ms, EVENT_CAP),
+        keys,
+        {
+            "id": task_id,
+            "fence": fence,
+            "requirement": requirement,
+            "now_ms": now_ms,
+            "event_cap": EVENT_CAP,
+        },
         bool,
+        other_keys={"task": keys.task(task_id)},
     )
 
 
 def fetch_required(
     queue: str, requirement: str, limit: int, now_ms: int, lease_until_ms: int, token: str
 ) -> Command[list[Fetched] | None]:
-    """Take tasks that are parked for ``requirement``. Reads as `lifecycle.fetch` does."""
+    """Fetch tasks that are parked for ``requirement``. Reads as `lifecycle.fetch` does."""
     keys = queue_keys(queue)
     return command(
         "fetch_required",
-        (
-            keys.paused,
-            keys.active,
-            keys.lease,
-            keys.events,
-            keys.settings,
-            keys.scheduled,
-            keys.requirements,
-        ),
-        (
-            keys.task_prefix,
-            limit,
-            now_ms,
-            seconds_never_whole(lease_until_ms),
-            token,
-            EVENT_CAP,
-            requirement,
-        ),
+        keys,
+        {
+            "task_prefix": keys.task_prefix,
+            "limit": limit,
+            "now_ms": now_ms,
+            "lease_until": lease_score(lease_until_ms),
+            "token": token,
+            "event_cap": EVENT_CAP,
+            "requirement": requirement,
+        },
         read_fetched,
     )
 
@@ -62,7 +62,7 @@ def fetch_required(
 def list_capabilities(
     worker_id: str, queues: Iterable[str], offered: Iterable[str], now_s: int
 ) -> list[tuple[Arg, ...]]:
-    """Plain commands that say what a worker of these queues offers."""
+    """Plain commands that list what a worker offers in the queues that it serves."""
     words: list[tuple[Arg, ...]] = []
     for queue in queues:
         key = queue_keys(queue).capabilities
@@ -73,7 +73,7 @@ def list_capabilities(
 
 
 def unlist_capabilities(worker_id: str, queue: str, offered: Iterable[str]) -> Sequence[Arg]:
-    """A plain command that takes back what `list_capabilities` said."""
+    """A plain command that takes a worker off the list of `list_capabilities`."""
     return ("ZREM", queue_keys(queue).capabilities, _member(worker_id, offered))
 
 
@@ -82,7 +82,7 @@ def _member(worker_id: str, offered: Iterable[str]) -> str:
 
 
 def ask_capabilities(queue: str, now_s: int) -> tuple[Sequence[Arg], Sequence[Arg]]:
-    """Plain commands whose replies `is_alive` reads."""
+    """Plain commands that read which workers offer what; `is_alive` reads the replies."""
     return (
         ("ZRANGE", stored_keys(queue).capabilities, 0, -1),
         ("ZRANGEBYSCORE", SERVERS, f"({now_s}", "+inf"),
@@ -90,8 +90,10 @@ def ask_capabilities(queue: str, now_s: int) -> tuple[Sequence[Arg], Sequence[Ar
 
 
 def is_alive(requirement: str, members: Any, servers: Any) -> bool:
-    """Whether a worker is alive that serves the queue and meets ``requirement``; nobody does where
-    a reply is a `StoreDamaged`."""
+    """Whether a living worker serves the queue and meets ``requirement``.
+
+    Where a reply is a `StoreDamaged`, no worker does.
+    """
     if isinstance(members, StoreDamaged) or isinstance(servers, StoreDamaged):
         return False
     alive = set(servers)

@@ -1,12 +1,15 @@
-"""What is asked of the store about schedules: to keep them, to fire them, to read them."""
+"""Commands that keep, pause, fire and read schedules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from nbqueue.broker.commands.retention import EVENT_CAP
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
-from nbqueue.broker.script_commands import EVENT_CAP, NewTask, command
+from nbqueue.broker.script_commands import command
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.script_call import Command
 from nbqueue.wire.decoding import LARGEST, pairs, stream_entry, time_ms, whole_number
 from nbqueue.wire.keys import queue_keys, stored_keys, stored_name
@@ -19,20 +22,20 @@ if TYPE_CHECKING:
 _AT_ONCE = 1000
 
 HISTORY_CAP = 1000
-"""About how many entries of its history a schedule keeps."""
+"""Roughly how many entries the history of a schedule keeps."""
 
 STATE_FIELDS = ("revision", "prev", "last", "runs", "paused")
 
 
 class Fired(NamedTuple):
-    """What became of a firing: the script's word, and when the schedule is due now."""
+    """The outcome of a firing, a word of the script, and when the schedule is due now."""
 
     word: str
     due_ms: int | None
 
 
 class ScheduleState(NamedTuple):
-    """What changes of a schedule with each firing."""
+    """The part of a schedule that changes with each firing."""
 
     revision: str
     prev_ms: int | None
@@ -52,31 +55,31 @@ def put_schedule(
     fingerprint: bytes | None = None,
     blob: bytes = b"",
 ) -> Command[bool]:
-    """Keep a schedule. Reads as whether it was written: not if another than the one of
-    ``seen_revision`` (empty: none) lies there."""
+    """Keep a schedule. Reads as whether it was written.
+
+    It is not if the stored revision is not ``seen_revision``, which is empty for a new schedule.
+    """
     keys = queue_keys(queue)
     return command(
         "put_schedule",
-        (
-            keys.schedules,
-            keys.schedule_due,
-            keys.schedule_state(entry.id),
-            keys.code(fingerprint) if fingerprint else keys.code_index,
-            keys.code_index,
-        ),
-        (
-            entry.id,
-            encode_entry(entry),
-            entry.revision,
-            seen_revision,
-            _or_empty(due_ms),
-            int(keeps_due),
-            fingerprint.hex() if fingerprint else "",
-            blob,
-            now_ms,
-            keys.wake,
-        ),
+        keys,
+        {
+            "id": entry.id,
+            "entry": encode_entry(entry),
+            "revision": entry.revision,
+            "seen_revision": seen_revision,
+            "due_ms": _or_empty(due_ms),
+            "keeps_due": int(keeps_due),
+            "fingerprint": fingerprint.hex() if fingerprint else "",
+            "blob": blob,
+            "now_ms": now_ms,
+            "wake": keys.wake,
+        },
         bool,
+        other_keys={
+            "state": keys.schedule_state(entry.id),
+            "code": keys.code(fingerprint) if fingerprint else keys.code_index,
+        },
     )
 
 
@@ -85,26 +88,48 @@ def remove_schedule(queue: str, schedule_id: str, revision: str = "") -> Command
     keys = stored_keys(queue)
     return command(
         "remove_schedule",
-        (
-            keys.schedules,
-            keys.schedule_due,
-            keys.schedule_state(schedule_id),
-            keys.schedule_history(schedule_id),
-        ),
-        (schedule_id, revision, keys.wake),
+        keys,
+        {"id": schedule_id, "revision": revision, "wake": keys.wake},
         bool,
+        other_keys={
+            "state": keys.schedule_state(schedule_id),
+            "history": keys.schedule_history(schedule_id),
+        },
     )
 
 
 def pause_schedule(queue: str, schedule_id: str, is_paused: bool, now_ms: int) -> Command[bool]:
-    """Pause a schedule or let it go on. Reads as whether there is such a schedule."""
+    """Pause or resume a schedule. Reads as whether there is such a schedule."""
     keys = stored_keys(queue)
     return command(
         "pause_schedule",
-        (keys.schedules, keys.schedule_state(schedule_id)),
-        (schedule_id, int(is_paused), now_ms, keys.wake),
+        keys,
+        {"id": schedule_id, "is_paused": int(is_paused), "now_ms": now_ms, "wake": keys.wake},
         bool,
+        other_keys={"state": keys.schedule_state(schedule_id)},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The time for which a schedule is fired, and when it is due next, in Unix milliseconds."""
+
+    expected_ms: int | None
+    """None: fired by hand, at any time."""
+    next_ms: int | None
+    """None: never again."""
+
+
+BY_HAND: Final = Due(None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Why a schedule that is due enqueues nothing; the reason goes into its history."""
+
+    reason: str = ""
+    """Empty: it enqueues its task."""
+    detail: str = ""
 
 
 def fire_schedule(
@@ -113,55 +138,47 @@ def fire_schedule(
     task: NewTask,
     now_ms: int,
     *,
-    expected_ms: int | None,
-    next_ms: int | None,
+    due: Due,
     lock: str = "",
     fingerprint: bytes | None = None,
-    reason: str = "",
-    detail: str = "",
+    skip: Skip = Skip(),
 ) -> Command[Fired]:
-    """Enqueue the task of a schedule that is due at ``expected_ms``, or by hand (None); or note
-    the ``reason`` why not. Reads as what became of it."""
+    """Enqueue the task of a schedule that is due, or note why not."""
     keys = queue_keys(queue)
     return command(
         "fire_schedule",
-        (
-            keys.schedules,
-            keys.schedule_due,
-            keys.schedule_state(entry.id),
-            keys.schedule_history(entry.id),
-            keys.task(task.task_id),
-            keys.pending,
-            keys.events,
-            keys.code(fingerprint) if fingerprint else keys.code_index,
-            keys.code_index,
-            # A script needs the keys also where they are not used; they must share the slot.
-            lock or keys.schedules,
-            keys.name(entry.name) if entry.name else keys.schedules,
-            keys.limits,
-        ),
-        (
-            entry.id,
-            entry.revision,
-            _or_empty(expected_ms),
-            _or_empty(next_ms),
-            now_ms,
-            task.task_id,
-            bytes(task.msg),
-            fingerprint.hex() if fingerprint else "",
-            entry.unique_ms if lock else "",
-            entry.name_seconds if entry.name else "",
-            int(entry.overlap),
-            entry.max_runs,
-            reason,
-            detail,
-            EVENT_CAP,
-            HISTORY_CAP,
-            keys.task_prefix,
-            entry.limit,
-            entry.limit_numbers,
-        ),
+        keys,
+        {
+            "schedule_id": entry.id,
+            "revision": entry.revision,
+            "expected_ms": _or_empty(due.expected_ms),
+            "next_ms": _or_empty(due.next_ms),
+            "now_ms": now_ms,
+            "id": task.task_id,
+            "msg": bytes(task.msg),
+            "fingerprint": fingerprint.hex() if fingerprint else "",
+            "lock_ms": entry.unique_ms if lock else "",
+            "name_seconds": entry.name_seconds if entry.name else "",
+            "overlap": int(entry.overlap),
+            "max_runs": entry.max_runs,
+            "reason": skip.reason,
+            "detail": skip.detail,
+            "event_cap": EVENT_CAP,
+            "history_cap": HISTORY_CAP,
+            "task_prefix": keys.task_prefix,
+            "limit_name": entry.limit,
+            "limit_numbers": entry.limit_numbers,
+        },
         _read_fired,
+        # A script gets all its keys, used or not, and all must share the slot of the queue.
+        other_keys={
+            "state": keys.schedule_state(entry.id),
+            "history": keys.schedule_history(entry.id),
+            "task": keys.task(task.task_id),
+            "code": keys.code(fingerprint) if fingerprint else keys.code_index,
+            "lock": lock or keys.schedules,
+            "name": keys.name(entry.name) if entry.name else keys.schedules,
+        },
     )
 
 
@@ -175,7 +192,7 @@ def _read_fired(reply: Any) -> Fired:
 
 
 def read_state(values: Sequence[bytes | None]) -> ScheduleState:
-    """The state of a schedule from its hash, in the order of `STATE_FIELDS`."""
+    """Read the state of a schedule from the values of `STATE_FIELDS`."""
     revision, prev, last, runs, paused = values
     return ScheduleState(
         (revision or b"").decode("utf-8", "replace"),
@@ -187,12 +204,12 @@ def read_state(values: Sequence[bytes | None]) -> ScheduleState:
 
 
 def read_history(entries: Sequence[Any]) -> list[Mapping[str, str]]:
-    """Entries of the stream of a history as dictionaries, in the same order."""
+    """Read entries of a schedule's history, in order."""
     return [stream_entry(values) for _, values in entries]
 
 
 class StoredSchedule(NamedTuple):
-    """What the store has of a schedule, as it is there."""
+    """A schedule as it is stored."""
 
     queue: str
     id: str

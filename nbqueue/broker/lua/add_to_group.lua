@@ -1,13 +1,13 @@
--- Put new tasks into an aggregation group, where they wait to become one task with others.
+-- Add new tasks to an aggregation group, where they wait to become one task.
 --
--- As enqueue.lua, but into the group, whose scores are whole seconds, rounded down; the exact time
--- lies in the task. Workers are told how large the group is. Safe to repeat: with `repeated` set,
--- a task that an earlier try wrote (the same id and message) counts as written now.
+-- All or nothing for each task; a task whose id exists is left as it is and reported. Scores are whole seconds,
+-- rounded down; the exact time is in the task. Publishes how large the group is. Safe to repeat: with `repeated`
+-- set, a task that an earlier try wrote (the same id and message) counts as written now.
 --
 -- KEYS: group_set, groups, events, *tasks
 -- ARGV: group, now_ms, event_cap, repeated, wake, then for each task: id, msg
 -- RETURNS: the positions (from 0) of tasks whose id existed
--- USES: types, append, publish
+-- USES: check_types, event, publish
 
 check('ZCARD', group_set)
 check('SCARD', groups)

@@ -1,19 +1,18 @@
--- Append what running tasks printed and displayed to their outputs, note how far they are, and tell
--- live views of it.
+-- Append the output of running tasks, note their progress, and publish both to live views.
 --
--- Only the holder of a task's lease can do this. An entry is numbered by attempt and position, and
--- `nbq:output` in the task holds the last one: an entry that is there is not written again, so it is
--- safe to repeat. Where the task has no such field, what lies there is of an earlier task with its
--- id, and is deleted. Entries that are too many by now are dropped. The output expires by itself.
+-- Only for tasks whose lease the caller holds. Entries are numbered by attempt and position, and `nbq:output` in
+-- the task holds the number of the last one, so entries that exist are not written again. A stream of a task
+-- without that field is of an earlier task with its id, and is deleted. The output expires by itself. Safe to
+-- repeat.
 --
--- `entries` are words, each after its length (4 bytes, big-endian); six for an entry: number, at,
--- kind, before, lines, data.
+-- `entries` are words, each after its length (4 bytes, big-endian); six for an entry: number, at, kind, before,
+-- lines, data.
 --
 -- KEYS: lease, *tasks
 -- ARGV: output_prefix, then for each task: id, fence, attempt, ttl_ms, entries, drop (numbers with
 --   a space between), progress (JSON; empty: as it was), channel, news (empty: none)
 -- RETURNS: the positions (from 0) of tasks that the caller no longer held
--- USES: types, fence, publish
+-- USES: check_types, fence, publish
 
 local function is_newer(last, attempt, number)
   if not last then
@@ -41,7 +40,7 @@ local function append(output, last, attempt, entries)
       local entry = attempt .. '-' .. words[1]
       local made = redis.pcall('XADD', output, entry, 'at', words[2], 'kind', words[3],
         'before', words[4], 'lines', words[5], 'data', words[6])
-      -- Somebody wrote to it by hand: what follows can be written all the same.
+      -- A stream that was written to by hand may refuse an entry, but not the following ones.
       if type(made) == 'string' then
         last = entry
       end

@@ -1,6 +1,6 @@
--- Cancel a task that is not running: cancel_tasks.lua for one whose message is large.
+-- Cancel a task with a large message that is not running; cancel_tasks.lua is for all others.
 --
--- Its message with the failure noted comes from the caller. Safe to repeat.
+-- The caller has written the failure into the message. Safe to repeat.
 --
 -- KEYS: task, pending, scheduled, retry, archived, completed, groups, events, trim_count, settings
 -- ARGV: id, msg (with the error), error, error_mark, now_ms, event_cap, ends_prefix, expected_msg, task_prefix,
@@ -8,7 +8,7 @@
 -- RETURNS: CANCELLED, CHANGED (the message is not as expected: read it again), MISSING, or the
 --   state of a task that cannot be cancelled here: active, completed, archived, or aggregating for
 --   one that is just being aggregated
--- USES: types, append, announce, count, locks, leave, trim, room
+-- USES: check_types, event, announce_ends, counters, locks, remove_from_state, trim_archive, limit_places
 
 local found = redis.call('HMGET', task, 'state', 'msg', 'group', 'nbq:limit')
 local state, group = found[1], found[3]
@@ -21,28 +21,25 @@ end
 if found[2] ~= expected_msg then
   return 'CHANGED'
 end
-check('LLEN', pending)
-check('ZCARD', scheduled, retry, archived)
-check('SCARD', groups)
-check('XLEN', events)
-countable(trim_count)
-if state == 'aggregating' and not lies_in(state, group, id) then
+check_states()
+check_counters(trim_count)
+if state == 'aggregating' and not is_in_state(state, group, id) then
   return state
 end
-leave(state, group, id)
-drop_lock(task, id)
+remove_from_state(state, group, id)
+release_lock(task, id)
 local now_s = math.floor(tonumber(now_ms) / 1000)
 redis.call('ZADD', archived, now_s, id)
 redis.call('HSET', task, 'msg', msg, 'state', 'archived', 'nbq:error', error,
   'nbq:failed', error_mark)
 event(events, event_cap, now_ms, 'archived', { id })
 local ends = {}
-ending(ends, id, 'a', error)
-announce(ends_prefix, ends)
+add_end(ends, id, 'a', error)
+announce_ends(ends_prefix, ends)
 note_cancelled({ now_s, id })
-trim(100, 0)
+trim_archive(100, 0)
 if found[4] then
   -- It may have had its turn, and not begun.
-  left(found[4], id)
+  free_and_release(found[4], id)
 end
 return 'CANCELLED'

@@ -1,25 +1,23 @@
--- Finish tasks that succeeded: keep each with its result for its retention, or delete it. The short
--- way, for tasks that hold nothing which others may wait for.
+-- Finish tasks that succeeded: keep each with its result for its retention, or delete it.
 --
--- Only the holder of a task's lease can finish it; others change nothing and are told. Writes the
--- counters, the events, the attempts, and tells waiting clients. Safe to repeat: a second call
--- finds that the task is no longer held.
+-- For simple tasks only: if one of them may have a unique lock, has a limit or is large, nothing is done.
 --
--- If one of them may have a unique lock, has a limit, or is large, nothing is done:
--- complete_careful.lua, which takes the same keys and arguments, is for those.
+-- Only the holder of a task's lease can finish it; other tasks are not changed and are reported. Updates counters,
+-- events and attempts, and announces the ends. Safe to repeat: a second call finds that the tasks are not held.
 --
 -- KEYS: active, lease, completed, events, attempts, processed, processed_day, *tasks
 -- ARGV: now_ms, event_cap, attempt_cap, day_expire_at, ends_prefix, worker, host, large, then for each
 --   task: id, fence, keep_until (Unix seconds; empty: delete), msg, result, type, attempt,
 --   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
--- RETURNS: the string CAREFUL, or the positions (from 0) of tasks that the caller no longer held
--- USES: event, announce, publish
+-- RETURNS: the string NEEDSFULL, or the positions (from 0) of tasks that the caller no longer held
+-- FULL: complete_full
+-- USES: event, announce_ends, fence, capacity
 
 local call, pcall, find, sub = redis.call, redis.pcall, string.find, string.sub
 local WIDTH = 11
 local FEW, NEAR = 3, 32
 if large ~= '' then
-  return 'CAREFUL'
+  return 'NEEDSFULL'
 end
 
 local active_count = call('LLEN', active)
@@ -32,28 +30,14 @@ for i = 1, number do
   asked[i] = ARGV[rest_at + WIDTH * (i - 1)]
 end
 local scores = number > 0 and call('ZMSCORE', lease, unpack(asked))
-local fence, holder
 for i = 1, number do
-  local id, score, own = asked[i], scores[i], ARGV[rest_at + WIDTH * (i - 1) + 1]
-  if own ~= fence then
-    fence = own
-    holder = string.byte(fence) ~= 83 and sub(fence, 2) .. '|' -- 'S'
-  end
-  -- See lib/fence.lua, which asks the same.
-  local found = pcall('HMGET', KEYS[tasks_at + i - 1], 'state', 'nbq:lease', 'msg', 'unique_key',
-    'nbq:limit')
-  local is_held = false
-  if found[1] == 'active' and found[3] and score and not seen[id] then
-    if holder then
-      is_held = found[2] and find(score, '.', 1, true) and find(found[2], holder, 1, true) == 1
-    else
-      is_held = score == sub(fence, 2)
-    end
-  end
-  if not is_held then
+  local id = asked[i]
+  local is_ours, may_lock, limit = is_held(lease, KEYS[tasks_at + i - 1], id,
+    ARGV[rest_at + WIDTH * (i - 1) + 1], scores[i])
+  if not is_ours or seen[id] then
     refused[#refused + 1] = i - 1
-  elseif found[4] or found[5] or find(found[3], ':unique:', 1, true) then
-    return 'CAREFUL'
+  elseif may_lock or limit then
+    return 'NEEDSFULL'
   else
     seen[id] = true
     held[#held + 1] = i
@@ -74,23 +58,23 @@ for n = 1, #held do
     kept[last + 2] = id
   end
 end
--- First what may be refused, be it for want of memory: then to keep results is the first write, which
--- is refused, but to give up leases is not. So tasks that are to be deleted end all the same.
+-- First what may be refused for want of memory: keeping results is, releasing leases is not. So tasks
+-- that are to be deleted end in any case.
 if #kept > 0 then
   call('ZADD', completed, unpack(kept))
 end
 call('ZREM', lease, unpack(ids))
--- Of a number Redis makes a text with 17 digits, which takes long.
+-- Redis would format a number with 17 digits, which is slow.
 local count = #ids == 1 and '1' or #ids
 local today, total = pcall('INCRBY', processed_day, count), pcall('INCRBY', processed, count)
--- One that holds no number, or would overflow, starts again at the count; see lib/count.lua.
+-- A counter that holds no number, or would overflow, starts again at the count; see lib/counters.lua.
 local function starts_again(reply)
   return type(reply) == 'table' and (find(reply.err, 'overflow', 1, true)
     or find(reply.err, 'not an integer', 1, true))
 end
 local day_again, again = starts_again(today), starts_again(total)
 if (type(today) == 'table' and not day_again) or (type(total) == 'table' and not again) then
-  -- One is of another type. Redis undoes nothing of a script that stops in the middle.
+  -- A counter is of another type. Redis does not undo what a script wrote before it fails.
   for counter, reply in pairs({ [processed_day] = today, [processed] = total }) do
     if type(reply) == 'number' and call('DECRBY', counter, count) == 0 then
       call('DEL', counter)
@@ -121,18 +105,18 @@ for n = 1, #held do
   local id, result = asked[i], ARGV[at + 4]
   if ARGV[at + 2] == '' then
     call('DEL', task)
-    ending(ends, id, 'd', result)
+    add_end(ends, id, 'd', result)
   else
     call('HSET', task, 'msg', ARGV[at + 3], 'state', 'completed', 'result', result)
-    ending(ends, id, 'c', result)
+    add_end(ends, id, 'c', result)
   end
   call('XADD', attempts, 'MAXLEN', '~', attempt_cap, '*',
     'task_id', id, 'type', ARGV[at + 5], 'attempt', ARGV[at + 6],
     'started_at', ARGV[at + 7], 'finished_at', ARGV[at + 8], 'waited', ARGV[at + 9],
     'worker', worker, 'host', host, 'outcome', 'completed', 'peak_memory', ARGV[at + 10])
 end
--- Those that end are mostly the oldest, which lie together at the end of active: there they are taken
--- out at once, and one by one elsewhere.
+-- Mostly the oldest tasks end, which are together at the end of active: there they are removed with one
+-- cut, and one by one elsewhere.
 local near = math.max(2 * #ids, NEAR)
 local gone, removed = {}, 0
 if #ids > FEW then
@@ -162,7 +146,7 @@ for n = 1, #ids do
     removed = removed + call('LREM', active, is_short and '0' or '-1', ids[n])
   end
 end
--- Of a short list all were seen. In a long one an id lay twice only if leases are fewer; see
+-- LREM went through all of a short list. A long one has an id twice only if leases are fewer; see
 -- lib/fence.lua.
 if not is_short and active_count - removed ~= call('ZCARD', lease) then
   for _, id in ipairs(ids) do
@@ -170,10 +154,6 @@ if not is_short and active_count - removed ~= call('ZCARD', lease) then
   end
 end
 event(events, event_cap, now_ms, 'completed', ids)
-announce(ends_prefix, ends)
--- See lib/room.lua.
-local own_keys = sub(events, 1, -7)
-if pcall('HEXISTS', own_keys .. 'settings', 'concurrency') == 1 then
-  publish(own_keys .. 'wake', 'room')
-end
+announce_ends(ends_prefix, ends)
+announce_capacity()
 return refused

@@ -1,7 +1,6 @@
 -- Forget code that no task uses.
 --
--- The caller has seen, since `seen_at`, that no task refers to it. Code that was asked for in
--- between is kept.
+-- Code that was asked for since `seen_at`, when the caller began to look for tasks that use it, is kept.
 --
 -- KEYS: code, code_index
 -- ARGV: fingerprint, seen_at (the score in the index when the search began)

@@ -1,16 +1,15 @@
--- Put new tasks at the end of the line: pending, oldest first. One that comes alone while the line is
--- empty goes to a worker that offered to take it, if there is one, and is active at once.
+-- Make new tasks pending, behind all others.
 --
--- All or nothing for each task; a task whose id exists is left as it is and reported. Calls name
--- the code they need, and none is written while the store lacks it. With `note` the index says that the
--- code was asked for now: once a minute is enough. Safe to repeat: with `repeated` set, a task that an
--- earlier try wrote (the same id and message) counts as written now. `limits` names the limit of each
--- task, one a line; or of all, or of none.
+-- A single task goes to a worker that offered to take it, if nothing is pending, and is active at once. All or
+-- nothing for each task; a task whose id exists is left as it is and reported. Nothing is written while the store
+-- lacks the code that the tasks name. With `note` set, the index gets the current time for that code; once a minute
+-- is enough. `limits` names the limit of each task, one in each line, or one for all, or none. Safe to repeat: with
+-- `repeated` set, a task that an earlier try wrote (the same id and message) counts as written now.
 --
 -- KEYS: pending, events, code, code_index, offers, *tasks
 -- ARGV: now_ms, event_cap, fingerprint (empty: no code), note, repeated, limits, then for each task: id, msg
 -- RETURNS: the string NOCODE, or the positions (from 0) of tasks whose id existed
--- USES: event, hand, named, staged
+-- USES: event, handoff, task_limits, staged
 
 local call = redis.call
 
@@ -19,7 +18,7 @@ if fingerprint ~= '' then
     return 'NOCODE'
   end
   if note == '1' then
-    -- Redis undoes nothing of a script that stops in the middle, so it must stop before it writes.
+    -- Redis does not undo what a script wrote before it fails, so it must fail before it writes.
     call('LLEN', pending)
     call('XLEN', events)
     call('ZADD', code_index, now_ms, fingerprint)
@@ -51,11 +50,11 @@ local task, msg = KEYS[tasks_at], ARGV[rest_at + 1]
 local offer = tasks_at == #KEYS and limits == '' and msg ~= '' and call('LINDEX', offers, -1)
 if offer and call('LLEN', pending) == 0 then
   call('XLEN', events)
-  if hand_over(offer, task, ids[1], msg, since) then
+  if hand_off(offer, task, ids[1], msg, since) then
     return conflicts
   end
 end
--- First what may be refused, because a key is not what it should be, or for want of memory.
+-- First what may be refused, because a key is of another type or for want of memory.
 call('LPUSH', pending, unpack(ids))
 local is_said, refusal = pcall(event, events, event_cap, now_ms, 'enqueued', ids)
 if not is_said then
@@ -72,7 +71,7 @@ for n = 1, count do
     call('HSET', task, 'msg', msg, 'state', 'pending', 'pending_since', since)
   end
   if limits ~= '' then
-    name_limit(task, i + 1)
+    note_limit(task, i + 1)
   end
 end
 return conflicts

@@ -1,12 +1,12 @@
--- Find tasks whose lease ran out, for recovery. Changes only what can never run.
+-- Find tasks whose lease expired, so that they are recovered.
 --
--- A lease without a task is dropped, and so is what is left of a task without its message. Leases of
--- programs in Go, which are whole seconds, are left to their `grace` first, as those programs do.
+-- Removes leases without a task, and hashes without a message, which can never run. Leases of programs in Go, which
+-- end at whole seconds, get the grace period that those programs give them.
 --
 -- KEYS: lease, active
 -- ARGV: task_prefix, now_s, foreign_before (Unix seconds), limit
 -- RETURNS: for each task: id, score, msg, nbq:lease (may be empty), attempt, lost, begun, unbegun
--- USES: types, fence
+-- USES: check_types, fence
 
 check('LLEN', active)
 local reply = {}

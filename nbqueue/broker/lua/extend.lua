@@ -1,6 +1,4 @@
--- Extend the leases of tasks that the caller holds, and of no others.
---
--- Safe to repeat.
+-- Extend the leases of tasks that the caller holds. Safe to repeat.
 --
 -- KEYS: lease, *tasks
 -- ARGV: lease_until (Unix seconds, never whole), then for each task: id, fence

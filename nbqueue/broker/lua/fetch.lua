@@ -1,18 +1,16 @@
--- Take up to `limit` of the oldest pending tasks, with a lease: the short way, for tasks that simply run.
+-- Fetch up to `limit` pending tasks with a lease, oldest first.
 --
--- Each task is in active and in lease, with a token that only its holder knows, or still pending.
--- Ids without a task, or of a task that is not pending, are dropped from the line: they could
--- never run. A paused queue gives nothing, and one that has as many active tasks as it may have
--- neither. Not safe to repeat blindly: what was taken stays taken until its lease runs out.
+-- For simple tasks only: if one of them has a limit, was parked or is large, nothing is done.
 --
--- If one of them has a limit, was parked, or is large, nothing is done: fetch_careful.lua, which takes
--- the same keys and arguments, is for those. What few tasks need costs the others too if it is in
--- one script with them.
+-- Each task is in active and in lease, with a token that only its holder knows, or still pending. Ids without a
+-- pending task are removed from the list: they could never run. A paused queue gives nothing, nor does one that has
+-- as many active tasks as it may have. Not safe to repeat: fetched tasks stay fetched until their lease expires.
 --
 -- KEYS: pending, paused, active, lease, events, settings
 -- ARGV: task_prefix, limit, now_ms, lease_until (Unix seconds, never whole), token, event_cap
--- RETURNS: the string PAUSED, FULL or CAREFUL, or for each task, oldest first: id, msg,
+-- RETURNS: the string PAUSED, FULL or NEEDSFULL, or for each task, oldest first: id, msg,
 --   pending_since (ns, may be empty), attempt (from 1), lost
+-- FULL: fetch_full
 -- USES: event
 
 local call, pcall = redis.call, redis.pcall
@@ -43,11 +41,11 @@ for i = #line, 1, -1 do
   local task = pcall('HMGET', name, 'msg', 'state', 'pending_since', 'nbq:attempt',
     'nbq:lost', 'nbq:limit', 'nbq:parked')
   if task[1] and #task[1] > LARGE then
-    return 'CAREFUL'
+    return 'NEEDSFULL'
   end
   if task[1] and task[2] == 'pending' and not taken[id] then
     if task[6] or task[7] then
-      return 'CAREFUL'
+      return 'NEEDSFULL'
     end
     taken[id] = true
     count = count + 1
@@ -57,18 +55,18 @@ for i = #line, 1, -1 do
   end
 end
 call('XLEN', events)
--- This is never refused, not even without memory, and nor is any later write for want of that.
+-- LTRIM is not refused even without memory, nor is any later write of this script.
 call('LTRIM', pending, 0, -#line - 1)
 if count == 0 then
   return {}
 end
--- Backwards: a short sorted set is searched for the place of each from its beginning.
+-- Backwards, as a short sorted set is searched from its beginning for each place.
 for i = 1, count do
   leases[2 * i - 1] = lease_until
   leases[2 * i] = ids[count - i + 1]
 end
--- Redis undoes nothing of a script that stops in the middle. To take it back where a key is not what
--- it should be costs less than to look at each key before.
+-- Redis does not undo what a script wrote before it fails. To take it back here if a key is of another
+-- type costs less than to check each key before.
 local pushed = pcall('LPUSH', active, unpack(ids))
 local leased = type(pushed) == 'number' and pcall('ZADD', lease, unpack(leases))
 if type(leased) ~= 'number' then
@@ -85,7 +83,7 @@ for i = 1, count do
   if not (attempt >= 1 and attempt <= MOST_ATTEMPTS) then
     attempt = 1
   end
-  -- A number would be written with a precision of 17 digits, which takes long.
+  -- Redis would format a number with 17 digits, which is slow.
   call('HSET', name, 'state', 'active', 'nbq:lease', token .. '|' .. since,
     'nbq:attempt', attempt == 1 and '1' or attempt)
   call('HDEL', name, 'pending_since')

@@ -1,27 +1,20 @@
--- Take up to `limit` of the tasks that are parked for a requirement, with a lease: a worker asks that meets it.
+-- Fetch up to `limit` tasks that are parked for a requirement which the caller meets.
 --
--- They go to it from where they wait, the longest first, and not through the line, where a worker might
--- fetch them that does not meet it. Paused queues, limits of queues, and limits of tasks count as for
--- fetch_careful.lua. Not safe to repeat blindly: what was taken stays taken until its lease runs out.
+-- They come from the list of that requirement, the longest parked first, and never become pending, where any worker
+-- could fetch them. A paused queue, the limit of the queue and limits of tasks count as in fetch_full.lua. Not safe
+-- to repeat: fetched tasks stay fetched until their lease expires.
 --
 -- KEYS: paused, active, lease, events, settings, scheduled, requirements
 -- ARGV: task_prefix, limit, now_ms, lease_until (Unix seconds, never whole), token, event_cap,
 --   requirement
--- RETURNS: the string PAUSED or FULL, or the reply of take.lua
--- USES: types, append, take
+-- RETURNS: the string PAUSED or FULL, or the reply of lease_tasks.lua
+-- USES: check_types, fetch_room, lease_tasks
 
 local MOST_LOOKED_AT = 500
 
-if redis.call('EXISTS', paused) == 1 then
-  return 'PAUSED'
-end
-local most = tonumber(limit)
-local allowed = whole_number(redis.pcall('HGET', settings, 'concurrency'), 1, LARGEST)
-if allowed then
-  most = math.min(most, allowed - redis.call('LLEN', active))
-  if most <= 0 then
-    return 'FULL'
-  end
+local most, refusal = fetch_room()
+if refusal then
+  return refusal
 end
 local what = 'need:' .. requirement
 local list = own_set('wait:' .. what)
@@ -37,10 +30,10 @@ for _ = 1, MOST_LOOKED_AT do
   redis.call('ZREM', list, id)
   if is_parked(id, what) then
     redis.call('ZREM', scheduled, id)
-    take(id, 'scheduled', now_ms .. '000000', TURN)
+    lease_task(id, 'scheduled', now_ms .. '000000', TURN)
   end
 end
 if redis.call('EXISTS', list) == 0 then
   redis.call('SREM', requirements, requirement)
 end
-return hand_out()
+return write_leases()

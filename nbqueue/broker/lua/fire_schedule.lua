@@ -1,12 +1,11 @@
 -- Enqueue the task of a schedule that is due, or note why not, and set when it is due next.
 --
--- Exactly once for each time: only while the schedule is due at `expected_ms`, and has the revision
--- that the caller saw, anything is written. The caller may say why nothing is to be enqueued;
--- otherwise it is decided here, in this order: the schedule is paused; its last task has not ended
--- (with `overlap` not set); the id of the task exists; the store lacks the code; another task holds
--- its unique lock. The last run that `max_runs` allows leaves nothing due. By hand (`expected_ms`
--- empty) it runs also while paused, and stays due when it was. A limit that was forgotten meanwhile is
--- known again. Safe to repeat.
+-- Exactly once for each time: it writes only while the schedule is due at `expected_ms` and has the revision that
+-- the caller saw. Nothing is enqueued if the caller gives a `reason` or, in this order, if the schedule is paused,
+-- its last task has not ended (unless `overlap` is set), the id of the task exists, the store lacks the code, or
+-- another task holds its unique lock. After the last run that `max_runs` allows, nothing is due. Fired by hand
+-- (`expected_ms` empty), a paused schedule runs as well, and stays due when it was. A limit that was forgotten is
+-- stored again. Safe to repeat.
 --
 -- KEYS: schedules, schedule_due, state, history, task, pending, events, code, code_index, lock,
 --   name, limits
@@ -17,7 +16,7 @@
 -- RETURNS: a word, and when the schedule is due now (Unix ms, empty: never). The word: GONE (there
 --   is no such schedule), STALE (it is due at another time, or was changed), ENQUEUED, or the
 --   reason why nothing was enqueued: missed, error, paused, overlap, exists, code or unique
--- USES: types, append, number, locks
+-- USES: check_types, event, numbers, locks
 
 check('HLEN', schedules, state, limits)
 check('ZCARD', schedule_due, code_index)

@@ -1,17 +1,14 @@
--- Move scheduled and retried tasks that are due to the end of the line.
+-- Make scheduled and retried tasks that are due pending, at most `limit` of each kind.
 --
--- At most `limit` of each set. The sets hold whole seconds. nbqueue rounds up, and writes the exact
--- time into the task, which moves when that has come. Programs in Go cut the fraction off: a task
--- that has no exact time of its score may be due at any moment of that second, and moves at its end.
--- A scheduled task of an aggregation group goes to its group, whose name is made known; a retried
--- one does not: it was taken out of its group to run alone. Ids without a task are dropped. Safe to
--- repeat.
+-- The sets hold whole seconds: nbqueue rounds up and writes the exact time into the task; programs in Go cut the
+-- fraction off, so a task without an exact time moves at the end of its second. Scheduled tasks of an aggregation
+-- group join that group; retried ones left it to run alone. Ids without a task are dropped. Safe to repeat.
 --
 -- KEYS: scheduled, retry, pending, groups, events
 -- ARGV: task_prefix, group_prefix, now_ms, limit, event_cap, wake
 -- RETURNS: how many were moved, and when to look again (Unix ms as text, empty: nothing is to
 --   come). That is when the next is due, or, for those of a later second, when that second begins.
--- USES: types, append, publish, due
+-- USES: check_types, event, publish, exact_due
 
 local now_s = math.floor(tonumber(now_ms) / 1000)
 local since = now_ms .. '000000'
@@ -24,7 +21,7 @@ local function later(at)
   end
 end
 
--- When what is first in a set is to be looked at: once the second of its score begins.
+-- Whether the first task of a set may be due, which it is not before the second of its score.
 local function look_at_first(from)
   local score = tonumber(redis.call('ZRANGE', from, 0, 0, 'WITHSCORES')[2])
   if score and score <= now_s + 1 then
@@ -34,7 +31,7 @@ local function look_at_first(from)
   end
 end
 
--- Most of the time nothing is due, and this is all that is asked.
+-- Mostly nothing is due, and the script ends here.
 local is_due = look_at_first(scheduled)
 is_due = look_at_first(retry) or is_due
 if not is_due then
@@ -60,7 +57,7 @@ for _, from in ipairs({ scheduled, retry }) do
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', from, '-inf', now_s - 1, 'LIMIT', 0, most)) do
     take(from, id)
   end
-  -- Of these seconds some are due, and some are not.
+  -- In these seconds some tasks are due and some are not.
   local near = redis.call('ZRANGEBYSCORE', from, '(' .. now_s - 1, now_s + 1, 'WITHSCORES',
     'LIMIT', 0, 4 * most)
   for i = 1, #near, 2 do

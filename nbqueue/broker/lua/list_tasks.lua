@@ -1,12 +1,12 @@
--- Read a slice of the tasks that lie in a list or a set: the newest, or the highest scores, first.
+-- Read a slice of the tasks in a list or set: the newest, or those with the highest scores, first.
 --
--- Writes nothing, so it is safe to repeat. Who reads slice after slice meets each task that lies
--- there all the while: what comes in pushes others back, and these are met twice.
+-- Writes nothing, so it is safe to repeat. A reader of all slices meets each task that stays there; new tasks push
+-- others back, so some are met twice.
 --
 -- KEYS: place, lease
 -- ARGV: task_prefix, start, limit, fields, types, error_part, want_payload, want_result, want_error
--- RETURNS: what row.lua says of the tasks, with how many ids the slice had
--- USES: row
+-- RETURNS: the table of task_row.lua, with how many ids the slice had
+-- USES: task_row
 
 local kind, stop = redis.call('TYPE', place).ok, start + limit - 1
 local count = 0
@@ -14,15 +14,15 @@ if kind == 'list' then
   local found = redis.call('LRANGE', place, start, stop)
   count = #found
   for i = 1, count do
-    row(found[i])
+    add_row(found[i])
   end
 elseif kind == 'zset' then
   local found = redis.call('ZREVRANGE', place, start, stop, 'WITHSCORES')
   count = #found / 2
   for i = 1, #found, 2 do
-    row(found[i], found[i + 1])
+    add_row(found[i], found[i + 1])
   end
 elseif kind ~= 'none' then
   return redis.error_reply('WRONGTYPE ' .. place .. ' is a ' .. kind)
 end
-return told(count)
+return table_of_rows(count)

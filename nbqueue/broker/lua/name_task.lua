@@ -1,7 +1,6 @@
--- Note the name of a task that was just enqueued: in the task, and under the name for who looks it up.
+-- Give a name to a task that was just enqueued.
 --
--- The name leads to the newest task that had it. A task that is done and gone by now gets no hash.
--- Safe to repeat.
+-- The name leads to the newest task of that name. A task that is gone already gets no hash. Safe to repeat.
 --
 -- KEYS: task, name_key
 -- ARGV: id, name, seconds

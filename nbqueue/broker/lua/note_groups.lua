@@ -1,12 +1,11 @@
--- Note names of aggregation groups, so that a group whose name is lost can be found again.
+-- Note the names of aggregation groups, so that a group missing from `groups` can be found again.
 --
--- Programs in Go leave a name out of `groups` when they forward a task to its group, or put back
--- the members of a set. Safe to repeat.
+-- Programs in Go do not list a group when they forward a task to it, or put back members of a set. Safe to repeat.
 --
 -- KEYS: group_names
 -- ARGV: at (Unix seconds: the group is used now, or will be then), names (a JSON list)
 -- RETURNS: how many names are new
--- USES: types
+-- USES: check_types
 
 check('ZCARD', group_names)
 local new = 0

@@ -1,11 +1,11 @@
--- Say what there is to tend in a queue. Changes nothing.
+-- Report which maintenance a queue needs. Changes nothing.
 --
--- A worker asks this of queues that it does not serve, so that one call is all that most cost.
+-- Workers run it for queues that they do not serve, most of which need none.
 --
 -- KEYS: scheduled, retry, active, lease, completed, attempts, waiting, schedule_due, cancels
 -- ARGV: now_ms, oldest_attempt (Unix ms)
 -- RETURNS: 1 or 0 for each: are tasks due, leases run out, tasks without a lease (or leases without
---   a task), retentions over, attempts too old, parked tasks to be judged, schedules there, tasks
+--   a task), retentions over, attempts too old, parked tasks to be looked at, schedules there, tasks
 --   cancelled that run in Go
 
 local now_s = math.floor(tonumber(now_ms) / 1000)

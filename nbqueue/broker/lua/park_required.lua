@@ -1,15 +1,13 @@
--- Park a task that needs another worker than the one that fetched it: no attempt is counted.
+-- Park a fetched task that needs another worker; the attempt is not counted.
 --
--- Only the holder of its lease can do this. It waits in a list for its requirement, of which workers
--- that meet it are told, and from which they take it; `requirements` names these lists. A place that it
--- holds under its limit is kept for the moment that this takes, as long as nobody needs it. After an
--- hour it is pending again, and parked again by the next who fetches it; so the list need not last
--- longer. Safe to repeat.
+-- Only for the holder of its lease. The task waits in a list for its requirement, named in `requirements`, and
+-- workers that meet it take the task from there. It keeps its place under its limit until another task needs that.
+-- After an hour it is pending again, so the list expires after that. Safe to repeat.
 --
 -- KEYS: task, active, lease, events, requirements
 -- ARGV: id, fence, requirement, now_ms, event_cap
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: types, number, append, fence, room
+-- USES: check_types, numbers, event, fence, capacity, limits
 
 local SECONDS = 3600
 local MOST_GONE = 3
@@ -37,5 +35,5 @@ redis.call('EXPIRE', requirements, 2 * SECONDS)
 redis.call('EXPIRE', list, 2 * SECONDS)
 event(events, event_cap, now_ms, 'parked', { id })
 publish(own_keys .. 'wake', 'need ' .. requirement)
-made_room()
+announce_capacity()
 return 1

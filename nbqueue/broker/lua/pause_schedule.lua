@@ -1,11 +1,11 @@
--- Pause a schedule, or let it go on, and tell the workers.
+-- Pause or resume a schedule, and notify the workers.
 --
--- While it is paused its times pass, and its history says so. Safe to repeat.
+-- Times that pass while it is paused are noted in its history. Safe to repeat.
 --
 -- KEYS: schedules, state
 -- ARGV: id, is_paused (1 or 0), now_ms, wake
 -- RETURNS: 1 if there is such a schedule, else 0
--- USES: types, publish
+-- USES: check_types, publish
 
 check('HLEN', schedules, state)
 if redis.call('HEXISTS', schedules, id) == 0 then

@@ -1,15 +1,14 @@
--- Keep a schedule, in place of an earlier one of the same id, and tell the workers.
+-- Store a schedule, in place of an earlier one with its id, and notify the workers.
 --
--- The code of a call goes along. What lies there must still have the revision that the caller saw
--- (empty: nothing), so that of two who change it one begins anew. History, the last task and a
--- pause stay; with `keeps_due` set, so do the time at which it is due and the count of runs. Safe
--- to repeat: a revision that lies there already counts as written now.
+-- The code of a call is stored with it. The stored schedule must have the revision that the caller saw (empty:
+-- none), so of two concurrent changes one fails. History, last task and pause stay; with `keeps_due` set, the due
+-- time and the number of runs stay too. Safe to repeat: a revision that is stored already counts as written now.
 --
 -- KEYS: schedules, schedule_due, state, code, code_index
 -- ARGV: id, entry, revision, seen_revision, due_ms (empty: never), keeps_due, fingerprint (empty:
 --   no code), blob, now_ms, wake
--- RETURNS: 1 if it was written, 0 if another revision lies there
--- USES: types, publish
+-- RETURNS: 1 if it was written, 0 if another revision is stored
+-- USES: check_types, publish
 
 check('HLEN', schedules, state)
 check('ZCARD', schedule_due, code_index)

@@ -1,11 +1,11 @@
--- Delete keys of a queue that is being removed, whatever they hold, unless a task lies there.
+-- Delete the keys of a queue that is being removed, unless the queue holds a task.
 --
--- All or nothing: with a task in the queue, its counters, locks and code may be needed. What lies
--- nowhere can be run by nobody, so hashes that are left over go too. Safe to repeat.
+-- All or nothing: a task may need the counters, locks and code. Hashes of tasks that are in no state are deleted
+-- as well, since nothing can run them. Safe to repeat.
 --
 -- KEYS: pending, active, scheduled, retry, archived, completed, groups, *tasks (any keys)
 -- ARGV: now_ms, then for each task: kind (place: it must not be there; else it is deleted)
--- RETURNS: 1, or 0 if a task lies there
+-- RETURNS: 1, or 0 if the queue holds a task
 
 if redis.call('EXISTS', pending, active, scheduled, retry, archived, completed, groups) > 0 then
   return 0

@@ -1,14 +1,14 @@
--- Delete tasks of a queue that is being removed: those that lie in one place, at most `limit`.
+-- Delete the tasks in one list or set of a queue that is being removed, at most `limit`.
 --
--- With their hashes and unique locks; who waits for one that had not ended is told. Deletes nothing of
--- active while one of these tasks is held, under a lease that has not run out. An id whose task
--- lives elsewhere is only taken out of the place. Safe to repeat; the caller repeats until 0.
+-- The caller repeats until 0. Deletes hashes and unique locks, and announces the ends of tasks that had not ended.
+-- Deletes no active task while one of these is held under a lease that has not expired. An id whose task is in
+-- another state is only removed from the list or set. Safe to repeat.
 --
 -- KEYS: place (a list or a sorted set), lease, groups, aggregation_sets, events
--- ARGV: state (of the tasks that lie there), group (empty: none), task_prefix, now_ms, limit,
+-- ARGV: state (of the tasks in there), group (empty: none), task_prefix, now_ms, limit,
 --   event_cap, ends_prefix
 -- RETURNS: the string HELD, or how many ids were dealt with
--- USES: types, append, announce, locks
+-- USES: check_types, event, announce_ends, delete_tasks
 
 check('ZCARD', lease, aggregation_sets)
 check('SCARD', groups)
@@ -24,16 +24,10 @@ if state == 'active' then
     end
   end
 end
-local deleted, ends = {}, {}
-for _, id in ipairs(ids) do
-  local task = task_prefix .. id
-  if redis.pcall('HGET', task, 'state') == state then
-    drop_lock(task, id)
-    redis.call('DEL', task)
-    deleted[#deleted + 1] = id
-    if state ~= 'completed' and state ~= 'archived' then
-      ending(ends, id, 'x', '')
-    end
+local deleted, ends = delete_tasks(ids, state), {}
+if state ~= 'completed' and state ~= 'archived' then
+  for _, id in ipairs(deleted) do
+    add_end(ends, id, 'x', '')
   end
 end
 if is_list then
@@ -52,6 +46,6 @@ if state == 'aggregating' and redis.call('EXISTS', place) == 0 then
 end
 if #deleted > 0 then
   event(events, event_cap, now_ms, 'deleted', deleted)
-  announce(ends_prefix, ends)
+  announce_ends(ends_prefix, ends)
 end
 return #ids

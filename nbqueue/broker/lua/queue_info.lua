@@ -1,11 +1,11 @@
--- Look at a queue as a whole, at one moment. Changes nothing.
+-- Read the sizes and counters of a queue at one moment. Changes nothing.
 --
 -- KEYS: pending, active, scheduled, retry, archived, completed, groups, paused, processed,
 --   processed_day, failed, failed_day, trim_count
 -- ARGV: task_prefix
 -- RETURNS: the sizes of the first six; how many groups there are; whether it is paused; the four
 --   counters and how many were trimmed; pending_since (ns) of the oldest pending task. As text;
---   what there is not is empty, and what a key of another kind hides is a question mark
+--   a missing value is empty, and a question mark stands for a key of another type
 
 local reply = {}
 

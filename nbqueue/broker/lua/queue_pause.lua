@@ -1,4 +1,4 @@
--- Pause a queue: workers finish what they have, and fetch no more of it. Safe to repeat.
+-- Pause a queue: workers finish its tasks that they have, and fetch no more. Safe to repeat.
 --
 -- KEYS: paused
 -- ARGV: now_s

@@ -1,4 +1,4 @@
--- Let a paused queue go on, and have idle workers look at once. Safe to repeat.
+-- Resume a paused queue, and notify idle workers. Safe to repeat.
 --
 -- KEYS: paused
 -- ARGV: wake

@@ -1,17 +1,17 @@
--- Read tasks, wherever they lie.
+-- Read tasks by their ids, in whatever state they are.
 --
 -- Writes nothing, so it is safe to repeat.
 --
 -- KEYS: lease, scheduled, retry, archived, completed, *tasks
 -- ARGV: task_prefix, fields, types, error_part, want_payload, want_result, want_error, then for each
 --   task: id
--- RETURNS: what row.lua says of the tasks that are there, with how many there were asked for
--- USES: row
+-- RETURNS: the table of task_row.lua, with how many tasks were asked for
+-- USES: task_row
 
 local sets = { scheduled = scheduled, retry = retry, archived = archived, completed = completed }
 for i = 0, #KEYS - tasks_at do
   local id = ARGV[rest_at + i]
   local set = sets[redis.pcall('HGET', KEYS[tasks_at + i], 'state') or '']
-  row(id, set and redis.call('ZSCORE', set, id))
+  add_row(id, set and redis.call('ZSCORE', set, id))
 end
-return told(#KEYS - tasks_at + 1)
+return table_of_rows(#KEYS - tasks_at + 1)

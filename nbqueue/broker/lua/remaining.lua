@@ -1,17 +1,17 @@
--- Say whether a queue has tasks to run now, or will have before a given time. Changes nothing.
+-- Report whether a queue has tasks to run now, or will have by a given time. Changes nothing.
 --
--- A paused queue has none. Parked tasks count if what they wait for is to be looked at by then.
+-- A paused queue has none. Parked tasks count if their limit or lock is to be looked at by that time.
 --
 -- KEYS: paused, pending, scheduled, retry, waiting
 -- ARGV: task_prefix, until_ms
 -- RETURNS: 1 or 0
--- USES: due
+-- USES: exact_due
 
 local MOST = 500
 local until_s = math.floor(tonumber(until_ms) / 1000)
 
--- Of the seconds around that time, only some tasks may be due. If there are too many to look at each,
--- some are taken to be: those seconds are over soon.
+-- In the seconds around that time only some tasks may be due. If there are too many to look at, assume
+-- that some are: those seconds are over soon.
 local function is_due(from)
   if redis.call('ZCOUNT', from, '-inf', until_s - 1) > 0 then
     return true

@@ -1,12 +1,12 @@
--- Forget a limit: whoever waits for it may run, some at once and the others soon.
+-- Forget a limit: all tasks parked for it may run, some at once and the others soon.
 --
--- With `idle_before`, only if it was last asked for before that, and nobody waits for it, or holds
--- a place. Safe to repeat.
+-- With `idle_before`, only if the limit was last used before that, and no task waits for it or has a place. Safe to
+-- repeat.
 --
 -- KEYS: limits, holders, rate, waiters, events
 -- ARGV: name, idle_before (Unix ms; empty: in any case), now_ms, event_cap
 -- RETURNS: 1 if it is forgotten, else 0
--- USES: types, append, limits
+-- USES: check_types, event, limits
 
 check('HLEN', limits)
 check('ZCARD', holders, waiters)
@@ -27,5 +27,5 @@ if idle_before ~= '' then
 end
 redis.call('HDEL', limits, name)
 redis.call('DEL', rate, holders)
-serve_limit(name)
+release_by_limit(name)
 return 1

@@ -1,11 +1,11 @@
--- Forget a schedule with its history, and tell the workers. Its tasks stay.
+-- Forget a schedule with its history, and notify the workers. Its tasks stay.
 --
--- With a revision named, only that one goes. Safe to repeat.
+-- With a revision, only that one is removed. Safe to repeat.
 --
 -- KEYS: schedules, schedule_due, state, history
 -- ARGV: id, revision (empty: whichever), wake
 -- RETURNS: 1 if there was one, else 0
--- USES: types, publish
+-- USES: check_types, publish
 
 check('HLEN', schedules, state)
 check('ZCARD', schedule_due)

@@ -1,17 +1,16 @@
--- Put a task back to the front of its line: it runs next, and no retry is used up.
+-- Put a task back to the front of the pending list: it runs next, and uses up no retry.
 --
--- Only the holder of its lease, or who found its lease expired, can do this. `how` is 'unstarted'
--- for a task that was fetched but never began (as if it had not been fetched), 'lost' if the
--- process that ran it died (which is counted in the task), 'unbegun' if a whole worker died and
--- nobody knows whether the task had begun (which is counted apart), or 'interrupted' by a shutdown.
--- Its time of waiting goes on from when it was enqueued. One that never began keeps its place under
--- its limit; another is judged anew. Safe to repeat.
+-- Only for the holder of its lease, or the finder of its expired lease. `how` is 'unstarted' if the task was
+-- fetched and never began (as if it had not been fetched), 'lost' if its process died (counted in the task),
+-- 'unbegun' if a whole worker died and the task may not have begun (counted apart), or 'interrupted' by a shutdown.
+-- It counts as pending since it was enqueued. An unstarted task keeps its place under its limit; any other has to
+-- be admitted again. Safe to repeat.
 --
 -- KEYS: task, active, lease, pending, events, attempts
 -- ARGV: id, fence, how, now_ms, event_cap, attempt_cap, worker, host, type_name, attempt_number,
 --   started_ms, waited_ms, reason, peak_memory, error_text
 -- RETURNS: 1, or 0 if the caller no longer held the task
--- USES: types, number, append, fence, failure, room
+-- USES: check_types, numbers, event, fence, record_failure, capacity, limit_places
 
 local is_ours, _, limit = is_held(lease, task, id, fence, nil, true)
 if not is_ours then
@@ -21,7 +20,7 @@ check('LLEN', active, pending)
 check('XLEN', events, attempts)
 local since = nil
 if string.byte(fence) == 84 or string.find(fence, '.', 1, true) then -- 'T'
-  -- Else a program in Go held the task, and what is written there is of an earlier run.
+  -- Otherwise a program in Go held the task, and the stored token is of an earlier attempt.
   since = string.match(redis.call('HGET', task, 'nbq:lease') or '', '|(%d+)$')
 end
 release(active, lease, id)
@@ -39,11 +38,11 @@ else
   if how == 'lost' or how == 'unbegun' then
     add(task, 'nbq:' .. how, 1)
   end
-  ended(how == 'unbegun' and 'lost' or how)
+  record_failed_attempt(how == 'unbegun' and 'lost' or how)
 end
 event(events, event_cap, now_ms, 'requeued', { id })
 if how ~= 'unstarted' then
-  left(limit, id)
+  free_and_release(limit, id)
 end
-made_room()
+announce_capacity()
 return 1

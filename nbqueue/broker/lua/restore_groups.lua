@@ -1,13 +1,12 @@
--- Make names of aggregation groups known again that have members and are not in `groups`.
+-- Add aggregation groups with members to `groups` if they are missing there.
 --
--- Looks at `limit` names from `start` on, in the order of their scores; the caller goes on until
--- there are fewer. Names that nobody used since `oldest` are forgotten, unless they have members.
--- Safe to repeat.
+-- Looks at `limit` names from `start` on, in the order of their scores; the caller goes on until there are fewer.
+-- Names that were not used since `oldest` and have no members are forgotten. Safe to repeat.
 --
 -- KEYS: group_names, groups
 -- ARGV: group_prefix, start, limit, oldest (Unix seconds), wake
 -- RETURNS: how many names were kept of those looked at, and how many were forgotten
--- USES: types, publish
+-- USES: check_types, publish
 
 check('ZCARD', group_names)
 check('SCARD', groups)

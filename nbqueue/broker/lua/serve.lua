@@ -1,11 +1,11 @@
--- Keep a handler for messages whose type matches a pattern, and tell the workers.
+-- Store a handler for messages whose type matches a pattern, and notify the workers.
 --
--- Its code lies beside the code of calls. Safe to repeat; an earlier handler of the pattern goes.
+-- It replaces an earlier handler of that pattern. Its code is stored as that of calls. Safe to repeat.
 --
 -- KEYS: handlers, code, code_index
 -- ARGV: pattern, envelope (signed), fingerprint, blob, now_ms, wake
 -- RETURNS: 1 if the pattern is new, else 0
--- USES: types, publish
+-- USES: check_types, publish
 
 check('HLEN', handlers)
 check('ZCARD', code_index)

@@ -1,19 +1,19 @@
--- Take pending tasks out of the line, for a caller that removes them one by one right after.
+-- Move pending tasks out of the list, for a caller that removes them one by one right after.
 --
--- Each is scheduled until `due_ms`, after which it is pending again, should the caller never come. Their
--- messages are not read, which may be large, and their unique locks stay as they are. Safe to repeat.
+-- They are scheduled until `due_ms` and become pending then if the caller fails. Their messages, which may be
+-- large, are not read, and their unique locks stay. Safe to repeat.
 --
 -- KEYS: pending, scheduled, retry, archived, completed, groups, events, *tasks
--- ARGV: now_ms, event_cap, group_prefix, due_ms, then for each task: id, distance (see leave.lua)
--- RETURNS: for each task that was refused: its position (from 0), and a word of choose.lua
--- USES: types, append, leave, choose
+-- ARGV: now_ms, event_cap, group_prefix, due_ms, then for each task: id, distance (see remove_from_state.lua)
+-- RETURNS: for each task that was refused: its position (from 0), and a word of select_tasks.lua
+-- USES: check_types, event, remove_from_state, select_tasks
 
 check('LLEN', pending)
 check('ZCARD', scheduled)
 check('XLEN', events)
-local chosen, refused = choose(2, '', { pending = true })
+local chosen, refused = select_tasks(2, '', { pending = true })
 chosen = locate(chosen, refused, 1)
-leave_all(chosen)
+remove_all_from_state(chosen)
 local ids, members = {}, {}
 for i, each in ipairs(chosen) do
   local task, id = each[1], each[2]

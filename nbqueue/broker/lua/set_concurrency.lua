@@ -1,6 +1,6 @@
--- Keep how many tasks of the queue may be active at a time, or lift that; tell the workers.
+-- Set or remove the limit of how many tasks of a queue may be active, and notify the workers.
 --
--- What they offered to take before would come on top, so their offers are void. Safe to repeat.
+-- Offers to take new tasks are deleted, as those would exceed the limit. Safe to repeat.
 --
 -- KEYS: settings, offers
 -- ARGV: concurrency (empty: any number), wake

@@ -1,11 +1,11 @@
--- Keep the numbers of a limit; the latest win. Those that wait for it are judged anew, at once.
+-- Store the numbers of a limit, and admit the tasks that wait for it under these numbers.
 --
--- Who waited under another rate need not wait until that would have let him run. Safe to repeat.
+-- The times that an earlier rate had reserved are forgotten. Safe to repeat.
 --
 -- KEYS: limits, rate, events
 -- ARGV: name, numbers (concurrency|count|period_ms|burst), used_ms, now_ms, event_cap
 -- RETURNS: 1 if the numbers are new or changed, else 0
--- USES: types, append, limits
+-- USES: check_types, event, limits
 
 check('HLEN', limits)
 check('XLEN', events)
@@ -17,5 +17,5 @@ if is_same then
   return 0
 end
 redis.call('DEL', rate)
-serve_limit(name)
+release_by_limit(name)
 return 1

@@ -1,7 +1,7 @@
--- Keep the code of a function, under its fingerprint, for all tasks that use it.
+-- Store the code of a function under its fingerprint, for all tasks that call it.
 --
--- Safe to repeat: the fingerprint is a digest of the code. The index holds when the code was last
--- asked for, by which the janitor finds what no task uses any more.
+-- The index holds when the code was last asked for; the janitor deletes code that no task uses. Safe to repeat: the
+-- fingerprint is a digest of the code.
 --
 -- KEYS: code, code_index
 -- ARGV: now_ms, fingerprint, blob

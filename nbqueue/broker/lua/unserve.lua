@@ -1,4 +1,4 @@
--- Forget a handler, and tell the workers. Its code stays until nobody uses it. Safe to repeat.
+-- Forget a handler, and notify the workers. Its code stays while tasks use it. Safe to repeat.
 --
 -- KEYS: handlers
 -- ARGV: pattern, wake

@@ -1,8 +1,7 @@
--- Say when there is next something to tend in a queue. Changes nothing.
+-- Report when a queue needs maintenance next. Changes nothing.
 --
--- What each set holds first says it; the scripts that tend say the rest. A key that holds something
--- else counts as due, so that these complain. Run as a tracked command, so that the server tells
--- when one of the keys changes.
+-- It reads only the first entry of each set. A key that holds something else counts as due now, so that the script
+-- for it reports the fault. It runs as a tracked command: the server reports when one of the keys changes.
 --
 -- KEYS: scheduled, retry, lease, active, completed, waiting, schedules, aggregation_sets, cancels,
 --   requirements

@@ -1,7 +1,7 @@
--- Write the result of a task that still runs, as far as it has come.
+-- Write the result so far of a task that is still running.
 --
--- Only the holder of its lease can do this, so that nothing is written to a task that has ended, or
--- that is gone: a hash of a result alone would keep its id from being used again. Safe to repeat.
+-- Only for the holder of its lease, so that nothing is written to a task that ended or is gone: a hash with nothing
+-- but a result would keep its id from being used again. Safe to repeat.
 --
 -- KEYS: task, lease
 -- ARGV: id, fence, result

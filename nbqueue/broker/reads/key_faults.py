@@ -40,7 +40,7 @@ _KINDS: Final = {
     "attempts": "stream",
     "code_index": "zset",
     "handlers": "hash",
-    "trimmed": "string",
+    "trim_count": "string",
     "settings": "hash",
     "schedules": "hash",
     "schedule_due": "zset",

@@ -16,7 +16,7 @@ from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.reads.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
 from nbqueue.broker.reads.task_table import MessageFacts, TaskRow, TaskTable
-from nbqueue.broker.script_commands import check_limit, command
+from nbqueue.broker.script_commands import PerTask, check_limit, command
 from nbqueue.errors import StoreDamaged
 from nbqueue.names import fits_pattern
 from nbqueue.store.refusal_errors import KeyDenied
@@ -72,15 +72,15 @@ class Wanted:
         """Whether it excludes any tasks."""
         return bool(self.types or self.error or self.names) or self.since_ms is not None
 
-    def arguments(self, names: Sequence[str]) -> list[Arg]:
-        return [
-            " ".join(names),
-            "\0".join(self.types),
-            self.error,
-            int(self.with_payload),
-            int(self.with_result),
-            int(self.with_error),
-        ]
+    def arguments(self, names: Sequence[str]) -> dict[str, Arg]:
+        return {
+            "fields": " ".join(names),
+            "types": "\0".join(self.types),
+            "error_part": self.error,
+            "want_payload": int(self.with_payload),
+            "want_result": int(self.with_result),
+            "want_error": int(self.with_error),
+        }
 
     def chosen(self, table: TaskTable) -> TaskTable:
         """Return the tasks of ``table`` that are wanted."""
@@ -118,21 +118,31 @@ def list_tasks(
     keys = stored_keys(queue)
     return command(
         "list_tasks",
-        (place, keys.lease),
-        [keys.task_prefix, start, limit, *wanted.arguments(names)],
+        keys,
+        {
+            "task_prefix": keys.task_prefix,
+            "start": start,
+            "limit": limit,
+            **wanted.arguments(names),
+        },
         list,
+        other_keys={"place": place},
     )
 
 
 def read_tasks(queue: str, task_ids: Sequence[str], wanted: Wanted) -> Command[list[Any]]:
     """Read tasks by their ids."""
     keys = stored_keys(queue)
-    places = [keys.lease, keys.scheduled, keys.retry, keys.archived, keys.completed]
     return command(
         "read_tasks",
-        [*places, *(keys.task(task_id) for task_id in task_ids)],
-        [keys.task_prefix, *wanted.arguments(ALL_FIELDS), *task_ids],
+        keys,
+        {"task_prefix": keys.task_prefix, **wanted.arguments(ALL_FIELDS)},
         list,
+        tasks=PerTask(
+            [keys.task(task_id) for task_id in task_ids],
+            ("id",),
+            task_ids,
+        ),
     )
 
 

@@ -11,18 +11,19 @@ from typing import Any
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import inspect
 from nbqueue.broker.commands.inspect import Counts
+from nbqueue.broker.commands.retention import utc_day
 from nbqueue.broker.reads.key_faults import faults_of_queues
 from nbqueue.broker.reads.models import DailyStats, QueueInfo, TaskInfo
 from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.reads.task_infos import INFO_FIELDS, NO_HASH, damaged_info, info_of
-from nbqueue.broker.script_commands import decoded_number, utc_day
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound, StoreDamaged
 from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.transport.script_call import Arg
 from nbqueue.transport.topology import Key, Place
 from nbqueue.wire import decoding, fields, states
+from nbqueue.wire.decoding import whole_number
 from nbqueue.wire.keys import (
     QUEUES,
     QueueKeys,
@@ -157,7 +158,7 @@ class StoreReader:
             for name, values in zip(part, self._broker.try_call_each(calls), strict=True):
                 if isinstance(values, KeyDenied):
                     values = [None] * (2 * days)
-                numbers = [decoded_number(each or b"0") or 0 for each in values]
+                numbers = [whole_number(each or b"0") or 0 for each in values]
                 found[name] = [
                     DailyStats(name, day, *both)
                     for day, *both in zip(dates, numbers[::2], numbers[1::2], strict=True)
@@ -366,7 +367,7 @@ class StoreReader:
         found = self._broker.call(
             *(("HGET", keys.task(i), fields.PENDING_SINCE) for i in task_ids), on=queue
         )
-        numbers = [decoded_number(each) if each else None for each in found]
+        numbers = [whole_number(each) if each else None for each in found]
         return [None if number is None else number / 1e9 for number in numbers]
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from nbqueue.broker.reads.models import TaskInfo
 from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.broker.reads.task_rows import NO_MESSAGE
-from nbqueue.broker.script_commands import decoded_number
 from nbqueue.clock import from_ms
 from nbqueue.wire import decoding, fields
 from nbqueue.wire.attempts import attempts_made
+from nbqueue.wire.decoding import whole_number
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage, read_message
 
 INFO_FIELDS = (
@@ -55,7 +55,7 @@ def info_of(
     message = read_message(msg)
     if message is None:
         return damaged_info(queue, task_id, decoding.text(state), NO_MESSAGE)
-    word, times_lost = decoding.text(state), decoded_number(lost or b"0") or 0
+    word, times_lost = decoding.text(state), whole_number(lost or b"0") or 0
     is_active = state == b"active"
     return TaskInfo(
         id=task_id,
@@ -71,14 +71,12 @@ def info_of(
         timeout=_timeout(message),
         deadline=_moment(message.deadline),
         group=decoding.text(group) if group else message.group_key or None,
-        next_process_at=_next_at(state, score, decoded_number(due or b"-1"), now_ms),
+        next_process_at=_next_at(state, score, whole_number(due or b"-1"), now_ms),
         retention=float(message.retention),
         completed_at=_moment(message.completed_at),
         result=result,
         is_orphaned=is_active and lease_until * 1000 <= now_ms,
-        attempt=attempts_made(
-            message, word, decoded_number(attempt or b"0") or 0, times_lost, mark
-        ),
+        attempt=attempts_made(message, word, whole_number(attempt or b"0") or 0, times_lost, mark),
         lost=times_lost,
     )
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.script_commands import command, positions
-from nbqueue.transport.script_call import Arg, Command
+from nbqueue.broker.script_commands import PerTask, command, flat, positions
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.keys import stored_keys
 
 _length = struct.Struct(">I").pack
@@ -64,21 +64,33 @@ def display_owner(task_id: str, attempt: int) -> str:
 def append_output(queue: str, tasks: Sequence[Appended]) -> Command[list[int]]:
     """Append to outputs. Reads as the positions of tasks that the caller no longer holds."""
     keys = stored_keys(queue)
-    args: list[Arg] = [keys.output_prefix]
-    for task in tasks:
-        args += (
-            task.task_id,
-            task.fence,
-            task.attempt,
-            task.ttl_ms,
-            b"".join(_packed(entry) for entry in task.entries),
-            " ".join(map(str, task.drop)),
-            task.progress,
-            keys.live_channel(task.task_id),
-            task.news,
-        )
-    where = [keys.lease, *(keys.task(task.task_id) for task in tasks)]
-    return command("append_output", where, args, positions)
+    return command(
+        "append_output",
+        keys,
+        {"output_prefix": keys.output_prefix},
+        positions,
+        tasks=PerTask(
+            [keys.task(task.task_id) for task in tasks],
+            (
+                *("id", "fence", "attempt", "ttl_ms", "entries"),
+                *("drop", "progress", "channel", "news"),
+            ),
+            flat(
+                (
+                    task.task_id,
+                    task.fence,
+                    task.attempt,
+                    task.ttl_ms,
+                    b"".join(_packed(entry) for entry in task.entries),
+                    " ".join(map(str, task.drop)),
+                    task.progress,
+                    keys.live_channel(task.task_id),
+                    task.news,
+                )
+                for task in tasks
+            ),
+        ),
+    )
 
 
 def _packed(entry: Entry) -> bytes:

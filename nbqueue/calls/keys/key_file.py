@@ -76,8 +76,8 @@ def _read(path: Path) -> list[bytes]:
         raise UsageError(f"cannot read the signing key {path}: {_reason(error)}") from error
     if os.name != "nt" and mode & 0o077:
         raise UsageError(
-            f"others may use the signing key {path} (mode {mode:04o}), and whoever has it can "
-            f"run code on your workers: chmod 600 {path}"
+            f"other users can access the signing key {path} (mode {mode:04o}), and its holders "
+            f"can run code on your workers: chmod 600 {path}"
         )
     return _parse(raw, path)
 
@@ -92,7 +92,7 @@ def _parse(raw: bytes, path: Path) -> list[bytes]:
         if key is None:
             raise UsageError(
                 f"line {number} of the signing key {path} is no key: a key is {_FORM}, one per "
-                f"line, the first of which signs"
+                f"line, and the first signs"
             )
         keys.append(key)
     if not keys:

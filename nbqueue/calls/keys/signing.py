@@ -150,9 +150,9 @@ class Keyring:
                 f"the call of task {task_id} was changed after it was signed, or was signed for "
                 f"another task, queue or type: it was not loaded"
             )
-        if call.beside is not None and not only_head and not call.beside.is_of(call.arguments):
+        if call.detached is not None and not only_head and not call.detached.is_of(call.arguments):
             raise SignatureError(
-                f"the arguments beside the call of task {task_id} are missing, or were changed "
+                f"the arguments of the call of task {task_id} are missing or were changed "
                 f"after it was signed: they were not loaded"
             )
         return call
@@ -182,9 +182,9 @@ class Keyring:
                 f"the result of task {task_id} was changed after it was signed, or was signed "
                 f"for another task: it was not loaded"
             )
-        if result.beside is not None and not result.beside.is_of(result.body):
+        if result.detached is not None and not result.detached.is_of(result.body):
             raise SignatureError(
-                f"what lies beside the result of task {task_id} is missing, or was changed "
+                f"the body of the result of task {task_id} is missing or was changed "
                 f"after it was signed: it was not loaded"
             )
         return result

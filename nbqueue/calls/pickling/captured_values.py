@@ -60,7 +60,7 @@ class Found(NamedTuple):
         return tuple(step.label for step in self.steps)
 
 
-class _Told:
+class _Warned:
     """The warnings already given for one function."""
 
     __slots__ = ("generators", "keys", "size")
@@ -71,7 +71,7 @@ class _Told:
         self.size = 0
 
 
-_told: weakref.WeakKeyDictionary[Any, _Told] = weakref.WeakKeyDictionary()
+_warned: weakref.WeakKeyDictionary[Any, _Warned] = weakref.WeakKeyDictionary()
 
 
 def too_large(fn: Callable[..., Any], limit: int) -> ValueTooLarge:
@@ -98,27 +98,27 @@ def warn_of_captures(fn: Callable[..., Any], pickled: Pickled) -> None:
     size = len(pickled.data)
     if size <= LARGE_CAPTURE and not pickled.generators:
         return
-    told = _told_of(fn)
-    if size > told.size + LARGE_CAPTURE:
-        told.size = size
+    warned = _warned_of(fn)
+    if size > warned.size + LARGE_CAPTURE:
+        warned.size = size
         for found in _large_values(fn, LARGE_CAPTURE):
             _warn_once(
-                told,
+                warned,
                 found,
                 f"{_describe(fn, found, found.size_text)}: it is sent with the code each "
                 "time either changes, and kept by every process; pass it as an argument",
                 LargeCaptureWarning,
             )
     for number, generator in enumerate(pickled.generators):
-        if id(generator) in told.generators:
+        if id(generator) in warned.generators:
             continue
-        told.generators.add(id(generator))
+        warned.generators.add(id(generator))
         where = _find(fn, generator)
         if where is None and number:
             continue  # a part of another generator
         found = where or Found((), generator)
         _warn_once(
-            told,
+            warned,
             found,
             f"{_describe(fn, found)}: each executor draws from a copy of its own, so that tasks "
             f"may draw the same numbers, and no run repeats another. {_cure(fn)}",
@@ -144,19 +144,19 @@ def _cure(fn: Callable[..., Any]) -> str:
     return f"Use q.options(seed=7).map({name}, …), and nbqueue.rng() in {name}()"
 
 
-def _told_of(fn: Any) -> _Told:
+def _warned_of(fn: Any) -> _Warned:
     while isinstance(fn, functools.partial):
         fn = fn.func
     fn = getattr(fn, "__func__", fn)
     try:
-        return _told.setdefault(fn, _Told())
+        return _warned.setdefault(fn, _Warned())
     except TypeError:  # not hashable, or without weak references
-        return _Told()
+        return _Warned()
 
 
-def _warn_once(told: _Told, found: Found, text: str, category: type[Warning]) -> None:
-    if found.key not in told.keys:
-        told.keys.add(found.key)
+def _warn_once(warned: _Warned, found: Found, text: str, category: type[Warning]) -> None:
+    if found.key not in warned.keys:
+        warned.keys.add(found.key)
         warn_at_user(text, category)
 
 

@@ -108,7 +108,7 @@ _homes_of = 0
 # --- objects that return their own name
 
 
-def _may_say_its_name(kind: type) -> bool:
+def _has_own_reduction(kind: type) -> bool:
     """Return whether non-builtin code decides how this type is pickled."""
     return (
         type(kind.__reduce__) is not _C_METHOD
@@ -117,7 +117,7 @@ def _may_say_its_name(kind: type) -> bool:
     )
 
 
-def _reduce_as_it_says(pickler: Begins, obj: Any) -> Any:
+def _reduce_by_own_method(pickler: Begins, obj: Any) -> Any:
     """Reduce ``obj`` by its own method; by value if no worker knows its name."""
     kind = type(obj)
     if kind in cloudpickle.Pickler._dispatch_table:
@@ -372,7 +372,7 @@ def way_of(kind: type) -> Reducer | None:
     """Return the reducer for a type that is not in `REDUCERS`, or None."""
     if _is_plain_exception(kind):
         return _reduce_exception
-    return _reduce_as_it_says if _may_say_its_name(kind) else None
+    return _reduce_by_own_method if _has_own_reduction(kind) else None
 
 
 WEAK_CONTAINERS = (weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)

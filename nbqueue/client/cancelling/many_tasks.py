@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nbqueue.broker.bulk_moves import MOST_FOUND, act_on_many
-from nbqueue.broker.commands import inspect, lifecycle
+from nbqueue.broker.commands import failure, inspect, maintenance
 from nbqueue.broker.commands.inspect import FAR, UNSIGNED, Moved
-from nbqueue.broker.script_commands import ARCHIVE_CAP
+from nbqueue.broker.commands.retention import ARCHIVE_CAP
 from nbqueue.calls.cancellation import cancellation
 from nbqueue.client.cancelling.tasks_in_go import CANCELLABLE, cancel_running
 from nbqueue.client.futures.outcome import CANCELLED, RawOutcome
@@ -132,9 +132,9 @@ class Cancellation:
             answer = state.decode("utf-8", "replace") if msg and state else "MISSING"
             if answer in CANCELLABLE:
                 now_ms = self._session.clock.now_ms()
-                new = lifecycle.failed_message(msg, self._text, now_ms, counts=False)
+                new = failure.failed_message(msg, self._text, now_ms, counts=False)
                 body = self._error_of(task_id)
-                answer = broker.run(lifecycle.cancel(queue, task_id, msg, new, body, now_ms))
+                answer = broker.run(maintenance.cancel(queue, task_id, msg, new, body, now_ms))
             if answer != "CHANGED":
                 self._answers[task_id] = CANCELLED if answer == "CANCELLED" else answer
                 return

@@ -38,7 +38,7 @@ class WakeableSelector:
         """End the wait that is going on, or the next one. Does nothing while it is closed."""
         wakeup = self._wakeup
         if wakeup is not None:
-            wakeup.ring()
+            wakeup.wake()
 
     def wait(self, subscription: Subscription | None, timeout: float | None) -> tuple[bool, bool]:
         """Wait for `wake` or for ``subscription``; return which of the two happened."""
@@ -46,7 +46,7 @@ class WakeableSelector:
         ready = [key.data for key, _ in self._selector.select(timeout)]
         is_woken = self in ready
         if is_woken and self._wakeup is not None:
-            self._wakeup.silence()
+            self._wakeup.drain()
         return is_woken, subscription in ready
 
     def sleep(self, seconds: float | None, is_over: Callable[[], bool]) -> None:

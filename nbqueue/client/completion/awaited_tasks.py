@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Container, Iterable, Sequence
 from typing import Protocol
 
-from nbqueue.broker.commands.look import MOST_LOOKED_AT
+from nbqueue.broker.commands.changed_tasks import MOST_LOOKED_AT
 from nbqueue.client.completion.poll_schedule import SLICE, PollSchedule
 from nbqueue.client.futures.outcome import RawOutcome
 from nbqueue.wire.keys import stored_keys

@@ -7,9 +7,9 @@ import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from nbqueue.broker.commands.look import look
+from nbqueue.broker.commands.changed_tasks import changed_tasks
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.calls.payloads import beside_result
+from nbqueue.calls.payloads import detached_result
 from nbqueue.client.channels.inline_read import InlineRead
 from nbqueue.client.channels.listener_connection import ListenerConnection
 from nbqueue.client.channels.selector import WakeableSelector
@@ -150,7 +150,7 @@ class EndDispatcher:
         ended: dict[str, list[tuple[str, RawOutcome]]] = {}
         missing: dict[str, list[str]] = {}
         unread: dict[str, list[str]] = {}
-        for queue, task_id, state, ending in broker.run(look(tasks)):
+        for queue, task_id, state, ending in broker.run(changed_tasks(tasks)):
             if state is None and (queue, task_id) in self._tasks.being_cancelled:
                 continue
             if state is None and (queue, task_id) in self._tasks.cancel_interrupted:
@@ -162,7 +162,7 @@ class EndDispatcher:
                     sink = self._tasks.note_state(queue, task_id, state)
                 if sink is not None:
                     sink._notice(task_id, state)
-            elif ending is None or beside_result(ending.result) is not None:
+            elif ending is None or detached_result(ending.result) is not None:
                 unread.setdefault(queue, []).append(task_id)
             else:
                 end = end_as(ending)

@@ -23,7 +23,7 @@ from nbqueue.client.live.display import awaited_shown, task_view, wait_shown
 from nbqueue.client.session import Session, open_session, session_at
 from nbqueue.durations import Duration
 from nbqueue.moved_modules import pickled_as, public
-from nbqueue.printable import visible
+from nbqueue.printable import printable
 from nbqueue.runtime.forks import InheritedLock
 from nbqueue.wire import states
 
@@ -349,7 +349,7 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
     def __repr__(self) -> str:
         need = self._need()
         state = f"{self.state}: {need};" if need else self.state
-        return visible(f"<TaskFuture {self.name or self.type} {state} id={self.id}>")
+        return printable(f"<TaskFuture {self.name or self.type} {state} id={self.id}>")
 
     def _need(self) -> str:
         """Return what the task needs of a worker, if it waits for such a worker; else empty."""

@@ -32,7 +32,7 @@ from nbqueue.client.live.display import awaited_shown, group_view, wait_shown
 from nbqueue.client.session import Session
 from nbqueue.durations import Duration
 from nbqueue.moved_modules import public
-from nbqueue.printable import visible
+from nbqueue.printable import printable
 from nbqueue.runtime.forks import InheritedLock
 from nbqueue.wire import states
 
@@ -368,7 +368,7 @@ class TaskGroup(TaskHandle, Generic[T]):
                 text += f", {number} {word}"
         need = self._need()
         text += f": {need};" if need else ""
-        return visible(f"<TaskGroup {self.name or self.type} {text} id={self.id}>")
+        return printable(f"<TaskGroup {self.name or self.type} {text} id={self.id}>")
 
     def _need(self) -> str:
         """Return what the tasks need of a worker, if they wait for such a worker; else empty."""

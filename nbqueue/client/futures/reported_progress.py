@@ -8,7 +8,7 @@ from typing import Any
 
 from nbqueue.broker.broker import Broker
 from nbqueue.clock import from_ms
-from nbqueue.printable import visible
+from nbqueue.printable import printable
 from nbqueue.wire import fields
 from nbqueue.wire.decoding import json_value
 from nbqueue.wire.keys import stored_keys
@@ -61,7 +61,7 @@ class Progress:
     def __str__(self) -> str:
         parts = [_bar_text(bar) for bar in self.bars]
         parts += [f"{name}={_value_text(value)}" for name, value in self.fields.items()]
-        return visible(", ".join(parts)) or "nothing reported"
+        return printable(", ".join(parts)) or "nothing reported"
 
 
 def _bar_text(bar: Bar) -> str:

@@ -14,7 +14,7 @@ from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.names import fits_pattern
-from nbqueue.printable import visible
+from nbqueue.printable import printable
 from nbqueue.wire import states
 
 STATES = (*LISTED, states.AGGREGATING)
@@ -55,7 +55,7 @@ class BulkResult:
             parts.append(f"{len(self.refused)} refused ({reasons})")
         if self.trimmed:
             parts.append(f"{self.trimmed} deleted from the full archive")
-        return visible(f"<{self.action}: {', '.join(parts)}>")
+        return printable(f"<{self.action}: {', '.join(parts)}>")
 
     def _repr_html_(self) -> str:
         from nbqueue.views.static_cards import bulk_card  # loaded only where it is shown

@@ -99,7 +99,7 @@ class EventFeed:
 
     def _wake(self) -> None:
         if self._bell is not None:
-            self._bell.ring()
+            self._bell.wake()
 
     def _run(self, bell: Wakeup) -> None:
         while True:
@@ -184,7 +184,7 @@ class EventFeed:
                 if left <= 0:
                     raise ConnectionLost("the store does not answer")
                 if _first_ready(link, bell, left) is bell:
-                    bell.silence()
+                    bell.drain()
                     return False
                 link.read()
             if isinstance(found[0], resp.ReplyError):

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.commands.schedules import (
+    BY_HAND,
     HISTORY_CAP,
     fire_schedule,
     pause_schedule,
@@ -14,7 +15,6 @@ from nbqueue.broker.commands.schedules import (
     remove_schedule,
     stored_schedules,
 )
-from nbqueue.broker.script_commands import NewTask
 from nbqueue.calls import payloads
 from nbqueue.calls.argument_digest import call_digest
 from nbqueue.calls.functions import dump_arguments
@@ -49,6 +49,7 @@ from nbqueue.errors import (
 )
 from nbqueue.moved_modules import public
 from nbqueue.printable import visible
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.topology import Key
 from nbqueue.wire.decoding import moment, whole_number
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, scheduler_history, stored_keys
@@ -159,8 +160,7 @@ class Schedule:
                 entry,
                 NewTask(task_id, message.SerializeToString(deterministic=True)),
                 session.clock.now_ms(),
-                expected_ms=None,
-                next_ms=None,
+                due=BY_HAND,
                 lock=message.unique_key if entry.unique_ms else "",
                 fingerprint=fingerprint,
             )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.broker.new_tasks import EnqueueRequest, LazyTasks
 from nbqueue.calls.functions import dump_call
 from nbqueue.calls.pickling.captured_values import warn_of_shared
 from nbqueue.client.submitting.prepared_call import PreparedCall
 from nbqueue.client.submitting.prepared_task import Arguments
 from nbqueue.runtime.buffers import Body
+from nbqueue.tasks.new_task import NewTask
 
 _SLICE = 1_024
 _SLICE_BYTES = 8_000_000

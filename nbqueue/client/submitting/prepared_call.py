@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.calls import payloads
 from nbqueue.calls.call_extensions import Seed
-from nbqueue.calls.detached import beside_of
+from nbqueue.calls.detached import describe_body
 from nbqueue.calls.functions import Code, dump_function
 from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.submitting.prepared_task import PreparedTask
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.runtime.buffers import LARGE, Body, parts_of
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.tasks.retry_policy import Policy, WithPolicy
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import message_encoder
@@ -104,7 +104,7 @@ class PreparedCall(PreparedTask):
         sign, rest, detached = self.session.keyring.sign_call, b"", None
         pieces: list[Body] = []
         if len(arguments) > LARGE:
-            detached, pieces = beside_of(parts_of(arguments))
+            detached, pieces = describe_body(parts_of(arguments))
         else:
             rest = bytes(arguments)
         head = payloads.call_head(code.fingerprint, self.flags, self.resolved.limits, detached, own)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbqueue.broker.commands.lifecycle import NewTask
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.submitting.prepared_task import PreparedTask
@@ -13,6 +12,7 @@ from nbqueue.client.submitting.resolved_options import Defaults, ResolvedOptions
 from nbqueue.errors import UsageError
 from nbqueue.options import TaskOptions
 from nbqueue.tasks.aggregation_group import check_type, encoded_payload
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.timeouts import TIMEOUTS_HEADER, timeouts_text
 

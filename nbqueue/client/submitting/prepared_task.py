@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbqueue.broker.commands.enqueue import UniqueLock
 from nbqueue.broker.commands.limits import limited
-from nbqueue.broker.new_tasks import EnqueueRequest, UniqueLock
+from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.client.completion.registration import NamedRegistration, Registration
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.task_facts import TaskFacts
@@ -18,11 +19,12 @@ from nbqueue.wire import states
 from nbqueue.wire.messages import TaskMessage
 
 if TYPE_CHECKING:
-    from nbqueue.broker.commands.lifecycle import LockHolder, NewTask
+    from nbqueue.broker.commands.enqueue import LockHolder
     from nbqueue.client.completion.awaited_tasks import Sink
     from nbqueue.client.futures.group import TaskGroup
     from nbqueue.client.session import Session
     from nbqueue.client.submitting.resolved_options import ResolvedOptions
+    from nbqueue.tasks.new_task import NewTask
 
 Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 """Those of one call: by position and by name."""

@@ -9,7 +9,7 @@ from nbqueue.client.futures.json_results import has_json_result
 from nbqueue.errors import TaskNotUnique
 
 if TYPE_CHECKING:
-    from nbqueue.broker.commands.lifecycle import LockHolder
+    from nbqueue.broker.commands.enqueue import LockHolder
     from nbqueue.client.submitting.prepared_task import PreparedTask
 
 

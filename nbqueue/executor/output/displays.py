@@ -107,11 +107,11 @@ def clear_output(wait: bool = False) -> None:
 
 def publish(task: Reporting, data: Bundle, metadata: Bundle, display_id: str = "") -> None:
     """Add a bundle to a task's output, or the reason why not."""
-    said: Bundle = {"data": _written(data), "metadata": metadata}
+    bundle: Bundle = {"data": _written(data), "metadata": metadata}
     if display_id:
-        said["id"] = display_id
+        bundle["id"] = display_id
     try:
-        body = json.dumps(said, separators=(",", ":"), default=str).encode()
+        body = json.dumps(bundle, separators=(",", ":"), default=str).encode()
     except (TypeError, ValueError, RecursionError) as error:
         why = f"it cannot be written as JSON: {error}"
     else:

@@ -48,7 +48,7 @@ class progress(Generic[T]):  # noqa: N801 (used like `range` and `tqdm`)
 
     def __len__(self) -> int:
         if self._total is None:
-            raise TypeError("nobody knows how many items there are: pass total=…")
+            raise TypeError("the number of items is unknown: pass total=…")
         return int(self._total)
 
     def __iter__(self) -> Iterator[T]:

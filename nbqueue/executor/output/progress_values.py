@@ -100,8 +100,8 @@ class Bars:
 
     def encode(self) -> bytes:
         bars = [bar for bar in (self._main, *self._items) if bar is not None][:MOST_BARS]
-        said = {"bars": [bar.plain() for bar in bars], "fields": self.fields}
-        return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode(
+        content = {"bars": [bar.plain() for bar in bars], "fields": self.fields}
+        return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode(
             "utf-8", "replace"
         )
 
@@ -125,7 +125,7 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, str) and len(value) <= LARGEST_TEXT:
         return value
     raise UsageError(
-        f"{name}={str(value)[:40]!r} cannot be shown beside a bar: report a number, or a text of "
+        f"{name}={str(value)[:40]!r} cannot be shown next to a bar: report a number, or a text of "
         f"{LARGEST_TEXT} characters at most; report(result=…) takes anything"
     )
 

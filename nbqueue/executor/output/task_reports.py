@@ -65,14 +65,14 @@ def report(
 
     Raises `CannotPickle` or `UsageError` for a value that cannot be sent or is too large.
     """
-    said = plain_fields(fields)
+    values = plain_fields(fields)
     task = running_task()
     if task is None:
         return
     if result is not _NOTHING:
         task.put(pipe.RESULT_REPORT, bytes(encode_value(task.frame, result)))
-    if said or progress is not None or desc is not None:
-        task.bars.report(progress, desc, said)
+    if values or progress is not None or desc is not None:
+        task.bars.report(progress, desc, values)
         task.progressed()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
-from nbqueue.broker.commands import presence
+from nbqueue.broker.commands import lifecycle
 from nbqueue.worker.executors.executor_process import SYNC
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.maintenance.service import Service
@@ -59,7 +59,7 @@ class BeginNotes(Service):
             for start in range(0, len(attempts), _SLICE):
                 part = attempts[start : start + _SLICE]
                 tasks = [(each.task_id, each.fence, each.fetches) for each in part]
-                self._send(queue, presence.begin(queue, tasks), partial(_note, part))
+                self._send(queue, lifecycle.note_begun(queue, tasks), partial(_note, part))
 
 
 def _note(attempts: list[Attempt], held: int | None) -> None:

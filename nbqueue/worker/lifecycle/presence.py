@@ -91,7 +91,9 @@ class Presence(Service):
         )
         self._list()
         own = self._connections.registry()
-        own.send(presence.appear(record, tasks), lambda reply: self._on_written(checked(reply)))
+        own.send(
+            presence.heartbeat_worker(record, tasks), lambda reply: self._on_written(checked(reply))
+        )
 
     def _list(self) -> None:
         """List the worker as alive, and with queues that are new or were listed long ago."""

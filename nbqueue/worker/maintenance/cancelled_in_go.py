@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands import failure, maintenance
 from nbqueue.calls.cancellation import cancellation
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire import fields, states
@@ -62,8 +62,8 @@ class CancelFollower(Component):
             text, unsigned = cancellation()
             now_ms = self._clock.now_ms()
             body = self._keys.sign_result(unsigned, task_id)
-            new = lifecycle.failed_message(msg, text, now_ms, counts=False)
-            command = lifecycle.cancel(queue, task_id, msg, new, body, now_ms)
+            new = failure.failed_message(msg, text, now_ms, counts=False)
+            command = maintenance.cancel(queue, task_id, msg, new, body, now_ms)
             self._send(queue, command, partial(self._on_cancelled, queue, task_id))
         else:
             # Go ignores a cancellation between fetching a task and beginning it: repeat it.

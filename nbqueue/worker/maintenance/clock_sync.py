@@ -18,6 +18,11 @@ class ClockSync(Service):
     def __init__(self, context: ServiceContext) -> None:
         super().__init__(context, 60.0)
 
+    def stop(self) -> None:
+        super().stop()
+        # When the store is back, it may be another server.
+        self._clock.restart()
+
     def run_once(self) -> None:
         sent_at = steady_time()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands import enqueue
 from nbqueue.calls import payloads
 from nbqueue.errors import SignatureError
 from nbqueue.transport.resp import ReplyError
@@ -126,7 +126,7 @@ class _Search:
             return
         connection = self._connections.upkeep(self._queue)
         for fingerprint, seen_at in self._unused.items():
-            command = lifecycle.drop_code(self._queue, fingerprint, seen_at)
+            command = enqueue.drop_code(self._queue, fingerprint, seen_at)
             connection.send(command, lambda reply: None)
         log.info("unused code forgotten queue=%s functions=%d", self._queue, len(self._unused))
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Held
+from nbqueue.broker.commands import maintenance
+from nbqueue.broker.commands.maintenance import Held
 from nbqueue.broker.commands.presence import vanish
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import SERVERS, is_queue_name, queue_keys
@@ -96,7 +96,7 @@ class DeadWorkers(Service):
             if is_gone(worker_id):
                 self._send(
                     queue,
-                    lifecycle.held(queue, worker_id),
+                    maintenance.held_by_worker(queue, worker_id),
                     partial(self._take_over, queue, worker_id),
                 )
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Command, Forwarded
-from nbqueue.broker.commands.limits import Judged
+from nbqueue.broker.commands import maintenance
+from nbqueue.broker.commands.limits import Released
+from nbqueue.broker.commands.maintenance import Forwarded
+from nbqueue.transport.script_call import Command
 from nbqueue.worker.maintenance.service import Component, QueueTimers
 from nbqueue.worker.service_context import ServiceContext
 
@@ -26,12 +27,12 @@ class Forwarder(Component):
         self.timers = QueueTimers(context, self._forward)
 
     def _command(self, queue: str) -> Command[Any]:
-        return lifecycle.forward(queue, self._clock.now_ms())
+        return maintenance.forward(queue, self._clock.now_ms())
 
     def _forward(self, queue: str) -> None:
         self._send(queue, self._command(queue), partial(self._on_reply, queue))
 
-    def _on_reply(self, queue: str, reply: Forwarded | Judged | None) -> None:
+    def _on_reply(self, queue: str, reply: Forwarded | Released | None) -> None:
         if reply is None:
             return
         if reply.moved:

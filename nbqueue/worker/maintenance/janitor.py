@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands import maintenance
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.maintenance.service import ATTEMPT_DAYS, QueueTimers, Service
 from nbqueue.worker.service_context import ServiceContext
@@ -26,6 +26,6 @@ class Janitor(Service):
     def _delete(self, queue: str) -> None:
         self._send(
             queue,
-            lifecycle.delete_expired(queue, self._clock.now_ms()),
+            maintenance.delete_expired(queue, self._clock.now_ms()),
             lambda deleted: self._delete(queue) if deleted else None,
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from nbqueue.broker.commands import presence
-from nbqueue.broker.commands.presence import Adopted
+from nbqueue.broker.commands import maintenance
+from nbqueue.broker.commands.maintenance import Repaired
 from nbqueue.worker.maintenance.service import Component
 from nbqueue.worker.service_context import ServiceContext
 
@@ -25,14 +25,14 @@ class LeaseRepair(Component):
     def repair(self, queue: str) -> None:
         """Look at the next slice of ``queue``."""
         start = self._starts.get(queue, 0)
-        command = presence.adopt(queue, self._clock.now_ms(), start, _SLICE)
+        command = maintenance.repair_leases(queue, self._clock.now_ms(), start, _SLICE)
         self._send(queue, command, partial(self._on_repaired, queue, start))
 
-    def _on_repaired(self, queue: str, start: int, reply: Adopted | None) -> None:
+    def _on_repaired(self, queue: str, start: int, reply: Repaired | None) -> None:
         if reply is None:
             return
-        if reply.adopted:
-            log.warning("tasks found without a lease queue=%s tasks=%d", queue, reply.adopted)
+        if reply.repaired:
+            log.warning("tasks found without a lease queue=%s tasks=%d", queue, reply.repaired)
         if reply.seen < _SLICE:
             self._starts.pop(queue, None)
         else:

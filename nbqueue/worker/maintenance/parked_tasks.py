@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbqueue.broker.commands import limits
-from nbqueue.broker.commands.lifecycle import Command
+from nbqueue.transport.script_call import Command
 from nbqueue.worker.maintenance.forwarder import Forwarder
 
 
@@ -17,4 +17,4 @@ class ParkedTasks(Forwarder):
     """Runs the script for a queue when one of its parked tasks may go on, by ``timers``."""
 
     def _command(self, queue: str) -> Command[Any]:
-        return limits.judge(queue, self._clock.now_ms())
+        return limits.release_parked(queue, self._clock.now_ms())

@@ -6,8 +6,10 @@ import itertools
 from functools import partial
 from typing import Any
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Expired, Fetched, Held, Who
+from nbqueue.broker.commands import lifecycle, maintenance
+from nbqueue.broker.commands.failure import Who
+from nbqueue.broker.commands.lifecycle import Fetched
+from nbqueue.broker.commands.maintenance import Expired, Held
 from nbqueue.calls import payloads
 from nbqueue.errors import SignatureError
 from nbqueue.transport.resp import ReplyError
@@ -101,7 +103,7 @@ class LostAttempts:
         known = {(each.queue, each.task_id, each.fence) for each in self._held}
         for queue in self._queues:
             self._connections.upkeep(queue).send(
-                lifecycle.held(queue, self._tokens.worker_id),
+                maintenance.held_by_worker(queue, self._tokens.worker_id),
                 partial(self._on_held, queue, known, self._tokens.issued),
             )
 
@@ -132,7 +134,7 @@ class Recoverer(Component):
         """Look for expired leases in ``queue`` now."""
         self._send(
             queue,
-            lifecycle.expired(queue, self._clock.now_ms()),
+            maintenance.expired(queue, self._clock.now_ms()),
             partial(self._on_found, queue),
         )
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nbqueue.broker.commands.lifecycle import Command
 from nbqueue.runtime.reactor import Timer
 from nbqueue.transport.resp import ReplyError
+from nbqueue.transport.script_call import Command
 from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 

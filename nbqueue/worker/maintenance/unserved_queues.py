@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from nbqueue.broker.commands import lifecycle, limits, presence
-from nbqueue.broker.commands.presence import Overdue
+from nbqueue.broker.commands import limits, maintenance
+from nbqueue.broker.commands.maintenance import Overdue
 from nbqueue.store.rights import is_about_keys
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.keys import QUEUES, is_queue_name, queue_keys
@@ -87,7 +87,7 @@ class UnservedQueues(Service):
                 self._visit(queue)
 
     def _visit(self, queue: str) -> None:
-        command = presence.overdue(queue, self._clock.now_ms(), self._oldest_ms())
+        command = maintenance.overdue(queue, self._clock.now_ms(), self._oldest_ms())
         self._connections.upkeep(queue).send(command, partial(self._on_visited, queue))
 
     def _on_visited(self, queue: str, reply: object) -> None:
@@ -116,7 +116,7 @@ class UnservedQueues(Service):
             services.lease_repair.repair(queue)
         if found.waiting:
             # Its workers may all be programs in Go, which do not know of parked tasks.
-            self._send(queue, limits.judge(queue, self._clock.now_ms()))
+            self._send(queue, limits.release_parked(queue, self._clock.now_ms()))
         if found.schedules:
             # Nor do their schedulers know of these schedules.
             services.schedules(queue)
@@ -132,7 +132,7 @@ class UnservedQueues(Service):
     def _forward(self, queue: str, slices: int) -> None:
         self._send(
             queue,
-            lifecycle.forward(queue, self._clock.now_ms()),
+            maintenance.forward(queue, self._clock.now_ms()),
             lambda reply: (
                 self._forward(queue, slices - 1) if reply and reply.moved and slices else None
             ),
@@ -141,6 +141,6 @@ class UnservedQueues(Service):
     def _delete(self, queue: str, slices: int) -> None:
         self._send(
             queue,
-            lifecycle.delete_expired(queue, self._clock.now_ms()),
+            maintenance.delete_expired(queue, self._clock.now_ms()),
             lambda deleted: self._delete(queue, slices - 1) if deleted and slices else None,
         )

@@ -8,9 +8,9 @@ import uuid
 from typing import NamedTuple
 
 from nbqueue.broker.commands.aggregation import Aggregate
-from nbqueue.broker.script_commands import NewTask
 from nbqueue.tasks import aggregation_group
 from nbqueue.tasks.aggregation_group import Member
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import TaskMessage, read_message
 

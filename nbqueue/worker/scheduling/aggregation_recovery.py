@@ -94,7 +94,7 @@ class AggregationRecovery(Service):
     def _reclaim(self, queue: str, chosen: Set, now_s: int) -> None:
         self._send(
             queue,
-            aggregation.reclaim(queue, chosen, now_s),
+            aggregation.reclaim_set(queue, chosen, now_s),
             lambda left: self._reclaim(queue, chosen, now_s) if left else None,
         )
 

@@ -19,14 +19,15 @@ from typing import Any
 
 from nbqueue.broker.commands import aggregation
 from nbqueue.broker.commands.aggregation import MOST_BYTES, Aggregated, Set, Taken
-from nbqueue.broker.commands.lifecycle import Fetched, Who
-from nbqueue.broker.script_commands import NewTask
+from nbqueue.broker.commands.failure import Who
+from nbqueue.broker.commands.lifecycle import Fetched
 from nbqueue.durations import format_duration
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.runtime.reactor import Timer
 from nbqueue.tasks import aggregation_group
 from nbqueue.tasks.aggregation_group import Member
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.resp import ReplyError
 from nbqueue.transport.script_call import Command
 from nbqueue.wire.decoding import whole_number
@@ -165,7 +166,7 @@ class Aggregator(Service):
         for queue, groups in by_queue.items():
             for start in range(0, len(groups), _SLICE):
                 part = groups[start : start + _SLICE]
-                command = aggregation.ripe(queue, part, self._ripeness)
+                command = aggregation.aggregation_due(queue, part, self._ripeness)
                 self._send(queue, command, partial(self._on_ripe, queue, part))
         if self._ripe and may_begin and self._taking is None and self._waiting.room() > 0:
             key = next(iter(self._ripe))
@@ -221,7 +222,7 @@ class Aggregator(Service):
     def _take(self, queue: str, group: str) -> None:
         chosen = Set(group, str(uuid.uuid4()))
         self._taking = _Aggregation(queue, chosen, 0)
-        command = aggregation.aggregate(
+        command = aggregation.form_set(
             queue, chosen, self._ripeness, self._clock.now_ms(), self._deadline()
         )
         self._send(queue, command, partial(self._on_taken, self._taking))
@@ -240,7 +241,7 @@ class Aggregator(Service):
         """Read the members slice by slice; then begin."""
         found += reply or ()
         if len(found) < taken.count and reply != []:
-            command = aggregation.members(taken.queue, taken.chosen, len(found))
+            command = aggregation.read_set(taken.queue, taken.chosen, len(found))
             self._send(taken.queue, command, lambda more: self._read(taken, found, more or []))
             return
         self._taking = None
@@ -320,7 +321,7 @@ class Aggregator(Service):
         if aggregate.group and aggregate.due_ms is not None:
             noted = aggregation.note_groups(taken.queue, [aggregate.group], aggregate.due_ms)
             self._send(taken.queue, noted)
-        return aggregation.aggregated(taken.queue, taken.chosen, aggregate, now_ms)
+        return aggregation.finish_set(taken.queue, taken.chosen, aggregate, now_ms)
 
     def _on_aggregated(
         self, attempt: Attempt, taken: _Aggregation, reply: Aggregated | None
@@ -363,7 +364,7 @@ class Aggregator(Service):
     def _put_back(self, taken: _Aggregation) -> None:
         # Kept until the store is connected again, should it be away.
         self._returning[taken.chosen.set_id] = taken
-        command = aggregation.reclaim(taken.queue, taken.chosen)
+        command = aggregation.reclaim_set(taken.queue, taken.chosen)
         self._send(taken.queue, command, partial(self._on_put_back, taken))
 
     def _on_put_back(self, taken: _Aggregation, left: int | None) -> None:

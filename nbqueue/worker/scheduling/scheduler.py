@@ -15,17 +15,19 @@ from typing import Any
 
 from nbqueue.broker.commands.schedules import (
     STATE_FIELDS,
+    Due,
     Fired,
     ScheduleState,
+    Skip,
     fire_schedule,
     read_state,
 )
 from nbqueue.broker.due_times import Step, plan
-from nbqueue.broker.script_commands import NewTask
 from nbqueue.calls import payloads
 from nbqueue.cron import Spec, parse_spec
 from nbqueue.errors import SignatureError
 from nbqueue.runtime.reactor import Timer
+from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.resp import ReplyError
 from nbqueue.wire.decoding import pairs, text, time_ms
 from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys
@@ -241,12 +243,10 @@ class Scheduler(Service):
             entry,
             task,
             now_ms,
-            expected_ms=step.due_ms,
-            next_ms=step.next_ms,
+            due=Due(step.due_ms, step.next_ms),
             lock=message.unique_key if entry.unique_ms else "",
             fingerprint=known.fingerprint,
-            reason=reason,
-            detail=detail,
+            skip=Skip(reason, detail),
         )
         self._send(queue, fire, partial(self._on_fired, queue, known, step, task_id))
 

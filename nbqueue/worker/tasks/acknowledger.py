@@ -9,8 +9,10 @@ from functools import partial
 from typing import Any
 
 from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Command, Ended, Who
+from nbqueue.broker.commands.failure import Who
+from nbqueue.broker.commands.lifecycle import Ended
 from nbqueue.transport.resp import ReplyError, is_transient
+from nbqueue.transport.script_call import Command
 from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.attempt import Attempt

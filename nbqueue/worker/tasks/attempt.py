@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from nbqueue.broker.commands.lifecycle import Failure, Fetched, Who
+from nbqueue.broker.commands.failure import Failure, Who
+from nbqueue.broker.commands.lifecycle import Fetched
 from nbqueue.calls.payloads import JSON_RESULT, Call
 from nbqueue.executor.pipe import NO_CODE, DoneFrame, TaskFrame
 from nbqueue.wire.attempts import attempt_number
@@ -116,7 +117,7 @@ class Attempt:
 
     @property
     def timeout(self) -> float:
-        """How many seconds this attempt may take; 0: any number."""
+        """The seconds that this attempt may take; 0: any number."""
         timeout, deadline = self.message.timeout, self.message.deadline
         if timeout <= 0:
             return 0 if deadline > 0 else DEFAULT_TIMEOUT

@@ -66,7 +66,7 @@ Decision = Complete | Revoke | Retry | Archive | Requeue
 
 
 class Refusal(NamedTuple):
-    """Why an attempt is not begun, and what happens to its task."""
+    """The reason not to begin an attempt, with the decision about its task."""
 
     decision: Archive | Retry
     error: NbqueueError

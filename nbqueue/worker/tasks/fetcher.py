@@ -161,7 +161,7 @@ class Fetcher:
             self._offers.withdraw()
 
     def fetch(self) -> None:
-        """Ask for tasks, if a slot is free and a queue may have some. Once a round."""
+        """Ask for tasks, if slots are free and a queue may have some. Once a round."""
         if self._asking or not self.enabled:
             return
         if not (self._filled or self.required):
@@ -201,7 +201,7 @@ class Fetcher:
             self._wait(queue)
 
     def offer(self) -> None:
-        """Offer the free slots to clients of the last queue, if it is empty. Once a round."""
+        """Offer free slots to clients of the last queue, if that is empty. Once a round."""
         offers, queue, now = self._offers, self._last_queue, self._reactor.now()
         free = self._slots.free() - self._unread
         if free > self._was_free:

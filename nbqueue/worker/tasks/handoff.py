@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from nbqueue.broker.commands.handoff import (
     Handed,
+    add_offer,
     hand_channel,
-    offer,
     offer_text,
     read_handed,
     withdraw,
@@ -36,6 +36,8 @@ MOST_OFFERS = 8
 
 
 class _Offer(NamedTuple):
+    """An offer to take one task of a queue, until a time on the reactor's clock."""
+
     queue: str
     text: str
     """Empty if the store did not accept it: tasks of queues with limits are always fetched."""
@@ -95,7 +97,7 @@ class Handoff:
         lease_until_ms = self._tokens.until_ms(until_ms)
         text = offer_text(until_ms, lease_until_ms, self._channel, token)
         self._open[token] = _Offer(queue, text, self._reactor.now() + _LASTS)
-        connection.send(offer(queue, text, lasts_ms), partial(self._on_offered, token))
+        connection.send(add_offer(queue, text, lasts_ms), partial(self._on_offered, token))
 
     def withdraw(self) -> None:
         """Withdraw all offers."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from nbqueue.broker.large_values import read_arguments
 from nbqueue.calls.detached import DetachedBody
-from nbqueue.calls.payloads import beside_call
+from nbqueue.calls.payloads import detached_arguments
 from nbqueue.errors import SignatureError
 from nbqueue.transport.resp import ReplyError, is_transient
 from nbqueue.worker.service_context import ServiceContext
@@ -74,11 +74,11 @@ class LargeArguments:
     def _detached_body(self, attempt: Attempt) -> DetachedBody | None:
         payload, message = attempt.payload, attempt.message
         try:
-            if beside_call(payload) is None:
+            if detached_arguments(payload) is None:
                 return None
             body = self._keys.verify_call(
                 payload, attempt.task_id, attempt.queue, message.type, only_head=True
-            ).beside
+            ).detached
         except SignatureError:
             return None
         return body if body is not None and body.size else None

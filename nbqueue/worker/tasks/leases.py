@@ -1,4 +1,4 @@
-"""The leases of one worker: the tokens under which it takes tasks, and the tasks that it holds."""
+"""The leases of one worker: the tokens that name them, and the attempts that have one."""
 
 from __future__ import annotations
 

@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.lifecycle import Command, Ended, Failure, Who
+from nbqueue.broker.commands import failure as failure_commands
+from nbqueue.broker.commands.failure import Failure, Who
+from nbqueue.broker.commands.lifecycle import Ended
 from nbqueue.broker.large_values import result_fields
 from nbqueue.calls import payloads
-from nbqueue.calls.detached import beside_of
+from nbqueue.calls.detached import describe_body
 from nbqueue.calls.exceptions import dump_exception
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.errors import TaskCancelled, TaskFailed, TaskTimeout, WorkerLost
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.runtime.buffers import LARGE, Body, ChunkedBytes, Piece, parts_of
+from nbqueue.transport.script_call import Command
 from nbqueue.wire.messages import with_completed_at
 from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.decisions import Archive, Requeue, Retry
@@ -31,7 +33,7 @@ _VALUE_HEAD = payloads.result_head(payloads.VALUE)
 
 
 class SignedResult(NamedTuple):
-    """A result; or the head of a large one, and its pieces with the fields to store them in."""
+    """A result, or the head of a large one with its pieces and their fields."""
 
     envelope: Body
     pieces: Sequence[tuple[str, Body]] = ()
@@ -56,7 +58,7 @@ def result_envelope(keys: Keyring, attempt: Attempt, done: DoneFrame) -> SignedR
         return tuple.__new__(SignedResult, (head + value, ()))
     parts = parts_of(body)
     if attempt.message.retention > 0 and len(attempt.msg) <= LARGE:
-        detached, pieces = beside_of(parts, done.digest)
+        detached, pieces = describe_body(parts, done.digest)
         head = keys.sign_result(payloads.result_head(payloads.VALUE, detached), attempt.task_id)
         return SignedResult(head, result_fields(detached, pieces))
     # A result that is not kept is only announced.
@@ -124,17 +126,19 @@ def failure_command(
     """
     queue, who = attempt.queue, attempt.holder or who
     if isinstance(decision, Requeue):
-        return lifecycle.requeue(queue, failure, decision.how, now_ms, who)
+        return failure_commands.requeue(queue, failure, decision.how, now_ms, who)
     if isinstance(decision, Retry):
         counts = decision.counts
-        msg = lifecycle.failed_message(attempt.msg, failure.error_text, now_ms, counts=counts)
+        msg = failure_commands.failed_message(
+            attempt.msg, failure.error_text, now_ms, counts=counts
+        )
         due_ms = now_ms + int(decision.delay * 1000)
-        return lifecycle.retry(
+        return failure_commands.retry(
             queue, failure, msg, due_ms, now_ms, who, counts=counts, error=envelope
         )
-    msg = lifecycle.failed_message(attempt.msg, failure.error_text, now_ms, counts=False)
+    msg = failure_commands.failed_message(attempt.msg, failure.error_text, now_ms, counts=False)
     on_trimmed = partial(_log_trimmed, queue)
-    return lifecycle.archive(
+    return failure_commands.archive(
         queue, failure, msg, now_ms, who, error=envelope, on_trimmed=on_trimmed
     )
 

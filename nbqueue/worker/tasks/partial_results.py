@@ -10,7 +10,7 @@ import logging
 from functools import partial
 from typing import Any
 
-from nbqueue.broker.commands.task_reports import write_result
+from nbqueue.broker.commands.lifecycle import write_result
 from nbqueue.calls import payloads
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.executor import pipe

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Fetched
-from nbqueue.calls.payloads import CALL_BESIDE
+from nbqueue.calls.payloads import DETACHED_CALLS
 from nbqueue.wire.messages import TaskMessage, read_apart
 from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
 from nbqueue.worker.handler_table import StoredHandlers
@@ -20,7 +20,7 @@ from nbqueue.worker.unreadable_data import set_aside
 
 
 class TaskAcceptor:
-    """Makes an attempt of each task that this worker was given, and has it wait for an executor.
+    """Makes attempts of tasks that this worker was given, to wait for an executor.
 
     The attempt is held from then on. ``owner`` decides about attempts that are refused, and about
     the outcomes of all others.
@@ -57,7 +57,7 @@ class TaskAcceptor:
             attempt.apart = apart
             attempt.leased_ms = leased_ms
             self._held.add(attempt)
-            is_detached = apart is None and message.payload.startswith(CALL_BESIDE)
+            is_detached = apart is None and message.payload.startswith(DETACHED_CALLS)
             if not (is_detached and self._large_arguments.read(attempt, self._begin)):
                 self._begin(attempt)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-from nbqueue.broker.commands.lifecycle import Failure
+from nbqueue.broker.commands.failure import Failure
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.durations import format_duration

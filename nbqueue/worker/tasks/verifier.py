@@ -17,7 +17,7 @@ NO_HANDLER = "no handler"
 
 
 class Verifier:
-    """Finds out what an attempt runs, a verified call or a handler, or why it must not run.
+    """Finds the verified call or the handler that an attempt runs, or refuses the attempt.
 
     Nothing is unpickled here, and nothing of what is refused ever is. ``offered`` are the
     requirements that this worker meets.

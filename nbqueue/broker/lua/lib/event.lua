@@ -1,8 +1,8 @@
--- Append to a queue's stream of events. Its cap bounds its size; readers notice what it dropped.
+-- Append to the stream of events of a queue. Its cap bounds its size; readers notice gaps.
 --
--- `event(stream, cap, at, name, ids)`: these tasks made this transition at `at` (Unix ms). Ids are
--- joined by spaces; one that contains a space, as programs in Go may make them, has an entry alone.
--- What several ids have in common at their beginning, as those of a map do, is written once.
+-- `event(stream, cap, at, name, ids)`: these tasks made this transition at `at` (Unix ms). Ids are joined by spaces;
+-- an id with a space, as programs in Go may make them, gets an entry of its own. A beginning that several ids share,
+-- such as those of a map, is written once.
 
 local FEW, SHORT = 3, 6
 

@@ -1,16 +1,14 @@
--- Limits by key: how many tasks of one name may run at a time, and how many may begin in a while.
--- USES: number, park
+-- Limits by name: how many tasks may run at a time, and how many may begin in a period.
 --
--- `limits` holds for each name `concurrency|count|period_ms|burst|used_ms`, empty for none. Numbers
--- that no client writes limit nothing.
--- `limit:<name>` holds who runs, or may run next, with when that was last found to be so.
--- `rate:<name>` is the time at which the next could begin if there were no burst (GCRA); it expires
--- when that is over.
+-- The hash `limits` holds for each name `concurrency|count|period_ms|burst|used_ms`, with empty fields for no limit.
+-- Numbers out of range limit nothing. The set `limit:<name>` holds the tasks that run, or may run next, with the
+-- time when that was last seen to be so. `rate:<name>` is when the next task could begin without a burst (GCRA); it
+-- expires at that time.
 --
--- `admit(name, id, is_late)`: take a place for the task, and return true; or false, and when to
--- look again (nil: when a place is given up). `serve_limit(name)`: those that wait and may run now
--- go to the front of the line, and hold their places already. `leave_limit(name, id)`: give up a
--- place; the caller serves the name then.
+-- `admit(name, id, is_late)`: gives the task a place and returns true; or returns false, and when to look again
+-- (nil: when a place is freed). `release_by_limit(name)`: makes waiting tasks pending that may run now; these have
+-- their places already. `free_limit(name, id)`: frees the place of a task; the caller then releases the next.
+-- USES: numbers, park
 
 local TURN = 'turn'
 local MOST_SERVED = 100
@@ -43,7 +41,7 @@ local function limit_of(name)
   return limit
 end
 
--- Programs in Go finish tasks, and delete them, and give up no place.
+-- Programs in Go finish and delete tasks without freeing their places.
 local function prune_limit(name)
   local holders = own_set('limit:' .. name)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', holders, '-inf', now - 1000,
@@ -59,7 +57,7 @@ local function prune_limit(name)
   end
 end
 
-local function has_place(name, limit)
+local function has_capacity(name, limit)
   local holders = own_set('limit:' .. name)
   if not limit.most or redis.call('ZCARD', holders) < limit.most then
     return true
@@ -79,7 +77,7 @@ local function take_token(name, limit, is_late)
   if at - room > now then
     return false, math.max(math.ceil(at - room), now + 10)
   end
-  -- Who was waiting and is looked at late has not lost the time; who comes new had none to lose.
+  -- A waiting task that is looked at late keeps the time it was due; a new one begins now.
   at = math.max(at, is_late and at > 0 and now - LATEST_MS or now) + gap
   redis.call('SET', key, string.format('%.3f', at), 'PX', whole(math.max(at - now, 0) + 1000))
   return true
@@ -88,7 +86,7 @@ end
 local function admit(name, id, is_late)
   local limit = limit_of(name)
   if limit then
-    if not has_place(name, limit) then
+    if not has_capacity(name, limit) then
       return false
     end
     local is_free, at = take_token(name, limit, is_late)
@@ -100,7 +98,7 @@ local function admit(name, id, is_late)
   return true
 end
 
-local function serve_limit(name)
+local function release_by_limit(name)
   local what, ids, before = 'limit:' .. name, {}, nil
   if redis.call('EXISTS', own_set('wait:' .. what)) == 0 then
     redis.call('ZREM', own_set('waiting'), what)
@@ -129,6 +127,6 @@ local function serve_limit(name)
   return #ids
 end
 
-local function leave_limit(name, id)
+local function free_limit(name, id)
   return redis.call('ZREM', own_set('limit:' .. name), id) == 1
 end

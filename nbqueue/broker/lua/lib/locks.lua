@@ -1,15 +1,13 @@
--- The unique lock of a task: a string in the slot of its queue that holds the task's id.
--- USES: number, park
+-- Unique locks: a string in the slot of the queue that holds the id of a task.
 --
--- `lock_of(task, id)`: the key of the lock that the task names, and holds; else nil. Programs in Go
--- leave the name out of the hash of tasks of an aggregation group: it is then in the message only.
--- `drop_lock(task, id)` gives it up, and `hand_on(lock)` gives one that nobody holds to the task
--- that waits longest for it. `judge_lock(lock)`: is it free after all? Programs in Go give locks up
--- and tell nobody, and locks run out.
--- `names_lock(task, lock)`: does a task lie there that names this lock, and in which state?
--- `extend_lock(task, id, due_ms, now_ms)`: keep the lock until the task is due, and then for as
--- long as it was to be held; or for what was left of that, where a program in Go took it. A lock
--- that ran out is taken again if it is free.
+-- `lock_of(task, id)`: returns the key of the lock that the task names and holds, or nil. Programs in Go name it only
+-- in the message if the task is in an aggregation group. `release_lock(task, id)`: releases that lock.
+-- `hand_on_lock(lock)`: gives a free lock to the task that waits longest. `recheck_lock(lock)`: does so if the lock
+-- is free; locks expire, and programs in Go release them without a notice. `names_lock(task, lock)`: returns the
+-- state of the task, and its group, if it names this lock.
+-- `extend_lock(task, id, due_ms, now_ms)`: keeps the lock until the task is due and then for the time that it was to
+-- be held, or for what is left of that if a program in Go took it. An expired lock is taken again if it is free.
+-- USES: numbers, park
 
 local function lock_in(msg, prefix)
   local at = string.find(msg, prefix, 1, true)
@@ -30,7 +28,7 @@ end
 
 local function named_lock(task, id)
   local found = redis.pcall('HMGET', task, 'unique_key', 'msg')
-  -- All that shares the slot, and nothing else: a name may be anybody's text.
+  -- Only keys in the slot of the queue, since any program may have written the name.
   local prefix = string.sub(task, 1, #task - #id - 2) .. 'unique:'
   local lock = found[1]
   if (not lock or lock == '') and found[2] then
@@ -48,7 +46,7 @@ local function lock_of(task, id)
   end
 end
 
-local function hand_on(lock)
+local function hand_on_lock(lock)
   local what = 'lock:' .. lock
   if redis.call('EXISTS', own_set('wait:' .. what)) == 0 then
     redis.call('ZREM', own_set('waiting'), what)
@@ -70,11 +68,11 @@ local function hand_on(lock)
   return 1
 end
 
-local function drop_lock(task, id)
+local function release_lock(task, id)
   local lock = lock_of(task, id)
   if lock then
     redis.call('DEL', lock)
-    hand_on(lock)
+    hand_on_lock(lock)
   end
 end
 
@@ -86,14 +84,14 @@ local function names_lock(task, lock)
   end
 end
 
-local function judge_lock(lock)
+local function recheck_lock(lock)
   local holder = redis.pcall('GET', lock)
   if type(holder) == 'string' and names_lock(asynq_keys .. 't:' .. holder, lock) then
     local left = redis.call('PTTL', lock)
     look_again('lock:' .. lock, now + math.min(LOOK_MS, math.max(left, 0) + 1))
     return 0
   end
-  return hand_on(lock)
+  return hand_on_lock(lock)
 end
 
 local function extend_lock(task, id, due_ms, now_ms)

@@ -1,23 +1,22 @@
--- Park tasks that must wait for something else than time, without a slot and without a retry.
--- USES: number, publish
+-- Park tasks until something other than time lets them run, without a worker and without a retry.
 --
--- A parked task is scheduled, far enough away that nobody runs it meanwhile: if that comes, it is
--- pending again and simply judged again. `nbq:parked` names what it waits for, and `wait:<what>`
--- holds its place. Whoever takes it elsewhere leaves that place behind; it is skipped here.
--- `waiting` holds when each `what` is to be looked at again, by whichever worker.
+-- A parked task is scheduled for a time so late that it is released before; if it is not, it becomes pending and is
+-- checked again. `nbq:parked` in the task names what it waits for, and `wait:<what>` keeps the order. A program that
+-- takes the task elsewhere leaves its entry behind, which is skipped. `waiting` holds when each `what` is to be
+-- looked at again, by any worker.
 --
--- `park(id, what, is_due, seconds)`: it waits from now on, behind those that wait already, or where it
--- waited, for so many seconds at most before it is judged again. Unless `is_due`, its own time counts
--- too.
--- `first_parked(what)`: who waits longest; nil if nobody does (any more).
--- `unpark(ids, what, parked)`: they go to the front of the line, the first of them foremost.
--- `parked` is what `nbq:parked` says then; nil for nothing. A task that is not due stays scheduled.
--- `look_again(what, at, tell)`: somebody is to judge what waits then; `tell` the workers so.
--- `own_set(name)`: the key of a sorted set that only our scripts write. Anything of another type that
--- a stranger put there is deleted: it would stop scripts in the middle, and fetching for good.
+-- `park(id, what, is_due, seconds)`: parks a task behind those that wait already, or where it waited before, for so
+-- many seconds at most. Unless `is_due`, the task waits for its own time as well.
+-- `first_parked(what)`: returns the task that waits longest, or nil.
+-- `unpark(ids, what, parked)`: puts tasks at the front of the pending list, in this order, with `parked` as their
+-- `nbq:parked` (nil: none). A task that is not due stays scheduled.
+-- `look_again(what, at, notify)`: sets when `what` is to be looked at; `notify` the workers of it.
+-- `own_set(name)`: returns the key of a sorted set that only nbqueue writes. A value of another type there is
+-- deleted: it would make scripts fail in the middle, and block the queue.
 --
--- Expects the locals `events`, `event_cap` and `now_ms`. Names are built from that of the events,
--- so that scripts which end tasks need not be passed what few tasks use.
+-- Expects the locals `events`, `event_cap` and `now_ms`. Names of keys are made from that of the events, so that
+-- scripts which end tasks need not be given keys that few tasks use.
+-- USES: numbers, publish, event
 
 local own_keys = string.sub(events, 1, -7)
 local asynq_keys = 'asynq' .. string.sub(own_keys, 8)
@@ -49,9 +48,9 @@ local function is_parked(id, what)
   return found[1] == 'scheduled' and found[2] == what and found[3]
 end
 
-local function look_again(what, at, tell)
+local function look_again(what, at, notify)
   redis.call('ZADD', own_set('waiting'), whole(at), what)
-  if tell then
+  if notify then
     publish(own_keys .. 'wake', 'turn ' .. whole(at))
   end
 end

@@ -1,8 +1,8 @@
--- Large values do not come as arguments: Lua reads all of a string that it is given, byte by byte.
--- They lie in the hash `staged:<number>`, which the same transaction wrote and will delete.
+-- Large values that do not come as arguments, which Lua would copy byte by byte.
 --
--- `is_staged(number)`: is there such a hash? `unstage(number, task)`: it becomes the task, with what
--- the task has beside it.
+-- The transaction of the script has written them into a hash `staged:<number>`, and deletes it at its end.
+-- `is_staged(number)`: returns whether there is such a hash. `unstage(number, task)`: makes it the hash of the task,
+-- and keeps the other fields of that.
 --
 -- Expects the local `events`, a key of the queue.
 

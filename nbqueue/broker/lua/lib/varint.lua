@@ -1,6 +1,6 @@
--- Numbers in an encoded message.
+-- Read numbers in an encoded message.
 --
--- `varint(text, at)`: the number that begins at this byte, and where the next field begins.
+-- `varint(text, at)`: returns the number that begins at this byte, and where the next field begins.
 
 local function varint(text, at)
   local value, factor = 0, 1

@@ -1,0 +1,13 @@
+-- Move the deadline of an aggregation set that the caller holds.
+--
+-- Nobody holds a set any more once its members are being put back. Safe to repeat.
+--
+-- KEYS: aggregation_sets
+-- ARGV: set, deadline (Unix seconds)
+-- RETURNS: 1, or 0 if the caller no longer held the set
+
+if tonumber(redis.call('ZSCORE', aggregation_sets, set) or '0') <= 0 then
+  return 0
+end
+redis.call('ZADD', aggregation_sets, 'XX', deadline, set)
+return 1
