@@ -331,4 +331,6 @@ def test_a_store_that_stands_still_for_a_while_is_a_non_event(
         assert [f.result(timeout=20) for f in running] == ["rested"] * 4
         assert all(lab.outcomes(f.id) == ["completed"] for f in running)
         assert "WARNING" not in worker.log()
-        assert not caplog.records
+        # Clients of other tests in this process may log that their stores are gone.
+        texts = [record.getMessage() for record in caplog.records]
+        assert [text for text in texts if str(lab.server.folder) in text] == []
