@@ -1,8 +1,8 @@
-"""`EventFeed`: the events of queues, for views that are live, over one connection.
+"""Follow the events of queues, for what is shown live: one connection for all views.
 
-Its thread runs only while a queue is followed. A follower is called with each transition of tasks;
-and with `LOOK` where events may have been missed, so that it reads the tasks itself: at first,
-after a lost connection, and when the stream's cap dropped entries before they were read.
+A thread runs while any queue is followed. Followers get every event, and `LOOK` where some may have
+been missed: at the beginning, after a lost connection, and when the stream's cap dropped entries
+before they were read.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from __future__ import annotations
 import logging
 import selectors
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.errors import StoreError
 from nbqueue.runtime.backoff import Backoff
-from nbqueue.runtime.wakeup import Wakeup
-from nbqueue.transport import resp
+from nbqueue.runtime.reactor import Reactor
 from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
+from nbqueue.transport.resp import Arg, ReplyError
 from nbqueue.wire.keys import stored_keys, stored_name
 from nbqueue.wire.task_events import read_event
 
@@ -35,7 +34,8 @@ _ANSWER_SECONDS = 30.0
 class Happened(NamedTuple):
     """A transition of tasks.
 
-    ``event`` is one of the events of docs/schemas.md. It is empty if some may have been missed.
+    ``event`` is one of the words of docs/schemas.md. If it is empty, events may have been missed:
+    read the tasks themselves.
     """
 
     event: str
@@ -49,35 +49,42 @@ OnEvent = Callable[[Happened], None]
 
 
 class EventFeed:
-    """Calls followers with the events of queues. Thread-safe."""
+    """Follows the events of queues over one connection, in a thread of its own.
+
+    `follow`, the function that it returns, and `close` may be called from any thread.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._followers: dict[str, list[OnEvent]] = {}
         self._fresh: list[OnEvent] = []
+        """Followers to be sent `LOOK` when events are read next."""
         self._last: dict[str, str] = {}
-        self._thread: threading.Thread | None = None
-        self._bell: Wakeup | None = None
+        """The id of the last entry that was read of each queue."""
+        self._reactor: Reactor | None = None
+        """The loop of the thread; None while none runs."""
+        self._is_changed = False
+        """Whether other queues are followed than the thread reads."""
         self._backoff = Backoff(first=0.5)
         self.trouble = ""
-        """Why no events arrive now; empty if all is well, or no queue is followed."""
+        """Why events cannot be read now; empty if they can, or if nothing is followed."""
 
     def follow(self, queue: str, on_event: OnEvent) -> Callable[[], None]:
-        """Call ``on_event`` with the events of ``queue``, in the thread of the feed.
+        """Call ``on_event`` for each event of ``queue``, in the feed's thread.
 
-        Returns a function that stops it.
+        Returns a function that ends it.
         """
         with self._lock:
             self._followers.setdefault(queue, []).append(on_event)
             self._fresh.append(on_event)
-            if self._thread is None:
-                self._bell = Wakeup()
-                self._thread = threading.Thread(
-                    target=self._run, args=(self._bell,), name="nbqueue-events", daemon=True
-                )
-                self._thread.start()
-            self._wake()
+            if self._reactor is None:
+                # poll takes no file descriptor of its own.
+                self._reactor = Reactor(_poll_selector())
+                threading.Thread(
+                    target=self._run, args=(self._reactor,), name="nbqueue-events", daemon=True
+                ).start()
+            self._note_change()
 
         def stop() -> None:
             with self._lock:
@@ -87,30 +94,31 @@ class EventFeed:
                 if not followers:
                     self._followers.pop(queue, None)
                     self._last.pop(queue, None)
-                self._wake()
+                self._note_change()
 
         return stop
 
     def close(self) -> None:
-        """Stop following all queues."""
+        """End all following."""
         with self._lock:
             self._followers.clear()
-            self._wake()
+            self._note_change()
 
-    def _wake(self) -> None:
-        if self._bell is not None:
-            self._bell.wake()
+    def _note_change(self) -> None:
+        self._is_changed = True
+        if self._reactor is not None:
+            self._reactor.post(_nothing)
 
-    def _run(self, bell: Wakeup) -> None:
+    def _run(self, reactor: Reactor) -> None:
         while True:
             with self._lock:
                 if not self._followers:
-                    self._end()
+                    self._end(reactor)
                     return
             try:
-                self._connected(bell)
+                self._read_events(reactor)
             except (ConnectionLost, StoreError, OSError) as error:
-                log.debug("no events arrive for a while error=%s", error)
+                log.debug("events are not read for a while error=%s", error)
                 self.trouble = f"the store is away ({error}); it is tried again and again"
                 threading.Event().wait(self._backoff.pause())
             except Exception:
@@ -121,92 +129,71 @@ class EventFeed:
                 # Events of the meantime may have left the stream.
                 self._fresh = [each for group in self._followers.values() for each in group]
 
-    def _end(self) -> None:
-        self._thread = None
+    def _end(self, reactor: Reactor) -> None:
+        self._reactor = None
         self.trouble = ""
-        if self._bell is not None:
-            self._bell.close()
-        self._bell = None
         self._last.clear()
+        reactor.close()
 
-    def _connected(self, bell: Wakeup) -> None:
-        """Follow over one connection, until it is lost or no queue is followed any more."""
-        link = NonblockingConnection(self._store)
-        try:
-            while True:
-                with self._lock:
-                    queues = list(self._followers)
-                if not queues:
-                    return
-                self._begin(link, queues)
-                if not self._wait(link, bell, queues):
-                    # Other queues are followed now, and a blocked read cannot be cancelled.
-                    link.close()
-                    link = NonblockingConnection(self._store)
-        finally:
-            link.close()
+    def _read_events(self, reactor: Reactor) -> None:
+        """Read events until nothing is followed any more. Raises if the connection is lost."""
+        while True:
+            with self._lock:
+                queues = list(self._followers)
+                self._is_changed = False
+            if not queues:
+                return
+            # A new connection for other queues: a read that blocks cannot be withdrawn.
+            with _Reader(self._store, reactor) as reader:
+                self._begin(reader, queues)
+                self._read_queues(reader, queues)
 
-    def _begin(self, link: NonblockingConnection, queues: list[str]) -> None:
-        """Find the ends of new queues' streams, and then call new followers with `LOOK`."""
-        _ask(link, ("XLEN", stored_keys(queues[0]).events))  # does it answer?
+    def _begin(self, reader: _Reader, queues: list[str]) -> None:
+        """Find the ends of new queues' streams, and then have new followers look for themselves."""
+        reader.ask(("XLEN", stored_keys(queues[0]).events))  # raises if the store does not serve us
         self._backoff.reset()
         self.trouble = ""
         for queue in queues:
             if queue not in self._last:
-                [newest] = _ask(
-                    link, ("XREVRANGE", stored_keys(queue).events, "+", "-", "COUNT", 1)
-                )
+                newest = reader.ask(("XREVRANGE", stored_keys(queue).events, "+", "-", "COUNT", 1))
                 self._last[queue] = newest[0][0].decode() if newest else "0-0"
         with self._lock:
             fresh, self._fresh = self._fresh, []
         for on_event in fresh:
-            self._tell([on_event], LOOK)
+            self._send([on_event], LOOK)
 
-    def _wait(self, link: NonblockingConnection, bell: Wakeup, queues: list[str]) -> bool:
-        """Read events until another queue is followed, or one no longer.
-
-        Returns whether the connection can still be used. Raises `ConnectionLost` if the store does
-        not answer a read in time.
-        """
+    def _read_queues(self, reader: _Reader, queues: list[str]) -> None:
+        """Read events of these queues until others are followed."""
+        streams = [stored_keys(queue).events for queue in queues]
+        by_stream = dict(zip(streams, queues, strict=True))
+        block_ms = int(_BLOCK_SECONDS * 1000)
         while True:
-            streams = [stored_keys(queue).events for queue in queues]
-            since = [self._last[queue] for queue in queues]
-            found: list[Any] = []
-            block_ms = int(_BLOCK_SECONDS * 1000)
-            link.call(
+            since = [self._last.get(queue, "$") for queue in queues]
+            reply = reader.ask(
                 ("XREAD", "COUNT", _COUNT, "BLOCK", block_ms, "STREAMS", *streams, *since),
-                found.append,
+                _BLOCK_SECONDS + _ANSWER_SECONDS,
+                lambda: self._is_changed,
             )
-            link.flush()
-            limit = time.monotonic() + _BLOCK_SECONDS + _ANSWER_SECONDS
-            while not found:
-                left = limit - time.monotonic()
-                if left <= 0:
-                    raise ConnectionLost("the store does not answer")
-                if _first_ready(link, bell, left) is bell:
-                    bell.drain()
-                    return False
-                link.read()
-            if isinstance(found[0], resp.ReplyError):
-                raise link.server.error_for(found[0])
-            self._read(dict(zip(streams, queues, strict=True)), found[0] or [])
+            if self._is_changed:
+                return
+            self._pass_on(by_stream, reply or [])
 
-    def _read(self, queues: dict[str, str], reply: list[Any]) -> None:
+    def _pass_on(self, queues: dict[str, str], reply: list[Any]) -> None:
         for stream, entries in reply:
             queue = queues[stored_name(stream)]
             with self._lock:
                 followers = list(self._followers.get(queue, ()))
             if len(entries) == _COUNT:
                 # Far behind: the next entries may be dropped before they are read.
-                self._tell(followers, LOOK)
+                self._send(followers, LOOK)
             for entry_id, pairs in entries:
                 self._last[queue] = entry_id.decode()
                 event = read_event(pairs)
                 if event is not None:
-                    self._tell(followers, Happened(*event))
+                    self._send(followers, Happened(*event))
 
     @staticmethod
-    def _tell(followers: list[OnEvent], happened: Happened) -> None:
+    def _send(followers: list[OnEvent], happened: Happened) -> None:
         for on_event in followers:
             try:
                 on_event(happened)
@@ -214,28 +201,44 @@ class EventFeed:
                 log.exception("a follower of events failed")
 
 
-def _ask(link: NonblockingConnection, words: tuple[Any, ...]) -> list[Any]:
-    found: list[Any] = []
-    link.call(words, found.append)
-    link.flush()
-    limit = time.monotonic() + _ANSWER_SECONDS
-    while not found:
-        if time.monotonic() > limit:
+class _Reader:
+    """A connection of the feed's thread, with one request at a time."""
+
+    def __init__(self, store: Store, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._connection = NonblockingConnection(store)
+        reactor.watch(self._connection, self._connection.read)
+
+    def ask(
+        self,
+        words: Sequence[Arg],
+        seconds: float = _ANSWER_SECONDS,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> Any:
+        """Return the reply to a command; None if ``is_over`` before it comes.
+
+        Raises `ConnectionLost` after ``seconds``, `StoreError` for a refusal.
+        """
+        found: list[Any] = []
+        self._connection.call(words, found.append)
+        self._connection.flush()
+        if not self._reactor.run_until(lambda: bool(found) or is_over(), seconds):
             raise ConnectionLost("the store does not answer")
-        _first_ready(link, None, 1.0)
-        link.read()
-    if isinstance(found[0], resp.ReplyError):
-        raise link.server.error_for(found[0])
-    return found
+        if found and isinstance(found[0], ReplyError):
+            raise self._connection.server.error_for(found[0])
+        return found[0] if found else None
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._reactor.forget(self._connection)
+        self._connection.close()
 
 
-def _first_ready(
-    link: NonblockingConnection, bell: Wakeup | None, timeout: float | None = None
-) -> Any:
-    with selectors.DefaultSelector() as selector:
-        selector.register(link, selectors.EVENT_READ)
-        if bell is not None:
-            selector.register(bell, selectors.EVENT_READ)
-        ready = selector.select(timeout)
-    found = {key.fileobj for key, _ in ready}
-    return bell if bell in found else link
+def _poll_selector() -> selectors.BaseSelector:
+    return getattr(selectors, "PollSelector", selectors.SelectSelector)()
+
+
+def _nothing() -> None:
+    pass
