@@ -272,7 +272,7 @@ class Broker(ResilientCaller):
         return [found[task_id] for task_id in ids]
 
     def _endings(self, queue: str, ids: Sequence[str]) -> dict[str, Ending | None]:
-        """The same for those of ``ids`` whose state stays what it is meanwhile."""
+        """Return the records of those ``ids`` whose state does not change meanwhile."""
         keys = stored_keys(queue)
         calls: list[Sequence[Arg]] = []
         for task_id in ids:

@@ -20,7 +20,7 @@ _MOST_COUNTED = 100
 
 
 class Step(NamedTuple):
-    """What happens at a due time: it fires, or ``reason`` says why not."""
+    """The result of a due time: it fires, or does not for ``reason``."""
 
     due_ms: int
     next_ms: int | None

@@ -1,6 +1,7 @@
-"""Where the pieces of large arguments and results lie: in fields of the hash of their task.
+"""Read and write the pieces of large arguments and results.
 
-So whoever deletes a task deletes them with it, also a program that knows nothing of them.
+The pieces are fields of the task's hash, so they are deleted with the task, even by programs that
+do not know them.
 """
 
 from __future__ import annotations
@@ -21,79 +22,96 @@ if TYPE_CHECKING:
 
 
 _MOST_PIECES = 16_384
-"""64 GB: no client takes in more."""
+"""The maximum number of pieces, 64 GB: no client receives more."""
 
 
 def argument_fields(pieces: Sequence[Body]) -> list[tuple[str, Body]]:
-    """The pieces of the arguments of a task, each with its field."""
+    """Return the pieces of a task's arguments with their fields."""
     return [(f"{fields.ARGUMENTS}{number}", piece) for number, piece in enumerate(pieces)]
 
 
-def result_fields(beside: DetachedBody, pieces: Sequence[Body]) -> list[tuple[str, Body]]:
-    """The same of its result."""
-    return list(zip(_names(_result_prefix(beside), beside), pieces, strict=True))
+def result_fields(detached: DetachedBody, pieces: Sequence[Body]) -> list[tuple[str, Body]]:
+    """Return the pieces of a task's result with their fields."""
+    return list(zip(_names(_result_prefix(detached), detached), pieces, strict=True))
 
 
-def _result_prefix(beside: DetachedBody) -> str:
-    """Named after what they hold: so who writes them can overwrite nothing else, should the task be
-    his no longer."""
-    return f"{fields.RESULT_PIECES}{beside.digest[:8].hex()}:"
+def _result_prefix(detached: DetachedBody) -> str:
+    """Return the prefix of the fields of a result's pieces.
+
+    It contains the digest of the result, so a worker that has lost the task overwrites no other
+    result.
+    """
+    return f"{fields.RESULT_PIECES}{detached.digest[:8].hex()}:"
 
 
-def _names(prefix: str, beside: DetachedBody) -> list[str]:
-    return [f"{prefix}{number}" for number in range(beside.number)]
+def _names(prefix: str, detached: DetachedBody) -> list[str]:
+    return [f"{prefix}{number}" for number in range(detached.number)]
 
 
 Reads = tuple[list[Sequence[Arg]], Gathering]
-"""The commands that read pieces, and where these go."""
+"""The commands that read pieces, and the buffer for them."""
 
 
 def read_arguments(
-    queue: str, task_id: str, envelope: Piece, beside: DetachedBody, digest: Any = None
+    queue: str, task_id: str, envelope: Piece, detached: DetachedBody, digest: Any = None
 ) -> Reads:
-    """What reads the arguments of a call behind the head of its ``envelope``; ``digest`` is told of
-    them, see `Gathering`."""
-    return _read(queue, task_id, envelope, beside, fields.ARGUMENTS, digest)
+    """Return the commands that read a call's arguments into a whole ``envelope``.
+
+    ``digest`` is updated with them as they arrive, see `Gathering`.
+    """
+    return _read(queue, task_id, envelope, detached, fields.ARGUMENTS, digest)
 
 
-def read_result(queue: str, task_id: str, envelope: Piece, beside: DetachedBody) -> Reads:
-    """The same of its result."""
-    return _read(queue, task_id, envelope, beside, _result_prefix(beside))
+def read_result(queue: str, task_id: str, envelope: Piece, detached: DetachedBody) -> Reads:
+    """Return the commands that read a task's result into a whole ``envelope``."""
+    return _read(queue, task_id, envelope, detached, _result_prefix(detached))
 
 
 def whole_result(broker: Broker, queue: str, task_id: str, result: bytes) -> bytes:
-    """The result of a task with what lies beside it, if that is there. Nothing is verified."""
-    beside = payloads.detached_result(result)
-    if beside is None:
+    """Return a task's result with its detached body, if that exists. Not verified."""
+    detached = payloads.detached_result(result)
+    if detached is None:
         return result
-    if not _are_there(broker, queue, task_id, beside, _result_prefix(beside)):
+    if not _are_there(broker, queue, task_id, detached, _result_prefix(detached)):
         return result
-    return broker.gather(read_result(queue, task_id, result, beside), on=queue) or result
+    return broker.gather(read_result(queue, task_id, result, detached), on=queue) or result
 
 
 def whole_payload(broker: Broker, queue: str, task_id: str, payload: bytes) -> bytes:
-    """The same of the payload of a task. Raises `SignatureError` for a call that cannot be read."""
-    beside = payloads.detached_arguments(payload)
-    if beside is None or len(payload) > beside.size:  # whole, as where there is no store
+    """Return a task's payload with its detached arguments, if these exist.
+
+    Raises `SignatureError` for a call that cannot be read.
+    """
+    detached = payloads.detached_arguments(payload)
+    if detached is None or len(payload) > detached.size:  # already whole, without a store
         return payload
-    if not _are_there(broker, queue, task_id, beside, fields.ARGUMENTS):
+    if not _are_there(broker, queue, task_id, detached, fields.ARGUMENTS):
         return payload
-    return broker.gather(read_arguments(queue, task_id, payload, beside), on=queue) or payload
+    return broker.gather(read_arguments(queue, task_id, payload, detached), on=queue) or payload
 
 
-def _are_there(broker: Broker, queue: str, task_id: str, beside: DetachedBody, prefix: str) -> bool:
-    """Whether the pieces are there of which a head speaks that nobody has verified, each as long as
-    it should be: so nobody is made to hold more memory than the store holds."""
-    if beside.number > _MOST_PIECES:
+def _are_there(
+    broker: Broker, queue: str, task_id: str, detached: DetachedBody, prefix: str
+) -> bool:
+    """Return whether all pieces exist, with the sizes in the unverified head.
+
+    A forged head cannot make a client allocate more memory than the store holds.
+    """
+    if detached.number > _MOST_PIECES:
         return False
     key = stored_keys(queue).task(task_id)
-    found = broker.call(*(("HSTRLEN", key, name) for name in _names(prefix, beside)), on=queue)
-    return found == beside.sizes
+    found = broker.call(*(("HSTRLEN", key, name) for name in _names(prefix, detached)), on=queue)
+    return found == detached.sizes
 
 
 def _read(
-    queue: str, task_id: str, envelope: Piece, beside: DetachedBody, prefix: str, digest: Any = None
+    queue: str,
+    task_id: str,
+    envelope: Piece,
+    detached: DetachedBody,
+    prefix: str,
+    digest: Any = None,
 ) -> Reads:
     key = stored_keys(queue).task(task_id)
-    calls: list[Sequence[Arg]] = [("HGET", key, name) for name in _names(prefix, beside)]
-    return calls, Gathering(envelope, beside.sizes, END, digest)
+    calls: list[Sequence[Arg]] = [("HGET", key, name) for name in _names(prefix, detached)]
+    return calls, Gathering(envelope, detached.sizes, END, digest)

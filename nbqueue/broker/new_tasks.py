@@ -101,7 +101,7 @@ class EnqueueRequest(NamedTuple):
 
 
 class EnqueueResult(NamedTuple):
-    """What came of a request."""
+    """The result of a request."""
 
     conflicts: Sequence[int] = ()
     """Positions of tasks whose id existed already; those were left as they are."""

@@ -1,4 +1,4 @@
-"""What there is to do in a queue, and when."""
+"""The next times at which a queue needs maintenance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NextDue(NamedTuple):
     sets: bool
     cancels: bool = False
     requirements: tuple[bytes, ...] = ()
-    """What tasks are parked for: see `nbqueue.requirements`."""
+    """Requirements of parked tasks, see `nbqueue.requirements`."""
 
 
 def upcoming(queue: str) -> Command[NextDue]:

@@ -1,4 +1,4 @@
-"""What connections need to know about their server."""
+"""A server's address and settings, for its connections."""
 
 from __future__ import annotations
 

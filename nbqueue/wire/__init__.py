@@ -1,1 +1,1 @@
-"""What lies in Redis, byte for byte: key names, hash fields, states, protobuf messages. Pure."""
+"""Data in Redis, byte for byte: keys, hash fields, states, protobuf messages."""

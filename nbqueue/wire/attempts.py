@@ -1,4 +1,4 @@
-"""What nbqueue's fields and Asynq's message together record of a task's attempts.
+"""Attempts of a task, from nbqueue's fields and Asynq's message.
 
 Programs in Go record an attempt only in the message: they count failures there, and write the text
 of the last error.

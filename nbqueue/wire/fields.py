@@ -55,7 +55,7 @@ LIMIT: Final = "nbq:limit"
 """The name of the limit under which the task runs."""
 
 PARKED: Final = "nbq:parked"
-"""What a parked task waits for: ``limit:<name>``, ``lock:<key>`` or ``need:<requirement>``;
+"""The reason of a parked task: ``limit:<name>``, ``lock:<key>`` or ``need:<requirement>``;
 ``turn`` if it may run next."""
 
 NAME: Final = "nbq:name"

@@ -6,8 +6,8 @@
     6:13    when: Unix milliseconds (until the year 2081; one more character from then on)
     13:17   a number, other for each id of one client; of a schedule's task, the schedule's revision
 
-All numbers are written to the base of 62, with its digits in the order of ASCII: what one client
-made sorts by time. Each id lies in the store three times, and in the streams: hence so short.
+All numbers are in base 62 with digits in ASCII order, so the ids of one client sort by time. Each
+id is stored three times, and in the streams, so it is short.
 """
 
 from __future__ import annotations

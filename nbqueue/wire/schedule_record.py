@@ -164,7 +164,7 @@ _KINDS: Final[dict[str, type]] = {
 
 
 NBQUEUE_SCHEDULER = "nbqueue:"
-"""What stands before the queue where Asynq's programs have the id of a scheduler."""
+"""Prefix of a queue where Asynq's programs have the id of a scheduler."""
 
 
 def asynq_id(queue: str, schedule_id: str) -> str:

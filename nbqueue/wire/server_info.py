@@ -46,7 +46,7 @@ def read_worker_id(worker_id: str) -> WorkerName | None:
 
 
 class WorkerRecord(NamedTuple):
-    """What a worker says of itself. ``started_at`` is in Unix seconds."""
+    """A worker as it announces itself. ``started_at`` is in Unix seconds."""
 
     worker_id: str
     concurrency: int

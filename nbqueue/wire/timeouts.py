@@ -39,5 +39,5 @@ def read_timeouts(headers: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def exact(ms: int, seconds: int) -> float | None:
-    """``ms`` as seconds, if ``seconds`` is what it is rounded up; else somebody changed that."""
+    """Return ``ms`` in seconds if ``seconds`` is its rounded value; otherwise it was changed."""
     return ms / 1000 if ms > 0 and -(-ms // 1000) == seconds else None

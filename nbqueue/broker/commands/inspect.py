@@ -26,7 +26,7 @@ UNSIGNED = "UNSIGNED"
 """Refused: the error of the task is needed after all; see `cancel_tasks`."""
 
 HELD = -1
-"""What `empty` reads as while a worker holds a task."""
+"""The result of `empty` while a worker holds a task."""
 
 
 class Moved(NamedTuple):

@@ -59,7 +59,7 @@ class Repaired(NamedTuple):
 
 
 class Overdue(NamedTuple):
-    """What maintenance a queue needs."""
+    """The maintenance that a queue needs."""
 
     due: bool
     expired: bool

@@ -83,7 +83,7 @@ def listing(worker_id: str, queues: Iterable[str], now_ms: int) -> list[Words]:
     now_s = now_ms // 1000
     words = signs_of_life(worker_id, now_ms)
     for key in (SERVERS, WORKERS):
-        # Asynq only does this when somebody looks at the list.
+        # Asynq does this only when the list is read.
         words.append(("ZREMRANGEBYSCORE", key, "-inf", now_s - REMEMBERED_SECONDS))
     for queue in queues:
         key = queue_keys(queue).workers

@@ -30,7 +30,7 @@ if #chosen > 0 then
     redis.call('ZADD', archived, math.floor(tonumber(now_ms) / 1000), id)
     redis.call('HSET', task, 'state', 'archived')
     if state ~= 'completed' then
-      -- Whoever waits reads whether the error that is kept is that of the last failure.
+      -- The waiting client checks whether the stored error is that of the last failure.
       add_end(ends, id, 'a', '')
     end
     ids[i] = id

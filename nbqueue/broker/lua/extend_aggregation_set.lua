@@ -1,6 +1,6 @@
 -- Move the deadline of an aggregation set that the caller holds.
 --
--- Nobody holds a set any more once its members are being put back. Safe to repeat.
+-- A set whose members are being put back has no holder any more. Safe to repeat.
 --
 -- KEYS: aggregation_sets
 -- ARGV: set, deadline (Unix seconds)

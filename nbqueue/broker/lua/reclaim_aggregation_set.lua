@@ -1,6 +1,6 @@
 -- Put members of an aggregation set back into their group, with their scores, at most `limit`.
 --
--- The caller repeats until 0. From the first call on nobody holds the set: its deadline is 0, and it is gone with
+-- The caller repeats until 0. From the first call on the set has no holder: its deadline is 0, and it is gone with
 -- its last member. Adds the group to the list of groups. Members that are not aggregating are dropped. Safe to
 -- repeat.
 --

@@ -1,6 +1,6 @@
 -- Give active tasks without a lease an expired one, so that they are recovered.
 --
--- Every program writes the lease in the step that makes a task active. A task without one is held by nobody: it was
+-- Every program writes the lease in the step that makes a task active. A task without one has no holder: it was
 -- left by a program that died between two steps, or by hand. The lease ends at a whole second, as Asynq's do. Looks
 -- at the list from `start` to `stop`. Safe to repeat.
 --

@@ -35,7 +35,7 @@ class TaskRow:
     name: str | None = None
     progress: float | None = None
     parked: bytes | None = field(default=None, repr=False)
-    """What it is parked for: see `nbqueue.wire.fields.PARKED`."""
+    """The reason why it is parked, see `nbqueue.wire.fields.PARKED`."""
     result: bytes | None = field(default=None, repr=False)
     error: bytes | None = field(default=None, repr=False)
     fault: str | None = None

@@ -24,7 +24,7 @@ local function archive_limits()
 end
 
 local function note_cancelled(members)
-  -- Somebody else may have put something else there.
+  -- Another program may have stored another type there.
   if type(redis.pcall('ZADD', cancelled, unpack(members))) == 'number' then
     local largest = archive_limits()
     redis.call('ZREMRANGEBYRANK', cancelled, 0, -largest - MOST_STALE_CANCELLED - 1)
