@@ -84,12 +84,7 @@ class TaskOptions:
     fresh: bool = False
 
     def __post_init__(self) -> None:
-        _check_text("queue", self.queue)
-        if any(c in "{}/" or not c.isprintable() for c in self.queue):
-            raise UsageError(
-                f"queue={shown(self.queue)} cannot name a queue: it must not contain "
-                "'/', '{', '}' or invisible characters"
-            )
+        self._check_queue()
         if self.retry is not None and not is_whole(self.retry, 0, INT32):
             raise UsageError(f"retry={shown(self.retry)} must be a whole number, 0 or more")
         for name in ("timeout", "delay", "retention"):
@@ -100,35 +95,56 @@ class TaskOptions:
             raise UsageError(
                 f"unique={shown(self.unique)} is too short: it must be a second at least"
             )
-        if self.on_conflict not in ("raise", "existing", "replace", "after"):
-            raise UsageError(
-                f"on_conflict={shown(self.on_conflict)} must be 'raise', 'existing', 'replace' or "
-                "'after'"
-            )
+        _check_choice("on_conflict", self.on_conflict, "raise", "existing", "replace", "after")
         if self.limit is not None and not isinstance(self.limit, Limit):
             raise UsageError(f"limit={shown(self.limit)} must be an nbqueue.Limit")
+        self._check_due_time()
+        for name in ("group", "task_id", "name"):
+            if getattr(self, name) is not None:
+                _check_text(name, getattr(self, name))
+        self._check_group()
+        self._check_headers()
+        if self.seed is not None:
+            check_seed(self.seed)
+        _check_choice("codec", self.codec, "pickle", "json")
+        if not isinstance(self.fresh, bool):
+            raise UsageError(f"fresh={shown(self.fresh)} must be True or False")
+        _check_choice("on_lost", self.on_lost, "rerun", "fail")
+
+    def _check_queue(self) -> None:
+        _check_text("queue", self.queue)
+        if any(c in "{}/" or not c.isprintable() for c in self.queue):
+            raise UsageError(
+                f"queue={shown(self.queue)} cannot name a queue: it must not contain "
+                "'/', '{', '}' or invisible characters"
+            )
+
+    def _check_due_time(self) -> None:
         for name in ("deadline", "at"):
             _check_moment(name, getattr(self, name))
         if self.delay is not None and self.at is not None:
             raise UsageError("delay= and at= both set the due time: pass one of them")
-        for name in ("group", "task_id", "name"):
-            if getattr(self, name) is not None:
-                _check_text(name, getattr(self, name))
-        if self.group is not None and _SET_NAME.search(self.group):
+
+    def _check_group(self) -> None:
+        if self.group is None:
+            return
+        if _SET_NAME.search(self.group):
             raise UsageError(
                 f"group={shown(self.group)} ends as the keys of aggregation sets do: take "
                 "another name"
             )
-        if self.group is not None and self.limit is not None:
+        if self.limit is not None:
             raise UsageError(
                 f"group={shown(self.group)} and limit= do not go together: the tasks of a group "
                 "never run; what the aggregator makes of them does"
             )
-        if self.group is not None and self.on_conflict == "after":
+        if self.on_conflict == "after":
             raise UsageError(
                 f"group={shown(self.group)} and on_conflict='after' do not go together: a task "
                 "of a group never runs, so nothing can run after it"
             )
+
+    def _check_headers(self) -> None:
         if not isinstance(self.headers, Mapping):
             raise UsageError(f"headers={shown(self.headers)} must map text to text")
         for key, text in self.headers.items():
@@ -138,14 +154,6 @@ class TaskOptions:
                 raise UsageError(
                     f"headers={{{shown(key)}: …}}: names that begin with 'nbq:' are reserved"
                 )
-        if self.seed is not None:
-            check_seed(self.seed)
-        if self.codec not in ("pickle", "json"):
-            raise UsageError(f"codec={shown(self.codec)} must be 'pickle' or 'json'")
-        if not isinstance(self.fresh, bool):
-            raise UsageError(f"fresh={shown(self.fresh)} must be True or False")
-        if self.on_lost not in ("rerun", "fail"):
-            raise UsageError(f"on_lost={shown(self.on_lost)} must be 'rerun' or 'fail'")
 
     def check_whole(self) -> None:
         """Raise `UsageError` if the options contradict each other."""
@@ -177,6 +185,12 @@ class TaskOptions:
         if "at" in changes and "delay" not in changes and self.delay is not None:
             changes = {**changes, "delay": None}
         return replace(self, **changes)
+
+
+def _check_choice(name: str, value: object, *choices: str) -> None:
+    if value not in choices:
+        *others, last = (repr(choice) for choice in choices)
+        raise UsageError(f"{name}={shown(value)} must be {', '.join(others)} or {last}")
 
 
 def check_seed(seed: object) -> int:

@@ -31,7 +31,7 @@ def logs(task: str, follow: bool, attempt: int | None, url: str | None) -> None:
       nbqueue logs -f 4f1C0aVXNnGaT7Kq2
     """
     from nbqueue.client.client import connect
-    from nbqueue.client.futures.output import write_text
+    from nbqueue.client.results.output import write_text
 
     if follow and attempt is not None:
         raise click.UsageError("--follow shows the running attempt: leave --attempt out")

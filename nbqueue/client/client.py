@@ -15,8 +15,6 @@ from nbqueue.calls.keys.signing import Keyring
 from nbqueue.calls.payloads import BY_REFERENCE, COROUTINE, is_call, pack_call
 from nbqueue.client.futures.future import TaskFuture, attach
 from nbqueue.client.futures.group import TaskGroup
-from nbqueue.client.futures.json_results import has_json_result
-from nbqueue.client.futures.outcome import end_of
 from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.futures.waits import seconds_of
 from nbqueue.client.inspection import frames, limits
@@ -27,6 +25,8 @@ from nbqueue.client.inspection.inspector import Inspector
 from nbqueue.client.inspection.limits import LimitInfo
 from nbqueue.client.inspection.plots import Plots, draw_timeline
 from nbqueue.client.inspection.task_filter import BulkResult
+from nbqueue.client.results.json_results import has_json_result
+from nbqueue.client.results.outcome import end_of
 from nbqueue.client.schedules.schedule import Schedule, list_schedules
 from nbqueue.client.session import CAPTURED_LIMIT, Session, new_session
 from nbqueue.client.submitting.submitter import Submitter, TaskFunction

@@ -18,8 +18,8 @@ from nbqueue.calls.keys.signing import Keyring
 from nbqueue.client.cancelling.many_tasks import Cancellation
 from nbqueue.client.completion.listener import CompletionListener
 from nbqueue.client.futures.forked_handles import hold_while_forking, inherit
-from nbqueue.client.futures.outcome import Outcome, RawOutcome
 from nbqueue.client.live.event_stream import EventFeed
+from nbqueue.client.results.outcome import Outcome, RawOutcome
 from nbqueue.clock import Clock
 from nbqueue.errors import (
     StoreDamaged,

@@ -16,7 +16,7 @@ from nbqueue.broker.known_limits import KnownLimits
 from nbqueue.broker.new_tasks import EnqueueRequest, EnqueueResult
 from nbqueue.broker.reads.task_record import TaskRecord
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.client.futures.outcome import DELETED, RawOutcome, end_of
+from nbqueue.client.results.outcome import DELETED, RawOutcome, end_of
 from nbqueue.clock import Clock
 from nbqueue.errors import NbqueueError
 from nbqueue.executor.pipe import DoneFrame

@@ -19,7 +19,7 @@ from nbqueue.client import client as client_module
 from nbqueue.client.client import Client
 from nbqueue.client.completion.awaited_tasks import Sink
 from nbqueue.client.completion.listener import CompletionListener
-from nbqueue.client.futures.outcome import RawOutcome
+from nbqueue.client.results.outcome import RawOutcome
 from nbqueue.client.session import CAPTURED_LIMIT, Session, _sessions, parse_captured_limit
 from nbqueue.clock import Clock
 from nbqueue.sizes import Size

@@ -26,6 +26,7 @@ from nbqueue.tasks.periodic import Periodic
 from nbqueue.tasks.retry_policy import make_policy
 from nbqueue.tasks.task import Task
 from nbqueue.worker.settings import WorkerOptions, WorkerSettings
+from nbqueue.worker.wiring import build_worker
 
 P = ParamSpec("P")
 W = TypeVar("W")
@@ -225,8 +226,6 @@ class Worker:
         Only in the main thread, as it handles signals. It waits for a store that is away for up to
         ``wait`` (a minute by default). Raises `StoreError` if the store cannot be used.
         """
-        from nbqueue.worker.wiring import build_worker
-
         return build_worker(self._settings_now()).run()
 
     def start(self, timeout: float = 30.0) -> Worker:

@@ -23,7 +23,7 @@ from nbqueue.client.completion.unconfirmed_ends import (
     MOST_AT_ONCE,
     UnconfirmedEnds,
 )
-from nbqueue.client.futures.outcome import RawOutcome
+from nbqueue.client.results.outcome import RawOutcome
 from nbqueue.errors import TaskNotFound
 from nbqueue.wire.keys import queue_keys
 

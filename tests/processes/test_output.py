@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 import nbqueue
 from nbqueue.cli.main import main
-from nbqueue.client.futures.output import Cut
 from nbqueue.client.live.task_feed import News, follow
+from nbqueue.client.results.output import Cut
 from nbqueue.wire.keys import queue_keys
 
 KEY = "5b" * 32

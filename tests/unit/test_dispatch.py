@@ -17,7 +17,7 @@ from nbqueue.client.channels.selector import WakeableSelector
 from nbqueue.client.completion.dispatch import EndDispatcher
 from nbqueue.client.completion.listener_state import ListenerState
 from nbqueue.client.completion.missing_tasks import MissingTasks
-from nbqueue.client.futures.outcome import GONE, RawOutcome
+from nbqueue.client.results.outcome import GONE, RawOutcome
 from nbqueue.wire.keys import queue_keys
 
 ID = "own1"

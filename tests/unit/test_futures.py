@@ -20,8 +20,8 @@ from nbqueue.client.completion import error_pauses
 from nbqueue.client.completion.awaited_tasks import AwaitedTasks
 from nbqueue.client.completion.error_pauses import ErrorPauses
 from nbqueue.client.completion.poll_schedule import SLICE, PollSchedule
-from nbqueue.client.futures.outcome import DELETED, Outcome, RawOutcome, broken, read_announcement
 from nbqueue.client.futures.waits import seconds_of, wait_for
+from nbqueue.client.results.outcome import DELETED, Outcome, RawOutcome, broken, read_announcement
 from nbqueue.errors import (
     InvalidDuration,
     NbqueueError,

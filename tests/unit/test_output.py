@@ -10,8 +10,8 @@ import pytest
 from nbqueue.broker.reads.task_outputs import Entry, display_owner
 from nbqueue.calls import payloads
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.client.futures.output import Cut, Output, make_output
-from nbqueue.client.futures.reported_progress import Bar, parse_progress
+from nbqueue.client.results.output import Cut, Output, make_output
+from nbqueue.client.results.reported_progress import Bar, parse_progress
 
 KEYS = Keyring([bytes(range(32))])
 OTHERS = Keyring([bytes(32)])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from nbqueue import errors
 from nbqueue.calls.exceptions import RemoteTraceback
-from nbqueue.client.futures.reported_progress import Bar, Progress
 from nbqueue.client.inspection.task_filter import BulkResult
+from nbqueue.client.results.reported_progress import Bar, Progress
 from nbqueue.clock import from_ms
 from nbqueue.printable import printable
 from nbqueue.views import controls

@@ -11,7 +11,7 @@ from nbqueue.broker.commands.inspect import FAR, UNSIGNED, Moved
 from nbqueue.broker.commands.retention import ARCHIVE_CAP
 from nbqueue.calls.cancellation import cancellation
 from nbqueue.client.cancelling.tasks_in_go import CANCELLABLE, cancel_running
-from nbqueue.client.futures.outcome import CANCELLED, RawOutcome
+from nbqueue.client.results.outcome import CANCELLED, RawOutcome
 from nbqueue.transport.script_call import Command
 from nbqueue.wire import fields, states
 from nbqueue.wire.keys import stored_keys

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from nbqueue.client.futures.outcome import RawOutcome
+from nbqueue.client.results.outcome import RawOutcome
 from nbqueue.transport.script_call import Arg
 from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire import states

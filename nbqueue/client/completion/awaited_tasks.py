@@ -12,7 +12,7 @@ from typing import Protocol
 
 from nbqueue.broker.commands.changed_tasks import MOST_LOOKED_AT
 from nbqueue.client.completion.poll_schedule import SLICE, PollSchedule
-from nbqueue.client.futures.outcome import RawOutcome
+from nbqueue.client.results.outcome import RawOutcome
 from nbqueue.wire.keys import stored_keys
 
 OWN_INTERVAL = 10.0

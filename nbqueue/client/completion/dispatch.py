@@ -16,7 +16,7 @@ from nbqueue.client.channels.selector import WakeableSelector
 from nbqueue.client.completion.awaited_tasks import Sink
 from nbqueue.client.completion.listener_state import ListenerState
 from nbqueue.client.completion.unconfirmed_ends import Announced, UnconfirmedEnds
-from nbqueue.client.futures.outcome import (
+from nbqueue.client.results.outcome import (
     CANCELLED,
     GONE,
     RawOutcome,

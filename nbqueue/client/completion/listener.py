@@ -25,8 +25,8 @@ from nbqueue.client.completion.dispatch import EndDispatcher
 from nbqueue.client.completion.listener_loop import CONFIRM_SECONDS, ListenerLoop
 from nbqueue.client.completion.listener_state import ListenerState
 from nbqueue.client.completion.local_cancellations import LocalCancellations
-from nbqueue.client.futures.outcome import GONE, RawOutcome
 from nbqueue.client.futures.waits import wait_for
+from nbqueue.client.results.outcome import GONE, RawOutcome
 from nbqueue.store.connection import Store
 from nbqueue.wire.keys import stored_keys
 

@@ -16,7 +16,7 @@ from nbqueue.client.completion.error_pauses import ErrorPauses
 from nbqueue.client.completion.listener_state import ListenerState
 from nbqueue.client.completion.missing_tasks import MissingTasks
 from nbqueue.client.completion.polled_channels import POLL_SECONDS, PolledChannels
-from nbqueue.client.futures.outcome import RawOutcome, broken
+from nbqueue.client.results.outcome import RawOutcome, broken
 from nbqueue.errors import StoreError
 from nbqueue.store.connection import Store
 from nbqueue.transport.nonblocking import ConnectionLost

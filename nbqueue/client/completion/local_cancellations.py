@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from nbqueue.client.channels.selector import WakeableSelector
 from nbqueue.client.completion.listener_state import ListenerState
-from nbqueue.client.futures.outcome import RawOutcome
+from nbqueue.client.results.outcome import RawOutcome
 
 
 class LocalCancellations:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-from nbqueue.client.futures.outcome import RawOutcome
+from nbqueue.client.results.outcome import RawOutcome
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0

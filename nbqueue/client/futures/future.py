@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 from nbqueue.client.cancelling.tasks_in_go import CANCEL_SECONDS, CANCELLABLE
 from nbqueue.client.futures.awaited_workers import needed_by
 from nbqueue.client.futures.handle import TaskHandle
-from nbqueue.client.futures.json_results import reported_value
-from nbqueue.client.futures.outcome import GONE, Outcome, RawOutcome, end_of, gone
-from nbqueue.client.futures.output import Output, follow_output, read_task_output
-from nbqueue.client.futures.replay import replay_task
-from nbqueue.client.futures.reported_progress import Progress, read_progress
 from nbqueue.client.futures.seen_state import SeenState
 from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.futures.waits import AsyncWaiters, WaitTimeout, is_asked_by_asyncio, seconds_of
 from nbqueue.client.live.display import awaited_shown, task_view, wait_shown
+from nbqueue.client.results.json_results import reported_value
+from nbqueue.client.results.outcome import GONE, Outcome, RawOutcome, end_of, gone
+from nbqueue.client.results.output import Output, follow_output, read_task_output
+from nbqueue.client.results.replay import replay_task
+from nbqueue.client.results.reported_progress import Progress, read_progress
 from nbqueue.client.session import Session, open_session, session_at
 from nbqueue.durations import Duration
 from nbqueue.moved_modules import pickled_as, public

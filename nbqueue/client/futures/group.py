@@ -15,7 +15,6 @@ from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group_state import Counts, EnoughEnded, GroupState
 from nbqueue.client.futures.handle import TaskHandle
 from nbqueue.client.futures.members import Completions, Futures
-from nbqueue.client.futures.outcome import Outcome, RawOutcome
 from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.futures.waits import (
     AsyncWaiters,
@@ -29,6 +28,7 @@ from nbqueue.client.futures.waits import (
 from nbqueue.client.inspection import frames
 from nbqueue.client.inspection.plots import draw_timeline
 from nbqueue.client.live.display import awaited_shown, group_view, wait_shown
+from nbqueue.client.results.outcome import Outcome, RawOutcome
 from nbqueue.client.session import Session
 from nbqueue.durations import Duration
 from nbqueue.moved_modules import public

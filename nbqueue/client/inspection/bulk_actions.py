@@ -12,7 +12,6 @@ from nbqueue.broker.commands import inspect
 from nbqueue.broker.commands.inspect import FAR, Moved, ToRun
 from nbqueue.broker.reads.store_reader import StoreReader
 from nbqueue.calls.payloads import is_call
-from nbqueue.client.futures.outcome import RawOutcome
 from nbqueue.client.inspection.task_filter import (
     BulkResult,
     TaskFilter,
@@ -23,6 +22,7 @@ from nbqueue.client.inspection.task_filter import (
     named_ids,
     selected_ids,
 )
+from nbqueue.client.results.outcome import RawOutcome
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import TaskNotFound, TaskStateError, UsageError
 from nbqueue.transport.script_call import Command

@@ -23,10 +23,10 @@ from nbqueue.calls.functions import load_arguments
 from nbqueue.calls.payloads import is_result
 from nbqueue.calls.pickling.captured_values import warn_at_user
 from nbqueue.checks import is_whole
-from nbqueue.client.futures.json_results import has_json_result
-from nbqueue.client.futures.outcome import Outcome, RawOutcome
 from nbqueue.client.inspection.pandas_accessor import register_accessor
 from nbqueue.client.inspection.task_filter import named_ids
+from nbqueue.client.results.json_results import has_json_result
+from nbqueue.client.results.outcome import Outcome, RawOutcome
 from nbqueue.client.session import Session, warn_of
 from nbqueue.clock import from_ms, to_ms
 from nbqueue.durations import Duration, parse_duration

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.task_outputs import DISPLAY, Entry, read_output
-from nbqueue.client.futures.reported_progress import Progress, progress_of, read_progress
+from nbqueue.client.results.reported_progress import Progress, progress_of, read_progress
 from nbqueue.wire.decoding import json_value
 from nbqueue.wire.keys import LISTENER_LENGTH, stored_keys
 

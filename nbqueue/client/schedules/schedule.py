@@ -20,8 +20,8 @@ from nbqueue.calls.argument_digest import call_digest
 from nbqueue.calls.functions import dump_arguments
 from nbqueue.checks import is_whole
 from nbqueue.client.futures.future import TaskFuture, attach
-from nbqueue.client.futures.json_results import has_json_result
 from nbqueue.client.futures.task_facts import TaskFacts
+from nbqueue.client.results.json_results import has_json_result
 from nbqueue.client.schedules.entries import (
     SETTINGS,
     StoredSchedule,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.client.futures.future import TaskFuture, attach
-from nbqueue.client.futures.json_results import has_json_result
+from nbqueue.client.results.json_results import has_json_result
 from nbqueue.errors import TaskNotUnique
 
 if TYPE_CHECKING:

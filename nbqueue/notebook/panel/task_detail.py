@@ -11,8 +11,8 @@ from nbqueue.broker.reads.models import TaskInfo
 from nbqueue.calls import payloads
 from nbqueue.calls.exceptions import RemoteTraceback
 from nbqueue.calls.functions import load_arguments
-from nbqueue.client.futures.output import read_task_output
 from nbqueue.client.live.task_snapshot import read_snapshot
+from nbqueue.client.results.output import read_task_output
 from nbqueue.clock import to_ms
 from nbqueue.errors import NbqueueError, TaskNotFound
 from nbqueue.views import controls

@@ -16,7 +16,7 @@ from nbqueue.calls.cancellation import cancellation
 from nbqueue.calls.exceptions import error_text, load_exception
 from nbqueue.calls.functions import load_value
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.client.futures.json_results import json_value, plain_value
+from nbqueue.client.results.json_results import json_value, plain_value
 from nbqueue.errors import (
     NbqueueError,
     SignatureError,
