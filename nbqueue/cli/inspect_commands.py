@@ -204,7 +204,7 @@ def list_tasks(limit: int, **words: Any) -> None:
     """Show the tasks of a queue in a state."""
     where = _where(words)
     if "queue" not in where or "state" not in where:
-        raise UsageError("choose tasks: -q NAME -s STATE")
+        raise UsageError("choose tasks with both -q NAME and -s STATE")
     with _inspector(words["url"]) as look:
         found = list(look.tasks(limit=limit, **where))
     head = ("id", "type", "retried", "due", "last failed", "error or fault")
@@ -249,7 +249,7 @@ def _action(name: str, help_text: str, *options: Callable[..., Any]) -> None:
         more = {key: value for key, value in words.items() if key in _MORE and value is not None}
         where = _where(words)
         if not ids and not where.keys() >= {"queue", "state"}:
-            raise UsageError("choose tasks: their ids or names, or -q NAME -s STATE")
+            raise UsageError("choose tasks by ids or names, or with both -q NAME and -s STATE")
         with _inspector(words["url"]) as look:
             chosen = _resolved(look, ids, where.get("queue")) if ids else None
             result = getattr(look, name)(chosen, **more, **where)

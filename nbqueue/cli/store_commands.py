@@ -60,7 +60,7 @@ def show_path(url: str | None) -> None:
 @store.command("check")
 @url_option
 def check(url: str | None) -> None:
-    """List records that cannot be read, and queues that are not served.
+    """List records that cannot be read, and queues whose names nbqueue cannot serve.
 
     Prints a line for each: the queue, the key, and the fault. Exits with 1 if there is any.
     """

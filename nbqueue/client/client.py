@@ -34,7 +34,7 @@ from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.limits import Limit
 from nbqueue.moved_modules import public
-from nbqueue.printable import printable
+from nbqueue.printable import printable, shown
 from nbqueue.sizes import Size
 from nbqueue.tasks.task import Task
 from nbqueue.wire import states
@@ -222,6 +222,10 @@ class Client(concurrent.futures.Executor):
         >>> fit.submit(0.1)                 # runs on a worker
         """
         Submitter(self._session, options)  # raises here if options are wrong
+        if fn is not None and not callable(fn):
+            raise UsageError(
+                f"{shown(fn)} is no function: decorate one with @q.task, or find a task with q.get"
+            )
         if fn is not None:
             return TaskFunction(self._session, fn, options)
         return lambda fn: TaskFunction(self._session, fn, options)

@@ -15,6 +15,7 @@ from nbqueue.checks import INT32, is_whole
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.printable import shown
+from nbqueue.sizes import parse_size
 from nbqueue.store.url import parse_url
 from nbqueue.wire.keys import check_queue_name
 
@@ -82,6 +83,16 @@ def count(name: str, value: Any) -> Any:
     if value is not None and not is_whole(value, 1, 2**63 - 1):
         raise UsageError(f"{name}={shown(value)} must be 1 or more, or None")
     return value
+
+
+def size_or_none(name: str, value: Any) -> int | None:
+    """Accept a size, in bytes or as text such as ``"2GB"``, or None. Return bytes."""
+    if value is None:
+        return None
+    found = parse_size(value, name)
+    if found < 1:
+        raise UsageError(f"{name}={shown(value)} must be one byte or more, or None")
+    return found
 
 
 def file_path(name: str, value: Any) -> Any:

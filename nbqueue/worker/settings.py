@@ -17,6 +17,7 @@ from nbqueue.broker.commands.aggregation import MOST_MEMBERS, Ripeness
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.printable import shown
 from nbqueue.requirements import THIS_PYTHON
+from nbqueue.sizes import Size
 from nbqueue.store.url import parse_url
 from nbqueue.worker import option_checks as checks
 from nbqueue.worker.option_checks import Check
@@ -153,16 +154,17 @@ class WorkerOptions:
     )
     """After how many tasks an executor is replaced; None: never."""
 
-    memory_per_executor: int | None = _option(
+    memory_per_executor: Size | None = _option(
         None,
-        checks.count,
+        checks.size_or_none,
         CommandLine(
             "size",
             'Replace an executor once it has used so much memory, such as "512MB". '
             "[default: never]",
         ),
     )
-    """An executor that had so many bytes of memory is replaced; None: never."""
+    """How much memory an executor may have used before it is replaced: bytes, or text such as
+    ``"2GB"``. None: any."""
 
     burst: bool = _option(
         False,

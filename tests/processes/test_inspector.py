@@ -206,6 +206,16 @@ class TestMoving:
         with pytest.raises(TaskNotFound):
             look.delete(task_id, queue="default")
 
+    def test_tasks_are_named_by_their_names_too(self, client: Client) -> None:
+        first = client.options(name="mine").submit(add, 1)
+        second = client.options(name="other", queue="low").submit(add, 2)
+        assert client.inspector.archive("mine").done == [first.id]
+        result = client.inspector.delete(["mine", "other", "no such name"])
+        assert (set(result.done), list(result.refused)) == (
+            {first.id, second.id},
+            ["no such name"],
+        )
+
     def test_of_many_the_refused_ones_are_told(self, client: Client, worker: ThreadWorker) -> None:
         first, second, third = (client.submit(add, i) for i in range(3))
         [held] = worker.fetch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields, replace
+from typing import Any
 
 import click
 import pytest
@@ -26,6 +27,19 @@ def test_a_worker_takes_each_option_by_name_with_its_default() -> None:
     kinds = {name: each.kind for name, each in taken.items()}
     assert kinds.pop("url") is inspect.Parameter.POSITIONAL_OR_KEYWORD
     assert set(kinds.values()) == {inspect.Parameter.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"), [(5 * 10**8, 5 * 10**8), ("512MB", 512 * 10**6), ("2GiB", 2**31)]
+)
+def test_memory_of_an_executor_is_a_size(size: int | str, kept: int) -> None:
+    assert nbqueue.Worker(memory_per_executor=size).settings.memory_per_executor == kept
+
+
+@pytest.mark.parametrize("size", [0, -1, "much", "0", 1.5, b"2GB"])
+def test_what_is_no_size_is_refused(size: Any) -> None:
+    with pytest.raises(UsageError, match="memory_per_executor="):
+        nbqueue.Worker(memory_per_executor=size)
 
 
 def test_an_option_that_there_is_not_is_refused_in_the_name_of_the_worker() -> None:

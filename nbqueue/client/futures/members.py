@@ -72,7 +72,11 @@ class Futures(Sequence[TaskFuture[T]]):
     def __getitem__(self, index: int | slice) -> TaskFuture[T] | Sequence[TaskFuture[T]]:
         if isinstance(index, slice):
             return [self._group._future_at(i) for i in range(len(self))[index]]
-        return self._group._future_at(range(len(self))[index])
+        try:
+            position = range(len(self))[index]
+        except IndexError:
+            raise IndexError(f"there is no task {index}: the group has {len(self)}") from None
+        return self._group._future_at(position)
 
     def __repr__(self) -> str:
         return f"<{len(self)} futures of {self._group!r}>"

@@ -39,10 +39,13 @@ Move = Callable[[str, Sequence[str], str, "Sequence[int] | None"], Command[Moved
 ``wanted`` is the only state that tasks may have, or empty; ``distances`` is how far from the end of
 the pending list they are, see `nbqueue.broker.bulk_moves`."""
 
+_MOST_NAMES = 100
+"""Texts that no queue has as an id are looked up as names, unless there are more of them."""
+
 _MISSING = "is not in the store"
 _REASONS = {
     "MISSING": _MISSING,
-    "MISPLACED": "lies elsewhere just now, such as in a set that is being aggregated",
+    "MISPLACED": "is being moved just now, such as into an aggregation set",
 }
 _HINTS = {
     states.ACTIVE: "is running: cancel it",
@@ -255,6 +258,7 @@ class BulkActions:
         by_queue: dict[str, list[str]] = {}
         unknown = [i for i, known in pairs if known is None and queue is None]
         found = self._reader.find(unknown) if unknown else {}
+        is_short = len(unknown) <= _MOST_NAMES
         for task_id, known in pairs:
             name = known or queue
             if name is None:
@@ -264,8 +268,11 @@ class BulkActions:
                         f"several queues have a task {task_id!r} ({', '.join(homes)}): say queue="
                     )
                 if not homes:
-                    refusals[task_id] = "MISSING"
-                    continue
+                    named = self._session.find_by_name(task_id) if is_short else None
+                    if named is None:
+                        refusals[task_id] = "MISSING"
+                        continue
+                    homes, task_id = [named[0]], named[1]
                 name = homes[0]
             by_queue.setdefault(name, []).append(task_id)
         for name in by_queue:

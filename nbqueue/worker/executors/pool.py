@@ -9,6 +9,7 @@ from functools import partial
 
 from nbqueue.executor import pipe
 from nbqueue.runtime.reactor import Timer
+from nbqueue.sizes import parse_size
 from nbqueue.worker.executors.code_cache import CodeCache
 from nbqueue.worker.executors.executor_process import (
     NOT_BEGUN,
@@ -73,7 +74,11 @@ class Pool:
         self._timeouts = Timeouts(
             self._reactor, lambda attempt: self.interrupt(attempt, pipe.TIMED_OUT)
         )
-        self._most = settings.tasks_per_executor, settings.memory_per_executor
+        most_memory = settings.memory_per_executor
+        self._most = (
+            settings.tasks_per_executor,
+            None if most_memory is None else parse_size(most_memory),
+        )
         self._queued_timer: Timer | None = None
         self._waiting_timer: Timer | None = None
         self._failed_starts = 0
