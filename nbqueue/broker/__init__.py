@@ -1,1 +1,1 @@
-"""Every change of a task's state: one atomic script each, and what runs them."""
+"""Changes of task state, each one atomic script, and the code that runs them."""

@@ -41,10 +41,9 @@ _MOST_KEPT = 64
 
 
 class Broker(ResilientCaller):
-    """Changes and reads tasks, for a client. One connection, shared by the client's threads.
+    """Changes and reads tasks, for a client.
 
-    Everything here may be called again after a lost connection without doing harm; it does so
-    itself, for up to `PATIENCE` seconds, and then raises `StoreUnreachable`.
+    One connection, shared by the client's threads.
     """
 
     def __init__(self, store: Store, patience: float = PATIENCE) -> None:
@@ -56,8 +55,8 @@ class Broker(ResilientCaller):
     def enqueue(self, request: EnqueueRequest) -> EnqueueResult:
         """Write new tasks, and return which of them were left out.
 
-        Code goes along once, if the store lacks it. After a lost connection it goes on where it
-        was, and no task is written twice.
+        Code is sent along once, if the store lacks it. After a lost connection the call resumes
+        where it was, and no task is written twice.
 
         Raises `SubmitUnconfirmed` if tasks may be in the store, else `StoreUnreachable`.
         """
@@ -191,7 +190,11 @@ class Broker(ResilientCaller):
     def _conflicts_of_others(
         self, queue: str, tasks: Sequence[NewTask], conflicts: Sequence[int]
     ) -> list[int]:
-        """Leave out the tasks that an earlier try wrote and that have changed since: run, say."""
+        """Return the positions that conflict with tasks of other callers.
+
+        Leaves out the tasks that an earlier try wrote and that have changed since, for example by
+        running.
+        """
         found = self._router.connection(queue).call(
             *(("HGET", queue_keys(queue).task(tasks[i].task_id), fields.MSG) for i in conflicts)
         )
@@ -210,10 +213,7 @@ class Broker(ResilientCaller):
         return sorted(stored_name(name) for name in names)
 
     def find(self, task_id: str, queue: str | None = None) -> TaskRecord | None:
-        """Read a task, from its queue or from whichever has it.
-
-        Raises `StoreDamaged` if it is found and cannot be read.
-        """
+        """Read a task, from its queue or from any queue that has it."""
         names = [queue] if queue is not None else self.queues()
         if not names:
             return None
@@ -261,7 +261,7 @@ class Broker(ResilientCaller):
         return found
 
     def endings(self, queue: str, task_ids: Iterable[str]) -> list[Ending | None]:
-        """How tasks of one queue ended, in order; ``None`` for what does not exist.
+        """Read the outcomes of tasks of one queue, in order; ``None`` for missing tasks.
 
         Their messages, which may be as large as their results, are mostly left where they are.
         """
@@ -327,8 +327,10 @@ class Broker(ResilientCaller):
         return rows
 
     def with_attempts(self, queues: Sequence[str]) -> list[str]:
-        """Those of ``queues`` of which finished attempts are kept, or whose key for them holds
-        something else."""
+        """Return those of ``queues`` that keep finished attempts.
+
+        A queue whose key for attempts holds a value of another type is among them.
+        """
         found: list[str] = []
         for part in in_slices(queues, QUEUES_AT_ONCE):
             sizes = self.try_call_each(

@@ -13,7 +13,7 @@ GRACE_MS = 60_000
 SHORTEST_GRACE_MS = 5_000
 
 MOST_MISSED = 1_000
-"""How many missed runs are caught up on with ``missed="all"``."""
+"""Maximum number of missed runs to catch up on with ``missed="all"``."""
 
 MISSED = "missed"
 _MOST_COUNTED = 100
@@ -49,10 +49,11 @@ def _within(entry: ScheduleEntry, due: int | None) -> int | None:
 
 
 def plan(spec: Spec, entry: ScheduleEntry, due_ms: int, now_ms: int) -> list[Step]:
-    """Return the steps for all times up to now, oldest first; each begins where the last ended.
+    """Return the steps for all times up to now, oldest first.
 
-    A time was missed if it is older than a grace of one minute, or of half the interval if that is
-    shorter. Missed times are caught up on as the schedule's ``missed`` option says.
+    Each step begins where the last ended. A time was missed if it is older than a grace of one
+    minute, or of half the interval if that is shorter. The schedule's ``missed`` option determines
+    which missed times are caught up on.
     """
     following = next_due(spec, entry, due_ms)
     grace = GRACE_MS

@@ -58,9 +58,10 @@ class ResilientCaller:
         return replies
 
     def _check_rights(self, queue: str) -> None:
-        """Raise `StoreDenied` unless our user may run scripts on the keys of ``queue``.
+        """Raise `StoreDenied` unless the user may run scripts on the keys of ``queue``.
 
-        Its name is registered after this; otherwise it would stay where no task can follow.
+        The name of the queue is registered after this; otherwise it would stay where no task can
+        follow.
         """
         keys = queue_keys(queue)
         try:
@@ -87,7 +88,10 @@ class ResilientCaller:
         return self._patiently(lambda: self._router.try_run(batch))
 
     def call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
-        """Run plain commands that concern one place, in one round trip; they may be repeated."""
+        """Run plain commands that concern one place, in one round trip.
+
+        They may be repeated.
+        """
         if self.clock.age() > MEASURE_SECONDS:
             return self._patiently(lambda: self._timed_call(*calls, on=on))
         return self._patiently(lambda: self._router.connection(on).call(*calls))
@@ -110,12 +114,15 @@ class ResilientCaller:
         return self._patiently(lambda: self._router.try_call_each(calls))
 
     def publish(self, channel: str, text: str) -> None:
-        """Publish a hint that nothing depends on; without effect if our user may not."""
+        """Publish a hint that nothing depends on.
+
+        Has no effect if the user of the connection may not publish.
+        """
         with contextlib.suppress(StoreDenied):
             self.call(("PUBLISH", channel, text), on=ANYWHERE)
 
     def run_confirmed(self, command: Command[T]) -> T:
-        """Run a script like `run`, and wait until what it wrote is confirmed to be on disk."""
+        """Run a script like `run`, and wait until its writes are on disk."""
         connection = self._router.connection(Key(command.keys[0]))
 
         def ask() -> T:

@@ -42,9 +42,9 @@ class PerTask(NamedTuple):
     names: tuple[str, ...] = ()
     """The names of these arguments, in the order of the script's header."""
     values: Collection[Arg] = ()
-    """Their values, task after task."""
+    """The values of these arguments, task after task."""
     most: int = MOST_AT_ONCE
-    """How many keys there may be."""
+    """Maximum number of keys."""
 
 
 @cache

@@ -22,7 +22,7 @@ _KEEPALIVE: Final = {
 
 
 class TlsOptions(NamedTuple):
-    """How a server's certificate is checked, and which one is shown to it."""
+    """Options for checking a server's certificate, and for a client certificate."""
 
     cert_reqs: str = "required"
     """``required``, ``optional`` or ``none``."""
@@ -51,7 +51,10 @@ class TlsOptions(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Where a server listens: ``path`` is that of a Unix socket, and then there is no host."""
+    """The address of a server: a host and a port, or a Unix socket.
+
+    ``path`` is that of a Unix socket, and then there is no host.
+    """
 
     host: str = ""
     port: int = 0
@@ -88,7 +91,7 @@ class RawConnection:
         """Send commands in one go and return their replies; refusals are values.
 
         Raises `OSError` for a connection that breaks, or the last refusal before that, which may
-        say why; `resp.ProtocolError` for a server that speaks another protocol.
+        explain why; `resp.ProtocolError` for a server that uses another protocol.
         """
         replies: list[Any] = []
         try:
@@ -113,7 +116,7 @@ class RawConnection:
         try:
             self.socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
-            # A server that hangs up at once mostly says why, and that may still be read.
+            # A server that hangs up at once mostly gives a reason, which may still be read.
             pass
 
     def close(self) -> None:

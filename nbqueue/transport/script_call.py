@@ -17,7 +17,7 @@ NEEDS_FULL: Final = b"NEEDSFULL"
 
 @dataclass(frozen=True)
 class Script:
-    """A Lua script as it is sent, with its digest and the names of its keys and arguments."""
+    """A Lua script, with its digest and the names of its keys and arguments."""
 
     name: str
     source: bytes
@@ -27,9 +27,12 @@ class Script:
     rest: tuple[str, ...]
     """The names of the arguments that follow once for each further key; may be empty."""
     has_further_keys: bool = False
-    """Whether keys follow those that are named, which are mostly those of tasks."""
+    """True if further keys follow the named ones, mostly keys of tasks."""
     full: str = ""
-    """The name of the script for all kinds of tasks, if this one is for simple tasks only."""
+    """Name of the script for all kinds of tasks; empty unless this is a simple one.
+
+    A simple script is faster and handles simple tasks only.
+    """
 
 
 class Staged(NamedTuple):
@@ -42,8 +45,10 @@ class Staged(NamedTuple):
     key: str
     values: Sequence[tuple[str, Body]]
     stays: bool = False
-    """Whether ``key`` is a task, whose fields remain after the script unless that deletes them.
-    Other staged hashes are deleted after the script."""
+    """True if ``key`` is a task, whose fields remain after the script.
+
+    They remain unless the script deletes them. Other staged hashes are deleted after the script.
+    """
 
 
 @dataclass(slots=True)
@@ -60,7 +65,7 @@ class Command(Generic[T]):
 
     @property
     def full(self) -> Command[T] | None:
-        """The same call of the full script; None if this script handles everything."""
+        """This call, of the full script; None if this script handles everything."""
         if self.full_script is None:
             return None
         return Command(self.full_script, self.keys, self.args, self.read)
@@ -108,6 +113,6 @@ def staged_reply(command: Command[Any], replies: Sequence[Any]) -> Any:
     """Return the script's reply, or the refusal because of which it did not run."""
     *queued, results = replies
     if isinstance(results, resp.ReplyError):
-        # Discarded because of an earlier refusal, which is the reason: out of memory, say.
+        # Discarded because of an earlier refusal, which is the reason: for example, out of memory.
         return next((each for each in queued if isinstance(each, resp.ReplyError)), results)
     return results[len(command.staged)]

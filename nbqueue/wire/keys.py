@@ -1,7 +1,7 @@
 """The names of keys and channels.
 
 Everything of a queue shares the slot of ``{queue}``, so that one script may touch all of it on a
-cluster. Asynq's names are exactly Asynq's; ours begin with ``nbqueue:{queue}:``.
+cluster. Asynq's names are exactly Asynq's; nbqueue's own begin with ``nbqueue:{queue}:``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ SCHEMA_KEY: Final = "nbqueue:{~schema:00}:version"
 CONFIRM_KEY: Final = "nbqueue:{~confirm:00}:mark"
 """Written, for a second, to wait until all earlier writes are on disk."""
 HAND_CHANNEL: Final = "nbqueue:hand:"
-"""Prefix of the channels on which workers are handed tasks; a worker id and a number follow."""
+"""Prefix of the channels on which workers are handed tasks.
+
+A worker id and a number follow.
+"""
 
 HANDLER_TYPE: Final = "nbqueue.handler"
 """The type of task in the signature of a stored handler."""
@@ -36,7 +39,7 @@ SCHEDULE_TYPE: Final = "nbqueue.schedule "
 """Prefix of the type of a call in the signature of a schedule."""
 
 LISTENER_LENGTH: Final = 6
-"""How many characters of a task's id name the channel that announces its end."""
+"""Number of characters of a task's id that name the channel of its end."""
 
 
 def check_queue_name(name: str) -> str:
@@ -57,7 +60,7 @@ def check_queue_name(name: str) -> str:
 
 
 def is_queue_name(name: str) -> bool:
-    """Whether `check_queue_name` accepts ``name``."""
+    """Return whether `check_queue_name` accepts ``name``."""
     try:
         check_queue_name(name)
     except UsageError:
@@ -66,7 +69,10 @@ def is_queue_name(name: str) -> bool:
 
 
 class QueueKeys:
-    """The keys of one queue. Get it from `queue_keys` or `stored_keys`, which cache them."""
+    """The keys of one queue.
+
+    Get it from `queue_keys` or `stored_keys`, which cache them.
+    """
 
     def __init__(self, queue: str) -> None:
         self.queue = queue
@@ -181,7 +187,10 @@ class QueueKeys:
 
 
 class DayKeys(QueueKeys):
-    """The keys of one queue, with its counters of a day in UTC. Get it from `day_keys`."""
+    """The keys of one queue, with its counters of a day in UTC.
+
+    Get it from `day_keys`.
+    """
 
     def __init__(self, queue: str, day: date) -> None:
         super().__init__(queue)
@@ -212,8 +221,11 @@ def stored_keys(queue: str) -> QueueKeys:
 
 
 def stored_name(name: bytes) -> str:
-    """Decode the name of a queue or group. Bytes that are no UTF-8 become lone surrogates, as in
-    names of files, so that the text still names that key."""
+    """Decode the name of a queue or group.
+
+    Bytes that are no UTF-8 become lone surrogates, as in names of files, so that the text still
+    names that key.
+    """
     return name.decode("utf-8", "surrogateescape")
 
 

@@ -72,7 +72,10 @@ class ScheduleEntry:
         return TaskMessage.FromString(self.message)
 
     def fire_ms(self, due_ms: int) -> int:
-        """When a run is enqueued: later than due by the jitter, on which all workers agree."""
+        """Return the time when a run is enqueued, later than due by the jitter.
+
+        All workers agree on the jitter.
+        """
         if not self.jitter_ms:
             return due_ms
         digest = hashlib.sha256(f"{self.id}@{due_ms}".encode()).digest()

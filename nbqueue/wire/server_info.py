@@ -1,4 +1,4 @@
-"""The record of a worker and of the tasks that it runs, as Asynq's programs read it.
+"""Records of workers and their running tasks, as Asynq's programs read them.
 
 Asynq calls a worker a server and a running task a worker; only this module uses these words.
 """

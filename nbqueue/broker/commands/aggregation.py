@@ -26,7 +26,7 @@ MOST_BYTES = 64_000_000
 """Bytes of all messages of one set, which the aggregation function gets at once."""
 
 NAME_SECONDS = 2 * 3600
-"""How long the name of an unused group is kept.
+"""Seconds for which the name of an unused group is kept.
 
 A set that a program in Go lost is put back within minutes, and an application may have a group for
 each of its users.
@@ -35,7 +35,7 @@ each of its users.
 
 @dataclass(frozen=True)
 class Ripeness:
-    """When a group is due, in milliseconds and tasks; 0 is no limit."""
+    """Conditions that make a group due, in milliseconds and tasks; 0 is no limit."""
 
     grace_ms: int
     max_delay_ms: int = 0
@@ -59,7 +59,10 @@ class Set(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """The size of a new set, and when the group is due again (Unix ms, 0: now)."""
+    """The size of a new set, and the group's next due time (Unix ms).
+
+    A due time of 0 means now.
+    """
 
     size: int
     next_look_ms: int | None
@@ -109,7 +112,10 @@ def add_to_group(
 
 
 def aggregation_due(queue: str, groups: Sequence[str], when: Ripeness) -> Command[list[int | None]]:
-    """Ask when groups are due. Reads as Unix ms for each, 0 for now, None if it is empty."""
+    """Ask for the due times of groups.
+
+    Reads as Unix ms for each group: 0 for now, None if the group is empty.
+    """
     keys = queue_keys(queue)
     return command(
         "aggregation_due",
@@ -155,7 +161,10 @@ def form_set(
 
 
 def read_set(queue: str, chosen: Set, start: int, limit: int = 500) -> Command[list[NewTask]]:
-    """Read members of a set from a position on, oldest first. A missing task has no ``msg``."""
+    """Read members of a set from a position on, oldest first.
+
+    A missing task has no ``msg``.
+    """
     check_limit(limit)
     keys = queue_keys(queue)
     return command(
@@ -224,7 +233,7 @@ def reclaim_set(
 ) -> Command[int]:
     """Put members of a set back into their group, with ``before_s`` only if it is overdue.
 
-    Reads as how many members are left; the caller goes on until there are none.
+    Reads as how many members are left; the caller repeats the call until there are none.
     """
     check_limit(limit)
     keys = queue_keys(queue)
@@ -247,7 +256,10 @@ def reclaim_set(
 
 
 def set_of(queue: str, key: bytes) -> Set | None:
-    """The set that a key names; as for Asynq, the last colon ends the name of its group."""
+    """Return the set that a key names; None for any other key.
+
+    The last colon ends the name of the group, as in Asynq.
+    """
     prefix = queue_keys(queue).group("")
     try:
         name = key.decode()
@@ -260,7 +272,10 @@ def set_of(queue: str, key: bytes) -> Set | None:
 
 
 def note_groups(queue: str, groups: Sequence[str], at_ms: int) -> Command[int]:
-    """Note names of groups that are in use, or will be at ``at_ms``. Reads as how many are new."""
+    """Note names of groups that are in use, or will be at ``at_ms``.
+
+    Reads as how many of them are new.
+    """
     return command(
         "note_groups",
         queue_keys(queue),

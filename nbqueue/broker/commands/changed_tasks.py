@@ -32,7 +32,10 @@ class ChangedTask(NamedTuple):
 
 
 def changed_tasks(tasks: Mapping[tuple[str, str], str]) -> Command[list[ChangedTask]]:
-    """Read those of ``tasks``, by queue and id, whose state is not the given one any more."""
+    """Read the given tasks whose state has changed.
+
+    ``tasks`` holds the last known state of each, by queue and id.
+    """
     names = list(tasks)
     return command(
         "changed_tasks",

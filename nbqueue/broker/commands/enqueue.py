@@ -161,7 +161,7 @@ class OneByOne:
         return self._pack(self._prefix + task_id, b"%d" % now_ms, note, task_id, task.msg)
 
     def read(self, reply: Any, now_ms: int) -> list[int] | None:
-        """Read the reply to that command, as for `enqueue`."""
+        """Read the reply to the packed command, as `enqueue` reads its own."""
         found = _positions_or_no_code(reply)
         if found is not None and now_ms >= self._note_at:
             self._note_at = now_ms + _NOTE_MS
@@ -241,7 +241,9 @@ def enqueue_unique(
     repeated: bool = False,
     group: str = "",
 ) -> Command[LockHolder | str]:
-    """Make a task pending, or scheduled, or add it to its aggregation group, if its lock is free.
+    """Enqueue a task if its unique lock is free.
+
+    The task becomes pending, or scheduled, or joins its aggregation group.
 
     The message of the task names the lock. Reads as ``ENQUEUED``, as ``EXISTS`` (the id does), as
     ``NOCODE`` (the store lacks the code), or as the holder of the lock. Only with ENQUEUED was
@@ -293,7 +295,10 @@ def _code_key(keys: QueueKeys, fingerprint: bytes | None) -> str:
 
 
 def name_task(queue: str, task_id: str, name: str, seconds: int) -> Command[bool]:
-    """Give a task a name, for so many seconds. Reads as False if the task is gone already."""
+    """Give a task a name, for so many seconds.
+
+    Reads as False if the task is gone already.
+    """
     keys = queue_keys(queue)
     return command(
         "name_task",

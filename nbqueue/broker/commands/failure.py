@@ -47,14 +47,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class ArchiveRules:
-    """How an archived task is kept."""
+    """Options for keeping an archived task."""
 
     keep_lock: bool = False
-    """Whether the task keeps its unique lock."""
+    """True if the task keeps its unique lock."""
     most: int = ARCHIVE_CAP
-    """How many tasks the archive keeps, unless the queue has a setting."""
+    """Maximum number of tasks in the archive, unless the queue has a setting."""
     days: float = ARCHIVE_DAYS
-    """For how many days, unless the queue has a setting."""
+    """Days for which the archive keeps tasks, unless the queue has a setting."""
 
 
 def _attempt_args(failure: Failure, who: Who) -> dict[str, Arg]:
@@ -82,10 +82,10 @@ def retry(
     counts: bool = True,
     error: bytes = b"",
 ) -> Command[bool]:
-    """Try a failed task again when it is due. ``msg`` is the message with the failure noted.
+    """Try a failed task again when it is due.
 
-    Without ``counts`` the failure uses up no retry and is not counted. Reads as whether the caller
-    held the task; so do `archive` and `requeue`.
+    ``msg`` is the message with the failure noted. Without ``counts`` the failure uses up no retry
+    and is not counted. Reads as whether the caller held the task; so do `archive` and `requeue`.
     """
     keys = day_keys(queue, now_ms // DAY_MS)
     return command(

@@ -30,7 +30,7 @@ HELD = -1
 
 
 class Moved(NamedTuple):
-    """The tasks of a command that were refused, by position, each with a word for the reason."""
+    """The refused tasks of a command by position, each with a reason in one word."""
 
     refused: dict[int, str]
     trimmed: int = 0
@@ -48,8 +48,10 @@ class Counts(NamedTuple):
     """The sizes and counters of a queue."""
 
     numbers: dict[str, int | None]
-    """The number of tasks in each state, of groups, and the counters, by name. None for a key that
-    holds something else."""
+    """Counters by name, with the numbers of tasks in each state and of groups.
+
+    None for a key of another type.
+    """
     is_paused: bool
     oldest_since_ns: int | None
 
@@ -69,7 +71,9 @@ def _check_size(tasks: Sequence[Any]) -> None:
 
 
 def _distances(task_ids: Sequence[str], distances: Sequence[int] | None) -> Sequence[Arg]:
-    """The distances of tasks from the end of a long pending list, where they were seen last.
+    """Return the distances of tasks from the end of a long pending list.
+
+    They are those of the last time that the tasks were seen.
 
     The oldest task is at 1; 0 makes the script search the whole list. Without ``distances``, tasks
     in a long list are refused as `FAR`.
@@ -282,7 +286,10 @@ def set_aside(
 
 
 def set_payload(queue: str, task_id: str, expected_msg: bytes, msg: bytes) -> Command[str]:
-    """Replace the message of a task that has not begun. Reads as a word of the script."""
+    """Replace the message of a task that has not begun.
+
+    Reads as a word of the script.
+    """
     return command(
         "set_payload",
         None,
@@ -304,7 +311,10 @@ def unpause(queue: str) -> Command[bool]:
 
 
 def archive_limits(queue: str, most: int | None, days: float | None) -> list[Sequence[Arg]]:
-    """Plain commands that set how much of the archive of a queue is kept; None: the default."""
+    """Return plain commands that set the limits of a queue's archive.
+
+    None stands for the default.
+    """
     key = queue_keys(queue).settings
     calls: list[Sequence[Arg]] = []
     for name, value in (("archive_max", most), ("archive_days", days)):
@@ -341,7 +351,10 @@ def _read_counts(reply: Any) -> Counts:
 def empty(
     queue: str, place: str, state: str, now_ms: int, *, group: str = "", limit: int = MOST_MOVED
 ) -> Command[int]:
-    """Delete the tasks in the list or set ``place``. Reads as how many there were, or `HELD`."""
+    """Delete the tasks in the list or set ``place``.
+
+    Reads as how many there were, or `HELD`.
+    """
     keys = stored_keys(queue)
     return command(
         "queue_empty",
@@ -361,9 +374,10 @@ def empty(
 
 
 def drop(queue: str, names: Sequence[bytes], now_ms: int) -> Command[bool]:
-    """Delete keys of an empty queue. Reads as False if it holds a task: then nothing was deleted.
+    """Delete keys of an empty queue.
 
-    Names are bytes, since any program may have made keys whose names are no text.
+    Reads as False if it holds a task: then nothing was deleted. Names are bytes, since any program
+    may have made keys whose names are no text.
     """
     keys = stored_keys(queue)
     group_prefix = name_bytes(keys.group(""))

@@ -13,7 +13,10 @@ from nbqueue.wire.keys import queue_keys, stored_keys
 
 
 class Expired(NamedTuple):
-    """A task whose lease expired. ``begun``: this attempt is known to have begun."""
+    """A task with an expired lease.
+
+    ``begun``: this attempt is known to have begun.
+    """
 
     task_id: str
     score: str
@@ -42,9 +45,10 @@ class Held(NamedTuple):
 
 
 class Forwarded(NamedTuple):
-    """How many tasks were moved, and when to look again (Unix ms; None: no task is to come).
+    """The number of tasks that were moved, and the next time to look (Unix ms).
 
     That is when the next task is due or, if it is due in a later second, when that second begins.
+    None: no task is to come.
     """
 
     moved: int
@@ -52,7 +56,7 @@ class Forwarded(NamedTuple):
 
 
 class Repaired(NamedTuple):
-    """How many active tasks were looked at, and how many of them got a lease."""
+    """The number of active tasks that were checked, and of leases that were added."""
 
     seen: int
     repaired: int

@@ -28,7 +28,7 @@ STATE_FIELDS = ("revision", "prev", "last", "runs", "paused")
 
 
 class Fired(NamedTuple):
-    """The outcome of a firing, a word of the script, and when the schedule is due now."""
+    """The outcome of a firing, a word of the script, and the schedule's due time."""
 
     word: str
     due_ms: int | None
@@ -112,7 +112,7 @@ def pause_schedule(queue: str, schedule_id: str, is_paused: bool, now_ms: int) -
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The time for which a schedule is fired, and when it is due next, in Unix milliseconds."""
+    """A firing: the time that it is for, and the next due time, in Unix milliseconds."""
 
     expected_ms: int | None
     """None: fired by hand, at any time."""
@@ -125,7 +125,7 @@ BY_HAND: Final = Due(None, None)
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Why a schedule that is due enqueues nothing; the reason goes into its history."""
+    """The reason why a due schedule enqueues nothing, kept in its history."""
 
     reason: str = ""
     """Empty: it enqueues its task."""

@@ -29,12 +29,15 @@ SLICE = 250
 """Tasks in one script: few enough not to delay other clients of the store."""
 
 _FEW_QUEUES = 3
-"""Queues that are read at once; of more, the empty ones are found and left out first."""
+"""Maximum number of queues that are read at once.
+
+Of more queues, the empty ones are found and left out first.
+"""
 
 _ATTEMPTS_SLICE = 300
 _SLACK_MS = 5_000
 _ROUNDED_MS = 999
-"""Many times are known in whole seconds only, rounded down."""
+"""Rounding of times in milliseconds: many are whole seconds, rounded down."""
 
 LISTED = (
     states.SCHEDULED,
@@ -45,7 +48,10 @@ LISTED = (
     states.COMPLETED,
     states.ARCHIVED,
 )
-"""In the order of a task's life: one that moves meanwhile is read twice rather than missed."""
+"""States in the order of a task's life.
+
+A task that moves meanwhile is read twice rather than missed.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,19 +63,19 @@ class Wanted:
     error: str = ""
     """Text that the last error must contain."""
     since_ms: int | None = None
-    """Only tasks to which something happened since then (Unix ms)."""
+    """Time in Unix ms; only tasks to which something happened since then."""
     names: frozenset[str] = frozenset()
     with_payload: bool = False
     with_result: bool = False
     with_error: bool = False
     with_message: bool = True
-    """Whether to keep whole messages rather than what the usual columns need."""
+    """True to keep whole messages rather than the parts that the usual columns need."""
     with_attempts: bool = True
-    """Whether to read the last attempt: its times and its worker."""
+    """True to read the last attempt, with its times and its worker."""
 
     @property
     def is_selective(self) -> bool:
-        """Whether it excludes any tasks."""
+        """True if it excludes any tasks."""
         return bool(self.types or self.error or self.names) or self.since_ms is not None
 
     def arguments(self, names: Sequence[str]) -> dict[str, Arg]:
@@ -89,7 +95,7 @@ class Wanted:
         return table.take([i for i, row in enumerate(table) if self.chooses(row)])
 
     def chooses(self, row: TaskRow) -> bool:
-        """Whether this task is wanted, as far as that does not depend on its last attempt."""
+        """Return whether this task is wanted, before its last attempt is known."""
         return (
             self.has_type(row.message.type)
             and self.error in row.message.error_msg
@@ -249,7 +255,10 @@ class Listing:
                 self._note_damage(queue, place, error)
 
     def _note_damage(self, queue: str, place: str | None, error: StoreDamaged) -> None:
-        """Note why a key of a queue could not be read; for None, find the faulty keys."""
+        """Note why a key of a queue could not be read.
+
+        Without a key, note all faulty keys of the queue.
+        """
         found = [
             f"{fault.key!r} {fault.text}"
             for fault in queue_faults(self._broker, queue)
@@ -334,7 +343,7 @@ class Listing:
                 return
 
     def _is_past(self, state: str, table: TaskTable, wanted: Wanted) -> bool:
-        """Whether all later tasks were archived too long ago to be wanted."""
+        """Return whether all later tasks were archived too long ago to be wanted."""
         if state != states.ARCHIVED or wanted.since_ms is None or not len(table):
             return False
         return (table.finished_ms[-1] or 0) + _ROUNDED_MS < wanted.since_ms

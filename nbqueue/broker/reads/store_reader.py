@@ -72,7 +72,9 @@ class StoreReader:
             raise QueueNotFound(f"there is no queue {queue!r}; there are: {names}", queue)
 
     def checked_names(self, names: Sequence[str]) -> Sequence[str]:
-        """Return ``names`` if each is valid or the name of a queue that a program in Go made.
+        """Return ``names`` if each is valid or names a queue in the store.
+
+        Programs in Go can make queues with names that are not valid here.
 
         Raises `UsageError`.
         """

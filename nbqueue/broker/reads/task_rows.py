@@ -1,4 +1,4 @@
-"""Make a table of tasks from the reply of a listing: see ``lua/lib/row.lua``.
+"""Make a table of tasks from the reply of a listing; see ``lua/lib/task_row.lua``.
 
 Any program may have written the values: one that cannot be read counts as unknown.
 """
@@ -228,7 +228,10 @@ def note_attempt(table: TaskTable, i: int, pairs: list[bytes]) -> None:
 
 
 def _number(value: bytes | None) -> int | None:
-    """Read a time or a duration that any program wrote; None if it is out of range."""
+    """Read a time or a duration that any program wrote.
+
+    None if it is out of range.
+    """
     return whole_number(value, 0, LAST_MS)
 
 
@@ -238,7 +241,10 @@ def _seconds(value: int) -> int | None:
 
 
 def _due_ms(due: bytes, place: bytes) -> int | None:
-    """Return the exact due time if it fits the score; a program in Go may have moved the task."""
+    """Return the exact due time if it fits the score, else the score's time.
+
+    A program in Go may have moved the task.
+    """
     exact, rounded = _number(due), time_ms(place, 1000)
     if exact is not None and rounded is not None and -(-exact // 1000) == rounded // 1000:
         return exact

@@ -19,12 +19,15 @@ class TaskRow:
     queue: str
     state: str
     message: TaskMessage = field(repr=False)
-    """Without a large payload, unless that was requested."""
+    """The message, without a large payload unless that was requested."""
     call: bytes = b""
-    """``1`` or ``0`` if the payload was left out: whether it is that of a call."""
+    """``1`` if a payload that was left out is that of a call, else ``0``."""
     attempt: int = 0
     fetched: int = 0
-    """How often workers of nbqueue fetched it; ``attempt`` counts programs in Go as well."""
+    """Number of times that workers of nbqueue fetched it.
+
+    ``attempt`` counts programs in Go as well.
+    """
     enqueued_ms: int | None = None
     pending_ms: int | None = None
     process_ms: int | None = None
@@ -39,7 +42,7 @@ class TaskRow:
     result: bytes | None = field(default=None, repr=False)
     error: bytes | None = field(default=None, repr=False)
     fault: str | None = None
-    """Why parts of it cannot be read."""
+    """Reason why parts of it cannot be read."""
 
     @property
     def is_call(self) -> bool:
