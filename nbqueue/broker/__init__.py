@@ -1,1 +1,1 @@
-"""Changes of task state, each one atomic script, and the code that runs them."""
+"""Atomic changes of task state, and the code that runs them."""

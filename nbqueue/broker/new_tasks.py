@@ -1,4 +1,4 @@
-"""New tasks on their way into the store: one request, whatever options they have.
+"""New tasks on their way into the store, with all their options.
 
 An option of new tasks that the store must know of is a field of `EnqueueRequest`, and what it
 changes is in `EnqueueRequest.commands`.

@@ -37,7 +37,7 @@ def upcoming(queue: str) -> Command[NextDue]:
 
 
 def remaining(queue: str, until_ms: int) -> Command[bool]:
-    """Ask whether a queue has tasks to run now, or will have by ``until_ms`` (Unix ms)."""
+    """Ask whether a queue has tasks to run by ``until_ms`` (Unix ms)."""
     keys = queue_keys(queue)
     return command("remaining", keys, {"task_prefix": keys.task_prefix, "until_ms": until_ms}, bool)
 

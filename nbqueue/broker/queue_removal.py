@@ -1,4 +1,7 @@
-"""Remove a queue with everything in it, while other programs may still enqueue to it."""
+"""Remove a queue with everything in it.
+
+Other programs may still enqueue to it meanwhile.
+"""
 
 from __future__ import annotations
 

@@ -45,7 +45,10 @@ class ResilientCaller:
         self.measure_clock()
 
     def measure_clock(self) -> None:
-        """Ask the store for its time. Calls and new tasks do so too, now and then."""
+        """Ask the store for its time.
+
+        Calls and new tasks do so too, now and then.
+        """
         self._patiently(lambda: self._timed_call(on=ANYWHERE))
 
     def _timed_call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
@@ -77,7 +80,7 @@ class ResilientCaller:
         return cast("T", self.run_all((command,))[0])
 
     def run_all(self, batch: Iterable[Command[Any]]) -> list[Any]:
-        """Run scripts in one round trip; all of them again after a lost connection.
+        """Run scripts in one round trip, and repeat all after a lost connection.
 
         ``batch`` is then iterated over once more.
         """
@@ -134,7 +137,7 @@ class ResilientCaller:
         return self._patiently(ask)
 
     def _confirm(self, connection: BlockingConnection, number: int) -> None:
-        """Wait until what was written is on disk, if this client asked for that.
+        """Wait until writes are on disk, if this client asked for that.
 
         ``number`` is that of the connection before: over a later one, the data may have been
         written to another server.
@@ -153,7 +156,7 @@ class ResilientCaller:
                     raise
 
     def gather(self, reads: Reads, *, on: Place) -> bytes | None:
-        """Read pieces into one place; None if they are missing or others than expected."""
+        """Read pieces into one place; None if any is missing or unexpected."""
         return self._patiently(lambda: self._router.connection(on).gather(*reads))
 
     def close(self) -> None:

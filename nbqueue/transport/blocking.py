@@ -140,13 +140,13 @@ class BlockingConnection:
         ]
 
     def try_call(self, *calls: Sequence[Arg]) -> list[Any]:
-        """Like `call`, with `StoreDamaged` in place of a reply whose key has the wrong type."""
+        """Like `call`, with `StoreDamaged` for a key of the wrong type."""
         with self._lock:
             replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
         return [self._damage_of(words, reply) for words, reply in zip(calls, replies, strict=True)]
 
     def _damage_of(self, words: Sequence[Arg], reply: Any) -> Any:
-        """Return the reply, or the error that names the key that it cannot be read from."""
+        """Return the reply, or an error that names the key at fault."""
         if isinstance(reply, resp.ReplyError) and reply.code == "WRONGTYPE":
             return self._server.damage_of(words[1:2])
         try:
@@ -198,7 +198,10 @@ class BlockingConnection:
     def _exchange_scripts(
         self, commands: Iterable[Command[Any]], then: bytes = b""
     ) -> tuple[list[Command[Any]], list[Any]]:
-        """Send scripts, with those to load; return the commands sent and the reply to each."""
+        """Send scripts, with those to load.
+
+        Returns the commands that were sent and the reply to each.
+        """
         sent: list[Command[Any]] = []
         loads: list[int] = []
         expected = 0

@@ -66,10 +66,10 @@ class Address(NamedTuple):
 
 
 class _Socket(socket.socket):
-    """A socket that is closed without a warning when nothing refers to it any more.
+    """A socket that is closed without a warning when dropped.
 
-    Clients may be dropped without being closed. The socket does this rather than the connection,
-    as the garbage collector may come to the socket first.
+    Clients may be dropped without being closed. The socket does this rather than the connection, as
+    the garbage collector may come to the socket first.
     """
 
     def __del__(self) -> None:

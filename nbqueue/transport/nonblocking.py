@@ -31,7 +31,7 @@ _TRIES: Final = 5
 A server may refuse to load scripts for ever.
 """
 _FULL_TIMES: Final = 50
-"""Number of calls that go to the full script at once after one that had to."""
+"""Number of calls that use the full script after one that needed it."""
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 OnReply = Callable[[Any], None]
@@ -77,10 +77,13 @@ class NonblockingConnection:
         self._slots: dict[int, Slot] = {}
         """Places for the replies with these numbers, from 0."""
         self.handle: Callable[[OnReply, Any], None] | None = None
-        """Set by an owner that guards callbacks: it is called with each and its reply."""
+        """Function that is called with each callback and its reply.
+
+        Set by an owner that guards callbacks.
+        """
         self._loaded: set[bytes] = set()
         self._full: dict[tuple[str, str], int] = {}
-        """For scripts and first keys, the calls that still go to the full script at once."""
+        """Calls that still use the full script, by script and first key."""
 
     def fileno(self) -> int:
         number: int = self._socket.fileno()
@@ -162,9 +165,10 @@ class NonblockingConnection:
         self.wants_write = True
 
     def _likely_script(self, command: Command[T]) -> Command[T]:
-        """Return the call of the full script if it was needed a moment ago, else ``command``.
+        """Return the call of the full script if it was needed lately.
 
-        Where one task was not simple, the next ones probably are not either.
+        Else returns ``command``. Where one task was not simple, the next ones probably are not
+        either.
         """
         way = (command.script.name, command.keys[0])
         times = self._full.get(way)

@@ -55,7 +55,7 @@ _NOT_READY: Final = frozenset(
 _TRANSIENT: Final = _NOT_SERVING | _NOT_READY | {"OOM", "MISCONF", "NOPERM"}
 
 STORE_WIDE: Final = (_NOT_READY | {"OOM", "MISCONF"}) - {"KILLED"}
-"""Reasons for which a server refuses every command of a kind, rather than one in particular."""
+"""Reasons for which a server refuses all commands of a kind."""
 
 _LOGIN: Final = (
     "invalid password",

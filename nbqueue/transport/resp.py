@@ -111,7 +111,7 @@ _LONGEST_LINE: Final = 64
 
 
 class _Incomplete:
-    """Stands for a reply that has not arrived completely. A nil reply is ``None``."""
+    """Stands for an incomplete reply. A nil reply is ``None``."""
 
 
 INCOMPLETE = _Incomplete()

@@ -12,7 +12,10 @@ from nbqueue.transport.resp import Arg as Arg  # for those that build calls
 
 T = TypeVar("T")
 NEEDS_FULL: Final = b"NEEDSFULL"
-"""The reply of a script that did nothing and leaves the call to its full variant."""
+"""Reply of a script that leaves the call to its full variant.
+
+The script did nothing.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,21 @@ class Script:
     keys: tuple[str, ...]
     args: tuple[str, ...]
     rest: tuple[str, ...]
-    """The names of the arguments that follow once for each further key; may be empty."""
+    """Names of the arguments of each further key; may be empty.
+
+    They follow once for each further key.
+    """
     has_further_keys: bool = False
     """True if further keys follow the named ones, mostly keys of tasks."""
     full: str = ""
-    """Name of the script for all kinds of tasks; empty unless this is a simple one.
+    """Name of the script for all kinds of tasks, or empty.
 
-    A simple script is faster and handles simple tasks only.
+    It is set for a script that is faster and handles simple tasks only.
     """
 
 
 class Staged(NamedTuple):
-    """A hash with large values, written in one transaction with the script that reads it.
+    """A hash with large values, written in the transaction of the script.
 
     Lua reads each byte that passes through it, which takes 2 ms a megabyte each time; values that
     are staged do not pass through it.
@@ -110,7 +116,7 @@ def _pack_hash(staged: Staged) -> list[Piece]:
 
 
 def staged_reply(command: Command[Any], replies: Sequence[Any]) -> Any:
-    """Return the script's reply, or the refusal because of which it did not run."""
+    """Return the script's reply, or the refusal that kept it from running."""
     *queued, results = replies
     if isinstance(results, resp.ReplyError):
         # Discarded because of an earlier refusal, which is the reason: for example, out of memory.

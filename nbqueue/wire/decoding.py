@@ -21,7 +21,10 @@ Scores are those of sorted sets.
 """
 
 LAST_MS: Final = 253_402_300_799_999
-"""The end of the year 9999, the last that a datetime can hold, in Unix milliseconds."""
+"""The end of the year 9999 in Unix milliseconds.
+
+It is the last time that a datetime can hold.
+"""
 
 MOST_ATTEMPTS: Final = 2**31 - 1
 """The largest number of attempts or retries that Asynq's messages can hold."""
@@ -37,7 +40,7 @@ def whole_number(
     least: int = -_LARGEST_NUMBER,
     most: int = _LARGEST_NUMBER,
 ) -> int | None:
-    """The whole number in ``value``; None if there is none, or it is out of range."""
+    """Decode a whole number; None if ``value`` holds none in range."""
     if type(value) is not int:
         if value is None or len(value) > _LONGEST_NUMBER:  # type: ignore[arg-type]
             return None

@@ -76,8 +76,10 @@ LIMIT: Final = "nbq:limit"
 """The name of the limit under which the task runs."""
 
 PARKED: Final = "nbq:parked"
-"""The reason of a parked task: ``limit:<name>``, ``lock:<key>`` or ``need:<requirement>``;
-``turn`` if it may run next."""
+"""Reason of a parked task.
+
+``limit:<name>``, ``lock:<key>`` or ``need:<requirement>``; ``turn`` if the task may run next.
+"""
 
 NAME: Final = "nbq:name"
 """The name of the task from ``options(name=…)``."""

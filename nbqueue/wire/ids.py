@@ -29,7 +29,7 @@ _DAY_MS: Final = 86_400_000
 
 LENGTH: Final = LISTENER_LENGTH + 11
 NUMBERS: Final = 62**4
-"""Number of different endings of ids; after the last the first one follows."""
+"""Number of different endings of ids, which are used in turn."""
 
 
 def random_prefix() -> str:
@@ -38,7 +38,10 @@ def random_prefix() -> str:
 
 
 def prefix_of(digest: bytes) -> str:
-    """Return the prefix of the ids of a schedule, which is equal on all workers."""
+    """Return the prefix of the ids of a schedule.
+
+    It is equal on all workers.
+    """
     return _written(int.from_bytes(digest, "big") % 62**LISTENER_LENGTH, LISTENER_LENGTH)
 
 

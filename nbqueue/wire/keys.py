@@ -25,7 +25,10 @@ SCHEMA_KEY: Final = "nbqueue:{~schema:00}:version"
 """The version of nbqueue's data in the store; see `nbqueue.store.schema`."""
 
 CONFIRM_KEY: Final = "nbqueue:{~confirm:00}:mark"
-"""Written, for a second, to wait until all earlier writes are on disk."""
+"""Key that is written, for a second, to wait for earlier writes.
+
+The wait ends when all of them are on disk.
+"""
 HAND_CHANNEL: Final = "nbqueue:hand:"
 """Prefix of the channels on which workers are handed tasks.
 
@@ -136,7 +139,10 @@ class QueueKeys:
         return f"{self.prefix}g:{group}:{set_id}"
 
     def unique(self, task_type: str, payload: bytes | None) -> str:
-        """Asynq's lock for (queue, type, payload). ``None`` is no payload, ``b""`` an empty one."""
+        """Return Asynq's lock for (queue, type, payload).
+
+        ``None`` is no payload, ``b""`` an empty one.
+        """
         digest = "" if payload is None else hashlib.md5(payload, usedforsecurity=False).hexdigest()
         return self.lock(task_type, digest)
 
@@ -170,7 +176,10 @@ class QueueKeys:
         return f"{self.own_prefix}wait:{what}"
 
     def end_channel(self, task_id: str) -> str:
-        """The channel that announces the end of this task: one for all tasks of one client."""
+        """Return the channel that announces the end of this task.
+
+        All tasks of one client share it.
+        """
         return self.ends + task_id[:LISTENER_LENGTH]
 
     def output(self, task_id: str) -> str:
@@ -178,7 +187,7 @@ class QueueKeys:
         return self.output_prefix + task_id
 
     def staged(self, number: int) -> str:
-        """The hash of the large values of a task in a transaction, by its position."""
+        """The hash of a task's large values in a transaction, by its position."""
         return f"{self.own_prefix}staged:{number}"
 
     def live_channel(self, task_id: str) -> str:
@@ -200,7 +209,7 @@ class DayKeys(QueueKeys):
 
 @lru_cache(maxsize=64)
 def day_keys(queue: str, days: int) -> DayKeys:
-    """The keys of ``queue`` on a day, given as the number of days since 1970."""
+    """The keys of ``queue`` on a day, counted in days since 1970."""
     return DayKeys(queue, date(1970, 1, 1) + timedelta(days=days))
 
 
@@ -239,7 +248,10 @@ def server_info(host: str, pid: int, server_id: str) -> str:
 
 
 def server_tasks(host: str, pid: int, server_id: str) -> str:
-    """The hash of the tasks that a worker runs; Asynq calls a running task a worker."""
+    """The hash of a worker's running tasks.
+
+    Asynq calls a running task a worker.
+    """
     return f"asynq:workers:{{{host}:{pid}:{server_id}}}"
 
 

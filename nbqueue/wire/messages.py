@@ -162,8 +162,8 @@ def is_same_task(new: bytes, stored: bytes) -> bool:
 def message_encoder(message: TaskMessage) -> Callable[[str, bytes], bytes]:
     """Return a function that encodes ``message`` with another id and payload.
 
-    The payload must not be empty. The bytes are as protobuf writes them: fields by their numbers,
-    empty ones left out. The parts that all tasks of a map share are encoded once.
+    Requires a payload that is not empty. The bytes are as protobuf writes them: fields by their
+    numbers, empty ones left out. The parts that all tasks of a map share are encoded once.
     """
     rest = TaskMessage()
     rest.CopyFrom(message)

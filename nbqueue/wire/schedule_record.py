@@ -106,7 +106,10 @@ def encode_entry(entry: ScheduleEntry) -> bytes:
 
 
 def decode_entry(raw: bytes) -> ScheduleEntry:
-    """Decode a schedule. Raises `ValueError` if it is malformed: any program may write it."""
+    """Decode a schedule. Raises `ValueError` if it is malformed.
+
+    Any program may write it.
+    """
     try:
         values = json_object(raw)
         known = {name: values[name] for name in _KINDS if name in values}
@@ -210,7 +213,10 @@ def asynq_event(task_id: str, now_ms: int) -> bytes:
 
 
 def option_texts(queue: str, message: TaskMessage, unique_ms: int = 0) -> Sequence[str]:
-    """The options of a task as Go writes them; without parentheses Asynq's reader panics."""
+    """Return the options of a task as Go writes them.
+
+    Without parentheses Asynq's reader panics.
+    """
     texts = [f"Queue({json.dumps(queue, ensure_ascii=False)})", f"MaxRetry({message.retry})"]
     if message.timeout and message.timeout != FAR_TIMEOUT:
         texts.append(f"Timeout({go_duration(message.timeout * 1000)})")

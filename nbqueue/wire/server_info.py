@@ -89,7 +89,10 @@ def encode_worker(record: WorkerRecord) -> bytes:
 
 
 def decode_worker(body: bytes) -> WorkerRecord | None:
-    """Decode the record of a worker, of nbqueue or in Go; None if it is malformed."""
+    """Decode the record of a worker, of nbqueue or in Go.
+
+    None if it is malformed.
+    """
     try:
         info = ServerInfo.FromString(body)
     except DecodeError:
@@ -106,7 +109,7 @@ def decode_worker(body: bytes) -> WorkerRecord | None:
 
 
 def encode_tasks(worker_id: str, tasks: Iterable[RunningTask]) -> bytes:
-    """Encode the hash of the tasks that a worker runs, each entry with its lengths."""
+    """Encode the hash of a worker's running tasks, each entry with its lengths."""
     name = read_worker_id(worker_id)
     assert name is not None
     out = bytearray()
@@ -123,7 +126,7 @@ def encode_tasks(worker_id: str, tasks: Iterable[RunningTask]) -> bytes:
         )
         info.start_time.FromMicroseconds(int(task.started_at * 1e6))
         info.deadline.FromSeconds(int(min(task.deadline or FAR_DEADLINE, FAR_DEADLINE)))
-        # Two queues may have a task of the same id. Who reads these looks at the values only.
+        # Two queues may have a task of the same id. Readers look at the values only.
         field = task.task_id if task.task_id not in seen else f"{task.task_id} in {task.queue}"
         seen.add(task.task_id)
         for part in (field.encode(), info.SerializeToString(deterministic=True)):

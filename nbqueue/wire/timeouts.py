@@ -42,5 +42,8 @@ def read_timeouts(headers: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def exact(ms: int, seconds: int) -> float | None:
-    """Return ``ms`` in seconds if ``seconds`` is its rounded value; otherwise it was changed."""
+    """Return ``ms`` in seconds if ``seconds`` is its rounded value.
+
+    None otherwise: then the time was changed.
+    """
     return ms / 1000 if ms > 0 and -(-ms // 1000) == seconds else None

@@ -20,10 +20,16 @@ from nbqueue.wire.decoding import text, time_ms
 from nbqueue.wire.keys import queue_keys
 
 MOST_MEMBERS = 10_000
-"""Members of one set: one script goes through all of them at its end."""
+"""Maximum number of members of one set.
+
+One script goes through all of them at the end of the set.
+"""
 
 MOST_BYTES = 64_000_000
-"""Bytes of all messages of one set, which the aggregation function gets at once."""
+"""Maximum number of bytes of all messages of one set.
+
+The aggregation function gets all of them at once.
+"""
 
 NAME_SECONDS = 2 * 3600
 """Seconds for which the name of an unused group is kept.
@@ -89,7 +95,10 @@ class Aggregated(NamedTuple):
 def add_to_group(
     queue: str, group: str, tasks: Sequence[NewTask], now_ms: int, repeated: bool = False
 ) -> Command[list[int]]:
-    """Add tasks to an aggregation group. Reads as the positions of those whose id existed."""
+    """Add tasks to an aggregation group.
+
+    Reads as the positions of tasks whose id existed.
+    """
     keys = queue_keys(queue)
     return command(
         "add_to_group",
@@ -138,7 +147,7 @@ def form_set(
     deadline_s: int,
     most_bytes: int = MOST_BYTES,
 ) -> Command[Taken]:
-    """Move the members of a group to a new set, if the group is due."""
+    """Move the members of a due group to a new set."""
     keys = queue_keys(queue)
     return command(
         "form_aggregation_set",
@@ -218,7 +227,10 @@ def _read_aggregated(reply: Any) -> Aggregated | None:
 
 
 def extend_set(queue: str, chosen: Set, deadline_s: int) -> Command[bool]:
-    """Move the deadline of a set. Reads as whether the caller still held it."""
+    """Move the deadline of a set.
+
+    Reads as whether the caller still held it.
+    """
     keys = queue_keys(queue)
     return command(
         "extend_aggregation_set",
@@ -231,9 +243,10 @@ def extend_set(queue: str, chosen: Set, deadline_s: int) -> Command[bool]:
 def reclaim_set(
     queue: str, chosen: Set, before_s: int | None = None, limit: int = 500
 ) -> Command[int]:
-    """Put members of a set back into their group, with ``before_s`` only if it is overdue.
+    """Put members of a set back into their group.
 
-    Reads as how many members are left; the caller repeats the call until there are none.
+    With ``before_s``, only if the set is overdue. Reads as how many members are left; the caller
+    repeats the call until there are none.
     """
     check_limit(limit)
     keys = queue_keys(queue)
@@ -287,7 +300,7 @@ def note_groups(queue: str, groups: Sequence[str], at_ms: int) -> Command[int]:
 def restore_groups(queue: str, start: int, now_ms: int, limit: int = 200) -> Command[int | None]:
     """Restore the names of groups that have members and are not listed.
 
-    Reads as the position from which to go on, or as None at the end.
+    Reads as the position from which to continue, or as None at the end.
     """
     check_limit(limit)
     keys = queue_keys(queue)

@@ -39,7 +39,10 @@ def store_code(queue: str, fingerprint: bytes, blob: bytes, now_ms: int) -> Comm
 def serve(
     queue: str, pattern: str, envelope: bytes, fingerprint: bytes, blob: bytes, now_ms: int
 ) -> Command[bool]:
-    """Keep a handler for the messages of ``queue``. Reads as whether its pattern is new."""
+    """Keep a handler for the messages of ``queue``.
+
+    Reads as whether its pattern is new.
+    """
     keys = queue_keys(queue)
     return command(
         "serve",
@@ -82,7 +85,9 @@ def enqueue(
     fingerprint: bytes | None = None,
     repeated: bool = False,
 ) -> Command[list[int] | None]:
-    """Make tasks pending; a single one may become active at once, with a worker that offered.
+    """Make tasks pending, behind all others.
+
+    A single task may become active at once, with a worker that offered to take it.
 
     Reads as the positions of tasks whose id existed. Reads as None if the store lacks the code:
     then nothing was written. ``repeated``: an earlier try may have written some of the tasks.
@@ -176,7 +181,9 @@ def schedule(
     repeated: bool = False,
     group: str = "",
 ) -> Command[list[int] | None]:
-    """Schedule tasks, each for its time in Unix milliseconds. Reads as `enqueue` does.
+    """Schedule tasks, each for its time in Unix milliseconds.
+
+    Reads as `enqueue` does.
 
     Those of an aggregation ``group`` join it when they are due.
     """
@@ -310,7 +317,7 @@ def name_task(queue: str, task_id: str, name: str, seconds: int) -> Command[bool
 
 
 def unconfirmed(queue: str, tasks: Sequence[NewTask], error: StoreUnreachable) -> SubmitUnconfirmed:
-    """The error for tasks that were sent to a store that did not answer."""
+    """Return the error for tasks whose enqueuing the store did not confirm."""
     ids = [task.task_id for task in tasks]
     if len(ids) == 1:
         which, way = f"task {ids[0]!r}", f"q.get({ids[0]!r}) says once the store is back"

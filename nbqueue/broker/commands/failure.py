@@ -122,7 +122,9 @@ def archive(
     rules: ArchiveRules = ArchiveRules(),
     on_trimmed: Callable[[int], object] | None = None,
 ) -> Command[bool]:
-    """Archive a task that failed for good. ``msg`` is the message with the failure noted.
+    """Archive a task that failed for good.
+
+    ``msg`` is the message with the failure noted.
 
     ``on_trimmed`` is called with the number of failed tasks that the archive dropped for this
     one, if there are any.
@@ -162,7 +164,7 @@ def archive(
 def requeue(queue: str, failure: Failure, how: str, now_ms: int, who: Who) -> Command[bool]:
     """Put a task back to the front of the pending list.
 
-    ``how`` the attempt ended: unstarted, lost, unbegun or interrupted.
+    ``how`` is how the attempt ended: unstarted, lost, unbegun or interrupted.
     """
     keys = queue_keys(queue)
     return command(
@@ -189,7 +191,10 @@ def mark_of(msg: bytes) -> str:
 
 
 def failed_message(msg: bytes, error_text: str, now_ms: int, *, counts: bool) -> bytes:
-    """Return ``msg`` with a failure noted as Asynq notes it; unreadable bytes as they are."""
+    """Return ``msg`` with a failure noted as Asynq notes it.
+
+    Unreadable bytes are returned as they are.
+    """
     message = read_message(msg)
     if message is None:
         return msg

@@ -1,4 +1,4 @@
-"""Commands of an inspector: move tasks by hand, pause a queue, empty and remove it.
+"""Commands of an inspector: move tasks, and pause, empty or remove a queue.
 
 Commands for many tasks read as `Moved`, with a word of ``lib/select_tasks.lua`` for each refusal.
 """
@@ -30,14 +30,14 @@ HELD = -1
 
 
 class Moved(NamedTuple):
-    """The refused tasks of a command by position, each with a reason in one word."""
+    """Refused tasks of a command by position, each with a one-word reason."""
 
     refused: dict[int, str]
     trimmed: int = 0
 
 
 class ToRun(NamedTuple):
-    """A task to be run, and the old and new message if the message changes."""
+    """A task to run, with its old and new message if that changes."""
 
     task_id: str
     expected_msg: bytes = b""
@@ -116,7 +116,9 @@ def archive_by_hand(
     most: int = ARCHIVE_CAP,
     distances: Sequence[int] | None = None,
 ) -> Command[Moved]:
-    """Archive tasks that do not run. A setting of the queue has precedence over ``most``.
+    """Archive tasks that do not run.
+
+    A setting of the queue has precedence over ``most``.
 
     For ``distances``, here and in other commands, see `nbqueue.broker.bulk_moves`.
     """
@@ -264,7 +266,10 @@ def set_aside(
     now_ms: int,
     distances: Sequence[int] | None = None,
 ) -> Command[Moved]:
-    """Take pending tasks out of the list, until ``due_ms``, to remove each of them fast."""
+    """Take pending tasks out of the list, to remove each of them fast.
+
+    They are scheduled until ``due_ms``.
+    """
     _check_size(task_ids)
     keys = stored_keys(queue)
     return command(
@@ -300,12 +305,18 @@ def set_payload(queue: str, task_id: str, expected_msg: bytes, msg: bytes) -> Co
 
 
 def pause(queue: str, now_ms: int) -> Command[bool]:
-    """Pause a queue: workers fetch nothing from it. Reads as whether it was not paused before."""
+    """Pause a queue: workers fetch nothing from it.
+
+    Reads as whether it was not paused before.
+    """
     return command("queue_pause", stored_keys(queue), {"now_s": now_ms // 1000}, bool)
 
 
 def unpause(queue: str) -> Command[bool]:
-    """Let workers fetch from a queue again. Reads as whether it was paused."""
+    """Let workers fetch from a queue again.
+
+    Reads as whether it was paused.
+    """
     keys = stored_keys(queue)
     return command("queue_unpause", keys, {"wake": keys.wake}, bool)
 

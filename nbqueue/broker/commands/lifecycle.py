@@ -145,7 +145,10 @@ _ENDED = (
 
 
 def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Command[list[int]]:
-    """Finish tasks that succeeded. Reads as the positions of tasks that were no longer held."""
+    """Finish tasks that succeeded.
+
+    Reads as the positions of tasks that were no longer held.
+    """
     keys = day_keys(queue, now_ms // DAY_MS)
     prefix = keys.task_prefix
     large, staged = stage_ends(keys, ended)
@@ -211,7 +214,10 @@ def extend(queue: str, held: Sequence[tuple[str, str]], lease_until_ms: int) -> 
 
 
 def write_result(queue: str, task_id: str, fence: str, result: bytes) -> Command[bool]:
-    """Write a preliminary result of a running task. Reads as whether the caller held the task."""
+    """Write a preliminary result of a running task.
+
+    Reads as whether the caller held the task.
+    """
     keys = queue_keys(queue)
     return command(
         "write_result",

@@ -21,7 +21,7 @@ class LimitedTask(NewTask):
 
 
 class Full(list[Any]):
-    """The empty reply of a fetch from a queue at its limit of active tasks."""
+    """The empty reply of a fetch from a queue whose concurrency is used up."""
 
 
 class Released(NamedTuple):
@@ -56,7 +56,9 @@ def limit_names(tasks: Sequence[NewTask]) -> str:
 
 
 def set_limit(queue: str, name: str, numbers: str, used_ms: int, now_ms: int) -> Command[bool]:
-    """Keep the numbers of a limit, as `Limit.numbers` has them. Reads as whether they changed.
+    """Keep the numbers of a limit, as `Limit.numbers` has them.
+
+    Reads as whether they changed.
 
     The limit counts as used until ``used_ms`` at least.
     """
@@ -117,7 +119,10 @@ def release_parked(queue: str, now_ms: int, limit: int = 100) -> Command[Release
 
 
 def set_concurrency(queue: str, concurrency: int | None) -> Command[int]:
-    """Set how many tasks of ``queue`` may be active at a time; None: any number."""
+    """Set how many tasks of ``queue`` may be active at a time.
+
+    None: any number.
+    """
     keys = queue_keys(queue)
     return command(
         "set_concurrency",

@@ -45,7 +45,9 @@ class Held(NamedTuple):
 
 
 class Forwarded(NamedTuple):
-    """The number of tasks that were moved, and the next time to look (Unix ms).
+    """The number of tasks that were moved, and the next time to look.
+
+    The time is in Unix ms.
 
     That is when the next task is due or, if it is due in a later second, when that second begins.
     None: no task is to come.
@@ -114,7 +116,7 @@ def _read_expired(reply: Any) -> list[Expired]:
 
 
 def held_by_worker(queue: str, worker_id: str, limit: int = 2000) -> Command[list[Held]]:
-    """Find active tasks that a worker fetched, even if the reply to the fetch was lost."""
+    """Find active tasks that a worker fetched, even if it got no reply."""
     keys = queue_keys(queue)
     return command(
         "held_by_worker",
@@ -141,7 +143,10 @@ def _read_held(reply: Any) -> list[Held]:
 
 
 def repair_leases(queue: str, now_ms: int, start: int = 0, limit: int = 500) -> Command[Repaired]:
-    """Give active tasks without a lease an expired one, so that they are recovered."""
+    """Give active tasks without a lease an expired one.
+
+    They are then recovered like other tasks with an expired lease.
+    """
     return command(
         "repair_leases",
         queue_keys(queue),
@@ -161,7 +166,10 @@ def overdue(queue: str, now_ms: int, oldest_ms: int) -> Command[Overdue]:
 
 
 def forward(queue: str, now_ms: int, limit: int = 500) -> Command[Forwarded]:
-    """Make scheduled and retried tasks that are due pending, ``limit`` of each kind at most."""
+    """Make scheduled and retried tasks that are due pending.
+
+    Moves at most ``limit`` of each kind.
+    """
     check_limit(limit)
     keys = queue_keys(queue)
     return command(
@@ -180,7 +188,10 @@ def forward(queue: str, now_ms: int, limit: int = 500) -> Command[Forwarded]:
 
 
 def delete_expired(queue: str, now_ms: int, limit: int = 100) -> Command[int]:
-    """Delete completed tasks whose retention is over. Reads as how many ids were handled."""
+    """Delete completed tasks whose retention is over.
+
+    Reads as how many ids were handled.
+    """
     check_limit(limit)
     keys = queue_keys(queue)
     return command(
@@ -199,7 +210,10 @@ def delete_expired(queue: str, now_ms: int, limit: int = 100) -> Command[int]:
 def cancel(
     queue: str, task_id: str, expected_msg: bytes, msg: bytes, error: bytes, now_ms: int
 ) -> Command[str]:
-    """Archive a task that is not running, as cancelled. Reads as a word of the script."""
+    """Archive a task that is not running, as cancelled.
+
+    Reads as a word of the script.
+    """
     keys = stored_keys(queue)
     return command(
         "cancel",

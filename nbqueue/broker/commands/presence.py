@@ -130,7 +130,10 @@ def find_worker(broker: Broker, worker_id: str) -> WorkerRecord | None:
 
 
 def change_message(worker_id: str, changes: Mapping[str, int]) -> str:
-    """The message on the wake channel of a queue that changes the queues of one worker."""
+    """Encode a message that changes the queues of one worker.
+
+    It is for the wake channel of a queue.
+    """
     return f"worker {worker_id} queues {json.dumps(dict(changes))}"
 
 

@@ -1,4 +1,4 @@
-"""Commands for tasks that only some workers can run, and for what workers offer."""
+"""Commands for tasks that only some workers can run, and for capabilities."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ LISTED_SECONDS = 3 * 60
 def park_required(
     queue: str, task_id: str, fence: str, requirement: str, now_ms: int
 ) -> Command[bool]:
-    """Park a task until a worker meets ``requirement``. Reads as whether the caller held it."""
+    """Park a task until a worker meets ``requirement``.
+
+    Reads as whether the caller held the task.
+    """
     keys = queue_keys(queue)
     return command(
         "park_required",

@@ -25,5 +25,8 @@ def counter_expiry(now_ms: int) -> int:
 
 
 def archive_oldest(now_ms: int, days: float = ARCHIVE_DAYS) -> int:
-    """The oldest time in Unix seconds that the archive keeps, unless the queue has a setting."""
+    """Return the oldest time in the archive, in Unix seconds.
+
+    A queue may have a setting of its own instead.
+    """
     return now_ms // 1000 - int(days * 86_400)

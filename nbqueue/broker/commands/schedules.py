@@ -28,7 +28,7 @@ STATE_FIELDS = ("revision", "prev", "last", "runs", "paused")
 
 
 class Fired(NamedTuple):
-    """The outcome of a firing, a word of the script, and the schedule's due time."""
+    """The outcome of a firing, a word of the script, and the new due time."""
 
     word: str
     due_ms: int | None
@@ -55,7 +55,9 @@ def put_schedule(
     fingerprint: bytes | None = None,
     blob: bytes = b"",
 ) -> Command[bool]:
-    """Keep a schedule. Reads as whether it was written.
+    """Keep a schedule.
+
+    Reads as whether it was written.
 
     It is not if the stored revision is not ``seen_revision``, which is empty for a new schedule.
     """
@@ -84,7 +86,10 @@ def put_schedule(
 
 
 def remove_schedule(queue: str, schedule_id: str, revision: str = "") -> Command[bool]:
-    """Forget a schedule, or only this revision of it. Reads as whether there was one."""
+    """Forget a schedule, or only this revision of it.
+
+    Reads as whether there was one.
+    """
     keys = stored_keys(queue)
     return command(
         "remove_schedule",
@@ -99,7 +104,10 @@ def remove_schedule(queue: str, schedule_id: str, revision: str = "") -> Command
 
 
 def pause_schedule(queue: str, schedule_id: str, is_paused: bool, now_ms: int) -> Command[bool]:
-    """Pause or resume a schedule. Reads as whether there is such a schedule."""
+    """Pause or resume a schedule.
+
+    Reads as whether there is such a schedule.
+    """
     keys = stored_keys(queue)
     return command(
         "pause_schedule",
@@ -112,7 +120,10 @@ def pause_schedule(queue: str, schedule_id: str, is_paused: bool, now_ms: int) -
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A firing: the time that it is for, and the next due time, in Unix milliseconds."""
+    """The due time that a firing is for, and the next due time.
+
+    Both are in Unix milliseconds.
+    """
 
     expected_ms: int | None
     """None: fired by hand, at any time."""

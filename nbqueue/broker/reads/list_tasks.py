@@ -164,7 +164,9 @@ class Listing:
     def tasks(
         self, queues: Sequence[str], wanted: Wanted, in_states: Sequence[str], limit: int | None
     ) -> TaskTable:
-        """Return the tasks of these queues, each once; the newest ``limit`` of each state.
+        """Return the tasks of these queues, each once.
+
+        For each state these are the newest ``limit``.
 
         A task that moves meanwhile is returned as it was read last.
         """
@@ -184,7 +186,9 @@ class Listing:
         return total
 
     def _sizes(self, queues: Sequence[str], state: str) -> list[int | None]:
-        """Return the number of tasks of each queue in a state; for aggregating ones, of groups.
+        """Return the number of tasks of each queue in a state.
+
+        For aggregating tasks, it is the number of groups.
 
         None for a key of the wrong type.
         """
@@ -213,7 +217,7 @@ class Listing:
         limit: int | None,
         found: TaskTable,
     ) -> None:
-        """Add the tasks of these queues in one state, the newest ``limit`` of each queue."""
+        """Add the newest ``limit`` tasks of each of these queues in one state."""
         # The sizes are asked for right before, so that what moves on meanwhile is not missed.
         sizes = self._sizes(queues, state) if len(queues) > _FEW_QUEUES else [None] * len(queues)
         small = [
@@ -288,7 +292,10 @@ class Listing:
     def by_ids(
         self, queues: Sequence[str], task_ids: Sequence[tuple[str, str | None]], wanted: Wanted
     ) -> TaskTable:
-        """Return the tasks with these ids, each from its queue, or else from any of ``queues``."""
+        """Return the tasks with these ids, each from its queue.
+
+        A task without a known queue is read from any of ``queues``.
+        """
         found = TaskTable()
         for queue in queues:
             ids = [task_id for task_id, home in task_ids if home is None or home == queue]
@@ -322,7 +329,10 @@ class Listing:
     def _at(
         self, queue: str, place: str, state: str, wanted: Wanted, known: list[Any] | None
     ) -> Iterator[TaskTable]:
-        """Yield the tasks of a key. ``known`` is the first slice, if it was read already."""
+        """Yield the tasks of a key.
+
+        ``known`` is the first slice, if it was read already.
+        """
         names, start = FIELDS.get(state, ALL_FIELDS), 0
         if known is not None and known[0] < SLICE:
             yield wanted.chosen(self._table(queue, names, known, wanted))

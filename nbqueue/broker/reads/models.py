@@ -112,7 +112,7 @@ class TaskInfo(HasCard):
     It is signed if the task is a call.
     """
     is_orphaned: bool
-    """True if it is active with an expired lease, so that no worker holds it."""
+    """True if it is active and no worker holds it, as its lease has expired."""
     attempt: int
     """Number of times that workers of nbqueue fetched it."""
     lost: int
@@ -123,7 +123,10 @@ class TaskInfo(HasCard):
 
 @dataclass(frozen=True)
 class ActiveTask:
-    """A task that a worker was running at its last report. The payload may be truncated."""
+    """A task that a worker was running at its last report.
+
+    The payload may be truncated.
+    """
 
     task_id: str
     type: str

@@ -57,7 +57,10 @@ class TaskRow:
 
 
 class MessageFacts(NamedTuple):
-    """The parts of a message that the usual columns need, shared by tasks with equal ones."""
+    """Parts of a message for the usual columns.
+
+    Tasks with equal parts share one object.
+    """
 
     type: str
     retry: int
@@ -109,7 +112,9 @@ class TaskTable:
         return [getattr(self, name) for name in _NAMES]
 
     def shed_messages(self, known: dict[MessageFacts, MessageFacts]) -> None:
-        """Reduce messages, which take most of a large table, to what the usual columns need.
+        """Reduce messages to the parts that the usual columns need.
+
+        Messages take most of the memory of a large table.
 
         ``known`` are facts to share.
         """
