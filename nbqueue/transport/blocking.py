@@ -53,7 +53,7 @@ class BlockingConnection:
         self._busy_poll, self._may_poll = BusyPoll(), False
 
     def run(self, commands: Iterable[Command[Any]], then: bytes = b"") -> list[Any]:
-        """Run scripts in one round trip, and return what their replies mean, in order.
+        """Run scripts in one round trip, and return their results in order.
 
         ``then`` is a packed plain command to send after them, whose reply is only checked.
 

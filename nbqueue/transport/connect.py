@@ -1,4 +1,7 @@
-"""Open connections to servers: over TCP, to a Unix socket, with and without TLS."""
+"""Open connections to servers, over TCP or to a Unix socket.
+
+Connections over TCP may use TLS.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class TlsOptions(NamedTuple):
 
 
 class Address(NamedTuple):
-    """The address of a server: a host and a port, or a Unix socket.
+    """The address of a server, as host and port or as a path.
 
     ``path`` is that of a Unix socket, and then there is no host.
     """
@@ -131,7 +134,7 @@ class RawConnection:
 
 
 def open_raw(address: Address, seconds: float) -> RawConnection:
-    """Open a connection; ``seconds`` is how long connecting and each later wait may take.
+    """Open a connection. Connecting and each later wait may take ``seconds``.
 
     Raises `OSError` with a text that names the address.
     """
@@ -180,7 +183,7 @@ def _start_tls(opened: socket.socket, host: str, options: TlsOptions) -> socket.
     import ssl
 
     class TlsSocket(ssl.SSLSocket):
-        """Closed without a warning when dropped, as `_Socket` is."""
+        """TLS socket that is closed without a warning when dropped, as `_Socket` is."""
 
         def __del__(self) -> None:
             self.close()

@@ -64,7 +64,7 @@ class NonblockingConnection:
         """True if bytes to send are queued."""
         self._out = bytearray()
         self._pieces: deque[Piece] = deque()
-        """Queued before ``_out``: pieces that are too large to be copied."""
+        """Pieces queued before ``_out``, which are too large to be copied."""
         self._large: ReceiveBuffer | Slot | None = None
         self._begins = False
         """True if the next byte is known to be the first of a reply."""

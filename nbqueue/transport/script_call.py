@@ -82,7 +82,7 @@ class Command(Generic[T]):
 
 
 def pack_staged(command: Command[Any]) -> list[Piece]:
-    """Return a command and what is staged for it as one transaction, in pieces.
+    """Return a command and its staged values as one transaction, in pieces.
 
     It has `staged_replies` replies, among which `staged_reply` finds the script's.
     """

@@ -19,7 +19,7 @@ class _Anywhere(Enum):
 
 
 ANYWHERE: Final = _Anywhere.ANYWHERE
-"""For commands without a key, which any server answers: TIME, PUBLISH."""
+"""The place of commands without a key, which any server answers: TIME, PUBLISH."""
 
 Place = str | Key | Literal[_Anywhere.ANYWHERE]
 """The queue, key or other place that a command concerns.

@@ -42,7 +42,10 @@ SCHEDULE_TYPE: Final = "nbqueue.schedule "
 """Prefix of the type of a call in the signature of a schedule."""
 
 LISTENER_LENGTH: Final = 6
-"""Number of characters of a task's id that name the channel of its end."""
+"""Number of leading characters of a task's id that name a channel.
+
+The channel is that on which the end of the task is announced.
+"""
 
 
 def check_queue_name(name: str) -> str:

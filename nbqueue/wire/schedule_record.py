@@ -72,9 +72,9 @@ class ScheduleEntry:
         return TaskMessage.FromString(self.message)
 
     def fire_ms(self, due_ms: int) -> int:
-        """Return the time when a run is enqueued, later than due by the jitter.
+        """Return the time when a run is enqueued, in Unix milliseconds.
 
-        All workers agree on the jitter.
+        It is later than due by the jitter, on which all workers agree.
         """
         if not self.jitter_ms:
             return due_ms
@@ -86,7 +86,7 @@ class ScheduleEntry:
 
 
 def task_id_of(queue: str, entry: ScheduleEntry, due_ms: int) -> str:
-    """The id of the task of one run, which is equal on all workers.
+    """Return the id of the task of one run, equal on all workers.
 
     Its first characters name the channel on which the ends of all tasks of the schedule are
     announced; the time follows, as in the ids of clients.

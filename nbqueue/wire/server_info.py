@@ -16,7 +16,10 @@ from nbqueue.wire.messages import ServerInfo, WorkerInfo, clean_text
 
 ACTIVE, STOPPED, CLOSED = "active", "stopped", "closed"
 FAR_DEADLINE = 32_503_680_000
-"""The year 3000, in Unix seconds: an unset time would be shown as 1970."""
+"""The year 3000, in Unix seconds.
+
+An unset time would be shown as 1970.
+"""
 _MOST_SHOWN = 200
 
 

@@ -1,4 +1,4 @@
-"""Decode Asynq's records of workers and schedulers; None for what is no such record."""
+"""Decode Asynq's records of workers and schedulers; None for other values."""
 
 from __future__ import annotations
 

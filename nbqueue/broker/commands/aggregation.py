@@ -49,7 +49,7 @@ class Ripeness:
 
     @property
     def args(self) -> dict[str, Arg]:
-        """The arguments that scripts take for it."""
+        """Arguments of scripts for these conditions."""
         return {
             "max_size": self.max_size,
             "max_delay_ms": self.max_delay_ms,

@@ -223,7 +223,7 @@ class UniqueLock:
 
     key: str
     ms: int
-    """For how long the task holds it, in milliseconds."""
+    """Milliseconds for which the task holds the lock."""
     replaces_holder: bool = False
     """Delete a holder that does not run."""
     waits_for_holder: bool = False

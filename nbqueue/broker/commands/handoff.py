@@ -17,7 +17,7 @@ from nbqueue.wire.keys import HAND_CHANNEL, queue_keys
 
 
 class Handed(NamedTuple):
-    """A task that a worker was handed, with the token of its offer."""
+    """A task that was handed to a worker, with the token of its offer."""
 
     queue: str
     token: str

@@ -17,7 +17,7 @@ from nbqueue.wire.keys import day_keys, name_bytes, queue_keys, stored_keys
 from nbqueue.wire.messages import TaskMessage
 
 MOST_MOVED = 500
-"""Tasks in one command of this module."""
+"""Maximum number of tasks in one command of this module."""
 
 FAR = "FAR"
 """Refused: the task is somewhere in a long pending list; see `nbqueue.broker.bulk_moves`."""

@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 _AT_ONCE = 1000
 
 HISTORY_CAP = 1000
-"""Roughly how many entries the history of a schedule keeps."""
+"""Approximate number of entries in the history of a schedule."""
 
 STATE_FIELDS = ("revision", "prev", "last", "runs", "paused")
 
 
 class Fired(NamedTuple):
-    """The outcome of a firing, a word of the script, and the new due time."""
+    """The outcome of a firing in one word, and the new due time.
+
+    The word is one of the script's.
+    """
 
     word: str
     due_ms: int | None
@@ -126,9 +129,9 @@ class Due:
     """
 
     expected_ms: int | None
-    """None: fired by hand, at any time."""
+    """Due time of the firing; None: fired by hand, at any time."""
     next_ms: int | None
-    """None: never again."""
+    """Next due time; None: never again."""
 
 
 BY_HAND: Final = Due(None, None)
@@ -139,7 +142,7 @@ class Skip:
     """The reason why a due schedule enqueues nothing, kept in its history."""
 
     reason: str = ""
-    """Empty: it enqueues its task."""
+    """Reason in one word; empty: the schedule enqueues its task."""
     detail: str = ""
 
 

@@ -26,7 +26,10 @@ from nbqueue.wire import states
 from nbqueue.wire.keys import stored_keys, stored_name
 
 SLICE = 250
-"""Tasks in one script: few enough not to delay other clients of the store."""
+"""Maximum number of tasks in one script.
+
+Few enough not to delay other clients of the store.
+"""
 
 _FEW_QUEUES = 3
 """Maximum number of queues that are read at once.
@@ -56,7 +59,7 @@ A task that moves meanwhile is read twice rather than missed.
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which tasks to read, and which parts of them."""
+    """Selection of the tasks to read, and of their parts."""
 
     types: tuple[str, ...] = ()
     """Names of types, with asterisks as wildcards; empty for all."""

@@ -81,7 +81,7 @@ class DailyStats:
 @public
 @dataclass(frozen=True)
 class TaskInfo(HasCard):
-    """A task as it is in the store. Values that it lacks are None."""
+    """A task as it is in the store. Missing values are None."""
 
     id: str
     queue: str
@@ -112,7 +112,7 @@ class TaskInfo(HasCard):
     It is signed if the task is a call.
     """
     is_orphaned: bool
-    """True if it is active and no worker holds it, as its lease has expired."""
+    """True if it is active and its expired lease leaves it without a worker."""
     attempt: int
     """Number of times that workers of nbqueue fetched it."""
     lost: int

@@ -21,7 +21,7 @@ class TaskRow:
     message: TaskMessage = field(repr=False)
     """The message, without a large payload unless that was requested."""
     call: bytes = b""
-    """``1`` if a payload that was left out is that of a call, else ``0``."""
+    """``1`` if the payload that was left out is a call's, else ``0``."""
     attempt: int = 0
     fetched: int = 0
     """Number of times that workers of nbqueue fetched it.
