@@ -1,6 +1,6 @@
 """Open connections to servers, over TCP or to a Unix socket.
 
-Connections over TCP may use TLS.
+Both with or without TLS.
 """
 
 from __future__ import annotations

@@ -47,10 +47,8 @@ class Held(NamedTuple):
 class Forwarded(NamedTuple):
     """The number of tasks that were moved, and the next time to look.
 
-    The time is in Unix ms.
-
-    That is when the next task is due or, if it is due in a later second, when that second begins.
-    None: no task is to come.
+    The time (Unix ms) is when the next task is due or, if it is due in a later second, when that
+    second begins. None: no task is to come.
     """
 
     moved: int
