@@ -1,1 +1,1 @@
-"""Every change of a task's state: one atomic script each, and what runs them."""
+"""Atomic changes of task state, and the code that runs them."""

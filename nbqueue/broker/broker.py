@@ -1,4 +1,4 @@
-"""The blocking side of the broker: runs commands for a client, and reads tasks back."""
+"""Blocking broker of a client: runs commands, and reads tasks back."""
 
 from __future__ import annotations
 
@@ -41,10 +41,9 @@ _MOST_KEPT = 64
 
 
 class Broker(ResilientCaller):
-    """Changes and reads tasks, for a client. One connection, shared by the client's threads.
+    """Changes and reads tasks, for a client.
 
-    Everything here may be called again after a lost connection without doing harm; it does so
-    itself, for up to `PATIENCE` seconds, and then raises `StoreUnreachable`.
+    One connection, shared by the client's threads.
     """
 
     def __init__(self, store: Store, patience: float = PATIENCE) -> None:
@@ -56,8 +55,8 @@ class Broker(ResilientCaller):
     def enqueue(self, request: EnqueueRequest) -> EnqueueResult:
         """Write new tasks, and return which of them were left out.
 
-        Code goes along once, if the store lacks it. After a lost connection it goes on where it
-        was, and no task is written twice.
+        Code is sent along once, if the store lacks it. After a lost connection the call resumes
+        where it was, and no task is written twice.
 
         Raises `SubmitUnconfirmed` if tasks may be in the store, else `StoreUnreachable`.
         """
@@ -118,7 +117,9 @@ class Broker(ResilientCaller):
         now_ms: int,
         registration: bytes,
     ) -> EnqueueResult | None:
-        """Write one plain call: the bytes of the ordinary command, packed in fewer steps.
+        """Write one plain call, packed in fewer steps than the ordinary command.
+
+        The bytes are those of the ordinary command.
 
         This is the only shortcut on the way of a task into the store. Row A1 of the benchmarks pays
         for it.
@@ -158,7 +159,9 @@ class Broker(ResilientCaller):
             ) from error
 
     def _register(self, queue: str) -> bytes:
-        """Make sure that the queue's name is in the store, where any process may remove it.
+        """Make sure that the queue's name is in the store.
+
+        Any process may remove it.
 
         It is in another slot, so a script cannot write it (protocol H.3, 16). Returns a packed
         command to send along with the next script; empty if the name was written just now.
@@ -184,14 +187,21 @@ class Broker(ResilientCaller):
         return again
 
     def forget_queue(self, queue: str) -> None:
-        """Write the name of a removed queue, and its limits, again with its next task."""
+        """Forget that a queue is registered, as it was removed.
+
+        The next task writes the name of the queue, and its limits, again.
+        """
         self._registered.pop(queue, None)
         self.known_limits.forget(queue)
 
     def _conflicts_of_others(
         self, queue: str, tasks: Sequence[NewTask], conflicts: Sequence[int]
     ) -> list[int]:
-        """Leave out the tasks that an earlier try wrote and that have changed since: run, say."""
+        """Return the positions that conflict with tasks of other callers.
+
+        Leaves out the tasks that an earlier try wrote and that have changed since, for example by
+        running.
+        """
         found = self._router.connection(queue).call(
             *(("HGET", queue_keys(queue).task(tasks[i].task_id), fields.MSG) for i in conflicts)
         )
@@ -210,10 +220,7 @@ class Broker(ResilientCaller):
         return sorted(stored_name(name) for name in names)
 
     def find(self, task_id: str, queue: str | None = None) -> TaskRecord | None:
-        """Read a task, from its queue or from whichever has it.
-
-        Raises `StoreDamaged` if it is found and cannot be read.
-        """
+        """Read a task from its queue, or from any queue that has it."""
         names = [queue] if queue is not None else self.queues()
         if not names:
             return None
@@ -233,7 +240,7 @@ class Broker(ResilientCaller):
         return record._replace(result=whole_result(self, record.queue, task_id, record.result))
 
     def read(self, queue: str, task_ids: Iterable[str]) -> list[TaskRecord | None]:
-        """Read many tasks of one queue, in order; ``None`` for what does not exist."""
+        """Read many tasks of one queue, in order; ``None`` for missing tasks."""
         keys = stored_keys(queue)
         ids = list(task_ids)
         records: list[TaskRecord | None] = []
@@ -244,13 +251,16 @@ class Broker(ResilientCaller):
         return records
 
     def state_now(self, queue: str, task_id: str) -> str | None:
-        """The state of a task; None if there is none. Raises `StoreUnreachable` at once."""
+        """Read the state of a task; None if it does not exist.
+
+        Raises `StoreUnreachable` at once.
+        """
         connection = self._router.connection(queue)
         [state] = connection.call(("HGET", stored_keys(queue).task(task_id), fields.STATE))
         return state.decode("utf-8", "replace") if state else None
 
     def states(self, queue: str, task_ids: Iterable[str]) -> list[str | None]:
-        """The states of many tasks of one queue; ``None`` for what does not exist."""
+        """Read the states of many tasks of one queue; ``None`` for missing tasks."""
         keys = stored_keys(queue)
         ids = list(task_ids)
         found: list[str | None] = []
@@ -261,9 +271,9 @@ class Broker(ResilientCaller):
         return found
 
     def endings(self, queue: str, task_ids: Iterable[str]) -> list[Ending | None]:
-        """How tasks of one queue ended, in order; ``None`` for what does not exist.
+        """Read the outcomes of tasks of one queue, in order; ``None`` for missing tasks.
 
-        Their messages, which may be as large as their results, are mostly left where they are.
+        Their messages, which may be as large as their results, are mostly not read.
         """
         ids = list(task_ids)
         found: dict[str, Ending | None] = {}
@@ -310,7 +320,7 @@ class Broker(ResilientCaller):
     def attempts(
         self, queue: str, since_ms: int | None = None, limit: int | None = None
     ) -> list[dict[str, str]]:
-        """The finished attempts of a queue, oldest first; the newest ``limit`` of them."""
+        """Read the newest ``limit`` finished attempts of a queue, oldest first."""
         key = stored_keys(queue).attempts
         start = "-" if since_ms is None else str(since_ms)
         rows: list[dict[str, str]] = []
@@ -327,8 +337,10 @@ class Broker(ResilientCaller):
         return rows
 
     def with_attempts(self, queues: Sequence[str]) -> list[str]:
-        """Those of ``queues`` of which finished attempts are kept, or whose key for them holds
-        something else."""
+        """Return those of ``queues`` that keep finished attempts.
+
+        A queue whose key for attempts holds a value of another type is among them.
+        """
         found: list[str] = []
         for part in in_slices(queues, QUEUES_AT_ONCE):
             sizes = self.try_call_each(

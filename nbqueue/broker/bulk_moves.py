@@ -1,4 +1,6 @@
-"""Move any number of tasks of a queue, in scripts so short that others are served in between.
+"""Move any number of tasks of a queue, in short scripts.
+
+The scripts are so short that other clients are served in between.
 
 Removing a task from the pending list takes a search through the list. Where that is long, it is
 read in pages first and the scripts get the position of each task: they remove many tasks in one
@@ -23,8 +25,11 @@ _MOST_PAGES = 8
 _SCRIPTS = 20
 _BUDGET_US = 8500.0
 _FEWEST = 50
-"""The time of one script by the following estimates, in microseconds on a slow machine, and the
-number of tasks that it takes in any case."""
+"""Limits of one script: its time, and the fewest tasks that it takes.
+
+The time is in microseconds on a slow machine, by the following estimates. Even a script over that
+time takes the fewest tasks.
+"""
 _PASSING_US, _MARK_US, _WINDOW_US, _WINDOW = 0.018, 0.00002, 20.0, 20
 MOST_FOUND = 4000
 """Tasks to find before scripts run."""
@@ -33,12 +38,18 @@ TASK_US = 25.0
 """Estimate for one task, without finding and marking it."""
 
 Make = Callable[[Sequence[str], "Sequence[int] | None"], Command[Moved]]
-"""Makes the command for tasks with these ids and distances from the end of the list."""
+"""Function that makes the command for tasks with these ids and distances.
+
+A distance is counted from the end of the list.
+"""
 
 Part = tuple[Sequence[str], "Sequence[int] | None"]
 
 Note = Callable[[Sequence[str], Moved], list[str]]
-"""Notes the results for tasks; returns those to repeat: that were `FAR`, or have changed."""
+"""Function that notes the results for tasks and returns the tasks to repeat.
+
+Those were refused as `FAR`, or have changed.
+"""
 
 
 _Found = tuple[int, str]
@@ -104,12 +115,15 @@ class _Many:
         self._is_lazy = is_lazy
 
     def is_long(self) -> bool:
-        """Whether the pending list is so long that it should be read first."""
+        """Return whether the pending list is so long that it should be read first."""
         [length] = self._broker.call(("LLEN", self._pending), on=self._queue)
         return bool(length > _PAGE)
 
     def anywhere(self, task_ids: Sequence[str]) -> list[str]:
-        """Move tasks without positions; return those to repeat: far back in a list, say."""
+        """Move tasks without positions; return those to repeat.
+
+        A task is to be repeated if it is far back in a long list, for example.
+        """
         parts = [task_ids[start : start + AT_ONCE] for start in range(0, len(task_ids), AT_ONCE)]
         return self._run([(part, None) for part in parts])
 

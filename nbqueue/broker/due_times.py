@@ -1,4 +1,7 @@
-"""Decide which times of a schedule fire and which are skipped. No I/O and no clock."""
+"""Decide which times of a schedule fire and which are skipped.
+
+This module has no I/O and no clock.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from nbqueue.cron import Every, Spec
 from nbqueue.wire.schedule_record import ALL, ONCE, ScheduleEntry
 
 GRACE_MS = 60_000
-"""A time was missed if it is older than this when a scheduler handles it."""
+"""Age in milliseconds from which a scheduler treats a due time as missed."""
 
 SHORTEST_GRACE_MS = 5_000
 
 MOST_MISSED = 1_000
-"""How many missed runs are caught up on with ``missed="all"``."""
+"""Maximum number of missed runs to catch up on with ``missed="all"``."""
 
 MISSED = "missed"
 _MOST_COUNTED = 100
@@ -49,10 +52,11 @@ def _within(entry: ScheduleEntry, due: int | None) -> int | None:
 
 
 def plan(spec: Spec, entry: ScheduleEntry, due_ms: int, now_ms: int) -> list[Step]:
-    """Return the steps for all times up to now, oldest first; each begins where the last ended.
+    """Return the steps for all times up to now, oldest first.
 
-    A time was missed if it is older than a grace of one minute, or of half the interval if that is
-    shorter. Missed times are caught up on as the schedule's ``missed`` option says.
+    Each step begins where the last ended. A time was missed if it is older than a grace of one
+    minute, or of half the interval if that is shorter. The schedule's ``missed`` option determines
+    which missed times are caught up on.
     """
     following = next_due(spec, entry, due_ms)
     grace = GRACE_MS
@@ -74,7 +78,10 @@ def plan(spec: Spec, entry: ScheduleEntry, due_ms: int, now_ms: int) -> list[Ste
 def _make_up(
     spec: Spec, entry: ScheduleEntry, due: int, now_ms: int, limit: int, steps: list[Step]
 ) -> int | None:
-    """Skip missed times that are not caught up on; return the next time to fire."""
+    """Skip missed times that are not caught up on.
+
+    Returns the next time to fire.
+    """
     if entry.missed == ALL:
         target = _oldest_of(spec, entry, due, limit)
         detail = f"too many: only the last {MOST_MISSED} at most are made up for"
@@ -92,7 +99,10 @@ def _make_up(
 
 
 def _last_until(spec: Spec, entry: ScheduleEntry, due: int, limit: int) -> int:
-    """Return the last due time up to ``limit``, by bisection: there may be millions."""
+    """Return the last due time up to ``limit``.
+
+    Found by bisection, as there may be millions of due times.
+    """
     if isinstance(spec, Every):
         first, step = due // 1000 * 1000, spec.seconds * 1000
         number = (limit - first) // step

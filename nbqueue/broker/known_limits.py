@@ -14,16 +14,16 @@ _MOST_KNOWN = 10_000
 
 
 class KnownLimits:
-    """Saves writing the numbers of a limit with each task that runs under it."""
+    """Remembers limits that were written, to save writing them with each task."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[str, float]] = {}
-        """The numbers by queue and name, and until when they count as written."""
+        """Numbers by queue and name, and the time until which they count as written."""
 
     def commands(
         self, queue: str, limits: Mapping[str, str], due_ms: int | None, now_ms: int
     ) -> list[Command[Any]]:
-        """Return the commands that write the numbers of limits, except those that are known.
+        """Return the commands that write the numbers of limits that are not known.
 
         ``due_ms``: tasks ask for them then. An unused limit would be forgotten before.
         """

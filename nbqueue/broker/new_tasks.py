@@ -1,4 +1,4 @@
-"""New tasks on their way into the store: one request, whatever options they have.
+"""New tasks on their way into the store, with all their options.
 
 An option of new tasks that the store must know of is a field of `EnqueueRequest`, and what it
 changes is in `EnqueueRequest.commands`.
@@ -26,21 +26,21 @@ class EnqueueRequest(NamedTuple):
 
     queue: str
     tasks: Sequence[NewTask]
-    """They may be `LazyTasks`. A `LimitedTask` runs under a limit."""
+    """The tasks, or `LazyTasks`. A `LimitedTask` runs under a limit."""
     fingerprint: bytes | None = None
-    """Of the code that the tasks need."""
+    """Fingerprint of the code that the tasks need."""
     blob: bytes | None = None
-    """That code. It is sent only if the store lacks it."""
+    """The code with that fingerprint, sent only if the store lacks it."""
     due_ms: int | None = None
-    """When they are due, in Unix milliseconds on the store's clock; None: now."""
+    """Due time in Unix milliseconds on the store's clock; None: now."""
     group: str = ""
-    """Their aggregation group."""
+    """The aggregation group of the tasks."""
     lock: UniqueLock | None = None
-    """The lock of a unique task, of which there is one in the request."""
+    """The lock of a unique task, which is the only one in the request."""
     name: str | None = None
-    """Under which the task is found, of which there is one in the request."""
+    """The name of the task, which is the only one in the request."""
     name_seconds: int = 0
-    """For how long the store keeps that name."""
+    """Seconds for which the store keeps that name."""
     limits: Mapping[str, str] = _NO_LIMITS
     """The limits of the tasks by name, with their numbers as `Limit.numbers` has them."""
 
@@ -104,9 +104,9 @@ class EnqueueResult(NamedTuple):
     """The result of a request."""
 
     conflicts: Sequence[int] = ()
-    """Positions of tasks whose id existed already; those were left as they are."""
+    """Positions of tasks whose id existed already; those were not written."""
     holder: LockHolder | None = None
-    """The task that holds the unique lock; then nothing was written."""
+    """The task that holds the unique lock; if there is one, nothing was written."""
 
 
 ENQUEUED = EnqueueResult()
@@ -126,7 +126,7 @@ def read_replies(replies: Sequence[Any]) -> EnqueueResult | None:
 
 
 class LazyTasks(Sequence[NewTask]):
-    """New tasks that are made when they are asked for, while the store writes those before them."""
+    """New tasks that are made one by one, while the store writes earlier ones."""
 
     def __init__(self, ids: Sequence[str], make: Callable[[int], NewTask]) -> None:
         """``make`` makes the task at a position."""

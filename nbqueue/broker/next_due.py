@@ -12,11 +12,11 @@ from nbqueue.wire.keys import queue_keys
 
 
 class NextDue(NamedTuple):
-    """When (Unix ms) there is next something to do in a queue; None: nothing is to come.
+    """The next times at which a queue needs maintenance (Unix ms).
 
-    ``due_ms``: for `forward`. ``lease_ms``: for `expired`. ``over_ms``: for `delete_expired`.
-    ``waiting_ms``: for `release_parked`. ``orphans``: there is something for `repair_leases` now.
-    ``cancels``: tasks were cancelled that run in Go.
+    None: nothing is to come. ``due_ms``: for `forward`. ``lease_ms``: for `expired`. ``over_ms``:
+    for `delete_expired`. ``waiting_ms``: for `release_parked`. ``orphans``: there is something for
+    `repair_leases` now. ``cancels``: tasks were cancelled that run in Go.
     """
 
     due_ms: int | None
@@ -32,12 +32,12 @@ class NextDue(NamedTuple):
 
 
 def upcoming(queue: str) -> Command[NextDue]:
-    """Ask when there is something to tend."""
+    """Ask for the next times at which a queue needs maintenance."""
     return command("upcoming", queue_keys(queue), {}, _read)
 
 
 def remaining(queue: str, until_ms: int) -> Command[bool]:
-    """Ask whether a queue has tasks to run now, or will have by ``until_ms`` (Unix ms)."""
+    """Ask whether a queue has tasks to run by ``until_ms`` (Unix ms)."""
     keys = queue_keys(queue)
     return command("remaining", keys, {"task_prefix": keys.task_prefix, "until_ms": until_ms}, bool)
 
@@ -60,7 +60,10 @@ def _read(reply: Any) -> NextDue:
 
 
 def _ms(score: bytes, unit: int, early: int = 0) -> int | None:
-    """A score as Unix ms, rounded up; None for one that no time can reach, such as infinity."""
+    """Return a score as Unix ms, rounded up.
+
+    None for a score that no time can reach, such as infinity.
+    """
     if not score:
         return None
     ms = float(score) * unit - early

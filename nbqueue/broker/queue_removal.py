@@ -1,4 +1,7 @@
-"""Remove a queue with everything in it, while other programs may still enqueue to it."""
+"""Remove a queue with everything in it.
+
+Other programs may still enqueue to it meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ _STATES = (
 
 
 class QueueRemoval:
-    """Removes one queue. A task that is enqueued meanwhile is removed too, or kept complete."""
+    """Removes one queue.
+
+    A task that is enqueued meanwhile is removed too, or kept complete.
+    """
 
     def __init__(self, broker: Broker, queue: str) -> None:
         self._broker = broker
@@ -58,7 +64,7 @@ class QueueRemoval:
             self._empty_groups(names, only_gone=not force)
             if force:
                 self._empty_states()
-                names.append(name_bytes(self._keys.events))  # it says now who was deleted
+                names.append(name_bytes(self._keys.events))  # by now it lists the deleted tasks
             elif self._holds_tasks() or any(self._is_task(name) for name in names):
                 raise QueueNotEmpty(
                     f"queue {queue!r} holds tasks: remove it with force=True to delete them", queue
@@ -140,7 +146,7 @@ class QueueRemoval:
         return True
 
     def _forget_schedules(self, ids: list[bytes]) -> None:
-        """Delete what Asynq's programs read of the schedules, which is in other slots."""
+        """Delete the records of the schedules for Asynq's programs, in other slots."""
         for each in ids:
             history = scheduler_history(asynq_id(self._queue, _text(each)))
             self._broker.call(("DEL", history), on=Key(history))
@@ -151,7 +157,10 @@ class QueueRemoval:
         self._broker.publish(self._keys.wake, "schedules")
 
     def _forget(self) -> bool:
-        """Remove the queue's name, unless a task was enqueued meanwhile; return whether it was."""
+        """Remove the queue's name, unless a task was enqueued meanwhile.
+
+        Returns whether the name was removed.
+        """
         self._broker.call(("SREM", QUEUES, self._queue), on=Key(QUEUES))
         self._broker.publish(self._keys.wake, "handlers")
         self._broker.forget_queue(self._queue)

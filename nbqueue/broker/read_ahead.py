@@ -22,7 +22,9 @@ _SECONDS = 30.0
 def read_ahead(
     broker: Broker, queue: str, ask: Ask, following: Callable[[Any], Ask | None]
 ) -> Iterator[Any]:
-    """Yield the reply to ``ask``, then the replies to what ``following`` returns for each.
+    """Yield the reply to ``ask``, then the replies to the following requests.
+
+    ``following`` returns the next request for each reply.
 
     It ends when ``following`` returns None. The broker runs the first request, which is mostly the
     only one. The others use a connection of their own: a thread would not get to send them while

@@ -45,7 +45,10 @@ class ResilientCaller:
         self.measure_clock()
 
     def measure_clock(self) -> None:
-        """Ask the store for its time. Calls and new tasks do so too, now and then."""
+        """Ask the store for its time.
+
+        Calls and new tasks do so too, now and then.
+        """
         self._patiently(lambda: self._timed_call(on=ANYWHERE))
 
     def _timed_call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
@@ -58,9 +61,10 @@ class ResilientCaller:
         return replies
 
     def _check_rights(self, queue: str) -> None:
-        """Raise `StoreDenied` unless our user may run scripts on the keys of ``queue``.
+        """Raise `StoreDenied` unless the user may run scripts on the keys of ``queue``.
 
-        Its name is registered after this; otherwise it would stay where no task can follow.
+        The name of the queue is registered after this; otherwise it would stay where no task can
+        follow.
         """
         keys = queue_keys(queue)
         try:
@@ -76,7 +80,7 @@ class ResilientCaller:
         return cast("T", self.run_all((command,))[0])
 
     def run_all(self, batch: Iterable[Command[Any]]) -> list[Any]:
-        """Run scripts in one round trip; all of them again after a lost connection.
+        """Run scripts in one round trip, and repeat all after a lost connection.
 
         ``batch`` is then iterated over once more.
         """
@@ -87,7 +91,10 @@ class ResilientCaller:
         return self._patiently(lambda: self._router.try_run(batch))
 
     def call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
-        """Run plain commands that concern one place, in one round trip; they may be repeated."""
+        """Run plain commands that concern one place, in one round trip.
+
+        They may be repeated.
+        """
         if self.clock.age() > MEASURE_SECONDS:
             return self._patiently(lambda: self._timed_call(*calls, on=on))
         return self._patiently(lambda: self._router.connection(on).call(*calls))
@@ -110,12 +117,15 @@ class ResilientCaller:
         return self._patiently(lambda: self._router.try_call_each(calls))
 
     def publish(self, channel: str, text: str) -> None:
-        """Publish a hint that nothing depends on; without effect if our user may not."""
+        """Publish a hint that nothing depends on.
+
+        Has no effect if the user of the connection may not publish.
+        """
         with contextlib.suppress(StoreDenied):
             self.call(("PUBLISH", channel, text), on=ANYWHERE)
 
     def run_confirmed(self, command: Command[T]) -> T:
-        """Run a script like `run`, and wait until what it wrote is confirmed to be on disk."""
+        """Run a script like `run`, and wait until its writes are on disk."""
         connection = self._router.connection(Key(command.keys[0]))
 
         def ask() -> T:
@@ -127,7 +137,7 @@ class ResilientCaller:
         return self._patiently(ask)
 
     def _confirm(self, connection: BlockingConnection, number: int) -> None:
-        """Wait until what was written is on disk, if this client asked for that.
+        """Wait until writes are on disk, if this client asked for that.
 
         ``number`` is that of the connection before: over a later one, the data may have been
         written to another server.
@@ -146,7 +156,7 @@ class ResilientCaller:
                     raise
 
     def gather(self, reads: Reads, *, on: Place) -> bytes | None:
-        """Read pieces into one place; None if they are missing or others than expected."""
+        """Read pieces into one place; None if any is missing or unexpected."""
         return self._patiently(lambda: self._router.connection(on).gather(*reads))
 
     def close(self) -> None:

@@ -1,4 +1,6 @@
-"""Make a `Command` from named keys and arguments, in the order of the script's header.
+"""Make a `Command` from named keys and arguments.
+
+They are put into the order of the script's header.
 
 Times are Unix milliseconds on the store's clock. Ends of leases are Unix seconds with a fraction
 that is never zero; leases of programs in Go end at whole seconds.
@@ -19,7 +21,10 @@ from nbqueue.wire.keys import QueueKeys
 T = TypeVar("T")
 
 MOST_AT_ONCE = 1000
-"""Tasks in one command: Lua unpacks no more than some thousands of values at once."""
+"""Maximum number of tasks in one command.
+
+Lua unpacks no more than some thousands of values at once.
+"""
 
 _NO_OTHERS: Mapping[str, str] = {}
 _Getter = Callable[[Mapping[str, Any]], tuple[Any, ...]]
@@ -36,15 +41,15 @@ class _Layout(NamedTuple):
 
 
 class PerTask(NamedTuple):
-    """The further keys of a call, mostly those of tasks, and the arguments of each."""
+    """Further keys of a call, mostly of tasks, and the arguments of each."""
 
     keys: Sequence[str]
     names: tuple[str, ...] = ()
     """The names of these arguments, in the order of the script's header."""
     values: Collection[Arg] = ()
-    """Their values, task after task."""
+    """The values of these arguments, task after task."""
     most: int = MOST_AT_ONCE
-    """How many keys there may be."""
+    """Maximum number of keys."""
 
 
 @cache

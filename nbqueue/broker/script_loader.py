@@ -1,4 +1,4 @@
-"""Load the Lua scripts from ``lua/``, check their headers, and add the fragments they use.
+"""Load the Lua scripts from ``lua/`` with their fragments, and check their headers.
 
 The header of each file names its keys and arguments. The loader makes a local variable of each
 name, so no script counts positions, and `command` orders the values of callers by these names.

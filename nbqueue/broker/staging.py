@@ -1,4 +1,7 @@
-"""Large messages and results, which are staged for scripts and read apart from replies."""
+"""Staging of large messages for scripts, and reading them apart from replies.
+
+Large results are staged as well.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ def stage_new(keys: QueueKeys, number: int, task: NewTask) -> tuple[bytes, list[
 
 
 def stage_ends(keys: QueueKeys, ended: Sequence[Ended]) -> tuple[str, list[Staged]]:
-    """The argument ``large`` of ``complete_full.lua``, empty if no task is, and what is staged."""
+    """The argument ``large`` of ``complete_full.lua``, and the staged values.
+
+    The argument is empty if no task is large.
+    """
     for task in ended:
         if task.is_large or task.result_pieces:
             break
@@ -57,5 +63,8 @@ def stage_ends(keys: QueueKeys, ended: Sequence[Ended]) -> tuple[str, list[Stage
 
 
 def read_message_of(queue: str, task_id: str) -> tuple[str, str, str]:
-    """A plain command that reads a large message, of which a fetch only returned the size."""
+    """Return a plain command that reads a large message.
+
+    A fetch only returned the size of that message.
+    """
     return ("HGET", queue_keys(queue).task(task_id), fields.MSG)

@@ -27,17 +27,13 @@ T = TypeVar("T")
 
 _RECEIVE = 262_144
 _SEND_AT = 32_768
-"""Bytes that are worth a system call while more are being made."""
+"""Bytes to collect before a system call, while more are being made."""
 
 
 class BlockingConnection:
-    """Sends commands in one go and waits for their replies; connects when first used.
+    """Sends commands in one go and waits for their replies.
 
-    Threads take turns. A lost connection raises `StoreUnreachable`, and the next call opens
-    another. Whether the lost commands ran is not known: the caller decides what to repeat. A
-    refusal for which `refusals.ends_connection` is true closes the connection as well.
-
-    ``on_open`` is called each time a connection was opened, within the call that needed it.
+    Connects when first used.
     """
 
     def __init__(
@@ -51,13 +47,13 @@ class BlockingConnection:
         self._reader: Any = None
         self._loaded: set[bytes] = set()
         self._is_ended = False
-        """Whether the server refused to serve this connection."""
+        """True if the server refused to serve this connection."""
         self.number = 0
-        """How many connections were opened so far; it identifies the present one."""
+        """Number of connections opened so far, which identifies the present one."""
         self._busy_poll, self._may_poll = BusyPoll(), False
 
     def run(self, commands: Iterable[Command[Any]], then: bytes = b"") -> list[Any]:
-        """Run scripts in one round trip, and return what their replies mean, in order.
+        """Run scripts in one round trip, and return their results in order.
 
         ``then`` is a packed plain command to send after them, whose reply is only checked.
 
@@ -144,13 +140,13 @@ class BlockingConnection:
         ]
 
     def try_call(self, *calls: Sequence[Arg]) -> list[Any]:
-        """Like `call`, with `StoreDamaged` in place of a reply whose key has the wrong type."""
+        """Like `call`, with `StoreDamaged` for a key of the wrong type."""
         with self._lock:
             replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
         return [self._damage_of(words, reply) for words, reply in zip(calls, replies, strict=True)]
 
     def _damage_of(self, words: Sequence[Arg], reply: Any) -> Any:
-        """Return the reply, or the error that names the key that it cannot be read from."""
+        """Return the reply, or an error that names the key at fault."""
         if isinstance(reply, resp.ReplyError) and reply.code == "WRONGTYPE":
             return self._server.damage_of(words[1:2])
         try:
@@ -178,7 +174,10 @@ class BlockingConnection:
             raise _unconfirmed(f"that took longer than {seconds:g} s")
 
     def gather(self, calls: Sequence[Sequence[Arg]], gathering: Gathering) -> bytes | None:
-        """Read the pieces that ``calls`` ask for into one place; None if one is not as expected."""
+        """Read the pieces that ``calls`` ask for into one place.
+
+        None if one is not as expected.
+        """
         slots = gathering.slots
         with self._lock:
             packed = [b"".join(resp.pack(words) for words in calls)]
@@ -188,7 +187,7 @@ class BlockingConnection:
         return gathering.whole()
 
     def open(self) -> None:
-        """Connect, if that is not so yet: the next call then takes one round trip only."""
+        """Connect if not connected, so that the next call takes one round trip only."""
         with self._lock:
             self._ask(lambda connection: None)
 
@@ -199,7 +198,10 @@ class BlockingConnection:
     def _exchange_scripts(
         self, commands: Iterable[Command[Any]], then: bytes = b""
     ) -> tuple[list[Command[Any]], list[Any]]:
-        """Send scripts, with those to load; return the commands sent and the reply to each."""
+        """Send scripts, with those to load.
+
+        Returns the commands that were sent and the reply to each.
+        """
         sent: list[Command[Any]] = []
         loads: list[int] = []
         expected = 0

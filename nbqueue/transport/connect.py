@@ -1,4 +1,7 @@
-"""Open connections to servers: over TCP, to a Unix socket, with and without TLS."""
+"""Open connections to servers, over TCP or to a Unix socket.
+
+Both with or without TLS.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _KEEPALIVE: Final = {
 
 
 class TlsOptions(NamedTuple):
-    """How a server's certificate is checked, and which one is shown to it."""
+    """Options for checking a server's certificate, and for a client certificate."""
 
     cert_reqs: str = "required"
     """``required``, ``optional`` or ``none``."""
@@ -51,7 +54,10 @@ class TlsOptions(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Where a server listens: ``path`` is that of a Unix socket, and then there is no host."""
+    """The address of a server, as host and port or as a path.
+
+    ``path`` is that of a Unix socket, and then there is no host.
+    """
 
     host: str = ""
     port: int = 0
@@ -63,10 +69,10 @@ class Address(NamedTuple):
 
 
 class _Socket(socket.socket):
-    """A socket that is closed without a warning when nothing refers to it any more.
+    """A socket that is closed without a warning when dropped.
 
-    Clients may be dropped without being closed. The socket does this rather than the connection,
-    as the garbage collector may come to the socket first.
+    Clients may be dropped without being closed. The socket does this rather than the connection, as
+    the garbage collector may come to the socket first.
     """
 
     def __del__(self) -> None:
@@ -88,7 +94,7 @@ class RawConnection:
         """Send commands in one go and return their replies; refusals are values.
 
         Raises `OSError` for a connection that breaks, or the last refusal before that, which may
-        say why; `resp.ProtocolError` for a server that speaks another protocol.
+        explain why; `resp.ProtocolError` for a server that uses another protocol.
         """
         replies: list[Any] = []
         try:
@@ -113,7 +119,7 @@ class RawConnection:
         try:
             self.socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
-            # A server that hangs up at once mostly says why, and that may still be read.
+            # A server that hangs up at once mostly gives a reason, which may still be read.
             pass
 
     def close(self) -> None:
@@ -128,7 +134,7 @@ class RawConnection:
 
 
 def open_raw(address: Address, seconds: float) -> RawConnection:
-    """Open a connection; ``seconds`` is how long connecting and each later wait may take.
+    """Open a connection. Connecting and each later wait may take ``seconds``.
 
     Raises `OSError` with a text that names the address.
     """
@@ -177,7 +183,7 @@ def _start_tls(opened: socket.socket, host: str, options: TlsOptions) -> socket.
     import ssl
 
     class TlsSocket(ssl.SSLSocket):
-        """Closed without a warning when dropped, as `_Socket` is."""
+        """TLS socket that is closed without a warning when dropped, as `_Socket` is."""
 
         def __del__(self) -> None:
             self.close()

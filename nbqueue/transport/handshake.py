@@ -25,9 +25,9 @@ def shake_hands(
 ) -> list[Any]:
     """Log in and return the replies to ``questions``; refusals are values.
 
-    RESP2 is spoken on purpose: a server that speaks it never sends anything unasked between two
-    replies. Raises `ReplyError` for a refused login, or from a server that serves us nothing at
-    all, and as `RawConnection.exchange` does.
+    The connection uses RESP2 on purpose: a server that does so never sends anything unasked between
+    two replies. Raises `ReplyError` for a refused login, or from a server that serves this client
+    nothing at all, and as `RawConnection.exchange` does.
     """
     needed: list[Sequence[str]] = []
     if login.password is not None:

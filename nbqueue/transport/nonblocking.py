@@ -26,13 +26,16 @@ T = TypeVar("T")
 
 _RECEIVE: Final = 262_144
 _TRIES: Final = 5
-"""How often a script is loaded for one call: a server may refuse to load scripts for ever."""
+"""Maximum number of times to load a script for one call.
+
+A server may refuse to load scripts for ever.
+"""
 _FULL_TIMES: Final = 50
-"""Calls that go to the full script at once after one that had to."""
+"""Number of calls that use the full script after one that needed it."""
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 OnReply = Callable[[Any], None]
-"""Gets the reply to a plain command, or a `ReplyError`."""
+"""Callback for the reply to a plain command, or a `ReplyError`."""
 
 
 class ConnectionLost(Exception):
@@ -58,26 +61,29 @@ class NonblockingConnection:
         self._is_tls = self._raw.is_tls
         self._reader = resp.new_reader()
         self.wants_write = False
-        """Whether something is queued."""
+        """True if bytes to send are queued."""
         self._out = bytearray()
         self._pieces: deque[Piece] = deque()
-        """Queued before ``_out``: pieces that are too large to be copied."""
+        """Pieces queued before ``_out``, which are too large to be copied."""
         self._large: ReceiveBuffer | Slot | None = None
         self._begins = False
-        """Whether what comes next is known to be the beginning of a reply."""
+        """True if the next byte is known to be the first of a reply."""
         self._waiting: deque[OnReply | None] = deque()
         self._moves = self._moves_seen = 0
-        """How often bytes moved until now, and until the last `beat`."""
+        """Number of transfers of bytes until now, and until the last `beat`."""
         self._quiet_since = time.monotonic()
         self._answered = 0
         """Number of replies received."""
         self._slots: dict[int, Slot] = {}
-        """Where to receive the replies with these numbers, from 0."""
+        """Places for the replies with these numbers, from 0."""
         self.handle: Callable[[OnReply, Any], None] | None = None
-        """Set by an owner that guards callbacks: it is called with each and its reply."""
+        """Function that is called with each callback and its reply.
+
+        Set by an owner that guards callbacks.
+        """
         self._loaded: set[bytes] = set()
         self._full: dict[tuple[str, str], int] = {}
-        """For scripts and first keys, the calls that still go to the full script at once."""
+        """Calls that still use the full script, by script and first key."""
 
     def fileno(self) -> int:
         number: int = self._socket.fileno()
@@ -159,9 +165,10 @@ class NonblockingConnection:
         self.wants_write = True
 
     def _likely_script(self, command: Command[T]) -> Command[T]:
-        """Return the call of the full script if it was needed a moment ago, else ``command``.
+        """Return the call of the full script if it was needed lately.
 
-        Where one task was not simple, the next ones probably are not either.
+        Else returns ``command``. Where one task was not simple, the next ones probably are not
+        either.
         """
         way = (command.script.name, command.keys[0])
         times = self._full.get(way)

@@ -55,7 +55,7 @@ _NOT_READY: Final = frozenset(
 _TRANSIENT: Final = _NOT_SERVING | _NOT_READY | {"OOM", "MISCONF", "NOPERM"}
 
 STORE_WIDE: Final = (_NOT_READY | {"OOM", "MISCONF"}) - {"KILLED"}
-"""Reasons for which a server refuses every command of a kind, rather than one in particular."""
+"""Reasons for which a server refuses all commands of a kind."""
 
 _LOGIN: Final = (
     "invalid password",
@@ -65,7 +65,7 @@ _LOGIN: Final = (
 
 
 def ends_connection(error: ReplyError) -> bool:
-    """Whether this connection is of no more use.
+    """Return whether this connection cannot be used any more.
 
     Its server is not ready, is a replica, or does not hold the key. Another connection may reach
     another server, or the same one when it is ready.
@@ -74,25 +74,31 @@ def ends_connection(error: ReplyError) -> bool:
 
 
 def is_moved(error: ReplyError) -> bool:
-    """Whether the key is on another server of a Cluster."""
+    """Return whether the key is on another server of a Cluster."""
     return error.reason in _MOVED
 
 
 def is_not_ready(error: ReplyError) -> bool:
-    """Whether the command should succeed soon: the server is loading or failing over."""
+    """Return whether the command should succeed soon.
+
+    The server is loading or failing over.
+    """
     return error.reason in _NOT_READY
 
 
 def is_transient(error: ReplyError) -> bool:
-    """Whether the command may succeed later, perhaps once the server has been mended."""
+    """Return whether the command may succeed later.
+
+    The server may first have to be mended.
+    """
     return error.reason in _TRANSIENT
 
 
 def is_login_refused(error: ReplyError) -> bool:
-    """Whether the server wants another password, or any."""
+    """Return whether the server wants another password, or any."""
     return error.code in ("NOAUTH", "WRONGPASS") or any(text in str(error) for text in _LOGIN)
 
 
 def is_out_of_clients(error: ReplyError) -> bool:
-    """Whether the server has as many clients as it takes."""
+    """Return whether the server has as many clients as it takes."""
     return error.reason == "MAXCLIENTS"

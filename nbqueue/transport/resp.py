@@ -22,7 +22,7 @@ Arg = bytes | str | int | float
 
 
 class ProtocolError(StoreError):
-    """What came is not Redis's protocol."""
+    """Received bytes are not Redis's protocol."""
 
 
 def pack(words: Sequence[Arg]) -> bytes:
@@ -82,7 +82,7 @@ def large_reply(
 
     Returns the position and what receives the string: the rest of it goes into the buffer's
     ``room``, and the last `END` bytes do not count. Strings after or within a reply that is a list
-    are not found, so read a large one by itself. ``slot_for`` returns where the reply with this
+    are not found, so request a large one alone. ``slot_for`` returns where the reply with this
     number, from 0, is to be received, if it has a place.
     """
     at = number = 0
@@ -111,7 +111,7 @@ _LONGEST_LINE: Final = 64
 
 
 class _Incomplete:
-    """Stands for a reply that has not come whole. A nil reply is ``None``."""
+    """Stands for an incomplete reply. A nil reply is ``None``."""
 
 
 INCOMPLETE = _Incomplete()

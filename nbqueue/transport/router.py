@@ -13,7 +13,9 @@ T = TypeVar("T")
 
 
 class Router:
-    """Sends each command to the server that holds its keys, over one connection to each.
+    """Sends each command to the server that holds its keys.
+
+    There is one connection to each server.
 
     Raises as `BlockingConnection` does. Safe to share by threads.
     """
@@ -41,7 +43,10 @@ class Router:
         return found
 
     def run(self, batch: Iterable[Command[Any]]) -> list[Any]:
-        """Run scripts, in one round trip to each server, and return what their replies mean."""
+        """Run scripts, in one round trip to each server.
+
+        Returns what their replies mean.
+        """
         if self._only is not None:
             return self._only.run(batch)
         return self._scatter(batch, _place_of, BlockingConnection.run)
@@ -53,7 +58,7 @@ class Router:
         return self._scatter(batch, _place_of, BlockingConnection.try_run)
 
     def call_each(self, calls: Iterable[tuple[Place, Sequence[Arg]]]) -> list[Any]:
-        """Run plain commands, each given with its place, in one round trip to each server."""
+        """Run plain commands, each with its place, in one round trip to each server."""
         return self._scatter(calls, _first, lambda to, some: to.call(*(words for _, words in some)))
 
     def try_call_each(self, calls: Iterable[tuple[Place, Sequence[Arg]]]) -> list[Any]:
@@ -68,7 +73,10 @@ class Router:
         place_of: Callable[[T], Place],
         send: Callable[[BlockingConnection, list[T]], list[Any]],
     ) -> list[Any]:
-        """Send items to the servers of their places; return the replies in the items' order."""
+        """Send items to the servers of their places.
+
+        Returns the replies in the items' order.
+        """
         if self._only is not None:
             sent = list(items)
             return send(self._only, sent) if sent else []

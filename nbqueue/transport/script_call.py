@@ -12,12 +12,15 @@ from nbqueue.transport.resp import Arg as Arg  # for those that build calls
 
 T = TypeVar("T")
 NEEDS_FULL: Final = b"NEEDSFULL"
-"""The reply of a script that did nothing and leaves the call to its full variant."""
+"""Reply of a script that leaves the call to its full variant.
+
+The script did nothing.
+"""
 
 
 @dataclass(frozen=True)
 class Script:
-    """A Lua script as it is sent, with its digest and the names of its keys and arguments."""
+    """A Lua script, with its digest and the names of its keys and arguments."""
 
     name: str
     source: bytes
@@ -25,15 +28,21 @@ class Script:
     keys: tuple[str, ...]
     args: tuple[str, ...]
     rest: tuple[str, ...]
-    """The names of the arguments that follow once for each further key; may be empty."""
+    """Names of the arguments of each further key; may be empty.
+
+    They follow once for each further key.
+    """
     has_further_keys: bool = False
-    """Whether keys follow those that are named, which are mostly those of tasks."""
+    """True if further keys follow the named ones, mostly keys of tasks."""
     full: str = ""
-    """The name of the script for all kinds of tasks, if this one is for simple tasks only."""
+    """Name of the script for all kinds of tasks, or empty.
+
+    It is set for a script that is faster and handles simple tasks only.
+    """
 
 
 class Staged(NamedTuple):
-    """A hash with large values, written in one transaction with the script that reads it.
+    """A hash with large values, written in the transaction of the script.
 
     Lua reads each byte that passes through it, which takes 2 ms a megabyte each time; values that
     are staged do not pass through it.
@@ -42,8 +51,10 @@ class Staged(NamedTuple):
     key: str
     values: Sequence[tuple[str, Body]]
     stays: bool = False
-    """Whether ``key`` is a task, whose fields remain after the script unless that deletes them.
-    Other staged hashes are deleted after the script."""
+    """True if ``key`` is a task, whose fields remain after the script.
+
+    They remain unless the script deletes them. Other staged hashes are deleted after the script.
+    """
 
 
 @dataclass(slots=True)
@@ -60,7 +71,7 @@ class Command(Generic[T]):
 
     @property
     def full(self) -> Command[T] | None:
-        """The same call of the full script; None if this script handles everything."""
+        """This call, of the full script; None if this script handles everything."""
         if self.full_script is None:
             return None
         return Command(self.full_script, self.keys, self.args, self.read)
@@ -71,7 +82,7 @@ class Command(Generic[T]):
 
 
 def pack_staged(command: Command[Any]) -> list[Piece]:
-    """Return a command and what is staged for it as one transaction, in pieces.
+    """Return a command and its staged values as one transaction, in pieces.
 
     It has `staged_replies` replies, among which `staged_reply` finds the script's.
     """
@@ -105,9 +116,9 @@ def _pack_hash(staged: Staged) -> list[Piece]:
 
 
 def staged_reply(command: Command[Any], replies: Sequence[Any]) -> Any:
-    """Return the script's reply, or the refusal because of which it did not run."""
+    """Return the script's reply, or the refusal that kept it from running."""
     *queued, results = replies
     if isinstance(results, resp.ReplyError):
-        # Discarded because of an earlier refusal, which is the reason: out of memory, say.
+        # Discarded because of an earlier refusal, which is the reason: for example, out of memory.
         return next((each for each in queued if isinstance(each, resp.ReplyError)), results)
     return results[len(command.staged)]

@@ -24,4 +24,4 @@ class Server(Protocol):
         """Return the exception for a refused command with these keys."""
 
     def damage_of(self, keys: Sequence[Arg]) -> StoreDamaged:
-        """Return the exception for a command one of whose keys has the wrong type."""
+        """Return the exception for a command with a key of the wrong type."""

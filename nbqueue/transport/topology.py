@@ -19,11 +19,13 @@ class _Anywhere(Enum):
 
 
 ANYWHERE: Final = _Anywhere.ANYWHERE
-"""For commands without a key, which any server answers: TIME, PUBLISH."""
+"""The place of commands without a key, which any server answers: TIME, PUBLISH."""
 
 Place = str | Key | Literal[_Anywhere.ANYWHERE]
-"""What a command concerns: the name of a queue, whose keys are all on one server, a key, or
-nothing in particular."""
+"""The queue, key or other place that a command concerns.
+
+The name of a queue, whose keys are all on one server; a key; or nothing in particular.
+"""
 
 
 class Topology(Protocol):

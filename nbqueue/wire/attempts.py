@@ -15,8 +15,9 @@ from nbqueue.wire.messages import TaskMessage
 def failure_mark(message: TaskMessage) -> str:
     """Identify the last failure that ``message`` notes.
 
-    Stored beside the exception of an attempt. Programs in Go note their failures in the message
-    alone, so an exception whose mark differs from the message's is older than the last failure.
+    The mark is stored together with the exception of an attempt. Programs in Go note their failures
+    in the message alone, so an exception whose mark differs from the message's is older than the
+    last failure.
     """
     digest = hashlib.sha1(message.error_msg.encode(), usedforsecurity=False).hexdigest()[:16]
     return f"{message.retried} {message.last_failed_at} {digest}"

@@ -15,10 +15,16 @@ from typing import Any, Final
 from nbqueue.clock import from_ms
 
 LARGEST: Final = 2**53 - 1
-"""The largest whole number that scores of sorted sets, and the numbers of scripts, hold exactly."""
+"""The largest whole number that scores and the numbers of scripts hold exactly.
+
+Scores are those of sorted sets.
+"""
 
 LAST_MS: Final = 253_402_300_799_999
-"""The end of the year 9999, the last that a datetime can hold, in Unix milliseconds."""
+"""The end of the year 9999 in Unix milliseconds.
+
+It is the last time that a datetime can hold.
+"""
 
 MOST_ATTEMPTS: Final = 2**31 - 1
 """The largest number of attempts or retries that Asynq's messages can hold."""
@@ -34,7 +40,7 @@ def whole_number(
     least: int = -_LARGEST_NUMBER,
     most: int = _LARGEST_NUMBER,
 ) -> int | None:
-    """The whole number in ``value``; None if there is none, or it is out of range."""
+    """Decode a whole number; None if ``value`` holds none in range."""
     if type(value) is not int:
         if value is None or len(value) > _LONGEST_NUMBER:  # type: ignore[arg-type]
             return None
@@ -46,7 +52,10 @@ def whole_number(
 
 
 def score(value: bytes | str | None) -> float | None:
-    """The score of a sorted set; None if it is infinite, or too large to be exact."""
+    """Decode the score of a member of a sorted set.
+
+    None if it is infinite, or too large to be exact.
+    """
     if not value:
         return None
     try:
@@ -57,16 +66,17 @@ def score(value: bytes | str | None) -> float | None:
 
 
 def time_ms(value: bytes | str | None, unit: int = 1) -> int | None:
-    """A score as a time in Unix ms; None if it is not between 1970 and the year 9999.
+    """Decode a score as a time in Unix ms.
 
-    ``unit`` is how many milliseconds a score of 1 stands for: 1000 where scores are seconds.
+    None if it is not between 1970 and the year 9999. ``unit`` is how many milliseconds a score of 1
+    stands for: 1000 where scores are seconds.
     """
     found = score(value)
     return None if found is None else whole_number(int(found * unit), 0, LAST_MS)
 
 
 def moment(ms: float | None) -> datetime | None:
-    """Unix milliseconds as a datetime in UTC; None if no datetime can hold them."""
+    """Convert Unix milliseconds to a datetime in UTC; None if out of range."""
     return from_ms(round(ms)) if ms is not None and _FIRST_MS <= ms <= LAST_MS else None
 
 
@@ -76,7 +86,10 @@ def text(value: bytes) -> str:
 
 
 def pairs(flat: object) -> list[tuple[bytes, bytes]]:
-    """The pairs of a reply of names and values in turn; what is no pair is left out."""
+    """Decode a reply of alternating names and values as pairs.
+
+    Anything else in the reply is left out.
+    """
     if not isinstance(flat, list):
         return []
     return [
@@ -87,8 +100,11 @@ def pairs(flat: object) -> list[tuple[bytes, bytes]]:
 
 
 def json_value(raw: bytes | str) -> Any:
-    """Decode JSON. Raises `ValueError`, also for values that cannot be encoded again: NaN, lone
-    surrogates, and values that are nested too deeply."""
+    """Decode JSON. Raises `ValueError`.
+
+    Also raises it for values that cannot be encoded again: NaN, lone surrogates, and values that
+    are nested too deeply.
+    """
     body = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
     try:
         value = json.loads(body, parse_constant=_refuse)
@@ -118,7 +134,7 @@ def stream_entry(pairs: Sequence[bytes]) -> dict[str, str]:
 
 
 def shortened(value: object, most: int = 80) -> str:
-    """The ``repr`` of a value, cut to ``most`` characters, for messages about what is wrong."""
+    """Return the ``repr`` of a value for an error message, cut to ``most`` characters."""
     try:
         shown = repr(value)
     except (ValueError, RecursionError):  # such as whole numbers of thousands of digits

@@ -16,47 +16,70 @@ GROUP: Final = "group"
 RESULT: Final = "result"
 
 ARGUMENTS: Final = "nbq:args:"
-"""Prefix of the numbered pieces of detached arguments, of which the message has only the head."""
+"""Prefix of the numbered pieces of detached arguments.
+
+The message holds only the head of such arguments.
+"""
 
 RESULT_PIECES: Final = "nbq:result:"
-"""Prefix of the pieces of a detached result: 16 digits of its digest and a number follow."""
+"""Prefix of the pieces of a detached result.
+
+16 digits of its digest and a number follow.
+"""
 
 LEASE: Final = "nbq:lease"
-"""``<token>|<nanoseconds>``: the token of the fetch, and since when the task was pending then."""
+"""``<token>|<nanoseconds>``: the token of the fetch, and the start of the wait.
+
+The task was pending since that time, in Unix nanoseconds.
+"""
 
 ATTEMPT: Final = "nbq:attempt"
-"""How often a worker of nbqueue fetched the task."""
+"""Number of times that a worker of nbqueue fetched the task."""
 
 LOST: Final = "nbq:lost"
-"""How many attempts were lost because their process died."""
+"""Number of attempts that were lost because their process died."""
 
 BEGUN: Final = "nbq:begun"
 """The number of the last attempt that is known to have begun."""
 
 UNBEGUN: Final = "nbq:unbegun"
-"""How many attempts were lost with a whole worker, and may not have begun."""
+"""Number of attempts that were lost with a whole worker.
+
+These may not have begun.
+"""
 
 ERROR: Final = "nbq:error"
 """The signed exception of the last failed attempt."""
 
 FAILED: Final = "nbq:failed"
-"""The mark of the failure that `ERROR` belongs to; see `nbqueue.wire.attempts.failure_mark`."""
+"""The mark of the failure that `ERROR` belongs to.
+
+See `nbqueue.wire.attempts.failure_mark`.
+"""
 
 UNIQUE: Final = "nbq:unique"
-"""For how many milliseconds a unique task holds its lock once it is due."""
+"""Milliseconds for which a unique task holds its lock once it is due."""
 
 ADDED: Final = "nbq:added"
-"""When a task joined its aggregation group, in Unix milliseconds; the set holds whole seconds."""
+"""The time when a task joined its aggregation group, in Unix milliseconds.
+
+The set of the group holds whole seconds.
+"""
 
 DUE: Final = "nbq:due"
-"""When a scheduled or retried task is due, in Unix milliseconds; the sets hold whole seconds."""
+"""The time when a scheduled or retried task is due, in Unix milliseconds.
+
+The sets of such tasks hold whole seconds.
+"""
 
 LIMIT: Final = "nbq:limit"
 """The name of the limit under which the task runs."""
 
 PARKED: Final = "nbq:parked"
-"""The reason of a parked task: ``limit:<name>``, ``lock:<key>`` or ``need:<requirement>``;
-``turn`` if it may run next."""
+"""Reason of a parked task.
+
+``limit:<name>``, ``lock:<key>`` or ``need:<requirement>``; ``turn`` if the task may run next.
+"""
 
 NAME: Final = "nbq:name"
 """The name of the task from ``options(name=…)``."""

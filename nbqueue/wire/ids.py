@@ -29,7 +29,7 @@ _DAY_MS: Final = 86_400_000
 
 LENGTH: Final = LISTENER_LENGTH + 11
 NUMBERS: Final = 62**4
-"""How many numbers an id can end with; then they begin again."""
+"""Number of different endings of ids, which are used in turn."""
 
 
 def random_prefix() -> str:
@@ -38,7 +38,10 @@ def random_prefix() -> str:
 
 
 def prefix_of(digest: bytes) -> str:
-    """Return the prefix of the ids of a schedule, which is equal on all workers."""
+    """Return the prefix of the ids of a schedule.
+
+    It is equal on all workers.
+    """
     return _written(int.from_bytes(digest, "big") % 62**LISTENER_LENGTH, LISTENER_LENGTH)
 
 
@@ -57,7 +60,7 @@ def make_ids(prefix: str, now_ms: int, numbers: Iterable[int]) -> list[str]:
 
 
 def made_times(task_ids: Iterable[str], now_ms: int) -> list[int | None]:
-    """When each of some ids was made; see `made_ms`."""
+    """Return the time when each id was made, as `made_ms` does."""
     known: dict[str, int] = {}
     times: list[int | None] = []
     for task_id in task_ids:
@@ -72,9 +75,10 @@ def made_times(task_ids: Iterable[str], now_ms: int) -> list[int | None]:
 
 
 def made_ms(task_id: str, now_ms: int) -> int | None:
-    """When such an id was made; None for the ids of others.
+    """Return the time when nbqueue made an id (Unix ms); None for other ids.
 
-    Others may look alike, but hardly ever like a time between the first of these and now.
+    Ids of other programs may look alike, but hardly ever like a time between the first of nbqueue's
+    and now.
     """
     if len(task_id) != LENGTH or not (task_id.isascii() and task_id.isalnum()):
         return None

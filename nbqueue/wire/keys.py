@@ -1,7 +1,7 @@
 """The names of keys and channels.
 
 Everything of a queue shares the slot of ``{queue}``, so that one script may touch all of it on a
-cluster. Asynq's names are exactly Asynq's; ours begin with ``nbqueue:{queue}:``.
+cluster. Asynq's names are exactly Asynq's; nbqueue's own begin with ``nbqueue:{queue}:``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,15 @@ SCHEMA_KEY: Final = "nbqueue:{~schema:00}:version"
 """The version of nbqueue's data in the store; see `nbqueue.store.schema`."""
 
 CONFIRM_KEY: Final = "nbqueue:{~confirm:00}:mark"
-"""Written, for a second, to wait until all earlier writes are on disk."""
+"""Key that is written, for a second, to wait for earlier writes.
+
+The wait ends when all of them are on disk.
+"""
 HAND_CHANNEL: Final = "nbqueue:hand:"
-"""Prefix of the channels on which workers are handed tasks; a worker id and a number follow."""
+"""Prefix of the channels on which workers are handed tasks.
+
+A worker id and a number follow.
+"""
 
 HANDLER_TYPE: Final = "nbqueue.handler"
 """The type of task in the signature of a stored handler."""
@@ -36,7 +42,10 @@ SCHEDULE_TYPE: Final = "nbqueue.schedule "
 """Prefix of the type of a call in the signature of a schedule."""
 
 LISTENER_LENGTH: Final = 6
-"""How many characters of a task's id name the channel that announces its end."""
+"""Number of leading characters of a task's id that name a channel.
+
+The channel is that on which the end of the task is announced.
+"""
 
 
 def check_queue_name(name: str) -> str:
@@ -57,7 +66,7 @@ def check_queue_name(name: str) -> str:
 
 
 def is_queue_name(name: str) -> bool:
-    """Whether `check_queue_name` accepts ``name``."""
+    """Return whether `check_queue_name` accepts ``name``."""
     try:
         check_queue_name(name)
     except UsageError:
@@ -66,7 +75,10 @@ def is_queue_name(name: str) -> bool:
 
 
 class QueueKeys:
-    """The keys of one queue. Get it from `queue_keys` or `stored_keys`, which cache them."""
+    """The keys of one queue.
+
+    Get it from `queue_keys` or `stored_keys`, which cache them.
+    """
 
     def __init__(self, queue: str) -> None:
         self.queue = queue
@@ -130,7 +142,10 @@ class QueueKeys:
         return f"{self.prefix}g:{group}:{set_id}"
 
     def unique(self, task_type: str, payload: bytes | None) -> str:
-        """Asynq's lock for (queue, type, payload). ``None`` is no payload, ``b""`` an empty one."""
+        """Return Asynq's lock for (queue, type, payload).
+
+        ``None`` is no payload, ``b""`` an empty one.
+        """
         digest = "" if payload is None else hashlib.md5(payload, usedforsecurity=False).hexdigest()
         return self.lock(task_type, digest)
 
@@ -164,7 +179,10 @@ class QueueKeys:
         return f"{self.own_prefix}wait:{what}"
 
     def end_channel(self, task_id: str) -> str:
-        """The channel that announces the end of this task: one for all tasks of one client."""
+        """Return the channel that announces the end of this task.
+
+        All tasks of one client share it.
+        """
         return self.ends + task_id[:LISTENER_LENGTH]
 
     def output(self, task_id: str) -> str:
@@ -172,7 +190,7 @@ class QueueKeys:
         return self.output_prefix + task_id
 
     def staged(self, number: int) -> str:
-        """The hash of the large values of a task in a transaction, by its position."""
+        """The hash of a task's large values in a transaction, by its position."""
         return f"{self.own_prefix}staged:{number}"
 
     def live_channel(self, task_id: str) -> str:
@@ -181,7 +199,10 @@ class QueueKeys:
 
 
 class DayKeys(QueueKeys):
-    """The keys of one queue, with its counters of a day in UTC. Get it from `day_keys`."""
+    """The keys of one queue, with its counters of a day in UTC.
+
+    Get it from `day_keys`.
+    """
 
     def __init__(self, queue: str, day: date) -> None:
         super().__init__(queue)
@@ -191,7 +212,7 @@ class DayKeys(QueueKeys):
 
 @lru_cache(maxsize=64)
 def day_keys(queue: str, days: int) -> DayKeys:
-    """The keys of ``queue`` on a day, given as the number of days since 1970."""
+    """The keys of ``queue`` on a day, counted in days since 1970."""
     return DayKeys(queue, date(1970, 1, 1) + timedelta(days=days))
 
 
@@ -212,8 +233,11 @@ def stored_keys(queue: str) -> QueueKeys:
 
 
 def stored_name(name: bytes) -> str:
-    """Decode the name of a queue or group. Bytes that are no UTF-8 become lone surrogates, as in
-    names of files, so that the text still names that key."""
+    """Decode the name of a queue or group.
+
+    Bytes that are no UTF-8 become lone surrogates, as in names of files, so that the text still
+    names that key.
+    """
     return name.decode("utf-8", "surrogateescape")
 
 
@@ -227,7 +251,10 @@ def server_info(host: str, pid: int, server_id: str) -> str:
 
 
 def server_tasks(host: str, pid: int, server_id: str) -> str:
-    """The hash of the tasks that a worker runs; Asynq calls a running task a worker."""
+    """The hash of a worker's running tasks.
+
+    Asynq calls a running task a worker.
+    """
     return f"asynq:workers:{{{host}:{pid}:{server_id}}}"
 
 

@@ -38,8 +38,11 @@ __all__ = [
 ]
 
 FAR_TIMEOUT = 100 * 365 * 86_400
-"""Seconds that stand for "no time-out". Asynq takes 0 for its own default of half an hour; Go
-counts durations in nanoseconds of 63 bits, which ends at 292 years."""
+"""Seconds that stand for "no time-out".
+
+Asynq takes 0 for its own default of half an hour; Go counts durations in nanoseconds of 63 bits,
+which ends at 292 years.
+"""
 
 GO_ZERO_SECONDS = -62_135_596_800
 """Go's zero time, 0001-01-01T00:00:00Z, in Unix seconds."""
@@ -78,7 +81,10 @@ def read_apart(msg: bytes) -> tuple[TaskMessage, memoryview | None] | None:
 
 
 def _payload_in(msg: bytes) -> tuple[int, int, int] | None:
-    """Where the payload's field begins, and its bytes begin and end; None unless it occurs once."""
+    """Find where the payload's field begins, and where its bytes begin and end.
+
+    None unless the field occurs once.
+    """
     found, at, size = None, 0, len(msg)
     try:
         while at < size:
@@ -142,7 +148,10 @@ def _completed_at(completed_at: int) -> bytes:
 
 
 def is_same_task(new: bytes, stored: bytes) -> bool:
-    """Whether ``stored`` can be ``new`` after some attempts, which change only these fields."""
+    """Return whether ``stored`` can be ``new`` after some attempts.
+
+    Attempts change only the fields that are cleared here.
+    """
     ours, theirs = TaskMessage.FromString(new), TaskMessage.FromString(stored)
     for message in (ours, theirs):
         for changing in ("retried", "error_msg", "last_failed_at", "completed_at"):
@@ -151,11 +160,10 @@ def is_same_task(new: bytes, stored: bytes) -> bool:
 
 
 def message_encoder(message: TaskMessage) -> Callable[[str, bytes], bytes]:
-    """Return what makes of an id and a payload, which is not empty, the encoded ``message`` with
-    these.
+    """Return a function that encodes ``message`` with another id and payload.
 
-    As protobuf does: fields by their numbers, empty ones left out. What is the same for all tasks
-    of a map is encoded once.
+    Requires a payload that is not empty. The bytes are as protobuf writes them: fields by their
+    numbers, empty ones left out. The parts that all tasks of a map share are encoded once.
     """
     rest = TaskMessage()
     rest.CopyFrom(message)

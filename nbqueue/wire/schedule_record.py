@@ -72,7 +72,10 @@ class ScheduleEntry:
         return TaskMessage.FromString(self.message)
 
     def fire_ms(self, due_ms: int) -> int:
-        """When a run is enqueued: later than due by the jitter, on which all workers agree."""
+        """Return the time when a run is enqueued, in Unix milliseconds.
+
+        It is later than due by the jitter, on which all workers agree.
+        """
         if not self.jitter_ms:
             return due_ms
         digest = hashlib.sha256(f"{self.id}@{due_ms}".encode()).digest()
@@ -83,7 +86,7 @@ class ScheduleEntry:
 
 
 def task_id_of(queue: str, entry: ScheduleEntry, due_ms: int) -> str:
-    """The id of the task of one run, which is equal on all workers.
+    """Return the id of the task of one run, equal on all workers.
 
     Its first characters name the channel on which the ends of all tasks of the schedule are
     announced; the time follows, as in the ids of clients.
@@ -103,7 +106,10 @@ def encode_entry(entry: ScheduleEntry) -> bytes:
 
 
 def decode_entry(raw: bytes) -> ScheduleEntry:
-    """Decode a schedule. Raises `ValueError` if it is malformed: any program may write it."""
+    """Decode a schedule. Raises `ValueError` if it is malformed.
+
+    Any program may write it.
+    """
     try:
         values = json_object(raw)
         known = {name: values[name] for name in _KINDS if name in values}
@@ -207,7 +213,10 @@ def asynq_event(task_id: str, now_ms: int) -> bytes:
 
 
 def option_texts(queue: str, message: TaskMessage, unique_ms: int = 0) -> Sequence[str]:
-    """The options of a task as Go writes them; without parentheses Asynq's reader panics."""
+    """Return the options of a task as Go writes them.
+
+    Without parentheses Asynq's reader panics.
+    """
     texts = [f"Queue({json.dumps(queue, ensure_ascii=False)})", f"MaxRetry({message.retry})"]
     if message.timeout and message.timeout != FAR_TIMEOUT:
         texts.append(f"Timeout({go_duration(message.timeout * 1000)})")

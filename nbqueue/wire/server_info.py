@@ -1,4 +1,4 @@
-"""The record of a worker and of the tasks that it runs, as Asynq's programs read it.
+"""Records of workers and their running tasks, as Asynq's programs read them.
 
 Asynq calls a worker a server and a running task a worker; only this module uses these words.
 """
@@ -16,7 +16,10 @@ from nbqueue.wire.messages import ServerInfo, WorkerInfo, clean_text
 
 ACTIVE, STOPPED, CLOSED = "active", "stopped", "closed"
 FAR_DEADLINE = 32_503_680_000
-"""The year 3000, in Unix seconds: an unset time would be shown as 1970."""
+"""The year 3000, in Unix seconds.
+
+An unset time would be shown as 1970.
+"""
 _MOST_SHOWN = 200
 
 
@@ -89,7 +92,10 @@ def encode_worker(record: WorkerRecord) -> bytes:
 
 
 def decode_worker(body: bytes) -> WorkerRecord | None:
-    """Decode the record of a worker, of nbqueue or in Go; None if it is malformed."""
+    """Decode the record of a worker, of nbqueue or in Go.
+
+    None if it is malformed.
+    """
     try:
         info = ServerInfo.FromString(body)
     except DecodeError:
@@ -106,7 +112,7 @@ def decode_worker(body: bytes) -> WorkerRecord | None:
 
 
 def encode_tasks(worker_id: str, tasks: Iterable[RunningTask]) -> bytes:
-    """Encode the hash of the tasks that a worker runs, each entry with its lengths."""
+    """Encode the hash of a worker's running tasks, each entry with its lengths."""
     name = read_worker_id(worker_id)
     assert name is not None
     out = bytearray()
@@ -123,7 +129,7 @@ def encode_tasks(worker_id: str, tasks: Iterable[RunningTask]) -> bytes:
         )
         info.start_time.FromMicroseconds(int(task.started_at * 1e6))
         info.deadline.FromSeconds(int(min(task.deadline or FAR_DEADLINE, FAR_DEADLINE)))
-        # Two queues may have a task of the same id. Who reads these looks at the values only.
+        # Two queues may have a task of the same id. Readers look at the values only.
         field = task.task_id if task.task_id not in seen else f"{task.task_id} in {task.queue}"
         seen.add(task.task_id)
         for part in (field.encode(), info.SerializeToString(deterministic=True)):

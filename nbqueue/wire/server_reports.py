@@ -1,4 +1,4 @@
-"""Decode Asynq's records of workers and schedulers; None for what is no such record."""
+"""Decode Asynq's records of workers and schedulers; None for other values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from nbqueue.wire.messages import (
 
 
 def moment(stamp: Any) -> datetime | None:
-    """A timestamp of a message as a datetime in UTC; None for none and for Go's zero time."""
+    """Decode a timestamp of a message as a datetime in UTC.
+
+    None for a missing one and for Go's zero time.
+    """
     if stamp.seconds in (0, GO_ZERO_SECONDS):
         return None
     try:

@@ -24,9 +24,9 @@ def ids_of(entry: Mapping[bytes, bytes]) -> list[str]:
 
 
 def read_event(pairs: Sequence[bytes]) -> tuple[str, int, list[str]] | None:
-    """Decode an entry: the event, its time in Unix ms, and the tasks; None if it is malformed.
+    """Decode an entry: the event, its time in Unix ms, and the tasks.
 
-    ``pairs`` are the names and values of the entry's fields, in turn.
+    None if it is malformed. ``pairs`` are the names and values of the entry's fields, in turn.
     """
     entry = dict(zip(pairs[::2], pairs[1::2], strict=False))
     event, at = entry.get(b"event"), entry.get(b"at")

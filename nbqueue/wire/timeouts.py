@@ -13,7 +13,7 @@ from typing import Final
 from nbqueue.wire.decoding import whole_number
 
 OWN_HEADERS: Final = "nbq:"
-"""How the names of our own headers begin. Tasks do not see them."""
+"""Prefix of nbqueue's own headers, which tasks do not see."""
 
 TIMEOUTS_HEADER: Final = "nbq:limits"
 """``<time-out>|<deadline>``, in (Unix) milliseconds; 0: none."""
@@ -30,7 +30,10 @@ def timeouts_text(timeout_ms: int, deadline_ms: int) -> str:
 
 
 def read_timeouts(headers: Mapping[str, str]) -> tuple[int, int] | None:
-    """The exact time-out and deadline that a message has; None if it has none that make sense."""
+    """Return the exact time-out and deadline in a message's headers.
+
+    None if there are none, or none that make sense.
+    """
     timeout, bar, deadline = headers.get(TIMEOUTS_HEADER, "").partition("|")
     found = whole_number(timeout, 0), whole_number(deadline, 0)
     if not bar or found[0] is None or found[1] is None:
@@ -39,5 +42,8 @@ def read_timeouts(headers: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def exact(ms: int, seconds: int) -> float | None:
-    """Return ``ms`` in seconds if ``seconds`` is its rounded value; otherwise it was changed."""
+    """Return ``ms`` in seconds if ``seconds`` is its rounded value.
+
+    None otherwise: then the time was changed.
+    """
     return ms / 1000 if ms > 0 and -(-ms // 1000) == seconds else None

@@ -67,7 +67,6 @@ BEING_REWRITTEN = tuple(
     f"{kind}: nbqueue/{room}"
     for kind in ("metaphor", "opener")
     for room in (
-        "broker/",
         "cli/demo.py",
         "cli/demo_show.py",
         "cli/inspect_commands.py",
@@ -77,9 +76,7 @@ BEING_REWRITTEN = tuple(
         "notebook/",
         "runtime/reactor.py",
         "store/connection.py",
-        "transport/",
         "views/",
-        "wire/",
         "worker/executors/pool.py",
         "worker/service_context.py",
     )

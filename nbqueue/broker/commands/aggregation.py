@@ -20,13 +20,19 @@ from nbqueue.wire.decoding import text, time_ms
 from nbqueue.wire.keys import queue_keys
 
 MOST_MEMBERS = 10_000
-"""Members of one set: one script goes through all of them at its end."""
+"""Maximum number of members of one set.
+
+One script goes through all of them at the end of the set.
+"""
 
 MOST_BYTES = 64_000_000
-"""Bytes of all messages of one set, which the aggregation function gets at once."""
+"""Maximum number of bytes of all messages of one set.
+
+The aggregation function gets all of them at once.
+"""
 
 NAME_SECONDS = 2 * 3600
-"""How long the name of an unused group is kept.
+"""Seconds for which the name of an unused group is kept.
 
 A set that a program in Go lost is put back within minutes, and an application may have a group for
 each of its users.
@@ -35,7 +41,7 @@ each of its users.
 
 @dataclass(frozen=True)
 class Ripeness:
-    """When a group is due, in milliseconds and tasks; 0 is no limit."""
+    """Conditions that make a group due, in milliseconds and tasks; 0 is no limit."""
 
     grace_ms: int
     max_delay_ms: int = 0
@@ -43,7 +49,7 @@ class Ripeness:
 
     @property
     def args(self) -> dict[str, Arg]:
-        """The arguments that scripts take for it."""
+        """Arguments of scripts for these conditions."""
         return {
             "max_size": self.max_size,
             "max_delay_ms": self.max_delay_ms,
@@ -59,7 +65,10 @@ class Set(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """The size of a new set, and when the group is due again (Unix ms, 0: now)."""
+    """The size of a new set, and the group's next due time (Unix ms).
+
+    A due time of 0 means now.
+    """
 
     size: int
     next_look_ms: int | None
@@ -86,7 +95,10 @@ class Aggregated(NamedTuple):
 def add_to_group(
     queue: str, group: str, tasks: Sequence[NewTask], now_ms: int, repeated: bool = False
 ) -> Command[list[int]]:
-    """Add tasks to an aggregation group. Reads as the positions of those whose id existed."""
+    """Add tasks to an aggregation group.
+
+    Reads as the positions of tasks whose id existed.
+    """
     keys = queue_keys(queue)
     return command(
         "add_to_group",
@@ -109,7 +121,10 @@ def add_to_group(
 
 
 def aggregation_due(queue: str, groups: Sequence[str], when: Ripeness) -> Command[list[int | None]]:
-    """Ask when groups are due. Reads as Unix ms for each, 0 for now, None if it is empty."""
+    """Ask for the due times of groups.
+
+    Reads as Unix ms for each group: 0 for now, None if the group is empty.
+    """
     keys = queue_keys(queue)
     return command(
         "aggregation_due",
@@ -132,7 +147,7 @@ def form_set(
     deadline_s: int,
     most_bytes: int = MOST_BYTES,
 ) -> Command[Taken]:
-    """Move the members of a group to a new set, if the group is due."""
+    """Move the members of a due group to a new set."""
     keys = queue_keys(queue)
     return command(
         "form_aggregation_set",
@@ -155,7 +170,10 @@ def form_set(
 
 
 def read_set(queue: str, chosen: Set, start: int, limit: int = 500) -> Command[list[NewTask]]:
-    """Read members of a set from a position on, oldest first. A missing task has no ``msg``."""
+    """Read members of a set from a position on, oldest first.
+
+    A missing task has no ``msg``.
+    """
     check_limit(limit)
     keys = queue_keys(queue)
     return command(
@@ -209,7 +227,10 @@ def _read_aggregated(reply: Any) -> Aggregated | None:
 
 
 def extend_set(queue: str, chosen: Set, deadline_s: int) -> Command[bool]:
-    """Move the deadline of a set. Reads as whether the caller still held it."""
+    """Move the deadline of a set.
+
+    Reads as whether the caller still held it.
+    """
     keys = queue_keys(queue)
     return command(
         "extend_aggregation_set",
@@ -222,9 +243,10 @@ def extend_set(queue: str, chosen: Set, deadline_s: int) -> Command[bool]:
 def reclaim_set(
     queue: str, chosen: Set, before_s: int | None = None, limit: int = 500
 ) -> Command[int]:
-    """Put members of a set back into their group, with ``before_s`` only if it is overdue.
+    """Put members of a set back into their group.
 
-    Reads as how many members are left; the caller goes on until there are none.
+    With ``before_s``, only if the set is overdue. Reads as how many members are left; the caller
+    repeats the call until there are none.
     """
     check_limit(limit)
     keys = queue_keys(queue)
@@ -247,7 +269,10 @@ def reclaim_set(
 
 
 def set_of(queue: str, key: bytes) -> Set | None:
-    """The set that a key names; as for Asynq, the last colon ends the name of its group."""
+    """Return the set that a key names; None for any other key.
+
+    The last colon ends the name of the group, as in Asynq.
+    """
     prefix = queue_keys(queue).group("")
     try:
         name = key.decode()
@@ -260,7 +285,10 @@ def set_of(queue: str, key: bytes) -> Set | None:
 
 
 def note_groups(queue: str, groups: Sequence[str], at_ms: int) -> Command[int]:
-    """Note names of groups that are in use, or will be at ``at_ms``. Reads as how many are new."""
+    """Note names of groups that are in use, or will be at ``at_ms``.
+
+    Reads as how many of them are new.
+    """
     return command(
         "note_groups",
         queue_keys(queue),
@@ -272,7 +300,7 @@ def note_groups(queue: str, groups: Sequence[str], at_ms: int) -> Command[int]:
 def restore_groups(queue: str, start: int, now_ms: int, limit: int = 200) -> Command[int | None]:
     """Restore the names of groups that have members and are not listed.
 
-    Reads as the position from which to go on, or as None at the end.
+    Reads as the position from which to continue, or as None at the end.
     """
     check_limit(limit)
     keys = queue_keys(queue)

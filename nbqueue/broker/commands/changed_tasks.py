@@ -20,9 +20,10 @@ _MOST_BYTES = 1_000_000
 
 
 class ChangedTask(NamedTuple):
-    """A task in another state than the caller saw last; None if the task is gone.
+    """A task whose state differs from the last known one.
 
-    ``ending`` is how it ended, if it did; None as well if that is too large for this reply.
+    ``state`` is None if the task is gone. ``ending`` is the outcome of a task that ended; None as
+    well if that is too large for this reply.
     """
 
     queue: str
@@ -32,7 +33,10 @@ class ChangedTask(NamedTuple):
 
 
 def changed_tasks(tasks: Mapping[tuple[str, str], str]) -> Command[list[ChangedTask]]:
-    """Read those of ``tasks``, by queue and id, whose state is not the given one any more."""
+    """Read the given tasks whose state has changed.
+
+    ``tasks`` holds the last known state of each, by queue and id.
+    """
     names = list(tasks)
     return command(
         "changed_tasks",

@@ -39,7 +39,10 @@ def store_code(queue: str, fingerprint: bytes, blob: bytes, now_ms: int) -> Comm
 def serve(
     queue: str, pattern: str, envelope: bytes, fingerprint: bytes, blob: bytes, now_ms: int
 ) -> Command[bool]:
-    """Keep a handler for the messages of ``queue``. Reads as whether its pattern is new."""
+    """Keep a handler for the messages of ``queue``.
+
+    Reads as whether its pattern is new.
+    """
     keys = queue_keys(queue)
     return command(
         "serve",
@@ -82,7 +85,9 @@ def enqueue(
     fingerprint: bytes | None = None,
     repeated: bool = False,
 ) -> Command[list[int] | None]:
-    """Make tasks pending; a single one may become active at once, with a worker that offered.
+    """Make tasks pending, behind all others.
+
+    A single task may become active at once, with a worker that offered to take it.
 
     Reads as the positions of tasks whose id existed. Reads as None if the store lacks the code:
     then nothing was written. ``repeated``: an earlier try may have written some of the tasks.
@@ -161,7 +166,7 @@ class OneByOne:
         return self._pack(self._prefix + task_id, b"%d" % now_ms, note, task_id, task.msg)
 
     def read(self, reply: Any, now_ms: int) -> list[int] | None:
-        """Read the reply to that command, as for `enqueue`."""
+        """Read the reply to the packed command, as `enqueue` reads its own."""
         found = _positions_or_no_code(reply)
         if found is not None and now_ms >= self._note_at:
             self._note_at = now_ms + _NOTE_MS
@@ -176,7 +181,9 @@ def schedule(
     repeated: bool = False,
     group: str = "",
 ) -> Command[list[int] | None]:
-    """Schedule tasks, each for its time in Unix milliseconds. Reads as `enqueue` does.
+    """Schedule tasks, each for its time in Unix milliseconds.
+
+    Reads as `enqueue` does.
 
     Those of an aggregation ``group`` join it when they are due.
     """
@@ -216,7 +223,7 @@ class UniqueLock:
 
     key: str
     ms: int
-    """For how long the task holds it, in milliseconds."""
+    """Milliseconds for which the task holds the lock."""
     replaces_holder: bool = False
     """Delete a holder that does not run."""
     waits_for_holder: bool = False
@@ -241,7 +248,9 @@ def enqueue_unique(
     repeated: bool = False,
     group: str = "",
 ) -> Command[LockHolder | str]:
-    """Make a task pending, or scheduled, or add it to its aggregation group, if its lock is free.
+    """Enqueue a task if its unique lock is free.
+
+    The task becomes pending, or scheduled, or joins its aggregation group.
 
     The message of the task names the lock. Reads as ``ENQUEUED``, as ``EXISTS`` (the id does), as
     ``NOCODE`` (the store lacks the code), or as the holder of the lock. Only with ENQUEUED was
@@ -293,7 +302,10 @@ def _code_key(keys: QueueKeys, fingerprint: bytes | None) -> str:
 
 
 def name_task(queue: str, task_id: str, name: str, seconds: int) -> Command[bool]:
-    """Give a task a name, for so many seconds. Reads as False if the task is gone already."""
+    """Give a task a name, for so many seconds.
+
+    Reads as False if the task is gone already.
+    """
     keys = queue_keys(queue)
     return command(
         "name_task",
@@ -305,7 +317,7 @@ def name_task(queue: str, task_id: str, name: str, seconds: int) -> Command[bool
 
 
 def unconfirmed(queue: str, tasks: Sequence[NewTask], error: StoreUnreachable) -> SubmitUnconfirmed:
-    """The error for tasks that were sent to a store that did not answer."""
+    """Return the error for tasks whose enqueuing the store did not confirm."""
     ids = [task.task_id for task in tasks]
     if len(ids) == 1:
         which, way = f"task {ids[0]!r}", f"q.get({ids[0]!r}) says once the store is back"

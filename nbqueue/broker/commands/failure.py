@@ -47,14 +47,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class ArchiveRules:
-    """How an archived task is kept."""
+    """Options for keeping an archived task."""
 
     keep_lock: bool = False
-    """Whether the task keeps its unique lock."""
+    """True if the task keeps its unique lock."""
     most: int = ARCHIVE_CAP
-    """How many tasks the archive keeps, unless the queue has a setting."""
+    """Maximum number of tasks in the archive, unless the queue has a setting."""
     days: float = ARCHIVE_DAYS
-    """For how many days, unless the queue has a setting."""
+    """Days for which the archive keeps tasks, unless the queue has a setting."""
 
 
 def _attempt_args(failure: Failure, who: Who) -> dict[str, Arg]:
@@ -82,10 +82,10 @@ def retry(
     counts: bool = True,
     error: bytes = b"",
 ) -> Command[bool]:
-    """Try a failed task again when it is due. ``msg`` is the message with the failure noted.
+    """Try a failed task again when it is due.
 
-    Without ``counts`` the failure uses up no retry and is not counted. Reads as whether the caller
-    held the task; so do `archive` and `requeue`.
+    ``msg`` is the message with the failure noted. Without ``counts`` the failure uses up no retry
+    and is not counted. Reads as whether the caller held the task; so do `archive` and `requeue`.
     """
     keys = day_keys(queue, now_ms // DAY_MS)
     return command(
@@ -122,7 +122,9 @@ def archive(
     rules: ArchiveRules = ArchiveRules(),
     on_trimmed: Callable[[int], object] | None = None,
 ) -> Command[bool]:
-    """Archive a task that failed for good. ``msg`` is the message with the failure noted.
+    """Archive a task that failed for good.
+
+    ``msg`` is the message with the failure noted.
 
     ``on_trimmed`` is called with the number of failed tasks that the archive dropped for this
     one, if there are any.
@@ -162,7 +164,7 @@ def archive(
 def requeue(queue: str, failure: Failure, how: str, now_ms: int, who: Who) -> Command[bool]:
     """Put a task back to the front of the pending list.
 
-    ``how`` the attempt ended: unstarted, lost, unbegun or interrupted.
+    ``how`` is how the attempt ended: unstarted, lost, unbegun or interrupted.
     """
     keys = queue_keys(queue)
     return command(
@@ -189,7 +191,10 @@ def mark_of(msg: bytes) -> str:
 
 
 def failed_message(msg: bytes, error_text: str, now_ms: int, *, counts: bool) -> bytes:
-    """Return ``msg`` with a failure noted as Asynq notes it; unreadable bytes as they are."""
+    """Return ``msg`` with a failure noted as Asynq notes it.
+
+    Unreadable bytes are returned as they are.
+    """
     message = read_message(msg)
     if message is None:
         return msg

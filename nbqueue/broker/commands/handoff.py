@@ -17,7 +17,7 @@ from nbqueue.wire.keys import HAND_CHANNEL, queue_keys
 
 
 class Handed(NamedTuple):
-    """A task that a worker was handed, with the token of its offer."""
+    """A task that was handed to a worker, with the token of its offer."""
 
     queue: str
     token: str
@@ -25,7 +25,10 @@ class Handed(NamedTuple):
 
 
 def offer_text(until_ms: int, lease_until_ms: int, channel: str, token: str) -> str:
-    """An offer until a time, with the end of the lease, and the channel for the task."""
+    """Encode an offer to take one task.
+
+    It holds until a time, and names the end of the lease and the channel for the task.
+    """
     return f"{until_ms} {lease_score(lease_until_ms)} {channel} {token}"
 
 
@@ -39,7 +42,10 @@ def add_offer(queue: str, offer: str, lasts_ms: int) -> Command[int]:
 
 
 def withdraw(queue: str, text: str) -> tuple[str, str, int, str]:
-    """A plain command that takes an offer back; it replies 0 if the offer is used or expired."""
+    """Return a plain command that takes an offer back.
+
+    It replies 0 if the offer is used or expired.
+    """
     return ("LREM", queue_keys(queue).offers, 1, text)
 
 

@@ -1,4 +1,4 @@
-"""Commands of an inspector: move tasks by hand, pause a queue, empty and remove it.
+"""Commands of an inspector: move tasks, and pause, empty or remove a queue.
 
 Commands for many tasks read as `Moved`, with a word of ``lib/select_tasks.lua`` for each refusal.
 """
@@ -17,7 +17,7 @@ from nbqueue.wire.keys import day_keys, name_bytes, queue_keys, stored_keys
 from nbqueue.wire.messages import TaskMessage
 
 MOST_MOVED = 500
-"""Tasks in one command of this module."""
+"""Maximum number of tasks in one command of this module."""
 
 FAR = "FAR"
 """Refused: the task is somewhere in a long pending list; see `nbqueue.broker.bulk_moves`."""
@@ -30,14 +30,14 @@ HELD = -1
 
 
 class Moved(NamedTuple):
-    """The tasks of a command that were refused, by position, each with a word for the reason."""
+    """Refused tasks of a command by position, each with a one-word reason."""
 
     refused: dict[int, str]
     trimmed: int = 0
 
 
 class ToRun(NamedTuple):
-    """A task to be run, and the old and new message if the message changes."""
+    """A task to run, with its old and new message if that changes."""
 
     task_id: str
     expected_msg: bytes = b""
@@ -48,8 +48,10 @@ class Counts(NamedTuple):
     """The sizes and counters of a queue."""
 
     numbers: dict[str, int | None]
-    """The number of tasks in each state, of groups, and the counters, by name. None for a key that
-    holds something else."""
+    """Counters by name, with the numbers of tasks in each state and of groups.
+
+    None for a key of another type.
+    """
     is_paused: bool
     oldest_since_ns: int | None
 
@@ -69,7 +71,9 @@ def _check_size(tasks: Sequence[Any]) -> None:
 
 
 def _distances(task_ids: Sequence[str], distances: Sequence[int] | None) -> Sequence[Arg]:
-    """The distances of tasks from the end of a long pending list, where they were seen last.
+    """Return the distances of tasks from the end of a long pending list.
+
+    They are those of the last time that the tasks were seen.
 
     The oldest task is at 1; 0 makes the script search the whole list. Without ``distances``, tasks
     in a long list are refused as `FAR`.
@@ -112,7 +116,9 @@ def archive_by_hand(
     most: int = ARCHIVE_CAP,
     distances: Sequence[int] | None = None,
 ) -> Command[Moved]:
-    """Archive tasks that do not run. A setting of the queue has precedence over ``most``.
+    """Archive tasks that do not run.
+
+    A setting of the queue has precedence over ``most``.
 
     For ``distances``, here and in other commands, see `nbqueue.broker.bulk_moves`.
     """
@@ -260,7 +266,10 @@ def set_aside(
     now_ms: int,
     distances: Sequence[int] | None = None,
 ) -> Command[Moved]:
-    """Take pending tasks out of the list, until ``due_ms``, to remove each of them fast."""
+    """Take pending tasks out of the list, to remove each of them fast.
+
+    They are scheduled until ``due_ms``.
+    """
     _check_size(task_ids)
     keys = stored_keys(queue)
     return command(
@@ -282,7 +291,10 @@ def set_aside(
 
 
 def set_payload(queue: str, task_id: str, expected_msg: bytes, msg: bytes) -> Command[str]:
-    """Replace the message of a task that has not begun. Reads as a word of the script."""
+    """Replace the message of a task that has not begun.
+
+    Reads as a word of the script.
+    """
     return command(
         "set_payload",
         None,
@@ -293,18 +305,27 @@ def set_payload(queue: str, task_id: str, expected_msg: bytes, msg: bytes) -> Co
 
 
 def pause(queue: str, now_ms: int) -> Command[bool]:
-    """Pause a queue: workers fetch nothing from it. Reads as whether it was not paused before."""
+    """Pause a queue: workers fetch nothing from it.
+
+    Reads as whether it was not paused before.
+    """
     return command("queue_pause", stored_keys(queue), {"now_s": now_ms // 1000}, bool)
 
 
 def unpause(queue: str) -> Command[bool]:
-    """Let workers fetch from a queue again. Reads as whether it was paused."""
+    """Let workers fetch from a queue again.
+
+    Reads as whether it was paused.
+    """
     keys = stored_keys(queue)
     return command("queue_unpause", keys, {"wake": keys.wake}, bool)
 
 
 def archive_limits(queue: str, most: int | None, days: float | None) -> list[Sequence[Arg]]:
-    """Plain commands that set how much of the archive of a queue is kept; None: the default."""
+    """Return plain commands that set the limits of a queue's archive.
+
+    None stands for the default.
+    """
     key = queue_keys(queue).settings
     calls: list[Sequence[Arg]] = []
     for name, value in (("archive_max", most), ("archive_days", days)):
@@ -341,7 +362,10 @@ def _read_counts(reply: Any) -> Counts:
 def empty(
     queue: str, place: str, state: str, now_ms: int, *, group: str = "", limit: int = MOST_MOVED
 ) -> Command[int]:
-    """Delete the tasks in the list or set ``place``. Reads as how many there were, or `HELD`."""
+    """Delete the tasks in the list or set ``place``.
+
+    Reads as how many there were, or `HELD`.
+    """
     keys = stored_keys(queue)
     return command(
         "queue_empty",
@@ -361,9 +385,10 @@ def empty(
 
 
 def drop(queue: str, names: Sequence[bytes], now_ms: int) -> Command[bool]:
-    """Delete keys of an empty queue. Reads as False if it holds a task: then nothing was deleted.
+    """Delete keys of an empty queue.
 
-    Names are bytes, since any program may have made keys whose names are no text.
+    Reads as False if it holds a task: then nothing was deleted. Names are bytes, since any program
+    may have made keys whose names are no text.
     """
     keys = stored_keys(queue)
     group_prefix = name_bytes(keys.group(""))

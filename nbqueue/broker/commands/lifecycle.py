@@ -26,7 +26,7 @@ class Fetched(NamedTuple):
     attempt: int
     lost: int
     unread: int = 0
-    """The length of a large message, which is empty here and has to be read by itself."""
+    """Length of a large message, which is left out here and read separately."""
 
 
 class Ended(NamedTuple):
@@ -44,7 +44,7 @@ class Ended(NamedTuple):
     waited_ms: int | None
     peak_memory: int
     is_large: bool = False
-    """Whether the message or the result is large, and the message names no unique lock."""
+    """True if message or result is large, and the message names no unique lock."""
     result_pieces: Sequence[tuple[str, Body]] = ()
     """Fields and pieces of a detached result, of which ``result`` is only the head."""
 
@@ -58,9 +58,10 @@ class Ended(NamedTuple):
 
 
 def lease_score(ms: int) -> str:
-    """``ms`` as Unix seconds with a fraction that is never zero: the score of an nbqueue lease.
+    """Return the score of an nbqueue lease that ends at ``ms``.
 
-    Leases of programs in Go end at whole seconds, which tells them apart.
+    Scores are Unix seconds. This one has a fraction that is never zero; leases of programs in Go
+    end at whole seconds, which sets them apart.
     """
     return f"{ms // 1000}.{ms % 1000 or 1:03d}"
 
@@ -144,7 +145,10 @@ _ENDED = (
 
 
 def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Command[list[int]]:
-    """Finish tasks that succeeded. Reads as the positions of tasks that were no longer held."""
+    """Finish tasks that succeeded.
+
+    Reads as the positions of tasks that were no longer held.
+    """
     keys = day_keys(queue, now_ms // DAY_MS)
     prefix = keys.task_prefix
     large, staged = stage_ends(keys, ended)
@@ -210,7 +214,10 @@ def extend(queue: str, held: Sequence[tuple[str, str]], lease_until_ms: int) -> 
 
 
 def write_result(queue: str, task_id: str, fence: str, result: bytes) -> Command[bool]:
-    """Write a preliminary result of a running task. Reads as whether the caller held the task."""
+    """Write a preliminary result of a running task.
+
+    Reads as whether the caller held the task.
+    """
     keys = queue_keys(queue)
     return command(
         "write_result",

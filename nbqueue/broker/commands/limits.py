@@ -1,4 +1,4 @@
-"""Commands for limits, and for tasks that are parked until a limit or a lock lets them run."""
+"""Commands for limits, and for tasks that a limit or a lock keeps parked."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ class LimitedTask(NewTask):
 
 
 class Full(list[Any]):
-    """The empty reply of a fetch from a queue with as many active tasks as it may have."""
+    """The empty reply of a fetch from a queue whose concurrency is used up."""
 
 
 class Released(NamedTuple):
-    """How many parked tasks became pending, and when to look again (Unix ms; None: no need)."""
+    """The number of parked tasks that became pending, and the next time to look.
+
+    That time is in Unix ms; None: no need to look.
+    """
 
     moved: int
     next_due_ms: int | None
@@ -39,7 +42,10 @@ def limited(task: NewTask, name: str) -> LimitedTask:
 
 
 def limit_names(tasks: Sequence[NewTask]) -> str:
-    """The limits of tasks as scripts take them: one in each line, one for all, or none."""
+    """Encode the names of the limits of tasks for scripts.
+
+    One limit in each line, one name for all tasks, or empty for none.
+    """
     names = [task.limit if isinstance(task, LimitedTask) else "" for task in tasks]
     different = set(names)
     if len(different) == 1:
@@ -50,7 +56,9 @@ def limit_names(tasks: Sequence[NewTask]) -> str:
 
 
 def set_limit(queue: str, name: str, numbers: str, used_ms: int, now_ms: int) -> Command[bool]:
-    """Keep the numbers of a limit, as `Limit.numbers` has them. Reads as whether they changed.
+    """Keep the numbers of a limit, as `Limit.numbers` has them.
+
+    Reads as whether they changed.
 
     The limit counts as used until ``used_ms`` at least.
     """
@@ -97,7 +105,10 @@ def remove_limit(
 
 
 def release_parked(queue: str, now_ms: int, limit: int = 100) -> Command[Released]:
-    """Release parked tasks that may run now. Looks at ``limit`` limits and locks at most."""
+    """Release parked tasks that may run now.
+
+    Looks at ``limit`` limits and locks at most.
+    """
     check_limit(limit)
     return command(
         "release_parked",
@@ -108,7 +119,10 @@ def release_parked(queue: str, now_ms: int, limit: int = 100) -> Command[Release
 
 
 def set_concurrency(queue: str, concurrency: int | None) -> Command[int]:
-    """Set how many tasks of ``queue`` may be active at a time; None: any number."""
+    """Set how many tasks of ``queue`` may be active at a time.
+
+    None: any number.
+    """
     keys = queue_keys(queue)
     return command(
         "set_concurrency",

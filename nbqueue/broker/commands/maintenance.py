@@ -13,7 +13,10 @@ from nbqueue.wire.keys import queue_keys, stored_keys
 
 
 class Expired(NamedTuple):
-    """A task whose lease expired. ``begun``: this attempt is known to have begun."""
+    """A task with an expired lease.
+
+    ``begun``: this attempt is known to have begun.
+    """
 
     task_id: str
     score: str
@@ -42,9 +45,10 @@ class Held(NamedTuple):
 
 
 class Forwarded(NamedTuple):
-    """How many tasks were moved, and when to look again (Unix ms; None: no task is to come).
+    """The number of tasks that were moved, and the next time to look.
 
-    That is when the next task is due or, if it is due in a later second, when that second begins.
+    The time (Unix ms) is when the next task is due or, if it is due in a later second, when that
+    second begins. None: no task is to come.
     """
 
     moved: int
@@ -52,7 +56,7 @@ class Forwarded(NamedTuple):
 
 
 class Repaired(NamedTuple):
-    """How many active tasks were looked at, and how many of them got a lease."""
+    """The number of active tasks that were checked, and of leases that were added."""
 
     seen: int
     repaired: int
@@ -110,7 +114,7 @@ def _read_expired(reply: Any) -> list[Expired]:
 
 
 def held_by_worker(queue: str, worker_id: str, limit: int = 2000) -> Command[list[Held]]:
-    """Find active tasks that a worker fetched, even if the reply to the fetch was lost."""
+    """Find active tasks that a worker fetched, even if it got no reply."""
     keys = queue_keys(queue)
     return command(
         "held_by_worker",
@@ -137,7 +141,10 @@ def _read_held(reply: Any) -> list[Held]:
 
 
 def repair_leases(queue: str, now_ms: int, start: int = 0, limit: int = 500) -> Command[Repaired]:
-    """Give active tasks without a lease an expired one, so that they are recovered."""
+    """Give active tasks without a lease an expired one.
+
+    They are then recovered like other tasks with an expired lease.
+    """
     return command(
         "repair_leases",
         queue_keys(queue),
@@ -157,7 +164,10 @@ def overdue(queue: str, now_ms: int, oldest_ms: int) -> Command[Overdue]:
 
 
 def forward(queue: str, now_ms: int, limit: int = 500) -> Command[Forwarded]:
-    """Make scheduled and retried tasks that are due pending, ``limit`` of each kind at most."""
+    """Make scheduled and retried tasks that are due pending.
+
+    Moves at most ``limit`` of each kind.
+    """
     check_limit(limit)
     keys = queue_keys(queue)
     return command(
@@ -176,7 +186,10 @@ def forward(queue: str, now_ms: int, limit: int = 500) -> Command[Forwarded]:
 
 
 def delete_expired(queue: str, now_ms: int, limit: int = 100) -> Command[int]:
-    """Delete completed tasks whose retention is over. Reads as how many ids were handled."""
+    """Delete completed tasks whose retention is over.
+
+    Reads as how many ids were handled.
+    """
     check_limit(limit)
     keys = queue_keys(queue)
     return command(
@@ -195,7 +208,10 @@ def delete_expired(queue: str, now_ms: int, limit: int = 100) -> Command[int]:
 def cancel(
     queue: str, task_id: str, expected_msg: bytes, msg: bytes, error: bytes, now_ms: int
 ) -> Command[str]:
-    """Archive a task that is not running, as cancelled. Reads as a word of the script."""
+    """Archive a task that is not running, as cancelled.
+
+    Reads as a word of the script.
+    """
     keys = stored_keys(queue)
     return command(
         "cancel",

@@ -28,9 +28,9 @@ from nbqueue.wire.server_info import (
 )
 
 SHOWN_SECONDS = 10
-"""How long a worker counts as alive after its last heartbeat, as in Asynq."""
+"""Seconds for which a worker counts as alive after a heartbeat, as in Asynq."""
 REMEMBERED_SECONDS = 86_400
-"""How long a queue lists a worker that did not end in order."""
+"""Seconds for which a queue lists a worker that did not end in order."""
 
 MOST_QUEUES = 256
 """Queues that a running worker can be made to serve."""
@@ -41,7 +41,10 @@ Words = tuple[Arg, ...]
 
 
 def heartbeat_worker(record: WorkerRecord, tasks: Iterable[RunningTask]) -> Command[int]:
-    """Write the record of a worker and of the tasks that it runs; both expire by themselves."""
+    """Write the record of a worker and of the tasks that it runs.
+
+    Both expire without a further heartbeat.
+    """
     name = read_worker_id(record.worker_id)
     assert name is not None
     return command(
@@ -104,7 +107,7 @@ def unlist(worker_id: str, queue: str) -> Words:
 
 
 def vanish(worker_id: str, queues: Iterable[str]) -> list[Words]:
-    """Plain commands that delete what `heartbeat_worker` and `listing` wrote."""
+    """Plain commands that delete the records of `heartbeat_worker` and `listing`."""
     words = [unlist(worker_id, queue) for queue in queues]
     name = read_worker_id(worker_id)
     if name is not None:
@@ -127,7 +130,10 @@ def find_worker(broker: Broker, worker_id: str) -> WorkerRecord | None:
 
 
 def change_message(worker_id: str, changes: Mapping[str, int]) -> str:
-    """The message on the wake channel of a queue that changes the queues of one worker."""
+    """Encode a message that changes the queues of one worker.
+
+    It is for the wake channel of a queue.
+    """
     return f"worker {worker_id} queues {json.dumps(dict(changes))}"
 
 

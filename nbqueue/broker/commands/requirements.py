@@ -1,4 +1,4 @@
-"""Commands for tasks that only some workers can run, and for what workers offer."""
+"""Commands for tasks that only some workers can run, and for capabilities."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from nbqueue.wire.keys import SERVERS, queue_keys, stored_keys
 from nbqueue.wire.server_info import read_worker_id
 
 LISTED_SECONDS = 3 * 60
-"""How long a worker stays listed with what it offers after it listed itself."""
+"""Seconds for which a worker stays listed with its capabilities."""
 
 
 def park_required(
     queue: str, task_id: str, fence: str, requirement: str, now_ms: int
 ) -> Command[bool]:
-    """Park a task until a worker meets ``requirement``. Reads as whether the caller held it."""
+    """Park a task until a worker meets ``requirement``.
+
+    Reads as whether the caller held the task.
+    """
     keys = queue_keys(queue)
     return command(
         "park_required",
@@ -90,7 +93,7 @@ def ask_capabilities(queue: str, now_s: int) -> tuple[Sequence[Arg], Sequence[Ar
 
 
 def is_alive(requirement: str, members: Any, servers: Any) -> bool:
-    """Whether a living worker serves the queue and meets ``requirement``.
+    """Return whether a living worker serves the queue and meets ``requirement``.
 
     Where a reply is a `StoreDamaged`, no worker does.
     """

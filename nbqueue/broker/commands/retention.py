@@ -1,4 +1,4 @@
-"""How much is kept of events, attempts, counters and the archive, and for how long."""
+"""Limits, in number and time, for events, attempts, counters and the archive."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ def utc_day(now_ms: int) -> date:
 
 
 def counter_expiry(now_ms: int) -> int:
-    """When the counters of the current day expire, in Unix seconds."""
+    """Return when the counters of the current day expire, in Unix seconds."""
     return now_ms // 1000 + COUNTER_DAYS * 86_400
 
 
 def archive_oldest(now_ms: int, days: float = ARCHIVE_DAYS) -> int:
-    """The oldest time in Unix seconds that the archive keeps, unless the queue has a setting."""
+    """Return the oldest time in the archive, in Unix seconds.
+
+    A queue may have a setting of its own instead.
+    """
     return now_ms // 1000 - int(days * 86_400)

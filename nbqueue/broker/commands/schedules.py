@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 _AT_ONCE = 1000
 
 HISTORY_CAP = 1000
-"""Roughly how many entries the history of a schedule keeps."""
+"""Approximate number of entries in the history of a schedule."""
 
 STATE_FIELDS = ("revision", "prev", "last", "runs", "paused")
 
 
 class Fired(NamedTuple):
-    """The outcome of a firing, a word of the script, and when the schedule is due now."""
+    """The outcome of a firing in one word, and the new due time.
+
+    The word is one of the script's.
+    """
 
     word: str
     due_ms: int | None
@@ -55,7 +58,9 @@ def put_schedule(
     fingerprint: bytes | None = None,
     blob: bytes = b"",
 ) -> Command[bool]:
-    """Keep a schedule. Reads as whether it was written.
+    """Keep a schedule.
+
+    Reads as whether it was written.
 
     It is not if the stored revision is not ``seen_revision``, which is empty for a new schedule.
     """
@@ -84,7 +89,10 @@ def put_schedule(
 
 
 def remove_schedule(queue: str, schedule_id: str, revision: str = "") -> Command[bool]:
-    """Forget a schedule, or only this revision of it. Reads as whether there was one."""
+    """Forget a schedule, or only this revision of it.
+
+    Reads as whether there was one.
+    """
     keys = stored_keys(queue)
     return command(
         "remove_schedule",
@@ -99,7 +107,10 @@ def remove_schedule(queue: str, schedule_id: str, revision: str = "") -> Command
 
 
 def pause_schedule(queue: str, schedule_id: str, is_paused: bool, now_ms: int) -> Command[bool]:
-    """Pause or resume a schedule. Reads as whether there is such a schedule."""
+    """Pause or resume a schedule.
+
+    Reads as whether there is such a schedule.
+    """
     keys = stored_keys(queue)
     return command(
         "pause_schedule",
@@ -112,12 +123,15 @@ def pause_schedule(queue: str, schedule_id: str, is_paused: bool, now_ms: int) -
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The time for which a schedule is fired, and when it is due next, in Unix milliseconds."""
+    """The due time that a firing is for, and the next due time.
+
+    Both are in Unix milliseconds.
+    """
 
     expected_ms: int | None
-    """None: fired by hand, at any time."""
+    """Due time of the firing; None: fired by hand, at any time."""
     next_ms: int | None
-    """None: never again."""
+    """Next due time; None: never again."""
 
 
 BY_HAND: Final = Due(None, None)
@@ -125,10 +139,10 @@ BY_HAND: Final = Due(None, None)
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Why a schedule that is due enqueues nothing; the reason goes into its history."""
+    """The reason why a due schedule enqueues nothing, kept in its history."""
 
     reason: str = ""
-    """Empty: it enqueues its task."""
+    """Reason in one word; empty: the schedule enqueues its task."""
     detail: str = ""
 
 

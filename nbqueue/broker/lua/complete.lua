@@ -58,7 +58,7 @@ for n = 1, #held do
     kept[last + 2] = id
   end
 end
--- First what may be refused for want of memory: keeping results is, releasing leases is not. So tasks
+-- First the writes that may be refused for want of memory: keeping results is, releasing leases is not. So tasks
 -- that are to be deleted end in any case.
 if #kept > 0 then
   call('ZADD', completed, unpack(kept))
@@ -146,7 +146,7 @@ for n = 1, #ids do
     removed = removed + call('LREM', active, is_short and '0' or '-1', ids[n])
   end
 end
--- LREM went through all of a short list. A long one has an id twice only if leases are fewer; see
+-- LREM has searched all of a short list. A long one has an id twice only if leases are fewer; see
 -- lib/fence.lua.
 if not is_short and active_count - removed ~= call('ZCARD', lease) then
   for _, id in ipairs(ids) do

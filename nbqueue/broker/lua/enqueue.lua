@@ -54,7 +54,7 @@ if offer and call('LLEN', pending) == 0 then
     return conflicts
   end
 end
--- First what may be refused, because a key is of another type or for want of memory.
+-- First the writes that may be refused, because a key is of another type or for want of memory.
 call('LPUSH', pending, unpack(ids))
 local is_said, refusal = pcall(event, events, event_cap, now_ms, 'enqueued', ids)
 if not is_said then

@@ -1,9 +1,9 @@
 -- Replace the members of an aggregation set with the task that they became.
 --
--- Only while the caller holds the set. All or nothing: the task never exists beside its members. It goes where its
--- due time and its own group say. If another task holds its unique lock, that one stands for it, and the members
--- are deleted all the same. The members release their locks, and their ends are announced with the id of the task,
--- as JSON. Safe to repeat: the set is gone then.
+-- Only while the caller holds the set. All or nothing: the task and its members never exist together. Its due
+-- time and its own group determine its state. If another task holds its unique lock, that one stands for it, and
+-- the members are deleted all the same. The members release their locks, and their ends are announced with the id
+-- of the task, as JSON. Safe to repeat: the set is gone then.
 --
 -- KEYS: set, aggregation_sets, task, pending, scheduled, group_set, groups, events, lock
 -- ARGV: id, msg, due_ms (empty: now), lock_ms (how long it is unique once due; empty: it is not),

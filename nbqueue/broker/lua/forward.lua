@@ -21,7 +21,7 @@ local function later(at)
   end
 end
 
--- Whether the first task of a set may be due, which it is not before the second of its score.
+-- Returns whether the first task of a set may be due, which it is not before the second of its score.
 local function look_at_first(from)
   local score = tonumber(redis.call('ZRANGE', from, 0, 0, 'WITHSCORES')[2])
   if score and score <= now_s + 1 then

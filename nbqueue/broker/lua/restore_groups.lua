@@ -1,6 +1,6 @@
 -- Add aggregation groups with members to `groups` if they are missing there.
 --
--- Looks at `limit` names from `start` on, in the order of their scores; the caller goes on until there are fewer.
+-- Looks at `limit` names from `start` on, in the order of their scores; the caller repeats until there are fewer.
 -- Names that were not used since `oldest` and have no members are forgotten. Safe to repeat.
 --
 -- KEYS: group_names, groups

@@ -86,7 +86,10 @@ class AsynqRecords:
         return [SchedulerEvent(task_id, at) for task_id, at in moments if at is not None]
 
     def _read(self, index: str, ask: Callable[[bytes], Sequence[Any]]) -> list[Any]:
-        """Read the keys of an index that have not expired, and remove the others from it."""
+        """Read the keys of an index that have not expired.
+
+        The others are removed from the index.
+        """
         now_s = self._broker.clock.now_ms() // 1000
         names, _ = self._broker.call(
             ("ZRANGEBYSCORE", index, now_s, "+inf"),

@@ -13,7 +13,10 @@ from nbqueue.wire.keys import QUEUES, SCHEDULERS, SERVERS, WORKERS, is_queue_nam
 
 
 class Fault(NamedTuple):
-    """A key whose value cannot be read, and why. ``queue`` is the queue of the key, if any."""
+    """A key whose value cannot be read, and the reason.
+
+    ``queue`` is the queue of the key, if any.
+    """
 
     queue: str | None
     key: str
@@ -60,7 +63,10 @@ _SPOKEN: Final = {"zset": "sorted set"}
 
 
 def queue_faults(broker: Broker, queue: str) -> list[Fault]:
-    """Return the faulty keys of a queue, and its name if nbqueue serves no queue of that name."""
+    """Return the faulty keys of a queue.
+
+    They include its name if nbqueue serves no queue of that name.
+    """
     return faults_of_queues(broker, [queue])[queue]
 
 

@@ -26,15 +26,21 @@ from nbqueue.wire import states
 from nbqueue.wire.keys import stored_keys, stored_name
 
 SLICE = 250
-"""Tasks in one script: few enough not to delay other clients of the store."""
+"""Maximum number of tasks in one script.
+
+Few enough not to delay other clients of the store.
+"""
 
 _FEW_QUEUES = 3
-"""Queues that are read at once; of more, the empty ones are found and left out first."""
+"""Maximum number of queues that are read at once.
+
+Of more queues, the empty ones are found and left out first.
+"""
 
 _ATTEMPTS_SLICE = 300
 _SLACK_MS = 5_000
 _ROUNDED_MS = 999
-"""Many times are known in whole seconds only, rounded down."""
+"""Rounding of times in milliseconds: many are whole seconds, rounded down."""
 
 LISTED = (
     states.SCHEDULED,
@@ -45,31 +51,34 @@ LISTED = (
     states.COMPLETED,
     states.ARCHIVED,
 )
-"""In the order of a task's life: one that moves meanwhile is read twice rather than missed."""
+"""States in the order of a task's life.
+
+A task that moves meanwhile is read twice rather than missed.
+"""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which tasks to read, and which parts of them."""
+    """Selection of the tasks to read, and of their parts."""
 
     types: tuple[str, ...] = ()
     """Names of types, with asterisks as wildcards; empty for all."""
     error: str = ""
     """Text that the last error must contain."""
     since_ms: int | None = None
-    """Only tasks to which something happened since then (Unix ms)."""
+    """Time in Unix ms; only tasks to which something happened since then."""
     names: frozenset[str] = frozenset()
     with_payload: bool = False
     with_result: bool = False
     with_error: bool = False
     with_message: bool = True
-    """Whether to keep whole messages rather than what the usual columns need."""
+    """True to keep whole messages rather than the parts that the usual columns need."""
     with_attempts: bool = True
-    """Whether to read the last attempt: its times and its worker."""
+    """True to read the last attempt, with its times and its worker."""
 
     @property
     def is_selective(self) -> bool:
-        """Whether it excludes any tasks."""
+        """True if it excludes any tasks."""
         return bool(self.types or self.error or self.names) or self.since_ms is not None
 
     def arguments(self, names: Sequence[str]) -> dict[str, Arg]:
@@ -89,7 +98,7 @@ class Wanted:
         return table.take([i for i, row in enumerate(table) if self.chooses(row)])
 
     def chooses(self, row: TaskRow) -> bool:
-        """Whether this task is wanted, as far as that does not depend on its last attempt."""
+        """Return whether this task is wanted, before its last attempt is known."""
         return (
             self.has_type(row.message.type)
             and self.error in row.message.error_msg
@@ -158,7 +167,9 @@ class Listing:
     def tasks(
         self, queues: Sequence[str], wanted: Wanted, in_states: Sequence[str], limit: int | None
     ) -> TaskTable:
-        """Return the tasks of these queues, each once; the newest ``limit`` of each state.
+        """Return the tasks of these queues, each once.
+
+        For each state these are the newest ``limit``.
 
         A task that moves meanwhile is returned as it was read last.
         """
@@ -178,7 +189,9 @@ class Listing:
         return total
 
     def _sizes(self, queues: Sequence[str], state: str) -> list[int | None]:
-        """Return the number of tasks of each queue in a state; for aggregating ones, of groups.
+        """Return the number of tasks of each queue in a state.
+
+        For aggregating tasks, it is the number of groups.
 
         None for a key of the wrong type.
         """
@@ -207,7 +220,7 @@ class Listing:
         limit: int | None,
         found: TaskTable,
     ) -> None:
-        """Add the tasks of these queues in one state, the newest ``limit`` of each queue."""
+        """Add the newest ``limit`` tasks of each of these queues in one state."""
         # The sizes are asked for right before, so that what moves on meanwhile is not missed.
         sizes = self._sizes(queues, state) if len(queues) > _FEW_QUEUES else [None] * len(queues)
         small = [
@@ -249,7 +262,10 @@ class Listing:
                 self._note_damage(queue, place, error)
 
     def _note_damage(self, queue: str, place: str | None, error: StoreDamaged) -> None:
-        """Note why a key of a queue could not be read; for None, find the faulty keys."""
+        """Note why a key of a queue could not be read.
+
+        Without a key, note all faulty keys of the queue.
+        """
         found = [
             f"{fault.key!r} {fault.text}"
             for fault in queue_faults(self._broker, queue)
@@ -279,7 +295,10 @@ class Listing:
     def by_ids(
         self, queues: Sequence[str], task_ids: Sequence[tuple[str, str | None]], wanted: Wanted
     ) -> TaskTable:
-        """Return the tasks with these ids, each from its queue, or else from any of ``queues``."""
+        """Return the tasks with these ids, each from its queue.
+
+        A task without a known queue is read from any of ``queues``.
+        """
         found = TaskTable()
         for queue in queues:
             ids = [task_id for task_id, home in task_ids if home is None or home == queue]
@@ -313,7 +332,10 @@ class Listing:
     def _at(
         self, queue: str, place: str, state: str, wanted: Wanted, known: list[Any] | None
     ) -> Iterator[TaskTable]:
-        """Yield the tasks of a key. ``known`` is the first slice, if it was read already."""
+        """Yield the tasks of a key.
+
+        ``known`` is the first slice, if it was read already.
+        """
         names, start = FIELDS.get(state, ALL_FIELDS), 0
         if known is not None and known[0] < SLICE:
             yield wanted.chosen(self._table(queue, names, known, wanted))
@@ -334,7 +356,7 @@ class Listing:
                 return
 
     def _is_past(self, state: str, table: TaskTable, wanted: Wanted) -> bool:
-        """Whether all later tasks were archived too long ago to be wanted."""
+        """Return whether all later tasks were archived too long ago to be wanted."""
         if state != states.ARCHIVED or wanted.since_ms is None or not len(table):
             return False
         return (table.finished_ms[-1] or 0) + _ROUNDED_MS < wanted.since_ms

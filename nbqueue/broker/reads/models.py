@@ -60,7 +60,10 @@ class QueueInfo(HasCard):
     """Estimated memory of the tasks in bytes, from a sample; None unless requested."""
     timestamp: datetime
     fault: str | None = None
-    """Keys that cannot be read, or why nbqueue does not serve the queue; None if all is well."""
+    """Keys that cannot be read, or why nbqueue does not serve the queue.
+
+    None if all is well.
+    """
     unknown: frozenset[str] = frozenset()
     """Names of the numbers that cannot be read and are 0 here."""
 
@@ -78,13 +81,13 @@ class DailyStats:
 @public
 @dataclass(frozen=True)
 class TaskInfo(HasCard):
-    """A task as it is in the store. Values that it lacks are None."""
+    """A task as it is in the store. Missing values are None."""
 
     id: str
     queue: str
     type: str
     payload: bytes = field(repr=False)
-    """Without large arguments, which are stored separately."""
+    """The payload without large arguments, which are stored separately."""
     headers: Mapping[str, str] = field(repr=False)
     state: str
     max_retry: int
@@ -96,25 +99,34 @@ class TaskInfo(HasCard):
     deadline: datetime | None
     group: str | None
     next_process_at: datetime | None
-    """When it is due; for a pending task the time of reading, as it may run at once."""
+    """Due time; for a pending task the time of reading.
+
+    A pending task may run at once.
+    """
     retention: float
     """Seconds for which it is kept once completed; 0: it is deleted."""
     completed_at: datetime | None
     result: bytes | None = field(repr=False)
-    """As stored: signed if the task is a call, and without large values stored separately."""
+    """The stored result, without large values stored separately.
+
+    It is signed if the task is a call.
+    """
     is_orphaned: bool
-    """Whether it is active and its lease has expired, so that no worker holds it."""
+    """True if it is active and its expired lease leaves it without a worker."""
     attempt: int
-    """How often workers of nbqueue fetched it."""
+    """Number of times that workers of nbqueue fetched it."""
     lost: int
-    """How many of these attempts ended as their process died."""
+    """Number of attempts that ended because their process died."""
     fault: str | None = None
-    """Why it cannot be read; then most other values are missing."""
+    """Reason why it cannot be read; most other values are then missing."""
 
 
 @dataclass(frozen=True)
 class ActiveTask:
-    """A task that a worker was running at its last report. The payload may be truncated."""
+    """A task that a worker was running at its last report.
+
+    The payload may be truncated.
+    """
 
     task_id: str
     type: str

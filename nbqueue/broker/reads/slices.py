@@ -1,4 +1,4 @@
-"""Divide many queues into slices, each of which is read in one round trip."""
+"""Divide many queues into slices, each for one round trip."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 QUEUES_AT_ONCE = 200
-"""Queues in one round trip. The server serves other clients between its commands."""
+"""Maximum number of queues in one round trip.
+
+The server serves other clients between the commands.
+"""
 
 
 def in_slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -19,7 +19,9 @@ _ALL = Wanted(with_attempts=False)
 
 
 def store_faults(broker: Broker) -> Iterator[Fault]:
-    """Yield the faults in keys, tasks, schedules and limits of all queues, and in records.
+    """Yield the faults in keys, tasks, schedules, limits and records.
+
+    Keys, tasks, schedules and limits are those of all queues.
 
     Records are those of workers and schedulers. An index of the wrong type is one fault, and its
     entries are not read.
@@ -49,7 +51,7 @@ def _task_faults(broker: Broker, queue: str) -> Iterator[Fault]:
 
 
 def _missing(broker: Broker, queue: str, place: str, state: str) -> Iterator[Fault]:
-    """Yield a fault for each id in a list or set that has no task."""
+    """Yield a fault for each id in a list or set without a task."""
     keys, start, count = stored_keys(queue), 0, 500
     is_list = state in ("pending", "active")
     while True:

@@ -46,7 +46,10 @@ LISTED = (
     states.ARCHIVED,
     states.COMPLETED,
 )
-"""States whose tasks are under one key; aggregating ones have a key for each group."""
+"""States with one key for all tasks.
+
+Aggregating tasks have a key for each group.
+"""
 
 _MOST_NAMES = 20
 """Most queues that an error names."""
@@ -72,7 +75,9 @@ class StoreReader:
             raise QueueNotFound(f"there is no queue {queue!r}; there are: {names}", queue)
 
     def checked_names(self, names: Sequence[str]) -> Sequence[str]:
-        """Return ``names`` if each is valid or the name of a queue that a program in Go made.
+        """Return ``names`` if each is valid or names a queue in the store.
+
+        Programs in Go can make queues with names that are not valid here.
 
         Raises `UsageError`.
         """
@@ -124,7 +129,7 @@ class StoreReader:
         return found
 
     def _aggregating(self, names: Sequence[str], counts: Sequence[Counts]) -> list[int | None]:
-        """Count the tasks of each queue that are aggregating; None if that cannot be read."""
+        """Count the aggregating tasks of each queue; None if that cannot be read."""
         sets = self._broker.try_call_each(
             (name, ("ZCARD", stored_keys(name).aggregation_sets)) for name in names
         )
@@ -212,7 +217,10 @@ class StoreReader:
         return round(total)
 
     def _place_memory(self, place: str, state: str, keys: QueueKeys) -> tuple[int, float]:
-        """Return the number of tasks of a key, and the estimated memory of key and tasks."""
+        """Return the number of tasks of a key, and their estimated memory.
+
+        The memory is that of the key and the tasks.
+        """
         is_list = state in _LISTS
         size, ids, own = self._broker.call(
             ("LLEN" if is_list else "ZCARD", place),

@@ -32,7 +32,10 @@ NO_HASH = "its key holds no hash"
 
 
 def _moment(seconds: float) -> datetime | None:
-    """Return Unix seconds as a datetime; None for 0, Asynq's never, and out of range."""
+    """Return Unix seconds as a datetime; None if there is none.
+
+    There is none for 0, which is Asynq's never, nor for a time out of range.
+    """
     return decoding.moment(seconds * 1000) if seconds else None
 
 

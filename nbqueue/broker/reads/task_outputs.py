@@ -62,7 +62,10 @@ def display_owner(task_id: str, attempt: int) -> str:
 
 
 def append_output(queue: str, tasks: Sequence[Appended]) -> Command[list[int]]:
-    """Append to outputs. Reads as the positions of tasks that the caller no longer holds."""
+    """Append to outputs.
+
+    Reads as the positions of tasks that the caller no longer holds.
+    """
     keys = stored_keys(queue)
     return command(
         "append_output",

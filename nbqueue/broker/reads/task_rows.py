@@ -1,4 +1,4 @@
-"""Make a table of tasks from the reply of a listing: see ``lua/lib/row.lua``.
+"""Make a table of tasks from the reply of a listing; see ``lua/lib/task_row.lua``.
 
 Any program may have written the values: one that cannot be read counts as unknown.
 """
@@ -41,7 +41,10 @@ FIELDS = {
     states.COMPLETED: (fields.ATTEMPT, fields.NAME),
     states.ARCHIVED: (fields.ATTEMPT, fields.NAME, fields.PROGRESS, fields.FAILED),
 }
-"""Fields to read of tasks in a state, besides the message; `ALL_FIELDS` for other states."""
+"""Fields to read of tasks by state, besides the message.
+
+For other states these are `ALL_FIELDS`.
+"""
 
 _ID, _SCORE, _STATE, _CALL, _MSG, _RESULT, _ERROR = "id", "score", "state", "call", "msg", "r", "e"
 _FAULT = "fault"
@@ -58,7 +61,10 @@ _NUMBERS = {
 _SCORED = frozenset({states.SCHEDULED, states.RETRY, states.COMPLETED, states.ARCHIVED})
 
 _Columns = Mapping[str, list[Any] | bytes]
-"""Columns by name. Bytes in place of a list are the value of all tasks."""
+"""Columns by name.
+
+Bytes in place of a list are the value of all tasks.
+"""
 
 
 def table_of(
@@ -145,7 +151,10 @@ class _Slice:
         return table
 
     def _note_faults(self, table: TaskTable) -> None:
-        """Note fields whose values are out of range. Mostly that takes one look at each column."""
+        """Note fields whose values are out of range.
+
+        Mostly that takes one look at each column.
+        """
         for name, most in _NUMBERS.items():
             if not self._has(name):
                 continue
@@ -215,7 +224,7 @@ _ATTEMPT_NAMES = [b"started_at", b"finished_at", b"waited", b"worker"]
 
 
 def note_attempt(table: TaskTable, i: int, pairs: list[bytes]) -> None:
-    """Note an entry of the attempts in the row of its task, at position ``i``."""
+    """Note an entry of the attempts in the task's row at position ``i``."""
     if pairs[6:14:2] == _ATTEMPT_NAMES:  # the order of all versions so far, read faster
         started, finished, waited, worker = pairs[7:15:2]
     else:
@@ -228,17 +237,23 @@ def note_attempt(table: TaskTable, i: int, pairs: list[bytes]) -> None:
 
 
 def _number(value: bytes | None) -> int | None:
-    """Read a time or a duration that any program wrote; None if it is out of range."""
+    """Read a time or a duration that any program wrote.
+
+    None if it is out of range.
+    """
     return whole_number(value, 0, LAST_MS)
 
 
 def _seconds(value: int) -> int | None:
-    """Return a time of a message as Unix ms; None for 0, which means never."""
+    """Return a time of a message as Unix ms; None for 0, meaning never."""
     return whole_number(value * 1000, 1, LAST_MS)
 
 
 def _due_ms(due: bytes, place: bytes) -> int | None:
-    """Return the exact due time if it fits the score; a program in Go may have moved the task."""
+    """Return the exact due time if it fits the score, else the score's time.
+
+    A program in Go may have moved the task.
+    """
     exact, rounded = _number(due), time_ms(place, 1000)
     if exact is not None and rounded is not None and -(-exact // 1000) == rounded // 1000:
         return exact
@@ -266,7 +281,7 @@ def _note_lease(table: TaskTable, i: int, until: bytes, lease: bytes) -> None:
 
 
 def _fraction(progress: bytes) -> float | None:
-    """Return the reported progress of a task, from 0 to 1, by its outermost bar."""
+    """Return the progress of a task by its outermost bar, from 0 to 1."""
     try:
         found = json_value(progress)
         bars = found.get("bars") if isinstance(found, dict) else None

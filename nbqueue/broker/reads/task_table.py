@@ -19,12 +19,15 @@ class TaskRow:
     queue: str
     state: str
     message: TaskMessage = field(repr=False)
-    """Without a large payload, unless that was requested."""
+    """The message, without a large payload unless that was requested."""
     call: bytes = b""
-    """``1`` or ``0`` if the payload was left out: whether it is that of a call."""
+    """``1`` if the payload that was left out is a call's, else ``0``."""
     attempt: int = 0
     fetched: int = 0
-    """How often workers of nbqueue fetched it; ``attempt`` counts programs in Go as well."""
+    """Number of times that workers of nbqueue fetched it.
+
+    ``attempt`` counts programs in Go as well.
+    """
     enqueued_ms: int | None = None
     pending_ms: int | None = None
     process_ms: int | None = None
@@ -39,7 +42,7 @@ class TaskRow:
     result: bytes | None = field(default=None, repr=False)
     error: bytes | None = field(default=None, repr=False)
     fault: str | None = None
-    """Why parts of it cannot be read."""
+    """Reason why parts of it cannot be read."""
 
     @property
     def is_call(self) -> bool:
@@ -54,7 +57,10 @@ class TaskRow:
 
 
 class MessageFacts(NamedTuple):
-    """The parts of a message that the usual columns need, shared by tasks with equal ones."""
+    """Parts of a message for the usual columns.
+
+    Tasks with equal parts share one object.
+    """
 
     type: str
     retry: int
@@ -106,7 +112,9 @@ class TaskTable:
         return [getattr(self, name) for name in _NAMES]
 
     def shed_messages(self, known: dict[MessageFacts, MessageFacts]) -> None:
-        """Reduce messages, which take most of a large table, to what the usual columns need.
+        """Reduce messages to the parts that the usual columns need.
+
+        Messages take most of the memory of a large table.
 
         ``known`` are facts to share.
         """

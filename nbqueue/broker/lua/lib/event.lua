@@ -6,7 +6,7 @@
 
 local FEW, SHORT = 3, 6
 
--- How many characters of ASCII all ids begin with together; none if these are few.
+-- Returns how many ASCII characters all ids have in common at their start; 0 if these are few.
 local function in_common(ids)
   local first, last = ids[1], ids[#ids]
   local length = #string.match(first, '^[%z\1-\127]*')

@@ -1,5 +1,7 @@
--- When a scheduled or retried task is due. The sets hold whole seconds: nbqueue rounds up and writes the exact time
--- into the task; programs in Go cut the fraction off.
+-- Exact due times of scheduled and retried tasks.
+--
+-- The sets hold whole seconds: nbqueue rounds up and writes the exact time into the task; programs in Go cut the
+-- fraction off.
 --
 -- `exact_ms(id, score)`: returns the exact time (Unix ms). A task without an exact time that fits its score is due
 -- at the end of that second, so that it never starts early.

@@ -3,7 +3,7 @@
 -- `is_held(lease, task, id, fence, score, unread)`: returns whether the caller holds the task; whether the task may
 -- have a unique lock; and the name of its limit, if any. `fence` is 'T' and the token with which the caller fetched
 -- the task, or 'S' and the score of an expired lease. nbqueue's leases have a fraction, those of programs in Go are
--- whole seconds: a token beside a whole score is left from an earlier attempt. `score` is that of the lease, if the
+-- whole seconds: a token with a whole score is left from an earlier attempt. `score` is that of the lease, if the
 -- caller has read it. With `unread` the message, which may be large, is not read: a lock that only the message names
 -- is not found.
 --

@@ -1,4 +1,4 @@
--- How many tasks a worker may fetch now.
+-- The number of tasks that a worker may fetch now.
 --
 -- `fetch_room()`: returns that number, at most `limit`; or nil and a refusal, PAUSED or FULL (the queue
 -- has as many active tasks as its concurrency allows).

@@ -1,4 +1,4 @@
--- When an aggregation group is due: when its members are to become one task.
+-- The due time of an aggregation group, when its members are to become one task.
 --
 -- `group_due_at(group_set)`: returns how many members it has, and when it is due (Unix ms): now if it has
 -- `max_size` members, else once the newest is `grace_ms` old or the oldest `max_delay_ms`. Zero is no limit. The set

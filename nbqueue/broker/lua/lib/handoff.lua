@@ -23,7 +23,7 @@ local function hand_off(offer, task, id, msg, since)
     -- The reply of PUBLISH would also count subscribers of patterns.
     local heard = token and tonumber(holds_until) > now and redis.pcall('PUBSUB', 'NUMSUB', channel)
     if heard and tonumber(heard[2] or 0) > 0 then
-      -- First what may be refused: a worker that got the message runs the task.
+      -- First the writes that may be refused: a worker that got the message runs the task.
       redis.call('HSET', task, 'msg', msg, 'state', 'active', 'nbq:lease', token .. '|' .. since,
         'nbq:attempt', '1')
       local pushed = redis.pcall('LPUSH', active, id)

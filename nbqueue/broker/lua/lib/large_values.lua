@@ -8,7 +8,7 @@
 local RESULT_PIECES = 'nbq:result:'
 local HEAD = 71
 
--- How the fields of its pieces begin, if it has any: 6 bytes of what it is, then 23 of others.
+-- Returns the prefix of the fields of a result's pieces, which ends with 8 bytes of its digest; nil if it has none.
 local function pieces_of(result)
   if type(result) == 'string' and #result == HEAD and string.sub(result, 1, 6) == '\0nbr\1\2' then
     local digest = string.gsub(string.sub(result, 40, 47), '.', function(character)
@@ -40,7 +40,7 @@ end
 
 local function forget_result(task)
   forget_pieces(task, '')
-  -- Its length first: what is long is no head, and Lua would read all of it.
+  -- Checks the length first: a long value is no head, and Lua would read all of it.
   if redis.call('HSTRLEN', task, 'result') == HEAD
     and pieces_of(redis.call('HGET', task, 'result')) then
     redis.call('HDEL', task, 'result')

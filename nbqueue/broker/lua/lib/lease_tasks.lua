@@ -1,7 +1,7 @@
 -- Lease tasks to a worker that fetches, and park those that a limit or a lock keeps back.
 --
 -- `lease_task(id, state, since, parked_for)`: takes a task if it is in this state and may run. `since` (ns) is when
--- it became pending, and `parked_for` what it is parked for (nil: as the task says). A message of more than LARGE
+-- it became pending, and `parked_for` what it is parked for (nil: as in the task). A message of more than LARGE
 -- bytes is not read, since Lua would copy it byte by byte. `write_leases()`: writes the leases and returns the
 -- reply: for each task, oldest first: id, msg (or its length, as a number, if it is large), pending_since (ns, may
 -- be empty), attempt (from 1), lost.
@@ -14,7 +14,7 @@ local MOST_ATTEMPTS = 2147483647
 local reply, ids, leases, taken = {}, {}, {}, {}
 local parked, names, order = {}, {}, {}
 
--- Whether a task with a limit, or a parked task, may run now; parks it if not.
+-- Returns whether a task with a limit, or a parked task, may run now; parks it if not.
 local function may_start(id, name, waits_for)
   local task = task_prefix .. id
   local lock = waits_for and string.match(waits_for, '^lock:(.*)$')

@@ -84,7 +84,7 @@ local function look_near(asked, moved, wanted)
   end
 end
 
--- How far the first task that is not found yet moved towards the end: a worker that fetches moves all
+-- Returns how far the first task that is not found yet moved towards the end: a worker that fetches moves all
 -- tasks by as much.
 local function how_far(ids, asked, wanted)
   local tries = 0

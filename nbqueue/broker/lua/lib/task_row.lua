@@ -58,7 +58,7 @@ local function fits(text, parts)
   return true
 end
 
--- The type, and where the payload begins with its tag, begins and ends in the message. All known programs
+-- Returns the type, and where the payload begins with its tag, begins and ends in the message. All known programs
 -- write fields in the order of their numbers.
 local function parts(msg)
   local at, type_name = 1, nil
