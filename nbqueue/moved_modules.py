@@ -22,6 +22,11 @@ MOVED = {
     "nbqueue.broker.infos": "nbqueue.broker.reads.models",
     "nbqueue.client.groups": "nbqueue.client.futures.group",
     "nbqueue.client.inspector": "nbqueue.client.inspection.inspector",
+    "nbqueue.client.limits": "nbqueue.client.inspection.limits",
+    "nbqueue.client.output": "nbqueue.client.results.output",
+    "nbqueue.client.progress": "nbqueue.client.results.reported_progress",
+    "nbqueue.client.selection": "nbqueue.client.inspection.task_filter",
+    "nbqueue.client.submit": "nbqueue.client.submitting.submitter",
     "nbqueue.client.together": "nbqueue.client.futures.wait",
     "nbqueue.executor.aggregation": "nbqueue.tasks.aggregation_group",
     "nbqueue.executor.context": "nbqueue.tasks.task",
@@ -84,5 +89,6 @@ class _Finder:
         return None  # an ordinary module, which `exec_module` fills
 
     def exec_module(self, module: ModuleType) -> None:
-        moved = import_module(MOVED[module.__name__])
-        module.__getattr__ = lambda name: getattr(moved, name)  # type: ignore[method-assign]
+        path = MOVED[module.__name__]
+        # Not before it is used: `pickled_as` needs the old path while the new one is loading.
+        module.__getattr__ = lambda name: getattr(import_module(path), name)  # type: ignore[method-assign]

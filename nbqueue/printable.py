@@ -27,6 +27,7 @@ _IN_LINES = re.compile(f"[\x00-\x08\x0b-\x1f{_UNSEEN}]")
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_ESCAPES = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4}))")
 _LONGEST_REPR = 400
 _SHORT_ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
@@ -56,6 +57,14 @@ def without_controls(text: str) -> str:
     return _CONTROLS.sub(_escape_of, text)
 
 
+def restored(text: str) -> str:
+    """Return the text of which `without_controls` made ``text``.
+
+    Text that has had such an escape from the start, letter by letter, cannot be told apart.
+    """
+    return _ESCAPES.sub(_character_of, text) if "\\" in text else text
+
+
 visible = printable
 
 
@@ -82,6 +91,11 @@ def _escape_of(match: re.Match[str]) -> str:
         return f"\\U{code:08x}"
     short = _SHORT_ESCAPES.get(character)
     return short or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def _character_of(match: re.Match[str]) -> str:
+    character = chr(int(match[1] or match[2], 16))
+    return character if _CONTROLS.match(character) else match[0]
 
 
 class _PrintableRecords(logging.Filter):

@@ -346,7 +346,7 @@ class Client(concurrent.futures.Executor):
         return Panel(self, tab=tab, queues=queues, read_only=read_only)
 
     def _repr_html_(self) -> str:
-        return client_html(self._session)
+        return str(client_html(self._session))
 
     # --- Frames and pictures -------------------------------------------------------------------
 

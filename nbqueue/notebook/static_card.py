@@ -23,8 +23,8 @@ class StaticCard:
     def __repr__(self) -> str:
         return "\n".join(map(printable, self.lines))
 
-    def _repr_html_(self) -> Markup:
-        return self.html
+    def _repr_html_(self) -> str:
+        return str(self.html)
 
 
 class StartingWorker(View):

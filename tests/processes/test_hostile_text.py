@@ -277,6 +277,17 @@ def see_tab(panel: Panel, text: str) -> None:
     is_harmless_text(panel.text())
 
 
+@pytest.mark.parametrize("task_id", ["a\u202eb", "esc\x1b[2J", "plain", "back\\slash"])
+def test_a_row_of_a_frame_still_names_its_task(client: Client, redis: Any, task_id: str) -> None:
+    msg = TaskMessage(id=task_id, type="t", queue="default", retry=3).SerializeToString()
+    redis.sadd("asynq:queues", "default")
+    redis.hset(f"asynq:{{default}}:t:{task_id}", mapping={"msg": msg, "state": "pending"})
+    redis.lpush("asynq:{default}:pending", task_id)
+    rows = client.tasks()
+    assert len(rows) == 1
+    assert client.archive(rows).done == [task_id]
+
+
 @pytest.mark.parametrize("kind", TEXTS)
 def test_no_frame_controls_a_terminal(client: Client, redis: Any, kind: str) -> None:
     hostile_store(client, redis, TEXTS[kind])

@@ -92,5 +92,5 @@ def test_tasks(client: Client) -> None:
     assert run("task", "delete", "-q", "default", "-s", "archived", "--since", "1h") == (
         "delete: 1 done\n"
     )
-    assert "ids or names, or -q NAME -s STATE" in run("task", "delete", code=2)
+    assert "ids or names, or with both -q NAME and -s STATE" in run("task", "delete", code=2)
     assert run("task", "list", "-q", "default", "-s", "retry") == "There is no such task.\n"

@@ -366,7 +366,7 @@ def test_where_info_is_forbidden_the_greeting_tells_the_version(
 def test_what_is_no_redis_is_unsuitable(answers: dict[bytes, bytes]) -> None:
     with (
         Imitation(answers) as other,
-        pytest.raises(StoreUnsuitable, match=r"does not (say that it is|speak Redis)"),
+        pytest.raises(StoreUnsuitable, match=r"does not (identify as a Redis|speak Redis)"),
     ):
         connect(f"redis://127.0.0.1:{other.port}")
 

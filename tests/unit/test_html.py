@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from nbqueue.notebook.panel.tab import Tab
-from nbqueue.notebook.static_card import StaticCard
 from nbqueue.notebook.view import View
 from nbqueue.printable import printable
 from nbqueue.views import controls
@@ -114,5 +113,5 @@ def test_no_piece_takes_text_for_html(name: str) -> None:
 def test_what_is_shown_as_html_has_its_type() -> None:
     # A type checker then refuses text there.
     assert get_type_hints(h.card)["parts"] is Markup
-    for shown in (h.element, h.card, h.table, View.html, Tab.html, StaticCard._repr_html_):
+    for shown in (h.element, h.card, h.table, View.html, Tab.html):
         assert get_type_hints(shown, localns={"Shown": object})["return"] is Markup

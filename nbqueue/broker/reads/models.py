@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from nbqueue.moved_modules import public
+from nbqueue.moved_modules import pickled_as, public
 
 _cards: dict[type, Callable[[Any], str]] = {}
 
@@ -25,7 +25,7 @@ class HasCard:
 
     def _repr_html_(self) -> str | None:
         draw = _cards.get(type(self))
-        return None if draw is None else draw(self)
+        return None if draw is None else str(draw(self))
 
 
 @public
@@ -68,6 +68,7 @@ class QueueInfo(HasCard):
     """Names of the numbers that cannot be read and are 0 here."""
 
 
+@pickled_as("nbqueue.broker.infos")
 @dataclass(frozen=True)
 class DailyStats:
     """Tasks of a queue processed on one day in UTC. ``processed`` includes ``failed``."""
@@ -121,6 +122,7 @@ class TaskInfo(HasCard):
     """Reason why it cannot be read; most other values are then missing."""
 
 
+@pickled_as("nbqueue.broker.infos")
 @dataclass(frozen=True)
 class ActiveTask:
     """A task that a worker was running at its last report.
@@ -136,6 +138,7 @@ class ActiveTask:
     deadline: datetime | None
 
 
+@pickled_as("nbqueue.broker.infos")
 @dataclass(frozen=True)
 class ServerInfo(HasCard):
     """A worker, of nbqueue or in Go, at its last report."""
@@ -152,6 +155,7 @@ class ServerInfo(HasCard):
     active_tasks: tuple[ActiveTask, ...]
 
 
+@pickled_as("nbqueue.broker.infos")
 @dataclass(frozen=True)
 class SchedulerEntry:
     """A schedule at the last report of the scheduler that keeps it."""
@@ -166,6 +170,7 @@ class SchedulerEntry:
     previous_at: datetime | None
 
 
+@pickled_as("nbqueue.broker.infos")
 @dataclass(frozen=True)
 class SchedulerEvent:
     """A task that a schedule enqueued."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from nbqueue.moved_modules import pickled_as
+
 
 class TaskEnd(Protocol):
     """The end of a task, as far as a group looks at it."""
@@ -18,6 +20,7 @@ class TaskEnd(Protocol):
 E = TypeVar("E", bound=TaskEnd)
 
 
+@pickled_as("nbqueue.client.groups")
 class Counts(NamedTuple):
     """How many tasks of a group ended in which way, as far as this process knows."""
 

@@ -15,13 +15,14 @@ from nbqueue.client.futures.waits import seconds_of
 from nbqueue.client.live.display import group_view, wait_shown
 from nbqueue.durations import Duration
 from nbqueue.errors import UsageError
-from nbqueue.moved_modules import public
+from nbqueue.moved_modules import pickled_as, public
 
 ALL_COMPLETED = concurrent.futures.ALL_COMPLETED
 FIRST_COMPLETED = concurrent.futures.FIRST_COMPLETED
 FIRST_EXCEPTION = concurrent.futures.FIRST_EXCEPTION
 
 
+@pickled_as("nbqueue.client.together")
 class Waited(NamedTuple):
     """The result of `wait`: the futures that are done, and those that are not."""
 

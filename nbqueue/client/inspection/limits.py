@@ -8,6 +8,7 @@ from nbqueue.broker.commands import limits
 from nbqueue.checks import is_whole
 from nbqueue.errors import UsageError
 from nbqueue.limits import Limit, check_limit_name, limit_fault, read_numbers
+from nbqueue.moved_modules import pickled_as
 from nbqueue.printable import shown
 from nbqueue.wire.decoding import pairs, text
 from nbqueue.wire.keys import check_queue_name, queue_keys, stored_name
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from nbqueue.client.session import Session
 
 
+@pickled_as("nbqueue.client.limits")
 class LimitInfo(NamedTuple):
     """A limit of a queue, with the tasks that run under it now, and those that wait for it."""
 

@@ -13,13 +13,15 @@ from nbqueue.broker.reads.store_reader import LISTED, SLICE, StoreReader
 from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.moved_modules import pickled_as
 from nbqueue.names import fits_pattern
-from nbqueue.printable import printable
+from nbqueue.printable import printable, restored
 from nbqueue.wire import states
 
 STATES = (*LISTED, states.AGGREGATING)
 
 
+@pickled_as("nbqueue.client.selection")
 @dataclass
 class BulkResult:
     """The result of an action on many tasks. Its length is the number of tasks that it changed."""
@@ -60,7 +62,7 @@ class BulkResult:
     def _repr_html_(self) -> str:
         from nbqueue.views.static_cards import bulk_card  # loaded only where it is shown
 
-        return bulk_card(self.action, self.done, self.refused, self.asked, self.trimmed)
+        return str(bulk_card(self.action, self.done, self.refused, self.asked, self.trimmed))
 
 
 def _of_many(reason: str) -> str:
@@ -72,7 +74,6 @@ def _of_many(reason: str) -> str:
 
 _PLURALS = {
     "^is": "are",
-    "^lies": "lie",
     "^waits": "wait",
     "cancel it": "cancel them",
     "its retry": "their retries",
@@ -269,7 +270,8 @@ def _from_pandas(data: Any) -> Iterator[tuple[str, str | None]]:
                 f"{task_id!r} is not the id of a task: the frame needs ids in a column "
                 "'task_id' or in its index"
             )
-        yield task_id, queue if isinstance(queue, str) else None
+        # Frames have escapes for control characters.
+        yield restored(task_id), restored(queue) if isinstance(queue, str) else None
 
 
 _FILTERS = ("state", "type", "error", "since", "until", "group")

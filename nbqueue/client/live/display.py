@@ -70,7 +70,7 @@ def show_live(handle: Showable) -> None:
 def bundle_of(handle: Showable) -> dict[str, str]:
     """Return a handle as it is now, in the MIME types that need no kernel."""
     view = handle._view()
-    return {"text/plain": view.text(), "text/html": view.html(live=False)}
+    return {"text/plain": view.text(), "text/html": str(view.html(live=False))}
 
 
 def wait_shown(

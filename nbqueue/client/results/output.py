@@ -18,6 +18,7 @@ from nbqueue.calls.keys.signing import Keyring
 from nbqueue.checks import is_whole
 from nbqueue.client.live.task_feed import News, follow
 from nbqueue.errors import SignatureError, UsageError
+from nbqueue.moved_modules import pickled_as
 from nbqueue.printable import shown
 from nbqueue.views.ansi import (
     TerminalStream,
@@ -40,6 +41,7 @@ _TEXT = frozenset({task_outputs.STDOUT, task_outputs.STDERR})
 _NOTE = "note"
 
 
+@pickled_as("nbqueue.client.output")
 class Cut(NamedTuple):
     """The text that is missing between the first 100 kB and the last 900 kB of an attempt."""
 
@@ -50,6 +52,7 @@ class Cut(NamedTuple):
         return f"… {number(self.lines)} lines ({size(self.bytes)}) cut …"
 
 
+@pickled_as("nbqueue.client.output")
 class Display(NamedTuple):
     """A rich display: data by MIME type, as in Jupyter's messages, and metadata.
 
@@ -63,6 +66,7 @@ class Display(NamedTuple):
         return self.data, self.metadata
 
 
+@pickled_as("nbqueue.client.output")
 class Part(NamedTuple):
     """A part of the output, of one kind: ``stdout``, ``stderr``, ``display`` or ``note``."""
 
@@ -71,6 +75,7 @@ class Part(NamedTuple):
     display: Display | None = None
 
 
+@pickled_as("nbqueue.client.output")
 class Output:
     """What one attempt of a task printed, logged and displayed, in order; see `TaskFuture.output`.
 
@@ -127,10 +132,10 @@ class Output:
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
-    def _repr_html_(self) -> Markup:
+    def _repr_html_(self) -> str:
         if not self.parts:
-            return pale("nothing was put out")
-        return join(_display_html(each) or _text_html(each) for each in _lines(self.parts))
+            return str(pale("nothing was put out"))
+        return str(join(_display_html(each) or _text_html(each) for each in _lines(self.parts)))
 
     def _ipython_display_(self) -> None:
         """Replay the output: each display in its own form, with the text between them."""

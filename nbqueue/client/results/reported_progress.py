@@ -8,12 +8,14 @@ from typing import Any
 
 from nbqueue.broker.broker import Broker
 from nbqueue.clock import from_ms
+from nbqueue.moved_modules import pickled_as
 from nbqueue.printable import printable
 from nbqueue.wire import fields
 from nbqueue.wire.decoding import json_value
 from nbqueue.wire.keys import stored_keys
 
 
+@pickled_as("nbqueue.client.progress")
 @dataclass(frozen=True, slots=True)
 class Bar:
     """One bar of a task: ``n`` of ``total`` (or None), at ``rate`` per second (or None).
@@ -41,6 +43,7 @@ class Bar:
         return max(self.total - self.n, 0) / self.rate
 
 
+@pickled_as("nbqueue.client.progress")
 @dataclass(frozen=True, slots=True)
 class Progress:
     """The progress of a task at one time: its bars, outermost first, and the fields reported.

@@ -315,7 +315,7 @@ class Schedule:
         from nbqueue.views.static_cards import schedule_card  # loaded only where it is shown
 
         row = self._row()
-        return None if row is None else schedule_card(row)
+        return None if row is None else str(schedule_card(row))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schedule) and (self._queue, self._id) == (other._queue, other._id)

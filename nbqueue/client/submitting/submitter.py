@@ -19,6 +19,7 @@ from nbqueue.client.submitting.prepared_call import PreparedCall, dump_with_poli
 from nbqueue.client.submitting.prepared_message import enqueue_message
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.errors import UsageError
+from nbqueue.moved_modules import pickled_as
 from nbqueue.options import TaskOptions
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class Submitter:
         return f"<options {changes or 'as by default'}>"
 
 
+@pickled_as("nbqueue.client.submit")
 class TaskFunction(DecoratedFunction, Generic[P, T]):
     """A function decorated with ``@q.task``.
 

@@ -182,7 +182,7 @@ def _figure_class() -> type[Figure]:
             )
             size = {"width": width, "height": round(self.get_figheight() * 100)}
             return (
-                {"text/plain": repr(self), "text/html": image, "image/png": data},
+                {"text/plain": repr(self), "text/html": str(image), "image/png": data},
                 {"image/png": size},
             )
 

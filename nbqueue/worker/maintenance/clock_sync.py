@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from nbqueue.broker.call_deadline import CallDeadline
 from nbqueue.clock import Clock, steady_time
+from nbqueue.errors import StoreUnreachable
 from nbqueue.store.connection import Store
 from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.resp import ReplyError
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.service_context import ServiceContext
+
+_START_SECONDS = 30.0
+"""How long a starting worker tries again to measure the time."""
 
 
 class ClockSync(Service):
@@ -34,13 +39,30 @@ class ClockSync(Service):
 
 
 def set_clock(store: Store, clock: Clock) -> None:
-    """Measure the store's time, blocking, before other work could delay the answer."""
+    """Measure the store's time, blocking, before other work could delay the answer.
+
+    Raises `StoreUnreachable` if connections to the store are lost again and again.
+    """
+    deadline = CallDeadline(_START_SECONDS)
     connection = BlockingConnection(store)
-    for _ in range(3):
+    try:
+        for _ in range(3):
+            _measure(connection, clock, deadline)
+    finally:
+        connection.close()
+
+
+def _measure(connection: BlockingConnection, clock: Clock, deadline: CallDeadline) -> None:
+    while True:
         sent_at = steady_time()
-        [reply] = connection.call(("TIME",))
+        try:
+            [reply] = connection.call(("TIME",))
+        except StoreUnreachable:
+            if not deadline.wait():
+                raise
+            continue
         clock.measured(sent_at, steady_time(), _seconds(reply))
-    connection.close()
+        return
 
 
 def _seconds(reply: Any) -> float:
