@@ -20,7 +20,7 @@ help:  ## List these commands
 
 setup: $(VENV)/.test  ## Create .venv with everything for development
 
-demo: $(VENV)/.demo  ## Search for the best classifier of digits, on two workers (half a minute)
+demo: $(VENV)/.demo  ## Search for the best classifier of digits, on two workers (about a minute)
 	$(BIN)/nbqueue demo
 
 test: lint  ## Check style, types and imports, and run all tests, including the notebooks

@@ -346,7 +346,7 @@ def _way_of_data(kind: type) -> _Reducer | None:
 
 
 class Trial:
-    """Tests whether objects can be pickled, without keeping the bytes.
+    """Pickles objects on trial, to find those that cannot be pickled; the bytes are not kept.
 
     Objects that passed are remembered, so that testing the parts of a large object costs about as
     much as testing it once.

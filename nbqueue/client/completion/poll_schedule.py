@@ -1,4 +1,4 @@
-"""When to look at awaited tasks, so that looking never costs much. Pure."""
+"""When to read awaited tasks from the store: at intervals, a slice of tasks at a time. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maintains queues that this worker does not serve."""
+"""Upkeep of queues that this worker does not serve: dead workers' tasks, leases, cancellations."""
 
 from __future__ import annotations
 
