@@ -1,4 +1,4 @@
-"""A worker's connections to its store: asked for by queue, lost, and opened again."""
+"""The connections of a worker to its store, reopened after a loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger("nbqueue.worker")
 _POLL_SECONDS = 1.0
 _LOST, _UNFIT = "store", "unfit store"
 _BEATS = 3
-"""How often the connections are checked within the time allowed for an answer."""
+"""The number of checks of the connections within the answer time-out."""
 
 _DOWN = DownConnection()
 
@@ -69,7 +69,7 @@ class WorkerConnections:
         self._closed = False
         self._poll_timer: Timer | None = None
         self._denied: dict[str, str] = {}
-        """Channels that the user may not subscribe to, each with the server's error."""
+        """Channels denied to the user, each with the server's error."""
         self._warned_of: set[str] = set()
         self.on_up: list[Callable[[], None]] = []
         self.on_down: list[Callable[[], None]] = []
@@ -100,12 +100,12 @@ class WorkerConnections:
 
     @property
     def is_up(self) -> bool:
-        """Whether the store is connected, for all queues."""
+        """True if the store is connected, for all queues."""
         return self._server is not None
 
     @property
     def awaits_reply(self) -> bool:
-        """Whether a command about tasks is still unanswered."""
+        """True if a command about tasks is still unanswered."""
         return self._tasks.under_way > 0
 
     def connect(self) -> None:
@@ -113,18 +113,18 @@ class WorkerConnections:
         self._take(self._open())
 
     def confirm(self) -> None:
-        """Reset the pause between attempts to connect, as the store has run a command."""
+        """Reset the pause between connection attempts, after the store has run a command."""
         self._backoff.reset()
         faults.over(_UNFIT, "store can be used again url=%s", self._store.url.redacted)
         faults.over(_LOST, "store back url=%s", self._store.url.redacted)
 
     def wait_for_task(self, queue: str, on_task: Callable[[Any], None]) -> None:
-        """Call ``on_task`` with a reply once ``queue`` has a pending task, or after a while."""
+        """Call ``on_task`` with a reply once ``queue`` has a task, or after a while."""
         if self._server is not None:
             self._server.wait_for_task(queue, on_task)
 
     def add_queue(self, queue: str, then: Callable[[str], None]) -> None:
-        """Open the connections of one more queue; call ``then(queue)`` when it is done.
+        """Open the connections of another queue, then call ``then(queue)``.
 
         Does nothing while the store is away: reconnecting covers all `ServedQueues`, which the
         caller has changed already.
@@ -145,12 +145,15 @@ class WorkerConnections:
             self._server.remove_queue(queue)
 
     def listen(self, channel: str, on_data: Callable[[Any], None]) -> None:
-        """Subscribe to a channel until the store is lost; only ``on_data`` gets its messages."""
+        """Subscribe to a channel until the store is lost.
+
+        Only ``on_data`` gets its messages.
+        """
         if self._server is not None:
             self._server.listen(channel, on_data)
 
     def flush(self) -> None:
-        """Send what is queued on all connections. Call it at the end of each round."""
+        """Send all queued commands, at the end of each round."""
         if self._server is not None:
             self._server.flush()
 
@@ -220,7 +223,7 @@ class WorkerConnections:
     # --- Channels that the user may not subscribe to ---
 
     def _on_denied(self, channel: str, error: Any) -> None:
-        """Poll for what is published on a channel that the user may not subscribe to."""
+        """Poll for the messages of a channel that is denied to the user."""
         if not self._denied:
             # Some channels are asked for a round trip later, and one warning is for all.
             self._reactor.after(_POLL_SECONDS / 2, self._warn_of_denied)

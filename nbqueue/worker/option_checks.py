@@ -21,7 +21,7 @@ from nbqueue.wire.keys import check_queue_name
 Check = Callable[[str, Any], Any]
 
 MOST_SLOTS = 50_000
-"""The most tasks of one worker at once: the permit of each is a byte in a pipe."""
+"""The maximum number of slots: each permit is a byte in a pipe."""
 
 
 def weighted(queues: Mapping[str, int] | Sequence[str]) -> dict[str, int]:
@@ -85,7 +85,7 @@ def count(name: str, value: Any) -> Any:
 
 
 def file_path(name: str, value: Any) -> Any:
-    """Accept the path of a file in a folder that exists, or None."""
+    """Accept the path of a file in an existing folder, or None."""
     if value is None:
         return None
     path = os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -20,14 +20,14 @@ _SLICE = 500
 
 
 class BegunAttempt(NamedTuple):
-    """An attempt that an executor has begun, and since when, on the reactor's clock."""
+    """An attempt that has begun, and its start on the reactor's clock."""
 
     attempt: Attempt
     since: float
 
 
 def begun_attempts(pool: Pool) -> Iterator[BegunAttempt]:
-    """Yield the attempts that have begun, without those that are queued behind another."""
+    """Yield the attempts that have begun, without those queued behind another."""
     for executor in pool.executors:
         if not executor.ready:
             continue

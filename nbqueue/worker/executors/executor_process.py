@@ -28,7 +28,7 @@ __all__ = [
 
 
 class ExecutorExit(NamedTuple):
-    """How a process ended: in a word or two, and in a sentence."""
+    """The reason why a process ended: a short one, and a sentence."""
 
     reason: str
     text: str
@@ -77,7 +77,7 @@ class ExecutorProcess:
         """Attempts that it got too late to begin them."""
         self._frames = Frames()
         self.wants_write = True
-        """Whether bytes wait to be sent."""
+        """True if bytes wait to be sent."""
         self._out = bytearray(pipe.frame(pipe.SERVICE, service))
         self._permits_out = b""
         self._pieces: deque[Piece] = deque()
@@ -116,11 +116,11 @@ class ExecutorProcess:
 
     @property
     def is_unused(self) -> bool:
-        """Whether it has never had a task, and may get one."""
+        """True if the process has never had a task and may get one."""
         return not (self.attempts or self.finished or self.retiring)
 
     def is_used_up(self, most_tasks: int | None, most_memory: int | None) -> bool:
-        """Return whether it ran as many tasks, or took as much memory, as it may."""
+        """Return whether the process reached its limit of tasks or memory."""
         if self.is_fresh:
             return self.finished > 0
         return (most_tasks is not None and self.finished >= most_tasks) or (
@@ -213,7 +213,10 @@ class ExecutorProcess:
             self._permits_out = b""
 
     def take_back(self) -> list[Attempt]:
-        """Return the attempts queued behind the running one; the executor will not begin them."""
+        """Return the attempts queued behind the running one.
+
+        The executor will not begin them.
+        """
         if self.kind != SYNC:
             return []
         taken: list[Attempt] = []
@@ -247,7 +250,7 @@ class ExecutorProcess:
             pass  # it is ending, or busy: the pipe is full
 
     def stop(self) -> None:
-        """Have it end by itself when its attempts have ended."""
+        """Have the process end when its attempts have ended."""
         self.retiring = self.is_stopped = True
         self._out += pipe.frame(pipe.STOP)
         self.wants_write = True

@@ -1,4 +1,4 @@
-"""Estimates how far ahead of its free slots a worker may fetch, and how long it may sleep. Pure.
+"""Estimate how many tasks to fetch ahead, and how long to sleep. Pure.
 
 Short tasks are fetched many at a time, or the round trips would cost more than the tasks. Long
 ones are fetched one for each free slot, as no other worker can run what waits here.
@@ -11,19 +11,19 @@ from collections.abc import Sequence
 AHEAD = 0.02
 """Seconds of work that may wait fetched, for each slot."""
 QUEUED = 0.004
-"""Seconds of work that may be queued in one executor, behind the task that it runs."""
+"""Seconds of work that may be queued in an executor behind its task."""
 MOST_AHEAD = 512
 MOST_QUEUED = 64
 _LONGEST_REST = 0.002
 _SHORTEST_REST = 0.0002
 _MANY = 64
-"""With so many coroutines or threads, a process has work left when one of them ends."""
+"""The number of concurrent tasks from which a process always has work left."""
 _FIRST_GUESS = 0.05
 _WEIGHT = 0.1
 
 
 class LoadEstimate:
-    """A running estimate of how long a task takes: quick to rise, slow to fall."""
+    """A running estimate of a task's duration: quick to rise, slow to fall."""
 
     def __init__(self) -> None:
         self._seconds = _FIRST_GUESS

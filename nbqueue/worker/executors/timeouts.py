@@ -9,7 +9,7 @@ from nbqueue.worker.tasks.attempt import Attempt
 
 
 class Timeouts:
-    """Keeps one timer for each attempt that has one; calls ``on_end(attempt)`` when it expires."""
+    """Timers of attempts; ``on_end(attempt)`` is called when one expires."""
 
     def __init__(self, reactor: Reactor, on_end: Callable[[Attempt], None]) -> None:
         self._reactor = reactor

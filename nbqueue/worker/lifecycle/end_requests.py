@@ -9,7 +9,10 @@ log = logging.getLogger("nbqueue.worker")
 
 
 class EndRequests:
-    """Passes on requests to end the worker, from parts that are made before its supervisor."""
+    """Passes on requests to end the worker.
+
+    For parts that are made before its supervisor.
+    """
 
     def __init__(self) -> None:
         self._listeners: list[Callable[[int], None]] = []

@@ -1,4 +1,4 @@
-"""Calls the user's health check, every few seconds, with the state of the store."""
+"""Call the user's health check every few seconds with the store's state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("nbqueue.worker")
 
 
 class HealthChecks:
-    """Pings the store, and passes the result to a process that runs the check.
+    """Pings the store, and passes the result to the health check's process.
 
     Also while the store is away. Nothing waits for a check; one that takes longer than the interval
     misses the results of that time.

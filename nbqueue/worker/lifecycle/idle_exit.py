@@ -1,4 +1,4 @@
-"""Ends a worker that was idle for long, or whose owner has ended."""
+"""End a worker that is idle for long, or whose owner has ended."""
 
 from __future__ import annotations
 

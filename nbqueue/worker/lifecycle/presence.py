@@ -32,7 +32,7 @@ _LONG = float("inf")
 
 
 class Presence(Service):
-    """Writes every five seconds that the worker lives, and which tasks it runs.
+    """Writes the worker's record with its running tasks, every five seconds.
 
     ``on_seen`` is called once, when the worker is in the store for the first time.
     """
@@ -96,7 +96,10 @@ class Presence(Service):
         )
 
     def _list(self) -> None:
-        """List the worker as alive, and with queues that are new or were listed long ago."""
+        """List the worker as alive.
+
+        Lists it with queues that are new or were listed long ago.
+        """
         now, now_ms = self._reactor.now(), self._clock.now_ms()
         recent = now - _LIST_AGAIN
         due = [queue for queue in self._queues if self._listed.get(queue, -_LONG) <= recent]
@@ -122,7 +125,10 @@ class Presence(Service):
             self._list()
 
     def leave(self, then: Callable[[], None]) -> None:
-        """Delete the record; call ``then`` afterwards, or at once if the store is away."""
+        """Delete the record, then call ``then``.
+
+        Calls it at once if the store is away.
+        """
         self._has_left = True
         self.stop()
         if self._settings.health_file is not None:

@@ -11,7 +11,7 @@ from nbqueue.worker.wiring import build_worker
 
 
 def serve(answer: int, settings: dict[str, Any]) -> int:
-    """Run a worker with these settings until it ends; return its exit code.
+    """Run a worker with these settings; return its exit code.
 
     Writes ``ready`` and the worker's id to the open file ``answer``, or why it cannot start.
     """

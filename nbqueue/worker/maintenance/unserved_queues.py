@@ -39,7 +39,7 @@ class UnservedServices:
 
 
 class UnservedQueues(Service):
-    """Visits each queue that exists and is not served here every five seconds.
+    """Visits each existing queue that this worker does not serve, every five seconds.
 
     One script says what a queue needs, which mostly is nothing. With more than a thousand queues
     each is visited less often, at the same cost.
@@ -52,7 +52,7 @@ class UnservedQueues(Service):
         self._next = 0
         self._turn = 0
         self._denied: set[str] = set()
-        """Queues that the user may not touch, as far as known since the store is connected."""
+        """Queues denied to the user, as known since the store was connected."""
         self._logged: set[str] = set()
         super().__init__(context, 1.0)
 

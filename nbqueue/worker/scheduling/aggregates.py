@@ -1,4 +1,4 @@
-"""Reads the members of an aggregation group, and the task that its function returned. Pure."""
+"""Read the members of an aggregation group and its function's result. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("nbqueue.worker")
 
 
 def member_of(task: NewTask) -> Member | None:
-    """Return a task as its group's function gets it, or None if it cannot be read."""
+    """Return a task for its group's function, or None if it is unreadable."""
     message = read_message(bytes(task.msg)) if task.msg else None
     if message is None or not message.type:
         log.error("a task of a group cannot be read, and goes with the others id=%s", task.task_id)
@@ -28,7 +28,7 @@ def member_of(task: NewTask) -> Member | None:
 
 
 class ReturnedTask(NamedTuple):
-    """The task that the function returned, with its delay or its time (Unix ms)."""
+    """The task that a group's function returned, with its delay or time (Unix ms)."""
 
     task: NewTask
     delay_ms: int
