@@ -1,4 +1,4 @@
-"""Checks of a worker's options.
+"""Check a worker's options.
 
 Each takes the name and the value of an option, and returns the value to keep. It raises
 `UsageError`, which names the option, the value and what it must be.
@@ -129,7 +129,7 @@ def delay_or_none(name: str, value: Any) -> float | None:
 
 
 def one_of(choices: Sequence[str], text: str) -> Check:
-    """Accept one of ``choices``; ``text`` says which there are."""
+    """Accept one of ``choices``, which ``text`` lists."""
 
     def check(name: str, value: Any) -> Any:
         if value not in choices:

@@ -1,4 +1,4 @@
-"""Logs the errors with which the store answers, without filling the log."""
+"""Log the store's errors without filling the log."""
 
 from __future__ import annotations
 

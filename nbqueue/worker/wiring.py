@@ -1,4 +1,4 @@
-"""Makes the parts of a worker, in the order in which they depend on each other.
+"""Make the parts of a worker, in the order of their dependencies.
 
 Each part gets what it calls as an argument. A part that must call one made later gets an object
 that both share, such as `EndRequests`, `WaitingAttempts`, or the lists of `WorkerConnections`.

@@ -1,4 +1,4 @@
-"""Kills executors that should have ended by themselves."""
+"""Kill executors that should have ended and did not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chooses the executor in which an attempt begins."""
+"""Choose the executor in which an attempt begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ends attempts at their time-out or deadline."""
+"""End attempts at their time-out or deadline."""
 
 from __future__ import annotations
 

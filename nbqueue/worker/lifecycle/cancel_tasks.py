@@ -1,4 +1,4 @@
-"""Cancels tasks that this worker has."""
+"""Cancel tasks of this worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ends a worker in burst mode when its queues are empty."""
+"""End a worker in burst mode when its queues are empty."""
 
 from __future__ import annotations
 

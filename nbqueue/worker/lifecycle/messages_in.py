@@ -1,4 +1,4 @@
-"""Routes the messages that are published to a worker."""
+"""Route the messages that are published to a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes a worker's record into the store, for people and other workers."""
+"""Write a worker's record into the store, for people and other workers."""
 
 from __future__ import annotations
 

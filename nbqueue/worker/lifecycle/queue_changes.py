@@ -1,4 +1,4 @@
-"""Adding and removing queues while a worker runs."""
+"""Add and remove queues while a worker runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a worker that `Worker.start` started, and reports to it."""
+"""Run a worker that `Worker.start` started, and report to it."""
 
 from __future__ import annotations
 

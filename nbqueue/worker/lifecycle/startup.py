@@ -1,4 +1,4 @@
-"""Connects a starting worker, perhaps before its store has started."""
+"""Connect a starting worker, perhaps before its store has started."""
 
 from __future__ import annotations
 

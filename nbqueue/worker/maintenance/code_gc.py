@@ -1,4 +1,4 @@
-"""Deletes the code of functions that no task uses any more.
+"""Delete the code of functions that no task uses any more.
 
 Code has no time to live, as a task may be scheduled for next year, or be archived until a person
 runs it again. So code that was not read for a while is searched for in all tasks of its queue, and

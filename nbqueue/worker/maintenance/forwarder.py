@@ -1,4 +1,4 @@
-"""Moves scheduled and retried tasks to pending when they are due."""
+"""Move scheduled and retried tasks to pending when they are due."""
 
 from __future__ import annotations
 

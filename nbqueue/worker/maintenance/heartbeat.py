@@ -1,4 +1,4 @@
-"""Extends the leases of the tasks that this worker holds."""
+"""Extend the leases of the tasks that this worker holds."""
 
 from __future__ import annotations
 

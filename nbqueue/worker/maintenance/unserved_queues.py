@@ -1,4 +1,7 @@
-"""Upkeep of queues that this worker does not serve: dead workers' tasks, leases, cancellations."""
+"""Maintain queues that this worker does not serve.
+
+That is the upkeep of dead workers' tasks, of leases, and of cancellations.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ class UnservedServices:
 class UnservedQueues(Service):
     """Visits each existing queue that this worker does not serve, every five seconds.
 
-    One script says what a queue needs, which mostly is nothing. With more than a thousand queues
+    One script returns the needs of a queue, mostly none. With more than a thousand queues
     each is visited less often, at the same cost.
     """
 

@@ -33,7 +33,7 @@ _VALUE_HEAD = payloads.result_head(payloads.VALUE)
 
 
 class SignedResult(NamedTuple):
-    """A result, or the head of a large one with its pieces and their fields."""
+    """A result, or the head of a large one with its pieces and fields."""
 
     envelope: Body
     pieces: Sequence[tuple[str, Body]] = ()
@@ -87,7 +87,10 @@ def error_envelope(
 def completion(
     keys: Keyring, attempt: Attempt, done: DoneFrame, finished_ms: int, retention: int
 ) -> Ended:
-    """Return what completes a task, which is kept for ``retention`` seconds; 0: deleted."""
+    """Return the completion of a task, kept for ``retention`` seconds.
+
+    0: it is deleted.
+    """
     message, keep = attempt.message, retention > 0
     result, pieces = result_envelope(keys, attempt, done)
     started_ms = finished_ms - done.micros // 1000

@@ -1,4 +1,7 @@
-"""Accepting tasks that were fetched or handed over: they are verified, then run or refused."""
+"""Accept tasks that were fetched or handed over.
+
+They are verified, then run or refused.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from nbqueue.worker.unreadable_data import set_aside
 
 
 class TaskAcceptor:
-    """Makes attempts of tasks that this worker was given, to wait for an executor.
+    """Makes attempts of received tasks, to wait for an executor.
 
     The attempt is held from then on. ``owner`` decides about attempts that are refused, and about
     the outcomes of all others.
