@@ -1,4 +1,4 @@
-"""The program that calls a health check: ``python -m nbqueue.executor.health_check SERVICE``.
+"""The program of a health check: ``python -m nbqueue.executor.health_check SERVICE``.
 
 SERVICE is an open file with the code that the worker's owner registered. Each line of the standard
 input is one check: empty if the store answers, else why it does not. The check is user code, which

@@ -159,7 +159,7 @@ def _take_records() -> None:
 
 
 def _take_warnings() -> None:
-    """Show each task all warnings, including those that an earlier task has seen."""
+    """Show each task all warnings, including those of earlier tasks."""
     show = warnings.showwarning
     seen_by: list[object] = []
 
