@@ -1,4 +1,4 @@
-"""Choose the program of the embedded store: the newest Redis or Valkey found.
+"""Choose the embedded store's program: the newest Redis or Valkey found.
 
 Getting a program's version starts a process, so this runs only before a server is started.
 """
@@ -47,7 +47,10 @@ class ServerProgram:
 
     @property
     def keeps_append_only_directory(self) -> bool:
-        """Whether its append-only file is a folder with a manifest (Redis 7.0 and later)."""
+        """True if its append-only file is a folder with a manifest.
+
+        That is so from Redis 7.0 on.
+        """
         return self.level >= (7, 0, 0)
 
     def __str__(self) -> str:
