@@ -40,9 +40,9 @@ CODE: Final = 2
 TASK: Final = 3
 """Supervisor: run this. Body: see `pack_task`."""
 DONE: Final = 4
-"""Executor: it ended. Body: see `pack_done`."""
+"""Executor: a task has ended. Body: see `pack_done`."""
 STOP: Final = 5
-"""Supervisor: end when what runs has ended. No body."""
+"""Supervisor: end when the running tasks have ended. No body."""
 SERVICE: Final = 6
 """Supervisor, first of all: the handlers and hooks of the worker's owner.
 

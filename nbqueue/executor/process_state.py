@@ -29,7 +29,7 @@ _NOTED: Final = (
     (logging, ("disable",)),
     (sys, ("setrecursionlimit",)),
 )
-"""Functions after which something may have to be restored."""
+"""Functions that may change state which must be restored."""
 
 _SIGNALS: Final = tuple(
     getattr(signal, name)
@@ -60,7 +60,7 @@ class ProcessState:
         self._lock = threading.Lock()
 
     def keep(self) -> None:
-        """Remember the state; called once the owner's hooks have run."""
+        """Record the state, after the owner's hooks have run."""
         self._stdout, self._stderr = sys.stdout, sys.stderr
         self._folder = os.getcwd()
         self._filter_list, self._filters = warnings.filters, list(warnings.filters)

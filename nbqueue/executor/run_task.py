@@ -100,7 +100,7 @@ class Runner:
         self._pid = os.getpid()
 
     def add_code(self, body: bytes) -> None:
-        """Take the body of a `CODE` frame."""
+        """Store the code in the body of a `CODE` frame."""
         self._blobs[body[:16]] = body[16:]
 
     def take_service(self, body: bytes) -> list[Callable[[], Any]]:
@@ -215,7 +215,7 @@ class Runner:
         return isinstance(error, SystemExit | KeyboardInterrupt) and os.getpid() != self._pid
 
     def ended(self, done: DoneFrame) -> None:
-        """Restore what one of several tasks changed in this process."""
+        """Restore the changes of one of several tasks to this process."""
         self.state.end(done.number, was_long=done.micros >= LOOK_AFTER_MICROS)
 
     def _verdict(self, frame: TaskFrame, error: BaseException) -> tuple[int, float, bool]:
@@ -245,7 +245,7 @@ def task_of(frame: TaskFrame) -> Task:
 
 
 def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> DoneFrame:
-    """Run a task in this thread; return its outcome, whatever it raises.
+    """Run a task in this thread; return its outcome for any exception.
 
     In a child that the task forked, `SystemExit` and `KeyboardInterrupt` do end the process.
     """

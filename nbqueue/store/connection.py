@@ -238,8 +238,7 @@ def connect(
     Raises InvalidURL; StoreUnreachable if no server answers; StoreDenied for a wrong or missing
     password or right; StoreUnsuitable for a server older than 6.2, a replica or a Sentinel, and
     for Sentinel and Cluster URLs, to which this version cannot connect, and for data that need a
-    newer nbqueue; NoEmbeddedServer. Warns
-    with StoreWarning if the server may throw away keys.
+    newer nbqueue; NoEmbeddedServer. Warns with StoreWarning if the server may evict keys.
     """
     place = default_url() if url is None else parse_url(url) if isinstance(url, str) else url
     if place.scheme in ("redis+sentinel", "redis+cluster"):

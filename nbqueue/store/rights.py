@@ -123,7 +123,7 @@ def _is_command(text: str) -> bool:
 
 
 def refusal(url: StoreURL, lacks: MissingRights) -> str:
-    """Return what is missing, and the ACL rule that grants it."""
+    """Describe the missing rights, and the ACL rule that grants them."""
     parts = []
     if lacks.commands:
         parts.append(f"the commands {', '.join(lacks.commands)}")

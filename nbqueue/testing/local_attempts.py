@@ -58,7 +58,7 @@ class LocalAttempts:
         return HandlerTable(self._keys, self._queues, patterns)
 
     def refresh(self, queue: str) -> None:
-        """Load what was registered since the last attempt, and serve ``queue``, too."""
+        """Load the latest registrations, and serve ``queue`` as well."""
         blob = self._worker._settings_now().service
         if blob != self._service or queue not in self._queues:
             if queue not in self._queues:

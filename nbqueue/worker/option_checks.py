@@ -25,7 +25,7 @@ MOST_SLOTS = 50_000
 
 
 def weighted(queues: Mapping[str, int] | Sequence[str]) -> dict[str, int]:
-    """Return queues with their weights. Names alone have the weight 1."""
+    """Return queues with their weights. Names alone have weight 1."""
     if isinstance(queues, Mapping):
         found = dict(queues)
     elif isinstance(queues, Iterable) and not isinstance(queues, str | bytes):
@@ -151,5 +151,5 @@ def number_up_to(most: int) -> Check:
 
 
 def unchecked(name: str, value: Any) -> Any:
-    """Accept anything: these values are made by nbqueue."""
+    """Accept any value: nbqueue makes these values itself."""
     return value

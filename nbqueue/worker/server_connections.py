@@ -127,7 +127,7 @@ class ServerConnections:
         self._own_channels.clear()
 
     def flush(self) -> None:
-        """Send what is queued on all connections."""
+        """Send the queued commands on all connections."""
         for connection in self._all:
             if connection.wants_write:
                 try:

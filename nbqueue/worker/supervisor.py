@@ -51,7 +51,7 @@ _LAST_SENDING = 5.0
 
 @dataclass(frozen=True)
 class TaskFlow:
-    """The parts that a task passes, and what they share."""
+    """The parts that a task passes, and their shared objects."""
 
     numbers: itertools.count[int]
     tokens: LeaseTokens
@@ -161,7 +161,7 @@ class Supervisor:
         self._presence.set_status(CLOSED if self._is_ending else STOPPED)
 
     def shut_down(self) -> None:
-        """End when the running tasks have ended, or after the shutdown time-out.
+        """End after the running tasks, or after the shutdown time-out.
 
         A second call ends the worker at once.
         """
@@ -204,7 +204,7 @@ class Supervisor:
         self.shut_down()
 
     def _abort(self) -> None:
-        """Interrupt what still runs, give it back, and stop soon."""
+        """Interrupt running tasks, give them back, and stop soon."""
         give_back(self._large_arguments.give_up(), "unstarted", "not begun")
         running = self._pool.give_up_running()
         for attempt in running:

@@ -275,7 +275,7 @@ def _listen(
             scheduler.refresh(queue)
 
     def poll() -> None:
-        """Read what messages would have announced."""
+        """Read the data that messages would have announced."""
         handlers.refresh()
         if aggregator.enabled:
             aggregator.run_once()

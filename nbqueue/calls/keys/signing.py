@@ -135,7 +135,7 @@ class Keyring:
         """Verify a call for this task and return its parts.
 
         For detached arguments, ``payload`` is whole: they follow the head. With ``only_head`` they
-        are not checked, and must not be used.
+        are not checked: do not use them.
 
         Raises `UnknownKey` if it names a key that is not here, and `SignatureError` if it is
         unsigned, changed, signed for another task, queue or type, or not a call.

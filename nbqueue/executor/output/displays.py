@@ -106,7 +106,7 @@ def clear_output(wait: bool = False) -> None:
 
 
 def publish(task: Reporting, data: Bundle, metadata: Bundle, display_id: str = "") -> None:
-    """Add a bundle to a task's output, or the reason why not."""
+    """Add a bundle to a task's output, or the reason for refusing it."""
     bundle: Bundle = {"data": _written(data), "metadata": metadata}
     if display_id:
         bundle["id"] = display_id

@@ -1,4 +1,4 @@
-"""The attempts that executors have begun, and noting that in the store."""
+"""Find the attempts that executors have begun, and note them in the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.tasks.attempt import Attempt
 
 NOTED_AFTER = 1.0
-"""Seconds that a task runs before that is noted in the store."""
+"""Seconds that a task runs before its beginning is noted in the store."""
 
 _SLICE = 500
 
@@ -39,7 +39,7 @@ def begun_attempts(pool: Pool) -> Iterator[BegunAttempt]:
 
 
 class BeginNotes(Service):
-    """Notes in the store each task that has run for a second.
+    """Notes each task in the store that has run for a second.
 
     Should this worker die, one of those may be the cause, and the others are not
     (docs/decisions/0008).

@@ -28,7 +28,7 @@ __all__ = [
 
 
 class ExecutorExit(NamedTuple):
-    """The reason why a process ended: a short one, and a sentence."""
+    """The end of a process, in a word or two and as a sentence."""
 
     reason: str
     text: str
@@ -52,7 +52,7 @@ class ExecutorProcess:
     def __init__(
         self, kind: str, capacity: int, service: bytes = b"", is_fresh: bool = False
     ) -> None:
-        """Start the process, or take one that was prepared.
+        """Start the process, or take a prepared one.
 
         ``service``: the code of the worker's handlers and hooks. A fresh executor runs one task,
         and ends.
@@ -72,9 +72,9 @@ class ExecutorProcess:
         self.culprit: Attempt | None = None
         self.peak_memory = 0
         self.reported: list[tuple[Attempt, int, bytes]] = []
-        """Reports of running attempts: the attempt, the kind of report, its body."""
+        """Reports of running attempts: the attempt, the kind, the body."""
         self.returned: list[Attempt] = []
-        """Attempts that it got too late to begin them."""
+        """Attempts that the executor received too late to begin."""
         self._frames = Frames()
         self.wants_write = True
         """True if bytes wait to be sent."""
@@ -152,7 +152,7 @@ class ExecutorProcess:
         self._out = bytearray()
 
     def flush(self) -> None:
-        """Send what is queued, as much as the socket takes."""
+        """Send queued bytes, as many as the socket takes."""
         if self._permits_out:
             self._send_permits()
         while self._out or self._pieces:
@@ -269,12 +269,12 @@ class ExecutorProcess:
             pass
 
     def dump_stacks(self) -> None:
-        """Have it write the stacks of its threads, once it has started."""
+        """Have the process write the stacks of its threads, once it has started."""
         if self.ready:
             self.process.send_signal(signal.SIGQUIT)
 
     def why_gone(self) -> ExecutorExit:
-        """Return how the process ended. Waits for its end."""
+        """Wait for the end of the process, and return its reason."""
         if self.kill_reason:
             return ExecutorExit("killed", self.kill_reason)
         code = self.process.wait()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 AHEAD = 0.02
-"""Seconds of work that may wait fetched, for each slot."""
+"""Seconds of work that may be fetched ahead for each slot."""
 QUEUED = 0.004
 """Seconds of work that may be queued in an executor behind its task."""
 MOST_AHEAD = 512
@@ -31,11 +31,11 @@ class LoadEstimate:
 
     @property
     def estimate(self) -> float:
-        """About how many seconds a task takes."""
+        """The approximate duration of a task, in seconds."""
         return self._seconds
 
     def ended(self, seconds: float) -> None:
-        """Take into account that a task took this long."""
+        """Record the duration of a task, in seconds."""
         self._seen += 1
         if seconds > self._seconds * 8:
             # One long task among short ones: fetch less at once.
@@ -46,19 +46,19 @@ class LoadEstimate:
             self._seconds += weight * (seconds - self._seconds)
 
     def ahead(self, slots: int) -> int:
-        """Return how many tasks may be in hand beyond the slots."""
+        """Return the number of tasks that may be held beyond the slots."""
         if self._seconds * MOST_AHEAD <= AHEAD * slots:
             return MOST_AHEAD
         return int(AHEAD * slots / self._seconds)
 
     def queued(self) -> int:
-        """Return how many tasks may be queued in one executor."""
+        """Return the number of tasks that may be queued in one executor."""
         if self._seconds * MOST_QUEUED <= QUEUED:
             return MOST_QUEUED
         return int(QUEUED / self._seconds)
 
     def slack(self, ordinary: Sequence[int], others: int) -> float:
-        """Return for about how many seconds the supervisor may sleep.
+        """Return the approximate time that the supervisor may sleep, in seconds.
 
         ``ordinary``: the number of tasks in each executor that runs one at a time. ``others``: the
         number of tasks in all executors that run many.

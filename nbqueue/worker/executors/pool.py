@@ -1,4 +1,4 @@
-"""The executors of a worker: started when needed, fed, interrupted, replaced."""
+"""The executors of a worker: started on demand, given tasks, interrupted, replaced."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Pool:
         """
 
     def slack(self) -> float:
-        """Return for about how many seconds all executors have enough to do.
+        """Return the approximate time for which all executors have work, in seconds.
 
         What ends meanwhile is then acknowledged together, and what comes is fetched together.
         """
@@ -103,7 +103,10 @@ class Pool:
             self._spawn(kind)
 
     def dispatch(self) -> None:
-        """Hand attempts to executors that have room. Call it once a round."""
+        """Hand attempts to executors that have room.
+
+        Called once a round.
+        """
         ready, waiting = self._ready, self._waiting
         now_ms = self._clock.now_ms() if ready else 0
         for _ in range(len(ready)):
@@ -326,7 +329,7 @@ class Pool:
         return bool(ended or reported)
 
     def _take_returned(self, executor: ExecutorProcess) -> None:
-        """Take back attempts that an executor got too late to begin them."""
+        """Take back attempts that an executor received too late to begin."""
         returned, executor.returned = executor.returned, []
         for attempt in reversed(returned):
             self._timeouts.cancel(attempt)

@@ -17,7 +17,7 @@ class Timeouts:
         self._timers: dict[int, Timer] = {}
 
     def set(self, attempt: Attempt, seconds: float) -> None:
-        """Have an attempt end in so many seconds; replaces an earlier timer."""
+        """Have an attempt end after ``seconds``. Replaces an earlier timer."""
         self.cancel(attempt)
         self._timers[attempt.number] = self._reactor.after(
             max(0.0, seconds), lambda: self._on_end(attempt)

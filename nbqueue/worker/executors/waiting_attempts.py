@@ -1,4 +1,4 @@
-"""Attempts that no executor has yet, and what they wait for."""
+"""Attempts without an executor, and the conditions for which they wait."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class WaitingAttempts:
         self.ready.append(attempt)
 
     def ahead(self) -> int:
-        """Return how many tasks to fetch ahead of free slots.
+        """Return the number of tasks to fetch ahead of free slots.
 
         Many if tasks are short.
         """
         return self._load.ahead(self._concurrency)
 
     def room(self) -> int:
-        """Return how many more attempts may be added."""
+        """Return the number of attempts that may still be added."""
         return self._concurrency + self.ahead() - self.in_hand
 
     def drop(self, attempt: Attempt) -> bool:

@@ -66,7 +66,7 @@ class HealthChecks:
             self._report("the connection to the store was lost")
 
     def _report(self, why: str) -> None:
-        """Pass on what is wrong; empty if the store is well."""
+        """Pass on the reason why the store is not well, or an empty one."""
         if self._process is not None and self._process.poll() is not None:
             log.warning("health check died exit_code=%d", self._process.returncode)
             self.close()

@@ -97,10 +97,9 @@ class LostAttempts:
     def _find_unreceived(self) -> None:
         """Give back tasks that this worker fetched but never received.
 
-        The reply to the fetch was lost.
-
-        Only those fetched over earlier connections, as newer tasks may still be on their way. What
-        is held now is known, even if the store has its end before it has answered this.
+        The reply to the fetch was lost. Only tasks that were fetched over earlier connections are
+        given back, as newer ones may still be on their way. The tasks held now count as received,
+        even if the store gets their outcomes before it answers.
         """
         known = {(each.queue, each.task_id, each.fence) for each in self._held}
         for queue in self._queues:

@@ -126,7 +126,7 @@ class QueueTimers(Component):
 
 
 def checked(reply: Any) -> Any:
-    """Return ``reply``; after an error log it and return None."""
+    """Return ``reply``, or None after logging an error."""
     if isinstance(reply, ReplyError):
         refused("maintenance", reply)
         return None

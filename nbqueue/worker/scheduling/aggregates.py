@@ -38,14 +38,14 @@ class ReturnedTask(NamedTuple):
     unique_ms: int
 
     def at(self, now_ms: int) -> Aggregate:
-        """Return it as the broker stores it at ``now_ms``."""
+        """Return the task as the broker stores it at ``now_ms``."""
         at_ms = now_ms + self.delay_ms if self.at_ms is None else self.at_ms
         due_ms = at_ms if at_ms > now_ms else None
         return Aggregate(self.task, due_ms, self.group, self.lock, self.unique_ms)
 
 
 def returned_task(queue: str, body: bytes) -> ReturnedTask:
-    """Read what the function returned.
+    """Read the bytes that a group's function returned.
 
     Raises `ValueError`, `TypeError` or `KeyError` for bytes that are no message.
     """

@@ -67,7 +67,7 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class _Aggregation:
-    """A set that this worker took, and how many members it has."""
+    """An aggregation set that this worker took, and its number of members."""
 
     queue: str
     chosen: Set

@@ -45,7 +45,7 @@ _NOTHING_DUE = ScheduleState("", None, None, 0, False)
 
 
 class LoadedSchedule:
-    """A schedule as it was read, and when it is due."""
+    """A schedule as read, with its due time."""
 
     def __init__(self, raw: bytes, entry: ScheduleEntry, spec: Spec) -> None:
         self.raw = raw
@@ -205,7 +205,7 @@ class Scheduler(Service):
     # --- Firing ---
 
     def _fire(self) -> None:
-        """Fire what is due; set a timer for the next."""
+        """Fire due schedules, and set a timer for the next."""
         self._cancel_timer()
         if self._closed or not self._connections.is_up:
             return

@@ -1,4 +1,4 @@
-"""One attempt at a task, in the hands of a worker."""
+"""An attempt at a task, held by a worker."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class AttemptOwner(Protocol):
     """
 
     def reported(self, attempt: Attempt, kind: int, body: bytes) -> None:
-        """Take a report of the running attempt, such as `pipe.OUTPUT_REPORT`."""
+        """Handle a report of the running attempt, such as `pipe.OUTPUT_REPORT`."""
 
     def done(self, attempt: Attempt, done: DoneFrame) -> None:
-        """Take the answer of its executor."""
+        """Handle the answer of its executor."""
 
     def lost(self, attempt: Attempt, exit: ExecutorExit, innocent: bool) -> None:
         """Handle the loss of its executor.
@@ -93,7 +93,7 @@ class Attempt:
     is_noted: bool = False
     """True if the store knows that the attempt has begun."""
     apart: memoryview | None = None
-    """A large payload, which comes apart from its message."""
+    """A large payload, which arrives separately from its message."""
     is_checked: bool = False
     """True if detached arguments were compared with their digest."""
 
@@ -175,7 +175,7 @@ class Attempt:
         return self.call is not None and bool(self.call.flags & JSON_RESULT)
 
     def frame(self, ends_at: float, begin_by: float = 0.0) -> TaskFrame:
-        """Return what its executor needs to run it.
+        """Return the frame that has its executor run it.
 
         It must not begin after ``begin_by`` (seconds of `steady_time`), unless that is 0.
         """
@@ -207,7 +207,7 @@ class Attempt:
     def failure(
         self, reason: str, error_text: str, started_ms: int | None = None, peak_memory: int = 0
     ) -> Failure:
-        """Return what the broker stores of an attempt that did not succeed."""
+        """Return the broker's record of an attempt that did not succeed."""
         started = self.fetched_ms if started_ms is None else started_ms
         return Failure(
             self.task_id,

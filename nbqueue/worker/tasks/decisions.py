@@ -170,7 +170,7 @@ def without_code(attempt: Attempt) -> Refusal:
 
 
 def too_large(attempt: Attempt, size: int) -> Archive:
-    """Decide about a task whose result the store does not take."""
+    """Decide about a task whose result is too large for the store."""
     text = (
         f"the result of {attempt.message.type} is too large for the store, which closed the "
         f"connection over its {size:,} bytes: write it to a file, and return where that is"

@@ -67,7 +67,7 @@ class QueueOrder:
 
 
 class Slots:
-    """The slots of a worker, and how many of them are free."""
+    """The slots of a worker, and the number of free ones."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Slots:
         return self._concurrency - taken - self._aggregator.reserved
 
     def ahead(self) -> int:
-        """Return how many tasks may be fetched beyond the free slots."""
+        """Return the number of tasks that may be fetched beyond the free slots."""
         return self._waiting.ahead()
 
 
@@ -127,7 +127,7 @@ class Fetcher:
         """Queues with a task announced since they were last asked."""
         self._later: set[str] = set()
         self._idle: set[str] = set()
-        """Queues that were empty until a moment ago."""
+        """Queues that recently became empty."""
         self._asking = False
         self._unread = 0
         """The number of held tasks whose messages are being read."""

@@ -79,7 +79,7 @@ class Handoff:
         context.connections.on_down.append(self._on_down)
 
     def count(self, now: float) -> int:
-        """Return how many may be used at ``now``, on the reactor's clock."""
+        """Return the number of valid offers at ``now``, on the reactor's clock."""
         made = self._open
         if made and next(iter(made.values())).until <= now:
             self._retire(made, now)
@@ -124,7 +124,7 @@ class Handoff:
         self._open.clear()
 
     def _on_data(self, data: bytes) -> None:
-        """Take the message about a task that was handed over."""
+        """Handle the message about a task that was handed over."""
         handed = read_handed(data)
         if handed is None or self._take(handed.token, handed.queue) is None:
             # Any program may publish there. If this worker has the task, its lease shows it.

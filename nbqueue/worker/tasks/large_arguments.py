@@ -42,7 +42,7 @@ class LargeArguments:
         context.connections.on_up.append(self._read_all_again)
 
     def __len__(self) -> int:
-        """Return how many attempts wait for their arguments."""
+        """Return the number of attempts that wait for their arguments."""
         return len(self._under_way)
 
     def read(self, attempt: Attempt, then: Callable[[Attempt], None]) -> bool:

@@ -27,7 +27,7 @@ from nbqueue.worker.tasks.decisions import Archive, Requeue, Retry
 log = logging.getLogger("nbqueue.worker")
 
 _OWN_ERRORS = {"cancelled": TaskCancelled, "timeout": TaskTimeout, "lost": WorkerLost}
-"""The errors for these reasons, whatever exception the executor sent."""
+"""The errors for these reasons, independent of the executor's exception."""
 
 _VALUE_HEAD = payloads.result_head(payloads.VALUE)
 

@@ -219,7 +219,7 @@ class OutputWriter:
             self._tasks.pop(number, None)
 
     def _forget_under_way(self) -> None:
-        """Write what was under way again: the store may not have it."""
+        """Write unacknowledged output again, as the store may not have it."""
         for number, written in self._tasks.items():
             if not written.under_way:
                 continue

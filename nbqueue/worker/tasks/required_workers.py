@@ -60,7 +60,7 @@ class RequiredTasks:
                 self._known.setdefault(queue, set()).add(requirement)
 
     def on_announced(self, queue: str, requirement: bytes) -> None:
-        """Take the announcement that a task was parked."""
+        """Handle the announcement that a task was parked."""
         self.note(queue, (requirement,))
 
     def discard(self, queue: str, requirement: str) -> None:

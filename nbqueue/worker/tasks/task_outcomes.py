@@ -30,7 +30,7 @@ class ReportSink(Protocol):
     """Stores the reports of running tasks, and drops unknown kinds."""
 
     def take(self, attempt: Attempt, kind: int, body: bytes) -> None:
-        """Take a report."""
+        """Handle a report."""
 
     def finish(self, attempt: Attempt, outcome: int | None) -> None:
         """Write the last reports.
@@ -58,7 +58,7 @@ class TaskOutcomes:
         self._sinks = sinks
 
     def reported(self, attempt: Attempt, kind: int, body: bytes) -> None:
-        """Have a report of the running task stored."""
+        """Store a report of the running task."""
         attempt.has_reported = True
         for sink in self._sinks:
             sink.take(attempt, kind, body)
