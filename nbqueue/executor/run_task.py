@@ -317,7 +317,8 @@ _status: tuple[int, int] | None = None
 def peak_memory(micros: int) -> int:
     """Return this process's peak memory in bytes, or 0 if unknown.
 
-    It is only read after tasks that ran for `LOOK_AFTER_MICROS`, as reading takes a while, too.
+    It is only read after tasks that ran for `LOOK_AFTER_MICROS`, because reading takes time as
+    well.
     """
     global _last_peak
     if micros >= LOOK_AFTER_MICROS or not _last_peak:

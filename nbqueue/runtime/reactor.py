@@ -132,7 +132,8 @@ class Reactor:
         """Run until `stop`.
 
         ``is_reply_near()``: something should be ready within microseconds, so poll for it instead
-        of sleeping. ``slack()``: look at nothing for so many seconds, so that more comes together.
+        of sleeping. ``slack()``: handle nothing for so many seconds, so that more events are
+        handled together.
         """
         self._running = True
         while self._running:

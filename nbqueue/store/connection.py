@@ -47,10 +47,10 @@ class Store:
 
     Made by `connect`; threads may share it.
 
-    ``server_version`` is the Redis version that it is compatible with: 7.2.4 for every Valkey,
-    and 6.2.0 for a server whose rights hide it. ``product`` is ``"redis"`` or ``"valkey"``.
-    ``has_channels``: whether its user may publish and subscribe. ``waits_for_fsync``: whether what
-    is submitted has to be confirmed with WAITAOF. ``is_schema_due``: whether the version of the
+    ``server_version`` is the Redis version that it is compatible with: 7.2.4 for every Valkey, and
+    6.2.0 for a server whose rights hide it. ``product`` is ``"redis"`` or ``"valkey"``.
+    ``has_channels``: whether its user may publish and subscribe. ``waits_for_fsync``: whether
+    submitted tasks must be confirmed with WAITAOF. ``is_schema_due``: whether the version of the
     data is yet to be noted there.
     """
 
@@ -105,7 +105,7 @@ class Store:
     def open_connection(self, timeout: float | None = 30.0) -> RawConnection:
         """Open a separate connection, ready to speak RESP2.
 
-        ``timeout`` (seconds) is what the socket is left with; None waits for ever. An embedded
+        ``timeout`` (seconds) is the socket's time-out afterwards; None waits forever. An embedded
         server that has died is started again.
 
         Raises StoreUnreachable, StoreDenied or StoreUnsuitable.
@@ -138,7 +138,7 @@ class Store:
 
         Not if it has a newer one.
 
-        A user without the right to do so leaves it to others.
+        Without the right to do so, it does nothing.
         """
         self.ask(schema.note())
         self.is_schema_due = False

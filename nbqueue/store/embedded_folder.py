@@ -96,7 +96,7 @@ def socket_path(home: Path, *, make: bool = False) -> Path:
     try:
         if make:
             folder.mkdir(mode=0o700, exist_ok=True)
-        # Not stat: a link planted by another user would lead to a folder of theirs.
+        # Not stat: a link planted by another user would lead to that user's folder.
         found = folder.lstat()
     except FileNotFoundError:
         pass

@@ -60,7 +60,7 @@ class Message:
 
     ``payload`` is written as in ``q.enqueue``. ``options`` are those of a task that make sense
     here: ``retry``, ``timeout``, ``deadline``, ``delay`` or ``at``, ``retention``, ``unique``,
-    ``task_id``, ``headers`` and ``group``. Raises `UsageError` for values that cannot be right.
+    ``task_id``, ``headers`` and ``group``. Raises `UsageError` for invalid values.
     """
 
     type: str

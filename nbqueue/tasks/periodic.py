@@ -39,7 +39,7 @@ class Periodic:
 
     >>> nbqueue.Periodic("@hourly", "email:digest", {"to": "all"}, queue="low")
 
-    Raises `UsageError` for what cannot be right.
+    Raises `UsageError` for invalid values.
     """
 
     def __init__(self, spec: str, type: str, payload: Any = None, **options: Any) -> None:

@@ -2,7 +2,7 @@
 
 Functions, arguments and results are pickled, signed, verified and loaded as with a worker, so that
 values that cannot travel fail here, too. There are limits: tasks run one after the other, when they
-are submitted, whatever their delay; time-outs do not end them; no real store is read.
+are submitted, even with a delay; time-outs do not end them; no real store is read.
 """
 
 from __future__ import annotations

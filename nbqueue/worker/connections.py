@@ -34,8 +34,8 @@ _DOWN = DownConnection()
 class WorkerConnections:
     """Connections to the store, asked for by queue.
 
-    `tasks` and `upkeep` always return a connection; one that is down drops what it is given. One
-    server has all queues, so they are up or down together.
+    `tasks` and `upkeep` always return a connection; one that is down drops all commands. One server
+    has all queues, so they are up or down together.
 
     Parts append callbacks to these lists when they are made:
 
@@ -47,8 +47,8 @@ class WorkerConnections:
     ``on_changed``: these keys changed, which a tracked command of `upkeep` had read.
 
     The pause before the next attempt to connect grows until `confirm` is called, so a server that
-    accepts connections and refuses every command is not asked more often than one that is away.
-    ``answer_timeout`` (seconds): after so long without an answer the store counts as lost.
+    accepts connections and refuses every command is not tried more often than an unreachable one.
+    ``answer_timeout`` (seconds): without an answer for this time the store counts as lost.
     """
 
     def __init__(
@@ -126,8 +126,8 @@ class WorkerConnections:
     def add_queue(self, queue: str, then: Callable[[str], None]) -> None:
         """Open the connections of another queue, then call ``then(queue)``.
 
-        Does nothing while the store is away: reconnecting covers all `ServedQueues`, which the
-        caller has changed already.
+        Does nothing while the store is disconnected: reconnecting covers all `ServedQueues`, which
+        the caller has changed already.
         """
 
         def on_added(server: ServerConnections) -> None:
@@ -207,7 +207,7 @@ class WorkerConnections:
         if isinstance(result, Exception):
             url = self._store.url.redacted
             if isinstance(result, StoreUnsuitable):
-                # Waiting may not mend this, so it is logged as a fault of its own.
+                # Waiting may not help here, so this is logged as a separate fault.
                 faults.occurred(_UNFIT, "store cannot be used url=%s error=%s", url, result)
             faults.occurred(_LOST, "store still away url=%s error=%s", url, result)
             self._reconnect_later()

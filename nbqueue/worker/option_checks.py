@@ -1,7 +1,7 @@
 """Check a worker's options.
 
 Each takes the name and the value of an option, and returns the value to keep. It raises
-`UsageError`, which names the option, the value and what it must be.
+`UsageError`, which names the option, its value and the accepted values.
 """
 
 from __future__ import annotations

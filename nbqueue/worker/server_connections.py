@@ -34,7 +34,7 @@ class OpenConnection(NonblockingConnection):
 class DownConnection:
     """Replaces a lost connection: drops each command and never calls back.
 
-    Parts send again what they still need when `WorkerConnections.on_up` is called.
+    Parts repeat the commands that they still need when `WorkerConnections.on_up` is called.
     """
 
     is_up = False
@@ -57,7 +57,7 @@ QueueConnection = OpenConnection | DownConnection
 class ServerEvents:
     """Callbacks of the connections to one server.
 
-    ``on_lost(error)``: one of them was lost, so all are of no use any more.
+    ``on_lost(error)``: one of them was lost, so none of them can be used.
     ``on_message(channel, data)``: published on a subscribed channel.
     ``on_tracking()``: the server reports changed keys from now on.
     ``on_changed(keys)``: these keys changed, which a tracked command of ``upkeep`` had read.
@@ -164,7 +164,7 @@ class ServerConnections:
     def add_queue(self, queue: str, on_added: Callable[[ServerConnections], None]) -> None:
         """Open the connections of another queue, then call ``on_added(self)``.
 
-        ``on_added`` must `remove_queue` a queue that is not served any more by then.
+        ``on_added`` must `remove_queue` a queue that is no longer served by then.
         """
         self._listener.follow(queue_keys(queue).wake)
 

@@ -50,7 +50,7 @@ def _option(default: Any, check: Check, command_line: CommandLine | None = None)
 class WorkerOptions:
     """The options of a worker that its owner chooses. Durations are in seconds.
 
-    Raises `UsageError` for values that cannot be right.
+    Raises `UsageError` for invalid values.
     """
 
     queues: Mapping[str, int] | Sequence[str] = _option(

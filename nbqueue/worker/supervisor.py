@@ -211,7 +211,7 @@ class Supervisor:
             if attempt.owner is self._outcomes:
                 log.warning("task interrupted id=%s type=%s", attempt.task_id, attempt.message.type)
         give_back(running, "interrupted", "the worker was shut down")
-        # If the store is away until then, the leases of these tasks have to expire.
+        # If the store is unreachable until then, the leases of these tasks have to expire.
         self._reactor.after(_LAST_SENDING, self._reactor.stop)
 
     def _round(self) -> None:

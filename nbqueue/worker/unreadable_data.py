@@ -34,8 +34,8 @@ def set_aside(what: str, key: str, why: object) -> None:
 def handle_guarded(handle: Callable[[Any], object], value: Any) -> None:
     """Call ``handle`` with data of the store, and log its exceptions.
 
-    The decoders should find bad data; this catches what they miss. Use it only for work that is
-    repeated anyway, or that may be left out.
+    The decoders should find bad data; this function catches the errors that they miss. Use it only
+    for work that is repeated anyway, or that may be left out.
     """
     try:
         handle(value)

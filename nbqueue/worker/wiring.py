@@ -1,7 +1,8 @@
 """Make the parts of a worker, in the order of their dependencies.
 
-Each part gets what it calls as an argument. A part that must call one made later gets an object
-that both share, such as `EndRequests`, `WaitingAttempts`, or the lists of `WorkerConnections`.
+Each part gets the parts that it calls as arguments. A part that must call one made later gets an
+object that both share, such as `EndRequests`, `WaitingAttempts`, or the lists of
+`WorkerConnections`.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Worker:
     - ``health_check`` is called every ``health_check_interval``, in a process of its own, with
       None, or with an exception while the store does not answer.
 
-    Raises `UsageError` for options that cannot be right.
+    Raises `UsageError` for invalid options.
     """
 
     @taking(_Arguments)
@@ -228,7 +228,7 @@ class Worker:
 
         The code is 0, or 1 after a failure.
 
-        Only in the main thread, as it handles signals. It waits for a store that is away for up to
+        Only in the main thread, as it handles signals. It waits for an unreachable store for up to
         ``wait`` (a minute by default). Raises `StoreError` if the store cannot be used.
         """
         return build_worker(self._settings_now()).run()
@@ -237,7 +237,7 @@ class Worker:
         """Start the worker as a separate process; return when it is ready.
 
         It ends with `stop`, and otherwise outlives this process. Starting a running worker does
-        nothing. A store that is away is an error at once, or after ``wait`` if that was set, which
+        nothing. An unreachable store is an error at once, or after ``wait`` if that was set, which
         ``timeout`` (seconds) does not include. Raises `WorkerDidNotStart` with the reason if the
         worker ends instead.
         """

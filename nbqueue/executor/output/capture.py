@@ -1,8 +1,8 @@
 """Capture what a task prints, logs, warns of and displays.
 
 Only for executor processes: `install` changes ``sys.stdout`` and its like. Text from outside any
-task goes to the worker's log, and so does what child processes and C libraries write to the file
-descriptors. A task without output costs nothing.
+task goes to the worker's log, and so does text that child processes and C libraries write to the
+file descriptors. A task without output costs nothing.
 """
 
 from __future__ import annotations

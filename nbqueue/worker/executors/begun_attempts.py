@@ -41,7 +41,7 @@ def begun_attempts(pool: Pool) -> Iterator[BegunAttempt]:
 class BeginNotes(Service):
     """Notes each task in the store that has run for a second.
 
-    Should this worker die, one of those may be the cause, and the others are not
+    If this worker dies, one of these tasks may be the cause, and no other task is
     (docs/decisions/0008).
     """
 

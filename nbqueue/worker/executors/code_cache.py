@@ -20,7 +20,7 @@ OnCode = Callable[[bytes | None], None]
 class CodeCache:
     """Code by fingerprint, a digest that was signed with the call.
 
-    Code that does not match its fingerprint is not what the caller sent, and is never returned.
+    Code that does not match its fingerprint is not the caller's, and is never returned.
     """
 
     def __init__(self, context: ServiceContext) -> None:

@@ -1,7 +1,7 @@
 """Estimate how many tasks to fetch ahead, and how long to sleep. Pure.
 
-Short tasks are fetched many at a time, or the round trips would cost more than the tasks. Long
-ones are fetched one for each free slot, as no other worker can run what waits here.
+Short tasks are fetched many at a time, or the round trips would cost more than the tasks. Long ones
+are fetched one for each free slot, as no other worker can run the tasks that wait here.
 """
 
 from __future__ import annotations

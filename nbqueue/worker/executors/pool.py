@@ -87,7 +87,7 @@ class Pool:
     def slack(self) -> float:
         """Return the approximate time for which all executors have work, in seconds.
 
-        What ends meanwhile is then acknowledged together, and what comes is fetched together.
+        Tasks that end meanwhile are acknowledged together, and new ones are fetched together.
         """
         if self._waiting.in_hand < 2:
             return 0.0
@@ -317,7 +317,7 @@ class Pool:
             self._take_back(executor)
             self._retire(executor)
         if ended and self._ready:
-            self.dispatch()  # so that the executor need not wait for what follows here
+            self.dispatch()  # so that the executor need not wait for the following calls
         for attempt, done in ended:
             self._drop(attempt)
             # The time of a fresh executor includes the start of its process.

@@ -21,8 +21,8 @@ log = logging.getLogger("nbqueue.worker")
 class HealthChecks:
     """Pings the store, and passes the result to the health check's process.
 
-    Also while the store is away. Nothing waits for a check; one that takes longer than the interval
-    misses the results of that time.
+    Checks also run while the store is unreachable. Nothing waits for a check; one that takes longer
+    than the interval misses the results of that time.
     """
 
     def __init__(self, context: ServiceContext, settings: WorkerSettings) -> None:

@@ -20,8 +20,8 @@ log = logging.getLogger("nbqueue.worker")
 class IdleExit(Service):
     """Checks once a second whether the worker should end.
 
-    ``idle_seconds``: end after so long without a task; None: never. ``owner``: the id of a process
-    with which to end; None: with none.
+    ``idle_seconds``: end after this time without a task; None: never. ``owner``: the id of a
+    process with which to end; None: with none.
     """
 
     def __init__(

@@ -114,13 +114,13 @@ class Presence(Service):
         connection = self._connections.registry()
         connection.call(words[0], _log_refusal if due else self._on_sign)
         for each in words[1:]:
-            # Others find out later what they missed, so a refused PUBLISH does not matter.
+            # Other workers notice the change later anyway, so a refused PUBLISH does not matter.
             connection.call(each, None if each[0] == "PUBLISH" else _log_refusal)
 
     def _on_sign(self, reply: Any) -> None:
         _log_refusal(reply)
         if reply == 1 and not self._has_left:
-            # It was not listed any more: the store has been emptied.
+            # It was no longer listed: the store has been emptied.
             self._listed.clear()
             self._list()
 

@@ -38,8 +38,8 @@ def ensure_descriptors(settings: WorkerSettings) -> None:
 def wait_for_store(url: str | None, seconds: float, queues: Iterable[str] = ()) -> Store:
     """Connect to the store at ``url``, and retry for a while if it is away.
 
-    A store is away if it does not answer, its name cannot be resolved, or it is still loading its
-    data. Raises `StoreError`, at once where waiting is of no use: after a wrong password, or if the
+    A store is away if it does not answer, if its name cannot be resolved, or while it loads its
+    data. Raises `StoreError`, at once where waiting is useless: after a wrong password, or if the
     user may not use the keys of one of ``queues``.
     """
     place = default_url() if url is None else parse_url(url)

@@ -22,8 +22,8 @@ class CancelFollower(Component):
     Go would retry them.
 
     The client lists them, each with the time until which it is followed. A task that waits for its
-    next attempt is archived as cancelled; one that has ended is not followed any more. Any number
-    of workers may do this.
+    next attempt is archived as cancelled; one that has ended is no longer followed. Any number of
+    workers may do this.
     """
 
     def __init__(self, context: ServiceContext) -> None:

@@ -1,7 +1,8 @@
 """Release parked tasks when a limit has room or a lock is free.
 
-The script that makes room mostly releases them itself. This is for room that comes with time, which
-is known to the millisecond, and for what programs in Go did, which is found within seconds.
+The script that makes room mostly releases them itself. This service is for room that appears with
+time, which is known to the millisecond, and for changes by programs in Go, which are found within
+seconds.
 """
 
 from __future__ import annotations

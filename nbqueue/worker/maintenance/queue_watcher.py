@@ -2,8 +2,8 @@
 
 One script looks at a queue. The server is asked to report when a key changes that the script read
 (``CLIENT TRACKING``), also when programs in Go change it; then the script runs again. While nothing
-changes, nothing is asked. Until the server was seen to report, or where a proxy prevents it, each
-queue is looked at every second or two.
+changes, nothing is asked. Until the server has reported a change, or where a proxy prevents that,
+each queue is checked every second or two.
 """
 
 from __future__ import annotations

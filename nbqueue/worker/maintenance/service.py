@@ -63,7 +63,7 @@ class Service(Component):
             self._timer = None
 
     def _tick(self) -> None:
-        # Not by `stop`, in which services forget what is void once the store is away.
+        # Not by `stop`, which services override to drop state of the lost store.
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._reactor.after(self._interval, self._tick)

@@ -118,10 +118,10 @@ class UnservedQueues(Service):
         if found.orphans:
             services.lease_repair.repair(queue)
         if found.waiting:
-            # Its workers may all be programs in Go, which do not know of parked tasks.
+            # Its workers may all be programs in Go, which ignore parked tasks.
             self._send(queue, limits.release_parked(queue, self._clock.now_ms()))
         if found.schedules:
-            # Nor do their schedulers know of these schedules.
+            # Their schedulers ignore these schedules, too.
             services.schedules(queue)
         if found.cancels:
             services.cancelled.follow(queue)

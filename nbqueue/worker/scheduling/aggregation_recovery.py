@@ -1,7 +1,7 @@
 """Return members of abandoned aggregation sets, and find unlisted groups.
 
-Every worker does this, with or without an aggregator. Otherwise the members of a set whose worker
-died would wait for ever, and so would a group that programs in Go fill without listing its name.
+Every worker does this, with or without an aggregator. Otherwise the members of a dead worker's set
+would wait forever, and so would a group that programs in Go fill without listing its name.
 """
 
 from __future__ import annotations

@@ -368,7 +368,7 @@ class Aggregator(Service):
         self._look_after(taken.key, pause)
 
     def _put_back(self, taken: _Aggregation) -> None:
-        # Kept until the store is connected again, should it be away.
+        # Kept until the store is connected again, if it is disconnected.
         self._returning[taken.chosen.set_id] = taken
         command = aggregation.reclaim_set(taken.queue, taken.chosen)
         self._send(taken.queue, command, partial(self._on_put_back, taken))

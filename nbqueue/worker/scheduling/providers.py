@@ -1,8 +1,8 @@
 """Keep the store's schedules equal to those that a worker's providers return.
 
 A provider runs in an executor, as an attempt of a message that is not in the store. If it fails or
-asks for an invalid schedule, nothing changes. Schedules of people and of other providers are left
-alone. Workers with a provider of one name keep one set of schedules.
+asks for an invalid schedule, nothing changes. Schedules of users and of other providers stay
+unchanged. Workers with a provider of one name keep one set of schedules.
 """
 
 from __future__ import annotations

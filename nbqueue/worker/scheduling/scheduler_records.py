@@ -1,7 +1,7 @@
 """Records of schedules for Asynq's programs: ``asynq cron ls``, ``cron history``, Asynqmon.
 
-All workers of a queue write one record, so each schedule is listed once while any of them lives.
-The record is outside the queue's slot: it is a copy, and nbqueue never reads it.
+All workers of a queue write one record, so each schedule is listed once while any of them runs. The
+record is outside the queue's slot: it is a copy, and nbqueue never reads it.
 """
 
 from __future__ import annotations

@@ -62,9 +62,9 @@ class Acknowledger:
     """Sends outcomes in batches; keeps each until the store acknowledges it.
 
     After a loss of the store everything unacknowledged is sent again: the fence of each task makes
-    that harmless. Whatever the store refuses for a while (it is loading, full, failing over) is
-    sent again after a pause. An attempt stays in ``held`` until the store has its outcome, so that
-    its lease is extended until then.
+    that harmless. Outcomes that the store refuses for a while (it is loading, full, failing over)
+    are sent again after a pause. An attempt stays in ``held`` until the store has its outcome, so
+    that its lease is extended until then.
     """
 
     def __init__(self, context: ServiceContext, who: Who) -> None:

@@ -62,7 +62,8 @@ class Attempt:
 
     Times are on the store's clock.
 
-    ``number`` names it to the executors of this worker, whatever its task's id and queue are.
+    ``number`` identifies it to the executors of this worker, independent of its task's id and
+    queue.
     ``task_id`` is the id under which the task is stored; the id in its message may be forged.
     """
 

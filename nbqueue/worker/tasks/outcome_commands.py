@@ -125,7 +125,8 @@ def failure_command(
 ) -> Command[bool]:
     """Return the command for an attempt that did not succeed.
 
-    ``envelope`` is its exception. ``who`` made it, unless it was recovered from another worker.
+    ``envelope`` is its exception. ``who`` made the attempt, unless it was recovered from another
+    worker.
     """
     queue, who = attempt.queue, attempt.holder or who
     if isinstance(decision, Requeue):

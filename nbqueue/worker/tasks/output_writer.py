@@ -3,8 +3,8 @@
 They are written once a round, for all tasks of a queue together, over the connection of
 acknowledgements: so the store has the last output of a task before its outcome. At most one write
 of each task is under way; output that comes meanwhile waits, within the executor's bounds, so that
-neither a flood nor a store that is away fills this process. After a loss of the store, output that
-it has not acknowledged is written again.
+neither a flood of output nor an unreachable store fills this process. After a loss of the store,
+output that it has not acknowledged is written again.
 
 Rich displays can run scripts in the reader's browser, so they are signed like results.
 """

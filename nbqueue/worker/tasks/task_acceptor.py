@@ -80,7 +80,7 @@ class TaskAcceptor:
             else:
                 self._parking.park(attempt, requirement)
         elif refusal.decision.reason == NO_HANDLER and not has_asked:
-            # A client may have stored one a moment ago, with the announcement still on its way.
+            # A client may just have stored one, with the announcement still on its way.
             self._handlers.ask(attempt.queue, lambda: self._begin(attempt, has_asked=True))
         else:
             attempt.owner.refused(attempt, refusal)

@@ -42,7 +42,8 @@ class ReportSink(Protocol):
 class TaskOutcomes:
     """Applies `decisions` to each attempt, and passes outcomes to the acknowledger.
 
-    It is the `AttemptOwner` of attempts at tasks. Whatever a client will unpickle is signed here.
+    It is the `AttemptOwner` of attempts at tasks. All values that a client will unpickle are signed
+    here.
     """
 
     def __init__(

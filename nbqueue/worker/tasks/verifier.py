@@ -19,7 +19,7 @@ NO_HANDLER = "no handler"
 class Verifier:
     """Finds the verified call or handler of an attempt, or refuses the attempt.
 
-    Nothing is unpickled here, and nothing of what is refused ever is. ``offered`` are the
+    Nothing is unpickled here, and a refused attempt is never unpickled. ``offered`` are the
     requirements that this worker meets.
     """
 
