@@ -95,7 +95,10 @@ class WorkerConnections:
         return self._upkeep
 
     def registry(self) -> QueueConnection:
-        """Return the connection for keys of no queue: lists of workers and queues, the time."""
+        """Return the connection for keys of no queue.
+
+        These are the lists of workers and queues, and the time.
+        """
         return self._upkeep
 
     @property
@@ -119,7 +122,10 @@ class WorkerConnections:
         faults.over(_LOST, "store back url=%s", self._store.url.redacted)
 
     def wait_for_task(self, queue: str, on_task: Callable[[Any], None]) -> None:
-        """Call ``on_task`` with a reply once ``queue`` has a task, or after a while."""
+        """Call ``on_task`` with a reply when ``queue`` has a task.
+
+        Also called after a while without one.
+        """
         if self._server is not None:
             self._server.wait_for_task(queue, on_task)
 

@@ -148,7 +148,9 @@ class ServerConnections:
             self._events.on_lost(error)
 
     def wait_for_task(self, queue: str, on_task: Callable[[Any], None]) -> None:
-        """Call ``on_task`` with a reply once ``queue`` has a task, or after a while.
+        """Call ``on_task`` with a reply when ``queue`` has a task.
+
+        Also called after a while without one.
 
         Moves the last element of the list onto itself: that blocks until there is one, changes
         nothing, and notices any program that pushes (protocol H.1, 1).

@@ -12,7 +12,7 @@ from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.decisions import without_code
 
 _SURE_PART = 0.9
-"""The part of a lease in which it is valid despite clock errors and delays."""
+"""The share of a lease that is certain despite clock errors and delays."""
 
 
 class WaitingAttempts:

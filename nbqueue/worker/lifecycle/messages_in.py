@@ -8,7 +8,7 @@ from nbqueue.wire.decoding import LAST_MS, whole_number
 from nbqueue.worker.connections import WorkerConnections
 
 OnMessage = Callable[[str, bytes], None]
-"""A handler of a queue's name and of a message without its first word."""
+"""A handler of a queue's name and a message without its first word."""
 
 
 def at_time(set_timer: Callable[[str, int], None]) -> OnMessage:

@@ -24,7 +24,10 @@ _LONGEST_PAUSE = 2.0
 _OTHER_DESCRIPTORS = 32
 """Descriptors for neither queues nor executors, with a few to spare."""
 _PER_EXECUTOR = 5
-"""Descriptors per executor: a socket, three pipes, and one for the end of the process."""
+"""Descriptors per executor.
+
+A socket, three pipes, and one that shows the end of the process.
+"""
 
 
 def ensure_descriptors(settings: WorkerSettings) -> None:
@@ -36,7 +39,7 @@ def ensure_descriptors(settings: WorkerSettings) -> None:
 
 
 def wait_for_store(url: str | None, seconds: float, queues: Iterable[str] = ()) -> Store:
-    """Connect to the store at ``url``, and retry for a while if it is away.
+    """Connect to the store at ``url``, with retries while it is away.
 
     A store is away if it does not answer, if its name cannot be resolved, or while it loads its
     data. Raises `StoreError`, at once where waiting is useless: after a wrong password, or if the
