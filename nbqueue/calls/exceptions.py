@@ -32,7 +32,7 @@ _OUR_FOLDERS = tuple(os.path.join(_PACKAGE, part) + os.sep for part in _OURS)
 
 
 class RemoteTraceback(Exception):
-    """The traceback on the worker, as the cause of the exception that ``result()`` raises."""
+    """The traceback on the worker, as the cause of a raised exception."""
 
     def __str__(self) -> str:
         text = str(self.args[0]) if self.args else ""
@@ -117,7 +117,10 @@ def error_text(exc: BaseException) -> str:
 
 
 def traceback_text(exc: BaseException, *, skip_frames: int = 0) -> str:
-    """Return the traceback of ``exc`` from the user's first frame on, of limited length."""
+    """Return the traceback of ``exc`` from the user's first frame on.
+
+    Its length is limited.
+    """
     try:
         formatted = traceback.TracebackException.from_exception(exc, compact=True)
         _cut_chain(formatted)
@@ -129,7 +132,10 @@ def traceback_text(exc: BaseException, *, skip_frames: int = 0) -> str:
 
 
 def _frames_only(exc: BaseException, skip_frames: int) -> str:
-    """Format the frames of an exception whose own code fails, without causes and notes."""
+    """Format an exception's frames when its own code fails.
+
+    Causes and notes are left out.
+    """
     last = f"{type_name(type(exc))}: {_message(exc)}\n"
     try:
         frames = traceback.extract_tb(raw_exceptions.traceback_of(exc))

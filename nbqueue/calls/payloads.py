@@ -104,7 +104,10 @@ class Timeouts(NamedTuple):
 
 
 class Call(NamedTuple):
-    """The parts of a call's envelope. Do not trust them before they are verified."""
+    """The parts of a call's envelope.
+
+    Do not trust them before they are verified.
+    """
 
     version: int
     codec: int
@@ -124,7 +127,10 @@ class Call(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The parts of a result's envelope. Do not trust them before they are verified."""
+    """The parts of a result's envelope.
+
+    Do not trust them before they are verified.
+    """
 
     version: int
     codec: int
@@ -247,7 +253,9 @@ def requirement_of(call: Call) -> str | None:
 
 
 def detached_arguments(payload: bytes | memoryview) -> DetachedBody | None:
-    """Return the description of a call's detached arguments, or None. It is not verified.
+    """Return the description of a call's detached arguments, or None.
+
+    It is not verified.
 
     Raises `SignatureError` for a call that cannot be parsed.
     """
@@ -344,7 +352,7 @@ def parse_result(payload: bytes) -> Result:
 
 
 def detached_result(payload: bytes) -> DetachedBody | None:
-    """Return the description of a result's detached body, or None if it has none.
+    """Return the description of a result's detached body, or None.
 
     None also for a result that cannot be parsed.
     """

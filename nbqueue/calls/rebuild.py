@@ -128,7 +128,10 @@ def adopt_class(cls: type, tracker: str) -> type:
 
 
 def _own_class(module: str, file: str, name: str) -> type | None:
-    """Return the class if its module can be imported here from the identical file."""
+    """Import a class from its module in this process.
+
+    None unless the module's file is identical.
+    """
     found = find_local(module)
     if found is None:
         return None
@@ -207,7 +210,10 @@ def make_exception(
 def restore_exception(
     cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any], slots: dict[str, Any]
 ) -> BaseException:
-    """Return an exception with these attributes, even if its class refuses to set any."""
+    """Return an exception with these attributes.
+
+    Works even if its class refuses to set any.
+    """
     made = cls.__new__(cls, *args)
     raw_exceptions.set_args(made, args)
     raw_exceptions.set_attributes(made, state, slots)
@@ -220,7 +226,10 @@ def empty_exception(cls: type[BaseException], args: tuple[Any, ...]) -> BaseExce
 
 
 def set_exception(exc: BaseException, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """Set the attributes and slots of an exception, even if its class refuses to."""
+    """Set the attributes and slots of an exception.
+
+    Works even if its class refuses.
+    """
     raw_exceptions.set_attributes(exc, *state)
 
 

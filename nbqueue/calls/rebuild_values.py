@@ -37,7 +37,10 @@ def new_instance(cls: type, args: tuple[Any, ...]) -> Any:
 
 
 def set_named(obj: Any, state: Any) -> None:
-    """Set the state of an object of `make_named`, unless this process made it first."""
+    """Set the state of an object of `make_named`.
+
+    Not if this process made it first.
+    """
     if identity.is_own(obj) or rebuild.is_checking():
         return
     set_state = getattr(obj, "__setstate__", None)

@@ -1,1 +1,1 @@
-"""The process that runs user code, with no connection to the store and no signing key."""
+"""The process that runs user code, without a store connection or signing key."""

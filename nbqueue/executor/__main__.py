@@ -1,4 +1,6 @@
-"""The program of an executor: ``python -m nbqueue.executor KIND CAPACITY SOCKET PERMITS CONTROL``.
+"""The program of an executor.
+
+``python -m nbqueue.executor KIND CAPACITY SOCKET PERMITS CONTROL``
 
 Started by a supervisor, which passes the open file descriptors.
 """

@@ -1,4 +1,4 @@
-"""Child processes of tasks: giving them the code and the modules of the task's call.
+"""Give child processes of tasks the code and modules of the task's call.
 
 ``multiprocessing`` and joblib start a child by running the parent's main program again, which in
 an executor is not the user's. Instead the child gets the stored function, and makes the modules of
@@ -67,7 +67,7 @@ def _with_call(get: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, An
 
 
 class _Name(str):
-    """The name of a child process. Unpickling it in the child makes the modules of the call."""
+    """The name of a child process; unpickling it makes the call's modules."""
 
     __slots__ = ("_parts",)
 
@@ -82,14 +82,17 @@ class _Name(str):
 
 
 def _dump_names(modules: ModuleSet) -> bytes:
-    """Pickle the functions and classes that came with the arguments, as far as that goes."""
+    """Pickle the functions and classes of the arguments, as far as possible."""
     trial = pickler.Trial()
     names = {key: value for key, value in modules.names.items() if trial.error_of(value) is None}
     return pickler.dump(names, with_needs=True).data
 
 
 def begin_child(name: str, path: list[str] | None, blob: bytes, beside: bytes) -> str:
-    """Make the modules of the parent's call, in a new child process; return its name."""
+    """Make the modules of the parent's call in a new child.
+
+    Returns the name of the child process.
+    """
     if path is not None:
         sys.path[:] = path
     modules = functions.load_code(blob).modules if blob else ModuleSet()

@@ -1,4 +1,4 @@
-"""The thread that ends a task when the supervisor asks, and the process when that is gone."""
+"""The thread that interrupts tasks, and ends a process without a supervisor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbqueue.runtime.process_memory import give_back
 
 
 def watch(control: int, interrupt: Callable[[int, int], None]) -> None:
-    """Start a thread that calls ``interrupt(number, reason)`` for each record in the pipe.
+    """Call ``interrupt(number, reason)`` in a thread for each record in the pipe.
 
     When the supervisor is gone the pipe ends, and this process ends at once: other workers recover
     its tasks when their leases have expired.
@@ -34,7 +34,10 @@ def watch(control: int, interrupt: Callable[[int, int], None]) -> None:
 
 
 def by_signal(interrupted: Interrupted) -> Callable[[int, int], None]:
-    """Return a function that interrupts the main thread by a signal, even in a system call."""
+    """Return a function that interrupts the main thread by a signal.
+
+    It works even in a system call.
+    """
 
     def handle(signum: int, frame: FrameType | None) -> None:
         error = interrupted.exception()
@@ -54,7 +57,7 @@ def by_signal(interrupted: Interrupted) -> Callable[[int, int], None]:
 
 
 def die_with_parent() -> None:
-    """Have the kernel of Linux end this process when its supervisor is gone.
+    """Have Linux end this process when its supervisor is gone.
 
     The control thread ends it, too, but not while a task holds the interpreter's lock.
     """

@@ -1,8 +1,9 @@
-"""The program that calls a health check: ``python -m nbqueue.executor.health_check SERVICE``.
+"""The program of a health check: ``python -m nbqueue.executor.health_check SERVICE``.
 
 SERVICE is an open file with the code that the worker's owner registered. Each line of the standard
-input is one check: empty if the store answers, else why it does not. The check is user code, which
-may hang or crash, and it must run while executors are busy: so it has a process of its own.
+input is one check: empty if the store answers, else the reason why it does not. The check is user
+code, which may hang or crash, and it must run while executors are busy: so it has a process of its
+own.
 """
 
 from __future__ import annotations

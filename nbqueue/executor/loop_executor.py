@@ -1,4 +1,4 @@
-"""An executor that runs coroutine functions, many at once, in one event loop."""
+"""An executor that runs many coroutine functions in one event loop."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from nbqueue.executor.seeded_random import set_seed
 from nbqueue.tasks.task import set_current
 
 _MOST_GIVEN = 4
-"""How many frames of other threads may wait for the loop."""
+"""The maximum number of frames of other threads that wait for the loop."""
 
 
 class LoopExecutor:
-    """Runs each task as an `asyncio.Task`; to stop one is to cancel it."""
+    """Runs each task as an `asyncio.Task`, which it cancels to stop it."""
 
     def __init__(self, connection: socket.socket, control: int) -> None:
         self._connection = connection
@@ -46,7 +46,7 @@ class LoopExecutor:
         self._ended = asyncio.Event()
 
     async def serve(self) -> None:
-        """Run tasks until the supervisor says to stop."""
+        """Run tasks until the supervisor stops the executor."""
         loop = self._loop = asyncio.get_running_loop()
 
         def interrupt(number: int, reason: int) -> None:
@@ -75,7 +75,10 @@ class LoopExecutor:
         self._send(data)
 
     def _send(self, data: bytes) -> None:
-        """Send a frame now, as the task that runs next may block the loop for long."""
+        """Send a frame at once.
+
+        The task that runs next may block the loop for long.
+        """
         self._out.append(data)
         if len(self._out) == 1:
             self._flush()
@@ -193,7 +196,7 @@ class LoopExecutor:
         self._kept = loop.get_task_factory(), loop.get_exception_handler(), loop.get_debug()
 
     def _restore_loop(self) -> None:
-        """Restore the settings of the loop, which tasks share and may have changed."""
+        """Restore the settings of the loop, which a task may have changed."""
         loop = self._loop
         assert loop is not None
         factory, handler, is_debug = self._kept

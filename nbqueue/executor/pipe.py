@@ -1,4 +1,4 @@
-"""The protocol between a supervisor and its executors: frames over a socket, and permits.
+"""The protocol between supervisor and executors: frames over a socket, and permits.
 
 A frame is its length (4 bytes, not counting these), its kind (1 byte) and a body. Numbers are
 big-endian. For each task, a *sync* executor also gets a *permit*: the task's number, written to a
@@ -40,19 +40,27 @@ CODE: Final = 2
 TASK: Final = 3
 """Supervisor: run this. Body: see `pack_task`."""
 DONE: Final = 4
-"""Executor: it ended. Body: see `pack_done`."""
+"""Executor: a task has ended. Body: see `pack_done`."""
 STOP: Final = 5
-"""Supervisor: end when what runs has ended. No body."""
+"""Supervisor: end when the running tasks have ended. No body."""
 SERVICE: Final = 6
-"""Supervisor, first of all: the handlers and hooks of the worker's owner. Body: their code, or
-nothing. The executor answers `HELLO` once its hooks have run."""
+"""Supervisor, first of all: the handlers and hooks of the worker's owner.
+
+Body: their code, or nothing. The executor answers `HELLO` once its hooks have run.
+"""
 
 REPORT: Final = 7
-"""Executor: a report of a running task. Body: its number (4 bytes), the kind of report (1 byte,
-such as `RESULT_REPORT`; unknown kinds are ignored), and the report."""
+"""Executor: a report of a running task.
+
+Body: its number (4 bytes), the kind of report (1 byte, such as `RESULT_REPORT`; unknown kinds are
+ignored), and the report.
+"""
 
 NOT_BEGUN: Final = 8
-"""Executor: it did not begin this task, as its lease may have ended. Body: its number (4 bytes)."""
+"""Executor: it did not begin this task, whose lease may have ended.
+
+Body: its number (4 bytes).
+"""
 
 RESULT_REPORT: Final = 1
 """A partial result, in the form of the final one."""
@@ -84,14 +92,17 @@ _TASK = struct.Struct(">I16sBqqqddIIII")
 _TASK_FRAME = struct.Struct(">IBI16sBqqqddIIII")
 """The head of a frame, and that of a task."""
 _SEEDED = 4
-"""A bit of a task: it has a seed, with its length before it, between headers and arguments."""
+"""A bit of a task: it has a seed.
+
+The seed stands between headers and arguments, with its length before it.
+"""
 _SEED_SIZE = struct.Struct(">H")
 _REPORT = struct.Struct(">IB")
 _OUTPUT = struct.Struct(">BQQ")
 _DONE = struct.Struct(">IBQQdBI")
 PERMIT: Final = struct.Struct(">I")
 INTERRUPT: Final = struct.Struct(">IB")
-"""In the control pipe: number of the task, and why (`TIMED_OUT` or `CANCELLED`)."""
+"""In the control pipe: a task's number, and `TIMED_OUT` or `CANCELLED`."""
 GIVE_BACK: Final = INTERRUPT.pack(0, 0)
 """In the control pipe: release the memory that large values took."""
 
@@ -134,12 +145,15 @@ class TaskFrame(NamedTuple):
 
     @property
     def head(self) -> TaskHead:
-        """The fields that describe the task, without its arguments, which may be large."""
+        """The fields that describe the task, without its arguments.
+
+        These may be large.
+        """
         return self[3:11]
 
     @property
     def is_late(self) -> bool:
-        """Whether the task must not begin any more."""
+        """True if the task must not begin any more."""
         return bool(self.begin_by) and self.begin_by < steady_time()
 
 
@@ -161,7 +175,7 @@ class DoneFrame(NamedTuple):
     error_text: str
     body: bytes | memoryview | ChunkedBytes
     digest: bytes = b""
-    """The SHA-256 of a large body, if the executor computed it while sending."""
+    """The SHA-256 of a large body, if computed while sending it."""
 
 
 def frame(kind: int, body: bytes = b"") -> bytes:
@@ -175,7 +189,7 @@ def pack_task(task: TaskFrame) -> bytes:
 
 
 def task_head(task: TaskFrame) -> bytes:
-    """Return the `TASK` frame of a task without the arguments, with which it ends."""
+    """Return the `TASK` frame of a task without its arguments, the last part."""
     # Unpacked at once, as access by name is slower.
     (
         number, fingerprint, is_message, attempt, retried, max_retry, deadline,
@@ -251,7 +265,7 @@ def pack_report(number: int, kind: int, body: bytes) -> bytes:
 
 
 def unpack_report(body: bytes) -> tuple[int, int, bytes]:
-    """Read the body of a `REPORT` frame: the task's number, the kind of report, and the report."""
+    """Read a `REPORT` frame's body: the task's number, the report's kind, the report."""
     number, kind = _REPORT.unpack_from(body)
     return number, kind, body[_REPORT.size :]
 
@@ -282,7 +296,7 @@ def unpack_output(body: bytes) -> Output:
 
 
 def value_frame(number: int, micros: int, peak_memory: int, body: Body) -> DoneFrame:
-    """Return the `DoneFrame` of a task that returned a value, the fast way."""
+    """Return the `DoneFrame` of a returned value, the fast way."""
     return tuple.__new__(DoneFrame, (number, VALUE, micros, peak_memory, -1.0, True, "", body, b""))
 
 
@@ -341,7 +355,10 @@ def unpack_done(body: bytes) -> DoneFrame:
 
 
 class Frames:
-    """Puts frames together from bytes as they come. Large frames are received without copies."""
+    """Puts frames together from received bytes.
+
+    Large frames are received without copies.
+    """
 
     def __init__(self) -> None:
         self._begun = b""
@@ -352,7 +369,7 @@ class Frames:
     def receive(
         self, connection: socket.socket, spin: BusyPoll | None = None
     ) -> Sequence[tuple[int, bytes]] | None:
-        """Receive once; return (kind, body) of each frame that is now whole, None at the end.
+        """Receive once; return (kind, body) of each whole frame, None at the end.
 
         Raises what the socket raises.
         """

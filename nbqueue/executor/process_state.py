@@ -1,4 +1,4 @@
-"""The state that tasks share in one process, restored after each: output, folder, signals, ...
+"""State that tasks share in a process, restored after each: output, folder, signals, ...
 
 Most tasks change nothing of it, so the check must cost next to nothing. Where comparing would be
 slow, the functions that change the state are wrapped, and note that they were called.
@@ -21,7 +21,7 @@ from nbqueue.executor import signals
 
 _OUTPUTS: Final = (1, 2)
 _FIRST_KEPT: Final = 64
-"""Copies of descriptors get numbers from here on, out of the way of tasks."""
+"""The lowest number for copies of descriptors, out of the way of tasks."""
 
 _NOTED: Final = (
     (os, ("chdir", "fchdir", "dup2", "closerange")),
@@ -29,7 +29,7 @@ _NOTED: Final = (
     (logging, ("disable",)),
     (sys, ("setrecursionlimit",)),
 )
-"""Functions after which something may have to be restored."""
+"""Functions that may change state which must be restored."""
 
 _SIGNALS: Final = tuple(
     getattr(signal, name)
@@ -46,7 +46,7 @@ _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
 class ProcessState:
-    """The state of the process before its first task, and whether tasks have changed it.
+    """The state of the process before its first task, and tasks' changes to it.
 
     Where several tasks run at once, a change is undone when all tasks have ended that ran when it
     was noticed: until then it may be in use.
@@ -60,7 +60,7 @@ class ProcessState:
         self._lock = threading.Lock()
 
     def keep(self) -> None:
-        """Remember the state; called once the owner's hooks have run."""
+        """Record the state, after the owner's hooks have run."""
         self._stdout, self._stderr = sys.stdout, sys.stderr
         self._folder = os.getcwd()
         self._filter_list, self._filters = warnings.filters, list(warnings.filters)
@@ -80,7 +80,10 @@ class ProcessState:
         self._note_closing()
 
     def check(self, was_long: bool) -> None:
-        """Restore what the only task changed; after a long task, more is compared."""
+        """Restore the changes of the only task.
+
+        After a long task, more is compared.
+        """
         # Inline instead of `_is_changed`, as this runs after each task, however short.
         if (
             self._is_touched
@@ -98,7 +101,10 @@ class ProcessState:
         self._running.add(number)
 
     def end(self, number: int, *, was_long: bool = False) -> None:
-        """Note that one of several tasks has ended; restore what can be, as `check` does."""
+        """Note that one of several tasks has ended.
+
+        Restores what can be restored, as `check` does.
+        """
         self._running.discard(number)
         if self._is_changed() or (was_long and self._are_outputs_changed()):
             self._settle()

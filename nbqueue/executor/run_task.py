@@ -1,4 +1,4 @@
-"""Running one task: from its frame to its outcome."""
+"""Run a task, from its frame to its outcome."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MOST_FUNCTIONS = 256
 
 
 class Interrupted:
-    """The number of the running task, and which task is to end, and why.
+    """The running task's number, and the task to end with the reason.
 
     Only the thread that runs tasks sets ``number``; only the control thread sets the other two.
     """
@@ -57,7 +57,7 @@ class Interrupted:
         self.reason = 0
 
     def exception(self) -> BaseException | None:
-        """Return what to raise in the running task, if that is the one to end."""
+        """Return the exception to raise in the running task, if it must end."""
         if self.number == -1 or self.number != self.asked:
             return None
         self.asked = -1
@@ -65,12 +65,12 @@ class Interrupted:
 
 
 def stop_exception(reason: int) -> BaseException:
-    """Return what is raised in a task that must end."""
+    """Return the exception that ends a task for this reason."""
     return TaskCancelled() if reason == pipe.CANCELLED else TaskTimeout()
 
 
 class CannotLoad(NbqueueError):
-    """The code or the arguments of a task cannot be loaded here, so a retry is useless."""
+    """A task's code or arguments cannot be loaded here; a retry is useless."""
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class Job:
 
 
 class Runner:
-    """The part that all kinds of executors share: the code of tasks, and their outcomes.
+    """The common part of all executors: the code of tasks, and their outcomes.
 
     Code is unpickled when it is first called, and kept. ``send`` sends a frame, from any thread.
     """
@@ -100,11 +100,14 @@ class Runner:
         self._pid = os.getpid()
 
     def add_code(self, body: bytes) -> None:
-        """Take the body of a `CODE` frame."""
+        """Store the code in the body of a `CODE` frame."""
         self._blobs[body[:16]] = body[16:]
 
     def take_service(self, body: bytes) -> list[Callable[[], Any]]:
-        """Take the body of a `SERVICE` frame; return the hooks to run before the first task."""
+        """Read the body of a `SERVICE` frame.
+
+        Returns the hooks to run before the first task.
+        """
         if body:
             make_service, self._service_modules = functions.load_code(body)
             active_modules.enter(self._service_modules)
@@ -115,7 +118,9 @@ class Runner:
         return self.service.on_start
 
     def prepare(self, frame: TaskFrame) -> Job:
-        """Unpickle a task, and let its code find its modules until these are left.
+        """Unpickle a task.
+
+        Its code finds its modules until these are left.
 
         Raises `CannotLoad`, with the reason as its cause.
         """
@@ -199,18 +204,18 @@ class Runner:
         return DoneFrame(frame.number, outcome, micros, peak, delay, counts, text, body)
 
     def answer(self, done: DoneFrame) -> Iterable[Piece]:
-        """Return the frames of an outcome, in parts, behind the last reports of the task."""
+        """Return an outcome's frames, in parts, behind the task's last reports."""
         last = self.reports.end(done.number, keep=done.outcome != pipe.VALUE)
         if isinstance(done.body, ChunkedBytes):
             return chain((last,), pipe.done_parts(done))
         return (last + pipe.pack_done(done),)
 
     def is_exit_of_child(self, error: BaseException) -> bool:
-        """Whether ``error`` is to end this process, which is a child that a task forked."""
+        """Return whether ``error`` ends a child that a task forked."""
         return isinstance(error, SystemExit | KeyboardInterrupt) and os.getpid() != self._pid
 
     def ended(self, done: DoneFrame) -> None:
-        """Restore what one of several tasks changed in this process."""
+        """Restore the changes of one of several tasks to this process."""
         self.state.end(done.number, was_long=done.micros >= LOOK_AFTER_MICROS)
 
     def _verdict(self, frame: TaskFrame, error: BaseException) -> tuple[int, float, bool]:
@@ -240,7 +245,7 @@ def task_of(frame: TaskFrame) -> Task:
 
 
 def run_sync(runner: Runner, frame: TaskFrame, interrupted: Interrupted) -> DoneFrame:
-    """Run a task in this thread; return its outcome, whatever it raises.
+    """Run a task in this thread; return its outcome for any exception.
 
     In a child that the task forked, `SystemExit` and `KeyboardInterrupt` do end the process.
     """
@@ -310,9 +315,10 @@ _status: tuple[int, int] | None = None
 
 
 def peak_memory(micros: int) -> int:
-    """Return the most memory that this process ever had, in bytes; 0 if that is not known.
+    """Return this process's peak memory in bytes, or 0 if unknown.
 
-    It is only read after tasks that ran for `LOOK_AFTER_MICROS`, as reading takes a while, too.
+    It is only read after tasks that ran for `LOOK_AFTER_MICROS`, because reading takes time as
+    well.
     """
     global _last_peak
     if micros >= LOOK_AFTER_MICROS or not _last_peak:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Source:
-    """The seed of one attempt, and the generator that was made of it."""
+    """The seed of an attempt, and the generator made of it."""
 
     __slots__ = ("generator", "pid", "seed")
 
@@ -77,7 +77,7 @@ def seeded(seed: Seed | None) -> Iterator[None]:
 
 
 def clear_seed() -> None:
-    """Let `rng` raise from now on in this context, as the task has ended."""
+    """Let `rng` raise from now on in this context, after its task."""
     _current.set(None)
 
 

@@ -1,4 +1,6 @@
-"""Signals in an executor: most do nothing, as the supervisor decides when a task ends.
+"""Signals in an executor, most of which do nothing.
+
+The supervisor decides when a task ends.
 
 They get a handler that does nothing instead of ``SIG_IGN``, because programs that a task starts
 inherit ignored signals, but not handlers. A child that a task forks gets the defaults back.
@@ -19,13 +21,16 @@ Handler = Callable[[int, FrameType | None], object]
 
 _STDERR: Final = 2
 _TO_SUPERVISOR: Final = ("SIGINT", "SIGTERM", "SIGTSTP", "SIGHUP")
-"""These reach the whole process group: from a terminal, from systemd, from a container."""
+"""Signals to the whole process group: from a terminal, systemd, or a container."""
 
 _handlers: Final[dict[int, Handler]] = {}
 """The handlers of nbqueue, by their signals."""
 
 _set_mask: Final = signal.pthread_sigmask
-"""The original function; the one that tasks call notes that they changed the mask."""
+"""The original function.
+
+The one that tasks call notes that they changed the mask.
+"""
 
 _forking: Final = threading.local()
 """The signal mask of a thread that is about to fork."""
@@ -56,7 +61,7 @@ def handle(signum: int, handler: Handler) -> None:
 
 
 def dump_stacks_on_quit(*, chain: bool = False) -> None:
-    """Write the stacks of all threads to the standard error output on SIGQUIT, and go on."""
+    """On SIGQUIT, write the stacks of all threads to standard error."""
     if hasattr(signal, "SIGQUIT"):
         faulthandler.unregister(signal.SIGQUIT)
         faulthandler.register(signal.SIGQUIT, file=_STDERR, all_threads=True, chain=chain)
@@ -64,7 +69,7 @@ def dump_stacks_on_quit(*, chain: bool = False) -> None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Block signals for a process started in here, until it has called `install`."""
+    """Block signals for processes started in the block until they call `install`."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _held())
     try:
         yield

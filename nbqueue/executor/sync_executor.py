@@ -1,4 +1,4 @@
-"""An executor that runs ordinary functions, one at a time, in the main thread."""
+"""An executor that runs ordinary functions one at a time, in its main thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbqueue.runtime.busy_poll import BusyPoll
 
 
 class SyncExecutor:
-    """Receives tasks, claims each by its permit, runs it, and sends its outcome."""
+    """Receives tasks, claims each by its permit, runs it, and answers."""
 
     def __init__(self, connection: socket.socket, permits: int, control: int) -> None:
         self._connection = connection
@@ -28,7 +28,7 @@ class SyncExecutor:
         watch(control, by_signal(self._interrupted))
 
     def serve(self) -> None:
-        """Run tasks until the supervisor says to stop, or is gone."""
+        """Run tasks until the supervisor stops the executor or is gone."""
         state = self._runner.state
         while True:
             task = self._next()
@@ -72,7 +72,10 @@ class SyncExecutor:
         return number
 
     def _take(self, number: int) -> TaskFrame | None:
-        """Return the task of a permit, which may still be on its way; skip those taken back."""
+        """Return the task of a permit, and skip tasks taken back.
+
+        The task may still be on its way.
+        """
         while True:
             while self._tasks:
                 task = self._tasks.popleft()

@@ -1,4 +1,4 @@
-"""An executor that runs ordinary functions in threads, for work that mostly waits."""
+"""An executor that runs functions in threads, for work that mostly waits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ThreadExecutor:
         watch(control, self._interrupt)
 
     def serve(self) -> None:
-        """Run tasks until the supervisor says to stop, or is gone."""
+        """Run tasks until the supervisor stops the executor or is gone."""
         frames = Frames()
         while True:
             found = frames.receive(self._connection)

@@ -1,4 +1,4 @@
-"""Encoding values that tasks return or report, for the store."""
+"""Encode values that tasks return or report, for the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from nbqueue.tasks.message_handlers import encode_result
 
 
 def encode_value(frame: TaskFrame, value: object) -> Body:
-    """Encode a value of a task: as a pickle, as JSON if the call asks for that, or for a message.
+    """Encode a value of a task for the store.
+
+    As a pickle, as JSON if the call asks for that, or as the result of a message.
 
     Raises `CannotPickle`, `TypeError` or `ValueError` if the value cannot be encoded.
     """

@@ -19,7 +19,7 @@ _random = random.Random()  # a separate generator: the user's seeds stay unaffec
 
 
 class Backoff:
-    """Pauses that double up to a limit, each randomly shortened by up to half.
+    """Pauses that double up to a limit, each shortened at random by up to half.
 
     The random part keeps many clients of one server from reconnecting at once.
     """
@@ -36,7 +36,7 @@ class Backoff:
 
     @property
     def is_long(self) -> bool:
-        """Whether several attempts in a row have failed."""
+        """True if several attempts in a row have failed."""
         return self._next > self._longest / 10
 
     def reset(self) -> None:
@@ -55,7 +55,7 @@ class _Fault:
 
 
 class FaultLog:
-    """Logs a fault at its beginning, once a minute, and at its end.
+    """Logs a fault at its start, once a minute, and at its end.
 
     Faults are identified by a key. One that begins and ends repeatedly is logged at most ten times
     a minute.
@@ -97,7 +97,7 @@ class FaultLog:
     def over(
         self, key: Hashable, text: str, *args: object, level: int = logging.INFO
     ) -> float | None:
-        """Log ``text`` if the fault of ``key`` was logged and lasted until now.
+        """Log ``text`` if the fault of ``key`` was logged and has lasted since.
 
         Returns its duration in seconds, or None if there was none.
         """

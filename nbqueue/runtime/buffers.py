@@ -11,7 +11,7 @@ from typing import Any, Final
 Piece = bytes | bytearray | memoryview
 
 LARGE: Final = 65_536
-"""The size in bytes from which it pays to avoid copies and Lua."""
+"""The size in bytes from which to avoid copies and Lua."""
 
 PIECE: Final = 4_000_000
 """The maximum size of one value in the store, in bytes.
@@ -57,7 +57,10 @@ def parts_of(body: Piece | ChunkedBytes) -> tuple[Piece, ...]:
 
 
 def cut(parts: Iterable[Piece], most: int) -> list[Body]:
-    """Split chunks into bodies of ``most`` bytes each, except the last, without copying."""
+    """Split chunks into bodies of ``most`` bytes without copying.
+
+    The last may be shorter.
+    """
     bodies: list[Body] = []
     body: list[Piece] = []
     room = most
@@ -76,7 +79,7 @@ def cut(parts: Iterable[Piece], most: int) -> list[Body]:
 
 
 class ReceiveBuffer:
-    """A buffer of known size for bytes that are still to be received."""
+    """A buffer of known size for bytes to be received."""
 
     __slots__ = ("_at", "_file", "_size", "_view")
 
@@ -125,7 +128,10 @@ class Slot:
         self._digest = digest
         self._at = 0
         self.is_good: bool | None = None
-        """Whether the reply is a piece of the expected size; None before it arrives."""
+        """True for a piece of the expected size, False for another reply.
+
+        None before the reply arrives.
+        """
         self.refusal: Exception | None = None
         """The error that was received instead of the piece."""
 
@@ -159,7 +165,10 @@ class Slot:
         return IN_PLACE
 
     def take(self, piece: object) -> None:
-        """Store a received piece, or its marker `IN_PLACE`. Other values mean a missing piece."""
+        """Store a received piece, or its marker `IN_PLACE`.
+
+        Other values mean a missing piece.
+        """
         self.is_good = piece is IN_PLACE
         self.refusal = piece if isinstance(piece, Exception) else None
         if not self.is_good and isinstance(piece, bytes) and len(piece) == self._size:
@@ -172,7 +181,7 @@ class Slot:
 
 
 class Gathering:
-    """A contiguous buffer for bytes that are received in pieces of known sizes."""
+    """A contiguous buffer for bytes received in pieces of known sizes."""
 
     def __init__(
         self, first: Piece, sizes: Sequence[int], spare: int = 0, digest: Any = None
@@ -192,7 +201,7 @@ class Gathering:
 
     @property
     def is_over(self) -> bool:
-        """Whether a reply was received for each piece."""
+        """True if a reply was received for each piece."""
         return all(slot.is_good is not None for slot in self.slots)
 
     @property
@@ -201,7 +210,10 @@ class Gathering:
         return next((slot.refusal for slot in self.slots if slot.refusal is not None), None)
 
     def whole(self) -> bytes | None:
-        """Return all bytes; None if a piece was missing or had another size."""
+        """Return all bytes.
+
+        None if a piece was missing or had another size.
+        """
         for slot in self.slots:
             slot.close()
         return self._all.whole(self._spare) if all(slot.is_good for slot in self.slots) else None

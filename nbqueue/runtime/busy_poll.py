@@ -23,7 +23,7 @@ offer_cpu: Final = getattr(os, "sched_yield", lambda: None)
 
 
 class BusyPoll:
-    """Decides whether a kind of wait polls busily, by the success of earlier ones.
+    """Decides whether a wait polls busily, by the success of earlier ones.
 
     After a failure the next waits sleep at once: 1 of them, then 2, 4, up to 64.
     """
@@ -72,7 +72,7 @@ class BusyPoll:
 
 
 def limit_waits(connection: Any, seconds: float) -> bool:
-    """Make a blocking socket time out with `BlockingIOError`, so that it can be polled.
+    """Make a blocking socket time out with `BlockingIOError`, to poll it.
 
     Python's own time-outs need two system calls per operation. Returns False, and changes nothing,
     for a socket without this option: with TLS, or on another system.

@@ -1,7 +1,7 @@
 """Locks for forked child processes, where the parent's may never be released.
 
 Only the thread that forks exists in the child. A lock that another thread held at that moment stays
-locked there for ever.
+locked there forever.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def in_children(renew: Callable[[], object]) -> None:
 class InheritedLock:
     """A lock that calls ``use`` before it is acquired; for a `threading.Condition`.
 
-    It replaces a lock of the parent, in an object that the child may never use: what the object
-    needs in the child is started on first use.
+    It replaces a lock of the parent, in an object that the child may never use: the resources that
+    it needs there are started on first use.
     """
 
     def __init__(self, use: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""Keep Python's cyclic garbage collector off the hot path of a worker's processes."""
+"""Keep the garbage collector off the hot path of a worker's processes."""
 
 from __future__ import annotations
 

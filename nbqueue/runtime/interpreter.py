@@ -28,7 +28,7 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """Return a command that runs ``module``, without the current folder on the path.
+    """Return a command that runs ``module`` without the current folder on its path.
 
     The process finds nbqueue wherever this process found it.
     """

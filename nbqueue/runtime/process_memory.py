@@ -1,4 +1,4 @@
-"""Reuse the memory of large values, and return it to the system afterwards.
+"""Reuse the memory of large values, and return it to the system later.
 
 By default the C library returns a freed value of megabytes to the system at once, and each page of
 the next one costs a page fault, about a millisecond per megabyte. Only for glibc; with other
@@ -21,7 +21,7 @@ _last_large = 0.0
 
 
 def note_large() -> None:
-    """Record the use of a large value: freed memory is kept for a while."""
+    """Record the use of a large value, to keep freed memory for a while."""
     global _last_large
     if not _last_large:
         _set_option(_TRIM_THRESHOLD, _MOST_KEPT)
@@ -36,7 +36,10 @@ def _set_option(option: int, value: int) -> None:
 
 
 def is_over(seconds: float) -> bool:
-    """Return whether memory is kept, and the last large value is ``seconds`` old."""
+    """Return whether memory is kept and the last large value is old.
+
+    Old: ``seconds`` or more.
+    """
     return _last_large > 0 and time.monotonic() - _last_large >= seconds
 
 

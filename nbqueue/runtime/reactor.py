@@ -1,4 +1,4 @@
-"""The event loop of a supervisor and of a client's threads: a selector and a heap of timers.
+"""The event loop of supervisors and client threads: a selector and timers.
 
 It was chosen over asyncio and over threads by measurement: see decision 2.
 """
@@ -39,7 +39,7 @@ class Timer:
 
 
 class Reactor:
-    """Calls back when files are ready, when timers expire, and once after each round.
+    """Calls back for ready files, expired timers, and the end of each round.
 
     Everything runs in the thread that calls `run` or `run_until`; only `post` may be called from
     another. Exceptions of callbacks end these calls: in a supervisor they are bugs, and one that
@@ -74,7 +74,10 @@ class Reactor:
             self._selector.register(file, events, (on_ready, on_writable))
 
     def forget(self, file: Any) -> None:
-        """Stop watching ``file``, before it is closed. A readiness of this round is ignored."""
+        """Stop watching ``file``, before it is closed.
+
+        A readiness of this round is ignored.
+        """
         try:
             self._selector.unregister(file)
         except (KeyError, ValueError):
@@ -88,7 +91,7 @@ class Reactor:
         return timer
 
     def every_round(self, action: Action) -> None:
-        """Call ``action`` at the end of each round, after everything that was ready."""
+        """Call ``action`` at the end of each round, after all ready files."""
         self._after.append(action)
 
     def post(self, action: Action) -> None:
@@ -97,7 +100,10 @@ class Reactor:
         self._bell.wake()
 
     def in_thread(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Run blocking ``work`` in a thread; ``done`` gets its result or exception in the loop."""
+        """Run blocking ``work`` in a thread.
+
+        ``done`` gets its result or exception in the loop.
+        """
 
         def run() -> None:
             try:
@@ -126,7 +132,8 @@ class Reactor:
         """Run until `stop`.
 
         ``is_reply_near()``: something should be ready within microseconds, so poll for it instead
-        of sleeping. ``slack()``: look at nothing for so many seconds, so that more comes together.
+        of sleeping. ``slack()``: handle nothing for so many seconds, so that more events are
+        handled together.
         """
         self._running = True
         while self._running:
@@ -182,7 +189,10 @@ class Reactor:
     def _select(
         self, is_reply_near: Callable[[], bool], slack: Callable[[], float]
     ) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait until files are ready, without sleeping if a reply is near; return them."""
+        """Wait for ready files and return them.
+
+        It does not sleep if a reply is near.
+        """
         timeout = self._timeout()
         if timeout != 0:
             rest = slack()

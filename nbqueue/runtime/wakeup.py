@@ -6,7 +6,7 @@ import socket
 
 
 class Wakeup:
-    """A pair of sockets that is readable from the first `wake` until `drain`.
+    """A socket pair that is readable from the first `wake` until `drain`.
 
     Any thread may call `wake`, even after `close`; all other methods are for the waiting thread.
     """
@@ -32,7 +32,10 @@ class Wakeup:
             pass  # full: already awake; closed: no thread waits any more
 
     def drain(self) -> None:
-        """Make it unreadable again. Call it before checking for work, so that none is missed."""
+        """Make it unreadable again.
+
+        Call it before checking for work, so that none is missed.
+        """
         try:
             while self._reader.recv(4096):
                 pass

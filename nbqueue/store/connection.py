@@ -1,4 +1,4 @@
-"""Connect to the server of a store URL, and check that it is fit to hold tasks."""
+"""Connect to a store's server, and check that it can hold tasks."""
 
 from __future__ import annotations
 
@@ -43,12 +43,14 @@ _READY_QUESTIONS = (("PING",), ("HELLO",), schema.QUESTION)
 
 
 class Store:
-    """A server that was reached and found fit. Made by `connect`; safe to share by threads.
+    """A server that was reached and can hold tasks.
 
-    ``server_version`` is the Redis version that it is compatible with: 7.2.4 for every Valkey,
-    and 6.2.0 for a server whose rights hide it. ``product`` is ``"redis"`` or ``"valkey"``.
-    ``has_channels``: whether its user may publish and subscribe. ``waits_for_fsync``: whether what
-    is submitted has to be confirmed with WAITAOF. ``is_schema_due``: whether the version of the
+    Made by `connect`; threads may share it.
+
+    ``server_version`` is the Redis version that it is compatible with: 7.2.4 for every Valkey, and
+    6.2.0 for a server whose rights hide it. ``product`` is ``"redis"`` or ``"valkey"``.
+    ``has_channels``: whether its user may publish and subscribe. ``waits_for_fsync``: whether
+    submitted tasks must be confirmed with WAITAOF. ``is_schema_due``: whether the version of the
     data is yet to be noted there.
     """
 
@@ -71,7 +73,7 @@ class Store:
 
     @property
     def config_directory(self) -> Path:
-        """Where this user's files about the store belong, such as the signing key.
+        """The folder of this user's files about the store, such as the signing key.
 
         That is the folder of an embedded store, else the user's configuration folder, which need
         not exist yet.
@@ -85,7 +87,9 @@ class Store:
 
     @property
     def redis(self) -> redis.Redis:
-        """A client of redis-py that returns bytes, for rare commands. Made on first use.
+        """A client of redis-py that returns bytes, for rare commands.
+
+        Made on first use.
 
         Asking for it starts an embedded server again that has died, so ask for it each time
         rather than keep it. It opens connections of its own.
@@ -99,9 +103,9 @@ class Store:
             return self._redis
 
     def open_connection(self, timeout: float | None = 30.0) -> RawConnection:
-        """Open a connection of its own, with the handshake done, to speak RESP2 over.
+        """Open a separate connection, ready to speak RESP2.
 
-        ``timeout`` (seconds) is what the socket is left with; None waits for ever. An embedded
+        ``timeout`` (seconds) is the socket's time-out afterwards; None waits forever. An embedded
         server that has died is started again.
 
         Raises StoreUnreachable, StoreDenied or StoreUnsuitable.
@@ -115,11 +119,11 @@ class Store:
         return refusal_errors.refusal_error(refusal, self.url, keys)
 
     def damage_of(self, keys: Sequence[Arg]) -> StoreDamaged:
-        """Return the exception for a command one of whose keys has the wrong type."""
+        """Return the exception for a command with a key of the wrong type."""
         return refusal_errors.damage(keys)
 
     def check_ready(self) -> None:
-        """Raise `StoreError` unless the server serves us now and can be written to.
+        """Raise `StoreError` unless the server serves this client and accepts writes.
 
         A server may accept connections while it reads its data, or after it became a replica.
         """
@@ -130,23 +134,30 @@ class Store:
         self.is_schema_due = schema.is_due(self.url.redacted, version)
 
     def note_schema(self) -> None:
-        """Write the version of this nbqueue's data into the store, unless it has a newer one.
+        """Write the version of this nbqueue's data into the store.
 
-        A user without the right to do so leaves it to others.
+        Not if it has a newer one.
+
+        Without the right to do so, it does nothing.
         """
         self.ask(schema.note())
         self.is_schema_due = False
 
     def ask(self, *questions: Sequence[str]) -> list[Any]:
-        """Run plain commands on a connection of their own; return replies, refusals as values."""
+        """Run plain commands on a separate connection.
+
+        Returns the replies, with refusals as values.
+        """
         raw, answers = self._open(questions)
         raw.close()
         return answers
 
     def close(self) -> None:
-        """Close the connections of ``redis``. Those of ``open_connection`` are their owners'.
+        """Close the connections of ``redis``.
 
-        An embedded server goes on: others use it. Closing twice is harmless.
+        Those of ``open_connection`` are their owners'.
+
+        An embedded server keeps running for others. Closing twice is harmless.
         """
         with self._lock:
             client, self._redis = self._redis, None
@@ -168,7 +179,10 @@ class Store:
         return f"Store({self.url.redacted!r})"
 
     def _address(self) -> Address:
-        """Return where the server listens. Starts an embedded one that does not run."""
+        """Return the server's address.
+
+        Starts an embedded server that does not run.
+        """
         if self.directory is not None:
             from nbqueue.store.embedded import ensure_server
 
@@ -186,7 +200,7 @@ class Store:
         except StoreUnreachable:
             if self.directory is None:
                 raise
-            # It was stopped or died after it was found running and before we connected.
+            # It was running when it was looked for, and ended before it was connected to.
             return self._open_once(questions)
         except OSError as error:
             if descriptors.ran_out(error):
@@ -214,18 +228,17 @@ def connect(
     loading_seconds: float | None = None,
     is_worker: bool = False,
 ) -> Store:
-    """Connect to a store, and check that it is fit to hold tasks.
+    """Connect to a store, and check that it can hold tasks.
 
     ``url`` None is the store of `nbqueue.store.url.default_url`. An embedded server is
     started if it does not run. A server that is still reading its data is waited for, for
     ``loading_seconds`` (default: a minute). The rights that a client needs are checked, or those
     that a worker needs.
 
-    Raises InvalidURL; StoreUnreachable if nobody answers; StoreDenied for a wrong or missing
+    Raises InvalidURL; StoreUnreachable if no server answers; StoreDenied for a wrong or missing
     password or right; StoreUnsuitable for a server older than 6.2, a replica or a Sentinel, and
     for Sentinel and Cluster URLs, to which this version cannot connect, and for data that need a
-    newer nbqueue; NoEmbeddedServer. Warns
-    with StoreWarning if the server may throw away keys.
+    newer nbqueue; NoEmbeddedServer. Warns with StoreWarning if the server may evict keys.
     """
     place = default_url() if url is None else parse_url(url) if isinstance(url, str) else url
     if place.scheme in ("redis+sentinel", "redis+cluster"):
@@ -261,7 +274,7 @@ def connect(
 
 
 def _ask(store: Store, more: Sequence[Sequence[str]], limit: float) -> list[Any]:
-    """Return the replies to the first questions, once the server has loaded its data."""
+    """Return the replies to the first questions, after the server has loaded."""
     while True:
         answers = store.ask(*_QUESTIONS, *more)
         if not (isinstance(answers[0], ReplyError) and answers[0].code == "LOADING"):
@@ -274,14 +287,17 @@ def _ask(store: Store, more: Sequence[Sequence[str]], limit: float) -> list[Any]
 
 
 def _check_not_moved(url: StoreURL, answers: Sequence[Any]) -> None:
-    """Raise `StoreUnsuitable` if the server referred us to another one of its Cluster."""
+    """Raise `StoreUnsuitable` if the server refers to another of its Cluster."""
     for answer in answers:
         if isinstance(answer, ReplyError) and is_moved(answer):
             raise refusal_errors.cluster_error(url, str(answer))
 
 
 def _tls_options(url: StoreURL) -> TlsOptions:
-    """Return the TLS options of a URL. Raises `InvalidURL` for files that do not exist."""
+    """Return the TLS options of a URL.
+
+    Raises `InvalidURL` for files that do not exist.
+    """
     options: dict[str, Any] = {}
     for name, value in url.tls:
         if isinstance(value, str) and name != "ssl_cert_reqs" and not os.path.exists(value):

@@ -35,7 +35,9 @@ def unreachable(place: str) -> StoreUnreachable:
 
 
 def ensure(needed: int, why: str) -> None:
-    """Raise the soft limit of descriptors to the hard one if ``needed`` is higher.
+    """Raise the soft limit of descriptors to the hard one if necessary.
+
+    That is if ``needed`` is higher than the soft limit.
 
     ``why`` explains the need in the error. Raises `UsageError` if the hard limit is too low.
     """

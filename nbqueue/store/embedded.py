@@ -68,7 +68,7 @@ class EmbeddedStatus:
 
 
 class _Ended(StoreUnreachable):
-    """A server ran, but was stopped or killed before it could be used."""
+    """The server ran, but was stopped or killed before it was used."""
 
 
 class _State(Enum):
@@ -184,7 +184,10 @@ class _Patience:
         self._step = 0.001
 
     def wait(self, state: _State) -> bool:
-        """Wait a little. Returns False if the time for this state is over."""
+        """Wait a little.
+
+        Returns False if the time for this state is over.
+        """
         limit = self._loading_limit if state is _State.LOADING else self._limit
         if time.monotonic() >= limit:
             return False
@@ -236,7 +239,10 @@ def _start(home: Path, path: Path, lock: int, patience: _Patience) -> None:
 
 
 def _require_readable(home: Path, program: ServerProgram, record: dict[str, object]) -> None:
-    """Refuse a program that cannot read the existing data and would start empty."""
+    """Refuse a program that cannot read the existing data.
+
+    It would start empty.
+    """
     if program.keeps_append_only_directory or not embedded_folder.has_append_only_directory(home):
         return
     raise StoreUnsuitable(
@@ -377,7 +383,9 @@ def _info(path: Path) -> dict[str, str]:
 
 
 def _ask(path: Path, *words: str, seconds: float = _ANSWER_SECONDS) -> Any:
-    """Return the reply to a command over a new connection; a refusal is a value.
+    """Return the reply to a command over a new connection.
+
+    A refusal is a value.
 
     Raises OSError; a connection that is closed without a reply raises ConnectionResetError.
     """

@@ -41,7 +41,7 @@ def real(directory: str | os.PathLike[str]) -> Path:
 
 
 def claim(home: Path) -> None:
-    """Make sure that ``home`` is a folder that only this user can enter."""
+    """Ensure that ``home`` is a folder that only this user can enter."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = home.stat()
@@ -82,7 +82,7 @@ def _make_private(folder: Path) -> None:
 
 
 def socket_path(home: Path, *, make: bool = False) -> Path:
-    """Return the socket of ``home``, or one in a private folder under /tmp.
+    """Return the path of the socket: in ``home``, or in a private folder under /tmp.
 
     The latter if the path is too long. Every process must get the same answer, so it depends on
     ``home`` alone and not on TMPDIR or XDG_RUNTIME_DIR: cron, ssh and batch systems set them
@@ -96,7 +96,7 @@ def socket_path(home: Path, *, make: bool = False) -> Path:
     try:
         if make:
             folder.mkdir(mode=0o700, exist_ok=True)
-        # Not stat: a link planted by another user would lead to a folder of theirs.
+        # Not stat: a link planted by another user would lead to that user's folder.
         found = folder.lstat()
     except FileNotFoundError:
         pass
@@ -115,7 +115,7 @@ def socket_path(home: Path, *, make: bool = False) -> Path:
 
 
 def try_lock(home: Path) -> int | None:
-    """Lock the folder and return the open file, or None if it is locked."""
+    """Lock the folder and return the open file; None if already locked."""
     import fcntl
 
     # The file is never deleted, because two processes could then lock two files.
@@ -154,7 +154,10 @@ def note_fsync_always(home: Path) -> None:
 
 
 def read_record(home: Path) -> dict[str, Any]:
-    """Return the record of the last start; empty if it cannot be read."""
+    """Return the record of the last start.
+
+    Empty if it cannot be read.
+    """
     try:
         record = json.loads((home / _RECORD).read_text("utf-8"))
     except (OSError, ValueError):
@@ -163,7 +166,7 @@ def read_record(home: Path) -> dict[str, Any]:
 
 
 def write_record(home: Path, path: Path, program: ServerProgram, pid: str | None) -> None:
-    """Record the program that runs on the data, for messages and the next start."""
+    """Record the program that uses the data, for messages and later starts."""
     record = {
         "directory": str(home),
         "socket": str(path),
@@ -189,12 +192,15 @@ def data_bytes(home: Path) -> int:
 
 
 def has_append_only_directory(home: Path) -> bool:
-    """Return whether a Redis from 7.0 on has written an append-only file here."""
+    """Return whether Redis 7.0 or later wrote an append-only file here."""
     return any((home / APPEND_ONLY_DIRECTORY).glob("*"))
 
 
 def has_only_snapshot(home: Path) -> bool:
-    """Return whether the only data are a snapshot, for example copied from another Redis."""
+    """Return whether the only data are a snapshot.
+
+    For example one that was copied from another Redis.
+    """
     return (
         (home / SNAPSHOT).exists()
         and not (home / APPEND_ONLY_FILE).exists()

@@ -19,7 +19,10 @@ from nbqueue.transport.resp import Arg, ReplyError
 
 
 class KeyDenied(StoreDenied, StoreDamaged):
-    """The store's user may not use a key; readers of many keys treat it as one they cannot read."""
+    """The store's user may not use a key.
+
+    Readers of many keys treat such a key as one that they cannot read.
+    """
 
 
 _CAUSES: Final = {
@@ -37,16 +40,16 @@ _MOST_SHOWN: Final = 3
 
 
 def name_keys(error: ReplyError, keys: Sequence[Arg]) -> ReplyError:
-    """Return the refusal with ``keys`` named if the type of one of them is the reason."""
+    """Add ``keys`` to a refusal that is due to the type of one."""
     if "WRONGTYPE" not in str(error):
         return error
     return ReplyError(f"WRONGTYPE {damage(keys)}")
 
 
 def damage(keys: Sequence[Arg]) -> StoreDamaged:
-    """Return the exception for a command one of whose ``keys`` has the wrong type."""
+    """Return the exception for a command with one of ``keys`` of a wrong type."""
     names = [key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key) for key in keys]
-    # The keys of a queue rather than those of tasks, so that logs say the same of all its tasks.
+    # The keys of a queue rather than those of tasks, so that all its tasks share a log line.
     names = [repr(name) for name in names if ":t:" not in name] or list(map(repr, names))
     if not names:
         subject = "a key of the store"
@@ -60,7 +63,7 @@ def damage(keys: Sequence[Arg]) -> StoreDamaged:
 
 
 def refusal_error(error: ReplyError, url: StoreURL, keys: Sequence[Arg] = ()) -> StoreError:
-    """Return the exception for a command with these keys that the store at ``url`` refused.
+    """Return the exception for a command that the store at ``url`` refused.
 
     It names the cause and what can be done about it.
     """
@@ -93,7 +96,7 @@ def refusal_error(error: ReplyError, url: StoreURL, keys: Sequence[Arg] = ()) ->
 
 
 def cluster_error(url: StoreURL, text: str) -> StoreUnsuitable:
-    """Return the exception for a server that holds only some of the keys."""
+    """Return the exception for a server with only some of the keys."""
     return StoreUnsuitable(
         f"the server {url.redacted} is part of a Redis Cluster and holds only some of the keys "
         f"({text}). This version of nbqueue needs a single server: use the URL of one"

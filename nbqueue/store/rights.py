@@ -19,7 +19,10 @@ COMMANDS: Final = (
     "+@all -@admin -@dangerous +info +client|setname +client|id +client|tracking +client|caching"
 )
 _RESET: Final = "resetchannels"
-"""Redis 6.2 gives users all channels, and refuses a pattern that is added to these."""
+"""Removes all channels of a user before patterns are added.
+
+Redis 6.2 gives users all channels, and refuses a pattern that is added to these.
+"""
 RULES: Final = " ".join((*KEYS, _RESET, *CHANNELS, COMMANDS))
 """The ``ACL SETUSER`` rules that grant everything nbqueue needs."""
 
@@ -120,7 +123,7 @@ def _is_command(text: str) -> bool:
 
 
 def refusal(url: StoreURL, lacks: MissingRights) -> str:
-    """Return what is missing, and the ACL rule that grants it."""
+    """Describe the missing rights, and the ACL rule that grants them."""
     parts = []
     if lacks.commands:
         parts.append(f"the commands {', '.join(lacks.commands)}")
@@ -135,7 +138,7 @@ def refusal(url: StoreURL, lacks: MissingRights) -> str:
 
 
 def refused_queues(url: StoreURL, queues: Sequence[str]) -> str:
-    """Return the error for a worker without access to the keys of its queues."""
+    """Return the error for a worker without access to its queues' keys."""
     patterns = " ".join(f"~asynq:{{{name}}}:* ~nbqueue:{{{name}}}:*" for name in queues)
     return (
         f"{_user(url)} may not use the keys of the queues {', '.join(map(repr, queues))}, which "

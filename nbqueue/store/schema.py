@@ -1,4 +1,4 @@
-"""The version of nbqueue's data in a store, which protects them from old programs.
+"""The version of nbqueue's data, which protects them from old programs.
 
 A store records the schema of its data, and the minimum schema that a program must support: ``b"3
 2"`` are data of schema 3 that a program of schema 2 may read and write. An empty store, and one
@@ -16,7 +16,7 @@ from nbqueue.wire.keys import SCHEMA_KEY
 
 
 class Schema(NamedTuple):
-    """A version of the data, and the minimum version that a program must support."""
+    """A version of the data, and the minimum version of a program."""
 
     version: int
     needs: int
@@ -44,7 +44,10 @@ return 1
 
 
 def note(schema: Schema = CURRENT) -> tuple[str, ...]:
-    """Return the command that records ``schema``, unless the store has a newer one."""
+    """Return the command that records ``schema``.
+
+    It changes nothing if the store has a newer one.
+    """
     return ("EVAL", _RAISE, "1", SCHEMA_KEY, str(schema.version), str(schema.needs))
 
 

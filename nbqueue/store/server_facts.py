@@ -18,7 +18,10 @@ _WRONG_AUTH = "wrong number of arguments for 'auth' command"
 
 
 class ServerFacts:
-    """Product, version and settings of a server. Raises `StoreError` for one that is unfit."""
+    """Product, version and settings of a server.
+
+    Raises `StoreError` for an unsuitable server.
+    """
 
     def __init__(self, url: StoreURL, answers: list[Any]) -> None:
         is_forbidden = False

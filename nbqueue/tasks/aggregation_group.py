@@ -1,4 +1,4 @@
-"""Aggregation: the tasks of a group on their way to the user's function, and its answer.
+"""The tasks of an aggregation group, and the answer of the user's function.
 
 The function runs in an executor, like all code of users. The supervisor sends the group and its
 tasks as the payload of a message of its own kind (`pipe.AGGREGATION`), and gets back a `Message` in
@@ -60,7 +60,7 @@ class Message:
 
     ``payload`` is written as in ``q.enqueue``. ``options`` are those of a task that make sense
     here: ``retry``, ``timeout``, ``deadline``, ``delay`` or ``at``, ``retention``, ``unique``,
-    ``task_id``, ``headers`` and ``group``. Raises `UsageError` for values that cannot be right.
+    ``task_id``, ``headers`` and ``group``. Raises `UsageError` for invalid values.
     """
 
     type: str
@@ -114,7 +114,10 @@ def encoded_payload(payload: Any) -> bytes | None:
 
 
 class Member(NamedTuple):
-    """A task of a group on its way to the executor. ``headers`` are JSON."""
+    """A task of a group on its way to the executor.
+
+    ``headers`` are JSON.
+    """
 
     task_id: str
     type: str
@@ -165,7 +168,7 @@ def unpack_members(body: bytes, queue: str) -> tuple[str, list[Task]]:
 
 
 class MessageOptions(NamedTuple):
-    """A `Message` in the units of the wire: whole seconds, or milliseconds for names in ``_ms``."""
+    """A `Message` in the wire's units: whole seconds, or milliseconds for ``_ms`` names."""
 
     type: str
     retry: int
@@ -182,7 +185,10 @@ class MessageOptions(NamedTuple):
 
 
 def pack_message(value: object) -> bytes:
-    """Pack the user's message for the supervisor. Raises `TypeError` if it is no `Message`."""
+    """Pack the user's message for the supervisor.
+
+    Raises `TypeError` if it is not a `Message`.
+    """
     if not isinstance(value, Message):
         raise TypeError(
             f"the aggregator returned {type(value).__name__}: it must return an nbqueue.Message"

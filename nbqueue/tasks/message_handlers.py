@@ -1,4 +1,4 @@
-"""Handlers of messages: the functions that serve types of messages, by Asynq's rules.
+"""Functions that handle types of messages, matched by Asynq's rules.
 
 A `HandlerService` holds everything that a worker's owner registered. It travels as one pickle to
 the executors, and only they load it; the supervisor only knows its patterns.
@@ -36,7 +36,10 @@ class HandlerPatterns(Generic[T]):
         self._values: dict[str, T] = {}
 
     def add(self, pattern: str, value: T) -> None:
-        """Add a pattern. Raises `UsageError` if it is blank or has a value already."""
+        """Add a pattern.
+
+        Raises `UsageError` if it is blank or has a value already.
+        """
         if not isinstance(pattern, str) or not pattern.strip():
             raise UsageError(f"pattern={pattern!r} is empty: name a type, or how types begin")
         if pattern in self._values:
@@ -80,7 +83,7 @@ class HandlerService:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was registered."""
+        """True if nothing was registered."""
         hooks = (self.middleware, self.on_start, self.on_stop, self.on_error, self.providers)
         if self.aggregator is not None or self.health_check is not None:
             return False
@@ -109,7 +112,7 @@ class HandlerService:
 
 
 def is_async(handler: Callable[..., Any]) -> bool:
-    """Whether calling ``handler`` returns a coroutine."""
+    """Return whether calling ``handler`` returns a coroutine."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
@@ -118,7 +121,9 @@ def is_async(handler: Callable[..., Any]) -> bool:
 
 
 def encode_result(value: object) -> bytes:
-    """Encode the return value of a handler: bytes as they are, None as empty, others as JSON.
+    """Encode the return value of a message handler.
+
+    Bytes stay as they are, None is empty, other values become JSON.
 
     Raises `TypeError` or `ValueError` for values that JSON cannot express.
     """

@@ -9,7 +9,7 @@ from nbqueue.runtime.buffers import LARGE, Body
 
 
 class NewTask(NamedTuple):
-    """The id and the encoded `TaskMessage` of a task that is to be enqueued.
+    """The id and the encoded `TaskMessage` of a task to enqueue.
 
     Where the arguments are stored apart from the message, ``detached`` holds their pieces.
     """
@@ -20,5 +20,5 @@ class NewTask(NamedTuple):
 
     @property
     def is_staged(self) -> bool:
-        """Whether the message is too large to be an argument of a script."""
+        """True if the message is too large to be an argument of a script."""
         return bool(self.detached) or len(self.msg) > LARGE

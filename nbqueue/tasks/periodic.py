@@ -18,7 +18,10 @@ from nbqueue.moved_modules import public
 from nbqueue.options import TaskOptions
 
 PROVIDER_TYPE: Final = "nbqueue.provider "
-"""The beginning of the type of the message that calls a provider; its name follows."""
+"""The prefix of the type of messages that call a provider.
+
+The provider's name follows.
+"""
 
 Provider = Callable[[], "Iterable[Periodic]"]
 
@@ -36,7 +39,7 @@ class Periodic:
 
     >>> nbqueue.Periodic("@hourly", "email:digest", {"to": "all"}, queue="low")
 
-    Raises `UsageError` for what cannot be right.
+    Raises `UsageError` for invalid values.
     """
 
     def __init__(self, spec: str, type: str, payload: Any = None, **options: Any) -> None:

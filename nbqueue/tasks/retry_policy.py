@@ -1,4 +1,6 @@
-"""Retry policies: whether and when a failed task is tried again. Evaluated by executors.
+"""Retry policies: whether and when a failed task is tried again.
+
+Executors evaluate them.
 
 A policy may hold functions of the user, so it is pickled with the code of a task or with a worker's
 service, and only executors load it.
@@ -25,7 +27,9 @@ DelayFunction = Callable[[int, BaseException, Task], Duration]
 @pickled_as("nbqueue.executor.policy")
 @dataclass(frozen=True)
 class Exponential:
-    """A delay that grows: ``first`` × ``factor`` for each retry, up to ``longest`` seconds.
+    """A delay that grows with each retry.
+
+    It is ``first`` × ``factor`` for each retry, up to ``longest`` seconds.
 
     A random part of it, up to ``jitter``, is taken off, so that tasks that failed together are not
     tried again together.
@@ -68,14 +72,19 @@ def _is_within(value: object, low: float, high: float) -> bool:
 
 @public
 def asynq_delay(retried: int, error: BaseException, task: Task) -> float:
-    """Asynq's own retry delay: n⁴ + 15 + r (n + 1) seconds, with a random r from 0 to 29."""
+    """Return Asynq's own retry delay in seconds.
+
+    n⁴ + 15 + r (n + 1), with a random r from 0 to 29.
+    """
     return float(retried**4 + 15 + random.randrange(30) * (retried + 1))
 
 
 @pickled_as("nbqueue.executor.policy")
 @dataclass(frozen=True)
 class Policy:
-    """The rules for errors of a task. For parts that are None, the worker's defaults hold.
+    """The rules for errors of a task.
+
+    For parts that are None, the worker's defaults hold.
 
     delay: seconds, a list of them (the last one repeats), or a function of the number of retries
         so far, the error and the task.
@@ -89,7 +98,7 @@ class Policy:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no part is set."""
+        """True if no part is set."""
         return self.delay is None and self.retry_on is None and self.is_failure is None
 
     def over(self, default: Policy | None) -> Policy:
@@ -120,7 +129,10 @@ def make_policy(
     retry_on: type[BaseException] | Sequence[type[BaseException]] | None = None,
     is_failure: Callable[[BaseException], bool] | None = None,
 ) -> Policy:
-    """Return a `Policy` from options. Raises `UsageError` for values that cannot be right."""
+    """Return a `Policy` from options.
+
+    Raises `UsageError` for values that cannot be right.
+    """
     delay: Any
     if retry_delay is None or callable(retry_delay):
         delay = retry_delay

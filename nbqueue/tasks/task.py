@@ -33,7 +33,10 @@ class Task:
     headers: dict[str, str] = field(default_factory=dict)
 
     def json(self) -> Any:
-        """Return the payload, read as JSON. Raises `ValueError` if it is not JSON."""
+        """Return the payload, read as JSON.
+
+        Raises `ValueError` if it is not JSON.
+        """
         return json.loads(self.payload)
 
 
@@ -58,7 +61,7 @@ _current: ContextVar[Task | TaskHead] = ContextVar("nbqueue.current_task")
 
 @public
 def current_task() -> Task | None:
-    """Return the task that this code runs in, or None outside of a worker.
+    """Return the task that this code runs in, or None outside a worker.
 
     >>> def train(lr):
     ...     task = nbqueue.current_task()

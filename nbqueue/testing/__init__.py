@@ -1,4 +1,4 @@
-"""Tools for tests of code that uses nbqueue: eager tasks, draining, and pytest fixtures.
+"""Tools to test code that uses nbqueue: eager tasks, draining, pytest fixtures.
 
 `eager` and `eager_client` need neither Redis nor a worker; `drain` runs the tasks of a store in
 this process. The fixtures are in `nbqueue.testing.plugin`. Importing this loads next to nothing.

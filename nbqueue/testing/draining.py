@@ -1,4 +1,4 @@
-"""Running the tasks of a store in this process, until none is due."""
+"""Run the tasks of a store in this process until none is due."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def drain(
     worker: Worker | None = None,
     limit: int | None = None,
 ) -> int:
-    """Run all pending tasks of a client's store here; return the number of attempts.
+    """Run all pending tasks of a client's store in this process.
+
+    Returns the number of attempts.
 
     ``queues``: only these; by default all. ``worker``: a worker with handlers, hooks and a retry
     policy, which is not started. ``limit``: stop after so many attempts. Scheduled tasks and
@@ -74,7 +76,10 @@ class _Drainer:
         self._outcomes = TaskOutcomes(cast("Acknowledger", self), keys, broker.clock)
 
     def step(self, queues: Sequence[str]) -> int:
-        """Run one task of the first queue that has one; return 1, or 0 if none has."""
+        """Run a task of the first non-empty queue.
+
+        Returns 1, or 0 if all queues are empty.
+        """
         for queue in queues:
             now_ms = self._broker.clock.now_ms()
             self._broker.run(maintenance.forward(queue, now_ms))

@@ -33,7 +33,10 @@ from nbqueue.worker.tasks.outcome_commands import error_envelope, result_envelop
 from nbqueue.worker.worker import Worker
 
 MOST_ATTEMPTS = 1000
-"""The limit for a task whose failures use up no retry, which would never end."""
+"""The maximum attempts at a task.
+
+A task whose failures use up no retry would never end.
+"""
 
 
 class EagerBroker(Broker):
@@ -57,8 +60,8 @@ class EagerBroker(Broker):
     def enqueue(self, request: EnqueueRequest) -> EnqueueResult:
         """Run new tasks to their ends.
 
-        Those of an aggregation group run, too, each by itself. A unique task is refused only if it
-        is enqueued while one of its kind runs, which is by that one.
+        Tasks of an aggregation group run as well, one by one. A unique task is refused only if a
+        running task of its kind enqueues it.
         """
         if request.lock is None:
             return self._run_all_of(request)
@@ -113,7 +116,10 @@ class EagerBroker(Broker):
         return rows if limit is None else rows[len(rows) - min(limit, len(rows)) :]
 
     def call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
-        """Answer the few commands that clients send: names are kept, nothing else is stored."""
+        """Answer the few commands that clients send.
+
+        Names are kept, nothing else is stored.
+        """
         replies: list[Any] = []
         for word, key, *rest in calls:
             if word == "SET":
@@ -142,7 +148,10 @@ class EagerBroker(Broker):
         return self.call_each(calls)
 
     def run_all(self, batch: Iterable[Command[Any]]) -> list[Any]:
-        """Do nothing about limits: no task waits for others here. Other scripts are refused."""
+        """Do nothing about limits: no task waits for others here.
+
+        Other scripts are refused.
+        """
         for each in batch:
             if each.script.name not in ("set_limit", "remove_limit"):
                 _refuse()
@@ -246,7 +255,7 @@ class EagerBroker(Broker):
 
 
 def _whole_message(task: NewTask) -> bytes:
-    """Return the message of a new task with its detached arguments put back in."""
+    """Return a new task's message with its detached arguments put back in."""
     msg = bytes(task.msg)
     if not task.detached:
         return msg

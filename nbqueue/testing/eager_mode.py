@@ -1,8 +1,8 @@
-"""Tasks that run at once, in this process, without a store and without a worker.
+"""Run tasks at once in this process, without a store or worker.
 
 Functions, arguments and results are pickled, signed, verified and loaded as with a worker, so that
 values that cannot travel fail here, too. There are limits: tasks run one after the other, when they
-are submitted, whatever their delay; time-outs do not end them; no real store is read.
+are submitted, even with a delay; time-outs do not end them; no real store is read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ _numbers = itertools.count(1)
 
 
 class EagerClient(Client):
-    """A client whose tasks have ended when it returns their futures; see `eager_client`."""
+    """A client whose tasks have ended when it returns their futures.
+
+    See `eager_client`.
+    """
 
     def __init__(self, session: Session, worker: Worker) -> None:
         super().__init__(session)
@@ -51,7 +54,7 @@ class EagerClient(Client):
 
 
 def eager_client(worker: Worker | None = None) -> EagerClient:
-    """Return a client that runs its tasks here when they are submitted, without Redis.
+    """Return a client that runs submitted tasks at once, without Redis.
 
     ``worker``: a worker with handlers, hooks and a retry policy; it is not started.
 

@@ -1,4 +1,4 @@
-"""Attempts in this process, verified, loaded and run as a worker and its executors do it.
+"""Run attempts in this process, like a worker with its executors.
 
 There are two differences: time-outs and deadlines do not end a running task, and a task that kills
 its process kills this one.
@@ -36,7 +36,10 @@ GetCode = Callable[[str, bytes], bytes | None]
 
 
 class LocalAttempts:
-    """Makes attempts at tasks of ``queues``, with the handlers, hooks and policy of ``worker``."""
+    """Runs attempts at tasks of ``queues`` with a worker's registrations.
+
+    ``worker`` provides the handlers, hooks and policy.
+    """
 
     def __init__(
         self, keys: Keyring, clock: Clock, worker: Worker, queues: Sequence[str] = ()
@@ -55,7 +58,7 @@ class LocalAttempts:
         return HandlerTable(self._keys, self._queues, patterns)
 
     def refresh(self, queue: str) -> None:
-        """Load what was registered since the last attempt, and serve ``queue``, too."""
+        """Load the latest registrations, and serve ``queue`` as well."""
         blob = self._worker._settings_now().service
         if blob != self._service or queue not in self._queues:
             if queue not in self._queues:

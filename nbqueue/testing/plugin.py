@@ -1,4 +1,4 @@
-"""Fixtures for pytest: a store for one test, a client of it, and a worker on it.
+"""Fixtures for pytest: a store, a client of it, and a worker on it.
 
 pytest finds them where nbqueue is installed. For tests that use none of them, nothing is loaded or
 started.
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def nbqueue_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of an empty store: an embedded Redis with a folder and a key of its own.
+    """The URL of an empty store, for one test.
+
+    It is an embedded Redis with a folder and a key of its own.
 
     `nbqueue.connect` finds it without a URL, because ``NBQUEUE_URL`` names it during the test. It
     ends with the test. Where there is no Redis program, the test is skipped.

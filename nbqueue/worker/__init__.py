@@ -1,4 +1,4 @@
-"""The worker: it takes tasks from the store, has executors run them, and stores their outcomes.
+"""The worker: leases tasks, has executors run them, and stores their outcomes.
 
 A worker is a supervisor, which never runs user code, and its executors, which do nothing else.
 """

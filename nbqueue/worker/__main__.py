@@ -1,4 +1,4 @@
-"""The program of a worker that `Worker.start` starts: ``python -m nbqueue.worker ANSWER``.
+"""The program of a started worker: ``python -m nbqueue.worker ANSWER``.
 
 Reads its settings, as JSON, from its standard input; writes ``ready`` and its id, or why it cannot
 start, to the open file ANSWER.

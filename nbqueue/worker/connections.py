@@ -1,4 +1,4 @@
-"""A worker's connections to its store: asked for by queue, lost, and opened again."""
+"""The connections of a worker to its store, reopened after a loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger("nbqueue.worker")
 _POLL_SECONDS = 1.0
 _LOST, _UNFIT = "store", "unfit store"
 _BEATS = 3
-"""How often the connections are checked within the time allowed for an answer."""
+"""The number of checks of the connections within the answer time-out."""
 
 _DOWN = DownConnection()
 
@@ -34,8 +34,8 @@ _DOWN = DownConnection()
 class WorkerConnections:
     """Connections to the store, asked for by queue.
 
-    `tasks` and `upkeep` always return a connection; one that is down drops what it is given. One
-    server has all queues, so they are up or down together.
+    `tasks` and `upkeep` always return a connection; one that is down drops all commands. One server
+    has all queues, so they are up or down together.
 
     Parts append callbacks to these lists when they are made:
 
@@ -47,8 +47,8 @@ class WorkerConnections:
     ``on_changed``: these keys changed, which a tracked command of `upkeep` had read.
 
     The pause before the next attempt to connect grows until `confirm` is called, so a server that
-    accepts connections and refuses every command is not asked more often than one that is away.
-    ``answer_timeout`` (seconds): after so long without an answer the store counts as lost.
+    accepts connections and refuses every command is not tried more often than an unreachable one.
+    ``answer_timeout`` (seconds): without an answer for this time the store counts as lost.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class WorkerConnections:
         self._closed = False
         self._poll_timer: Timer | None = None
         self._denied: dict[str, str] = {}
-        """Channels that the user may not subscribe to, each with the server's error."""
+        """Channels denied to the user, each with the server's error."""
         self._warned_of: set[str] = set()
         self.on_up: list[Callable[[], None]] = []
         self.on_down: list[Callable[[], None]] = []
@@ -95,17 +95,20 @@ class WorkerConnections:
         return self._upkeep
 
     def registry(self) -> QueueConnection:
-        """Return the connection for keys of no queue: lists of workers and queues, the time."""
+        """Return the connection for keys of no queue.
+
+        These are the lists of workers and queues, and the time.
+        """
         return self._upkeep
 
     @property
     def is_up(self) -> bool:
-        """Whether the store is connected, for all queues."""
+        """True if the store is connected, for all queues."""
         return self._server is not None
 
     @property
     def awaits_reply(self) -> bool:
-        """Whether a command about tasks is still unanswered."""
+        """True if a command about tasks is still unanswered."""
         return self._tasks.under_way > 0
 
     def connect(self) -> None:
@@ -113,21 +116,24 @@ class WorkerConnections:
         self._take(self._open())
 
     def confirm(self) -> None:
-        """Reset the pause between attempts to connect, as the store has run a command."""
+        """Reset the pause between connection attempts, after the store has run a command."""
         self._backoff.reset()
         faults.over(_UNFIT, "store can be used again url=%s", self._store.url.redacted)
         faults.over(_LOST, "store back url=%s", self._store.url.redacted)
 
     def wait_for_task(self, queue: str, on_task: Callable[[Any], None]) -> None:
-        """Call ``on_task`` with a reply once ``queue`` has a pending task, or after a while."""
+        """Call ``on_task`` with a reply when ``queue`` has a task.
+
+        Also called after a while without one.
+        """
         if self._server is not None:
             self._server.wait_for_task(queue, on_task)
 
     def add_queue(self, queue: str, then: Callable[[str], None]) -> None:
-        """Open the connections of one more queue; call ``then(queue)`` when it is done.
+        """Open the connections of another queue, then call ``then(queue)``.
 
-        Does nothing while the store is away: reconnecting covers all `ServedQueues`, which the
-        caller has changed already.
+        Does nothing while the store is disconnected: reconnecting covers all `ServedQueues`, which
+        the caller has changed already.
         """
 
         def on_added(server: ServerConnections) -> None:
@@ -145,12 +151,15 @@ class WorkerConnections:
             self._server.remove_queue(queue)
 
     def listen(self, channel: str, on_data: Callable[[Any], None]) -> None:
-        """Subscribe to a channel until the store is lost; only ``on_data`` gets its messages."""
+        """Subscribe to a channel until the store is lost.
+
+        Only ``on_data`` gets its messages.
+        """
         if self._server is not None:
             self._server.listen(channel, on_data)
 
     def flush(self) -> None:
-        """Send what is queued on all connections. Call it at the end of each round."""
+        """Send all queued commands, at the end of each round."""
         if self._server is not None:
             self._server.flush()
 
@@ -204,7 +213,7 @@ class WorkerConnections:
         if isinstance(result, Exception):
             url = self._store.url.redacted
             if isinstance(result, StoreUnsuitable):
-                # Waiting may not mend this, so it is logged as a fault of its own.
+                # Waiting may not help here, so this is logged as a separate fault.
                 faults.occurred(_UNFIT, "store cannot be used url=%s error=%s", url, result)
             faults.occurred(_LOST, "store still away url=%s error=%s", url, result)
             self._reconnect_later()
@@ -220,7 +229,7 @@ class WorkerConnections:
     # --- Channels that the user may not subscribe to ---
 
     def _on_denied(self, channel: str, error: Any) -> None:
-        """Poll for what is published on a channel that the user may not subscribe to."""
+        """Poll for the messages of a channel that is denied to the user."""
         if not self._denied:
             # Some channels are asked for a round trip later, and one warning is for all.
             self._reactor.after(_POLL_SECONDS / 2, self._warn_of_denied)

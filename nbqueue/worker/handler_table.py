@@ -1,4 +1,4 @@
-"""Finds the handler of a message: one of the worker's own, or one that a client put into the store.
+"""Find the handler of a message: the worker's own, or one in the store.
 
 The supervisor loads none of them; executors do.
 """
@@ -64,7 +64,7 @@ class HandlerTable:
         self._by_queue.pop(queue, None)
 
     def update(self, queue: str, reply: list[bytes]) -> None:
-        """Take the handlers of ``queue`` from a reply of the store: patterns and envelopes."""
+        """Update the handlers of ``queue`` from a reply: patterns and envelopes."""
         served: dict[str, FoundHandler] = {}
         for raw, envelope in zip(reply[::2], reply[1::2], strict=True):
             pattern = raw.decode("utf-8", "replace")
@@ -88,7 +88,10 @@ class HandlerTable:
 
 
 class StoredHandlers:
-    """Keeps ``table`` equal to the store: read when that is connected, and after each change."""
+    """Keeps ``table`` equal to the store.
+
+    Reads it when the store is connected, and after each change.
+    """
 
     def __init__(self, context: ServiceContext, table: HandlerTable) -> None:
         self._connections = context.connections

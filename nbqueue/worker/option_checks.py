@@ -1,7 +1,7 @@
-"""Checks of a worker's options.
+"""Check a worker's options.
 
 Each takes the name and the value of an option, and returns the value to keep. It raises
-`UsageError`, which names the option, the value and what it must be.
+`UsageError`, which names the option, its value and the accepted values.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from nbqueue.wire.keys import check_queue_name
 Check = Callable[[str, Any], Any]
 
 MOST_SLOTS = 50_000
-"""The most tasks of one worker at once: the permit of each is a byte in a pipe."""
+"""The maximum number of slots: each permit is a byte in a pipe."""
 
 
 def weighted(queues: Mapping[str, int] | Sequence[str]) -> dict[str, int]:
-    """Return queues with their weights. Names alone have the weight 1."""
+    """Return queues with their weights. Names alone have weight 1."""
     if isinstance(queues, Mapping):
         found = dict(queues)
     elif isinstance(queues, Iterable) and not isinstance(queues, str | bytes):
@@ -96,7 +96,7 @@ def size_or_none(name: str, value: Any) -> int | None:
 
 
 def file_path(name: str, value: Any) -> Any:
-    """Accept the path of a file in a folder that exists, or None."""
+    """Accept the path of a file in an existing folder, or None."""
     if value is None:
         return None
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -140,7 +140,7 @@ def delay_or_none(name: str, value: Any) -> float | None:
 
 
 def one_of(choices: Sequence[str], text: str) -> Check:
-    """Accept one of ``choices``; ``text`` says which there are."""
+    """Accept one of ``choices``, which ``text`` lists."""
 
     def check(name: str, value: Any) -> Any:
         if value not in choices:
@@ -162,5 +162,5 @@ def number_up_to(most: int) -> Check:
 
 
 def unchecked(name: str, value: Any) -> Any:
-    """Accept anything: these values are made by nbqueue."""
+    """Accept any value: nbqueue makes these values itself."""
     return value

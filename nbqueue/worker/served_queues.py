@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 
 _SHOWN = 20
-"""How many queues a line of the log names."""
+"""The maximum number of queues in a line of the log."""
 
 
 class ServedQueues:

@@ -32,9 +32,9 @@ class OpenConnection(NonblockingConnection):
 
 
 class DownConnection:
-    """Stands in for a connection that is lost: drops each command, and never calls back.
+    """Replaces a lost connection: drops each command and never calls back.
 
-    Parts send again what they still need when `WorkerConnections.on_up` is called.
+    Parts repeat the commands that they still need when `WorkerConnections.on_up` is called.
     """
 
     is_up = False
@@ -57,7 +57,7 @@ QueueConnection = OpenConnection | DownConnection
 class ServerEvents:
     """Callbacks of the connections to one server.
 
-    ``on_lost(error)``: one of them was lost, so all are of no use any more.
+    ``on_lost(error)``: one of them was lost, so none of them can be used.
     ``on_message(channel, data)``: published on a subscribed channel.
     ``on_tracking()``: the server reports changed keys from now on.
     ``on_changed(keys)``: these keys changed, which a tracked command of ``upkeep`` had read.
@@ -127,7 +127,7 @@ class ServerConnections:
         self._own_channels.clear()
 
     def flush(self) -> None:
-        """Send what is queued on all connections."""
+        """Send the queued commands on all connections."""
         for connection in self._all:
             if connection.wants_write:
                 try:
@@ -139,7 +139,7 @@ class ServerConnections:
                     self._watch(connection, writing=True)
 
     def beat(self, answer_timeout: float) -> None:
-        """Find connections that went silent; ask idle ones for a sign of life."""
+        """Find silent connections, and ask idle ones for a sign of life."""
         waits = set(self._waits.values())
         try:
             for connection in self._all:
@@ -148,7 +148,9 @@ class ServerConnections:
             self._events.on_lost(error)
 
     def wait_for_task(self, queue: str, on_task: Callable[[Any], None]) -> None:
-        """Call ``on_task`` with the reply once ``queue`` has a pending task, or after a while.
+        """Call ``on_task`` with a reply when ``queue`` has a task.
+
+        Also called after a while without one.
 
         Moves the last element of the list onto itself: that blocks until there is one, changes
         nothing, and notices any program that pushes (protocol H.1, 1).
@@ -162,9 +164,9 @@ class ServerConnections:
             )
 
     def add_queue(self, queue: str, on_added: Callable[[ServerConnections], None]) -> None:
-        """Open the connections of one more queue; call ``on_added(self)`` when it is done.
+        """Open the connections of another queue, then call ``on_added(self)``.
 
-        ``on_added`` must `remove_queue` a queue that is not served any more by then.
+        ``on_added`` must `remove_queue` a queue that is no longer served by then.
         """
         self._listener.follow(queue_keys(queue).wake)
 
@@ -228,7 +230,10 @@ class ServerConnections:
             self._events.on_message(channel.decode(), data)
 
     def _on_listener_id(self, number: int) -> None:
-        """Have the server report changed keys to the listener. It may deny that to this user."""
+        """Have the server report changed keys to the listener.
+
+        The server may deny that to this user.
+        """
 
         def begin(reply: Any) -> None:
             if reply == b"OK":

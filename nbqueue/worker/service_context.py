@@ -1,4 +1,4 @@
-"""What nearly every part of a worker needs, passed as one argument."""
+"""The shared objects that nearly every part of a worker needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of a worker: names, types, defaults, checks, and how a command line spells them.
+"""The options of a worker: names, types, defaults, checks, command-line spelling.
 
 `Worker`, ``nbqueue worker`` and ``%nbqueue up`` all take them from here.
 """
@@ -49,9 +49,9 @@ def _option(default: Any, check: Check, command_line: CommandLine | None = None)
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class WorkerOptions:
-    """The options of a worker that its owner chooses. Durations are kept in seconds.
+    """The options of a worker that its owner chooses. Durations are in seconds.
 
-    Raises `UsageError` for values that cannot be right.
+    Raises `UsageError` for invalid values.
     """
 
     queues: Mapping[str, int] | Sequence[str] = _option(
@@ -76,7 +76,7 @@ class WorkerOptions:
             ("-c", "--concurrency"),
         ),
     )
-    """How many tasks run at once; None: the number of CPUs."""
+    """The number of tasks that run at once. None: the number of CPUs."""
 
     executor: str = _option(
         PROCESS,
@@ -87,8 +87,11 @@ class WorkerOptions:
             choices=EXECUTORS,
         ),
     )
-    """``"process"``: each ordinary function runs in a process of its own; ``"thread"``: in threads
-    of one process, for work that mostly waits. Coroutine functions always share an event loop."""
+    """``"process"`` or ``"thread"``: where ordinary functions run.
+
+    ``"process"``: each ordinary function runs in a process of its own; ``"thread"``: in threads of
+    one process, for work that mostly waits. Coroutine functions always share an event loop.
+    """
 
     url: str | None = field(
         default=None,
@@ -106,7 +109,7 @@ class WorkerOptions:
             ("--strict",),
         ),
     )
-    """Whether a queue is served only while all queues of greater weight are empty."""
+    """Serve a queue only while all queues of greater weight are empty."""
 
     shutdown_timeout: Duration = _option(
         8.0,
@@ -117,10 +120,10 @@ class WorkerOptions:
             "queues.",
         ),
     )
-    """How long running tasks may go on when the worker is to end."""
+    """The time for running tasks to end when the worker shuts down."""
 
     kill_grace: Duration = _option(5.0, checks.duration)
-    """How long after its time-out a task may take to end before its executor is killed."""
+    """The time for a timed-out task to end before its executor is killed."""
 
     lease: Duration = _option(
         30.0,
@@ -130,10 +133,13 @@ class WorkerOptions:
             "After how long without a sign of life other workers take over its tasks.",
         ),
     )
-    """How long a task stays this worker's without a sign of life; Asynq's default."""
+    """The time that a task is this worker's without a sign of life.
+
+    The default is Asynq's.
+    """
 
     answer_timeout: Duration = _option(30.0, checks.second_or_more)
-    """How long the store may leave a command unanswered before the worker reconnects."""
+    """The time for an answer of the store before the worker reconnects."""
 
     wait: Duration | None = _option(
         None,
@@ -144,15 +150,17 @@ class WorkerOptions:
             default="60s",
         ),
     )
-    """How long a starting worker waits for a store that is away. None: a minute for a worker in
-    this process, not at all for one that `Worker.start` starts."""
+    """The time that a starting worker waits for an unavailable store.
+
+    None: a minute for a worker in this process, not at all for one that `Worker.start` starts.
+    """
 
     tasks_per_executor: int | None = _option(
         None,
         checks.count,
         CommandLine("count", "Replace an executor after so many tasks. [default: never]"),
     )
-    """After how many tasks an executor is replaced; None: never."""
+    """The number of tasks after which an executor is replaced. None: no limit."""
 
     memory_per_executor: Size | None = _option(
         None,
@@ -171,7 +179,7 @@ class WorkerOptions:
         checks.boolean,
         CommandLine("flag", "End when all queues are empty and nothing is due within a second."),
     )
-    """Whether the worker ends when all queues are empty and nothing is due within a second."""
+    """End when all queues are empty and nothing is due within a second."""
 
     idle_timeout: Duration | None = _option(
         None,
@@ -181,10 +189,10 @@ class WorkerOptions:
             'End after so long without a task, such as "30m". [default: never]',
         ),
     )
-    """After how long without a task the worker ends; None: never."""
+    """The time without a task after which the worker ends. None: never."""
 
     owner: int | None = _option(None, checks.count)
-    """The id of a process with whose end the worker ends; None: of no process."""
+    """The id of a process with which the worker ends, or None."""
 
     health_file: str | Path | None = _option(
         None,
@@ -194,19 +202,22 @@ class WorkerOptions:
             "A file that is touched every 5 s while the worker is well and the store answers.",
         ),
     )
-    """A file that is touched every 5 s while the worker is well and the store answers."""
+    """A file touched every 5 s while the worker and the store respond."""
 
     health_check_interval: Duration = _option(15.0, checks.duration)
-    """How often a health check is called."""
+    """The interval between two calls of the health check."""
 
     group_grace_period: Duration = _option(60.0, checks.second_or_more)
-    """How long no task must have come to an aggregation group before it is aggregated."""
+    """The time without a new task before an aggregation group is aggregated."""
 
     group_max_delay: Duration | None = _option(None, checks.delay_or_none)
-    """How long the oldest task of an aggregation group waits at most; None: any time."""
+    """The maximum wait of a group's oldest task. None: no limit."""
 
     group_max_size: int = _option(0, checks.number_up_to(MOST_MEMBERS))
-    """How many tasks are aggregated at most, and at once; 0: any number."""
+    """The maximum number of tasks aggregated; reaching it aggregates at once.
+
+    0: no limit.
+    """
 
     scheduler: bool = _option(
         True,
@@ -217,7 +228,10 @@ class WorkerOptions:
             ("--scheduler/--no-scheduler",),
         ),
     )
-    """Whether the worker fires the schedules of its queues, as any number of workers may."""
+    """Fire the schedules of the worker's queues.
+
+    Any number of workers may do so.
+    """
 
     log_level: str = _option(
         "info",
@@ -256,7 +270,7 @@ def command_line_options() -> Iterator[tuple[str, Any, CommandLine]]:
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class WorkerSettings(WorkerOptions):
-    """The options of a worker, and what its owner registered. Also made from JSON."""
+    """The options of a worker, and its owner's registrations. Can be made from JSON."""
 
     if TYPE_CHECKING:  # as the checks leave them
         queues: Mapping[str, int] = {}
@@ -270,16 +284,16 @@ class WorkerSettings(WorkerOptions):
     """The messages that these handlers serve, and whether each handler is async."""
 
     providers: Sequence[tuple[str, float]] = ()
-    """The names of the owner's periodic providers, and how often each is called, in seconds."""
+    """The names of the owner's providers, each with its interval in seconds."""
 
     aggregates: bool = False
-    """Whether the owner has an aggregator."""
+    """True if the owner has an aggregator."""
 
     aggregator_is_async: bool = False
-    """Whether that is a coroutine function."""
+    """True if the aggregator is a coroutine function."""
 
     has_health_check: bool = False
-    """Whether the owner has a health check."""
+    """True if the owner has a health check."""
 
     python: str = THIS_PYTHON
     """The version of Python whose calls the worker takes; tests set it."""
@@ -291,7 +305,7 @@ class WorkerSettings(WorkerOptions):
 
     @property
     def ripeness(self) -> Ripeness:
-        """When an aggregation group is ripe."""
+        """The conditions for an aggregation group to be ripe."""
         delay = 0.0 if self.group_max_delay is None else parse_duration(self.group_max_delay)
         return Ripeness(
             round(parse_duration(self.group_grace_period) * 1000),

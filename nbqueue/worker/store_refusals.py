@@ -1,4 +1,4 @@
-"""Logs the errors with which the store answers, without filling the log."""
+"""Log the store's errors without filling the log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ faults = FaultLog(log)
 
 
 def refused(what: str, error: ReplyError) -> None:
-    """Log that the store refused ``what``: at once, then once a minute while it lasts.
+    """Log that the store refused ``what``, then once a minute while it lasts.
 
     An error that concerns many commands, such as a full memory, is logged once for all of them.
     """
@@ -28,6 +28,6 @@ def refused(what: str, error: ReplyError) -> None:
 
 
 def accepted() -> None:
-    """Log that the store accepts commands again, if it had refused many of them."""
+    """Log that the store accepts commands again, after it refused many."""
     for reason in STORE_WIDE:
         faults.over((reason,), "store no longer refuses commands with %s", reason)

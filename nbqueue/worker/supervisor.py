@@ -1,4 +1,4 @@
-"""The supervisor of a worker: runs its event loop, and ends it. It never runs user code.
+"""The supervisor of a worker: runs its event loop, never user code.
 
 Everything happens in one thread, in rounds: incoming replies and messages are handled, then tasks
 are fetched, executors get work, and outcomes are sent. `nbqueue.worker.wiring` makes all parts.
@@ -51,7 +51,7 @@ _LAST_SENDING = 5.0
 
 @dataclass(frozen=True)
 class TaskFlow:
-    """The parts that a task passes, and what they share."""
+    """The parts that a task passes, and their shared objects."""
 
     numbers: itertools.count[int]
     tokens: LeaseTokens
@@ -118,7 +118,10 @@ class Supervisor:
         requests.subscribe(self._on_end_request)
 
     def run(self) -> int:
-        """Serve until the worker ends; return its exit code. Call it in the main thread only."""
+        """Serve until the worker ends; return its exit code.
+
+        Only in the main thread.
+        """
         self._handle_signals()
         self._pool.warm_up()
         set_clock(self._store, self._clock)
@@ -148,7 +151,7 @@ class Supervisor:
         return self._exit_code
 
     def pause(self) -> None:
-        """Fetch no more tasks; those that are here go on. SIGTSTP does this."""
+        """Fetch no more tasks; those already here continue. SIGTSTP does this."""
         if self._fetcher.enabled:
             how_to_end = "" if self._is_ending else ": nothing resumes it, and SIGTERM ends it"
             log.info("worker fetches no more tasks%s id=%s", how_to_end, self._worker_id)
@@ -158,7 +161,7 @@ class Supervisor:
         self._presence.set_status(CLOSED if self._is_ending else STOPPED)
 
     def shut_down(self) -> None:
-        """End when the running tasks have ended, or after the shutdown time-out.
+        """End after the running tasks, or after the shutdown time-out.
 
         A second call ends the worker at once.
         """
@@ -201,14 +204,14 @@ class Supervisor:
         self.shut_down()
 
     def _abort(self) -> None:
-        """Interrupt what still runs, give it back, and stop soon."""
+        """Interrupt running tasks, give them back, and stop soon."""
         give_back(self._large_arguments.give_up(), "unstarted", "not begun")
         running = self._pool.give_up_running()
         for attempt in running:
             if attempt.owner is self._outcomes:
                 log.warning("task interrupted id=%s type=%s", attempt.task_id, attempt.message.type)
         give_back(running, "interrupted", "the worker was shut down")
-        # If the store is away until then, the leases of these tasks have to expire.
+        # If the store is unreachable until then, the leases of these tasks have to expire.
         self._reactor.after(_LAST_SENDING, self._reactor.stop)
 
     def _round(self) -> None:
@@ -229,7 +232,10 @@ class Supervisor:
             self._drain_mode.look()
 
     def _end_when_idle(self) -> None:
-        """Wait for the tasks, then for the executors, which may have hooks to run; then stop."""
+        """Wait for the tasks, then for the executors, then stop.
+
+        Executors may have hooks to run.
+        """
         if self._is_stopping:
             if not self._pool.executors and self._has_left:
                 self._reactor.stop()

@@ -1,4 +1,4 @@
-"""Logs data of the store that cannot be read, without filling the log."""
+"""Log unreadable data of the store without filling the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _faults = FaultLog(log)
 
 
 def set_aside(what: str, key: str, why: object) -> None:
-    """Log that ``what`` cannot be read and is ignored: once a minute for each ``key``."""
+    """Log that ``what`` is unreadable and ignored.
+
+    Once a minute for each ``key``.
+    """
     _faults.occurred(
         (what, key),
         "%s refused key=%s error=%s",
@@ -29,10 +32,10 @@ def set_aside(what: str, key: str, why: object) -> None:
 
 
 def handle_guarded(handle: Callable[[Any], object], value: Any) -> None:
-    """Call ``handle`` with a reply or message of the store; log an exception instead of raising it.
+    """Call ``handle`` with data of the store, and log its exceptions.
 
-    The decoders should find bad data; this catches what they miss. Use it only for work that is
-    repeated anyway, or that may be left out.
+    The decoders should find bad data; this function catches the errors that they miss. Use it only
+    for work that is repeated anyway, or that may be left out.
     """
     try:
         handle(value)

@@ -1,7 +1,8 @@
-"""Makes the parts of a worker, in the order in which they depend on each other.
+"""Make the parts of a worker, in the order of their dependencies.
 
-Each part gets what it calls as an argument. A part that must call one made later gets an object
-that both share, such as `EndRequests`, `WaitingAttempts`, or the lists of `WorkerConnections`.
+Each part gets the parts that it calls as arguments. A part that must call one made later gets an
+object that both share, such as `EndRequests`, `WaitingAttempts`, or the lists of
+`WorkerConnections`.
 """
 
 from __future__ import annotations
@@ -275,7 +276,7 @@ def _listen(
             scheduler.refresh(queue)
 
     def poll() -> None:
-        """Read what messages would have announced."""
+        """Read the data that messages would have announced."""
         handlers.refresh()
         if aggregator.enabled:
             aggregator.run_once()

@@ -44,13 +44,13 @@ class _Arguments(WorkerOptions):
 
 
 _Arguments.__init__.__qualname__ = "Worker.__init__"
-"""For the messages of Python about arguments that there are not."""
+"""Named in Python's messages about unknown arguments."""
 
 
 def taking(
     make: Callable[P, _Arguments],
 ) -> Callable[[Callable[[W, _Arguments], None]], Callable[Concatenate[W, P], None]]:
-    """Let a method take the arguments of ``make``, for people, type checkers and `help`."""
+    """Give a method the signature of ``make``, for people, type checkers and `help`."""
 
     def decorate(method: Callable[[W, _Arguments], None]) -> Callable[Concatenate[W, P], None]:
         def call(self: W, /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -95,7 +95,7 @@ class Worker:
     - ``health_check`` is called every ``health_check_interval``, in a process of its own, with
       None, or with an exception while the store does not answer.
 
-    Raises `UsageError` for options that cannot be right.
+    Raises `UsageError` for invalid options.
     """
 
     @taking(_Arguments)
@@ -136,7 +136,7 @@ class Worker:
         return fn
 
     def aggregate(self, fn: Callable[[str, list[Task]], Any]) -> Callable[[str, list[Task]], Any]:
-        """Make one task of the tasks of an aggregation group, by ``fn(group, tasks)``.
+        """Turn an aggregation group into one task by ``fn(group, tasks)``.
 
         This is a decorator. ``fn`` gets the name of the group and its tasks, oldest first, returns
         the `Message` that takes their place, and may be a coroutine function. The options
@@ -163,7 +163,10 @@ class Worker:
         return self
 
     def on_start(self, hook: Callable[[], Any]) -> Callable[[], Any]:
-        """Call ``hook`` in each executor before its first task, to open a connection, say."""
+        """Call ``hook`` in each executor before its first task.
+
+        For example to open a connection.
+        """
         self._service.on_start.append(_function(hook, "a hook"))
         return hook
 
@@ -221,18 +224,20 @@ class Worker:
         )
 
     def run(self) -> int:
-        """Serve in this process until SIGTERM or SIGINT; return 0, or 1 after a failure.
+        """Serve in this process until SIGTERM or SIGINT; return the exit code.
 
-        Only in the main thread, as it handles signals. It waits for a store that is away for up to
+        The code is 0, or 1 after a failure.
+
+        Only in the main thread, as it handles signals. It waits for an unreachable store for up to
         ``wait`` (a minute by default). Raises `StoreError` if the store cannot be used.
         """
         return build_worker(self._settings_now()).run()
 
     def start(self, timeout: float = 30.0) -> Worker:
-        """Start the worker as a process of its own; return when it is ready for tasks.
+        """Start the worker as a separate process; return when it is ready.
 
         It ends with `stop`, and otherwise outlives this process. Starting a running worker does
-        nothing. A store that is away is an error at once, or after ``wait`` if that was set, which
+        nothing. An unreachable store is an error at once, or after ``wait`` if that was set, which
         ``timeout`` (seconds) does not include. Raises `WorkerDidNotStart` with the reason if the
         worker ends instead.
         """
@@ -303,11 +308,11 @@ class Worker:
 
     @property
     def id(self) -> str | None:
-        """The id of the started worker, ``host:pid:…``, or None if it does not run."""
+        """The id of the started worker, ``host:pid:…``, or None."""
         return self._id if self.is_running else None
 
     def add_queue(self, name: str, weight: int = 1) -> None:
-        """Serve one more queue with the started worker, or change the weight of a queue.
+        """Serve another queue with the started worker, or change a weight.
 
         Raises `UsageError` if it is not running, `StoreError` if it does not answer.
         """
@@ -316,7 +321,9 @@ class Worker:
         self._change_queues({name: weight})
 
     def remove_queue(self, name: str) -> None:
-        """Fetch no more from a queue with the started worker; tasks that it has still end.
+        """Fetch no more from a queue with the started worker.
+
+        Tasks that it has already still end.
 
         The last queue cannot be removed. Raises the errors of `add_queue`.
         """
@@ -340,7 +347,7 @@ class Worker:
 
     @property
     def is_running(self) -> bool:
-        """Whether the started worker's process lives."""
+        """True if the started worker's process is alive."""
         return self._process is not None and self._process.poll() is None
 
     @property

@@ -1,4 +1,4 @@
-"""Ids of workers, from which other workers on the machine can see that a process has ended.
+"""Ids of workers, which show other workers whether the process has ended.
 
 An id is ``host:pid:rest``. The rest has 8 hexadecimal digits for the *place*, in which process ids
 are unique: one boot of one machine, one namespace of process ids, and one of time. 8 digits follow
@@ -30,7 +30,7 @@ def new_worker_id(host: str) -> str:
 
 
 def is_neighbour(worker_id: str) -> bool:
-    """Return whether `is_gone` can find out that the process of this worker has ended."""
+    """Return whether `is_gone` can detect the end of this worker's process."""
     name = read_worker_id(worker_id)
     place = _place(os.getpid())
     if name is None or not place:
@@ -39,7 +39,10 @@ def is_neighbour(worker_id: str) -> bool:
 
 
 def is_gone(worker_id: str) -> bool:
-    """Return whether the worker's process has certainly ended. False if that is unknown."""
+    """Return whether the worker's process has certainly ended.
+
+    False if that is unknown.
+    """
     name = read_worker_id(worker_id)
     if name is None or not is_neighbour(worker_id):
         return False
@@ -70,7 +73,10 @@ def _place(pid: int) -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process started, in 8 digits; empty if it has ended, None if unknown."""
+    """Return the start of a process in 8 digits.
+
+    Empty if it has ended, None if that is unknown.
+    """
     try:
         stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 from protobuf import decode_task, encode_task
@@ -125,7 +126,11 @@ def dump(redis: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
         pipe.type(key)
         pipe.pttl(key)
     found = pipe.execute()
-    kinds, ttls = [kind.decode() for kind in found[::2]], found[1::2]
+    # A key may expire between the two questions.
+    there = [kind != b"none" for kind in found[::2]]
+    keys = list(compress(keys, there))
+    kinds = [kind.decode() for kind in compress(found[::2], there)]
+    ttls = list(compress(found[1::2], there))
     read = {
         "string": lambda key: pipe.get(key),
         "list": lambda key: pipe.lrange(key, 0, -1),

@@ -1,4 +1,7 @@
-"""Sign and verify calls and results. Executors hold no key and never import this."""
+"""Sign and verify calls and results.
+
+Executors hold no key and never import this.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ class Keyring:
     __slots__ = ("_by_id", "_mac", "key_id")
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        """Raises `UsageError` without a key, or for one that does not have 32 bytes."""
+        """Raises `UsageError` without a key, or for a key without 32 bytes."""
         if not keys:
             raise UsageError("a keyring needs at least one key")
         if any(len(key) != key_file.KEY_SIZE for key in keys):
@@ -135,7 +138,7 @@ class Keyring:
         """Verify a call for this task and return its parts.
 
         For detached arguments, ``payload`` is whole: they follow the head. With ``only_head`` they
-        are not checked, and must not be used.
+        are not checked: do not use them.
 
         Raises `UnknownKey` if it names a key that is not here, and `SignatureError` if it is
         unsigned, changed, signed for another task, queue or type, or not a call.

@@ -1,4 +1,4 @@
-"""Detect processes that belong to a task and must not make a signing key.
+"""Detect processes of a task, which must not make a signing key.
 
 Workers mark the environment of executors, which all processes of a task inherit.
 """

@@ -38,7 +38,7 @@ class Import(NamedTuple):
 
 
 class SourceModule(NamedTuple):
-    """A local module that is not imported in this process: its current source file."""
+    """A local module that was not imported: its current source file."""
 
     name: str
     file: str | None

@@ -41,7 +41,7 @@ class CallModule(LocalModule):
 
 
 class ModuleSet:
-    """The local modules of one call, and the ``__main__`` of its sender, by name.
+    """The local modules of a call, and its sender's ``__main__``, by name.
 
     The set of a call's arguments has the set of its function as ``parent``. ``blob`` is the stored
     function, from which a child process can load the modules again.
@@ -88,7 +88,7 @@ class ModuleSet:
         return {name: module for name in names if (module := self.get(name)) is not None}
 
     def find_name(self, module: str, name: str) -> Any:
-        """Return the function or class that was sent without its module, or a marker."""
+        """Return a function or class sent without its module, or a marker."""
         found = self.names.get((module, name), _MISSING)
         if found is _MISSING:
             inner = [key[1] for key in self.names if key[0] == module and "." in key[1]]
@@ -148,7 +148,7 @@ class ModuleSet:
     def named_class(
         self, module: str, file: str, name: str, tracker: str, maker: Any, *args: Any
     ) -> type:
-        """Return a class that another task returned, or this call's class of that name."""
+        """Return a class that another task returned, or the call's own class."""
         if cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker) is None:
             try:
                 owner: Any = self.load(module)
@@ -169,7 +169,10 @@ class ModuleSet:
         defaults: Any = None,
         closure: Any = None,
     ) -> Any:
-        """Return a function; for an argument, the call's own function if it is identical."""
+        """Return a function.
+
+        For an argument, it is the call's own function if that is identical.
+        """
         names.setdefault(MODULES, self)  # a namespace without a module
         if name is None:
             return cloudpickle._make_function(code, names, name, defaults, closure)
@@ -244,7 +247,10 @@ class ModuleSet:
         return module
 
     def _provide(self, module: CallModule, name: str) -> None:
-        """Make ``from module import name`` find a submodule, or raise the reason why not."""
+        """Make ``from module import name`` find a submodule.
+
+        Raises the reason if that is impossible.
+        """
         if name in vars(module) or name == "*":
             return
         submodule = f"{module.__name__}.{name}"

@@ -1,4 +1,4 @@
-"""Find what code looks up by name at run time, to send it along."""
+"""Find the values that code looks up by name, to send them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbqueue.calls.pickling.local_modules import is_local, is_local_module
 
 
 class Names:
-    """Names of a module, with their values, that are looked up while the code runs."""
+    """Names that code looks up in a module at run time, with values."""
 
     __slots__ = ("module", "values")
 
@@ -54,7 +54,10 @@ class Needs:
             self._add_hints(fn.__module__, fn.__annotations__)
 
     def add_class(self, cls: type) -> None:
-        """Add the requirements of a class by value; its methods are added as functions."""
+        """Add the requirements of a class by value.
+
+        Its methods are added as functions.
+        """
         annotations = vars(cls).get("__annotations__")
         if annotations:
             self._add_hints(cls.__module__, annotations)

@@ -63,7 +63,10 @@ def reads_pickles(code: types.CodeType, names: Mapping[str, Any]) -> bool:
 
 
 def definitions() -> Iterator[Any]:
-    """Yield the functions and classes of ``__main__``, and the local modules that it uses."""
+    """Yield the definitions of ``__main__`` and the local modules that it uses.
+
+    Definitions are functions and classes.
+    """
     main = sys.modules.get("__main__")
     for name, value in list(vars(main).items()) if main is not None else ():
         if isinstance(value, types.ModuleType):

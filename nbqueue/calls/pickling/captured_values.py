@@ -34,7 +34,10 @@ LARGE_CAPTURE: Final = 1_000_000
 _MOST_OBJECTS: Final = 10_000
 _MOST_DEPTH: Final = 20
 _MOST_COUNTED: Final = 64_000_000
-"""Maximum size of small parts that are counted, in bytes; it bounds the time."""
+"""Maximum size of counted small parts, in bytes.
+
+It bounds the time of counting.
+"""
 _SMALL_PART: Final = 65_536
 
 _PACKAGE = __name__.partition(".")[0]
@@ -127,7 +130,7 @@ def warn_of_captures(fn: Callable[..., Any], pickled: Pickled) -> None:
 
 
 def warn_of_shared(fn: Callable[..., Any], item: tuple[Any, ...], generator: object) -> None:
-    """Warn of a generator that is an argument of several tasks of a map."""
+    """Warn of a generator that several tasks of a map share."""
     name = short_name(fn)
     at = next((i for i, value in enumerate(item, 1) if value is generator), None)
     where = "an argument" if at is None else f"argument {at}"
@@ -314,7 +317,10 @@ class _Counter:
 
 
 def _measure(value: object) -> tuple[int, bool]:
-    """Return the size of a pickle of ``value``, and whether that is a minimum."""
+    """Return the size of a pickle of ``value``.
+
+    Also returns whether that is a minimum.
+    """
     if isinstance(value, bytes | bytearray | str):
         return len(value), False
     counter = _Counter()

@@ -62,7 +62,10 @@ def complete_state(cls: type, state: tuple[dict[str, Any], dict[str, Any]]) -> A
 
 
 def slots_of(cls: type) -> tuple[str, ...] | None:
-    """Return the slots that create a class with this layout; None for no slots."""
+    """Return the slots for a class with this layout.
+
+    None for no slots.
+    """
     names = vars(cls)
     if "__slots__" not in names or _makes_its_own_slots(cls):
         return None

@@ -58,7 +58,10 @@ class FunctionCache(Generic[T]):
         self._entries: OrderedDict[Callable[..., Any], _Entry] = OrderedDict()
 
     def renew_lock(self) -> None:
-        """Replace the lock after a fork: another thread of the parent may hold it."""
+        """Replace the lock after a fork.
+
+        Another thread of the parent may hold it.
+        """
         self._lock = threading.Lock()
 
     def get(self, fn: Callable[..., Any]) -> T | None:
@@ -96,7 +99,10 @@ class FunctionCache(Generic[T]):
 
 
 def _parts(fn: types.FunctionType, names: Iterable[str]) -> list[Any]:
-    """Return the parts of ``fn`` that its pickle depends on, without their own parts."""
+    """Return the parts of ``fn`` that its pickle depends on.
+
+    Their own parts are not included.
+    """
     parts: list[Any] = [
         fn.__code__, fn.__name__, fn.__qualname__, fn.__module__, fn.__doc__, fn.__defaults__,
     ]  # fmt: skip
@@ -154,7 +160,7 @@ class _Graph:
 
 
 def _is_named(value: Any) -> bool:
-    """Return whether a function or class is installed, and so is sent by name."""
+    """Return whether a function or class is installed, so sent by name."""
     module = sys.modules.get(getattr(value, "__module__", None) or "builtins")
     if module is None or module.__name__ == "__main__" or is_local_module(module.__name__):
         return False

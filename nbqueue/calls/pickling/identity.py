@@ -40,7 +40,7 @@ def is_known(obj: object) -> bool:
 
 
 def find(key: str, make: Callable[[], Any]) -> Any:
-    """Return the object with this key; on the first use, create it with ``make``."""
+    """Return the object with this key; ``make`` creates it on first use."""
     with _lock:
         if key not in _by_key:
             _keep(key, make())

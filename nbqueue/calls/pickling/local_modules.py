@@ -45,7 +45,10 @@ def is_local(module: types.ModuleType) -> bool:
 
 
 def note_local(module: types.ModuleType) -> None:
-    """Treat ``module``, which was sent with a call, as local wherever its file is."""
+    """Treat ``module`` as local wherever its file is.
+
+    It was sent with a call.
+    """
     _known[module] = True
 
 
@@ -104,7 +107,9 @@ def _roots() -> tuple[str, ...]:
 
 
 def installed_method(fn: types.FunctionType) -> tuple[Any, ...] | None:
-    """Reduce the function in a class method of an installed class; None for others.
+    """Reduce the function in a class method of an installed class.
+
+    None for others.
 
     Its name refers to the bound method, so pickle would not find the function by name.
     """

@@ -192,7 +192,7 @@ def _instance_parts(obj: object) -> Iterator[_Part]:
 
 
 def _reduce(obj: object) -> object:
-    """Return the reduction of ``obj`` that pickle would use, or None if it refuses."""
+    """Return pickle's reduction of ``obj``, or None if it refuses."""
     try:
         reduce = reducers.way_of(type(obj))
         if reduce is not None:

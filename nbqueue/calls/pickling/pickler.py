@@ -94,7 +94,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._ways: dict[type, _Reducer | None] = _WAYS.copy()
 
     def dump_needs(self) -> None:
-        """Append what the code looks up by name at run time, in separate pickles.
+        """Append values that the code looks up at run time, in separate pickles.
 
         Older versions of nbqueue do not read them.
         """
@@ -445,7 +445,10 @@ def _pickled(file: io.BytesIO, pickler: Pickler) -> Pickled:
 
 
 class Collector:
-    """A file object for a pickler that keeps large parts separate, copied only once."""
+    """A file object for a pickler that keeps large parts separate.
+
+    These are copied only once.
+    """
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

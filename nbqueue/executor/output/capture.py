@@ -1,8 +1,8 @@
 """Capture what a task prints, logs, warns of and displays.
 
 Only for executor processes: `install` changes ``sys.stdout`` and its like. Text from outside any
-task goes to the worker's log, and so does what child processes and C libraries write to the file
-descriptors. A task without output costs nothing.
+task goes to the worker's log, and so does text that child processes and C libraries write to the
+file descriptors. A task without output costs nothing.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _take_records() -> None:
 
 
 def _take_warnings() -> None:
-    """Show each task all warnings, including those that an earlier task has seen."""
+    """Show each task all warnings, including those of earlier tasks."""
     show = warnings.showwarning
     seen_by: list[object] = []
 

@@ -106,7 +106,7 @@ def clear_output(wait: bool = False) -> None:
 
 
 def publish(task: Reporting, data: Bundle, metadata: Bundle, display_id: str = "") -> None:
-    """Add a bundle to a task's output, or the reason why not."""
+    """Add a bundle to a task's output, or the reason for refusing it."""
     bundle: Bundle = {"data": _written(data), "metadata": metadata}
     if display_id:
         bundle["id"] = display_id
@@ -130,7 +130,10 @@ def _written(data: Bundle) -> Bundle:
 
 
 def bundle_of(obj: Any) -> tuple[Bundle, Bundle]:
-    """Return the MIME bundle and metadata of an object; empty if it showed itself."""
+    """Return the MIME bundle and metadata of an object.
+
+    Empty if it showed itself.
+    """
     figure = _module_value("matplotlib.figure", "Figure")
     if figure is not None and isinstance(obj, figure):
         return {"text/plain": repr(obj), "image/png": _png(obj)}, {}
@@ -206,7 +209,7 @@ def patch_ipython(module: ModuleType) -> None:
 
 
 def patch_pyplot(module: ModuleType) -> None:
-    """Patch ``matplotlib.pyplot``: showing a figure adds it to the output and closes it."""
+    """Patch ``matplotlib.pyplot`` to add shown figures to the output and close them."""
     pyplot: Any = module
     draw = pyplot.show
 

@@ -23,7 +23,7 @@ Action = Callable[[ModuleType], None]
 
 
 class ImportHooks(MetaPathFinder):
-    """Calls a module's patch right after its code has run; failures are only printed."""
+    """Calls a module's patch after its code has run, and prints failures."""
 
     def __init__(self, actions: Mapping[str, Action]) -> None:
         self._actions = actions

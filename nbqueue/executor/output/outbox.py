@@ -48,7 +48,7 @@ class Outbox:
 
     @property
     def is_full(self) -> bool:
-        """Whether `sort` must be called before more text is accepted."""
+        """True if `sort` must be called before more text is accepted."""
         return self._unsorted_size > _MOST_UNSORTED
 
     def write(self, kind: int, data: bytes) -> None:
@@ -61,7 +61,10 @@ class Outbox:
         self._unsorted.append((kind, data))
 
     def admit_display(self, size: int) -> str:
-        """Count a display of ``size`` bytes; return why it is refused, if so."""
+        """Count a display of ``size`` bytes.
+
+        Returns the reason why it is refused, if it is.
+        """
         if size > LARGEST_DISPLAY:
             return f"it has {size:,} bytes, and {LARGEST_DISPLAY:,} can be kept"
         if self._displays >= MOST_DISPLAYS:
@@ -77,7 +80,7 @@ class Outbox:
         return bool(self._pieces or self._unsorted)
 
     def take(self, most: int | None = None) -> list[Output]:
-        """Remove and return the next output: about ``most`` bytes of text, or all."""
+        """Remove and return about ``most`` bytes of output, or all of it."""
         self.sort()
         taken: list[Output] = []
         size = 0
@@ -90,7 +93,10 @@ class Outbox:
         return taken
 
     def sort(self) -> None:
-        """Join the written pieces and drop excess text; only for the thread that takes."""
+        """Join the written pieces and drop excess text.
+
+        Only for the thread that takes.
+        """
         kind, size = 0, 0
         parts: list[bytes] = []
         for _ in range(len(self._unsorted)):

@@ -55,7 +55,10 @@ class Bar:
 
 
 class Bars:
-    """The bars of one task, outermost first. Threads of the task change them."""
+    """The bars of a task, outermost first.
+
+    Threads of the task change them.
+    """
 
     def __init__(self) -> None:
         self._items: list[Bar] = []
@@ -107,7 +110,10 @@ class Bars:
 
 
 def plain_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Convert the fields of a report to JSON values. Raises `UsageError` for large ones."""
+    """Convert the fields of a report to JSON values.
+
+    Raises `UsageError` for large ones.
+    """
     return {name: _plain(name, value) for name, value in fields.items()}
 
 

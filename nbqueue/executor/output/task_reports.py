@@ -42,7 +42,7 @@ def report(
     desc: str | None = None,
     **fields: Any,
 ) -> None:
-    """Report a task's progress, values or partial result; for use inside a task.
+    """Report a task's progress, values or partial result from inside the task.
 
     ``progress``: how much is done, from 0 to 1, or as (done, total); ``desc`` is its label. Other
     ``fields``, such as ``loss=0.1``, are small values shown next to the bar; the latest value of
@@ -77,7 +77,7 @@ def report(
 
 
 class Reporting:
-    """The reports of one task: the latest of each kind, and the unsent ones.
+    """The reports of a task: the latest of each kind, and the unsent ones.
 
     Shared by the task's code and the sending thread. Single operations on sets and dicts are
     atomic.
@@ -145,12 +145,12 @@ class Reporting:
 
     @property
     def has_more(self) -> bool:
-        """Whether reports or output of the running task wait to be sent."""
+        """True if reports or output of the running task wait to be sent."""
         waits = bool(self.unsent) or (self.outbox is not None and self.outbox.has_more)
         return waits and not self.is_over
 
     def take(self, kinds: list[int], most: int | None = None) -> bytes:
-        """Remove and return frames of reports and output, at most about ``most`` bytes.
+        """Remove and return frames of reports and output, about ``most`` bytes.
 
         Only one thread at a time may call it.
         """
@@ -166,7 +166,10 @@ class Reporting:
 
 
 class Reports:
-    """The reports of all tasks of this executor. Any thread may call ``send``."""
+    """The reports of all tasks of this executor.
+
+    Any thread may call ``send``.
+    """
 
     def __init__(self, send: Callable[[bytes], object]) -> None:
         self._send = send
@@ -175,7 +178,7 @@ class Reports:
         self._woken: queue.SimpleQueue[Reporting] = queue.SimpleQueue()
         self._is_started = False
         self.is_busy: Callable[[], bool] = lambda: False
-        """Whether the pipe is still busy with earlier frames."""
+        """True while the pipe is busy with earlier frames."""
 
     def begin(self, frame: TaskFrame) -> None:
         """Record that a task's code begins in this thread or coroutine."""
@@ -185,7 +188,7 @@ class Reports:
             action()
 
     def end(self, number: int, *, keep: bool) -> bytes:
-        """Record that a task has ended; none of its reports are sent afterwards.
+        """Record that a task has ended. None of its reports are sent afterwards.
 
         Returns the frames to send before the task's end: remaining output, progress and, with
         ``keep``, the latest partial result.
@@ -278,7 +281,7 @@ def reported_result() -> bytes:
 
 
 def running_task() -> Reporting | None:
-    """Return the reports of the task that this code belongs to, or None.
+    """Return the reports of the task that this code belongs to.
 
     Also for a thread that the task started. None outside a task, after its end, and in a child
     process that it forked.
@@ -301,12 +304,15 @@ on_begin: Final[list[Callable[[], None]]] = []
 """Functions to call when a task begins."""
 
 STARTED_BY: Final = "_nbqueue_started_by"
-"""The thread attribute that holds the task which started the thread; see `capture`."""
+"""The thread attribute with the task that started the thread; see `capture`."""
 
 _current: ContextVar[Reporting] = ContextVar("nbqueue.reporting")
 
 _generation = 0
-"""The number of forks since the first process. Children do not use the pipe."""
+"""The number of forks since the first process.
+
+Children do not use the pipe.
+"""
 
 
 def _after_fork() -> None:

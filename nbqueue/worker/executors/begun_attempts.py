@@ -1,4 +1,4 @@
-"""The attempts that executors have begun, and noting that in the store."""
+"""Find the attempts that executors have begun, and note them in the store."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.tasks.attempt import Attempt
 
 NOTED_AFTER = 1.0
-"""Seconds that a task runs before that is noted in the store."""
+"""Seconds that a task runs before its beginning is noted in the store."""
 
 _SLICE = 500
 
 
 class BegunAttempt(NamedTuple):
-    """An attempt that an executor has begun, and since when, on the reactor's clock."""
+    """An attempt that has begun, and its start on the reactor's clock."""
 
     attempt: Attempt
     since: float
 
 
 def begun_attempts(pool: Pool) -> Iterator[BegunAttempt]:
-    """Yield the attempts that have begun, without those that are queued behind another."""
+    """Yield the attempts that have begun, without those queued behind another."""
     for executor in pool.executors:
         if not executor.ready:
             continue
@@ -39,9 +39,9 @@ def begun_attempts(pool: Pool) -> Iterator[BegunAttempt]:
 
 
 class BeginNotes(Service):
-    """Notes in the store each task that has run for a second.
+    """Notes each task in the store that has run for a second.
 
-    Should this worker die, one of those may be the cause, and the others are not
+    If this worker dies, one of these tasks may be the cause, and no other task is
     (docs/decisions/0008).
     """
 

@@ -1,4 +1,4 @@
-"""Caches the code of functions: read from the store when first needed, and checked."""
+"""A cache of functions' code, read from the store and verified."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ OnCode = Callable[[bytes | None], None]
 
 
 class CodeCache:
-    """Code by fingerprint, a digest of the code that was signed with the call.
+    """Code by fingerprint, a digest that was signed with the call.
 
-    Code that does not match its fingerprint is not what the caller sent, and is never returned.
+    Code that does not match its fingerprint is not the caller's, and is never returned.
     """
 
     def __init__(self, context: ServiceContext) -> None:
@@ -36,7 +36,10 @@ class CodeCache:
         return self._blobs.get(fingerprint)
 
     def ask(self, queue: str, fingerprint: bytes, on_code: OnCode) -> None:
-        """Call ``on_code`` with the code, or with None if the store lacks it or has another."""
+        """Call ``on_code`` with the code.
+
+        It gets None if the store lacks the code, or has another under this fingerprint.
+        """
         if fingerprint in self._asked:
             self._asked[fingerprint][1].append(on_code)
             return

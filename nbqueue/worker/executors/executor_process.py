@@ -28,7 +28,7 @@ __all__ = [
 
 
 class ExecutorExit(NamedTuple):
-    """How a process ended: in a word or two, and in a sentence."""
+    """The end of a process, in a word or two and as a sentence."""
 
     reason: str
     text: str
@@ -52,7 +52,7 @@ class ExecutorProcess:
     def __init__(
         self, kind: str, capacity: int, service: bytes = b"", is_fresh: bool = False
     ) -> None:
-        """Start the process, or take one that was prepared.
+        """Start the process, or take a prepared one.
 
         ``service``: the code of the worker's handlers and hooks. A fresh executor runs one task,
         and ends.
@@ -72,12 +72,12 @@ class ExecutorProcess:
         self.culprit: Attempt | None = None
         self.peak_memory = 0
         self.reported: list[tuple[Attempt, int, bytes]] = []
-        """Reports of running attempts: the attempt, the kind of report, its body."""
+        """Reports of running attempts: the attempt, the kind, the body."""
         self.returned: list[Attempt] = []
-        """Attempts that it got too late to begin them."""
+        """Attempts that the executor received too late to begin."""
         self._frames = Frames()
         self.wants_write = True
-        """Whether bytes wait to be sent."""
+        """True if bytes wait to be sent."""
         self._out = bytearray(pipe.frame(pipe.SERVICE, service))
         self._permits_out = b""
         self._pieces: deque[Piece] = deque()
@@ -116,11 +116,11 @@ class ExecutorProcess:
 
     @property
     def is_unused(self) -> bool:
-        """Whether it has never had a task, and may get one."""
+        """True if the process has never had a task and may get one."""
         return not (self.attempts or self.finished or self.retiring)
 
     def is_used_up(self, most_tasks: int | None, most_memory: int | None) -> bool:
-        """Return whether it ran as many tasks, or took as much memory, as it may."""
+        """Return whether the process reached its limit of tasks or memory."""
         if self.is_fresh:
             return self.finished > 0
         return (most_tasks is not None and self.finished >= most_tasks) or (
@@ -152,7 +152,7 @@ class ExecutorProcess:
         self._out = bytearray()
 
     def flush(self) -> None:
-        """Send what is queued, as much as the socket takes."""
+        """Send queued bytes, as many as the socket takes."""
         if self._permits_out:
             self._send_permits()
         while self._out or self._pieces:
@@ -213,7 +213,10 @@ class ExecutorProcess:
             self._permits_out = b""
 
     def take_back(self) -> list[Attempt]:
-        """Return the attempts queued behind the running one; the executor will not begin them."""
+        """Return the attempts queued behind the running one.
+
+        The executor will not begin them.
+        """
         if self.kind != SYNC:
             return []
         taken: list[Attempt] = []
@@ -247,7 +250,7 @@ class ExecutorProcess:
             pass  # it is ending, or busy: the pipe is full
 
     def stop(self) -> None:
-        """Have it end by itself when its attempts have ended."""
+        """Have the process end when its attempts have ended."""
         self.retiring = self.is_stopped = True
         self._out += pipe.frame(pipe.STOP)
         self.wants_write = True
@@ -266,12 +269,12 @@ class ExecutorProcess:
             pass
 
     def dump_stacks(self) -> None:
-        """Have it write the stacks of its threads, once it has started."""
+        """Have the process write the stacks of its threads, once it has started."""
         if self.ready:
             self.process.send_signal(signal.SIGQUIT)
 
     def why_gone(self) -> ExecutorExit:
-        """Return how the process ended. Waits for its end."""
+        """Wait for the end of the process, and return its reason."""
         if self.kill_reason:
             return ExecutorExit("killed", self.kill_reason)
         code = self.process.wait()

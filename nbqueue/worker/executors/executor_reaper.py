@@ -1,4 +1,4 @@
-"""Kills executors that should have ended by themselves."""
+"""Kill executors that should have ended and did not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class ExecutorReaper:
         self._grace = grace
 
     def after_stop(self, executor: ExecutorProcess) -> None:
-        """Kill an idle executor that does not end: a task may have left a thread behind."""
+        """Kill an idle executor that does not end.
+
+        A task may have left a thread that keeps the process alive.
+        """
         self._reactor.after(self._grace, lambda: self._end_idle(executor))
 
     def after_hanging_up(self, executor: ExecutorProcess) -> None:

@@ -1,7 +1,7 @@
-"""Estimates how far ahead of its free slots a worker may fetch, and how long it may sleep. Pure.
+"""Estimate how many tasks to fetch ahead, and how long to sleep. Pure.
 
-Short tasks are fetched many at a time, or the round trips would cost more than the tasks. Long
-ones are fetched one for each free slot, as no other worker can run what waits here.
+Short tasks are fetched many at a time, or the round trips would cost more than the tasks. Long ones
+are fetched one for each free slot, as no other worker can run the tasks that wait here.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 AHEAD = 0.02
-"""Seconds of work that may wait fetched, for each slot."""
+"""Seconds of work that may be fetched ahead for each slot."""
 QUEUED = 0.004
-"""Seconds of work that may be queued in one executor, behind the task that it runs."""
+"""Seconds of work that may be queued in an executor behind its task."""
 MOST_AHEAD = 512
 MOST_QUEUED = 64
 _LONGEST_REST = 0.002
 _SHORTEST_REST = 0.0002
 _MANY = 64
-"""With so many coroutines or threads, a process has work left when one of them ends."""
+"""The number of concurrent tasks from which a process always has work left."""
 _FIRST_GUESS = 0.05
 _WEIGHT = 0.1
 
 
 class LoadEstimate:
-    """A running estimate of how long a task takes: quick to rise, slow to fall."""
+    """A running estimate of a task's duration: quick to rise, slow to fall."""
 
     def __init__(self) -> None:
         self._seconds = _FIRST_GUESS
@@ -31,11 +31,11 @@ class LoadEstimate:
 
     @property
     def estimate(self) -> float:
-        """About how many seconds a task takes."""
+        """The approximate duration of a task, in seconds."""
         return self._seconds
 
     def ended(self, seconds: float) -> None:
-        """Take into account that a task took this long."""
+        """Record the duration of a task, in seconds."""
         self._seen += 1
         if seconds > self._seconds * 8:
             # One long task among short ones: fetch less at once.
@@ -46,19 +46,19 @@ class LoadEstimate:
             self._seconds += weight * (seconds - self._seconds)
 
     def ahead(self, slots: int) -> int:
-        """Return how many tasks may be in hand beyond the slots."""
+        """Return the number of tasks that may be held beyond the slots."""
         if self._seconds * MOST_AHEAD <= AHEAD * slots:
             return MOST_AHEAD
         return int(AHEAD * slots / self._seconds)
 
     def queued(self) -> int:
-        """Return how many tasks may be queued in one executor."""
+        """Return the number of tasks that may be queued in one executor."""
         if self._seconds * MOST_QUEUED <= QUEUED:
             return MOST_QUEUED
         return int(QUEUED / self._seconds)
 
     def slack(self, ordinary: Sequence[int], others: int) -> float:
-        """Return for about how many seconds the supervisor may sleep.
+        """Return the approximate time that the supervisor may sleep, in seconds.
 
         ``ordinary``: the number of tasks in each executor that runs one at a time. ``others``: the
         number of tasks in all executors that run many.

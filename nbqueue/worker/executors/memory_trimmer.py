@@ -1,4 +1,4 @@
-"""Returns the memory of large values to the system, once no more of them come."""
+"""Return the memory of large values to the system once no more arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chooses the executor in which an attempt begins."""
+"""Choose the executor in which an attempt begins."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Placement:
         return best if least < best.capacity + self._load.queued() else None
 
     def _fresh_executor(self, attempt: Attempt) -> ExecutorProcess | None:
-        """Return an executor that has run nothing, and will run nothing else."""
+        """Return an unused executor that will run only this attempt."""
         kind = LOOP if attempt.is_coroutine else SYNC
         for executor in self._executors:
             # An unused one: the attempt that it was started for was taken back.

@@ -1,4 +1,4 @@
-"""The executors of a worker: started when needed, fed, interrupted, replaced."""
+"""The executors of a worker: started on demand, given tasks, interrupted, replaced."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LONGEST_WAIT = 0.05
 
 @dataclass(frozen=True, slots=True)
 class PoolEvents:
-    """What a pool calls, other than the owners of attempts.
+    """Callbacks of a pool, other than the owners of attempts.
 
     ``on_broken(why)``: executors cannot be started.
     ``on_unsure()``: the leases of some attempts may have expired and must be extended.
@@ -49,7 +49,7 @@ class PoolEvents:
 
 
 class Pool:
-    """Runs the waiting attempts in executors; their owners get the reports and outcomes."""
+    """Runs waiting attempts in executors, and passes reports and outcomes to their owners."""
 
     def __init__(
         self,
@@ -84,12 +84,15 @@ class Pool:
         self._failed_starts = 0
         self._closing = False
         self.is_ending = False
-        """Set when the worker ends: the loss of an executor is then no fault of its tasks."""
+        """True once the worker is ending.
+
+        The loss of an executor is then no fault of its tasks.
+        """
 
     def slack(self) -> float:
-        """Return for about how many seconds all executors have enough to do.
+        """Return the approximate time for which all executors have work, in seconds.
 
-        What ends meanwhile is then acknowledged together, and what comes is fetched together.
+        Tasks that end meanwhile are acknowledged together, and new ones are fetched together.
         """
         if self._waiting.in_hand < 2:
             return 0.0
@@ -99,13 +102,16 @@ class Pool:
         )
 
     def warm_up(self) -> None:
-        """Start as many executors as can run at once, before there is work."""
+        """Start as many executors as can run at once, before work arrives."""
         kind, _, count = first_executors(self._settings.executor, self._settings.concurrency)
         for _ in range(count):
             self._spawn(kind)
 
     def dispatch(self) -> None:
-        """Hand attempts to executors that have room. Call it once a round."""
+        """Hand attempts to executors that have room.
+
+        Called once a round.
+        """
         ready, waiting = self._ready, self._waiting
         now_ms = self._clock.now_ms() if ready else 0
         for _ in range(len(ready)):
@@ -132,7 +138,10 @@ class Pool:
             )
 
     def _look_at_waiting(self, head: Attempt) -> None:
-        """Give up what waits while all slots are taken, as another worker may be idle."""
+        """Give up waiting attempts while all slots are taken.
+
+        Another worker may be idle.
+        """
         self._waiting_timer = None
         if not self._ready or self._ready[0] is not head:
             return
@@ -143,7 +152,10 @@ class Pool:
             give_back(self._waiting.take_ready(), "unstarted", "not begun")
 
     def interrupt(self, attempt: Attempt, reason: int) -> None:
-        """End an attempt by an exception in it, or by killing its executor if that fails."""
+        """End an attempt by an exception in it.
+
+        Kills its executor if that fails.
+        """
         attempt.stop_reason = reason
         executor = attempt.executor
         if executor is None:
@@ -177,13 +189,13 @@ class Pool:
         return attempts
 
     def find(self, task_id: str) -> Iterable[Attempt]:
-        """Return the attempts at tasks with this id; several queues may have one."""
+        """Return the attempts at tasks with this id, in any queue."""
         places: list[Iterable[Attempt]] = [each.attempts.values() for each in self.executors]
         places.append(self._waiting)
         return [attempt for place in places for attempt in place if attempt.task_id == task_id]
 
     def dump_stacks(self) -> None:
-        """Have each executor write the stacks of its threads to the worker's log."""
+        """Have executors write the stacks of their threads to the worker's log."""
         for executor in self.executors:
             # Logged first, so that the log shows when, and which executor's stacks follow.
             count = len(executor.attempts)
@@ -228,7 +240,10 @@ class Pool:
         self._reactor.watch(executor, on_ready, on_writable=write if writing else None)
 
     def _send_code(self, executor: ExecutorProcess, attempt: Attempt) -> bool:
-        """Send the code of ``attempt``; return False if it must be read from the store first."""
+        """Send the code of ``attempt``, if it is cached.
+
+        Returns False if it must be read from the store first.
+        """
         code = self._codes.get(attempt.fingerprint)
         if code is None:
             self._waiting.await_code(attempt)
@@ -253,7 +268,7 @@ class Pool:
             self._queued_timer = self._reactor.after(_LOOK_AT_QUEUED, self._look_at_queued)
 
     def _begin_late(self, executor: ExecutorProcess) -> None:
-        """Set the time-outs of attempts that were sent while the process was starting."""
+        """Set the time-outs of attempts that were sent while the process started."""
         now = self._clock.now()
         for attempt in executor.attempts.values():
             if attempt.ends_at:
@@ -307,7 +322,7 @@ class Pool:
             self._take_back(executor)
             self._retire(executor)
         if ended and self._ready:
-            self.dispatch()  # so that the executor need not wait for what follows here
+            self.dispatch()  # so that the executor need not wait for the following calls
         for attempt, done in ended:
             self._drop(attempt)
             # The time of a fresh executor includes the start of its process.
@@ -319,7 +334,7 @@ class Pool:
         return bool(ended or reported)
 
     def _take_returned(self, executor: ExecutorProcess) -> None:
-        """Take back attempts that an executor got too late to begin them."""
+        """Take back attempts that an executor received too late to begin."""
         returned, executor.returned = executor.returned, []
         for attempt in reversed(returned):
             self._timeouts.cancel(attempt)
@@ -348,7 +363,10 @@ class Pool:
             self._watch(executor, writing=True)
 
     def _on_end(self, executor: ExecutorProcess) -> None:
-        """Handle the end of a process: its last answers count, other attempts are lost."""
+        """Handle the end of a process.
+
+        Its last answers count; its other attempts are lost.
+        """
         if executor not in self.executors:
             return
         executor.retiring = True

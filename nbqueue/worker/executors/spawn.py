@@ -1,4 +1,4 @@
-"""Starts the processes of executors, the first ones before their supervisor is loaded.
+"""Start the processes of executors.
 
 An executor takes as long to start as a supervisor, so both start at once. This module imports next
 to nothing.
@@ -22,7 +22,7 @@ _BUFFER = 1 << 20
 
 
 class Spawned:
-    """The process of an executor, and the supervisor's ends of its socket and pipes."""
+    """An executor's process, and the supervisor's ends of its socket and pipes."""
 
     def __init__(self, kind: str, capacity: int) -> None:
         self.made_for = (kind, capacity)
@@ -62,7 +62,7 @@ _prepared: list[Spawned] = []
 
 
 def first_executors(executor: str, concurrency: int) -> tuple[str, int, int]:
-    """Return the kind, the capacity and the number of a worker's first executors."""
+    """Return the kind, capacity and number of a worker's first executors."""
     if executor == "thread":
         return THREADS, concurrency, 1
     return SYNC, 1, min(concurrency, os.cpu_count() or 1)
@@ -70,7 +70,10 @@ def first_executors(executor: str, concurrency: int) -> tuple[str, int, int]:
 
 @contextmanager
 def prepared(executor: str, concurrency: int) -> Iterator[None]:
-    """Start the first executors of a worker; on exit kill those that were not taken."""
+    """Start the first executors of a worker.
+
+    Kills those that were not taken, on exit.
+    """
     kind, capacity, count = first_executors(executor, concurrency)
     _prepared.extend(Spawned(kind, capacity) for _ in range(count))
     try:
@@ -81,7 +84,7 @@ def prepared(executor: str, concurrency: int) -> Iterator[None]:
 
 
 def take(kind: str, capacity: int) -> Spawned:
-    """Return a process of this kind: a prepared one, or a new one."""
+    """Return a process of this kind, prepared or new."""
     for spawned in _prepared:
         if spawned.made_for == (kind, capacity):
             _prepared.remove(spawned)

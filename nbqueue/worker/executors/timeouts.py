@@ -1,4 +1,4 @@
-"""Ends attempts at their time-out or deadline."""
+"""End attempts at their time-out or deadline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nbqueue.worker.tasks.attempt import Attempt
 
 
 class Timeouts:
-    """Keeps one timer for each attempt that has one; calls ``on_end(attempt)`` when it expires."""
+    """Timers of attempts; ``on_end(attempt)`` is called when one expires."""
 
     def __init__(self, reactor: Reactor, on_end: Callable[[Attempt], None]) -> None:
         self._reactor = reactor
@@ -17,7 +17,7 @@ class Timeouts:
         self._timers: dict[int, Timer] = {}
 
     def set(self, attempt: Attempt, seconds: float) -> None:
-        """Have an attempt end in so many seconds; replaces an earlier timer."""
+        """Have an attempt end after ``seconds``. Replaces an earlier timer."""
         self.cancel(attempt)
         self._timers[attempt.number] = self._reactor.after(
             max(0.0, seconds), lambda: self._on_end(attempt)

@@ -1,4 +1,4 @@
-"""Attempts that no executor has yet, and what they wait for."""
+"""Attempts without an executor, and the conditions for which they wait."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.decisions import without_code
 
 _SURE_PART = 0.9
-"""For this part of a lease it has surely not expired, whatever clocks and delays there are."""
+"""The share of a lease that is certain despite clock errors and delays."""
 
 
 class WaitingAttempts:
-    """Attempts that wait for an executor, for their code, or for their lease to be extended.
+    """Attempts that wait for an executor, for code, or for a lease extension.
 
     ``ready`` are those that wait for an executor only, in their order. ``in_hand`` counts all
     attempts that were added and have not ended, those in executors included.
@@ -29,12 +29,15 @@ class WaitingAttempts:
         self.in_hand = 0
         self.ready: deque[Attempt] = deque()
         self.unsure: deque[Attempt] = deque()
-        """Attempts whose lease may have expired: they begin only after it was extended."""
+        """Attempts whose lease may have expired.
+
+        They begin only after it was extended.
+        """
         self.is_renewing = False
-        """Whether an extension of leases was asked for and is not confirmed yet."""
+        """True if an extension of leases was requested and not confirmed yet."""
         self._without_code: dict[bytes, list[Attempt]] = {}
         self.sure_ms = int(settings.lease_seconds * 1000 * _SURE_PART)
-        """For how long after it was written a lease has surely not expired."""
+        """Milliseconds for which a lease is certainly valid after it was written."""
 
     def __iter__(self) -> Iterator[Attempt]:
         for place in self._places():
@@ -46,15 +49,18 @@ class WaitingAttempts:
         self.ready.append(attempt)
 
     def ahead(self) -> int:
-        """Return how many tasks may be fetched ahead of free slots: many if tasks are short."""
+        """Return the number of tasks to fetch ahead of free slots.
+
+        Many if tasks are short.
+        """
         return self._load.ahead(self._concurrency)
 
     def room(self) -> int:
-        """Return how many more attempts may be added."""
+        """Return the number of attempts that may still be added."""
         return self._concurrency + self.ahead() - self.in_hand
 
     def drop(self, attempt: Attempt) -> bool:
-        """Remove an attempt for good; return False if it does not wait here."""
+        """Remove an attempt for good; return False if it is not waiting."""
         for place in self._places():
             if attempt in place:
                 place.remove(attempt)
@@ -85,7 +91,10 @@ class WaitingAttempts:
         self.unsure.clear()
 
     def await_code(self, attempt: Attempt) -> None:
-        """Read the code of ``attempt``, which is ready afterwards, or refused without code."""
+        """Read the code of ``attempt``.
+
+        The attempt is ready afterwards, or refused if there is no code.
+        """
         fingerprint = attempt.fingerprint
         waiting = self._without_code.setdefault(fingerprint, [])
         waiting.append(attempt)

@@ -1,4 +1,4 @@
-"""Cancels tasks that this worker has."""
+"""Cancel tasks of this worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger("nbqueue.worker")
 
 
 class TaskCanceller:
-    """Ends all attempts at a task, wherever in this worker they are."""
+    """Ends all attempts at a task in this worker."""
 
     def __init__(self, large_arguments: LargeArguments, pool: Pool) -> None:
         self._large_arguments = large_arguments

@@ -1,4 +1,4 @@
-"""Ends a worker in burst mode when its queues are empty."""
+"""End a worker in burst mode when its queues are empty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SOON_MS = 1000
 
 
 class DrainMode:
-    """Asks the store whether the queues are empty, whenever the worker is idle.
+    """Asks the store whether the queues are empty, while the worker is idle.
 
     A queue is empty if it has no pending tasks, and none that become pending within a second:
     scheduled ones, retries, and those that a rate or a lock holds back until then. A paused queue
@@ -36,7 +36,7 @@ class DrainMode:
         context.connections.on_down.append(self._look_again)
 
     def look(self) -> None:
-        """Ask the store, unless the worker is busy. Call it once a round."""
+        """Ask the store, unless the worker is busy. Called once a round."""
         if self._is_waiting or not self._connections.is_up or not self._is_idle():
             return
         self._is_waiting = True

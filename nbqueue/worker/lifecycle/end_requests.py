@@ -1,4 +1,4 @@
-"""Requests that the worker ends."""
+"""Requests to end the worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ log = logging.getLogger("nbqueue.worker")
 
 
 class EndRequests:
-    """Passes on requests to end the worker, from parts that are made before its supervisor."""
+    """Passes on requests to end the worker.
+
+    For parts that are made before its supervisor.
+    """
 
     def __init__(self) -> None:
         self._listeners: list[Callable[[int], None]] = []
@@ -19,11 +22,11 @@ class EndRequests:
         self._listeners.append(listener)
 
     def end(self, exit_code: int = 0) -> None:
-        """Have the worker end, with this exit code of its process."""
+        """Request the worker's end with this exit code of its process."""
         for listener in self._listeners:
             listener(exit_code)
 
     def fail(self, why: str) -> None:
-        """Have the worker end because it cannot run tasks."""
+        """Request the worker's end because it cannot run tasks."""
         log.critical("worker cannot run tasks and ends reason=%s", why)
         self.end(1)

@@ -1,4 +1,4 @@
-"""Calls the user's health check, every few seconds, with the state of the store."""
+"""Call the user's health check every few seconds with the store's state."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = logging.getLogger("nbqueue.worker")
 
 
 class HealthChecks:
-    """Pings the store, and passes the result to a process that runs the check.
+    """Pings the store, and passes the result to the health check's process.
 
-    Also while the store is away. Nothing waits for a check; one that takes longer than the interval
-    misses the results of that time.
+    Checks also run while the store is unreachable. Nothing waits for a check; one that takes longer
+    than the interval misses the results of that time.
     """
 
     def __init__(self, context: ServiceContext, settings: WorkerSettings) -> None:
@@ -66,7 +66,7 @@ class HealthChecks:
             self._report("the connection to the store was lost")
 
     def _report(self, why: str) -> None:
-        """Pass on what is wrong; empty if the store is well."""
+        """Pass on the reason why the store is not well, or an empty one."""
         if self._process is not None and self._process.poll() is not None:
             log.warning("health check died exit_code=%d", self._process.returncode)
             self.close()

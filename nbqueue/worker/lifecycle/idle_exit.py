@@ -1,4 +1,4 @@
-"""Ends a worker that was idle for long, or whose owner has ended."""
+"""End a worker that is idle for long, or whose owner has ended."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ log = logging.getLogger("nbqueue.worker")
 class IdleExit(Service):
     """Checks once a second whether the worker should end.
 
-    ``idle_seconds``: end after so long without a task; None: never. ``owner``: the id of a process
-    with which to end; None: with none.
+    ``idle_seconds``: end after this time without a task; None: never. ``owner``: the id of a
+    process with which to end; None: with none.
     """
 
     def __init__(

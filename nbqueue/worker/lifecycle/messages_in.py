@@ -1,4 +1,4 @@
-"""Routes the messages that are published to a worker."""
+"""Route the messages that are published to a worker."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from nbqueue.wire.decoding import LAST_MS, whole_number
 from nbqueue.worker.connections import WorkerConnections
 
 OnMessage = Callable[[str, bytes], None]
-"""Gets the name of a queue, and the rest of the message after its first word."""
+"""A handler of a queue's name and a message without its first word."""
 
 
 def at_time(set_timer: Callable[[str, int], None]) -> OnMessage:
-    """Return a handler of messages with a time (Unix ms) that passes it to ``set_timer``."""
+    """Return a handler that passes a message's time (Unix ms) to ``set_timer``."""
 
     def on_message(queue: str, value: bytes) -> None:
         at_ms = whole_number(value, 0, LAST_MS)

@@ -1,4 +1,4 @@
-"""Writes a worker's record into the store, for people and other workers."""
+"""Write a worker's record into the store, for people and other workers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LONG = float("inf")
 
 
 class Presence(Service):
-    """Writes every five seconds that the worker lives, and which tasks it runs.
+    """Writes the worker's record with its running tasks, every five seconds.
 
     ``on_seen`` is called once, when the worker is in the store for the first time.
     """
@@ -96,7 +96,10 @@ class Presence(Service):
         )
 
     def _list(self) -> None:
-        """List the worker as alive, and with queues that are new or were listed long ago."""
+        """List the worker as alive.
+
+        Lists it with queues that are new or were listed long ago.
+        """
         now, now_ms = self._reactor.now(), self._clock.now_ms()
         recent = now - _LIST_AGAIN
         due = [queue for queue in self._queues if self._listed.get(queue, -_LONG) <= recent]
@@ -111,18 +114,21 @@ class Presence(Service):
         connection = self._connections.registry()
         connection.call(words[0], _log_refusal if due else self._on_sign)
         for each in words[1:]:
-            # Others find out later what they missed, so a refused PUBLISH does not matter.
+            # Other workers notice the change later anyway, so a refused PUBLISH does not matter.
             connection.call(each, None if each[0] == "PUBLISH" else _log_refusal)
 
     def _on_sign(self, reply: Any) -> None:
         _log_refusal(reply)
         if reply == 1 and not self._has_left:
-            # It was not listed any more: the store has been emptied.
+            # It was no longer listed: the store has been emptied.
             self._listed.clear()
             self._list()
 
     def leave(self, then: Callable[[], None]) -> None:
-        """Delete the record; call ``then`` afterwards, or at once if the store is away."""
+        """Delete the record, then call ``then``.
+
+        Calls it at once if the store is away.
+        """
         self._has_left = True
         self.stop()
         if self._settings.health_file is not None:

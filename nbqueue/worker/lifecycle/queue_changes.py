@@ -1,4 +1,4 @@
-"""Adding and removing queues while a worker runs."""
+"""Add and remove queues while a worker runs."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class QueueChanges:
         self._presence = presence
 
     def on_message(self, value: bytes) -> None:
-        """Apply a request that was published to the workers, if it names this one."""
+        """Apply a published request, if it names this worker."""
         changes = read_change(value, self._worker_id)
         if changes is not None:
             self.apply(changes)
 
     def apply(self, changes: Mapping[str, int]) -> None:
-        """Serve each queue in ``changes`` with its weight; remove those with the weight 0."""
+        """Serve the queues in ``changes`` with these weights; 0 removes one."""
         served = self._queues
         wanted = changed_queues(served.weights, changes)
         if not wanted:

@@ -1,4 +1,4 @@
-"""Runs a worker that `Worker.start` started, and reports to it."""
+"""Run a worker that `Worker.start` started, and report to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbqueue.worker.wiring import build_worker
 
 
 def serve(answer: int, settings: dict[str, Any]) -> int:
-    """Run a worker with these settings until it ends; return its exit code.
+    """Run a worker with these settings; return its exit code.
 
     Writes ``ready`` and the worker's id to the open file ``answer``, or why it cannot start.
     """

@@ -1,4 +1,4 @@
-"""Connects a starting worker, perhaps before its store has started."""
+"""Connect a starting worker, perhaps before its store has started."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ log = logging.getLogger("nbqueue.worker")
 
 _LONGEST_PAUSE = 2.0
 _OTHER_DESCRIPTORS = 32
-"""Descriptors of a worker other than for queues and executors, with a few to spare."""
+"""Descriptors for neither queues nor executors, with a few to spare."""
 _PER_EXECUTOR = 5
-"""A socket, three pipes, and one that shows the end of the process."""
+"""Descriptors per executor.
+
+A socket, three pipes, and one that shows the end of the process.
+"""
 
 
 def ensure_descriptors(settings: WorkerSettings) -> None:
-    """Raise `UsageError` if the worker may not open a connection for each queue."""
+    """Raise `UsageError` without enough descriptors for the queues' connections."""
     executors = first_executors(settings.executor, settings.concurrency)[2]
     needed = len(settings.queues) + _PER_EXECUTOR * executors + _OTHER_DESCRIPTORS
     count = len(settings.queues)
@@ -36,10 +39,10 @@ def ensure_descriptors(settings: WorkerSettings) -> None:
 
 
 def wait_for_store(url: str | None, seconds: float, queues: Iterable[str] = ()) -> Store:
-    """Connect to the store at ``url``; try for so many seconds while it is away.
+    """Connect to the store at ``url``, with retries while it is away.
 
-    A store is away if it does not answer, its name cannot be resolved, or it is still loading its
-    data. Raises `StoreError`, at once where waiting is of no use: after a wrong password, or if the
+    A store is away if it does not answer, if its name cannot be resolved, or while it loads its
+    data. Raises `StoreError`, at once where waiting is useless: after a wrong password, or if the
     user may not use the keys of one of ``queues``.
     """
     place = default_url() if url is None else parse_url(url)
@@ -75,7 +78,7 @@ def wait_for_store(url: str | None, seconds: float, queues: Iterable[str] = ()) 
 
 
 def check_queues(store: Store, queues: Iterable[str]) -> None:
-    """Raise `StoreDenied` if the user may not read or write the keys of one of ``queues``.
+    """Raise `StoreDenied` if keys of a queue are denied to the user.
 
     Tries commands on keys that do not exist, so nothing changes.
     """

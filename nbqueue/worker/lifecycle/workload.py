@@ -1,4 +1,4 @@
-"""How busy a worker is."""
+"""The workload of a worker: idle, busy, or about to get a reply."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nbqueue.worker.tasks.fetcher import Fetcher
 from nbqueue.worker.tasks.large_arguments import LargeArguments
 
 _SHORT = 0.0005
-"""Seconds; the end of a task that takes less is awaited without sleeping."""
+"""Seconds. The supervisor waits without sleeping for the end of shorter tasks."""
 
 
 class Workload:
-    """Finds out whether a worker has work, and whether a reply is about to come."""
+    """Finds out whether a worker has work, or should get a reply soon."""
 
     def __init__(
         self,
@@ -46,7 +46,9 @@ class Workload:
         )
 
     def is_reply_near(self) -> bool:
-        """Return whether to poll without sleeping, as a reply should come within microseconds.
+        """Return whether to poll without sleeping.
+
+        A reply should then come within microseconds.
 
         That is the reply of the store, or the end of a short task, while no task needs the CPU
         more.

@@ -1,4 +1,4 @@
-"""Ends tasks as cancelled that were cancelled while a program in Go ran them."""
+"""End tasks that were cancelled while a Go program ran them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ _LOOK_MS = 1_000
 
 
 class CancelFollower(Component):
-    """Follows tasks that a client cancelled while they ran in Go, which would retry them.
+    """Follows tasks that were cancelled while a Go program ran them.
+
+    Go would retry them.
 
     The client lists them, each with the time until which it is followed. A task that waits for its
-    next attempt is archived as cancelled; one that has ended is not followed any more. Any number
-    of workers may do this.
+    next attempt is archived as cancelled; one that has ended is no longer followed. Any number of
+    workers may do this.
     """
 
     def __init__(self, context: ServiceContext) -> None:

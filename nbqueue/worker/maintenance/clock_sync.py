@@ -1,4 +1,4 @@
-"""Keeps a worker's clock equal to the store's."""
+"""Keep a worker's clock equal to the store's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deletes the code of functions that no task uses any more.
+"""Delete the code of functions that no task uses any more.
 
 Code has no time to live, as a task may be scheduled for next year, or be archived until a person
 runs it again. So code that was not read for a while is searched for in all tasks of its queue, and
@@ -31,7 +31,7 @@ _SLICE = 500
 
 
 class CodeCollector(Service):
-    """Looks once an hour for code that was not read for ``idle`` seconds."""
+    """Looks every hour for code that was not read for ``idle`` seconds."""
 
     def __init__(
         self, context: ServiceContext, interval: float = 3600.0, idle: float = IDLE_SECONDS
@@ -46,7 +46,10 @@ class CodeCollector(Service):
 
 
 class _Search:
-    """One search through the tasks of one queue, in slices. Ends if the store is lost."""
+    """A search through the tasks of a queue, in slices.
+
+    Ends if the store is lost.
+    """
 
     def __init__(self, connections: WorkerConnections, queue: str) -> None:
         self._connections = connections

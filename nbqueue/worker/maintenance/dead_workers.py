@@ -1,4 +1,4 @@
-"""Takes over the tasks of workers on this machine whose process has ended."""
+"""Take over the tasks of workers on this machine whose process ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _READ_LISTS_EVERY = 30
 
 
 class DeadWorkers(Service):
-    """Looks once a second at the processes of the workers that it knows; that needs no command.
+    """Checks the processes of known workers every second, without commands.
 
     It learns of workers every few seconds. The list of each queue names those that served it for
     long, so that a worker that replaces a dead one sees it at once; new ones announce themselves.

@@ -1,4 +1,4 @@
-"""Moves scheduled and retried tasks to pending when they are due."""
+"""Move scheduled and retried tasks to pending when they are due."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbqueue.worker.service_context import ServiceContext
 
 
 class Forwarder(Component):
-    """Runs the script for a queue when its next task is due, by ``timers``.
+    """Runs a queue's script when its next task is due, by ``timers``.
 
     Scripts announce due times. Programs in Go announce nothing, so `QueueWatcher` runs this every
     second while the store does not report changes. ``look(queue)`` is called when tasks moved.

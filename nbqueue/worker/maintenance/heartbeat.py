@@ -1,4 +1,4 @@
-"""Extends the leases of the tasks that this worker holds."""
+"""Extend the leases of the tasks that this worker holds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Heartbeat(Service):
                 )
 
     def drop(self, attempt: Attempt) -> None:
-        """Stop holding an attempt that has not begun and whose lease was lost."""
+        """Stop holding an attempt that lost its lease before it began."""
         log.warning(
             "task not begun, as its lease was lost id=%s type=%s queue=%s",
             attempt.task_id,

@@ -1,4 +1,4 @@
-"""Deletes what has expired: completed tasks past their retention, old records of attempts."""
+"""Delete completed tasks past their retention, and old records of attempts."""
 
 from __future__ import annotations
 

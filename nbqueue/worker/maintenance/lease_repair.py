@@ -1,4 +1,7 @@
-"""Gives active tasks without a lease an expired one, so that the recoverer finds them."""
+"""Give active tasks without a lease an expired one.
+
+The recoverer finds them by it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _SLICE = 500
 
 
 class LeaseRepair(Component):
-    """Repairs one slice of a queue's active tasks at a time; the next call goes on from there."""
+    """Repairs a queue's active tasks in slices, one slice per call."""
 
     def __init__(self, context: ServiceContext) -> None:
         super().__init__(context)

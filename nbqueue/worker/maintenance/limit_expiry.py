@@ -1,4 +1,4 @@
-"""Deletes limits that nothing has used for a week."""
+"""Delete limits that nothing has used for a week."""
 
 from __future__ import annotations
 

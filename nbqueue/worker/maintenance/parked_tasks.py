@@ -1,7 +1,8 @@
-"""Releases parked tasks: those for which a limit has room again, or a lock is free.
+"""Release parked tasks when a limit has room or a lock is free.
 
-The script that makes room mostly releases them itself. This is for room that comes with time, which
-is known to the millisecond, and for what programs in Go did, which is found within seconds.
+The script that makes room mostly releases them itself. This service is for room that appears with
+time, which is known to the millisecond, and for changes by programs in Go, which are found within
+seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from nbqueue.worker.maintenance.forwarder import Forwarder
 
 
 class ParkedTasks(Forwarder):
-    """Runs the script for a queue when one of its parked tasks may go on, by ``timers``."""
+    """Runs a queue's script when a parked task may continue, by ``timers``."""
 
     def _command(self, queue: str) -> Command[Any]:
         return limits.release_parked(queue, self._clock.now_ms())

@@ -1,9 +1,9 @@
-"""Finds out what the served queues need, and calls the services at the right time.
+"""Find out the needs of the served queues, and call the services in time.
 
 One script looks at a queue. The server is asked to report when a key changes that the script read
 (``CLIENT TRACKING``), also when programs in Go change it; then the script runs again. While nothing
-changes, nothing is asked. Until the server was seen to report, or where a proxy prevents it, each
-queue is looked at every second or two.
+changes, nothing is asked. Until the server has reported a change, or where a proxy prevents that,
+each queue is checked every second or two.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ from nbqueue.worker.scheduling.aggregation_recovery import AggregationRecovery
 from nbqueue.worker.service_context import ServiceContext
 
 LOOK_SECONDS, FORWARD_SECONDS = 2.0, 1.0
-"""How often a queue is looked at, and due tasks are forwarded, while the server reports nothing."""
+"""Seconds between two looks at a queue while the server reports no changes.
+
+The second is the interval at which due tasks are forwarded.
+"""
 
 REPORTED_SECONDS, LONGEST_SECONDS = 10.0, 30.0
-"""How often a queue is looked at although the server reports changes: the first, times the number
-of queues, but at least every so many seconds."""
+"""Seconds between two looks at a queue while the server reports changes.
+
+The first is multiplied by the number of queues; the second is the maximum.
+"""
 
 _GAP = 1.0
 

@@ -1,4 +1,4 @@
-"""Ends attempts that nothing runs any more: expired leases, dead workers, lost replies."""
+"""End attempts that no process runs: expired leases, dead workers, lost replies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nbqueue.worker.tasks.task_outcomes import TaskOutcomes
 
 
 class LostAttempts:
-    """Decides what becomes of attempts that were found in the store, not fetched.
+    """Decides about attempts that were found in the store and not fetched.
 
     Several workers may find one attempt: its fence lets only the first of them end it.
     """
@@ -95,10 +95,11 @@ class LostAttempts:
         return attempt
 
     def _find_unreceived(self) -> None:
-        """Give back tasks that this worker fetched but never received: the reply was lost.
+        """Give back tasks that this worker fetched but never received.
 
-        Only those fetched over earlier connections, as newer tasks may still be on their way. What
-        is held now is known, even if the store has its end before it has answered this.
+        The reply to the fetch was lost. Only tasks that were fetched over earlier connections are
+        given back, as newer ones may still be on their way. The tasks held now count as received,
+        even if the store gets their outcomes before it answers.
         """
         known = {(each.queue, each.task_id, each.fence) for each in self._held}
         for queue in self._queues:
@@ -144,7 +145,10 @@ class Recoverer(Component):
 
 
 def _token_parts(token: str) -> tuple[str, int | None]:
-    """The worker that fetched under this token, and when (Unix ms); empty for a program in Go."""
+    """Return the worker and the time (Unix ms) in a token.
+
+    Empty for a token of a program in Go.
+    """
     holder, _, rest = token.rpartition(":")
     holder, _, fetched_ms = holder.rpartition(":")
     started_ms = whole_number(fetched_ms, 0, LAST_MS)

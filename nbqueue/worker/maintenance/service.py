@@ -16,10 +16,10 @@ from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 
 ATTEMPT_DAYS = 7
-"""How long the records of attempts are kept."""
+"""Days for which the records of attempts are kept."""
 
 _HORIZON = 60.0
-"""Seconds; a time beyond gets no timer, as the queue is looked at again before it."""
+"""Seconds. Later times get no timer: the queue is checked before."""
 
 
 class Component:
@@ -33,7 +33,10 @@ class Component:
     def _send(
         self, queue: str, command: Command[Any], on_reply: Callable[[Any], None] | None = None
     ) -> None:
-        """Run a script of ``queue``; ``on_reply`` gets what it reads as, or None after an error."""
+        """Run a script of ``queue``.
+
+        ``on_reply`` gets its decoded reply, or None after an error.
+        """
 
         def read(reply: Any) -> None:
             value = checked(reply)
@@ -60,7 +63,7 @@ class Service(Component):
             self._timer = None
 
     def _tick(self) -> None:
-        # Not by `stop`, in which services forget what is void once the store is away.
+        # Not by `stop`, which services override to drop state of the lost store.
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._reactor.after(self._interval, self._tick)
@@ -99,7 +102,7 @@ class QueueTimers(Component):
         return queue in self._timers
 
     def set(self, queue: str, due_ms: int) -> None:
-        """Call the action at ``due_ms`` (Unix ms), or soon if that has passed."""
+        """Call the action at ``due_ms`` (Unix ms), or soon if that is past."""
         seconds = (due_ms - self._clock.now_ms()) / 1000
         if seconds > _HORIZON:
             return
@@ -113,7 +116,7 @@ class QueueTimers(Component):
         self._timers[queue] = self._reactor.after(at - now, lambda: self.run_now(queue))
 
     def run_now(self, queue: str) -> None:
-        """Call the action at once, unless the store is away; cancels the timer."""
+        """Call the action at once, unless the store is away. Cancels the timer."""
         timer = self._timers.pop(queue, None)
         if timer is not None:
             timer.cancel()
@@ -123,7 +126,7 @@ class QueueTimers(Component):
 
 
 def checked(reply: Any) -> Any:
-    """Return ``reply``; after an error log it and return None."""
+    """Return ``reply``, or None after logging an error."""
     if isinstance(reply, ReplyError):
         refused("maintenance", reply)
         return None

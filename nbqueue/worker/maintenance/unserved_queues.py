@@ -1,4 +1,7 @@
-"""Upkeep of queues that this worker does not serve: dead workers' tasks, leases, cancellations."""
+"""Maintain queues that this worker does not serve.
+
+That is the upkeep of dead workers' tasks, of leases, and of cancellations.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,9 @@ class UnservedServices:
 
 
 class UnservedQueues(Service):
-    """Visits each queue that exists and is not served here every five seconds.
+    """Visits each existing queue that this worker does not serve, every five seconds.
 
-    One script says what a queue needs, which mostly is nothing. With more than a thousand queues
+    One script returns the needs of a queue, mostly none. With more than a thousand queues
     each is visited less often, at the same cost.
     """
 
@@ -52,7 +55,7 @@ class UnservedQueues(Service):
         self._next = 0
         self._turn = 0
         self._denied: set[str] = set()
-        """Queues that the user may not touch, as far as known since the store is connected."""
+        """Queues denied to the user, as known since the store was connected."""
         self._logged: set[str] = set()
         super().__init__(context, 1.0)
 
@@ -115,10 +118,10 @@ class UnservedQueues(Service):
         if found.orphans:
             services.lease_repair.repair(queue)
         if found.waiting:
-            # Its workers may all be programs in Go, which do not know of parked tasks.
+            # Its workers may all be programs in Go, which ignore parked tasks.
             self._send(queue, limits.release_parked(queue, self._clock.now_ms()))
         if found.schedules:
-            # Nor do their schedulers know of these schedules.
+            # Their schedulers ignore these schedules, too.
             services.schedules(queue)
         if found.cancels:
             services.cancelled.follow(queue)

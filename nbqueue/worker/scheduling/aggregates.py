@@ -1,4 +1,4 @@
-"""Reads the members of an aggregation group, and the task that its function returned. Pure."""
+"""Read the members of an aggregation group and its function's result. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("nbqueue.worker")
 
 
 def member_of(task: NewTask) -> Member | None:
-    """Return a task as its group's function gets it, or None if it cannot be read."""
+    """Return a task for its group's function, or None if it is unreadable."""
     message = read_message(bytes(task.msg)) if task.msg else None
     if message is None or not message.type:
         log.error("a task of a group cannot be read, and goes with the others id=%s", task.task_id)
@@ -28,7 +28,7 @@ def member_of(task: NewTask) -> Member | None:
 
 
 class ReturnedTask(NamedTuple):
-    """The task that the function returned, with its delay or its time (Unix ms)."""
+    """The task that a group's function returned, with its delay or time (Unix ms)."""
 
     task: NewTask
     delay_ms: int
@@ -38,14 +38,14 @@ class ReturnedTask(NamedTuple):
     unique_ms: int
 
     def at(self, now_ms: int) -> Aggregate:
-        """Return it as the broker stores it at ``now_ms``."""
+        """Return the task as the broker stores it at ``now_ms``."""
         at_ms = now_ms + self.delay_ms if self.at_ms is None else self.at_ms
         due_ms = at_ms if at_ms > now_ms else None
         return Aggregate(self.task, due_ms, self.group, self.lock, self.unique_ms)
 
 
 def returned_task(queue: str, body: bytes) -> ReturnedTask:
-    """Read what the function returned.
+    """Read the bytes that a group's function returned.
 
     Raises `ValueError`, `TypeError` or `KeyError` for bytes that are no message.
     """

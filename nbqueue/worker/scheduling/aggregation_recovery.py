@@ -1,7 +1,7 @@
-"""Returns the members of abandoned aggregation sets, and finds groups whose names were lost.
+"""Return members of abandoned aggregation sets, and find unlisted groups.
 
-Every worker does this, with or without an aggregator. Otherwise the members of a set whose worker
-died would wait for ever, and so would a group that programs in Go fill without listing its name.
+Every worker does this, with or without an aggregator. Otherwise the members of a dead worker's set
+would wait forever, and so would a group that programs in Go fill without listing its name.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ _SLICE = 200
 
 
 class AggregationRecovery(Service):
-    """Looks for expired sets every few seconds, in queues that have sets, and for names once a
-    minute."""
+    """Looks for expired aggregation sets and for unlisted groups.
+
+    For sets every few seconds, in queues that have some; for groups once a minute.
+    """
 
     def __init__(self, context: ServiceContext, interval: float = 5.0) -> None:
         self._queues = context.queues.names
@@ -38,7 +40,7 @@ class AggregationRecovery(Service):
         super().__init__(context, interval)
 
     def note(self, queue: str, has_sets: bool) -> None:
-        """Take note of whether ``queue`` has sets, as a look at it found."""
+        """Note whether ``queue`` has sets."""
         if not has_sets:
             self._with_sets.discard(queue)
         elif queue not in self._with_sets:
@@ -75,7 +77,7 @@ class AggregationRecovery(Service):
         self._connections.upkeep(queue).call(words, read)
 
     def _on_sets(self, queue: str, reply: list[bytes]) -> None:
-        """Return the members of expired sets; note the names of the other sets' groups."""
+        """Return the members of expired sets, and note the groups of other sets."""
         now_s = self._clock.now_ms() // 1000
         others = []
         for key, score in zip(reply[::2], reply[1::2], strict=True):
@@ -102,7 +104,7 @@ class AggregationRecovery(Service):
         self._note(queue, [name.decode("utf-8", "replace") for name in reply])
 
     def _note(self, queue: str, groups: list[str]) -> None:
-        """List the names of groups, unless they were listed a short while ago."""
+        """List the names of groups that were not listed recently."""
         new = [group for group in dict.fromkeys(groups) if (queue, group) not in self._noted]
         now = self._reactor.now()
         for start in range(0, len(new), _SLICE):

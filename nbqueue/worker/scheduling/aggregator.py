@@ -1,4 +1,4 @@
-"""Turns the tasks of an aggregation group into one task, by the function given to the worker.
+"""Turn the tasks of an aggregation group into one task.
 
 The members of a ripe group move to a set with a deadline; the function runs in an executor, on a
 slot of the worker, and one script replaces the members by the task that it returned. If it fails,
@@ -47,11 +47,14 @@ from nbqueue.worker.tasks.decisions import Refusal, timeout_text
 log = logging.getLogger("nbqueue.worker")
 
 LONGEST = 1800
-"""Seconds that the function may take: Asynq's time-out for a message that has none."""
+"""Maximum seconds for the function: Asynq's time-out for messages without one."""
 
 DEADLINE_SECONDS, DEADLINE_LEASES = 30.0, 4
-"""A set expires after one lease without an extension. With short leases it is up to four of them,
-as it is extended only every few seconds. Asynq's sets expire after two minutes."""
+"""The lifetime of an aggregation set, in seconds and in leases.
+
+A set expires after one lease without an extension. With short leases it is up to four of them, as
+it is extended only every few seconds. Asynq's sets expire after two minutes.
+"""
 
 _POLL = 7.0
 _SLICE = 200
@@ -64,7 +67,7 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class _Aggregation:
-    """A set that this worker took, and how many members it has."""
+    """An aggregation set that this worker took, and its number of members."""
 
     queue: str
     chosen: Set
@@ -76,7 +79,7 @@ class _Aggregation:
 
 
 class Aggregator(Service):
-    """Looks at each group when it is due, and runs the function for those that are ripe.
+    """Looks at due groups, and runs the function for ripe ones.
 
     The scripts announce each task that is added to a group. Other programs announce nothing, so
     all groups are looked at every few seconds, as Asynq does. While a ripe group waits for room in
@@ -114,12 +117,12 @@ class Aggregator(Service):
 
     @property
     def reserved(self) -> int:
-        """How many slots a ripe group waits for."""
+        """The number of slots that a ripe group waits for."""
         return int(self.enabled and (self._taking is not None or bool(self._ripe)))
 
     @property
     def is_idle(self) -> bool:
-        """Whether no set is being taken or returned."""
+        """True if no set is being taken or returned."""
         return self._taking is None and not self._returning
 
     def stop(self) -> None:
@@ -156,7 +159,10 @@ class Aggregator(Service):
             self._look_after(key, (min(limits) + 1) / 1000)
 
     def round(self, may_begin: bool) -> None:
-        """Send what is due. ``may_begin`` is false while fetched tasks may be on their way here."""
+        """Send commands that are due.
+
+        ``may_begin`` is false while fetched tasks may be on their way here.
+        """
         if not self.enabled:
             return
         asked, self._to_look_at = self._to_look_at, {}
@@ -183,7 +189,7 @@ class Aggregator(Service):
             self._look((queue, raw.decode("utf-8", "replace")))
 
     def _look(self, key: Key) -> None:
-        """Look at a group in this round, or later if its function failed a moment ago."""
+        """Look at a group in this round, or later after a recent failure."""
         wait = self._failures.get(key, (0, 0.0))[1] - self._reactor.now()
         if wait > 0:
             self._look_after(key, wait)
@@ -312,7 +318,7 @@ class Aggregator(Service):
         self._look_after(taken.key, _NOT_BEGUN)
 
     def reported(self, attempt: Attempt, kind: int, body: bytes) -> None:
-        """Drop a report of the function, as there is no task to show it."""
+        """Drop a report of the function, which has no task to show it."""
 
     def _command(
         self, taken: _Aggregation, returned: ReturnedTask, now_ms: int, who: Who
@@ -362,7 +368,7 @@ class Aggregator(Service):
         self._look_after(taken.key, pause)
 
     def _put_back(self, taken: _Aggregation) -> None:
-        # Kept until the store is connected again, should it be away.
+        # Kept until the store is connected again, if it is disconnected.
         self._returning[taken.chosen.set_id] = taken
         command = aggregation.reclaim_set(taken.queue, taken.chosen)
         self._send(taken.queue, command, partial(self._on_put_back, taken))

@@ -1,8 +1,8 @@
-"""Keeps the schedules that a worker's providers ask for: adds new ones, removes obsolete ones.
+"""Keep the store's schedules equal to those that a worker's providers return.
 
 A provider runs in an executor, as an attempt of a message that is not in the store. If it fails or
-asks for an invalid schedule, nothing changes. Schedules of people and of other providers are left
-alone. Workers with a provider of one name keep one set of schedules.
+asks for an invalid schedule, nothing changes. Schedules of users and of other providers stay
+unchanged. Workers with a provider of one name keep one set of schedules.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class PeriodicSync(Service):
         self._waiting.add(attempt)
 
     def done(self, attempt: Attempt, done: DoneFrame) -> None:
-        """Compare the schedules that the provider asks for with those in the store."""
+        """Compare the provider's schedules with those in the store."""
         if done.outcome != pipe.VALUE:
             self._failed(done.error_text or "it was stopped")
             return
@@ -108,7 +108,7 @@ class PeriodicSync(Service):
         self._failed("its executor is gone")
 
     def reported(self, attempt: Attempt, kind: int, body: bytes) -> None:
-        """Drop a report of the provider, as there is no task to show it."""
+        """Drop a report of the provider, which has no task to show it."""
 
     def _failed(self, why: str) -> None:
         self._running = None

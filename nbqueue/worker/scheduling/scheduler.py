@@ -1,4 +1,4 @@
-"""Fires schedules when they are due: of the worker's queues, and of unserved ones that have some.
+"""Fire schedules of served queues, and of unserved ones, when they are due.
 
 All workers fire the schedules of a queue; the script lets the first of them succeed. Schedules are
 read when the store is connected, when a change is announced and, where there are any, every few
@@ -45,7 +45,7 @@ _NOTHING_DUE = ScheduleState("", None, None, 0, False)
 
 
 class LoadedSchedule:
-    """A schedule as it was read, and when it is due."""
+    """A schedule as read, with its due time."""
 
     def __init__(self, raw: bytes, entry: ScheduleEntry, spec: Spec) -> None:
         self.raw = raw
@@ -57,12 +57,18 @@ class LoadedSchedule:
         self.due_ms: int | None = None
         self.state = _NOTHING_DUE
         self.under_way = 0
-        """How many firings are unanswered; meanwhile nothing else is fired."""
+        """The number of unanswered firings.
+
+        Nothing else is fired meanwhile.
+        """
         self.is_stale = False
 
 
 class Scheduler(Service):
-    """Reads the schedules of its queues, and fires them; calls ``look(queue)`` after each task."""
+    """Reads and fires the schedules of its queues.
+
+    Calls ``look(queue)`` after each task.
+    """
 
     def __init__(self, context: ServiceContext, look: Callable[[str], None]) -> None:
         self._keys = context.keys
@@ -199,7 +205,7 @@ class Scheduler(Service):
     # --- Firing ---
 
     def _fire(self) -> None:
-        """Fire what is due; set a timer for the next."""
+        """Fire due schedules, and set a timer for the next."""
         self._cancel_timer()
         if self._closed or not self._connections.is_up:
             return

@@ -1,7 +1,7 @@
 """Records of schedules for Asynq's programs: ``asynq cron ls``, ``cron history``, Asynqmon.
 
-All workers of a queue write one record, so each schedule is listed once while any of them lives.
-The record is outside the queue's slot: it is a copy, and nbqueue never reads it.
+All workers of a queue write one record, so each schedule is listed once while any of them runs. The
+record is outside the queue's slot: it is a copy, and nbqueue never reads it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ class ScheduleRecords:
         self._listed: dict[str, set[str]] = {}
 
     def write(self, queue: str, rows: Sequence[Row]) -> None:
-        """Write the record of a queue. A row: a schedule, when it is due, when it last was."""
+        """Write the record of a queue.
+
+        A row: a schedule, when it is due, when it last was.
+        """
         connection = self._connections.registry()
         if not connection.is_up:
             return
@@ -71,7 +74,10 @@ class ScheduleRecords:
         self._listed = {name: ids for name, ids in self._listed.items() if name in queues}
 
     def close(self, queues: Sequence[str]) -> None:
-        """Remove the records of these queues, and have other workers write them again."""
+        """Remove the records of these queues.
+
+        Other workers then write them again.
+        """
         connection = self._connections.registry()
         if not connection.is_up:
             return

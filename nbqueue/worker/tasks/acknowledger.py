@@ -1,4 +1,4 @@
-"""Sending the outcomes of attempts to the store, until the store has acknowledged them."""
+"""Send the outcomes of attempts until the store has acknowledged them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Completion:
     ended: Ended
     on_too_large: Callable[[Attempt, int], None]
     losses: int = 0
-    """How often the connection was lost over which it had been sent."""
+    """The number of lost connections over which it had been sent."""
     refusals: int = 0
 
 
@@ -59,12 +59,12 @@ _Outcome = _Completion | _OtherOutcome
 
 
 class Acknowledger:
-    """Sends outcomes in batches, and keeps each until the store has acknowledged it.
+    """Sends outcomes in batches; keeps each until the store acknowledges it.
 
     After a loss of the store everything unacknowledged is sent again: the fence of each task makes
-    that harmless. Whatever the store refuses for a while (it is loading, full, failing over) is
-    sent again after a pause. An attempt stays in ``held`` until the store has its outcome, so that
-    its lease is extended until then.
+    that harmless. Outcomes that the store refuses for a while (it is loading, full, failing over)
+    are sent again after a pause. An attempt stays in ``held`` until the store has its outcome, so
+    that its lease is extended until then.
     """
 
     def __init__(self, context: ServiceContext, who: Who) -> None:
@@ -83,7 +83,7 @@ class Acknowledger:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the store has acknowledged everything."""
+        """True if the store has acknowledged every outcome."""
         return not (self._completions or self._others or self._sent)
 
     def completed(
@@ -108,7 +108,10 @@ class Acknowledger:
         self._others.append(_OtherOutcome(attempt, make_command, then))
 
     def flush(self) -> None:
-        """Send. Once a round; under load the rounds between two replies make the batches."""
+        """Send the queued outcomes.
+
+        Once a round; under load the rounds between two replies make the batches.
+        """
         if not (self._completions or self._others):
             return
         if self._under_way >= _MOST_UNDER_WAY or self._is_pausing:

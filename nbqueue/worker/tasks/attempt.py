@@ -1,4 +1,4 @@
-"""One attempt at a task, in the hands of a worker."""
+"""An attempt at a task, held by a worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from nbqueue.worker.tasks.decisions import Refusal
 
 FAR_DEADLINE = 32_503_680_000
-"""The year 3000, in Unix seconds: no deadline, and near the last that a datetime can hold."""
+"""The year 3000, in Unix seconds: no deadline.
+
+It is near the last year that a datetime can hold.
+"""
 
 FOREVER = 1 << 62
 """`Attempt.leased_ms` of an attempt that has no lease."""
@@ -27,65 +30,73 @@ DEFAULT_TIMEOUT = 1800
 
 
 class AttemptOwner(Protocol):
-    """Decides what follows from an attempt. It gets each report, and exactly one outcome.
+    """Decides the consequences of an attempt.
+
+    It gets each report, and exactly one outcome.
 
     Attempts at tasks belong to `TaskOutcomes`, those of aggregations to `Aggregator`, and those of
     periodic providers to `PeriodicSync`.
     """
 
     def reported(self, attempt: Attempt, kind: int, body: bytes) -> None:
-        """Take a report of the running attempt, such as `pipe.OUTPUT_REPORT`."""
+        """Handle a report of the running attempt, such as `pipe.OUTPUT_REPORT`."""
 
     def done(self, attempt: Attempt, done: DoneFrame) -> None:
-        """Take the answer of its executor."""
+        """Handle the answer of its executor."""
 
     def lost(self, attempt: Attempt, exit: ExecutorExit, innocent: bool) -> None:
-        """Deal with the loss of its executor; ``innocent``: another task was the cause."""
+        """Handle the loss of its executor.
+
+        ``innocent``: another task was the cause.
+        """
 
     def refused(self, attempt: Attempt, refusal: Refusal) -> None:
         """Deal with an attempt that must not or cannot begin."""
 
     def give_back(self, attempt: Attempt, how: str, reason: str) -> None:
-        """Give it up without an outcome, so that it is made again later."""
+        """Give up the attempt without an outcome; it is made again later."""
 
 
 class Attempt:
-    """One attempt at a task, from fetch to acknowledgement. Times are on the store's clock.
+    """An attempt at a task, from fetch to acknowledgement.
 
-    ``number`` names it to the executors of this worker, whatever its task's id and queue are.
+    Times are on the store's clock.
+
+    ``number`` identifies it to the executors of this worker, independent of its task's id and
+    queue.
     ``task_id`` is the id under which the task is stored; the id in its message may be forged.
     """
 
     call: Call | None = None
     fingerprint: bytes = NO_CODE
-    """Of the code that runs: of the call's function, or of a handler from the store."""
+    """The fingerprint of the code of the call's function or stored handler."""
     is_coroutine: bool = False
     is_fresh: bool = False
-    """Whether it runs in a process of its own."""
+    """True if the attempt runs in a process of its own."""
     executor: ExecutorProcess | None = None
     sent_at: float = 0.0
     ends_at: float = 0.0
-    """When this attempt must end (Unix seconds), once it was sent to an executor; 0: never."""
+    """The end of a started attempt's time (Unix seconds). 0: no limit."""
     stop_reason: int = 0
-    """Why it was interrupted: `pipe.CANCELLED`, `pipe.TIMED_OUT`, or 0."""
+    """The reason of the interruption: `pipe.CANCELLED`, `pipe.TIMED_OUT`, or 0."""
     leased_ms: int = FOREVER
-    """When the command was sent that wrote or extended its lease last."""
+    """The time of the last command that wrote or extended its lease."""
     is_lost: bool = False
-    """Whether the store answered that its lease is not this worker's any more."""
+    """True if the store answered that the lease is lost."""
     has_reported: bool = False
-    """Whether its executor reported output, progress or a partial result."""
+    """True if its executor reported output, progress or a partial result."""
     holder: Who | None = None
     """The worker that made it, if not this one: a recovered task."""
     begun: bool = True
     """False for a recovered task that is not known to have begun."""
     unbegun: int = 0
-    """How many earlier attempts were lost before they were known to have begun."""
+    """The number of earlier attempts lost before they were known to have begun."""
     is_noted: bool = False
-    """Whether the store knows that it has begun."""
+    """True if the store knows that the attempt has begun."""
     apart: memoryview | None = None
-    """A large payload, which comes apart from its message."""
+    """A large payload, which arrives separately from its message."""
     is_checked: bool = False
-    """Whether the arguments behind the payload's head were compared with their digest."""
+    """True if detached arguments were compared with their digest."""
 
     def __init__(
         self,
@@ -106,9 +117,12 @@ class Attempt:
         self.fetched_ms = fetched_ms
         self.owner = owner
         self.ordinal = attempt_number(message, self.fetches, self.losses)
-        """Which attempt at its task it is, from 1, those of programs in Go included."""
+        """The number of the attempt at its task, from 1.
+
+        It includes attempts of programs in Go.
+        """
         self.is_unlimited = message.timeout >= FAR_TIMEOUT and not message.deadline
-        """Whether its message sets no time-out and no deadline, as most do."""
+        """True if its message sets no time-out and no deadline, as most do."""
 
     @property
     def payload(self) -> bytes | memoryview:
@@ -128,7 +142,7 @@ class Attempt:
 
     @property
     def deadline(self) -> float:
-        """When the task must be done (Unix seconds), whatever the attempt; 0: never."""
+        """The deadline of the task (Unix seconds), for all attempts. 0: none."""
         deadline = self.message.deadline
         if not 0 < deadline < FAR_DEADLINE:
             return 0
@@ -136,18 +150,18 @@ class Attempt:
         return (timeouts and exact(timeouts[1], deadline)) or deadline
 
     def _exact_timeouts(self) -> tuple[int, int] | None:
-        """Return the time-out and the deadline in milliseconds, where the task has exact ones."""
+        """Return the exact time-out and deadline in milliseconds, if there are any."""
         if self.call is not None:
             return self.call.timeouts
         return read_timeouts(self.message.headers) if self.message.headers else None
 
     @property
     def is_limited(self) -> bool:
-        """Whether the attempt must end at some time."""
+        """True if the attempt has a time-out or a deadline."""
         return not self.is_unlimited and bool(self.timeout or self.deadline)
 
     def end_at(self, started: float) -> float:
-        """Return when it must end (Unix seconds) if it starts at ``started``; 0: never."""
+        """Return the latest end (Unix seconds) for a start at ``started``. 0: no limit."""
         if self.is_unlimited:
             return 0.0
         timeout, deadline = self.timeout, self.deadline
@@ -158,11 +172,11 @@ class Attempt:
 
     @property
     def has_json_result(self) -> bool:
-        """Whether it is a call whose result is JSON, which is not signed."""
+        """True for a call whose result is JSON, which is not signed."""
         return self.call is not None and bool(self.call.flags & JSON_RESULT)
 
     def frame(self, ends_at: float, begin_by: float = 0.0) -> TaskFrame:
-        """Return what its executor needs to run it.
+        """Return the frame that has its executor run it.
 
         It must not begin after ``begin_by`` (seconds of `steady_time`), unless that is 0.
         """
@@ -188,13 +202,13 @@ class Attempt:
         return tuple.__new__(TaskFrame, parts)
 
     def waited_ms(self, started_ms: int) -> int | None:
-        """Return how long the task was pending before it started, if that is known."""
+        """Return the milliseconds that the task was pending, if known."""
         return None if self.since_ns is None else max(0, started_ms - self.since_ns // 1_000_000)
 
     def failure(
         self, reason: str, error_text: str, started_ms: int | None = None, peak_memory: int = 0
     ) -> Failure:
-        """Return what the broker stores of an attempt that did not succeed."""
+        """Return the broker's record of an attempt that did not succeed."""
         started = self.fetched_ms if started_ms is None else started_ms
         return Failure(
             self.task_id,
@@ -210,6 +224,9 @@ class Attempt:
 
 
 def give_back(attempts: list[Attempt], how: str, reason: str) -> None:
-    """Give up attempts, so that their tasks keep this order at the front of their queues."""
+    """Give up attempts; their tasks return to their queues in this order.
+
+    They go to the front of their queues.
+    """
     for attempt in reversed(attempts):
         attempt.owner.give_back(attempt, how, reason)

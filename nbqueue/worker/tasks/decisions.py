@@ -1,4 +1,4 @@
-"""Decides what happens to a task when an attempt has ended. Pure: nothing is done here."""
+"""Decide about a task after an attempt. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from nbqueue.executor.pipe import DoneFrame
 from nbqueue.worker.tasks.attempt import Attempt
 
 POISON_LIMIT = 3
-"""How many attempts at a task may end with the death of their process before it is archived."""
+"""The number of attempts lost with their process before a task is archived."""
 
 UNBEGUN_LIMIT = 10
-"""The limit for attempts that are not known to have begun: most of these tasks are innocent."""
+"""The limit for attempts that are not known to have begun.
+
+Most of these tasks are innocent.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Retry:
 
     delay: float
     counts: bool
-    """Whether it uses up one of the task's retries."""
+    """True if it uses up one of the task's retries."""
     reason: str
     error_text: str
 
@@ -50,7 +53,10 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Put the task back to the front of its queue; this uses up no retry."""
+    """Put the task back to the front of its queue.
+
+    This uses up no retry.
+    """
 
     how: str
     reason: str
@@ -66,7 +72,7 @@ Decision = Complete | Revoke | Retry | Archive | Requeue
 
 
 class Refusal(NamedTuple):
-    """The reason not to begin an attempt, with the decision about its task."""
+    """The reason not to begin an attempt, and the decision about its task."""
 
     decision: Archive | Retry
     error: NbqueueError
@@ -94,7 +100,10 @@ def after_done(attempt: Attempt, done: DoneFrame) -> Decision:
 def after_failure(
     attempt: Attempt, reason: str, error_text: str, delay: float | None = None
 ) -> Retry | Archive:
-    """Decide after a failure that uses up a retry, if one is left."""
+    """Decide after a failure.
+
+    It uses up a retry, if one is left.
+    """
     message = attempt.message
     if message.retried >= message.retry:
         return Archive(reason, error_text)
@@ -109,7 +118,7 @@ def _delay(attempt: Attempt, asked: float | None) -> float:
 
 
 def call_delay(retried: int, chance: float | None = None) -> float:
-    """Return after how many seconds a call is tried again that was tried ``retried`` times.
+    """Return the retry delay in seconds of a call with ``retried`` retries.
 
     1 s, doubling up to 10 minutes, less up to half of it by chance, so that tasks that failed
     together do not come back together.
@@ -119,7 +128,7 @@ def call_delay(retried: int, chance: float | None = None) -> float:
 
 
 def message_delay(retried: int, chance: float | None = None) -> float:
-    """Return after how many seconds a message is tried again.
+    """Return the retry delay in seconds of a message.
 
     Asynq's formula: n⁴ + 15 + r (n + 1), with a random r from 0 to 29.
     """
@@ -161,7 +170,7 @@ def without_code(attempt: Attempt) -> Refusal:
 
 
 def too_large(attempt: Attempt, size: int) -> Archive:
-    """Decide about a task whose result the store does not take."""
+    """Decide about a task whose result is too large for the store."""
     text = (
         f"the result of {attempt.message.type} is too large for the store, which closed the "
         f"connection over its {size:,} bytes: write it to a file, and return where that is"

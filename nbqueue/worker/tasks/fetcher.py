@@ -1,4 +1,4 @@
-"""Fetching tasks: from which queue, how many, and when to ask."""
+"""Fetch tasks: the order of queues, the number of tasks, the time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PAUSED_LOOK = 1.0
 _REFUSED_LOOK = 0.5
 _FULL_LOOK = 1.0
 _OFFER_SECONDS = 0.5
-"""How long after a slot became free offers for new tasks are made."""
+"""Seconds during which offers are made after a slot became free."""
 
 
 class QueueOrder:
@@ -52,14 +52,14 @@ class QueueOrder:
         self._names = sorted(weights, key=lambda name: -weights[name])
 
     def __contains__(self, queue: str) -> bool:
-        """Whether ``queue`` is served."""
+        """Return whether ``queue`` is served."""
         return queue in self._weights
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._weights)
 
     def next(self) -> list[str]:
-        """Return the queues in the order in which to ask them this time."""
+        """Return the queues in the order for the next fetch."""
         if self._is_strict or len(self._names) == 1:
             return self._names
         # The largest of w-th roots of random numbers: a weighted order without replacement.
@@ -67,7 +67,7 @@ class QueueOrder:
 
 
 class Slots:
-    """The slots of a worker, and how many of them are free."""
+    """The slots of a worker, and the number of free ones."""
 
     def __init__(
         self,
@@ -82,17 +82,17 @@ class Slots:
         self._aggregator = aggregator
 
     def free(self) -> int:
-        """Return how many tasks could begin now; negative if some were fetched ahead."""
+        """Return the number of free slots; negative with tasks fetched ahead."""
         taken = self._waiting.in_hand + len(self._large_arguments)
         return self._concurrency - taken - self._aggregator.reserved
 
     def ahead(self) -> int:
-        """Return how many tasks may be fetched beyond the free slots."""
+        """Return the number of tasks that may be fetched beyond the free slots."""
         return self._waiting.ahead()
 
 
 class Fetcher:
-    """Asks for as many tasks as there are free slots, one queue at a time.
+    """Fetches as many tasks as there are free slots, queue by queue.
 
     A queue that gave fewer tasks than it was asked for is empty. It is not asked again before a
     blocking command of the connection that waits on it returns. Parked tasks that ``required``
@@ -124,20 +124,20 @@ class Fetcher:
         self._filled: set[str] = set()
         self._waiting: set[str] = set()
         self._woken: set[str] = set()
-        """Queues for which a new task was announced since they were asked last."""
+        """Queues with a task announced since they were last asked."""
         self._later: set[str] = set()
         self._idle: set[str] = set()
-        """Queues that were empty until a moment ago."""
+        """Queues that recently became empty."""
         self._asking = False
         self._unread = 0
-        """How many tasks are held whose messages are being read."""
+        """The number of held tasks whose messages are being read."""
         self.enabled = True
         context.connections.on_up.append(self._on_up)
         context.connections.on_down.append(self._on_down)
 
     @property
     def is_asking(self) -> bool:
-        """Whether tasks may be on their way here."""
+        """True if tasks may be on their way here."""
         is_coming = self.enabled and (self.required.is_asking or bool(self.required))
         return self._asking or self._unread > 0 or self._offers.is_unsettled or is_coming
 
@@ -161,7 +161,10 @@ class Fetcher:
             self._offers.withdraw()
 
     def fetch(self) -> None:
-        """Ask for tasks, if slots are free and a queue may have some. Once a round."""
+        """Ask for tasks if slots are free.
+
+        Once a round, where a queue may have some.
+        """
         if self._asking or not self.enabled:
             return
         if not (self._filled or self.required):
@@ -201,7 +204,10 @@ class Fetcher:
             self._wait(queue)
 
     def offer(self) -> None:
-        """Offer free slots to clients of the last queue, if that is empty. Once a round."""
+        """Offer free slots to clients of the last queue if it is empty.
+
+        Once a round.
+        """
         offers, queue, now = self._offers, self._last_queue, self._reactor.now()
         free = self._slots.free() - self._unread
         if free > self._was_free:
@@ -266,7 +272,7 @@ class Fetcher:
             self._acceptor.take(queue, whole, token, now_ms)
 
     def _read(self, large: Sequence[Fetched], queue: str, token: str) -> None:
-        """Read the large messages of tasks that are held already, each by itself."""
+        """Read the large messages of held tasks, one by one."""
         connection = self._connections.tasks(queue)
         for task in large:
             self._unread += 1

@@ -1,4 +1,4 @@
-"""Offers of a worker to take tasks, so that clients hand them over without a fetch.
+"""Offers of a worker to take tasks directly from clients, without a fetch.
 
 See `nbqueue.broker.commands.handoff`.
 """
@@ -27,25 +27,33 @@ from nbqueue.worker.unreadable_data import set_aside
 log = logging.getLogger("nbqueue.worker")
 
 _LASTS = 1.0
-"""Seconds that an offer holds. If a worker dies, a task that takes up its offer within this time
-waits until its lease runs out."""
+"""Seconds for which an offer is valid.
+
+If a worker dies, a task that takes up its offer within this time waits until its lease runs out.
+"""
 _SETTLES = 0.5
-"""Seconds within which the message about a task comes that took up a withdrawn offer."""
+"""Seconds in which the message about a task can follow a withdrawn offer."""
 MOST_OFFERS = 8
-"""Offers are for tasks that come one by one, so a few are enough."""
+"""The maximum number of offers.
+
+Offers are for tasks that come one by one, so a few are enough.
+"""
 
 
 class _Offer(NamedTuple):
-    """An offer to take one task of a queue, until a time on the reactor's clock."""
+    """An offer to take a task of a queue, valid until a reactor time."""
 
     queue: str
     text: str
-    """Empty if the store did not accept it: tasks of queues with limits are always fetched."""
+    """Empty if the store refused the offer.
+
+    Tasks of queues with limits are always fetched.
+    """
     until: float
 
 
 class Handoff:
-    """The offers of one worker that may still be used, all in one queue."""
+    """The valid offers of one worker, all in one queue."""
 
     def __init__(
         self,
@@ -71,7 +79,7 @@ class Handoff:
         context.connections.on_down.append(self._on_down)
 
     def count(self, now: float) -> int:
-        """Return how many may be used at ``now``, on the reactor's clock."""
+        """Return the number of valid offers at ``now``, on the reactor's clock."""
         made = self._open
         if made and next(iter(made.values())).until <= now:
             self._retire(made, now)
@@ -79,7 +87,7 @@ class Handoff:
 
     @property
     def is_unsettled(self) -> bool:
-        """Whether a withdrawn offer may have been used."""
+        """True if a withdrawn offer may have been used."""
         if self._leaving:
             self._retire(self._leaving, self._reactor.now())
         return bool(self._leaving)
@@ -116,16 +124,16 @@ class Handoff:
         self._open.clear()
 
     def _on_data(self, data: bytes) -> None:
-        """Take the message about a task that was handed over."""
+        """Handle the message about a task that was handed over."""
         handed = read_handed(data)
         if handed is None or self._take(handed.token, handed.queue) is None:
-            # Any program may publish there. A task that is ours after all is found by its lease.
+            # Any program may publish there. If this worker has the task, its lease shows it.
             set_aside("message of a task", "channel", "this worker did not offer to take it")
             return
         self._on_handed(handed)
 
     def _take(self, token: str, queue: str) -> _Offer | None:
-        """Take out the offer with this token; None if there is none for ``queue``."""
+        """Remove and return the offer of ``queue`` with this token, or None."""
         for offers in (self._open, self._leaving, self._old):
             made = offers.get(token)
             if made is not None and made.queue == queue:
@@ -133,7 +141,7 @@ class Handoff:
         return None
 
     def _retire(self, offers: dict[str, _Offer], now: float) -> None:
-        """Move offers that have run out to the old ones, and forget those after a lease."""
+        """Retire expired offers, and forget retired ones after a lease."""
         gone = _take_until(offers, now)
         if gone:
             _take_until(self._old, now - self._tokens.seconds)
@@ -158,14 +166,17 @@ class Handoff:
         self._connections.listen(self._channel, self._on_data)
 
     def _on_down(self) -> None:
-        # A task that was handed over meanwhile is found by `Recovering` when the store is back.
+        # A task that was handed over meanwhile is found by `LostAttempts` when the store is back.
         self._open.clear()
         self._leaving.clear()
         self._old.clear()
 
 
 def _take_until(offers: dict[str, _Offer], end: float) -> dict[str, _Offer]:
-    """Take out the offers that run out by ``end``, which are the first ones."""
+    """Remove and return the offers that expire by ``end``.
+
+    They are the first ones.
+    """
     gone = dict(itertools.takewhile(lambda item: item[1].until <= end, offers.items()))
     for token in gone:
         del offers[token]

@@ -1,4 +1,4 @@
-"""Reading arguments that are stored apart from their message."""
+"""Read arguments that are stored apart from their message."""
 
 from __future__ import annotations
 
@@ -42,11 +42,13 @@ class LargeArguments:
         context.connections.on_up.append(self._read_all_again)
 
     def __len__(self) -> int:
-        """Return how many attempts wait for their arguments."""
+        """Return the number of attempts that wait for their arguments."""
         return len(self._under_way)
 
     def read(self, attempt: Attempt, then: Callable[[Attempt], None]) -> bool:
-        """Read the arguments of ``attempt``, then call ``then(attempt)``, even if some are missing.
+        """Read the arguments of ``attempt``, then call ``then(attempt)``.
+
+        Calls it even if some are missing.
 
         Returns False if its arguments are not stored apart.
         """
@@ -64,7 +66,10 @@ class LargeArguments:
         return attempts
 
     def take_out(self, task_id: str) -> list[Attempt]:
-        """Stop reading for tasks with this id, of any queue; return their attempts."""
+        """Stop reading for tasks with this id, in any queue.
+
+        Returns their attempts.
+        """
         attempts = [each.attempt for each in self._under_way.values()]
         attempts = [attempt for attempt in attempts if attempt.task_id == task_id]
         for attempt in attempts:

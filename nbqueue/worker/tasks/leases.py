@@ -1,4 +1,4 @@
-"""The leases of one worker: the tokens that name them, and the attempts that have one."""
+"""The leases of one worker: their tokens, and their attempts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class LeaseTokens:
     def __init__(self, worker_id: str, seconds: float) -> None:
         self.worker_id = worker_id
         self.seconds = seconds
-        """How long a lease lasts unless it is extended."""
+        """Seconds that a lease lasts unless it is extended."""
         self.issued = 0
-        """How many tokens were made, which is the number of the last one."""
+        """The number of issued tokens, which is the number of the last one."""
         self._lease_ms = int(seconds * 1000)
 
     def new(self, now_ms: int) -> str:
@@ -42,11 +42,11 @@ class HeldTasks:
         self._attempts[attempt.number] = attempt
 
     def remove(self, attempt: Attempt) -> None:
-        """Let the lease of ``attempt`` be; nothing happens if it is not held."""
+        """Release the lease of ``attempt``, if it is held."""
         self._attempts.pop(attempt.number, None)
 
     def has_task(self, queue: str, task_id: str) -> bool:
-        """Whether a task of ``queue`` with this id is held."""
+        """Return whether a task of ``queue`` with this id is held."""
         return any(each.task_id == task_id and each.queue == queue for each in self)
 
     def by_queue(self) -> dict[str, list[Attempt]]:

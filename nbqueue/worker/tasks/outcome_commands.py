@@ -27,13 +27,13 @@ from nbqueue.worker.tasks.decisions import Archive, Requeue, Retry
 log = logging.getLogger("nbqueue.worker")
 
 _OWN_ERRORS = {"cancelled": TaskCancelled, "timeout": TaskTimeout, "lost": WorkerLost}
-"""The errors for these reasons, whatever exception the executor sent."""
+"""The errors for these reasons, independent of the executor's exception."""
 
 _VALUE_HEAD = payloads.result_head(payloads.VALUE)
 
 
 class SignedResult(NamedTuple):
-    """A result, or the head of a large one with its pieces and their fields."""
+    """A result, or the head of a large one with its pieces and fields."""
 
     envelope: Body
     pieces: Sequence[tuple[str, Body]] = ()
@@ -87,7 +87,10 @@ def error_envelope(
 def completion(
     keys: Keyring, attempt: Attempt, done: DoneFrame, finished_ms: int, retention: int
 ) -> Ended:
-    """Return what completes a task, which is kept for ``retention`` seconds; 0: deleted."""
+    """Return the completion of a task, kept for ``retention`` seconds.
+
+    0: it is deleted.
+    """
     message, keep = attempt.message, retention > 0
     result, pieces = result_envelope(keys, attempt, done)
     started_ms = finished_ms - done.micros // 1000
@@ -122,7 +125,8 @@ def failure_command(
 ) -> Command[bool]:
     """Return the command for an attempt that did not succeed.
 
-    ``envelope`` is its exception. ``who`` made it, unless it was recovered from another worker.
+    ``envelope`` is its exception. ``who`` made the attempt, unless it was recovered from another
+    worker.
     """
     queue, who = attempt.queue, attempt.holder or who
     if isinstance(decision, Requeue):

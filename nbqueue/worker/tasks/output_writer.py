@@ -1,10 +1,10 @@
-"""Writing the output, displays and progress of running tasks to the store.
+"""Write the output, displays and progress of running tasks to the store.
 
 They are written once a round, for all tasks of a queue together, over the connection of
 acknowledgements: so the store has the last output of a task before its outcome. At most one write
 of each task is under way; output that comes meanwhile waits, within the executor's bounds, so that
-neither a flood nor a store that is away fills this process. After a loss of the store, output that
-it has not acknowledged is written again.
+neither a flood of output nor an unreachable store fills this process. After a loss of the store,
+output that it has not acknowledged is written again.
 
 Rich displays can run scripts in the reader's browser, so they are signed like results.
 """
@@ -35,7 +35,10 @@ log = logging.getLogger("nbqueue.worker")
 WEEK_MS: Final = 7 * 86_400_000
 HOUR_MS: Final = 3_600_000
 LARGEST_NEWS: Final = 16_000
-"""Bytes of output in a message to live views, which read more than that from the store."""
+"""The maximum bytes of output in a message to live views.
+
+They read larger output from the store.
+"""
 
 _LARGEST_PROGRESS = 32_000
 _MOST_ENTRIES = 20_000
@@ -93,7 +96,7 @@ class OutputWriter:
             self._changed[attempt.number] = written
 
     def finish(self, attempt: Attempt, outcome: int | None) -> None:
-        """Keep the output for as long as the outcome, from the next write on."""
+        """Keep the output as long as the outcome, from the next write on."""
         written = self._tasks.get(attempt.number)
         if written is None:
             return
@@ -162,7 +165,10 @@ class OutputWriter:
         self._bound(written)
 
     def _bound(self, written: _Written) -> None:
-        """Drop the oldest beyond the bounds. Readers see by the numbers that some is missing."""
+        """Drop the oldest output beyond the bounds.
+
+        Readers recognise the gap by the numbers.
+        """
         most = HEAD + TAIL + written.displayed
         if self._waiting_size > _MOST_WAITING:
             most = HEAD
@@ -213,7 +219,7 @@ class OutputWriter:
             self._tasks.pop(number, None)
 
     def _forget_under_way(self) -> None:
-        """Write what was under way again: the store may not have it."""
+        """Write unacknowledged output again, as the store may not have it."""
         for number, written in self._tasks.items():
             if not written.under_way:
                 continue
@@ -236,10 +242,10 @@ def _command(queue: str, batch: list[_Written]) -> Command[list[int]]:
 
 
 def news(task_id: str, entries: list[Entry], progress: bytes) -> bytes:
-    """Return the message for live views: small text itself, else only that there is more.
+    """Return the message for live views: small text, or a hint to read.
 
-    JSON with the id, the pieces of text as lists and the progress; ``more`` says that the rest is
-    to be read from the store.
+    JSON with the id, the pieces of text as lists and the progress; ``more``: the rest must
+    be read from the store.
     """
     is_small = len(progress) + sum(len(entry.data) for entry in entries) < LARGEST_NEWS
     small = is_small and all(entry.kind != task_outputs.DISPLAY for entry in entries)
@@ -253,7 +259,7 @@ def news(task_id: str, entries: list[Entry], progress: bytes) -> bytes:
 
 
 def display_envelope(keys: Keyring, attempt: Attempt, body: bytes) -> bytes:
-    """Return a rich display as it is stored: signed for this task and this attempt."""
+    """Return a rich display as stored, signed for its task and attempt."""
     return keys.sign_result(
         payloads.pack_result(payloads.DISPLAY, body),
         task_outputs.display_owner(attempt.task_id, attempt.ordinal),

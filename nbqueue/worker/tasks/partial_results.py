@@ -1,4 +1,4 @@
-"""Signing partial results that running tasks report, and writing them to the store.
+"""Sign partial results of running tasks, and write them to the store.
 
 Only the last one counts: at most one write of each task is under way, and a newer result replaces
 one that waits. After a loss of the store, results that it has not acknowledged are written again.
@@ -34,14 +34,17 @@ class PartialResults:
         context.connections.on_up.append(self._write_again)
 
     def take(self, attempt: Attempt, kind: int, body: bytes) -> None:
-        """Write a partial result, at once or after the one that is under way."""
+        """Write a partial result, at once or after the current write."""
         if kind == pipe.RESULT_REPORT:
             self._latest[attempt.number] = (attempt, body)
             if attempt.number not in self._under_way:
                 self._write(attempt.number)
 
     def finish(self, attempt: Attempt, outcome: int | None) -> None:
-        """Write the last partial result before the outcome, unless the task returned a value."""
+        """Write the last partial result before the outcome.
+
+        Not if the task returned a value.
+        """
         if not self._latest and not self._under_way:
             return
         number, keep = attempt.number, outcome != pipe.VALUE
@@ -82,7 +85,10 @@ class PartialResults:
 
 
 def report_envelope(keys: Keyring, attempt: Attempt, body: bytes) -> bytes:
-    """Return a partial result as it is stored: signed if a client will unpickle it."""
+    """Return a partial result as stored.
+
+    It is signed if a client will unpickle it.
+    """
     if attempt.call is None or attempt.has_json_result:
         return body
     return keys.sign_result(payloads.pack_result(payloads.REPORTED, body), attempt.task_id)

@@ -1,4 +1,4 @@
-"""Tasks that need certain workers: parking them, and knowing which of them this worker may take.
+"""Park tasks that need certain workers, and find those for this worker.
 
 A worker parks a task that it cannot run, because another version of Python pickled its code, under
 the requirement of the task. The store announces it to all workers, and those that meet the
@@ -42,7 +42,7 @@ class RequiredTasks:
 
     @property
     def is_asking(self) -> bool:
-        """Whether a reply of the store about parked tasks is under way."""
+        """True if a reply about parked tasks is expected."""
         return self._asked > 0
 
     def of(self, queue: str) -> str | None:
@@ -60,18 +60,21 @@ class RequiredTasks:
                 self._known.setdefault(queue, set()).add(requirement)
 
     def on_announced(self, queue: str, requirement: bytes) -> None:
-        """Take the announcement that a task was parked."""
+        """Handle the announcement that a task was parked."""
         self.note(queue, (requirement,))
 
     def discard(self, queue: str, requirement: str) -> None:
-        """Forget a requirement: all tasks that were parked for it are being fetched."""
+        """Forget a requirement whose parked tasks are all being fetched."""
         known = self._known.get(queue, set())
         known.discard(requirement)
         if not known:
             self._known.pop(queue, None)
 
     def look_later(self, queue: str, requirement: str, seconds: float) -> None:
-        """Note the requirement again after some seconds: the queue gives no tasks now."""
+        """Note the requirement again after some seconds.
+
+        The queue gives no tasks now.
+        """
         self._reactor.after(seconds, lambda: self.note(queue, (requirement.encode(),)))
 
     def look(self, queue: str) -> None:
@@ -98,7 +101,10 @@ class RequiredTasks:
 
 
 class Parking:
-    """Parks tasks that this worker cannot run; logs that once for each requirement."""
+    """Parks tasks that this worker cannot run.
+
+    Logs that once for each requirement.
+    """
 
     def __init__(self, context: ServiceContext, acknowledger: Acknowledger) -> None:
         self._connections = context.connections
@@ -107,7 +113,10 @@ class Parking:
         self._logged: set[tuple[str, str]] = set()
 
     def park(self, attempt: Attempt, requirement: str) -> None:
-        """Give up ``attempt``, which has not begun, to a worker that meets ``requirement``."""
+        """Give up ``attempt`` to a worker that meets ``requirement``.
+
+        The attempt has not begun.
+        """
         self._acknowledger.ended(
             attempt,
             lambda now_ms, _: requirements.park_required(

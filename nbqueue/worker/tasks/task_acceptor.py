@@ -1,4 +1,7 @@
-"""Accepting tasks that were fetched or handed over: they are verified, then run or refused."""
+"""Accept tasks that were fetched or handed over.
+
+They are verified, then run or refused.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from nbqueue.worker.unreadable_data import set_aside
 
 
 class TaskAcceptor:
-    """Makes attempts of tasks that this worker was given, to wait for an executor.
+    """Makes attempts of received tasks, to wait for an executor.
 
     The attempt is held from then on. ``owner`` decides about attempts that are refused, and about
     the outcomes of all others.
@@ -77,7 +80,7 @@ class TaskAcceptor:
             else:
                 self._parking.park(attempt, requirement)
         elif refusal.decision.reason == NO_HANDLER and not has_asked:
-            # A client may have stored one a moment ago, with the announcement still on its way.
+            # A client may just have stored one, with the announcement still on its way.
             self._handlers.ask(attempt.queue, lambda: self._begin(attempt, has_asked=True))
         else:
             attempt.owner.refused(attempt, refusal)

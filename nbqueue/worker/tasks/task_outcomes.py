@@ -1,4 +1,4 @@
-"""The owner of attempts at tasks: decides about each, and sends the outcome to the store."""
+"""The owner of attempts at tasks: decides, and sends the outcomes."""
 
 from __future__ import annotations
 
@@ -27,19 +27,23 @@ _SUCCESSES = (decisions.Complete, decisions.Revoke)
 
 
 class ReportSink(Protocol):
-    """Stores what running tasks report; it drops reports of kinds that it does not know."""
+    """Stores the reports of running tasks, and drops unknown kinds."""
 
     def take(self, attempt: Attempt, kind: int, body: bytes) -> None:
-        """Take a report."""
+        """Handle a report."""
 
     def finish(self, attempt: Attempt, outcome: int | None) -> None:
-        """Write the last reports; ``outcome`` is the executor's, None if that was lost."""
+        """Write the last reports.
+
+        ``outcome`` is the executor's, None if that was lost.
+        """
 
 
 class TaskOutcomes:
-    """Has `decisions` decide about each attempt, and passes the outcome to the acknowledger.
+    """Applies `decisions` to each attempt, and passes outcomes to the acknowledger.
 
-    It is the `AttemptOwner` of attempts at tasks. Whatever a client will unpickle is signed here.
+    It is the `AttemptOwner` of attempts at tasks. All values that a client will unpickle are signed
+    here.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class TaskOutcomes:
         self._sinks = sinks
 
     def reported(self, attempt: Attempt, kind: int, body: bytes) -> None:
-        """Have a report of the running task stored."""
+        """Store a report of the running task."""
         attempt.has_reported = True
         for sink in self._sinks:
             sink.take(attempt, kind, body)
@@ -96,7 +100,10 @@ class TaskOutcomes:
         decision: Archive | Retry | Requeue,
         error: Exception | None = None,
     ) -> None:
-        """Settle an attempt that no executor answered; ``error`` is stored as its exception."""
+        """Settle an attempt without an executor's answer.
+
+        ``error`` is stored as its exception.
+        """
         failure = attempt.failure(decision.reason, decision.error_text)
         self._settle(attempt, decision, failure, error=error)
 

@@ -1,4 +1,4 @@
-"""Checks of fetched tasks, before anything of them is unpickled."""
+"""Check fetched tasks before anything of them is unpickled."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NO_HANDLER = "no handler"
 
 
 class Verifier:
-    """Finds the verified call or the handler that an attempt runs, or refuses the attempt.
+    """Finds the verified call or handler of an attempt, or refuses the attempt.
 
-    Nothing is unpickled here, and nothing of what is refused ever is. ``offered`` are the
+    Nothing is unpickled here, and a refused attempt is never unpickled. ``offered`` are the
     requirements that this worker meets.
     """
 
@@ -36,7 +36,10 @@ class Verifier:
         self._offered = offered
 
     def refusal(self, attempt: Attempt) -> Refusal | None:
-        """Set what ``attempt`` runs; return why it must not, or None if it may."""
+        """Set the code that ``attempt`` runs.
+
+        Returns why it must not run, or None if it may.
+        """
         if not attempt.message.type:
             return unreadable(attempt)
         payload = attempt.payload
@@ -58,7 +61,7 @@ class Verifier:
         return None
 
     def unmet_requirement(self, attempt: Attempt) -> str | None:
-        """Return what the code of ``attempt`` needs that this worker does not offer, if anything.
+        """Return the requirement of ``attempt`` that this worker lacks, if any.
 
         Only for an attempt that `refusal` did not refuse.
         """
@@ -106,6 +109,6 @@ class Verifier:
 
 
 def unreadable(attempt: Attempt) -> Refusal:
-    """Return the refusal of data that is no task, or of a task with impossible values."""
+    """Return the refusal of unreadable data, or of impossible values."""
     text = "what lies in the store is no task that this program can read"
     return Refusal(decisions.Archive("unreadable", text), TaskFailed(text, attempt.task_id))
