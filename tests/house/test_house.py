@@ -67,16 +67,8 @@ BEING_REWRITTEN = tuple(
     f"{kind}: nbqueue/{room}"
     for kind in ("metaphor", "opener")
     for room in (
-        "cli/demo.py",
-        "cli/demo_show.py",
-        "cli/inspect_commands.py",
-        "client/",
-        "dashboard/__init__.py",
-        "dashboard/paging.py",
-        "notebook/",
         "runtime/reactor.py",
         "store/connection.py",
-        "views/",
         "worker/executors/pool.py",
         "worker/service_context.py",
     )

@@ -76,7 +76,7 @@ class InlineRead:
         except (ConnectionLost, StoreError, OSError):
             pass  # the listener's thread will find the same
         except BaseException:
-            # By another signal, say, anywhere: a message may be lost, and must be looked for.
+            # An exception from a signal can come anywhere, and a message may be lost: look for it.
             self._was_interrupted = True
             raise
         finally:

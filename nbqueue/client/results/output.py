@@ -41,7 +41,7 @@ _NOTE = "note"
 
 
 class Cut(NamedTuple):
-    """The text that is missing between the first 100 kB and the last 900 kB of an attempt."""
+    """The missing text between the first 100 kB and the last 900 kB of an attempt."""
 
     lines: int
     bytes: int
@@ -72,7 +72,7 @@ class Part(NamedTuple):
 
 
 class Output:
-    """What one attempt of a task printed, logged and displayed, in order; see `TaskFuture.output`.
+    """Printed text, logs and displays of one attempt, in order; see `TaskFuture.output`.
 
     As the last line of a cell it is replayed there. Text that a progress bar overwrote is left out,
     as in a terminal. When printed, it keeps its colours and loses all other control sequences;
@@ -263,7 +263,10 @@ class _PartBuilder:
 
 
 def follow_output(session: Session, future: TaskFuture[Any]) -> None:
-    """Print the output of a task as it comes, until the task has ended. Displays become text."""
+    """Print the output of a task as it comes, until the task has ended.
+
+    Displays become text.
+    """
     news: queue.SimpleQueue[News | None] = queue.SimpleQueue()
     stop = follow(session, future.queue, future.id, news.put)
     future.add_done_callback(lambda _: news.put(None))

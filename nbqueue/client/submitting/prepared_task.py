@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nbqueue.tasks.new_task import NewTask
 
 Arguments = tuple[Sequence[Any], Mapping[str, Any]]
-"""Those of one call: by position and by name."""
+"""Arguments of one call: by position and by name."""
 
 NAME_SECONDS = 90 * 86_400
 """For how long the store keeps the name of a task at least."""
@@ -170,7 +170,7 @@ class PreparedTask:
         )
 
     def _due_ms(self) -> int | None:
-        """When the tasks are due, on the store's clock; None for now."""
+        """The time at which the tasks are due, on the store's clock; None for now."""
         if self._is_for_now:
             return None
         now_ms = self.session.clock.now_ms()
