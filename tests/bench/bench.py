@@ -1,4 +1,4 @@
-"""What every row needs: a store with nothing in it, a client, workers, and how much to do."""
+"""Base of every row: an empty store, a client, workers, and a size."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ import nbqueue
 # What programs in Go do to the store is written there.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 
-#: With a number beside it, about 100 bytes of arguments.
+#: With a number next to it, about 100 bytes of arguments.
 TEXT = "x" * 80
 CONCURRENCY = 2
 
 
 class NotHere(Exception):
-    """The row cannot be measured; the text says why."""
+    """The row cannot be measured, for the reason in the text."""
 
 
 @dataclass
 class Bench:
-    """Where to measure, and how much."""
+    """The place and the size of a measurement."""
 
     url: str
     redis: redis.Redis

@@ -53,7 +53,7 @@ def _install_python(name: str) -> None:
     _run([*pip, "--requirement", str(REQUIREMENTS / f"{name}.txt")])
 
 
-#: What `package.json` says: BullMQ runs on node.
+#: The requirement in `package.json`: BullMQ runs on node.
 NODE_PACKAGES = json.dumps(
     {"private": True, "dependencies": {"bullmq": "6.7.0", "ioredis": "6.0.0"}}, indent=1
 )

@@ -124,7 +124,7 @@ class Selector(threading.Thread):
 
 
 class Asyncio(threading.Thread):
-    """The same in an event loop of asyncio, with protocols, its fastest interface."""
+    """The loop in asyncio, with protocols, its fastest interface."""
 
     def __init__(self, redis: RawConnection, sockets: list[socket.socket]) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""Beside programs in Go, which fetch, retry, archive and delete the same messages."""
+"""Sharing a store with programs in Go, which fetch, retry, archive and delete messages."""
 
 from __future__ import annotations
 

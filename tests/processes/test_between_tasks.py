@@ -1,4 +1,4 @@
-"""What a task changes in its process, and the next task finds as it was."""
+"""Process state that a task changes is restored for the next task."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""An announced end counts if its result is signed, or if the store confirms it; forged ones do not.
+"""Announced ends count if signed, or confirmed by the store; forged ones do not.
 
-Anybody who reaches Redis may publish on the channels of ends.
+Any program that reaches Redis may publish on the channels of ends.
 """
 
 from __future__ import annotations

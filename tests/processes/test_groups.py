@@ -51,7 +51,7 @@ def make_worker(lab: Any, aggregator: Any = digest, **settings: Any) -> nbqueue.
 
 
 def aggregates(lab: Any) -> list[Any]:
-    """What the aggregates say that were completed."""
+    """Return the results of completed aggregates."""
     found = []
     for task_id in lab.redis.zrange("asynq:{default}:completed", 0, -1):
         fields = lab.redis.hgetall(b"asynq:{default}:t:" + task_id)
@@ -61,7 +61,7 @@ def aggregates(lab: Any) -> list[Any]:
 
 
 def is_empty(lab: Any) -> bool:
-    """Whether nothing is left of any group."""
+    """Return whether no key of any group is left."""
     keys = [key.decode() for key in lab.redis.keys("asynq:{default}:*")]
     return not [k for k in keys if ":g:" in k or k.endswith((":groups", ":aggregation_sets"))]
 
@@ -240,7 +240,7 @@ def test_members_go_back_with_their_scores_when_the_function_fails(lab: Any, q: 
 
 
 def hangs_in(path: str) -> Any:
-    """An aggregator that says that it began, and goes on while the file is there."""
+    """An aggregator that notes its start, and runs while the file is there."""
 
     def aggregate(group: str, tasks: list[nbqueue.Task]) -> nbqueue.Message:
         with open(path, "a") as file:

@@ -131,7 +131,7 @@ def test_a_result_whose_pieces_were_changed_is_not_loaded(lab: Any, q: nbqueue.C
 
 
 def test_calls_of_the_old_format_run(lab: Any, q: nbqueue.Client) -> None:
-    """In which all arguments lie in the message."""
+    """Calls whose arguments are all in the message."""
     small, keys = q.submit(len, b""), q._session.keyring
     message = TaskMessage.FromString(lab.redis.hget(KEYS.task(small.id), "msg"))
     fingerprint = parse_call(message.payload).fingerprint

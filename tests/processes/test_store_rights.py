@@ -1,4 +1,4 @@
-"""Users of the store with few rights: what suffices, what is said of what is missing."""
+"""Users of the store with few rights: the least rights, and errors for missing ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def no_channels(lab: Any) -> str:
 
 
 def refused(lab: Any) -> list[str]:
-    """What the server refused to anybody."""
+    """Return the commands that the server refused to any user."""
     entries = lab.redis.execute_command("ACL", "LOG")
     return [
         f"{entry[b'reason'].decode()} {entry[b'object'].decode()}"

@@ -1,4 +1,4 @@
-"""A worker goes on whatever another program writes to the keys and channels that it reads."""
+"""A worker survives anything that other programs write to its keys and channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views while the store is away: they say so, wait for nothing, and go on when it is back."""
+"""Views while the store is away: they show it, never block, and recover."""
 
 from __future__ import annotations
 

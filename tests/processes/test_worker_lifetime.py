@@ -1,4 +1,4 @@
-"""Workers that end by themselves: idle for long, or when the process that wanted them is gone."""
+"""Workers that end when idle for long, or when their parent process is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is passed to an option, it is taken or answered with a `UsageError` that can be read."""
+"""Any value of an option is accepted, or refused with a readable `UsageError`."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_values_are_those_of_the_rows_the_first_enqueued_first() -> None:
     assert (done["worker"], done["progress"], done["name"]) == ("h:1:a", 0.5, "n")
     assert pd.isna(done["error"])
     assert pd.isna(done["process_at"])
-    # What goes on is told as of the reading.
+    # Times of running tasks are as of the reading.
     assert waits["waited"] == pd.Timedelta(50, "ms")
     assert runs["duration"] == pd.Timedelta(40, "ms")
     assert waits[["started_at", "finished_at", "duration", "worker"]].isna().all()
