@@ -27,7 +27,7 @@ def rows(
 
 
 def told(row: TaskRow) -> dict[str, Any]:
-    """What a row tells, without what it does not know."""
+    """Return the known values of a row."""
     names = ("state", "attempt", "enqueued_ms", "pending_ms", "process_ms", "started_ms",
              "finished_ms", "waited_ms", "worker", "name", "progress")  # fmt: skip
     return {name: getattr(row, name) for name in names if getattr(row, name) is not None}

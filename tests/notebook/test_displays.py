@@ -187,8 +187,10 @@ def test_what_was_settled_between_two_cells_is_sent_again_within_the_next(
 
 
 IS_CONCURRENT = sys.version_info >= (3, 11)
-"""Since ipykernel 7.4, which needs Python 3.11, a kernel takes what widgets send while a cell
-awaits; an older one when the cell has ended."""
+"""True if a kernel receives messages of widgets while a cell awaits.
+
+ipykernel does since 7.4, which needs Python 3.11; older ones receive them when the cell has ended.
+"""
 
 
 def test_buttons_work_while_a_cell_awaits(notebook: Kernel) -> None:

@@ -20,7 +20,7 @@ pytestmark = [
 
 
 def results(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the cell's last lines were, in all their forms."""
+    """Return the results of the cells' last lines, in all their forms."""
     return [m["content"]["data"] for m in messages if m["msg_type"] == "execute_result"]
 
 

@@ -175,7 +175,7 @@ def test_the_tasks_tab_pages_filters_selects_and_acts(client: Client) -> None:
     delete = page.control("Delete the 1 selected task")
     assert delete["data-ask"] == "Delete 1 task?"
     assert "1 deleted" in driver.press("Delete the 1 selected task").text
-    # Nobody knows how many fit until they are counted; then the question says so.
+    # The number of matches is unknown until they are counted; then the question has it.
     page = driver.press("Count the pending tasks of default that fit")
     archive = "Archive all 1 pending tasks of default that fit"
     assert page.control(archive)["data-ask"] == "Archive 1 task?"
@@ -436,7 +436,7 @@ def test_a_hundred_thousand_tasks_open_and_page_fast(client: Client) -> None:
 
 
 def seconds_of(driver: Driver, text: str) -> float:
-    """How long the panel takes to be drawn, anew and with this text."""
+    """Return the seconds that drawing the panel takes, anew and with this text."""
     driver.panel.act("page", {"by": 0})
     begun = time.monotonic()
     html = driver.panel.html(live=True)
