@@ -37,7 +37,7 @@ class Bench:
     slow: bool = False
 
     def count(self, number: int, least: int = 20) -> int:
-        """So many; few if this is only to see that it works."""
+        """Return the number of tasks; few for a quick trial."""
         return max(number // 100, least) if self.quick else number
 
     @contextmanager

@@ -132,7 +132,10 @@ def one_at_a_time(bench: Bench, tasks: int) -> dict[str, float]:
 
 
 def system_calls(bench: Bench, tasks: int) -> dict[str, float]:
-    """Of the supervisor and of an executor, while they drain; strace slows them down a lot."""
+    """Count the supervisor's and an executor's system calls while they drain.
+
+    strace slows them down a lot.
+    """
     if shutil.which("strace") is None:
         return {}
     with bench.client() as q:

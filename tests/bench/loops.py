@@ -1,4 +1,4 @@
-"""Which kind of loop should a supervisor have? A model of its work, in three versions.
+"""A model of a supervisor's work, in three kinds of event loop.
 
 Each version takes tasks from a Redis list, hands each to one of two echo processes over a socket
 pair, and acknowledges to Redis in batches; nothing else. Printed for each: tasks per second with

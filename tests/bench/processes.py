@@ -88,7 +88,7 @@ class Place:
 
     @contextmanager
     def workers(self, contender: Contender) -> Iterator[list[int]]:
-        """Its workers; yields the process ids of those that were started."""
+        """Run the workers of a peer; yield the process ids of those that were started."""
         log = self._log(contender)
         started = [self._start(contender, command, log) for command in contender.workers]
         try:

@@ -1,4 +1,4 @@
-"""More workers, more queues, more clients, more tasks at once."""
+"""Scaling: more workers, more queues, more clients, more tasks at once."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Lossy:
 
 
 def run_them(broker: Broker, store: Store, end: str) -> Any:
-    """Another connection, on which a worker deals with the tasks at once."""
+    """Let a worker on another connection handle the tasks at once."""
 
     def then() -> None:
         with_another = Broker(store)

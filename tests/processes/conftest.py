@@ -140,7 +140,7 @@ class RunningWorker:
         os.kill(self.pid, number)
 
     def wait(self, seconds: float = 40.0) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the process to end, and return its exit code."""
         process = self.worker._process
         assert process is not None
         return process.wait(seconds)

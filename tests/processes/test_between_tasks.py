@@ -92,7 +92,7 @@ def show() -> str:
 
 
 def outputs() -> tuple[Any, Any]:
-    """Which files the descriptors are."""
+    """Return the files that the descriptors refer to."""
     return tuple((s.st_dev, s.st_ino) for s in (os.fstat(1), os.fstat(2)))
 
 

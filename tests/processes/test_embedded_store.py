@@ -325,7 +325,7 @@ def test_a_socket_folder_that_somebody_else_made_is_refused(
 def test_a_link_in_the_place_of_the_socket_folder_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even a link to an own folder: the user who made it may redirect it later."""
+    """A link to one's own folder is refused, too: its maker may redirect it later."""
     monkeypatch.setattr(embedded_folder, "_SHORT_BASE", tmp_path)
     (tmp_path / "mine").mkdir(mode=0o700)
     (tmp_path / f"nbqueue-{os.geteuid()}").symlink_to(tmp_path / "mine")

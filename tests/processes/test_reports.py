@@ -87,7 +87,7 @@ def test_a_task_that_reports_nothing_has_reported_nothing(lab: Any, q: Any) -> N
 
 
 def test_the_result_writer_of_a_handler_is_that_of_asynq(lab: Any, q: Any) -> None:
-    """Its data stays if the handler returns None, and is replaced by a returned value."""
+    """Written data stays if the handler returns None; a returned value replaces it."""
     worker = nbqueue.Worker(lab.server.url, concurrency=1, log=lab.folder / "handlers.log")
 
     @worker.handle("write")

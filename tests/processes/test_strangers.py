@@ -205,7 +205,7 @@ class Victim:
         return self._running
 
     def check(self) -> None:
-        """It runs a good task still."""
+        """Check that the worker still runs a good task."""
         worker = self.worker
         assert self.lab.value(self.lab.submit(nothing), seconds=15) == "ran"
         assert worker.alive, worker.log()[-3_000:]

@@ -1,4 +1,4 @@
-"""Which task runs when: mixed lengths, weights, priority, pauses, and how soon."""
+"""Order of tasks: mixed lengths, weights, priority, pauses, and delays."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_who_is_alive_is_read_from_what_workers_say(lab: Any, start: Any) -> Non
 
 
 def other_interpreter() -> Path | None:
-    """Another version of Python that can run nbqueue, if this machine has one."""
+    """Return another version of Python that can run nbqueue, if there is one."""
     import os
     import shutil
 

@@ -187,7 +187,7 @@ def test_a_task_past_its_deadline_never_runs(lab: Any) -> None:
 
 
 def test_the_time_out_of_a_task_begins_when_it_runs(lab: Any) -> None:
-    """It waited in the worker, behind a slow task, for longer than it may run."""
+    """The task waited in the worker, behind a slow one, for longer than it may run."""
     with lab.worker(concurrency=1):
         lab.value(lab.submit(time.sleep, 0))
         lab.wait_for_all(lab.submit_many(give_pid, [()] * 500))  # many at once from now on

@@ -407,7 +407,7 @@ def test_times_of_attempts_are_those_of_the_store(lab: Any) -> None:
 
 
 def test_large_tasks_that_wait_for_a_worker_run_once(lab: Any) -> None:
-    """Their fetch takes long to arrive; what the worker asks meanwhile must not give them back."""
+    """A slow fetch must not be given back by the worker's later requests."""
 
     def mark_size(path: str, data: bytes) -> int:
         with open(path, "a") as file:

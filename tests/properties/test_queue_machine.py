@@ -78,7 +78,7 @@ class AggregationSet:
 
 @dataclass(frozen=True)
 class Claim:
-    """That a worker fetched a task once, and may still believe that it has it."""
+    """A past fetch, by which a worker may still believe that it has the task."""
 
     task_id: str
     token: str
@@ -217,7 +217,7 @@ class QueueMachine(RuleBasedStateMachine):
         task.added = task.added if added is None else added
 
     def members(self, set_id: str = "") -> list[str]:
-        """Of the group, or of one of its sets, in the order of their scores."""
+        """Return the members of the group, or of one of its sets, ordered by score."""
         found = [
             i for i, t in self.tasks.items() if t.state == "aggregating" and t.in_set == set_id
         ]

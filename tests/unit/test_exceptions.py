@@ -1,4 +1,4 @@
-"""Exceptions travel whatever they hold."""
+"""Exceptions are sent whatever they contain."""
 
 from __future__ import annotations
 

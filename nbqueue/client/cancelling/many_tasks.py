@@ -29,7 +29,7 @@ The archive drops a task for later ones of the same call.
 """
 
 _ASIDE_MS = 60_000
-"""After how long tasks with a large message are pending again, unless they were cancelled."""
+"""Milliseconds after which uncancelled tasks with a large message are pending again."""
 
 
 class Cancellation:

@@ -29,7 +29,7 @@ CANCEL_SECONDS = 2.0
 """Seconds to wait for the worker of a running task."""
 
 FOLLOWED_SECONDS = 3_600
-"""For how long workers follow a task that was cancelled while it ran in Go."""
+"""Seconds for which workers follow a task that was cancelled while it ran in Go."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _SLICE = 250

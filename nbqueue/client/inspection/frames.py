@@ -49,7 +49,7 @@ Words = str | Iterable[str] | None
 
 @dataclass(frozen=True)
 class TaskQuery:
-    """Which tasks a frame has, and which columns; see `nbqueue.Client.tasks`."""
+    """The tasks and columns that a frame has; see `nbqueue.Client.tasks`."""
 
     state: Words = None
     queue: Words = None

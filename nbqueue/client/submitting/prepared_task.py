@@ -30,7 +30,7 @@ Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 """Arguments of one call: by position and by name."""
 
 NAME_SECONDS = 90 * 86_400
-"""For how long the store keeps the name of a task at least."""
+"""Seconds for which the store keeps the name of a task at least."""
 
 _TRIES = 10
 
@@ -42,9 +42,9 @@ class PreparedTask:
     """
 
     fingerprint: bytes | None = None
-    """Of the code that the tasks need in the store; a message needs none."""
+    """Fingerprint of the code that the tasks need in the store; None for a message."""
     blob: bytes | None = None
-    """That code."""
+    """The code with this fingerprint."""
 
     def __init__(self, session: Session, resolved: ResolvedOptions, facts: TaskFacts) -> None:
         resolved.options.check_whole()
