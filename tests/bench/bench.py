@@ -75,7 +75,7 @@ def noop(number: int, text: str) -> None:
 
 
 def percentiles(values: Sequence[float], unit: str) -> dict[str, float]:
-    """The median and the 95th of a hundred."""
+    """Return the median and the 95th percentile."""
     ordered = sorted(values)
     return {
         f"p50 {unit}": statistics.median(ordered),

@@ -1,4 +1,4 @@
-"""J: what a worker costs that has nothing to do."""
+"""J: the cost of an idle worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""C and D: how long one task takes while the worker is idle."""
+"""C and D: the time of one task while the worker is idle."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def measure(bench: Bench, rows: list[Row], rounds: int) -> tuple[Found, dict[str
 
 
 def number(figure: float) -> str:
-    """With three digits that count, about."""
+    """Format a number with about three significant digits."""
     return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:,.3g}"
 
 

@@ -449,7 +449,7 @@ MANY = 1_200
 
 
 def fill_queues(client: Client, count: int) -> None:
-    """Make queues with a task each in no time."""
+    """Make queues quickly, with a task each."""
     pipeline = client._session.store.redis.pipeline(transaction=False)
     for number in range(count):
         name = f"many-{number:05d}"

@@ -287,7 +287,7 @@ class Lab:
     def wait_for(
         self, task_id: str, *states: str, seconds: float = 40.0, queue: str = "default"
     ) -> TaskRecord:
-        """The task, once it is in one of these states; without any, once it has ended."""
+        """Return the task once it is in one of these states; by default, once it has ended."""
         wanted = states or ENDED
 
         def there() -> bool:
@@ -352,7 +352,7 @@ class Lab:
         return int(self.redis.zcard(key))
 
     def pending(self, queue: str = "default") -> list[str]:
-        """The line, first come first."""
+        """Return the ids of pending tasks, oldest first."""
         ids = self.redis.lrange(f"asynq:{{{queue}}}:pending", 0, -1)
         return [each.decode() for each in reversed(ids)]
 

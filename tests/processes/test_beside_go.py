@@ -210,7 +210,7 @@ def test_all_that_is_waited_for_is_looked_at_by_one_command_a_second(
     client.enqueue("t", queue="other")
 
     def looks() -> tuple[int, int]:
-        """Commands that came over connections, and the microseconds of all scripts."""
+        """Return the commands that came over connections, and the microseconds of all scripts."""
         stats = redis.info("commandstats")
         micros = stats.get("cmdstat_evalsha", {}).get("usec", 0)
         return stats.get("cmdstat_evalsha", {}).get("calls", 0), micros

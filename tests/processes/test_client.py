@@ -1,4 +1,4 @@
-"""The client against a real store: what a person gets back, whatever happens to the task."""
+"""The client against a real store: results and errors, whatever happens to the task."""
 
 from __future__ import annotations
 

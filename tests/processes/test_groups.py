@@ -40,7 +40,7 @@ def digest(group: str, tasks: list[nbqueue.Task]) -> nbqueue.Message:
 
 
 def make_worker(lab: Any, aggregator: Any = digest, **settings: Any) -> nbqueue.Worker:
-    """A worker that aggregates, and runs what comes of it."""
+    """A worker that aggregates, and runs the aggregates."""
     name = f"groups-{len(list(lab.folder.glob('groups-*')))}.log"
     settings = {"concurrency": 2, "group_grace_period": 1, **settings}
     worker = nbqueue.Worker(lab.server.url, log=lab.folder / name, **settings)
@@ -178,7 +178,7 @@ def test_threads_aggregate_too(lab: Any, q: Any) -> None:
 
 
 def fails_at_first(path: str, how: str) -> Any:
-    """An aggregator that fails twice, and then does it."""
+    """An aggregator that fails twice, and then succeeds."""
 
     def aggregate(group: str, tasks: list[nbqueue.Task]) -> Any:
         with open(path, "a") as file:

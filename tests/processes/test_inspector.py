@@ -1,4 +1,4 @@
-"""`q.inspector`: what it takes, what it gives, and that workers and futures notice."""
+"""`q.inspector`: arguments, results, and effects on workers and futures."""
 
 from __future__ import annotations
 

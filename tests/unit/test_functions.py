@@ -1,4 +1,4 @@
-"""Functions, arguments and results, loaded where nothing of the sender is there."""
+"""Functions, arguments and results, loaded without the sender's modules."""
 
 from __future__ import annotations
 

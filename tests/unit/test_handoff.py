@@ -17,7 +17,7 @@ LEASE = 30.0
 
 
 class World:
-    """A reactor whose time is set, connections that send nowhere, and offers that use both."""
+    """A reactor with a set time, connections that send nowhere, and offers on both."""
 
     def __init__(self) -> None:
         self.time = 100.0

@@ -131,7 +131,7 @@ class EndDispatcher:
             if ending is None and self._tasks.may_be_unwritten(queue, task_id):
                 unwritten[task_id] = claimed
             elif ending is None and claimed is not None:
-                # The store keeps nothing of it: what was announced is all there is.
+                # The store keeps nothing of it: the announcement is all there is.
                 ends.append((task_id, claimed))
             elif end is not None:
                 ends.append((task_id, end))

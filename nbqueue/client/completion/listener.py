@@ -126,7 +126,7 @@ class CompletionListener:
 
         Its end is the announced one, if there is one.
         """
-        # What was announced before is read before a change of the subscription is confirmed.
+        # Earlier announcements are read before a change of the subscription is confirmed.
         # Nothing is ever published on that channel.
         channel = f"{stored_keys(queue).ends}gone {task_id}"
         with self._state.lock:
@@ -226,7 +226,7 @@ class CompletionListener:
         self._end_if_stopped()
 
     def _end_if_stopped(self) -> None:
-        # Also for what another thread submitted while this one closed the client.
+        # Also for tasks that another thread submitted while this one closed the client.
         if self._state.is_stopping and self._end_when_stopped is not None:
             self._dispatcher.end_all(self._end_when_stopped)
 

@@ -106,7 +106,7 @@ class ListenerLoop:
         """
         subscription = self._connection.subscription
         if subscription is None:
-            # With nothing to wait for, a server that was stopped is left in peace.
+            # With nothing to wait for, a stopped server is not started again.
             if self._is_needed():
                 self._connect()
             else:
@@ -145,7 +145,7 @@ class ListenerLoop:
 
     def _reading_pause(self, subscription: Subscription) -> float:
         """Return for how many seconds to leave the reading to another thread."""
-        # That a change is confirmed is for this thread to read, as others wait for it.
+        # Confirmations of changes must be read by this thread, as others wait for them.
         return self._inline_read.pause_left() if subscription.is_confirmed else 0.0
 
     def _is_needed(self) -> bool:

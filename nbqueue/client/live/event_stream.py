@@ -153,7 +153,7 @@ class EventFeed:
 
     def _begin(self, reader: _Reader, queues: list[str]) -> None:
         """Find the ends of new queues' streams, and then have new followers look for themselves."""
-        reader.ask(("XLEN", stored_keys(queues[0]).events))  # raises if the store does not serve us
+        reader.ask(("XLEN", stored_keys(queues[0]).events))  # raises if the store refuses
         self._backoff.reset()
         self.trouble = ""
         for queue in queues:
