@@ -155,7 +155,7 @@ def test_a_script_does_not_search_a_long_line(broker: Any, redis: Any) -> None:
     before = line(redis)
     assert broker.run(cancel(ids[3_000:3_005], None)).refused == dict.fromkeys(range(5), FAR)
     assert line(redis) == before
-    # What moved a little since it was seen is found all the same.
+    # Tasks that moved a little since they were seen are still found.
     assert broker.run(cancel(ids[3_000:3_002], [3_201, 3_202])).refused == {}
     assert line(redis) == [*ids[:3_000], *ids[3_002:]]
 

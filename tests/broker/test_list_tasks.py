@@ -170,7 +170,7 @@ def test_results_and_errors_are_read_when_wanted(broker: Broker, redis: Any) -> 
         ({"error": "%a"}, set()),
         ({"names": frozenset({"mine"})}, {"c"}),
         ({"since_ms": NOW_MS - 50_000}, {"b"}),
-        # What was archived within the same second may have been archived after it.
+        # Tasks archived within this second may have been archived after it.
         ({"since_ms": (NOW - 10) * 1000 + 900}, {"b"}),
         ({"since_ms": (NOW - 9) * 1000}, set()),
     ],

@@ -211,7 +211,7 @@ def test_many_changes_are_few_messages(shell: Shell, widgets: list[Widget]) -> N
         stop.set()
         thread.join()
     assert 2 <= len(widget.sent) <= 2 + 2 * live_views.DRAWS_A_SECOND
-    # What came last is drawn, too.
+    # The last change is drawn, too.
     wait_until(lambda: widget.html == f"<b>{view.number}</b>")
 
 

@@ -134,7 +134,7 @@ def test_the_queues_tab_counts_pauses_and_clears(client: Client, worker: ThreadW
         "pending": "4", "scheduled": "1", "archived": "1", "completed": "3",
     }  # fmt: skip
     assert shown["failed"].split() == ["1", "25%"]
-    # What is empty everywhere takes no room.
+    # Columns that are empty everywhere are left out.
     assert "aggregating" not in head
     assert "retry" not in head
     assert "1 queue, 9 tasks" in driver.page.text
@@ -258,7 +258,7 @@ def test_a_task_with_values_that_are_not_shown_is_shown(
     page = driver.press("Id of a task", large.id)
     assert f'kB; q.get("{large.id}").result() loads it' in page.text
     driver.press("Back to all tasks")
-    # The size of what it had found when it was archived is not why.
+    # The size of a result found before it was archived does not hide the error.
     redis.hset(f"asynq:{{default}}:t:{failed.id}", "result", b"x" * 300_000)
     assert "ValueError: boom" in driver.press("Id of a task", failed.id).text
 

@@ -287,7 +287,7 @@ class Lab:
     def wait_for(
         self, task_id: str, *states: str, seconds: float = 40.0, queue: str = "default"
     ) -> TaskRecord:
-        """Return the task once it is in one of these states; by default, once it has ended."""
+        """Return the task in one of these states, by default an ended one."""
         wanted = states or ENDED
 
         def there() -> bool:

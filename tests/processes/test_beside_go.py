@@ -218,7 +218,7 @@ def test_all_that_is_waited_for_is_looked_at_by_one_command_a_second(
     wait_until(lambda: futures[-1].state == "pending")
     calls, micros = looks()
     begun = time.monotonic()
-    threading.Event().wait(4.0)  # it is how often that is measured
+    threading.Event().wait(4.0)  # the number of looks in this time is measured
     seconds = time.monotonic() - begun
     more, then = looks()
     assert 1 <= more - calls <= seconds + 2

@@ -201,7 +201,7 @@ def test_a_change_stays_while_a_task_that_may_have_made_it_runs(
             q.submit(show).result(20)
         with open(go, "w"):
             pass
-        # What others print meanwhile goes there too, as in any program with threads.
+        # Output of other threads goes there meanwhile, as in any program with threads.
         assert kept.result(20).endswith("mine\n")
 
 

@@ -486,7 +486,7 @@ class TestRealFuture:
         first = client.submit(add, 1)
         first.add_done_callback(lambda _: sys.exit("no"))
         worker.work()
-        # Who waits may take the end in, with its callbacks, and would be left by the exit.
+        # A waiting thread could read the end and run the callback, so the exit would end it.
         wait_until(first.done)
         assert first.result(WAIT) == 1
         second = client.submit(add, 2)
@@ -1155,7 +1155,7 @@ class TestFaults:
     ) -> None:
         client = nbqueue.connect(own_store)
         waiting = client.submit(add, 1)
-        # What the append-only file has is as of the last second.
+        # The append-only file is as of the last second.
         client._session.broker.call(("CONFIG", "SET", "appendfsync", "always"), on=ANYWHERE)
         later = client.submit(add, 2)
         folder = Path(own_store.removeprefix("embedded://"))

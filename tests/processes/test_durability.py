@@ -97,7 +97,7 @@ def test_a_schedule_that_was_sent_and_not_confirmed_is_named_by_the_error(
     answers: list[bytes] = []
 
     def on_reply(data: bytes) -> bytes | None:
-        # What it reads first comes back; after the write it is killed.
+        # Replies to its first reads come back; after the write the server is killed.
         answers.append(data)
         if lab.redis.hexists("nbqueue:{default}:schedules", "new"):
             lab.server.kill()

@@ -321,7 +321,7 @@ def test_a_hundred_thousand_tasks_are_read_soon_and_disturb_nobody(
     assert len(frame) == len(group) == 100_000
     assert client_seconds < 3
     assert cpu_after - cpu_before < 3
-    # What a slice takes is what others wait for.
+    # Other clients wait as long as a slice takes.
     assert (usec_after - usec_before) / (calls_after - calls_before) < 5000
 
 

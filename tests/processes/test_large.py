@@ -32,7 +32,7 @@ def q(lab: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[nbqueue.Client]:
 
 
 def add_one(array: Any) -> Any:
-    array += 1  # what came can be written to
+    array += 1  # a received array is writable
     return array
 
 
@@ -60,7 +60,7 @@ def test_arrays_go_and_come_back(lab: Any, q: nbqueue.Client, executor: str) -> 
             arrays = [numpy.arange(float(size)) for size in SIZES]
             for array, result in zip(arrays, q.map(function, arrays).results(), strict=True):
                 assert (result == array + 1).all()
-                result += 1  # and so can what came back
+                result += 1  # and so is a returned one
 
 
 def test_what_lies_in_the_store_is_what_a_small_task_leaves(lab: Any, q: nbqueue.Client) -> None:

@@ -118,7 +118,7 @@ def test_a_client_whose_channels_are_taken_away_goes_on(lab: Any, all_rights: st
     with lab.worker(url=all_rights) as worker:
         q = nbqueue.connect(all_rights, key=lab.keys)
         assert q.submit(double, 2).result(timeout=20) == 4
-        url_of(lab, NO_CHANNELS)  # the server drops those who listen to what they may not
+        url_of(lab, NO_CHANNELS)  # the server drops such subscribers
         assert q.submit(double, 3).result(timeout=20) == 6
         assert q.submit(double, 4).result(timeout=20) == 8
         q.shutdown(wait=False)

@@ -60,7 +60,7 @@ def test_an_idle_worker_asks_little(lab: Any, queues: list[str]) -> None:
         wait_until_told(lab)
         before = calls(lab)
         own = wait_for_beats(lab, 2)
-        # Ten seconds, and what asking costs: one to begin with, and those that waited.
+        # Ten seconds, less the commands of asking: the first one, and those of the waits.
         assert calls(lab) - before - own < 60
 
 

@@ -117,7 +117,7 @@ def test_columns_are_chosen_by_name() -> None:
         chosen_columns(["resutl"])
 
 
-# pandas 2 warns of what pandas 3 does with columns that are empty.
+# pandas 2 warns of the way in which pandas 3 treats empty columns.
 @pytest.mark.filterwarnings("ignore:The behavior of DataFrame concatenation:FutureWarning")
 def test_two_frames_of_tasks_put_together_keep_the_dtype_of_their_states() -> None:
     both = pd.concat([tasks([DONE], as_of_ms=T0), tasks([WAITS], as_of_ms=T0)])
