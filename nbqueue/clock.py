@@ -60,7 +60,7 @@ class Clock:
     def restart(self) -> None:
         """Let the next measurement count in any case: it may be of another server's clock.
 
-        Until then the time goes on as before.
+        Until then the time continues as before.
         """
         self._error, self._measured_at = math.inf, -math.inf
 

@@ -155,7 +155,7 @@ Spec = Every | Cron
 def parse_spec(text: Any, tz: Any = "UTC") -> Spec:
     """Parse a spec. ``tz`` is the zone of a spec that names none itself.
 
-    Raises `UsageError` that names the invalid part, or says that the spec never matches.
+    Raises `UsageError` that names the invalid part, or states that the spec never matches.
     """
     if not isinstance(text, str) or not text.strip():
         raise UsageError(

@@ -117,7 +117,7 @@ class StoreUnreachable(StoreError):
     """No server answers at the store's address."""
 
     was_sent = False
-    """Whether the request was sent, and so may have been executed."""
+    """True if the request was sent, and so may have been executed."""
 
 
 class SubmitUnconfirmed(StoreUnreachable):

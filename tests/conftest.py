@@ -1,4 +1,4 @@
-"""What all tests share: one embedded Redis for the run, emptied before each test that uses it.
+"""Fixtures of all tests: one embedded Redis, emptied before each test that uses it.
 
 Tests of the store itself, and tests that stop a server, start servers of their own.
 """
@@ -54,7 +54,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def server_program() -> server_programs.ServerProgram:
-    """The Redis to test with. Where there is none, tests skip at home and fail in CI."""
+    """The Redis to test with. Without one, tests skip locally and fail in CI."""
     try:
         return tested_program()
     except NoEmbeddedServer as error:

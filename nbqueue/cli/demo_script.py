@@ -36,7 +36,10 @@ ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 def fit(parameters: Parameters, fold: int) -> float:
-    """Train a classifier on two thirds of the digits; return its accuracy (0 to 1) on the rest."""
+    """Train a classifier on two thirds of the digits; return its accuracy.
+
+    The accuracy is 0 to 1, on the other third.
+    """
     import warnings
 
     from sklearn.datasets import load_digits

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _EVERY = 8
-"""Without a terminal, one line is printed for this many tasks."""
+"""Tasks per printed line, if there is no terminal."""
 
 
 @contextmanager

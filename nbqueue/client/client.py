@@ -176,8 +176,8 @@ class Client(concurrent.futures.Executor):
         30s"``, ``"@hourly"``, …; see docs/schedules.md. ``settings``: ``id`` (replaces another
         schedule of this id in the queue; default: the function's name, with a digest of the
         arguments), ``tz``, ``missed`` (``"once"``, ``"skip"`` or ``"all"`` of the runs for which
-        there was no worker), ``overlap`` (False: not while the last run goes on), ``jitter`` (a
-        duration), ``start``, ``until`` (datetimes), ``max_runs``; and the options of a task. The
+        there was no worker), ``overlap`` (False: not while the last run is unfinished), ``jitter``
+        (a duration), ``start``, ``until`` (datetimes), ``max_runs``; and the options of a task. The
         schedule is stored until `Schedule.remove` is called.
 
         >>> q.schedule(report, "0 7 * * mon-fri", tz="Europe/Paris", id="report", retry=3)
@@ -277,7 +277,7 @@ class Client(concurrent.futures.Executor):
     # --- Finding -------------------------------------------------------------------------------
 
     def get(self, task_id_or_name: str) -> TaskFuture[Any]:
-        """Find a task by id or name, after a restart of the kernel or from another machine.
+        """Find a task by id or name, after a restart or from another machine.
 
         >>> q.options(name="train").submit(train)
         >>> q.get("train").result()         # later, elsewhere  # doctest: +SKIP
@@ -416,7 +416,9 @@ class Client(concurrent.futures.Executor):
     def stats(
         self, days: float = 7, by: str = "queue", *, queue: str | Iterable[str] | None = None
     ) -> DataFrame:
-        """Return how much was done, how well and how fast in the last ``days``, indexed by ``by``.
+        """Return the number, success and speed of attempts, indexed by ``by``.
+
+        Covers the last ``days``.
 
         ``by``: ``"queue"``, ``"type"``, ``"worker"``, ``"hour"`` or ``"day"`` (UTC). All from the
         finished attempts, which are kept for 7 days; days also from Asynq's counters, which include
@@ -450,7 +452,9 @@ class Client(concurrent.futures.Executor):
     # --- Actions on tasks ----------------------------------------------------------------------
 
     def retry(self, selection: Any = None, **where: Any) -> BulkResult:
-        """Run tasks again, with all of their retries: rows of a frame, ids, futures, or a filter.
+        """Run tasks again, with all of their retries.
+
+        Takes rows of a frame, ids, futures, or a filter.
 
         >>> df = q.tasks(state="archived")
         >>> q.retry(df[df.error.str.contains("timeout")])
@@ -505,9 +509,10 @@ class Client(concurrent.futures.Executor):
         return limits.remove_limit(self._session, name, queue)
 
     def set_concurrency(self, queue: str, concurrency: int | None) -> None:
-        """Limit how many tasks of a queue run at a time, on all workers together; None lifts it.
+        """Limit how many tasks of a queue run at a time, over all workers.
 
-        What runs already goes on. Programs in Go do not keep to it, but the tasks they run count.
+        None lifts the limit. Tasks that already run are not interrupted. Programs in Go do not
+        respect the limit, but the tasks they run count.
         """
         limits.set_concurrency(self._session, queue, concurrency)
 

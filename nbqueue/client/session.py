@@ -40,7 +40,7 @@ from nbqueue.wire import decoding, ids
 from nbqueue.wire.keys import LISTENER_LENGTH, stored_keys
 
 CAPTURED_LIMIT = "16MB"
-"""How much a function may capture by default; see `nbqueue.connect`."""
+"""Default limit of what a function may capture; see `nbqueue.connect`."""
 
 _SURELY_HELD = 4_000_000
 
@@ -53,7 +53,7 @@ class Session:
     _events: EventFeed | None = None
 
     code_limit: int = LARGEST_VALUE
-    """How many bytes a function may have in the store, with what it captures."""
+    """The most bytes that a stored function may have, with what it captures."""
 
     def __init__(self, store: Store, keyring: Keyring) -> None:
         self.store = store
@@ -229,7 +229,10 @@ def open_session(place: str) -> Session | None:
 
 
 def parse_captured_limit(limit: Size | None) -> int:
-    """Return the most bytes of a function in the store; None allows as many as a value can have."""
+    """Return the most bytes of a function in the store.
+
+    None allows as many as a value can have.
+    """
     if limit is None:
         return LARGEST_VALUE
     return min(parse_size(limit, "captured_limit"), LARGEST_VALUE)
@@ -259,10 +262,11 @@ def new_session(
 
 
 def session_at(place: str) -> Session:
-    """Return an open session with the store at ``place``, a URL without passwords, or a new one.
+    """Return an open session with the store at ``place``, or a new one.
 
-    A new one can be made for the default store (see `nbqueue.connect`), or if the store needs no
-    password. Raises `UsageError` otherwise, and the exceptions of `nbqueue.connect`.
+    ``place`` is a URL without passwords. A new one can be made for the default store (see
+    `nbqueue.connect`), or if the store needs no password. Raises `UsageError` otherwise, and the
+    exceptions of `nbqueue.connect`.
     """
     found = open_session(place)
     if found is not None:

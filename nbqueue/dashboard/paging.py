@@ -12,7 +12,7 @@ PAGE = 50
 
 
 class Paging:
-    """The page of a list that is shown. The list may grow and shrink between two readings.
+    """The shown page of a list, which may grow and shrink between readings.
 
     ``total`` is the number of rows when they were last counted, or None if they were not, as for a
     list that is filtered while it is read.
@@ -39,7 +39,7 @@ class Paging:
         self.number = 0
 
     def counted(self, total: int | None) -> None:
-        """Set the number of rows, and go to the last page if the current one is gone."""
+        """Set the number of rows. Moves to the last page if the current one is gone."""
         self.total = total
         self._stay_within()
 

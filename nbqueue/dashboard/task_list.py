@@ -88,12 +88,15 @@ class TaskList:
 
     @property
     def is_filtered(self) -> bool:
-        """Whether only some tasks in the state are shown."""
+        """True if only some tasks in the state are shown."""
         return bool(self.type or self.error)
 
     @property
     def can_sort(self) -> bool:
-        """Whether there is an order to choose. A filter finds tasks in the order of the store."""
+        """True if there is an order to choose.
+
+        A filter finds tasks in the order of the store.
+        """
         return not self.is_filtered and self.state != states.AGGREGATING
 
     def _restart(self) -> None:
@@ -152,11 +155,11 @@ class TaskList:
     # --- Acting --------------------------------------------------------------------------------
 
     def act_on_selected(self, action: str) -> str:
-        """Act on the selected tasks. Returns a sentence that says what was done."""
+        """Act on the selected tasks. Returns a sentence with the result."""
         return self._act(action, sorted(self.selected))
 
     def act_on_all(self, action: str) -> str:
-        """Act on all tasks that match. Returns a sentence that says what was done."""
+        """Act on all tasks that match. Returns a sentence with the result."""
         return self._act(action, None)
 
     def _act(self, action: str, task_ids: list[str] | None) -> str:
@@ -185,7 +188,7 @@ class TaskList:
 
 
 def _summary(action: str, result: Any) -> str:
-    """Say what was done to how many tasks."""
+    """Return a sentence that names the action and the number of tasks."""
     summary = f"{len(result):,} {_RESULTS[action]}"
     if getattr(result, "asked", None):
         summary += f", {len(result.asked):,} running and asked to end"

@@ -151,7 +151,10 @@ class Shown:
                 self._widget.html = str(html)
 
     def look(self, now: float, hearing_since: float) -> None:
-        """Note that no page shows it, after a silence in which a page would have been heard."""
+        """Note that no page shows it, after a silence that is long enough.
+
+        A page would have answered in that time.
+        """
         if self._widget is None or not self._is_seen:
             return
         if now - max(self._pinged_at, hearing_since) > SILENCE_SECONDS:
@@ -278,7 +281,7 @@ class _Flusher:
             self._guarded(each, lambda each: each.look(now, self._hearing_since))
 
     def _listen(self, now: float) -> None:
-        """Measure since when the kernel's loop has been free, and so able to hear a page."""
+        """Measure for how long the kernel's loop has been free to receive messages."""
         if now - self._heard_at > 3 * TICK_SECONDS:
             self._hearing_since = now
         loop = self._loop
@@ -319,8 +322,11 @@ _flusher = _Flusher()
 _stills: deque[Shown] = deque()
 """Settled displays whose widgets a page may still load, oldest first."""
 _unsaved: deque[Shown] = deque(maxlen=_MOST_STILLS)
-"""Displays settled by the thread that draws, maybe between two cells. nbclient, running a notebook
-without a page, drops such messages: they are sent once more after the next cell."""
+"""Displays settled by the thread that draws, maybe between two cells.
+
+nbclient, running a notebook without a page, drops such messages: they are sent once more after the
+next cell.
+"""
 
 
 def _settle_after_cells(shell: Any) -> None:

@@ -26,7 +26,10 @@ from nbqueue.worker.worker import Worker
 _LOG_TAIL = 4000
 _STOP_SECONDS = 20.0
 _children: list[Worker] = []
-"""The workers that this process started. They are its children, so it reaps them when they end."""
+"""The workers that this process started.
+
+They are its children, so it reaps them when they end.
+"""
 
 
 class WorkerStillRuns(NbqueueError):
@@ -47,7 +50,7 @@ class LocalWorker:
 
     @property
     def is_running(self) -> bool:
-        """Whether its process runs."""
+        """True if its process runs."""
         process = self.process()
         return process is not None and process.status() != psutil.STATUS_ZOMBIE
 

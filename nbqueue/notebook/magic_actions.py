@@ -22,10 +22,10 @@ _SHOWN = ("pending", "active", "scheduled", "retry", "archived", "completed")
 
 
 def up(client: Client, queues: Mapping[str, int], **options: Any) -> StaticCard | None:
-    """Start a worker on this machine and wait until it is ready. One that runs is left alone.
+    """Start a worker on this machine and wait until it is ready.
 
-    ``options`` are those of `Worker`. In a notebook the card is shown meanwhile, and None is
-    returned.
+    A worker that runs is left alone. ``options`` are those of `Worker`. In a notebook the card is
+    shown meanwhile, and None is returned.
     """
     workers = local_workers(client)
     running = workers.running()
@@ -140,6 +140,9 @@ def _workers_card(client: Client, workers: Sequence[LocalWorker], status: str) -
 
 
 def _short_path(path: str) -> str:
-    """Return a path with ``~`` for the home folder, so that a saved notebook names no user."""
+    """Return a path with ``~`` for the home folder.
+
+    A saved notebook then names no user.
+    """
     home = os.path.expanduser("~")
     return "~" + path[len(home) :] if path.startswith(home + os.sep) else path

@@ -11,7 +11,10 @@ from nbqueue.notebook.view import View
 
 
 class TerminalLine:
-    """The text of a view on the last line of the terminal, on standard error, until `settle`."""
+    """A view's text on the last line of the terminal, until `settle`.
+
+    It is written to standard error.
+    """
 
     def __init__(self, view: View) -> None:
         from rich.console import Console

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class View:
-    """Content of a display. Subclasses say what there is to see and what its buttons do.
+    """Content of a display. Subclasses define what it shows and what its buttons do.
 
     All methods return quickly: one thread draws every view of a kernel.
     """
 
     ticks = False
-    """Whether it changes with time alone, such as a view that counts seconds."""
+    """True if it changes with time alone, such as a view that counts seconds."""
 
     subject: Any = None
     """The handle that it shows, if it shows one."""
@@ -36,13 +36,13 @@ class View:
         """Return the current HTML.
 
         ``live`` HTML is shown in a widget, and has buttons. Other HTML is a snapshot: if there is
-        more to come, it says when it was taken and which line of code shows it live.
+        more to come, it names its time and the line of code that shows it live.
         """
         raise NotImplementedError
 
     @property
     def is_final(self) -> bool:
-        """Whether it will not change any more."""
+        """True if it will not change any more."""
         raise NotImplementedError
 
     def act(self, action: str, args: dict[str, Any]) -> None:

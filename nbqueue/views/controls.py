@@ -1,7 +1,7 @@
 """Buttons and fields of live views. Pure functions.
 
 Each names an action, with arguments as JSON: when the control is pressed or changed, its view's
-``act(action, args)`` runs. ``label`` says what the control does, to a screen reader and as tooltip.
+``act(action, args)`` runs. ``label`` describes the control to a screen reader, and is its tooltip.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def link(word: str, action: str, *, label: str, args: Args | None = None) -> Mar
 
 
 def tab_button(name: str, *, is_open: bool, edge: str) -> Markup:
-    """Return the button of a tab, with an edge of this colour if the tab is open."""
+    """Return the button of a tab, with an edge of this colour if it is open."""
     style = (
         f"font:inherit;font-weight:{'600' if is_open else '400'};color:{INK};"
         f"background:transparent;border:none;border-bottom:3px solid "

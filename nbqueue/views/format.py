@@ -102,7 +102,7 @@ def _local(unix_ms: int, tz: tzinfo | None = None) -> datetime:
 
 
 def clock_time(unix_ms: int, now_ms: int | None = None) -> str:
-    """Return a moment in local time: the time of day, with the date unless it is today."""
+    """Return a moment as local time of day, with the date unless it is today."""
     moment = _local(unix_ms)
     if now_ms is not None and moment.date() == _local(now_ms).date():
         return f"{moment:%H:%M:%S}"

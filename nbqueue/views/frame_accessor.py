@@ -31,7 +31,7 @@ class FrameViews:
 
     @property
     def is_of_attempts(self) -> bool:
-        """Whether the rows are attempts, and not tasks."""
+        """True if the rows are attempts, and not tasks."""
         return "outcome" in self._frame.columns
 
     def summary(self) -> pd.DataFrame:

@@ -97,7 +97,10 @@ def card(*parts: Markup, label: str, wide: bool = False) -> Markup:
 
 
 def row(*parts: Content, gap: int = 12, wraps: bool = True) -> Markup:
-    """Return parts side by side, empty ones left out. A row wraps where there is no room."""
+    """Return parts side by side, without empty ones.
+
+    A row wraps if the room is too small.
+    """
     style = (
         f"display:flex;flex-wrap:{'wrap' if wraps else 'nowrap'};align-items:center;"
         f"gap:4px {gap}px;margin:4px 0"
@@ -195,7 +198,7 @@ def time(unix_ms: int | None, now_ms: int | None = None, *, shown: str | None = 
 
 
 def bar(done: float, total: float | None, *, label: str, state: str = "active") -> Markup:
-    """Return a progress bar. Without ``total`` it is empty: work goes on, of unknown length."""
+    """Return a progress bar. Without ``total`` it is empty: the length is unknown."""
     return stacked_bar([(state, done)], total, label=label)
 
 

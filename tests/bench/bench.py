@@ -1,4 +1,4 @@
-"""What every row needs: a store with nothing in it, a client, workers, and how much to do."""
+"""Base of every row: an empty store, a client, workers, and a size."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ import nbqueue
 # What programs in Go do to the store is written there.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 
-#: With a number beside it, about 100 bytes of arguments.
+#: With a number next to it, about 100 bytes of arguments.
 TEXT = "x" * 80
 CONCURRENCY = 2
 
 
 class NotHere(Exception):
-    """The row cannot be measured; the text says why."""
+    """The row cannot be measured, for the reason in the text."""
 
 
 @dataclass
 class Bench:
-    """Where to measure, and how much."""
+    """The place and the size of a measurement."""
 
     url: str
     redis: redis.Redis
@@ -37,7 +37,7 @@ class Bench:
     slow: bool = False
 
     def count(self, number: int, least: int = 20) -> int:
-        """So many; few if this is only to see that it works."""
+        """Return the number of tasks; few for a quick trial."""
         return max(number // 100, least) if self.quick else number
 
     @contextmanager
@@ -75,7 +75,7 @@ def noop(number: int, text: str) -> None:
 
 
 def percentiles(values: Sequence[float], unit: str) -> dict[str, float]:
-    """The median and the 95th of a hundred."""
+    """Return the median and the 95th percentile."""
     ordered = sorted(values)
     return {
         f"p50 {unit}": statistics.median(ordered),

@@ -1,4 +1,4 @@
-"""The peers beside nbqueue, interleaved in one run, into the table of docs/benchmarks.md.
+"""Measure nbqueue and its peers, interleaved, for the table of docs/benchmarks.md.
 
     python tests/bench/beside.py [--peers nbqueue,rq] [--rows ABC] [--rounds 2] [--quick]
     python tests/bench/beside.py --table build/bench/peers-….json
@@ -42,7 +42,7 @@ Found = dict[str, dict[str, Any]]
 
 
 def count_of(contender: Contender, options: argparse.Namespace) -> int:
-    """How many tasks it gets in A and B."""
+    """Return the number of tasks of a peer in A and B."""
     return max(200, round(contender.tasks * (0.1 if options.quick else options.share)))
 
 

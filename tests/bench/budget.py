@@ -1,4 +1,4 @@
-"""Where the time of a task goes: microseconds by part, commands, bytes, system calls.
+"""Costs of a task by part: microseconds, commands, bytes, system calls.
 
     python tests/bench/budget.py [--tasks 10000] [--rounds 3] [--no-trace] [--url URL]
 
@@ -37,7 +37,7 @@ _OF_CLIENTS = ("evalsha", "eval", "blmove", "brpop", "blpop", "xread", "auth", "
 
 
 class Meter:
-    """What the store and some processes used between two moments, for each task."""
+    """Usage of the store and some processes between two moments, for each task."""
 
     def __init__(self, bench: Bench, pids: dict[str, list[int]]) -> None:
         self._redis, self._pids = bench.redis, pids
@@ -83,13 +83,13 @@ def submitting(bench: Bench, tasks: int, submit: Callable[[nbqueue.Client], obje
 
 
 def working(bench: Bench, tasks: int) -> dict[str, float]:
-    """A worker drains what waits; nobody waits for results."""
+    """A worker that drains waiting tasks, while no client waits for results."""
     with bench.client() as q:
         q.map(noop, range(tasks), [TEXT] * tasks)
     bench.redis.rename("asynq:{default}:pending", "held:{default}")
     with bench.worker() as worker:
         assert worker.pid is not None
-        time.sleep(0.5)  # its start goes on for a moment, and is no part of what a task takes
+        time.sleep(0.5)  # its start takes a moment longer, and is no part of what a task takes
         meter = Meter(bench, {"supervisor": [worker.pid], "executors": worker.executor_pids()})
         bench.redis.rename("held:{default}", "asynq:{default}:pending")
         bench.wait_for(lambda: bench.completed() >= tasks)
@@ -132,7 +132,10 @@ def one_at_a_time(bench: Bench, tasks: int) -> dict[str, float]:
 
 
 def system_calls(bench: Bench, tasks: int) -> dict[str, float]:
-    """Of the supervisor and of an executor, while they drain; strace slows them down a lot."""
+    """Count the supervisor's and an executor's system calls while they drain.
+
+    strace slows them down a lot.
+    """
     if shutil.which("strace") is None:
         return {}
     with bench.client() as q:

@@ -1,7 +1,7 @@
-"""The peers: what each needs, how its workers are started, and with which settings.
+"""The peers: requirements, commands of their workers, and settings.
 
 Each has two processes for two CPUs, stores its results, and is set for speed as far as that costs
-no promise; `about` says how, and goes into the table.
+no promise; `about` describes that in the table.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ class Contender:
     about: str
     packages: Sequence[str]
     workers: Sequence[str] = ()
-    """Command lines; ``{bin}``, ``{python}``, ``{url}`` and ``{here}`` are filled in. None at
-    all: the peer has no store, and its workers are the client's."""
+    """Command lines with ``{bin}``, ``{python}``, ``{url}`` and ``{here}`` to be filled in.
+
+    None at all: the peer has no store, and its workers are the client's.
+    """
     environment: str = ""
     module: str = ""
     tasks: int = 5_000

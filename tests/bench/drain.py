@@ -1,4 +1,4 @@
-"""B, M and K: how fast waiting tasks are worked off."""
+"""B, M and K: the speed at which waiting tasks are processed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK = 100_000
 
 
 def fill(bench: Bench, tasks: int, queues: Sequence[str] = ("default",)) -> None:
-    """Have so many tasks wait, in queues that are served in turn."""
+    """Let so many tasks wait, in queues that are served in turn."""
     share = tasks // len(queues)
     for queue in queues:
         for start in range(0, share, _CHUNK):

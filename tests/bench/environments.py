@@ -19,7 +19,7 @@ NODE = BUILD / "node"
 
 
 def names() -> list[str]:
-    """All environments that there are requirements for, and ``node``."""
+    """Return all environments that have requirements, and ``node``."""
     return [*sorted(path.stem for path in REQUIREMENTS.glob("*.txt")), "node"]
 
 
@@ -29,7 +29,7 @@ def python_of(name: str) -> Path:
 
 
 def install(name: str) -> str | None:
-    """Have the environment ``name``. Returns None, or why there is none."""
+    """Create the environment ``name``. Returns None, or the reason for a failure."""
     if name == "nbqueue":
         return None
     wanted = NODE_PACKAGES if name == "node" else (REQUIREMENTS / f"{name}.txt").read_text()
@@ -53,7 +53,7 @@ def _install_python(name: str) -> None:
     _run([*pip, "--requirement", str(REQUIREMENTS / f"{name}.txt")])
 
 
-#: What `package.json` says: BullMQ runs on node.
+#: The requirement in `package.json`: BullMQ runs on node.
 NODE_PACKAGES = json.dumps(
     {"private": True, "dependencies": {"bullmq": "6.7.0", "ioredis": "6.0.0"}}, indent=1
 )
@@ -81,7 +81,7 @@ def _run(command: list[str], folder: Path | None = None) -> None:
 
 
 def versions(name: str, packages: list[str]) -> str:
-    """The releases that are installed, in words."""
+    """Return the installed releases, in words."""
     if name == "node":
         found = []
         for each in packages:

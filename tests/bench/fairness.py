@@ -1,4 +1,7 @@
-"""Do short tasks wait behind long ones? 5% tasks of 1 s, 95% of 1 ms, on 4 executors."""
+"""Do short tasks wait behind long ones? Measured on 4 executors.
+
+5% of the tasks take 1 s, 95% take 1 ms.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def work(seconds: float) -> int:
 
 
 def one_at_a_time(arrivals: Sequence[float], lengths: Sequence[float]) -> list[float]:
-    """What each would wait if a free slot took the next task, and nothing cost any time."""
+    """Return ideal waits: each free slot takes the next task at no cost."""
     free, waits = [0.0] * SLOTS, []
     for arrival, length in zip(arrivals, lengths, strict=True):
         start = max(arrival, heapq.heappop(free))
@@ -38,7 +41,10 @@ def _last_of_a_hundred(waits: Sequence[float], lengths: Sequence[float]) -> floa
 
 
 def mixed(bench: Bench) -> dict[str, float]:
-    """Waits of short tasks, as they come in and all at once; and of the ideal, one at a time."""
+    """Measure waits of short tasks, arriving singly or at once, and the ideal.
+
+    The ideal takes tasks one at a time.
+    """
     tasks = bench.count(800, least=40)
     chance = random.Random(1)
     lengths = [LONG if number % 20 == 10 else SHORT for number in range(tasks)]

@@ -1,4 +1,4 @@
-"""What the machine can do at all, at this moment: figures of a slow moment can be told by it."""
+"""Speed of the machine itself, by which slow moments can be recognised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""J: what a worker costs that has nothing to do."""
+"""J: the cost of an idle worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench import TEXT, Bench, NotHere, noop
 
 
 def monitored(url: str, seconds: float) -> tuple[int, int]:
-    """How many commands clients sent to the store, and how many ran inside scripts."""
+    """Return the number of commands sent by clients, and of those run inside scripts."""
     place = urlsplit(url)
     if place.scheme != "redis" or place.password:
         raise NotHere("it needs a redis:// URL without a password")

@@ -1,4 +1,4 @@
-"""G: an array there and back."""
+"""G: an array as argument and result."""
 
 from __future__ import annotations
 

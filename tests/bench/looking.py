@@ -1,4 +1,4 @@
-"""N: how soon a notebook sees something."""
+"""N: the delay until a notebook shows something."""
 
 from __future__ import annotations
 

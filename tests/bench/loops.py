@@ -1,4 +1,4 @@
-"""Which kind of loop should a supervisor have? A model of its work, in three versions.
+"""A model of a supervisor's work, in three kinds of event loop.
 
 Each version takes tasks from a Redis list, hands each to one of two echo processes over a socket
 pair, and acknowledges to Redis in batches; nothing else. Printed for each: tasks per second with
@@ -124,7 +124,7 @@ class Selector(threading.Thread):
 
 
 class Asyncio(threading.Thread):
-    """The same in an event loop of asyncio, with protocols, its fastest interface."""
+    """The loop in asyncio, with protocols, its fastest interface."""
 
     def __init__(self, redis: RawConnection, sockets: list[socket.socket]) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""E and F: maps of tasks that use the CPU, until all results are in the client."""
+"""E and F: CPU-bound maps, until all results are in the client."""
 
 from __future__ import annotations
 

@@ -29,8 +29,10 @@ def of_worker(bench: Bench) -> dict[str, float]:
 
 
 def _of_asynq(bench: Bench, tasks: int) -> float:
-    """The same for tasks as Asynq's client writes them: a UUID, half an hour, 25 retries, and a
-    payload of 100 bytes."""
+    """Memory of tasks as Asynq's client writes them.
+
+    A UUID, half an hour, 25 retries, and a payload of 100 bytes.
+    """
     from asynq_peer import AsynqPeer
 
     bench.redis.flushall()

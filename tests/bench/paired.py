@@ -1,4 +1,4 @@
-"""Is a change slower? CPU time per task of this checkout and of a commit before it, in turns.
+"""Compare CPU time per task of this checkout and an earlier commit, in turns.
 
     python tests/bench/paired.py BASE [--rounds 15] [--tasks 20000]
 

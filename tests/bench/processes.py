@@ -24,7 +24,7 @@ _MARK = struct.Struct("<dq")
 
 
 def of_session(leader: int) -> list[int]:
-    """All living processes of a session, which we started as one."""
+    """Return all living processes of a session that was started here."""
     found = []
     for process in psutil.process_iter(["status"]):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -40,7 +40,7 @@ def _kill(leader: int) -> None:
 
 
 class Place:
-    """Where a peer runs: its store, its files."""
+    """The store and the files of a peer."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
@@ -78,7 +78,7 @@ class Place:
         )
 
     def times(self) -> list[float]:
-        """When the marks were made, which tasks make that do nothing else."""
+        """Return the times of the marks, made by tasks that do nothing else."""
         data = self.marks.read_bytes()
         whole = len(data) // _MARK.size * _MARK.size
         return [at for at, _ in _MARK.iter_unpack(data[:whole])]
@@ -88,7 +88,7 @@ class Place:
 
     @contextmanager
     def workers(self, contender: Contender) -> Iterator[list[int]]:
-        """Its workers; yields the process ids of those that were started."""
+        """Run the workers of a peer; yield the process ids of those that were started."""
         log = self._log(contender)
         started = [self._start(contender, command, log) for command in contender.workers]
         try:
@@ -104,7 +104,10 @@ class Place:
                 process.wait()
 
     def ask(self, contender: Contender, what: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """What its client found. Raises `RuntimeError` if it fails or takes too long."""
+        """Run the client of a peer and return its answer.
+
+        Raises `RuntimeError` if it fails or takes too long.
+        """
         program = "{python} {here}/client.py " + contender.code
         if contender.place == "node":
             program = f"node {{here}}/{contender.code}.mjs"

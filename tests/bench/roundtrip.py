@@ -1,4 +1,4 @@
-"""C and D: how long one task takes while the worker is idle."""
+"""C and D: the time of one task while the worker is idle."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def to_result(bench: Bench) -> dict[str, float]:
 
 
 def to_first_line(bench: Bench) -> dict[str, float]:
-    """D: from submit to the first line of the function; and of messages as a Go client writes."""
+    """D: from submit to the first line of the function.
+
+    Also of messages as a Go client writes them.
+    """
     times = []
     with bench.client() as q, bench.worker():
         for _ in range(_WARM + bench.count(200)):

@@ -1,4 +1,4 @@
-"""The rows of `make bench`: what is measured, how it is called, and what is aimed at."""
+"""The rows of `make bench`: their names, functions and targets."""
 
 from __future__ import annotations
 

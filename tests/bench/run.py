@@ -1,4 +1,4 @@
-"""How fast is nbqueue here? Prints medians of several rounds, beside this machine's own floor.
+"""Measure nbqueue here: medians of several rounds, and this machine's own floor.
 
     python tests/bench/run.py [--rows A1,B] [--rounds 3] [--quick] [--slow] [--url URL]
 
@@ -48,7 +48,7 @@ def user_without_settings() -> Iterator[None]:
 
 
 def measure(bench: Bench, rows: list[Row], rounds: int) -> tuple[Found, dict[str, str]]:
-    """What the rows found, and why others found nothing."""
+    """Return the figures of the rows, and the reasons for missing ones."""
     found: Found = {}
     missing: dict[str, str] = {}
     for number in range(rounds):
@@ -72,7 +72,7 @@ def measure(bench: Bench, rows: list[Row], rounds: int) -> tuple[Found, dict[str
 
 
 def number(figure: float) -> str:
-    """With three digits that count, about."""
+    """Format a number with about three significant digits."""
     return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:,.3g}"
 
 

@@ -1,4 +1,4 @@
-"""More workers, more queues, more clients, more tasks at once."""
+"""Scaling: more workers, more queues, more clients, more tasks at once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ print(time.process_time() - began, flush=True)
 
 
 def clients(bench: Bench) -> dict[str, float]:
-    """1, 10 and 100 clients that wait on a queue in which somebody else's tasks run."""
+    """1, 10 and 100 clients waiting on a queue that runs other clients' tasks."""
     tasks, figures = bench.count(10_000), {}
     for number in (1, 10, 100):
         bench.redis.flushall()

@@ -65,7 +65,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Pat
 
 @contextmanager
 def append_only(client: redis.Redis) -> Iterator[None]:
-    """The same server with its append-only file on, written once a second."""
+    """A server with its append-only file on, written once a second."""
     before = {name: client.config_get(name)[name] for name in ("appendonly", "appendfsync")}
     client.config_set("appendfsync", "everysec")
     client.config_set("appendonly", "yes")

@@ -14,7 +14,7 @@ from bench import TEXT, Bench, noop
 
 @cache
 def compiled() -> dict[str, str]:
-    """An environment in which all is compiled, as pip does it for whoever installs nbqueue."""
+    """An environment with compiled files, as pip leaves them."""
     folder = tempfile.mkdtemp(prefix="nbqueue-bench-")
     wanted = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
     wanted.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -1,4 +1,4 @@
-"""A1 and A2: how fast tasks come into the store."""
+"""A1 and A2: the speed at which tasks come into the store."""
 
 from __future__ import annotations
 

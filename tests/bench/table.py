@@ -1,4 +1,4 @@
-"""The table of docs/benchmarks.md, from what a run found."""
+"""The table of docs/benchmarks.md, from the figures of a run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _cell(peer: dict[str, Any], row: str, figure: str) -> str:
 
 
 def of(result: dict[str, Any]) -> str:
-    """All of it, as Markdown."""
+    """Return the whole table, as Markdown."""
     peers = result["peers"]
     there = {name: peer for name, peer in peers.items() if peer["rounds"]}
     load = result["load"]
@@ -122,7 +122,7 @@ def _errors(name: str, peer: dict[str, Any]) -> list[str]:
 
 
 def write(result: dict[str, Any], path: Path = PAGE) -> None:
-    """Into the page, between the two marks."""
+    """Write the table into the page, between the two marks."""
     page = path.read_text()
     if BEGIN not in page or END not in page:
         raise SystemExit(f"{path} has not the two lines between which the tables go: {BEGIN}")

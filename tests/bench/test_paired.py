@@ -1,4 +1,4 @@
-"""How two checkouts are compared."""
+"""Comparison of two checkouts."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_every_contender_has_its_files() -> None:
 def test_one_at_a_time_is_what_a_free_slot_would_do() -> None:
     from fairness import one_at_a_time
 
-    # Four slots: the fifth and sixth wait for the first two to end, the last for nobody.
+    # Four slots: the fifth and sixth wait for the first two to end, the last for none.
     lengths = [1.0, 2.0, 2.0, 2.0, 0.5, 0.5, 0.5]
     arrivals = [0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 9.0]
     assert one_at_a_time(arrivals, lengths) == [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0]

@@ -1,4 +1,4 @@
-"""Each row of `make bench` can be measured. Not how fast: that is for a person to read."""
+"""Each row of `make bench` can be measured. Speed is not judged."""
 
 from __future__ import annotations
 

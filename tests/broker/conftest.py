@@ -1,5 +1,7 @@
-"""After each test of the broker the store must make sense, unless the test is about one that does
-not."""
+"""Fixtures of broker tests, which check the store's consistency after each test.
+
+Tests about an inconsistent store are exempt.
+"""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_a_delayed_task_goes_to_its_group_when_it_is_due(
 
 SECOND = NOW_MS - NOW_MS % 1000
 RIPE: dict[str, tuple[dict[str, Any], Ripeness, Any, int]] = {
-    # what lies there, when it is ripe; from when on it is (None: never), and how many then move
+    # the stored keys; the options of the group; when it is ripe (None: never); how many then move
     "an empty group": ({}, MINUTE, None, 0),
     "the size reached": (group(a=NOW_MS, b=NOW_MS), Ripeness(60_000, 0, 2), 0, 2),
     "more than the size": (group(a=NOW_MS - 1, b=NOW_MS), Ripeness(60_000, 0, 1), 0, 1),

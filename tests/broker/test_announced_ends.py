@@ -1,4 +1,4 @@
-"""The end of a task is announced to the clients that wait for it, byte for byte."""
+"""The end of a task is announced to waiting clients, byte for byte."""
 
 from __future__ import annotations
 

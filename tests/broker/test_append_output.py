@@ -101,7 +101,7 @@ def test_attempts_lie_behind_each_other(broker: Any, redis: Any) -> None:
 
 def test_the_output_of_an_earlier_task_of_this_id_is_deleted(broker: Any, redis: Any) -> None:
     load(redis, {**fetched(active("a")), "own:output:a": written(entry(7))})
-    # Neither progress nor the end of a task that printed nothing is a reason to.
+    # Progress, or the end of a task that printed nothing, deletes no output.
     broker.run(append_output("q", [appended("a", progress=b"{}")]))
     assert read_output(broker, "q", "a") == [entry(7)]
     broker.run(append_output("q", [appended("a", entry(1))]))

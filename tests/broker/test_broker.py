@@ -1,4 +1,4 @@
-"""The blocking broker: what it reads, and how it goes on after a lost connection."""
+"""The blocking broker: its reads, and its recovery from a lost connection."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Lossy:
 
 
 def run_them(broker: Broker, store: Store, end: str) -> Any:
-    """Another connection, on which a worker deals with the tasks at once."""
+    """Let a worker on another connection handle the tasks at once."""
 
     def then() -> None:
         with_another = Broker(store)
@@ -199,7 +199,7 @@ def test_the_clock_is_measured_on_the_way_now_and_then(
     broker: Broker, redis: Any, what: str
 ) -> None:
     def ask() -> int:
-        """How often it was measured meanwhile."""
+        """Return the number of measurements meanwhile."""
         redis.config_resetstat()
         for number in range(3):
             if what == "calls":

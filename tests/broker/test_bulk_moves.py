@@ -1,4 +1,4 @@
-"""Acting on many tasks: all of them, in the order of the pending list, in short scripts."""
+"""Acting on many tasks: all, in the order of the pending list, in short scripts."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_the_end_of_deleted_tasks_needs_no_error_unless_another_client_listens(
     name, many = ids[0][:6], 20_000
     assert broker.run(unsigned(ids[:1], many)).refused == {0: UNSIGNED}
     assert redis.exists(f"{PREFIX}t:{ids[0]}")
-    assert broker.run(unsigned(ids[:1], many, name)).refused == {}  # it is we who listen
+    assert broker.run(unsigned(ids[:1], many, name)).refused == {}  # the only listener is this test
     assert not redis.exists(f"{PREFIX}t:{ids[0]}")
     assert broker.run(cancel(ids[1:2], None)).refused == {}
     assert b"E" in listening.get_message(timeout=5)["data"]
@@ -155,7 +155,7 @@ def test_a_script_does_not_search_a_long_line(broker: Any, redis: Any) -> None:
     before = line(redis)
     assert broker.run(cancel(ids[3_000:3_005], None)).refused == dict.fromkeys(range(5), FAR)
     assert line(redis) == before
-    # What moved a little since it was seen is found all the same.
+    # Tasks that moved a little since they were seen are still found.
     assert broker.run(cancel(ids[3_000:3_002], [3_201, 3_202])).refused == {}
     assert line(redis) == [*ids[:3_000], *ids[3_002:]]
 

@@ -28,7 +28,7 @@ LINE = {
 
 @pytest.fixture
 def worker(redis: Any) -> Iterator[Any]:
-    """The connection on which a worker is told."""
+    """The connection on which a worker is notified."""
     with redis.pubsub(ignore_subscribe_messages=True) as heard:
         heard.subscribe(CHANNEL)
         heard.get_message(timeout=5)
@@ -51,7 +51,10 @@ def told(worker: Any, count: int) -> list[Any]:
 
 
 def take_offers(redis: Any) -> int:
-    """How many there are. They expire, and are no part of what lies in the store for good."""
+    """Return the number of offers, and delete them.
+
+    They expire, and so are no lasting part of the store.
+    """
     count: int = redis.llen(full_name("own:offers"))
     redis.delete(full_name("own:offers"))
     return count

@@ -52,7 +52,7 @@ def recover(broker: Any) -> None:
 
 @pytest.fixture(params=["recovered", "fetched again", "dequeued by go", "gone", "completed"])
 def later(request: pytest.FixtureRequest, a_task: None, broker: Any, redis: Any) -> str:
-    """What became of the task while the first worker slept."""
+    """The state of the task after the first worker slept."""
     recover(broker)
     if request.param == "fetched again":
         assert broker.run(lifecycle.fetch("q", 1, AFTER_MS, AGAIN_MS, SECOND))

@@ -17,7 +17,7 @@ def pending(task_id: str, more: dict[str, Any] | None = None, **fields: Any) -> 
 
 
 def line(*ids: str) -> dict[str, Any]:
-    """These are pending, the first of them the oldest."""
+    """Set the pending tasks, oldest first."""
     return {"pending": list(ids[::-1]), **{f"t:{i}": pending(i) for i in ids}}
 
 

@@ -53,7 +53,7 @@ def lying(state: str) -> dict[str, Any]:
 
 
 def without_a(state: str) -> dict[str, Any]:
-    """What is left when a was taken out."""
+    """Return the content of the store without task a."""
     left: dict[str, Any] = {}
     for name, value in lying(state).items():
         if isinstance(value, Zset):

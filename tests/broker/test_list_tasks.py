@@ -27,7 +27,7 @@ def rows(
 
 
 def told(row: TaskRow) -> dict[str, Any]:
-    """What a row tells, without what it does not know."""
+    """Return the known values of a row."""
     names = ("state", "attempt", "enqueued_ms", "pending_ms", "process_ms", "started_ms",
              "finished_ms", "waited_ms", "worker", "name", "progress")  # fmt: skip
     return {name: getattr(row, name) for name in names if getattr(row, name) is not None}
@@ -170,7 +170,7 @@ def test_results_and_errors_are_read_when_wanted(broker: Broker, redis: Any) -> 
         ({"error": "%a"}, set()),
         ({"names": frozenset({"mine"})}, {"c"}),
         ({"since_ms": NOW_MS - 50_000}, {"b"}),
-        # What was archived within the same second may have been archived after it.
+        # Tasks archived within this second may have been archived after it.
         ({"since_ms": (NOW - 10) * 1000 + 900}, {"b"}),
         ({"since_ms": (NOW - 9) * 1000}, set()),
     ],

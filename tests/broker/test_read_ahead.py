@@ -1,4 +1,4 @@
-"""Slices are read one ahead of the reader; none is lost with the connection of their own."""
+"""Slices are read one ahead; none is lost with the connection of the reader."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ EVERYWHERE: dict[str, Any] = {
     "t:g1": task("g1", "aggregating", {"group": "g"}),
 }
 LEFT_OVER: dict[str, Any] = {
-    # Of a group whose name nobody registered, in flight, trimmed without its hash, lost.
+    # Of a group whose name is not registered, in flight, trimmed without its hash, lost.
     "g:h:1": Zset(h1=NOW),
     "aggregation_sets": Zset({"asynq:{q}:g:h:1": NOW}),
     "t:h1": task("h1", "aggregating", {"group": "h"}),
@@ -167,7 +167,7 @@ def test_many_tasks_go_in_slices(broker: Any, redis: Any) -> None:
 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, name: str, act: Any) -> None:
-    """Have somebody else do something, once, right before a step of the removal."""
+    """Let another client act, once, right before a step of the removal."""
     original = getattr(QueueRemoval, name)
     acts = [act]
 

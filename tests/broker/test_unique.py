@@ -46,7 +46,7 @@ def without_lock(redis: Any) -> dict[str, Any]:
 
 
 def lock(redis: Any) -> tuple[str, int] | None:
-    """Who holds the lock, and for how many seconds more."""
+    """Return the holder of the lock, and its remaining seconds."""
     holder = redis.get(LOCK)
     return holder and (holder.decode(), round(redis.pttl(LOCK) / 1000))
 

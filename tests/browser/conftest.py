@@ -1,5 +1,7 @@
-"""JupyterLab in Chromium, for tests of what a person sees. Without a browser they are skipped at
-home, and fail in CI."""
+"""JupyterLab in Chromium, for tests of its displays.
+
+Without a browser they are skipped locally, and fail in CI.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees in JupyterLab: displays that live, buttons that act, files that last."""
+"""nbqueue in JupyterLab: live displays, working buttons, lasting files."""
 
 from __future__ import annotations
 

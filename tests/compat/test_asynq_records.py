@@ -1,6 +1,7 @@
-"""Tasks as programs in Go leave them, byte for byte, and what nbqueue leaves for those programs.
+"""Tasks as Go programs write them, and as nbqueue writes them for Go.
 
-The keys are written by hand from the protocol; no code of nbqueue makes or decodes them.
+All are compared byte for byte. The keys are written by hand from the protocol; no code of nbqueue
+makes or decodes them.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def test_a_retried_task_is_forwarded_by_go_at_the_second_after_it_is_due(
     assert peer.forward(NOW + 1) == 0
     assert peer.forward(NOW + 2) == 1
     assert peer.dequeue(NOW + 2) == FAILED_MSG
-    # Another retry, by Go this time: our old exact time must not make it early.
+    # Another retry, by Go this time: the old exact time must not make it early.
     peer.retry("a", FAILED_MSG, NOW + 100)
     assert broker.run(maintenance.forward("q", (NOW + 100) * 1000 + 999)).moved == 0
     assert broker.run(maintenance.forward("q", (NOW + 101) * 1000)).moved == 1
@@ -209,8 +210,10 @@ def test_go_counts_on_in_our_counters_and_we_in_those_of_go(
 
 
 def test_what_go_reads_of_a_task_is_there_in_every_state(broker: Any, redis: Any) -> None:
-    """Of each hash Go reads msg, state, pending_since and result; the scores it parses as integers,
-    and the pending time as nanoseconds."""
+    """Go reads msg, state, pending_since and result of each hash.
+
+    It parses the scores as integers, and the pending time as nanoseconds.
+    """
     other = bytes_field(1, b"email") + bytes_field(3, b"b") + number_field(8, 1800)
     broker.run(enqueue.enqueue("q", [NewTask("a", MSG)], NOW_MS))
     broker.run(enqueue.schedule("q", [(NewTask("b", other), NOW_MS + 1)], NOW_MS))

@@ -1,6 +1,6 @@
-"""nbqueue writes what Asynq's format says, reads it, and runs it to its end: to the byte.
+"""nbqueue writes, reads and runs tasks in Asynq's format, to the byte.
 
-What it adds, `nbq:*` fields and `nbqueue:*` keys (docs/schemas.md), is left out.
+Its additions, `nbq:*` fields and `nbqueue:*` keys (docs/schemas.md), are left out.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def enqueue(q: Client, **more: Any) -> nbqueue.TaskFuture[Any]:
     return q.enqueue("email:deliver", {"user": 1}, **{**options, **more})
 
 
-# --- It says what the protocol says -------------------------------------------------------------
+# --- The golden data matches the protocol -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_of_a_task_that_is_not_kept_there_is_left_what_go_leaves(
 
 def test_a_requeued_task_lies_there_as_in_go(fetched: Any, broker: Any, redis: Any) -> None:
     assert broker.run(failure_commands.requeue("q", failure("gold-1"), "interrupted", NOW_MS, WHO))
-    # Go leaves the time of waiting out after a requeue; here it goes on from the enqueueing.
+    # Go leaves out the time of waiting after a requeue; here it counts from the enqueueing.
     assert golden.read(redis) == golden.PENDING
 
 
@@ -288,7 +288,7 @@ def test_a_worker_runs_a_task_of_go_to_the_end_that_go_would_write(
 def test_a_worker_fails_a_task_of_go_as_go_would(
     client: Client, redis: Any, finishing: nbqueue.Worker
 ) -> None:
-    """Type "late:deliver" with no retries and a second to run: archived, with what Asynq says."""
+    """Type "late:deliver" with no retries and a second to run: archived, with Asynq's error."""
     msg = bytes.fromhex("0a 05 6c6174653a1a 06 676f6c642d3122 01 7140 0160 d804")
     golden.write(redis, golden.pending_of(msg))
     future = client.get("gold-1")

@@ -1,4 +1,4 @@
-"""Calls of the version before the modules moved still run, and it understands those of this one.
+"""Calls are compatible with the version before the modules moved, in both directions.
 
 `golden_calls` enqueued its cases, and ran them, with that version (``before``) and with this one
 (``now``); all that was in the store is in files. Version 0.1 had its modules elsewhere, and

@@ -1,6 +1,7 @@
-"""The stores that everything in this folder is tested on: whatever a URL leads to behaves alike.
+"""The kinds of stores that all tests of this folder run on.
 
-A new kind of store is one more entry of `STORES`, and passes without a change of the tests.
+They behave alike, whatever the URL. A new kind of store is one more entry of `STORES`, and passes
+without a change of the tests.
 """
 
 from __future__ import annotations
@@ -89,7 +90,10 @@ def q(store_url: str) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def worker(url: str, _shared_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A worker for all tests of a module. They share its store, so each has queues of its own."""
+    """A worker for all tests of a module.
+
+    They share its store, so each has queues of its own.
+    """
     _shared_store.redis.flushall()
     with ExitStack() as ending:
         found = nbqueue.Worker(

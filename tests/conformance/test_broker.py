@@ -1,4 +1,4 @@
-"""What a broker writes into a store of any kind, and reads there, is what Asynq's format says."""
+"""A broker reads and writes Asynq's format on a store of any kind."""
 
 from __future__ import annotations
 

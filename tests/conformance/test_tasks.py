@@ -1,4 +1,4 @@
-"""Tasks of a client and a worker on a store of any kind: each transition once, from end to end."""
+"""Each transition of a task, once, end to end on a store of any kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the code departs from the rules of CONTRIBUTING.md, each departure as one line of text.
+"""Departures of the code from the rules of CONTRIBUTING.md, one line each.
 
 A line names a place by module and function, never by line number, so that it stays the same while
 code around it moves.

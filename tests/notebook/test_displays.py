@@ -178,7 +178,7 @@ def test_what_was_settled_between_two_cells_is_sent_again_within_the_next(
     notebook.run("threading.Timer(0.5, worker.work).start()")
     notebook.listen_until(lambda m: m["msg_type"] == "update_display_data")
     assert "completed" in html_of(displays(notebook.messages)[-1])
-    # What runs notebooks without a page takes only what belongs to the cell that runs.
+    # Runners of notebooks without a page keep only messages of the cell that runs.
     said = notebook.run("None")
     [cell] = [m["parent_header"]["msg_id"] for m in said if m["msg_type"] == "execute_input"]
     [again] = displays([m for m in said if m["parent_header"].get("msg_id") == cell])
@@ -187,8 +187,10 @@ def test_what_was_settled_between_two_cells_is_sent_again_within_the_next(
 
 
 IS_CONCURRENT = sys.version_info >= (3, 11)
-"""Since ipykernel 7.4, which needs Python 3.11, a kernel takes what widgets send while a cell
-awaits; an older one when the cell has ended."""
+"""True if a kernel receives messages of widgets while a cell awaits.
+
+ipykernel does since 7.4, which needs Python 3.11; older ones receive them when the cell has ended.
+"""
 
 
 def test_buttons_work_while_a_cell_awaits(notebook: Kernel) -> None:

@@ -41,7 +41,10 @@ class Events:
 
 
 class Shell:
-    """As much of IPython's shell as views know of. ``published`` has (bundle, is an update)."""
+    """The part of IPython's shell that views use.
+
+    ``published`` has (bundle, is an update).
+    """
 
     def __init__(self) -> None:
         self.display_pub = self
@@ -54,7 +57,7 @@ class Shell:
 
 
 class Widget:
-    """What a widget is sent, and what its page says."""
+    """A fake widget, with the messages sent to it and those of its page."""
 
     def __init__(self, html: str, on_message: Callable[..., None]) -> None:
         self.sent: list[str] = [html]
@@ -174,7 +177,7 @@ def test_a_view_is_drawn_when_it_changes_and_settled_at_its_end(
 def test_what_has_ended_is_settled_before_its_cell_has(
     shell: Shell, widgets: list[Widget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The thread that draws is as good as asleep: whoever reads the cell does not wait for it.
+    # The drawing thread is as good as asleep: a reader of the cell does not wait for it.
     monkeypatch.setattr(live_views, "TICK_SECONDS", 60.0)
     monkeypatch.setattr(live_views._flusher, "wake", lambda: None)
     view, other = Counting(), Counting()
@@ -208,7 +211,7 @@ def test_many_changes_are_few_messages(shell: Shell, widgets: list[Widget]) -> N
         stop.set()
         thread.join()
     assert 2 <= len(widget.sent) <= 2 + 2 * live_views.DRAWS_A_SECOND
-    # What came last is drawn, too.
+    # The last change is drawn, too.
     wait_until(lambda: widget.html == f"<b>{view.number}</b>")
 
 
@@ -238,7 +241,7 @@ def test_a_view_that_nobody_looks_at_is_sent_nothing(shell: Shell, widgets: list
     now = shown._pinged_at
     shown.look(now + live_views.SILENCE_SECONDS - 1, 0.0)
     assert view.seen == []
-    # A kernel that was busy could not have heard a page, so it does not count as silence.
+    # A busy kernel could not have received a page's message, so this is no silence.
     shown.look(now + 100, now + 100 - live_views.SILENCE_SECONDS + 1)
     assert view.seen == []
     shown.look(now + live_views.SILENCE_SECONDS + 1, 0.0)
@@ -248,7 +251,7 @@ def test_a_view_that_nobody_looks_at_is_sent_nothing(shell: Shell, widgets: list
     shown.changed()
     wait_until(lambda: not shown.is_dirty)
     assert len(widget.sent) == sent
-    # Somebody comes back, and sees what is now.
+    # A page comes back, and shows the current state.
     widget.say(kind="ping", page="p")
     assert view.seen == [False, True]
     wait_until(lambda: widget.html == "<b>5</b>")

@@ -20,19 +20,19 @@ pytestmark = [
 
 
 def results(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the cell's last lines were, in all their forms."""
+    """Return the results of the cells' last lines, in all their forms."""
     return [m["content"]["data"] for m in messages if m["msg_type"] == "execute_result"]
 
 
 def text_of(messages: list[dict[str, Any]]) -> str:
-    """All that a cell showed as text."""
+    """Return all text that a cell showed."""
     shown = [each["text/plain"] for each in results(messages)]
     shown += [each["data"].get("text/plain", "") for each in displays(messages)]
     return printed(messages) + "\n".join(shown)
 
 
 def refusal(kernel: Kernel, line: str) -> str:
-    """The line that a wrong command is answered with: nothing but that, and no traceback."""
+    """Return the one line that answers a wrong command, without a traceback."""
     messages = kernel.run(line, allow_error=True)
     # IPython prints a usage error, and sends no traceback of it.
     assert not [m for m in messages if m["msg_type"] == "error"]
@@ -43,7 +43,7 @@ def refusal(kernel: Kernel, line: str) -> str:
 
 
 def local_files(folder: Path) -> list[dict[str, Any]]:
-    """The workers that are noted as started here."""
+    """Return the records of workers that were started here."""
     return [
         worker
         for path in folder.glob("state/nbqueue/workers/*.json")

@@ -28,7 +28,7 @@ def text_of(cell: Any) -> str:
 
 
 def result_of(cell: Any) -> str:
-    """What the cell returned; a wait that took long has shown a card before it."""
+    """Return the cell's result; a card may precede it if a wait was long."""
     [result] = [each for each in cell["outputs"] if each["output_type"] == "execute_result"]
     return str(result["data"]["text/plain"])
 
@@ -87,7 +87,7 @@ def test_all_that_is_shown_in_the_second_notebook_is_there(jupyter: Path) -> Non
     shown = {name: text_of(cell) for name, cell in cells.items()}
     assert "worker" in shown["up"]
     assert "is ready" in shown["up"]
-    # How long it took is said where that was some seconds: it depends on the machine.
+    # The duration is shown if it was some seconds: it depends on the machine.
     assert re.match(r"✓ completed  one network(  [\d.]+m?s)?  → 0\.\d+  \(id ", shown["one"])
     assert float(result_of(cells["await"])) > 0.9
     assert "epoch 100: accuracy 0.9" in shown["output"]
@@ -110,7 +110,7 @@ def test_all_that_is_shown_in_the_second_notebook_is_there(jupyter: Path) -> Non
     assert "morning" in shown["schedules"]
     assert "1 worker with 2 slots" in shown["status"]
     assert shown["down"] == "1 worker ended"
-    # All displays but that of the panel, which goes on, are settled.
+    # All displays but that of the panel, which stays live, are settled.
     for name, cell in cells.items():
         for output in cell.get("outputs", []):
             assert (WIDGET in output.get("data", {})) == (name == "panel"), name

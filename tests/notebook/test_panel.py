@@ -134,7 +134,7 @@ def test_the_queues_tab_counts_pauses_and_clears(client: Client, worker: ThreadW
         "pending": "4", "scheduled": "1", "archived": "1", "completed": "3",
     }  # fmt: skip
     assert shown["failed"].split() == ["1", "25%"]
-    # What is empty everywhere takes no room.
+    # Columns that are empty everywhere are left out.
     assert "aggregating" not in head
     assert "retry" not in head
     assert "1 queue, 9 tasks" in driver.page.text
@@ -175,7 +175,7 @@ def test_the_tasks_tab_pages_filters_selects_and_acts(client: Client) -> None:
     delete = page.control("Delete the 1 selected task")
     assert delete["data-ask"] == "Delete 1 task?"
     assert "1 deleted" in driver.press("Delete the 1 selected task").text
-    # Nobody knows how many fit until they are counted; then the question says so.
+    # The number of matches is unknown until they are counted; then the question has it.
     page = driver.press("Count the pending tasks of default that fit")
     archive = "Archive all 1 pending tasks of default that fit"
     assert page.control(archive)["data-ask"] == "Archive 1 task?"
@@ -258,7 +258,7 @@ def test_a_task_with_values_that_are_not_shown_is_shown(
     page = driver.press("Id of a task", large.id)
     assert f'kB; q.get("{large.id}").result() loads it' in page.text
     driver.press("Back to all tasks")
-    # The size of what it had found when it was archived is not why.
+    # The size of a result found before it was archived does not hide the error.
     redis.hset(f"asynq:{{default}}:t:{failed.id}", "result", b"x" * 300_000)
     assert "ValueError: boom" in driver.press("Id of a task", failed.id).text
 
@@ -436,7 +436,7 @@ def test_a_hundred_thousand_tasks_open_and_page_fast(client: Client) -> None:
 
 
 def seconds_of(driver: Driver, text: str) -> float:
-    """How long the panel takes to be drawn, anew and with this text."""
+    """Return the seconds that drawing the panel takes, anew and with this text."""
     driver.panel.act("page", {"by": 0})
     begun = time.monotonic()
     html = driver.panel.html(live=True)
@@ -449,7 +449,7 @@ MANY = 1_200
 
 
 def fill_queues(client: Client, count: int) -> None:
-    """Make queues with a task each in no time."""
+    """Make queues quickly, with a task each."""
     pipeline = client._session.store.redis.pipeline(transaction=False)
     for number in range(count):
         name = f"many-{number:05d}"

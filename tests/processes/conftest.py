@@ -1,4 +1,4 @@
-"""What tests of workers need: a store that can be killed, calls without a client, workers.
+"""Fixtures of worker tests: a store that can be killed, raw calls, workers.
 
 Everything that a `Lab` starts is ended with it, by process id, whatever the test did.
 """
@@ -40,7 +40,7 @@ ENDED = frozenset({"completed", "archived"})
 
 
 def is_gone(pid: int) -> bool:
-    """Whether no such process runs (a zombie does not)."""
+    """Return whether the process is gone or a zombie."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -54,13 +54,16 @@ def end_process(pid: int) -> None:
 
 @functools.cache
 def _protects_files(program: Path) -> bool:
-    """Whether the server lets nobody move its files with CONFIG SET, unless it is told to."""
+    """Return whether the server refuses by default to move its files with CONFIG SET."""
     found = server_programs._examine(program)
     return isinstance(found, server_programs.ServerProgram) and found.level >= (7, 0, 0)
 
 
 class Server:
-    """A Redis of its own with an append-only file, on a socket; it can be killed and come back."""
+    """A private Redis with an append-only file, which can be killed and restarted.
+
+    It listens on a socket.
+    """
 
     def __init__(self, program: Path) -> None:
         self._program = program
@@ -111,7 +114,7 @@ class Server:
 
 
 class RunningWorker:
-    """A started worker, its processes, and what it said."""
+    """A started worker, its processes, and its output."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
@@ -137,7 +140,7 @@ class RunningWorker:
         os.kill(self.pid, number)
 
     def wait(self, seconds: float = 40.0) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the process to end, and return its exit code."""
         process = self.worker._process
         assert process is not None
         return process.wait(seconds)
@@ -284,7 +287,7 @@ class Lab:
     def wait_for(
         self, task_id: str, *states: str, seconds: float = 40.0, queue: str = "default"
     ) -> TaskRecord:
-        """The task, once it is in one of these states; without any, once it has ended."""
+        """Return the task in one of these states, by default an ended one."""
         wanted = states or ENDED
 
         def there() -> bool:
@@ -304,7 +307,7 @@ class Lab:
         wait_until(ended, seconds, f"for {len(ids)} tasks")
 
     def value(self, task_id: str, seconds: float = 40.0, queue: str = "default") -> Any:
-        """What the task returned, once it has ended."""
+        """Return the value of the task, once it has ended."""
         record = self.wait_for(task_id, seconds=seconds, queue=queue)
         assert record.state == "completed", record.message.error_msg
         return self.value_of(record)
@@ -316,7 +319,7 @@ class Lab:
         return functions.load_value(result.body)
 
     def error(self, task_id: str, seconds: float = 40.0, queue: str = "default") -> BaseException:
-        """What the task raised, once it has failed for good."""
+        """Return the exception of the task, once it has failed for good."""
         record = self.wait_for(task_id, seconds=seconds, queue=queue)
         assert record.state == "archived", "it did not fail"
         return self.error_of(record)
@@ -335,26 +338,26 @@ class Lab:
         return [row["outcome"] for row in self.attempts(task_id, queue)]
 
     def events(self, name: str, task_id: str, queue: str = "default") -> int:
-        """How often this happened to the task."""
+        """Return the number of events of this name for the task."""
         entries = self.redis.xrange(f"nbqueue:{{{queue}}}:events")
         return sum(
             words[b"event"] == name.encode() and task_id in ids_of(words) for _, words in entries
         )
 
     def length(self, name: str, queue: str = "default") -> int:
-        """How many ids lie in a list or a set of the queue."""
+        """Return the number of ids in a list or a set of the queue."""
         key = f"asynq:{{{queue}}}:{name}"
         if name in ("pending", "active"):
             return int(self.redis.llen(key))
         return int(self.redis.zcard(key))
 
     def pending(self, queue: str = "default") -> list[str]:
-        """The line, first come first."""
+        """Return the ids of pending tasks, oldest first."""
         ids = self.redis.lrange(f"asynq:{{{queue}}}:pending", 0, -1)
         return [each.decode() for each in reversed(ids)]
 
     def marks(self, name: str) -> list[str]:
-        """What tasks wrote to a file with `mark`."""
+        """Return the words that tasks wrote to a file with `mark`."""
         path = self.folder / name
         return path.read_text().split() if path.exists() else []
 

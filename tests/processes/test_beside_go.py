@@ -1,4 +1,4 @@
-"""Beside programs in Go, which fetch, retry, archive and delete the same messages."""
+"""Sharing a store with programs in Go, which fetch, retry, archive and delete messages."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_all_that_is_waited_for_is_looked_at_by_one_command_a_second(
     client.enqueue("t", queue="other")
 
     def looks() -> tuple[int, int]:
-        """Commands that came over connections, and the microseconds of all scripts."""
+        """Return the commands that came over connections, and the microseconds of all scripts."""
         stats = redis.info("commandstats")
         micros = stats.get("cmdstat_evalsha", {}).get("usec", 0)
         return stats.get("cmdstat_evalsha", {}).get("calls", 0), micros
@@ -218,7 +218,7 @@ def test_all_that_is_waited_for_is_looked_at_by_one_command_a_second(
     wait_until(lambda: futures[-1].state == "pending")
     calls, micros = looks()
     begun = time.monotonic()
-    threading.Event().wait(4.0)  # it is how often that is measured
+    threading.Event().wait(4.0)  # the number of looks in this time is measured
     seconds = time.monotonic() - begun
     more, then = looks()
     assert 1 <= more - calls <= seconds + 2

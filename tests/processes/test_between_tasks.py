@@ -1,4 +1,4 @@
-"""What a task changes in its process, and the next task finds as it was."""
+"""Process state that a task changes is restored for the next task."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def show() -> str:
 
 
 def outputs() -> tuple[Any, Any]:
-    """Which files the descriptors are."""
+    """Return the files that the descriptors refer to."""
     return tuple((s.st_dev, s.st_ino) for s in (os.fstat(1), os.fstat(2)))
 
 
@@ -201,7 +201,7 @@ def test_a_change_stays_while_a_task_that_may_have_made_it_runs(
             q.submit(show).result(20)
         with open(go, "w"):
             pass
-        # What others print meanwhile goes there too, as in any program with threads.
+        # Output of other threads goes there meanwhile, as in any program with threads.
         assert kept.result(20).endswith("mine\n")
 
 

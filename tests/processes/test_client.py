@@ -1,4 +1,4 @@
-"""The client against a real store: what a person gets back, whatever happens to the task."""
+"""The client against a real store: results and errors, whatever happens to the task."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ class TestSubmit:
 
         monkeypatch.setattr(broker, "enqueue", ended_at_once(broker.enqueue))
         nightly = client.options(task_id="nightly", retention=0, **options)
-        # An end that is heard is of this task, and not of the one before.
+        # The end that arrives is of this task, and not of the one before.
         assert [nightly.submit(add, n).result(WAIT) for n in range(3)] == [0, 1, 2]
         # And the channel is followed no longer than that.
         assert set(client._session.listener._state.tasks.channels) <= {
@@ -251,7 +251,7 @@ class TestSubmit:
         nightly = client.options(task_id="nightly", retention=0)
         first = nightly.submit(add, 1)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            with client._session.listener._inline_read.read_lock:  # so that nobody reads
+            with client._session.listener._inline_read.read_lock:  # so that no thread reads
                 worker.work()
                 again = pool.submit(nightly.submit, add, 2)
                 wait_until(lambda: len(client._session.listener._state.tasks.channels) == 2)
@@ -486,7 +486,7 @@ class TestRealFuture:
         first = client.submit(add, 1)
         first.add_done_callback(lambda _: sys.exit("no"))
         worker.work()
-        # Who waits may take the end in, with its callbacks, and would be left by the exit.
+        # A waiting thread could read the end and run the callback, so the exit would end it.
         wait_until(first.done)
         assert first.result(WAIT) == 1
         second = client.submit(add, 2)
@@ -892,7 +892,7 @@ class TestTaskDecorator:
         message = stored(redis, future)
         assert (message.queue, message.retry) == ("gpu", 3)
         assert scaled.options(retry=1).submit(1).queue == "gpu"
-        # Through another door it keeps what its decorator said.
+        # Submitted by another client method, it keeps what its decorator set.
         assert client.submit(scaled, 1).queue == "gpu"
         assert client.options(queue="cpu").submit(scaled, 1).queue == "cpu"
         assert len(scaled.map([1, 2])) == 2
@@ -1005,7 +1005,7 @@ class TestGet:
 
 
 class TestOtherWorkers:
-    """Nobody announces what programs in Go and people with tools do."""
+    """Ends without an announcement, by programs in Go and people with tools."""
 
     @pytest.fixture(autouse=True)
     def _quick_rounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1155,7 +1155,7 @@ class TestFaults:
     ) -> None:
         client = nbqueue.connect(own_store)
         waiting = client.submit(add, 1)
-        # What the append-only file has is as of the last second.
+        # The append-only file is as of the last second.
         client._session.broker.call(("CONFIG", "SET", "appendfsync", "always"), on=ANYWHERE)
         later = client.submit(add, 2)
         folder = Path(own_store.removeprefix("embedded://"))
@@ -1163,7 +1163,7 @@ class TestFaults:
             pid = status(folder).pid
             assert pid is not None
             psutil.Process(pid).kill()
-            # Whoever needs it starts it again: this client does, since it waits for tasks.
+            # The client that needs it starts it again: this one does, since it waits for tasks.
             wait_until(lambda pid=pid: status(folder).pid not in (None, pid))  # type: ignore[misc]
         worker = ThreadWorker(own_store)
         assert worker.work() == 2
@@ -1204,7 +1204,7 @@ class TestFaults:
         own_server.wait()
         with pytest.raises(StoreUnreachable):
             client.submit(add, 2)
-        # It may come back with the task in it, so the wait goes on.
+        # It may come back with the task in it, so the wait continues.
         with pytest.raises(concurrent.futures.TimeoutError):
             future.result(0.2)
         client.close()
@@ -1297,7 +1297,7 @@ def own_server_url(tmp_path: Path) -> str:
 def own_server(
     tmp_path: Path, own_server_url: str, server_program: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server that nobody starts again."""
+    """A server that nothing restarts."""
     path = tmp_path / "r.sock"
     words = [str(server_program.path), "--port", "0", "--unixsocket", str(path)]
     process = subprocess.Popen(
@@ -1341,7 +1341,7 @@ def test_an_end_that_comes_before_its_task_is_confirmed_is_heard(
     with worker.running():
         assert client.submit(len, "ab").result(WAIT) == 2  # from now on it is listening
         monkeypatch.setattr(channel, "run_packed", after_sending(client, wait_for_end))
-        # Much sooner than a task is looked at whose end nobody announced.
+        # Much sooner than a task whose end is not announced is looked at.
         assert client.submit(len, "abc").result(awaited_tasks.OWN_INTERVAL / 2) == 3
 
 

@@ -1,4 +1,4 @@
-"""A process that may open few files: what it says, and what it does about it."""
+"""A process that may open few files: its errors and its recovery."""
 
 from __future__ import annotations
 

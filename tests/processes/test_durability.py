@@ -1,4 +1,4 @@
-"""What a store promises of what it acknowledged, and what is said when it acknowledged nothing."""
+"""Durability of acknowledged tasks, and errors for tasks that were not acknowledged."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def q(proxy: ReplyProxy) -> Iterator[Client]:
 
 
 def kill_after_write(lab: Any, proxy: ReplyProxy, count: int) -> None:
-    """Have the server be killed as soon as it has so many tasks more, before it says so."""
+    """Kill the server after so many more tasks, before it replies."""
     pattern = "asynq:{default}:t:*"
     wanted = len(lab.redis.keys(pattern)) + count
 
@@ -97,7 +97,7 @@ def test_a_schedule_that_was_sent_and_not_confirmed_is_named_by_the_error(
     answers: list[bytes] = []
 
     def on_reply(data: bytes) -> bytes | None:
-        # What it reads first comes back; after the write it is killed.
+        # Replies to its first reads come back; after the write the server is killed.
         answers.append(data)
         if lab.redis.hexists("nbqueue:{default}:schedules", "new"):
             lab.server.kill()
@@ -186,7 +186,7 @@ def test_an_embedded_store_syncs_each_write_once_a_client_asks_for_it(home: Path
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
-        # Whoever starts it next, and whatever they ask for, it goes on like that.
+        # Any program that starts it next, with any settings, keeps this policy.
         ensure_server(home)
         assert policy_of(careless) == "always"
         assert [careless.get(task_id).id for task_id in acknowledged] == acknowledged
@@ -226,7 +226,7 @@ def test_a_server_that_does_not_sync_each_write_is_refused_with_what_to_change(l
 
 
 def answering(words: bytes) -> Callable[[bytes], bytes]:
-    """Replies in which a server without WAITAOF has it, and says ``words``."""
+    """Make replies of a server without WAITAOF look as if it answered ``words``."""
     return lambda data: re.sub(rb"-ERR unknown command .WAITAOF[^\r]*\r\n", words, data)
 
 

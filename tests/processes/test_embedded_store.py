@@ -185,7 +185,7 @@ def test_the_server_outlives_the_process_that_started_it(home: Path) -> None:
     assert starter.stdout.readline() == "here\n"
     server = psutil.Process(int(starter.stdout.readline()))
     assert os.getsid(server.pid) != os.getsid(starter.pid)
-    assert server.ppid() != starter.pid  # so it becomes nobody's zombie
+    assert server.ppid() != starter.pid  # so it leaves no zombie
     os.killpg(starter.pid, signal.SIGKILL)
     starter.communicate()
     assert ask(status(home).socket, "PING") == "PONG"
@@ -267,7 +267,7 @@ def test_a_hung_server_is_waited_for_then_named(home: Path) -> None:
 
 
 def test_a_server_that_is_loading_is_waited_for(home: Path) -> None:
-    """An imitation of a server, since a real one loads what a test can write in no time."""
+    """An imitation of a server, since a real one loads a test's data at once."""
     home.mkdir(mode=0o700)
     replies = [b"-LOADING Redis is loading the dataset in memory\r\n"] * 5 + [b"+PONG\r\n"]
     given: list[bytes] = []
@@ -285,7 +285,7 @@ def test_a_server_that_is_loading_is_waited_for(home: Path) -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        ensure_server(home, timeout=0.0)  # which is for a server that says nothing
+        ensure_server(home, timeout=0.0)  # which is for a server that does not answer
         thread.join()
     assert given == replies
 
@@ -325,7 +325,7 @@ def test_a_socket_folder_that_somebody_else_made_is_refused(
 def test_a_link_in_the_place_of_the_socket_folder_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even to a folder of ours: whoever made the link may point it elsewhere later."""
+    """A link to one's own folder is refused, too: its maker may redirect it later."""
     monkeypatch.setattr(embedded_folder, "_SHORT_BASE", tmp_path)
     (tmp_path / "mine").mkdir(mode=0o700)
     (tmp_path / f"nbqueue-{os.geteuid()}").symlink_to(tmp_path / "mine")
@@ -369,7 +369,7 @@ def test_a_path_that_is_a_file_is_refused(home: Path) -> None:
 
 
 def old_program(tmp_path: Path) -> Path:
-    """A program that says it is a Redis 6.2, and notes if it is started in earnest."""
+    """A program that claims to be Redis 6.2, and notes if it is really started."""
     place = tmp_path / "old-redis-server"
     place.write_text(
         '#!/bin/sh\n[ "$1" = --version ] || touch started\necho "Redis server v=6.2.14 sha=0:0"\n'
@@ -417,7 +417,7 @@ def test_a_server_that_does_not_start_shows_the_end_of_its_log(home: Path) -> No
 def test_a_server_that_is_stopped_just_after_its_start_is_started_again(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: int, comes_up: bool
 ) -> None:
-    """A program that comes to its end ``lives`` times, as if somebody stopped it just then."""
+    """A program that ends ``lives`` times, as if it was stopped right after its start."""
     place = tmp_path / "short-lived"
     place.write_text(
         "#!/bin/sh\n"

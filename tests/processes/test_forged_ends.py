@@ -1,6 +1,6 @@
-"""An announced end counts if its result is signed, or if the store confirms it; forged ones do not.
+"""Announced ends count if signed, or confirmed by the store; forged ones do not.
 
-Anybody who reaches Redis may publish on the channels of ends.
+Any program that reaches Redis may publish on the channels of ends.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def announce(redis: Any, task_id: str, letter: bytes, body: bytes = b"") -> None
 
 
 def heard(client: Client, redis: Any) -> None:
-    """Wait until the client has taken in all that was published before."""
+    """Wait until the client has read all that was published before."""
     # What is announced of a task that has ended is confirmed by a look, after all looks before.
     probe = client.options(task_id=f"probe-{next(_probes)}").submit(add)
     client.inspector.delete([probe.id])

@@ -39,7 +39,7 @@ def fail() -> None:
 
 
 class Child:
-    """A forked process that runs a function and says what it returned, or raised."""
+    """A forked process that runs a function and sends back its value or exception."""
 
     def __init__(self, run: Callable[[], Any]) -> None:
         self._read, write = os.pipe()

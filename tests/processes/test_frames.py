@@ -47,7 +47,7 @@ def worker(store_url: str, client: Client) -> Iterator[ThreadWorker]:
 
 @pytest.fixture
 def used(client: Client, worker: ThreadWorker) -> Client:
-    """A client of a store with tasks in several states: "good" and "bad", and one for later."""
+    """A client whose store has "good" and "bad" tasks, and one for later."""
     good = client.options(name="good").submit(double, 2)
     bad = [client.submit(broken, i) for i in range(3)]
     worker.work()
@@ -304,7 +304,7 @@ def test_a_client_shows_its_queues_and_a_store_that_is_away(
 def test_a_hundred_thousand_tasks_are_read_soon_and_disturb_nobody(
     client: Client, redis: Any
 ) -> None:
-    """Counted in the time of both processors, which work at once, as others may use them too."""
+    """Measured as CPU time of both processes, which work at once on a shared machine."""
     group = client.map(double, range(100_000))
     assert len(client.tasks(limit=10)) == 10
 
@@ -321,7 +321,7 @@ def test_a_hundred_thousand_tasks_are_read_soon_and_disturb_nobody(
     assert len(frame) == len(group) == 100_000
     assert client_seconds < 3
     assert cpu_after - cpu_before < 3
-    # What a slice takes is what others wait for.
+    # Other clients wait as long as a slice takes.
     assert (usec_after - usec_before) / (calls_after - calls_before) < 5000
 
 
@@ -334,7 +334,7 @@ def test_results_that_are_json_stand_in_the_frame_as_values(
     assert f.result() == {"a": 1}
     [value] = client.tasks(columns=["result"])["result"]
     assert value == {"a": 1}
-    # Of a call that did not ask for JSON, nobody believes what is not signed.
+    # Unsigned JSON is refused for a call that did not ask for JSON.
     client.submit(dict, a=1)
     [held] = worker.fetch()
     worker.complete([(held, b'{"a":2}')])
@@ -349,7 +349,7 @@ def test_a_very_large_frame_warns_with_the_number_and_the_way_out(
     with pytest.warns(LargeFrameWarning, match=r"a frame of 6 tasks.*limit=.*state=") as caught:
         used.tasks()
     assert caught[0].filename == __file__
-    # Whoever chose knows what they want.
+    # No warning if the selection was limited by the user.
     used.tasks(limit=3)
     used.tasks(type="x*")
     used.tasks(since="1h")
@@ -357,7 +357,7 @@ def test_a_very_large_frame_warns_with_the_number_and_the_way_out(
 
 
 def test_tasks_of_many_queues_are_as_those_of_one(client: Client) -> None:
-    """With more queues than are read at once, and queues of which one slice is not all."""
+    """With more queues than are read at once, and queues longer than a slice."""
     names = [f"many-{i:03d}" for i in range(230)]
     for name in names:
         client.enqueue("email", {"to": name}, queue=name)

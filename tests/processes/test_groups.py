@@ -40,7 +40,7 @@ def digest(group: str, tasks: list[nbqueue.Task]) -> nbqueue.Message:
 
 
 def make_worker(lab: Any, aggregator: Any = digest, **settings: Any) -> nbqueue.Worker:
-    """A worker that aggregates, and runs what comes of it."""
+    """A worker that aggregates, and runs the aggregates."""
     name = f"groups-{len(list(lab.folder.glob('groups-*')))}.log"
     settings = {"concurrency": 2, "group_grace_period": 1, **settings}
     worker = nbqueue.Worker(lab.server.url, log=lab.folder / name, **settings)
@@ -51,7 +51,7 @@ def make_worker(lab: Any, aggregator: Any = digest, **settings: Any) -> nbqueue.
 
 
 def aggregates(lab: Any) -> list[Any]:
-    """What the aggregates say that were completed."""
+    """Return the results of completed aggregates."""
     found = []
     for task_id in lab.redis.zrange("asynq:{default}:completed", 0, -1):
         fields = lab.redis.hgetall(b"asynq:{default}:t:" + task_id)
@@ -61,7 +61,7 @@ def aggregates(lab: Any) -> list[Any]:
 
 
 def is_empty(lab: Any) -> bool:
-    """Whether nothing is left of any group."""
+    """Return whether no key of any group is left."""
     keys = [key.decode() for key in lab.redis.keys("asynq:{default}:*")]
     return not [k for k in keys if ":g:" in k or k.endswith((":groups", ":aggregation_sets"))]
 
@@ -178,7 +178,7 @@ def test_threads_aggregate_too(lab: Any, q: Any) -> None:
 
 
 def fails_at_first(path: str, how: str) -> Any:
-    """An aggregator that fails twice, and then does it."""
+    """An aggregator that fails twice, and then succeeds."""
 
     def aggregate(group: str, tasks: list[nbqueue.Task]) -> Any:
         with open(path, "a") as file:
@@ -240,7 +240,7 @@ def test_members_go_back_with_their_scores_when_the_function_fails(lab: Any, q: 
 
 
 def hangs_in(path: str) -> Any:
-    """An aggregator that says that it began, and goes on while the file is there."""
+    """An aggregator that notes its start, and runs while the file is there."""
 
     def aggregate(group: str, tasks: list[nbqueue.Task]) -> nbqueue.Message:
         with open(path, "a") as file:

@@ -1,4 +1,4 @@
-"""Tasks that come one by one are handed to an idle worker, and lost by nobody."""
+"""Single tasks are handed to an idle worker, and none is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def wait_for_file(path: str) -> str:
 
 @contextlib.contextmanager
 def handed(lab: Any) -> Iterator[list[bytes]]:
-    """What workers are told meanwhile; heard a moment later than they hear it."""
+    """Collect the messages to workers meanwhile, each slightly later than the workers."""
     found: list[bytes] = []
     with lab.redis.pubsub(ignore_subscribe_messages=True) as heard:
         heard.psubscribe("nbqueue:hand:*")
@@ -53,7 +53,7 @@ def test_a_task_that_follows_another_is_handed_over(lab: Any) -> None:
         assert lab.events("completed", task_id) == 1
         [attempt] = lab.attempts(task_id)
         assert int(attempt["waited"]) < 1_000
-        # It offers no more than it can run, and nothing once nobody needs it.
+        # It offers no more than it can run, and nothing once no client needs it.
         lab.wait_until(lambda: lab.redis.llen(OFFERS) == 2)
         lab.wait_until(lambda: not lab.redis.exists(OFFERS))
         assert lab.value(lab.submit(add, 6)) == 7

@@ -1,4 +1,4 @@
-"""Messages and what runs them: handlers of a worker, handlers that lie in the store, policies."""
+"""Running messages: handlers of a worker, handlers in the store, policies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of a stranger in the store does not control a terminal, a page or a log."""
+"""Foreign text in the store controls no terminal, page or log."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def evil_task(client: Client, redis: Any, state: str = "archived") -> str:
 
 
 class _Tags(HTMLParser):
-    """Refuses tags and attributes that no view of ours makes, and tags that are not closed."""
+    """Refuses tags and attributes that no view makes, and tags that are not closed."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A thread that waits for a short task takes its end in by itself, and interrupts do no harm."""
+"""A waiting thread reads the end of a short task; interrupts do no harm."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever leads does so for as long as it takes: not for 2 ms, which a busy machine misses."""
+    """Let the leading thread poll for long: a busy machine misses the usual 2 ms."""
     begin = BusyPoll.begin
 
     def for_long(self: BusyPoll) -> int:
@@ -71,7 +71,7 @@ def test_the_end_is_taken_in_by_who_waits(
         handle(self, reply)
 
     monkeypatch.setattr(Subscription, "_handle", noting)
-    # Not at once: it must not have ended before anybody waits.
+    # Not at once: the tasks must not have ended before the wait begins.
     assert [q.submit(in_a_while, i).result(30) for i in range(5)] == list(range(5))
     assert threads == [threading.current_thread()] * 5
 
@@ -102,8 +102,10 @@ def test_callbacks_that_wait_are_refused_there_too(q: nbqueue.Client) -> None:
 
 
 def interrupted_wait(q: nbqueue.Client, kind: type[BaseException]) -> tuple[Any, int]:
-    """The future whose wait ended with this exception, and its result. On a busy machine the thread
-    of the listener may be the first to take the end of a task in."""
+    """The future whose wait ended with this exception, and its result.
+
+    On a busy machine the listener's thread may be the first to read the end of a task.
+    """
     for number in range(100):
         future = q.submit(one, number)
         try:
@@ -116,7 +118,7 @@ def interrupted_wait(q: nbqueue.Client, kind: type[BaseException]) -> tuple[Any,
 def test_an_exception_from_a_signal_loses_no_end(
     q: nbqueue.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message was read, and nobody told: the task must be looked for."""
+    """The message was read but not delivered: the task must be looked for."""
     handle, raised = Subscription._handle, []
 
     def interrupted(self: Subscription, reply: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""`q.inspector`: what it takes, what it gives, and that workers and futures notice."""
+"""`q.inspector`: arguments, results, and effects on workers and futures."""
 
 from __future__ import annotations
 
@@ -403,7 +403,7 @@ class TestWithWorkers:
                 with pytest.raises(ValueError, match="boom"):
                     client.submit(fail, "boom").result(30)
             said = "archive is full, its oldest tasks were deleted queue=default tasks=1"
-            # The client hears of the end before the worker hears what it took.
+            # The client learns of the end before the worker learns of the reply.
             lab.wait_until(lambda: said in running.log())
 
     def test_cancelled_tasks_have_one_error_text_and_no_log_line_when_they_are_dropped(

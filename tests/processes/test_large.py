@@ -32,7 +32,7 @@ def q(lab: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[nbqueue.Client]:
 
 
 def add_one(array: Any) -> Any:
-    array += 1  # what came can be written to
+    array += 1  # a received array is writable
     return array
 
 
@@ -60,7 +60,7 @@ def test_arrays_go_and_come_back(lab: Any, q: nbqueue.Client, executor: str) -> 
             arrays = [numpy.arange(float(size)) for size in SIZES]
             for array, result in zip(arrays, q.map(function, arrays).results(), strict=True):
                 assert (result == array + 1).all()
-                result += 1  # and so can what came back
+                result += 1  # and so is a returned one
 
 
 def test_what_lies_in_the_store_is_what_a_small_task_leaves(lab: Any, q: nbqueue.Client) -> None:
@@ -131,7 +131,7 @@ def test_a_result_whose_pieces_were_changed_is_not_loaded(lab: Any, q: nbqueue.C
 
 
 def test_calls_of_the_old_format_run(lab: Any, q: nbqueue.Client) -> None:
-    """In which all arguments lie in the message."""
+    """Calls whose arguments are all in the message."""
     small, keys = q.submit(len, b""), q._session.keyring
     message = TaskMessage.FromString(lab.redis.hget(KEYS.task(small.id), "msg"))
     fingerprint = parse_call(message.payload).fingerprint

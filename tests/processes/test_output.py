@@ -1,4 +1,4 @@
-"""What tasks put out, from a real worker to its client."""
+"""Output of tasks, from a real worker to its client."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_a_flood_is_cut_and_stops_nobody(lab: Any, q: Any) -> None:
 
 
 def test_a_long_output_in_small_pieces_is_cut_in_the_store(lab: Any, q: Any) -> None:
-    """Slow enough that nothing is dropped on the way: it is the store that keeps head and tail."""
+    """Slow enough that nothing is dropped before the store, which keeps head and tail."""
 
     def work() -> None:
         import time

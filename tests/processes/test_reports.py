@@ -87,7 +87,7 @@ def test_a_task_that_reports_nothing_has_reported_nothing(lab: Any, q: Any) -> N
 
 
 def test_the_result_writer_of_a_handler_is_that_of_asynq(lab: Any, q: Any) -> None:
-    """What it wrote stays if it returns nothing, and gives way to what it returns."""
+    """Written data stays if the handler returns None; a returned value replaces it."""
     worker = nbqueue.Worker(lab.server.url, concurrency=1, log=lab.folder / "handlers.log")
 
     @worker.handle("write")
@@ -180,7 +180,7 @@ def test_a_json_result_is_plain_bytes_and_is_read_without_unpickling(lab: Any, q
         assert pickle.loads(pickle.dumps(future)).result(20) == {"a": [1, None, "ü"]}
         assert json_only.submit(values, "none").result(20) is None
         assert json_only.map(values, ["plain", "none"]).results(20)[1] is None
-        # One whose result is gone with it tells it as it ends.
+        # A task whose result is deleted with it reports it as it ends.
         assert json_only.options(retention=0).submit(values, "plain").result(20)["a"][0] == 1
 
 

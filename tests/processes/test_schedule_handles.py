@@ -1,4 +1,4 @@
-"""Handles of schedules: what can be said, what is refused, what they show. No worker runs."""
+"""Handles of schedules: actions, refusals and displays. No worker runs."""
 
 from __future__ import annotations
 

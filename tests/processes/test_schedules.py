@@ -25,7 +25,7 @@ RECORD = "asynq:schedulers:{nbqueue:default}"
 
 
 def mark(path: str, word: str = "x") -> str:
-    # One write of a file opened to append: whole lines, whoever else writes.
+    # One write to a file opened to append: whole lines, even with other writers.
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, (word + "\n").encode())
     os.close(descriptor)
@@ -53,7 +53,7 @@ def q(lab: Any) -> Iterator[Client]:
 
 
 def set_due(lab: Any, schedule_id: str, due_ms: int) -> None:
-    """As if nobody had fired it since then."""
+    """Set the time at which the schedule is due."""
     lab.redis.zadd(KEYS.schedule_due, {schedule_id: due_ms})
 
 
@@ -215,7 +215,7 @@ def test_what_no_holder_of_the_key_signed_is_never_run(lab: Any, q: Client) -> N
         assert "key" in schedule.history()[0]["detail"]
         with pytest.raises(nbqueue.SignatureError):
             schedule.run_now()
-        # Nor may it lie under another id, or come out as another kind of thing.
+        # Nor may it be stored under another id, or be loaded as another kind of object.
         good = q.schedule(mark, "@yearly", args=(path, "bad"), id="good")
         entry = lab.redis.hget(KEYS.schedules, "good").replace(b'"id":"good"', b'"id":"s"')
         lab.redis.hset(KEYS.schedules, "s", entry)
@@ -280,7 +280,7 @@ def test_programs_of_asynq_see_each_schedule_once(lab: Any, q: Client) -> None:
     assert ids >= {each["task_id"] for each in tick.history() if each["task_id"]} - {
         tick.history(1)[0]["task_id"]
     }
-    # One worker ends, and the other goes on writing; the last one takes it all away.
+    # One worker ends, and the other keeps writing; the last one takes it all away.
     first.signal(signal.SIGTERM)
     first.wait(30)
     lab.wait_until(lambda: lab.redis.exists(RECORD), 30)
@@ -338,7 +338,7 @@ def test_the_command_line(lab: Any, q: Client, monkeypatch: pytest.MonkeyPatch) 
 
 
 def provider_of(path: str) -> Any:
-    """A provider that wants what a file says, one type a line."""
+    """A provider that wants the types in a file, one a line."""
 
     def wanted() -> list[nbqueue.Periodic]:
         with open(path) as file:

@@ -51,7 +51,7 @@ def test_a_worker_whose_store_was_upgraded_does_nothing_more_after_reconnecting(
         wait_until(lambda: "data of a newer nbqueue" in worker.log())
         task_id = lab.submit(abs, -1)
         assert worker.alive
-        # Whoever puts the old data back finds it at work again.
+        # When the old data is put back, it is at work again.
         lab.redis.set(SCHEMA_KEY, NOW)
         assert lab.value(task_id) == 1
 

@@ -1,4 +1,4 @@
-"""What several parts do together: schedules, limits, groups, locks, the inspector and removal."""
+"""Schedules, limits, groups, locks, the inspector and removal, used together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def q(lab: Any) -> Iterator[Any]:
 
 
 def overlapping(folder: str, seconds: float) -> int:
-    """How many ran at the time when this one began."""
+    """Return the number of tasks that ran when this one began."""
     own = Path(folder) / f"{time.time_ns()}"
     own.touch()
     number = len(list(Path(folder).iterdir()))
@@ -74,7 +74,7 @@ def test_a_worker_does_everything_for_a_queue_that_it_was_given_later(lab: Any, 
         lab.wait_until(lambda: not lab.redis.exists("asynq:{b}:t:go-1"))
         worker.remove_queue("b")
         lab.wait_until(lambda: [list(each.queues) for each in q.inspector.servers()] == [["a"]])
-        # Its tasks go on to be enqueued, for whoever serves it.
+        # Its tasks are still enqueued, for workers that serve it.
         lab.wait_until(lambda: lab.length("pending", "b"), 30)
         worker.add_queue("b")
         before = lab.length("completed", "b")
@@ -127,7 +127,7 @@ def test_a_removed_queue_leaves_nothing_of_what_its_parts_made(lab: Any, q: Any)
         q.set_concurrency("default", 5)
         lab.wait_until(lambda: lab.redis.exists("asynq:schedulers:{nbqueue:default}"), 30)
         lab.wait_until(lambda: q.limits()[0].waiting == 3)
-        # Not before: in a paused queue nobody looks at tasks, and so parks none.
+        # Not before: in a paused queue no worker looks at tasks, and so none are parked.
         q.inspector.pause("default")
         lab.redis.zadd("asynq:scheduler_history:default:s", {"x": 1})
     q.inspector.remove_queue("default", force=True)

@@ -373,7 +373,7 @@ def give(x): return x
 def space(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Space]:
-    """The names of `SOURCE`, of a cell or of a module that only this process can import."""
+    """The names of `SOURCE`, of a cell or of a module that workers lack."""
     if request.param == "notebook":
         cell: Space = {"__name__": "__main__"}
         exec(compile(SOURCE, "<cell>", "exec"), cell)
@@ -401,7 +401,7 @@ def lab(shared_lab: Any) -> Iterator[Any]:
 
 
 def run(lab: Any, space: Space, function: str, *arguments: str) -> Any:
-    """What a worker returns for ``function``, an expression of the space, and its arguments."""
+    """Return a worker's result for expressions of a function and its arguments."""
     args = [eval(each, space) for each in arguments]
     return lab.value(lab.submit(eval(function, space), *args))
 

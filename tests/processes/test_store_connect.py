@@ -65,7 +65,7 @@ def wait_until(fact: Callable[[], object], seconds: float = 30.0) -> None:
         threading.Event().wait(0.005)
 
 
-# --- A server of our own ------------------------------------------------------------------------
+# --- An imitated server ------------------------------------------------------------------------
 
 
 def start_server(folder: Path, *settings: str) -> Server:
@@ -209,7 +209,7 @@ def test_a_server_that_may_not_be_asked_about_itself_is_taken(server: Server) ->
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store = connect(f"redis://mute:pw@127.0.0.1:{server.port}")
-    # Redis lets nobody forbid HELLO.
+    # HELLO cannot be forbidden in Redis.
     assert store.server_version == PROGRAM.level
     assert store.redis.set("a", 1)
     store.close()

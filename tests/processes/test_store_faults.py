@@ -39,7 +39,7 @@ def q(lab: Any) -> Iterator[Client]:
 
 
 def kill_connections_for(lab: Any, seconds: float) -> int:
-    """Cut all connections but our own, every 0 to 60 ms; return how often."""
+    """Cut all other connections, every 0 to 60 ms; return the number of cuts."""
     until, times = time.monotonic() + seconds, 0
     while time.monotonic() < until:
         lab.redis.client_kill_filter(skipme=True, _type="normal")
@@ -218,7 +218,7 @@ def test_a_submit_that_is_refused_says_why(lab: Any, q: Client, refuse: Any, cau
 
 
 class Swallower:
-    """Stands between a client and its store; while ``is_mute``, what either says disappears."""
+    """A proxy of a store; while ``is_mute``, it drops all data of both sides."""
 
     def __init__(self, target: Path, path: Path) -> None:
         self.url = f"unix://{path}"

@@ -1,4 +1,4 @@
-"""Users of the store with few rights: what suffices, what is said of what is missing."""
+"""Users of the store with few rights: the least rights, and errors for missing ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def no_channels(lab: Any) -> str:
 
 
 def refused(lab: Any) -> list[str]:
-    """What the server refused to anybody."""
+    """Return the commands that the server refused to any user."""
     entries = lab.redis.execute_command("ACL", "LOG")
     return [
         f"{entry[b'reason'].decode()} {entry[b'object'].decode()}"
@@ -118,7 +118,7 @@ def test_a_client_whose_channels_are_taken_away_goes_on(lab: Any, all_rights: st
     with lab.worker(url=all_rights) as worker:
         q = nbqueue.connect(all_rights, key=lab.keys)
         assert q.submit(double, 2).result(timeout=20) == 4
-        url_of(lab, NO_CHANNELS)  # the server drops those who listen to what they may not
+        url_of(lab, NO_CHANNELS)  # the server drops such subscribers
         assert q.submit(double, 3).result(timeout=20) == 6
         assert q.submit(double, 4).result(timeout=20) == 8
         q.shutdown(wait=False)

@@ -1,4 +1,4 @@
-"""A worker goes on whatever another program writes to the keys and channels that it reads."""
+"""A worker survives anything that other programs write to its keys and channels."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ class Victim:
         return self._running
 
     def check(self) -> None:
-        """It runs a good task still."""
+        """Check that the worker still runs a good task."""
         worker = self.worker
         assert self.lab.value(self.lab.submit(nothing), seconds=15) == "ran"
         assert worker.alive, worker.log()[-3_000:]

@@ -84,7 +84,7 @@ WAYS: list[Callable[[str], str]] = [
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where this user's key file would be."""
+    """The folder for this user's key file."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     return tmp_path
 

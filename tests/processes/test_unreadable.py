@@ -1,4 +1,4 @@
-"""Reads of everything go on beside queues, keys and records that make no sense."""
+"""Reads of everything work despite queues, keys and records that make no sense."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_what_a_task_needs_is_said_beside_a_broken_list_of_workers(q: Client, st
         assert error == "needs a worker with Python 3.11; none is alive"
 
 
-# --- What is said names the key ---
+# --- Errors name the key ---
 
 
 def add(a: int, b: int) -> int:

@@ -1,4 +1,4 @@
-"""Views while the store is away: they say so, wait for nothing, and go on when it is back."""
+"""Views while the store is away: they show it, never block, and recover."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_views_say_that_the_store_is_away_and_recover(lab: Any, client: nbqueue.
     begun = time.monotonic()
     for view in views:
         view.html(live=True)
-    # One thread draws all views of a kernel: what waited here would hold up all of them.
+    # One thread draws all views of a kernel: a wait here would hold up all of them.
     assert time.monotonic() - begun < 0.5
     lab.server.start()
     lab.wait_until(lambda: not any("store is away" in view.html(live=True) for view in views), 30)

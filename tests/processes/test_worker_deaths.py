@@ -25,7 +25,7 @@ def note(path: str) -> None:
 
 
 def wait_for_file(path: str) -> str:
-    """Run until somebody makes the file."""
+    """Run until the file exists."""
     while not os.path.exists(path):
         time.sleep(0.01)
     return "done"
@@ -196,7 +196,7 @@ def test_a_thread_left_by_a_recycled_executor_does_not_hold_up_others(lab: Any) 
 
 
 def test_tasks_that_share_a_process_do_not_pay_for_the_time_outs_of_others(lab: Any) -> None:
-    """Three neighbours have to be killed; that says nothing about the task beside them."""
+    """Three other tasks have to be killed, which must not count against this one."""
 
     def hang(path: str) -> None:
         with open(path, "a") as file:
@@ -272,7 +272,7 @@ def test_a_paused_worker_cannot_complete_a_recovered_task(lab: Any) -> None:
     first.signal(signal.SIGSTOP)
     second = lab.start_worker(lease=2)
     lab.wait_until(lambda: len(lab.marks("ran")) == 2, 10)
-    # The first run ends while its supervisor sleeps; its answer lies ready for it.
+    # The first run ends while its supervisor sleeps; its answer waits for it.
     with open(lab.mark_file("go"), "w"):
         pass
     assert lab.value(task) == second.pid

@@ -1,4 +1,4 @@
-"""What a worker asks of the store while nothing happens, and that it misses nothing for that."""
+"""An idle worker sends few commands to the store, and misses nothing."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def nothing() -> None:
 
 
 def calls(lab: Any) -> int:
-    """How many commands the server has run, those within scripts too."""
+    """Return the number of commands the server has run, those within scripts too."""
     return sum(each["calls"] for each in lab.redis.info("commandstats").values())
 
 
 def beat(lab: Any) -> float:
-    """When the worker last said that it lives; a new score every five seconds."""
+    """Return the time of the worker's last heartbeat; it is renewed every five seconds."""
     [(_, score)] = lab.redis.zrange(SERVERS, 0, -1, withscores=True)
     return float(score)
 
 
 def wait_for_beats(lab: Any, count: int) -> int:
-    """Wait for so many signs of life; returns how many commands of ours that took."""
+    """Wait for so many heartbeats; return the number of commands sent for that."""
     asked = 0
     for _ in range(count):
         before = beat(lab)
@@ -42,13 +42,13 @@ def wait_for_beats(lab: Any, count: int) -> int:
 
 
 def wait_until_told(lab: Any) -> None:
-    """Until the server has told the worker of a change."""
+    """Wait until the server has notified the worker of a change."""
     wait_for_beats(lab, 2)
 
 
 @pytest.fixture(params=["told", "not told"])
 def is_told(lab: Any, request: pytest.FixtureRequest) -> bool:
-    """Whether the server may tell the worker of changes."""
+    """True if the server may notify the worker of changes."""
     if request.param != "told":
         lab.redis.execute_command("ACL", "SETUSER", "default", "-client")
     return bool(request.param == "told")
@@ -60,7 +60,7 @@ def test_an_idle_worker_asks_little(lab: Any, queues: list[str]) -> None:
         wait_until_told(lab)
         before = calls(lab)
         own = wait_for_beats(lab, 2)
-        # Ten seconds, and what asking costs: one to begin with, and those that waited.
+        # Ten seconds, less the commands of asking: the first one, and those of the waits.
         assert calls(lab) - before - own < 60
 
 

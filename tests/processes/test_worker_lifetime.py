@@ -1,4 +1,4 @@
-"""Workers that end by themselves: idle for long, or when the process that wanted them is gone."""
+"""Workers that end when idle for long, or when their parent process is gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def nap(seconds: float) -> float:
 
 def test_an_idle_worker_ends_and_no_sooner_than_its_time(lab: Any) -> None:
     with lab.worker(idle_timeout=2.5) as worker:
-        # Longer than the time-out: what runs is not idle.
+        # Longer than the time-out: a worker that runs a task is not idle.
         assert lab.value(lab.submit(nap, 3)) == 3
         ended_at = time.monotonic()
         assert worker.alive

@@ -1,4 +1,4 @@
-"""Local modules in tasks: one copy of each, as new as the call, and found by imports and pickles.
+"""Local modules in tasks: one copy each, as new as the call, importable.
 
 Each test is a program that stands for a notebook: it has modules of its own, which the worker, in
 another folder, does not have.
@@ -84,7 +84,7 @@ def lab(shared_lab: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def notebook(shared_lab: Any, tmp_path: Path) -> Notebook:
-    """Run a program beside the modules above."""
+    """Run a program in the folder of the modules above."""
 
     def run(source: str, queue: str = "default") -> None:
         for name, text in MODULES.items():

@@ -41,8 +41,8 @@ def test_nothing_begins_twice_after_a_pause(lab: Any, kind: str, whole: bool) ->
     fn: Callable[..., Any] = mark_in_a_loop if kind == "loop" else mark
     executor = "process" if kind == "loop" else kind
     with lab.worker(executor=executor, concurrency=1, lease=LEASE) as first:
-        # Short ones first, so that more are fetched ahead than there are slots. Executors that go
-        # on are busy until the lease is over: what they begin before is theirs to begin.
+        # Short ones first, so that more are fetched ahead than there are slots. Executors that are
+        # not paused are busy until the lease is over: until then they may begin tasks.
         lab.wait_for_all(lab.submit_many(fn, [(lab.mark_file("warm"), 0)] * 300))
         slow = lab.submit(fn, lab.mark_file("slow"), 0.5 if whole else LEASE + 1)
         tasks = [slow, *lab.submit_many(fn, [(lab.mark_file("runs"), 0)] * TASKS)]

@@ -1,4 +1,4 @@
-"""What is seen of a worker, by people and by its neighbours, while it runs and when it is gone."""
+"""Visibility of a worker, to people and other workers, alive and dead."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def note_and_nap(path: str, seconds: float) -> None:
 
 
 def servers(lab: Any) -> list[dict[str, Any]]:
-    """What `asynq server ls` reads."""
+    """Return the server records that `asynq server ls` reads."""
     now = int(lab.broker.clock.now())
     keys = lab.redis.zrangebyscore("asynq:servers", now, "+inf")
     return [decode_server(body) for body in lab.redis.mget(keys) if body] if keys else []
 
 
 def running(lab: Any) -> list[dict[str, Any]]:
-    """What Asynq's programs show of running tasks."""
+    """Return the running tasks that Asynq's programs show."""
     now = int(lab.broker.clock.now())
     found = []
     for key in lab.redis.zrangebyscore("asynq:workers", now, "+inf"):
@@ -198,7 +198,7 @@ def test_a_paused_neighbour_is_not_taken_for_dead(lab: Any) -> None:
 
 
 def test_a_dead_workers_tasks_run_again_when_its_lease_has_run_out(lab: Any) -> None:
-    """As on another machine: nobody can tell that the process is gone."""
+    """No worker can see that the process is gone, as if on another machine."""
     with lab.worker(concurrency=1, lease=3) as first:
         task = lab.submit(nap, 2.5)
         lab.wait_for(task, "active")

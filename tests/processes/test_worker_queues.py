@@ -1,4 +1,4 @@
-"""Which task runs when: mixed lengths, weights, priority, pauses, and how soon."""
+"""Order of tasks: mixed lengths, weights, priority, pauses, and delays."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_coroutines_do_not_wait_for_slow_functions(lab: Any) -> None:
         quicks = lab.submit_many(quick, [()] * 3)
         resume(lab)
         lab.wait_for_all(quicks + waiting)
-        # With all slots taken by slow ones nobody is owed anything; nothing may be lost, though.
+        # With all slots taken by slow ones no order is guaranteed; nothing may be lost, though.
         lab.wait_for_all(slow)
 
 
@@ -157,7 +157,7 @@ def test_a_task_is_picked_up_soon_whoever_enqueued_it(lab: Any) -> None:
         for _ in range(20):
             _, message = lab.call(nothing)
             now_ns = int(lab.broker.clock.now() * 1e9)
-            # As Asynq's script does: no event, no word to anybody.
+            # As Asynq's script does: no event, no message.
             with lab.redis.pipeline(transaction=True) as pipeline:
                 pipeline.hset(
                     f"asynq:{{default}}:t:{message.id}",
@@ -214,7 +214,7 @@ def test_a_task_scheduled_by_another_program_starts_within_seconds(lab: Any) -> 
 
 @pytest.mark.slow
 def test_a_task_that_another_program_lost_is_recovered_after_its_grace(lab: Any) -> None:
-    """Asynq recovers 30 s after the lease; ours wait as long for what has a lease of Asynq's."""
+    """Asynq recovers 30 s after the lease; nbqueue waits as long for Asynq's leases."""
     with lab.worker():
         lab.value(lab.submit(nothing))  # the code is there now
         now = int(lab.broker.clock.now())
@@ -233,7 +233,7 @@ def test_a_task_that_another_program_lost_is_recovered_after_its_grace(lab: Any)
 
 
 def test_active_tasks_without_a_lease_are_found_again(lab: Any) -> None:
-    """What a program leaves that died between two writes (protocol H.1, 7)."""
+    """A program that died between two writes leaves these (protocol H.1, 7)."""
     with lab.worker():
         lab.value(lab.submit(nothing))
         _, message = lab.call(nothing)

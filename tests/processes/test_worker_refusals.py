@@ -1,4 +1,4 @@
-"""What a worker must not run, and what must not end a worker."""
+"""Calls that a worker must refuse, and faults that must not end it."""
 
 from __future__ import annotations
 

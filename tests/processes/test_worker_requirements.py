@@ -1,6 +1,6 @@
-"""Workers of several versions of Python on one queue: each task runs where its code can be loaded.
+"""Workers of several Pythons on one queue: each task runs where it can load.
 
-Another version is one that a worker says it has; tests with a real one run where one is found.
+The other version is one that a worker claims to have; tests with a real one run where one is found.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def add(a: int, b: int = 1) -> int:
 
 @pytest.fixture
 def start(lab: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Starts a worker that says it has this version of Python."""
+    """Starts a worker that claims to have this version of Python."""
 
     def start(python: str = THIS_PYTHON, **settings: Any) -> Any:
         make = Worker._settings_now
@@ -107,7 +107,7 @@ def test_a_parked_task_goes_to_a_worker_that_fits_within_a_moment(lab: Any, star
     for _ in range(10):
         lab.wait_until(lambda: lab.length("active") == 0)
         task_id = lab.submit(add, 1)
-        # Far less than until any look at the store that does not come of being told.
+        # Far less than until any look at the store that no message causes.
         assert lab.value(task_id, seconds=5.0) == 2
 
 
@@ -212,7 +212,7 @@ def test_who_is_alive_is_read_from_what_workers_say(lab: Any, start: Any) -> Non
 
 
 def other_interpreter() -> Path | None:
-    """Another version of Python that can run nbqueue, if this machine has one."""
+    """Return another version of Python that can run nbqueue, if there is one."""
     import os
     import shutil
 

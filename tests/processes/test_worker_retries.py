@@ -1,4 +1,4 @@
-"""Time-outs, deadlines, retries, and what a task can say about them; cancelling."""
+"""Time-outs, deadlines, retries and cancelling, with the task's own view of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sleep_long(path: str) -> None:
 
 
 def count_long(path: str) -> None:
-    """The same, in Python code that never waits in one call for long."""
+    """Count in Python code that never waits in one call for long."""
     try:
         limit = time.monotonic() + 30
         while time.monotonic() < limit:
@@ -187,7 +187,7 @@ def test_a_task_past_its_deadline_never_runs(lab: Any) -> None:
 
 
 def test_the_time_out_of_a_task_begins_when_it_runs(lab: Any) -> None:
-    """It lay in the worker, behind a slow one, for longer than it may run."""
+    """The task waited in the worker, behind a slow one, for longer than it may run."""
     with lab.worker(concurrency=1):
         lab.value(lab.submit(time.sleep, 0))
         lab.wait_for_all(lab.submit_many(give_pid, [()] * 500))  # many at once from now on
@@ -295,7 +295,7 @@ def test_a_task_can_be_cancelled_while_its_executor_starts(lab: Any, fn: Any) ->
         lab.start_worker(concurrency=1)
     task = lab.submit(fn, lab.mark_file("said"))
     lab.wait_for(task, "active")
-    threading.Event().wait(0.15)  # its code has come, and it lies with the executor
+    threading.Event().wait(0.15)  # its code has come, and the executor has it
     assert lab.redis.publish("asynq:cancel", task) == 1
     assert lab.wait_for(task, seconds=2.5).state == "archived"
 

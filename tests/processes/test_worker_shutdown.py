@@ -1,4 +1,4 @@
-"""How a worker ends: what it lets finish, what it gives back, and how it answers."""
+"""Ending a worker: tasks that finish, tasks that are given back, replies."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_a_program_that_a_task_starts_inherits_no_ignored_signal(running: Any) -
         lines = dict(line.split(":", 1) for line in status.stdout.splitlines())
         return {name: int(lines[name], 16) for name in ("SigIgn", "SigBlk")}
 
-    # A shell without job control has what it starts in the background ignore some of them.
+    # Background processes of a shell without job control ignore some of them.
     assert running(masks) == masks()
 
 

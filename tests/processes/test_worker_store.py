@@ -44,9 +44,9 @@ def touch(path: str) -> None:
 
 
 class Gate:
-    """Stands between a worker and its store; what the store says can be held back or cut off.
+    """A proxy between a worker and its store, which can delay or cut off answers.
 
-    While it is not ``open``, answers for which ``hold`` says so wait.
+    While it is not ``open``, answers for which ``hold`` is true wait.
     """
 
     def __init__(self, target: Path, path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_task_with_a_month_to_run_survives_the_loss_of_the_store(lab: Any) -> 
         lab.wait_until(lambda: lab.marks("ran"))
         lab.server.kill()
         lab.wait_until(lambda: "store lost" in worker.log())
-        threading.Event().wait(0.7)  # long enough for it to try to connect in vain
+        threading.Event().wait(0.7)  # long enough for it to try to connect and fail
         assert worker.alive, worker.log()[-2000:]
         lab.server.start()
         touch(lab.mark_file("go"))
@@ -243,7 +243,7 @@ def test_an_acknowledgement_whose_answer_was_lost_is_sent_again_and_counts_once(
         assert lab.value(lab.submit(nap, 0)) == "rested"
         assert lab.outcomes(task) == ["completed"]
         assert lab.redis.get("asynq:{default}:processed") == b"2"
-        # It had not lost the task; to say so would be wrong.
+        # It had not lost the task, so a message about that would be wrong.
         assert "another worker has the task" not in worker.log()
 
 
@@ -292,7 +292,7 @@ while ms() < limit do end
 
 
 def be_busy(lab: Any) -> None:
-    """Run somebody's slow script, which wakes the worker first."""
+    """Run a slow script as another client, which wakes the worker first."""
     lab.redis.config_set("lua-time-limit", 50)
     lab.redis.eval(BUSY_SCRIPT, 0)
 
@@ -370,7 +370,10 @@ def test_a_flushed_store_leaves_the_worker_fit_for_work(lab: Any) -> None:
 
 @pytest.mark.slow
 def test_a_result_too_large_for_the_store_fails_its_task_only(lab: Any) -> None:
-    """Redis takes 512 MB; here less, to be quick. It closes the connection of who sends more."""
+    """Redis takes 512 MB; here less, to be quick.
+
+    It closes the connection of a client that sends more.
+    """
 
     def give(n: int) -> bytes:
         return b"x" * n
@@ -404,7 +407,7 @@ def test_times_of_attempts_are_those_of_the_store(lab: Any) -> None:
 
 
 def test_large_tasks_that_wait_for_a_worker_run_once(lab: Any) -> None:
-    """Their fetch takes long to arrive; what the worker asks meanwhile must not give them back."""
+    """A slow fetch must not be given back by the worker's later requests."""
 
     def mark_size(path: str, data: bytes) -> int:
         with open(path, "a") as file:

@@ -1,4 +1,4 @@
-"""What comes back from tasks: values, exceptions, and what cannot come back."""
+"""Results of tasks: values, exceptions, and objects that cannot be sent back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BadGrid(ValueError):
 
 
 class Stubborn(Exception):
-    """Cannot be pickled, and cannot even say what it is."""
+    """Cannot be pickled, and has a failing repr."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

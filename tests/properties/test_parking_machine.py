@@ -1,9 +1,8 @@
-"""Limits, requirements and tasks after one another, under random commands, times and crashes.
+"""Limits, requirements and tasks after one another, under random commands and crashes.
 
-Beside a Go peer.
-
-No exact model here: what must hold after each step is checked, and in the end that nobody waits for
-ever. That end comes long before the safety net of parked tasks would help.
+Times are random as well, and a Go peer shares the queue. There is no exact model: invariants are
+checked after each step, and at the end that no task waits for ever. That end comes long before the
+safety net of parked tasks would help.
 """
 
 from __future__ import annotations
@@ -122,7 +121,7 @@ class ParkingMachine(RuleBasedStateMachine):
         )
 
     def take_required(self, limit: int) -> list[str]:
-        """As a worker that meets the requirement does."""
+        """Fetch tasks as a worker that meets the requirement."""
         token = f"w:{self.now_ms}:{len(self.tokens)}"
         until_ms = self.now_ms + LEASE_MS
         command = requirements.fetch_required("q", NEED, limit, self.now_ms, until_ms, token)

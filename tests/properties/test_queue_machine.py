@@ -1,8 +1,9 @@
-"""A model of one queue against the broker, under random commands, times, repeats and crashes.
+"""A model of one queue against the broker, under random commands and crashes.
 
-Workers of nbqueue and a program in Go share the queue. Any worker may act on what it fetched long
-ago (it was paused, or its reply was late): the model says whether it may, and what then lies where.
-After each step everything in the store is compared with the model.
+Times and repeats are random as well. Workers of nbqueue and a program in Go share the queue. Any
+worker may act on tasks that it fetched long ago (it was paused, or its reply was late): the model
+predicts whether it may, and the content of the store. After each step everything in the store is
+compared with the model.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ PLACES = ("scheduled", "retry", "archived", "completed")
 
 @dataclass
 class Model:
-    """What the store should hold of a task."""
+    """The expected state of a task in the store."""
 
     state: str
     since: int | None = None
@@ -69,7 +70,7 @@ class Model:
 
 @dataclass
 class AggregationSet:
-    """A set in somebody's hands, until its deadline; 0: it is being put back."""
+    """A set held by a worker until its deadline; 0: it is being put back."""
 
     deadline: int
     is_ours: bool
@@ -77,7 +78,7 @@ class AggregationSet:
 
 @dataclass(frozen=True)
 class Claim:
-    """That a worker fetched a task once, and may still believe that it has it."""
+    """A past fetch, by which a worker may still believe that it has the task."""
 
     task_id: str
     token: str
@@ -216,7 +217,7 @@ class QueueMachine(RuleBasedStateMachine):
         task.added = task.added if added is None else added
 
     def members(self, set_id: str = "") -> list[str]:
-        """Of the group, or of one of its sets, in the order of their scores."""
+        """Return the members of the group, or of one of its sets, ordered by score."""
         found = [
             i for i, t in self.tasks.items() if t.state == "aggregating" and t.in_set == set_id
         ]
@@ -280,7 +281,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(choice=some, how=st.sampled_from(["finish", "put back", "half", "extend"]))
     def a_set_is_made_and_runs_out(self, choice: int, how: str) -> None:
-        """What must come together to matter, and seldom does by chance."""
+        """Combine steps that matter together, and seldom meet by chance."""
         self.add_to_group(2, choice % 2 == 0)
         self.aggregate(1 + choice % 2, 0, 60, by_go=False)
         self.end_a_set(0, how)
@@ -297,7 +298,10 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.our_sets)
     @rule(choice=some, how=st.sampled_from(["finish", "put back", "half", "extend"]))
     def end_a_set(self, choice: int, how: str) -> None:
-        """Perhaps long after it ran out: it may have been put back, by us or by Go."""
+        """End a set, perhaps long after its deadline.
+
+        It may have been put back, by nbqueue or by Go.
+        """
         set_id = self.our_sets[-1 - choice % min(len(self.our_sets), 3)]
         found, chosen = self.sets.get(set_id), Set("g", set_id)
         is_held = found is not None and found.deadline > 0
@@ -374,7 +378,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.events.append(("started", " ".join(taken)))
 
     def take(self, task_id: str, token: str) -> tuple[Any, ...]:
-        """A worker of ours has the task now; what it gets."""
+        """Give the task to a worker of nbqueue; return the worker's record of it."""
         task = self.tasks[task_id]
         task.attempt += 1
         found = (task_id, encoded(task_id), task.since, task.attempt, task.lost, 0)
@@ -526,7 +530,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.found)
     @rule(choice=some, how=st.sampled_from(["lost", "retry", "archive"]))
     def recover_late(self, choice: int, how: str) -> None:
-        """Who found an expired lease was slow to act: the task may be anywhere by now."""
+        """Recover an expired lease late: the task may be in any state by now."""
         found, holder, lease_ms = self.found[-1 - choice % min(len(self.found), 4)]
         task = self.tasks.get(found.task_id)
         is_held = (

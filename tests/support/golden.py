@@ -78,7 +78,10 @@ class Scores(dict[bytes, float]):
 
 
 Content = dict[bytes, Any]
-"""Keys: bytes or `Until` or `For` (strings), a list, a set, `Scores`, or a dict (a hash)."""
+"""Content of a store by key.
+
+Keys: bytes or `Until` or `For` (strings), a list, a set, `Scores`, or a dict (a hash).
+"""
 
 KEPT_UNTIL = NOW + 90 * 86_400
 

@@ -1,4 +1,4 @@
-"""Calls that are enqueued by one version of nbqueue, run by another, and read by a third.
+"""Calls enqueued by one version of nbqueue, run by another, read by a third.
 
 Run as a program with the version to use on PYTHONPATH and the store's key in NBQUEUE_KEY:
 
@@ -125,7 +125,7 @@ EXPECTED: dict[str, Any] = {
     "limit": "Limit api 3",
     "future-back": "TaskFuture reference",
 }
-"""What `read` gives for each case."""
+"""The expected answer of `read` for each case."""
 
 
 def read(q: Any) -> dict[str, Any]:

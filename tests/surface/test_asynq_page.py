@@ -1,4 +1,4 @@
-"""The Python examples of docs/asynq.md work together as the page says."""
+"""The Python examples of docs/asynq.md work together as described."""
 
 from __future__ import annotations
 

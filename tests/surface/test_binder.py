@@ -1,4 +1,4 @@
-"""What repo2docker reads in ``binder/`` fits the project."""
+"""The files for repo2docker in ``binder/`` fit the project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `import nbqueue` offers, and what it costs."""
+"""The names that `import nbqueue` offers, and its cost."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which modules each kind of process loads, seen in fresh interpreters.
+"""Modules that each kind of process loads, seen in fresh interpreters.
 
 import-linter reads the sources and cannot see what an import runs in the end; these tests can. They
-say nothing of time: what is not loaded costs none.
+measure no time: a module that is not loaded costs none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEAVY = frozenset(
 
 
 def loaded_by(code: str, *arguments: str) -> set[str]:
-    """The top-level modules, and ours in full, that are loaded after ``code``."""
+    """Return the top-level modules, and nbqueue's in full, loaded after ``code``."""
     tell = "\nimport sys as _s, json as _j\nprint(_j.dumps(sorted(_s.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code + tell, *arguments],
@@ -71,7 +71,7 @@ def test_the_command_line_loads_no_store_before_it_knows_what_to_do() -> None:
 
 
 def test_an_executor_that_runs_a_task_holds_no_key_and_no_connection(tmp_path: Path) -> None:
-    # The task itself tells what its process has loaded, and what it could reach.
+    # The task itself returns what its process has loaded, and what it could reach.
     code = """
 import sys, nbqueue
 q = nbqueue.connect(sys.argv[1])

@@ -1,4 +1,4 @@
-"""The example of docs/output.md does what the page says."""
+"""The example of docs/output.md works as described."""
 
 from __future__ import annotations
 

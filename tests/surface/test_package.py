@@ -1,4 +1,4 @@
-"""What the package says of itself: its names, its version, its changelog, its contracts."""
+"""Metadata of the package: names, version, changelog, contracts."""
 
 from __future__ import annotations
 

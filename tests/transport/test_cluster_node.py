@@ -1,4 +1,4 @@
-"""A node of a Redis Cluster: what it does not hold is said to be elsewhere, and why that is so."""
+"""A node of a Redis Cluster: errors for keys on other nodes name the reason."""
 
 from __future__ import annotations
 

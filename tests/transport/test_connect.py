@@ -1,4 +1,4 @@
-"""What opened connections are fit for."""
+"""Properties of opened connections: limited waits, quiet closing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What travels between a supervisor and the aggregator in an executor, and what users may say."""
+"""Messages between a supervisor and its aggregator, and valid options of groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is passed to an option, it is taken or answered with a `UsageError` that can be read."""
+"""Any value of an option is accepted, or refused with a readable `UsageError`."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _command(words: tuple[str, ...]) -> click.Command:
     return found
 
 
-# What would run on: the options of a worker are looked at, and it then lacks a store.
+# Commands that would not return. That of a worker checks its options, and then lacks a store.
 _LONG = {("demo",)}
 TEXTS = [DIGITS, "9" * 400, f"a={DIGITS}", "9" * 400 + "GB", DIGITS + "s", "-1", "nan", "inf", "",
          " ", "1e999", "\x1b[2J", "0001-01-01", "9999-12-31T23:59:59"]  # fmt: skip

@@ -1,4 +1,7 @@
-"""What a task says, wherever it says it. Each test captures as an executor does, and undoes it."""
+"""Output of a task by any means. Each test captures as an executor does.
+
+The capture is undone after each test.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ small = np.zeros(10_000)
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was said of any function yet."""
+    """Forget the warnings given for functions."""
     monkeypatch.setattr(captured_values, "_warned", weakref.WeakKeyDictionary())
     monkeypatch.setattr(functions, "_kept", FunctionCache())
 

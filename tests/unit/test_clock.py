@@ -1,4 +1,4 @@
-"""The store's time, whatever this host's clocks say."""
+"""The store's time, independent of this host's clocks."""
 
 from __future__ import annotations
 

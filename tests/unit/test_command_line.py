@@ -114,7 +114,7 @@ def test_a_worker_is_well_if_its_health_file_is_fresh(tmp_path: Path) -> None:
 def test_version_and_help() -> None:
     assert nbqueue.__version__ in run("--version").output
     # click keeps the names of a command's help option from its first use, which in another test is
-    # one without our -h; so not "store -h" here.
+    # one without nbqueue's -h; so not "store -h" here.
     for words in (["-h"], ["worker", "-h"], ["demo", "-h"], ["health", "-h"], ["store", "--help"]):
         result = run(*words)
         assert result.exit_code == 0

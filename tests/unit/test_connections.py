@@ -17,7 +17,7 @@ SECONDS = 10.0
 
 
 class Loop:
-    """A reactor with the connections of a worker of one queue, run until a test says stop."""
+    """A reactor with a worker's connections for one queue, run until a test stops it."""
 
     def __init__(self, store: Store) -> None:
         self.reactor = Reactor()

@@ -1,4 +1,4 @@
-"""Specs: what they may say, and when they are due, against a scan of every minute."""
+"""Cron specs: valid text, and due times against a scan of every minute."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _specs(draw: st.DrawFn) -> str:
 
 
 def _scan(spec: str, zone: ZoneInfo, start: datetime, days: int) -> Iterator[int]:
-    """What is due in the minutes after ``start``, found by looking at each."""
+    """Return the due times in the minutes after ``start``, found by looking at each."""
     sets = []
     for part, (low, high) in zip(spec.split(), _LIMITS, strict=True):
         values: set[int] = set()

@@ -1,4 +1,4 @@
-"""What happens to a task when an attempt has ended, in every case."""
+"""Decisions about a task when an attempt has ended, in every case."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_an_attempt_must_end_by_its_timeout_or_its_deadline(
         ("250|0", {"timeout": 1}, 0.25, 0),
         ("1500|2500750", {"timeout": 2, "deadline": 2501}, 1.5, 2500.75),
         ("0|2500750", {"timeout": 0, "deadline": 2501}, 0, 2500.75),
-        ("250|0", {"timeout": 2}, 2, 0),  # somebody changed it since
+        ("250|0", {"timeout": 2}, 2, 0),  # another client changed it since
         ("0|2500750", {"timeout": 0, "deadline": 2502}, 0, 2502),
         ("250|0", {"timeout": 0}, 1800, 0),
         ("x|y", {"timeout": 1}, 1, 0),

@@ -130,7 +130,7 @@ def test_retries_happen_without_waiting(q: EagerClient, tmp_path: Any) -> None:
         patient.submit(flaky, str(tmp_path / "b"), 3).result()
     with pytest.raises(OSError, match="try 1"):
         patient.options(retry_on=ValueError).submit(flaky, str(tmp_path / "c"), 3).result()
-    assert patient.submit(int, "7").result() == 7  # a class, with what lies in it
+    assert patient.submit(int, "7").result() == 7  # a class, with its contents
     rows = q._session.broker.attempts("default")[:-1]
     assert [row["outcome"] for row in rows] == [
         "retry", "retry", "completed", "retry", "retry", "archived", "archived",

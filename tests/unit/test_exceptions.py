@@ -1,4 +1,4 @@
-"""Exceptions travel whatever they hold."""
+"""Exceptions are sent whatever they contain."""
 
 from __future__ import annotations
 
@@ -341,7 +341,7 @@ def test_sending_an_exception_leaves_its_class_on_the_worker_as_it_was(tmp_path:
 
 
 def test_an_exception_that_an_extension_reduces_itself_is_left_to_it() -> None:
-    # As pydantic's ValidationError, which nothing but the method that this names can make.
+    # As pydantic's ValidationError, which only the method named here can make.
     class OfExtension(OSError):
         __reduce__ = OSError.__reduce__
 

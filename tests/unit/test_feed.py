@@ -1,4 +1,4 @@
-"""What is told live, and what must be read because it was not heard."""
+"""Live messages of a task, and reads for those that were missed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def entry(number: int, attempt: int = 1, kind: str = "stdout") -> Entry:
 
 
 class FakeStore:
-    """A store with one output; it counts how often that is read. And the session with it."""
+    """A store with one output, which counts its reads. It is the session as well."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []

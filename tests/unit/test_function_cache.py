@@ -85,7 +85,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def is_kept(fn: Callable[..., Any]) -> bool:
-    """Whether the second pickle is the first one."""
+    """Return whether the second pickle is the first one."""
     return dump_function(fn) is dump_function(fn)
 
 

@@ -1,4 +1,4 @@
-"""Functions, arguments and results, loaded where nothing of the sender is there."""
+"""Functions, arguments and results, loaded without the sender's modules."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Exchange = Callable[..., str]
 
 @pytest.fixture
 def exchange(tmp_path: Path) -> Exchange:
-    """Run ``send`` as a program beside ``modules``, then ``load`` where these are not found."""
+    """Run ``send`` as a program next to ``modules``, then ``load`` without them."""
 
     def run(send: str, load: str = "", **modules: str) -> str:
         here, there = tmp_path / "here", tmp_path / "there"
@@ -264,7 +264,7 @@ def test_traceback_on_the_worker_shows_the_lines_of_cell_and_module(exchange: Ex
 
 def test_code_keeps_the_name_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
     def anonymous(code: types.CodeType) -> Any:
-        """As cloudpickle 3.1.3 does it."""
+        """Replace the file's name as cloudpickle 3.1.3 does."""
         make, args = reduce(code)
         return make, tuple("<dynamic-code>" if arg == code.co_filename else arg for arg in args)
 

@@ -1,4 +1,4 @@
-"""What futures, and what waits for them, decide without a store."""
+"""Futures, groups and waits, as far as they need no store."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class TestOutcome:
     def test_messages_give_bytes(self) -> None:
         assert outcome("completed", b"sent", is_call=False).load() == (b"sent", None)
         assert outcome("completed", b"", is_call=False).load() == (None, None)
-        # What claims to be a result of ours must be one.
+        # Data in the format of nbqueue's results must be a valid one.
         forged = payloads.pack_result(payloads.VALUE, b"pickle")
         error = outcome("completed", forged, is_call=False).load()[1]
         assert isinstance(error, SignatureError)
@@ -154,7 +154,7 @@ class Listening:
 def looks_until(
     tasks: AwaitedTasks, end: float, since: float = 0.0
 ) -> list[tuple[float, list[str]]]:
-    """When tasks are looked at, and which."""
+    """Return the times of looks, and the tasks of each."""
     looks, now = [], since
     while now < end:
         found = tasks.next_look(now)

@@ -1,4 +1,4 @@
-"""What a worker offered is used once, and forgotten in time."""
+"""Offers of a worker are used once, and expire in time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEASE = 30.0
 
 
 class World:
-    """A reactor whose time is set, connections that send nowhere, and offers that use both."""
+    """A reactor with a set time, connections that send nowhere, and offers on both."""
 
     def __init__(self) -> None:
         self.time = 100.0
@@ -51,7 +51,7 @@ class World:
         self.called.append(on_reply)
 
     def hand(self, queue: str = "q") -> list[str]:
-        """Tell of a task under the offer. Returns the tokens of all that were taken."""
+        """Announce a task under the offer. Returns the tokens of all that were taken."""
         self.say(b"w:1000:1 5 1 " + queue.encode() + b"\nimsg")
         return [handed.token for handed in self.taken]
 

@@ -25,7 +25,7 @@ ARGUMENTS = b"a" * 100_000
 
 
 class Store:
-    """Connections to a store that gives the next of these answers each time it is asked."""
+    """Connections to a store that returns the next of these answers at each request."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)

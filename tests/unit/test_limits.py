@@ -1,4 +1,4 @@
-"""`Limit`: what it means, what it refuses, and whose name it gives."""
+"""`Limit`: its meaning, invalid arguments, and names from arguments."""
 
 from __future__ import annotations
 

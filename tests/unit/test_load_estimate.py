@@ -1,4 +1,4 @@
-"""How far ahead of its slots a worker fetches."""
+"""The number of tasks a worker fetches ahead of its slots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a name cannot be is told by the character that is the reason."""
+"""Errors for invalid names, which show the character that is the reason."""
 
 from __future__ import annotations
 

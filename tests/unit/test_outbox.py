@@ -1,4 +1,7 @@
-"""What lies between a task that prints and whoever sends it: bounded, in order, nothing unsaid."""
+"""The buffer of a task's output before it is sent: bounded, ordered, complete.
+
+Dropped text is counted.
+"""
 
 from __future__ import annotations
 

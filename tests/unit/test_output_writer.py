@@ -30,7 +30,7 @@ PER_TASK = 9
 
 
 class FakeConnection:
-    """Keeps what is sent, and answers when it is told to."""
+    """Keeps what is sent, and answers on request."""
 
     def __init__(self, is_up: bool = True) -> None:
         self.is_up = is_up
@@ -73,7 +73,7 @@ class Desk:
         self.writer.take(attempt, pipe.OUTPUT_REPORT, pipe.unpack_report(body)[2])
 
     def flushed(self) -> list[dict[str, Any]]:
-        """What one round sends, a dict for each task."""
+        """The fields that one round sends, a dict for each task."""
         connection = self.connections.current
         count = len(connection.sent)
         self.writer.flush()
@@ -140,7 +140,7 @@ def test_an_output_is_kept_as_long_as_its_end(retention: int, is_success: bool, 
     desk = Desk()
     mine = an_attempt(retention=retention)
     desk.writer.finish(mine, pipe.VALUE if is_success else None)
-    assert desk.flushed() == []  # it said nothing
+    assert desk.flushed() == []  # it wrote nothing
     desk.take(mine, b"x")
     desk.writer.finish(mine, pipe.VALUE if is_success else None)
     assert [row["ttl"] for row in desk.flushed()] == [kept]

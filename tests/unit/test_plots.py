@@ -1,4 +1,4 @@
-"""Pictures of attempts: drawn for any number of attempts with few artists, and told in words."""
+"""Plots of attempts: few artists for any number, and a description in words."""
 
 from __future__ import annotations
 

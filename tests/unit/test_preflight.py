@@ -1,4 +1,4 @@
-"""What a user is told about something that cannot be sent."""
+"""Errors and warnings for objects that cannot be sent."""
 
 from __future__ import annotations
 

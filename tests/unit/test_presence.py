@@ -1,4 +1,4 @@
-"""Names of workers, what is shown of payloads, and whose process is gone."""
+"""Names of workers, shown payloads, and workers whose process is gone."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from nbqueue.worker.executors.memory_trimmer import MemoryTrimmer
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the C library is told."""
+    """The calls to the C library."""
     calls: list[Any] = []
     library = SimpleNamespace(
         mallopt=lambda *words: calls.append(words), malloc_trim=lambda pad: calls.append("trim")

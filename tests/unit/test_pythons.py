@@ -1,4 +1,4 @@
-"""Which interpreters `make test-pythons` finds."""
+"""Interpreters that `make test-pythons` finds."""
 
 from __future__ import annotations
 

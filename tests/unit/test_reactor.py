@@ -1,4 +1,4 @@
-"""The event loop runs until what it is asked to wait for has happened, or its time is up."""
+"""The event loop runs until its condition is met, or its time is up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules as they lie in the store, and as programs of Asynq see them."""
+"""Schedules as stored, and as seen by programs of Asynq."""
 
 from __future__ import annotations
 

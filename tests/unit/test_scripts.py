@@ -1,4 +1,4 @@
-"""The loader of the Lua scripts: what it makes of them, and what it refuses."""
+"""The loader of the Lua scripts: its results and its errors."""
 
 from __future__ import annotations
 

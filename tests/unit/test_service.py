@@ -1,4 +1,4 @@
-"""When the services of a worker run."""
+"""The times at which the services of a worker run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbqueue.worker.maintenance.service import QueueTimers, Service
 
 
 class FakeReactor:
-    """Time passes when a test says so."""
+    """A reactor whose time passes when a test advances it."""
 
     def __init__(self) -> None:
         self.time = 0.0
@@ -116,7 +116,7 @@ def test_timers_are_forgotten_once_the_store_is_lost(context: Any, timers: Any) 
 
 
 def test_a_service_forgets_nothing_from_one_turn_to_the_next(context: Any) -> None:
-    """Aggregators, say, forget in `stop` what they asked the store for."""
+    """Aggregators, for example, forget in `stop` what they asked the store for."""
 
     class Counted(Service):
         turns = stopped = 0

@@ -1,4 +1,4 @@
-"""Signatures, and where the keys come from."""
+"""Signatures, and the sources of keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Executors that are started before somebody wants them."""
+"""Executors that are started before they are needed."""
 
 from __future__ import annotations
 

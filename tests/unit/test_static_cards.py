@@ -49,7 +49,7 @@ ALL = {
 
 
 class _Words(HTMLParser):
-    """The words of a piece of HTML, whose tags are closed in order and have no handlers."""
+    """The words of a piece of HTML, with ordered tags and no handlers."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

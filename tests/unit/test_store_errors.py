@@ -1,4 +1,4 @@
-"""What refusals of the store and names that cannot be say to people."""
+"""Error messages for refusals of the store and for invalid names."""
 
 from __future__ import annotations
 

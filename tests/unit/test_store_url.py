@@ -1,4 +1,4 @@
-"""Store URLs: what is read, what is refused and why, and that no message shows a password."""
+"""Store URLs: valid and refused ones, and messages that show no password."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_values_are_those_of_the_rows_the_first_enqueued_first() -> None:
     assert (done["worker"], done["progress"], done["name"]) == ("h:1:a", 0.5, "n")
     assert pd.isna(done["error"])
     assert pd.isna(done["process_at"])
-    # What goes on is told as of the reading.
+    # Times of running tasks are as of the reading.
     assert waits["waited"] == pd.Timedelta(50, "ms")
     assert runs["duration"] == pd.Timedelta(40, "ms")
     assert waits[["started_at", "finished_at", "duration", "worker"]].isna().all()
@@ -117,7 +117,7 @@ def test_columns_are_chosen_by_name() -> None:
         chosen_columns(["resutl"])
 
 
-# pandas 2 warns of what pandas 3 does with columns that are empty.
+# pandas 2 warns of the way in which pandas 3 treats empty columns.
 @pytest.mark.filterwarnings("ignore:The behavior of DataFrame concatenation:FutureWarning")
 def test_two_frames_of_tasks_put_together_keep_the_dtype_of_their_states() -> None:
     both = pd.concat([tasks([DONE], as_of_ms=T0), tasks([WAITS], as_of_ms=T0)])

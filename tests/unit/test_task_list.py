@@ -16,7 +16,7 @@ from nbqueue.wire import states
 
 
 class MemoryInspector:
-    """As many pending tasks as a test says; notes what is asked."""
+    """An inspector with a given number of pending tasks, which notes its calls."""
 
     def __init__(self, count: int) -> None:
         self.ids = [f"t{number}" for number in range(count)]

@@ -1,4 +1,4 @@
-"""What the store is told of each attempt, and which attempts keep their leases until then."""
+"""Commands at the end of each attempt, and the leases kept until then."""
 
 from __future__ import annotations
 

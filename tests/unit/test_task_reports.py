@@ -1,4 +1,4 @@
-"""What tasks report, from the task to the frame."""
+"""Reports of tasks, from the task to the frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nbqueue.executor.pipe import Frames, TaskFrame
 
 
 class Sent:
-    """What was sent, when."""
+    """The sent reports with their times."""
 
     def __init__(self) -> None:
         self.frames: list[tuple[int, int, bytes]] = []

@@ -1,4 +1,4 @@
-"""Which times of a schedule are fired, which are passed over, and how much was missed."""
+"""Due times of a schedule: fired, skipped and missed ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timelines: where bars lie, and that any frame of attempts can be drawn."""
+"""Timelines: positions of bars, and drawing of any frame of attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in Redis, byte for byte, against the tables of Asynq's protocol."""
+"""Stored data, byte for byte, against the tables of Asynq's protocol."""
 
 from __future__ import annotations
 

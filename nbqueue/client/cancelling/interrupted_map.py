@@ -16,7 +16,7 @@ _log = logging.getLogger("nbqueue.client")
 
 _INTERRUPT_SECONDS = 0.3
 _ERROR_SECONDS = 5.0
-"""How long an error of the map is held back until its tasks are cancelled.
+"""Seconds for which an error of the map waits for its tasks to be cancelled.
 
 An interrupt must be raised at once; after another error no task should be left.
 """

@@ -23,17 +23,17 @@ _BATCH = 1000
 
 
 _ARCHIVED_US, _DELETED_US = 25.0, 10.0
-"""Microseconds that a script needs for a task that the archive keeps, and for one that it does not.
+"""Microseconds of a script for one task that is archived, and for one that is deleted.
 
 The archive drops a task for later ones of the same call.
 """
 
 _ASIDE_MS = 60_000
-"""After how long tasks with a large message are pending again, unless they were cancelled."""
+"""Milliseconds after which uncancelled tasks with a large message are pending again."""
 
 
 class Cancellation:
-    """Archives tasks that do not run, and asks the workers of those that do to end them."""
+    """Archives tasks that do not run, and cancels the running ones through their workers."""
 
     def __init__(self, session: Session, queue: str) -> None:
         self._session = session
@@ -43,7 +43,7 @@ class Cancellation:
         self._large: list[str] = []
         self._left = 0
         self._needs_errors = False
-        """Whether scripts ask for signed errors, as other clients await the tasks."""
+        """True if scripts return signed errors, because other clients await the tasks."""
 
     def run(self, task_ids: Sequence[str], *, running: bool = True) -> dict[str, RawOutcome | str]:
         """Cancel these tasks; see `Session.cancel`."""

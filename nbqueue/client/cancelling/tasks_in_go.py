@@ -26,10 +26,10 @@ CANCELLABLE: Final = frozenset({states.PENDING, states.SCHEDULED, states.RETRY, 
 """The states that a task leaves for the archive when it is cancelled."""
 
 CANCEL_SECONDS = 2.0
-"""How long to wait for the worker of a running task."""
+"""Seconds to wait for the worker of a running task."""
 
 FOLLOWED_SECONDS = 3_600
-"""For how long workers follow a task that was cancelled while it ran in Go."""
+"""Seconds for which workers follow a task that was cancelled while it ran in Go."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _SLICE = 250

@@ -11,7 +11,7 @@ from nbqueue.broker.broker import Broker
 from nbqueue.errors import StoreError
 
 OnMessage = Callable[[Broker, "bytes | None"], object]
-"""Called with each message of a channel in the listener's thread, and with a broker to read with.
+"""Called in the listener's thread with a broker and each message of a channel.
 
 The message is None when the subscription begins, at first and after each loss of the connection,
 and twice a second where the store's user may not subscribe. What was published before must then be
@@ -34,7 +34,7 @@ class ChannelListeners:
         self._lock = threading.Lock()
         self._callbacks: dict[str, list[OnMessage]] = {}
         self._new: list[tuple[str, OnMessage]] = []
-        """Those that were not called with None yet on this connection."""
+        """Channels and callbacks that were not yet called with None on this connection."""
 
     def __bool__(self) -> bool:
         return bool(self._callbacks)

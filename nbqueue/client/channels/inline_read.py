@@ -74,9 +74,9 @@ class InlineRead:
                 self._busy_poll.helped()
                 return
         except (ConnectionLost, StoreError, OSError):
-            pass  # the listener's thread will find the same
+            pass  # the listener's thread will meet this error, too
         except BaseException:
-            # By another signal, say, anywhere: a message may be lost, and must be looked for.
+            # An exception from a signal can come anywhere, and a message may be lost: look for it.
             self._was_interrupted = True
             raise
         finally:

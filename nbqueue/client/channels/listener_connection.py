@@ -19,7 +19,7 @@ class ListenerConnection:
         self._broker: Broker | None = None
         self.subscription: Subscription | None = None
         self.number = 0
-        """Counts the subscriptions that were opened, which tells one from the next."""
+        """Counts the subscriptions that were opened, and so identifies the current one."""
 
     def opened(self, subscription: Subscription) -> None:
         """Use this subscription from now on."""

@@ -35,7 +35,7 @@ class WakeableSelector:
         self._selector.register(self._wakeup, selectors.EVENT_READ, self)
 
     def wake(self) -> None:
-        """End the wait that is going on, or the next one. Does nothing while it is closed."""
+        """End the current wait, or the next one. Does nothing while it is closed."""
         wakeup = self._wakeup
         if wakeup is not None:
             wakeup.wake()

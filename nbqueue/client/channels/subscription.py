@@ -13,10 +13,10 @@ from nbqueue.transport.pubsub import MessageConnection
 from nbqueue.wire.keys import stored_name
 
 ANSWER_SECONDS = 30.0
-"""How long the store may be silent before it counts as away."""
+"""Seconds of silence after which the store counts as away."""
 
 CHECK_SECONDS = 10.0
-"""How often a silent store is asked for a sign of life."""
+"""Seconds between two checks that a silent store is alive."""
 
 _TRY_AGAIN_SECONDS = 60.0
 
@@ -102,7 +102,7 @@ class Subscription(MessageConnection):
             elif isinstance(reply, resp.ReplyError) and reply.reason == "NOPERM":
                 self._note_denied()
             elif isinstance(reply, resp.ReplyError) and reply.reason != "MISCONF":
-                # MISCONF is the answer to a PING only: subscribing goes on.
+                # MISCONF is the answer to a PING only: the subscription is not affected.
                 raise self.server.error_for(reply)
 
     def _note_denied(self) -> None:

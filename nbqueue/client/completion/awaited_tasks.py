@@ -16,10 +16,10 @@ from nbqueue.client.results.outcome import RawOutcome
 from nbqueue.wire.keys import stored_keys
 
 OWN_INTERVAL = 10.0
-"""Seconds from one look at a call of this client to the next. Its end is mostly announced."""
+"""Seconds between two looks at a call of this client. Its end is mostly announced."""
 
 OTHER_INTERVAL = 1.0
-"""The interval for a message, which a program in Go may handle, and for an attached task."""
+"""Seconds between two looks at an attached task, or a message that Go may handle."""
 
 FIRST_INTERVAL = 0.25
 """Seconds from enqueuing a message to the first look at it."""
@@ -180,7 +180,10 @@ class AwaitedTasks:
     def note_written(
         self, queue: str, task_ids: Sequence[str], now: float, is_message: bool = False
     ) -> bool:
-        """Note that tasks are in the store. True if they are to be looked at before all others."""
+        """Note that tasks are in the store.
+
+        Returns True if they are to be looked at before all others.
+        """
         self._writing.pop(task_ids[0], None)
         if self.unwritten:
             for task_id in task_ids:
@@ -206,7 +209,7 @@ class AwaitedTasks:
         return None
 
     def pop(self, queue: str, task_id: str) -> Sink | None:
-        """Take out the sink of a task whose end is known; None if it is not awaited."""
+        """Take out the sink of a task whose end is known, or None."""
         sink = self._sinks.get(queue, {}).pop(task_id, None)
         self._attached.discard((queue, task_id))
         if self._reused:

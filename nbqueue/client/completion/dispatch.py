@@ -77,7 +77,7 @@ class EndDispatcher:
         try:
             ends, unread = read_announcement(data)
         except (struct.error, ValueError):
-            # Anybody may publish anything there. Looking will find the ends, if there are any.
+            # Any program may publish there. Looking will find the ends, if there are any.
             _log.warning("a message on %s could not be read", channel)
             return
         tasks, certain = self._tasks, []
@@ -100,7 +100,7 @@ class EndDispatcher:
             with self._state.lock:
                 self._unconfirmed.add(queue, unproved)
             if self.confirm_ends(time.monotonic()) is not None:
-                self._selector.wake()  # the listener's thread goes on with them later
+                self._selector.wake()  # the listener's thread continues with them later
 
     def confirm_ends(self, now: float) -> float | None:
         """Look at tasks whose end was announced without proof.
@@ -131,7 +131,7 @@ class EndDispatcher:
             if ending is None and self._tasks.may_be_unwritten(queue, task_id):
                 unwritten[task_id] = claimed
             elif ending is None and claimed is not None:
-                # The store keeps nothing of it: what was announced is all there is.
+                # The store keeps nothing of it: the announcement is all there is.
                 ends.append((task_id, claimed))
             elif end is not None:
                 ends.append((task_id, end))

@@ -48,7 +48,7 @@ class ErrorPauses:
         return now - self._no_server_since > _NO_SERVER_SECONDS
 
     def note_fault(self) -> bool:
-        """Note that our own code failed; return whether it did so too often to go on."""
+        """Note a fault in nbqueue itself; return whether there were too many to continue."""
         now = time.monotonic()
         self._faults = [at for at in self._faults if now - at < _FAULT_SECONDS] + [now]
         return len(self._faults) >= _MOST_FAULTS

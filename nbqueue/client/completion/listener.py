@@ -5,7 +5,7 @@ listener subscribes *before* the task is written. An end can be missed: while th
 lost, of a task that is attached to later, or because a program in Go or a person with a tool
 finished the task, which announces nothing. Such ends are found by looking at tasks in the store.
 
-While the store is away the listener goes on trying, and waits go on: it may come back with
+While the store is away the listener keeps trying and waits continue: it may come back with
 everything in it. An embedded server is started again by this, as long as something is awaited.
 """
 
@@ -79,10 +79,11 @@ class CompletionListener:
             return number
 
     def expect_named(self, queue: str, task_id: str, sink: Sink) -> int | None:
-        """Register a sink for a task whose id was chosen, so that another task may have it.
+        """Register a sink for a task whose id was chosen.
 
-        Returns None, and registers nothing, if a task of this id is awaited. Either that makes the
-        id a conflict, or it is gone from the store; see `end_missing`.
+        Another task may have that id already. Returns None, and registers nothing, if a task of
+        this id is awaited. Either that makes the id a conflict, or it is gone from the store; see
+        `end_missing`.
         """
         tasks = self._state.tasks
         with self._state.lock:
@@ -125,7 +126,7 @@ class CompletionListener:
 
         Its end is the announced one, if there is one.
         """
-        # What was announced before is read before a change of the subscription is confirmed.
+        # Earlier announcements are read before a change of the subscription is confirmed.
         # Nothing is ever published on that channel.
         channel = f"{stored_keys(queue).ends}gone {task_id}"
         with self._state.lock:
@@ -160,7 +161,7 @@ class CompletionListener:
         self._wake()
 
     def claim(self, queue: str, task_id: str) -> Sink | None:
-        """Take out the sink of a task, whose end the caller delivers; None if it is not awaited."""
+        """Take out the sink of a task, or None. The caller delivers its end."""
         with self._state.lock:
             self._state.changed.notify_all()
             return self._state.tasks.pop(queue, task_id)
@@ -225,7 +226,7 @@ class CompletionListener:
         self._end_if_stopped()
 
     def _end_if_stopped(self) -> None:
-        # Also for what another thread submitted while this one closed the client.
+        # Also for tasks that another thread submitted while this one closed the client.
         if self._state.is_stopping and self._end_when_stopped is not None:
             self._dispatcher.end_all(self._end_when_stopped)
 

@@ -22,7 +22,7 @@ from nbqueue.store.connection import Store
 from nbqueue.transport.nonblocking import ConnectionLost
 
 CONFIRM_SECONDS = 2.0
-"""How long the confirmation of a channel is waited for."""
+"""Seconds to wait for the confirmation of a channel."""
 
 _log = logging.getLogger("nbqueue.client")
 
@@ -84,7 +84,7 @@ class ListenerLoop:
                     if pauses.note_unreachable(error):
                         dispatcher.end_all(lambda _, error=error: RawOutcome("", error=error))  # type: ignore[misc]
                 except Exception as error:
-                    # A fault of ours: futures must learn of it rather than wait for ever.
+                    # A fault in nbqueue: futures must learn of it rather than wait for ever.
                     self._disconnect()
                     _log.exception("the listener of nbqueue failed, and begins anew")
                     if pauses.note_fault():
@@ -106,7 +106,7 @@ class ListenerLoop:
         """
         subscription = self._connection.subscription
         if subscription is None:
-            # With nothing to wait for, a server that was stopped is left in peace.
+            # With nothing to wait for, a stopped server is not started again.
             if self._is_needed():
                 self._connect()
             else:
@@ -145,7 +145,7 @@ class ListenerLoop:
 
     def _reading_pause(self, subscription: Subscription) -> float:
         """Return for how many seconds to leave the reading to another thread."""
-        # That a change is confirmed is for this thread to read, as others wait for it.
+        # Confirmations of changes must be read by this thread, as others wait for them.
         return self._inline_read.pause_left() if subscription.is_confirmed else 0.0
 
     def _is_needed(self) -> bool:
@@ -166,7 +166,10 @@ class ListenerLoop:
             self._connection.close()
 
     def _look(self, subscription: Subscription) -> float:
-        """Look at tasks whose end may have been missed; return when to do so again, in seconds."""
+        """Look at tasks whose end may have been missed.
+
+        Returns the seconds until the next look.
+        """
         if not subscription.is_confirmed:
             # An end that comes after the look and before the confirmation would be missed.
             return CONFIRM_SECONDS

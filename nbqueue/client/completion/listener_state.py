@@ -1,4 +1,4 @@
-"""What a client's threads and its listener's thread share."""
+"""State that a client's threads and its listener's thread share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When to read awaited tasks from the store: at intervals, a slice of tasks at a time. Pure."""
+"""Schedule for reading awaited tasks from the store, a slice at a time. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SLICE = 1_000
 
 
 class PollSchedule:
-    """A queue of slices of tasks, each of which is due ``interval`` seconds after it was added.
+    """A queue of slices of tasks, each due ``interval`` seconds after it was added.
 
     The caller of `take` looks at the tasks, and adds those again that have not ended. Times are
     seconds on a monotonic clock.
@@ -39,7 +39,7 @@ class PollSchedule:
             at += SLICE
 
     def take(self, now: float) -> tuple[str, list[str]] | None:
-        """Take out the queue and the tasks of a slice that is due; None if none is."""
+        """Take out the queue and the tasks of a slice that is due, or None."""
         if not self._slices or self._slices[0][0] > now:
             return None
         _, queue, task_ids = self._slices.popleft()
@@ -53,5 +53,5 @@ class PollSchedule:
 
     @property
     def next_at(self) -> float | None:
-        """When the next slice is due; None if there is none."""
+        """The time at which the next slice is due; None if there is none."""
         return self._slices[0][0] if self._slices else None

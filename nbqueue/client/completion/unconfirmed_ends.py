@@ -1,9 +1,9 @@
 """Announced ends without proof, which count only once the store confirms them.
 
-Anybody who can write to Redis can announce the end of a task. Honest announcements are published
-by the script that ended the task, so the first look confirms them. A look that confirms less than
-all of its announcements is followed by a pause, which doubles each time, up to a second: forged
-announcements cost little, however many there are. Pure; the listener's lock guards it.
+Any program that can write to Redis can announce the end of a task. Honest announcements are
+published by the script that ended the task, so the first look confirms them. A look that confirms
+less than all of its announcements is followed by a pause, which doubles each time, up to a second:
+forged announcements cost little, however many there are. Pure; the listener's lock guards it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class UnconfirmedEnds:
         return task_id in self._by_queue.get(queue, ()) or place in self._being_confirmed
 
     def take(self, now: float) -> tuple[str, Announced] | None:
-        """Take out tasks of one queue to look at; None if there are none, or during a pause."""
+        """Take out tasks of one queue to look at.
+
+        Returns None if there are none, or during a pause.
+        """
         if now < self._next_at:
             return None
         for queue, waiting in list(self._by_queue.items()):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 _MOST_ASKED = 20
-"""How many tasks of a group are looked at. They share one function, and so one requirement."""
+"""The most tasks of a group to look at. One function, one requirement."""
 
 
 def needed_by(session: Session | None, queue: str, task_ids: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from nbqueue.client.completion.listener import CompletionListener
 from nbqueue.client.futures.handle import TaskHandle
 
 _HOLD_SECONDS = 1.0
-"""How many seconds a fork waits for other threads to let go of the listeners' locks."""
+"""Seconds a fork waits for other threads to release the listeners' locks."""
 
 
 def hold_while_forking(listeners: Callable[[], Iterable[CompletionListener]]) -> None:

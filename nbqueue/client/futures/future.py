@@ -140,7 +140,7 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
         ``timeout``: how long to wait, a duration; by default for as long as it takes.
 
         Raises the exception of the function, with the traceback of the worker as its cause;
-        `TimeoutError` if the task has not ended in time (it goes on); `TaskCancelled`,
+        `TimeoutError` if the task has not ended in time (it keeps running); `TaskCancelled`,
         `TaskTimeout`, `WorkerLost` or `TaskNotFound` for a task that ended otherwise;
         `SignatureError` for a result that was not signed with the key.
         """
@@ -301,7 +301,7 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
         return task_view(self)
 
     def replay(self) -> T:
-        """Run the call of the task in this process, with the code and arguments that it has.
+        """Run the call of the task in this process, with its code and arguments.
 
         An exception is raised here with all its frames, so ``%debug`` can inspect them. The task
         in the store stays as it is. Raises `TaskNotFound` if the task or its code is gone,
@@ -352,7 +352,7 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
         return printable(f"<TaskFuture {self.name or self.type} {state} id={self.id}>")
 
     def _need(self) -> str:
-        """Return what the task needs of a worker, if it waits for such a worker; else empty."""
+        """Return the requirement of a task that waits for a matching worker, else empty."""
         is_scheduled = self.state == states.SCHEDULED
         return needed_by(self._session, self.queue, [self.id]) if is_scheduled else ""
 
@@ -374,7 +374,7 @@ def revive(
     is_call: bool,
     is_json: bool = False,
 ) -> TaskFuture[Any]:
-    """Make a future from its pickle, which has the URL of the store and the facts of the task.
+    """Make a future from its pickle: the URL of the store and the task's facts.
 
     Pickles hold no password and no key. The future attaches to an open client of that store, if
     this process has one; otherwise to a new one when it is first waited for (see `session_at`).
@@ -396,7 +396,10 @@ def _revived(place: str, about: TaskFacts) -> TaskFuture[Any]:
 
 
 def attach(session: Session, about: TaskFacts) -> TaskFuture[Any]:
-    """Return the future of a task in the store: one that already waits for it, or a new one."""
+    """Return the future of a task in the store.
+
+    It is one that already waits for the task, or a new one.
+    """
     future: TaskFuture[Any] = TaskFuture(session, about)
     waiting = session.listener.watch(about.queue, about.task_id, future)
     return future if waiting is None else _future_in(waiting, about.task_id)

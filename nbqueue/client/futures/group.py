@@ -100,7 +100,7 @@ class TaskGroup(TaskHandle, Generic[T]):
 
     @property
     def done_count(self) -> int:
-        """How many tasks have ended, in whatever way."""
+        """The number of tasks that have ended, in any state."""
         return len(self._state.ended)
 
     def done(self) -> bool:
@@ -371,5 +371,5 @@ class TaskGroup(TaskHandle, Generic[T]):
         return printable(f"<TaskGroup {self.name or self.type} {text} id={self.id}>")
 
     def _need(self) -> str:
-        """Return what the tasks need of a worker, if they wait for such a worker; else empty."""
+        """Return the requirement of tasks that wait for a matching worker, else empty."""
         return needed_by(self._session, self.queue, self._unended())

@@ -1,4 +1,7 @@
-"""`GroupState`: which tasks of a group have ended, and how. Does no I/O and holds no lock."""
+"""`GroupState`: the ended tasks of a group, by outcome.
+
+Does no I/O and holds no lock.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ E = TypeVar("E", bound=TaskEnd)
 
 @pickled_as("nbqueue.client.groups")
 class Counts(NamedTuple):
-    """How many tasks of a group ended in which way, as far as this process knows."""
+    """Numbers of a group's tasks by outcome, as far as this process knows."""
 
     total: int
     completed: int
@@ -31,7 +34,7 @@ class Counts(NamedTuple):
 
     @property
     def done(self) -> int:
-        """How many have ended, in whatever way."""
+        """The number of tasks that have ended, in any state."""
         return self.completed + self.failed + self.cancelled
 
 
@@ -123,7 +126,7 @@ class GroupState(Generic[E]):
 
 
 class EnoughEnded:
-    """Tells whether enough tasks of a group have ended to return its results.
+    """Decides whether enough tasks of a group have ended to return its results.
 
     That is all of them; without ``passes_failures``, all up to the first that failed.
     """

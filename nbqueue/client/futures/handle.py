@@ -35,7 +35,7 @@ class TaskHandle:
     def show(self) -> None:
         """Show a card here, live until all work has ended; outside a notebook, print its text.
 
-        A handle that is the last line of a cell does this by itself.
+        A handle that is the last line of a cell is shown without a call.
         """
         show_live(self)
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from nbqueue.client.session import Session
 
 _FRESH_SECONDS = 0.05
-"""How many seconds a known state may be old before the store is asked again."""
+"""Seconds for which a known state is used before the store is asked again."""
 
 _END_SECONDS = 0.5
-"""How many seconds to wait for the announcement of an end that was seen in the store."""
+"""Seconds to wait for the announcement of an end seen in the store."""
 
 
 class SeenState:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class TaskFacts(NamedTuple):
-    """What a future knows about its task from the start."""
+    """Facts that a future knows about its task from the start."""
 
     task_id: str
     queue: str

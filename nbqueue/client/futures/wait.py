@@ -36,10 +36,11 @@ def wait(
     timeout: Duration | None = None,
     return_when: str = ALL_COMPLETED,
 ) -> Waited:
-    """Wait for futures and groups, given one by one or in lists, with one progress bar for all.
+    """Wait for futures and groups, with one progress bar for all.
 
-    ``timeout``: how long at most, a duration; tasks that are not done then go on. ``return_when``:
-    as in `concurrent.futures.wait`. Ending the wait ends no task.
+    They are given one by one or in lists. ``timeout``: how long at most, a duration; tasks that are
+    not done then go on. ``return_when``: as in `concurrent.futures.wait`. Ending the wait ends no
+    task.
 
     >>> done, not_done = nbqueue.wait(f, g, timeout="10m")
 

@@ -31,7 +31,10 @@ else:
 
 
 AWAKE_SECONDS = 0.2
-"""How often an ``await`` wakes: an idle loop does not notice the stop button (ipykernel#881)."""
+"""Seconds between wake-ups of an ``await``.
+
+An idle loop does not notice the stop button (ipykernel#881).
+"""
 
 # Windows does not interrupt an endless wait, so there it is cut into slices.
 _LONGEST_WAIT = 0.2 if sys.platform == "win32" else None
@@ -120,8 +123,8 @@ def is_asked_by_asyncio(caller: FrameType) -> bool:
     """Return whether asyncio calls ``cancel`` because the wait of ``wrap_future`` was cancelled.
 
     That is documented to leave the task running, and ``wrap_future`` and ``run_in_executor`` offer
-    no other way to tell such a call from a user's. If asyncio renames the function, a cancelled
-    wait cancels the task, as it does with the future of any other executor.
+    no other way to distinguish such a call from a user's. If asyncio renames the function, a
+    cancelled wait cancels the task, as it does with the future of any other executor.
     """
     name: str = caller.f_code.co_name
     return name == "_call_check_cancel" and caller.f_globals.get("__name__") == "asyncio.futures"
@@ -130,7 +133,7 @@ def is_asked_by_asyncio(caller: FrameType) -> bool:
 class DeferredInterrupt:
     """A block in which Ctrl-C and the stop button are delayed until its end.
 
-    For a moment only, in which something must not be left half done. It does nothing in other
+    It is for short steps that an interrupt would leave half done. It does nothing in other
     threads than the main one, which are not interrupted.
     """
 

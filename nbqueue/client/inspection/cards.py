@@ -11,7 +11,7 @@ from nbqueue.client.session import Session
 from nbqueue.errors import StoreError
 
 _PATIENCE = 1.0
-"""How many seconds a card waits for a store that does not answer."""
+"""Seconds that a card waits for a store that does not answer."""
 
 
 def client_html(session: Session) -> str:

@@ -49,7 +49,7 @@ Words = str | Iterable[str] | None
 
 @dataclass(frozen=True)
 class TaskQuery:
-    """Which tasks a frame has, and which columns; see `nbqueue.Client.tasks`."""
+    """The tasks and columns that a frame has; see `nbqueue.Client.tasks`."""
 
     state: Words = None
     queue: Words = None
@@ -121,9 +121,10 @@ def _warn_of_many(count: int) -> None:
 
 @contextmanager
 def _collecting_nothing() -> Iterator[None]:
-    """Disable the garbage collector, which would go through all rows again and again in vain.
+    """Disable the garbage collector while rows are made.
 
-    That takes a third of the time for 100,000 tasks.
+    It would go through all rows again and again and free nothing, which takes a third of the time
+    for 100,000 tasks.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -275,7 +276,7 @@ def _queues(session: Session, queue: Words) -> list[str]:
 
 
 def _checked_queue(session: Session, name: str) -> str:
-    """Return ``name`` if it is valid, or if a program in Go made a queue of that name."""
+    """Return ``name`` if it is valid, or if Go made a queue of that name."""
     if not is_queue_name(name):
         StoreReader(session.broker).check_queue(name)
     return name

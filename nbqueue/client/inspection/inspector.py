@@ -37,7 +37,7 @@ from nbqueue.wire.keys import CANCEL_CHANNEL, check_queue_name
 
 @public
 class Inspector:
-    """Reads what is in the store of a client, and moves tasks by hand: one, some, or a filter.
+    """Reads a client's store, and moves tasks by hand: one, some, or a filter.
 
     Get it as ``q.inspector``.
 
@@ -90,9 +90,9 @@ class Inspector:
         return reader.queues(self.queues() if queues is None else reader.checked_names(queues))
 
     def history(self, queue: str, days: int = 10) -> list[DailyStats]:
-        """Return what a queue processed on each of the last days (UTC), today first; 90 are kept.
+        """Return what a queue processed on each of the last days (UTC), today first.
 
-        Raises `QueueNotFound`.
+        90 days are kept. Raises `QueueNotFound`.
         """
         check_number(days, "days", 1, 3650)
         return self._reader.history(queue, days)
@@ -214,7 +214,7 @@ class Inspector:
         group: str | None = None,
         limit: int | None = None,
     ) -> Iterator[TaskInfo]:
-        """Iterate over the tasks of a queue in a state that match a filter; see the class.
+        """Iterate over a queue's tasks in a state that match a filter; see the class.
 
         Pending and active tasks come oldest first, others by when they are due, were archived or
         expire. They are read in slices during the iteration, so tasks that move meanwhile may be
@@ -271,11 +271,11 @@ class Inspector:
     def archive(
         self, selection: Any = None, *, keep_lock: bool = False, **where: Any
     ) -> BulkResult:
-        """Archive tasks that do not run; they stay in the archive until they are run by hand.
+        """Archive tasks that do not run.
 
-        Their unique locks are released, unless ``keep_lock`` is set. A full archive drops its
-        oldest tasks; ``trimmed`` of the result counts them. To end the waits for a task as well,
-        `cancel` it.
+        They stay in the archive until they are run by hand. Their unique locks are released, unless
+        ``keep_lock`` is set. A full archive drops its oldest tasks; ``trimmed`` of the result
+        counts them. To end the waits for a task as well, `cancel` it.
         """
         return self._actions.archive(selection, keep_lock=keep_lock, **where)
 
@@ -312,7 +312,10 @@ class Inspector:
         return self._actions.cancel(selection, **where)
 
     def cancel_running(self, task_id: str) -> None:
-        """Ask the worker of a task to end it, as Asynq does: in any queue, and without a reply."""
+        """Ask a task's worker to end it, as Asynq does.
+
+        It works in any queue, and without a reply.
+        """
         self._session.check_open()
         if not isinstance(task_id, str) or not task_id:
             raise UsageError(f"{task_id!r} is not the id of a task")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pickled_as("nbqueue.client.limits")
 class LimitInfo(NamedTuple):
-    """A limit of a queue, with the tasks that run under it now, and those that wait for it."""
+    """A limit of a queue, with the tasks that run under it or wait for it."""
 
     name: str
     concurrency: int | None
@@ -27,7 +27,10 @@ class LimitInfo(NamedTuple):
     held: int
     waiting: int
     fault: str | None = None
-    """Why its numbers cannot be read, or None. A limit that cannot be read limits nothing."""
+    """The reason why its numbers cannot be read, or None.
+
+    A limit that cannot be read limits nothing.
+    """
 
 
 def list_limits(session: Session, queue: str) -> list[LimitInfo]:

@@ -1,4 +1,4 @@
-"""``df.nbq``: actions on the tasks in a frame, in the store that the frame was read from."""
+"""``df.nbq``: actions on the tasks in a frame, in the store it came from."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ class TaskFrame(frame_accessor.FrameViews):
         return self._actions().reschedule(self._frame, **when)
 
     def timeline(self, **options: Any) -> Any:
-        """Draw when and where the tasks ran; a frame of tasks shows the last attempt of each."""
+        """Draw where and at which times tasks ran.
+
+        A frame of tasks shows the last attempt of each.
+        """
         frame = self._frame
         if self.is_of_attempts:
             return draw_timeline(frame, options)
@@ -64,5 +67,8 @@ class TaskFrame(frame_accessor.FrameViews):
 
 
 def register_accessor() -> None:
-    """Give all frames of pandas ``.nbq``. Needs pandas, so it is called where a frame is made."""
+    """Give all frames of pandas ``.nbq``.
+
+    Needs pandas, so it is called where a frame is made.
+    """
     frame_accessor.register(TaskFrame)

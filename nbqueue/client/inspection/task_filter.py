@@ -24,7 +24,7 @@ STATES = (*LISTED, states.AGGREGATING)
 @pickled_as("nbqueue.client.selection")
 @dataclass
 class BulkResult:
-    """The result of an action on many tasks. Its length is the number of tasks that it changed."""
+    """The result of an action on many tasks. Its length counts the changed ones."""
 
     action: str
     done: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class BulkResult:
     asked: list[str] = field(default_factory=list)
     """For `Inspector.cancel`: running tasks, whose workers were asked to end them."""
     trimmed: int = 0
-    """How many tasks were deleted because the archive was full, or had kept them long enough."""
+    """The number of tasks deleted because the archive was full, or they had expired."""
 
     def __len__(self) -> int:
         return len(self.done)
@@ -96,7 +96,7 @@ class TaskFilter:
 
     @property
     def needs_task(self) -> bool:
-        """True if ids and scores are not enough to decide, so that tasks have to be read."""
+        """True if ids and scores do not decide, so that tasks must be read."""
         return bool(self.type or self.error or self._needs_completion)
 
     @property
@@ -210,7 +210,10 @@ def selected_ids(reader: StoreReader, chosen: TaskFilter) -> list[str]:
 def _timely(
     reader: StoreReader, chosen: TaskFilter, part: Sequence[tuple[str, int | None]]
 ) -> list[tuple[str, int | None]]:
-    """Leave out tasks whose time is not included. That of completed tasks is in the task itself."""
+    """Leave out tasks whose time is not included.
+
+    The time of completed tasks is in the task itself.
+    """
     has_time = chosen.since_ms is not None or chosen.until_ms is not None
     if not has_time or not part or chosen.state == states.COMPLETED:
         return list(part)
@@ -240,7 +243,7 @@ def named_ids(selection: Any) -> list[tuple[str, str | None]]:
 
 
 def is_single(selection: Any) -> bool:
-    """Return whether it names one task by itself, so that a refusal is an error."""
+    """Return whether the selection is a single task, so that a refusal is an error."""
     return isinstance(selection, str) or (
         hasattr(selection, "queue") and not hasattr(selection, "iloc")
         and not hasattr(selection, "futures")

@@ -146,7 +146,7 @@ def _begin(handle: Showable) -> Any:
 
 
 def _end(shown: Any) -> None:
-    """End a wait: its display is settled, unless that goes on with the work."""
+    """End a wait. Its display is settled, unless that follows the work further."""
     if shown is not None and (shown.view.is_final or not hasattr(shown, "is_open")):
         shown.settle()
 

@@ -65,10 +65,13 @@ class EventFeed:
         self._reactor: Reactor | None = None
         """The loop of the thread; None while none runs."""
         self._is_changed = False
-        """Whether other queues are followed than the thread reads."""
+        """True if the followed queues differ from those that the thread reads."""
         self._backoff = Backoff(first=0.5)
         self.trouble = ""
-        """Why events cannot be read now; empty if they can, or if nothing is followed."""
+        """The reason why events cannot be read now.
+
+        Empty if they can, or if nothing is followed.
+        """
 
     def follow(self, queue: str, on_event: OnEvent) -> Callable[[], None]:
         """Call ``on_event`` for each event of ``queue``, in the feed's thread.
@@ -150,7 +153,7 @@ class EventFeed:
 
     def _begin(self, reader: _Reader, queues: list[str]) -> None:
         """Find the ends of new queues' streams, and then have new followers look for themselves."""
-        reader.ask(("XLEN", stored_keys(queues[0]).events))  # raises if the store does not serve us
+        reader.ask(("XLEN", stored_keys(queues[0]).events))  # raises if the store refuses
         self._backoff.reset()
         self.trouble = ""
         for queue in queues:

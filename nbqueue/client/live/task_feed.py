@@ -22,7 +22,7 @@ _log = logging.getLogger("nbqueue.client")
 
 
 class News(NamedTuple):
-    """New entries of the output of a task, oldest first, and its progress if that has changed."""
+    """New output entries of a task, oldest first, and its progress if that changed."""
 
     task_id: str
     entries: list[Entry]

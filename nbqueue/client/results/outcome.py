@@ -33,7 +33,7 @@ DELETED: Final = "deleted"
 
 _ONE_END = struct.Struct(">HcI")
 REMOVED: Final = "removed"
-"""The state of a task that was deleted before it was done, as its announcement says."""
+"""The announced state of a task that was deleted before it was done."""
 
 GONE: Final = "gone"
 """The state of a task that was found missing, for an unknown reason."""
@@ -234,7 +234,7 @@ def read_announcement(data: bytes) -> tuple[list[tuple[str, RawOutcome]], list[s
 
 
 def verified(end: RawOutcome, task_id: str, keyring: Keyring) -> RawOutcome | None:
-    """Return an announced ``end`` if a holder of the key signed the result in it, else None."""
+    """Return an announced ``end`` if its result carries a valid signature, else None."""
     if end.state not in (states.COMPLETED, DELETED):
         return None  # errors of attempts are signed, too, and the task may be retried
     value = keyring.verify_value(end.body, task_id)

@@ -43,7 +43,7 @@ _NOTE = "note"
 
 @pickled_as("nbqueue.client.output")
 class Cut(NamedTuple):
-    """The text that is missing between the first 100 kB and the last 900 kB of an attempt."""
+    """The missing text between the first 100 kB and the last 900 kB of an attempt."""
 
     lines: int
     bytes: int
@@ -77,7 +77,7 @@ class Part(NamedTuple):
 
 @pickled_as("nbqueue.client.output")
 class Output:
-    """What one attempt of a task printed, logged and displayed, in order; see `TaskFuture.output`.
+    """Printed text, logs and displays of one attempt, in order; see `TaskFuture.output`.
 
     As the last line of a cell it is replayed there. Text that a progress bar overwrote is left out,
     as in a terminal. When printed, it keeps its colours and loses all other control sequences;
@@ -268,7 +268,10 @@ class _PartBuilder:
 
 
 def follow_output(session: Session, future: TaskFuture[Any]) -> None:
-    """Print the output of a task as it comes, until the task has ended. Displays become text."""
+    """Print the output of a task as it comes, until the task has ended.
+
+    Displays become text.
+    """
     news: queue.SimpleQueue[News | None] = queue.SimpleQueue()
     stop = follow(session, future.queue, future.id, news.put)
     future.add_done_callback(lambda _: news.put(None))

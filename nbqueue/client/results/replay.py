@@ -1,4 +1,4 @@
-"""Running the call of a task in this process, with its code and arguments in the store."""
+"""Running a stored call in this process, with its code and arguments."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Bar:
 
     @property
     def seconds_left(self) -> float | None:
-        """How many seconds the rest will take at this rate, or None."""
+        """Estimated seconds for the rest at this rate, or None."""
         if not self.rate or self.total is None or self.rate < 0:
             return None
         return max(self.total - self.n, 0) / self.rate

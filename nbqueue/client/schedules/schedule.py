@@ -123,7 +123,7 @@ class Schedule:
 
     @property
     def runs(self) -> int:
-        """How often it has run, not counting `run_now`."""
+        """The number of runs so far, not counting `run_now`."""
         return self._read().state.runs
 
     def pause(self) -> None:
@@ -167,7 +167,7 @@ class Schedule:
             with confirmed(f"task {task_id!r}", f"q.get({task_id!r})", task_ids=[task_id]):
                 fired = session.broker.run_confirmed(fire)
             if fired.word in ("ENQUEUED", "exists"):
-                # It exists if the reply to an earlier try was lost: nobody else has this id.
+                # It exists if the reply to an earlier try was lost: no other schedule has this id.
                 return self._future(task_id, message)
             if fired.word != "STALE":
                 break

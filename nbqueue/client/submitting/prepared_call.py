@@ -70,7 +70,7 @@ class PreparedCall(PreparedTask):
         self._encode = message_encoder(self.message)
 
     def is_for(self, fn: Callable[..., Any], code: Code, resolved: ResolvedOptions) -> bool:
-        """Say whether the same call would be prepared from these now."""
+        """Return whether an equal call would be prepared from these now."""
         return (
             self.code is code
             and self.fn is fn

@@ -23,7 +23,7 @@ DEFAULTS = Defaults(retry=25, timeout=1800, retention=0.0)
 """The options of a message that are left out, as Asynq has them."""
 
 _MESSAGE_REST = 1_000
-"""About how many bytes a message has besides its payload."""
+"""Approximate bytes of a message besides its payload."""
 
 
 def enqueue_message(

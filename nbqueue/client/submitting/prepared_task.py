@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from nbqueue.tasks.new_task import NewTask
 
 Arguments = tuple[Sequence[Any], Mapping[str, Any]]
-"""Those of one call: by position and by name."""
+"""Arguments of one call: by position and by name."""
 
 NAME_SECONDS = 90 * 86_400
-"""For how long the store keeps the name of a task at least."""
+"""Seconds for which the store keeps the name of a task at least."""
 
 _TRIES = 10
 
@@ -42,9 +42,9 @@ class PreparedTask:
     """
 
     fingerprint: bytes | None = None
-    """Of the code that the tasks need in the store; a message needs none."""
+    """Fingerprint of the code that the tasks need in the store; None for a message."""
     blob: bytes | None = None
-    """That code."""
+    """The code with this fingerprint."""
 
     def __init__(self, session: Session, resolved: ResolvedOptions, facts: TaskFacts) -> None:
         resolved.options.check_whole()
@@ -170,7 +170,7 @@ class PreparedTask:
         )
 
     def _due_ms(self) -> int | None:
-        """When the tasks are due, on the store's clock; None for now."""
+        """The time at which the tasks are due, on the store's clock; None for now."""
         if self._is_for_now:
             return None
         now_ms = self.session.clock.now_ms()

@@ -15,7 +15,7 @@ from nbqueue.tasks.retry_policy import make_policy
 from nbqueue.wire.messages import FAR_TIMEOUT, TaskMessage
 
 RETENTION = 86_400.0
-"""How long the result of a call is kept by default, in seconds."""
+"""Seconds for which the result of a call is kept by default."""
 
 _MOST_SECONDS = FAR_TIMEOUT
 

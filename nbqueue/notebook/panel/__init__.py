@@ -1,1 +1,1 @@
-"""The panel: a view of a store with tabs and actions, in the output of a cell."""
+"""The panel: a store with tabs and actions in a cell's output."""

@@ -104,7 +104,10 @@ def with_page(caption: str, paging: Paging, shown: int) -> str:
 def queue_choice(
     queue: str, names: Sequence[str], action: str, *, label: str, most: int = 100
 ) -> Markup:
-    """Return a control to choose a queue: a list, or a field if there are too many names."""
+    """Return a control to choose a queue.
+
+    A list, or a field if there are too many names.
+    """
     if len(names) <= most:
         return controls.choice(queue, [(name, name) for name in names], action, label=label)
     return controls.field(queue, action, label=label, placeholder="name of a queue")

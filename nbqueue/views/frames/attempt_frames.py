@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OUTCOMES: Final = ("completed", "retry", "archived", "lost", "interrupted")
-"""How an attempt can end: completed; failed, to be retried; failed for good; lost with its process;
-interrupted by the shutdown of its worker. After the last two the task runs again."""
+"""The possible outcomes of an attempt.
+
+Completed; failed, to be retried; failed for good; lost with its process; interrupted by the
+shutdown of its worker. After the last two the task runs again.
+"""
 
 ATTEMPT_COLUMNS: Final = (
     "task_id",

@@ -48,7 +48,10 @@ def fractions(values: Sequence[float | None]) -> Any:
 
 
 def _masked(values: Sequence[float | None], dtype: str) -> tuple[Any, Any]:
-    """Return the values as an array, and the mask of missing ones. Fast: there may be many."""
+    """Return the values as an array, and the mask of missing ones.
+
+    Fast: there may be many.
+    """
     import numpy as np
 
     if None not in values:

@@ -79,8 +79,8 @@ def queues(infos: Sequence[QueueInfo]) -> pd.DataFrame:
     Numbers are ``Int64``: of tasks, in all and in each state; of groups; of attempts that ended and
     failed, today (UTC) and ever; of tasks that a full archive dropped; ``memory`` in bytes, where
     it was asked for. ``paused`` is ``boolean``. ``latency`` is the waiting time of the oldest
-    pending task (``timedelta64[ns]``). ``fault`` says which part of a queue cannot be read, or why
-    it is not served (``string``).
+    pending task (``timedelta64[ns]``). ``fault`` names the part of a queue that cannot be read, or
+    the reason why it is not served (``string``).
     """
     columns: dict[str, Any] = {
         name: whole([None if name in info.unknown else getattr(info, name) for info in infos])

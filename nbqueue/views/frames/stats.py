@@ -36,7 +36,7 @@ def check_by(by: str) -> None:
 
 
 def stats(attempts: pd.DataFrame, by: str, days: Sequence[DailyStats] = ()) -> pd.DataFrame:
-    """Sum up a frame of attempts, a row for each queue, type, worker, hour or day (UTC).
+    """Sum up a frame of attempts by queue, type, worker, hour or day (UTC).
 
     The columns are `STATS_COLUMNS`, indexed by ``by``: numbers of attempts, in all and for each
     outcome (``Int64``); ``failure_rate``, the part that ended as retry, archived or lost
@@ -95,7 +95,7 @@ def _spans(seconds: pd.Series) -> pd.Series:
 
 
 def _with_gaps(frame: pd.DataFrame, by: str, days: Sequence[DailyStats]) -> pd.DataFrame:
-    """Return the frame with a row for each hour or day between the first and the last."""
+    """Return the frame with every hour or day between the first and the last."""
     import pandas as pd
 
     known = list(frame.index)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Style:
-    """The look of one outcome: a hatch, and a colour of Okabe and Ito that everyone can tell apart.
+    """The look of one outcome: a hatch and a colour that everyone can distinguish.
 
-    Paler colours never stand for a success.
+    The colours are those of Okabe and Ito. Paler colours never stand for a success.
     """
 
     colour: str

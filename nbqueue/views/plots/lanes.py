@@ -43,7 +43,7 @@ class Lanes:
 
 
 def lanes_by_worker(frame: pd.DataFrame) -> Lanes:
-    """Return a lane for each slot of each worker, in the order of the workers' first starts."""
+    """Return a lane for each slot of each worker, ordered by first start."""
     import numpy as np
 
     of_row = np.zeros(len(frame), dtype="int64")

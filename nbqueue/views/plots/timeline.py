@@ -45,7 +45,10 @@ _LANE_PIXELS = 750
 """About the greatest number of pixels along the time axis, and across the lanes."""
 
 _HATCHED = 6
-"""The least width of a hatched bar, in pixels. A narrower bar would be hidden by the hatch."""
+"""The least width of a hatched bar, in pixels.
+
+A narrower bar would be hidden by the hatch.
+"""
 
 
 def timeline(
@@ -60,7 +63,7 @@ def timeline(
     ``by="worker"`` has a lane for each slot of a worker, ``by="task"`` one for each task, with all
     its attempts. A thin grey line before a bar is the time for which the task was pending. The time
     axis counts seconds or minutes from the first start, or, for longer runs, shows local time; its
-    label says which, and the zone. ``ax`` draws into axes of yours and returns their figure.
+    label names the unit and the zone. ``ax`` draws into your axes and returns their figure.
 
     A notebook displays the figure, with a text for screen readers, and ``.savefig("run.png")``
     saves it. Raises `PlotMissing` if matplotlib is not installed.

@@ -1,7 +1,9 @@
-"""What every peer runs. Imported by the peer's own workers, in its own environment.
+"""Tasks that every peer runs.
+
+Imported by the peer's own workers, in its own environment.
 
 mark   the task that does nothing: one write of 16 bytes (when, which) to a file, which costs 2 µs
-       and tells when it ran without touching Redis
+       and records when it ran without touching Redis
 spin   uses so many milliseconds of CPU time, whatever else the machine does
 echo   gives back what it gets
 """
@@ -38,12 +40,12 @@ def echo(value: Any) -> Any:
 
 
 FUNCTIONS = {"mark": mark, "spin": spin, "echo": echo}
-#: With a number beside it, about 100 bytes of arguments.
+#: With a number next to it, about 100 bytes of arguments.
 TEXT = "x" * 80
 
 
 def marks(path: str) -> list[tuple[float, int]]:
-    """When each ran, and which."""
+    """Return the marks: the time of each run, and its task."""
     with open(path, "rb") as file:
         data = file.read()
     whole = len(data) // _RECORD.size * _RECORD.size
