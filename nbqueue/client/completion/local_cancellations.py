@@ -36,12 +36,15 @@ class LocalCancellations:
             unanswered = [task_id for task_id in task_ids if task_id not in answers]
             with state.lock:
                 tasks.cancel_interrupted.update((queue, task_id) for task_id in unanswered)
-                tasks.look_soon(queue, unanswered)
             raise
         finally:
             self._end(queue, answers)
             with state.lock:
                 tasks.being_cancelled -= places
+                # Also those that an earlier, interrupted call may have removed.
+                interrupted = places & tasks.cancel_interrupted
+                if interrupted:
+                    tasks.look_soon(queue, [task_id for _, task_id in interrupted])
             self._selector.wake()
 
     def _end(self, queue: str, answers: Mapping[str, RawOutcome | str]) -> None:
