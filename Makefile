@@ -31,7 +31,7 @@ test-slow: $(VENV)/.test  ## Run the slow tests
 
 # Tests that depend on the server: scripts, connections, outages.
 STORE_TESTS := tests/broker tests/conformance tests/transport tests/properties $(wildcard tests/processes/test_*store*.py) \
-	$(addprefix tests/processes/test_,durability.py schema_version.py client.py worker_limits.py)
+	$(addprefix tests/processes/test_,durability.py schema_version.py client.py worker_timeouts.py)
 
 test-server: $(VENV)/.test  ## Run the tests of the store on another server, by default redis-server on PATH
 	NBQUEUE_REDIS_SERVER="$(or $(SERVER),$(shell command -v redis-server))" \

@@ -7,6 +7,9 @@ and so does a line that is not true any more.
 from __future__ import annotations
 
 import importlib.util
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 
 
 def _load() -> Any:
@@ -114,3 +118,15 @@ def test_keyword_arguments_count_except_in_public_methods() -> None:
     ):
         found = findings.with_many_arguments(tree(text.format(decorator, name, arguments)))
         assert bool(found) is is_found, (decorator, name, arguments)
+
+
+@pytest.mark.parametrize("target", ["test", "test-slow", "test-server"])
+def test_make_names_tests_that_exist(target: str) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    done = subprocess.run(
+        ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    paths = re.findall(r"\btests/\S+", done.stdout)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert bool(paths) == (target == "test-server")
