@@ -80,10 +80,6 @@ class Clock:
         """Unix seconds on the store's clock."""
         return self._base + self._monotonic()
 
-    def now_datetime(self) -> datetime:
-        """The store's time as a datetime in UTC."""
-        return from_ms(self.now_ms())
-
 
 def from_ms(unix_ms: int) -> datetime:
     """Convert Unix milliseconds to a datetime in UTC."""

@@ -65,9 +65,6 @@ def restored(text: str) -> str:
     return _ESCAPES.sub(_character_of, text) if "\\" in text else text
 
 
-visible = printable
-
-
 def shown(value: object) -> str:
     """Return a short ``repr`` of an argument for an error message; never fails.
 

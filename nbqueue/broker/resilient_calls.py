@@ -36,9 +36,11 @@ class ResilientCaller:
     of a queue, a `Key` that belongs to no queue, or `ANYWHERE`.
     """
 
-    def __init__(self, store: Store, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, store: Store, patience: float = PATIENCE, clock: Clock | None = None
+    ) -> None:
         self.store = store
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self._router = Router(SingleServer(store), on_open=self.clock.restart)
         self._patience = patience
         self._confirms = store.waits_for_fsync

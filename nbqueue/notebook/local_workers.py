@@ -62,16 +62,6 @@ class LocalWorker:
         except psutil.NoSuchProcess:
             return None
 
-    def log_tail(self) -> str:
-        """Return the end of the output of the worker and its tasks."""
-        try:
-            with open(self.log, "rb") as log:
-                log.seek(0, os.SEEK_END)
-                log.seek(max(0, log.tell() - _LOG_TAIL))
-                return log.read().decode("utf-8", "replace")
-        except OSError:
-            return ""
-
 
 class LocalWorkers:
     """The workers of one store that were started on this machine."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import Any
 
@@ -57,8 +56,3 @@ class TerminalLine:
                 self._live.update(
                     self._text(self.view.text(), overflow="ellipsis", no_wrap=True), refresh=True
                 )
-
-
-def is_terminal() -> bool:
-    """Return whether standard error is a terminal."""
-    return sys.stderr is not None and sys.stderr.isatty()

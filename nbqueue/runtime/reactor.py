@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import os
 import selectors
 import signal
-import socket
 import threading
 import time
 from collections import deque
@@ -226,8 +224,3 @@ class Reactor:
 
 def _nothing() -> None:
     pass
-
-
-def pid_text() -> str:
-    """Return ``host:pid``, as Asynq names a server."""
-    return f"{socket.gethostname() or 'unknown-host'}:{os.getpid()}"

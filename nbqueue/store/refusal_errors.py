@@ -39,13 +39,6 @@ _CAUSES: Final = {
 _MOST_SHOWN: Final = 3
 
 
-def name_keys(error: ReplyError, keys: Sequence[Arg]) -> ReplyError:
-    """Add ``keys`` to a refusal that is due to the type of one."""
-    if "WRONGTYPE" not in str(error):
-        return error
-    return ReplyError(f"WRONGTYPE {damage(keys)}")
-
-
 def damage(keys: Sequence[Arg]) -> StoreDamaged:
     """Return the exception for a command with one of ``keys`` of a wrong type."""
     names = [key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key) for key in keys]

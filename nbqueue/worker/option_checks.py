@@ -159,8 +159,3 @@ def number_up_to(most: int) -> Check:
         return value
 
     return check
-
-
-def unchecked(name: str, value: Any) -> Any:
-    """Accept any value: nbqueue makes these values itself."""
-    return value

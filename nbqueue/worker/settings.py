@@ -17,7 +17,7 @@ from nbqueue.broker.commands.aggregation import MOST_MEMBERS, Ripeness
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.printable import shown
 from nbqueue.requirements import THIS_PYTHON
-from nbqueue.sizes import Size
+from nbqueue.sizes import Size, parse_size
 from nbqueue.store.url import parse_url
 from nbqueue.worker import option_checks as checks
 from nbqueue.worker.option_checks import Check
@@ -332,6 +332,12 @@ class WorkerSettings(WorkerOptions):
     def health_check_seconds(self) -> float:
         """``health_check_interval`` in seconds; 0 without a health check."""
         return parse_duration(self.health_check_interval) if self.has_health_check else 0.0
+
+    @property
+    def executor_bytes(self) -> int | None:
+        """``memory_per_executor`` in bytes."""
+        size = self.memory_per_executor
+        return None if size is None else parse_size(size)
 
     @property
     def kill_grace_seconds(self) -> float:

@@ -22,6 +22,7 @@ from nbqueue.client.inspection.task_filter import (
     named_ids,
     selected_ids,
 )
+from nbqueue.client.inspection.task_names import find_named
 from nbqueue.client.results.outcome import RawOutcome
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import TaskNotFound, TaskStateError, UsageError
@@ -268,12 +269,13 @@ class BulkActions:
                         f"several queues have a task {task_id!r} ({', '.join(homes)}): say queue="
                     )
                 if not homes:
-                    named = self._session.find_by_name(task_id) if is_short else None
+                    named = find_named(self._session, task_id) if is_short else None
                     if named is None:
                         refusals[task_id] = "MISSING"
                         continue
-                    homes, task_id = [named[0]], named[1]
-                name = homes[0]
+                    task_id, name = named
+                else:
+                    name = homes[0]
             by_queue.setdefault(name, []).append(task_id)
         for name in by_queue:
             stored_keys(name)

@@ -18,6 +18,14 @@ class TaskPlace(NamedTuple):
     queue: str
 
 
+def find_named(session: Session, text: str, queue: str | None = None) -> TaskPlace | None:
+    """Return the newest task with a name, or None if there is none, or none in ``queue``."""
+    named = session.find_by_name(text)
+    if named is None or queue not in (None, named[0]):
+        return None
+    return TaskPlace(named[1], named[0])
+
+
 def resolve_names(
     session: Session, texts: Sequence[str], queue: str | None = None
 ) -> list[str | TaskPlace]:
@@ -27,9 +35,4 @@ def resolve_names(
     ``queue`` only tasks of that queue are found by name.
     """
     homes = StoreReader(session.broker).find(texts)
-    found: list[str | TaskPlace] = []
-    for text in texts:
-        named = None if homes[text] else session.find_by_name(text)
-        is_meant = named is not None and queue in (None, named[0])
-        found.append(TaskPlace(named[1], named[0]) if named is not None and is_meant else text)
-    return found
+    return [text if homes[text] else find_named(session, text, queue) or text for text in texts]

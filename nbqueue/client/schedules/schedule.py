@@ -48,7 +48,7 @@ from nbqueue.errors import (
     UsageError,
 )
 from nbqueue.moved_modules import public
-from nbqueue.printable import visible
+from nbqueue.printable import printable
 from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.topology import Key
 from nbqueue.wire.decoding import moment, whole_number
@@ -306,10 +306,10 @@ class Schedule:
     def __repr__(self) -> str:
         row = self._row()
         if row is None:
-            return visible(f"<Schedule {self._id!r} queue={self._queue}>")
+            return printable(f"<Schedule {self._id!r} queue={self._queue}>")
         state = "paused" if row["paused"] else time_until(row["next_at"], self._session)
         zone = "" if row["tz"] == "UTC" else f" ({row['tz']})"
-        return visible(f"<Schedule {self._id!r} {row['spec']!r}{zone} {row['type']} {state}>")
+        return printable(f"<Schedule {self._id!r} {row['spec']!r}{zone} {row['type']} {state}>")
 
     def _repr_html_(self) -> str | None:
         from nbqueue.views.static_cards import schedule_card  # loaded only where it is shown

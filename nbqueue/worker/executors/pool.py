@@ -9,7 +9,6 @@ from functools import partial
 
 from nbqueue.executor import pipe
 from nbqueue.runtime.reactor import Timer
-from nbqueue.sizes import parse_size
 from nbqueue.worker.executors.code_cache import CodeCache
 from nbqueue.worker.executors.executor_process import (
     NOT_BEGUN,
@@ -74,11 +73,7 @@ class Pool:
         self._timeouts = Timeouts(
             self._reactor, lambda attempt: self.interrupt(attempt, pipe.TIMED_OUT)
         )
-        most_memory = settings.memory_per_executor
-        self._most = (
-            settings.tasks_per_executor,
-            None if most_memory is None else parse_size(most_memory),
-        )
+        self._most = settings.tasks_per_executor, settings.executor_bytes
         self._queued_timer: Timer | None = None
         self._waiting_timer: Timer | None = None
         self._failed_starts = 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
-from nbqueue.broker.call_deadline import CallDeadline
+from nbqueue.broker.resilient_calls import ResilientCaller
 from nbqueue.clock import Clock, steady_time
-from nbqueue.errors import StoreUnreachable
 from nbqueue.store.connection import Store
-from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.resp import ReplyError
 from nbqueue.worker.maintenance.service import Service
 from nbqueue.worker.service_context import ServiceContext
@@ -43,26 +42,9 @@ def set_clock(store: Store, clock: Clock) -> None:
 
     Raises `StoreUnreachable` if connections to the store are lost again and again.
     """
-    deadline = CallDeadline(_START_SECONDS)
-    connection = BlockingConnection(store)
-    try:
-        for _ in range(3):
-            _measure(connection, clock, deadline)
-    finally:
-        connection.close()
-
-
-def _measure(connection: BlockingConnection, clock: Clock, deadline: CallDeadline) -> None:
-    while True:
-        sent_at = steady_time()
-        try:
-            [reply] = connection.call(("TIME",))
-        except StoreUnreachable:
-            if not deadline.wait():
-                raise
-            continue
-        clock.measured(sent_at, steady_time(), _seconds(reply))
-        return
+    with closing(ResilientCaller(store, _START_SECONDS, clock)) as caller:
+        caller.measure_clock()
+        caller.measure_clock()
 
 
 def _seconds(reply: Any) -> float:
