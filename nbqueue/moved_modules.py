@@ -4,7 +4,8 @@ A pickle contains the module of each function and class that it refers to. Tasks
 by version 0.1 contain these paths; a schedule may keep its pickle for years. So the aliases stay
 until version 2.0. New pickles only contain paths that older programs can load, too: a public object
 is pickled under ``nbqueue`` itself (`public`), the few private ones under their old path
-(`pickled_as`).
+(`pickled_as`). Only `PlotMissing` and `WorkerDidNotStart`, which were in other modules than
+`nbqueue.errors`, are pickled under a name that version 0.1 lacks.
 """
 
 from __future__ import annotations

@@ -8,12 +8,11 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import golden
 import pytest
-from golden import NOW, NOW_MS, For, Scores
+from golden import NOW, NOW_MS, For, Scores, enqueue
 from protobuf import decode_task, varint
 from transitions import TOKEN, WHO, ended, failure
 
@@ -53,11 +52,6 @@ def fetched(broker: Any, redis: Any) -> lifecycle.Fetched:
     return found  # type: ignore[no-any-return]
 
 
-def enqueue(q: Client, **more: Any) -> nbqueue.TaskFuture[Any]:
-    options = {"queue": "q", "task_id": "gold-1", "retry": 3, "timeout": 60, "retention": 600}
-    return q.enqueue("email:deliver", {"user": 1}, **{**options, **more})
-
-
 # --- The golden data matches the protocol -------------------------------------------------------
 
 
@@ -84,17 +78,7 @@ def test_the_golden_lock_is_the_digest_of_the_payload() -> None:
 # --- It writes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("options", "content"),
-    [
-        ({}, golden.PENDING),
-        ({"headers": {"trace": "x-1"}}, golden.PENDING_WITH_HEADERS),
-        ({"unique": "1h"}, golden.PENDING_UNIQUE),
-        ({"at": from_ms(NOW * 1000) + timedelta(seconds=60)}, golden.SCHEDULED),
-        # The delay in whole seconds from here is rounded up, so that nothing begins early.
-        ({"delay": 59.877, "unique": "1h"}, golden.SCHEDULED_UNIQUE),
-    ],
-)
+@pytest.mark.parametrize(("options", "content"), golden.ENQUEUED)
 def test_a_new_task_lies_there_as_in_go(q: Client, redis: Any, options: Any, content: Any) -> None:
     enqueue(q, **options)
     assert golden.read(redis) == content

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import golden
 import pytest
-from golden import NOW
+from golden import enqueue
 from keyspace import check_invariants, dump
 
-import nbqueue
 from nbqueue.client.client import Client
-from nbqueue.clock import from_ms
 
 
 @pytest.fixture
@@ -22,21 +19,7 @@ def still(q: Client, clock: Any) -> Client:
     return q
 
 
-def enqueue(q: Client, **more: Any) -> nbqueue.TaskFuture[Any]:
-    options = {"queue": "q", "task_id": "gold-1", "retry": 3, "timeout": 60, "retention": 600}
-    return q.enqueue("email:deliver", {"user": 1}, **{**options, **more})
-
-
-@pytest.mark.parametrize(
-    ("options", "content"),
-    [
-        ({}, golden.PENDING),
-        ({"headers": {"trace": "x-1"}}, golden.PENDING_WITH_HEADERS),
-        ({"unique": "1h"}, golden.PENDING_UNIQUE),
-        ({"at": from_ms(NOW * 1000) + timedelta(seconds=60)}, golden.SCHEDULED),
-        ({"delay": 59.877, "unique": "1h"}, golden.SCHEDULED_UNIQUE),
-    ],
-)
+@pytest.mark.parametrize(("options", "content"), golden.ENQUEUED)
 def test_new_tasks_are_stored_as_asynq_does(
     still: Client, redis: Any, options: Any, content: Any
 ) -> None:

@@ -9,6 +9,7 @@ retention of 600 s.
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 NOW = 2_000_000_000
@@ -170,6 +171,22 @@ STATES: dict[str, Content] = {
     "completed": COMPLETED,
     "aggregating": AGGREGATING,
 }
+
+ENQUEUED: list[tuple[dict[str, Any], Content]] = [
+    ({}, PENDING),
+    ({"headers": {"trace": "x-1"}}, PENDING_WITH_HEADERS),
+    ({"unique": "1h"}, PENDING_UNIQUE),
+    ({"at": datetime.fromtimestamp(NOW + 60, timezone.utc)}, SCHEDULED),
+    # The delay in whole seconds from here is rounded up, so that nothing begins early.
+    ({"delay": 59.877, "unique": "1h"}, SCHEDULED_UNIQUE),
+]
+"""Options of `enqueue` at `NOW_MS`, and what is in the store afterwards."""
+
+
+def enqueue(q: Any, **more: Any) -> Any:
+    """Enqueue the task with a client, and return its future."""
+    options = {"queue": "q", "task_id": "gold-1", "retry": 3, "timeout": 60, "retention": 600}
+    return q.enqueue("email:deliver", {"user": 1}, **{**options, **more})
 
 
 def write(redis: Any, content: Content) -> None:
