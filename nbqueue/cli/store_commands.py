@@ -81,7 +81,8 @@ def check(url: str | None) -> None:
 
 
 def _place(url: str | None) -> StoreURL:
-    from nbqueue.store.url import default_url, parse_url
+    from nbqueue.store.default_store import default_url
+    from nbqueue.store.url import parse_url
 
     try:
         return parse_url(url) if url and url.strip() else default_url()

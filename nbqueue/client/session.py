@@ -33,8 +33,9 @@ from nbqueue.runtime.buffers import LARGEST_VALUE
 from nbqueue.runtime.forks import in_children
 from nbqueue.sizes import Size, format_size, parse_size
 from nbqueue.store.connection import Store, connect
+from nbqueue.store.default_store import default_url, kept_store
 from nbqueue.store.durability import check_durability, ensure_durability
-from nbqueue.store.url import default_url, parse_url
+from nbqueue.store.url import parse_url
 from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire import decoding, ids
 from nbqueue.wire.keys import LISTENER_LENGTH, stored_keys
@@ -251,6 +252,9 @@ def new_session(
     # There may be no key in a task; then this raises before a store is started.
     keyring = _keyring(Store(place), key) if task_mark.is_in_task() else None
     store = connect(place)
+    notice = kept_store(place) if url is None else ""
+    if notice:
+        warnings.warn(notice, StoreWarning, stacklevel=3)
     try:
         ensure_durability(store, durability)
         session = Session(store, keyring or _keyring(store, key))

@@ -116,6 +116,7 @@ def recent_names(client: Client) -> list[str]:
 
 def _workers_card(client: Client, workers: Sequence[LocalWorker], status: str) -> StaticCard:
     parts, lines = [], []
+    place = client._session.store.url.place
     for worker in workers:
         queues = ", ".join(
             name if weight == 1 else f"{name}={weight}" for name, weight in worker.queues.items()
@@ -124,7 +125,7 @@ def _workers_card(client: Client, workers: Sequence[LocalWorker], status: str) -
         slots = fmt.count(worker.concurrency, "slot")
         log = _short_path(worker.log)
         lines.append(f"{fmt.badge_text('running')} {title} {status}; {slots}, queues {queues}")
-        lines.append(f"  log: {log}")
+        lines.append(f"  store: {place}, log: {log}")
         parts.append(
             h.row(
                 h.badge("running"),
@@ -134,7 +135,7 @@ def _workers_card(client: Client, workers: Sequence[LocalWorker], status: str) -
                 h.fact("queues", queues),
             )
         )
-        parts.append(h.row(h.fact("log", h.code(log))))
+        parts.append(h.row(h.fact("store", h.code(place)), h.fact("log", h.code(log))))
     parts.append(h.row(h.code("%nbqueue down"), h.pale("ends it"), gap=4))
     return StaticCard(lines, h.card(*parts, label="workers"))
 

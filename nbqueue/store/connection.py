@@ -22,9 +22,10 @@ from nbqueue.errors import (
     StoreWarning,
 )
 from nbqueue.store import descriptors, refusal_errors, rights, schema
+from nbqueue.store.default_store import default_url
 from nbqueue.store.server_facts import ServerFacts, check_answers, connect_error
 from nbqueue.store.server_programs import OLDEST
-from nbqueue.store.url import StoreURL, default_url, parse_url
+from nbqueue.store.url import StoreURL, parse_url
 from nbqueue.transport.connect import Address, RawConnection, TlsOptions, open_raw
 from nbqueue.transport.handshake import Login, shake_hands
 from nbqueue.transport.refusals import is_moved
@@ -230,7 +231,7 @@ def connect(
 ) -> Store:
     """Connect to a store, and check that it can hold tasks.
 
-    ``url`` None is the store of `nbqueue.store.url.default_url`. An embedded server is
+    ``url`` None is the store of `nbqueue.store.default_store.default_url`. An embedded server is
     started if it does not run. A server that is still reading its data is waited for, for
     ``loading_seconds`` (default: a minute). The rights that a client needs are checked, or those
     that a worker needs.

@@ -1,16 +1,14 @@
-"""Store URLs: parse them, show them without passwords, find the default one.
+"""Store URLs: parse them, and show them without passwords.
 
-Nothing here opens a connection or creates a folder. Only :func:`default_url` reads the disk, to
-find the project that a folder belongs to.
+Nothing here opens a connection or reads the disk; `nbqueue.store.default_store` finds the default.
 """
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -19,9 +17,6 @@ import platformdirs
 
 from nbqueue.errors import InvalidURL
 from nbqueue.printable import shown
-
-# : The environment variable with the default store URL.
-URL_VARIABLE = "NBQUEUE_URL"
 
 _FORMS = {
     "redis": "redis://[user:password@]host[:port][/db]",
@@ -83,6 +78,22 @@ class StoreURL:
     def redacted(self) -> str:
         """The URL with ``***`` for each password. For people: messages, logs, pictures."""
         return self._write(lambda secret: _HIDDEN)
+
+    @property
+    def place(self) -> str:
+        """The URL as people write it: a named embedded store by its name, home as ``~``.
+
+        Without passwords, and without the name of the user, so that it can be saved in a notebook.
+        """
+        if self.scheme != "embedded" or self.path is None:
+            return self.redacted
+        folder = Path(self.path)
+        if folder.parent == stores_folder() and _STORE_NAME.fullmatch(folder.name):
+            return f"embedded://{folder.name}"
+        home = os.path.expanduser("~")
+        is_at_home = home != os.sep and self.path.startswith(home + os.sep)
+        path = "~" + self.path[len(home) :] if is_at_home else self.path
+        return f"embedded://{quote(path, safe='/~')}"
 
     @property
     def text(self) -> str:
@@ -153,28 +164,6 @@ def parse_url(text: str) -> StoreURL:
         raise InvalidURL(
             f"{shown(redact(source))} is not a store URL: {reason}. The form is {_FORMS[scheme]}"
         ) from None
-
-
-def default_url(
-    cwd: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None
-) -> StoreURL:
-    """Return the store to use if none is given.
-
-    That is ``NBQUEUE_URL`` if it is set and not empty, else the embedded store of the project
-    around ``cwd`` (the current folder if None): the nearest parent folder with a ``.git`` or a
-    ``pyproject.toml``, else ``cwd`` itself. Raises InvalidURL if the variable is not a URL.
-    """
-    given = (os.environ if environ is None else environ).get(URL_VARIABLE, "").strip()
-    if given:
-        try:
-            return parse_url(given)
-        except InvalidURL as error:
-            raise InvalidURL(f"the environment variable {URL_VARIABLE}: {error}") from None
-    project = _project(Path(os.path.realpath(Path.cwd() if cwd is None else cwd)))
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", project.name).strip("-.")[:40] or "root"
-    # The name is for people; the hash distinguishes two projects called "analysis".
-    digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:10]
-    return StoreURL("embedded", path=_named_store(f"{readable}-{digest}"))
 
 
 def redact(text: str) -> str:
@@ -334,18 +323,17 @@ def _embedded_path(rest: str) -> str:
             f"{shown(place)} is neither an absolute path nor a name "
             "(for a path from the current folder write embedded://./path)"
         )
-    return _named_store(place)
+    return named_store(place)
 
 
-def _named_store(name: str) -> str:
-    return str(Path(platformdirs.user_data_dir("nbqueue", appauthor=False)) / "stores" / name)
+def stores_folder() -> Path:
+    """Return the folder that holds the embedded stores with names, such as ``embedded://jobs``."""
+    return Path(platformdirs.user_data_dir("nbqueue", appauthor=False)) / "stores"
 
 
-def _project(folder: Path) -> Path:
-    for candidate in (folder, *folder.parents):
-        if (candidate / ".git").exists() or (candidate / "pyproject.toml").is_file():
-            return candidate
-    return folder
+def named_store(name: str) -> str:
+    """Return the folder of the embedded store of this name."""
+    return str(stores_folder() / name)
 
 
 def _all_forms() -> str:

@@ -189,6 +189,7 @@ class WorkerFacts:
     concurrency: int
     executor: str
     log: str | None = None
+    store: str | None = None
 
 
 def worker_card(worker: WorkerFacts) -> Markup:
@@ -203,6 +204,7 @@ def worker_card(worker: WorkerFacts) -> Markup:
         row(
             fact("queues", _weights(worker.queues)),
             fact("runs at once", f"{worker.concurrency} in {kind}"),
+            fact("store", code(worker.store)) if worker.store else "",
             fact("log", code(worker.log)) if worker.log else "",
         ),
         label="Worker, " + ("running" if worker.is_running else "not running"),

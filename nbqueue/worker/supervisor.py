@@ -130,7 +130,7 @@ class Supervisor:
         log.info(
             "worker ready id=%s store=%s queues=%s concurrency=%d executor=%s",
             self._worker_id,
-            self._store.url.redacted,
+            self._store.url.place,
             self._queues,
             self._settings.concurrency,
             self._settings.executor,

@@ -17,10 +17,12 @@ from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 from nbqueue.calls.functions import dump_function
 from nbqueue.checks import INT32, is_whole
 from nbqueue.durations import Duration, parse_duration
-from nbqueue.errors import UsageError, WorkerDidNotStart
+from nbqueue.errors import InvalidURL, UsageError, WorkerDidNotStart
 from nbqueue.moved_modules import public
 from nbqueue.printable import shown
 from nbqueue.runtime.interpreter import module_command
+from nbqueue.store.default_store import default_url
+from nbqueue.store.url import parse_url
 from nbqueue.tasks.message_handlers import HandlerService, Middleware, is_async
 from nbqueue.tasks.periodic import Periodic
 from nbqueue.tasks.retry_policy import make_policy
@@ -376,8 +378,21 @@ class Worker:
 
     def __repr__(self) -> str:
         state = f"running pid={self.pid}" if self.is_running else "not running"
-        queues = ", ".join(self.settings.queues)
-        return f"<Worker {state} queues={queues} concurrency={self.settings.concurrency}>"
+        settings = self.settings
+        queues = ", ".join(settings.queues)
+        return (
+            f"<Worker {state} store={self._place} queues={queues} "
+            f"concurrency={settings.concurrency}>"
+        )
+
+    @property
+    def _place(self) -> str:
+        """The store, without passwords."""
+        url = self.settings.url
+        try:
+            return (default_url() if url is None else parse_url(url)).place
+        except (InvalidURL, OSError):
+            return "unknown"  # NBQUEUE_URL is invalid, or the current folder is gone
 
     def _repr_html_(self) -> str:
         from nbqueue.views.static_cards import WorkerFacts, worker_card
@@ -391,6 +406,7 @@ class Worker:
                 settings.concurrency,
                 settings.executor,
                 log,
+                self._place,
             )
         )
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 
 import pytest
 
 from nbqueue.errors import InvalidURL
-from nbqueue.store.url import StoreURL, default_url, parse_url
+from nbqueue.store.url import StoreURL, parse_url
 
 
 @pytest.fixture(autouse=True)
@@ -194,52 +193,16 @@ def test_an_embedded_path_may_be_relative_to_the_folder_or_the_home(
     assert parse_url("embedded://~/x").path == "/home/ann/x"
 
 
-def test_the_variable_names_the_default_store() -> None:
-    assert default_url("/", {"NBQUEUE_URL": " redis://h/3 "}) == parse_url("redis://h/3")
-    with pytest.raises(InvalidURL, match="variable NBQUEUE_URL: 'redis://h/x'"):
-        default_url("/", {"NBQUEUE_URL": "redis://h/x"})
-
-
-@pytest.mark.parametrize("marker", [".git", "pyproject.toml"])
-def test_all_folders_of_a_project_share_a_store(
-    tmp_path: Path, data_home: Path, marker: str
-) -> None:
-    project = tmp_path / "My Analysis (2)"
-    deep = project / "notebooks" / "old"
-    deep.mkdir(parents=True)
-    if marker == ".git":
-        (project / marker).mkdir()
-    else:
-        (project / marker).touch()
-    url = default_url(deep, {"NBQUEUE_URL": " "})
-    assert url == default_url(project, {})
-    assert url.scheme == "embedded"
-    assert Path(url.path or "").parent == data_home
-    assert Path(url.path or "").name.startswith("My-Analysis-2-")
-
-
-def test_two_projects_of_one_name_have_two_stores(tmp_path: Path) -> None:
-    for place in ("a", "b"):
-        (tmp_path / place / "analysis" / ".git").mkdir(parents=True)
-    urls = [default_url(tmp_path / place / "analysis", {}) for place in ("a", "b")]
-    assert urls[0] != urls[1]
-
-
-def test_a_link_to_a_project_leads_to_its_store(tmp_path: Path) -> None:
-    (tmp_path / "real" / ".git").mkdir(parents=True)
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert default_url(tmp_path / "link", {}) == default_url(tmp_path / "real", {})
-
-
-def test_a_folder_without_a_project_is_its_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "loose").mkdir()
-    (tmp_path / "other").mkdir()
-    monkeypatch.chdir(tmp_path / "loose")
-    # No folder above may be taken for a project, wherever the tests run.
-    monkeypatch.setattr(Path, "exists", lambda self: False)
-    monkeypatch.setattr(Path, "is_file", lambda self: False)
-    assert default_url(environ={}) == default_url(os.getcwd(), {})
-    assert default_url(environ={}) != default_url(tmp_path / "other", {})
-    assert Path(default_url("/", {}).path or "").name.startswith("root-")
+def test_a_place_is_written_as_people_know_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    written = {
+        "embedded://jobs": "embedded://jobs",
+        "embedded:///home/ann/my jobs": "embedded://~/my%20jobs",
+        "embedded:///home/annabel": "embedded:///home/annabel",
+        "redis://:p@h/3": "redis://:***@h:6379/3",
+    }
+    for text, place in written.items():
+        url = parse_url(text)
+        assert url.place == place
+        if url.password is None:
+            assert parse_url(place) == url

@@ -12,9 +12,10 @@ from nbqueue.durations import format_duration
 from nbqueue.errors import StoreDenied, StoreUnreachable
 from nbqueue.runtime.backoff import Backoff
 from nbqueue.store.connection import Store, connect
+from nbqueue.store.default_store import default_url, kept_store
 from nbqueue.store.descriptors import ensure
 from nbqueue.store.rights import is_about_keys, refused_queues
-from nbqueue.store.url import default_url, parse_url
+from nbqueue.store.url import parse_url
 from nbqueue.worker.executors.spawn import first_executors
 from nbqueue.worker.settings import WorkerSettings
 
@@ -46,6 +47,9 @@ def wait_for_store(url: str | None, seconds: float, queues: Iterable[str] = ()) 
     user may not use the keys of one of ``queues``.
     """
     place = default_url() if url is None else parse_url(url)
+    notice = kept_store(place) if url is None else ""
+    if notice:
+        log.warning("%s", notice)
     until = time.monotonic() + seconds
     backoff = Backoff(longest=_LONGEST_PAUSE)
     is_logged = False
