@@ -136,7 +136,7 @@ def flat(rows: Iterable[Iterable[Arg]]) -> list[Arg]:
 
 def positions(reply: Any) -> list[int]:
     """Read a reply that lists positions."""
-    return [int(i) for i in reply]
+    return list(map(int, reply))
 
 
 def check_limit(limit: int) -> None:

@@ -35,15 +35,7 @@ def stage_new(keys: QueueKeys, number: int, task: NewTask) -> tuple[bytes, list[
 
 
 def stage_ends(keys: QueueKeys, ended: Sequence[Ended]) -> tuple[str, list[Staged]]:
-    """The argument ``large`` of ``complete_full.lua``, and the staged values.
-
-    The argument is empty if no task is large.
-    """
-    for task in ended:
-        if task.is_large or task.result_pieces:
-            break
-    else:
-        return "", []
+    """The argument ``large`` of ``complete_full.lua``, and the staged values."""
     letters: list[str] = []
     staged: list[Staged] = []
     for number, task in enumerate(ended):

@@ -38,7 +38,7 @@ HELLO: Final = 1
 CODE: Final = 2
 """Supervisor: a function's code. Body: fingerprint (16 bytes), blob."""
 TASK: Final = 3
-"""Supervisor: run this. Body: see `pack_task`."""
+"""Supervisor: run this. Body: see `task_head`."""
 DONE: Final = 4
 """Executor: a task has ended. Body: see `pack_done`."""
 STOP: Final = 5
@@ -181,11 +181,6 @@ class DoneFrame(NamedTuple):
 def frame(kind: int, body: bytes = b"") -> bytes:
     """Return a whole frame."""
     return _HEAD.pack(len(body) + 1, kind) + body
-
-
-def pack_task(task: TaskFrame) -> bytes:
-    """Return the `TASK` frame of a task."""
-    return task_head(task) + task.arguments
 
 
 def task_head(task: TaskFrame) -> bytes:

@@ -58,10 +58,8 @@ class Reactor:
         self._bell = Wakeup()
         self.watch(self._bell, self._bell.drain)
 
-    @staticmethod
-    def now() -> float:
-        """Return the time on the clock of the timers, in seconds."""
-        return time.monotonic()
+    now = staticmethod(time.monotonic)
+    """Return the time on the clock of the timers, in seconds."""
 
     def watch(self, file: Any, on_ready: Action, *, on_writable: Action | None = None) -> None:
         """Call ``on_ready`` when ``file`` can be read, ``on_writable`` when it takes bytes."""

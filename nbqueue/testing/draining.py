@@ -104,7 +104,7 @@ class _Drainer:
             payload = attempt.payload
             whole = whole_payload(self._broker, queue, attempt.task_id, bytes(payload))
             if whole is not payload:
-                attempt.apart = memoryview(whole)
+                attempt.payload = memoryview(whole)
         self._serve(queue)
         try:
             answer, reported = self._attempts.run(attempt, self._code)

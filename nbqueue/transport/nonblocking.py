@@ -68,7 +68,8 @@ class NonblockingConnection:
         self._large: ReceiveBuffer | Slot | None = None
         self._begins = False
         """True if the next byte is known to be the first of a reply."""
-        self._waiting: deque[OnReply | None] = deque()
+        self.under_way: deque[OnReply | None] = deque()
+        """Callbacks of the replies still to come, in order."""
         self._moves = self._moves_seen = 0
         """Number of transfers of bytes until now, and until the last `beat`."""
         self._quiet_since = time.monotonic()
@@ -89,11 +90,6 @@ class NonblockingConnection:
         number: int = self._socket.fileno()
         return number
 
-    @property
-    def under_way(self) -> int:
-        """Number of replies still to come."""
-        return len(self._waiting)
-
     def beat(self, seconds: float) -> None:
         """Raise `ConnectionLost` if nothing moved for ``seconds`` while a reply was due.
 
@@ -109,7 +105,7 @@ class NonblockingConnection:
             raise ConnectionLost(f"the store gave no answer for {seconds:g} s")
 
     def _awaits_reply(self) -> bool:
-        return bool(self._waiting)
+        return bool(self.under_way)
 
     def _send_ping(self) -> None:
         self.call(("PING",))
@@ -144,7 +140,13 @@ class NonblockingConnection:
                 self._full[script.name, command.keys[0]] = _FULL_TIMES
                 self.send(command.full or command, on_reply)
             else:
-                meaning: T | ReplyError = _understood(command, reply)
+                meaning: T | ReplyError
+                try:
+                    meaning = command.read(reply)
+                except Exception as error:
+                    # Any program may have written what it returns. It counts as refused.
+                    what = f"{type(error).__name__}: {str(error)[:200]}"
+                    meaning = ReplyError(f"UNREADABLE reply of {script.name}.lua: {what}")
                 on_reply(meaning)
 
         if command.staged:
@@ -152,17 +154,12 @@ class NonblockingConnection:
             return
         if is_tracked:
             self.call(("CLIENT", "CACHING", "YES"))  # for the next command only
-        self._queue(command.words())
-        self._waiting.append(read)
+        self.call(command.words(), read)
 
     def _naming_keys(self, refusal: ReplyError, keys: Sequence[Arg]) -> ReplyError:
         if "WRONGTYPE" not in str(refusal):
             return refusal
         return ReplyError(f"WRONGTYPE {self.server.damage_of(keys)}")
-
-    def _queue(self, words: Sequence[Arg]) -> None:
-        self._out += resp.pack(words)
-        self.wants_write = True
 
     def _likely_script(self, command: Command[T]) -> Command[T]:
         """Return the call of the full script if it was needed lately.
@@ -190,7 +187,7 @@ class NonblockingConnection:
                 read(staged_reply(command, replies))
 
         self._send_pieces(pack_staged(command))
-        self._waiting.extend([gather] * expected)
+        self.under_way.extend([gather] * expected)
 
     def _send_pieces(self, pieces: Sequence[Piece]) -> None:
         if self._out:
@@ -201,8 +198,9 @@ class NonblockingConnection:
 
     def call(self, words: Sequence[Arg], on_reply: OnReply | None = None) -> None:
         """Queue a plain command."""
-        self._queue(words)
-        self._waiting.append(on_reply)
+        self._out += resp.pack(words)
+        self.wants_write = True
+        self.under_way.append(on_reply)
 
     def gather(
         self, calls: Sequence[Sequence[Arg]], gathering: Gathering, then: Callable[[], None]
@@ -218,7 +216,7 @@ class NonblockingConnection:
                 then()
 
         for words, slot in zip(calls, gathering.slots, strict=True):
-            self._slots[len(self._waiting) + self._answered] = slot
+            self._slots[len(self.under_way) + self._answered] = slot
             self.call(words, partial(take, slot))
 
     def flush(self) -> None:
@@ -265,7 +263,7 @@ class NonblockingConnection:
                 continue
             self._reader.feed(data)
             self._dispatch()
-            if len(data) < _RECEIVE and not self._has_pending():
+            if len(data) < _RECEIVE and not (self._is_tls and self._has_pending()):
                 break
 
     def _slot_for(self, number: int) -> Slot | None:
@@ -288,7 +286,7 @@ class NonblockingConnection:
             self._moves += 1
             if large.came(count):
                 break
-            if not self._has_pending():
+            if not (self._is_tls and self._has_pending()):
                 return False
         self._large = None
         self._begins = True
@@ -297,7 +295,7 @@ class NonblockingConnection:
 
     def _has_pending(self) -> bool:
         # TLS may hold decrypted bytes, for which polling the socket does not report readiness.
-        return self._is_tls and self._socket.pending() > 0
+        return bool(self._socket.pending() > 0)
 
     def _dispatch(self) -> None:
         reader = self._reader
@@ -314,7 +312,7 @@ class NonblockingConnection:
     def _answer(self, reply: Any) -> None:
         if type(reply) is ReplyError:
             self._check_serving(reply)
-        on_reply = self._waiting.popleft()
+        on_reply = self.under_way.popleft()
         if self._slots:
             self._slots.pop(self._answered, None)
         self._answered += 1
@@ -331,15 +329,3 @@ class NonblockingConnection:
 
     def close(self) -> None:
         self._raw.close()
-
-
-def _understood(command: Command[T], reply: Any) -> T | ReplyError:
-    """Return what a reply means. One that cannot be read counts as refused.
-
-    Scripts return values that any program may have written.
-    """
-    try:
-        return command.read(reply)
-    except Exception as error:
-        what = f"{type(error).__name__}: {str(error)[:200]}"
-        return ReplyError(f"UNREADABLE reply of {command.script.name}.lua: {what}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from nbqueue.transport import resp
 from nbqueue.transport.nonblocking import NonblockingConnection, OnReply
-from nbqueue.transport.resp import ReplyError
+from nbqueue.transport.resp import Arg, ReplyError
 from nbqueue.transport.server import Server
 
 
@@ -25,6 +25,11 @@ class MessageConnection(NonblockingConnection):
     def _send_ping(self) -> None:
         self._has_pinged = True
         self._queue(("PING",))
+
+    def _queue(self, words: Sequence[Arg]) -> None:
+        """Queue a command whose reply has no callback."""
+        self._out += resp.pack(words)
+        self.wants_write = True
 
     def _replies(self) -> Iterator[Any]:
         self._has_pinged = False  # anything that comes shows that the server lives

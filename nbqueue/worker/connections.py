@@ -34,8 +34,8 @@ _DOWN = DownConnection()
 class WorkerConnections:
     """Connections to the store, asked for by queue.
 
-    `tasks` and `upkeep` always return a connection; one that is down drops all commands. One server
-    has all queues, so they are up or down together.
+    `tasks`, `blocking` and `upkeep` always return a connection; one that is down drops all
+    commands. One server has all queues, so they are up or down together.
 
     Parts append callbacks to these lists when they are made:
 
@@ -90,6 +90,10 @@ class WorkerConnections:
         """Return the connection for the tasks of ``queue``: fetching, results, output."""
         return self._tasks
 
+    def blocking(self, queue: str) -> QueueConnection:
+        """Return the connection for commands of ``queue`` that block."""
+        return _DOWN if self._server is None else self._server.blocking.get(queue, _DOWN)
+
     def upkeep(self, queue: str) -> QueueConnection:
         """Return the connection for leases and maintenance of ``queue``."""
         return self._upkeep
@@ -109,7 +113,7 @@ class WorkerConnections:
     @property
     def awaits_reply(self) -> bool:
         """True if a command about tasks is still unanswered."""
-        return self._tasks.under_way > 0
+        return bool(self._tasks.under_way)
 
     def connect(self) -> None:
         """Open all connections, blocking. Raises `StoreError`."""
@@ -120,14 +124,6 @@ class WorkerConnections:
         self._backoff.reset()
         faults.over(_UNFIT, "store can be used again url=%s", self._store.url.redacted)
         faults.over(_LOST, "store back url=%s", self._store.url.redacted)
-
-    def wait_for_task(self, queue: str, on_task: Callable[[Any], None]) -> None:
-        """Call ``on_task`` with a reply when ``queue`` has a task.
-
-        Also called after a while without one.
-        """
-        if self._server is not None:
-            self._server.wait_for_task(queue, on_task)
 
     def add_queue(self, queue: str, then: Callable[[str], None]) -> None:
         """Open the connections of another queue, then call ``then(queue)``.

@@ -38,7 +38,7 @@ class DownConnection:
     """
 
     is_up = False
-    under_way = 0
+    under_way = ()
 
     def send(self, *args: Any, **options: Any) -> None:
         """Drop the command."""
@@ -82,7 +82,8 @@ class ServerConnections:
         self._store = store
         self._events = events
         self._own_channels: dict[bytes, Callable[[Any], None]] = {}
-        self._waits: dict[str, NonblockingConnection] = {}
+        self.blocking: dict[str, OpenConnection] = {}
+        """The connections for commands that block, by queue."""
         self._all: list[NonblockingConnection] = []
         self._is_open = True
         channels = [CANCEL_CHANNEL, *(queue_keys(queue).wake for queue in queues)]
@@ -92,11 +93,15 @@ class ServerConnections:
             self.upkeep.handle = handle_guarded
             self._listener = self._opened(
                 PubSubConnection(
-                    store, channels, self._on_published, self._on_listener_id, events.on_denied
+                    store,
+                    channels,
+                    partial(handle_guarded, self._on_published),
+                    self._on_listener_id,
+                    events.on_denied,
                 )
             )
             for queue in queues:
-                self._waits[queue] = self._opened(NonblockingConnection(store))
+                self.blocking[queue] = self._opened(OpenConnection(store))
         except BaseException:
             for connection in self._all:
                 connection.close()
@@ -109,7 +114,7 @@ class ServerConnections:
     @property
     def queues(self) -> set[str]:
         """The queues that have a connection."""
-        return set(self._waits)
+        return set(self.blocking)
 
     def start(self) -> None:
         """Watch the connections. Call it in the thread of the reactor."""
@@ -123,7 +128,7 @@ class ServerConnections:
             self._reactor.forget(connection)
             connection.close()
         self._all.clear()
-        self._waits.clear()
+        self.blocking.clear()
         self._own_channels.clear()
 
     def flush(self) -> None:
@@ -140,28 +145,12 @@ class ServerConnections:
 
     def beat(self, answer_timeout: float) -> None:
         """Find silent connections, and ask idle ones for a sign of life."""
-        waits = set(self._waits.values())
+        waits = set(self.blocking.values())
         try:
             for connection in self._all:
                 connection.beat(answer_timeout + (WAIT_SECONDS if connection in waits else 0))
         except ConnectionLost as error:
             self._events.on_lost(error)
-
-    def wait_for_task(self, queue: str, on_task: Callable[[Any], None]) -> None:
-        """Call ``on_task`` with a reply when ``queue`` has a task.
-
-        Also called after a while without one.
-
-        Moves the last element of the list onto itself: that blocks until there is one, changes
-        nothing, and notices any program that pushes (protocol H.1, 1).
-        """
-        connection = self._waits.get(queue)
-        if connection is not None:
-            pending = queue_keys(queue).pending
-            connection.call(
-                ("BLMOVE", pending, pending, "RIGHT", "RIGHT", WAIT_SECONDS),
-                on_task,
-            )
 
     def add_queue(self, queue: str, on_added: Callable[[ServerConnections], None]) -> None:
         """Open the connections of another queue, then call ``on_added(self)``.
@@ -175,19 +164,19 @@ class ServerConnections:
                 # Without a connection that waits, the queue would be asked for tasks only once.
                 if self._is_open:
                     self._events.on_lost(ConnectionLost(str(connection)))
-            elif not self._is_open or queue in self._waits:
+            elif not self._is_open or queue in self.blocking:
                 connection.close()  # it came too late
             else:
-                self._waits[queue] = self._opened(connection)
+                self.blocking[queue] = self._opened(connection)
                 self._watch(connection)
                 on_added(self)
 
-        self._reactor.in_thread(lambda: NonblockingConnection(self._store), opened)
+        self._reactor.in_thread(lambda: OpenConnection(self._store), opened)
 
     def remove_queue(self, queue: str) -> None:
         """Close the connections of a queue."""
         self._listener.unfollow(queue_keys(queue).wake)
-        connection = self._waits.pop(queue, None)
+        connection = self.blocking.pop(queue, None)
         if connection is not None:
             self._all.remove(connection)
             self._reactor.forget(connection)
@@ -219,9 +208,6 @@ class ServerConnections:
             self._events.on_lost(error)
 
     def _on_published(self, message: Any) -> None:
-        handle_guarded(self._pass_on, message)
-
-    def _pass_on(self, message: Any) -> None:
         _, channel, data = message
         own = self._own_channels.get(channel)
         if own is not None:

@@ -47,6 +47,8 @@ from nbqueue.worker.tasks.task_outcomes import TaskOutcomes
 log = logging.getLogger("nbqueue.worker")
 
 _LAST_SENDING = 5.0
+_SHORT = 0.0005
+"""Seconds. The supervisor waits without sleeping for the end of shorter tasks."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Supervisor:
         self._fetcher = flow.fetcher
         self._large_arguments = flow.large_arguments
         self._waiting = flow.waiting
+        self._load = flow.load
         self._pool = flow.pool
         self._output_writer = flow.output_writer
         self._outcomes = flow.outcomes
@@ -140,7 +143,7 @@ class Supervisor:
         # Sent after the round, in which executors get their tasks first.
         self._reactor.every_round(self._connections.flush)
         try:
-            self._reactor.run(self._workload.is_reply_near, self._pool.slack)
+            self._reactor.run(self._is_reply_near, self._pool.slack)
         finally:
             self._health_checks.close()
             self._pool.close()
@@ -214,22 +217,38 @@ class Supervisor:
         # If the store is unreachable until then, the leases of these tasks have to expire.
         self._reactor.after(_LAST_SENDING, self._reactor.stop)
 
+    def _is_reply_near(self) -> bool:
+        """Return whether to poll without sleeping, as a reply should come within microseconds.
+
+        That is the reply of the store, or the end of a short task, while no task needs the CPU
+        more.
+        """
+        in_hand = self._waiting.in_hand
+        if in_hand and self._load.seconds >= _SHORT:
+            return False
+        return in_hand > 0 or self._connections.awaits_reply
+
     def _round(self) -> None:
-        if self._is_giving_back and not self._fetcher.is_asking and not self._large_arguments:
-            # All at once, with tasks that were on their way, so that their order is kept.
-            self._is_giving_back = False
-            give_back(self._pool.take_back_unstarted(), "unstarted", "not begun")
+        if self._is_giving_back:
+            self._give_back_when_all_are_here()
         if self._aggregator.enabled:
             self._aggregator.round(not self._fetcher.is_asking)
         self._fetcher.fetch()
         self._pool.dispatch()
-        self._output_writer.flush()
+        if self._output_writer.changed:
+            self._output_writer.flush()
         self._acknowledger.flush()
         self._fetcher.offer()
         if self._is_ending:
             self._end_when_idle()
         elif self._drain_mode is not None:
             self._drain_mode.look()
+
+    def _give_back_when_all_are_here(self) -> None:
+        """Give back what has not begun, once nothing is on its way, so that its order is kept."""
+        if not (self._fetcher.is_asking or self._large_arguments.under_way):
+            self._is_giving_back = False
+            give_back(self._pool.take_back_unstarted(), "unstarted", "not begun")
 
     def _end_when_idle(self) -> None:
         """Wait for the tasks, then for the executors, then stop.

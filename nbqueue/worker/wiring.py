@@ -146,7 +146,7 @@ def _task_flow(
     heartbeat = Heartbeat(context, acknowledger.held, waiting, settings.lease_seconds)
     events = PoolEvents(requests.fail, heartbeat.run_once, heartbeat.drop)
     order = QueueOrder(context.queues.weights, settings.strict_priority)
-    slots = Slots(settings.concurrency, waiting, large_arguments, aggregator)
+    slots = Slots(settings.concurrency, waiting, load, large_arguments, aggregator)
     return TaskFlow(
         numbers=numbers,
         tokens=tokens,
@@ -243,13 +243,7 @@ def _lifecycle(
 ) -> Lifecycle:
     """Make the parts that begin and end with the worker."""
     workload = Workload(
-        context,
-        flow.waiting,
-        flow.load,
-        flow.large_arguments,
-        flow.fetcher,
-        flow.aggregator,
-        flow.acknowledger,
+        flow.waiting, flow.large_arguments, flow.fetcher, flow.aggregator, flow.acknowledger
     )
     on_seen = None if on_ready is None else partial(on_ready, context.worker_id)
     idle = settings.idle_timeout

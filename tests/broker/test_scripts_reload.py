@@ -102,7 +102,7 @@ def test_a_link_loads_scripts_again_after_a_flush(store: Store, redis: Any) -> N
     drain(link, lambda: len(replies) == 4)
     assert replies == [[], [], [], [0]]
     assert redis.lrange("asynq:{q}:pending", 0, -1) == [b"c", b"b", b"a"]
-    assert link.under_way == 0
+    assert not link.under_way
     link.close()
 
 

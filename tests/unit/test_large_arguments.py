@@ -62,16 +62,16 @@ def read(store: Store) -> tuple[LargeArguments, Attempt, list[Attempt]]:
 def test_a_store_that_is_busy_is_asked_again(word: str) -> None:
     store = Store(ReplyError(f"{word} so it is"), ARGUMENTS)
     arguments, attempt, ready = read(store)
-    assert (len(arguments), ready) == (1, [])
+    assert (len(arguments.under_way), ready) == (1, [])
     store.due.pop()()
-    assert (len(arguments), ready, attempt.is_checked) == (0, [attempt], True)
+    assert (len(arguments.under_way), ready, attempt.is_checked) == (0, [attempt], True)
 
 
 @pytest.mark.parametrize("answer", [None, ARGUMENTS[1:], ReplyError("WRONGTYPE no hash")])
 def test_what_is_not_there_is_not_waited_for(answer: Any) -> None:
     store = Store(answer)
     arguments, attempt, ready = read(store)
-    assert (len(arguments), ready, attempt.is_checked) == (0, [attempt], False)
+    assert (len(arguments.under_way), ready, attempt.is_checked) == (0, [attempt], False)
     assert not store.due
 
 
@@ -81,4 +81,4 @@ def test_one_that_is_taken_out_is_not_handed_on() -> None:
     assert arguments.take_out("b") == []
     assert arguments.take_out("a") == [attempt]
     store.due.pop()()
-    assert (len(arguments), ready) == (0, [])
+    assert (len(arguments.under_way), ready) == (0, [])

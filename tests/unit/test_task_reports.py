@@ -56,7 +56,7 @@ def frame(number: int, *, is_message: bool = False, json_result: bool = False) -
 @given(st.booleans(), st.booleans())
 def test_a_task_frame_says_what_its_result_is(is_message: bool, json_result: bool) -> None:
     sent = frame(7, is_message=is_message, json_result=json_result)
-    [(_, body)] = Frames().feed(pipe.pack_task(sent))
+    [(_, body)] = Frames().feed(pipe.task_head(sent) + sent.arguments)
     assert pipe.unpack_task(body) == sent
 
 

@@ -12,7 +12,7 @@ from nbqueue.broker.commands.retention import ATTEMPT_CAP, DAY_MS, EVENT_CAP, co
 from nbqueue.broker.script_commands import PerTask, check_limit, command, flat, positions
 from nbqueue.broker.staging import STAGED, stage_ends
 from nbqueue.runtime.buffers import Body
-from nbqueue.transport.script_call import Arg, Command
+from nbqueue.transport.script_call import Arg, Command, Staged
 from nbqueue.wire.decoding import text, whole_number
 from nbqueue.wire.keys import day_keys, queue_keys
 
@@ -101,22 +101,19 @@ def read_fetched(reply: Any) -> list[Fetched] | None:
         return None
     if reply == b"FULL":
         return Full()
-    found = iter(reply)
-    return [
-        # Calling Fetched takes twice as long, and this runs for each task.
-        tuple.__new__(
-            Fetched,
-            (
-                text(task_id),
-                msg if type(msg) is bytes else b"",
-                whole_number(since),
-                whole_number(attempt) or 1,
-                whole_number(lost) or 0,
-                0 if type(msg) is bytes else msg,
-            ),
+    tasks: list[Fetched] = []
+    for task_id, msg, since, attempt, lost in zip(*[iter(reply)] * 5, strict=True):
+        parts = (
+            text(task_id),
+            msg if type(msg) is bytes else b"",
+            whole_number(since),
+            whole_number(attempt) or 1,
+            whole_number(lost) or 0,
+            0 if type(msg) is bytes else msg,
         )
-        for task_id, msg, since, attempt, lost in zip(*[found] * 5, strict=True)
-    ]
+        # Calling Fetched takes twice as long, and this runs for each task.
+        tasks.append(tuple.__new__(Fetched, parts))
+    return tasks
 
 
 def note_begun(queue: str, tasks: Sequence[tuple[str, str, int]]) -> Command[int]:
@@ -151,7 +148,12 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
     """
     keys = day_keys(queue, now_ms // DAY_MS)
     prefix = keys.task_prefix
-    large, staged = stage_ends(keys, ended)
+    large = ""
+    staged: Sequence[Staged] = ()
+    for task in ended:
+        if task.is_large or task.result_pieces:
+            large, staged = stage_ends(keys, ended)
+            break
     tasks: list[str] = []
     values: list[Arg] = []
     for task, letter in zip(ended, large or repeat("."), strict=False):

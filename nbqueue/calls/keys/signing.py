@@ -35,7 +35,8 @@ from nbqueue.runtime.buffers import LARGE, Piece
 _SIGNATURE_SIZE = 16
 _UNSIGNED = bytes(_SIGNATURE_SIZE)
 _NO_KEY = bytes(4)
-_VALUE_HEAD = result_head(VALUE)[:7]
+_VALUE = result_head(VALUE)
+_VALUE_HEAD = _VALUE[:7]
 _same = hmac.compare_digest
 
 
@@ -164,6 +165,11 @@ class Keyring:
         """Return the envelope of a result with a signature for this task."""
         signature = self._mac.sign(result_texts(task_id, payload))
         return put_result_signature(payload, self.key_id, signature)
+
+    def sign_value(self, value: bytes, task_id: str) -> bytes:
+        """Return the signed envelope of a small value, which is the usual result."""
+        signature = self._mac.sign((result_text(task_id, _VALUE), value))
+        return b"".join((_VALUE_HEAD, self.key_id, signature, value))
 
     def sign_result_apart(self, head: bytes, body: Sequence[Piece], task_id: str) -> bytes:
         """Return the signed ``head`` of a result whose body is detached."""

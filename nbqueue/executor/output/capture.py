@@ -166,15 +166,16 @@ def _take_warnings() -> None:
     def show_again(*args: Any, **kwargs: Any) -> None:
         show(*args, **kwargs)
         seen_by[:] = [started_by()]
+        if begin not in on_begin:
+            on_begin.append(begin)
 
     def begin() -> None:
-        if seen_by and seen_by[0] is not started_by():
-            seen_by.clear()
+        if seen_by[0] is not started_by():
+            on_begin.remove(begin)
             with warnings.catch_warnings():
                 pass  # clears the record of warnings that were already shown
 
     warnings.showwarning = show_again
-    on_begin.append(begin)
 
 
 def _mark_threads() -> None:

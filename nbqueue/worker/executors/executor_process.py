@@ -143,11 +143,11 @@ class ExecutorProcess:
         attempt.executor = self
         attempt.sent_at = now
         self.wants_write = True
+        self._out += pipe.task_head(frame)
         if len(frame.arguments) <= LARGE:
-            self._out += pipe.pack_task(frame)
+            self._out += frame.arguments
             return
         note_large()
-        self._out += pipe.task_head(frame)
         self._pieces += (self._out, frame.arguments)
         self._out = bytearray()
 

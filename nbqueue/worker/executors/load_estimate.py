@@ -26,36 +26,32 @@ class LoadEstimate:
     """A running estimate of a task's duration: quick to rise, slow to fall."""
 
     def __init__(self) -> None:
-        self._seconds = _FIRST_GUESS
+        self.seconds = _FIRST_GUESS
+        """The approximate duration of a task."""
         self._seen = 0
-
-    @property
-    def estimate(self) -> float:
-        """The approximate duration of a task, in seconds."""
-        return self._seconds
 
     def ended(self, seconds: float) -> None:
         """Record the duration of a task, in seconds."""
         self._seen += 1
-        if seconds > self._seconds * 8:
+        if seconds > self.seconds * 8:
             # One long task among short ones: fetch less at once.
-            self._seconds = max(self._seconds, seconds / 8)
+            self.seconds = max(self.seconds, seconds / 8)
         else:
             # The first guess is a high one, and must soon be forgotten.
             weight = max(_WEIGHT, 1 / (self._seen + 1))
-            self._seconds += weight * (seconds - self._seconds)
+            self.seconds += weight * (seconds - self.seconds)
 
     def ahead(self, slots: int) -> int:
         """Return the number of tasks that may be held beyond the slots."""
-        if self._seconds * MOST_AHEAD <= AHEAD * slots:
+        if self.seconds * MOST_AHEAD <= AHEAD * slots:
             return MOST_AHEAD
-        return int(AHEAD * slots / self._seconds)
+        return int(AHEAD * slots / self.seconds)
 
     def queued(self) -> int:
         """Return the number of tasks that may be queued in one executor."""
-        if self._seconds * MOST_QUEUED <= QUEUED:
+        if self.seconds * MOST_QUEUED <= QUEUED:
             return MOST_QUEUED
-        return int(QUEUED / self._seconds)
+        return int(QUEUED / self.seconds)
 
     def slack(self, ordinary: Sequence[int], others: int) -> float:
         """Return the approximate time that the supervisor may sleep, in seconds.
@@ -69,5 +65,5 @@ class LoadEstimate:
         waiting = min(ordinary, default=0) - 1
         if waiting <= 0:
             return 0.0
-        seconds = min(waiting * self._seconds / 2, _LONGEST_REST)
+        seconds = min(waiting * self.seconds / 2, _LONGEST_REST)
         return seconds if seconds >= _SHORTEST_REST else 0.0

@@ -48,16 +48,9 @@ class WaitingAttempts:
         self.in_hand += 1
         self.ready.append(attempt)
 
-    def ahead(self) -> int:
-        """Return the number of tasks to fetch ahead of free slots.
-
-        Many if tasks are short.
-        """
-        return self._load.ahead(self._concurrency)
-
     def room(self) -> int:
         """Return the number of attempts that may still be added."""
-        return self._concurrency + self.ahead() - self.in_hand
+        return self._concurrency + self._load.ahead(self._concurrency) - self.in_hand
 
     def drop(self, attempt: Attempt) -> bool:
         """Remove an attempt for good; return False if it is not waiting."""

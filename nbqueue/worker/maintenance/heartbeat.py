@@ -55,7 +55,7 @@ class Heartbeat(Service):
             attempt.message.type,
             attempt.queue,
         )
-        self._held.remove(attempt)
+        self._held.pop(attempt.number, None)
 
     def _on_extended(self, part: list[Attempt], sent_ms: int, refused: list[int] | None) -> None:
         if refused is None:

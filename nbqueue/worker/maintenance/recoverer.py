@@ -101,7 +101,7 @@ class LostAttempts:
         given back, as newer ones may still be on their way. The tasks held now count as received,
         even if the store gets their outcomes before it answers.
         """
-        known = {(each.queue, each.task_id, each.fence) for each in self._held}
+        known = {(each.queue, each.task_id, each.fence) for each in self._held.values()}
         for queue in self._queues:
             self._connections.upkeep(queue).send(
                 maintenance.held_by_worker(queue, self._tokens.worker_id),
@@ -119,7 +119,7 @@ class LostAttempts:
             if is_old and (queue, task.task_id, fence) not in known:
                 attempt = self._attempt(queue, task, fence)
                 # Held, so that it is not given back twice if the store is lost once more.
-                self._held.add(attempt)
+                self._held[attempt.number] = attempt
                 attempt.owner.give_back(attempt, "unstarted", "never heard of")
 
 

@@ -123,15 +123,19 @@ class Acknowledger:
             if not connection.is_up:
                 self._others.append(other)
                 continue
-            self._note([other])
+            self._under_way += 1
+            self._sent[other.attempt.number] = other
             connection.send(other.make_command(now_ms, self._who), partial(self._on_one, other))
         for queue in list(self._completions):
             connection = tasks(queue)
             if not connection.is_up:
                 continue
             batch = self._take_batch(queue)
-            self._note(batch)
-            ended = [completion.ended for completion in batch]
+            self._under_way += 1
+            ended: list[Ended] = []
+            for completion in batch:
+                self._sent[completion.attempt.number] = completion
+                ended.append(completion.ended)
             connection.send(
                 lifecycle.complete(queue, ended, now_ms, self._who), partial(self._on_batch, batch)
             )
@@ -144,6 +148,8 @@ class Acknowledger:
 
     def _take_batch(self, queue: str) -> list[_Completion]:
         waiting = self._completions.pop(queue)
+        if len(waiting) == 1:
+            return waiting
         size = count = 0
         for completion in waiting[:_MOST_AT_ONCE]:
             size += completion.ended.result_size + len(completion.ended.msg)
@@ -157,18 +163,15 @@ class Acknowledger:
             self._completions[queue] = waiting[count:]
         return waiting[:count]
 
-    def _note(self, batch: Sequence[_Outcome]) -> None:
-        self._under_way += 1
-        for outcome in batch:
-            self._sent[outcome.attempt.number] = outcome
-
     def _on_batch(self, batch: list[_Completion], reply: Any) -> None:
         self._under_way -= 1
         if isinstance(reply, ReplyError):
             self._refused(batch, reply)
             return
         for completion in batch:
-            self._forget(completion)
+            number = completion.attempt.number
+            self._sent.pop(number, None)
+            self.held.pop(number, None)
         for position in reply:
             self._log_not_held(batch[position])
 
@@ -221,7 +224,7 @@ class Acknowledger:
 
     def _forget(self, outcome: _Outcome) -> None:
         self._sent.pop(outcome.attempt.number, None)
-        self.held.remove(outcome.attempt)
+        self.held.pop(outcome.attempt.number, None)
 
     def _send_again(self) -> None:
         self._under_way = 0

@@ -93,8 +93,6 @@ class Attempt:
     """The number of earlier attempts lost before they were known to have begun."""
     is_noted: bool = False
     """True if the store knows that the attempt has begun."""
-    apart: memoryview | None = None
-    """A large payload, which arrives separately from its message."""
     is_checked: bool = False
     """True if detached arguments were compared with their digest."""
 
@@ -107,12 +105,15 @@ class Attempt:
         fence: str,
         fetched_ms: int,
         owner: AttemptOwner,
+        apart: memoryview | None = None,
     ) -> None:
         # Few of the other attributes are ever set, so they have their defaults in the class.
         self.number = number
         self.queue = queue
         self.task_id, self.msg, self.since_ns, self.fetches, self.losses, _ = task
         self.message = message
+        self.payload = message.payload if apart is None else apart
+        """The call or the message's payload. A large one is separate from the message."""
         self.fence = fence
         self.fetched_ms = fetched_ms
         self.owner = owner
@@ -123,11 +124,6 @@ class Attempt:
         """
         self.is_unlimited = message.timeout >= FAR_TIMEOUT and not message.deadline
         """True if its message sets no time-out and no deadline, as most do."""
-
-    @property
-    def payload(self) -> bytes | memoryview:
-        """The call or the message's payload."""
-        return self.message.payload if self.apart is None else self.apart
 
     @property
     def timeout(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,11 @@ from nbqueue.broker.commands.limits import Full
 from nbqueue.broker.commands.requirements import fetch_required
 from nbqueue.broker.staging import read_message_of
 from nbqueue.transport.resp import ReplyError
+from nbqueue.wire.keys import queue_keys
+from nbqueue.worker.executors.load_estimate import LoadEstimate
 from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
 from nbqueue.worker.scheduling.aggregator import Aggregator
+from nbqueue.worker.server_connections import WAIT_SECONDS
 from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.store_refusals import refused
 from nbqueue.worker.tasks.handoff import MOST_OFFERS, Handoff
@@ -48,22 +51,15 @@ class QueueOrder:
 
     def change(self, weights: Mapping[str, int]) -> None:
         """Replace the queues and their weights."""
-        self._weights = dict(weights)
+        self.weights = dict(weights)
         self._names = sorted(weights, key=lambda name: -weights[name])
-
-    def __contains__(self, queue: str) -> bool:
-        """Return whether ``queue`` is served."""
-        return queue in self._weights
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._weights)
 
     def next(self) -> list[str]:
         """Return the queues in the order for the next fetch."""
         if self._is_strict or len(self._names) == 1:
             return self._names
         # The largest of w-th roots of random numbers: a weighted order without replacement.
-        return sorted(self._names, key=lambda name: -(random.random() ** (1 / self._weights[name])))
+        return sorted(self._names, key=lambda name: -(random.random() ** (1 / self.weights[name])))
 
 
 class Slots:
@@ -73,22 +69,24 @@ class Slots:
         self,
         concurrency: int,
         waiting: WaitingAttempts,
+        load: LoadEstimate,
         large_arguments: LargeArguments,
         aggregator: Aggregator,
     ) -> None:
         self._concurrency = concurrency
         self._waiting = waiting
+        self._load = load
         self._large_arguments = large_arguments
         self._aggregator = aggregator
 
     def free(self) -> int:
         """Return the number of free slots; negative with tasks fetched ahead."""
-        taken = self._waiting.in_hand + len(self._large_arguments)
-        return self._concurrency - taken - self._aggregator.reserved
+        free = self._concurrency - self._waiting.in_hand - len(self._large_arguments.under_way)
+        return free - self._aggregator.reserved if self._aggregator.enabled else free
 
-    def ahead(self) -> int:
-        """Return the number of tasks that may be fetched beyond the free slots."""
-        return self._waiting.ahead()
+    def room(self) -> int:
+        """Return the number of tasks to fetch: more than the free slots if tasks are short."""
+        return self.free() + self._load.ahead(self._concurrency)
 
 
 class Fetcher:
@@ -138,7 +136,7 @@ class Fetcher:
     @property
     def is_asking(self) -> bool:
         """True if tasks may be on their way here."""
-        is_coming = self.enabled and (self.required.is_asking or bool(self.required))
+        is_coming = self.enabled and (self.required.is_asking or bool(self.required.known))
         return self._asking or self._unread > 0 or self._offers.is_unsettled or is_coming
 
     def close(self) -> None:
@@ -148,7 +146,7 @@ class Fetcher:
 
     def look(self, queue: str) -> None:
         """Ask ``queue`` in the next round: it may have a task."""
-        if queue in self.order:
+        if queue in self.order.weights:
             self._filled.add(queue)
             self._woken.add(queue)
 
@@ -167,14 +165,16 @@ class Fetcher:
         """
         if self._asking or not self.enabled:
             return
-        if not (self._filled or self.required):
+        filled, parked = self._filled, self.required.known
+        if not (filled or parked):
             return
-        limit = min(self._slots.free() + self._slots.ahead() - self._unread, MOST_AT_ONCE)
+        limit = min(self._slots.room() - self._unread, MOST_AT_ONCE)
         if limit <= 0:
             return
-        required, filled = self.required, self._filled
-        queue = next((i for i in self.order.next() if i in filled or required.of(i)), None)
-        if queue is None:
+        for queue in self.order.next():
+            if queue in filled or queue in parked:
+                break
+        else:
             return
         connection = self._connections.tasks(queue)
         if not connection.is_up:
@@ -183,11 +183,11 @@ class Fetcher:
         self._offers.withdraw()
         now_ms = self._clock.now_ms()
         token = self._tokens.new(now_ms)
-        lease_until_ms = self._tokens.until_ms(now_ms)
+        lease_until_ms = now_ms + self._tokens.lease_ms
         self._asking = True
-        requirement = required.of(queue) if required else None
-        if requirement is not None:
-            required.discard(queue, requirement)
+        if queue in parked:
+            requirement = next(iter(parked[queue]))
+            self.required.discard(queue, requirement)
             connection.send(
                 fetch_required(queue, requirement, limit, now_ms, lease_until_ms, token),
                 partial(self._on_required, queue, requirement, limit, token, now_ms),
@@ -196,7 +196,7 @@ class Fetcher:
         self._woken.discard(queue)
         connection.send(
             lifecycle.fetch(queue, limit, now_ms, lease_until_ms, token),
-            lambda reply: self._on_reply(queue, limit, token, now_ms, reply),
+            partial(self._on_reply, queue, limit, token, now_ms),
         )
         if queue in self._idle:
             # Most likely this fetches all there is, so the wait for the next is sent along.
@@ -263,22 +263,23 @@ class Fetcher:
             self._take(queue, token, now_ms, reply)
 
     def _take(self, queue: str, token: str, now_ms: int, reply: Sequence[Fetched]) -> None:
-        whole = [task for task in reply if not task.unread]
-        if len(whole) < len(reply):
-            self._read([task for task in reply if task.unread], queue, token)
-        if reply:
-            self._last_queue = queue
-        if whole:
-            self._acceptor.take(queue, whole, token, now_ms)
+        if not reply:
+            return
+        self._last_queue = queue
+        whole: list[Fetched] = []
+        for task in reply:
+            if task.unread:
+                self._read(task, queue, token)
+            else:
+                whole.append(task)
+        self._acceptor.take(queue, whole, token, now_ms)
 
-    def _read(self, large: Sequence[Fetched], queue: str, token: str) -> None:
-        """Read the large messages of held tasks, one by one."""
-        connection = self._connections.tasks(queue)
-        for task in large:
-            self._unread += 1
-            connection.call(
-                read_message_of(queue, task.task_id), partial(self._on_read, task, queue, token)
-            )
+    def _read(self, task: Fetched, queue: str, token: str) -> None:
+        """Read the large message of a held task."""
+        self._unread += 1
+        self._connections.tasks(queue).call(
+            read_message_of(queue, task.task_id), partial(self._on_read, task, queue, token)
+        )
 
     def _on_read(self, task: Fetched, queue: str, token: str, reply: Any) -> None:
         self._unread -= 1
@@ -301,9 +302,15 @@ class Fetcher:
         self.look(queue)
 
     def _wait(self, queue: str) -> None:
-        if queue in self.order and queue not in self._waiting:
+        if queue in self.order.weights and queue not in self._waiting:
             self._waiting.add(queue)
-            self._connections.wait_for_task(queue, partial(self._on_task, queue))
+            # Moves the last element of the list onto itself: that blocks until there is one,
+            # changes nothing, and notices any program that pushes (protocol H.1, 1).
+            pending = queue_keys(queue).pending
+            self._connections.blocking(queue).call(
+                ("BLMOVE", pending, pending, "RIGHT", "RIGHT", WAIT_SECONDS),
+                partial(self._on_task, queue),
+            )
 
     def _on_task(self, queue: str, reply: Any) -> None:
         self._waiting.discard(queue)
@@ -316,7 +323,7 @@ class Fetcher:
             self.look(queue)
 
     def _on_up(self) -> None:
-        self._filled = set(self.order)
+        self._filled = set(self.order.weights)
 
     def _on_down(self) -> None:
         self._asking = False

@@ -102,7 +102,7 @@ class Handoff:
             self._queue = queue
         token, lasts_ms = self._tokens.new(now_ms), int(_LASTS * 1000)
         until_ms = now_ms + lasts_ms
-        lease_until_ms = self._tokens.until_ms(until_ms)
+        lease_until_ms = until_ms + self._tokens.lease_ms
         text = offer_text(until_ms, lease_until_ms, self._channel, token)
         self._open[token] = _Offer(queue, text, self._reactor.now() + _LASTS)
         connection.send(add_offer(queue, text, lasts_ms), partial(self._on_offered, token))
@@ -126,19 +126,15 @@ class Handoff:
     def _on_data(self, data: bytes) -> None:
         """Handle the message about a task that was handed over."""
         handed = read_handed(data)
-        if handed is None or self._take(handed.token, handed.queue) is None:
-            # Any program may publish there. If this worker has the task, its lease shows it.
-            set_aside("message of a task", "channel", "this worker did not offer to take it")
-            return
-        self._on_handed(handed)
-
-    def _take(self, token: str, queue: str) -> _Offer | None:
-        """Remove and return the offer of ``queue`` with this token, or None."""
-        for offers in (self._open, self._leaving, self._old):
-            made = offers.get(token)
-            if made is not None and made.queue == queue:
-                return offers.pop(token)
-        return None
+        if handed is not None:
+            for offers in (self._open, self._leaving, self._old):
+                made = offers.get(handed.token)
+                if made is not None and made.queue == handed.queue:
+                    del offers[handed.token]
+                    self._on_handed(handed)
+                    return
+        # Any program may publish there. If this worker has the task, its lease shows it.
+        set_aside("message of a task", "channel", "this worker did not offer to take it")
 
     def _retire(self, offers: dict[str, _Offer], now: float) -> None:
         """Retire expired offers, and forget retired ones after a lease."""

@@ -38,12 +38,9 @@ class LargeArguments:
         self._reactor = context.reactor
         self._connections = context.connections
         self._keys = context.keys
-        self._under_way: dict[int, _Reading] = {}
+        self.under_way: dict[int, _Reading] = {}
+        """Attempts that wait for their arguments, by their numbers."""
         context.connections.on_up.append(self._read_all_again)
-
-    def __len__(self) -> int:
-        """Return the number of attempts that wait for their arguments."""
-        return len(self._under_way)
 
     def read(self, attempt: Attempt, then: Callable[[Attempt], None]) -> bool:
         """Read the arguments of ``attempt``, then call ``then(attempt)``.
@@ -55,14 +52,14 @@ class LargeArguments:
         body = self._detached_body(attempt)
         if body is None:
             return False
-        reading = self._under_way[attempt.number] = _Reading(attempt, body, then)
+        reading = self.under_way[attempt.number] = _Reading(attempt, body, then)
         self._read(reading)
         return True
 
     def give_up(self) -> list[Attempt]:
         """Stop reading; return the attempts that waited."""
-        attempts = [reading.attempt for reading in self._under_way.values()]
-        self._under_way.clear()
+        attempts = [reading.attempt for reading in self.under_way.values()]
+        self.under_way.clear()
         return attempts
 
     def take_out(self, task_id: str) -> list[Attempt]:
@@ -70,10 +67,10 @@ class LargeArguments:
 
         Returns their attempts.
         """
-        attempts = [each.attempt for each in self._under_way.values()]
+        attempts = [each.attempt for each in self.under_way.values()]
         attempts = [attempt for attempt in attempts if attempt.task_id == task_id]
         for attempt in attempts:
-            del self._under_way[attempt.number]
+            del self.under_way[attempt.number]
         return attempts
 
     def _detached_body(self, attempt: Attempt) -> DetachedBody | None:
@@ -99,26 +96,26 @@ class LargeArguments:
         )
 
         def on_end() -> None:
-            if attempt.number not in self._under_way:
+            if attempt.number not in self.under_way:
                 return
             whole, refusal = gathering.whole(), gathering.refusal
             if isinstance(refusal, ReplyError) and is_transient(refusal):
                 refused("to give arguments", refusal)
                 self._reactor.after(_PAUSE, lambda: self._read_again(attempt.number))
                 return
-            del self._under_way[attempt.number]
+            del self.under_way[attempt.number]
             if whole is not None:
-                attempt.apart = memoryview(whole)
+                attempt.payload = memoryview(whole)
                 attempt.is_checked = digest.digest() == body.digest
             then(attempt)
 
         connection.gather(calls, gathering, on_end)
 
     def _read_all_again(self) -> None:
-        for reading in list(self._under_way.values()):
+        for reading in list(self.under_way.values()):
             self._read(reading)
 
     def _read_again(self, number: int) -> None:
-        reading = self._under_way.get(number)
+        reading = self.under_way.get(number)
         if reading is not None:
             self._read(reading)

@@ -53,9 +53,8 @@ def result_envelope(keys: Keyring, attempt: Attempt, done: DoneFrame) -> SignedR
         # Not a pickle, so not signed; programs in Go read it, too.
         return SignedResult(body if isinstance(body, bytes) else ChunkedBytes(*parts_of(body)))
     if len(body) <= LARGE:
-        value = bytes(body)
-        head = keys.sign_result_apart(_VALUE_HEAD, (value,), attempt.task_id)
-        return tuple.__new__(SignedResult, (head + value, ()))
+        envelope = keys.sign_value(bytes(body), attempt.task_id)
+        return tuple.__new__(SignedResult, (envelope, ()))
     parts = parts_of(body)
     if attempt.message.retention > 0 and len(attempt.msg) <= LARGE:
         detached, pieces = describe_body(parts, done.digest)

@@ -81,7 +81,8 @@ class OutputWriter:
         self._keys = context.keys
         self._clock = context.clock
         self._tasks: dict[int, _Written] = {}
-        self._changed: dict[int, _Written] = {}
+        self.changed: dict[int, _Written] = {}
+        """Output that `flush` writes, by the numbers of its attempts."""
         self._waiting_size = 0
         context.connections.on_down.append(self._forget_under_way)
 
@@ -93,7 +94,7 @@ class OutputWriter:
             written = self._of(attempt)
             about = b'{"at":%d,"attempt":%d,' % (self._clock.now_ms(), attempt.ordinal)
             written.progress = about + body[1:]
-            self._changed[attempt.number] = written
+            self.changed[attempt.number] = written
 
     def finish(self, attempt: Attempt, outcome: int | None) -> None:
         """Keep the output as long as the outcome, from the next write on."""
@@ -105,18 +106,16 @@ class OutputWriter:
         is_success = outcome in (pipe.VALUE, pipe.REVOKED)
         written.ttl_ms = max(retention_ms, HOUR_MS if is_success else WEEK_MS)
         written.is_over = True
-        self._changed[attempt.number] = written
+        self.changed[attempt.number] = written
 
     def flush(self) -> None:
         """Write. Once a round, before outcomes are sent."""
-        if not self._changed:
-            return
         tasks = self._connections.tasks
         by_queue: dict[str, list[_Written]] = {}
-        for number, written in list(self._changed.items()):
+        for number, written in list(self.changed.items()):
             is_free = not written.under_way or written.is_over
             if is_free and tasks(written.attempt.queue).is_up:
-                del self._changed[number]
+                del self.changed[number]
                 by_queue.setdefault(written.attempt.queue, []).append(written)
         for queue, all_written in by_queue.items():
             while all_written:
@@ -161,7 +160,7 @@ class OutputWriter:
         written.waiting.append(entry)
         written.waiting_size += len(data)
         self._waiting_size += len(data)
-        self._changed[attempt.number] = written
+        self.changed[attempt.number] = written
         self._bound(written)
 
     def _bound(self, written: _Written) -> None:
@@ -215,7 +214,7 @@ class OutputWriter:
 
     def _settle(self, written: _Written) -> None:
         number = written.attempt.number
-        if written.is_over and not written.under_way and number not in self._changed:
+        if written.is_over and not written.under_way and number not in self.changed:
             self._tasks.pop(number, None)
 
     def _forget_under_way(self) -> None:
@@ -234,7 +233,7 @@ class OutputWriter:
                 while written.tail and written.tail[-1][0] in known:
                     written.tail_size -= written.tail.pop()[1]
             written.under_way.clear()
-            self._changed[number] = written
+            self.changed[number] = written
 
 
 def _command(queue: str, batch: list[_Written]) -> Command[list[int]]:

@@ -32,23 +32,16 @@ class RequiredTasks:
         self._connections = context.connections
         self._queues = context.queues.weights
         self._offered = offered
-        self._known: dict[str, set[str]] = {}
+        self.known: dict[str, set[str]] = {}
+        """These requirements, by queue."""
         self._asked = 0
         context.connections.on_up.append(self._ask_all)
         context.connections.on_down.append(self._forget_all)
-
-    def __bool__(self) -> bool:
-        return bool(self._known)
 
     @property
     def is_asking(self) -> bool:
         """True if a reply about parked tasks is expected."""
         return self._asked > 0
-
-    def of(self, queue: str) -> str | None:
-        """Return a requirement for which tasks of ``queue`` are parked, or None."""
-        known = self._known.get(queue)
-        return next(iter(known)) if known else None
 
     def note(self, queue: str, requirements: Iterable[bytes]) -> None:
         """Note that tasks of ``queue`` are parked for these requirements."""
@@ -57,7 +50,7 @@ class RequiredTasks:
         for raw in requirements:
             requirement = raw.decode("utf-8", "replace")
             if is_met(requirement, self._offered):
-                self._known.setdefault(queue, set()).add(requirement)
+                self.known.setdefault(queue, set()).add(requirement)
 
     def on_announced(self, queue: str, requirement: bytes) -> None:
         """Handle the announcement that a task was parked."""
@@ -65,10 +58,10 @@ class RequiredTasks:
 
     def discard(self, queue: str, requirement: str) -> None:
         """Forget a requirement whose parked tasks are all being fetched."""
-        known = self._known.get(queue, set())
+        known = self.known.get(queue, set())
         known.discard(requirement)
         if not known:
-            self._known.pop(queue, None)
+            self.known.pop(queue, None)
 
     def look_later(self, queue: str, requirement: str, seconds: float) -> None:
         """Note the requirement again after some seconds.
@@ -89,7 +82,7 @@ class RequiredTasks:
             self.look(queue)
 
     def _forget_all(self) -> None:
-        self._known.clear()
+        self.known.clear()
         self._asked = 0
 
     def _on(self, queue: str, reply: Any) -> None:

@@ -56,17 +56,18 @@ class TaskAcceptor:
         leased_ms = int(token.rsplit(":", 2)[1])
         for task in tasks:
             message, apart = read_apart(task.msg) or (TaskMessage(), None)
-            attempt = Attempt(next(self._numbers), queue, task, message, fence, now_ms, self._owner)
-            attempt.apart = apart
+            attempt = Attempt(
+                next(self._numbers), queue, task, message, fence, now_ms, self._owner, apart
+            )
             attempt.leased_ms = leased_ms
-            self._held.add(attempt)
-            is_detached = apart is None and message.payload.startswith(DETACHED_CALLS)
+            self._held[attempt.number] = attempt
+            is_detached = apart is None and attempt.payload[:6] in DETACHED_CALLS
             if not (is_detached and self._large_arguments.read(attempt, self._begin)):
                 self._begin(attempt)
 
     def _begin(self, attempt: Attempt, has_asked: bool = False) -> None:
         if attempt.is_lost:
-            self._held.remove(attempt)
+            self._held.pop(attempt.number, None)
             return
         try:
             refusal = self._verifier.refusal(attempt)
