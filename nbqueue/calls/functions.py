@@ -248,6 +248,8 @@ def dump_value(value: Any, *, callee: str = "") -> bytes:
 
 def dump_returned(value: Any, *, callee: str = "") -> Body:
     """Encode the result of a call, in pieces if it is large."""
+    if type(value) in _SMALL:
+        return dump_plain_value(value)
     if not _may_be_large(value):
         return dump_value(value, callee=callee)
     collector = pickler.Collector()

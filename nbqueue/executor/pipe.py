@@ -40,7 +40,7 @@ CODE: Final = 2
 TASK: Final = 3
 """Supervisor: run this. Body: see `task_head`."""
 DONE: Final = 4
-"""Executor: a task has ended. Body: see `pack_done`."""
+"""Executor: a task has ended. Body: see `done_head`."""
 STOP: Final = 5
 """Supervisor: end when the running tasks have ended. No body."""
 SERVICE: Final = 6
@@ -293,13 +293,6 @@ def unpack_output(body: bytes) -> Output:
 def value_frame(number: int, micros: int, peak_memory: int, body: Body) -> DoneFrame:
     """Return the `DoneFrame` of a returned value, the fast way."""
     return tuple.__new__(DoneFrame, (number, VALUE, micros, peak_memory, -1.0, True, "", body, b""))
-
-
-def pack_done(done: DoneFrame) -> bytes:
-    """Return the `DONE` frame of an outcome."""
-    if isinstance(done.body, ChunkedBytes):
-        return b"".join(done_parts(done))
-    return done_head(done) + done.body
 
 
 def done_parts(done: DoneFrame) -> Iterator[Piece]:

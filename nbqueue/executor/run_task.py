@@ -208,7 +208,7 @@ class Runner:
         last = self.reports.end(done.number, keep=done.outcome != pipe.VALUE)
         if isinstance(done.body, ChunkedBytes):
             return chain((last,), pipe.done_parts(done))
-        return (last + pipe.pack_done(done),)
+        return (last + pipe.done_head(done) + done.body,)
 
     def is_exit_of_child(self, error: BaseException) -> bool:
         """Return whether ``error`` ends a child that a task forked."""

@@ -116,7 +116,8 @@ def test_frames_of_all_sizes_come_whole_however_they_are_cut() -> None:
     small = DoneFrame(1, pipe.VALUE, 5, 0, -1.0, True, "", b"r")
     large = small._replace(number=2, body=LARGE, error_text="bäd")
     cut_up = large._replace(body=ChunkedBytes(LARGE[:9], LARGE[9:]))
-    data = b"".join(map(pipe.pack_done, (small, large, small, cut_up, large, small)))
+    sent = (small, large, small, cut_up, large, small)
+    data = b"".join(part for done in sent for part in pipe.done_parts(done))
     near, far = socket.socketpair()
 
     def send() -> None:
