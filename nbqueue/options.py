@@ -23,43 +23,45 @@ _SET_NAME = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORE
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """The options of a task.
+    """The options of a task. Durations are seconds, `timedelta` or text such as ``"10m"``.
 
-    queue: the name of its queue; ``"default"``.
-    retry: how often it is retried after an error; 0 for calls, 25 for messages by default.
-    timeout: the maximum duration of one attempt (to the millisecond; Go programs round it up to
-        whole seconds); none for calls, 30 minutes for messages by default.
-    deadline: the time by which it must finish (a timezone-aware datetime); no attempt runs past it.
-    delay: how long from now it becomes due (a duration); or
-    at: when it becomes due (a timezone-aware datetime).
-    retention: how long the finished task and its result are kept (a duration); one day for calls by
-        default. Messages have none by default: they are deleted on success.
+    queue: the name of its queue. Default ``"default"``.
+    retry: how often it is retried after an error. Default 0 for calls, 25 for messages.
+    timeout: the maximum duration of one attempt, to the millisecond; Go programs round it up to
+        whole seconds. Default none for calls, 30 minutes for messages.
+    deadline: the time by which it must finish, a timezone-aware datetime; no attempt runs past it.
+        Default none.
+    delay: how long from now it becomes due, a duration. Default: at once.
+    at: when it becomes due, a timezone-aware datetime, instead of ``delay``. Default: at once.
+    retention: how long the finished task and its result are kept, a duration. Default one day for
+        calls; 0 for messages, which are deleted on success.
     unique: for how long, from the time it is due, no other task in its queue may have an equal
-        function and arguments, or type and payload (a duration of at least one second). The lock
-        ends earlier with the task, and lasts while the task is retried.
+        function and arguments, or type and payload; a duration of at least one second. The lock
+        ends earlier with the task, and lasts while the task is retried. Default none.
     on_conflict: what to do if another task holds the lock: ``"raise"`` `TaskNotUnique`,
         ``"existing"`` (return a future of that task), ``"replace"`` (delete that task; raises if it
-        is running) or ``"after"`` (wait until that task has ended).
+        is running) or ``"after"`` (wait until that task has ended). Default ``"raise"``.
     group: the aggregation group of a message. The message waits in it until a worker's aggregator
-        combines all messages of the group into one task.
+        combines all messages of the group into one task. Default none.
     limit: an `nbqueue.Limit` on how many tasks that share its name run at a time, or how many start
-        per period.
-    task_id: an id of your own instead of a generated one.
-    name: a name by which `Client.get` finds the newest task that has it.
-    headers: text for the handler or the function; never decides what runs.
+        per period. Default none.
+    task_id: an id of your own. Default: a new one.
+    name: a name by which `Client.get` finds the newest task that has it. Default none.
+    headers: text by name, for the handler or the function; never decides what runs. Default none.
     on_lost: ``"rerun"`` (a task whose process died runs again, without using up a retry) or
-        ``"fail"``.
+        ``"fail"``. Default ``"rerun"``.
     retry_delay: the pause before a retry: a duration, a list of them (the last repeats),
-        `nbqueue.exponential`, or a function of (retries so far, error, task). The default for calls
-        is 1 s, doubling with jitter up to 10 minutes.
+        `nbqueue.exponential`, or a function of (retries so far, error, task). Default for calls:
+        1 s, doubling with jitter up to 10 minutes; for messages: Asynq's, from 15 s on.
+    retry_on: the exception types that are retried. Default: all.
     codec: how the result of a call is encoded: ``"pickle"`` (any object, signed) or ``"json"``
-        (JSON values only, unsigned, readable by Go programs; tuples come back as lists).
+        (JSON values only, unsigned, readable by Go programs; tuples come back as lists). Default
+        ``"pickle"``.
     seed: a whole number, 0 or more, from which each task of a call draws its own random numbers
         with `nbqueue.rng`. They are equal in every attempt and do not depend on the size of the
-        map.
-    retry_on: the exception types that are retried; all by default.
+        map. Default none.
     fresh: True runs each attempt of a call in a new process that ends with it, so that it shares no
-        state with other tasks. Starting the process takes a while.
+        state with other tasks. Starting the process takes a while. Default False.
     """
 
     queue: str = "default"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -16,24 +15,37 @@ from nbqueue.calls.payloads import BY_REFERENCE, COROUTINE, is_call, pack_call
 from nbqueue.client.futures.future import TaskFuture, attach
 from nbqueue.client.futures.group import TaskGroup
 from nbqueue.client.futures.task_facts import TaskFacts
-from nbqueue.client.futures.waits import seconds_of
 from nbqueue.client.inspection import frames, limits
 from nbqueue.client.inspection.bulk_actions import BulkActions
 from nbqueue.client.inspection.cards import client_html
 from nbqueue.client.inspection.frames import TaskQuery
 from nbqueue.client.inspection.inspector import Inspector
 from nbqueue.client.inspection.limits import LimitInfo
-from nbqueue.client.inspection.plots import Plots, draw_timeline
-from nbqueue.client.inspection.task_filter import BulkResult
+from nbqueue.client.inspection.plots import (
+    TIMELINE_DEFAULTS,
+    Plots,
+    TimelineKeywords,
+    draw_timeline,
+)
+from nbqueue.client.inspection.task_filter import WHERE_DEFAULTS, BulkResult, TaskWhere
 from nbqueue.client.results.json_results import has_json_result
 from nbqueue.client.results.outcome import end_of
 from nbqueue.client.schedules.schedule import Schedule, list_schedules
 from nbqueue.client.session import CAPTURED_LIMIT, Session, new_session
+from nbqueue.client.submitting.option_keywords import (
+    OPTION_DEFAULTS,
+    SCHEDULE_DEFAULTS,
+    OptionKeywords,
+    ScheduleKeywords,
+)
+from nbqueue.client.submitting.signatures import typed_map, typed_submit
 from nbqueue.client.submitting.submitter import Submitter, TaskFunction
 from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
+from nbqueue.keywords import lists
 from nbqueue.limits import Limit
 from nbqueue.moved_modules import public
+from nbqueue.options import TaskOptions
 from nbqueue.printable import printable, shown
 from nbqueue.sizes import Size
 from nbqueue.tasks.task import Task
@@ -42,6 +54,7 @@ from nbqueue.wire.keys import HANDLER_TYPE
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from typing_extensions import Unpack
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,6 +113,7 @@ class Client(concurrent.futures.Executor):
 
     # --- Submitting ----------------------------------------------------------------------------
 
+    @typed_submit
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> TaskFuture[T]:
         """Run ``fn(*args, **kwargs)`` on a worker, and return its future at once.
 
@@ -117,7 +131,8 @@ class Client(concurrent.futures.Executor):
         """
         return self._default.submit(fn, *args, **kwargs)
 
-    def map(
+    @typed_map
+    def map(  # type: ignore[override]  # an Executor checks no arguments
         self,
         fn: Callable[..., T],
         /,
@@ -136,13 +151,12 @@ class Client(concurrent.futures.Executor):
 
         Raises the exceptions of `submit`; then the tasks enqueued so far are cancelled.
         """
-        group = self._default.map(fn, *iterables)
-        seconds = seconds_of(timeout)
-        if seconds is not None:
-            group._until = time.monotonic() + seconds
-        return group
+        return self._default.map(fn, *iterables, timeout=timeout, chunksize=chunksize)
 
-    def enqueue(self, type: str, payload: Any = None, **options: Any) -> TaskFuture[Any]:
+    @lists(OPTION_DEFAULTS)
+    def enqueue(
+        self, type: str, payload: Any = None, **options: Unpack[OptionKeywords]
+    ) -> TaskFuture[Any]:
         """Enqueue a message: a task that the handlers of its ``type`` run, in Python or Go.
 
         ``payload`` is sent unchanged if it is bytes, as UTF-8 if it is text, and as one line of
@@ -161,6 +175,7 @@ class Client(concurrent.futures.Executor):
         """
         return self._default.enqueue(type, payload, **options)
 
+    @lists({"id": None}, SCHEDULE_DEFAULTS, OPTION_DEFAULTS)
     def schedule(
         self,
         fn: Callable[..., Any],
@@ -168,7 +183,7 @@ class Client(concurrent.futures.Executor):
         *,
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        **settings: Any,
+        **settings: Unpack[ScheduleKeywords],
     ) -> Schedule:
         """Run ``fn(*args, **kwargs)`` on a worker whenever ``spec`` is due; return a `Schedule`.
 
@@ -186,8 +201,13 @@ class Client(concurrent.futures.Executor):
         """
         return self._default.schedule(fn, spec, args=args, kwargs=kwargs, **settings)
 
+    @lists({"id": None}, SCHEDULE_DEFAULTS, OPTION_DEFAULTS)
     def schedule_message(
-        self, type: str, payload: Any = None, spec: str = "", **settings: Any
+        self,
+        type: str,
+        payload: Any = None,
+        spec: str = "",
+        **settings: Unpack[ScheduleKeywords],
     ) -> Schedule:
         """Enqueue a message whenever ``spec`` is due; see `schedule` and `enqueue`.
 
@@ -195,13 +215,9 @@ class Client(concurrent.futures.Executor):
         """
         return self._default.schedule_message(type, payload, spec, **settings)
 
-    def options(self, **options: Any) -> Submitter:
+    @lists(OPTION_DEFAULTS, described_by=TaskOptions)
+    def options(self, **options: Unpack[OptionKeywords]) -> Submitter:
         """Return a `Submitter` whose tasks have these options.
-
-        ``queue``, ``retry``, ``retry_delay``, ``retry_on``, ``timeout``, ``deadline``, ``delay`` or
-        ``at``, ``retention``, ``unique``, ``on_conflict``, ``group``, ``limit``, ``task_id``,
-        ``name``, ``headers``, ``on_lost``, ``codec``, ``seed``, ``fresh``: see
-        `nbqueue.options.TaskOptions`.
 
         >>> q.options(queue="critical", retry=5, timeout="10m").submit(fit, 0.1)
 
@@ -212,8 +228,13 @@ class Client(concurrent.futures.Executor):
     @overload
     def task(self, fn: Callable[P, T], /) -> TaskFunction[P, T]: ...
     @overload
-    def task(self, /, **options: Any) -> Callable[[Callable[P, T]], TaskFunction[P, T]]: ...
-    def task(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def task(
+        self, /, **options: Unpack[OptionKeywords]
+    ) -> Callable[[Callable[P, T]], TaskFunction[P, T]]: ...
+    @lists(OPTION_DEFAULTS)
+    def task(
+        self, fn: Callable[..., Any] | None = None, /, **options: Unpack[OptionKeywords]
+    ) -> Any:
         """Decorate a function so that it has ``submit``, ``map``, ``schedule`` and ``options``.
 
         >>> @q.task(queue="gpu", retry=3)
@@ -428,16 +449,19 @@ class Client(concurrent.futures.Executor):
         """
         return frames.stats(self._session, days, by, queue)
 
+    @lists(TIMELINE_DEFAULTS)
     def timeline(
         self,
         since: Duration | datetime | None = None,
         limit: int | None = None,
-        **options: Any,
+        **options: Unpack[TimelineKeywords],
     ) -> Any:
         """Draw which task ran when, and where; see `nbqueue.views.plots.timeline.timeline`.
 
-        ``since`` and ``limit`` choose attempts as in `attempts`. ``format="trace"`` returns
-        Chrome's trace events instead, as JSON for https://ui.perfetto.dev.
+        ``since`` and ``limit`` choose attempts as in `attempts`. ``by="task"`` has a lane for each
+        task instead of each slot of a worker; ``ax`` and ``title`` are those of the figure of
+        matplotlib that is returned. ``format="trace"`` returns Chrome's trace events instead, as
+        JSON for https://ui.perfetto.dev.
         """
         return draw_timeline(self.attempts(since, limit), options)
 
@@ -451,7 +475,8 @@ class Client(concurrent.futures.Executor):
 
     # --- Actions on tasks ----------------------------------------------------------------------
 
-    def retry(self, selection: Any = None, **where: Any) -> BulkResult:
+    @lists(WHERE_DEFAULTS)
+    def retry(self, selection: Any = None, **where: Unpack[TaskWhere]) -> BulkResult:
         """Run tasks again, with all of their retries.
 
         Takes rows of a frame, ids, futures, or a filter.
@@ -463,25 +488,43 @@ class Client(concurrent.futures.Executor):
         """
         return self._actions.retry(selection, **where)
 
-    def run(self, selection: Any = None, **where: Any) -> BulkResult:
+    @lists(WHERE_DEFAULTS)
+    def run(
+        self, selection: Any = None, *, reset: bool = False, **where: Unpack[TaskWhere]
+    ) -> BulkResult:
         """Make tasks run as soon as it is their turn; see `Inspector.run`."""
-        return self._actions.run(selection, **where)
+        return self._actions.run(selection, reset=reset, **where)
 
-    def cancel(self, selection: Any = None, **where: Any) -> BulkResult:
+    @lists(WHERE_DEFAULTS)
+    def cancel(self, selection: Any = None, **where: Unpack[TaskWhere]) -> BulkResult:
         """Cancel tasks, whatever their state; see `Inspector.cancel`."""
         return self._actions.cancel(selection, **where)
 
-    def archive(self, selection: Any = None, **where: Any) -> BulkResult:
+    @lists(WHERE_DEFAULTS)
+    def archive(
+        self, selection: Any = None, *, keep_lock: bool = False, **where: Unpack[TaskWhere]
+    ) -> BulkResult:
         """Archive tasks that do not run; see `Inspector.archive`."""
-        return self._actions.archive(selection, **where)
+        return self._actions.archive(selection, keep_lock=keep_lock, **where)
 
-    def delete(self, selection: Any = None, **where: Any) -> BulkResult:
+    @lists(WHERE_DEFAULTS)
+    def delete(
+        self, selection: Any = None, *, keep_lock: bool = False, **where: Unpack[TaskWhere]
+    ) -> BulkResult:
         """Delete tasks that do not run; see `Inspector.delete`."""
-        return self._actions.delete(selection, **where)
+        return self._actions.delete(selection, keep_lock=keep_lock, **where)
 
-    def reschedule(self, selection: Any = None, **where: Any) -> BulkResult:
-        """Run tasks at another time, ``at=`` or after ``delay=``; see `Inspector.reschedule`."""
-        return self._actions.reschedule(selection, **where)
+    @lists(WHERE_DEFAULTS)
+    def reschedule(
+        self,
+        selection: Any = None,
+        *,
+        at: datetime | None = None,
+        delay: Duration | None = None,
+        **where: Unpack[TaskWhere],
+    ) -> BulkResult:
+        """Run tasks at another time, ``at`` or after ``delay``; see `Inspector.reschedule`."""
+        return self._actions.reschedule(selection, at=at, delay=delay, **where)
 
     # --- Limits --------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import concurrent.futures
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbqueue.client.cancelling.tasks_in_go import CANCEL_SECONDS, CANCELLABLE
 from nbqueue.client.futures.awaited_workers import needed_by
@@ -46,6 +46,11 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
     While the store cannot be reached, waits go on, up to their time-out. Callbacks run in the
     thread that receives results, so a callback must not wait for another task.
     """
+
+    if TYPE_CHECKING:
+
+        def _as_argument(self) -> T:
+            """Make a future of a value an argument that the value is; see `Argument`."""
 
     def __init__(self, session: Session | None, facts: TaskFacts, place: str = "") -> None:
         super().__init__()

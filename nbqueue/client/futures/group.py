@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from nbqueue.calls.exceptions import error_text
 from nbqueue.client.cancelling.tasks_in_go import CANCEL_SECONDS
@@ -26,11 +26,12 @@ from nbqueue.client.futures.waits import (
     wait_for,
 )
 from nbqueue.client.inspection import frames
-from nbqueue.client.inspection.plots import draw_timeline
+from nbqueue.client.inspection.plots import TIMELINE_DEFAULTS, TimelineKeywords, draw_timeline
 from nbqueue.client.live.display import awaited_shown, group_view, wait_shown
 from nbqueue.client.results.outcome import Outcome, RawOutcome
 from nbqueue.client.session import Session
 from nbqueue.durations import Duration
+from nbqueue.keywords import lists
 from nbqueue.moved_modules import public
 from nbqueue.printable import printable
 from nbqueue.runtime.forks import InheritedLock
@@ -38,6 +39,7 @@ from nbqueue.wire import states
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from typing_extensions import Unpack
 
 T = TypeVar("T")
 
@@ -56,6 +58,11 @@ class TaskGroup(TaskHandle, Generic[T]):
     It can have tens of thousands of tasks: futures are made when asked for, and results unpickled
     when read. As with a `TaskFuture`, ending a wait never cancels a task; `cancel` does.
     """
+
+    if TYPE_CHECKING:
+
+        def _as_argument(self) -> list[T]:
+            """Make a group of values an argument that a list of them is; see `Argument`."""
 
     def __init__(self, session: Session, group_id: str, facts: TaskFacts) -> None:
         self.id = group_id
@@ -134,6 +141,14 @@ class TaskGroup(TaskHandle, Generic[T]):
         for index in range(len(self)):
             yield self._value(self._wait_for_one(index, until, since))
 
+    @overload
+    def results(
+        self, timeout: Duration | None = None, return_exceptions: Literal[False] = False
+    ) -> list[T]: ...
+    @overload
+    def results(
+        self, timeout: Duration | None = None, *, return_exceptions: bool
+    ) -> list[T | Exception]: ...
     def results(
         self, timeout: Duration | None = None, return_exceptions: bool = False
     ) -> list[Any]:
@@ -259,7 +274,8 @@ class TaskGroup(TaskHandle, Generic[T]):
             self._session, self.queue, self._begun_ms - 60_000, self._state
         )
 
-    def timeline(self, **options: Any) -> Any:
+    @lists(TIMELINE_DEFAULTS)
+    def timeline(self, **options: Unpack[TimelineKeywords]) -> Any:
         """Draw when and where the tasks ran; see `Client.timeline`."""
         return draw_timeline(self.frame(), options)
 

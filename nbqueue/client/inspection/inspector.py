@@ -6,7 +6,7 @@ import binascii
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.commands import inspect
 from nbqueue.broker.queue_removal import QueueRemoval
@@ -24,15 +24,25 @@ from nbqueue.broker.reads.store_check import store_faults
 from nbqueue.broker.reads.store_reader import LISTED, StoreReader
 from nbqueue.client.inspection.bulk_actions import BulkActions
 from nbqueue.client.inspection.cards import register_cards
-from nbqueue.client.inspection.task_filter import BulkResult, check_number, listed
+from nbqueue.client.inspection.task_filter import (
+    WHERE_DEFAULTS,
+    BulkResult,
+    TaskWhere,
+    check_number,
+    listed,
+)
 from nbqueue.client.schedules.schedule import Schedules, list_schedules
 from nbqueue.client.session import Session
 from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
+from nbqueue.keywords import lists
 from nbqueue.moved_modules import public
 from nbqueue.tasks.aggregation_group import encoded_payload
 from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire.keys import CANCEL_CHANNEL, check_queue_name
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @public
@@ -253,7 +263,10 @@ class Inspector:
 
     # --- Moving tasks ----------------------------------------------------------------------------
 
-    def run(self, selection: Any = None, *, reset: bool = False, **where: Any) -> BulkResult:
+    @lists(WHERE_DEFAULTS)
+    def run(
+        self, selection: Any = None, *, reset: bool = False, **where: Unpack[TaskWhere]
+    ) -> BulkResult:
         """Make tasks run as soon as it is their turn, after all that is pending.
 
         For scheduled, retry, archived, completed and aggregating tasks; the latter leave their
@@ -264,12 +277,14 @@ class Inspector:
         """
         return self._actions.run(selection, reset=reset, **where)
 
-    def retry(self, selection: Any = None, **where: Any) -> BulkResult:
+    @lists(WHERE_DEFAULTS)
+    def retry(self, selection: Any = None, **where: Unpack[TaskWhere]) -> BulkResult:
         """Run tasks again, with all of their retries: `run` with ``reset=True``."""
         return self._actions.retry(selection, **where)
 
+    @lists(WHERE_DEFAULTS)
     def archive(
-        self, selection: Any = None, *, keep_lock: bool = False, **where: Any
+        self, selection: Any = None, *, keep_lock: bool = False, **where: Unpack[TaskWhere]
     ) -> BulkResult:
         """Archive tasks that do not run.
 
@@ -279,20 +294,24 @@ class Inspector:
         """
         return self._actions.archive(selection, keep_lock=keep_lock, **where)
 
-    def delete(self, selection: Any = None, *, keep_lock: bool = False, **where: Any) -> BulkResult:
+    @lists(WHERE_DEFAULTS)
+    def delete(
+        self, selection: Any = None, *, keep_lock: bool = False, **where: Unpack[TaskWhere]
+    ) -> BulkResult:
         """Delete tasks of any state but active, with their results and errors.
 
         Their unique locks are released, unless ``keep_lock`` is set.
         """
         return self._actions.delete(selection, keep_lock=keep_lock, **where)
 
+    @lists(WHERE_DEFAULTS)
     def reschedule(
         self,
         selection: Any = None,
         *,
         at: datetime | None = None,
         delay: Duration | None = None,
-        **where: Any,
+        **where: Unpack[TaskWhere],
     ) -> BulkResult:
         """Run tasks at another time: ``at`` (a timezone-aware datetime), or after ``delay``.
 
@@ -303,7 +322,8 @@ class Inspector:
         """
         return self._actions.reschedule(selection, at=at, delay=delay, **where)
 
-    def cancel(self, selection: Any = None, **where: Any) -> BulkResult:
+    @lists(WHERE_DEFAULTS)
+    def cancel(self, selection: Any = None, **where: Unpack[TaskWhere]) -> BulkResult:
         """Cancel tasks, whatever their state. Waits for them raise `TaskCancelled`.
 
         A task that does not run is archived at once with that error. The workers of running tasks

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from nbqueue.client.inspection.bulk_actions import BulkActions
-from nbqueue.client.inspection.plots import draw_timeline
+from nbqueue.client.inspection.plots import TIMELINE_DEFAULTS, TimelineKeywords, draw_timeline
 from nbqueue.client.inspection.task_filter import BulkResult
 from nbqueue.client.session import session_at
+from nbqueue.durations import Duration
+from nbqueue.keywords import lists
 from nbqueue.views import frame_accessor
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class TaskFrame(frame_accessor.FrameViews):
@@ -41,11 +47,14 @@ class TaskFrame(frame_accessor.FrameViews):
         """Delete the tasks that do not run."""
         return self._actions().delete(self._frame)
 
-    def reschedule(self, **when: Any) -> BulkResult:
-        """Change when the tasks run: ``at=`` or ``delay=``."""
-        return self._actions().reschedule(self._frame, **when)
+    def reschedule(
+        self, *, at: datetime | None = None, delay: Duration | None = None
+    ) -> BulkResult:
+        """Change when the tasks run: ``at`` a timezone-aware datetime, or after ``delay``."""
+        return self._actions().reschedule(self._frame, at=at, delay=delay)
 
-    def timeline(self, **options: Any) -> Any:
+    @lists(TIMELINE_DEFAULTS)
+    def timeline(self, **options: Unpack[TimelineKeywords]) -> Any:
         """Draw where and at which times tasks ran.
 
         A frame of tasks shows the last attempt of each.

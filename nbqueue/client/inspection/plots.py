@@ -5,15 +5,44 @@ matplotlib and pandas are imported only when something is drawn: they are heavy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from nbqueue.durations import Duration
 from nbqueue.errors import UsageError
+from nbqueue.keywords import lists
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from typing_extensions import Unpack
+
+
+class TimelineKeywords(TypedDict, total=False):
+    """The keyword arguments of `Client.timeline`."""
+
+    by: Literal["worker", "task"]
+    ax: Any
+    title: str | None
+    format: Literal["figure", "trace"]
+
+
+TIMELINE_DEFAULTS: Final[Mapping[str, Any]] = {
+    "by": "worker", "ax": None, "title": None, "format": "figure",
+}  # fmt: skip
+
+
+class PlotKeywords(TypedDict, total=False):
+    """The keyword arguments of the methods of `Plots`."""
+
+    since: Duration | datetime | None
+    limit: int | None
+    queue: str | None
+    type: str | None
+    ax: Any
+
+
+_PLOT_DEFAULTS: Final[Mapping[str, Any]] = dict.fromkeys(PlotKeywords.__annotations__)
 
 
 class Plots:
@@ -29,25 +58,29 @@ class Plots:
     def __init__(self, attempts: Callable[..., DataFrame]) -> None:
         self._attempts = attempts
 
-    def throughput(self, **options: Any) -> Any:
+    @lists(_PLOT_DEFAULTS)
+    def throughput(self, **options: Unpack[PlotKeywords]) -> Any:
         """Plot how many attempts ended over time, by outcome."""
         from nbqueue.views.plots.throughput import throughput
 
         return throughput(*self._chosen(**options))
 
-    def latency(self, **options: Any) -> Any:
+    @lists(_PLOT_DEFAULTS)
+    def latency(self, **options: Unpack[PlotKeywords]) -> Any:
         """Plot how long tasks were pending before they began, over time."""
         from nbqueue.views.plots.throughput import latency
 
         return latency(*self._chosen(**options))
 
-    def durations(self, **options: Any) -> Any:
+    @lists(_PLOT_DEFAULTS)
+    def durations(self, **options: Unpack[PlotKeywords]) -> Any:
         """Plot how long attempts of each type took."""
         from nbqueue.views.plots.distributions import durations
 
         return durations(*self._chosen(**options))
 
-    def failures(self, **options: Any) -> Any:
+    @lists(_PLOT_DEFAULTS)
+    def failures(self, **options: Unpack[PlotKeywords]) -> Any:
         """Plot which attempts failed, over time, by error."""
         from nbqueue.views.plots.failures import failures
 
@@ -68,8 +101,9 @@ class Plots:
         return frame, ax
 
 
-def draw_timeline(frame: DataFrame, options: dict[str, Any]) -> Any:
+def draw_timeline(frame: DataFrame, keywords: TimelineKeywords) -> Any:
     """Draw attempts; with ``format="trace"`` return Chrome's trace events, as JSON."""
+    options: dict[str, Any] = {**keywords}
     wanted = options.pop("format", "figure")
     if wanted == "trace":
         from nbqueue.views.plots.trace_events import trace

@@ -36,6 +36,7 @@ from nbqueue.client.schedules.entries import (
 )
 from nbqueue.client.schedules.rows import next_at, prev_at, read_row, row_of, time_until
 from nbqueue.client.submitting.decorated_function import undecorated
+from nbqueue.client.submitting.option_keywords import SCHEDULE_DEFAULTS, ScheduleSettings
 from nbqueue.client.submitting.prepared_call import PreparedCall
 from nbqueue.client.submitting.prepared_message import PreparedMessage
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
@@ -47,6 +48,7 @@ from nbqueue.errors import (
     TaskNotFound,
     UsageError,
 )
+from nbqueue.keywords import lists
 from nbqueue.moved_modules import public
 from nbqueue.printable import printable
 from nbqueue.tasks.new_task import NewTask
@@ -57,6 +59,8 @@ from nbqueue.wire.messages import TaskMessage
 from nbqueue.wire.schedule_record import ScheduleEntry, asynq_id
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from nbqueue.client.session import Session
 
 _TRIES = 10
@@ -228,6 +232,7 @@ class Schedule:
             )
         return self._future(task_id, record.message, record.state)
 
+    @lists(SCHEDULE_DEFAULTS)
     def update(
         self,
         *,
@@ -236,7 +241,7 @@ class Schedule:
         kwargs: Mapping[str, Any] | None = None,
         fn: Callable[..., Any] | None = None,
         payload: Any = None,
-        **settings: Any,
+        **settings: Unpack[ScheduleSettings],
     ) -> Schedule:
         """Change the schedule in place, and return it. All else stays, and so does the history.
 

@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterable, Mapping
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from nbqueue.calls.argument_digest import call_digest
 from nbqueue.calls.functions import dump_call
 from nbqueue.client.cancelling.interrupted_map import take_back
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group import TaskGroup
+from nbqueue.client.futures.waits import seconds_of
 from nbqueue.client.schedules.schedule import Schedule, schedule_call, schedule_message
 from nbqueue.client.submitting.decorated_function import DecoratedFunction, undecorated
 from nbqueue.client.submitting.map_items import MapItems
+from nbqueue.client.submitting.option_keywords import (
+    OPTION_DEFAULTS,
+    SCHEDULE_DEFAULTS,
+    OptionKeywords,
+    ScheduleKeywords,
+)
 from nbqueue.client.submitting.prepared_call import PreparedCall, dump_with_policy
 from nbqueue.client.submitting.prepared_message import enqueue_message
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
+from nbqueue.client.submitting.signatures import Coro, typed_map, typed_submit
+from nbqueue.durations import Duration
 from nbqueue.errors import UsageError
+from nbqueue.keywords import lists
 from nbqueue.moved_modules import pickled_as
 from nbqueue.options import TaskOptions
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from nbqueue.client.session import Session
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Submitter:
@@ -44,10 +59,12 @@ class Submitter:
         self._resolved = ResolvedOptions(TaskOptions().merged(self._changes))
         self._last_call: PreparedCall | None = None
 
-    def options(self, **changes: Any) -> Submitter:
+    @lists(OPTION_DEFAULTS, described_by=TaskOptions)
+    def options(self, **changes: Unpack[OptionKeywords]) -> Submitter:
         """Return a submitter with these options changed."""
         return Submitter(self._session, {**self._changes, **changes})
 
+    @typed_submit
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> TaskFuture[T]:
         """Enqueue ``fn(*args, **kwargs)``; see `Client.submit`."""
         self._session.check_open()
@@ -59,10 +76,19 @@ class Submitter:
             call.set_lock(call_digest(call.fn, args, kwargs))
         return call.send(call.task(call.new_id(), arguments), (args, kwargs))
 
-    def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any]) -> TaskGroup[T]:
+    @typed_map
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: Duration | None = None,
+        chunksize: int = 1,
+    ) -> TaskGroup[T]:
         """Enqueue a call for each set of arguments; see `Client.map`."""
         session = self._session
         session.check_open()
+        seconds = seconds_of(timeout)
         call = self._call(fn)
         if call.options.task_id is not None:
             raise UsageError("task_id= names one task, and a map makes many: leave it out")
@@ -79,12 +105,18 @@ class Submitter:
             # The caller gets no handle to the tasks that were enqueued, so they must not run.
             take_back(session, group, error)
             raise
+        if seconds is not None:
+            group._until = time.monotonic() + seconds
         return group
 
-    def enqueue(self, type: str, payload: Any = None, **options: Any) -> TaskFuture[Any]:
+    @lists(OPTION_DEFAULTS)
+    def enqueue(
+        self, type: str, payload: Any = None, **options: Unpack[OptionKeywords]
+    ) -> TaskFuture[Any]:
         """Enqueue a message for the handlers of ``type``; see `Client.enqueue`."""
         return enqueue_message(self._session, {**self._changes, **options}, type, payload)
 
+    @lists({"id": None}, SCHEDULE_DEFAULTS, OPTION_DEFAULTS)
     def schedule(
         self,
         fn: Callable[..., Any],
@@ -92,15 +124,20 @@ class Submitter:
         *,
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        **settings: Any,
+        **settings: Unpack[ScheduleKeywords],
     ) -> Schedule:
         """Run ``fn(*args, **kwargs)`` whenever ``spec`` is due; see `Client.schedule`."""
         return schedule_call(
             self._session, self._changes, settings, fn, spec, tuple(args), dict(kwargs or {})
         )
 
+    @lists({"id": None}, SCHEDULE_DEFAULTS, OPTION_DEFAULTS)
     def schedule_message(
-        self, type: str, payload: Any = None, spec: str = "", **settings: Any
+        self,
+        type: str,
+        payload: Any = None,
+        spec: str = "",
+        **settings: Unpack[ScheduleKeywords],
     ) -> Schedule:
         """Enqueue a message whenever ``spec`` is due; see `Client.schedule_message`."""
         return schedule_message(self._session, self._changes, settings, type, payload, spec)
@@ -126,44 +163,64 @@ class Submitter:
 
 
 @pickled_as("nbqueue.client.submit")
-class TaskFunction(DecoratedFunction, Generic[P, T]):
+class TaskFunction(DecoratedFunction, Generic[P, T_co]):
     """A function decorated with ``@q.task``.
 
     A call runs it here; ``submit`` and ``map`` run it on a worker. Inside another task it is the
     plain function.
     """
 
-    __wrapped__: Callable[P, T]
+    __wrapped__: Callable[P, T_co]
 
-    def __init__(self, session: Session, fn: Callable[P, T], changes: Mapping[str, Any]) -> None:
+    def __init__(self, session: Session, fn: Callable[P, T_co], changes: Mapping[str, Any]) -> None:
         functools.update_wrapper(self, fn)
         self._session = session
         self._changes = dict(changes)
         self._submitter = Submitter(session, self._changes)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         return self.__wrapped__(*args, **kwargs)
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
+    @overload
+    def submit(
+        self: TaskFunction[P, Coro[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> TaskFuture[R]: ...
+    @overload
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T_co]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
         """Enqueue a call of the function; see `Client.submit`."""
         return self._submitter.submit(self.__wrapped__, *args, **kwargs)
 
-    def map(self, *iterables: Iterable[Any]) -> TaskGroup[T]:
+    @overload
+    def map(
+        self: TaskFunction[P, Coro[R]],
+        *iterables: Iterable[Any],
+        timeout: Duration | None = None,
+        chunksize: int = 1,
+    ) -> TaskGroup[R]: ...
+    @overload
+    def map(
+        self, *iterables: Iterable[Any], timeout: Duration | None = None, chunksize: int = 1
+    ) -> TaskGroup[T_co]: ...
+    def map(self, *iterables: Iterable[Any], **options: Any) -> Any:
         """Enqueue a call for each set of arguments; see `Client.map`."""
-        return self._submitter.map(self.__wrapped__, *iterables)
+        submit_all: Callable[..., Any] = self._submitter.map
+        return submit_all(self.__wrapped__, *iterables, **options)
 
-    def schedule(self, spec: str, **settings: Any) -> Schedule:
+    @lists({"id": None}, SCHEDULE_DEFAULTS, OPTION_DEFAULTS)
+    def schedule(self, spec: str, **settings: Unpack[ScheduleKeywords]) -> Schedule:
         """Run the function whenever ``spec`` is due; see `Client.schedule`."""
         return self._submitter.schedule(self.__wrapped__, spec, **settings)
 
-    def options(self, **changes: Any) -> TaskFunction[P, T]:
+    @lists(OPTION_DEFAULTS, described_by=TaskOptions)
+    def options(self, **changes: Unpack[OptionKeywords]) -> TaskFunction[P, T_co]:
         """Return the function with these options changed."""
         return TaskFunction(self._session, self.__wrapped__, {**self._changes, **changes})
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        bound = cast("Callable[..., T]", MethodType(self.__wrapped__, instance))
+        bound = cast("Callable[..., T_co]", MethodType(self.__wrapped__, instance))
         return TaskFunction(self._session, bound, self._changes)
 
     def __reduce__(self) -> tuple[Any, ...]:
