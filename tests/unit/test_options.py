@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import re
-from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from nbqueue.client.client import Client
 from nbqueue.errors import InvalidDuration, UsageError
 from nbqueue.options import TaskOptions
 
@@ -93,9 +90,3 @@ def test_of_two_ways_to_say_when_the_later_wins() -> None:
 def test_an_unknown_option_is_told_which_there_are() -> None:
     with pytest.raises(UsageError, match=r"'retries' is no option.*retry"):
         TaskOptions().merged({"retries": 3})
-
-
-@pytest.mark.parametrize("name", [each.name for each in fields(TaskOptions)])
-def test_the_help_of_options_names_each(name: str) -> None:
-    assert f"``{name}``" in (Client.options.__doc__ or "")
-    assert re.search(rf"^ *{name}: ", TaskOptions.__doc__ or "", re.MULTILINE)
