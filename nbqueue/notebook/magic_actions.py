@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbqueue.errors import NbqueueError, StoreError
+from nbqueue.errors import StoreError
 from nbqueue.notebook.live_views import kernel_shell, show
 from nbqueue.notebook.local_workers import LocalWorker, local_workers
 from nbqueue.notebook.static_card import StartingWorker, StaticCard
@@ -16,7 +16,6 @@ from nbqueue.views import html as h
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
 
-_MOST_NAMES = 50
 _MOST_QUEUES = 50
 _SHOWN = ("pending", "active", "scheduled", "retry", "archived", "completed")
 
@@ -99,19 +98,6 @@ def cancel(client: Client, names: Sequence[str]) -> Any:
 def retry(client: Client, names: Sequence[str]) -> Any:
     """Run tasks again with all their retries, named by ids or names."""
     return client.inspector.retry([client.get(name) for name in names])
-
-
-def recent_names(client: Client) -> list[str]:
-    """Return ids of recent tasks, for completion."""
-    found: list[str] = []
-    try:
-        for queue in client.inspector.queues():
-            for state in ("active", "archived", "retry", "pending"):
-                page = client.inspector.page(queue, state, 0, 10, newest_first=True)
-                found += [task.id for task in page]
-    except NbqueueError:
-        pass
-    return found[:_MOST_NAMES]
 
 
 def _workers_card(client: Client, workers: Sequence[LocalWorker], status: str) -> StaticCard:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import shlex
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from nbqueue.client.inspection.task_filter import STATES
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.worker.settings import EXECUTORS, WorkerOptions
@@ -44,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     panel = add("panel", "the panel: queues, tasks, workers, schedules")
     panel.add_argument("--read-only", action="store_true", help="without actions")
     tasks = add("tasks", "tasks as a DataFrame")
-    tasks.add_argument("--state", help="only those in this state")
+    tasks.add_argument("--state", type=_state, help="only those in this state")
     tasks.add_argument("--queue", help="only those of this queue")
     tasks.add_argument("--type", help="only those of this type")
     tasks.add_argument("--limit", type=_count, default=100, help="at most so many [100]")
@@ -101,6 +104,14 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _state(text: str) -> str:
+    if text not in STATES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no state{_nearest(text, STATES) or '.'} There are {', '.join(STATES)}"
+        )
+    return text
+
+
 def _span(text: str) -> float:
     try:
         return parse_duration(text, "--idle")
@@ -119,12 +130,31 @@ def parse_queues(text: str) -> dict[str, int]:
     return found
 
 
-def split_line(line: str) -> list[str]:
-    """Split a line into words as a shell does. Raises `UsageError`."""
+def parse_line(parser: argparse.ArgumentParser, line: str) -> argparse.Namespace:
+    """Parse the words of a line. Raises `UsageError`, with the usage of its command."""
     try:
-        return shlex.split(line)
+        words = shlex.split(line)
     except ValueError as error:
         raise UsageError(f"{line!r} cannot be read: {error}") from None
+    commands = command_names(parser)
+    named = next((word for word in words if not word.startswith("-")), None)
+    if named is not None and named not in commands:
+        names = ", ".join(sorted(commands))
+        raise UsageError(
+            f"{named!r} is no command{_nearest(named, commands) or '.'} There are {names}"
+        )
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        command = commands.get(arguments.command or "", parser)
+        options = [word for action in command._actions for word in action.option_strings]
+        command.error(f"{unknown[0]!r} is unknown{_nearest(unknown[0], options)}")
+    return arguments
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """Return a question for the known word that is most like ``word``, or ""."""
+    found = difflib.get_close_matches(word.partition("=")[0], list(known), 1)
+    return f", did you mean {found[0]!r}?" if found else ""
 
 
 def command_names(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.errors import NbqueueError, UsageError
 from nbqueue.notebook import magic_actions
 from nbqueue.notebook.magic_arguments import (
     HelpWanted,
-    command_names,
     make_parser,
-    split_line,
+    parse_line,
     worker_options,
 )
+from nbqueue.notebook.magic_completion import completions
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
@@ -43,7 +44,7 @@ class NbqueueMagics:
         from IPython.core.error import UsageError as ShownUsageError
 
         try:
-            args = _PARSER.parse_args(split_line(line))
+            args = parse_line(_PARSER, line)
             return self._commands()[args.command or "status"](args)
         except HelpWanted as wanted:
             print(wanted)  # noqa: T201 (the help text)
@@ -87,23 +88,6 @@ class NbqueueMagics:
         self._client = connect(args.url)
         return self._client
 
-    # --- Completion ----------------------------------------------------------------------------
-
-    def complete(self, before: str) -> list[str]:
-        """Return the words that may follow ``before``, the line up to the cursor."""
-        words = before.split()
-        commands = command_names(_PARSER)
-        is_first = len(words) < 2 or (len(words) == 2 and not before.endswith(" "))
-        if is_first:
-            return sorted(commands)
-        parser = commands.get(words[1])
-        if parser is None:
-            return []
-        found = [word for action in parser._actions for word in action.option_strings]
-        if words[1] in ("logs", "cancel", "retry", "attach"):
-            found += magic_actions.recent_names(self.client)
-        return found
-
 
 def load(shell: Any) -> None:
     """Register the magic with ``shell``, once."""
@@ -118,6 +102,7 @@ def load(shell: Any) -> None:
     shell.register_magic_function(nbqueue, "line", "nbqueue")
     matcher = _make_matcher(magics)
     shell.Completer.custom_matchers.append(matcher)
+    shell.input_transformers_cleanup.append(_ask_for_help)
     shell._nbqueue_magics = (magics, matcher)
 
 
@@ -129,8 +114,22 @@ def unload(shell: Any) -> None:
     _, matcher = loaded
     if matcher in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(matcher)
+    if _ask_for_help in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.remove(_ask_for_help)
     shell.magics_manager.magics["line"].pop("nbqueue", None)
     shell._nbqueue_magics = None
+
+
+_HELP = re.compile(r"^(\s*%nbqueue\s+[^\s?].*?)\s*\?{1,2}\s*$", re.DOTALL)
+
+
+def _ask_for_help(lines: list[str]) -> list[str]:
+    """Turn ``%nbqueue up?`` into ``%nbqueue up --help``.
+
+    IPython itself would look for an object named ``up``.
+    """
+    found = _HELP.match("".join(lines))
+    return lines if found is None else [f"{found[1]} --help\n"]
 
 
 def _make_matcher(magics: NbqueueMagics) -> Any:
@@ -140,10 +139,7 @@ def _make_matcher(magics: NbqueueMagics) -> Any:
         before = context.line_with_cursor[: context.cursor_position]
         if not before.lstrip().startswith("%nbqueue"):
             return {"completions": []}
-        try:
-            words = magics.complete(before.lstrip())
-        except NbqueueError:
-            words = []  # without a store there are no names, and Tab shows no error
+        words = completions(_PARSER, before.lstrip(), magics)
         token = context.token
         matching = [SimpleCompletion(word) for word in words if word.startswith(token)]
         return {"completions": matching, "suppress": True, "matched_fragment": token}

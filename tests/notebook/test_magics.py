@@ -206,7 +206,11 @@ def test_commands_for_schedules_the_panel_and_the_store(notebook: Kernel, jupyte
 
 
 WRONG = (
-    ("%nbqueue nonsense", "invalid choice: 'nonsense'"),
+    ("%nbqueue nonsense", "'nonsense' is no command. There are attach, cancel"),
+    ("%nbqueue stauts", "'stauts' is no command, did you mean 'status'?"),
+    ("%nbqueue up -m 4", "'-m' is unknown\nusage: %nbqueue up [-h] [-n N]"),
+    ("%nbqueue up --executer thread", "did you mean '--executor'?"),
+    ("%nbqueue tasks --state archved", "did you mean 'archived'?"),
     ("%nbqueue up -n none", "'none' is not a whole number from 1 on"),
     ("%nbqueue up --queues =3", "must be names such as critical=6,default"),
     ("%nbqueue up --executor gpu", "invalid choice: 'gpu'"),
@@ -224,6 +228,8 @@ def test_what_is_said_wrongly_is_one_line_and_help_is_help(notebook: Kernel) -> 
     shown = printed(notebook.run("%nbqueue up --help"))
     assert "--with-kernel" in shown
     assert "usage: %nbqueue up" in shown
+    for line in ("%nbqueue up?", "%nbqueue up -n 3 ?", "  %nbqueue up??"):
+        assert printed(notebook.run(line)) == shown
     reply = notebook.ask_about("%nbqueue")
     for command in ("up", "down", "restart", "status", "panel", "tasks", "logs", "cancel"):
         assert re.search(rf"^ +{command} ", reply, re.MULTILINE), reply
@@ -236,6 +242,14 @@ def test_tab_completes_commands_options_and_ids(notebook: Kernel) -> None:
     task_id = eval_in(notebook, "q.submit(abs, -3).id")
     assert task_id in notebook.complete("%nbqueue logs ")
     assert notebook.complete(f"x = 1\n%nbqueue logs {task_id[:8]}") == [task_id]
+    notebook.run("f = q.options(queue='slow', name='long-run').submit(abs, -3)")
+    assert notebook.complete("%nbqueue attach lo") == ["long-run"]
+    assert notebook.complete("%nbqueue tasks --queue ") == ["default", "slow"]
+    assert notebook.complete("%nbqueue tasks --queue=sl") == ["slow"]
+    assert notebook.complete("%nbqueue tasks --type ") == ["abs"]
+    assert notebook.complete("%nbqueue tasks --state arch") == ["archived"]
+    assert notebook.complete("%nbqueue up --executor ") == ["process", "thread"]
+    assert notebook.complete("%nbqueue up -q sl") == ["slow"]
     # Whatever else is completed, is so as ever.
     assert notebook.complete("q.sub") == ["submit"]
 
