@@ -13,7 +13,7 @@ from nbqueue.options import TaskOptions
 
 
 class OptionKeywords(TypedDict, total=False):
-    """The keyword arguments of `Client.options`; see there for what each does."""
+    """The keyword arguments of `Client.options`, which describes each."""
 
     queue: str
     retry: int | None
