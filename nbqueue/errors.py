@@ -30,6 +30,7 @@
     │   ├── WorkerLost                          the process that ran it died
     │   └── HandlerNotFound (also LookupError)  no handler for a message of this type
     ├── ScheduleNotFound (also LookupError)     no such schedule
+    ├── TaskGroupNotFound (also LookupError)    no such task group, or all of its tasks are gone
     ├── SignatureError                          data that none of the keys signed
     │   └── UnknownKey                          signed with a key that this process lacks
     ├── IncompatiblePython                      pickled by an incompatible Python version
@@ -209,6 +210,17 @@ class TaskError(NbqueueError):
 
 class TaskNotFound(TaskError, LookupError):
     """The store has no such task: a wrong id, or its retention is over."""
+
+
+class TaskGroupNotFound(NbqueueError, LookupError):
+    """The store has no such task group: a wrong id or name, or all of its tasks are gone.
+
+    ``group`` is the id or name that was asked for.
+    """
+
+    def __init__(self, message: str, group: str = "") -> None:
+        super().__init__(message)
+        self.group = group
 
 
 class TaskIdConflict(TaskError):

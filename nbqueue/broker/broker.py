@@ -26,6 +26,7 @@ from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport import resp
 from nbqueue.transport.blocking import BlockingConnection
+from nbqueue.transport.router import place_of
 from nbqueue.transport.script_call import Arg
 from nbqueue.transport.topology import Key
 from nbqueue.wire import fields, states
@@ -98,9 +99,14 @@ class Broker(ResilientCaller):
         if is_first and len(tasks) == 1 and request.is_plain and not tasks[0].is_staged:
             result = self._enqueue_plain(connection, request, now_ms, registration)
         else:
-            first = request.preparations(now_ms, with_code)
-            commands = chain(first, request.commands(now_ms, repeated))
-            result = read_replies(connection.run(commands, registration)[len(first) :])
+            first, after = request.preparations(now_ms, with_code), request.after
+            is_one = all(self._router.connection(place_of(each)) is connection for each in after)
+            after = after if is_one else ()
+            commands = chain(first, request.commands(now_ms, repeated), after)
+            replies = connection.run(commands, registration)
+            result = read_replies(replies[len(first) : len(replies) - len(after)])
+            if not is_one:
+                self._router.run(request.after)
         if result is None or result.holder is not None:
             return result
         if self._confirms:

@@ -43,6 +43,8 @@ class EnqueueRequest(NamedTuple):
     """Seconds for which the store keeps that name."""
     limits: Mapping[str, str] = _NO_LIMITS
     """The limits of the tasks by name, with their numbers as `Limit.numbers` has them."""
+    after: Sequence[Command[Any]] = ()
+    """Commands about other keys that run once the tasks are written, in the same round trip."""
 
     @property
     def ids(self) -> Sequence[str]:
@@ -59,6 +61,7 @@ class EnqueueRequest(NamedTuple):
             and self.fingerprint is not None
             and not self.group
             and not self.limits
+            and not self.after
         )
 
     def preparations(self, now_ms: int, with_code: bool) -> list[Command[Any]]:

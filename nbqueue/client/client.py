@@ -40,6 +40,9 @@ from nbqueue.client.submitting.option_keywords import (
 )
 from nbqueue.client.submitting.signatures import typed_map, typed_submit
 from nbqueue.client.submitting.submitter import Submitter, TaskFunction
+from nbqueue.client.task_groups.attaching import group_of
+from nbqueue.client.task_groups.counting import list_groups
+from nbqueue.client.task_groups.stored_groups import find_member, get_record
 from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.keywords import lists
@@ -303,8 +306,9 @@ class Client(concurrent.futures.Executor):
         >>> q.options(name="train").submit(train)
         >>> q.get("train").result()         # later, elsewhere  # doctest: +SKIP
 
-        An id goes before a name; of several tasks with the name it is the newest one. Raises
-        `TaskNotFound` if there is no such task, or not any more.
+        An id goes before a name; of several tasks with the name it is the newest one. The tasks of
+        a group with a name are found as ``"<name>-<position>"``, from 0; `group` finds the group.
+        Raises `TaskNotFound` if there is no such task, or not any more.
         """
         self._session.check_open()
         if not isinstance(task_id_or_name, str) or not task_id_or_name:
@@ -315,11 +319,7 @@ class Client(concurrent.futures.Executor):
         if record is None:
             name, found = task_id_or_name, self._session.find_by_name(task_id_or_name)
             if found is None:
-                raise TaskNotFound(
-                    f"{self.url} has no task with the id or the name {name!r}: it never had one, "
-                    "or the task was deleted, as finished tasks are at the end of their retention",
-                    task_id_or_name,
-                )
+                found = find_member(self._session, task_id_or_name)
             record = broker.find(found[1], found[0])
             if record is None:
                 raise TaskNotFound(
@@ -340,6 +340,21 @@ class Client(concurrent.futures.Executor):
         future._notice(message.id, record.state)
         future._attempt = record.attempt
         return future
+
+    def group(self, group_id_or_name: str) -> TaskGroup[Any]:
+        """Find a task group by id or name, after a restart or from another machine.
+
+        >>> q.options(name="sweep").map(fit, grid)
+        >>> g = q.group("sweep")            # later, elsewhere
+        >>> g.retry()                       # what failed  # doctest: +SKIP
+
+        It has the tasks of the map in their order, follows those that have not ended, and knows how
+        the others did. Tasks that are no longer in the store count as ``gone``. An id goes before a
+        name; of several groups with the name it is the newest one. Raises `TaskGroupNotFound`,
+        which names similar ones.
+        """
+        self._session.check_open()
+        return group_of(self._session, get_record(self._session, group_id_or_name))
 
     @property
     def inspector(self) -> Inspector:
@@ -420,6 +435,18 @@ class Client(concurrent.futures.Executor):
         >>> q.queues()[["pending", "active", "latency"]]
         """
         return frames.queues(self._session)
+
+    def groups(self) -> DataFrame:
+        """Return the task groups in the store as a DataFrame indexed by ``id``, oldest first.
+
+        ``total``, ``done``, ``failed`` and ``cancelled`` count tasks; ``done`` are those that have
+        ended in any state, also if they are no longer in the store. ``by`` is who made the group
+        and where, ``complete`` is False while its map runs, and if that was cut off. ``estimated``
+        says that the counts are from some of its tasks, as they would take too long to count.
+
+        >>> q.groups()[["name", "done", "total", "failed"]]
+        """
+        return frames.groups(self._session, list_groups(self._session))
 
     def workers(self) -> DataFrame:
         """Return the workers that reported lately, of nbqueue and in Go, indexed by ``worker``."""

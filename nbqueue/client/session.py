@@ -11,6 +11,8 @@ import secrets
 import warnings
 import weakref
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.broker import Broker
 from nbqueue.calls.keys import task_mark
@@ -39,6 +41,9 @@ from nbqueue.store.url import parse_url
 from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire import decoding, ids
 from nbqueue.wire.keys import LISTENER_LENGTH, stored_keys
+
+if TYPE_CHECKING:
+    from nbqueue.client.futures.group import TaskGroup
 
 CAPTURED_LIMIT = "16MB"
 """Default limit of what a function may capture; see `nbqueue.connect`."""
@@ -149,6 +154,11 @@ class Session:
         asked, ``MISSING`` if it is not in the store.
         """
         return Cancellation(self, queue).run(task_ids, running=running)
+
+    @cached_property
+    def task_groups(self) -> weakref.WeakValueDictionary[str, TaskGroup[Any]]:
+        """The groups of this process by id, as long as it uses them."""
+        return weakref.WeakValueDictionary()
 
     def find_by_name(self, name: str) -> tuple[str, str] | None:
         """Return queue and id of the newest task with this name, or None."""

@@ -39,6 +39,9 @@ A task whose failures use up no retry would never end.
 """
 
 
+_HAS_NO_EFFECT = ("set_limit", "remove_limit", "record_task_group", "name_task_group")
+
+
 class EagerBroker(Broker):
     """Runs tasks as they are enqueued, and keeps their records in memory."""
 
@@ -131,7 +134,7 @@ class EagerBroker(Broker):
                 replies.append(0)
             elif word == "HGET":
                 replies.append(None)
-            elif word == "XRANGE":
+            elif word == "XRANGE" or str(key).startswith("nbqueue:{~group:"):
                 replies.append([])
             else:
                 _refuse()
@@ -148,12 +151,12 @@ class EagerBroker(Broker):
         return self.call_each(calls)
 
     def run_all(self, batch: Iterable[Command[Any]]) -> list[Any]:
-        """Do nothing about limits: no task waits for others here.
+        """Do nothing about limits, as no task waits for others here, and record no groups.
 
         Other scripts are refused.
         """
         for each in batch:
-            if each.script.name not in ("set_limit", "remove_limit"):
+            if each.script.name not in _HAS_NO_EFFECT:
                 _refuse()
         return [False for _ in batch]
 

@@ -49,13 +49,13 @@ class Router:
         """
         if self._only is not None:
             return self._only.run(batch)
-        return self._scatter(batch, _place_of, BlockingConnection.run)
+        return self._scatter(batch, place_of, BlockingConnection.run)
 
     def try_run(self, batch: Iterable[Command[Any]]) -> list[Any]:
         """Like `run`, with `StoreDamaged` in place of a reply that cannot be read."""
         if self._only is not None:
             return self._only.try_run(batch)
-        return self._scatter(batch, _place_of, BlockingConnection.try_run)
+        return self._scatter(batch, place_of, BlockingConnection.try_run)
 
     def call_each(self, calls: Iterable[tuple[Place, Sequence[Arg]]]) -> list[Any]:
         """Run plain commands, each with its place, in one round trip to each server."""
@@ -99,7 +99,8 @@ class Router:
             self._only.close()
 
 
-def _place_of(command: Command[Any]) -> Place:
+def place_of(command: Command[Any]) -> Place:
+    """Return the place of a script: its first key."""
     return Key(command.keys[0])
 
 

@@ -101,3 +101,37 @@ def _written(number: int, length: int) -> str:
         number, pair = divmod(number, 3844)
         text = _PAIRS[pair] + text
     return text.rjust(length, "0") if len(text) <= length else text.removeprefix("0")
+
+
+def number_of(task_id: str) -> int | None:
+    """Return the number at the end of an id of a client; None for other ids."""
+    if len(task_id) != LENGTH or not (task_id.isascii() and task_id.isalnum()):
+        return None
+    found = 0
+    for digit in task_id[-4:]:
+        found = found * 62 + _VALUES[digit]
+    return found
+
+
+def nth_after(first: str, distance: int) -> str:
+    """Return the id that many numbers after ``first``. Raises `ValueError`."""
+    head, number = _split(first)
+    return head + _ending(number + distance)
+
+
+def ids_from(first: str, count: int) -> list[str]:
+    """Return ``first`` and the next ids that count up from it. Raises `ValueError`."""
+    head, number = _split(first)
+    pairs = _PAIRS
+    return [head + pairs[n // 3844 % 3844] + pairs[n % 3844] for n in range(number, number + count)]
+
+
+def _split(task_id: str) -> tuple[str, int]:
+    number = number_of(task_id)
+    if number is None:
+        raise ValueError(f"{task_id!r} is no id of a client")
+    return task_id[:-4], number
+
+
+def _ending(number: int) -> str:
+    return _PAIRS[number // 3844 % 3844] + _PAIRS[number % 3844]

@@ -40,13 +40,14 @@ from nbqueue.worker.lifecycle.startup import ensure_descriptors, wait_for_store
 from nbqueue.worker.lifecycle.workload import Workload
 from nbqueue.worker.maintenance.cancelled_in_go import CancelFollower
 from nbqueue.worker.maintenance.clock_sync import ClockSync
-from nbqueue.worker.maintenance.code_gc import CodeCollector
 from nbqueue.worker.maintenance.dead_workers import DeadWorkers
+from nbqueue.worker.maintenance.expiry.code_gc import CodeCollector
+from nbqueue.worker.maintenance.expiry.limit_expiry import LimitExpiry
+from nbqueue.worker.maintenance.expiry.task_group_expiry import TaskGroupExpiry
 from nbqueue.worker.maintenance.forwarder import Forwarder
 from nbqueue.worker.maintenance.heartbeat import Heartbeat
 from nbqueue.worker.maintenance.janitor import Janitor
 from nbqueue.worker.maintenance.lease_repair import LeaseRepair
-from nbqueue.worker.maintenance.limit_expiry import LimitExpiry
 from nbqueue.worker.maintenance.parked_tasks import ParkedTasks
 from nbqueue.worker.maintenance.queue_watcher import QueueWatcher, WatchedServices
 from nbqueue.worker.maintenance.recoverer import LostAttempts, Recoverer
@@ -223,6 +224,7 @@ def _maintenance(
     dead_workers = DeadWorkers(context, lost)
     UnservedQueues(context, UnservedServices(recoverer, lease_repair, cancelled, on_schedules))
     LimitExpiry(context)
+    TaskGroupExpiry(context)
     CodeCollector(context)
     BeginNotes(context, flow.pool)
     MemoryTrimmer(context, flow.pool)

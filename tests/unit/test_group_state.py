@@ -13,6 +13,7 @@ from nbqueue.client.futures.group_state import Counts, EnoughEnded, GroupState
 class End:
     is_failed: bool = False
     is_cancelled: bool = False
+    is_gone: bool = False
 
 
 DONE, FAILED, CANCELLED = End(), End(is_failed=True), End(is_failed=True, is_cancelled=True)
@@ -41,6 +42,20 @@ def test_counts_and_order_follow_the_ends() -> None:
     assert [state.has_ended(i) for i in range(4)] == [True, False, True, True]
     state.settle("t1", DONE)
     assert (state.unended(), state.is_done) == ([], True)
+
+
+def test_tasks_that_are_gone_count_apart_and_tasks_that_run_again_are_open() -> None:
+    state = state_of(3)
+    for task_id, end in (("t2", End(is_failed=True, is_gone=True)), ("t0", FAILED), ("t1", DONE)):
+        state.settle(task_id, end)
+    assert state.counts() == Counts(3, completed=1, failed=1, cancelled=0, gone=1)
+    assert state.counts().done == 3
+    assert [index for index, _ in state.failures(9)] == [0]
+    state.reopen(["t0"])
+    assert (state.ended, state.unended(), state.is_done) == ([2, 1], ["t0"], False)
+    assert state.counts() == Counts(3, completed=1, failed=0, cancelled=0, gone=1)
+    assert state.settle("t0", DONE) == 0
+    assert state.counts() == Counts(3, completed=2, failed=0, cancelled=0, gone=1)
 
 
 def test_the_first_end_of_a_task_counts() -> None:

@@ -79,6 +79,28 @@ class DailyStats:
     failed: int
 
 
+@dataclass(frozen=True)
+class TaskGroupRow:
+    """A task group, with the numbers of its tasks. Times are Unix milliseconds."""
+
+    id: str
+    name: str | None
+    type: str
+    """The name of the function."""
+    queue: str
+    total: int
+    done: int
+    """Tasks that have ended in any state, also if they are no longer in the store."""
+    failed: int
+    cancelled: int
+    started_ms: int
+    by: str
+    is_complete: bool
+    """False while the map runs, and if it was cut off."""
+    is_estimated: bool
+    """True if the numbers are from a sample of the tasks."""
+
+
 @public
 @dataclass(frozen=True)
 class TaskInfo(HasCard):

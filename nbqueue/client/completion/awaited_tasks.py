@@ -208,6 +208,24 @@ class AwaitedTasks:
         self.look_soon(queue, (task_id,))
         return None
 
+    def attach_many(
+        self, queue: str, task_ids: Sequence[str], sink: Sink, now: float
+    ) -> dict[str, Sink]:
+        """Register a sink for many tasks, as `attach` does.
+
+        Returns the sinks that await some of them already, by id.
+        """
+        sinks, keys = self._sinks.setdefault(queue, {}), stored_keys(queue)
+        earlier = {task_id: sinks[task_id] for task_id in task_ids if task_id in sinks}
+        new = [task_id for task_id in dict.fromkeys(task_ids) if task_id not in earlier]
+        for task_id in new:
+            self.follow(queue, keys.end_channel(task_id))
+            sinks[task_id] = sink
+            self._attached.add((queue, task_id))
+        self._others.add(queue, new, now)
+        self.look_soon(queue, new)
+        return earlier
+
     def pop(self, queue: str, task_id: str) -> Sink | None:
         """Take out the sink of a task whose end is known, or None."""
         sink = self._sinks.get(queue, {}).pop(task_id, None)

@@ -154,6 +154,17 @@ class CompletionListener:
         self._end_if_stopped()
         return earlier
 
+    def watch_many(self, queue: str, task_ids: Sequence[str], sink: Sink) -> dict[str, Sink]:
+        """Register a sink for many tasks that are in the store already, or gone.
+
+        Returns the sinks that await some of them already, by id, which stay in place of ``sink``.
+        """
+        with self._state.lock:
+            earlier = self._state.tasks.attach_many(queue, task_ids, sink, time.monotonic())
+            self._loop.start()
+        self._end_if_stopped()
+        return earlier
+
     def look_soon(self, queue: str, task_id: str) -> None:
         """Look at a task at once, as it was seen to have ended."""
         with self._state.lock:

@@ -328,7 +328,7 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
                 self._session = session
             waiting = session.listener.watch(self.queue, self.id, self)
             if waiting is not None:
-                _future_in(waiting, self.id).add_done_callback(self._follow)
+                future_in(waiting, self.id).add_done_callback(self._follow)
         return self._session
 
     def _inherit(self, resume: Callable[[], None]) -> bool:
@@ -407,10 +407,10 @@ def attach(session: Session, about: TaskFacts) -> TaskFuture[Any]:
     """
     future: TaskFuture[Any] = TaskFuture(session, about)
     waiting = session.listener.watch(about.queue, about.task_id, future)
-    return future if waiting is None else _future_in(waiting, about.task_id)
+    return future if waiting is None else future_in(waiting, about.task_id)
 
 
-def _future_in(sink: Any, task_id: str) -> TaskFuture[Any]:
+def future_in(sink: Any, task_id: str) -> TaskFuture[Any]:
     """Return the future of a task from its sink, a future or a group."""
     future: TaskFuture[Any] = sink if isinstance(sink, TaskFuture) else sink._future_of(task_id)
     return future

@@ -30,6 +30,7 @@ from nbqueue.client.inspection.plots import TIMELINE_DEFAULTS, TimelineKeywords,
 from nbqueue.client.live.display import awaited_shown, group_view, wait_shown
 from nbqueue.client.results.outcome import Outcome, RawOutcome
 from nbqueue.client.session import Session
+from nbqueue.client.task_groups.retrying import retry_failed
 from nbqueue.durations import Duration
 from nbqueue.keywords import lists
 from nbqueue.moved_modules import public
@@ -40,6 +41,8 @@ from nbqueue.wire import states
 if TYPE_CHECKING:
     from pandas import DataFrame
     from typing_extensions import Unpack
+
+    from nbqueue.client.inspection.task_filter import BulkResult
 
 T = TypeVar("T")
 
@@ -64,6 +67,9 @@ class TaskGroup(TaskHandle, Generic[T]):
         def _as_argument(self) -> list[T]:
             """Make a group of values an argument that a list of them is; see `Argument`."""
 
+    _is_complete = True
+    """False if the map that made the group has not ended, or was cut off."""
+
     def __init__(self, session: Session, group_id: str, facts: TaskFacts) -> None:
         self.id = group_id
         self._session = session
@@ -77,6 +83,7 @@ class TaskGroup(TaskHandle, Generic[T]):
         self._cursor: Iterator[T] | None = None
         self._begun_ms = session.clock.now_ms()
         self._ended_ms: int | None = None
+        session.task_groups[group_id] = self
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -259,6 +266,18 @@ class TaskGroup(TaskHandle, Generic[T]):
             outcomes = [state.outcomes[state.index_of(i)] for i in left]
         return sum(outcome is not None and outcome.is_cancelled for outcome in outcomes)
 
+    def retry(self) -> BulkResult:
+        """Run the tasks that failed again, with all their retries; see `Inspector.retry`.
+
+        Those that are known to have failed here, and were not cancelled. The group follows them:
+        `results` waits for their new ends, and futures and `as_completed` are to be asked for
+        again. Raises `StoreUnreachable`.
+
+        >>> g = q.group("sweep")            # doctest: +SKIP
+        >>> g.retry()                       # doctest: +SKIP
+        """
+        return retry_failed(self)
+
     # --- Frames and pictures -------------------------------------------------------------------
 
     def frame(self, columns: Any = None) -> DataFrame:
@@ -306,13 +325,24 @@ class TaskGroup(TaskHandle, Generic[T]):
 
     # --- Called by the submitter, the listener and the futures -----------------------------------
 
+    def _reopen(self, task_ids: Sequence[str]) -> None:
+        """Wait again for tasks that were run again."""
+        with self._changed:
+            for task_id in task_ids:
+                self._futures.pop(self._state.index_of(task_id), None)
+            self._state.reopen(task_ids)
+            self._ended_ms = None
+        self._session.listener.watch_many(self.queue, task_ids, self)
+
     def _add(self, task_ids: Sequence[str]) -> None:
         with self._changed:
             self._state.add(task_ids)
 
     def _take(self, ends: Sequence[tuple[str, RawOutcome]]) -> None:
         kind = self._facts.is_call, self._facts.is_json
-        found = [(i, self._session.outcome(i, end, *kind)) for i, end in ends]
+        self._take_outcomes([(i, self._session.outcome(i, end, *kind)) for i, end in ends])
+
+    def _take_outcomes(self, found: Sequence[tuple[str, Outcome]]) -> None:
         settled: list[tuple[TaskFuture[T], Outcome]] = []
         state = self._state
         is_changed = False
@@ -379,9 +409,10 @@ class TaskGroup(TaskHandle, Generic[T]):
     def __repr__(self) -> str:
         counts = self.counts()
         text = f"{counts.done} of {counts.total} done"
-        for number, word in ((counts.failed, "failed"), (counts.cancelled, "cancelled")):
-            if number:
+        for word in ("failed", "cancelled", "gone"):
+            if number := getattr(counts, word):
                 text += f", {number} {word}"
+        text += "" if self._is_complete else " (not complete)"
         need = self._need()
         text += f": {need};" if need else ""
         return printable(f"<TaskGroup {self.name or self.type} {text} id={self.id}>")

@@ -18,6 +18,8 @@ class TaskEnd(Protocol):
     def is_failed(self) -> bool: ...
     @property
     def is_cancelled(self) -> bool: ...
+    @property
+    def is_gone(self) -> bool: ...
 
 
 E = TypeVar("E", bound=TaskEnd)
@@ -31,18 +33,20 @@ class Counts(NamedTuple):
     completed: int
     failed: int
     cancelled: int
+    gone: int = 0
+    """Tasks that are no longer in the store, so that it is not known how they ended."""
 
     @property
     def done(self) -> int:
         """The number of tasks that have ended, in any state."""
-        return self.completed + self.failed + self.cancelled
+        return self.completed + self.failed + self.cancelled + self.gone
 
 
 class GroupState(Generic[E]):
     """The tasks of a group in order, with the outcomes of those that have ended.
 
     Its owner holds a lock around changes. ``ids``, ``outcomes`` and ``ended`` only ever grow or
-    fill up, so they can be read without one.
+    fill up, except when failed tasks run again, so they can be read without one.
     """
 
     def __init__(self) -> None:
@@ -52,7 +56,7 @@ class GroupState(Generic[E]):
         self.ended: list[int] = []
         """The indices of the tasks that have ended, in the order of their ends."""
         self._index: dict[str, int] = {}
-        self._failed = self._cancelled = 0
+        self._failed = self._cancelled = self._gone = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,9 +82,25 @@ class GroupState(Generic[E]):
             return None
         self.outcomes[index] = outcome
         self.ended.append(index)
-        self._cancelled += outcome.is_cancelled
-        self._failed += outcome.is_failed and not outcome.is_cancelled
+        self._count(outcome, 1)
         return index
+
+    def reopen(self, task_ids: Sequence[str]) -> None:
+        """Forget how these tasks ended, as they run again."""
+        again = {self._index[task_id] for task_id in task_ids}
+        self.ended = [index for index in self.ended if index not in again]
+        for index in again:
+            outcome, self.outcomes[index] = self.outcomes[index], None
+            if outcome is not None:
+                self._count(outcome, -1)
+
+    def _count(self, outcome: E, number: int) -> None:
+        if outcome.is_cancelled:
+            self._cancelled += number
+        elif outcome.is_gone:
+            self._gone += number
+        elif outcome.is_failed:
+            self._failed += number
 
     def recount(self) -> None:
         """Derive order and counts from the outcomes again, after a call of `settle` was cut off.
@@ -89,8 +109,9 @@ class GroupState(Generic[E]):
         """
         known = {i: outcome for i, outcome in enumerate(self.outcomes) if outcome is not None}
         self.ended += sorted({*known} - {*self.ended})
-        self._cancelled = sum(outcome.is_cancelled for outcome in known.values())
-        self._failed = sum(outcome.is_failed for outcome in known.values()) - self._cancelled
+        self._failed = self._cancelled = self._gone = 0
+        for outcome in known.values():
+            self._count(outcome, 1)
 
     @property
     def is_done(self) -> bool:
@@ -99,8 +120,8 @@ class GroupState(Generic[E]):
 
     def counts(self) -> Counts:
         """Count the tasks by how they ended."""
-        done, bad = len(self.ended), self._failed + self._cancelled
-        return Counts(len(self.ids), done - bad, self._failed, self._cancelled)
+        done, bad = len(self.ended), self._failed + self._cancelled + self._gone
+        return Counts(len(self.ids), done - bad, self._failed, self._cancelled, self._gone)
 
     def has_ended(self, index: int) -> bool:
         """Return whether the task at this index has ended."""
@@ -113,14 +134,16 @@ class GroupState(Generic[E]):
     def failures(self, most: int) -> list[tuple[int, E]]:
         """Return index and outcome of the first ``most`` tasks that failed, by their ends.
 
-        Cancelled tasks are left out.
+        Tasks that were cancelled, or are gone, are left out.
         """
         found: list[tuple[int, E]] = []
         for index in self.ended:
             outcome = self.outcomes[index]
             if len(found) == most:
                 break
-            if outcome is not None and outcome.is_failed and not outcome.is_cancelled:
+            if outcome is None or not outcome.is_failed:
+                continue
+            if not (outcome.is_cancelled or outcome.is_gone):
                 found.append((index, outcome))
         return found
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nbqueue.broker.large_values import whole_payload, whole_result
 from nbqueue.broker.reads.asynq_records import AsynqRecords
 from nbqueue.broker.reads.list_tasks import Listing, Wanted
-from nbqueue.broker.reads.models import DailyStats
+from nbqueue.broker.reads.models import DailyStats, TaskGroupRow
 from nbqueue.broker.reads.store_reader import StoreReader
 from nbqueue.broker.reads.task_table import TaskRow
 from nbqueue.calls.functions import load_arguments
@@ -168,6 +168,13 @@ def queues(session: Session) -> DataFrame:
     from nbqueue.views.frames.queue_frames import queues
 
     return stamped(queues(StoreReader(session.broker).queues(session.broker.queues())), session)
+
+
+def groups(session: Session, rows: Sequence[TaskGroupRow]) -> DataFrame:
+    """Make a frame of task groups; see `nbqueue.Client.groups`."""
+    from nbqueue.views.frames.task_group_frames import task_groups
+
+    return stamped(task_groups(rows), session)
 
 
 def workers(session: Session) -> DataFrame:

@@ -82,7 +82,8 @@ class Outcome:
     """
 
     __slots__ = (
-        "_end", "_is_call", "_is_json", "_keyring", "_loaded", "_task_id", "is_cancelled", "state",
+        "_end", "_is_call", "_is_json", "_keyring", "_loaded", "_task_id", "is_cancelled",
+        "is_gone", "state",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +95,8 @@ class Outcome:
         is_json: bool = False,
     ) -> None:
         self.state = end.state
+        self.is_gone = end.state == GONE and is_call and not end.body
+        """True if the task was found missing, and it is not known how it ended."""
         if end.state == GONE and is_call:
             self.state = DELETED
         elif end.state in (DELETED, GONE) and (end.body or not is_call):

@@ -12,8 +12,9 @@ from nbqueue.client.submitting.prepared_call import PreparedCall
 from nbqueue.client.submitting.prepared_task import Arguments
 from nbqueue.runtime.buffers import Body
 from nbqueue.tasks.new_task import NewTask
+from nbqueue.wire.task_groups.task_group_record import MOST_AT_ONCE
 
-_SLICE = 1_024
+_SLICE = MOST_AT_ONCE
 _SLICE_BYTES = 8_000_000
 
 
@@ -26,6 +27,8 @@ class MapItems:
         self._count = 0
         self._generators: dict[int, object] = {}
         self._has_warned = False
+        self.is_exhausted = False
+        """True if the last request was the last one. It may be that and not be known yet."""
 
     def next_request(self) -> EnqueueRequest | None:
         """Return the request for the next slice of tasks; None if there are no more."""
@@ -45,6 +48,8 @@ class MapItems:
             size += len(body)
             if len(dumped) >= _SLICE or size >= _SLICE_BYTES:
                 break
+        else:
+            self.is_exhausted = True
         if not dumped:
             return None
         ids, first = call.session.make_ids(len(dumped)), self._count

@@ -27,6 +27,7 @@ from nbqueue.client.submitting.prepared_call import PreparedCall, dump_with_poli
 from nbqueue.client.submitting.prepared_message import enqueue_message
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.client.submitting.signatures import Coro, typed_map, typed_submit
+from nbqueue.client.task_groups.recorder import TaskGroupRecorder, expected_count
 from nbqueue.durations import Duration
 from nbqueue.errors import UsageError
 from nbqueue.keywords import lists
@@ -96,11 +97,15 @@ class Submitter:
             raise UsageError("unique= looks at one task at a time: use submit for each of them")
         group_id = session.make_id()
         group: TaskGroup[T] = TaskGroup(session, group_id, call.facts)
+        recorder = TaskGroupRecorder(
+            session, group_id, call.facts, call.resolved.retention, expected_count(iterables)
+        )
         items = MapItems(call, zip(*iterables))  # noqa: B905 (like map, up to the shortest)
         try:
             while (request := items.next_request()) is not None:
                 group._add(request.ids)
-                call.send_many(request, group)
+                call.send_many(recorder.record(request, is_last=items.is_exhausted), group)
+            recorder.end()
         except BaseException as error:
             # The caller gets no handle to the tasks that were enqueued, so they must not run.
             take_back(session, group, error)

@@ -1,0 +1,118 @@
+"""Making the `TaskGroup` of a group in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbqueue.broker.commands.changed_tasks import ChangedTask, changed_tasks
+from nbqueue.broker.commands.task_groups import GONE as NOT_THERE
+from nbqueue.broker.commands.task_groups import MOST_READ, member_states
+from nbqueue.calls.payloads import detached_result
+from nbqueue.client.futures.future import TaskFuture, future_in
+from nbqueue.client.futures.group import TaskGroup
+from nbqueue.client.futures.task_facts import TaskFacts
+from nbqueue.client.results.json_results import has_json_result
+from nbqueue.client.results.outcome import GONE, RawOutcome, end_as
+from nbqueue.wire import states
+from nbqueue.wire.task_groups.task_group_record import MOST_AT_ONCE, TaskGroupRecord
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
+
+
+def group_of(session: Session, record: TaskGroupRecord) -> TaskGroup[Any]:
+    """Return the group of a record, with the ends of its tasks as far as they have ended.
+
+    A group that this process follows already is returned itself.
+    """
+    known = session.task_groups.get(record.group_id)
+    if known is not None and not known.done():
+        return known
+    missing = _never_enqueued(session, record)
+    ids = record.members.ids()
+    ids = ids[: len(ids) - missing]
+    facts = TaskFacts("", record.queue, record.type, record.name, is_json=_is_json(session, record))
+    group: TaskGroup[Any] = TaskGroup(session, record.group_id, facts)
+    group._begun_ms = record.started_ms
+    group._is_complete = record.is_complete
+    group._add(ids)
+    _read_ends(session, group, ids)
+    left = group._unended()
+    if left:
+        earlier = session.listener.watch_many(group.queue, left, group)
+        for task_id, sink in earlier.items():
+            _follow(group, future_in(sink, task_id))
+    return group
+
+
+def _never_enqueued(session: Session, record: TaskGroupRecord) -> int:
+    """Return how many members at the end were recorded, and not enqueued: yet, or at all."""
+    total = len(record.members)
+    if not total or record.is_complete:
+        return 0
+    start = max(total - MOST_AT_ONCE, 0)
+    parts = [
+        record.members.part(at, min(at + MOST_READ, total)) for at in (start, start + MOST_READ)
+    ]
+    commands = [member_states(record.queue, part) for part in parts if part]
+    found = "".join(session.broker.run_all(commands))
+    return len(found) - len(found.rstrip(NOT_THERE))
+
+
+def _is_json(session: Session, record: TaskGroupRecord) -> bool:
+    """Return whether results are JSON, by the signed payload of a member that exists.
+
+    The record alone is not signed.
+    """
+    if not record.is_json:
+        return False
+    for start in range(0, len(record.members), MOST_READ):
+        part = record.members.part(start, start + MOST_READ)
+        found = session.broker.run(member_states(record.queue, part))
+        at = next((at for at, letter in enumerate(found) if letter != NOT_THERE), None)
+        task = None
+        if at is not None:
+            task = session.broker.find(record.members.id_at(start + at), record.queue)
+        if task is not None:
+            return has_json_result(session.keyring, record.queue, task.message)
+    return False
+
+
+def _read_ends(session: Session, group: TaskGroup[Any], ids: Sequence[str]) -> None:
+    """Read how tasks ended, many at a time. Large results are left to the listener."""
+    for start in range(0, len(ids), MOST_READ):
+        left = list(ids[start : start + MOST_READ])
+        while left:
+            seen = dict.fromkeys(((group.queue, task_id) for task_id in left), "")
+            found = session.broker.run(changed_tasks(seen))
+            ends, unread = _ends(found)
+            group._take(ends)
+            # The reply had no room for them; large ones never fit.
+            left = unread if ends and len(unread) < len(left) else []
+
+
+def _ends(changed: list[ChangedTask]) -> tuple[list[tuple[str, RawOutcome]], list[str]]:
+    """Return the ends of tasks that ended, and the ids of those whose end was not read."""
+    ends: list[tuple[str, RawOutcome]] = []
+    unread: list[str] = []
+    for _, task_id, state, ending in changed:
+        if state is None:
+            ends.append((task_id, RawOutcome(GONE)))
+        elif state in states.FINAL:
+            end = None if ending is None else end_as(ending)
+            if end is None:
+                unread.append(task_id)
+            elif ending is None or detached_result(ending.result) is None:
+                ends.append((task_id, end))
+    return ends, unread
+
+
+def _follow(group: TaskGroup[Any], future: TaskFuture[Any]) -> None:
+    """Give a group the end of a task that another handle of this process awaits."""
+
+    def take(ended: Any) -> None:
+        if ended._outcome is not None:
+            group._take_outcomes([(ended.id, ended._outcome)])
+
+    future.add_done_callback(take)

@@ -1,0 +1,139 @@
+"""Task groups in the store: all of them, or one by its id or its name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nbqueue.client.session import warn_of
+from nbqueue.errors import TaskGroupNotFound, TaskNotFound, UsageError
+from nbqueue.printable import shown
+from nbqueue.store.refusal_errors import KeyDenied
+from nbqueue.transport.topology import Key
+from nbqueue.wire.decoding import pairs, text
+from nbqueue.wire.task_groups.task_group_keys import TaskGroupKeys, index_keys, task_group_name
+from nbqueue.wire.task_groups.task_group_record import TaskGroupRecord, read_record
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
+
+_AT_ONCE = 500
+_MOST_NEAR = 3
+_LONGEST_NUMBER = 10
+
+
+def find_record(session: Session, id_or_name: str) -> TaskGroupRecord | None:
+    """Return the group with this id, else the newest one with this name, else None."""
+    name_key = task_group_name(id_or_name)
+    [named] = session.broker.try_call(("GET", name_key), on=Key(name_key))
+    wanted = [id_or_name]
+    if isinstance(named, bytes):
+        wanted.append(text(named.partition(b" ")[2]))
+    found = read_records(session, wanted)
+    if found:
+        return found[0]
+    # The newest group of a name may be gone, and an older one still there.
+    return max(
+        (record for record in all_records(session) if record.name == id_or_name),
+        key=lambda record: record.started_ms,
+        default=None,
+    )
+
+
+def get_record(session: Session, id_or_name: str) -> TaskGroupRecord:
+    """Return a group by its id or name, as `find_record` does. Raises `TaskGroupNotFound`."""
+    if not isinstance(id_or_name, str) or not id_or_name:
+        raise UsageError(f"{id_or_name!r} is neither the id nor the name of a task group")
+    found = find_record(session, id_or_name)
+    if found is None:
+        raise TaskGroupNotFound(_not_found(session, id_or_name), id_or_name)
+    return found
+
+
+def find_member(session: Session, wanted: str) -> tuple[str, str]:
+    """Return queue and id of a task by its place in a group, such as ``"sweep-3"``.
+
+    Raises `TaskNotFound`, which says so if there is a group of that id or name.
+    """
+    name, _, number = wanted.rpartition("-")
+    if name and number.isascii() and number.isdigit():
+        record = find_record(session, name)
+        if record is not None and len(number) < _LONGEST_NUMBER:
+            if int(number) < len(record.members):
+                return record.queue, record.members.id_at(int(number))
+            raise TaskNotFound(
+                f"the group {name!r} has {len(record.members):,} tasks, from {name}-0 on: there is "
+                f"no {wanted!r}",
+                wanted,
+            )
+    where = session.store.url.redacted
+    if find_record(session, wanted) is not None:
+        raise TaskNotFound(
+            f"{wanted!r} is a group of tasks: q.group({wanted!r}) finds it, and "
+            f"q.group({wanted!r}).futures has its tasks",
+            wanted,
+        )
+    raise TaskNotFound(
+        f"{where} has no task with the id or the name {wanted!r}: it never had one, or the task "
+        "was deleted, as finished tasks are at the end of their retention. Groups of tasks are "
+        "found with q.group(…)",
+        wanted,
+    )
+
+
+def _not_found(session: Session, wanted: str) -> str:
+    where = f"{session.store.url.redacted} has no task group with the id or the name "
+    said = f"{where}{shown(wanted)}"
+    if session.find_by_name(wanted) is not None or session.broker.find(wanted) is not None:
+        return f"{said}, but a task: q.get({wanted!r}) finds it"
+    names = {record.name for record in all_records(session) if record.name is not None}
+    near = difflib.get_close_matches(wanted, sorted(names), _MOST_NEAR)
+    if near:
+        return f"{said}: did you mean {' or '.join(map(repr, near))}? q.groups() lists all"
+    return (
+        f"{said}: it never had one, or the last task of the group was deleted, as finished tasks "
+        "are at the end of their retention. q.groups() lists those that there are"
+    )
+
+
+def all_records(session: Session) -> list[TaskGroupRecord]:
+    """Return all groups in the store, oldest first."""
+    replies = session.broker.try_call_each(
+        (Key(key), ("ZRANGE", key, 0, -1)) for key in index_keys()
+    )
+    found: list[str] = []
+    for reply in replies:
+        if isinstance(reply, list):
+            found += map(text, reply)
+        elif not isinstance(reply, KeyDenied):  # this user has other keys only
+            warn_of([str(reply)])
+    records = read_records(session, found)
+    records.sort(key=lambda record: (record.started_ms, record.group_id))
+    return records
+
+
+def read_records(session: Session, group_ids: Sequence[str]) -> list[TaskGroupRecord]:
+    """Return those of the groups with these ids that the store has, in the same order."""
+    records: list[TaskGroupRecord] = []
+    for start in range(0, len(group_ids), _AT_ONCE):
+        part = group_ids[start : start + _AT_ONCE]
+        keys = list(map(TaskGroupKeys, part))
+        replies = iter(
+            session.broker.try_call_each(
+                call
+                for each in keys
+                for call in (
+                    (Key(each.record), ("HGETALL", each.record)),
+                    (Key(each.members), ("LRANGE", each.members, 0, -1)),
+                )
+            )
+        )
+        for group_id, fields, entries in zip(part, replies, replies, strict=True):
+            if isinstance(fields, list) and isinstance(entries, list):
+                record = read_record(group_id, dict(pairs(fields)), entries) if fields else None
+                if record is not None:
+                    records.append(record)
+            elif not isinstance(fields, KeyDenied):
+                warn_of([f"the record of task group {shown(group_id)} cannot be read"])
+    return records
