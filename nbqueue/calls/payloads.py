@@ -286,7 +286,8 @@ def call_texts(
     """
     # Long type names are not cached, to bound the memory.
     place = place_text if len(type) <= _LONGEST_KEPT else place_text.__wrapped__
-    parts = (task_text(task_id), place(queue, type), payload[:9])
+    task = task_id.encode()
+    parts = (_CALL_CONTEXT, _length(len(task)), task, place(queue, type), payload[:9])
     return b"".join(parts), rest_of(payload, 29)
 
 

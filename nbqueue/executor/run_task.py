@@ -124,23 +124,20 @@ class Runner:
 
         Raises `CannotLoad`, with the reason as its cause.
         """
-        job = self._make_job(frame)
-        active_modules.enter(job.modules)
-        return job
-
-    def _make_job(self, frame: TaskFrame) -> Job:
         task = task_of(frame) if frame.is_message else frame.head
+        function: Callable[..., Any] | None
+        args: tuple[Any, ...] = (task,)
+        kwargs: dict[str, Any] = {}
         try:
             if frame.fingerprint == pipe.AGGREGATION:
-                assert self.service.aggregator is not None
-                group, tasks = aggregation_group.unpack_members(bytes(frame.arguments), frame.queue)
-                modules = self._service_modules
-                return Job(task, self.service.aggregator, (group, tasks), {}, modules)
-            if frame.is_message:
+                function, modules = self.service.aggregator, self._service_modules
+                assert function is not None
+                args = aggregation_group.unpack_members(bytes(frame.arguments), frame.queue)
+            elif frame.is_message:
                 function, modules = self._handler(frame)
-                return Job(task, function, (task,), {}, modules)
-            function, modules = self._function(frame.fingerprint)
-            args, kwargs, modules = functions.load_arguments_for(frame.arguments, modules)
+            else:
+                function, modules = self._function(frame.fingerprint)
+                args, kwargs, modules = functions.load_arguments_for(frame.arguments, modules)
         except Exception as error:
             hint = ""
             if isinstance(error, ModuleNotFoundError) and error.name:
@@ -149,6 +146,7 @@ class Runner:
                 f"{frame.type} cannot be loaded by this worker (Python "
                 f"{sys.version_info[0]}.{sys.version_info[1]}): {error_text(error)}{hint}"
             ) from error
+        active_modules.enter(modules)
         return Job(task, function, args, kwargs, modules)
 
     def _function(self, fingerprint: bytes) -> Loaded:

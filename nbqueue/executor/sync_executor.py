@@ -48,34 +48,29 @@ class SyncExecutor:
         """Wait for a task to run; None: end."""
         while True:
             if self._tasks:
-                number = self._claim()
-                if number is not None:
-                    task = self._take(number)
-                    if task is not None and not task.is_late:
+                task = self._claim()
+                if task is not None:
+                    if not task.is_late:
                         return task
-                    if task is not None:
-                        self._connection.sendall(pipe.pack_not_begun(task.number))
-                        continue
+                    self._connection.sendall(pipe.pack_not_begun(task.number))
+                    continue
                 # The supervisor took back all tasks that were received.
                 self._tasks.clear()
             if self._stopping or not self._receive():
                 return None
 
-    def _claim(self) -> int | None:
+    def _claim(self) -> TaskFrame | None:
+        """Return the task of the next permit, and skip tasks taken back.
+
+        The task may still be on its way.
+        """
         try:
             record = os.read(self._permits, pipe.PERMIT.size)
         except BlockingIOError:
             return None
         if not record:
             return None
-        number: int = pipe.PERMIT.unpack(record)[0]
-        return number
-
-    def _take(self, number: int) -> TaskFrame | None:
-        """Return the task of a permit, and skip tasks taken back.
-
-        The task may still be on its way.
-        """
+        (number,) = pipe.PERMIT.unpack(record)
         while True:
             while self._tasks:
                 task = self._tasks.popleft()

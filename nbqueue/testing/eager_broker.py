@@ -29,7 +29,7 @@ from nbqueue.wire.keys import stored_keys
 from nbqueue.wire.messages import TaskMessage, with_completed_at
 from nbqueue.worker.tasks import decisions
 from nbqueue.worker.tasks.attempt import Attempt
-from nbqueue.worker.tasks.outcome_commands import error_envelope, result_envelope
+from nbqueue.worker.tasks.task_outcomes import error_envelope, result_envelope
 from nbqueue.worker.worker import Worker
 
 MOST_ATTEMPTS = 1000

@@ -23,7 +23,7 @@ from nbqueue.worker.handler_table import HandlerTable
 from nbqueue.worker.tasks.attempt import Attempt
 from nbqueue.worker.tasks.decisions import Refusal, without_code
 from nbqueue.worker.tasks.partial_results import report_envelope
-from nbqueue.worker.tasks.verifier import Verifier
+from nbqueue.worker.tasks.task_acceptor import Verifier
 from nbqueue.worker.worker import Worker
 
 if TYPE_CHECKING:

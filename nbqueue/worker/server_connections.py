@@ -7,6 +7,8 @@ until the queue has a task.
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +19,9 @@ from nbqueue.store.connection import Store
 from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
 from nbqueue.transport.pubsub import PubSubConnection
 from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
-from nbqueue.worker.unreadable_data import handle_guarded
+from nbqueue.worker.unreadable_data import set_aside
+
+log = logging.getLogger("nbqueue.worker")
 
 WAIT_SECONDS = 30
 _CHANGES = "__redis__:invalidate"
@@ -227,3 +231,20 @@ class ServerConnections:
 
         self.listen(_CHANGES, self._events.on_changed)
         self.upkeep.call(("CLIENT", "TRACKING", "ON", "REDIRECT", number, "OPTIN"), begin)
+
+
+def handle_guarded(handle: Callable[[Any], object], value: Any) -> None:
+    """Call ``handle`` with data of the store, and log its exceptions.
+
+    The decoders should find bad data; this function catches the errors that they miss. Use it only
+    for work that is repeated anyway, or that may be left out.
+    """
+    try:
+        handle(value)
+    except ConnectionLost:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        key = f"{where.name} in {where.filename.rpartition('/')[2]}:{where.lineno}"
+        set_aside("reply or message", key, f"{type(error).__name__}: {error}")
+        log.debug("the exception was:", exc_info=True)

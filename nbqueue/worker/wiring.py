@@ -67,9 +67,8 @@ from nbqueue.worker.tasks.leases import LeaseTokens
 from nbqueue.worker.tasks.output_writer import OutputWriter
 from nbqueue.worker.tasks.partial_results import PartialResults
 from nbqueue.worker.tasks.required_workers import Parking, RequiredTasks
-from nbqueue.worker.tasks.task_acceptor import TaskAcceptor
+from nbqueue.worker.tasks.task_acceptor import TaskAcceptor, Verifier
 from nbqueue.worker.tasks.task_outcomes import TaskOutcomes
-from nbqueue.worker.tasks.verifier import Verifier
 from nbqueue.worker.worker_id import new_worker_id
 
 _LONGEST_RECOVERY_INTERVAL = 5.0

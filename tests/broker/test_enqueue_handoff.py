@@ -10,14 +10,14 @@ from keyspace import NOW_MS, Stream, Zset, dump, encoded, full_name, load, task,
 from transitions import LEASE_MS, TOKEN
 
 from nbqueue.broker.commands import enqueue as enqueue_commands
-from nbqueue.broker.commands import handoff, lifecycle
-from nbqueue.broker.commands.handoff import offer_text
+from nbqueue.broker.commands import lifecycle
+from nbqueue.broker.commands.lifecycle import offer_text
 from nbqueue.broker.commands.limits import limited, set_concurrency
 from nbqueue.errors import StoreError
 from nbqueue.tasks.new_task import NewTask
 
 NEW = NewTask("a b\nc", encoded("a b\nc", payload=b"\x00\n\xff"))
-CHANNEL = handoff.hand_channel("host:1:ab", 1)
+CHANNEL = lifecycle.hand_channel("host:1:ab", 1)
 NS = NOW_MS * 1_000_000
 LINE = {
     "pending": [NEW.task_id],
@@ -37,7 +37,7 @@ def worker(redis: Any) -> Iterator[Any]:
 
 def offer(broker: Any, token: str = TOKEN, until_ms: int = NOW_MS, channel: str = CHANNEL) -> None:
     text = offer_text(until_ms, LEASE_MS, channel, token)
-    broker.run(handoff.add_offer("q", text, 60_000))
+    broker.run(lifecycle.add_offer("q", text, 60_000))
 
 
 def enqueue(broker: Any, *tasks: NewTask, **more: Any) -> Any:
@@ -47,7 +47,7 @@ def enqueue(broker: Any, *tasks: NewTask, **more: Any) -> Any:
 def told(worker: Any, count: int) -> list[Any]:
     found = [worker.get_message(timeout=5) for _ in range(count)]
     assert worker.get_message(timeout=0.02) is None
-    return [handoff.read_handed(each["data"]) for each in found]
+    return [lifecycle.read_handed(each["data"]) for each in found]
 
 
 def take_offers(redis: Any) -> int:
@@ -113,7 +113,7 @@ def test_in_a_queue_with_a_limit_of_its_own_nothing_is_offered(
     offer(broker)
     broker.run(set_concurrency("q", 5))
     assert take_offers(redis) == 0
-    assert broker.run(handoff.add_offer("q", "an offer", 60_000)) == 0
+    assert broker.run(lifecycle.add_offer("q", "an offer", 60_000)) == 0
     assert take_offers(redis) == 0
     broker.run(set_concurrency("q", None))
     offer(broker)
@@ -209,10 +209,10 @@ def test_an_id_that_exists_is_not_handed(broker: Any, redis: Any, worker: Any) -
 
 def test_an_offer_can_be_taken_back_until_it_is_used(broker: Any, redis: Any, worker: Any) -> None:
     text = offer_text(NOW_MS, LEASE_MS, CHANNEL, TOKEN)
-    broker.run(handoff.add_offer("q", text, 60_000))
+    broker.run(lifecycle.add_offer("q", text, 60_000))
     assert redis.pttl(full_name("own:offers")) > 50_000
-    assert broker.call(handoff.withdraw("q", text), on="q") == [1]
-    assert broker.call(handoff.withdraw("q", text), on="q") == [0]
+    assert broker.call(lifecycle.withdraw_offer("q", text), on="q") == [1]
+    assert broker.call(lifecycle.withdraw_offer("q", text), on="q") == [0]
     enqueue(broker)
     told(worker, 0)
     assert dump(redis) == LINE
@@ -220,4 +220,4 @@ def test_an_offer_can_be_taken_back_until_it_is_used(broker: Any, redis: Any, wo
 
 @pytest.mark.parametrize("data", [b"", b"a b\n", b"t 1 2 q", b"t 1 x q\nabc", b"t 1 9 q\nabc"])
 def test_what_makes_no_sense_is_no_task(data: bytes) -> None:
-    assert handoff.read_handed(data) is None
+    assert lifecycle.read_handed(data) is None

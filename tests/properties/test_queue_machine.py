@@ -28,7 +28,7 @@ from keyspace import NOW_MS, check_invariants, dump, encoded
 from transitions import WHO
 
 from nbqueue.broker.broker import Broker
-from nbqueue.broker.commands import aggregation, handoff, lifecycle, maintenance
+from nbqueue.broker.commands import aggregation, lifecycle, maintenance
 from nbqueue.broker.commands import enqueue as enqueue_commands
 from nbqueue.broker.commands import failure as failure_commands
 from nbqueue.broker.commands.aggregation import Aggregate, Aggregated, Ripeness, Set
@@ -392,15 +392,15 @@ class QueueMachine(RuleBasedStateMachine):
         self.tokens += 1
         task_id, token = self.new_id(), f"w:{self.tokens}"
         until_ms = self.now_ms if holds else 0  # which for the store is to come, or was long ago
-        text = handoff.offer_text(until_ms, self.now_ms + LEASE_MS, channel, token)
-        self.broker.run(handoff.add_offer("q", text, 60_000))
+        text = lifecycle.offer_text(until_ms, self.now_ms + LEASE_MS, channel, token)
+        self.broker.run(lifecycle.add_offer("q", text, 60_000))
         command = enqueue_commands.enqueue("q", [NewTask(task_id, encoded(task_id))], self.now_ms)
         assert self.run(command, [0]) == []
-        self.broker.call(handoff.withdraw("q", text), on="q")
+        self.broker.call(lifecycle.withdraw_offer("q", text), on="q")
         self.tasks[task_id] = Model("pending", self.now_ms * 1_000_000)
         self.events.append(("enqueued", task_id))
         if channel == "w" and holds and not self.line and not self.is_paused:
-            handed = handoff.read_handed(self.heard.get_message(timeout=5)["data"])
+            handed = lifecycle.read_handed(self.heard.get_message(timeout=5)["data"])
             assert handed == ("q", token, self.take(task_id, token))
             self.events.append(("started", task_id))
         else:

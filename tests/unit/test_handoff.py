@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from nbqueue.broker.commands.handoff import Handed
+from nbqueue.broker.commands.lifecycle import Handed
 from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.tasks.handoff import Handoff
 from nbqueue.worker.tasks.leases import LeaseTokens

@@ -10,10 +10,10 @@ from nbqueue.broker.commands.retention import (
     ARCHIVE_CAP,
     ARCHIVE_DAYS,
     ATTEMPT_CAP,
+    COUNTER_SECONDS,
     DAY_MS,
     EVENT_CAP,
     archive_oldest,
-    counter_expiry,
 )
 from nbqueue.broker.script_commands import command
 from nbqueue.transport.script_call import Arg, Command
@@ -102,7 +102,7 @@ def retry(
             "now_ms": now_ms,
             "event_cap": EVENT_CAP,
             "attempt_cap": ATTEMPT_CAP,
-            "day_expire_at": counter_expiry(now_ms),
+            "day_expire_at": now_ms // 1000 + COUNTER_SECONDS,
             "wake": keys.wake,
             **_attempt_args(failure, who),
         },
@@ -153,7 +153,7 @@ def archive(
             "now_ms": now_ms,
             "event_cap": EVENT_CAP,
             "attempt_cap": ATTEMPT_CAP,
-            "day_expire_at": counter_expiry(now_ms),
+            "day_expire_at": now_ms // 1000 + COUNTER_SECONDS,
             **_attempt_args(failure, who),
         },
         read,

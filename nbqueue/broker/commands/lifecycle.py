@@ -1,4 +1,9 @@
-"""Commands of the normal life of a task: fetch, begin, extend, complete."""
+"""Commands of the normal life of a task: fetch or hand over, begin, extend, complete.
+
+A worker without a task adds an offer to its queue. A client that enqueues a task while nothing is
+pending hands it to one of these workers: the task becomes active with a lease, as if that worker
+had fetched it, and the worker gets it in a message.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,13 @@ from typing import Any, NamedTuple
 
 from nbqueue.broker.commands.failure import Who
 from nbqueue.broker.commands.limits import Full
-from nbqueue.broker.commands.retention import ATTEMPT_CAP, DAY_MS, EVENT_CAP, counter_expiry
+from nbqueue.broker.commands.retention import ATTEMPT_CAP, COUNTER_SECONDS, DAY_MS, EVENT_CAP
 from nbqueue.broker.script_commands import PerTask, check_limit, command, flat, positions
 from nbqueue.broker.staging import STAGED, stage_ends
 from nbqueue.runtime.buffers import Body
 from nbqueue.transport.script_call import Arg, Command, Staged
 from nbqueue.wire.decoding import text, whole_number
-from nbqueue.wire.keys import day_keys, queue_keys
+from nbqueue.wire.keys import HAND_CHANNEL, day_keys, queue_keys
 
 
 class Fetched(NamedTuple):
@@ -27,6 +32,14 @@ class Fetched(NamedTuple):
     lost: int
     unread: int = 0
     """Length of a large message, which is left out here and read separately."""
+
+
+class Handed(NamedTuple):
+    """A task that was handed to a worker, with the token of its offer."""
+
+    queue: str
+    token: str
+    task: Fetched
 
 
 class Ended(NamedTuple):
@@ -116,6 +129,53 @@ def read_fetched(reply: Any) -> list[Fetched] | None:
     return tasks
 
 
+def offer_text(until_ms: int, lease_until_ms: int, channel: str, token: str) -> str:
+    """Encode an offer to take one task.
+
+    It holds until a time, and names the end of the lease and the channel for the task.
+    """
+    return f"{until_ms} {lease_score(lease_until_ms)} {channel} {token}"
+
+
+def add_offer(queue: str, offer: str, lasts_ms: int) -> Command[int]:
+    """Offer to take one task.
+
+    Reads as how many offers there are, or as 0 if the offer was refused, because the queue has a
+    limit of its own.
+    """
+    return command("add_offer", queue_keys(queue), {"offer": offer, "lasts_ms": lasts_ms}, int)
+
+
+def withdraw_offer(queue: str, text: str) -> tuple[str, str, int, str]:
+    """Return a plain command that takes an offer back.
+
+    It replies 0 if the offer is used or expired.
+    """
+    return ("LREM", queue_keys(queue).offers, 1, text)
+
+
+def read_handed(data: bytes) -> Handed | None:
+    """Read the message of ``lib/handoff.lua`` with a task; None if it is malformed."""
+    head, _, rest = data.partition(b"\n")
+    words = text(head).split(" ", 3)
+    if len(words) != 4:
+        return None
+    token, since, length, queue = words
+    size = whole_number(length)
+    if size is None or not 0 < size < len(rest):
+        return None
+    task = Fetched(text(rest[:size]), rest[size:], whole_number(since), attempt=1, lost=0)
+    return Handed(queue, token, task)
+
+
+def hand_channel(worker_id: str, number: int) -> str:
+    """The channel on which a worker is handed tasks.
+
+    Each connection of the worker has a channel of its own, so offers end with their connection.
+    """
+    return f"{HAND_CHANNEL}{worker_id}:{number}"
+
+
 def note_begun(queue: str, tasks: Sequence[tuple[str, str, int]]) -> Command[int]:
     """Note that the attempts of tasks, given as (id, fence, attempt), have begun.
 
@@ -179,7 +239,7 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
             "now_ms": now_ms,
             "event_cap": EVENT_CAP,
             "attempt_cap": ATTEMPT_CAP,
-            "day_expire_at": counter_expiry(now_ms),
+            "day_expire_at": now_ms // 1000 + COUNTER_SECONDS,
             "ends_prefix": keys.ends,
             "worker": who.worker,
             "host": who.host,

@@ -9,7 +9,8 @@ EVENT_CAP: Final = 10_000
 ATTEMPT_CAP: Final = 100_000
 ARCHIVE_CAP: Final = 10_000
 ARCHIVE_DAYS: Final = 90
-COUNTER_DAYS: Final = 90
+COUNTER_SECONDS: Final = 90 * 86_400
+"""Seconds after which the counters of a day expire."""
 
 DAY_MS: Final = 86_400_000
 
@@ -17,11 +18,6 @@ DAY_MS: Final = 86_400_000
 def utc_day(now_ms: int) -> date:
     """The day in UTC of a time in Unix milliseconds."""
     return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=now_ms)).date()
-
-
-def counter_expiry(now_ms: int) -> int:
-    """Return when the counters of the current day expire, in Unix seconds."""
-    return now_ms // 1000 + COUNTER_DAYS * 86_400
 
 
 def archive_oldest(now_ms: int, days: float = ARCHIVE_DAYS) -> int:

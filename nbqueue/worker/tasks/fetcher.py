@@ -9,8 +9,7 @@ from functools import partial
 from typing import Any
 
 from nbqueue.broker.commands import lifecycle
-from nbqueue.broker.commands.handoff import Handed
-from nbqueue.broker.commands.lifecycle import Fetched
+from nbqueue.broker.commands.lifecycle import Fetched, Handed
 from nbqueue.broker.commands.limits import Full
 from nbqueue.broker.commands.requirements import fetch_required
 from nbqueue.broker.staging import read_message_of

@@ -1,6 +1,6 @@
 """Offers of a worker to take tasks directly from clients, without a fetch.
 
-See `nbqueue.broker.commands.handoff`.
+See `nbqueue.broker.commands.lifecycle`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from nbqueue.broker.commands.handoff import (
+from nbqueue.broker.commands.lifecycle import (
     Handed,
     add_offer,
     hand_channel,
     offer_text,
     read_handed,
-    withdraw,
+    withdraw_offer,
 )
 from nbqueue.transport.resp import ReplyError
 from nbqueue.worker.service_context import ServiceContext
@@ -120,7 +120,9 @@ class Handoff:
                 continue
             # If it was used, the message about its task comes within this time.
             self._leaving[token] = made._replace(until=until)
-            connection.call(withdraw(made.queue, made.text), partial(self._on_withdrawn, token))
+            connection.call(
+                withdraw_offer(made.queue, made.text), partial(self._on_withdrawn, token)
+            )
         self._open.clear()
 
     def _on_data(self, data: bytes) -> None:

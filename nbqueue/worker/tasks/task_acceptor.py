@@ -1,6 +1,6 @@
 """Accept tasks that were fetched or handed over.
 
-They are verified, then run or refused.
+They are verified before anything of them is unpickled, then run or refused.
 """
 
 from __future__ import annotations
@@ -10,16 +10,118 @@ from collections.abc import Sequence
 
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.lifecycle import Fetched
-from nbqueue.calls.payloads import DETACHED_CALLS
+from nbqueue.calls import payloads
+from nbqueue.calls.exceptions import error_text
+from nbqueue.calls.keys.signing import Keyring
+from nbqueue.clock import Clock
+from nbqueue.errors import HandlerNotFound, SignatureError, TaskFailed, TaskTimeout
+from nbqueue.requirements import is_met, version_requirement
 from nbqueue.wire.messages import TaskMessage, read_apart
 from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
-from nbqueue.worker.handler_table import StoredHandlers
+from nbqueue.worker.handler_table import HandlerTable, StoredHandlers
+from nbqueue.worker.tasks import decisions
 from nbqueue.worker.tasks.attempt import Attempt, AttemptOwner
+from nbqueue.worker.tasks.decisions import Refusal
 from nbqueue.worker.tasks.large_arguments import LargeArguments
 from nbqueue.worker.tasks.leases import HeldTasks
 from nbqueue.worker.tasks.required_workers import Parking
-from nbqueue.worker.tasks.verifier import NO_HANDLER, Verifier, unreadable
 from nbqueue.worker.unreadable_data import set_aside
+
+NO_HANDLER = "no handler"
+
+
+class Verifier:
+    """Finds the verified call or handler of an attempt, or refuses the attempt.
+
+    Nothing is unpickled here, and a refused attempt is never unpickled. ``offered`` are the
+    requirements that this worker meets.
+    """
+
+    def __init__(
+        self,
+        keys: Keyring,
+        handlers: HandlerTable,
+        clock: Clock,
+        offered: frozenset[str] = frozenset(),
+    ) -> None:
+        self._keys = keys
+        self._handlers = handlers
+        self._clock = clock
+        self._offered = offered
+
+    def refusal(self, attempt: Attempt) -> Refusal | None:
+        """Set the code that ``attempt`` runs.
+
+        Returns why it must not run, or None if it may.
+        """
+        if not attempt.message.type:
+            return unreadable(attempt)
+        is_call = payloads.is_call(attempt.payload)
+        refusal = self._take_call(attempt) if is_call else self._take_message(attempt)
+        if refusal is not None:
+            return refusal
+        if attempt.is_unlimited:
+            return None
+        deadline = attempt.deadline
+        if deadline and deadline <= self._clock.now():
+            attempt.ends_at = deadline
+            text = decisions.timeout_text(attempt)
+            decision = decisions.after_failure(attempt, "timeout", text)
+            return Refusal(decision, TaskTimeout(text, attempt.task_id))
+        return None
+
+    def unmet_requirement(self, attempt: Attempt) -> str | None:
+        """Return the requirement of ``attempt`` that this worker lacks, if any.
+
+        Only for an attempt that `refusal` did not refuse.
+        """
+        call = attempt.call
+        if call is None:
+            found = self._handlers.find(attempt.queue, attempt.message.type)
+            requirement = None if found is None else found.requirement
+        elif call.flags & payloads.BY_REFERENCE:
+            return None
+        else:
+            requirement = version_requirement(call.python)
+        offered = self._offered
+        if requirement is None or requirement in offered or is_met(requirement, offered):
+            return None
+        return requirement
+
+    def _take_message(self, attempt: Attempt) -> Refusal | None:
+        found = self._handlers.find(attempt.queue, attempt.message.type)
+        if found is None:
+            text = f'handler not found for task "{attempt.message.type}"'
+            decision = decisions.after_failure(attempt, NO_HANDLER, text)
+            return Refusal(decision, HandlerNotFound(text, attempt.task_id))
+        attempt.fingerprint, attempt.is_coroutine = found.fingerprint, found.is_async
+        return None
+
+    def _take_call(self, attempt: Attempt) -> Refusal | None:
+        try:
+            attempt.call = call = self._keys.verify_call(
+                attempt.payload,
+                attempt.task_id,
+                attempt.queue,
+                attempt.message.type,
+                only_head=attempt.is_checked,
+            )
+        except SignatureError as refused:
+            return Refusal(decisions.Archive("signature", error_text(refused)), refused)
+        flags = call.flags
+        attempt.fingerprint, attempt.is_coroutine = (
+            call.fingerprint,
+            bool(flags & payloads.COROUTINE),
+        )
+        if flags & payloads.FRESH:
+            attempt.is_fresh = True
+        return None
+
+
+def unreadable(attempt: Attempt) -> Refusal:
+    """Return the refusal of unreadable data, or of impossible values."""
+    text = "what lies in the store is no task that this program can read"
+    return Refusal(decisions.Archive("unreadable", text), TaskFailed(text, attempt.task_id))
 
 
 class TaskAcceptor:
@@ -61,7 +163,7 @@ class TaskAcceptor:
             )
             attempt.leased_ms = leased_ms
             self._held[attempt.number] = attempt
-            is_detached = apart is None and attempt.payload[:6] in DETACHED_CALLS
+            is_detached = apart is None and attempt.payload[:6] in payloads.DETACHED_CALLS
             if not (is_detached and self._large_arguments.read(attempt, self._begin)):
                 self._begin(attempt)
 
