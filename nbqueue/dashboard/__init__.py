@@ -1,1 +1,4 @@
-"""Models of dashboards: rows, filters, paging and actions as plain values; no HTML, no widgets."""
+"""Models of dashboards: rows, filters, paging and actions as plain values; no HTML, no widgets.
+
+One model for each page. `nbqueue.dashboard.tables.table_model` describes what they have in common.
+"""

@@ -11,10 +11,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Scope:
-    """The store of a client, or some queues of it. ``queues`` is None for all."""
+    """The store of a client, or some queues of it. ``queues`` is None for all.
+
+    ``read_only``: models refuse to change anything.
+    """
 
     client: Client
     queues: tuple[str, ...] | None = None
+    read_only: bool = False
 
     @property
     def now_ms(self) -> int:

@@ -32,6 +32,7 @@ DRAWS_A_SECOND = 4
 TICK_SECONDS = 1.0
 SILENCE_SECONDS = 30.0
 _MOST_STILLS = 200
+_MOST_PAGES = 8
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 
@@ -74,6 +75,9 @@ class Shown:
         self.is_open = False
         self.is_dirty = False
         self._settling = threading.Lock()
+        self._done: dict[str, int] = {}
+        """The number of the last action of each page that was carried out."""
+        self._acting_page = ""
 
     def first(self) -> None:
         """Display the view for the first time."""
@@ -145,10 +149,13 @@ class Shown:
         elif self._widget is None:
             pass  # a front end without widgets keeps the first snapshot until the end
         elif self._is_seen:
+            done = dict(self._done)
             html = self._live_html()
-            if html != self._drawn:
+            if html != self._drawn or done != self._widget.done:
                 self._drawn = html
-                self._widget.html = str(html)
+                with self._widget.hold_sync():
+                    self._widget.done = done
+                    self._widget.html = str(html)
 
     def look(self, now: float, hearing_since: float) -> None:
         """Note that no page shows it, after a silence that is long enough.
@@ -169,14 +176,32 @@ class Shown:
         elif content.get("kind") == "gone":
             self._gone(str(content.get("page", "")))
         elif content.get("kind") == "act":
-            self._pinged("")
+            page = str(content.get("page", ""))
+            self._pinged(page)
+            self._acting_page = page
             try:
                 self._problem = ""
                 self.view.act(str(content.get("action", "")), dict(content.get("args") or {}))
             except Exception as error:
                 log.debug("an action of a view failed", exc_info=True)
                 self._problem = f"{type(error).__name__}: {error}"
+            self._count_action(page, content.get("number"))
             self.changed()
+
+    def _count_action(self, page: str, number: Any) -> None:
+        """Note that an action was carried out: from then on its page trusts what it is sent."""
+        if page and isinstance(number, int):
+            self._done.pop(page, None)
+            self._done[page] = number
+            while len(self._done) > _MOST_PAGES:
+                del self._done[next(iter(self._done))]
+
+    def send_file(self, name: str, text: str) -> None:
+        """Have the page that acted last save a file."""
+        if self._widget is not None:
+            self._widget.send(
+                {"kind": "file", "page": self._acting_page, "name": name, "text": text}
+            )
 
     def _pinged(self, page: str) -> None:
         self._pinged_at = time.monotonic()

@@ -35,5 +35,7 @@ def _widget_class() -> Any:
     class LiveHTML(anywidget.AnyWidget):  # type: ignore[misc]
         _esm = source
         html = traitlets.Unicode().tag(sync=True)
+        # The number of the last action of each page that this HTML takes into account.
+        done = traitlets.Dict().tag(sync=True)
 
     return LiveHTML

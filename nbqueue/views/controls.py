@@ -65,6 +65,28 @@ def link(word: str, action: str, *, label: str, args: Args | None = None) -> Mar
     )
 
 
+def sort_button(title: str, order: str, *, args: Args) -> Markup:
+    """Return the title of a column as a button, with an arrow if the rows have an ``order``."""
+    arrow = {"ascending": "▲", "descending": "▼"}.get(order, "")
+    sign = element("span", f" {arrow}", aria_hidden="true") if arrow else ""
+    style = (
+        f"font:inherit;font-weight:600;color:{INK};background:none;border:none;padding:0;"
+        "cursor:pointer;white-space:nowrap"
+    )
+    label = f"Sort by {title}"
+    return element(
+        "button",
+        title,
+        sign,
+        type="button",
+        data_action="sort",
+        data_args=_json(args),
+        aria_label=label,
+        title=label,
+        style=style,
+    )
+
+
 def tab_button(name: str, *, is_open: bool, edge: str) -> Markup:
     """Return the button of a tab, with an edge of this colour if it is open."""
     style = (

@@ -48,6 +48,7 @@ BADGES: Final = {
     "lost": Badge("†", BAD),
     "interrupted": Badge("↺", WARN),
     "running": Badge("▶", BUSY),
+    "starting": Badge("○", STILL),
     "stopping": Badge("◼", WARN),
     "ended": Badge("✓", STILL),
     "failed": Badge("✗", BAD),
@@ -55,6 +56,19 @@ BADGES: Final = {
     "closed": Badge("○", STILL),
 }
 _UNKNOWN: Final = Badge("?", STILL)
+
+
+_WORKER_STATES: Final = {
+    "new": "starting",
+    "active": "running",
+    "stopped": "paused",
+    "closed": "stopping",
+}
+
+
+def worker_state(status: str) -> str:
+    """Return the state of a worker, from the word that Asynq stores for it."""
+    return _WORKER_STATES.get(status, status)
 
 
 def badge(state: str) -> Badge:
@@ -78,6 +92,11 @@ def count(value: int, noun: str) -> str:
 
 
 size = format_size
+
+
+def share(fraction: float) -> str:
+    """Return a fraction as a percentage: ``"25%"``."""
+    return f"{100 * fraction:.0f}%"
 
 
 def rate(per_second: float) -> str:

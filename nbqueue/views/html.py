@@ -10,7 +10,7 @@ page that strips what it does not trust. Buttons and fields of live views: `nbqu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from markupsafe import Markup, escape
@@ -108,6 +108,11 @@ def row(*parts: Content, gap: int = 12, wraps: bool = True) -> Markup:
     return element("div", *(element("div", part) for part in parts if part), style=style)
 
 
+def keyed(key: str, *parts: Content) -> Markup:
+    """Return a part of a live view with a name: it is never made from a part of another name."""
+    return element("div", *parts, data_key=exact(key))
+
+
 def unbroken(*parts: Content) -> Markup:
     """Return parts that stay together on one line."""
     inside = join([part for part in parts if part], " ")
@@ -143,14 +148,17 @@ def code(content: str) -> Markup:
     return element("code", content, style=style)
 
 
-def pre(content: Content, *, height: int = 260) -> Markup:
-    """Return lines of output or of a traceback, in a box that scrolls."""
+def pre(content: Content, *, height: int = 260, follows: bool = False) -> Markup:
+    """Return lines of output or of a traceback, in a box that scrolls.
+
+    In a live view a box that ``follows`` opens at its end, and stays there unless it is scrolled.
+    """
     style = (
         f"margin:6px 0;padding:8px 10px;max-height:{height}px;overflow:auto;background:{SHADE};"
         f"color:{INK};border-radius:4px;font-family:{CODE};font-size:12px;line-height:1.4;"
         "white-space:pre-wrap"
     )
-    return element("pre", content, tabindex="0", style=style)
+    return element("pre", content, tabindex="0", data_follow=follows, style=style)
 
 
 def problem(content: str) -> Markup:
@@ -238,12 +246,25 @@ def table(
     *,
     caption: str,
     numeric: Iterable[int] = (),
+    keys: Sequence[str] | None = None,
+    sorts: Mapping[int, str] | None = None,
 ) -> Markup:
-    """Return a table. Columns at the positions ``numeric`` are aligned to the right."""
-    right = set(numeric)
-    head_row = element("tr", *(_head(head, i in right) for i, head in enumerate(heads)))
+    """Return a table. Columns at the positions ``numeric`` are aligned to the right.
+
+    ``keys`` name the rows, so that a live view moves rows rather than rewriting them. ``sorts``
+    has the order (``ascending`` or ``descending``) of the column by which the rows are sorted.
+    """
+    right, sorts = set(numeric), sorts or {}
+    head_row = element(
+        "tr", *(_head(head, i in right, sorts.get(i)) for i, head in enumerate(heads))
+    )
     body = [
-        element("tr", *(_cell(cell, i in right) for i, cell in enumerate(cells))) for cells in rows
+        element(
+            "tr",
+            *(_cell(cell, i in right) for i, cell in enumerate(cells)),
+            data_key=None if keys is None else exact(keys[number]),
+        )
+        for number, cells in enumerate(rows)
     ]
     caption_style = f"caption-side:top;text-align:left;color:{PALE_INK};padding:2px 0"
     style = (
@@ -260,12 +281,12 @@ def table(
     return element("div", found, style="overflow-x:auto")
 
 
-def _head(content: Content, is_right: bool) -> Markup:
+def _head(content: Content, is_right: bool, order: str | None) -> Markup:
     style = (
         f"text-align:{'right' if is_right else 'left'};padding:4px 10px 4px 0;font-weight:600;"
         f"border-bottom:1px solid {LINE};white-space:nowrap;background:{CARD};color:{INK}"
     )
-    return element("th", content, scope="col", style=style)
+    return element("th", content, scope="col", aria_sort=order, style=style)
 
 
 def _cell(content: Content, is_right: bool) -> Markup:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import unescape
 from typing import Any
 
@@ -62,6 +63,7 @@ class Widget:
     def __init__(self, html: str, on_message: Callable[..., None]) -> None:
         self.sent: list[str] = [html]
         self.model_id = "model"
+        self.done: dict[str, int] = {}
         self.is_closed = False
         self.layout = self
         self._on_message = on_message
@@ -73,6 +75,10 @@ class Widget:
     @html.setter
     def html(self, html: str) -> None:
         self.sent.append(html)
+
+    @contextmanager
+    def hold_sync(self) -> Iterator[None]:
+        yield
 
     def close(self) -> None:
         self.is_closed = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbqueue.dashboard.paging import Paging
+from nbqueue.dashboard.tables.paging import Paging
 
 
 @given(st.integers(0, 200), st.integers(1, 60), st.lists(st.integers(-3, 3), max_size=8))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbqueue.dashboard.queue_pace import STEP_SECONDS, QueuePace
+from nbqueue.dashboard.measures.queue_pace import STEP_SECONDS, QueuePace
 
 
 def test_each_step_counts_what_ended_in_it() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbqueue.dashboard.type_totals import TypeTotals, totals_by_type
+from nbqueue.dashboard.measures.type_totals import TypeTotals, totals_by_type
 
 
 def test_types_are_ordered_by_their_failures() -> None:

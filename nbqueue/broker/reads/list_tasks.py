@@ -179,6 +179,15 @@ class Listing:
                 self._read_state(part, state, wanted, limit, found)
         return self._complete(found.newest_of_each(), wanted)
 
+    def slices(self, queue: str, state: str, wanted: Wanted) -> Iterator[tuple[int, TaskTable]]:
+        """Yield the wanted tasks of a queue in a state, newest first, slice by slice.
+
+        Each slice has the number of tasks that were looked at. Last attempts are not read. Raises
+        `StoreDamaged`.
+        """
+        for place in self._places(queue, state):
+            yield from self._at(queue, place, state, wanted, None)
+
     def count(self, queues: Sequence[str], in_states: Sequence[str]) -> int:
         """Count the tasks of these queues and states, without aggregating ones."""
         total = 0
@@ -252,7 +261,7 @@ class Listing:
         """
         for place in self._places(queue, state):
             try:
-                for part in self._at(queue, place, state, wanted, first):
+                for _, part in self._at(queue, place, state, wanted, first):
                     chosen = part if left is None else part.take(range(min(left, len(part))))
                     found.extend(chosen)
                     left = None if left is None else left - len(chosen)
@@ -331,14 +340,14 @@ class Listing:
 
     def _at(
         self, queue: str, place: str, state: str, wanted: Wanted, known: list[Any] | None
-    ) -> Iterator[TaskTable]:
-        """Yield the tasks of a key.
+    ) -> Iterator[tuple[int, TaskTable]]:
+        """Yield the wanted tasks of a key by slices, each with the number of tasks looked at.
 
         ``known`` is the first slice, if it was read already.
         """
         names, start = FIELDS.get(state, ALL_FIELDS), 0
         if known is not None and known[0] < SLICE:
-            yield wanted.chosen(self._table(queue, names, known, wanted))
+            yield known[0], wanted.chosen(self._table(queue, names, known, wanted))
             return
 
         def following(reply: list[Any]) -> Command[list[Any]] | None:
@@ -351,7 +360,7 @@ class Listing:
         first = list_tasks(queue, place, start, wanted, names=names)
         for reply in read_ahead(self._broker, queue, first, following):
             table = self._table(queue, names, reply, wanted)
-            yield wanted.chosen(table)
+            yield reply[0], wanted.chosen(table)
             if self._is_past(state, table, wanted):
                 return
 

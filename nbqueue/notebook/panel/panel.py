@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from nbqueue.dashboard.tables.table_model import CsvFile
 from nbqueue.errors import StoreError, UsageError
 from nbqueue.notebook.live_views import Shown, show
 from nbqueue.notebook.panel.history_tab import HistoryTab
@@ -63,7 +64,7 @@ class Panel(View):
             raise UsageError(f"tab={tab!r} must be one of {', '.join(names)}")
         self._shown: Shown | None = None
         self._context = Context(
-            client, None if queues is None else tuple(queues), read_only, self._redraw
+            client, None if queues is None else tuple(queues), read_only, self._redraw, self._save
         )
         self._tabs = {each.name: each(self._context) for each in _TABS}
         tasks = self._tabs[TasksTab.name]
@@ -105,6 +106,7 @@ class Panel(View):
             trouble = self._context.client._session.events.trouble
             # A read from a store that is away would take long, and every view waits for this one.
             inside = h.problem(trouble) if trouble else self._inside(live)
+            inside = h.keyed(f"tab {self._open}", inside)
             if live and not trouble:
                 self._follow_new_queues()
             parts = (self._head(live), self._message(), inside, self._foot(live))
@@ -180,6 +182,10 @@ class Panel(View):
     def _redraw(self) -> None:
         if self._shown is not None:
             self._shown.changed()
+
+    def _save(self, file: CsvFile) -> None:
+        if self._shown is not None:
+            self._shown.send_file(file.name, file.text)
 
     def began(self, shown: Shown) -> None:
         self._shown = shown

@@ -1,42 +1,47 @@
-"""`Tab`: the base class of the tabs of a panel, and what they share."""
+"""`Tab`: the base class of the tabs of a panel. A tab draws a model, and passes actions on."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from markupsafe import Markup
 
-from nbqueue.dashboard.paging import Paging
 from nbqueue.dashboard.scope import Scope
-from nbqueue.views import controls
-from nbqueue.views import html as h
+from nbqueue.dashboard.tables.table_model import CsvFile, TableModel
+from nbqueue.errors import NbqueueError
+
+log = logging.getLogger("nbqueue.notebook")
 
 
 @dataclass
 class Context(Scope):
     """The store of a panel, its options, and its line of messages.
 
-    ``redraw`` has the panel drawn again, and ``message`` is the result of the last action.
+    ``redraw`` has the panel drawn again, ``save`` gives a file to the page, and ``message`` is the
+    result of the last action.
     """
 
-    read_only: bool = False
     redraw: Callable[[], None] = lambda: None
+    save: Callable[[CsvFile], None] = lambda file: None
     message: str = ""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 class Tab:
-    """One tab. It reads the store when it is drawn, at most every ``rest`` seconds."""
+    """One tab. It reads its models when it is drawn, at most every ``rest`` seconds."""
 
     name = ""
     rest = 0.4
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self.tables: Mapping[str, TableModel[Any]] = {}
+        """The models that are drawn, by the names that their buttons send back."""
         self._read_at = 0.0
         self._is_stale = True
 
@@ -60,10 +65,12 @@ class Tab:
         return self.body(live and not self.context.read_only, live)
 
     def read(self) -> None:
-        """Read what `body` shows from the store."""
+        """Read the models from the store."""
+        for model in self.tables.values():
+            model.read()
 
     def body(self, acts: bool, live: bool) -> Markup:
-        """Return the HTML of what was read.
+        """Return the models as HTML.
 
         ``acts``: with buttons that change tasks. ``live``: with buttons that change the view.
         """
@@ -71,51 +78,41 @@ class Tab:
 
     def act(self, action: str, args: dict[str, Any]) -> None:
         """Do what a button of the tab asks for."""
+        model = self.tables.get(str(args.get("table", "")))
+        if model is None:
+            return
+        if action == "page":
+            model.turn(int(args.get("by", 0)))
+        elif action == "sort":
+            model.sort(str(args.get("column")))
+        elif action == "filter":
+            model.filter(**{str(args.get("name")): str(args.get("value", ""))})
+        elif action == "select":
+            model.select([str(args.get("id"))], is_on=bool(args.get("value")))
+        elif action == "select-page":
+            model.select([row.key for row in model.rows], is_on=bool(args.get("value")))
+        elif action == "act":
+            self.context.message = self._act(model, args)
+        elif action == "csv":
+            threading.Thread(target=self._save, args=(model,), daemon=True).start()
 
-    def _turn(self, action: str, args: dict[str, Any], paging: Paging) -> bool:
-        """Turn the page if that is the action, and return whether it is."""
-        if action != "page":
-            return False
-        paging.turn(int(args.get("by", 0)))
-        self.refresh()
-        return True
+    @staticmethod
+    def _act(model: TableModel[Any], args: dict[str, Any]) -> str:
+        """Act on the row that is named, on the selected rows, or on all."""
+        on = args.get("on")
+        if on == "selected":
+            keys: set[str] | None = set(model.selected)
+        else:
+            keys = None if on == "all" else {str(on)}
+        return model.act(str(args.get("what")), keys)
 
-
-def pager(paging: Paging, shown: int, *, live: bool) -> Markup:
-    """Return buttons to the pages around the current one, which has ``shown`` rows."""
-    if not live or not paging.is_needed(shown):
-        return h.NOTHING
-    is_first, is_last = paging.number == 0, not paging.has_more(shown)
-    back = controls.button(
-        "‹ Before", "page", label="The page before", args={"by": -1}, disabled=is_first
-    )
-    forward = controls.button(
-        "Next ›", "page", label="The next page", args={"by": 1}, disabled=is_last
-    )
-    return h.row(back, forward, gap=6)
-
-
-def with_page(caption: str, paging: Paging, shown: int) -> str:
-    """Return the caption of a table, with the range of rows unless all are shown."""
-    rows = paging.text(shown)
-    return f"{caption}: {rows}" if rows else caption
-
-
-def queue_choice(
-    queue: str, names: Sequence[str], action: str, *, label: str, most: int = 100
-) -> Markup:
-    """Return a control to choose a queue.
-
-    A list, or a field if there are too many names.
-    """
-    if len(names) <= most:
-        return controls.choice(queue, [(name, name) for name in names], action, label=label)
-    return controls.field(queue, action, label=label, placeholder="name of a queue")
-
-
-def task_name(queue: str, task_id: str, *, live: bool) -> Markup:
-    """Return the id of a task: a link to the task in a live panel."""
-    if not live:
-        return h.code(task_id)
-    place = {"queue": queue, "id": task_id}
-    return controls.link(task_id, "task", label=f"Show the task {task_id}", args=place)
+    def _save(self, model: TableModel[Any]) -> None:
+        """Save a table as CSV. It may take seconds, so it runs in a thread."""
+        try:
+            file = model.csv()
+        except NbqueueError as error:
+            self.context.message = str(error)
+        else:
+            self.context.save(file)
+            self.context.message = file.note
+        self.context.redraw()

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from nbqueue.dashboard.attempt_timeline import MOST_ATTEMPTS, SPANS
 from nbqueue.errors import NbqueueError
 from nbqueue.notebook.panel.tab import Context, Tab
 from nbqueue.views import controls
@@ -16,8 +17,6 @@ from nbqueue.views import html as h
 
 log = logging.getLogger("nbqueue.notebook")
 
-_SPANS = ("5m", "1h", "6h", "1d", "7d")
-_MOST = 20_000
 _FRESH_SECONDS = 10.0
 
 
@@ -57,7 +56,7 @@ class TimelineTab(Tab):
         # Loaded late: matplotlib is heavy.
         from nbqueue.views.plots.timeline import timeline
 
-        frame = self.context.client.attempts(since=since, limit=_MOST)
+        frame = self.context.client.attempts(since=since, limit=MOST_ATTEMPTS)
         if self.context.queues is not None:
             frame = frame[frame["queue"].isin(self.context.queues)]
         if not len(frame):
@@ -68,10 +67,10 @@ class TimelineTab(Tab):
     def body(self, acts: bool, live: bool) -> Markup:
         chooser = h.NOTHING
         if live:
-            options = [(span, f"the last {span}") for span in _SPANS]
+            options = [(span, f"the last {span}") for span in SPANS]
             chooser = h.row(controls.choice(self._since, options, "since", label="How far back"))
         return chooser + self._picture
 
     def act(self, action: str, args: dict[str, Any]) -> None:
-        if action == "since" and args.get("value") in _SPANS:
+        if action == "since" and args.get("value") in SPANS:
             self._since = str(args["value"])

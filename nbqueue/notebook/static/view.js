@@ -4,17 +4,29 @@
 const PING_MS = 10_000;
 const ASK_MS = 4_000;
 
-// Make `old` like `fresh`, changing only differences: focus, selection and scrolling stay.
-function morph(old, fresh) {
-  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) {
-    old.replaceWith(fresh.cloneNode(true));
-    return;
+// A control is named by its action and its arguments, a row or another part by `data-key`. An element
+// without a name of its own has that of its only child.
+function keyOf(node) {
+  for (let each = node; each?.nodeType === Node.ELEMENT_NODE; each = each.firstElementChild) {
+    const { key, action, change, args } = each.dataset;
+    if (key !== undefined) return `key ${key}`;
+    if (action || change) return `${action || change} ${args || ""}`;
+    if (each.childNodes.length !== 1) return "";
   }
+  return "";
+}
+
+// Make `old` like `fresh`, changing only differences, so that focus, selection and scrolling stay.
+// `waits(field)` tells whether the kernel has yet to take the user's last change of a field into account.
+function morph(old, fresh, waits) {
   if (old.nodeType !== Node.ELEMENT_NODE) {
     if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
     return;
   }
-  if (old.asking && old.getAttribute("data-ask") === fresh.getAttribute("data-ask")) return;
+  if (old.asking) {
+    if (old.getAttribute("data-ask") === fresh.getAttribute("data-ask")) return;
+    old.reset(); // it asked about something else
+  }
   for (const { name, value } of fresh.attributes) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
@@ -23,21 +35,92 @@ function morph(old, fresh) {
       old.removeAttribute(name);
     }
   }
-  if (old.nodeName === "INPUT" && old !== document.activeElement) {
-    old.value = fresh.getAttribute("value") ?? old.value;
-    old.checked = fresh.hasAttribute("checked");
+  if (old.nodeName === "INPUT" && !waits(old)) {
+    const value = fresh.getAttribute("value") ?? "";
+    if (old.type === "checkbox") old.checked = fresh.hasAttribute("checked");
+    else if (old.value !== value) old.value = value;
   }
-  if (old.nodeName === "SELECT" && old === document.activeElement) return;
-  const olds = [...old.childNodes];
-  const news = [...fresh.childNodes];
-  const follows = old.scrollHeight - old.scrollTop - old.clientHeight < 4 && old.scrollTop > 0;
-  news.forEach((node, i) => {
-    if (i < olds.length) morph(olds[i], node);
-    else old.appendChild(node.cloneNode(true));
+  // The options of an open list would close it.
+  if (old.nodeName === "SELECT" && (hasFocus(old) || waits(old))) return;
+  const keepsPlace = scrolled(old);
+  morphChildren(old, fresh, waits);
+  if (old.nodeName === "SELECT") {
+    const index = [...fresh.options].findIndex((option) => option.hasAttribute("selected"));
+    if (index >= 0) old.selectedIndex = index;
+  }
+  keepsPlace();
+}
+
+// Give `old` the children of `fresh`: those with a name are moved, others are paired in their order.
+function morphChildren(old, fresh, waits) {
+  const named = new Map();
+  const rest = [];
+  for (const child of old.childNodes) {
+    const key = keyOf(child);
+    if (key && !named.has(key)) named.set(key, child);
+    else rest.push(child);
+  }
+  const wanted = [...fresh.childNodes].map((node) => {
+    const key = keyOf(node);
+    let match = key ? named.get(key) : rest.shift();
+    if (key) named.delete(key);
+    if (match && match.nodeName !== node.nodeName) match = undefined;
+    if (match) morph(match, node, waits);
+    return match ?? opened(node.cloneNode(true));
   });
-  olds.slice(news.length).forEach((node) => node.remove());
-  // A log that was scrolled to its end stays there.
-  if (follows) old.scrollTop = old.scrollHeight;
+  const kept = new Set(wanted);
+  for (const child of [...old.childNodes]) if (!kept.has(child)) child.remove();
+  // A node that is moved loses the focus: others are moved around the one that has it.
+  const focus = wanted.findIndex((node) => node.isConnected && hasFocus(node));
+  place(old, wanted.slice(0, focus < 0 ? wanted.length : focus), old.firstChild);
+  if (focus >= 0) place(old, wanted.slice(focus + 1), wanted[focus].nextSibling);
+}
+
+function hasFocus(node) {
+  return node.contains(node.getRootNode().activeElement ?? null);
+}
+
+function place(parent, nodes, before) {
+  let at = before;
+  for (const node of nodes) {
+    if (node === at) at = at.nextSibling;
+    else parent.insertBefore(node, at);
+  }
+}
+
+// New boxes of output open at their end, once they are in the page.
+function opened(node) {
+  if (node.nodeType !== Node.ELEMENT_NODE) return node;
+  const boxes = [node, ...node.querySelectorAll("[data-follow]")];
+  requestAnimationFrame(() => {
+    for (const box of boxes) if (box.matches("[data-follow]")) box.scrollTop = box.scrollHeight;
+  });
+  return node;
+}
+
+// Return what puts a box that scrolls back to where it is now: to its end if it is there and follows it, else
+// to the same lines, although lines before them may have left the box.
+function scrolled(box) {
+  if (!box.hasAttribute("data-follow")) return () => {};
+  if (box.scrollHeight - box.scrollTop - box.clientHeight < 4) {
+    return () => {
+      box.scrollTop = box.scrollHeight;
+    };
+  }
+  const topOf = (each) => each.offsetTop - box.offsetTop;
+  const first = [...box.children].find((each) => topOf(each) + each.offsetHeight > box.scrollTop);
+  const distance = first ? topOf(first) - box.scrollTop : 0;
+  return () => {
+    if (first?.isConnected) box.scrollTop = topOf(first) - distance;
+  };
+}
+
+function save(name, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 function parsed(html) {
@@ -61,13 +144,22 @@ function render({ model, el }) {
   root.style.position = "relative";
   el.appendChild(root);
 
+  let drawn;
   const draw = () => {
+    const state = JSON.stringify([model.get("html"), model.get("done")]);
+    if (state === drawn) return;
+    drawn = state;
     const fresh = parsed(model.get("html"));
     fresh.className = root.className;
     fresh.setAttribute("style", root.getAttribute("style"));
-    morph(root, fresh);
+    const done = model.get("done")?.[page] ?? 0;
+    morph(root, fresh, (field) => field.isTyped || (field.sentAs ?? 0) > done);
   };
-  const act = (action, args) => model.send({ kind: "act", action, args });
+  let number = 0;
+  const act = (action, args) => {
+    number += 1;
+    model.send({ kind: "act", page, number, action, args });
+  };
 
   const onClick = (event) => {
     const button = event.target.closest("[data-action]");
@@ -96,7 +188,9 @@ function render({ model, el }) {
     // Enter and leaving the field are one change.
     if (field.type === "text" && field.sent === value) return;
     field.sent = value;
+    field.isTyped = false;
     act(field.dataset.change, { ...argumentsOf(field), value });
+    field.sentAs = number;
   };
   const onChange = (event) => {
     const field = event.target.closest("[data-change]");
@@ -104,6 +198,10 @@ function render({ model, el }) {
   };
   const onInput = (event) => {
     event.target.sent = undefined;
+    event.target.isTyped = event.target.type === "text";
+  };
+  const onFile = (message) => {
+    if (message.kind === "file" && message.page === page) save(message.name, message.text);
   };
   const onKey = (event) => {
     // Sent from here: the page's shortcuts can suppress the browser's "change" event.
@@ -133,6 +231,8 @@ function render({ model, el }) {
   root.addEventListener("input", onInput);
   root.addEventListener("keydown", onKey, true);
   model.on("change:html", draw);
+  model.on("change:done", draw);
+  model.on("msg:custom", onFile);
   draw();
   ping();
   return () => {
@@ -140,6 +240,8 @@ function render({ model, el }) {
     watcher.disconnect();
     document.removeEventListener("visibilitychange", ping);
     model.off("change:html", draw);
+    model.off("change:done", draw);
+    model.off("msg:custom", onFile);
     try {
       // A page that is closed sends nothing: when it is opened again it loads the widget.
       model.send({ kind: "gone", page });

@@ -1,0 +1,1 @@
+"""Measures that models keep between readings: speed, CPU and memory, totals."""

@@ -1,0 +1,236 @@
+"""`TaskDetail`: one task in full, with its arguments, outcome, output and attempts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from nbqueue.broker.reads.models import TaskInfo
+from nbqueue.calls import payloads
+from nbqueue.calls.exceptions import RemoteTraceback
+from nbqueue.calls.functions import load_arguments
+from nbqueue.client.live.task_snapshot import read_snapshot
+from nbqueue.client.results.output import read_task_output
+from nbqueue.clock import to_ms
+from nbqueue.dashboard.scope import Scope
+from nbqueue.dashboard.tables.column import COUNT, MOMENT, SECONDS, STATE, TEXT, Column
+from nbqueue.dashboard.tables.table_model import READ_ONLY, Action
+from nbqueue.errors import NbqueueError, TaskNotFound, UsageError
+from nbqueue.views.format import shortened, size
+from nbqueue.wire import states
+from nbqueue.wire.decoding import time_ms, whole_number
+
+_MOST_TEXT = 4_000
+_MOST_BYTES = 262_144
+_MOST_ATTEMPTS = 50
+_MOST_LINES = 400
+"""The number of lines of output that are shown: the last ones."""
+_MOST_LINE = 2_000
+_MOST_HEADERS = 8
+
+
+class Fact(NamedTuple):
+    """A named value of a task, with a unit of `nbqueue.dashboard.tables.column`."""
+
+    name: str
+    value: str | int | float
+    unit: str = TEXT
+
+
+class AttemptLine(NamedTuple):
+    """An attempt that ended. ``seconds`` is its duration."""
+
+    key: str
+    attempt: int
+    outcome: str
+    started_ms: int | None
+    seconds: float | None
+    worker: str
+    reason: str
+    """The error or the reason of its end, or ""."""
+
+
+class OutputTail(NamedTuple):
+    """The end of the output of the last attempt."""
+
+    first: int
+    """The number of lines that were left out before ``lines``."""
+    lines: Sequence[str]
+
+
+ATTEMPT_COLUMNS = (
+    Column("attempt", "attempt", COUNT),
+    Column("outcome", "outcome", STATE),
+    Column("started_ms", "began", MOMENT),
+    Column("seconds", "took", SECONDS),
+    Column("worker", "worker"),
+    Column("reason", "why"),
+)
+
+
+class TaskDetail:
+    """One task as of the last `read`. It is empty if the task is not in the store."""
+
+    def __init__(self, scope: Scope, queue: str, task_id: str) -> None:
+        self.scope = scope
+        self.queue = queue
+        self.id = task_id
+        self.state = ""
+        """The state, or "" if the task is no longer in the store."""
+        self.type = ""
+        self.facts: Sequence[Fact] = ()
+        self.progress: Mapping[str, Any] = {}
+        """The progress that the task reported; see `nbqueue.views.progress_bar`."""
+        self.arguments = ""
+        self.outcome = ""
+        """The result of a completed task, else the last error; "" if there is neither."""
+        self.output = OutputTail(0, ())
+        self.attempts: Sequence[AttemptLine] = ()
+        self._seen: tuple[Any, ...] = ()
+
+    def read(self) -> None:
+        """Read the task from the store. Raises `StoreError`."""
+        client = self.scope.client
+        try:
+            task = client.inspector.task(self.id, self.queue)
+        except TaskNotFound:
+            self.state, self._seen = "", ()
+            return
+        session = client._session
+        snapshot = read_snapshot(session, self.queue, self.id)
+        self.state, self.type = task.state, task.type
+        self.facts = _facts(task)
+        self.progress = snapshot.progress if snapshot is not None else {}
+        self.output = _tail(read_task_output(session, self.queue, self.id, None).text)
+        now_is = (task.state, task.attempt, task.retried)
+        if now_is != self._seen:
+            # Loading them takes time, and they change with these only.
+            self._seen = now_is
+            self.attempts = _attempts_of(session, self.queue, self.id)
+            self.arguments = self._read_arguments(task)
+            self.outcome = self._read_outcome(task)
+
+    # --- Acting --------------------------------------------------------------------------------
+
+    def actions(self) -> Sequence[Action]:
+        """Return the actions that the state of the task allows."""
+        found = []
+        if self.state and self.state not in states.FINAL:
+            found.append(Action("cancel", "Cancel", f"Cancel {self.id}", "Cancel it?"))
+        if self.state not in ("", states.ACTIVE, states.PENDING):
+            found.append(Action("run", "Run", f"Run {self.id} now"))
+        if self.state not in ("", states.ACTIVE):
+            found.append(Action("delete", "Delete", f"Delete {self.id}", "Delete it?"))
+        return found
+
+    def act(self, action: str) -> str:
+        """Cancel, run or delete the task. Returns a sentence with the result."""
+        if self.scope.read_only:
+            return READ_ONLY
+        if action not in ("cancel", "run", "delete"):
+            raise UsageError(f"there is no action {action!r} on a task")
+        more = {"reset": True} if action == "run" else {}
+        act = getattr(self.scope.client.inspector, action)
+        return repr(act(self.id, queue=self.queue, **more)).strip("<>")
+
+    # --- Values: signed ones are loaded, others are shown as bytes -------------------------------
+
+    def _read_arguments(self, task: TaskInfo) -> str:
+        if not payloads.is_call(task.payload):
+            return _readable(task.payload)
+        amount = payloads.payload_size(task.payload)
+        if amount > _MOST_BYTES or amount > len(task.payload):
+            return f"{size(amount)} of arguments"
+        session = self.scope.client._session
+        try:
+            call = session.keyring.verify_call(task.payload, task.id, task.queue, task.type)
+            args, kwargs = load_arguments(call.arguments)
+        except Exception as error:
+            return f"cannot be shown: {error}"
+        shown = [shortened(_repr(arg), 200) for arg in args]
+        shown += [f"{name}={shortened(_repr(value), 200)}" for name, value in kwargs.items()]
+        return f"({', '.join(shown)})"[:_MOST_TEXT]
+
+    def _read_outcome(self, task: TaskInfo) -> str:
+        if task.state not in states.FINAL:
+            return task.error or ""
+        amount = payloads.result_size(task.result or b"")
+        if task.state == states.COMPLETED and amount > _MOST_BYTES:
+            return f'{size(amount)}; q.get("{task.id}").result() loads it'
+        try:
+            value = self.scope.client.get(task.id).result(0)
+        except NbqueueError as error:
+            return str(error)
+        except BaseException as error:
+            cause = error.__cause__
+            if isinstance(cause, RemoteTraceback) and cause.args:
+                return str(cause.args[0])[-_MOST_TEXT:]
+            return task.error or f"{type(error).__name__}: {error}"
+        return "" if value is None and not task.result else _repr(value)[:_MOST_TEXT]
+
+
+def _facts(task: TaskInfo) -> list[Fact]:
+    """Return the facts of a task that are known, in the order of their importance."""
+    due = task.next_process_at if task.state != states.PENDING else None
+    retries = f"{task.retried} of {task.max_retry}" if task.max_retry else None
+    known: list[tuple[str, Any, str]] = [
+        ("queue", task.queue, TEXT),
+        ("attempt", task.attempt or "–", TEXT),
+        ("retries", retries, TEXT),
+        ("due", due, MOMENT),
+        ("time-out", task.timeout, SECONDS),
+        ("deadline", task.deadline, MOMENT),
+        ("completed", task.completed_at, MOMENT),
+        ("kept for", task.retention or None, SECONDS),
+        ("group", task.group, TEXT),
+    ]
+    facts = [
+        Fact(name, to_ms(value) if unit == MOMENT else value, unit)
+        for name, value, unit in known
+        if value is not None
+    ]
+    headers = list(task.headers.items())[:_MOST_HEADERS]
+    return facts + [Fact(shortened(name, 30), shortened(value, 60)) for name, value in headers]
+
+
+def _tail(text: str) -> OutputTail:
+    """Return the last lines of a text, each of a bounded length."""
+    lines = text.rstrip("\n").split("\n") if text else []
+    first = max(0, len(lines) - _MOST_LINES)
+    return OutputTail(first, [line[-_MOST_LINE:] for line in lines[first:]])
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # raised by a class of the user
+        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+
+
+def _readable(payload: bytes) -> str:
+    text = payload[:_MOST_TEXT].decode("utf-8", "replace")
+    try:
+        return json.dumps(json.loads(payload), indent=1, ensure_ascii=False)[:_MOST_TEXT]
+    except ValueError:
+        return text if text.isprintable() else f"{size(len(payload))}: {payload[:64]!r}"
+
+
+def _attempts_of(session: Any, queue: str, task_id: str) -> list[AttemptLine]:
+    rows = session.broker.attempts(queue, limit=5_000)
+    rows = [row for row in rows if row.get("task_id") == task_id][-_MOST_ATTEMPTS:]
+    return [_attempt_line(number, row) for number, row in enumerate(rows)]
+
+
+def _attempt_line(number: int, row: Mapping[str, str]) -> AttemptLine:
+    began, ended = time_ms(row.get("started_at")), time_ms(row.get("finished_at"))
+    seconds = None if began is None or ended is None else max(0, ended - began) / 1000
+    return AttemptLine(
+        key=f"{row.get('attempt', '')}/{began}/{number}",
+        attempt=whole_number(row.get("attempt")) or 0,
+        outcome=row.get("outcome", ""),
+        started_ms=began,
+        seconds=seconds,
+        worker=row.get("worker", ""),
+        reason=row.get("error") or row.get("reason") or "",
+    )

@@ -1,0 +1,106 @@
+"""One task in full: its facts, arguments, result, output and attempts."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from nbqueue.dashboard.tables import column as units
+from nbqueue.dashboard.task_detail import ATTEMPT_COLUMNS, OutputTail, TaskDetail
+from nbqueue.notebook.panel.model_table import Drawing, as_shown
+from nbqueue.views import controls
+from nbqueue.views import html as h
+from nbqueue.views.ansi import ansi_html
+from nbqueue.views.progress_bar import bars_html
+from nbqueue.wire import states
+
+_LINES_TOGETHER = 20
+"""The number of lines of output that come and go together."""
+
+
+def task_view(task: TaskDetail, drawing: Drawing) -> Markup:
+    """Return a task as HTML."""
+    back: h.Content = ""
+    if drawing.live:
+        back = controls.link("‹ all tasks", "back", label="Back to all tasks")
+    if not task.state:
+        return h.row(back) + h.problem(f"the task {task.id} is no longer in the store")
+    parts = [h.row(back), _head(task, drawing.now_ms)]
+    if drawing.acts:
+        parts.append(_buttons(task))
+    if task.progress and task.state != states.COMPLETED:
+        parts.append(bars_html(task.progress, is_over=task.state in states.FINAL))
+    parts.append(_section("Arguments", h.pre(task.arguments, height=160)))
+    if task.outcome:
+        title = "Result" if task.state == states.COMPLETED else "Error"
+        parts.append(_section(title, h.pre(task.outcome)))
+    if task.output.lines:
+        parts.append(_section("Output", _output(task.output)))
+    parts.append(_attempts(task, drawing.now_ms))
+    return h.join(parts)
+
+
+def _head(task: TaskDetail, now_ms: int) -> Markup:
+    facts: list[h.Content] = [h.badge(task.state), h.strong(task.type), h.code(task.id)]
+    for fact in task.facts:
+        shown = str(fact.value) if fact.unit == units.TEXT else (
+            as_shown(fact.value, fact.unit, now_ms)
+        )  # fmt: skip
+        facts.append(h.fact(fact.name, shown))
+    return h.row(*facts)
+
+
+def _buttons(task: TaskDetail) -> Markup:
+    return h.row(
+        *(
+            controls.button(
+                action.word,
+                "task-act",
+                label=action.label,
+                args={"what": action.name},
+                ask=action.question,
+            )
+            for action in task.actions()
+        ),
+        gap=6,
+    )
+
+
+def _attempts(task: TaskDetail, now_ms: int) -> Markup:
+    if not task.attempts:
+        return h.NOTHING
+    rows = [
+        [
+            h.pale("–") if value is None else as_shown(value, column.unit, now_ms)
+            for column in ATTEMPT_COLUMNS
+            for value in [getattr(row, column.name)]
+        ]
+        for row in task.attempts
+    ]
+    heads = [column.title for column in ATTEMPT_COLUMNS]
+    keys = [row.key for row in task.attempts]
+    return h.table(heads, rows, caption="Attempts that ended", numeric=(0,), keys=keys)
+
+
+def _output(output: OutputTail) -> Markup:
+    """Return the end of an output in a box that follows it.
+
+    Lines are in blocks with a name each, so that the box can keep its place when the first lines
+    leave it.
+    """
+    blocks: list[Markup] = []
+    if output.first:
+        blocks.append(h.keyed("cut", h.pale(f"… {output.first:,} lines before")))
+    lines = list(output.lines)
+    at = 0
+    while at < len(lines):
+        number = (output.first + at) // _LINES_TOGETHER
+        ends = (number + 1) * _LINES_TOGETHER - output.first
+        blocks.append(h.keyed(f"lines {number}", ansi_html("\n".join(lines[at:ends]))))
+        at = ends
+    return h.pre(h.join(blocks), follows=True)
+
+
+def _section(title: str, body: Markup) -> Markup:
+    return h.element(
+        "div", h.strong(title), body, style="margin-top:8px", data_key=f"section {title}"
+    )
