@@ -50,7 +50,7 @@ class Place(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a scan found so far."""
+    """The result of a scan so far."""
 
     lines: list[TaskLine]
     """The first matching tasks, in the order in which they were read."""

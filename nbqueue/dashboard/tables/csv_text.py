@@ -12,7 +12,7 @@ from nbqueue.dashboard.tables.column import MOMENT, Column
 from nbqueue.printable import printable
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What begins a formula in a spreadsheet."""
+"""First characters of formulas in a spreadsheet."""
 
 
 def csv_text(columns: Sequence[Column], rows: Iterable[Any]) -> str:

@@ -66,7 +66,7 @@ class TableModel(ABC, Generic[R]):
 
     title: ClassVar[str]
     noun: ClassVar[str]
-    """What a row is, in the singular."""
+    """The word for a row, in the singular."""
 
     rest_seconds: ClassVar[float] = 0.4
     """The least time between two readings that events cause."""

@@ -4,16 +4,17 @@
 const PING_MS = 10_000;
 const ASK_MS = 4_000;
 
-// A control is named by its action and its arguments, a row or another part by `data-key`. An element
-// without a name of its own has that of its only child.
+// A row or another part is named by `data-key`, a control by its action and its arguments. An element around
+// a control alone, such as a cell, has the name of the control.
 function keyOf(node) {
-  for (let each = node; each?.nodeType === Node.ELEMENT_NODE; each = each.firstElementChild) {
-    const { key, action, change, args } = each.dataset;
-    if (key !== undefined) return `key ${key}`;
-    if (action || change) return `${action || change} ${args || ""}`;
-    if (each.childNodes.length !== 1) return "";
-  }
-  return "";
+  if (node.nodeType !== Node.ELEMENT_NODE) return "";
+  if (node.dataset.key !== undefined) return `key ${node.dataset.key}`;
+  return controlKey(node) || (node.childNodes.length === 1 && controlKey(node.firstChild)) || "";
+}
+
+function controlKey({ dataset }) {
+  const action = dataset?.action || dataset?.change;
+  return action ? `control ${action} ${dataset.args || ""}` : "";
 }
 
 // Make `old` like `fresh`, changing only differences, so that focus, selection and scrolling stay.
