@@ -30,10 +30,11 @@ def _widget_class() -> Any:
         import traitlets
     except ImportError:
         return None
-    source = (resources.files("nbqueue.notebook") / "static" / "view.js").read_text("utf-8")
+    static = resources.files("nbqueue.notebook") / "static"
 
     class LiveHTML(anywidget.AnyWidget):  # type: ignore[misc]
-        _esm = source
+        _esm = (static / "view.js").read_text("utf-8")
+        _css = (static / "view.css").read_text("utf-8")
         html = traitlets.Unicode().tag(sync=True)
         # The number of the last action of each page that this HTML takes into account.
         done = traitlets.Dict().tag(sync=True)

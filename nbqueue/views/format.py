@@ -1,7 +1,8 @@
 """States, numbers, durations and times in words, alike in every view. Pure functions.
 
-Colours are JupyterLab's own variables, with fall-back values for pages that lack them. They are for
-borders, glyphs and bars; words keep the font's colour, which is readable in every theme.
+Colours of the page are JupyterLab's own variables, with fall-back values for pages that lack them.
+Those of states are alike on cards, in the panel and in pictures. They are for borders, glyphs and
+bars; words keep the font's colour, which is readable in every theme.
 """
 
 from __future__ import annotations
@@ -27,35 +28,46 @@ PALE_INK: Final = "var(--jp-ui-font-color2, #5f6368)"
 CARD: Final = "var(--jp-layout-color1, #ffffff)"
 SHADE: Final = "var(--jp-layout-color2, #f2f3f4)"
 LINE: Final = "var(--jp-border-color2, #d0d4d8)"
-GOOD: Final = "var(--jp-success-color1, #2e7d32)"
 BAD: Final = "var(--jp-error-color1, #c62828)"
-WARN: Final = "var(--jp-warn-color1, #b26a00)"
 BUSY: Final = "var(--jp-brand-color1, #1565c0)"
-STILL: Final = "var(--jp-ui-font-color3, #80868b)"
+
+# The colours of Okabe and Ito, which everyone can tell apart, in every theme and in pictures.
+_GREEN: Final = "#009E73"
+_RED: Final = "#D55E00"
+_AMBER: Final = "#CC8400"
+_BLUE: Final = "#0072B2"
+_PINK: Final = "#CC79A7"
+_SKY: Final = "#56B4E9"
+_GREY: Final = "#80868B"
 
 BADGES: Final = {
-    states.PENDING: Badge("○", STILL),
-    states.SCHEDULED: Badge("◷", STILL),
-    states.ACTIVE: Badge("▶", BUSY),
-    states.RETRY: Badge("↻", WARN),
-    states.ARCHIVED: Badge("✗", BAD),
-    states.COMPLETED: Badge("✓", GOOD),
-    states.AGGREGATING: Badge("∑", STILL),
-    "waiting": Badge("⋯", STILL),
-    "cancelled": Badge("⊘", WARN),
-    "deleted": Badge("−", STILL),
-    "paused": Badge("‖", WARN),
-    "lost": Badge("†", BAD),
-    "interrupted": Badge("↺", WARN),
-    "running": Badge("▶", BUSY),
-    "starting": Badge("○", STILL),
-    "stopping": Badge("◼", WARN),
-    "ended": Badge("✓", STILL),
-    "failed": Badge("✗", BAD),
-    "connected": Badge("●", GOOD),
-    "closed": Badge("○", STILL),
+    states.PENDING: Badge("○", _GREY),
+    states.SCHEDULED: Badge("◷", _GREY),
+    states.ACTIVE: Badge("▶", _BLUE),
+    states.RETRY: Badge("↻", _AMBER),
+    states.ARCHIVED: Badge("✗", _RED),
+    states.COMPLETED: Badge("✓", _GREEN),
+    states.AGGREGATING: Badge("∑", _GREY),
+    "waiting": Badge("⋯", _GREY),
+    "cancelled": Badge("⊘", _AMBER),
+    "deleted": Badge("−", _GREY),
+    "paused": Badge("‖", _AMBER),
+    "lost": Badge("†", _PINK),
+    "interrupted": Badge("↺", _SKY),
+    "running": Badge("▶", _BLUE),
+    "starting": Badge("○", _GREY),
+    "stopping": Badge("◼", _AMBER),
+    "ended": Badge("✓", _GREY),
+    "failed": Badge("✗", _RED),
+    "connected": Badge("●", _GREEN),
+    "closed": Badge("○", _GREY),
 }
-_UNKNOWN: Final = Badge("?", STILL)
+"""The one table of states: of tasks, attempts, queues, workers, schedules and connections.
+
+A state of a task is called as in Asynq. *failed* is the sum of retry and archived.
+"""
+
+_UNKNOWN: Final = Badge("?", _GREY)
 
 
 _WORKER_STATES: Final = {

@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from nbqueue.clock import from_ms
 from nbqueue.printable import printable
 from nbqueue.views import format as fmt
-from nbqueue.views.format import BAD, BUSY, CARD, GOOD, INK, LINE, PALE_INK, SHADE, STILL, WARN
+from nbqueue.views.format import BAD, CARD, INK, LINE, PALE_INK, SHADE
 
 FONT: Final = "var(--jp-ui-font-family, system-ui, sans-serif)"
 CODE: Final = "var(--jp-code-font-family, ui-monospace, monospace)"
@@ -28,14 +28,6 @@ Content = str | Markup
 """Text or HTML. A type checker sees `str`; functions that place HTML only take `Markup`."""
 
 _VOID: Final = frozenset({"img", "input"})
-_COLOURS: Final = {
-    "completed": GOOD,
-    "failed": BAD,
-    "cancelled": WARN,
-    "active": BUSY,
-    "retry": WARN,
-    "pending": STILL,
-}
 
 
 # --- Text and elements ---------------------------------------------------------------------------
@@ -219,7 +211,7 @@ def stacked_bar(
         element(
             "span",
             style=f"display:block;width:{100 * amount / total:.2f}%;"
-            f"background:{_COLOURS.get(state, BUSY)}",
+            f"background:{fmt.badge(state).colour}",
         )
         for state, amount in parts
         if total and amount
@@ -248,20 +240,22 @@ def table(
     numeric: Iterable[int] = (),
     keys: Sequence[str] | None = None,
     sorts: Mapping[int, str] | None = None,
+    titles: Mapping[int, str] | None = None,
 ) -> Markup:
     """Return a table. Columns at the positions ``numeric`` are aligned to the right.
 
     ``keys`` name the rows, so that a live view moves rows rather than rewriting them. ``sorts``
-    has the order (``ascending`` or ``descending``) of the column by which the rows are sorted.
+    has the order (``ascending`` or ``descending``) of the column by which the rows are sorted, and
+    ``titles`` the titles that a narrow live view repeats in cells.
     """
-    right, sorts = set(numeric), sorts or {}
+    right, sorts, titles = set(numeric), sorts or {}, titles or {}
     head_row = element(
         "tr", *(_head(head, i in right, sorts.get(i)) for i, head in enumerate(heads))
     )
     body = [
         element(
             "tr",
-            *(_cell(cell, i in right) for i, cell in enumerate(cells)),
+            *(_cell(cell, i in right, titles.get(i)) for i, cell in enumerate(cells)),
             data_key=None if keys is None else exact(keys[number]),
         )
         for number, cells in enumerate(rows)
@@ -289,9 +283,9 @@ def _head(content: Content, is_right: bool, order: str | None) -> Markup:
     return element("th", content, scope="col", aria_sort=order, style=style)
 
 
-def _cell(content: Content, is_right: bool) -> Markup:
+def _cell(content: Content, is_right: bool, title: str | None) -> Markup:
     style = (
         f"text-align:{'right' if is_right else 'left'};padding:3px 10px 3px 0;"
         f"vertical-align:middle;border-bottom:1px solid {LINE};background:{CARD};color:{INK}"
     )
-    return element("td", content, style=style)
+    return element("td", content, data_title=title, style=style)

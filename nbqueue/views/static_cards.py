@@ -16,7 +16,15 @@ from nbqueue.broker.reads.models import QueueInfo, ServerInfo, TaskInfo
 from nbqueue.calls.payloads import payload_size, result_size
 from nbqueue.clock import to_ms
 from nbqueue.cron import shown_zone
-from nbqueue.views.format import count, number, short_zoned_time, shortened, size, span
+from nbqueue.views.format import (
+    count,
+    number,
+    short_zoned_time,
+    shortened,
+    size,
+    span,
+    worker_state,
+)
 from nbqueue.views.html import (
     NOTHING,
     Content,
@@ -163,7 +171,7 @@ def server_card(info: ServerInfo) -> Markup:
     parts = [
         row(
             strong(f"{info.host}:{info.pid}"),
-            badge(info.status),
+            badge(worker_state(info.status)),
             fact("running", f"{len(info.active_tasks)} of {info.concurrency}"),
             fact("queues", _weights(info.queues)),
             fact("since", time(to_ms(info.started_at))),
@@ -224,7 +232,7 @@ def schedule_card(schedule: Mapping[str, Any]) -> Markup:
     return card(
         row(
             strong(str(schedule.get("id"))),
-            badge("paused" if schedule.get("paused") else "scheduled"),
+            badge("paused" if schedule.get("paused") else "running"),
             code(str(schedule.get("spec"))),
             str(schedule.get("type") or ""),
         ),

@@ -317,15 +317,26 @@ def test_the_history_tab_sums_up_days_and_types(client: Client, worker: ThreadWo
 
 
 def test_the_timeline_tab_draws_what_ran(client: Client, worker: ThreadWorker) -> None:
-    pytest.importorskip("matplotlib")
     driver = Driver(client, tab="Timeline")
-    # It may be drawn by now.
-    assert "is being drawn" in driver.page.text or "nothing ran" in driver.page.text
-    wait_until(lambda: "nothing ran in the last 1h" in driver.page.text)
+    assert "nothing ran in the last 1h" in driver.page.text
     client.map(abs, range(3))
+    client.submit(fail, "no")
     worker.work()
-    driver.press("How far back", "5m")
-    wait_until(lambda: "img" in driver.page.tags or "svg" in driver.page.tags, 30)
+    page = driver.press("How far back", "5m")
+    assert "4 attempts by 1 worker" in page.text
+    assert "svg" in page.tags
+    assert "3 completed, 1 archived" in page.html  # for screen readers
+
+
+def test_a_table_is_saved_as_a_file_with_all_pages(client: Client) -> None:
+    fill(client, 70)
+    driver = Driver(client, tab="Tasks")
+    files: list[Any] = []
+    driver.panel._context.save = files.append
+    driver.press("Save the tasks that are listed, on all pages, as CSV")
+    wait_until(lambda: "tasks.csv has 70 rows" in driver.page.text)
+    [file] = files
+    assert file.text.count("\n") == 71
 
 
 TABS = ("Queues", "Tasks", "Workers", "Schedules", "Timeline", "History")

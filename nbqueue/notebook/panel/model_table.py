@@ -75,6 +75,11 @@ def model_table(
         caption=caption,
         numeric=[i + shift for i, each in enumerate(columns) if each.unit in units.NUMBERS],
         keys=[row.key for row in model.rows],
+        titles={
+            i + shift: each.title
+            for i, each in enumerate(columns)
+            if drawing.live and each.unit in units.NUMBERS | {units.MOMENT}
+        },
         sorts={
             i + shift: order for i, each in enumerate(columns) if (order := _order(model, each))
         },

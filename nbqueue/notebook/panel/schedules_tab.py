@@ -65,6 +65,9 @@ class SchedulesTab(Tab):
                 task = task_name(queue, row.task_id, live=drawing.live)
             return {"task_id": task}
 
+        if not history.rows:
+            none = history.note or f"{schedule_id} was not due so far"
+            return h.keyed(f"history {opened}", h.row(h.pale(none)))
         caption = with_page(f"What became of {schedule_id}, newest first", history)
         table = model_table(history, drawing, table="history", caption=caption, cells=cells)
         return h.keyed(f"history {opened}", table)

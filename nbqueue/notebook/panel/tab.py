@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from nbqueue.dashboard.scope import Scope
 from nbqueue.dashboard.tables.table_model import CsvFile, TableModel
 from nbqueue.errors import NbqueueError
 
-log = logging.getLogger("nbqueue.notebook")
+_IDLE_SECONDS = 3.0
 
 
 @dataclass
@@ -58,7 +57,8 @@ class Tab:
         """Return the tab, with data that is as fresh as the rest allows."""
         now = time.monotonic()
         # Programs in Go write no events, so it is read now and then without one.
-        if (self._is_stale and now - self._read_at >= self.rest) or now - self._read_at > 3.0:
+        waited = now - self._read_at
+        if waited >= (self.rest if self._is_stale else max(_IDLE_SECONDS, self.rest)):
             self._is_stale = False
             self.read()
             self._read_at = time.monotonic()

@@ -78,7 +78,11 @@ def _attempts(task: TaskDetail, now_ms: int) -> Markup:
     ]
     heads = [column.title for column in ATTEMPT_COLUMNS]
     keys = [row.key for row in task.attempts]
-    return h.table(heads, rows, caption="Attempts that ended", numeric=(0,), keys=keys)
+    titles = dict(enumerate(heads))
+    del titles[1]  # a badge says what it is
+    return h.table(
+        heads, rows, caption="Attempts that ended", numeric=(0,), keys=keys, titles=titles
+    )
 
 
 def _output(output: OutputTail) -> Markup:

@@ -2,75 +2,62 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
+from collections import Counter
 from typing import Any
 
 from markupsafe import Markup
 
-from nbqueue.dashboard.attempt_timeline import MOST_ATTEMPTS, SPANS
-from nbqueue.errors import NbqueueError
+from nbqueue.dashboard.attempt_timeline import SPANS, AttemptTimeline
+from nbqueue.notebook.panel.model_table import foot
 from nbqueue.notebook.panel.tab import Context, Tab
 from nbqueue.views import controls
+from nbqueue.views import format as fmt
 from nbqueue.views import html as h
-
-log = logging.getLogger("nbqueue.notebook")
-
-_FRESH_SECONDS = 10.0
+from nbqueue.views.plots.timeline_svg import timeline_svg
 
 
 class TimelineTab(Tab):
-    """A picture of recent attempts. A thread draws it, as that may take seconds."""
+    """A picture of recent attempts."""
 
     name = "Timeline"
+    rest = AttemptTimeline.rest_seconds
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._since = "1h"
-        self._picture = h.row(h.pale("the picture is being drawn …"))
-        self._drawn: tuple[str, float] = ("", 0.0)
-        self._thread: threading.Thread | None = None
+        self._timeline = AttemptTimeline(context)
+        self.tables = {"": self._timeline}
+        self._picture = h.NOTHING
 
     def read(self) -> None:
-        since, at = self._drawn
-        is_fresh = since == self._since and time.monotonic() - at < _FRESH_SECONDS
-        if not is_fresh and (self._thread is None or not self._thread.is_alive()):
-            self._thread = threading.Thread(target=self._draw, daemon=True)
-            self._thread.start()
-
-    def _draw(self) -> None:
-        since = self._since
-        try:
-            picture = self._made(since)
-        except NbqueueError as error:
-            picture = h.problem(str(error))
-        except Exception as error:
-            # Another moment may work, and a thread that dies would leave the tab empty.
-            log.exception("a timeline could not be drawn")
-            picture = h.problem(f"{type(error).__name__}: {error}")
-        self._picture, self._drawn = picture, (since, time.monotonic())
-        self.context.redraw()
-
-    def _made(self, since: str) -> Markup:
-        # Loaded late: matplotlib is heavy.
-        from nbqueue.views.plots.timeline import timeline
-
-        frame = self.context.client.attempts(since=since, limit=MOST_ATTEMPTS)
-        if self.context.queues is not None:
-            frame = frame[frame["queue"].isin(self.context.queues)]
-        if not len(frame):
-            return h.row(h.pale(f"nothing ran in the last {since}"))
-        bundle, _ = timeline(frame)._repr_mimebundle_()  # type: ignore[attr-defined]
-        return Markup(bundle["text/html"])  # noqa: S704 (our own figure, which escapes its texts)
+        self._timeline.read()
+        self._picture = self._drawn()
 
     def body(self, acts: bool, live: bool) -> Markup:
         chooser = h.NOTHING
         if live:
             options = [(span, f"the last {span}") for span in SPANS]
-            chooser = h.row(controls.choice(self._since, options, "since", label="How far back"))
-        return chooser + self._picture
+            since = self._timeline.since
+            chooser = h.row(controls.choice(since, options, "since", label="How far back"))
+        return chooser + self._picture + foot(self._timeline, live=live)
+
+    def _drawn(self) -> Markup:
+        attempts, since = self._timeline.rows, self._timeline.since
+        if not attempts:
+            return h.row(h.pale(f"nothing ran in the last {since}"))
+        outcomes = Counter(each.outcome for each in attempts)
+        summary = fmt.count(len(attempts), "attempt")
+        summary += f" by {fmt.count(len({each.worker for each in attempts}), 'worker')}"
+        counted = [
+            h.unbroken(h.badge(outcome), f"{number:,}")
+            for outcome, number in outcomes.most_common()
+        ]
+        words = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.most_common())
+        picture = timeline_svg(attempts, label=f"Timeline: {summary}; {words}")
+        note = h.pale(self._timeline.note) if self._timeline.note else ""
+        return h.row(summary, *counted, note) + picture
 
     def act(self, action: str, args: dict[str, Any]) -> None:
-        if action == "since" and args.get("value") in SPANS:
-            self._since = str(args["value"])
+        if action == "since":
+            self._timeline.show(str(args.get("value")))
+        else:
+            super().act(action, args)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.errors import PlotMissing
 from nbqueue.printable import printable
-from nbqueue.views.format import shortened
+from nbqueue.views.format import badge, shortened
 from nbqueue.views.html import element
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Style:
     """The look of one outcome: a hatch and a colour that everyone can distinguish.
 
-    The colours are those of Okabe and Ito. Paler colours never stand for a success.
+    The colours are those of the states' badges. Paler colours never stand for a success.
     """
 
     colour: str
@@ -35,13 +35,14 @@ class Style:
     edge: str = "none"
 
 
-STYLES: Final = {
-    "completed": Style("#0072B2"),
-    "retry": Style("#E69F00", "////", "#5c3f00"),
-    "archived": Style("#D55E00", "xxxx", "#5a2500"),
-    "lost": Style("#CC79A7", "\\\\\\\\", "#4a1a35"),
-    "interrupted": Style("#56B4E9", "....", "#0b3a54"),
+_HATCHES: Final = {
+    "completed": ("", "none"),
+    "retry": ("////", "#5c3f00"),
+    "archived": ("xxxx", "#5a2500"),
+    "lost": ("\\\\\\\\", "#4a1a35"),
+    "interrupted": ("....", "#0b3a54"),
 }
+STYLES: Final = {name: Style(badge(name).colour, *hatch) for name, hatch in _HATCHES.items()}
 UNKNOWN: Final = Style("#999999", "++", "#333333")
 INK, GRID, CARD, PALE = "#333333", "#e3e3e3", "white", "#8a8a8a"
 WIDTH = 9.0

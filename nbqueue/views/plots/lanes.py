@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,9 @@ def lanes_by_worker(frame: pd.DataFrame) -> Lanes:
     shown = worker_names(names)
     for name in names:
         rows = order[workers[order] == name]
-        used = _pack(starts[rows].tolist(), ends[rows].tolist(), tolerance, of_row, rows)
-        of_row[rows] += lanes.count
+        packed = pack(starts[rows].tolist(), ends[rows].tolist(), tolerance)
+        used = max(packed) + 1
+        of_row[rows] = np.array(packed) + lanes.count
         lanes.names.append((lanes.count + (used - 1) / 2, label(shown[name])))
         if lanes.count:
             lanes.borders.append(lanes.count - 0.5)
@@ -68,22 +70,23 @@ def lanes_by_worker(frame: pd.DataFrame) -> Lanes:
     return lanes
 
 
-def _pack(starts: list[int], ends: list[int], tolerance: int, of_row: Any, rows: Any) -> int:
-    """Put intervals, sorted by their starts, into the first free lane. Returns the number of lanes.
+def pack(starts: Sequence[int], ends: Sequence[int], tolerance: int) -> list[int]:
+    """Put intervals, sorted by their starts, into the first free lane. Returns the lane of each.
 
     Times are rounded, and those of failures are measured in another way than those of successes, so
     two attempts of one executor may seem to overlap a little. An overlap of less than ``tolerance``
     and half of the attempt is ignored.
     """
     free_at: list[int] = []
-    for row, start, end in zip(rows.tolist(), starts, ends, strict=True):
+    lanes: list[int] = []
+    for start, end in zip(starts, ends, strict=True):
         allowed = start + min(tolerance, (end - start) // 2)
         lane = next((i for i, free in enumerate(free_at) if free <= allowed), len(free_at))
         if lane == len(free_at):
             free_at.append(0)
         free_at[lane] = max(end, free_at[lane])
-        of_row[row] = lane
-    return len(free_at)
+        lanes.append(lane)
+    return lanes
 
 
 def lanes_by_task(frame: pd.DataFrame) -> Lanes:
