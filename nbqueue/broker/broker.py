@@ -10,7 +10,13 @@ from nbqueue.broker.call_deadline import CallDeadline
 from nbqueue.broker.commands.enqueue import OneByOne, name_task, unconfirmed
 from nbqueue.broker.known_limits import KnownLimits
 from nbqueue.broker.large_values import whole_result
-from nbqueue.broker.new_tasks import ENQUEUED, EnqueueRequest, EnqueueResult, read_replies
+from nbqueue.broker.new_tasks import (
+    ENQUEUED,
+    NO_OPTIONS,
+    EnqueueRequest,
+    EnqueueResult,
+    read_replies,
+)
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.reads.task_record import (
     RECORD_FIELDS,
@@ -20,12 +26,12 @@ from nbqueue.broker.reads.task_record import (
     read_record,
 )
 from nbqueue.broker.resilient_calls import MEASURE_SECONDS, PATIENCE, ResilientCaller
+from nbqueue.clock import Clock
 from nbqueue.errors import StoreError, StoreUnreachable, SubmitUnconfirmed
 from nbqueue.store.connection import Store
 from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport import resp
-from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.router import place_of
 from nbqueue.transport.script_call import Arg
 from nbqueue.transport.topology import Key
@@ -39,6 +45,7 @@ _BATCH = 256
 _BATCH_OF_ENDS = 64
 _REGISTER_SECONDS = 0.002
 _MOST_KEPT = 64
+_QUEUES = Key(QUEUES)
 
 
 class Broker(ResilientCaller):
@@ -47,10 +54,12 @@ class Broker(ResilientCaller):
     One connection, shared by the client's threads.
     """
 
-    def __init__(self, store: Store, patience: float = PATIENCE) -> None:
-        super().__init__(store, patience)
+    def __init__(
+        self, store: Store, patience: float = PATIENCE, clock: Clock | None = None
+    ) -> None:
+        super().__init__(store, patience, clock)
         self._registered: dict[str, tuple[bytes, float]] = {}
-        self._one_by_one: dict[tuple[str, bytes], OneByOne] = {}
+        self._one_by_one: dict[tuple[str, bytes | None], OneByOne] = {}
         self.known_limits = KnownLimits()
 
     def enqueue(self, request: EnqueueRequest) -> EnqueueResult:
@@ -91,13 +100,23 @@ class Broker(ResilientCaller):
     ) -> EnqueueResult | None:
         """Write new tasks once; None if the store lacks their code."""
         queue, tasks = request.queue, request.tasks
+        connection = self._router.connection(queue)
         registration = self._register(queue)
         now_ms = self.clock.now_ms()
-        connection = self._router.connection(queue)
         number = connection.number
         is_first = not (with_code or repeated)
-        if is_first and len(tasks) == 1 and request.is_plain and not tasks[0].is_staged:
-            result = self._enqueue_plain(connection, request, now_ms, registration)
+        is_plain = is_first and len(tasks) == 1 and request[4:] == NO_OPTIONS
+        if is_plain and not tasks[0].is_staged:
+            # The only shortcut on the way of a task into the store: the bytes of the ordinary
+            # command, packed in fewer steps. Row A1 of the benchmarks pays for it.
+            place = queue, request.fingerprint
+            one_by_one = self._one_by_one.get(place) or self._add_one_by_one(*place)
+            data = one_by_one.pack(tasks[0], now_ms)
+            reply = connection.run_packed(one_by_one.script, data, registration)
+            conflicts = one_by_one.read(reply, now_ms)
+            if conflicts is None:
+                return None
+            result: EnqueueResult | None = EnqueueResult(conflicts) if conflicts else ENQUEUED
         else:
             first, after = request.preparations(now_ms, with_code), request.after
             is_one = all(self._router.connection(place_of(each)) is connection for each in after)
@@ -116,34 +135,11 @@ class Broker(ResilientCaller):
             return EnqueueResult(others) if others else ENQUEUED
         return result
 
-    def _enqueue_plain(
-        self,
-        connection: BlockingConnection,
-        request: EnqueueRequest,
-        now_ms: int,
-        registration: bytes,
-    ) -> EnqueueResult | None:
-        """Write one plain call, packed in fewer steps than the ordinary command.
-
-        The bytes are those of the ordinary command.
-
-        This is the only shortcut on the way of a task into the store. Row A1 of the benchmarks pays
-        for it.
-        """
-        [task] = request.tasks
-        assert request.fingerprint is not None
-        place = request.queue, request.fingerprint
-        one_by_one = self._one_by_one.get(place)
-        if one_by_one is None:
-            if len(self._one_by_one) >= _MOST_KEPT:
-                self._one_by_one.clear()
-            one_by_one = self._one_by_one[place] = OneByOne(*place)
-        data = one_by_one.pack(task, now_ms)
-        reply = connection.run_packed(one_by_one.script, data, registration)
-        conflicts = one_by_one.read(reply, now_ms)
-        if not conflicts:
-            return None if conflicts is None else ENQUEUED
-        return EnqueueResult(conflicts)
+    def _add_one_by_one(self, queue: str, fingerprint: bytes | None) -> OneByOne:
+        if len(self._one_by_one) >= _MOST_KEPT:
+            self._one_by_one.clear()
+        found = self._one_by_one[queue, fingerprint] = OneByOne(queue, fingerprint)
+        return found
 
     def _write_limits(self, request: EnqueueRequest) -> None:
         """Make the limits of new tasks known to the store."""
@@ -180,15 +176,16 @@ class Broker(ResilientCaller):
             # It is there before its first task. And the clock is measured now and then.
             if self.store.is_schema_due:
                 self.store.note_schema()
-            self._timed_call(("SADD", QUEUES, queue), on=Key(QUEUES))
+            self._timed_call(("SADD", QUEUES, queue), on=_QUEUES)
             self._registered[queue] = resp.pack(("SADD", QUEUES, queue)), now
             return b""
         again, at = known
         if now - at < _REGISTER_SECONDS:
             return b""
         self._registered[queue] = again, now
-        if self._router.connection(Key(QUEUES)) is not self._router.connection(queue):
-            self._router.connection(Key(QUEUES)).call(("SADD", QUEUES, queue))
+        names = self._router.connection(_QUEUES)
+        if names is not self._router.connection(queue):
+            names.call(("SADD", QUEUES, queue))
             return b""
         return again
 

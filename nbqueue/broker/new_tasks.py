@@ -52,18 +52,6 @@ class EnqueueRequest(NamedTuple):
         tasks = self.tasks
         return tasks.ids if type(tasks) is LazyTasks else [task.task_id for task in tasks]
 
-    @property
-    def is_plain(self) -> bool:
-        """True if these are calls to which no option applies but a name."""
-        return (
-            self.due_ms is None
-            and self.lock is None
-            and self.fingerprint is not None
-            and not self.group
-            and not self.limits
-            and not self.after
-        )
-
     def preparations(self, now_ms: int, with_code: bool) -> list[Command[Any]]:
         """Return the commands to run before the tasks are enqueued."""
         found: list[Command[Any]] = []
@@ -101,6 +89,10 @@ class EnqueueRequest(NamedTuple):
                 yield aggregation.add_to_group(queue, group, part, now_ms, repeated)
             else:
                 yield enqueue.enqueue(queue, part, now_ms, code, repeated)
+
+
+NO_OPTIONS = EnqueueRequest("", ())[4:]
+"""The end of a request, from its fifth field on, in which no option is set."""
 
 
 class EnqueueResult(NamedTuple):

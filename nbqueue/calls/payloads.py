@@ -90,9 +90,9 @@ _RESULT_HEAD: Final = _RESULT_MAGIC + bytes((VERSION, PICKLE))
 _UNSIGNED: Final = bytes(20)
 _LONGEST_KEPT: Final = 1000
 
-_CALL_CONTEXT: Final = b"nbqueue.call.1\0"
+CALL_CONTEXT: Final = b"nbqueue.call.1\0"
 _RESULT_CONTEXT: Final = b"nbqueue.result.1\0"
-_length = struct.Struct(">I").pack
+packed_length: Final = struct.Struct(">I").pack
 _FLAGS: Final = [bytes((flags,)) for flags in range(256)]
 
 
@@ -287,21 +287,15 @@ def call_texts(
     # Long type names are not cached, to bound the memory.
     place = place_text if len(type) <= _LONGEST_KEPT else place_text.__wrapped__
     task = task_id.encode()
-    parts = (_CALL_CONTEXT, _length(len(task)), task, place(queue, type), payload[:9])
+    parts = (CALL_CONTEXT, packed_length(len(task)), task, place(queue, type), payload[:9])
     return b"".join(parts), rest_of(payload, 29)
-
-
-def task_text(task_id: str) -> bytes:
-    """Encode the first signed field: the task id."""
-    task = task_id.encode()
-    return b"".join((_CALL_CONTEXT, _length(len(task)), task))
 
 
 @lru_cache(maxsize=256)
 def place_text(queue: str, type: str) -> bytes:
     """Encode the next signed fields: queue and type. Cached, as they rarely change."""
     name, kind = queue.encode(), type.encode()
-    return b"".join((_length(len(name)), name, _length(len(kind)), kind))
+    return b"".join((packed_length(len(name)), name, packed_length(len(kind)), kind))
 
 
 def put_call_signature(payload: bytes, key_id: bytes, signature: bytes) -> bytes:
@@ -383,7 +377,7 @@ def _read_description(envelope: bytes | memoryview, at: int, what: str) -> Detac
 def result_text(task_id: str, payload: bytes) -> bytes:
     """Return the bytes that the signature of a result covers."""
     task = task_id.encode()
-    return b"".join((_RESULT_CONTEXT, _length(len(task)), task, payload[:7], payload[27:]))
+    return b"".join((_RESULT_CONTEXT, packed_length(len(task)), task, payload[:7], payload[27:]))
 
 
 def result_texts(task_id: str, payload: bytes) -> tuple[bytes, Piece]:
@@ -392,7 +386,7 @@ def result_texts(task_id: str, payload: bytes) -> tuple[bytes, Piece]:
     The second one is not copied.
     """
     task = task_id.encode()
-    head = b"".join((_RESULT_CONTEXT, _length(len(task)), task, payload[:7]))
+    head = b"".join((_RESULT_CONTEXT, packed_length(len(task)), task, payload[:7]))
     return head, rest_of(payload, 27)
 
 

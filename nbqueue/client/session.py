@@ -6,8 +6,6 @@ may be gone.
 
 from __future__ import annotations
 
-import itertools
-import secrets
 import warnings
 import weakref
 from collections.abc import Iterable, Sequence
@@ -65,35 +63,27 @@ class Session:
         self.store = store
         self._largest_value: int | None = None
         self.keyring = keyring
-        self._broker: Broker | None = Broker(store)
-        self.clock: Clock = self._broker.clock
+        self.clock = Clock()
+        self.broker = Broker(store, clock=self.clock)
         self.is_open = True
         self.accepts = True
-        self._new_prefix()
-        self.listener: CompletionListener = CompletionListener(store, self.prefix, keyring)
+        self.ids = ids.IdMaker(self.clock.now_ms)
+        self.listener: CompletionListener = CompletionListener(store, self.ids.prefix, keyring)
         # Not at exit: the thread is a daemon, and stopping it would only delay the end.
         weakref.finalize(self, self.listener.stop, wait=False).atexit = False
         _sessions.add(self)
 
-    def _new_prefix(self) -> None:
-        self.prefix = ids.random_prefix()
-        # A random start, as clients may have the same prefix by chance; half of the numbers are
-        # left to count.
-        self._numbers = itertools.count(secrets.randbelow(ids.NUMBERS // 2))
-
     def after_fork(self) -> None:
         """Take ids and connections of its own in a forked process."""
         self.store.after_fork()
-        self._broker = self._events = None
-        self._new_prefix()
-        inherit(self.listener, self.prefix)
+        self._events = None
+        vars(self).pop("broker", None)
+        self.ids = ids.IdMaker(self.clock.now_ms)
+        inherit(self.listener, self.ids.prefix)
 
-    @property
+    @cached_property
     def broker(self) -> Broker:
-        if self._broker is None:
-            self._broker = Broker(self.store)
-            self.clock = self._broker.clock
-        return self._broker
+        return Broker(self.store, clock=self.clock)  # in a forked process, when first used
 
     @property
     def events(self) -> EventFeed:
@@ -102,19 +92,10 @@ class Session:
             self._events = EventFeed(self.store)
         return self._events
 
-    def make_id(self) -> str:
-        """Make a task id, which sorts by the time of the store; see `nbqueue.wire.ids`."""
-        return ids.make_id(self.prefix, self.clock.now_ms(), next(self._numbers))
-
-    def make_ids(self, count: int) -> list[str]:
-        """Make many task ids at once; see `make_id`."""
-        now_ms = self.clock.now_ms()
-        return ids.make_ids(self.prefix, now_ms, itertools.islice(self._numbers, count))
-
     def check_open(self) -> None:
         """Raise `RuntimeError` if the client was shut down, as other executors do."""
         if not self.accepts:
-            raise RuntimeError("this client was shut down: call nbqueue.connect() for another")
+            raise shut_down()
 
     def check_value(self, size: int, what: str) -> None:
         """Raise `ValueTooLarge` if the store cannot hold a value of so many bytes."""
@@ -204,9 +185,14 @@ class Session:
             if self._events is not None:
                 self._events.close()
             self.listener.stop(_closed)
-            if self._broker is not None:
-                self._broker.close()
+            if "broker" in vars(self):
+                self.broker.close()
             self.store.close()
+
+
+def shut_down() -> RuntimeError:
+    """Return the error for using a client that was shut down."""
+    return RuntimeError("this client was shut down: call nbqueue.connect() for another")
 
 
 def _ended_at(row: dict[str, str]) -> int:

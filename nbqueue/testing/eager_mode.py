@@ -27,6 +27,7 @@ from nbqueue.store.connection import Store
 from nbqueue.tasks.message_handlers import Middleware
 from nbqueue.tasks.task import Task
 from nbqueue.testing.eager_broker import EagerBroker
+from nbqueue.wire.ids import IdMaker
 from nbqueue.worker.worker import Worker
 
 _numbers = itertools.count(1)
@@ -98,13 +99,13 @@ def eager(*clients: Client, worker: Worker | None = None) -> Iterator[EagerClien
 
 @contextlib.contextmanager
 def _made_eager(session: Session, broker: EagerBroker) -> Iterator[None]:
-    before = session._broker, session.listener, session.keyring, session.clock
-    session._broker, session.keyring, session.clock = broker, broker.keys, broker.clock
+    before = session.broker, session.listener, session.keyring, session.clock
+    session.broker, session.keyring, session.clock = broker, broker.keys, broker.clock
     session.listener = cast("CompletionListener", EagerListener(broker))
     try:
         yield
     finally:
-        session._broker, session.listener, session.keyring, session.clock = before
+        session.broker, session.listener, session.keyring, session.clock = before
 
 
 def _session(broker: EagerBroker, captured_limit: Size | None = CAPTURED_LIMIT) -> Session:
@@ -119,15 +120,15 @@ class EagerSession(Session):
     def __init__(self, broker: EagerBroker) -> None:
         self.store = cast("Store", _NoStore())
         self.keyring: Keyring = broker.keys
-        self._broker = broker
+        self.broker = broker
         self.clock: Clock = broker.clock
         self.is_open = self.accepts = True
-        self._new_prefix()
+        self.ids = IdMaker(self.clock.now_ms)
         self.listener = cast("CompletionListener", EagerListener(broker))
         _sessions.add(self)
 
     def after_fork(self) -> None:
-        self._new_prefix()
+        self.ids = IdMaker(self.clock.now_ms)
 
     def check_value(self, size: int, what: str) -> None:
         """Accept any size, as nothing is stored."""

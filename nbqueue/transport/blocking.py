@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from nbqueue.errors import StoreDamaged, StoreError, StoreUnreachable
 from nbqueue.runtime.buffers import LARGE, Gathering, Piece, ReceiveBuffer, Slot
@@ -108,23 +108,31 @@ class BlockingConnection:
         as for `run`, and so is what it raises.
         """
 
-        def ask(connection: Any) -> Any:
-            if script.sha not in self._loaded:
-                connection.sendall(resp.pack(("SCRIPT", "LOAD", script.source)))
-                self._checked(self._receive(connection, 1)[0])
-                self._loaded.add(script.sha)
-            connection.sendall(data + then)
-            replies = self._receive(connection, 2 if then else 1)
-            if then:
-                self._checked(replies[1])
-            return replies[0]
-
+        reply: Any = None
         with self._lock:
-            reply = self._ask(ask)
-            if _is_missing_script(reply):
+            for _ in range(2):
+                is_connected = False
+                try:
+                    raw = self._raw
+                    if raw is None or self._is_ended:
+                        raw = self._connect()
+                    connection, is_connected = raw.socket, True
+                    if script.sha not in self._loaded:
+                        connection.sendall(resp.pack(("SCRIPT", "LOAD", script.source)))
+                        self._checked(self._receive(connection, 1)[0])
+                        self._loaded.add(script.sha)
+                    connection.sendall(data + then)
+                    reply, *rest = self._receive(connection, 2 if then else 1)
+                    if rest and isinstance(rest[0], resp.ReplyError):
+                        self._checked(rest[0])
+                except BaseException as error:
+                    self._fail(error, is_connected)
+                if not isinstance(reply, resp.ReplyError):
+                    return reply
+                if not _is_missing_script(reply):
+                    break
                 self._loaded.clear()
-                reply = self._ask(ask)
-        return self._checked(reply, resp.keys_of(data) if isinstance(reply, Exception) else ())
+        return self._checked(reply, resp.keys_of(data))
 
     def _run_again(self, commands: Mapping[int, Command[Any]], replies: list[Any]) -> None:
         _, again = self._exchange_scripts(commands.values())
@@ -269,20 +277,20 @@ class BlockingConnection:
             raw = self._connect()
             is_connected = True
             return ask(raw.socket)
-        except StoreError:
-            self._drop()
-            raise
-        except OSError as error:
-            self._drop()
-            lost = StoreUnreachable(
-                f"The connection to the store at {self._server.name} was lost: {error}"
-            )
-            lost.was_sent = is_connected
-            raise lost from error
-        except BaseException:
-            # An interrupt in the middle of a reply: its rest would be taken for the next call's.
-            self._drop()
-            raise
+        except BaseException as error:
+            self._fail(error, is_connected)
+
+    def _fail(self, error: BaseException, is_connected: bool) -> NoReturn:
+        """Drop the connection and raise the error of an exchange that failed."""
+        # After an interrupt, too: the rest of a reply would be taken for the next call's.
+        self._drop()
+        if isinstance(error, StoreError) or not isinstance(error, OSError):
+            raise error
+        lost = StoreUnreachable(
+            f"The connection to the store at {self._server.name} was lost: {error}"
+        )
+        lost.was_sent = is_connected
+        raise lost from error
 
     def _receive(self, connection: Any, expected: int, slots: Sequence[Slot] = ()) -> list[Any]:
         reader = self._reader
@@ -300,11 +308,14 @@ class BlockingConnection:
                 return replies
             data = self._busy_poll.receive(connection, _RECEIVE) if self._may_poll else None
             if data is None:
-                data = self._recv(connection)
+                try:
+                    data = connection.recv(_RECEIVE)
+                except BlockingIOError:
+                    raise TimeoutError(f"no answer within {self._timeout:g} s") from None
             if not data:
                 raise ConnectionResetError("the server closed it")
             large = None
-            if begins:
+            if begins and data[:1] in resp.MAY_BE_LARGE:
                 slot_for = slots[len(replies) :].__getitem__ if slots else None
                 large = resp.large_reply(data, slot_for)
             begins = large is not None
@@ -316,13 +327,6 @@ class BlockingConnection:
             while (reply := reader.gets()) is not resp.INCOMPLETE:
                 replies.append(reply)
             replies.append(_receive_large(connection, incoming))
-
-    def _recv(self, connection: Any) -> bytes:
-        try:
-            data: bytes = connection.recv(_RECEIVE)
-        except BlockingIOError:
-            raise TimeoutError(f"no answer within {self._timeout:g} s") from None
-        return data
 
     def _connect(self) -> RawConnection:
         if self._is_ended:

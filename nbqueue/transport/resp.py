@@ -7,7 +7,6 @@ own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any, Final
 
 import hiredis
@@ -44,20 +43,16 @@ def _bytes_of(word: Arg) -> bytes:
 _TEXTS: Final = frozenset({bytes, str})
 
 
-def packer(words: Sequence[Arg | None]) -> Callable[..., bytes]:
-    """Return a function that packs a command of which only a few words change.
+def template(words: Sequence[Arg | None]) -> bytes:
+    """Return a command of which only a few words change, to be filled in by ``%``.
 
-    Those words are ``None`` in ``words``; the function takes them in order, as bytes. The other
-    words are packed once.
+    Those words are ``None`` in ``words``. The length of each, and it as bytes, are filled in in
+    order. The other words are packed once.
     """
     text = b"*%d\r\n" % len(words)
     for word in words:
         text += b"$%d\r\n%b\r\n" if word is None else _word(word).replace(b"%", b"%%")
-
-    def pack_with(*values: bytes) -> bytes:
-        return text % tuple(chain.from_iterable(zip(map(len, values), values, strict=True)))
-
-    return pack_with
+    return text
 
 
 def _word(word: Arg) -> bytes:
@@ -86,7 +81,7 @@ def large_reply(
     number, from 0, is to be received, if it has a place.
     """
     at = number = 0
-    while data[at : at + 1] in _LINES:
+    while data[at : at + 1] in MAY_BE_LARGE:
         end = data.find(b"\r\n", at, at + _LONGEST_LINE) + 2
         if end == 1:
             return None
@@ -105,7 +100,8 @@ def large_reply(
 
 
 END: Final = 2
-_LINES: Final = frozenset({b"$", b"+", b":"})
+MAY_BE_LARGE: Final = frozenset({b"$", b"+", b":"})
+"""The first bytes of data in which `large_reply` may find a string."""
 _STRING: Final = ord("$")
 _LONGEST_LINE: Final = 64
 

@@ -12,8 +12,9 @@ id is stored three times, and in the streams, so it is short.
 
 from __future__ import annotations
 
+import itertools
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -43,6 +44,28 @@ def prefix_of(digest: bytes) -> str:
     It is equal on all workers.
     """
     return _written(int.from_bytes(digest, "big") % 62**LISTENER_LENGTH, LISTENER_LENGTH)
+
+
+class IdMaker:
+    """Makes the ids of one client. Threads may share it.
+
+    ``now_ms`` returns the time on the store's clock, in Unix milliseconds.
+    """
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self.prefix = random_prefix()
+        self._now_ms = now_ms
+        # A random start, as clients may have the same prefix by chance; half of the numbers are
+        # left to count.
+        self._numbers = itertools.count(secrets.randbelow(NUMBERS // 2))
+
+    def make(self) -> str:
+        """Return a new id, which sorts by the time of the store."""
+        return make_id(self.prefix, self._now_ms(), next(self._numbers))
+
+    def make_many(self, count: int) -> list[str]:
+        """Return many new ids, made at once; see `make`."""
+        return make_ids(self.prefix, self._now_ms(), itertools.islice(self._numbers, count))
 
 
 def make_id(prefix: str, now_ms: int, number: int) -> str:

@@ -42,7 +42,12 @@ class Lossy:
         return self
 
     def run(self, batch: Any, then: bytes = b"") -> Any:
-        found = self._connection.run(batch, then)
+        return self._lose_once(self._connection.run(batch, then))
+
+    def run_packed(self, script: Any, data: bytes, then: bytes = b"") -> Any:
+        return self._lose_once(self._connection.run_packed(script, data, then))
+
+    def _lose_once(self, found: Any) -> Any:
         if self._is_due:
             self._is_due = False
             self._then()

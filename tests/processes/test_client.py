@@ -242,7 +242,7 @@ class TestSubmit:
         assert [nightly.submit(add, n).result(WAIT) for n in range(3)] == [0, 1, 2]
         # And the channel is followed no longer than that.
         assert set(client._session.listener._state.tasks.channels) <= {
-            KEYS.end_channel(client._session.prefix)
+            KEYS.end_channel(client._session.ids.prefix)
         }
 
     def test_an_own_id_may_come_again_before_its_end_was_read(
@@ -1375,7 +1375,7 @@ def test_an_end_that_comes_while_all_connections_are_lost_is_looked_for_at_once(
         client._session.listener,
     )
     connect, has_ended = listener._loop._connect, threading.Event()
-    end_channel = KEYS.end_channel(client._session.prefix)
+    end_channel = KEYS.end_channel(client._session.ids.prefix)
 
     def connect_late() -> None:
         assert has_ended.wait(WAIT)

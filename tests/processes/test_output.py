@@ -459,7 +459,7 @@ def test_one_feed_follows_all_tasks_of_a_client(lab: Any, q: Any) -> None:
         for entry in news.entries:
             told[news.task_id] = told.get(news.task_id, b"") + entry.data
 
-    stop = follow(q._session, "default", q._session.prefix, callback)
+    stop = follow(q._session, "default", q._session.ids.prefix, callback)
     with lab.worker(concurrency=2):
         futures = [q.submit(print, word) for word in "ab"]
         expected = {

@@ -110,7 +110,7 @@ def test_many_are_signed_as_one_is() -> None:
     ring = Keyring([KEY])
     head, arguments = CALL[:45], CALL[45:]
     sign = ring.call_signer(head, "default", "fit")
-    signed = [sign(i, (arguments,)) + arguments for i in ("id-1", "id-2")]
+    signed = [sign(i, arguments) + arguments for i in ("id-1", "id-2")]
     assert signed == [ring.sign_call(CALL, i, "default", "fit") for i in ("id-1", "id-2")]
 
 

@@ -132,7 +132,7 @@ class OneByOne:
     once.
     """
 
-    def __init__(self, queue: str, fingerprint: bytes) -> None:
+    def __init__(self, queue: str, fingerprint: bytes | None) -> None:
         keys = queue_keys(queue)
         self._prefix = keys.task_prefix.encode()
         blank: Any = None  # What is filled in for each task.
@@ -142,13 +142,13 @@ class OneByOne:
             {
                 "now_ms": blank,
                 "event_cap": EVENT_CAP,
-                "fingerprint": fingerprint.hex(),
+                "fingerprint": fingerprint.hex() if fingerprint else "",
                 "note": blank,
                 "repeated": 0,
                 "limits": "",
             },
             positions,
-            other_keys={"code": keys.code(fingerprint)},
+            other_keys={"code": _code_key(keys, fingerprint)},
             tasks=PerTask(
                 [blank],
                 ("id", "msg"),
@@ -156,21 +156,26 @@ class OneByOne:
             ),
         )
         self.script = example.script
-        self._pack = resp.packer(example.words())
+        self._template = resp.template(example.words())
         self._note_at = 0
 
     def pack(self, task: NewTask, now_ms: int) -> bytes:
         """Return the packed command that enqueues a task."""
+        task_id, now, msg = task.task_id.encode(), b"%d" % now_ms, task.msg
+        key = self._prefix + task_id
         note = b"1" if now_ms >= self._note_at else b"0"
-        task_id = task.task_id.encode()
-        return self._pack(self._prefix + task_id, b"%d" % now_ms, note, task_id, task.msg)
+        return self._template % (
+            *(len(key), key, len(now), now, 1, note),
+            *(len(task_id), task_id, len(msg), msg),
+        )
 
     def read(self, reply: Any, now_ms: int) -> list[int] | None:
         """Read the reply to the packed command, as `enqueue` reads its own."""
-        found = _positions_or_no_code(reply)
-        if found is not None and now_ms >= self._note_at:
+        if reply == b"NOCODE":
+            return None
+        if now_ms >= self._note_at:
             self._note_at = now_ms + _NOTE_MS
-        return found
+        return positions(reply) if reply else []
 
 
 def schedule(

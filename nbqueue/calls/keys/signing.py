@@ -14,11 +14,13 @@ from typing import NoReturn
 
 from nbqueue.calls.keys import key_file, task_mark
 from nbqueue.calls.payloads import (
+    CALL_CONTEXT,
     VALUE,
     Call,
     Result,
     around_call_signature,
     call_texts,
+    packed_length,
     parse_call,
     parse_result,
     place_text,
@@ -27,7 +29,6 @@ from nbqueue.calls.payloads import (
     result_head,
     result_text,
     result_texts,
-    task_text,
 )
 from nbqueue.errors import SignatureError, UnknownKey, UsageError
 from nbqueue.runtime.buffers import LARGE, Piece
@@ -111,9 +112,7 @@ class Keyring:
         signature = self._mac.sign(call_texts(task_id, queue, type, payload))
         return put_call_signature(payload, self.key_id, signature)
 
-    def call_signer(
-        self, head: bytes, queue: str, type: str
-    ) -> Callable[[str, Sequence[Piece]], bytes]:
+    def call_signer(self, head: bytes, queue: str, type: str) -> Callable[[str, Piece], bytes]:
         """Return a function that makes the signed ``head`` of a call's envelope.
 
         It takes a task's id and its arguments. The parts that all calls share are computed once.
@@ -122,8 +121,10 @@ class Keyring:
         begin += self.key_id
         rest = place_text(queue, type) + head[:9] + end
 
-        def sign_head(task_id: str, arguments: Sequence[Piece]) -> bytes:
-            return begin + sign((task_text(task_id) + rest, *arguments)) + end
+        def sign_head(task_id: str, arguments: Piece) -> bytes:
+            task = task_id.encode()
+            text = CALL_CONTEXT + packed_length(len(task)) + task + rest
+            return begin + sign((text, arguments)) + end
 
         return sign_head
 

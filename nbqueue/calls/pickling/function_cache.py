@@ -15,6 +15,7 @@ import threading
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from itertools import repeat
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from cloudpickle import cloudpickle
@@ -116,8 +117,7 @@ def _parts(fn: types.FunctionType, names: Iterable[str]) -> list[Any]:
             parts.append(cell.cell_contents)
         except ValueError:  # not assigned yet
             parts.append(_MISSING)
-    find = fn.__globals__.get
-    parts += [find(name, _MISSING) for name in names]
+    parts += map(fn.__globals__.get, names, repeat(_MISSING))
     return parts
 
 

@@ -62,7 +62,7 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
         self._is_cancelling = False
         self._attempt = 0
         self._progress: Progress | None = None
-        self._async_waiters = AsyncWaiters()
+        self._async_waiters: AsyncWaiters | None = None
 
     # --- What is known -------------------------------------------------------------------------
 
@@ -214,7 +214,11 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
     async def _result_async(self) -> T:
         if not self.done():
             self._attached()
-            await awaited_shown(self, self._async_waiters.wait(self._condition, self._is_over))
+            with self._condition:
+                if self._async_waiters is None:
+                    self._async_waiters = AsyncWaiters()
+            waiters = self._async_waiters
+            await awaited_shown(self, waiters.wait(self._condition, self._is_over))
         return self.result(0)
 
     # --- Ending --------------------------------------------------------------------------------
@@ -335,7 +339,7 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
         self._resume = resume
         self._condition = threading.Condition(InheritedLock(resume))  # type: ignore[arg-type]
         # Coroutines that wait and callbacks are the parent's, which wakes and calls them.
-        self._async_waiters = AsyncWaiters()
+        self._async_waiters = None
         callbacks: list[Any] = vars(self)["_done_callbacks"]
         owners = [getattr(callback, "__self__", None) for callback in callbacks]
         followers = [each for each in owners if isinstance(each, TaskFuture) and each is not self]

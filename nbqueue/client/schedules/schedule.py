@@ -148,7 +148,7 @@ class Schedule:
         session.check_open()
         for _ in range(_TRIES):
             entry = self._read().entry
-            task_id = session.make_id()
+            task_id = session.ids.make()
             message = entry.task()
             message.id = task_id
             fingerprint = None

@@ -52,7 +52,7 @@ class MapItems:
             self.is_exhausted = True
         if not dumped:
             return None
-        ids, first = call.session.make_ids(len(dumped)), self._count
+        ids, first = call.session.ids.make_many(len(dumped)), self._count
         self._count += len(dumped)
 
         def make(position: int) -> NewTask:

@@ -15,7 +15,7 @@ from nbqueue.client.submitting.prepared_task import PreparedTask
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.runtime.buffers import LARGE, Body, parts_of
 from nbqueue.tasks.new_task import NewTask
-from nbqueue.tasks.retry_policy import Policy, WithPolicy
+from nbqueue.tasks.retry_policy import WithPolicy
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.messages import message_encoder
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from nbqueue.client.session import Session
 
 
-def dump_with_policy(fn: Callable[..., Any], policy: Policy, limit: int | None = None) -> Code:
+def dump_with_policy(fn: Callable[..., Any], resolved: ResolvedOptions, limit: int) -> Code:
     """Return a function as it is stored, with its retry policy.
 
     Raises as `dump_function` does, and `ValueTooLarge` for more than ``limit`` bytes.
     """
     code = dump_function(fn, limit)
-    if policy.is_empty:
+    if resolved.policy is None:
         return code
     # A policy may be made of code, too, and travels with the function.
-    whole = dump_function(WithPolicy(fn, policy), limit)
+    whole = dump_function(WithPolicy(fn, resolved.policy), limit)
     return replace(whole, name=code.name, is_coroutine=code.is_coroutine)
 
 
@@ -49,7 +49,7 @@ class PreparedCall(PreparedTask):
         given = resolved.options
         given.check_call()
         if code is None:
-            code = dump_with_policy(fn, resolved.policy, session.code_limit)
+            code = dump_with_policy(fn, resolved, session.code_limit)
         session.check_value(len(code.blob), f"the code of {code.name}")
         is_json = given.codec == "json"
         facts = TaskFacts("", given.queue, code.name, given.name, is_json=is_json)
@@ -64,19 +64,10 @@ class PreparedCall(PreparedTask):
             | payloads.JSON_RESULT * is_json
             | payloads.FRESH * given.fresh
         )
-        self._keyring = session.keyring
+        self.keyring = session.keyring
         head = payloads.call_head(code.fingerprint, self.flags, resolved.limits)
-        self._sign = self._keyring.call_signer(head, self.queue, code.name)
+        self._sign = self.keyring.call_signer(head, self.queue, code.name)
         self._encode = message_encoder(self.message)
-
-    def is_for(self, fn: Callable[..., Any], code: Code, resolved: ResolvedOptions) -> bool:
-        """Return whether an equal call would be prepared from these now."""
-        return (
-            self.code is code
-            and self.fn is fn
-            and self.resolved is resolved
-            and self._keyring is self.session.keyring
-        )
 
     def set_lock(self, digest: str) -> None:
         """Make the task unique by its queue, its type and this digest of its arguments."""
@@ -91,7 +82,7 @@ class PreparedCall(PreparedTask):
         if len(arguments) > LARGE or self.resolved.seed is not None:
             return self._signed_task(task_id, arguments, number)
         assert isinstance(arguments, bytes)
-        head = self._sign(task_id, (arguments,))
+        head = self._sign(task_id, arguments)
         return NewTask(task_id, self._encode(task_id, head + arguments))
 
     def _signed_task(self, task_id: str, arguments: Body, number: int) -> NewTask:

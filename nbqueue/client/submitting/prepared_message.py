@@ -32,7 +32,8 @@ def enqueue_message(
     """Enqueue a message with these options; see `Client.enqueue`."""
     session.check_open()
     message = PreparedMessage(session, TaskOptions().merged(changes), type, payload)
-    return message.send(message.task(message.new_id()), ((payload,), {}))
+    task_id = message.options.task_id or session.ids.make()
+    return message.send(message.task(task_id), ((payload,), {}))
 
 
 class PreparedMessage(PreparedTask):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from nbqueue.broker.commands.enqueue import UniqueLock
 from nbqueue.broker.commands.limits import limited
 from nbqueue.broker.new_tasks import EnqueueRequest
-from nbqueue.client.completion.registration import NamedRegistration, Registration
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.submitting.unique import future_of_holder, not_unique
@@ -21,7 +20,6 @@ from nbqueue.wire.messages import TaskMessage
 if TYPE_CHECKING:
     from nbqueue.broker.commands.enqueue import LockHolder
     from nbqueue.client.completion.awaited_tasks import Sink
-    from nbqueue.client.futures.group import TaskGroup
     from nbqueue.client.session import Session
     from nbqueue.client.submitting.resolved_options import ResolvedOptions
     from nbqueue.tasks.new_task import NewTask
@@ -60,21 +58,27 @@ class PreparedTask:
         self._is_for_now = self.options.at is None and not resolved.delay
         self.is_unique = resolved.unique_ms is not None
         """True if one task of this kind at a time may be in the store."""
+        self._is_plain = self._is_for_now and not (
+            self.group or self.is_unique or self.options.limit or facts.name
+        )
         self._facts_rest = facts[1:]
-
-    def new_id(self) -> str:
-        """Return the id that was chosen for the task, or a new one."""
-        return self.options.task_id or self.session.make_id()
 
     def send(self, task: NewTask, arguments: Arguments) -> TaskFuture[Any]:
         """Write one task, and return its future.
 
         Raises `TaskIdConflict`, `TaskNotUnique` and as `Broker.enqueue` does.
         """
+        task_id = task.task_id
         request = self.request((task,), (arguments,), self.facts.name)
+        # Not by the slower call of a class of named tuples: one is made for each task.
+        facts = tuple.__new__(TaskFacts, (task_id, *self._facts_rest))
         for _ in range(_TRIES):
-            future = self._future(task.task_id, request)
-            holder = self._enqueue(request, (task.task_id,), future)
+            future: TaskFuture[Any] = TaskFuture(self.session, facts)
+            if request.due_ms is not None:
+                future._notice(task_id, states.SCHEDULED)
+            elif self.group:
+                future._notice(task_id, states.AGGREGATING)
+            holder = self.enqueue(request, (task_id,), future)
             if holder is None:
                 return future
             if self.options.on_conflict != "existing":
@@ -96,10 +100,9 @@ class PreparedTask:
 
         ``arguments`` of each task choose its limit. ``name`` is that of a single task.
         """
-        limit = self.options.limit
-        is_plain = self._is_for_now and not (self.group or self.is_unique or limit or name)
-        if is_plain:
+        if self._is_plain:
             return EnqueueRequest(self.queue, tasks, self.fingerprint, self.blob)
+        limit = self.options.limit
         limits: dict[str, str] = {}
         if limit is not None:
             names = [limit.name_for(*each) for each in arguments]
@@ -114,49 +117,40 @@ class PreparedTask:
             limits=limits,
         )
 
-    def send_many(self, request: EnqueueRequest, group: TaskGroup[Any]) -> None:
-        """Write the tasks of a request; their ends go to ``group``.
-
-        Raises as `Broker.enqueue` does.
-        """
-        self._enqueue(request, request.ids, group)
-
-    def _enqueue(
-        self, request: EnqueueRequest, ids: Sequence[str], sink: Sink
-    ) -> LockHolder | None:
+    def enqueue(self, request: EnqueueRequest, ids: Sequence[str], sink: Sink) -> LockHolder | None:
         """Write the tasks of a request; their ends go to ``sink``.
 
         Returns the task that holds the unique lock, if another one does. Then nothing was written.
+        Raises `TaskIdConflict` and as `Broker.enqueue` does.
         """
-        listener, is_message = self.session.listener, not self.facts.is_call
-        if self.options.task_id is None:
-            registration = Registration(listener, self.queue, ids, sink, is_message)
-        else:
-            registration = NamedRegistration(
-                *(listener, self.queue, ids, sink, is_message), self._refuse_existing
-            )
-        with registration:
-            result = self.session.broker.enqueue(request)
+        session, queue, is_written = self.session, self.queue, False
+        listener = session.listener
+        try:
+            # Before the tasks are written, as an end may be announced before that is confirmed.
+            if self.options.task_id is None:
+                connection = listener.expect(queue, ids, sink)
+            else:
+                connection = self._expect_named(ids[0], sink)
+            result = session.broker.enqueue(request)
             if result.conflicts:
-                raise _id_conflict(self.queue, ids[result.conflicts[0]])
+                raise _id_conflict(queue, ids[result.conflicts[0]])
             if result.holder is None:
-                registration.written()
+                listener.written(queue, ids, connection, not self.facts.is_call)
+                is_written = True
+        finally:
+            if not is_written:
+                listener.forget(queue, ids, sink)
         return result.holder
 
-    def _refuse_existing(self, task_id: str) -> None:
-        """Raise `TaskIdConflict` if the store has a task with this id."""
-        if self.session.broker.states(self.queue, (task_id,)) != [None]:
-            raise _id_conflict(self.queue, task_id)
-
-    def _future(self, task_id: str, request: EnqueueRequest) -> TaskFuture[Any]:
-        # Not by the slower call of a class of named tuples: one is made for each task.
-        facts = tuple.__new__(TaskFacts, (task_id, *self._facts_rest))
-        future: TaskFuture[Any] = TaskFuture(self.session, facts)
-        if request.due_ms is not None:
-            future._notice(task_id, states.SCHEDULED)
-        elif request.group:
-            future._notice(task_id, states.AGGREGATING)
-        return future
+    def _expect_named(self, task_id: str, sink: Sink) -> int:
+        """Register ``sink`` for a task whose id was chosen, so that another task may have it."""
+        listener, queue = self.session.listener, self.queue
+        while (connection := listener.expect_named(queue, task_id, sink)) is None:
+            # A task of this id is awaited here. It is in the store, or will not end any more.
+            if self.session.broker.states(queue, (task_id,)) != [None]:
+                raise _id_conflict(queue, task_id)
+            listener.end_missing(queue, task_id)
+        return connection
 
     def _lock(self) -> UniqueLock | None:
         unique_ms, on_conflict = self.resolved.unique_ms, self.options.on_conflict

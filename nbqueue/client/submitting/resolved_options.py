@@ -39,7 +39,8 @@ class ResolvedOptions:
 
     def __init__(self, options: TaskOptions, defaults: Defaults = CALL) -> None:
         self.options = options
-        self.policy = make_policy(options.retry_delay, options.retry_on)
+        policy = make_policy(options.retry_delay, options.retry_on)
+        self.policy = None if policy.is_empty else policy
         self.retention = _seconds("retention", options.retention, defaults.retention)
         self.unique_ms = (
             None

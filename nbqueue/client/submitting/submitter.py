@@ -9,12 +9,13 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from nbqueue.calls.argument_digest import call_digest
-from nbqueue.calls.functions import dump_call
+from nbqueue.calls.functions import dump_call, dump_function
 from nbqueue.client.cancelling.interrupted_map import take_back
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group import TaskGroup
 from nbqueue.client.futures.waits import seconds_of
 from nbqueue.client.schedules.schedule import Schedule, schedule_call, schedule_message
+from nbqueue.client.session import shut_down
 from nbqueue.client.submitting.decorated_function import DecoratedFunction, undecorated
 from nbqueue.client.submitting.map_items import MapItems
 from nbqueue.client.submitting.option_keywords import (
@@ -68,14 +69,14 @@ class Submitter:
     @typed_submit
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> TaskFuture[T]:
         """Enqueue ``fn(*args, **kwargs)``; see `Client.submit`."""
-        self._session.check_open()
         call = self._call(fn)
         code = call.code
         arguments = dump_call(args, kwargs, callee=code.name, fn=call.fn, imports=code.imports)
         if call.is_unique:
             # The lock depends on the function's name and its arguments, and not on its code.
             call.set_lock(call_digest(call.fn, args, kwargs))
-        return call.send(call.task(call.new_id(), arguments), (args, kwargs))
+        task_id = call.options.task_id or self._session.ids.make()
+        return call.send(call.task(task_id, arguments), (args, kwargs))
 
     @typed_map
     def map(
@@ -88,14 +89,13 @@ class Submitter:
     ) -> TaskGroup[T]:
         """Enqueue a call for each set of arguments; see `Client.map`."""
         session = self._session
-        session.check_open()
         seconds = seconds_of(timeout)
         call = self._call(fn)
         if call.options.task_id is not None:
             raise UsageError("task_id= names one task, and a map makes many: leave it out")
         if call.is_unique:
             raise UsageError("unique= looks at one task at a time: use submit for each of them")
-        group_id = session.make_id()
+        group_id = session.ids.make()
         group: TaskGroup[T] = TaskGroup(session, group_id, call.facts)
         recorder = TaskGroupRecorder(
             session, group_id, call.facts, call.resolved.retention, expected_count(iterables)
@@ -104,7 +104,8 @@ class Submitter:
         try:
             while (request := items.next_request()) is not None:
                 group._add(request.ids)
-                call.send_many(recorder.record(request, is_last=items.is_exhausted), group)
+                request = recorder.record(request, is_last=items.is_exhausted)
+                call.enqueue(request, request.ids, group)
             recorder.end()
         except BaseException as error:
             # The caller gets no handle to the tasks that were enqueued, so they must not run.
@@ -148,16 +149,28 @@ class Submitter:
         return schedule_message(self._session, self._changes, settings, type, payload, spec)
 
     def _call(self, fn: Callable[..., Any]) -> PreparedCall:
-        resolved = self._resolved
+        """Return the function with its options, the last one again if nothing has changed."""
+        session, resolved = self._session, self._resolved
+        if not session.accepts:
+            raise shut_down()
         if isinstance(fn, TaskFunction):
             # The options of the decorator hold, except those that this submitter changes.
             fn, own = undecorated(fn)
             resolved = ResolvedOptions(TaskOptions().merged(own).merged(self._changes))
-        code = dump_with_policy(fn, resolved.policy, self._session.code_limit)
+        if resolved.policy is None:
+            code = dump_function(fn, session.code_limit)
+        else:
+            code = dump_with_policy(fn, resolved, session.code_limit)
         last = self._last_call
-        if last is not None and last.is_for(fn, code, resolved):
+        if (
+            last is not None
+            and last.code is code
+            and last.fn is fn
+            and last.resolved is resolved
+            and last.keyring is session.keyring
+        ):
             return last
-        call = PreparedCall(self._session, resolved, fn, code)
+        call = PreparedCall(session, resolved, fn, code)
         if not call.is_unique:  # each unique call has a lock of its own
             self._last_call = call
         return call
