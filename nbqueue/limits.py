@@ -11,7 +11,6 @@ from typing import Any
 from nbqueue.checks import is_whole
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
-from nbqueue.moved_modules import public
 from nbqueue.names import fault_of
 from nbqueue.printable import shown
 
@@ -27,7 +26,6 @@ _RATE = re.compile(r"^\s*(\d{1,18})\s*/\s*(\S.*)$", re.ASCII)
 _UNITS = ("ms", "s", "m", "h", "d", "w")
 
 
-@public
 @dataclass(frozen=True)
 class Limit:
     """A limit shared by all tasks of a queue that use its name.

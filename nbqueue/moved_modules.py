@@ -2,10 +2,10 @@
 
 A pickle contains the module of each function and class that it refers to. Tasks and results stored
 by version 0.1 contain these paths; a schedule may keep its pickle for years. So the aliases stay
-until version 2.0. New pickles only contain paths that older programs can load, too: a public object
-is pickled under ``nbqueue`` itself (`public`), the few private ones under their old path
-(`pickled_as`). Only `PlotMissing` and `WorkerDidNotStart`, which were in other modules than
-`nbqueue.errors`, are pickled under a name that version 0.1 lacks.
+until version 2.0. What has moved is still pickled under its old path (`pickled_as`), so older
+programs can load it, and the digest of arguments, which names the lock of a unique task, stays the
+same. Only `PlotMissing` and `WorkerDidNotStart`, which were in other modules than `nbqueue.errors`,
+are pickled under a name that version 0.1 lacks.
 """
 
 from __future__ import annotations
@@ -44,12 +44,6 @@ _INTO_PACKAGES = {
     "nbqueue.client.schedules": "nbqueue.client.schedules.schedule",
 }
 """Old module paths that are packages now."""
-
-
-def public(made: T) -> T:
-    """Pickle a public function or class under ``nbqueue``, wherever its module is."""
-    made.__module__ = "nbqueue"
-    return made
 
 
 def pickled_as(module: str) -> Callable[[T], T]:

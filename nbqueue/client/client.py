@@ -47,7 +47,6 @@ from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.keywords import lists
 from nbqueue.limits import Limit
-from nbqueue.moved_modules import public
 from nbqueue.options import TaskOptions
 from nbqueue.printable import printable, shown
 from nbqueue.sizes import Size
@@ -63,7 +62,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@public
 def connect(
     url: str | None = None,
     *,
@@ -93,7 +91,6 @@ def connect(
     return Client(new_session(url, key, captured_limit, durability))
 
 
-@public
 class Client(concurrent.futures.Executor):
     """Submits tasks to one store and finds them again; made by `connect`.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nbqueue.calls.call_extensions import Seed, read_seed
 from nbqueue.errors import UsageError
-from nbqueue.moved_modules import public
+from nbqueue.moved_modules import pickled_as
 from nbqueue.tasks.task import current_task
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class _Source:
 _current: ContextVar[_Source | None] = ContextVar("nbqueue.rng", default=None)
 
 
-@public
+@pickled_as("nbqueue.executor.randomness")
 def rng() -> np.random.Generator:
     """Return the NumPy generator of the task that this code runs in.
 

@@ -18,7 +18,7 @@ from nbqueue.calls import payloads
 from nbqueue.clock import to_ms
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
-from nbqueue.moved_modules import public
+from nbqueue.moved_modules import pickled_as
 from nbqueue.names import fault_of
 from nbqueue.options import TaskOptions
 from nbqueue.tasks.task import Task
@@ -49,7 +49,7 @@ _FOREIGN = {
 }
 
 
-@public
+@pickled_as("nbqueue.executor.aggregation")
 @dataclass(frozen=True, init=False)
 class Message:
     """A message to enqueue, returned by the function of `Worker.aggregate`.

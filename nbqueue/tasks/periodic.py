@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
-from nbqueue.moved_modules import public
+from nbqueue.moved_modules import pickled_as
 from nbqueue.options import TaskOptions
 
 PROVIDER_TYPE: Final = "nbqueue.provider "
@@ -29,7 +29,7 @@ _SETTINGS = ("tz", "missed", "overlap", "jitter")
 _OPTIONS = ("queue", "retry", "timeout", "retention", "headers")
 
 
-@public
+@pickled_as("nbqueue.executor.periodic")
 class Periodic:
     """A message to enqueue whenever ``spec`` is due; providers return these.
 

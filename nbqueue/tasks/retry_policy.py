@@ -17,7 +17,7 @@ from typing import Any
 
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
-from nbqueue.moved_modules import pickled_as, public
+from nbqueue.moved_modules import pickled_as
 from nbqueue.printable import shown
 from nbqueue.tasks.task import Task
 
@@ -45,7 +45,7 @@ class Exponential:
         return full * (1.0 - self.jitter * random.random())
 
 
-@public
+@pickled_as("nbqueue.executor.policy")
 def exponential(
     first: Duration = 1.0, longest: Duration = 600.0, *, factor: float = 2.0, jitter: float = 0.5
 ) -> Exponential:
@@ -70,7 +70,7 @@ def _is_within(value: object, low: float, high: float) -> bool:
     return is_number and low <= value <= high  # type: ignore[operator]
 
 
-@public
+@pickled_as("nbqueue.executor.policy")
 def asynq_delay(retried: int, error: BaseException, task: Task) -> float:
     """Return Asynq's own retry delay in seconds.
 

@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.clock import EPOCH
-from nbqueue.moved_modules import public
+from nbqueue.moved_modules import pickled_as
 
 if TYPE_CHECKING:
     from nbqueue.executor.pipe import TaskHead
 
 
-@public
+@pickled_as("nbqueue.executor.context")
 @dataclass(frozen=True, slots=True)
 class Task:
     """The task that runs, as its own code sees it.
@@ -59,7 +59,7 @@ def make_task(head: TaskHead, payload: bytes = b"") -> Task:
 _current: ContextVar[Task | TaskHead] = ContextVar("nbqueue.current_task")
 
 
-@public
+@pickled_as("nbqueue.executor.context")
 def current_task() -> Task | None:
     """Return the task that this code runs in, or None outside a worker.
 

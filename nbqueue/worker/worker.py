@@ -18,7 +18,6 @@ from nbqueue.calls.functions import dump_function
 from nbqueue.checks import INT32, is_whole
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import InvalidURL, UsageError, WorkerDidNotStart
-from nbqueue.moved_modules import public
 from nbqueue.printable import shown
 from nbqueue.runtime.interpreter import module_command
 from nbqueue.store.default_store import default_url
@@ -67,7 +66,6 @@ def taking(
     return decorate
 
 
-@public
 class Worker:
     """A worker: it takes tasks from queues and runs them.
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import grimp
 
+import nbqueue
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "nbqueue"
 TESTS = ROOT / "tests"
@@ -62,12 +64,11 @@ def modules(root: Path = PACKAGE) -> Iterator[tuple[str, ast.Module]]:
 
 
 def public_methods(tree: ast.AST) -> set[_Function]:
-    """Methods that users call: those without a leading underscore of a class under ``@public``."""
+    """Methods that users call: those without a leading underscore of a class of ``nbqueue``."""
     return {
         method
         for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
-        and any(ast.unparse(each) == "public" for each in node.decorator_list)
+        if isinstance(node, ast.ClassDef) and node.name in nbqueue.__all__
         for method in node.body
         if isinstance(method, _Function) and not method.name.startswith("_")
     }

@@ -13,6 +13,7 @@ import pytest
 import nbqueue
 from nbqueue import moved_modules
 from nbqueue.broker.reads.models import DailyStats
+from nbqueue.calls.argument_digest import call_digest
 from nbqueue.client.futures.group_state import Counts
 from nbqueue.client.inspection.limits import LimitInfo
 from nbqueue.client.inspection.task_filter import BulkResult
@@ -21,8 +22,10 @@ from nbqueue.client.results.reported_progress import Bar, Progress
 from nbqueue.limits import Limit
 from nbqueue.tasks.retry_policy import Policy, WithPolicy
 
-FILE = Path(__file__).parents[1] / "compat" / "golden_calls" / "names_before.json"
-BEFORE = json.loads(FILE.read_text())
+GOLDEN = Path(__file__).parents[1] / "compat" / "golden_calls"
+BEFORE = json.loads((GOLDEN / "names_before.json").read_text())
+DIGESTS = json.loads((GOLDEN / "digests_before.json").read_text())
+"""Digests of calls of `len` with one argument, made before the modules moved."""
 
 
 @pytest.mark.parametrize("old", moved_modules.MOVED)
@@ -49,8 +52,18 @@ def test_a_path_that_there_never_was_is_not_found() -> None:
     + [getattr(nbqueue, name) for name in nbqueue.__all__ if name[0] != "_"],
 )
 def test_what_results_may_hold_is_pickled_under_a_path_known_before(made: Any) -> None:
-    module = made.__module__
-    assert module in BEFORE["modules"]
-    if module == "nbqueue":
-        assert made.__name__ in nbqueue.__all__
+    assert made.__module__ in BEFORE["modules"]
     assert pickle.loads(pickle.dumps(made)) is made
+
+
+@pytest.mark.parametrize("path", DIGESTS["names"])
+def test_the_digest_of_an_argument_that_was_moved_is_as_before(path: str) -> None:
+    module, _, name = path.partition(":")
+    made = getattr(importlib.import_module(module), name)
+    assert call_digest(len, (made,), {}) == DIGESTS["names"][path]
+
+
+@pytest.mark.parametrize("source", DIGESTS["values"])
+def test_the_digest_of_a_value_of_a_moved_class_is_as_before(source: str) -> None:
+    value = eval(source, vars(nbqueue))
+    assert call_digest(len, (value,), {}) == DIGESTS["values"][source]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from nbqueue.moved_modules import pickled_as, public
+from nbqueue.moved_modules import pickled_as
 
 _cards: dict[type, Callable[[Any], str]] = {}
 
@@ -28,7 +28,7 @@ class HasCard:
         return None if draw is None else str(draw(self))
 
 
-@public
+@pickled_as("nbqueue.broker.infos")
 @dataclass(frozen=True)
 class QueueInfo(HasCard):
     """A queue as a whole at one moment."""
@@ -101,7 +101,7 @@ class TaskGroupRow:
     """True if the numbers are from a sample of the tasks."""
 
 
-@public
+@pickled_as("nbqueue.broker.infos")
 @dataclass(frozen=True)
 class TaskInfo(HasCard):
     """A task as it is in the store. Missing values are None."""

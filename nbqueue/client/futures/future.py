@@ -22,7 +22,7 @@ from nbqueue.client.results.replay import replay_task
 from nbqueue.client.results.reported_progress import Progress, read_progress
 from nbqueue.client.session import Session, open_session, session_at
 from nbqueue.durations import Duration
-from nbqueue.moved_modules import pickled_as, public
+from nbqueue.moved_modules import pickled_as
 from nbqueue.printable import printable
 from nbqueue.runtime.forks import InheritedLock
 from nbqueue.wire import states
@@ -30,7 +30,7 @@ from nbqueue.wire import states
 T = TypeVar("T")
 
 
-@public
+@pickled_as("nbqueue.client.futures")
 class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
     """The handle of a task: a `concurrent.futures.Future` that can also be awaited and pickled.
 

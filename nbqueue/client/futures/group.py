@@ -33,7 +33,7 @@ from nbqueue.client.session import Session
 from nbqueue.client.task_groups.retrying import retry_failed
 from nbqueue.durations import Duration
 from nbqueue.keywords import lists
-from nbqueue.moved_modules import public
+from nbqueue.moved_modules import pickled_as
 from nbqueue.printable import printable
 from nbqueue.runtime.forks import InheritedLock
 from nbqueue.wire import states
@@ -49,7 +49,7 @@ T = TypeVar("T")
 _log = logging.getLogger("nbqueue.client")
 
 
-@public
+@pickled_as("nbqueue.client.groups")
 class TaskGroup(TaskHandle, Generic[T]):
     """The tasks of one `Client.map`, in the order of their arguments.
 

@@ -15,7 +15,7 @@ from nbqueue.client.futures.waits import seconds_of
 from nbqueue.client.live.display import group_view, wait_shown
 from nbqueue.durations import Duration
 from nbqueue.errors import UsageError
-from nbqueue.moved_modules import pickled_as, public
+from nbqueue.moved_modules import pickled_as
 
 ALL_COMPLETED = concurrent.futures.ALL_COMPLETED
 FIRST_COMPLETED = concurrent.futures.FIRST_COMPLETED
@@ -30,7 +30,7 @@ class Waited(NamedTuple):
     not_done: set[TaskFuture[Any]]
 
 
-@public
+@pickled_as("nbqueue.client.together")
 def wait(
     *handles: TaskFuture[Any] | TaskGroup[Any] | Iterable[Any],
     timeout: Duration | None = None,

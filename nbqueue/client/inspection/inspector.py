@@ -36,7 +36,7 @@ from nbqueue.client.session import Session
 from nbqueue.durations import Duration
 from nbqueue.errors import TaskNotFound, UsageError
 from nbqueue.keywords import lists
-from nbqueue.moved_modules import public
+from nbqueue.moved_modules import pickled_as
 from nbqueue.tasks.aggregation_group import encoded_payload
 from nbqueue.transport.topology import ANYWHERE
 from nbqueue.wire.keys import CANCEL_CHANNEL, check_queue_name
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-@public
+@pickled_as("nbqueue.client.inspector")
 class Inspector:
     """Reads a client's store, and moves tasks by hand: one, some, or a filter.
 

@@ -49,7 +49,7 @@ from nbqueue.errors import (
     UsageError,
 )
 from nbqueue.keywords import lists
-from nbqueue.moved_modules import public
+from nbqueue.moved_modules import pickled_as
 from nbqueue.printable import printable
 from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.topology import Key
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 _TRIES = 10
 
 
-@public
+@pickled_as("nbqueue.client.schedules")
 class Schedule:
     """The handle of a schedule: a task that is enqueued again and again.
 

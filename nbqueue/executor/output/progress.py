@@ -10,14 +10,14 @@ from typing import Any, Generic, TypeVar, cast
 
 from nbqueue.executor.output.progress_values import Bar
 from nbqueue.executor.output.task_reports import Reporting, running_task
-from nbqueue.moved_modules import public
+from nbqueue.moved_modules import pickled_as
 
 T = TypeVar("T")
 
 _PAUSE = 0.05
 
 
-@public
+@pickled_as("nbqueue.executor.progress")
 class progress(Generic[T]):  # noqa: N801 (used like `range` and `tqdm`)
     """Iterate, and report how far the iteration is.
 

@@ -23,7 +23,7 @@ from nbqueue.executor.output.outbox import MOST_AT_ONCE, Outbox
 from nbqueue.executor.output.progress_values import Bars, plain_fields
 from nbqueue.executor.pipe import TaskFrame
 from nbqueue.executor.value_encoding import encode_value
-from nbqueue.moved_modules import public
+from nbqueue.moved_modules import pickled_as
 
 INTERVAL: Final = 0.1
 """Seconds between two reports of a task."""
@@ -34,7 +34,7 @@ _LONGEST_RELIEF = 1.0
 _NOTHING: Final[Any] = object()
 
 
-@public
+@pickled_as("nbqueue.executor.reports")
 def report(
     *,
     result: Any = _NOTHING,
