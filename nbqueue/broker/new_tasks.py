@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, overload
 
 from nbqueue.broker.commands import aggregation, enqueue
 from nbqueue.broker.commands.enqueue import LockHolder, UniqueLock
+from nbqueue.runtime.buffers import Body
 from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.script_call import Command
 
@@ -123,10 +124,18 @@ def read_replies(replies: Sequence[Any]) -> EnqueueResult | None:
 class LazyTasks(Sequence[NewTask]):
     """New tasks that are made one by one, while the store writes earlier ones."""
 
-    def __init__(self, ids: Sequence[str], make: Callable[[int], NewTask]) -> None:
-        """``make`` makes the task at a position."""
+    def __init__(
+        self,
+        ids: Sequence[str],
+        bodies: Sequence[Body],
+        make: Callable[[str, Body, int], NewTask],
+        first: int = 0,
+    ) -> None:
+        """``make`` makes a task of its id, its body and its number, which counts from ``first``."""
         self.ids = ids
+        self._bodies = bodies
         self._make = make
+        self._first = first
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -136,7 +145,7 @@ class LazyTasks(Sequence[NewTask]):
     @overload
     def __getitem__(self, index: slice) -> list[NewTask]: ...
     def __getitem__(self, index: int | slice) -> NewTask | list[NewTask]:
-        positions = range(len(self.ids))
+        numbers = range(self._first, self._first + len(self.ids))
         if isinstance(index, slice):
-            return list(map(self._make, positions[index]))
-        return self._make(positions[index])
+            return list(map(self._make, self.ids[index], self._bodies[index], numbers[index]))
+        return self._make(self.ids[index], self._bodies[index], numbers[index])

@@ -195,12 +195,12 @@ CUT_OFF = """
 import os, signal, sys, nbqueue
 from nbqueue.client.submitting.prepared_task import PreparedTask
 q = nbqueue.connect(sys.argv[1])
-send = PreparedTask.send_many
-def send_many(self, request, group):
+enqueue = PreparedTask.enqueue
+def enqueue_or_die(self, request, ids, group):
     if len(group) > 1024:
         os.kill(os.getpid(), signal.SIGKILL)
-    send(self, request, group)
-PreparedTask.send_many = send_many
+    return enqueue(self, request, ids, group)
+PreparedTask.enqueue = enqueue_or_die
 q.options(name="cut").map(abs, range(3000))
 """
 

@@ -34,53 +34,53 @@ def test_an_empty_group_is_done() -> None:
 def test_counts_and_order_follow_the_ends() -> None:
     state = state_of(4)
     ends = (("t2", DONE), ("t0", FAILED), ("t3", CANCELLED))
-    assert [state.settle(task_id, end) for task_id, end in ends] == [2, 0, 3]
+    assert state.settle(ends) == [2, 0, 3]
     assert state.ended == [2, 0, 3]
     assert state.counts() == Counts(total=4, completed=1, failed=1, cancelled=1)
     assert state.counts().done == 3
     assert (state.unended(), state.is_done) == (["t1"], False)
     assert [state.has_ended(i) for i in range(4)] == [True, False, True, True]
-    state.settle("t1", DONE)
+    state.settle([("t1", DONE)])
     assert (state.unended(), state.is_done) == ([], True)
 
 
 def test_tasks_that_are_gone_count_apart_and_tasks_that_run_again_are_open() -> None:
     state = state_of(3)
     for task_id, end in (("t2", End(is_failed=True, is_gone=True)), ("t0", FAILED), ("t1", DONE)):
-        state.settle(task_id, end)
+        state.settle([(task_id, end)])
     assert state.counts() == Counts(3, completed=1, failed=1, cancelled=0, gone=1)
     assert state.counts().done == 3
     assert [index for index, _ in state.failures(9)] == [0]
     state.reopen(["t0"])
     assert (state.ended, state.unended(), state.is_done) == ([2, 1], ["t0"], False)
     assert state.counts() == Counts(3, completed=1, failed=0, cancelled=0, gone=1)
-    assert state.settle("t0", DONE) == 0
+    assert state.settle([("t0", DONE)]) == [0]
     assert state.counts() == Counts(3, completed=2, failed=0, cancelled=0, gone=1)
 
 
 def test_the_first_end_of_a_task_counts() -> None:
     state = state_of(1)
-    assert state.settle("t0", DONE) == 0
-    assert state.settle("t0", FAILED) is None
+    assert state.settle([("t0", DONE)]) == [0]
+    assert state.settle([("t0", FAILED)]) == []
     assert state.outcomes == [DONE]
     assert state.counts() == Counts(1, 1, 0, 0)
 
 
 def test_tasks_that_are_added_later_follow_the_others() -> None:
     state = state_of(1)
-    state.settle("t0", DONE)
+    state.settle([("t0", DONE)])
     state.add(["u0", "u1"])
     assert (state.is_done, state.ids, state.index_of("u1")) == (False, ["t0", "u0", "u1"], 2)
     assert "u0" in state
     assert "t9" not in state
     with pytest.raises(KeyError):
-        state.settle("t9", DONE)
+        state.settle([("t9", DONE)])
 
 
 def test_failures_are_given_in_the_order_of_failing_without_cancelled_tasks() -> None:
     state = state_of(5)
     for task_id, end in (("t3", FAILED), ("t0", CANCELLED), ("t1", FAILED), ("t2", FAILED)):
-        state.settle(task_id, end)
+        state.settle([(task_id, end)])
     assert [index for index, _ in state.failures(9)] == [3, 1, 2]
     assert [index for index, _ in state.failures(2)] == [3, 1]
     assert state.failures(0) == []
@@ -89,7 +89,7 @@ def test_failures_are_given_in_the_order_of_failing_without_cancelled_tasks() ->
 @pytest.mark.parametrize("cut_off", ["after the outcome", "after the order"])
 def test_a_settle_that_a_fork_cut_off_is_counted_again(cut_off: str) -> None:
     state = state_of(3)
-    state.settle("t2", FAILED)
+    state.settle([("t2", FAILED)])
     state.outcomes[0] = CANCELLED
     if cut_off == "after the order":
         state.ended.append(0)
@@ -102,9 +102,9 @@ def test_enough_have_ended_when_all_have_or_when_a_failure_is_first_in_order() -
     state = state_of(3)
     all_ended = EnoughEnded(state.outcomes, passes_failures=True)
     first_failure = EnoughEnded(state.outcomes, passes_failures=False)
-    state.settle("t1", FAILED)
+    state.settle([("t1", FAILED)])
     assert (all_ended(), first_failure()) == (False, False)  # the first one may yet fail
-    state.settle("t0", DONE)
+    state.settle([("t0", DONE)])
     assert (all_ended(), first_failure()) == (False, True)
-    state.settle("t2", DONE)
+    state.settle([("t2", DONE)])
     assert (all_ended(), first_failure()) == (True, True)

@@ -339,28 +339,21 @@ class TaskGroup(TaskHandle, Generic[T]):
             self._state.add(task_ids)
 
     def _take(self, ends: Sequence[tuple[str, RawOutcome]]) -> None:
-        kind = self._facts.is_call, self._facts.is_json
-        self._take_outcomes([(i, self._session.outcome(i, end, *kind)) for i, end in ends])
+        how = self._session.keyring, self._facts.is_call, self._facts.is_json
+        self._take_outcomes([(task_id, Outcome(task_id, end, *how)) for task_id, end in ends])
 
     def _take_outcomes(self, found: Sequence[tuple[str, Outcome]]) -> None:
-        settled: list[tuple[TaskFuture[T], Outcome]] = []
-        state = self._state
-        is_changed = False
+        state, futures = self._state, self._futures
         with self._changed:
-            for task_id, outcome in found:
-                index = state.settle(task_id, outcome)
-                if index is None:
-                    continue
-                is_changed = True
-                future = self._futures.get(index)
-                if future is not None:
-                    settled.append((future, outcome))
-            if is_changed and state.is_done:
+            ended = state.settle(found)
+            settled = [(futures[i], state.outcomes[i]) for i in ended if i in futures]
+            if ended and state.is_done:
                 self._ended_ms = self._session.clock.now_ms()
             callbacks = list(self._callbacks)
             self._async_waiters.wake()
             self._changed.wake()
         for future, outcome in settled:
+            assert outcome is not None
             future._settle(outcome)
         for callback in callbacks:
             try:

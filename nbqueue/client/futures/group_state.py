@@ -5,7 +5,7 @@ Does no I/O and holds no lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from nbqueue.moved_modules import pickled_as
@@ -75,15 +75,19 @@ class GroupState(Generic[E]):
         """Return the position of a task in the group."""
         return self._index[task_id]
 
-    def settle(self, task_id: str, outcome: E) -> int | None:
-        """Note that a task has ended, and return its index; None if it had ended before."""
-        index = self._index[task_id]
-        if self.outcomes[index] is not None:
-            return None
-        self.outcomes[index] = outcome
-        self.ended.append(index)
-        self._count(outcome, 1)
-        return index
+    def settle(self, ended: Iterable[tuple[str, E]]) -> list[int]:
+        """Note how tasks have ended; return the indices of those that had not ended before."""
+        found: list[int] = []
+        for task_id, outcome in ended:
+            index = self._index[task_id]
+            if self.outcomes[index] is not None:
+                continue
+            self.outcomes[index] = outcome
+            self.ended.append(index)
+            found.append(index)
+            if outcome.is_failed:
+                self._count(outcome, 1)
+        return found
 
     def reopen(self, task_ids: Sequence[str]) -> None:
         """Forget how these tasks ended, as they run again."""

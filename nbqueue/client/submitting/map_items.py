@@ -11,7 +11,6 @@ from nbqueue.calls.pickling.captured_values import warn_of_shared
 from nbqueue.client.submitting.prepared_call import PreparedCall
 from nbqueue.client.submitting.prepared_task import Arguments
 from nbqueue.runtime.buffers import Body
-from nbqueue.tasks.new_task import NewTask
 from nbqueue.wire.task_groups.task_group_record import MOST_AT_ONCE
 
 _SLICE = MOST_AT_ONCE
@@ -52,13 +51,10 @@ class MapItems:
             self.is_exhausted = True
         if not dumped:
             return None
-        ids, first = call.session.ids.make_many(len(dumped)), self._count
+        ids = call.session.ids.make_many(len(dumped))
+        tasks = LazyTasks(ids, dumped, call.task, self._count)
         self._count += len(dumped)
-
-        def make(position: int) -> NewTask:
-            return call.task(ids[position], dumped[position], first + position)
-
-        return call.request(LazyTasks(ids, make), arguments)
+        return call.request(tasks, arguments)
 
     def _note_generators(
         self, fn: Callable[..., Any], item: Sequence[Any], generators: list[object]
