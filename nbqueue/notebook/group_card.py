@@ -92,8 +92,8 @@ class GroupCard(View):
         counts = self._group.counts()
         state = self._state()
         parts = [fmt.badge_text(state), self.title, f"{counts.done:,} of {counts.total:,}"]
-        for count, word in ((counts.failed, "failed"), (counts.cancelled, "cancelled")):
-            if count:
+        for word in ("failed", "cancelled", "gone"):
+            if count := getattr(counts, word):
                 parts.append(f"{count:,} {word}")
         parts.append(fmt.span(self._elapsed()))
         return ["  ".join(parts)]
@@ -110,6 +110,7 @@ class GroupCard(View):
             ("completed", counts.completed),
             ("failed", counts.failed),
             ("cancelled", counts.cancelled),
+            ("gone", counts.gone),
             ("active", running),
         ]
         shown = [
@@ -125,8 +126,8 @@ class GroupCard(View):
             shown.append(self._buttons(counts.total - counts.done))
             tenth = 10 * (counts.done * 10 // max(counts.total, 1))
             shown.append(h.announcement(f"{self.title}: {tenth} percent done"))
-        elif not self._group.done():
-            shown.append(h.row(h.pale(f"as of {fmt.zoned_time(self._session.clock.now_ms())}")))
+        else:
+            shown.append(self._foot())
         return h.card(*shown, label=f"task group {self.title}")
 
     def _state(self) -> str:
@@ -135,7 +136,9 @@ class GroupCard(View):
             return "running" if counts.done or self._has_begun else states.PENDING
         if counts.failed:
             return "failed"
-        return "cancelled" if counts.cancelled else states.COMPLETED
+        if counts.cancelled:
+            return "cancelled"
+        return "deleted" if counts.gone and not counts.completed else states.COMPLETED
 
     def _head(self, total: int) -> Markup:
         facts = [h.badge(self._state()), h.strong(self.title), fmt.count(total, "task")]
@@ -151,6 +154,7 @@ class GroupCard(View):
             (counts.completed, "completed"),
             (counts.failed, "failed"),
             (counts.cancelled, "cancelled"),
+            (counts.gone, "gone"),
             *((tally[state], state) for state in (states.ACTIVE, states.RETRY, states.SCHEDULED)),
         ):
             if count:
@@ -167,6 +171,17 @@ class GroupCard(View):
         if failed > len(self._errors) and parts:
             parts.append(h.row(h.pale(f"and {failed - len(self._errors):,} more that failed")))
         return parts
+
+    def _foot(self) -> Markup:
+        """Return how to get the group back, for a card that is saved."""
+        is_done, parts = self._group.done(), []
+        if not is_done:
+            parts.append(h.pale(f"as of {fmt.zoned_time(self._session.clock.now_ms())} ·"))
+        group_id = getattr(self._group, "id", None)
+        if group_id is not None:  # others are waited for together by chance
+            call = f"q.group({self._group.name or group_id!r})"
+            parts.append(h.code(call) + h.pale(" finds it again" if is_done else " shows it live"))
+        return h.row(*parts, gap=4)
 
     def _buttons(self, left: int) -> Markup:
         return h.row(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbqueue.errors import StoreError
+from nbqueue.errors import StoreError, TaskGroupNotFound, TaskNotFound
 from nbqueue.notebook.live_views import kernel_shell, show
 from nbqueue.notebook.local_workers import LocalWorker, local_workers
 from nbqueue.notebook.static_card import StartingWorker, StaticCard
@@ -15,6 +15,8 @@ from nbqueue.views import html as h
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
+    from nbqueue.client.futures.future import TaskFuture
+    from nbqueue.client.futures.group import TaskGroup
 
 _MOST_QUEUES = 50
 _SHOWN = ("pending", "active", "scheduled", "retry", "archived", "completed")
@@ -88,6 +90,17 @@ def status(client: Client) -> StaticCard:
         parts.append(h.table(heads, rows, caption=caption, numeric=range(1, 7)))
     parts.append(h.row(h.code(hint[0]), h.pale(hint[1]), gap=4))
     return StaticCard([*lines, f"  {' '.join(hint)}"], h.card(*parts, label="nbqueue"))
+
+
+def attach(client: Client, name: str) -> TaskFuture[Any] | TaskGroup[Any]:
+    """Return the task with this id or name, else the group."""
+    try:
+        return client.get(name)
+    except TaskNotFound as error:
+        try:
+            return client.group(name)
+        except TaskGroupNotFound:
+            raise error from None
 
 
 def cancel(client: Client, names: Sequence[str]) -> Any:

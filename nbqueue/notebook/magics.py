@@ -65,7 +65,8 @@ class NbqueueMagics:
             "logs": lambda args: self.client.get(args.task).output(args.attempt),
             "cancel": lambda args: magic_actions.cancel(self.client, args.tasks),
             "retry": lambda args: magic_actions.retry(self.client, args.tasks),
-            "attach": lambda args: self.client.get(args.task),
+            "groups": lambda args: self.client.groups(),
+            "attach": lambda args: magic_actions.attach(self.client, args.task),
             "schedules": lambda args: self.client.schedules(),
             "connect": self._connect,
         }

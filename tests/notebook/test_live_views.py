@@ -469,4 +469,8 @@ def test_a_snapshot_says_when_it_was_taken_and_how_to_see_it_live(client: Client
     assert "as of" in html
     assert f'q.get("{future.id}")' in unescape(html)
     assert "<button" not in html
-    assert "as of" in GroupCard(client.map(abs, range(3))).html(live=False)
+    group = client.map(abs, range(3))
+    card = GroupCard(group).html(live=False)
+    assert "as of" in card
+    assert f"q.group(&#39;{group.id}&#39;)" in card
+    assert "shows it live" in card

@@ -183,6 +183,9 @@ def test_commands_for_tasks(notebook: Kernel) -> None:
     notebook.run(f"%nbqueue logs {ids[2]}")
     assert "pending" in text_of(notebook.run("%nbqueue status"))
     assert "TaskNotFound" in refusal(notebook, "%nbqueue attach nobody")
+    notebook.run("q.options(name='sweep').map(abs, range(3))")
+    assert "sweep" in text_of(notebook.run("%nbqueue groups"))
+    assert "0 of 3" in text_of(notebook.run("%nbqueue attach sweep"))
 
 
 def test_commands_for_schedules_the_panel_and_the_store(notebook: Kernel, jupyter: Path) -> None:

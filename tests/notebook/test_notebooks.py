@@ -61,7 +61,7 @@ def test_the_quickstart_runs_from_top_to_bottom(jupyter: Path) -> None:
     assert "2 slots" in shown["workers"]
     # Both displays of the group are settled, that of the cell which did not wait, too.
     for name in ("map", "wait"):
-        assert re.fullmatch(r"✓ completed  fit  48 of 48  [\w ]+", shown[name])
+        assert re.fullmatch(r"✓ completed  search  48 of 48  [\w ]+", shown[name])
         [card] = cells[name]["outputs"]
         assert WIDGET not in card["data"]
     best = float(re.search(r"mean accuracy: ([\d.]+)", shown["best"])[1])  # type: ignore[index]
@@ -74,6 +74,7 @@ def test_the_quickstart_runs_from_top_to_bottom(jupyter: Path) -> None:
     assert "KeyError: 'oracle'" in shown["error"]
     assert "traceback on the worker" in shown["error"]
     assert float(result_of(cells["again"])) > 0.98
+    assert re.search(r"search +48 +48 +0", result_of(cells["groups"]))
     [picture] = cells["timeline"]["outputs"]
     assert picture["data"]["image/png"]
     assert 'alt="Timeline: ' in picture["data"]["text/html"]

@@ -269,9 +269,8 @@ class TaskGroup(TaskHandle, Generic[T]):
     def retry(self) -> BulkResult:
         """Run the tasks that failed again, with all their retries; see `Inspector.retry`.
 
-        Those that are known to have failed here, and were not cancelled. The group follows them:
-        `results` waits for their new ends, and futures and `as_completed` are to be asked for
-        again. Raises `StoreUnreachable`.
+        Cancelled ones are left alone. The group follows the others: `results` waits for their new
+        ends, and futures and `as_completed` are to be asked for again. Raises `StoreUnreachable`.
 
         >>> g = q.group("sweep")            # doctest: +SKIP
         >>> g.retry()                       # doctest: +SKIP

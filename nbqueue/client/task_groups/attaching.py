@@ -15,6 +15,8 @@ from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.results.json_results import has_json_result
 from nbqueue.client.results.outcome import GONE, RawOutcome, end_as
 from nbqueue.wire import states
+from nbqueue.wire.decoding import time_ms
+from nbqueue.wire.keys import stored_keys
 from nbqueue.wire.task_groups.task_group_record import MOST_AT_ONCE, TaskGroupRecord
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ def group_of(session: Session, record: TaskGroupRecord) -> TaskGroup[Any]:
     group._add(ids)
     _read_ends(session, group, ids)
     left = group._unended()
-    if left:
+    if not left:
+        group._ended_ms = _ended_ms(session, record, ids)
+    else:
         earlier = session.listener.watch_many(group.queue, left, group)
         for task_id, sink in earlier.items():
             _follow(group, future_in(sink, task_id))
@@ -58,6 +62,23 @@ def _never_enqueued(session: Session, record: TaskGroupRecord) -> int:
     commands = [member_states(record.queue, part) for part in parts if part]
     found = "".join(session.broker.run_all(commands))
     return len(found) - len(found.rstrip(NOT_THERE))
+
+
+def _ended_ms(session: Session, record: TaskGroupRecord, ids: Sequence[str]) -> int:
+    """Return when the last of tasks that have all ended did so, as far as known.
+
+    The store has whole seconds, rounded down; they are rounded up here.
+    """
+    keys, ended_ms = stored_keys(record.queue), record.recorded_ms
+    for start in range(0, len(ids), MOST_READ):
+        part = ids[start : start + MOST_READ]
+        kept_until, archived = session.broker.call(
+            ("ZMSCORE", keys.completed, *part), ("ZMSCORE", keys.archived, *part), on=record.queue
+        )
+        times = [at - record.retention * 1000 for each in kept_until if (at := time_ms(each, 1000))]
+        times += [at for each in archived if (at := time_ms(each, 1000))]
+        ended_ms = max([ended_ms, *times])
+    return min(ended_ms + 999, session.clock.now_ms())
 
 
 def _is_json(session: Session, record: TaskGroupRecord) -> bool:

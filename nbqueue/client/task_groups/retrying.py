@@ -4,27 +4,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nbqueue.broker.commands.task_groups import record_task_group
+from nbqueue.broker.commands.task_groups import (
+    FAILED,
+    MOST_READ,
+    member_states,
+    record_task_group,
+)
 from nbqueue.client.inspection.bulk_actions import BulkActions
 from nbqueue.client.inspection.task_filter import BulkResult
-from nbqueue.wire import states
+from nbqueue.wire.task_groups.member_runs import MemberRuns, runs_of
 
 if TYPE_CHECKING:
     from nbqueue.client.futures.group import TaskGroup
+    from nbqueue.client.session import Session
 
 
 def retry_failed(group: TaskGroup[Any]) -> BulkResult:
-    """Run the tasks again that are known to have failed; the group waits for them again."""
-    session, state = group._session, group._state
-    failed = [
-        task_id
-        for task_id, outcome in zip(state.ids, state.outcomes, strict=True)
-        if outcome is not None and outcome.state == states.ARCHIVED and not outcome.is_cancelled
-    ]
+    """Run the failed tasks of a group again; the group waits for them again."""
+    ids = group.ids
+    members = MemberRuns(runs_of(ids) if ids else ())
+    result = retry_members(group._session, group.id, group.queue, members)
+    group._reopen(result.done)
+    return result
+
+
+def retry_members(session: Session, group_id: str, queue: str, members: MemberRuns) -> BulkResult:
+    """Run the members again that failed and were not cancelled."""
+    failed: list[str] = []
+    for start in range(0, len(members), MOST_READ):
+        letters = session.broker.run(member_states(queue, members.part(start, start + MOST_READ)))
+        failed += [
+            members.id_at(start + at) for at, letter in enumerate(letters) if letter == FAILED
+        ]
     if not failed:
         return BulkResult("retry")
-    result = BulkActions(session).retry(failed, queue=group.queue)
-    group._reopen(result.done)
+    result = BulkActions(session).retry(failed, queue=queue)
     # Its counts are no longer final.
-    session.broker.run(record_task_group(group.id, {"counts": ""}))
+    session.broker.run(record_task_group(group_id, {"counts": ""}))
     return result
