@@ -370,9 +370,10 @@ class Client(concurrent.futures.Executor):
     ) -> Any:
         """Return a live panel of everything in the store, as the output of a cell.
 
-        ``tab``: the tab to open first (Queues, Tasks, Workers, Schedules, Timeline or History);
-        ``queues``: only these; ``read_only``: without buttons that change something. Raises
-        `UsageError`.
+        ``tab``: the tab to open first (Queues, Tasks, Groups, Workers, Schedules, Timeline or
+        History); ``queues``: only these; ``read_only``: without buttons that change something.
+
+        Raises `UsageError`.
         """
         from nbqueue.notebook.panel.panel import Panel  # heavy, and only for notebooks
 

@@ -51,6 +51,7 @@ BADGES: Final = {
     "waiting": Badge("⋯", _GREY),
     "cancelled": Badge("⊘", _AMBER),
     "deleted": Badge("−", _GREY),
+    "gone": Badge("−", _GREY),
     "paused": Badge("‖", _AMBER),
     "lost": Badge("†", _PINK),
     "interrupted": Badge("↺", _SKY),

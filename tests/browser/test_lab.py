@@ -141,7 +141,7 @@ EVERYTHING = (
     "%nbqueue status",
     "q.panel()",
 )
-TABS = ("Queues", "Tasks", "Workers", "Schedules", "Timeline", "History")
+TABS = ("Queues", "Tasks", "Groups", "Workers", "Schedules", "Timeline", "History")
 
 
 def test_every_word_can_be_read_in_both_themes_and_every_control_has_a_name(lab: Lab) -> None:

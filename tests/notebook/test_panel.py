@@ -339,7 +339,7 @@ def test_a_table_is_saved_as_a_file_with_all_pages(client: Client) -> None:
     assert file.text.count("\n") == 71
 
 
-TABS = ("Queues", "Tasks", "Workers", "Schedules", "Timeline", "History")
+TABS = ("Queues", "Tasks", "Groups", "Workers", "Schedules", "Timeline", "History")
 
 
 @pytest.mark.parametrize("tab", TABS)
@@ -348,6 +348,7 @@ def test_nothing_that_others_wrote_becomes_html(
 ) -> None:
     mine = client.options(queue=EVIL, name=EVIL, headers={EVIL: EVIL})
     mine.submit(fail, EVIL)
+    mine.map(fail, [EVIL])
     other = ThreadWorker(client.url, EVIL)
     other.work()
     other.close()

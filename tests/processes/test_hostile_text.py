@@ -36,7 +36,7 @@ TAGS = frozenset(
     ("div", "span", "code", "pre", "table", "caption", "thead", "tbody", "tr", "th", "td", "button",
      "input", "select", "option", "details", "summary", "time", "img")
 )  # fmt: skip
-TABS = ("Queues", "Tasks", "Workers", "Schedules", "Timeline", "History")
+TABS = ("Queues", "Tasks", "Groups", "Workers", "Schedules", "Timeline", "History")
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from nbqueue.dashboard.tables.table_model import CsvFile
 from nbqueue.errors import StoreError, UsageError
 from nbqueue.notebook.live_views import Shown, show
+from nbqueue.notebook.panel.groups_tab import GroupsTab
 from nbqueue.notebook.panel.history_tab import HistoryTab
 from nbqueue.notebook.panel.queues_tab import QueuesTab
 from nbqueue.notebook.panel.schedules_tab import SchedulesTab
@@ -32,6 +33,7 @@ log = logging.getLogger("nbqueue.notebook")
 _TABS: tuple[type[Tab], ...] = (
     QueuesTab,
     TasksTab,
+    GroupsTab,
     WorkersTab,
     SchedulesTab,
     TimelineTab,
