@@ -140,8 +140,7 @@ class QueueRemoval:
     def _drop(self, names: list[bytes]) -> bool:
         for start in range(0, len(names), _SLICE):
             part = names[start : start + _SLICE]
-            now_ms = self._broker.clock.now_ms()
-            if not self._broker.run(inspect.drop(self._queue, part, now_ms)):
+            if not self._broker.run(inspect.drop(self._queue, part)):
                 return False
         return True
 

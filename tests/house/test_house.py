@@ -21,8 +21,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 
-def _load() -> Any:
-    spec = importlib.util.spec_from_file_location("house_findings", HERE / "findings.py")
+def _load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"house_{name}", HERE / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -31,7 +31,8 @@ def _load() -> Any:
     return module
 
 
-findings = _load()
+findings = _load("findings")
+sleeping_tests = _load("sleeping_tests")
 KNOWN = frozenset(
     line
     for line in (HERE / "known_findings.txt").read_text().splitlines()
@@ -39,11 +40,11 @@ KNOWN = frozenset(
 )
 
 
-def contracts() -> set[str]:
-    """Packages that no layer of the import contracts names."""
+def open_contracts() -> set[str]:
+    """Modules that the import contracts of pyproject.toml leave out."""
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
     table = tomllib.loads((findings.ROOT / "pyproject.toml").read_text())
-    found: set[str] = findings.without_contract(table["tool"]["importlinter"]["contracts"])
+    found: set[str] = findings.open_contracts(table["tool"]["importlinter"]["contracts"])
     return found
 
 
@@ -52,10 +53,11 @@ CHECKS: dict[str, Callable[[], set[str]]] = {
     "late import": findings.late_imports,
     "long function": findings.long_functions,
     "many arguments": findings.many_arguments,
-    "sleep": findings.sleeping_tests,
-    "no layer": contracts,
+    "sleep": lambda: sleeping_tests.sleeping_tests(ROOT / "tests"),
+    "open contract": open_contracts,
     "full room": findings.full_rooms,
     "same name": findings.same_names,
+    "unused reason": findings.unused_reasons,
 }
 
 
@@ -91,18 +93,165 @@ def tree(text: str) -> Any:
     return findings.ast.parse(text)
 
 
-def test_a_long_function_and_its_name_are_found() -> None:
-    body = "\n".join("        x = 1" for _ in range(60))
-    found = dict(findings.functions(tree(f"class A:\n    def f(self):\n{body}\n")))
-    assert list(found) == ["A.f"]
-    assert found["A.f"].end_lineno - found["A.f"].lineno + 1 > findings.MOST_LINES
+NINE = ", ".join(f"a{i}" for i in range(9))
+LINES = "\n".join("        x = 1" for _ in range(60))
+LUA_LINES = "\n".join("  local x = 1" for _ in range(60))
 
 
-def test_a_sleep_counts_in_a_test_and_not_in_a_task_inside_it() -> None:
-    text = "def test_a():\n    def task():\n        time.sleep(9)\n    {}\n"
-    for line, sleeps in (("time.sleep(0.1)", True), ("pass", False), ("time.sleep(0)", False)):
-        [test] = tree(text.format(line)).body
-        assert any(map(findings._is_sleep, findings._own_nodes(test))) is sleeps
+@pytest.mark.parametrize(
+    ("check", "file", "text", "found"),
+    [
+        ("long_functions", "a", f"class A:\n    def f(self):\n{LINES}\n", {"scratch.a.A.f"}),
+        (
+            "long_functions",
+            "a",
+            f"def f():\n    async def g():\n{LINES}\n",
+            {"scratch.a.f", "scratch.a.f.g"},
+        ),
+        ("long_functions", "a", f"if 1:\n    def f():\n{LINES}\n", {"scratch.a.f"}),
+        (
+            "long_functions",
+            "a",
+            f"f = lambda: (\n{LINES.replace('x = 1', '1,')}\n)\n",
+            {"scratch.a.<lambda>"},
+        ),
+        (
+            "long_functions",
+            "lib/a.lua",
+            f"local function f(a)\n{LUA_LINES}\nend\n",
+            {"lib/a.lua: f"},
+        ),
+        (
+            "long_functions",
+            "lib/a.lua",
+            f"local f = function()\n{LUA_LINES}\nend\n",
+            {"lib/a.lua: local f = function()"},
+        ),
+        ("long_functions", "lib/a.lua", f"local function f() return 1 end\n{LUA_LINES}\n", set()),
+        ("many_arguments", "a", f"class A:\n    def f(self, {NINE}): ...\n", {"scratch.a.A.f"}),
+        ("many_arguments", "a", f"def f():\n    def g(*, {NINE}): ...\n", {"scratch.a.f.g"}),
+        ("many_arguments", "a", f"f = lambda {NINE}: 1\n", {"scratch.a.<lambda>"}),
+        ("many_arguments", "lib/a.lua", f"local function f({NINE})\nend\n", {"lib/a.lua: f"}),
+        (
+            "many_arguments",
+            "a",
+            "@dataclass\nclass A:\n" + "".join(f"    a{i}: int\n" for i in range(9)),
+            set(),
+        ),
+        (
+            "late_imports",
+            "a",
+            "def f():\n    from scratch import b\n",
+            {"scratch.a.f imports scratch.b"},
+        ),
+        ("late_imports", "a", "def f():\n    from . import b\n", {"scratch.a.f imports scratch.b"}),
+        (
+            "late_imports",
+            "a",
+            "def f():\n    from .b import g\n",
+            {"scratch.a.f imports scratch.b"},
+        ),
+        (
+            "late_imports",
+            "a",
+            "def f():\n    def g():\n        import scratch.b\n",
+            {"scratch.a.f.g imports scratch.b"},
+        ),
+        (
+            "late_imports",
+            "a",
+            "f = lambda: importlib.import_module('scratch.b')\n",
+            {"scratch.a.<lambda> imports scratch.b"},
+        ),
+        ("late_imports", "a", "__import__('scratch.b')\n", {"scratch.a.module imports scratch.b"}),
+        ("late_imports", "a", "def f():\n    import pandas\n", set()),
+        ("circles", "a", "import scratch.b\n", {"scratch.a", "scratch.b"}),
+        ("circles", "a", "def f():\n    import scratch.b\n", {"scratch.a", "scratch.b"}),
+        (
+            "circles",
+            "a",
+            "class A:\n    def f(self):\n        from .b import x\n",
+            {"scratch.a", "scratch.b"},
+        ),
+        (
+            "circles",
+            "a",
+            "def f():\n    return import_module('scratch.b')\n",
+            {"scratch.a", "scratch.b"},
+        ),
+        (
+            "circles",
+            "a",
+            "if TYPE_CHECKING:\n    pass\nelse:\n    from scratch import b\n",
+            {"scratch.a", "scratch.b"},
+        ),
+        ("circles", "a", "if TYPE_CHECKING:\n    from scratch import b\n", set()),
+        ("same_names", "room/b", "", {"b.py"}),
+        ("full_rooms", "a", "", set()),
+    ],
+)
+def test_a_departure_is_found(
+    check: str, file: str, text: str, found: set[str], tmp_path: Path
+) -> None:
+    root = tmp_path / "scratch"
+    path = (root / file).with_suffix("" if file.endswith(".lua") else ".py")
+    path = root / file if file.endswith(".lua") else path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (root / "__init__.py").touch()
+    (root / "b.py").write_text("from scratch import a\n")
+    path.write_text(text)
+    (root / "a.py").touch()
+    assert {line.partition(": ")[2] for line in getattr(findings, check)(root)} == found
+
+
+def test_a_full_room_is_found_with_and_without_a_package_file(tmp_path: Path) -> None:
+    for room in ("with", "without"):
+        (tmp_path / "scratch" / room).mkdir(parents=True)
+        for number in range(findings.MOST_MODULES + 1):
+            (tmp_path / "scratch" / room / f"{room}{number}.py").touch()
+    (tmp_path / "scratch" / "with" / "__init__.py").touch()
+    found = findings.full_rooms(tmp_path / "scratch")
+    assert found == {"full room: scratch.with", "full room: scratch.without"}
+
+
+def test_a_module_that_a_contract_leaves_out_is_found(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.py").touch()
+    root = tmp_path.name
+    layers = {"name": "down", "type": "layers", "layers": [f"{root}.a | {root}.b", f"{root}.d"]}
+    only: dict[str, Any] = {"name": "X only in a", "type": "forbidden"}
+    above = {"name": "Y only in d and above", "type": "forbidden", "source_modules": []}
+    for sources, open_in in (([], {"b", "c"}), ([f"{root}.c"], {"b"})):
+        found = findings.open_contracts(
+            [layers, {**only, "source_modules": sources}, above], tmp_path
+        )
+        assert found == {
+            f"open contract: layers lack {root}.c",
+            f"open contract: Y in {root}.c",
+            *(f"open contract: X in {root}.{name}" for name in open_in),
+        }
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("def test_a():\n    time.sleep(0.1)\n", {"test_a"}),
+        ("def test_a():\n    time.sleep(0)\n", set()),
+        ("def test_a():\n    def task():\n        time.sleep(9)\n", set()),
+        ("def test_a():\n    submit(lambda: time.sleep(9))\n", set()),
+        ("from time import sleep as nap\ndef test_a():\n    nap(1)\n", {"test_a"}),
+        ("import asyncio as io\nasync def test_a():\n    await io.sleep(1)\n", {"test_a"}),
+        ("def f():\n    g()\ndef g():\n    time.sleep(1)\ndef test_a():\n    f()\n", {"test_a"}),
+        ("def task():\n    time.sleep(1)\ndef test_a():\n    submit(task)\n", set()),
+        ("class TestA:\n    def test_a(self):\n        time.sleep(1)\n", {"TestA.test_a"}),
+        ("@pytest.fixture\ndef a():\n    threading.Event().wait(1)\n", {"a"}),
+        ("def test_a(page):\n    page.wait_for_timeout(100)\n", {"test_a"}),
+        ("def test_a():\n    subprocess.run(['sleep', '1'])\n", {"test_a"}),
+        ("def test_a():\n    stop.wait(1)\n", set()),
+    ],
+)
+def test_a_test_that_sleeps_is_found(text: str, found: set[str]) -> None:
+    assert sleeping_tests.in_module(tree(text)) == found
 
 
 def test_keyword_arguments_count_except_in_public_methods() -> None:

@@ -50,6 +50,30 @@ def test_repeated_lines_are_found_whatever_their_indent_and_comments() -> None:
     assert repeated({"a.lua": block, "b.lua": other.replace("k3", "k")}) == {}
 
 
+def unused(name: str) -> set[str]:
+    """The names in the header of a script that it does not use, and keys that it numbers.
+
+    A fragment counts as used if the script, or another of its fragments, has one of its names.
+    """
+    script = script_loader.load(name)
+    code = "\n".join(lines_of(script.source.decode()))
+    own = "\n".join(lines_of((LUA / f"{name}.lua").read_text()))
+    found = {each for each in (*script.keys, *script.args) if code.count(each) < 2}
+    found |= set(re.findall(r"\b(?:KEYS|ARGV)\[\d+\]", own))
+    for fragment in re.findall(r"^-- USES: (.*)$", (LUA / f"{name}.lua").read_text(), re.MULTILINE):
+        for each in fragment.split(", "):
+            text = "\n".join(lines_of((LUA / "lib" / f"{each}.lua").read_text()))
+            names = re.findall(r"^local (?:function )?(\w+)", text, re.MULTILINE)
+            if not any(re.search(rf"\b{one}\b", code.replace(text, "")) for one in names):
+                found.add(each)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in LUA.glob("*.lua")))
+def test_a_script_uses_what_its_header_names(name: str) -> None:
+    assert unused(name) == set()
+
+
 class Caller(NamedTuple):
     """A call of `command` in the source."""
 
@@ -96,7 +120,9 @@ def callers() -> Iterator[Caller]:
             others, _ = _names(keywords.get("other_keys"))
             each = _each(keywords.get("tasks"), module)
             place = f"{path.name}:{node.lineno}"
-            for name in re.findall(r"'(\w+)'", ast.unparse(node.args[0])):
+            scripts = re.findall(r"'(\w+)'", ast.unparse(node.args[0]))
+            assert scripts, f"{place} does not name its script"
+            for name in scripts:
                 yield Caller(place, name, args, has_all_args, others, each)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 from thread_worker import ThreadWorker
-from waits import wait_until
+from waits import let_time_pass, wait_until
 
 from nbqueue.client.client import Client
 from nbqueue.client.futures.wait import WaitSet
@@ -212,7 +212,7 @@ def test_many_changes_are_few_messages(shell: Shell, widgets: list[Widget]) -> N
     thread = threading.Thread(target=change)
     thread.start()
     try:
-        threading.Event().wait(1.5)
+        let_time_pass(1.5)
     finally:
         stop.set()
         thread.join()

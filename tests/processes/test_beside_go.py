@@ -14,7 +14,7 @@ import pytest
 from asynq_peer import AsynqPeer
 from go_server import GoServer
 from thread_worker import ThreadWorker
-from waits import wait_until
+from waits import let_time_pass, wait_until
 
 import nbqueue
 from nbqueue.broker.commands import failure as failure_commands
@@ -218,7 +218,7 @@ def test_all_that_is_waited_for_is_looked_at_by_one_command_a_second(
     wait_until(lambda: futures[-1].state == "pending")
     calls, micros = looks()
     begun = time.monotonic()
-    threading.Event().wait(4.0)  # the number of looks in this time is measured
+    let_time_pass(4.0)  # the number of looks in this time is measured
     seconds = time.monotonic() - begun
     more, then = looks()
     assert 1 <= more - calls <= seconds + 2
@@ -390,7 +390,7 @@ def test_the_next_task_names_a_queue_that_was_removed(
     }[how]
     for _ in range(3):
         send()
-        threading.Event().wait(0.003)  # as long as it takes to remove it, and more
+        let_time_pass(0.003)  # as long as it takes to remove it, and more
         assert go.remove_queue(force=True)
         assert redis.smembers("asynq:queues") == set()
         send()

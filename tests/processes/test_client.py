@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 from thread_worker import GoWorker, ThreadWorker
+from waits import wait_until
 
 import nbqueue
 from nbqueue.calls import payloads
@@ -54,14 +54,6 @@ WAIT = 30.0
 KEYS = queue_keys("default")
 TIMEOUTS = (TimeoutError, concurrent.futures.TimeoutError, asyncio.TimeoutError)
 """Three classes before Python 3.11."""
-
-
-def wait_until(fact: Callable[[], Any], seconds: float = WAIT) -> Any:
-    limit = time.monotonic() + seconds
-    while not (found := fact()):
-        assert time.monotonic() < limit, "waited in vain"
-        threading.Event().wait(0.005)
-    return found
 
 
 @pytest.fixture

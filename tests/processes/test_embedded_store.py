@@ -9,13 +9,13 @@ import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from click.testing import CliRunner
+from waits import wait_until
 
 from nbqueue.cli.store_commands import store as store_commands
 from nbqueue.errors import NoEmbeddedServer, StoreUnreachable, StoreUnsuitable
@@ -61,13 +61,6 @@ def servers_of(place: Path) -> list[psutil.Process]:
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             pass
     return found
-
-
-def wait_until(fact: Callable[[], object], seconds: float = 30.0) -> None:
-    limit = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < limit, "waited in vain"
-        threading.Event().wait(0.005)
 
 
 def ask(path: Path, command: str) -> str:

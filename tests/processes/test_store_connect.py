@@ -21,6 +21,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from servers import Server, Tunnel, free_port, make_certificate
+from waits import wait_until
 
 from nbqueue.broker.commands import lifecycle
 from nbqueue.broker.commands.failure import Who
@@ -56,13 +57,6 @@ except NoEmbeddedServer as error:
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NBQUEUE_URL", raising=False)
     monkeypatch.setenv(server_programs.PROGRAM_VARIABLE, str(PROGRAM.path))
-
-
-def wait_until(fact: Callable[[], object], seconds: float = 30.0) -> None:
-    limit = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < limit, "waited in vain"
-        threading.Event().wait(0.005)
 
 
 # --- An imitated server ------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import redis
-from waits import wait_until
+from waits import let_time_pass, wait_until
 
 import nbqueue
 from nbqueue.client.client import Client
@@ -45,7 +45,7 @@ def kill_connections_for(lab: Any, seconds: float) -> int:
         lab.redis.client_kill_filter(skipme=True, _type="normal")
         lab.redis.client_kill_filter(skipme=True, _type="pubsub")
         times += 1
-        threading.Event().wait(random.uniform(0, 0.06))
+        let_time_pass(random.uniform(0, 0.06))
     return times
 
 
@@ -157,11 +157,11 @@ def test_a_store_that_takes_connections_and_refuses_is_left_in_peace(
         with refuse(lab):
             lab.redis.client_kill_filter(skipme=True, _type="normal")
             lab.redis.client_kill_filter(skipme=True, _type="pubsub")
-            threading.Event().wait(1.5)  # it tries a few times in quick succession
+            let_time_pass(1.5)  # it tries a few times in quick succession
             lines = len(worker.log().splitlines())
             asked = lab.redis.info("stats")["total_connections_received"]
             used, own = cpu_seconds(worker.pid), cpu_seconds(os.getpid())
-            threading.Event().wait(seconds)
+            let_time_pass(seconds)
             used = (cpu_seconds(worker.pid) - used) / seconds
             own = (cpu_seconds(os.getpid()) - own) / seconds
             asked = lab.redis.info("stats")["total_connections_received"] - asked
@@ -325,7 +325,7 @@ def test_a_store_that_stands_still_for_a_while_is_a_non_event(
         process = lab.server.process
         process.send_signal(signal.SIGSTOP)
         try:
-            threading.Event().wait(seconds)
+            let_time_pass(seconds)
         finally:
             process.send_signal(signal.SIGCONT)
         assert [f.result(timeout=20) for f in running] == ["rested"] * 4

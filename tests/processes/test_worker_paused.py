@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from waits import let_time_pass
 
 LEASE = 1.5
 TASKS = 12
@@ -66,7 +67,7 @@ def test_what_was_paused_and_is_still_its_own_runs_without_another_attempt(lab: 
         lab.wait_until(lambda: lab.marks("runs"))
         pids = [worker.pid, *worker.executors()]
         send(pids, signal.SIGSTOP)
-        threading.Event().wait(LEASE * 1.2)
+        let_time_pass(LEASE * 1.2)
         send(pids, signal.SIGCONT)
         lab.wait_for_all(tasks)
         assert len(lab.marks("runs")) == 10

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import threading
 import time
 from typing import Any
 
 import pytest
+from waits import let_time_pass
 
 from nbqueue.broker.new_tasks import EnqueueRequest
 from nbqueue.tasks.new_task import NewTask
@@ -128,7 +128,7 @@ def test_a_paused_queue_is_left_alone_and_resumed_soon(lab: Any) -> None:
         pause(lab)
         held = lab.submit(nothing)
         assert lab.value(lab.submit(nothing, queue="other"), queue="other") is None
-        threading.Event().wait(0.3)
+        let_time_pass(0.3)
         assert lab.state(held) == "pending"
         began = time.monotonic()
         resume(lab)
@@ -141,7 +141,7 @@ def test_an_idle_worker_does_not_ask_all_the_time(lab: Any) -> None:
     with lab.worker():
         lab.value(lab.submit(nothing))
         before = lab.redis.info("stats")["total_commands_processed"]
-        threading.Event().wait(2)
+        let_time_pass(2)
         asked = lab.redis.info("stats")["total_commands_processed"] - before
         print("commands in 2 s of idling", asked)
         assert asked < 40

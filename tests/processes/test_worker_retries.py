@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import pytest
+from waits import let_time_pass
 
 from nbqueue.errors import RetryLater, RevokeTask, SkipRetry, TaskCancelled, TaskTimeout
 
@@ -295,7 +296,7 @@ def test_a_task_can_be_cancelled_while_its_executor_starts(lab: Any, fn: Any) ->
         lab.start_worker(concurrency=1)
     task = lab.submit(fn, lab.mark_file("said"))
     lab.wait_for(task, "active")
-    threading.Event().wait(0.15)  # its code has come, and the executor has it
+    let_time_pass(0.15)  # its code has come, and the executor has it
     assert lab.redis.publish("asynq:cancel", task) == 1
     assert lab.wait_for(task, seconds=2.5).state == "archived"
 
@@ -328,7 +329,7 @@ def test_a_running_task_can_be_cancelled(lab: Any, fn: Any) -> None:
         task = lab.submit(fn, lab.mark_file("said"), retry=3)
         lab.wait_for(task, "active")
 
-        threading.Event().wait(0.1)  # it sleeps by now
+        let_time_pass(0.1)  # it sleeps by now
         lab.redis.publish("asynq:cancel", task)
         lab.wait_for(task, "archived", seconds=3)
         assert isinstance(lab.error(task), TaskCancelled)

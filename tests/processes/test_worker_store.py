@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waits import let_time_pass
 
 from nbqueue.errors import UsageError
 from nbqueue.transport.topology import ANYWHERE
@@ -194,7 +195,7 @@ def test_a_task_with_a_month_to_run_survives_the_loss_of_the_store(lab: Any) -> 
         lab.wait_until(lambda: lab.marks("ran"))
         lab.server.kill()
         lab.wait_until(lambda: "store lost" in worker.log())
-        threading.Event().wait(0.7)  # long enough for it to try to connect and fail
+        let_time_pass(0.7)  # long enough for it to try to connect and fail
         assert worker.alive, worker.log()[-2000:]
         lab.server.start()
         touch(lab.mark_file("go"))
@@ -257,7 +258,7 @@ def test_a_worker_told_to_end_while_tasks_are_on_their_way_to_it_gives_them_back
     late = lab.submit(nap, 0)
     lab.wait_for(late, "active")
     worker.signal(signal.SIGTERM)
-    threading.Event().wait(0.3)
+    let_time_pass(0.3)
     gate.open.set()
     assert worker.wait() == 0
     assert lab.state(late) in ("pending", "completed"), "it waits for its lease to run out"
@@ -272,7 +273,7 @@ def test_a_full_store_does_not_end_a_worker(lab: Any) -> None:
         lab.redis.config_set("maxmemory", 1)
         lab.redis.delete("asynq:{default}:paused")
         touch(lab.mark_file("go"))
-        threading.Event().wait(1.5)
+        let_time_pass(1.5)
         assert worker.alive, worker.log()[-2000:]
         lab.redis.config_set("maxmemory", 0)
         assert lab.value(running) == "done"
@@ -301,7 +302,7 @@ def be_a_replica(lab: Any) -> None:
     """Fail over: no writes until it is a master again."""
     lab.redis.replicaof("127.0.0.1", 1)
     lab.redis.publish("nbqueue:{default}:wake", "now")
-    threading.Event().wait(1)
+    let_time_pass(1)
     lab.redis.replicaof("NO", "ONE")
 
 
@@ -340,9 +341,9 @@ def test_a_worker_does_not_besiege_a_store_that_refuses(lab: Any) -> None:
     with lab.worker():
         lab.value(lab.submit(nap, 0))
         lab.redis.replicaof("127.0.0.1", 1)
-        threading.Event().wait(0.5)
+        let_time_pass(0.5)
         before = lab.redis.info("stats")["total_commands_processed"]
-        threading.Event().wait(1)
+        let_time_pass(1)
         asked = lab.redis.info("stats")["total_commands_processed"] - before
         print("commands a second", asked)
         assert asked < 500
@@ -446,7 +447,7 @@ def test_a_task_that_is_on_its_way_to_a_worker_is_not_given_back_as_lost_on_the_
     gate.open.clear()
     with lab.worker(url=gate.url) as worker:
         lab.wait_for(task, "active")
-        threading.Event().wait(0.3)
+        let_time_pass(0.3)
         gate.open.set()
         lab.value(task)
         lab.value(lab.submit(nap, 0))

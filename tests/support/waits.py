@@ -1,4 +1,4 @@
-"""Wait for a condition, with a deadline."""
+"""Wait for a condition with a deadline, or let time pass."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ def wait_until(fact: Callable[[], Any], seconds: float = 40.0, what: str = "") -
             return found
         assert time.monotonic() < limit, f"waited {seconds} s in vain {what}"
         threading.Event().wait(0.005)
+
+
+def let_time_pass(seconds: float) -> None:
+    """Wait for time alone: to measure what happens meanwhile, or that nothing does.
+
+    A test that waits for something to happen uses `wait_until`.
+    """
+    threading.Event().wait(seconds)

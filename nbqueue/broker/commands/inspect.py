@@ -384,7 +384,7 @@ def empty(
     )
 
 
-def drop(queue: str, names: Sequence[bytes], now_ms: int) -> Command[bool]:
+def drop(queue: str, names: Sequence[bytes]) -> Command[bool]:
     """Delete keys of an empty queue.
 
     Reads as False if it holds a task: then nothing was deleted. Names are bytes, since any program
@@ -396,7 +396,7 @@ def drop(queue: str, names: Sequence[bytes], now_ms: int) -> Command[bool]:
     return command(
         "queue_drop",
         keys,
-        {"now_ms": now_ms},
+        {},
         bool,
         tasks=PerTask(
             places,

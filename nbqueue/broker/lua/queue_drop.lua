@@ -4,7 +4,7 @@
 -- as well, since nothing can run them. Safe to repeat.
 --
 -- KEYS: pending, active, scheduled, retry, archived, completed, groups, *tasks (any keys)
--- ARGV: now_ms, then for each task: kind (place: it must not be there; else it is deleted)
+-- ARGV: then for each task: kind (place: it must not be there; else it is deleted)
 -- RETURNS: 1, or 0 if the queue holds a task
 
 if redis.call('EXISTS', pending, active, scheduled, retry, archived, completed, groups) > 0 then

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from nbqueue.durations import format_duration
 from nbqueue.views.frames.columns import category, instants, ordered_category, spans, texts, whole
 from nbqueue.wire.decoding import LARGEST, LAST_MS, MOST_ATTEMPTS, shortened, whole_number
 
@@ -102,8 +103,6 @@ def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
 def duration_words(spans: pd.Series) -> pd.Series:
     """Return durations in words ("1.4s", "2m 05s"), with "–" for missing ones, as ``object``."""
     import pandas as pd
-
-    from nbqueue.durations import format_duration
 
     seconds: list[float] = spans.dt.total_seconds().tolist()
     words = [format_duration(each) if each == each else "–" for each in seconds]  # NaN: missing
