@@ -8,30 +8,15 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-from nbqueue.broker.commands import enqueue as enqueue_commands
-from nbqueue.calls.functions import dump_function
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.calls.payloads import BY_REFERENCE, COROUTINE, is_call, pack_call
-from nbqueue.client.futures.future import TaskFuture, attach
+from nbqueue.client import inspection, schedules
+from nbqueue.client.futures.find_task import find_task
+from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group import TaskGroup
-from nbqueue.client.futures.task_facts import TaskFacts
-from nbqueue.client.inspection import frames, limits
-from nbqueue.client.inspection.bulk_actions import BulkActions
-from nbqueue.client.inspection.cards import client_html
-from nbqueue.client.inspection.frames import TaskQuery
-from nbqueue.client.inspection.inspector import Inspector
-from nbqueue.client.inspection.limits import LimitInfo
-from nbqueue.client.inspection.plots import (
-    TIMELINE_DEFAULTS,
-    Plots,
-    TimelineKeywords,
-    draw_timeline,
-)
-from nbqueue.client.inspection.task_filter import WHERE_DEFAULTS, BulkResult, TaskWhere
-from nbqueue.client.results.json_results import has_json_result
-from nbqueue.client.results.outcome import end_of
-from nbqueue.client.schedules.schedule import Schedule, list_schedules
+from nbqueue.client.inspection.plots import TIMELINE_DEFAULTS, Plots, draw_timeline
+from nbqueue.client.inspection.where_keywords import WHERE_DEFAULTS
 from nbqueue.client.session import CAPTURED_LIMIT, Session, new_session
+from nbqueue.client.submitting import stored_handlers
 from nbqueue.client.submitting.option_keywords import (
     OPTION_DEFAULTS,
     SCHEDULE_DEFAULTS,
@@ -42,21 +27,24 @@ from nbqueue.client.submitting.signatures import typed_map, typed_submit
 from nbqueue.client.submitting.submitter import Submitter, TaskFunction
 from nbqueue.client.task_groups.attaching import group_of
 from nbqueue.client.task_groups.counting import list_groups
-from nbqueue.client.task_groups.stored_groups import find_member, get_record
+from nbqueue.client.task_groups.stored_groups import get_record
 from nbqueue.durations import Duration
-from nbqueue.errors import TaskNotFound, UsageError
+from nbqueue.errors import UsageError
 from nbqueue.keywords import lists
 from nbqueue.limits import Limit
 from nbqueue.options import TaskOptions
 from nbqueue.printable import printable, shown
 from nbqueue.sizes import Size
 from nbqueue.tasks.task import Task
-from nbqueue.wire import states
-from nbqueue.wire.keys import HANDLER_TYPE
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from typing_extensions import Unpack
+
+    from nbqueue.client.inspection import BulkActions, BulkResult, Inspector, LimitInfo
+    from nbqueue.client.inspection.plots import TimelineKeywords
+    from nbqueue.client.inspection.where_keywords import TaskWhere
+    from nbqueue.client.schedules import Schedule
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,12 +92,15 @@ class Client(concurrent.futures.Executor):
     def __init__(self, session: Session) -> None:
         self._session = session
         self._default = Submitter(session, {})
-        self._actions = BulkActions(session)
 
     @property
     def url(self) -> str:
         """The URL of the store, with passwords as ``***``."""
         return self._session.store.url.redacted
+
+    @cached_property
+    def _actions(self) -> BulkActions:
+        return inspection.BulkActions(self._session)
 
     # --- Submitting ----------------------------------------------------------------------------
 
@@ -274,26 +265,12 @@ class Client(concurrent.futures.Executor):
         """
         if fn is None:
             return lambda fn: self.serve(pattern, fn, queue=queue)
-        session = self._session
-        session.check_open()
-        if not isinstance(pattern, str) or not pattern.strip():
-            raise UsageError(f"pattern={pattern!r} is empty: name a type, or how types begin")
-        code = dump_function(fn, session.code_limit)
-        session.check_value(len(code.blob), f"the code of {code.name}")
-        flags = COROUTINE * code.is_coroutine | BY_REFERENCE * code.by_reference
-        unsigned = pack_call(code.fingerprint, b"", flags)
-        envelope = session.keyring.sign_call(unsigned, pattern, queue, HANDLER_TYPE)
-        session.broker.run(
-            enqueue_commands.serve(
-                queue, pattern, envelope, code.fingerprint, code.blob, session.clock.now_ms()
-            )
-        )
+        stored_handlers.serve(self._session, pattern, fn, queue)
         return fn
 
     def unserve(self, pattern: str, *, queue: str = "default") -> bool:
         """Remove a handler that `serve` stored; return whether there was one."""
-        self._session.check_open()
-        return self._session.broker.run(enqueue_commands.unserve(queue, pattern))
+        return stored_handlers.unserve(self._session, pattern, queue)
 
     # --- Finding -------------------------------------------------------------------------------
 
@@ -307,36 +284,7 @@ class Client(concurrent.futures.Executor):
         a group with a name are found as ``"<name>-<position>"``, from 0; `group` finds the group.
         Raises `TaskNotFound` if there is no such task, or not any more.
         """
-        self._session.check_open()
-        if not isinstance(task_id_or_name, str) or not task_id_or_name:
-            raise UsageError(f"{task_id_or_name!r} is neither the id nor the name of a task")
-        broker = self._session.broker
-        record = broker.find(task_id_or_name)
-        name = None
-        if record is None:
-            name, found = task_id_or_name, self._session.find_by_name(task_id_or_name)
-            if found is None:
-                found = find_member(self._session, task_id_or_name)
-            record = broker.find(found[1], found[0])
-            if record is None:
-                raise TaskNotFound(
-                    f"the task {found[1]}, the newest with the name {name!r}, is no longer in the "
-                    "store: its retention is over, or it was deleted",
-                    found[1],
-                )
-        message = record.message
-        is_json = has_json_result(self._session.keyring, record.queue, message)
-        calls = is_call(message.payload)
-        is_kept = not calls and message.retention > 0
-        about = TaskFacts(message.id, record.queue, message.type, name, calls, is_json, is_kept)
-        if record.state in states.FINAL:
-            future: TaskFuture[Any] = TaskFuture(self._session, about)
-            future._take(((message.id, end_of(record)),))
-        else:
-            future = attach(self._session, about)
-        future._notice(message.id, record.state)
-        future._attempt = record.attempt
-        return future
+        return find_task(self._session, task_id_or_name)
 
     def group(self, group_id_or_name: str) -> TaskGroup[Any]:
         """Find a task group by id or name, after a restart or from another machine.
@@ -359,7 +307,7 @@ class Client(concurrent.futures.Executor):
 
         >>> q.inspector.pause("default")
         """
-        return Inspector(self._session)
+        return inspection.Inspector(self._session)
 
     def panel(
         self,
@@ -380,7 +328,7 @@ class Client(concurrent.futures.Executor):
         return Panel(self, tab=tab, queues=queues, read_only=read_only)
 
     def _repr_html_(self) -> str:
-        return str(client_html(self._session))
+        return str(inspection.client_html(self._session))
 
     # --- Frames and pictures -------------------------------------------------------------------
 
@@ -412,8 +360,8 @@ class Client(concurrent.futures.Executor):
 
         Raises `UsageError` for what makes no sense, `StoreUnreachable`.
         """
-        query = TaskQuery(state, queue, type, since, ids, limit, columns, name, error)
-        return frames.tasks(self._session, query)
+        query = inspection.TaskQuery(state, queue, type, since, ids, limit, columns, name, error)
+        return inspection.frames.tasks(self._session, query)
 
     def attempts(
         self, since: Duration | datetime | None = None, limit: int | None = None
@@ -425,14 +373,14 @@ class Client(concurrent.futures.Executor):
 
         >>> q.attempts(since="1h")
         """
-        return frames.attempts(self._session, since, limit)
+        return inspection.frames.attempts(self._session, since, limit)
 
     def queues(self) -> DataFrame:
         """Return the queues as they are now, as a DataFrame indexed by ``queue``.
 
         >>> q.queues()[["pending", "active", "latency"]]
         """
-        return frames.queues(self._session)
+        return inspection.frames.queues(self._session)
 
     def groups(self) -> DataFrame:
         """Return the task groups in the store as a DataFrame indexed by ``id``, oldest first.
@@ -444,11 +392,11 @@ class Client(concurrent.futures.Executor):
 
         >>> q.groups()[["name", "done", "total", "failed"]]
         """
-        return frames.groups(self._session, list_groups(self._session))
+        return inspection.frames.groups(self._session, list_groups(self._session))
 
     def workers(self) -> DataFrame:
         """Return the workers that reported lately, of nbqueue and in Go, indexed by ``worker``."""
-        return frames.workers(self._session)
+        return inspection.frames.workers(self._session)
 
     def schedules(self, queue: str | None = None) -> DataFrame:
         """Return the schedules of all queues, or of one, as a DataFrame indexed by ``id``.
@@ -457,7 +405,9 @@ class Client(concurrent.futures.Executor):
 
         >>> q.schedules()[["spec", "next_at", "paused"]]
         """
-        return frames.schedules(self._session, list_schedules(self._session, queue).rows())
+        return inspection.frames.schedules(
+            self._session, schedules.list_schedules(self._session, queue).rows()
+        )
 
     def stats(
         self, days: float = 7, by: str = "queue", *, queue: str | Iterable[str] | None = None
@@ -472,7 +422,7 @@ class Client(concurrent.futures.Executor):
 
         >>> q.stats(by="type").sort_values("duration_p95")
         """
-        return frames.stats(self._session, days, by, queue)
+        return inspection.frames.stats(self._session, days, by, queue)
 
     @lists(TIMELINE_DEFAULTS)
     def timeline(
@@ -559,7 +509,7 @@ class Client(concurrent.futures.Executor):
         >>> q.limits("default")
         [LimitInfo(name='api.example', concurrency=4, rate='10/s', held=4, waiting=96)]
         """
-        return limits.list_limits(self._session, queue)
+        return inspection.limits.list_limits(self._session, queue)
 
     def set_limit(self, limit: Limit, *, queue: str = "default") -> None:
         """Change the numbers of a limit, or create one.
@@ -567,14 +517,14 @@ class Client(concurrent.futures.Executor):
         Tasks that wait for it are looked at again at once; those that run go on. Raises
         `UsageError` for a limit whose name is a function.
         """
-        limits.set_limit(self._session, limit, queue)
+        inspection.limits.set_limit(self._session, limit, queue)
 
     def remove_limit(self, name: str, *, queue: str = "default") -> bool:
         """Remove a limit, so that tasks that wait for it may run; return whether it existed.
 
         The next task that names it creates it again.
         """
-        return limits.remove_limit(self._session, name, queue)
+        return inspection.limits.remove_limit(self._session, name, queue)
 
     def set_concurrency(self, queue: str, concurrency: int | None) -> None:
         """Limit how many tasks of a queue run at a time, over all workers.
@@ -582,7 +532,7 @@ class Client(concurrent.futures.Executor):
         None lifts the limit. Tasks that already run are not interrupted. Programs in Go do not
         respect the limit, but the tasks they run count.
         """
-        limits.set_concurrency(self._session, queue, concurrency)
+        inspection.limits.set_concurrency(self._session, queue, concurrency)
 
     # --- Ending --------------------------------------------------------------------------------
 

@@ -6,7 +6,9 @@ this process. The fixtures are in `nbqueue.testing.plugin`. Importing this loads
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nbqueue.lazy_names import lazy_names
 
 _HOMES = {
     "EagerClient": "nbqueue.testing.eager_mode",
@@ -18,13 +20,7 @@ _HOMES = {
 __all__ = ["EagerClient", "drain", "eager", "eager_client"]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(home), name)
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -157,12 +157,22 @@ def circles(root: Path = PACKAGE) -> set[str]:
     for module, tree in modules(root):
         for _, target in imports_by_name(tree, graph.modules):
             graph.add_import(importer=module, imported=target)
+        for target in _homes(tree):
+            graph.add_import(importer=module, imported=target)
     found = set()
     for module in graph.modules:
         around = graph.find_upstream_modules(module) & graph.find_downstream_modules(module)
         if around:
             found.add(f"circle: {module}")
     return found
+
+
+def _homes(tree: ast.Module) -> Iterator[str]:
+    """Yield the modules that the names of a package load, see `nbqueue.lazy_names`."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOMES":
+            homes: dict[str, str] = ast.literal_eval(node.value)
+            yield from (each for each in homes.values() if "." in each)
 
 
 @contextmanager

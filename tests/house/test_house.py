@@ -185,6 +185,7 @@ LUA_LINES = "\n".join("  local x = 1" for _ in range(60))
             "if TYPE_CHECKING:\n    pass\nelse:\n    from scratch import b\n",
             {"scratch.a", "scratch.b"},
         ),
+        ("circles", "a", "_HOMES = {'x': 'scratch.b'}\n", {"scratch.a", "scratch.b"}),
         ("circles", "a", "if TYPE_CHECKING:\n    from scratch import b\n", set()),
         ("same_names", "room/b", "", {"b.py"}),
         ("full_rooms", "a", "", set()),

@@ -12,7 +12,8 @@ import pytest
 
 import nbqueue
 from nbqueue.client.client import Client
-from nbqueue.client.inspection.task_filter import WHERE_DEFAULTS, make_filter
+from nbqueue.client.inspection.task_filter import make_filter
+from nbqueue.client.inspection.where_keywords import WHERE_DEFAULTS
 from nbqueue.client.schedules.entries import SETTINGS
 from nbqueue.client.schedules.schedule import Schedule
 from nbqueue.client.submitting.option_keywords import OptionKeywords, ScheduleKeywords

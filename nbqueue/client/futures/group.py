@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from nbqueue.calls.exceptions import error_text
+from nbqueue.client import inspection
 from nbqueue.client.cancelling.tasks_in_go import CANCEL_SECONDS
 from nbqueue.client.futures.awaited_workers import needed_by
 from nbqueue.client.futures.future import TaskFuture
@@ -25,7 +26,6 @@ from nbqueue.client.futures.waits import (
     until_of,
     wait_for,
 )
-from nbqueue.client.inspection import frames
 from nbqueue.client.inspection.plots import TIMELINE_DEFAULTS, TimelineKeywords, draw_timeline
 from nbqueue.client.live.display import awaited_shown, group_view, wait_shown
 from nbqueue.client.results.outcome import Outcome, RawOutcome
@@ -286,9 +286,11 @@ class TaskGroup(TaskHandle, Generic[T]):
         their arguments; see `Client.tasks`: ``g.frame([..., "arguments", "result"])``.
         """
         if columns is not None:
-            return frames.group_tasks(self._session, self.queue, self._state.ids, columns)
+            return inspection.frames.group_tasks(
+                self._session, self.queue, self._state.ids, columns
+            )
         # A minute earlier, as attempts may begin a moment before on a clock measured just now.
-        return frames.group_attempts(
+        return inspection.frames.group_attempts(
             self._session, self.queue, self._begun_ms - 60_000, self._state
         )
 

@@ -25,12 +25,11 @@ from nbqueue.broker.reads.store_reader import LISTED, StoreReader
 from nbqueue.client.inspection.bulk_actions import BulkActions
 from nbqueue.client.inspection.cards import register_cards
 from nbqueue.client.inspection.task_filter import (
-    WHERE_DEFAULTS,
     BulkResult,
-    TaskWhere,
     check_number,
     listed,
 )
+from nbqueue.client.inspection.where_keywords import WHERE_DEFAULTS, TaskWhere
 from nbqueue.client.schedules.schedule import Schedules, list_schedules
 from nbqueue.client.session import Session
 from nbqueue.durations import Duration

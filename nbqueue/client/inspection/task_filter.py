@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Final, TypedDict
+from typing import Any
 
 from nbqueue.broker.reads.models import TaskInfo
 from nbqueue.broker.reads.store_reader import LISTED, SLICE, StoreReader
@@ -19,21 +19,6 @@ from nbqueue.printable import printable, restored
 from nbqueue.wire import states
 
 STATES = (*LISTED, states.AGGREGATING)
-
-
-class TaskWhere(TypedDict, total=False):
-    """The keyword arguments that choose tasks; see `Inspector`."""
-
-    queue: str | None
-    state: str | None
-    type: str | None
-    error: str | None
-    since: Duration | datetime | None
-    until: Duration | datetime | None
-    group: str | None
-
-
-WHERE_DEFAULTS: Final[Mapping[str, Any]] = dict.fromkeys(TaskWhere.__annotations__)
 
 
 @pickled_as("nbqueue.client.selection")

@@ -1,4 +1,4 @@
-"""`Schedule`: the handle of a schedule; creating and listing schedules."""
+"""`Schedule`: the handle of a schedule; listing schedules."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from nbqueue.broker.commands.schedules import (
     stored_schedules,
 )
 from nbqueue.calls import payloads
-from nbqueue.calls.argument_digest import call_digest
-from nbqueue.calls.functions import dump_arguments
 from nbqueue.checks import is_whole
 from nbqueue.client.futures.future import TaskFuture, attach
 from nbqueue.client.futures.task_facts import TaskFacts
@@ -25,21 +23,13 @@ from nbqueue.client.results.json_results import has_json_result
 from nbqueue.client.schedules.entries import (
     SETTINGS,
     StoredSchedule,
-    call_text,
     find,
-    new_entry,
-    options_of,
     put,
-    signed,
     updated,
     with_settings,
 )
 from nbqueue.client.schedules.rows import next_at, prev_at, read_row, row_of, time_until
-from nbqueue.client.submitting.decorated_function import undecorated
 from nbqueue.client.submitting.option_keywords import SCHEDULE_DEFAULTS, ScheduleSettings
-from nbqueue.client.submitting.prepared_call import PreparedCall
-from nbqueue.client.submitting.prepared_message import PreparedMessage
-from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.client.submitting.unconfirmed import confirmed
 from nbqueue.errors import (
     ScheduleNotFound,
@@ -54,9 +44,9 @@ from nbqueue.printable import printable
 from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.topology import Key
 from nbqueue.wire.decoding import moment, whole_number
-from nbqueue.wire.keys import SCHEDULE_TYPE, queue_keys, scheduler_history, stored_keys
+from nbqueue.wire.keys import SCHEDULE_TYPE, scheduler_history, stored_keys
 from nbqueue.wire.messages import TaskMessage
-from nbqueue.wire.schedule_record import ScheduleEntry, asynq_id
+from nbqueue.wire.schedule_record import asynq_id
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -374,63 +364,3 @@ def list_schedules(session: Session, queue: str | None = None) -> Schedules:
         handles.append(Schedule(session, each.queue, each.id))
         rows.append(read_row(*each))
     return Schedules(handles, rows)
-
-
-def schedule_call(
-    session: Session,
-    changes: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    fn: Callable[..., Any],
-    spec: str,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Schedule:
-    """Create or replace the schedule of a call; see `Client.schedule`."""
-    session.check_open()
-    fn, own = undecorated(fn)
-    terms = ResolvedOptions(options_of({**own, **changes}, settings))
-    if terms.seed is not None:
-        raise UsageError(
-            f"seed={terms.seed} cannot be given to a schedule, whose runs would all draw the same "
-            "numbers: make a generator in the function, numpy.random.default_rng()"
-        )
-    call = PreparedCall(session, terms, fn)
-    arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
-    session.check_value(len(arguments), f"the arguments of {call.code.name}")
-    digest = call_digest(call.fn, args, kwargs)
-    if call.is_unique:
-        call.set_lock(digest)
-    name = call.code.name
-    is_plain = not args and not kwargs and not name.endswith("<lambda>")
-    entry = new_entry(call, spec, call_text(name, args, kwargs), name if is_plain else
-                       f"{name}-{digest[:8]}", settings)  # fmt: skip
-    unsigned = payloads.pack_call(call.code.fingerprint, arguments, call.flags)
-    entry = signed(session, call.queue, entry, call.message, unsigned)
-    return _keep(session, call.queue, entry, (call.code.fingerprint, call.code.blob))
-
-
-def schedule_message(
-    session: Session,
-    changes: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    type: str,
-    payload: Any,
-    spec: str,
-) -> Schedule:
-    """Create or replace the schedule of a message; see `Client.schedule_message`."""
-    session.check_open()
-    message = PreparedMessage(session, options_of(changes, settings), type, payload)
-    body = message.message.payload
-    default_id = f"{type}-{queue_keys(message.queue).unique('', body)[-8:]}" if body else type
-    entry = new_entry(message, spec, "", default_id, settings)
-    return _keep(session, message.queue, entry, None)
-
-
-def _keep(
-    session: Session, queue: str, entry: ScheduleEntry, code: tuple[bytes, bytes] | None
-) -> Schedule:
-    """Write a schedule, in place of one with the same id."""
-    for _ in range(_TRIES):
-        if put(session, queue, entry, find(session, queue, entry.id), code):
-            return Schedule(session, queue, entry.id)
-    raise StoreError(f"the schedule {entry.id!r} is changed by others all the time")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overlo
 
 from nbqueue.calls.argument_digest import call_digest
 from nbqueue.calls.functions import dump_call, dump_function
+from nbqueue.client import schedules
 from nbqueue.client.cancelling.interrupted_map import take_back
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group import TaskGroup
 from nbqueue.client.futures.waits import seconds_of
-from nbqueue.client.schedules.schedule import Schedule, schedule_call, schedule_message
 from nbqueue.client.session import shut_down
 from nbqueue.client.submitting.decorated_function import DecoratedFunction, undecorated
 from nbqueue.client.submitting.map_items import MapItems
@@ -38,6 +38,7 @@ from nbqueue.options import TaskOptions
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from nbqueue.client.schedules import Schedule
     from nbqueue.client.session import Session
 
 P = ParamSpec("P")
@@ -133,7 +134,7 @@ class Submitter:
         **settings: Unpack[ScheduleKeywords],
     ) -> Schedule:
         """Run ``fn(*args, **kwargs)`` whenever ``spec`` is due; see `Client.schedule`."""
-        return schedule_call(
+        return schedules.schedule_call(
             self._session, self._changes, settings, fn, spec, tuple(args), dict(kwargs or {})
         )
 
@@ -146,7 +147,9 @@ class Submitter:
         **settings: Unpack[ScheduleKeywords],
     ) -> Schedule:
         """Enqueue a message whenever ``spec`` is due; see `Client.schedule_message`."""
-        return schedule_message(self._session, self._changes, settings, type, payload, spec)
+        return schedules.schedule_message(
+            self._session, self._changes, settings, type, payload, spec
+        )
 
     def _call(self, fn: Callable[..., Any]) -> PreparedCall:
         """Return the function with its options, the last one again if nothing has changed."""
