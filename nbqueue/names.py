@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from nbqueue.printable import shown
+from nbqueue.printable import restored, shown
 
 
 def fault_of(
@@ -52,6 +52,17 @@ def fits_pattern(text: str, pattern: str) -> bool:
             return False
         at = found + len(part)
     return True
+
+
+def with_restored(pattern: str) -> tuple[str, ...]:
+    r"""Return a pattern, and what it stands for if it was copied from a frame.
+
+    Frames show control characters as escapes.
+
+    >>> with_restored("a\\x1b*")
+    ('a\\x1b*', 'a\x1b*')
+    """
+    return tuple(dict.fromkeys((pattern, restored(pattern))))
 
 
 def _kind_of(char: str, forbidden: str, only_printable: bool) -> str | None:

@@ -13,7 +13,7 @@ import click
 
 from nbqueue import __version__
 from nbqueue.errors import NbqueueError, UsageError
-from nbqueue.printable import printable
+from nbqueue.printable import printable, shown
 
 
 class _ShownError(click.ClickException):
@@ -67,6 +67,16 @@ class _Commands(click.Group):
             return super().get_command(ctx, cmd_name)
         found: click.Command = getattr(import_module(f"nbqueue.cli.{home}"), cmd_name)
         return found
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for arg in args:
+            if any("\ud800" <= character <= "\udfff" for character in arg):
+                raise click.UsageError(
+                    f"{shown(arg)} is not text in UTF-8, as names, ids and files must be: copy it "
+                    "from a list of this program, or check the encoding of the terminal",
+                    ctx,
+                )
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():

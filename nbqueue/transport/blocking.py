@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
 from nbqueue.errors import StoreDamaged, StoreError, StoreUnreachable
@@ -20,6 +21,7 @@ from nbqueue.transport.script_call import (
     pack_staged,
     staged_replies,
     staged_reply,
+    with_source,
 )
 from nbqueue.transport.server import Server
 
@@ -88,17 +90,17 @@ class BlockingConnection:
         """Run scripts; return those that were sent and the reply to each."""
         with self._lock:
             sent, replies = self._exchange_scripts(commands, then)
-            missing = [i for i, reply in enumerate(replies) if _is_missing_script(reply)]
-            if missing:
-                self._loaded.clear()
-                self._run_again({i: sent[i] for i in missing}, replies)
+            self._run_missing(sent, replies)
             instead = {
                 i: command.full or command
                 for i, command in enumerate(sent)
                 if command.full_script is not None and replies[i] == NEEDS_FULL
             }
             if instead:
-                self._run_again(instead, replies)
+                _, again = self._exchange_scripts(instead.values())
+                self._run_missing([*instead.values()], again)
+                for i, reply in zip(instead, again, strict=True):
+                    replies[i] = reply
         return sent, replies
 
     def run_packed(self, script: Script, data: bytes, then: bytes = b"") -> Any:
@@ -110,7 +112,7 @@ class BlockingConnection:
 
         reply: Any = None
         with self._lock:
-            for _ in range(2):
+            for tries in range(3):
                 is_connected = False
                 try:
                     raw = self._raw
@@ -132,12 +134,20 @@ class BlockingConnection:
                 if not _is_missing_script(reply):
                     break
                 self._loaded.clear()
+                if tries:
+                    data = with_source(script, data)
         return self._checked(reply, resp.keys_of(data))
 
-    def _run_again(self, commands: Mapping[int, Command[Any]], replies: list[Any]) -> None:
-        _, again = self._exchange_scripts(commands.values())
-        for i, reply in zip(commands, again, strict=True):
-            replies[i] = reply
+    def _run_missing(self, sent: Sequence[Command[Any]], replies: list[Any]) -> None:
+        """Run again what found no script: loaded anew, or sent whole if it is forgotten at once."""
+        for by_source in (False, True):
+            missing = [i for i, reply in enumerate(replies) if _is_missing_script(reply)]
+            if not missing:
+                return
+            self._loaded.clear()
+            again = [replace(sent[i], by_source=by_source) for i in missing]
+            for i, reply in zip(missing, self._exchange_scripts(again)[1], strict=True):
+                replies[i] = reply
 
     def call(self, *calls: Sequence[Arg]) -> list[Any]:
         """Run plain commands in one round trip, and return their replies."""
@@ -219,7 +229,7 @@ class BlockingConnection:
             for command in commands:
                 script = command.script
                 made: list[Piece] = []
-                if script.sha not in self._loaded:
+                if script.sha not in self._loaded and not command.by_source:
                     self._loaded.add(script.sha)
                     made.append(resp.pack(("SCRIPT", "LOAD", script.source)))
                     loads.append(expected)

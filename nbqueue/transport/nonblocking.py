@@ -6,6 +6,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -125,7 +126,7 @@ class NonblockingConnection:
         if command.full_script is not None and self._full:
             command = self._likely_script(command)
         script = command.script
-        if script.sha not in self._loaded:
+        if script.sha not in self._loaded and not command.by_source:
             self._loaded.add(script.sha)
             self.call(("SCRIPT", "LOAD", script.source))
 
@@ -133,7 +134,9 @@ class NonblockingConnection:
             if isinstance(reply, ReplyError):
                 if reply.code == "NOSCRIPT" and tries > 1:
                     self._loaded.discard(script.sha)
-                    self.send(command, on_reply, tries - 1, is_tracked=is_tracked)
+                    # A server that forgets scripts all the time gets the whole script at last.
+                    again = replace(command, by_source=tries < _TRIES)
+                    self.send(again, on_reply, tries - 1, is_tracked=is_tracked)
                 else:
                     on_reply(self._naming_keys(reply, command.keys))
             elif command.full_script is not None and reply == NEEDS_FULL:

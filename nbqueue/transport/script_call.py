@@ -68,6 +68,8 @@ class Command(Generic[T]):
     staged: Sequence[Staged] = ()
     full_script: Script | None = None
     """The script to run instead if the reply is `NEEDS_FULL`."""
+    by_source: bool = False
+    """True to send the source of the script, for a server that keeps forgetting it."""
 
     @property
     def full(self) -> Command[T] | None:
@@ -77,8 +79,17 @@ class Command(Generic[T]):
         return Command(self.full_script, self.keys, self.args, self.read)
 
     def words(self) -> tuple[Arg, ...]:
-        """The words of the Redis command that runs the script by its digest."""
+        """The words of the Redis command that runs the script, by its digest or its source."""
+        if self.by_source:
+            return ("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+
+def with_source(script: Script, data: bytes) -> bytes:
+    """Return a packed call of ``script`` by its digest as one by its source."""
+    by_sha = resp.pack(("EVALSHA", script.sha)).partition(b"\r\n")[2]
+    by_source = resp.pack(("EVAL", script.source)).partition(b"\r\n")[2]
+    return data.replace(by_sha, by_source, 1)
 
 
 def pack_staged(command: Command[Any]) -> list[Piece]:

@@ -21,7 +21,6 @@ from nbqueue.store.embedded import stop_server
 from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
-from nbqueue.transport.resp import ReplyError
 from nbqueue.transport.script_call import Command
 
 
@@ -121,20 +120,21 @@ def test_a_link_is_lost_with_the_server_and_a_new_one_loads_what_it_needs(mortal
     link.close()
 
 
-def test_a_link_that_may_not_load_scripts_does_not_ask_for_ever(store: Store, redis: Any) -> None:
+def test_a_script_that_is_forgotten_at_once_is_sent_whole(store: Store, redis: Any) -> None:
     link, replies = NonblockingConnection(store), []
     redis.script_flush()
     link._loaded.add(enqueue("a").script.sha)
     call = link.call
 
-    def call_forbidden(words: Any, on_reply: Any = None) -> None:
-        call(("PING",) if words[:2] == ("SCRIPT", "LOAD") else words, on_reply)
+    def forget(words: Any, on_reply: Any = None) -> None:
+        call(("SCRIPT", "FLUSH") if words[:2] == ("SCRIPT", "LOAD") else words, on_reply)
 
-    link.call = call_forbidden  # type: ignore[method-assign]
+    link.call = forget  # type: ignore[method-assign]
     link.send(enqueue("a"), replies.append)
     drain(link, lambda: bool(replies))
-    assert isinstance(replies[0], ReplyError)
-    assert replies[0].code == "NOSCRIPT"
+    link.send(enqueue("a"), replies.append)
+    drain(link, lambda: len(replies) == 2)
+    assert replies == [[], [0]]
     link.close()
 
 

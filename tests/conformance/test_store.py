@@ -59,6 +59,25 @@ def test_scripts_that_the_server_forgot_are_loaded_again(q: Client, redis: Any) 
     assert q.inspector.queue("default").pending == 502
 
 
+def test_tasks_are_submitted_while_the_server_keeps_forgetting_scripts(
+    q: Client, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reply is followed by a flush, so that loading a script is not enough."""
+    channel = q._session.broker._router.connection("default")
+    receive = channel._receive
+
+    def forgetting(*args: Any) -> Any:
+        found = receive(*args)
+        redis.script_flush()
+        return found
+
+    monkeypatch.setattr(channel, "_receive", forgetting)
+    assert q.submit(int, 1).state == "pending"
+    assert q.submit(int, 2).state == "pending"
+    assert len(q.map(int, range(300))) == 300
+    assert q.inspector.queue("default").pending == 302
+
+
 def test_threads_share_a_client(q: Client) -> None:
     ids: list[str] = []
 

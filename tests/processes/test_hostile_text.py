@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from thread_worker import ThreadWorker
 from waits import wait_until
 
-from nbqueue import Client
+from nbqueue import Client, StoreWarning
 from nbqueue.cli.main import main
 from nbqueue.client.futures.wait import WaitSet
 from nbqueue.client.inspection.task_filter import BulkResult
@@ -286,6 +286,54 @@ def test_a_row_of_a_frame_still_names_its_task(client: Client, redis: Any, task_
     rows = client.tasks()
     assert len(rows) == 1
     assert client.archive(rows).done == [task_id]
+
+
+def test_names_copied_from_a_frame_choose_its_tasks(client: Client, redis: Any) -> None:
+    keys = stored_keys(EVIL)
+    message = TaskMessage(id="stranger", type=EVIL, queue=EVIL)
+    redis.sadd("asynq:queues", name_bytes(EVIL))
+    redis.hset(
+        name_bytes(keys.task("stranger")),
+        mapping={"msg": message.SerializeToString(), "state": "pending"},
+    )
+    redis.lpush(name_bytes(keys.pending), "stranger")
+    row = client.tasks().loc["stranger"]
+    assert "\\x1b" in row["type"]
+    assert "\\x1b" in row["queue"]
+    for kind in (EVIL, row["type"], "*m\\u202e*"):
+        for queue in (EVIL, row["queue"], f"{row['queue'][:-2]}*"):
+            assert [*client.tasks(type=kind, queue=queue).index] == ["stranger"], (kind, queue)
+    found = client.archive(queue=row["queue"], state="pending", type=row["type"])
+    assert found.done == ["stranger"]
+    assert client.delete("stranger", queue=row["queue"]).done == ["stranger"]
+
+
+def test_damaged_records_of_workers_are_left_out_with_a_warning(client: Client, redis: Any) -> None:
+    for name, pid in (("good", 1), ("list", 2), ("text", 3), ("tasks", 4)):
+        key = server_info("host", pid, name)
+        record = ServerInfo(host="host", pid=pid, server_id=name).SerializeToString()
+        redis.set(key, record)
+        redis.zadd("asynq:servers", {key: 1e12})
+        redis.zadd("asynq:workers", {server_tasks("host", pid, name): 1e12})
+    redis.delete(server_info("host", 2, "list"))
+    redis.lpush(server_info("host", 2, "list"), "a")
+    redis.set(server_info("host", 3, "text"), b"\xff\xff")
+    redis.set(server_tasks("host", 4, "tasks"), "a")
+    redis.hset(server_tasks("host", 1, "good"), "task", b"\xff\xff")
+    with pytest.warns(StoreWarning) as warned:
+        frame = client.workers()
+    assert [*frame["pid"]] == [1, 4]
+    text = "\n".join(str(each.message) for each in warned)
+    for key in (
+        server_info("host", 2, "list"), server_info("host", 3, "text"),
+        server_tasks("host", 4, "tasks"), server_tasks("host", 1, "good"),
+    ):  # fmt: skip
+        assert key in text
+    redis.delete("asynq:servers", "asynq:workers")
+    redis.set("asynq:servers", "a")
+    with pytest.warns(StoreWarning, match="asynq:servers"):
+        assert client.workers().empty
+    assert client.inspector.servers() == []
 
 
 @pytest.mark.parametrize("kind", TEXTS)

@@ -119,3 +119,19 @@ def test_version_and_help() -> None:
         result = run(*words)
         assert result.exit_code == 0
         assert "Usage:" in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("task", "cancel", "caf\udce9"),
+        ("task", "list", "--queue", "caf\udce9"),
+        ("logs", "caf\udce9"),
+        ("worker", "-q", "caf\udce9"),
+        ("--url", "caf\udce9"),
+    ],
+)
+def test_an_argument_that_is_not_utf_8_is_named(words: tuple[str, ...]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "'caf\\udce9' is not text in UTF-8" in result.output

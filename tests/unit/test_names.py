@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nbqueue.client.schedules.entries import _checked_id
 from nbqueue.errors import UsageError
 from nbqueue.limits import check_limit_name
-from nbqueue.names import fault_of, fits_pattern
+from nbqueue.names import fault_of, fits_pattern, with_restored
 from nbqueue.options import TaskOptions
 from nbqueue.tasks.aggregation_group import check_type
 from nbqueue.wire.keys import check_queue_name
@@ -86,3 +86,9 @@ def test_an_asterisk_stands_for_anything(pattern: str, text: str) -> None:
 def test_other_characters_stand_for_themselves(pattern: str) -> None:
     assert fits_pattern(pattern, pattern)
     assert not fits_pattern("a", pattern)
+
+
+def test_a_pattern_from_a_frame_stands_for_the_characters_that_it_shows() -> None:
+    assert with_restored("a*b") == ("a*b",)
+    assert with_restored("a\\x1b\\u202e*") == ("a\\x1b\\u202e*", "a\x1b\u202e*")
+    assert with_restored("\\x41\\n") == ("\\x41\\n",)

@@ -9,24 +9,28 @@ from typing import Any, TypeVar
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.models import ActiveTask, SchedulerEntry, SchedulerEvent, ServerInfo
 from nbqueue.clock import EPOCH
+from nbqueue.errors import StoreDamaged
 from nbqueue.transport.topology import Key
 from nbqueue.wire import server_reports
+from nbqueue.wire.decoding import text
 from nbqueue.wire.keys import SCHEDULERS, SERVERS, WORKERS, scheduler_history
 
 T = TypeVar("T")
 
 
 class AsynqRecords:
-    """Reads records through a `Broker`. Records that cannot be read are left out."""
+    """Reads records through a `Broker`. Those that cannot be read are left out, see ``faults``."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self.faults: dict[str, None] = {}
+        """What could not be read so far, in the order in which it was found."""
 
     def servers(self) -> list[ServerInfo]:
         """Return the workers that reported recently, by host and process id."""
         running: dict[str, list[ActiveTask]] = {}
-        for values in self._read(WORKERS, lambda key: ("HVALS", key)):
-            for worker in _readable(server_reports.read_worker, values):
+        for key, values in self._read(WORKERS, lambda key: ("HVALS", key)):
+            for worker in self._readable(server_reports.read_worker, key, values):
                 running.setdefault(worker.server_id, []).append(
                     ActiveTask(
                         task_id=worker.task_id,
@@ -38,9 +42,13 @@ class AsynqRecords:
                     )
                 )
         found = []
-        for server in _readable(
-            server_reports.read_server, self._read(SERVERS, lambda k: ("GET", k))
-        ):
+        reports = self._read(SERVERS, lambda key: ("GET", key))
+        servers = [
+            each
+            for key, value in reports
+            for each in self._readable(server_reports.read_server, key, [value])
+        ]
+        for server in servers:
             tasks = sorted(running.get(server.server_id, ()), key=lambda task: task.started_at)
             found.append(
                 ServerInfo(
@@ -60,8 +68,8 @@ class AsynqRecords:
     def scheduler_entries(self) -> list[SchedulerEntry]:
         """Return the schedules of all schedulers that reported recently, by their times."""
         found = []
-        for values in self._read(SCHEDULERS, lambda key: ("LRANGE", key, 0, -1)):
-            for entry in _readable(server_reports.read_entry, values):
+        for key, values in self._read(SCHEDULERS, lambda key: ("LRANGE", key, 0, -1)):
+            for entry in self._readable(server_reports.read_entry, key, values):
                 found.append(
                     SchedulerEntry(
                         id=entry.id,
@@ -81,24 +89,41 @@ class AsynqRecords:
         [found] = self._broker.call(("ZREVRANGE", key, start, start + size - 1), on=Key(key))
         moments: list[tuple[str, datetime | None]] = [
             (event.task_id, server_reports.moment(event.enqueue_time))
-            for event in _readable(server_reports.read_event, found)
+            for event in self._readable(server_reports.read_event, key.encode(), found)
         ]
         return [SchedulerEvent(task_id, at) for task_id, at in moments if at is not None]
 
-    def _read(self, index: str, ask: Callable[[bytes], Sequence[Any]]) -> list[Any]:
-        """Read the keys of an index that have not expired.
+    def _read(self, index: str, ask: Callable[[bytes], Sequence[Any]]) -> list[tuple[bytes, Any]]:
+        """Read the keys of an index that have not expired, each with its value.
 
         The others are removed from the index.
         """
         now_s = self._broker.clock.now_ms() // 1000
-        names, _ = self._broker.call(
+        names, _ = self._broker.try_call(
             ("ZRANGEBYSCORE", index, now_s, "+inf"),
             ("ZREMRANGEBYSCORE", index, "-inf", f"({now_s}"),
             on=Key(index),
         )
-        return self._broker.call_each((Key(name), ask(name)) for name in names)
+        if isinstance(names, StoreDamaged):
+            self.faults[str(names)] = None
+            return []
+        values = self._broker.try_call_each((Key(name), ask(name)) for name in names)
+        found = []
+        for name, value in zip(names, values, strict=True):
+            if isinstance(value, StoreDamaged):
+                self.faults[str(value)] = None
+            else:
+                found.append((name, value))
+        return found
 
-
-def _readable(read: Callable[[bytes], T | None], values: Sequence[bytes | None]) -> list[T]:
-    found = [read(value) for value in values if value]
-    return [each for each in found if each is not None]
+    def _readable(
+        self, read: Callable[[bytes], T | None], key: bytes, values: Sequence[bytes | None]
+    ) -> list[T]:
+        found = []
+        for value in filter(None, values):
+            each = read(value)
+            if each is not None:
+                found.append(each)
+            else:
+                self.faults[f"{text(key)!r} holds a record that cannot be decoded"] = None
+        return found

@@ -22,7 +22,7 @@ from nbqueue.client.inspection.task_filter import (
     named_ids,
     selected_ids,
 )
-from nbqueue.client.inspection.task_names import find_named
+from nbqueue.client.inspection.task_names import find_named, queue_named
 from nbqueue.client.results.outcome import RawOutcome
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import TaskNotFound, TaskStateError, UsageError
@@ -163,6 +163,8 @@ class BulkActions:
         """Check a filter; see `make_filter`. Raises `UsageError` and `QueueNotFound`."""
         where = dict(where)
         queue, state = where.pop("queue", None), where.pop("state", None)
+        if isinstance(queue, str):
+            queue = queue_named(self._broker, queue)
         chosen = make_filter(queue, state, self._now_ms(), **where)
         self._reader.check_queue(chosen.queue)
         return chosen
@@ -192,6 +194,8 @@ class BulkActions:
         if selection is None:
             return self.filter(where), None
         queue = where.get("queue")
+        if isinstance(queue, str):
+            queue = queue_named(self._broker, queue)
         if queue is not None:
             self._reader.checked_names([queue])
         return selection, queue

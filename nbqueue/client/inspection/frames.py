@@ -25,13 +25,14 @@ from nbqueue.calls.pickling.captured_values import warn_at_user
 from nbqueue.checks import is_whole
 from nbqueue.client.inspection.pandas_accessor import register_accessor
 from nbqueue.client.inspection.task_filter import named_ids
+from nbqueue.client.inspection.task_names import queue_named
 from nbqueue.client.results.json_results import has_json_result
 from nbqueue.client.results.outcome import Outcome, RawOutcome
 from nbqueue.client.session import Session, warn_of
 from nbqueue.clock import from_ms, to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import LargeFrameWarning, UsageError
-from nbqueue.names import fits_pattern
+from nbqueue.names import fits_pattern, with_restored
 from nbqueue.sizes import format_size
 from nbqueue.wire import states
 from nbqueue.wire.decoding import text
@@ -73,7 +74,7 @@ def tasks(session: Session, query: TaskQuery) -> DataFrame:
     if query.error is not None and not isinstance(query.error, str):
         raise UsageError(f"error={query.error!r} must be text that the error contains")
     wanted = Wanted(
-        types=_words("type", query.type),
+        types=tuple(each for word in _words("type", query.type) for each in with_restored(word)),
         error=query.error or "",
         since_ms=since_ms(session, query.since),
         names=frozenset(_words("name", query.name)),
@@ -182,7 +183,10 @@ def workers(session: Session) -> DataFrame:
     from nbqueue.views.frames.queue_frames import workers
 
     now_ms = session.clock.now_ms()
-    return stamped(workers(AsynqRecords(session.broker).servers(), now_ms), session, now_ms)
+    records = AsynqRecords(session.broker)
+    frame = workers(records.servers(), now_ms)
+    warn_of(records.faults)
+    return stamped(frame, session, now_ms)
 
 
 def schedules(session: Session, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
@@ -267,7 +271,7 @@ def _states(state: Words) -> frozenset[str]:
 
 
 def _queues(session: Session, queue: Words) -> list[str]:
-    words = _words("queue", queue)
+    words = [queue_named(session.broker, word) for word in _words("queue", queue)]
     if not words:
         return session.broker.queues()
     if not any("*" in word for word in words):
@@ -275,7 +279,7 @@ def _queues(session: Session, queue: Words) -> list[str]:
     names = session.broker.queues()
     chosen = [
         name for word in words for name in ((word,) if "*" not in word else names)
-        if fits_pattern(name, word)
+        if any(fits_pattern(name, each) for each in with_restored(word))
     ]  # fmt: skip
     if not chosen:
         raise UsageError(f"queue={queue!r} fits no queue; there are {', '.join(names) or 'none'}")

@@ -14,7 +14,7 @@ from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.moved_modules import pickled_as
-from nbqueue.names import fits_pattern
+from nbqueue.names import fits_pattern, with_restored
 from nbqueue.printable import printable, restored
 from nbqueue.wire import states
 
@@ -118,7 +118,9 @@ class TaskFilter:
         """Return whether the filter includes this task, apart from times that are not in it."""
         if task.state != self.state:
             return False
-        if self.type is not None and not fits_pattern(task.type, self.type):
+        if self.type is not None and not any(
+            fits_pattern(task.type, each) for each in with_restored(self.type)
+        ):
             return False
         if self.error is not None and self.error not in (task.error or ""):
             return False

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.store_reader import StoreReader
+from nbqueue.printable import restored
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
@@ -36,3 +38,12 @@ def resolve_names(
     """
     homes = StoreReader(session.broker).find(texts)
     return [text if homes[text] else find_named(session, text, queue) or text for text in texts]
+
+
+def queue_named(broker: Broker, name: str) -> str:
+    """Return the name of a queue that may have been copied from a frame, with its escapes.
+
+    Programs in Go make queues whose names contain control characters.
+    """
+    is_as_shown = "\\" in name and name not in broker.queues()
+    return restored(name) if is_as_shown else name
