@@ -14,7 +14,7 @@ import pytest
 import nbqueue
 from nbqueue import errors
 
-BARE = {"nbqueue", "nbqueue.moved_modules"}
+BARE = {"nbqueue", "nbqueue.lazy_names", "nbqueue.moved_modules"}
 HEAVY = {"pandas", "numpy", "ipywidgets", "IPython", "matplotlib", "redis", "google.protobuf"}
 HEAVY |= {"cloudpickle", "asyncio", "click", "rich", "anywidget"}
 

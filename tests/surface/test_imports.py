@@ -18,7 +18,7 @@ import pytest
 from nbqueue.store.embedded import stop_server
 
 ROOT = Path(__file__).parents[2]
-BARE = {"nbqueue", "nbqueue.moved_modules"}
+BARE = {"nbqueue", "nbqueue.lazy_names", "nbqueue.moved_modules"}
 HEAVY = frozenset(
     {"pandas", "numpy", "ipywidgets", "anywidget", "IPython", "ipykernel", "matplotlib", "rich"}
 )

@@ -24,7 +24,7 @@ class AsynqRecords:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self.faults: dict[str, None] = {}
-        """What could not be read so far, in the order in which it was found."""
+        """Records that could not be read so far, each with the reason."""
 
     def servers(self) -> list[ServerInfo]:
         """Return the workers that reported recently, by host and process id."""
