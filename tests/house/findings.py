@@ -31,7 +31,6 @@ MOST_MODULES = 14
 
 SAME_MEANING = {
     "__main__.py": "the program of a package",
-    "handoff.py": "handing a new task to an idle worker",
     "limits.py": "limits on how many tasks run, and how often one starts",
     "presence.py": "which workers are alive, and the queues that they serve",
     "requirements.py": "requirements of tasks on workers",
