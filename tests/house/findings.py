@@ -53,10 +53,6 @@ LATE = {
     ("nbqueue.store.connection", "nbqueue.store.embedded"): "other stores do not need it",
     ("nbqueue.tasks.periodic", "nbqueue.cron"): "executors load it, and read no schedules",
     ("nbqueue.notebook.magics", "nbqueue.client"): "`%load_ext nbqueue` is fast",
-    (
-        "nbqueue.notebook.panel.timeline_tab",
-        "nbqueue.views.plots",
-    ): "the other tabs need no figures",
 }
 """Importers and modules that they import in functions, with what that saves or makes possible.
 
