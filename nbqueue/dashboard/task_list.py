@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from nbqueue.broker.reads.list_tasks import Wanted
 from nbqueue.broker.reads.models import TaskInfo
 from nbqueue.broker.reads.store_reader import StoreReader
-from nbqueue.client.inspection.task_filter import BulkResult, TaskFilter
-from nbqueue.clock import to_ms
+from nbqueue.client.inspection.task_filter import TaskFilter
 from nbqueue.dashboard.scope import Scope
 from nbqueue.dashboard.tables.column import COUNT, MOMENT, STATE, Column
 from nbqueue.dashboard.tables.table_model import (
@@ -19,12 +18,20 @@ from nbqueue.dashboard.tables.table_model import (
     TableModel,
     sorted_rows,
 )
-from nbqueue.dashboard.tables.task_key import split_key, task_key
-from nbqueue.dashboard.task_scan import Place, TaskLine, TaskScan
+from nbqueue.dashboard.tables.task_key import task_key
+from nbqueue.dashboard.task_actions import (
+    ACTIONS,
+    ANY_STATE,
+    by_queue,
+    on_all,
+    on_selected,
+    summary,
+)
+from nbqueue.dashboard.task_arguments import ArgumentFilter, CallTexts
+from nbqueue.dashboard.task_line import TIME_TITLES, TaskLine, line_of_info
+from nbqueue.dashboard.task_scan import Place, TaskScan
 from nbqueue.errors import StoreDamaged, UsageError
-from nbqueue.views.format import count
 from nbqueue.wire import states
-from nbqueue.wire.ids import made_ms
 
 STATES: Final = (
     states.PENDING,
@@ -35,17 +42,6 @@ STATES: Final = (
     states.COMPLETED,
     states.AGGREGATING,
 )
-ACTIONS: Final = {
-    states.PENDING: ("cancel", "archive", "delete"),
-    states.ACTIVE: ("cancel",),
-    states.SCHEDULED: ("run", "cancel", "archive", "delete"),
-    states.RETRY: ("run", "cancel", "archive", "delete"),
-    states.ARCHIVED: ("run", "delete"),
-    states.COMPLETED: ("run", "delete"),
-    states.AGGREGATING: ("run", "cancel", "archive", "delete"),
-}
-"""The actions on tasks in each state: methods of the inspector."""
-
 ALL: Final = ""
 """All queues, or all states."""
 
@@ -60,21 +56,6 @@ _READ_ORDER: Final = (
 )
 """The order of a list of all states: what needs attention comes first."""
 
-_RESULTS: Final = {
-    "run": "will run",
-    "cancel": "cancelled",
-    "archive": "archived",
-    "delete": "deleted",
-}
-_TIME_TITLES: Final = {
-    states.PENDING: "enqueued",
-    states.ACTIVE: "enqueued",
-    states.SCHEDULED: "due",
-    states.RETRY: "due",
-    states.ARCHIVED: "failed at",
-    states.COMPLETED: "completed at",
-    states.AGGREGATING: "enqueued",
-}
 _MOST_QUEUES = 100
 """The greatest number of queues that a list of all queues reads."""
 
@@ -95,7 +76,7 @@ class TaskList(TableModel[TaskLine]):
 
     def __init__(self, scope: Scope, on_change: Callable[[], None] = lambda: None) -> None:
         super().__init__(scope)
-        self.filters = {"type": "", "error": ""}
+        self.filters = {"type": "", "error": "", "arguments": ""}
         self.queue: str | None = None
         self.state: str = states.PENDING
         self.sorted_by = "time_ms"
@@ -104,6 +85,8 @@ class TaskList(TableModel[TaskLine]):
         self.queue_names: list[str] = []
         self._on_change = on_change
         self._scan: TaskScan | None = None
+        self._scan_key: object = None
+        self._calls: CallTexts | None = None
         self._is_changed = False
 
     @property
@@ -112,10 +95,11 @@ class TaskList(TableModel[TaskLine]):
         return (
             Column("state", "state", STATE),
             Column("type", "type"),
+            Column("call", "call", can_sort=False),
             Column("id", "id"),
             *queue,
             Column("attempt", "attempt", COUNT),
-            Column("time_ms", _TIME_TITLES.get(self.state, "time"), MOMENT),
+            Column("time_ms", TIME_TITLES.get(self.state, "time"), MOMENT),
             Column("error", "error"),
         )
 
@@ -194,6 +178,7 @@ class TaskList(TableModel[TaskLine]):
             self.rows = []
             self.note = f"{self.queue} cannot be read: {infos[0].fault}"
         self.selected = self._still_listed(self.selected)
+        self.rows = self._with_calls(self.rows)
 
     def _read_names(self) -> None:
         """Read the names of the queues, and choose the first unless one is chosen."""
@@ -221,16 +206,23 @@ class TaskList(TableModel[TaskLine]):
             self.paging.size,
             newest_first=self.newest_first,
         )
-        self.rows = [self._line(task) for task in tasks]
+        self.rows = [line_of_info(task, self.scope.now_ms) for task in tasks]
 
     def _read_scan(self, queues: Sequence[str]) -> None:
-        wanted = self._wanted()
+        wanted, arguments = self._wanted(), self.filters["arguments"]
         places = self._places(queues)
         total = sum(self.counts[state] for state in self._states())
-        if self._scan is None or (self._scan.places, self._scan.wanted) != (places, wanted):
+        if self._scan is None or self._scan_key != (places, wanted, arguments):
             self._stop_scan()
-            broker = self.scope.client._session.broker
-            self._scan = TaskScan(broker, places, wanted, on_change=self._on_change)
+            self._scan_key = places, wanted, arguments
+            session = self.scope.client._session
+            self._scan = TaskScan(
+                session.broker,
+                places,
+                wanted,
+                takes=ArgumentFilter(session, arguments).takes if arguments else None,
+                on_change=self._on_change,
+            )
         scan, is_changed = self._scan, self._is_changed
         self._is_changed = False
         scan.refresh(total, is_changed=is_changed)
@@ -260,21 +252,29 @@ class TaskList(TableModel[TaskLine]):
 
     def _fresh(self, lines: Sequence[TaskLine]) -> list[TaskLine]:
         """Read tasks of the page again, and leave out those that match no longer."""
-        fresh = self._matching([line.key for line in lines])
+        fresh = self._matching({line.key: line for line in lines})
         if self._scan is not None:
             self._scan.drop({line.key for line in lines} - fresh.keys())
-        return [_timed(fresh[line.key], line) for line in lines if line.key in fresh]
+        return [fresh[line.key] for line in lines if line.key in fresh]
 
-    def _matching(self, keys: Collection[str]) -> dict[str, TaskLine]:
-        """Read tasks by their keys, and return those that match the filters now."""
+    def _matching(self, before: Mapping[str, TaskLine | None]) -> dict[str, TaskLine]:
+        """Read tasks by their keys, and return those that match the filters now.
+
+        Each may have its line of an earlier reading.
+        """
         found: dict[str, TaskLine] = {}
-        reader = StoreReader(self.scope.client._session.broker)
-        for queue, ids in by_queue(keys).items():
+        reader, now_ms = StoreReader(self.scope.client._session.broker), self.scope.now_ms
+        for queue, ids in by_queue(before.keys()).items():
             for task in reader.tasks(queue, ids):
                 if task is not None and self._takes(task):
-                    line = self._line(task)
-                    found[line.key] = line
+                    key = task_key(queue, task.id)
+                    found[key] = line_of_info(task, now_ms, before[key])
         return found
+
+    def _with_calls(self, lines: Sequence[TaskLine]) -> list[TaskLine]:
+        if self._calls is None:
+            self._calls = CallTexts(self.scope.client._session)
+        return self._calls.added_to(lines)
 
     def _takes(self, task: TaskInfo) -> bool:
         if self.queue not in (ALL, task.queue) or task.state not in self._states():
@@ -284,9 +284,9 @@ class TaskList(TableModel[TaskLine]):
 
     def _still_listed(self, keys: Collection[str]) -> set[str]:
         """Return those of the selected keys whose tasks are still in the list."""
-        shown = {row.key for row in self.rows}
-        elsewhere = set(keys) - shown
-        return (set(keys) & shown) | set(self._matching(elsewhere) if elsewhere else ())
+        shown = set(keys) & {row.key for row in self.rows}
+        elsewhere = dict.fromkeys(set(keys) - shown)
+        return shown | set(self._matching(elsewhere) if elsewhere else ())
 
     def _states(self) -> Sequence[str]:
         return _READ_ORDER if self.state == ALL else (self.state,)
@@ -296,90 +296,62 @@ class TaskList(TableModel[TaskLine]):
 
     def _wanted(self) -> Wanted:
         types = (self.filters["type"],) if self.filters["type"] else ()
-        return Wanted(types=types, error=self.filters["error"], with_attempts=False)
-
-    def _line(self, task: TaskInfo) -> TaskLine:
-        moments = {
-            states.SCHEDULED: task.next_process_at,
-            states.RETRY: task.next_process_at,
-            states.ARCHIVED: task.last_failed_at,
-            states.COMPLETED: task.completed_at,
-        }
-        moment = moments.get(task.state)
-        time_ms = None if moment is None else to_ms(moment)
-        if task.state not in moments:
-            time_ms = made_ms(task.id, self.scope.now_ms)
-        return TaskLine(
-            key=task_key(task.queue, task.id),
-            id=task.id,
-            queue=task.queue,
-            state=task.state,
-            type=task.type,
-            attempt=task.attempt,
-            time_ms=time_ms,
-            error=task.fault or task.error or "",
+        return Wanted(
+            types=types,
+            error=self.filters["error"],
+            with_payload=bool(self.filters["arguments"]),
+            with_attempts=False,
         )
 
     # --- Acting --------------------------------------------------------------------------------
 
     def actions(self) -> Sequence[Action]:
-        number = len(self.selected)
-        return [
-            Action(
-                name,
-                name.capitalize(),
-                f"{name.capitalize()} the {count(number, 'selected task')}",
-                f"{name.capitalize()} {count(number, 'task')}?",
-                bool(number),
-            )
-            for name in self._action_names()
-        ]
+        return on_selected(self._action_names(), len(self.selected))
 
     def all_actions(self) -> Sequence[Action]:
         number = self.matching
-        if not number:
+        if not number or (self.filters["arguments"] and self._kept_keys() is None):
             return ()
         state = f"{self.state} " if self.state != ALL else ""
         of = f"{state}tasks" + (f" of {self.queue}" if self.queue != ALL else " of all queues")
         of += " that fit" if self.is_filtered else ""
-        return [
-            Action(
-                name,
-                f"{name.capitalize()} all {number:,}",
-                f"{name.capitalize()} all {number:,} {of}",
-                f"{name.capitalize()} {count(number, 'task')}?",
-            )
-            for name in self._action_names(of_all=True)
-        ]
+        return on_all(self._action_names(of_all=True), number, of)
 
     def _action_names(self, *, of_all: bool = False) -> Sequence[str]:
         if self.state != ALL:
             return ACTIONS[self.state]
         # An action on all of them fits few states.
-        return () if of_all else ("run", "cancel", "archive", "delete")
+        return () if of_all else ANY_STATE
 
     def _act(self, action: str, keys: Collection[str] | None) -> str:
         if action not in self._action_names(of_all=keys is None):
             raise UsageError(f"there is no action {action!r} on {self.state or 'all'} tasks")
         act = getattr(self.scope.client.inspector, action)
+        if keys is None and self.filters["arguments"]:
+            keys = self._kept_keys() or ()
         if keys is None:
             results = [act(**where) for where in self._filters()]
         else:
             # Tasks may have moved on since they were drawn.
-            listed = by_queue(sorted(self._matching(keys)))
+            listed = by_queue(sorted(self._matching(dict.fromkeys(keys))))
             results = [act(ids, queue=queue) for queue, ids in listed.items()]
         self.selected.clear()
         self.changed()
-        return _summary(action, results)
+        return summary(action, results)
+
+    def _kept_keys(self) -> list[str] | None:
+        """Return the keys of all tasks that match, or None if not all are known."""
+        found = self._scan.found if self._scan is not None else None
+        if found is None or not found.is_done or found.is_cut:
+            return None
+        return [line.key for line in found.lines]
 
     def _filters(self) -> Iterator[dict[str, Any]]:
         """Yield the filters of the inspector that together take all tasks of the list."""
+        # An argument is not among them: see `_kept_keys`.
+        filters = {name: text for name, text in self.filters.items() if text}
         for queue, state in self._places(self._queues()):
-            chosen = {
-                "queue": queue,
-                "state": state,
-                **{k: v for k, v in self.filters.items() if v},
-            }
+            chosen = {"queue": queue, "state": state, **filters}
             if state != states.AGGREGATING:
                 yield chosen
                 continue
@@ -393,8 +365,8 @@ class TaskList(TableModel[TaskLine]):
             scan = self._scan
             if scan is not None:
                 scan.wait(_CSV_SECONDS)
-            lines = scan.found.lines if scan is not None else []
-            return self._csv_of(self._in_order(lines), self.matching)
+            lines = self._in_order(scan.found.lines if scan is not None else [])
+            return self._csv_of(self._with_calls(lines), self.matching)
         total = self.counts[self.state]
         rows: list[TaskLine] = []
         size = 1_000
@@ -402,34 +374,8 @@ class TaskList(TableModel[TaskLine]):
             tasks = self.scope.client.inspector.page(
                 self.queue, self.state, len(rows), size, newest_first=self.newest_first
             )
-            rows += map(self._line, tasks)
+            lines = [line_of_info(task, self.scope.now_ms) for task in tasks]
+            rows += self._with_calls(lines)
             if len(tasks) < size:
                 break
         return self._csv_of(rows, max(total, len(rows)))
-
-
-def _timed(task: TaskLine, before: TaskLine) -> TaskLine:
-    """Return a task with the time that was read before, if it is not known from the task alone."""
-    is_known = task.time_ms is not None or task.state != before.state
-    return task if is_known else task._replace(time_ms=before.time_ms)
-
-
-def by_queue(keys: Collection[str]) -> dict[str, list[str]]:
-    """Return the ids of tasks by their queue."""
-    found: dict[str, list[str]] = {}
-    for key in keys:
-        queue, task_id = split_key(key)
-        found.setdefault(queue, []).append(task_id)
-    return found
-
-
-def _summary(action: str, results: Sequence[BulkResult]) -> str:
-    """Return a sentence that names the action and the number of tasks."""
-    asked = sum(len(result.asked) for result in results)
-    refused = [reason for result in results for reason in result.refused.values()]
-    summary = f"{sum(map(len, results)):,} {_RESULTS[action]}"
-    if asked:
-        summary += f", {asked:,} running and asked to end"
-    if refused:
-        summary += f", {len(refused):,} refused ({refused[0]})"
-    return summary

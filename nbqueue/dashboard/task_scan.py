@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbqueue.broker.reads.list_tasks import Listing, Wanted
-from nbqueue.broker.reads.task_table import TaskRow, TaskTable
-from nbqueue.dashboard.tables.task_key import task_key
+from nbqueue.broker.reads.task_table import TaskRow
+from nbqueue.dashboard.task_line import TaskLine, line_of_row
 from nbqueue.errors import StoreError
-from nbqueue.wire import states
 
 if TYPE_CHECKING:
     from nbqueue.broker.broker import Broker
@@ -25,21 +24,6 @@ _REST_FACTOR = 30
 _IDLE_FACTOR = 60
 _IDLE_SECONDS = 3.0
 """The rests of a scan if no event said that a task changed. Programs in Go write no events."""
-
-
-class TaskLine(NamedTuple):
-    """A task in a list. ``time_ms`` is the time of its state: due, failed, completed, enqueued."""
-
-    key: str
-    id: str
-    queue: str
-    state: str
-    type: str
-    attempt: int
-    """The number of the last attempt; 0 if there was none."""
-    time_ms: int | None
-    error: str
-    """The last error, or why the task cannot be read; or ""."""
 
 
 class Place(NamedTuple):
@@ -84,11 +68,13 @@ class TaskScan:
         places: Sequence[Place],
         wanted: Wanted,
         *,
+        takes: Callable[[TaskRow], bool] | None = None,
         on_change: Callable[[], None],
     ) -> None:
         self._broker = broker
-        self.places = places
-        self.wanted = wanted
+        self._places = places
+        self._wanted = wanted
+        self._takes = takes
         self._on_change = on_change
         self._thread: threading.Thread | None = None
         self._is_stopped = threading.Event()
@@ -138,11 +124,12 @@ class TaskScan:
         found = Found([], 0, 0, self._total, False, self._broker.clock.now_ms(), False, "")
         seen: set[str] = set()
         try:
-            for place in self.places:
-                for size, table in Listing(self._broker).slices(*place, self.wanted):
+            for place in self._places:
+                for size, table in Listing(self._broker).slices(*place, self._wanted):
                     if self._is_stopped.is_set():
                         return
-                    found = _with_slice(found, size, table, seen)
+                    rows = table if self._takes is None else filter(self._takes, table)
+                    found = _with_slice(found, size, rows, seen)
                     if shows:
                         self.found = found
                         self._on_change()
@@ -159,14 +146,15 @@ class TaskScan:
         self._on_change()
 
     def _is_enough(self, found: Found) -> bool:
-        return not self.wanted.is_selective and len(found.lines) >= MOST_KEPT
+        is_selective = self._wanted.is_selective or self._takes is not None
+        return not is_selective and len(found.lines) >= MOST_KEPT
 
 
-def _with_slice(found: Found, size: int, table: TaskTable, seen: set[str]) -> Found:
+def _with_slice(found: Found, size: int, rows: Iterable[TaskRow], seen: set[str]) -> Found:
     """Return ``found`` with the tasks of one more slice, in which ``size`` were looked at."""
     matching = found.matching
-    for row in table:
-        line = line_of(row)
+    for row in rows:
+        line = line_of_row(row)
         # A task that moved on meanwhile is read twice.
         if line.key in seen:
             continue
@@ -175,24 +163,3 @@ def _with_slice(found: Found, size: int, table: TaskTable, seen: set[str]) -> Fo
         if len(found.lines) < MOST_KEPT:
             found.lines.append(line)
     return found._replace(matching=matching, looked_at=found.looked_at + size)
-
-
-def line_of(row: TaskRow) -> TaskLine:
-    """Return a task as a line of a list."""
-    message = row.message
-    times = {
-        states.SCHEDULED: row.process_ms,
-        states.RETRY: row.process_ms,
-        states.ARCHIVED: row.finished_ms,
-        states.COMPLETED: row.finished_ms,
-    }
-    return TaskLine(
-        key=task_key(row.queue, row.task_id),
-        id=row.task_id,
-        queue=row.queue,
-        state=row.state,
-        type=message.type,
-        attempt=row.attempt,
-        time_ms=times.get(row.state, row.enqueued_ms),
-        error=row.fault or message.error_msg or "",
-    )

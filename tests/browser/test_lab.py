@@ -107,7 +107,7 @@ def test_the_panel_pages_filters_and_acts(lab: Lab) -> None:
     field = lab.page.get_by_label("Type", exact=True)
     field.fill("fail")
     field.press("Enter")
-    lab.wait_text("1–1 that fit")
+    lab.wait_text("1–1 of 1 that fit")
     lab.page.get_by_label("Select this page").check()
     lab.wait_text("1 selected")
     button = lab.button("Delete the 1 selected task")
@@ -118,6 +118,43 @@ def test_the_panel_pages_filters_and_acts(lab: Lab) -> None:
     lab.wait_text("1 queue, 120 tasks")
     lab.page.get_by_role("tab", name="Workers").click()
     lab.wait_text("slots in use")
+
+
+def test_a_tick_and_a_half_typed_filter_stay_while_tasks_move(lab: Lab) -> None:
+    lab.open(
+        SETUP,
+        "names = [q.options(queue='moving', task_id=f't{i:03d}').submit(nap, 1).id"
+        " for i in range(60)]\n"
+        "q.inspector.pause('moving')\n"
+        "import threading\n"
+        "def remove():\n"
+        "    for name in names[:30]:\n"
+        "        q.inspector.delete(name, queue='moving')\n"
+        "        q.options(queue='moving').submit(nap, 1)\n"
+        "        time.sleep(0.1)\n"
+        "q.panel(tab='Tasks', queues=['moving'])",
+        "threading.Thread(target=remove).start()",
+    )
+    lab.run_all()
+    lab.wait_text("1–50 of 60")
+    lab.page.get_by_label("Select t035").check()
+    field = lab.page.get_by_label("Error", exact=True)
+    field.click()
+    field.type("half ty")
+    lab.page.wait_for_selector('[data-key="moving/t035"]')
+    wait_until(lambda: lab.page.get_by_label("Select t029").count() == 0, 30)
+    assert lab.page.get_by_label("Select t035").is_checked()
+    assert lab.page.locator("input:checked").count() == 1
+    assert field.input_value() == "half ty"
+    assert field.evaluate("each => each === document.activeElement")
+    field.fill("")
+    button = lab.button("Delete the 1 selected task")
+    button.click()
+    button.click()
+    lab.wait_text("1 deleted")
+    wait_until(lambda: lab.page.get_by_label("Select t035").count() == 0)
+    assert lab.page.get_by_label("Select t034").count() == 1
+    assert lab.page.get_by_label("Select t036").count() == 1
 
 
 def test_a_panel_that_is_read_only_has_no_button_that_acts(lab: Lab) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from nbqueue.dashboard.task_detail import TaskDetail
+from nbqueue.dashboard.task_line import TaskLine
 from nbqueue.dashboard.task_list import ALL, STATES, TaskList
-from nbqueue.dashboard.task_scan import TaskLine
 from nbqueue.errors import TaskNotFound
 from nbqueue.notebook.panel import model_table as draw
 from nbqueue.notebook.panel.model_table import Cells, Drawing, model_table, queue_choice, task_name
@@ -75,6 +75,7 @@ class TasksTab(Tab):
                     drawing,
                     caption=self._caption(),
                     cells=lambda row: self._cells(row, drawing),
+                    hidden=("call",),
                     selects=True,
                 )
             )
@@ -123,6 +124,13 @@ class TasksTab(Tab):
                 placeholder="text of the error",
                 args={"name": "error"},
             ),
+            controls.field(
+                tasks.filters["arguments"],
+                "filter",
+                label="Arguments",
+                placeholder="arguments, as in lr=0.1",
+                args={"name": "arguments"},
+            ),
             controls.field("", "find", label="Id of a task", placeholder="find an id"),
             gap=6,
         )
@@ -138,7 +146,7 @@ class TasksTab(Tab):
     @staticmethod
     def _cells(task: TaskLine, drawing: Drawing) -> Cells:
         return {
-            "type": fmt.shortened(task.type, 40),
+            "type": h.titled(fmt.shortened(task.call or task.type, 60), task.type),
             "id": task_name(task.queue, task.id, live=drawing.live),
             "attempt": f"{task.attempt}" if task.attempt else h.pale("–"),
             "time_ms": _time(task, drawing.now_ms),
