@@ -39,9 +39,10 @@ class Timer:
 class Reactor:
     """Calls back for ready files, expired timers, and the end of each round.
 
-    Everything runs in the thread that calls `run` or `run_until`; only `post` may be called from
-    another. Exceptions of callbacks end these calls: in a supervisor they are bugs, and one that
-    went on with half of its parts would break its guarantees silently.
+    Everything runs in the thread that calls `run` or `run_until`; only `post` and `wake` may be
+    called from another. Exceptions of callbacks end these calls: in a supervisor they are bugs, and
+    one that went on with half of its parts would break its guarantees silently. The threads of
+    clients call `run` again, after a pause.
     """
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
@@ -93,6 +94,10 @@ class Reactor:
     def post(self, action: Action) -> None:
         """Call ``action`` in the loop's thread, soon. From any thread."""
         self._posted.append(action)
+        self._bell.wake()
+
+    def wake(self) -> None:
+        """Begin a round soon. From any thread, even after `close`."""
         self._bell.wake()
 
     def in_thread(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
@@ -218,6 +223,15 @@ class Reactor:
             return None
         # epoll takes at most 24 days.
         return min(max(0.0, timers[0][0] - time.monotonic()), _LONGEST_SELECT)
+
+
+def poll_selector() -> selectors.BaseSelector:
+    """Make a selector for the threads of clients.
+
+    It takes no file descriptor, which a forked child would share with its parent as it would an
+    epoll, and takes file numbers above 1023 where there is poll.
+    """
+    return getattr(selectors, "PollSelector", selectors.SelectSelector)()
 
 
 def _nothing() -> None:

@@ -13,7 +13,6 @@ import pytest
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.client.channels.inline_read import InlineRead
 from nbqueue.client.channels.listener_connection import ListenerConnection
-from nbqueue.client.channels.selector import WakeableSelector
 from nbqueue.client.completion.dispatch import EndDispatcher
 from nbqueue.client.completion.listener_state import ListenerState
 from nbqueue.client.completion.missing_tasks import MissingTasks
@@ -52,9 +51,9 @@ class Parts:
     def __init__(self, keyring: Keyring) -> None:
         state = ListenerState("own")
         self.tasks = state.tasks
-        connection, selector = cast("ListenerConnection", self), WakeableSelector()
-        inline_read = InlineRead(connection, selector)
-        self.dispatcher = EndDispatcher(state, connection, inline_read, selector, keyring)
+        connection = cast("ListenerConnection", self)
+        inline_read = InlineRead(connection, state.wake)
+        self.dispatcher = EndDispatcher(state, connection, inline_read, keyring)
 
     def broker(self) -> Parts:
         return self

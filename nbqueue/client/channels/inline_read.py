@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 from nbqueue.client.channels.listener_connection import ListenerConnection
-from nbqueue.client.channels.selector import WakeableSelector
 from nbqueue.client.channels.subscription import Subscription
 from nbqueue.client.futures.waits import DeferredInterrupt
 from nbqueue.errors import StoreError
@@ -27,9 +26,10 @@ class InlineRead:
     it.
     """
 
-    def __init__(self, connection: ListenerConnection, selector: WakeableSelector) -> None:
+    def __init__(self, connection: ListenerConnection, wake: Callable[[], None]) -> None:
+        """``wake`` has the listener's thread pause, or take over."""
         self._connection = connection
-        self._selector = selector
+        self._wake = wake
         self.read_lock = threading.Lock()
         """Held by the thread that reads."""
         self._thread: threading.Thread | None = None
@@ -62,7 +62,7 @@ class InlineRead:
             self._thread = threading.current_thread()
             self._pause_until = time.monotonic() + _PAUSE_SECONDS
             if not self.is_listener_paused:
-                self._selector.wake()
+                self._wake()
             while not is_over():
                 is_late = time.monotonic_ns() > until
                 if is_late or subscription is not self._connection.subscription:
@@ -84,7 +84,7 @@ class InlineRead:
             self.read_lock.release()
         # The listener's thread takes over.
         self._pause_until = 0.0
-        self._selector.wake()
+        self._wake()
 
     def is_this_thread(self) -> bool:
         """True in the thread that reads inline."""

@@ -12,7 +12,6 @@ from nbqueue.calls.keys.signing import Keyring
 from nbqueue.calls.payloads import detached_result
 from nbqueue.client.channels.inline_read import InlineRead
 from nbqueue.client.channels.listener_connection import ListenerConnection
-from nbqueue.client.channels.selector import WakeableSelector
 from nbqueue.client.completion.awaited_tasks import Sink
 from nbqueue.client.completion.listener_state import ListenerState
 from nbqueue.client.completion.unconfirmed_ends import Announced, UnconfirmedEnds
@@ -47,14 +46,12 @@ class EndDispatcher:
         state: ListenerState,
         connection: ListenerConnection,
         inline_read: InlineRead,
-        selector: WakeableSelector,
         keyring: Keyring,
     ) -> None:
         self._state = state
         self._tasks = state.tasks
         self._connection = connection
         self._inline_read = inline_read
-        self._selector = selector
         self._keyring = keyring
         self._unconfirmed = UnconfirmedEnds()
         self._undelivered: list[Delivery] = []
@@ -100,7 +97,7 @@ class EndDispatcher:
             with self._state.lock:
                 self._unconfirmed.add(queue, unproved)
             if self.confirm_ends(time.monotonic()) is not None:
-                self._selector.wake()  # the listener's thread continues with them later
+                self._state.wake()  # the listener's thread continues with them later
 
     def confirm_ends(self, now: float) -> float | None:
         """Look at tasks whose end was announced without proof.

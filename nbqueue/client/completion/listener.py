@@ -19,7 +19,6 @@ from nbqueue.calls.keys.signing import Keyring
 from nbqueue.client.channels.channel_listeners import ChannelListeners, OnMessage
 from nbqueue.client.channels.inline_read import InlineRead
 from nbqueue.client.channels.listener_connection import ListenerConnection
-from nbqueue.client.channels.selector import WakeableSelector
 from nbqueue.client.completion.awaited_tasks import Sink
 from nbqueue.client.completion.dispatch import EndDispatcher
 from nbqueue.client.completion.listener_loop import CONFIRM_SECONDS, ListenerLoop
@@ -46,18 +45,14 @@ class CompletionListener:
     def _make_parts(self) -> None:
         state = self._state
         self._connection = ListenerConnection(self._store)
-        selector = WakeableSelector()
-        self._selector = selector
         self._channels = ChannelListeners()
-        self._inline_read = InlineRead(self._connection, selector)
-        self._dispatcher = EndDispatcher(
-            state, self._connection, self._inline_read, selector, self._keyring
-        )
+        self._inline_read = InlineRead(self._connection, state.wake)
+        self._dispatcher = EndDispatcher(state, self._connection, self._inline_read, self._keyring)
         self._loop = ListenerLoop(
-            self._store, state, self._connection, selector, self._channels, self._inline_read,
+            self._store, state, self._connection, self._channels, self._inline_read,
             self._dispatcher,
         )  # fmt: skip
-        self.cancellations = LocalCancellations(state, selector)
+        self.cancellations = LocalCancellations(state)
 
     # --- Writing tasks: see `Registration` -----------------------------------------------------
 
@@ -304,4 +299,4 @@ class CompletionListener:
 
     def _wake(self) -> None:
         if not self.is_this_thread():
-            self._selector.wake()
+            self._state.wake()

@@ -9,7 +9,6 @@ import time
 from nbqueue.client.channels.channel_listeners import ChannelListeners
 from nbqueue.client.channels.inline_read import InlineRead
 from nbqueue.client.channels.listener_connection import ListenerConnection
-from nbqueue.client.channels.selector import WakeableSelector
 from nbqueue.client.channels.subscription import CHECK_SECONDS, Subscription
 from nbqueue.client.completion.dispatch import EndDispatcher
 from nbqueue.client.completion.error_pauses import ErrorPauses
@@ -18,6 +17,7 @@ from nbqueue.client.completion.missing_tasks import MissingTasks
 from nbqueue.client.completion.polled_channels import POLL_SECONDS, PolledChannels
 from nbqueue.client.results.outcome import RawOutcome, broken
 from nbqueue.errors import StoreError
+from nbqueue.runtime.reactor import Reactor, Timer, poll_selector
 from nbqueue.store.connection import Store
 from nbqueue.transport.nonblocking import ConnectionLost
 
@@ -30,15 +30,17 @@ _log = logging.getLogger("nbqueue.client")
 class ListenerLoop:
     """Connects, subscribes, looks at tasks and reads messages, until it is stopped.
 
-    `start` is called with the listener's lock held.
+    A turn of that follows each round of its event loop: after messages, when it was woken, and when
+    something is due. `start` is called with the listener's lock held.
     """
+
+    _reactor: Reactor
 
     def __init__(
         self,
         store: Store,
         state: ListenerState,
         connection: ListenerConnection,
-        selector: WakeableSelector,
         channels: ChannelListeners,
         inline_read: InlineRead,
         dispatcher: EndDispatcher,
@@ -46,12 +48,18 @@ class ListenerLoop:
         self._store = store
         self._state = state
         self._connection = connection
-        self._selector = selector
         self._channels = channels
         self._inline_read = inline_read
         self._dispatcher = dispatcher
         self._polled = PolledChannels(store, state.tasks, channels)
         self._missing = MissingTasks(state.tasks)
+        self._pauses = ErrorPauses(store.url.redacted)
+        self._is_pausing = False
+        self._is_well = False
+        """True if the last turn left nothing to be confirmed by the server."""
+        self._watched: tuple[Subscription, bool] | None = None
+        """The subscription that is waited for, and whether until it takes bytes, too."""
+        self._next_turn: Timer | None = None
         self.thread: threading.Thread | None = None
         """The thread, while it runs."""
 
@@ -60,24 +68,24 @@ class ListenerLoop:
         if self._state.is_stopping:
             return
         if self.thread is None:
-            self._selector.open()
+            self._reactor = self._state.reactor = Reactor(poll_selector())
+            self._reactor.every_round(self._on_round)
+            self._watched = self._next_turn = None
             self.thread = threading.Thread(target=self._run, name="nbqueue-listener", daemon=True)
             self.thread.start()
-        elif not self.is_this_thread():
-            self._selector.wake()
+        self._state.wake()
 
     def is_this_thread(self) -> bool:
         """True in the thread that delivers ends, which must not wait for one itself."""
         return threading.current_thread() is self.thread or self._inline_read.is_this_thread()
 
     def _run(self) -> None:
-        pauses, dispatcher = ErrorPauses(self._store.url.redacted), self._dispatcher
+        pauses, dispatcher = self._pauses, self._dispatcher
         try:
             dispatcher.deliver_rest()
             while not self._state.is_stopping:
                 try:
-                    if self._turn():
-                        pauses.note_success()
+                    self._reactor.run()
                     continue
                 except (ConnectionLost, StoreError, OSError) as error:
                     self._disconnect()
@@ -89,28 +97,35 @@ class ListenerLoop:
                     _log.exception("the listener of nbqueue failed, and begins anew")
                     if pauses.note_fault():
                         dispatcher.end_all(lambda task_id, error=error: broken(task_id, error))  # type: ignore[misc]
-                self._selector.sleep(pauses.pause(), self._is_stopping)
+                self._is_pausing = True
+                self._reactor.after(pauses.pause(), self._end_pause)
         finally:
             self._disconnect()
             with self._state.lock:
-                self.thread = None
-                self._selector.close()
+                self.thread = self._state.reactor = None
+                self._reactor.close()
 
-    def _is_stopping(self) -> bool:
-        return self._state.is_stopping
+    def _end_pause(self) -> None:
+        self._is_pausing = False
+
+    def _on_round(self) -> None:
+        if self._state.is_stopping:
+            self._reactor.stop()
+        elif not self._is_pausing:
+            if self._is_well:
+                self._pauses.note_success()
+            self._is_well = self._turn()
 
     def _turn(self) -> bool:
-        """Connect, subscribe, look, wait for something to happen and read, once.
+        """Connect, subscribe and look, and wait for what comes next.
 
         Returns whether all is well: subscribed, and all changes of that are confirmed.
         """
+        # With nothing to wait for, a stopped server is not started again.
+        if self._connection.subscription is None and self._is_needed():
+            self._connect()
         subscription = self._connection.subscription
         if subscription is None:
-            # With nothing to wait for, a stopped server is not started again.
-            if self._is_needed():
-                self._connect()
-            else:
-                self._selector.sleep(None, self._is_stopping)
             return False
         with self._state.lock:
             subscription.follow(self._channels.channels(self._state.tasks.channels))
@@ -125,22 +140,43 @@ class ListenerLoop:
         is_well = subscription.is_confirmed
         # Nothing else would notice a store that never answers.
         seconds = min(self._look(subscription), POLL_SECONDS if is_denied else CHECK_SECONDS)
-        self._wait_and_read(subscription, seconds)
+        pause = self._reading_pause(subscription)
+        self._watch(subscription, is_paused=pause > 0)
+        self._take_turn_in(min(pause, seconds) if pause > 0 else seconds)
         return is_well
 
-    def _wait_and_read(self, subscription: Subscription, seconds: float) -> None:
-        inline_read = self._inline_read
-        pause = self._reading_pause(subscription)
-        if pause > 0:
-            # Another thread reads.
-            inline_read.is_listener_paused = True
-            self._selector.wait(None, min(pause, seconds))
-            inline_read.is_listener_paused = False
+    def _watch(self, subscription: Subscription, *, is_paused: bool) -> None:
+        """Wait for messages, except while another thread reads them."""
+        self._inline_read.is_listener_paused = is_paused
+        wanted = None if is_paused else (subscription, subscription.wants_write)
+        if wanted == self._watched:
             return
-        _, is_ready = self._selector.wait(subscription, seconds)
-        if is_ready and self._reading_pause(subscription) <= 0:
+        self._watched = wanted
+        if is_paused:
+            self._reactor.forget(subscription)
+        else:
+            self._reactor.watch(
+                subscription, self._read,
+                on_writable=subscription.flush if subscription.wants_write else None,
+            )  # fmt: skip
+
+    def _take_turn_in(self, seconds: float) -> None:
+        """Take a turn after a time, if none comes before."""
+        timer = self._next_turn
+        if timer is not None:
+            # A turn that comes too early is harmless. A new timer for each turn would cost more.
+            if timer.at <= self._reactor.now() + seconds:
+                return
+            timer.cancel()
+        self._next_turn = self._reactor.after(seconds, self._on_time)
+
+    def _on_time(self) -> None:
+        self._next_turn = None  # the turn follows at the end of the round
+
+    def _read(self) -> None:
+        subscription, inline_read = self._connection.subscription, self._inline_read
+        if subscription is not None and self._reading_pause(subscription) <= 0:
             with inline_read.read_lock:
-                subscription.flush()
                 subscription.read()
 
     def _reading_pause(self, subscription: Subscription) -> float:
@@ -162,7 +198,11 @@ class ListenerLoop:
             self._channels.restart()
 
     def _disconnect(self) -> None:
+        self._is_well, self._watched = False, None
         with self._state.lock:
+            subscription = self._connection.subscription
+            if subscription is not None:
+                self._reactor.forget(subscription)
             self._connection.close()
 
     def _look(self, subscription: Subscription) -> float:
@@ -197,7 +237,7 @@ class ListenerLoop:
         with self._state.lock:
             self._state.changed.notify_all()
         # Looking is possible now, which is for the listener's thread: another one may be reading.
-        self._selector.wake()
+        self._state.wake()
 
     def _on_message(self, channel: str, data: bytes) -> None:
         queue = self._state.tasks.queue_of(channel)

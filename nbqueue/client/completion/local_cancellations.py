@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from nbqueue.client.channels.selector import WakeableSelector
 from nbqueue.client.completion.listener_state import ListenerState
 from nbqueue.client.results.outcome import RawOutcome
 
@@ -13,9 +12,8 @@ from nbqueue.client.results.outcome import RawOutcome
 class LocalCancellations:
     """Keeps a task that is being cancelled here from being taken for a deleted one."""
 
-    def __init__(self, state: ListenerState, selector: WakeableSelector) -> None:
+    def __init__(self, state: ListenerState) -> None:
         self._state = state
-        self._selector = selector
 
     @contextmanager
     def during(
@@ -45,7 +43,7 @@ class LocalCancellations:
                 interrupted = places & tasks.cancel_interrupted
                 if interrupted:
                     tasks.look_soon(queue, [task_id for _, task_id in interrupted])
-            self._selector.wake()
+            state.wake()
 
     def _end(self, queue: str, answers: Mapping[str, RawOutcome | str]) -> None:
         ends = {i: answer for i, answer in answers.items() if isinstance(answer, RawOutcome)}

@@ -8,14 +8,13 @@ before they were read.
 from __future__ import annotations
 
 import logging
-import selectors
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.errors import StoreError
 from nbqueue.runtime.backoff import Backoff
-from nbqueue.runtime.reactor import Reactor
+from nbqueue.runtime.reactor import Reactor, poll_selector
 from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
 from nbqueue.transport.resp import Arg, ReplyError
 from nbqueue.wire.keys import stored_keys, stored_name
@@ -82,8 +81,7 @@ class EventFeed:
             self._followers.setdefault(queue, []).append(on_event)
             self._fresh.append(on_event)
             if self._reactor is None:
-                # poll takes no file descriptor of its own.
-                self._reactor = Reactor(_poll_selector())
+                self._reactor = Reactor(poll_selector())
                 threading.Thread(
                     target=self._run, args=(self._reactor,), name="nbqueue-events", daemon=True
                 ).start()
@@ -110,7 +108,7 @@ class EventFeed:
     def _note_change(self) -> None:
         self._is_changed = True
         if self._reactor is not None:
-            self._reactor.post(_nothing)
+            self._reactor.wake()
 
     def _run(self, reactor: Reactor) -> None:
         while True:
@@ -237,11 +235,3 @@ class _Reader:
     def __exit__(self, *error: object) -> None:
         self._reactor.forget(self._connection)
         self._connection.close()
-
-
-def _poll_selector() -> selectors.BaseSelector:
-    return getattr(selectors, "PollSelector", selectors.SelectSelector)()
-
-
-def _nothing() -> None:
-    pass
