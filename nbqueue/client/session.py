@@ -19,7 +19,7 @@ from nbqueue.client.cancelling.many_tasks import Cancellation
 from nbqueue.client.completion.listener import CompletionListener
 from nbqueue.client.futures.forked_handles import hold_while_forking, inherit
 from nbqueue.client.live.event_stream import EventFeed
-from nbqueue.client.results.outcome import Outcome, RawOutcome
+from nbqueue.client.results.outcome import RawOutcome
 from nbqueue.clock import Clock
 from nbqueue.errors import (
     StoreDamaged,
@@ -119,11 +119,6 @@ class Session:
             raise
         except (StoreError, LookupError, ValueError, TypeError):
             return LARGEST_VALUE  # this user may not ask
-
-    def outcome(
-        self, task_id: str, end: RawOutcome, is_call: bool = True, is_json: bool = False
-    ) -> Outcome:
-        return Outcome(task_id, end, self.keyring, is_call, is_json)
 
     def cancel(
         self, queue: str, task_ids: Sequence[str], *, running: bool = True

@@ -243,7 +243,7 @@ class TestSubmit:
         nightly = client.options(task_id="nightly", retention=0)
         first = nightly.submit(add, 1)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            with client._session.listener._inline_read.read_lock:  # so that no thread reads
+            with client._session.listener.inline_read.read_lock:  # so that no thread reads
                 worker.work()
                 again = pool.submit(nightly.submit, add, 2)
                 wait_until(lambda: len(client._session.listener._state.tasks.channels) == 2)
@@ -1216,7 +1216,7 @@ class TestFaults:
             raise ZeroDivisionError("a fault")
 
         monkeypatch.setattr(client._session.listener._loop, "_look", broken)
-        client._session.listener._wake()
+        client._session.listener._state.wake()
         with pytest.raises(nbqueue.NbqueueError, match=r"failed within nbqueue.*a fault"):
             future.result(WAIT)
 

@@ -12,10 +12,13 @@ import pytest
 from waits import wait_until
 
 import nbqueue
-from nbqueue.client.channels.subscription import Subscription
 from nbqueue.client.completion.listener import CompletionListener
 from nbqueue.client.futures.waits import DeferredInterrupt
+from nbqueue.client.results.outcome import read_announcement
 from nbqueue.runtime.busy_poll import BusyPoll
+
+READ = "nbqueue.client.completion.dispatch.read_announcement"
+"""Reads each message that announces ends."""
 
 
 def one(x: int) -> int:
@@ -64,13 +67,12 @@ def test_the_end_is_taken_in_by_who_waits(
     q: nbqueue.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = []
-    handle = Subscription._handle
 
-    def noting(self: Subscription, reply: list[Any]) -> None:
+    def noting(data: bytes) -> Any:
         threads.append(threading.current_thread())
-        handle(self, reply)
+        return read_announcement(data)
 
-    monkeypatch.setattr(Subscription, "_handle", noting)
+    monkeypatch.setattr(READ, noting)
     # Not at once: the tasks must not have ended before the wait begins.
     assert [q.submit(in_a_while, i).result(30) for i in range(5)] == list(range(5))
     assert threads == [threading.current_thread()] * 5
@@ -119,17 +121,16 @@ def test_an_exception_from_a_signal_loses_no_end(
     q: nbqueue.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message was read but not delivered: the task must be looked for."""
-    handle, raised = Subscription._handle, []
+    raised = []
 
-    def interrupted(self: Subscription, reply: list[Any]) -> None:
+    def interrupted(data: bytes) -> Any:
         if threading.current_thread() is threading.main_thread() and not raised:
-            raised.append(reply)
+            raised.append(data)
             raise SystemExit("from a handler of a signal")
-        handle(self, reply)
+        return read_announcement(data)
 
-    monkeypatch.setattr(Subscription, "_handle", interrupted)
+    monkeypatch.setattr(READ, interrupted)
     future, number = interrupted_wait(q, SystemExit)
-    assert raised[0][0] == b"message"
     assert future.result(30) == number
     assert [q.submit(one, i).result(30) for i in range(3)] == [0, 1, 2]
 
@@ -148,14 +149,12 @@ def test_ctrl_c_comes_after_what_must_be_whole() -> None:
 def test_ctrl_c_ends_a_wait_and_not_the_task(
     q: nbqueue.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = Subscription._handle
-
-    def pressed(self: Subscription, reply: list[Any]) -> None:
+    def pressed(data: bytes) -> Any:
         if threading.current_thread() is threading.main_thread():
             signal.raise_signal(signal.SIGINT)
-        handle(self, reply)
+        return read_announcement(data)
 
-    monkeypatch.setattr(Subscription, "_handle", pressed)
+    monkeypatch.setattr(READ, pressed)
     future, number = interrupted_wait(q, KeyboardInterrupt)
     assert future.done()
     assert future.result() == number

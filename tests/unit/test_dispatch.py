@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from nbqueue.calls.keys.signing import Keyring
+from nbqueue.client.channels.channel_listeners import ChannelListeners
 from nbqueue.client.channels.inline_read import InlineRead
 from nbqueue.client.channels.listener_connection import ListenerConnection
 from nbqueue.client.completion.dispatch import EndDispatcher
@@ -53,7 +54,9 @@ class Parts:
         self.tasks = state.tasks
         connection = cast("ListenerConnection", self)
         inline_read = InlineRead(connection, state.wake)
-        self.dispatcher = EndDispatcher(state, connection, inline_read, keyring)
+        self.dispatcher = EndDispatcher(state, connection, ChannelListeners(), inline_read, keyring)
+        self.channel = queue_keys("q").end_channel(ID)
+        self.tasks.open_channel("q", self.channel)
 
     def broker(self) -> Parts:
         return self
@@ -63,7 +66,7 @@ class Parts:
 
     def announce(self) -> None:
         data = struct.pack(">HcI", len(ID), b"d", 0) + ID.encode()
-        self.dispatcher.on_announcement("q", queue_keys("q").end_channel(ID), data)
+        self.dispatcher.on_message(self.channel, data)
 
 
 @pytest.fixture

@@ -243,10 +243,10 @@ class TestAwaitedTasks:
         assert set(tasks.channels) == {CHANNEL, other}
         assert tasks.own_count == 0
         tasks.pop("default", "abcdefghij-1")
-        assert tasks.queue_of(other) == "default"
+        assert tasks.queue_of.get(other) == "default"
         tasks.pop("default", "abcdefghij-2")
         assert set(tasks.channels) == {CHANNEL}
-        assert tasks.queue_of(other) is None
+        assert tasks.queue_of.get(other) is None
 
     def test_own_channels_are_kept(self) -> None:
         tasks = AwaitedTasks(PREFIX)

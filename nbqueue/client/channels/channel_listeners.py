@@ -82,15 +82,12 @@ class ChannelListeners:
         for _, callback in ready:
             _call(callback, broker(), None)
 
-    def dispatch(self, channel: str, data: bytes, broker: Callable[[], Broker]) -> bool:
-        """Call the callbacks of a channel with a message; return whether there are any."""
-        if not self._callbacks:
-            return False
+    def dispatch(self, channel: str, data: bytes, broker: Callable[[], Broker]) -> None:
+        """Call the callbacks of a channel with a message."""
         with self._lock:
             callbacks = list(self._callbacks.get(channel, ()))
         for callback in callbacks:
             _call(callback, broker(), data)
-        return bool(callbacks)
 
 
 def _call(callback: OnMessage, broker: Broker, data: bytes | None) -> None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 from nbqueue.client.channels.listener_connection import ListenerConnection
-from nbqueue.client.channels.subscription import Subscription
 from nbqueue.client.futures.waits import DeferredInterrupt
 from nbqueue.errors import StoreError
 from nbqueue.runtime.busy_poll import BusyPoll, offer_cpu
@@ -32,7 +31,8 @@ class InlineRead:
         self._wake = wake
         self.read_lock = threading.Lock()
         """Held by the thread that reads."""
-        self._thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None
+        """The thread that reads inline; None while none does."""
         self.is_listener_paused = False
         """Set by the listener's thread while it leaves the reading to others."""
         self._pause_until = 0.0
@@ -45,50 +45,42 @@ class InlineRead:
         Returns after 2 ms at the latest, and at once if another thread does this already.
         """
         subscription = self._connection.subscription
-        if subscription is None or self._thread is not None:
+        if subscription is None or self.thread is not None:
             return
         until = self._busy_poll.begin()
         if not until:
             return
         with DeferredInterrupt():
-            self._read_until(subscription, is_over, until)
-
-    def _read_until(
-        self, subscription: Subscription, is_over: Callable[[], bool], until: int
-    ) -> None:
-        if not self.read_lock.acquire(blocking=False):
-            return
-        try:
-            self._thread = threading.current_thread()
-            self._pause_until = time.monotonic() + _PAUSE_SECONDS
-            if not self.is_listener_paused:
-                self._wake()
-            while not is_over():
-                is_late = time.monotonic_ns() > until
-                if is_late or subscription is not self._connection.subscription:
-                    self._busy_poll.failed()
-                    break
-                subscription.read()
-                offer_cpu()
-            else:
-                self._busy_poll.helped()
+            if not self.read_lock.acquire(blocking=False):
                 return
-        except (ConnectionLost, StoreError, OSError):
-            pass  # the listener's thread will meet this error, too
-        except BaseException:
-            # An exception from a signal can come anywhere, and a message may be lost: look for it.
-            self._was_interrupted = True
-            raise
-        finally:
-            self._thread = None
-            self.read_lock.release()
-        # The listener's thread takes over.
-        self._pause_until = 0.0
-        self._wake()
-
-    def is_this_thread(self) -> bool:
-        """True in the thread that reads inline."""
-        return threading.current_thread() is self._thread
+            try:
+                self.thread = threading.current_thread()
+                self._pause_until = time.monotonic() + _PAUSE_SECONDS
+                if not self.is_listener_paused:
+                    self._wake()
+                while not is_over():
+                    is_late = time.monotonic_ns() > until
+                    if is_late or subscription is not self._connection.subscription:
+                        self._busy_poll.failed()
+                        break
+                    subscription.read()
+                    offer_cpu()
+                else:
+                    self._busy_poll.helped()
+                    return
+            except (ConnectionLost, StoreError, OSError):
+                pass  # the listener's thread will meet this error, too
+            except BaseException:
+                # An exception from a signal can come anywhere, and a message may be lost: look for
+                # it.
+                self._was_interrupted = True
+                raise
+            finally:
+                self.thread = None
+                self.read_lock.release()
+            # The listener's thread takes over.
+            self._pause_until = 0.0
+            self._wake()
 
     def pause_left(self) -> float:
         """Return for how many seconds the listener's thread leaves the reading to others."""

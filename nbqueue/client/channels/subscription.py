@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Any
 
 from nbqueue.store.connection import Store
 from nbqueue.transport import resp
@@ -98,7 +97,11 @@ class Subscription(MessageConnection):
     def _dispatch(self) -> None:
         for reply in self._replies():
             if isinstance(reply, list):
-                self._handle(reply)
+                kind = reply[0]
+                if kind == b"message":
+                    self._on_message(stored_name(reply[1]), reply[2])
+                elif kind in (b"subscribe", b"unsubscribe"):
+                    self._note_confirmation()
             elif isinstance(reply, resp.ReplyError) and reply.reason == "NOPERM":
                 self._note_denied()
             elif isinstance(reply, resp.ReplyError) and reply.reason != "MISCONF":
@@ -112,17 +115,13 @@ class Subscription(MessageConnection):
             self._asked, self.subscribed = set(), set()
         self._on_confirmed()
 
-    def _handle(self, reply: list[Any]) -> None:
-        kind, name = reply[0], reply[1]
-        if kind == b"message":
-            self._on_message(stored_name(name), reply[2])
-        elif kind in (b"subscribe", b"unsubscribe"):
-            with self._lock:
-                self._unconfirmed -= 1
-                # Asked for, dropped and asked for again: which answer belongs to which does not
-                # matter once all have come.
-                is_confirmed = self._unconfirmed == 0
-                if is_confirmed:
-                    self.subscribed = set(self._asked)
+    def _note_confirmation(self) -> None:
+        with self._lock:
+            self._unconfirmed -= 1
+            # Asked for, dropped and asked for again: which answer belongs to which does not matter
+            # once all have come.
+            is_confirmed = self._unconfirmed == 0
             if is_confirmed:
-                self._on_confirmed()
+                self.subscribed = set(self._asked)
+        if is_confirmed:
+            self._on_confirmed()

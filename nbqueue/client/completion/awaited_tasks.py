@@ -53,7 +53,8 @@ class AwaitedTasks:
         self._own_prefixes: tuple[str, ...] = (own_prefix,)
         self.channels: Counter[str] = Counter()
         """The channels to follow, with how many tasks need each."""
-        self._queue_of: dict[str, str] = {}
+        self.queue_of: dict[str, str] = {}
+        """The queue whose tasks end on each of these channels."""
         self._sinks: dict[str, dict[str, Sink]] = {}
         self._attached: set[tuple[str, str]] = set()
         """Tasks that this client did not enqueue."""
@@ -99,25 +100,21 @@ class AwaitedTasks:
         return [each for each in found if not own or each[:2] not in self._attached]
 
     def ids_in(self, queue: str) -> Container[str]:
-        """Return the ids of the awaited tasks of a queue."""
+        """Return the ids of the tasks of a queue that are awaited now. Needs no lock."""
         return self._sinks.get(queue, {})
 
     def sink_of(self, queue: str, task_id: str) -> Sink | None:
         """Return the sink of a task; None if it is not awaited."""
         return self._sinks.get(queue, {}).get(task_id)
 
-    def queue_of(self, channel: str) -> str | None:
-        """Return the queue whose tasks end on a channel; None if it is not followed."""
-        return self._queue_of.get(channel)
-
     def open_channel(self, queue: str, channel: str) -> None:
         """Follow a channel for as long as the client lives."""
-        if channel not in self._queue_of:
+        if channel not in self.queue_of:
             self.follow(queue, channel)
 
     def follow(self, queue: str, channel: str) -> None:
         """Follow a channel until `leave` was called as often."""
-        self._queue_of[channel] = queue
+        self.queue_of[channel] = queue
         self.channels[channel] += 1
 
     def leave(self, channel: str) -> None:
@@ -126,7 +123,7 @@ class AwaitedTasks:
             self.channels[channel] -= 1
         else:
             del self.channels[channel]
-            self._queue_of.pop(channel, None)
+            self.queue_of.pop(channel, None)
 
     def expect(self, queue: str, task_ids: Sequence[str], sink: Sink) -> None:
         """Register tasks that are about to be written, and whose ids this client made."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import struct
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from nbqueue.broker.commands.changed_tasks import changed_tasks
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.calls.payloads import detached_result
+from nbqueue.client.channels.channel_listeners import ChannelListeners
 from nbqueue.client.channels.inline_read import InlineRead
 from nbqueue.client.channels.listener_connection import ListenerConnection
 from nbqueue.client.completion.awaited_tasks import Sink
@@ -45,12 +47,14 @@ class EndDispatcher:
         self,
         state: ListenerState,
         connection: ListenerConnection,
+        channels: ChannelListeners,
         inline_read: InlineRead,
         keyring: Keyring,
     ) -> None:
         self._state = state
         self._tasks = state.tasks
         self._connection = connection
+        self._channels = channels
         self._inline_read = inline_read
         self._keyring = keyring
         self._unconfirmed = UnconfirmedEnds()
@@ -65,12 +69,16 @@ class EndDispatcher:
         """Make these deliveries next, which were the parent's when this process was forked."""
         self._undelivered += undelivered
 
-    def on_announcement(self, queue: str, channel: str, data: bytes) -> None:
-        """Deliver the ends that a message on a channel of ``queue`` announces.
+    def on_message(self, channel: str, data: bytes) -> None:
+        """Deliver the ends that a message announces, or pass it to the callbacks of its channel.
 
         A signed result of a task whose id was made here is its end. Anything else may be forged, or
         of an earlier task of the same id: the store decides.
         """
+        queue = self._tasks.queue_of.get(channel)
+        if queue is None:
+            self._channels.dispatch(channel, data, self._connection.broker)
+            return
         try:
             ends, unread = read_announcement(data)
         except (struct.error, ValueError):
@@ -79,11 +87,10 @@ class EndDispatcher:
             return
         tasks, certain = self._tasks, []
         unproved: list[tuple[str, RawOutcome | None]] = []
-        with self._state.lock:
-            waited_for = tasks.ids_in(queue)
-            ends = [each for each in ends if each[0] in waited_for]
-            unread = [task_id for task_id in unread if task_id in waited_for]
+        awaited = tasks.ids_in(queue)
         for task_id, end in ends:
+            if task_id not in awaited:
+                continue
             if tasks.has_own_id(queue, task_id):
                 proved = verified(end, task_id, self._keyring)
                 if proved is not None:
@@ -92,7 +99,8 @@ class EndDispatcher:
             unproved.append((task_id, end))
         if certain:
             self._deliver(queue, certain)
-        unproved += [(task_id, None) for task_id in unread]
+        if unread:
+            unproved += [(task_id, None) for task_id in unread if task_id in awaited]
         if unproved:
             with self._state.lock:
                 self._unconfirmed.add(queue, unproved)
@@ -213,7 +221,9 @@ class EndDispatcher:
             try:
                 sink._take(taken)
             except BaseException as error:
-                if self._inline_read.is_this_thread() and not isinstance(error, Exception):
+                if threading.current_thread() is self._inline_read.thread and not isinstance(
+                    error, Exception
+                ):
                     raise  # it is meant for the thread that waits, and not for the task
                 _log.exception("the end of %d tasks could not be taken in", len(taken))
                 sink._take([(task_id, broken(task_id, error)) for task_id, _ in taken])

@@ -46,10 +46,12 @@ class CompletionListener:
         state = self._state
         self._connection = ListenerConnection(self._store)
         self._channels = ChannelListeners()
-        self._inline_read = InlineRead(self._connection, state.wake)
-        self._dispatcher = EndDispatcher(state, self._connection, self._inline_read, self._keyring)
+        self.inline_read = InlineRead(self._connection, state.wake)
+        self._dispatcher = EndDispatcher(
+            state, self._connection, self._channels, self.inline_read, self._keyring
+        )
         self._loop = ListenerLoop(
-            self._store, state, self._connection, self._channels, self._inline_read,
+            self._store, state, self._connection, self._channels, self.inline_read,
             self._dispatcher,
         )  # fmt: skip
         self.cancellations = LocalCancellations(state)
@@ -164,7 +166,7 @@ class CompletionListener:
         """Look at a task at once, as it was seen to have ended."""
         with self._state.lock:
             self._state.tasks.look_soon(queue, (task_id,))
-        self._wake()
+        self._state.wake()
 
     def claim(self, queue: str, task_id: str) -> Sink | None:
         """Take out the sink of a task, or None. The caller delivers its end."""
@@ -172,14 +174,9 @@ class CompletionListener:
             self._state.changed.notify_all()
             return self._state.tasks.pop(queue, task_id)
 
-    def read_inline(self, is_over: Callable[[], bool]) -> None:
-        """Read ends in this thread for a moment, until ``is_over``; see `InlineRead`."""
-        if not self.is_this_thread():
-            self._inline_read.read_until(is_over)
-
     def is_this_thread(self) -> bool:
         """True in the thread that delivers ends, which must not wait for one itself."""
-        return self._loop.is_this_thread()
+        return threading.current_thread() in (self._loop.thread, self.inline_read.thread)
 
     def outstanding(self, *, own: bool = False) -> list[tuple[str, str, Sink]]:
         """Return queue, id and sink of each awaited task, or only of this client's own."""
@@ -203,7 +200,7 @@ class CompletionListener:
         """Undo `subscribe`. Doing so again is harmless."""
         with self._state.lock:
             self._channels.remove(channel, callback)
-            self._wake()
+            self._state.wake()
 
     @property
     def is_connected(self) -> bool:
@@ -224,7 +221,7 @@ class CompletionListener:
             self._state.is_stopping = True
             self._end_when_stopped = end
             thread = self._loop.thread
-            self._wake()
+            self._state.wake()
             self._state.changed.notify_all()
         if wait and thread is not None and thread is not threading.current_thread():
             # It may just be starting an embedded server; it ends when that is done.
@@ -296,7 +293,3 @@ class CompletionListener:
         state.changed.wait_for(
             lambda: state.is_stopping or not state.tasks.is_unwritten(queue, task_id)
         )
-
-    def _wake(self) -> None:
-        if not self.is_this_thread():
-            self._state.wake()

@@ -75,10 +75,6 @@ class ListenerLoop:
             self.thread.start()
         self._state.wake()
 
-    def is_this_thread(self) -> bool:
-        """True in the thread that delivers ends, which must not wait for one itself."""
-        return threading.current_thread() is self.thread or self._inline_read.is_this_thread()
-
     def _run(self) -> None:
         pauses, dispatcher = self._pauses, self._dispatcher
         try:
@@ -190,7 +186,7 @@ class ListenerLoop:
             return is_awaited or bool(self._channels)
 
     def _connect(self) -> None:
-        subscription = Subscription(self._store, self._on_message, self._on_confirmed)
+        subscription = Subscription(self._store, self._dispatcher.on_message, self._on_confirmed)
         with self._state.lock:
             self._connection.opened(subscription)
             # Ends that were announced before this moment were missed.
@@ -238,9 +234,3 @@ class ListenerLoop:
             self._state.changed.notify_all()
         # Looking is possible now, which is for the listener's thread: another one may be reading.
         self._state.wake()
-
-    def _on_message(self, channel: str, data: bytes) -> None:
-        queue = self._state.tasks.queue_of(channel)
-        if self._channels.dispatch(channel, data, self._connection.broker) or queue is None:
-            return
-        self._dispatcher.on_announcement(queue, channel, data)

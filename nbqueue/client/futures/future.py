@@ -171,15 +171,15 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
 
     def _wait(self, timeout: Duration | None) -> Outcome:
         if not self.done():
-            session = self._attached()
-            if session.listener.is_this_thread():
+            listener = self._attached().listener
+            if listener.is_this_thread():
                 raise RuntimeError(
                     f"a callback of a future cannot wait for task {self.id}: it runs in the "
                     "thread that receives the results"
                 )
             seconds = seconds_of(timeout)
             if seconds is None or seconds > 0:
-                session.listener.read_inline(self._is_over)
+                listener.inline_read.read_until(self._is_over)
             if not self._is_over() and not wait_shown(
                 self, self._condition, self._is_over, seconds
             ):
@@ -259,11 +259,11 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
 
     def _take(self, ends: Sequence[tuple[str, RawOutcome]]) -> None:
         assert self._session is not None
-        kind = self._facts.is_call, self._facts.is_json
+        keyring, about = self._session.keyring, self._facts
         for task_id, end in ends:
-            if end.state == GONE and not self._facts.is_call:
-                end = gone(task_id, is_kept=self._facts.is_kept, last_state=self._seen.state)
-            self._settle(self._session.outcome(task_id, end, *kind))
+            if end.state == GONE and not about.is_call:
+                end = gone(task_id, is_kept=about.is_kept, last_state=self._seen.state)
+            self._settle(Outcome(task_id, end, keyring, about.is_call, about.is_json))
 
     def _notice(self, task_id: str, state: str) -> None:
         self._seen.note(state)
