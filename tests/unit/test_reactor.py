@@ -39,6 +39,42 @@ def test_it_runs_until_another_thread_posted_something(reactor: Reactor) -> None
     thread.join()
 
 
+def test_it_begins_a_round_when_another_thread_wakes_it(reactor: Reactor) -> None:
+    rounds: list[int] = []
+    reactor.every_round(lambda: rounds.append(1))
+    thread = threading.Thread(target=reactor.wake)
+    thread.start()
+    assert reactor.run_until(lambda: bool(rounds), 10)
+    thread.join()
+
+
+def test_it_runs_again_after_the_exception_of_a_callback(reactor: Reactor) -> None:
+    ours, theirs = socket.socketpair()
+    found: list[bytes] = []
+
+    def read() -> None:
+        found.append(ours.recv(10))
+        if len(found) == 1:
+            raise ValueError("mine")
+        reactor.stop()
+
+    with ours, theirs:
+        reactor.watch(ours, read)
+        theirs.send(b"a")
+        with pytest.raises(ValueError, match="mine"):
+            reactor.run()
+        theirs.send(b"b")
+        reactor.run()
+        reactor.forget(ours)
+    assert found == [b"a", b"b"]
+
+
+def test_it_can_be_woken_after_it_was_closed() -> None:
+    closed = Reactor()
+    closed.close()
+    closed.wake()
+
+
 def test_it_gives_up_when_its_time_is_up(reactor: Reactor) -> None:
     began = time.monotonic()
     assert not reactor.run_until(lambda: False, 0.05)

@@ -71,6 +71,7 @@ class ListenerLoop:
             self._reactor = self._state.reactor = Reactor(poll_selector())
             self._reactor.every_round(self._on_round)
             self._watched = self._next_turn = None
+            self._is_pausing = False
             self.thread = threading.Thread(target=self._run, name="nbqueue-listener", daemon=True)
             self.thread.start()
         self._state.wake()
