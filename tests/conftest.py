@@ -18,7 +18,7 @@ from hypothesis import settings
 from nbqueue.broker.broker import Broker
 from nbqueue.clock import Clock
 from nbqueue.errors import NoEmbeddedServer
-from nbqueue.store import server_programs
+from nbqueue.store import running_stores, server_programs
 from nbqueue.store.connection import Store, connect
 from nbqueue.store.embedded import stop_server
 
@@ -72,6 +72,8 @@ def _scrubbed_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 patch.delenv(name)
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        # Nor the stores of other tests, which run at the same time.
+        patch.setattr(running_stores, "_SOCKETS", Path("/no sockets"))
         with contextlib.suppress(NoEmbeddedServer):
             # Embedded stores that tests start for themselves are of the same program.
             patch.setenv(server_programs.PROGRAM_VARIABLE, str(tested_program().path))

@@ -9,12 +9,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from nbqueue.calls.keys.signing import Keyring
-from nbqueue.client import inspection, schedules
+from nbqueue.client import inspection, obstacles, schedules
 from nbqueue.client.futures.find_task import find_task
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group import TaskGroup
 from nbqueue.client.inspection.plots import TIMELINE_DEFAULTS, Plots, draw_timeline
 from nbqueue.client.inspection.where_keywords import WHERE_DEFAULTS
+from nbqueue.client.obstacles.obstacle import in_short
 from nbqueue.client.session import CAPTURED_LIMIT, Session, new_session
 from nbqueue.client.submitting import stored_handlers
 from nbqueue.client.submitting.option_keywords import (
@@ -330,6 +331,20 @@ class Client(concurrent.futures.Executor):
     def _repr_html_(self) -> str:
         return str(inspection.client_html(self._session))
 
+    def wait_for_workers(
+        self, n: int = 1, timeout: Duration | None = None, *, queue: str = "default"
+    ) -> int:
+        """Wait until ``n`` workers take tasks of ``queue``; return how many do.
+
+        ``timeout``: how long at most, a duration; by default for as long as it takes. Workers of
+        nbqueue are noticed at once, those in Go within a second.
+
+        >>> q.wait_for_workers(2, timeout="1m", queue="gpu")    # doctest: +SKIP
+
+        Raises `TimeoutError`, with the reason why there are not as many; `StoreUnreachable`.
+        """
+        return obstacles.wait_for_workers(self._session, n, timeout, queue)
+
     # --- Frames and pictures -------------------------------------------------------------------
 
     def tasks(
@@ -571,5 +586,7 @@ class Client(concurrent.futures.Executor):
         raise TypeError("a Client cannot be pickled: it holds connections; call nbqueue.connect()")
 
     def __repr__(self) -> str:
-        state = "" if self._session.accepts else " closed"
-        return printable(f"<Client of {self.url}{state}>")
+        if not self._session.accepts:
+            return printable(f"<Client of {self.url} closed>")
+        why = in_short(self._session.obstacles.look_at_store())
+        return printable(f"<Client of {self.url}{f': {why}' if why else ''}>")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nbqueue.broker.broker import Broker
 from nbqueue.calls.keys import task_mark
 from nbqueue.calls.keys.signing import Keyring
+from nbqueue.client import obstacles
 from nbqueue.client.cancelling.many_tasks import Cancellation
 from nbqueue.client.completion.listener import CompletionListener
 from nbqueue.client.futures.forked_handles import hold_while_forking, inherit
@@ -42,6 +43,7 @@ from nbqueue.wire.keys import LISTENER_LENGTH, stored_keys
 
 if TYPE_CHECKING:
     from nbqueue.client.futures.group import TaskGroup
+    from nbqueue.client.obstacles.obstacle_watch import ObstacleWatch
 
 CAPTURED_LIMIT = "16MB"
 """Default limit of what a function may capture; see `nbqueue.connect`."""
@@ -55,6 +57,7 @@ class Session:
     """The connections, key and ids of one client. Thread-safe, and usable after a fork."""
 
     _events: EventFeed | None = None
+    _obstacles: ObstacleWatch | None = None
 
     code_limit: int = LARGEST_VALUE
     """The most bytes that a stored function may have, with what it captures."""
@@ -76,7 +79,7 @@ class Session:
     def after_fork(self) -> None:
         """Take ids and connections of its own in a forked process."""
         self.store.after_fork()
-        self._events = None
+        self._events = self._obstacles = None
         vars(self).pop("broker", None)
         self.ids = ids.IdMaker(self.clock.now_ms)
         inherit(self.listener, self.ids.prefix)
@@ -91,6 +94,13 @@ class Session:
         if self._events is None:
             self._events = EventFeed(self.store)
         return self._events
+
+    @property
+    def obstacles(self) -> ObstacleWatch:
+        """Finds why tasks do not run."""
+        if self._obstacles is None:
+            self._obstacles = obstacles.ObstacleWatch(self.store)
+        return self._obstacles
 
     def check_open(self) -> None:
         """Raise `RuntimeError` if the client was shut down, as other executors do."""
@@ -177,8 +187,9 @@ class Session:
         """Close the connections. Waits that are still open raise `StoreError`."""
         if self.is_open:
             self.is_open = False
-            if self._events is not None:
-                self._events.close()
+            for each in (self._events, self._obstacles):
+                if each is not None:
+                    each.close()
             self.listener.stop(_closed)
             if "broker" in vars(self):
                 self.broker.close()

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from nbqueue.client.obstacles.obstacle_watch import Found
 from nbqueue.errors import StoreError
 from nbqueue.notebook.view import View
 from nbqueue.views import controls
 from nbqueue.views import format as fmt
 from nbqueue.views import html as h
+from nbqueue.views.notices import notices_html, notices_text
 from nbqueue.wire import states
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ _STATE_AFTER = {
     "scheduled": states.SCHEDULED,
     "forwarded": states.PENDING,
     "started": states.ACTIVE,
+    "parked": states.SCHEDULED,
     "requeued": states.PENDING,
     "retried": states.RETRY,
 }
@@ -78,6 +81,7 @@ class GroupCard(View):
         self._errors: list[tuple[str, str]] = []
         self._errors_seen = 0
         self._stops: list[Callable[[], None]] = []
+        self._obstacles = self._session.obstacles.look(group._sample()) if group._sample() else ()
 
     @property
     def is_final(self) -> bool:
@@ -96,7 +100,7 @@ class GroupCard(View):
             if count := getattr(counts, word):
                 parts.append(f"{count:,} {word}")
         parts.append(fmt.span(self._elapsed()))
-        return ["  ".join(parts)]
+        return ["  ".join(parts), *notices_text(self._why())]
 
     def html(self, live: bool) -> Markup:
         self._read()
@@ -119,6 +123,7 @@ class GroupCard(View):
             h.row(*self._facts(counts, tally, now)),
             *self._error_parts(counts.failed),
         ]
+        shown += notices_html(self._why())
         trouble = self._session.events.trouble
         if trouble and not self._group.done():
             shown.append(h.problem(trouble))
@@ -129,6 +134,9 @@ class GroupCard(View):
         else:
             shown.append(self._foot())
         return h.card(*shown, label=f"task group {self.title}")
+
+    def _why(self) -> Found:
+        return () if self._group.done() else self._obstacles
 
     def _state(self) -> str:
         counts = self._group.counts()
@@ -235,6 +243,12 @@ class GroupCard(View):
         for queue in self._group._unended_by_queue():
             self._follow(shown, queue)
         self._group.on_progress(lambda group: shown.changed())
+
+        def on_obstacles(found: Found) -> None:
+            self._obstacles = found
+            shown.changed()
+
+        self._stops.append(self._session.obstacles.follow(self._group._sample, on_obstacles))
 
     def _follow(self, shown: Shown, queue: str) -> None:
         holds = self._group._holds

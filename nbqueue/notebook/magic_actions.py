@@ -25,12 +25,15 @@ _SHOWN = ("pending", "active", "scheduled", "retry", "archived", "completed")
 def up(client: Client, queues: Mapping[str, int], **options: Any) -> StaticCard | None:
     """Start a worker on this machine and wait until it is ready.
 
-    A worker that runs is left alone. ``options`` are those of `Worker`. In a notebook the card is
+    Workers that run are left alone, if they serve the queues that are asked for; otherwise one is
+    started for the others. ``options`` are those of `Worker`. In a notebook the card is
     shown meanwhile, and None is returned.
     """
     workers = local_workers(client)
     running = workers.running()
-    if running:
+    served = {queue for worker in running for queue in worker.queues}
+    queues = {queue: weight for queue, weight in queues.items() if queue not in served}
+    if not queues:
         return _workers_card(client, running, "runs already: %nbqueue restart starts it anew")
     starting = StartingWorker(", ".join(queues))
     shown = show(starting) if kernel_shell() is not None else None

@@ -6,6 +6,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
+from nbqueue.client.obstacles.remedies import register_magic, unregister_magic
 from nbqueue.errors import NbqueueError, UsageError
 from nbqueue.notebook import magic_actions
 from nbqueue.notebook.magic_arguments import (
@@ -18,6 +19,7 @@ from nbqueue.notebook.magic_completion import completions
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
+    from nbqueue.store.url import StoreURL
 
 _PARSER = make_parser()
 
@@ -38,6 +40,16 @@ class NbqueueMagics:
             named = self._shell.user_ns.get("q")
             self._client = named if isinstance(named, Client) else connect()
         return self._client
+
+    def store_url(self) -> StoreURL | None:
+        """Return the store of `client`, or None for the default one; connects to nothing."""
+        from nbqueue.client.client import Client
+
+        named = self._shell.user_ns.get("q")
+        for client in (self._client, named):
+            if isinstance(client, Client) and client._session.is_open:
+                return client._session.store.url
+        return None
 
     def run(self, line: str) -> Any:
         """Run one line. The cell shows the value that it returns."""
@@ -105,6 +117,7 @@ def load(shell: Any) -> None:
     shell.Completer.custom_matchers.append(matcher)
     shell.input_transformers_cleanup.append(_ask_for_help)
     shell._nbqueue_magics = (magics, matcher)
+    register_magic(magics.store_url)
 
 
 def unload(shell: Any) -> None:
@@ -119,6 +132,7 @@ def unload(shell: Any) -> None:
         shell.input_transformers_cleanup.remove(_ask_for_help)
     shell.magics_manager.magics["line"].pop("nbqueue", None)
     shell._nbqueue_magics = None
+    unregister_magic()
 
 
 _HELP = re.compile(r"^(\s*%nbqueue\s+[^\s?].*?)\s*\?{1,2}\s*$", re.DOTALL)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from nbqueue.client.inspection.bulk_actions import BulkActions
 from nbqueue.client.live.task_feed import News, follow
 from nbqueue.client.live.task_snapshot import Snapshot, read_snapshot
+from nbqueue.client.obstacles.obstacle_watch import Found
 from nbqueue.clock import Clock
 from nbqueue.errors import NbqueueError, StoreError
 from nbqueue.notebook.view import View
@@ -19,6 +20,7 @@ from nbqueue.views import controls
 from nbqueue.views import format as fmt
 from nbqueue.views import html as h
 from nbqueue.views.ansi import collapse
+from nbqueue.views.notices import notices_html, notices_text
 from nbqueue.views.progress_bar import bars_html, bars_text
 from nbqueue.wire import states
 
@@ -50,6 +52,7 @@ class FutureCard(View):
         self._stops: list[Callable[[], None]] = []
         self._note = ""
         self._result_text: str | None = None
+        self._obstacles = future._obstacles()
         self._read()
         if future.done():
             self._read_output()
@@ -83,7 +86,8 @@ class FutureCard(View):
             parts.append(f"→ {self._result()}")
         else:
             parts += bars_text(self._progress())
-        return ["  ".join(parts) + f"  (id {self._future.id})"]
+        line = "  ".join(parts) + f"  (id {self._future.id})"
+        return [line, *notices_text(self._why())]
 
     def html(self, live: bool) -> Markup:
         self._refresh()
@@ -94,6 +98,7 @@ class FutureCard(View):
             parts.append(h.problem(error))
         elif self._future.done() and self._future.state == states.COMPLETED:
             parts.append(h.row(h.fact("result", h.code(self._result()))))
+        parts += notices_html(self._why())
         parts.append(self._output_part(live))
         trouble = self._session.events.trouble
         if trouble and not self._future.done():
@@ -187,9 +192,19 @@ class FutureCard(View):
     def _progress(self) -> dict[str, Any]:
         return self._snapshot.progress if self._snapshot is not None else {}
 
+    def _why(self) -> Found:
+        """Return why the task does not run, unless it has begun."""
+        return () if self._future.done() or self._is_at_work() else self._obstacles
+
+    def _is_at_work(self) -> bool:
+        has_worker = all(each.kind not in ("silent", "no_worker") for each in self._obstacles)
+        return self.state == states.ACTIVE and has_worker
+
     def _error(self) -> str:
         if self._future.done() and self.state in (states.COMPLETED, "cancelled"):
             return ""  # the badge shows it
+        if not self._future.done() and any(each.kind == "requirement" for each in self._obstacles):
+            return ""  # a notice says what it needs
         return self._snapshot.error if self._snapshot is not None else ""
 
     def _result(self) -> str:
@@ -251,7 +266,12 @@ class FutureCard(View):
                 self._is_stale = self._is_stale or news.progress is not None
             shown.changed()
 
+        def on_obstacles(found: Found) -> None:
+            self._obstacles = found
+            shown.changed()
+
         future = self._future
+        self._stops.append(self._session.obstacles.follow(future._sample, on_obstacles))
         self._stops.append(follow(self._session, future.queue, future.id, on_news))
         self._stops.append(self._session.events.follow(self._future.queue, on_event))
         self._future.add_done_callback(lambda future: self._ended_now(shown))

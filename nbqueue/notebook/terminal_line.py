@@ -16,14 +16,14 @@ class TerminalLine:
     """
 
     def __init__(self, view: View) -> None:
-        from rich.console import Console
+        from rich.console import Console, Group
         from rich.live import Live
         from rich.text import Text
 
         self.view = view
-        self._text = Text
+        self._text, self._group = Text, Group
         self._live: Any = Live(
-            Text(view.text(), overflow="ellipsis", no_wrap=True),
+            self._drawn(),
             console=Console(stderr=True),
             auto_refresh=False,
             transient=True,
@@ -53,6 +53,10 @@ class TerminalLine:
         while not self._stop.wait(1 / DRAWS_A_SECOND):
             if self._dirty.is_set() or self.view.ticks:
                 self._dirty.clear()
-                self._live.update(
-                    self._text(self.view.text(), overflow="ellipsis", no_wrap=True), refresh=True
-                )
+                self._live.update(self._drawn(), refresh=True)
+
+    def _drawn(self) -> Any:
+        """Return the text: its first line cut to the width, the notices below it in full."""
+        first, *more = self.view.text().split("\n")
+        line = self._text(first, overflow="ellipsis", no_wrap=True)
+        return self._group(line, *map(self._text, more))

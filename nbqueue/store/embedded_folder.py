@@ -91,8 +91,7 @@ def socket_path(home: Path, *, make: bool = False) -> Path:
     path = home / _SOCKET
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH or sys.platform == "win32":
         return path
-    base = _SHORT_BASE if _SHORT_BASE.is_dir() else Path(tempfile.gettempdir())
-    folder = base / f"nbqueue-{os.geteuid()}"
+    folder = _short_folder()
     try:
         if make:
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -112,6 +111,16 @@ def socket_path(home: Path, *, make: bool = False) -> Path:
         if stat.S_IMODE(found.st_mode) & 0o077:
             _make_private(folder)
     return folder / (hashlib.sha256(os.fsencode(home)).hexdigest()[:24] + ".sock")
+
+
+def is_socket(path: str) -> bool:
+    """Return whether a socket of this path may be that of an embedded server of this user."""
+    return os.path.basename(path) == _SOCKET or Path(path).parent == _short_folder()
+
+
+def _short_folder() -> Path:
+    base = _SHORT_BASE if _SHORT_BASE.is_dir() else Path(tempfile.gettempdir())
+    return base / f"nbqueue-{os.geteuid()}"
 
 
 def try_lock(home: Path) -> int | None:

@@ -19,6 +19,7 @@ from nbqueue.client import client as client_module
 from nbqueue.client.client import Client
 from nbqueue.client.completion.awaited_tasks import Sink
 from nbqueue.client.completion.listener import CompletionListener
+from nbqueue.client.obstacles.obstacle_watch import NoObstacles
 from nbqueue.client.results.outcome import RawOutcome
 from nbqueue.client.session import CAPTURED_LIMIT, Session, _sessions, parse_captured_limit
 from nbqueue.clock import Clock
@@ -116,6 +117,8 @@ def _session(broker: EagerBroker, captured_limit: Size | None = CAPTURED_LIMIT) 
 
 class EagerSession(Session):
     """A session with no store."""
+
+    _obstacles = NoObstacles()
 
     def __init__(self, broker: EagerBroker) -> None:
         self.store = cast("Store", _NoStore())

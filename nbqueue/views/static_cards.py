@@ -5,7 +5,7 @@ Each takes plain values and returns HTML that can be saved; see `nbqueue.views.h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any, Final
@@ -39,7 +39,9 @@ from nbqueue.views.html import (
     strong,
     table,
     time,
+    unbroken,
 )
+from nbqueue.views.notices import Notice, notices_html
 
 _COUNTED: Final = (
     "pending",
@@ -63,8 +65,9 @@ def client_card(
     queues: Sequence[QueueInfo] = (),
     queue_count: int | None = None,
     trouble: str = "",
+    notices: Iterable[Notice] = (),
 ) -> Markup:
-    """Return the card of a client: its store and queues.
+    """Return the card of a client: its store and queues, and why tasks do not run.
 
     ``queue_count`` is the number of all queues, if ``queues`` are not all.
     """
@@ -75,6 +78,7 @@ def client_card(
         parts.append(queue_table(queues, queue_count))
     elif is_open:
         parts.append(row(pale("no queues yet: q.submit(fn, …) makes the first")))
+    parts += notices_html(notices)
     return card(*parts, label=f"Client of {url}")
 
 
@@ -219,7 +223,7 @@ def worker_card(worker: WorkerFacts) -> Markup:
     )
 
 
-def schedule_card(schedule: Mapping[str, Any]) -> Markup:
+def schedule_card(schedule: Mapping[str, Any], notices: Iterable[Notice] = ()) -> Markup:
     """Return the card of a schedule, from a row of `views.frames.queue_frames.schedules`."""
     zone = shown_zone(schedule.get("spec"), schedule.get("tz"))
     parts = [
@@ -229,6 +233,8 @@ def schedule_card(schedule: Mapping[str, Any]) -> Markup:
     ]
     if schedule.get("tz"):
         parts.append(fact("zone", str(schedule["tz"])))
+    if schedule.get("paused"):
+        parts.append(unbroken(pale("its times pass without a run, until"), code("s.resume()")))
     return card(
         row(
             strong(str(schedule.get("id"))),
@@ -237,6 +243,7 @@ def schedule_card(schedule: Mapping[str, Any]) -> Markup:
             str(schedule.get("type") or ""),
         ),
         row(*parts),
+        *notices_html(notices),
         label=f"Schedule {schedule.get('id')}",
     )
 

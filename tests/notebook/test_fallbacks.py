@@ -30,6 +30,7 @@ q = nbqueue.connect()
 worker = ThreadWorker(os.environ["NBQUEUE_URL"])
 """
 LATE = "threading.Timer(1.5, worker.work).start()\n"
+UNSERVED = "no worker serves queue 'default' at embedded://"
 DEAD = ("LiveHTML(", "VBox(", "children=", "widget-view+json", "model not found")
 
 
@@ -75,17 +76,22 @@ def test_a_script_that_waits_shows_one_line_on_a_terminal_and_takes_it_away(
     assert out == "3\n"
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
     assert "○ pending  train" in plain
+    assert f"! {UNSERVED}" in " ".join(plain.split())
     # It is drawn over itself: nothing moves on, and nothing is left of it at the end.
-    assert plain.count("\n") <= 1
+    assert plain.count("\n") == shown.count("\x1b[1A")
     assert shown.rstrip().endswith(("\x1b[2K", "\x1b[?25h", "\x1b[1A\x1b[2K"))
 
 
-def test_a_wait_that_is_short_or_on_no_terminal_shows_nothing(jupyter: Path) -> None:
+def test_a_wait_that_is_short_shows_nothing_and_one_on_no_terminal_its_reason(
+    jupyter: Path,
+) -> None:
     body = LATE + "g = q.map(abs, [-1, -2])\nprint(g.results())\n"
     done = subprocess.run(
         script(jupyter, body), cwd=jupyter, capture_output=True, text=True, timeout=60
     )
-    assert (done.stdout, done.stderr) == ("[1, 2]\n", "")
+    assert done.stdout == "[1, 2]\n"
+    assert done.stderr.startswith(f"nbqueue: {UNSERVED}")
+    assert done.stderr.count("\n") == 1
     body = "g = q.map(abs, [-1, -2])\nworker.work()\nprint(g.results())\n"
     out, shown = on_terminal(script(jupyter, body), jupyter)
     assert (out, shown) == ("[1, 2]\n", "")

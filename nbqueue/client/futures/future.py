@@ -9,12 +9,12 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbqueue.client.cancelling.tasks_in_go import CANCEL_SECONDS, CANCELLABLE
-from nbqueue.client.futures.awaited_workers import needed_by
 from nbqueue.client.futures.handle import TaskHandle
 from nbqueue.client.futures.seen_state import SeenState
 from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.futures.waits import AsyncWaiters, WaitTimeout, is_asked_by_asyncio, seconds_of
 from nbqueue.client.live.display import awaited_shown, task_view, wait_shown
+from nbqueue.client.obstacles.obstacle import advice, in_short
 from nbqueue.client.results.json_results import reported_value
 from nbqueue.client.results.outcome import GONE, Outcome, RawOutcome, end_of, gone
 from nbqueue.client.results.output import Output, follow_output, read_task_output
@@ -26,6 +26,10 @@ from nbqueue.moved_modules import pickled_as
 from nbqueue.printable import printable
 from nbqueue.runtime.forks import InheritedLock
 from nbqueue.wire import states
+
+if TYPE_CHECKING:
+    from nbqueue.client.obstacles.obstacle_watch import Found, ObstacleWatch
+    from nbqueue.client.obstacles.store_facts import Wanted
 
 T = TypeVar("T")
 
@@ -183,11 +187,12 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
             if not self._is_over() and not wait_shown(
                 self, self._condition, self._is_over, seconds
             ):
-                state, need = self.state, self._need()
+                state, found = self.state, self._obstacles()
                 if not self._is_over():
-                    known = f"{state}: {need}" if need else state
+                    known = f"{state}: {in_short(found)}" if found else state
                     raise WaitTimeout(
                         f"task {self.id} has not ended yet (last known: {known}); it goes on"
+                        f"{advice(found)}"
                     )
         outcome = self._outcome
         assert outcome is not None
@@ -356,14 +361,23 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
         return revive_kept if is_kept else revive, (place, *about)
 
     def __repr__(self) -> str:
-        need = self._need()
-        state = f"{self.state}: {need};" if need else self.state
+        state, why = self.state, in_short(self._obstacles())
+        state = f"{state}: {why};" if why else state
         return printable(f"<TaskFuture {self.name or self.type} {state} id={self.id}>")
 
-    def _need(self) -> str:
-        """Return the requirement of a task that waits for a matching worker, else empty."""
-        is_scheduled = self.state == states.SCHEDULED
-        return needed_by(self._session, self.queue, [self.id]) if is_scheduled else ""
+    def _obstacle_watch(self) -> ObstacleWatch:
+        return self._attached().obstacles
+
+    def _sample(self) -> Wanted:
+        return {} if self._is_over() else {self.queue: [self.id]}
+
+    def _obstacles(self) -> Found:
+        session, state = self._session, self._seen.state
+        if session is None or not session.is_open or self._is_over():
+            return ()
+        # What holds for the queue holds for a pending task, and is known from one read.
+        ids = [] if state == states.PENDING else [self.id]
+        return session.obstacles.look({self.queue: ids})
 
 
 class _Failed(Exception):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from nbqueue.calls.exceptions import error_text
 from nbqueue.client import inspection
 from nbqueue.client.cancelling.tasks_in_go import CANCEL_SECONDS
-from nbqueue.client.futures.awaited_workers import needed_by
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group_state import Counts, EnoughEnded, GroupState
 from nbqueue.client.futures.handle import TaskHandle
@@ -28,6 +27,7 @@ from nbqueue.client.futures.waits import (
 )
 from nbqueue.client.inspection.plots import TIMELINE_DEFAULTS, TimelineKeywords, draw_timeline
 from nbqueue.client.live.display import awaited_shown, group_view, wait_shown
+from nbqueue.client.obstacles.obstacle import advice, in_short
 from nbqueue.client.results.outcome import Outcome, RawOutcome
 from nbqueue.client.session import Session
 from nbqueue.client.task_groups.retrying import retry_failed
@@ -43,10 +43,15 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from nbqueue.client.inspection.task_filter import BulkResult
+    from nbqueue.client.obstacles.obstacle_watch import ObstacleWatch
+    from nbqueue.client.obstacles.store_facts import Wanted
 
 T = TypeVar("T")
 
 _log = logging.getLogger("nbqueue.client")
+
+_SAMPLE = 20
+"""The number of tasks that are looked at to find why a group does not go on."""
 
 
 @pickled_as("nbqueue.client.groups")
@@ -229,9 +234,11 @@ class TaskGroup(TaskHandle, Generic[T]):
 
     def _not_ended(self) -> WaitTimeout:
         left = len(self) - self.done_count
-        need = self._need()
-        known = f" ({need})" if need else ""
-        return WaitTimeout(f"{left} of {len(self)} tasks have not ended yet{known}; they go on")
+        found = self._obstacles()
+        known = f" ({in_short(found)})" if found else ""
+        return WaitTimeout(
+            f"{left} of {len(self)} tasks have not ended yet{known}; they go on{advice(found)}"
+        )
 
     def _refuse_in_callback(self) -> None:
         if self._session.listener.is_this_thread() and not self.done():
@@ -407,10 +414,14 @@ class TaskGroup(TaskHandle, Generic[T]):
             if number := getattr(counts, word):
                 text += f", {number} {word}"
         text += "" if self._is_complete else " (not complete)"
-        need = self._need()
-        text += f": {need};" if need else ""
+        why = in_short(self._obstacles())
+        text += f": {why};" if why else ""
         return printable(f"<TaskGroup {self.name or self.type} {text} id={self.id}>")
 
-    def _need(self) -> str:
-        """Return the requirement of tasks that wait for a matching worker, else empty."""
-        return needed_by(self._session, self.queue, self._unended())
+    def _obstacle_watch(self) -> ObstacleWatch:
+        return self._session.obstacles
+
+    def _sample(self) -> Wanted:
+        with self._changed:
+            ids = self._state.sample_unended(_SAMPLE)
+        return {self.queue: ids} if ids else {}

@@ -6,6 +6,7 @@ Does no I/O and holds no lock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from nbqueue.moved_modules import pickled_as
@@ -57,6 +58,8 @@ class GroupState(Generic[E]):
         """The indices of the tasks that have ended, in the order of their ends."""
         self._index: dict[str, int] = {}
         self._failed = self._cancelled = self._gone = 0
+        self._first = 0
+        """All tasks before this index have ended."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,6 +96,7 @@ class GroupState(Generic[E]):
         """Forget how these tasks ended, as they run again."""
         again = {self._index[task_id] for task_id in task_ids}
         self.ended = [index for index in self.ended if index not in again]
+        self._first = 0
         for index in again:
             outcome, self.outcomes[index] = self.outcomes[index], None
             if outcome is not None:
@@ -134,6 +138,17 @@ class GroupState(Generic[E]):
     def unended(self) -> list[str]:
         """Return the ids of the tasks that have not ended, in order."""
         return [i for i, outcome in zip(self.ids, self.outcomes, strict=True) if outcome is None]
+
+    def sample_unended(self, most: int) -> list[str]:
+        """Return the ids of some tasks that have not ended: of the first ones, and the last."""
+        outcomes, half = self.outcomes, most // 2
+        while self._first < len(outcomes) and outcomes[self._first] is not None:
+            self._first += 1
+        left = range(self._first, len(outcomes))
+        ends = (
+            islice((i for i in part if outcomes[i] is None), half) for part in (left, left[::-1])
+        )
+        return [self.ids[i] for i in dict.fromkeys(chain.from_iterable(ends))]
 
     def failures(self, most: int) -> list[tuple[int, E]]:
         """Return index and outcome of the first ``most`` tasks that failed, by their ends.

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.live.display import bundle_of, show_live
+
+if TYPE_CHECKING:
+    from nbqueue.client.obstacles.obstacle_watch import Found, ObstacleWatch
+    from nbqueue.client.obstacles.store_facts import Wanted
 
 
 class TaskHandle:
@@ -47,6 +51,19 @@ class TaskHandle:
     def _view(self) -> Any:
         """Make the card of this handle."""
         raise NotImplementedError
+
+    def _obstacle_watch(self) -> ObstacleWatch:
+        """Return what finds the reasons why its tasks do not run."""
+        raise NotImplementedError
+
+    def _sample(self) -> Wanted:
+        """Return some of the tasks that have not ended, by queue."""
+        raise NotImplementedError
+
+    def _obstacles(self) -> Found:
+        """Return why its tasks do not run, as far as that can be known in a moment."""
+        wanted = self._sample()
+        return self._obstacle_watch().look(wanted) if wanted else ()
 
     def _inherit(self, resume: Callable[[], None]) -> bool:
         """Make a handle of the parent process usable in a forked one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.calls.exceptions import error_text
 from nbqueue.client.futures.future import TaskFuture
@@ -17,9 +17,16 @@ from nbqueue.durations import Duration
 from nbqueue.errors import UsageError
 from nbqueue.moved_modules import pickled_as
 
+if TYPE_CHECKING:
+    from nbqueue.client.obstacles.obstacle_watch import ObstacleWatch
+    from nbqueue.client.obstacles.store_facts import Wanted
+
 ALL_COMPLETED = concurrent.futures.ALL_COMPLETED
 FIRST_COMPLETED = concurrent.futures.FIRST_COMPLETED
 FIRST_EXCEPTION = concurrent.futures.FIRST_EXCEPTION
+
+_SAMPLE = 20
+"""The number of tasks of each queue that are looked at to find why a wait does not end."""
 
 
 @pickled_as("nbqueue.client.together")
@@ -133,6 +140,16 @@ class WaitSet:
 
     def _view(self) -> Any:
         return group_view(self)
+
+    def _obstacle_watch(self) -> ObstacleWatch:
+        return self._session.obstacles
+
+    def _sample(self) -> Wanted:
+        left: dict[str, list[str]] = {}
+        for future in self.futures:
+            if not future._is_over() and len(ids := left.setdefault(future.queue, [])) < _SAMPLE:
+                ids.append(future.id)
+        return left
 
     def _unended_by_queue(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

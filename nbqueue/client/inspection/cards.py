@@ -25,7 +25,13 @@ def client_html(session: Session) -> str:
         queues, count = _queues(session, static_cards.MOST_QUEUES)
     except StoreError as error:
         return static_cards.client_card(url, is_open=True, trouble=str(error))
-    return static_cards.client_card(url, is_open=True, queues=queues, queue_count=count)
+    return static_cards.client_card(
+        url,
+        is_open=True,
+        queues=queues,
+        queue_count=count,
+        notices=session.obstacles.look_at_store(),
+    )
 
 
 def _queues(session: Session, most: int) -> tuple[list[QueueInfo], int]:

@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbqueue.client.futures.waits import wait_for
+from nbqueue.client.obstacles.wait_notices import NOTICE_SECONDS, Awaited, say_why
 from nbqueue.runtime.forks import in_children
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ SHOW_AFTER_SECONDS = 0.5
 """A wait that takes longer shows what it waits for."""
 
 VARIABLE = "NBQUEUE_PROGRESS"
-"""Set to ``0`` in the environment, it keeps waits from showing anything."""
+"""Set to ``0`` in the environment, it keeps waits from showing and writing anything."""
 
 
 _is_forked = False
@@ -39,7 +41,7 @@ def _note_fork() -> None:
 in_children(_note_fork)
 
 
-class Showable(Protocol):
+class Showable(Awaited, Protocol):
     """Something that can be waited for, and that has a card."""
 
     def _view(self) -> Any:
@@ -85,15 +87,15 @@ def wait_shown(
     Returns False if the time is up. ``since``: when the first of several waits in a row began, by
     the monotonic clock, as they may take long together.
     """
-    patience = _patience(since)
-    first = patience if seconds is None else min(seconds, patience)
     shows = _may_show()
+    patience = _patience(since) if shows else NOTICE_SECONDS
+    first = patience if seconds is None else min(seconds, patience)
     with condition:
-        if wait_for(condition, predicate, first if shows else seconds):
+        if wait_for(condition, predicate, first):
             return True
-    if not shows or (seconds is not None and seconds <= first):
+    if seconds is not None and seconds <= first:
         return False
-    with _shown(handle), condition:
+    with _shown(handle) if shows else _explained(handle), condition:
         return wait_for(condition, predicate, None if seconds is None else seconds - first)
 
 
@@ -108,21 +110,25 @@ async def awaited_shown(
     handle: Showable, waiting: Awaitable[None], since: float | None = None
 ) -> None:
     """Await ``waiting``, and show ``handle`` if that takes long; see `wait_shown`."""
-    if not _may_show():
-        await waiting
-        return
+    shows = _may_show()
+    patience = _patience(since) if shows else NOTICE_SECONDS
+    ends: list[Callable[[], object]] = []
+
+    def begin() -> None:
+        if shows:
+            ends.append(partial(_end, _begin(handle)))
+        elif _may_say():
+            ends.append(say_why(handle))
+
     import asyncio
 
-    line: list[Any] = []
-    timer = asyncio.get_running_loop().call_later(
-        _patience(since), lambda: line.append(_begin(handle))
-    )
+    timer = asyncio.get_running_loop().call_later(patience, begin)
     try:
         await waiting
     finally:
         timer.cancel()
-        if line:
-            _end(line[0])
+        for end in ends:
+            end()
 
 
 @contextmanager
@@ -132,6 +138,17 @@ def _shown(handle: Showable) -> Iterator[None]:
         yield
     finally:
         _end(shown)
+
+
+@contextmanager
+def _explained(handle: Showable) -> Iterator[None]:
+    """Write the reasons why nothing happens to standard error, where nothing is shown."""
+    stop = say_why(handle) if _may_say() else None
+    try:
+        yield
+    finally:
+        if stop is not None:
+            stop()
 
 
 def _begin(handle: Showable) -> Any:
@@ -152,12 +169,20 @@ def _end(shown: Any) -> None:
 
 
 def _may_show() -> bool:
+    if not _may_say(in_kernel=True) or threading.current_thread() is not threading.main_thread():
+        return False
+    return _is_kernel() or sys.stderr.isatty()
+
+
+def _may_say(*, in_kernel: bool = False) -> bool:
     # The notebook, or the line of the terminal, belongs to the parent process.
-    if _is_forked or threading.current_thread() is not threading.main_thread():
+    if _is_forked or os.environ.get(VARIABLE) == "0":
         return False
-    if os.environ.get(VARIABLE) == "0":
-        return False
+    if _is_kernel():
+        return in_kernel
+    return sys.stderr is not None and not sys.stderr.closed
+
+
+def _is_kernel() -> bool:
     ipython = sys.modules.get("IPython")
-    if ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None:
-        return True
-    return sys.stderr is not None and sys.stderr.isatty()
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None

@@ -19,6 +19,7 @@ from nbqueue.calls import payloads
 from nbqueue.checks import is_whole
 from nbqueue.client.futures.future import TaskFuture, attach
 from nbqueue.client.futures.task_facts import TaskFacts
+from nbqueue.client.obstacles.obstacle import in_short
 from nbqueue.client.results.json_results import has_json_result
 from nbqueue.client.schedules.entries import (
     SETTINGS,
@@ -51,6 +52,7 @@ from nbqueue.wire.schedule_record import asynq_id
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from nbqueue.client.obstacles.obstacle_watch import Found
     from nbqueue.client.session import Session
 
 _TRIES = 10
@@ -302,7 +304,12 @@ class Schedule:
         row = self._row()
         if row is None:
             return printable(f"<Schedule {self._id!r} queue={self._queue}>")
-        state = "paused" if row["paused"] else time_until(row["next_at"], self._session)
+        state = time_until(row["next_at"], self._session)
+        why = in_short(self._obstacles())
+        if row["paused"]:
+            state = "paused, until s.resume()"
+        elif why:
+            state = f"{state}; {why}"
         zone = "" if row["tz"] == "UTC" else f" ({row['tz']})"
         return printable(f"<Schedule {self._id!r} {row['spec']!r}{zone} {row['type']} {state}>")
 
@@ -310,7 +317,12 @@ class Schedule:
         from nbqueue.views.static_cards import schedule_card  # loaded only where it is shown
 
         row = self._row()
-        return None if row is None else str(schedule_card(row))
+        return None if row is None else str(schedule_card(row, self._obstacles()))
+
+    def _obstacles(self) -> Found:
+        """Return why its tasks would not run."""
+        session = self._session
+        return session.obstacles.look({self._queue: ()}) if session.is_open else ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schedule) and (self._queue, self._id) == (other._queue, other._id)
