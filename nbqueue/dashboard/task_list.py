@@ -67,6 +67,9 @@ _PATIENCE_SECONDS = 0.15
 class TaskList(TableModel[TaskLine]):
     """A page of tasks. ``queue`` and ``state`` are `ALL` for all; ``queue`` is None at first.
 
+    Unless `show` chooses, it begins with the pending tasks of the first queue, or with all of its
+    tasks if none is pending.
+
     The tasks of one queue in one state are read a page at a time, in the order of the store. Any
     other list is read by a `TaskScan`; ``on_change`` is called from its thread when it found more.
     """
@@ -88,6 +91,7 @@ class TaskList(TableModel[TaskLine]):
         self._scan_key: object = None
         self._calls: CallTexts | None = None
         self._is_changed = False
+        self._is_chosen = False
 
     @property
     def columns(self) -> Sequence[Column]:
@@ -107,6 +111,7 @@ class TaskList(TableModel[TaskLine]):
 
     def show(self, queue: str, state: str) -> None:
         """Choose a queue and a state; `ALL` for all."""
+        self._is_chosen = True
         self.queue = queue
         self.state = state if state in (*STATES, ALL) else states.PENDING
         has_order = queue != ALL and self.state not in (ALL, states.AGGREGATING)
@@ -168,6 +173,9 @@ class TaskList(TableModel[TaskLine]):
         queues = self._queues()
         infos = self.scope.client.inspector.queue_infos(queues)
         self.counts = {state: sum(getattr(info, state) for info in infos) for state in STATES}
+        if not self._is_chosen and any(self.counts.values()):
+            # A first look at a list without a task would be of no use.
+            self.show(self.queue, self.state if self.counts[self.state] else ALL)
         try:
             if self.is_page_of_store:
                 self._stop_scan()

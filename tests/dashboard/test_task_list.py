@@ -55,6 +55,19 @@ def test_a_list_shows_a_page_of_the_first_queue(client: Client) -> None:
     assert ids(tasks)[0] == "t000119"
 
 
+def test_a_list_begins_with_all_tasks_if_none_is_pending(client: Client) -> None:
+    tasks = TaskList(Scope(client))
+    tasks.read()
+    assert tasks.rows == []
+    [name] = fill(client, 1)
+    client.inspector.archive(name, queue="default")
+    tasks.read()
+    assert (tasks.state, ids(tasks)) == (ALL, [name])
+    tasks.show("default", states.PENDING)
+    tasks.read()
+    assert tasks.rows == []
+
+
 def test_a_list_shows_only_queues_of_its_scope(client: Client) -> None:
     fill(client, 1, "mail")
     fill(client, 2, "other")
