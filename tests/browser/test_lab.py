@@ -163,7 +163,7 @@ def test_a_panel_that_is_read_only_has_no_button_that_acts(lab: Lab) -> None:
     lab.wait_text("read only")
     assert lab.button("Pause default").count() == 0
     lab.page.get_by_role("tab", name="Tasks").click()
-    lab.wait_text("1–1 of 1")
+    lab.page.get_by_label("State", exact=True).wait_for()
     assert lab.outputs().get_by_text("Delete").count() == 0
 
 
@@ -205,7 +205,7 @@ def test_a_task_opens_from_the_panel_with_all_about_it(lab: Lab) -> None:
         "q.panel(tab='Tasks', queues=['default'])",
     )
     lab.run_all()
-    lab.wait_text("1–1 of 1")
+    lab.page.get_by_label("State", exact=True).wait_for()
     lab.page.get_by_label("State", exact=True).select_option("archived")
     lab.wait_text("newest first")
     lab.button("Show the task bad").click()
