@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 
 from nbqueue.broker.reads.models import TaskInfo
 from nbqueue.calls import payloads
-from nbqueue.calls.exceptions import RemoteTraceback
 from nbqueue.calls.functions import load_arguments
 from nbqueue.client.live.task_snapshot import read_snapshot
+from nbqueue.client.results.failed_calls import FailedTask, failed_call
 from nbqueue.client.results.output import read_task_output
 from nbqueue.clock import to_ms
 from nbqueue.dashboard.scope import Scope
 from nbqueue.dashboard.tables.column import COUNT, MOMENT, SECONDS, STATE, TEXT, Column
 from nbqueue.dashboard.tables.table_model import READ_ONLY, Action
 from nbqueue.errors import NbqueueError, TaskNotFound, UsageError
+from nbqueue.views.failed_call import FailedCall
 from nbqueue.views.format import shortened, size
 from nbqueue.wire import states
 from nbqueue.wire.decoding import time_ms, whole_number
@@ -85,6 +86,8 @@ class TaskDetail:
         self.arguments = ""
         self.outcome = ""
         """The result of a completed task, else the last error; "" if there is neither."""
+        self.failed: FailedCall | None = None
+        """What failed, with its call and traceback, if the task is archived with a signed error."""
         self.output = OutputTail(0, ())
         self.attempts: Sequence[AttemptLine] = ()
         self._seen: tuple[Any, ...] = ()
@@ -109,6 +112,7 @@ class TaskDetail:
             self._seen = now_is
             self.attempts = _attempts_of(session, self.queue, self.id)
             self.arguments = self._read_arguments(task)
+            self.failed = None
             self.outcome = self._read_outcome(task)
 
     # --- Acting --------------------------------------------------------------------------------
@@ -163,9 +167,8 @@ class TaskDetail:
         except NbqueueError as error:
             return str(error)
         except BaseException as error:
-            cause = error.__cause__
-            if isinstance(cause, RemoteTraceback) and cause.args:
-                return str(cause.args[0])[-_MOST_TEXT:]
+            failed = FailedTask(task.type, task.queue, task.id, error)
+            self.failed = failed_call(self.scope.client._session, failed)
             return task.error or f"{type(error).__name__}: {error}"
         return "" if value is None and not task.result else _repr(value)[:_MOST_TEXT]
 

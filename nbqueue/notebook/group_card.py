@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from nbqueue.client.live.member_states import MemberStates
 from nbqueue.client.obstacles.obstacle_watch import Found
+from nbqueue.client.results.failed_calls import error_kinds
 from nbqueue.errors import StoreError
 from nbqueue.notebook.view import View
 from nbqueue.views import controls
 from nbqueue.views import format as fmt
 from nbqueue.views import html as h
+from nbqueue.views.failed_call import ErrorKind, error_kind_parts
 from nbqueue.views.notices import notices_html, notices_text
 from nbqueue.wire import states
 
@@ -26,17 +29,9 @@ if TYPE_CHECKING:
     from nbqueue.notebook.live_views import Shown
 
 _MOST_ERRORS = 3
+_MOST_FAILURES = 200
+"""The number of failed tasks whose errors are compared: the first ones."""
 _RATE_SECONDS = 10.0
-_STATE_AFTER = {
-    "enqueued": states.PENDING,
-    "scheduled": states.SCHEDULED,
-    "forwarded": states.PENDING,
-    "started": states.ACTIVE,
-    "parked": states.SCHEDULED,
-    "requeued": states.PENDING,
-    "retried": states.RETRY,
-}
-_BEGUN = (states.ACTIVE, states.RETRY)
 
 
 class Speed:
@@ -71,14 +66,15 @@ class GroupCard(View):
     def __init__(self, group: TaskGroup[Any] | WaitSet) -> None:
         self._group = self.subject = group
         self._session = group._session
+        # Handles that are waited for together are no group in the store.
+        self._retry: Callable[[], object] | None = getattr(group, "retry", None)
         self._lock = threading.Lock()
-        # States of tasks that have not ended. The group itself counts those that have.
-        self._states: dict[str, str] = {}
+        # The group itself counts the tasks that have ended.
+        self._states = MemberStates(group._has_ended)
         self._must_read = True
         self._speed = Speed()
         self._began = time.monotonic()
-        self._has_begun = False
-        self._errors: list[tuple[str, str]] = []
+        self._errors: list[ErrorKind] = []
         self._errors_seen = 0
         self._stops: list[Callable[[], None]] = []
         self._obstacles = self._session.obstacles.look(group._sample()) if group._sample() else ()
@@ -108,7 +104,7 @@ class GroupCard(View):
         now = time.monotonic()
         with self._lock:  # the end of a cell draws in another thread
             self._speed.add(now, counts.done)
-            tally = Counter(self._states.values())
+            tally = self._states.counts(counts.total - counts.done)
         running = tally[states.ACTIVE]
         parts = [
             ("completed", counts.completed),
@@ -128,7 +124,7 @@ class GroupCard(View):
         if trouble and not self._group.done():
             shown.append(h.problem(trouble))
         if live:
-            shown.append(self._buttons(counts.total - counts.done))
+            shown.append(self._buttons(counts.total - counts.done, counts.failed))
             tenth = 10 * (counts.done * 10 // max(counts.total, 1))
             shown.append(h.announcement(f"{self.title}: {tenth} percent done"))
         else:
@@ -141,7 +137,7 @@ class GroupCard(View):
     def _state(self) -> str:
         counts = self._group.counts()
         if counts.done < counts.total:
-            return "running" if counts.done or self._has_begun else states.PENDING
+            return "running" if counts.done or self._states.has_begun else states.PENDING
         if counts.failed:
             return "failed"
         if counts.cancelled:
@@ -175,9 +171,10 @@ class GroupCard(View):
 
     def _error_parts(self, failed: int) -> list[Markup]:
         self._find_errors(failed)
-        parts = [h.problem(f"{name}: {text}" if name else text) for name, text in self._errors]
-        if failed > len(self._errors) and parts:
-            parts.append(h.row(h.pale(f"and {failed - len(self._errors):,} more that failed")))
+        parts = [part for kind in self._errors for part in error_kind_parts(kind)]
+        rest = failed - sum(kind.total for kind in self._errors)
+        if rest > 0 and parts:
+            parts.append(h.row(h.pale(f"and {rest:,} more that failed")))
         return parts
 
     def _foot(self) -> Markup:
@@ -191,15 +188,19 @@ class GroupCard(View):
             parts.append(h.code(call) + h.pale(" finds it again" if is_done else " shows it live"))
         return h.row(*parts, gap=4)
 
-    def _buttons(self, left: int) -> Markup:
-        return h.row(
+    def _buttons(self, left: int, failed: int) -> Markup:
+        buttons = [
             controls.button(
                 "Cancel the rest",
                 "cancel",
                 label=f"Cancel what has not ended of {self.title}",
                 ask=f"Cancel {fmt.count(left, 'task')}?",
             )
-        )
+        ]
+        if failed and self._retry is not None:
+            label = f"Run what failed of {self.title} again"
+            buttons.append(controls.button("Retry failed", "retry", label=label))
+        return h.row(*buttons, gap=6)
 
     def _elapsed(self) -> float:
         group = self._group
@@ -211,10 +212,11 @@ class GroupCard(View):
         return max(0, end_ms - group._begun_ms) / 1000
 
     def _find_errors(self, failed: int) -> None:
-        if self._errors_seen >= failed or len(self._errors) >= _MOST_ERRORS:
+        if self._errors_seen >= min(failed, _MOST_FAILURES):
             return
-        self._errors_seen = failed
-        self._errors = self._group._first_errors(_MOST_ERRORS)
+        tasks = self._group._failed_tasks(_MOST_FAILURES)
+        self._errors_seen = len(tasks)
+        self._errors = error_kinds(self._session, tasks, _MOST_ERRORS)
 
     # --- Following -----------------------------------------------------------------------------
 
@@ -230,14 +232,11 @@ class GroupCard(View):
         try:
             for queue, left in self._group._unended_by_queue().items():
                 found = self._session.broker.states(queue, left)
-                for task_id, state in zip(left, found, strict=True):
-                    if state is not None and state not in states.FINAL:
-                        seen[task_id] = state
+                seen.update((i, state) for i, state in zip(left, found, strict=True) if state)
         except StoreError:
             return
         with self._lock:
-            self._states = seen
-            self._has_begun |= any(state in _BEGUN for state in seen.values())
+            self._states.read(seen)
 
     def began(self, shown: Shown) -> None:
         for queue in self._group._unended_by_queue():
@@ -257,15 +256,9 @@ class GroupCard(View):
             mine = [task_id for task_id in happened.ids if holds(queue, task_id)]
             if happened.event and not mine:
                 return
-            state = _STATE_AFTER.get(happened.event)
             with self._lock:
                 self._must_read = self._must_read or not happened.event
-                self._has_begun |= bool(mine) and (state is None or state in _BEGUN)
-                for task_id in mine:
-                    if state is None:
-                        self._states.pop(task_id, None)
-                    else:
-                        self._states[task_id] = state
+                self._states.note(happened.event, mine)
             shown.changed()
 
         self._stops.append(self._session.events.follow(queue, on_event))
@@ -278,3 +271,7 @@ class GroupCard(View):
     def act(self, action: str, args: dict[str, Any]) -> None:
         if action == "cancel":
             self._group.cancel()
+        elif action == "retry" and self._retry is not None:
+            self._retry()
+            self._errors, self._errors_seen = [], 0
+            self._must_read = True

@@ -13,6 +13,7 @@ from nbqueue.client.inspection.bulk_actions import BulkActions
 from nbqueue.client.live.task_feed import News, follow
 from nbqueue.client.live.task_snapshot import Snapshot, read_snapshot
 from nbqueue.client.obstacles.obstacle_watch import Found
+from nbqueue.client.results.failed_calls import FailedTask, failed_call
 from nbqueue.clock import Clock
 from nbqueue.errors import NbqueueError, StoreError
 from nbqueue.notebook.view import View
@@ -20,6 +21,7 @@ from nbqueue.views import controls
 from nbqueue.views import format as fmt
 from nbqueue.views import html as h
 from nbqueue.views.ansi import collapse
+from nbqueue.views.failed_call import FailedCall, failure_parts
 from nbqueue.views.notices import notices_html, notices_text
 from nbqueue.views.progress_bar import bars_html, bars_text
 from nbqueue.wire import states
@@ -53,6 +55,7 @@ class FutureCard(View):
         self._note = ""
         self._result_text: str | None = None
         self._obstacles = future._obstacles()
+        self._failed: FailedCall | None = None
         self._read()
         if future.done():
             self._read_output()
@@ -95,7 +98,7 @@ class FutureCard(View):
         parts += self._progress_parts()
         error = self._error()
         if error:
-            parts.append(h.problem(error))
+            parts += self._failure_parts(error)
         elif self._future.done() and self._future.state == states.COMPLETED:
             parts.append(h.row(h.fact("result", h.code(self._result()))))
         parts += notices_html(self._why())
@@ -140,6 +143,18 @@ class FutureCard(View):
             return [h.bar(0, None, label=f"{self.title} runs")]
         return []
 
+    def _failure_parts(self, error: str) -> list[Markup]:
+        future = self._future
+        if not future.done():
+            return [h.problem(error)]
+        if self._failed is None:
+            raised = future.exception(0)
+            if raised is None:
+                return [h.problem(error)]
+            task = FailedTask(self.title, future.queue, future.id, raised)
+            self._failed = failed_call(self._session, task)
+        return failure_parts(self._failed)
+
     def _output_part(self, live: bool) -> Markup:
         """Return the last line of its output, or all of it if that was asked for."""
         text = collapse(self._tail)
@@ -150,8 +165,7 @@ class FutureCard(View):
         last = text.rstrip("\n").rpartition("\n")[2]
         if live or "\n" not in text.rstrip("\n"):
             return h.row(h.fact("printed", h.code(fmt.shortened(last, 110))))
-        summary = h.element("summary", "Output", style=f"color:{fmt.PALE_INK};cursor:pointer")
-        return h.element("details", summary, h.pre(text))
+        return h.folded("Output", h.pre(text))
 
     def _buttons(self) -> Markup:
         title, state = self.title, self.state
@@ -170,8 +184,9 @@ class FutureCard(View):
     def _foot(self, live: bool) -> Markup:
         future = self._future
         if future.done() and self.state == states.ARCHIVED:
-            again = h.code(f'q.retry("{future.id}")') + h.pale(" runs it again")
-            return h.row(h.pale(f"id {future.id} ·"), again, gap=4)
+            again = h.code(f'q.retry("{future.id}")') + h.pale(" runs it again, ")
+            here = h.code(f'q.get("{future.id}").replay()') + h.pale(" runs it here")
+            return h.row(h.pale(f"id {future.id} ·"), again + here, gap=4)
         if live or future.done():
             return h.row(h.pale(f"id {future.id}"), h.pale(self._note))
         return h.row(

@@ -47,6 +47,23 @@ def button(
     )
 
 
+def copy_button(word: str, content: str, *, label: str) -> Markup:
+    """Return a button that copies ``content`` to the clipboard, without asking the kernel."""
+    style = (
+        f"font:inherit;color:{INK};background:{SHADE};border:1px solid {LINE};border-radius:4px;"
+        "padding:2px 10px;white-space:nowrap;cursor:pointer"
+    )
+    return element(
+        "button",
+        word,
+        type="button",
+        data_copy=content,
+        aria_label=label,
+        title=label,
+        style=style,
+    )
+
+
 def link(word: str, action: str, *, label: str, args: Args | None = None) -> Markup:
     """Return a button that looks like a link, for going somewhere."""
     style = (

@@ -153,6 +153,12 @@ def pre(content: Content, *, height: int = 260, follows: bool = False) -> Markup
     return element("pre", content, tabindex="0", data_follow=follows, style=style)
 
 
+def folded(summary: str, content: Markup) -> Markup:
+    """Return content that is hidden until its summary is clicked."""
+    head = element("summary", summary, style=f"color:{PALE_INK};cursor:pointer")
+    return element("details", head, content)
+
+
 def problem(content: str) -> Markup:
     """Return an error, with a red edge."""
     style = (

@@ -390,7 +390,7 @@ def test_nothing_of_a_task_becomes_html(client: Client, worker: ThreadWorker) ->
             assert EVIL not in html
             assert "&lt;iframe" in html
     assert "ValueError" in FutureCard(bad).html(live=False)
-    assert "and 2 more that failed" in GroupCard(group).html(live=False)
+    assert "5 × ValueError" in GroupCard(group).html(live=False)
 
 
 def test_a_card_cancels_and_runs_what_waits(client: Client) -> None:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from nbqueue.calls.exceptions import error_text
 from nbqueue.client import inspection
 from nbqueue.client.cancelling.tasks_in_go import CANCEL_SECONDS
 from nbqueue.client.futures.future import TaskFuture
@@ -28,6 +27,7 @@ from nbqueue.client.futures.waits import (
 from nbqueue.client.inspection.plots import TIMELINE_DEFAULTS, TimelineKeywords, draw_timeline
 from nbqueue.client.live.display import awaited_shown, group_view, wait_shown
 from nbqueue.client.obstacles.obstacle import advice, in_short
+from nbqueue.client.results.failed_calls import FailedTask
 from nbqueue.client.results.outcome import Outcome, RawOutcome
 from nbqueue.client.session import Session
 from nbqueue.client.task_groups.retrying import retry_failed
@@ -322,13 +322,17 @@ class TaskGroup(TaskHandle, Generic[T]):
     def _holds(self, queue: str, task_id: str) -> bool:
         return queue == self.queue and task_id in self._state
 
-    def _first_errors(self, most: int) -> list[tuple[str, str]]:
-        """Return name and error text of the first tasks that failed, in the order of failing."""
+    def _has_ended(self, task_id: str) -> bool:
+        return self._state.has_ended(self._state.index_of(task_id))
+
+    def _failed_tasks(self, most: int) -> list[FailedTask]:
+        """Return the first ``most`` tasks that failed, in the order of failing."""
         with self._changed:
             failures = self._state.failures(most)
-        errors = ((index, outcome.load()[1]) for index, outcome in failures)
         return [
-            (f"task {index}", error_text(error) if error else "failed") for index, error in errors
+            FailedTask(f"task {index}", self.queue, self._state.ids[index], error)
+            for index, outcome in failures
+            if (error := outcome.load()[1]) is not None
         ]
 
     # --- Called by the submitter, the listener and the futures -----------------------------------

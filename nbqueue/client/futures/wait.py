@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbqueue.calls.exceptions import error_text
 from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group import TaskGroup
 from nbqueue.client.futures.group_state import Counts
 from nbqueue.client.futures.waits import seconds_of
 from nbqueue.client.live.display import group_view, wait_shown
+from nbqueue.client.results.failed_calls import FailedTask
 from nbqueue.durations import Duration
 from nbqueue.errors import UsageError
 from nbqueue.moved_modules import pickled_as
@@ -86,6 +86,7 @@ class WaitSet:
         self.changed = threading.Condition()
         self._callbacks: list[Callable[[Any], object]] = []
         self._by_place = {(future.queue, future.id): future for future in self.futures}
+        self._by_id = {future.id: future for future in self.futures}
         self._ended: list[TaskFuture[Any]] = []
         self._ended_ms: int | None = None
         if self.futures:
@@ -161,9 +162,17 @@ class WaitSet:
     def _holds(self, queue: str, task_id: str) -> bool:
         return (queue, task_id) in self._by_place
 
-    def _first_errors(self, most: int) -> list[tuple[str, str]]:
+    def _has_ended(self, task_id: str) -> bool:
+        future = self._by_id.get(task_id)
+        return future is None or future.done()
+
+    def _failed_tasks(self, most: int) -> list[FailedTask]:
         failed = [f for f in list(self._ended) if _is_failed(f) and not f.cancelled()][:most]
-        return [(f.name or f.type, error_text(f.exception(0) or Exception())) for f in failed]
+        return [
+            FailedTask(f.name or f.type, f.queue, f.id, error)
+            for f in failed
+            if (error := f.exception(0)) is not None
+        ]
 
 
 def _is_failed(future: TaskFuture[Any]) -> bool:

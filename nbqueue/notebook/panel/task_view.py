@@ -10,6 +10,7 @@ from nbqueue.notebook.panel.model_table import Drawing, as_shown
 from nbqueue.views import controls
 from nbqueue.views import html as h
 from nbqueue.views.ansi import ansi_html
+from nbqueue.views.failed_call import FailedCall, failure_parts, failure_text
 from nbqueue.views.progress_bar import bars_html
 from nbqueue.wire import states
 
@@ -30,7 +31,11 @@ def task_view(task: TaskDetail, drawing: Drawing) -> Markup:
     if task.progress and task.state != states.COMPLETED:
         parts.append(bars_html(task.progress, is_over=task.state in states.FINAL))
     parts.append(_section("Arguments", h.pre(task.arguments, height=160)))
-    if task.outcome:
+    if task.failed is not None:
+        parts.append(_section("Error", h.join(failure_parts(task.failed._replace(call="")))))
+        if drawing.live:
+            parts.append(_error_buttons(task, task.failed, drawing.acts))
+    elif task.outcome:
         title = "Result" if task.state == states.COMPLETED else "Error"
         parts.append(_section(title, h.pre(task.outcome)))
     if task.output.lines:
@@ -63,6 +68,14 @@ def _buttons(task: TaskDetail) -> Markup:
         ),
         gap=6,
     )
+
+
+def _error_buttons(task: TaskDetail, failed: FailedCall, acts: bool) -> Markup:
+    buttons = [controls.copy_button("Copy", failure_text(failed), label="Copy call and error")]
+    if acts:
+        label = f"Run {failed.call or task.id} in this notebook"
+        buttons.append(controls.button("Replay here", "task-replay", label=label))
+    return h.row(*buttons, gap=6)
 
 
 def _attempts(task: TaskDetail, now_ms: int) -> Markup:

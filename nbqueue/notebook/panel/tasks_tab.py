@@ -12,6 +12,7 @@ from nbqueue.dashboard.task_list import ALL, STATES, TaskList
 from nbqueue.errors import TaskNotFound
 from nbqueue.notebook.panel import model_table as draw
 from nbqueue.notebook.panel.model_table import Cells, Drawing, model_table, queue_choice, task_name
+from nbqueue.notebook.panel.replay_here import replay_here
 from nbqueue.notebook.panel.tab import Context, Tab
 from nbqueue.notebook.panel.task_view import task_view
 from nbqueue.views import controls
@@ -161,6 +162,8 @@ class TasksTab(Tab):
                 self._detail = None
             elif action == "task-act":
                 self.context.message = self._detail.act(str(args.get("what")))
+            elif action == "task-replay" and not self.context.read_only:
+                self.context.message = replay_here(self.context.client, self._detail.id)
         elif action == "set-queue":
             self._choose_queue(str(args["value"]).strip())
         elif action == "set-state" and tasks.queue is not None:

@@ -124,6 +124,20 @@ function save(name, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
+// Copy the text of a button, and say so on it for a moment.
+async function copy(button) {
+  const word = button.textContent;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Cannot copy";
+  }
+  setTimeout(() => {
+    button.textContent = word;
+  }, 1500);
+}
+
 function parsed(html) {
   const template = document.createElement("template");
   template.innerHTML = `<div>${html}</div>`;
@@ -163,6 +177,8 @@ function render({ model, el }) {
   };
 
   const onClick = (event) => {
+    const copied = event.target.closest("[data-copy]");
+    if (copied) copy(copied);
     const button = event.target.closest("[data-action]");
     if (!button || button.disabled) return;
     const question = button.dataset.ask;
