@@ -87,7 +87,7 @@ class TaskDetail:
         self.outcome = ""
         """The result of a completed task, else the last error; "" if there is neither."""
         self.failed: FailedCall | None = None
-        """What failed, with its call and traceback, if the task is archived with a signed error."""
+        """The failure, with its traceback, of an archived task with a signed error."""
         self.output = OutputTail(0, ())
         self.attempts: Sequence[AttemptLine] = ()
         self._seen: tuple[Any, ...] = ()
