@@ -102,7 +102,7 @@ def row(*parts: Content, gap: int = 12, wraps: bool = True) -> Markup:
 
 def keyed(key: str, *parts: Content) -> Markup:
     """Return a part of a live view with a name: it is never made from a part of another name."""
-    return element("div", *parts, data_key=exact(key))
+    return element("div", *parts, data_key=key)
 
 
 def unbroken(*parts: Content) -> Markup:
@@ -262,7 +262,7 @@ def table(
         element(
             "tr",
             *(_cell(cell, i in right, titles.get(i)) for i, cell in enumerate(cells)),
-            data_key=None if keys is None else exact(keys[number]),
+            data_key=None if keys is None else keys[number],
         )
         for number, cells in enumerate(rows)
     ]

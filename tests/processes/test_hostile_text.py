@@ -34,7 +34,7 @@ WORST = EVIL + """<script>alert(1)</script>"><b onclick='x'>&lt;$\\frac{$\0\u206
 TEXTS = {"short": WORST, "long": WORST + "x" * 100_000, "bytes": WORST + "\udcff\udcfe"}
 TAGS = frozenset(
     ("div", "span", "code", "pre", "table", "caption", "thead", "tbody", "tr", "th", "td", "button",
-     "input", "select", "option", "details", "summary", "time", "img")
+     "input", "select", "option", "details", "summary", "time", "img", "svg", "path")
 )  # fmt: skip
 TABS = ("Queues", "Tasks", "Groups", "Workers", "Schedules", "Timeline", "History")
 

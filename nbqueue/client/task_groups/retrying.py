@@ -10,12 +10,12 @@ from nbqueue.broker.commands.task_groups import (
     member_states,
     record_task_group,
 )
-from nbqueue.client.inspection.bulk_actions import BulkActions
-from nbqueue.client.inspection.task_filter import BulkResult
+from nbqueue.client import inspection
 from nbqueue.wire.task_groups.member_runs import MemberRuns, runs_of
 
 if TYPE_CHECKING:
     from nbqueue.client.futures.group import TaskGroup
+    from nbqueue.client.inspection import BulkResult
     from nbqueue.client.session import Session
 
 
@@ -37,8 +37,8 @@ def retry_members(session: Session, group_id: str, queue: str, members: MemberRu
             members.id_at(start + at) for at, letter in enumerate(letters) if letter == FAILED
         ]
     if not failed:
-        return BulkResult("retry")
-    result = BulkActions(session).retry(failed, queue=queue)
+        return inspection.BulkResult("retry")
+    result = inspection.BulkActions(session).retry(failed, queue=queue)
     # Its counts are no longer final.
     session.broker.run(record_task_group(group_id, {"counts": ""}))
     return result
