@@ -702,7 +702,7 @@ class TestCancel:
             assert group.counts().failed == 0
         group.cancel()
         # Tasks that the first call deleted end once the listener has looked for them.
-        wait_until(lambda: group.counts() == (11_000, 0, 0, 11_000))
+        wait_until(lambda: group.counts() == (11_000, 0, 0, 11_000, 0))
 
     def test_large_messages_leave_a_long_line_together(self, client: Client, redis: Any) -> None:
         before = client.map(add, range(3_000))
@@ -764,7 +764,7 @@ class TestCancel:
         wait_until(lambda: group.done_count == 50)
         assert group.cancel() == 550
         assert group.done()
-        assert group.counts() == (600, 50, 0, 550)
+        assert group.counts() == (600, 50, 0, 550, 0)
         assert future.cancelled()
         assert redis.zcard(KEYS.archived) == 550
         assert sum(isinstance(r, TaskCancelled) for r in group.results(0, True)) == 550
@@ -792,7 +792,7 @@ class TestMap:
                 group.results(WAIT)
             kinds = [type(r) for r in group.results(WAIT, return_exceptions=True)]
         assert kinds == [int, ValueError, int, ValueError]
-        assert group.counts() == (4, 2, 2, 0)
+        assert group.counts() == (4, 2, 2, 0, 0)
         assert group.counts().done == group.done_count == 4
 
     def test_nothing_to_do(self, client: Client) -> None:
