@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nbqueue.broker.reads.models import QueueInfo
+from nbqueue.client.obstacles.obstacle import UNSERVED, Obstacle
 from nbqueue.dashboard.measures.queue_pace import QueuePace
 from nbqueue.dashboard.scope import Scope
 from nbqueue.dashboard.tables.column import COUNT, SECONDS, SHARE, STATE, Column
@@ -23,13 +24,17 @@ _MOST_SORTED = 500
 """Most queues that are read to sort them by what they hold: each costs the store some work."""
 
 
+if TYPE_CHECKING:
+    from nbqueue.client.obstacles.obstacle_watch import Found
+
+
 class QueueLine(NamedTuple):
     """A queue. A count is None if it cannot be read; ``latency`` is in seconds."""
 
     key: str
     queue: str
     state: str
-    """``running`` or ``paused``, or what is wrong with it in a few words."""
+    """``running``, ``paused`` or ``no worker``, or what is wrong with it in a few words."""
     fault: str
     """Why it cannot be read or is not served, or ""."""
     size: int
@@ -60,6 +65,18 @@ class QueueList(TableModel[QueueLine]):
         super().__init__(scope)
         self.filters = {"name": ""}
         self._paces: dict[str, QueuePace] = {}
+        self._obstacles: dict[str, Found] = {}
+
+    @property
+    def notices(self) -> list[Obstacle]:
+        """Why the tasks of queues of this page do not run; paused queues have a state for that."""
+        return [
+            obstacle
+            for row in self.rows
+            if row.pending or row.scheduled or row.aggregating
+            for obstacle in self._obstacles.get(row.queue, ())
+            if obstacle.kind != "paused"
+        ]
 
     @property
     def columns(self) -> Sequence[Column]:
@@ -107,12 +124,14 @@ class QueueList(TableModel[QueueLine]):
 
     def _lines(self, names: Sequence[str]) -> list[QueueLine]:
         now = time.monotonic()
+        self._obstacles = self.scope.client._session.obstacles.known_of_queues(names)
         return [self._line(info, now) for info in self.scope.client.inspector.queue_infos(names)]
 
     def _line(self, info: QueueInfo, now: float) -> QueueLine:
         pace = self._paces.setdefault(info.queue, QueuePace())
         pace.add(now, info.processed_total, info.failed_total)
-        state = "paused" if info.paused else "running"
+        is_unserved = any(each.kind in UNSERVED for each in self._obstacles.get(info.queue, ()))
+        state = "paused" if info.paused else "no worker" if is_unserved else "running"
         if info.fault:
             state = "cannot be read" if info.unknown else "not served"
         return QueueLine(

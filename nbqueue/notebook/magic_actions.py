@@ -12,6 +12,7 @@ from nbqueue.notebook.local_workers import LocalWorker, local_workers
 from nbqueue.notebook.static_card import StartingWorker, StaticCard
 from nbqueue.views import format as fmt
 from nbqueue.views import html as h
+from nbqueue.views.notices import notices_html, notices_text
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
@@ -86,11 +87,14 @@ def status(client: Client) -> StaticCard:
     hint = ("%nbqueue panel", "shows more")
     if not servers:
         hint = ("%nbqueue up", "starts workers here")
+    why = client._session.obstacles.look_at_store()
+    lines += notices_text(why)
     heads = ["queue", *_SHOWN]
     parts = [h.row(h.strong("nbqueue"), h.pale(client.url)), h.row(workers)]
     if rows:
         caption = "Queues" + (f", {len(rows)} of {len(names):,}" if len(rows) < len(names) else "")
         parts.append(h.table(heads, rows, caption=caption, numeric=range(1, 7)))
+    parts += notices_html(why)
     parts.append(h.row(h.code(hint[0]), h.pale(hint[1]), gap=4))
     return StaticCard([*lines, f"  {' '.join(hint)}"], h.card(*parts, label="nbqueue"))
 

@@ -53,6 +53,7 @@ BADGES: Final = {
     "deleted": Badge("−", _GREY),
     "gone": Badge("−", _GREY),
     "paused": Badge("‖", _AMBER),
+    "no worker": Badge("!", _AMBER),
     "lost": Badge("†", _PINK),
     "interrupted": Badge("↺", _SKY),
     "running": Badge("▶", _BLUE),

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from markupsafe import Markup
 
-from nbqueue.views.format import SHADE, badge
+from nbqueue.views.format import CARD, badge
 from nbqueue.views.html import code, element, join, text
 
 _MOST = 4
@@ -26,7 +26,7 @@ def notices_html(notices: Iterable[Notice]) -> list[Markup]:
     """Return a box for each notice; the first few are enough."""
     colour = badge("paused").colour
     style = (
-        f"margin:4px 0;padding:4px 10px;border-left:3px solid {colour};background:{SHADE};"
+        f"margin:4px 0;padding:4px 10px;border-left:3px solid {colour};background:{CARD};"
         "overflow-wrap:anywhere"
     )
     return [

@@ -22,6 +22,8 @@ import nbqueue
 from nbqueue.client.live import display
 from nbqueue.client.obstacles import obstacle_watch
 from nbqueue.client.obstacles.other_stores import find_elsewhere
+from nbqueue.dashboard.queue_list import QueueList
+from nbqueue.dashboard.scope import Scope
 from nbqueue.store import running_stores
 from nbqueue.store.connection import connect
 from nbqueue.store.embedded import stop_server
@@ -226,6 +228,13 @@ def test_a_panel_is_given_what_is_known_without_waiting(lab: Any, q: nbqueue.Cli
     assert watch.known_of_queues(["default", "other"]) == {}
     found = wait_until(lambda: watch.known_of_queues(["default", "other"]))
     assert [each.kind for each in found["default"]] == ["no_worker"]
+    queues = QueueList(Scope(q))
+    queues.read()
+    assert [(row.queue, row.state) for row in queues.rows] == [("default", "no worker")]
+    assert [notice.sentence for notice in queues.notices] == [unserved(lab)]
+    lab.start_worker()
+    wait_until(lambda: queues.read() or queues.rows[0].state == "running")
+    assert queues.notices == []
 
 
 def test_a_worker_at_another_embedded_store_is_found(

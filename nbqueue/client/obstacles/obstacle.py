@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+UNSERVED = frozenset({"no_worker", "mistyped", "stopping", "silent"})
+"""The kinds of obstacles of a queue that no worker takes tasks of."""
+
 _MOST = 3
 """The most sentences of a line."""
 

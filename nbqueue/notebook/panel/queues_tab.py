@@ -13,6 +13,7 @@ from nbqueue.notebook.panel.tab import Context, Tab
 from nbqueue.views import controls
 from nbqueue.views import format as fmt
 from nbqueue.views import html as h
+from nbqueue.views.notices import notices_html
 from nbqueue.views.plots.sparkline import spark
 
 
@@ -55,7 +56,8 @@ class QueuesTab(Tab):
             cells=lambda row: self._cells(row, live),
             hidden=("failed_share",),
         )
-        return chooser + table + foot(queues, live=live)
+        notices = h.join(notices_html(queues.notices))
+        return chooser + notices + table + foot(queues, live=live)
 
     def _cells(self, row: QueueLine, live: bool) -> Cells:
         cells: dict[str, h.Content] = {
