@@ -129,7 +129,7 @@ def search(q: nbqueue.Client, workers: list[nbqueue.Worker], picture: str) -> in
             accident.after_a_fit(say)
     seconds = time.monotonic() - begun
     scores = group.results()
-    attempts = group.frame()
+    attempts = group.attempts("all")
     demo_show.attempts_table(
         attempts, {i: label(*c) for i, c in zip(group.ids, calls, strict=True)}
     )
@@ -179,7 +179,7 @@ class Accident:
             self._kill(say)
 
     def _lost(self) -> DataFrame:
-        attempts = self._group.frame()
+        attempts = self._group.attempts("all")
         lost: DataFrame = attempts[attempts["outcome"] == "lost"]
         return lost
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from typing_extensions import Unpack
 
-    from nbqueue.client.inspection import BulkActions, BulkResult, Inspector, LimitInfo
+    from nbqueue.client.inspection import BulkActions, BulkResult, Inspector
     from nbqueue.client.inspection.plots import TimelineKeywords
     from nbqueue.client.inspection.where_keywords import TaskWhere
     from nbqueue.client.schedules import Schedule
@@ -359,6 +359,8 @@ class Client(concurrent.futures.Executor):
         error: str | None = None,
         limit: int | None = None,
         columns: Any = None,
+        arguments: bool | Mapping[str, Any] = False,
+        seconds: bool = False,
     ) -> DataFrame:
         """Return the tasks in the store as a DataFrame indexed by ``task_id``, oldest first.
 
@@ -366,29 +368,51 @@ class Client(concurrent.futures.Executor):
         characters. ``since``: only tasks that changed within this last while (a duration), or after
         a moment (a timezone-aware datetime). ``ids``: only these tasks (ids, futures, a group, a
         frame). ``name``: only the newest of exactly this name. ``error``: text that the last error
-        contains. ``limit``: only the newest so many. ``columns``: these, where ``...`` stands for
-        the usual ones; ``payload``, ``arguments``, ``headers``, ``retention``, ``result`` and
-        ``exception`` are there only when asked for. See ``docs/frames.md`` for what each holds.
+        contains. ``limit``: only the newest so many.
+
+        ``arguments``: True adds a column ``arg.<name>`` for each parameter of the functions, with
+        their defaults, and for each key of the JSON payload of messages; values by name also choose
+        the tasks that were called with these. The column ``fault`` says why arguments are missing.
+
+        ``columns``: ``"all"``, or these, where ``...`` stands for the usual ones; ``payload``,
+        ``arguments``, ``headers``, ``retention``, ``result`` and ``exception`` are there only when
+        asked for. ``seconds``: durations as numbers of seconds, not as ``timedelta64[ns]``. See
+        ``docs/frames.md`` for what each column holds.
 
         >>> q.tasks(state="archived", since="1h")
-        >>> q.tasks(columns=[..., "result"])
+        >>> q.tasks(columns=[..., "result"], arguments={"lr": 0.1})
 
         Raises `UsageError` for what makes no sense, `StoreUnreachable`.
         """
-        query = inspection.TaskQuery(state, queue, type, since, ids, limit, columns, name, error)
+        query = inspection.TaskQuery(
+            state, queue, type, since, ids, limit, columns, name, error, arguments, seconds
+        )
         return inspection.frames.tasks(self._session, query)
 
     def attempts(
-        self, since: Duration | datetime | None = None, limit: int | None = None
+        self,
+        since: Duration | datetime | None = None,
+        limit: int | None = None,
+        *,
+        queue: str | Iterable[str] | None = None,
+        type: str | Iterable[str] | None = None,
+        columns: Any = None,
+        arguments: bool | Mapping[str, Any] = False,
+        seconds: bool = False,
     ) -> DataFrame:
         """Return the finished attempts of all queues as a DataFrame, oldest first.
 
         ``since``: only those that finished within this last while (a duration), or after a moment
-        (a timezone-aware datetime). ``limit``: only the newest so many.
+        (a timezone-aware datetime). ``limit``: only the newest so many. ``queue``, ``type``,
+        ``columns``, ``arguments`` and ``seconds`` are those of `tasks`; arguments are known while
+        the task is in the store.
 
-        >>> q.attempts(since="1h")
+        >>> q.attempts(since="1h", type="load_*", columns="all")
+
+        Raises `UsageError` for what makes no sense, `StoreUnreachable`.
         """
-        return inspection.frames.attempts(self._session, since, limit)
+        query = inspection.AttemptQuery(since, limit, queue, type, columns, arguments, seconds)
+        return inspection.frames.attempts(self._session, query)
 
     def queues(self) -> DataFrame:
         """Return the queues as they are now, as a DataFrame indexed by ``queue``.
@@ -453,7 +477,7 @@ class Client(concurrent.futures.Executor):
         matplotlib that is returned. ``format="trace"`` returns Chrome's trace events instead, as
         JSON for https://ui.perfetto.dev.
         """
-        return draw_timeline(self.attempts(since, limit), options)
+        return draw_timeline(self.attempts(since, limit, columns="all"), options)
 
     @cached_property
     def plot(self) -> Plots:
@@ -518,13 +542,16 @@ class Client(concurrent.futures.Executor):
 
     # --- Limits --------------------------------------------------------------------------------
 
-    def limits(self, queue: str = "default") -> list[LimitInfo]:
-        """Return the limits of a queue: their numbers, how many tasks run, how many wait.
+    def limits(self, queue: str | None = None) -> DataFrame:
+        """Return the limits of a queue, or of all queues, as a DataFrame indexed by ``name``.
 
-        >>> q.limits("default")
-        [LimitInfo(name='api.example', concurrency=4, rate='10/s', held=4, waiting=96)]
+        Its columns are ``queue``, ``concurrency``, ``rate``, ``held`` (the tasks that run under
+        it), ``waiting`` and ``fault`` (the reason why its numbers cannot be read).
+        `Inspector.limits` has the same as a list.
+
+        >>> q.limits()[["concurrency", "held", "waiting"]]
         """
-        return inspection.limits.list_limits(self._session, queue)
+        return inspection.frames.limits(self._session, queue)
 
     def set_limit(self, limit: Limit, *, queue: str = "default") -> None:
         """Change the numbers of a limit, or create one.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbqueue.durations import format_duration
 from nbqueue.printable import printable
 from nbqueue.views.format import INK, badge
+from nbqueue.views.frames.columns import seconds_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +25,8 @@ class FrameViews:
         has_ids = frame.index.name == "task_id" or "task_id" in frame.columns
         if not has_ids:
             raise AttributeError(
-                "this is no frame of tasks: .nbq is of frames of q.tasks(), q.attempts() and "
-                "g.frame(), with the ids in the column or the index 'task_id'"
+                "this is no frame of tasks: .nbq is of frames of q.tasks(), q.attempts(), "
+                "g.frame() and g.attempts(), with the ids in the column or the index 'task_id'"
             )
         self._frame = frame
 
@@ -56,7 +57,7 @@ class FrameViews:
         summed = summed.loc[:, (summed > 0).any(axis=0)]
         for name in ("waited", "duration"):
             if name in frame.columns:
-                seconds = frame[name].dt.total_seconds().groupby(keys).median()
+                seconds = seconds_of(frame[name]).groupby(keys).median()
                 summed[name] = pd.to_timedelta(seconds, unit="s").astype("timedelta64[ns]")
         return summed
 

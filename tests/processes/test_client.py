@@ -865,9 +865,11 @@ class TestMap:
         client.options(queue="other").submit(add, 1)
         worker.work()
         assert group.wait(WAIT)
-        frame = group.frame()
-        assert sorted(frame["task_id"]) == sorted(group.ids)
-        assert list(client.attempts(since="1h", limit=2)["queue"]) == ["default"] * 2
+        assert sorted(group.attempts()["task_id"]) == sorted(group.ids)
+        assert (
+            list(client.attempts(since="1h", limit=2, columns=["queue"])["queue"])
+            == ["default"] * 2
+        )
         assert len(client.attempts(since=datetime.now(timezone.utc) + timedelta(hours=1))) == 0
         with pytest.raises(UsageError, match="no time zone"):
             client.attempts(since=datetime(2020, 1, 1))

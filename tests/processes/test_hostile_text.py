@@ -182,7 +182,7 @@ def test_handles_and_cards(client: Client, redis: Any) -> None:
     error = future.exception(5)
     assert error is not None
     is_clean(str(error))
-    is_clean(client.tasks().nbq.style.to_html())
+    is_clean(client.tasks(columns="all").nbq.style.to_html())
     is_clean(client.inspector.task("stranger")._repr_html_())
 
 
@@ -280,7 +280,7 @@ def test_a_row_of_a_frame_still_names_its_task(client: Client, redis: Any, task_
     redis.sadd("asynq:queues", "default")
     redis.hset(f"asynq:{{default}}:t:{task_id}", mapping={"msg": msg, "state": "pending"})
     redis.lpush("asynq:{default}:pending", task_id)
-    rows = client.tasks()
+    rows = client.tasks(columns="all")
     assert len(rows) == 1
     assert client.archive(rows).done == [task_id]
 
@@ -337,13 +337,13 @@ def test_damaged_records_of_workers_are_left_out_with_a_warning(client: Client, 
 def test_no_frame_controls_a_terminal(client: Client, redis: Any, kind: str) -> None:
     hostile_store(client, redis, TEXTS[kind])
     for frame in (
-        client.tasks(columns=[..., "headers"]),
-        client.attempts(),
+        client.tasks(columns=["all", "headers"], arguments=True),
+        client.attempts(columns="all"),
         client.queues(),
         client.workers(),
         client.schedules(),
         client.stats(by="type"),
-        client.tasks().nbq.summary(),
+        client.tasks(columns="all").nbq.summary(),
     ):
         for shown in (repr(frame), frame.to_string(), frame._repr_html_()):
             # Zero-width characters stay in data: they are parts of words in many languages.

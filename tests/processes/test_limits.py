@@ -77,7 +77,7 @@ def test_never_more_at_a_time_than_allowed(lab: Any, q: Any, journal: Path) -> N
         group = q.options(limit=limit).map(work, [str(journal)] * 30, range(30), [0.1] * 30)
         group.results(timeout=60)
     assert most_at_once(journal) == 3
-    assert q.limits() == [("api", 3, None, 0, 0, None)]
+    assert q.inspector.limits() == [("api", 3, None, 0, 0, None)]
 
 
 def test_the_first_submitted_runs_first(lab: Any, q: Any, journal: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_killed_worker_leaves_its_places_to_others(lab: Any, q: Any, journal: 
     with lab.worker(concurrency=4, lease="2s"):
         group.results(timeout=90)
     assert most_at_once(journal, lambda pid: pid in first.seen) <= 3
-    assert q.limits() == [("api", 3, None, 0, 0, None)]
+    assert q.inspector.limits() == [("api", 3, None, 0, 0, None)]
 
 
 @pytest.mark.parametrize(("rate", "a_second"), [("10/s", 10), ("100/s", 100), ((20, 2), 10)])
@@ -152,13 +152,13 @@ def test_a_limit_is_changed_and_removed_while_tasks_wait(lab: Any, q: Any) -> No
     with lab.worker(concurrency=2):
         group = q.options(limit=nbqueue.Limit("api", rate="1/h")).map(nap, [0] * 30)
         group[0].result(timeout=30)
-        lab.wait_until(lambda: q.limits()[0].waiting == 29)
+        lab.wait_until(lambda: q.inspector.limits()[0].waiting == 29)
         q.set_limit(nbqueue.Limit("api", rate="50/s"))
-        lab.wait_until(lambda: q.limits()[0].waiting < 20)
+        lab.wait_until(lambda: q.inspector.limits()[0].waiting < 20)
         q.set_limit(nbqueue.Limit("api", rate="1/h"))
         assert q.remove_limit("api") is True
         group.results(timeout=30)
-        assert q.limits() == []
+        assert q.inspector.limits() == []
         assert q.remove_limit("api") is False
 
 

@@ -88,15 +88,15 @@ def test_tasks_of_a_schedule_share_its_limit(lab: Any, q: Any) -> None:
     folder = lab.folder / "running"
     folder.mkdir()
     schedule = q.schedule(overlapping, "@every 1h", args=(str(folder), 0.2), limit=limit)
-    assert [each.name for each in q.limits()] == ["one"]
+    assert [each.name for each in q.inspector.limits()] == ["one"]
     futures = [schedule.run_now() for _ in range(3)]
     futures.append(q.options(limit=limit).submit(overlapping, str(folder), 0.2))
     q.remove_limit("one")
     futures.append(schedule.run_now())  # it knows the numbers, too
-    assert [each.concurrency for each in q.limits()] == [1]
+    assert [each.concurrency for each in q.inspector.limits()] == [1]
     q.set_limit(nbqueue.Limit("one", concurrency=2))
     schedule.update(spec="@every 2h")
-    assert [each.concurrency for each in q.limits()] == [2]
+    assert [each.concurrency for each in q.inspector.limits()] == [2]
     q.set_limit(limit)
     with lab.worker(concurrency=4):
         assert [each.result(30) for each in futures] == [1] * 5
@@ -126,7 +126,7 @@ def test_a_removed_queue_leaves_nothing_of_what_its_parts_made(lab: Any, q: Any)
         q.serve("mail", abs)
         q.set_concurrency("default", 5)
         lab.wait_until(lambda: lab.redis.exists("asynq:schedulers:{nbqueue:default}"), 30)
-        lab.wait_until(lambda: q.limits()[0].waiting == 3)
+        lab.wait_until(lambda: q.inspector.limits()[0].waiting == 3)
         # Not before: in a paused queue no worker looks at tasks, and so none are parked.
         q.inspector.pause("default")
         lab.redis.zadd("asynq:scheduler_history:default:s", {"x": 1})
@@ -138,9 +138,9 @@ def test_a_limit_is_known_again_after_its_queue_was_removed(lab: Any, q: Any) ->
     limited = q.options(limit=nbqueue.Limit("one", concurrency=1))
     limited.submit(abs, 1)
     q.inspector.remove_queue("default", force=True)
-    assert q.limits() == []
+    assert q.inspector.limits() == []
     limited.submit(abs, 1)
-    assert [each.concurrency for each in q.limits()] == [1]
+    assert [each.concurrency for each in q.inspector.limits()] == [1]
 
 
 def test_tasks_of_a_schedule_have_json_results_too(lab: Any, q: Any) -> None:
@@ -182,11 +182,11 @@ def test_a_limited_task_of_a_killed_worker_gives_its_place_up(lab: Any, q: Any) 
         held = limited.submit(time.sleep, 2)
         lab.wait_for(held.id, "active")
         waits = limited.submit(abs, -1)
-        lab.wait_until(lambda: q.limits()[0].waiting == 1)
+        lab.wait_until(lambda: q.inspector.limits()[0].waiting == 1)
         worker.signal(signal.SIGKILL)
         worker.wait()
     with lab.worker():
         assert waits.result(60) == 1
         held.result(60)
     assert lab.outcomes(held.id) == ["lost", "completed"]
-    assert [(each.held, each.waiting) for each in q.limits()] == [(0, 0)]
+    assert [(each.held, each.waiting) for each in q.inspector.limits()] == [(0, 0)]

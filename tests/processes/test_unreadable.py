@@ -116,11 +116,11 @@ def test_a_record_that_makes_no_sense_has_a_row_and_a_fault(q: Client, store: An
                "started_at": DIGITS, "finished_at": "-5", "waited": "x"})  # fmt: skip
     redis.hset("nbqueue:{bad}:schedules", mapping={"s1": b"[" * 100_000, "s2": b"{}"})
     redis.hset("nbqueue:{bad}:limits", mapping={"l": DIGITS + "|1|1|1|1"})
-    tasks = q.tasks(columns=[..., "payload", "headers", "retention", "result", "exception"])
+    tasks = q.tasks(columns=["all", "payload", "headers", "retention", "result", "exception"])
     assert set(tasks.index[tasks["fault"].notna()]) == {"far", "digits", "garbled", "never"}
-    assert q.attempts()["fault"].notna().tolist() == [True]
+    assert q.attempts(columns="all")["fault"].notna().tolist() == [True]
     assert set(q.schedules().index[q.schedules()["fault"].notna()]) == {"s1", "s2"}
-    assert q.limits("bad")[0].fault is not None
+    assert q.inspector.limits("bad")[0].fault is not None
     for by in ("queue", "type", "worker", "hour", "day"):
         q.stats(by=by)
     assert q.timeline() is not None

@@ -9,15 +9,17 @@ import pandas as pd
 import pytest
 
 from nbqueue.broker.reads.models import ActiveTask, QueueInfo, ServerInfo
-from nbqueue.broker.reads.task_table import TaskRow
+from nbqueue.broker.reads.task_table import TaskRow, TaskTable
 from nbqueue.errors import UsageError
+from nbqueue.views.frames import task_frames
 from nbqueue.views.frames.queue_frames import SCHEDULE_COLUMNS, queues, schedules, workers
 from nbqueue.views.frames.task_frames import (
+    DEFAULT_COLUMNS,
     ON_DEMAND,
     TASK_COLUMNS,
     as_attempts,
     chosen_columns,
-    tasks,
+    ordered,
 )
 from nbqueue.views.plots.timeline import timeline
 from nbqueue.wire import states
@@ -59,6 +61,10 @@ def row(task_id: str, state: str, message: dict[str, Any] | None = None, **known
     return TaskRow(task_id, "q", state, told, **known)
 
 
+def tasks(rows: list[TaskRow], **options: Any) -> pd.DataFrame:
+    return task_frames.tasks(ordered(TaskTable.of(rows)), **options)
+
+
 DONE = row("b", "completed", attempt=1, enqueued_ms=T0 + 1, started_ms=T0 + 10,
            finished_ms=T0 + 40, waited_ms=9, worker="h:1:a", progress=0.5, name="n")  # fmt: skip
 WAITS = row("a", "pending", enqueued_ms=T0, pending_ms=T0 + 50)
@@ -96,6 +102,14 @@ def test_values_are_those_of_the_rows_the_first_enqueued_first() -> None:
     assert waits[["started_at", "finished_at", "duration", "worker"]].isna().all()
 
 
+def test_durations_can_be_seconds() -> None:
+    frame = tasks([DONE, FAILED], as_of_ms=T0, columns=("waited", "retention"), seconds=True)
+    assert [str(dtype) for dtype in frame.dtypes] == ["float64", "float64"]
+    assert frame.loc["b", "waited"] == 0.009
+    assert frame.loc["d", "retention"] == 60.0
+    assert pd.isna(frame.loc["d", "waited"])
+
+
 def test_columns_on_demand_have_what_was_loaded() -> None:
     columns = ("payload", "headers", "retention", "result")
     frame = tasks([FAILED], as_of_ms=T0, columns=columns, loaders=LOADERS)
@@ -110,9 +124,11 @@ def test_attempts_of_programs_in_go_are_told_from_their_retries() -> None:
 
 
 def test_columns_are_chosen_by_name() -> None:
-    assert chosen_columns(None) == TASK_COLUMNS
+    assert chosen_columns(None) == DEFAULT_COLUMNS
+    assert chosen_columns("all", with_fault=True) == TASK_COLUMNS
+    assert chosen_columns("state", with_fault=True) == ("state", "fault")
     assert chosen_columns("state") == ("state",)
-    assert chosen_columns([..., "result", "type"]) == (*TASK_COLUMNS, "result")
+    assert chosen_columns([..., "result", "type"]) == (*DEFAULT_COLUMNS, "result")
     with pytest.raises(UsageError, match="there is no 'resutl'; there are type, name"):
         chosen_columns(["resutl"])
 

@@ -5,7 +5,7 @@ A slice takes the store a millisecond or two. Payloads and results are not read 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,8 @@ class Wanted:
     since_ms: int | None = None
     """Time in Unix ms; only tasks to which something happened since then."""
     names: frozenset[str] = frozenset()
+    chooses_row: Callable[[TaskRow], bool] | None = None
+    """A filter that runs here, slice by slice, after the others."""
     with_payload: bool = False
     with_result: bool = False
     with_error: bool = False
@@ -79,7 +81,9 @@ class Wanted:
     @property
     def is_selective(self) -> bool:
         """True if it excludes any tasks."""
-        return bool(self.types or self.error or self.names) or self.since_ms is not None
+        return bool(self.types or self.error or self.names or self.chooses_row) or (
+            self.since_ms is not None
+        )
 
     def arguments(self, names: Sequence[str]) -> dict[str, Arg]:
         return {
@@ -104,6 +108,7 @@ class Wanted:
             and self.error in row.message.error_msg
             and (not self.names or row.name in self.names)
             and (self.since_ms is None or row.touched_ms + _ROUNDED_MS >= self.since_ms)
+            and (self.chooses_row is None or self.chooses_row(row))
         )
 
     def has_type(self, name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
@@ -286,25 +286,43 @@ class TaskGroup(TaskHandle, Generic[T]):
 
     # --- Frames and pictures -------------------------------------------------------------------
 
-    def frame(self, columns: Any = None) -> DataFrame:
-        """Return the finished attempts of the tasks as a DataFrame.
+    def frame(
+        self,
+        columns: Any = None,
+        *,
+        arguments: bool | Mapping[str, Any] = False,
+        seconds: bool = False,
+    ) -> DataFrame:
+        """Return the tasks as they are now, a row for each, in the order of their arguments.
 
-        With ``columns``, return the tasks as they are now instead, a row for each in the order of
-        their arguments; see `Client.tasks`: ``g.frame([..., "arguments", "result"])``.
+        The parameters are those of `Client.tasks`. `attempts` has a row for each attempt.
+
+        >>> g.frame([..., "result"], arguments=True)
         """
-        if columns is not None:
-            return inspection.frames.group_tasks(
-                self._session, self.queue, self._state.ids, columns
-            )
+        query = inspection.TaskQuery(columns=columns, arguments=arguments, seconds=seconds)
+        return inspection.frames.group_tasks(self._session, self.queue, self._state.ids, query)
+
+    def attempts(
+        self,
+        columns: Any = None,
+        *,
+        arguments: bool | Mapping[str, Any] = False,
+        seconds: bool = False,
+    ) -> DataFrame:
+        """Return the finished attempts of the tasks as a DataFrame, oldest first.
+
+        The parameters are those of `Client.attempts`.
+        """
+        query = inspection.AttemptQuery(columns=columns, arguments=arguments, seconds=seconds)
         # A minute earlier, as attempts may begin a moment before on a clock measured just now.
         return inspection.frames.group_attempts(
-            self._session, self.queue, self._begun_ms - 60_000, self._state
+            self._session, self.queue, self._begun_ms - 60_000, self._state, query
         )
 
     @lists(TIMELINE_DEFAULTS)
     def timeline(self, **options: Unpack[TimelineKeywords]) -> Any:
         """Draw when and where the tasks ran; see `Client.timeline`."""
-        return draw_timeline(self.frame(), options)
+        return draw_timeline(self.attempts(columns="all"), options)
 
     # --- In a notebook -------------------------------------------------------------------------
 

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 from nbqueue.lazy_names import lazy_names
 
 _HOMES = {
+    "AttemptQuery": "nbqueue.client.inspection.task_query",
     "BulkActions": "nbqueue.client.inspection.bulk_actions",
     "BulkResult": "nbqueue.client.inspection.task_filter",
     "Inspector": "nbqueue.client.inspection.inspector",
     "LimitInfo": "nbqueue.client.inspection.limits",
-    "TaskQuery": "nbqueue.client.inspection.frames",
+    "TaskQuery": "nbqueue.client.inspection.task_query",
     "client_html": "nbqueue.client.inspection.cards",
     "frames": "nbqueue.client.inspection.frames",
     "limits": "nbqueue.client.inspection.limits",
 }
 
 __all__ = [
+    "AttemptQuery",
     "BulkActions",
     "BulkResult",
     "Inspector",
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from nbqueue.client.inspection import frames, limits
     from nbqueue.client.inspection.bulk_actions import BulkActions
     from nbqueue.client.inspection.cards import client_html
-    from nbqueue.client.inspection.frames import TaskQuery
     from nbqueue.client.inspection.inspector import Inspector
     from nbqueue.client.inspection.limits import LimitInfo
     from nbqueue.client.inspection.task_filter import BulkResult
+    from nbqueue.client.inspection.task_query import AttemptQuery, TaskQuery

@@ -24,6 +24,7 @@ from nbqueue.broker.reads.store_check import store_faults
 from nbqueue.broker.reads.store_reader import LISTED, StoreReader
 from nbqueue.client.inspection.bulk_actions import BulkActions
 from nbqueue.client.inspection.cards import register_cards
+from nbqueue.client.inspection.limits import LimitInfo, list_limits
 from nbqueue.client.inspection.task_filter import (
     BulkResult,
     check_number,
@@ -164,6 +165,14 @@ class Inspector:
         if days is not None and not (isinstance(days, int | float) and 0 < days <= 36_500):
             raise UsageError(f"days={days!r} must be a number greater than 0")
         self._session.broker.call(*inspect.archive_limits(queue, most, days), on=queue)
+
+    def limits(self, queue: str = "default") -> list[LimitInfo]:
+        """Return the limits of a queue: their numbers, how many tasks run, how many wait.
+
+        >>> q.inspector.limits("default")
+        [LimitInfo(name='api.example', concurrency=4, rate='10/s', held=4, waiting=96)]
+        """
+        return list_limits(self._session, queue)
 
     def cluster_key_slot(self, queue: str) -> int:
         """Return the slot of a Redis Cluster that the keys of a queue belong to."""

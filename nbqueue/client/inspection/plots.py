@@ -50,9 +50,9 @@ class Plots:
 
     >>> q.plot.latency(since="1h")
 
-    ``since`` and ``limit`` choose attempts as in `Client.attempts`; ``queue`` and ``type`` choose
-    among these. ``ax=`` draws into existing axes. Each method returns a figure of matplotlib, which
-    a notebook displays. All raise `PlotMissing` if matplotlib is not installed.
+    ``since``, ``limit``, ``queue`` and ``type`` choose attempts as in `Client.attempts`. ``ax=``
+    draws into existing axes. Each method returns a figure of matplotlib, which a notebook displays.
+    All raise `PlotMissing` if matplotlib is not installed.
     """
 
     def __init__(self, attempts: Callable[..., DataFrame]) -> None:
@@ -94,11 +94,8 @@ class Plots:
         type: str | None = None,
         ax: Any = None,
     ) -> tuple[Any, Any]:
-        frame = self._attempts(since, limit)
-        for name, value in (("queue", queue), ("type", type)):
-            if value is not None:
-                frame = frame[frame[name].astype("string") == value]
-        return frame, ax
+        found = self._attempts(since, limit, queue=queue, type=type, columns="all")
+        return found, ax
 
 
 def draw_timeline(frame: DataFrame, keywords: TimelineKeywords) -> Any:

@@ -6,10 +6,20 @@ Two frames with different categories lose them when concatenated: read several q
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.durations import format_duration
-from nbqueue.views.frames.columns import category, instants, ordered_category, spans, texts, whole
+from nbqueue.views.frames.columns import (
+    category,
+    chosen_names,
+    in_seconds,
+    instants,
+    ordered_category,
+    seconds_of,
+    spans,
+    texts,
+    whole,
+)
 from nbqueue.wire.decoding import LARGEST, LAST_MS, MOST_ATTEMPTS, shortened, whole_number
 
 if TYPE_CHECKING:
@@ -40,15 +50,38 @@ ATTEMPT_COLUMNS: Final = (
     "fault",
 )
 
+DEFAULT_COLUMNS: Final = ("task_id", "type", "attempt", "outcome", "duration", "error")
+"""The columns that fit a screen, with the error in sight."""
+
 _Row = Mapping[str, str]
 
 
-def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
+def chosen_columns(
+    columns: Sequence[Any] | str | None, *, with_fault: bool = False
+) -> tuple[str, ...]:
+    """Return the names of the columns for the argument ``columns`` of `Client.attempts`.
+
+    ``with_fault`` adds the column ``fault``. Raises `UsageError` for an unknown name.
+    """
+    chosen = chosen_names(columns, DEFAULT_COLUMNS, ATTEMPT_COLUMNS)
+    return tuple(dict.fromkeys((*chosen, "fault"))) if with_fault else chosen
+
+
+def attempts(
+    rows: Sequence[_Row],
+    *,
+    queue: str = "default",
+    columns: Sequence[str] = ATTEMPT_COLUMNS,
+    more: Mapping[str, Any] | None = None,
+    faults: Sequence[str | None] = (),
+    seconds: bool = False,
+) -> pd.DataFrame:
     """Return finished attempts as a frame with a row each, in the order of their ends.
 
     ``rows`` are entries of the attempts streams as text (times in Unix milliseconds, durations in
-    milliseconds, memory in bytes); ``queue`` is the queue of entries that name none. Columns and
-    dtypes, also of a frame without rows:
+    milliseconds, memory in bytes); ``queue`` is the queue of entries that name none. ``more`` are
+    further columns, in the order of ``rows``, and ``faults`` what could not be read for these; with
+    ``seconds`` durations are numbers of seconds. Columns and dtypes, also of a frame without rows:
 
     ============================  =========================  ====================================
     ``task_id reason error``      ``string``                 reason and error of a failure only
@@ -63,10 +96,19 @@ def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
     """
     import pandas as pd
 
+    made = _columns(rows, queue, list(faults) or [None] * len(rows))
+    frame = pd.DataFrame({**made, **(more or {})}).sort_values(
+        "finished_at", kind="stable", ignore_index=True
+    )
+    chosen: pd.DataFrame = frame[[*columns, *(more or ())]]
+    return in_seconds(chosen) if seconds else chosen
+
+
+def _columns(rows: Sequence[_Row], queue: str, faults: list[str | None]) -> dict[str, Any]:
+    """Return the columns of attempts; what cannot be read is added to ``faults``."""
+
     def text(name: str) -> list[str | None]:
         return [row.get(name) or None for row in rows]
-
-    faults: list[str | None] = [None] * len(rows)
 
     def numbers(name: str, most: int = LAST_MS) -> list[int | None]:
         found = text(name)
@@ -77,7 +119,7 @@ def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
         return known
 
     started, finished = instants(numbers("started_at")), instants(numbers("finished_at"))
-    columns = {
+    made = {
         "task_id": texts(text("task_id")),
         "type": category(text("type")),
         "queue": category([row.get("queue") or queue for row in rows]),
@@ -94,16 +136,14 @@ def attempts(rows: Sequence[_Row], *, queue: str = "default") -> pd.DataFrame:
         "peak_memory": whole([value or None for value in numbers("peak_memory", LARGEST)]),
         "error": texts(text("error")),
     }
-    columns["fault"] = texts(faults)
-    frame = pd.DataFrame(columns, columns=list(ATTEMPT_COLUMNS))
-    ordered: pd.DataFrame = frame.sort_values("finished_at", kind="stable", ignore_index=True)
-    return ordered
+    made["fault"] = texts(faults)
+    return made
 
 
-def duration_words(spans: pd.Series) -> pd.Series:
+def duration_words(column: pd.Series) -> pd.Series:
     """Return durations in words ("1.4s", "2m 05s"), with "–" for missing ones, as ``object``."""
     import pandas as pd
 
-    seconds: list[float] = spans.dt.total_seconds().tolist()
+    seconds: list[float] = seconds_of(column).tolist()
     words = [format_duration(each) if each == each else "–" for each in seconds]  # NaN: missing
-    return pd.Series(words, index=spans.index, dtype="object")
+    return pd.Series(words, index=column.index, dtype="object")

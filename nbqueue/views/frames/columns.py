@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbqueue.errors import UsageError
 from nbqueue.printable import without_controls
 
 if TYPE_CHECKING:
@@ -18,6 +19,39 @@ if TYPE_CHECKING:
 _NS_PER_MS = 1_000_000
 MISSING = -(2**63) // _NS_PER_MS
 """The number for missing milliseconds."""
+
+
+def chosen_names(
+    columns: Sequence[Any] | str | None,
+    default: Sequence[str],
+    every: Sequence[str],
+    on_demand: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """Return the names of the columns for the argument ``columns`` of a frame.
+
+    None and ``...`` stand for the default ones, ``"all"`` for ``every``; those ``on_demand`` have
+    to be named. Raises `UsageError` for an unknown name.
+    """
+    names: list[Any] = []
+    for each in [...] if columns is None else [columns] if isinstance(columns, str) else columns:
+        names += default if each is ... else every if each == "all" else [each]
+    for name in names:
+        if name not in every and name not in on_demand:
+            known = ", ".join((*every, *on_demand))
+            raise UsageError(f"columns: there is no {name!r}; there are {known}, and 'all'")
+    return tuple(dict.fromkeys(names))
+
+
+def in_seconds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose durations are ``float64``, of seconds, NaN where missing."""
+    spans = frame.select_dtypes("timedelta64").columns
+    made: pd.DataFrame = frame.assign(**{name: frame[name].dt.total_seconds() for name in spans})
+    return made
+
+
+def seconds_of(column: pd.Series) -> pd.Series:
+    """Return a column of durations in seconds, whether it holds durations or seconds."""
+    return column.dt.total_seconds() if column.dtype.kind == "m" else column
 
 
 def texts(values: Sequence[str | None]) -> Any:

@@ -151,6 +151,24 @@ def schedules(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return _frame(columns, SCHEDULE_COLUMNS, "id", [str(each) for each in column("id")])
 
 
+def limits(rows: Sequence[tuple[str, Any]]) -> pd.DataFrame:
+    """Return limits as a frame indexed by ``name``; each row is a queue and a `LimitInfo`.
+
+    ``queue`` (``category``); ``concurrency``, ``held`` and ``waiting`` (``Int64``); ``rate`` and
+    ``fault``, why it cannot be read (``string``).
+    """
+    infos = [info for _, info in rows]
+    columns = {
+        "queue": category([queue for queue, _ in rows]),
+        "concurrency": whole([info.concurrency for info in infos]),
+        "rate": texts([info.rate for info in infos]),
+        "held": whole([info.held for info in infos]),
+        "waiting": whole([info.waiting for info in infos]),
+        "fault": texts([info.fault for info in infos]),
+    }
+    return _frame(columns, tuple(columns), "name", [info.name for info in infos])
+
+
 def _ms(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nbqueue.broker.reads.models import DailyStats
 from nbqueue.errors import UsageError
 from nbqueue.views.frames.attempt_frames import OUTCOMES
+from nbqueue.views.frames.columns import seconds_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,7 @@ def stats(attempts: pd.DataFrame, by: str, days: Sequence[DailyStats] = ()) -> p
     for name in OUTCOMES:
         columns[name] = (outcomes == name).astype("Int64").groupby(keys, observed=True).sum()
     for name in ("waited", "duration"):
-        seconds = attempts[name].dt.total_seconds().groupby(keys, observed=True)
+        seconds = seconds_of(attempts[name]).groupby(keys, observed=True)
         columns[f"{name}_median"] = _spans(seconds.median())
         columns[f"{name}_p95"] = _spans(seconds.quantile(0.95))
         columns[f"{name}_total"] = _spans(seconds.sum())

@@ -11,7 +11,9 @@ from nbqueue.views.frames.attempt_frames import OUTCOMES
 from nbqueue.views.frames.columns import (
     MISSING,
     category,
+    chosen_names,
     fractions,
+    in_seconds,
     instants,
     milliseconds,
     name_dicts,
@@ -46,6 +48,9 @@ TASK_COLUMNS: Final = (
     "fault",
 )
 
+DEFAULT_COLUMNS: Final = ("type", "queue", "state", "attempt", "duration", "error")
+"""The columns that fit a screen, with the error in sight."""
+
 ON_DEMAND: Final = ("payload", "arguments", "headers", "retention", "result", "exception")
 """Columns that have to be asked for: they cost reading, or unpickling."""
 
@@ -55,48 +60,44 @@ ATTEMPT_COLUMNS: Final = frozenset({"started_at", "finished_at", "waited", "dura
 Load = Callable[[TaskRow], Any]
 
 
-def chosen_columns(columns: Sequence[Any] | str | None) -> tuple[str, ...]:
+def chosen_columns(
+    columns: Sequence[Any] | str | None, *, with_fault: bool = False
+) -> tuple[str, ...]:
     """Return the names of the columns for the argument ``columns`` of `Client.tasks`.
 
-    ``...`` stands for the default ones. Raises `UsageError` for an unknown name.
+    ``with_fault`` adds the column ``fault``. Raises `UsageError` for an unknown name.
     """
-    if columns is None:
-        return TASK_COLUMNS
-    names: list[str] = []
-    for each in [columns] if isinstance(columns, str) else columns:
-        names += TASK_COLUMNS if each is ... else [each]
-    for name in names:
-        if name not in TASK_COLUMNS and name not in ON_DEMAND:
-            known = ", ".join((*TASK_COLUMNS, *ON_DEMAND))
-            raise UsageError(f"columns: there is no {name!r}; there are {known}")
-    return tuple(dict.fromkeys(names))
+    chosen = chosen_names(columns, DEFAULT_COLUMNS, TASK_COLUMNS, ON_DEMAND)
+    return tuple(dict.fromkeys((*chosen, "fault"))) if with_fault else chosen
 
 
 def tasks(
-    rows: TaskTable | Sequence[TaskRow],
+    table: TaskTable,
     *,
     as_of_ms: int,
     columns: Sequence[str] = TASK_COLUMNS,
     loaders: Mapping[str, Load] | None = None,
+    more: Mapping[str, Any] | None = None,
+    seconds: bool = False,
 ) -> pd.DataFrame:
-    """Return tasks as a frame with a row each, indexed by ``task_id``, oldest first.
+    """Return tasks as a frame with a row each, in their order, indexed by ``task_id``.
 
-    ``loaders`` make the values of columns that need a signing key. The schema is in
-    ``docs/frames.md``, and holds for a frame without rows.
+    ``loaders`` make the values of columns that need a signing key; ``more`` are further columns;
+    with ``seconds`` durations are numbers of seconds. The schema is in ``docs/frames.md``, and
+    holds for a frame without rows.
     """
     import pandas as pd
 
-    table = _ordered(rows if isinstance(rows, TaskTable) else TaskTable.of(rows))
     make = _Columns(table, as_of_ms, loaders or {})
     frame: pd.DataFrame = pd.DataFrame(
-        {name: make(name) for name in columns},
-        columns=list(columns),
+        {**{name: make(name) for name in columns}, **(more or {})},
+        columns=[*columns, *(more or ())],
         index=pd.Index(texts(table.task_id), name="task_id", copy=False),
     )
-    return frame
+    return in_seconds(frame) if seconds else frame
 
 
-def _ordered(table: TaskTable) -> TaskTable:
+def ordered(table: TaskTable) -> TaskTable:
     """Return the tasks in the order of their enqueuing, and by id within a millisecond."""
     known = (table.enqueued_ms, table.pending_ms, table.started_ms, table.finished_ms)
     times = [a or b or c or d or 0 for a, b, c, d in zip(*known, strict=True)]

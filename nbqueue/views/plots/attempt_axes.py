@@ -89,7 +89,8 @@ def check_frame(frame: pd.DataFrame, what: str, columns: set[str]) -> None:
     missing = columns - set(frame.columns)
     if missing:
         raise UsageError(
-            f"this frame has no column {', '.join(sorted(missing))}: pass one of q.attempts()"
+            f"this frame has no column {', '.join(sorted(missing))}: "
+            'pass one of q.attempts(columns="all")'
         )
     check_matplotlib(f"a picture of the {what}")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbqueue.durations import format_duration
 from nbqueue.views.format import count
+from nbqueue.views.frames.columns import seconds_of
 from nbqueue.views.plots.attempt_axes import BLUE, ORANGE, begin, check_frame, empty, logarithmic
 from nbqueue.views.plots.figures import INK, add_legend, dress, label
 
@@ -29,9 +30,9 @@ def durations(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """
     check_frame(frame, "durations", {"type", "duration"})
     known = frame.dropna(subset=["duration"])
-    seconds = known["duration"].dt.total_seconds().clip(lower=_LEAST_SECONDS).to_numpy()
+    seconds = seconds_of(known["duration"]).clip(lower=_LEAST_SECONDS).to_numpy()
     types = known["type"].astype("string").fillna("unknown")
-    totals = known["duration"].dt.total_seconds().groupby(types).sum().sort_values(ascending=False)
+    totals = seconds_of(known["duration"]).groupby(types).sum().sort_values(ascending=False)
     shown = list(totals.index[:_MOST_TYPES])
     summary = f"{count(len(known), 'attempt')} of {count(len(totals), 'type')} took {{}} in all"
     summary = summary.format(format_duration(float(totals.sum()))) if len(known) else "No attempts"

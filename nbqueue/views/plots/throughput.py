@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbqueue.durations import format_duration
 from nbqueue.views.format import count
+from nbqueue.views.frames.columns import seconds_of
 from nbqueue.views.plots.attempt_axes import (
     BLUE,
     HEIGHT,
@@ -56,7 +57,7 @@ def latency(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """
     check_frame(frame, "latency", {"started_at", "finished_at", "waited"})
     known = frame.dropna(subset=["started_at", "finished_at", "waited"])
-    seconds = known["waited"].dt.total_seconds().to_numpy()
+    seconds = seconds_of(known["waited"]).to_numpy()
     summary = "No attempts"
     if len(known):
         summary = f"{count(len(known), 'attempt')} waited {_middle(seconds)}"

@@ -27,6 +27,8 @@ from nbqueue.views.plots.lanes import Lanes, lanes_by_task, lanes_by_worker
 
 __all__ = ["PlotMissing", "timeline"]
 
+from nbqueue.views.frames.columns import seconds_of
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -73,7 +75,8 @@ def timeline(
     missing = {"started_at", "finished_at", "outcome", "worker", "task_id"} - set(frame.columns)
     if missing:
         raise UsageError(
-            f"this frame has no column {', '.join(sorted(missing))}: pass one of q.attempts()"
+            f"this frame has no column {', '.join(sorted(missing))}: "
+            'pass one of q.attempts(columns="all")'
         )
     check_matplotlib("a timeline")
     known = frame.dropna(subset=["started_at", "finished_at"])
@@ -140,7 +143,7 @@ def _draw_waits(
 
     if "waited" not in frame or not len(frame):
         return
-    waited = frame["waited"].dt.total_seconds().to_numpy() / unit
+    waited = seconds_of(frame["waited"]).to_numpy() / unit
     known = waited > 0
     if not known.any():
         return

@@ -39,8 +39,10 @@ def _event(row: dict[str, Any], pids: dict[str, int], lane: int, first: Any) -> 
     for name in ("reason", "error"):
         if isinstance(row[name], str):
             details[name] = row[name]
-    if row["waited"] == row["waited"]:  # else it is NaT
-        details["waited_ms"] = str(round(row["waited"].total_seconds() * 1000))
+    waited = row["waited"]
+    if waited == waited:  # else it is NaT or NaN
+        seconds = waited if isinstance(waited, float) else waited.total_seconds()
+        details["waited_ms"] = str(round(seconds * 1000))
     return {
         "ph": "X",
         "name": str(row["type"]),
