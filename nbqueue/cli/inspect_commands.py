@@ -13,6 +13,7 @@ import click
 
 from nbqueue.cli.parameters import COUNT, SPAN, url_option
 from nbqueue.cli.text_output import print_table, say
+from nbqueue.clock import to_ms
 from nbqueue.durations import format_duration
 from nbqueue.errors import QueueNotEmpty, QueueNotFound, UsageError
 
@@ -307,7 +308,9 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime):
-        return value.astimezone().isoformat(" ", "seconds")
+        from nbqueue.views.format import zoned_time
+
+        return zoned_time(to_ms(value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, bytes):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nbqueue.cli.parameters import COUNT, url_option
 from nbqueue.cli.text_output import print_columns, say
+from nbqueue.clock import to_ms
 from nbqueue.errors import ScheduleNotFound, UsageError
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ def list_all(queue: str | None, url: str | None) -> None:
     lines = [
         (
             row["id"], row["queue"], row["spec"] or "?", row["tz"] or "?",
-            "paused" if row["paused"] else _zoned(row["next_at"], row["spec"], row["tz"]),
-            _zoned(row["prev_at"], row["spec"], row["tz"]), row["type"] or row["fault"] or "?",
+            "paused" if row["paused"] else _time(row["next_at"], _zone(row["spec"], row["tz"])),
+            _time(row["prev_at"], _zone(row["spec"], row["tz"])),
+            row["type"] or row["fault"] or "?",
         )
         for row in rows
     ]  # fmt: skip
@@ -79,7 +81,7 @@ def pause(found: Schedule) -> None:
 def resume(found: Schedule) -> None:
     """Run it again, from its next time."""
     found.resume()
-    next_at = _zoned(found.next_at, found.spec, found.tz)
+    next_at = _time(found.next_at, _zone(found.spec, found.tz))
     say(f"Resumed {found.id}; it runs next at {next_at}.")
 
 
@@ -102,10 +104,11 @@ def remove(found: Schedule) -> None:
 )
 def history(found: Schedule, limit: int) -> None:
     """Show its last runs, newest first."""
+    zone = _zone(found.spec, found.tz)
     lines = [
         (
-            _time(each["at"]),
-            _time(each["due"]) if each["due"] else "by hand",
+            _time(each["at"], zone),
+            _time(each["due"], zone) if each["due"] else "by hand",
             each["outcome"],
             each["task_id"] or each["detail"],
         )
@@ -134,13 +137,14 @@ def _found(schedule_id: str, queue: str | None, url: str | None) -> Iterator[Sch
         client.close()
 
 
-def _zoned(moment: datetime | None, spec: object, tz: object) -> str:
-    """Return a time of a schedule in the zone of the schedule."""
+def _zone(spec: object, tz: object) -> tzinfo | None:
     from nbqueue.cron import shown_zone
-    from nbqueue.views.format import short_zoned_time
 
-    return "-" if moment is None else short_zoned_time(moment, shown_zone(spec, tz))
+    return shown_zone(spec, tz)
 
 
-def _time(moment: datetime | None) -> str:
-    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
+def _time(moment: datetime | None, zone: tzinfo | None) -> str:
+    """Return a time in the zone of its schedule, or in local time if that is unknown."""
+    from nbqueue.views.format import zoned_time
+
+    return "-" if moment is None else zoned_time(to_ms(moment), zone)

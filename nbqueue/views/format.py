@@ -7,7 +7,7 @@ bars; words keep the font's colour, which is readable in every theme.
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from typing import Final, NamedTuple
 
 from nbqueue.clock import from_ms
@@ -130,31 +130,21 @@ def span(seconds: float | None) -> str:
     return format_duration(seconds) if seconds else "0s"
 
 
-def _local(unix_ms: int, tz: tzinfo | None = None) -> datetime:
-    return from_ms(unix_ms).astimezone(tz)
+def zoned_time(
+    unix_ms: int, tz: tzinfo | None = None, *, now_ms: int | None = None, offset: bool = False
+) -> str:
+    """Return a moment with the name of its zone: ``"2026-07-01 06:00:00 CEST"``.
 
-
-def clock_time(unix_ms: int, now_ms: int | None = None) -> str:
-    """Return a moment as local time of day, with the date unless it is today."""
-    moment = _local(unix_ms)
-    if now_ms is not None and moment.date() == _local(now_ms).date():
-        return f"{moment:%H:%M:%S}"
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def zoned_time(unix_ms: int, tz: tzinfo | None = None) -> str:
-    """Return a moment with its zone and offset, for tooltips. Without ``tz`` in local time."""
-    moment = _local(unix_ms, tz)
-    return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or ''} ({moment:%z})".rstrip()
-
-
-def short_zoned_time(moment: datetime, tz: tzinfo | None) -> str:
-    """Return a moment with the abbreviation of its zone: ``"2026-07-01 06:00:00 CEST"``.
-
-    Without ``tz`` in local time.
+    Without ``tz`` in local time. Without the date if ``now_ms`` is on the same day. With
+    ``offset``, that of the zone follows: ``"(+0200)"``. This is how all times are shown.
     """
-    moment = moment.astimezone(tz)
-    return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or ''}".rstrip()
+    moment = from_ms(unix_ms).astimezone(tz)
+    is_today = now_ms is not None and moment.date() == from_ms(now_ms).astimezone(tz).date()
+    name = moment.tzname() or f"{moment:%z}"
+    # Many zones have no abbreviation, and numbers in its place.
+    zone = f"UTC{name}" if name[0] in "+-" else name
+    shown = f"{moment:%H:%M:%S}" if is_today else f"{moment:%Y-%m-%d %H:%M:%S}"
+    return f"{shown} {zone} ({moment:%z})" if offset else f"{shown} {zone}"
 
 
 def ago(seconds: float) -> str:

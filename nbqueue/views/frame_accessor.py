@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from nbqueue.clock import to_ms
 from nbqueue.durations import format_duration
 from nbqueue.printable import printable
-from nbqueue.views.format import INK, badge
+from nbqueue.views.format import INK, badge, zoned_time
 from nbqueue.views.frames.columns import seconds_of
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _span_words(value: Any) -> str:
 
 
 def _local_words(value: Any) -> str:
-    return "–" if value != value else f"{value.to_pydatetime().astimezone():%Y-%m-%d %H:%M:%S}"
+    return "–" if value != value else zoned_time(to_ms(value.to_pydatetime(warn=False)))
 
 
 def _badge_words(value: Any) -> str:

@@ -11,6 +11,7 @@ page that strips what it does not trust. Buttons and fields of live views: `nbqu
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import tzinfo
 from typing import Final
 
 from markupsafe import Markup, escape
@@ -188,16 +189,20 @@ def badge(state: str) -> Markup:
     return element("span", sign, " ", state, style=style)
 
 
-def time(unix_ms: int | None, now_ms: int | None = None, *, shown: str | None = None) -> Markup:
-    """Return a moment in local time, or as ``shown``; a dash for None.
+def time(unix_ms: int | None, now_ms: int | None = None, tz: tzinfo | None = None) -> Markup:
+    """Return a moment as `fmt.zoned_time` does; a dash for None. The tooltip has the day.
 
-    The tooltip has the day and the zone, in local time.
+    Without ``tz`` in local time; a live view then shows it in the zone of the browser.
     """
     if unix_ms is None:
         return text("–")
-    moment = fmt.clock_time(unix_ms, now_ms) if shown is None else shown
-    title = fmt.zoned_time(unix_ms)
-    return element("time", moment, datetime=from_ms(unix_ms).isoformat(), title=title)
+    return element(
+        "time",
+        fmt.zoned_time(unix_ms, tz, now_ms=now_ms),
+        datetime=from_ms(unix_ms).isoformat(),
+        title=fmt.zoned_time(unix_ms, tz, offset=True),
+        data_local=None if tz is not None else "day" if now_ms is None else "clock",
+    )
 
 
 # --- Bars and tables -----------------------------------------------------------------------------

@@ -19,11 +19,11 @@ from nbqueue.cron import shown_zone
 from nbqueue.views.format import (
     count,
     number,
-    short_zoned_time,
     shortened,
     size,
     span,
     worker_state,
+    zoned_time,
 )
 from nbqueue.views.html import (
     NOTHING,
@@ -103,8 +103,8 @@ def queue_table(queues: Sequence[QueueInfo], total: int | None = None) -> Markup
         for info in queues[:MOST_QUEUES]
     ]
     more = total - len(lines)
-    as_of = queues[0].timestamp.astimezone()
-    caption = f"{count(total, 'queue')}, as of {as_of:%H:%M:%S}"
+    as_of = zoned_time(to_ms(queues[0].timestamp))
+    caption = f"{count(total, 'queue')}, as of {as_of}"
     if more > 0:
         caption += f"; {more} more in q.queues()"
     return table(heads, lines, caption=caption, numeric=range(1, len(heads)))
@@ -290,7 +290,7 @@ def _weights(queues: Mapping[str, int]) -> str:
 
 
 def _moment(at: datetime | None, zone: tzinfo | None) -> Content:
-    return "–" if at is None else time(to_ms(at), shown=short_zoned_time(at, zone))
+    return "–" if at is None else time(to_ms(at), tz=zone)
 
 
 def _quiet(value: int) -> Content:

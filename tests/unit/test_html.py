@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from html.parser import HTMLParser
 from typing import get_type_hints
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,8 @@ from nbqueue.notebook.view import View
 from nbqueue.printable import printable
 from nbqueue.views import controls
 from nbqueue.views import html as h
+
+MOMENT_MS = 1_782_878_400_000
 
 
 class Parsed(HTMLParser):
@@ -87,7 +90,6 @@ PIECES = {
     "problem": h.problem,
     "announcement": h.announcement,
     "badge": h.badge,
-    "time": lambda text: h.time(0, shown=text),
     "bar": lambda text: h.bar(1, 2, label=text, state=text),
     "table": lambda text: h.table([text], [[text]], caption=text),
     "button": lambda text: controls.button(text, text, label=text, ask=text, args={text: text}),
@@ -115,3 +117,15 @@ def test_what_is_shown_as_html_has_its_type() -> None:
     assert get_type_hints(h.card)["parts"] is Markup
     for shown in (h.element, h.card, h.table, View.html, Tab.html):
         assert get_type_hints(shown, localns={"Shown": object})["return"] is Markup
+
+
+def test_a_time_is_local_unless_its_zone_is_given() -> None:
+    day = h.time(MOMENT_MS)
+    assert 'datetime="2026-07-01T04:00:00+00:00"' in day
+    assert 'data-local="day"' in day
+    assert 'data-local="clock"' in h.time(MOMENT_MS, MOMENT_MS)
+    paris = h.time(MOMENT_MS, tz=ZoneInfo("Europe/Paris"))
+    assert ">2026-07-01 06:00:00 CEST</time>" in paris
+    assert 'title="2026-07-01 06:00:00 CEST (+0200)"' in paris
+    assert "data-local" not in paris
+    assert h.time(None) == "–"

@@ -108,7 +108,7 @@ def test_a_card_says(name: str, said: str) -> None:
         ("@daily", "UTC", "2026-01-02 03:04:05 UTC"),
         ("CRON_TZ=Asia/Tokyo 0 9 * * *", "UTC", "2026-01-02 12:04:05 JST"),
         ("TZ=Asia/Tokyo @daily", "Europe/Paris", "2026-01-02 12:04:05 JST"),
-        ("@every 1h", "Asia/Kathmandu", "2026-01-02 08:49:05 +0545"),
+        ("@every 1h", "Asia/Kathmandu", "2026-01-02 08:49:05 UTC+0545"),
     ],
 )
 def test_a_schedule_is_shown_in_its_zone(spec: str, tz: str, said: str) -> None:

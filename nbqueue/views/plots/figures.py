@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from nbqueue.clock import to_ms
 from nbqueue.errors import PlotMissing
 from nbqueue.printable import printable
-from nbqueue.views.format import badge, shortened
+from nbqueue.views.format import badge, shortened, zoned_time
 from nbqueue.views.html import element
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class TimeAxis:
             )
             text = f"local time ({zone}), from {local:%Y-%m-%d}"
         else:
-            text = f"{self.unit} since {local:%Y-%m-%d %H:%M:%S} {zone}"
+            text = f"{self.unit} since {zoned_time(to_ms(local))}"
         ax.set_xlabel(text, fontsize=9, color=INK)
 
 
