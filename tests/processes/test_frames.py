@@ -204,6 +204,20 @@ def test_queues_and_sums_are_frames(used: Client) -> None:
         used.stats(days=0)
 
 
+def test_limits_of_all_queues_are_a_frame(client: Client) -> None:
+    assert client.limits().empty
+    client.set_limit(nbqueue.Limit("api", concurrency=4, rate="10/s"))
+    client.options(queue="other").submit(double, 1)
+    client.set_limit(nbqueue.Limit("disk", concurrency=1), queue="other")
+    client.submit(double, 1)
+    frame = client.limits()
+    assert frame.loc["api"].dropna().to_dict() == {
+        "queue": "default", "concurrency": 4, "rate": "10/s", "held": 0, "waiting": 0,
+    }  # fmt: skip
+    assert list(client.limits("other").index) == ["disk"]
+    assert str(frame["concurrency"].dtype) == "Int64"
+
+
 def test_rows_of_schedules_make_a_frame(client: Client) -> None:
     frame = frames.schedules(client._session, [{"id": "nightly", "spec": "@daily"}])
     assert frame.loc["nightly", "spec"] == "@daily"

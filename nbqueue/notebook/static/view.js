@@ -141,7 +141,25 @@ async function copy(button) {
 function parsed(html) {
   const template = document.createElement("template");
   template.innerHTML = `<div>${html}</div>`;
+  template.content.querySelectorAll("time[data-local]").forEach(localize);
   return template.content.firstChild;
+}
+
+// Show a time in the zone of the browser, in the format of `zoned_time` in views/format.py.
+function localize(element) {
+  const moment = new Date(element.dateTime);
+  if (Number.isNaN(moment.getTime())) return;
+  const two = (number) => String(number).padStart(2, "0");
+  const dayOf = (at) => `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  const clock = [moment.getHours(), moment.getMinutes(), moment.getSeconds()].map(two).join(":");
+  const format = new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" });
+  const zone = format.formatToParts(moment).find(({ type }) => type === "timeZoneName").value;
+  const minutes = -moment.getTimezoneOffset();
+  const size = Math.abs(minutes);
+  const offset = `${minutes < 0 ? "-" : "+"}${two(Math.floor(size / 60))}${two(size % 60)}`;
+  const isToday = element.dataset.local === "clock" && dayOf(moment) === dayOf(new Date());
+  element.textContent = `${isToday ? "" : `${dayOf(moment)} `}${clock} ${zone}`;
+  element.title = `${dayOf(moment)} ${clock} ${zone} (${offset})`;
 }
 
 function argumentsOf(element) {
