@@ -84,7 +84,7 @@ def test_a_group_comes_back_in_order_whatever_became_of_its_tasks(
     assert [str(each) for each in again.results(return_exceptions=True)] == [
         "0", "1 is odd", "1", "3 is odd", "2", "5 is odd",
     ]  # fmt: skip
-    assert sorted(again.frame().task_id) == sorted(g.ids)
+    assert sorted(again.attempts().task_id) == sorted(g.ids)
     assert list(again.frame(["state"]).index) == list(g.ids)
     assert (q.get("sweep-4").id, q.get("sweep-4").result(0)) == (g.ids[4], 2)
 
