@@ -91,7 +91,9 @@ def test_a_wait_that_is_short_shows_nothing_and_one_on_no_terminal_its_reason(
     )
     assert done.stdout == "[1, 2]\n"
     assert done.stderr.startswith(f"nbqueue: {UNSERVED}")
-    assert done.stderr.count("\n") == 1
+    # Other tests may have workers at stores of their own, which further lines name.
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if "runs at another store" not in line] == lines[:1]
     body = "g = q.map(abs, [-1, -2])\nworker.work()\nprint(g.results())\n"
     out, shown = on_terminal(script(jupyter, body), jupyter)
     assert (out, shown) == ("[1, 2]\n", "")
