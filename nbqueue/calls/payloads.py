@@ -28,7 +28,8 @@ A result is in the field ``result`` of the task (a value) or ``nbq:error`` (an e
     4       version of this format, 1
     5       codec of the body: 1 = pickle; 2 = detached pickle, see `detached`
     6       kind: 0 value, 1 exception, 2 value reported before the end, 3 rich display (whose
-            body is JSON, and which is signed for the id, a zero byte and the attempt)
+            body is JSON, and which is signed for the id, a zero byte and the attempt), 4 preview
+            of a value (JSON as well, and signed for the id, a zero byte and the queue)
     7:11    id of the signing key
     11:27   signature, as in a call
     27:     the body
@@ -70,6 +71,7 @@ VALUE: Final = 0
 EXCEPTION: Final = 1
 REPORTED: Final = 2
 DISPLAY: Final = 3
+PREVIEW: Final = 4
 
 _CALL_MAGIC: Final = b"\x00nbq"
 _RESULT_MAGIC: Final = b"\x00nbr"
@@ -333,7 +335,7 @@ def parse_result(payload: bytes) -> Result:
     if len(payload) < _RESULT.size or payload[:4] != _RESULT_MAGIC or payload[4] != VERSION:
         raise _unreadable(payload, _RESULT_MAGIC, "result", "upgrade nbqueue here")
     _, version, codec, kind, key_id, signature = _RESULT.unpack_from(payload)
-    if codec not in (PICKLE, PICKLE_DETACHED) or kind > DISPLAY:
+    if codec not in (PICKLE, PICKLE_DETACHED) or kind > PREVIEW:
         raise _unknown_codec(codec, "result", "upgrade nbqueue here")
     begin, detached, head = _RESULT.size, None, payload
     if codec == PICKLE_DETACHED:

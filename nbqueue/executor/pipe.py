@@ -46,7 +46,8 @@ STOP: Final = 5
 SERVICE: Final = 6
 """Supervisor, first of all: the handlers and hooks of the worker's owner.
 
-Body: their code, or nothing. The executor answers `HELLO` once its hooks have run.
+Body: 1 byte, 1 to make previews of results; then their code, or nothing. The executor answers
+`HELLO` once its hooks have run.
 """
 
 REPORT: Final = 7
@@ -100,6 +101,7 @@ _SEED_SIZE = struct.Struct(">H")
 _REPORT = struct.Struct(">IB")
 _OUTPUT = struct.Struct(">BQQ")
 _DONE = struct.Struct(">IBQQdBI")
+_PREVIEW_SIZE = struct.Struct(">I")
 PERMIT: Final = struct.Struct(">I")
 INTERRUPT: Final = struct.Struct(">IB")
 """In the control pipe: a task's number, and `TIMED_OUT` or `CANCELLED`."""
@@ -176,6 +178,8 @@ class DoneFrame(NamedTuple):
     body: bytes | memoryview | ChunkedBytes
     digest: bytes = b""
     """The SHA-256 of a large body, if computed while sending it."""
+    preview: bytes = b""
+    """The result's preview, packed by `nbqueue.tasks.result_preview`, if it has one."""
 
 
 def frame(kind: int, body: bytes = b"") -> bytes:
@@ -290,9 +294,12 @@ def unpack_output(body: bytes) -> Output:
     return Output(kind, before, lines, body[_OUTPUT.size :])
 
 
-def value_frame(number: int, micros: int, peak_memory: int, body: Body) -> DoneFrame:
+def value_frame(
+    number: int, micros: int, peak_memory: int, body: Body, preview: bytes = b""
+) -> DoneFrame:
     """Return the `DoneFrame` of a returned value, the fast way."""
-    return tuple.__new__(DoneFrame, (number, VALUE, micros, peak_memory, -1.0, True, "", body, b""))
+    parts = (number, VALUE, micros, peak_memory, -1.0, True, "", body, b"", preview)
+    return tuple.__new__(DoneFrame, parts)
 
 
 def done_parts(done: DoneFrame) -> Iterator[Piece]:
@@ -313,8 +320,12 @@ def done_parts(done: DoneFrame) -> Iterator[Piece]:
 
 
 def done_head(done: DoneFrame) -> bytes:
-    """Return the `DONE` frame without its body and the digest behind that."""
+    """Return the `DONE` frame without its body and the digest behind that.
+
+    The preview, after its length, is between the error's text and the body.
+    """
     has_digest = isinstance(done.body, ChunkedBytes)
+    preview = done.preview
     text = done.error_text.encode("utf-8", "replace") if done.error_text else b""
     head = _DONE.pack(
         done.number,
@@ -322,9 +333,11 @@ def done_head(done: DoneFrame) -> bytes:
         done.micros,
         done.peak_memory,
         done.delay,
-        done.counts | has_digest << 1,
+        done.counts | has_digest << 1 | bool(preview) << 2,
         len(text),
     )
+    if preview:
+        text += _PREVIEW_SIZE.pack(len(preview)) + preview
     size = _DONE.size + len(text) + len(done.body) + _DIGEST_SIZE * has_digest
     return _HEAD.pack(size + 1, DONE) + head + text
 
@@ -334,11 +347,17 @@ def unpack_done(body: bytes) -> DoneFrame:
     number, outcome, micros, peak, delay, bits, length = _DONE.unpack_from(body)
     at = _DONE.size
     text = body[at : at + length].decode() if length else ""
-    rest, digest = rest_of(body, at + length), b""
+    at, preview = at + length, b""
+    if bits & 4:
+        (size,) = _PREVIEW_SIZE.unpack_from(body, at)
+        begin = at + _PREVIEW_SIZE.size
+        at = begin + size
+        preview = bytes(body[begin:at])
+    rest, digest = rest_of(body, at), b""
     if bits & 2:
         rest, digest = rest[:-_DIGEST_SIZE], bytes(rest[-_DIGEST_SIZE:])
     # Made once for each task, so without the slower constructor of the named tuple.
-    parts = (number, outcome, micros, peak, delay, bool(bits & 1), text, rest, digest)
+    parts = (number, outcome, micros, peak, delay, bool(bits & 1), text, rest, digest, preview)
     return tuple.__new__(DoneFrame, parts)
 
 

@@ -29,12 +29,13 @@ from nbqueue.errors import (
     TaskTimeout,
 )
 from nbqueue.executor import pipe
+from nbqueue.executor.output.result_previews import SIMPLE, pack_preview
 from nbqueue.executor.output.task_reports import Reports, reported_result
 from nbqueue.executor.pipe import DoneFrame, TaskFrame, TaskHead
 from nbqueue.executor.process_state import ProcessState
 from nbqueue.executor.seeded_random import clear_seed, set_seed
 from nbqueue.executor.value_encoding import encode_value
-from nbqueue.runtime.buffers import Body, ChunkedBytes, Piece
+from nbqueue.runtime.buffers import LARGE, Body, ChunkedBytes, Piece
 from nbqueue.tasks import aggregation_group
 from nbqueue.tasks.message_handlers import HandlerService
 from nbqueue.tasks.retry_policy import Policy
@@ -94,6 +95,7 @@ class Runner:
         self.service = HandlerService()
         self.reports = Reports(send)
         self.state = ProcessState()
+        self._makes_previews = False
         self._blobs: dict[bytes, bytes] = {}
         self._loaded: OrderedDict[bytes, Loaded] = OrderedDict()
         self._service_modules = ModuleSet()
@@ -108,8 +110,9 @@ class Runner:
 
         Returns the hooks to run before the first task.
         """
-        if body:
-            make_service, self._service_modules = functions.load_code(body)
+        self._makes_previews, code = body[:1] == b"\1", body[1:]
+        if code:
+            make_service, self._service_modules = functions.load_code(code)
             active_modules.enter(self._service_modules)
             active_modules.leave(self._service_modules)  # the hooks still find them
             service = make_service()
@@ -177,7 +180,15 @@ class Runner:
                 body = encode_value(frame, value)
         except (CannotPickle, TypeError, ValueError) as error:
             return self.failed(frame, error, started, for_good=True)
-        return pipe.value_frame(frame.number, micros, peak_memory(micros), body)
+        preview = b""
+        if type(value) not in SIMPLE or len(body) > LARGE:
+            preview = self._preview(frame, value, body)
+        return pipe.value_frame(frame.number, micros, peak_memory(micros), body, preview)
+
+    def _preview(self, frame: TaskFrame, value: object, body: Body) -> bytes:
+        if not self._makes_previews or frame.is_message or frame.json_result:
+            return b""
+        return pack_preview(value, body)
 
     def failed(
         self, frame: TaskFrame, error: BaseException, started: int, for_good: bool = False

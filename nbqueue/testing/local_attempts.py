@@ -66,7 +66,7 @@ class LocalAttempts:
             self.handlers = self._table()
         if blob != self._service:
             self._service = blob
-            for hook in self._runner.take_service(blob):
+            for hook in self._runner.take_service(b"\0" + blob):
                 call_hook(hook)
 
     def run(self, attempt: Attempt, code: GetCode) -> tuple[DoneFrame | Refusal, bytes | None]:

@@ -87,5 +87,8 @@ NAME: Final = "nbq:name"
 OUTPUT: Final = "nbq:output"
 """``<attempt>-<number>``: the last entry of the task's output."""
 
+PREVIEW: Final = "nbq:preview"
+"""The signed preview of the result, as `nbqueue.tasks.result_preview` packs it."""
+
 PROGRESS: Final = "nbq:progress"
 """The progress of the task as JSON; see `nbqueue.executor.output.progress_values`."""

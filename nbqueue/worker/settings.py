@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -233,6 +234,20 @@ class WorkerOptions:
     Any number of workers may do so.
     """
 
+    previews: bool = _option(
+        True,
+        checks.boolean,
+        CommandLine(
+            "switch",
+            "Whether executors make previews of results, which cards and the panel show.",
+            ("--previews/--no-previews",),
+        ),
+    )
+    """Make previews of results such as DataFrames and figures, which cards and the panel show.
+
+    ``NBQUEUE_PREVIEWS=0`` in the environment turns them off as well.
+    """
+
     log_level: str = _option(
         "info",
         checks.one_of(LOG_LEVELS, f"one of {', '.join(LOG_LEVELS)}"),
@@ -302,6 +317,11 @@ class WorkerSettings(WorkerOptions):
     def of(cls, options: WorkerOptions) -> WorkerSettings:
         """Return settings with these options, and nothing registered."""
         return cls(**{each.name: getattr(options, each.name) for each in fields(WorkerOptions)})
+
+    @property
+    def makes_previews(self) -> bool:
+        """Whether executors make previews of results."""
+        return self.previews and os.environ.get("NBQUEUE_PREVIEWS") != "0"
 
     @property
     def ripeness(self) -> Ripeness:

@@ -68,6 +68,19 @@ CASES: dict[str, Any] = {
             **attempts(attempt("c", "completed"), attempt("b", "completed")),
         },
     ),
+    "previews are kept with the results that have one": (
+        fetched(active("a", retention=60), active("b", retention=60), active("c")),
+        [kept("a", preview=b"shown"), kept("b"), ended("c"), kept("x", preview=b"no")],
+        [3],
+        {
+            "completed": Zset(a=NOW + 60, b=NOW + 60),
+            "t:a": completed("a", **{"nbq:preview": "shown"}),
+            "t:b": completed("b"),
+            **counted(3),
+            **events(("completed", "a b c")),
+            **attempts(*(attempt(each, "completed") for each in "abc")),
+        },
+    ),
     "one that is not held any more changes nothing": (
         fetched(active("a")),
         [ended("x"), ended("a"), ended("y")],

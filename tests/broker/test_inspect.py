@@ -96,6 +96,13 @@ def test_run_puts_a_task_to_the_end_of_the_line(broker: Any, redis: Any, state: 
     assert dump(redis) == then
 
 
+def test_a_task_that_runs_again_loses_the_preview_of_its_result(broker: Any, redis: Any) -> None:
+    load(redis, lying("completed"))
+    redis.hset("asynq:{q}:t:a", "nbq:preview", b"p")
+    assert broker.run(run("a")) == DONE
+    assert not redis.hexists("asynq:{q}:t:a", "nbq:preview")
+
+
 def test_the_first_that_is_run_is_the_first_in_the_line(broker: Any, redis: Any) -> None:
     load(redis, lying("retry"))
     assert broker.run(run("z", "a")) == DONE

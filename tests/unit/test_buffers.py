@@ -116,7 +116,8 @@ def test_frames_of_all_sizes_come_whole_however_they_are_cut() -> None:
     small = DoneFrame(1, pipe.VALUE, 5, 0, -1.0, True, "", b"r")
     large = small._replace(number=2, body=LARGE, error_text="bäd")
     cut_up = large._replace(body=ChunkedBytes(LARGE[:9], LARGE[9:]))
-    sent = (small, large, small, cut_up, large, small)
+    shown = cut_up._replace(preview=b"p" * 999, error_text="")
+    sent = (small, large, small, cut_up, shown, large, small._replace(preview=b"p"), small)
     data = b"".join(part for done in sent for part in pipe.done_parts(done))
     near, far = socket.socketpair()
 
@@ -133,7 +134,10 @@ def test_frames_of_all_sizes_come_whole_however_they_are_cut() -> None:
     sender.join()
     near.close()
     digested = large._replace(digest=sha256(LARGE).digest())
-    assert found == [small, large, small, digested, large, small]
+    assert found == [
+        *(small, large, small, digested, shown._replace(body=LARGE, digest=digested.digest)),
+        *(large, small._replace(preview=b"p"), small),
+    ]
 
 
 def test_what_a_socket_does_not_take_waits() -> None:

@@ -9,10 +9,13 @@ import pytest
 
 from nbqueue.broker.commands.failure import Who
 from nbqueue.broker.commands.lifecycle import Ended, Fetched
+from nbqueue.calls import payloads
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.clock import Clock
+from nbqueue.errors import SignatureError
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
+from nbqueue.tasks.result_preview import MOST_BYTES, preview_owner
 from nbqueue.transport.script_call import Command
 from nbqueue.wire.messages import TaskMessage
 from nbqueue.worker.executors.executor_process import ExecutorExit
@@ -33,9 +36,8 @@ class Store:
         self.commands: list[Command[Any]] = []
         self.too_large: Callable[[Attempt, int], None]
         self.reports: list[tuple[str, Any]] = []
-        self.outcomes = TaskOutcomes(
-            cast("Acknowledger", self), Keyring([b"k" * 32]), Clock(), (self,)
-        )
+        self.keys = Keyring([b"k" * 32])
+        self.outcomes = TaskOutcomes(cast("Acknowledger", self), self.keys, Clock(), (self,))
 
     def completed(
         self, attempt: Attempt, ended: Ended, on_too_large: Callable[[Attempt, int], None]
@@ -73,6 +75,20 @@ def test_a_value_completes_the_task_with_its_result() -> None:
     [completion] = store.completions
     assert (completion.task_id, completion.result, store.commands) == ("t1", b"7", [])
     assert completion.keep_until
+
+
+def test_a_preview_is_signed_for_its_task_and_queue_and_bounded() -> None:
+    store = Store()
+    for preview in (b'{"summary":"x"}', b"x" * (MOST_BYTES + 1)):
+        attempt = store.attempt()
+        attempt.owner.done(attempt, done(pipe.VALUE, b"7")._replace(preview=preview))
+    signed, refused = (completion.preview for completion in store.completions)
+    keys, owner = store.keys, preview_owner("t1", "q")
+    assert keys.verify_result(signed, owner).kind == payloads.PREVIEW
+    for other in ("t1", preview_owner("t2", "q"), preview_owner("t1", "r")):
+        with pytest.raises(SignatureError):
+            keys.verify_result(signed, other)
+    assert refused == b""
 
 
 def test_a_revoked_task_is_not_kept() -> None:

@@ -8,7 +8,6 @@ had fetched it, and the worker gets it in a message.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any, NamedTuple
 
 from nbqueue.broker.commands.failure import Who
@@ -17,9 +16,9 @@ from nbqueue.broker.commands.retention import ATTEMPT_CAP, COUNTER_SECONDS, DAY_
 from nbqueue.broker.script_commands import PerTask, check_limit, command, flat, positions
 from nbqueue.broker.staging import STAGED, stage_ends
 from nbqueue.runtime.buffers import Body
-from nbqueue.transport.script_call import Arg, Command, Staged
+from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire.decoding import text, whole_number
-from nbqueue.wire.keys import HAND_CHANNEL, day_keys, queue_keys
+from nbqueue.wire.keys import HAND_CHANNEL, QueueKeys, day_keys, queue_keys
 
 
 class Fetched(NamedTuple):
@@ -60,6 +59,8 @@ class Ended(NamedTuple):
     """True if message or result is large, and the message names no unique lock."""
     result_pieces: Sequence[tuple[str, Body]] = ()
     """Fields and pieces of a detached result, of which ``result`` is only the head."""
+    preview: bytes = b""
+    """The signed preview of the result, of a task that is kept."""
 
     @property
     def result_size(self) -> int:
@@ -199,6 +200,10 @@ _ENDED = (
     *("id", "fence", "keep_until", "msg", "result", "type"),
     *("attempt", "started_ms", "finished_ms", "waited_ms", "peak_memory"),
 )
+_ENDED_FULL = (
+    *("id", "fence", "keep_until", "msg", "result", "type"),
+    *("attempt", "started_ms", "finished_ms", "waited_ms", "peak_memory", "preview"),
+)
 
 
 def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Command[list[int]]:
@@ -208,23 +213,19 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
     """
     keys = day_keys(queue, now_ms // DAY_MS)
     prefix = keys.task_prefix
-    large = ""
-    staged: Sequence[Staged] = ()
-    for task in ended:
-        if task.is_large or task.result_pieces:
-            large, staged = stage_ends(keys, ended)
-            break
     tasks: list[str] = []
     values: list[Arg] = []
-    for task, letter in zip(ended, large or repeat("."), strict=False):
+    for task in ended:
+        if task.is_large or task.result_pieces or task.preview:
+            return _complete_full(keys, ended, now_ms, who)
         task_id, fence, keep_until, msg, result, name, attempt, begun, over, waited, peak, *_ = task
         tasks.append(prefix + task_id)
         values += (
             task_id,
             fence,
             "" if keep_until is None else keep_until,
-            b"" if letter in STAGED else bytes(msg),
-            b"" if letter == "r" else bytes(result),
+            bytes(msg),
+            bytes(result),
             name,
             attempt,
             begun,
@@ -233,26 +234,56 @@ def complete(queue: str, ended: Sequence[Ended], now_ms: int, who: Who) -> Comma
             peak,
         )
     return command(
-        "complete_full" if large else "complete",
+        "complete",
         keys,
-        {
-            "now_ms": now_ms,
-            "event_cap": EVENT_CAP,
-            "attempt_cap": ATTEMPT_CAP,
-            "day_expire_at": now_ms // 1000 + COUNTER_SECONDS,
-            "ends_prefix": keys.ends,
-            "worker": who.worker,
-            "host": who.host,
-            "large": large,
-        },
+        _complete_args(keys, now_ms, who),
         positions,
-        tasks=PerTask(
-            tasks,
-            _ENDED,
-            values,
-        ),
+        tasks=PerTask(tasks, _ENDED, values),
+    )
+
+
+def _complete_full(
+    keys: QueueKeys, ended: Sequence[Ended], now_ms: int, who: Who
+) -> Command[list[int]]:
+    """Finish tasks of which some are large or have a preview."""
+    large, staged = stage_ends(keys, ended)
+    values: list[Arg] = []
+    for task, letter in zip(ended, large, strict=True):
+        values += (
+            task.task_id,
+            task.fence,
+            "" if task.keep_until is None else task.keep_until,
+            b"" if letter in STAGED else bytes(task.msg),
+            b"" if letter == "r" else bytes(task.result),
+            task.type,
+            task.attempt,
+            task.started_ms,
+            task.finished_ms,
+            "" if task.waited_ms is None else task.waited_ms,
+            task.peak_memory,
+            task.preview,
+        )
+    return command(
+        "complete_full",
+        keys,
+        _complete_args(keys, now_ms, who, large),
+        positions,
+        tasks=PerTask([keys.task(task.task_id) for task in ended], _ENDED_FULL, values),
         staged=staged,
     )
+
+
+def _complete_args(keys: QueueKeys, now_ms: int, who: Who, large: str = "") -> dict[str, Arg]:
+    return {
+        "now_ms": now_ms,
+        "event_cap": EVENT_CAP,
+        "attempt_cap": ATTEMPT_CAP,
+        "day_expire_at": now_ms // 1000 + COUNTER_SECONDS,
+        "ends_prefix": keys.ends,
+        "worker": who.worker,
+        "host": who.host,
+        "large": large,
+    }
 
 
 def extend(queue: str, held: Sequence[tuple[str, str]], lease_until_ms: int) -> Command[list[int]]:

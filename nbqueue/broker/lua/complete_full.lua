@@ -6,15 +6,18 @@
 --
 -- `large` is empty, or has a letter for each task. '.': the task is not large. 'm': its message is staged and comes
 -- empty here. 'r': its message and result are. 'd': it is large and is to be deleted; its message names no lock.
--- 'p': the transaction has written the pieces of its result into the task, and the head comes here.
+-- 'p': the transaction has written the pieces of its result into the task, and the head comes here. Without
+-- `large` the arguments are those of complete.lua, which have no preview.
 --
 -- KEYS: active, lease, completed, events, attempts, processed, processed_day, *tasks
 -- ARGV: now_ms, event_cap, attempt_cap, day_expire_at, ends_prefix, worker, host, large, then for each
 --   task: id, fence, keep_until (Unix seconds; empty: delete), msg, result, type, attempt,
---   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes)
+--   started_ms, finished_ms, waited_ms (may be empty), peak_memory (bytes),
+--   preview (may be empty)
 -- RETURNS: the positions (from 0) of tasks that the caller no longer held
 -- USES: check_types, record_attempt, announce_ends, fence, counters, locks, capacity, limit_places, staged, large_values
 
+local WIDTH = large == '' and 11 or 12
 check('LLEN', active)
 check('ZCARD', lease, completed)
 check('XLEN', events, attempts)
@@ -26,18 +29,18 @@ local function kind_of(i)
   return letter ~= '.' and letter or ''
 end
 for i = 0, #KEYS - tasks_at do
-  asked[i + 1] = ARGV[rest_at + 11 * i]
+  asked[i + 1] = ARGV[rest_at + WIDTH * i]
 end
 local function take_back_refused()
   for _, i in ipairs(refused) do
     if kind_of(i) == 'p' then
-      drop_refused_pieces(KEYS[tasks_at + i], ARGV[rest_at + 11 * i + 4])
+      drop_refused_pieces(KEYS[tasks_at + i], ARGV[rest_at + WIDTH * i + 4])
     end
   end
 end
 local scores = #asked > 0 and redis.call('ZMSCORE', lease, unpack(asked))
 for i = 0, #KEYS - tasks_at do
-  local at = rest_at + 11 * i
+  local at = rest_at + WIDTH * i
   local id = ARGV[at]
   local is_ours, may_lock, limit = is_held(lease, KEYS[tasks_at + i], id, ARGV[at + 1],
     scores[i + 1], kind_of(i) ~= '' and kind_of(i) ~= 'p')
@@ -63,7 +66,7 @@ if #held == 0 then
 end
 local ids, ends, kept = {}, {}, {}
 for _, i in ipairs(held) do
-  local task, at = KEYS[tasks_at + i], rest_at + 11 * i
+  local task, at = KEYS[tasks_at + i], rest_at + WIDTH * i
   local id, keep_until, result = ARGV[at], ARGV[at + 2], ARGV[at + 4]
   if keep_until == '' then
     redis.call('DEL', task)
@@ -86,6 +89,9 @@ for _, i in ipairs(held) do
         redis.call('HSET', task, 'result', result)
       end
       add_end(ends, id, kind == 'm' and 'c' or 'C', result)
+    end
+    if WIDTH == 12 and ARGV[at + 11] ~= '' then
+      redis.call('HSET', task, 'nbq:preview', ARGV[at + 11])
     end
   end
   ids[#ids + 1] = id

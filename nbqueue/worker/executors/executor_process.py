@@ -54,7 +54,7 @@ class ExecutorProcess:
     ) -> None:
         """Start the process, or take a prepared one.
 
-        ``service``: the code of the worker's handlers and hooks. A fresh executor runs one task,
+        ``service``: the body of the `pipe.SERVICE` frame. A fresh executor runs one task,
         and ends.
         """
         self.kind = kind

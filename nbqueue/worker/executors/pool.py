@@ -66,6 +66,7 @@ class Pool:
         self._ready, self._sure_ms = waiting.ready, waiting.sure_ms
         self._load = load
         self._settings = settings
+        self._service = bytes((settings.makes_previews,)) + settings.service
         self._events = events
         self.executors: list[ExecutorProcess] = []
         self._reaper = ExecutorReaper(self._reactor, self.executors, settings.kill_grace_seconds)
@@ -218,7 +219,7 @@ class Pool:
         if self._closing or self._failed_starts >= _MOST_FAILED_STARTS:
             return None
         capacity = 1 if is_fresh or kind == SYNC else self._settings.concurrency
-        executor = ExecutorProcess(kind, capacity, self._settings.service, is_fresh)
+        executor = ExecutorProcess(kind, capacity, self._service, is_fresh)
         self.executors.append(executor)
         self._watch(executor)
         executor.watch_end(self._reactor, lambda: self._on_end(executor))

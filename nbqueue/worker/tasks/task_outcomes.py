@@ -21,6 +21,7 @@ from nbqueue.errors import TaskCancelled, TaskFailed, TaskTimeout, WorkerLost
 from nbqueue.executor import pipe
 from nbqueue.executor.pipe import DoneFrame
 from nbqueue.runtime.buffers import LARGE, Body, ChunkedBytes, Piece, parts_of
+from nbqueue.tasks.result_preview import MOST_BYTES, preview_owner
 from nbqueue.transport.script_call import Command
 from nbqueue.wire.messages import with_completed_at
 from nbqueue.worker.executors.executor_process import ExecutorExit
@@ -263,8 +264,17 @@ def completion(
         done.peak_memory,
         is_large and not message.unique_key,
         pieces,
+        signed_preview(keys, attempt, done.preview) if keep and done.preview else b"",
     )
     return tuple.__new__(Ended, parts)
+
+
+def signed_preview(keys: Keyring, attempt: Attempt, preview: bytes) -> bytes:
+    """Return a result's preview as it is stored; empty if it is too large."""
+    if len(preview) > MOST_BYTES:
+        return b""
+    owner = preview_owner(attempt.task_id, attempt.queue)
+    return keys.sign_result(payloads.pack_result(payloads.PREVIEW, preview), owner)
 
 
 def failure_command(

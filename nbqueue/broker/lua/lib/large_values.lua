@@ -3,7 +3,7 @@
 -- `forget_pieces(task, result)`: deletes the pieces of all results but `result`, the new one of the task.
 -- `drop_refused_pieces(task, result)`: deletes the pieces of `result` from a task that the caller did not hold when
 -- it wrote them, unless the task has that very result. `forget_result(task)`: the task is to run again; deletes the
--- pieces of its result with the head, which is of no use without them. A small result stays.
+-- pieces of its result with the head, which is of no use without them, and its preview. A small result stays.
 
 local RESULT_PIECES = 'nbq:result:'
 local HEAD = 71
@@ -40,6 +40,7 @@ end
 
 local function forget_result(task)
   forget_pieces(task, '')
+  redis.call('HDEL', task, 'nbq:preview')
   -- Checks the length first: a long value is no head, and Lua would read all of it.
   if redis.call('HSTRLEN', task, 'result') == HEAD
     and pieces_of(redis.call('HGET', task, 'result')) then
