@@ -54,6 +54,26 @@ def show(view: View) -> Shown | None:
     return shown
 
 
+def show_wait(view: View) -> Shown | None:
+    """Display ``view`` for a wait; `show_once` then displays its handle nowhere else."""
+    shown = show(view)
+    if shown is not None:
+        _shown_by_waits.append(shown)
+    return shown
+
+
+def show_once(view: View) -> None:
+    """Display ``view``, unless a wait for its handle in the running cell did so already.
+
+    If that display is settled, it is brought up to date.
+    """
+    for shown in _shown_by_waits:
+        if shown.view.subject is view.subject and (shown.is_open or view.is_final):
+            shown.bring_up_to_date(view)
+            return
+    show(view)
+
+
 def is_shown(subject: Any) -> bool:
     """Return whether a live view of this handle is open."""
     return any(shown.view.subject is subject for shown in _flusher.shown)
@@ -119,6 +139,12 @@ class Shown:
             _stills.append(self)
             while len(_stills) > _MOST_STILLS:
                 _stills.popleft().close()
+
+    def bring_up_to_date(self, view: View) -> None:
+        """Show a view of the same handle instead, if this display is settled."""
+        if not self.is_open:
+            self.view = view
+            self._publish(self._still(), update=True)
 
     def close(self) -> None:
         """Close the widget: no page needs it."""
@@ -346,6 +372,8 @@ def _draw(shown: Shown) -> bool:
 _flusher = _Flusher()
 _stills: deque[Shown] = deque()
 """Settled displays whose widgets a page may still load, oldest first."""
+_shown_by_waits: list[Shown] = []
+"""Displays that waits of the running cell opened."""
 _unsaved: deque[Shown] = deque(maxlen=_MOST_STILLS)
 """Displays settled by the thread that draws, maybe between two cells.
 
@@ -359,7 +387,12 @@ def _settle_after_cells(shell: Any) -> None:
     events = getattr(shell, "events", None)
     if events is not None and not getattr(shell, "_nbqueue_settles", False):
         shell._nbqueue_settles = True
-        events.register("post_run_cell", lambda result: _flusher.settle_ended())
+        events.register("post_run_cell", _on_cell_end)
+
+
+def _on_cell_end(result: Any) -> None:
+    _flusher.settle_ended()
+    _shown_by_waits.clear()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -122,9 +122,53 @@ def test_a_wait_shows_its_bar_and_the_stop_button_ends_only_the_wait(notebook: K
     notebook.interrupt()
     notebook.listen_until(lambda m: m["msg_type"] == "error")
     assert notebook.messages[-1]["content"]["ename"] == "KeyboardInterrupt"
+    assert len(notebook.messages[-1]["content"]["traceback"]) <= 3
     notebook.listen_until_idle()
     assert "0 3" in printed(notebook.run("print(g.counts().cancelled, len(g))"))
     assert "[0, 1, 2]" in printed(notebook.run("worker.work(); print(g.results())"))
+
+
+def test_an_interrupted_wait_says_that_the_tasks_go_on(notebook: Kernel) -> None:
+    for number, (wait, way_back) in enumerate(
+        (
+            ("f.result()", 'q.get("t0")'),
+            ("await f", 'q.get("t1")'),
+            ("next(g)", 'q.group("sweep 2")'),
+            ("next(g.as_completed())", 'q.group("sweep 3")'),
+            ("await g", 'q.group("sweep 4")'),
+            ("nbqueue.wait(f, g)", "3 of 3 tasks go on"),
+        )
+    ):
+        notebook.run(
+            f"f = q.options(task_id='t{number}').submit(abs, -1)\n"
+            f"g = q.options(name='sweep {number}').map(abs, range(2))"
+        )
+        notebook.execute(wait)
+        notebook.listen_until(lambda m: m["msg_type"] == "display_data")
+        notebook.interrupt()
+        notebook.listen_until(lambda m: m["msg_type"] == "error")
+        [first, last] = notebook.messages[-1]["content"]["traceback"]
+        assert "interrupted" in first
+        assert way_back in last
+        notebook.listen_until_idle()
+
+
+def test_a_wait_and_its_handle_in_one_cell_are_one_card(notebook: Kernel) -> None:
+    notebook.run("work = lambda: (threading.Event().wait(1.5), worker.work())")
+    for make, wait in (
+        ("h = q.map(abs, range(3))", "h.wait()"),
+        ("h = q.map(abs, range(3))", "await h"),
+        ("h = q.submit(abs, -3)", "h.result()"),
+        ("h = q.map(abs, range(3))", "h.wait(1)"),
+    ):
+        notebook.run(f"{make}; threading.Thread(target=work).start()")
+        shown = displays(notebook.run(f"{wait}; h"))
+        assert len({each["transient"]["display_id"] for each in shown}) == 1, wait
+        notebook.run("h.wait() if hasattr(h, 'wait') else h.result()")
+    # A handle whose tasks run again has a card of its own.
+    notebook.run("h = q.map(int, ['x']); threading.Thread(target=work).start()")
+    shown = displays(notebook.run("h.wait(); h.retry(); h"))
+    assert len({each["transient"]["display_id"] for each in shown}) == 2
 
 
 SHORT_WAITS = (

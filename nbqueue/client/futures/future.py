@@ -14,6 +14,7 @@ from nbqueue.client.futures.seen_state import SeenState
 from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.futures.waits import AsyncWaiters, WaitTimeout, is_asked_by_asyncio, seconds_of
 from nbqueue.client.live.display import awaited_shown, task_view, wait_shown
+from nbqueue.client.live.interrupted_waits import task_goes_on
 from nbqueue.client.obstacles.obstacle import advice, in_short
 from nbqueue.client.results.json_results import reported_value
 from nbqueue.client.results.outcome import GONE, Outcome, RawOutcome, end_of, gone
@@ -313,6 +314,9 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
 
     def _view(self) -> Any:
         return task_view(self)
+
+    def _goes_on(self) -> str:
+        return task_goes_on(self.name or self.type, self.id)
 
     def replay(self) -> T:
         """Run the call of the task in this process, with its code and arguments.

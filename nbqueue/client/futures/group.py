@@ -26,6 +26,7 @@ from nbqueue.client.futures.waits import (
 )
 from nbqueue.client.inspection.plots import TIMELINE_DEFAULTS, TimelineKeywords, draw_timeline
 from nbqueue.client.live.display import awaited_shown, group_view, wait_shown
+from nbqueue.client.live.interrupted_waits import group_goes_on
 from nbqueue.client.obstacles.obstacle import advice, in_short
 from nbqueue.client.results.failed_calls import FailedTask
 from nbqueue.client.results.outcome import Outcome, RawOutcome
@@ -328,6 +329,9 @@ class TaskGroup(TaskHandle, Generic[T]):
 
     def _view(self) -> Any:
         return group_view(self)
+
+    def _goes_on(self) -> str:
+        return group_goes_on(self.name or self.type, self.name or self.id)
 
     def _unended(self) -> list[str]:
         """Return the ids of tasks that are not known to have ended."""

@@ -65,6 +65,10 @@ class TaskHandle:
         wanted = self._sample()
         return self._obstacle_watch().look(wanted) if wanted else ()
 
+    def _goes_on(self) -> str:
+        """Say that the tasks go on, and how to find and to cancel them."""
+        raise NotImplementedError
+
     def _inherit(self, resume: Callable[[], None]) -> bool:
         """Make a handle of the parent process usable in a forked one.
 

@@ -152,6 +152,10 @@ class WaitSet:
                 ids.append(future.id)
         return left
 
+    def _goes_on(self) -> str:
+        left = len(self.futures) - len(self._ended)
+        return f"{left:,} of {len(self.futures):,} tasks go on; cancel() of a future ends its task"
+
     def _unended_by_queue(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for future in self.futures:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbqueue.client.futures.waits import wait_for
+from nbqueue.client.live.interrupted_waits import Interruptible, explain_interrupt
 from nbqueue.client.obstacles.wait_notices import NOTICE_SECONDS, Awaited, say_why
 from nbqueue.runtime.forks import in_children
 
@@ -41,7 +42,7 @@ def _note_fork() -> None:
 in_children(_note_fork)
 
 
-class Showable(Awaited, Protocol):
+class Showable(Awaited, Interruptible, Protocol):
     """Something that can be waited for, and that has a card."""
 
     def _view(self) -> Any:
@@ -63,10 +64,13 @@ def group_view(handle: TaskGroup[Any] | WaitSet) -> Any:
 
 
 def show_live(handle: Showable) -> None:
-    """Show the card of a handle, live until its work ends."""
-    from nbqueue.notebook.live_views import show  # heavy: only where something is shown
+    """Show the card of a handle, live until its work ends.
 
-    show(handle._view())
+    ``g.wait(); g`` in one cell is one card.
+    """
+    from nbqueue.notebook.live_views import show_once  # heavy: only where something is shown
+
+    show_once(handle._view())
 
 
 def bundle_of(handle: Showable) -> dict[str, str]:
@@ -85,8 +89,23 @@ def wait_shown(
     """Wait until ``predicate`` holds, and show ``handle`` if that takes long.
 
     Returns False if the time is up. ``since``: when the first of several waits in a row began, by
-    the monotonic clock, as they may take long together.
+    the monotonic clock, as they may take long together. An interrupt is raised as it is, and says
+    that the tasks go on.
     """
+    try:
+        return _wait_shown(handle, condition, predicate, seconds, since)
+    except KeyboardInterrupt as interrupt:
+        explain_interrupt(interrupt, handle, is_quiet=not _may_say())
+        raise
+
+
+def _wait_shown(
+    handle: Showable,
+    condition: threading.Condition,
+    predicate: Callable[[], bool],
+    seconds: float | None,
+    since: float | None,
+) -> bool:
     shows = _may_show()
     patience = _patience(since) if shows else NOTICE_SECONDS
     first = patience if seconds is None else min(seconds, patience)
@@ -125,6 +144,10 @@ async def awaited_shown(
     timer = asyncio.get_running_loop().call_later(patience, begin)
     try:
         await waiting
+    except (KeyboardInterrupt, asyncio.CancelledError) as interrupt:
+        # Whether it was the stop button that cancelled this, only the notebook knows.
+        explain_interrupt(interrupt, handle, is_quiet=True)
+        raise
     finally:
         timer.cancel()
         for end in ends:
@@ -156,7 +179,7 @@ def _begin(handle: Showable) -> Any:
     from nbqueue.notebook import live_views, terminal_line  # heavy: only where something is shown
 
     if live_views.kernel_shell() is not None:
-        return None if live_views.is_shown(handle) else live_views.show(handle._view())
+        return None if live_views.is_shown(handle) else live_views.show_wait(handle._view())
     line = terminal_line.TerminalLine(handle._view())
     line.first()
     return line
