@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nbqueue.broker.reads.models import TaskInfo
@@ -11,7 +11,7 @@ from nbqueue.calls import payloads
 from nbqueue.calls.functions import load_arguments
 from nbqueue.client.live.task_snapshot import read_snapshot
 from nbqueue.client.results.failed_calls import FailedTask, failed_call
-from nbqueue.client.results.output import read_task_output
+from nbqueue.client.results.output import Part, read_task_output
 from nbqueue.clock import to_ms
 from nbqueue.dashboard.scope import Scope
 from nbqueue.dashboard.tables.column import COUNT, MOMENT, SECONDS, STATE, TEXT, Column
@@ -19,15 +19,13 @@ from nbqueue.dashboard.tables.table_model import READ_ONLY, Action
 from nbqueue.errors import NbqueueError, TaskNotFound, UsageError
 from nbqueue.views.failed_call import FailedCall
 from nbqueue.views.format import shortened, size
+from nbqueue.views.output_lines import OutputLines
 from nbqueue.wire import states
 from nbqueue.wire.decoding import time_ms, whole_number
 
 _MOST_TEXT = 4_000
 _MOST_BYTES = 262_144
 _MOST_ATTEMPTS = 50
-_MOST_LINES = 400
-"""The number of lines of output that are shown: the last ones."""
-_MOST_LINE = 2_000
 _MOST_HEADERS = 8
 
 
@@ -105,7 +103,7 @@ class TaskDetail:
         self.state, self.type = task.state, task.type
         self.facts = _facts(task)
         self.progress = snapshot.progress if snapshot is not None else {}
-        self.output = _tail(read_task_output(session, self.queue, self.id, None).text)
+        self.output = _tail(read_task_output(session, self.queue, self.id, None).parts)
         now_is = (task.state, task.attempt, task.retried)
         if now_is != self._seen:
             # Loading them takes time, and they change with these only.
@@ -197,11 +195,12 @@ def _facts(task: TaskInfo) -> list[Fact]:
     return facts + [Fact(shortened(name, 30), shortened(value, 60)) for name, value in headers]
 
 
-def _tail(text: str) -> OutputTail:
-    """Return the last lines of a text, each of a bounded length."""
-    lines = text.rstrip("\n").split("\n") if text else []
-    first = max(0, len(lines) - _MOST_LINES)
-    return OutputTail(first, [line[-_MOST_LINE:] for line in lines[first:]])
+def _tail(parts: Iterable[Part]) -> OutputTail:
+    """Return the last lines of an output, each of a bounded length."""
+    output = OutputLines()
+    for part in parts:
+        output.add(part.kind, part.text)
+    return OutputTail(output.first, output.lines)
 
 
 def _repr(value: Any) -> str:

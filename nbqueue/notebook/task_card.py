@@ -20,9 +20,10 @@ from nbqueue.notebook.view import View
 from nbqueue.views import controls
 from nbqueue.views import format as fmt
 from nbqueue.views import html as h
-from nbqueue.views.ansi import collapse
+from nbqueue.views.ansi import without_colours
 from nbqueue.views.failed_call import FailedCall, failure_parts
 from nbqueue.views.notices import notices_html, notices_text
+from nbqueue.views.output_lines import OutputLines, output_box
 from nbqueue.views.progress_bar import bars_html, bars_text
 from nbqueue.wire import states
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from nbqueue.notebook.live_views import Shown
 
 _SMALL_RESULT = 65_536
-_TAIL = 20_000
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 120
 
@@ -50,7 +50,7 @@ class FutureCard(View):
         self._snapshot: Snapshot | None = None
         self._is_stale = True
         self._shows_output = False
-        self._tail = ""
+        self._output = OutputLines()
         self._stops: list[Callable[[], None]] = []
         self._note = ""
         self._result_text: str | None = None
@@ -138,9 +138,7 @@ class FutureCard(View):
     def _progress_parts(self) -> list[Markup]:
         progress = self._progress()
         if progress and not (self._future.done() and self._future.state == states.COMPLETED):
-            return [bars_html(progress, is_over=self._future.done())]
-        if self.state == states.ACTIVE:
-            return [h.bar(0, None, label=f"{self.title} runs")]
+            return [bars_html(progress, end=self.state if self._future.done() else "")]
         return []
 
     def _failure_parts(self, error: str) -> list[Markup]:
@@ -157,15 +155,15 @@ class FutureCard(View):
 
     def _output_part(self, live: bool) -> Markup:
         """Return the last line of its output, or all of it if that was asked for."""
-        text = collapse(self._tail)
-        if not text:
+        with self._lock:
+            first, lines = self._output.first, [*self._output.lines]
+        if not lines:
             return h.NOTHING
         if live and self._shows_output:
-            return h.pre(text)
-        last = text.rstrip("\n").rpartition("\n")[2]
-        if live or "\n" not in text.rstrip("\n"):
-            return h.row(h.fact("printed", h.code(fmt.shortened(last, 110))))
-        return h.folded("Output", h.pre(text))
+            return output_box(first, lines)
+        if live or len(lines) == 1:
+            return h.row(h.fact("printed", h.code(fmt.shortened(without_colours(lines[-1]), 110))))
+        return h.folded("Output", output_box(first, lines))
 
     def _buttons(self) -> Markup:
         title, state = self.title, self.state
@@ -251,7 +249,8 @@ class FutureCard(View):
     def _read_output(self) -> None:
         """Read all output of a task that has ended."""
         try:
-            self._tail = self._future.output().text[-_TAIL:]
+            for part in self._future.output().parts:
+                self._output.add(part.kind, part.text)
         except NbqueueError as error:
             self._note = str(error)
 
@@ -271,13 +270,10 @@ class FutureCard(View):
                 shown.changed()
 
         def on_news(news: News) -> None:
-            text = "".join(
-                entry.data.decode("utf-8", "replace")
-                for entry in news.entries
-                if entry.kind in ("stdout", "stderr")
-            )
             with self._lock:
-                self._tail = (self._tail + text)[-_TAIL:]
+                for entry in news.entries:
+                    if entry.kind in ("stdout", "stderr"):
+                        self._output.add(entry.kind, entry.data.decode("utf-8", "replace"))
                 self._is_stale = self._is_stale or news.progress is not None
             shown.changed()
 

@@ -19,18 +19,20 @@ _MOST_BARS = 6
 _MOST_FIELDS = 8
 
 
-def bars_html(progress: Mapping[str, Any], *, is_over: bool = False) -> Markup:
-    """Return each bar with its amount, speed and remaining time, then the reported fields."""
+def bars_html(progress: Mapping[str, Any], *, end: str = "") -> Markup:
+    """Return each bar with its amount, speed and remaining time, then the reported fields.
+
+    ``end`` is the state of a task that has ended; its bars have the colour of that.
+    """
     parts = []
     for bar in _bars(progress):
         n, total = _amount(bar.get("n")) or 0.0, _amount(bar.get("total"))
         desc = str(bar.get("desc") or "")
-        state = "cancelled" if is_over and (total is None or n < total) else "active"
-        parts.append(h.bar(n, total, label=desc or "progress", state=state))
+        parts.append(h.bar(n, total, label=desc or "progress", state=end or "active"))
         facts: list[h.Content] = [_of(n, total, str(bar.get("unit") or ""))]
         if desc:
             facts.insert(0, h.strong(fmt.shortened(desc, 60)))
-        facts += [h.pale(text) for text in _speed(bar, n, total, is_over)]
+        facts += [h.pale(text) for text in _speed(bar, n, total, bool(end))]
         parts.append(h.row(*facts))
     fields = _fields(progress)
     if fields:

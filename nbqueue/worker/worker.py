@@ -20,12 +20,14 @@ from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import InvalidURL, UsageError, WorkerDidNotStart
 from nbqueue.printable import shown
 from nbqueue.runtime.interpreter import module_command
+from nbqueue.runtime.notebook_kernel import is_kernel
 from nbqueue.store.default_store import default_url
 from nbqueue.store.url import parse_url
 from nbqueue.tasks.message_handlers import HandlerService, Middleware, is_async
 from nbqueue.tasks.periodic import Periodic
 from nbqueue.tasks.retry_policy import make_policy
 from nbqueue.tasks.task import Task
+from nbqueue.worker.lifecycle.kernel_log import new_log
 from nbqueue.worker.settings import WorkerOptions, WorkerSettings
 from nbqueue.worker.wiring import build_worker
 
@@ -89,7 +91,9 @@ class Worker:
     The options are those of `WorkerOptions` in `nbqueue.worker.settings`, where each is described,
     and a few more:
 
-    - ``log`` is a file for the output of a started worker and its tasks; None: this process's own.
+    - ``log`` is a file for the output of a started worker and its tasks; None: this process's own
+      output, or in a notebook, whose cells would show that, a file in the user's state folder,
+      which `stop` deletes. It is the attribute ``log`` of the started worker.
     - ``retry_delay``, ``retry_on`` and ``is_failure`` hold for tasks that do not set these
       themselves: see `nbqueue.tasks.retry_policy.make_policy`.
     - ``health_check`` is called every ``health_check_interval``, in a process of its own, with
@@ -114,6 +118,7 @@ class Worker:
         if arguments.log is not None and not isinstance(arguments.log, str | os.PathLike):
             raise UsageError(f"log={shown(arguments.log)} must be the path of a file")
         self.log = Path(arguments.log) if arguments.log is not None else None
+        self._own_log: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._providers: list[tuple[str, float]] = []
 
@@ -244,6 +249,8 @@ class Worker:
         seconds = parse_duration(timeout, "timeout")
         if self.is_running:
             return self
+        if self.log is None and is_kernel():
+            self.log = self._own_log = new_log()
         reader, writer = os.pipe()
         output: IO[bytes] | None = open(self.log, "ab") if self.log else None  # noqa: SIM115
         try:
@@ -305,6 +312,9 @@ class Worker:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if self._own_log is not None:
+                self._own_log.unlink(missing_ok=True)
+                self.log = self._own_log = None
 
     @property
     def id(self) -> str | None:
@@ -380,7 +390,7 @@ class Worker:
         queues = ", ".join(settings.queues)
         return (
             f"<Worker {state} store={self._place} queues={queues} "
-            f"concurrency={settings.concurrency}>"
+            f"concurrency={settings.concurrency}{f' log={self.log}' if self.log else ''}>"
         )
 
     @property

@@ -23,6 +23,11 @@ def nap(seconds):
     import time
     time.sleep(seconds)
     return f"slept {seconds}"
+def steps(seconds):
+    import nbqueue, time
+    for _ in nbqueue.progress(range(10)):
+        time.sleep(seconds / 10)
+    return f"slept {seconds}"
 def fail(number):
     if number % 2:
         raise ValueError(f"odd number {number}")
@@ -41,7 +46,7 @@ def bundles(notebook: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_a_future_lives_and_is_saved_settled(lab: Lab) -> None:
-    lab.open(SETUP, "f = q.options(name='train').submit(nap, 3)\nf")
+    lab.open(SETUP, "f = q.options(name='train').submit(steps, 3)\nf")
     lab.run_all()
     lab.wait_text("active")
     bar = lab.page.get_by_role("progressbar").first

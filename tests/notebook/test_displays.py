@@ -251,3 +251,17 @@ def test_buttons_work_while_a_cell_awaits(notebook: Kernel) -> None:
     notebook.has_said(
         lambda m: m["msg_type"] == "update_display_data" and "cancelled" in html_of(m["content"])
     )
+
+
+def test_a_worker_that_a_cell_starts_logs_to_a_file(notebook: Kernel) -> None:
+    said = notebook.run("w = nbqueue.Worker(concurrency=1); w.start()")
+    [card] = [m["content"]["data"] for m in said if m["msg_type"] == "execute_result"]
+    log = re.search(r"log=(\S+)>", card["text/plain"])
+    assert log
+    assert log[1] in card["text/html"]
+    said = notebook.run(
+        "q.submit(abs, -3).result(); print(w.log.read_text() != ''); p = w.log; w.stop(); "
+        "print(p.exists())"
+    )
+    assert printed(said) == "True\nFalse\n"
+    assert not [m for m in notebook.messages if m["content"].get("name") == "stderr"]

@@ -18,6 +18,7 @@ from nbqueue.client.futures.waits import wait_for
 from nbqueue.client.live.interrupted_waits import Interruptible, explain_interrupt
 from nbqueue.client.obstacles.wait_notices import NOTICE_SECONDS, Awaited, say_why
 from nbqueue.runtime.forks import in_children
+from nbqueue.runtime.notebook_kernel import is_kernel
 
 if TYPE_CHECKING:
     from nbqueue.client.futures.future import TaskFuture
@@ -194,18 +195,13 @@ def _end(shown: Any) -> None:
 def _may_show() -> bool:
     if not _may_say(in_kernel=True) or threading.current_thread() is not threading.main_thread():
         return False
-    return _is_kernel() or sys.stderr.isatty()
+    return is_kernel() or sys.stderr.isatty()
 
 
 def _may_say(*, in_kernel: bool = False) -> bool:
     # The notebook, or the line of the terminal, belongs to the parent process.
     if _is_forked or os.environ.get(VARIABLE) == "0":
         return False
-    if _is_kernel():
+    if is_kernel():
         return in_kernel
     return sys.stderr is not None and not sys.stderr.closed
-
-
-def _is_kernel() -> bool:
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None

@@ -5,17 +5,14 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from nbqueue.dashboard.tables import column as units
-from nbqueue.dashboard.task_detail import ATTEMPT_COLUMNS, OutputTail, TaskDetail
+from nbqueue.dashboard.task_detail import ATTEMPT_COLUMNS, TaskDetail
 from nbqueue.notebook.panel.model_table import Drawing, as_shown
 from nbqueue.views import controls
 from nbqueue.views import html as h
-from nbqueue.views.ansi import ansi_html
 from nbqueue.views.failed_call import FailedCall, failure_parts, failure_text
+from nbqueue.views.output_lines import output_box
 from nbqueue.views.progress_bar import bars_html
 from nbqueue.wire import states
-
-_LINES_TOGETHER = 20
-"""The number of lines of output that come and go together."""
 
 
 def task_view(task: TaskDetail, drawing: Drawing) -> Markup:
@@ -29,7 +26,7 @@ def task_view(task: TaskDetail, drawing: Drawing) -> Markup:
     if drawing.acts:
         parts.append(_buttons(task))
     if task.progress and task.state != states.COMPLETED:
-        parts.append(bars_html(task.progress, is_over=task.state in states.FINAL))
+        parts.append(bars_html(task.progress, end=task.state if task.state in states.FINAL else ""))
     parts.append(_section("Arguments", h.pre(task.arguments, height=160)))
     if task.failed is not None:
         parts.append(_section("Error", h.join(failure_parts(task.failed._replace(call="")))))
@@ -39,7 +36,7 @@ def task_view(task: TaskDetail, drawing: Drawing) -> Markup:
         title = "Result" if task.state == states.COMPLETED else "Error"
         parts.append(_section(title, h.pre(task.outcome)))
     if task.output.lines:
-        parts.append(_section("Output", _output(task.output)))
+        parts.append(_section("Output", output_box(*task.output)))
     parts.append(_attempts(task, drawing.now_ms))
     return h.join(parts)
 
@@ -96,25 +93,6 @@ def _attempts(task: TaskDetail, now_ms: int) -> Markup:
     return h.table(
         heads, rows, caption="Attempts that ended", numeric=(0,), keys=keys, titles=titles
     )
-
-
-def _output(output: OutputTail) -> Markup:
-    """Return the end of an output in a box that follows it.
-
-    Lines are in blocks with a name each, so that the box can keep its place when the first lines
-    leave it.
-    """
-    blocks: list[Markup] = []
-    if output.first:
-        blocks.append(h.keyed("cut", h.pale(f"… {output.first:,} lines before")))
-    lines = list(output.lines)
-    at = 0
-    while at < len(lines):
-        number = (output.first + at) // _LINES_TOGETHER
-        ends = (number + 1) * _LINES_TOGETHER - output.first
-        blocks.append(h.keyed(f"lines {number}", ansi_html("\n".join(lines[at:ends]))))
-        at = ends
-    return h.pre(h.join(blocks), follows=True)
 
 
 def _section(title: str, body: Markup) -> Markup:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nbqueue.views.plots.figures import label
+from nbqueue.views.plots.figures import GRID, INK, label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +39,8 @@ class Lanes:
             ax.set_yticks([])
         if len(self.borders) <= _MOST_NAMES:
             for at in self.borders:
-                ax.axhline(at, color="#c9c9c9", linewidth=0.8, zorder=1)
-        ax.set_ylabel(self.caption, fontsize=9, color="#333333")
+                ax.axhline(at, color=GRID, linewidth=0.8, zorder=1)
+        ax.set_ylabel(self.caption, fontsize=9, color=INK)
 
 
 def lanes_by_worker(frame: pd.DataFrame) -> Lanes:
