@@ -493,7 +493,8 @@ class Client(concurrent.futures.Executor):
     def retry(self, selection: Any = None, **where: Unpack[TaskWhere]) -> BulkResult:
         """Run tasks again, with all of their retries.
 
-        Takes rows of a frame, ids, futures, or a filter.
+        Takes rows of a frame, ids, futures, or a filter. Completed tasks run again as well, if they
+        are among them; `TaskGroup.retry` runs only what failed.
 
         >>> df = q.tasks(state="archived")
         >>> q.retry(df[df.error.str.contains("timeout")])

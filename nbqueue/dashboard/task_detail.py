@@ -173,6 +173,8 @@ class TaskDetail:
 
 def _facts(task: TaskInfo) -> list[Fact]:
     """Return the facts of a task that are known, in the order of their importance."""
+    # Asynq keeps archived tasks for a time of its own.
+    kept = task.retention if task.state != states.ARCHIVED else None
     due = task.next_process_at if task.state != states.PENDING else None
     retries = f"{task.retried} of {task.max_retry}" if task.max_retry else None
     known: list[tuple[str, Any, str]] = [
@@ -183,7 +185,7 @@ def _facts(task: TaskInfo) -> list[Fact]:
         ("time-out", task.timeout, SECONDS),
         ("deadline", task.deadline, MOMENT),
         ("completed", task.completed_at, MOMENT),
-        ("kept for", task.retention or None, SECONDS),
+        ("kept for", kept or None, SECONDS),
         ("group", task.group, TEXT),
     ]
     facts = [

@@ -61,8 +61,8 @@ def test_a_queue_that_is_nearly_one_that_is_served_is_a_mistyped_one() -> None:
     near = facts(QueueFacts(), "critcal", served=frozenset({"critical", "default"}))
     [found] = find_obstacles(near, "critcal", None, HERE)
     assert found.kind == "mistyped"
-    assert found.sentence.endswith("; did you mean 'critical', which is served?")
-    assert found.remedy == "otherwise `nbqueue worker -q critcal` starts one"
+    assert found.sentence.endswith(" (did you mean 'critical'?)")
+    assert found.remedy == "`nbqueue worker -q critcal` starts one"
     far = facts(QueueFacts(), "gpu", served=frozenset({"critical", "default"}))
     assert [each.kind for each in find_obstacles(far, "gpu", None, HERE)] == ["no_worker"]
 

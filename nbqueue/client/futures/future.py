@@ -191,8 +191,9 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
                 state, found = self.state, self._obstacles()
                 if not self._is_over():
                     known = f"{state}: {in_short(found)}" if found else state
+                    stays = "stays in its queue" if found else "goes on"
                     raise WaitTimeout(
-                        f"task {self.id} has not ended yet (last known: {known}); it goes on"
+                        f"task {self.id} has not ended yet (last known: {known}); it {stays}"
                         f"{advice(found)}"
                     )
         outcome = self._outcome

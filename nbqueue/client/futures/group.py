@@ -237,8 +237,9 @@ class TaskGroup(TaskHandle, Generic[T]):
         left = len(self) - self.done_count
         found = self._obstacles()
         known = f" ({in_short(found)})" if found else ""
+        stay = "stay in their queue" if found else "go on"
         return WaitTimeout(
-            f"{left} of {len(self)} tasks have not ended yet{known}; they go on{advice(found)}"
+            f"{left} of {len(self)} tasks have not ended yet{known}; they {stay}{advice(found)}"
         )
 
     def _refuse_in_callback(self) -> None:

@@ -287,7 +287,10 @@ class Inspector:
 
     @lists(WHERE_DEFAULTS)
     def retry(self, selection: Any = None, **where: Unpack[TaskWhere]) -> BulkResult:
-        """Run tasks again, with all of their retries: `run` with ``reset=True``."""
+        """Run tasks again, with all of their retries: `run` with ``reset=True``.
+
+        Completed tasks run again as well; `TaskGroup.retry` runs only what failed.
+        """
         return self._actions.retry(selection, **where)
 
     @lists(WHERE_DEFAULTS)

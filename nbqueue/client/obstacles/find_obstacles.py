@@ -91,8 +91,7 @@ def _unserved(
     elif facts.silent:
         kind, why = "silent", f": {_silent(facts.silent[0], store.now_ms)}"
     elif near:
-        kind, why = "mistyped", f"; did you mean {shown(near[0])}, which is served?"
-        start = f"otherwise {start}"
+        kind, why = "mistyped", f" (did you mean {shown(near[0])}?)"
     yield Obstacle(
         kind, f"no worker serves queue {shown(queue)} at {around.place}{why}", start, queue
     )

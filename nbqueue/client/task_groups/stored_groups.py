@@ -62,9 +62,9 @@ def find_member(session: Session, wanted: str) -> tuple[str, str]:
         if record is not None and len(number) < _LONGEST_NUMBER:
             if int(number) < len(record.members):
                 return record.queue, record.members.id_at(int(number))
+            last = len(record.members) - 1
             raise TaskNotFound(
-                f"the group {name!r} has {len(record.members):,} tasks, from {name}-0 on: there is "
-                f"no {wanted!r}",
+                f"the group {name!r} has members from {name}-0 to {name}-{last}, and no {wanted!r}",
                 wanted,
             )
     where = session.store.url.redacted
