@@ -24,7 +24,7 @@ def demo(output: str) -> None:
 
     Cross-validates 16 models on scikit-learn's 1,797 images: 48 fits, each a task. In mid-run one
     of the processes that run them is killed; the search finishes all the same. It takes about
-    a minute, uses its own store, and cleans up. Needs: pip install "nbqueue[demo]"
+    a minute, uses its own store, and cleans up. Needs: pip install scikit-learn matplotlib
     """
     # The fit has to be a function of __main__, as in a script or a notebook of a user. So the
     # demonstration is a program, which replaces this one.

@@ -76,9 +76,9 @@ def grid() -> list[Parameters]:
 
 def main(picture: str) -> int:
     """Run the demonstration. Returns 0 if all checks hold."""
-    for module in ("sklearn", "matplotlib"):
+    for module, package in (("sklearn", "scikit-learn"), ("matplotlib", "matplotlib")):
         if importlib.util.find_spec(module) is None:
-            print(f'The demo needs {module}: pip install "nbqueue[demo]"', file=sys.stderr)
+            print(f"The demo needs {package}: pip install {package}", file=sys.stderr)
             return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="nbqueue-demo-"))

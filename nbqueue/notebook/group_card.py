@@ -87,6 +87,10 @@ class GroupCard(View):
     def title(self) -> str:
         return self._group.name or self._group.type
 
+    def end_notice(self) -> tuple[str, str]:
+        state = self._state()
+        return f"{fmt.badge(state).glyph} {self.title} {state}", self.lines()[0]
+
     def lines(self) -> list[str]:
         self._read()
         counts = self._group.counts()
@@ -197,6 +201,8 @@ class GroupCard(View):
                 ask=f"Cancel {fmt.count(left, 'task')}?",
             )
         ]
+        if left:
+            buttons.append(controls.bell_button(f"Notify me when {self.title} has ended"))
         if failed and self._retry is not None:
             label = f"Run what failed of {self.title} again"
             buttons.append(controls.button("Retry failed", "retry", label=label))

@@ -24,6 +24,7 @@ from markupsafe import Markup
 
 from nbqueue.notebook.view import View
 from nbqueue.notebook.widget import make_widget
+from nbqueue.printable import printable
 from nbqueue.views.html import problem
 
 log = logging.getLogger("nbqueue.notebook")
@@ -72,6 +73,21 @@ def show_once(view: View) -> None:
             shown.bring_up_to_date(view)
             return
     show(view)
+
+
+def notify(view: View) -> bool:
+    """Have pages notify of the end of the view's handle; return False outside a notebook.
+
+    ``view`` is displayed if no display of the handle is open.
+    """
+    if kernel_shell() is None:
+        return False
+    if not is_shown(view.subject):
+        show_wait(view)
+    for shown in _flusher.shown:
+        if shown.view.subject is view.subject:
+            shown.notify()
+    return True
 
 
 def is_shown(subject: Any) -> bool:
@@ -131,6 +147,7 @@ class Shown:
             if threading.current_thread() is not threading.main_thread():
                 _unsaved.append(self)
         self._leave()
+        self._notify_of_end()
         self._publish(self._still(), update=True)
         if self._widget is not None:
             # A page that was closed meanwhile loads a file with the widget, and still finds it
@@ -139,6 +156,19 @@ class Shown:
             _stills.append(self)
             while len(_stills) > _MOST_STILLS:
                 _stills.popleft().close()
+
+    def notify(self) -> None:
+        """Have pages notify of the end, unless their user decides otherwise."""
+        if self._widget is not None and self.is_open:
+            self._widget.bell = True
+
+    def _notify_of_end(self) -> None:
+        notice = self.view.end_notice()
+        if notice is not None and self._widget is not None:
+            title, body = map(printable, notice)
+            # Before the display is replaced. Displays of one handle have one notification.
+            tag = f"nbqueue-{id(self.view.subject)}"
+            self._widget.send({"kind": "ended", "title": title, "body": body, "tag": tag})
 
     def bring_up_to_date(self, view: View) -> None:
         """Show a view of the same handle instead, if this display is settled."""

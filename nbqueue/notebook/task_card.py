@@ -60,6 +60,11 @@ class FutureCard(View):
         if future.done():
             self._read_output()
 
+    def end_notice(self) -> tuple[str, str]:
+        text = self._error() or (self._result() if self.state == states.COMPLETED else "")
+        glyph = fmt.badge(self.state).glyph
+        return f"{glyph} {self.title} {self.state}", fmt.shortened(text, 200)
+
     # --- Drawing -------------------------------------------------------------------------------
 
     @property
@@ -175,6 +180,8 @@ class FutureCard(View):
             if state in (states.SCHEDULED, states.RETRY):
                 word = "Retry now" if state == states.RETRY else "Run now"
                 buttons.append(controls.button(word, "run", label=f"{word}: {title}"))
+        if not self._future.done():
+            buttons.append(controls.bell_button(f"Notify me when {title} has ended"))
         word = "Hide output" if self._shows_output else "Output"
         buttons.append(controls.button(word, "logs", label=f"{word} of {title}"))
         return h.row(*buttons, gap=6)

@@ -45,6 +45,10 @@ class View:
         """True if it will not change any more."""
         raise NotImplementedError
 
+    def end_notice(self) -> tuple[str, str] | None:
+        """Return title and text of the notification of its end; None for a view without a bell."""
+        return None
+
     def act(self, action: str, args: dict[str, Any]) -> None:
         """Do what a pressed button or changed field asks for. Exceptions are shown in the view."""
 

@@ -17,6 +17,11 @@ from nbqueue.views.html import element, exact
 
 Args = Mapping[str, Any]
 
+_BELL = (
+    "M8 16a2 2 0 0 0 2-2H6a2 2 0 0 0 2 2zM9 2a1 1 0 1 0-2 0C4.7 2.5 3.5 4.5 3.5 7c0 3-1 4-1.5 5"
+    "h12c-.5-1-1.5-2-1.5-5 0-2.5-1.2-4.5-3.5-5z"
+)
+
 
 def button(
     word: str,
@@ -59,6 +64,37 @@ def copy_button(word: str, content: str, *, label: str) -> Markup:
         type="button",
         data_copy=content,
         aria_label=label,
+        title=label,
+        style=style,
+    )
+
+
+def bell_button(label: str) -> Markup:
+    """Return the button with which a page notifies of the end of the view's work.
+
+    The page draws its state, and asks the browser for permission: it works while a cell runs.
+    """
+    bell = element(
+        "svg",
+        element("path", d=_BELL, fill="currentColor"),
+        viewBox="0 0 16 16",
+        width="12",
+        height="12",
+        aria_hidden="true",
+        style="vertical-align:-1px;margin-right:5px",
+    )
+    style = (
+        f"font:inherit;color:{INK};background:{SHADE};border:1px solid {LINE};border-radius:4px;"
+        "padding:2px 10px;white-space:nowrap;cursor:pointer"
+    )
+    return element(
+        "button",
+        bell,
+        element("span", "Notify me"),
+        type="button",
+        data_bell=True,
+        aria_label=label,
+        aria_pressed="false",
         title=label,
         style=style,
     )

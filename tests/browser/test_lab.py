@@ -95,6 +95,46 @@ def test_a_display_goes_on_after_the_page_was_left(lab: Lab) -> None:
     lab.wait_text("(100%)", timeout=60)
 
 
+NOTIFICATIONS = """() => {
+    window.shown = [];
+    window.Notification = class {
+        static permission = "default";
+        static async requestPermission() { Notification.permission = "granted"; }
+        constructor(title, options) { window.shown.push([title, options.body]); }
+        close() {}
+    };
+    window.looks = true;
+    document.hasFocus = () => window.looks;
+}"""
+
+
+def test_a_bell_notifies_of_the_end_and_marks_the_tab(lab: Lab) -> None:
+    lab.open(
+        SETUP,
+        "f = q.options(name='train').submit(steps, 8)\nf",
+        "g = q.options(name='sweep').map(steps, [9]).notify()\ng.wait(); g",
+    )
+    lab.page.evaluate(NOTIFICATIONS)
+    lab.start_all()
+    # The kernel is blocked: the page itself answers. Browsers ask for permission at a click only.
+    lab.wait_text("Allow notification")
+    lab.button("Notify me when train has ended").click()
+    lab.wait_text("Will notify")
+    wait_until(lambda: lab.outputs().get_by_text("Allow notification").count() == 0)
+    lab.page.evaluate("() => { window.looks = false; }")
+    lab.page.wait_for_function("window.shown.length === 2", timeout=40_000)
+    assert lab.page.evaluate("window.shown[0]") == ["✓ train completed", "'slept 8'"]
+    title, body = lab.page.evaluate("window.shown[1]")
+    assert title == "✓ sweep completed"
+    assert "1 of 1" in body
+    assert lab.page.title().startswith("✓ sweep completed – ")
+    lab.page.evaluate("() => { window.looks = true; window.dispatchEvent(new Event('focus')); }")
+    assert "sweep" not in lab.page.title()
+    # `notify` shows the card, and the last line of the cell does not show it again.
+    cards = lab.outputs().filter(has_text="sweep")
+    assert cards.count() == 1
+
+
 def test_the_panel_pages_filters_and_acts(lab: Lab) -> None:
     lab.open(
         SETUP,

@@ -36,6 +36,7 @@ LOAD = """async source => {
         },
         say: message => { for (const f of handlers["msg:custom"] ?? []) f(message); },
     };
+    view.initialize({model: window.model});
     view.render({model: window.model, el: document.body});
 }"""
 
@@ -189,6 +190,54 @@ def test_a_file_is_saved_by_the_page_that_asked(script: Script) -> None:
         script.page.evaluate("file => model.say(file)", file)
     assert download.value.suggested_filename == "tasks.csv"
     assert download.value.path().read_text() == "id\na\n"
+
+
+NOTIFICATION = """permission => {
+    window.shown = [];
+    window.Notification = class {
+        static permission = permission;
+        static async requestPermission() { Notification.permission = "granted"; }
+        constructor(title) { window.shown.push(title); }
+    };
+    document.hasFocus = () => window.looks ?? false;
+    document.title = "Lab";
+}"""
+
+
+def test_a_bell_asks_at_a_click_notifies_and_marks_the_tab(script: Script) -> None:
+    page = script.page
+    bell = page.get_by_role("button", name="Notify me of a")
+    card = h.card(controls.bell_button("Notify me of a"), label="view")
+
+    def end(title: str) -> list[str]:
+        page.evaluate("title => model.say({kind: 'ended', title, body: '', tag: 'a'})", title)
+        shown: list[str] = page.evaluate("window.shown")
+        return shown
+
+    page.evaluate(NOTIFICATION, "default")
+    script.draw(card)
+    assert end("✓ a") == []
+    assert page.title() == "Lab"
+    # The kernel set the bell, and the browser has to be asked.
+    page.evaluate("model.set({bell: true})")
+    assert bell.inner_text() == "Allow notification"
+    assert end("✓ a") == []
+    assert page.title() == "✓ a – Lab"
+    bell.click()
+    page.wait_for_function("Notification.permission === 'granted'")
+    script.draw(card)
+    assert bell.inner_text() == "Will notify"
+    assert bell.get_attribute("aria-pressed") == "true"
+    assert end("✗ b") == ["✗ b"]
+    assert page.title() == "✗ b – Lab"
+    page.evaluate("() => { window.looks = true; window.dispatchEvent(new Event('focus')); }")
+    assert page.title() == "Lab"
+    # A tab that is looked at needs no mark. The bell can be switched off.
+    assert end("✓ c") == ["✗ b", "✓ c"]
+    assert page.title() == "Lab"
+    bell.click()
+    assert bell.inner_text() == "Notify me"
+    assert end("✓ d") == ["✗ b", "✓ c"]
 
 
 def focused(script: Script) -> str:

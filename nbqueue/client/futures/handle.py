@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.client.futures.task_facts import TaskFacts
-from nbqueue.client.live.display import bundle_of, show_live
+from nbqueue.client.live.display import bundle_of, notify_of_end, show_live
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from nbqueue.client.obstacles.obstacle_watch import Found, ObstacleWatch
     from nbqueue.client.obstacles.store_facts import Wanted
 
@@ -44,6 +46,18 @@ class TaskHandle:
         show_live(self)
 
     _ipython_display_ = show
+
+    def notify(self) -> Self:
+        """Have the browser notify you when all work has ended; return the handle itself.
+
+        The card, which is shown if it is not yet, also marks the title of its tab until you look at
+        it. Browsers ask for permission only at a click: until then the bell of the card is labelled
+        *Allow notification*. The page must stay open. Raises `UsageError` outside a notebook.
+
+        >>> g = q.map(fit, grid).notify()   # doctest: +SKIP
+        """
+        notify_of_end(self)
+        return self
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return bundle_of(self)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nbqueue.client.futures.waits import wait_for
 from nbqueue.client.live.interrupted_waits import Interruptible, explain_interrupt
 from nbqueue.client.obstacles.wait_notices import NOTICE_SECONDS, Awaited, say_why
+from nbqueue.errors import UsageError
 from nbqueue.runtime.forks import in_children
 from nbqueue.runtime.notebook_kernel import is_kernel
 
@@ -72,6 +73,20 @@ def show_live(handle: Showable) -> None:
     from nbqueue.notebook.live_views import show_once  # heavy: only where something is shown
 
     show_once(handle._view())
+
+
+def notify_of_end(handle: Showable) -> None:
+    """Have the browser notify of the end of a handle's work, from its card.
+
+    Raises `UsageError` outside a notebook.
+    """
+    from nbqueue.notebook.live_views import notify  # heavy: only where something is shown
+
+    if not notify(handle._view()):
+        raise UsageError(
+            "notify() needs a notebook, whose page shows the notification; "
+            "in a program use add_done_callback or on_progress"
+        )
 
 
 def bundle_of(handle: Showable) -> dict[str, str]:

@@ -170,6 +170,79 @@ function argumentsOf(element) {
   }
 }
 
+// --- The end of the work: the browser's notification, and the title of the tab ---
+
+// Whether this page notifies of the end of a model's work, where the user pressed its bell.
+const bells = new WeakMap();
+
+function rings(model) {
+  return bells.get(model) ?? model.get("bell") === true;
+}
+
+function permission() {
+  return typeof Notification === "undefined" ? "denied" : Notification.permission;
+}
+
+function paintBell(button, model) {
+  const word = rings(model) ? (permission() === "default" ? "Allow notification" : "Will notify") : "Notify me";
+  button.setAttribute("aria-pressed", String(rings(model)));
+  const field = button.querySelector("span");
+  if (field.textContent !== word) field.textContent = word;
+}
+
+async function pressBell(button, model) {
+  // A bell that the kernel set needs the permission of the user, which browsers ask for at a click only.
+  const asks = rings(model) && permission() === "default";
+  if (!asks) bells.set(model, !rings(model));
+  if (rings(model) && permission() === "default") await Notification.requestPermission();
+  paintBell(button, model);
+}
+
+function notifyOf({ title, body, tag }) {
+  if (permission() === "granted") {
+    const shown = new Notification(title, { body, tag });
+    shown.onclick = () => {
+      window.focus();
+      shown.close();
+    };
+  }
+  if (!isLookedAt()) markTab(title);
+}
+
+let mark = "";
+
+function isLookedAt() {
+  return document.visibilityState === "visible" && document.hasFocus();
+}
+
+function removeMark() {
+  if (mark && document.title.startsWith(mark)) document.title = document.title.slice(mark.length);
+  mark = "";
+}
+
+function markTab(title) {
+  removeMark();
+  mark = `${title} – `;
+  document.title = mark + document.title;
+  const looked = () => {
+    if (!isLookedAt()) return;
+    removeMark();
+    window.removeEventListener("focus", looked);
+    document.removeEventListener("visibilitychange", looked);
+  };
+  window.addEventListener("focus", looked);
+  document.addEventListener("visibilitychange", looked);
+}
+
+// For each model, whether or not a view of it is in the page: a settled or scrolled one is not.
+function initialize({ model }) {
+  const onEnd = (message) => {
+    if (message.kind === "ended" && rings(model)) notifyOf(message);
+  };
+  model.on("msg:custom", onEnd);
+  return () => model.off("msg:custom", onEnd);
+}
+
 function render({ model, el }) {
   const page = Math.random().toString(36).slice(2);
   const root = document.createElement("div");
@@ -187,6 +260,10 @@ function render({ model, el }) {
     fresh.setAttribute("style", root.getAttribute("style"));
     const done = model.get("done")?.[page] ?? 0;
     morph(root, fresh, (field) => field.isTyped || (field.sentAs ?? 0) > done);
+    paintBells();
+  };
+  const paintBells = () => {
+    for (const bell of root.querySelectorAll("[data-bell]")) paintBell(bell, model);
   };
   let number = 0;
   const act = (action, args) => {
@@ -195,6 +272,8 @@ function render({ model, el }) {
   };
 
   const onClick = (event) => {
+    const bell = event.target.closest("[data-bell]");
+    if (bell) pressBell(bell, model);
     const copied = event.target.closest("[data-copy]");
     if (copied) copy(copied);
     const button = event.target.closest("[data-action]");
@@ -267,6 +346,7 @@ function render({ model, el }) {
   root.addEventListener("keydown", onKey, true);
   model.on("change:html", draw);
   model.on("change:done", draw);
+  model.on("change:bell", paintBells);
   model.on("msg:custom", onFile);
   draw();
   ping();
@@ -276,6 +356,7 @@ function render({ model, el }) {
     document.removeEventListener("visibilitychange", ping);
     model.off("change:html", draw);
     model.off("change:done", draw);
+    model.off("change:bell", paintBells);
     model.off("msg:custom", onFile);
     try {
       // A page that is closed sends nothing: when it is opened again it loads the widget.
@@ -286,4 +367,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { initialize, render };

@@ -62,7 +62,7 @@ def check_matplotlib(what: str) -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise PlotMissing(
-            f'{what} needs matplotlib, which is not installed: pip install "nbqueue[plot]"'
+            f"{what} needs matplotlib, which is not installed: pip install matplotlib"
         ) from error
 
 
