@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from nbqueue.errors import UsageError
 from nbqueue.printable import restored, shown
 
 
@@ -80,3 +81,14 @@ def _kind_of(char: str, forbidden: str, only_printable: bool) -> str | None:
     if char.isspace():
         return "white space"
     return "the invisible character" if category == "Cf" else "the unprintable character"
+
+
+def check_encodable(text: str) -> None:
+    """Raise `UsageError` for text with lone surrogates that stand for no bytes, as no name has."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{shown(text)} contains the lone surrogate {shown(text[error.start])} at position "
+            f"{error.start}: no id and no name does"
+        ) from None

@@ -16,6 +16,8 @@ from nbqueue.limits import Limit
 from nbqueue.names import fault_of
 from nbqueue.printable import shown
 
+LONGEST_NAME = 1_000
+"""The maximum length of the name of a task or a task group, in characters."""
 LONGEST_SEED = 1_024
 """The maximum size of a seed, in bytes."""
 _SET_NAME = re.compile(r":[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
@@ -218,7 +220,8 @@ def _check_text(name: str, value: object) -> None:
     if not value.strip():
         raise UsageError(f"{name}={shown(value)} is empty: it must be text")
     is_id = name == "task_id"
-    fault = fault_of(value, inner_space=not is_id, only_printable=is_id)
+    longest = LONGEST_NAME if name == "name" else None
+    fault = fault_of(value, inner_space=not is_id, only_printable=is_id, longest=longest)
     if fault is not None:
         way_out = "use letters, digits and signs" if is_id else "leave that out"
         raise UsageError(f"{name}={shown(value)} {fault}: {way_out}")

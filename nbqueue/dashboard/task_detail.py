@@ -148,7 +148,9 @@ class TaskDetail:
         try:
             call = session.keyring.verify_call(task.payload, task.id, task.queue, task.type)
             args, kwargs = load_arguments(call.arguments)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # loading may raise anything, SystemExit included
             return f"cannot be shown: {error}"
         shown = [shortened(_repr(arg), 200) for arg in args]
         shown += [f"{name}={shortened(_repr(value), 200)}" for name, value in kwargs.items()]

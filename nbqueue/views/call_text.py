@@ -14,6 +14,7 @@ import enum
 import fractions
 import itertools
 import pathlib
+import sys
 import types
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +33,7 @@ _SHORT: Final = frozenset(
     | {datetime.timedelta, uuid.UUID, range}
 )
 """Types whose ``repr`` is short and cannot fail."""
+_ZONED: Final = frozenset({datetime.datetime, datetime.time})
 _PATHS: Final = frozenset(
     {pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath}
 )
@@ -79,6 +81,8 @@ def _cut(text: str, most: int) -> str:
 
 def _text(value: Any, most: int, depth: int) -> str:
     kind = type(value)
+    if kind in _ZONED and type(value.tzinfo) not in _known_zones():
+        value = value.replace(tzinfo=None)
     if kind in _SHORT:
         return repr(value)
     if kind is int:
@@ -162,7 +166,15 @@ def _fields(value: Any, kind: type) -> dict[str, Any] | None:
 
 
 def _opaque(value: Any) -> str:
-    return printable(f"<{type(value).__name__}>")
+    # A metaclass may have code of its own for all attributes.
+    return printable(f"<{type.__getattribute__(type(value), '__name__')}>")
+
+
+def _known_zones() -> tuple[type, ...]:
+    """Return the types of time zones whose ``repr`` is known."""
+    module = sys.modules.get("zoneinfo")
+    zone = getattr(module, "ZoneInfo", datetime.timezone)
+    return type(None), datetime.timezone, zone
 
 
 def _array(value: Any) -> str:

@@ -18,6 +18,10 @@ _INSTALLED = re.compile(
 )
 _SEPARATOR = re.compile(r"[/\\]")
 _BEGIN = "Traceback (most recent call last):"
+_CHAINED = (
+    "During handling of the above exception, another exception occurred:",
+    "The above exception was the direct cause of the following exception:",
+)
 _LAST_FRAMES = 3
 _MOST_DIGITS = 9
 _MOST_SOURCE = 100
@@ -63,9 +67,8 @@ class ErrorKind(NamedTuple):
 
 def frames_of(traceback: str) -> list[Frame]:
     """Read the frames of the last exception of a traceback's text, outermost first."""
-    _, _, last = traceback.rpartition(_BEGIN)
+    lines = _last_part(traceback.splitlines())
     found: list[Frame] = []
-    lines = last.splitlines()
     for line, after in itertools.zip_longest(lines, lines[1:], fillvalue=""):
         match = _FRAME.match(line)
         if match is not None:
@@ -73,6 +76,20 @@ def frames_of(traceback: str) -> list[Frame]:
             number = int(match["line"][:_MOST_DIGITS])
             found.append(Frame(match["file"], number, match["function"] or "", source))
     return found
+
+
+def _last_part(lines: list[str]) -> list[str]:
+    """Return the lines of the frames of the last exception of a chain.
+
+    Those of an exception group lose its margin. A message that contains a traceback is left out.
+    """
+    starts = [i for i in range(2, len(lines)) if lines[i - 2].strip(" |") in _CHAINED]
+    part = lines[starts[-1] :] if starts else lines
+    margin = ""
+    if part and part[0].strip(" +") == f"Exception Group {_BEGIN}":
+        margin = "  | "
+    inside = itertools.takewhile(lambda line: line.startswith(f"{margin}  "), part[1:])
+    return [line.removeprefix(margin) for line in inside]
 
 
 def user_frame(frames: Sequence[Frame]) -> Frame | None:

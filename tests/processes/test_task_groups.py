@@ -153,7 +153,7 @@ def test_errors_name_the_way_out(lab: Any, connect: Callable[[], nbqueue.Client]
     for wanted in ("sweep", g.id):
         with pytest.raises(nbqueue.TaskNotFound, match=rf"q.group\('{wanted}'\)"):
             q.get(wanted)
-    with pytest.raises(nbqueue.TaskNotFound, match="has 2 tasks"):
+    with pytest.raises(nbqueue.TaskNotFound, match="sweep-0 to sweep-1, and no"):
         q.get("sweep-2")
     with pytest.raises(nbqueue.UsageError, match="neither"):
         q.group("")
@@ -285,6 +285,39 @@ def test_records_of_strangers_are_left_alone(
     with lab.worker():
         lab.wait_until(lambda: is_forgotten(lab, "queue") and is_forgotten(lab, "empty"))
         assert lab.redis.exists(TaskGroupKeys("list").record)
+
+
+def test_a_name_that_leads_to_another_group_is_not_followed(
+    lab: Any, connect: Callable[[], nbqueue.Client]
+) -> None:
+    q = connect()
+    other = q.options(name="other").map(halve, [0])
+    lab.redis.set(task_group_name("mine"), b"1 " + other.id.encode())
+    with pytest.raises(nbqueue.TaskGroupNotFound):
+        q.group("mine")
+    for find in (q.group, q.get):
+        with pytest.raises(nbqueue.UsageError, match="lone surrogate"):
+            find("\ud800")
+
+
+def test_a_retry_whose_note_is_refused_is_followed_nevertheless(
+    lab: Any, connect: Callable[[], nbqueue.Client], tmp_path: Any
+) -> None:
+    marker = str(tmp_path / "marker")
+
+    def fit(n: int) -> int:
+        if not os.path.exists(marker):
+            raise ValueError("no")
+        return n
+
+    with lab.worker():
+        g = connect().map(fit, range(2))
+        assert g.wait(40)
+        lab.redis.delete(TaskGroupKeys(g.id).record)
+        lab.redis.set(TaskGroupKeys(g.id).record, "of another type")
+        (tmp_path / "marker").touch()
+        assert len(g.retry().done) == 2
+        assert g.results(40) == [0, 1]
 
 
 def test_a_group_takes_little_memory(lab: Any, connect: Callable[[], nbqueue.Client]) -> None:

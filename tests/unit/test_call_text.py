@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 from collections import namedtuple
 from dataclasses import dataclass, field
@@ -97,3 +98,30 @@ def test_call_text() -> None:
     many = call_text("f", {f"p{i}": "x" * 100 for i in range(100)})
     assert len(many) <= 200
     assert many.endswith(", …)")
+
+
+class Zone(dt.tzinfo):
+    def __repr__(self) -> str:
+        raise AssertionError("code of the user was run")
+
+    def utcoffset(self, at: dt.datetime | None) -> dt.timedelta:
+        return dt.timedelta(0)
+
+    tzname = dst = utcoffset  # type: ignore[assignment]
+
+
+class NoName(type):
+    def __getattribute__(cls, name: str) -> Any:
+        raise AssertionError("code of the user was run")
+
+
+class Unnamed(metaclass=NoName):
+    pass
+
+
+def test_zones_and_metaclasses_of_users_run_no_code() -> None:
+    assert value_text(dt.datetime(2026, 1, 2, tzinfo=Zone())) == (
+        "datetime.datetime(2026, 1, 2, 0, 0)"
+    )
+    assert "tzinfo" in value_text(dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc))
+    assert value_text(object.__new__(Unnamed)) == "<Unnamed>"

@@ -63,7 +63,8 @@ def test_what_is_no_traceback_has_no_frames(text: str) -> None:
 
 
 def test_numbers_of_lines_are_bounded() -> None:
-    [frame] = frames_of(f'  File "a.py", line {"9" * 5000}, in f\n')
+    text = f'Traceback (most recent call last):\n  File "a.py", line {"9" * 5000}, in f\n'
+    [frame] = frames_of(text)
     assert frame.line == 999_999_999
 
 
@@ -84,3 +85,24 @@ def test_equal_errors_are_counted_with_the_arguments_of_each() -> None:
     assert "f(1)" in html
     assert "and 5 more" in html
     assert "<details>" not in html
+
+
+def test_a_traceback_in_a_message_and_a_group_of_exceptions_keep_the_users_frame() -> None:
+    nested = """Traceback (most recent call last):
+  File "/home/ada/run.py", line 9, in run
+    check(child)
+RuntimeError: child failed:
+Traceback (most recent call last):
+  File "/fake/other.py", line 1, in other
+    boom()
+KeyError"""
+    assert [frame.file for frame in frames_of(nested)] == ["/home/ada/run.py"]
+    group = """  + Exception Group Traceback (most recent call last):
+  |   File "/home/ada/run.py", line 3, in run
+  |     raise ExceptionGroup("eg", [ValueError(1)])
+  | ExceptionGroup: eg (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | ValueError: 1
+    +------------------------------------"""
+    [frame] = frames_of(group)
+    assert frame.text == 'run.py:3 in run: raise ExceptionGroup("eg", [ValueError(1)])'

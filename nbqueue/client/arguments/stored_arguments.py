@@ -85,7 +85,9 @@ class ArgumentReader:
             return NamedArguments({}, str(error))
         except StoreError:
             raise
-        except Exception as error:  # loading may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # loading may raise anything, SystemExit included
             return NamedArguments({}, f"its arguments cannot be read: {_text(error)}")
 
     def call(self, queue: str, message: TaskMessage) -> StoredCall:
@@ -140,7 +142,7 @@ def _too_large(size: int) -> NamedArguments:
     )
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     try:
         return str(error) or type(error).__name__
     except Exception:

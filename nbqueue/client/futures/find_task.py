@@ -12,6 +12,7 @@ from nbqueue.client.results.outcome import end_of
 from nbqueue.client.session import Session
 from nbqueue.client.task_groups.stored_groups import find_member
 from nbqueue.errors import TaskNotFound, UsageError
+from nbqueue.names import check_encodable
 from nbqueue.wire import states
 
 
@@ -20,6 +21,7 @@ def find_task(session: Session, task_id_or_name: str) -> TaskFuture[Any]:
     session.check_open()
     if not isinstance(task_id_or_name, str) or not task_id_or_name:
         raise UsageError(f"{task_id_or_name!r} is neither the id nor the name of a task")
+    check_encodable(task_id_or_name)
     broker = session.broker
     record = broker.find(task_id_or_name)
     name = None

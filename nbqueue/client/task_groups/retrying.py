@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.commands.task_groups import (
@@ -11,6 +12,7 @@ from nbqueue.broker.commands.task_groups import (
     record_task_group,
 )
 from nbqueue.client import inspection
+from nbqueue.errors import StoreError
 from nbqueue.wire.task_groups.member_runs import MemberRuns, runs_of
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def retry_members(session: Session, group_id: str, queue: str, members: MemberRu
     if not failed:
         return inspection.BulkResult("retry")
     result = inspection.BulkActions(session).retry(failed, queue=queue)
-    # Its counts are no longer final.
-    session.broker.run(record_task_group(group_id, {"counts": ""}))
+    # Its counts are no longer final. Without the note they are read again a minute later.
+    with suppress(StoreError):
+        session.broker.run(record_task_group(group_id, {"counts": ""}))
     return result

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbqueue.client.session import warn_of
 from nbqueue.errors import TaskGroupNotFound, TaskNotFound, UsageError
+from nbqueue.names import check_encodable
 from nbqueue.printable import shown
 from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.transport.topology import Key
@@ -30,9 +31,9 @@ def find_record(session: Session, id_or_name: str) -> TaskGroupRecord | None:
     wanted = [id_or_name]
     if isinstance(named, bytes):
         wanted.append(text(named.partition(b" ")[2]))
-    found = read_records(session, wanted)
-    if found:
-        return found[0]
+    for record in read_records(session, wanted):
+        if id_or_name in (record.group_id, record.name):
+            return record
     # The newest group of a name may be gone, and an older one still there.
     return max(
         (record for record in all_records(session) if record.name == id_or_name),
@@ -45,6 +46,7 @@ def get_record(session: Session, id_or_name: str) -> TaskGroupRecord:
     """Return a group by its id or name, as `find_record` does. Raises `TaskGroupNotFound`."""
     if not isinstance(id_or_name, str) or not id_or_name:
         raise UsageError(f"{id_or_name!r} is neither the id nor the name of a task group")
+    check_encodable(id_or_name)
     found = find_record(session, id_or_name)
     if found is None:
         raise TaskGroupNotFound(_not_found(session, id_or_name), id_or_name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -21,6 +21,7 @@ from nbqueue.notebook.panel.tasks_tab import TasksTab
 from nbqueue.notebook.panel.timeline_tab import TimelineTab
 from nbqueue.notebook.panel.workers_tab import WorkersTab
 from nbqueue.notebook.view import View
+from nbqueue.printable import shown
 from nbqueue.views import controls
 from nbqueue.views import format as fmt
 from nbqueue.views import html as h
@@ -64,6 +65,12 @@ class Panel(View):
         names = [each.name for each in _TABS]
         if tab not in names:
             raise UsageError(f"tab={tab!r} must be one of {', '.join(names)}")
+        if isinstance(queues, str):
+            queues = (queues,)
+        if queues is not None and not (
+            isinstance(queues, Iterable) and all(isinstance(each, str) for each in queues)
+        ):
+            raise UsageError(f"queues={shown(queues)} must be names of queues")
         self._shown: Shown | None = None
         self._context = Context(
             client, None if queues is None else tuple(queues), read_only, self._redraw, self._save
