@@ -38,7 +38,7 @@ def _widget_class() -> Any:
         html = traitlets.Unicode().tag(sync=True)
         # The number of the last action of each page that this HTML takes into account.
         done = traitlets.Dict().tag(sync=True)
-        # Whether pages notify of the end, unless their user pressed the bell.
+        # Whether pages notify of the end; the bell of a page changes it.
         bell = traitlets.Bool(False).tag(sync=True)
 
     return LiveHTML

@@ -28,7 +28,9 @@ LOAD = """async source => {
         send: message => window.sent.push(message),
         on: (name, f) => { (handlers[name] ??= []).push(f); },
         off: () => {},
-        set: changes => {
+        save_changes: () => {},
+        set: (changes, value) => {
+            if (typeof changes === "string") changes = {[changes]: value};
             Object.assign(state, changes);
             for (const name of Object.keys(changes)) {
                 for (const f of handlers["change:" + name] ?? []) f();
@@ -36,7 +38,7 @@ LOAD = """async source => {
         },
         say: message => { for (const f of handlers["msg:custom"] ?? []) f(message); },
     };
-    view.initialize({model: window.model});
+    view.initialize({model: {...window.model}});
     view.render({model: window.model, el: document.body});
 }"""
 

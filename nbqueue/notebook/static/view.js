@@ -172,11 +172,9 @@ function argumentsOf(element) {
 
 // --- The end of the work: the browser's notification, and the title of the tab ---
 
-// Whether this page notifies of the end of a model's work, where the user pressed its bell.
-const bells = new WeakMap();
-
+// The models that `initialize` and `render` get are different objects, with one state.
 function rings(model) {
-  return bells.get(model) ?? model.get("bell") === true;
+  return model.get("bell") === true;
 }
 
 function permission() {
@@ -193,7 +191,10 @@ function paintBell(button, model) {
 async function pressBell(button, model) {
   // A bell that the kernel set needs the permission of the user, which browsers ask for at a click only.
   const asks = rings(model) && permission() === "default";
-  if (!asks) bells.set(model, !rings(model));
+  if (!asks) {
+    model.set("bell", !rings(model));
+    model.save_changes();
+  }
   if (rings(model) && permission() === "default") await Notification.requestPermission();
   paintBell(button, model);
 }
