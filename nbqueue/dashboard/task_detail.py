@@ -11,12 +11,16 @@ from nbqueue.calls import payloads
 from nbqueue.calls.functions import load_arguments
 from nbqueue.client.live.task_snapshot import read_snapshot
 from nbqueue.client.results.failed_calls import FailedTask, failed_call
+from nbqueue.client.results.json_results import has_json_result
+from nbqueue.client.results.outcome import Outcome, RawOutcome
 from nbqueue.client.results.output import Part, read_task_output
+from nbqueue.client.results.shown_result import shown_result
 from nbqueue.clock import to_ms
 from nbqueue.dashboard.scope import Scope
 from nbqueue.dashboard.tables.column import COUNT, MOMENT, SECONDS, STATE, TEXT, Column
 from nbqueue.dashboard.tables.table_model import READ_ONLY, Action
 from nbqueue.errors import NbqueueError, TaskNotFound, UsageError
+from nbqueue.tasks.result_preview import ResultPreview
 from nbqueue.views.failed_call import FailedCall
 from nbqueue.views.format import shortened, size
 from nbqueue.views.output_lines import OutputLines
@@ -83,7 +87,9 @@ class TaskDetail:
         """The progress that the task reported; see `nbqueue.views.progress_bar`."""
         self.arguments = ""
         self.outcome = ""
-        """The result of a completed task, else the last error; "" if there is neither."""
+        """The last error of a task that did not complete, or ""."""
+        self.result: ResultPreview | None = None
+        """What to show of the result of a completed task."""
         self.failed: FailedCall | None = None
         """The failure, with its traceback, of an archived task with a signed error."""
         self.output = OutputTail(0, ())
@@ -110,8 +116,12 @@ class TaskDetail:
             self._seen = now_is
             self.attempts = _attempts_of(session, self.queue, self.id)
             self.arguments = self._read_arguments(task)
-            self.failed = None
-            self.outcome = self._read_outcome(task)
+            self.failed = self.result = None
+            self.outcome = ""
+            if task.state == states.COMPLETED:
+                self.result = self._read_result(task)
+            else:
+                self.outcome = self._read_error(task)
 
     # --- Acting --------------------------------------------------------------------------------
 
@@ -156,21 +166,28 @@ class TaskDetail:
         shown += [f"{name}={shortened(_repr(value), 200)}" for name, value in kwargs.items()]
         return f"({', '.join(shown)})"[:_MOST_TEXT]
 
-    def _read_outcome(self, task: TaskInfo) -> str:
+    def _read_result(self, task: TaskInfo) -> ResultPreview | None:
+        session, result = self.scope.client._session, task.result or b""
+        is_call = payloads.is_call(task.payload)
+        if not result and not is_call:
+            return None
+        is_json = is_call and has_json_result(session.keyring, task.queue, task)
+        end = RawOutcome(states.COMPLETED, result)
+        outcome = Outcome(task.id, end, session.keyring, is_call, is_json)
+        return shown_result(session, task.queue, task.id, outcome, payloads.result_size(result))
+
+    def _read_error(self, task: TaskInfo) -> str:
         if task.state not in states.FINAL:
             return task.error or ""
-        amount = payloads.result_size(task.result or b"")
-        if task.state == states.COMPLETED and amount > _MOST_BYTES:
-            return f'{size(amount)}; q.get("{task.id}").result() loads it'
         try:
-            value = self.scope.client.get(task.id).result(0)
+            self.scope.client.get(task.id).result(0)
         except NbqueueError as error:
             return str(error)
         except BaseException as error:
             failed = FailedTask(task.type, task.queue, task.id, error)
             self.failed = failed_call(self.scope.client._session, failed)
             return task.error or f"{type(error).__name__}: {error}"
-        return "" if value is None and not task.result else _repr(value)[:_MOST_TEXT]
+        return ""
 
 
 def _facts(task: TaskInfo) -> list[Fact]:

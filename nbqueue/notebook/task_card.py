@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,11 @@ from nbqueue.client.live.task_feed import News, follow
 from nbqueue.client.live.task_snapshot import Snapshot, read_snapshot
 from nbqueue.client.obstacles.obstacle_watch import Found
 from nbqueue.client.results.failed_calls import FailedTask, failed_call
+from nbqueue.client.results.shown_result import shown_result
 from nbqueue.clock import Clock
 from nbqueue.errors import NbqueueError, StoreError
 from nbqueue.notebook.view import View
+from nbqueue.tasks.result_preview import ResultPreview
 from nbqueue.views import controls
 from nbqueue.views import format as fmt
 from nbqueue.views import html as h
@@ -25,16 +26,13 @@ from nbqueue.views.failed_call import FailedCall, failure_parts
 from nbqueue.views.notices import notices_html, notices_text
 from nbqueue.views.output_lines import OutputLines, output_box
 from nbqueue.views.progress_bar import bars_html, bars_text
+from nbqueue.views.result_parts import result_parts
 from nbqueue.wire import states
 
 if TYPE_CHECKING:
     from nbqueue.client.futures.future import TaskFuture
     from nbqueue.client.live.event_stream import Happened
     from nbqueue.notebook.live_views import Shown
-
-_SMALL_RESULT = 65_536
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 120
 
 
 class FutureCard(View):
@@ -53,7 +51,7 @@ class FutureCard(View):
         self._output = OutputLines()
         self._stops: list[Callable[[], None]] = []
         self._note = ""
-        self._result_text: str | None = None
+        self._shown_result: ResultPreview | None = None
         self._obstacles = future._obstacles()
         self._failed: FailedCall | None = None
         self._read()
@@ -91,7 +89,7 @@ class FutureCard(View):
         if error:
             parts.append(fmt.shortened(error, 100))
         elif self._future.done() and self._future.state == states.COMPLETED:
-            parts.append(f"→ {self._result()}")
+            parts.append(f"→ {self._result().summary}")
         else:
             parts += bars_text(self._progress())
         line = "  ".join(parts) + f"  (id {self._future.id})"
@@ -105,7 +103,7 @@ class FutureCard(View):
         if error:
             parts += self._failure_parts(error)
         elif self._future.done() and self._future.state == states.COMPLETED:
-            parts.append(h.row(h.fact("result", h.code(self._result()))))
+            parts += result_parts(self._result())
         parts += notices_html(self._why())
         parts.append(self._output_part(live))
         trouble = self._session.events.trouble
@@ -227,14 +225,18 @@ class FutureCard(View):
             return ""  # a notice says what it needs
         return self._snapshot.error if self._snapshot is not None else ""
 
-    def _result(self) -> str:
-        if self._result_text is None:
-            outcome = self._future._outcome
-            size = outcome.unread_bytes if outcome is not None else 0
-            # Reading a large one would take time and memory.
-            is_small = size <= _SMALL_RESULT
-            self._result_text = _preview(self._future) if is_small else fmt.size(size)
-        return self._result_text
+    def _result(self) -> ResultPreview:
+        """Return what is shown of the result; a dash while the store is away."""
+        outcome = self._future._outcome
+        if self._shown_result is None and outcome is not None and not self._session.events.trouble:
+            future, size = self._future, outcome.unread_bytes
+            try:
+                self._shown_result = shown_result(
+                    self._session, future.queue, future.id, outcome, size
+                )
+            except StoreError as error:
+                self._note = str(error)
+        return self._shown_result or ResultPreview("–")
 
     def _now(self) -> int:
         return self._clock.now_ms()
@@ -311,14 +313,3 @@ class FutureCard(View):
             BulkActions(self._session).run(self._future)
         elif action == "logs":
             self._shows_output = not self._shows_output
-
-
-def _preview(future: TaskFuture[Any]) -> str:
-    try:
-        value = future.result(0)
-    except Exception as error:
-        return f"cannot be shown: {type(error).__name__}"
-    try:
-        return fmt.shortened(_short.repr(value), 120)
-    except Exception:
-        return f"a {type(value).__name__}"

@@ -10,12 +10,13 @@ from nbqueue.calls.functions import load_value
 from nbqueue.errors import SignatureError, TaskFailed
 
 if TYPE_CHECKING:
+    from nbqueue.broker.reads.models import TaskInfo
     from nbqueue.calls.keys.signing import Keyring
     from nbqueue.client.session import Session
     from nbqueue.wire.messages import TaskMessage
 
 
-def has_json_result(keyring: Keyring, queue: str, message: TaskMessage) -> bool:
+def has_json_result(keyring: Keyring, queue: str, message: TaskMessage | TaskInfo) -> bool:
     """Return whether a stored task is a call whose result is JSON.
 
     Only its signature proves that: otherwise anyone who can write to the store could make the

@@ -14,7 +14,7 @@ from nbqueue.broker.reads.task_record import Ending, TaskRecord
 from nbqueue.calls import payloads, raw_exceptions
 from nbqueue.calls.cancellation import cancellation
 from nbqueue.calls.exceptions import error_text, load_exception
-from nbqueue.calls.functions import load_value
+from nbqueue.calls.functions import load_plain_value, load_value
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.client.results.json_results import json_value, plain_value
 from nbqueue.errors import (
@@ -31,6 +31,7 @@ from nbqueue.wire import states
 DELETED: Final = "deleted"
 """The state of a task that is no longer in the store."""
 
+_PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 _ONE_END = struct.Struct(">HcI")
 REMOVED: Final = "removed"
 """The announced state of a task that was deleted before it was done."""
@@ -139,6 +140,30 @@ class Outcome:
         """The size of the result in bytes; 0 once it was loaded."""
         end = self._end
         return len(end.body) if end is not None else 0
+
+    @property
+    def loaded(self) -> tuple[Any, Exception | None] | None:
+        """The result of `load`; None if that was not called yet."""
+        return self._loaded
+
+    def plain_value(self, most: int) -> Any:
+        """Return the value of a completed task if it is plain and takes at most ``most`` bytes.
+
+        It is not loaded for that, see `load_plain_value`. Raises `ValueError` for other values and
+        ends, `SignatureError` for a wrong signature.
+        """
+        end = self._end
+        if self.state != states.COMPLETED or (end is not None and len(end.body) > most):
+            raise ValueError("not a small value")
+        is_pickle = self._is_call or (end is not None and payloads.is_result(end.body))
+        if self._is_json or not is_pickle or end is None:
+            value, error = self.load()
+            if error is not None or (is_pickle and type(value) not in _PLAIN):
+                raise ValueError("not a plain value")
+            return value
+        if end.error is not None or payloads.detached_result(end.body) is not None:
+            raise ValueError("not a small value")
+        return load_plain_value(self._verified(end.body, payloads.VALUE))
 
     def load(self) -> tuple[Any, Exception | None]:
         """Return the value and None, or None and the exception; the same objects each time."""

@@ -12,6 +12,7 @@ from nbqueue.views import html as h
 from nbqueue.views.failed_call import FailedCall, failure_parts, failure_text
 from nbqueue.views.output_lines import output_box
 from nbqueue.views.progress_bar import bars_html
+from nbqueue.views.result_parts import result_parts
 from nbqueue.wire import states
 
 
@@ -33,8 +34,9 @@ def task_view(task: TaskDetail, drawing: Drawing) -> Markup:
         if drawing.live:
             parts.append(_error_buttons(task, task.failed, drawing.acts))
     elif task.outcome:
-        title = "Result" if task.state == states.COMPLETED else "Error"
-        parts.append(_section(title, h.pre(task.outcome)))
+        parts.append(_section("Error", h.pre(task.outcome)))
+    elif task.result is not None:
+        parts.append(_section("Result", h.join(result_parts(task.result, is_named=False))))
     if task.output.lines:
         parts.append(_section("Output", output_box(*task.output)))
     parts.append(_attempts(task, drawing.now_ms))
