@@ -62,11 +62,16 @@ class Widget:
 
     def __init__(self, html: str, on_message: Callable[..., None]) -> None:
         self.sent: list[str] = [html]
+        self.notices: list[str] = []
         self.model_id = "model"
         self.done: dict[str, int] = {}
         self.is_closed = False
         self.layout = self
         self._on_message = on_message
+
+    def send(self, message: dict[str, Any]) -> None:
+        assert message["kind"] == "ended"
+        self.notices.append(message["title"])
 
     @property
     def html(self) -> str:
@@ -356,6 +361,7 @@ def test_a_card_ends_with_its_task_though_nobody_looks_and_then_nothing_runs(
     assert any("completed" in html and ">3</code>" in html for html in settled)
     assert any("5 of 5 (100%)" in html for html in settled)
     assert all("<button" not in html for html in settled)
+    assert {title for w in widgets for title in w.notices} == {"✓ abs completed"}
     wait_until(lambda: not threads("nbqueue-views"))
     wait_until(lambda: not threads("nbqueue-events"))
 
