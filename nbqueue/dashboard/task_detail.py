@@ -89,7 +89,7 @@ class TaskDetail:
         self.outcome = ""
         """The last error of a task that did not complete, or ""."""
         self.result: ResultPreview | None = None
-        """What to show of the result of a completed task."""
+        """The result of a completed task, as it is shown."""
         self.failed: FailedCall | None = None
         """The failure, with its traceback, of an archived task with a signed error."""
         self.output = OutputTail(0, ())

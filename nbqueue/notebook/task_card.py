@@ -59,7 +59,7 @@ class FutureCard(View):
             self._read_output()
 
     def end_notice(self) -> tuple[str, str]:
-        text = self._error() or (self._result() if self.state == states.COMPLETED else "")
+        text = self._error() or (self._result().summary if self.state == states.COMPLETED else "")
         glyph = fmt.badge(self.state).glyph
         return f"{glyph} {self.title} {self.state}", fmt.shortened(text, 200)
 

@@ -1,4 +1,4 @@
-"""What views show of a result: a small plain value, or the preview that its executor made."""
+"""The result of a task as views show it: a small plain value, or the executor's preview."""
 
 from __future__ import annotations
 
