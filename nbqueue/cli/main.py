@@ -55,6 +55,9 @@ _HOMES = {
 }
 
 
+_QUEUE_OPTIONS = ("-q", "--queue")
+
+
 class _Commands(click.Group):
     """A group that loads its commands when they are used, and shows the errors they raise."""
 
@@ -69,8 +72,10 @@ class _Commands(click.Group):
         return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        for arg in args:
-            if any("\ud800" <= character <= "\udfff" for character in arg):
+        for before, arg in zip(["", *args], args, strict=False):
+            # A queue may have any name that a program in Go gave it.
+            is_queue = before in _QUEUE_OPTIONS or args[:1] == ["queue"]
+            if not is_queue and any("\ud800" <= character <= "\udfff" for character in arg):
                 raise click.UsageError(
                     f"{shown(arg)} is not text in UTF-8, as names, ids and files must be: copy it "
                     "from a list of this program, or check the encoding of the terminal",

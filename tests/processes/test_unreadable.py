@@ -260,7 +260,6 @@ def add(a: int, b: int) -> int:
 
 CALLS: dict[str, tuple[str, Callable[[Client], object]]] = {
     "queues": ("asynq:queues", lambda q: q.inspector.queues()),
-    "servers": ("asynq:servers", lambda q: q.inspector.servers()),
     "groups": ("asynq:{default}:groups", lambda q: q.inspector.groups("default")),
     "submit": ("asynq:{default}:pending", lambda q: q.submit(add, 1, 2)),
     "map": ("asynq:{default}:pending", lambda q: q.map(add, [1], [2])),

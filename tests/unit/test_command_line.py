@@ -125,9 +125,7 @@ def test_version_and_help() -> None:
     "words",
     [
         ("task", "cancel", "caf\udce9"),
-        ("task", "list", "--queue", "caf\udce9"),
         ("logs", "caf\udce9"),
-        ("worker", "-q", "caf\udce9"),
         ("--url", "caf\udce9"),
     ],
 )
