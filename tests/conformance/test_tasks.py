@@ -72,7 +72,7 @@ def test_output_and_progress_are_kept(q: Client) -> None:
 
 
 def test_a_scheduled_task_runs_when_it_is_due(q: Client) -> None:
-    future = q.options(delay=0.3).submit(time.time)
+    future = q.options(delay=1).submit(time.time)
     assert future.state == "scheduled"
     assert future.result(SECONDS) > 0
 

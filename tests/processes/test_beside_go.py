@@ -479,7 +479,7 @@ def test_all_handles_tell_the_state_that_the_store_tells(
         held = worker.fetch(2)
         for handle in handles:
             wait_until(handle.running)
-            assert " active " in repr(handle)
+            assert " active" in repr(handle)
             with pytest.raises(concurrent.futures.TimeoutError, match="active"):
                 handle.result(0.01)
             assert not handle.done()
