@@ -192,4 +192,5 @@ def test_no_script_takes_long(broker: Any, redis: Any) -> None:
     before = used()
     assert act(broker, ids[20_000:30_000:2]) == {}
     calls = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
-    assert (used() - before) / calls < 0.010  # it is some 2 ms
+    # 2 to 20 ms, by the machine; all in one call would take 16 times as long.
+    assert (used() - before) / calls < 0.050

@@ -16,7 +16,8 @@ from lab_page import CHROMIUM_ARGUMENTS, Lab, LabServer, chromium, environment
 from waits import wait_until
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop in the thread, which other modules must not find.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     program = chromium()
     if program is None:

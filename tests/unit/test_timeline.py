@@ -103,5 +103,5 @@ def test_what_is_no_frame_of_attempts_is_refused() -> None:
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(PlotMissing, match=r'pip install "nbqueue\[plot\]"'):
+    with pytest.raises(PlotMissing, match="pip install matplotlib"):
         timeline(attempts([]))
