@@ -128,7 +128,11 @@ class RunningWorker:
             children = psutil.Process(self.pid).children()
         except psutil.NoSuchProcess:
             return []
-        pids = [c.pid for c in children if c.status() != psutil.STATUS_ZOMBIE]
+        pids = []
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    pids.append(child.pid)
         self.seen.update(pids)
         return pids
 
