@@ -215,8 +215,14 @@ def dump_call(
 
 
 def load_arguments(data: bytes | memoryview) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Load the arguments of `dump_arguments`. Only for verified ``data``."""
-    args, kwargs = _load(data, "an argument")
+    """Load the arguments of `dump_arguments`. Only for verified ``data``.
+
+    It may raise anything but `SystemExit`, which would end the program that only shows them.
+    """
+    try:
+        args, kwargs = _load(data, "an argument")
+    except SystemExit as error:
+        raise RuntimeError(f"an argument raised SystemExit({error}) when it was loaded") from error
     return args, kwargs
 
 

@@ -158,9 +158,7 @@ class TaskDetail:
         try:
             call = session.keyring.verify_call(task.payload, task.id, task.queue, task.type)
             args, kwargs = load_arguments(call.arguments)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # loading may raise anything, SystemExit included
+        except Exception as error:  # loading may raise anything
             return f"cannot be shown: {error}"
         shown = [shortened(_repr(arg), 200) for arg in args]
         shown += [f"{name}={shortened(_repr(value), 200)}" for name, value in kwargs.items()]

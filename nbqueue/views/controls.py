@@ -17,6 +17,12 @@ from nbqueue.views.html import element, exact
 
 Args = Mapping[str, Any]
 
+_BOX = (
+    f"font:inherit;color:{INK};background:{SHADE};border:1px solid {LINE};border-radius:4px;"
+    "padding:2px 10px;white-space:nowrap;"
+)
+"""The style of a button, but for its cursor."""
+
 _BELL = (
     "M8 16a2 2 0 0 0 2-2H6a2 2 0 0 0 2 2zM9 2a1 1 0 1 0-2 0C4.7 2.5 3.5 4.5 3.5 7c0 3-1 4-1.5 5"
     "h12c-.5-1-1.5-2-1.5-5 0-2.5-1.2-4.5-3.5-5z"
@@ -33,11 +39,7 @@ def button(
     disabled: bool = False,
 ) -> Markup:
     """Return a button. With ``ask`` the first press asks that question, in place."""
-    style = (
-        f"font:inherit;color:{INK};background:{SHADE};border:1px solid {LINE};border-radius:4px;"
-        "padding:2px 10px;white-space:nowrap;"
-        + ("opacity:0.5;cursor:default" if disabled else "cursor:pointer")
-    )
+    style = _BOX + ("opacity:0.5;cursor:default" if disabled else "cursor:pointer")
     return element(
         "button",
         word,
@@ -54,10 +56,6 @@ def button(
 
 def copy_button(word: str, content: str, *, label: str) -> Markup:
     """Return a button that copies ``content`` to the clipboard, without asking the kernel."""
-    style = (
-        f"font:inherit;color:{INK};background:{SHADE};border:1px solid {LINE};border-radius:4px;"
-        "padding:2px 10px;white-space:nowrap;cursor:pointer"
-    )
     return element(
         "button",
         word,
@@ -65,7 +63,7 @@ def copy_button(word: str, content: str, *, label: str) -> Markup:
         data_copy=content,
         aria_label=label,
         title=label,
-        style=style,
+        style=f"{_BOX}cursor:pointer",
     )
 
 
@@ -83,10 +81,6 @@ def bell_button(label: str) -> Markup:
         aria_hidden="true",
         style="vertical-align:-1px;margin-right:5px",
     )
-    style = (
-        f"font:inherit;color:{INK};background:{SHADE};border:1px solid {LINE};border-radius:4px;"
-        "padding:2px 10px;white-space:nowrap;cursor:pointer"
-    )
     return element(
         "button",
         bell,
@@ -96,7 +90,7 @@ def bell_button(label: str) -> Markup:
         aria_label=label,
         aria_pressed="false",
         title=label,
-        style=style,
+        style=f"{_BOX}cursor:pointer",
     )
 
 

@@ -13,6 +13,8 @@ from thread_worker import ThreadWorker
 import nbqueue
 from nbqueue.client.arguments.stored_arguments import stored_calls
 from nbqueue.client.client import Client
+from nbqueue.dashboard.scope import Scope
+from nbqueue.dashboard.task_detail import TaskDetail
 from nbqueue.errors import UsageError
 from nbqueue.wire.keys import queue_keys
 
@@ -39,6 +41,28 @@ class Locked:
 
 def _refuse() -> None:
     raise PermissionError("not here")
+
+
+class Leaving:
+    """A value whose pickle ends the program that loads it."""
+
+    def __reduce__(self) -> Any:
+        return _leave, ()
+
+
+def _leave() -> None:
+    raise SystemExit(3)
+
+
+def test_an_argument_that_ends_programs_ends_no_view(client: Client) -> None:
+    f = client.submit(fit, Leaving())
+    call = stored_calls(client._session, "default", [f.id])[f.id]
+    assert "SystemExit(3)" in (call.fault or "")
+    [loaded] = client.tasks(columns=["arguments"]).arguments
+    assert isinstance(loaded, RuntimeError)
+    task = TaskDetail(Scope(client), "default", f.id)
+    task.read()
+    assert "SystemExit(3)" in task.arguments
 
 
 def test_a_call_is_shown_as_python_would_write_it(client: Client) -> None:

@@ -85,9 +85,7 @@ class ArgumentReader:
             return NamedArguments({}, str(error))
         except StoreError:
             raise
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # loading may raise anything, SystemExit included
+        except Exception as error:  # loading may raise anything
             return NamedArguments({}, f"its arguments cannot be read: {_text(error)}")
 
     def call(self, queue: str, message: TaskMessage) -> StoredCall:
@@ -142,7 +140,7 @@ def _too_large(size: int) -> NamedArguments:
     )
 
 
-def _text(error: BaseException) -> str:
+def _text(error: Exception) -> str:
     try:
         return str(error) or type(error).__name__
     except Exception:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from nbqueue.broker.broker import Broker
@@ -101,13 +101,6 @@ class ObstacleWatch:
         """Return the obstacles now, or none if the store does not answer in a moment."""
         facts = self._facts_about(wanted)
         return () if facts is None else self._judged(facts, wanted)
-
-    def look_at_queues(self, queues: Sequence[str]) -> dict[str, Found]:
-        """Return the obstacles of those queues that have some; see `look`."""
-        facts = self._facts_about(dict.fromkeys(queues[:_MOST_QUEUES], ()))
-        if facts is None:
-            return {}
-        return obstacles_of_queues(facts, queues, surroundings_of(self._store.url))
 
     def look_at_store(self) -> Found:
         """Return the obstacles of the queues that hold tasks, else of the default one; see `look`.
@@ -307,9 +300,6 @@ class NoObstacles(ObstacleWatch):
 
     def look(self, wanted: Wanted) -> Found:
         return ()
-
-    def look_at_queues(self, queues: Sequence[str]) -> dict[str, Found]:
-        return {}
 
     def known_of_queues(self, queues: Iterable[str]) -> dict[str, Found]:
         return {}

@@ -22,6 +22,12 @@ from nbqueue.wire import states
 
 _ALL_QUEUES = "*"
 """The value of the choice of all queues: no queue has an empty name, but a field may be empty."""
+_FILTERS = {
+    "type": "type, or begins with*",
+    "error": "text of the error",
+    "arguments": "arguments, as in lr=0.1",
+}
+"""The filters, each with what can be typed there."""
 
 
 class TasksTab(Tab):
@@ -111,26 +117,15 @@ class TasksTab(Tab):
         return h.row(
             queue_choice(tasks.queue or _ALL_QUEUES, options, "set-queue", label="Queue"),
             controls.choice(tasks.state, state_options, "set-state", label="State"),
-            controls.field(
-                tasks.filters["type"],
-                "filter",
-                label="Type",
-                placeholder="type, or begins with*",
-                args={"name": "type"},
-            ),
-            controls.field(
-                tasks.filters["error"],
-                "filter",
-                label="Error",
-                placeholder="text of the error",
-                args={"name": "error"},
-            ),
-            controls.field(
-                tasks.filters["arguments"],
-                "filter",
-                label="Arguments",
-                placeholder="arguments, as in lr=0.1",
-                args={"name": "arguments"},
+            *(
+                controls.field(
+                    tasks.filters[name],
+                    "filter",
+                    label=name.capitalize(),
+                    placeholder=example,
+                    args={"name": name},
+                )
+                for name, example in _FILTERS.items()
             ),
             controls.field("", "find", label="Id of a task", placeholder="find an id"),
             gap=6,
