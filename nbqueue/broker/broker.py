@@ -128,7 +128,7 @@ class Broker(ResilientCaller):
                 self._router.run(request.after)
         if result is None or result.holder is not None:
             return result
-        if self._confirms:
+        if self._confirmation is not None:
             self._confirm(connection, number)
         if result.conflicts and repeated:
             others = self._conflicts_of_others(queue, tasks, result.conflicts)
@@ -152,7 +152,7 @@ class Broker(ResilientCaller):
     def _write_name(self, request: EnqueueRequest, name: str) -> None:
         [task_id] = request.ids
         try:
-            self.run(name_task(request.queue, task_id, name, request.name_seconds))
+            self.run_confirmed(name_task(request.queue, task_id, name, request.name_seconds))
         except StoreUnreachable as error:
             raise SubmitUnconfirmed(
                 f"task {task_id!r} is in the store, but perhaps not its name {name!r}: "

@@ -43,7 +43,7 @@ class ResilientCaller:
         self.clock = clock or Clock()
         self._router = Router(SingleServer(store), on_open=self.clock.restart)
         self._patience = patience
-        self._confirms = store.waits_for_fsync
+        self._confirmation = store.confirmation
         self.measure_clock()
 
     def measure_clock(self) -> None:
@@ -127,7 +127,7 @@ class ResilientCaller:
             self.call(("PUBLISH", channel, text), on=ANYWHERE)
 
     def run_confirmed(self, command: Command[T]) -> T:
-        """Run a script like `run`, and wait until its writes are on disk."""
+        """Run a script like `run`, and wait until its writes are as safe as this client asked."""
         connection = self._router.connection(Key(command.keys[0]))
 
         def ask() -> T:
@@ -139,13 +139,13 @@ class ResilientCaller:
         return self._patiently(ask)
 
     def _confirm(self, connection: BlockingConnection, number: int) -> None:
-        """Wait until writes are on disk, if this client asked for that.
+        """Wait until writes are on disk or on a replica, if this client asked for that.
 
         ``number`` is that of the connection before: over a later one, the data may have been
         written to another server.
         """
-        if self._confirms:
-            connection.confirm(number, self._patience, CONFIRM_KEY)
+        if self._confirmation is not None:
+            connection.confirm(number, self._patience, CONFIRM_KEY, self._confirmation)
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         patience, was_sent = CallDeadline(self._patience), False

@@ -141,9 +141,10 @@ def _server_rows(place: StoreURL) -> list[tuple[str, str]]:
         with connect(place) as found:
             version = ".".join(map(str, found.server_version))
             server = f"{found.product}, as Redis {version}" if found.product != "redis" else version
+            master = [("master", found.server)] if place.is_sentinel else []
     except NbqueueError as error:
         raise click.ClickException(str(error)) from error
-    rows = [("store", place.redacted), ("running", "yes"), ("version", server)]
+    rows = [("store", place.redacted), ("running", "yes"), *master, ("version", server)]
     return rows + _lacks(place)
 
 

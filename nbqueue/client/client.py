@@ -65,8 +65,9 @@ def connect(
     ``key``: the signing key, in the form of ``NBQUEUE_KEY`` (text), or 32 bytes; by default
     ``NBQUEUE_KEY``, else the key file of the store. ``captured_limit``: the most that a function
     may capture (globals, closures, defaults, attributes), a size such as ``"16MB"``, or None for no
-    limit; from 1 MB on there is a `LargeCaptureWarning`. ``durability``: with ``"fsync"`` a submit
-    returns only once the task is on the store's disk; see docs/durability.md.
+    limit; from 1 MB on there is a `LargeCaptureWarning`. ``durability``: a submit returns only
+    once the task is on the store's disk (``"fsync"``) or on a replica (``"replicated"``); see
+    docs/durability.md.
 
     >>> q = nbqueue.connect()
     >>> q.submit(sum, [1, 2, 3]).result()

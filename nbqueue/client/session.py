@@ -249,8 +249,8 @@ def new_session(
 ) -> Session:
     """Connect to a store and find the signing key; see `nbqueue.connect`."""
     limit = parse_captured_limit(captured_limit)
-    check_durability(durability)
     place = default_url() if url is None else parse_url(url)
+    check_durability(durability, place)
     # There may be no key in a task; then this raises before a store is started.
     keyring = _keyring(Store(place), key) if task_mark.is_in_task() else None
     store = connect(place)
@@ -281,7 +281,7 @@ def session_at(place: str) -> Session:
     if default.redacted == place:
         return new_session(default.text)
     url = parse_url(place)
-    if url.password is not None or url.sentinel_password is not None:
+    if url.has_password:
         raise UsageError(
             f"this handle came out of a pickle, which holds no password of {place}: call "
             "nbqueue.connect() with the URL of that store first"

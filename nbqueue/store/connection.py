@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,11 @@ from nbqueue.errors import (
 )
 from nbqueue.store import descriptors, refusal_errors, rights, schema
 from nbqueue.store.default_store import default_url
+from nbqueue.store.sentinel.master_watch import ROLE, MasterWatch
 from nbqueue.store.server_facts import ServerFacts, check_answers, connect_error
 from nbqueue.store.server_programs import OLDEST
 from nbqueue.store.url import StoreURL, parse_url
+from nbqueue.transport.confirmation import Confirmation
 from nbqueue.transport.connect import Address, RawConnection, TlsOptions, open_raw
 from nbqueue.transport.handshake import Login, shake_hands
 from nbqueue.transport.refusals import is_moved
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 #: How long connecting, and each answer while connecting, may take, in seconds.
 CONNECT_SECONDS = 5.0
+#: How long connecting to a master that Sentinels name may take, which may just have failed.
+MASTER_SECONDS = 1.5
 #: How long a server that is reading its data is waited for, in seconds.
 LOADING_SECONDS = 60.0
 
@@ -50,8 +55,8 @@ class Store:
 
     ``server_version`` is the Redis version that it is compatible with: 7.2.4 for every Valkey, and
     6.2.0 for a server whose rights hide it. ``product`` is ``"redis"`` or ``"valkey"``.
-    ``has_channels``: whether its user may publish and subscribe. ``waits_for_fsync``: whether
-    submitted tasks must be confirmed with WAITAOF. ``is_schema_due``: whether the version of the
+    ``has_channels``: whether its user may publish and subscribe. ``confirmation``: what
+    submitted tasks are waited for, or None. ``is_schema_due``: whether the version of the
     data is yet to be noted there.
     """
 
@@ -59,11 +64,13 @@ class Store:
         self.url = url
         self.product = "redis"
         self.has_channels = True
-        self.waits_for_fsync = False
+        self.confirmation: Confirmation | None = None
         self.is_schema_due = False
         self.server_version: tuple[int, int, int] = OLDEST
         self._redis: redis.Redis | None = None
+        self._redis_at: Address | None = None
         self._lock = threading.Lock()
+        self._masters = MasterWatch(url, _tls_options(url)) if url.is_sentinel else None
 
     @property
     def directory(self) -> Path | None:
@@ -99,9 +106,28 @@ class Store:
 
         address = self._address()
         with self._lock:
-            if self._redis is None:
+            if self._redis is None or self._redis_at != address:
+                if self._redis is not None:
+                    self._redis.connection_pool.disconnect()
                 self._redis = Redis(**_redis_py_settings(self.url, address))
+                self._redis_at = address
             return self._redis
+
+    @property
+    def longest_pause(self) -> float:
+        """The longest pause between two attempts to connect again, in seconds."""
+        # Behind Sentinels, another server may be the master at any moment.
+        return 5.0 if self._masters is None else 1.0
+
+    @property
+    def failover_seconds(self) -> float:
+        """The time for which an outage may be a failover that needs no attention."""
+        return 0.0 if self._masters is None else 10.0
+
+    @property
+    def server(self) -> str:
+        """The address of the server, which changes behind Sentinels. Raises `StoreError`."""
+        return str(self._address())
 
     def open_connection(self, timeout: float | None = 30.0) -> RawConnection:
         """Open a separate connection, ready to speak RESP2.
@@ -164,11 +190,15 @@ class Store:
             client, self._redis = self._redis, None
         if client is not None:
             client.connection_pool.disconnect()
+        if self._masters is not None:
+            self._masters.close()
 
     def after_fork(self) -> None:
         """Share nothing with the parent, in a child process."""
         self._lock = threading.Lock()
         self._redis = None
+        if self._masters is not None:
+            self._masters.after_fork()
 
     def __enter__(self) -> Store:
         return self
@@ -188,10 +218,12 @@ class Store:
             from nbqueue.store.embedded import ensure_server
 
             return Address(path=str(ensure_server(self.directory)))
+        if self._masters is not None:
+            return self._masters.address()[0]
         if self.url.scheme == "unix":
             return Address(path=self.url.path or "")
         host, port = self.url.hosts[0]
-        tls = _tls_options(self.url) if self.url.scheme == "rediss" else None
+        tls = _tls_options(self.url) if self.url.uses_tls else None
         return Address(host, port, tls=tls)
 
     def _open(self, questions: Sequence[Sequence[str]] = ()) -> tuple[RawConnection, list[Any]]:
@@ -209,18 +241,59 @@ class Store:
             raise
 
     def _open_once(self, questions: Sequence[Sequence[str]]) -> tuple[RawConnection, list[Any]]:
-        address = self._address()
+        if self._masters is not None:
+            return self._open_master(self._masters, questions)
+        return self._handshake(open_raw, self._address(), questions)
+
+    def _open_master(
+        self, masters: MasterWatch, questions: Sequence[Sequence[str]]
+    ) -> tuple[RawConnection, list[Any]]:
+        """Open a connection to the master that the Sentinels name."""
+        address, master = masters.address()
+
+        def open_watched(address: Address, seconds: float) -> RawConnection:
+            raw = open_raw(address, min(seconds, MASTER_SECONDS))
+            raw.socket.settimeout(seconds)
+            masters.add(raw, master)
+            return raw
+
+        raw, (role, *replies) = self._handshake(open_watched, address, (ROLE, *questions))
+        try:
+            masters.check_role(role, master)
+        except BaseException:
+            raw.close()
+            raise
+        return raw, replies
+
+    def _handshake(
+        self,
+        open_to: Callable[[Address, float], RawConnection],
+        address: Address,
+        questions: Sequence[Sequence[str]],
+    ) -> tuple[RawConnection, list[Any]]:
         raw: RawConnection | None = None
         try:
-            raw = open_raw(address, CONNECT_SECONDS)
+            raw = open_to(address, CONNECT_SECONDS)
             login = Login(self.url.username, self.url.password, self.url.db)
             return raw, shake_hands(raw, login, questions)
         except BaseException as error:
             if raw is not None:
                 raw.close()
             if isinstance(error, OSError | ReplyError | ProtocolError):
-                raise connect_error(self.url, error) from error
+                if self._masters is None:
+                    raise connect_error(self.url, error) from error
+                fault = self.quorum_fault() if isinstance(error, OSError) else ""
+                raise connect_error(self.url, error, str(address), fault) from error
             raise
+
+    def expect_switches(self) -> None:
+        """Log a new master without a warning, as a worker warns of each lost connection."""
+        if self._masters is not None:
+            self._masters.level = logging.INFO
+
+    def quorum_fault(self) -> str:
+        """Return what a Sentinel says against a failover now; empty if one is possible."""
+        return "" if self._masters is None else self._masters.sentinels.quorum_fault()
 
 
 def connect(
@@ -237,18 +310,31 @@ def connect(
     that a worker needs.
 
     Raises InvalidURL; StoreUnreachable if no server answers; StoreDenied for a wrong or missing
-    password or right; StoreUnsuitable for a server older than 6.2, a replica or a Sentinel, and
-    for Sentinel and Cluster URLs, to which this version cannot connect, and for data that need a
-    newer nbqueue; NoEmbeddedServer. Warns with StoreWarning if the server may evict keys.
+    password or right; StoreUnsuitable for a server older than 6.2, a replica or a Sentinel, for a
+    master that no Sentinel knows, for Cluster URLs, to which this version cannot connect, and for
+    data that need a newer nbqueue; NoEmbeddedServer. Warns with StoreWarning if the server may
+    evict keys, and of Sentinels that cannot fail over.
     """
     place = default_url() if url is None else parse_url(url) if isinstance(url, str) else url
-    if place.scheme in ("redis+sentinel", "redis+cluster"):
+    if place.scheme == "redis+cluster":
         raise StoreUnsuitable(
-            f"{place.redacted}: this version of nbqueue cannot connect to "
-            f"{'Redis Sentinel' if place.scheme == 'redis+sentinel' else 'Redis Cluster'} yet. "
+            f"{place.redacted}: this version of nbqueue cannot connect to Redis Cluster yet. "
             "Use the redis:// URL of a single server"
         )
     store = Store(place)
+    try:
+        faults = _check(store, loading_seconds, is_worker=is_worker)
+    except BaseException:
+        store.close()
+        raise
+    for fault in faults:
+        warnings.warn(fault, StoreWarning, stacklevel=2)
+    return store
+
+
+def _check(store: Store, loading_seconds: float | None, *, is_worker: bool) -> list[str]:
+    """Find out what the server is, and return warnings. Raises `StoreError` for an unfit one."""
+    place = store.url
     patience = LOADING_SECONDS if loading_seconds is None else loading_seconds
     probes = rights.probes(is_worker=is_worker)
     answers = _ask(store, [schema.QUESTION, *probes], time.monotonic() + patience)
@@ -261,17 +347,23 @@ def connect(
     if lacks.commands or lacks.keys:
         raise StoreDenied(rights.refusal(place, lacks))
     store.has_channels = not (lacks.channels or lacks.for_channels)
+    faults: list[str] = []
     if not (store.has_channels or is_worker):
-        warnings.warn(rights.slower(place, lacks), StoreWarning, stacklevel=2)
+        faults.append(rights.slower(place, lacks))
     if facts.policy not in (None, "noeviction"):
-        warnings.warn(
+        faults.append(
             f"the store {place.redacted} has maxmemory-policy {facts.policy}: when its memory is "
             "full, it throws away keys, and with them tasks. Set it to noeviction "
-            "(CONFIG SET maxmemory-policy noeviction, and in redis.conf)",
-            StoreWarning,
-            stacklevel=2,
+            "(CONFIG SET maxmemory-policy noeviction, and in redis.conf)"
         )
-    return store
+    fault = store.quorum_fault()
+    if fault:
+        faults.append(
+            f"no replica of the store {place.redacted} can take over if its master fails: {fault}"
+        )
+    if is_worker:
+        store.expect_switches()
+    return faults
 
 
 def _ask(store: Store, more: Sequence[Sequence[str]], limit: float) -> list[Any]:

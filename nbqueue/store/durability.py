@@ -11,6 +11,8 @@ from nbqueue.errors import StoreUnsuitable, UsageError
 from nbqueue.store import embedded_folder
 from nbqueue.store.connection import Store
 from nbqueue.store.server_facts import info_of, pairs_of
+from nbqueue.store.url import StoreURL
+from nbqueue.transport.confirmation import ON_DISK, ON_REPLICA
 
 DURABILITIES: Final = (None, "fsync", "replicated")
 
@@ -23,15 +25,14 @@ _QUESTIONS: Final = (
 )
 
 
-def check_durability(durability: str | None) -> None:
-    """Raise `UsageError` for an unknown level, `StoreUnsuitable` for an unsupported one."""
+def check_durability(durability: str | None, url: StoreURL) -> None:
+    """Raise `UsageError` for an unknown level, `StoreUnsuitable` for one that ``url`` excludes."""
     if durability not in DURABILITIES:
         raise UsageError(f"durability={durability!r} must be None, 'fsync' or 'replicated'")
-    if durability == "replicated":
+    if durability == "replicated" and url.scheme == "embedded":
         raise StoreUnsuitable(
-            "durability='replicated' needs a store with replicas behind Redis Sentinel, to which "
-            "this version of nbqueue cannot connect yet. durability='fsync' confirms what is on "
-            "the disk of one server"
+            f"durability='replicated': an embedded store has no replicas ({url.redacted}). "
+            "durability='fsync' confirms what is on its disk"
         )
 
 
@@ -41,8 +42,12 @@ def ensure_durability(store: Store, durability: str | None) -> None:
     An embedded server is configured for it. Any other server must already be: otherwise this raises
     `StoreUnsuitable`, which names the setting to change.
     """
-    check_durability(durability)
+    check_durability(durability, store.url)
     if durability is None:
+        return
+    if durability == "replicated":
+        _check_replicas(store)
+        store.confirmation = ON_REPLICA
         return
     if store.directory is not None:
         _set_up(store)
@@ -53,9 +58,20 @@ def ensure_durability(store: Store, durability: str | None) -> None:
     if has_file != "no" and policy == "always":
         return
     if has_file != "no" and isinstance(waited, list):
-        store.waits_for_fsync = True
+        store.confirmation = ON_DISK
         return
     raise StoreUnsuitable(_refusal(store, has_file, policy, waited))
+
+
+def _check_replicas(store: Store) -> None:
+    """Raise `StoreUnsuitable` if the server accepts writes that no replica can get."""
+    [answer] = store.ask(("CONFIG", "GET", "min-replicas-to-write"))
+    if pairs_of(answer).get("min-replicas-to-write") == "0":
+        raise StoreUnsuitable(
+            f"durability='replicated': the store {store.url.redacted} accepts writes without a "
+            "replica. Set min-replicas-to-write to 1 on the master and its replicas (CONFIG SET "
+            "min-replicas-to-write 1, and in redis.conf); or connect with durability=None"
+        )
 
 
 def _set_up(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 from nbqueue.errors import StoreDenied, StoreError, StoreUnreachable, StoreUnsuitable
@@ -14,6 +15,8 @@ from nbqueue.transport.refusals import is_login_refused
 from nbqueue.transport.resp import ProtocolError, ReplyError
 
 _TOO_MANY = "max number of clients"
+_NO_SELECT = re.compile("unknown command .?select", re.IGNORECASE)
+"""The answer of a Sentinel to the choice of a database."""
 _WRONG_AUTH = "wrong number of arguments for 'auth' command"
 
 
@@ -50,11 +53,15 @@ class ServerFacts:
                 "embedded one: nbqueue.connect('embedded://default')"
             )
         if "sentinel" in (facts.get("redis_mode"), greeting.get("mode")):
-            raise StoreUnsuitable(
-                f"{url.redacted} is a Sentinel, which holds no data. Write "
-                "redis+sentinel://host:26379/master, or the redis:// URL of the master itself"
-            )
+            raise _is_sentinel(url)
         _check_role(url, greeting)
+
+
+def _is_sentinel(url: StoreURL) -> StoreUnsuitable:
+    return StoreUnsuitable(
+        f"{url.redacted} is a Sentinel, which holds no data. Write "
+        "redis+sentinel://host:26379/master, or the redis:// URL of the master itself"
+    )
 
 
 def check_answers(url: StoreURL, pong: Any, hello: Any) -> None:
@@ -97,17 +104,26 @@ def _version(text: str | None) -> tuple[int, int, int]:
     return numbers[0], numbers[1], numbers[2]
 
 
-def connect_error(url: StoreURL, error: Exception) -> StoreError:
-    """Return the exception for a failed attempt to connect to ``url``."""
+def connect_error(
+    url: StoreURL, error: Exception, master: str = "", quorum_fault: str = ""
+) -> StoreError:
+    """Return the exception for a failed attempt to connect to ``url``.
+
+    Behind Sentinels, ``master`` is the server's address, and ``quorum_fault`` is what a Sentinel
+    says against a failover.
+    """
     if descriptors.ran_out(error):
         return descriptors.unreachable(url.redacted)
     text = error.text if isinstance(error, ReplyError) else str(error)
-    place, reason = url.redacted, text.strip(". ") or type(error).__name__
+    place = f"{master}, the master of {url.redacted}," if master else url.redacted
+    reason = text.strip(". ") or type(error).__name__
     refusal = error if isinstance(error, ReplyError) else None
     if refusal is not None and _WRONG_AUTH in reason.lower():
         return StoreUnsuitable(
             f"the store {place} knows no users, so it is older than Redis 6; nbqueue needs 6.2"
         )
+    if refusal is not None and _NO_SELECT.search(reason):
+        return _is_sentinel(url)
     if refusal is not None and refusal.code == "NOPERM":
         return StoreDenied(f"{place}: {missing_right(url, reason)}")
     if _TOO_MANY in reason:
@@ -128,6 +144,12 @@ def connect_error(url: StoreURL, error: Exception) -> StoreError:
         return StoreUnsuitable(f"the store {place} cannot be used: {reason}")
     if isinstance(error, ProtocolError):
         return StoreUnsuitable(f"{place} does not speak Redis's protocol: {reason}")
+    if master:
+        way = quorum_fault or (
+            "After a failover it is another server; until then, check that this one can be reached "
+            "from here by the address that the Sentinels know"
+        )
+        return StoreUnreachable(f"the store {place} cannot be reached: {reason}. {way}")
     hint = "Check that the server runs, the host and the port (one with TLS wants rediss://)"
     if url.scheme == "rediss":
         hint = "Check that the port is one with TLS, and the certificates (ssl_ca_certs=path)"

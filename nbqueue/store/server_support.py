@@ -40,10 +40,18 @@ def lacks_of(store: Store) -> list[str]:
         )
     if store.directory is None and not settings:
         found.append("CONFIG is hidden from this user: its persistence and policy are not known")
-    if store.directory is None and store.url.scheme == "redis":
+    fault = store.quorum_fault()
+    if fault:
+        found.append(f"a quorum for a failover: {fault}")
+    if store.directory is None and store.url.hosts and not store.url.uses_tls:
         has_tls = settings.get("tls-port", "0") != "0"
-        way = "connect with rediss:// to its tls-port" if has_tls else "it listens without TLS only"
-        if store.url.hosts and store.url.hosts[0][0] not in ("localhost", "127.0.0.1", "::1"):
+        scheme = store.url.scheme.replace("redis", "rediss", 1)
+        way = (
+            f"connect with {scheme}:// to its tls-port"
+            if has_tls
+            else "it listens without TLS only"
+        )
+        if store.url.hosts[0][0] not in ("localhost", "127.0.0.1", "::1"):
             found.append(f"TLS: what is sent can be read on the network; {way}")
     return found
 

@@ -23,10 +23,15 @@ _FORMS = {
     "rediss": "rediss://[user:password@]host[:port][/db][?ssl_ca_certs=path]",
     "unix": "unix://[user:password@]/path/to/socket[?db=n]",
     "redis+sentinel": "redis+sentinel://[user:password@]host1:26379,host2:26379/master[/db]",
+    "rediss+sentinel": "rediss+sentinel://[user:password@]host1:26379,host2:26379/master[/db]",
+    "redis-sentinel": "redis-sentinel://[:sentinel_password@]host1:26379,host2:26379?master=name",
     "redis+cluster": "redis+cluster://[user:password@]host1:7000,host2:7001",
     "embedded": "embedded:///absolute/path, embedded://./path, embedded://name or embedded://default",
 }
-_DEFAULT_PORTS = {"redis+sentinel": 26379}
+_SENTINEL = ("redis+sentinel", "rediss+sentinel")
+_ASYNQ_SENTINEL = "redis-sentinel"
+"""The scheme of Asynq's own URIs, which are read as `_SENTINEL`."""
+_DEFAULT_PORTS = dict.fromkeys((*_SENTINEL, _ASYNQ_SENTINEL), 26379)
 _TLS_OPTIONS = (
     "ssl_cert_reqs",
     "ssl_ca_certs",
@@ -34,11 +39,13 @@ _TLS_OPTIONS = (
     "ssl_keyfile",
     "ssl_check_hostname",
 )
+_SENTINEL_OPTIONS = ("db", "sentinel_username", "sentinel_password", "sentinel_tls", *_TLS_OPTIONS)
 _OPTIONS = {
     "redis": ("db",),
     "rediss": ("db", *_TLS_OPTIONS),
     "unix": ("db",),
-    "redis+sentinel": ("db", "sentinel_username", "sentinel_password"),
+    **dict.fromkeys(_SENTINEL, _SENTINEL_OPTIONS),
+    _ASYNQ_SENTINEL: ("master", "db"),
     "redis+cluster": (),
     "embedded": (),
 }
@@ -58,9 +65,10 @@ _STRAY_AT = "there is a @ after the host (is a sign in the password not %-encode
 class StoreURL:
     """A parsed store URL. Its ``str`` and ``repr`` never show a password.
 
-    ``hosts`` is empty for ``unix`` and ``embedded``; ``path`` is the socket of a ``unix`` URL and
-    the directory of an ``embedded`` one, always absolute, and None for the others. ``tls`` is empty
-    except for ``rediss``.
+    ``hosts`` is empty for ``unix`` and ``embedded``, and has the Sentinels for ``redis+sentinel``;
+    ``path`` is the socket of a ``unix`` URL and the directory of an ``embedded`` one, always
+    absolute, and None for the others. ``tls`` is empty without TLS. ``sentinel_tls``: whether the
+    Sentinels use TLS; None if they do as the servers do.
     """
 
     scheme: str
@@ -73,6 +81,22 @@ class StoreURL:
     sentinel_username: str | None = None
     sentinel_password: str | None = None
     tls: tuple[tuple[str, str | bool], ...] = ()
+    sentinel_tls: bool | None = None
+
+    @property
+    def is_sentinel(self) -> bool:
+        """True if ``hosts`` are Sentinels, which know the server."""
+        return self.scheme in _SENTINEL
+
+    @property
+    def uses_tls(self) -> bool:
+        """True if connections to the server use TLS."""
+        return self.scheme.startswith("rediss")
+
+    @property
+    def has_password(self) -> bool:
+        """True if it holds a password of any kind."""
+        return self.password is not None or self.sentinel_password is not None
 
     @property
     def redacted(self) -> str:
@@ -120,12 +144,14 @@ class StoreURL:
         place = quote(self.path or "", safe="/~")
         if self.scheme in ("redis", "rediss"):
             place = f"/{self.db}"
-        elif self.scheme == "redis+sentinel":
+        elif self.is_sentinel:
             place = f"/{quote(self.master or '', safe='')}/{self.db}"
             if self.sentinel_username is not None:
                 options.append(("sentinel_username", quote(self.sentinel_username, safe="")))
             if self.sentinel_password is not None:
                 options.append(("sentinel_password", secret(self.sentinel_password)))
+            if self.sentinel_tls is not None:
+                options.append(("sentinel_tls", str(self.sentinel_tls).lower()))
         elif self.scheme == "unix" and self.db:
             options.append(("db", str(self.db)))
         for name, value in self.tls:
@@ -178,7 +204,7 @@ def redact(text: str) -> str:
 
 def _hide_unless_known(option: re.Match[str]) -> str:
     # Shows known options only: the name of a password option may be mistyped.
-    known = option[2] == "db" or option[2] in _TLS_OPTIONS
+    known = option[2] in ("db", "master", "sentinel_tls") or option[2] in _TLS_OPTIONS
     return option[0] if known else option[1] + _HIDDEN
 
 
@@ -216,21 +242,62 @@ class _Reader:
             if path:
                 raise _Reason(f"a cluster has no databases, so {shown('/' + path)} cannot follow")
             return replace(url, hosts=hosts)
-        if self.scheme == "redis+sentinel":
-            master, _, db = path.partition("/")
-            if not master:
-                raise _Reason("the name of the master is missing")
-            return replace(
-                url,
-                hosts=hosts,
-                master=unquote(master),
-                db=self._db(db),
-                sentinel_username=self.options.get("sentinel_username"),
-                sentinel_password=self.options.get("sentinel_password"),
-            )
+        if self.scheme == _ASYNQ_SENTINEL:
+            return self._read_asynq_sentinel(hosts, path, username, password)
+        if self.scheme in _SENTINEL:
+            return self._read_sentinel(replace(url, hosts=hosts), path)
         if len(hosts) != 1:
             raise _Reason("it names several hosts; for these write redis+sentinel or redis+cluster")
         return replace(url, hosts=hosts, db=self._db(path), tls=self._tls())
+
+    def _read_sentinel(self, url: StoreURL, path: str) -> StoreURL:
+        master, _, db = path.partition("/")
+        if not master:
+            raise _Reason("the name of the master is missing")
+        username = self.options.get("sentinel_username")
+        password = self.options.get("sentinel_password")
+        if username is not None and password is None:
+            raise _Reason("there is a sentinel_username without a sentinel_password")
+        sentinel_tls = self._truth("sentinel_tls") if "sentinel_tls" in self.options else None
+        tls = self._tls()
+        if tls and not (url.uses_tls or sentinel_tls):
+            raise _Reason(f"{tls[0][0]} needs TLS: write rediss+sentinel or sentinel_tls=true")
+        return replace(
+            url,
+            master=unquote(master),
+            db=self._db(db),
+            sentinel_username=username,
+            sentinel_password=password,
+            sentinel_tls=None if sentinel_tls == url.uses_tls else sentinel_tls,
+            tls=tls,
+        )
+
+    def _read_asynq_sentinel(
+        self,
+        hosts: tuple[tuple[str, int], ...],
+        path: str,
+        username: str | None,
+        password: str | None,
+    ) -> StoreURL:
+        """Read a URI of Asynq, whose password is that of the Sentinels."""
+        master = self.options.get("master")
+        if not master:
+            raise _Reason("the name of the master is missing (?master=name)")
+        return StoreURL(
+            "redis+sentinel",
+            hosts,
+            master=master,
+            db=self._db(path),
+            sentinel_username=username,
+            sentinel_password=password,
+        )
+
+    def _truth(self, name: str) -> bool:
+        """Return the value of an option that is true or false."""
+        value = self.options[name]
+        if value.lower() not in _TRUTH:
+            raise _Reason(f"{name}={shown(value)} is neither true nor false")
+        return _TRUTH[value.lower()]
 
     def _read_options(self) -> dict[str, str]:
         options: dict[str, str] = {}
@@ -266,9 +333,7 @@ class _Reader:
             if name == "ssl_cert_reqs" and value not in _CERT_REQS:
                 raise _Reason(f"ssl_cert_reqs={shown(value)} is none of {', '.join(_CERT_REQS)}")
             if name == "ssl_check_hostname":
-                if value.lower() not in _TRUTH:
-                    raise _Reason(f"ssl_check_hostname={shown(value)} is neither true nor false")
-                values.append((name, _TRUTH[value.lower()]))
+                values.append((name, self._truth(name)))
             else:
                 values.append((name, value))
         return tuple(values)

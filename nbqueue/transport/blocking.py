@@ -11,6 +11,7 @@ from nbqueue.errors import StoreDamaged, StoreError, StoreUnreachable
 from nbqueue.runtime.buffers import LARGE, Gathering, Piece, ReceiveBuffer, Slot
 from nbqueue.runtime.busy_poll import BusyPoll, limit_waits
 from nbqueue.transport import resp
+from nbqueue.transport.confirmation import Confirmation
 from nbqueue.transport.connect import RawConnection
 from nbqueue.transport.refusals import ends_connection
 from nbqueue.transport.resp import Arg
@@ -172,24 +173,27 @@ class BlockingConnection:
         except StoreDamaged as error:
             return error
 
-    def confirm(self, number: int, seconds: float, mark: str) -> None:
-        """Wait until everything written over connection ``number`` is on the server's disk.
+    def confirm(self, number: int, seconds: float, mark: str, until: Confirmation) -> None:
+        """Wait until everything written over connection ``number`` is as safe as ``until`` says.
 
         The key ``mark`` is written for it. Raises `StoreUnreachable` if it takes longer than
         ``seconds``, or if that connection was lost: the next may be to another server.
         """
+        seconds = min(seconds, until.longest)
         with self._lock:
             if self._raw is None or self.number != number:
-                raise _unconfirmed("its connection was lost before")
+                raise _unconfirmed(until, "its connection was lost before")
             # The server waits for what this connection wrote last, and a repeated script may have
             # written nothing.
             write = resp.pack(("SET", mark, number, "PX", 1000))
-            wait = resp.pack(("WAITAOF", 1, 0, round(seconds * 1000)))
-            _, reply = self._exchange([[write, wait]], lambda: 2)
-        if isinstance(reply, resp.ReplyError):
-            raise _unconfirmed(str(reply))
-        if reply[0] < 1:
-            raise _unconfirmed(f"that took longer than {seconds:g} s")
+            wait = resp.pack((*until.command, round(seconds * 1000)))
+            written, reply = self._exchange([[write, wait]], lambda: 2)
+        for each in (written, reply):
+            # A user of certain queues only may not write the mark.
+            if isinstance(each, resp.ReplyError) and (each is reply or each.reason != "NOPERM"):
+                raise _unconfirmed(until, str(each))
+        if not until.is_given(reply):
+            raise _unconfirmed(until, f"that took longer than {seconds:g} s")
 
     def gather(self, calls: Sequence[Sequence[Arg]], gathering: Gathering) -> bytes | None:
         """Read the pieces that ``calls`` ask for into one place.
@@ -365,8 +369,8 @@ class BlockingConnection:
             raw.close()
 
 
-def _unconfirmed(reason: str) -> StoreUnreachable:
-    error = StoreUnreachable(f"The store did not confirm that it is on disk: {reason}")
+def _unconfirmed(until: Confirmation, reason: str) -> StoreUnreachable:
+    error = StoreUnreachable(f"The store did not confirm that it is {until.place}: {reason}")
     error.was_sent = True
     return error
 

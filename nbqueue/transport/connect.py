@@ -5,6 +5,7 @@ Both with or without TLS.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -125,6 +126,12 @@ class RawConnection:
     def close(self) -> None:
         """Close the connection. Doing it twice is harmless."""
         self.socket.close()
+
+    def cut(self) -> None:
+        """Have its owner, in any thread, find the connection closed by the server."""
+        with contextlib.suppress(OSError):
+            # Not the method of TLS sockets, which would go on without TLS.
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
     def __enter__(self) -> RawConnection:
         return self

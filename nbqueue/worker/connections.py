@@ -64,7 +64,7 @@ class WorkerConnections:
         self._server: ServerConnections | None = None
         self._tasks: QueueConnection = _DOWN
         self._upkeep: QueueConnection = _DOWN
-        self._backoff = Backoff()
+        self._backoff = Backoff(longest=store.longest_pause)
         self._answer_timeout = answer_timeout
         self._closed = False
         self._poll_timer: Timer | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sentinel_group import SentinelGroup
 from servers import Server, Tunnel, make_certificate
 
 import nbqueue
@@ -56,7 +57,24 @@ def tls(program: ServerProgram, folder: Path) -> Iterator[str]:
         server.end()
 
 
-STORES: dict[str, Start] = {"embedded": embedded, "tcp": tcp, "tls": tls}
+@contextmanager
+def sentinel(program: ServerProgram, folder: Path) -> Iterator[str]:
+    """A master with a replica behind a Sentinel, with passwords and the database 2."""
+    group = SentinelGroup(
+        program.path,
+        folder,
+        password=PASSWORD,
+        sentinel_password=PASSWORD,
+        down_after_ms=60_000,
+        sentinels=1,
+    )
+    try:
+        yield group.url_of(group.sentinels, db=2)
+    finally:
+        group.end()
+
+
+STORES: dict[str, Start] = {"embedded": embedded, "tcp": tcp, "tls": tls, "sentinel": sentinel}
 
 
 @pytest.fixture(scope="session", params=STORES)

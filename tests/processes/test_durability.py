@@ -22,6 +22,7 @@ import nbqueue
 from nbqueue.client.client import Client
 from nbqueue.errors import StoreUnreachable, StoreUnsuitable, SubmitUnconfirmed, UsageError
 from nbqueue.store.embedded import ensure_server, status, stop_server
+from nbqueue.transport.confirmation import ON_DISK
 from nbqueue.transport.topology import ANYWHERE
 
 KEY = "5b" * 32
@@ -159,7 +160,7 @@ def test_a_level_that_there_is_not_is_refused_before_anything_is_started(tmp_pat
     url = f"embedded://{tmp_path / 's'}"
     with pytest.raises(UsageError, match="durability='disk' must be None, 'fsync'"):
         nbqueue.connect(url, durability="disk")  # type: ignore[arg-type]
-    with pytest.raises(StoreUnsuitable, match="cannot connect yet"):
+    with pytest.raises(StoreUnsuitable, match="an embedded store has no replicas"):
         nbqueue.connect(url, durability="replicated")
     assert not (tmp_path / "s").exists()
 
@@ -294,7 +295,7 @@ def test_what_a_server_confirmed_survives_that_it_is_killed(lab: Any) -> None:
         pytest.skip("this server has no WAITAOF")
     lab.redis.config_set("appendfsync", "everysec")
     q = nbqueue.connect(lab.url, key=KEY, durability="fsync")
-    assert q._session.store.waits_for_fsync
+    assert q._session.store.confirmation is ON_DISK
     acknowledged = [q.submit(abs, i).id for i in range(3)] + list(q.map(abs, range(300)).ids[::50])
     schedule = q.schedule(abs, "@hourly", args=(1,))
     lab.server.kill()

@@ -25,11 +25,22 @@ class Server:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, program: Path, folder: Path, *settings: str) -> Server:
-        """Start a server with its files in ``folder``. ``settings`` are words of its command."""
+    def start(
+        cls,
+        program: Path,
+        folder: Path,
+        *settings: str,
+        config: Path | None = None,
+        at: int | None = None,
+    ) -> Server:
+        """Start a server with its files in ``folder``. ``settings`` are words of its command.
+
+        ``config`` is the configuration file that a Sentinel writes to, ``at`` a certain port.
+        """
         for _ in range(5):  # another process may take the port before the server does
-            port = free_port()
-            command = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+            port = at or free_port()
+            command = [str(program), *([str(config)] if config else ["--save", ""])]
+            command += ["--port", str(port), "--bind", "127.0.0.1"]
             process = subprocess.Popen(
                 [*command, "--dir", str(folder), *settings],
                 stdin=subprocess.DEVNULL,
@@ -45,7 +56,7 @@ class Server:
                 raise
         raise AssertionError("no server started")
 
-    def client(self, **login: str) -> redis.Redis:
+    def client(self, **login: str | None) -> redis.Redis:
         return redis.Redis(port=self.port, protocol=2, **login)  # type: ignore[arg-type]
 
     def end(self) -> None:

@@ -61,6 +61,30 @@ READ = [
         ),
     ),
     (
+        "rediss+sentinel://a/m?sentinel_tls=no&ssl_ca_certs=/ca.pem",
+        StoreURL(
+            "rediss+sentinel",
+            (("a", 26379),),
+            master="m",
+            tls=(("ssl_ca_certs", "/ca.pem"),),
+            sentinel_tls=False,
+        ),
+    ),
+    (
+        "redis+sentinel://a/m?sentinel_tls=true&ssl_cert_reqs=none",
+        StoreURL(
+            "redis+sentinel",
+            (("a", 26379),),
+            master="m",
+            tls=(("ssl_cert_reqs", "none"),),
+            sentinel_tls=True,
+        ),
+    ),
+    (
+        "redis-sentinel://:p@a:1,b?master=m",
+        StoreURL("redis+sentinel", (("a", 1), ("b", 26379)), master="m", sentinel_password="p"),
+    ),
+    (
         "redis+cluster://:p@a:7000,b",
         StoreURL("redis+cluster", (("a", 7000), ("b", 6379)), password="p"),
     ),
@@ -113,6 +137,10 @@ REFUSED = [
     ("redis+sentinel://h/", "name of the master is missing"),
     ("redis+sentinel:///m", "host is missing"),
     ("redis+sentinel://h/m/x", "database 'x'"),
+    ("redis+sentinel://h/m?sentinel_username=u", "without a sentinel_password"),
+    ("redis+sentinel://h/m?ssl_ca_certs=/a", "needs TLS: write rediss+sentinel"),
+    ("rediss+sentinel://h/m?sentinel_tls=2", "neither true nor false"),
+    ("redis-sentinel://h/m", "name of the master is missing"),
     ("redis+cluster://a,,b", "host is missing"),
     ("redis+cluster://a/1", "no databases"),
     ("redis+cluster://a?db=1", "it takes none"),

@@ -53,7 +53,7 @@ class ListenerLoop:
         self._dispatcher = dispatcher
         self._polled = PolledChannels(store, state.tasks, channels)
         self._missing = MissingTasks(state.tasks)
-        self._pauses = ErrorPauses(store.url.redacted)
+        self._pauses = ErrorPauses(store.url.redacted, store.longest_pause, store.failover_seconds)
         self._is_pausing = False
         self._is_well = False
         """True if the last turn left nothing to be confirmed by the server."""

@@ -65,7 +65,7 @@ class EventFeed:
         """The loop of the thread; None while none runs."""
         self._is_changed = False
         """True if the followed queues differ from those that the thread reads."""
-        self._backoff = Backoff(first=0.5)
+        self._backoff = Backoff(0.5, store.longest_pause)
         self.trouble = ""
         """The reason why events cannot be read now.
 

@@ -45,7 +45,7 @@ def surroundings_of(url: StoreURL) -> Surroundings:
     option = f" --url {shlex.quote(url.place)}"
     if (_magic[0]() or _default()) == url:
         return Surroundings(url.place, option, "%nbqueue up")
-    if url.password is not None or url.sentinel_password is not None:
+    if url.has_password:
         return Surroundings(url.place, option)
     return Surroundings(
         url.place, option, f"%nbqueue connect {shlex.quote(url.place)}\n%nbqueue up"
