@@ -36,8 +36,9 @@ AWAKE_SECONDS = 0.2
 An idle loop does not notice the stop button (ipykernel#881).
 """
 
-# Windows does not interrupt an endless wait, so there it is cut into slices.
-_LONGEST_WAIT = 0.2 if sys.platform == "win32" else None
+# A signal that comes just before the main thread sleeps does not wake it, and on Windows none does.
+# So that an interrupt is noticed, its waits are cut into slices.
+_LONGEST_WAIT = 0.2
 
 # The functions below the wrappers that convert to enumerations: they are called for each result.
 _getsignal: Any = inspect.unwrap(signal.getsignal)
@@ -92,7 +93,7 @@ def wait_for(
 def _wait_for(
     condition: threading.Condition, predicate: Callable[[], bool], seconds: float | None
 ) -> bool:
-    if _LONGEST_WAIT is None:
+    if threading.current_thread() is not threading.main_thread():
         return condition.wait_for(predicate, seconds)
     until = None if seconds is None else time.monotonic() + seconds
     while not predicate():
