@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from nbqueue.clock import from_ms, to_ms
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.names import known_names
 from nbqueue.printable import shown
 from nbqueue.runtime.forks import in_children
 
@@ -173,9 +174,9 @@ def parse_spec(text: Any, tz: Any = "UTC") -> Spec:
         return _every(text, body[len("@every") :].strip())
     if body.startswith("@"):
         if body not in _DESCRIPTORS:
-            known = ", ".join(_DESCRIPTORS)
+            known = known_names(body, _DESCRIPTORS)
             raise UsageError(
-                f"spec={shown(text)}: {shown(body)} is none of {known}, @every DURATION"
+                f"spec={shown(text)}: {shown(body)} is no schedule{known}, @every DURATION"
             )
         body = _DESCRIPTORS[body]
     return _cron(text, body.split(), zone)

@@ -167,6 +167,10 @@ class StoreWarning(UserWarning):
     """The store works, but its configuration may lose tasks."""
 
 
+class UnknownNameWarning(UserWarning):
+    """Nothing in the store has this name, which may be misspelled."""
+
+
 class LargeFrameWarning(UserWarning):
     """A very large frame is about to be read, which is slow and memory-hungry."""
 

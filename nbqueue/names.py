@@ -1,11 +1,19 @@
-"""Validation of names and ids, and matching of type patterns."""
+"""Validation of names and ids, names that were meant, and matching of type patterns."""
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Final
 
 from nbqueue.errors import UsageError
 from nbqueue.printable import restored, shown
+
+_MOST_COMPARED: Final = 10_000
+_LONGEST_COMPARED: Final = 200
+_SHORTEST_BEGINNING: Final = 3
 
 
 def fault_of(
@@ -64,6 +72,57 @@ def with_restored(pattern: str) -> tuple[str, ...]:
     ('a\\x1b*', 'a\x1b*')
     """
     return tuple(dict.fromkeys((pattern, restored(pattern))))
+
+
+def near_names(
+    word: object, known: Iterable[str], most: int = 1, likeness: float = 0.66
+) -> list[str]:
+    """Return the known names that are most like ``word``, whatever their case, best first.
+
+    If there are none, those that begin with it. ``most``: how many at most. ``likeness``: from 0 to
+    1, how like they must be.
+    """
+    if not isinstance(word, str) or len(word) > _LONGEST_COMPARED:
+        return []
+    form = word.casefold()
+    by_form = {name.casefold(): name for name in islice(known, _MOST_COMPARED)}
+    found = difflib.get_close_matches(form, by_form, most, likeness)
+    if not found and len(form) >= _SHORTEST_BEGINNING:
+        found = [each for each in by_form if each.startswith(form)][:most]
+    return [by_form[each] for each in found]
+
+
+def did_you_mean(word: object, known: Iterable[str], most: int = 1) -> str:
+    """Return a question for the known names that are most like ``word``, or "".
+
+    >>> did_you_mean("retires", ["queue", "retry"])
+    "did you mean 'retry'?"
+    """
+    near = near_names(word, known, most)
+    return f"did you mean {' or '.join(map(shown, near))}?" if near else ""
+
+
+def known_names(word: object, known: Iterable[str]) -> str:
+    """Return the rest of a sentence that says ``word`` is none of the known names.
+
+    >>> "'pen' is no state" + known_names("pen", ["pending", "active"])
+    "'pen' is no state: did you mean 'pending'? There are pending, active"
+    """
+    known = list(known)
+    question = did_you_mean(word, known)
+    return f"{f': {question} There are' if question else '; there are'} {', '.join(known)}"
+
+
+def not_among(name: str, value: object, choices: Sequence[str]) -> UsageError:
+    """Return the error for the value of an argument that is none of its few choices.
+
+    >>> str(not_among("codec", "jsn", ["pickle", "json"]))
+    "codec='jsn' must be 'pickle' or 'json': did you mean 'json'?"
+    """
+    *others, last = map(repr, choices)
+    question = did_you_mean(value, choices)
+    end = f": {question}" if question else ""
+    return UsageError(f"{name}={shown(value)} must be {', '.join(others)} or {last}{end}")
 
 
 def _kind_of(char: str, forbidden: str, only_printable: bool) -> str | None:

@@ -13,7 +13,7 @@ from nbqueue.checks import INT32, is_whole
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.limits import Limit
-from nbqueue.names import fault_of
+from nbqueue.names import fault_of, known_names, not_among
 from nbqueue.printable import shown
 
 LONGEST_NAME = 1_000
@@ -180,9 +180,7 @@ class TaskOptions:
         known = [f.name for f in fields(self)]
         for name in changes:
             if name not in known:
-                raise UsageError(
-                    f"{shown(name)} is no option of a task; there are {', '.join(known)}"
-                )
+                raise UsageError(f"{shown(name)} is no option of a task{known_names(name, known)}")
         # ``delay`` and ``at`` are alternatives: the one set last wins.
         if "delay" in changes and "at" not in changes and self.at is not None:
             changes = {**changes, "at": None}
@@ -193,8 +191,7 @@ class TaskOptions:
 
 def _check_choice(name: str, value: object, *choices: str) -> None:
     if value not in choices:
-        *others, last = (repr(choice) for choice in choices)
-        raise UsageError(f"{name}={shown(value)} must be {', '.join(others)} or {last}")
+        raise not_among(name, value, choices)
 
 
 def check_seed(seed: object) -> int:

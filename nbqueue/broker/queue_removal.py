@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import inspect
-from nbqueue.errors import QueueNotEmpty, QueueNotFound
+from nbqueue.broker.reads.store_reader import no_queue
+from nbqueue.errors import QueueNotEmpty
 from nbqueue.transport.topology import Key
 from nbqueue.wire import states
 from nbqueue.wire.keys import (
@@ -56,7 +57,7 @@ class QueueRemoval:
         queue = self._queue
         [is_there] = self._broker.call(("SISMEMBER", QUEUES, queue), on=Key(QUEUES))
         if not is_there:
-            raise QueueNotFound(f"there is no queue {queue!r}", queue)
+            raise no_queue(queue, self._broker.queues())
         for _ in range(_ROUNDS):
             if force:
                 self._empty_place(self._keys.active, states.ACTIVE)  # first: it may be refused

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nbqueue.cli.parameters import COUNT, SPAN, url_option
+from nbqueue.cli.parameters import COUNT, SPAN, Choice, url_option
 from nbqueue.cli.text_output import print_table, say
 from nbqueue.clock import to_ms
 from nbqueue.durations import format_duration
 from nbqueue.errors import QueueNotEmpty, QueueNotFound, UsageError
+from nbqueue.wire.states import meant_state
 
 if TYPE_CHECKING:
     from nbqueue.broker.reads.models import QueueInfo, TaskInfo
@@ -176,7 +177,9 @@ def task() -> None:
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("-q", "--queue", "queue_name", metavar="NAME", help="Their queue."),
-        click.option("-s", "--state", type=click.Choice(_STATES), help="Their state."),
+        click.option(
+            "-s", "--state", type=Choice(_STATES, question=meant_state), help="Their state."
+        ),
         click.option(
             "--type", "type_name", metavar="TYPE", help="Their type, or email:* for a prefix."
         ),
@@ -234,7 +237,14 @@ def inspect_task(task_id: str, queue_name: str | None, url: str | None) -> None:
         [place] = _resolved(look, [task_id], queue_name)
         found = look.task(*((place, queue_name) if isinstance(place, str) else place))
     rows = [(name, getattr(found, name)) for name in found.__dataclass_fields__]
+    rows = [(name, _state(found) if name == "state" else value) for name, value in rows]
     print_table(("", ""), [[name, _text(value)] for name, value in rows])
+
+
+def _state(found: TaskInfo) -> str:
+    from nbqueue.views.format import task_state
+
+    return task_state(found.state, found.error)
 
 
 def _resolved(look: Inspector, texts: Sequence[str], queue: str | None) -> list[str | TaskPlace]:

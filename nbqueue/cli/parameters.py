@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -9,6 +10,7 @@ import click
 from nbqueue.checks import LARGEST_COUNT
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.names import did_you_mean
 from nbqueue.printable import shown
 from nbqueue.sizes import parse_size
 from nbqueue.wire.keys import check_queue_name
@@ -39,6 +41,29 @@ class _Queue(_Type):
             return check_queue_name(name), int(weight)
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+class Choice(click.Choice):  # type: ignore[type-arg]  # no generic before click 8.2
+    """One of a few words; an error names the one that was meant, by ``question``."""
+
+    def __init__(
+        self,
+        choices: Sequence[str],
+        *,
+        case_sensitive: bool = True,
+        question: Callable[[object, Sequence[str]], str] = did_you_mean,
+    ) -> None:
+        super().__init__(choices, case_sensitive)
+        self._question = question
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            question = self._question(value, self.choices)
+            if not question:
+                raise
+            self.fail(f"{error.message} {question[:1].upper()}{question[1:]}", param, ctx)
 
 
 class _Size(_Type):

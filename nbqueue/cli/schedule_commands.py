@@ -13,6 +13,7 @@ from nbqueue.cli.parameters import COUNT, url_option
 from nbqueue.cli.text_output import print_columns, say
 from nbqueue.clock import to_ms
 from nbqueue.errors import ScheduleNotFound, UsageError
+from nbqueue.names import did_you_mean
 
 if TYPE_CHECKING:
     from nbqueue.client.schedules.schedule import Schedule
@@ -123,10 +124,13 @@ def _found(schedule_id: str, queue: str | None, url: str | None) -> Iterator[Sch
 
     client = nbqueue.connect(url or None)
     try:
-        handles = [each for each in client.inspector.schedules(queue) if each.id == schedule_id]
+        known = client.inspector.schedules(queue)
+        handles = [each for each in known if each.id == schedule_id]
         if not handles:
+            hint = did_you_mean(schedule_id, [each.id for each in known])
             raise ScheduleNotFound(
-                f"there is no schedule {schedule_id!r}: `nbqueue schedule list` shows all"
+                f"there is no schedule {schedule_id!r}: "
+                f"{hint or '`nbqueue schedule list` shows all'}"
             )
         if len(handles) > 1:
             names = ", ".join(each.queue for each in handles)

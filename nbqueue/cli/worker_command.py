@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from nbqueue import __version__
-from nbqueue.cli.parameters import COUNT, QUEUE, SIZE, SPAN, url_option
+from nbqueue.cli.parameters import COUNT, QUEUE, SIZE, SPAN, Choice, url_option
 from nbqueue.errors import UsageError
 from nbqueue.worker.settings import CommandLine, command_line_options
 
@@ -45,7 +45,7 @@ def _option(name: str, default: Any, spelling: CommandLine) -> Callable[[Command
         more["default"] = _shown_default(default, spelling)
         more["show_default"] = more["default"] is not None
     if spelling.kind == "choice":
-        more["type"] = click.Choice(spelling.choices, case_sensitive=False)
+        more["type"] = Choice(spelling.choices, case_sensitive=False)
     elif spelling.kind != "switch":
         more["type"] = _TYPES[spelling.kind]
     more["metavar"] = spelling.metavar or _METAVARS.get(spelling.kind)

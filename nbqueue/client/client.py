@@ -368,8 +368,8 @@ class Client(concurrent.futures.Executor):
         ``state``, ``queue`` and ``type``: only these; ``*`` in a type or a queue stands for any
         characters. ``since``: only tasks that changed within this last while (a duration), or after
         a moment (a timezone-aware datetime). ``ids``: only these tasks (ids, futures, a group, a
-        frame). ``name``: only the newest of exactly this name. ``error``: text that the last error
-        contains. ``limit``: only the newest so many.
+        frame). ``name``: only the newest of exactly this name, or the tasks of the group with this
+        name. ``error``: text that the last error contains. ``limit``: only the newest so many.
 
         ``arguments``: True adds a column ``arg.<name>`` for each parameter of the functions, with
         their defaults, and for each key of the JSON payload of messages; values by name also choose
@@ -615,7 +615,8 @@ class Client(concurrent.futures.Executor):
         raise TypeError("a Client cannot be pickled: it holds connections; call nbqueue.connect()")
 
     def __repr__(self) -> str:
+        place = self._session.store.url.place
         if not self._session.accepts:
-            return printable(f"<Client of {self.url} closed>")
+            return printable(f"<Client of {place} closed>")
         why = in_short(self._session.obstacles.look_at_store())
-        return printable(f"<Client of {self.url}{f': {why}' if why else ''}>")
+        return printable(f"<Client of {place}{f': {why}' if why else ''}>")

@@ -6,6 +6,7 @@ may be gone.
 
 from __future__ import annotations
 
+import threading
 import warnings
 import weakref
 from collections.abc import Iterable, Sequence
@@ -70,6 +71,7 @@ class Session:
         self.broker = Broker(store, clock=self.clock)
         self.is_open = True
         self.accepts = True
+        self._woken_on_close: weakref.WeakSet[threading.Event] = weakref.WeakSet()
         self.ids = ids.IdMaker(self.clock.now_ms)
         self.listener: CompletionListener = CompletionListener(store, self.ids.prefix, keyring)
         # Not at exit: the thread is a daemon, and stopping it would only delay the end.
@@ -183,10 +185,16 @@ class Session:
             rows.sort(key=_ended_at)
         return rows if limit is None else rows[len(rows) - min(limit, len(rows)) :]
 
+    def wake_on_close(self, event: threading.Event) -> None:
+        """Set ``event`` when the client is closed, while the event is in use."""
+        self._woken_on_close.add(event)
+
     def close(self) -> None:
         """Close the connections. Waits that are still open raise `StoreError`."""
         if self.is_open:
             self.is_open = False
+            for event in list(self._woken_on_close):
+                event.set()
             for each in (self._events, self._obstacles):
                 if each is not None:
                     each.close()

@@ -58,6 +58,10 @@ class Speed:
         return gained / (now - began) if gained > 0 and now > began else None
 
 
+def _closed(left: int) -> str:
+    return f"the client was closed: {fmt.count(left, 'task')} went on, and can be found again"
+
+
 class GroupCard(View):
     """The states of a group's tasks, their speed, and the first errors."""
 
@@ -100,7 +104,8 @@ class GroupCard(View):
             if count := getattr(counts, word):
                 parts.append(f"{count:,} {word}")
         parts.append(fmt.span(self._elapsed()))
-        return ["  ".join(parts), *notices_text(self._why())]
+        closed = [_closed(left)] if (left := self._left_by_closing()) else []
+        return ["  ".join(parts), *closed, *notices_text(self._why())]
 
     def html(self, live: bool) -> Markup:
         self._read()
@@ -124,6 +129,8 @@ class GroupCard(View):
             *self._error_parts(counts.failed),
         ]
         shown += notices_html(self._why())
+        if left := self._left_by_closing():
+            shown.append(h.row(h.pale(_closed(left))))
         trouble = self._session.events.trouble
         if trouble and not self._group.done():
             shown.append(h.problem(trouble))
@@ -138,8 +145,15 @@ class GroupCard(View):
     def _why(self) -> Found:
         return () if self._group.done() else self._obstacles
 
+    def _left_by_closing(self) -> int:
+        """Return how many tasks had not ended when the client was closed."""
+        counts = self._group.counts()
+        return counts.total - counts.done if self._group.done() else 0
+
     def _state(self) -> str:
         counts = self._group.counts()
+        if self._left_by_closing():
+            return "closed"
         if counts.done < counts.total:
             return "running" if counts.done or self._states.has_begun else states.PENDING
         if counts.failed:

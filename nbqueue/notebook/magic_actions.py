@@ -66,7 +66,8 @@ def down(client: Client, *, quiet: bool = False) -> StaticCard | None:
 def status(client: Client) -> StaticCard:
     """Return a card of the store, its workers and its queues, with a useful command."""
     inspector = client.inspector
-    lines, rows = [f"nbqueue at {client.url}"], []
+    place = client._session.store.url.place
+    lines, rows = [f"nbqueue at {place}"], []
     try:
         names = inspector.queues()
         for info in inspector.queue_infos(names[:_MOST_QUEUES]):
@@ -90,7 +91,7 @@ def status(client: Client) -> StaticCard:
     why = client._session.obstacles.look_at_store()
     lines += notices_text(why)
     heads = ["queue", *_SHOWN]
-    parts = [h.row(h.strong("nbqueue"), h.pale(client.url)), h.row(workers)]
+    parts = [h.row(h.strong("nbqueue"), h.pale(place)), h.row(workers)]
     if rows:
         caption = "Queues" + (f", {len(rows)} of {len(names):,}" if len(rows) < len(names) else "")
         parts.append(h.table(heads, rows, caption=caption, numeric=range(1, 7)))

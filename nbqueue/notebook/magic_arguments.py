@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import shlex
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from nbqueue.client.inspection.task_filter import STATES
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.names import did_you_mean, known_names
+from nbqueue.wire.states import unknown_state
 from nbqueue.worker.settings import EXECUTORS, WorkerOptions
 
 
@@ -75,7 +75,9 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-q", "--queues", default="default", help="names, each with =WEIGHT if need be, and commas"
     )
-    parser.add_argument("--executor", choices=EXECUTORS, default=WorkerOptions.executor)
+    parser.add_argument(
+        "--executor", type=_executor, choices=EXECUTORS, default=WorkerOptions.executor
+    )
     life = parser.add_mutually_exclusive_group()
     life.add_argument("--detach", action="store_true", help="outlive the kernel (so it is anyway)")
     life.add_argument("--with-kernel", action="store_true", help="end with this kernel")
@@ -107,9 +109,13 @@ def _count(text: str) -> int:
 
 def _state(text: str) -> str:
     if text not in STATES:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no state{_nearest(text, STATES) or '.'} There are {', '.join(STATES)}"
-        )
+        raise argparse.ArgumentTypeError(unknown_state(text, STATES))
+    return text
+
+
+def _executor(text: str) -> str:
+    if text not in EXECUTORS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no executor{known_names(text, EXECUTORS)}")
     return text
 
 
@@ -140,22 +146,14 @@ def parse_line(parser: argparse.ArgumentParser, line: str) -> argparse.Namespace
     commands = command_names(parser)
     named = next((word for word in words if not word.startswith("-")), None)
     if named is not None and named not in commands:
-        names = ", ".join(sorted(commands))
-        raise UsageError(
-            f"{named!r} is no command{_nearest(named, commands) or '.'} There are {names}"
-        )
+        raise UsageError(f"{named!r} is no command{known_names(named, sorted(commands))}")
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
         command = commands.get(arguments.command or "", parser)
         options = [word for action in command._actions for word in action.option_strings]
-        command.error(f"{unknown[0]!r} is unknown{_nearest(unknown[0], options)}")
+        question = did_you_mean(unknown[0].partition("=")[0], options)
+        command.error(f"{unknown[0]!r} is unknown{f', {question}' if question else ''}")
     return arguments
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    """Return a question for the known word that is most like ``word``, or ""."""
-    found = difflib.get_close_matches(word.partition("=")[0], list(known), 1)
-    return f", did you mean {found[0]!r}?" if found else ""
 
 
 def command_names(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -69,7 +69,7 @@ class FutureCard(View):
     def state(self) -> str:
         future = self._future
         if future.done():
-            return "cancelled" if future.cancelled() else future.state
+            return fmt.CANCELLED_TASK if future.cancelled() else future.state
         return self._snapshot.state if self._snapshot is not None else future.state
 
     @property
@@ -91,6 +91,9 @@ class FutureCard(View):
         elif self._future.done() and self._future.state == states.COMPLETED:
             parts.append(f"→ {self._result().summary}")
         else:
+            due_ms = self._snapshot.due_ms if self._snapshot is not None else None
+            if due_ms is not None and not self._future.done():
+                parts.append(f"due {fmt.due(due_ms, self._now())}")
             parts += bars_text(self._progress())
         line = "  ".join(parts) + f"  (id {self._future.id})"
         return [line, *notices_text(self._why())]
@@ -126,8 +129,10 @@ class FutureCard(View):
             if snapshot.retried:
                 facts.append(h.fact("retries", f"{snapshot.retried} of {snapshot.max_retry}"))
             if snapshot.due_ms is not None and not future.done():
-                left = (snapshot.due_ms - self._clock.now_ms()) / 1000
-                facts.append(h.fact("due", fmt.ago(-max(left, 0.0))))
+                left = (snapshot.due_ms - self._now()) / 1000
+                facts.append(h.fact("due", fmt.ago(-left) if left > 0 else "now"))
+                if left > 0:
+                    facts.append(h.fact("at", h.time(snapshot.due_ms, self._now())))
         spent = self._spent()
         if spent is not None:
             name = "took" if future.done() else "for"
@@ -219,7 +224,7 @@ class FutureCard(View):
         return self.state == states.ACTIVE and has_worker
 
     def _error(self) -> str:
-        if self._future.done() and self.state in (states.COMPLETED, "cancelled"):
+        if self._future.done() and self.state in (states.COMPLETED, fmt.CANCELLED_TASK):
             return ""  # the badge shows it
         if not self._future.done() and any(each.kind == "requirement" for each in self._obstacles):
             return ""  # a notice says what it needs

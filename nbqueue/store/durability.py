@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from nbqueue.errors import StoreUnsuitable, UsageError
+from nbqueue.errors import StoreUnsuitable
+from nbqueue.names import not_among
 from nbqueue.store import embedded_folder
 from nbqueue.store.connection import Store
 from nbqueue.store.server_facts import info_of, pairs_of
@@ -28,7 +29,7 @@ _QUESTIONS: Final = (
 def check_durability(durability: str | None, url: StoreURL) -> None:
     """Raise `UsageError` for an unknown level, `StoreUnsuitable` for one that ``url`` excludes."""
     if durability not in DURABILITIES:
-        raise UsageError(f"durability={durability!r} must be None, 'fsync' or 'replicated'")
+        raise not_among("durability", durability, ("fsync", "replicated"))
     if durability == "replicated" and url.scheme == "embedded":
         raise StoreUnsuitable(
             f"durability='replicated': an embedded store has no replicas ({url.redacted}). "

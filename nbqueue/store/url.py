@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 import platformdirs
 
 from nbqueue.errors import InvalidURL
+from nbqueue.names import did_you_mean
 from nbqueue.printable import shown
 
 _FORMS = {
@@ -178,9 +179,10 @@ def parse_url(text: str) -> StoreURL:
     scheme, separator, rest = source.partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in _FORMS:
+        question = did_you_mean(scheme, _FORMS) if separator else ""
         raise InvalidURL(
-            f"{shown(redact(source))} is not a store URL: it begins with no known scheme. "
-            f"{_all_forms()}"
+            f"{shown(redact(source))} is not a store URL: it begins with no known scheme"
+            f"{f': {question}' if question else '.'} {_all_forms()}"
         )
     try:
         if _CONTROL.search(source):
@@ -306,7 +308,9 @@ class _Reader:
             name, equals, value = part.partition("=")
             if name not in accepted:
                 known = "the options are " + ", ".join(accepted) if accepted else "it takes none"
-                raise _Reason(f"there is no option {shown(redact(name))} ({known})")
+                question = did_you_mean(name, accepted)
+                end = f": {question}" if question else ""
+                raise _Reason(f"there is no option {shown(redact(name))} ({known}){end}")
             if not equals or not value:
                 raise _Reason(f"the option {shown(name)} has no value")
             if name in options:

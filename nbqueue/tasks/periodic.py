@@ -15,6 +15,7 @@ from typing import Any, Final
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.moved_modules import pickled_as
+from nbqueue.names import known_names, not_among
 from nbqueue.options import TaskOptions
 
 PROVIDER_TYPE: Final = "nbqueue.provider "
@@ -45,8 +46,8 @@ class Periodic:
     def __init__(self, spec: str, type: str, payload: Any = None, **options: Any) -> None:
         for name in options:
             if name not in _SETTINGS + _OPTIONS:
-                known = ", ".join(_OPTIONS + _SETTINGS)
-                raise UsageError(f"{name!r} is no option of a Periodic; there are {known}")
+                known = known_names(name, _OPTIONS + _SETTINGS)
+                raise UsageError(f"{name!r} is no option of a Periodic{known}")
         if not isinstance(type, str) or not type.strip():
             raise UsageError(f"type={type!r} is empty: it must be text, such as 'email:deliver'")
         from nbqueue.cron import parse_spec, zone_of
@@ -55,7 +56,7 @@ class Periodic:
         parse_spec(spec, zone)
         task = TaskOptions().merged({k: v for k, v in options.items() if k in _OPTIONS})
         if options.get("missed", "once") not in ("skip", "once", "all"):
-            raise UsageError(f"missed={options['missed']!r} must be 'skip', 'once' or 'all'")
+            raise not_among("missed", options["missed"], ("skip", "once", "all"))
         timeout = 1800 if task.timeout is None else math.ceil(parse_duration(task.timeout))
         self._data = {
             "spec": spec,

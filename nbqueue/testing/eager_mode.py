@@ -193,7 +193,7 @@ class _NoURL:
     """A URL for an eager client, whose tasks are in this process."""
 
     def __init__(self) -> None:
-        self.redacted = f"eager://{secrets.token_hex(4)}/{next(_numbers)}"
+        self.redacted = self.place = f"eager://{secrets.token_hex(4)}/{next(_numbers)}"
 
 
 class _NoStore:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from nbqueue.clock import from_ms
 from nbqueue.durations import format_duration
+from nbqueue.errors import CANCELLED, TaskCancelled
 from nbqueue.sizes import format_size
 from nbqueue.wire import states
 
@@ -40,6 +41,9 @@ _PINK: Final = "#CC79A7"
 _SKY: Final = "#56B4E9"
 _GREY: Final = "#80868B"
 
+CANCELLED_TASK: Final = f"{states.ARCHIVED} (cancelled)"
+"""How the state of a cancelled task is shown: Asynq archives it."""
+
 BADGES: Final = {
     states.PENDING: Badge("○", _GREY),
     states.SCHEDULED: Badge("◷", _GREY),
@@ -50,6 +54,7 @@ BADGES: Final = {
     states.AGGREGATING: Badge("∑", _GREY),
     "waiting": Badge("⋯", _GREY),
     "cancelled": Badge("⊘", _AMBER),
+    CANCELLED_TASK: Badge("⊘", _AMBER),
     "deleted": Badge("−", _GREY),
     "gone": Badge("−", _GREY),
     "paused": Badge("‖", _AMBER),
@@ -88,6 +93,12 @@ def worker_state(status: str) -> str:
 def badge(state: str) -> Badge:
     """Return the mark of a state. An unknown state gets a question mark."""
     return BADGES.get(state, _UNKNOWN)
+
+
+def task_state(state: str, error: str | None) -> str:
+    """Return the state of a task as it is shown, by the text of its last error."""
+    is_cancelled = error is not None and error.startswith((CANCELLED, TaskCancelled.__name__))
+    return CANCELLED_TASK if is_cancelled and state == states.ARCHIVED else state
 
 
 def badge_text(state: str) -> str:
@@ -150,6 +161,14 @@ def zoned_time(
 def ago(seconds: float) -> str:
     """Return ``"5s ago"``, or ``"in 5s"`` for a negative number of seconds."""
     return f"in {format_duration(-seconds)}" if seconds < 0 else f"{format_duration(seconds)} ago"
+
+
+def due(due_ms: int, now_ms: int) -> str:
+    """Return when a task is due: ``"in 2h 05m, at 2026-07-01 06:00:00 CEST"``; or ``"now"``."""
+    left = due_ms - now_ms
+    if left <= 0:
+        return "now"
+    return f"{ago(-left / 1000)}, at {zoned_time(due_ms, now_ms=now_ms)}"
 
 
 def shortened(text: str, most: int = 80) -> str:

@@ -22,6 +22,7 @@ from nbqueue.views.format import (
     shortened,
     size,
     span,
+    task_state,
     worker_state,
     zoned_time,
 )
@@ -141,6 +142,7 @@ def queue_card(info: QueueInfo) -> Markup:
 
 def task_card(info: TaskInfo) -> Markup:
     """Return the card of a task, as it was when it was read."""
+    state = task_state(info.state, info.error)
     facts = [fact("begun", count(info.attempt, "time"))] if info.attempt else []
     if info.max_retry:
         facts.append(fact("retries", f"{number(info.retried)} of {number(info.max_retry)}"))
@@ -162,11 +164,11 @@ def task_card(info: TaskInfo) -> Markup:
     if info.result is not None:
         sizes.append(fact("result", size(result_size(info.result))))
     return card(
-        row(strong(info.type), badge(info.state), pale("nobody holds it") if info.is_orphaned
+        row(strong(info.type), badge(state), pale("nobody holds it") if info.is_orphaned
             else "", fact("queue", info.queue), code(info.id)),
         row(*facts, *sizes),
         problem(shortened(info.error, 400)) if info.error else NOTHING,
-        label=f"Task {info.id}, {info.type}, {info.state}",
+        label=f"Task {info.id}, {info.type}, {state}",
     )  # fmt: skip
 
 

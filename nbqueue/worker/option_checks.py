@@ -14,6 +14,7 @@ from typing import Any
 from nbqueue.checks import INT32, is_whole
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
+from nbqueue.names import did_you_mean
 from nbqueue.printable import shown
 from nbqueue.sizes import parse_size
 from nbqueue.store.url import parse_url
@@ -144,7 +145,9 @@ def one_of(choices: Sequence[str], text: str) -> Check:
 
     def check(name: str, value: Any) -> Any:
         if value not in choices:
-            raise UsageError(f"{name}={shown(value)} must be {text}")
+            question = did_you_mean(value, choices)
+            end = f": {question}" if question else ""
+            raise UsageError(f"{name}={shown(value)} must be {text}{end}")
         return value
 
     return check

@@ -210,7 +210,7 @@ def test_commands_for_schedules_the_panel_and_the_store(notebook: Kernel, jupyte
 
 WRONG = (
     ("%nbqueue nonsense", "'nonsense' is no command. There are attach, cancel"),
-    ("%nbqueue stauts", "'stauts' is no command, did you mean 'status'?"),
+    ("%nbqueue stauts", "'stauts' is no command: did you mean 'status'?"),
     ("%nbqueue up -m 4", "'-m' is unknown\nusage: %nbqueue up [-h] [-n N]"),
     ("%nbqueue up --executer thread", "did you mean '--executor'?"),
     ("%nbqueue tasks --state archved", "did you mean 'archived'?"),

@@ -418,7 +418,7 @@ def test_a_panel_shows_only_the_queues_that_it_was_asked_for(client: Client) -> 
 
 
 def test_wrong_options_are_refused(client: Client) -> None:
-    with pytest.raises(UsageError, match="tab='Nope' must be one of Queues, Tasks"):
+    with pytest.raises(UsageError, match="tab='Nope' is no tab; there are Queues, Tasks"):
         client.panel(tab="Nope")
 
 

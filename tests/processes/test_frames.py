@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,13 @@ from thread_worker import ThreadWorker
 import nbqueue
 from nbqueue.client.client import Client
 from nbqueue.client.inspection import frames
-from nbqueue.errors import LargeFrameWarning, SignatureError, UsageError
+from nbqueue.errors import (
+    LargeFrameWarning,
+    SignatureError,
+    TaskNotFound,
+    UnknownNameWarning,
+    UsageError,
+)
 from nbqueue.views.frames.task_frames import DEFAULT_COLUMNS, TASK_COLUMNS
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.worker import Worker
@@ -92,18 +98,19 @@ def test_filters_choose_among_tasks(used: Client) -> None:
     assert used.tasks(name="nobody").empty
     assert len(used.tasks(since="1h")) == 6
     assert used.tasks(since=datetime.now(timezone.utc) + timedelta(hours=1)).empty
-    assert used.tasks(queue="nowhere").columns.tolist() == list(DEFAULT_COLUMNS)
+    with pytest.warns(UnknownNameWarning, match="there is no queue 'nowhere'"):
+        assert used.tasks(queue="nowhere").columns.tolist() == list(DEFAULT_COLUMNS)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"state": "done"}, "state='done' is no state; there are waiting, scheduled"),
+        ({"state": "done"}, "'done' is no state: did you mean 'completed'? There are waiting"),
         ({"limit": -1}, "limit=-1"),
         ({"limit": "5"}, "limit='5'"),
         ({"since": "soon"}, "since='soon'"),
         ({"since": datetime(2026, 1, 1)}, "no time zone"),
-        ({"columns": ["nam"]}, "there is no 'nam'"),
+        ({"columns": ["nam"]}, "'nam' is no column: did you mean 'name'?"),
         ({"ids": 5}, "5 names no task"),
         ({"error": 5}, "error=5"),
         ({"type": [5]}, "type=5"),
@@ -394,3 +401,59 @@ def test_tasks_of_many_queues_are_as_those_of_one(client: Client) -> None:
     assert set(newest["type"]) == {"later", "joined"}
     assert len(client.tasks(columns=["payload", "headers"])) == len(frame)
     assert client.queues()["size"].sum() == len(frame)
+
+
+@pytest.mark.parametrize(
+    ("read", "warning"),
+    [
+        (lambda q: q.tasks(queue="defualt"), "no queue 'defualt': did you mean 'default'"),
+        (lambda q: q.tasks(queue=["default", "nope"]), "no queue 'nope'; there are: 'default'"),
+        (lambda q: q.attempts(queue="defualt"), "did you mean 'default'"),
+        (lambda q: q.stats(queue="defualt"), "did you mean 'default'"),
+        (lambda q: q.limits("defualt"), "did you mean 'default'"),
+        (lambda q: q.schedules("defualt"), "did you mean 'default'"),
+        (lambda q: q.tasks(arguments={"xx": 2}), "no task has a parameter 'xx': did you mean 'x'"),
+        (lambda q: q.attempts(arguments={"y": 2}), "no task has a parameter 'y'; there are x"),
+        (lambda q: q.tasks(type="double"), f"no task is of type 'double': did you mean '{DOUBLE}'"),
+        (lambda q: q.attempts(type=f"{DOUBLE}s"), f"did you mean '{DOUBLE}'"),
+        (lambda q: q.tasks(name="goood"), "has the name 'goood': did you mean 'good'"),
+    ],
+)
+def test_an_empty_frame_names_what_may_be_misspelled(
+    used: Client, read: Callable[[Client], Any], warning: str
+) -> None:
+    with pytest.warns(UnknownNameWarning) as caught:
+        read(used)
+    [found] = caught
+    assert warning in str(found.message)
+    assert found.filename == __file__
+
+
+def test_what_is_empty_for_another_reason_warns_of_nothing(used: Client) -> None:
+    assert used.tasks(arguments={"x": 99}).empty
+    assert used.tasks(type="unlike.anything").empty
+    assert used.tasks(name="unlike").empty
+    used.set_limit(nbqueue.Limit("api", concurrency=1))
+    with pytest.warns(UnknownNameWarning, match="no limit 'apy': did you mean 'api'"):
+        assert not used.remove_limit("apy")
+    with pytest.raises(TaskNotFound, match="did you mean 'good'"):
+        used.get("goood")
+
+
+def test_tasks_of_a_group_are_found_by_its_name(client: Client) -> None:
+    g = client.options(name="sweep").map(double, range(3))
+    other = client.options(name="own").submit(double, 9)
+    assert sorted(client.tasks(name="sweep").index) == sorted(g.ids)
+    assert list(client.tasks(name="sweep-1").index) == [g.ids[1]]
+    assert set(client.tasks(name=["sweep", "own"]).index) == {*g.ids, other.id}
+    assert list(client.tasks(name="sweep", ids=[g.ids[2], other]).index) == [g.ids[2]]
+    assert list(client.tasks(name="sweep", arguments={"x": 2}).index) == [g.ids[2]]
+    names = client.tasks(columns=["name"]).name
+    assert [names[i] for i in (*g.ids, other.id)] == ["sweep-0", "sweep-1", "sweep-2", "own"]
+    assert list(g.frame(["name"]).name) == ["sweep-0", "sweep-1", "sweep-2"]
+    with pytest.raises(UsageError, match="names have no patterns"):
+        client.tasks(name="swee*")
+    with pytest.warns(UnknownNameWarning, match="did you mean 'sweep'"):
+        client.tasks(name="swep")
+    with pytest.raises(TaskNotFound, match="did you mean 'sweep'"):
+        client.get("swep")

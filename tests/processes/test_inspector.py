@@ -175,7 +175,7 @@ class TestLooking:
     @pytest.mark.parametrize(
         ("where", "text"),
         [
-            ({"state": "done"}, "state='done' is none"),
+            ({"state": "done"}, "state='done' is no state: did you mean 'completed'"),
             ({"state": "aggregating"}, "group=None"),
             ({"state": "retry", "group": "g"}, "group='g'"),
             ({"state": "active", "since": "1h"}, "active"),

@@ -111,6 +111,8 @@ def test_obstacles_of_a_served_queue_are_said_while_they_last(lab: Any, q: nbque
         (fourth, third, "another task holds the unique lock: {}, for 59m "),
     ):
         wait_until(lambda t=text, r=running, w=waiting: t.format(r.id) in fresh(w))
+    assert "limit 'one' is used up, and 1 task waits for it" in fresh(q)
+    assert "unique lock" not in repr(q)
     q.set_concurrency("default", 2)
     fifth = q.submit(abs, 5)
     wait_until(lambda: "runs at most 2 tasks at a time, and 2 run" in fresh(fifth))
@@ -251,6 +253,8 @@ def test_a_worker_at_another_embedded_store_is_found(
         why = wait_until(lambda: "another store" in (text := fresh(future)) and text)
         assert f"a worker for 'render' (process {worker.pid}, started in " in why
         assert f"runs at another store, {store.url.place}" in why
+        with pytest.raises(TimeoutError, match=r"starts one.*[.] `nbqueue.connect.*uses that one"):
+            future.result(0)
         assert f"store={store.url.place} " in repr(worker)
         assert store.url.place in worker._repr_html_()
         assert find_elsewhere(store.url, ["render"]) == {"render": ()}
@@ -258,7 +262,7 @@ def test_a_worker_at_another_embedded_store_is_found(
 
 
 def test_workers_are_waited_for(lab: Any, q: nbqueue.Client) -> None:
-    found: list[int] = []
+    found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append(q.wait_for_workers(2, 40, queue="gpu")))
     thread.start()
     lab.start_worker(queues=["gpu"])
@@ -268,9 +272,24 @@ def test_workers_are_waited_for(lab: Any, q: nbqueue.Client) -> None:
     thread.join(40)
     assert found == [2]
     assert q.wait_for_workers(timeout=0) == 1
+    waiting = threading.Thread(target=lambda: found.append(_why_ended(q)))
+    waiting.start()
+    wait_until(lambda: q._session._woken_on_close)
+    q.close()
+    waiting.join(5)
+    assert "the client was closed while workers of queue 'none' were waited for" in str(found[-1])
+    q = nbqueue.connect(lab.url)
     for wrong in (0, 1.5, "2"):
         with pytest.raises(nbqueue.UsageError, match="n="):
             q.wait_for_workers(wrong)  # type: ignore[arg-type]
+    q.close()
+
+
+def _why_ended(q: nbqueue.Client) -> Any:
+    try:
+        return q.wait_for_workers(queue="none")
+    except nbqueue.StoreError as error:
+        return error
 
 
 def test_a_forked_child_finds_obstacles_too(lab: Any, q: nbqueue.Client) -> None:

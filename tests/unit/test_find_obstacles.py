@@ -202,7 +202,7 @@ def test_names_from_a_store_are_escaped_on_cards() -> None:
 
 def test_a_sample_of_a_group_is_of_both_its_ends() -> None:
     class End:
-        is_failed = is_cancelled = is_gone = False
+        is_failed = is_cancelled = is_gone = is_unfollowed = False
 
     state: GroupState[Any] = GroupState()
     state.add([f"t{i}" for i in range(10)])

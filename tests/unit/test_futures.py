@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from nbqueue.client.completion import error_pauses
 from nbqueue.client.completion.awaited_tasks import AwaitedTasks
 from nbqueue.client.completion.error_pauses import ErrorPauses
 from nbqueue.client.completion.poll_schedule import SLICE, PollSchedule
-from nbqueue.client.futures.waits import seconds_of, wait_for
+from nbqueue.client.futures.waits import left_of, seconds_of, wait_for
 from nbqueue.client.results.outcome import DELETED, Outcome, RawOutcome, broken, read_announcement
 from nbqueue.errors import (
     InvalidDuration,
@@ -319,9 +320,15 @@ class TestErrorPauses:
 
 class TestWaiting:
     def test_time_outs_are_durations(self) -> None:
-        assert [seconds_of(t) for t in (None, "1m", 3, 0, -5)] == [None, 60, 3, 0, 0]
-        with pytest.raises(InvalidDuration, match="timeout='soon'"):
-            seconds_of("soon")
+        assert [seconds_of(t) for t in (None, "1m", 3, 0)] == [None, 60, 3, 0]
+        # What is left of a time that is over is negative, as other futures take it.
+        assert [left_of(t) for t in (None, "1m", 3, -5, -0.1)] == [None, 60, 3, 0, 0]
+        for wrong in ("soon", "-1", float("nan"), -float("inf"), 1e300, False, timedelta(-1)):
+            for read in (seconds_of, left_of):
+                with pytest.raises(InvalidDuration, match="timeout="):
+                    read(wrong)
+        with pytest.raises(InvalidDuration, match="timeout=-1 must be"):
+            seconds_of(-1)
 
     def test_waits_in_slices_are_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("nbqueue.client.futures.waits._LONGEST_WAIT", 0.005)

@@ -14,6 +14,7 @@ class End:
     is_failed: bool = False
     is_cancelled: bool = False
     is_gone: bool = False
+    is_unfollowed: bool = False
 
 
 DONE, FAILED, CANCELLED = End(), End(is_failed=True), End(is_failed=True, is_cancelled=True)

@@ -78,5 +78,7 @@ def test_days_count_what_programs_in_go_did() -> None:
 
 
 def test_what_attempts_cannot_be_summed_up_by_is_refused() -> None:
-    with pytest.raises(UsageError, match="by='host' must be one of queue, type"):
+    with pytest.raises(
+        UsageError, match="by='host' is no key of statistics; there are queue, type"
+    ):
         stats(attempts([]), "host")

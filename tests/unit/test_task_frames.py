@@ -129,7 +129,9 @@ def test_columns_are_chosen_by_name() -> None:
     assert chosen_columns("state", with_fault=True) == ("state", "fault")
     assert chosen_columns("state") == ("state",)
     assert chosen_columns([..., "result", "type"]) == (*DEFAULT_COLUMNS, "result")
-    with pytest.raises(UsageError, match="there is no 'resutl'; there are type, name"):
+    with pytest.raises(
+        UsageError, match="'resutl' is no column: did you mean 'result'\\? There are type, name"
+    ):
         chosen_columns(["resutl"])
 
 

@@ -6,7 +6,7 @@ A slice takes the store a millisecond or two. Payloads and results are not read 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nbqueue.broker.broker import Broker
@@ -84,6 +84,11 @@ class Wanted:
         return bool(self.types or self.error or self.names or self.chooses_row) or (
             self.since_ms is not None
         )
+
+    @property
+    def is_narrow(self) -> bool:
+        """True if it excludes any tasks by more than their names."""
+        return replace(self, names=frozenset()).is_selective
 
     def arguments(self, names: Sequence[str]) -> dict[str, Arg]:
         return {

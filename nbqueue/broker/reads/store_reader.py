@@ -19,6 +19,7 @@ from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
 from nbqueue.broker.reads.task_infos import INFO_FIELDS, NO_HASH, damaged_info, info_of
 from nbqueue.clock import from_ms
 from nbqueue.errors import QueueNotFound, StoreDamaged
+from nbqueue.names import did_you_mean
 from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.transport.script_call import Arg
 from nbqueue.transport.topology import Key, Place
@@ -55,6 +56,16 @@ _MOST_NAMES = 20
 """Most queues that an error names."""
 
 
+def no_queue(queue: str, known: Sequence[str]) -> QueueNotFound:
+    """Return the error for a queue that is none of the known ones."""
+    names = ", ".join(map(repr, known[:_MOST_NAMES])) or "none"
+    if len(known) > _MOST_NAMES:
+        names += f" and {len(known) - _MOST_NAMES:,} more"
+    question = did_you_mean(queue, known)
+    end = f": {question} There are {names}" if question else f"; there are: {names}"
+    return QueueNotFound(f"there is no queue {queue!r}{end}", queue)
+
+
 class StoreReader:
     """Reads queues and tasks through a `Broker`."""
 
@@ -68,11 +79,7 @@ class StoreReader:
         [is_there] = self._broker.call(("SISMEMBER", QUEUES, queue), on=Key(QUEUES))
         if not is_there:
             check_queue_name(queue)
-            known = self._broker.queues()
-            names = ", ".join(map(repr, known[:_MOST_NAMES])) or "none"
-            if len(known) > _MOST_NAMES:
-                names += f" and {len(known) - _MOST_NAMES:,} more"
-            raise QueueNotFound(f"there is no queue {queue!r}; there are: {names}", queue)
+            raise no_queue(queue, self._broker.queues())
 
     def checked_names(self, names: Sequence[str]) -> Sequence[str]:
         """Return ``names`` if each is valid or names a queue in the store.

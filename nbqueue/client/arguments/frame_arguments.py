@@ -14,6 +14,7 @@ from nbqueue.client.session import Session
 from nbqueue.errors import LargeFrameWarning
 
 _GONE: Final = NamedArguments({}, "its arguments are gone: the task is no longer in the store")
+_MOST_SEEN: Final = 1_000
 _PLAIN: Final = frozenset({int, float, str, bytes, bool, type(None)})
 
 
@@ -22,10 +23,22 @@ class ArgumentFilter:
 
     def __init__(self, wanted: Mapping[str, Any]) -> None:
         self._tests = [(name, _test(value)) for name, value in wanted.items()]
+        self.unseen = list(wanted)
+        """The names that no task had so far."""
+        self._seen: dict[str, None] = {}
+
+    @property
+    def seen(self) -> list[str]:
+        """The names that tasks had, while not all of the wanted ones were among them."""
+        return list(self._seen)
 
     def chooses(self, found: NamedArguments) -> bool:
         """Return whether a task with these arguments is wanted."""
         values = found.values
+        if self.unseen:
+            self.unseen = [name for name in self.unseen if name not in values]
+            if len(self._seen) < _MOST_SEEN:
+                self._seen.update(dict.fromkeys(values))
         return all(name in values and test(values[name]) for name, test in self._tests)
 
 
@@ -36,6 +49,11 @@ class TaskArguments:
         self._reader = ArgumentReader(session)
         self._filter = ArgumentFilter(wanted) if isinstance(wanted, Mapping) else None
         self._chosen: dict[tuple[str, str], NamedArguments] = {}
+
+    @property
+    def parameters(self) -> tuple[list[str], list[str]]:
+        """The names of the filter that no task had, and some that tasks had."""
+        return ([], []) if self._filter is None else (self._filter.unseen, self._filter.seen)
 
     @property
     def chooses(self) -> Callable[[TaskRow], bool] | None:

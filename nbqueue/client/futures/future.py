@@ -12,9 +12,15 @@ from nbqueue.client.cancelling.tasks_in_go import CANCEL_SECONDS, CANCELLABLE
 from nbqueue.client.futures.handle import TaskHandle
 from nbqueue.client.futures.seen_state import SeenState
 from nbqueue.client.futures.task_facts import TaskFacts
-from nbqueue.client.futures.waits import AsyncWaiters, WaitTimeout, is_asked_by_asyncio, seconds_of
-from nbqueue.client.live.display import awaited_shown, task_view, wait_shown
+from nbqueue.client.futures.waits import AsyncWaiters, WaitTimeout, is_asked_by_asyncio, left_of
+from nbqueue.client.live.display import (
+    awaited_shown,
+    interrupt_explained,
+    task_view,
+    wait_shown,
+)
 from nbqueue.client.live.interrupted_waits import task_goes_on
+from nbqueue.client.live.task_snapshot import due_text
 from nbqueue.client.obstacles.obstacle import advice, in_short
 from nbqueue.client.results.json_results import reported_value
 from nbqueue.client.results.outcome import GONE, Outcome, RawOutcome, end_of, gone
@@ -26,6 +32,7 @@ from nbqueue.durations import Duration
 from nbqueue.moved_modules import pickled_as
 from nbqueue.printable import printable
 from nbqueue.runtime.forks import InheritedLock
+from nbqueue.views.format import CANCELLED_TASK
 from nbqueue.wire import states
 
 if TYPE_CHECKING:
@@ -139,7 +146,8 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
         >>> f.output().text                 # doctest: +SKIP
         """
         if follow:
-            follow_output(self._attached(), self)
+            with interrupt_explained(self):
+                follow_output(self._attached(), self)
         return read_task_output(self._attached(), self.queue, self.id, attempt)
 
     # --- Waiting -------------------------------------------------------------------------------
@@ -147,7 +155,8 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
     def result(self, timeout: Duration | None = None) -> T:
         """Wait for the task to end, and return what its function returned.
 
-        ``timeout``: how long to wait, a duration; by default for as long as it takes.
+        ``timeout``: how long to wait, a duration; by default for as long as it takes. A negative
+        number is over, as with other futures.
 
         Raises the exception of the function, with the traceback of the worker as its cause;
         `TimeoutError` if the task has not ended in time (it keeps running); `TaskCancelled`,
@@ -182,7 +191,7 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
                     f"a callback of a future cannot wait for task {self.id}: it runs in the "
                     "thread that receives the results"
                 )
-            seconds = seconds_of(timeout)
+            seconds = left_of(timeout)
             if seconds is None or seconds > 0:
                 listener.inline_read.read_until(self._is_over)
             if not self._is_over() and not wait_shown(
@@ -367,6 +376,10 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
 
     def __repr__(self) -> str:
         state, why = self.state, in_short(self._obstacles())
+        if self.cancelled():
+            state = CANCELLED_TASK
+        elif not why and state in (states.SCHEDULED, states.RETRY) and self._session is not None:
+            why = due_text(self._session, self.queue, self.id)
         state = f"{state}: {why};" if why else state
         return printable(f"<TaskFuture {self.name or self.type} {state} id={self.id}>")
 

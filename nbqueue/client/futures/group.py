@@ -440,6 +440,9 @@ class TaskGroup(TaskHandle, Generic[T]):
         for word in ("failed", "cancelled", "gone"):
             if number := getattr(counts, word):
                 text += f", {number} {word}"
+        left = counts.total - counts.done
+        if left and self._state.is_done:
+            text += f", {left} not followed any more as the client was closed"
         text += "" if self._is_complete else " (not complete)"
         why = in_short(self._obstacles())
         text += f": {why};" if why else ""

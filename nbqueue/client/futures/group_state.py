@@ -21,6 +21,8 @@ class TaskEnd(Protocol):
     def is_cancelled(self) -> bool: ...
     @property
     def is_gone(self) -> bool: ...
+    @property
+    def is_unfollowed(self) -> bool: ...
 
 
 E = TypeVar("E", bound=TaskEnd)
@@ -57,7 +59,7 @@ class GroupState(Generic[E]):
         self.ended: list[int] = []
         """The indices of the tasks that have ended, in the order of their ends."""
         self._index: dict[str, int] = {}
-        self._failed = self._cancelled = self._gone = 0
+        self._failed = self._cancelled = self._gone = self._unfollowed = 0
         self._first = 0
         """All tasks before this index have ended."""
 
@@ -107,6 +109,8 @@ class GroupState(Generic[E]):
             self._cancelled += number
         elif outcome.is_gone:
             self._gone += number
+        elif outcome.is_unfollowed:
+            self._unfollowed += number
         elif outcome.is_failed:
             self._failed += number
 
@@ -117,7 +121,7 @@ class GroupState(Generic[E]):
         """
         known = {i: outcome for i, outcome in enumerate(self.outcomes) if outcome is not None}
         self.ended += sorted({*known} - {*self.ended})
-        self._failed = self._cancelled = self._gone = 0
+        self._failed = self._cancelled = self._gone = self._unfollowed = 0
         for outcome in known.values():
             self._count(outcome, 1)
 
@@ -127,9 +131,9 @@ class GroupState(Generic[E]):
         return len(self.ended) == len(self.ids)
 
     def counts(self) -> Counts:
-        """Count the tasks by how they ended."""
-        done, bad = len(self.ended), self._failed + self._cancelled + self._gone
-        return Counts(len(self.ids), done - bad, self._failed, self._cancelled, self._gone)
+        """Count the tasks by how they ended. Those that are followed no longer did not."""
+        bad = self._failed, self._cancelled, self._gone
+        return Counts(len(self.ids), len(self.ended) - sum(bad) - self._unfollowed, *bad)
 
     def has_ended(self, index: int) -> bool:
         """Return whether the task at this index has ended."""
@@ -153,7 +157,7 @@ class GroupState(Generic[E]):
     def failures(self, most: int) -> list[tuple[int, E]]:
         """Return index and outcome of the first ``most`` tasks that failed, by their ends.
 
-        Tasks that were cancelled, or are gone, are left out.
+        Tasks that were cancelled, are gone or are not followed any more are left out.
         """
         found: list[tuple[int, E]] = []
         for index in self.ended:
@@ -162,7 +166,7 @@ class GroupState(Generic[E]):
                 break
             if outcome is None or not outcome.is_failed:
                 continue
-            if not (outcome.is_cancelled or outcome.is_gone):
+            if not (outcome.is_cancelled or outcome.is_gone or outcome.is_unfollowed):
                 found.append((index, outcome))
         return found
 

@@ -124,13 +124,17 @@ class WaitSet:
             return True
         if return_when == FIRST_COMPLETED:
             return bool(self._ended)
-        return return_when == FIRST_EXCEPTION and any(map(_is_failed, self._ended))
+        return return_when == FIRST_EXCEPTION and any(
+            _is_failed(future) or _is_unfollowed(future) for future in self._ended
+        )
 
     def counts(self) -> Counts:
         ended = list(self._ended)
         cancelled = sum(future.cancelled() for future in ended)
+        left = sum(map(_is_unfollowed, ended))
         failed = sum(map(_is_failed, ended)) - cancelled
-        return Counts(len(self.futures), len(ended) - failed - cancelled, failed, cancelled)
+        completed = len(ended) - failed - cancelled - left
+        return Counts(len(self.futures), completed, failed, cancelled)
 
     def on_progress(self, callback: Callable[[Any], object]) -> None:
         with self.changed:
@@ -181,4 +185,9 @@ class WaitSet:
 
 def _is_failed(future: TaskFuture[Any]) -> bool:
     outcome = future._outcome
-    return outcome is not None and outcome.is_failed
+    return outcome is not None and outcome.is_failed and not outcome.is_unfollowed
+
+
+def _is_unfollowed(future: TaskFuture[Any]) -> bool:
+    outcome = future._outcome
+    return outcome is not None and outcome.is_unfollowed

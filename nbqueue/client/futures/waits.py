@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import inspect
+import math
 import signal
 import sys
 import threading
@@ -46,12 +47,18 @@ _signal: Any = inspect.unwrap(signal.signal)
 
 
 def seconds_of(timeout: Duration | None) -> float | None:
-    """Convert a time-out to seconds, or None. As elsewhere in Python, a negative one is over."""
-    if timeout is None:
-        return None
-    if isinstance(timeout, int | float) and timeout <= 0:
-        return 0.0
-    return parse_duration(timeout, "timeout")
+    """Convert a time-out to seconds, or None. Raises `InvalidDuration`."""
+    return None if timeout is None else parse_duration(timeout, "timeout")
+
+
+def left_of(timeout: Duration | None) -> float | None:
+    """Convert the time-out of a future to seconds, or None. Raises `InvalidDuration`.
+
+    As with other futures, a negative number is what is left of a time that is over.
+    """
+    if isinstance(timeout, int | float) and not isinstance(timeout, bool):
+        timeout = max(timeout, 0) if -math.inf < timeout else timeout
+    return seconds_of(timeout)
 
 
 def until_of(timeout: Duration | None) -> float | None:

@@ -18,7 +18,7 @@ def client_html(session: Session) -> str:
     """Return the card of a client. It waits for the store a second at most."""
     from nbqueue.views import static_cards  # HTML is loaded only where something is shown
 
-    url = session.store.url.redacted
+    url = session.store.url.place
     if not session.is_open:
         return static_cards.client_card(url, is_open=False)
     try:

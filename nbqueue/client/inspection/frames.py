@@ -42,7 +42,15 @@ from nbqueue.client.inspection.task_query import (
     since_ms,
     type_patterns,
 )
+from nbqueue.client.inspection.unknown_names import (
+    warn_of_names,
+    warn_of_parameters,
+    warn_of_queues,
+    warn_of_types,
+)
 from nbqueue.client.session import Session, warn_of
+from nbqueue.client.task_groups.member_names import name_members
+from nbqueue.client.task_groups.stored_groups import names_in
 from nbqueue.clock import from_ms
 from nbqueue.errors import LargeFrameWarning, UsageError
 from nbqueue.names import fits_pattern
@@ -67,10 +75,14 @@ def tasks(session: Session, query: TaskQuery) -> DataFrame:
     read = TaskArguments(session, arguments)
     wanted = _wanted(session, query, frozenset(chosen), read)
     queues = known_queues(session, query.queue)
+    if query.queue is not None and query.ids is None:
+        warn_of_queues(session, queues)
     as_of_ms = session.clock.now_ms()
     listing = Listing(session.broker)
     with _collecting_nothing():
         rows = _rows(session, query, listing, wanted, queues, in_states)
+        if "name" in chosen:
+            name_members(session, rows)
         named = read.of(rows) if arguments is not False else []
         for i, each in enumerate(named):
             rows.fault[i] = rows.fault[i] or each.fault
@@ -83,6 +95,9 @@ def tasks(session: Session, query: TaskQuery) -> DataFrame:
             seconds=query.seconds,
         )
     warn_of(listing.faults)
+    if not len(rows):
+        warn_of_parameters(*read.parameters)
+        warn_of_types(session, check_words("type", query.type))
     return stamped(frame, session, as_of_ms)
 
 
@@ -123,8 +138,7 @@ def _rows(
 
     ids, limit = query.ids, query.limit
     if ids is not None or wanted.names:
-        known = named_ids(ids) if ids is not None else named_tasks(session, queues, wanted.names)
-        rows = listing.by_ids(queues, known, wanted)
+        rows = _rows_of_some(session, ids, listing, wanted, queues)
         if not in_states.issuperset(rows.state):
             rows = rows.take([i for i, each in enumerate(rows.state) if each in in_states])
     else:
@@ -136,6 +150,27 @@ def _rows(
         newest = sorted(range(len(rows)), key=touched.__getitem__)
         rows = rows.take(newest[len(rows) - limit :])
     return task_frames.ordered(rows)
+
+
+def _rows_of_some(
+    session: Session, ids: Any, listing: Listing, wanted: Wanted, queues: Sequence[str]
+) -> TaskTable:
+    """Read tasks by their ids, by their names, or by both."""
+    if not wanted.names:
+        return listing.by_ids(queues, named_ids(ids), wanted)
+    named = named_tasks(session, queues, sorted(wanted.names))
+    if named.unknown:
+        warn_of_names(names_in(session), named.unknown)
+    tasks, members = named.tasks, named.members
+    if ids is not None:
+        asked = {task_id for task_id, _ in named_ids(ids)}
+        tasks, members = ([each for each in some if each[0] in asked] for some in named[:2])
+    if ids is None and not wanted.is_narrow:
+        _warn_of_many(len(members))
+    rows = listing.by_ids(queues, tasks, wanted)
+    # Members have no names of their own.
+    rows.extend(listing.by_ids(queues, members, replace(wanted, names=frozenset())))
+    return rows.newest_of_each()
 
 
 def _warn_of_many(count: int) -> None:
@@ -170,14 +205,19 @@ def attempts(session: Session, query: AttemptQuery) -> DataFrame:
     """Read finished attempts as a frame; see `nbqueue.Client.attempts`."""
     types = type_patterns(query.type)
     queues = known_queues(session, query.queue)
+    if query.queue is not None:
+        warn_of_queues(session, queues)
     is_selective = bool(types) or isinstance(check_arguments(query.arguments), Mapping)
     check_limit(query.limit)
     from_then_ms = since_ms(session, query.since)
     rows = session.attempt_rows(queues, from_then_ms, None if is_selective else query.limit)
     if types:
+        known = {row.get("type", "") for row in rows}
         rows = [
             row for row in rows if any(fits_pattern(row.get("type", ""), each) for each in types)
         ]
+        if not rows:
+            warn_of_types(session, check_words("type", query.type), sorted(known))
     return _attempt_frame(session, rows, query)
 
 
@@ -191,8 +231,10 @@ def _attempt_frame(session: Session, rows: list[dict[str, str]], query: AttemptQ
     if arguments is not False:
         named = arguments_of_attempts(session, rows)
         if isinstance(arguments, Mapping):
-            chooses = ArgumentFilter(arguments).chooses
-            kept = [i for i, each in enumerate(named) if chooses(each)]
+            chosen_by = ArgumentFilter(arguments)
+            kept = [i for i, each in enumerate(named) if chosen_by.chooses(each)]
+            if not kept:
+                warn_of_parameters(chosen_by.unseen, chosen_by.seen)
             rows, named = [rows[i] for i in kept], [named[i] for i in kept]
     first = 0 if query.limit is None else max(0, len(rows) - query.limit)
     rows, named = rows[first:], named[first:]
@@ -262,6 +304,8 @@ def limits(session: Session, queue: str | None) -> DataFrame:
     from nbqueue.views.frames.queue_frames import limits
 
     queues = session.broker.queues() if queue is None else [queue]
+    if queue is not None:
+        warn_of_queues(session, queues)
     rows = [(name, each) for name in queues for each in list_limits(session, name)]
     return stamped(limits(rows), session)
 
@@ -275,6 +319,8 @@ def stats(session: Session, days: float, by: str, queue: Words) -> DataFrame:
     if isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= 3650:
         raise UsageError(f"days={days!r} must be a number greater than 0, such as 7")
     names = known_queues(session, queue)
+    if queue is not None:
+        warn_of_queues(session, names)
     now_ms = session.clock.now_ms()
     rows = session.attempt_rows(names, now_ms - round(days * 86_400_000))
     counted: list[DailyStats] = []

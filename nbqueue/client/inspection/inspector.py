@@ -39,6 +39,7 @@ from nbqueue.keywords import lists
 from nbqueue.moved_modules import pickled_as
 from nbqueue.tasks.aggregation_group import encoded_payload
 from nbqueue.transport.topology import ANYWHERE
+from nbqueue.wire import states
 from nbqueue.wire.keys import CANCEL_CHANNEL, check_queue_name
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ class Inspector:
         reader = self._reader
         reader.check_queue(queue)
         if state not in LISTED:
-            raise UsageError(f"state={state!r} must be one of {', '.join(LISTED)}")
+            raise UsageError(f"state={states.unknown_state(state, LISTED)}")
         return reader.page(queue, state, first, count, newest_first)
 
     # --- Moving tasks ----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nbqueue.broker.commands import limits
 from nbqueue.checks import is_whole
+from nbqueue.client.inspection.unknown_names import warn_of_limit
 from nbqueue.errors import UsageError
 from nbqueue.limits import Limit, check_limit_name, limit_fault, read_numbers
 from nbqueue.moved_modules import pickled_as
@@ -69,7 +70,10 @@ def remove_limit(session: Session, name: str, queue: str) -> bool:
     session.check_open()
     check_limit_name(name)
     session.broker.known_limits.forget(check_queue_name(queue), name)
-    return session.broker.run(limits.remove_limit(queue, name, session.clock.now_ms()))
+    existed = session.broker.run(limits.remove_limit(queue, name, session.clock.now_ms()))
+    if not existed:
+        warn_of_limit(name, [each.name for each in list_limits(session, queue)])
+    return existed
 
 
 def set_concurrency(session: Session, queue: str, concurrency: int | None) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 from nbqueue.durations import Duration
 from nbqueue.errors import UsageError
 from nbqueue.keywords import lists
+from nbqueue.names import known_names, not_among
+from nbqueue.printable import shown
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -98,9 +100,17 @@ class Plots:
         return found, ax
 
 
+def check_keywords(given: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:
+    """Raise `UsageError` for keyword arguments that are not known."""
+    for name in given:
+        if name not in known:
+            raise UsageError(f"{shown(name)} is no option of {what}{known_names(name, known)}")
+
+
 def draw_timeline(frame: DataFrame, keywords: TimelineKeywords) -> Any:
     """Draw attempts; with ``format="trace"`` return Chrome's trace events, as JSON."""
     options: dict[str, Any] = {**keywords}
+    check_keywords(options, TIMELINE_DEFAULTS, "a timeline")
     wanted = options.pop("format", "figure")
     if wanted == "trace":
         from nbqueue.views.plots.trace_events import trace
@@ -109,7 +119,7 @@ def draw_timeline(frame: DataFrame, keywords: TimelineKeywords) -> Any:
             raise UsageError(f"format='trace' takes no {', '.join(options)}=")
         return trace(frame)
     if wanted != "figure":
-        raise UsageError(f"format={wanted!r} must be 'figure' or 'trace'")
+        raise not_among("format", wanted, ("figure", "trace"))
     from nbqueue.views.plots.timeline import timeline
 
     return timeline(frame, **options)

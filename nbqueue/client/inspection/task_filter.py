@@ -14,8 +14,8 @@ from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
 from nbqueue.moved_modules import pickled_as
-from nbqueue.names import fits_pattern, with_restored
-from nbqueue.printable import printable, restored
+from nbqueue.names import fits_pattern, known_names, with_restored
+from nbqueue.printable import printable, restored, shown
 from nbqueue.wire import states
 
 STATES = (*LISTED, states.AGGREGATING)
@@ -147,7 +147,7 @@ def make_filter(
             f"say which tasks: pass ids, or queue= and state= (state is one of {', '.join(STATES)})"
         )
     if state not in STATES:
-        raise UsageError(f"state={state!r} is none: choose from {', '.join(STATES)}")
+        raise UsageError(f"state={states.unknown_state(state, STATES)}")
     if (group is None) == (state == states.AGGREGATING):
         raise UsageError(
             f"group={group!r} does not fit state={state!r}: tasks are in aggregation groups "
@@ -284,12 +284,10 @@ _FILTERS = ("state", "type", "error", "since", "until", "group")
 
 def check_where(selection: Any, where: Mapping[str, Any]) -> None:
     """Raise `UsageError` unless ``where`` is a filter, or only a queue with a ``selection``."""
-    unknown = [name for name in where if name not in (*_FILTERS, "queue")]
+    known = ("queue", *_FILTERS)
+    unknown = [name for name in where if name not in known]
     if unknown:
-        raise UsageError(
-            f"there is no {unknown[0]}=; there are queue=, "
-            + ", ".join(f"{name}=" for name in _FILTERS)
-        )
+        raise UsageError(f"{shown(unknown[0])} chooses no tasks{known_names(unknown[0], known)}")
     given = [name for name in _FILTERS if where.get(name) is not None]
     if selection is not None and given:
         raise UsageError(f"{given[0]}= is of filters: pass either tasks, or a filter")

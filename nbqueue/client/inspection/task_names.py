@@ -6,11 +6,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbqueue.broker.broker import Broker
+from nbqueue.broker.reads.list_tasks import Listing, Wanted
 from nbqueue.broker.reads.store_reader import StoreReader
+from nbqueue.broker.reads.task_table import TaskTable
 from nbqueue.printable import restored
+from nbqueue.wire import states
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
+
+
+_STATES = (
+    states.ACTIVE, states.ARCHIVED, states.RETRY, states.PENDING, states.SCHEDULED, states.COMPLETED
+)  # fmt: skip
+_MOST_QUEUES = 50
+_MOST_RECENT = 100
 
 
 class TaskPlace(NamedTuple):
@@ -38,6 +48,16 @@ def resolve_names(
     """
     homes = StoreReader(session.broker).find(texts)
     return [text if homes[text] else find_named(session, text, queue) or text for text in texts]
+
+
+def recent_tasks(broker: Broker, most: int = _MOST_RECENT) -> TaskTable:
+    """Return the newest ``most`` tasks of each state and queue, of some queues.
+
+    For suggestions: tasks that cannot be read are left out.
+    """
+    wanted = Wanted(with_message=False, with_attempts=False)
+    queues = broker.queues()[:_MOST_QUEUES]
+    return Listing(broker).tasks(queues, wanted, _STATES, most)
 
 
 def queue_named(broker: Broker, name: str) -> str:

@@ -6,16 +6,17 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbqueue.broker.reads.store_reader import StoreReader
 from nbqueue.checks import is_whole
 from nbqueue.client.inspection.task_names import queue_named
 from nbqueue.client.session import Session
+from nbqueue.client.task_groups.stored_groups import find_members
 from nbqueue.clock import to_ms
 from nbqueue.durations import Duration, parse_duration
 from nbqueue.errors import UsageError
-from nbqueue.names import fits_pattern, with_restored
+from nbqueue.names import did_you_mean, fits_pattern, with_restored
 from nbqueue.printable import shown
 from nbqueue.wire import states
 from nbqueue.wire.decoding import text
@@ -96,7 +97,7 @@ def check_states(state: Words) -> frozenset[str]:
     words = check_words("state", state)
     for word in words:
         if word not in states.ALL:
-            raise UsageError(f"state={word!r} is no state; there are {', '.join(states.ALL)}")
+            raise UsageError(f"state={states.unknown_state(word)}")
     return frozenset(words or states.ALL)
 
 
@@ -131,7 +132,11 @@ def known_queues(session: Session, queue: Words) -> list[str]:
         if any(fits_pattern(name, each) for each in with_restored(word))
     ]  # fmt: skip
     if not chosen:
-        raise UsageError(f"queue={queue!r} fits no queue; there are {', '.join(names) or 'none'}")
+        near = dict.fromkeys(did_you_mean(word.replace("*", ""), names) for word in words)
+        end = "".join(f": {question}" for question in [*filter(None, near)][:1])
+        raise UsageError(
+            f"queue={queue!r} fits no queue; there are {', '.join(names) or 'none'}{end}"
+        )
     return [_checked_queue(session, name) for name in dict.fromkeys(chosen)]
 
 
@@ -142,22 +147,39 @@ def _checked_queue(session: Session, name: str) -> str:
     return name
 
 
-def named_tasks(
-    session: Session, queues: Sequence[str], names: Iterable[str]
-) -> list[tuple[str, str | None]]:
-    """Return the ids of the newest tasks with these names, each with its queue."""
+class NamedTasks(NamedTuple):
+    """Tasks that were asked for by name: their ids, each with its queue."""
+
+    tasks: list[tuple[str, str | None]]
+    """The newest tasks that have these names themselves."""
+    members: list[tuple[str, str | None]]
+    """The tasks of groups with these names."""
+    unknown: list[str]
+    """The names that neither a task nor a group has."""
+
+
+def named_tasks(session: Session, queues: Sequence[str], names: Sequence[str]) -> NamedTasks:
+    """Find the newest tasks with these names, or the members of the newest groups with them."""
     pairs = [(queue, name) for queue in queues for name in names]
     replies = session.broker.try_call_each(
         (queue, ("GET", stored_keys(queue).name(name))) for queue, name in pairs
     )
-    for name in {name for _, name in pairs if "*" in name}:
-        if not any(reply for reply, pair in zip(replies, pairs, strict=True) if pair[1] == name):
+    found = NamedTasks([], [], [])
+    has_task = set()
+    for (queue, name), reply in zip(pairs, replies, strict=True):
+        if isinstance(reply, bytes):
+            found.tasks.append((text(reply), queue))
+            has_task.add(name)
+    for name in dict.fromkeys(names):
+        if name in has_task:
+            continue
+        members = find_members(session, name)
+        found.members.extend(each for each in members if each[1] in queues)
+        if not members and "*" in name:
             raise UsageError(
-                f"name={name!r} is the name of no task, and names have no patterns: use type= for "
-                "one, or filter the frame by its column name"
+                f"name={name!r} is the name of no task and no group, and names have no patterns: "
+                "use type= for one, or filter the frame by its column name"
             )
-    return [
-        (text(reply), queue)
-        for (queue, _), reply in zip(pairs, replies, strict=True)
-        if isinstance(reply, bytes)
-    ]
+        if not members:
+            found.unknown.append(name)
+    return found

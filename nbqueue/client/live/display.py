@@ -115,6 +115,16 @@ def wait_shown(
         raise
 
 
+@contextmanager
+def interrupt_explained(handle: Interruptible) -> Iterator[None]:
+    """Have an interrupt of this wait say that the tasks go on, as that of `wait_shown` does."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        explain_interrupt(interrupt, handle, is_quiet=not _may_say())
+        raise
+
+
 def _wait_shown(
     handle: Showable,
     condition: threading.Condition,

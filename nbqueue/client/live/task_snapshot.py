@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.broker.reads.needed_workers import NeededWorkers
+from nbqueue.errors import StoreError
+from nbqueue.views.format import due as due_in_words
 from nbqueue.wire import fields, states
 from nbqueue.wire.attempts import attempts_made
 from nbqueue.wire.decoding import LAST_MS, MOST_ATTEMPTS, json_object, text, whole_number
@@ -81,6 +83,18 @@ def read_snapshot(session: Session, queue: str, task_id: str) -> Snapshot | None
         NeededWorkers(session.broker).text(queue, word, parked) or message.error_msg,
         _progress(progress),
     )
+
+
+def due_text(session: Session, queue: str, task_id: str) -> str:
+    """Return when a task is due, in words; "" if that is not known now."""
+    try:
+        [due] = session.broker.call(
+            ("HGET", stored_keys(queue).task(task_id), fields.DUE), on=queue
+        )
+    except StoreError:
+        return ""
+    due_ms = _number(due)
+    return "" if due_ms is None else f"due {due_in_words(due_ms, session.clock.now_ms())}"
 
 
 def _last_attempt(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 
 from nbqueue.broker.commands.requirements import is_alive
 from nbqueue.client.obstacles.obstacle import Obstacle
@@ -20,6 +19,7 @@ from nbqueue.client.obstacles.store_facts import (
     TaskState,
 )
 from nbqueue.durations import format_duration
+from nbqueue.names import near_names
 from nbqueue.printable import printable, shown
 from nbqueue.requirements import NEED, needed_worker
 from nbqueue.wire import states
@@ -51,7 +51,12 @@ def find_obstacles(
             found += _full(queue, of_queue)
     elif waiting and not of_queue.workers:
         found += _unserved(queue, of_queue, facts, around)  # it died with the task
-    for parked in dict.fromkeys(task.parked for task in waiting or () if task.parked):
+    if waiting is None:
+        # A lock keeps equal tasks from running, and not the queue.
+        reasons = [each for each in of_queue.parked if each.startswith((LIMIT, NEED))]
+    else:
+        reasons = [task.parked for task in waiting if task.parked]
+    for parked in dict.fromkeys(reasons):
         found += _parked(queue, parked, facts, around)
     return found
 
@@ -85,7 +90,7 @@ def _unserved(
         return
     kind, why = "no_worker", ""
     start = start_line(around, queue)
-    near = get_close_matches(queue, store.served - {queue}, 1, _LIKENESS)
+    near = near_names(queue, store.served - {queue}, 1, _LIKENESS)
     if facts.workers:
         kind, why = "stopping", f": {_stopping(facts)}"
     elif facts.silent:
@@ -139,7 +144,7 @@ def _parked(queue: str, parked: str, store: StoreFacts, around: Surroundings) ->
     name = parked.partition(":")[2]
     if parked.startswith(LIMIT):
         limit = store.limits.get((queue, name))
-        if limit is not None:
+        if limit is not None and limit.waiting:
             yield from _limited(queue, name, limit, store.now_ms)
     elif parked.startswith(LOCK):
         lock = store.locks.get((queue, name))

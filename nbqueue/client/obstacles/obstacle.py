@@ -41,6 +41,11 @@ def in_short(obstacles: Iterable[Obstacle]) -> str:
 
 
 def advice(obstacles: Iterable[Obstacle]) -> str:
-    """Return the first way out as the end of a sentence; empty if there is none."""
-    remedy = next((each.remedy for each in obstacles if each.remedy), "")
-    return f". {remedy}" if remedy else ""
+    """Return the ways out as the end of a text; empty if there is none.
+
+    That is the first one, and that of a worker at another store.
+    """
+    known = [each for each in obstacles if each.remedy]
+    remedies = [each.remedy for each in known[:1]]
+    remedies += [each.remedy for each in known[1:] if each.kind == "elsewhere"]
+    return "".join(f". {remedy}" for remedy in dict.fromkeys(remedies))

@@ -103,14 +103,15 @@ class ObstacleWatch:
         return () if facts is None else self._judged(facts, wanted)
 
     def look_at_store(self) -> Found:
-        """Return the obstacles of the queues that hold tasks, else of the default one; see `look`.
-
-        Of a queue without pending tasks, only those for which nothing could run there.
-        """
+        """Return the obstacles of queues whose tasks wait, else of the default one; see `look`."""
         facts = self._facts_about({ANY: ()})
         if facts is None:
             return ()
-        busy = [queue for queue, each in facts.queues.items() if each.pending and queue != ANY]
+        busy = [
+            queue
+            for queue, each in facts.queues.items()
+            if queue != ANY and (each.pending or each.parked)
+        ]
         return self._judged(facts, dict.fromkeys(busy or [DEFAULT_QUEUE], ()))
 
     def known_of_queues(self, queues: Iterable[str]) -> dict[str, Found]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nbqueue.broker.broker import Broker
 from nbqueue.checks import LARGEST_COUNT, is_whole
 from nbqueue.client.futures.waits import WaitTimeout, seconds_of
+from nbqueue.client.live.display import interrupt_explained
 from nbqueue.client.obstacles.obstacle import advice, in_short
 from nbqueue.client.obstacles.store_facts import TAKES, FactReader
 from nbqueue.client.obstacles.wait_notices import NOTICE_SECONDS, write_notice
 from nbqueue.durations import Duration
-from nbqueue.errors import UsageError
+from nbqueue.errors import StoreError, UsageError
 from nbqueue.printable import shown
 from nbqueue.wire.keys import check_queue_name, queue_keys
 
@@ -36,6 +37,7 @@ def wait_for_workers(session: Session, n: int, timeout: Duration | None, queue: 
     until = float("inf") if seconds is None else time.monotonic() + seconds
     notice_at = time.monotonic() + NOTICE_SECONDS
     arrived = threading.Event()
+    session.wake_on_close(arrived)
 
     def on_message(broker: Broker, data: bytes | None) -> None:
         if data is None or data.startswith(b"neighbour "):
@@ -47,8 +49,7 @@ def wait_for_workers(session: Session, n: int, timeout: Duration | None, queue: 
     try:
         pause = _LOOK_SECONDS
         while True:
-            workers = reader.read({queue: ()}).queues[queue].workers
-            count = sum(worker.status in TAKES for worker in workers)
+            count = _count(session, reader, queue)
             now = time.monotonic()
             if count >= n:
                 return count
@@ -59,11 +60,39 @@ def wait_for_workers(session: Session, n: int, timeout: Duration | None, queue: 
                 write_notice(
                     f"waits for {_workers(n)} of queue {shown(queue)}{_why(session, queue)}"
                 )
-            was_announced = arrived.wait(min(pause, until - now))
+            with interrupt_explained(_AwaitedWorkers(n, queue)):
+                was_announced = arrived.wait(min(pause, until - now))
             arrived.clear()
             pause = _RECORD_SECONDS if was_announced else _LOOK_SECONDS
     finally:
         session.listener.unsubscribe(channel, on_message)
+
+
+class _AwaitedWorkers(NamedTuple):
+    """Workers that are waited for."""
+
+    n: int
+    queue: str
+
+    def _goes_on(self) -> str:
+        return (
+            f"nothing else changed: q.wait_for_workers({self.n}, queue={self.queue!r}) waits again"
+        )
+
+
+def _count(session: Session, reader: FactReader, queue: str) -> int:
+    """Return how many workers serve a queue now. Raises `StoreError` if the client is closed."""
+    try:
+        if session.is_open:
+            workers = reader.read({queue: ()}).queues[queue].workers
+            return sum(worker.status in TAKES for worker in workers)
+    except StoreError:
+        if session.is_open:
+            raise
+    raise StoreError(
+        f"the client was closed while workers of queue {shown(queue)} were waited for: "
+        f"nbqueue.connect().wait_for_workers(queue={queue!r}) waits anew"
+    )
 
 
 def _too_few(session: Session, count: int, n: int, queue: str) -> WaitTimeout:

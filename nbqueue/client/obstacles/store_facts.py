@@ -26,6 +26,7 @@ MOST_TASKS = 400
 _MOST_WORKERS = 200
 _MOST_LISTED = 16
 _MOST_SILENT = 3
+_MOST_PARKED = 5
 
 LIMIT, LOCK = "limit:", "lock:"
 
@@ -51,6 +52,8 @@ class QueueFacts(NamedTuple):
     silent: tuple[tuple[str, float], ...] = ()
     """Ids of those that ended without a farewell, newest first, with their last sign of life."""
     capabilities: tuple[bytes, ...] = ()
+    parked: tuple[str, ...] = ()
+    """Some limits, locks and requirements for which tasks of the queue are parked."""
 
 
 class LimitFacts(NamedTuple):
@@ -115,7 +118,13 @@ class FactReader:
             if record.status in TAKES
             for queue in record.queues
         )
-        limits, locks = self._held(tasks, now_ms)
+        parked = [
+            (queue, task.parked)
+            for (queue, _), task in tasks.items()
+            if task.state == states.SCHEDULED
+        ]
+        parked += [(queue, what) for queue, each in queues.items() for what in each.parked]
+        limits, locks = self._held(parked, now_ms)
         return StoreFacts(now_ms, queues, tasks, limits, locks, tuple(alive), served)
 
     def _heads(
@@ -133,6 +142,7 @@ class FactReader:
                 (queue, ("HGET", keys.settings, "concurrency")),
                 (queue, ("ZREVRANGE", keys.workers, 0, _MOST_WORKERS - 1, "WITHSCORES")),
                 (queue, ("ZRANGE", keys.capabilities, 0, -1)),
+                (queue, ("ZRANGE", keys.waiting, 0, _MOST_PARKED - 1)),
             )
         ids = [(queue, each) for queue, some in wanted.items() for each in some][:MOST_TASKS]
         calls += (
@@ -141,7 +151,7 @@ class FactReader:
         )
         replies = iter(map(_sound, self._broker.try_call_each(calls)))
         alive = dict.fromkeys(next(replies) or ())
-        heads = {queue: _head([next(replies) for _ in range(6)]) for queue in wanted}
+        heads = {queue: _head([next(replies) for _ in range(7)]) for queue in wanted}
         tasks = {
             place: TaskState(
                 text(values[0]), text(values[1] or b""), whole_number(values[2], 0, LAST_MS)
@@ -176,14 +186,10 @@ class FactReader:
         return tuple(zip(gone, signs, strict=True))
 
     def _held(
-        self, tasks: Mapping[tuple[str, str], TaskState], now_ms: int
+        self, wanted: Iterable[tuple[str, str]], now_ms: int
     ) -> tuple[dict[tuple[str, str], LimitFacts], dict[tuple[str, str], LockFacts]]:
-        """Read the limits and locks for which tasks are parked."""
-        parked = {
-            (queue, task.parked): None
-            for (queue, _), task in tasks.items()
-            if task.state == states.SCHEDULED and task.parked.startswith((LIMIT, LOCK))
-        }
+        """Read the limits and locks for which tasks are parked, each with its queue."""
+        parked = dict.fromkeys(each for each in wanted if each[1].startswith((LIMIT, LOCK)))
         calls: list[list[tuple[Place, Sequence[Any]]]] = []
         for queue, what in parked:
             keys, (_, _, name) = stored_keys(queue), what.partition(":")
@@ -223,7 +229,7 @@ class _Head(NamedTuple):
 
 
 def _head(replies: Sequence[Any]) -> _Head:
-    paused, pending, active, concurrency, listed, capabilities = replies
+    paused, pending, active, concurrency, listed, capabilities, parked = replies
     members = listed or ()
     return _Head(
         QueueFacts(
@@ -232,6 +238,7 @@ def _head(replies: Sequence[Any]) -> _Head:
             active or 0,
             whole_number(concurrency, 1),
             capabilities=tuple(capabilities or ()),
+            parked=tuple(map(text, parked or ())),
         ),
         {
             text(name): score(at) or 0.0

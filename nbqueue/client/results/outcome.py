@@ -131,6 +131,11 @@ class Outcome:
         return True
 
     @property
+    def is_unfollowed(self) -> bool:
+        """True if the wait for the task ended before the task, as when the client is closed."""
+        return not self.state
+
+    @property
     def is_failed(self) -> bool:
         """True unless the task completed. The signature of a result may still be wrong."""
         return self.state != states.COMPLETED

@@ -25,7 +25,7 @@ from nbqueue.clock import to_ms
 from nbqueue.cron import parse_spec, zone_of
 from nbqueue.durations import parse_duration
 from nbqueue.errors import StoreDamaged, UsageError
-from nbqueue.names import fault_of
+from nbqueue.names import did_you_mean, fault_of, not_among
 from nbqueue.options import TaskOptions
 from nbqueue.printable import shown
 from nbqueue.wire.decoding import time_ms
@@ -57,9 +57,10 @@ def options_of(changes: Mapping[str, Any], settings: Mapping[str, Any]) -> TaskO
     known = {each.name for each in fields(TaskOptions)}
     for name in named:
         if name not in known:
+            question = did_you_mean(name, (*SETTINGS, *known))
             raise UsageError(
                 f"{shown(name)} is neither a setting of a schedule ({', '.join(SETTINGS)}) nor an "
-                "option of a task"
+                f"option of a task{f': {question}' if question else ''}"
             )
     options = TaskOptions().merged({**changes, **named})
     for name in _ONE_MOMENT:
@@ -130,7 +131,7 @@ def with_settings(entry: ScheduleEntry, settings: Mapping[str, Any]) -> Schedule
         changes["tz"] = zone_of(values["tz"]).key
     if "missed" in values:
         if values["missed"] not in MISSED:
-            raise UsageError(f"missed={shown(values['missed'])} must be 'skip', 'once' or 'all'")
+            raise not_among("missed", values["missed"], ("skip", "once", "all"))
         changes["missed"] = values["missed"]
     if "overlap" in values:
         if not isinstance(values["overlap"], bool):

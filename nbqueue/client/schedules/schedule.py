@@ -19,6 +19,7 @@ from nbqueue.calls import payloads
 from nbqueue.checks import is_whole
 from nbqueue.client.futures.future import TaskFuture, attach
 from nbqueue.client.futures.task_facts import TaskFacts
+from nbqueue.client.inspection.unknown_names import warn_of_queues
 from nbqueue.client.obstacles.obstacle import in_short
 from nbqueue.client.results.json_results import has_json_result
 from nbqueue.client.schedules.entries import (
@@ -41,7 +42,8 @@ from nbqueue.errors import (
 )
 from nbqueue.keywords import lists
 from nbqueue.moved_modules import pickled_as
-from nbqueue.printable import printable
+from nbqueue.names import did_you_mean
+from nbqueue.printable import printable, shown
 from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.topology import Key
 from nbqueue.wire.decoding import moment, whole_number
@@ -248,7 +250,10 @@ class Schedule:
         session.check_open()
         for name in settings:
             if name not in SETTINGS or name == "id":
-                raise UsageError(f"{name}= is nothing that update can change: schedule it again")
+                question = did_you_mean(name, [each for each in SETTINGS if each != "id"])
+                raise UsageError(
+                    f"{name}= is nothing that update can change: {question or 'schedule it again'}"
+                )
         for _ in range(_TRIES):
             found = self._read()
             entry, code = updated(session, found.entry, self._queue, fn, args, kwargs, payload)
@@ -339,6 +344,12 @@ class Schedule:
 _MOST_SHOWN = 20
 
 
+def no_schedule(schedule_id: str, known: Iterable[str]) -> ScheduleNotFound:
+    """Return the error for an id that no schedule has, with the one that was meant."""
+    hint = did_you_mean(schedule_id, known) or "q.schedules() lists all"
+    return ScheduleNotFound(f"there is no schedule {shown(schedule_id)}: {hint}")
+
+
 class Schedules(list[Schedule]):
     """A list of `Schedule` handles; indexing with an id finds one."""
 
@@ -356,7 +367,7 @@ class Schedules(list[Schedule]):
         for each in self:
             if each.id == key:
                 return each
-        raise ScheduleNotFound(f"there is no schedule {key!r}")
+        raise no_schedule(key, [each.id for each in self])
 
     def __repr__(self) -> str:
         shown = [*map(repr, self[:_MOST_SHOWN])]  # each asks the store
@@ -372,6 +383,8 @@ def list_schedules(session: Session, queue: str | None = None) -> Schedules:
     handles: list[Schedule] = []
     rows: list[dict[str, Any]] = []
     names = [queue] if queue is not None else broker.queues()
+    if queue is not None:
+        warn_of_queues(session, names)
     for each in stored_schedules(broker, names):
         handles.append(Schedule(session, each.queue, each.id))
         rows.append(read_row(*each))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nbqueue.broker.reads.slices import in_slices
+from nbqueue.client.inspection.task_names import recent_tasks
 from nbqueue.client.session import warn_of
 from nbqueue.errors import TaskGroupNotFound, TaskNotFound, UsageError
-from nbqueue.names import check_encodable
+from nbqueue.names import check_encodable, did_you_mean
 from nbqueue.printable import shown
 from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.transport.topology import Key
-from nbqueue.wire.decoding import pairs, text
+from nbqueue.wire.decoding import pairs, text, whole_number
 from nbqueue.wire.task_groups.task_group_keys import TaskGroupKeys, index_keys, task_group_name
 from nbqueue.wire.task_groups.task_group_record import TaskGroupRecord, read_record
 
@@ -69,30 +70,51 @@ def find_member(session: Session, wanted: str) -> tuple[str, str]:
                 f"the group {name!r} has members from {name}-0 to {name}-{last}, and no {wanted!r}",
                 wanted,
             )
-    where = session.store.url.redacted
     if find_record(session, wanted) is not None:
         raise TaskNotFound(
             f"{wanted!r} is a group of tasks: q.group({wanted!r}) finds it, and "
             f"q.group({wanted!r}).futures has its tasks",
             wanted,
         )
-    raise TaskNotFound(
-        f"{where} has no task with the id or the name {wanted!r}: it never had one, or the task "
-        "was deleted, as finished tasks are at the end of their retention. Groups of tasks are "
-        "found with q.group(…)",
-        wanted,
+    raise TaskNotFound(_no_task(session, wanted), wanted)
+
+
+def find_members(session: Session, name: str) -> list[tuple[str, str]]:
+    """Return the ids of the tasks of a group, by its id or name, each with its queue.
+
+    ``"sweep-3"`` is one task of the group ``sweep``. Empty if there is no such group or task.
+    """
+    record = find_record(session, name)
+    if record is not None:
+        return [(task_id, record.queue) for task_id in record.members.ids()]
+    head, _, number = name.rpartition("-")
+    if not (head and number.isascii() and number.isdigit() and len(number) < _LONGEST_NUMBER):
+        return []
+    record = find_record(session, head)
+    if record is None or int(number) >= len(record.members):
+        return []
+    return [(record.members.id_at(int(number)), record.queue)]
+
+
+def _no_task(session: Session, wanted: str) -> str:
+    said = f"{session.store.url.place} has no task with the id or the name {wanted!r}"
+    question = did_you_mean(wanted, names_in(session), _MOST_NEAR)
+    if question:
+        return f"{said}: {question} Groups of tasks are found with q.group(…)"
+    return (
+        f"{said}: it never had one, or the task was deleted, as finished tasks are at the end of "
+        "their retention. Groups of tasks are found with q.group(…)"
     )
 
 
 def _not_found(session: Session, wanted: str) -> str:
-    where = f"{session.store.url.redacted} has no task group with the id or the name "
+    where = f"{session.store.url.place} has no task group with the id or the name "
     said = f"{where}{shown(wanted)}"
     if session.find_by_name(wanted) is not None or session.broker.find(wanted) is not None:
         return f"{said}, but a task: q.get({wanted!r}) finds it"
-    names = {record.name for record in all_records(session) if record.name is not None}
-    near = difflib.get_close_matches(wanted, sorted(names), _MOST_NEAR)
-    if near:
-        return f"{said}: did you mean {' or '.join(map(repr, near))}? q.groups() lists all"
+    question = did_you_mean(wanted, group_names(session), _MOST_NEAR)
+    if question:
+        return f"{said}: {question} q.groups() lists all"
     return (
         f"{said}: it never had one, or the last task of the group was deleted, as finished tasks "
         "are at the end of their retention. q.groups() lists those that there are"
@@ -101,6 +123,32 @@ def _not_found(session: Session, wanted: str) -> str:
 
 def all_records(session: Session) -> list[TaskGroupRecord]:
     """Return all groups in the store, oldest first."""
+    records = read_records(session, _all_ids(session))
+    records.sort(key=lambda record: (record.started_ms, record.group_id))
+    return records
+
+
+def names_in(session: Session) -> list[str]:
+    """Return the names of groups and of recent tasks, for suggestions."""
+    named = [name for name in recent_tasks(session.broker).name if name is not None]
+    return list(dict.fromkeys([*named, *group_names(session)]))
+
+
+def group_names(session: Session) -> list[str]:
+    """Return the names of the groups in the store, the newest first, each once."""
+    found: list[tuple[int, str]] = []
+    for part in in_slices(_all_ids(session), _AT_ONCE):
+        keys = [TaskGroupKeys(group_id).record for group_id in part]
+        replies = session.broker.try_call_each(
+            (Key(key), ("HMGET", key, "name", "started")) for key in keys
+        )
+        for reply in replies:
+            if isinstance(reply, list) and reply[0] is not None:
+                found.append((whole_number(reply[1], 0) or 0, text(reply[0])))
+    return list(dict.fromkeys(name for _, name in sorted(found, reverse=True)))
+
+
+def _all_ids(session: Session) -> list[str]:
     replies = session.broker.try_call_each(
         (Key(key), ("ZRANGE", key, 0, -1)) for key in index_keys()
     )
@@ -110,9 +158,7 @@ def all_records(session: Session) -> list[TaskGroupRecord]:
             found += map(text, reply)
         elif not isinstance(reply, KeyDenied):  # this user has other keys only
             warn_of([str(reply)])
-    records = read_records(session, found)
-    records.sort(key=lambda record: (record.started_ms, record.group_id))
-    return records
+    return found
 
 
 def read_records(session: Session, group_ids: Sequence[str]) -> list[TaskGroupRecord]:

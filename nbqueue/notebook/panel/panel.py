@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from nbqueue.dashboard.tables.table_model import CsvFile
 from nbqueue.errors import StoreError, UsageError
+from nbqueue.names import known_names
 from nbqueue.notebook.live_views import Shown, show
 from nbqueue.notebook.panel.groups_tab import GroupsTab
 from nbqueue.notebook.panel.history_tab import HistoryTab
@@ -64,7 +65,7 @@ class Panel(View):
     ) -> None:
         names = [each.name for each in _TABS]
         if tab not in names:
-            raise UsageError(f"tab={tab!r} must be one of {', '.join(names)}")
+            raise UsageError(f"tab={shown(tab)} is no tab{known_names(tab, names)}")
         if isinstance(queues, str):
             queues = (queues,)
         if queues is not None and not (
@@ -96,7 +97,7 @@ class Panel(View):
 
     def lines(self) -> list[str]:
         context = self._context
-        lines = [f"nbqueue at {context.client.url}"]
+        lines = [f"nbqueue at {context.client._session.store.url.place}"]
         try:
             names = context.queue_names()
             for info in context.client.inspector.queue_infos(names[:_MOST_LINES]):
@@ -135,7 +136,7 @@ class Panel(View):
         context = self._context
         title = h.row(
             h.strong("nbqueue"),
-            h.pale(context.client.url),
+            h.pale(context.client._session.store.url.place),
             h.pale("read only") if context.read_only else "",
         )
         if not live:

@@ -8,6 +8,7 @@ from nbqueue.dashboard.tables import column as units
 from nbqueue.dashboard.task_detail import ATTEMPT_COLUMNS, TaskDetail
 from nbqueue.notebook.panel.model_table import Drawing, as_shown
 from nbqueue.views import controls
+from nbqueue.views import format as fmt
 from nbqueue.views import html as h
 from nbqueue.views.failed_call import FailedCall, failure_parts, failure_text
 from nbqueue.views.output_lines import output_box
@@ -44,7 +45,11 @@ def task_view(task: TaskDetail, drawing: Drawing) -> Markup:
 
 
 def _head(task: TaskDetail, now_ms: int) -> Markup:
-    facts: list[h.Content] = [h.badge(task.state), h.strong(task.type), h.code(task.id)]
+    facts: list[h.Content] = [
+        h.badge(fmt.task_state(task.state, task.outcome)),
+        h.strong(task.type),
+        h.code(task.id),
+    ]
     for fact in task.facts:
         shown = str(fact.value) if fact.unit == units.TEXT else (
             as_shown(fact.value, fact.unit, now_ms)

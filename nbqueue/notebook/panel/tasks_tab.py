@@ -142,6 +142,7 @@ class TasksTab(Tab):
     @staticmethod
     def _cells(task: TaskLine, drawing: Drawing) -> Cells:
         return {
+            "state": h.badge(fmt.task_state(task.state, task.error)),
             "type": h.titled(fmt.shortened(task.call or task.type, 60), task.type),
             "id": task_name(task.queue, task.id, live=drawing.live),
             "attempt": f"{task.attempt}" if task.attempt else h.pale("–"),

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.errors import UsageError
-from nbqueue.printable import without_controls
+from nbqueue.names import known_names
+from nbqueue.printable import shown, without_controls
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,8 +38,8 @@ def chosen_names(
         names += default if each is ... else every if each == "all" else [each]
     for name in names:
         if name not in every and name not in on_demand:
-            known = ", ".join((*every, *on_demand))
-            raise UsageError(f"columns: there is no {name!r}; there are {known}, and 'all'")
+            known = known_names(name, (*every, *on_demand))
+            raise UsageError(f"columns: {shown(name)} is no column{known}, and 'all'")
     return tuple(dict.fromkeys(names))
 
 

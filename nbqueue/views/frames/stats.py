@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.broker.reads.models import DailyStats
 from nbqueue.errors import UsageError
+from nbqueue.names import known_names
+from nbqueue.printable import shown
 from nbqueue.views.frames.attempt_frames import OUTCOMES
 from nbqueue.views.frames.columns import seconds_of
 
@@ -33,7 +35,7 @@ STATS_COLUMNS: Final = (
 def check_by(by: str) -> None:
     """Raise `UsageError` unless attempts can be summed up by ``by``."""
     if by not in BY:
-        raise UsageError(f"by={by!r} must be one of {', '.join(BY)}")
+        raise UsageError(f"by={shown(by)} is no key of statistics{known_names(by, BY)}")
 
 
 def stats(attempts: pd.DataFrame, by: str, days: Sequence[DailyStats] = ()) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from nbqueue.durations import format_duration
 from nbqueue.errors import PlotMissing, UsageError
+from nbqueue.names import not_among
 from nbqueue.views.format import count
 from nbqueue.views.plots.figures import (
     INK,
@@ -71,7 +72,7 @@ def timeline(
     saves it. Raises `PlotMissing` if matplotlib is not installed.
     """
     if by not in ("worker", "task"):
-        raise UsageError(f"by={by!r} must be 'worker' or 'task'")
+        raise not_among("by", by, ("worker", "task"))
     missing = {"started_at", "finished_at", "outcome", "worker", "task_id"} - set(frame.columns)
     if missing:
         raise UsageError(

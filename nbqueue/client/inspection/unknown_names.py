@@ -1,0 +1,72 @@
+"""Warn of names that nothing in the store has, as an empty frame does not say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from nbqueue.broker.reads.asynq_records import AsynqRecords
+from nbqueue.broker.reads.store_reader import no_queue
+from nbqueue.calls.pickling.captured_values import warn_at_user
+from nbqueue.client.inspection.task_names import recent_tasks
+from nbqueue.errors import UnknownNameWarning
+from nbqueue.names import did_you_mean, known_names
+from nbqueue.printable import shown
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
+
+_MOST_LISTED = 20
+
+
+def warn_of_queues(session: Session, queues: Iterable[str]) -> None:
+    """Warn of queues that do not exist, unless a worker serves them or the store is new."""
+    known = session.broker.queues()
+    unknown = [queue for queue in queues if queue not in known] if known else []
+    if not unknown:
+        return
+    served = {name for server in AsynqRecords(session.broker).servers() for name in server.queues}
+    for queue in unknown:
+        if queue not in served:
+            _warn(str(no_queue(queue, known)))
+
+
+def warn_of_parameters(unknown: Iterable[str], known: Sequence[str]) -> None:
+    """Warn of parameters that no task has, whose functions have the ``known`` ones."""
+    for name in unknown if known else ():
+        listed = known_names(name, known[:_MOST_LISTED])
+        _warn(f"arguments: no task has a parameter {shown(name)}{listed}")
+
+
+def warn_of_types(session: Session, types: Iterable[str], known: Iterable[str] = ()) -> None:
+    """Warn of types that no task has, if one is like them; ``known`` are types of tasks."""
+    found = dict.fromkeys(known) or dict.fromkeys(
+        message.type for message in recent_tasks(session.broker).message
+    )
+    for word in types:
+        if "*" in word or word in found:
+            continue
+        ends = [name for name in found if name.rpartition(".")[2] == word]
+        question = f"did you mean {shown(ends[0])}?" if ends else did_you_mean(word, found)
+        if question:
+            _warn(f"no task is of type {shown(word)}: {question}")
+
+
+def warn_of_names(known: Iterable[str], names: Iterable[str]) -> None:
+    """Warn of names that no task and no group has, if a ``known`` one is like them."""
+    known = list(known)
+    for name in names:
+        question = did_you_mean(name, known)
+        if question:
+            _warn(f"no task and no group has the name {shown(name)}: {question}")
+
+
+def warn_of_limit(name: str, known: Sequence[str]) -> None:
+    """Warn of a limit that does not exist, if a ``known`` one is like it."""
+    question = did_you_mean(name, known)
+    if question:
+        _warn(f"there is no limit {shown(name)}: {question}")
+
+
+def _warn(text: str) -> None:
+    warn_at_user(text, UnknownNameWarning)
