@@ -71,7 +71,6 @@ class Session:
         self.broker = Broker(store, clock=self.clock)
         self.is_open = True
         self.accepts = True
-        self._woken_on_close: weakref.WeakSet[threading.Event] = weakref.WeakSet()
         self.ids = ids.IdMaker(self.clock.now_ms)
         self.listener: CompletionListener = CompletionListener(store, self.ids.prefix, keyring)
         # Not at exit: the thread is a daemon, and stopping it would only delay the end.
@@ -184,6 +183,10 @@ class Session:
         if len(queues) > 1:
             rows.sort(key=_ended_at)
         return rows if limit is None else rows[len(rows) - min(limit, len(rows)) :]
+
+    @cached_property
+    def _woken_on_close(self) -> weakref.WeakSet[threading.Event]:
+        return weakref.WeakSet()
 
     def wake_on_close(self, event: threading.Event) -> None:
         """Set ``event`` when the client is closed, while the event is in use."""

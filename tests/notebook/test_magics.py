@@ -209,14 +209,14 @@ def test_commands_for_schedules_the_panel_and_the_store(notebook: Kernel, jupyte
 
 
 WRONG = (
-    ("%nbqueue nonsense", "'nonsense' is no command. There are attach, cancel"),
+    ("%nbqueue nonsense", "'nonsense' is no command; there are attach, cancel"),
     ("%nbqueue stauts", "'stauts' is no command: did you mean 'status'?"),
     ("%nbqueue up -m 4", "'-m' is unknown\nusage: %nbqueue up [-h] [-n N]"),
     ("%nbqueue up --executer thread", "did you mean '--executor'?"),
     ("%nbqueue tasks --state archved", "did you mean 'archived'?"),
     ("%nbqueue up -n none", "'none' is not a whole number from 1 on"),
     ("%nbqueue up --queues =3", "must be names such as critical=6,default"),
-    ("%nbqueue up --executor gpu", "invalid choice: 'gpu'"),
+    ("%nbqueue up --executor gpu", "'gpu' is no executor; there are process"),
     ("%nbqueue up --idle soon", "--idle"),
     ("%nbqueue up --detach --with-kernel", "not allowed with"),
     ("%nbqueue logs", "required: task"),

@@ -55,7 +55,9 @@ class TestQueues:
         assert found.latency < 60
         assert found.memory is None
         assert [each.failed for each in look.history("default", 2)] == [2, 0]
-        with pytest.raises(QueueNotFound, match="there are: 'default', 'other'"):
+        with pytest.raises(
+            QueueNotFound, match=r"did you mean 'default'\? There are 'default', 'other'"
+        ):
             look.queue("defualt")
         with pytest.raises(UsageError, match="days=0"):
             look.history("default", 0)
@@ -281,7 +283,7 @@ class TestMoving:
             ((), {}, "pass ids, or queue= and state="),
             ((), {"queue": "default"}, "state="),
             (("a",), {"state": "retry"}, "state= is of filters"),
-            (("a",), {"states": "retry"}, "there is no states="),
+            (("a",), {"states": "retry"}, "'states' chooses no tasks: did you mean 'state'"),
             (("a",), {"queue": "a/b"}, "cannot name a queue"),
         ],
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbqueue.broker.commands import limits
 from nbqueue.checks import is_whole
 from nbqueue.client.inspection.unknown_names import warn_of_limit
-from nbqueue.errors import UsageError
+from nbqueue.errors import NbqueueError, UsageError
 from nbqueue.limits import Limit, check_limit_name, limit_fault, read_numbers
 from nbqueue.moved_modules import pickled_as
 from nbqueue.printable import shown
@@ -72,7 +73,8 @@ def remove_limit(session: Session, name: str, queue: str) -> bool:
     session.broker.known_limits.forget(check_queue_name(queue), name)
     existed = session.broker.run(limits.remove_limit(queue, name, session.clock.now_ms()))
     if not existed:
-        warn_of_limit(name, [each.name for each in list_limits(session, queue)])
+        with suppress(NbqueueError):  # a client without a store lists none
+            warn_of_limit(name, [each.name for each in list_limits(session, queue)])
     return existed
 
 

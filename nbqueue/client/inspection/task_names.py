@@ -9,6 +9,7 @@ from nbqueue.broker.broker import Broker
 from nbqueue.broker.reads.list_tasks import Listing, Wanted
 from nbqueue.broker.reads.store_reader import StoreReader
 from nbqueue.broker.reads.task_table import TaskTable
+from nbqueue.errors import NbqueueError
 from nbqueue.printable import restored
 from nbqueue.wire import states
 
@@ -53,11 +54,14 @@ def resolve_names(
 def recent_tasks(broker: Broker, most: int = _MOST_RECENT) -> TaskTable:
     """Return the newest ``most`` tasks of each state and queue, of some queues.
 
-    For suggestions: tasks that cannot be read are left out.
+    For suggestions: it raises nothing, and leaves out tasks that cannot be read.
     """
     wanted = Wanted(with_message=False, with_attempts=False)
-    queues = broker.queues()[:_MOST_QUEUES]
-    return Listing(broker).tasks(queues, wanted, _STATES, most)
+    try:
+        queues = broker.queues()[:_MOST_QUEUES]
+        return Listing(broker).tasks(queues, wanted, _STATES, most)
+    except NbqueueError:  # also from a client without a store
+        return TaskTable()
 
 
 def queue_named(broker: Broker, name: str) -> str:

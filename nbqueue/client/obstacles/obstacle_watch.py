@@ -302,6 +302,9 @@ class NoObstacles(ObstacleWatch):
     def look(self, wanted: Wanted) -> Found:
         return ()
 
+    def look_at_store(self) -> Found:
+        return ()
+
     def known_of_queues(self, queues: Iterable[str]) -> dict[str, Found]:
         return {}
 
