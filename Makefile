@@ -23,11 +23,14 @@ setup: $(VENV)/.test  ## Create .venv with everything for development
 demo: $(VENV)/.demo  ## Search for the best classifier of digits, on two workers (about a minute)
 	$(BIN)/nbqueue demo
 
+# In the order of the folders: the long files of browsers and notebooks come early.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: lint  ## Check style, types and imports, and run all tests, including the notebooks
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.test  ## Run the slow tests
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+	$(PYTEST) -m slow
 
 # Tests that depend on the server: scripts, connections, outages.
 STORE_TESTS := tests/broker tests/conformance tests/transport tests/properties $(wildcard tests/processes/test_*store*.py) \
@@ -35,7 +38,7 @@ STORE_TESTS := tests/broker tests/conformance tests/transport tests/properties $
 
 test-server: $(VENV)/.test  ## Run the tests of the store on another server, by default redis-server on PATH
 	NBQUEUE_REDIS_SERVER="$(or $(SERVER),$(shell command -v redis-server))" \
-		$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(STORE_TESTS)
+		$(PYTEST) -m "not slow" $(STORE_TESTS)
 
 test-pythons:  ## Run the tests on each Python found, with the newest dependencies; TESTS="tests/unit" selects
 	$(PYTHON) tests/support/pythons.py $(TESTS)

@@ -180,6 +180,7 @@ def test_a_worker_may_fetch_meanwhile(
     assert left == [task_id for task_id in ids if task_id in set(left)]
 
 
+@pytest.mark.slow
 def test_no_script_takes_long(broker: Any, redis: Any) -> None:
     ids = fill(redis, 60_000)
 

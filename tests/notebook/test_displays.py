@@ -80,6 +80,7 @@ def test_a_button_acts_and_its_error_is_shown_in_the_view(notebook: Kernel) -> N
     assert "True" in printed(notebook.run("print(f.cancelled())"))
 
 
+@pytest.mark.slow
 def test_ten_thousand_ends_and_three_views_are_few_messages(notebook: Kernel) -> None:
     notebook.run("groups = [q.map(abs, range(n)) for n in (3000, 3000, 4000)]")
     for number in range(3):

@@ -202,7 +202,9 @@ def test_results_of_go_come_within_a_second(client: Client, redis: Any) -> None:
     assert statistics.median(late) < 1.0
 
 
-@pytest.mark.parametrize("count", [1, 100, 5_000])
+@pytest.mark.parametrize(
+    "count", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 100)), 5_000]
+)
 def test_all_that_is_waited_for_is_looked_at_by_one_command_a_second(
     client: Client, redis: Any, count: int
 ) -> None:

@@ -1138,6 +1138,7 @@ class TestFaults:
         with pytest.raises(ValueError, match="odd"):
             futures[3].result(WAIT)
 
+    @pytest.mark.slow
     def test_connections_lost_again_and_again(
         self, client: Client, worker: ThreadWorker, redis: Any
     ) -> None:

@@ -207,7 +207,7 @@ def fails_at_first(path: str, how: str) -> Any:
         ("later", "next=200ms"),
     ],
 )
-@pytest.mark.parametrize("executor", ["process", "thread"])
+@pytest.mark.parametrize("executor", [pytest.param("process", marks=pytest.mark.slow), "thread"])
 def test_a_function_that_fails_is_tried_again_and_no_task_is_lost(
     lab: Any, q: Any, how: str, said: str, executor: str
 ) -> None:
@@ -276,6 +276,7 @@ def test_what_a_killed_worker_was_aggregating_is_aggregated_once_by_another(
     first.stop()
 
 
+@pytest.mark.slow
 def test_a_function_that_takes_longer_than_the_deadline_keeps_its_set(lab: Any, q: Any) -> None:
     path = Path(lab.mark_file("began"))
     with make_worker(lab, hangs_in(str(path)), lease=1):

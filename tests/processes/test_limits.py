@@ -102,7 +102,14 @@ def test_a_killed_worker_leaves_its_places_to_others(lab: Any, q: Any, journal: 
     assert q.inspector.limits() == [("api", 3, None, 0, 0, None)]
 
 
-@pytest.mark.parametrize(("rate", "a_second"), [("10/s", 10), ("100/s", 100), ((20, 2), 10)])
+@pytest.mark.parametrize(
+    ("rate", "a_second"),
+    [
+        ("10/s", 10),
+        pytest.param("100/s", 100, marks=pytest.mark.slow),
+        pytest.param((20, 2), 10, marks=pytest.mark.slow),
+    ],
+)
 def test_a_rate_is_kept(lab: Any, q: Any, journal: Path, rate: Any, a_second: int) -> None:
     number = 3 * a_second
     with lab.worker(concurrency=4):
@@ -207,6 +214,7 @@ def test_a_queue_never_runs_more_than_it_may(lab: Any, q: Any, journal: Path) ->
         assert most_at_once(journal) > 2
 
 
+@pytest.mark.slow
 def test_a_full_queue_is_not_asked_all_the_time(lab: Any, q: Any) -> None:
     q.set_concurrency("default", 1)
     with lab.worker(concurrency=4):

@@ -48,6 +48,7 @@ def names_left(lab: Any) -> list[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_worker_does_everything_for_a_queue_that_it_was_given_later(lab: Any, q: Any) -> None:
     worker = nbqueue.Worker(
         lab.url, queues=["a"], concurrency=2, log=lab.folder / "log", group_grace_period=1
@@ -150,6 +151,7 @@ def test_tasks_of_a_schedule_have_json_results_too(lab: Any, q: Any) -> None:
         assert schedule.last().result(30) == [3, 1]
 
 
+@pytest.mark.slow
 def test_an_aggregate_of_a_killed_worker_is_made_by_the_next_one(lab: Any, q: Any) -> None:
     def slow(group: str, tasks: list[nbqueue.Task]) -> nbqueue.Message:
         time.sleep(1)

@@ -128,7 +128,7 @@ def test_a_preview_that_was_not_signed_for_the_task_is_not_shown(
     assert all("forged" in page for page in shown_by(q, future))
 
 
-@pytest.mark.parametrize("how", ["option", "environment"])
+@pytest.mark.parametrize("how", ["option", pytest.param("environment", marks=pytest.mark.slow)])
 def test_previews_can_be_turned_off(
     lab: Any, q: nbqueue.Client, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:

@@ -271,6 +271,7 @@ def swallower(lab: Any) -> Iterator[Swallower]:
     made.close()
 
 
+@pytest.mark.slow
 def test_a_store_that_never_answers_is_a_lost_one(
     lab: Any, swallower: Swallower, monkeypatch: pytest.MonkeyPatch
 ) -> None:

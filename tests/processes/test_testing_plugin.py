@@ -56,6 +56,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=55, env=clean)
 
 
+@pytest.mark.slow
 def test_the_fixtures_serve_a_project_of_somebody_else(
     tmp_path: Path, server_program: object
 ) -> None:

@@ -434,7 +434,7 @@ def test_a_task_may_use_processes_of_its_own(lab: Any) -> None:
         assert "executor lost" not in worker.log()
 
 
-@pytest.mark.parametrize("executor", ["process", "thread"])
+@pytest.mark.parametrize("executor", [pytest.param("process", marks=pytest.mark.slow), "thread"])
 def test_coroutines_and_threads_survive_the_recycling_of_their_process(
     lab: Any, executor: str
 ) -> None:

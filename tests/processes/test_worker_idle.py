@@ -54,7 +54,9 @@ def is_told(lab: Any, request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "told")
 
 
-@pytest.mark.parametrize("queues", [["default"], ["a", "b", "c", "d"]])
+@pytest.mark.parametrize(
+    "queues", [pytest.param(["default"], marks=pytest.mark.slow), ["a", "b", "c", "d"]]
+)
 def test_an_idle_worker_asks_little(lab: Any, queues: list[str]) -> None:
     with lab.worker(queues=queues):
         wait_until_told(lab)
@@ -64,6 +66,7 @@ def test_an_idle_worker_asks_little(lab: Any, queues: list[str]) -> None:
         assert calls(lab) - before - own < 60
 
 
+@pytest.mark.slow
 def test_what_a_program_in_go_schedules_begins_when_it_is_due(lab: Any, is_told: bool) -> None:
     with lab.worker():
         wait_until_told(lab)
@@ -81,6 +84,7 @@ def test_what_a_program_in_go_schedules_begins_when_it_is_due(lab: Any, is_told:
         assert min(took) < 1.5
 
 
+@pytest.mark.slow
 def test_what_lies_active_without_a_lease_is_found(lab: Any, is_told: bool) -> None:
     with lab.worker():
         wait_until_told(lab)
@@ -93,6 +97,7 @@ def test_what_lies_active_without_a_lease_is_found(lab: Any, is_told: bool) -> N
         assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_an_emptied_store_knows_its_worker_again(lab: Any) -> None:
     with lab.worker() as worker:
         wait_until_told(lab)

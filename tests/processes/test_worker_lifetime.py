@@ -18,6 +18,7 @@ def nap(seconds: float) -> float:
     return seconds
 
 
+@pytest.mark.slow
 def test_an_idle_worker_ends_and_no_sooner_than_its_time(lab: Any) -> None:
     with lab.worker(idle_timeout=2.5) as worker:
         # Longer than the time-out: a worker that runs a task is not idle.

@@ -36,8 +36,17 @@ def send(pids: list[int], number: int) -> None:
         os.kill(pid, number)
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["supervisor", "group"])
-@pytest.mark.parametrize("kind", ["process", "thread", "loop"])
+@pytest.mark.parametrize(
+    ("kind", "whole"),
+    [
+        ("process", False),
+        ("loop", True),
+        pytest.param("process", True, marks=pytest.mark.slow),
+        pytest.param("thread", False, marks=pytest.mark.slow),
+        pytest.param("thread", True, marks=pytest.mark.slow),
+        pytest.param("loop", False, marks=pytest.mark.slow),
+    ],
+)
 def test_nothing_begins_twice_after_a_pause(lab: Any, kind: str, whole: bool) -> None:
     fn: Callable[..., Any] = mark_in_a_loop if kind == "loop" else mark
     executor = "process" if kind == "loop" else kind
@@ -73,6 +82,7 @@ def test_what_was_paused_and_is_still_its_own_runs_without_another_attempt(lab: 
         assert len(lab.marks("runs")) == 10
 
 
+@pytest.mark.slow
 def test_tasks_wait_for_an_executor_that_starts_for_longer_than_a_lease(lab: Any) -> None:
     from nbqueue.worker.worker import Worker
 

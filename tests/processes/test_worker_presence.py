@@ -182,6 +182,7 @@ def test_a_worker_that_starts_takes_up_what_a_killed_one_left(lab: Any) -> None:
             assert lab.outcomes(task) == ["lost", "completed"]
 
 
+@pytest.mark.slow
 def test_a_paused_neighbour_is_not_taken_for_dead(lab: Any) -> None:
     with lab.worker(concurrency=1) as first, lab.worker(concurrency=1, queues=["default", "b"]):
         task = lab.submit(nap, 3)
@@ -216,6 +217,7 @@ def test_a_dead_workers_tasks_run_again_when_its_lease_has_run_out(lab: Any) -> 
             assert lab.find(task).lost == 1
 
 
+@pytest.mark.slow
 def test_what_is_not_served_is_tended_all_the_same(lab: Any) -> None:
     """Forwarded, recovered, deleted when over, given a lease: in queues of other workers."""
     now = int(lab.broker.clock.now())
@@ -300,6 +302,7 @@ def test_nonsense_said_to_a_worker_changes_nothing(lab: Any) -> None:
         worker.worker.add_queue("b")
 
 
+@pytest.mark.slow
 def test_a_health_file_is_fresh_while_the_store_answers(lab: Any, tmp_path: Any) -> None:
     path = tmp_path / "alive"
     with lab.worker(health_file=path) as worker:

@@ -112,7 +112,7 @@ async def rest_beside(path: str) -> str:
     return "rested"
 
 
-@pytest.mark.parametrize("seconds", [3, 3600])
+@pytest.mark.parametrize("seconds", [3, pytest.param(3600, marks=pytest.mark.slow)])
 def test_the_first_coroutine_of_a_worker_times_out_though_it_blocks_its_loop(
     lab: Any, seconds: int
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from asynq_peer import AsynqPeer
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -268,7 +269,8 @@ class ParkingMachine(RuleBasedStateMachine):
         assert not [k for k in content if k.startswith(("own:wait:", "own:limit:"))], content
 
 
-def test_limits_hold_and_nobody_waits_for_ever(store: Store) -> None:
+@pytest.mark.parametrize("examples", [25, pytest.param(60, marks=pytest.mark.slow)])
+def test_limits_hold_and_nobody_waits_for_ever(store: Store, examples: int) -> None:
     class Bound(ParkingMachine):
         pass
 
@@ -276,7 +278,7 @@ def test_limits_hold_and_nobody_waits_for_ever(store: Store) -> None:
     run_state_machine_as_test(
         Bound,
         settings=settings(
-            max_examples=60,
+            max_examples=examples,
             stateful_step_count=30,
             deadline=None,
             database=None,

@@ -732,7 +732,8 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(300)  # it takes half a minute, on a machine with nothing else to do
-def test_the_broker_does_what_the_model_says_whatever_comes(store: Store) -> None:
+@pytest.mark.parametrize("examples", [60, pytest.param(150, marks=pytest.mark.slow)])
+def test_the_broker_does_what_the_model_says_whatever_comes(store: Store, examples: int) -> None:
     class Bound(QueueMachine):
         pass
 
@@ -740,7 +741,7 @@ def test_the_broker_does_what_the_model_says_whatever_comes(store: Store) -> Non
     run_state_machine_as_test(
         Bound,
         settings=settings(
-            max_examples=150,
+            max_examples=examples,
             stateful_step_count=40,
             deadline=None,
             database=None,
