@@ -76,6 +76,8 @@ PREVIEW: Final = 4
 _CALL_MAGIC: Final = b"\x00nbq"
 _RESULT_MAGIC: Final = b"\x00nbr"
 _CALL: Final = struct.Struct(">4sBBBBB4s16s16s")
+_PAYLOAD_TAG: Final = 0x12
+_CALL_BEGIN: Final = _CALL_MAGIC + bytes((VERSION,))
 _RESULT: Final = struct.Struct(">4sBBB4s16s")
 _TIMEOUTS: Final = struct.Struct(">QQ")
 _CALL_HEAD: Final = _CALL_MAGIC + bytes((VERSION, PICKLE, *sys.version_info[:2]))
@@ -252,6 +254,28 @@ def requirement_of(call: Call) -> str | None:
     if call.flags & BY_REFERENCE:
         return None
     return version_requirement(call.python)
+
+
+def unverified_call(message: bytes) -> tuple[bytes, bytes]:
+    """Return the fingerprint of the call in an encoded message, and what follows in its envelope.
+
+    Nothing is verified. Both are empty if there is no call, or if its arguments are not in the
+    message.
+    """
+    at = message.find(_CALL_BEGIN)
+    if at < 4 or len(message) < at + _CALL.size or message[at + 5] in _DETACHED:
+        return b"", b""
+    # Before the payload are the tag of its field, and its size in groups of seven bits.
+    if message[at - 2] == _PAYLOAD_TAG:
+        size = message[at - 1]
+    elif message[at - 3] == _PAYLOAD_TAG:
+        size = message[at - 2] & 127 | message[at - 1] << 7
+    elif message[at - 4] == _PAYLOAD_TAG:
+        size = message[at - 3] & 127 | (message[at - 2] & 127) << 7 | message[at - 1] << 14
+    else:
+        return b"", b""
+    begin = at + _CALL.size
+    return message[begin - 16 : begin], message[begin : at + size]
 
 
 def detached_arguments(payload: bytes | memoryview) -> DetachedBody | None:

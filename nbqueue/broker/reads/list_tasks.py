@@ -14,7 +14,7 @@ from nbqueue.broker.read_ahead import Ask, read_ahead
 from nbqueue.broker.reads.key_faults import DENIED, NOT_SERVED, queue_faults
 from nbqueue.broker.reads.needed_workers import NeededWorkers
 from nbqueue.broker.reads.slices import QUEUES_AT_ONCE, in_slices
-from nbqueue.broker.reads.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of
+from nbqueue.broker.reads.task_rows import ALL_FIELDS, FIELDS, note_attempt, table_of, without
 from nbqueue.broker.reads.task_table import MessageFacts, TaskRow, TaskTable
 from nbqueue.broker.script_commands import PerTask, check_limit, command
 from nbqueue.errors import StoreDamaged
@@ -68,6 +68,8 @@ class Wanted:
     since_ms: int | None = None
     """Time in Unix ms; only tasks to which something happened since then."""
     names: frozenset[str] = frozenset()
+    rules_out: Callable[[bytes], bool] | None = None
+    """A quick filter of encoded messages, before they are read; needs ``with_payload``."""
     chooses_row: Callable[[TaskRow], bool] | None = None
     """A filter that runs here, slice by slice, after the others."""
     with_payload: bool = False
@@ -384,6 +386,8 @@ class Listing:
         self, queue: str, names: Sequence[str], reply: list[Any], wanted: Wanted
     ) -> TaskTable:
         now_ms = self._broker.clock.now_ms()
+        if wanted.rules_out is not None:
+            reply = without(reply, wanted.rules_out, names)
         table = table_of(queue, names, reply, now_ms, wanted.with_result, wanted.with_error)
         if not wanted.with_message:
             table.shed_messages(self._facts)

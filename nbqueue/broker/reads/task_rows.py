@@ -5,7 +5,7 @@ Any program may have written the values: one that cannot be read counts as unkno
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nbqueue.broker.reads.task_table import TaskTable
@@ -48,6 +48,7 @@ For other states these are `ALL_FIELDS`.
 
 _ID, _SCORE, _STATE, _CALL, _MSG, _RESULT, _ERROR = "id", "score", "state", "call", "msg", "r", "e"
 _FAULT = "fault"
+_BEFORE_FIELDS = 4
 
 NO_MESSAGE = "its message cannot be read"
 
@@ -79,6 +80,18 @@ def table_of(
     rest = [_RESULT] * with_result + [_ERROR] * with_error
     columns = dict(zip((_ID, _SCORE, _STATE, _CALL, *names, _MSG, *rest), reply[2:], strict=True))
     return _by_state(queue, columns, now_ms) if reply[1] else TaskTable()
+
+
+def without(
+    reply: list[Any], rules_out: Callable[[bytes], bool], names: Sequence[str]
+) -> list[Any]:
+    """Return the reply of a listing without the tasks whose encoded message is ruled out."""
+    msgs = reply[2 + _BEFORE_FIELDS + len(names)] if reply[1] else ()
+    kept = [i for i, msg in enumerate(msgs) if not rules_out(msg)]
+    columns = (
+        column if isinstance(column, bytes) else [column[i] for i in kept] for column in reply[2:]
+    )
+    return [reply[0], len(kept), *columns]
 
 
 def _by_state(queue: str, columns: _Columns, now_ms: int) -> TaskTable:

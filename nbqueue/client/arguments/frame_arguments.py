@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from nbqueue.broker.reads.list_tasks import Listing, Wanted
 from nbqueue.broker.reads.task_table import TaskRow
 from nbqueue.calls.pickling.captured_values import warn_at_user
-from nbqueue.client.arguments.stored_arguments import ArgumentReader, NamedArguments
+from nbqueue.client.arguments.call_screen import CallScreen
+from nbqueue.client.arguments.stored_arguments import (
+    ArgumentReader,
+    NamedArguments,
+    known_parameters,
+)
 from nbqueue.client.session import Session
 from nbqueue.errors import LargeFrameWarning
 
@@ -22,7 +27,7 @@ class ArgumentFilter:
     """Chooses arguments by their values."""
 
     def __init__(self, wanted: Mapping[str, Any]) -> None:
-        self._tests = [(name, _test(value)) for name, value in wanted.items()]
+        self.tests = {name: _test(value) for name, value in wanted.items()}
         self.unseen = list(wanted)
         """The names that no task had so far."""
         self._seen: dict[str, None] = {}
@@ -32,14 +37,21 @@ class ArgumentFilter:
         """The names that tasks had, while not all of the wanted ones were among them."""
         return list(self._seen)
 
+    def note(self, names: Collection[str]) -> None:
+        """Note the names of the arguments of a task."""
+        self.unseen = [name for name in self.unseen if name not in names]
+        if len(self._seen) < _MOST_SEEN:
+            self._seen.update(dict.fromkeys(names))
+
     def chooses(self, found: NamedArguments) -> bool:
         """Return whether a task with these arguments is wanted."""
         values = found.values
         if self.unseen:
-            self.unseen = [name for name in self.unseen if name not in values]
-            if len(self._seen) < _MOST_SEEN:
-                self._seen.update(dict.fromkeys(values))
-        return all(name in values and test(values[name]) for name, test in self._tests)
+            self.note(values)
+        for name, test in self.tests.items():
+            if name not in values or not test(values[name]):
+                return False
+        return True
 
 
 class TaskArguments:
@@ -47,13 +59,26 @@ class TaskArguments:
 
     def __init__(self, session: Session, wanted: bool | Mapping[str, Any]) -> None:
         self._reader = ArgumentReader(session)
-        self._filter = ArgumentFilter(wanted) if isinstance(wanted, Mapping) else None
+        self._filter: ArgumentFilter | None = None
+        self._screen: CallScreen | None = None
+        if isinstance(wanted, Mapping):
+            self._filter = ArgumentFilter(wanted)
+            self._screen = CallScreen(wanted, self._filter.tests, known_parameters)
         self._chosen: dict[tuple[str, str], NamedArguments] = {}
 
     @property
     def parameters(self) -> tuple[list[str], list[str]]:
         """The names of the filter that no task had, and some that tasks had."""
-        return ([], []) if self._filter is None else (self._filter.unseen, self._filter.seen)
+        if self._filter is None or self._screen is None:
+            return [], []
+        for each in self._screen.ruled_out.values():
+            self._filter.note((*each.positional, *each.only_keyword))
+        return self._filter.unseen, self._filter.seen
+
+    @property
+    def rules_out(self) -> Callable[[bytes], bool] | None:
+        """Tells of an encoded message that it is not wanted, unread; None if all are."""
+        return None if self._screen is None else self._screen.rules_out
 
     @property
     def chooses(self) -> Callable[[TaskRow], bool] | None:

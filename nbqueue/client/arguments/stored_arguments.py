@@ -33,6 +33,11 @@ _parameters: dict[bytes, Parameters] = {}
 """The parameters of functions by fingerprint, which is a digest of their code."""
 
 
+def known_parameters(fingerprint: bytes) -> Parameters | None:
+    """Return the parameters of a function that this process has read, by its fingerprint."""
+    return _parameters.get(fingerprint)
+
+
 class NamedArguments(NamedTuple):
     """The arguments of a task by name, or the reason why they cannot be read."""
 

@@ -115,6 +115,7 @@ def _wanted(
         error=query.error or "",
         since_ms=since_ms(session, query.since),
         names=frozenset(check_words("name", query.name)),
+        rules_out=read.rules_out,
         chooses_row=read.chooses,
         # Whether a result is JSON is known only from the signed payload of the call.
         with_payload=has_arguments or bool({"payload", "arguments", "result"} & chosen),
