@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import chain
 
 from nbqueue.broker.call_deadline import CallDeadline
@@ -32,6 +33,7 @@ from nbqueue.store.connection import Store
 from nbqueue.store.refusal_errors import KeyDenied
 from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport import resp
+from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.router import place_of
 from nbqueue.transport.script_call import Arg
 from nbqueue.transport.topology import Key
@@ -44,6 +46,7 @@ from nbqueue.wire.messages import is_same_task, read_message
 _BATCH = 256
 _BATCH_OF_ENDS = 64
 _REGISTER_SECONDS = 0.002
+_REGISTER_ELSEWHERE_SECONDS = 0.5
 _MOST_KEPT = 64
 _QUEUES = Key(QUEUES)
 
@@ -138,7 +141,9 @@ class Broker(ResilientCaller):
     def _add_one_by_one(self, queue: str, fingerprint: bytes | None) -> OneByOne:
         if len(self._one_by_one) >= _MOST_KEPT:
             self._one_by_one.clear()
-        found = self._one_by_one[queue, fingerprint] = OneByOne(queue, fingerprint)
+        found = self._one_by_one[queue, fingerprint] = OneByOne(
+            queue, fingerprint, self._router.adapt
+        )
         return found
 
     def _write_limits(self, request: EnqueueRequest) -> None:
@@ -182,12 +187,20 @@ class Broker(ResilientCaller):
         again, at = known
         if now - at < _REGISTER_SECONDS:
             return b""
-        self._registered[queue] = again, now
         names = self._router.connection(_QUEUES)
         if names is not self._router.connection(queue):
-            names.call(("SADD", QUEUES, queue))
+            self._register_elsewhere(names, queue, now)
             return b""
+        self._registered[queue] = again, now
         return again
+
+    def _register_elsewhere(self, names: BlockingConnection, queue: str, now: float) -> None:
+        """Write a name again that is on another server, which may be away meanwhile."""
+        again, at = self._registered[queue]
+        if now - at >= _REGISTER_ELSEWHERE_SECONDS:
+            self._registered[queue] = again, now
+            with suppress(StoreUnreachable):
+                names.call(("SADD", QUEUES, queue))
 
     def forget_queue(self, queue: str) -> None:
         """Forget that a queue is registered, as it was removed.

@@ -12,9 +12,8 @@ from nbqueue.clock import Clock, steady_time
 from nbqueue.errors import StoreDenied, StoreError, StoreUnreachable
 from nbqueue.store.connection import Store
 from nbqueue.transport.blocking import BlockingConnection
-from nbqueue.transport.router import Router
 from nbqueue.transport.script_call import Arg, Command
-from nbqueue.transport.topology import ANYWHERE, Key, Place, SingleServer
+from nbqueue.transport.topology import ANYWHERE, Key, Place
 from nbqueue.wire.keys import CONFIRM_KEY, queue_keys
 
 T = TypeVar("T")
@@ -41,7 +40,7 @@ class ResilientCaller:
     ) -> None:
         self.store = store
         self.clock = clock or Clock()
-        self._router = Router(SingleServer(store), on_open=self.clock.restart)
+        self._router = store.new_router(self.clock.restart)
         self._patience = patience
         self._confirmation = store.confirmation
         self.measure_clock()
@@ -54,13 +53,19 @@ class ResilientCaller:
         self._patiently(lambda: self._timed_call(on=ANYWHERE))
 
     def _timed_call(self, *calls: Sequence[Arg], on: Place) -> list[Any]:
-        """Run plain commands and measure the clock in the same round trip."""
-        connection = self._router.connection(on)
-        connection.open()  # or the answer would seem late
+        """Run plain commands and measure the clock, mostly in the same round trip.
+
+        A cluster's time is always asked of the same node.
+        """
+        connection, clock = self._router.connection(on), self._router.connection(ANYWHERE)
+        before: list[Any] = []
+        if clock is not connection and calls:
+            before, calls = connection.call(*calls), ()
+        clock.open()  # or the answer would seem late
         sent_at = steady_time()
-        *replies, (seconds, micros) = connection.call(*calls, ("TIME",))
+        *replies, (seconds, micros) = clock.call(*calls, ("TIME",))
         self.clock.measured(sent_at, steady_time(), int(seconds) + int(micros) / 1e6)
-        return replies
+        return before or replies
 
     def _check_rights(self, queue: str) -> None:
         """Raise `StoreDenied` unless the user may run scripts on the keys of ``queue``.

@@ -20,7 +20,7 @@ from nbqueue.client import obstacles
 from nbqueue.client.cancelling.many_tasks import Cancellation
 from nbqueue.client.completion.listener import CompletionListener
 from nbqueue.client.futures.forked_handles import hold_while_forking, inherit
-from nbqueue.client.live.event_stream import EventFeed
+from nbqueue.client.live.event_stream import Feed, new_feed
 from nbqueue.client.results.outcome import RawOutcome
 from nbqueue.clock import Clock
 from nbqueue.errors import (
@@ -57,7 +57,7 @@ _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 class Session:
     """The connections, key and ids of one client. Thread-safe, and usable after a fork."""
 
-    _events: EventFeed | None = None
+    _events: Feed | None = None
     _obstacles: ObstacleWatch | None = None
 
     code_limit: int = LARGEST_VALUE
@@ -90,10 +90,10 @@ class Session:
         return Broker(self.store, clock=self.clock)  # in a forked process, when first used
 
     @property
-    def events(self) -> EventFeed:
+    def events(self) -> Feed:
         """The feed of the queues' events, for what is shown live."""
         if self._events is None:
-            self._events = EventFeed(self.store)
+            self._events = new_feed(self.store)
         return self._events
 
     @property

@@ -19,10 +19,10 @@ from nbqueue.errors import (
     StoreDenied,
     StoreError,
     StoreUnreachable,
-    StoreUnsuitable,
     StoreWarning,
 )
 from nbqueue.store import descriptors, refusal_errors, rights, schema
+from nbqueue.store.cluster.cluster_nodes import ClusterNodes
 from nbqueue.store.default_store import default_url
 from nbqueue.store.sentinel.master_watch import ROLE, MasterWatch
 from nbqueue.store.server_facts import ServerFacts, check_answers, connect_error
@@ -33,6 +33,9 @@ from nbqueue.transport.connect import Address, RawConnection, TlsOptions, open_r
 from nbqueue.transport.handshake import Login, shake_hands
 from nbqueue.transport.refusals import is_moved
 from nbqueue.transport.resp import Arg, ProtocolError, ReplyError
+from nbqueue.transport.router import Router
+from nbqueue.transport.server import Server
+from nbqueue.transport.topology import Place, SingleServer
 
 if TYPE_CHECKING:
     import redis
@@ -60,8 +63,10 @@ class Store:
     data is yet to be noted there.
     """
 
-    def __init__(self, url: StoreURL) -> None:
+    def __init__(self, url: StoreURL, *, is_node: bool = False) -> None:
+        """``is_node``: it is one of several nodes, and has some of the keys."""
         self.url = url
+        self._is_node = is_node
         self.product = "redis"
         self.has_channels = True
         self.confirmation: Confirmation | None = None
@@ -71,6 +76,8 @@ class Store:
         self._redis_at: Address | None = None
         self._lock = threading.Lock()
         self._masters = MasterWatch(url, _tls_options(url)) if url.is_sentinel else None
+        self.nodes = ClusterNodes(url, _node_store) if url.is_cluster else None
+        """The nodes of a cluster; None if the store is a single server."""
 
     @property
     def directory(self) -> Path | None:
@@ -104,6 +111,8 @@ class Store:
         """
         from redis import Redis
 
+        if self.nodes is not None:
+            return self.nodes.redis_py()  # type: ignore[no-any-return]
         address = self._address()
         with self._lock:
             if self._redis is None or self._redis_at != address:
@@ -129,6 +138,21 @@ class Store:
         """The address of the server, which changes behind Sentinels. Raises `StoreError`."""
         return str(self._address())
 
+    def server_for(self, place: Place) -> Server:
+        """Return the server that has a queue or key. Raises `StoreUnreachable` if none has."""
+        return self if self.nodes is None else self.nodes.node_for(place)
+
+    def note_lost(self) -> None:
+        """Find out which nodes have which keys after a connection was lost or refused."""
+        if self.nodes is not None:
+            self.nodes.topology.refresh()
+
+    def new_router(self, on_open: Callable[[], None]) -> Router:
+        """Return a router for a client; ``on_open`` is called after each connection."""
+        if self.nodes is not None:
+            return self.nodes.router(on_open)
+        return Router(SingleServer(self), on_open)
+
     def open_connection(self, timeout: float | None = 30.0) -> RawConnection:
         """Open a separate connection, ready to speak RESP2.
 
@@ -137,6 +161,8 @@ class Store:
 
         Raises StoreUnreachable, StoreDenied or StoreUnsuitable.
         """
+        if self.nodes is not None:
+            return self.nodes.any_node().open_connection(timeout)
         raw, _ = self._open()
         raw.socket.settimeout(timeout)
         return raw
@@ -157,7 +183,8 @@ class Store:
         answers = self.ask(*_READY_QUESTIONS)
         pong, hello, version = answers
         check_answers(self.url, pong, hello)
-        _check_not_moved(self.url, answers)
+        if not self._is_node:
+            _check_not_moved(self.url, answers)
         self.is_schema_due = schema.is_due(self.url.redacted, version)
 
     def note_schema(self) -> None:
@@ -175,6 +202,8 @@ class Store:
 
         Returns the replies, with refusals as values.
         """
+        if self.nodes is not None:
+            return self.nodes.ask(questions)
         raw, answers = self._open(questions)
         raw.close()
         return answers
@@ -192,6 +221,8 @@ class Store:
             client.connection_pool.disconnect()
         if self._masters is not None:
             self._masters.close()
+        if self.nodes is not None:
+            self.nodes.close()
 
     def after_fork(self) -> None:
         """Share nothing with the parent, in a child process."""
@@ -199,6 +230,8 @@ class Store:
         self._redis = None
         if self._masters is not None:
             self._masters.after_fork()
+        if self.nodes is not None:
+            self.nodes.after_fork()
 
     def __enter__(self) -> Store:
         return self
@@ -311,19 +344,15 @@ def connect(
 
     Raises InvalidURL; StoreUnreachable if no server answers; StoreDenied for a wrong or missing
     password or right; StoreUnsuitable for a server older than 6.2, a replica or a Sentinel, for a
-    master that no Sentinel knows, for Cluster URLs, to which this version cannot connect, and for
-    data that need a newer nbqueue; NoEmbeddedServer. Warns with StoreWarning if the server may
-    evict keys, and of Sentinels that cannot fail over.
+    master that no Sentinel knows, for a cluster's node given as a single server and the reverse,
+    and for data that need a newer nbqueue; NoEmbeddedServer. Warns with StoreWarning if the server
+    may evict keys, and of Sentinels that cannot fail over.
     """
     place = default_url() if url is None else parse_url(url) if isinstance(url, str) else url
-    if place.scheme == "redis+cluster":
-        raise StoreUnsuitable(
-            f"{place.redacted}: this version of nbqueue cannot connect to Redis Cluster yet. "
-            "Use the redis:// URL of a single server"
-        )
     store = Store(place)
     try:
-        faults = _check(store, loading_seconds, is_worker=is_worker)
+        check = _check if store.nodes is None else _check_nodes
+        faults = check(store, loading_seconds, is_worker=is_worker)
     except BaseException:
         store.close()
         raise
@@ -332,13 +361,42 @@ def connect(
     return store
 
 
+def _node_store(url: StoreURL) -> Store:
+    return Store(url, is_node=True)
+
+
+def _check_nodes(store: Store, loading_seconds: float | None, *, is_worker: bool) -> list[str]:
+    """Check the nodes of a cluster, but for those that are away; return warnings of one."""
+    assert store.nodes is not None
+    found: list[Store] = []
+    faults: list[str] = []
+    away: StoreUnreachable | None = None
+    for node in store.nodes.masters():
+        try:
+            faults = _check(node, loading_seconds, is_worker=is_worker) or faults
+        except StoreUnreachable as error:
+            away = error
+            continue
+        except StoreError as error:
+            raise type(error)(f"a node of the cluster cannot be used: {error}") from error
+        found.append(node)
+    if away is not None and not found:
+        raise away
+    oldest = min(found, key=lambda node: node.server_version)
+    store.product, store.server_version = oldest.product, oldest.server_version
+    store.is_schema_due = any(node.is_schema_due for node in found)
+    store.has_channels = all(node.has_channels for node in found)
+    return faults
+
+
 def _check(store: Store, loading_seconds: float | None, *, is_worker: bool) -> list[str]:
     """Find out what the server is, and return warnings. Raises `StoreError` for an unfit one."""
     place = store.url
     patience = LOADING_SECONDS if loading_seconds is None else loading_seconds
     probes = rights.probes(is_worker=is_worker)
     answers = _ask(store, [schema.QUESTION, *probes], time.monotonic() + patience)
-    _check_not_moved(place, answers)
+    if not store._is_node:
+        _check_not_moved(place, answers)
     version = answers.pop(len(_QUESTIONS))
     facts = ServerFacts(place, answers[: len(_QUESTIONS)])
     store.product, store.server_version = facts.product, facts.version

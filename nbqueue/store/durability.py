@@ -46,6 +46,11 @@ def ensure_durability(store: Store, durability: str | None) -> None:
     check_durability(durability, store.url)
     if durability is None:
         return
+    if store.nodes is not None:
+        for node in store.nodes.masters():
+            ensure_durability(node, durability)
+            store.confirmation = node.confirmation or store.confirmation
+        return
     if durability == "replicated":
         _check_replicas(store)
         store.confirmation = ON_REPLICA

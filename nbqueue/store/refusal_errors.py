@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from nbqueue.errors import (
@@ -92,5 +93,10 @@ def cluster_error(url: StoreURL, text: str) -> StoreUnsuitable:
     """Return the exception for a server with only some of the keys."""
     return StoreUnsuitable(
         f"the server {url.redacted} is part of a Redis Cluster and holds only some of the keys "
-        f"({text}). This version of nbqueue needs a single server: use the URL of one"
+        f"({text}). Write {_cluster_url(url).redacted}"
     )
+
+
+def _cluster_url(url: StoreURL) -> StoreURL:
+    """Return the URL of the cluster to which a server belongs."""
+    return replace(url, scheme="rediss+cluster" if url.uses_tls else "redis+cluster", db=0)

@@ -27,12 +27,14 @@ _FORMS = {
     "rediss+sentinel": "rediss+sentinel://[user:password@]host1:26379,host2:26379/master[/db]",
     "redis-sentinel": "redis-sentinel://[:sentinel_password@]host1:26379,host2:26379?master=name",
     "redis+cluster": "redis+cluster://[user:password@]host1:7000,host2:7001",
+    "rediss+cluster": "rediss+cluster://[user:password@]host1:7000,host2:7001[?ssl_ca_certs=path]",
     "embedded": "embedded:///absolute/path, embedded://./path, embedded://name or embedded://default",
 }
 _SENTINEL = ("redis+sentinel", "rediss+sentinel")
 _ASYNQ_SENTINEL = "redis-sentinel"
 """The scheme of Asynq's own URIs, which are read as `_SENTINEL`."""
 _DEFAULT_PORTS = dict.fromkeys((*_SENTINEL, _ASYNQ_SENTINEL), 26379)
+_CLUSTER = ("redis+cluster", "rediss+cluster")
 _TLS_OPTIONS = (
     "ssl_cert_reqs",
     "ssl_ca_certs",
@@ -48,6 +50,7 @@ _OPTIONS = {
     **dict.fromkeys(_SENTINEL, _SENTINEL_OPTIONS),
     _ASYNQ_SENTINEL: ("master", "db"),
     "redis+cluster": (),
+    "rediss+cluster": _TLS_OPTIONS,
     "embedded": (),
 }
 _CERT_REQS = ("none", "optional", "required")
@@ -98,6 +101,11 @@ class StoreURL:
     def has_password(self) -> bool:
         """True if it holds a password of any kind."""
         return self.password is not None or self.sentinel_password is not None
+
+    @property
+    def is_cluster(self) -> bool:
+        """True if ``hosts`` are nodes of a Redis Cluster."""
+        return self.scheme in _CLUSTER
 
     @property
     def redacted(self) -> str:
@@ -240,10 +248,10 @@ class _Reader:
         hosts = tuple(
             _host(part, _DEFAULT_PORTS.get(self.scheme, 6379)) for part in authority.split(",")
         )
-        if self.scheme == "redis+cluster":
-            if path:
+        if url.is_cluster:
+            if path not in ("", "0"):
                 raise _Reason(f"a cluster has no databases, so {shown('/' + path)} cannot follow")
-            return replace(url, hosts=hosts)
+            return replace(url, hosts=hosts, tls=self._tls())
         if self.scheme == _ASYNQ_SENTINEL:
             return self._read_asynq_sentinel(hosts, path, username, password)
         if self.scheme in _SENTINEL:

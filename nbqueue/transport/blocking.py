@@ -152,16 +152,18 @@ class BlockingConnection:
 
     def call(self, *calls: Sequence[Arg]) -> list[Any]:
         """Run plain commands in one round trip, and return their replies."""
-        with self._lock:
-            replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
+        replies = self._replies(calls)
         return [
             self._checked(reply, words[1:2]) for words, reply in zip(calls, replies, strict=True)
         ]
 
+    def _replies(self, calls: Sequence[Sequence[Arg]]) -> list[Any]:
+        with self._lock:
+            return self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
+
     def try_call(self, *calls: Sequence[Arg]) -> list[Any]:
         """Like `call`, with `StoreDamaged` for a key of the wrong type."""
-        with self._lock:
-            replies = self._exchange([[resp.pack(words) for words in calls]], lambda: len(calls))
+        replies = self._replies(calls)
         return [self._damage_of(words, reply) for words, reply in zip(calls, replies, strict=True)]
 
     def _damage_of(self, words: Sequence[Arg], reply: Any) -> Any:

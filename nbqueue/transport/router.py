@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.script_call import Arg, Command
+from nbqueue.transport.server import Server
 from nbqueue.transport.topology import Key, Place, SingleServer, Topology
 
 T = TypeVar("T")
@@ -34,13 +35,20 @@ class Router:
         """Return the connection to the server that ``place`` is on."""
         if self._only is not None:
             return self._only
-        server = self._topology.server_for(place)
+        return self._to(self._topology.server_for(place))
+
+    def _to(self, server: Server) -> BlockingConnection:
         found = self._connections.get(id(server))
         if found is None:
-            found = self._connections.setdefault(
-                id(server), BlockingConnection(server, on_open=self._on_open)
-            )
+            found = self._connections.setdefault(id(server), self._open_to(server))
         return found
+
+    def _open_to(self, server: Server) -> BlockingConnection:
+        return BlockingConnection(server, on_open=self._on_open)
+
+    def adapt(self, command: Command[T]) -> Command[T]:
+        """Return a script's call as it is sent to this store, for those that pack it themselves."""
+        return command
 
     def run(self, batch: Iterable[Command[Any]]) -> list[Any]:
         """Run scripts, in one round trip to each server.

@@ -29,12 +29,6 @@ CONFIRM_KEY: Final = "nbqueue:{~confirm:00}:mark"
 
 The wait ends when all of them are on disk.
 """
-HAND_CHANNEL: Final = "nbqueue:hand:"
-"""Prefix of the channels on which workers are handed tasks.
-
-A worker id and a number follow.
-"""
-
 HANDLER_TYPE: Final = "nbqueue.handler"
 """The type of task in the signature of a stored handler."""
 
@@ -120,6 +114,7 @@ class QueueKeys:
         self.cancels = own + "cancels"
         self.output_prefix = own + "output:"
         self.live = own + "live:"
+        self.hand = own + "hand:"
 
     def task(self, task_id: str) -> str:
         return self.task_prefix + task_id

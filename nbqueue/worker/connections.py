@@ -28,7 +28,8 @@ _LOST, _UNFIT = "store", "unfit store"
 _BEATS = 3
 """The number of checks of the connections within the answer time-out."""
 
-_DOWN = DownConnection()
+DOWN = DownConnection()
+"""The replacement of all connections while the store is away."""
 
 
 class WorkerConnections:
@@ -62,8 +63,8 @@ class WorkerConnections:
         self._store = store
         self._queues = queues
         self._server: ServerConnections | None = None
-        self._tasks: QueueConnection = _DOWN
-        self._upkeep: QueueConnection = _DOWN
+        self._tasks: QueueConnection = DOWN
+        self._upkeep: QueueConnection = DOWN
         self._backoff = Backoff(longest=store.longest_pause)
         self._answer_timeout = answer_timeout
         self._closed = False
@@ -79,9 +80,9 @@ class WorkerConnections:
         self.on_changed: list[Callable[[Any], None]] = []
         self._events = ServerEvents(
             on_lost=self._lost,
-            on_message=lambda channel, data: _call_all(self.on_message, channel, data),
-            on_tracking=lambda: _call_all(self.on_tracking),
-            on_changed=lambda keys: _call_all(self.on_changed, keys),
+            on_message=lambda channel, data: call_all(self.on_message, channel, data),
+            on_tracking=lambda: call_all(self.on_tracking),
+            on_changed=lambda keys: call_all(self.on_changed, keys),
             on_denied=self._on_denied,
         )
         reactor.after(answer_timeout / _BEATS, self._beat)
@@ -92,16 +93,17 @@ class WorkerConnections:
 
     def blocking(self, queue: str) -> QueueConnection:
         """Return the connection for commands of ``queue`` that block."""
-        return _DOWN if self._server is None else self._server.blocking.get(queue, _DOWN)
+        return DOWN if self._server is None else self._server.blocking.get(queue, DOWN)
 
     def upkeep(self, queue: str) -> QueueConnection:
         """Return the connection for leases and maintenance of ``queue``."""
         return self._upkeep
 
-    def registry(self) -> QueueConnection:
-        """Return the connection for keys of no queue.
+    def registry(self, key: str | None = None) -> QueueConnection:
+        """Return the connection for keys of no queue, or of other queues than one.
 
-        These are the lists of workers and queues, and the time.
+        These are the lists of workers and queues, and the time. Each command goes where its first
+        key is; with ``key`` all go where that is, such as those of a transaction.
         """
         return self._upkeep
 
@@ -174,11 +176,11 @@ class WorkerConnections:
     def _take(self, server: ServerConnections) -> None:
         self._server, self._tasks, self._upkeep = server, server.tasks, server.upkeep
         server.start()
-        _call_all(self.on_up)
+        call_all(self.on_up)
 
     def _drop(self) -> None:
         server, self._server = self._server, None
-        self._tasks = self._upkeep = _DOWN
+        self._tasks = self._upkeep = DOWN
         if server is not None:
             server.close()
         if self._poll_timer is not None:
@@ -195,7 +197,7 @@ class WorkerConnections:
             return
         faults.occurred(_LOST, "store lost url=%s error=%s", self._store.url.redacted, error)
         self._drop()
-        _call_all(self.on_down)
+        call_all(self.on_down)
         self._reconnect_later()
 
     def _reconnect_later(self) -> None:
@@ -247,9 +249,10 @@ class WorkerConnections:
 
     def _poll(self) -> None:
         self._poll_timer = self._reactor.after(_POLL_SECONDS, self._poll)
-        _call_all(self.on_poll)
+        call_all(self.on_poll)
 
 
-def _call_all(actions: list[Callable[..., None]], *args: Any) -> None:
+def call_all(actions: list[Callable[..., None]], *args: Any) -> None:
+    """Call each callback."""
     for action in actions:
         action(*args)

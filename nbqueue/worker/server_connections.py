@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from nbqueue.runtime.reactor import Reactor
-from nbqueue.store.connection import Store
 from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
 from nbqueue.transport.pubsub import PubSubConnection
+from nbqueue.transport.server import Server
 from nbqueue.wire.keys import CANCEL_CHANNEL, queue_keys
 from nbqueue.worker.unreadable_data import set_aside
 
@@ -78,8 +78,11 @@ class ServerEvents:
 class ServerConnections:
     """The connections with one server, for ``queues``."""
 
+    command_type: type[OpenConnection] = OpenConnection
+    blocking_type: type[OpenConnection] = OpenConnection
+
     def __init__(
-        self, reactor: Reactor, store: Store, queues: Sequence[str], events: ServerEvents
+        self, reactor: Reactor, store: Server, queues: Sequence[str], events: ServerEvents
     ) -> None:
         """Open all connections, blocking; `start` watches them. Raises `StoreError`."""
         self._reactor = reactor
@@ -90,10 +93,10 @@ class ServerConnections:
         """The connections for commands that block, by queue."""
         self._all: list[NonblockingConnection] = []
         self._is_open = True
-        channels = [CANCEL_CHANNEL, *(queue_keys(queue).wake for queue in queues)]
+        channels = self._channels(queues)
         try:
-            self.tasks = self._opened(OpenConnection(store))
-            self.upkeep = self._opened(OpenConnection(store))
+            self.tasks = self._opened(self.command_type(store))
+            self.upkeep = self._opened(self.command_type(store))
             self.upkeep.handle = handle_guarded
             self._listener = self._opened(
                 PubSubConnection(
@@ -105,11 +108,15 @@ class ServerConnections:
                 )
             )
             for queue in queues:
-                self.blocking[queue] = self._opened(OpenConnection(store))
+                self.blocking[queue] = self._opened(self.blocking_type(store))
         except BaseException:
             for connection in self._all:
                 connection.close()
             raise
+
+    def _channels(self, queues: Sequence[str]) -> list[str]:
+        """Return the channels to subscribe to; the first is that of all queues."""
+        return [CANCEL_CHANNEL, *(queue_keys(queue).wake for queue in queues)]
 
     def _opened(self, connection: _Connection) -> _Connection:
         self._all.append(connection)
@@ -175,7 +182,7 @@ class ServerConnections:
                 self._watch(connection)
                 on_added(self)
 
-        self._reactor.in_thread(lambda: OpenConnection(self._store), opened)
+        self._reactor.in_thread(lambda: self.blocking_type(self._store), opened)
 
     def remove_queue(self, queue: str) -> None:
         """Close the connections of a queue."""

@@ -20,6 +20,7 @@ from nbqueue.durations import parse_duration
 from nbqueue.requirements import offered_by
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.store.connection import Store
+from nbqueue.worker.cluster.cluster_connections import ClusterConnections
 from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.begun_attempts import BeginNotes
 from nbqueue.worker.executors.code_cache import CodeCache
@@ -101,9 +102,10 @@ def build_worker(
 def _context(settings: WorkerSettings, store: Store, worker_id: str) -> ServiceContext:
     reactor = Reactor()
     queues = ServedQueues(settings.queues)
+    connections = WorkerConnections if store.nodes is None else ClusterConnections
     return ServiceContext(
         reactor=reactor,
-        connections=WorkerConnections(reactor, store, queues, settings.answer_seconds),
+        connections=connections(reactor, store, queues, settings.answer_seconds),
         clock=Clock(),
         keys=Keyring.load(store.config_directory),
         queues=queues,

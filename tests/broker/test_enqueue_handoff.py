@@ -17,7 +17,7 @@ from nbqueue.errors import StoreError
 from nbqueue.tasks.new_task import NewTask
 
 NEW = NewTask("a b\nc", encoded("a b\nc", payload=b"\x00\n\xff"))
-CHANNEL = lifecycle.hand_channel("host:1:ab", 1)
+CHANNEL = lifecycle.hand_channel("q", "host:1:ab", 1)
 NS = NOW_MS * 1_000_000
 LINE = {
     "pending": [NEW.task_id],
@@ -154,7 +154,7 @@ def test_a_task_with_a_limit_stands_in_line(broker: Any, redis: Any, worker: Any
 def test_an_offer_that_nobody_answers_for_is_passed_over(
     broker: Any, redis: Any, worker: Any
 ) -> None:
-    offer(broker, channel="nbqueue:hand:gone:1")
+    offer(broker, channel="nbqueue:{q}:hand:gone:1")
     offer(broker, until_ms=1_000_000_000_000)
     redis.lpush(full_name("own:offers"), "no offer at all")
     offer(broker)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clusters import RedisCluster
 from sentinel_group import SentinelGroup
 from servers import Server, Tunnel, make_certificate
 
@@ -74,7 +75,23 @@ def sentinel(program: ServerProgram, folder: Path) -> Iterator[str]:
         group.end()
 
 
-STORES: dict[str, Start] = {"embedded": embedded, "tcp": tcp, "tls": tls, "sentinel": sentinel}
+@contextmanager
+def cluster(program: ServerProgram, folder: Path) -> Iterator[str]:
+    """Three masters with a replica each, and a password."""
+    started = RedisCluster(program.path, folder, password=PASSWORD)
+    try:
+        yield started.url.replace("://", f"://:{IN_URL}@")
+    finally:
+        started.close()
+
+
+STORES: dict[str, Start] = {
+    "embedded": embedded,
+    "tcp": tcp,
+    "tls": tls,
+    "sentinel": sentinel,
+    "cluster": cluster,
+}
 
 
 @pytest.fixture(scope="session", params=STORES)

@@ -29,7 +29,7 @@ def handed(lab: Any) -> Iterator[list[bytes]]:
     """Collect the messages to workers meanwhile, each slightly later than the workers."""
     found: list[bytes] = []
     with lab.redis.pubsub(ignore_subscribe_messages=True) as heard:
-        heard.psubscribe("nbqueue:hand:*")
+        heard.psubscribe("nbqueue:*:hand:*")
         heard.get_message(timeout=5)
         yield found
         while (message := heard.get_message(timeout=0.05)) is not None:
@@ -104,7 +104,7 @@ def test_nobody_else_hands_anything_to_a_worker(lab: Any) -> None:
         with handed(lab) as told:
             task_id = lab.submit(add, 1)
             assert lab.value(task_id) == 2
-        [channel] = lab.redis.pubsub_channels("nbqueue:hand:*")
+        [channel] = lab.redis.pubsub_channels("nbqueue:*:hand:*")
         for data in (told[0], b"t 1 1 a/b\nxM", b"t 1 1 default\nxM", b""):
             lab.redis.publish(channel, data)
         lab.wait_until(lambda: "did not offer to take" in worker.log())

@@ -257,12 +257,6 @@ def test_a_server_that_says_nothing_is_unreachable_in_time(
     assert time.monotonic() - begin < 3
 
 
-def test_a_cluster_is_not_connected_to_yet() -> None:
-    with pytest.raises(StoreUnsuitable, match="cannot connect to Redis Cluster yet") as caught:
-        connect("redis+cluster://:hunter2@a,b")
-    assert "hunter2" not in str(caught.value)
-
-
 def test_a_bad_url_is_a_bad_url() -> None:
     with pytest.raises(InvalidURL):
         connect("http://h")

@@ -127,7 +127,7 @@ def due(raw: bytes, score: str, state: dict[str, bytes]) -> Write:
 
 def handed(data: bytes) -> Write:
     def write(redis: Any) -> None:
-        for channel in redis.pubsub_channels("nbqueue:hand:*"):
+        for channel in redis.pubsub_channels("nbqueue:*:hand:*"):
             redis.publish(channel, data)
 
     return write

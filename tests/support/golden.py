@@ -215,7 +215,7 @@ def read(redis: Any) -> Content:
     returned.
     """
     found: Content = {}
-    for key in redis.keys("asynq:*"):
+    for key in list(redis.scan_iter("asynq:*")):
         kind = redis.type(key)
         if kind == b"hash":
             fields = redis.hgetall(key).items()

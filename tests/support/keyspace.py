@@ -120,7 +120,7 @@ def without_memory(redis: Any) -> Iterator[None]:
 def dump(redis: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return everything in the store, decoded, except the short names ``without``."""
     # The first program writes the version of the data.
-    keys = sorted(set(redis.keys("*")) - {SCHEMA_KEY.encode()})
+    keys = sorted(set(redis.scan_iter("*")) - {SCHEMA_KEY.encode()})
     pipe = redis.pipeline()
     for key in keys:
         pipe.type(key)
@@ -141,8 +141,8 @@ def dump(redis: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
     }
     for key, kind in zip(keys, kinds, strict=True):
         read[kind](key)
-    pipe.time()
-    *values, (seconds, micros) = pipe.execute()
+    values = pipe.execute()
+    seconds, micros = redis.time()
     content: dict[str, Any] = {}
     for key, kind, ttl, value in zip(keys, kinds, ttls, values, strict=True):
         name = short_name(key.decode())

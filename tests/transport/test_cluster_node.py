@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import binascii
 import select
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis as redis_py
+from clusters import SLOTS, Node
 from keyspace import NOW_MS, encoded
 from waits import wait_until
 
@@ -23,47 +21,6 @@ from nbqueue.tasks.new_task import NewTask
 from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
 from nbqueue.transport.script_call import Command
 
-SLOTS = 16_384
-
-
-class Node:
-    """A server in cluster mode."""
-
-    def __init__(self, program: Path, folder: Path) -> None:
-        folder.mkdir()
-        self.port = free_port()
-        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
-        words += ["--save", "", "--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
-        self.process = subprocess.Popen(
-            [str(program), *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        self.redis = redis_py.Redis(port=self.port, protocol=2)
-        wait_until(self._is_up)
-
-    def _is_up(self) -> bool:
-        try:
-            return bool(self.redis.ping())
-        except redis_py.ConnectionError:
-            return False
-
-    def close(self) -> None:
-        self.redis.close()
-        self.process.kill()
-        self.process.wait()
-
-
-def free_port() -> int:
-    """A free port for which that of the cluster's bus, 10,000 above it, is one too."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 55_000:
-            return port
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", port - 20_000))
-            return port - 20_000
-
 
 @pytest.fixture
 def nodes(
@@ -72,7 +29,9 @@ def nodes(
     """Two nodes, of which the first holds all slots."""
     started: list[Node] = []
     try:
-        started += [Node(server_program.path, tmp_path / str(i)) for i in range(2)]
+        for i in range(2):
+            started.append(Node.start(server_program.path, tmp_path / str(i)))
+            wait_until(started[-1].is_up)
         first, second = started
         first.redis.execute_command("CLUSTER ADDSLOTS", *range(SLOTS))
         first.redis.execute_command("CLUSTER MEET", "127.0.0.1", second.port)

@@ -32,19 +32,19 @@ class ChangedTask(NamedTuple):
     ending: Ending | None = None
 
 
-def changed_tasks(tasks: Mapping[tuple[str, str], str]) -> Command[list[ChangedTask]]:
-    """Read the given tasks whose state has changed.
+def changed_tasks(queue: str, tasks: Mapping[str, str]) -> Command[list[ChangedTask]]:
+    """Read the given tasks of a queue whose state has changed.
 
-    ``tasks`` holds the last known state of each, by queue and id.
+    ``tasks`` holds the last known state of each, by id.
     """
-    names = list(tasks)
+    names, keys = list(tasks), stored_keys(queue)
     return command(
         "changed_tasks",
         None,
         {"most_bytes": _MOST_BYTES},
-        lambda reply: [_changed(names, each) for each in reply],
+        lambda reply: [_changed(queue, names, each) for each in reply],
         tasks=PerTask(
-            [stored_keys(queue).task(task_id) for queue, task_id in names],
+            [keys.task(task_id) for task_id in names],
             ("seen",),
             tasks.values(),
             most=len(names),
@@ -52,9 +52,9 @@ def changed_tasks(tasks: Mapping[tuple[str, str], str]) -> Command[list[ChangedT
     )
 
 
-def _changed(names: Sequence[tuple[str, str]], found: list[Any]) -> ChangedTask:
+def _changed(queue: str, names: Sequence[str], found: list[Any]) -> ChangedTask:
     position, state, *values = found
-    queue, task_id = names[position]
+    task_id = names[position]
     if not state:
         return ChangedTask(queue, task_id, None)
     word = state.decode("utf-8", "replace")

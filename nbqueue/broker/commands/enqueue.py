@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -132,11 +132,17 @@ class OneByOne:
     once.
     """
 
-    def __init__(self, queue: str, fingerprint: bytes | None) -> None:
+    def __init__(
+        self,
+        queue: str,
+        fingerprint: bytes | None,
+        adapt: Callable[[Command[Any]], Command[Any]] = lambda command: command,
+    ) -> None:
+        """``adapt`` makes the command as it is sent to the store."""
         keys = queue_keys(queue)
         self._prefix = keys.task_prefix.encode()
         blank: Any = None  # What is filled in for each task.
-        example = command(
+        plain = command(
             "enqueue",
             keys,
             {
@@ -155,6 +161,7 @@ class OneByOne:
                 [blank, blank],
             ),
         )
+        example = adapt(plain)
         self.script = example.script
         self._template = resp.template(example.words())
         self._note_at = 0

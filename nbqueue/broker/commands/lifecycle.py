@@ -18,7 +18,7 @@ from nbqueue.broker.staging import STAGED, stage_ends
 from nbqueue.runtime.buffers import Body
 from nbqueue.transport.script_call import Arg, Command
 from nbqueue.wire.decoding import text, whole_number
-from nbqueue.wire.keys import HAND_CHANNEL, QueueKeys, day_keys, queue_keys
+from nbqueue.wire.keys import QueueKeys, day_keys, queue_keys
 
 
 class Fetched(NamedTuple):
@@ -169,12 +169,12 @@ def read_handed(data: bytes) -> Handed | None:
     return Handed(queue, token, task)
 
 
-def hand_channel(worker_id: str, number: int) -> str:
-    """The channel on which a worker is handed tasks.
+def hand_channel(queue: str, worker_id: str, number: int) -> str:
+    """The channel on which a worker is handed tasks of a queue.
 
     Each connection of the worker has a channel of its own, so offers end with their connection.
     """
-    return f"{HAND_CHANNEL}{worker_id}:{number}"
+    return f"{queue_keys(queue).hand}{worker_id}:{number}"
 
 
 def note_begun(queue: str, tasks: Sequence[tuple[str, str, int]]) -> Command[int]:

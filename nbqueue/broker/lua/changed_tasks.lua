@@ -1,6 +1,6 @@
 -- Read those of some tasks whose state changed, with the results of those that ended.
 --
--- Writes nothing, so it is safe to repeat. Its keys may be of several queues on one server.
+-- Writes nothing, so it is safe to repeat.
 --
 -- KEYS: *tasks
 -- ARGV: most_bytes (of all results and errors in the reply), then for each task: seen (the state in

@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
-from nbqueue.store.connection import Store
 from nbqueue.transport import resp
 from nbqueue.transport.pubsub import MessageConnection
+from nbqueue.transport.server import Server
 from nbqueue.wire.keys import stored_name
 
 ANSWER_SECONDS = 30.0
@@ -27,9 +27,12 @@ class Subscription(MessageConnection):
     One thread may change it while another reads.
     """
 
+    check_seconds = CHECK_SECONDS
+    """Seconds until the next `check_alive` at the latest."""
+
     def __init__(
         self,
-        store: Store,
+        store: Server,
         on_message: Callable[[str, bytes], None],
         on_confirmed: Callable[[], None],
     ) -> None:

@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 from nbqueue.broker.commands.changed_tasks import changed_tasks
 from nbqueue.calls.keys.signing import Keyring
@@ -26,6 +27,7 @@ from nbqueue.client.results.outcome import (
     read_announcement,
     verified,
 )
+from nbqueue.errors import StoreUnreachable
 from nbqueue.wire import states
 
 _ENDS_AT_ONCE = 64
@@ -120,6 +122,8 @@ class EndDispatcher:
             in_vain = True
             try:
                 in_vain = self._look_at_announced(*chosen)
+            except StoreUnreachable as error:
+                self._connection.raise_if_store_wide(error)
             finally:
                 with self._state.lock:
                     self._unconfirmed.note_look(*chosen, now, in_vain=in_vain)
@@ -151,11 +155,14 @@ class EndDispatcher:
 
         Returns the missing ones by queue; see `end_missing`.
         """
-        broker = self._connection.broker()
+        by_queue: dict[str, dict[str, str]] = {}
+        for (queue, task_id), state in tasks.items():
+            by_queue.setdefault(queue, {})[task_id] = state
+        changed = self._connection.run_each(changed_tasks(*each) for each in by_queue.items())
         ended: dict[str, list[tuple[str, RawOutcome]]] = {}
         missing: dict[str, list[str]] = {}
         unread: dict[str, list[str]] = {}
-        for queue, task_id, state, ending in broker.run(changed_tasks(tasks)):
+        for queue, task_id, state, ending in chain.from_iterable(changed):
             if state is None and (queue, task_id) in self._tasks.being_cancelled:
                 continue
             if state is None and (queue, task_id) in self._tasks.cancel_interrupted:

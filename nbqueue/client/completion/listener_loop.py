@@ -7,9 +7,10 @@ import threading
 import time
 
 from nbqueue.client.channels.channel_listeners import ChannelListeners
+from nbqueue.client.channels.cluster_subscription import AnySubscription
 from nbqueue.client.channels.inline_read import InlineRead
 from nbqueue.client.channels.listener_connection import ListenerConnection
-from nbqueue.client.channels.subscription import CHECK_SECONDS, Subscription
+from nbqueue.client.channels.subscription import CHECK_SECONDS
 from nbqueue.client.completion.dispatch import EndDispatcher
 from nbqueue.client.completion.error_pauses import ErrorPauses
 from nbqueue.client.completion.listener_state import ListenerState
@@ -57,7 +58,7 @@ class ListenerLoop:
         self._is_pausing = False
         self._is_well = False
         """True if the last turn left nothing to be confirmed by the server."""
-        self._watched: tuple[Subscription, bool] | None = None
+        self._watched: tuple[AnySubscription, bool] | None = None
         """The subscription that is waited for, and whether until it takes bytes, too."""
         self._next_turn: Timer | None = None
         self.thread: threading.Thread | None = None
@@ -136,13 +137,14 @@ class ListenerLoop:
         self._channels.begin(subscribed, self._connection.broker)
         is_well = subscription.is_confirmed
         # Nothing else would notice a store that never answers.
-        seconds = min(self._look(subscription), POLL_SECONDS if is_denied else CHECK_SECONDS)
+        longest = POLL_SECONDS if is_denied else subscription.check_seconds
+        seconds = min(self._look(subscription), longest)
         pause = self._reading_pause(subscription)
         self._watch(subscription, is_paused=pause > 0)
         self._take_turn_in(min(pause, seconds) if pause > 0 else seconds)
         return is_well
 
-    def _watch(self, subscription: Subscription, *, is_paused: bool) -> None:
+    def _watch(self, subscription: AnySubscription, *, is_paused: bool) -> None:
         """Wait for messages, except while another thread reads them."""
         self._inline_read.is_listener_paused = is_paused
         wanted = None if is_paused else (subscription, subscription.wants_write)
@@ -176,7 +178,7 @@ class ListenerLoop:
             with inline_read.read_lock:
                 subscription.read()
 
-    def _reading_pause(self, subscription: Subscription) -> float:
+    def _reading_pause(self, subscription: AnySubscription) -> float:
         """Return for how many seconds to leave the reading to another thread."""
         # Confirmations of changes must be read by this thread, as others wait for them.
         return self._inline_read.pause_left() if subscription.is_confirmed else 0.0
@@ -187,7 +189,9 @@ class ListenerLoop:
             return is_awaited or bool(self._channels)
 
     def _connect(self) -> None:
-        subscription = Subscription(self._store, self._dispatcher.on_message, self._on_confirmed)
+        subscription = self._connection.new_subscription(
+            self._dispatcher.on_message, self._on_confirmed
+        )
         with self._state.lock:
             self._connection.opened(subscription)
             # Ends that were announced before this moment were missed.
@@ -202,7 +206,7 @@ class ListenerLoop:
                 self._reactor.forget(subscription)
             self._connection.close()
 
-    def _look(self, subscription: Subscription) -> float:
+    def _look(self, subscription: AnySubscription) -> float:
         """Look at tasks whose end may have been missed.
 
         Returns the seconds until the next look.

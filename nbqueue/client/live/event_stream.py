@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from nbqueue.errors import StoreError
 from nbqueue.runtime.backoff import Backoff
@@ -22,6 +22,7 @@ from nbqueue.wire.task_events import read_event
 
 if TYPE_CHECKING:
     from nbqueue.store.connection import Store
+    from nbqueue.transport.server import Server
 
 log = logging.getLogger("nbqueue.client")
 
@@ -47,8 +48,49 @@ LOOK = Happened("", 0, [])
 OnEvent = Callable[[Happened], None]
 
 
+class Feed(Protocol):
+    """Follows the events of queues."""
+
+    @property
+    def trouble(self) -> str:
+        """The reason why events cannot be read now; empty if they can."""
+
+    def follow(self, queue: str, on_event: OnEvent) -> Callable[[], None]:
+        """Call ``on_event`` for each event of ``queue``; returns a function that ends it."""
+
+    def close(self) -> None:
+        """End all following."""
+
+
+def new_feed(store: Store) -> Feed:
+    """Return a feed of the events in a store."""
+    return EventFeed(store) if store.nodes is None else ClusterFeed(store)
+
+
+class ClusterFeed:
+    """Follows each queue over a connection of its own, as each may be on another node."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._feeds: dict[str, EventFeed] = {}
+
+    @property
+    def trouble(self) -> str:
+        return next((each.trouble for each in list(self._feeds.values()) if each.trouble), "")
+
+    def follow(self, queue: str, on_event: OnEvent) -> Callable[[], None]:
+        with self._lock:
+            feed = self._feeds.setdefault(queue, EventFeed(self._store))
+        return feed.follow(queue, on_event)
+
+    def close(self) -> None:
+        for feed in list(self._feeds.values()):
+            feed.close()
+
+
 class EventFeed:
-    """Follows the events of queues over one connection, in a thread of its own.
+    """Follows the events of queues on one server, in a thread of its own.
 
     `follow`, the function that it returns, and `close` may be called from any thread.
     """
@@ -121,6 +163,7 @@ class EventFeed:
             except (ConnectionLost, StoreError, OSError) as error:
                 log.debug("events are not read for a while error=%s", error)
                 self.trouble = f"the store is away ({error}); it is tried again and again"
+                self._store.note_lost()
                 threading.Event().wait(self._backoff.pause())
             except Exception:
                 log.exception("events of queues could not be followed, and are followed anew")
@@ -145,7 +188,7 @@ class EventFeed:
             if not queues:
                 return
             # A new connection for other queues: a read that blocks cannot be withdrawn.
-            with _Reader(self._store, reactor) as reader:
+            with _Reader(self._store.server_for(queues[0]), reactor) as reader:
                 self._begin(reader, queues)
                 self._read_queues(reader, queues)
 
@@ -205,9 +248,9 @@ class EventFeed:
 class _Reader:
     """A connection of the feed's thread, with one request at a time."""
 
-    def __init__(self, store: Store, reactor: Reactor) -> None:
+    def __init__(self, server: Server, reactor: Reactor) -> None:
         self._reactor = reactor
-        self._connection = NonblockingConnection(store)
+        self._connection = NonblockingConnection(server)
         reactor.watch(self._connection, self._connection.read)
 
     def ask(

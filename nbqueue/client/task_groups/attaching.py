@@ -105,8 +105,7 @@ def _read_ends(session: Session, group: TaskGroup[Any], ids: Sequence[str]) -> N
     for start in range(0, len(ids), MOST_READ):
         left = list(ids[start : start + MOST_READ])
         while left:
-            seen = dict.fromkeys(((group.queue, task_id) for task_id in left), "")
-            found = session.broker.run(changed_tasks(seen))
+            found = session.broker.run(changed_tasks(group.queue, dict.fromkeys(left, "")))
             ends, unread = _ends(found)
             group._take(ends)
             # The reply had no room for them; large ones never fit.

@@ -110,7 +110,7 @@ class DeadWorkers(Service):
             return  # It is checked again, as it may have held more than one search finds.
         self._known.get(queue, set()).discard(worker_id)
         for words in vanish(worker_id, [queue]):
-            _call(self._connections.upkeep(queue), words, lambda reply: None)
+            _call(self._connections.registry(), words, lambda reply: None)
 
 
 def _call(

@@ -137,7 +137,7 @@ class QueueWatcher(Service):
 
     def _on_tracking(self) -> None:
         self._is_tracking = True
-        connection = self._connections.registry()
+        connection = self._connections.registry(self._own_record)
         connection.call(("CLIENT", "CACHING", "YES"))
         connection.call(("EXISTS", self._own_record))
 

@@ -54,6 +54,7 @@ class ScheduleRecords:
         self._written.add(queue)
         connection.call(("ZADD", SCHEDULERS, self._clock.now_ms() // 1000 + TTL, key))
         # As one transaction, so that no reader sees half of it.
+        connection = self._connections.registry(key)
         connection.call(("MULTI",))
         connection.call(("DEL", key))
         connection.call(("RPUSH", key, *(asynq_entry(queue, *row) for row in rows)))

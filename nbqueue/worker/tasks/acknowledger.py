@@ -78,7 +78,8 @@ class Acknowledger:
         self._others: list[_OtherOutcome] = []
         self._sent: dict[int, _Outcome] = {}
         self._under_way = 0
-        self._is_pausing = False
+        self._paused: set[str] = set()
+        """Queues whose outcomes wait for a moment, as the store refused some."""
         context.connections.on_up.append(self._send_again)
 
     @property
@@ -114,13 +115,14 @@ class Acknowledger:
         """
         if not (self._completions or self._others):
             return
-        if self._under_way >= _MOST_UNDER_WAY or self._is_pausing:
+        if self._under_way >= _MOST_UNDER_WAY:
             return
+        paused = self._paused
         tasks, now_ms = self._connections.tasks, self._clock.now_ms()
         others, self._others = self._others, []
         for other in others:
             connection = tasks(other.attempt.queue)
-            if not connection.is_up:
+            if other.attempt.queue in paused or not connection.is_up:
                 self._others.append(other)
                 continue
             self._under_way += 1
@@ -128,7 +130,7 @@ class Acknowledger:
             connection.send(other.make_command(now_ms, self._who), partial(self._on_one, other))
         for queue in list(self._completions):
             connection = tasks(queue)
-            if not connection.is_up:
+            if queue in paused or not connection.is_up:
                 continue
             batch = self._take_batch(queue)
             self._under_way += 1
@@ -200,12 +202,10 @@ class Acknowledger:
                 # Its lease runs out and the task runs again, which loses nothing.
                 log.error("end of a task dropped id=%s error=%s", outcome.attempt.task_id, error)
                 self._forget(outcome)
-        if not self._is_pausing:
-            self._is_pausing = True
-            self._reactor.after(_PAUSE, self._end_pause)
-
-    def _end_pause(self) -> None:
-        self._is_pausing = False
+        queue = batch[0].attempt.queue
+        if queue not in self._paused:
+            self._paused.add(queue)
+            self._reactor.after(_PAUSE, lambda: self._paused.discard(queue))
 
     @staticmethod
     def _log_not_held(outcome: _Outcome) -> None:

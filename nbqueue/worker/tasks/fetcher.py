@@ -172,11 +172,10 @@ class Fetcher:
             return
         for queue in self.order.next():
             if queue in filled or queue in parked:
-                break
+                connection = self._connections.tasks(queue)
+                if connection.is_up:
+                    break
         else:
-            return
-        connection = self._connections.tasks(queue)
-        if not connection.is_up:
             return
         # The free slots are for the tasks that are asked for now.
         self._offers.withdraw()

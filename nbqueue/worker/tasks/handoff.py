@@ -74,7 +74,8 @@ class Handoff:
         self._old: dict[str, _Offer] = {}
         """Offers that ran out. A delayed message may still name one."""
         self._connected = 0
-        self._channel = ""
+        self._channels: dict[str, str] = {}
+        """The channels that are subscribed to, by queue."""
         context.connections.on_up.append(self._on_up)
         context.connections.on_down.append(self._on_down)
 
@@ -103,9 +104,16 @@ class Handoff:
         token, lasts_ms = self._tokens.new(now_ms), int(_LASTS * 1000)
         until_ms = now_ms + lasts_ms
         lease_until_ms = until_ms + self._tokens.lease_ms
-        text = offer_text(until_ms, lease_until_ms, self._channel, token)
+        channel = self._channels.get(queue) or self._listen(queue)
+        text = offer_text(until_ms, lease_until_ms, channel, token)
         self._open[token] = _Offer(queue, text, self._reactor.now() + _LASTS)
         connection.send(add_offer(queue, text, lasts_ms), partial(self._on_offered, token))
+
+    def _listen(self, queue: str) -> str:
+        channel = hand_channel(queue, self._tokens.worker_id, self._connected)
+        self._channels[queue] = channel
+        self._connections.listen(channel, self._on_data)
+        return channel
 
     def withdraw(self) -> None:
         """Withdraw all offers."""
@@ -160,8 +168,7 @@ class Handoff:
 
     def _on_up(self) -> None:
         self._connected += 1
-        self._channel = hand_channel(self._tokens.worker_id, self._connected)
-        self._connections.listen(self._channel, self._on_data)
+        self._channels.clear()
 
     def _on_down(self) -> None:
         # A task that was handed over meanwhile is found by `LostAttempts` when the store is back.

@@ -19,7 +19,7 @@ local function hand_off(offer, task, id, msg, since)
   local time = redis.call('TIME')
   local now = time[1] * 1000 + time[2] / 1000
   while offer do
-    local holds_until, score, channel, token = string.match(offer, '^(%d+) (%d+%.%d+) (%S+) (.+)$')
+    local holds_until, score, channel, token = string.match(offer, '^(%d+) (%d+%.%d+) (.+) (%S+)$')
     -- The reply of PUBLISH would also count subscribers of patterns.
     local heard = token and tonumber(holds_until) > now and redis.pcall('PUBSUB', 'NUMSUB', channel)
     if heard and tonumber(heard[2] or 0) > 0 then

@@ -1,0 +1,1 @@
+"""Redis Cluster: which node holds which keys, and connections to its nodes."""
