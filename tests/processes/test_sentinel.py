@@ -211,7 +211,7 @@ class Load:
         self.acknowledged: list[Any] = []
         self.errors: list[Exception] = []
         self.longest = 0.0
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self.start = self._thread.start
 
     def _run(self) -> None:

@@ -119,15 +119,17 @@ class SentinelGroup:
     @property
     def master(self) -> Server:
         """The server that most Sentinels name as the master."""
-        ports = sorted(
-            int(self.ask(each, "SENTINEL", "MASTER", NAME)["port"]) for each in self.sentinels
-        )
-        port = ports[len(ports) // 2]
+        port = self._master_port()
+        # A server that was killed may have been started again at its port.
         return next(each for each in reversed(self.servers) if each.port == port)
+
+    def _master_port(self) -> int:
+        ports = [self.ask(each, "SENTINEL", "MASTER", NAME)["port"] for each in self.sentinels]
+        return int(max(ports, key=ports.count))
 
     def wait_for_failover(self, old: Server, seconds: float = 30.0) -> float:
         """Wait until another server than ``old`` is the master; return the time of that."""
-        wait_until(lambda: self.master.port != old.port, seconds)
+        wait_until(lambda: self._master_port() != old.port, seconds)
         return time.monotonic()
 
     def end(self) -> None:
