@@ -24,7 +24,7 @@ from nbqueue.errors import (
 from nbqueue.store import descriptors, refusal_errors, rights, schema
 from nbqueue.store.cluster.cluster_nodes import ClusterNodes
 from nbqueue.store.default_store import default_url
-from nbqueue.store.sentinel.master_watch import ROLE, MasterWatch
+from nbqueue.store.sentinel.master_watch import QUESTIONS, MasterWatch
 from nbqueue.store.server_facts import ServerFacts, check_answers, connect_error
 from nbqueue.store.server_programs import OLDEST
 from nbqueue.store.url import StoreURL, parse_url
@@ -290,13 +290,13 @@ class Store:
             masters.add(raw, master)
             return raw
 
-        raw, (role, *replies) = self._handshake(open_watched, address, (ROLE, *questions))
+        raw, replies = self._handshake(open_watched, address, (*QUESTIONS, *questions))
         try:
-            masters.check_role(role, master)
+            masters.check(master, *replies[: len(QUESTIONS)])
         except BaseException:
             raw.close()
             raise
-        return raw, replies
+        return raw, replies[len(QUESTIONS) :]
 
     def _handshake(
         self,

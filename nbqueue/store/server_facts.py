@@ -96,6 +96,12 @@ def pairs_of(reply: Any) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2], strict=False))
 
 
+def version_of(hello: Any) -> tuple[int, int, int] | None:
+    """Return the version in the reply to HELLO, or None."""
+    text = pairs_of(hello).get("version")
+    return None if text is None else _version(text)
+
+
 def _version(text: str | None) -> tuple[int, int, int]:
     numbers = list(OLDEST) if text is None else [0, 0, 0]
     with contextlib.suppress(ValueError):

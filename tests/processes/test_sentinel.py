@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from sentinel_group import NAME, SentinelGroup
-from servers import free_port
+from servers import Tunnel, free_port, make_certificate
 from waits import wait_until
 
 import nbqueue
@@ -28,8 +28,10 @@ from nbqueue.errors import (
     SubmitUnconfirmed,
 )
 from nbqueue.store.connection import connect
-from nbqueue.store.sentinel.sentinels import Master
+from nbqueue.store.sentinel.master_watch import MasterWatch
+from nbqueue.store.sentinel.sentinels import Master, Sentinels
 from nbqueue.store.server_programs import ServerProgram
+from nbqueue.store.url import parse_url
 
 KEY = "5b" * 32
 PASSWORD, SENTINEL_PASSWORD = "hunter2", "open sesame"
@@ -159,12 +161,14 @@ class TestUnfit:
         self, group: SentinelGroup, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         replica = next(each for each in group.servers if each.port != group.master.port)
-        monkeypatch.setattr(
-            "nbqueue.store.sentinel.sentinels.Sentinels.master",
-            lambda self, seconds=0.0: Master("127.0.0.1", replica.port, 1),
-        )
+        monkeypatch.setattr(Sentinels, "master", lambda *_: Master("127.0.0.1", replica.port, 1))
         said = refusal(group.url, StoreUnreachable)
         assert f"127.0.0.1:{replica.port} as the master, which says that it is a replica" in said
+
+    def test_a_promoted_server_that_is_too_old(self) -> None:
+        watch = MasterWatch(parse_url("redis+sentinel://h/m"), None)
+        with pytest.raises(StoreUnsuitable, match=r"master is now h:1, which is Redis 6\.0\.9"):
+            watch.check(Master("h", 1, 1), [b"master"], [b"version", b"6.0.9"])
 
 
 def test_submits_are_confirmed_by_a_replica(
@@ -200,6 +204,26 @@ def test_submits_are_confirmed_by_a_replica(
             master.config_set("min-replicas-to-write", 0)
         wait_until(lambda: there.llen("asynq:{sure}:pending") == 304)
         client.close()
+
+
+def test_tls_for_sentinels_and_for_servers(
+    group: SentinelGroup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path)
+    sentinel, master = group.sentinels[0], group.master
+    with Tunnel(certificate, sentinel.port) as first, Tunnel(certificate, master.port) as second:
+        plain = group.url_of([sentinel]) + f"&ssl_ca_certs={certificate[0]}"
+        url = plain.replace(f"127.0.0.1:{sentinel.port}", f"localhost:{first.port}")
+        with connect(url + "&sentinel_tls=true") as store:
+            assert store.server == f"127.0.0.1:{master.port}"
+        # The Sentinels know the port without TLS.
+        monkeypatch.setattr(Sentinels, "master", lambda *_: Master("localhost", second.port, 1))
+        url = plain.replace("redis+", "rediss+") + "&sentinel_tls=false"
+        with connect(url) as store, store.open_connection() as raw:
+            assert raw.is_tls
+            assert store.redis.ping()
+            raw.cut()
+            assert raw.socket.recv(1) == b""
 
 
 class Load:

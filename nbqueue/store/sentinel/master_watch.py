@@ -13,8 +13,10 @@ import threading
 import weakref
 from typing import Any, Final
 
-from nbqueue.errors import StoreError, StoreUnreachable
+from nbqueue.errors import StoreError, StoreUnreachable, StoreUnsuitable
 from nbqueue.store.sentinel.sentinels import Master, Sentinels
+from nbqueue.store.server_facts import version_of
+from nbqueue.store.server_programs import OLDEST
 from nbqueue.store.url import StoreURL
 from nbqueue.transport.connect import Address, RawConnection, TlsOptions
 from nbqueue.transport.handshake import Login
@@ -22,8 +24,8 @@ from nbqueue.transport.handshake import Login
 POLL_SECONDS: Final = 0.5
 """Seconds between two questions to the Sentinels."""
 
-ROLE: Final = ("ROLE",)
-"""The question to a server, the reply to which `MasterWatch.check_role` takes."""
+QUESTIONS: Final = (("ROLE",), ("HELLO",))
+"""The questions to a server, the replies to which `MasterWatch.check` takes."""
 
 log = logging.getLogger("nbqueue.store")
 
@@ -75,9 +77,19 @@ class MasterWatch:
                     daemon=True,
                 ).start()
 
-    def check_role(self, reply: Any, master: Master) -> None:
-        """Raise `StoreUnreachable` if the server that Sentinels name says that it is no master."""
-        role = reply[0] if isinstance(reply, list) and reply else None
+    def check(self, master: Master, role_reply: Any, hello: Any) -> None:
+        """Raise `StoreError` for a server that is no master, or older than the one before.
+
+        Raises `StoreUnreachable` for a replica, as it may be promoted soon.
+        """
+        version = version_of(hello)
+        if version is not None and version < OLDEST:
+            raise StoreUnsuitable(
+                f"{self._place}: the master is now {master}, which is Redis "
+                f"{'.'.join(map(str, version))}, and nbqueue needs 6.2 or newer. Upgrade it, or "
+                "promote another one: redis-cli -p 26379 SENTINEL FAILOVER name"
+            )
+        role = role_reply[0] if isinstance(role_reply, list) and role_reply else None
         # A user who may not ask is let in: a replica refuses writes anyway.
         if isinstance(role, bytes) and role != b"master":
             says = "is a replica" if role == b"slave" else f"has the role {role[:40]!r}"

@@ -160,7 +160,7 @@ class Sentinels:
         said = "; ".join(f"{where}: {str(error).strip('. ')}" for where, error in troubles)
         return StoreUnreachable(
             f"{self._place}: no Sentinel answers ({said}). Check that they run, their hosts and "
-            "ports"
+            "ports, and whether they use TLS (sentinel_tls=true)"
         )
 
     def _known_masters(self) -> str:
