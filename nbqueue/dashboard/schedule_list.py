@@ -20,7 +20,7 @@ _MOST_RUNS = 20
 
 
 class ScheduleLine(NamedTuple):
-    """A schedule. ``next_ms`` is None if it never runs again."""
+    """A schedule. ``next_ms`` is None if it is paused, or never runs again."""
 
     key: str
     id: str
@@ -205,7 +205,7 @@ def _line(handle: Schedule, row: dict[str, Any]) -> ScheduleLine:
         tz="" if tz == "UTC" else tz,
         type=str(row.get("type") or ""),
         queue=handle.queue,
-        next_ms=_ms(row.get("next_at")),
+        next_ms=None if state == "paused" else _ms(row.get("next_at")),
         prev_ms=_ms(row.get("prev_at")),
         fault=row.get("fault") or "",
     )

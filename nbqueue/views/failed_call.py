@@ -17,6 +17,7 @@ _INSTALLED = re.compile(
     r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python3\.\d+[/\\]|^<frozen "
 )
 _SEPARATOR = re.compile(r"[/\\]")
+_CELL = re.compile(r"[/\\]ipykernel_\d+[/\\]\d+\.py$|^<ipython-input-")
 _BEGIN = "Traceback (most recent call last):"
 _CHAINED = (
     "During handling of the above exception, another exception occurred:",
@@ -38,7 +39,8 @@ class Frame(NamedTuple):
     @property
     def text(self) -> str:
         """The place and the source, such as ``load.py:12 in load: data["price"]``."""
-        place = f"{_SEPARATOR.split(self.file)[-1]}:{self.line}"
+        name = "cell" if _CELL.search(self.file) else _SEPARATOR.split(self.file)[-1]
+        place = f"{name}:{self.line}"
         if self.function and self.function != "<module>":
             place += f" in {self.function}"
         return f"{place}: {self.source}" if self.source else place

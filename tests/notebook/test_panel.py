@@ -292,8 +292,10 @@ def test_the_schedules_tab_edits_pauses_runs_and_removes(client: Client) -> None
     assert "nightly runs at @hourly from now on" in page.text
     assert schedule.spec == "@hourly"
     assert "whenever" in driver.press("When nightly runs", "whenever").text
-    driver.press("Pause nightly")
+    assert re.search(r"in \d+m", page.text)
+    page = driver.press("Pause nightly")
     assert schedule.paused
+    assert not re.search(r"in \d+m", page.text)
     driver.press("Resume nightly")
     assert not schedule.paused
     page = driver.press("Run nightly now")

@@ -77,7 +77,10 @@ def timeline_svg(attempts: Sequence[Attempt], *, label: str) -> Markup:
         preserveAspectRatio="none",
         style=f"display:block;width:100%;height:{height:.0f}px",
     )
-    words = [_word(f"left:{100 * at:.1f}%;top:2px", text, moves="-50%,0") for at, text in ticks]
+    # The first one does not reach into the name of the zone.
+    words = [
+        _word(f"left:max(26px,{100 * at:.1f}%);top:2px", text, moves="-50%,0") for at, text in ticks
+    ]
     axis = element("div", *words, style="position:relative;height:20px")
     zone = f"{from_ms(left).astimezone():%Z}"
     names = element(
