@@ -29,9 +29,10 @@ from nbqueue.errors import (
 )
 from nbqueue.store.connection import connect
 from nbqueue.store.sentinel.master_watch import MasterWatch
-from nbqueue.store.sentinel.sentinels import Master, Sentinels
+from nbqueue.store.sentinel.sentinels import Master, Sentinels, read_master
 from nbqueue.store.server_programs import ServerProgram
 from nbqueue.store.url import parse_url
+from nbqueue.transport.resp import ProtocolError
 
 KEY = "5b" * 32
 PASSWORD, SENTINEL_PASSWORD = "hunter2", "open sesame"
@@ -164,6 +165,14 @@ class TestUnfit:
         monkeypatch.setattr(Sentinels, "master", lambda *_: Master("127.0.0.1", replica.port, 1))
         said = refusal(group.url, StoreUnreachable)
         assert f"127.0.0.1:{replica.port} as the master, which says that it is a replica" in said
+
+    @pytest.mark.parametrize(
+        ("host", "port"),
+        [(b"", b"1"), (b"h\nINFO", b"1"), (b"h", b"0"), (b"h", b"65536"), (b"h", b"\xb2")],
+    )
+    def test_an_answer_that_names_no_address(self, host: bytes, port: bytes) -> None:
+        with pytest.raises(ProtocolError, match="it names no address"):
+            read_master([b"ip", host, b"port", port, b"config-epoch", b"x"])
 
     def test_a_promoted_server_that_is_too_old(self) -> None:
         watch = MasterWatch(parse_url("redis+sentinel://h/m"), None)

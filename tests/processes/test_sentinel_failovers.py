@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sentinel_group import SentinelGroup
+from sentinel_group import NAME, SentinelGroup
 from servers import Server
 from waits import wait_until
 
@@ -234,4 +234,25 @@ def test_a_master_that_was_stopped_and_goes_on_has_no_clients_left(group: Sentin
         os.kill(old.process.pid, signal.SIGCONT)
     with group.client(old) as there:
         assert not [each for each in there.client_list() if each["name"] == "nbqueue"]
+    q.close()
+
+
+def test_a_master_that_was_made_a_replica_is_left_by_its_first_refusal(
+    group: SentinelGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbqueue.store.sentinel.master_watch.POLL_SECONDS", 3600.0)
+    accept_without_replicas(group)
+    q = nbqueue.connect(group.url)
+    old = group.master
+    load = Load(lambda: [q.submit(abs, -1)])
+    try:
+        with group.sentinels[0].client() as sentinel:
+            sentinel.execute_command("SENTINEL", "FAILOVER", NAME)
+        group.wait_for_failover(old)
+        acknowledged = len(load.confirmed)
+        wait_until(lambda: len(load.confirmed) > acknowledged + 20)
+    finally:
+        load.stop()
+    assert (load.refused, load.unconfirmed) == (0, [])
+    assert is_there(q, load.confirmed[-1].id)
     q.close()

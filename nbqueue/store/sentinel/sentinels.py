@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ _AWAY_SECONDS: Final = 5.0
 _FRESH_SECONDS: Final = 0.25
 """Seconds for which an answer is used again, such as for several connections at once."""
 
+_HOST: Final = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _UNKNOWN: Final = "No such master"
 
 
@@ -107,7 +110,7 @@ class Sentinels:
         for group in (first, [each for each in self._sentinels if each.away_until > now]):
             for sentinel in group:
                 try:
-                    answers.append(_read_master(sentinel.ask("SENTINEL", "MASTER", self._name)))
+                    answers.append(read_master(sentinel.ask("SENTINEL", "MASTER", self._name)))
                     sentinel.away_until = 0.0
                 except (OSError, ReplyError, ProtocolError) as error:
                     sentinel.away_until = now + _AWAY_SECONDS
@@ -183,10 +186,10 @@ class Sentinels:
         self.close()
 
 
-def _read_master(reply: Any) -> Master:
+def read_master(reply: Any) -> Master:
     """Read the reply to SENTINEL MASTER. Raises `ProtocolError` if it names no address."""
     facts = pairs_of(reply)
     host, port, epoch = (facts.get(name, "") for name in ("ip", "port", "config-epoch"))
-    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+    if not (_HOST.fullmatch(host) and _NUMBER.fullmatch(port) and 0 < int(port) < 65536):
         raise ProtocolError(f"it names no address, but {shown(str(facts)[:200])}")
-    return Master(host, int(port), int(epoch) if epoch.isdecimal() else 0)
+    return Master(host, int(port), int(epoch) if _NUMBER.fullmatch(epoch) else 0)
