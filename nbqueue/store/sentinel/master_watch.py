@@ -29,6 +29,9 @@ QUESTIONS: Final = (("ROLE",), ("HELLO",))
 
 log = logging.getLogger("nbqueue.store")
 
+_logged: dict[str, Master] = {}
+"""The master that was logged last, by store, as a process may have several clients of one."""
+
 
 class MasterWatch:
     """The master of a store behind Sentinels, and the connections to it."""
@@ -109,7 +112,8 @@ class MasterWatch:
             outdated = [raw for raw, to in self._connections.items() if to[:2] != master[:2]]
             for raw in outdated:
                 del self._connections[raw]
-        if old is not None and old[:2] != master[:2]:
+        if old is not None and old[:2] != master[:2] and _logged.get(self._place) != master:
+            _logged[self._place] = master
             text = "store has a new master url=%s master=%s before=%s"
             log.log(self.level, text, self._place, master, old)
         for raw in outdated:
