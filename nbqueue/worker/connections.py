@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from nbqueue.errors import StoreUnsuitable
+from nbqueue.errors import StoreDenied, StoreUnsuitable
 from nbqueue.runtime.backoff import Backoff
 from nbqueue.runtime.reactor import Reactor, Timer
 from nbqueue.store.connection import Store
@@ -210,7 +210,7 @@ class WorkerConnections:
     def _reconnected(self, result: Any) -> None:
         if isinstance(result, Exception):
             url = self._store.url.redacted
-            if isinstance(result, StoreUnsuitable):
+            if isinstance(result, StoreUnsuitable | StoreDenied):
                 # Waiting may not help here, so this is logged as a separate fault.
                 faults.occurred(_UNFIT, "store cannot be used url=%s error=%s", url, result)
             faults.occurred(_LOST, "store still away url=%s error=%s", url, result)

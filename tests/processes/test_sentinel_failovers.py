@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ from servers import Server
 from waits import wait_until
 
 import nbqueue
-from nbqueue.errors import StoreUnreachable, SubmitUnconfirmed, TaskNotFound
+from nbqueue.errors import StoreDenied, StoreUnreachable, SubmitUnconfirmed, TaskNotFound
 from nbqueue.store.server_programs import ServerProgram
 
 KEY = "5b" * 32
@@ -256,3 +257,31 @@ def test_a_master_that_was_made_a_replica_is_left_by_its_first_refusal(
     assert (load.refused, load.unconfirmed) == (0, [])
     assert is_there(q, load.confirmed[-1].id)
     q.close()
+
+
+def test_a_promoted_server_that_wants_another_password_is_named(
+    group: SentinelGroup, tmp_path: Path
+) -> None:
+    accept_without_replicas(group)
+    old = group.master
+    with group.client(old) as client:
+        client.execute_command("ACL SETUSER app on >hunter2 ~* &* +@all")
+    url = group.url.replace(":x@", "app:hunter2@")
+    log = tmp_path / "worker.log"
+    worker = nbqueue.Worker(url, log=log).start()
+    q = nbqueue.connect(url)
+    try:
+        q.submit(abs, -1)
+        old.end()
+        group.wait_for_failover(old)
+        node = f"127.0.0.1:{group.master.port}, the master of redis+sentinel://app:***@"
+        with pytest.raises(StoreDenied, match=re.escape(node)):
+            q.submit(abs, -2)
+        wait_until(lambda: f"error=the store {node}" in log.read_text())
+        assert "hunter2" not in log.read_text()
+        with group.client(group.master) as client:
+            client.execute_command("ACL SETUSER app on >hunter2 ~* &* +@all")
+        assert q.submit(abs, -2).result(30) == 2
+    finally:
+        worker.stop()
+        q.close()
