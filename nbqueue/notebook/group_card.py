@@ -13,7 +13,7 @@ from markupsafe import Markup
 from nbqueue.client.live.member_states import MemberStates
 from nbqueue.client.obstacles.obstacle_watch import Found
 from nbqueue.client.results.failed_calls import error_kinds
-from nbqueue.errors import StoreError
+from nbqueue.errors import StoreError, UsageError
 from nbqueue.notebook.view import View
 from nbqueue.views import controls
 from nbqueue.views import format as fmt
@@ -25,8 +25,9 @@ from nbqueue.wire import states
 if TYPE_CHECKING:
     from nbqueue.client.futures.group import TaskGroup
     from nbqueue.client.futures.wait import WaitSet
+    from nbqueue.client.inspection.task_filter import BulkResult
     from nbqueue.client.live.event_stream import Happened
-    from nbqueue.notebook.live_views import Shown
+    from nbqueue.notebook.live.shown import Shown
 
 _MOST_ERRORS = 3
 _MOST_FAILURES = 200
@@ -71,7 +72,7 @@ class GroupCard(View):
         self._group = self.subject = group
         self._session = group._session
         # Handles that are waited for together are no group in the store.
-        self._retry: Callable[[], object] | None = getattr(group, "retry", None)
+        self._retry: Callable[[], BulkResult] | None = getattr(group, "retry", None)
         self._lock = threading.Lock()
         # The group itself counts the tasks that have ended.
         self._states = MemberStates(group._has_ended)
@@ -81,11 +82,17 @@ class GroupCard(View):
         self._errors: list[ErrorKind] = []
         self._errors_seen = 0
         self._stops: list[Callable[[], None]] = []
+        self._shown: Shown | None = None
         self._obstacles = self._session.obstacles.look(group._sample()) if group._sample() else ()
 
     @property
     def is_final(self) -> bool:
         return self._group.done()
+
+    @property
+    def acts_at_end(self) -> bool:
+        can_retry = self._retry is not None and self._group.counts().failed > 0
+        return self._group.done() and can_retry
 
     @property
     def title(self) -> str:
@@ -138,7 +145,7 @@ class GroupCard(View):
             shown.append(self._buttons(counts.total - counts.done, counts.failed))
             tenth = 10 * (counts.done * 10 // max(counts.total, 1))
             shown.append(h.announcement(f"{self.title}: {tenth} percent done"))
-        else:
+        if not live or self._group.done():
             shown.append(self._foot())
         return h.card(*shown, label=f"task group {self.title}")
 
@@ -207,15 +214,12 @@ class GroupCard(View):
         return h.row(*parts, gap=4)
 
     def _buttons(self, left: int, failed: int) -> Markup:
-        buttons = [
-            controls.button(
-                "Cancel the rest",
-                "cancel",
-                label=f"Cancel what has not ended of {self.title}",
-                ask=f"Cancel {fmt.count(left, 'task')}?",
-            )
-        ]
+        buttons = []
         if left:
+            label, ask = f"Cancel what has not ended of {self.title}", fmt.count(left, "task")
+            buttons.append(
+                controls.button("Cancel the rest", "cancel", label=label, ask=f"Cancel {ask}?")
+            )
             buttons.append(controls.bell_button(f"Notify me when {self.title} has ended"))
         if failed and self._retry is not None:
             label = f"Run what failed of {self.title} again"
@@ -232,6 +236,8 @@ class GroupCard(View):
         return max(0, end_ms - group._begun_ms) / 1000
 
     def _find_errors(self, failed: int) -> None:
+        if failed < self._errors_seen:  # they were run again
+            self._errors, self._errors_seen = [], 0
         if self._errors_seen >= min(failed, _MOST_FAILURES):
             return
         tasks = self._group._failed_tasks(_MOST_FAILURES)
@@ -261,7 +267,9 @@ class GroupCard(View):
     def began(self, shown: Shown) -> None:
         for queue in self._group._unended_by_queue():
             self._follow(shown, queue)
-        self._group.on_progress(lambda group: shown.changed())
+        if self._shown is None:
+            self._group.on_progress(lambda group: shown.changed())
+        self._shown = shown
 
         def on_obstacles(found: Found) -> None:
             self._obstacles = found
@@ -292,6 +300,9 @@ class GroupCard(View):
         if action == "cancel":
             self._group.cancel()
         elif action == "retry" and self._retry is not None:
-            self._retry()
+            refused = self._retry().refused
             self._errors, self._errors_seen = [], 0
             self._must_read = True
+            if refused:
+                reason = next(iter(refused.values()))
+                raise UsageError(f"{fmt.count(len(refused), 'task')} cannot run again: {reason}")

@@ -15,14 +15,15 @@ from nbqueue.client.obstacles.obstacle_watch import Found
 from nbqueue.client.results.failed_calls import FailedTask, failed_call
 from nbqueue.client.results.shown_result import shown_result
 from nbqueue.clock import Clock
-from nbqueue.errors import NbqueueError, StoreError
+from nbqueue.errors import NbqueueError, StoreError, UsageError
+from nbqueue.notebook.replay_here import replay_here
 from nbqueue.notebook.view import View
 from nbqueue.tasks.result_preview import ResultPreview
 from nbqueue.views import controls
 from nbqueue.views import format as fmt
 from nbqueue.views import html as h
 from nbqueue.views.ansi import without_colours
-from nbqueue.views.failed_call import FailedCall, failure_parts
+from nbqueue.views.failed_call import FailedCall, failure_parts, failure_text
 from nbqueue.views.notices import notices_html, notices_text
 from nbqueue.views.output_lines import OutputLines, output_box
 from nbqueue.views.progress_bar import bars_html, bars_text
@@ -32,7 +33,7 @@ from nbqueue.wire import states
 if TYPE_CHECKING:
     from nbqueue.client.futures.future import TaskFuture
     from nbqueue.client.live.event_stream import Happened
-    from nbqueue.notebook.live_views import Shown
+    from nbqueue.notebook.live.shown import Shown
 
 
 class FutureCard(View):
@@ -41,19 +42,24 @@ class FutureCard(View):
     ticks = True
 
     def __init__(self, future: TaskFuture[Any]) -> None:
-        self._future = self.subject = future
         self._session = future._attached()
         self._clock: Clock = self._session.clock
         self._lock = threading.Lock()
+        self._shows_output = False
+        self._stops: list[Callable[[], None]] = []
+        self._show(future)
+
+    def _show(self, future: TaskFuture[Any]) -> None:
+        """Show this run of the task."""
+        self._future = self.subject = future
         self._snapshot: Snapshot | None = None
         self._is_stale = True
-        self._shows_output = False
         self._output = OutputLines()
-        self._stops: list[Callable[[], None]] = []
         self._note = ""
         self._shown_result: ResultPreview | None = None
         self._obstacles = future._obstacles()
         self._failed: FailedCall | None = None
+        self._replayed = ""
         self._read()
         if future.done():
             self._read_output()
@@ -75,6 +81,10 @@ class FutureCard(View):
     @property
     def is_final(self) -> bool:
         return self._future.done()
+
+    @property
+    def acts_at_end(self) -> bool:
+        return self._future.done() and self.state == states.ARCHIVED
 
     @property
     def title(self) -> str:
@@ -114,6 +124,8 @@ class FutureCard(View):
             parts.append(h.problem(trouble))
         if live:
             parts.append(self._buttons())
+            if self._replayed:
+                parts.append(h.element("div", self._replayed, role="status"))
             parts.append(h.announcement(f"{self.title} is {self.state}"))
         parts.append(self._foot(live))
         return h.card(*parts, label=f"task {self.title}")
@@ -167,35 +179,48 @@ class FutureCard(View):
             first, lines = self._output.first, [*self._output.lines]
         if not lines:
             return h.NOTHING
-        if live and self._shows_output:
+        is_ended = self._future.done()
+        if live and self._shows_output and not is_ended:
             return output_box(first, lines)
-        if live or len(lines) == 1:
+        if (live and not is_ended) or len(lines) == 1:
             return h.row(h.fact("printed", h.code(fmt.shortened(without_colours(lines[-1]), 110))))
         return h.folded("Output", output_box(first, lines))
 
     def _buttons(self) -> Markup:
+        if self._future.done():
+            return self._end_buttons() if self.acts_at_end else h.NOTHING
         title, state = self.title, self.state
-        buttons = []
-        if not self._future.done():
-            buttons.append(
-                controls.button("Cancel", "cancel", label=f"Cancel {title}", ask="Cancel 1 task?")
-            )
-            if state in (states.SCHEDULED, states.RETRY):
-                word = "Retry now" if state == states.RETRY else "Run now"
-                buttons.append(controls.button(word, "run", label=f"{word}: {title}"))
-        if not self._future.done():
-            buttons.append(controls.bell_button(f"Notify me when {title} has ended"))
+        buttons = [
+            controls.button("Cancel", "cancel", label=f"Cancel {title}", ask="Cancel 1 task?")
+        ]
+        if state in (states.SCHEDULED, states.RETRY):
+            word = "Retry now" if state == states.RETRY else "Run now"
+            buttons.append(controls.button(word, "run", label=f"{word}: {title}"))
+        buttons.append(controls.bell_button(f"Notify me when {title} has ended"))
         word = "Hide output" if self._shows_output else "Output"
         buttons.append(controls.button(word, "logs", label=f"{word} of {title}"))
         return h.row(*buttons, gap=6)
 
+    def _end_buttons(self) -> Markup:
+        title = self.title
+        buttons = [controls.button("Retry", "retry", label=f"Run {title} again")]
+        if self._failed is not None:
+            if self._future._facts.is_call:
+                label = f"Run {self._failed.call or title} in this notebook"
+                buttons.append(controls.button("Replay here", "replay", label=label))
+            text = failure_text(self._failed)
+            buttons.append(controls.copy_button("Copy", text, label="Copy call and error"))
+        return h.row(*buttons, gap=6)
+
     def _foot(self, live: bool) -> Markup:
         future = self._future
+        if live:
+            return h.row(h.pale(f"id {future.id}"), h.pale(self._note))
         if future.done() and self.state == states.ARCHIVED:
             again = h.code(f'q.retry("{future.id}")') + h.pale(" runs it again, ")
             here = h.code(f'q.get("{future.id}").replay()') + h.pale(" runs it here")
             return h.row(h.pale(f"id {future.id} ·"), again + here, gap=4)
-        if live or future.done():
+        if future.done():
             return h.row(h.pale(f"id {future.id}"), h.pale(self._note))
         return h.row(
             h.pale(f"as of {fmt.zoned_time(self._now())} ·"),
@@ -318,3 +343,16 @@ class FutureCard(View):
             BulkActions(self._session).run(self._future)
         elif action == "logs":
             self._shows_output = not self._shows_output
+        elif action == "retry":
+            self._retry()
+        elif action == "replay":
+            self._replayed = ""
+            self._replayed = replay_here(self._future)
+
+    def _retry(self) -> None:
+        """Run the task again, and show its new run. Raises `UsageError` if it cannot run again."""
+        future = self._future
+        refused = BulkActions(self._session).retry(future).refused
+        if refused:
+            raise UsageError(f"task {future.id} cannot run again: {refused[future.id]}")
+        self._show(future._next_run())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from nbqueue.notebook.live_views import DRAWS_A_SECOND
+from nbqueue.notebook.live.flusher import DRAWS_A_SECOND
 from nbqueue.notebook.view import View
 
 

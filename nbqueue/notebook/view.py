@@ -9,7 +9,7 @@ from markupsafe import Markup
 from nbqueue.printable import printable
 
 if TYPE_CHECKING:
-    from nbqueue.notebook.live_views import Shown
+    from nbqueue.notebook.live.shown import Shown
 
 
 class View:
@@ -35,8 +35,9 @@ class View:
     def html(self, live: bool) -> Markup:
         """Return the current HTML.
 
-        ``live`` HTML is shown in a widget, and has buttons. Other HTML is a snapshot: if there is
-        more to come, it names its time and the line of code that shows it live.
+        ``live`` HTML is shown while the kernel runs, and has buttons. Other HTML is a still, which
+        is saved: if there is more to come, it names its time and the line of code that shows it
+        live.
         """
         raise NotImplementedError
 
@@ -44,6 +45,11 @@ class View:
     def is_final(self) -> bool:
         """True if it will not change any more."""
         raise NotImplementedError
+
+    @property
+    def acts_at_end(self) -> bool:
+        """True if it is final, and its live HTML has buttons that its still has not."""
+        return False
 
     def end_notice(self) -> tuple[str, str] | None:
         """Return title and text of the notification of its end; None for a view without a bell."""

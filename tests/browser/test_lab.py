@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from pathlib import Path
 
 import pytest
 from lab_page import Lab
@@ -36,31 +37,44 @@ def fail(number):
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def bundles(notebook: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
+def saved_html(lab: Lab) -> str:
+    """Save, and return the HTML of all outputs in the file, none of which is a widget."""
+    found = [
         output["data"]
-        for cell in notebook["cells"]
+        for cell in lab.save()["cells"]
         for output in cell.get("outputs", ())
         if "data" in output
     ]
+    assert not any(WIDGET in data for data in found)
+    return "".join("".join(data.get("text/html", "")) for data in found)
 
 
-def test_a_future_lives_and_is_saved_settled(lab: Lab) -> None:
-    lab.open(SETUP, "f = q.options(name='train').submit(steps, 3)\nf")
+def test_a_card_is_saved_as_it_is_and_needs_no_kernel(lab: Lab) -> None:
+    lab.open(
+        SETUP,
+        "f = q.options(name='train').submit(steps, 3)\nf",
+        "g = q.options(name='sweep').map(nap, [0, 2, 300])\ng",
+    )
     lab.run_all()
     lab.wait_text("active")
     bar = lab.page.get_by_role("progressbar").first
     assert bar.get_attribute("aria-label")
     lab.wait_text("slept 3")
     lab.wait_text("completed")
-    # The widget may show the end a moment before its display is settled.
-    wait_until(lambda: all(WIDGET not in bundle for bundle in bundles(lab.save())))
-    saved = bundles(lab.save())
-    assert any("slept 3" in str(bundle.get("text/html")) for bundle in saved)
-    # After a restart and a reload it is still there, and no widget is missed.
+    # An end is saved at once, a moment before it after at most 10 seconds.
+    wait_until(lambda: "slept 3" in saved_html(lab))
+    lab.wait_text("2 of 3 (66%)")
+    began = time.monotonic()
+    wait_until(lambda: "2 of 3 (66%)" in saved_html(lab))
+    assert time.monotonic() - began < 15.0
+    assert lab.button("Cancel what has not ended of sweep").is_visible()
+    # After a restart it shows its last moment, and how to get it back; in an open page, too.
     lab.restart()
+    lab.wait_text("shows it live")
+    assert lab.page.locator(".nbqueue-view").count() == 0
     lab.visit()
-    lab.wait_text("slept 3")
+    for text in ("slept 3", "2 of 3 (66%)", "as of", "q.group('sweep')", "shows it live"):
+        lab.wait_text(text)
     assert "model not found" not in lab.page.content()
 
 
@@ -85,14 +99,35 @@ def test_a_group_shows_its_errors_and_what_is_left(lab: Lab) -> None:
     assert "20" in text
 
 
-def test_a_display_goes_on_after_the_page_was_left(lab: Lab) -> None:
-    lab.open(SETUP, "g = q.map(nap, [0.5] * 30)\ng")
+def test_a_display_goes_on_after_the_page_was_left_and_can_run_again_what_failed(
+    lab: Lab, jupyter: Path
+) -> None:
+    lab.open(
+        SETUP + "def load(path):\n    return len(open(path).read())\n",
+        "g = q.map(nap, [0.5] * 20)\ng",
+        f"path = {str(jupyter / 'late')!r}\n"
+        "f = q.options(name='one').submit(load, path); f.exception()\nf",
+        "s = q.options(name='some').map(load, [path] * 3)\ns",
+    )
     lab.run_all()
-    lab.wait_text("of 30")
+    lab.wait_text("of 20")
+    lab.wait_text("3 × FileNotFoundError")
     lab.save()
     lab.leave()
     lab.visit()
     lab.wait_text("(100%)", timeout=60)
+    # Ended cards have buttons as long as the kernel runs.
+    assert lab.button("Copy call and error").is_visible()
+    lab.page.get_by_role("button", name="in this notebook").click()
+    lab.wait_text("%debug in the next cell")
+    (jupyter / "late").write_text("four")
+    for button, card in (
+        ("Run one again", "task one"),
+        ("Run what failed of some again", "task group some"),
+    ):
+        lab.button(button).click()
+        lab.page.get_by_role("group", name=card).get_by_text("completed").first.wait_for()
+        assert lab.button(button).count() == 0
 
 
 NOTIFICATIONS = """() => {
@@ -171,7 +206,8 @@ def test_a_tick_and_a_half_typed_filter_stay_while_tasks_move(lab: Lab) -> None:
         "names = [q.options(queue='moving', task_id=f't{i:03d}').submit(nap, 1).id"
         " for i in range(60)]\n"
         "q.inspector.pause('moving')\n"
-        "import threading\n"
+        "import threading, nbqueue.notebook.live.shown as shown\n"
+        "shown.STILL_SECONDS = 0.5\n"
         "def remove():\n"
         "    for name in names[:30]:\n"
         "        q.inspector.delete(name, queue='moving')\n"
@@ -188,8 +224,11 @@ def test_a_tick_and_a_half_typed_filter_stay_while_tasks_move(lab: Lab) -> None:
     field = lab.page.get_by_label("Error", exact=True)
     field.click()
     field.type("half ty")
-    lab.page.wait_for_selector('[data-key="moving/t035"]')
+    lab.page.wait_for_selector('.nbqueue-view [data-key="moving/t035"]')
     wait_until(lambda: lab.page.get_by_label("Select t029").count() == 0, 30)
+    # Meanwhile what is saved has been replaced, below the view.
+    still = lab.page.locator("[data-nbqueue-view]")
+    wait_until(lambda: "t035" in still.text_content() and "t000" not in still.text_content())
     assert lab.page.get_by_label("Select t035").is_checked()
     assert lab.page.locator("input:checked").count() == 1
     assert field.input_value() == "half ty"

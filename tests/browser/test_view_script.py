@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from markupsafe import Markup
+from waits import let_time_pass
 
 from nbqueue.views import controls
 from nbqueue.views import html as h
@@ -18,10 +19,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
 ]
 
-LOAD = """async source => {
+LOAD = """async ([source, still]) => {
     const url = URL.createObjectURL(new Blob([source], {type: "text/javascript"}));
     const view = (await import(url)).default;
-    const state = {html: "", done: {}}, handlers = {};
+    const state = {html: "", done: {}, still, live: true}, handlers = {};
+    const statuses = [];
     window.sent = [];
     window.model = {
         get: name => state[name],
@@ -36,20 +38,25 @@ LOAD = """async source => {
                 for (const f of handlers["change:" + name] ?? []) f();
             }
         },
+        widget_manager: {kernel: {statusChanged: {
+            connect: f => statuses.push(f),
+            disconnect: f => statuses.splice(statuses.indexOf(f), 1),
+        }}},
+        status: name => { for (const f of [...statuses]) f(null, name); },
         say: message => { for (const f of handlers["msg:custom"] ?? []) f(message); },
     };
     view.initialize({model: {...window.model}});
-    view.render({model: window.model, el: document.body});
+    if (!still) view.render({model: window.model, el: document.body});
 }"""
 
 
 class Script:
     """The script with a kernel that a test plays."""
 
-    def __init__(self, page: Any) -> None:
+    def __init__(self, page: Any, still: str = "") -> None:
         self.page = page
         source = resources.files("nbqueue.notebook") / "static" / "view.js"
-        page.evaluate(LOAD, source.read_text("utf-8"))
+        page.evaluate(LOAD, [source.read_text("utf-8"), still])
 
     def draw(self, html: Markup, **done: int) -> None:
         """Send HTML; ``done`` is the number of the last action that it takes into account."""
@@ -240,6 +247,82 @@ def test_a_bell_asks_at_a_click_notifies_and_marks_the_tab(script: Script) -> No
     bell.click()
     assert bell.inner_text() == "Notify me"
     assert end("✓ d") == ["✗ b", "✓ c"]
+
+
+STILL = '<div data-nbqueue-view="v1">a still of {}</div>'
+PUT = """([id, html]) => {
+    let host = document.getElementById(id);
+    if (!host) {
+        host = document.body.appendChild(document.createElement("div"));
+        host.append(host.output = document.createElement("div"));
+        host.id = id;
+        host.output.className = "output rendered_html";
+    }
+    host.output.innerHTML = html;
+}"""
+
+
+def test_a_view_takes_the_place_of_stills_and_loses_nothing_when_they_are_replaced(
+    browser: Any,
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+
+    def put(output: str, html: str) -> None:
+        page.evaluate(PUT, [output, html])
+
+    def seen() -> list[str]:
+        found: list[str] = page.locator(".output").filter(visible=True).all_inner_texts()
+        return found
+
+    put("one", STILL.format(1))
+    script = Script(page, "v1")
+    script.draw(h.card(table("ab"), h.folded("More", h.pre("text")), label="view"))
+    view = page.locator(".nbqueue-view")
+    assert view.count() == 1
+    assert "still" not in "".join(seen())
+    field = page.get_by_label("When b")
+    field.click()
+    field.press("End")
+    field.type("/5")
+    page.get_by_text("More").dispatch_event("click")
+    put("one", STILL.format(2))
+    assert "still" not in "".join(seen())
+    assert (field.input_value(), focused(script)) == ("*/5", "When b")
+    assert page.locator("details").get_attribute("open") is not None
+    # A second output of the same display has a view of its own; actions of both have one count.
+    put("two", STILL.format(2))
+    assert view.count() == 2
+    field.first.press("Enter")
+    page.get_by_label("Select a").last.check()
+    assert [each["number"] for each in script.acts()] == [1, 2]
+    # An end that needs no view is seen itself.
+    put("two", "the end")
+    assert view.count() == 1
+    assert seen()[1] == "the end"
+    page.evaluate("() => { model.status('restarting'); }")
+    assert view.count() == 0
+    assert seen() == ["a still of 2", "the end"]
+    context.close()
+
+
+def test_a_page_reports_that_a_view_is_gone_but_not_if_it_is_moved(browser: Any) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.evaluate(PUT, ["one", STILL.format(1)])
+    script = Script(page, "v1")
+    script.draw(table("a"))
+    page.evaluate(
+        "() => { const one = document.getElementById('one'); one.remove();"
+        " setTimeout(() => document.body.append(one), 10); }"
+    )
+    page.wait_for_selector(".nbqueue-view")
+    kinds = "window.sent.map(each => each.kind)"
+    let_time_pass(1.2)
+    assert "gone" not in page.evaluate(kinds)
+    page.evaluate("document.getElementById('one').remove()")
+    page.wait_for_function(f"{kinds}.includes('gone')")
+    context.close()
 
 
 def focused(script: Script) -> str:

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from kernel import WIDGET, Kernel, displays, printed
+from kernel import Kernel, displays, printed
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -39,9 +39,8 @@ def html_of(content: dict[str, Any]) -> str:
 
 def test_a_future_is_shown_live_and_settled_without_a_widget(notebook: Kernel) -> None:
     [first] = displays(notebook.run("f = q.options(name='train').submit(abs, -3)\nf"))
-    model = first["data"][WIDGET]["model_id"]
+    model = notebook.model_of(first)
     notebook.send_to_widget(model, {"kind": "ping", "page": "p"})
-    assert WIDGET in first["data"]
     assert "train" in html_of(first)
     assert "as of" in html_of(first)
     assert re.search(r"pending\s+train", first["data"]["text/plain"])
@@ -54,13 +53,35 @@ def test_a_future_is_shown_live_and_settled_without_a_widget(notebook: Kernel) -
     assert set(last["data"]) == {"text/plain", "text/html"}
     assert "completed" in html_of(last)
     assert "as of" not in html_of(last)
+    assert "data-nbqueue-view" not in html_of(last)
 
 
-def test_what_has_ended_is_shown_without_a_widget_at_once(notebook: Kernel) -> None:
-    notebook.run("f = q.submit(int, 'x'); worker.work(); f.exception()")
-    [only] = displays(notebook.run("f"))
-    assert WIDGET not in only["data"]
-    assert "ValueError: invalid literal" in html_of(only)
+def test_what_failed_can_run_again_from_its_card_and_is_then_followed(notebook: Kernel) -> None:
+    notebook.run("open('x', 'w').close(); import os")
+    notebook.run(
+        "f = q.options(name='rm').submit(os.rmdir, 'x'); g = q.map(os.rmdir, ['x']); worker.work()"
+    )
+    notebook.run("f.exception(), g.wait(); None")
+    for name in ("f", "g"):
+        [first] = displays(notebook.run(name))
+        assert "NotADirectoryError" in html_of(first)
+        model = notebook.model_of(first)
+        notebook.send_to_widget(model, {"kind": "ping", "page": "p"})
+        notebook.run("os.path.isfile('x') and os.remove('x'); os.makedirs('x', exist_ok=True)")
+        notebook.send_to_widget(model, {"kind": "act", "action": "retry", "args": {}})
+        notebook.listen_until(
+            lambda m: m["msg_type"] == "update_display_data" and "as of" in html_of(m["content"])
+        )
+        notebook.run("worker.work()")
+        notebook.has_said(
+            lambda m: (
+                m["msg_type"] == "update_display_data" and "completed" in html_of(m["content"])
+            )
+        )
+        last = displays(notebook.messages)[-1]
+        assert last["transient"] == first["transient"]
+        assert name == "g" or "rm" in html_of(last)
+        notebook.messages.clear()
 
 
 def test_a_result_is_shown_escaped(notebook: Kernel) -> None:
@@ -72,7 +93,7 @@ def test_a_result_is_shown_escaped(notebook: Kernel) -> None:
 
 def test_a_button_acts_and_its_error_is_shown_in_the_view(notebook: Kernel) -> None:
     [first] = displays(notebook.run("f = q.submit(abs, -3)\nf"))
-    model = first["data"][WIDGET]["model_id"]
+    model = notebook.model_of(first)
     notebook.send_to_widget(model, {"kind": "ping", "page": "p"})
     notebook.send_to_widget(model, {"kind": "act", "action": "cancel", "args": {}})
     notebook.listen_until(lambda m: m["msg_type"] == "update_display_data")
@@ -85,7 +106,7 @@ def test_ten_thousand_ends_and_three_views_are_few_messages(notebook: Kernel) ->
     notebook.run("groups = [q.map(abs, range(n)) for n in (3000, 3000, 4000)]")
     for number in range(3):
         [shown] = displays(notebook.run(f"groups[{number}]"))
-        model = shown["data"][WIDGET]["model_id"]
+        model = notebook.model_of(shown)
         notebook.send_to_widget(model, {"kind": "ping", "page": "p"})
     begun = len(notebook.messages)
     # Spread over ten seconds, while the kernel is free as after a cell that ended.
@@ -100,7 +121,9 @@ def test_ten_thousand_ends_and_three_views_are_few_messages(notebook: Kernel) ->
     ended: list[Any] = []
 
     def is_last(message: dict[str, Any]) -> bool:
-        if message["msg_type"] == "update_display_data":
+        if message["msg_type"] == "update_display_data" and "as of" not in html_of(
+            message["content"]
+        ):
             ended.append(message)
         return len(ended) == 3
 
@@ -240,7 +263,7 @@ ipykernel does since 7.4, which needs Python 3.11; older ones receive them when 
 
 def test_buttons_work_while_a_cell_awaits(notebook: Kernel) -> None:
     [first] = displays(notebook.run("f = q.submit(abs, -1)\nf"))
-    model = first["data"][WIDGET]["model_id"]
+    model = notebook.model_of(first)
     notebook.execute(
         "print('waits')\ntry:\n    await f\nexcept BaseException as e: print(type(e).__name__)"
     )

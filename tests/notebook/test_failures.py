@@ -15,8 +15,8 @@ from nbqueue.dashboard.scope import Scope
 from nbqueue.dashboard.task_detail import TaskDetail
 from nbqueue.notebook.group_card import GroupCard
 from nbqueue.notebook.panel.model_table import Drawing
-from nbqueue.notebook.panel.replay_here import replay_here
 from nbqueue.notebook.panel.task_view import task_view
+from nbqueue.notebook.replay_here import replay_here
 from nbqueue.notebook.task_card import FutureCard
 
 
@@ -84,10 +84,10 @@ def test_a_task_in_full_shows_its_failure_and_runs_it_here(
     assert "KeyError: 'price'" in html
     assert "load(path='a', rows=5)\nKeyError: 'price'\nTraceback" in html  # what Copy copies
     assert "Replay here" in html
-    assert replay_here(client, failed.id).startswith("KeyError: 'price': %debug")
+    assert replay_here(client.get(failed.id)).startswith("KeyError: 'price': %debug")
     assert isinstance(sys.last_value, KeyError)
     assert sys.last_traceback.tb_next is not None
-    assert replay_here(client, good.id) == "Here it returned 1"
+    assert replay_here(client.get(good.id)) == "Here it returned 1"
     client.delete(good.id)
     with pytest.raises(nbqueue.TaskNotFound):
-        replay_here(client, good.id)
+        replay_here(client.get(good.id))

@@ -19,7 +19,9 @@ from nbqueue.client.client import Client
 from nbqueue.client.futures.wait import WaitSet
 from nbqueue.notebook import live_views
 from nbqueue.notebook.group_card import GroupCard
-from nbqueue.notebook.live_views import WIDGET_MIME, Shown
+from nbqueue.notebook.live import flusher, shown
+from nbqueue.notebook.live.flusher import FLUSHER
+from nbqueue.notebook.live.shown import WIDGET_MIME, Shown
 from nbqueue.notebook.task_card import FutureCard
 from nbqueue.notebook.view import View
 
@@ -50,6 +52,7 @@ class Shell:
     def __init__(self) -> None:
         self.display_pub = self
         self.events = Events()
+        self.user_ns: dict[str, Any] = {}
         self.published: list[tuple[dict[str, Any], bool]] = []
 
     def publish(self, bundle: Any, metadata: Any, *, transient: Any, update: bool) -> None:
@@ -60,8 +63,9 @@ class Shell:
 class Widget:
     """A fake widget, with the messages sent to it and those of its page."""
 
-    def __init__(self, html: str, on_message: Callable[..., None]) -> None:
+    def __init__(self, html: str, on_message: Callable[..., None], still: str, live: bool) -> None:
         self.sent: list[str] = [html]
+        self.still, self.live = still, live
         self.notices: list[str] = []
         self.model_id = "model"
         self.done: dict[str, int] = {}
@@ -98,6 +102,7 @@ class Counting(View):
     def __init__(self) -> None:
         self.number = 0
         self.final = False
+        self.acts = False
         self.fault: Exception | None = None
         self.seen: list[bool] = []
         self.listens = 0
@@ -105,6 +110,10 @@ class Counting(View):
     @property
     def is_final(self) -> bool:
         return self.final
+
+    @property
+    def acts_at_end(self) -> bool:
+        return self.acts
 
     def lines(self) -> list[str]:
         return [f"number {self.number}"]
@@ -115,7 +124,12 @@ class Counting(View):
         return Markup("<b>{}</b>{}").format(self.number, "" if live else " still")
 
     def act(self, action: str, args: dict[str, Any]) -> None:
-        raise ValueError(f"cannot {action} {EVIL}")
+        if action == "count":
+            self.number += 1
+        elif action == "begin":
+            self.final = False
+        else:
+            raise ValueError(f"cannot {action} {EVIL}")
 
     def began(self, shown: Shown) -> None:
         self.listens += 1
@@ -137,16 +151,16 @@ def widgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Widget]]:
     """The widgets that views make."""
     made: list[Widget] = []
 
-    def make(html: str, on_message: Callable[..., None]) -> Widget:
-        made.append(Widget(html, on_message))
+    def make(html: str, on_message: Callable[..., None], *, still: str, live: bool) -> Widget:
+        made.append(Widget(html, on_message, still, live))
         return made[-1]
 
-    monkeypatch.setattr(live_views, "make_widget", make)
+    monkeypatch.setattr(shown, "make_widget", make)
     yield made
-    for shown in live_views._flusher.shown:
-        shown.give_up()
-    live_views._stills.clear()
-    live_views._unsaved.clear()
+    for each in FLUSHER.shown:
+        each.give_up()
+    shown._settled.clear()
+    shown.settled_in_thread.clear()
     wait_until(lambda: not threads("nbqueue-views"))
 
 
@@ -155,42 +169,139 @@ def threads(name: str) -> list[threading.Thread]:
 
 
 def show(view: View, shell: Shell) -> Shown:
-    shown = Shown(view, shell)
-    shown.first()
-    return shown
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live_views, "kernel_shell", lambda: shell)
+        made = live_views.show(view)
+    assert made is not None
+    return made
+
+
+def still(shown: Shown, html: str) -> str:
+    """Return a still that a live view takes the place of."""
+    return f'<div data-nbqueue-view="{shown._display_id}">{html}</div>'
 
 
 def test_a_view_is_drawn_when_it_changes_and_settled_at_its_end(
     shell: Shell, widgets: list[Widget]
 ) -> None:
     view = Counting()
-    shown = show(view, shell)
+    display = show(view, shell)
     [(first, is_update)] = shell.published
     assert not is_update
-    assert (first["text/plain"], first["text/html"]) == ("number 0", "<b>0</b> still")
-    assert first[WIDGET_MIME]["model_id"] == "model"
+    # What is saved needs no kernel; a page with the kernel shows the model in its place.
+    assert first == {"text/plain": "number 0", "text/html": still(display, "<b>0</b> still")}
     [widget] = widgets
+    assert widget.still == display._display_id
+    assert widget.live
     view.number = 1
-    shown.changed()
+    display.changed()
     wait_until(lambda: widget.html == "<b>1</b>")
     view.number, view.final = 2, True
-    shown.changed()
+    display.changed()
     wait_until(lambda: len(shell.published) == 2)
     last, is_update = shell.published[1]
     assert is_update
     assert last == {"text/plain": "number 2", "text/html": "<b>2</b> still"}
     wait_until(lambda: view.listens == 0)
-    assert widget.html == "<b>2</b> still"
+    wait_until(lambda: widget.html == "<b>2</b> still")
+    assert not widget.live
     # With nothing shown, nothing runs.
     wait_until(lambda: not threads("nbqueue-views"))
+
+
+@pytest.mark.parametrize("sign", ["VSCODE_PID", "__vsc_ipynb_file__"])
+def test_where_models_are_apart_from_outputs_the_model_itself_is_displayed(
+    shell: Shell, widgets: list[Widget], monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    if sign.isupper():
+        monkeypatch.setenv(sign, "1")
+    else:
+        shell.user_ns[sign] = "notebook.ipynb"
+    view = Counting()
+    view.acts = True
+    display = show(view, shell)
+    [(first, _)] = shell.published
+    assert first[WIDGET_MIME]["model_id"] == "model"
+    assert first["text/html"] == "<b>0</b> still"
+    display.changed()
+    display.save_if_due(display._saved_at + 100, 0.0)
+    assert len(shell.published) == 1
+    view.final = True
+    display.settle()
+    assert set(shell.published[1][0]) == {"text/plain", "text/html"}
+    assert "data-nbqueue-view" not in shell.published[1][0]["text/html"]
+
+
+def test_a_still_that_a_page_may_save_is_replaced_after_a_change(
+    shell: Shell, widgets: list[Widget]
+) -> None:
+    view = Counting()
+    display = show(view, shell)
+    at = display._saved_at
+    later = at + shown.STILL_SECONDS
+    display.save_if_due(later, 0.0)  # nothing has changed
+    view.number = 1
+    display.changed()
+    display.save_if_due(later - 0.1, 0.0)
+    assert len(shell.published) == 1
+    display.save_if_due(later, 0.0)
+    assert shell.published[1:] == [
+        ({"text/plain": "number 1", "text/html": still(display, "<b>1</b> still")}, True)
+    ]
+    # Its clock goes on without a change. It is saved as well where a page has it out of sight.
+    display._saved_at = at
+    display.save_if_due(at + shown.CLOCK_STILL_SECONDS, 0.0)
+    assert len(shell.published) == 3
+    [widget] = widgets
+    widget.say(kind="ping", page="p", seen=False)
+    display.changed()
+    display._saved_at = at
+    gone = display._heard_at + shown._ABSENCE_SECONDS + 1
+    display.save_if_due(gone, 0.0)
+    assert len(shell.published) == 3
+    # A cell runs in a notebook that nobody looks at, as with nbclient: its end saves.
+    display._saved_at = at - shown.STILL_SECONDS
+    shell.events.end_cell()
+    assert len(shell.published) == 4
+
+
+def test_what_can_be_pressed_at_the_end_stays_live_and_may_begin_again(
+    shell: Shell, widgets: list[Widget]
+) -> None:
+    view = Counting()
+    view.final = view.acts = True
+    display = show(view, shell)
+    assert shell.published[0][0]["text/html"] == still(display, "<b>0</b> still")
+    [widget] = widgets
+    assert widget.html == "<b>0</b>"
+    assert not widget.live
+    assert not threads("nbqueue-views")
+    # An action that changes it, and one that begins the work again.
+    widget.say(kind="act", action="count", page="p", number=1)
+    wait_until(lambda: widget.html == "<b>1</b>")
+    wait_until(lambda: shell.published[-1][0]["text/html"] == still(display, "<b>1</b> still"))
+    assert widget.done == {"p": 1}
+    assert view.listens == 0
+    wait_until(lambda: not display.is_open)
+    widget.say(kind="act", action="begin", page="p", number=2)
+    wait_until(lambda: widget.live)
+    assert view.listens == 1
+    wait_until(lambda: widget.done == {"p": 2})
+    assert not widget.notices
+    view.number, view.final, view.acts = 5, True, False
+    display.changed()
+    wait_until(lambda: shell.published[-1][0]["text/html"] == "<b>5</b> still")
+    wait_until(lambda: view.listens == 0)
+    widget.say(kind="gone", page="p")
+    assert widget.is_closed
 
 
 def test_what_has_ended_is_settled_before_its_cell_has(
     shell: Shell, widgets: list[Widget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The drawing thread is as good as asleep: a reader of the cell does not wait for it.
-    monkeypatch.setattr(live_views, "TICK_SECONDS", 60.0)
-    monkeypatch.setattr(live_views._flusher, "wake", lambda: None)
+    monkeypatch.setattr(flusher, "TICK_SECONDS", 60.0)
+    monkeypatch.setattr(FLUSHER, "wake", lambda: None)
     view, other = Counting(), Counting()
     show(view, shell)
     show(other, shell)
@@ -205,14 +316,14 @@ def test_what_has_ended_is_settled_before_its_cell_has(
 
 def test_many_changes_are_few_messages(shell: Shell, widgets: list[Widget]) -> None:
     view = Counting()
-    shown = show(view, shell)
+    display = show(view, shell)
     [widget] = widgets
     stop = threading.Event()
 
     def change() -> None:
         while not stop.wait(0.001):
             view.number += 1
-            shown.changed()
+            display.changed()
 
     thread = threading.Thread(target=change)
     thread.start()
@@ -221,7 +332,7 @@ def test_many_changes_are_few_messages(shell: Shell, widgets: list[Widget]) -> N
     finally:
         stop.set()
         thread.join()
-    assert 2 <= len(widget.sent) <= 2 + 2 * live_views.DRAWS_A_SECOND
+    assert 2 <= len(widget.sent) <= 2 + 2 * flusher.DRAWS_A_SECOND
     # The last change is drawn, too.
     wait_until(lambda: widget.html == f"<b>{view.number}</b>")
 
@@ -246,21 +357,21 @@ def test_a_view_at_fault_is_given_up_and_harms_no_other(
 
 def test_a_view_that_nobody_looks_at_is_sent_nothing(shell: Shell, widgets: list[Widget]) -> None:
     view = Counting()
-    shown = show(view, shell)
+    display = show(view, shell)
     [widget] = widgets
     widget.say(kind="ping", page="p")
-    now = shown._pinged_at
-    shown.look(now + live_views.SILENCE_SECONDS - 1, 0.0)
+    now = display._seen_at
+    display.look(now + shown.SILENCE_SECONDS - 1, 0.0)
     assert view.seen == []
     # A busy kernel could not have received a page's message, so this is no silence.
-    shown.look(now + 100, now + 100 - live_views.SILENCE_SECONDS + 1)
+    display.look(now + 100, now + 100 - shown.SILENCE_SECONDS + 1)
     assert view.seen == []
-    shown.look(now + live_views.SILENCE_SECONDS + 1, 0.0)
+    display.look(now + shown.SILENCE_SECONDS + 1, 0.0)
     assert view.seen == [False]
     view.number = 5
     sent = len(widget.sent)
-    shown.changed()
-    wait_until(lambda: not shown.is_dirty)
+    display.changed()
+    wait_until(lambda: not display.is_dirty)
     assert len(widget.sent) == sent
     # A page comes back, and shows the current state.
     widget.say(kind="ping", page="p")
@@ -272,12 +383,12 @@ def test_a_widget_stays_still_until_its_pages_have_replaced_it(
     shell: Shell, widgets: list[Widget]
 ) -> None:
     view = Counting()
-    shown = show(view, shell)
+    display = show(view, shell)
     [widget] = widgets
     widget.say(kind="ping", page="one")
     widget.say(kind="ping", page="two")
     view.final = True
-    shown.changed()
+    display.changed()
     # A page that was away comes back to a file in which the widget is.
     wait_until(lambda: widget.html == "<b>0</b> still")
     widget.say(kind="gone", page="one")
@@ -289,12 +400,12 @@ def test_a_widget_stays_still_until_its_pages_have_replaced_it(
 def test_what_is_settled_is_not_kept_without_bound(
     shell: Shell, widgets: list[Widget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_views, "_MOST_STILLS", 2)
+    monkeypatch.setattr(shown, "_MOST_STILLS", 2)
     for _ in range(5):
         view = Counting()
-        shown = show(view, shell)
+        display = show(view, shell)
         view.final = True
-        shown.settle()
+        display.settle()
     assert [widget.is_closed for widget in widgets] == [True, True, True, False, False]
 
 
@@ -321,15 +432,15 @@ def test_an_action_that_fails_says_so_in_the_view_until_the_next(
 def test_without_widgets_the_html_stays_until_the_end(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_views, "make_widget", lambda html, on_message: None)
+    monkeypatch.setattr(shown, "make_widget", lambda *parts, **facts: None)
     view = Counting()
-    shown = show(view, shell)
+    display = show(view, shell)
     assert set(shell.published[0][0]) == {"text/plain", "text/html"}
     view.number = 1
-    shown.changed()
-    wait_until(lambda: not shown.is_dirty)
+    display.changed()
+    wait_until(lambda: not display.is_dirty)
     view.final = True
-    shown.changed()
+    display.changed()
     wait_until(lambda: len(shell.published) == 2)
     assert shell.published[1][0]["text/html"] == "<b>1</b> still"
 

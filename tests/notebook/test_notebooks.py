@@ -111,10 +111,12 @@ def test_all_that_is_shown_in_the_second_notebook_is_there(jupyter: Path) -> Non
     assert "morning" in shown["schedules"]
     assert "1 worker with 2 slots" in shown["status"]
     assert shown["down"] == "1 worker ended"
-    # All displays but that of the panel, which stays live, are settled.
+    # A saved widget is a dead one, and the panel stays live. All other displays are settled.
     for name, cell in cells.items():
         for output in cell.get("outputs", []):
-            assert (WIDGET in output.get("data", {})) == (name == "panel"), name
+            data = output.get("data", {})
+            assert WIDGET not in data, name
+            assert ("data-nbqueue-view" in data.get("text/html", "")) == (name == "panel"), name
     assert not workers_of(jupyter)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,17 @@ class Kernel:
     def execute(self, code: str) -> None:
         """Run a cell without waiting."""
         self._client.execute(code)
+
+    def model_of(self, display: dict[str, Any]) -> str:
+        """Return the id of the model whose view takes the place of a display."""
+        assert WIDGET not in display["data"]
+        name = re.search('<div data-nbqueue-view="(.+?)">', display["data"]["text/html"])
+        assert name is not None
+        opened = [m["content"] for m in self.messages if m["msg_type"] == "comm_open"]
+        [found] = [
+            each["comm_id"] for each in opened if each["data"]["state"].get("still") == name[1]
+        ]
+        return str(found)
 
     def send_to_widget(self, model_id: str, content: dict[str, Any]) -> None:
         """Send a message to a widget, like its front end."""

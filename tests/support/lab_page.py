@@ -179,8 +179,8 @@ class Lab:
     # --- Reading the page ----------------------------------------------------------------------
 
     def outputs(self) -> Any:
-        """The outputs of all cells, as a locator."""
-        return self.page.locator(".jp-OutputArea-output")
+        """What is seen of the outputs of all cells, as a locator: not stills that a view covers."""
+        return self.page.locator(".jp-OutputArea-output").filter(visible=True)
 
     def wait_text(self, text: str, timeout: float = 30.0) -> None:
         """Wait until an output shows ``text``."""

@@ -325,6 +325,10 @@ class TaskFuture(TaskHandle, concurrent.futures.Future[T]):
     def _view(self) -> Any:
         return task_view(self)
 
+    def _next_run(self) -> TaskFuture[T]:
+        """Return a future of the task after it was run again."""
+        return attach(self._attached(), self._facts)
+
     def _goes_on(self) -> str:
         return task_goes_on(self.name or self.type, self.id)
 

@@ -12,7 +12,8 @@ from markupsafe import Markup
 from nbqueue.dashboard.tables.table_model import CsvFile
 from nbqueue.errors import StoreError, UsageError
 from nbqueue.names import known_names
-from nbqueue.notebook.live_views import Shown, show
+from nbqueue.notebook.live.shown import Shown
+from nbqueue.notebook.live_views import show
 from nbqueue.notebook.panel.groups_tab import GroupsTab
 from nbqueue.notebook.panel.history_tab import HistoryTab
 from nbqueue.notebook.panel.queues_tab import QueuesTab
@@ -98,6 +99,9 @@ class Panel(View):
     def lines(self) -> list[str]:
         context = self._context
         lines = [f"nbqueue at {context.client._session.store.url.place}"]
+        trouble = context.client._session.events.trouble
+        if trouble:
+            return [*lines, f"  {trouble}"]
         try:
             names = context.queue_names()
             for info in context.client.inspector.queue_infos(names[:_MOST_LINES]):

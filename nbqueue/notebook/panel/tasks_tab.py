@@ -12,9 +12,9 @@ from nbqueue.dashboard.task_list import ALL, STATES, TaskList
 from nbqueue.errors import TaskNotFound
 from nbqueue.notebook.panel import model_table as draw
 from nbqueue.notebook.panel.model_table import Cells, Drawing, model_table, queue_choice, task_name
-from nbqueue.notebook.panel.replay_here import replay_here
 from nbqueue.notebook.panel.tab import Context, Tab
 from nbqueue.notebook.panel.task_view import task_view
+from nbqueue.notebook.replay_here import replay_here
 from nbqueue.views import controls
 from nbqueue.views import format as fmt
 from nbqueue.views import html as h
@@ -159,7 +159,8 @@ class TasksTab(Tab):
             elif action == "task-act":
                 self.context.message = self._detail.act(str(args.get("what")))
             elif action == "task-replay" and not self.context.read_only:
-                self.context.message = replay_here(self.context.client, self._detail.id)
+                future = self.context.client.get(self._detail.id)
+                self.context.message = replay_here(future)
         elif action == "set-queue":
             self._choose_queue(str(args["value"]).strip())
         elif action == "set-state" and tasks.queue is not None:

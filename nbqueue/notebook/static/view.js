@@ -3,6 +3,7 @@
 
 const PING_MS = 10_000;
 const ASK_MS = 4_000;
+const GONE_MS = 1_000;
 
 // A row or another part is named by `data-key`, a control by its action and its arguments. An element around
 // a control alone, such as a cell, has the name of the control.
@@ -235,41 +236,91 @@ function markTab(title) {
   document.addEventListener("visibilitychange", looked);
 }
 
-// For each model, whether or not a view of it is in the page: a settled or scrolled one is not.
-function initialize({ model }) {
-  const onEnd = (message) => {
-    if (message.kind === "ended" && rings(model)) notifyOf(message);
+// --- A model in a page ---
+
+// What the views of a model in this page share: the name under which the kernel knows them, reports that they
+// are there, and actions.
+function connect(model) {
+  const page = Math.random().toString(36).slice(2);
+  const views = new Set();
+  let number = 0;
+
+  const send = (message) => {
+    try {
+      model.send({ ...message, page });
+    } catch {
+      // The kernel has closed the model, or is gone itself.
+    }
   };
-  model.on("msg:custom", onEnd);
-  return () => model.off("msg:custom", onEnd);
+  const report = () => {
+    const isSeen = document.visibilityState === "visible" && [...views].some((view) => view.isInView());
+    send({ kind: "ping", seen: isSeen });
+  };
+  const reportLive = () => {
+    if (views.size && model.get("live")) report();
+  };
+  // A page that is closed sends nothing: when it is opened again it loads the model.
+  const reportGone = () => {
+    if (!views.size) send({ kind: "gone" });
+  };
+  const timer = setInterval(reportLive, PING_MS);
+  document.addEventListener("visibilitychange", reportLive);
+  const onFile = (message) => {
+    if (message.kind === "file" && message.page === page) save(message.name, message.text);
+  };
+  model.on("msg:custom", onFile);
+  model.on("change:live", reportLive);
+  let goneTimer;
+  return {
+    page,
+    report: reportLive,
+    act(action, args) {
+      number += 1;
+      send({ kind: "act", number, action, args });
+      return number;
+    },
+    add(view) {
+      views.add(view);
+      report();
+    },
+    remove(view) {
+      views.delete(view);
+      // A cell that is moved comes back.
+      clearTimeout(goneTimer);
+      goneTimer = setTimeout(reportGone, GONE_MS);
+    },
+    close() {
+      clearTimeout(goneTimer);
+      clearInterval(timer);
+      document.removeEventListener("visibilitychange", reportLive);
+      model.off("msg:custom", onFile);
+      model.off("change:live", reportLive);
+      reportGone();
+    },
+  };
 }
 
-function render({ model, el }) {
-  const page = Math.random().toString(36).slice(2);
+// Draw the view of a model into an element; return what removes it.
+function draw({ model, el, connection }) {
   const root = document.createElement("div");
   root.className = "nbqueue-view";
   root.style.position = "relative";
   el.appendChild(root);
 
   let drawn;
-  const draw = () => {
+  const update = () => {
     const state = JSON.stringify([model.get("html"), model.get("done")]);
     if (state === drawn) return;
     drawn = state;
     const fresh = parsed(model.get("html"));
     fresh.className = root.className;
     fresh.setAttribute("style", root.getAttribute("style"));
-    const done = model.get("done")?.[page] ?? 0;
+    const done = model.get("done")?.[connection.page] ?? 0;
     morph(root, fresh, (field) => field.isTyped || (field.sentAs ?? 0) > done);
     paintBells();
   };
   const paintBells = () => {
     for (const bell of root.querySelectorAll("[data-bell]")) paintBell(bell, model);
-  };
-  let number = 0;
-  const act = (action, args) => {
-    number += 1;
-    model.send({ kind: "act", page, number, action, args });
   };
 
   const onClick = (event) => {
@@ -296,7 +347,7 @@ function render({ model, el }) {
       return;
     }
     if (button.reset) button.reset();
-    act(button.dataset.action, argumentsOf(button));
+    connection.act(button.dataset.action, argumentsOf(button));
   };
   const send = (field) => {
     const value = field.type === "checkbox" ? field.checked : field.value;
@@ -304,8 +355,7 @@ function render({ model, el }) {
     if (field.type === "text" && field.sent === value) return;
     field.sent = value;
     field.isTyped = false;
-    act(field.dataset.change, { ...argumentsOf(field), value });
-    field.sentAs = number;
+    field.sentAs = connection.act(field.dataset.change, { ...argumentsOf(field), value });
   };
   const onChange = (event) => {
     const field = event.target.closest("[data-change]");
@@ -314,9 +364,6 @@ function render({ model, el }) {
   const onInput = (event) => {
     event.target.sent = undefined;
     event.target.isTyped = event.target.type === "text";
-  };
-  const onFile = (message) => {
-    if (message.kind === "file" && message.page === page) save(message.name, message.text);
   };
   const onKey = (event) => {
     // Sent from here: the page's shortcuts can suppress the browser's "change" event.
@@ -328,43 +375,146 @@ function render({ model, el }) {
   };
 
   let isInView = true;
-  const ping = () => {
-    if (document.visibilityState === "visible" && isInView && root.isConnected) {
-      model.send({ kind: "ping", page });
-    }
-  };
   const watcher = new IntersectionObserver((entries) => {
     const was = isInView;
     isInView = entries[entries.length - 1].isIntersecting;
-    if (isInView && !was) ping();
+    if (isInView && !was) connection.report();
   });
   watcher.observe(root);
-  const timer = setInterval(ping, PING_MS);
-  document.addEventListener("visibilitychange", ping);
   root.addEventListener("click", onClick);
   root.addEventListener("change", onChange);
   root.addEventListener("input", onInput);
   root.addEventListener("keydown", onKey, true);
-  model.on("change:html", draw);
-  model.on("change:done", draw);
+  model.on("change:html", update);
+  model.on("change:done", update);
   model.on("change:bell", paintBells);
-  model.on("msg:custom", onFile);
-  draw();
-  ping();
+  update();
+  const view = { isInView: () => isInView && root.isConnected };
+  connection.add(view);
   return () => {
-    clearInterval(timer);
     watcher.disconnect();
-    document.removeEventListener("visibilitychange", ping);
-    model.off("change:html", draw);
-    model.off("change:done", draw);
+    model.off("change:html", update);
+    model.off("change:done", update);
     model.off("change:bell", paintBells);
-    model.off("msg:custom", onFile);
-    try {
-      // A page that is closed sends nothing: when it is opened again it loads the widget.
-      model.send({ kind: "gone", page });
-    } catch {
-      // The kernel has closed it, or is gone itself.
+    root.remove();
+    connection.remove(view);
+  };
+}
+
+// --- Stills, which notebooks save, and live views in their place ---
+
+// Show the view of a model in place of what `host` contains, beside it: the host's content can then be replaced
+// by a newer still without a trace in the live view, such as in its focus or a half-typed text.
+function coverStill(host, model, connection) {
+  const el = document.createElement("div");
+  // The styles of rendered HTML would change those of the view.
+  el.className = [...host.classList].filter((name) => !/rendered/i.test(name)).join(" ");
+  host.after(el);
+  const remove = draw({ model, el, connection });
+  host.style.setProperty("display", "none", "important");
+  return () => {
+    host.style.removeProperty("display");
+    remove();
+    el.remove();
+  };
+}
+
+function stillsIn(node, selector) {
+  if (node.nodeType !== Node.ELEMENT_NODE) return [];
+  const found = [...node.querySelectorAll(selector)];
+  return node.matches(selector) ? [node, ...found] : found;
+}
+
+// Call `look` whenever elements that have this name in `data-nbqueue-view` come and go; return what ends that.
+// A page loads this module once for each model, and watches the document once for all of them.
+function watchStills(name, look) {
+  const key = Symbol.for("nbqueue.stills");
+  globalThis[key] ??= watchDocument();
+  const looks = globalThis[key];
+  looks.set(name, look);
+  return () => {
+    if (looks.get(name) === look) looks.delete(name);
+  };
+}
+
+function watchDocument() {
+  const looks = new Map();
+  const observer = new MutationObserver((records) => {
+    const names = new Set();
+    for (const { addedNodes, removedNodes } of records) {
+      for (const node of [...addedNodes, ...removedNodes]) {
+        for (const still of stillsIn(node, "[data-nbqueue-view]")) names.add(still.dataset.nbqueueView);
+      }
     }
+    for (const name of names) looks.get(name)?.();
+  });
+  observer.observe(document.documentElement, { childList: true, subtree: true });
+  return looks;
+}
+
+// Call `onLoss` when the kernel of a model restarts or ends, which closes no model.
+function watchKernel(model, onLoss) {
+  const kernel = model.widget_manager?.kernel;
+  const onStatus = (_, status) => {
+    if (/restarting|terminating|dead/.test(status)) onLoss();
+  };
+  kernel?.statusChanged?.connect(onStatus);
+  kernel?.disposed?.connect(onLoss);
+  return () => {
+    kernel?.statusChanged?.disconnect(onStatus);
+    kernel?.disposed?.disconnect(onLoss);
+  };
+}
+
+function showInPlace(model, name) {
+  const connection = connect(model);
+  const covers = new Map(); // by the element whose content is a still
+  const selector = `[data-nbqueue-view="${CSS.escape(name)}"]`;
+  const look = () => {
+    const hosts = new Set(stillsIn(document.documentElement, selector).map((still) => still.parentElement));
+    for (const [host, uncover] of covers) {
+      if (hosts.has(host)) continue;
+      uncover();
+      covers.delete(host);
+    }
+    for (const host of hosts) {
+      if (!covers.has(host)) covers.set(host, coverStill(host, model, connection));
+    }
+  };
+  const end = () => {
+    unwatchStills();
+    unwatchKernel();
+    for (const uncover of covers.values()) uncover();
+    covers.clear();
+    connection.close();
+  };
+  const unwatchStills = watchStills(name, look);
+  const unwatchKernel = watchKernel(model, end);
+  look();
+  return end;
+}
+
+// For each model, when it is opened and when the page loads those of the kernel.
+function initialize({ model }) {
+  const onEnd = (message) => {
+    if (message.kind === "ended" && rings(model)) notifyOf(message);
+  };
+  model.on("msg:custom", onEnd);
+  const name = model.get("still");
+  const end = name ? showInPlace(model, name) : () => {};
+  return () => {
+    model.off("msg:custom", onEnd);
+    end();
+  };
+}
+
+// For a model that is displayed itself, where models are apart from the outputs.
+function render({ model, el }) {
+  const connection = connect(model);
+  const remove = draw({ model, el, connection });
+  return () => {
+    remove();
+    connection.close();
   };
 }
 

@@ -12,12 +12,16 @@ from markupsafe import Markup
 OnMessage = Callable[[Any, dict[str, Any], Any], None]
 
 
-def make_widget(html: Markup, on_message: OnMessage) -> Any:
-    """Return a widget that draws ``html``, or None where anywidget is not installed."""
+def make_widget(html: Markup, on_message: OnMessage, *, still: str, live: bool) -> Any:
+    """Return a widget that draws ``html``, or None where anywidget is not installed.
+
+    It draws in place of the elements of the page whose ``data-nbqueue-view`` is ``still``; if that
+    is empty, where it is displayed.
+    """
     made = _widget_class()
     if made is None:
         return None
-    widget = made(html=str(html))
+    widget = made(html=str(html), still=still, live=live)
     widget.on_msg(on_message)
     return widget
 
@@ -38,6 +42,10 @@ def _widget_class() -> Any:
         html = traitlets.Unicode().tag(sync=True)
         # The number of the last action of each page that this HTML takes into account.
         done = traitlets.Dict().tag(sync=True)
+        # The name of the elements that it takes the place of.
+        still = traitlets.Unicode().tag(sync=True)
+        # Whether it may still change. Pages report only then.
+        live = traitlets.Bool(False).tag(sync=True)
         # Whether pages notify of the end; the bell of a page changes it.
         bell = traitlets.Bool(False).tag(sync=True)
 

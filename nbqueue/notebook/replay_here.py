@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbqueue.calls.exceptions import error_text
 from nbqueue.errors import NbqueueError
@@ -11,16 +11,15 @@ from nbqueue.notebook.live_views import kernel_shell
 from nbqueue.views.call_text import value_text
 
 if TYPE_CHECKING:
-    from nbqueue.client.client import Client
+    from nbqueue.client.futures.future import TaskFuture
 
 
-def replay_here(client: Client, task_id: str) -> str:
+def replay_here(future: TaskFuture[Any]) -> str:
     """Run the call of a task in this process, and return a sentence with the result.
 
     If it raises, ``%debug`` in the next cell looks into its frames. Raises what `TaskFuture.replay`
     raises before the call.
     """
-    future = client.get(task_id)
     try:
         value = future.replay()
     except Exception as error:
