@@ -129,7 +129,7 @@ class ResilientCaller:
         Has no effect if the user of the connection may not publish.
         """
         with contextlib.suppress(StoreDenied):
-            self.call(("PUBLISH", channel, text), on=ANYWHERE)
+            self.call(("PUBLISH", channel, text), on=Key(channel))
 
     def run_confirmed(self, command: Command[T]) -> T:
         """Run a script like `run`, and wait until its writes are as safe as this client asked."""

@@ -47,6 +47,7 @@ MASTER_SECONDS = 1.5
 #: How long a server that is reading its data is waited for, in seconds.
 LOADING_SECONDS = 60.0
 
+_SHARDED_CHANNELS = (7, 0, 0)
 _QUESTIONS = (("PING",), ("INFO", "server"), ("HELLO",), ("CONFIG", "GET", "maxmemory-policy"))
 _READY_QUESTIONS = (("PING",), ("HELLO",), schema.QUESTION)
 
@@ -384,6 +385,7 @@ def _check_nodes(store: Store, loading_seconds: float | None, *, is_worker: bool
         raise away
     oldest = min(found, key=lambda node: node.server_version)
     store.product, store.server_version = oldest.product, oldest.server_version
+    store.nodes.topology.is_sharded = store.server_version >= _SHARDED_CHANNELS
     store.is_schema_due = any(node.is_schema_due for node in found)
     store.has_channels = all(node.has_channels for node in found)
     return faults

@@ -43,6 +43,10 @@ class ConnectionLost(Exception):
     """The connection is gone. Commands without a reply may have run or not."""
 
 
+class ChannelMoved(ConnectionLost):
+    """A channel is at another node of the cluster; the connection cannot be used any more."""
+
+
 class NonblockingConnection:
     """Sends commands and passes replies to callbacks, in order.
 

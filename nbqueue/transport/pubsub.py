@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from nbqueue.transport import resp
-from nbqueue.transport.nonblocking import NonblockingConnection, OnReply
+from nbqueue.transport.nonblocking import ChannelMoved, NonblockingConnection, OnReply
 from nbqueue.transport.resp import Arg, ReplyError
 from nbqueue.transport.server import Server
+
+MESSAGES: Final = (b"message", b"smessage")
+SUBSCRIBED: Final = (b"subscribe", b"ssubscribe")
 
 
 class MessageConnection(NonblockingConnection):
@@ -61,6 +64,7 @@ class PubSubConnection(MessageConnection):
         self._has_id = False
         self._asked_for: deque[str] = deque()
         """Channels whose subscriptions have no reply yet, in order."""
+        self._following: set[str] = set()
         self._queue(("CLIENT", "ID"))
         for channel in channels:
             self.follow(channel)  # one by one: the user may lack the right to some
@@ -68,21 +72,30 @@ class PubSubConnection(MessageConnection):
     def follow(self, channel: str) -> None:
         """Subscribe to one more channel; `flush` sends."""
         self._asked_for.append(channel)
-        self._queue(("SUBSCRIBE", channel))
+        self._following.add(channel)
+        self._queue((self._word(channel), channel))
 
     def unfollow(self, channel: str) -> None:
         """Unsubscribe from a channel; `flush` sends."""
-        self._queue(("UNSUBSCRIBE", channel))
+        self._following.discard(channel)
+        self._queue((self._word(channel, "UN"), channel))
+
+    def _word(self, channel: str, prefix: str = "") -> str:
+        """Return the command that subscribes to a channel, or with "UN" the one that ends it."""
+        return f"{prefix}SUBSCRIBE"
 
     def _dispatch(self) -> None:
         for reply in self._replies():
-            if isinstance(reply, list) and reply[0] == b"message":
+            if isinstance(reply, list) and reply[0] in MESSAGES:
                 self._on_message(reply)
             elif not self._has_id:  # the reply to the first command
                 self._has_id = True
                 if isinstance(reply, int):
                     self._on_id(reply)
-            elif isinstance(reply, list) and reply[0] == b"subscribe":
+            elif isinstance(reply, list) and reply[0] in SUBSCRIBED:
                 self._asked_for.popleft()
+            elif isinstance(reply, list) and reply[0] == b"sunsubscribe":
+                if reply[1].decode("utf-8", "surrogateescape") in self._following:
+                    raise ChannelMoved("a channel has moved to another node")
             elif isinstance(reply, ReplyError) and reply.reason == "NOPERM" and self._asked_for:
                 self._on_refused(self._asked_for.popleft(), reply)

@@ -80,6 +80,7 @@ class ServerConnections:
 
     command_type: type[OpenConnection] = OpenConnection
     blocking_type: type[OpenConnection] = OpenConnection
+    listener_type: type[PubSubConnection] = PubSubConnection
 
     def __init__(
         self, reactor: Reactor, store: Server, queues: Sequence[str], events: ServerEvents
@@ -99,7 +100,7 @@ class ServerConnections:
             self.upkeep = self._opened(self.command_type(store))
             self.upkeep.handle = handle_guarded
             self._listener = self._opened(
-                PubSubConnection(
+                self.listener_type(
                     store,
                     channels,
                     partial(handle_guarded, self._on_published),

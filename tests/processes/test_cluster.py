@@ -123,6 +123,18 @@ def test_queues_are_spread_and_served(q: Client, cluster: RedisCluster, queues: 
     assert set(q.queues().index) >= set(queues)
 
 
+def test_channels_are_at_the_node_of_their_queue(
+    q: Client, cluster: RedisCluster, queues: list[str], server_program: ServerProgram
+) -> None:
+    is_sharded = server_program.level >= (7, 0, 0)
+    for queue in queues:
+        node = cluster.owner(queue)
+        shown = "SHARDCHANNELS" if is_sharded else "CHANNELS"
+        assert f"nbqueue:{{{queue}}}:wake".encode() in node.ask("PUBSUB", shown)
+        if is_sharded:
+            assert node.ask("PUBSUB", "CHANNELS", "nbqueue:*") == []
+
+
 def test_a_slot_moves_under_load(q: Client, cluster: RedisCluster, queues: list[str]) -> None:
     moving, staying, _ = queues
     target = cluster.owner(staying)

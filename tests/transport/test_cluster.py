@@ -81,9 +81,14 @@ def test_redirections_are_read(text: str, found: object) -> None:
 
 def test_scripts_name_a_key_that_never_exists() -> None:
     plain = enqueue_commands.enqueue("q", [NewTask("1", encoded("1"))], NOW_MS)
-    command = for_cluster(plain)
+    command = for_cluster(plain, is_sharded=False)
     assert [key for key in command.keys if is_guard(key)] == [command.keys[-1]]
     assert slot_of(command.keys[-1]) == slot_of("q")
     assert command.keys[:-1] == list(plain.keys)
     assert command.script.sha != plain.script.sha
-    assert for_cluster(command) is command
+    assert for_cluster(command, is_sharded=False) is command
+    sharded = for_cluster(plain, is_sharded=True).script.source
+    assert b"'SPUBLISH'" in sharded
+    assert b"'SHARDNUMSUB'" in sharded
+    assert b"'PUBLISH'" not in sharded
+    assert b"'NUMSUB'" not in sharded

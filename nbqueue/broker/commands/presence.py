@@ -15,7 +15,7 @@ from nbqueue.broker.broker import Broker
 from nbqueue.broker.script_commands import command
 from nbqueue.errors import StoreError, UsageError
 from nbqueue.transport.script_call import Arg, Command
-from nbqueue.transport.topology import ANYWHERE, Key
+from nbqueue.transport.topology import Key
 from nbqueue.wire.decoding import json_object
 from nbqueue.wire.keys import SERVERS, WORKERS, check_queue_name, is_queue_name, queue_keys
 from nbqueue.wire.server_info import (
@@ -192,7 +192,7 @@ def change_queues(
         if time.monotonic() >= limit:
             raise StoreError(f"worker {worker_id!r} does not follow: it may be hung or cut off")
         # Published each time, as the worker may be reconnecting; its new record is the answer.
-        broker.call(("PUBLISH", channel, change_message(worker_id, changes)), on=ANYWHERE)
+        broker.call(("PUBLISH", channel, change_message(worker_id, changes)), on=Key(channel))
         threading.Event().wait(0.05)
         record = find_worker(broker, worker_id) or record
     return record

@@ -5,12 +5,13 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from nbqueue.client.channels.subscription import CHECK_SECONDS, Subscription
 from nbqueue.errors import StoreUnreachable
 from nbqueue.transport.cluster.cluster import Cluster, Node
-from nbqueue.transport.nonblocking import ConnectionLost
+from nbqueue.transport.nonblocking import ChannelMoved, ConnectionLost
+from nbqueue.transport.resp import ReplyError
 from nbqueue.transport.topology import Key
 
 _AWAY_SECONDS: Final = 0.5
@@ -115,7 +116,7 @@ class ClusterSubscription:
             self._retry_at[node] = was_away[node]
             return None
         try:
-            part = Subscription(node, self._on_message, self._part_confirmed)
+            part = _NodeSubscription(node, self._on_message, self._part_confirmed)
         except StoreUnreachable:
             self._retry_at[node] = time.monotonic() + _AWAY_SECONDS
             return None
@@ -155,6 +156,30 @@ class ClusterSubscription:
         for part in self._parts.values():
             part.close()
         self._poll.close()
+
+
+class _NodeSubscription(Subscription):
+    """A subscription to channels at the node of their slots."""
+
+    def _subscribe(self, command: str, channels: list[str]) -> None:
+        if not self._node.is_sharded:
+            super()._subscribe(command, channels)
+            return
+        for channel in channels:  # one by one, as each may have another slot
+            self._queue((f"S{command}", channel))
+
+    def _on_confirmation(self, kind: bytes, channel: str) -> None:
+        if kind == b"sunsubscribe" and channel in self._asked:
+            raise ChannelMoved("a channel has moved to another node")
+        super()._on_confirmation(kind, channel)
+
+    def _check_serving(self, refusal: ReplyError) -> None:  # type: ignore[override]
+        self._node.note(refusal)
+        super()._check_serving(refusal)
+
+    @property
+    def _node(self) -> Node:
+        return cast("Node", self.server)
 
 
 AnySubscription = Subscription | ClusterSubscription

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 
 from nbqueue.transport import resp
-from nbqueue.transport.pubsub import MessageConnection
+from nbqueue.transport.pubsub import MESSAGES, SUBSCRIBED, MessageConnection
 from nbqueue.transport.server import Server
 from nbqueue.wire.keys import stored_name
 
@@ -18,6 +18,7 @@ CHECK_SECONDS = 10.0
 """Seconds between two checks that a silent store is alive."""
 
 _TRY_AGAIN_SECONDS = 60.0
+_CONFIRMATIONS = (*SUBSCRIBED, b"unsubscribe", b"sunsubscribe")
 
 
 class Subscription(MessageConnection):
@@ -53,20 +54,23 @@ class Subscription(MessageConnection):
             return
         more = [channel for channel in channels if channel not in self._asked]
         if more:
-            self._ask("SUBSCRIBE", more)
+            self._ask(more)
         if len(self._asked) > len(channels):
             fewer = [channel for channel in self._asked if channel not in channels]
-            self._ask("UNSUBSCRIBE", fewer)
+            self._ask(fewer, "UN")
             self.subscribed.difference_update(fewer)
 
-    def _ask(self, command: str, channels: list[str]) -> None:
-        self._queue((command, *channels))
+    def _ask(self, channels: list[str], prefix: str = "") -> None:
+        self._subscribe(f"{prefix}SUBSCRIBE", channels)
         with self._lock:
             self._unconfirmed += len(channels)
-            if command == "SUBSCRIBE":
-                self._asked.update(channels)
-            else:
+            if prefix:
                 self._asked.difference_update(channels)
+            else:
+                self._asked.update(channels)
+
+    def _subscribe(self, command: str, channels: list[str]) -> None:
+        self._queue((command, *channels))
 
     def is_subscribed(self, channel: str) -> bool:
         """True if every message that is published on ``channel`` from now on comes here."""
@@ -101,15 +105,18 @@ class Subscription(MessageConnection):
         for reply in self._replies():
             if isinstance(reply, list):
                 kind = reply[0]
-                if kind == b"message":
+                if kind in MESSAGES:
                     self._on_message(stored_name(reply[1]), reply[2])
-                elif kind in (b"subscribe", b"unsubscribe"):
-                    self._note_confirmation()
+                elif kind in _CONFIRMATIONS:
+                    self._on_confirmation(kind, stored_name(reply[1]))
             elif isinstance(reply, resp.ReplyError) and reply.reason == "NOPERM":
                 self._note_denied()
             elif isinstance(reply, resp.ReplyError) and reply.reason != "MISCONF":
                 # MISCONF is the answer to a PING only: the subscription is not affected.
                 raise self.server.error_for(reply)
+
+    def _on_confirmation(self, kind: bytes, channel: str) -> None:
+        self._note_confirmation()
 
     def _note_denied(self) -> None:
         with self._lock:

@@ -54,14 +54,24 @@ class ClusterNode(Generic[S]):
         url: StoreURL,
         moved: Callable[[int, Address], None],
         lost: Callable[[], None],
+        are_sharded: Callable[[], bool],
     ) -> None:
-        """``moved(slot, address)`` and ``lost()`` tell the topology what this node learns."""
+        """``moved(slot, address)`` and ``lost()`` tell the topology what this node learns.
+
+        ``are_sharded()``: whether channels of queues have slots.
+        """
         self.address = address
         self.store = store
         self.is_away = False
         self._url = url
         self._moved = moved
         self._lost = lost
+        self._are_sharded = are_sharded
+
+    @property
+    def is_sharded(self) -> bool:
+        """True if channels of queues have slots, from Redis 7 on."""
+        return self._are_sharded()
 
     @property
     def name(self) -> str:

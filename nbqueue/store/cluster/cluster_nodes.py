@@ -40,14 +40,18 @@ class ClusterNodes(Generic[S]):
             if found is not None:
                 found.topology.refresh()
 
-        self._moved, self._lost = moved, lost
+        def are_sharded() -> bool:
+            found = me()
+            return found is not None and found.topology.is_sharded
+
+        self._moved, self._lost, self._are_sharded = moved, lost, are_sharded
         self.topology: Cluster[ClusterNode[S]] = Cluster(
             url.redacted, [Address(*host) for host in url.hosts], self._new_node
         )
 
     def _new_node(self, address: Address) -> ClusterNode[S]:
         store = self._new_store(node_url(self._url, address))
-        return ClusterNode(address, store, self._url, self._moved, self._lost)
+        return ClusterNode(address, store, self._url, self._moved, self._lost, self._are_sharded)
 
     def masters(self) -> list[S]:
         """Return the store of each master. Raises `StoreError` if no node answers."""

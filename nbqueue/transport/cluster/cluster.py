@@ -9,6 +9,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from nbqueue.errors import StoreError, StoreUnreachable
 from nbqueue.transport.cluster.slots import SLOTS, Address, SlotRange, slot_of_place
+from nbqueue.transport.resp import ReplyError
 from nbqueue.transport.server import Server
 from nbqueue.transport.topology import ANYWHERE, Place
 
@@ -27,8 +28,15 @@ class Node(Server, Protocol):
     is_away: bool
     """True if it could not be reached when it was last tried."""
 
+    @property
+    def is_sharded(self) -> bool:
+        """True if channels of queues have slots, from Redis 7 on."""
+
     def read_slots(self) -> list[SlotRange]:
         """Ask the node for the map of slots. Raises `StoreError`."""
+
+    def note(self, refusal: ReplyError) -> None:
+        """Tell the topology if this refusal names the node that has the slot."""
 
 
 N = TypeVar("N", bound=Node)
@@ -53,6 +61,8 @@ class Cluster(Generic[N]):
         self._lock = threading.Lock()
         self._refresh_lock = threading.Lock()
         self._refreshed_at = float("-inf")
+        self.is_sharded = False
+        """True if channels of queues have slots, from Redis 7 on."""
         self.version = 0
         """Counts the changes of the map."""
 
@@ -126,13 +136,14 @@ class Cluster(Generic[N]):
                     problem = problem or error
                     continue
                 node.is_away = False
-                self._use(ranges)
+                self.learn(ranges)
                 self._refreshed_at = time.monotonic()
                 return
             assert problem is not None
             raise problem
 
-    def _use(self, ranges: Sequence[SlotRange]) -> None:
+    def learn(self, ranges: Sequence[SlotRange]) -> None:
+        """Use a map of slots that a node has sent."""
         owners: list[N | None] = [None] * SLOTS
         for each in ranges:
             master = self.node(each.master)

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from nbqueue.transport import resp
 from nbqueue.transport.blocking import BlockingConnection
 from nbqueue.transport.cluster.cluster import Cluster, Node, SlotMoved
-from nbqueue.transport.cluster.cluster_scripts import all_for_cluster, for_cluster
+from nbqueue.transport.cluster.cluster_scripts import for_cluster, publication
 from nbqueue.transport.cluster.slots import Address, read_redirection
 from nbqueue.transport.confirmation import Confirmation
 from nbqueue.transport.resp import Arg, ReplyError
@@ -29,7 +29,7 @@ class ClusterRouter(Router):
         self._cluster = cluster
 
     def adapt(self, command: Command[T]) -> Command[T]:
-        return for_cluster(command)
+        return for_cluster(command, is_sharded=self._cluster.is_sharded)
 
     def _open_to(self, server: Node) -> BlockingConnection:  # type: ignore[override]
         return _NodeConnection(server, self._on_open, self._connection_to, self._cluster)
@@ -77,9 +77,12 @@ class _NodeConnection(BlockingConnection):
     def _exchange_scripts(
         self, commands: Iterable[Command[Any]], then: bytes = b""
     ) -> tuple[list[Command[Any]], list[Any]]:
-        return super()._exchange_scripts(all_for_cluster(commands), then)
+        is_sharded = self._cluster.is_sharded
+        adapted = (for_cluster(command, is_sharded=is_sharded) for command in commands)
+        return super()._exchange_scripts(adapted, then)
 
     def _replies(self, calls: Sequence[Sequence[Arg]]) -> list[Any]:
+        calls = [publication(words, is_sharded=self._cluster.is_sharded) for words in calls]
         return [
             self._follow(words, reply) if _is_ask(reply) else reply
             for words, reply in zip(calls, super()._replies(calls), strict=True)

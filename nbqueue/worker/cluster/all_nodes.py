@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -12,8 +13,9 @@ from nbqueue.runtime.reactor import Reactor
 from nbqueue.store.cluster.cluster_node import ClusterNode
 from nbqueue.store.connection import Store
 from nbqueue.transport.cluster.cluster import Cluster
-from nbqueue.transport.cluster.slots import Address
-from nbqueue.transport.nonblocking import ConnectionLost, OnReply
+from nbqueue.transport.cluster.cluster_scripts import has_slot
+from nbqueue.transport.cluster.slots import Address, read_slots
+from nbqueue.transport.nonblocking import ChannelMoved, ConnectionLost, OnReply
 from nbqueue.transport.resp import Arg, ReplyError
 from nbqueue.transport.script_call import Command
 from nbqueue.transport.topology import ANYWHERE, Key, Place
@@ -60,6 +62,7 @@ class AllNodes:
         self.away: dict[_Node, StoreUnreachable] = {}
         """Nodes that could not be reached, and why."""
         self._tracking: set[_Node] = set()
+        self._asked = 0
         self._refusing = RefusingConnection(reactor)
         self.registry = RoutedConnection(self)
         try:
@@ -171,6 +174,20 @@ class AllNodes:
         """True if a command about tasks is still unanswered."""
         return any(each.tasks.under_way for each in self._nodes.values())
 
+    def ask_map(self) -> None:
+        """Ask one node after the other for the map of slots.
+
+        It may name another node for those of one that hangs.
+        """
+        nodes = list(self._nodes)
+        self._asked = (self._asked + 1) % len(nodes)
+        node = nodes[self._asked]
+        self._nodes[node].upkeep.call(("CLUSTER", "SLOTS"), partial(self._on_map, node))
+
+    def _on_map(self, node: _Node, reply: Any) -> None:
+        with suppress(ValueError):
+            self.topology.learn(read_slots(reply, node.address))
+
     def is_current(self) -> bool:
         """Return whether the connections are those that the map of slots calls for."""
         self.version = self.topology.version
@@ -204,7 +221,9 @@ class AllNodes:
             return None
 
     def _on_lost(self, node: _Node, error: ConnectionLost) -> None:
-        if self._is_open:
+        if isinstance(error, ChannelMoved):
+            self._events.on_lost(error)
+        elif self._is_open:
             node.is_away = True
             self._events.on_lost(ConnectionLost(f"{node.address}: {error}"))
 
@@ -239,4 +258,6 @@ class RoutedConnection(DownConnection):
         """Queue a plain command."""
         key = words[1] if len(words) > 1 and words[0] not in _KEYLESS else None
         place = Key(key) if isinstance(key, str | bytes) else ANYWHERE
+        if words[0] == "PUBLISH" and has_slot(str(words[1])):
+            place = Key(str(words[1]))
         self._nodes.upkeep_at(place).call(words, on_reply)

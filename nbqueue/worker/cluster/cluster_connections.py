@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from nbqueue.runtime.backoff import Backoff
+from nbqueue.transport.nonblocking import ChannelMoved, ConnectionLost
 from nbqueue.transport.topology import Key
 from nbqueue.worker.cluster.all_nodes import AllNodes
 from nbqueue.worker.connections import DOWN, WorkerConnections, call_all
@@ -15,6 +16,7 @@ from nbqueue.worker.store_refusals import faults
 log = logging.getLogger("nbqueue.worker")
 
 _FIRST_PROBE, _LONGEST_PROBE = 0.2, 2.0
+_MAP_SECONDS = 2.0
 
 
 class ClusterConnections(WorkerConnections):
@@ -29,6 +31,7 @@ class ClusterConnections(WorkerConnections):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._probes = Backoff(_FIRST_PROBE, _LONGEST_PROBE)
+        self._reactor.after(_MAP_SECONDS, self._ask_map)
 
     def tasks(self, queue: str) -> QueueConnection:
         return DOWN if self._server is None else self._server.tasks_of(queue)
@@ -60,8 +63,18 @@ class ClusterConnections(WorkerConnections):
         server = self._server
         if server is None or server.version == server.topology.version or server.is_current():
             return
-        log.info("cluster has changed url=%s", self._store.url.redacted)
         self._open_anew()
+
+    def _ask_map(self) -> None:
+        self._reactor.after(_MAP_SECONDS, self._ask_map)
+        if self._server is not None:
+            self._server.ask_map()
+
+    def _lost(self, error: ConnectionLost) -> None:
+        if isinstance(error, ChannelMoved):
+            self._open_anew()
+        else:
+            super()._lost(error)
 
     def _open(self) -> AllNodes:  # type: ignore[override]
         assert self._store.nodes is not None
@@ -99,6 +112,9 @@ class ClusterConnections(WorkerConnections):
 
     def _open_anew(self) -> None:
         """Open all connections again, which are well, at other nodes."""
+        if not self.is_up:
+            return
+        log.info("cluster has changed url=%s", self._store.url.redacted)
         self._drop()
         call_all(self.on_down)
         self._reconnect()

@@ -9,12 +9,14 @@ from typing import Any, Final, TypeVar
 from nbqueue.runtime.buffers import Gathering
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.store.cluster.cluster_node import ClusterNode
-from nbqueue.transport.cluster.cluster_scripts import for_cluster
+from nbqueue.transport.cluster.cluster_scripts import for_cluster, has_slot, publication
 from nbqueue.transport.cluster.slots import Address, read_redirection
 from nbqueue.transport.nonblocking import OnReply
+from nbqueue.transport.pubsub import PubSubConnection
 from nbqueue.transport.refusals import is_moved
 from nbqueue.transport.resp import Arg, ReplyError
 from nbqueue.transport.script_call import Command
+from nbqueue.transport.server import Server
 from nbqueue.worker.server_connections import (
     DownConnection,
     OpenConnection,
@@ -43,14 +45,22 @@ class NodeConnection(OpenConnection):
         *args: Any,
         **options: Any,
     ) -> None:
-        super().send(for_cluster(command), on_reply, *args, **options)
+        adapted = for_cluster(command, is_sharded=_node(self.server).is_sharded)
+        super().send(adapted, on_reply, *args, **options)
+
+    def call(self, words: Sequence[Arg], on_reply: OnReply | None = None) -> None:
+        super().call(publication(words, is_sharded=_node(self.server).is_sharded), on_reply)
 
     def _check_serving(self, refusal: ReplyError) -> None:  # type: ignore[override]
         if is_moved(refusal):
-            assert isinstance(self.server, ClusterNode)
-            self.server.note(refusal)
+            _node(self.server).note(refusal)
         else:
             super()._check_serving(refusal)
+
+
+def _node(server: Server) -> ClusterNode[Any]:
+    assert isinstance(server, ClusterNode)
+    return server
 
 
 class FollowingConnection(NodeConnection):
@@ -72,11 +82,24 @@ class FollowingConnection(NodeConnection):
         on_reply(reply)
 
 
+class NodeListener(PubSubConnection):
+    """A connection that subscribes to channels at the node of their slots."""
+
+    def _word(self, channel: str, prefix: str = "") -> str:
+        is_sharded = has_slot(channel) and _node(self.server).is_sharded
+        return f"{'S' if is_sharded else ''}{prefix}SUBSCRIBE"
+
+    def _check_serving(self, refusal: ReplyError) -> None:  # type: ignore[override]
+        _node(self.server).note(refusal)
+        super()._check_serving(refusal)
+
+
 class NodeConnections(ServerConnections):
     """The connections with one node, for its queues."""
 
     command_type = FollowingConnection
     blocking_type = NodeConnection
+    listener_type = NodeListener
 
     def __init__(
         self,
@@ -104,8 +127,10 @@ class NodeConnections(ServerConnections):
 
     def ask_importing(self, words: Sequence[Arg], on_reply: OnReply) -> None:
         """Run a plain command in a slot that is being moved here."""
-        self.upkeep.call(("ASKING",))
-        NodeConnection.call(self.upkeep, words, on_reply)
+        connection = self.upkeep
+        assert isinstance(connection, NodeConnection)
+        connection.call(("ASKING",))
+        NodeConnection.call(connection, words, on_reply)
 
 
 class RefusingConnection(DownConnection):
