@@ -52,7 +52,8 @@ class Node:
         words += ["--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"]
         words += ["--cluster-replica-validity-factor", "0", *settings]
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        password = settings[settings.index("--requirepass") + 1] if settings else None
+        named = dict(zip(settings[::2], settings[1::2], strict=True))
+        password = named.get("--requirepass")
         return cls(port, process, redis_py.Redis(port=port, protocol=2, password=password))
 
     def is_up(self) -> bool:

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusters import SLOTS, Node
+from clusters import SLOTS, Node, slot_of
 from keyspace import NOW_MS, encoded
+from servers import Tunnel, make_certificate
 from waits import wait_until
 
 from nbqueue.broker.broker import Broker
 from nbqueue.broker.commands import enqueue as enqueue_commands
-from nbqueue.errors import StoreUnsuitable
+from nbqueue.errors import StoreUnreachable, StoreUnsuitable
 from nbqueue.store import server_programs
 from nbqueue.store.connection import connect
 from nbqueue.tasks.new_task import NewTask
@@ -22,15 +23,16 @@ from nbqueue.transport.nonblocking import ConnectionLost, NonblockingConnection
 from nbqueue.transport.script_call import Command
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def nodes(
-    tmp_path: Path, server_program: server_programs.ServerProgram
+    tmp_path_factory: pytest.TempPathFactory, server_program: server_programs.ServerProgram
 ) -> Iterator[tuple[Node, Node]]:
-    """Two nodes, of which the first holds all slots."""
+    """Two nodes, of which the first holds all slots at first. Tests share them, and take some."""
+    folder = tmp_path_factory.mktemp("nodes")
     started: list[Node] = []
     try:
         for i in range(2):
-            started.append(Node.start(server_program.path, tmp_path / str(i)))
+            started.append(Node.start(server_program.path, folder / str(i)))
             wait_until(started[-1].is_up)
         first, second = started
         first.redis.execute_command("CLUSTER ADDSLOTS", *range(SLOTS))
@@ -77,8 +79,41 @@ def test_commands_for_keys_of_another_node_say_so(nodes: tuple[Node, Node]) -> N
         broker.close()
 
 
+def test_a_slot_without_a_node_is_unreachable(nodes: tuple[Node, Node]) -> None:
+    first, _ = nodes
+    with connect(f"redis+cluster://127.0.0.1:{first.port}") as store:
+        broker = Broker(store, patience=0.1)
+        first.ask("CLUSTER", "DELSLOTS", slot_of("down"))
+        with pytest.raises(StoreUnreachable, match=f"127.0.0.1:{first.port}.*CLUSTERDOWN"):
+            broker.run(enqueue("down", "a"))
+        assert broker.run(enqueue("up", "b")) == []
+        broker.close()
+
+
 def test_a_node_that_lacks_our_own_keys_is_unsuitable(nodes: tuple[Node, Node]) -> None:
     first, second = nodes
     give_away(first, second, "nbqueue:{~schema:00}:version")
     with pytest.raises(StoreUnsuitable, match="part of a Redis Cluster"):
         connect(f"redis://127.0.0.1:{first.port}")
+
+
+def test_nodes_are_reached_over_tls(
+    server_program: server_programs.ServerProgram, tmp_path: Path
+) -> None:
+    certificate = make_certificate(tmp_path)
+    with Tunnel(certificate, to=0) as tunnel:
+        # The node names the tunnel as its own address.
+        port = str(tunnel.port)
+        node = Node.start(server_program.path, tmp_path / "node", "--cluster-announce-port", port)
+        try:
+            tunnel.to = node.port
+            wait_until(node.is_up)
+            node.ask("CLUSTER", "ADDSLOTS", *range(SLOTS))
+            wait_until(lambda: node.ask("CLUSTER INFO")["cluster_state"] == "ok")
+            options = f"ssl_ca_certs={certificate[0]}&ssl_check_hostname=false"
+            with connect(f"rediss+cluster://localhost:{port}?{options}") as store:
+                broker = Broker(store)
+                assert broker.run(enqueue("q", "a")) == []
+                broker.close()
+        finally:
+            node.close()

@@ -58,6 +58,8 @@ class Cluster(Generic[N]):
         self._nodes: dict[Address, N] = {}
         self._seeds = [self.node(address) for address in seeds]
         self._owners: list[N | None] = [None] * SLOTS
+        self._learned: tuple[int, Sequence[SlotRange]] = (0, ())
+        """The last map that was learned, and the version then."""
         self._lock = threading.Lock()
         self._refresh_lock = threading.Lock()
         self._refreshed_at = float("-inf")
@@ -144,6 +146,8 @@ class Cluster(Generic[N]):
 
     def learn(self, ranges: Sequence[SlotRange]) -> None:
         """Use a map of slots that a node has sent."""
+        if self._learned == (self.version, ranges):
+            return
         owners: list[N | None] = [None] * SLOTS
         for each in ranges:
             master = self.node(each.master)
@@ -154,6 +158,7 @@ class Cluster(Generic[N]):
             if owners != self._owners:
                 self._owners = owners
                 self.version += 1
+            self._learned = self.version, ranges
 
     def after_fork(self) -> None:
         """Share nothing with the parent, in a child process."""
