@@ -13,6 +13,7 @@ import click
 
 from nbqueue import __version__
 from nbqueue.errors import NbqueueError, UsageError
+from nbqueue.names import did_you_mean
 from nbqueue.printable import printable, shown
 
 
@@ -45,6 +46,7 @@ def _show_warning(
 
 _HOMES = {
     "demo": "demo",
+    "groups": "group_commands",
     "health": "health_command",
     "logs": "logs_command",
     "queue": "inspect_commands",
@@ -70,6 +72,18 @@ class _Commands(click.Group):
             return super().get_command(ctx, cmd_name)
         found: click.Command = getattr(import_module(f"nbqueue.cli.{home}"), cmd_name)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            # click knows only the commands that are loaded.
+            question = did_you_mean(args[0], self.list_commands(ctx))
+            if not question:
+                raise
+            ctx.fail(f"No such command {shown(args[0])}. {question[:1].upper()}{question[1:]}")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for before, arg in zip(["", *args], args, strict=False):

@@ -15,6 +15,7 @@ from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group import TaskGroup
 from nbqueue.client.inspection.plots import TIMELINE_DEFAULTS, Plots, draw_timeline
 from nbqueue.client.inspection.where_keywords import WHERE_DEFAULTS
+from nbqueue.client.live.display import offer_completion
 from nbqueue.client.obstacles.obstacle import in_short
 from nbqueue.client.session import CAPTURED_LIMIT, Session, new_session
 from nbqueue.client.submitting import stored_handlers
@@ -78,7 +79,9 @@ def connect(
     `NoSigningKey` in a task whose worker has its key from ``NBQUEUE_KEY``.
     Warns if the server may evict keys.
     """
-    return Client(new_session(url, key, captured_limit, durability))
+    client = Client(new_session(url, key, captured_limit, durability))
+    offer_completion()
+    return client
 
 
 class Client(concurrent.futures.Executor):
@@ -373,7 +376,7 @@ class Client(concurrent.futures.Executor):
 
         ``arguments``: True adds a column ``arg.<name>`` for each parameter of the functions, with
         their defaults, and for each key of the JSON payload of messages; values by name also choose
-        the tasks that were called with these. The column ``fault`` says why arguments are missing.
+        the tasks that were called with these. If some cannot be read, a column ``fault`` says why.
 
         ``columns``: ``"all"``, or these, where ``...`` stands for the usual ones; ``payload``,
         ``arguments``, ``headers``, ``retention``, ``result`` and ``exception`` are there only when
@@ -494,8 +497,9 @@ class Client(concurrent.futures.Executor):
     def retry(self, selection: Any = None, **where: Unpack[TaskWhere]) -> BulkResult:
         """Run tasks again, with all of their retries.
 
-        Takes rows of a frame, ids, futures, or a filter. Completed tasks run again as well, if they
-        are among them; `TaskGroup.retry` runs only what failed.
+        Takes rows of a frame, ids, futures, or a filter; completed tasks run again as well, if they
+        are among them. Of a group only what failed runs again, as with `TaskGroup.retry`;
+        ``q.retry(g.futures)`` runs all of its tasks.
 
         >>> df = q.tasks(state="archived")
         >>> q.retry(df[df.error.str.contains("timeout")])

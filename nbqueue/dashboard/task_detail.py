@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.broker.reads.models import TaskInfo
+from nbqueue.broker.reads.task_attempts import attempts_of
 from nbqueue.calls import payloads
-from nbqueue.calls.functions import load_arguments
+from nbqueue.client.arguments.stored_arguments import ArgumentReader
 from nbqueue.client.live.task_snapshot import read_snapshot
 from nbqueue.client.results.failed_calls import FailedTask, failed_call
 from nbqueue.client.results.json_results import has_json_result
@@ -26,9 +28,12 @@ from nbqueue.views.format import shortened, size
 from nbqueue.views.output_lines import OutputLines
 from nbqueue.wire import states
 from nbqueue.wire.decoding import time_ms, whole_number
+from nbqueue.wire.ids import made_ms
+
+if TYPE_CHECKING:
+    from nbqueue.client.session import Session
 
 _MOST_TEXT = 4_000
-_MOST_BYTES = 262_144
 _MOST_ATTEMPTS = 50
 _MOST_HEADERS = 8
 
@@ -86,6 +91,7 @@ class TaskDetail:
         self.progress: Mapping[str, Any] = {}
         """The progress that the task reported; see `nbqueue.views.progress_bar`."""
         self.arguments = ""
+        """The call as Python would write it, or the payload of a message."""
         self.outcome = ""
         """The last error of a task that did not complete, or ""."""
         self.result: ResultPreview | None = None
@@ -114,7 +120,7 @@ class TaskDetail:
         if now_is != self._seen:
             # Loading them takes time, and they change with these only.
             self._seen = now_is
-            self.attempts = _attempts_of(session, self.queue, self.id)
+            self.attempts = _attempts_of(session, task)
             self.arguments = self._read_arguments(task)
             self.failed = self.result = None
             self.outcome = ""
@@ -151,18 +157,8 @@ class TaskDetail:
     def _read_arguments(self, task: TaskInfo) -> str:
         if not payloads.is_call(task.payload):
             return _readable(task.payload)
-        amount = payloads.payload_size(task.payload)
-        if amount > _MOST_BYTES or amount > len(task.payload):
-            return f"{size(amount)} of arguments"
-        session = self.scope.client._session
-        try:
-            call = session.keyring.verify_call(task.payload, task.id, task.queue, task.type)
-            args, kwargs = load_arguments(call.arguments)
-        except Exception as error:  # loading may raise anything
-            return f"cannot be shown: {error}"
-        shown = [shortened(_repr(arg), 200) for arg in args]
-        shown += [f"{name}={shortened(_repr(value), 200)}" for name, value in kwargs.items()]
-        return f"({', '.join(shown)})"[:_MOST_TEXT]
+        call = ArgumentReader(self.scope.client._session).call(task.queue, task, _MOST_TEXT)
+        return call.text if call.fault is None else f"{call.text}: {call.fault}"
 
     def _read_result(self, task: TaskInfo) -> ResultPreview | None:
         session, result = self.scope.client._session, task.result or b""
@@ -222,13 +218,6 @@ def _tail(parts: Iterable[Part]) -> OutputTail:
     return OutputTail(output.first, output.lines)
 
 
-def _repr(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception as error:  # raised by a class of the user
-        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
-
-
 def _readable(payload: bytes) -> str:
     text = payload[:_MOST_TEXT].decode("utf-8", "replace")
     try:
@@ -237,10 +226,25 @@ def _readable(payload: bytes) -> str:
         return text if text.isprintable() else f"{size(len(payload))}: {payload[:64]!r}"
 
 
-def _attempts_of(session: Any, queue: str, task_id: str) -> list[AttemptLine]:
-    rows = session.broker.attempts(queue, limit=5_000)
-    rows = [row for row in rows if row.get("task_id") == task_id][-_MOST_ATTEMPTS:]
-    return [_attempt_line(number, row) for number, row in enumerate(rows)]
+def _attempts_of(session: Session, task: TaskInfo) -> list[AttemptLine]:
+    """Return the last attempts of a task, oldest first: mostly in one read of a page."""
+    ended = task.completed_at or task.last_failed_at if task.state in states.FINAL else None
+    # A task of nbqueue had no attempt before its id was made.
+    rows = attempts_of(
+        session.broker,
+        task.queue,
+        {task.id},
+        newest_ms=None if ended is None else to_ms(ended),
+        oldest_ms=made_ms(task.id, session.clock.now_ms()) or 0,
+    )
+    # An active task has begun its last attempt, which has not ended.
+    count = task.attempt - (task.state == states.ACTIVE)
+    found: list[dict[str, str]] = []
+    for row in islice(rows, _MOST_ATTEMPTS if count > 0 else 0):
+        found.append(row)
+        if len(found) >= count and row.get("attempt") == "1":
+            break
+    return [_attempt_line(number, row) for number, row in enumerate(reversed(found))]
 
 
 def _attempt_line(number: int, row: Mapping[str, str]) -> AttemptLine:

@@ -9,6 +9,7 @@ from nbqueue.broker.reads.list_tasks import Wanted
 from nbqueue.broker.reads.models import TaskInfo
 from nbqueue.broker.reads.store_reader import StoreReader
 from nbqueue.client.inspection.task_filter import TaskFilter
+from nbqueue.dashboard.named_tasks import NameFilter
 from nbqueue.dashboard.scope import Scope
 from nbqueue.dashboard.tables.column import COUNT, MOMENT, STATE, Column
 from nbqueue.dashboard.tables.table_model import (
@@ -79,7 +80,7 @@ class TaskList(TableModel[TaskLine]):
 
     def __init__(self, scope: Scope, on_change: Callable[[], None] = lambda: None) -> None:
         super().__init__(scope)
-        self.filters = {"type": "", "error": "", "arguments": ""}
+        self.filters = {"type": "", "error": "", "name": "", "arguments": ""}
         self.queue: str | None = None
         self.state: str = states.PENDING
         self.sorted_by = "time_ms"
@@ -217,18 +218,20 @@ class TaskList(TableModel[TaskLine]):
         self.rows = [line_of_info(task, self.scope.now_ms) for task in tasks]
 
     def _read_scan(self, queues: Sequence[str]) -> None:
-        wanted, arguments = self._wanted(), self.filters["arguments"]
+        wanted, arguments, name = self._wanted(), self.filters["arguments"], self.filters["name"]
         places = self._places(queues)
         total = sum(self.counts[state] for state in self._states())
-        if self._scan is None or self._scan_key != (places, wanted, arguments):
+        if self._scan is None or self._scan_key != (places, wanted, arguments, name):
             self._stop_scan()
-            self._scan_key = places, wanted, arguments
+            self._scan_key = places, wanted, arguments, name
             session = self.scope.client._session
+            filters = [NameFilter(session, name).takes] if name else []
+            filters += [ArgumentFilter(session, arguments).takes] if arguments else []
             self._scan = TaskScan(
                 session.broker,
                 places,
                 wanted,
-                takes=ArgumentFilter(session, arguments).takes if arguments else None,
+                takes=(lambda row: all(takes(row) for takes in filters)) if filters else None,
                 on_change=self._on_change,
             )
         scan, is_changed = self._scan, self._is_changed
@@ -318,7 +321,7 @@ class TaskList(TableModel[TaskLine]):
 
     def all_actions(self) -> Sequence[Action]:
         number = self.matching
-        if not number or (self.filters["arguments"] and self._kept_keys() is None):
+        if not number or (self._is_scanned_here and self._kept_keys() is None):
             return ()
         state = f"{self.state} " if self.state != ALL else ""
         of = f"{state}tasks" + (f" of {self.queue}" if self.queue != ALL else " of all queues")
@@ -335,7 +338,7 @@ class TaskList(TableModel[TaskLine]):
         if action not in self._action_names(of_all=keys is None):
             raise UsageError(f"there is no action {action!r} on {self.state or 'all'} tasks")
         act = getattr(self.scope.client.inspector, action)
-        if keys is None and self.filters["arguments"]:
+        if keys is None and self._is_scanned_here:
             keys = self._kept_keys() or ()
         if keys is None:
             results = [act(**where) for where in self._filters()]
@@ -347,6 +350,11 @@ class TaskList(TableModel[TaskLine]):
         self.changed()
         return summary(action, results)
 
+    @property
+    def _is_scanned_here(self) -> bool:
+        """True if a filter is not among those of the inspector."""
+        return bool(self.filters["arguments"] or self.filters["name"])
+
     def _kept_keys(self) -> list[str] | None:
         """Return the keys of all tasks that match, or None if not all are known."""
         found = self._scan.found if self._scan is not None else None
@@ -356,7 +364,7 @@ class TaskList(TableModel[TaskLine]):
 
     def _filters(self) -> Iterator[dict[str, Any]]:
         """Yield the filters of the inspector that together take all tasks of the list."""
-        # An argument is not among them: see `_kept_keys`.
+        # Names and arguments are not among them: see `_kept_keys`.
         filters = {name: text for name, text in self.filters.items() if text}
         for queue, state in self._places(self._queues()):
             chosen = {"queue": queue, "state": state, **filters}

@@ -228,11 +228,7 @@ class GroupCard(View):
 
     def _elapsed(self) -> float:
         group = self._group
-        end_ms = self._session.clock.now_ms()
-        if group.done():
-            if group._ended_ms is None:  # it ended before this process followed it
-                group._ended_ms = end_ms
-            end_ms = group._ended_ms
+        end_ms = group._end_time_ms() if group.done() else self._session.clock.now_ms()
         return max(0, end_ms - group._begun_ms) / 1000
 
     def _find_errors(self, failed: int) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbqueue.client.inspection.task_filter import BulkResult
 from nbqueue.errors import StoreError, TaskGroupNotFound, TaskNotFound
 from nbqueue.notebook.live_views import kernel_shell, show
 from nbqueue.notebook.local_workers import LocalWorker, local_workers
@@ -111,14 +112,31 @@ def attach(client: Client, name: str) -> TaskFuture[Any] | TaskGroup[Any]:
             raise error from None
 
 
-def cancel(client: Client, names: Sequence[str]) -> Any:
-    """Cancel tasks, named by ids or names."""
-    return client.inspector.cancel([client.get(name) for name in names])
+def cancel(client: Client, names: Sequence[str]) -> BulkResult:
+    """Cancel tasks and the tasks of groups, named by ids or names."""
+    return _on_each("cancel", client.cancel, [attach(client, name) for name in names])
 
 
-def retry(client: Client, names: Sequence[str]) -> Any:
-    """Run tasks again with all their retries, named by ids or names."""
-    return client.inspector.retry([client.get(name) for name in names])
+def retry(client: Client, names: Sequence[str]) -> BulkResult:
+    """Run tasks again with all their retries, and what failed of groups; by ids or names."""
+    return _on_each("retry", client.retry, [attach(client, name) for name in names])
+
+
+def _on_each(
+    action: str,
+    act: Callable[[Any], BulkResult],
+    handles: Sequence[TaskFuture[Any] | TaskGroup[Any]],
+) -> BulkResult:
+    """Act on the tasks together, and on each group; return all results as one."""
+    futures = [handle for handle in handles if not hasattr(handle, "futures")]
+    groups = [handle for handle in handles if hasattr(handle, "futures")]
+    result = act(futures) if futures else BulkResult(action)
+    for each in map(act, groups):
+        result.done += each.done
+        result.refused |= each.refused
+        result.asked += each.asked
+        result.trimmed += each.trimmed
+    return result
 
 
 def _workers_card(client: Client, workers: Sequence[LocalWorker], status: str) -> StaticCard:

@@ -50,15 +50,16 @@ def make_parser() -> argparse.ArgumentParser:
     tasks.add_argument("--state", type=_state, help="only those in this state")
     tasks.add_argument("--queue", help="only those of this queue")
     tasks.add_argument("--type", help="only those of this type")
+    tasks.add_argument("--name", help="only the newest of this name, or those of this group")
     tasks.add_argument("--limit", type=_count, default=100, help="at most so many [100]")
     add("groups", "task groups as a DataFrame: who started them, how many tasks are done or failed")
     logs = add("logs", "what a task printed and displayed")
     logs.add_argument("task", help="its id or its name")
     logs.add_argument("--attempt", type=_count, help="of this attempt; of the last one")
     for name, help in (("cancel", "cancel tasks"), ("retry", "run tasks again that failed")):
-        add(name, help).add_argument("tasks", nargs="+", help="their ids or names")
+        add(name, help).add_argument("tasks", nargs="+", help="ids or names, also of groups")
     attach = add("attach", "the handle of a task or a group, live; also by its name")
-    attach.add_argument("task", help="its id or its name")
+    attach.add_argument("name", help="its id or its name")
     add("schedules", "what runs when")
     add("connect", "use another store from now on").add_argument("url", help="redis://… and others")
     return parser

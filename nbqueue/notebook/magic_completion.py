@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from nbqueue.broker.reads.models import TaskInfo
 from nbqueue.client.inspection.task_filter import STATES
 from nbqueue.errors import NbqueueError
 from nbqueue.notebook.magic_arguments import command_names
-from nbqueue.wire import fields
-from nbqueue.wire.keys import stored_keys
+from nbqueue.notebook.string_completion import (
+    names_of_queues,
+    names_of_tasks,
+    types_of_tasks,
+)
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
     from nbqueue.notebook.magics import NbqueueMagics
-
-_MOST = 50
-_RECENT = ("active", "archived", "retry", "pending", "completed")
-_PAGE = 20
 
 
 def completions(parser: argparse.ArgumentParser, before: str, magics: NbqueueMagics) -> list[str]:
@@ -72,52 +70,12 @@ def _states(client: Client) -> list[str]:
     return list(STATES)
 
 
-def _queues(client: Client) -> list[str]:
-    return client.inspector.queues()
-
-
-def _types(client: Client) -> list[str]:
-    return _distinct(task.type for task in _recent_tasks(client))
-
-
-def _tasks(client: Client) -> list[str]:
-    """Return names and ids of recent tasks."""
-    tasks = list(_recent_tasks(client))
-    return _distinct(chain(_names(client, tasks), (task.id for task in tasks)))
-
-
-def _names(client: Client, tasks: Iterable[TaskInfo]) -> list[str]:
-    by_queue: dict[str, list[str]] = {}
-    for task in tasks:
-        by_queue.setdefault(task.queue, []).append(task.id)
-    found: list[str] = []
-    for queue, ids in by_queue.items():
-        keys = stored_keys(queue)
-        reads = [("HGET", keys.task(task_id), fields.NAME) for task_id in ids]
-        names = client._session.broker.call(*reads, on=queue)
-        found += [name.decode("utf-8", "replace") for name in names if name]
-    return [name for name in found if name.isprintable()]
-
-
-def _recent_tasks(client: Client) -> Iterable[TaskInfo]:
-    inspector = client.inspector
-    for queue in inspector.queues()[:_MOST]:
-        for state in _RECENT:
-            try:
-                yield from inspector.page(queue, state, 0, _PAGE, newest_first=True)
-            except NbqueueError:
-                continue  # a damaged queue completes nothing
-
-
-def _distinct(words: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(words))[:_MOST]
-
-
 _KNOWN: dict[str, Callable[[Client], list[str]]] = {
     "state": _states,
-    "queue": _queues,
-    "queues": _queues,
-    "type": _types,
-    "task": _tasks,
-    "tasks": _tasks,
+    "queue": names_of_queues,
+    "queues": names_of_queues,
+    "type": types_of_tasks,
+    "task": names_of_tasks,
+    "tasks": names_of_tasks,
+    "name": names_of_tasks,
 }

@@ -16,6 +16,7 @@ from nbqueue.notebook.magic_arguments import (
     worker_options,
 )
 from nbqueue.notebook.magic_completion import completions
+from nbqueue.notebook.string_completion import offer_names
 
 if TYPE_CHECKING:
     from nbqueue.client.client import Client
@@ -78,7 +79,7 @@ class NbqueueMagics:
             "cancel": lambda args: magic_actions.cancel(self.client, args.tasks),
             "retry": lambda args: magic_actions.retry(self.client, args.tasks),
             "groups": lambda args: self.client.groups(),
-            "attach": lambda args: magic_actions.attach(self.client, args.task),
+            "attach": lambda args: magic_actions.attach(self.client, args.name),
             "schedules": lambda args: self.client.schedules(),
             "connect": self._connect,
         }
@@ -92,7 +93,7 @@ class NbqueueMagics:
 
     def _tasks(self, args: argparse.Namespace) -> Any:
         return self.client.tasks(
-            state=args.state, queue=args.queue, type=args.type, limit=args.limit
+            state=args.state, queue=args.queue, type=args.type, name=args.name, limit=args.limit
         )
 
     def _connect(self, args: argparse.Namespace) -> Any:
@@ -116,6 +117,7 @@ def load(shell: Any) -> None:
     matcher = _make_matcher(magics)
     shell.Completer.custom_matchers.append(matcher)
     shell.input_transformers_cleanup.append(_ask_for_help)
+    offer_names(shell)
     shell._nbqueue_magics = (magics, matcher)
     register_magic(magics.store_url)
 
@@ -130,6 +132,10 @@ def unload(shell: Any) -> None:
         shell.Completer.custom_matchers.remove(matcher)
     if _ask_for_help in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.remove(_ask_for_help)
+    matcher = getattr(shell, "_nbqueue_names", None)
+    if matcher in shell.Completer.custom_matchers:
+        shell.Completer.custom_matchers.remove(matcher)
+    shell._nbqueue_names = None
     shell.magics_manager.magics["line"].pop("nbqueue", None)
     shell._nbqueue_magics = None
     unregister_magic()

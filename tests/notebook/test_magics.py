@@ -253,6 +253,11 @@ def test_tab_completes_commands_options_and_ids(notebook: Kernel) -> None:
     assert notebook.complete("%nbqueue tasks --state arch") == ["archived"]
     assert notebook.complete("%nbqueue up --executor ") == ["process", "thread"]
     assert notebook.complete("%nbqueue up -q sl") == ["slow"]
+    notebook.run('q.options(name="grid", delay="1h").map(abs, range(3))')
+    assert notebook.complete("%nbqueue attach gr") == ["grid"]
+    assert notebook.complete('q.group("') == ["grid"]
+    notebook.run("%nbqueue cancel grid")
+    assert printed(notebook.run('print(q.group("grid").counts().cancelled)')) == "3\n"
     # Whatever else is completed, is so as ever.
     assert notebook.complete("q.sub") == ["submit"]
 

@@ -214,12 +214,17 @@ def test_an_id_is_found_and_shown_in_full(client: Client, worker: ThreadWorker) 
     worker.work()
     good.result()
     driver = Driver(client, tab="Tasks")
-    page = driver.press("Id of a task", good.id)
-    for words in ("completed", "([3, 1], reverse=True)", "[3, 1]", "Attempts that ended"):
+    page = driver.press("Id or name of a task", good.id)
+    for words in (
+        "completed",
+        "sorted(iterable=[3, 1], reverse=True)",
+        "[3, 1]",
+        "Attempts that ended",
+    ):
         assert words in page.text
     assert "iframe" not in page.tags
     driver.press("Back to all tasks")
-    page = driver.press("Id of a task", bad.id)
+    page = driver.press("Id or name of a task", bad.id)
     assert "ValueError" in page.text
     assert "Traceback" in page.text
     assert "in fail" in page.text
@@ -232,7 +237,15 @@ def test_an_id_is_found_and_shown_in_full(client: Client, worker: ThreadWorker) 
     page = driver.press(f"Delete {bad.id}")
     assert "no longer in the store" in page.text
     driver.press("Back to all tasks")
-    assert "nobody" in driver.press("Id of a task", "nobody").text
+    assert "nobody" in driver.press("Id or name of a task", "nobody").text
+    group = client.options(name="sweep", delay="1h").map(abs, range(3))
+    page = driver.press("Id or name of a task", "sweep-1")
+    assert "abs(x=1)" in page.text
+    assert group.ids[1] in page.text
+    driver.press("Back to all tasks")
+    page = driver.press("Id or name of a task", "sweep")
+    assert "1–3 of 3 that fit" in page.text
+    assert good.id not in page.text
 
 
 def test_a_task_with_values_that_are_not_shown_is_shown(
@@ -243,16 +256,16 @@ def test_a_task_with_values_that_are_not_shown_is_shown(
     failed = client.submit(fail, "boom")
     worker.work()
     driver = Driver(client, tab="Tasks")
-    page = driver.press("Id of a task", shy.id)
-    assert "(<list, whose repr raised RuntimeError>, key=" in page.text
+    page = driver.press("Id or name of a task", shy.id)
+    assert "max([<Shy>], key=" in page.text
     assert f'B; q.get("{shy.id}").result() loads it' in page.text
     driver.press("Back to all tasks")
-    page = driver.press("Id of a task", large.id)
+    page = driver.press("Id or name of a task", large.id)
     assert f'kB; q.get("{large.id}").result() loads it' in page.text
     driver.press("Back to all tasks")
     # The size of a result found before it was archived does not hide the error.
     redis.hset(f"asynq:{{default}}:t:{failed.id}", "result", b"x" * 300_000)
-    assert "ValueError: boom" in driver.press("Id of a task", failed.id).text
+    assert "ValueError: boom" in driver.press("Id or name of a task", failed.id).text
 
 
 def test_the_workers_tab_starts_and_stops_workers_of_this_machine(
@@ -416,7 +429,7 @@ def test_a_panel_shows_only_the_queues_that_it_was_asked_for(client: Client) -> 
         assert "hidden" not in text
     driver.tab("Tasks")
     task = client.options(queue="theirs").submit(abs, 1)
-    assert "Arguments" not in driver.press("Id of a task", task.id).text
+    assert "Arguments" not in driver.press("Id or name of a task", task.id).text
 
 
 def test_wrong_options_are_refused(client: Client) -> None:

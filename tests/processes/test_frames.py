@@ -26,6 +26,7 @@ from nbqueue.errors import (
     UnknownNameWarning,
     UsageError,
 )
+from nbqueue.notebook.string_completion import string_completions
 from nbqueue.views.frames.task_frames import DEFAULT_COLUMNS, TASK_COLUMNS
 from nbqueue.wire.keys import queue_keys
 from nbqueue.worker.worker import Worker
@@ -457,3 +458,11 @@ def test_tasks_of_a_group_are_found_by_its_name(client: Client) -> None:
         client.tasks(name="swep")
     with pytest.raises(TaskNotFound, match="did you mean 'sweep'"):
         client.get("swep")
+    names = {"q": client, "n": 1}
+    assert string_completions('q.group("', names) == ("", ["sweep"])
+    assert string_completions("x = q.group('sw", names) == ("sw", ["sweep"])
+    assert string_completions('q.get("ow', names) == ("ow", ["own"])
+    assert string_completions('q.tasks(limit=3, name="', names)[1][:2] == ["own", "sweep"]  # type: ignore[index]
+    assert string_completions('q.tasks(state="arch', names) == ("arch", ["archived"])
+    for other in ('n.group("', "q.group(", 'q.submit("', 'q.group("a", "'):
+        assert string_completions(other, names) is None

@@ -94,3 +94,17 @@ def test_tasks(client: Client) -> None:
     )
     assert "ids or names, or with both -q NAME and -s STATE" in run("task", "delete", code=2)
     assert run("task", "list", "-q", "default", "-s", "retry") == "There is no such task.\n"
+
+
+def test_groups(client: Client) -> None:
+    assert "There is no task group yet." in run("groups")
+    client.options(name="sweep").map(add, range(3))
+    client.options(name="other").map(add, range(2))
+    shown = run("groups")
+    assert shown.index("other") < shown.index("sweep")
+    assert "0 of 3" in shown
+    assert "sweep" not in run("groups", "--limit", "1")
+    assert "Did you mean 'groups'?" in run("grups", code=2)
+    assert "Did you mean 'retry' or 'archived'?" in run(
+        "task", "list", "-q", "default", "-s", "failed", code=2
+    )

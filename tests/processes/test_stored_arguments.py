@@ -138,12 +138,12 @@ def test_frames_have_a_column_for_each_parameter(client: Client) -> None:
         "arg.lr": "float64", "arg.depth": "Int64", "arg.mode": "string", "arg.rest": "object",
         "arg.table": "Int64", "arg.power": "float64", "arg.user": "Int64",
     }  # fmt: skip
-    assert frame["fault"].isna().all()
+    assert "fault" not in frame
     assert frame["arg.depth"].tolist()[:2] == [1, 2]
     assert frame["arg.mode"].isna().tolist() == [False, False, True, True]
     own = group.frame("state", arguments=True)
     assert list(own.index) == list(group.ids)
-    assert list(own.columns) == ["state", "fault", "arg.lr", "arg.depth", "arg.mode", "arg.rest"]
+    assert list(own.columns) == ["state", "arg.lr", "arg.depth", "arg.mode", "arg.rest"]
     assert str(own["arg.depth"].dtype) == "int64"
 
 

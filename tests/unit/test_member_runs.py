@@ -53,6 +53,7 @@ def test_any_ids_come_out_in_order(parts: list[list[str]], data: st.DataObject) 
         b"-1 x",
         b"2 x",
         b"99999999999 x",
+        b"1025 " + made(0, 1)[0].encode(),  # more than are recorded together
         b"1 ",
         b"1 \xff",
         b"x y",

@@ -125,8 +125,8 @@ def test_attempts_of_programs_in_go_are_told_from_their_retries() -> None:
 
 def test_columns_are_chosen_by_name() -> None:
     assert chosen_columns(None) == DEFAULT_COLUMNS
-    assert chosen_columns("all", with_fault=True) == TASK_COLUMNS
-    assert chosen_columns("state", with_fault=True) == ("state", "fault")
+    assert chosen_columns("all") == TASK_COLUMNS
+    assert chosen_columns(["state", "fault", "state"]) == ("state", "fault")
     assert chosen_columns("state") == ("state",)
     assert chosen_columns([..., "result", "type"]) == (*DEFAULT_COLUMNS, "result")
     with pytest.raises(

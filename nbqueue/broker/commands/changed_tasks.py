@@ -61,7 +61,9 @@ def _changed(queue: str, names: Sequence[str], found: list[Any]) -> ChangedTask:
     return ChangedTask(queue, task_id, word, _ending(word, *values) if values else None)
 
 
-def _ending(state: str, result: bytes, error: bytes, mark: bytes, msg: bytes) -> Ending:
+def _ending(
+    state: str, result: bytes, error: bytes = b"", mark: bytes = b"", msg: bytes = b""
+) -> Ending:
     if state == states.COMPLETED:
         return Ending(state, result)
     message = read_message(msg)

@@ -6,7 +6,8 @@
 -- ARGV: most_bytes (of all results and errors in the reply), then for each task: seen (the state in
 --   which the caller saw it last)
 -- RETURNS: for each task that is in another state now: its position (from 0) and state (empty: it is
---   gone); of one that ended also its result, nbq:error, nbq:failed and msg, unless they are large
+--   gone); of a completed one also its result, and of an archived one its result, nbq:error, nbq:failed and msg,
+--   unless they are large
 
 local pcall = redis.pcall
 local LARGE = 65536
@@ -17,9 +18,14 @@ for i = 0, #KEYS - tasks_at do
   local state = pcall('HGET', task, 'state')
   if type(state) ~= 'table' and state ~= ARGV[rest_at + i] then
     local found = { i, state or '' }
-    if state == 'completed' or state == 'archived' then
-      local body = state == 'completed' and 'result' or 'nbq:error'
-      local size = pcall('HSTRLEN', task, body) + pcall('HSTRLEN', task, 'msg')
+    if state == 'completed' then
+      local size = pcall('HSTRLEN', task, 'result')
+      if size <= LARGE and size <= left then
+        left = left - size
+        found[3] = pcall('HGET', task, 'result') or ''
+      end
+    elseif state == 'archived' then
+      local size = pcall('HSTRLEN', task, 'nbq:error') + pcall('HSTRLEN', task, 'msg')
       if size <= LARGE and size <= left then
         left = left - size
         local values = pcall('HMGET', task, 'result', 'nbq:error', 'nbq:failed', 'msg')

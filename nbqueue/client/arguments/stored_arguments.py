@@ -16,11 +16,12 @@ from nbqueue.client.arguments.code_parameters import parameters_of
 from nbqueue.client.arguments.function_parameters import UNKNOWN, Parameters
 from nbqueue.errors import StoreDamaged, StoreError
 from nbqueue.sizes import format_size
-from nbqueue.views.call_text import call_text
+from nbqueue.views.call_text import LONGEST_CALL, call_text
 from nbqueue.wire.decoding import json_object
 from nbqueue.wire.keys import stored_keys
 
 if TYPE_CHECKING:
+    from nbqueue.broker.reads.models import TaskInfo
     from nbqueue.client.session import Session
     from nbqueue.wire.messages import TaskMessage
 
@@ -51,7 +52,7 @@ class StoredCall(NamedTuple):
     text: str
     """The call as Python would write it, long values cut: ``load(path='s3://…', rows=100)``.
 
-    Printable, at most 200 characters. The arguments are ``…`` if they cannot be read.
+    Printable, by default at most 200 characters. The arguments are ``…`` if they cannot be read.
     """
     values: dict[str, Any]
     """The arguments by name, with the defaults of parameters without one."""
@@ -66,7 +67,9 @@ class ArgumentReader:
         self._session = session
         self._missing: set[bytes] = set()
 
-    def read(self, queue: str, message: TaskMessage, *, fill: bool = True) -> NamedArguments:
+    def read(
+        self, queue: str, message: TaskMessage | TaskInfo, *, fill: bool = True
+    ) -> NamedArguments:
         """Return the arguments of a task by name; with ``fill``, with defaults.
 
         Raises `StoreUnreachable`, and nothing for arguments that cannot be read.
@@ -93,15 +96,17 @@ class ArgumentReader:
         except Exception as error:  # loading may raise anything
             return NamedArguments({}, f"its arguments cannot be read: {_text(error)}")
 
-    def call(self, queue: str, message: TaskMessage) -> StoredCall:
-        """Return the call of a task, to be shown. Raises as `read` does."""
+    def call(
+        self, queue: str, message: TaskMessage | TaskInfo, most: int = LONGEST_CALL
+    ) -> StoredCall:
+        """Return the call of a task in at most ``most`` characters. Raises as `read` does."""
         given = self.read(queue, message, fill=False)
         is_call = payloads.is_call(message.payload)
         name = message.type.rpartition(".")[2] if is_call else message.type
         if given.fault is not None:
             return StoredCall(call_text(name, {"0": ...}).replace("Ellipsis", "…"), *given)
         values = self.read(queue, message).values if is_call else given.values
-        return StoredCall(call_text(name, given.values), values, None)
+        return StoredCall(call_text(name, given.values, most), values, None)
 
     def _load(self, queue: str, fingerprint: bytes) -> Parameters:
         """Read the parameters of a function whose fingerprint is verified."""

@@ -27,12 +27,14 @@ from nbqueue.client.futures.waits import (
 from nbqueue.client.inspection.plots import TIMELINE_DEFAULTS, TimelineKeywords, draw_timeline
 from nbqueue.client.live.display import awaited_shown, group_view, wait_shown
 from nbqueue.client.live.interrupted_waits import group_goes_on
+from nbqueue.client.live.task_snapshot import last_end_ms
 from nbqueue.client.obstacles.obstacle import advice, in_short
 from nbqueue.client.results.failed_calls import FailedTask
 from nbqueue.client.results.outcome import Outcome, RawOutcome
 from nbqueue.client.session import Session
 from nbqueue.client.task_groups.retrying import retry_failed
 from nbqueue.durations import Duration
+from nbqueue.errors import StoreError
 from nbqueue.keywords import lists
 from nbqueue.moved_modules import pickled_as
 from nbqueue.printable import printable
@@ -75,6 +77,10 @@ class TaskGroup(TaskHandle, Generic[T]):
 
     _is_complete = True
     """False if the map that made the group has not ended, or was cut off."""
+
+    _read_end_ms: Callable[[], int] | None = None
+    """Finds out about when the last task ended, for a group that was found again."""
+    _last_end_ms: int | None = None
 
     def __init__(self, session: Session, group_id: str, facts: TaskFacts) -> None:
         self.id = group_id
@@ -334,6 +340,19 @@ class TaskGroup(TaskHandle, Generic[T]):
     def _goes_on(self) -> str:
         return group_goes_on(self.name or self.type, self.name or self.id)
 
+    def _end_time_ms(self) -> int:
+        """Return when the last task ended (Unix ms), by the store: alike for all handles."""
+        if self._last_end_ms is None:
+            about_ms = self._ended_ms
+            try:
+                if about_ms is None and self._read_end_ms is not None:
+                    about_ms = self._read_end_ms()
+                about_ms = about_ms or self._session.clock.now_ms()
+                self._last_end_ms = last_end_ms(self._session, self.queue, self._state, about_ms)
+            except StoreError:
+                return about_ms or self._session.clock.now_ms()
+        return self._last_end_ms
+
     def _unended(self) -> list[str]:
         """Return the ids of tasks that are not known to have ended."""
         with self._changed:
@@ -366,7 +385,7 @@ class TaskGroup(TaskHandle, Generic[T]):
             for task_id in task_ids:
                 self._futures.pop(self._state.index_of(task_id), None)
             self._state.reopen(task_ids)
-            self._ended_ms = None
+            self._ended_ms = self._last_end_ms = self._read_end_ms = None
         self._session.listener.watch_many(self.queue, task_ids, self)
 
     def _add(self, task_ids: Sequence[str]) -> None:

@@ -160,6 +160,11 @@ class WaitSet:
         left = len(self.futures) - len(self._ended)
         return f"{left:,} of {len(self.futures):,} tasks go on; cancel() of a future ends its task"
 
+    def _end_time_ms(self) -> int:
+        if self._ended_ms is None:  # it ended before this process followed it
+            self._ended_ms = self._session.clock.now_ms()
+        return self._ended_ms
+
     def _unended_by_queue(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for future in self.futures:

@@ -84,7 +84,11 @@ class BulkActions:
         return self._run("run", selection, where, reset)
 
     def retry(self, selection: Any = None, **where: Any) -> BulkResult:
-        """Make tasks pending again, with all of their retries."""
+        """Make tasks pending again, with all of their retries; of a group those that failed."""
+        if hasattr(selection, "futures") and hasattr(selection, "retry"):
+            check_where(selection, where)
+            result: BulkResult = selection.retry()
+            return result
         return self._run("retry", selection, where, True)
 
     def _run(

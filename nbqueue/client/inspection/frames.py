@@ -69,7 +69,7 @@ def tasks(session: Session, query: TaskQuery) -> DataFrame:
     from nbqueue.views.frames import task_frames
 
     arguments = check_arguments(query.arguments)
-    chosen = task_frames.chosen_columns(query.columns, with_fault=arguments is not False)
+    chosen = task_frames.chosen_columns(query.columns)
     in_states = check_states(query.state)
     check_limit(query.limit)
     read = TaskArguments(session, arguments)
@@ -86,6 +86,8 @@ def tasks(session: Session, query: TaskQuery) -> DataFrame:
         named = read.of(rows) if arguments is not False else []
         for i, each in enumerate(named):
             rows.fault[i] = rows.fault[i] or each.fault
+        if named and any(rows.fault):
+            chosen = task_frames.chosen_columns([*chosen, "fault"])
         frame = task_frames.tasks(
             rows,
             as_of_ms=as_of_ms,
@@ -227,7 +229,7 @@ def _attempt_frame(session: Session, rows: list[dict[str, str]], query: AttemptQ
     from nbqueue.views.frames import attempt_frames
 
     arguments = check_arguments(query.arguments)
-    chosen = attempt_frames.chosen_columns(query.columns, with_fault=arguments is not False)
+    chosen = attempt_frames.chosen_columns(query.columns)
     named: list[NamedArguments] = []
     if arguments is not False:
         named = arguments_of_attempts(session, rows)
@@ -239,6 +241,8 @@ def _attempt_frame(session: Session, rows: list[dict[str, str]], query: AttemptQ
             rows, named = [rows[i] for i in kept], [named[i] for i in kept]
     first = 0 if query.limit is None else max(0, len(rows) - query.limit)
     rows, named = rows[first:], named[first:]
+    if any(each.fault for each in named):
+        chosen = attempt_frames.chosen_columns([*chosen, "fault"])
     frame = attempt_frames.attempts(
         rows,
         columns=chosen,

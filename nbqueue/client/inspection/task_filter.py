@@ -234,7 +234,7 @@ def named_ids(selection: Any) -> list[tuple[str, str | None]]:
     if hasattr(selection, "iloc"):
         pairs = list(_from_pandas(selection))
     elif hasattr(selection, "futures"):
-        pairs = [_one(each) for each in selection.futures]
+        pairs = [(task_id, selection.queue) for task_id in selection.ids]
     elif isinstance(selection, str) or hasattr(selection, "queue"):
         pairs = [_one(selection)]
     elif isinstance(selection, Iterable) and not isinstance(selection, bytes | dict):

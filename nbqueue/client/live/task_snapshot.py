@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbqueue.broker.reads.needed_workers import NeededWorkers
+from nbqueue.broker.reads.task_attempts import attempts_of
 from nbqueue.errors import StoreError
 from nbqueue.views.format import due as due_in_words
 from nbqueue.wire import fields, states
 from nbqueue.wire.attempts import attempts_made
-from nbqueue.wire.decoding import LAST_MS, MOST_ATTEMPTS, json_object, text, whole_number
+from nbqueue.wire.decoding import (
+    LAST_MS,
+    MOST_ATTEMPTS,
+    json_object,
+    text,
+    time_ms,
+    whole_number,
+)
 from nbqueue.wire.keys import stored_keys
 from nbqueue.wire.messages import read_message
 
@@ -29,7 +38,8 @@ _FIELDS = (
     fields.PARKED,
 )
 
-_MOST_ATTEMPTS = 2000
+
+_ABOUT_MS = 2_000
 
 
 class Snapshot(NamedTuple):
@@ -101,16 +111,24 @@ def _last_attempt(
     session: Session, queue: str, task_id: str, about_ms: int
 ) -> tuple[int, int] | None:
     """Return when the attempt that ended in this second began and ended, if it is recorded."""
-    key, wanted = stored_keys(queue).attempts, task_id.encode()
-    [entries] = session.broker.call(
-        ("XREVRANGE", key, about_ms + 3_000, about_ms - 1_000, "COUNT", _MOST_ATTEMPTS), on=queue
-    )
-    for _, pairs in entries:
-        row = dict(zip(pairs[::2], pairs[1::2], strict=False))
-        if row.get(b"task_id") == wanted:
-            began, ended = _number(row.get(b"started_at")), _number(row.get(b"finished_at"))
-            return (began, ended) if began is not None and ended is not None else None
+    for row in attempts_of(
+        session.broker, queue, {task_id}, newest_ms=about_ms, oldest_ms=about_ms
+    ):
+        began, ended = time_ms(row.get("started_at")), time_ms(row.get("finished_at"))
+        return (began, ended) if began is not None and ended is not None else None
     return None
+
+
+def last_end_ms(session: Session, queue: str, task_ids: Container[str], about_ms: int) -> int:
+    """Return the exact end of the last attempt of tasks that ended about then, if it is recorded.
+
+    Else ``about_ms``. Times are Unix milliseconds. Raises `StoreUnreachable`.
+    """
+    for row in attempts_of(
+        session.broker, queue, task_ids, newest_ms=about_ms, oldest_ms=about_ms - _ABOUT_MS
+    ):
+        return time_ms(row.get("finished_at")) or about_ms
+    return about_ms
 
 
 def _lease_parts(lease: str) -> tuple[str, int | None]:

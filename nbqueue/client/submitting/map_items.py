@@ -11,7 +11,7 @@ from nbqueue.calls.pickling.captured_values import warn_of_shared
 from nbqueue.client.submitting.prepared_call import PreparedCall
 from nbqueue.client.submitting.prepared_task import Arguments
 from nbqueue.runtime.buffers import Body
-from nbqueue.wire.task_groups.task_group_record import MOST_AT_ONCE
+from nbqueue.wire.task_groups.member_runs import MOST_AT_ONCE
 
 _SLICE = MOST_AT_ONCE
 _SLICE_BYTES = 8_000_000

@@ -101,6 +101,7 @@ class Submitter:
         recorder = TaskGroupRecorder(
             session, group_id, call.facts, call.resolved.retention, expected_count(iterables)
         )
+        group._begun_ms = recorder.started_ms
         items = MapItems(call, zip(*iterables))  # noqa: B905 (like map, up to the shortest)
         try:
             while (request := items.next_request()) is not None:

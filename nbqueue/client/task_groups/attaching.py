@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from nbqueue.broker.commands.changed_tasks import ChangedTask, changed_tasks
+from nbqueue.broker.commands.task_groups import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    MOST_READ,
+    member_states,
+)
 from nbqueue.broker.commands.task_groups import GONE as NOT_THERE
-from nbqueue.broker.commands.task_groups import MOST_READ, member_states
+from nbqueue.broker.reads.slices import in_slices
 from nbqueue.calls.payloads import detached_result
 from nbqueue.client.futures.future import TaskFuture, future_in
 from nbqueue.client.futures.group import TaskGroup
@@ -17,10 +26,18 @@ from nbqueue.client.results.outcome import GONE, RawOutcome, end_as
 from nbqueue.wire import states
 from nbqueue.wire.decoding import time_ms
 from nbqueue.wire.keys import stored_keys
-from nbqueue.wire.task_groups.task_group_record import MOST_AT_ONCE, TaskGroupRecord
+from nbqueue.wire.task_groups.member_runs import MOST_AT_ONCE
+from nbqueue.wire.task_groups.task_group_record import TaskGroupRecord
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
+    from nbqueue.transport.script_call import Command
+
+_AT_ONCE = 20
+_FEW_AT_ONCE = 4
+"""Commands in one round trip; those that read results have large replies."""
+
+_ENDED = frozenset((COMPLETED, FAILED, CANCELLED))
 
 
 def group_of(session: Session, record: TaskGroupRecord) -> TaskGroup[Any]:
@@ -39,11 +56,10 @@ def group_of(session: Session, record: TaskGroupRecord) -> TaskGroup[Any]:
     group._begun_ms = record.started_ms
     group._is_complete = record.is_complete
     group._add(ids)
-    _read_ends(session, group, ids)
+    _read_ends(session, group, record, ids)
+    group._read_end_ms = partial(_ended_ms, session, record, ids)
     left = group._unended()
-    if not left:
-        group._ended_ms = _ended_ms(session, record, ids)
-    else:
+    if left:
         earlier = session.listener.watch_many(group.queue, left, group)
         for task_id, sink in earlier.items():
             _follow(group, future_in(sink, task_id))
@@ -100,16 +116,35 @@ def _is_json(session: Session, record: TaskGroupRecord) -> bool:
     return False
 
 
-def _read_ends(session: Session, group: TaskGroup[Any], ids: Sequence[str]) -> None:
+def _read_ends(
+    session: Session, group: TaskGroup[Any], record: TaskGroupRecord, ids: Sequence[str]
+) -> None:
     """Read how tasks ended, many at a time. Large results are left to the listener."""
-    for start in range(0, len(ids), MOST_READ):
-        left = list(ids[start : start + MOST_READ])
-        while left:
-            found = session.broker.run(changed_tasks(group.queue, dict.fromkeys(left, "")))
-            ends, unread = _ends(found)
+    ended: list[str] = []
+    for starts in in_slices(range(0, len(ids), MOST_READ), _AT_ONCE):
+        commands = [
+            member_states(group.queue, record.members.part(at, min(at + MOST_READ, len(ids))))
+            for at in starts
+        ]
+        letters = "".join(session.broker.run_all(commands))
+        states_of = list(zip(islice(ids, starts[0], None), letters, strict=False))
+        group._take([(i, RawOutcome(GONE)) for i, letter in states_of if letter == NOT_THERE])
+        ended += [i for i, letter in states_of if letter in _ENDED]
+    for some in in_slices(list(in_slices(ended, MOST_READ)), _FEW_AT_ONCE):
+        replies = session.broker.run_all([_ends_of(group, part) for part in some])
+        for part, reply in zip(some, replies, strict=True):
+            ends, unread = _ends(reply)
             group._take(ends)
+            left = len(part)
             # The reply had no room for them; large ones never fit.
-            left = unread if ends and len(unread) < len(left) else []
+            while ends and 0 < len(unread) < left:
+                left = len(unread)
+                ends, unread = _ends(session.broker.run(_ends_of(group, unread)))
+                group._take(ends)
+
+
+def _ends_of(group: TaskGroup[Any], ids: Sequence[str]) -> Command[list[ChangedTask]]:
+    return changed_tasks(group.queue, dict.fromkeys(ids, ""))
 
 
 def _ends(changed: list[ChangedTask]) -> tuple[list[tuple[str, RawOutcome]], list[str]]:

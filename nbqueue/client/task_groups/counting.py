@@ -22,8 +22,8 @@ from nbqueue.broker.commands.task_groups import (
 from nbqueue.broker.reads.models import TaskGroupRow
 from nbqueue.broker.reads.slices import in_slices
 from nbqueue.client.task_groups.stored_groups import all_records
-from nbqueue.wire.task_groups.member_runs import MemberRuns, Run
-from nbqueue.wire.task_groups.task_group_record import MOST_AT_ONCE, FinalCounts, TaskGroupRecord
+from nbqueue.wire.task_groups.member_runs import MOST_AT_ONCE, MemberRuns, Run
+from nbqueue.wire.task_groups.task_group_record import FinalCounts, TaskGroupRecord
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session

@@ -65,6 +65,11 @@ class TaskGroupRecorder:
             members=MemberRuns(()),
         )
 
+    @property
+    def started_ms(self) -> int:
+        """When the map began, in Unix milliseconds."""
+        return self._record.started_ms
+
     def record(self, request: EnqueueRequest, *, is_last: bool) -> EnqueueRequest:
         """Record the tasks of a request, which are about to be enqueued; return the request.
 

@@ -29,7 +29,7 @@ def task_view(task: TaskDetail, drawing: Drawing) -> Markup:
         parts.append(_buttons(task))
     if task.progress and task.state != states.COMPLETED:
         parts.append(bars_html(task.progress, end=task.state if task.state in states.FINAL else ""))
-    parts.append(_section("Arguments", h.pre(task.arguments, height=160)))
+    parts.append(_section("Call", h.pre(task.arguments, height=160)))
     if task.failed is not None:
         parts.append(_section("Error", h.join(failure_parts(task.failed._replace(call="")))))
         if drawing.live:

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from nbqueue.client.task_groups.stored_groups import find_members
 from nbqueue.dashboard.task_detail import TaskDetail
 from nbqueue.dashboard.task_line import TaskLine
 from nbqueue.dashboard.task_list import ALL, STATES, TaskList
@@ -25,6 +26,7 @@ _ALL_QUEUES = "*"
 _FILTERS = {
     "type": "type, or begins with*",
     "error": "text of the error",
+    "name": "name of a task or group",
     "arguments": "arguments, as in lr=0.1",
 }
 """The filters, each with what can be typed there."""
@@ -127,7 +129,9 @@ class TasksTab(Tab):
                 )
                 for name, example in _FILTERS.items()
             ),
-            controls.field("", "find", label="Id of a task", placeholder="find an id"),
+            controls.field(
+                "", "find", label="Id or name of a task", placeholder="find an id or a name"
+            ),
             gap=6,
         )
 
@@ -178,13 +182,19 @@ class TasksTab(Tab):
         else:
             self.context.message = f"there is no queue {name!r}"
 
-    def _find(self, task_id: str) -> None:
-        if not task_id:
+    def _find(self, text: str) -> None:
+        """Open the task with this id or name, or list the tasks of the group."""
+        if not text:
             return
+        client = self.context.client
         try:
-            found = self.context.client.inspector.task(task_id)
+            found = client.get(text)
         except TaskNotFound as error:
-            self.context.message = str(error)
+            if not find_members(client._session, text):
+                self.context.message = str(error)
+                return
+            self.look_at(ALL, ALL)
+            self._list.filter(name=text)
             return
         if self.context.includes(found.queue):
             self.open(found.queue, found.id)

@@ -56,15 +56,12 @@ DEFAULT_COLUMNS: Final = ("task_id", "type", "attempt", "outcome", "duration", "
 _Row = Mapping[str, str]
 
 
-def chosen_columns(
-    columns: Sequence[Any] | str | None, *, with_fault: bool = False
-) -> tuple[str, ...]:
+def chosen_columns(columns: Sequence[Any] | str | None) -> tuple[str, ...]:
     """Return the names of the columns for the argument ``columns`` of `Client.attempts`.
 
-    ``with_fault`` adds the column ``fault``. Raises `UsageError` for an unknown name.
+    Raises `UsageError` for an unknown name.
     """
-    chosen = chosen_names(columns, DEFAULT_COLUMNS, ATTEMPT_COLUMNS)
-    return tuple(dict.fromkeys((*chosen, "fault"))) if with_fault else chosen
+    return chosen_names(columns, DEFAULT_COLUMNS, ATTEMPT_COLUMNS)
 
 
 def attempts(

@@ -60,15 +60,12 @@ ATTEMPT_COLUMNS: Final = frozenset({"started_at", "finished_at", "waited", "dura
 Load = Callable[[TaskRow], Any]
 
 
-def chosen_columns(
-    columns: Sequence[Any] | str | None, *, with_fault: bool = False
-) -> tuple[str, ...]:
+def chosen_columns(columns: Sequence[Any] | str | None) -> tuple[str, ...]:
     """Return the names of the columns for the argument ``columns`` of `Client.tasks`.
 
-    ``with_fault`` adds the column ``fault``. Raises `UsageError` for an unknown name.
+    Raises `UsageError` for an unknown name.
     """
-    chosen = chosen_names(columns, DEFAULT_COLUMNS, TASK_COLUMNS, ON_DEMAND)
-    return tuple(dict.fromkeys((*chosen, "fault"))) if with_fault else chosen
+    return chosen_names(columns, DEFAULT_COLUMNS, TASK_COLUMNS, ON_DEMAND)
 
 
 def tasks(

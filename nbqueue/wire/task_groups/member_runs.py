@@ -13,6 +13,9 @@ from typing import Final, NamedTuple
 from nbqueue.wire import ids
 from nbqueue.wire.decoding import whole_number
 
+MOST_AT_ONCE: Final = 1_024
+"""The most members that are recorded together, before they are enqueued: the longest run."""
+
 MOST_MEMBERS: Final = 20_000_000
 """The most members that a group in the store can have. Larger ones are not read."""
 
@@ -61,7 +64,7 @@ def runs_of(task_ids: Sequence[str]) -> list[Run]:
 def read_run(entry: bytes) -> Run | None:
     """Decode a stored run; None if it cannot be read."""
     number, _, first = entry.partition(b" ")
-    count = whole_number(number, 1, ids.NUMBERS)
+    count = whole_number(number, 1, MOST_AT_ONCE)
     try:
         name = first.decode()
     except UnicodeDecodeError:

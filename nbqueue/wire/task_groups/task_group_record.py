@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from nbqueue.wire.decoding import LAST_MS, text, whole_number
 from nbqueue.wire.task_groups.member_runs import MOST_MEMBERS, MemberRuns, Run, read_run
-
-MOST_AT_ONCE: Final = 1_024
-"""The most members that are recorded together, before they are enqueued."""
 
 _LONGEST = 4_096
 _MOST_SECONDS = LAST_MS // 1000
