@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
@@ -15,7 +17,6 @@ from nbqueue.client.futures.future import TaskFuture
 from nbqueue.client.futures.group import TaskGroup
 from nbqueue.client.inspection.plots import TIMELINE_DEFAULTS, Plots, draw_timeline
 from nbqueue.client.inspection.where_keywords import WHERE_DEFAULTS
-from nbqueue.client.live.display import offer_completion
 from nbqueue.client.obstacles.obstacle import in_short
 from nbqueue.client.session import CAPTURED_LIMIT, Session, new_session
 from nbqueue.client.submitting import stored_handlers
@@ -80,8 +81,20 @@ def connect(
     Warns if the server may evict keys.
     """
     client = Client(new_session(url, key, captured_limit, durability))
-    offer_completion()
+    _offer_completion()
     return client
+
+
+def _offer_completion() -> None:
+    """Have Tab complete names of the store, if this is a shell of IPython."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None or not hasattr(shell, "Completer"):
+        return
+    from nbqueue.notebook.string_completion import offer_names  # only where there is a shell
+
+    with suppress(Exception):  # another shell than IPython's own
+        offer_names(shell)
 
 
 class Client(concurrent.futures.Executor):

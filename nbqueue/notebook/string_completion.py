@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from nbqueue.client.inspection.task_names import recent_tasks
+from nbqueue.client.session import Session
 from nbqueue.client.task_groups.stored_groups import group_names
 from nbqueue.errors import NbqueueError
 from nbqueue.wire import states
@@ -71,12 +72,12 @@ def string_completions(before: str, names: Mapping[str, Any]) -> tuple[str, list
     ``before``: the line up to the cursor. ``names``: the variables, of which one is the client.
     Without a store there is nothing to offer, and Tab shows no error.
     """
-    from nbqueue.client.client import Client
-
     call = _CALL.search(before)
     client = names.get(call["client"]) if call is not None else None
-    if call is None or not isinstance(client, Client) or not client._session.is_open:
+    session = getattr(client, "_session", None)
+    if call is None or not isinstance(session, Session) or not session.is_open:
         return None
+    assert client is not None
     known = _KNOWN.get((call["method"], call["keyword"]))
     if known is None or (call["keyword"] is None and call["before"].strip()):
         return None

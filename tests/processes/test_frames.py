@@ -439,6 +439,15 @@ def test_what_is_empty_for_another_reason_warns_of_nothing(used: Client) -> None
         assert not used.remove_limit("apy")
     with pytest.raises(TaskNotFound, match="did you mean 'good'"):
         used.get("goood")
+    for change in (
+        lambda: used.inspector.pause("defaultt"),
+        lambda: used.set_concurrency("defaultt", 2),
+        lambda: used.set_limit(nbqueue.Limit("api", concurrency=1), queue="defaultt"),
+        lambda: used.panel(queues=["defaultt"]),
+    ):
+        with pytest.warns(UnknownNameWarning, match="did you mean 'default'"):
+            change()
+    used.inspector.pause("quite_another")
 
 
 def test_tasks_of_a_group_are_found_by_its_name(client: Client) -> None:

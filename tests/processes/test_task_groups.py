@@ -332,3 +332,19 @@ def test_a_group_takes_little_memory(lab: Any, connect: Callable[[], nbqueue.Cli
     )
     assert used / len(g) < 0.2, "bytes for each task"
     assert len(set(index_keys())) == SHARDS
+
+
+def test_a_record_that_claims_a_million_tasks_costs_next_to_nothing(
+    lab: Any, connect: Callable[[], nbqueue.Client]
+) -> None:
+    q = connect()
+    g = q.map(halve, range(2))
+    members = TaskGroupKeys(g.id).members
+    lab.redis.rpush(members, f"1000000 {g.ids[0]}")
+    other = connect()
+    assert other.group(g.id).ids == g.ids, "a run of more tasks than can be recorded together"
+    for first in ("a" * len(g.ids[0]), "b" * len(g.ids[0])):
+        lab.redis.rpush(members, *[f"1024 {first}"] * 500)
+    lab.redis.delete(*map(key_of, g.ids))
+    with pytest.raises(nbqueue.TaskGroupNotFound, match=r"names 1,024,002 tasks, and none of"):
+        connect().group(g.id)

@@ -12,7 +12,8 @@ from nbqueue.wire.task_groups.task_group_record import TaskGroupRecord, read_rec
 
 def record_of(size: int, complete: bytes = b"1") -> TaskGroupRecord:
     fields = {b"queue": b"q", b"type": b"f", b"started": b"1", b"complete": complete}
-    runs = runs_of(ids.make_ids("abcDEF", 1_790_000_000_000, range(size))) if size else []
+    made = ids.make_ids("abcDEF", 1_790_000_000_000, range(size))
+    runs = [run for at in range(0, size, 1_000) for run in runs_of(made[at : at + 1_000])]
     record = read_record("g", fields, [run.entry.encode() for run in runs])
     assert record is not None
     return record

@@ -30,6 +30,7 @@ from nbqueue.client.inspection.task_filter import (
     check_number,
     listed,
 )
+from nbqueue.client.inspection.unknown_names import warn_of_new_queue
 from nbqueue.client.inspection.where_keywords import WHERE_DEFAULTS, TaskWhere
 from nbqueue.client.schedules.schedule import Schedules, list_schedules
 from nbqueue.client.session import Session
@@ -134,12 +135,16 @@ class Inspector:
         """
         self._session.check_open()
         now_ms = self._session.clock.now_ms()
-        return self._session.broker.run(inspect.pause(queue, now_ms))
+        was_new = self._session.broker.run(inspect.pause(queue, now_ms))
+        warn_of_new_queue(self._session, queue)
+        return was_new
 
     def unpause(self, queue: str) -> bool:
         """Let workers fetch from a paused queue again; return whether it was paused."""
         self._session.check_open()
-        return self._session.broker.run(inspect.unpause(queue))
+        was_paused = self._session.broker.run(inspect.unpause(queue))
+        warn_of_new_queue(self._session, queue)
+        return was_paused
 
     def remove_queue(self, queue: str, force: bool = False) -> None:
         """Remove a queue with its counters, attempts, settings and code.

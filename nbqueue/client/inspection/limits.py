@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nbqueue.broker.commands import limits
 from nbqueue.checks import is_whole
-from nbqueue.client.inspection.unknown_names import warn_of_limit
+from nbqueue.client.inspection.unknown_names import warn_of_limit, warn_of_new_queue
 from nbqueue.errors import NbqueueError, UsageError
 from nbqueue.limits import Limit, check_limit_name, limit_fault, read_numbers
 from nbqueue.moved_modules import pickled_as
@@ -64,6 +64,7 @@ def set_limit(session: Session, limit: Limit, queue: str) -> None:
     now_ms = session.clock.now_ms()
     session.broker.known_limits.forget(queue, limit.name)
     session.broker.run(limits.set_limit(queue, limit.name, limit.numbers, now_ms, now_ms))
+    warn_of_new_queue(session, queue)
 
 
 def remove_limit(session: Session, name: str, queue: str) -> bool:
@@ -87,3 +88,4 @@ def set_concurrency(session: Session, queue: str, concurrency: int | None) -> No
             f"concurrency={shown(concurrency)} must be a whole number, 1 or more, or None"
         )
     session.broker.run(limits.set_concurrency(queue, concurrency))
+    warn_of_new_queue(session, queue)

@@ -10,13 +10,14 @@ from nbqueue.broker.reads.store_reader import no_queue
 from nbqueue.calls.pickling.captured_values import warn_at_user
 from nbqueue.client.inspection.task_names import recent_tasks
 from nbqueue.errors import UnknownNameWarning
-from nbqueue.names import did_you_mean, known_names
+from nbqueue.names import did_you_mean, known_names, near_names
 from nbqueue.printable import shown
 
 if TYPE_CHECKING:
     from nbqueue.client.session import Session
 
 _MOST_LISTED = 20
+_VERY_LIKE = 0.8
 
 
 def warn_of_queues(session: Session, queues: Iterable[str]) -> None:
@@ -29,6 +30,13 @@ def warn_of_queues(session: Session, queues: Iterable[str]) -> None:
     for queue in unknown:
         if queue not in served:
             _warn(str(no_queue(queue, known)))
+
+
+def warn_of_new_queue(session: Session, queue: str) -> None:
+    """Warn of a queue that does not exist yet, if one that does is very like it."""
+    known = session.broker.queues()
+    if queue not in known and near_names(queue, known, likeness=_VERY_LIKE):
+        warn_of_queues(session, [queue])
 
 
 def warn_of_parameters(unknown: Iterable[str], known: Sequence[str]) -> None:

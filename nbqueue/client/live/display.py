@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -63,18 +63,6 @@ def group_view(handle: TaskGroup[Any] | WaitSet) -> Any:
     from nbqueue.notebook.group_card import GroupCard  # heavy: only where something is shown
 
     return GroupCard(handle)
-
-
-def offer_completion() -> None:
-    """Have Tab complete names of the store, if this is a shell of IPython."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    if shell is None or not hasattr(shell, "Completer"):
-        return
-    from nbqueue.notebook.string_completion import offer_names  # only where there is a shell
-
-    with suppress(Exception):  # another shell than IPython's own
-        offer_names(shell)
 
 
 def show_live(handle: Showable) -> None:

@@ -23,6 +23,9 @@ from nbqueue.client.futures.group import TaskGroup
 from nbqueue.client.futures.task_facts import TaskFacts
 from nbqueue.client.results.json_results import has_json_result
 from nbqueue.client.results.outcome import GONE, RawOutcome, end_as
+from nbqueue.client.task_groups.counting import sample
+from nbqueue.errors import TaskGroupNotFound
+from nbqueue.printable import shown
 from nbqueue.wire import states
 from nbqueue.wire.decoding import time_ms
 from nbqueue.wire.keys import stored_keys
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from nbqueue.client.session import Session
     from nbqueue.transport.script_call import Command
 
+_MANY = 200_000
+_SAMPLE = 2_000
 _AT_ONCE = 20
 _FEW_AT_ONCE = 4
 """Commands in one round trip; those that read results have large replies."""
@@ -48,6 +53,7 @@ def group_of(session: Session, record: TaskGroupRecord) -> TaskGroup[Any]:
     known = session.task_groups.get(record.group_id)
     if known is not None and not known.done():
         return known
+    _check_members(session, record)
     missing = _never_enqueued(session, record)
     ids = record.members.ids()
     ids = ids[: len(ids) - missing]
@@ -64,6 +70,23 @@ def group_of(session: Session, record: TaskGroupRecord) -> TaskGroup[Any]:
         for task_id, sink in earlier.items():
             _follow(group, future_in(sink, task_id))
     return group
+
+
+def _check_members(session: Session, record: TaskGroupRecord) -> None:
+    """Raise `TaskGroupNotFound` for very many members none of which seems to exist.
+
+    A record can name millions of tasks in a few bytes.
+    """
+    if len(record.members) <= _MANY:
+        return
+    parts = sample(record.members, _SAMPLE)
+    letters = "".join(session.broker.run_all([member_states(record.queue, p) for p in parts]))
+    if letters.count(NOT_THERE) == len(letters):
+        raise TaskGroupNotFound(
+            f"the record of group {shown(record.group_id)} names {len(record.members):,} tasks, "
+            f"and none of {len(letters):,} that were looked at is in the store",
+            record.group_id,
+        )
 
 
 def _never_enqueued(session: Session, record: TaskGroupRecord) -> int:

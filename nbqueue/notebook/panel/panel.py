@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from nbqueue.client.inspection.unknown_names import warn_of_new_queue
 from nbqueue.dashboard.tables.table_model import CsvFile
 from nbqueue.errors import StoreError, UsageError
 from nbqueue.names import known_names
@@ -73,6 +75,9 @@ class Panel(View):
             isinstance(queues, Iterable) and all(isinstance(each, str) for each in queues)
         ):
             raise UsageError(f"queues={shown(queues)} must be names of queues")
+        with suppress(StoreError):  # the panel shows it
+            for queue in queues or ():
+                warn_of_new_queue(client._session, queue)
         self._shown: Shown | None = None
         self._context = Context(
             client, None if queues is None else tuple(queues), read_only, self._redraw, self._save
