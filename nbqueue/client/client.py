@@ -87,9 +87,9 @@ def connect(
 
 def _offer_completion() -> None:
     """Have Tab complete names of the store, if this is a shell of IPython."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    if shell is None or not hasattr(shell, "Completer"):
+    get_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = get_shell() if get_shell is not None else None
+    if not hasattr(shell, "Completer"):
         return
     from nbqueue.notebook.string_completion import offer_names  # only where there is a shell
 

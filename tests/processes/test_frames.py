@@ -413,9 +413,18 @@ def test_tasks_of_many_queues_are_as_those_of_one(client: Client) -> None:
         (lambda q: q.stats(queue="defualt"), "did you mean 'default'"),
         (lambda q: q.limits("defualt"), "did you mean 'default'"),
         (lambda q: q.schedules("defualt"), "did you mean 'default'"),
-        (lambda q: q.tasks(arguments={"xx": 2}), "no task has a parameter 'xx': did you mean 'x'"),
-        (lambda q: q.attempts(arguments={"y": 2}), "no task has a parameter 'y'; there are x"),
-        (lambda q: q.tasks(type="double"), f"no task is of type 'double': did you mean '{DOUBLE}'"),
+        (
+            lambda q: q.tasks(arguments={"xx": 2}),
+            "none of these tasks has a parameter 'xx': did you mean 'x'",
+        ),
+        (
+            lambda q: q.attempts(arguments={"y": 2}),
+            "none of these tasks has a parameter 'y'; there are x",
+        ),
+        (
+            lambda q: q.tasks(type="double"),
+            f"none of the newest tasks is of type 'double': did you mean '{DOUBLE}'",
+        ),
         (lambda q: q.attempts(type=f"{DOUBLE}s"), f"did you mean '{DOUBLE}'"),
         (lambda q: q.tasks(name="goood"), "has the name 'goood': did you mean 'good'"),
     ],

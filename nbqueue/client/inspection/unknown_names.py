@@ -40,14 +40,14 @@ def warn_of_new_queue(session: Session, queue: str) -> None:
 
 
 def warn_of_parameters(unknown: Iterable[str], known: Sequence[str]) -> None:
-    """Warn of parameters that no task has, whose functions have the ``known`` ones."""
+    """Warn of parameters that none of the tasks has; their functions have the ``known`` ones."""
     for name in unknown if known else ():
         listed = known_names(name, known[:_MOST_LISTED])
-        _warn(f"arguments: no task has a parameter {shown(name)}{listed}")
+        _warn(f"arguments: none of these tasks has a parameter {shown(name)}{listed}")
 
 
 def warn_of_types(session: Session, types: Iterable[str], known: Iterable[str] = ()) -> None:
-    """Warn of types that no task has, if one is like them; ``known`` are types of tasks."""
+    """Warn of types that no recent task has, if one is like them; ``known`` are types of tasks."""
     found = dict.fromkeys(known) or dict.fromkeys(
         message.type for message in recent_tasks(session.broker).message
     )
@@ -57,7 +57,7 @@ def warn_of_types(session: Session, types: Iterable[str], known: Iterable[str] =
         ends = [name for name in found if name.rpartition(".")[2] == word]
         question = f"did you mean {shown(ends[0])}?" if ends else did_you_mean(word, found)
         if question:
-            _warn(f"no task is of type {shown(word)}: {question}")
+            _warn(f"none of the newest tasks is of type {shown(word)}: {question}")
 
 
 def warn_of_names(known: Iterable[str], names: Iterable[str]) -> None:
