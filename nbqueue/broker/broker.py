@@ -47,6 +47,7 @@ _BATCH = 256
 _BATCH_OF_ENDS = 64
 _REGISTER_SECONDS = 0.002
 _REGISTER_ELSEWHERE_SECONDS = 0.5
+_REGISTER_LATER_SECONDS = 60.0
 _MOST_KEPT = 64
 _QUEUES = Key(QUEUES)
 
@@ -198,9 +199,11 @@ class Broker(ResilientCaller):
         """Write a name again that is on another server, which may be away meanwhile."""
         again, at = self._registered[queue]
         if now - at >= _REGISTER_ELSEWHERE_SECONDS:
-            self._registered[queue] = again, now
+            # Later, should that server hang; then a call takes long.
+            self._registered[queue] = again, now + _REGISTER_LATER_SECONDS
             with suppress(StoreUnreachable):
                 names.call(("SADD", QUEUES, queue))
+                self._registered[queue] = again, now
 
     def forget_queue(self, queue: str) -> None:
         """Forget that a queue is registered, as it was removed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -16,6 +17,8 @@ from nbqueue.transport.resp import Arg, ReplyError
 from nbqueue.transport.server import Server
 
 _SLOTS: Final = ("CLUSTER", "SLOTS")
+_PAUSE_FACTOR: Final = 5.0
+"""How much longer to leave a node alone than it took to find out that it does not answer."""
 _UNAVAILABLE: Final = {
     "CLUSTERDOWN": "the cluster does not serve this key now",
     "TRYAGAIN": "the slot of this key is being moved to another node",
@@ -63,6 +66,7 @@ class ClusterNode(Generic[S]):
         self.address = address
         self.store = store
         self.is_away = False
+        self._retry_at = 0.0
         self._url = url
         self._moved = moved
         self._lost = lost
@@ -78,10 +82,16 @@ class ClusterNode(Generic[S]):
         return self.store.name
 
     def open_connection(self, timeout: float | None = 30.0) -> RawConnection:
+        began = time.monotonic()
+        if self.is_away and began < self._retry_at:
+            raise StoreUnreachable(f"{self.name} did not answer a moment ago")
         try:
             raw = self.store.open_connection(timeout)
         except StoreUnreachable:
             self.is_away = True
+            # A host that vanished is noticed after seconds, in which a thread does nothing else.
+            now = time.monotonic()
+            self._retry_at = now + _PAUSE_FACTOR * (now - began)
             self._lost()
             raise
         self.is_away = False

@@ -77,7 +77,12 @@ class AllNodes:
             node = self.topology.server_for(queue)
             self._homes[queue] = node
             by_node.setdefault(node, []).append(queue)
+        lost = {node for node in by_node if node.is_away}
         for node, queues in by_node.items():
+            if node in lost and len(lost) < len(by_node):
+                # A node that hangs would delay the others; it is probed in the background.
+                self.away[node] = StoreUnreachable(f"{node.name} does not answer")
+                continue
             events = replace(
                 self._events,
                 on_lost=partial(self._on_lost, node),

@@ -6,10 +6,13 @@ import logging
 from typing import Any
 
 from nbqueue.runtime.backoff import Backoff
+from nbqueue.runtime.reactor import Reactor
+from nbqueue.store.connection import Store
 from nbqueue.transport.nonblocking import ChannelMoved, ConnectionLost
 from nbqueue.transport.topology import Key
 from nbqueue.worker.cluster.all_nodes import AllNodes
 from nbqueue.worker.connections import DOWN, WorkerConnections, call_all
+from nbqueue.worker.served_queues import ServedQueues
 from nbqueue.worker.server_connections import QueueConnection
 from nbqueue.worker.store_refusals import faults
 
@@ -17,6 +20,7 @@ log = logging.getLogger("nbqueue.worker")
 
 _FIRST_PROBE, _LONGEST_PROBE = 0.2, 2.0
 _MAP_SECONDS = 2.0
+_ANSWER_SECONDS = 6.0
 
 
 class ClusterConnections(WorkerConnections):
@@ -28,8 +32,15 @@ class ClusterConnections(WorkerConnections):
 
     _server: AllNodes | None  # type: ignore[assignment]
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        reactor: Reactor,
+        store: Store,
+        queues: ServedQueues,
+        answer_timeout: float = 30.0,
+    ) -> None:
+        # A node that hangs is dropped sooner, as the queues of other nodes wait for its replies.
+        super().__init__(reactor, store, queues, min(answer_timeout, _ANSWER_SECONDS))
         self._probes = Backoff(_FIRST_PROBE, _LONGEST_PROBE)
         self._reactor.after(_MAP_SECONDS, self._ask_map)
 
