@@ -128,6 +128,10 @@ def test_a_display_goes_on_after_the_page_was_left_and_can_run_again_what_failed
         lab.button(button).click()
         lab.page.get_by_role("group", name=card).get_by_text("completed").first.wait_for()
         assert lab.button(button).count() == 0
+    # What this page saves is the end as well, although the display was made in another one.
+    wait_until(lambda: "20 of 20 (100%)" in saved_html(lab) and "as of" not in saved_html(lab))
+    assert "FileNotFoundError" not in saved_html(lab)
+    assert lab.page.locator(".nbqueue-view").count() == 0
 
 
 NOTIFICATIONS = """() => {

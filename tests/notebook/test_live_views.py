@@ -65,7 +65,8 @@ class Widget:
 
     def __init__(self, html: str, on_message: Callable[..., None], still: str, live: bool) -> None:
         self.sent: list[str] = [html]
-        self.still, self.live = still, live
+        self.still, self.live, self.saved = still, live, 0
+        self.stills: list[dict[str, Any]] = []
         self.notices: list[str] = []
         self.model_id = "model"
         self.done: dict[str, int] = {}
@@ -74,8 +75,10 @@ class Widget:
         self._on_message = on_message
 
     def send(self, message: dict[str, Any]) -> None:
-        assert message["kind"] == "ended"
-        self.notices.append(message["title"])
+        if message["kind"] == "still":
+            self.stills.append(message)
+        else:
+            self.notices.append(message["title"])
 
     @property
     def html(self) -> str:
@@ -176,9 +179,10 @@ def show(view: View, shell: Shell) -> Shown:
     return made
 
 
-def still(shown: Shown, html: str) -> str:
+def still(shown: Shown, number: int, html: str) -> str:
     """Return a still that a live view takes the place of."""
-    return f'<div data-nbqueue-view="{shown._display_id}">{html}</div>'
+    name = shown._display_id
+    return f'<div data-nbqueue-view="{name}" data-nbqueue-still="{number}">{html}</div>'
 
 
 def test_a_view_is_drawn_when_it_changes_and_settled_at_its_end(
@@ -189,7 +193,7 @@ def test_a_view_is_drawn_when_it_changes_and_settled_at_its_end(
     [(first, is_update)] = shell.published
     assert not is_update
     # What is saved needs no kernel; a page with the kernel shows the model in its place.
-    assert first == {"text/plain": "number 0", "text/html": still(display, "<b>0</b> still")}
+    assert first == {"text/plain": "number 0", "text/html": still(display, 0, "<b>0</b> still")}
     [widget] = widgets
     assert widget.still == display._display_id
     assert widget.live
@@ -246,13 +250,17 @@ def test_a_still_that_a_page_may_save_is_replaced_after_a_change(
     assert len(shell.published) == 1
     display.save_if_due(later, 0.0)
     assert shell.published[1:] == [
-        ({"text/plain": "number 1", "text/html": still(display, "<b>1</b> still")}, True)
+        ({"text/plain": "number 1", "text/html": still(display, 1, "<b>1</b> still")}, True)
     ]
     # Its clock goes on without a change. It is saved as well where a page has it out of sight.
     display._saved_at = at
     display.save_if_due(at + shown.CLOCK_STILL_SECONDS, 0.0)
     assert len(shell.published) == 3
     [widget] = widgets
+    assert widget.saved == 2
+    # A page that updates do not reach asks for it.
+    widget.say(kind="still", page="p")
+    assert widget.stills == [{"kind": "still", "page": "p", "data": shell.published[-1][0]}]
     widget.say(kind="ping", page="p", seen=False)
     display.changed()
     display._saved_at = at
@@ -271,7 +279,7 @@ def test_what_can_be_pressed_at_the_end_stays_live_and_may_begin_again(
     view = Counting()
     view.final = view.acts = True
     display = show(view, shell)
-    assert shell.published[0][0]["text/html"] == still(display, "<b>0</b> still")
+    assert shell.published[0][0]["text/html"] == still(display, 0, "<b>0</b> still")
     [widget] = widgets
     assert widget.html == "<b>0</b>"
     assert not widget.live
@@ -279,7 +287,7 @@ def test_what_can_be_pressed_at_the_end_stays_live_and_may_begin_again(
     # An action that changes it, and one that begins the work again.
     widget.say(kind="act", action="count", page="p", number=1)
     wait_until(lambda: widget.html == "<b>1</b>")
-    wait_until(lambda: shell.published[-1][0]["text/html"] == still(display, "<b>1</b> still"))
+    wait_until(lambda: shell.published[-1][0]["text/html"] == still(display, 1, "<b>1</b> still"))
     assert widget.done == {"p": 1}
     assert view.listens == 0
     wait_until(lambda: not display.is_open)

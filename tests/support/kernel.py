@@ -93,7 +93,7 @@ class Kernel:
     def model_of(self, display: dict[str, Any]) -> str:
         """Return the id of the model whose view takes the place of a display."""
         assert WIDGET not in display["data"]
-        name = re.search('<div data-nbqueue-view="(.+?)">', display["data"]["text/html"])
+        name = re.search('<div data-nbqueue-view="(.+?)"', display["data"]["text/html"])
         assert name is not None
         opened = [m["content"] for m in self.messages if m["msg_type"] == "comm_open"]
         [found] = [

@@ -67,6 +67,7 @@ class Shown:
         """Held to open, draw and settle it: the cell that ends and the thread that draws may."""
         self._saved_at = 0.0
         self._has_news = False
+        self._still_number = 0
         self._done: dict[str, int] = {}
         """The number of the last action of each page that was carried out."""
         self._acting_page = ""
@@ -235,6 +236,9 @@ class Shown:
             self._pinged(page, is_seen=content.get("seen") is not False)
         elif kind == "gone":
             self._gone(page)
+        elif kind == "still":
+            # A page that was opened later does not know the display of the output.
+            self._widget.send({"kind": "still", "page": page, "data": self._still()})
         elif kind == "act":
             self._pinged(page)
             self._acting_page = page
@@ -313,17 +317,24 @@ class Shown:
         """Publish the still, which is what the notebook saves."""
         self._saved_at = time.monotonic()
         self._has_news = False
+        self._still_number += update
+        self._shell.display_pub.publish(
+            self._still(), {}, transient={"display_id": self._display_id}, update=update
+        )
+        if update and self._widget is not None:
+            self._widget.saved = self._still_number
+
+    def _still(self) -> dict[str, Any]:
         html = self.view.html(live=False)
-        bundle: dict[str, Any] = {"text/plain": self.view.text()}
+        bundle: dict[str, Any] = {"text/plain": self.view.text(), "text/html": str(html)}
         if self._widget is not None and (self.is_open or self._keeps_buttons):
             if self._is_in_page:
-                html = element("div", html, data_nbqueue_view=self._display_id)
+                number = str(self._still_number)
+                html = element(
+                    "div", html, data_nbqueue_view=self._display_id, data_nbqueue_still=number
+                )
+                bundle["text/html"] = str(html)
             else:
                 version = {"version_major": 2, "version_minor": 0}
                 bundle[WIDGET_MIME] = {**version, "model_id": self._widget.model_id}
-        self._shell.display_pub.publish(
-            {**bundle, "text/html": str(html)},
-            {},
-            transient={"display_id": self._display_id},
-            update=update,
-        )
+        return bundle

@@ -44,6 +44,8 @@ def _widget_class() -> Any:
         done = traitlets.Dict().tag(sync=True)
         # The name of the elements that it takes the place of.
         still = traitlets.Unicode().tag(sync=True)
+        # The number of the last still that was published.
+        saved = traitlets.Int(0).tag(sync=True)
         # Whether it may still change. Pages report only then.
         live = traitlets.Bool(False).tag(sync=True)
         # Whether pages notify of the end; the bell of a page changes it.

@@ -4,6 +4,7 @@
 const PING_MS = 10_000;
 const ASK_MS = 4_000;
 const GONE_MS = 1_000;
+const LATE_MS = 1_000;
 
 // A row or another part is named by `data-key`, a control by its action and its arguments. An element around
 // a control alone, such as a cell, has the name of the control.
@@ -274,6 +275,7 @@ function connect(model) {
   return {
     page,
     report: reportLive,
+    send,
     act(action, args) {
       number += 1;
       send({ kind: "act", number, action, args });
@@ -466,10 +468,47 @@ function watchKernel(model, onLoss) {
   };
 }
 
+function selectorOf(name) {
+  return `[data-nbqueue-view="${CSS.escape(name)}"]`;
+}
+
+// Have a notebook that was opened after the display, where updates do not reach it, save the newest still, too.
+function keepSaved(model, name, connection) {
+  const selector = selectorOf(name);
+  const cells = () => [...(model.widget_manager?.context?.model?.cells ?? [])];
+  let timer;
+  const check = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      const stills = stillsIn(document.documentElement, selector);
+      const isLate = stills.some((still) => still.dataset.nbqueueStill !== String(model.get("saved")));
+      if (isLate && cells().length) connection.send({ kind: "still" });
+    }, LATE_MS);
+  };
+  const onStill = (message) => {
+    if (message.kind !== "still" || message.page !== connection.page) return;
+    for (const { outputs } of cells()) {
+      for (let i = 0; i < (outputs?.length ?? 0); i += 1) {
+        const output = outputs.get(i).toJSON();
+        if (String(output.data?.["text/html"]).includes(name)) outputs.set(i, { ...output, data: message.data });
+      }
+    }
+  };
+  model.on("change:saved", check);
+  model.on("msg:custom", onStill);
+  check();
+  return () => {
+    clearTimeout(timer);
+    model.off("change:saved", check);
+    model.off("msg:custom", onStill);
+  };
+}
+
 function showInPlace(model, name) {
   const connection = connect(model);
   const covers = new Map(); // by the element whose content is a still
-  const selector = `[data-nbqueue-view="${CSS.escape(name)}"]`;
+  const selector = selectorOf(name);
+  const endSaving = keepSaved(model, name, connection);
   const look = () => {
     const hosts = new Set(stillsIn(document.documentElement, selector).map((still) => still.parentElement));
     for (const [host, uncover] of covers) {
@@ -484,6 +523,7 @@ function showInPlace(model, name) {
   const end = () => {
     unwatchStills();
     unwatchKernel();
+    endSaving();
     for (const uncover of covers.values()) uncover();
     covers.clear();
     connection.close();
