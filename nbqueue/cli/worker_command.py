@@ -96,10 +96,18 @@ def worker(queues: Iterable[tuple[str, int]], url: str | None, **options: Any) -
 def _log_to_stderr(level: str) -> None:
     import logging
 
+    text = "%(levelname)-7s %(asctime)s  %(message)s"
+    if _is_journal(sys.stderr.fileno()):
+        for number, priority in ((50, 2), (40, 3), (30, 4), (20, 6), (10, 7)):
+            logging.addLevelName(number, f"<{priority}>")
+        text = "%(levelname)s%(message)s"  # the journal has the time
     logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(levelname)-7s %(asctime)s  %(message)s",
-        datefmt="%H:%M:%S",
+        stream=sys.stderr, level=getattr(logging, level.upper()), format=text, datefmt="%H:%M:%S"
     )
     logging.getLogger("nbqueue.worker").info("nbqueue %s; Ctrl-C ends this worker", __version__)
+
+
+def _is_journal(descriptor: int) -> bool:
+    """Return whether the descriptor leads to systemd's journal."""
+    found = os.fstat(descriptor)
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"

@@ -28,6 +28,7 @@ from nbqueue.worker.lifecycle.drain_mode import DrainMode
 from nbqueue.worker.lifecycle.end_requests import EndRequests
 from nbqueue.worker.lifecycle.health_checks import HealthChecks
 from nbqueue.worker.lifecycle.presence import Presence
+from nbqueue.worker.lifecycle.service_reports import ServiceReports
 from nbqueue.worker.lifecycle.workload import Workload
 from nbqueue.worker.maintenance.clock_sync import set_clock
 from nbqueue.worker.scheduling.aggregator import Aggregator
@@ -78,6 +79,7 @@ class Lifecycle:
     workload: Workload
     presence: Presence
     health_checks: HealthChecks
+    service_reports: ServiceReports
     scheduler: Scheduler | None
     drain_mode: DrainMode | None
 
@@ -114,6 +116,7 @@ class Supervisor:
         self._workload = lifecycle.workload
         self._presence = lifecycle.presence
         self._health_checks = lifecycle.health_checks
+        self._service_reports = lifecycle.service_reports
         self._scheduler = lifecycle.scheduler
         self._drain_mode = lifecycle.drain_mode
         self._is_ending = self._is_stopping = self._is_giving_back = self._has_left = False
@@ -162,6 +165,7 @@ class Supervisor:
         self._aggregator.enabled = False
         self._is_giving_back = True
         self._presence.set_status(CLOSED if self._is_ending else STOPPED)
+        self._service_reports.paused()
 
     def shut_down(self) -> None:
         """End after the running tasks, or after the shutdown time-out.
@@ -174,6 +178,7 @@ class Supervisor:
         self._is_ending = True
         self._pool.is_ending = True
         self.pause()
+        self._service_reports.ending()
         if self._scheduler is not None:
             self._scheduler.close()
         self._providers.close()

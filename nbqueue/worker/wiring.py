@@ -8,16 +8,18 @@ object that both share, such as `EndRequests`, `WaitingAttempts`, or the lists o
 from __future__ import annotations
 
 import itertools
+import logging
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from nbqueue.broker.commands.failure import Who
 from nbqueue.calls.keys.signing import Keyring
 from nbqueue.clock import Clock
 from nbqueue.durations import parse_duration
 from nbqueue.requirements import offered_by
+from nbqueue.runtime.notify_socket import NotifySocket
 from nbqueue.runtime.reactor import Reactor
 from nbqueue.store.connection import Store
 from nbqueue.worker.cluster.cluster_connections import ClusterConnections
@@ -37,6 +39,7 @@ from nbqueue.worker.lifecycle.idle_exit import IdleExit
 from nbqueue.worker.lifecycle.messages_in import OnMessage, WorkerMessages, at_time
 from nbqueue.worker.lifecycle.presence import Presence
 from nbqueue.worker.lifecycle.queue_changes import QueueChanges
+from nbqueue.worker.lifecycle.service_reports import ServiceReports, report_start
 from nbqueue.worker.lifecycle.startup import ensure_descriptors, wait_for_store
 from nbqueue.worker.lifecycle.workload import Workload
 from nbqueue.worker.maintenance.cancelled_in_go import CancelFollower
@@ -72,6 +75,8 @@ from nbqueue.worker.tasks.task_acceptor import TaskAcceptor, Verifier
 from nbqueue.worker.tasks.task_outcomes import TaskOutcomes
 from nbqueue.worker.worker_id import new_worker_id
 
+log = logging.getLogger("nbqueue.worker")
+
 _LONGEST_RECOVERY_INTERVAL = 5.0
 
 
@@ -86,7 +91,9 @@ def build_worker(
     or `UsageError` if the worker cannot serve with these settings.
     """
     ensure_descriptors(settings)
+    notify_socket = NotifySocket(os.environ, log.warning)
     if store is None:
+        report_start(notify_socket, settings.wait_seconds)
         store = wait_for_store(settings.url, settings.wait_seconds, settings.queues)
     host = socket.gethostname() or "unknown-host"
     context = _context(settings, store, new_worker_id(host))
@@ -94,7 +101,8 @@ def build_worker(
     flow = _task_flow(context, settings, Who(context.worker_id, host), requests)
     scheduler = Scheduler(context, flow.fetcher.look) if settings.scheduler else None
     services = _maintenance(context, settings, flow, scheduler)
-    lifecycle = _lifecycle(context, settings, flow, scheduler, requests, on_ready)
+    reports = ServiceReports(context, flow.waiting, settings, notify_socket)
+    lifecycle = _lifecycle(context, settings, flow, scheduler, requests, reports, on_ready)
     _listen(context, flow, services, lifecycle)
     return Supervisor(settings, store, context, flow, lifecycle, requests)
 
@@ -242,13 +250,19 @@ def _lifecycle(
     flow: TaskFlow,
     scheduler: Scheduler | None,
     requests: EndRequests,
+    service_reports: ServiceReports,
     on_ready: Callable[[str], None] | None,
 ) -> Lifecycle:
     """Make the parts that begin and end with the worker."""
     workload = Workload(
         flow.waiting, flow.large_arguments, flow.fetcher, flow.aggregator, flow.acknowledger
     )
-    on_seen = None if on_ready is None else partial(on_ready, context.worker_id)
+
+    def on_seen() -> None:
+        service_reports.ready()
+        if on_ready is not None:
+            on_ready(context.worker_id)
+
     idle = settings.idle_timeout
     idle_seconds = None if idle is None else parse_duration(idle)
     IdleExit(context, workload.is_idle, requests, idle_seconds, settings.owner)
@@ -256,6 +270,7 @@ def _lifecycle(
         workload=workload,
         presence=Presence(context, flow.pool, settings, on_seen),
         health_checks=HealthChecks(context, settings),
+        service_reports=service_reports,
         scheduler=scheduler,
         drain_mode=DrainMode(context, workload.is_idle, requests) if settings.burst else None,
     )

@@ -21,6 +21,7 @@ from nbqueue.errors import InvalidURL, UsageError, WorkerDidNotStart
 from nbqueue.printable import shown
 from nbqueue.runtime.interpreter import module_command
 from nbqueue.runtime.notebook_kernel import is_kernel
+from nbqueue.runtime.notify_socket import without_notify_socket
 from nbqueue.store.default_store import default_url
 from nbqueue.store.url import parse_url
 from nbqueue.tasks.message_handlers import HandlerService, Middleware, is_async
@@ -260,6 +261,7 @@ class Worker:
                 stdout=output,
                 stderr=output,
                 pass_fds=(writer,),
+                env=without_notify_socket(os.environ),
                 start_new_session=True,
             )
         finally:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 
 from nbqueue.errors import NoSigningKey
+from nbqueue.runtime.notify_socket import without_notify_socket
 
 VARIABLE = "NBQUEUE_IN_TASK"
 KEY_VARIABLE = "NBQUEUE_KEY"
@@ -23,7 +24,8 @@ _mark = os.environ.get(VARIABLE, "")
 
 def executor_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of an executor, derived from that of its worker."""
-    kept = {name: value for name, value in environ.items() if name != KEY_VARIABLE}
+    kept = without_notify_socket(environ)
+    kept.pop(KEY_VARIABLE, None)
     kept[VARIABLE] = _WITHOUT_KEY if environ.get(KEY_VARIABLE, "").strip() else _WITH_KEY_FILE
     return kept
 
