@@ -97,7 +97,7 @@ def _log_to_stderr(level: str) -> None:
     import logging
 
     text = "%(levelname)-7s %(asctime)s  %(message)s"
-    if _is_journal(sys.stderr.fileno()):
+    if _is_journal():
         for number, priority in ((50, 2), (40, 3), (30, 4), (20, 6), (10, 7)):
             logging.addLevelName(number, f"<{priority}>")
         text = "%(levelname)s%(message)s"  # the journal has the time
@@ -107,7 +107,13 @@ def _log_to_stderr(level: str) -> None:
     logging.getLogger("nbqueue.worker").info("nbqueue %s; Ctrl-C ends this worker", __version__)
 
 
-def _is_journal(descriptor: int) -> bool:
-    """Return whether the descriptor leads to systemd's journal."""
-    found = os.fstat(descriptor)
-    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+def _is_journal() -> bool:
+    """Return whether the standard error leads to systemd's journal."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    if not stream:
+        return False
+    try:
+        found = os.fstat(2)
+    except OSError:
+        return False
+    return stream == f"{found.st_dev}:{found.st_ino}"

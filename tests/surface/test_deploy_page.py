@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import click
+import yaml
 
 from nbqueue.cli.worker_command import worker
 from nbqueue.durations import parse_duration
+from nbqueue.store.url import parse_url
 from nbqueue.worker import supervisor
 from nbqueue.worker.settings import WorkerSettings
 
@@ -23,7 +26,7 @@ def settings(arguments: str) -> dict[str, object]:
     assert words.pop(0) == "worker"
     context: click.Context = worker.make_context("worker", words)
     options = dict(context.params)
-    options["queues"] = dict(options["queues"])
+    options["queues"] = dict(options["queues"]) or {"default": 1}
     WorkerSettings(**options)
     return options
 
@@ -70,3 +73,33 @@ def test_the_unit_starts_a_worker_and_gives_it_time_to_end() -> None:
     files = ["/etc/nbqueue/store.env", "/etc/nbqueue/%i.env"]
     assert directives["EnvironmentFile"] == files
     assert not re.search(r"(?i)key|url|password", command)
+
+
+def test_the_compose_file_starts_a_redis_that_suits_and_a_worker_for_it() -> None:
+    services = yaml.safe_load((FILES / "compose.yaml").read_text())["services"]
+    worker, server = services["worker"], services["redis"]
+    assert (FILES / worker["build"]["context"]).resolve() == ROOT
+    assert (ROOT / worker["build"]["dockerfile"]).is_file()
+    options = settings(shlex.join(worker["command"]))
+    assert seconds_to_end(options) < parse_duration(worker["stop_grace_period"])
+    assert str(options["health_file"]).rpartition("/")[0] in worker["tmpfs"]
+    assert set(worker["environment"]) == {"NBQUEUE_URL", "NBQUEUE_KEY"}
+    url = worker["environment"]["NBQUEUE_URL"]
+    assert "@redis:6379/" in parse_url(url.replace("${REDIS_PASSWORD}", "secret")).place
+    words = [str(word) for word in server["command"]]
+    chosen = dict(zip(words[1::2], words[2::2], strict=True))
+    assert words[0] == "redis-server"
+    assert chosen["--maxmemory-policy"] == "noeviction"
+    assert chosen["--appendonly"] == "yes"
+    assert all(port.startswith("127.0.0.1:") for port in server["ports"])
+
+
+def test_the_dockerfile_ends_with_a_worker_that_its_health_check_watches() -> None:
+    text = (FILES / "Dockerfile").read_text()
+    [command] = re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)
+    [check] = re.findall(r"^HEALTHCHECK .*CMD (\[.*\])$", text, re.MULTILINE)
+    assert settings(shlex.join(json.loads(command)))["health_file"] == json.loads(check)[-1]
+    version = re.findall(r"^ARG PYTHON=(\S+)$", text, re.MULTILINE)
+    tested = re.search(r"with Python (\d+\.\d+)", (ROOT / "constraints.txt").read_text())
+    assert tested is not None
+    assert version == [tested[1]]
