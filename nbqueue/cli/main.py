@@ -48,6 +48,7 @@ _HOMES = {
     "demo": "demo",
     "groups": "group_commands",
     "health": "health_command",
+    "latency": "latency_command",
     "logs": "logs_command",
     "queue": "inspect_commands",
     "schedule": "schedule_commands",

@@ -6,10 +6,14 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import yaml
 
+from nbqueue.cli.health_command import health
+from nbqueue.cli.latency_command import latency
 from nbqueue.cli.worker_command import worker
 from nbqueue.durations import parse_duration
 from nbqueue.store.url import parse_url
@@ -103,3 +107,48 @@ def test_the_dockerfile_ends_with_a_worker_that_its_health_check_watches() -> No
     tested = re.search(r"with Python (\d+\.\d+)", (ROOT / "constraints.txt").read_text())
     assert tested is not None
     assert version == [tested[1]]
+
+
+def objects(name: str) -> dict[str, Any]:
+    """Return the objects of a manifest by kind and name."""
+    found = yaml.safe_load_all((FILES / name).read_text())
+    return {f"{each['kind']} {each['metadata']['name']}": each for each in found}
+
+
+def test_the_deployment_gives_its_workers_time_to_end_and_probes_their_file() -> None:
+    made = objects("kubernetes.yaml")
+    secret = made["Secret nbqueue"]["stringData"]
+    pod = made["Deployment nbqueue-worker"]["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    options = settings(shlex.join(container["args"]))
+    assert seconds_to_end(options) < pod["terminationGracePeriodSeconds"]
+    assert options["concurrency"] == int(container["resources"]["limits"]["cpu"])
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} >= {"/tmp"}
+    for probe, least, most in (("readinessProbe", 6, 60), ("livenessProbe", 300, 3600)):
+        program, command, *words = container[probe]["exec"]["command"]
+        found = health.make_context("health", words).params
+        assert (program, command) == ("nbqueue", "health")
+        assert found["file"] == options["health_file"]
+        assert least < found["within"] < most
+    for variable in container["env"]:
+        assert variable["valueFrom"]["secretKeyRef"]["key"] in secret
+    assert {variable["name"] for variable in container["env"]} == {"NBQUEUE_URL", "NBQUEUE_KEY"}
+
+
+def test_keda_reads_the_latency_where_it_is_served() -> None:
+    made = objects("keda.yaml")
+    scaled, service = made["ScaledObject nbqueue-worker"]["spec"], made["Service nbqueue-latency"]
+    [container] = made["Deployment nbqueue-latency"]["spec"]["template"]["spec"]["containers"]
+    words = list(container["args"])
+    assert words.pop(0) == "latency"
+    options = latency.make_context("latency", words).params
+    [trigger] = scaled["triggers"]
+    url = urlsplit(trigger["metadata"]["url"])
+    assert url.hostname == "nbqueue-latency.default.svc"
+    assert url.port == service["spec"]["ports"][0]["port"] == options["port"]
+    assert container["ports"][0]["containerPort"] == options["port"]
+    queue, number = trigger["metadata"]["valueLocation"].split(".")
+    assert queue in options["queues"]
+    assert number == "latency"
+    assert scaled["scaleTargetRef"]["name"] == "nbqueue-worker"
+    assert scaled["minReplicaCount"] >= 1
