@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from nbqueue.clock import from_ms, to_ms
 from nbqueue.durations import parse_duration
 from nbqueue.errors import UsageError
-from nbqueue.names import known_names
+from nbqueue.names import did_you_mean, known_names
 from nbqueue.printable import shown
 from nbqueue.runtime.forks import in_children
 
@@ -193,8 +193,10 @@ def zone_of(tz: Any, where: str = "tz=") -> ZoneInfo:
             return ZoneInfo(tz)
         raise LookupError
     except (ValueError, OSError, LookupError):
+        question = did_you_mean(tz, available_timezones())
         raise UsageError(
-            f"{where}{shown(tz)} is no time zone known here: write one such as 'Europe/Paris'"
+            f"{where}{shown(tz)} is no time zone known here: "
+            f"{question or 'write one such as ' + repr('Europe/Paris')}"
         ) from None
 
 

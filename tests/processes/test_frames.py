@@ -476,6 +476,9 @@ def test_tasks_of_a_group_are_found_by_its_name(client: Client) -> None:
         client.tasks(name="swep")
     with pytest.raises(TaskNotFound, match="did you mean 'sweep'"):
         client.get("swep")
+    client.options(task_id="report-2030-01").submit(double, 1)
+    with pytest.raises(TaskNotFound, match="did you mean 'report-2030-01'"):
+        client.get("report-2030")
     names = {"q": client, "n": 1}
     assert string_completions('q.group("', names) == ("", ["sweep"])
     assert string_completions("x = q.group('sw", names) == ("sw", ["sweep"])

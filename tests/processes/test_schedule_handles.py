@@ -9,7 +9,7 @@ import pytest
 
 import nbqueue
 from nbqueue.client.client import Client
-from nbqueue.errors import ScheduleNotFound, TaskNotFound, UsageError
+from nbqueue.errors import ScheduleNotFound, TaskNotFound, UnknownNameWarning, UsageError
 from nbqueue.wire.keys import queue_keys
 from nbqueue.wire.schedule_record import decode_entry
 
@@ -42,7 +42,8 @@ def test_a_handle_says_all_about_it(client: Client, redis: Any) -> None:
     assert row["arguments"].endswith("add(1, b=2)")
     assert (row["id"], row["next_at"], row["last_task_id"]) == ("s", s.next_at, None)
     assert client.inspector.schedules("default") == [s]
-    assert client.inspector.schedules("other") == []
+    with pytest.warns(UnknownNameWarning, match="there is no queue 'other'"):
+        assert client.inspector.schedules("other") == []
     assert client.inspector.schedules()["s"] == s
     assert client.inspector.schedules()[0] == s
     with pytest.raises(ScheduleNotFound, match="'t'"):

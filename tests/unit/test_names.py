@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbqueue.client.inspection.plots import draw_timeline
+from nbqueue.client.futures.wait import wait
+from nbqueue.client.inspection.plots import Plots, draw_timeline
 from nbqueue.client.inspection.task_filter import check_where
 from nbqueue.client.inspection.task_query import check_states
 from nbqueue.client.schedules.entries import _checked_id, options_of
-from nbqueue.cron import parse_spec
+from nbqueue.cron import parse_spec, zone_of
 from nbqueue.errors import UsageError
 from nbqueue.limits import check_limit_name
 from nbqueue.names import did_you_mean, fault_of, fits_pattern, near_names, with_restored
@@ -148,6 +149,12 @@ def test_suggested_names_of_a_store_are_printable_and_few_are_compared() -> None
         (lambda: parse_spec("@hourli", "UTC"), "did you mean '@hourly'?"),
         (lambda: parse_url("redsi://h"), "did you mean 'redis'?"),
         (lambda: draw_timeline(None, {"titel": "x"}), "'titel' is no option of a timeline: did"),  # type: ignore[arg-type, typeddict-unknown-key]
+        (lambda: zone_of("Europe/Pariss"), "did you mean 'Europe/Paris'?"),
+        (lambda: wait(return_when="ALL_COMPLETE"), "did you mean 'ALL_COMPLETED'?"),
+        (
+            lambda: Plots(lambda **_: None).latency(sinse="1h"),
+            "'sinse' is no option of a plot: did",
+        ),  # type: ignore[call-arg, arg-type, return-value]
         (lambda: check_durability("fsynk", parse_url("redis://h")), "did you mean 'fsync'?"),
         (lambda: Worker(executor="treads"), "did you mean 'thread'?"),
     ],

@@ -16,6 +16,7 @@ from nbqueue.client.results.failed_calls import FailedTask
 from nbqueue.durations import Duration
 from nbqueue.errors import UsageError
 from nbqueue.moved_modules import pickled_as
+from nbqueue.names import not_among
 
 if TYPE_CHECKING:
     from nbqueue.client.obstacles.obstacle_watch import ObstacleWatch
@@ -54,8 +55,8 @@ def wait(
     Raises `UsageError` for what is neither a future nor a group of nbqueue.
     """
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
-        raise UsageError(
-            f"return_when={return_when!r} must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION"
+        raise not_among(
+            "return_when", return_when, (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION)
         )
     wait_set = WaitSet(list(_flat(handles)))
     seconds = seconds_of(timeout)

@@ -65,39 +65,34 @@ class Plots:
         """Plot how many attempts ended over time, by outcome."""
         from nbqueue.views.plots.throughput import throughput
 
-        return throughput(*self._chosen(**options))
+        return throughput(*self._chosen(options))
 
     @lists(_PLOT_DEFAULTS)
     def latency(self, **options: Unpack[PlotKeywords]) -> Any:
         """Plot how long tasks were pending before they began, over time."""
         from nbqueue.views.plots.throughput import latency
 
-        return latency(*self._chosen(**options))
+        return latency(*self._chosen(options))
 
     @lists(_PLOT_DEFAULTS)
     def durations(self, **options: Unpack[PlotKeywords]) -> Any:
         """Plot how long attempts of each type took."""
         from nbqueue.views.plots.distributions import durations
 
-        return durations(*self._chosen(**options))
+        return durations(*self._chosen(options))
 
     @lists(_PLOT_DEFAULTS)
     def failures(self, **options: Unpack[PlotKeywords]) -> Any:
         """Plot which attempts failed, over time, by error."""
         from nbqueue.views.plots.failures import failures
 
-        return failures(*self._chosen(**options))
+        return failures(*self._chosen(options))
 
-    def _chosen(
-        self,
-        since: Duration | datetime | None = None,
-        limit: int | None = None,
-        queue: str | None = None,
-        type: str | None = None,
-        ax: Any = None,
-    ) -> tuple[Any, Any]:
-        found = self._attempts(since, limit, queue=queue, type=type, columns="all")
-        return found, ax
+    def _chosen(self, options: PlotKeywords) -> tuple[Any, Any]:
+        chosen: dict[str, Any] = {**options}
+        check_keywords(chosen, _PLOT_DEFAULTS, "a plot")
+        ax = chosen.pop("ax", None)
+        return self._attempts(columns="all", **chosen), ax
 
 
 def check_keywords(given: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:

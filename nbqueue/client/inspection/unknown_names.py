@@ -9,7 +9,7 @@ from nbqueue.broker.reads.asynq_records import AsynqRecords
 from nbqueue.broker.reads.store_reader import no_queue
 from nbqueue.calls.pickling.captured_values import warn_at_user
 from nbqueue.client.inspection.task_names import recent_tasks
-from nbqueue.errors import UnknownNameWarning
+from nbqueue.errors import NbqueueError, UnknownNameWarning
 from nbqueue.names import did_you_mean, known_names, near_names
 from nbqueue.printable import shown
 
@@ -20,23 +20,34 @@ _MOST_LISTED = 20
 _VERY_LIKE = 0.8
 
 
-def warn_of_queues(session: Session, queues: Iterable[str]) -> None:
+def warn_of_queues(session: Session, queues: Sequence[str]) -> None:
     """Warn of queues that do not exist, unless a worker serves them or the store is new."""
-    known = session.broker.queues()
-    unknown = [queue for queue in queues if queue not in known] if known else []
-    if not unknown:
-        return
-    served = {name for server in AsynqRecords(session.broker).servers() for name in server.queues}
-    for queue in unknown:
-        if queue not in served:
+    known, served = _queues(session, queues)
+    for queue in queues:
+        if known and queue not in (*known, *served):
             _warn(str(no_queue(queue, known)))
 
 
 def warn_of_new_queue(session: Session, queue: str) -> None:
     """Warn of a queue that does not exist yet, if one that does is very like it."""
-    known = session.broker.queues()
-    if queue not in known and near_names(queue, known, likeness=_VERY_LIKE):
-        warn_of_queues(session, [queue])
+    known, served = _queues(session, [queue])
+    if near_names(queue, known, likeness=_VERY_LIKE) and queue not in (*known, *served):
+        _warn(str(no_queue(queue, known)))
+
+
+def _queues(session: Session, names: Iterable[str]) -> tuple[list[str], set[str]]:
+    """Return the queues of the store and, if one of ``names`` is not among them, the served ones.
+
+    None are known to a user who may not list them.
+    """
+    try:
+        known = session.broker.queues()
+        if all(name in known for name in names):
+            return known, set()
+        servers = AsynqRecords(session.broker).servers()
+    except NbqueueError:
+        return [], set()
+    return known, {name for server in servers for name in server.queues}
 
 
 def warn_of_parameters(unknown: Iterable[str], known: Sequence[str]) -> None:

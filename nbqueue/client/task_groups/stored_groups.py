@@ -98,7 +98,9 @@ def find_members(session: Session, name: str) -> list[tuple[str, str]]:
 
 def _no_task(session: Session, wanted: str) -> str:
     said = f"{session.store.url.place} has no task with the id or the name {wanted!r}"
-    question = did_you_mean(wanted, names_in(session), _MOST_NEAR)
+    # Ids that were made together are alike: only the rest of an id can be missing.
+    ids = [i for i in recent_tasks(session.broker).task_id if i.startswith(wanted)]
+    question = did_you_mean(wanted, ids[:_MOST_NEAR] or names_in(session), _MOST_NEAR)
     if question:
         return f"{said}: {question} Groups of tasks are found with q.group(…)"
     return (
