@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from datetime import timedelta
+from typing import Any
 
 from nbqueue.errors import InvalidDuration
 from nbqueue.printable import shown
@@ -37,7 +39,7 @@ def parse_duration(value: Duration, what: str = "duration") -> float:
         raise InvalidDuration(f"{what}={shown(value)} is not a duration: pass {_FORMS}")
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
-    elif isinstance(value, int | float):
+    elif isinstance(value, int | float | numbers.Real):  # those of NumPy, too
         seconds = _as_float(value)
     elif isinstance(value, str):
         seconds = _parse_text(value, what)
@@ -50,7 +52,7 @@ def parse_duration(value: Duration, what: str = "duration") -> float:
     return seconds
 
 
-def _as_float(value: float) -> float:
+def _as_float(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:

@@ -40,6 +40,23 @@ def screen_for(wanted: Mapping[str, Any], known: Parameters = PARAMETERS) -> Cal
     return CallScreen(wanted, ArgumentFilter(wanted).tests, lambda code: known)
 
 
+class Near(float):
+    """A number that is equal to others near it."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, float) and abs(float(self) - other) < 1e-6
+
+    __hash__ = float.__hash__
+
+
+@pytest.mark.parametrize(("wanted", "stored"), [(0.1, 0.1000000001), (1.0, 1.0000001)])
+def test_a_number_with_an_equality_of_its_own_rules_out_nothing(
+    wanted: float, stored: float
+) -> None:
+    assert not screen_for({"lr": Near(wanted)}).rules_out(encoded((stored,), {}))
+    assert screen_for({"lr": wanted}).rules_out(encoded((stored,), {}))
+
+
 plain = st.one_of(
     st.none(),
     st.booleans(),

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +31,9 @@ from nbqueue.errors import InvalidDuration
         ("250ms", 0.25),
         ("1.5h", 5400),
         ("1H", 3600),
+        (np.int64(90), 90),
+        (np.float32(0.25), 0.25),
+        (Fraction(1, 4), 0.25),
     ],
 )
 def test_durations_are_read_as_people_write_them(value: Any, seconds: float) -> None:
@@ -38,7 +43,7 @@ def test_durations_are_read_as_people_write_them(value: Any, seconds: float) -> 
 @pytest.mark.parametrize(
     "value",
     ["10 minuts", "", "  ", "m", "1h-30m", "-5s", "1 2", "1y", "nan", "inf", -1, float("nan"),
-     float("inf"), timedelta(seconds=-1), True, None, [1], b"1s"],
+     float("inf"), timedelta(seconds=-1), True, np.int64(-1), np.bool_(True), None, [1], b"1s"],
 )  # fmt: skip
 def test_anything_else_is_refused_by_name(value: Any) -> None:
     with pytest.raises(InvalidDuration, match="timeout="):

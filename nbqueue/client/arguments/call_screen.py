@@ -89,7 +89,8 @@ def needles_of(value: Any) -> Needles:
         return (value,) if len(value) <= _LONGEST_TEXT else ()
     if type(value) is int:
         return _numbers(value)
-    if isinstance(value, float) and value == value:
+    # A class of its own may be equal to other numbers.
+    if type(value) is float and value == value:
         return _numbers(int(value)) if value.is_integer() else (_double(value),)
     return ()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import inspect
 import math
+import numbers
 import signal
 import sys
 import threading
@@ -56,8 +57,8 @@ def left_of(timeout: Duration | None) -> float | None:
 
     As with other futures, a negative number is what is left of a time that is over.
     """
-    if isinstance(timeout, int | float) and not isinstance(timeout, bool):
-        timeout = max(timeout, 0) if -math.inf < timeout else timeout
+    if isinstance(timeout, numbers.Real) and not isinstance(timeout, bool):
+        timeout = max(float(timeout), 0.0) if -math.inf < timeout else timeout
     return seconds_of(timeout)
 
 
