@@ -28,6 +28,8 @@ NOTHING: Final = Markup()
 Content = str | Markup
 """Text or HTML. A type checker sees `str`; functions that place HTML only take `Markup`."""
 
+# Notebooks set "$5 and $6" in HTML as a formula elsewhere: with MathJax 3 or later, and 2.
+_NO_FORMULAS: Final = {"class": "mathjax_ignore tex2jax_ignore"}
 _VOID: Final = frozenset({"img", "input"})
 
 
@@ -86,7 +88,7 @@ def card(*parts: Markup, label: str, wide: bool = False) -> Markup:
         f"color:{INK};font-family:{FONT};font-size:13px;line-height:1.5;"
         "font-variant-numeric:tabular-nums"
     )
-    return element("div", *parts, role="group", aria_label=label, style=style)
+    return element("div", *parts, role="group", aria_label=label, style=style, **_NO_FORMULAS)
 
 
 def row(*parts: Content, gap: int = 12, wraps: bool = True) -> Markup:

@@ -52,7 +52,7 @@ def saved_html(lab: Lab) -> str:
 def test_a_card_is_saved_as_it_is_and_needs_no_kernel(lab: Lab) -> None:
     lab.open(
         SETUP,
-        "f = q.options(name='train').submit(steps, 3)\nf",
+        "f = q.options(name='$5 and $6').submit(steps, 3)\nf",
         "g = q.options(name='sweep').map(nap, [0, 2, 300])\ng",
     )
     lab.run_all()
@@ -73,9 +73,17 @@ def test_a_card_is_saved_as_it_is_and_needs_no_kernel(lab: Lab) -> None:
     lab.wait_text("shows it live")
     assert lab.page.locator(".nbqueue-view").count() == 0
     lab.visit()
-    for text in ("slept 3", "2 of 3 (66%)", "as of", "q.group('sweep')", "shows it live"):
+    for text in (
+        "$5 and $6",
+        "slept 3",
+        "2 of 3 (66%)",
+        "as of",
+        "q.group('sweep')",
+        "shows it live",
+    ):
         lab.wait_text(text)
     assert "model not found" not in lab.page.content()
+    assert lab.page.locator("mjx-container").count() == 0
 
 
 def test_a_button_asks_first_and_then_cancels(lab: Lab) -> None:

@@ -100,7 +100,8 @@ def test_all_that_is_shown_in_the_second_notebook_is_there(jupyter: Path) -> Non
     assert shown["select"].count("No such file") == 2
     assert shown["retry"] == "<retry: 2 done>"
     assert re.fullmatch(r"\[\d\.\d+, \d\.\d+\]", result_of(cells["retried"]))
-    assert "2 archived, 21 completed" in shown["panel"]
+    # The panel is saved as it is when a later cell has ended.
+    assert re.search("2 archived, 2[1-9] completed", shown["panel"])
     assert re.search(r"train +13 +11 +2 ", shown["stats"])
     for name in ("timeline", "durations"):
         [picture] = cells[name]["outputs"]
