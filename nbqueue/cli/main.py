@@ -46,6 +46,7 @@ def _show_warning(
 
 _HOMES = {
     "demo": "demo",
+    "drain": "drain_command",
     "groups": "group_commands",
     "health": "health_command",
     "latency": "latency_command",

@@ -72,7 +72,8 @@ def worker(queues: Iterable[tuple[str, int]], url: str | None, **options: Any) -
 
     The first Ctrl-C (or SIGTERM) lets running tasks end, for up to the shutdown time-out, and the
     second ends at once; unfinished tasks go back to their queues. SIGTSTP (Ctrl-Z) stops fetching,
-    to drain the worker before SIGTERM: nothing resumes it, SIGCONT neither. SIGHUP ends
+    to drain the worker before SIGTERM: nothing resumes it, SIGCONT neither (see also nbqueue
+    drain). SIGHUP ends
     like the first Ctrl-C, unless under nohup; SIGQUIT shows where its tasks are. It logs to stderr.
     Set a URL with a password as NBQUEUE_URL: other users of the machine can see the arguments of a
     command.

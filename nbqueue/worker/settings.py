@@ -123,6 +123,16 @@ class WorkerOptions:
     )
     """The time for running tasks to end when the worker shuts down."""
 
+    drain: bool = _option(
+        False,
+        checks.boolean,
+        CommandLine(
+            "flag",
+            "After Ctrl-C or SIGTERM let running tasks end, however long they take.",
+        ),
+    )
+    """Wait for running tasks when the worker shuts down, for longer than ``shutdown_timeout``."""
+
     kill_grace: Duration = _option(5.0, checks.duration)
     """The time for a timed-out task to end before its executor is killed."""
 

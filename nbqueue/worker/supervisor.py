@@ -24,7 +24,7 @@ from nbqueue.worker.executors.load_estimate import LoadEstimate
 from nbqueue.worker.executors.pool import Pool
 from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
 from nbqueue.worker.handler_table import StoredHandlers
-from nbqueue.worker.lifecycle.drain_mode import DrainMode
+from nbqueue.worker.lifecycle.burst_mode import BurstMode
 from nbqueue.worker.lifecycle.end_requests import EndRequests
 from nbqueue.worker.lifecycle.health_checks import HealthChecks
 from nbqueue.worker.lifecycle.presence import Presence
@@ -81,7 +81,7 @@ class Lifecycle:
     health_checks: HealthChecks
     service_reports: ServiceReports
     scheduler: Scheduler | None
-    drain_mode: DrainMode | None
+    burst_mode: BurstMode | None
 
 
 class Supervisor:
@@ -118,10 +118,12 @@ class Supervisor:
         self._health_checks = lifecycle.health_checks
         self._service_reports = lifecycle.service_reports
         self._scheduler = lifecycle.scheduler
-        self._drain_mode = lifecycle.drain_mode
+        self._burst_mode = lifecycle.burst_mode
         self._is_ending = self._is_stopping = self._is_giving_back = self._has_left = False
+        self._is_hurried = False
+        """True after a request to end that the next one makes immediate."""
         self._exit_code = 0
-        requests.subscribe(self._on_end_request)
+        requests.subscribe(self._on_end_request, self.drain)
 
     def run(self) -> int:
         """Serve until the worker ends; return its exit code.
@@ -172,8 +174,22 @@ class Supervisor:
 
         A second call ends the worker at once.
         """
-        if self._is_ending:
+        if self._is_hurried:
             self._abort()
+            return
+        self._is_hurried = True
+        self._end()
+        if not self._settings.drain:
+            self._service_reports.set_limit(self._settings.shutdown_seconds)
+            self._reactor.after(self._settings.shutdown_seconds, self._abort)
+
+    def drain(self) -> None:
+        """End after the running tasks, however long they take."""
+        self._end()
+
+    def _end(self) -> None:
+        """Fetch no more, and end when the running tasks have ended."""
+        if self._is_ending:
             return
         self._is_ending = True
         self._pool.is_ending = True
@@ -182,13 +198,15 @@ class Supervisor:
         if self._scheduler is not None:
             self._scheduler.close()
         self._providers.close()
+        timeout = "none"
+        if self._is_hurried and not self._settings.drain:
+            timeout = format_duration(self._settings.shutdown_seconds)
         log.info(
             "worker ends id=%s running=%d timeout=%s",
             self._worker_id,
             self._waiting.in_hand,
-            format_duration(self._settings.shutdown_seconds),
+            timeout,
         )
-        self._reactor.after(self._settings.shutdown_seconds, self._abort)
 
     def _handle_signals(self) -> None:
         actions: dict[int, Callable[[], object]] = {
@@ -204,7 +222,7 @@ class Supervisor:
 
     def _hang_up(self) -> None:
         """Shut down; ignore repetitions, as a closed terminal may send two signals."""
-        if not self._is_ending:
+        if not self._is_hurried:
             self.shut_down()
 
     def _on_end_request(self, exit_code: int) -> None:
@@ -246,8 +264,8 @@ class Supervisor:
         self._fetcher.offer()
         if self._is_ending:
             self._end_when_idle()
-        elif self._drain_mode is not None:
-            self._drain_mode.look()
+        elif self._burst_mode is not None:
+            self._burst_mode.look()
 
     def _give_back_when_all_are_here(self) -> None:
         """Give back what has not begun, once nothing is on its way, so that its order is kept."""

@@ -31,8 +31,8 @@ from nbqueue.worker.executors.memory_trimmer import MemoryTrimmer
 from nbqueue.worker.executors.pool import Pool, PoolEvents
 from nbqueue.worker.executors.waiting_attempts import WaitingAttempts
 from nbqueue.worker.handler_table import HandlerTable, StoredHandlers
+from nbqueue.worker.lifecycle.burst_mode import BurstMode
 from nbqueue.worker.lifecycle.cancel_tasks import TaskCanceller
-from nbqueue.worker.lifecycle.drain_mode import DrainMode
 from nbqueue.worker.lifecycle.end_requests import EndRequests
 from nbqueue.worker.lifecycle.health_checks import HealthChecks
 from nbqueue.worker.lifecycle.idle_exit import IdleExit
@@ -103,7 +103,7 @@ def build_worker(
     services = _maintenance(context, settings, flow, scheduler)
     reports = ServiceReports(context, flow.waiting, settings, notify_socket)
     lifecycle = _lifecycle(context, settings, flow, scheduler, requests, reports, on_ready)
-    _listen(context, flow, services, lifecycle)
+    _listen(context, flow, services, lifecycle, requests)
     return Supervisor(settings, store, context, flow, lifecycle, requests)
 
 
@@ -272,16 +272,20 @@ def _lifecycle(
         health_checks=HealthChecks(context, settings),
         service_reports=service_reports,
         scheduler=scheduler,
-        drain_mode=DrainMode(context, workload.is_idle, requests) if settings.burst else None,
+        burst_mode=BurstMode(context, workload.is_idle, requests) if settings.burst else None,
     )
 
 
 def _listen(
-    context: ServiceContext, flow: TaskFlow, services: _Maintenance, lifecycle: Lifecycle
+    context: ServiceContext,
+    flow: TaskFlow,
+    services: _Maintenance,
+    lifecycle: Lifecycle,
+    requests: EndRequests,
 ) -> None:
     """Route published messages to the parts that they concern."""
     scheduler, aggregator, handlers = lifecycle.scheduler, flow.aggregator, flow.handlers
-    changes = QueueChanges(context, flow.fetcher, handlers, lifecycle.presence)
+    changes = QueueChanges(context, flow.fetcher, handlers, lifecycle.presence, requests)
 
     def on_schedules(queue: str, _: bytes) -> None:
         if scheduler is not None:

@@ -9,6 +9,10 @@ import time
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from nbqueue.broker.commands.presence import drain_worker
+from nbqueue.cli.main import main
 
 
 def nap(seconds: float) -> str:
@@ -207,4 +211,42 @@ def test_an_executor_does_not_survive_its_worker_through_a_signal_to_the_group(l
     os.killpg(worker.pid, signal.SIGINT)
     assert worker.wait() == 0
     assert lab.value(task) == "rested"
+    assert lab.outcomes(task) == ["completed"]
+
+
+def test_a_drained_worker_finishes_its_tasks_takes_no_others_and_ends(lab: Any) -> None:
+    worker = lab.start_worker(shutdown_timeout=0.1, concurrency=1)
+    begun = lab.submit(note_and_nap, lab.mark_file("ran"), 1.5)
+    lab.wait_until(lambda: lab.marks("ran"))
+    command = ["drain", worker.worker.id, "--url", lab.url]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    later = lab.submit(nap, 0)
+    assert worker.alive
+    assert worker.wait() == 0
+    assert lab.state(begun) == "completed"
+    assert lab.outcomes(begun) == ["completed"]
+    assert lab.pending() == [later]
+    missing = CliRunner().invoke(main, ["drain", "nowhere", "--url", lab.url])
+    assert "no worker has the id or host 'nowhere'" in missing.output
+
+
+def test_a_draining_worker_ends_after_its_shutdown_time_out_once_it_is_asked(lab: Any) -> None:
+    worker = lab.start_worker(shutdown_timeout=0.2, concurrency=1)
+    task = lab.submit(note_and_nap, lab.mark_file("ran"), 60)
+    lab.wait_until(lambda: lab.marks("ran"))
+    assert drain_worker(lab.broker, worker.worker.id) == 1
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert lab.pending() == [task]
+    assert lab.outcomes(task) == ["interrupted"]
+
+
+def test_a_worker_that_drains_at_sigterm_outlasts_its_shutdown_time_out(lab: Any) -> None:
+    worker = lab.start_worker(shutdown_timeout=0.1, concurrency=1, drain=True)
+    task = lab.submit(note_and_nap, lab.mark_file("ran"), 1)
+    lab.wait_until(lambda: lab.marks("ran"))
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert lab.state(task) == "completed"
     assert lab.outcomes(task) == ["completed"]

@@ -19,6 +19,7 @@ from nbqueue.transport.topology import Key
 from nbqueue.wire.decoding import json_object
 from nbqueue.wire.keys import SERVERS, WORKERS, check_queue_name, is_queue_name, queue_keys
 from nbqueue.wire.server_info import (
+    CLOSED,
     RunningTask,
     WorkerRecord,
     decode_worker,
@@ -155,6 +156,34 @@ def read_change(value: bytes, worker_id: str) -> dict[str, int] | None:
 
 def _is_weight(value: object) -> bool:
     return type(value) is int and 0 <= value <= MOST_WEIGHT
+
+
+def is_drain_message(value: bytes, worker_id: str) -> bool:
+    """Return whether a message of any sender asks ``worker_id`` to drain."""
+    return value == f"{worker_id} drain".encode()
+
+
+def drain_worker(broker: Broker, worker_id: str, timeout: float = 10.0) -> int:
+    """Make a worker fetch no more tasks and end after those that it runs.
+
+    Return the number of these. Raises `UsageError` for a missing worker, `StoreError` if the worker
+    does not follow within ``timeout`` seconds.
+    """
+    record = find_worker(broker, worker_id)
+    if record is None:
+        raise UsageError(f"worker {worker_id!r} is not there: it ended, or never was")
+    channel = queue_keys(next(iter(record.queues))).wake
+    limit = time.monotonic() + timeout
+    while record is not None and record.status != CLOSED:
+        if time.monotonic() >= limit:
+            raise StoreError(
+                f"worker {worker_id!r} does not follow: it may be hung, cut off, or of a version "
+                "that cannot be drained so. SIGTSTP and then SIGTERM drain that"
+            )
+        broker.call(("PUBLISH", channel, f"worker {worker_id} drain"), on=Key(channel))
+        threading.Event().wait(0.05)
+        record = find_worker(broker, worker_id)
+    return 0 if record is None else record.running
 
 
 def change_queues(

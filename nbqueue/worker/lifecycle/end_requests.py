@@ -15,16 +15,23 @@ class EndRequests:
     """
 
     def __init__(self) -> None:
-        self._listeners: list[Callable[[int], None]] = []
+        self._on_end: list[Callable[[int], None]] = []
+        self._on_drain: list[Callable[[], None]] = []
 
-    def subscribe(self, listener: Callable[[int], None]) -> None:
-        """Call ``listener(exit_code)`` for each request."""
-        self._listeners.append(listener)
+    def subscribe(self, on_end: Callable[[int], None], on_drain: Callable[[], None]) -> None:
+        """Call ``on_end(exit_code)`` or ``on_drain()`` for each request."""
+        self._on_end.append(on_end)
+        self._on_drain.append(on_drain)
 
     def end(self, exit_code: int = 0) -> None:
         """Request the worker's end with this exit code of its process."""
-        for listener in self._listeners:
+        for listener in self._on_end:
             listener(exit_code)
+
+    def drain(self) -> None:
+        """Request the worker's end after its running tasks, however long they take."""
+        for listener in self._on_drain:
+            listener()
 
     def fail(self, why: str) -> None:
         """Request the worker's end because it cannot run tasks."""

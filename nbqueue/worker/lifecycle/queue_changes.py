@@ -5,8 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from nbqueue.broker.commands.presence import MOST_QUEUES, changed_queues, read_change
+from nbqueue.broker.commands.presence import (
+    MOST_QUEUES,
+    changed_queues,
+    is_drain_message,
+    read_change,
+)
 from nbqueue.worker.handler_table import StoredHandlers
+from nbqueue.worker.lifecycle.end_requests import EndRequests
 from nbqueue.worker.lifecycle.presence import Presence
 from nbqueue.worker.service_context import ServiceContext
 from nbqueue.worker.tasks.fetcher import Fetcher
@@ -16,7 +22,7 @@ log = logging.getLogger("nbqueue.worker")
 
 
 class QueueChanges:
-    """Applies requested changes to the queues that the worker serves.
+    """Applies requests to serve other queues, or to drain the worker.
 
     Tasks that were fetched from a removed queue still run to their end.
     """
@@ -27,6 +33,7 @@ class QueueChanges:
         fetcher: Fetcher,
         handlers: StoredHandlers,
         presence: Presence,
+        requests: EndRequests,
     ) -> None:
         self._worker_id = context.worker_id
         self._connections = context.connections
@@ -34,9 +41,13 @@ class QueueChanges:
         self._fetcher = fetcher
         self._handlers = handlers
         self._presence = presence
+        self._requests = requests
 
     def on_message(self, value: bytes) -> None:
         """Apply a published request, if it names this worker."""
+        if is_drain_message(value, self._worker_id):
+            self._requests.drain()
+            return
         changes = read_change(value, self._worker_id)
         if changes is not None:
             self.apply(changes)

@@ -38,6 +38,7 @@ class ServiceReports:
         self._socket = notify_socket
         self._state: tuple[str, ...] = ()
         self._is_paused = False
+        self._limit = ""
         watchdog = notify_socket.watchdog_seconds
         self._signs = ("WATCHDOG=1",) if watchdog else ()
         self._interval = _INTERVAL
@@ -58,9 +59,15 @@ class ServiceReports:
         self.report()
 
     def ending(self) -> None:
-        """Report that the worker ends, and how long that may take."""
+        """Report that the worker ends, after its tasks."""
+        self._state = ("STOPPING=1", extend_timeout(self._interval))  # with each report
+        self.report()
+
+    def set_limit(self, seconds: float) -> None:
+        """Report that the worker ends after ``seconds`` at the latest."""
+        self._limit = format_duration(seconds)
         self._state = ("STOPPING=1",)
-        seconds = self._settings.shutdown_seconds + self._settings.kill_grace_seconds
+        seconds += self._settings.kill_grace_seconds
         self._socket.send(*self._state, extend_timeout(seconds))
         self.report()
 
@@ -75,8 +82,7 @@ class ServiceReports:
     def _status(self) -> str:
         tasks = self._waiting.in_hand
         if "STOPPING=1" in self._state:
-            limit = format_duration(self._settings.shutdown_seconds)
-            return f"ends after {tasks} tasks, or after {limit}"
+            return f"ends after {tasks} tasks" + (f", or {self._limit}" if self._limit else "")
         store = "" if self._connections.is_up else "; the store is away"
         if self._is_paused:
             return f"fetches no more tasks; {tasks} still run{store}"

@@ -14,7 +14,7 @@ _PAUSE = 0.1
 _SOON_MS = 1000
 
 
-class DrainMode:
+class BurstMode:
     """Asks the store whether the queues are empty, while the worker is idle.
 
     A queue is empty if it has no pending tasks, and none that become pending within a second:
