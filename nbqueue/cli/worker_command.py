@@ -12,6 +12,7 @@ import click
 from nbqueue import __version__
 from nbqueue.cli.parameters import COUNT, QUEUE, SIZE, SPAN, Choice, url_option
 from nbqueue.errors import UsageError
+from nbqueue.worker.option_checks import executor_range
 from nbqueue.worker.settings import CommandLine, command_line_options
 
 _TYPES: Final[dict[str, Any]] = {
@@ -19,6 +20,7 @@ _TYPES: Final[dict[str, Any]] = {
     "duration": SPAN,
     "file": click.Path(dir_okay=False),
     "queues": QUEUE,
+    "range": click.STRING,
     "size": SIZE,
 }
 _METAVARS: Final = {"count": "N", "duration": "DURATION", "file": "PATH", "size": "SIZE"}
@@ -67,6 +69,7 @@ def worker(queues: Iterable[tuple[str, int]], url: str | None, **options: Any) -
     Examples:
       nbqueue worker
       nbqueue worker -q critical=6 -q default=3 -c 8
+      nbqueue worker --autoscale 1..8
       nbqueue worker --url redis://redis.example:6379/0
       nbqueue worker --memory-per-executor 2GB --shutdown-timeout 10m
 
@@ -83,9 +86,11 @@ def worker(queues: Iterable[tuple[str, int]], url: str | None, **options: Any) -
         raise UsageError("a queue is named twice by -q: name each once, with its weight")
     from nbqueue.worker.executors.spawn import prepared
 
-    options["concurrency"] = options["concurrency"] or os.cpu_count() or 1
+    scale = executor_range("--autoscale", options["autoscale"])
+    if scale is None:
+        options["concurrency"] = options["concurrency"] or os.cpu_count() or 1
     # Executors take as long to start as the modules that are imported next.
-    with prepared(options["executor"], options["concurrency"]):
+    with prepared(options["executor"], scale[0] if scale else options["concurrency"]):
         from nbqueue.worker.worker import Worker
 
         chosen = Worker(url or None, queues=weights, **options)

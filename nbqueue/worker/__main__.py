@@ -22,7 +22,8 @@ def main(answer: int) -> int:
     settings["service"] = base64.b64decode(settings["service"])
     level = settings["log_level"].upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
-    with prepared(settings["executor"], settings["concurrency"]):
+    least = (settings["autoscale"] or [settings["concurrency"]])[0]
+    with prepared(settings["executor"], least):
         # Loaded only now: it takes as long as the first executors take to start.
         module = importlib.import_module("nbqueue.worker.lifecycle.serve")
         serve: Callable[[int, dict[str, Any]], int] = module.serve

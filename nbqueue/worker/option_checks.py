@@ -72,6 +72,24 @@ def slots(name: str, value: Any) -> int:
     return number
 
 
+def executor_range(name: str, value: Any) -> tuple[int, int] | None:
+    """Accept the least and the most executors, as ``"1..8"`` or ``(1, 8)``, or None."""
+    if value is None:
+        return None
+    ends: Any = value
+    if isinstance(value, str):
+        least, _, most = value.partition("..")
+        is_number = all(each.isascii() and each.isdigit() for each in (least, most))
+        ends = (int(least), int(most)) if is_number and len(value) < 20 else ()
+    is_pair = isinstance(ends, Sequence) and len(ends) == 2
+    if not is_pair or not all(is_whole(each, 1, MOST_SLOTS) for each in ends) or ends[0] > ends[1]:
+        raise UsageError(
+            f"{name}={shown(value)} must be the least and the most executors, such as '1..8': "
+            f"from 1 to {MOST_SLOTS:,}, the smaller first"
+        )
+    return ends[0], ends[1]
+
+
 def boolean(name: str, value: Any) -> Any:
     """Accept True and False."""
     if not isinstance(value, bool):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nbqueue.broker.commands.aggregation import MOST_MEMBERS, Ripeness
 from nbqueue.durations import Duration, parse_duration
+from nbqueue.errors import UsageError
 from nbqueue.printable import shown
 from nbqueue.requirements import THIS_PYTHON
 from nbqueue.sizes import Size, parse_size
@@ -28,7 +29,9 @@ EXECUTORS = (PROCESS, THREAD)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 WAIT_SECONDS = 60.0
 
-Kind = Literal["queues", "count", "duration", "size", "file", "choice", "flag", "switch", "url"]
+Kind = Literal[
+    "queues", "count", "duration", "size", "range", "file", "choice", "flag", "switch", "url"
+]
 
 
 class CommandLine(NamedTuple):
@@ -78,6 +81,22 @@ class WorkerOptions:
         ),
     )
     """The number of tasks that run at once. None: the number of CPUs."""
+
+    autoscale: str | Sequence[int] | None = _option(
+        None,
+        checks.executor_range,
+        CommandLine(
+            "range",
+            "Start executors, and so run tasks at once, from MIN up to MAX when tasks wait, and "
+            "end those that are idle for 30 s; instead of -c.",
+            metavar="MIN..MAX",
+        ),
+    )
+    """The least and the most executors, as ``"1..8"`` or ``(1, 8)``, instead of ``concurrency``.
+
+    Executors start when tasks wait, and end when they were idle for 30 s. None: those that were
+    started stay. Only with ``executor="process"``.
+    """
 
     executor: str = _option(
         PROCESS,
@@ -270,10 +289,27 @@ class WorkerOptions:
     """The level of a started worker's log: debug, info, warning or error."""
 
     def __post_init__(self) -> None:
+        concurrency = self.concurrency
         for each in fields(self):
             check = each.metadata.get("check")
             if check is not None:
                 object.__setattr__(self, each.name, check(each.name, getattr(self, each.name)))
+        if self.autoscale is not None:
+            self._scale(concurrency, self.autoscale[1])
+
+    def _scale(self, concurrency: int | None, most: Any) -> None:
+        """Take the concurrency from ``autoscale``, whose ``most`` executors run a task each."""
+        if self.executor != PROCESS:
+            raise UsageError(
+                f"autoscale={shown(self.autoscale)} is for executor='process': with "
+                f"executor={shown(self.executor)} there is one executor"
+            )
+        if concurrency not in (None, most):
+            raise UsageError(
+                f"concurrency={shown(concurrency)} and autoscale={shown(self.autoscale)}: leave "
+                "concurrency out, as autoscale has the most tasks at once"
+            )
+        object.__setattr__(self, "concurrency", most)
 
     def __repr__(self) -> str:
         """Show the options without the password of the store and without code."""
@@ -300,6 +336,7 @@ class WorkerSettings(WorkerOptions):
     if TYPE_CHECKING:  # as the checks leave them
         queues: Mapping[str, int] = {}
         concurrency: int = 1
+        autoscale: tuple[int, int] | None = None
         health_file: str | None = None
 
     service: bytes = b""
@@ -327,6 +364,11 @@ class WorkerSettings(WorkerOptions):
     def of(cls, options: WorkerOptions) -> WorkerSettings:
         """Return settings with these options, and nothing registered."""
         return cls(**{each.name: getattr(options, each.name) for each in fields(WorkerOptions)})
+
+    @property
+    def least_executors(self) -> int:
+        """The number of executors to start with, at most."""
+        return self.concurrency if self.autoscale is None else self.autoscale[0]
 
     @property
     def makes_previews(self) -> bool:

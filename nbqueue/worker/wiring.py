@@ -26,6 +26,7 @@ from nbqueue.worker.cluster.cluster_connections import ClusterConnections
 from nbqueue.worker.connections import WorkerConnections
 from nbqueue.worker.executors.begun_attempts import BeginNotes
 from nbqueue.worker.executors.code_cache import CodeCache
+from nbqueue.worker.executors.idle_executors import IdleExecutors
 from nbqueue.worker.executors.load_estimate import LoadEstimate
 from nbqueue.worker.executors.memory_trimmer import MemoryTrimmer
 from nbqueue.worker.executors.pool import Pool, PoolEvents
@@ -237,6 +238,8 @@ def _maintenance(
     CodeCollector(context)
     BeginNotes(context, flow.pool)
     MemoryTrimmer(context, flow.pool)
+    if settings.autoscale is not None:
+        IdleExecutors(context, flow.pool, settings.autoscale[0])
     return _Maintenance(forwarder, parked_tasks, dead_workers)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import click
@@ -103,3 +103,27 @@ def test_what_is_registered_does_not_change_the_options() -> None:
 def test_a_choice_of_two_is_true_or_false(name: str) -> None:
     with pytest.raises(UsageError, match=f"{name}='no' must be True or False"):
         WorkerOptions(**{name: "no"})
+
+
+@pytest.mark.parametrize("given", ["1..8", (1, 8), [1, 8]])
+def test_autoscale_has_the_least_and_the_most_executors(given: Any) -> None:
+    settings = nbqueue.Worker(autoscale=given).settings
+    assert (settings.least_executors, settings.concurrency) == (1, 8)
+    assert WorkerSettings(**asdict(settings)) == settings, "as a started worker gets them"
+
+
+@pytest.mark.parametrize(
+    "given", ["", "8", "8..1", "0..3", "1..x", "²..3", "1..2..3", (1,), 3, "1" * 50]
+)
+def test_an_autoscale_that_is_no_range_is_refused_by_name(given: Any) -> None:
+    with pytest.raises(UsageError, match=r"autoscale=.*such as '1\.\.8'"):
+        nbqueue.Worker(autoscale=given)
+
+
+def test_autoscale_excludes_a_concurrency_and_threads() -> None:
+    with pytest.raises(UsageError, match="leave concurrency out"):
+        nbqueue.Worker(autoscale="1..8", concurrency=4)
+    with pytest.raises(UsageError, match="executor='process'"):
+        nbqueue.Worker(autoscale="1..8", executor="thread")
+    result = CliRunner().invoke(main, ["worker", "--autoscale", "8..1"])
+    assert "--autoscale='8..1' must be the least and the most" in result.output

@@ -119,6 +119,10 @@ class ExecutorProcess:
         """True if the process has never had a task and may get one."""
         return not (self.attempts or self.finished or self.retiring)
 
+    def is_idle_since(self, before: float) -> bool:
+        """Return whether the process has had no task since ``before``, on the reactor's clock."""
+        return self.ready and not self.attempts and self.began_at <= before
+
     def is_used_up(self, most_tasks: int | None, most_memory: int | None) -> bool:
         """Return whether the process reached its limit of tasks or memory."""
         if self.is_fresh:

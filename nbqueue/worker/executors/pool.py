@@ -99,7 +99,7 @@ class Pool:
 
     def warm_up(self) -> None:
         """Start as many executors as can run at once, before work arrives."""
-        kind, _, count = first_executors(self._settings.executor, self._settings.concurrency)
+        kind, _, count = first_executors(self._settings.executor, self._settings.least_executors)
         for _ in range(count):
             self._spawn(kind)
 
@@ -316,7 +316,7 @@ class Pool:
             if not executor.is_fresh:
                 log.info("executor recycled pid=%d tasks=%d", executor.pid, executor.finished)
             self._take_back(executor)
-            self._retire(executor)
+            self.retire(executor)
         if ended and self._ready:
             self.dispatch()  # so that the executor need not wait for the following calls
         for attempt, done in ended:
@@ -343,7 +343,7 @@ class Pool:
             else:
                 self._ready.appendleft(attempt)
 
-    def _retire(self, executor: ExecutorProcess) -> None:
+    def retire(self, executor: ExecutorProcess) -> None:
         """Have an executor end when it is idle."""
         executor.stop()
         self._flush(executor)
