@@ -46,7 +46,7 @@ def _show_warning(
 
 _HOMES = {
     "demo": "demo",
-    "drain": "drain_command",
+    "drain": "worker_command",
     "groups": "group_commands",
     "health": "health_command",
     "latency": "latency_command",
