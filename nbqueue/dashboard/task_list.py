@@ -68,8 +68,8 @@ _PATIENCE_SECONDS = 0.15
 class TaskList(TableModel[TaskLine]):
     """A page of tasks. ``queue`` and ``state`` are `ALL` for all; ``queue`` is None at first.
 
-    Unless `show` chooses, it begins with the pending tasks of the first queue, or with all of its
-    tasks if none is pending.
+    Unless `show` chooses, it has the pending tasks of the first queue, and all of its tasks once
+    none is pending.
 
     The tasks of one queue in one state are read a page at a time, in the order of the store. Any
     other list is read by a `TaskScan`; ``on_change`` is called from its thread when it found more.
@@ -174,9 +174,10 @@ class TaskList(TableModel[TaskLine]):
         queues = self._queues()
         infos = self.scope.client.inspector.queue_infos(queues)
         self.counts = {state: sum(getattr(info, state) for info in infos) for state in STATES}
-        if not self._is_chosen and any(self.counts.values()):
-            # A first look at a list without a task would be of no use.
-            self.show(self.queue, self.state if self.counts[self.state] else ALL)
+        is_own = self._is_chosen or self.is_filtered or bool(self.selected)
+        if not is_own and not self.counts[self.state] and any(self.counts.values()):
+            # A list without a task would be of no use.
+            self.show(self.queue, ALL)
         try:
             if self.is_page_of_store:
                 self._stop_scan()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nbqueue.client.live.event_stream import Happened
     from nbqueue.notebook.live.shown import Shown
 
+_LEFT = (states.ACTIVE, states.PENDING, states.RETRY, states.SCHEDULED)
 _MOST_ERRORS = 3
 _MOST_FAILURES = 200
 """The number of failed tasks whose errors are compared: the first ones."""
@@ -121,13 +122,11 @@ class GroupCard(View):
         with self._lock:  # the end of a cell draws in another thread
             self._speed.add(now, counts.done)
             tally = self._states.counts(counts.total - counts.done)
-        running = tally[states.ACTIVE]
         parts = [
             ("completed", counts.completed),
             ("failed", counts.failed),
             ("cancelled", counts.cancelled),
             ("gone", counts.gone),
-            ("active", running),
         ]
         shown = [
             self._head(counts.total),
@@ -184,7 +183,7 @@ class GroupCard(View):
             (counts.failed, "failed"),
             (counts.cancelled, "cancelled"),
             (counts.gone, "gone"),
-            *((tally[state], state) for state in (states.ACTIVE, states.RETRY, states.SCHEDULED)),
+            *((tally[state], state) for state in _LEFT),
         ):
             if count:
                 facts.append(h.fact(word, f"{count:,}"))

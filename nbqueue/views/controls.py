@@ -161,8 +161,12 @@ def field(
     placeholder: str = "",
     width: int = 160,
     args: Args | None = None,
+    as_typed: bool = False,
 ) -> Markup:
-    """Return a text field. Its action gets the new text as the argument ``value``."""
+    """Return a text field. Its action gets the new text as the argument ``value``.
+
+    The text is sent at Enter and when the field is left, with ``as_typed`` at each pause, too.
+    """
     style = (
         f"font:inherit;color:{INK};background:{CARD};border:1px solid {LINE};border-radius:4px;"
         f"padding:2px 8px;width:{width}px;max-width:100%"
@@ -172,6 +176,7 @@ def field(
         type="text",
         value=exact(value),
         data_change=action,
+        data_as_typed=as_typed,
         data_args=_json(args),
         aria_label=label,
         placeholder=placeholder,

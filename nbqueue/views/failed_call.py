@@ -39,8 +39,10 @@ class Frame(NamedTuple):
     @property
     def text(self) -> str:
         """The place and the source, such as ``load.py:12 in load: data["price"]``."""
-        name = "cell" if _CELL.search(self.file) else _SEPARATOR.split(self.file)[-1]
-        place = f"{name}:{self.line}"
+        if _CELL.search(self.file):
+            place = f"line {self.line} of a cell"
+        else:
+            place = f"{_SEPARATOR.split(self.file)[-1]}:{self.line}"
         if self.function and self.function != "<module>":
             place += f" in {self.function}"
         return f"{place}: {self.source}" if self.source else place

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from markupsafe import Markup
-from waits import let_time_pass
+from waits import let_time_pass, wait_until
 
 from nbqueue.views import controls
 from nbqueue.views import html as h
@@ -133,6 +133,20 @@ def test_half_typed_text_caret_and_focus_stay_while_rows_move(script: Script, or
     assert field.input_value() == "*/5 *"
     script.draw(table(order), done=1)
     assert field.input_value() == "*"
+
+
+def test_a_filter_is_sent_at_a_pause_and_before_what_is_pressed(script: Script) -> None:
+    part = controls.field("", "filter", label="Filter", as_typed=True)
+    other = controls.field("", "rename", label="Name")
+    script.draw(h.join([part, other, controls.button("Delete all", "delete", label="Delete")]))
+    script.page.get_by_label("Name").press_sequentially("x")
+    script.page.get_by_label("Filter").press_sequentially("lr=0")
+    wait_until(lambda: len(script.acts()) == 2)  # the name, as its field was left
+    assert [each["args"]["value"] for each in script.acts()] == ["x", "lr=0"]
+    script.page.get_by_label("Filter").press_sequentially(".1")
+    script.page.get_by_label("Delete").evaluate("button => button.click()")
+    assert [each["action"] for each in script.acts()][2:] == ["filter", "delete"]
+    assert script.acts()[2]["args"]["value"] == "lr=0.1"
 
 
 def test_a_question_is_asked_again_when_it_changes(script: Script) -> None:

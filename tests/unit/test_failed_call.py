@@ -40,7 +40,7 @@ def test_the_frames_are_those_of_the_last_exception() -> None:
     assert [frame.source for frame in frames] == [
         "", 'return data["price"]', "indexer = self.columns.get_loc(key)",
     ]  # fmt: skip
-    assert frames[0].text == "cell:1"
+    assert frames[0].text == "line 1 of a cell"
     own = user_frame(frames)
     assert own is not None
     assert own.text == 'load.py:12 in load: return data["price"]'

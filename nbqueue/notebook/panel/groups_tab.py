@@ -29,7 +29,9 @@ class GroupsTab(Tab):
             text, args = groups.filters["text"], {"name": "text"}
             label = "Part of a name, a function or an owner"
             chooser = h.row(
-                controls.field(text, "filter", label=label, placeholder="filter", args=args)
+                controls.field(
+                    text, "filter", label=label, placeholder="filter", args=args, as_typed=True
+                )
             )
         if not groups.rows:
             none = "no group fits" if groups.is_filtered else "no group: q.map(fn, …) makes one"

@@ -39,6 +39,7 @@ class QueuesTab(Tab):
                     label=part.capitalize(),
                     placeholder=part,
                     args=args,
+                    as_typed=True,
                 )
             )
         if not queues.rows:

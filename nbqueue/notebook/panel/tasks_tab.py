@@ -126,6 +126,7 @@ class TasksTab(Tab):
                     label=name.capitalize(),
                     placeholder=example,
                     args={"name": name},
+                    as_typed=True,
                 )
                 for name, example in _FILTERS.items()
             ),

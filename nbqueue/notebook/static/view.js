@@ -3,6 +3,7 @@
 
 const PING_MS = 10_000;
 const ASK_MS = 4_000;
+const TYPING_MS = 500;
 const GONE_MS = 1_000;
 const LATE_MS = 1_000;
 
@@ -349,6 +350,8 @@ function draw({ model, el, connection }) {
       return;
     }
     if (button.reset) button.reset();
+    // What is typed was meant before what is pressed.
+    for (const field of root.querySelectorAll("[data-as-typed]")) if (field.isTyped) send(field);
     connection.act(button.dataset.action, argumentsOf(button));
   };
   const send = (field) => {
@@ -357,15 +360,18 @@ function draw({ model, el, connection }) {
     if (field.type === "text" && field.sent === value) return;
     field.sent = value;
     field.isTyped = false;
+    clearTimeout(field.pause);
     field.sentAs = connection.act(field.dataset.change, { ...argumentsOf(field), value });
   };
   const onChange = (event) => {
     const field = event.target.closest("[data-change]");
     if (field) send(field);
   };
-  const onInput = (event) => {
-    event.target.sent = undefined;
-    event.target.isTyped = event.target.type === "text";
+  const onInput = ({ target }) => {
+    target.sent = undefined;
+    target.isTyped = target.type === "text";
+    clearTimeout(target.pause);
+    if (target.matches("[data-as-typed]")) target.pause = setTimeout(() => send(target), TYPING_MS);
   };
   const onKey = (event) => {
     // Sent from here: the page's shortcuts can suppress the browser's "change" event.
