@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbqueue.broker.reads.task_table import TaskTable
@@ -25,6 +27,9 @@ class _Part(NamedTuple):
     offset: int
 
 
+_number = attrgetter("number")
+
+
 def name_members(session: Session, table: TaskTable) -> None:
     """Set the name of each task that is a member of a group with a name: ``"<name>-<position>"``.
 
@@ -38,14 +43,17 @@ def name_members(session: Session, table: TaskTable) -> None:
         if found is None or table.name[i] is not None:
             continue
         number = ids.number_of(task_id)
-        for part in found:
-            place = -1 if number is None else number - part.number
-            if 0 <= place < part.size and part.queue == table.queue[i]:
-                table.name[i] = f"{part.name}-{part.offset + place}"
+        position = -1 if number is None else bisect_right(found, number, key=_number) - 1
+        if number is None or position < 0:
+            continue
+        part = found[position]
+        place = number - part.number
+        if place < part.size and part.queue == table.queue[i]:
+            table.name[i] = f"{part.name}-{part.offset + place}"
 
 
 def _parts(session: Session) -> dict[str, list[_Part]]:
-    """Return the members of all groups with a name, by the head of their ids; older ones first."""
+    """Return the members of all groups with a name, by the head of their ids and in their order."""
     found: dict[str, list[_Part]] = {}
     for record in all_records(session):
         offset = 0
@@ -55,4 +63,6 @@ def _parts(session: Session) -> dict[str, list[_Part]]:
                 part = _Part(record.queue, record.name or "", number, run.size, offset)
                 found.setdefault(run.first[:HEAD], []).append(part)
             offset += run.size
+    for parts in found.values():
+        parts.sort(key=_number)
     return found
