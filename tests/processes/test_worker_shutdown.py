@@ -216,7 +216,7 @@ def test_an_executor_does_not_survive_its_worker_through_a_signal_to_the_group(l
 
 def test_a_drained_worker_finishes_its_tasks_takes_no_others_and_ends(lab: Any) -> None:
     worker = lab.start_worker(shutdown_timeout=0.1, concurrency=1)
-    begun = lab.submit(note_and_nap, lab.mark_file("ran"), 1.5)
+    begun = lab.submit(note_and_nap, lab.mark_file("ran"), 0.8)
     lab.wait_until(lambda: lab.marks("ran"))
     command = ["drain", worker.worker.id, "--url", lab.url]
     result = CliRunner().invoke(main, command)
@@ -244,7 +244,7 @@ def test_a_draining_worker_ends_after_its_shutdown_time_out_once_it_is_asked(lab
 
 def test_a_worker_that_drains_at_sigterm_outlasts_its_shutdown_time_out(lab: Any) -> None:
     worker = lab.start_worker(shutdown_timeout=0.1, concurrency=1, drain=True)
-    task = lab.submit(note_and_nap, lab.mark_file("ran"), 1)
+    task = lab.submit(note_and_nap, lab.mark_file("ran"), 0.5)
     lab.wait_until(lambda: lab.marks("ran"))
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
