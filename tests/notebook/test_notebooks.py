@@ -117,7 +117,7 @@ def test_all_that_is_shown_in_the_second_notebook_is_there(jupyter: Path) -> Non
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             assert WIDGET not in data, name
-            assert ("data-nbqueue-view" in data.get("text/html", "")) == (name == "panel"), name
+            assert ("shows it live" in data.get("text/html", "")) == (name == "panel"), name
     assert not workers_of(jupyter)
 
 
